@@ -1,0 +1,39 @@
+# make help lists what there is.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: help setup demo test check protos bench soak clean
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+setup: $(READY) ## make the virtual environment, with everything that the other targets use
+
+$(READY): pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing into $(VENV) (once; a minute or so) …"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[demo,dev]'
+	@touch $@
+
+demo: $(READY) ## show the main job end to end: DEMO="--keep" leaves it running
+	@$(BIN)/turnout demo $(DEMO)
+
+test: $(READY) ## run every test, those with real Envoys included
+	@$(BIN)/python -m pytest
+
+check: $(READY) ## format, lint, types, layers, protos: cheap, no tests
+	@VENV=$(VENV) PATH="$(CURDIR)/$(BIN):$$PATH" ./.ci/check
+
+protos: $(READY) ## regenerate the stubs and the JSON Schema from protos/
+	@PATH="$(CURDIR)/$(BIN):$$PATH" ./protos/generate
+
+bench: $(READY) ## measure: results into bench/results
+	@$(BIN)/python -m bench
+
+soak: $(READY) ## the long campaigns
+	@$(BIN)/python -m pytest -m soak --timeout 7200
+
+clean: ## remove what the other targets made
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,1 @@
+"""Turnout: a control plane that moves the traffic of ML models from blue to green."""

@@ -1,0 +1,135 @@
+"""Errors, split by whose fault they are.
+
+One class carries them all: what kind of wrong it is (`Code`), a machine-readable reason, a sentence for a person, and
+the fields at fault. It is mapped to gRPC in one place (`server/status.py`) and to exit codes in one place
+(`cli/main.py`). A NACK is not an error: it is news, and travels as an event.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Code(Enum):
+    """Whose fault it is. The names are those of gRPC's status codes."""
+
+    # The caller's: the same call can never succeed.
+    INVALID_ARGUMENT = "invalid argument"
+    NOT_FOUND = "not found"
+    ALREADY_EXISTS = "already exists"
+    # The caller's, given the state there is: it may succeed once that has changed.
+    FAILED_PRECONDITION = "failed precondition"
+    ABORTED = "aborted"
+    RESOURCE_EXHAUSTED = "resource exhausted"
+    # Ours, or the machine's: it may succeed later.
+    UNAVAILABLE = "unavailable"
+    INTERNAL = "internal"
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """A field, and what is wrong with it."""
+
+    # Path from the top of what the caller sent, like `models[0].versions[1].endpoints[0].port`; "" is the whole.
+    field: str
+    # A sentence that says what is wrong and what would be right.
+    description: str
+
+
+class Error(Exception):
+    """What went wrong, for programs (`code`, `reason`, `violations`, `metadata`) and for people (`message`)."""
+
+    def __init__(
+        self,
+        code: Code,
+        reason: str,
+        message: str,
+        *,
+        violations: tuple[Violation, ...] = (),
+        metadata: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        # UPPER_SNAKE_CASE, stable: programs switch on it.
+        self.reason = reason
+        self.message = message
+        self.violations = violations
+        # Facts that a program may want, like the etag that is live.
+        self.metadata = metadata or {}
+
+
+def invalid(field: str, description: str, reason: str = "INVALID_FIELD") -> Error:
+    """An INVALID_ARGUMENT about one field."""
+    return Error(Code.INVALID_ARGUMENT, reason, f"{field}: {description}", violations=(Violation(field, description),))
+
+
+def not_found(name: str, hint: str = "") -> Error:
+    """A NOT_FOUND for a resource name; `hint` says what exists instead."""
+    message = f"{name} does not exist" + (f"; {hint}" if hint else "")
+    return Error(Code.NOT_FOUND, "NOT_FOUND", message, metadata={"name": name})
+
+
+def failed(reason: str, field: str, description: str, **metadata: str) -> Error:
+    """A FAILED_PRECONDITION about one field, given what the state is."""
+    message = f"{field}: {description}" if field else description
+    violations = (Violation(field, description),) if field else ()
+    return Error(Code.FAILED_PRECONDITION, reason, message, violations=violations, metadata=metadata)
+
+
+def stale_etag(name: str, given: str, live: str) -> Error:
+    """An ABORTED: `name` has changed since the caller read it."""
+    message = f"{name} has changed since it was read: etag {given} was given, {live} is live; read it again and retry"
+    return Error(Code.ABORTED, "STALE_ETAG", message, metadata={"name": name, "given": given, "live": live})
+
+
+def prefixed(error: Error, prefix: str) -> Error:
+    """The same error, its fields looked at from further up."""
+    violations = tuple(Violation(join(prefix, v.field), v.description) for v in error.violations)
+    message = f"{violations[0].field}: {violations[0].description}" if len(violations) == 1 else error.message
+    return Error(error.code, error.reason, message, violations=violations, metadata=error.metadata)
+
+
+def merged(errors: list[Error]) -> Error:
+    """One error that says what all of them say; the first one's code and reason."""
+    if len(errors) == 1:
+        return errors[0]
+    violations = tuple(v for e in errors for v in e.violations)
+    message = "; ".join(e.message for e in errors)
+    return Error(errors[0].code, errors[0].reason, message, violations=violations, metadata=errors[0].metadata)
+
+
+def join(prefix: str, field: str) -> str:
+    """`models[0]` and `name` make `models[0].name`; an index or nothing is appended as it is."""
+    return prefix + field if not field or not prefix or field.startswith("[") else f"{prefix}.{field}"
+
+
+@contextmanager
+def within(prefix: str) -> Iterator[None]:
+    """Whatever error is raised inside names its fields from further up."""
+    try:
+        yield
+    except Error as error:
+        raise prefixed(error, prefix) from None
+
+
+class Collector:
+    """Gathers the errors of siblings, so that a caller sees all of them at once."""
+
+    def __init__(self) -> None:
+        self.errors: list[Error] = []
+
+    @contextmanager
+    def within(self, prefix: str) -> Iterator[None]:
+        """An error inside is kept for `check`, its fields named from further up."""
+        try:
+            yield
+        except Error as error:
+            self.errors.append(prefixed(error, prefix) if prefix else error)
+
+    def check(self) -> None:
+        """Raises all that was gathered, as one; nothing when there was none."""
+        if self.errors:
+            raise merged(self.errors)

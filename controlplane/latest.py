@@ -1,0 +1,43 @@
+"""Newest value wins: no queue, a slow reader skips and never blocks the writer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Latest(Generic[T]):
+    """A value that changes. Readers see the newest; what came in between while they were busy, they never see."""
+
+    def __init__(self, value: T) -> None:
+        self.value = value
+        # Grows by one at each set; a reader that remembers it knows whether it has seen the newest.
+        self.serial = 0
+        self._changed: asyncio.Future[None] | None = None
+
+    def set(self, value: T) -> None:
+        """Replaces the value and wakes the readers. Call it on the event loop's thread."""
+        self.value = value
+        self.serial += 1
+        changed, self._changed = self._changed, None
+        if changed is not None and not changed.done():
+            changed.set_result(None)
+
+    async def newer(self, seen: int) -> int:
+        """Waits until `serial` is past `seen`, and returns it."""
+        while self.serial <= seen:
+            if self._changed is None:
+                self._changed = asyncio.get_running_loop().create_future()
+            await asyncio.shield(self._changed)
+        return self.serial
+
+    async def watch(self) -> AsyncIterator[T]:
+        """Yields the value there is, and then each newest one."""
+        seen = self.serial
+        yield self.value
+        while True:
+            seen = await self.newer(seen)
+            yield self.value

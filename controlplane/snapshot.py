@@ -1,0 +1,105 @@
+"""What a group of Envoys should hold, as a value: resources by type, each with a version that is a hash of its content.
+
+Equal content has an equal version, on every replica and after every restart. A resource is serialised once, when it is
+made; whoever sends it sends those bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+_PREFIX = "type.googleapis.com/"
+CLUSTER = _PREFIX + "envoy.config.cluster.v3.Cluster"
+ENDPOINTS = _PREFIX + "envoy.config.endpoint.v3.ClusterLoadAssignment"
+LISTENER = _PREFIX + "envoy.config.listener.v3.Listener"
+SCOPED_ROUTES = _PREFIX + "envoy.config.route.v3.ScopedRouteConfiguration"
+ROUTES = _PREFIX + "envoy.config.route.v3.RouteConfiguration"
+
+# Make before break: what is earlier is sent earlier, and removed later (xDS protocol, "Eventual consistency considerations").
+ORDER = (CLUSTER, ENDPOINTS, LISTENER, SCOPED_ROUTES, ROUTES)
+
+# Types of which SotW clients take the full state: what is absent is deleted.
+FULL_STATE = frozenset({CLUSTER, LISTENER, SCOPED_ROUTES})
+
+
+def short_name(type_url: str) -> str:
+    """`Cluster` for `type.googleapis.com/envoy.config.cluster.v3.Cluster`."""
+    return type_url.rpartition(".")[2]
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """One Envoy resource, serialised."""
+
+    type_url: str
+    name: str
+    # 16 hex digits of a hash of `body`.
+    version: str
+    # The message, serialised deterministically; without its `google.protobuf.Any` wrapper.
+    body: bytes = field(repr=False)
+    # (type URL, name) of what it names: a cluster its endpoints (if they come over EDS), a scope its RouteConfiguration, a
+    # RouteConfiguration the clusters it sends traffic to.
+    refs: frozenset[tuple[str, str]] = frozenset()
+
+    @staticmethod
+    def of(type_url: str, name: str, body: bytes, refs: Iterable[tuple[str, str]] = ()) -> Resource:
+        """A resource with its version."""
+        return Resource(type_url, name, hashlib.blake2b(body, digest_size=8).hexdigest(), body, frozenset(refs))
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What one audience should hold as of one revision. Whole: what is not in it should not be held."""
+
+    revision: int
+    # Gateways that the audience is selected by, sorted; () is the audience of nodes that nothing selects.
+    audience: tuple[str, ...]
+    # By type URL, then by name. Every type of ORDER is there, if empty.
+    resources: Mapping[str, Mapping[str, Resource]]
+    # By type URL: changes exactly when a resource of the type does, whatever the order they came in.
+    versions: Mapping[str, str]
+
+    @staticmethod
+    def of(revision: int, audience: tuple[str, ...], resources: Iterable[Resource]) -> Snapshot:
+        """A snapshot of these resources. ValueError when two have one name."""
+        by_type: dict[str, dict[str, Resource]] = {t: {} for t in ORDER}
+        for r in resources:
+            if by_type[r.type_url].setdefault(r.name, r) is not r:
+                raise ValueError(f"two resources of type {short_name(r.type_url)} are named {r.name}")
+        return Snapshot(revision, audience, by_type, {t: type_version(rs.values()) for t, rs in by_type.items()})
+
+
+@dataclass(frozen=True, slots=True)
+class Diff:
+    """What lies between two snapshots, for one type."""
+
+    changed: tuple[Resource, ...] = ()  # new or different
+    removed: tuple[str, ...] = ()  # names that are gone
+
+    def __bool__(self) -> bool:
+        return bool(self.changed or self.removed)
+
+
+def diff(old: Mapping[str, Resource], new: Mapping[str, Resource]) -> Diff:
+    """What makes `new` of `old`."""
+    if old is new:
+        return Diff()
+    changed = tuple(r for n, r in new.items() if (o := old.get(n)) is not r and (o is None or o.version != r.version))
+    removed = tuple(n for n in old if n not in new)
+    return Diff(changed, removed)
+
+
+def type_version(resources: Iterable[Resource]) -> str:
+    """A version for a set of resources: the sum of their hashes, so that it can be kept up without reading all of them."""
+    return f"{sum(resource_hash(r) for r in resources) & _MASK:032x}"
+
+
+def resource_hash(resource: Resource) -> int:
+    """A number for one named content; a type's version is the sum of them, modulo 2**128."""
+    text = f"{resource.name}\0{resource.version}".encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=16).digest(), "big")
+
+
+_MASK = (1 << 128) - 1

@@ -1,0 +1,52 @@
+"""What a stream reports upwards. Values only; whoever receives them adds the node, the stream and the time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Identified:
+    """The first request of a stream said who the client is. Comes once, before every other event of the stream."""
+
+    id: str
+    cluster: str
+    # Top level of the node's metadata, as Python values (str, float, bool, None, list, dict).
+    metadata: Mapping[str, object] = field(default_factory=dict)
+    # Like `envoy 1.40.0`; "" when the client did not say.
+    user_agent: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """All that the newest offered snapshot has for this stream has been asked for, sent and ACKed.
+
+    All means: for an ADS stream, every resource that follows from the wildcards, and from them by reference. Comes once for
+    each revision that is reached, also when the revision changed nothing for this stream.
+    """
+
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A NACK: the client keeps what it had of this type. Nothing of it is sent again until there is something newer."""
+
+    type_url: str
+    # Names in the response that was refused, sorted, at most 100.
+    resources: tuple[str, ...]
+    # The client's words.
+    message: str
+    # Revision of the snapshot that the response was of.
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """A type that was refused is accepted again: an ACK of something newer."""
+
+    type_url: str
+
+
+Event = Identified | Held | Refused | Recovered
