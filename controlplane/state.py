@@ -161,11 +161,18 @@ def scope_keys(gateway: Gateway, model: Model) -> list[str]:
 
 
 def moves_traffic(old: State, new: State) -> list[str]:
-    """Resource names of what is live in `old` and gets its traffic moved in `new`: another split, other keys, or gone."""
+    """Resource names of the models whose live traffic goes elsewhere in `new`: another split, a key or gateway less, or gone."""
     moved = []
     for model in old.models.values():
         after = new.models.get(model.name)
-        if after is None or dict(after.split) != dict(model.split):
+        if after is model:
+            continue
+        if (
+            after is None
+            or after.split != model.split
+            or not set(model.route_keys) <= set(after.route_keys)
+            or not set(model.gateways) <= set(after.gateways)
+        ):
             moved.append(model.resource_name)
     return sorted(moved)
 
