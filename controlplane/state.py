@@ -116,7 +116,7 @@ class State:
                         raise failed(
                             "ADDRESS_TAKEN",
                             "port",
-                            f"gateways/{other.name} listens on {other.address}:{other.port} already, on nodes that both select",
+                            f"gateways/{other.name} listens on {other.address}:{other.port}, on nodes that both select",
                         )
 
     def _check_models(self, touched: list[Model], c: Collector) -> None:
@@ -161,7 +161,7 @@ def scope_keys(gateway: Gateway, model: Model) -> list[str]:
 
 
 def moves_traffic(old: State, new: State) -> list[str]:
-    """Resource names of the models whose live traffic goes elsewhere in `new`: another split, a key or gateway less, or gone."""
+    """Resource names of the models whose live traffic goes elsewhere in `new`: another split, fewer keys or gateways, gone."""
     moved = []
     for model in old.models.values():
         after = new.models.get(model.name)

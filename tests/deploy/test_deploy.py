@@ -1,0 +1,53 @@
+"""What deploy/ promises, as far as it can be seen without systemd as process 1 and without a container engine."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+UNIT = ROOT / "deploy" / "turnout.service"
+
+needs_systemd = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not on this machine")
+
+
+@needs_systemd
+def test_the_unit_verifies(tmp_path: Path) -> None:
+    unit = tmp_path / "turnout.service"
+    unit.write_text(UNIT.read_text().replace("/opt/turnout/bin/turnout", sys.executable))
+    result = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+
+
+@needs_systemd
+def test_the_unit_is_locked_down() -> None:
+    result = subprocess.run(
+        ["systemd-analyze", "security", "--offline=true", "--threshold=20", UNIT], capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stdout[-300:] + result.stderr
+
+
+@pytest.mark.parametrize("name", ["Containerfile", "Containerfile.demo"])
+def test_what_a_container_file_copies_exists(name: str) -> None:
+    lines = (ROOT / "deploy" / name).read_text().splitlines()
+    copied = [p for line in lines if line.startswith("COPY") and "--from" not in line for p in line.split()[1:-1]]
+    assert copied
+    assert [p for p in copied if not (ROOT / p).exists()] == []
+
+
+def test_every_command_that_deploy_runs_is_one_that_turnout_knows() -> None:
+    text = "".join(p.read_text() for p in (ROOT / "deploy").iterdir() if p.name != "README.md")
+    commands = set(re.findall(r'bin/turnout (\w+)|"turnout", "(\w+)"|CMD \["(\w+)"', text))
+    for name in {n for found in commands for n in found if n}:
+        subprocess.run([Path(sys.executable).parent / "turnout", name, "--help"], check=True, capture_output=True)
+    flags = set(re.findall(r'"(--\w+)"', text)) | set(re.findall(r"turnout serve (--\w+)", text))
+    serve = subprocess.run(
+        [Path(sys.executable).parent / "turnout", "serve", "--help"], check=True, capture_output=True, text=True
+    ).stdout
+    assert flags
+    assert [f for f in flags if f not in serve] == []
