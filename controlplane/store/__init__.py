@@ -12,9 +12,9 @@ What every store keeps:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from collections.abc import Mapping
 from typing import Protocol
 
 from controlplane.latest import Latest
@@ -106,7 +106,7 @@ class Store(Protocol):
         """One revision. Errors: NOT_FOUND."""
 
     async def revisions(self, before: int, limit: int, object_name: str = "") -> list[Revision]:
-        """Up to `limit` revisions with numbers below `before`, newest first; only those that changed `object_name`, if given."""
+        """Up to `limit` revisions below `before`, newest first; only those that changed `object_name`, if given."""
 
     async def close(self) -> None:
         """Lets go of the technology. Nothing may be called afterwards."""
