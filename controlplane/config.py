@@ -1,0 +1,75 @@
+"""Settings of the server: plain values, checked when they are made."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from pathlib import Path
+
+from controlplane.errors import Collector, invalid
+from controlplane.model import check_range
+
+LOG_FORMS = ("console", "json")
+LOG_LEVELS = ("debug", "info", "warning", "error")
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a server listens."""
+
+    host: str  # an IP address or a name
+    port: int  # 0 takes any free one
+
+    @staticmethod
+    def parse(text: str, name: str = "address") -> Address:
+        """Reads `HOST:PORT`, `[IPV6]:PORT` or `:PORT` (every interface). Errors: INVALID_ARGUMENT naming the field `name`."""
+        host, colon, port = text.rpartition(":")
+        if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535:
+            raise invalid(name, f"'{text[:80]}' is not HOST:PORT, like 127.0.0.1:18000")
+        if host.startswith("[") and host.endswith("]"):
+            host = host[1:-1]
+        elif ":" in host:
+            raise invalid(name, f"'{text[:80]}': an IPv6 address stands in brackets, like [::1]:18000")
+        return Address(host or "0.0.0.0", int(port))
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine can reach it."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """How the control plane runs. Durations are seconds."""
+
+    # Directory of the store; it is made when it is not there.
+    data: Path = Path("turnout-data")
+    # The operator API.
+    api: Address = Address("127.0.0.1", 18080)
+    # What Envoys connect to.
+    xds: Address = Address("127.0.0.1", 18000)
+    log_form: str = "console"
+    log_level: str = "info"
+    # How long calls under way may take to end when the server stops.
+    grace: float = 5.0
+
+    def __post_init__(self) -> None:
+        c = Collector()
+        with c.within(""):
+            if self.log_form not in LOG_FORMS:
+                raise invalid("log_form", f"'{self.log_form}' is not one of: {', '.join(LOG_FORMS)}")
+        with c.within(""):
+            if self.log_level not in LOG_LEVELS:
+                raise invalid("log_level", f"'{self.log_level}' is not one of: {', '.join(LOG_LEVELS)}")
+        with c.within(""):
+            check_range(self.grace, 0, 300, "grace", " s")
+        with c.within(""):
+            if self.api == self.xds and self.api.port:
+                raise invalid("xds", f"{self.xds} is the address of the operator API already")
+        c.check()

@@ -1,0 +1,271 @@
+"""The fleet: what the streams reported, folded into what each node holds.
+
+A node is whatever clients gave one id. It may have several streams, and holds a revision when every one of them does: what
+a stream was sent counts only once the client has said so on that stream. Everything here is a fold of events: no sockets,
+and the time is an argument. An event costs the same however large the fleet is, so the counts are kept up, not counted.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+from controlplane.xds.events import Event, Held, Identified, Recovered, Refused
+
+# Differs between the streams of one control plane; never used again.
+StreamId = int
+
+# Nodes that went away stay listed for a day, and at most this many.
+GONE_SECONDS = 24 * 3600.0
+GONE_NODES = 10_000
+
+# How many revisions back it is known when a node came to hold them.
+HISTORY = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A client opened a stream; who it is comes with its first request."""
+
+    peer: str  # `ip:port`
+    variant: str  # `delta` or `sotw`
+
+
+@dataclass(frozen=True, slots=True)
+class Targeted:
+    """What the stream is served follows from these gateways."""
+
+    audience: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """The stream ended. Nothing comes of it afterwards."""
+
+
+Report = Event | Opened | Targeted | Closed
+
+
+class Standing(Enum):
+    """Where a node stands. Refusing goes before behind."""
+
+    SYNCED = "synced"  # connected, and holds the newest revision
+    BEHIND = "behind"  # connected, and has not answered all of it yet
+    REFUSING = "refusing"  # connected, and refuses a part; it goes on with what it had
+    GONE = "gone"  # not connected any more
+
+
+class Part(Enum):
+    """A node's part in one revision."""
+
+    REFUSED = "refused"  # refused it, or something newer, and holds something older
+    BEHIND = "behind"  # has not answered yet
+    GONE = "gone"  # went away before it held it
+    HOLDING = "holding"  # has ACKed all of it, or of a newer one
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A NACK that stands."""
+
+    type_url: str
+    resources: tuple[str, ...]
+    message: str  # the client's words
+    revision: int
+    time: float
+
+
+@dataclass(slots=True, eq=False)
+class _Stream:
+    peer: str
+    variant: str
+    opened: float
+    node: NodeView | None = None  # None until the client has said who it is
+    audience: tuple[str, ...] = ()
+    held: int = 0
+    refused: dict[str, Refusal] = field(default_factory=dict)  # by type URL
+
+
+@dataclass(slots=True, eq=False)
+class NodeView:
+    """One node. Times are seconds since the epoch. Read-only outside the fleet."""
+
+    id: str
+    cluster: str = ""
+    user_agent: str = ""
+    # Of its newest stream, also when that has ended.
+    peer: str = ""
+    gateways: tuple[str, ...] = ()
+    # Sorted, none twice; of the streams that are open, and of the last ones once the node is gone.
+    variants: tuple[str, ...] = ()
+    # The least that any open stream holds: 0 from when a stream opens until it has ACKed everything. What it was at the end
+    # once the node is gone.
+    held_revision: int = 0
+    # When the first of the open streams was opened; None when the node is gone.
+    connect_time: float | None = None
+    last_seen: float = 0.0
+    # Ascending in both: (revision, when every stream first held it). The newest HISTORY of them.
+    history: list[tuple[int, float]] = field(default_factory=list)
+    # Only open ones. A node with thousands of streams makes each of its events as dear as that.
+    open: dict[StreamId, _Stream] = field(default_factory=dict, repr=False)
+
+    @property
+    def connected(self) -> bool:
+        return bool(self.open)
+
+    @property
+    def refusals(self) -> tuple[Refusal, ...]:
+        """NACKs that stand on open streams, by type, the newest first within one."""
+        standing = [r for s in self.open.values() for r in s.refused.values()]
+        return tuple(sorted(standing, key=lambda r: (r.type_url, -r.time)))
+
+    def hold_time(self, revision: int) -> float | None:
+        """When it first held `revision` or a newer one, as far back as is known; None when it never did."""
+        at = bisect_left(self.history, (revision, 0.0))
+        return self.history[at][1] if at < len(self.history) else None
+
+    def part(self, revision: int) -> Part:
+        """Its part in `revision`."""
+        if self.held_revision >= revision:
+            return Part.HOLDING
+        if not self.open:
+            return Part.GONE
+        refused = any(r.revision >= revision for s in self.open.values() for r in s.refused.values())
+        return Part.REFUSED if refused else Part.BEHIND
+
+
+class Fleet:
+    """Every node that is connected, and those that were."""
+
+    def __init__(self) -> None:
+        # The newest revision that is served: what every connected node should hold.
+        self.revision = 0
+        # Nodes by standing; always what counting them would give.
+        self.counts: dict[Standing, int] = dict.fromkeys(Standing, 0)
+        self._nodes: dict[str, NodeView] = {}
+        self._streams: dict[StreamId, _Stream] = {}
+        # Ids of nodes that are gone, the longest gone first.
+        self._gone: OrderedDict[str, None] = OrderedDict()
+        # Connected nodes by the revision that they hold; no zero counts.
+        self._held: dict[int, int] = {}
+
+    @property
+    def nodes(self) -> Mapping[str, NodeView]:
+        """By id, in no particular order."""
+        return self._nodes
+
+    @property
+    def connected(self) -> int:
+        """How many nodes are connected."""
+        return len(self._nodes) - self.counts[Standing.GONE]
+
+    @property
+    def streams(self) -> int:
+        """How many streams are open, those of clients that said nothing yet included."""
+        return len(self._streams)
+
+    def holding(self, revision: int) -> int:
+        """How many connected nodes hold `revision` or a newer one."""
+        return sum(n for held, n in self._held.items() if held >= revision)
+
+    def standing(self, node: NodeView) -> Standing:
+        """Where a node stands."""
+        if not node.open:
+            return Standing.GONE
+        if any(s.refused for s in node.open.values()):
+            return Standing.REFUSING
+        return Standing.SYNCED if node.held_revision >= self.revision else Standing.BEHIND
+
+    def publish(self, revision: int) -> None:
+        """A newer revision is served from now on; nobody holds it yet."""
+        if revision > self.revision:
+            self.revision = revision
+            self.counts[Standing.BEHIND] += self.counts[Standing.SYNCED]
+            self.counts[Standing.SYNCED] = 0
+
+    def apply(self, stream: StreamId, event: Report, now: float) -> None:
+        """Folds in what a stream reported. What comes of a stream that is closed changes nothing."""
+        if isinstance(event, Opened):
+            self._streams[stream] = _Stream(event.peer, event.variant, now)
+            return
+        if isinstance(event, Held):
+            self.publish(event.revision)
+        known = self._streams.get(stream)
+        if known is None:
+            return
+        if isinstance(event, Identified):
+            known.node = self._nodes.get(event.id) or self._nodes.setdefault(event.id, NodeView(event.id))
+        if known.node is not None:
+            self._uncount(known.node)
+            self._fold(stream, known, known.node, event, now)
+            self._count(known.node)
+        if isinstance(event, Closed):
+            del self._streams[stream]
+        self._forget(now)
+
+    def _fold(self, stream: StreamId, known: _Stream, node: NodeView, event: Report, now: float) -> None:
+        match event:
+            case Held(revision):
+                known.held = revision
+            case Targeted(audience):
+                known.audience = node.gateways = audience
+                return  # our own doing: nothing was heard of the node
+            case Identified():
+                node.cluster, node.user_agent, node.peer = event.cluster, event.user_agent, known.peer
+                node.open[stream] = known
+                self._gone.pop(node.id, None)
+            case Refused():
+                known.refused[event.type_url] = Refusal(event.type_url, event.resources, event.message, event.revision, now)
+            case Recovered(type_url):
+                known.refused.pop(type_url, None)
+            case Closed():
+                del node.open[stream]
+        node.last_seen = now
+        if not node.open:
+            node.connect_time = None
+            self._gone[node.id] = None
+            return
+        streams = node.open.values()
+        if isinstance(event, Identified | Closed):
+            node.connect_time = min(s.opened for s in streams)
+            node.variants = tuple(sorted({s.variant for s in streams}))
+        node.held_revision = min(s.held for s in streams)
+        if node.held_revision > (node.history[-1][0] if node.history else 0):
+            node.history.append((node.held_revision, now))
+            del node.history[:-HISTORY]
+
+    def _uncount(self, node: NodeView) -> None:
+        if not node.open and node.id not in self._gone:
+            return  # new: in no count yet
+        self.counts[self.standing(node)] -= 1
+        if node.open:
+            left = self._held[node.held_revision] - 1
+            if left:
+                self._held[node.held_revision] = left
+            else:
+                del self._held[node.held_revision]
+
+    def _count(self, node: NodeView) -> None:
+        self.counts[self.standing(node)] += 1
+        if node.open:
+            self._held[node.held_revision] = self._held.get(node.held_revision, 0) + 1
+
+    def _forget(self, now: float) -> None:
+        """Drops nodes that have been gone for too long, or are too many."""
+        while self._gone:
+            oldest = self._nodes[next(iter(self._gone))]
+            if len(self._gone) <= GONE_NODES and now - oldest.last_seen <= GONE_SECONDS:
+                return
+            del self._gone[oldest.id], self._nodes[oldest.id]
+            self.counts[Standing.GONE] -= 1
+
+    def not_in_sync_first(self) -> Iterator[NodeView]:
+        """All nodes: refusing, behind, gone, synced; by id within each."""
+        by_standing: dict[Standing, list[NodeView]] = {s: [] for s in Standing}
+        for node in self._nodes.values():
+            by_standing[self.standing(node)].append(node)
+        for standing in (Standing.REFUSING, Standing.BEHIND, Standing.GONE, Standing.SYNCED):
+            yield from sorted(by_standing[standing], key=lambda n: n.id)

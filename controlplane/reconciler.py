@@ -1,0 +1,116 @@
+"""The loops: desired state becomes what is served, and what the streams report becomes the fleet.
+
+This is the only place besides `app.py` that reads the clock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import structlog
+
+from controlplane.fleet import Closed, Fleet, NodeView, Report, StreamId
+from controlplane.latest import Latest
+from controlplane.snapshot import short_name
+from controlplane.store import Head
+from controlplane.world import Compiles, World
+from controlplane.xds.events import Held, Identified, Refused
+
+log = structlog.get_logger("fleet")
+
+# Changes that follow one within this time go out together; the one goes out at once. Seconds.
+COALESCE = 0.005
+
+
+class Observer:
+    """Gives what the streams report its time, folds it into the fleet, and writes the log lines of it."""
+
+    def __init__(self) -> None:
+        self.fleet = Fleet()
+        # The same fleet, set at each report so that watchers wake; None once the server stops.
+        self.changed: Latest[Fleet | None] = Latest(self.fleet)
+        self._open = True
+        # Where a stream belongs, while it is open.
+        self._nodes: dict[StreamId, NodeView] = {}
+        # When the newest revision was committed, and its number.
+        self._committed = (0, 0.0)
+
+    def published(self, head: Head) -> None:
+        """From now on `head` is what every node should hold."""
+        self._committed = (head.number, head.time)
+        self.fleet.publish(head.number)
+        self._wake()
+
+    def report(self, stream: StreamId, event: Report) -> None:
+        """Takes what a stream reported."""
+        now = time.time()
+        self.fleet.apply(stream, event, now)
+        self._tell(stream, event, now)
+        self._wake()
+
+    def close(self) -> None:
+        """Ends every watch; the fleet is still kept."""
+        self._open = False
+        self.changed.set(None)
+
+    def _wake(self) -> None:
+        if self._open:
+            self._wake()
+
+    def _tell(self, stream: StreamId, event: Report, now: float) -> None:
+        if isinstance(event, Identified):
+            node = self._nodes[stream] = self.fleet.nodes[event.id]
+            if len(node.open) == 1:
+                log.info("node connected", node=node.id, cluster=node.cluster, client=node.user_agent, peer=node.peer)
+        elif isinstance(event, Held):
+            number, committed = self._committed
+            took = {"ms": round((now - committed) * 1000, 1)} if event.revision == number else {}
+            log.info("revision held", node=self._nodes[stream].id, revision=event.revision, **took)
+        elif isinstance(event, Refused):
+            log.warning(
+                "revision refused",
+                node=self._nodes[stream].id,
+                revision=event.revision,
+                type=short_name(event.type_url),
+                resources=list(event.resources),
+                error=event.message,
+            )
+        elif isinstance(event, Closed):
+            gone = self._nodes.pop(stream, None)
+            if gone is not None and not gone.open:
+                log.info("node disconnected", node=gone.id, held=gone.held_revision)
+
+
+class Publisher:
+    """Keeps `world` at the newest revision of the store. It lags rather than blocks: writers never wait for it."""
+
+    def __init__(self, head: Latest[Head], compiler: Compiles, observer: Observer) -> None:
+        self._head = head
+        self._compiler = compiler
+        self._observer = observer
+        # None until there is a first one.
+        self.world: Latest[World | None] = Latest(None)
+
+    def publish(self) -> None:
+        """Makes the newest revision what is served. When it can't be compiled, what was served before stays."""
+        head = self._head.value
+        before = self.world.value
+        try:
+            world = before.next(head) if before else World(head, self._compiler)
+        except Exception:  # the fleet goes on with what it has, whatever the compiler met
+            log.exception("revision not served: it does not compile", revision=head.number)
+            return
+        self._observer.published(head)
+        self.world.set(world)
+        if before is not None:
+            log.info("revision served", revision=head.number, ms=round((time.time() - head.time) * 1000, 1))
+
+    async def run(self) -> None:
+        """Publishes until it is cancelled."""
+        seen = self._head.serial
+        self.publish()
+        while True:
+            seen = await self._head.newer(seen)
+            self.publish()
+            await asyncio.sleep(COALESCE)

@@ -1,0 +1,129 @@
+"""Nodes over gRPC: the fleet, as it is."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import heapq
+from collections.abc import AsyncIterator
+from itertools import islice
+from typing import Any
+from urllib.parse import unquote
+
+from controlplane.errors import invalid, not_found
+from controlplane.fleet import Fleet, NodeView, Refusal, Standing
+from controlplane.latest import Latest
+from controlplane.operator.v1 import node_pb2, node_service_pb2, node_service_pb2_grpc
+from controlplane.server.watch import FLEET_INTERVAL, live, pictures, resource_name, timestamp
+from controlplane.snapshot import short_name
+
+_STATES = {
+    Standing.SYNCED: node_pb2.NODE_STATE_SYNCED,
+    Standing.BEHIND: node_pb2.NODE_STATE_BEHIND,
+    Standing.REFUSING: node_pb2.NODE_STATE_REFUSING,
+    Standing.GONE: node_pb2.NODE_STATE_GONE,
+}
+
+
+class NodeService(node_service_pb2_grpc.NodeServiceServicer):
+    """Shows the xDS clients that are connected, or were."""
+
+    def __init__(self, changed: Latest[Fleet | None]) -> None:
+        self._changed = changed
+
+    async def GetNode(self, request: node_service_pb2.GetNodeRequest, context: Any) -> node_service_pb2.GetNodeResponse:
+        fleet = live(self._changed)
+        collection, _, node_id = request.name.partition("/")
+        if collection != "nodes" or not node_id or "/" in node_id:
+            raise invalid("name", f"'{request.name[:80]}' is not the name of a node, like nodes/edge-1")
+        node = fleet.nodes.get(unquote(node_id))
+        if node is None:
+            raise not_found(request.name, "no client with that id is connected, or was of late")
+        return node_service_pb2.GetNodeResponse(node=to_proto(fleet, node))
+
+    async def ListNodes(self, request: node_service_pb2.ListNodesRequest, context: Any) -> node_service_pb2.ListNodesResponse:
+        fleet = live(self._changed)
+        size = min(request.page_size or 100, 1_000)
+        if size < 0:
+            raise invalid("page_size", f"{request.page_size} is negative")
+        after = read_token(request.page_token)
+        page = heapq.nsmallest(size + 1, (n for n in fleet.nodes if after is None or n > after))
+        more = len(page) > size
+        return node_service_pb2.ListNodesResponse(
+            nodes=[to_proto(fleet, fleet.nodes[n]) for n in page[:size]],
+            next_page_token=write_token(page[size - 1]) if more else "",
+            summary=summary(fleet),
+        )
+
+    async def WatchNodes(
+        self, request: node_service_pb2.WatchNodesRequest, context: Any
+    ) -> AsyncIterator[node_service_pb2.WatchNodesResponse]:
+        most = min(request.max_nodes or 100, 10_000)
+        if most < 0:
+            raise invalid("max_nodes", f"{request.max_nodes} is negative")
+
+        def picture(fleet: Fleet) -> node_service_pb2.WatchNodesResponse:
+            nodes = [to_proto(fleet, n) for n in islice(fleet.not_in_sync_first(), most)]
+            return node_service_pb2.WatchNodesResponse(summary=summary(fleet), nodes=nodes)
+
+        async for response in pictures(self._changed, picture, FLEET_INTERVAL):
+            yield response
+
+
+def summary(fleet: Fleet) -> node_service_pb2.FleetSummary:
+    """The counts."""
+    return node_service_pb2.FleetSummary(
+        revision=fleet.revision,
+        synced=fleet.counts[Standing.SYNCED],
+        behind=fleet.counts[Standing.BEHIND],
+        refusing=fleet.counts[Standing.REFUSING],
+        gone=fleet.counts[Standing.GONE],
+    )
+
+
+def to_proto(fleet: Fleet, node: NodeView) -> node_pb2.Node:
+    """One node as the API shows it."""
+    return node_pb2.Node(
+        name=resource_name(node),
+        id=node.id,
+        cluster=node.cluster,
+        user_agent=node.user_agent,
+        state=_STATES[fleet.standing(node)],
+        gateways=[f"gateways/{g}" for g in node.gateways],
+        held_revision=node.held_revision,
+        target_revision=fleet.revision,
+        variants=node.variants,
+        streams=len(node.open),
+        peer=node.peer,
+        connect_time=timestamp(node.connect_time) if node.connect_time is not None else None,
+        last_seen_time=timestamp(node.last_seen),
+        refusals=[_refusal(r) for r in node.refusals],
+    )
+
+
+def _refusal(refusal: Refusal) -> node_pb2.Refusal:
+    return node_pb2.Refusal(
+        type=short_name(refusal.type_url),
+        resources=refusal.resources,
+        message=refusal.message,
+        revision=refusal.revision,
+        time=timestamp(refusal.time),
+    )
+
+
+def write_token(last: str) -> str:
+    """A page token that says which name came last."""
+    return base64.urlsafe_b64encode(b"n" + last.encode()).decode()
+
+
+def read_token(token: str) -> str | None:
+    """The name that came last, None for the first page. Errors: INVALID_ARGUMENT."""
+    if not token:
+        return None
+    try:
+        data = base64.urlsafe_b64decode(token.encode())
+        if data[:1] != b"n":
+            raise ValueError
+        return data[1:].decode()
+    except (binascii.Error, ValueError):
+        raise invalid("page_token", "is not a token that a list gave") from None

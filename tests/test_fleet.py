@@ -1,0 +1,272 @@
+"""The fleet: events folded into nodes, and counts that are always what counting would give."""
+
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from controlplane.fleet import (
+    GONE_NODES,
+    GONE_SECONDS,
+    HISTORY,
+    Closed,
+    Fleet,
+    Opened,
+    Part,
+    Report,
+    Standing,
+    Targeted,
+)
+from controlplane.xds.events import Held, Identified, Recovered, Refused
+
+ROUTES = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration"
+LISTENER = "type.googleapis.com/envoy.config.listener.v3.Listener"
+
+
+def connect(fleet: Fleet, stream: int, node: str = "edge-1", now: float = 100.0, variant: str = "delta") -> None:
+    """A client opens a stream and says who it is."""
+    fleet.apply(stream, Opened(f"10.0.0.1:{stream}", variant), now)
+    fleet.apply(stream, Identified(node, "edge", {}, "envoy 1.40.0"), now)
+
+
+def refusal(revision: int, type_url: str = LISTENER) -> Refused:
+    return Refused(type_url, ("public",), "cannot bind", revision)
+
+
+def recount(fleet: Fleet) -> dict[Standing, int]:
+    counted = Counter(fleet.standing(n) for n in fleet.nodes.values())
+    return {s: counted[s] for s in Standing}
+
+
+def test_a_stream_is_no_node_until_the_client_says_who_it_is() -> None:
+    fleet = Fleet()
+    fleet.apply(1, Opened("10.0.0.1:1", "delta"), 100)
+    assert (fleet.streams, len(fleet.nodes), fleet.connected) == (1, 0, 0)
+    fleet.apply(1, Closed(), 101)
+    assert (fleet.streams, len(fleet.nodes)) == (0, 0)
+
+
+def test_a_node_tells_what_its_stream_told() -> None:
+    fleet = Fleet()
+    fleet.publish(7)
+    connect(fleet, 1)
+    fleet.apply(1, Targeted(("public",)), 101)
+    node = fleet.nodes["edge-1"]
+    assert (node.id, node.cluster, node.user_agent, node.peer) == ("edge-1", "edge", "envoy 1.40.0", "10.0.0.1:1")
+    assert (node.variants, node.gateways, node.connect_time, node.last_seen) == (("delta",), ("public",), 100, 100)
+    assert (node.held_revision, fleet.standing(node)) == (0, Standing.BEHIND)
+    fleet.apply(1, Held(7), 102)
+    assert (node.held_revision, fleet.standing(node), node.hold_time(7), node.last_seen) == (7, Standing.SYNCED, 102, 102)
+
+
+def test_a_newer_revision_puts_every_node_behind_until_it_holds_it() -> None:
+    fleet = Fleet()
+    for stream in range(3):
+        connect(fleet, stream, f"edge-{stream}")
+        fleet.apply(stream, Held(1), 101)
+    assert fleet.counts[Standing.SYNCED] == fleet.holding(1) == 3
+    fleet.publish(2)
+    assert (fleet.counts[Standing.SYNCED], fleet.counts[Standing.BEHIND]) == (0, 3)
+    fleet.apply(1, Held(2), 102)
+    assert (fleet.counts[Standing.SYNCED], fleet.counts[Standing.BEHIND]) == (1, 2)
+    assert (fleet.holding(1), fleet.holding(2), fleet.holding(3)) == (3, 1, 0)
+
+
+def test_an_older_revision_is_not_gone_back_to() -> None:
+    fleet = Fleet()
+    fleet.publish(5)
+    fleet.publish(4)
+    assert fleet.revision == 5
+
+
+def test_a_node_holds_what_the_last_of_its_streams_holds() -> None:
+    fleet = Fleet()
+    connect(fleet, 1)
+    fleet.apply(1, Held(3), 101)
+    connect(fleet, 2, now=102, variant="sotw")
+    node = fleet.nodes["edge-1"]
+    assert (node.held_revision, node.variants, len(node.open), node.connect_time) == (0, ("delta", "sotw"), 2, 100)
+    fleet.apply(2, Held(3), 103)
+    assert (node.held_revision, node.hold_time(3)) == (3, 101)
+    fleet.apply(1, Held(4), 104)
+    assert node.held_revision == 3
+    fleet.apply(2, Closed(), 105)
+    assert (node.held_revision, node.variants, node.hold_time(4)) == (4, ("delta",), 105)
+
+
+def test_a_node_that_left_stays_listed_with_what_it_held() -> None:
+    fleet = Fleet()
+    connect(fleet, 1)
+    fleet.apply(1, Held(3), 101)
+    fleet.apply(1, refusal(4), 102)
+    fleet.apply(1, Closed(), 103)
+    node = fleet.nodes["edge-1"]
+    assert (fleet.standing(node), node.connected, node.held_revision, node.connect_time) == (Standing.GONE, False, 3, None)
+    assert (node.refusals, node.last_seen, fleet.holding(3)) == ((), 103, 0)
+
+
+def test_a_node_that_comes_back_holds_nothing_until_it_says_so() -> None:
+    fleet = Fleet()
+    connect(fleet, 1)
+    fleet.apply(1, Held(3), 101)
+    fleet.apply(1, Closed(), 102)
+    connect(fleet, 2, now=103)
+    node = fleet.nodes["edge-1"]
+    assert (node.held_revision, fleet.standing(node), node.connect_time) == (0, Standing.BEHIND, 103)
+    fleet.apply(2, Held(3), 104)
+    assert (fleet.counts[Standing.SYNCED], fleet.counts[Standing.GONE], node.hold_time(3)) == (1, 0, 101)
+
+
+def test_a_refusal_stands_until_its_type_is_accepted() -> None:
+    fleet = Fleet()
+    connect(fleet, 1)
+    fleet.apply(1, Held(1), 101)
+    fleet.apply(1, refusal(2), 102)
+    fleet.apply(1, refusal(2, ROUTES), 103)
+    node = fleet.nodes["edge-1"]
+    assert [(r.type_url, r.resources, r.message, r.revision, r.time) for r in node.refusals] == [
+        (LISTENER, ("public",), "cannot bind", 2, 102),
+        (ROUTES, ("public",), "cannot bind", 2, 103),
+    ]
+    fleet.apply(1, Recovered(LISTENER), 104)
+    assert [r.type_url for r in node.refusals] == [ROUTES]
+    assert fleet.counts[Standing.REFUSING] == 1
+    fleet.apply(1, Recovered(ROUTES), 105)
+    assert (node.refusals, fleet.counts[Standing.REFUSING]) == ((), 0)
+
+
+def test_a_nodes_part_in_a_revision() -> None:
+    fleet = Fleet()
+    connect(fleet, 1)
+    node = fleet.nodes["edge-1"]
+    assert node.part(1) is Part.BEHIND
+    fleet.apply(1, Held(1), 101)
+    assert (node.part(1), node.part(2)) == (Part.HOLDING, Part.BEHIND)
+    fleet.apply(1, refusal(2), 102)
+    # It refused 2, so it does not hold it; of 3 nothing is known yet.
+    assert (node.part(1), node.part(2), node.part(3)) == (Part.HOLDING, Part.REFUSED, Part.BEHIND)
+    fleet.apply(1, Closed(), 103)
+    assert (node.part(1), node.part(2)) == (Part.HOLDING, Part.GONE)
+
+
+def test_a_revision_that_was_skipped_is_held_with_the_newer_one() -> None:
+    fleet = Fleet()
+    connect(fleet, 1)
+    for revision, now in ((2, 101), (5, 102), (6, 103)):
+        fleet.apply(1, Held(revision), now)
+    node = fleet.nodes["edge-1"]
+    assert [node.hold_time(n) for n in (1, 2, 3, 5, 6, 7)] == [101, 101, 102, 102, 103, None]
+
+
+def test_the_history_is_bounded() -> None:
+    fleet = Fleet()
+    connect(fleet, 1)
+    for revision in range(1, 3 * HISTORY):
+        fleet.apply(1, Held(revision), 100 + revision)
+    history = fleet.nodes["edge-1"].history
+    assert len(history) == HISTORY
+    assert history[-1] == (3 * HISTORY - 1, 100 + 3 * HISTORY - 1)
+
+
+def test_what_comes_of_a_closed_stream_changes_nothing() -> None:
+    fleet = Fleet()
+    connect(fleet, 1)
+    fleet.apply(1, Closed(), 101)
+    for event in (Held(1), refusal(1), Identified("edge-2", "edge"), Targeted(("x",)), Closed()):
+        fleet.apply(1, event, 102)
+    assert list(fleet.nodes) == ["edge-1"]
+    assert fleet.nodes["edge-1"].held_revision == 0
+
+
+def test_gone_nodes_are_forgotten_after_a_day() -> None:
+    fleet = Fleet()
+    connect(fleet, 1)
+    fleet.apply(1, Closed(), 100)
+    connect(fleet, 2, "edge-2", now=100 + GONE_SECONDS)
+    assert set(fleet.nodes) == {"edge-1", "edge-2"}
+    fleet.apply(2, Held(1), 101 + GONE_SECONDS)
+    assert set(fleet.nodes) == {"edge-2"}
+    assert fleet.counts == recount(fleet)
+
+
+def test_gone_nodes_are_bounded() -> None:
+    fleet = Fleet()
+    for stream in range(GONE_NODES + 10):
+        connect(fleet, stream, f"n{stream}")
+        fleet.apply(stream, Closed(), 100)
+    assert len(fleet.nodes) == GONE_NODES
+    assert "n9" not in fleet.nodes
+    assert "n10" in fleet.nodes
+    assert fleet.counts == recount(fleet)
+
+
+def test_those_not_in_sync_come_first() -> None:
+    fleet = Fleet()
+    for stream, node in enumerate("dcba"):
+        connect(fleet, stream, node)
+        fleet.apply(stream, Held(1), 101)
+    fleet.apply(3, Closed(), 102)
+    fleet.apply(2, refusal(2), 103)
+    connect(fleet, 9, "e")
+    assert [n.id for n in fleet.not_in_sync_first()] == ["b", "e", "a", "c", "d"]
+
+
+EVENTS: st.SearchStrategy[Report | int] = st.one_of(
+    st.just(Opened("10.0.0.1:1", "delta")),
+    st.sampled_from(["a", "b", "c"]).map(lambda n: Identified(n, "edge")),
+    st.integers(1, 9).map(Held),
+    st.builds(refusal, st.integers(1, 9), st.sampled_from([LISTENER, ROUTES])),
+    st.sampled_from([LISTENER, ROUTES]).map(Recovered),
+    st.just(Targeted(("public",))),
+    st.just(Closed()),
+    st.integers(1, 9),  # a revision is published
+)
+
+
+@given(st.lists(st.tuples(st.integers(1, 5), EVENTS, st.sampled_from([0.0, 1.0, GONE_SECONDS]))))
+def test_the_counts_are_what_counting_gives(story: list[tuple[int, Report | int, float]]) -> None:
+    fleet, now, used = Fleet(), 0.0, set[tuple[int, str]]()
+    for stream, event, pause in story:
+        now += pause
+        if isinstance(event, int):
+            fleet.publish(event)
+        elif isinstance(event, Opened | Identified):
+            # A stream opens once and says once who it is; a number is never used again.
+            if (stream, type(event).__name__) in used:
+                continue
+            used.add((stream, type(event).__name__))
+            fleet.apply(stream, event, now)
+        else:
+            fleet.apply(stream, event, now)
+        assert fleet.counts == recount(fleet)
+        connected = [n for n in fleet.nodes.values() if n.connected]
+        assert fleet.connected == len(connected)
+        for revision in range(11):
+            assert fleet.holding(revision) == sum(n.held_revision >= revision for n in connected)
+        for node in fleet.nodes.values():
+            assert node.history == sorted(set(node.history))
+            assert len({revision for revision, _ in node.history}) == len(node.history)
+            assert not node.open or node.held_revision == min(s.held for s in node.open.values())
+
+
+@pytest.mark.parametrize("nodes", [100, 5_000])
+def test_an_event_costs_the_same_in_a_large_fleet(nodes: int) -> None:
+    # Not a stopwatch: what an event looks at is counted instead, by the nodes whose streams it reads.
+    fleet = Fleet()
+    for stream in range(nodes):
+        connect(fleet, stream, f"n{stream}")
+    looked_at = 0
+
+    class Counting(dict[int, object]):
+        def values(self):  # type: ignore[no-untyped-def]
+            nonlocal looked_at
+            looked_at += 1
+            return super().values()
+
+    for node in fleet.nodes.values():
+        node.open = Counting(node.open)  # type: ignore[assignment]
+    fleet.publish(1)
+    fleet.apply(0, Held(1), 101)
+    assert 0 < looked_at < 10
+    assert fleet.counts[Standing.SYNCED] == 1
