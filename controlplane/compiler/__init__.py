@@ -1,0 +1,192 @@
+"""The compiler: desired state in, what a group of Envoys should hold out. Pure; it knows nothing of streams.
+
+The same state gives the same bytes in every process: nothing here depends on time, on order of arrival, or on what was
+compiled before. What was compiled before only makes it faster: a switch of one model among thousands compiles that model's
+RouteConfiguration, and takes the rest from the snapshot before.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping
+
+from controlplane.compiler.clusters import cluster_name, compile_cluster
+from controlplane.compiler.endpoints import compile_endpoints
+from controlplane.compiler.listeners import compile_listener
+from controlplane.compiler.routes import compile_routes
+from controlplane.compiler.scopes import compile_scopes
+from controlplane.model import Gateway, Model, Version
+from controlplane.snapshot import Resource, Snapshot, resource_hash
+from controlplane.state import State
+
+__all__ = ["Compiler", "audience", "audiences"]
+
+_MASK = (1 << 128) - 1  # type versions are sums modulo 2**128, see snapshot.py
+
+
+def audience(state: State, node_id: str, cluster: str, metadata: Mapping[str, object]) -> tuple[str, ...]:
+    """The gateways that select a node, by label, sorted."""
+    return tuple(sorted(g.name for g in state.gateways.values() if g.nodes.matches(cluster, node_id, metadata)))
+
+
+def audiences(state: State) -> set[tuple[str, ...]]:
+    """The audiences that are checked before a commit: each gateway, and as many together as could be on one node.
+
+    All together is one audience, unless two gateways want one socket, on different nodes.
+    """
+    groups: list[list[Gateway]] = []
+    for name in sorted(state.gateways):
+        gateway = state.gateways[name]
+        fitting = (g for g in groups if not any(_same_socket(gateway, other) for other in g))
+        group = next(fitting, None)
+        if group is None:
+            groups.append([gateway])
+        else:
+            group.append(gateway)
+    return {(name,) for name in state.gateways} | {tuple(g.name for g in group) for group in groups} or {()}
+
+
+def _same_socket(a: Gateway, b: Gateway) -> bool:
+    return a.port == b.port and (a.address == b.address or bool({a.address, b.address} & {"0.0.0.0", "::"}))
+
+
+class Compiler:
+    """Compiles states, and remembers what it compiled of which object."""
+
+    def __init__(self) -> None:
+        # By what was compiled: the object it was compiled of, and the result. Objects are frozen, so the result stays true.
+        self._versions: dict[tuple[str, str], tuple[Version, tuple[Resource, ...]]] = {}
+        self._routes: dict[str, tuple[Model, Resource]] = {}
+        self._scopes: dict[tuple[str, str], tuple[Gateway, tuple[str, ...], tuple[Resource, ...]]] = {}
+        self._listeners: dict[str, tuple[Gateway, Resource]] = {}
+        # Snapshots made here and the states they are of, newest last; at most 4 an audience, then the oldest is forgotten and
+        # what follows on it is compiled whole. More than 1: a change that is only tried must not cost the live one its place.
+        self._made: dict[tuple[str, ...], deque[tuple[Snapshot, State]]] = {}
+
+    def compile(self, state: State, revision: int, audience: tuple[str, ...], previous: Snapshot | None = None) -> Snapshot:
+        """What `audience` should hold as of `revision`. Gateways that don't exist have nothing to hold.
+
+        `previous` is a snapshot of the same audience: of types in which nothing changed the result has the same mapping.
+        """
+        before = self._state_of(previous)
+        if previous is not None and before is not None and _same_gateways(before, state, audience):
+            snapshot = self._advanced(previous, before, state, revision)
+        else:
+            snapshot = self._whole(state, revision, audience)
+            if previous is not None:
+                snapshot = _sharing(snapshot, previous)
+        self._made.setdefault(audience, deque(maxlen=4)).append((snapshot, state))
+        return snapshot
+
+    def _whole(self, state: State, revision: int, audience: tuple[str, ...]) -> Snapshot:
+        self._forget(state)
+        resources = [self._listener(state.gateways[g]) for g in audience if g in state.gateways]
+        for name in sorted(state.models):
+            resources += self._model(state, state.models[name], audience)
+        return Snapshot.of(revision, audience, resources)
+
+    def _advanced(self, previous: Snapshot, before: State, state: State, revision: int) -> Snapshot:
+        """`previous` with what changed between the two states, which have the same gateways."""
+        removed: list[Resource] = []
+        added: list[Resource] = []
+        for old, new in _changed_models(before, state):
+            removed += self._model(before, old, previous.audience) if old is not None else ()
+            added += self._model(state, new, previous.audience) if new is not None else ()
+        resources = dict(previous.resources)
+        versions = dict(previous.versions)
+        for type_url, held in previous.resources.items():
+            gone = {r.name: r for r in removed if r.type_url == type_url}
+            come = {r.name: r for r in added if r.type_url == type_url}
+            changed = {n: r for n, r in come.items() if n not in held or held[n].version != r.version}
+            dropped = [n for n in gone if n not in come]
+            if not changed and not dropped:
+                continue
+            total = int(versions[type_url], 16)
+            total -= sum(resource_hash(held[n]) for n in (*dropped, *changed) if n in held)
+            total += sum(resource_hash(r) for r in changed.values())
+            versions[type_url] = f"{total & _MASK:032x}"
+            mapping = {**held, **changed}
+            for n in dropped:
+                del mapping[n]
+            resources[type_url] = mapping
+        return Snapshot(revision, previous.audience, resources, versions)
+
+    def _model(self, state: State, model: Model, audience: tuple[str, ...]) -> list[Resource]:
+        """All that is compiled of a model for an audience; nothing when none of its gateways is served."""
+        served = [state.gateways[g] for g in audience if g in model.gateways and g in state.gateways]
+        if not served:
+            return []
+        resources: list[Resource] = []
+        for version in model.versions:
+            resources += self._version(model.name, version)
+        resources.append(self._route(model))
+        for gateway in served:
+            resources += self._scope(gateway, model)
+        return resources
+
+    # Each of these looks up, compiles when what it was compiled of is another, and remembers. `is` is the fast way to see that
+    # nothing changed; equality finds it in objects that were read anew.
+
+    def _version(self, model: str, version: Version) -> tuple[Resource, ...]:
+        key = (model, version.name)
+        known = self._versions.get(key)
+        if known is None or (known[0] is not version and known[0] != version):
+            made = (*compile_cluster(model, version), *compile_endpoints(cluster_name(*key), version))
+            known = self._versions[key] = (version, made)
+        return known[1]
+
+    def _route(self, model: Model) -> Resource:
+        known = self._routes.get(model.name)
+        if known is None or (known[0] is not model and known[0] != model):
+            known = self._routes[model.name] = (model, compile_routes(model))
+        return known[1]
+
+    def _scope(self, gateway: Gateway, model: Model) -> tuple[Resource, ...]:
+        key = (gateway.name, model.name)
+        known = self._scopes.get(key)
+        if known is None or known[1] != model.route_keys or (known[0] is not gateway and known[0] != gateway):
+            known = self._scopes[key] = (gateway, model.route_keys, tuple(compile_scopes(gateway, model)))
+        return known[2]
+
+    def _listener(self, gateway: Gateway) -> Resource:
+        known = self._listeners.get(gateway.name)
+        if known is None or (known[0] is not gateway and known[0] != gateway):
+            known = self._listeners[gateway.name] = (gateway, compile_listener(gateway))
+        return known[1]
+
+    def _state_of(self, snapshot: Snapshot | None) -> State | None:
+        if snapshot is None:
+            return None
+        made = self._made.get(snapshot.audience, ())
+        return next((state for known, state in made if known is snapshot), None)
+
+    def _forget(self, state: State) -> None:
+        """Lets go of what is remembered of objects that are gone, once it is more than there are."""
+        if len(self._routes) > 2 * len(state.models) + 64:
+            self._routes = {n: k for n, k in self._routes.items() if n in state.models}
+            self._versions = {n: k for n, k in self._versions.items() if n[0] in state.models}
+            self._scopes = {n: k for n, k in self._scopes.items() if n[1] in state.models and n[0] in state.gateways}
+            self._listeners = {n: k for n, k in self._listeners.items() if n in state.gateways}
+            self._made = {a: k for a, k in self._made.items() if all(g in state.gateways for g in a)}
+
+
+def _same_gateways(a: State, b: State, names: Iterable[str]) -> bool:
+    return all(a.gateways.get(n) is b.gateways.get(n) for n in names)
+
+
+def _changed_models(a: State, b: State) -> list[tuple[Model | None, Model | None]]:
+    """Models that are not the same object in both, as (before, after)."""
+    old, new = a.models, b.models
+    # Thousands of models, of which one changed: this loop is most of a switch's cost.
+    names = [n for n, m in new.items() if old.get(n) is not m]
+    names += [n for n in old if n not in new]
+    return [(old.get(n), new.get(n)) for n in sorted(names)]
+
+
+def _sharing(snapshot: Snapshot, previous: Snapshot) -> Snapshot:
+    """The snapshot, with the mappings of `previous` for those types that have the same version."""
+    resources = {
+        t: previous.resources[t] if previous.versions.get(t) == v else snapshot.resources[t]
+        for t, v in snapshot.versions.items()
+    }
+    return Snapshot(snapshot.revision, snapshot.audience, resources, snapshot.versions)

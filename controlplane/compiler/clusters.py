@@ -1,0 +1,157 @@
+"""Clusters: one a version, named `MODEL/VERSION`. A version without endpoints has none: nothing can be sent to it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from envoy.config.cluster.v3 import circuit_breaker_pb2, cluster_pb2, outlier_detection_pb2
+from envoy.config.core.v3 import address_pb2, health_check_pb2, protocol_pb2
+from envoy.extensions.transport_sockets.tls.v3 import common_pb2, tls_pb2
+from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
+from envoy.type.matcher.v3 import string_pb2
+from envoy.type.v3 import http_pb2
+from google.protobuf import wrappers_pb2
+
+from controlplane.compiler.endpoints import load_assignment
+from controlplane.compiler.message import duration, over_ads, packed, resource
+from controlplane.model import HealthCheck, OutlierDetection, Protocol, UpstreamTls, Version, is_ip
+from controlplane.snapshot import CLUSTER, ENDPOINTS, Resource
+
+_HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+
+# Model servers close idle HTTP/1 connections, uvicorn after 5 s. A POST that meets the close is lost, since it may not be
+# retried; so Envoy closes first. HTTP/2 says GOAWAY and loses nothing, and keeps Envoy's hour.
+_HTTP1_IDLE = 4.0
+
+
+def cluster_name(model: str, version: str) -> str:
+    """`MODEL/VERSION`: both are labels, so no two are alike."""
+    return f"{model}/{version}"
+
+
+def compile_cluster(model: str, version: Version) -> list[Resource]:
+    """The cluster of a version; nothing when it has no endpoints."""
+    if not version.endpoints:
+        return []
+    name = cluster_name(model, version.name)
+    cluster = cluster_pb2.Cluster(
+        name=name,
+        connect_timeout=duration(version.connect_timeout),
+        # Inference takes long, and differently long: whoever has less under way gets the next one, where turns would queue
+        # a request behind a slow one beside an idle server.
+        lb_policy=cluster_pb2.Cluster.LEAST_REQUEST,
+        circuit_breakers=_circuit_breakers(version),
+        # No HTTP/2 keepalive: a gRPC server with its defaults answers pings every 30 s with GOAWAY. TCP's asks less.
+        upstream_connection_options=cluster_pb2.UpstreamConnectionOptions(
+            tcp_keepalive=address_pb2.TcpKeepalive(
+                keepalive_probes=_u32(3), keepalive_time=_u32(60), keepalive_interval=_u32(10)
+            )
+        ),
+    )
+    cluster.typed_extension_protocol_options[_HTTP_OPTIONS].CopyFrom(packed(_protocol(version)))
+    if version.tls is not None:
+        cluster.transport_socket.name = "envoy.transport_sockets.tls"
+        cluster.transport_socket.typed_config.CopyFrom(packed(_tls(version.tls, version.protocol)))
+    if version.health_check is not None:
+        host = version.tls.server_name if version.tls and version.tls.server_name else model
+        cluster.health_checks.append(_health_check(version.health_check, version.protocol, host))
+        # Health checks would keep an endpoint that was taken away for as long as it answers them.
+        cluster.ignore_health_on_host_removal = True
+    if version.outlier_detection is not None:
+        cluster.outlier_detection.CopyFrom(_outlier_detection(version.outlier_detection))
+    if version.has_dns_endpoints:
+        cluster.type = cluster_pb2.Cluster.STRICT_DNS
+        cluster.dns_lookup_family = cluster_pb2.Cluster.V4_PREFERRED
+        cluster.load_assignment.CopyFrom(load_assignment(name, version))
+        return [resource(CLUSTER, cluster)]
+    cluster.type = cluster_pb2.Cluster.EDS
+    cluster.eds_cluster_config.eds_config.CopyFrom(over_ads())
+    return [resource(CLUSTER, cluster, [(ENDPOINTS, name)])]
+
+
+def _protocol(version: Version) -> Any:
+    # Explicit, so that Envoy never guesses from what the client happened to speak.
+    options = http_protocol_options_pb2.HttpProtocolOptions()
+    if version.protocol is Protocol.HTTP1:
+        options.common_http_protocol_options.idle_timeout.CopyFrom(duration(_HTTP1_IDLE))
+        options.explicit_http_config.http_protocol_options.CopyFrom(protocol_pb2.Http1ProtocolOptions())
+    else:
+        options.explicit_http_config.http2_protocol_options.CopyFrom(protocol_pb2.Http2ProtocolOptions())
+    return options
+
+
+def _circuit_breakers(version: Version) -> Any:
+    limits = version.limits
+    return circuit_breaker_pb2.CircuitBreakers(
+        thresholds=[
+            circuit_breaker_pb2.CircuitBreakers.Thresholds(
+                max_connections=_u32(limits.max_connections),
+                max_pending_requests=_u32(limits.max_pending_requests),
+                max_requests=_u32(limits.max_requests),
+                max_retries=_u32(limits.max_retries),
+            )
+        ]
+    )
+
+
+def _tls(tls: UpstreamTls, protocol: Protocol) -> Any:
+    context = tls_pb2.UpstreamTlsContext()
+    common = context.common_tls_context
+    common.alpn_protocols.append("http/1.1" if protocol is Protocol.HTTP1 else "h2")
+    # SNI carries names only (RFC 6066, section 3); an address can still be what the certificate must carry.
+    if not is_ip(tls.server_name):
+        context.sni = tls.server_name
+    if tls.insecure_skip_verify:
+        return context
+    validation = common.validation_context
+    if tls.ca_certificates_pem:
+        validation.trusted_ca.inline_string = tls.ca_certificates_pem
+    else:
+        validation.system_root_certs.CopyFrom(common_pb2.CertificateValidationContext.SystemRootCerts())
+    san = common_pb2.SubjectAltNameMatcher
+    validation.match_typed_subject_alt_names.add(
+        san_type=san.IP_ADDRESS if is_ip(tls.server_name) else san.DNS,
+        matcher=string_pb2.StringMatcher(exact=tls.server_name),
+    )
+    return context
+
+
+def _health_check(check: HealthCheck, protocol: Protocol, host: str) -> Any:
+    # The interval holds without traffic, too: green must be known to be well before its first request, and Envoy would
+    # look only once a minute.
+    message = health_check_pb2.HealthCheck(
+        timeout=duration(check.timeout),
+        interval=duration(check.interval),
+        no_traffic_interval=duration(check.interval),
+        unhealthy_threshold=_u32(check.unhealthy_threshold),
+        healthy_threshold=_u32(check.healthy_threshold),
+    )
+    if protocol is Protocol.GRPC:
+        message.grpc_health_check.authority = host
+        return message
+    # Without a host Envoy sends the cluster's name, whose slash is no host to many servers.
+    message.http_health_check.host = host
+    message.http_health_check.path = check.path
+    if protocol is Protocol.HTTP2:
+        message.http_health_check.codec_client_type = http_pb2.CodecClientType.HTTP2
+    return message
+
+
+def _outlier_detection(outlier: OutlierDetection) -> Any:
+    # Ejection can't take everything: `always_eject_one_host` is off, so a single endpoint is never ejected below 100 %; and
+    # when fewer than half are left Envoy panics and uses all of them (`healthy_panic_threshold`, 50 % by default).
+    return outlier_detection_pb2.OutlierDetection(
+        consecutive_gateway_failure=_u32(outlier.consecutive_failures),
+        enforcing_consecutive_gateway_failure=_u32(100),
+        # What else Envoy would eject for, by default: any 5xx, which a model may answer to a bad input; and statistics.
+        enforcing_consecutive_5xx=_u32(0),
+        enforcing_success_rate=_u32(0),
+        base_ejection_time=duration(outlier.ejection_time),
+        # Envoy refuses a base above the maximum, which is 300 s by default.
+        max_ejection_time=duration(max(300.0, outlier.ejection_time)),
+        max_ejection_percent=_u32(outlier.max_ejection_percent),
+    )
+
+
+def _u32(value: int) -> Any:
+    return wrappers_pb2.UInt32Value(value=value)

@@ -1,0 +1,101 @@
+"""Listeners: one a gateway. It does not change when models do: a listener change drains connections.
+
+How a request finds its model. Scopes are matched on the parts of a key, and a part is taken from a header. The path would
+do (`:path`, split at `/`), but for two things: a query string is part of `:path`, so `/v2/models/iris?x=1` would look for
+`iris?x=1`; and scopes are shared by all listeners of an Envoy. So the listener first sets `x-turnout-scope`, to
+`GATEWAY/v2/models/iris` where the path names the model and to `GATEWAY` where a header or the host does: part 0 is the
+gateway, part N the Nth segment of the path. It overwrites what a client sent under that name, and each RouteConfiguration
+takes it off again on the way to the model server.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from envoy.config.core.v3 import address_pb2, base_pb2
+from envoy.config.listener.v3 import listener_components_pb2, listener_pb2
+from envoy.extensions.filters.http.router.v3 import router_pb2
+from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2 as hcm_pb2
+from envoy.extensions.http.early_header_mutation.header_mutation.v3 import header_mutation_pb2
+from google.protobuf import wrappers_pb2
+
+from controlplane.compiler.message import duration, over_ads, packed, resource, socket_address
+from controlplane.model import Gateway, HeaderRouting, HostRouting, PathRouting
+from controlplane.snapshot import LISTENER, Resource
+
+# Set by the listener, read by its scope key, taken off by the route.
+SCOPE_HEADER = "x-turnout-scope"
+
+HCM = "envoy.filters.network.http_connection_manager"
+
+_BUFFER = 1 << 20  # bytes that a connection may hold on either side; more is left in the socket
+
+
+def compile_listener(gateway: Gateway) -> Resource:
+    """The listener of a gateway."""
+    listener = listener_pb2.Listener(
+        name=gateway.name,
+        address=socket_address(gateway.address, gateway.port),
+        traffic_direction=base_pb2.TrafficDirection.INBOUND,
+        per_connection_buffer_limit_bytes=wrappers_pb2.UInt32Value(value=_BUFFER),
+    )
+    listener.address.socket_address.protocol = address_pb2.SocketAddress.TCP
+    manager = listener_components_pb2.Filter(name=HCM, typed_config=packed(_connection_manager(gateway)))
+    listener.filter_chains.add(filters=[manager])
+    return resource(LISTENER, listener)
+
+
+def _connection_manager(gateway: Gateway) -> Any:
+    manager = hcm_pb2.HttpConnectionManager(
+        stat_prefix=gateway.name,
+        codec_type=hcm_pb2.HttpConnectionManager.AUTO,
+        # An edge: clients' own x-forwarded-for and x-envoy-* headers are not believed, wherever they come from. An x-envoy-*
+        # header could ask for retries that the model does not allow.
+        use_remote_address=wrappers_pb2.BoolValue(value=True),
+        internal_address_config=hcm_pb2.HttpConnectionManager.InternalAddressConfig(),
+        # `/v2/models/iris/../wine` must not reach one model's servers under the other's name. Double slashes and %2F are left
+        # alone: to a model server they can mean something, and here they find no other scope.
+        normalize_path=wrappers_pb2.BoolValue(value=True),
+        path_with_escaped_slashes_action=hcm_pb2.HttpConnectionManager.KEEP_UNCHANGED,
+        # A client that opens a request and does not go on; what comes after the headers is the route's idle timeout.
+        request_headers_timeout=duration(10),
+    )
+    # Tensors are large: with 64 KiB a stream would wait for its window on every round trip.
+    manager.http2_protocol_options.initial_stream_window_size.value = _BUFFER
+    manager.http2_protocol_options.initial_connection_window_size.value = 16 * _BUFFER
+    manager.http2_protocol_options.max_concurrent_streams.value = 1000
+    manager.http_filters.add(name="envoy.filters.http.router", typed_config=packed(router_pb2.Router()))
+
+    scoped = manager.scoped_routes
+    scoped.name = gateway.name
+    scoped.rds_config_source.CopyFrom(over_ads())
+    scoped.scoped_rds.scoped_rds_config_source.CopyFrom(over_ads())
+    header = gateway.name
+    _fragment(scoped, SCOPE_HEADER, "/", 0)
+    match gateway.routing:
+        case PathRouting(segment=segment):
+            header += "%PATH(NQ:PATH)%"
+            _fragment(scoped, SCOPE_HEADER, "/", segment)
+        case HeaderRouting(name=name):
+            _fragment(scoped, name)
+        case HostRouting():
+            # Known flaw: a host in capitals is not found. Envoy 1.40 can't fold a scope key's case.
+            manager.strip_any_host_port = True
+            manager.strip_trailing_host_dot = True
+            _fragment(scoped, ":authority")
+    set_scope = header_mutation_pb2.HeaderMutation()
+    mutation = set_scope.mutations.add().append
+    mutation.header.key = SCOPE_HEADER
+    mutation.header.value = header
+    mutation.append_action = base_pb2.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
+    manager.early_header_mutation_extensions.add(
+        name="envoy.http.early_header_mutation.header_mutation", typed_config=packed(set_scope)
+    )
+    return manager
+
+
+def _fragment(scoped: Any, header: str, separator: str = "", index: int = 0) -> None:
+    extractor = scoped.scope_key_builder.fragments.add().header_value_extractor
+    extractor.name = header
+    extractor.element_separator = separator
+    extractor.index = index

@@ -1,0 +1,43 @@
+"""Small things that every compiled message is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from envoy.config.core.v3 import address_pb2, config_source_pb2
+from google.protobuf import any_pb2, duration_pb2
+
+from controlplane.snapshot import Resource
+
+
+def resource(type_url: str, message: Any, refs: Iterable[tuple[str, str]] = ()) -> Resource:
+    """The resource that `message` is; a load assignment is named by its cluster."""
+    name = message.cluster_name if hasattr(message, "cluster_name") else message.name
+    # Deterministic: a map has no order otherwise, and the version is a hash of these bytes.
+    return Resource.of(type_url, name, message.SerializeToString(deterministic=True), refs)
+
+
+def packed(message: Any) -> Any:
+    """`message` in a google.protobuf.Any, the same bytes each time."""
+    packed = any_pb2.Any()
+    packed.Pack(message, deterministic=True)
+    return packed
+
+
+def duration(seconds: float) -> Any:
+    """A google.protobuf.Duration, to the microsecond."""
+    whole, micros = divmod(round(seconds * 1_000_000), 1_000_000)
+    return duration_pb2.Duration(seconds=whole, nanos=micros * 1000)
+
+
+def socket_address(host: str, port: int) -> Any:
+    """A TCP address; `host` is an IP, or a name where Envoy resolves it."""
+    return address_pb2.Address(socket_address=address_pb2.SocketAddress(address=host, port_value=port))
+
+
+def over_ads() -> Any:
+    """Where everything dynamic comes from: the stream that named it."""
+    return config_source_pb2.ConfigSource(
+        ads=config_source_pb2.AggregatedConfigSource(), resource_api_version=config_source_pb2.ApiVersion.V3
+    )

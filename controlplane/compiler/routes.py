@@ -1,0 +1,115 @@
+"""Routes: one small RouteConfiguration a model, so that a switch sends a few hundred bytes, however many there are.
+
+Who gets which version. Clusters stand in a fixed order, the newest version first, with weights in basis points of a fixed
+total. Envoy draws a number below the total, and the clusters' weights, laid end to end, say whose it is. With a sticky key
+the number is the key's hash: while green's share grows, its stretch grows at its far end only, so a user who is in it stays
+in it. Users move once, and nobody's place is kept anywhere.
+
+`validate_clusters` stays off, as RDS has it by default. The server sends clusters before the routes that name them; but on
+separate streams no order between types holds, and a route that was refused for want of a cluster is not sent again until it
+changes, while one that was taken early heals when the cluster comes.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from envoy.config.route.v3 import route_components_pb2, route_pb2
+from envoy.type.matcher.v3 import regex_pb2
+from envoy.type.v3 import percent_pb2
+from google.protobuf import wrappers_pb2
+
+from controlplane.compiler.clusters import cluster_name
+from controlplane.compiler.listeners import SCOPE_HEADER
+from controlplane.compiler.message import duration, resource
+from controlplane.model import WHOLE, Model
+from controlplane.snapshot import CLUSTER, ROUTES, Resource
+
+# What an upstream can't have acted on: the connection failed, HTTP/2 said so (RFC 9113, section 8.7), or the request's
+# headers had not been sent.
+SAFE_RETRIES = "connect-failure,refused-stream,reset-before-request"
+# What it may have: for idempotent calls only.
+UNSAFE_RETRIES = f"{SAFE_RETRIES},reset,gateway-error"
+
+
+def compile_routes(model: Model) -> Resource:
+    """The RouteConfiguration of a model."""
+    config = route_pb2.RouteConfiguration(name=model.name, request_headers_to_remove=[SCOPE_HEADER])
+    host = config.virtual_hosts.add(name="*", domains=["*"])
+    if model.retries.attempts:
+        host.retry_policy.CopyFrom(_retry_policy(model))
+    if model.preview_header:
+        for version in model.versions:
+            if version.endpoints:
+                route = _route(host, model, previewed=version.name)
+                route.route.cluster = cluster_name(model.name, version.name)
+                route.match.headers.add(name=model.preview_header).string_match.exact = version.name
+    _weigh(_route(host, model).route, model)
+    return resource(ROUTES, config, [(CLUSTER, name) for name in _clusters(config)])
+
+
+def _route(host: Any, model: Model, previewed: str = "") -> Any:
+    """A route for every path, with all that a model says of its requests; where to is left open."""
+    route = host.routes.add()
+    route.match.prefix = "/"
+    action = route.route
+    # 0 is no limit; left out it would be 15 s.
+    action.timeout.CopyFrom(duration(model.timeouts.request))
+    action.idle_timeout.CopyFrom(duration(model.timeouts.idle))
+    if model.rewrite is not None:
+        action.regex_rewrite.CopyFrom(_rewrite(model.rewrite.prefix, model.rewrite.replacement))
+    if model.mirror is not None and model.mirror.version != previewed:
+        policy = action.request_mirror_policies.add(cluster=cluster_name(model.name, model.mirror.version))
+        # A copy is a copy: the same host, without Envoy's `-shadow` after it.
+        policy.disable_shadow_host_suffix_append = True
+        if model.mirror.basis_points < WHOLE:
+            fraction = policy.runtime_fraction.default_value
+            fraction.numerator = model.mirror.basis_points
+            fraction.denominator = percent_pb2.FractionalPercent.TEN_THOUSAND
+    return route
+
+
+def _weigh(action: Any, model: Model) -> None:
+    weighted = action.weighted_clusters
+    for version in reversed(model.versions):
+        if share := model.split.get(version.name):
+            weighted.clusters.add(name=cluster_name(model.name, version.name), weight=wrappers_pb2.UInt32Value(value=share))
+    if model.sticky is not None:
+        weighted.use_hash_policy.value = True
+        policy = action.hash_policy.add()
+        if model.sticky.header:
+            policy.header.header_name = model.sticky.header
+        else:
+            # Without a TTL Envoy makes no cookie of its own: a request that lacks it is drawn at random.
+            policy.cookie.name = model.sticky.cookie
+
+
+def _retry_policy(model: Model) -> Any:
+    retries = model.retries
+    policy = route_components_pb2.RetryPolicy(
+        retry_on=UNSAFE_RETRIES if retries.unsafe else SAFE_RETRIES,
+        num_retries=wrappers_pb2.UInt32Value(value=retries.attempts),
+    )
+    if retries.per_try_timeout:
+        policy.per_try_timeout.CopyFrom(duration(retries.per_try_timeout))
+    return policy
+
+
+def _rewrite(prefix: str, replacement: str) -> Any:
+    # `prefix_rewrite` would need a second route for the paths that lack the prefix; a regex that finds nothing changes nothing.
+    return regex_pb2.RegexMatchAndSubstitute(
+        pattern=regex_pb2.RegexMatcher(regex="^" + re.escape(prefix)), substitution=replacement.replace("\\", "\\\\")
+    )
+
+
+def _clusters(config: Any) -> set[str]:
+    """Every cluster that the routes name."""
+    names: set[str] = set()
+    for host in config.virtual_hosts:
+        for route in host.routes:
+            names.update(c.name for c in route.route.weighted_clusters.clusters)
+            names.update(p.cluster for p in route.route.request_mirror_policies)
+            if route.route.cluster:
+                names.add(route.route.cluster)
+    return names

@@ -1,0 +1,33 @@
+"""Scopes: which RouteConfiguration a request finds. One ScopedRouteConfiguration for each key of a model on a gateway.
+
+A scope's key has two parts, `[gateway, key]`. Scopes are asked for by wildcard and shared by all listeners of an Envoy, so
+the key alone would let one gateway serve another's models. The gateway's part comes from a header that the listener sets
+(`listeners.py`).
+"""
+
+from __future__ import annotations
+
+from envoy.config.route.v3 import scoped_route_pb2
+
+from controlplane.compiler.message import resource
+from controlplane.model import Gateway, Model
+from controlplane.snapshot import ROUTES, SCOPED_ROUTES, Resource
+from controlplane.state import scope_keys
+
+
+def compile_scopes(gateway: Gateway, model: Model) -> list[Resource]:
+    """A scope for every value that a request to `gateway` can carry that means `model`."""
+    scope = scoped_route_pb2.ScopedRouteConfiguration
+    fragment = scope.Key.Fragment
+    return [
+        resource(
+            SCOPED_ROUTES,
+            scope(
+                name=f"{gateway.name}/{key}",
+                route_configuration_name=model.name,
+                key=scope.Key(fragments=[fragment(string_key=gateway.name), fragment(string_key=key)]),
+            ),
+            [(ROUTES, model.name)],
+        )
+        for key in scope_keys(gateway, model)
+    ]
