@@ -97,7 +97,7 @@ def _retry_policy(model: Model) -> Any:
 
 
 def _rewrite(prefix: str, replacement: str) -> Any:
-    # `prefix_rewrite` would need a second route for the paths that lack the prefix; a regex that finds nothing changes nothing.
+    # `prefix_rewrite` would need a second route for paths that lack the prefix; a regex that finds nothing changes nothing.
     return regex_pb2.RegexMatchAndSubstitute(
         pattern=regex_pb2.RegexMatcher(regex="^" + re.escape(prefix)), substitution=replacement.replace("\\", "\\\\")
     )

@@ -1,0 +1,143 @@
+"""Envoy bootstraps, in JSON form: how a node finds the control plane, and everything static, to ask a real Envoy with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2 as hcm_pb2
+from google.protobuf import json_format
+
+from controlplane.compiler.constraints import unpack
+from controlplane.compiler.message import packed
+from controlplane.compiler.validation import decoded
+from controlplane.model import is_ip
+from controlplane.snapshot import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SCOPED_ROUTES, Resource, Snapshot
+
+_TYPE = "type.googleapis.com/envoy."
+XDS_CLUSTER = "turnout"
+
+
+def node_bootstrap(
+    node_id: str,
+    cluster: str = "",
+    *,
+    xds_host: str = "127.0.0.1",
+    xds_port: int = 18000,
+    variant: Literal["delta", "sotw"] = "delta",
+    admin_host: str = "127.0.0.1",
+    admin_port: int = 9901,
+    metadata: Mapping[str, object] | None = None,
+) -> dict[str, object]:
+    """The bootstrap of a node that takes everything from the control plane at `xds_host:xds_port`.
+
+    `admin_port` 0 lets the system choose. Whoever reaches the admin interface can stop the Envoy: loopback, unless told.
+    """
+    node: dict[str, object] = {"id": node_id, "cluster": cluster or "default"}
+    if metadata:
+        node["metadata"] = dict(metadata)
+    ads = {"ads": {}, "resource_api_version": "V3"}
+    grpc = {
+        "envoy_grpc": {
+            "cluster_name": XDS_CLUSTER,
+            # A control plane that restarts is back in a second; Envoy's own would wait up to 30 s.
+            "retry_policy": {"retry_back_off": {"base_interval": "0.25s", "max_interval": "5s"}},
+        }
+    }
+    return {
+        "node": node,
+        "dynamic_resources": {
+            "ads_config": {
+                "api_type": "DELTA_GRPC" if variant == "delta" else "GRPC",
+                "transport_api_version": "V3",
+                "set_node_on_first_message_only": True,
+                "grpc_services": [grpc],
+            },
+            "cds_config": ads,
+            "lds_config": dict(ads),
+        },
+        "static_resources": {"clusters": [_xds_cluster(xds_host, xds_port)]},
+        # Thousands of models' clusters have statistics each; most of them see no traffic on most nodes.
+        "deferred_stat_options": {"enable_deferred_creation_stats": True},
+        "overload_manager": {
+            "resource_monitors": [
+                {
+                    "name": "envoy.resource_monitors.global_downstream_max_connections",
+                    "typed_config": {
+                        "@type": f"{_TYPE}extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",
+                        "max_active_downstream_connections": "50000",
+                    },
+                }
+            ]
+        },
+        "admin": {"address": _address(admin_host, admin_port)},
+    }
+
+
+def _xds_cluster(host: str, port: int) -> dict[str, object]:
+    options: dict[str, object] = {
+        "@type": f"{_TYPE}extensions.upstreams.http.v3.HttpProtocolOptions",
+        "explicit_http_config": {
+            # A stream that only waits must notice that the other side is gone: Envoy reconnects after 40 s of silence.
+            "http2_protocol_options": {"connection_keepalive": {"interval": "30s", "timeout": "10s"}}
+        },
+    }
+    return {
+        "name": XDS_CLUSTER,
+        "type": "STATIC" if is_ip(host) else "STRICT_DNS",
+        "connect_timeout": "5s",
+        "typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": options},
+        "load_assignment": {
+            "cluster_name": XDS_CLUSTER,
+            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": _address(host, port)}}]}],
+        },
+    }
+
+
+def _address(host: str, port: int) -> dict[str, object]:
+    return {"socket_address": {"address": host, "port_value": port}}
+
+
+def static_bootstrap(snapshot: Snapshot) -> dict[str, object]:
+    """A snapshot with nothing left to ask for: clusters with their endpoints, listeners with scopes and routes inline."""
+    routes = {name: decoded(r) for name, r in snapshot.resources[ROUTES].items()}
+    scopes: dict[str, list[Any]] = {}
+    for resource in snapshot.resources[SCOPED_ROUTES].values():
+        scope = decoded(resource)
+        scope.route_configuration.CopyFrom(routes[scope.route_configuration_name])
+        scope.ClearField("route_configuration_name")
+        scopes.setdefault(scope.key.fragments[0].string_key, []).append(scope)
+    listeners = [_static_listener(r, scopes.get(r.name, [])) for r in snapshot.resources[LISTENER].values()]
+    clusters = [_static_cluster(r, snapshot.resources[ENDPOINTS].get(r.name)) for r in snapshot.resources[CLUSTER].values()]
+    return {
+        "node": {"id": "static", "cluster": "static"},
+        "static_resources": {"listeners": [_json(m) for m in listeners], "clusters": [_json(m) for m in clusters]},
+    }
+
+
+def _static_cluster(resource: Resource, endpoints: Resource | None) -> Any:
+    cluster = decoded(resource)
+    if endpoints is not None:
+        cluster.ClearField("eds_cluster_config")
+        cluster.type = cluster.STATIC
+        cluster.load_assignment.CopyFrom(decoded(endpoints))
+    return cluster
+
+
+def _static_listener(resource: Resource, scopes: list[Any]) -> Any:
+    listener = decoded(resource)
+    network = listener.filter_chains[0].filters[0]
+    manager = unpack(network.typed_config)
+    if scopes:
+        manager.scoped_routes.ClearField("rds_config_source")
+        manager.scoped_routes.scoped_route_configurations_list.scoped_route_configurations.extend(scopes)
+    else:
+        # Envoy takes no empty list of scopes.
+        manager.route_config.CopyFrom(hcm_pb2.HttpConnectionManager().route_config)
+    network.typed_config.CopyFrom(packed(manager))
+    return listener
+
+
+def _json(message: Any) -> dict[str, object]:
+    form: dict[str, object] = json_format.MessageToDict(message, preserving_proto_field_name=True)
+    return form
