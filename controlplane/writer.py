@@ -1,0 +1,236 @@
+"""The one way a change is made: propose, compile, check, commit.
+
+A change is a pure function from the head to the objects it changes. It is tried on the newest head; what comes of it is
+compiled for every audience, and what would be sent anew is checked against Envoy's rules; only then it is committed. When
+another revision came first, all of that is done again, on that one. Trying and compiling happen on a thread, so that the
+streams are served meanwhile, however large the change is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from threading import Lock
+
+import structlog
+
+from controlplane.compiler import audiences
+from controlplane.compiler.validation import check
+from controlplane.errors import Code, Error, invalid
+from controlplane.snapshot import ORDER, Snapshot, diff
+from controlplane.state import Changes, Kept, State
+from controlplane.store import Draft, Head, Revision, Store
+from controlplane.world import Audience, Compiles, World
+
+log = structlog.get_logger("writer")
+
+Change = Callable[[Head], Changes]
+
+# How often a change is tried when other revisions come first; only another writer of the same store makes it more than once.
+TRIES = 5
+
+_UUID4 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", re.I)
+
+
+@dataclass(frozen=True, slots=True)
+class Impact:
+    """What a change is to the Envoys."""
+
+    # By type URL, in the order of `ORDER`, those with any: names that are (new or changed, gone), over all audiences.
+    types: Mapping[str, tuple[int, int]]
+    # Connected nodes that are sent anything.
+    nodes: int
+    # Bytes of the resources that one node is sent, for the node that is sent most; of the audience, when none is connected.
+    bytes_per_node: int
+
+
+NO_IMPACT = Impact({}, 0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a write."""
+
+    # The state after it; what it would be, if it was only validated.
+    head: Head
+    # The revision that was made, or would be; the newest one when nothing changed, and None when there is none yet.
+    revision: Revision | None
+    changed: bool
+    impact: Impact
+    # What each of `audiences(head.state)` holds after it; empty when nothing was to be compiled.
+    snapshots: Mapping[Audience, Snapshot]
+
+
+class Guarded:
+    """A compiler that one thread uses at a time."""
+
+    def __init__(self, compiler: Compiles) -> None:
+        self._compiler = compiler
+        self._lock = Lock()
+
+    def compile(self, state: State, revision: int, audience: Audience, previous: Snapshot | None = None) -> Snapshot:
+        """As `Compiler.compile`."""
+        with self._lock:
+            return self._compiler.compile(state, revision, audience, previous)
+
+
+class Writer:
+    """Makes changes, one at a time."""
+
+    def __init__(
+        self,
+        store: Store,
+        compiler: Guarded,
+        nodes: Callable[[State], Mapping[Audience, int]] = lambda state: {},
+    ) -> None:
+        """`nodes` counts the connected nodes by the audience that they are under a state."""
+        self.store = store
+        self._compiler = compiler
+        self._nodes = nodes
+        self._writing = asyncio.Lock()
+        # The newest head that was compiled here, so that the next change compiles what it changes and no more.
+        self._world: World | None = None
+
+    async def write(self, change: Change, draft: Draft, *, validate_only: bool = False) -> Outcome:
+        """Makes a change, or finds out what it would make. `change` may run on another thread, and more than once.
+
+        Errors: those of `change`; the objects don't fit together, or Envoy would refuse them; INVALID_ARGUMENT for a request id
+        that is no UUID4 or was used for another call; what the store raises.
+        """
+        if draft.request_id and not _UUID4.fullmatch(draft.request_id):
+            raise invalid("request_id", f"'{draft.request_id[:80]}' is not a UUID4", "INVALID_REQUEST_ID")
+        draft = replace(draft, request_id=draft.request_id.lower())
+        async with self._writing:
+            if draft.request_id and not validate_only:
+                replayed = await self._replayed(draft)
+                if replayed is not None:
+                    return replayed
+            for tries_left in reversed(range(TRIES)):
+                before = await self._world_of(self.store.head.value)
+                after, changes = await asyncio.to_thread(self._propose, before, change, draft)
+                if not changes:
+                    return await self._unchanged(before, draft, validate_only)
+                if validate_only:
+                    return await self._outcome(before, after, changes, draft)
+                try:
+                    await self.store.commit(before.revision, changes, draft)
+                except Error as error:
+                    if error.reason != "CONFLICT" or not tries_left:
+                        raise
+                    continue
+                self._world = after
+                _tell(after.revision, changes, draft)
+                return await self._outcome(before, after, changes, draft)
+        raise AssertionError("the last try returns or raises")
+
+    async def impact(self, before: Head, after: Head) -> Impact:
+        """What lies between two states for the Envoys."""
+        return await self._impact(World(before, self._compiler), World(after, self._compiler))
+
+    async def _world_of(self, head: Head) -> World:
+        """The head, compiled for every audience."""
+        world = self._world
+        if world is None or world.revision != head.number:
+            world = world.next(head) if world else World(head, self._compiler)
+            await asyncio.to_thread(_compile, world)
+            self._world = world
+        return world
+
+    def _propose(self, before: World, change: Change, draft: Draft) -> tuple[World, Changes]:
+        """The world after a change, checked, and what really differs in it."""
+        head = before.head
+        wanted = change(head).objects
+        changes = Changes({n: wanted[n] for n in sorted(wanted) if wanted[n] != head.state.get(n)})
+        if not changes:
+            return before, changes
+        state = head.state.applied(changes)
+        after = before.next(Head(head.number + 1, state, _kept(head, changes, draft), draft.time))
+        known = _compile(before)
+        checked: set[tuple[str, str, str]] = set()
+        for audience, snapshot in _compile(after).items():
+            old = known[audience].resources if audience in known else {}
+            fresh = [r for t, held in snapshot.resources.items() for r in diff(old.get(t, {}), held).changed]
+            # What several audiences are sent is checked once.
+            check([r for r in fresh if (r.type_url, r.name, r.version) not in checked], snapshot)
+            checked.update((r.type_url, r.name, r.version) for r in fresh)
+        return after, changes
+
+    async def _unchanged(self, before: World, draft: Draft, validate_only: bool) -> Outcome:
+        head = before.head
+        if draft.request_id and not validate_only:
+            await self.store.remember(draft.request_id, draft.request_digest, head.number)
+        revision = await self.store.revision(head.number) if head.number else None
+        return Outcome(head, revision, False, NO_IMPACT, _compile(before))
+
+    async def _replayed(self, draft: Draft) -> Outcome | None:
+        """The answer that the same call was given before; None for a call that is new."""
+        known = await self.store.recall(draft.request_id)
+        if known is None:
+            return None
+        if known.digest != draft.request_digest:
+            raise invalid("request_id", f"{draft.request_id} was used for another call already", "REQUEST_ID_REUSED")
+        head = await self.store.at(known.revision)
+        revision = await self.store.revision(known.revision) if known.revision else None
+        if revision is None or revision.draft.request_id != draft.request_id:
+            return Outcome(head, revision, False, NO_IMPACT, {})
+        impact = await self.impact(await self.store.at(known.revision - 1), head)
+        return Outcome(head, revision, True, impact, {})
+
+    async def _outcome(self, before: World, after: World, changes: Changes, draft: Draft) -> Outcome:
+        pairs = {name: (before.head.state.get(name), obj) for name, obj in changes.objects.items()}
+        revision = Revision(after.revision, draft, pairs)
+        return Outcome(after.head, revision, True, await self._impact(before, after), _compile(after))
+
+    async def _impact(self, before: World, after: World) -> Impact:
+        earlier = self._nodes(before.head.state)
+        # Which node is of which audience follows from the gateways alone.
+        same = before.head.state.gateways == after.head.state.gateways
+        nodes = earlier if same else self._nodes(after.head.state)
+        return await asyncio.to_thread(_impact, before, after, earlier, nodes)
+
+
+def _impact(before: World, after: World, earlier: Mapping[Audience, int], nodes: Mapping[Audience, int]) -> Impact:
+    changed: dict[str, set[str]] = {t: set() for t in ORDER}
+    removed: dict[str, set[str]] = {t: set() for t in ORDER}
+    sent: dict[Audience, int] = {}
+    touched = 0
+    for audience in audiences(before.head.state) | audiences(after.head.state) | nodes.keys():
+        old, new = before.snapshot(audience).resources, after.snapshot(audience).resources
+        between = {t: diff(old[t], new[t]) for t in ORDER}
+        for type_url, difference in between.items():
+            changed[type_url].update(r.name for r in difference.changed)
+            removed[type_url].update(difference.removed)
+        sent[audience] = sum(len(r.body) for d in between.values() for r in d.changed)
+        # Nodes that come from another audience are sent the difference to that one; that there is one is all that counts here.
+        come = max(0, nodes.get(audience, 0) - earlier.get(audience, 0))
+        touched += nodes.get(audience, 0) if any(between.values()) else come
+    types = {t: (len(changed[t]), len(removed[t] - changed[t])) for t in ORDER if changed[t] or removed[t]}
+    sizes = [sent[a] for a, count in nodes.items() if count] or list(sent.values())
+    return Impact(types, touched, max(sizes, default=0))
+
+
+def _compile(world: World) -> dict[Audience, Snapshot]:
+    return {audience: world.snapshot(audience) for audience in audiences(world.head.state)}
+
+
+def _kept(head: Head, changes: Changes, draft: Draft) -> dict[str, Kept]:
+    kept = dict(head.kept)
+    for name, obj in changes.objects.items():
+        old = kept.pop(name, None)
+        if obj is not None:
+            kept[name] = Kept(head.number + 1, old.create_time if old else draft.time, draft.time)
+    return kept
+
+
+def _tell(number: int, changes: Changes, draft: Draft) -> None:
+    log.info(
+        "revision made",
+        revision=number,
+        action=draft.action.value,
+        author=draft.author,
+        reason=draft.reason,
+        objects=len(changes.objects),
+        names=list(changes.objects)[:8],
+    )
