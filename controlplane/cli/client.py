@@ -1,0 +1,148 @@
+"""The operator API as this command line calls it: one address, an author, retries that can't act twice, errors as `Error`."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import grpc
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
+
+from controlplane.errors import Code, Error, Violation
+from controlplane.operator.v1.gateway_service_pb2_grpc import GatewayServiceStub
+from controlplane.operator.v1.model_service_pb2_grpc import ModelServiceStub
+from controlplane.operator.v1.node_service_pb2_grpc import NodeServiceStub
+from controlplane.operator.v1.revision_service_pb2_grpc import RevisionServiceStub
+
+DEFAULT_API = "127.0.0.1:18080"
+# Seconds that one call may take. Compiling thousands of models takes a few.
+CALL_TIMEOUT = 60.0
+# Seconds between tries when the server does not answer.
+_RETRY_EVERY = 0.3
+_MAX_MESSAGE = 256 * 2**20
+
+_Request = TypeVar("_Request")
+_Response = TypeVar("_Response")
+
+_CODES = {
+    grpc.StatusCode.CANCELLED: Code.UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED: Code.UNAVAILABLE,
+    grpc.StatusCode.OUT_OF_RANGE: Code.INVALID_ARGUMENT,
+    grpc.StatusCode.PERMISSION_DENIED: Code.FAILED_PRECONDITION,
+    grpc.StatusCode.UNAUTHENTICATED: Code.FAILED_PRECONDITION,
+}
+
+
+def default_author() -> str:
+    """`$TURNOUT_AUTHOR`, or user@host."""
+    if author := os.environ.get("TURNOUT_AUTHOR"):
+        return author
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = f"uid-{os.getuid()}"
+    return f"{user}@{socket.gethostname()}"
+
+
+class Client:
+    """One connection to the operator API. Calls block."""
+
+    def __init__(self, address: str, *, retry_for: float, notice: Callable[[str], None]) -> None:
+        self.address = address
+        self._retry_for = retry_for
+        self._notice = notice
+        # gRPC metadata is ASCII; whatever a user is called, the call must not fail for it.
+        author = default_author().encode("ascii", "backslashreplace").decode()
+        self._metadata = (("x-turnout-author", "".join(c for c in author if c.isprintable())[:200]),)
+        self._channel = grpc.insecure_channel(
+            address,
+            options=[
+                ("grpc.initial_reconnect_backoff_ms", 200),
+                ("grpc.min_reconnect_backoff_ms", 200),
+                ("grpc.max_reconnect_backoff_ms", 1000),
+                ("grpc.enable_http_proxy", 0),
+                ("grpc.max_receive_message_length", _MAX_MESSAGE),
+                ("grpc.max_send_message_length", _MAX_MESSAGE),
+            ],
+        )
+        self.gateways = GatewayServiceStub(self._channel)
+        self.models = ModelServiceStub(self._channel)
+        self.nodes = NodeServiceStub(self._channel)
+        self.revisions = RevisionServiceStub(self._channel)
+
+    def close(self) -> None:
+        """Lets go of the connection."""
+        self._channel.close()
+
+    def call(self, rpc: grpc.UnaryUnaryMultiCallable[_Request, _Response], request: _Request) -> _Response:
+        """One answer. Tried again while the server is away: a mutation carries a request id, so none is made twice."""
+        give_up = time.monotonic() + self._retry_for
+        told = False
+        while True:
+            try:
+                return rpc(request, timeout=CALL_TIMEOUT, metadata=self._metadata)
+            except grpc.RpcError as error:
+                if error.code() is not grpc.StatusCode.UNAVAILABLE or time.monotonic() >= give_up:
+                    raise self.error(error) from None
+            if not told:
+                self._notice(f"{self.address} does not answer; trying for {self._retry_for:g} s …")
+                told = True
+            time.sleep(min(_RETRY_EVERY, max(0.0, give_up - time.monotonic())))
+
+    def stream(
+        self, rpc: grpc.UnaryStreamMultiCallable[_Request, _Response], request: _Request, timeout: float | None = None
+    ) -> Iterator[_Response]:
+        """Answers as they come. Errors: TimeoutError after `timeout` seconds; Error when the stream fails."""
+        answers = rpc(request, timeout=timeout, metadata=self._metadata)
+        try:
+            yield from answers
+        except grpc.RpcError as error:
+            if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+                raise TimeoutError from None
+            raise self.error(error) from None
+        finally:
+            answers.cancel()  # type: ignore[no-untyped-call]
+
+    def error(self, error: Any) -> Error:
+        """What a failed call says, from google.rpc.Status where the server sent one."""
+        code = error.code()
+        try:
+            status = rpc_status.from_call(error)
+        except ValueError:
+            status = None
+        if status is None and code is grpc.StatusCode.UNAVAILABLE:
+            return Error(
+                Code.UNAVAILABLE,
+                "UNREACHABLE",
+                f"the control plane at {self.address} can't be reached\n"
+                "say where it is with --api HOST:PORT or TURNOUT_API; `turnout serve` starts one",
+            )
+        if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+            return Error(Code.UNAVAILABLE, "NO_ANSWER", f"{self.address} did not answer within {CALL_TIMEOUT:g} s")
+        if code is grpc.StatusCode.UNIMPLEMENTED:
+            return Error(Code.INTERNAL, "UNIMPLEMENTED", f"{self.address} is not a Turnout operator API, or an older one")
+        mapped = _CODES.get(code) or (Code[code.name] if code.name in Code.__members__ else Code.INTERNAL)
+        return _from_status(mapped, str(error.details() or code.name), status)
+
+
+def _from_status(code: Code, message: str, status: Any) -> Error:
+    reason, metadata = code.name, {}
+    violations: list[Violation] = []
+    for detail in status.details if status is not None else ():
+        info, bad, failure = (
+            error_details_pb2.ErrorInfo(),
+            error_details_pb2.BadRequest(),
+            error_details_pb2.PreconditionFailure(),
+        )
+        if detail.Unpack(info):
+            reason, metadata = info.reason, dict(info.metadata)
+        elif detail.Unpack(bad):
+            violations += [Violation(v.field, v.description) for v in bad.field_violations]
+        elif detail.Unpack(failure):
+            violations += [Violation(v.subject, v.description) for v in failure.violations]
+    return Error(code, reason, message, violations=tuple(violations), metadata=metadata)

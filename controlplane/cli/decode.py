@@ -1,0 +1,248 @@
+"""From YAML with lines to a Manifest, by the proto's JSON form.
+
+Every field that is set is remembered with its place, so that what the server says of `models[0].versions[1].port` can be
+shown where it was written. All that is wrong is gathered; nothing is raised.
+"""
+
+from __future__ import annotations
+
+import re
+from difflib import get_close_matches
+from typing import Any
+
+from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from controlplane.cli.document import Mapping, Node, Scalar, Sequence
+from controlplane.cli.exits import Place, Problem
+from controlplane.errors import join
+from controlplane.operator.v1.revision_service_pb2 import Manifest
+
+COLLECTIONS = ("gateways", "models")
+
+_INTEGER = re.compile(r"[-+]?\d+(\.0+)?")
+_NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?")
+_DURATION = re.compile(r"\d{1,12}(\.\d{1,9})?s")
+_DURATION_HINT = re.compile(r"(\d+(?:\.\d+)?)(ms|m|h|)")
+_NULLS = ("", "~", "null", "Null", "NULL")
+_BOOLS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
+_INT_RANGES = {
+    FieldDescriptor.CPPTYPE_UINT32: (0, 2**32 - 1),
+    FieldDescriptor.CPPTYPE_UINT64: (0, 2**64 - 1),
+    FieldDescriptor.CPPTYPE_INT32: (-(2**31), 2**31 - 1),
+    FieldDescriptor.CPPTYPE_INT64: (-(2**63), 2**63 - 1),
+}
+
+
+class Decoder:
+    """Gathers a Manifest from any number of documents."""
+
+    def __init__(self) -> None:
+        self.manifest = Manifest()
+        self.problems: list[Problem] = []
+        # Path of a field in `manifest` -> where it was written.
+        self.places: dict[str, Place] = {}
+        # Resource name -> path of the object in `manifest`.
+        self.paths: dict[str, str] = {}
+        self._file = ""
+
+    def add(self, document: Node, file: str) -> None:
+        """Takes one document's objects in; a blank document has none."""
+        self._file = file
+        if is_null(document):
+            return
+        if not isinstance(document, Mapping):
+            self._wrong(document, "", f"is {_said(document)}; a file holds lists of objects under `gateways:` and `models:`")
+            return
+        for key, (key_node, value) in document.entries.items():
+            if key not in COLLECTIONS:
+                self._unknown(key_node, "", COLLECTIONS)
+            elif is_null(value):
+                continue
+            elif not isinstance(value, Sequence):
+                self._wrong(value, key, f"is {_said(value)}; it must be a list: put `- ` before each object")
+            else:
+                for item in value.items:
+                    self._object(key, item)
+
+    def _object(self, collection: str, node: Node) -> None:
+        repeated = getattr(self.manifest, collection)
+        path = f"{collection}[{len(repeated)}]"
+        message = repeated.add()
+        self._message(node, message, path)
+        name = str(message.name)
+        if not name:
+            return
+        resource = name if name.startswith(f"{collection}/") else f"{collection}/{name}"
+        if resource in self.paths:
+            first = self.places[self.paths[resource]]
+            self._wrong(node, f"{path}.name", f"{resource} is defined already, at {first}")
+        else:
+            self.paths[resource] = path
+
+    def _message(self, node: Node, message: Message, path: str) -> None:
+        self.places.setdefault(path, Place(self._file, node.line))
+        if isinstance(message, Duration):
+            self._duration(node, message, path)
+        elif isinstance(message, Timestamp):
+            self._timestamp(node, message, path)
+        elif not isinstance(node, Mapping):
+            self._wrong(node, path, f"is {_said(node)}; it must have fields: {_some(_fields(message))}")
+        else:
+            for key, (key_node, value) in node.entries.items():
+                field = _fields(message).get(key)
+                if field is None:
+                    self._unknown(key_node, path, [f.name for f in message.DESCRIPTOR.fields])
+                else:
+                    self._field(key_node, value, message, field, join(path, field.name))
+
+    def _field(self, key: Scalar, node: Node, message: Message, field: FieldDescriptor, path: str) -> None:
+        self.places[path] = Place(self._file, key.line)
+        if is_null(node):
+            # Null is unset in the JSON form; where the mere presence says something, that would turn the meaning round.
+            if field.message_type is not None and not field.message_type.fields and field.containing_oneof is not None:
+                self._wrong(key, path, f"has no value; write `{field.name}: {{}}`")
+            return
+        if field.containing_oneof is not None and (other := message.WhichOneof(field.containing_oneof.name)):
+            self._wrong(key, path, f"can't be given together with `{other}`: choose one of them")
+            return
+        if field.message_type is not None and field.message_type.GetOptions().map_entry:
+            self._map(node, getattr(message, field.name), field, path)
+        elif field.is_repeated:
+            self._repeated(node, getattr(message, field.name), field, path)
+        elif field.message_type is not None:
+            part = getattr(message, field.name)
+            part.SetInParent()
+            self._message(node, part, path)
+        else:
+            value = self._scalar(node, field, path)
+            if value is not None:
+                setattr(message, field.name, value)
+
+    def _repeated(self, node: Node, repeated: Any, field: FieldDescriptor, path: str) -> None:
+        if not isinstance(node, Sequence):
+            self._wrong(node, path, f"is {_said(node)}; it must be a list")
+            return
+        for i, item in enumerate(node.items):
+            at = f"{path}[{i}]"
+            self.places[at] = Place(self._file, item.line)
+            if field.message_type is not None:
+                self._message(item, repeated.add(), at)
+            elif (value := self._scalar(item, field, at)) is not None:
+                repeated.append(value)
+
+    def _map(self, node: Node, target: Any, field: FieldDescriptor, path: str) -> None:
+        if not isinstance(node, Mapping):
+            self._wrong(node, path, f"is {_said(node)}; it must be names with values")
+            return
+        assert field.message_type is not None
+        value_field = field.message_type.fields_by_name["value"]
+        for key, (key_node, item) in node.entries.items():
+            at = f"{path}.{key}"
+            self.places[at] = Place(self._file, key_node.line)
+            if (value := self._scalar(item, value_field, at)) is not None:
+                target[key] = value
+
+    def _scalar(self, node: Node, field: FieldDescriptor, path: str) -> str | int | bool | None:
+        """The value, or None when it is wrong, which is noted then."""
+        if not isinstance(node, Scalar):
+            self._wrong(node, path, f"is {_said(node)}; it must be {_wanted(field)}")
+        elif field.cpp_type == FieldDescriptor.CPPTYPE_STRING:
+            if not _is_typed(node):
+                return node.text
+            self._wrong(node, path, f"is {_said(node)}; it must be text: put it in quotes, '{node.text}'")
+        elif field.cpp_type == FieldDescriptor.CPPTYPE_BOOL:
+            if node.plain and node.text in _BOOLS:
+                return _BOOLS[node.text]
+            self._wrong(node, path, f"is {_said(node)}; it must be true or false")
+        elif field.enum_type is not None:
+            return self._enum(node, field.enum_type, path)
+        elif not _INTEGER.fullmatch(node.text) or len(node.text) > 30:
+            self._wrong(node, path, f"is {_said(node)}; it must be a whole number")
+        else:
+            low, high = _INT_RANGES[field.cpp_type]
+            number = int(node.text.partition(".")[0])
+            if low <= number <= high:
+                return number
+            self._wrong(node, path, f"{number} is out of range: {low} to {high:,}")
+        return None
+
+    def _enum(self, node: Scalar, enum: EnumDescriptor, path: str) -> int | None:
+        if node.text in enum.values_by_name:
+            return int(enum.values_by_name[node.text].number)
+        names = [v.name for v in enum.values if v.number]
+        matching = [n for n in names if n.endswith("_" + re.sub(r"\W", "", node.text).upper())]
+        hint = f"did you mean {matching[0]}?" if matching else f"there are: {', '.join(names)}"
+        self._wrong(node, path, f"'{node.text[:80]}' is not one of the values; {hint}")
+        return None
+
+    def _duration(self, node: Node, message: Duration, path: str) -> None:
+        if isinstance(node, Scalar) and _DURATION.fullmatch(node.text):
+            message.FromJsonString(node.text)
+            return
+        hint = ""
+        if isinstance(node, Scalar) and (like := _DURATION_HINT.fullmatch(node.text)):
+            seconds = float(like[1]) * {"ms": 0.001, "m": 60, "h": 3600, "": 1}[like[2]]
+            hint = f": write {seconds:g}s"
+        self._wrong(node, path, f"is {_said(node)}; it must be a number of seconds that ends in s, like 5s or 0.5s{hint}")
+
+    def _timestamp(self, node: Node, message: Timestamp, path: str) -> None:
+        try:
+            message.FromJsonString(node.text if isinstance(node, Scalar) else "")
+        except ValueError:
+            self._wrong(node, path, f"is {_said(node)}; it must be a time like 2026-01-31T12:00:00Z")
+
+    def _unknown(self, key: Scalar, path: str, known: list[str] | tuple[str, ...]) -> None:
+        close = get_close_matches(key.text.lower(), known, n=1, cutoff=0.6)
+        hint = f"did you mean '{close[0]}'?" if close else f"there are: {_some(known)}"
+        if not path and not close:
+            hint = "objects stand in lists under `gateways:` and `models:`"
+        self._wrong(key, path, f"unknown key '{key.text[:80]}'; {hint}")
+
+    def _wrong(self, node: Node, path: str, description: str) -> None:
+        self.problems.append(Problem(Place(self._file, node.line), path, description))
+
+
+def is_null(node: Node) -> bool:
+    """Whether nothing was written."""
+    return isinstance(node, Scalar) and node.plain and node.text in _NULLS
+
+
+def _is_typed(node: Scalar) -> bool:
+    """Whether a reader of YAML would take it for something else than text."""
+    return node.plain and (node.text in _BOOLS or bool(_NUMBER.fullmatch(node.text)))
+
+
+def _fields(message: Message) -> dict[str, Any]:
+    """A message's fields by both of their names in the JSON form."""
+    fields = message.DESCRIPTOR.fields
+    return {f.name: f for f in fields} | {f.json_name: f for f in fields}
+
+
+def _said(node: Node) -> str:
+    if isinstance(node, Sequence):
+        return "a list"
+    if isinstance(node, Mapping):
+        return "a mapping"
+    if is_null(node):
+        return "nothing"
+    if node.plain and node.text in _BOOLS:
+        return f"the truth value {node.text}"
+    kind = "the number" if node.plain and _NUMBER.fullmatch(node.text) else "the text"
+    text = " ".join(node.text[:60].split())
+    return f"{kind} {text}" if kind == "the number" else f"{kind} '{text}'"
+
+
+def _wanted(field: FieldDescriptor) -> str:
+    if field.cpp_type == FieldDescriptor.CPPTYPE_STRING:
+        return "text"
+    if field.cpp_type == FieldDescriptor.CPPTYPE_BOOL:
+        return "true or false"
+    return "one of its values" if field.enum_type is not None else "a whole number"
+
+
+def _some(names: Any) -> str:
+    listed = list(dict.fromkeys(n for n in names if n == n.lower()))
+    return ", ".join(listed[:12]) + (" …" if len(listed) > 12 else "")

@@ -1,0 +1,210 @@
+"""The fleet: nodes, status."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Annotated, Any
+from urllib.parse import quote
+
+import typer
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.text import Text
+
+from controlplane.cli import listing, output
+from controlplane.cli.client import Client
+from controlplane.cli.options import Api, Output, Watch, connect
+from controlplane.cli.output import Format, plural
+from controlplane.operator.v1.model_pb2 import Model
+from controlplane.operator.v1.node_pb2 import Node, NodeState
+from controlplane.operator.v1.node_service_pb2 import (
+    FleetSummary,
+    GetNodeRequest,
+    WatchNodesRequest,
+    WatchNodesResponse,
+)
+
+_COLOURS = {
+    NodeState.NODE_STATE_SYNCED: "green",
+    NodeState.NODE_STATE_BEHIND: "yellow",
+    NodeState.NODE_STATE_REFUSING: "bold red",
+    NodeState.NODE_STATE_GONE: "dim",
+}
+
+
+def nodes(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="[NODE]", show_default=False)] = "",
+    watch: Watch = False,
+    api: Api = None,
+    form: Output = Format.TABLE,
+) -> None:
+    """Show the Envoys: what each holds, should hold, and refuses.
+
+    \b
+    turnout nodes
+    turnout nodes edge-1 -o json
+    turnout nodes --watch
+    """
+    client = connect(ctx, api)
+    if not watch:
+        show_nodes(client, [name] if name else [], form)
+        return
+    wanted = _node_name(name) if name else ""
+    pictures = client.stream(client.nodes.WatchNodes, WatchNodesRequest(max_nodes=10_000))
+    if form is Format.TABLE:
+        _live(Group(_summary(p.summary), _nodes_table(_only(p.nodes, wanted))) for p in pictures)
+        return
+    for picture in pictures:
+        chosen = _only(picture.nodes, wanted)
+        if form is Format.NAME:
+            output.raw(" ".join(n.name for n in chosen))
+        else:
+            output.data(output.as_report(WatchNodesResponse(summary=picture.summary, nodes=chosen)), form, one_line=True)
+
+
+def status(
+    ctx: typer.Context,
+    watch: Watch = False,
+    api: Api = None,
+    form: Output = Format.TABLE,
+) -> None:
+    """Show the whole at a glance: the fleet, where traffic goes, and what is refused.
+
+    \b
+    turnout status
+    turnout status --watch
+    turnout status -o json
+    """
+    client = connect(ctx, api)
+    pictures = _statuses(client, watch)
+    if form is Format.TABLE:
+        shown = (_status(picture, models) for picture, models in pictures)
+        if watch:
+            _live(shown)
+        else:
+            for renderable in shown:
+                output.show(renderable)
+        return
+    for picture, models in pictures:
+        refusing = [output.as_report(n) for n in picture.nodes if n.refusals]
+        traffic = [{"name": m.name, "split": dict(m.split), "etag": m.etag} for m in models]
+        value = {"summary": output.as_report(picture.summary), "models": traffic, "refusing": refusing}
+        if form is Format.NAME:
+            output.raw(" ".join(m.name for m in models))
+        else:
+            output.data(value, form, one_line=watch)
+
+
+def show_nodes(client: Client, names: list[str], form: Format) -> None:
+    """Prints nodes: those that are named, or all."""
+    if names:
+        listed = [client.call(client.nodes.GetNode, GetNodeRequest(name=_node_name(n))).node for n in names]
+        value: dict[str, Any] = {"nodes": [output.as_report(n) for n in listed]}
+    else:
+        listed, summary = listing.nodes(client)
+        value = {"summary": output.as_report(summary), "nodes": [output.as_report(n) for n in listed]}
+    if form is Format.NAME:
+        for node in listed:
+            output.raw(node.name)
+    elif form is not Format.TABLE:
+        output.data(value, form)
+    elif listed:
+        output.show(_nodes_table(listed))
+        output.show(_refusals(listed))
+    else:
+        output.notice("no node has connected; `turnout bootstrap NODE_ID` prints what an Envoy needs to")
+
+
+def _statuses(client: Client, watch: bool) -> Iterator[tuple[WatchNodesResponse, list[Model]]]:
+    """The fleet with the models, once or at each change; models are read again when there is a new revision."""
+    if not watch:
+        listed, summary = listing.nodes(client)
+        yield WatchNodesResponse(summary=summary, nodes=listed), listing.models(client)
+        return
+    models: list[Model] = []
+    revision = -1
+    for picture in client.stream(client.nodes.WatchNodes, WatchNodesRequest(max_nodes=100)):
+        if picture.summary.revision != revision:
+            models, revision = listing.models(client), picture.summary.revision
+        yield picture, models
+
+
+def _status(picture: WatchNodesResponse, models: list[Model]) -> RenderableType:
+    parts: list[RenderableType] = [_summary(picture.summary)]
+    if models:
+        rows = ((m.name, output.split(m.split), ", ".join(v.name for v in m.versions), m.etag) for m in models)
+        parts += [Text(), output.table(("MODEL", "TRAFFIC", "VERSIONS", "REVISION"), rows)]
+    late = [n for n in picture.nodes if n.state != NodeState.NODE_STATE_SYNCED]
+    if late:
+        parts += [Text(), _nodes_table(late[:20])]
+        if len(late) > 20:
+            parts.append(Text(f"and {len(late) - 20} more; `turnout nodes` shows all"))
+    parts.append(_refusals(late))
+    return Group(*parts)
+
+
+def _summary(summary: FleetSummary) -> Text:
+    text = Text(f"Revision {summary.revision}. Nodes: ", style="bold")
+    counts = (
+        (summary.synced, "in sync", "green"),
+        (summary.behind, "behind", "yellow"),
+        (summary.refusing, "refusing", "bold red"),
+        (summary.gone, "gone", "dim"),
+    )
+    for i, (count, word, colour) in enumerate(counts):
+        text.append(", " if i else "").append(f"{count:,} {word}", style=colour if count else "")
+    return text
+
+
+def _nodes_table(listed: Iterable[Node]) -> RenderableType:
+    headings = ("NODE", "STATE", "HOLDS", "SPEAKS", "GATEWAYS", "CLIENT", "SEEN")
+    return output.table(headings, map(_row, listed))
+
+
+def _row(node: Node) -> tuple[str | Text, ...]:
+    state = output.enum_word(NodeState, node.state, "NODE_STATE_")
+    holds = (
+        str(node.held_revision)
+        if node.held_revision == node.target_revision
+        else f"{node.held_revision} of {node.target_revision}"
+    )
+    gateways = ", ".join(g.removeprefix("gateways/") for g in node.gateways) or "none selects it"
+    seen = output.ago(node.last_seen_time)
+    colour = _COLOURS.get(node.state, "")
+    return node.name, Text(state, colour), holds, ", ".join(node.variants), gateways, node.user_agent, seen
+
+
+def _refusals(listed: Iterable[Node]) -> RenderableType:
+    lines: list[RenderableType] = []
+    for node in listed:
+        for refusal in node.refusals:
+            names = ", ".join(refusal.resources[:5]) + (" …" if len(refusal.resources) > 5 else "")
+            lines += [
+                Text(),
+                Text(f"{node.name} refuses {refusal.type} {names} of revision {refusal.revision}:", "bold red"),
+                Text(f"    {refusal.message.strip()}"),
+            ]
+    if lines:
+        lines.append(Text(f"{plural(len(lines) // 3, 'refusal')}: those nodes go on with what they had."))
+    return Group(*lines)
+
+
+def _live(pictures: Iterable[RenderableType]) -> None:
+    """Shows each picture in place of the one before; without a terminal, one under the other."""
+    console = output.out()
+    if not console.is_terminal:
+        for picture in pictures:
+            output.show(picture)
+        return
+    with Live(console=console, auto_refresh=False, vertical_overflow="crop") as live:
+        for picture in pictures:
+            live.update(picture, refresh=True)
+
+
+def _only(listed: Iterable[Node], name: str) -> list[Node]:
+    return [n for n in listed if not name or n.name == name]
+
+
+def _node_name(given: str) -> str:
+    return given if given.startswith("nodes/") else f"nodes/{quote(given, safe='')}"

@@ -1,0 +1,49 @@
+"""Whole lists, page by page."""
+
+from __future__ import annotations
+
+from controlplane.cli.client import Client
+from controlplane.operator.v1.gateway_pb2 import Gateway
+from controlplane.operator.v1.gateway_service_pb2 import ListGatewaysRequest
+from controlplane.operator.v1.model_pb2 import Model
+from controlplane.operator.v1.model_service_pb2 import ListModelsRequest
+from controlplane.operator.v1.node_pb2 import Node
+from controlplane.operator.v1.node_service_pb2 import FleetSummary, ListNodesRequest
+
+PAGE = 1000  # the most that the server gives at once
+
+
+def gateways(client: Client) -> list[Gateway]:
+    """All gateways, by name."""
+    found: list[Gateway] = []
+    request = ListGatewaysRequest(page_size=PAGE)
+    while True:
+        answer = client.call(client.gateways.ListGateways, request)
+        found += answer.gateways
+        request.page_token = answer.next_page_token
+        if not request.page_token:
+            return found
+
+
+def models(client: Client) -> list[Model]:
+    """All models, by name."""
+    found: list[Model] = []
+    request = ListModelsRequest(page_size=PAGE)
+    while True:
+        answer = client.call(client.models.ListModels, request)
+        found += answer.models
+        request.page_token = answer.next_page_token
+        if not request.page_token:
+            return found
+
+
+def nodes(client: Client) -> tuple[list[Node], FleetSummary]:
+    """All nodes, by name, and the counts as of the last page."""
+    found: list[Node] = []
+    request = ListNodesRequest(page_size=PAGE)
+    while True:
+        answer = client.call(client.nodes.ListNodes, request)
+        found += answer.nodes
+        request.page_token = answer.next_page_token
+        if not request.page_token:
+            return found, answer.summary

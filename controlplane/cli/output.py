@@ -1,0 +1,202 @@
+"""What is printed, and how: tables for people, the proto's JSON form for programs.
+
+Results go to stdout; progress, notices and errors to stderr. Without a terminal there is no colour and nothing is wrapped
+or cut; in one, long cells fold.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+import yaml
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from controlplane.operator.v1.revision_pb2 import Change, ChangeKind, Impact
+
+# Wider than any line: what is piped is never wrapped.
+_UNWRAPPED = 100_000
+
+
+class Format(StrEnum):
+    """The values of --output."""
+
+    TABLE = "table"
+    JSON = "json"
+    YAML = "yaml"
+    NAME = "name"
+
+
+def out() -> Console:
+    """Results."""
+    return Console(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else _UNWRAPPED)
+
+
+def err() -> Console:
+    """Everything else."""
+    console = Console(stderr=True, highlight=False, markup=False, emoji=False)
+    return console if console.is_terminal else Console(stderr=True, highlight=False, markup=False, width=_UNWRAPPED)
+
+
+def notice(text: str) -> None:
+    """A line for people, beside the results."""
+    err().print(text, style="dim", soft_wrap=True)
+
+
+def line(text: str | Text = "", style: str | None = None) -> None:
+    """A line of the result for people; a terminal folds it."""
+    out().print(text, style=style, soft_wrap=True)
+
+
+def raw(text: str) -> None:
+    """Text as it is, with one newline at its end."""
+    sys.stdout.write(text.rstrip("\n") + "\n")
+    sys.stdout.flush()
+
+
+def as_object(message: Message) -> dict[str, Any]:
+    """The JSON form of desired state: names as in the proto, only what is set. It can be applied as it is."""
+    return MessageToDict(message, preserving_proto_field_name=True)
+
+
+def as_report(message: Message) -> dict[str, Any]:
+    """The JSON form of what is reported: zeros and empty lists are said too."""
+    return MessageToDict(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
+
+
+def data(value: Mapping[str, Any], form: Format, *, one_line: bool = False) -> None:
+    """A value as JSON or YAML; `one_line` for streams."""
+    if form is Format.YAML:
+        raw(("---\n" if one_line else "") + yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120))
+    else:
+        raw(json.dumps(value, ensure_ascii=False, indent=None if one_line else 2))
+
+
+class _Dumper(yaml.SafeDumper):
+    """Certificates and other long texts as blocks, indented lists."""
+
+    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
+        super().increase_indent(flow, False)
+
+
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+
+
+_Dumper.add_representer(str, _represent_text)
+
+
+def table(headings: Iterable[str], rows: Iterable[Iterable[str | Text]]) -> Table:
+    """Columns without frames."""
+    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for heading in headings:
+        made.add_column(heading, overflow="fold")
+    for row in rows:
+        made.add_row(*row)
+    return made
+
+
+def show(renderable: Any) -> None:
+    """A table or a group of them."""
+    out().print(renderable)
+
+
+# ------------------------------------------------------------------------------------------------------------- words
+
+
+def share(basis_points: int) -> str:
+    """`100%`, `12.5%`, `0.01%`."""
+    return f"{basis_points / 100:.2f}".rstrip("0").rstrip(".") + "%"
+
+
+def split(shares: Mapping[str, int]) -> str:
+    """`blue 90%, green 10%`, largest first."""
+    return ", ".join(f"{v} {share(s)}" for v, s in sorted(shares.items(), key=lambda p: -p[1]) if s) or "nobody"
+
+
+def when(stamp: Timestamp) -> str:
+    """Local time to the second; empty when unset."""
+    if not stamp.seconds:
+        return ""
+    return datetime.fromtimestamp(stamp.seconds).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def ago(stamp: Timestamp) -> str:
+    """`12s`, `5m`, `3h`, `2d` before now; empty when unset."""
+    if not stamp.seconds:
+        return ""
+    seconds = max(0, int(time.time() - stamp.seconds))
+    for size, unit in ((86_400, "d"), (3600, "h"), (60, "m")):
+        if seconds >= size:
+            return f"{seconds // size}{unit}"
+    return f"{seconds}s"
+
+
+def milliseconds(earlier: Timestamp, later: Timestamp) -> str:
+    """Time between two stamps, as people say it."""
+    ms = (later.seconds - earlier.seconds) * 1e3 + (later.nanos - earlier.nanos) / 1e6
+    if ms < 1000:
+        return f"{ms:.1f} ms" if ms < 10 else f"{ms:.0f} ms"
+    return f"{ms / 1e3:.2f} s"
+
+
+def plural(count: int, noun: str) -> str:
+    """`1 node`, `3 nodes`."""
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")
+
+
+_MARKS = {
+    ChangeKind.CHANGE_KIND_CREATED: ("+", "green"),
+    ChangeKind.CHANGE_KIND_UPDATED: ("~", "yellow"),
+    ChangeKind.CHANGE_KIND_DELETED: ("-", "red"),
+}
+
+
+def changes(listed: Iterable[Change]) -> None:
+    """Objects with what became of them, a line a field."""
+    for change in listed:
+        mark, colour = _MARKS.get(change.kind, ("?", ""))
+        line(f"{mark} {change.name}", colour)
+        for text in change.lines:
+            line(f"    {text}")
+
+
+def impact(given: Impact) -> str:
+    """`1 RouteConfiguration, 0 Listeners, 3 nodes`: Listeners are always said, for their change drains connections."""
+    parts = []
+    for t in given.types:
+        if t.changed or (t.type == "Listener" and not t.removed):
+            parts.append(plural(t.changed, t.type))
+        if t.removed:
+            parts.append(f"{plural(t.removed, t.type)} removed")
+    if not any(t.type == "Listener" for t in given.types):
+        parts.append("0 Listeners")
+    parts.append(plural(given.nodes, "node"))
+    if given.bytes_per_node:
+        parts.append(f"{given.bytes_per_node:,} bytes a node")
+    return ", ".join(parts)
+
+
+def summary(listed: Iterable[Change]) -> str:
+    """Changes in one cell: `~ models/iris split: blue 10000 -> green 10000`."""
+    said = []
+    for change in listed:
+        mark = _MARKS.get(change.kind, ("?", ""))[0]
+        detail = f" {change.lines[0]}" if len(change.lines) == 1 else ""
+        said.append(f"{mark} {change.name}{detail}")
+    return ", ".join(said[:4]) + (f" and {len(said) - 4} more" if len(said) > 4 else "")
+
+
+def enum_word(enum: Any, value: int, prefix: str) -> str:
+    """`ACTION_SWITCH` as `switch`."""
+    return str(enum.Name(value)).removeprefix(prefix).lower() if value in enum.values() else str(value)

@@ -1,0 +1,146 @@
+"""Done means ACKed: following a revision to the nodes, and the receipt at the end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from controlplane.cli import output
+from controlplane.cli.client import Client
+from controlplane.cli.exits import Ended, Exit
+from controlplane.cli.output import Format, line, plural
+from controlplane.errors import Code, Error
+from controlplane.operator.v1.revision_pb2 import Impact, NodeProgress, NodeProgressState, Revision, RevisionProgress
+from controlplane.operator.v1.revision_service_pb2 import WatchRevisionRequest
+
+# A receipt names its nodes up to this many; those that don't hold the revision are named up to `_MAX_NAMED`.
+_EACH = 10
+_MAX_NAMED = 20
+_RECONNECT_EVERY = 0.3
+
+
+def finish(
+    client: Client,
+    revision: Revision,
+    impact: Impact,
+    form: Format,
+    *,
+    changed: bool,
+    timeout: float | None,
+    extra: Mapping[str, Any] | None = None,
+) -> None:
+    """Prints what a mutation made; with a `timeout`, after waiting for the nodes. Errors: Ended when not all hold it."""
+    if form is Format.TABLE:
+        _headline(revision, impact, changed)
+    progress, end = (None, Exit.OK) if timeout is None else wait_for(client, revision.number, timeout)
+    if form is Format.NAME:
+        output.raw(revision.name)
+    elif form is not Format.TABLE:
+        value: dict[str, Any] = {
+            "revision": output.as_report(revision),
+            "changed": changed,
+            "impact": output.as_report(impact),
+        }
+        value |= extra or {}
+        if progress is not None:
+            value["progress"] = output.as_report(progress)
+        output.data(value, form)
+    elif progress is not None:
+        _receipt(progress)
+    if end is not Exit.OK:
+        raise Ended(end, _why(end, revision.number, progress, timeout))
+
+
+def wait_for(client: Client, number: int, timeout: float) -> tuple[RevisionProgress | None, Exit]:
+    """Follows a revision until every connected node holds it, somebody refuses it and nobody is behind, or time is up.
+
+    Returns the last picture, None when there was none. A server that restarts meanwhile is found again.
+    """
+    deadline = time.monotonic() + timeout
+    request = WatchRevisionRequest(name=f"revisions/{number}", max_nodes=100)
+    progress: RevisionProgress | None = None
+    console = output.err()
+    columns = (TextColumn("revision {task.description}"), BarColumn(), TextColumn("{task.fields[said]}"), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(str(number), total=None, said="")
+        try:
+            while (left := deadline - time.monotonic()) > 0:
+                try:
+                    for answer in client.stream(client.revisions.WatchRevision, request, timeout=left):
+                        progress = answer.progress
+                        bar.update(task, total=max(progress.total, 1), completed=progress.holding, said=_said(progress))
+                        if progress.complete:
+                            return progress, Exit.OK
+                        if progress.refused and not progress.behind:
+                            return progress, Exit.REFUSED
+                except Error as error:
+                    if error.code is not Code.UNAVAILABLE:
+                        raise
+                # The stream ended early: the server went away. The revision is made; only the watching starts anew.
+                time.sleep(max(0.0, min(_RECONNECT_EVERY, deadline - time.monotonic())))
+        except TimeoutError:
+            pass
+        except KeyboardInterrupt:
+            output.notice(f"revision {number} is made; only the waiting was ended")
+            raise
+    return progress, Exit.TIMEOUT
+
+
+def _headline(revision: Revision, impact: Impact, changed: bool) -> None:
+    if not changed:
+        line(f"Nothing to change: revision {revision.number} is like this already.")
+        return
+    reason = f": {revision.reason}" if revision.reason else ""
+    line(f"Revision {revision.number} by {revision.author}{reason}", "bold")
+    output.changes(revision.changes)
+    line(f"Envoys are sent: {output.impact(impact)}")
+
+
+def _said(progress: RevisionProgress) -> str:
+    said = f"{progress.holding}/{plural(progress.total, 'node')}"
+    for count, word in ((progress.refused, "refused"), (progress.gone, "gone")):
+        said += f", {count} {word}" if count else ""
+    return said
+
+
+def _receipt(progress: RevisionProgress) -> None:
+    number, made = progress.revision.number, progress.revision.create_time
+    if not progress.total:
+        line(f"No node is connected: revision {number} is what the next one gets.")
+        return
+    took = ""
+    if progress.HasField("last_ack_time"):
+        took = f"; commit to last ACK {output.milliseconds(made, progress.last_ack_time)}"
+    everyone = progress.holding == progress.total
+    line(
+        f"Held by {progress.holding} of {plural(progress.total, 'node')}{took}",
+        "bold green" if everyone else "bold yellow",
+    )
+    if progress.total <= _EACH:
+        for node in sorted(progress.nodes, key=lambda n: (n.hold_time.seconds, n.hold_time.nanos)):
+            if node.HasField("hold_time"):
+                line(f"    {node.node}  {output.milliseconds(made, node.hold_time)}")
+    others = [n for n in progress.nodes if n.state != NodeProgressState.NODE_PROGRESS_STATE_HOLDING]
+    for node in others[:_MAX_NAMED]:
+        line(f"    {node.node}  {_state(node)}")
+
+
+def _state(node: NodeProgress) -> str:
+    match node.state:
+        case NodeProgressState.NODE_PROGRESS_STATE_REFUSED:
+            names = ", ".join(node.refused_resources[:3]) + (" …" if len(node.refused_resources) > 3 else "")
+            return f"refused {node.refused_type} {names}: {node.error}"
+        case NodeProgressState.NODE_PROGRESS_STATE_GONE:
+            return f"went away, holding revision {node.held_revision}"
+        case _:
+            return f"has not answered yet, holds revision {node.held_revision}"
+
+
+def _why(end: Exit, number: int, progress: RevisionProgress | None, timeout: float | None) -> str:
+    if end is Exit.REFUSED:
+        assert progress is not None
+        return f"revision {number} is made, but {plural(progress.refused, 'node')} refused it and goes on with what it had"
+    return f"revision {number} is made, but not every node holds it after {timeout:g} s; `turnout status` shows who is behind"

@@ -1,0 +1,40 @@
+"""Writes the JSON Schema anew: `python -m controlplane.cli.schema`, from the repository's root. `--check` only compares."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+from google.protobuf.descriptor_pb2 import FileDescriptorSet
+from grpc_tools import protoc
+
+from controlplane.cli.schema import FILE
+from controlplane.cli.schema.generate import generate
+
+_PROTO = "controlplane/operator/v1/revision_service.proto"
+
+
+def compiled(protos: Path) -> FileDescriptorSet:
+    """The protos with their comments."""
+    includes = Path(protoc.__file__).parent / "_proto"
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "protos"
+        arguments = ["protoc", f"-I{protos}", f"-I{includes}", "--include_source_info", "--include_imports"]
+        if protoc.main([*arguments, f"--descriptor_set_out={out}", str(protos / _PROTO)]):
+            raise SystemExit("protoc failed")
+        return FileDescriptorSet.FromString(out.read_bytes())
+
+
+def rendered(protos: Path) -> str:
+    """The schema's text."""
+    return json.dumps(generate(compiled(protos)), indent=2, ensure_ascii=False) + "\n"
+
+
+if __name__ == "__main__":
+    text = rendered(Path("protos"))
+    if "--check" not in sys.argv:
+        FILE.write_text(text, encoding="utf-8")
+    elif FILE.read_text(encoding="utf-8") != text:
+        raise SystemExit(f"{FILE.name} is not what the protos say: run protos/generate")

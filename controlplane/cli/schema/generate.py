@@ -1,0 +1,129 @@
+"""From proto descriptors, comments included, to the JSON Schema of a Manifest. Pure: the same protos give the same bytes."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from google.protobuf.descriptor_pb2 import DescriptorProto, EnumDescriptorProto, FieldDescriptorProto, FileDescriptorSet
+
+Schema = dict[str, Any]
+
+_ROOT = ".controlplane.operator.v1.Manifest"
+# How google.protobuf's own types are written in the JSON form.
+_WELL_KNOWN: dict[str, Schema] = {
+    ".google.protobuf.Duration": {
+        "type": "string",
+        "pattern": r"^\d{1,12}(\.\d{1,9})?s$",
+        "examples": ["5s", "0.5s"],
+    },
+    ".google.protobuf.Timestamp": {"type": "string", "format": "date-time"},
+}
+_SCALARS: dict[int, Schema] = {
+    FieldDescriptorProto.TYPE_STRING: {"type": "string"},
+    FieldDescriptorProto.TYPE_BOOL: {"type": "boolean"},
+    FieldDescriptorProto.TYPE_UINT32: {"type": "integer", "minimum": 0, "maximum": 2**32 - 1},
+    FieldDescriptorProto.TYPE_INT32: {"type": "integer", "minimum": -(2**31), "maximum": 2**31 - 1},
+}
+# Field numbers of descriptor.proto, by which comments are found.
+_FILE_MESSAGE, _FILE_ENUM, _MESSAGE_FIELD = 4, 5, 2
+
+
+def generate(files: FileDescriptorSet) -> Schema:
+    """The schema of the root message, with a definition for each message and enum that it leads to."""
+    index = _Index(files)
+    root = index.message_schema(_ROOT)
+    root.pop("required", None)
+    definitions: Schema = {}
+    waiting = sorted(index.used)
+    while waiting:
+        name = waiting.pop(0)
+        if name not in definitions:
+            definitions[name] = index.schema(name)
+            waiting = sorted(index.used - definitions.keys())
+    return {
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        "title": "Turnout: desired state",
+        **root,
+        "definitions": {_short(name): definitions[name] for name in sorted(definitions)},
+    }
+
+
+class _Index:
+    """Messages, enums and comments by name."""
+
+    def __init__(self, files: FileDescriptorSet) -> None:
+        self.messages: dict[str, DescriptorProto] = {}
+        self.enums: dict[str, EnumDescriptorProto] = {}
+        self.comments: dict[tuple[str, int], str] = {}
+        # Names that schemas refer to so far.
+        self.used: set[str] = set()
+        for file in files.file:
+            said = {tuple(place.path): _clean(place.leading_comments) for place in file.source_code_info.location}
+            for i, message in enumerate(file.message_type):
+                name = f".{file.package}.{message.name}"
+                self.messages[name] = message
+                self.comments[name, -1] = said.get((_FILE_MESSAGE, i), "")
+                for j, field in enumerate(message.field):
+                    self.comments[name, field.number] = said.get((_FILE_MESSAGE, i, _MESSAGE_FIELD, j), "")
+            for i, enum in enumerate(file.enum_type):
+                name = f".{file.package}.{enum.name}"
+                self.enums[name] = enum
+                self.comments[name, -1] = said.get((_FILE_ENUM, i), "")
+
+    def schema(self, name: str) -> Schema:
+        if name in self.enums:
+            values = [v.name for v in self.enums[name].value]
+            return {"description": self.comments[name, -1], "type": "string", "enum": values}
+        return self.message_schema(name)
+
+    def message_schema(self, name: str) -> Schema:
+        message = self.messages[name]
+        made: Schema = {"description": self.comments[name, -1], "type": "object", "additionalProperties": False}
+        made["properties"] = {f.name: self.field_schema(message, f, self.comments[name, f.number]) for f in message.field}
+        required = [f.name for f in message.field if self._is_required(name, f)]
+        if required:
+            made["required"] = required
+        exclusive = [names for names in self._oneofs(message) if len(names) > 1]
+        if exclusive:
+            pairs = [[a, b] for names in exclusive for i, a in enumerate(names) for b in names[i + 1 :]]
+            made["not"] = {"anyOf": [{"required": pair} for pair in pairs]}
+        return made
+
+    def field_schema(self, message: DescriptorProto, field: FieldDescriptorProto, comment: str) -> Schema:
+        entry = next((n for n in message.nested_type if n.options.map_entry and field.type_name.endswith(f".{n.name}")), None)
+        if entry is not None:
+            return {"description": comment, "type": "object", "additionalProperties": self._value_schema(entry.field[1])}
+        if field.label == FieldDescriptorProto.LABEL_REPEATED:
+            return {"description": comment, "type": "array", "items": self._value_schema(field)}
+        value = self._value_schema(field)
+        # In draft 7 nothing beside a $ref counts, so it stands apart from the description.
+        return {"description": comment, **({"allOf": [value]} if "$ref" in value else value)}
+
+    def _value_schema(self, field: FieldDescriptorProto) -> Schema:
+        if field.type_name in _WELL_KNOWN:
+            return dict(_WELL_KNOWN[field.type_name])
+        if field.type_name:
+            self.used.add(field.type_name)
+            return {"$ref": f"#/definitions/{_short(field.type_name)}"}
+        return dict(_SCALARS[field.type])
+
+    def _is_required(self, message: str, field: FieldDescriptorProto) -> bool:
+        if field.name == "name" and message.rpartition(".")[2] in ("Gateway", "Model"):
+            return True
+        return bool(re.search(r"\bRequired[.;]|\bRequired, opens|^At least one\b", self.comments[message, field.number]))
+
+    def _oneofs(self, message: DescriptorProto) -> list[list[str]]:
+        """Names of fields of which one at most may be given."""
+        return [
+            [f.name for f in message.field if f.HasField("oneof_index") and f.oneof_index == i and not f.proto3_optional]
+            for i in range(len(message.oneof_decl))
+        ]
+
+
+def _short(name: str) -> str:
+    return name.rpartition(".")[2]
+
+
+def _clean(comment: str) -> str:
+    return " ".join(comment.split())

@@ -1,0 +1,87 @@
+"""The server's settings, from four layers: a flag beats the environment, which beats the file, which beats the default."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping as Map
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from controlplane.cli.document import Mapping, Scalar, documents
+from controlplane.cli.exits import FilesError, Place, Problem
+from controlplane.cli.files import MAX_BYTES
+from controlplane.config import Address, Config
+from controlplane.errors import Error, invalid
+
+# What a setting is called in the file, as a flag (`--log-format`) and in the environment (`TURNOUT_LOG_FORMAT`).
+SETTINGS = ("data", "api", "xds", "log_format", "log_level", "grace")
+_FIELDS = {"log_format": "log_form"}
+
+
+def config(flags: Map[str, str | None], file: str | None, environ: Map[str, str] | None = None) -> Config:
+    """Settings as text, by name, made into a Config. Errors: INVALID_ARGUMENT, named by where the value came from."""
+    env = os.environ if environ is None else environ
+    chosen: dict[str, tuple[str, str]] = {}  # setting -> its text, and where it stands
+    if file:
+        chosen |= read(file)
+    for name in SETTINGS:
+        variable = f"TURNOUT_{name.upper()}"
+        if env.get(variable):
+            chosen[name] = (env[variable], variable)
+    for name, value in flags.items():
+        if value is not None:
+            chosen[name] = (value, "--" + name.replace("_", "-"))
+    made: dict[str, Any] = {}
+    for name, (text, where) in chosen.items():
+        made[_FIELDS.get(name, name)] = _value(name, text, where)
+    try:
+        return Config(**made)
+    except Error as error:
+        places = {_FIELDS.get(name, name): where for name, (_, where) in chosen.items()}
+        said = "\n".join(f"{places.get(v.field, v.field)}: {v.description}" for v in error.violations)
+        raise Error(error.code, error.reason, said or error.message) from None
+
+
+def read(file: str) -> dict[str, tuple[str, str]]:
+    """A settings file: `name: value` lines in YAML. Returns texts with their places. Errors: FilesError."""
+    try:
+        with open(file, "rb") as opened:
+            text = opened.read(MAX_BYTES).decode("utf-8-sig")
+    except OSError as error:
+        raise FilesError([Problem(Place(file, 0), "", f"can't be read: {(error.strerror or str(error)).lower()}")]) from None
+    except UnicodeDecodeError:
+        raise FilesError([Problem(Place(file, 0), "", "is not UTF-8")]) from None
+    found: dict[str, tuple[str, str]] = {}
+    problems: list[Problem] = []
+    for document in documents(text, file):
+        if not isinstance(document, Mapping):
+            if not (isinstance(document, Scalar) and not document.text):
+                problems.append(Problem(Place(file, document.line), "", "must be `name: value` lines"))
+            continue
+        for name, (key, value) in document.entries.items():
+            place = Place(file, key.line)
+            if name not in SETTINGS:
+                close = get_close_matches(name.replace("-", "_"), SETTINGS, n=1)
+                hint = f"did you mean '{close[0]}'?" if close else f"there are: {', '.join(SETTINGS)}"
+                problems.append(Problem(place, "", f"unknown setting '{name[:80]}'; {hint}"))
+            elif not isinstance(value, Scalar):
+                problems.append(Problem(place, name, "must be a single value"))
+            else:
+                found[name] = (value.text, f"{place}: {name}")
+    if problems:
+        raise FilesError(problems)
+    return found
+
+
+def _value(name: str, text: str, where: str) -> Any:
+    if name in ("api", "xds"):
+        return Address.parse(text, where)
+    if name == "data":
+        return Path(text)
+    if name == "grace":
+        try:
+            return float(text)
+        except ValueError:
+            raise invalid(where, f"'{text[:80]}' is not a number of seconds") from None
+    return text

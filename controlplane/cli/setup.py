@@ -1,0 +1,176 @@
+"""Getting started: serve, bootstrap, demo, schema, version, completion."""
+
+from __future__ import annotations
+
+import asyncio
+import platform
+from enum import StrEnum
+from importlib import import_module, metadata
+from typing import Annotated
+
+import typer
+from typer import completion as typer_completion
+
+from controlplane.cli import output, schema, settings
+from controlplane.cli.client import DEFAULT_API
+from controlplane.cli.output import Format, line
+from controlplane.errors import Code, Error
+
+DEFAULT_XDS = "127.0.0.1:18000"
+
+
+def serve(
+    data: Annotated[
+        str | None, typer.Option("--data", metavar="DIR", help="Where the store is. Default: turnout-data.")
+    ] = None,
+    api: Annotated[
+        str | None, typer.Option("--api", metavar="HOST:PORT", help=f"Listen here for operators. Default: {DEFAULT_API}.")
+    ] = None,
+    xds: Annotated[
+        str | None, typer.Option("--xds", metavar="HOST:PORT", help=f"Listen here for Envoys. Default: {DEFAULT_XDS}.")
+    ] = None,
+    config: Annotated[
+        str | None, typer.Option("--config", metavar="FILE", envvar="TURNOUT_CONFIG", help="Settings in YAML.")
+    ] = None,
+    log_format: Annotated[str | None, typer.Option("--log-format", help="json or console. Default: console.")] = None,
+    log_level: Annotated[str | None, typer.Option("--log-level", help="debug, info, warning or error. Default: info.")] = None,
+    grace: Annotated[
+        str | None, typer.Option("--grace", metavar="SECONDS", help="What calls may take to end at a stop. Default: 5.")
+    ] = None,
+) -> None:
+    """Run the control plane, until SIGTERM or Ctrl-C.
+
+    Each setting is a flag, an environment variable and a line of the settings file. A flag beats the environment, the
+    environment beats the file, the file beats the default:
+
+    \b
+    --data DIR           TURNOUT_DATA           data: DIR
+    --api HOST:PORT      TURNOUT_API            api: HOST:PORT
+    --xds HOST:PORT      TURNOUT_XDS            xds: HOST:PORT
+    --log-format json    TURNOUT_LOG_FORMAT     log_format: json
+    --log-level debug    TURNOUT_LOG_LEVEL      log_level: debug
+    --grace 5            TURNOUT_GRACE          grace: 5
+    --config FILE        TURNOUT_CONFIG
+
+    \b
+    turnout serve --data /var/lib/turnout --xds 0.0.0.0:18000
+    """
+    flags = {"data": data, "api": api, "xds": xds, "log_format": log_format, "log_level": log_level, "grace": grace}
+    made = settings.config(flags, config)
+    # Only here: the other commands need none of it.
+    from controlplane import logs
+    from controlplane.app import App
+
+    logs.set_up(made.log_form, made.log_level)
+    asyncio.run(App(made).run())
+
+
+class Variant(StrEnum):
+    """How a node's stream speaks."""
+
+    DELTA = "delta"
+    SOTW = "sotw"
+
+
+def bootstrap(
+    node_id: Annotated[str, typer.Argument(metavar="NODE_ID", show_default=False, help="The node's name in the fleet.")],
+    cluster: Annotated[str, typer.Option("--cluster", help="Which group it is of; gateways may select it.")] = "turnout",
+    variant: Annotated[
+        Variant, typer.Option("--variant", help="delta sends what changed; sotw everything of a type.")
+    ] = Variant.DELTA,
+    xds: Annotated[
+        str,
+        typer.Option("--xds", metavar="HOST:PORT", envvar="TURNOUT_XDS", help="Where the control plane listens for Envoys."),
+    ] = DEFAULT_XDS,
+    admin_port: Annotated[
+        int, typer.Option("--admin-port", min=0, max=65535, help="Envoy's admin page; 0 is a free port.")
+    ] = 9901,
+    form: Annotated[Format, typer.Option("--output", "-o", help="yaml or json.")] = Format.YAML,
+) -> None:
+    """Print what an Envoy needs to find the control plane.
+
+    \b
+    turnout bootstrap edge-1 > edge-1.yaml && envoy -c edge-1.yaml
+    turnout bootstrap edge-2 --variant sotw --xds turnout.internal:18000 --admin-port 9902
+    """
+    if form not in (Format.YAML, Format.JSON):
+        raise typer.BadParameter("a bootstrap is yaml or json", param_hint="--output")
+    from controlplane.compiler.bootstrap import node_bootstrap
+    from controlplane.config import Address
+
+    address = Address.parse(xds, "--xds")
+    made = node_bootstrap(
+        node_id, cluster, xds_host=address.host, xds_port=address.port, variant=variant.value, admin_port=admin_port
+    )
+    output.data(made, form)
+
+
+def demo(
+    keep: Annotated[bool, typer.Option("--keep", help="Leave it running afterwards, and say what to try.")] = False,
+    users: Annotated[int, typer.Option("--users", min=1, help="Distinct users who call.")] = 2000,
+    envoys: Annotated[int, typer.Option("--envoys", min=1, max=20, help="Real Envoys.")] = 3,
+    seed: Annotated[int, typer.Option("--seed", help="Makes the same model and the same users again.")] = 1,
+) -> None:
+    """See the main job in a minute: real Envoys, a real model, real load, one switch, one undo.
+
+    Needs what `pip install 'turnout[demo]'` brings.
+
+    \b
+    turnout demo
+    turnout demo --keep --users 5000
+    """
+    try:
+        run = import_module("controlplane.demo.run")
+    except ModuleNotFoundError as error:
+        raise Error(
+            Code.FAILED_PRECONDITION, "NO_DEMO", f"the demo needs `{error.name}`: pip install 'turnout[demo]'"
+        ) from None
+    raise typer.Exit(run.main(keep=keep, users=users, envoys=envoys, seed=seed))
+
+
+def show_schema() -> None:
+    """Print the JSON Schema of the files, for editors.
+
+    \b
+    turnout schema > turnout.schema.json
+    and as a file's first line:  # yaml-language-server: $schema=turnout.schema.json
+    """
+    output.raw(schema.text())
+
+
+def version(form: Annotated[Format, typer.Option("--output", "-o", help="How to print it.")] = Format.TABLE) -> None:
+    """Print the version."""
+    versions = {
+        "turnout": metadata.version("turnout"),
+        "python": platform.python_version(),
+        "grpcio": metadata.version("grpcio"),
+    }
+    if form in (Format.JSON, Format.YAML):
+        output.data(versions, form)
+    elif form is Format.NAME:
+        output.raw(versions["turnout"])
+    else:
+        line(f"turnout {versions['turnout']} (Python {versions['python']}, grpcio {versions['grpcio']})")
+
+
+class Shell(StrEnum):
+    """Shells that can be completed in."""
+
+    BASH = "bash"
+    ZSH = "zsh"
+    FISH = "fish"
+
+
+def completion(shell: Annotated[Shell, typer.Argument(show_default=False)]) -> None:
+    """Print what makes the shell complete commands and options.
+
+    \b
+    bash:  eval "$(turnout completion bash)"
+    zsh:   eval "$(turnout completion zsh)"
+    fish:  turnout completion fish | source
+    """
+    output.raw(
+        typer_completion.get_completion_script(  # type: ignore[attr-defined]
+            prog_name="turnout", complete_var="_TURNOUT_COMPLETE", shell=shell.value
+        )
+    )
