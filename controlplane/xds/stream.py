@@ -1,0 +1,291 @@
+"""What SotW and delta have in common: the order of things across types, and when to send.
+
+Order ("Eventual consistency considerations"; make before break). A pass goes over the types in the order CDS, EDS, LDS,
+SRDS, RDS, and for every name at which the client differs from the newest snapshot one of four things is decided:
+
+    what should be held is …           and …                                             then
+    there, and different               every cluster it names is in place                send it
+    there, and different               one is not                                        keep: the client's old one stays
+    gone                               nothing the client may hold names it              remove it
+    gone                               something does                                    keep
+    exactly what was refused           (whatever)                                        keep
+
+- A cluster is *in place* when the client has ACKed it on this stream, at any version, and, if it takes its endpoints over
+  EDS, has ACKed those. That is what routes wait for, because routes are not warmed. The version does not matter: a cluster
+  that is replaced goes on serving as it was until the new one is warm. So a refused new cluster holds back the routes that
+  need it.
+- The barrier concerns clients that take every cluster there is (CDS with a wildcard: Envoys). A client that names its
+  clusters asks for them because a route names them (gRPC: LDS, RDS, CDS, EDS); to hold back the route would be to wait for
+  ever. The same holds for a stream that never asked for CDS: per-type streams, and clients of routes alone.
+- What the client *may hold*: what it ACKed, what is in flight, and what was in a response that it refused (it may have
+  taken a part). Endpoints go after their clusters, clusters after routes and listeners, routes after scopes and listeners.
+- A client that comes back (`initial_resource_versions`) may hold things that we have never seen. What they name we can't
+  know, so while it has one, or has not said yet what it has of a type, nothing goes that the type could name. Of a type
+  that it never speaks of it would never say so: `quiet` tells that it has had time enough.
+- A cluster that changed is warmed again, for which Envoy needs its endpoints anew ("Resource warming"): they are sent after
+  it, unasked.
+
+Nothing here waits on LDS, so a request that is late or never comes can't hold up the others: EDS never waits for CDS, since
+an Envoy asks for endpoints before it ACKs the clusters, and CDS waits for nobody except to remove.
+
+Pace. At most one unasked response per type is in flight. Its ACK starts the next pass, which looks at the newest snapshot
+only: a slow client is sent one response for a thousand snapshots, and nothing queues. Answers to what a client asks
+for go out at once (delta; in SotW a request that is not the answer to the newest response is void anyway).
+
+Held. A snapshot is held when each type is settled at it (nothing differs, is in flight, refused or unanswered) and everything
+that follows from what is subscribed is subscribed itself: clusters with EDS want their endpoints, scopes their routes, and
+a wildcard on an ADS stream means an Envoy, which goes on to ask for every type that has anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Mapping
+from typing import Any
+
+from google.protobuf import json_format
+
+from controlplane.errors import Code, Error
+from controlplane.snapshot import CLUSTER, ENDPOINTS, FULL_STATE, LISTENER, ORDER, ROUTES, SCOPED_ROUTES, Resource, Snapshot
+from controlplane.xds.events import Event, Held, Identified, Recovered
+from controlplane.xds.overlay import NOTHING, references, same
+from controlplane.xds.substream import ANYTHING, Batch, Substream, changed
+
+# By type: the types of which resources may name it.
+NAMED_BY: Mapping[str, tuple[str, ...]] = {
+    CLUSTER: (ROUTES, LISTENER),
+    ENDPOINTS: (CLUSTER,),
+    ROUTES: (SCOPED_ROUTES, LISTENER),
+}
+# Types that one stream may ask for; more is no client, but an attempt to fill the memory.
+MAX_TYPES = 64
+
+
+class Stream:
+    """One stream. `type_url` is "" on ADS, and the type that a per-type service serves otherwise."""
+
+    def __init__(self, type_url: str = "") -> None:
+        self.type_url = type_url
+        self._subs: dict[str, Substream] = {}
+        # None until the first offer; requests before it are remembered.
+        self._snapshot: Snapshot | None = None
+        self._identified = False
+        # Revision of the newest Held; -1 before any.
+        self._held = -1
+        # The client has had time to say what it holds.
+        self._quiet = False
+        # Endpoints to be sent after a cluster that changed; also of a client that is still to ask for endpoints.
+        self._owed: set[str] = set()
+        self._nonces = 0
+        self._out: list[bytes] = []
+
+    # --------------------------------------------------------------------------------------------------- interface
+
+    def offer(self, snapshot: Snapshot) -> list[Event]:
+        """Takes the newest snapshot; what an older one still had to send is forgotten."""
+        self._snapshot = snapshot
+        for sub in self._subs.values():
+            self._point(sub)
+        return self._advance()
+
+    def quiet(self) -> list[Event]:
+        """The client has had the time to ask for all that it wants; what it did not mention, it neither has nor waits for.
+
+        Meant to be called once, some time after a stream's first request. Without it nothing goes wrong, but what
+        only a client with unusual subscriptions could still be using may stay with it.
+        """
+        self._quiet = True
+        return self._advance()
+
+    def to_send(self) -> list[bytes]:
+        """Takes out what is to be sent, in order: serialised responses. Call it after each receive, offer and quiet."""
+        out, self._out = self._out, []
+        return out
+
+    # ---------------------------------------------------------------------------------------------- for the variants
+
+    def _send(self, sub: Substream) -> bool:
+        """Sends what the sub-stream lacks, if it may now. Returns whether anything changed by that."""
+        raise NotImplementedError
+
+    def _identify(self, node: Any) -> list[Event]:
+        """The event of the first request; later ones may or may not carry a node, which is not looked at."""
+        if self._identified:
+            return []
+        self._identified = True
+        version = node.user_agent_version
+        if node.HasField("user_agent_build_version"):
+            v = node.user_agent_build_version.version
+            version = f"{v.major_number}.{v.minor_number}.{v.patch}"
+        metadata = json_format.MessageToDict(node.metadata) if node.HasField("metadata") else {}
+        return [Identified(node.id, node.cluster, metadata, f"{node.user_agent_name} {version}".strip())]
+
+    def _substream(self, type_url: str) -> tuple[Substream, bool]:
+        """The sub-stream that a request is about, and whether it is new. Errors: INVALID_ARGUMENT."""
+        if self.type_url and type_url not in ("", self.type_url):
+            message = f"type_url: this stream serves {self.type_url}, not {type_url[:200]}"
+            raise Error(Code.INVALID_ARGUMENT, "TYPE_URL_MISMATCH", message)
+        type_url = type_url or self.type_url
+        if not type_url:
+            raise Error(Code.INVALID_ARGUMENT, "TYPE_URL_REQUIRED", "type_url: is required on an aggregated stream")
+        sub = self._subs.get(type_url)
+        if sub is not None:
+            return sub, False
+        if len(self._subs) >= MAX_TYPES:
+            raise Error(Code.INVALID_ARGUMENT, "TOO_MANY_TYPES", f"type_url: more than {MAX_TYPES} types on one stream")
+        sub = Substream(type_url)
+        if type_url == ENDPOINTS:
+            sub.owed = self._owed
+        subs = {**self._subs, type_url: sub}
+        self._subs = {t: subs[t] for t in (*ORDER, *(t for t in subs if t not in ORDER)) if t in subs}
+        return sub, True
+
+    def _point(self, sub: Substream) -> None:
+        """Lets a sub-stream look at the newest snapshot, if there is one."""
+        if self._snapshot is not None:
+            sub.point_to(self._snapshot.resources.get(sub.type_url, NOTHING))
+
+    def _advance(self) -> list[Event]:
+        """Passes until nothing more can be sent; then reports what came of it."""
+        if self._snapshot is None:
+            return []
+        progress = True
+        while progress:
+            # Letting go of one thing can free another that comes earlier in the order; it never goes round in circles.
+            progress = False
+            for sub in self._subs.values():
+                progress = self._send(sub) or progress
+        events: list[Event] = []
+        for sub in self._subs.values():
+            if sub.refusing and not sub.refused:
+                sub.refusing = False
+                events.append(Recovered(sub.type_url))
+        if self._held != self._snapshot.revision and self._complete(self._snapshot):
+            self._held = self._snapshot.revision
+            events.append(Held(self._held))
+        return events
+
+    def _sent(self, sub: Substream, contents: Mapping[str, Resource | None], whole: bool = False) -> str:
+        """Notes that these go out, and returns the nonce to send them with."""
+        assert self._snapshot is not None
+        if sub.type_url == CLUSTER and not self.type_url:
+            for cluster in changed(sub, contents):
+                self._owed.update(n for t, n in cluster.refs if t == ENDPOINTS)
+        self._nonces += 1
+        nonce = str(self._nonces)
+        sub.sent(nonce, Batch(self._snapshot.revision, contents, whole))
+        return nonce
+
+    # ----------------------------------------------------------------------------------------------------- decisions
+
+    def _in_place(self, resource: Resource) -> bool:
+        """Whether every cluster that it names is at the client, with its endpoints."""
+        clusters = self._subs.get(CLUSTER)
+        if resource.type_url == CLUSTER or clusters is None or not clusters.wildcard:
+            return True
+        return all(self._cluster_in_place(clusters, name) for type_url, name in resource.refs if type_url == CLUSTER)
+
+    def _cluster_in_place(self, clusters: Substream, name: str) -> bool:
+        cluster = clusters.held.get(name)
+        endpoints = self._subs.get(ENDPOINTS)
+        if cluster is None:
+            return False
+        if endpoints is None:
+            return True
+        return all(
+            t != ENDPOINTS
+            or n not in endpoints.latest
+            or endpoints.held.get(n) is not None
+            or (self._quiet and not endpoints.covers(n))
+            for t, n in clusters.latest.get(name, cluster).refs
+        )
+
+    def _still_named(self, type_url: str) -> Container[str]:
+        """The names of this type in all that the client may hold and should not. Of a per-type stream nothing is known."""
+        named: set[str] = set()
+        for parent in NAMED_BY.get(type_url, ()) if not self.type_url else ():
+            sub = self._subs.get(parent)
+            if sub is None:
+                assert self._snapshot is not None
+                returning = any(s.returning for s in self._subs.values())
+                if returning and not self._quiet and self._snapshot.resources.get(parent):
+                    return _Everything()
+                continue
+            for resource in sub.stale():
+                if ANYTHING in resource.refs:
+                    return _Everything()
+                named.update(n for t, n in resource.refs if t == type_url)
+        return named
+
+    def _changes(self, sub: Substream) -> dict[str, Resource | None]:
+        """What to send of a type now, by name; None: to remove. Names that were asked for are there whatever is held."""
+        changes: dict[str, Resource | None] = {}
+        settled = True
+        still_named: Container[str] | None = None
+        for name in sub.candidates():
+            asked = name in sub.asked
+            if not asked and not sub.covers(name):
+                continue
+            resource, held = sub.latest.get(name), sub.held.get(name)
+            settled = settled and same(resource, held)
+            if sub.inflight and not asked:
+                continue
+            if resource is None and still_named is None:
+                still_named = self._still_named(sub.type_url)
+            kept = (resource is None and name in still_named) if still_named is not None else False
+            if kept or sub.stands(name) or (resource is not None and not self._in_place(resource)):
+                # Keep. What is kept for the client it may ask for again; and what it refused, if it asks by name.
+                if not asked:
+                    continue
+                resource = sub.current(name) or resource
+                if resource is not None and (ANYTHING in resource.refs or not self._in_place(resource)):
+                    continue
+            elif not (asked or name in sub.refused or (name in sub.owed and resource)) and same(sub.current(name), resource):
+                continue
+            changes[name] = resource
+        if settled and not changes and sub.settled():
+            sub.compact()
+        return changes
+
+    def _complete(self, snapshot: Snapshot) -> bool:
+        """Whether the client holds all that the snapshot has for it."""
+        subs = self._subs
+        if not subs or not all(s.settled() for s in subs.values()):
+            return False
+        for sub in subs.values():
+            for name in sub.candidates():
+                wanted = sub.latest.get(name)
+                if sub.covers(name) and (not same(sub.held.get(name), wanted) or (wanted and name in sub.owed)):
+                    return False
+        if self.type_url:
+            return True
+        if any(s.wildcard for s in subs.values()) and any(rs and t not in subs for t, rs in snapshot.resources.items()):
+            return False
+        return all(self._follows(sub, snapshot) for sub in subs.values())
+
+    def _follows(self, sub: Substream, snapshot: Snapshot) -> bool:
+        """Whether what the resources of a sub-stream name is subscribed to."""
+        if sub.wildcard:
+            for type_url, names in references(sub.latest).items():
+                other, there = self._subs.get(type_url), snapshot.resources.get(type_url, NOTHING)
+                if other is None:
+                    if not there.keys().isdisjoint(names):
+                        return False
+                elif not other.wildcard and not other.names.covers(names, there):
+                    return False
+            return True
+        held = (sub.latest[n] for n in sub.names if n in sub.latest)
+        for type_url, name in {ref for r in held for ref in r.refs}:
+            other = self._subs.get(type_url)
+            if name in snapshot.resources.get(type_url, NOTHING) and (other is None or not other.covers(name)):
+                return False
+        return True
+
+
+class _Everything(Container[str]):
+    def __contains__(self, name: object) -> bool:
+        return True
+
+
+def full_state(type_url: str) -> bool:
+    """Whether SotW clients take the type as a whole ("Grouping Resources into Responses")."""
+    return type_url in FULL_STATE

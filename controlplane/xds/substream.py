@@ -1,0 +1,280 @@
+"""One type on one stream: what is subscribed to, what is held, what is on its way, what was refused.
+
+Each type has its own sub-stream inside a stream ("Aggregated Discovery Service"). It keeps five things:
+
+    subscribed   the wildcard, names, or both ("How the client specifies what resources to return")
+    held         what was ACKed. Nothing counts as held because it was sent
+    in flight    what was sent and is not answered yet, by nonce
+    refused      what was NACKed, by name, until something else is ACKed in its place ("ACK/NACK and resource type
+                 instance version")
+    asked, owed  names to send although they are held: the client asked for them anew, or will need them anew
+
+What a response does to them:
+
+    answer       held                          refused
+    ACK          takes what the nonce carried  forgets the names that the nonce carried
+    NACK         stays                         takes what the nonce carried
+    none of ours stays                         stays
+
+A NACK is about a response, not about a resource: Envoy applies what is good of a refused CDS or LDS response and stops at the
+first fault in others, and does not say which (envoyproxy/envoy#5739). So of everything that was in a refused response
+it is assumed that the client may have it and may not have it. As long as a refused batch is what should be held, it stands
+and none of it is sent; once one of its resources has changed, the batch is worth another try, all of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import cast
+
+from controlplane.snapshot import Resource
+from controlplane.xds.events import Event, Refused
+from controlplane.xds.overlay import NOTHING, Names, Overlay, Resources, between, same
+
+WILDCARD = "*"
+# Stands among the refs of content that the client holds and we have never seen: it might name anything.
+ANYTHING = ("", WILDCARD)
+_NAMES_REPORTED = 100
+
+
+@dataclass(slots=True, eq=False)
+class Batch:
+    """What one response carried."""
+
+    revision: int
+    # By name; None: the response removed it. Either this stream's own, or a shared mapping.
+    contents: Mapping[str, Resource | None]
+    # SotW, full state: what is not in `contents` the client does not have, and none of them is None.
+    whole: bool = False
+    # After a NACK: the names that may be to blame, and whether one of them has changed since.
+    suspects: frozenset[str] = frozenset()
+    released: bool = False
+
+
+def unseen(type_url: str, name: str, version: str) -> Resource:
+    """Content of which only the version is known: the client brought it along from an earlier stream."""
+    return Resource(type_url, name, version, b"", frozenset((ANYTHING,)))
+
+
+class Substream:
+    """One type on one stream. `latest` is the newest snapshot's mapping of the type, as of the last `point_to`."""
+
+    __slots__ = (
+        "_explicit",
+        "asked",
+        "greet",
+        "held",
+        "inflight",
+        "last_nonce",
+        "latest",
+        "names",
+        "owed",
+        "refused",
+        "refusing",
+        "returning",
+        "type_url",
+        "wildcard",
+    )
+
+    def __init__(self, type_url: str) -> None:
+        self.type_url = type_url
+        self.latest: Resources = NOTHING
+        self.wildcard = False
+        self.names = Names()
+        # Whether a name, or `*`, was ever subscribed to: then an empty list is no wildcard any more.
+        self._explicit = False
+        self.held = Overlay()
+        self.inflight: dict[str, Batch] = {}
+        # "" until something was sent.
+        self.last_nonce = ""
+        # By name: the content (None: its removal) and the batch it was refused with.
+        self.refused: dict[str, tuple[Resource | None, Batch]] = {}
+        self.refusing = False
+        self.asked: set[str] = set()
+        # Names that may be ones that nothing covers yet.
+        self.owed: set[str] = set()
+        # A first wildcard request is answered even if there is nothing, so that an Envoy with nothing to do gets going.
+        self.greet = False
+        # The client said on its first request that it holds something from an earlier stream.
+        self.returning = False
+
+    # ------------------------------------------------------------------------------------------------ subscription
+
+    def covers(self, name: str) -> bool:
+        """Whether the client wants to hear about `name`."""
+        return self.wildcard or name in self.names
+
+    def legacy_wildcard(self) -> None:
+        """A request without names: all of the type, unless the client has ever named anything on this stream."""
+        if not self._explicit and not self.wildcard:
+            self.wildcard = self.greet = True
+
+    def subscribe(self, names: Iterable[str], known: Container[str] = ()) -> None:
+        """Adds names. All are to be answered, but for those that are `known` to the client from an earlier stream."""
+        for name in names:
+            self._explicit = True
+            if name == WILDCARD:
+                self.greet = self.greet or not self.wildcard
+                self.wildcard = True
+            elif name:
+                self.names.add(name)
+                if name not in known:
+                    self.asked.add(name)
+
+    def unsubscribe(self, names: Iterable[str]) -> None:
+        """Takes names out. What nothing covers any more, the client forgets, and so is no longer held.
+
+        Under the wildcard the client can't tell whether it should go on holding the name, so it is to be answered
+        ("Unsubscribing from Resources").
+        """
+        for name in names:
+            if name == WILDCARD:
+                if self.wildcard:
+                    self.wildcard = self.greet = False
+                    self._forget(n for n in self._known() if n not in self.names)
+            elif name in self.names:
+                self.names.discard(name)
+                self.asked.discard(name)
+                if self.wildcard:
+                    self.asked.add(name)
+                else:
+                    self._forget((name,))
+
+    def set_names(self, names: set[str]) -> None:
+        """SotW: the subscription is exactly these; those that are new are to be answered."""
+        explicit = self._explicit
+        legacy = self.wildcard and not explicit
+        gone = [n for n in self.names if n not in names]
+        if not names and not explicit:
+            self.legacy_wildcard()
+            return
+        self.subscribe(n for n in names if n not in self.names)
+        self.unsubscribe(gone)
+        self.asked.difference_update(gone)  # the next list is complete, so nobody waits to hear of these
+        if (legacy or explicit) and WILDCARD not in names:
+            self.unsubscribe((WILDCARD,))
+        self._explicit = True
+
+    def _forget(self, names: Iterable[str]) -> None:
+        for name in list(names):
+            self.held.set(name, None)
+            self.refused.pop(name, None)
+            self.asked.discard(name)
+
+    def _known(self) -> set[str]:
+        return {*self.held.base, *self.held.over, *self.refused, *self.asked}
+
+    # ----------------------------------------------------------------------------------------------------- content
+
+    def point_to(self, latest: Resources) -> None:
+        """There is a newer snapshot."""
+        self.latest = latest
+        for name, (content, batch) in self.refused.items():
+            if not same(content, latest.get(name)):
+                batch.released = True
+
+    def stands(self, name: str) -> bool:
+        """Whether what should be held under `name` is what was refused."""
+        found = self.refused.get(name)
+        return found is not None and not found[1].released and same(found[0], self.latest.get(name))
+
+    def current(self, name: str) -> Resource | None:
+        """What the client has, once everything in flight has arrived."""
+        for batch in reversed(self.inflight.values()):
+            if name in batch.contents or batch.whole:
+                return batch.contents.get(name)
+        return self.held.get(name)
+
+    def candidates(self) -> set[str]:
+        """Every name at which something might have to be sent; on a quiet stream with nothing new, none."""
+        if not self.wildcard and self.held.base is NOTHING and self.names.base is NOTHING:
+            return {*self.names.more, *self.held.over, *self.refused, *self.asked, *self.owed}
+        return {*self.held.differing(self.latest), *self.refused, *self.asked, *self.owed}
+
+    def stale(self) -> Iterator[Resource]:
+        """What the client may hold or may soon hold, and should not, or no longer."""
+        for name in set(self.held.differing(self.latest)):
+            if (content := self.held.get(name)) and not same(content, self.latest.get(name)):
+                yield content
+        for batch in self.inflight.values():
+            yield from self._stale(batch.contents)
+        yield from self._stale({n: content for n, (content, _) in self.refused.items()})
+
+    def _stale(self, contents: Mapping[str, Resource | None]) -> Iterator[Resource]:
+        if contents is not self.latest:
+            yield from (c for n, c in contents.items() if c and not same(c, self.latest.get(n)))
+
+    # ----------------------------------------------------------------------------------------------------- answers
+
+    def sent(self, nonce: str, batch: Batch) -> None:
+        """A response is on its way."""
+        self.inflight[nonce] = batch
+        self.last_nonce = nonce
+        self.greet = False
+        if batch.whole:
+            self.asked.clear()
+            self.owed.clear()
+        for waiting in (self.asked, self.owed):
+            if waiting:
+                waiting.difference_update(batch.contents)
+
+    def ack(self, nonce: str) -> None:
+        """The client has taken a response. Not one of ours in flight: nothing happens."""
+        batch = self.inflight.pop(nonce, None)
+        if batch is None:
+            return
+        refused = [n for n in self.refused if n in batch.contents or batch.whole]
+        for name in refused:
+            now = batch.contents.get(name)
+            # Something older was sent in place of what was refused: the refusal stands.
+            if same(now, self.refused[name][0]) or not self.stands(name):
+                del self.refused[name]
+        if batch.whole and self.wildcard:
+            self.held.replace(cast(Resources, batch.contents))
+            return
+        if batch.whole:
+            for name in {*self.held.base, *self.held.over} - batch.contents.keys():
+                self.held.set(name, None)
+        for name, resource in batch.contents.items():
+            if self.covers(name) or resource is None:
+                self.held.set(name, resource)
+
+    def nack(self, nonce: str, message: str) -> list[Event]:
+        """The client has refused a response. Not one of ours in flight: nothing happens."""
+        batch = self.inflight.pop(nonce, None)
+        if batch is None:
+            return []
+        contents = batch.contents
+        suspects = {n for n in contents if not same(contents[n], self.held.get(n))}
+        if batch.whole:
+            suspects |= {n for n in self.held.differing(self.latest) if n not in contents and self.held.get(n)}
+        for name in suspects or contents:
+            self.refused[name] = (contents.get(name), batch)
+            # Another resource of the response may have changed already.
+            batch.released = batch.released or not same(contents.get(name), self.latest.get(name))
+        self.refusing = bool(self.refused)
+        named = tuple(sorted(contents)[:_NAMES_REPORTED])
+        return [Refused(self.type_url, named, message, batch.revision)]
+
+    def settled(self) -> bool:
+        """Whether nothing is on its way, refused, or to be answered."""
+        return not (self.inflight or self.refused or self.asked or self.greet)
+
+    def compact(self) -> None:
+        """The client holds what it should: says so by pointing at the snapshot."""
+        if self.wildcard or self.names.base is not NOTHING or 2 * len(self.held.over) >= len(self.latest) > 16:
+            self.held.rebase(self.latest)
+            self.names.rebase(self.latest)
+
+
+def changed(sub: Substream, contents: Mapping[str, Resource | None]) -> Iterator[Resource]:
+    """What of `contents` is news to the client: neither held nor on its way."""
+    base = sub.held.base
+    names: Iterable[str] = contents
+    if contents is sub.latest and not sub.held.over:
+        names = between(base, sub.latest).names
+    for name in names:
+        content = contents.get(name)
+        if content and not same(content, sub.current(name)):
+            yield content

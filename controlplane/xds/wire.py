@@ -1,0 +1,51 @@
+"""Responses as bytes. A resource is wrapped once per content, whatever the number of streams that it is sent on.
+
+Serialised protobuf messages concatenate: the bytes of a message's fields, put one after another in any order, are the
+message. So the repeated `resources` are prepared and shared, and the few fields around them are added per response.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import lru_cache
+
+from envoy.service.discovery.v3 import discovery_pb2
+from google.protobuf import any_pb2
+
+from controlplane.snapshot import Resource
+
+# gRPC clients refuse messages above 4 MiB by default; some room is left for the outer fields.
+LIMIT = 4 * 1024 * 1024 - 64 * 1024
+
+
+@lru_cache(maxsize=16_384)
+def delta_entry(resource: Resource) -> bytes:
+    """The resource as one element of DeltaDiscoveryResponse.resources."""
+    entry = discovery_pb2.Resource(name=resource.name, version=resource.version, resource=_any(resource))
+    part: bytes = discovery_pb2.DeltaDiscoveryResponse(resources=[entry]).SerializeToString(deterministic=True)
+    return part
+
+
+@lru_cache(maxsize=16_384)
+def sotw_entry(resource: Resource) -> bytes:
+    """The resource as one element of DiscoveryResponse.resources."""
+    part: bytes = discovery_pb2.DiscoveryResponse(resources=[_any(resource)]).SerializeToString(deterministic=True)
+    return part
+
+
+def delta_response(type_url: str, version: str, nonce: str, resources: Iterable[Resource], removed: Iterable[str]) -> bytes:
+    """A DeltaDiscoveryResponse."""
+    outer: bytes = discovery_pb2.DeltaDiscoveryResponse(
+        type_url=type_url, system_version_info=version, nonce=nonce, removed_resources=removed
+    ).SerializeToString()
+    return b"".join((*(delta_entry(r) for r in resources), outer))
+
+
+def sotw_response(type_url: str, version: str, nonce: str, resources: Iterable[Resource]) -> bytes:
+    """A DiscoveryResponse."""
+    outer: bytes = discovery_pb2.DiscoveryResponse(type_url=type_url, version_info=version, nonce=nonce).SerializeToString()
+    return b"".join((*(sotw_entry(r) for r in resources), outer))
+
+
+def _any(resource: Resource) -> any_pb2.Any:
+    return any_pb2.Any(type_url=resource.type_url, value=resource.body)

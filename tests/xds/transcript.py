@@ -1,0 +1,178 @@
+"""Conversations as text: each line is something that happens, or something that must come of it.
+
+    offer 2: cds a=1(a) b=1; eds a=1; rds r=2(a b)     a snapshot, revision 2: NAME=CONTENT(what it names) by type
+    > eds +a -b *  has c=1  ack                        delta request: subscribe, unsubscribe, initial version, answer
+    > eds a b  ack                                     SotW request: the names, and the answer
+    < eds a=1 -b                                       delta response: resources, removed; sorted
+    < cds a=1 b=1                                      SotW response
+    ! held 2                                           an event
+    quiet                                              the client has had time to ask
+
+`ack` and `nack` are about the newest response of the type, `ack-1` about the one before it, `nonce X` gives any nonce.
+`version X` gives a SotW version, `version of N` that of the type in the snapshot with revision N. After each thing that
+happens, all that comes of it must be there: events first, then responses, in their order.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from envoy.config.core.v3 import base_pb2
+from envoy.service.discovery.v3 import discovery_pb2
+
+from controlplane.errors import Error
+from controlplane.snapshot import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SCOPED_ROUTES, Resource, Snapshot
+from controlplane.xds.delta import DeltaStream
+from controlplane.xds.events import Event, Held, Identified, Recovered, Refused
+from controlplane.xds.sotw import SotwStream
+
+SECRET = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"
+TYPES = {"cds": CLUSTER, "eds": ENDPOINTS, "lds": LISTENER, "srds": SCOPED_ROUTES, "rds": ROUTES, "sds": SECRET, "none": ""}
+SHORT = {url: short for short, url in TYPES.items()}
+NAMES = {CLUSTER: ENDPOINTS, LISTENER: ROUTES, SCOPED_ROUTES: ROUTES, ROUTES: CLUSTER}
+RESOURCE = re.compile(r"(?P<name>[^=\s]+)=(?P<content>[^(\s;]+)(?:\((?P<refs>[^)]*)\))?")
+
+
+def resource(type_url: str, name: str, content: str, refs: str = "") -> Resource:
+    """A resource whose body says what it is."""
+    body = f"{SHORT[type_url]}/{name}/{content}".encode()
+    return Resource.of(type_url, name, body, ((NAMES[type_url], r) for r in refs.split()))
+
+
+def snapshot(revision: int, text: str) -> Snapshot:
+    """A snapshot as it is written in an `offer` line."""
+    resources = []
+    for part in filter(str.strip, text.split(";")):
+        short, _, rest = part.strip().partition(" ")
+        resources += [resource(TYPES[short], *match.groups("")) for match in RESOURCE.finditer(rest)]
+    return Snapshot.of(revision, (), resources)
+
+
+class Transcript:
+    """One conversation being played. `run` raises AssertionError where it goes another way than written."""
+
+    def __init__(self, text: str) -> None:
+        self.lines = text.splitlines()
+        first = next(line for line in self.lines if line and not line.startswith("#"))
+        self.variant, _, service = first.partition(" ")
+        self.stream = (DeltaStream if self.variant == "delta" else SotwStream)(TYPES.get(service, ""))
+        self.snapshots: dict[int, Snapshot] = {}
+        self.nonces: dict[str, list[str]] = {}
+        self.version: dict[str, str] = {}
+
+    def run(self) -> None:
+        expected: list[str] = []
+        got: list[str] = []
+        at = 0
+        for number, line in enumerate([*self.lines, "quiet"], 1):
+            said = " ".join(line.split("#")[0].split())
+            if not said or said.startswith(self.variant):
+                continue
+            if said[0] in "<!":
+                expected.append(said)
+                continue
+            assert got == expected, f"line {at}: {self.lines[at - 1]}\n  expected {expected}\n  but got  {got}"
+            if number > len(self.lines):
+                return
+            expected, at = [], number
+            got = list(self.play(said))
+
+    def play(self, said: str) -> Iterator[str]:
+        try:
+            events = self.act(said)
+        except Error as error:
+            yield f"! error {error.code.name} {error.reason}"
+            return
+        yield from (f"! {event}" for event in map(self.event, events) if event)
+        yield from map(self.response, self.stream.to_send())
+
+    def act(self, said: str) -> list[Event]:
+        if said == "quiet":
+            return self.stream.quiet()
+        if said.startswith("offer"):
+            head, _, text = said.partition(":")
+            revision = int(head.split()[1])
+            self.snapshots[revision] = snapshot(revision, text)
+            return self.stream.offer(self.snapshots[revision])
+        assert said.startswith("> "), said
+        return self.stream.receive(self.request(said[2:].split()))
+
+    def request(self, words: list[str]) -> Any:
+        type_url = TYPES.get(words[0], words[0])
+        fields: dict[str, Any] = {"type_url": type_url}
+        names: list[str] = []
+        subscribe: list[str] = []
+        unsubscribe: list[str] = []
+        has: dict[str, str] = {}
+        nonces = self.nonces.get(type_url, [])
+        words = words[1:]
+        while words:
+            word = words.pop(0)
+            if match := re.fullmatch(r"(n?)ack(-\d+)?", word):
+                fields["response_nonce"] = nonces[int(match[2] or 0) - 1]
+                if match[1]:
+                    fields["error_detail"] = {"code": 3, "message": "no good"}
+            elif word == "nonce":
+                fields["response_nonce"] = words.pop(0)
+            elif word == "node":
+                fields["node"] = base_pb2.Node(id=words.pop(0), cluster="c", user_agent_name="envoy")
+            elif word == "version":
+                fields["version_info"] = words.pop(0)
+                if fields["version_info"] == "of":
+                    fields["version_info"] = self.snapshots[int(words.pop(0))].versions[type_url]
+            elif word == "has":
+                while words and "=" in words[0]:
+                    name, _, content = words.pop(0).partition("=")
+                    has[name] = resource(type_url, name, content).version
+            elif self.variant == "sotw":
+                names.append(word.strip('"'))
+            elif word[0] == "-":
+                unsubscribe.append(word[1:])
+            else:
+                subscribe.append(word.removeprefix("+").strip('"'))
+        if self.variant == "sotw":
+            return discovery_pb2.DiscoveryRequest(resource_names=names, **fields)
+        return discovery_pb2.DeltaDiscoveryRequest(
+            resource_names_subscribe=subscribe, resource_names_unsubscribe=unsubscribe, initial_resource_versions=has, **fields
+        )
+
+    def response(self, data: bytes) -> str:
+        message: Any
+        if self.variant == "sotw":
+            message = discovery_pb2.DiscoveryResponse.FromString(data)
+            bodies = [r.value for r in message.resources]
+            assert all(r.type_url == message.type_url for r in message.resources)
+            assert message.version_info or not bodies
+            removed: list[str] = []
+        else:
+            message = discovery_pb2.DeltaDiscoveryResponse.FromString(data)
+            bodies = [r.resource.value for r in message.resources]
+            assert all(r.resource.type_url == message.type_url and r.version for r in message.resources)
+            assert [r.name for r in message.resources] == [b.split(b"/")[1].decode() for b in bodies]
+            removed = [f"-{n}" for n in sorted(message.removed_resources)]
+        nonces = self.nonces.setdefault(message.type_url, [])
+        assert message.nonce
+        assert message.nonce not in nonces
+        nonces.append(message.nonce)
+        found = sorted("=".join(body.decode().split("/")[1:]) for body in bodies)
+        return " ".join(["<", SHORT[message.type_url], *found, *removed])
+
+    def event(self, event: Event) -> str:
+        match event:
+            case Identified(id=node_id):
+                return f"identified {node_id}" if node_id else ""
+            case Held(revision=revision):
+                return f"held {revision}"
+            case Refused(type_url=type_url, resources=resources, message=message, revision=revision):
+                assert message == "no good"
+                return " ".join(["refused", SHORT[type_url], str(revision), *resources])
+            case Recovered(type_url=type_url):
+                return f"recovered {SHORT[type_url]}"
+
+
+def play(path: Path) -> None:
+    """Plays a file."""
+    Transcript(path.read_text()).run()
