@@ -10,15 +10,16 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, replace
 from threading import Lock
+from typing import Any
 
 import structlog
 
 from controlplane.compiler import audiences
 from controlplane.compiler.validation import check
-from controlplane.errors import Code, Error, invalid
+from controlplane.errors import Error, invalid
 from controlplane.snapshot import ORDER, Snapshot, diff
 from controlplane.state import Changes, Kept, State
 from controlplane.store import Draft, Head, Revision, Store
@@ -92,12 +93,13 @@ class Writer:
         self._writing = asyncio.Lock()
         # The newest head that was compiled here, so that the next change compiles what it changes and no more.
         self._world: World | None = None
+        self._commits: set[asyncio.Task[None]] = set()
 
     async def write(self, change: Change, draft: Draft, *, validate_only: bool = False) -> Outcome:
         """Makes a change, or finds out what it would make. `change` may run on another thread, and more than once.
 
-        Errors: those of `change`; the objects don't fit together, or Envoy would refuse them; INVALID_ARGUMENT for a request id
-        that is no UUID4 or was used for another call; what the store raises.
+        Errors: those of `change`; the objects don't fit together, or Envoy would refuse them; INVALID_ARGUMENT for a request
+        id that is no UUID4, or was used for another call; what the store raises.
         """
         if draft.request_id and not _UUID4.fullmatch(draft.request_id):
             raise invalid("request_id", f"'{draft.request_id[:80]}' is not a UUID4", "INVALID_REQUEST_ID")
@@ -115,13 +117,11 @@ class Writer:
                 if validate_only:
                     return await self._outcome(before, after, changes, draft)
                 try:
-                    await self.store.commit(before.revision, changes, draft)
+                    await self._to_its_end(self._commit(before, after, changes, draft))
                 except Error as error:
                     if error.reason != "CONFLICT" or not tries_left:
                         raise
                     continue
-                self._world = after
-                _tell(after.revision, changes, draft)
                 return await self._outcome(before, after, changes, draft)
         raise AssertionError("the last try returns or raises")
 
@@ -156,6 +156,26 @@ class Writer:
             check([r for r in fresh if (r.type_url, r.name, r.version) not in checked], snapshot)
             checked.update((r.type_url, r.name, r.version) for r in fresh)
         return after, changes
+
+    async def _commit(self, before: World, after: World, changes: Changes, draft: Draft) -> None:
+        await self.store.commit(before.revision, changes, draft)
+        self._world = after
+        log.info(
+            "revision made",
+            revision=after.revision,
+            action=draft.action.value,
+            author=draft.author,
+            reason=draft.reason,
+            objects=len(changes.objects),
+            names=list(changes.objects)[:8],
+        )
+
+    async def _to_its_end(self, commit: Coroutine[Any, Any, None]) -> None:
+        """A revision that was asked for is made, and told of, also when the caller goes away meanwhile."""
+        task = asyncio.create_task(commit)
+        self._commits.add(task)
+        task.add_done_callback(self._commits.discard)
+        await asyncio.shield(task)
 
     async def _unchanged(self, before: World, draft: Draft, validate_only: bool) -> Outcome:
         head = before.head
@@ -222,15 +242,3 @@ def _kept(head: Head, changes: Changes, draft: Draft) -> dict[str, Kept]:
         if obj is not None:
             kept[name] = Kept(head.number + 1, old.create_time if old else draft.time, draft.time)
     return kept
-
-
-def _tell(number: int, changes: Changes, draft: Draft) -> None:
-    log.info(
-        "revision made",
-        revision=number,
-        action=draft.action.value,
-        author=draft.author,
-        reason=draft.reason,
-        objects=len(changes.objects),
-        names=list(changes.objects)[:8],
-    )
