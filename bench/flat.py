@@ -1,0 +1,141 @@
+"""What Turnout is measured against: the same models in one route table, as most set-ups keep them.
+
+The smallest ADS server that can switch it: one RouteConfiguration, sent whole at each change, since xDS knows nothing
+smaller than a resource. Routes and listener are those that Turnout's compiler makes, so that the two differ in how they are
+laid out and in little else: each route has its model's path in front, and the listener looks for no scope. Listener and
+clusters are static. It is spared what a full table would need besides: routes for TF-Serving's verbs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+from envoy.config.listener.v3.listener_pb2 import Listener
+from envoy.config.route.v3.route_pb2 import RouteConfiguration
+from envoy.extensions.filters.network.http_connection_manager.v3.http_connection_manager_pb2 import HttpConnectionManager
+from envoy.service.discovery.v3 import ads_pb2_grpc, discovery_pb2
+from google.protobuf.json_format import MessageToDict
+
+from bench.rig import GATEWAY, OTHER, USER_HEADER, Switch, address, free_port
+from controlplane.compiler import Compiler
+from controlplane.compiler.bootstrap import node_bootstrap
+from controlplane.demo.envoy import Envoy
+from controlplane.model import WHOLE, Endpoint, Gateway, Model, Sticky, Version
+from controlplane.snapshot import LISTENER, ROUTES, Snapshot
+from controlplane.state import State
+
+TABLE = "table"
+
+
+class FlatTable(ads_pb2_grpc.AggregatedDiscoveryServiceServicer):  # type: ignore[misc]
+    """The table of some models, and the server of one Envoy that has it."""
+
+    def __init__(self, compiled: Snapshot) -> None:
+        """`compiled`: the models, all traffic on `blue`."""
+        self.table = RouteConfiguration(name=TABLE)
+        host = self.table.virtual_hosts.add(name=TABLE, domains=["*"])
+        # By model: the one cluster in the table that has all its traffic.
+        self._weights: dict[str, Any] = {}
+        for name, resource in compiled.resources[ROUTES].items():
+            [own] = RouteConfiguration.FromString(resource.body).virtual_hosts
+            [route] = own.routes
+            host.retry_policy.CopyFrom(own.retry_policy)
+            added = host.routes.add()
+            added.CopyFrom(route)
+            added.match.path_separated_prefix = f"/v2/models/{name}"
+            [self._weights[name]] = added.route.weighted_clusters.clusters
+        self._serial = 0
+        self._changed = asyncio.Event()
+        self._acked = asyncio.Event()
+
+    async def switch(self, model: str, version: str) -> Switch:
+        """Moves all traffic of a model, and waits until the Envoy has ACKed the table."""
+        start = time.perf_counter()
+        self._weights[model].name = f"{model}/{version}"
+        self._serial += 1
+        self._acked.clear()
+        self._changed.set()
+        async with asyncio.timeout(30):
+            await self._acked.wait()
+        took = time.perf_counter() - start
+        return Switch(took, took)
+
+    async def DeltaAggregatedResources(self, requests: Any, context: Any) -> AsyncIterator[Any]:
+        """One stream. Nothing is sent before the table has been asked for."""
+        reader = asyncio.create_task(self._read(requests))
+        try:
+            while True:
+                await self._changed.wait()
+                self._changed.clear()
+                answer = discovery_pb2.DeltaDiscoveryResponse(type_url=ROUTES, nonce=str(self._serial))
+                resource = answer.resources.add(name=TABLE, version=str(self._serial))
+                resource.resource.Pack(self.table, deterministic=True)
+                yield answer
+        finally:
+            reader.cancel()
+
+    async def _read(self, requests: Any) -> None:
+        async for request in requests:
+            if request.HasField("error_detail"):
+                raise ValueError(f"the Envoy refused the table: {request.error_detail.message}")
+            if request.response_nonce == str(self._serial):
+                self._acked.set()
+            elif TABLE in request.resource_names_subscribe:
+                self._changed.set()
+
+    @staticmethod
+    @asynccontextmanager
+    async def serve(models: Iterable[str], ports: Mapping[str, int]) -> AsyncIterator[tuple[FlatTable, Envoy, int]]:
+        """The server, an Envoy that holds the table, and the port of its gateway."""
+        gateway_port = free_port()
+        compiled = _compiled(models, ports, gateway_port)
+        flat = FlatTable(compiled)
+        server = grpc.aio.server()
+        ads_pb2_grpc.add_AggregatedDiscoveryServiceServicer_to_server(flat, server)
+        port = server.add_insecure_port("127.0.0.1:0")
+        await server.start()
+        try:
+            async with Envoy(_bootstrap(compiled, ports, port)) as envoy:
+                async with asyncio.timeout(60):
+                    await flat._acked.wait()
+                await envoy.ready(60)
+                yield flat, envoy, gateway_port
+        finally:
+            await server.stop(None)
+
+
+def _compiled(models: Iterable[str], ports: Mapping[str, int], gateway_port: int) -> Snapshot:
+    versions = tuple(Version(name, (Endpoint("127.0.0.1", ports[name]),)) for name in OTHER)
+    sticky = Sticky(header=USER_HEADER)
+    gateway = Gateway(GATEWAY, gateway_port, "127.0.0.1")
+    made = {name: Model(name, (GATEWAY,), versions, {"blue": WHOLE}, sticky=sticky) for name in models}
+    return Compiler().compile(State({GATEWAY: gateway}, made), 1, (GATEWAY,))
+
+
+def _bootstrap(compiled: Snapshot, ports: Mapping[str, int], xds_port: int) -> dict[str, Any]:
+    listener = Listener.FromString(compiled.resources[LISTENER][GATEWAY].body)
+    filter_config = listener.filter_chains[0].filters[0].typed_config
+    manager = HttpConnectionManager.FromString(filter_config.value)
+    del manager.early_header_mutation_extensions[:]
+    manager.rds.route_config_name = TABLE
+    manager.rds.config_source.CopyFrom(manager.scoped_routes.rds_config_source)
+    manager.ClearField("scoped_routes")
+    manager.rds.config_source.ads.SetInParent()
+    filter_config.Pack(manager)
+    bootstrap: dict[str, Any] = node_bootstrap("bench-flat", "bench", xds_port=xds_port, admin_port=0)
+    for asked in ("cds_config", "lds_config"):
+        del bootstrap["dynamic_resources"][asked]
+    static = bootstrap["static_resources"]
+    static["listeners"] = [MessageToDict(listener)]
+    static["clusters"] += [_cluster(f"{n}/{v}", port) for n in compiled.resources[ROUTES] for v, port in ports.items()]
+    return bootstrap
+
+
+def _cluster(name: str, port: int) -> dict[str, Any]:
+    endpoint = {"lb_endpoints": [{"endpoint": {"address": address(port)}}]}
+    return {"name": name, "type": "STATIC", "load_assignment": {"cluster_name": name, "endpoints": [endpoint]}}

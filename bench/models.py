@@ -1,0 +1,223 @@
+"""Flat in models: what a switch of one model costs, and what a request costs, while there are m models.
+
+For each m there are three Envoys with the same models, each with a control plane of its own: Turnout over delta ADS, Turnout
+over state-of-the-world ADS, and the same routes in one table (`bench/flat.py`). They are switched in turn, one model each
+time. Then load goes to the first and the last model, in turn, through Turnout's delta Envoy and through the table's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import statistics
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from bench.flat import FlatTable
+from bench.load import ask, load
+from bench.measure import Figure, digits, environment, table
+from bench.rig import GATEWAY, OTHER, RECEIVED, USER_HEADER, Switch, Turnout, model_servers
+from controlplane.demo.envoy import Envoy
+
+SETTLE = 0.03  # seconds after the ACK in which the Envoy's workers take the routes over; their CPU counts
+DELTA, SOTW, TABLE = "Turnout, delta ADS", "Turnout, SotW ADS", "one flat table"
+
+
+@dataclass(slots=True)
+class Cell:
+    """What switches and requests took on one Envoy with one number of models, a value each time."""
+
+    sent: list[float] = field(default_factory=list)  # bytes
+    ack: list[float] = field(default_factory=list)  # seconds from commit to ACK
+    wall: list[float] = field(default_factory=list)  # seconds from call to complete
+    envoy_cpu: list[float] = field(default_factory=list)  # seconds; idle time's share is taken off
+    control_cpu: list[float] = field(default_factory=list)  # the same
+    # Requests per second, and seconds of the Envoy's CPU for each, to the first and the last model.
+    rate: dict[str, list[float]] = field(default_factory=dict)
+    request_cpu: dict[str, list[float]] = field(default_factory=dict)
+    rss: int = 0  # bytes, after the switches
+
+    def json(self) -> dict[str, Any]:
+        """As it is kept."""
+        switches = {
+            "bytes_sent": self.sent,
+            "ack_seconds": self.ack,
+            "wall_seconds": self.wall,
+            "envoy_cpu_seconds": self.envoy_cpu,
+            "control_plane_cpu_seconds": self.control_cpu,
+        }
+        found: dict[str, Any] = {name: Figure.of(values).json() for name, values in switches.items() if values}
+        for name, by_model in (("requests_per_second", self.rate), ("envoy_cpu_seconds_per_request", self.request_cpu)):
+            if by_model:
+                found[name] = {which: Figure.of(values).json() for which, values in by_model.items()}
+                found[f"{name}_last_to_first"] = float(f"{_last_to_first(by_model):.4g}")
+        return found | {"envoy_rss_bytes": self.rss}
+
+
+@dataclass(slots=True)
+class Side:
+    """One of those that are compared, and how to switch it."""
+
+    cell: Cell
+    envoy: Envoy
+    port: int
+    switch: Callable[[str, str], Awaitable[Switch]]
+    # Its CPU so far, in seconds; None where it has no process of its own.
+    control_cpu: Callable[[], float] | None
+    live: dict[str, str] = field(default_factory=dict)  # by model; `blue` where it is not named
+
+
+Cells = dict[str, dict[int, Cell]]
+
+
+async def run(*, quick: bool) -> tuple[dict[str, Any], str]:
+    """Measures. The results, and a page about them."""
+    sizes = [1, 20] if quick else [1, 10, 100, 1_000, 2_000]
+    switches, pairs, each = (6, 2, 0.3) if quick else (30, 8, 1.0)
+    cells: Cells = {name: {} for name in (DELTA, SOTW, TABLE)}
+    started = time.perf_counter()
+    async with model_servers() as ports:
+        for m in sizes:
+            models = [f"model-{i:04}" for i in range(1, m + 1)]
+            async with AsyncExitStack() as stack:
+                sides = [
+                    await _turnout(stack, models, ports, "delta"),
+                    await _turnout(stack, models, ports, "sotw"),
+                    await _flat(stack, models, ports),
+                ]
+                for name, side in zip(cells, sides, strict=True):
+                    cells[name][m] = side.cell
+                print(f"models: {m} on three Envoys after {time.perf_counter() - started:.0f} s")
+                rng = random.Random(m)
+                for round_ in range(switches + 2):
+                    # The first two warm up: an Envoy's first switch makes what later ones find.
+                    for side in sides:
+                        await _measure_switch(side, rng.choice(models), keep=round_ >= 2)
+                for side in sides:
+                    side.cell.rss = side.envoy.rss_bytes()
+                await _measure_requests([sides[0], sides[2]], models, pairs, each)
+            print(f"models: {m} measured after {time.perf_counter() - started:.0f} s")
+    return _results(cells, sizes), _page(cells, sizes)
+
+
+async def _turnout(
+    stack: AsyncExitStack, models: list[str], ports: Mapping[str, int], variant: Literal["delta", "sotw"]
+) -> Side:
+    turnout = await stack.enter_async_context(Turnout.serve())
+    await turnout.apply(models, ports)
+    envoy = await stack.enter_async_context(turnout.envoy(f"bench-{variant}", variant))
+    await turnout.settled(1)
+    return Side(Cell(), envoy, turnout.gateway_port, turnout.switch, turnout.process.cpu_seconds)
+
+
+async def _flat(stack: AsyncExitStack, models: list[str], ports: Mapping[str, int]) -> Side:
+    flat, envoy, port = await stack.enter_async_context(FlatTable.serve(models, ports))
+    return Side(Cell(), envoy, port, flat.switch, None)
+
+
+async def _measure_switch(side: Side, model: str, *, keep: bool) -> None:
+    """One switch; before it, a while of idleness as long as the last switch, whose CPU is taken off."""
+    version = OTHER[side.live.get(model, "blue")]
+    sent = (await side.envoy.stats(f"^{RECEIVED}$"))[RECEIVED]
+    # Looking into an Envoy with many models keeps it busy past the answer.
+    await asyncio.sleep(SETTLE)
+
+    idle = _cpu(side)
+    start = time.perf_counter()
+    await asyncio.sleep(SETTLE)
+    idle_seconds, before = time.perf_counter() - start, _cpu(side)
+    start = time.perf_counter()
+    switch = await side.switch(model, version)
+    await asyncio.sleep(SETTLE)
+    took, after = time.perf_counter() - start, _cpu(side)
+    envoy, control = (a - b - (b - i) * took / idle_seconds for i, b, a in zip(idle, before, after, strict=True))
+
+    side.live[model] = version
+    if keep:
+        side.cell.sent.append((await side.envoy.stats(f"^{RECEIVED}$"))[RECEIVED] - sent)
+        side.cell.ack.append(switch.ack)
+        side.cell.wall.append(switch.wall)
+        side.cell.envoy_cpu.append(envoy)
+        if side.control_cpu is not None:
+            side.cell.control_cpu.append(control)
+    found = await asyncio.to_thread(ask, side.port, _path(model), USER_HEADER, ["anyone"])
+    if found != {version: 1}:
+        raise AssertionError(f"{model} should be on {version}; a request got {dict(found)}")
+
+
+def _cpu(side: Side) -> tuple[float, float]:
+    return side.envoy.cpu_seconds(), side.control_cpu() if side.control_cpu is not None else 0.0
+
+
+async def _measure_requests(sides: list[Side], models: list[str], pairs: int, each: float) -> None:
+    ends = {"first": models[0], "last": models[-1]}
+    for pair in range(pairs + 1):
+        # The first pair opens connections to the model servers. Every other pair goes the other way round.
+        for side in sides:
+            for which in ("first", "last") if pair % 2 else ("last", "first"):
+                cpu = side.envoy.cpu_seconds()
+                done = await asyncio.to_thread(load, side.port, _path(ends[which]), each if pair else each / 3)
+                cpu = side.envoy.cpu_seconds() - cpu
+                if done.failed:
+                    raise AssertionError(f"{done.failed} of {done.requests} requests to {ends[which]} failed")
+                if pair:
+                    side.cell.rate.setdefault(which, []).append(done.rate)
+                    side.cell.request_cpu.setdefault(which, []).append(cpu / done.requests)
+
+
+def _path(model: str) -> str:
+    return f"/v2/models/{model}/infer"
+
+
+def _last_to_first(by_model: dict[str, list[float]]) -> float:
+    """Median over the pairs of the last model's value over the first's."""
+    return statistics.median(b / a for a, b in zip(by_model["first"], by_model["last"], strict=True))
+
+
+def _results(cells: Cells, sizes: list[int]) -> dict[str, Any]:
+    sides = {name: {"models": {m: c.json() for m, c in by_size.items()}} for name, by_size in cells.items()}
+    return {"environment": environment(), "sizes": sizes, "gateway": GATEWAY, "sides": sides}
+
+
+def _page(cells: Cells, sizes: list[int]) -> str:
+    header = ["models", *(f"{m:,}" for m in sizes), "most : fewest"]
+    parts = ["# Flat in models", __doc__.partition("\n\n")[2].strip() if __doc__ else ""]
+    switches = [
+        ("Bytes sent to the Envoy by a switch of one model", "sent", "B"),
+        ("Commit to ACK", "ack", "s"),
+        ("Call to complete", "wall", "s"),
+        ("Envoy's CPU for a switch", "envoy_cpu", "s"),
+        ("Control plane's CPU for a switch", "control_cpu", "s"),
+    ]
+    for title, what, unit in switches:
+        rows = []
+        for name, by_size in cells.items():
+            if not (figures := [Figure.of(v) for m in sizes if (v := getattr(by_size[m], what))]):
+                continue
+            ratio = figures[-1].median / figures[0].median
+            rows.append([name, *(f.text(unit) for f in figures), f"{digits(ratio)} ×"])
+        parts += [f"## {title}", table(header, rows)]
+    rows = []
+    for name in (DELTA, TABLE):
+        for which in ("first", "last"):
+            figures = [Figure.of(cells[name][m].rate[which]) for m in sizes]
+            rows.append([f"{name}: {which}", *(f.text("/s") for f in figures), ""])
+        for title, what in (("requests/s", "rate"), ("Envoy's CPU a request", "request_cpu")):
+            ratios = (_last_to_first(getattr(cells[name][m], what)) for m in sizes)
+            rows.append([f"{name}: {title}, last : first", *(f"{r:.3f}" for r in ratios), ""])
+        for which in ("first", "last"):
+            figures = [Figure.of(cells[name][m].request_cpu[which]) for m in sizes]
+            rows.append([f"{name}: Envoy's CPU a request, {which}", *(f.text("s") for f in figures), ""])
+    parts += ["## Requests to the first and the last model", table(header, rows)]
+    rows = [[name, *(f"{by_size[m].rss / 2**20:.0f} MiB" for m in sizes), ""] for name, by_size in cells.items()]
+    parts += ["## Envoy's memory", table(header, rows), _NOTES]
+    return "\n\n".join(parts)
+
+
+_NOTES = """Medians; in brackets the spread (10th to 90th percentile; least to greatest of fewer than ten). CPU is up to 30 ms
+after the ACK, less what the same process used in as long a while of idleness just before. The table's control plane is part
+of the measuring program: it has neither a store nor a compiler, its 'commit' is the call, and its CPU is not shown. Ratios of
+last to first are medians over pairs of runs that followed each other."""

@@ -1,0 +1,62 @@
+"""One picture of the results: time against users, and bytes and CPU against models."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+TRACK, LOOP, BATCH = "#0b6e4f", "#c1121f", "#e09f3e"
+_USERS = {
+    "loop, SQLite": (LOOP, "-", "loop, SQLite"),
+    "loop, in memory": (LOOP, "--", "loop, in memory"),
+    "batches, SQLite": (BATCH, "-", "in batches, SQLite"),
+    "batches, in memory": (BATCH, "--", "in batches, in memory"),
+    "Turnout": (TRACK, "-", "Turnout, to the ACK of a real Envoy"),
+}
+_MODELS = {"one flat table": (LOOP, "one flat route table"), "Turnout, delta ADS": (TRACK, "Turnout")}
+
+
+def draw(directory: Path) -> None:
+    """Draws `flat.svg` from `users.json` and `models.json` in the same directory; nothing where one of them is missing."""
+    files = [directory / "users.json", directory / "models.json"]
+    if not all(f.exists() for f in files):
+        return
+    users, models = (json.loads(f.read_text()) for f in files)
+
+    import matplotlib as mpl
+
+    mpl.use("svg")
+    # Text stays text, and the same figures give the same bytes.
+    mpl.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "turnout", "font.size": 9, "font.family": "sans-serif"})
+    from matplotlib import pyplot
+
+    figure, (left, middle, right) = pyplot.subplots(1, 3, figsize=(11, 3.6), width_ratios=(1.5, 1, 1), layout="constrained")
+    for name, (color, style, label) in _USERS.items():
+        by_size = users["methods"][name]["users"]
+        what = "ack_seconds" if name == "Turnout" else "wall_seconds"
+        _line(left, by_size, what, color, style, label)
+    _axes(left, "Moving every user to green", "users", "seconds")
+    for axes, what, title, unit in (
+        (middle, "bytes_sent", "Switching one model", "bytes to one Envoy"),
+        (right, "envoy_cpu_seconds", "Switching one model", "Envoy's CPU, seconds"),
+    ):
+        for name, (color, label) in _MODELS.items():
+            _line(axes, models["sides"][name]["models"], what, color, "-", label)
+        _axes(axes, title, "models", unit)
+    figure.savefig(directory / "flat.svg", metadata={"Date": None}, facecolor="white")
+    pyplot.close(figure)
+
+
+def _line(axes: Any, by_size: dict[str, Any], what: str, color: str, style: str, label: str) -> None:
+    sizes = [int(n) for n in by_size]
+    figures = [by_size[str(n)][what] for n in sizes]
+    axes.plot(sizes, [f["median"] for f in figures], style, color=color, label=label, marker="o", markersize=3, linewidth=1.6)
+    axes.fill_between(sizes, [f["low"] for f in figures], [f["high"] for f in figures], color=color, alpha=0.12, linewidth=0)
+
+
+def _axes(axes: Any, title: str, x: str, y: str) -> None:
+    axes.set(xscale="log", yscale="log", title=title, xlabel=x, ylabel=y)
+    axes.grid(True, alpha=0.25, linewidth=0.5)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=8)

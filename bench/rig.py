@@ -1,0 +1,168 @@
+"""What is measured: the control plane as a process of its own, real Envoys, and servers that cost next to nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import grpc
+
+from controlplane.compiler.bootstrap import XDS_CLUSTER, node_bootstrap
+from controlplane.demo.envoy import Envoy
+from controlplane.demo.process import Process
+from controlplane.operator.v1 import (
+    gateway_pb2,
+    model_pb2,
+    model_service_pb2,
+    model_service_pb2_grpc,
+    revision_service_pb2,
+    revision_service_pb2_grpc,
+)
+
+GATEWAY = "edge"
+USER_HEADER = "x-user"
+OTHER = {"blue": "green", "green": "blue"}
+
+# Bytes that an Envoy has been sent by its control plane, HTTP/2's frames and pings included.
+RECEIVED = f"cluster.{XDS_CLUSTER}.upstream_cx_rx_bytes_total"
+
+
+def free_port() -> int:
+    """A port that nothing listens on now."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return int(s.getsockname()[1])
+
+
+def address(port: int) -> dict[str, Any]:
+    """A loopback address in Envoy's JSON form."""
+    return {"socket_address": {"address": "127.0.0.1", "port_value": port}}
+
+
+def connection_manager(**routes: Any) -> dict[str, Any]:
+    """The network filter that speaks HTTP, in Envoy's JSON form; `routes` is where its routes come from."""
+    http = "type.googleapis.com/envoy.extensions.filters"
+    router = {"name": "router", "typed_config": {"@type": f"{http}.http.router.v3.Router"}}
+    manager = f"{http}.network.http_connection_manager.v3.HttpConnectionManager"
+    return {"name": "http", "typed_config": {"@type": manager, "stat_prefix": "http", **routes, "http_filters": [router]}}
+
+
+@asynccontextmanager
+async def model_servers() -> AsyncIterator[Mapping[str, int]]:
+    """Servers of `blue` and `green` that answer anything with their name, by port: one Envoy that answers by itself."""
+    ports = {version: free_port() for version in OTHER}
+    listeners = []
+    for version, port in ports.items():
+        route = {"match": {"prefix": "/"}, "direct_response": {"status": 200, "body": {"inline_string": version}}}
+        inline = {"virtual_hosts": [{"name": version, "domains": ["*"], "routes": [route]}]}
+        chain = {"filters": [connection_manager(route_config=inline)]}
+        listeners.append({"name": version, "address": address(port), "filter_chains": [chain]})
+    bootstrap = {"node": {"id": "model-servers", "cluster": "bench"}, "static_resources": {"listeners": listeners}}
+    async with Envoy(bootstrap) as envoy:
+        await envoy.ready()
+        yield ports
+
+
+@dataclass(frozen=True, slots=True)
+class Switch:
+    """What one switch took, as the operator sees it."""
+
+    ack: float  # seconds from the commit to the last ACK, by the control plane's clock
+    wall: float  # seconds from the call to the answer that it is complete
+
+
+class Turnout:
+    """`turnout serve`, and an operator who calls it."""
+
+    def __init__(self, process: Process, channel: grpc.aio.Channel, xds_port: int, gateway_port: int) -> None:
+        self.process = process
+        self.xds_port = xds_port
+        self.gateway_port = gateway_port
+        self._models = model_service_pb2_grpc.ModelServiceStub(channel)
+        self._revisions = revision_service_pb2_grpc.RevisionServiceStub(channel)
+
+    @staticmethod
+    @asynccontextmanager
+    async def serve() -> AsyncIterator[Turnout]:
+        """Starts it on an empty store, and ends it."""
+        api, xds = free_port(), free_port()
+        async with AsyncExitStack() as stack:
+            directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="turnout-bench-")))
+            command = [sys.executable, "-m", "controlplane.cli.main", "serve", "--data", str(directory / "data")]
+            command += ["--api", f"127.0.0.1:{api}", "--xds", f"127.0.0.1:{xds}"]
+            process = Process("turnout serve", command, directory / "serve.log")
+            limits = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+            await process.start()
+            stack.push_async_callback(process.stop)
+            channel = await stack.enter_async_context(grpc.aio.insecure_channel(f"127.0.0.1:{api}", limits))
+            turnout = Turnout(process, channel, xds, free_port())
+            await turnout._ready()
+            yield turnout
+
+    async def _ready(self) -> None:
+        deadline = time.monotonic() + 30
+        while True:
+            self.process.check()
+            try:
+                await self._revisions.ListRevisions(revision_service_pb2.ListRevisionsRequest(page_size=1))
+                return
+            except grpc.aio.AioRpcError:
+                if time.monotonic() > deadline:
+                    raise
+            await asyncio.sleep(0.05)
+
+    async def apply(self, models: Iterable[str], ports: Mapping[str, int]) -> None:
+        """Makes the gateway, and models with all traffic on `blue`, in one revision."""
+        gateway = gateway_pb2.Gateway(name=GATEWAY, address="127.0.0.1", port=self.gateway_port)
+        versions = [
+            model_pb2.Version(name=v, endpoints=[model_pb2.Endpoint(host="127.0.0.1", port=port)]) for v, port in ports.items()
+        ]
+        sticky = model_pb2.Sticky(header=USER_HEADER)
+        manifest = revision_service_pb2.Manifest(gateways=[gateway])
+        for name in models:
+            manifest.models.add(name=name, gateways=[GATEWAY], versions=versions, split={"blue": 10_000}, sticky=sticky)
+        await self._revisions.Apply(revision_service_pb2.ApplyRequest(manifest=manifest))
+
+    async def switch(self, model: str, version: str) -> Switch:
+        """Moves all traffic of a model, and waits until every node holds it."""
+        switch = model_service_pb2.TrafficSwitch(model=f"models/{model}", version=version)
+        start = time.perf_counter()
+        made = await self._models.SwitchTraffic(model_service_pb2.SwitchTrafficRequest(switches=[switch], force=True))
+        progress = await self._completed(made.revision.name)
+        wall = time.perf_counter() - start
+        return Switch((progress.last_ack_time.ToNanoseconds() - made.revision.create_time.ToNanoseconds()) / 1e9, wall)
+
+    async def settled(self, nodes: int) -> None:
+        """Waits until this many nodes hold the newest revision."""
+        deadline = time.monotonic() + 180
+        while True:
+            progress = await self._completed("revisions/latest")
+            if progress.holding >= nodes:
+                return
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{progress.holding} of {nodes} nodes hold {progress.revision.name}")
+            await asyncio.sleep(0.1)
+
+    async def _completed(self, revision: str) -> Any:
+        async with asyncio.timeout(180):
+            request = revision_service_pb2.WatchRevisionRequest(name=revision)
+            async for answer in self._revisions.WatchRevision(request):
+                if answer.progress.complete:
+                    return answer.progress
+        raise ConnectionError("the watch ended before the revision was complete")
+
+    @asynccontextmanager
+    async def envoy(self, node: str, variant: Literal["delta", "sotw"] = "delta") -> AsyncIterator[Envoy]:
+        """An Envoy that gets everything from this control plane."""
+        bootstrap = node_bootstrap(node, "bench", xds_port=self.xds_port, variant=variant, admin_port=0)
+        async with Envoy(bootstrap) as envoy:
+            await envoy.ready(180)
+            yield envoy
