@@ -22,13 +22,13 @@ _MAX_LINES = 30
 _HELP = """Move the traffic of ML models from one version to another, on every Envoy at once.
 
 \b
-turnout serve                            the control plane; in another terminal:
-turnout bootstrap edge-1 > edge-1.yaml   what an Envoy needs: envoy -c edge-1.yaml
+turnout serve                            the control plane; then, elsewhere:
+turnout bootstrap edge-1 > edge-1.yaml   what an Envoy needs to find it
 turnout apply -f models.yaml             gateways, models, their versions
-turnout switch iris --to green           all users; ends when every Envoy has it
+turnout switch iris --to green           all users, on every Envoy
 turnout undo                             and back
 
-Every command says more with --help. `turnout demo` plays all of this by itself.
+Every command says more with --help. `turnout demo` plays all this by itself.
 
 \b
 Environment
