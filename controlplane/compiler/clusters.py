@@ -19,6 +19,10 @@ from controlplane.snapshot import CLUSTER, ENDPOINTS, Resource
 
 _HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
+# The Envoy's system's authorities. Envoy has no word for them (`system_root_certs` is read by gRPC only), so it is a file: where
+# Debian, Ubuntu and Alpine have it, and with them Envoy's own images. Elsewhere, link it or give the certificates.
+SYSTEM_AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"
+
 # Model servers close idle HTTP/1 connections, uvicorn after 5 s. A POST that meets the close is lost, since it may not be
 # retried; so Envoy closes first. HTTP/2 says GOAWAY and loses nothing, and keeps Envoy's hour.
 _HTTP1_IDLE = 4.0
@@ -107,7 +111,7 @@ def _tls(tls: UpstreamTls, protocol: Protocol) -> Any:
     if tls.ca_certificates_pem:
         validation.trusted_ca.inline_string = tls.ca_certificates_pem
     else:
-        validation.system_root_certs.CopyFrom(common_pb2.CertificateValidationContext.SystemRootCerts())
+        validation.trusted_ca.filename = SYSTEM_AUTHORITIES
     san = common_pb2.SubjectAltNameMatcher
     validation.match_typed_subject_alt_names.add(
         san_type=san.IP_ADDRESS if is_ip(tls.server_name) else san.DNS,

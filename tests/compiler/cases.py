@@ -1,0 +1,58 @@
+"""Desired state as the golden files have it, and compiled resources as people read them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import yaml
+from google.protobuf import json_format
+from pydantic import TypeAdapter
+
+from controlplane.compiler.validation import decoded
+from controlplane.model import Gateway, HeaderRouting, HostRouting, Model, PathRouting
+from controlplane.snapshot import ORDER, Snapshot, short_name
+from controlplane.state import Changes, State
+
+TESTDATA = Path(__file__).parent / "testdata"
+CASES = sorted(path.name.removesuffix(".in.yaml") for path in TESTDATA.glob("*.in.yaml"))
+
+_ROUTINGS: dict[str, Any] = {"path": PathRouting, "header": HeaderRouting, "host": HostRouting}
+
+
+def read_state(case: str) -> State:
+    """The state that `testdata/CASE.in.yaml` describes: the nouns of model.py, a gateway's routing named by its kind."""
+    document = yaml.safe_load((TESTDATA / f"{case}.in.yaml").read_text())
+    objects: list[Gateway | Model] = []
+    for form in document.get("gateways", ()):
+        for kind, settings in form.pop("routing", {}).items():
+            form["routing"] = TypeAdapter(_ROUTINGS[kind]).validate_python(settings)
+        objects.append(TypeAdapter(Gateway).validate_python(form))
+    objects += [TypeAdapter(Model).validate_python(form) for form in document.get("models", ())]
+    return State().applied(Changes({o.resource_name: o for o in objects}))
+
+
+def widest(audiences: Iterable[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """Those audiences that no other one contains."""
+    found = set(audiences)
+    return sorted(a for a in found if not any(set(a) < set(b) for b in found))
+
+
+def as_yaml(snapshots: Iterable[Snapshot]) -> str:
+    """Snapshots as a document: a list of resources by type, for each audience."""
+    documents = [
+        {
+            "audience": list(snapshot.audience),
+            **{
+                short_name(t): [
+                    json.loads(json_format.MessageToJson(decoded(r), preserving_proto_field_name=True))
+                    for _, r in sorted(snapshot.resources[t].items())
+                ]
+                for t in ORDER
+            },
+        }
+        for snapshot in snapshots
+    ]
+    return yaml.safe_dump_all(documents, sort_keys=False, width=120)
