@@ -7,9 +7,10 @@ trailer, and clients take trailers of 8 KB at most: long lists are cut, and say 
 
 from __future__ import annotations
 
+import inspect
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import structlog
@@ -69,30 +70,45 @@ def unexpected(method: str) -> Error:
     return Error(Code.INTERNAL, "INTERNAL", message, metadata={"incident": incident})
 
 
-class StatusInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
+if TYPE_CHECKING:  # generic in its stubs only
+    _ServerInterceptor = grpc.aio.ServerInterceptor[Any, Any]
+else:
+    _ServerInterceptor = grpc.aio.ServerInterceptor
+
+
+class StatusInterceptor(_ServerInterceptor):
     """Ends every call whose handler raises with a status that says why."""
 
     async def intercept_service(
         self, continuation: Callable[[Any], Awaitable[Any]], handler_call_details: grpc.HandlerCallDetails
     ) -> Any:
         handler = await continuation(handler_call_details)
-        method = handler_call_details.method
         if handler is None:
             return None
-        if handler.response_streaming:
-            make = grpc.stream_stream_rpc_method_handler if handler.request_streaming else grpc.unary_stream_rpc_method_handler
-            wrapped: Any = _streaming(handler.stream_stream or handler.unary_stream, method)
+        call = handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
+        if inspect.isasyncgenfunction(call):
+            wrapped: Any = _streaming(call, handler_call_details.method)
+        elif inspect.iscoroutinefunction(call):
+            wrapped = _awaited(call, handler_call_details.method)
         else:
-            make = grpc.stream_unary_rpc_method_handler if handler.request_streaming else grpc.unary_unary_rpc_method_handler
-            wrapped = _unary(handler.stream_unary or handler.unary_unary, method)
+            return handler  # a library's, that runs on a thread: it has its own ways
+        make = _MAKERS[handler.request_streaming, handler.response_streaming]
         return make(wrapped, handler.request_deserializer, handler.response_serializer)
 
 
-def _unary(call: Callable[[Any, Any], Awaitable[Any]], method: str) -> Callable[[Any, Any], Awaitable[Any]]:
+_MAKERS: dict[tuple[bool, bool], Callable[[Any, Any, Any], Any]] = {
+    (False, False): grpc.unary_unary_rpc_method_handler,
+    (False, True): grpc.unary_stream_rpc_method_handler,
+    (True, False): grpc.stream_unary_rpc_method_handler,
+    (True, True): grpc.stream_stream_rpc_method_handler,
+}
+
+
+def _awaited(call: Callable[[Any, Any], Awaitable[Any]], method: str) -> Callable[[Any, Any], Awaitable[Any]]:
     async def wrapped(request: Any, context: Any) -> Any:
         try:
             return await call(request, context)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - nothing of it may reach a caller
             await _abort(error, context, method)
 
     return wrapped
@@ -103,7 +119,7 @@ def _streaming(call: Callable[[Any, Any], AsyncIterator[Any]], method: str) -> C
         try:
             async for response in call(request, context):
                 yield response
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - nothing of it may reach a caller
             await _abort(error, context, method)
 
     return wrapped
