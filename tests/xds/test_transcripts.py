@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.xds import transcript
+from xds_transcript import play
 
 TRANSCRIPTS = sorted((Path(__file__).parent / "transcripts").glob("*.txt"))
 
 
 @pytest.mark.parametrize("path", TRANSCRIPTS, ids=lambda p: p.stem)
 def test_a_conversation_goes_as_written(path: Path) -> None:
-    transcript.play(path)
+    play(path)
