@@ -20,6 +20,9 @@ MAX_DEPTH = 64
 # Values that aliases may stand for, all together. An honest file that shares endpoints or timeouts stays far below.
 MAX_ALIASED = 100_000
 
+# Tags that say what is meant anyway. None of them makes anything but text here.
+_TAGS = {None, "!", *(f"tag:yaml.org,2002:{kind}" for kind in ("str", "map", "seq"))}
+
 _Loader: type = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -91,11 +94,11 @@ class _Composer:
             raise _wrong(self.file, line, f"is nested deeper than {MAX_DEPTH} levels")
         if isinstance(event, yaml.AliasEvent):
             return self.alias(str(event.anchor), line)
-        if event.tag and event.tag != "!" and not event.tag.startswith("tag:yaml.org,2002:"):
+        if event.tag not in _TAGS:
             raise _wrong(self.file, line, f"has the tag '{event.tag[:80]}'; tags are not used here")
         made: Node
         if isinstance(event, yaml.ScalarEvent):
-            made = Scalar(line, event.value, plain=not event.style)
+            made = Scalar(line, event.value, plain=not (event.style or event.tag))
         elif isinstance(event, yaml.SequenceStartEvent):
             made = self.sequence(line, depth)
         else:

@@ -1,0 +1,118 @@
+"""The command line in this process, through the same `main` as the real one; and a real control plane for it to talk to."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from controlplane.cli.main import main
+from controlplane.config import Address, Config
+
+MINIMAL = """\
+gateways:
+  - name: edge
+    port: 10000
+models:
+  - name: iris
+    gateways: [edge]
+    versions:
+      - name: blue
+        endpoints: [{host: 127.0.0.1, port: 8001}]
+      - name: green
+        endpoints: [{host: 127.0.0.1, port: 8002}]
+    split: {blue: 10000}
+"""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs a command; `stdin` is what it may read."""
+    monkeypatch.setenv("TURNOUT_AUTHOR", "ada@tests")
+    monkeypatch.delenv("TURNOUT_DEBUG", raising=False)
+    monkeypatch.setenv("TURNOUT_RETRY_FOR", "0")
+
+    def run(*args: str | Path, stdin: str = "") -> Result:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode())))
+        capfd.readouterr()
+        code = main([str(a) for a in args])
+        out, err = capfd.readouterr()
+        assert "Traceback" not in out + err
+        return Result(code, out, err)
+
+    return run
+
+
+class Server:
+    """A real control plane on free ports, on a thread of its own, for callers that block."""
+
+    def __init__(self, data: Path) -> None:
+        from controlplane.app import App
+
+        self.loop = asyncio.new_event_loop()
+        self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
+        self.thread.start()
+        address = Address("127.0.0.1", 0)
+        # gRPC binds to the running loop, so the App is made on it.
+        self.app = self.wait(self._started(App, Config(data=data, api=address, xds=address, grace=0.1)))
+
+    @property
+    def api(self) -> str:
+        return f"127.0.0.1:{self.app.api_port}"
+
+    def stop(self) -> None:
+        self.wait(self.app.stop(0.1))
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self.thread.join(10)
+        self.loop.close()
+
+    def wait(self, coroutine: Any) -> Any:
+        future: Future[Any] = asyncio.run_coroutine_threadsafe(coroutine, self.loop)
+        return future.result(30)
+
+    async def _started(self, kind: Any, config: Config) -> Any:
+        app = kind(config)
+        await app.start()
+        return app
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """A control plane without any state, that TURNOUT_API points at."""
+    made = Server(tmp_path / "data")
+    monkeypatch.setenv("TURNOUT_API", made.api)
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def minimal(tmp_path: Path) -> Path:
+    """A file with a gateway `edge` and a model `iris`, all on blue."""
+    path = tmp_path / "minimal.yaml"
+    path.write_text(MINIMAL)
+    return path

@@ -1,0 +1,199 @@
+"""Files of desired state: what is read, and what is said of what is wrong in them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from google.protobuf.json_format import MessageToDict
+
+from controlplane.cli.exits import FilesError
+from controlplane.cli.files import MAX_BYTES, load
+from controlplane.errors import Code, Error, Violation
+from tests.cli.conftest import MINIMAL
+
+
+def refused(*names: str | Path) -> str:
+    with pytest.raises(FilesError) as caught:
+        load([str(n) for n in names])
+    return str(caught.value)
+
+
+def written(folder: Path, text: str | bytes, name: str = "f.yaml") -> Path:
+    path = folder / name
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return path
+
+
+def test_a_file(minimal: Path) -> None:
+    loaded = load([str(minimal)])
+    assert MessageToDict(loaded.manifest, preserving_proto_field_name=True) == {
+        "gateways": [{"name": "edge", "port": 10000}],
+        "models": [
+            {
+                "name": "iris",
+                "gateways": ["edge"],
+                "versions": [
+                    {"name": "blue", "endpoints": [{"host": "127.0.0.1", "port": 8001}]},
+                    {"name": "green", "endpoints": [{"host": "127.0.0.1", "port": 8002}]},
+                ],
+                "split": {"blue": 10000},
+            }
+        ],
+    }
+
+
+def test_every_kind_of_field(tmp_path: Path) -> None:
+    text = """
+models:
+  - name: models/iris
+    etag: '7'
+    createTime: 2026-01-31T12:00:00Z
+    gateways: [gateways/edge]
+    versions:
+      - name: '7'
+        protocol: PROTOCOL_GRPC
+        connectTimeout: 0.5s
+        tls: {insecure_skip_verify: true}
+    retries: {attempts: 0, per_try_timeout: null}
+    sticky: {cookie: user}
+"""
+    model = load([str(written(tmp_path, text))]).manifest.models[0]
+    assert model.etag == "7"
+    assert model.create_time.seconds > 0
+    assert model.versions[0].connect_timeout.nanos == 500_000_000
+    assert model.versions[0].tls.insecure_skip_verify
+    assert model.retries.HasField("attempts")
+    assert not model.retries.HasField("per_try_timeout")
+    assert model.sticky.WhichOneof("key") == "cookie"
+
+
+def test_documents_files_and_folders_are_one_manifest(tmp_path: Path) -> None:
+    written(tmp_path, "models: [{name: b}]\n---\n---\nmodels: [{name: c}]\n", "2.yml")
+    written(tmp_path, '{"models": [{"name": "a"}]}', "1.json")
+    written(tmp_path, "not: read", "notes.txt")
+    written(tmp_path, "not: read", ".hidden.yaml")
+    loaded = load([str(tmp_path)])
+    assert [m.name for m in loaded.manifest.models] == ["a", "b", "c"]
+    assert str(loaded.place("models[2].name")) == f"{tmp_path}/2.yml:4"
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("gatewayz: [edge]", "models[0]: unknown key 'gatewayz'; did you mean 'gateways'?"),
+        ("zzz: 1", "models[0]: unknown key 'zzz'; there are: name, gateways"),
+        ("gateways: edge", "models[0].gateways: is the text 'edge'; it must be a list"),
+        ("gateways: [7]", "models[0].gateways[0]: is the number 7; it must be text: put it in quotes, '7'"),
+        ("gateways: [true]", "models[0].gateways[0]: is the truth value true; it must be text"),
+        ("gateways: [[]]", "models[0].gateways[0]: is a list; it must be text"),
+        ("split: [1]", "models[0].split: is a list; it must be names with values"),
+        ("split: {blue: most}", "models[0].split.blue: is the text 'most'; it must be a whole number"),
+        ("split: {blue: -1}", "models[0].split.blue: -1 is out of range: 0 to 4,294,967,295"),
+        ("split: {blue: 0.5}", "models[0].split.blue: is the number 0.5; it must be a whole number"),
+        ("sticky: x", "models[0].sticky: is the text 'x'; it must have fields: header, cookie"),
+        ("sticky: {header: a, cookie: b}", "models[0].sticky.cookie: can't be given together with `header`"),
+        ("timeouts: {idle: 5m}", "models[0].timeouts.idle: is the text '5m'; it must be a number of seconds"),
+        ("timeouts: {idle: 5m}", "write 300s"),
+        ("timeouts: {idle: 5}", "write 5s"),
+        ("retries: {unsafe: yes}", "models[0].retries.unsafe: is the text 'yes'; it must be true or false"),
+        ("versions: [{protocol: http2}]", "did you mean PROTOCOL_HTTP2?"),
+        ("versions: [{protocol: smoke}]", "'smoke' is not one of the values; there are: PROTOCOL_HTTP1"),
+        ("create_time: yesterday", "models[0].create_time: is the text 'yesterday'; it must be a time like"),
+        ("versions: [7]", "models[0].versions[0]: is the number 7; it must have fields: name, endpoints"),
+    ],
+)
+def test_a_wrong_field_is_named_with_its_line(tmp_path: Path, line: str, said: str) -> None:
+    path = written(tmp_path, f"models:\n  - name: iris\n    {line}\n")
+    message = refused(path)
+    assert message.startswith(f"{path}:3: ")
+    assert said in message
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", ":1: is empty"),
+        ("# only words\n", ":1: is empty"),
+        ("models: []\n", ":1: holds no objects"),
+        ("just words\n", ":1: is the text 'just words'; a file holds lists of objects"),
+        ("- a\n", ":1: is a list; a file holds lists of objects"),
+        ("name: iris\nport: 1\n", ":1: unknown key 'name'; objects stand in lists under"),
+        ("model: []\n", ":1: unknown key 'model'; did you mean 'models'?"),
+        ("models: {name: iris}\n", ":1: models: is a mapping; it must be a list"),
+        ("gateways: [{name: a, port: 1, host: }]", "gateways[0].host: has no value; write `host: {}`"),
+        ("gateways: [{name: a, port: 1, host: {}, header: {name: x}}]", "can't be given together with `host`"),
+        ("a: [", "is not YAML"),
+        (b"models: \xff\n", ":1: is not UTF-8: byte 0xff at offset 8"),
+    ],
+)
+def test_a_wrong_file(tmp_path: Path, text: str | bytes, said: str) -> None:
+    path = written(tmp_path, text)
+    message = refused(path)
+    assert message.startswith(str(path))
+    assert said in message
+
+
+def test_a_name_twice_names_both_places(tmp_path: Path) -> None:
+    one = written(tmp_path, "models:\n  - name: iris\n", "1.yaml")
+    two = written(tmp_path, "\n\nmodels:\n  - name: models/iris\n", "2.yaml")
+    assert refused(one, two) == f"{two}:4: models[1].name: models/iris is defined already, at {one}:2"
+
+
+def test_all_that_is_wrong_in_all_files_is_said(tmp_path: Path) -> None:
+    one = written(tmp_path, "models: [{nme: a}]\n", "1.yaml")
+    two = written(tmp_path, "gateways: [{name: a, prt: 1}]\n", "2.yaml")
+    message = refused(one, two, tmp_path / "none.yaml")
+    assert "'nme'" in message
+    assert "'prt'" in message
+    assert "none.yaml: can't be read: no such file or directory" in message
+
+
+def test_too_large_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "large.yaml"
+    with path.open("wb") as file:
+        file.truncate(20 * 2**20)
+    assert refused(path) == f"{path}: file is 20.0 MB; the limit is 16 MB"
+
+
+def test_what_has_no_size_is_bounded_too() -> None:
+    assert refused("/dev/zero") == f"/dev/zero: file is more than {MAX_BYTES // 2**20} MB; that is the limit"
+
+
+def test_folders_without_files(tmp_path: Path) -> None:
+    assert refused(tmp_path) == f"{tmp_path}: is a folder without files that end in .yaml, .yml, .json"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_forbidden(tmp_path: Path) -> None:
+    path = written(tmp_path, MINIMAL)
+    path.chmod(0)
+    assert "permission denied" in refused(path)
+
+
+@pytest.mark.parametrize(
+    ("field", "line"),
+    [
+        ("manifest.models[0].versions[1].endpoints[0].port", 11),
+        ("models[0].versions[1].endpoints[0].weight", 11),
+        ("models[0].split.blue", 12),
+        ("models/iris.gateways[0]", 6),
+        ("models/iris.keys", 5),
+        ("gateways/edge.port", 3),
+        ("models[0]", 5),
+    ],
+)
+def test_violations_are_located(minimal: Path, field: str, line: int) -> None:
+    error = Error(Code.FAILED_PRECONDITION, "SOME", "said", violations=(Violation(field, "is wrong"),))
+    located = load([str(minimal)]).located(error)
+    assert isinstance(located, FilesError)
+    assert located.code is Code.FAILED_PRECONDITION
+    assert located.reason == "SOME"
+    assert str(located) == f"{minimal}:{line}: {field.removeprefix('manifest.')}: is wrong"
+
+
+@pytest.mark.parametrize("field", ["models/other.keys", "models[7].name", "request_id", ""])
+def test_other_violations_stay_as_they_are(minimal: Path, field: str) -> None:
+    error = Error(Code.INVALID_ARGUMENT, "SOME", "said", violations=(Violation(field, "is wrong"),))
+    assert load([str(minimal)]).located(error) is error

@@ -1,0 +1,68 @@
+"""The server's settings: which layer wins, and what is said of what is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from controlplane.cli.settings import config
+from controlplane.config import Address, Config
+from controlplane.errors import Error
+
+
+def test_the_defaults_are_those_of_the_config() -> None:
+    assert config({}, None, {}) == Config()
+
+
+def test_flag_beats_environment_beats_file_beats_default(tmp_path: Path) -> None:
+    file = tmp_path / "turnout.yaml"
+    file.write_text("data: /file\napi: 127.0.0.1:1\nxds: 127.0.0.1:2\nlog_format: json\n")
+    environ = {"TURNOUT_API": "127.0.0.1:3", "TURNOUT_XDS": "127.0.0.1:4", "TURNOUT_GRACE": "1.5", "TURNOUT_LOG_LEVEL": ""}
+    made = config({"xds": "127.0.0.1:5", "api": None}, str(file), environ)
+    assert made == Config(
+        data=Path("/file"),
+        api=Address("127.0.0.1", 3),
+        xds=Address("127.0.0.1", 5),
+        log_form="json",
+        log_level="info",
+        grace=1.5,
+    )
+
+
+@pytest.mark.parametrize(
+    ("flags", "text", "environ", "said"),
+    [
+        ({"api": "nowhere"}, "", {}, "--api: 'nowhere' is not HOST:PORT"),
+        ({}, "", {"TURNOUT_XDS": "a:b"}, "TURNOUT_XDS: 'a:b' is not HOST:PORT"),
+        ({}, "\napi: x\n", {}, "turnout.yaml:2: api: 'x' is not HOST:PORT"),
+        ({"log_format": "xml"}, "", {}, "--log-format: 'xml' is not one of: console, json"),
+        ({}, "", {"TURNOUT_GRACE": "soon"}, "TURNOUT_GRACE: 'soon' is not a number of seconds"),
+        ({}, "", {"TURNOUT_GRACE": "nan"}, "TURNOUT_GRACE: "),
+        ({}, "grace: 1000\n", {}, "turnout.yaml:1: grace: 1000 s is out of range"),
+        ({}, "log-format: json\n", {}, "turnout.yaml:1: unknown setting 'log-format'; did you mean 'log_format'?"),
+        ({}, "zzz: 1\n", {}, "unknown setting 'zzz'; there are: data, api"),
+        ({}, "data: [a]\n", {}, "turnout.yaml:1: data: must be a single value"),
+        ({}, "- a\n", {}, "turnout.yaml:1: must be `name: value` lines"),
+        ({}, "a: [\n", {}, "is not YAML"),
+        (
+            {"api": "127.0.0.1:1", "xds": "127.0.0.1:1"},
+            "",
+            {},
+            "--xds: 127.0.0.1:1 is the address of the operator API already",
+        ),
+    ],
+)
+def test_wrong_settings_are_named_by_where_they_stand(
+    tmp_path: Path, flags: dict[str, str | None], text: str, environ: dict[str, str], said: str
+) -> None:
+    file = tmp_path / "turnout.yaml"
+    file.write_text(text)
+    with pytest.raises(Error) as caught:
+        config(flags, str(file), environ)
+    assert said in caught.value.message
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(Error, match=r"none\.yaml: can't be read"):
+        config({}, str(tmp_path / "none.yaml"), {})
