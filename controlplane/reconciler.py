@@ -56,7 +56,7 @@ class Observer:
 
     def _wake(self) -> None:
         if self._open:
-            self._wake()
+            self.changed.set(self.fleet)
 
     def _tell(self, stream: StreamId, event: Report, now: float) -> None:
         if isinstance(event, Identified):

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 from urllib.parse import unquote
@@ -32,8 +33,14 @@ from controlplane.xds.sotw import SotwStream
 
 log = structlog.get_logger("xds")
 
+# A client that wants something asks for it within this time of its first request, seconds.
+_QUIET = 5.0
+
 # A new world reaches this many streams before the event loop sees to other things.
 _BATCH = 50
+
+# Not in the stubs.
+_EOF: Any = vars(grpc.aio)["EOF"]
 
 _ADS = "envoy.service.discovery.v3.AggregatedDiscoveryService"
 
@@ -64,6 +71,7 @@ class Core(Protocol):
 
     def receive(self, request: Any) -> list[Event]: ...
     def offer(self, snapshot: Snapshot) -> list[Event]: ...
+    def quiet(self) -> list[Event]: ...
     def to_send(self) -> list[bytes]: ...
 
 
@@ -95,13 +103,16 @@ class Pump:
         self._wake = asyncio.Event()
         # Set once, when the stream is to end; the error that ends it, None for a good end.
         self._end: asyncio.Future[Error | None] = asyncio.get_running_loop().create_future()
+        self._timer: asyncio.TimerHandle | None = None
 
     async def run(self, context: Any) -> None:
         """Serves the stream until the client leaves, the server stops or something is wrong. Errors: what was wrong."""
-        tasks = [asyncio.create_task(self._guarded(work(context))) for work in (self._read, self._write)]
+        tasks = [asyncio.create_task(self._until_end(work(context))) for work in (self._read, self._write)]
         try:
             error = await self._end
         finally:
+            if self._timer is not None:
+                self._timer.cancel()
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -115,18 +126,25 @@ class Pump:
 
     def offer(self) -> None:
         """Takes in the newest world."""
-        world = self._worlds.value
-        if world is None or self._client is None:
+        with self._contained():
+            self._offer()
+
+    def _offer(self) -> None:
+        world, client = self._worlds.value, self._client
+        if world is None or client is None:
             return
-        client = self._client
         target = audience(world.head.state, client.id, client.cluster, client.metadata)
         if target != self._audience:
             self._audience = target
             self._report(Targeted(target))
         self._tell(self._core.offer(world.snapshot(target)))
 
+    def _quiet(self) -> None:
+        with self._contained():
+            self._tell(self._core.quiet())
+
     async def _read(self, context: Any) -> None:
-        while (data := await context.read()) is not grpc.aio.EOF:
+        while (data := await context.read()) is not _EOF:
             try:
                 request = self._parse(data)
             except DecodeError:
@@ -144,23 +162,26 @@ class Pump:
             self._report(event)
             if isinstance(event, Identified):
                 self._client = event
-                self.offer()
+                self._timer = asyncio.get_running_loop().call_later(_QUIET, self._quiet)
+                self._offer()
         self._wake.set()
 
-    async def _guarded(self, work: Any) -> None:
+    async def _until_end(self, work: Coroutine[Any, Any, None]) -> None:
         """Does one half of the stream's work; the stream ends when that does."""
-        error: Error | None = None
-        try:
+        with self._contained():
             await work
-        except Error as e:
-            error = e
-        except (grpc.RpcError, grpc.aio.UsageError, asyncio.InvalidStateError):
-            pass  # the client left while it was written to
-        except Exception:  # one stream's trouble is nobody else's
-            log.exception("stream failed")
-            error = Error(Code.INTERNAL, "INTERNAL", "something went wrong in the control plane; its log says what")
-        finally:
+        self.end()
+
+    @contextmanager
+    def _contained(self) -> Iterator[None]:
+        """Whatever goes wrong inside ends this stream, and nothing else."""
+        try:
+            yield
+        except Error as error:
             self.end(error)
+        except Exception:
+            log.exception("stream failed")
+            self.end(Error(Code.INTERNAL, "INTERNAL", "something went wrong in the control plane; its log says what"))
 
 
 class Discovery:
@@ -173,7 +194,7 @@ class Discovery:
         self._pumps: dict[StreamId, Pump] = {}
         self._closing = False
 
-    def handlers(self) -> list[grpc.GenericRpcHandler]:
+    def handlers(self) -> list[grpc.GenericRpcHandler[Any, Any]]:
         """What a gRPC server serves."""
         methods = {
             "DeltaAggregatedResources": grpc.stream_stream_rpc_method_handler(self._handler(DELTA)),
@@ -211,15 +232,8 @@ class Discovery:
             seen = await self._worlds.newer(seen)
             for pumps in batches(list(self._pumps.values()), _BATCH):
                 for pump in pumps:
-                    self._offer(pump)
+                    pump.offer()
                 await asyncio.sleep(0)
-
-    def _offer(self, pump: Pump) -> None:
-        try:
-            pump.offer()
-        except Exception:  # one stream's trouble is nobody else's
-            log.exception("stream failed")
-            pump.end(Error(Code.INTERNAL, "INTERNAL", "something went wrong in the control plane; its log says what"))
 
     def close(self) -> None:
         """Ends every stream well, and takes no new ones. Envoys keep what they have, and look for a control plane again."""

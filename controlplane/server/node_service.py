@@ -14,7 +14,8 @@ from controlplane.errors import invalid, not_found
 from controlplane.fleet import Fleet, NodeView, Refusal, Standing
 from controlplane.latest import Latest
 from controlplane.operator.v1 import node_pb2, node_service_pb2, node_service_pb2_grpc
-from controlplane.server.watch import FLEET_INTERVAL, live, pictures, resource_name, timestamp
+from controlplane.server.convert import timestamp
+from controlplane.server.watch import FLEET_INTERVAL, live, pictures, resource_name
 from controlplane.snapshot import short_name
 
 _STATES = {

@@ -10,12 +10,11 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import TypeVar
 
-from google.protobuf.timestamp_pb2 import Timestamp
-
 from controlplane.errors import Code, Error
 from controlplane.fleet import Fleet, NodeView, Part
 from controlplane.latest import Latest
 from controlplane.operator.v1 import revision_pb2
+from controlplane.server.convert import timestamp
 from controlplane.snapshot import short_name
 
 P = TypeVar("P")
@@ -135,12 +134,6 @@ def live(changed: Latest[Fleet | None]) -> Fleet:
     if changed.value is None:
         raise Error(Code.UNAVAILABLE, "NOT_SERVING", "the control plane is stopping; try again")
     return changed.value
-
-
-def timestamp(seconds: float) -> Timestamp:
-    """A time in seconds since the epoch, to the microsecond."""
-    micros = round(seconds * 1_000_000)
-    return Timestamp(seconds=micros // 1_000_000, nanos=micros % 1_000_000 * 1_000)
 
 
 def resource_name(node: NodeView) -> str:

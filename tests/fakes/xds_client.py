@@ -1,0 +1,220 @@
+"""An honest xDS client on a real socket: it asks for what an Envoy asks for, applies what it gets, and says so.
+
+It follows references as Envoy does: clusters to their endpoints, listeners to scopes, scopes to their routes. It speaks delta
+or SotW over one ADS stream.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+from envoy.config.cluster.v3 import cluster_pb2
+from envoy.config.endpoint.v3 import endpoint_pb2
+from envoy.config.listener.v3 import listener_pb2
+from envoy.config.route.v3 import route_pb2, scoped_route_pb2
+from envoy.service.discovery.v3 import discovery_pb2
+
+from controlplane.snapshot import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SCOPED_ROUTES
+
+# Not in the stubs.
+EOF: Any = vars(grpc.aio)["EOF"]
+
+_ADS = "/envoy.service.discovery.v3.AggregatedDiscoveryService/"
+_MESSAGES = {
+    CLUSTER: cluster_pb2.Cluster,
+    ENDPOINTS: endpoint_pb2.ClusterLoadAssignment,
+    LISTENER: listener_pb2.Listener,
+    SCOPED_ROUTES: scoped_route_pb2.ScopedRouteConfiguration,
+    ROUTES: route_pb2.RouteConfiguration,
+}
+_WILDCARDS = (CLUSTER, LISTENER)
+
+Held = dict[str, dict[str, tuple[str, bytes]]]  # type URL -> name -> (version, body)
+
+
+class XdsClient:
+    """One client with one stream. `run` is its life; `client` below starts and ends it."""
+
+    def __init__(
+        self,
+        port: int,
+        node: str,
+        variant: str = "delta",
+        *,
+        cluster: str = "edge",
+        metadata: Mapping[str, str] | None = None,
+        held: Held | None = None,
+        refuse: Callable[[str, list[str]], str] = lambda type_url, names: "",
+    ) -> None:
+        """`held` is what it has from an earlier life; `refuse` gives the words of a NACK, "" to accept."""
+        self.port, self.node, self.variant = port, node, variant
+        self.identity = discovery_pb2.DiscoveryRequest().node
+        self.identity.id, self.identity.cluster = node, cluster
+        self.identity.user_agent_name, self.identity.user_agent_version = "fake", "1.0"
+        self.identity.metadata.update(dict(metadata or {}))
+        self.held: Held = held or {}
+        self.refuse = refuse
+        # (type URL, names, removed names) of each response, in order of arrival.
+        self.responses: list[tuple[str, list[str], list[str]]] = []
+        self.nacks = 0
+        # When the newest response came, by `time.perf_counter`.
+        self.last_at = 0.0
+        # How the stream ended; None while it is open.
+        self.ended: grpc.StatusCode | None = None
+        self.details = ""
+        # Reads nothing while this is not set.
+        self.reading = asyncio.Event()
+        self.reading.set()
+        self._asked: dict[str, set[str]] = {}
+        self._versions: dict[str, str] = {}
+        self._nonces: dict[str, str] = {}
+        self._changed = asyncio.Condition()
+
+    def names(self, type_url: str) -> set[str]:
+        return set(self.held.get(type_url, {}))
+
+    def body(self, type_url: str, name: str) -> bytes:
+        return self.held[type_url][name][1]
+
+    async def until(self, holds: Callable[[], bool], seconds: float = 10.0) -> None:
+        """Waits until something is true of it."""
+        async with self._changed:
+            await asyncio.wait_for(self._changed.wait_for(holds), seconds)
+
+    async def run(self) -> None:
+        delta = self.variant == "delta"
+        method = "DeltaAggregatedResources" if delta else "StreamAggregatedResources"
+        response_type: Any = discovery_pb2.DeltaDiscoveryResponse if delta else discovery_pb2.DiscoveryResponse
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{self.port}", [("grpc.use_local_subchannel_pool", 1)]) as channel:
+            open_stream: Any = channel.stream_stream(
+                _ADS + method,
+                request_serializer=lambda r: r.SerializeToString(),
+                response_deserializer=response_type.FromString,
+            )
+            call = open_stream()
+            try:
+                for type_url in _WILDCARDS:
+                    await self._ask(call, type_url, set())
+                for type_url in list(self.held):  # what it has from an earlier life, it asks for anew
+                    await self._follow(call, type_url)
+                while True:
+                    await self.reading.wait()
+                    response = await call.read()
+                    if response is EOF:
+                        break
+                    await self._take(call, response)
+                    await self._tell()
+                self.ended, self.details = await call.code(), await call.details()
+            except grpc.aio.AioRpcError as error:
+                self.ended, self.details = error.code(), error.details() or ""
+            except asyncio.InvalidStateError:
+                self.ended, self.details = await call.code(), await call.details()
+            finally:
+                call.cancel()
+                await self._tell()
+
+    async def _tell(self) -> None:
+        async with self._changed:
+            self._changed.notify_all()
+
+    async def _take(self, call: Any, response: Any) -> None:
+        self.last_at = time.perf_counter()
+        type_url = response.type_url
+        if self.variant == "delta":
+            got = {r.name: (r.version, r.resource.value) for r in response.resources}
+            removed = list(response.removed_resources)
+        else:
+            got = {_name(r): (response.version_info, r.value) for r in response.resources}
+            full = type_url in (*_WILDCARDS, SCOPED_ROUTES)
+            removed = [n for n in self.held.get(type_url, {}) if n not in got] if full else []
+        self.responses.append((type_url, sorted(got), sorted(removed)))
+        self._nonces[type_url] = response.nonce
+        words = self.refuse(type_url, sorted(got))
+        if words:
+            self.nacks += 1
+        else:
+            held = self.held.setdefault(type_url, {})
+            held.update(got)
+            for name in removed:
+                held.pop(name, None)
+            if self.variant == "sotw":
+                self._versions[type_url] = response.version_info
+        await self._answer(call, type_url, response.nonce, words)
+        if not words:
+            await self._follow(call, type_url)
+
+    async def _answer(self, call: Any, type_url: str, nonce: str, words: str) -> None:
+        if self.variant == "delta":
+            request: Any = discovery_pb2.DeltaDiscoveryRequest(type_url=type_url, response_nonce=nonce)
+        else:
+            request = discovery_pb2.DiscoveryRequest(
+                type_url=type_url,
+                response_nonce=nonce,
+                version_info=self._versions.get(type_url, ""),
+                resource_names=sorted(self._asked[type_url]),
+            )
+        if words:
+            request.error_detail.code, request.error_detail.message = 13, words
+        await call.write(request)
+
+    async def _follow(self, call: Any, type_url: str) -> None:
+        bodies = [body for _, body in self.held.get(type_url, {}).values()]
+        if type_url == CLUSTER:
+            clusters = [cluster_pb2.Cluster.FromString(body) for body in bodies]
+            await self._ask(call, ENDPOINTS, {c.name for c in clusters if c.HasField("eds_cluster_config")})
+        elif type_url == LISTENER and bodies:
+            await self._ask(call, SCOPED_ROUTES, set())
+        elif type_url == SCOPED_ROUTES:
+            scopes = [scoped_route_pb2.ScopedRouteConfiguration.FromString(body) for body in bodies]
+            await self._ask(call, ROUTES, {s.route_configuration_name for s in scopes})
+
+    async def _ask(self, call: Any, type_url: str, names: set[str]) -> None:
+        """Asks for just these from now on; for all of the type when there are none and it is a type of which that is said."""
+        first = type_url not in self._asked
+        before = self._asked.get(type_url, set())
+        wildcard = type_url in (*_WILDCARDS, SCOPED_ROUTES)
+        if not (first and (names or wildcard)) and names == before:
+            return
+        self._asked[type_url] = names
+        if self.variant == "delta":
+            request: Any = discovery_pb2.DeltaDiscoveryRequest(
+                type_url=type_url,
+                resource_names_subscribe=sorted(names - before),
+                resource_names_unsubscribe=sorted(before - names),
+            )
+            if first:
+                request.initial_resource_versions.update({n: v for n, (v, _) in self.held.get(type_url, {}).items()})
+            for name in before - names:
+                self.held.get(type_url, {}).pop(name, None)
+        else:
+            request = discovery_pb2.DiscoveryRequest(
+                type_url=type_url,
+                resource_names=sorted(names),
+                version_info=self._versions.get(type_url, ""),
+                response_nonce=self._nonces.get(type_url, ""),
+            )
+        request.node.CopyFrom(self.identity)
+        await call.write(request)
+
+
+def _name(resource: Any) -> str:
+    """Name of a resource in a SotW response."""
+    message = _MESSAGES[resource.type_url].FromString(resource.value)
+    return str(message.cluster_name if resource.type_url == ENDPOINTS else message.name)
+
+
+@asynccontextmanager
+async def client(port: int, node: str, variant: str = "delta", **rest: Any) -> AsyncIterator[XdsClient]:
+    """A client that runs while the block does."""
+    c = XdsClient(port, node, variant, **rest)
+    task = asyncio.create_task(c.run())
+    try:
+        yield c
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
