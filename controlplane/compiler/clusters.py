@@ -19,8 +19,8 @@ from controlplane.snapshot import CLUSTER, ENDPOINTS, Resource
 
 _HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
-# The Envoy's system's authorities. Envoy has no word for them (`system_root_certs` is read by gRPC only), so it is a file: where
-# Debian, Ubuntu and Alpine have it, and with them Envoy's own images. Elsewhere, link it or give the certificates.
+# The authorities of the Envoy's system. Envoy has no word for them (`system_root_certs` is read by gRPC only), so it is a
+# file: where Debian, Ubuntu, Alpine and so Envoy's own images have it. Elsewhere, link it or give the certificates.
 SYSTEM_AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"
 
 # Model servers close idle HTTP/1 connections, uvicorn after 5 s. A POST that meets the close is lost, since it may not be

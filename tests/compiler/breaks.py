@@ -1,0 +1,291 @@
+"""Ways to break what is compiled, each of which Envoy refuses; put to `check` and to a real Envoy alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from envoy.extensions.transport_sockets.tls.v3 import tls_pb2
+
+from controlplane.compiler import Compiler
+from controlplane.compiler.constraints import unpack
+from controlplane.compiler.message import packed
+from controlplane.compiler.validation import decoded
+from controlplane.model import (
+    Endpoint,
+    Gateway,
+    HealthCheck,
+    Model,
+    OutlierDetection,
+    PathRewrite,
+    Protocol,
+    UpstreamTls,
+    Version,
+)
+from controlplane.snapshot import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SCOPED_ROUTES, Resource, Snapshot
+from controlplane.state import State
+
+
+@dataclass(frozen=True)
+class Break:
+    """One wrong thing."""
+
+    name: str
+    type_url: str
+    resource: str
+    # Does it to the message.
+    make: Callable[[Any], None]
+    # As `check` says it.
+    field: str
+
+
+@cache
+def base() -> Snapshot:
+    """A model with all there is, whole."""
+    blue = Version(
+        "blue",
+        (Endpoint("10.0.0.1", 8000), Endpoint("10.0.0.2", 8000)),
+        Protocol.GRPC,
+        tls=UpstreamTls("iris.example"),
+        health_check=HealthCheck(),
+        outlier_detection=OutlierDetection(),
+    )
+    versions = (blue, Version("green", (Endpoint("10.0.0.3", 8000),)), Version("named", (Endpoint("localhost", 8000),)))
+    model = Model("iris", ("edge",), versions, {"blue": 9_000, "green": 1_000}, rewrite=PathRewrite("/v2", "/v1"))
+    return Compiler().compile(State({"edge": Gateway("edge", 8080)}, {"iris": model}), 1, ("edge",))
+
+
+def broken(made: Break) -> Resource:
+    """The resource with the wrong thing done to it."""
+    message = decoded(base().resources[made.type_url][made.resource])
+    made.make(message)
+    return Resource.of(made.type_url, made.resource, message.SerializeToString(deterministic=True))
+
+
+def _manager(change: Callable[[Any], None]) -> Callable[[Any], None]:
+    def make(listener: Any) -> None:
+        network = listener.filter_chains[0].filters[0]
+        manager = unpack(network.typed_config)
+        change(manager)
+        network.typed_config.CopyFrom(packed(manager))
+
+    return make
+
+
+def _tls(change: Callable[[Any], None]) -> Callable[[Any], None]:
+    def make(cluster: Any) -> None:
+        context = tls_pb2.UpstreamTlsContext.FromString(cluster.transport_socket.typed_config.value)
+        change(context.common_tls_context.validation_context)
+        cluster.transport_socket.typed_config.CopyFrom(packed(context))
+
+    return make
+
+
+def _protocol(change: Callable[[Any], None]) -> Callable[[Any], None]:
+    def make(cluster: Any) -> None:
+        for held in cluster.typed_extension_protocol_options.values():
+            options = unpack(held)
+            change(options)
+            held.CopyFrom(packed(options))
+
+    return make
+
+
+def _no_weights(config: Any) -> None:
+    for c in _action(config).weighted_clusters.clusters:
+        c.weight.value = 0
+
+
+def _too_much_weight(config: Any) -> None:
+    for c in _action(config).weighted_clusters.clusters:
+        c.weight.value = 2**32 - 1
+
+
+def _action(config: Any) -> Any:
+    return config.virtual_hosts[0].routes[-1].route
+
+
+def _heavy(assignment: Any) -> None:
+    for e in assignment.endpoints[0].lb_endpoints:
+        e.load_balancing_weight.value = 2**32 - 1
+
+
+def _set(path: str, value: Any) -> Callable[[Any], None]:
+    """Sets a field, like `virtual_hosts.0.name`."""
+    *way, last = path.split(".")
+
+    def make(message: Any) -> None:
+        for step in way:
+            message = message[int(step)] if step.isdigit() else getattr(message, step)
+        setattr(message, last, value)
+
+    return make
+
+
+_TLS = "Cluster[iris/blue].transport_socket.typed_config.common_tls_context.validation_context"
+_HOST = "RouteConfiguration[iris].virtual_hosts[0]"
+_HCM = "Listener[edge].filter_chains[0].filters[0].typed_config"
+_PROTOCOL = "Cluster[iris/blue].typed_extension_protocol_options[envoy.extensions.upstreams.http.v3.HttpProtocolOptions]"
+
+BREAKS = [
+    Break("cluster without a name", CLUSTER, "iris/blue", lambda m: m.ClearField("name"), "Cluster[iris/blue].name"),
+    Break(
+        "no time to connect", CLUSTER, "iris/blue", lambda m: m.connect_timeout.Clear(), "Cluster[iris/blue].connect_timeout"
+    ),
+    Break(
+        "EDS from nowhere",
+        CLUSTER,
+        "iris/blue",
+        lambda m: m.ClearField("eds_cluster_config"),
+        "Cluster[iris/blue].eds_cluster_config",
+    ),
+    Break(
+        "endpoints twice",
+        CLUSTER,
+        "iris/blue",
+        lambda m: m.load_assignment.CopyFrom(decoded(base().resources[ENDPOINTS]["iris/blue"])),
+        "Cluster[iris/blue].load_assignment",
+    ),
+    Break(
+        "EDS for names",
+        CLUSTER,
+        "iris/named",
+        lambda m: m.eds_cluster_config.CopyFrom(decoded(base().resources[CLUSTER]["iris/green"]).eds_cluster_config),
+        "Cluster[iris/named].eds_cluster_config",
+    ),
+    Break(
+        "no protocol",
+        CLUSTER,
+        "iris/blue",
+        _protocol(lambda o: o.ClearField("explicit_http_config")),
+        f"{_PROTOCOL}.upstream_protocol_options",
+    ),
+    Break(
+        "gRPC checks over HTTP/1",
+        CLUSTER,
+        "iris/blue",
+        _protocol(lambda o: o.explicit_http_config.http_protocol_options.SetInParent()),
+        "Cluster[iris/blue].health_checks[0].grpc_health_check",
+    ),
+    Break(
+        "ejection for longer than the longest",
+        CLUSTER,
+        "iris/blue",
+        lambda m: m.outlier_detection.base_ejection_time.FromSeconds(301),
+        "Cluster[iris/blue].outlier_detection.base_ejection_time",
+    ),
+    Break(
+        "more than all ejected",
+        CLUSTER,
+        "iris/blue",
+        _set("outlier_detection.max_ejection_percent.value", 101),
+        "Cluster[iris/blue].outlier_detection.max_ejection_percent",
+    ),
+    Break(
+        "a name without an authority", CLUSTER, "iris/blue", _tls(lambda v: v.ClearField("trusted_ca")), f"{_TLS}.trusted_ca"
+    ),
+    Break(
+        "an authority that can't be read",
+        CLUSTER,
+        "iris/blue",
+        _tls(
+            lambda v: setattr(
+                v.trusted_ca, "inline_string", "-----BEGIN CERTIFICATE-----\nZ2FyYmFnZQ==\n-----END CERTIFICATE-----\n"
+            )
+        ),
+        f"{_TLS}.trusted_ca",
+    ),
+    Break(
+        "weights past 32 bits",
+        ENDPOINTS,
+        "iris/blue",
+        _heavy,
+        "ClusterLoadAssignment[iris/blue].endpoints[0].lb_endpoints",
+    ),
+    Break(
+        "a weight of 0",
+        ENDPOINTS,
+        "iris/blue",
+        lambda m: m.endpoints[0].lb_endpoints[0].load_balancing_weight.Clear(),
+        "ClusterLoadAssignment[iris/blue].endpoints[0].lb_endpoints[0].load_balancing_weight",
+    ),
+    Break(
+        "a name over EDS",
+        ENDPOINTS,
+        "iris/blue",
+        _set("endpoints.0.lb_endpoints.1.endpoint.address.socket_address.address", "localhost"),
+        "ClusterLoadAssignment[iris/blue].endpoints[0].lb_endpoints[1].endpoint.address",
+    ),
+    Break("a listener without an address", LISTENER, "edge", lambda m: m.ClearField("address"), "Listener[edge].address"),
+    Break(
+        "a listener on a name",
+        LISTENER,
+        "edge",
+        _set("address.socket_address.address", "edge.example"),
+        "Listener[edge].address",
+    ),
+    Break("no filter chain", LISTENER, "edge", lambda m: m.ClearField("filter_chains"), "Listener[edge].filter_chains"),
+    Break("a nameless statistic", LISTENER, "edge", _manager(lambda m: m.ClearField("stat_prefix")), f"{_HCM}.stat_prefix"),
+    Break("no router", LISTENER, "edge", _manager(lambda m: m.ClearField("http_filters")), f"{_HCM}.http_filters"),
+    Break(
+        "no scope key",
+        LISTENER,
+        "edge",
+        _manager(lambda m: m.scoped_routes.ClearField("scope_key_builder")),
+        f"{_HCM}.scoped_routes.scope_key_builder",
+    ),
+    Break(
+        "a scope without a key",
+        SCOPED_ROUTES,
+        "edge/iris",
+        lambda m: m.key.ClearField("fragments"),
+        "ScopedRouteConfiguration[edge/iris].key.fragments",
+    ),
+    Break("a host without domains", ROUTES, "iris", lambda m: m.virtual_hosts[0].ClearField("domains"), f"{_HOST}.domains"),
+    Break(
+        "a domain twice",
+        ROUTES,
+        "iris",
+        lambda m: m.virtual_hosts.add(name="2", domains=["*"]),
+        "RouteConfiguration[iris].virtual_hosts",
+    ),
+    Break(
+        "a route to nowhere",
+        ROUTES,
+        "iris",
+        lambda m: m.virtual_hosts[0].routes[0].ClearField("route"),
+        f"{_HOST}.routes[0].action",
+    ),
+    Break("no weight at all", ROUTES, "iris", _no_weights, f"{_HOST}.routes[0].route.weighted_clusters"),
+    Break("too much weight", ROUTES, "iris", _too_much_weight, f"{_HOST}.routes[0].route.weighted_clusters"),
+    Break(
+        "two rewrites",
+        ROUTES,
+        "iris",
+        lambda m: setattr(_action(m), "prefix_rewrite", "/x"),
+        f"{_HOST}.routes[0].route.regex_rewrite",
+    ),
+    Break(
+        "no regular expression",
+        ROUTES,
+        "iris",
+        lambda m: setattr(_action(m).regex_rewrite.pattern, "regex", "("),
+        f"{_HOST}.routes[0].route.regex_rewrite.pattern.regex",
+    ),
+    Break(
+        "a group that is not there",
+        ROUTES,
+        "iris",
+        lambda m: setattr(_action(m).regex_rewrite, "substitution", "/\\1"),
+        f"{_HOST}.routes[0].route.regex_rewrite.substitution",
+    ),
+    Break(
+        "the path taken off",
+        ROUTES,
+        "iris",
+        lambda m: m.request_headers_to_remove.append(":path"),
+        "RouteConfiguration[iris].request_headers_to_remove[1]",
+    ),
+]

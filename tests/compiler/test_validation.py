@@ -1,0 +1,89 @@
+"""What Envoy would refuse is refused here, with the resource and the field. The same breaks are put to a real Envoy in
+`tests/envoy/test_refused.py`."""
+
+from __future__ import annotations
+
+import pytest
+
+from controlplane.compiler import Compiler
+from controlplane.compiler.validation import check, owner
+from controlplane.errors import Code, Error
+from controlplane.model import Endpoint, Gateway, Model, UpstreamTls, Version
+from controlplane.snapshot import CLUSTER, ENDPOINTS, LISTENER, ORDER, ROUTES, SCOPED_ROUTES, Resource, Snapshot
+from controlplane.state import State
+from tests.compiler.breaks import BREAKS, Break, base, broken
+
+
+def everything(snapshot: Snapshot) -> list[Resource]:
+    return [r for t in ORDER for r in snapshot.resources[t].values()]
+
+
+def test_what_is_compiled_passes() -> None:
+    check(everything(base()), base())
+
+
+@pytest.mark.parametrize("made", BREAKS, ids=lambda b: b.name)
+def test_catches(made: Break) -> None:
+    resource = broken(made)
+    with pytest.raises(Error) as caught:
+        check([resource])
+    assert caught.value.code is Code.INVALID_ARGUMENT
+    assert caught.value.reason == "ENVOY_WOULD_REFUSE"
+    assert [v.field for v in caught.value.violations] == [made.field]
+    assert caught.value.metadata == {"objects": owner(resource)}
+
+
+def test_a_name_that_leads_nowhere_is_our_fault() -> None:
+    whole = base()
+    lacking = Snapshot.of(1, whole.audience, [r for r in everything(whole) if (r.type_url, r.name) != (CLUSTER, "iris/green")])
+    with pytest.raises(Error) as caught:
+        check([whole.resources[ROUTES]["iris"]], lacking)
+    assert caught.value.code is Code.INTERNAL
+    assert (
+        caught.value.message == "Envoy would refuse RouteConfiguration[iris]: names Cluster 'iris/green', which is not there"
+    )
+
+
+def test_two_listeners_on_one_socket_clash_where_they_are_together_only() -> None:
+    state = State({n: Gateway(n, 8080) for n in ("east", "west")})
+    whole = Compiler().compile(state, 1, ("east", "west"))
+    check(everything(whole))
+    with pytest.raises(Error, match=r"Listener\[west\]\.address: listener 'east' has 0\.0\.0\.0:8080 already"):
+        check(everything(whole), whole)
+
+
+def test_two_scopes_with_one_key_clash() -> None:
+    blue = Version("blue", (Endpoint("10.0.0.1", 8000),))
+    models = {n: Model(n, ("edge",), (blue,), {"blue": 10_000}, keys=("same",)) for n in ("iris", "wine")}
+    states = [State({"edge": Gateway("edge", 8080)}, {n: m}) for n, m in models.items()]
+    first, second = (Compiler().compile(s, 1, ("edge",)) for s in states)
+    scope = Resource.of(SCOPED_ROUTES, "other", second.resources[SCOPED_ROUTES]["edge/same"].body)
+    with pytest.raises(Error, match="scope 'edge/same' has the same key"):
+        check([first.resources[SCOPED_ROUTES]["edge/same"], scope], first)
+
+
+def test_certificates_that_cannot_be_read_are_found_before_envoy_does() -> None:
+    tls = UpstreamTls("iris.example", "-----BEGIN CERTIFICATE-----\nZ2FyYmFnZQ==\n-----END CERTIFICATE-----\n")
+    model = Model("iris", ("edge",), (Version("blue", (Endpoint("10.0.0.1", 443),), tls=tls),), {"blue": 10_000})
+    snapshot = Compiler().compile(State({"edge": Gateway("edge", 8080)}, {"iris": model}), 1, ("edge",))
+    with pytest.raises(Error, match="holds a certificate that can't be read"):
+        check(everything(snapshot), snapshot)
+
+
+def test_garbage_is_no_message() -> None:
+    with pytest.raises(Error, match=r"Cluster\[iris/blue\]: is not a message of its type"):
+        check([Resource.of(CLUSTER, "iris/blue", b"\xff\xff")])
+
+
+def test_many_problems_are_counted_and_the_first_named() -> None:
+    resources = [Resource.of(ENDPOINTS, f"m{i}/v", b"") for i in range(200)]
+    with pytest.raises(Error, match="and 197 more") as caught:
+        check(resources)
+    assert len(caught.value.violations) == 100
+
+
+def test_owner_is_the_object_that_a_person_can_change() -> None:
+    snapshot = base()
+    owners = {t: {owner(r) for r in snapshot.resources[t].values()} for t in ORDER}
+    assert owners[LISTENER] == {"gateways/edge"}
+    assert all(owners[t] == {"models/iris"} for t in (CLUSTER, ENDPOINTS, SCOPED_ROUTES, ROUTES))
