@@ -328,8 +328,7 @@ _DEFAULT_CONNECT_TIMEOUT = 5.0
 def _version(proto: model_pb2.Version) -> Version:
     c = Collector()
     endpoints = [
-        _tried(c, f"endpoints[{i}]", lambda e=e: Endpoint(e.host, e.port, e.weight or 1))
-        for i, e in enumerate(proto.endpoints)
+        _tried(c, f"endpoints[{i}]", partial(Endpoint, e.host, e.port, e.weight or 1)) for i, e in enumerate(proto.endpoints)
     ]
     tls = health = outlier = None
     if proto.HasField("tls"):

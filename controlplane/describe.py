@@ -1,0 +1,121 @@
+"""What a change did to an object, as lines that people read: `split: blue 10000 -> green 10000`."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, Field, fields, is_dataclass
+from enum import Enum
+from typing import Any
+
+from controlplane.model import Endpoint, HeaderRouting, HostRouting, Model, Object, PathRouting
+
+# Lines of one version's endpoints; the rest is counted.
+MOST_ENDPOINTS = 20
+
+_NONE = "none"
+
+
+def lines(old: Object | None, new: Object | None) -> list[str]:
+    """A line a field that differs; of a new object, a line a field that is not at its default; none of a deleted one."""
+    if new is None:
+        return []
+    after = {path: (text, default) for path, text, default in _flat("", new)}
+    before = {path: (text, default) for path, text, default in _flat("", old)} if old is not None else {}
+    said = []
+    for path in [*after, *(p for p in before if p not in after)]:
+        was, was_default = before.get(path, (_NONE, True))
+        now, is_default = after.get(path, (_NONE, True))
+        gone = path.startswith("versions.") and not any(path.startswith(f"versions.{n}.") for n in _versions(new))
+        if was == now or gone or (was_default and is_default):
+            continue
+        said.append(f"{path}: {now}" if old is None else f"{path}: {was} -> {now}")
+    return said + list(_endpoint_lines(_versions(old), _versions(new)))
+
+
+def _flat(path: str, value: Any) -> Iterator[tuple[str, str, bool]]:
+    """(path, text, whether it is the default) of each field, in order; names and endpoints are told of elsewhere."""
+    for field in fields(value):
+        item = getattr(value, field.name)
+        at = f"{path}{field.name}"
+        default = _is_default(field, item)
+        if field.name in ("name", "endpoints"):
+            continue
+        if field.name == "versions":
+            yield at, ", ".join(v.name for v in item), False
+            for version in item:
+                yield from _flat(f"{at}.{version.name}.", version)
+        elif isinstance(item, PathRouting | HeaderRouting | HostRouting):
+            yield at, _routing(item), default
+        elif is_dataclass(item):
+            if field.default is None:
+                yield at, "set", False
+            yield from _flat(f"{at}.", item)
+        else:
+            yield at, _text(field.name, item), default
+
+
+def _is_default(field: Field[Any], item: object) -> bool:
+    default = field.default_factory() if field.default_factory is not MISSING else field.default
+    return bool(item == default)
+
+
+def _text(name: str, item: object) -> str:
+    match item:
+        case bool():
+            return "yes" if item else "no"
+        case float():
+            return f"{item:g} s"  # every float among the nouns is a time
+        case Enum():
+            return str(item.value)
+        case tuple():
+            return ", ".join(map(str, item)) or _NONE
+        case Mapping():
+            return ", ".join(f"{k} {v}" for k, v in item.items()) or _NONE
+        case str() if name.endswith("_pem") and item:
+            return f"PEM with sha256 {hashlib.sha256(item.encode()).hexdigest()[:16]}"
+        case None | "":
+            return _NONE
+        case _:
+            return str(item)
+
+
+def _routing(routing: PathRouting | HeaderRouting | HostRouting) -> str:
+    match routing:
+        case PathRouting(segment, verbs):
+            return f"path segment {segment}, verbs {', '.join(verbs) or _NONE}"
+        case HeaderRouting(name):
+            return f"header {name}"
+        case HostRouting():
+            return "host"
+
+
+def _versions(obj: Object | None) -> dict[str, dict[str, Endpoint]]:
+    """The endpoints of each version of a model, by `host:port`."""
+    if not isinstance(obj, Model):
+        return {}
+    return {v.name: {_address(e): e for e in v.endpoints} for v in obj.versions}
+
+
+def _endpoint_lines(old: Mapping[str, Mapping[str, Endpoint]], new: Mapping[str, Mapping[str, Endpoint]]) -> Iterator[str]:
+    for name, after in new.items():
+        before = old.get(name, {})
+        said = [f"- {a}" for a in before if a not in after]
+        said += [f"+ {a}" + (f" weight {e.weight}" if e.weight != 1 else "") for a, e in after.items() if a not in before]
+        said += [
+            f"{a} weight {before[a].weight} -> {e.weight}"
+            for a, e in after.items()
+            if a in before and before[a].weight != e.weight
+        ]
+        if not said and list(before) != list(after):
+            said = ["in another order"]
+        more = len(said) - MOST_ENDPOINTS
+        for line in said[:MOST_ENDPOINTS]:
+            yield f"versions.{name}.endpoints: {line}"
+        if more > 0:
+            yield f"versions.{name}.endpoints: and {more} more"
+
+
+def _address(endpoint: Endpoint) -> str:
+    host = f"[{endpoint.host}]" if ":" in endpoint.host else endpoint.host
+    return f"{host}:{endpoint.port}"

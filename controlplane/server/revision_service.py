@@ -1,0 +1,221 @@
+"""Revisions over gRPC: making them of many objects, reading them, going back, and following them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import time
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+from controlplane.compiler.bootstrap import static_bootstrap
+from controlplane.errors import Collector, invalid, not_found, stale_etag
+from controlplane.fleet import Fleet
+from controlplane.latest import Latest
+from controlplane.model import Object
+from controlplane.operator.v1 import revision_pb2, revision_service_pb2_grpc
+from controlplane.operator.v1 import revision_service_pb2 as pb
+from controlplane.server.call import (
+    PAGE_BYTES,
+    Clock,
+    changes_to_proto,
+    check_etag,
+    check_gateways_free,
+    draft,
+    impact_to_proto,
+    moves_traffic,
+    named,
+    page_size,
+    read_token,
+    revision_to_proto,
+    write_token,
+)
+from controlplane.server.convert import gateway_from_proto, gateway_to_proto, label, model_from_proto, model_to_proto
+from controlplane.server.watch import revision_progress
+from controlplane.snapshot import Snapshot
+from controlplane.state import Changes
+from controlplane.store import Action, Head, Store
+from controlplane.writer import Writer
+
+# Revisions that are read at once for a page; each may hold thousands of objects.
+_CHUNK = 50
+
+MAX_NODES = 10_000
+
+_NAME = re.compile(r"(?:revisions/)?(0|[1-9][0-9]{0,17}|latest)")
+
+
+class RevisionService(revision_service_pb2_grpc.RevisionServiceServicer):
+    """Makes revisions of several objects at once, and reads the history."""
+
+    def __init__(self, writer: Writer, store: Store, changed: Latest[Fleet | None], clock: Clock = time.time) -> None:
+        """`changed` is the fleet, for those who follow a revision."""
+        self._writer = writer
+        self._store = store
+        self._changed = changed
+        self._clock = clock
+
+    async def Apply(self, request: pb.ApplyRequest, context: Any) -> pb.ApplyResponse:
+        if request.include_bootstraps and not request.validate_only:
+            raise invalid("include_bootstraps", "goes with validate_only")
+        fields: dict[str, str] = {}
+
+        def change(head: Head) -> Changes:
+            return applied(head, request, fields)
+
+        with named(fields):
+            outcome = await self._writer.write(
+                change, draft(request, context, Action.APPLY, self._clock), validate_only=request.validate_only
+            )
+        bootstraps: list[str] = []
+        if request.include_bootstraps:
+            bootstraps = await asyncio.to_thread(_bootstraps, outcome.snapshots)
+        return pb.ApplyResponse(
+            revision=revision_to_proto(outcome.revision) if outcome.revision else None,
+            changed=outcome.changed,
+            impact=impact_to_proto(outcome.impact),
+            bootstraps=bootstraps,
+        )
+
+    async def GetRevision(self, request: pb.GetRevisionRequest, context: Any) -> pb.GetRevisionResponse:
+        number = self._number(request.name, "name", latest=True)
+        response = pb.GetRevisionResponse(revision=revision_to_proto(await self._store.revision(number)))
+        if request.include_manifest:
+            head = await self._store.at(number)
+            for gateway in head.state.gateways.values():
+                response.manifest.gateways.append(gateway_to_proto(gateway, head.kept[gateway.resource_name]))
+            for model in head.state.models.values():
+                response.manifest.models.append(model_to_proto(model, head.kept[model.resource_name]))
+            response.manifest.gateways.sort(key=lambda g: g.name)
+            response.manifest.models.sort(key=lambda m: m.name)
+        return response
+
+    async def ListRevisions(self, request: pb.ListRevisionsRequest, context: Any) -> pb.ListRevisionsResponse:
+        name = request.object_name
+        if name and name.partition("/")[0] not in ("gateways", "models"):
+            raise invalid("object_name", f"'{name[:80]}' is not the name of a gateway or model, like models/NAME")
+        size = page_size(request.page_size)
+        listing = f"revisions {name}"
+        after = read_token(listing, request.page_token)
+        before = int(after) if after.isdecimal() else self._store.head.value.number + 1
+        revisions: list[revision_pb2.Revision] = []
+        room = PAGE_BYTES
+        while True:
+            # One more than fits tells whether there is a next page.
+            asked = min(_CHUNK, size - len(revisions) + 1)
+            found = await self._store.revisions(before, asked, name)
+            for revision in found:
+                proto = revision_to_proto(revision)
+                room -= proto.ByteSize()
+                if len(revisions) == size or (revisions and room < 0):
+                    token = write_token(listing, str(revisions[-1].number))
+                    return pb.ListRevisionsResponse(revisions=revisions, next_page_token=token)
+                revisions.append(proto)
+                before = revision.number
+            if len(found) < asked:
+                return pb.ListRevisionsResponse(revisions=revisions)
+
+    async def DiffRevisions(self, request: pb.DiffRevisionsRequest, context: Any) -> pb.DiffRevisionsResponse:
+        old = await self._store.at(self._number(getattr(request, "from"), "from"))
+        new = await self._store.at(self._number(request.to, "to", latest=True))
+        changes = {n: (old.state.get(n), o) for n, o in old.state.changes_to(new.state).objects.items()}
+        impact = await self._writer.impact(old, new)
+        return pb.DiffRevisionsResponse(changes=changes_to_proto(changes), impact=impact_to_proto(impact))
+
+    async def RevertTo(self, request: pb.RevertToRequest, context: Any) -> pb.RevertToResponse:
+        target = await self._store.at(self._number(request.name, "name"))
+
+        def change(head: Head) -> Changes:
+            if not request.force:
+                if not request.etag:
+                    raise moves_traffic("revisions/latest", "etag", "going back moves live traffic")
+                check_etag("revisions/latest", request.etag, None, "etag", force=True)
+                if request.etag != str(head.number):
+                    raise stale_etag("revisions/latest", request.etag, str(head.number))
+            return head.state.changes_to(target.state)
+
+        outcome = await self._writer.write(
+            change,
+            draft(request, context, Action.REVERT, self._clock, reverted_to=target.number),
+            validate_only=request.validate_only,
+        )
+        return pb.RevertToResponse(
+            revision=revision_to_proto(outcome.revision) if outcome.revision else None,
+            impact=impact_to_proto(outcome.impact),
+        )
+
+    async def WatchRevision(self, request: pb.WatchRevisionRequest, context: Any) -> AsyncIterator[pb.WatchRevisionResponse]:
+        if request.max_nodes < 0:
+            raise invalid("max_nodes", f"{request.max_nodes} is negative")
+        revision = await self._store.revision(self._number(request.name, "name", latest=True))
+        most = min(request.max_nodes or 100, MAX_NODES)
+        async for progress in revision_progress(revision_to_proto(revision), most, self._changed):
+            yield pb.WatchRevisionResponse(progress=progress)
+
+    def _number(self, name: str, field: str, latest: bool = False) -> int:
+        """The number of a revision's name; that it exists is the store's to say. Errors: INVALID_ARGUMENT."""
+        if not name:
+            raise invalid(field, "is required: revisions/NUMBER")
+        match = _NAME.fullmatch(name)
+        if not match or (match[1] == "latest" and not latest):
+            more = " or revisions/latest" if latest else ""
+            raise invalid(field, f"'{name[:80]}' is not the name of a revision: revisions/NUMBER{more}")
+        if match[1] == "latest":
+            number = self._store.head.value.number
+            if not number:
+                raise not_found("revisions/latest", "there is no revision yet")
+            return number
+        return int(match[1])
+
+
+def applied(head: Head, request: pb.ApplyRequest, fields: dict[str, str]) -> Changes:
+    """What an Apply changes. `fields` is told where in the request each object is.
+
+    Errors: all that is wrong with the objects, at once; MOVES_TRAFFIC, STALE_ETAG, GATEWAY_IN_USE.
+    """
+    c = Collector()
+    objects: dict[str, Object | None] = {}
+    for i, sent in enumerate(request.manifest.gateways):
+        with c.within(f"manifest.gateways[{i}]"):
+            name = f"gateways/{label(sent.name, 'gateways', 'name')}"
+            _claim(name, f"manifest.gateways[{i}]", "name", fields, objects)
+            check_etag(name, sent.etag, head.kept.get(name), "etag", request.force)
+            objects[name] = gateway_from_proto(sent)
+    for i, proto in enumerate(request.manifest.models):
+        with c.within(f"manifest.models[{i}]"):
+            short = label(proto.name, "models", "name")
+            name = f"models/{short}"
+            _claim(name, f"manifest.models[{i}]", "name", fields, objects)
+            check_etag(name, proto.etag, head.kept.get(name), "etag", request.force)
+            live = head.state.models.get(short)
+            model = objects[name] = model_from_proto(proto, live)
+            if live is not None and model.split != live.split and not proto.etag and not request.force:
+                raise moves_traffic(name, "split", f"the split of {name} is another than the live one")
+    for i, name in enumerate(request.delete_names):
+        with c.within(f"delete_names[{i}]"):
+            collection, _, short = name.partition("/")
+            if collection not in ("gateways", "models") or not short:
+                raise invalid("", f"'{name[:80]}' is not the full name of a gateway or model, like models/NAME")
+            _claim(name, f"delete_names[{i}]", "", fields, objects)
+            if collection == "models":
+                head.state.model(short)
+                if not request.force:
+                    raise moves_traffic(name, "", f"requests for {name} would be answered 404")
+            else:
+                head.state.gateway(short)
+    c.check()
+    check_gateways_free(head, objects, fields)
+    return Changes(objects)
+
+
+def _claim(name: str, at: str, field: str, fields: dict[str, str], objects: dict[str, Object | None]) -> None:
+    """One object is named once in a request."""
+    if name in objects:
+        raise invalid(field, f"{name} is named twice, here and at {fields[name]}", "DUPLICATE")
+    fields[name] = at
+    objects[name] = None
+
+
+def _bootstraps(snapshots: Mapping[tuple[str, ...], Snapshot]) -> list[str]:
+    return [json.dumps(static_bootstrap(snapshots[audience])) for audience in sorted(snapshots) if audience]
