@@ -83,7 +83,10 @@ def data(value: Mapping[str, Any], form: Format, *, one_line: bool = False) -> N
 
 
 class _Dumper(yaml.SafeDumper):
-    """Certificates and other long texts as blocks, indented lists."""
+    """Certificates and other long texts as blocks, indented lists, nothing by reference."""
+
+    def ignore_aliases(self, data: object) -> bool:
+        return True
 
     def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
         super().increase_indent(flow, False)

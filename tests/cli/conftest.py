@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ import pytest
 
 from controlplane.cli.main import main
 from controlplane.config import Address, Config
+from controlplane.snapshot import ROUTES
+from tests.fakes.xds_client import XdsClient, client
 
 MINIMAL = """\
 gateways:
@@ -77,15 +80,24 @@ class Server:
         self.loop = asyncio.new_event_loop()
         self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
         self.thread.start()
+        self.clients = AsyncExitStack()
         address = Address("127.0.0.1", 0)
         # gRPC binds to the running loop, so the App is made on it.
         self.app = self.wait(self._started(App, Config(data=data, api=address, xds=address, grace=0.1)))
+
+    def connect(self, node: str, variant: str = "delta", refuse: Callable[[str], str] = lambda type_url: "") -> XdsClient:
+        """An honest xDS client that holds `iris` until the server stops; `refuse` gives a NACK's words for a type."""
+        connected = client(self.app.xds_port, node, variant, refuse=lambda type_url, names: refuse(type_url))
+        made: XdsClient = self.wait(self.clients.enter_async_context(connected))
+        self.wait(made.until(lambda: "iris" in made.names(ROUTES)))
+        return made
 
     @property
     def api(self) -> str:
         return f"127.0.0.1:{self.app.api_port}"
 
     def stop(self) -> None:
+        self.wait(self.clients.aclose())
         self.wait(self.app.stop(0.1))
         self.loop.call_soon_threadsafe(self.loop.stop)
         self.thread.join(10)
@@ -116,3 +128,10 @@ def minimal(tmp_path: Path) -> Path:
     path = tmp_path / "minimal.yaml"
     path.write_text(MINIMAL)
     return path
+
+
+@pytest.fixture
+def applied(run: Run, server: Server, minimal: Path) -> Server:
+    """The same control plane with `minimal` applied: revision 1."""
+    assert run("apply", "-f", minimal, "--reason", "first").code == 0
+    return server

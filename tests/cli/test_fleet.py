@@ -1,0 +1,71 @@
+"""nodes and status, on a real control plane with honest xDS clients."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from controlplane.cli.exits import Exit
+from tests.cli.conftest import Run, Server
+
+TURNOUT = str(Path(sys.executable).parent / "turnout")
+
+
+def test_nodes(run: Run, applied: Server) -> None:
+    applied.connect("edge-1")
+    applied.connect("eu/edge-2", "sotw")
+    table = run("nodes").out
+    assert "nodes/edge-1" in table
+    assert "nodes/eu%2Fedge-2" in table
+    assert "sotw" in table
+    shown = run("nodes", "-o", "json").json
+    assert shown["summary"]["behind"] + shown["summary"]["synced"] == 2
+    assert run("nodes", "eu/edge-2", "-o", "name").out == "nodes/eu%2Fedge-2\n"
+    assert run("get", "nodes", "edge-1", "-o", "json").json["nodes"][0]["id"] == "edge-1"
+    assert run("nodes", "none").code == Exit.NOT_FOUND
+
+
+def test_status(run: Run, applied: Server) -> None:
+    applied.connect("edge-1")
+    run("split", "iris", "blue=90%", "green=10%")
+    table = run("status").out
+    assert "Revision 2. Nodes: 1 in sync, 0 behind, 0 refusing, 0 gone" in table
+    assert "blue 90%, green 10%" in table
+    shown = run("status", "-o", "json").json
+    assert shown["models"][0]["split"] == {"blue": 9000, "green": 1000}
+    assert shown["summary"]["synced"] == 1
+    assert shown["refusing"] == []
+
+
+def test_watch_is_one_object_a_line_until_ctrl_c(run: Run, applied: Server) -> None:
+    command = [TURNOUT, "status", "--watch", "-o", "json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        try:
+            first = json.loads(process.stdout.readline())
+            assert first["models"][0]["split"] == {"blue": 10000}
+            assert run("switch", "iris", "--to", "green", "--no-wait").code == 0
+            second = next(seen for line in process.stdout if (seen := json.loads(line))["summary"]["revision"] == "2")
+            assert second["models"][0]["split"] == {"green": 10000}
+            process.send_signal(signal.SIGINT)
+            assert process.wait(20) == Exit.INTERRUPTED
+            assert process.stderr.read() == ""
+        finally:
+            process.kill()
+
+
+def test_a_server_that_goes_away_ends_a_watch_with_6(run: Run, applied: Server) -> None:
+    command = [TURNOUT, "nodes", "--watch", "-o", "json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ) as process:
+        assert process.stdout is not None
+        try:
+            assert json.loads(process.stdout.readline())["summary"]["revision"] == "1"
+            applied.wait(applied.app.stop(0))
+            assert process.wait(20) in (Exit.UNAVAILABLE, Exit.OK)
+        finally:
+            process.kill()

@@ -1,0 +1,52 @@
+"""history and diff, on a real control plane."""
+
+from __future__ import annotations
+
+from controlplane.cli.exits import Exit
+from tests.cli.conftest import Run, Server
+
+
+def test_history(run: Run, applied: Server) -> None:
+    run("switch", "iris", "--to", "green", "--reason", "better on rare classes")
+    run("undo")
+    lines = run("history").out.splitlines()
+    assert [line.split()[0] for line in lines] == ["REVISION", "3", "2", "1"]
+    assert "ada@tests" in lines[2]
+    assert "~ models/iris split: blue 10000 -> green 10000" in lines[2]
+    assert "better on rare classes" in lines[2]
+    assert "revert to 1" in lines[1]
+    assert [r["number"] for r in run("history", "-o", "json").json["revisions"]] == ["3", "2", "1"]
+    assert run("history", "-o", "name").out == "revisions/3\nrevisions/2\nrevisions/1\n"
+
+
+def test_history_of_one_object_and_its_limit(run: Run, applied: Server) -> None:
+    run("switch", "iris", "--to", "green")
+    assert run("history", "gateways/edge", "-o", "name").out == "revisions/1\n"
+    assert run("history", "iris", "-o", "name").out == "revisions/2\nrevisions/1\n"
+    cut = run("history", "--limit", "1")
+    assert len(cut.out.splitlines()) == 2
+    assert "there are older ones" in cut.err
+
+
+def test_one_revision(run: Run, applied: Server) -> None:
+    shown = run("get", "revision", "1").out
+    assert "Revision 1: apply by ada@tests" in shown
+    assert "first" in shown
+    assert "+ models/iris" in shown
+    assert run("get", "revisions", "1", "-o", "json").json["revisions"][0]["reason"] == "first"
+    assert run("get", "revisions", "9").code == Exit.NOT_FOUND
+
+
+def test_diff(run: Run, applied: Server) -> None:
+    run("switch", "iris", "--to", "green")
+    for args in ([], ["1"], ["1", "2"], ["revisions/1", "latest"]):
+        shown = run("diff", *args)
+        assert shown.code == 0
+        assert "split: blue 10000 -> green 10000" in shown.out
+        assert "To the Envoys: 1 RouteConfiguration, 0 Listeners" in shown.out
+    assert "+ gateways/edge" in run("diff", "0", "1").out
+    assert run("diff", "2", "2").out == "No difference.\n"
+    assert run("diff", "1", "2", "-o", "json").json["changes"][0]["name"] == "models/iris"
+    assert run("diff", "1", "2", "-o", "name").out == "models/iris\n"
+    assert run("diff", "7", "9").code == Exit.NOT_FOUND
+    assert run("diff", "x").code == Exit.USAGE

@@ -1,0 +1,168 @@
+"""apply, validate, get, delete, on a real control plane."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from controlplane.cli.exits import Exit
+from tests.cli.conftest import MINIMAL, Run, Server
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = [*sorted((ROOT / "examples").glob("*.yaml")), ROOT / "examples" / "many-models"]
+# All that is live moves to green.
+MOVED = MINIMAL.replace("{blue: 10000}", "{green: 10000}")
+
+
+def test_apply_makes_one_revision(run: Run, server: Server, minimal: Path) -> None:
+    done = run("apply", "-f", minimal, "--reason", "first")
+    assert (done.code, done.err) == (0, "")
+    assert "Revision 1 by ada@tests: first" in done.out
+    assert "+ gateways/edge" in done.out
+    assert "+ models/iris" in done.out
+    assert "Envoys are sent: " in done.out
+    again = run("apply", "-f", minimal)
+    assert again.out == "Nothing to change: revision 1 is like this already.\n"
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda p: p.name)
+def test_examples_are_ready_to_apply(run: Run, server: Server, path: Path) -> None:
+    done = run("apply", "-f", path, "-o", "json", "--wait")
+    assert (done.code, done.err) == (0, "")
+    assert done.json["revision"]["number"] == "1"
+    assert done.json["progress"]["complete"]
+
+
+def test_stdin_and_json_output(run: Run, server: Server) -> None:
+    done = run("apply", "-f", "-", "-o", "json", stdin=MINIMAL)
+    assert done.code == 0
+    assert done.json["changed"] is True
+    assert done.json["revision"]["author"] == "ada@tests"
+    assert run("apply", "-f", "-", "-o", "name", stdin=MINIMAL).out == "revisions/1\n"
+
+
+def test_dry_run_shows_both_sides_and_changes_nothing(run: Run, applied: Server) -> None:
+    applied.connect("edge-1")
+    done = run("apply", "-f", "-", "--dry-run", stdin=MOVED)
+    assert done.code == 0
+    assert "~ models/iris" in done.out
+    assert "split: blue 10000 -> green 10000" in done.out
+    assert "Envoys would be sent: 1 RouteConfiguration, 0 Listeners, 1 node" in done.out
+    assert "To apply it, say --force" in done.out
+    assert run("get", "models", "-o", "json").json["models"][0]["split"] == {"blue": 10000}
+    assert run("apply", "-f", "-", "--dry-run", "-o", "json", stdin=MOVED).json["needs_force"] is True
+    assert run("apply", "-f", "-", "--dry-run", stdin=MINIMAL).out.startswith("Nothing would change")
+
+
+def test_moving_live_traffic_needs_force(run: Run, applied: Server) -> None:
+    done = run("apply", "-f", "-", stdin=MOVED)
+    assert done.code == Exit.CONFLICT
+    assert "<stdin>:" in done.err or "models/iris" in done.err
+    assert "--force" in done.err
+    assert run("apply", "-f", "-", "--force", stdin=MOVED).code == 0
+    assert run("get", "models", "-o", "json").json["models"][0]["split"] == {"green": 10000}
+
+
+def test_an_etag_in_the_file_guards(run: Run, applied: Server) -> None:
+    stale = MOVED.replace("name: iris", "name: iris\n    etag: '77'")
+    done = run("apply", "-f", "-", stdin=stale)
+    assert done.code == Exit.CONFLICT
+    assert "has changed since it was read" in done.err
+    assert run("apply", "-f", "-", stdin=MOVED.replace("name: iris", "name: iris\n    etag: '1'")).code == 0
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "code", "line", "said"),
+    [
+        ("8002}]", "80020}]", 3, 11, "80020 is not a port"),
+        ("{blue: 10000}", "{blue: 9000}", 3, 12, "must sum to 10,000"),
+        ("{blue: 10000}", "{red: 10000}", 3, 12, "there is no version 'red'"),
+        ("[{host: 127.0.0.1, port: 8001}]", "[]", 3, 12, "has no endpoints"),
+        ("name: iris", "name: Iris", 3, 5, "is not a DNS label"),
+        ("[edge]", "[elsewhere]", 5, 6, "gateways/elsewhere does not exist"),
+        ("port: 10000\n", "port: 10000\n  - name: other\n    port: 10000\n", 5, None, "listens on"),
+    ],
+)
+def test_what_the_server_refuses_is_said_with_its_line(
+    run: Run, server: Server, old: str, new: str, code: int, line: int | None, said: str
+) -> None:
+    assert old in MINIMAL
+    text = MINIMAL.replace(old, new, 1)
+    for command in (["apply"], ["apply", "--dry-run"], ["validate"], ["validate", "--offline"]):
+        done = run(*command, "-f", "-", stdin=text)
+        assert done.code == code, done
+        assert said in done.err
+        assert f"<stdin>:{line}: " in done.err if line else "<stdin>:" in done.err
+    assert run("get", "all", "-o", "json").json == {}
+
+
+def test_two_models_that_a_request_cannot_tell_apart(run: Run, applied: Server) -> None:
+    other = "models: [{name: wine, gateways: [edge], keys: [iris], versions: [{name: v, endpoints: [{host: h, port: 1}]}]}]"
+    done = run("apply", "-f", "-", stdin=other)
+    assert done.code == Exit.CONFLICT
+    assert "'iris' means models/iris" in done.err
+
+
+def test_validate(run: Run, server: Server, minimal: Path) -> None:
+    assert run("validate", "-f", minimal).out == "Valid: 1 gateway, 1 model.\n"
+    assert run("history", "-o", "json").json == {"revisions": []}
+
+
+@pytest.mark.envoy
+def test_validate_with_a_real_envoy(run: Run, server: Server) -> None:
+    done = run("apply", "-f", ROOT / "examples" / "minimal.yaml", "--validate-with-envoy")
+    assert done.code == 0
+    assert "takes it" in done.err
+
+
+def test_get(run: Run, applied: Server) -> None:
+    table = run("get", "all").out
+    assert "gateways/edge" in table
+    assert "blue 100%" in table
+    assert run("get", "models", "-o", "name").out == "models/iris\n"
+    assert run("get", "model", "iris", "-o", "name").out == "models/iris\n"
+    assert run("get", "gateway", "gateways/edge", "-o", "json").json["gateways"][0]["port"] == 10000
+    assert yaml.safe_load(run("get", "models", "iris", "-o", "yaml").out)["models"][0]["split"] == {"blue": 10000}
+    missing = run("get", "models", "wine")
+    assert missing.code == Exit.NOT_FOUND
+    assert "models/wine does not exist; there are: iris" in missing.err
+
+
+def test_what_is_shown_can_be_applied(run: Run, applied: Server) -> None:
+    for form in ("yaml", "json"):
+        everything = run("get", "all", "-o", form).out
+        done = run("apply", "-f", "-", stdin=everything)
+        assert (done.code, done.out) == (0, "Nothing to change: revision 1 is like this already.\n")
+
+
+def test_nothing_yet(run: Run, server: Server) -> None:
+    for kind in ("models", "gateways", "all", "nodes", "revisions"):
+        done = run("get", kind)
+        assert (done.code, done.out) == (0, "")
+        assert done.err
+
+
+def test_delete_asks_and_shows_what_is_live(run: Run, applied: Server) -> None:
+    unasked = run("delete", "models/iris")
+    assert unasked.code == Exit.USAGE
+    assert "models/iris: live at gateways/edge, blue 100%" in unasked.err
+    assert "--yes" in unasked.err
+    done = run("delete", "models/iris", "--yes", "--reason", "end")
+    assert (done.code, done.err) == (0, "")
+    assert "Revision 2 by ada@tests: end" in done.out
+    assert "- models/iris" in done.out
+    assert run("get", "models", "-o", "json").json == {}
+
+
+def test_delete_several_in_one_revision(run: Run, applied: Server) -> None:
+    assert run("delete", "models/iris", "gateways/edge", "--force", "-o", "name").out == "revisions/2\n"
+    assert run("get", "all", "-o", "json").json == {}
+
+
+def test_delete_what_is_not_there_or_in_use(run: Run, applied: Server) -> None:
+    assert run("delete", "models/wine", "--yes").code == Exit.NOT_FOUND
+    used = run("delete", "gateways/edge", "--yes")
+    assert used.code == Exit.CONFLICT
+    assert "iris" in used.err
