@@ -8,10 +8,11 @@ and the time is an argument. An event costs the same however large the fleet is,
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Any
 
 from controlplane.xds.events import Event, Held, Identified, Recovered, Refused
 
@@ -95,6 +96,7 @@ class NodeView:
 
     id: str
     cluster: str = ""
+    metadata: Mapping[str, object] = field(default_factory=dict, repr=False)
     user_agent: str = ""
     # Of its newest stream, also when that has ended.
     peer: str = ""
@@ -145,12 +147,14 @@ class Fleet:
         self.revision = 0
         # Nodes by standing; always what counting them would give.
         self.counts: dict[Standing, int] = dict.fromkeys(Standing, 0)
+        # Connected nodes by what they are served; no zero counts.
+        self.audiences: Counter[tuple[str, ...]] = Counter()
         self._nodes: dict[str, NodeView] = {}
         self._streams: dict[StreamId, _Stream] = {}
         # Ids of nodes that are gone, the longest gone first.
         self._gone: OrderedDict[str, None] = OrderedDict()
         # Connected nodes by the revision that they hold; no zero counts.
-        self._held: dict[int, int] = {}
+        self._held: Counter[int] = Counter()
 
     @property
     def nodes(self) -> Mapping[str, NodeView]:
@@ -214,7 +218,8 @@ class Fleet:
                 known.audience = node.gateways = audience
                 return  # our own doing: nothing was heard of the node
             case Identified():
-                node.cluster, node.user_agent, node.peer = event.cluster, event.user_agent, known.peer
+                node.cluster, node.metadata = event.cluster, event.metadata
+                node.user_agent, node.peer = event.user_agent, known.peer
                 node.open[stream] = known
                 self._gone.pop(node.id, None)
             case Refused():
@@ -242,16 +247,14 @@ class Fleet:
             return  # new: in no count yet
         self.counts[self.standing(node)] -= 1
         if node.open:
-            left = self._held[node.held_revision] - 1
-            if left:
-                self._held[node.held_revision] = left
-            else:
-                del self._held[node.held_revision]
+            _take(self._held, node.held_revision)
+            _take(self.audiences, node.gateways)
 
     def _count(self, node: NodeView) -> None:
         self.counts[self.standing(node)] += 1
         if node.open:
-            self._held[node.held_revision] = self._held.get(node.held_revision, 0) + 1
+            self._held[node.held_revision] += 1
+            self.audiences[node.gateways] += 1
 
     def _forget(self, now: float) -> None:
         """Drops nodes that have been gone for too long, or are too many."""
@@ -269,3 +272,10 @@ class Fleet:
             by_standing[self.standing(node)].append(node)
         for standing in (Standing.REFUSING, Standing.BEHIND, Standing.GONE, Standing.SYNCED):
             yield from sorted(by_standing[standing], key=lambda n: n.id)
+
+
+def _take(counter: Counter[Any], key: object) -> None:
+    """One less; nothing is left of a key at zero."""
+    counter[key] -= 1
+    if not counter[key]:
+        del counter[key]

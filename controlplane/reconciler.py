@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
+from collections.abc import Mapping
 
 import structlog
 
+from controlplane.compiler import audience
 from controlplane.fleet import Closed, Fleet, NodeView, Report, StreamId
 from controlplane.latest import Latest
 from controlplane.snapshot import short_name
+from controlplane.state import State
 from controlplane.store import Head
 from controlplane.world import Compiles, World
 from controlplane.xds.events import Held, Identified, Refused
@@ -33,12 +37,12 @@ class Observer:
         self._open = True
         # Where a stream belongs, while it is open.
         self._nodes: dict[StreamId, NodeView] = {}
-        # When the newest revision was committed, and its number.
-        self._committed = (0, 0.0)
+        # What is served now.
+        self._head = Head()
 
     def published(self, head: Head) -> None:
         """From now on `head` is what every node should hold."""
-        self._committed = (head.number, head.time)
+        self._head = head
         self.fleet.publish(head.number)
         self._wake()
 
@@ -48,6 +52,13 @@ class Observer:
         self.fleet.apply(stream, event, now)
         self._tell(stream, event, now)
         self._wake()
+
+    def by_audience(self, state: State) -> Mapping[tuple[str, ...], int]:
+        """How many connected nodes of each audience there would be under `state`."""
+        if state.gateways == self._head.state.gateways:
+            return dict(self.fleet.audiences)
+        nodes = (n for n in self.fleet.nodes.values() if n.connected)
+        return Counter(audience(state, n.id, n.cluster, n.metadata) for n in nodes)
 
     def close(self) -> None:
         """Ends every watch; the fleet is still kept."""
@@ -64,8 +75,8 @@ class Observer:
             if len(node.open) == 1:
                 log.info("node connected", node=node.id, cluster=node.cluster, client=node.user_agent, peer=node.peer)
         elif isinstance(event, Held):
-            number, committed = self._committed
-            took = {"ms": round((now - committed) * 1000, 1)} if event.revision == number else {}
+            head = self._head
+            took = {"ms": round((now - head.time) * 1000, 1)} if event.revision == head.number else {}
             log.info("revision held", node=self._nodes[stream].id, revision=event.revision, **took)
         elif isinstance(event, Refused):
             log.warning(

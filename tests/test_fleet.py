@@ -218,7 +218,7 @@ EVENTS: st.SearchStrategy[Report | int] = st.one_of(
     st.integers(1, 9).map(Held),
     st.builds(refusal, st.integers(1, 9), st.sampled_from([LISTENER, ROUTES])),
     st.sampled_from([LISTENER, ROUTES]).map(Recovered),
-    st.just(Targeted(("public",))),
+    st.sampled_from([("public",), ("public", "inner"), ()]).map(Targeted),
     st.just(Closed()),
     st.integers(1, 9),  # a revision is published
 )
@@ -242,6 +242,7 @@ def test_the_counts_are_what_counting_gives(story: list[tuple[int, Report | int,
         assert fleet.counts == recount(fleet)
         connected = [n for n in fleet.nodes.values() if n.connected]
         assert fleet.connected == len(connected)
+        assert fleet.audiences == Counter(n.gateways for n in connected)
         for revision in range(11):
             assert fleet.holding(revision) == sum(n.held_revision >= revision for n in connected)
         for node in fleet.nodes.values():

@@ -1,0 +1,56 @@
+"""Settings: read, and refused with the field at fault."""
+
+from typing import Any
+
+import pytest
+
+from controlplane.config import Address, Config
+from controlplane.errors import Code, Error
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "port", "shown", "loopback"),
+    [
+        ("127.0.0.1:18000", "127.0.0.1", 18000, "127.0.0.1:18000", True),
+        ("127.9.9.9:1", "127.9.9.9", 1, "127.9.9.9:1", True),
+        ("localhost:0", "localhost", 0, "localhost:0", True),
+        ("[::1]:18000", "::1", 18000, "[::1]:18000", True),
+        (":18000", "0.0.0.0", 18000, "0.0.0.0:18000", False),
+        ("[::]:80", "::", 80, "[::]:80", False),
+        ("control.example:443", "control.example", 443, "control.example:443", False),
+    ],
+)
+def test_an_address_is_read(text: str, host: str, port: int, shown: str, loopback: bool) -> None:
+    address = Address.parse(text)
+    assert (address.host, address.port, str(address), address.loopback) == (host, port, shown, loopback)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "18000", "127.0.0.1", "127.0.0.1:", "127.0.0.1:x", "127.0.0.1:65536", "a:-1", "::1:18000"]
+)
+def test_what_is_no_address_is_told(text: str) -> None:
+    with pytest.raises(Error) as caught:
+        Address.parse(text, "xds")
+    assert caught.value.code is Code.INVALID_ARGUMENT
+    assert [v.field for v in caught.value.violations] == ["xds"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "fields"),
+    [
+        ({"log_form": "xml"}, ["log_form"]),
+        ({"log_level": "loud", "grace": -1.0}, ["log_level", "grace"]),
+        ({"grace": float("nan")}, ["grace"]),
+        ({"api": Address("127.0.0.1", 5), "xds": Address("127.0.0.1", 5)}, ["xds"]),
+    ],
+)
+def test_bad_settings_are_told_all_at_once(settings: dict[str, Any], fields: list[str]) -> None:
+    with pytest.raises(Error) as caught:
+        Config(**settings)
+    assert [v.field for v in caught.value.violations] == fields
+
+
+def test_defaults_are_for_this_machine_only() -> None:
+    config = Config()
+    assert config.api.loopback
+    assert config.xds.loopback
