@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import heapq
 from collections.abc import AsyncIterator
 from itertools import islice
 from typing import Any
@@ -14,6 +11,7 @@ from controlplane.errors import invalid, not_found
 from controlplane.fleet import Fleet, NodeView, Refusal, Standing
 from controlplane.latest import Latest
 from controlplane.operator.v1 import node_pb2, node_service_pb2, node_service_pb2_grpc
+from controlplane.server.call import page
 from controlplane.server.convert import timestamp
 from controlplane.server.watch import FLEET_INTERVAL, live, pictures, resource_name
 from controlplane.snapshot import short_name
@@ -35,7 +33,7 @@ class NodeService(node_service_pb2_grpc.NodeServiceServicer):
     async def GetNode(self, request: node_service_pb2.GetNodeRequest, context: Any) -> node_service_pb2.GetNodeResponse:
         fleet = live(self._changed)
         collection, _, node_id = request.name.partition("/")
-        if collection != "nodes" or not node_id or "/" in node_id:
+        if collection != "nodes" or "/" in node_id:
             raise invalid("name", f"'{request.name[:80]}' is not the name of a node, like nodes/edge-1")
         node = fleet.nodes.get(unquote(node_id))
         if node is None:
@@ -44,17 +42,9 @@ class NodeService(node_service_pb2_grpc.NodeServiceServicer):
 
     async def ListNodes(self, request: node_service_pb2.ListNodesRequest, context: Any) -> node_service_pb2.ListNodesResponse:
         fleet = live(self._changed)
-        size = min(request.page_size or 100, 1_000)
-        if size < 0:
-            raise invalid("page_size", f"{request.page_size} is negative")
-        after = read_token(request.page_token)
-        page = heapq.nsmallest(size + 1, (n for n in fleet.nodes if after is None or n > after))
-        more = len(page) > size
-        return node_service_pb2.ListNodesResponse(
-            nodes=[to_proto(fleet, fleet.nodes[n]) for n in page[:size]],
-            next_page_token=write_token(page[size - 1]) if more else "",
-            summary=summary(fleet),
-        )
+        by_name = {resource_name(n): n for n in fleet.nodes.values()}
+        nodes, token = page(by_name, lambda name: to_proto(fleet, by_name[name]), request, "nodes")
+        return node_service_pb2.ListNodesResponse(nodes=nodes, next_page_token=token, summary=summary(fleet))
 
     async def WatchNodes(
         self, request: node_service_pb2.WatchNodesRequest, context: Any
@@ -110,21 +100,3 @@ def _refusal(refusal: Refusal) -> node_pb2.Refusal:
         revision=refusal.revision,
         time=timestamp(refusal.time),
     )
-
-
-def write_token(last: str) -> str:
-    """A page token that says which name came last."""
-    return base64.urlsafe_b64encode(b"n" + last.encode()).decode()
-
-
-def read_token(token: str) -> str | None:
-    """The name that came last, None for the first page. Errors: INVALID_ARGUMENT."""
-    if not token:
-        return None
-    try:
-        data = base64.urlsafe_b64decode(token.encode())
-        if data[:1] != b"n":
-            raise ValueError
-        return data[1:].decode()
-    except (binascii.Error, ValueError):
-        raise invalid("page_token", "is not a token that a list gave") from None

@@ -67,7 +67,7 @@ class XdsClient:
         # How the stream ended; None while it is open.
         self.ended: grpc.StatusCode | None = None
         self.details = ""
-        # Reads nothing while this is not set.
+        # While this is not set it reads no more than what comes next, and answers nothing.
         self.reading = asyncio.Event()
         self.reading.set()
         self._asked: dict[str, set[str]] = {}
@@ -103,10 +103,10 @@ class XdsClient:
                 for type_url in list(self.held):  # what it has from an earlier life, it asks for anew
                     await self._follow(call, type_url)
                 while True:
-                    await self.reading.wait()
                     response = await call.read()
                     if response is EOF:
                         break
+                    await self.reading.wait()
                     await self._take(call, response)
                     await self._tell()
                 self.ended, self.details = await call.code(), await call.details()

@@ -19,7 +19,7 @@ from controlplane.fleet import Fleet, Standing
 from controlplane.model import Endpoint, Gateway, Model, NodeSelector, Version
 from controlplane.reconciler import Observer, Publisher
 from controlplane.server import discovery
-from controlplane.snapshot import CLUSTER, ENDPOINTS, LISTENER, ROUTES
+from controlplane.snapshot import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SCOPED_ROUTES
 from controlplane.state import Changes
 from controlplane.store import Action, Draft, Store
 from controlplane.store.sqlite import open_store
@@ -225,6 +225,31 @@ async def test_a_client_that_does_not_read_delays_nobody(rig: Rig) -> None:
         # What it missed it never sees: one response may have been on its way, and one brings it up to date.
         assert len(slow.responses) - behind <= 3
         assert slow.held == good.held
+
+
+async def test_a_client_that_never_reads_costs_its_own_stream_only(rig: Rig) -> None:
+    # More than the flow control of one stream lets through unread, so that the server's writes to it stand still.
+    await rig.commit(GATEWAY, *(model({"blue": 10_000}, f"m{n}") for n in range(2_000)))
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{rig.port}") as channel, client(rig.port, "good") as good:
+        open_stream: Any = channel.stream_stream(
+            "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources",
+            request_serializer=discovery_pb2.DeltaDiscoveryRequest.SerializeToString,
+            response_deserializer=bytes,
+        )
+        call = open_stream()
+        for type_url in (CLUSTER, LISTENER, SCOPED_ROUTES):
+            request = discovery_pb2.DeltaDiscoveryRequest(type_url=type_url)
+            request.node.id = "deaf"
+            await call.write(request)
+        await rig.until(lambda fleet: fleet.holding(1) == 1 and "deaf" in fleet.nodes)
+        before = len(good.responses)
+        await rig.held(await rig.commit(model({"green": 10_000}, "m7")))
+        assert good.responses[before:] == [(ROUTES, ["m7"], [])]
+        assert rig.fleet.nodes["deaf"].held_revision == 0
+        began = time.monotonic()
+        await rig.stop()
+        assert time.monotonic() - began < 1.5
+        call.cancel()
 
 
 async def test_many_quick_streams_leak_nothing(rig: Rig) -> None:

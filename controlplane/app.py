@@ -1,0 +1,179 @@
+"""The whole control plane in one process. The only file that knows everyone."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import signal
+import socket
+from typing import Any
+
+import grpc
+import structlog
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from controlplane.compiler import Compiler
+from controlplane.config import Address, Config
+from controlplane.errors import Code, Error, invalid
+from controlplane.operator.v1 import (
+    gateway_service_pb2,
+    gateway_service_pb2_grpc,
+    model_service_pb2,
+    model_service_pb2_grpc,
+    node_service_pb2,
+    node_service_pb2_grpc,
+    revision_service_pb2,
+    revision_service_pb2_grpc,
+)
+from controlplane.reconciler import Observer, Publisher
+from controlplane.server import discovery
+from controlplane.server.gateway_service import GatewayService
+from controlplane.server.model_service import ModelService
+from controlplane.server.node_service import NodeService
+from controlplane.server.revision_service import RevisionService
+from controlplane.server.status import StatusInterceptor
+from controlplane.store import Store
+from controlplane.store.sqlite import open_store
+from controlplane.writer import Guarded, Writer
+
+log = structlog.get_logger("app")
+
+# A manifest of thousands of models fits; a client that sends more is told so.
+MAX_API_BYTES = 32 * 1024 * 1024
+
+API_OPTIONS: list[tuple[str, int]] = [
+    ("grpc.max_receive_message_length", MAX_API_BYTES),
+    ("grpc.max_send_message_length", MAX_API_BYTES),
+    ("grpc.so_reuseport", 0),
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
+]
+
+
+class App:
+    """The control plane: a store, what follows from it, and two gRPC servers."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        # Where it listens, once it has started; what was asked for, but for port 0.
+        self.api_port = self.xds_port = 0
+        self._observer = Observer()
+        # Set once it serves.
+        self.started = asyncio.Event()
+        self._health: Any = vars(health)["aio"].HealthServicer()  # not in its stubs
+        self._store: Store | None = None
+        self._discovery: discovery.Discovery | None = None
+        self._servers: list[grpc.aio.Server] = []
+        self._loops: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Loads the state, and serves. Errors: the store's; UNAVAILABLE / PORT_TAKEN. Nothing is left behind by an error."""
+        await self._health.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
+        try:
+            await self._start()
+        except BaseException:
+            await self.stop(grace=0)
+            raise
+        await self._health.set("", health_pb2.HealthCheckResponse.SERVING)
+        self.started.set()
+        log.info(
+            "serving",
+            api=str(Address(self.config.api.host, self.api_port)),
+            xds=str(Address(self.config.xds.host, self.xds_port)),
+            data=str(self.config.data),
+            revision=self._observer.fleet.revision,
+        )
+
+    async def _start(self) -> None:
+        self._store = store = await open_store(self.config.data)
+        compiler = Guarded(Compiler())
+        publisher = Publisher(store.head, compiler, self._observer)
+        publisher.publish()
+        self._discovery = discovery.Discovery(publisher.world, self._observer.report)
+        api = grpc.aio.server(options=API_OPTIONS, interceptors=[StatusInterceptor()])
+        xds = grpc.aio.server(options=discovery.SERVER_OPTIONS, handlers=self._discovery.handlers())
+        self._servers = [api, xds]
+        self._register(api, Writer(store, compiler, self._observer.by_audience), store)
+        self.api_port = listen(api, self.config.api, "api")
+        self.xds_port = listen(xds, self.config.xds, "xds")
+        self._loops = [asyncio.create_task(publisher.run()), asyncio.create_task(self._discovery.run())]
+        await asyncio.gather(*(server.start() for server in self._servers))
+
+    def _register(self, server: grpc.aio.Server, writer: Writer, store: Store) -> None:
+        changed = self._observer.changed
+        gateway_service_pb2_grpc.add_GatewayServiceServicer_to_server(GatewayService(writer, store), server)
+        model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(writer, store), server)
+        revision_service_pb2_grpc.add_RevisionServiceServicer_to_server(RevisionService(writer, store, changed), server)
+        node_service_pb2_grpc.add_NodeServiceServicer_to_server(NodeService(changed), server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        files = (gateway_service_pb2, model_service_pb2, revision_service_pb2, node_service_pb2, health_pb2)
+        services = [s.full_name for f in files for s in f.DESCRIPTOR.services_by_name.values()]
+        reflection.enable_server_reflection([*services, reflection.SERVICE_NAME], server)
+
+    async def stop(self, grace: float | None = None) -> None:
+        """Stops: calls under way may end for `grace` seconds, streams end well, and the store is closed last."""
+        grace = self.config.grace if grace is None else grace
+        await self._health.enter_graceful_shutdown()
+        if self._discovery is not None:
+            self._discovery.close()
+        self._observer.close()
+        await asyncio.gather(*(server.stop(grace) for server in self._servers))
+        for loop in self._loops:
+            loop.cancel()
+        await asyncio.gather(*self._loops, return_exceptions=True)
+        if self._store is not None:
+            await self._store.close()
+        self._servers, self._loops, self._store = [], [], None
+
+    async def run(self) -> None:
+        """Starts, serves until SIGTERM or SIGINT, and stops. A second signal ends the process at once. Errors: `start`'s."""
+        await self.start()
+        asked = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, asked.set)
+        waiting = asyncio.create_task(asked.wait())
+        try:
+            await asyncio.wait([waiting, *self._loops], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            waiting.cancel()
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)
+            log.info("stopping", grace=self.config.grace)
+            ended = [task for task in self._loops if task.done()]
+            await self.stop()
+        for task in ended:
+            task.result()
+
+
+def listen(server: grpc.aio.Server, address: Address, name: str) -> int:
+    """Makes `server` listen, and returns the port.
+
+    Errors: UNAVAILABLE / PORT_TAKEN; INVALID_ARGUMENT for an address that is not this machine's.
+    """
+    if not address.loopback:
+        log.warning("reachable from other machines, and there is no authentication yet", **{name: str(address)})
+    try:
+        # Asked first, since gRPC says neither why it can't listen nor keeps quiet about it.
+        for family, kind, protocol, _, where in socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM):
+            with socket.socket(family, kind, protocol) as trial:
+                trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                trial.bind(where)
+        return server.add_insecure_port(str(address))
+    except socket.gaierror:
+        raise invalid(name, f"'{address.host}' is not the name of a machine") from None
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise taken(address) from None
+        raise invalid(name, f"can't listen on {address}: {(error.strerror or str(error)).lower()}", "CANNOT_LISTEN") from None
+    except RuntimeError:
+        raise taken(address) from None
+
+
+def taken(address: Address) -> Error:
+    """What is said of a port that another program listens on."""
+    message = f"{address} is taken: another program listens there, maybe a control plane that runs already"
+    return Error(Code.UNAVAILABLE, "PORT_TAKEN", message, metadata={"address": str(address)})
