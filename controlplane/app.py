@@ -130,21 +130,23 @@ class App:
 
     async def run(self) -> None:
         """Starts, serves until SIGTERM or SIGINT, and stops. A second signal ends the process at once. Errors: `start`'s."""
-        await self.start()
         asked = asyncio.Event()
         loop = asyncio.get_running_loop()
+        # Before it can be seen from outside: whoever learns that it serves may stop it in the same moment.
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, asked.set)
         waiting = asyncio.create_task(asked.wait())
         try:
+            await self.start()
             await asyncio.wait([waiting, *self._loops], return_when=asyncio.FIRST_COMPLETED)
         finally:
             waiting.cancel()
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.remove_signal_handler(number)
-            log.info("stopping", grace=self.config.grace)
             ended = [task for task in self._loops if task.done()]
-            await self.stop()
+            if self._servers:
+                log.info("stopping", grace=self.config.grace)
+                await self.stop()
         for task in ended:
             task.result()
 

@@ -25,7 +25,7 @@ from controlplane.cli.options import (
 )
 from controlplane.cli.output import Format, line, plural
 from controlplane.cli.receipt import finish
-from controlplane.errors import Error
+from controlplane.errors import Code, Error
 from controlplane.operator.v1.gateway_pb2 import Gateway
 from controlplane.operator.v1.gateway_service_pb2 import DeleteGatewayRequest, GetGatewayRequest
 from controlplane.operator.v1.model_pb2 import Model
@@ -143,10 +143,7 @@ def get(
         case Kind.REVISIONS:
             history.show_revisions(client, names or [], form)
         case Kind.ALL:
-            answer = client.call(
-                client.revisions.GetRevision, GetRevisionRequest(name="revisions/latest", include_manifest=True)
-            )
-            _show(answer.manifest, form)
+            _show(_everything(client), form)
         case Kind.GATEWAYS:
             gateways = [
                 client.call(client.gateways.GetGateway, GetGatewayRequest(name=resource("gateways", n))).gateway
@@ -197,6 +194,17 @@ def delete(
         request = ApplyRequest(delete_names=names, force=True, reason=reason, request_id=request_id())
         answer = client.call(client.revisions.Apply, request)
     finish(client, answer.revision, answer.impact, form, changed=True, timeout=timeout if wait else None)
+
+
+def _everything(client: Client) -> Manifest:
+    """Desired state as of one revision; empty before the first."""
+    try:
+        request = GetRevisionRequest(name="revisions/latest", include_manifest=True)
+        return client.call(client.revisions.GetRevision, request).manifest
+    except Error as error:
+        if error.code is not Code.NOT_FOUND:
+            raise
+        return Manifest()
 
 
 def _apply(client: Client, loaded: Loaded, request: ApplyRequest) -> ApplyResponse:

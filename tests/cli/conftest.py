@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import logging
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 
 from controlplane.cli.main import main
 from controlplane.config import Address, Config
@@ -116,10 +118,13 @@ class Server:
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     """A control plane without any state, that TURNOUT_API points at."""
+    # Its logs would stand between what commands print.
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     made = Server(tmp_path / "data")
     monkeypatch.setenv("TURNOUT_API", made.api)
     yield made
     made.stop()
+    structlog.reset_defaults()
 
 
 @pytest.fixture
