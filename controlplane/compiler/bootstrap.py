@@ -106,7 +106,7 @@ def static_bootstrap(snapshot: Snapshot) -> dict[str, object]:
         scope = decoded(resource)
         scope.route_configuration.CopyFrom(routes[scope.route_configuration_name])
         scope.ClearField("route_configuration_name")
-        scopes.setdefault(scope.key.fragments[0].string_key, []).append(scope)
+        scopes.setdefault(resource.name.partition("/")[0], []).append(scope)
     listeners = [_static_listener(r, scopes.get(r.name, [])) for r in snapshot.resources[LISTENER].values()]
     clusters = [_static_cluster(r, snapshot.resources[ENDPOINTS].get(r.name)) for r in snapshot.resources[CLUSTER].values()]
     return {

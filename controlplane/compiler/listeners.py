@@ -50,9 +50,9 @@ def _connection_manager(gateway: Gateway) -> Any:
         stat_prefix=gateway.name,
         codec_type=hcm_pb2.HttpConnectionManager.AUTO,
         # An edge: clients' own x-forwarded-for and x-envoy-* headers are not believed, wherever they come from. An x-envoy-*
-        # header could ask for retries that the model does not allow.
+        # header could ask for retries that the model does not allow. No `internal_address_config`: without it no address is
+        # internal (Envoy 1.33 and newer), while an empty one makes private addresses so.
         use_remote_address=wrappers_pb2.BoolValue(value=True),
-        internal_address_config=hcm_pb2.HttpConnectionManager.InternalAddressConfig(),
         # `/v2/models/iris/../wine` must not reach one model's servers under the other's name. Double slashes and %2F are left
         # alone: to a model server they can mean something, and here they find no other scope.
         normalize_path=wrappers_pb2.BoolValue(value=True),
