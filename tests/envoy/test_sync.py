@@ -1,0 +1,237 @@
+"""Real Envoys under the real control plane: in sync, switched, refusing, and left alone by both."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import grpc
+import pytest
+from aiohttp import web
+
+from controlplane.app import App
+from controlplane.compiler.bootstrap import node_bootstrap
+from controlplane.config import Address, Config
+from controlplane.demo.envoy import Envoy
+from controlplane.operator.v1 import (
+    gateway_pb2,
+    gateway_service_pb2,
+    gateway_service_pb2_grpc,
+    model_pb2,
+    model_service_pb2,
+    model_service_pb2_grpc,
+    node_pb2,
+    node_service_pb2,
+    node_service_pb2_grpc,
+    revision_pb2,
+    revision_service_pb2,
+    revision_service_pb2_grpc,
+)
+
+pytestmark = pytest.mark.envoy
+
+VARIANTS = pytest.mark.parametrize("variant", ["delta", "sotw"])
+
+BYTES = "cluster.turnout.upstream_cx_rx_bytes_total"
+
+# Bound by the Envoys of this file, and by nothing else that runs on loopback's first address.
+HOST = "127.0.0.7"
+
+
+def free_port(host: str = HOST) -> int:
+    with socket.socket() as s:
+        s.bind((host, 0))
+        return int(s.getsockname()[1])
+
+
+@asynccontextmanager
+async def model_server(answer: str) -> AsyncIterator[int]:
+    """An HTTP server that always says the same; the port."""
+
+    async def handle(_: web.Request) -> web.Response:
+        return web.Response(text=answer)
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", handle)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    try:
+        yield runner.addresses[0][1]
+    finally:
+        await runner.cleanup()
+
+
+class Plane:
+    """A control plane, its operator, and two model servers behind one model on one gateway."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.port = free_port()
+        self.xds_port = 0
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> "Plane":
+        self.upstreams = {v: await self._stack.enter_async_context(model_server(v)) for v in ("blue", "green")}
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+        await self._stack.aclose()
+
+    async def start(self) -> None:
+        """Starts, on the same xDS port each time."""
+        loopback = Address("127.0.0.1", 0)
+        self.app = App(Config(self.path, loopback, Address("127.0.0.1", self.xds_port), grace=1.0))
+        await self.app.start()
+        self.xds_port = self.app.xds_port
+        self._channel = grpc.aio.insecure_channel(f"127.0.0.1:{self.app.api_port}")
+        self.gateways: Any = gateway_service_pb2_grpc.GatewayServiceStub(self._channel)
+        self.models: Any = model_service_pb2_grpc.ModelServiceStub(self._channel)
+        self.revisions: Any = revision_service_pb2_grpc.RevisionServiceStub(self._channel)
+        self.nodes: Any = node_service_pb2_grpc.NodeServiceStub(self._channel)
+
+    async def stop(self) -> None:
+        await self._channel.close(None)
+        await self.app.stop()
+
+    async def apply(self) -> int:
+        versions = [
+            model_pb2.Version(name=v, endpoints=[model_pb2.Endpoint(host="127.0.0.1", port=p)])
+            for v, p in self.upstreams.items()
+        ]
+        model = model_pb2.Model(name="iris", gateways=["gateways/public"], versions=versions, split={"blue": 10_000})
+        manifest = revision_service_pb2.Manifest(
+            gateways=[gateway_pb2.Gateway(name="public", address=HOST, port=self.port)], models=[model]
+        )
+        response = await self.revisions.Apply(revision_service_pb2.ApplyRequest(manifest=manifest, force=True))
+        return int(response.revision.number)
+
+    async def switch(self, version: str) -> int:
+        switch = model_service_pb2.TrafficSwitch(model="models/iris", version=version)
+        response = await self.models.SwitchTraffic(model_service_pb2.SwitchTrafficRequest(switches=[switch], force=True))
+        return int(response.revision.number)
+
+    async def progress(self, revision: int, holds: Any, seconds: float = 20.0) -> revision_pb2.RevisionProgress:
+        """The first picture of a revision of which something is true."""
+        async with asyncio.timeout(seconds):
+            while True:
+                watch = self.revisions.WatchRevision(revision_service_pb2.WatchRevisionRequest(name=f"revisions/{revision}"))
+                async for response in watch:
+                    if holds(response.progress):
+                        return response.progress  # type: ignore[no-any-return]
+
+    async def held(self, revision: int, nodes: int = 1) -> revision_pb2.RevisionProgress:
+        return await self.progress(revision, lambda p: p.complete and p.holding >= nodes)
+
+    async def node(self, name: str) -> node_pb2.Node:
+        response = await self.nodes.GetNode(node_service_pb2.GetNodeRequest(name=f"nodes/{name}"))
+        return response.node  # type: ignore[no-any-return]
+
+    def envoy(self, name: str, variant: Any) -> Envoy:
+        return Envoy(node_bootstrap(name, "edge", xds_port=self.xds_port, variant=variant, admin_port=0))
+
+    async def ask(self, seconds: float = 10.0) -> str:
+        """Who answers a request through the gateway, once its listener is there."""
+        async with asyncio.timeout(seconds), aiohttp.ClientSession() as session:
+            while True:
+                try:
+                    async with session.get(f"http://{HOST}:{self.port}/v2/models/iris/infer") as answer:
+                        return await answer.text()
+                except aiohttp.ClientConnectionError:
+                    await asyncio.sleep(0.01)
+
+    async def answers(self, version: str) -> None:
+        """Waits until a version answers."""
+        async with asyncio.timeout(10):
+            while await self.ask() != version:  # noqa: ASYNC110  nothing but asking tells
+                await asyncio.sleep(0.01)
+
+
+@pytest.fixture
+async def plane(tmp_path: Path) -> AsyncIterator[Plane]:
+    async with Plane(tmp_path) as p:
+        yield p
+
+
+async def test_a_delta_and_a_sotw_envoy_come_in_sync_and_follow_a_switch(plane: Plane) -> None:
+    await plane.apply()
+    async with plane.envoy("d", "delta") as d, plane.envoy("s", "sotw") as s:
+        progress = await plane.held(1, 2)
+        assert [n.node for n in progress.nodes] == ["nodes/d", "nodes/s"]
+        assert await plane.ask() == "blue"
+        revision = await plane.switch("green")
+        progress = await plane.held(revision, 2)
+        assert (progress.total, progress.refused) == (2, 0)
+        assert {await plane.ask() for _ in range(20)} == {"green"}
+        for envoy, variant in ((d, "delta"), (s, "sotw")):
+            node = await plane.node(envoy.id)
+            assert (list(node.variants), node.state, node.held_revision) == ([variant], node_pb2.NODE_STATE_SYNCED, revision)
+            assert node.user_agent.startswith("envoy 1.")
+            rejected = await envoy.stats("update_rejected$")
+            assert rejected
+            assert not any(rejected.values())
+
+
+@VARIANTS
+async def test_what_an_envoy_refuses_is_shown_and_it_goes_on_serving_and_nothing_loops(plane: Plane, variant: str) -> None:
+    await plane.apply()
+    async with plane.envoy("edge-1", variant) as envoy:
+        await plane.held(1)
+        with socket.socket() as other:
+            # Another program has the port on this host: a refusal that only the real thing can give.
+            other.bind((HOST, 0))
+            other.listen()
+            taken = other.getsockname()[1]
+            gateway = gateway_pb2.Gateway(name="second", address=HOST, port=taken)
+            await plane.gateways.CreateGateway(gateway_service_pb2.CreateGatewayRequest(gateway=gateway))
+            progress = await plane.progress(2, lambda p: p.refused)
+            (node,) = progress.nodes
+            assert (node.node, node.state) == ("nodes/edge-1", revision_pb2.NODE_PROGRESS_STATE_REFUSED)
+            assert node.refused_type == "Listener"
+            assert "second" in node.refused_resources
+            assert "second" in node.error
+            assert "in use" in node.error
+            shown = await plane.node("edge-1")
+            assert (shown.state, shown.held_revision, shown.target_revision) == (node_pb2.NODE_STATE_REFUSING, 1, 2)
+            assert shown.refusals[0].message == node.error
+            # It goes on with what it had, and is switched all the same.
+            assert await plane.ask() == "blue"
+            await plane.switch("green")
+            await plane.answers("green")
+            # Nothing loops: in half a second of quiet Envoy is sent no more than HTTP/2 says of itself.
+            pattern = r"update_attempt|update_rejected|upstream_cx_rx_bytes_total"
+            before = await envoy.stats(pattern)
+            await asyncio.sleep(0.5)
+            after = await envoy.stats(pattern)
+            received = after.pop(BYTES) - before.pop(BYTES)
+            assert received < 300
+            assert before == after
+            assert after["listener_manager.lds.update_rejected"] == 1
+        # The gateway that could not be had is taken away again.
+        response = await plane.gateways.DeleteGateway(gateway_service_pb2.DeleteGatewayRequest(name="gateways/second"))
+        await plane.held(response.revision)
+        assert (await plane.node("edge-1")).state == node_pb2.NODE_STATE_SYNCED
+
+
+@VARIANTS
+async def test_an_envoy_outlives_the_control_plane_and_finds_it_again(plane: Plane, variant: str) -> None:
+    await plane.apply()
+    async with plane.envoy("edge-1", variant) as envoy:
+        await plane.held(1)
+        await plane.stop()
+        assert await plane.ask() == "blue"
+        before = await envoy.stats(r"update_success$")
+        await plane.start()
+        await plane.held(1)
+        after = await envoy.stats(r"update_success$")
+        if variant == "delta":
+            # It said what it holds, and was sent nothing of it anew.
+            assert after == before
+        await plane.held(await plane.switch("green"))
+        assert await plane.ask() == "green"
