@@ -16,6 +16,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Coroutine, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +54,8 @@ class Driver:
             self.busy += 1
         return user
 
-    def done(self, start: float, user: int, group: int, version: str | None, failure: str = "") -> None:
-        """One request has ended; `version` None is a failure, in words in `failure`."""
+    def done(self, start: float, head: float, user: int, group: int, version: str | None, failure: str = "") -> None:
+        """One request has ended; `head` 0.0: its answer never began; `version` None: it failed, in words in `failure`."""
         end = time.time()
         self.busy -= 1
         if version is None:
@@ -65,7 +66,7 @@ class Driver:
         else:
             number = self.versions.setdefault(version, len(self.versions))
             self.counts[version] += 1
-        self.rows += ROW.pack(start, end, user, number, group)
+        self.rows += ROW.pack(start, head or end, end, user, number, group)
         self.check_idle()
 
     def check_idle(self) -> None:
@@ -81,7 +82,7 @@ class Driver:
             await asyncio.wait_for(self._idle.wait(), 30)
         except TimeoutError:
             self.failures.insert(0, f"{self.busy} requests were never answered")
-            self.rows += ROW.pack(time.time(), time.time(), 0, FAILED, 0) * self.busy
+            self.rows += ROW.pack(time.time(), time.time(), time.time(), 0, FAILED, 0) * self.busy
 
     def write(self, file: Path) -> None:
         """Writes the records: a line of JSON, then rows."""
@@ -127,7 +128,7 @@ class Connection(asyncio.Protocol):
                 return
             except OSError as error:
                 if (user := self.driver.next_user()) is not None:
-                    self.driver.done(start, user, self.number, None, f"could not connect: {error}")
+                    self.driver.done(start, 0.0, user, self.number, None, f"could not connect: {error}")
                 await asyncio.sleep(0.1)
 
     def connect_anew(self) -> None:
@@ -149,6 +150,7 @@ class Http1(Connection):
         # The answer's version, once its head is there; how its body ends: bytes still to come, or None for chunked.
         self.version: str | None = None
         self.left: int | None = 0
+        self.head = 0.0
         g = self.group
         line = f"{'POST' if g.body else 'GET'} {g.path} HTTP/1.1\r\nhost: {g.authority}\r\n"
         length = f"content-type: application/json\r\ncontent-length: {len(g.body.encode())}\r\n" if g.body else ""
@@ -175,7 +177,7 @@ class Http1(Connection):
         closed = self.transport is None or self.transport.is_closing() or generation != self.generation
         if closed or self.transport is None or (user := self.driver.next_user()) is None:
             return
-        self.version, self.left = None, 0
+        self.version, self.left, self.head = None, 0, 0.0
         self.sent = time.time(), user
         self.transport.write(self.before + str(user).encode() + self.after)
 
@@ -193,7 +195,7 @@ class Http1(Connection):
         else:
             del self.buffer[: self.left]
         (start, user), self.sent = self.sent, None
-        self.driver.done(start, user, self.number, self.version)
+        self.driver.done(start, self.head, user, self.number, self.version)
         return self.pause()
 
     def read_head(self) -> bool:
@@ -207,7 +209,7 @@ class Http1(Connection):
         if lines[0].split(" ")[1] != "200" or VERSION_HEADER not in headers:
             self.fail(lines[0] + " " + bytes(self.buffer[:200]).decode("latin-1"))
             return False
-        self.version = headers[VERSION_HEADER]
+        self.version, self.head = headers[VERSION_HEADER], time.time()
         self.left = None if headers.get("transfer-encoding") == "chunked" else int(headers["content-length"])
         return True
 
@@ -225,7 +227,7 @@ class Http1(Connection):
     def fail(self, failure: str) -> None:
         if self.sent is not None:
             (start, user), self.sent = self.sent, None
-            self.driver.done(start, user, self.number, None, failure)
+            self.driver.done(start, self.head, user, self.number, None, failure)
         if self.transport is not None:
             self.transport.abort()
 
@@ -235,14 +237,28 @@ class Http1(Connection):
         self.connect_anew()
 
 
+@dataclass(slots=True)
+class Sent:
+    """A request under way on an HTTP/2 stream."""
+
+    pace: Pace
+    start: float
+    user: int
+    # Its answer's version and when it began; None and 0.0 before that.
+    version: str | None = None
+    head: float = 0.0
+    # Bytes of the body: so far, and announced (-1: not).
+    got: int = 0
+    announced: int = -1
+
+
 class Http2(Connection):
     """One HTTP/2 connection (prior knowledge) with several requests under way at once."""
 
     def __init__(self, driver: Driver, number: int, slot: int) -> None:
         super().__init__(driver, number)
         self.paces = [Pace(self.group, slot * self.group.slots + i) for i in range(self.group.slots)]
-        # By stream: start, user, version (None before the head), body bytes so far, body bytes announced (-1: not), pace.
-        self.streams: dict[int, list[Any]] = {}
+        self.streams: dict[int, Sent] = {}
         # Set once the other side has said GOAWAY: what is under way is finished, nothing new is sent on this connection.
         self.leaving = False
 
@@ -281,7 +297,7 @@ class Http2(Connection):
         headers.append(("cookie", f"{cookie}=u{user}") if cookie != g.user_header else (g.user_header, f"u{user}"))
         if g.body:
             headers += [("content-type", "application/json"), ("content-length", str(len(g.body.encode())))]
-        self.streams[stream] = [time.time(), user, None, 0, -1, pace]
+        self.streams[stream] = Sent(pace, time.time(), user)
         self.h2.send_headers(stream, headers, end_stream=not g.body)
         if g.body:
             self.h2.send_data(stream, g.body.encode(), end_stream=True)
@@ -297,7 +313,7 @@ class Http2(Connection):
                 self.head(event.stream_id, dict(event.headers or ()))
             elif isinstance(event, h2.events.DataReceived):
                 if (state := self.streams.get(event.stream_id)) is not None:
-                    state[3] += len(event.data or b"")
+                    state.got += len(event.data or b"")
                 self.h2.acknowledge_received_data(event.flow_controlled_length or 0, event.stream_id)
             elif isinstance(event, h2.events.StreamEnded):
                 self.end(event.stream_id, "")
@@ -312,21 +328,20 @@ class Http2(Connection):
     def head(self, stream: int, headers: dict[Any, Any]) -> None:
         if headers.get(":status") != "200" or VERSION_HEADER not in headers:
             self.end(stream, f"status {headers.get(':status')}")
-        elif stream in self.streams:
-            self.streams[stream][2] = headers[VERSION_HEADER]
-            self.streams[stream][4] = int(headers.get("content-length", -1))
+        elif (state := self.streams.get(stream)) is not None:
+            state.version, state.head = headers[VERSION_HEADER], time.time()
+            state.announced = int(headers.get("content-length", -1))
 
     def end(self, stream: int, failure: str) -> None:
         """A stream has ended, well when `failure` is empty and its body is whole."""
         if (state := self.streams.pop(stream, None)) is None:
             return
-        start, user, version, got, announced, pace = state
-        if not failure and announced not in (-1, got):
-            failure = f"{got} of {announced} bytes"
-        if not failure and version is None:
+        if not failure and state.announced not in (-1, state.got):
+            failure = f"{state.got} of {state.announced} bytes"
+        if not failure and state.version is None:
             failure = "ended without an answer"
-        self.driver.done(start, user, self.number, None if failure else version, failure)
-        self.pause(pace)
+        self.driver.done(state.start, state.head, state.user, self.number, None if failure else state.version, failure)
+        self.pause(state.pace)
 
     def connection_lost(self, error: Exception | None) -> None:
         self.transport = None

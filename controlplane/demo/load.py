@@ -23,8 +23,8 @@ from controlplane.errors import Code, Error
 
 # Names the version that answered; a 200 without it has failed.
 VERSION_HEADER = "x-model-version"
-# How a request is recorded: start, end, user, version (FAILED: none), group.
-ROW = struct.Struct("<ddIHH")
+# How a request is recorded: start, head, end, user, version (FAILED: none), group.
+ROW = struct.Struct("<dddIHH")
 FAILED = 0xFFFF
 
 
@@ -50,6 +50,8 @@ class Request:
     """One request, as its sender saw it. Times are seconds since the epoch."""
 
     start: float
+    # When the head of the answer came: it was routed before that. As `end` when none came.
+    head: float
     end: float
     user: int
     # The version that answered; None when it failed.
@@ -133,7 +135,7 @@ class Load:
         said = json.loads(head)
         names, groups = said["versions"], said["groups"]
         requests = [
-            Request(start, end, user, None if version == FAILED else names[version], groups[group])
-            for start, end, user, version, group in ROW.iter_unpack(rows)
+            Request(start, head, end, user, None if version == FAILED else names[version], groups[group])
+            for start, head, end, user, version, group in ROW.iter_unpack(rows)
         ]
         return Records(requests, said["failures"])

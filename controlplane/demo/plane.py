@@ -1,0 +1,150 @@
+"""The control plane as a child process (`turnout serve`), and an operator who calls its gRPC API."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self
+
+import grpc
+
+from controlplane.compiler.bootstrap import node_bootstrap
+from controlplane.demo.envoy import Envoy
+from controlplane.demo.process import Process
+from controlplane.errors import Code, Error
+from controlplane.operator.v1.model_service_pb2 import Split, SwitchTrafficRequest, TrafficSwitch
+from controlplane.operator.v1.model_service_pb2_grpc import ModelServiceStub
+from controlplane.operator.v1.node_service_pb2_grpc import NodeServiceStub
+from controlplane.operator.v1.revision_pb2 import RevisionProgress
+from controlplane.operator.v1.revision_service_pb2 import (
+    ApplyRequest,
+    ListRevisionsRequest,
+    Manifest,
+    WatchRevisionRequest,
+    WatchRevisionResponse,
+)
+from controlplane.operator.v1.revision_service_pb2_grpc import RevisionServiceStub
+
+# Below those that the kernel gives to outgoing connections: none of them can take a port between the choice and its use.
+_PORTS = range(20_000, 32_768)
+
+
+def free_port() -> int:
+    """A port that nothing listens on now. Errors: UNAVAILABLE when none is found."""
+    for port in random.sample(_PORTS, 200):
+        with socket.socket() as trial:
+            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                trial.bind(("0.0.0.0", port))
+            except OSError:
+                continue
+            return port
+    raise Error(Code.UNAVAILABLE, "NO_PORT", "found no free TCP port")
+
+
+class ControlPlane:
+    """`turnout serve` on an embedded store; its ports and its store outlive a restart. `async with` starts and closes it."""
+
+    def __init__(self, *, log_level: str = "info") -> None:
+        self._temporary = tempfile.TemporaryDirectory(prefix="turnout-plane-")
+        self.directory = Path(self._temporary.name)
+        self.data = self.directory / "data"
+        self.api = f"127.0.0.1:{free_port()}"
+        self.xds_port = free_port()
+        self.command = [sys.executable, "-m", "controlplane.cli.main"]
+        serve = ["serve", "--data", str(self.data), "--api", self.api, "--xds", f"127.0.0.1:{self.xds_port}"]
+        log = self.directory / "serve.log"
+        self.process = Process("turnout serve", [*self.command, *serve, "--log-format", "json", "--log-level", log_level], log)
+        self._channel: grpc.aio.Channel | None = None
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self.start()
+        except BaseException:
+            await self.close()
+            raise
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        await self.close()
+
+    async def start(self, seconds: float = 30.0) -> None:
+        """Starts it, and returns when it answers. Errors: UNAVAILABLE with its log when it ends or takes too long."""
+        if self._channel is None:
+            backoff = [("grpc.initial_reconnect_backoff_ms", 50), ("grpc.min_reconnect_backoff_ms", 50)]
+            backoff += [("grpc.max_reconnect_backoff_ms", 200), ("grpc.enable_http_proxy", 0)]
+            self._channel = grpc.aio.insecure_channel(self.api, options=backoff)
+            self.models = ModelServiceStub(self._channel)
+            self.nodes = NodeServiceStub(self._channel)
+            self.revisions = RevisionServiceStub(self._channel)
+        await self.process.start()
+        deadline = time.monotonic() + seconds
+        while True:
+            self.process.check()
+            try:
+                await self.revisions.ListRevisions(ListRevisionsRequest(page_size=1), timeout=5)
+                return
+            except grpc.aio.AioRpcError as error:
+                if time.monotonic() > deadline:
+                    message = (
+                        f"turnout serve did not answer within {seconds:g} s: {error.details()}\n{self.process.log_tail()}"
+                    )
+                    raise Error(Code.UNAVAILABLE, "NOT_READY", message) from None
+            await asyncio.sleep(0.05)
+
+    async def stop(self) -> None:
+        """Ends it; `start` may follow."""
+        await self.process.stop()
+
+    async def kill(self) -> None:
+        """Ends it without asking; `start` may follow."""
+        await self.process.kill()
+
+    async def close(self) -> None:
+        """Ends it, and removes its store."""
+        await self.process.stop()
+        if self._channel is not None:
+            await self._channel.close(None)
+        self._temporary.cleanup()
+
+    def envoy(self, node_id: str, variant: Literal["delta", "sotw"] = "delta", cluster: str = "demo") -> Envoy:
+        """An Envoy that takes everything from here; not started yet."""
+        return Envoy(node_bootstrap(node_id, cluster, xds_port=self.xds_port, variant=variant, admin_port=0))
+
+    # ---------------------------------------------------------------------------------------------------- operator
+
+    async def apply(self, manifest: Manifest, reason: str = "") -> int:
+        """Applies objects; returns the revision. Errors: grpc's."""
+        answer = await self.revisions.Apply(ApplyRequest(manifest=manifest, reason=reason, force=True), timeout=30)
+        return answer.revision.number
+
+    async def split(self, model: str, shares: Mapping[str, int]) -> int:
+        """Moves a model's traffic, whatever is live; returns the revision. Errors: grpc's."""
+        switch = TrafficSwitch(model=f"models/{model}", split=Split(shares=shares))
+        answer = await self.models.SwitchTraffic(SwitchTrafficRequest(switches=[switch], force=True), timeout=30)
+        return answer.revision.number
+
+    async def held(self, revision: int, nodes: int, seconds: float = 30.0) -> RevisionProgress:
+        """Waits until a revision is held by all, and by so many `nodes` at least. Errors: UNAVAILABLE after `seconds`."""
+        request = WatchRevisionRequest(name=f"revisions/{revision}")
+        deadline, progress = time.monotonic() + seconds, RevisionProgress()
+        while (left := deadline - time.monotonic()) > 0:
+            try:
+                answers: AsyncIterable[WatchRevisionResponse] = self.revisions.WatchRevision(request, timeout=left)
+                async for answer in answers:
+                    progress = answer.progress
+                    if progress.complete and progress.holding >= nodes:
+                        return progress
+            except grpc.aio.AioRpcError as error:
+                if error.code() not in (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE):
+                    raise
+            await asyncio.sleep(0.05)
+        said = f"{progress.holding} of {max(nodes, progress.total)} nodes hold revision {revision} after {seconds:g} s"
+        raise Error(Code.UNAVAILABLE, "NOT_HELD", f"{said}\n{self.process.log_tail()}".rstrip())

@@ -1,0 +1,109 @@
+"""The whole thing, for real: `turnout serve`, Envoys of both kinds, upstreams that cost little."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+import pytest
+
+from controlplane.demo.envoy import Envoy
+from controlplane.demo.lean import LeanServer
+from controlplane.demo.load import Group, Load
+from controlplane.demo.plane import ControlPlane, free_port
+from controlplane.operator.v1.gateway_pb2 import Gateway, NodeSelector
+from controlplane.operator.v1.model_pb2 import Endpoint, Model, Sticky, Version
+from controlplane.operator.v1.revision_service_pb2 import Manifest
+
+MODEL = "digits"
+PATH = f"/v2/models/{MODEL}/infer"
+
+
+@dataclass
+class Fleet:
+    """Envoys of both kinds, each with a gateway of its own: they share one machine."""
+
+    control_plane: ControlPlane
+    # By node id, like the ports.
+    envoys: Mapping[str, Envoy]
+    ports: Mapping[str, int]
+
+    def manifest(self, upstreams: Mapping[str, int], sticky: Sticky | None = None) -> Manifest:
+        """Every gateway, and one model with all traffic on its first version."""
+        manifest = Manifest()
+        for node, port in self.ports.items():
+            manifest.gateways.append(Gateway(name=node, address="127.0.0.1", port=port, nodes=NodeSelector(ids=[node])))
+        versions = [Version(name=v, endpoints=[Endpoint(host="127.0.0.1", port=p)]) for v, p in upstreams.items()]
+        first = versions[0].name
+        manifest.models.append(
+            Model(name=MODEL, gateways=list(self.ports), versions=versions, split={first: 10_000}, sticky=sticky)
+        )
+        return manifest
+
+    async def start(self) -> None:
+        """Starts all of them, and waits until they have what there is."""
+        await asyncio.gather(*(e.start() for e in self.envoys.values()))
+        await asyncio.gather(*(e.ready() for e in self.envoys.values()))
+
+    def groups(self, *, path: str = PATH, name: str = "", http2: bool = False, **more: int | float | str) -> list[Group]:
+        """The same group of callers for each Envoy."""
+        return [
+            Group("127.0.0.1", port, path, name=f"{name}@{node}", http2=http2, **more)  # type: ignore[arg-type]
+            for node, port in self.ports.items()
+        ]
+
+
+@pytest.fixture
+async def control_plane() -> AsyncIterator[ControlPlane]:
+    async with ControlPlane() as plane:
+        yield plane
+
+
+@pytest.fixture
+async def lean() -> AsyncIterator[LeanServer]:
+    async with LeanServer() as server:
+        yield server
+
+
+@pytest.fixture
+async def fleet(control_plane: ControlPlane) -> AsyncIterator[Fleet]:
+    """One Envoy of each kind, not started."""
+    async with AsyncExitStack() as stack:
+        envoys = {"delta": control_plane.envoy("delta", "delta"), "sotw": control_plane.envoy("sotw", "sotw")}
+        for envoy in envoys.values():
+            stack.push_async_callback(envoy.close)
+        yield Fleet(control_plane, envoys, {node: free_port() for node in envoys})
+
+
+MakeLoad = Callable[..., Load]
+
+
+@pytest.fixture
+async def make_load() -> AsyncIterator[MakeLoad]:
+    """Makes loads that are closed at the end."""
+    made: list[Load] = []
+
+    def make(groups: Sequence[Group], *, users: int = 2000, passes: int = 0) -> Load:
+        made.append(Load(groups, users=users, passes=passes))
+        return made[-1]
+
+    yield make
+    for load in made:
+        await load.close()
+
+
+Report = Callable[[str], None]
+
+
+@pytest.fixture
+def report(request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]) -> Report:
+    """Says what was measured, past pytest's capturing; `make soak` writes it down."""
+
+    def say(text: str) -> None:
+        with capsys.disabled():
+            sys.stdout.write(f"\n{request.node.name}: {text}\n")
+
+    return say
