@@ -28,6 +28,7 @@ from controlplane.demo.envoy import Envoy
 MODEL = "ranker"
 SAMPLE = 2_000  # users who call around a switch
 COMMITTED = 10_000  # users up to which each update is committed by itself; beyond that it takes minutes
+COMMITTED_QUICK = 100
 SETTLE = 0.03  # seconds after the ACK in which the Envoy's workers take the routes over; their CPU counts
 TURNOUT = "Turnout"
 
@@ -65,7 +66,7 @@ async def run(*, quick: bool) -> tuple[dict[str, Any], str]:
         envoy = await stack.enter_async_context(turnout.envoy("bench-users"))
         await turnout.settled(1)
 
-        loops = [loop for n in sizes for loop in _loops(directory, n, stack)]
+        loops = [loop for n in sizes for loop in _loops(directory, n, stack, COMMITTED_QUICK if quick else COMMITTED)]
         print(f"users: {len(loops)} tables of up to {sizes[-1]:,} users made in {time.perf_counter() - started:.0f} s")
 
         live = "blue"
@@ -84,12 +85,12 @@ async def run(*, quick: bool) -> tuple[dict[str, Any], str]:
 Loop = Memory | Rebuilt | Rows
 
 
-def _loops(directory: Path, n: int, stack: AsyncExitStack) -> list[tuple[int, Loop]]:
-    """Each way to keep a version for each of n users. The ways into the database share a table of one size."""
+def _loops(directory: Path, n: int, stack: AsyncExitStack, committed: int) -> list[tuple[int, Loop]]:
+    """Each way to keep a version for each of n users. The ways into the database share one; `committed` bounds the slowest."""
     database = Database(directory / f"users-{n}.db", n)
     stack.callback(database.close)
     loops: list[Loop] = [Memory(n), Rebuilt(n), Rows(database), Batches(database)]
-    if n <= COMMITTED:
+    if n <= committed:
         loops.append(Committed(database))
     return [(n, loop) for loop in loops]
 

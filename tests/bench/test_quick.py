@@ -34,7 +34,8 @@ def test_users(results: Path) -> None:
     assert found["sizes"] == [10, 100, 1_000, 10_000]
     assert len(found["methods"]) == 6
     for name, method in found["methods"].items():
-        assert list(method["users"]) == ["10", "100", "1000", "10000"], name
+        # The slowest loop is given up early, and said to be.
+        assert list(method["users"]) == ["10", "100", "1000", "10000"][: 2 if "commit" in name else 4], name
         for cell in method["users"].values():
             assert sane(cell["cpu_seconds"]), name
             assert sane(cell["wall_seconds"]), name
@@ -44,9 +45,11 @@ def test_users(results: Path) -> None:
         assert cell["users_seen_moved"] == 4 * min(int(n), 2_000)
         assert cell["ack_seconds"]["low"] > 0
         assert 0 < cell["bytes_sent"]["median"] < 1_000
-    # Bytes are counted, not timed: they don't depend on how many users there are.
-    assert 0.9 < turnout["sent_ratio"] < 1.1
-    assert "## Turnout's switch" in (results / "users.md").read_text()
+    # Bytes are counted, not timed: but for HTTP/2's own frames they don't depend on how many users there are.
+    assert 0.7 < turnout["sent_ratio"] < 1.4
+    page = (results / "users.md").read_text()
+    assert "## Turnout's switch" in page
+    assert "*" in page.partition("commit each")[2].partition("\n")[0]
 
 
 @pytest.mark.envoy
@@ -62,7 +65,7 @@ def test_models(results: Path) -> None:
             assert cell["ack_seconds"]["low"] > 0
             assert cell["envoy_rss_bytes"] > 10_000_000
     assert delta["20"]["bytes_sent"]["median"] < 1_000
-    assert delta["20"]["bytes_sent"]["median"] < 1.1 * delta["1"]["bytes_sent"]["median"]
+    assert delta["20"]["bytes_sent"]["median"] < 1.4 * delta["1"]["bytes_sent"]["median"]
     assert table["20"]["bytes_sent"]["median"] > 3 * table["1"]["bytes_sent"]["median"]
     for side in (delta, table):
         for cell in side.values():
