@@ -244,6 +244,7 @@ def _migrate(db: sqlite3.Connection, path: Path) -> None:
         db.execute("COMMIT")
     # A file that can be read only is found out now, and not by the first write.
     db.execute("BEGIN IMMEDIATE")
+    db.execute(f"PRAGMA user_version = {len(steps)}")
     db.execute("ROLLBACK")
 
 

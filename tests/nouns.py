@@ -1,0 +1,130 @@
+"""Hypothesis strategies for the nouns, valid by construction. Times are whole milliseconds, as people write them."""
+
+from __future__ import annotations
+
+import string
+
+from hypothesis import strategies as st
+
+from controlplane.model import (
+    WHOLE,
+    Endpoint,
+    Gateway,
+    HeaderRouting,
+    HealthCheck,
+    HostRouting,
+    Limits,
+    Mirror,
+    Model,
+    NodeSelector,
+    OutlierDetection,
+    PathRewrite,
+    PathRouting,
+    Protocol,
+    Retries,
+    Sticky,
+    Timeouts,
+    UpstreamTls,
+    Version,
+)
+
+labels = st.from_regex(r"[a-z0-9]([-a-z0-9]{0,8}[a-z0-9])?", fullmatch=True)
+ports = st.integers(1, 65535)
+headers = st.from_regex(r"x-[a-z]{1,8}", fullmatch=True).filter(lambda h: not h.startswith("x-envoy-"))
+texts = st.text(string.ascii_letters + string.digits + "-_ é", max_size=12)
+
+
+def millis(low: float, high: float) -> st.SearchStrategy[float]:
+    """Seconds, in whole milliseconds."""
+    return st.integers(round(low * 1000), round(high * 1000)).map(lambda ms: ms / 1000)
+
+
+path_routings = st.builds(
+    PathRouting,
+    segment=st.integers(1, 16),
+    verbs=st.lists(st.from_regex(r"[A-Za-z0-9_-]{1,8}", fullmatch=True), min_size=1, max_size=4, unique=True).map(tuple),
+)
+routings = st.one_of(path_routings, st.builds(HeaderRouting, headers), st.just(HostRouting()))
+selectors = st.builds(
+    NodeSelector,
+    clusters=st.lists(texts, max_size=3).map(tuple),
+    ids=st.lists(texts, max_size=3).map(tuple),
+    metadata=st.dictionaries(texts, texts, max_size=3),
+)
+gateways = st.builds(
+    Gateway,
+    name=labels,
+    port=ports,
+    address=st.sampled_from(["0.0.0.0", "127.0.0.1", "::", "10.1.2.3"]),
+    routing=routings,
+    nodes=selectors,
+)
+
+ips = st.ip_addresses(v=4).map(str)
+names = st.from_regex(r"[a-z]{1,8}\.svc", fullmatch=True)
+
+
+def endpoint_lists(hosts: st.SearchStrategy[str]) -> st.SearchStrategy[tuple[Endpoint, ...]]:
+    """Endpoints of one kind, none twice."""
+    some = st.builds(Endpoint, host=hosts, port=ports, weight=st.integers(1, 10_000))
+    return st.lists(some, min_size=1, max_size=4, unique_by=lambda e: (e.host, e.port)).map(tuple)
+
+
+tls = st.one_of(
+    st.builds(UpstreamTls, server_name=names, insecure_skip_verify=st.booleans()),
+    st.just(UpstreamTls(insecure_skip_verify=True)),
+    st.just(UpstreamTls("a.svc", "-----BEGIN CERTIFICATE-----\nMII\n-----END CERTIFICATE-----\n")),
+)
+versions = st.builds(
+    Version,
+    name=labels,
+    endpoints=st.one_of(endpoint_lists(ips), endpoint_lists(names)),
+    protocol=st.sampled_from(Protocol),
+    tls=st.none() | tls,
+    health_check=st.none()
+    | st.builds(
+        HealthCheck,
+        path=st.sampled_from(["/", "/healthz"]),
+        interval=millis(0.1, 3600),
+        timeout=millis(0.01, 600),
+        healthy_threshold=st.integers(1, 100),
+        unhealthy_threshold=st.integers(1, 100),
+    ),
+    outlier_detection=st.none()
+    | st.builds(
+        OutlierDetection,
+        consecutive_failures=st.integers(1, 10_000),
+        ejection_time=millis(0.1, 3600),
+        max_ejection_percent=st.integers(1, 100),
+    ),
+    limits=st.just(Limits())
+    | st.builds(Limits, st.integers(1, 2**31 - 1), st.integers(1, 9), st.integers(1, 9), st.integers(1, 9)),
+    connect_timeout=millis(0.001, 60),
+)
+stickies = st.none() | headers.map(lambda h: Sticky(header=h)) | st.just(Sticky(cookie="uid"))
+retries = st.builds(Retries, attempts=st.integers(0, 10), unsafe=st.booleans()) | millis(0, 86_400).map(
+    lambda t: Retries(3, unsafe=True, per_try_timeout=t)
+)
+timeouts = st.builds(Timeouts, request=millis(0, 86_400), idle=millis(0, 86_400))
+rewrites = st.none() | st.builds(PathRewrite, st.sampled_from(["/", "/v2"]), st.sampled_from(["/", "/models/x"]))
+
+
+@st.composite
+def models(draw: st.DrawFn, gateway_labels: st.SearchStrategy[str] = labels, name: st.SearchStrategy[str] = labels) -> Model:
+    """A model, its split drawn over its versions."""
+    some = draw(st.lists(versions, min_size=1, max_size=3, unique_by=lambda v: v.name))
+    cuts = sorted(draw(st.lists(st.integers(0, WHOLE), min_size=len(some) - 1, max_size=len(some) - 1)))
+    shares = [b - a for a, b in zip([0, *cuts], [*cuts, WHOLE], strict=True)]
+    return Model(
+        name=draw(name),
+        gateways=tuple(draw(st.lists(gateway_labels, min_size=1, max_size=2, unique=True))),
+        versions=tuple(some),
+        split={v.name: share for v, share in zip(some, shares, strict=True)},
+        keys=tuple(draw(st.lists(st.from_regex(r"[A-Za-z0-9._~-]{1,9}", fullmatch=True), max_size=3, unique=True))),
+        sticky=draw(stickies),
+        preview_header=draw(st.just("") | headers),
+        mirror=draw(st.none() | st.builds(Mirror, st.sampled_from([v.name for v in some]), st.integers(1, WHOLE))),
+        timeouts=draw(timeouts),
+        retries=draw(retries),
+        rewrite=draw(rewrites),
+    )

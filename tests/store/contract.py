@@ -1,0 +1,251 @@
+"""What every store must do. A technology's test module inherits `Contract` and gives it the fixture `place`.
+
+`place` opens a store, and opens the same one again: what it returns may be called after the store before was closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+
+import pytest
+
+from controlplane.errors import Code, Error
+from controlplane.model import Endpoint, Gateway, Model, Version
+from controlplane.state import Changes, Kept, State
+from controlplane.store import Action, Draft, Head, Revision, Store
+
+Open = Callable[[], Awaitable[Store]]
+
+EDGE = Gateway("edge", 8080)
+IRIS = Model(
+    "iris",
+    ("edge",),
+    (Version("blue", (Endpoint("10.0.0.1", 80),)), Version("green", (Endpoint("10.0.0.2", 80),))),
+    {"blue": 10_000},
+)
+GREEN = replace(IRIS, split={"green": 10_000})
+
+
+def draft(time: float = 1.0, request_id: str = "", digest: str = "") -> Draft:
+    """A draft that differs by its time."""
+    return Draft("ann", "because", Action.APPLY, time, 0, request_id, digest)
+
+
+def changes(*objects: Gateway | Model, deleted: tuple[str, ...] = ()) -> Changes:
+    """Changes that set and delete these."""
+    return Changes({**{o.resource_name: o for o in objects}, **dict.fromkeys(deleted)})
+
+
+async def filled(store: Store) -> list[Head]:
+    """Five revisions: both made, switched, switched back, model deleted, model made again. Head i is of revision i."""
+    heads = [store.head.value]
+    steps = [changes(EDGE, IRIS), changes(GREEN), changes(IRIS), changes(deleted=("models/iris",)), changes(GREEN)]
+    for i, step in enumerate(steps, 1):
+        heads.append(await store.commit(i - 1, step, draft(time=100.0 + i)))
+    return heads
+
+
+class Contract:
+    """The suite."""
+
+    async def test_starts_empty(self, place: Open) -> None:
+        store = await place()
+        assert store.head.value == Head()
+        assert await store.at(0) == Head()
+        assert await store.revisions(10, 10) == []
+        assert await store.recall("x") is None
+        await store.close()
+
+    async def test_numbers_have_no_gap_and_the_head_is_the_newest(self, place: Open) -> None:
+        store = await place()
+        heads = await filled(store)
+        assert [h.number for h in heads] == [0, 1, 2, 3, 4, 5]
+        assert store.head.value == heads[-1]
+        assert [r.number for r in await store.revisions(100, 100)] == [5, 4, 3, 2, 1]
+        await store.close()
+
+    async def test_the_head_knows_since_when(self, place: Open) -> None:
+        store = await place()
+        heads = await filled(store)
+        assert heads[3].kept == {"gateways/edge": Kept(1, 101.0, 101.0), "models/iris": Kept(3, 101.0, 103.0)}
+        assert heads[3].time == 103.0
+        assert "models/iris" not in heads[4].kept
+        assert heads[5].kept["models/iris"] == Kept(5, 105.0, 105.0), "made anew, it has a new beginning"
+        await store.close()
+
+    async def test_at_is_the_head_as_it_was(self, place: Open) -> None:
+        store = await place()
+        heads = await filled(store)
+        for head in heads:
+            assert await store.at(head.number) == head
+        await store.close()
+        store = await place()
+        assert store.head.value == heads[-1]
+        for head in heads:
+            assert await store.at(head.number) == head
+        await store.close()
+
+    @pytest.mark.parametrize("number", [-1, 6, 10**15])
+    async def test_at_a_revision_that_is_not(self, place: Open, number: int) -> None:
+        store = await place()
+        await filled(store)
+        for read in (store.at, store.revision):
+            with pytest.raises(Error) as caught:
+                await read(number)
+            assert caught.value.code is Code.NOT_FOUND
+            assert "revisions/5" in caught.value.message
+        await store.close()
+
+    async def test_a_revision_says_what_was_and_what_is(self, place: Open) -> None:
+        store = await place()
+        await filled(store)
+        assert await store.revision(1) == Revision(
+            1, draft(101.0), {"gateways/edge": (None, EDGE), "models/iris": (None, IRIS)}
+        )
+        assert (await store.revision(2)).changes == {"models/iris": (IRIS, GREEN)}
+        assert (await store.revision(4)).changes == {"models/iris": (IRIS, None)}
+        assert (await store.revision(5)).changes == {"models/iris": (None, GREEN)}
+        assert list((await store.revision(1)).changes) == ["gateways/edge", "models/iris"]
+        await store.close()
+
+    async def test_a_draft_is_kept_whole(self, place: Open) -> None:
+        store = await place()
+        said = Draft("Ann é", "why\nnot", Action.REVERT, 12.25, 7, "id-1", "digest")
+        await store.commit(0, changes(EDGE), said)
+        await store.close()
+        store = await place()
+        assert (await store.revision(1)).draft == said
+        await store.close()
+
+    async def test_pages_of_the_history(self, place: Open) -> None:
+        store = await place()
+        await filled(store)
+        assert [r.number for r in await store.revisions(6, 2)] == [5, 4]
+        assert [r.number for r in await store.revisions(4, 2)] == [3, 2]
+        assert [r.number for r in await store.revisions(2, 2)] == [1]
+        assert await store.revisions(1, 2) == []
+        assert [r.number for r in await store.revisions(100, 10, "gateways/edge")] == [1]
+        assert [r.number for r in await store.revisions(5, 2, "models/iris")] == [4, 3]
+        assert await store.revisions(100, 10, "models/other") == []
+        await store.close()
+
+    @pytest.mark.parametrize("base", [-1, 0, 4, 6])
+    async def test_a_stale_base_changes_nothing(self, place: Open, base: int) -> None:
+        store = await place()
+        head = (await filled(store))[-1]
+        serial = store.head.serial
+        with pytest.raises(Error) as caught:
+            await store.commit(base, changes(IRIS), draft(request_id="r", digest="d"))
+        assert (caught.value.code, caught.value.reason) == (Code.ABORTED, "CONFLICT")
+        assert store.head.value == head
+        assert store.head.serial == serial
+        assert await store.recall("r") is None
+        await store.close()
+
+    async def test_of_commits_that_race_one_wins(self, place: Open) -> None:
+        store = await place()
+        results = await asyncio.gather(
+            *(store.commit(0, changes(Gateway("edge", 1000 + i)), draft(i)) for i in range(20)), return_exceptions=True
+        )
+        won = [r for r in results if isinstance(r, Head)]
+        assert [h.number for h in won] == [1]
+        assert all(isinstance(r, Error) and r.reason == "CONFLICT" for r in results if r is not won[0])
+        assert store.head.value == won[0]
+        assert len(await store.revisions(100, 100)) == 1
+        await store.close()
+
+    async def test_writers_that_retry_all_get_through(self, place: Open) -> None:
+        store = await place()
+
+        async def insist(i: int) -> int:
+            while True:
+                try:
+                    return (await store.commit(store.head.value.number, changes(Gateway(f"g{i}", 1000 + i)), draft(i))).number
+                except Error as error:
+                    if error.reason != "CONFLICT":
+                        raise
+
+        numbers = await asyncio.gather(*(insist(i) for i in range(15)))
+        assert sorted(numbers) == list(range(1, 16))
+        assert len(store.head.value.state.gateways) == 15
+        await store.close()
+
+    async def test_request_ids_are_remembered(self, place: Open) -> None:
+        store = await place()
+        await store.commit(0, changes(EDGE), draft(request_id="one", digest="d1"))
+        await store.remember("two", "d2", 1)
+        await store.close()
+        store = await place()
+        one, two = await store.recall("one"), await store.recall("two")
+        assert one is not None
+        assert two is not None
+        assert (one.digest, one.revision, two.digest, two.revision) == ("d1", 1, "d2", 1)
+        await store.close()
+
+    @pytest.mark.parametrize("used", ["one", "two"])
+    async def test_a_request_id_is_used_once(self, place: Open, used: str) -> None:
+        store = await place()
+        head = await store.commit(0, changes(EDGE), draft(request_id="one", digest="d1"))
+        await store.remember("two", "d2", 1)
+        for again in (store.commit(1, changes(IRIS), draft(request_id=used, digest="d3")), store.remember(used, "d3", 1)):
+            with pytest.raises(Error) as caught:
+                await again
+            assert (caught.value.code, caught.value.reason) == (Code.ALREADY_EXISTS, "REQUEST_ID_USED")
+        assert store.head.value == head
+        assert await store.revisions(100, 100) == [await store.revision(1)]
+        assert (await store.commit(1, changes(IRIS), draft())).number == 2
+        await store.close()
+
+    async def test_watchers_are_woken_and_see_the_newest(self, place: Open) -> None:
+        store = await place()
+        seen: list[int] = []
+
+        async def watch() -> None:
+            async for head in store.head.watch():
+                seen.append(head.number)
+                if head.number == 5:
+                    return
+
+        watcher = asyncio.create_task(watch())
+        await asyncio.sleep(0)
+        await filled(store)
+        await asyncio.wait_for(watcher, 5)
+        assert seen[0] == 0
+        assert seen[-1] == 5
+        assert seen == sorted(set(seen))
+        await store.close()
+
+    async def test_a_commit_whose_caller_goes_away_is_whole(self, place: Open) -> None:
+        store = await place()
+        for i in range(10):
+            number = store.head.value.number
+            task = asyncio.create_task(store.commit(number, changes(Gateway("edge", 1000 + i)), draft(i)))
+            for _ in range(i):
+                await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        head = await store.commit(await _quiet(store), changes(IRIS), draft())
+        await store.close()
+        store = await place()
+        assert store.head.value == head
+        assert len(await store.revisions(100, 100)) == head.number
+        await store.close()
+
+    async def test_state_is_what_replaying_makes_of_it(self, place: Open) -> None:
+        store = await place()
+        await filled(store)
+        state = State()
+        for revision in reversed(await store.revisions(100, 100)):
+            assert all(state.get(n) == old for n, (old, _) in revision.changes.items())
+            state = state.replayed(Changes({n: new for n, (_, new) in revision.changes.items()}))
+            assert state == (await store.at(revision.number)).state
+        await store.close()
+
+
+async def _quiet(store: Store) -> int:
+    """The newest number, once a write that nobody waits for any more is through."""
+    with pytest.raises(Error):
+        await store.commit(-1, changes(EDGE), draft())
+    return store.head.value.number
