@@ -26,7 +26,7 @@ def set_up(form: str = "console", level: str = "info") -> None:
         processors=[*shared, *last],
         wrapper_class=structlog.make_filtering_bound_logger(number),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=False,
+        cache_logger_on_first_use=True,
     )
     # What libraries say through the standard library: warnings and worse, in the same form.
     handler = logging.StreamHandler()

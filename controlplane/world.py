@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Protocol
 
 from controlplane.snapshot import Snapshot
@@ -10,6 +10,10 @@ from controlplane.state import State
 from controlplane.store import Head
 
 Audience = tuple[str, ...]
+
+# An audience that nobody asked for in so many worlds is not made ready any more. In a burst of changes the next world can
+# come before every stream has asked this one.
+_IDLE = 16
 
 
 class Compiles(Protocol):
@@ -24,11 +28,11 @@ class World:
     def __init__(self, head: Head, compiler: Compiles, previous: Mapping[Audience, Snapshot] | None = None) -> None:
         self.head = head
         self._compiler = compiler
-        # The newest earlier snapshot of each audience, so that what did not change is not made again.
+        # The snapshot before of each audience, so that what did not change is not made again.
         self._previous = previous or {}
         self._snapshots: dict[Audience, Snapshot] = {}
-        # Audiences that some stream asked for in this world.
-        self._asked: set[Audience] = set()
+        # For how many worlds nobody has asked for an audience; 0 once somebody did in this one.
+        self._idle: dict[Audience, int] = {}
 
     @property
     def revision(self) -> int:
@@ -36,19 +40,17 @@ class World:
 
     def snapshot(self, audience: Audience) -> Snapshot:
         """What this audience should hold."""
-        self._asked.add(audience)
+        self._idle[audience] = 0
         return self._compiled(audience)
 
     def next(self, head: Head) -> World:
-        """The world of a newer head, with the snapshots ready that this one was asked for."""
-        live = {a: s for a, s in self._snapshots.items() if a in self._asked and head.state.gateways.keys() >= set(a)}
+        """The world of a newer head, with the snapshots ready that were asked for of late."""
+        live = {a: s for a, s in self._snapshots.items() if self._idle[a] < _IDLE and head.state.gateways.keys() >= set(a)}
         world = World(head, self._compiler, live)
-        world._compile(live)
+        for audience in live:
+            world._idle[audience] = self._idle[audience] + 1
+            world._compiled(audience)
         return world
-
-    def _compile(self, audiences: Iterable[Audience]) -> None:
-        for audience in audiences:
-            self._compiled(audience)
 
     def _compiled(self, audience: Audience) -> Snapshot:
         snapshot = self._snapshots.get(audience)

@@ -1,0 +1,57 @@
+"""Logs, in a process of their own: how they are set up is set up for good."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = """
+import logging, structlog
+from controlplane import logs
+logs.set_up({form!r}, {level!r})
+log = structlog.get_logger("fleet")
+log.info("node connected", node="edge-1", resources=["a", "b"])
+log.debug("not asked for")
+logging.getLogger("some.library").warning("said by %s", "a library")
+logging.getLogger("some.library").info("not asked for")
+try:
+    1 / 0
+except ZeroDivisionError:
+    log.exception("stream failed")
+"""
+
+
+def said(form: str, level: str = "info") -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM.format(form=form, level=level)], capture_output=True, text=True, check=True, timeout=30
+    )
+    assert done.stdout == ""
+    return done.stderr
+
+
+def test_json_is_one_object_a_line() -> None:
+    lines = [json.loads(line) for line in said("json").splitlines()]
+    assert [(line["event"], line["level"]) for line in lines] == [
+        ("node connected", "info"),
+        ("said by a library", "warning"),
+        ("stream failed", "error"),
+    ]
+    assert (lines[0]["node"], lines[0]["resources"]) == ("edge-1", ["a", "b"])
+    assert all(line["timestamp"].endswith("Z") for line in lines)
+    assert lines[2]["exception"][0]["exc_type"] == "ZeroDivisionError"
+
+
+def test_console_is_for_people() -> None:
+    text = said("console")
+    assert "node connected" in text
+    assert "node=edge-1" in text
+    assert "\x1b" not in text  # not a terminal: no colours
+    assert "not asked for" not in text
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_the_level_is_kept(form: str) -> None:
+    text = said(form, "error")
+    assert "node connected" not in text
+    assert "stream failed" in text

@@ -1,0 +1,170 @@
+"""The loops: what is logged of the fleet, and what is served of the store."""
+
+import asyncio
+import time
+
+from structlog.testing import capture_logs
+
+from controlplane.fleet import Closed, Opened, Targeted
+from controlplane.latest import Latest
+from controlplane.model import Gateway, NodeSelector
+from controlplane.reconciler import COALESCE, Observer, Publisher
+from controlplane.snapshot import Snapshot
+from controlplane.state import State
+from controlplane.store import Head
+from controlplane.world import World
+from controlplane.xds.events import Held, Identified, Recovered, Refused
+
+LISTENER = "type.googleapis.com/envoy.config.listener.v3.Listener"
+
+EDGE = Gateway("edge", 80, nodes=NodeSelector(clusters=("edge",)))
+INNER = Gateway("inner", 81, nodes=NodeSelector(metadata={"zone": "in"}))
+
+
+def head(number: int, *gateways: Gateway) -> Head:
+    return Head(number, State({g.name: g for g in gateways}), {}, time.time())
+
+
+class Compiler:
+    """Compiles nothing, and remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[int, tuple[str, ...], int | None]] = []
+        self.broken = False
+
+    def compile(self, state: State, revision: int, audience: tuple[str, ...], previous: Snapshot | None = None) -> Snapshot:
+        if self.broken:
+            raise RuntimeError("broken")
+        self.asked.append((revision, audience, previous.revision if previous else None))
+        return Snapshot.of(revision, audience, [])
+
+
+def test_one_line_for_each_thing_that_happens_to_a_node() -> None:
+    observer = Observer()
+    observer.published(head(7))
+    with capture_logs() as lines:
+        for stream in (1, 2):
+            observer.report(stream, Opened(f"10.0.0.1:{stream}", "delta"))
+            observer.report(stream, Identified("edge-1", "edge", {}, "envoy 1.40.0"))
+            observer.report(stream, Targeted(("edge",)))
+        observer.report(1, Held(7))
+        observer.report(1, Held(6))
+        observer.report(1, Refused(LISTENER, ("public",), "cannot bind", 7))
+        observer.report(1, Recovered(LISTENER))
+        observer.report(1, Closed())
+        observer.report(2, Closed())
+        observer.report(3, Opened("10.0.0.1:3", "delta"))
+        observer.report(3, Closed())
+    ms = lines[1].pop("ms")
+    assert 0 <= ms < 60_000
+    assert lines == [
+        {
+            "event": "node connected",
+            "log_level": "info",
+            "node": "edge-1",
+            "cluster": "edge",
+            "client": "envoy 1.40.0",
+            "peer": "10.0.0.1:1",
+        },
+        {"event": "revision held", "log_level": "info", "node": "edge-1", "revision": 7},
+        # How long it took is known of the newest revision only.
+        {"event": "revision held", "log_level": "info", "node": "edge-1", "revision": 6},
+        {
+            "event": "revision refused",
+            "log_level": "warning",
+            "node": "edge-1",
+            "revision": 7,
+            "type": "Listener",
+            "resources": ["public"],
+            "error": "cannot bind",
+        },
+        {"event": "node disconnected", "log_level": "info", "node": "edge-1", "held": 0},
+    ]
+
+
+def test_nodes_are_counted_by_what_they_would_be_served() -> None:
+    observer = Observer()
+    observer.published(head(1, EDGE))
+    for stream, (node, zone) in enumerate([("a", "in"), ("b", "in"), ("c", "out")]):
+        observer.report(stream, Opened("10.0.0.1:1", "delta"))
+        observer.report(stream, Identified(node, "edge", {"zone": zone}))
+        observer.report(stream, Targeted(("edge",)))
+    observer.report(1, Closed())
+    assert observer.by_audience(head(2, EDGE).state) == {("edge",): 2}
+    assert observer.by_audience(head(2, EDGE, INNER).state) == {("edge", "inner"): 1, ("edge",): 1}
+    assert observer.by_audience(State()) == {(): 2}
+
+
+def test_a_world_compiles_once_an_audience_and_only_what_is_asked_for() -> None:
+    compiler = Compiler()
+    first = World(head(1, EDGE, INNER), compiler)
+    assert compiler.asked == []
+    assert first.snapshot(("edge",)) is first.snapshot(("edge",))
+    first.snapshot(("inner",))
+    assert compiler.asked == [(1, ("edge",), None), (1, ("inner",), None)]
+    # The next is ready for who asked before, and has the old one to go by; an audience without its gateway is gone.
+    compiler.asked.clear()
+    world = first.next(head(2, EDGE))
+    assert compiler.asked == [(2, ("edge",), 1)]
+    world.snapshot(("edge",))
+    # When nobody asks any more it is made ready for a while, and then when somebody does.
+    for number in range(3, 100):
+        compiler.asked.clear()
+        world = world.next(head(number, EDGE))
+    assert compiler.asked == []
+    world.snapshot(("edge",))
+    assert compiler.asked == [(99, ("edge",), None)]
+
+
+async def test_what_does_not_compile_leaves_what_is_served() -> None:
+    compiler, heads, observer = Compiler(), Latest(head(1, EDGE)), Observer()
+    publisher = Publisher(heads, compiler, observer)
+    publisher.publish()
+    before = publisher.world.value
+    assert before is not None
+    before.snapshot(("edge",))
+    compiler.broken = True
+    heads.set(head(2, EDGE))
+    with capture_logs() as lines:
+        publisher.publish()
+    assert publisher.world.value is before
+    assert observer.fleet.revision == 1
+    assert [(line["event"], line["log_level"]) for line in lines] == [("revision not served: it does not compile", "error")]
+
+
+async def test_the_first_change_goes_out_at_once_and_a_burst_after_it_together() -> None:
+    heads, observer = Latest(head(1)), Observer()
+    publisher = Publisher(heads, Compiler(), observer)
+    run = asyncio.create_task(publisher.run())
+    served: list[int] = []
+
+    async def watch() -> None:
+        async for world in publisher.world.watch():
+            if world is not None:
+                served.append(world.revision)
+
+    watching = asyncio.create_task(watch())
+    began = time.monotonic()
+    async with asyncio.timeout(5):
+        await publisher.world.newer(0)
+        await asyncio.sleep(0.02)
+        for number in range(2, 40):
+            heads.set(head(number))
+            await asyncio.sleep(0)
+        while publisher.world.value is None or publisher.world.value.revision < 39:
+            await publisher.world.newer(publisher.world.serial)
+        await asyncio.sleep(0)
+    for task in (run, watching):
+        task.cancel()
+    assert served[0] == 1
+    assert served[-1] == 39
+    assert served[1] in (2, 3)
+    assert len(served) <= 4 + (time.monotonic() - began) / COALESCE
+
+
+async def test_watchers_of_the_fleet_are_let_go_and_stay_so() -> None:
+    observer = Observer()
+    observer.close()
+    observer.report(1, Opened("10.0.0.1:1", "delta"))
+    assert observer.changed.value is None
+    assert observer.fleet.streams == 1
