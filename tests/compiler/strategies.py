@@ -1,0 +1,112 @@
+"""Random desired state, valid by construction."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hypothesis import strategies as st
+
+from controlplane.model import (
+    WHOLE,
+    Endpoint,
+    Gateway,
+    HeaderRouting,
+    HealthCheck,
+    HostRouting,
+    Limits,
+    Mirror,
+    Model,
+    OutlierDetection,
+    PathRewrite,
+    PathRouting,
+    Protocol,
+    Retries,
+    Sticky,
+    Timeouts,
+    UpstreamTls,
+    Version,
+)
+from controlplane.state import State
+
+GATEWAYS = ("g1", "g2", "g3")
+MODELS = ("iris", "wine", "digits", "cancer")
+VERSIONS = ("v1", "v2", "v3", "v4")
+
+seconds = st.floats(0.001, 60, allow_nan=False).map(lambda s: round(s, 4))
+paths = st.text(st.sampled_from("/abz09.-_~!$&'()*+,;=:@[]{}|^\\%\"<>"), max_size=30).map(lambda s: "/" + s.replace('"', ""))
+routings = st.one_of(
+    st.builds(PathRouting, st.integers(1, 16), st.sampled_from([(), ("predict",), ("predict", "x_Y-1")])),
+    st.just(HeaderRouting("x-model")),
+    st.just(HostRouting()),
+)
+endpoints = st.one_of(
+    st.lists(st.ip_addresses().map(str), unique=True, max_size=4),
+    st.lists(st.sampled_from(["a.example", "b.example.", "localhost"]), unique=True, max_size=3),
+).flatmap(
+    lambda hosts: st.tuples(*(st.builds(Endpoint, st.just(h), st.integers(1, 65535), st.integers(1, WHOLE)) for h in hosts))
+)
+tls = st.one_of(
+    st.builds(UpstreamTls, st.sampled_from(["iris.example", "10.0.0.1"])), st.just(UpstreamTls(insecure_skip_verify=True))
+)
+health_checks = st.builds(HealthCheck, paths, seconds.map(lambda s: max(s, 0.1)), seconds.map(lambda s: max(s, 0.01)))
+outliers = st.builds(OutlierDetection, st.integers(1, WHOLE), st.floats(0.1, 3600), st.integers(1, 100))
+limits = st.builds(Limits, *[st.integers(1, 2**31 - 1)] * 4)
+retries = st.one_of(
+    st.builds(Retries, st.integers(0, 10)),
+    st.builds(Retries, st.integers(0, 10), st.just(True), st.floats(0, 100)),
+)
+stickies = st.one_of(st.just(Sticky(header="x-user")), st.just(Sticky(cookie="User")))
+
+
+def versions(name: str) -> st.SearchStrategy[Version]:
+    return st.builds(
+        Version,
+        st.just(name),
+        endpoints,
+        st.sampled_from(Protocol),
+        st.none() | tls,
+        st.none() | health_checks,
+        st.none() | outliers,
+        limits,
+        seconds,
+    )
+
+
+@st.composite
+def splits(draw: st.DrawFn, names: list[str]) -> dict[str, int]:
+    """Shares of some of the names, that sum to the whole."""
+    cuts = sorted(draw(st.lists(st.integers(0, WHOLE), min_size=len(names) - 1, max_size=len(names) - 1)))
+    return {n: b - a for n, a, b in zip(names, [0, *cuts], [*cuts, WHOLE], strict=True)}
+
+
+@st.composite
+def models(draw: st.DrawFn, name: str) -> Model:
+    made = draw(st.lists(st.sampled_from(VERSIONS), min_size=1, unique=True).flatmap(lambda ns: st.tuples(*map(versions, ns))))
+    if not any(v.endpoints for v in made):
+        made = (replace(made[0], endpoints=(Endpoint("10.0.0.1", 80),)), *made[1:])
+    able = [v.name for v in made if v.endpoints]
+    return Model(
+        name,
+        tuple(draw(st.lists(st.sampled_from(GATEWAYS), min_size=1, unique=True))),
+        made,
+        draw(splits(able)),
+        draw(st.sampled_from([(), (f"{name}.2", name)])),
+        draw(st.none() | stickies),
+        draw(st.sampled_from(["", "x-version"])),
+        draw(st.none() | st.builds(Mirror, st.sampled_from(able), st.integers(1, WHOLE))),
+        draw(st.builds(Timeouts, st.floats(0, 86_400), st.floats(0, 86_400))),
+        draw(retries),
+        draw(st.none() | st.builds(PathRewrite, paths, paths)),
+    )
+
+
+@st.composite
+def gateways(draw: st.DrawFn, name: str) -> Gateway:
+    return Gateway(name, 8000 + GATEWAYS.index(name), draw(st.sampled_from(["0.0.0.0", "::", "10.0.0.1"])), draw(routings))
+
+
+@st.composite
+def states(draw: st.DrawFn) -> State:
+    """All gateways, and some of the models."""
+    named = draw(st.lists(st.sampled_from(MODELS), unique=True))
+    return State({n: draw(gateways(n)) for n in GATEWAYS}, {n: draw(models(n)) for n in named})
