@@ -10,7 +10,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import Counter, OrderedDict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
 
@@ -43,11 +43,19 @@ class Targeted:
 
 
 @dataclass(frozen=True, slots=True)
+class Stands:
+    """A newer revision is served, and still what the stream's client refused of a type: it is not tried again."""
+
+    type_url: str
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
 class Closed:
     """The stream ended. Nothing comes of it afterwards."""
 
 
-Report = Event | Opened | Targeted | Closed
+Report = Event | Opened | Targeted | Stands | Closed
 
 
 class Standing(Enum):
@@ -62,7 +70,7 @@ class Standing(Enum):
 class Part(Enum):
     """A node's part in one revision."""
 
-    REFUSED = "refused"  # refused it, or something newer, and holds something older
+    REFUSED = "refused"  # refused a part of it, or of something newer, and holds something older
     BEHIND = "behind"  # has not answered yet
     GONE = "gone"  # went away before it held it
     HOLDING = "holding"  # has ACKed all of it, or of a newer one
@@ -75,8 +83,10 @@ class Refusal:
     type_url: str
     resources: tuple[str, ...]
     message: str  # the client's words
-    revision: int
+    revision: int  # that the response was of
     time: float
+    # The newest revision that is known to ask for just what was refused; not below `revision`.
+    stands_at: int
 
 
 @dataclass(slots=True, eq=False)
@@ -135,7 +145,7 @@ class NodeView:
             return Part.HOLDING
         if not self.open:
             return Part.GONE
-        refused = any(r.revision >= revision for s in self.open.values() for r in s.refused.values())
+        refused = any(r.stands_at >= revision for s in self.open.values() for r in s.refused.values())
         return Part.REFUSED if refused else Part.BEHIND
 
 
@@ -214,16 +224,22 @@ class Fleet:
         match event:
             case Held(revision):
                 known.held = revision
+            # Our own doing: nothing was heard of the node.
             case Targeted(audience):
                 known.audience = node.gateways = audience
-                return  # our own doing: nothing was heard of the node
+                return
+            case Stands(type_url, revision):
+                if (refusal := known.refused.get(type_url)) is not None:
+                    known.refused[type_url] = replace(refusal, stands_at=max(refusal.stands_at, revision))
+                return
             case Identified():
                 node.cluster, node.metadata = event.cluster, event.metadata
                 node.user_agent, node.peer = event.user_agent, known.peer
                 node.open[stream] = known
                 self._gone.pop(node.id, None)
             case Refused():
-                known.refused[event.type_url] = Refusal(event.type_url, event.resources, event.message, event.revision, now)
+                words = (event.type_url, event.resources, event.message)
+                known.refused[event.type_url] = Refusal(*words, event.revision, now, event.revision)
             case Recovered(type_url):
                 known.refused.pop(type_url, None)
             case Closed():

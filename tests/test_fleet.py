@@ -16,6 +16,7 @@ from controlplane.fleet import (
     Part,
     Report,
     Standing,
+    Stands,
     Targeted,
 )
 from controlplane.xds.events import Held, Identified, Recovered, Refused
@@ -150,6 +151,22 @@ def test_a_nodes_part_in_a_revision() -> None:
     assert (node.part(1), node.part(2)) == (Part.HOLDING, Part.GONE)
 
 
+def test_a_refusal_goes_for_newer_revisions_that_ask_for_the_same() -> None:
+    fleet = Fleet()
+    connect(fleet, 1)
+    fleet.apply(1, Held(1), 101)
+    fleet.apply(1, refusal(2), 102)
+    node = fleet.nodes["edge-1"]
+    assert node.part(3) is Part.BEHIND
+    fleet.apply(1, Stands(LISTENER, 3), 103)
+    fleet.apply(1, Stands(ROUTES, 4), 104)  # of which nothing was refused
+    assert (node.part(2), node.part(3), node.part(4)) == (Part.REFUSED, Part.REFUSED, Part.BEHIND)
+    assert [(r.revision, r.stands_at, r.time) for r in node.refusals] == [(2, 3, 102)]
+    assert node.last_seen == 102
+    fleet.apply(1, Recovered(LISTENER), 105)
+    assert node.part(3) is Part.BEHIND
+
+
 def test_a_revision_that_was_skipped_is_held_with_the_newer_one() -> None:
     fleet = Fleet()
     connect(fleet, 1)
@@ -219,6 +236,7 @@ EVENTS: st.SearchStrategy[Report | int] = st.one_of(
     st.builds(refusal, st.integers(1, 9), st.sampled_from([LISTENER, ROUTES])),
     st.sampled_from([LISTENER, ROUTES]).map(Recovered),
     st.sampled_from([("public",), ("public", "inner"), ()]).map(Targeted),
+    st.builds(Stands, st.sampled_from([LISTENER, ROUTES]), st.integers(1, 9)),
     st.just(Closed()),
     st.integers(1, 9),  # a revision is published
 )

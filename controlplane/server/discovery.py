@@ -23,12 +23,12 @@ from google.protobuf.message import DecodeError
 
 from controlplane.compiler import audience
 from controlplane.errors import Code, Error
-from controlplane.fleet import Closed, Opened, Report, StreamId, Targeted
+from controlplane.fleet import Closed, Opened, Report, Stands, StreamId, Targeted
 from controlplane.latest import Latest
 from controlplane.snapshot import Snapshot
 from controlplane.world import World
 from controlplane.xds.delta import DeltaStream
-from controlplane.xds.events import Event, Identified
+from controlplane.xds.events import Event, Identified, Recovered, Refused
 from controlplane.xds.sotw import SotwStream
 
 log = structlog.get_logger("xds")
@@ -72,6 +72,7 @@ class Core(Protocol):
     def receive(self, request: Any) -> list[Event]: ...
     def offer(self, snapshot: Snapshot) -> list[Event]: ...
     def quiet(self) -> list[Event]: ...
+    def stands(self, type_url: str) -> bool: ...
     def to_send(self) -> list[bytes]: ...
 
 
@@ -99,6 +100,8 @@ class Pump:
         # None until the client has said who it is; it is offered nothing before.
         self._client: Identified | None = None
         self._audience: tuple[str, ...] | None = None
+        # Types of which a NACK stands.
+        self._refused: set[str] = set()
         # Set when the core may have something to send.
         self._wake = asyncio.Event()
         # Set once, when the stream is to end; the error that ends it, None for a good end.
@@ -138,6 +141,9 @@ class Pump:
             self._audience = target
             self._report(Targeted(target))
         self._tell(self._core.offer(world.snapshot(target)))
+        for type_url in self._refused:
+            if self._core.stands(type_url):
+                self._report(Stands(type_url, world.revision))
 
     def _quiet(self) -> None:
         with self._contained():
@@ -160,7 +166,11 @@ class Pump:
     def _tell(self, events: Iterable[Event]) -> None:
         for event in events:
             self._report(event)
-            if isinstance(event, Identified):
+            if isinstance(event, Refused):
+                self._refused.add(event.type_url)
+            elif isinstance(event, Recovered):
+                self._refused.discard(event.type_url)
+            elif isinstance(event, Identified):
                 self._client = event
                 self._timer = asyncio.get_running_loop().call_later(_QUIET, self._quiet)
                 self._offer()

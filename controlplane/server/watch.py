@@ -80,7 +80,7 @@ class RevisionWatch:
         if part is Part.HOLDING and (when := node.hold_time(self.revision)) is not None:
             progress.hold_time.CopyFrom(timestamp(when))
         if part is Part.REFUSED:
-            refusal = next(r for r in node.refusals if r.revision >= self.revision)
+            refusal = next(r for r in node.refusals if r.stands_at >= self.revision)
             progress.refused_type = short_name(refusal.type_url)
             progress.refused_resources.extend(refusal.resources)
             progress.error = refusal.message

@@ -87,6 +87,11 @@ class Stream:
             self._point(sub)
         return self._advance()
 
+    def stands(self, type_url: str) -> bool:
+        """Whether what the client should hold of a type is still what it refused, so that nothing of it is tried again."""
+        sub = self._subs.get(type_url)
+        return sub is not None and any(sub.stands(name) for name in sub.refused)
+
     def quiet(self) -> list[Event]:
         """The client has had the time to ask for all that it wants; what it did not mention, it neither has nor waits for.
 

@@ -202,7 +202,9 @@ async def test_what_an_envoy_refuses_is_shown_and_it_goes_on_serving_and_nothing
             assert shown.refusals[0].message == node.error
             # It goes on with what it had, and is switched all the same.
             assert await plane.ask() == "blue"
-            await plane.switch("green")
+            switched = await plane.switch("green")
+            progress = await plane.progress(switched, lambda p: p.refused)
+            assert (progress.behind, progress.nodes[0].refused_type) == (0, "Listener")
             await plane.answers("green")
             # Nothing loops: in half a second of quiet Envoy is sent no more than HTTP/2 says of itself.
             pattern = r"update_attempt|update_rejected|upstream_cx_rx_bytes_total"

@@ -15,7 +15,7 @@ from envoy.service.discovery.v3 import discovery_pb2
 
 from controlplane.compiler import Compiler
 from controlplane.errors import Code
-from controlplane.fleet import Fleet, Standing
+from controlplane.fleet import Fleet, Part, Standing
 from controlplane.model import Endpoint, Gateway, Model, NodeSelector, Version
 from controlplane.reconciler import Observer, Publisher
 from controlplane.server import discovery
@@ -165,6 +165,25 @@ async def test_a_refusal_is_known_and_not_repeated_and_the_next_good_one_heals(r
         await rig.held(await rig.commit(BLUE))
         assert len(c.responses) - before <= 2
         assert rig.fleet.counts[Standing.SYNCED] == 1
+
+
+@VARIANTS
+async def test_a_refusal_goes_for_newer_revisions_until_what_was_refused_is_changed(rig: Rig, variant: str) -> None:
+    await rig.commit(GATEWAY, BLUE)
+    async with client(rig.port, "edge-1", variant) as c:
+        await rig.held(1)
+        node = rig.fleet.nodes["edge-1"]
+        c.refuse = lambda type_url, names: "port in use" if type_url == LISTENER else ""
+        await rig.commit(Gateway("second", 10001))
+        await rig.until(lambda fleet: node.part(2) is Part.REFUSED)
+        # The listener is as it was, so this revision is refused too, though its routes are taken.
+        await rig.commit(GREEN)
+        await rig.until(lambda fleet: node.part(3) is Part.REFUSED)
+        await c.until(lambda: clusters_of(c) == {"iris/green"})
+        assert (node.held_revision, [(r.revision, r.stands_at) for r in node.refusals]) == (1, [(2, 3)])
+        c.refuse = lambda type_url, names: ""
+        await rig.held(await rig.commit(Gateway("second", 10002)))
+        assert c.nacks == 1
 
 
 async def test_a_delta_client_that_holds_everything_gets_nothing_from_a_new_control_plane(store: Store) -> None:
