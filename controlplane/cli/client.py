@@ -52,9 +52,12 @@ def default_author() -> str:
 class Client:
     """One connection to the operator API. Calls block."""
 
-    def __init__(self, address: str, *, retry_for: float, notice: Callable[[str], None]) -> None:
+    def __init__(
+        self, address: str, *, retry_for: float, notice: Callable[[str], None], call_timeout: float = CALL_TIMEOUT
+    ) -> None:
         self.address = address
         self._retry_for = retry_for
+        self._call_timeout = call_timeout
         self._notice = notice
         # gRPC metadata is ASCII; whatever a user is called, the call must not fail for it.
         author = default_author().encode("ascii", "backslashreplace").decode()
@@ -85,7 +88,7 @@ class Client:
         told = False
         while True:
             try:
-                return rpc(request, timeout=CALL_TIMEOUT, metadata=self._metadata)
+                return rpc(request, timeout=self._call_timeout, metadata=self._metadata)
             except grpc.RpcError as error:
                 if error.code() is not grpc.StatusCode.UNAVAILABLE or time.monotonic() >= give_up:
                     raise self.error(error) from None
@@ -123,7 +126,7 @@ class Client:
                 "say where it is with --api HOST:PORT or TURNOUT_API; `turnout serve` starts one",
             )
         if code is grpc.StatusCode.DEADLINE_EXCEEDED:
-            return Error(Code.UNAVAILABLE, "NO_ANSWER", f"{self.address} did not answer within {CALL_TIMEOUT:g} s")
+            return Error(Code.UNAVAILABLE, "NO_ANSWER", f"{self.address} did not answer within {self._call_timeout:g} s")
         if code is grpc.StatusCode.UNIMPLEMENTED:
             return Error(Code.INTERNAL, "UNIMPLEMENTED", f"{self.address} is not a Turnout operator API, or an older one")
         mapped = _CODES.get(code) or (Code[code.name] if code.name in Code.__members__ else Code.INTERNAL)

@@ -15,7 +15,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from controlplane.cli.document import Mapping, Node, Scalar, Sequence
+from controlplane.cli.document import BOOLS, NULLS, NUMBER, Mapping, Node, Scalar, Sequence, is_text
 from controlplane.cli.exits import Place, Problem
 from controlplane.errors import join
 from controlplane.operator.v1.revision_service_pb2 import Manifest
@@ -23,11 +23,8 @@ from controlplane.operator.v1.revision_service_pb2 import Manifest
 COLLECTIONS = ("gateways", "models")
 
 _INTEGER = re.compile(r"[-+]?\d+(\.0+)?")
-_NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?")
 _DURATION = re.compile(r"\d{1,12}(\.\d{1,9})?s")
 _DURATION_HINT = re.compile(r"(\d+(?:\.\d+)?)(ms|m|h|)")
-_NULLS = ("", "~", "null", "Null", "NULL")
-_BOOLS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
 _INT_RANGES = {
     FieldDescriptor.CPPTYPE_UINT32: (0, 2**32 - 1),
     FieldDescriptor.CPPTYPE_UINT64: (0, 2**64 - 1),
@@ -150,12 +147,12 @@ class Decoder:
         if not isinstance(node, Scalar):
             self._wrong(node, path, f"is {_said(node)}; it must be {_wanted(field)}")
         elif field.cpp_type == FieldDescriptor.CPPTYPE_STRING:
-            if not _is_typed(node):
+            if not node.plain or is_text(node.text):
                 return node.text
             self._wrong(node, path, f"is {_said(node)}; it must be text: put it in quotes, '{node.text}'")
         elif field.cpp_type == FieldDescriptor.CPPTYPE_BOOL:
-            if node.plain and node.text in _BOOLS:
-                return _BOOLS[node.text]
+            if node.plain and node.text in BOOLS:
+                return BOOLS[node.text]
             self._wrong(node, path, f"is {_said(node)}; it must be true or false")
         elif field.enum_type is not None:
             return self._enum(node, field.enum_type, path)
@@ -207,12 +204,7 @@ class Decoder:
 
 def is_null(node: Node) -> bool:
     """Whether nothing was written."""
-    return isinstance(node, Scalar) and node.plain and node.text in _NULLS
-
-
-def _is_typed(node: Scalar) -> bool:
-    """Whether a reader of YAML would take it for something else than text."""
-    return node.plain and (node.text in _BOOLS or bool(_NUMBER.fullmatch(node.text)))
+    return isinstance(node, Scalar) and node.plain and node.text in NULLS
 
 
 def _fields(message: Message) -> dict[str, Any]:
@@ -228,9 +220,9 @@ def _said(node: Node) -> str:
         return "a mapping"
     if is_null(node):
         return "nothing"
-    if node.plain and node.text in _BOOLS:
+    if node.plain and node.text in BOOLS:
         return f"the truth value {node.text}"
-    kind = "the number" if node.plain and _NUMBER.fullmatch(node.text) else "the text"
+    kind = "the number" if node.plain and NUMBER.fullmatch(node.text) else "the text"
     text = " ".join(node.text[:60].split())
     return f"{kind} {text}" if kind == "the number" else f"{kind} '{text}'"
 

@@ -8,6 +8,7 @@ they are for.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,6 +23,10 @@ MAX_ALIASED = 100_000
 
 # Tags that say what is meant anyway. None of them makes anything but text here.
 _TAGS = {None, "!", *(f"tag:yaml.org,2002:{kind}" for kind in ("str", "map", "seq"))}
+
+NULLS = ("", "~", "null", "Null", "NULL")
+BOOLS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
+NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?")
 
 _Loader: type = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -56,6 +61,11 @@ class Mapping:
 
 
 Node = Scalar | Sequence | Mapping
+
+
+def is_text(written: str) -> bool:
+    """Whether it is taken for text without quotes, and not for a number, a truth value, or nothing."""
+    return written not in NULLS and written not in BOOLS and not NUMBER.fullmatch(written)
 
 
 def documents(text: str, file: str) -> list[Node]:

@@ -11,7 +11,7 @@ from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from controlplane.cli import listing, output
+from controlplane.cli import complete, listing, output
 from controlplane.cli.client import Client
 from controlplane.cli.options import Api, Output, Watch, connect
 from controlplane.cli.output import Format, plural
@@ -34,7 +34,7 @@ _COLOURS = {
 
 def nodes(
     ctx: typer.Context,
-    name: Annotated[str, typer.Argument(metavar="[NODE]", show_default=False)] = "",
+    name: Annotated[str, typer.Argument(metavar="[NODE]", show_default=False, autocompletion=complete.nodes)] = "",
     watch: Watch = False,
     api: Api = None,
     form: Output = Format.TABLE,

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from controlplane.cli import output
+from controlplane.cli import complete, output
 from controlplane.cli.client import Client
 from controlplane.cli.options import Api, Output, connect, resource, revision_name
 from controlplane.cli.output import Format, line
@@ -23,7 +23,12 @@ _PAGE = 1000
 
 def history(
     ctx: typer.Context,
-    name: Annotated[str, typer.Argument(metavar="[NAME]", show_default=False, help="Only what changed this object.")] = "",
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="[NAME]", show_default=False, autocompletion=complete.objects, help="Only what changed this object."
+        ),
+    ] = "",
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many, newest first.")] = 20,
     api: Api = None,
     form: Output = Format.TABLE,

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from controlplane.cli import envoy, fleet, history, listing, output
+from controlplane.cli import complete, envoy, fleet, history, listing, output
 from controlplane.cli.client import Client
 from controlplane.cli.exits import Exit
 from controlplane.cli.files import Loaded, load
@@ -30,7 +30,13 @@ from controlplane.operator.v1.gateway_pb2 import Gateway
 from controlplane.operator.v1.gateway_service_pb2 import DeleteGatewayRequest, GetGatewayRequest
 from controlplane.operator.v1.model_pb2 import Model
 from controlplane.operator.v1.model_service_pb2 import DeleteModelRequest, GetModelRequest
-from controlplane.operator.v1.revision_service_pb2 import ApplyRequest, ApplyResponse, GetRevisionRequest, Manifest
+from controlplane.operator.v1.revision_service_pb2 import (
+    ApplyRequest,
+    ApplyResponse,
+    DiffRevisionsRequest,
+    GetRevisionRequest,
+    Manifest,
+)
 
 
 class Kind(StrEnum):
@@ -159,7 +165,9 @@ def get(
 
 def delete(
     ctx: typer.Context,
-    names: Annotated[list[str], typer.Argument(metavar="models/NAME|gateways/NAME", show_default=False)],
+    names: Annotated[
+        list[str], typer.Argument(metavar="models/NAME|gateways/NAME", show_default=False, autocompletion=complete.objects)
+    ],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Don't ask, and delete it whatever became of it meanwhile.")] = False,
     reason: Reason = "",
@@ -189,7 +197,9 @@ def delete(
         # One is deleted as it was looked at; several, in one revision, whatever they are.
         number = _delete_one(client, objects[0], "" if force else objects[0].etag, force, reason)
         revision = client.call(client.revisions.GetRevision, GetRevisionRequest(name=f"revisions/{number}")).revision
-        answer = ApplyResponse(revision=revision)
+        between = DiffRevisionsRequest(to=f"revisions/{number}", **{"from": f"revisions/{number - 1}"})
+        impact = client.call(client.revisions.DiffRevisions, between).impact
+        answer = ApplyResponse(revision=revision, impact=impact)
     else:
         request = ApplyRequest(delete_names=names, force=True, reason=reason, request_id=request_id())
         answer = client.call(client.revisions.Apply, request)

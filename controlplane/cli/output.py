@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from controlplane.cli.document import is_text
 from controlplane.operator.v1.revision_pb2 import Change, ChangeKind, Impact
 
 # Wider than any line: what is piped is never wrapped.
@@ -93,17 +94,22 @@ class _Dumper(yaml.SafeDumper):
 
 
 def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+    style = "|" if "\n" in text else None if is_text(text) else "'"
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 
 _Dumper.add_representer(str, _represent_text)
+
+
+_SHORT = ("REVISION", "WHEN", "STATE", "HOLDS", "SPEAKS", "SEEN", "DID")
 
 
 def table(headings: Iterable[str], rows: Iterable[Iterable[str | Text]]) -> Table:
     """Columns without frames."""
     made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for heading in headings:
-        made.add_column(heading, overflow="fold")
+        # Names and texts fold where a terminal is narrow; what is short by nature stays in one piece.
+        made.add_column(heading, overflow="fold", no_wrap=heading in _SHORT)
     for row in rows:
         made.add_row(*row)
     return made
@@ -131,7 +137,7 @@ def when(stamp: Timestamp) -> str:
     """Local time to the second; empty when unset."""
     if not stamp.seconds:
         return ""
-    return datetime.fromtimestamp(stamp.seconds).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    return datetime.fromtimestamp(stamp.seconds).astimezone().isoformat(" ", "seconds")[:19]
 
 
 def ago(stamp: Timestamp) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from controlplane.cli import output
+from controlplane.cli import complete, output
 from controlplane.cli.client import Client
 from controlplane.cli.options import DEFAULT_WAIT, Api, Output, Reason, Timeout, connect, request_id, resource, revision_name
 from controlplane.cli.output import Format
@@ -24,8 +24,15 @@ Etag = Annotated[str, typer.Option("--etag", help="Only if the model is as it wa
 
 def switch(
     ctx: typer.Context,
-    models: Annotated[list[str], typer.Argument(metavar="MODEL[=VERSION]", show_default=False)],
-    to: Annotated[str, typer.Option("--to", metavar="VERSION", help="For every model that names no version itself.")] = "",
+    models: Annotated[
+        list[str], typer.Argument(metavar="MODEL[=VERSION]", show_default=False, autocompletion=complete.models)
+    ],
+    to: Annotated[
+        str,
+        typer.Option(
+            "--to", metavar="VERSION", help="For every model that names no version itself.", autocompletion=complete.versions
+        ),
+    ] = "",
     reason: Reason = "",
     wait: Wait = True,
     timeout: Timeout = DEFAULT_WAIT,
@@ -54,7 +61,7 @@ def switch(
 
 def split(
     ctx: typer.Context,
-    model: Annotated[str, typer.Argument(metavar="MODEL", show_default=False)],
+    model: Annotated[str, typer.Argument(metavar="MODEL", show_default=False, autocompletion=complete.models)],
     shares: Annotated[list[str], typer.Argument(metavar="VERSION=SHARE", show_default=False)],
     reason: Reason = "",
     wait: Wait = True,

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import io
+import json
 import os
+import sys
 from pathlib import Path
 
 import pytest
 from google.protobuf.json_format import MessageToDict
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from controlplane.cli.exits import FilesError
+from controlplane.cli import output, schema
+from controlplane.cli.exits import FilesError, Problem
 from controlplane.cli.files import MAX_BYTES, load
 from controlplane.errors import Code, Error, Violation
+from controlplane.operator.v1.model_pb2 import Model, Protocol
+from controlplane.operator.v1.revision_service_pb2 import Manifest
 from tests.cli.conftest import MINIMAL
 
 
@@ -197,3 +205,63 @@ def test_violations_are_located(minimal: Path, field: str, line: int) -> None:
 def test_other_violations_stay_as_they_are(minimal: Path, field: str) -> None:
     error = Error(Code.INVALID_ARGUMENT, "SOME", "said", violations=(Violation(field, "is wrong"),))
     assert load([str(minimal)]).located(error) is error
+
+
+WORDS = [w for d in json.loads(schema.text())["definitions"].values() for w in d.get("properties", {})]
+LEAVES = (
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.sampled_from(["5s", "PROTOCOL_GRPC"])
+)
+TREES = st.recursive(
+    LEAVES,
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(WORDS) | st.text(max_size=5), inner, max_size=4)
+    ),
+    max_leaves=25,
+)
+ANYTHING = (
+    st.text(max_size=80)
+    | st.text(alphabet="abc:-[]{}&*<>!|'\"#,? \n\t", max_size=60)
+    | TREES.map(lambda tree: json.dumps({"models": [tree], "gateways": [tree]}))
+)
+
+
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(ANYTHING)
+def test_whatever_is_read_is_taken_or_refused_with_a_place(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    data = text.encode("utf-8", "surrogatepass")
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+    problems: tuple[Problem, ...] | None = None
+    try:
+        load(["-"])
+    except FilesError as error:
+        problems = error.problems
+    assert problems is None or all(p.place and p.place.file == "<stdin>" and p.description for p in problems)
+    assert problems != ()
+
+
+# No noun takes control characters, and neither does YAML.
+names = st.text(st.characters(exclude_categories=("C", "Zl", "Zp")), min_size=1, max_size=12)
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    name=names,
+    key=names,
+    header=names,
+    shares=st.dictionaries(names, st.integers(0, 2**32 - 1)),
+    nanos=st.integers(0, 10**9 - 1),
+)
+def test_what_is_printed_is_read_back(
+    monkeypatch: pytest.MonkeyPatch, name: str, key: str, header: str, shares: dict[str, int], nanos: int
+) -> None:
+    model = Model(name=name, keys=[key, "null", "7", "true", "1e3", "a\nb"], split=shares, etag="12")
+    model.sticky.header = header
+    model.versions.add(name="v", protocol=Protocol.PROTOCOL_HTTP2).connect_timeout.nanos = nanos
+    model.retries.attempts = 0
+    manifest = Manifest(models=[model])
+    for form in (output.Format.YAML, output.Format.JSON):
+        printed = io.StringIO()
+        monkeypatch.setattr(sys, "stdout", printed)
+        output.data(output.as_object(manifest), form)
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(printed.getvalue().encode())))
+        assert load(["-"]).manifest == manifest

@@ -155,6 +155,7 @@ def test_delete_asks_and_shows_what_is_live(run: Run, applied: Server) -> None:
     assert (done.code, done.err) == (0, "")
     assert "Revision 2 by ada@tests: end" in done.out
     assert "- models/iris" in done.out
+    assert "1 RouteConfiguration removed" in done.out
     assert run("get", "models", "-o", "json").json == {}
 
 

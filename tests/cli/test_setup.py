@@ -14,7 +14,7 @@ import yaml
 from controlplane.cli import envoy, schema
 from controlplane.cli.exits import Ended, Exit
 from controlplane.errors import Error
-from tests.cli.conftest import Run
+from tests.cli.conftest import Run, Server
 
 TURNOUT = str(Path(sys.executable).parent / "turnout")
 
@@ -64,7 +64,24 @@ def test_completion_scripts(run: Run, shell: str) -> None:
     assert "_TURNOUT_COMPLETE" in run("completion", shell).out
 
 
-def test_completion_completes() -> None:
-    env = {**os.environ, "_TURNOUT_COMPLETE": "complete_bash", "COMP_WORDS": "turnout sw", "COMP_CWORD": "1"}
+def completed(words: str) -> list[str]:
+    """What bash offers for the last word."""
+    count = str(len(words.split(" ")) - 1)
+    env = {**os.environ, "_TURNOUT_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": count}
     done = subprocess.run([TURNOUT], capture_output=True, text=True, env=env, timeout=60)
-    assert done.stdout.split() == ["switch"]
+    assert done.stderr == ""
+    return done.stdout.split()
+
+
+def test_commands_and_names_are_completed(run: Run, applied: Server) -> None:
+    applied.connect("edge-1")
+    assert completed("turnout sw") == ["switch"]
+    assert completed("turnout switch ir") == ["iris"]
+    assert completed("turnout switch iris --to ") == ["blue", "green"]
+    assert completed("turnout delete ") == ["gateways/edge", "models/iris"]
+    assert completed("turnout nodes e") == ["edge-1"]
+
+
+def test_without_a_server_nothing_is_offered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TURNOUT_API", "127.0.0.1:1")
+    assert completed("turnout switch ir") == []
