@@ -20,7 +20,7 @@ XDS_CLUSTER = "turnout"
 
 def node_bootstrap(
     node_id: str,
-    cluster: str = "",
+    cluster: str = "turnout",
     *,
     xds_host: str = "127.0.0.1",
     xds_port: int = 18000,
@@ -33,7 +33,7 @@ def node_bootstrap(
 
     `admin_port` 0 lets the system choose. Whoever reaches the admin interface can stop the Envoy: loopback, unless told.
     """
-    node: dict[str, object] = {"id": node_id, "cluster": cluster or "default"}
+    node: dict[str, object] = {"id": node_id, "cluster": cluster}
     if metadata:
         node["metadata"] = dict(metadata)
     ads = {"ads": {}, "resource_api_version": "V3"}
@@ -82,9 +82,11 @@ def _xds_cluster(host: str, port: int) -> dict[str, object]:
             "http2_protocol_options": {"connection_keepalive": {"interval": "30s", "timeout": "10s"}}
         },
     }
+    # By default Envoy prefers IPv6, and so would look for `localhost` where an IPv4 server isn't.
+    found = {"type": "STATIC"} if is_ip(host) else {"type": "STRICT_DNS", "dns_lookup_family": "V4_PREFERRED"}
     return {
         "name": XDS_CLUSTER,
-        "type": "STATIC" if is_ip(host) else "STRICT_DNS",
+        **found,
         "connect_timeout": "5s",
         "typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": options},
         "load_assignment": {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import ssl
 import subprocess
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
@@ -13,8 +14,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import aiohttp
+import grpc
+import hypothesis
 import pytest
 from aiohttp import web
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import HealthServicer
+from hypothesis import given, settings
 from yarl import URL
 
 from controlplane.compiler import Compiler, audiences
@@ -32,23 +38,26 @@ from controlplane.model import (
     OutlierDetection,
     PathRewrite,
     PathRouting,
+    Protocol,
     Retries,
     Routing,
     Sticky,
     Timeouts,
+    UpstreamTls,
     Version,
 )
 from controlplane.state import Changes, State
 from tests.compiler.cases import CASES, read_state, widest
+from tests.compiler.strategies import states
 
 pytestmark = pytest.mark.envoy
 
 
-def validate(bootstrap: Mapping[str, object], directory: Path) -> str:
+def validate(bootstrap: Mapping[str, object], directory: Path, level: str = "warning") -> str:
     """What Envoy has against a bootstrap; "" when it takes it."""
     file = directory / "bootstrap.json"
     file.write_text(json.dumps(bootstrap))
-    command = [envoy_binary(), "--mode", "validate", "-l", "warning", "-c", str(file)]
+    command = [envoy_binary(), "--mode", "validate", "-l", level, "-c", str(file)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     return "" if done.returncode == 0 and not done.stderr.strip() else done.stdout + done.stderr
 
@@ -60,6 +69,27 @@ def test_envoy_takes_every_golden_case(case: str, tmp_path: Path) -> None:
     state = read_state(case)
     for audience in widest(audiences(state)):
         assert validate(static_bootstrap(Compiler().compile(state, 1, audience)), tmp_path) == ""
+
+
+def takes_any_state(directory: Path, examples: int) -> None:
+    @settings(max_examples=examples, deadline=None, database=None, suppress_health_check=list(hypothesis.HealthCheck))
+    @given(states())
+    def takes(state: State) -> None:
+        snapshot = Compiler().compile(state, 1, tuple(sorted(state.gateways)))
+        assert validate(static_bootstrap(snapshot), directory, "critical") == ""
+
+    takes()
+
+
+def test_envoy_takes_any_state(tmp_path: Path) -> None:
+    """Whatever the model's own rules let through, Envoy takes: here a few states, in `make soak` many."""
+    takes_any_state(tmp_path, 12)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
+def test_envoy_takes_any_state_however_long_one_looks(tmp_path: Path) -> None:
+    takes_any_state(tmp_path, 2000)
 
 
 @pytest.mark.parametrize("name", ["delta.yaml", "sotw.yaml"])
@@ -89,6 +119,7 @@ class Upstream:
     status: int = 200
     healthy: str = ""  # path that is answered with 200 whatever `status` is
     delay: float = 0.0  # seconds before it answers
+    tls: ssl.SSLContext | None = None
     runner: web.AppRunner | None = None
     asked: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -104,7 +135,7 @@ class Upstream:
         app.router.add_route("*", "/{rest:.*}", self._answer)
         self.runner = web.AppRunner(app)
         await self.runner.setup()
-        site = web.TCPSite(self.runner, "127.0.0.1", 0)
+        site = web.TCPSite(self.runner, "127.0.0.1", 0, ssl_context=self.tls)
         await site.start()
         assert site._server is not None
         assert isinstance(site._server, asyncio.Server)
@@ -424,3 +455,72 @@ async def test_an_answer_may_be_silent_for_as_long_as_the_model_says(tmp_path: P
             u.delay = 0.6
         assert await r.ask("/v2/models/quick") == "504"
         assert await r.ask("/v2/models/slow") == "slow"
+
+
+# -------------------------------------------------------------------------------------------------- other ways upstream
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate for iris.example and 127.0.0.1 that vouches for itself, with its key: `ca.pem` and `key.pem`."""
+    directory = tmp_path_factory.mktemp("certificate")
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
+    command += ["-subj", "/CN=iris", "-addext", "subjectAltName=DNS:iris.example,DNS:*.wild.example,IP:127.0.0.1"]
+    command += ["-keyout", str(directory / "key.pem"), "-out", str(directory / "ca.pem")]
+    try:
+        subprocess.run(command, check=True, capture_output=True)
+    except FileNotFoundError:
+        pytest.skip("no openssl here")
+    return directory
+
+
+async def test_tls_believes_whom_it_is_told_to(certificate: Path, tmp_path: Path) -> None:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate / "ca.pem", certificate / "key.pem")
+    upstream = Upstream("v1", tls=context)
+    endpoint = await upstream.start()
+    ca = (certificate / "ca.pem").read_text()
+    believed = {
+        "name": (UpstreamTls("iris.example", ca), "v1"),
+        "wildcard": (UpstreamTls("a.wild.example", ca), "v1"),
+        "address": (UpstreamTls("127.0.0.1", ca), "v1"),
+        "waived": (UpstreamTls(insecure_skip_verify=True), "v1"),
+        "another-name": (UpstreamTls("wine.example", ca), "503"),
+        "another-address": (UpstreamTls("127.0.0.2", ca), "503"),
+        "another-authority": (UpstreamTls("iris.example", read_authority()), "503"),
+    }
+    models = [Model(n, ("edge",), (Version("v1", (endpoint,), tls=tls),), {"v1": 10_000}) for n, (tls, _) in believed.items()]
+    async with rig(made(edge(), *models), {"v1": upstream}, tmp_path) as r:
+        assert {n: await r.ask(f"/v2/models/{n}") for n in believed} == {n: said for n, (_, said) in believed.items()}
+
+
+def read_authority() -> str:
+    """An authority that has nothing to do with the test's certificate."""
+    tls = read_state("tls").models["iris"].version("own").tls
+    assert tls is not None
+    return tls.ca_certificates_pem
+
+
+async def test_grpc_is_served_and_its_health_is_asked(tmp_path: Path) -> None:
+    health = HealthServicer()
+    server = grpc.aio.server()
+    health_pb2_grpc.add_HealthServicer_to_server(health, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    checked = HealthCheck(interval=0.1)
+    version = Version("v1", (Endpoint("127.0.0.1", port),), Protocol.GRPC, health_check=checked)
+    gateway = edge(routing=HeaderRouting("x-model"))
+    try:
+        async with rig(made(gateway, Model("iris", ("edge",), (version,), {"v1": 10_000})), {}, tmp_path) as r:
+            async with grpc.aio.insecure_channel(f"127.0.0.1:{r.ports['edge']}") as channel:
+                check = health_pb2_grpc.HealthStub(channel).Check
+                answer = await check(health_pb2.HealthCheckRequest(service=""), metadata=(("x-model", "iris"),), timeout=10)
+                assert answer.status == health_pb2.HealthCheckResponse.SERVING
+                with pytest.raises(grpc.aio.AioRpcError) as caught:
+                    await check(health_pb2.HealthCheckRequest(service=""), metadata=(("x-model", "wine"),), timeout=10)
+                assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+            stats = await r.envoy.stats("iris/v1.health_check.(success|failure)")
+            assert stats["cluster.iris/v1.health_check.success"] >= 1
+            assert stats["cluster.iris/v1.health_check.failure"] == 0
+    finally:
+        await server.stop(0)
