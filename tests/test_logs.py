@@ -16,7 +16,8 @@ log.debug("not asked for")
 logging.getLogger("some.library").warning("said by %s", "a library")
 logging.getLogger("some.library").info("not asked for")
 try:
-    1 / 0
+    password = "hunter2"
+    1 / len(password[8:])
 except ZeroDivisionError:
     log.exception("stream failed")
 """
@@ -48,6 +49,11 @@ def test_console_is_for_people() -> None:
     assert "node=edge-1" in text
     assert "\x1b" not in text  # not a terminal: no colours
     assert "not asked for" not in text
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_an_exception_does_not_tell_what_was_in_its_variables(form: str) -> None:
+    assert "hunter2" not in said(form)
 
 
 @pytest.mark.parametrize("form", ["json", "console"])
