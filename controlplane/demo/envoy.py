@@ -94,6 +94,20 @@ class Envoy:
         """Waits until it is live: it has had its first configuration (or gave up on it). Errors: as `answers`."""
         await self._wait("/ready", seconds)
 
+    async def listens(self, port: int, seconds: float = 30.0) -> None:
+        """Waits until a port of this machine accepts connections. Envoy ACKs a listener before its worker has opened it."""
+        deadline = time.monotonic() + seconds
+        while True:
+            self.process.check()
+            with contextlib.suppress(OSError):
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+                writer.close()
+                return
+            if time.monotonic() > deadline:
+                message = f"Envoy {self.id} does not listen on {port} after {seconds:g} s\n{self.process.log_tail()}".rstrip()
+                raise Error(Code.UNAVAILABLE, "NOT_READY", message)
+            await asyncio.sleep(0.02)
+
     async def _wait(self, path: str, seconds: float) -> None:
         deadline = time.monotonic() + seconds
         while True:

@@ -47,6 +47,7 @@ class Fleet:
         """Starts all of them, and waits until they have what there is."""
         await asyncio.gather(*(e.start() for e in self.envoys.values()))
         await asyncio.gather(*(e.ready() for e in self.envoys.values()))
+        await asyncio.gather(*(e.listens(self.ports[node]) for node, e in self.envoys.items()))
 
     def groups(self, *, path: str = PATH, name: str = "", http2: bool = False, **more: int | float | str) -> list[Group]:
         """The same group of callers for each Envoy."""
