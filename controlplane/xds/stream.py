@@ -192,14 +192,14 @@ class Stream:
     def _cluster_in_place(self, clusters: Substream, name: str) -> bool:
         cluster = clusters.held.get(name)
         endpoints = self._subs.get(ENDPOINTS)
-        if cluster is None or clusters.current(name) is None:
-            return False  # it is not there, or its removal is on its way
+        if cluster is None or clusters.current(name) is None or clusters.may_be_gone(name):
+            return False  # it is not there, or its removal is on its way, or was refused
         if endpoints is None:
             return True
         return all(
             t != ENDPOINTS
             or n not in endpoints.latest
-            or (endpoints.held.get(n) is not None and endpoints.current(n) is not None)
+            or (endpoints.held.get(n) is not None and endpoints.current(n) is not None and n not in endpoints.owed)
             or (self._quiet and not endpoints.covers(n))
             for t, n in clusters.latest.get(name, cluster).refs
         )

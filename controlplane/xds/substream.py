@@ -30,12 +30,13 @@ from typing import cast
 
 from controlplane.snapshot import Resource
 from controlplane.xds.events import Event, Refused
-from controlplane.xds.overlay import NOTHING, Names, Overlay, Resources, between, same
+from controlplane.xds.overlay import NOTHING, Names, Overlay, Resources, same
 
 WILDCARD = "*"
 # Stands among the refs of content that the client holds and we have never seen: it might name anything.
 ANYTHING = ("", WILDCARD)
 _NAMES_REPORTED = 100
+_REMEMBERED = 8
 
 
 @dataclass(slots=True, eq=False)
@@ -50,6 +51,22 @@ class Batch:
     # After a NACK: the names that may be to blame, and whether one of them has changed since.
     suspects: frozenset[str] = frozenset()
     released: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Refusal:
+    """What was refused under one name, since the last ACK of it."""
+
+    # None: its removal.
+    content: Resource | None
+    batch: Batch
+    # What was refused before that, newest last; at most `_REMEMBERED`, and then one that stands for all.
+    earlier: tuple[Resource, ...] = ()
+
+    def all_of_it(self) -> tuple[Resource, ...]:
+        """Every content that was refused under this name."""
+        found = (*self.earlier, self.content) if self.content else self.earlier
+        return found if len(found) <= _REMEMBERED else (unseen(found[-1].type_url, found[-1].name, ""),)
 
 
 def unseen(type_url: str, name: str, version: str) -> Resource:
@@ -88,8 +105,8 @@ class Substream:
         self.inflight: dict[str, Batch] = {}
         # "" until something was sent.
         self.last_nonce = ""
-        # By name: the content (None: its removal) and the batch it was refused with.
-        self.refused: dict[str, tuple[Resource | None, Batch]] = {}
+        # By name. Nothing in here counts as held, and all of it may be in use.
+        self.refused: dict[str, Refusal] = {}
         self.refusing = False
         self.asked: set[str] = set()
         # Names that may be ones that nothing covers yet.
@@ -170,14 +187,20 @@ class Substream:
     def point_to(self, latest: Resources) -> None:
         """There is a newer snapshot."""
         self.latest = latest
-        for name, (content, batch) in self.refused.items():
-            if not same(content, latest.get(name)):
-                batch.released = True
+        for refusal in self.refused.values():
+            self._release(refusal.batch)
+
+    def _release(self, batch: Batch) -> None:
+        batch.released = batch.released or any(not same(batch.contents.get(n), self.latest.get(n)) for n in batch.suspects)
 
     def stands(self, name: str) -> bool:
         """Whether what should be held under `name` is what was refused."""
-        found = self.refused.get(name)
-        return found is not None and not found[1].released and same(found[0], self.latest.get(name))
+        refusal = self.refused.get(name)
+        return refusal is not None and not refusal.batch.released and same(refusal.content, self.latest.get(name))
+
+    def may_be_gone(self, name: str) -> bool:
+        """Whether the client has refused a response that removed `name`; it may have removed it all the same."""
+        return name in self.refused and self.refused[name].content is None
 
     def current(self, name: str) -> Resource | None:
         """What the client has, once everything in flight has arrived."""
@@ -199,7 +222,9 @@ class Substream:
                 yield content
         for batch in self.inflight.values():
             yield from self._stale(batch.contents)
-        yield from self._stale({n: content for n, (content, _) in self.refused.items()})
+        for refusal in self.refused.values():
+            yield from refusal.earlier
+        yield from self._stale({n: refusal.content for n, refusal in self.refused.items()})
 
     def _stale(self, contents: Mapping[str, Resource | None]) -> Iterator[Resource]:
         if contents is not self.latest:
@@ -228,7 +253,7 @@ class Substream:
         for name in refused:
             now = batch.contents.get(name)
             # Something older was sent in place of what was refused: the refusal stands.
-            if same(now, self.refused[name][0]) or not self.stands(name):
+            if same(now, self.refused[name].content) or not self.stands(name):
                 del self.refused[name]
         if batch.whole and self.wildcard:
             self.held.replace(cast(Resources, batch.contents))
@@ -248,11 +273,12 @@ class Substream:
         contents = batch.contents
         suspects = {n for n in contents if not same(contents[n], self.held.get(n))}
         if batch.whole:
-            suspects |= {n for n in self.held.differing(self.latest) if n not in contents and self.held.get(n)}
-        for name in suspects or contents:
-            self.refused[name] = (contents.get(name), batch)
-            # Another resource of the response may have changed already.
-            batch.released = batch.released or not same(contents.get(name), self.latest.get(name))
+            suspects |= {n for n in (*self.held.base, *self.held.over) if n not in contents and self.held.get(n)}
+        batch.suspects = frozenset(suspects or contents)
+        self._release(batch)
+        for name in batch.suspects:
+            before = self.refused.get(name)
+            self.refused[name] = Refusal(contents.get(name), batch, before.all_of_it() if before else ())
         self.refusing = bool(self.refused)
         named = tuple(sorted(contents)[:_NAMES_REPORTED])
         return [Refused(self.type_url, named, message, batch.revision)]
@@ -269,12 +295,11 @@ class Substream:
 
 
 def changed(sub: Substream, contents: Mapping[str, Resource | None]) -> Iterator[Resource]:
-    """What of `contents` is news to the client: neither held nor on its way."""
-    base = sub.held.base
+    """What of `contents` may be news to the client: neither held for sure nor on its way."""
     names: Iterable[str] = contents
-    if contents is sub.latest and not sub.held.over:
-        names = between(base, sub.latest).names
+    if contents is sub.latest and not sub.inflight:
+        names = {*sub.held.differing(sub.latest), *sub.refused}
     for name in names:
         content = contents.get(name)
-        if content and not same(content, sub.current(name)):
+        if content and (name in sub.refused or not same(content, sub.current(name))):
             yield content

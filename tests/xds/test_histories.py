@@ -1,0 +1,235 @@
+"""Random histories of snapshots, in random order with an honest client's messages, in both variants.
+
+What must always be true at the client is checked by `xds_client.Client`. Here: what was refused does not come again, and
+when all goes quiet the client has exactly what it should, and the stream says so.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from envoy.service.discovery.v3 import discovery_pb2
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
+from xds_client import Client, resource
+
+from controlplane.snapshot import CLUSTER, ENDPOINTS, LISTENER, ORDER, ROUTES, SCOPED_ROUTES, Resource, Snapshot
+from controlplane.xds.delta import DeltaStream
+from controlplane.xds.events import Event, Held, Refused
+from controlplane.xds.sotw import SotwStream
+
+CLUSTERS = ("a", "b", "c", "d")
+MODELS = ("m", "n", "o")
+
+
+@dataclass(frozen=True)
+class Model:
+    content: int
+    clusters: frozenset[str]
+    bad: bool
+
+
+@dataclass(frozen=True)
+class World:
+    """A small world that fits together: routes name clusters that are there, and scopes the routes."""
+
+    models: tuple[Model | None, ...]
+    spare: frozenset[str]
+    # Of each cluster: its content, that of its endpoints, and whether it is one that a client refuses.
+    clusters: tuple[tuple[int, int, bool], ...]
+
+    def snapshot(self, revision: int, healed: bool = False) -> Snapshot:
+        found: list[Resource] = []
+        used = set(self.spare)
+        for name, model in zip(MODELS, self.models, strict=True):
+            if model is not None:
+                used |= model.clusters
+                found.append(
+                    resource(ROUTES, name, model.content, {(CLUSTER, c) for c in model.clusters}, model.bad and not healed)
+                )
+                found.append(resource(SCOPED_ROUTES, f"g/{name}", 0, {(ROUTES, name)}))
+        if any(self.models):
+            found.append(resource(LISTENER, "g", 0))
+        for name, (content, endpoints, bad) in zip(CLUSTERS, self.clusters, strict=True):
+            if name in used:
+                found.append(resource(CLUSTER, name, content, {(ENDPOINTS, name)}, bad and not healed))
+                found.append(resource(ENDPOINTS, name, endpoints))
+        return Snapshot.of(revision, (), found)
+
+
+seldom = st.integers(0, 9).map(lambda n: n == 9)
+models = st.builds(Model, st.integers(0, 1), st.frozensets(st.sampled_from(CLUSTERS), min_size=1, max_size=2), seldom)
+worlds = st.builds(
+    World,
+    st.tuples(*(st.none() | models for _ in MODELS)),
+    st.frozensets(st.sampled_from(CLUSTERS), max_size=2),
+    st.tuples(*(st.tuples(st.integers(0, 1), st.integers(0, 1), seldom) for _ in CLUSTERS)),
+)
+
+
+class Histories(RuleBasedStateMachine):
+    """The machine: a server's stream and a client, and what is on its way between them."""
+
+    variant = "delta"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.client = Client(self.variant)
+        self.revision = 0
+        self.world: World | None = None
+        self.snapshot: Snapshot | None = None
+        self.connect()
+
+    def connect(self) -> None:
+        self.stream = DeltaStream() if self.variant == "delta" else SotwStream()
+        self.down: deque[bytes] = deque()
+        self.events: list[Event] = []
+        # What was refused on this stream, by type: versions by name, and those of the names that are bad.
+        self.refused: dict[str, list[tuple[dict[str, str], set[str]]]] = {t: [] for t in ORDER}
+        # Names that the client asked for (anew) on this stream after they were refused, or before; and SotW's last lists.
+        self.forgotten: set[str] = set()
+        self.names: dict[str, set[str]] = {}
+        self.sent: dict[str, dict[str, str]] = {}
+        if self.snapshot is not None:
+            self.came(self.stream.offer(self.snapshot))
+
+    def came(self, events: list[Event]) -> None:
+        self.events += events
+        for data in self.stream.to_send():
+            self.check_refused(data)
+            self.down.append(data)
+
+    def check_refused(self, data: bytes) -> None:
+        """A refused batch stays away until one of its resources has changed."""
+        response = self.parsed(data)
+        type_url = response.type_url
+        latest = self.latest(type_url)
+        contents = self.contents(response)
+        self.sent[response.nonce] = contents
+        standing = [(batch, bad) for batch, bad in self.refused[type_url] if batch.items() <= latest.items()]
+        self.refused[type_url] = standing
+        for batch, bad in standing:
+            again = {n for n in bad if contents.get(n) == batch[n] and n not in self.forgotten}
+            assert not again, f"{again} was refused, and comes again"
+
+    def latest(self, type_url: str) -> dict[str, str]:
+        assert self.snapshot is not None
+        return {n: r.version for n, r in self.snapshot.resources[type_url].items()}
+
+    def parsed(self, data: bytes) -> Any:
+        delta = self.variant == "delta"
+        return (discovery_pb2.DeltaDiscoveryResponse if delta else discovery_pb2.DiscoveryResponse).FromString(data)
+
+    def contents(self, response: Any) -> dict[str, str]:
+        if self.variant == "delta":
+            return {r.name: r.version for r in response.resources} | dict.fromkeys(response.removed_resources, "")
+        return {json.loads(r.value)["name"]: Resource.of(r.type_url, "", r.value).version for r in response.resources}
+
+    # -------------------------------------------------------------------------------------------------------- rules
+
+    @rule(world=worlds)
+    def offer(self, world: World) -> None:
+        self.revision += 1
+        self.world = world
+        self.snapshot = world.snapshot(self.revision)
+        self.came(self.stream.offer(self.snapshot))
+
+    @rule(count=st.integers(1, 6))
+    def requests_arrive(self, count: int) -> None:
+        for _ in range(count):
+            if self.client.outbox:
+                request = self.client.outbox.popleft()
+                self.asks(request)
+                events = self.stream.receive(request)
+                if any(isinstance(e, Refused) for e in events):
+                    held = self.sent[request.response_nonce]
+                    bad = {n for n in held if n in request.error_detail.message.removeprefix("bad: ").split(", ")}
+                    self.refused[request.type_url].append((held, bad))
+                    self.forgotten -= bad
+                self.came(events)
+
+    def asks(self, request: Any) -> None:
+        """Notes what is asked for anew; to ask is to be answered."""
+        if self.variant == "delta":
+            self.forgotten.update(request.resource_names_subscribe)
+        else:
+            names = set(request.resource_names)
+            self.forgotten |= names - self.names.get(request.type_url, set())
+            self.names[request.type_url] = names
+
+    @rule(count=st.integers(1, 6))
+    def responses_arrive(self, count: int) -> None:
+        for _ in range(count):
+            if self.down:
+                self.client.take(self.down.popleft())
+
+    @rule(name=st.sampled_from(CLUSTERS))
+    def client_forgets_endpoints(self, name: str) -> None:
+        self.client.forget(ENDPOINTS, name)
+
+    @rule(name=st.sampled_from(MODELS))
+    def client_forgets_a_route(self, name: str) -> None:
+        self.client.forget(ROUTES, name)
+
+    @rule()
+    def all_arrives(self) -> None:
+        for _ in range(500):
+            self.requests_arrive(1)
+            self.responses_arrive(1)
+            if not self.down and not self.client.outbox:
+                return
+        raise AssertionError("it never goes quiet")
+
+    @rule()
+    def client_reconnects(self) -> None:
+        self.connect()
+        self.client.connect()
+
+    def teardown(self) -> None:
+        """Whatever has happened: when the newest snapshot has nothing bad, the client ends up with exactly that."""
+        self.all_arrives()
+        if self.world is None:
+            return
+        self.revision += 1
+        self.snapshot = self.world.snapshot(self.revision, healed=True)
+        self.came(self.stream.offer(self.snapshot))
+        self.all_arrives()
+        for type_url in ORDER:
+            has = {n: h.version for n, h in self.client.types[type_url].has.items()}
+            assert has == self.latest(type_url), type_url
+        assert not any(h.warming for h in self.client.types[CLUSTER].has.values())
+        assert self.events[-1] == Held(self.revision)
+        assert not self.stream.to_send()
+
+
+class SotwHistories(Histories):
+    variant = "sotw"
+
+
+def run(machine: type[Histories], examples: int) -> None:
+    limits = settings(
+        max_examples=examples,
+        stateful_step_count=40,
+        deadline=None,
+        report_multiple_bugs=False,
+        suppress_health_check=list(HealthCheck),
+        derandomize=False,
+    )
+    run_state_machine_as_test(machine, settings=limits)
+
+
+@pytest.mark.parametrize("machine", [Histories, SotwHistories], ids=["delta", "sotw"])
+def test_random_histories(machine: type[Histories]) -> None:
+    run(machine, 150)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("machine", [Histories, SotwHistories], ids=["delta", "sotw"])
+def test_random_histories_at_length(machine: type[Histories]) -> None:
+    run(machine, 5_000)
