@@ -19,7 +19,7 @@ from typing import Any, Literal
 from bench.flat import FlatTable
 from bench.load import ask, load
 from bench.measure import Figure, digits, environment, table
-from bench.rig import GATEWAY, OTHER, RECEIVED, USER_HEADER, Switch, Turnout, model_servers
+from bench.rig import OTHER, RECEIVED, USER_HEADER, Switch, Turnout, model_servers
 from controlplane.demo.envoy import Envoy
 
 SETTLE = 0.03  # seconds after the ACK in which the Envoy's workers take the routes over; their CPU counts
@@ -179,7 +179,7 @@ def _last_to_first(by_model: dict[str, list[float]]) -> float:
 
 def _results(cells: Cells, sizes: list[int]) -> dict[str, Any]:
     sides = {name: {"models": {m: c.json() for m, c in by_size.items()}} for name, by_size in cells.items()}
-    return {"environment": environment(), "sizes": sizes, "gateway": GATEWAY, "sides": sides}
+    return {"environment": environment(), "sizes": sizes, "sides": sides}
 
 
 def _page(cells: Cells, sizes: list[int]) -> str:
@@ -214,7 +214,7 @@ def _page(cells: Cells, sizes: list[int]) -> str:
     parts += ["## Requests to the first and the last model", table(header, rows)]
     rows = [[name, *(f"{by_size[m].rss / 2**20:.0f} MiB" for m in sizes), ""] for name, by_size in cells.items()]
     parts += ["## Envoy's memory", table(header, rows), _NOTES]
-    return "\n\n".join(parts)
+    return "\n\n".join(part.strip() for part in parts)
 
 
 _NOTES = """Medians; in brackets the spread (10th to 90th percentile; least to greatest of fewer than ten). CPU is up to 30 ms

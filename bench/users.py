@@ -160,7 +160,7 @@ def _page(cells: Cells, sizes: list[int]) -> str:
         ["users seen to move", *(f"{turnout[n].moved:,}" for n in sizes), ""],
     ]
     parts += ["## Turnout's switch", table(header, rows), _NOTES]
-    return "\n\n".join(parts)
+    return "\n\n".join(part.strip() for part in parts)
 
 
 _NOTES = """Medians; in brackets the spread (10th to 90th percentile; least to greatest of fewer than ten). *Italics* are not
