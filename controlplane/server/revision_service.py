@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from controlplane.compiler.bootstrap import static_bootstrap
-from controlplane.errors import Collector, invalid, not_found, stale_etag
+from controlplane.errors import Collector, failed, invalid, not_found, stale_etag
 from controlplane.fleet import Fleet
 from controlplane.latest import Latest
 from controlplane.model import Object
@@ -193,24 +193,26 @@ def applied(head: Head, request: pb.ApplyRequest, fields: dict[str, str]) -> Cha
             if live is not None and model.split != live.split and not proto.etag and not request.force:
                 raise moves_traffic(name, "split", f"the split of {name} is another than the live one")
     for i, name in enumerate(request.delete_names):
-        with c.within(f"delete_names[{i}]"):
+        at = f"delete_names[{i}]"
+        with c.within(""):
             collection, _, short = name.partition("/")
             if collection not in ("gateways", "models") or not short:
-                raise invalid("", f"'{name[:80]}' is not the full name of a gateway or model, like models/NAME")
-            _claim(name, f"delete_names[{i}]", "", fields, objects)
-            if collection == "models":
+                raise invalid(at, f"'{name[:80]}' is not the full name of a gateway or model, like models/NAME")
+            _claim(name, at, at, fields, objects)
+            if collection == "gateways":
+                head.state.gateway(short)
+            else:
                 head.state.model(short)
                 if not request.force:
-                    raise moves_traffic(name, "", f"requests for {name} would be answered 404")
-            else:
-                head.state.gateway(short)
+                    said = f"requests for {name} would be answered 404: say force, if that is meant"
+                    raise failed("MOVES_TRAFFIC", at, said, name=name)
     c.check()
     check_gateways_free(head, objects, fields)
     return Changes(objects)
 
 
 def _claim(name: str, at: str, field: str, fields: dict[str, str], objects: dict[str, Object | None]) -> None:
-    """One object is named once in a request."""
+    """One object is named once in a request: here, or there was an error, at `field`."""
     if name in objects:
         raise invalid(field, f"{name} is named twice, here and at {fields[name]}", "DUPLICATE")
     fields[name] = at

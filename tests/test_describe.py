@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+
+from controlplane.describe import MOST_ENDPOINTS, lines
+from controlplane.model import (
+    Endpoint,
+    Gateway,
+    HeaderRouting,
+    HealthCheck,
+    HostRouting,
+    Model,
+    NodeSelector,
+    Sticky,
+    Timeouts,
+    UpstreamTls,
+    Version,
+)
+from tests.nouns import gateways, models
+
+EDGE = Gateway("edge", 8080)
+BLUE, GREEN = (Version(n, (Endpoint(f"10.0.0.{i}", 80),)) for i, n in enumerate(("blue", "green"), 1))
+IRIS = Model("iris", ("edge",), (BLUE, GREEN), {"blue": 10_000})
+PEM = "-----BEGIN CERTIFICATE-----\nMII\n-----END CERTIFICATE-----\n"
+
+
+def changed(**fields: object) -> list[str]:
+    return lines(IRIS, replace(IRIS, **fields))  # type: ignore[arg-type]
+
+
+def of_blue(**fields: object) -> list[str]:
+    return changed(versions=(replace(BLUE, **fields), GREEN))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        (changed(split={"green": 10_000}), ["split: blue 10000 -> green 10000"]),
+        (changed(split={"blue": 9_000, "green": 1_000}), ["split: blue 10000 -> blue 9000, green 1000"]),
+        (changed(keys=("a", "b")), ["keys: none -> a, b"]),
+        (changed(sticky=Sticky(header="x-user")), ["sticky: none -> set", "sticky.header: none -> x-user"]),
+        (changed(timeouts=Timeouts(idle=60.0)), ["timeouts.idle: 300 s -> 60 s"]),
+        (changed(versions=(BLUE,)), ["versions: blue, green -> blue"]),
+        (changed(versions=(GREEN, BLUE)), ["versions: blue, green -> green, blue"]),
+        (of_blue(connect_timeout=0.25), ["versions.blue.connect_timeout: 5 s -> 0.25 s"]),
+        (of_blue(health_check=HealthCheck()), ["versions.blue.health_check: none -> set"]),
+        (
+            of_blue(endpoints=(Endpoint("10.0.0.1", 80, 7), Endpoint("10.0.0.9", 81))),
+            ["versions.blue.endpoints: + 10.0.0.9:81", "versions.blue.endpoints: 10.0.0.1:80 weight 1 -> 7"],
+        ),
+        (
+            of_blue(endpoints=(Endpoint("::1", 80, 2),)),
+            ["versions.blue.endpoints: - 10.0.0.1:80", "versions.blue.endpoints: + [::1]:80 weight 2"],
+        ),
+        (
+            lines(EDGE, replace(EDGE, routing=HostRouting())),
+            ["routing: path segment 3, verbs predict, classify, regress, explain -> host"],
+        ),
+        (lines(EDGE, replace(EDGE, nodes=NodeSelector(metadata={"a": "b"}))), ["nodes.metadata: none -> a b"]),
+        (lines(None, replace(EDGE, routing=HeaderRouting("x-m"))), ["port: 8080", "routing: header x-m"]),
+        (
+            lines(None, IRIS),
+            [
+                "gateways: edge",
+                "versions: blue, green",
+                "split: blue 10000",
+                "versions.blue.endpoints: + 10.0.0.1:80",
+                "versions.green.endpoints: + 10.0.0.2:80",
+            ],
+        ),
+        (lines(IRIS, None), []),
+        (lines(IRIS, IRIS), []),
+    ],
+)
+def test_lines(said: list[str], expected: list[str]) -> None:
+    assert said == expected
+
+
+def test_certificates_are_named_by_their_hash() -> None:
+    (_, line) = (s for s in of_blue(tls=UpstreamTls("a.svc", PEM)) if "pem" in s or "tls: " in s)
+    assert line.startswith("versions.blue.tls.ca_certificates_pem: none -> PEM with sha256 ")
+    assert "MII" not in line
+
+
+def test_a_change_of_order_is_a_change() -> None:
+    two = replace(BLUE, endpoints=(Endpoint("10.0.0.1", 80), Endpoint("10.0.0.2", 80)))
+    turned = replace(two, endpoints=two.endpoints[::-1])
+    assert lines(replace(IRIS, versions=(two, GREEN)), replace(IRIS, versions=(turned, GREEN))) == [
+        "versions.blue.endpoints: in another order"
+    ]
+
+
+def test_long_lists_are_cut() -> None:
+    many = of_blue(endpoints=tuple(Endpoint("10.0.0.1", 80 + i) for i in range(100)))
+    assert len(many) == MOST_ENDPOINTS + 1
+    assert many[-1] == f"versions.blue.endpoints: and {99 - MOST_ENDPOINTS} more"
+
+
+@given(models(), models())
+def test_whatever_differs_is_told(a: Model, b: Model) -> None:
+    b = replace(b, name=a.name)
+    assert bool(lines(a, b)) == (a != b)
+    assert lines(a, a) == []
+    assert lines(None, a)
+
+
+@given(gateways, gateways)
+def test_whatever_differs_in_gateways_is_told(a: Gateway, b: Gateway) -> None:
+    b = replace(b, name=a.name)
+    assert bool(lines(a, b)) == (a != b)
