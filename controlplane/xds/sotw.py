@@ -94,6 +94,7 @@ class SotwStream(Stream):
 
     def _send_some(self, sub: Substream, changes: Mapping[str, Resource | None]) -> bool:
         assert self._snapshot is not None
+        sub.greet = False  # an empty answer says nothing here
         part: dict[str, Resource | None] = {}
         size = 0
         forgot = False

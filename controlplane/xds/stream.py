@@ -210,9 +210,7 @@ class Stream:
         for parent in NAMED_BY.get(type_url, ()) if not self.type_url else ():
             sub = self._subs.get(parent)
             if sub is None:
-                assert self._snapshot is not None
-                returning = any(s.returning for s in self._subs.values())
-                if returning and not self._quiet and self._snapshot.resources.get(parent):
+                if not self._quiet and any(s.returning for s in self._subs.values()):
                     return _Everything()
                 continue
             for resource in sub.stale():

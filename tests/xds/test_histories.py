@@ -1,6 +1,6 @@
 """Random histories of snapshots, in random order with an honest client's messages, in both variants.
 
-What must always be true at the client is checked by `xds_client.Client`. Here: what was refused does not come again, and
+What must always be true at the client is checked by `client.Client`. Here: what was refused does not come again, and
 when all goes quiet the client has exactly what it should, and the stream says so.
 """
 
@@ -16,12 +16,12 @@ from envoy.service.discovery.v3 import discovery_pb2
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
-from xds_client import Client, resource
 
 from controlplane.snapshot import CLUSTER, ENDPOINTS, LISTENER, ORDER, ROUTES, SCOPED_ROUTES, Resource, Snapshot
 from controlplane.xds.delta import DeltaStream
 from controlplane.xds.events import Event, Held, Refused
 from controlplane.xds.sotw import SotwStream
+from tests.xds.client import Client, resource
 
 CLUSTERS = ("a", "b", "c", "d")
 MODELS = ("m", "n", "o")

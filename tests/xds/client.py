@@ -54,6 +54,8 @@ class Type:
     version: str = ""
     # How often the server has a cause to send a name although it is in use as it is.
     causes: Counter[str] = field(default_factory=Counter)
+    # It has refused something on this stream: from then on the server may have to say again what the client has already.
+    doubt: bool = False
 
 
 class Client:
@@ -77,10 +79,12 @@ class Client:
         self.types[CLUSTER].open = True
         node = base_pb2.Node(id="n", cluster="c")
         for type_url, t in self.types.items():
-            t.nonce = ""
+            t.nonce, t.doubt = "", False
             t.causes = Counter() if self.delta else Counter(t.names)
-            for has in t.has.values():
+            for name, has in t.has.items():
                 has.here = self.delta
+                if has.warming and name in self.types[ENDPOINTS].has:
+                    has.usable, has.warming = True, False  # after 15 s it takes what it has; nobody can know that it waits
             if t.open:
                 self._open(type_url, node)
                 node = None
@@ -169,9 +173,10 @@ class Client:
         if bad:
             self.muddled = self.muddled or bool(changed) or bool(removed)
             t.causes += Counter(given.keys() | removed)
+            t.doubt = True
             if type_url == CLUSTER:
-                # They will come again, as far as the server knows for the first time, and endpoints with them.
-                self.types[ENDPOINTS].causes += Counter(given.keys())
+                # Endpoints came with them, and will again when they do, for all that the server knows.
+                self.types[ENDPOINTS].causes += Counter(2 * list(given))
         else:
             for name in removed:
                 t.accepted.pop(name, None)
@@ -200,7 +205,7 @@ class Client:
             if unchanged and t.causes[name]:
                 t.causes[name] -= 1  # what was on its way when it was asked for is not the answer
         first = not t.accepted and not t.has
-        assert news or first or +t.causes, f"a {type_url} response without news"
+        assert news or first or t.doubt or +t.causes, f"a {type_url} response without news"
 
     def _apply(self, type_url: str, given: dict[str, tuple[str, set[tuple[str, str]]]], removed: set[str]) -> set[str]:
         """Puts things to use, and returns the names of those that are new or different."""
