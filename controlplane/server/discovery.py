@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -35,6 +36,8 @@ log = structlog.get_logger("xds")
 
 # A client that wants something asks for it within this time of its first request, seconds.
 _QUIET = 5.0
+
+_MOST_WAITING = 64
 
 # A new world reaches this many streams before the event loop sees to other things.
 _BATCH = 50
@@ -102,8 +105,10 @@ class Pump:
         self._audience: tuple[str, ...] | None = None
         # Types of which a NACK stands.
         self._refused: set[str] = set()
-        # Set when the core may have something to send.
-        self._wake = asyncio.Event()
+        # What the client has not taken yet. At most what the core says unasked (one message a type), and answers to what the
+        # client asks: at _MOST_WAITING messages it is not listened to any more, until it has taken them.
+        self._waiting: deque[bytes] = deque()
+        self._wake, self._taken = asyncio.Event(), asyncio.Event()
         # Set once, when the stream is to end; the error that ends it, None for a good end.
         self._end: asyncio.Future[Error | None] = asyncio.get_running_loop().create_future()
         self._timer: asyncio.TimerHandle | None = None
@@ -156,12 +161,16 @@ class Pump:
             except DecodeError:
                 raise Error(Code.INVALID_ARGUMENT, "NOT_A_REQUEST", "the message is not a discovery request") from None
             self._tell(self._core.receive(request))
+            while len(self._waiting) >= _MOST_WAITING:
+                self._taken.clear()
+                await self._taken.wait()
 
     async def _write(self, context: Any) -> None:
         while await self._wake.wait():
             self._wake.clear()
-            for message in self._core.to_send():
-                await context.write(message)
+            while self._waiting:
+                await context.write(self._waiting.popleft())
+            self._taken.set()
 
     def _tell(self, events: Iterable[Event]) -> None:
         for event in events:
@@ -174,7 +183,9 @@ class Pump:
                 self._client = event
                 self._timer = asyncio.get_running_loop().call_later(_QUIET, self._quiet)
                 self._offer()
-        self._wake.set()
+        if messages := self._core.to_send():
+            self._waiting.extend(messages)
+            self._wake.set()
 
     async def _until_end(self, work: Coroutine[Any, Any, None]) -> None:
         """Does one half of the stream's work; the stream ends when that does."""

@@ -272,6 +272,36 @@ async def test_a_client_that_never_reads_costs_its_own_stream_only(rig: Rig) -> 
         call.cancel()
 
 
+async def test_a_client_that_asks_and_never_reads_is_not_listened_to_for_long(rig: Rig) -> None:
+    await rig.commit(GATEWAY, *(model({"blue": 10_000}, f"m{n}") for n in range(2_000)))
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{rig.port}") as channel:
+        open_stream: Any = channel.stream_stream(
+            "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources",
+            request_serializer=discovery_pb2.DeltaDiscoveryRequest.SerializeToString,
+            response_deserializer=bytes,
+        )
+        call = open_stream()
+        first = discovery_pb2.DeltaDiscoveryRequest(type_url=CLUSTER)
+        first.node.id = "deaf"
+        await call.write(first)
+        names = [f"m{n}/blue" for n in range(1_000)]
+        again = discovery_pb2.DeltaDiscoveryRequest(type_url=ENDPOINTS, resource_names_subscribe=names)
+        for _ in range(200):
+            await call.write(again)
+        await rig.until(lambda fleet: "deaf" in fleet.nodes)
+        (pump,) = rig.discovery._pumps.values()
+        async with asyncio.timeout(10):
+            while len(pump._waiting) < discovery._MOST_WAITING:  # noqa: ASYNC110  nobody is told of it
+                await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)  # nothing is to happen: there is no condition to wait on
+        assert len(pump._waiting) == discovery._MOST_WAITING
+        # What it asked is answered once it reads: the world, and 200 times what it asked for.
+        async with asyncio.timeout(10):
+            for _ in range(201):
+                assert await call.read() is not EOF
+        call.cancel()
+
+
 async def test_many_quick_streams_leak_nothing(rig: Rig) -> None:
     await rig.commit(GATEWAY, *(model({"blue": 10_000}, f"m{n}") for n in range(300)))
     with capture_logs() as lines:
