@@ -1,0 +1,189 @@
+"""Who was not there gets the newest state only: late, restarted, or away for 100 revisions. Who was, gets nothing twice."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import AsyncIterator
+
+import pytest
+
+from controlplane.compiler.bootstrap import node_bootstrap
+from controlplane.demo.envoy import Envoy
+from controlplane.demo.lean import LeanServer
+from controlplane.demo.load import Group
+from controlplane.demo.plane import ControlPlane, free_port
+from controlplane.operator.v1.node_service_pb2 import ListNodesRequest
+from tests.envoy.conftest import MODEL, PATH, Fleet, MakeLoad
+
+pytestmark = pytest.mark.envoy
+
+ROUTES = f"rds.{MODEL}"
+
+
+class Relay:
+    """A way to the control plane that can be cut: connections are dropped, new ones are closed at once."""
+
+    def __init__(self, port: int) -> None:
+        self._to = port
+        self._cut = False
+        self._writers: set[asyncio.StreamWriter] = set()
+
+    async def start(self) -> int:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        port: int = self._server.sockets[0].getsockname()[1]
+        return port
+
+    def cut(self) -> None:
+        self._cut = True
+        for writer in self._writers:
+            writer.transport.abort()
+
+    def mend(self) -> None:
+        self._cut = False
+
+    def close(self) -> None:
+        self.cut()
+        self._server.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._cut:
+            writer.close()
+            return
+        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._to)
+        self._writers |= {writer, far_writer}
+        await asyncio.gather(self._copy(reader, far_writer), self._copy(far_reader, writer))
+        self._writers -= {writer, far_writer}
+
+    async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(65_536):
+                writer.write(data)
+                await writer.drain()
+        writer.close()
+
+
+@pytest.fixture
+async def relay(control_plane: ControlPlane) -> AsyncIterator[Relay]:
+    made = Relay(control_plane.xds_port)
+    yield made
+    made.close()
+
+
+async def updates(envoy: Envoy) -> dict[str, int]:
+    """Updates that an Envoy has accepted, by what they were of: `cds`, `lds`, `rds.MODEL`, `scoped_rds.GATEWAY`, clusters'."""
+    found = await envoy.stats("update_success$")
+    accepted: dict[str, int] = {}
+    for name, count in found.items():
+        what = name.removesuffix(".update_success").split(".", 2 if name.startswith("http.") else 1)[-1]
+        if count:
+            accepted[what] = count
+    return accepted
+
+
+async def answers(fleet: Fleet, node: str, make_load: MakeLoad) -> set[str | None]:
+    """The versions that users reach through an Envoy."""
+    load = make_load([Group("127.0.0.1", fleet.ports[node], PATH, connections=1)], users=20, passes=1)
+    await load.start()
+    return {r.version for r in (await load.finish()).requests}
+
+
+async def many(plane: ControlPlane, count: int = 100) -> int:
+    """Moves a little traffic many times, and in the end all of it to green; returns the last revision."""
+    for i in range(count - 1):
+        await plane.split(MODEL, {"blue": 9_999 - i, "green": i + 1})
+    return await plane.split(MODEL, {"green": 10_000})
+
+
+async def test_late_or_restarted_gets_the_newest_only(fleet: Fleet, lean: LeanServer, make_load: MakeLoad) -> None:
+    plane = fleet.control_plane
+    await plane.apply(fleet.manifest(lean.ports))
+    assert await many(plane) == 101
+    await fleet.start()  # late: after all of it
+    await plane.held(101, nodes=2)
+    for node, envoy in fleet.envoys.items():
+        assert set((seen := await updates(envoy)).values()) == {1}, seen
+        assert seen[ROUTES] == 1
+        assert await answers(fleet, node, make_load) == {"green"}
+
+    await asyncio.gather(*(envoy.kill() for envoy in fleet.envoys.values()))
+    last = await plane.split(MODEL, {"blue": 10_000})
+    await fleet.start()  # restarted
+    await plane.held(last, nodes=2)
+    for node, envoy in fleet.envoys.items():
+        assert set((seen := await updates(envoy)).values()) == {1}, seen
+        assert await answers(fleet, node, make_load) == {"blue"}
+
+
+@pytest.mark.parametrize("variant", ["delta", "sotw"])
+async def test_away_for_100_revisions_gets_the_newest_only(
+    control_plane: ControlPlane, relay: Relay, lean: LeanServer, make_load: MakeLoad, variant: str
+) -> None:
+    kind = "delta" if variant == "delta" else "sotw"
+    boot = node_bootstrap("away", "test", xds_port=await relay.start(), variant=kind, admin_port=0)  # type: ignore[arg-type]
+    envoy = Envoy(boot)
+    fleet = Fleet(control_plane, {"away": envoy}, {"away": free_port()})
+    try:
+        await control_plane.apply(fleet.manifest(lean.ports))
+        await fleet.start()
+        await control_plane.held(1, nodes=1)
+        before = await updates(envoy)
+        relay.cut()
+        last = await many(control_plane)
+        assert await answers(fleet, "away", make_load) == {"blue"}  # what it last knew
+        relay.mend()
+        await control_plane.held(last, nodes=1)
+        assert await answers(fleet, "away", make_load) == {"green"}
+        after = await updates(envoy)
+        assert after[ROUTES] == before[ROUTES] + 1
+        if variant == "delta":  # it said what it has: nothing else was sent
+            assert after == before | {ROUTES: before[ROUTES] + 1}
+    finally:
+        await envoy.close()
+
+
+async def test_too_slow_for_100_revisions_skips_to_the_newest(fleet: Fleet, lean: LeanServer, make_load: MakeLoad) -> None:
+    plane = fleet.control_plane
+    await plane.apply(fleet.manifest(lean.ports))
+    await fleet.start()
+    await plane.held(1, nodes=2)
+    before = {node: (await updates(envoy))[ROUTES] for node, envoy in fleet.envoys.items()}
+    for envoy in fleet.envoys.values():
+        os.kill(envoy.process.pid, signal.SIGSTOP)
+    try:
+        last = await many(plane)  # nobody waits for those who don't answer
+        async with asyncio.timeout(10):
+            while True:
+                nodes = (await plane.nodes.ListNodes(ListNodesRequest())).nodes
+                if [n.target_revision for n in nodes] == [last, last]:
+                    break
+                await asyncio.sleep(0.02)
+    finally:
+        for envoy in fleet.envoys.values():
+            os.kill(envoy.process.pid, signal.SIGCONT)
+    await plane.held(last, nodes=2)
+    for node, envoy in fleet.envoys.items():
+        # The one that was on its way when it fell silent, and the newest.
+        assert (await updates(envoy))[ROUTES] == before[node] + 2
+        assert await answers(fleet, node, make_load) == {"green"}
+
+
+async def test_a_restarted_control_plane_sends_a_delta_envoy_nothing(fleet: Fleet, lean: LeanServer) -> None:
+    plane = fleet.control_plane
+    await plane.apply(fleet.manifest(lean.ports))
+    await fleet.start()
+    last = await plane.split(MODEL, {"green": 10_000})
+    await plane.held(last, nodes=2)
+    delta = fleet.envoys["delta"]
+    before = await delta.stats(r"update_(success|attempt|rejected|failure)$|version$|config_reload$")
+    for restart in (plane.kill, plane.stop):
+        await restart()
+        await plane.start()
+        progress = await plane.held(last, nodes=2)  # both are back, and hold it
+        assert progress.holding == 2
+    after = await delta.stats(r"update_(success|attempt|rejected|failure)$|version$|config_reload$")
+    accepted = {name: n for name, n in after.items() if name.endswith(("update_success", "update_rejected", "version"))}
+    assert accepted == {name: before[name] for name in accepted}
+    assert any(n for name, n in accepted.items() if name.endswith(f"{ROUTES}.update_success"))
