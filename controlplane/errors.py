@@ -2,7 +2,7 @@
 
 One class carries them all: what kind of wrong it is (`Code`), a machine-readable reason, a sentence for a person, and
 the fields at fault. It is mapped to gRPC in one place (`server/status.py`) and to exit codes in one place
-(`cli/main.py`). A NACK is not an error: it is news, and travels as an event.
+(`cli/exits.py`). A NACK is not an error: it is news, and travels as an event.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -171,13 +171,16 @@ _MARKS = {
 }
 
 
-def changes(listed: Iterable[Change]) -> None:
-    """Objects with what became of them, a line a field."""
-    for change in listed:
+def changes(listed: Sequence[Change], most: int | None = None) -> None:
+    """Objects with what became of them, a line a field; only the first `most` objects, if given."""
+    console = out()
+    for change in listed[:most]:
         mark, colour = _MARKS.get(change.kind, ("?", ""))
-        line(f"{mark} {change.name}", colour)
+        console.print(f"{mark} {change.name}", style=colour, soft_wrap=True)
         for text in change.lines:
-            line(f"    {text}")
+            console.print(f"    {text}", soft_wrap=True)
+    if most is not None and len(listed) > most:
+        console.print(f"and {len(listed) - most:,} more; `turnout diff` shows all")
 
 
 def impact(given: Impact) -> str:

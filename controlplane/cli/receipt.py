@@ -20,6 +20,8 @@ from controlplane.operator.v1.revision_service_pb2 import WatchRevisionRequest
 _EACH = 10
 _MAX_NAMED = 20
 _RECONNECT_EVERY = 0.3
+# Objects of which a receipt says what changed.
+_MOST_CHANGES = 50
 
 
 def finish(
@@ -95,7 +97,7 @@ def _headline(revision: Revision, impact: Impact, changed: bool) -> None:
         return
     reason = f": {revision.reason}" if revision.reason else ""
     line(f"Revision {revision.number} by {revision.author}{reason}", "bold")
-    output.changes(revision.changes)
+    output.changes(revision.changes, _MOST_CHANGES)
     line(f"Envoys are sent: {output.impact(impact)}")
 
 

@@ -110,6 +110,7 @@ def demo(
     users: Annotated[int, typer.Option("--users", min=1, help="Distinct users who call.")] = 2000,
     envoys: Annotated[int, typer.Option("--envoys", min=1, max=20, help="Real Envoys.")] = 3,
     seed: Annotated[int, typer.Option("--seed", help="Makes the same model and the same users again.")] = 1,
+    form: Annotated[Format, typer.Option("--output", "-o", help="table, or json for the receipt.")] = Format.TABLE,
 ) -> None:
     """See the main job in a minute: real Envoys, a real model, real load, one switch, one undo.
 
@@ -119,13 +120,17 @@ def demo(
     turnout demo
     turnout demo --keep --users 5000
     """
+    if form not in (Format.TABLE, Format.JSON):
+        raise typer.BadParameter("a receipt is a table or json", param_hint="--output")
+    if form not in (Format.TABLE, Format.JSON):
+        raise typer.BadParameter("the demo's receipt is a table or json", param_hint="--output")
     try:
         run = import_module("controlplane.demo.run")
     except ModuleNotFoundError as error:
         raise Error(
             Code.FAILED_PRECONDITION, "NO_DEMO", f"the demo needs `{error.name}`: pip install 'turnout[demo]'"
         ) from None
-    raise typer.Exit(run.main(keep=keep, users=users, envoys=envoys, seed=seed))
+    raise typer.Exit(run.main(keep=keep, users=users, envoys=envoys, seed=seed, form=form.value))
 
 
 def show_schema() -> None:

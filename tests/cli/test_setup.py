@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -85,3 +86,26 @@ def test_commands_and_names_are_completed(run: Run, applied: Server) -> None:
 def test_without_a_server_nothing_is_offered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TURNOUT_API", "127.0.0.1:1")
     assert completed("turnout switch ir") == []
+
+
+def test_the_demo_says_what_it_needs(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> None:
+        raise ModuleNotFoundError(name="sklearn")
+
+    monkeypatch.setattr("controlplane.cli.setup.import_module", missing)
+    done = run("demo")
+    assert done.code == Exit.CONFLICT
+    assert done.err == "Error: the demo needs `sklearn`: pip install 'turnout[demo]'\n"
+    assert run("demo", "-o", "yaml").code == Exit.USAGE
+
+
+def test_the_demo_is_given_what_was_asked(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, object] = {}
+
+    def main(**options: object) -> int:
+        asked.update(options)
+        return 1
+
+    monkeypatch.setattr("controlplane.cli.setup.import_module", lambda name: SimpleNamespace(main=main))
+    assert run("demo", "--keep", "--users", "7", "--envoys", "2", "--seed", "3", "-o", "json").code == 1
+    assert asked == {"keep": True, "users": 7, "envoys": 2, "seed": 3, "form": "json"}

@@ -1,0 +1,145 @@
+"""What people see in a terminal: pictures that change in place, questions, and no colour where none is wanted."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from controlplane.cli.exits import Exit
+from tests.cli.conftest import Run, Server
+
+TURNOUT = str(Path(sys.executable).parent / "turnout")
+
+
+class Terminal:
+    """A command in a terminal of 80 columns."""
+
+    def __init__(self, *args: str, **environ: str) -> None:
+        self.master, slave = pty.openpty()
+        env = {**os.environ, "COLUMNS": "80", "LINES": "40", "TERM": "xterm-256color", **environ}
+        self.process = subprocess.Popen([TURNOUT, *args], stdin=slave, stdout=slave, stderr=slave, env=env)
+        os.close(slave)
+        self.seen = ""
+
+    def until(self, text: str) -> None:
+        """Reads until `text` was shown, colours aside."""
+        give_up = time.monotonic() + 20
+        while text not in self.plain:
+            assert time.monotonic() < give_up, self.plain
+            if not self.read(0.5) and self.process.poll() is not None:
+                raise AssertionError(f"ended with {self.process.returncode}: {self.plain}")
+
+    def read(self, patience: float) -> bool:
+        """Takes what is there within `patience` seconds; False when there is nothing."""
+        if not select.select([self.master], [], [], patience)[0]:
+            return False
+        try:
+            data = os.read(self.master, 65536)
+        except OSError:  # the other side is closed
+            return False
+        self.seen += data.decode(errors="replace")
+        return bool(data)
+
+    @property
+    def plain(self) -> str:
+        return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", self.seen)
+
+    def type(self, keys: str) -> None:
+        os.write(self.master, keys.encode())
+
+    def end(self) -> int:
+        give_up = time.monotonic() + 20
+        while self.read(0.1) or (self.process.poll() is None and time.monotonic() < give_up):
+            pass
+        return self.process.wait(0)
+
+
+@contextlib.contextmanager
+def terminal(*args: str, **environ: str) -> Iterator[Terminal]:
+    made = Terminal(*args, **environ)
+    try:
+        yield made
+    finally:
+        made.process.kill()
+        made.process.wait()
+        os.close(made.master)
+
+
+def test_status_follows_what_happens_until_ctrl_c(run: Run, applied: Server) -> None:
+    applied.connect("edge-1")
+    with terminal("status", "--watch") as shown:
+        shown.until("blue 100%")
+        run("split", "iris", "blue=7000", "green=3000", "--no-wait")
+        shown.until("blue 70%, green 30%")
+        shown.process.send_signal(signal.SIGINT)
+        assert shown.end() == Exit.INTERRUPTED
+        assert "Traceback" not in shown.seen
+
+
+def test_nodes_follow(run: Run, applied: Server) -> None:
+    with terminal("nodes", "--watch") as shown:
+        shown.until("0 in sync")
+        applied.connect("edge-1")
+        shown.until("nodes/edge-1")
+        shown.process.send_signal(signal.SIGINT)
+        assert shown.end() == Exit.INTERRUPTED
+
+
+@pytest.mark.parametrize(("answer", "code"), [("n\n", Exit.INTERRUPTED), ("y\n", Exit.OK), ("", Exit.INTERRUPTED)])
+def test_delete_asks(run: Run, applied: Server, answer: str, code: Exit) -> None:
+    with terminal("delete", "models/iris", "gateways/edge") as shown:
+        shown.until("Delete 2 objects? [y/N]")
+        assert "live at gateways/edge, blue 100%" in shown.plain
+        assert "listens on 0.0.0.0:10000" in shown.plain
+        if answer:
+            shown.type(answer)
+        else:
+            shown.process.send_signal(signal.SIGINT)
+        assert shown.end() == code
+    assert (run("get", "all", "-o", "json").json == {}) is (code is Exit.OK)
+
+
+def test_a_receipt_in_colour_and_without(run: Run, applied: Server) -> None:
+    applied.connect("edge-1")
+    with terminal("switch", "iris", "--to", "green") as shown:
+        assert shown.end() == 0
+        assert "Held by 1 of 1 node" in shown.plain
+        assert "\x1b[1;32m" in shown.seen
+    with terminal("switch", "iris", "--to", "blue", NO_COLOR="1") as shown:
+        assert shown.end() == 0
+        assert "\x1b[1;32m" not in shown.seen
+        assert "\x1b[33m" not in shown.seen
+
+
+def test_ctrl_c_while_waiting_says_what_is_made(run: Run, applied: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def ignored(call: object, response: object) -> None:
+        return
+
+    monkeypatch.setattr(applied.connect("silent"), "_take", ignored)
+    with terminal("switch", "iris", "--to", "green") as shown:
+        shown.until("0/1 node")
+        shown.process.send_signal(signal.SIGINT)
+        assert shown.end() == Exit.INTERRUPTED
+        assert "revision 2 is made; only the waiting was ended" in shown.plain
+        assert "Traceback" not in shown.seen
+
+
+def test_nothing_is_cut_at_80_columns(run: Run, applied: Server) -> None:
+    applied.connect("edge-1")
+    run("switch", "iris", "--to", "green", "--reason", "a reason that is longer than what fits into a narrow column")
+    for command in (["history"], ["nodes"], ["status"], ["get", "all"]):
+        with terminal(*command) as shown:
+            assert shown.end() == 0
+            assert "…" not in shown.plain
+            assert max(len(line.rstrip()) for line in shown.plain.splitlines()) <= 80
