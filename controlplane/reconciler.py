@@ -100,12 +100,14 @@ class Publisher:
         self._head = head
         self._compiler = compiler
         self._observer = observer
+        # Serial of the head that was published, or could not be.
+        self._seen = -1
         # None until there is a first one.
         self.world: Latest[World | None] = Latest(None)
 
     def publish(self) -> None:
         """Makes the newest revision what is served. When it can't be compiled, what was served before stays."""
-        head = self._head.value
+        self._seen, head = self._head.serial, self._head.value
         before = self.world.value
         try:
             world = before.next(head) if before else World(head, self._compiler)
@@ -119,9 +121,7 @@ class Publisher:
 
     async def run(self) -> None:
         """Publishes until it is cancelled."""
-        seen = self._head.serial
-        self.publish()
         while True:
-            seen = await self._head.newer(seen)
+            await self._head.newer(self._seen)
             self.publish()
             await asyncio.sleep(COALESCE)
