@@ -20,8 +20,8 @@ def lines(old: Object | None, new: Object | None) -> list[str]:
     """A line a field that differs; of a new object, a line a field that is not at its default; none of a deleted one."""
     if new is None:
         return []
-    after = {path: (text, default) for path, text, default in _flat("", new)}
-    before = {path: (text, default) for path, text, default in _flat("", old)} if old is not None else {}
+    after = {path: (text, default) for path, text, default in _flat("", new, old)}
+    before = {path: (text, default) for path, text, default in _flat("", old, new)} if old is not None else {}
     said = []
     for path in [*after, *(p for p in before if p not in after)]:
         was, was_default = before.get(path, (_NONE, True))
@@ -33,24 +33,29 @@ def lines(old: Object | None, new: Object | None) -> list[str]:
     return said + list(_endpoint_lines(_versions(old), _versions(new)))
 
 
-def _flat(path: str, value: Any) -> Iterator[tuple[str, str, bool]]:
-    """(path, text, whether it is the default) of each field, in order; names and endpoints are told of elsewhere."""
+def _flat(path: str, value: Any, other: Any) -> Iterator[tuple[str, str, bool]]:
+    """(path, text, whether it is the default) of each field, in order, but of those that are the same in `other`.
+
+    Where there is no other, those at their default are left out. Names and endpoints are told of elsewhere.
+    """
     for field in fields(value):
         item = getattr(value, field.name)
-        at = f"{path}{field.name}"
+        counterpart = getattr(other, field.name, None)
         default = _is_default(field, item)
-        if field.name in ("name", "endpoints"):
+        if field.name in ("name", "endpoints") or (default if other is None else item == counterpart):
             continue
+        at = f"{path}{field.name}"
         if field.name == "versions":
             yield at, ", ".join(v.name for v in item), False
+            others = {v.name: v for v in counterpart or ()}
             for version in item:
-                yield from _flat(f"{at}.{version.name}.", version)
+                yield from _flat(f"{at}.{version.name}.", version, others.get(version.name))
         elif isinstance(item, PathRouting | HeaderRouting | HostRouting):
             yield at, _routing(item), default
         elif is_dataclass(item):
             if field.default is None:
                 yield at, "set", False
-            yield from _flat(f"{at}.", item)
+            yield from _flat(f"{at}.", item, counterpart)
         else:
             yield at, _text(field.name, item), default
 

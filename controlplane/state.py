@@ -87,7 +87,8 @@ class State:
         new._check_gateways([o for o in touched if isinstance(o, Gateway)], c)
         # A gateway's change can make models collide that did not change themselves.
         gateways = {n.partition("/")[2] for n in changes.objects if n.startswith("gateways/")}
-        models = [o for o in touched if isinstance(o, Model)]
+        # Of a model that asks for what it asked for before nothing new can be wrong: most changes only move traffic.
+        models = [o for o in touched if isinstance(o, Model) and not _same_claims(self.models.get(o.name), o)]
         if gateways:
             named = {m.name for m in models}
             models += [m for m in new.models.values() if m.name not in named and not gateways.isdisjoint(m.gateways)]
@@ -158,6 +159,10 @@ def scope_keys(gateway: Gateway, model: Model) -> list[str]:
             return list(model.route_keys)
         case HostRouting():
             return list(dict.fromkeys(key.lower() for key in model.route_keys))
+
+
+def _same_claims(old: Model | None, new: Model) -> bool:
+    return old is not None and old.gateways == new.gateways and old.route_keys == new.route_keys
 
 
 def moves_traffic(old: State, new: State) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import hashlib
@@ -25,6 +26,7 @@ from controlplane.writer import Impact, Outcome
 
 M = TypeVar("M", bound=Message)
 T = TypeVar("T")
+R = TypeVar("R")
 
 Clock = Callable[[], float]
 
@@ -36,6 +38,9 @@ DEFAULT_PAGE = 100
 MAX_PAGE = 1_000
 # A page ends early when it grows past this: gRPC clients take messages of 4 MiB unless told otherwise.
 PAGE_BYTES = 2 * 1024 * 1024
+
+# Objects that are told of in a few milliseconds; more are told of on a thread.
+_MANY = 50
 
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,17}")
 
@@ -232,6 +237,18 @@ def revision_to_proto(revision: Revision) -> revision_pb2.Revision:
         changes=changes_to_proto(revision.changes),
         reverted_to=revision.draft.reverted_to,
     )
+
+
+async def shown(outcome: Outcome) -> revision_pb2.Revision | None:
+    """The revision of an outcome; what takes long to tell is told on a thread."""
+    if outcome.revision is None:
+        return None
+    return await told(revision_to_proto, outcome.revision, len(outcome.revision.changes))
+
+
+async def told(make: Callable[[T], R], of: T, objects: int) -> R:
+    """`make(of)`, beside the event loop when it is about many objects."""
+    return make(of) if objects < _MANY else await asyncio.to_thread(make, of)
 
 
 def changes_to_proto(changes: Mapping[str, tuple[Object | None, Object | None]]) -> list[revision_pb2.Change]:

@@ -22,7 +22,7 @@ from controlplane.server.call import (
     named,
     number_of,
     page,
-    revision_to_proto,
+    shown,
 )
 from controlplane.server.convert import label, model_from_proto, model_to_proto
 from controlplane.state import Changes
@@ -129,7 +129,7 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
                 change, draft(request, context, Action.SWITCH, self._clock), validate_only=request.validate_only
             )
         return pb.SwitchTrafficResponse(
-            revision=revision_to_proto(outcome.revision) if outcome.revision else None,
+            revision=await shown(outcome),
             models=[_shown(outcome, n, request.validate_only) for n in shorts],
             impact=impact_to_proto(outcome.impact),
         )

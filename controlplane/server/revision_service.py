@@ -29,6 +29,8 @@ from controlplane.server.call import (
     page_size,
     read_token,
     revision_to_proto,
+    shown,
+    told,
     write_token,
 )
 from controlplane.server.convert import gateway_from_proto, gateway_to_proto, label, model_from_proto, model_to_proto
@@ -72,7 +74,7 @@ class RevisionService(revision_service_pb2_grpc.RevisionServiceServicer):
         if request.include_bootstraps:
             bootstraps = await asyncio.to_thread(_bootstraps, outcome.snapshots)
         return pb.ApplyResponse(
-            revision=revision_to_proto(outcome.revision) if outcome.revision else None,
+            revision=await shown(outcome),
             changed=outcome.changed,
             impact=impact_to_proto(outcome.impact),
             bootstraps=bootstraps,
@@ -80,15 +82,11 @@ class RevisionService(revision_service_pb2_grpc.RevisionServiceServicer):
 
     async def GetRevision(self, request: pb.GetRevisionRequest, context: Any) -> pb.GetRevisionResponse:
         number = self._number(request.name, "name", latest=True)
-        response = pb.GetRevisionResponse(revision=revision_to_proto(await self._store.revision(number)))
+        revision = await self._store.revision(number)
+        response = pb.GetRevisionResponse(revision=await told(revision_to_proto, revision, len(revision.changes)))
         if request.include_manifest:
             head = await self._store.at(number)
-            for gateway in head.state.gateways.values():
-                response.manifest.gateways.append(gateway_to_proto(gateway, head.kept[gateway.resource_name]))
-            for model in head.state.models.values():
-                response.manifest.models.append(model_to_proto(model, head.kept[model.resource_name]))
-            response.manifest.gateways.sort(key=lambda g: g.name)
-            response.manifest.models.sort(key=lambda m: m.name)
+            response.manifest.CopyFrom(await told(manifest_of, head, len(head.kept)))
         return response
 
     async def ListRevisions(self, request: pb.ListRevisionsRequest, context: Any) -> pb.ListRevisionsResponse:
@@ -106,7 +104,7 @@ class RevisionService(revision_service_pb2_grpc.RevisionServiceServicer):
             asked = min(_CHUNK, size - len(revisions) + 1)
             found = await self._store.revisions(before, asked, name)
             for revision in found:
-                proto = revision_to_proto(revision)
+                proto = await told(revision_to_proto, revision, len(revision.changes))
                 room -= proto.ByteSize()
                 if len(revisions) == size or (revisions and room < 0):
                     token = write_token(listing, str(revisions[-1].number))
@@ -121,7 +119,9 @@ class RevisionService(revision_service_pb2_grpc.RevisionServiceServicer):
         new = await self._store.at(self._number(request.to, "to", latest=True))
         changes = {n: (old.state.get(n), o) for n, o in old.state.changes_to(new.state).objects.items()}
         impact = await self._writer.impact(old, new)
-        return pb.DiffRevisionsResponse(changes=changes_to_proto(changes), impact=impact_to_proto(impact))
+        return pb.DiffRevisionsResponse(
+            changes=await told(changes_to_proto, changes, len(changes)), impact=impact_to_proto(impact)
+        )
 
     async def RevertTo(self, request: pb.RevertToRequest, context: Any) -> pb.RevertToResponse:
         target = await self._store.at(self._number(request.name, "name"))
@@ -141,7 +141,7 @@ class RevisionService(revision_service_pb2_grpc.RevisionServiceServicer):
             validate_only=request.validate_only,
         )
         return pb.RevertToResponse(
-            revision=revision_to_proto(outcome.revision) if outcome.revision else None,
+            revision=await shown(outcome),
             impact=impact_to_proto(outcome.impact),
         )
 
@@ -209,6 +209,15 @@ def applied(head: Head, request: pb.ApplyRequest, fields: dict[str, str]) -> Cha
     c.check()
     check_gateways_free(head, objects, fields)
     return Changes(objects)
+
+
+def manifest_of(head: Head) -> pb.Manifest:
+    """Desired state as a manifest, by name."""
+    state = head.state
+    return pb.Manifest(
+        gateways=[gateway_to_proto(state.gateways[n], head.kept[f"gateways/{n}"]) for n in sorted(state.gateways)],
+        models=[model_to_proto(state.models[n], head.kept[f"models/{n}"]) for n in sorted(state.models)],
+    )
 
 
 def _claim(name: str, at: str, field: str, fields: dict[str, str], objects: dict[str, Object | None]) -> None:
