@@ -77,7 +77,7 @@ class Demo:
             load = Load(self._groups(), users=self.users)
             stack.push_async_callback(load.close)
             await load.start()
-            await self._calling(load, "users call, and blue answers")
+            await self._calling(load, "users call, and blue answers", least=self.users)
             accuracy = await self._accuracy("blue")
             self._say(f"blue, {models.WHAT['blue']}, reads {accuracy:.1%} of the test pictures right")
             moves = [await self._move(load, "blue", "green", "switch", models.NAME, "--to", "green")]
@@ -193,13 +193,15 @@ class Demo:
         pairs = list(zip(said["outputs"][0]["data"], data.test_digits.tolist(), strict=True))
         return sum(1 for a, b in pairs if a == b) / len(pairs)
 
-    async def _calling(self, load: Load, text: str) -> None:
-        """Lets users call for a while, and shows how it goes."""
+    async def _calling(self, load: Load, text: str, least: int = 0) -> None:
+        """Lets users call for a while, and until there were that many requests; shows how it goes."""
         began, first = time.monotonic(), sum(load.progress().values())
         with self.console.status(text) as status:
-            while (passed := time.monotonic() - began) < self.seconds:
+            while True:
                 load.process.check()
-                counts = load.progress()
+                counts, passed = load.progress(), time.monotonic() - began
+                if passed >= self.seconds and sum(counts.values()) >= least:
+                    break
                 said = ", ".join(f"{name} {count:,}" for name, count in sorted(counts.items()))
                 status.update(f"{text}: {(sum(counts.values()) - first) / max(passed, 0.1):,.0f} requests/s; so far {said}")
                 await asyncio.sleep(0.2)
@@ -272,7 +274,12 @@ class Demo:
         for node, envoy in self.envoys.items():
             self.console.print(f"  {node}: listens on 127.0.0.1:{self.ports[node]}, its admin page is http://{envoy.admin}")
         self.console.print("Ctrl-C ends it all.", style="bold")
-        await asyncio.Event().wait()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            # That is how it is meant to end: what counts is the receipt.
+            if (task := asyncio.current_task()) is not None:
+                task.uncancel()
 
     async def _close(self) -> None:
         await asyncio.gather(*(e.close() for e in self.envoys.values()))
