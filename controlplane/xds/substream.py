@@ -276,7 +276,7 @@ class Substream:
             suspects |= {n for n in (*self.held.base, *self.held.over) if n not in contents and self.held.get(n)}
         batch.suspects = frozenset(suspects or contents)
         self._release(batch)
-        for name in batch.suspects:
+        for name in filter(self.covers, batch.suspects):  # what it has dropped meanwhile, it does not use either
             before = self.refused.get(name)
             self.refused[name] = Refusal(contents.get(name), batch, before.all_of_it() if before else ())
         self.refusing = bool(self.refused)

@@ -1,0 +1,142 @@
+"""What conversations as text don't show: sizes, numbers of names, what is shared between streams."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from envoy.config.core.v3 import base_pb2
+from envoy.service.discovery.v3 import discovery_pb2
+
+from controlplane.errors import Code, Error
+from controlplane.snapshot import CLUSTER, ENDPOINTS, ROUTES, Resource, Snapshot
+from controlplane.xds.delta import DeltaStream
+from controlplane.xds.events import Held, Identified
+from controlplane.xds.sotw import SotwStream
+from controlplane.xds.stream import MAX_TYPES
+
+MIB = 1024 * 1024
+
+
+def many(revision: int, count: int, type_url: str = CLUSTER, size: int = 10, first: int = 0) -> Snapshot:
+    """So many resources of a type; the content of the first one is `first`."""
+    rest = [Resource.of(type_url, f"n{i}", b"x" * size) for i in range(1, count)]
+    return Snapshot.of(revision, (), [Resource.of(type_url, "n0", b"%d" % first), *rest])
+
+
+def ask(type_url: str, nonce: str = "", names: list[str] | None = None, **fields: Any) -> Any:
+    return discovery_pb2.DeltaDiscoveryRequest(
+        type_url=type_url, response_nonce=nonce, resource_names_subscribe=names or [], **fields
+    )
+
+
+def told(stream: DeltaStream) -> list[Any]:
+    return [discovery_pb2.DeltaDiscoveryResponse.FromString(data) for data in stream.to_send()]
+
+
+def test_the_client_is_identified_as_it_says() -> None:
+    node = base_pb2.Node(id="n", cluster="c", user_agent_name="envoy")
+    node.metadata.update({"zone": "a", "weights": [1, 2]})
+    node.user_agent_build_version.version.major_number = 1
+    node.user_agent_build_version.version.minor_number = 40
+    expected = Identified("n", "c", {"zone": "a", "weights": [1.0, 2.0]}, "envoy 1.40.0")
+    assert DeltaStream().receive(ask(CLUSTER, node=node)) == [expected]
+    assert SotwStream().receive(discovery_pb2.DiscoveryRequest(type_url=CLUSTER, node=node)) == [expected]
+    old = base_pb2.Node(id="n", user_agent_name="gRPC", user_agent_version="1.85")
+    assert DeltaStream().receive(ask(CLUSTER, node=old)) == [Identified("n", "", {}, "gRPC 1.85")]
+
+
+def test_delta_splits_what_is_too_large_for_one_message() -> None:
+    stream, snapshot = DeltaStream(), many(1, 10, size=MIB)
+    stream.offer(snapshot)
+    stream.receive(ask(CLUSTER))
+    names: list[str] = []
+    while parts := stream.to_send():
+        for data in parts:
+            assert len(data) < 4 * MIB
+            response = discovery_pb2.DeltaDiscoveryResponse.FromString(data)
+            names += [r.name for r in response.resources]
+            events = stream.receive(ask(CLUSTER, response.nonce))
+    assert sorted(names) == sorted(snapshot.resources[CLUSTER])
+    assert events == [Held(1)]
+
+
+def test_sotw_splits_types_that_may_come_in_parts() -> None:
+    stream, snapshot = SotwStream(), many(1, 10, ENDPOINTS, size=MIB)
+    stream.offer(snapshot)
+    wanted = sorted(snapshot.resources[ENDPOINTS])
+    stream.receive(discovery_pb2.DiscoveryRequest(type_url=ENDPOINTS, resource_names=wanted))
+    count = 0
+    while parts := stream.to_send():
+        assert len(parts) == 1
+        assert len(parts[0]) < 4 * MIB
+        response = discovery_pb2.DiscoveryResponse.FromString(parts[0])
+        count += len(response.resources)
+        answer = discovery_pb2.DiscoveryRequest(type_url=ENDPOINTS, resource_names=wanted, response_nonce=response.nonce)
+        events = stream.receive(answer)
+    assert count == 10
+    assert events == [Held(1)]
+
+
+def test_ten_thousand_names_at_once() -> None:
+    stream = DeltaStream()
+    stream.offer(many(1, 5_000, ENDPOINTS))
+    stream.receive(ask(ENDPOINTS, names=[f"n{i}" for i in range(10_000)]))
+    (response,) = told(stream)
+    assert len(response.resources) == 5_000
+    assert len(response.removed_resources) == 5_000
+    assert stream.receive(ask(ENDPOINTS, response.nonce)) == [Held(1)]
+
+
+def test_more_types_than_there_are_end_the_stream() -> None:
+    stream = DeltaStream()
+    for i in range(MAX_TYPES):
+        stream.receive(ask(f"type/{i}"))
+    with pytest.raises(Error) as caught:
+        stream.receive(ask("type/one-more"))
+    assert caught.value.code is Code.INVALID_ARGUMENT
+
+
+@pytest.mark.parametrize("type_url", [CLUSTER, ROUTES])
+def test_a_stream_that_holds_everything_keeps_nothing_of_its_own(type_url: str) -> None:
+    """State per stream does not grow with what is merely unchanged."""
+    stream = DeltaStream()
+    names = [] if type_url == CLUSTER else [f"n{i}" for i in range(1_000)]
+    for revision in range(1, 5):
+        snapshot = many(revision, 1_000, type_url, first=revision)
+        stream.offer(snapshot)
+        if revision == 1:
+            stream.receive(ask(type_url, names=names))
+        (response,) = told(stream)
+        assert len(response.resources) == (1_000 if revision == 1 else 1)
+        assert stream.receive(ask(type_url, response.nonce)) == [Held(revision)]
+        sub = stream._subs[type_url]
+        assert sub.held.base is snapshot.resources[type_url]
+        assert not sub.held.over
+        assert not sub.names.more
+        assert not sub.names.less
+
+
+def test_a_thousand_snapshots_cost_a_slow_client_one_response() -> None:
+    stream = DeltaStream()
+    stream.offer(many(0, 100))
+    stream.receive(ask(CLUSTER))
+    (response,) = told(stream)
+    for revision in range(1, 1_001):
+        stream.offer(many(revision, 100, first=revision))
+        assert stream.to_send() == []
+    stream.receive(ask(CLUSTER, response.nonce))
+    (response,) = told(stream)
+    assert [r.resource.value for r in response.resources] == [b"1000"]
+    assert stream.receive(ask(CLUSTER, response.nonce)) == [Held(1_000)]
+
+
+def test_a_client_that_refuses_for_ever_is_remembered_in_bounds() -> None:
+    stream = DeltaStream()
+    stream.offer(many(0, 2))
+    stream.receive(ask(CLUSTER))
+    for revision in range(1, 100):
+        (response,) = told(stream)
+        stream.receive(ask(CLUSTER, response.nonce, error_detail={"message": "no"}))
+        stream.offer(many(revision, 2, first=revision))
+    assert all(len(r.earlier) < 10 for r in stream._subs[CLUSTER].refused.values())
