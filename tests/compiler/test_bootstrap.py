@@ -57,6 +57,8 @@ def test_static_bootstraps_ask_for_nothing(case: str) -> None:
         message = parsed(static_bootstrap(Compiler().compile(state, 1, a)))
         assert not message.HasField("dynamic_resources")
         assert "ads {" not in str(message)
+        types = {c.name: c.type for c in message.static_resources.clusters}
+        assert types == {c.name: c.STRICT_DNS if case == "dns" else c.STATIC for c in message.static_resources.clusters}
         for listener in message.static_resources.listeners:
             manager = unpack(listener.filter_chains[0].filters[0].typed_config)
             assert "ads {" not in str(manager)
