@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
 from enum import Enum
@@ -74,15 +75,21 @@ def _text(name: str, item: object) -> str:
         case Enum():
             return str(item.value)
         case tuple():
-            return ", ".join(map(str, item)) or _NONE
+            return ", ".join(map(_word, item)) or _NONE
         case Mapping():
-            return ", ".join(f"{k} {v}" for k, v in item.items()) or _NONE
+            return ", ".join(f"{_word(k)} {_word(v)}" for k, v in item.items()) or _NONE
         case str() if name.endswith("_pem") and item:
             return f"PEM with sha256 {hashlib.sha256(item.encode()).hexdigest()[:16]}"
         case None | "":
             return _NONE
         case _:
             return str(item)
+
+
+def _word(item: object) -> str:
+    """Quoted where it would not be seen where it ends."""
+    text = str(item)
+    return text if re.fullmatch(r"[^\s,'\"]+", text) else repr(text)
 
 
 def _routing(routing: PathRouting | HeaderRouting | HostRouting) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import string
 
+from hypothesis import HealthCheck as Health
+from hypothesis import settings
 from hypothesis import strategies as st
 
 from controlplane.model import (
@@ -27,6 +29,9 @@ from controlplane.model import (
     UpstreamTls,
     Version,
 )
+
+# Nouns are large: fewer of them, and however long they take on a busy machine.
+some = settings(max_examples=40, deadline=None, suppress_health_check=[Health.too_slow])
 
 labels = st.from_regex(r"[a-z0-9]([-a-z0-9]{0,8}[a-z0-9])?", fullmatch=True)
 ports = st.integers(1, 65535)
@@ -66,8 +71,8 @@ names = st.from_regex(r"[a-z]{1,8}\.svc", fullmatch=True)
 
 def endpoint_lists(hosts: st.SearchStrategy[str]) -> st.SearchStrategy[tuple[Endpoint, ...]]:
     """Endpoints of one kind, none twice."""
-    some = st.builds(Endpoint, host=hosts, port=ports, weight=st.integers(1, 10_000))
-    return st.lists(some, min_size=1, max_size=4, unique_by=lambda e: (e.host, e.port)).map(tuple)
+    each = st.builds(Endpoint, host=hosts, port=ports, weight=st.integers(1, 10_000))
+    return st.lists(each, min_size=1, max_size=4, unique_by=lambda e: (e.host, e.port)).map(tuple)
 
 
 tls = st.one_of(
@@ -112,18 +117,18 @@ rewrites = st.none() | st.builds(PathRewrite, st.sampled_from(["/", "/v2"]), st.
 @st.composite
 def models(draw: st.DrawFn, gateway_labels: st.SearchStrategy[str] = labels, name: st.SearchStrategy[str] = labels) -> Model:
     """A model, its split drawn over its versions."""
-    some = draw(st.lists(versions, min_size=1, max_size=3, unique_by=lambda v: v.name))
-    cuts = sorted(draw(st.lists(st.integers(0, WHOLE), min_size=len(some) - 1, max_size=len(some) - 1)))
+    all_of_them = draw(st.lists(versions, min_size=1, max_size=3, unique_by=lambda v: v.name))
+    cuts = sorted(draw(st.lists(st.integers(0, WHOLE), min_size=len(all_of_them) - 1, max_size=len(all_of_them) - 1)))
     shares = [b - a for a, b in zip([0, *cuts], [*cuts, WHOLE], strict=True)]
     return Model(
         name=draw(name),
         gateways=tuple(draw(st.lists(gateway_labels, min_size=1, max_size=2, unique=True))),
-        versions=tuple(some),
-        split={v.name: share for v, share in zip(some, shares, strict=True)},
+        versions=tuple(all_of_them),
+        split={v.name: share for v, share in zip(all_of_them, shares, strict=True)},
         keys=tuple(draw(st.lists(st.from_regex(r"[A-Za-z0-9._~-]{1,9}", fullmatch=True), max_size=3, unique=True))),
         sticky=draw(stickies),
         preview_header=draw(st.just("") | headers),
-        mirror=draw(st.none() | st.builds(Mirror, st.sampled_from([v.name for v in some]), st.integers(1, WHOLE))),
+        mirror=draw(st.none() | st.builds(Mirror, st.sampled_from([v.name for v in all_of_them]), st.integers(1, WHOLE))),
         timeouts=draw(timeouts),
         retries=draw(retries),
         rewrite=draw(rewrites),

@@ -19,7 +19,7 @@ from controlplane.model import (
     UpstreamTls,
     Version,
 )
-from tests.nouns import gateways, models
+from tests.nouns import gateways, models, some
 
 EDGE = Gateway("edge", 8080)
 BLUE, GREEN = (Version(n, (Endpoint(f"10.0.0.{i}", 80),)) for i, n in enumerate(("blue", "green"), 1))
@@ -59,7 +59,8 @@ def of_blue(**fields: object) -> list[str]:
             lines(EDGE, replace(EDGE, routing=HostRouting())),
             ["routing: path segment 3, verbs predict, classify, regress, explain -> host"],
         ),
-        (lines(EDGE, replace(EDGE, nodes=NodeSelector(metadata={"a": "b"}))), ["nodes.metadata: none -> a b"]),
+        (lines(EDGE, replace(EDGE, nodes=NodeSelector(metadata={"a": "b c"}))), ["nodes.metadata: none -> a 'b c'"]),
+        (lines(EDGE, replace(EDGE, nodes=NodeSelector(ids=("",)))), ["nodes.ids: none -> ''"]),
         (lines(None, replace(EDGE, routing=HeaderRouting("x-m"))), ["port: 8080", "routing: header x-m"]),
         (
             lines(None, IRIS),
@@ -99,6 +100,7 @@ def test_long_lists_are_cut() -> None:
     assert many[-1] == f"versions.blue.endpoints: and {99 - MOST_ENDPOINTS} more"
 
 
+@some
 @given(models(), models())
 def test_whatever_differs_is_told(a: Model, b: Model) -> None:
     b = replace(b, name=a.name)
@@ -107,6 +109,7 @@ def test_whatever_differs_is_told(a: Model, b: Model) -> None:
     assert lines(None, a)
 
 
+@some
 @given(gateways, gateways)
 def test_whatever_differs_in_gateways_is_told(a: Gateway, b: Gateway) -> None:
     b = replace(b, name=a.name)

@@ -19,18 +19,20 @@ from controlplane.server.convert import (
     timestamp,
 )
 from controlplane.state import Kept
-from tests.nouns import gateways, models
+from tests.nouns import gateways, models, some
 
 BLUE = model_pb2.Version(name="blue", endpoints=[model_pb2.Endpoint(host="10.0.0.1", port=80)])
 KEPT = Kept(7, 100.5, 200.25)
 
 
+@some
 @given(gateways)
 def test_gateways_come_back_equal(gateway: Gateway) -> None:
     proto = gateway_to_proto(gateway, KEPT)
     assert gateway_from_proto(gateway_pb2.Gateway.FromString(proto.SerializeToString())) == gateway
 
 
+@some
 @given(models())
 def test_models_come_back_equal(model: Model) -> None:
     proto = model_to_proto(model, KEPT)
@@ -39,6 +41,7 @@ def test_models_come_back_equal(model: Model) -> None:
     assert model_to_proto(back, KEPT) == proto
 
 
+@some
 @given(models(), st.data())
 def test_a_split_that_is_left_out_is_the_live_one(model: Model, data: st.DataObject) -> None:
     proto = model_to_proto(model)
@@ -109,6 +112,7 @@ def test_names_of_something_else(name: str) -> None:
     assert [v.field for v in caught.value.violations] == ["f"]
 
 
+@some
 @given(st.integers(0, 86_400_000))
 def test_times_keep_their_milliseconds(millis: int) -> None:
     assert seconds(duration(millis / 1000)) == millis / 1000
