@@ -21,7 +21,7 @@ from controlplane.compiler import audiences
 from controlplane.compiler.validation import check
 from controlplane.errors import Error, invalid
 from controlplane.snapshot import ORDER, Snapshot, diff
-from controlplane.state import Changes, Kept, State
+from controlplane.state import Changes, State
 from controlplane.store import Draft, Head, Revision, Store
 from controlplane.world import Audience, Compiles, World
 
@@ -145,8 +145,8 @@ class Writer:
         changes = Changes({n: wanted[n] for n in sorted(wanted) if wanted[n] != head.state.get(n)})
         if not changes:
             return before, changes
-        state = head.state.applied(changes)
-        after = before.next(Head(head.number + 1, state, _kept(head, changes, draft), draft.time))
+        head.state.applied(changes)  # or it says what does not fit
+        after = before.next(head.after(changes, draft))
         known = _compile(before)
         checked: set[tuple[str, str, str]] = set()
         for audience, snapshot in _compile(after).items():
@@ -233,12 +233,3 @@ def _impact(before: World, after: World, earlier: Mapping[Audience, int], nodes:
 
 def _compile(world: World) -> dict[Audience, Snapshot]:
     return {audience: world.snapshot(audience) for audience in audiences(world.head.state)}
-
-
-def _kept(head: Head, changes: Changes, draft: Draft) -> dict[str, Kept]:
-    kept = dict(head.kept)
-    for name, obj in changes.objects.items():
-        old = kept.pop(name, None)
-        if obj is not None:
-            kept[name] = Kept(head.number + 1, old.create_time if old else draft.time, draft.time)
-    return kept

@@ -70,6 +70,15 @@ class Head:
     # When this revision was made, seconds since the epoch; 0.0 for number 0.
     time: float = 0.0
 
+    def after(self, changes: Changes, draft: Draft) -> Head:
+        """The next head, once `changes` are made by `draft`."""
+        kept = dict(self.kept)
+        for name, obj in changes.objects.items():
+            before = kept.pop(name, None)
+            if obj is not None:
+                kept[name] = Kept(self.number + 1, before.create_time if before else draft.time, draft.time)
+        return Head(self.number + 1, self.state.replayed(changes), kept, draft.time)
+
 
 @dataclass(frozen=True, slots=True)
 class Remembered:

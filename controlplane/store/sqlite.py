@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from controlplane.errors import Code, Error, not_found
 from controlplane.latest import Latest
-from controlplane.state import Changes, Kept, conflict
+from controlplane.state import Changes, conflict
 from controlplane.store import Draft, Head, Remembered, Revision
 from controlplane.store.codec import encode
 from controlplane.store.sqlite_file import Connect, InDoubt, SqliteFile
@@ -165,13 +165,9 @@ class SqliteStore:
 
 def _advanced(head: Head, changes: Changes, draft: Draft) -> tuple[Head, list[tuple[str, str | None, float]]]:
     """The head after a change, and its rows (name, content, create time)."""
-    number = head.number + 1
-    kept = dict(head.kept)
+    new = head.after(changes, draft)
     rows: list[tuple[str, str | None, float]] = []
     for name, obj in changes.objects.items():
-        before = kept.pop(name, None)
-        create_time = before.create_time if before else draft.time
-        if obj is not None:
-            kept[name] = Kept(number, create_time, draft.time)
-        rows.append((name, encode(obj) if obj is not None else None, create_time))
-    return Head(number, head.state.replayed(changes), kept, draft.time), rows
+        since = new.kept.get(name) or head.kept.get(name)
+        rows.append((name, encode(obj) if obj is not None else None, since.create_time if since else draft.time))
+    return new, rows
