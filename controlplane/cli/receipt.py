@@ -20,6 +20,8 @@ from controlplane.operator.v1.revision_service_pb2 import WatchRevisionRequest
 _EACH = 10
 _MAX_NAMED = 20
 _RECONNECT_EVERY = 0.3
+# Seconds in which a node that lost its stream is back: Envoy tries again within 5.
+_COME_BACK = 10.0
 # Objects of which a receipt says what changed.
 _MOST_CHANGES = 50
 
@@ -64,6 +66,7 @@ def wait_for(client: Client, number: int, timeout: float) -> tuple[RevisionProgr
     deadline = time.monotonic() + timeout
     request = WatchRevisionRequest(name=f"revisions/{number}", max_nodes=100)
     progress: RevisionProgress | None = None
+    known = _Known()
     console = output.err()
     columns = (TextColumn("revision {task.description}"), BarColumn(), TextColumn("{task.fields[said]}"), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
@@ -74,14 +77,19 @@ def wait_for(client: Client, number: int, timeout: float) -> tuple[RevisionProgr
                     for answer in client.stream(client.revisions.WatchRevision, request, timeout=left):
                         progress = answer.progress
                         bar.update(task, total=max(progress.total, 1), completed=progress.holding, said=_said(progress))
-                        if progress.complete:
+                        missing = known.missing(progress, time.monotonic())
+                        if progress.complete and missing is not None:
+                            if missing:
+                                output.notice(
+                                    f"{plural(missing, 'node')} went away and did not come back within {_COME_BACK:g} s"
+                                )
                             return progress, Exit.OK
                         if progress.refused and not progress.behind:
                             return progress, Exit.REFUSED
                 except Error as error:
                     if error.code is not Code.UNAVAILABLE:
                         raise
-                # The stream ended early: the server went away. The revision is made; only the watching starts anew.
+                # The stream ended, and not all are back, or the server went away. Only the watching starts anew.
                 time.sleep(max(0.0, min(_RECONNECT_EVERY, deadline - time.monotonic())))
         except TimeoutError:
             pass
@@ -89,6 +97,28 @@ def wait_for(client: Client, number: int, timeout: float) -> tuple[RevisionProgr
             output.notice(f"revision {number} is made; only the waiting was ended")
             raise
     return progress, Exit.TIMEOUT
+
+
+class _Known:
+    """Nodes that went away while they were waited for.
+
+    A server that stops sees its nodes leave, and one that has just started knows none: both call a revision complete that
+    nobody holds. So those who left have a while to come back.
+    """
+
+    def __init__(self) -> None:
+        self.most = 0
+        self.first_missed: float | None = None
+
+    def missing(self, progress: RevisionProgress, now: float) -> int | None:
+        """How many went away for good; None while they may come back."""
+        self.most = max(self.most, progress.total)
+        missing = self.most - (progress.total - progress.gone)
+        if missing and self.first_missed is None:
+            self.first_missed = now
+        if missing and self.first_missed is not None and now - self.first_missed < _COME_BACK:
+            return None
+        return missing
 
 
 def _headline(revision: Revision, impact: Impact, changed: bool) -> None:

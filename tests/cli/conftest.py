@@ -76,16 +76,17 @@ def run(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> R
 class Server:
     """A real control plane on free ports, on a thread of its own, for callers that block."""
 
-    def __init__(self, data: Path) -> None:
+    def __init__(self, data: Path, api_port: int = 0) -> None:
         from controlplane.app import App
 
         self.loop = asyncio.new_event_loop()
         self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
         self.thread.start()
+        self.data = data
         self.clients = AsyncExitStack()
-        address = Address("127.0.0.1", 0)
+        api, xds = Address("127.0.0.1", api_port), Address("127.0.0.1", 0)
         # gRPC binds to the running loop, so the App is made on it.
-        self.app = self.wait(self._started(App, Config(data=data, api=address, xds=address, grace=0.1)))
+        self.app = self.wait(self._started(App, Config(data=data, api=api, xds=xds, grace=0.1)))
 
     def connect(self, node: str, variant: str = "delta", refuse: Callable[[str], str] = lambda type_url: "") -> XdsClient:
         """An honest xDS client that holds `iris` until the server stops; `refuse` gives a NACK's words for a type."""
@@ -99,6 +100,8 @@ class Server:
         return f"127.0.0.1:{self.app.api_port}"
 
     def stop(self) -> None:
+        if self.loop.is_closed():
+            return
         self.wait(self.clients.aclose())
         self.wait(self.app.stop(0.1))
         self.loop.call_soon_threadsafe(self.loop.stop)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +11,7 @@ from typing import Any
 import grpc
 import pytest
 
+from controlplane.cli import receipt
 from controlplane.operator.v1.model_service_pb2 import SwitchTrafficRequest
 from tests.cli.conftest import MINIMAL, Run, Server
 
@@ -67,6 +69,57 @@ def test_a_lost_answer_is_asked_for_again_and_nothing_is_made_twice(run: Run, lo
     assert len(lossy.requests) == 3
     assert [uuid.UUID(i).version for i in ids] == [4]
     assert {m["x-turnout-author"] for m in lossy.metadata} == {"ada@tests"}
+
+
+def test_a_server_that_restarts_is_waited_for(run: Run, applied: Server) -> None:
+    port = applied.app.api_port
+    applied.stop()
+    with ThreadPoolExecutor(1) as elsewhere:
+        starting = elsewhere.submit(Server, applied.data, port)
+        done = run("--retry-for", "30", "switch", "iris", "--to", "green")
+        starting.result(30).stop()
+    assert done.code == 0
+    assert "Revision 2 by ada@tests" in done.out
+
+
+def test_waiting_outlives_a_restart(run: Run, applied: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    port = applied.app.api_port
+    watched = threading.Event()
+
+    async def ignored(call: object, response: object) -> None:
+        watched.set()
+
+    monkeypatch.setattr(applied.connect("edge-1"), "_take", ignored)
+
+    def restart() -> Server:
+        assert watched.wait(20)
+        applied.stop()
+        anew = Server(applied.data, port)
+        anew.connect("edge-1")
+        return anew
+
+    with ThreadPoolExecutor(1) as elsewhere:
+        starting = elsewhere.submit(restart)
+        done = run("--retry-for", "30", "switch", "iris", "--to", "green", "--timeout", "30")
+        starting.result(30).stop()
+    assert done.code == 0
+    assert "Held by 1 of 1 node" in done.out
+
+
+def test_a_node_that_leaves_for_good_is_not_waited_for_forever(
+    run: Run, applied: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(receipt, "_COME_BACK", 0.5)
+    leaving = applied.connect("leaving")
+    applied.connect("staying")
+
+    async def leave(call: Any, response: object) -> None:
+        call.cancel()
+
+    monkeypatch.setattr(leaving, "_take", leave)
+    done = run("switch", "iris", "--to", "green", "--timeout", "30")
+    assert done.code == 0
+    assert "nodes/staying  " in done.out
 
 
 def test_what_stays_lost_is_6(run: Run, lossy: Lossy) -> None:
