@@ -10,12 +10,13 @@ from __future__ import annotations
 import inspect
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import grpc
 import structlog
 from google.protobuf import any_pb2, duration_pb2
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
@@ -93,7 +94,8 @@ class StatusInterceptor(_ServerInterceptor):
         else:
             return handler  # a library's, that runs on a thread: it has its own ways
         make = _MAKERS[handler.request_streaming, handler.response_streaming]
-        return make(wrapped, handler.request_deserializer, handler.response_serializer)
+        read = handler.request_deserializer if handler.request_streaming else _reading(handler.request_deserializer)
+        return make(wrapped, read, handler.response_serializer)
 
 
 _MAKERS: dict[tuple[bool, bool], Callable[[Any, Any, Any], Any]] = {
@@ -104,10 +106,36 @@ _MAKERS: dict[tuple[bool, bool], Callable[[Any, Any, Any], Any]] = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class _Garbage:
+    """Stands for a request whose bytes are no message of its type: gRPC itself would say UNKNOWN, and name a class."""
+
+    error: Exception
+
+
+def _reading(deserialize: Callable[[bytes], Any] | None) -> Callable[[bytes], Any] | None:
+    if deserialize is None:
+        return None
+
+    def read(data: bytes) -> Any:
+        try:
+            return deserialize(data)
+        except DecodeError as error:
+            return _Garbage(error)
+
+    return read
+
+
+def _read(request: Any) -> Any:
+    if isinstance(request, _Garbage):
+        raise Error(Code.INVALID_ARGUMENT, "MALFORMED", f"the request can't be read: {request.error}")
+    return request
+
+
 def _awaited(call: Callable[[Any, Any], Awaitable[Any]], method: str) -> Callable[[Any, Any], Awaitable[Any]]:
     async def wrapped(request: Any, context: Any) -> Any:
         try:
-            return await call(request, context)
+            return await call(_read(request), context)
         except Exception as error:  # noqa: BLE001 - nothing of it may reach a caller
             await _abort(error, context, method)
 
@@ -117,7 +145,7 @@ def _awaited(call: Callable[[Any, Any], Awaitable[Any]], method: str) -> Callabl
 def _streaming(call: Callable[[Any, Any], AsyncIterator[Any]], method: str) -> Callable[[Any, Any], AsyncIterator[Any]]:
     async def wrapped(request: Any, context: Any) -> AsyncIterator[Any]:
         try:
-            async for response in call(request, context):
+            async for response in call(_read(request), context):
                 yield response
         except Exception as error:  # noqa: BLE001 - nothing of it may reach a caller
             await _abort(error, context, method)

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+from typing import Any
+
+import grpc
 import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from controlplane.operator.v1 import model_pb2, revision_pb2
 from controlplane.operator.v1 import model_service_pb2 as pb
 from controlplane.server import call
-from tests.server.api import Api, model, version
+from tests.server.api import Api, model, refused, version
 
 
 def switch(name: str = "iris", to: str = "green", etag: str = "") -> pb.TrafficSwitch:
@@ -159,3 +162,18 @@ async def test_force_is_whatever_is_live(api: Api) -> None:
     await api.models.SwitchTraffic(pb.SwitchTrafficRequest(switches=[switch(etag="1")]))
     done = await api.models.SwitchTraffic(pb.SwitchTrafficRequest(switches=[switch(to="blue", etag="1")], force=True))
     assert done.revision.number == 3
+
+
+async def test_bytes_that_are_no_request(api: Api) -> None:
+    raw: Any = api.channel
+    refusal = await refused(raw.unary_unary("/controlplane.operator.v1.ModelService/GetModel")(b"\xff\xff"))
+    assert (refusal.code, refusal.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "MALFORMED")
+
+
+async def test_who_did_it(api: Api) -> None:
+    said = {"ann": "ann", " a b ": "a b", "": "unknown", "x" * 300: "x" * 200}
+    for i, (given, kept) in enumerate(said.items()):
+        request = pb.SwitchTrafficRequest(switches=[switch(to=("green", "blue")[i % 2])], force=True)
+        done = await api.models.SwitchTraffic(request, metadata=[("x-turnout-author", given)])
+        assert done.revision.author == kept
+    assert call.author([("x-turnout-author", b"Ann\x00\n\xff")]) == "Ann\N{REPLACEMENT CHARACTER}"
