@@ -63,7 +63,7 @@ class FlatTable(ads_pb2_grpc.AggregatedDiscoveryServiceServicer):  # type: ignor
         async with asyncio.timeout(30):
             await self._acked.wait()
         took = time.perf_counter() - start
-        return Switch(took, took)
+        return Switch(took, took, self.table.ByteSize())
 
     async def DeltaAggregatedResources(self, requests: Any, context: Any) -> AsyncIterator[Any]:
         """One stream. Nothing is sent before the table has been asked for."""

@@ -30,23 +30,32 @@ class Load:
         return self.requests / self.seconds
 
 
-def load(port: int, path: str, seconds: float, connections: int = 128) -> Load:
-    """Asks for `path` for a while, over connections that are kept."""
-    request = _request(path)
-    with _connected(port, connections) as sockets:
-        for s in sockets:
-            s.sendall(request)
+class Clients:
+    """Connections that are kept between one while of load and the next, so that opening them is not measured."""
+
+    def __init__(self, port: int, connections: int = 128) -> None:
+        self._stack = ExitStack()
+        self._sockets = self._stack.enter_context(_connected(port, connections))
+
+    def load(self, path: str, seconds: float) -> Load:
+        """Asks for `path` for a while; returns when all is answered."""
+        request = _request(path)
         requests = failed = 0
         start = time.perf_counter()
-        end = start + seconds
-        while (now := time.perf_counter()) < end:
-            for s in sockets:
+        for s in self._sockets:
+            s.sendall(request)
+        while time.perf_counter() < start + seconds:
+            for s in self._sockets:
                 failed += not _answer(s).startswith(b"HTTP/1.1 200")
                 s.sendall(request)
-            requests += connections
-        for s in sockets:
-            _answer(s)
-    return Load(requests, failed, now - start)
+            requests += len(self._sockets)
+        for s in self._sockets:
+            failed += not _answer(s).startswith(b"HTTP/1.1 200")
+        return Load(requests + len(self._sockets), failed, time.perf_counter() - start)
+
+    def close(self) -> None:
+        """Closes the connections."""
+        self._stack.close()
 
 
 def ask(port: int, path: str, header: str, users: Iterable[str], connections: int = 16) -> Counter[str]:

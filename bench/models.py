@@ -12,12 +12,12 @@ import random
 import statistics
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack, closing
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from bench.flat import FlatTable
-from bench.load import ask, load
+from bench.load import Clients, ask
 from bench.measure import Figure, digits, environment, table
 from bench.rig import OTHER, RECEIVED, USER_HEADER, Switch, Turnout, model_servers
 from controlplane.demo.envoy import Envoy
@@ -30,7 +30,8 @@ DELTA, SOTW, TABLE = "Turnout, delta ADS", "Turnout, SotW ADS", "one flat table"
 class Cell:
     """What switches and requests took on one Envoy with one number of models, a value each time."""
 
-    sent: list[float] = field(default_factory=list)  # bytes
+    sent: list[float] = field(default_factory=list)  # bytes, as the Envoy counts them
+    resource: list[float] = field(default_factory=list)  # bytes of the resource in them
     ack: list[float] = field(default_factory=list)  # seconds from commit to ACK
     wall: list[float] = field(default_factory=list)  # seconds from call to complete
     envoy_cpu: list[float] = field(default_factory=list)  # seconds; idle time's share is taken off
@@ -44,6 +45,7 @@ class Cell:
         """As it is kept."""
         switches = {
             "bytes_sent": self.sent,
+            "resource_bytes": self.resource,
             "ack_seconds": self.ack,
             "wall_seconds": self.wall,
             "envoy_cpu_seconds": self.envoy_cpu,
@@ -67,6 +69,9 @@ class Side:
     switch: Callable[[str, str], Awaitable[Switch]]
     # Its CPU so far, in seconds; None where it has no process of its own.
     control_cpu: Callable[[], float] | None
+    # Seconds of CPU (the Envoy's, the control plane's) and of time: of each switch, and of each idle while.
+    busy: list[tuple[float, float, float]] = field(default_factory=list)
+    idle: list[tuple[float, float, float]] = field(default_factory=list)
     live: dict[str, str] = field(default_factory=dict)  # by model; `blue` where it is not named
 
 
@@ -76,7 +81,7 @@ Cells = dict[str, dict[int, Cell]]
 async def run(*, quick: bool) -> tuple[dict[str, Any], str]:
     """Measures. The results, and a page about them."""
     sizes = [1, 20] if quick else [1, 10, 100, 1_000, 2_000]
-    switches, pairs, each = (6, 2, 0.3) if quick else (30, 8, 1.0)
+    switches, pairs, each = (6, 3, 0.2) if quick else (30, 24, 0.3)
     cells: Cells = {name: {} for name in (DELTA, SOTW, TABLE)}
     started = time.perf_counter()
     async with model_servers() as ports:
@@ -97,6 +102,7 @@ async def run(*, quick: bool) -> tuple[dict[str, Any], str]:
                     for side in sides:
                         await _measure_switch(side, rng.choice(models), keep=round_ >= 2)
                 for side in sides:
+                    _take_idle_off(side)
                     side.cell.rss = side.envoy.rss_bytes()
                 await _measure_requests([sides[0], sides[2]], models, pairs, each)
             print(f"models: {m} measured after {time.perf_counter() - started:.0f} s")
@@ -119,53 +125,69 @@ async def _flat(stack: AsyncExitStack, models: list[str], ports: Mapping[str, in
 
 
 async def _measure_switch(side: Side, model: str, *, keep: bool) -> None:
-    """One switch; before it, a while of idleness as long as the last switch, whose CPU is taken off."""
+    """One switch, and a while of idleness before it."""
     version = OTHER[side.live.get(model, "blue")]
     sent = (await side.envoy.stats(f"^{RECEIVED}$"))[RECEIVED]
     # Looking into an Envoy with many models keeps it busy past the answer.
     await asyncio.sleep(SETTLE)
 
-    idle = _cpu(side)
-    start = time.perf_counter()
+    idle = _clocks(side)
     await asyncio.sleep(SETTLE)
-    idle_seconds, before = time.perf_counter() - start, _cpu(side)
-    start = time.perf_counter()
+    before = _clocks(side)
     switch = await side.switch(model, version)
     await asyncio.sleep(SETTLE)
-    took, after = time.perf_counter() - start, _cpu(side)
-    envoy, control = (a - b - (b - i) * took / idle_seconds for i, b, a in zip(idle, before, after, strict=True))
+    after = _clocks(side)
 
     side.live[model] = version
     if keep:
+        side.idle.append(_passed(idle, before))
+        side.busy.append(_passed(before, after))
         side.cell.sent.append((await side.envoy.stats(f"^{RECEIVED}$"))[RECEIVED] - sent)
+        side.cell.resource.append(switch.resource)
         side.cell.ack.append(switch.ack)
         side.cell.wall.append(switch.wall)
-        side.cell.envoy_cpu.append(envoy)
-        if side.control_cpu is not None:
-            side.cell.control_cpu.append(control)
     found = await asyncio.to_thread(ask, side.port, _path(model), USER_HEADER, ["anyone"])
     if found != {version: 1}:
         raise AssertionError(f"{model} should be on {version}; a request got {dict(found)}")
 
 
-def _cpu(side: Side) -> tuple[float, float]:
-    return side.envoy.cpu_seconds(), side.control_cpu() if side.control_cpu is not None else 0.0
+def _take_idle_off(side: Side) -> None:
+    """The CPU of switches, less what is used meanwhile anyway.
+
+    By the median of the idle whiles: an Envoy with thousands of models is busy for 20 ms every 5 s (statistics), and seldom
+    within a switch.
+    """
+    envoy, control = (statistics.median(i[which] / i[2] for i in side.idle) for which in (0, 1))
+    side.cell.envoy_cpu = [b[0] - envoy * b[2] for b in side.busy]
+    if side.control_cpu is not None:
+        side.cell.control_cpu = [b[1] - control * b[2] for b in side.busy]
+
+
+def _clocks(side: Side) -> tuple[float, float, float]:
+    control = side.control_cpu() if side.control_cpu is not None else 0.0
+    return side.envoy.cpu_seconds(), control, time.perf_counter()
+
+
+def _passed(start: tuple[float, float, float], end: tuple[float, float, float]) -> tuple[float, float, float]:
+    return end[0] - start[0], end[1] - start[1], end[2] - start[2]
 
 
 async def _measure_requests(sides: list[Side], models: list[str], pairs: int, each: float) -> None:
     ends = {"first": models[0], "last": models[-1]}
-    for pair in range(pairs + 1):
-        # The first pair opens connections to the model servers. Every other pair goes the other way round.
-        for side in sides:
-            for which in ("first", "last") if pair % 2 else ("last", "first"):
-                cpu = side.envoy.cpu_seconds()
-                done = await asyncio.to_thread(load, side.port, _path(ends[which]), each if pair else each / 3)
-                cpu = side.envoy.cpu_seconds() - cpu
-                if done.failed:
-                    raise AssertionError(f"{done.failed} of {done.requests} requests to {ends[which]} failed")
-                if pair:
-                    side.cell.rate.setdefault(which, []).append(done.rate)
-                    side.cell.request_cpu.setdefault(which, []).append(cpu / done.requests)
+    with ExitStack() as stack:
+        clients = [stack.enter_context(closing(Clients(side.port))) for side in sides]
+        for pair in range(pairs + 1):
+            # The first pair opens connections to the model servers. Every other pair goes the other way round.
+            for side, client in zip(sides, clients, strict=True):
+                for which in ("first", "last") if pair % 2 else ("last", "first"):
+                    cpu = side.envoy.cpu_seconds()
+                    done = await asyncio.to_thread(client.load, _path(ends[which]), each)
+                    cpu = side.envoy.cpu_seconds() - cpu
+                    if done.failed:
+                        raise AssertionError(f"{done.failed} of {done.requests} requests to {ends[which]} failed")
+                    if pair:
+                        side.cell.rate.setdefault(which, []).append(done.rate)
+                        side.cell.request_cpu.setdefault(which, []).append(cpu / done.requests)
 
 
 def _path(model: str) -> str:
@@ -187,6 +209,7 @@ def _page(cells: Cells, sizes: list[int]) -> str:
     parts = ["# Flat in models", __doc__.partition("\n\n")[2].strip() if __doc__ else ""]
     switches = [
         ("Bytes sent to the Envoy by a switch of one model", "sent", "B"),
+        ("The resource in it", "resource", "B"),
         ("Commit to ACK", "ack", "s"),
         ("Call to complete", "wall", "s"),
         ("Envoy's CPU for a switch", "envoy_cpu", "s"),
@@ -217,7 +240,8 @@ def _page(cells: Cells, sizes: list[int]) -> str:
     return "\n\n".join(part.strip() for part in parts)
 
 
-_NOTES = """Medians; in brackets the spread (10th to 90th percentile; least to greatest of fewer than ten). CPU is up to 30 ms
-after the ACK, less what the same process used in as long a while of idleness just before. The table's control plane is part
-of the measuring program: it has neither a store nor a compiler, its 'commit' is the call, and its CPU is not shown. Ratios of
-last to first are medians over pairs of runs that followed each other."""
+_NOTES = """Medians; in brackets the spread (10th to 90th percentile; least to greatest of fewer than ten). Bytes vary with
+HTTP/2's own frames (window updates, pings), which come when they come. CPU is up to 30 ms after the ACK, less what the same
+process uses in as long a while of idleness. The table's control plane is part of the measuring program: it has neither a store
+nor a compiler, its 'commit' is the call, and its CPU is not shown. Ratios of last to first are medians over pairs of runs that
+followed each other."""

@@ -36,14 +36,14 @@ def draw(directory: Path) -> None:
         by_size = users["methods"][name]["users"]
         what = "ack_seconds" if name == "Turnout" else "wall_seconds"
         _line(left, by_size, what, color, style, label)
-    _axes(left, "Moving every user to green", "users", "seconds")
+    _axes(left, "Moving every user to green", "users", "time", "s")
     for axes, what, title, unit in (
-        (middle, "bytes_sent", "Switching one model", "bytes to one Envoy"),
-        (right, "envoy_cpu_seconds", "Switching one model", "Envoy's CPU, seconds"),
+        (middle, "bytes_sent", "Switching one model: sent to an Envoy", "B"),
+        (right, "envoy_cpu_seconds", "Switching one model: an Envoy's CPU", "s"),
     ):
         for name, (color, label) in _MODELS.items():
             _line(axes, models["sides"][name]["models"], what, color, "-", label)
-        _axes(axes, title, "models", unit)
+        _axes(axes, title, "models", "", unit)
     figure.savefig(directory / "flat.svg", metadata={"Date": None}, facecolor="white")
     pyplot.close(figure)
 
@@ -55,8 +55,17 @@ def _line(axes: Any, by_size: dict[str, Any], what: str, color: str, style: str,
     axes.fill_between(sizes, [f["low"] for f in figures], [f["high"] for f in figures], color=color, alpha=0.12, linewidth=0)
 
 
-def _axes(axes: Any, title: str, x: str, y: str) -> None:
-    axes.set(xscale="log", yscale="log", title=title, xlabel=x, ylabel=y)
+def _axes(axes: Any, title: str, x: str, y: str, unit: str) -> None:
+    from matplotlib.ticker import EngFormatter, NullFormatter
+
+    axes.set(xscale="log", yscale="log", xlabel=x, ylabel=y)
+    axes.set_title(title, fontsize=10)
+    low, high = axes.get_ylim()
+    axes.set_ylim(low / 2, high * 4)  # room for the legend
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.yaxis.set_major_formatter(EngFormatter(unit))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.yaxis.set_minor_formatter(NullFormatter())
     axes.grid(True, alpha=0.25, linewidth=0.5)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=8)
+    axes.legend(frameon=False, fontsize=8, loc="upper left")

@@ -77,6 +77,7 @@ class Switch:
 
     ack: float  # seconds from the commit to the last ACK, by the control plane's clock
     wall: float  # seconds from the call to the answer that it is complete
+    resource: float  # bytes of the resources that one Envoy is sent
 
 
 class Turnout:
@@ -138,7 +139,8 @@ class Turnout:
         made = await self._models.SwitchTraffic(model_service_pb2.SwitchTrafficRequest(switches=[switch], force=True))
         progress = await self._completed(made.revision.name)
         wall = time.perf_counter() - start
-        return Switch((progress.last_ack_time.ToNanoseconds() - made.revision.create_time.ToNanoseconds()) / 1e9, wall)
+        ack = progress.last_ack_time.ToNanoseconds() - made.revision.create_time.ToNanoseconds()
+        return Switch(ack / 1e9, wall, made.impact.bytes_per_node)
 
     async def settled(self, nodes: int) -> None:
         """Waits until this many nodes hold the newest revision."""

@@ -41,11 +41,13 @@ class Cell:
     wall: list[float] = field(default_factory=list)
     ack: list[float] = field(default_factory=list)  # Turnout only
     sent: list[float] = field(default_factory=list)  # bytes to the Envoy; Turnout only
+    resource: list[float] = field(default_factory=list)  # bytes of the resource in them; Turnout only
     moved: int = 0  # users who were seen on one version before and on the other after; Turnout only
 
     def json(self) -> dict[str, Any]:
         """As it is kept."""
-        found = {"cpu_seconds": self.cpu, "wall_seconds": self.wall, "ack_seconds": self.ack, "bytes_sent": self.sent}
+        found = {"cpu_seconds": self.cpu, "wall_seconds": self.wall, "ack_seconds": self.ack}
+        found |= {"bytes_sent": self.sent, "resource_bytes": self.resource}
         figures: dict[str, Any] = {name: Figure.of(values).json() for name, values in found.items() if values}
         return figures | ({"users_seen_moved": self.moved} if self.moved else {})
 
@@ -114,6 +116,7 @@ async def _measure_turnout(cell: Cell, turnout: Turnout, envoy: Envoy, users: li
     await asyncio.sleep(SETTLE)
     cell.cpu.append(turnout.process.cpu_seconds() + envoy.cpu_seconds() - cpu)
     cell.sent.append((await envoy.stats(f"^{RECEIVED}$"))[RECEIVED] - sent)
+    cell.resource.append(switch.resource)
     cell.wall.append(switch.wall)
     cell.ack.append(switch.ack)
     await _check_users(turnout, users, version)
@@ -138,7 +141,7 @@ def _results(cells: Cells, sizes: list[int]) -> dict[str, Any]:
     for name, by_size in cells.items():
         ratios = {f"{what}_ratio": float(f"{_ratio(by_size, what):.4g}") for what in ("cpu", "wall")}
         if name == TURNOUT:
-            ratios |= {f"{what}_ratio": float(f"{_ratio(by_size, what):.4g}") for what in ("ack", "sent")}
+            ratios |= {f"{what}_ratio": float(f"{_ratio(by_size, what):.4g}") for what in ("ack", "sent", "resource")}
         methods[name] = {
             "ratio_of": [max(by_size), min(by_size)],
             **ratios,
@@ -157,6 +160,11 @@ def _page(cells: Cells, sizes: list[int]) -> str:
     rows = [
         ["commit to last ACK", *(Figure.of(turnout[n].ack).text("s") for n in sizes), _times(_ratio(turnout, "ack"))],
         ["bytes to the Envoy", *(Figure.of(turnout[n].sent).text("B") for n in sizes), _times(_ratio(turnout, "sent"))],
+        [
+            "the resource in them",
+            *(Figure.of(turnout[n].resource).text("B") for n in sizes),
+            _times(_ratio(turnout, "resource")),
+        ],
         ["users seen to move", *(f"{turnout[n].moved:,}" for n in sizes), ""],
     ]
     parts += ["## Turnout's switch", table(header, rows), _NOTES]
