@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from controlplane.cli import envoy
 from controlplane.cli.exits import Exit
 from tests.cli.conftest import MINIMAL, Run, Server
 
@@ -113,10 +114,26 @@ def test_validate(run: Run, server: Server, minimal: Path) -> None:
 
 
 @pytest.mark.envoy
-def test_validate_with_a_real_envoy(run: Run, server: Server) -> None:
-    done = run("apply", "-f", ROOT / "examples" / "minimal.yaml", "--validate-with-envoy")
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda p: p.name)
+def test_a_real_envoy_takes_the_examples(run: Run, server: Server, path: Path) -> None:
+    done = run("apply", "-f", path, "--validate-with-envoy", "--dry-run")
     assert done.code == 0
     assert "takes it" in done.err
+    assert run("validate", "-f", path, "--with-envoy").code == 0
+    assert run("get", "all", "-o", "json").json == {}
+
+
+@pytest.mark.envoy
+def test_what_a_real_envoy_refuses_is_not_applied(
+    run: Run, server: Server, minimal: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrong = '{"static_resources": {"clusters": [{"name": "c", "connect_timeout": "-1s"}]}}'
+    taken = envoy.validate
+    monkeypatch.setattr(envoy, "validate", lambda bootstraps: taken([*bootstraps, wrong]))
+    done = run("apply", "-f", minimal, "--validate-with-envoy")
+    assert done.code == Exit.REFUSED
+    assert "Expected positive duration" in done.err
+    assert run("get", "all", "-o", "json").json == {}
 
 
 def test_get(run: Run, applied: Server) -> None:
