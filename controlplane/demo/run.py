@@ -30,7 +30,7 @@ from controlplane.operator.v1.revision_service_pb2 import Manifest
 _PATH = f"/v2/models/{models.NAME}"
 _RATE = 600.0  # requests a second of all users together; two cores carry it with ease
 _SECONDS = 5.0  # of calling before, between and after the moves
-_STREAM_SECONDS = 3
+_STREAMS = 4  # answers that stream at once through each Envoy
 _INTERRUPTED = 130
 
 
@@ -58,6 +58,8 @@ class Demo:
         self.seed = seed
         self.form = form
         self.seconds = seconds
+        # Much longer than a switch, and shorter than the time between two: each ends on the version that it began on.
+        self.stream_seconds = 0.6 * seconds
         self.console = Console(stderr=form == "json", highlight=False, markup=False, emoji=False, soft_wrap=True)
         self.plane = ControlPlane()
         # By version, and by node; a node's gateway has the node's name.
@@ -143,8 +145,10 @@ class Demo:
                     "127.0.0.1", port, f"{_PATH}/infer", name="http2", body=body, http2=True, connections=1, slots=8, rate=rate
                 )
             )
-            stream = f"{_PATH}/stream?seconds={_STREAM_SECONDS}"
-            groups.append(Group("127.0.0.1", port, stream, name=STREAMS, body="{}", connections=4))
+            stream = f"{_PATH}/stream?seconds={self.stream_seconds:g}"
+            # A little slower than they could, so that they begin one after the other, and some are always half way.
+            pace = _STREAMS / (1.1 * self.stream_seconds)
+            groups.append(Group("127.0.0.1", port, stream, name=STREAMS, body="{}", connections=_STREAMS, rate=pace))
         return groups
 
     # ------------------------------------------------------------------------------------------------------- moves
@@ -206,7 +210,9 @@ class Demo:
                 status.update(f"{text}: {(sum(counts.values()) - first) / max(passed, 0.1):,.0f} requests/s; so far {said}")
                 await asyncio.sleep(0.2)
         rate = (sum(load.progress().values()) - first) / (time.monotonic() - began)
-        self._say(f"{text}: {rate:,.0f} requests/s over HTTP/1.1 and HTTP/2, and answers that stream for {_STREAM_SECONDS} s")
+        self._say(
+            f"{text}: {rate:,.0f} requests/s over HTTP/1.1 and HTTP/2, and answers that stream for {self.stream_seconds:g} s"
+        )
 
     # --------------------------------------------------------------------------------------------------------- told
 

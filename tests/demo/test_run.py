@@ -89,7 +89,7 @@ async def start(temp: Path) -> AsyncIterator[Start]:
     started: list[asyncio.subprocess.Process] = []
 
     async def start(keep: bool, until: str) -> asyncio.subprocess.Process:
-        call = f"from controlplane.demo.run import main; raise SystemExit(main(keep={keep}, users=50, envoys=1, seconds=0.5))"
+        call = f"from controlplane.demo.run import main; raise SystemExit(main(keep={keep}, users=50, envoys=1, seconds=1.0))"
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-u", "-c", call, stdout=asyncio.subprocess.PIPE, start_new_session=True
         )
