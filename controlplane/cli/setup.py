@@ -114,7 +114,7 @@ def demo(
 ) -> None:
     """See the main job in a minute: real Envoys, a real model, real load, one switch, one undo.
 
-    Needs what `pip install 'turnout[demo]'` brings.
+    Needs what `pip install 'turnout\\[demo]'` brings.
 
     \b
     turnout demo
