@@ -76,7 +76,7 @@ class Observer:
                 log.info("node connected", node=node.id, cluster=node.cluster, client=node.user_agent, peer=node.peer)
         elif isinstance(event, Held):
             head = self._head
-            took = {"ms": round((now - head.time) * 1000, 1)} if event.revision == head.number else {}
+            took = {"ms": round((now - head.time) * 1000, 1)} if event.revision == head.number and head.time else {}
             log.info("revision held", node=self._nodes[stream].id, revision=event.revision, **took)
         elif isinstance(event, Refused):
             log.warning(

@@ -1,12 +1,13 @@
 """A model server that speaks the Open Inference Protocol v2 over HTTP.
 
-    python -m controlplane.demo.modelserver FILE blue SEED     trains, listens, and writes its port to FILE
+    python -m controlplane.demo.modelserver blue --port 8001     trains, listens, and says so
 
 Which version answered stands in the answer's `model_version` and in a header.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import os
@@ -34,7 +35,8 @@ class ModelServer:
         self._temporary = tempfile.TemporaryDirectory(prefix="turnout-model-")
         self._file = Path(self._temporary.name) / "port"
         self.version = version
-        command = [sys.executable, "-m", "controlplane.demo.modelserver", str(self._file), version, str(seed)]
+        options = ["--seed", str(seed), "--port-file", str(self._file)]
+        command = [sys.executable, "-m", "controlplane.demo.modelserver", version, *options]
         self.process = Process(f"the {version} model server", command, Path(self._temporary.name) / "log")
         # 0 before it is ready.
         self.port = 0
@@ -158,15 +160,38 @@ def request(rows: Any) -> dict[str, Any]:
     return {"inputs": [{"name": "pixels", "datatype": "FP32", "shape": [len(rows), models.PIXELS], "data": flat}]}
 
 
-async def _serve(file: Path, version: str, seed: int) -> None:
+async def _serve(version: str, seed: int, port: int, port_file: Path | None) -> None:
     runner = web.AppRunner(application(version, models.train(version, seed)), access_log=None)
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0, backlog=1024).start()
-    fresh = file.with_suffix(".new")
-    fresh.write_text(str(runner.addresses[0][1]))
-    os.replace(fresh, file)
+    await web.TCPSite(runner, "127.0.0.1", port, backlog=1024).start()
+    port = runner.addresses[0][1]
+    if port_file is not None:
+        fresh = port_file.with_suffix(".new")
+        fresh.write_text(str(port))
+        os.replace(fresh, port_file)
+    else:
+        sys.stdout.write(f"version {version}: {models.WHAT[version]}, at 127.0.0.1:{port}\n")
+        sys.stdout.flush()
     await asyncio.Event().wait()
 
 
+def main() -> int:
+    """Serves until Ctrl-C."""
+    parser = argparse.ArgumentParser(description="A model server for trials: it reads pictures of digits.")
+    parser.add_argument("version", choices=models.VERSIONS, help="which of the two trained models")
+    parser.add_argument("--port", type=int, default=0, help="where to listen on 127.0.0.1; default: any free port")
+    parser.add_argument("--seed", type=int, default=1, help="of the training; default: 1")
+    parser.add_argument("--port-file", type=Path, help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    try:
+        asyncio.run(_serve(asked.version, asked.seed, asked.port, asked.port_file))
+    except KeyboardInterrupt:
+        return 130
+    except OSError as error:
+        sys.stderr.write(f"can't listen on 127.0.0.1:{asked.port}: {error.strerror or error}\n")
+        return 6
+    return 0
+
+
 if __name__ == "__main__":
-    asyncio.run(_serve(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])))
+    sys.exit(main())
