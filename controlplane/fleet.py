@@ -14,6 +14,8 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
 
+from controlplane.model import Locality
+from controlplane.snapshot import Audience
 from controlplane.xds.events import Event, Held, Identified, Recovered, Refused
 
 # Differs between the streams of one control plane; never used again.
@@ -37,9 +39,11 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class Targeted:
-    """What the stream is served follows from these gateways."""
+    """What the stream is served from now on."""
 
-    audience: tuple[str, ...]
+    audience: Audience
+    # Why that is not more; "" when there is nothing to say.
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +99,7 @@ class _Stream:
     variant: str
     opened: float
     node: NodeView | None = None  # None until the client has said who it is
-    audience: tuple[str, ...] = ()
+    audience: Audience = Audience()
     held: int = 0
     refused: dict[str, Refusal] = field(default_factory=dict)  # by type URL
 
@@ -110,7 +114,10 @@ class NodeView:
     user_agent: str = ""
     # Of its newest stream, also when that has ended.
     peer: str = ""
-    gateways: tuple[str, ...] = ()
+    locality: Locality = Locality()
+    # Of the stream that was targeted last; they differ only while a client is not at one with itself.
+    audience: Audience = Audience()
+    note: str = ""
     # Sorted, none twice; of the streams that are open, and of the last ones once the node is gone.
     variants: tuple[str, ...] = ()
     # The least that any open stream holds: 0 from when a stream opens until it has ACKed everything. What it was at the end
@@ -127,6 +134,11 @@ class NodeView:
     @property
     def connected(self) -> bool:
         return bool(self.open)
+
+    @property
+    def gateways(self) -> tuple[str, ...]:
+        """Labels of those that select it, sorted."""
+        return self.audience.gateways
 
     @property
     def refusals(self) -> tuple[Refusal, ...]:
@@ -158,7 +170,7 @@ class Fleet:
         # Nodes by standing; always what counting them would give.
         self.counts: dict[Standing, int] = dict.fromkeys(Standing, 0)
         # Connected nodes by what they are served; no zero counts.
-        self.audiences: Counter[tuple[str, ...]] = Counter()
+        self.audiences: Counter[Audience] = Counter()
         self._nodes: dict[str, NodeView] = {}
         self._streams: dict[StreamId, _Stream] = {}
         # Ids of nodes that are gone, the longest gone first.
@@ -225,8 +237,9 @@ class Fleet:
             case Held(revision):
                 known.held = revision
             # Our own doing: nothing was heard of the node.
-            case Targeted(audience):
-                known.audience = node.gateways = audience
+            case Targeted(audience, note):
+                known.audience = node.audience = audience
+                node.note = note
                 return
             case Stands(type_url, revision):
                 if (refusal := known.refused.get(type_url)) is not None:
@@ -234,7 +247,7 @@ class Fleet:
                 return
             case Identified():
                 node.cluster, node.metadata = event.cluster, event.metadata
-                node.user_agent, node.peer = event.user_agent, known.peer
+                node.user_agent, node.peer, node.locality = event.user_agent, known.peer, event.locality
                 node.open[stream] = known
                 self._gone.pop(node.id, None)
             case Refused():
@@ -264,13 +277,13 @@ class Fleet:
         self.counts[self.standing(node)] -= 1
         if node.open:
             _take(self._held, node.held_revision)
-            _take(self.audiences, node.gateways)
+            _take(self.audiences, node.audience)
 
     def _count(self, node: NodeView) -> None:
         self.counts[self.standing(node)] += 1
         if node.open:
             self._held[node.held_revision] += 1
-            self.audiences[node.gateways] += 1
+            self.audiences[node.audience] += 1
 
     def _forget(self, now: float) -> None:
         """Drops nodes that have been gone for too long, or are too many."""

@@ -112,19 +112,34 @@ Routing = PathRouting | HeaderRouting | HostRouting
 
 
 @dataclass(frozen=True, slots=True)
+class Locality:
+    """Where a node says that it is; each part may be empty."""
+
+    region: str = ""
+    zone: str = ""
+    sub_zone: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class NodeSelector:
     """Chooses nodes: every part that is not empty must hold. Empty chooses all."""
 
     clusters: tuple[str, ...] = ()
     ids: tuple[str, ...] = ()
     metadata: Mapping[str, str] = field(default_factory=dict)
+    regions: tuple[str, ...] = ()
+    zones: tuple[str, ...] = ()
+    sub_zones: tuple[str, ...] = ()
 
-    def matches(self, cluster: str, node_id: str, metadata: Mapping[str, object]) -> bool:
+    def matches(self, cluster: str, node_id: str, metadata: Mapping[str, object], locality: Locality = Locality()) -> bool:
         """Whether a node with these is chosen."""
         return (
             (not self.clusters or cluster in self.clusters)
             and (not self.ids or node_id in self.ids)
             and all(metadata.get(k) == v for k, v in self.metadata.items())
+            and (not self.regions or locality.region in self.regions)
+            and (not self.zones or locality.zone in self.zones)
+            and (not self.sub_zones or locality.sub_zone in self.sub_zones)
         )
 
     def overlaps(self, other: NodeSelector) -> bool:
@@ -132,6 +147,9 @@ class NodeSelector:
         return (
             _meet(self.clusters, other.clusters)
             and _meet(self.ids, other.ids)
+            and _meet(self.regions, other.regions)
+            and _meet(self.zones, other.zones)
+            and _meet(self.sub_zones, other.sub_zones)
             and all(other.metadata.get(k, v) == v for k, v in self.metadata.items())
         )
 

@@ -15,7 +15,7 @@ import structlog
 from controlplane.compiler import audience
 from controlplane.fleet import Closed, Fleet, NodeView, Report, StreamId
 from controlplane.latest import Latest
-from controlplane.snapshot import short_name
+from controlplane.snapshot import Audience, short_name
 from controlplane.state import State
 from controlplane.store import Head
 from controlplane.world import Compiles, World
@@ -53,12 +53,12 @@ class Observer:
         self._tell(stream, event, now)
         self._wake()
 
-    def by_audience(self, state: State) -> Mapping[tuple[str, ...], int]:
+    def by_audience(self, state: State) -> Mapping[Audience, int]:
         """How many connected nodes of each audience there would be under `state`."""
         if state.gateways == self._head.state.gateways:
             return dict(self.fleet.audiences)
         nodes = (n for n in self.fleet.nodes.values() if n.connected)
-        return Counter(audience(state, n.id, n.cluster, n.metadata) for n in nodes)
+        return Counter(audience(state, n) for n in nodes)
 
     def close(self) -> None:
         """Ends every watch; the fleet is still kept."""

@@ -1,4 +1,4 @@
-"""What a group of Envoys should hold, as a value: resources by type, each with a version that is a hash of its content.
+"""What a group of clients should hold, as a value: resources by type, each with a version that is a hash of its content.
 
 Equal content has an equal version, on every replica and after every restart. A resource is serialised once, when it is
 made; whoever sends it sends those bytes.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 
 _PREFIX = "type.googleapis.com/"
 CLUSTER = _PREFIX + "envoy.config.cluster.v3.Cluster"
@@ -49,20 +50,37 @@ class Resource:
         return Resource(type_url, name, hashlib.blake2b(body, digest_size=8).hexdigest(), body, frozenset(refs))
 
 
+class Client(Enum):
+    """A kind of client: what suits one, the other refuses."""
+
+    ENVOY = "envoy"
+    GRPC = "grpc"  # gRPC's own, without a proxy
+
+
+@dataclass(frozen=True, slots=True)
+class Audience:
+    """What a node is given follows from this alone: nodes of one audience share one snapshot."""
+
+    # Labels of the gateways that select it, sorted; () where none does.
+    gateways: tuple[str, ...] = ()
+    client: Client = Client.ENVOY
+    # The models that it is given, of those that its gateways have; None: all. Some may not exist.
+    models: frozenset[str] | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """What one audience should hold as of one revision. Whole: what is not in it should not be held."""
 
     revision: int
-    # Gateways that the audience is selected by, sorted; () is the audience of nodes that nothing selects.
-    audience: tuple[str, ...]
+    audience: Audience
     # By type URL, then by name. Every type of ORDER is there, if empty.
     resources: Mapping[str, Mapping[str, Resource]]
     # By type URL: changes exactly when a resource of the type does, whatever the order they came in.
     versions: Mapping[str, str]
 
     @staticmethod
-    def of(revision: int, audience: tuple[str, ...], resources: Iterable[Resource]) -> Snapshot:
+    def of(revision: int, audience: Audience, resources: Iterable[Resource]) -> Snapshot:
         """A snapshot of these resources. ValueError when two have one name."""
         by_type: dict[str, dict[str, Resource]] = {t: {} for t in ORDER}
         for r in resources:

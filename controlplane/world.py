@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
-from controlplane.snapshot import Snapshot
+from controlplane.compiler.audience import left_out, unselected
+from controlplane.snapshot import Audience, Snapshot
 from controlplane.state import State
 from controlplane.store import Head
-
-Audience = tuple[str, ...]
 
 # An audience that nobody asked for in so many worlds is not made ready any more. In a burst of changes the next world can
 # come before every stream has asked this one.
@@ -33,6 +32,7 @@ class World:
         self._snapshots: dict[Audience, Snapshot] = {}
         # For how many worlds nobody has asked for an audience; 0 once somebody did in this one.
         self._idle: dict[Audience, int] = {}
+        self._notes: dict[Audience, str] = {}
 
     @property
     def revision(self) -> int:
@@ -43,9 +43,19 @@ class World:
         self._idle[audience] = 0
         return self._compiled(audience)
 
+    def note(self, audience: Audience) -> str:
+        """Why its nodes are not given more; "" when there is nothing to say. Found out once."""
+        note = self._notes.get(audience)
+        if note is None:
+            state = self.head.state
+            note = self._notes[audience] = left_out(state, audience) if audience.gateways else unselected(state)
+        return note
+
     def next(self, head: Head) -> World:
         """The world of a newer head, with the snapshots ready that were asked for of late."""
-        live = {a: s for a, s in self._snapshots.items() if self._idle[a] < _IDLE and head.state.gateways.keys() >= set(a)}
+        live = {
+            a: s for a, s in self._snapshots.items() if self._idle[a] < _IDLE and head.state.gateways.keys() >= set(a.gateways)
+        }
         world = World(head, self._compiler, live)
         for audience in live:
             world._idle[audience] = self._idle[audience] + 1

@@ -20,10 +20,10 @@ import structlog
 from controlplane.compiler import audiences
 from controlplane.compiler.validation import check
 from controlplane.errors import Error, invalid
-from controlplane.snapshot import ORDER, Snapshot, diff
+from controlplane.snapshot import ORDER, Audience, Client, Snapshot, diff
 from controlplane.state import Changes, State
 from controlplane.store import Draft, Head, Revision, Store
-from controlplane.world import Audience, Compiles, World
+from controlplane.world import Compiles, World
 
 log = structlog.get_logger("writer")
 
@@ -216,7 +216,9 @@ def _impact(before: World, after: World, earlier: Mapping[Audience, int], nodes:
     removed: dict[str, set[str]] = {t: set() for t in ORDER}
     sent: dict[Audience, int] = {}
     touched = 0
-    for audience in audiences(before.head.state) | audiences(after.head.state) | nodes.keys():
+    possible = audiences(before.head.state) | audiences(after.head.state)
+    # What gRPC clients would be sent counts where there are any.
+    for audience in {a for a in possible if a.client is Client.ENVOY} | nodes.keys():
         old, new = before.snapshot(audience).resources, after.snapshot(audience).resources
         between = {t: diff(old[t], new[t]) for t in ORDER}
         for type_url, difference in between.items():

@@ -55,6 +55,9 @@ selectors = st.builds(
     clusters=st.lists(texts, max_size=3).map(tuple),
     ids=st.lists(texts, max_size=3).map(tuple),
     metadata=st.dictionaries(texts, texts, max_size=3),
+    regions=st.lists(texts, max_size=3).map(tuple),
+    zones=st.lists(texts, max_size=3).map(tuple),
+    sub_zones=st.lists(texts, max_size=3).map(tuple),
 )
 gateways = st.builds(
     Gateway,

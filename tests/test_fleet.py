@@ -19,6 +19,7 @@ from controlplane.fleet import (
     Stands,
     Targeted,
 )
+from controlplane.snapshot import Audience
 from controlplane.xds.events import Held, Identified, Recovered, Refused
 
 ROUTES = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration"
@@ -52,9 +53,10 @@ def test_a_node_tells_what_its_stream_told() -> None:
     fleet = Fleet()
     fleet.publish(7)
     connect(fleet, 1)
-    fleet.apply(1, Targeted(("public",)), 101)
+    fleet.apply(1, Targeted(Audience(("public",)), "no reason"), 101)
     node = fleet.nodes["edge-1"]
     assert (node.id, node.cluster, node.user_agent, node.peer) == ("edge-1", "edge", "envoy 1.40.0", "10.0.0.1:1")
+    assert node.note == "no reason"
     assert (node.variants, node.gateways, node.connect_time, node.last_seen) == (("delta",), ("public",), 100, 100)
     assert (node.held_revision, fleet.standing(node)) == (0, Standing.BEHIND)
     fleet.apply(1, Held(7), 102)
@@ -190,7 +192,7 @@ def test_what_comes_of_a_closed_stream_changes_nothing() -> None:
     fleet = Fleet()
     connect(fleet, 1)
     fleet.apply(1, Closed(), 101)
-    for event in (Held(1), refusal(1), Identified("edge-2", "edge"), Targeted(("x",)), Closed()):
+    for event in (Held(1), refusal(1), Identified("edge-2", "edge"), Targeted(Audience(("x",))), Closed()):
         fleet.apply(1, event, 102)
     assert list(fleet.nodes) == ["edge-1"]
     assert fleet.nodes["edge-1"].held_revision == 0
@@ -235,7 +237,7 @@ EVENTS: st.SearchStrategy[Report | int] = st.one_of(
     st.integers(1, 9).map(Held),
     st.builds(refusal, st.integers(1, 9), st.sampled_from([LISTENER, ROUTES])),
     st.sampled_from([LISTENER, ROUTES]).map(Recovered),
-    st.sampled_from([("public",), ("public", "inner"), ()]).map(Targeted),
+    st.sampled_from([("public",), ("public", "inner"), ()]).map(lambda g: Targeted(Audience(g))),
     st.builds(Stands, st.sampled_from([LISTENER, ROUTES]), st.integers(1, 9)),
     st.just(Closed()),
     st.integers(1, 9),  # a revision is published
@@ -260,7 +262,7 @@ def test_the_counts_are_what_counting_gives(story: list[tuple[int, Report | int,
         assert fleet.counts == recount(fleet)
         connected = [n for n in fleet.nodes.values() if n.connected]
         assert fleet.connected == len(connected)
-        assert fleet.audiences == Counter(n.gateways for n in connected)
+        assert fleet.audiences == Counter(n.audience for n in connected)
         for revision in range(11):
             assert fleet.holding(revision) == sum(n.held_revision >= revision for n in connected)
         for node in fleet.nodes.values():

@@ -123,6 +123,11 @@ def test_equal_splits_are_equal_values() -> None:
         (NodeSelector(clusters=("x",)), NodeSelector(ids=("1",)), True),
         (NodeSelector(metadata={"a": "1"}), NodeSelector(metadata={"a": "2"}), False),
         (NodeSelector(metadata={"a": "1"}), NodeSelector(metadata={"b": "2"}), True),
+        (NodeSelector(regions=("eu",)), NodeSelector(zones=("eu-1",)), True),
+        (NodeSelector(regions=("eu",)), NodeSelector(regions=("us", "eu")), True),
+        (NodeSelector(regions=("eu",)), NodeSelector(regions=("us",)), False),
+        (NodeSelector(zones=("a",)), NodeSelector(zones=("b",)), False),
+        (NodeSelector(sub_zones=("a",)), NodeSelector(sub_zones=("b",)), False),
     ],
 )
 def test_selectors_overlap(a: NodeSelector, b: NodeSelector, together: bool) -> None:

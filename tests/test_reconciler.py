@@ -9,7 +9,7 @@ from controlplane.fleet import Closed, Opened, Targeted
 from controlplane.latest import Latest
 from controlplane.model import Gateway, NodeSelector
 from controlplane.reconciler import COALESCE, Observer, Publisher
-from controlplane.snapshot import Snapshot
+from controlplane.snapshot import Audience, Snapshot
 from controlplane.state import State
 from controlplane.store import Head
 from controlplane.world import World
@@ -25,14 +25,17 @@ def head(number: int, *gateways: Gateway) -> Head:
     return Head(number, State({g.name: g for g in gateways}), {}, time.time())
 
 
+AT_EDGE = Audience(("edge",))
+
+
 class Compiler:
     """Compiles nothing, and remembers what it was asked."""
 
     def __init__(self) -> None:
-        self.asked: list[tuple[int, tuple[str, ...], int | None]] = []
+        self.asked: list[tuple[int, Audience, int | None]] = []
         self.broken = False
 
-    def compile(self, state: State, revision: int, audience: tuple[str, ...], previous: Snapshot | None = None) -> Snapshot:
+    def compile(self, state: State, revision: int, audience: Audience, previous: Snapshot | None = None) -> Snapshot:
         if self.broken:
             raise RuntimeError("broken")
         self.asked.append((revision, audience, previous.revision if previous else None))
@@ -46,7 +49,7 @@ def test_one_line_for_each_thing_that_happens_to_a_node() -> None:
         for stream in (1, 2):
             observer.report(stream, Opened(f"10.0.0.1:{stream}", "delta"))
             observer.report(stream, Identified("edge-1", "edge", {}, "envoy 1.40.0"))
-            observer.report(stream, Targeted(("edge",)))
+            observer.report(stream, Targeted(AT_EDGE))
         observer.report(1, Held(7))
         observer.report(1, Held(6))
         observer.report(1, Refused(LISTENER, ("public",), "cannot bind", 7))
@@ -88,32 +91,32 @@ def test_nodes_are_counted_by_what_they_would_be_served() -> None:
     for stream, (node, zone) in enumerate([("a", "in"), ("b", "in"), ("c", "out")]):
         observer.report(stream, Opened("10.0.0.1:1", "delta"))
         observer.report(stream, Identified(node, "edge", {"zone": zone}))
-        observer.report(stream, Targeted(("edge",)))
+        observer.report(stream, Targeted(AT_EDGE))
     observer.report(1, Closed())
-    assert observer.by_audience(head(2, EDGE).state) == {("edge",): 2}
-    assert observer.by_audience(head(2, EDGE, INNER).state) == {("edge", "inner"): 1, ("edge",): 1}
-    assert observer.by_audience(State()) == {(): 2}
+    assert observer.by_audience(head(2, EDGE).state) == {AT_EDGE: 2}
+    assert observer.by_audience(head(2, EDGE, INNER).state) == {Audience(("edge", "inner")): 1, AT_EDGE: 1}
+    assert observer.by_audience(State()) == {Audience(): 2}
 
 
 def test_a_world_compiles_once_an_audience_and_only_what_is_asked_for() -> None:
     compiler = Compiler()
     first = World(head(1, EDGE, INNER), compiler)
     assert compiler.asked == []
-    assert first.snapshot(("edge",)) is first.snapshot(("edge",))
-    first.snapshot(("inner",))
-    assert compiler.asked == [(1, ("edge",), None), (1, ("inner",), None)]
+    assert first.snapshot(AT_EDGE) is first.snapshot(AT_EDGE)
+    first.snapshot(Audience(("inner",)))
+    assert compiler.asked == [(1, AT_EDGE, None), (1, Audience(("inner",)), None)]
     # The next is ready for who asked before, and has the old one to go by; an audience without its gateway is gone.
     compiler.asked.clear()
     world = first.next(head(2, EDGE))
-    assert compiler.asked == [(2, ("edge",), 1)]
-    world.snapshot(("edge",))
+    assert compiler.asked == [(2, AT_EDGE, 1)]
+    world.snapshot(AT_EDGE)
     # When nobody asks any more it is made ready for a while, and then when somebody does.
     for number in range(3, 100):
         compiler.asked.clear()
         world = world.next(head(number, EDGE))
     assert compiler.asked == []
-    world.snapshot(("edge",))
-    assert compiler.asked == [(99, ("edge",), None)]
+    world.snapshot(AT_EDGE)
+    assert compiler.asked == [(99, AT_EDGE, None)]
 
 
 async def test_what_does_not_compile_leaves_what_is_served() -> None:
@@ -122,7 +125,7 @@ async def test_what_does_not_compile_leaves_what_is_served() -> None:
     publisher.publish()
     before = publisher.world.value
     assert before is not None
-    before.snapshot(("edge",))
+    before.snapshot(AT_EDGE)
     compiler.broken = True
     heads.set(head(2, EDGE))
     with capture_logs() as lines:

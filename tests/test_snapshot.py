@@ -6,7 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controlplane.snapshot import CLUSTER, ORDER, ROUTES, Resource, Snapshot, diff, resource_hash, short_name, type_version
+from controlplane.snapshot import (
+    CLUSTER,
+    ORDER,
+    ROUTES,
+    Audience,
+    Resource,
+    Snapshot,
+    diff,
+    resource_hash,
+    short_name,
+    type_version,
+)
 
 resources = st.dictionaries(st.text("abcd", min_size=1, max_size=3), st.binary(max_size=4), max_size=8).map(
     lambda bodies: {n: Resource.of(CLUSTER, n, b) for n, b in bodies.items()}
@@ -39,9 +50,9 @@ def test_a_version_changes_with_name_and_body_only() -> None:
 
 
 def test_a_snapshot_has_every_type_and_no_name_twice() -> None:
-    assert set(Snapshot.of(1, (), []).resources) == set(ORDER)
+    assert set(Snapshot.of(1, Audience(), []).resources) == set(ORDER)
     with pytest.raises(ValueError, match="Cluster are named a"):
-        Snapshot.of(1, (), [Resource.of(CLUSTER, "a", b"1"), Resource.of(CLUSTER, "a", b"2")])
+        Snapshot.of(1, Audience(), [Resource.of(CLUSTER, "a", b"1"), Resource.of(CLUSTER, "a", b"2")])
 
 
 def test_short_names() -> None:

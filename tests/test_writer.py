@@ -12,11 +12,10 @@ import pytest
 from controlplane.compiler import Compiler
 from controlplane.errors import Code, Error, failed
 from controlplane.model import Endpoint, Gateway, Model, NodeSelector, Version
-from controlplane.snapshot import ENDPOINTS, LISTENER, ROUTES
+from controlplane.snapshot import ENDPOINTS, LISTENER, ROUTES, Audience
 from controlplane.state import Changes, State, conflict
 from controlplane.store import Action, Draft, Head, Store
 from controlplane.store.sqlite import open_store
-from controlplane.world import Audience
 from controlplane.writer import NO_IMPACT, TRIES, Guarded, Writer
 
 EDGE = Gateway("edge", 8080)
@@ -43,7 +42,7 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
 
 def everywhere(state: State) -> Mapping[Audience, int]:
     """Ten nodes that take whatever gateways there are."""
-    return {tuple(sorted(state.gateways)): 10}
+    return {Audience(tuple(sorted(state.gateways))): 10}
 
 
 @pytest.fixture
@@ -66,8 +65,8 @@ async def test_a_change_is_committed(writer: Writer) -> None:
     assert done.revision is not None
     assert done.revision == await writer.store.revision(1)
     assert done.head == writer.store.head.value
-    assert done.snapshots[("edge",)].revision == 1
-    assert set(done.snapshots[("edge",)].resources[ROUTES]) == {"iris"}
+    assert done.snapshots[Audience(("edge",))].revision == 1
+    assert set(done.snapshots[Audience(("edge",))].resources[ROUTES]) == {"iris"}
     assert done.impact.types[LISTENER] == (1, 0)
     assert done.impact.nodes == 10
 
@@ -76,7 +75,7 @@ async def test_a_switch_costs_one_route(writer: Writer) -> None:
     await writer.write(to(EDGE, IRIS), draft())
     done = await writer.write(to(SWITCHED), draft())
     assert done.impact.types == {ROUTES: (1, 0)}
-    sent = done.snapshots[("edge",)].resources[ROUTES]["iris"]
+    sent = done.snapshots[Audience(("edge",))].resources[ROUTES]["iris"]
     assert (done.impact.bytes_per_node, done.impact.nodes) == (len(sent.body), 10)
 
 
@@ -123,7 +122,7 @@ async def test_what_envoy_would_refuse_is_refused(writer: Writer, monkeypatch: p
 
     def check(resources: list[object], snapshot: object) -> None:
         asked.append([f"{r.name}" for r in resources])  # type: ignore[attr-defined]
-        if len(asked) > 3:
+        if len(asked) > 4:
             raise Error(Code.INVALID_ARGUMENT, "ENVOY_WOULD_REFUSE", "no")
 
     monkeypatch.setattr("controlplane.writer.check", check)
@@ -132,7 +131,7 @@ async def test_what_envoy_would_refuse_is_refused(writer: Writer, monkeypatch: p
     asked.clear()
     await writer.write(to(SWITCHED), draft())
     assert [n for names in asked for n in names] == ["iris"]
-    asked[:] = [[]] * 3
+    asked[:] = [[]] * 4
     assert await reason(writer, to(IRIS)) == "ENVOY_WOULD_REFUSE"
 
 
@@ -222,7 +221,7 @@ async def test_a_store_that_is_away(writer: Writer, monkeypatch: pytest.MonkeyPa
 
 
 async def test_impact_counts_names_once_and_nodes_that_get_anything(store: Store) -> None:
-    counts: dict[Audience, int] = {("a",): 2, ("b",): 3, ("a", "b"): 4, (): 50}
+    counts: dict[Audience, int] = {Audience(("a",)): 2, Audience(("b",)): 3, Audience(("a", "b")): 4, Audience(): 50}
     writer = Writer(store, Guarded(Compiler()), lambda state: counts)
     a, b = Gateway("a", 81, nodes=NodeSelector(clusters=("x",))), Gateway("b", 82)
     on_a, on_both = replace(IRIS, gateways=("a",)), replace(IRIS, name="rose", gateways=("a", "b"))

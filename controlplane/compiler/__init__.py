@@ -1,4 +1,4 @@
-"""The compiler: desired state in, what a group of Envoys should hold out. Pure; it knows nothing of streams.
+"""The compiler: desired state in, what an audience should hold out. Pure; it knows nothing of streams.
 
 The same state gives the same bytes in every process: nothing here depends on time, on order of arrival, or on what was
 compiled before. What was compiled before only makes it faster: a switch of one model among thousands compiles that model's
@@ -8,46 +8,22 @@ RouteConfiguration, and takes the rest from the snapshot before.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
+from controlplane.compiler.audience import audience, audiences
 from controlplane.compiler.clusters import cluster_name, compile_cluster
 from controlplane.compiler.endpoints import compile_endpoints
 from controlplane.compiler.listeners import compile_listener
+from controlplane.compiler.proxyless import compile_proxyless
 from controlplane.compiler.routes import compile_routes
 from controlplane.compiler.scopes import compile_scopes
 from controlplane.model import Gateway, Model, Version
-from controlplane.snapshot import Resource, Snapshot, resource_hash
+from controlplane.snapshot import Audience, Client, Resource, Snapshot, resource_hash
 from controlplane.state import State
 
 __all__ = ["Compiler", "audience", "audiences"]
 
 _MASK = (1 << 128) - 1  # type versions are sums modulo 2**128, see snapshot.py
-
-
-def audience(state: State, node_id: str, cluster: str, metadata: Mapping[str, object]) -> tuple[str, ...]:
-    """The gateways that select a node, by label, sorted."""
-    return tuple(sorted(g.name for g in state.gateways.values() if g.nodes.matches(cluster, node_id, metadata)))
-
-
-def audiences(state: State) -> set[tuple[str, ...]]:
-    """The audiences that are checked before a commit: each gateway, and as many together as could be on one node.
-
-    All together is one audience, unless two gateways want one socket, on different nodes.
-    """
-    groups: list[list[Gateway]] = []
-    for name in sorted(state.gateways):
-        gateway = state.gateways[name]
-        fitting = (g for g in groups if not any(_same_socket(gateway, other) for other in g))
-        group = next(fitting, None)
-        if group is None:
-            groups.append([gateway])
-        else:
-            group.append(gateway)
-    return {(name,) for name in state.gateways} | {tuple(g.name for g in group) for group in groups} or {()}
-
-
-def _same_socket(a: Gateway, b: Gateway) -> bool:
-    return a.port == b.port and (a.address == b.address or bool({a.address, b.address} & {"0.0.0.0", "::"}))
 
 
 class Compiler:
@@ -59,17 +35,18 @@ class Compiler:
         self._routes: dict[str, tuple[Model, Resource]] = {}
         self._scopes: dict[tuple[str, str], tuple[Gateway, tuple[str, ...], tuple[Resource, ...]]] = {}
         self._listeners: dict[str, tuple[Gateway, Resource]] = {}
+        self._proxyless: dict[str, tuple[Model, list[Resource]]] = {}
         # Snapshots made here and the states they are of, newest last; at most 4 an audience, then the oldest is forgotten and
         # what follows on it is compiled whole. More than 1: a change that is only tried must not cost the live one its place.
-        self._made: dict[tuple[str, ...], deque[tuple[Snapshot, State]]] = {}
+        self._made: dict[Audience, deque[tuple[Snapshot, State]]] = {}
 
-    def compile(self, state: State, revision: int, audience: tuple[str, ...], previous: Snapshot | None = None) -> Snapshot:
+    def compile(self, state: State, revision: int, audience: Audience, previous: Snapshot | None = None) -> Snapshot:
         """What `audience` should hold as of `revision`. Gateways that don't exist have nothing to hold.
 
         `previous` is a snapshot of the same audience: of types in which nothing changed the result has the same mapping.
         """
         before = self._state_of(previous)
-        if previous is not None and before is not None and _same_gateways(before, state, audience):
+        if previous is not None and before is not None and _same_gateways(before, state, audience.gateways):
             snapshot = self._advanced(previous, before, state, revision)
         else:
             snapshot = self._whole(state, revision, audience)
@@ -78,9 +55,11 @@ class Compiler:
         self._made.setdefault(audience, deque(maxlen=4)).append((snapshot, state))
         return snapshot
 
-    def _whole(self, state: State, revision: int, audience: tuple[str, ...]) -> Snapshot:
+    def _whole(self, state: State, revision: int, audience: Audience) -> Snapshot:
         self._forget(state)
-        resources = [self._listener(state.gateways[g]) for g in audience if g in state.gateways]
+        resources: list[Resource] = []
+        if audience.client is Client.ENVOY:
+            resources += [self._listener(state.gateways[g]) for g in audience.gateways if g in state.gateways]
         for name in sorted(state.models):
             resources += self._model(state, state.models[name], audience)
         return Snapshot.of(revision, audience, resources)
@@ -111,11 +90,15 @@ class Compiler:
             resources[type_url] = mapping
         return Snapshot(revision, previous.audience, resources, versions)
 
-    def _model(self, state: State, model: Model, audience: tuple[str, ...]) -> list[Resource]:
-        """All that is compiled of a model for an audience; nothing when none of its gateways is served."""
-        served = [state.gateways[g] for g in audience if g in model.gateways and g in state.gateways]
+    def _model(self, state: State, model: Model, audience: Audience) -> list[Resource]:
+        """All that is compiled of a model for an audience; nothing when it has none of its gateways, or names others."""
+        if audience.models is not None and model.name not in audience.models:
+            return []
+        served = [state.gateways[g] for g in audience.gateways if g in model.gateways and g in state.gateways]
         if not served:
             return []
+        if audience.client is Client.GRPC:
+            return self._targets(model)
         resources: list[Resource] = []
         for version in model.versions:
             resources += self._version(model.name, version)
@@ -154,6 +137,12 @@ class Compiler:
             known = self._listeners[gateway.name] = (gateway, compile_listener(gateway))
         return known[1]
 
+    def _targets(self, model: Model) -> list[Resource]:
+        known = self._proxyless.get(model.name)
+        if known is None or (known[0] is not model and known[0] != model):
+            known = self._proxyless[model.name] = (model, compile_proxyless(model))
+        return known[1]
+
     def _state_of(self, snapshot: Snapshot | None) -> State | None:
         if snapshot is None:
             return None
@@ -162,12 +151,13 @@ class Compiler:
 
     def _forget(self, state: State) -> None:
         """Lets go of what is remembered of objects that are gone, once it is more than there are."""
-        if len(self._routes) > 2 * len(state.models) + 64:
+        if max(len(self._routes), len(self._proxyless)) > 2 * len(state.models) + 64:
+            self._proxyless = {n: k for n, k in self._proxyless.items() if n in state.models}
             self._routes = {n: k for n, k in self._routes.items() if n in state.models}
             self._versions = {n: k for n, k in self._versions.items() if n[0] in state.models}
             self._scopes = {n: k for n, k in self._scopes.items() if n[1] in state.models and n[0] in state.gateways}
             self._listeners = {n: k for n, k in self._listeners.items() if n in state.gateways}
-            self._made = {a: k for a, k in self._made.items() if all(g in state.gateways for g in a)}
+            self._made = {a: k for a, k in self._made.items() if all(g in state.gateways for g in a.gateways)}
 
 
 def _same_gateways(a: State, b: State, names: Iterable[str]) -> bool:

@@ -57,7 +57,8 @@ def check(resources: Iterable[Resource], snapshot: Snapshot | None = None) -> No
 def owner(resource: Resource) -> str:
     """The resource name of the object that a resource was compiled of: `models/iris` for its cluster `iris/blue`."""
     if resource.type_url == LISTENER:
-        return f"gateways/{resource.name}"
+        kind = "models" if decoded(resource).HasField("api_listener") else "gateways"
+        return f"{kind}/{resource.name}"
     if resource.type_url == SCOPED_ROUTES:
         return f"models/{decoded(resource).route_configuration_name}"
     return f"models/{resource.name.partition('/')[0]}"
@@ -95,8 +96,8 @@ def _clashes(resources: list[Resource]) -> Iterator[tuple[Resource, str, str]]:
     sockets: dict[tuple[str, int], str] = {}
     keys: dict[tuple[str, ...], str] = {}
     for r in resources:
-        if r.type_url == LISTENER:
-            socket = decoded(r).address.socket_address
+        if r.type_url == LISTENER and not (listener := decoded(r)).HasField("api_listener"):
+            socket = listener.address.socket_address
             if (taken := sockets.setdefault((socket.address, socket.port_value), r.name)) != r.name:
                 yield r, "address", f"listener '{taken}' has {socket.address}:{socket.port_value} already"
         elif r.type_url == SCOPED_ROUTES:
@@ -162,6 +163,12 @@ def _assignment(assignment: Any, path: str, *, names: bool) -> Iterator[Problem]
 
 
 def _listener(listener: Any) -> Iterator[Problem]:
+    if listener.HasField("api_listener"):
+        # A gRPC client's: it listens on nothing, and an Envoy would not take it.
+        if listener.HasField("address") or listener.filter_chains:
+            yield "api_listener", "must not be set beside an address or filter chains"
+        yield from _http(unpack(listener.api_listener.api_listener), "api_listener.api_listener")
+        return
     if not listener.HasField("address"):
         yield "address", "must be set"
     elif not _is_ip(listener.address.socket_address.address):
@@ -210,6 +217,9 @@ def _routes(config: Any) -> Iterator[Problem]:
 def _route_action(action: Any, path: str) -> Iterator[Problem]:
     if action.HasField("weighted_clusters"):
         total = sum(c.weight.value for c in action.weighted_clusters.clusters)
+        stated = action.weighted_clusters.total_weight.value
+        if stated and stated != total:
+            yield f"{path}.weighted_clusters", f"the weights sum to {total}, and not to the total of {stated}"
         if not 0 < total <= _MAX_U32:
             yield f"{path}.weighted_clusters", f"the weights sum to {total}: 1 to {_MAX_U32}"
     if action.prefix_rewrite and action.HasField("regex_rewrite"):

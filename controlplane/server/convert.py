@@ -99,7 +99,14 @@ def gateway_to_proto(gateway: Gateway, kept: Kept | None = None) -> gateway_pb2.
     if gateway.nodes != NodeSelector():
         selector = gateway.nodes
         proto.nodes.CopyFrom(
-            gateway_pb2.NodeSelector(clusters=selector.clusters, ids=selector.ids, metadata=dict(selector.metadata))
+            gateway_pb2.NodeSelector(
+                clusters=selector.clusters,
+                ids=selector.ids,
+                metadata=dict(selector.metadata),
+                regions=selector.regions,
+                zones=selector.zones,
+                sub_zones=selector.sub_zones,
+            )
         )
     if kept is not None:
         proto.etag = str(kept.revision)
@@ -122,7 +129,14 @@ def gateway_from_proto(proto: gateway_pb2.Gateway) -> Gateway:
             port=proto.port,
             address=proto.address or "0.0.0.0",
             routing=routing or PathRouting(),
-            nodes=NodeSelector(tuple(proto.nodes.clusters), tuple(proto.nodes.ids), dict(proto.nodes.metadata)),
+            nodes=NodeSelector(
+                clusters=tuple(proto.nodes.clusters),
+                ids=tuple(proto.nodes.ids),
+                metadata=dict(proto.nodes.metadata),
+                regions=tuple(proto.nodes.regions),
+                zones=tuple(proto.nodes.zones),
+                sub_zones=tuple(proto.nodes.sub_zones),
+            ),
         ),
     )
     c.check()

@@ -102,7 +102,8 @@ class Pump:
         self._report = report
         # None until the client has said who it is; it is offered nothing before.
         self._client: Identified | None = None
-        self._audience: tuple[str, ...] | None = None
+        # What it was told that it is served.
+        self._targeted: Targeted | None = None
         # Types of which a NACK stands.
         self._refused: set[str] = set()
         # What the client has not taken yet. At most what the core says unasked (one message a type), and answers to what the
@@ -141,10 +142,11 @@ class Pump:
         world, client = self._worlds.value, self._client
         if world is None or client is None:
             return
-        target = audience(world.head.state, client.id, client.cluster, client.metadata)
-        if target != self._audience:
-            self._audience = target
-            self._report(Targeted(target))
+        target = audience(world.head.state, client)
+        targeted = Targeted(target, world.note(target))
+        if targeted != self._targeted:
+            self._targeted = targeted
+            self._report(targeted)
         self._tell(self._core.offer(world.snapshot(target)))
         for type_url in self._refused:
             if self._core.stands(type_url):

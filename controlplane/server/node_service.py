@@ -89,6 +89,9 @@ def to_proto(fleet: Fleet, node: NodeView) -> node_pb2.Node:
         connect_time=timestamp(node.connect_time) if node.connect_time is not None else None,
         last_seen_time=timestamp(node.last_seen),
         refusals=[_refusal(r) for r in node.refusals],
+        note=node.note,
+        models=sorted(node.audience.models or ()),
+        locality=node_pb2.NodeLocality(region=node.locality.region, zone=node.locality.zone, sub_zone=node.locality.sub_zone),
     )
 
 

@@ -35,7 +35,7 @@ from controlplane.server.call import (
 )
 from controlplane.server.convert import gateway_from_proto, gateway_to_proto, label, model_from_proto, model_to_proto
 from controlplane.server.watch import revision_progress
-from controlplane.snapshot import Snapshot
+from controlplane.snapshot import Audience, Client, Snapshot
 from controlplane.state import Changes
 from controlplane.store import Action, Head, Store
 from controlplane.writer import Writer
@@ -228,5 +228,7 @@ def _claim(name: str, at: str, field: str, fields: dict[str, str], objects: dict
     objects[name] = None
 
 
-def _bootstraps(snapshots: Mapping[tuple[str, ...], Snapshot]) -> list[str]:
-    return [json.dumps(static_bootstrap(snapshots[audience])) for audience in sorted(snapshots) if audience]
+def _bootstraps(snapshots: Mapping[Audience, Snapshot]) -> list[str]:
+    """What Envoys would hold; a gRPC client's resources are no Envoy's."""
+    found = sorted((a for a in snapshots if a.gateways and a.client is Client.ENVOY), key=lambda a: a.gateways)
+    return [json.dumps(static_bootstrap(snapshots[a])) for a in found]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from controlplane.model import Locality
+
 
 @dataclass(frozen=True, slots=True)
 class Identified:
@@ -16,6 +18,7 @@ class Identified:
     metadata: Mapping[str, object] = field(default_factory=dict)
     # Like `envoy 1.40.0`; "" when the client did not say.
     user_agent: str = ""
+    locality: Locality = Locality()
 
 
 @dataclass(frozen=True, slots=True)

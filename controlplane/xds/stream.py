@@ -45,6 +45,7 @@ from typing import Any
 from google.protobuf import json_format
 
 from controlplane.errors import Code, Error
+from controlplane.model import Locality
 from controlplane.snapshot import CLUSTER, ENDPOINTS, FULL_STATE, LISTENER, ORDER, ROUTES, SCOPED_ROUTES, Resource, Snapshot
 from controlplane.xds.events import Event, Held, Identified, Recovered
 from controlplane.xds.overlay import NOTHING, references, same
@@ -122,7 +123,8 @@ class Stream:
             v = node.user_agent_build_version.version
             version = f"{v.major_number}.{v.minor_number}.{v.patch}"
         metadata = json_format.MessageToDict(node.metadata) if node.HasField("metadata") else {}
-        return [Identified(node.id, node.cluster, metadata, f"{node.user_agent_name} {version}".strip())]
+        locality = Locality(node.locality.region, node.locality.zone, node.locality.sub_zone)
+        return [Identified(node.id, node.cluster, metadata, f"{node.user_agent_name} {version}".strip(), locality)]
 
     def _substream(self, type_url: str) -> tuple[Substream, bool]:
         """The sub-stream that a request is about, and whether it is new. Errors: INVALID_ARGUMENT."""

@@ -24,7 +24,7 @@ from controlplane.model import (
     UpstreamTls,
     Version,
 )
-from controlplane.snapshot import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SCOPED_ROUTES, Resource, Snapshot
+from controlplane.snapshot import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SCOPED_ROUTES, Audience, Resource, Snapshot
 from controlplane.state import State
 
 
@@ -54,7 +54,7 @@ def base() -> Snapshot:
     )
     versions = (blue, Version("green", (Endpoint("10.0.0.3", 8000),)), Version("named", (Endpoint("localhost", 8000),)))
     model = Model("iris", ("edge",), versions, {"blue": 9_000, "green": 1_000}, rewrite=PathRewrite("/v2", "/v1"))
-    return Compiler().compile(State({"edge": Gateway("edge", 8080)}, {"iris": model}), 1, ("edge",))
+    return Compiler().compile(State({"edge": Gateway("edge", 8080)}, {"iris": model}), 1, Audience(("edge",)))
 
 
 def broken(made: Break) -> Resource:

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 
 from controlplane.compiler.validation import decoded
 from controlplane.model import Gateway, HeaderRouting, HostRouting, Model, PathRouting
-from controlplane.snapshot import ORDER, Snapshot, short_name
+from controlplane.snapshot import ORDER, Audience, Client, Snapshot, short_name
 from controlplane.state import Changes, State
 
 TESTDATA = Path(__file__).parent / "testdata"
@@ -34,17 +34,24 @@ def read_state(case: str) -> State:
     return State().applied(Changes({o.resource_name: o for o in objects}))
 
 
-def widest(audiences: Iterable[tuple[str, ...]]) -> list[tuple[str, ...]]:
-    """Those audiences that no other one contains."""
+def widest(audiences: Iterable[Audience]) -> list[Audience]:
+    """Those audiences that no other one contains: Envoys', then gRPC clients'."""
     found = set(audiences)
-    return sorted(a for a in found if not any(set(a) < set(b) for b in found))
+    wide = (a for a in found if not any(a.client is b.client and set(a.gateways) < set(b.gateways) for b in found))
+    return sorted(wide, key=lambda a: (a.client.value, a.gateways))
+
+
+def of_envoys(audiences: Iterable[Audience]) -> list[Audience]:
+    """The widest audiences of Envoys."""
+    return [a for a in widest(audiences) if a.client is Client.ENVOY]
 
 
 def as_yaml(snapshots: Iterable[Snapshot]) -> str:
     """Snapshots as a document: a list of resources by type, for each audience."""
     documents = [
         {
-            "audience": list(snapshot.audience),
+            "audience": list(snapshot.audience.gateways),
+            **({} if snapshot.audience.client is Client.ENVOY else {"client": snapshot.audience.client.value}),
             **{
                 short_name(t): [
                     json.loads(json_format.MessageToJson(decoded(r), preserving_proto_field_name=True))

@@ -9,7 +9,7 @@ from controlplane.compiler import Compiler
 from controlplane.compiler.validation import check, owner
 from controlplane.errors import Code, Error
 from controlplane.model import Endpoint, Gateway, Model, UpstreamTls, Version
-from controlplane.snapshot import CLUSTER, ENDPOINTS, LISTENER, ORDER, ROUTES, SCOPED_ROUTES, Resource, Snapshot
+from controlplane.snapshot import CLUSTER, ENDPOINTS, LISTENER, ORDER, ROUTES, SCOPED_ROUTES, Audience, Resource, Snapshot
 from controlplane.state import State
 from tests.compiler.breaks import BREAKS, Break, base, broken
 
@@ -46,7 +46,7 @@ def test_a_name_that_leads_nowhere_is_our_fault() -> None:
 
 def test_two_listeners_on_one_socket_clash_where_they_are_together_only() -> None:
     state = State({n: Gateway(n, 8080) for n in ("east", "west")})
-    whole = Compiler().compile(state, 1, ("east", "west"))
+    whole = Compiler().compile(state, 1, Audience(("east", "west")))
     check(everything(whole))
     with pytest.raises(Error, match=r"Listener\[west\]\.address: listener 'east' has 0\.0\.0\.0:8080 already"):
         check(everything(whole), whole)
@@ -56,7 +56,7 @@ def test_two_scopes_with_one_key_clash() -> None:
     blue = Version("blue", (Endpoint("10.0.0.1", 8000),))
     models = {n: Model(n, ("edge",), (blue,), {"blue": 10_000}, keys=("same",)) for n in ("iris", "wine")}
     states = [State({"edge": Gateway("edge", 8080)}, {n: m}) for n, m in models.items()]
-    first, second = (Compiler().compile(s, 1, ("edge",)) for s in states)
+    first, second = (Compiler().compile(s, 1, Audience(("edge",))) for s in states)
     scope = Resource.of(SCOPED_ROUTES, "other", second.resources[SCOPED_ROUTES]["edge/same"].body)
     with pytest.raises(Error, match="scope 'edge/same' has the same key"):
         check([first.resources[SCOPED_ROUTES]["edge/same"], scope], first)
@@ -65,7 +65,7 @@ def test_two_scopes_with_one_key_clash() -> None:
 def test_certificates_that_cannot_be_read_are_found_before_envoy_does() -> None:
     tls = UpstreamTls("iris.example", "-----BEGIN CERTIFICATE-----\nZ2FyYmFnZQ==\n-----END CERTIFICATE-----\n")
     model = Model("iris", ("edge",), (Version("blue", (Endpoint("10.0.0.1", 443),), tls=tls),), {"blue": 10_000})
-    snapshot = Compiler().compile(State({"edge": Gateway("edge", 8080)}, {"iris": model}), 1, ("edge",))
+    snapshot = Compiler().compile(State({"edge": Gateway("edge", 8080)}, {"iris": model}), 1, Audience(("edge",)))
     with pytest.raises(Error, match="holds a certificate that can't be read"):
         check(everything(snapshot), snapshot)
 

@@ -46,8 +46,9 @@ from controlplane.model import (
     UpstreamTls,
     Version,
 )
+from controlplane.snapshot import Audience
 from controlplane.state import Changes, State
-from tests.compiler.cases import CASES, read_state, widest
+from tests.compiler.cases import CASES, of_envoys, read_state
 from tests.compiler.strategies import states
 
 pytestmark = pytest.mark.envoy
@@ -67,7 +68,7 @@ def test_envoy_takes_every_golden_case(case: str, tmp_path: Path) -> None:
     if case == "tls" and not Path(SYSTEM_AUTHORITIES).exists():
         pytest.skip(f"this system has no {SYSTEM_AUTHORITIES}")
     state = read_state(case)
-    for audience in widest(audiences(state)):
+    for audience in of_envoys(audiences(state)):
         assert validate(static_bootstrap(Compiler().compile(state, 1, audience)), tmp_path) == ""
 
 
@@ -75,7 +76,7 @@ def takes_any_state(directory: Path, examples: int) -> None:
     @settings(max_examples=examples, deadline=None, database=None, suppress_health_check=list(hypothesis.HealthCheck))
     @given(states())
     def takes(state: State) -> None:
-        snapshot = Compiler().compile(state, 1, tuple(sorted(state.gateways)))
+        snapshot = Compiler().compile(state, 1, Audience(tuple(sorted(state.gateways))))
         assert validate(static_bootstrap(snapshot), directory, "critical") == ""
 
     takes()
@@ -188,7 +189,7 @@ async def rig(state: State, upstreams: dict[str, Upstream], directory: Path) -> 
         for u in upstreams.values():
             if u.runner is not None:
                 stack.push_async_callback(u.runner.cleanup)
-        snapshot = Compiler().compile(state, 1, tuple(sorted(state.gateways)))
+        snapshot = Compiler().compile(state, 1, Audience(tuple(sorted(state.gateways))))
         envoy = await stack.enter_async_context(Envoy(static_bootstrap(snapshot), directory=directory))
         await envoy.ready()
         session = await stack.enter_async_context(aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=20)))

@@ -23,7 +23,7 @@ from google.protobuf import json_format
 
 from controlplane.compiler.bootstrap import node_bootstrap
 from controlplane.demo.envoy import Envoy
-from controlplane.snapshot import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SCOPED_ROUTES, Resource, Snapshot, short_name
+from controlplane.snapshot import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SCOPED_ROUTES, Audience, Resource, Snapshot, short_name
 from controlplane.xds.delta import DeltaStream
 from controlplane.xds.events import Event, Held, Identified, Refused
 from controlplane.xds.sotw import SotwStream
@@ -83,7 +83,7 @@ def world(revision: int, port: int, clusters: dict[str, int], weights: dict[str,
     }
     chain = {"filters": [{"name": "http", "typed_config": manager}]}
     resources.append(resource(LISTENER, "g", {"name": "g", "address": address(port), "filter_chains": [chain]}))
-    return Snapshot.of(revision, ("g",), resources)
+    return Snapshot.of(revision, Audience(("g",)), resources)
 
 
 class Server:

@@ -29,9 +29,9 @@ from controlplane.server.gateway_service import GatewayService
 from controlplane.server.model_service import ModelService
 from controlplane.server.revision_service import RevisionService
 from controlplane.server.status import StatusInterceptor
+from controlplane.snapshot import Audience
 from controlplane.state import State
 from controlplane.store.sqlite import SqliteStore, open_store
-from controlplane.world import Audience
 from controlplane.writer import Guarded, Writer
 
 DETAILS: dict[str, type[Message]] = {

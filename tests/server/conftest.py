@@ -5,13 +5,16 @@ from pathlib import Path
 
 import pytest
 
+from controlplane.snapshot import Audience
 from tests.server.api import Api, gateway, model, serving
 
 
 @pytest.fixture
 async def empty(tmp_path: Path) -> AsyncIterator[Api]:
     """The services on an empty store."""
-    async with serving(tmp_path, nodes=lambda state: {("edge",): 3} if "edge" in state.gateways else {(): 3}) as api:
+    async with serving(
+        tmp_path, nodes=lambda state: {Audience(("edge",)): 3} if "edge" in state.gateways else {Audience(): 3}
+    ) as api:
         yield api
 
 

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
-from controlplane.snapshot import CLUSTER, ENDPOINTS, LISTENER, ORDER, ROUTES, SCOPED_ROUTES, Resource, Snapshot
+from controlplane.snapshot import CLUSTER, ENDPOINTS, LISTENER, ORDER, ROUTES, SCOPED_ROUTES, Audience, Resource, Snapshot
 from controlplane.xds.delta import DeltaStream
 from controlplane.xds.events import Event, Held, Refused
 from controlplane.xds.sotw import SotwStream
@@ -59,7 +59,7 @@ class World:
             if name in used:
                 found.append(resource(CLUSTER, name, content, {(ENDPOINTS, name)}, bad and not healed))
                 found.append(resource(ENDPOINTS, name, endpoints))
-        return Snapshot.of(revision, (), found)
+        return Snapshot.of(revision, Audience(), found)
 
 
 seldom = st.integers(0, 9).map(lambda n: n == 9)

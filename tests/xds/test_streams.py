@@ -9,7 +9,7 @@ from envoy.config.core.v3 import base_pb2
 from envoy.service.discovery.v3 import discovery_pb2
 
 from controlplane.errors import Code, Error
-from controlplane.snapshot import CLUSTER, ENDPOINTS, ROUTES, Resource, Snapshot
+from controlplane.snapshot import CLUSTER, ENDPOINTS, ROUTES, Audience, Resource, Snapshot
 from controlplane.xds.delta import DeltaStream
 from controlplane.xds.events import Held, Identified
 from controlplane.xds.sotw import SotwStream
@@ -21,7 +21,7 @@ MIB = 1024 * 1024
 def many(revision: int, count: int, type_url: str = CLUSTER, size: int = 10, first: int = 0) -> Snapshot:
     """So many resources of a type; the content of the first one is `first`."""
     rest = [Resource.of(type_url, f"n{i}", b"x" * size) for i in range(1, count)]
-    return Snapshot.of(revision, (), [Resource.of(type_url, "n0", b"%d" % first), *rest])
+    return Snapshot.of(revision, Audience(), [Resource.of(type_url, "n0", b"%d" % first), *rest])
 
 
 def ask(type_url: str, nonce: str = "", names: list[str] | None = None, **fields: Any) -> Any:

@@ -24,7 +24,7 @@ from envoy.config.core.v3 import base_pb2
 from envoy.service.discovery.v3 import discovery_pb2
 
 from controlplane.errors import Error
-from controlplane.snapshot import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SCOPED_ROUTES, Resource, Snapshot
+from controlplane.snapshot import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SCOPED_ROUTES, Audience, Resource, Snapshot
 from controlplane.xds.delta import DeltaStream
 from controlplane.xds.events import Event, Held, Identified, Recovered, Refused
 from controlplane.xds.sotw import SotwStream
@@ -48,7 +48,7 @@ def snapshot(revision: int, text: str) -> Snapshot:
     for part in filter(str.strip, text.split(";")):
         short, _, rest = part.strip().partition(" ")
         resources += [resource(TYPES[short], *match.groups("")) for match in RESOURCE.finditer(rest)]
-    return Snapshot.of(revision, (), resources)
+    return Snapshot.of(revision, Audience(), resources)
 
 
 class Transcript:

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&controlplane/operator/v1/gateway.proto\x12\x18\x63ontrolplane.operator.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x91\x03\n\x07Gateway\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x0c\n\x04port\x18\x03 \x01(\r\x12\x35\n\x04path\x18\x04 \x01(\x0b\x32%.controlplane.operator.v1.PathRoutingH\x00\x12\x39\n\x06header\x18\x05 \x01(\x0b\x32\'.controlplane.operator.v1.HeaderRoutingH\x00\x12\x35\n\x04host\x18\x06 \x01(\x0b\x32%.controlplane.operator.v1.HostRoutingH\x00\x12\x35\n\x05nodes\x18\x07 \x01(\x0b\x32&.controlplane.operator.v1.NodeSelector\x12\x0c\n\x04\x65tag\x18\x08 \x01(\t\x12/\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.TimestampB\t\n\x07routing\"-\n\x0bPathRouting\x12\x0f\n\x07segment\x18\x01 \x01(\r\x12\r\n\x05verbs\x18\x02 \x03(\t\"\x1d\n\rHeaderRouting\x12\x0c\n\x04name\x18\x01 \x01(\t\"\r\n\x0bHostRouting\"\xa6\x01\n\x0cNodeSelector\x12\x10\n\x08\x63lusters\x18\x01 \x03(\t\x12\x0b\n\x03ids\x18\x02 \x03(\t\x12\x46\n\x08metadata\x18\x03 \x03(\x0b\x32\x34.controlplane.operator.v1.NodeSelector.MetadataEntry\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&controlplane/operator/v1/gateway.proto\x12\x18\x63ontrolplane.operator.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x91\x03\n\x07Gateway\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x0c\n\x04port\x18\x03 \x01(\r\x12\x35\n\x04path\x18\x04 \x01(\x0b\x32%.controlplane.operator.v1.PathRoutingH\x00\x12\x39\n\x06header\x18\x05 \x01(\x0b\x32\'.controlplane.operator.v1.HeaderRoutingH\x00\x12\x35\n\x04host\x18\x06 \x01(\x0b\x32%.controlplane.operator.v1.HostRoutingH\x00\x12\x35\n\x05nodes\x18\x07 \x01(\x0b\x32&.controlplane.operator.v1.NodeSelector\x12\x0c\n\x04\x65tag\x18\x08 \x01(\t\x12/\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.TimestampB\t\n\x07routing\"-\n\x0bPathRouting\x12\x0f\n\x07segment\x18\x01 \x01(\r\x12\r\n\x05verbs\x18\x02 \x03(\t\"\x1d\n\rHeaderRouting\x12\x0c\n\x04name\x18\x01 \x01(\t\"\r\n\x0bHostRouting\"\xd9\x01\n\x0cNodeSelector\x12\x10\n\x08\x63lusters\x18\x01 \x03(\t\x12\x0b\n\x03ids\x18\x02 \x03(\t\x12\x46\n\x08metadata\x18\x03 \x03(\x0b\x32\x34.controlplane.operator.v1.NodeSelector.MetadataEntry\x12\x0f\n\x07regions\x18\x04 \x03(\t\x12\r\n\x05zones\x18\x05 \x03(\t\x12\x11\n\tsub_zones\x18\x06 \x03(\t\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,7 +43,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_HOSTROUTING']._serialized_start=583
   _globals['_HOSTROUTING']._serialized_end=596
   _globals['_NODESELECTOR']._serialized_start=599
-  _globals['_NODESELECTOR']._serialized_end=765
-  _globals['_NODESELECTOR_METADATAENTRY']._serialized_start=718
-  _globals['_NODESELECTOR_METADATAENTRY']._serialized_end=765
+  _globals['_NODESELECTOR']._serialized_end=816
+  _globals['_NODESELECTOR_METADATAENTRY']._serialized_start=769
+  _globals['_NODESELECTOR_METADATAENTRY']._serialized_end=816
 # @@protoc_insertion_point(module_scope)

@@ -189,6 +189,9 @@ class NodeSelector(_message.Message):
     CLUSTERS_FIELD_NUMBER: _builtins.int
     IDS_FIELD_NUMBER: _builtins.int
     METADATA_FIELD_NUMBER: _builtins.int
+    REGIONS_FIELD_NUMBER: _builtins.int
+    ZONES_FIELD_NUMBER: _builtins.int
+    SUB_ZONES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def clusters(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The node's `cluster` is one of these. Unset: any."""
@@ -201,16 +204,31 @@ class NodeSelector(_message.Message):
     def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """The node's `metadata` has each of these keys, at the top level, with this string value. Unset: any."""
 
+    @_builtins.property
+    def regions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The region of the node's `locality` is one of these. Unset: any."""
+
+    @_builtins.property
+    def zones(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The zone of the node's `locality` is one of these. Unset: any."""
+
+    @_builtins.property
+    def sub_zones(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The sub-zone of the node's `locality` is one of these. Unset: any."""
+
     def __init__(
         self,
         *,
         clusters: _abc.Iterable[_builtins.str] | None = ...,
         ids: _abc.Iterable[_builtins.str] | None = ...,
         metadata: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        regions: _abc.Iterable[_builtins.str] | None = ...,
+        zones: _abc.Iterable[_builtins.str] | None = ...,
+        sub_zones: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["clusters", b"clusters", "ids", b"ids", "metadata", b"metadata"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["clusters", b"clusters", "ids", b"ids", "metadata", b"metadata", "regions", b"regions", "sub_zones", b"sub_zones", "zones", b"zones"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -25,17 +25,19 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#controlplane/operator/v1/node.proto\x12\x18\x63ontrolplane.operator.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x87\x03\n\x04Node\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\x12\x0f\n\x07\x63luster\x18\x03 \x01(\t\x12\x12\n\nuser_agent\x18\x04 \x01(\t\x12\x32\n\x05state\x18\x05 \x01(\x0e\x32#.controlplane.operator.v1.NodeState\x12\x10\n\x08gateways\x18\x06 \x03(\t\x12\x15\n\rheld_revision\x18\x07 \x01(\x03\x12\x17\n\x0ftarget_revision\x18\x08 \x01(\x03\x12\x10\n\x08variants\x18\t \x03(\t\x12\x0f\n\x07streams\x18\n \x01(\x05\x12\x0c\n\x04peer\x18\x0b \x01(\t\x12\x30\n\x0c\x63onnect_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0elast_seen_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x33\n\x08refusals\x18\x0e \x03(\x0b\x32!.controlplane.operator.v1.Refusal\"w\n\x07Refusal\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\x11\n\tresources\x18\x02 \x03(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x10\n\x08revision\x18\x04 \x01(\x03\x12(\n\x04time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*\x83\x01\n\tNodeState\x12\x1a\n\x16NODE_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11NODE_STATE_SYNCED\x10\x01\x12\x15\n\x11NODE_STATE_BEHIND\x10\x02\x12\x17\n\x13NODE_STATE_REFUSING\x10\x03\x12\x13\n\x0fNODE_STATE_GONE\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#controlplane/operator/v1/node.proto\x12\x18\x63ontrolplane.operator.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xdf\x03\n\x04Node\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\x12\x0f\n\x07\x63luster\x18\x03 \x01(\t\x12\x12\n\nuser_agent\x18\x04 \x01(\t\x12\x32\n\x05state\x18\x05 \x01(\x0e\x32#.controlplane.operator.v1.NodeState\x12\x10\n\x08gateways\x18\x06 \x03(\t\x12\x15\n\rheld_revision\x18\x07 \x01(\x03\x12\x17\n\x0ftarget_revision\x18\x08 \x01(\x03\x12\x10\n\x08variants\x18\t \x03(\t\x12\x0f\n\x07streams\x18\n \x01(\x05\x12\x0c\n\x04peer\x18\x0b \x01(\t\x12\x30\n\x0c\x63onnect_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0elast_seen_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x33\n\x08refusals\x18\x0e \x03(\x0b\x32!.controlplane.operator.v1.Refusal\x12\x0c\n\x04note\x18\x0f \x01(\t\x12\x0e\n\x06models\x18\x10 \x03(\t\x12\x38\n\x08locality\x18\x11 \x01(\x0b\x32&.controlplane.operator.v1.NodeLocality\">\n\x0cNodeLocality\x12\x0e\n\x06region\x18\x01 \x01(\t\x12\x0c\n\x04zone\x18\x02 \x01(\t\x12\x10\n\x08sub_zone\x18\x03 \x01(\t\"w\n\x07Refusal\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\x11\n\tresources\x18\x02 \x03(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x10\n\x08revision\x18\x04 \x01(\x03\x12(\n\x04time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*\x83\x01\n\tNodeState\x12\x1a\n\x16NODE_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11NODE_STATE_SYNCED\x10\x01\x12\x15\n\x11NODE_STATE_BEHIND\x10\x02\x12\x17\n\x13NODE_STATE_REFUSING\x10\x03\x12\x13\n\x0fNODE_STATE_GONE\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'controlplane.operator.v1.node_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_NODESTATE']._serialized_start=614
-  _globals['_NODESTATE']._serialized_end=745
+  _globals['_NODESTATE']._serialized_start=766
+  _globals['_NODESTATE']._serialized_end=897
   _globals['_NODE']._serialized_start=99
-  _globals['_NODE']._serialized_end=490
-  _globals['_REFUSAL']._serialized_start=492
-  _globals['_REFUSAL']._serialized_end=611
+  _globals['_NODE']._serialized_end=578
+  _globals['_NODELOCALITY']._serialized_start=580
+  _globals['_NODELOCALITY']._serialized_end=642
+  _globals['_REFUSAL']._serialized_start=644
+  _globals['_REFUSAL']._serialized_end=763
 # @@protoc_insertion_point(module_scope)

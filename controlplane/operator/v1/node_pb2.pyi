@@ -72,6 +72,9 @@ class Node(_message.Message):
     CONNECT_TIME_FIELD_NUMBER: _builtins.int
     LAST_SEEN_TIME_FIELD_NUMBER: _builtins.int
     REFUSALS_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
+    MODELS_FIELD_NUMBER: _builtins.int
+    LOCALITY_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Resource name, `nodes/{node}`: the id that the client gave, percent-encoded where it has a `/`."""
     id: _builtins.str
@@ -90,6 +93,10 @@ class Node(_message.Message):
     """Open streams."""
     peer: _builtins.str
     """Address of its newest connection, `ip:port`."""
+    note: _builtins.str
+    """Why it is not given all that it could be meant to have: that no gateway selects it, that it names models which are not
+    there, that a gRPC client can't reach a version. Empty when there is nothing to say. For people; may change.
+    """
     @_builtins.property
     def gateways(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Gateways that select it, `gateways/{gateway}`. Empty: it is served an empty, valid world."""
@@ -110,6 +117,14 @@ class Node(_message.Message):
     def refusals(self) -> _containers.RepeatedCompositeFieldContainer[Global___Refusal]:
         """What it refuses now; empty when nothing."""
 
+    @_builtins.property
+    def models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Models that it is given and no others, by name, as its metadata `turnout.models` has them. Empty: all of its gateways'."""
+
+    @_builtins.property
+    def locality(self) -> Global___NodeLocality:
+        """Where it says that it is."""
+
     def __init__(
         self,
         *,
@@ -127,14 +142,47 @@ class Node(_message.Message):
         connect_time: _timestamp_pb2.Timestamp | None = ...,
         last_seen_time: _timestamp_pb2.Timestamp | None = ...,
         refusals: _abc.Iterable[Global___Refusal] | None = ...,
+        note: _builtins.str = ...,
+        models: _abc.Iterable[_builtins.str] | None = ...,
+        locality: Global___NodeLocality | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["connect_time", b"connect_time", "last_seen_time", b"last_seen_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["connect_time", b"connect_time", "last_seen_time", b"last_seen_time", "locality", b"locality"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster", "connect_time", b"connect_time", "gateways", b"gateways", "held_revision", b"held_revision", "id", b"id", "last_seen_time", b"last_seen_time", "name", b"name", "peer", b"peer", "refusals", b"refusals", "state", b"state", "streams", b"streams", "target_revision", b"target_revision", "user_agent", b"user_agent", "variants", b"variants"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster", "connect_time", b"connect_time", "gateways", b"gateways", "held_revision", b"held_revision", "id", b"id", "last_seen_time", b"last_seen_time", "locality", b"locality", "models", b"models", "name", b"name", "note", b"note", "peer", b"peer", "refusals", b"refusals", "state", b"state", "streams", b"streams", "target_revision", b"target_revision", "user_agent", b"user_agent", "variants", b"variants"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Node: _TypeAlias = Node  # noqa: Y015
+
+@_typing.final
+class NodeLocality(_message.Message):
+    """NodeLocality is where a node says that it is; each part may be empty."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REGION_FIELD_NUMBER: _builtins.int
+    ZONE_FIELD_NUMBER: _builtins.int
+    SUB_ZONE_FIELD_NUMBER: _builtins.int
+    region: _builtins.str
+    """Region, as the client gave it."""
+    zone: _builtins.str
+    """Zone, as the client gave it."""
+    sub_zone: _builtins.str
+    """Sub-zone, as the client gave it."""
+    def __init__(
+        self,
+        *,
+        region: _builtins.str = ...,
+        zone: _builtins.str = ...,
+        sub_zone: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["region", b"region", "sub_zone", b"sub_zone", "zone", b"zone"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NodeLocality: _TypeAlias = NodeLocality  # noqa: Y015
 
 @_typing.final
 class Refusal(_message.Message):

@@ -1,0 +1,135 @@
+"""What gRPC's own xDS clients are given: a model is a target of theirs, `xds:///MODEL`, and there is no proxy.
+
+A client asks for the Listener that its target names, for the RouteConfiguration that this one names, for the clusters of that
+and their endpoints, always by name. So all of it is called what it is called for Envoys, but the Listener, which is the
+model's. There is nothing to listen on, and there are no scopes.
+
+    of a model        gRPC's client
+    split             draws among the weights, which must sum to the total that is stated (gRFC A28)
+    sticky            is drawn at random all the same: it does not read `use_hash_policy`
+    preview header    reads it, as metadata of the call (A28)
+    request timeout   bounds the call, if the caller's own deadline does not (A31); silence it does not bound
+    retries           tries again by itself what no server has seen; `unsafe` adds UNAVAILABLE (A44)
+    mirror, rewrite   reads neither
+    endpoints, their  takes turns: LEAST_REQUEST it would refuse, and weights of addresses it does not read
+      weights
+    limits            reads `max_requests` (A32)
+    health checks,    reads neither: it leaves alone what it can't connect to
+      outliers
+    DNS names         resolves one name a version (LOGICAL_DNS, A37), not several
+    HTTP/1, TLS       speaks HTTP/2 only; certificates would have to come from its own bootstrap (A29)
+
+What it can't reach it is not given, and the node's note says so: a model of which a version with a share is out of reach
+is left out whole, rather than failing a part of its calls.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from envoy.config.cluster.v3 import circuit_breaker_pb2, cluster_pb2
+from envoy.config.listener.v3 import api_listener_pb2, listener_pb2
+from envoy.config.route.v3 import route_components_pb2, route_pb2
+from envoy.extensions.filters.http.router.v3 import router_pb2
+from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2 as hcm_pb2
+from google.protobuf import wrappers_pb2
+
+from controlplane.compiler.clusters import cluster_name
+from controlplane.compiler.endpoints import compile_endpoints, load_assignment
+from controlplane.compiler.message import duration, over_ads, packed, resource
+from controlplane.model import WHOLE, Model, Protocol, Version
+from controlplane.snapshot import CLUSTER, ENDPOINTS, LISTENER, ROUTES, Resource
+
+
+def obstacle(version: Version) -> str:
+    """Why gRPC's client can't reach a version; "" when it can, or when there is nothing to reach."""
+    if not version.endpoints:
+        return ""
+    if version.protocol is Protocol.HTTP1:
+        return "speaks HTTP/1"
+    if version.tls is not None:
+        return "is reached over TLS"
+    if version.has_dns_endpoints and len(version.endpoints) > 1:
+        return "has several DNS names"
+    return ""
+
+
+def unreachable(model: Model) -> list[str]:
+    """What of a model gRPC's clients are not given, and why."""
+    blocked = {v.name: why for v in model.versions if (why := obstacle(v))}
+    in_the_way = [name for name in blocked if model.split.get(name)]
+    if in_the_way:
+        return [f"{model.name} (its version {in_the_way[0]} {blocked[in_the_way[0]]})"]
+    return [f"{cluster_name(model.name, name)} (it {why})" for name, why in blocked.items()]
+
+
+def compile_proxyless(model: Model) -> list[Resource]:
+    """All that gRPC's clients are given of a model: nothing, when a version that has a share is out of their reach."""
+    reachable = [v for v in model.versions if v.endpoints and not obstacle(v)]
+    if any(obstacle(v) for v in model.versions if model.split.get(v.name)):
+        return []
+    resources = [_listener(model), _routes(model, reachable)]
+    for version in reachable:
+        resources.append(_cluster(model.name, version))
+        resources += compile_endpoints(cluster_name(model.name, version.name), version)
+    return resources
+
+
+def _listener(model: Model) -> Resource:
+    manager = hcm_pb2.HttpConnectionManager(stat_prefix=model.name)
+    manager.rds.config_source.CopyFrom(over_ads())
+    manager.rds.route_config_name = model.name
+    # The last filter must be the router, and typed (A39).
+    manager.http_filters.add(name="envoy.filters.http.router", typed_config=packed(router_pb2.Router()))
+    listener = listener_pb2.Listener(name=model.name, api_listener=api_listener_pb2.ApiListener(api_listener=packed(manager)))
+    return resource(LISTENER, listener, [(ROUTES, model.name)])
+
+
+def _routes(model: Model, reachable: list[Version]) -> Resource:
+    config = route_pb2.RouteConfiguration(name=model.name)
+    # The authority of a call is the target's, unless the caller says another: any will do.
+    host = config.virtual_hosts.add(name="*", domains=["*"])
+    if model.retries.attempts and model.retries.unsafe:
+        # Not `gateway-error` and the like, which gRPC does not know: what has no answer is UNAVAILABLE.
+        host.retry_policy.CopyFrom(
+            route_components_pb2.RetryPolicy(
+                retry_on="unavailable", num_retries=wrappers_pb2.UInt32Value(value=model.retries.attempts)
+            )
+        )
+    if model.preview_header:
+        for version in reachable:
+            route = _route(host, model)
+            route.route.cluster = cluster_name(model.name, version.name)
+            route.match.headers.add(name=model.preview_header).string_match.exact = version.name
+    weighted = _route(host, model).route.weighted_clusters
+    # A client that looks at the total refuses weights that don't sum to it; left out it would be 100.
+    weighted.total_weight.value = WHOLE
+    for version in reversed(model.versions):
+        if share := model.split.get(version.name):
+            weighted.clusters.add(name=cluster_name(model.name, version.name), weight=wrappers_pb2.UInt32Value(value=share))
+    names = {c.name for c in weighted.clusters} | {r.route.cluster for r in host.routes if r.route.cluster}
+    return resource(ROUTES, config, [(CLUSTER, name) for name in names])
+
+
+def _route(host: Any, model: Model) -> Any:
+    route = host.routes.add()
+    route.match.prefix = "/"
+    # 0 is no limit, as for Envoys; `timeout` it does not read.
+    route.route.max_stream_duration.max_stream_duration.CopyFrom(duration(model.timeouts.request))
+    return route
+
+
+def _cluster(model: str, version: Version) -> Resource:
+    name = cluster_name(model, version.name)
+    cluster = cluster_pb2.Cluster(name=name, lb_policy=cluster_pb2.Cluster.ROUND_ROBIN)
+    most = wrappers_pb2.UInt32Value(value=version.limits.max_requests)
+    cluster.circuit_breakers.CopyFrom(
+        circuit_breaker_pb2.CircuitBreakers(thresholds=[circuit_breaker_pb2.CircuitBreakers.Thresholds(max_requests=most)])
+    )
+    if version.has_dns_endpoints:
+        cluster.type = cluster_pb2.Cluster.LOGICAL_DNS
+        cluster.load_assignment.CopyFrom(load_assignment(name, version))
+        return resource(CLUSTER, cluster)
+    cluster.type = cluster_pb2.Cluster.EDS
+    cluster.eds_cluster_config.eds_config.CopyFrom(over_ads())
+    return resource(CLUSTER, cluster, [(ENDPOINTS, name)])
