@@ -79,6 +79,9 @@ class Names:
         yield from self.more
         yield from (n for n in self.base if n not in self.less)
 
+    def __len__(self) -> int:
+        return len(self.more) + len(self.base) - len(self.less)
+
     def add(self, name: str) -> None:
         self.less.discard(name)
         if name not in self.base:
@@ -101,7 +104,7 @@ class Names:
 
     def rebase(self, other: Resources) -> None:
         """The same names, said as a difference from `other` when that is the shorter way to say it."""
-        if self.base is other or len(self.more) + len(self.base) - len(self.less) < len(other) // 2:
+        if self.base is other or len(self) < len(other) // 2:
             return
         doubtful = {*between(self.base, other).names, *self.more, *self.less}
         inside = {n for n in doubtful if n in self}

@@ -25,6 +25,8 @@ SRDS, RDS, and for every name at which the client differs from the newest snapsh
 - A cluster that changed is warmed again, for which Envoy needs its endpoints anew ("Resource warming"): they are sent after
   it, unasked.
 
+- What a stream does not speak of itself, the node's other streams may: then they are asked (`separate.py`).
+
 Nothing here waits on LDS, so a request that is late or never comes can't hold up the others: EDS never waits for CDS, since
 an Envoy asks for endpoints before it ACKs the clusters, and CDS waits for nobody except to remove.
 
@@ -40,7 +42,7 @@ a wildcard on an ADS stream means an Envoy, which goes on to ask for every type 
 from __future__ import annotations
 
 from collections.abc import Container, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from google.protobuf import json_format
 
@@ -50,6 +52,9 @@ from controlplane.snapshot import CLUSTER, ENDPOINTS, FULL_STATE, LISTENER, ORDE
 from controlplane.xds.events import Event, Held, Identified, Recovered
 from controlplane.xds.overlay import NOTHING, references, same
 from controlplane.xds.substream import ANYTHING, Batch, Substream, changed
+
+if TYPE_CHECKING:
+    from controlplane.xds.separate import Separate
 
 # By type: the types of which resources may name it.
 NAMED_BY: Mapping[str, tuple[str, ...]] = {
@@ -66,6 +71,8 @@ class Stream:
 
     def __init__(self, type_url: str = "") -> None:
         self.type_url = type_url
+        # The streams of the node that this one is of; None while it is the only one.
+        self.node: Separate | None = None
         self._subs: dict[str, Substream] = {}
         # None until the first offer; requests before it are remembered.
         self._snapshot: Snapshot | None = None
@@ -101,6 +108,28 @@ class Stream:
         """
         self._quiet = True
         return self._advance()
+
+    def again(self) -> list[Event]:
+        """Another stream of the node has moved on; what waited for that may go now."""
+        return self._advance()
+
+    def sub(self, type_url: str) -> Substream | None:
+        """The conversation about one type, to be read; None when there was none."""
+        return self._subs.get(type_url)
+
+    def should_hold(self, type_url: str) -> Mapping[str, Resource]:
+        """All of a type in the newest snapshot."""
+        return NOTHING if self._snapshot is None else self._snapshot.resources.get(type_url, NOTHING)
+
+    @property
+    def coming_back(self) -> bool:
+        """Whether the client holds things from an earlier stream, and has not had the time to say all that it holds."""
+        return not self._quiet and any(s.returning for s in self._subs.values())
+
+    @property
+    def names(self) -> int:
+        """How many names are subscribed to."""
+        return sum(len(s.names) for s in self._subs.values())
 
     def to_send(self) -> list[bytes]:
         """Takes out what is to be sent, in order: serialised responses. Call it after each receive, offer and quiet."""
@@ -174,7 +203,9 @@ class Stream:
     def _sent(self, sub: Substream, contents: Mapping[str, Resource | None], whole: bool = False) -> str:
         """Notes that these go out, and returns the nonce to send them with."""
         assert self._snapshot is not None
-        if sub.type_url == CLUSTER and not self.type_url:
+        if sub.type_url == CLUSTER and self.node is not None and ENDPOINTS not in self._subs:
+            self.node.clusters_sent(self, [c for c in changed(sub, contents) if sub.held.get(c.name)])
+        elif sub.type_url == CLUSTER and not self.type_url:
             for cluster in changed(sub, contents):
                 self._owed.update(n for t, n in cluster.refs if t == ENDPOINTS)
         self._nonces += 1
@@ -187,7 +218,11 @@ class Stream:
     def _in_place(self, resource: Resource) -> bool:
         """Whether every cluster that it names is at the client, with its endpoints."""
         clusters = self._subs.get(CLUSTER)
-        if resource.type_url == CLUSTER or clusters is None or not clusters.wildcard:
+        if resource.type_url == CLUSTER:
+            return True
+        if self.node is not None and (clusters is None or ENDPOINTS not in self._subs):
+            return self.node.in_place(self, resource)
+        if clusters is None or not clusters.wildcard:
             return True
         return all(self._cluster_in_place(clusters, name) for type_url, name in resource.refs if type_url == CLUSTER)
 
@@ -207,7 +242,9 @@ class Stream:
         )
 
     def _still_named(self, type_url: str) -> Container[str]:
-        """The names of this type in all that the client may hold and should not. Of a per-type stream nothing is known."""
+        """The names of this type in all that the client may hold and should not. Of a lone per-type stream nothing is known."""
+        if self.node is not None and not all(p in self._subs for p in NAMED_BY.get(type_url, ())):
+            return self.node.named(self, type_url)
         named: set[str] = set()
         for parent in NAMED_BY.get(type_url, ()) if not self.type_url else ():
             sub = self._subs.get(parent)
@@ -263,9 +300,14 @@ class Stream:
                     return False
         if self.type_url:
             return True
-        if any(s.wildcard for s in subs.values()) and any(rs and t not in subs for t, rs in snapshot.resources.items()):
+        missing = [t for t, rs in snapshot.resources.items() if rs and t not in subs and not self._elsewhere(t)]
+        if missing and any(s.wildcard for s in subs.values()):
             return False
         return all(self._follows(sub, snapshot) for sub in subs.values())
+
+    def _elsewhere(self, type_url: str) -> bool:
+        """Whether the client takes a type over another stream."""
+        return self.node is not None and self.node.speaks(self, type_url)
 
     def _follows(self, sub: Substream, snapshot: Snapshot) -> bool:
         """Whether what the resources of a sub-stream name is subscribed to."""
@@ -273,7 +315,7 @@ class Stream:
             for type_url, names in references(sub.latest).items():
                 other, there = self._subs.get(type_url), snapshot.resources.get(type_url, NOTHING)
                 if other is None:
-                    if not there.keys().isdisjoint(names):
+                    if not there.keys().isdisjoint(names) and not self._elsewhere(type_url):
                         return False
                 elif not other.wildcard and not other.names.covers(names, there):
                     return False
@@ -281,6 +323,8 @@ class Stream:
         held = (sub.latest[n] for n in sub.names if n in sub.latest)
         for type_url, name in {ref for r in held for ref in r.refs}:
             other = self._subs.get(type_url)
+            if other is None and self._elsewhere(type_url):
+                continue
             if name in snapshot.resources.get(type_url, NOTHING) and (other is None or not other.covers(name)):
                 return False
         return True

@@ -1,0 +1,232 @@
+"""Several streams of one node: what one of them may be sent depends on what the client holds over the others.
+
+A client may take each type over a stream of its own (CDS, EDS, …), or some of them so and the rest over ADS. Then no order
+between types can be promised by the order of sending: streams overtake each other ("Eventual consistency considerations").
+What can be done is to wait for ACKs on the other streams. The rules are those of `stream.py`; a stream that does not speak
+of a type itself asks here:
+
+    a stream wants to            waits until
+    send a route                 each cluster that it names was ACKed on a stream that takes all clusters, and its endpoints on
+                                 one that takes endpoints
+    remove a cluster             nothing on the streams of routes and listeners may still name it
+    remove endpoints             nothing on the streams of clusters may still name them
+    remove a route               nothing on the streams of scopes and listeners may still name it
+
+What the others may still use is judged by the newest snapshot of the stream that asks: another may not have seen it yet.
+
+Waiting has an end: a removal, and a route of which the client never asked for the endpoints, waits for `linger` seconds and no
+longer. A stream that closed counts for as long, with what it held then: its client will mostly be back, and uses it
+meanwhile. A new cluster that was refused, or is not answered, holds back the routes that need it for as long as that lasts.
+
+A stream that speaks of both ends, as every stream of an Envoy does that takes all over ADS, asks nobody and is asked by
+nobody. So two whole clients under one node id don't wait for each other.
+
+Known flaw: after a restart of the control plane nothing is known of what the client holds over a stream that is not back yet.
+Removals wait for it a while (`Stream.quiet`), routes don't.
+
+There is no clock in here: `now` is seconds of any clock that only goes forward.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Iterator, Mapping
+
+from controlplane.snapshot import CLUSTER, ENDPOINTS, Resource
+from controlplane.xds.overlay import between, same
+from controlplane.xds.stream import NAMED_BY, Stream
+from controlplane.xds.substream import ANYTHING, Substream
+
+# How long a removal waits for the other streams to let go, seconds.
+LINGER = 15.0
+
+# Closed streams that are remembered, at most; then the one that closed first is forgotten.
+_LEFT = 64
+
+
+class Separate:
+    """The streams of one node, ADS or not."""
+
+    def __init__(self, linger: float = LINGER) -> None:
+        self._linger = linger
+        self._now = 0.0
+        # The open ones, in the order that they came in.
+        self._open: dict[Stream, None] = {}
+        # Closed ones, and when they closed; the first first.
+        self._left: dict[Stream, float] = {}
+        # Since when something waits, by type and name.
+        self._since: dict[tuple[str, str], float] = {}
+        # Streams that were told to wait since they last looked.
+        self._waiting: set[Stream] = set()
+        # By stream of clusters: endpoints that the client will want anew once it has taken those that were sent.
+        self._owed: dict[Stream, set[str]] = {}
+
+    # ------------------------------------------------------------------------------------------------- for the shell
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def join(self, stream: Stream, now: float) -> None:
+        """A stream has said that it is this node's."""
+        self.tick(now)
+        self._open[stream] = None
+        self._tell()
+
+    def leave(self, stream: Stream, now: float) -> None:
+        """A stream has closed."""
+        self.tick(now)
+        if stream not in self._open:
+            return
+        del self._open[stream]
+        stream.node = None
+        self._waiting.discard(stream)
+        self._owed.pop(stream, None)
+        self._left[stream] = now
+        if len(self._left) > _LEFT:
+            del self._left[next(iter(self._left))]
+        self._tell()
+
+    def tick(self, now: float) -> None:
+        """The time is `now`."""
+        self._now = now
+        self._left = {s: t for s, t in self._left.items() if now - t < self._linger}
+        self._since = {k: t for k, t in self._since.items() if now - t < 2 * self._linger}
+
+    def moved(self, stream: Stream) -> list[Stream]:
+        """Something became of `stream`. Returns the others that have waited: they are to look again (`Stream.again`)."""
+        self._settle(stream)
+        woken = self._waiting - {stream}
+        self._waiting &= {stream}
+        return [s for s in self._open if s in woken]
+
+    def overdue(self) -> list[Stream]:
+        """The streams that have waited, since the time of something they wait for has passed. Call `tick` first."""
+        woken, self._waiting = self._waiting, set()
+        return [s for s in self._open if s in woken]
+
+    @property
+    def due(self) -> float | None:
+        """When something that waits need wait no longer; None when nothing waits."""
+        ends = [t + self._linger for t in (*self._since.values(), *self._left.values()) if t + self._linger > self._now]
+        return min(ends) if ends and self._waiting else None
+
+    def _tell(self) -> None:
+        several = len(self._open) + len(self._left) > 1
+        for stream in self._open:
+            stream.node = self if several else None
+
+    def _settle(self, stream: Stream) -> None:
+        """Once the client has answered for its clusters, their endpoints are to be sent anew where they come over ADS.
+
+        An Envoy that takes endpoints over a stream a cluster opens a new one for a cluster that changed.
+        """
+        owed, clusters = self._owed.get(stream), stream.sub(CLUSTER)
+        if not owed or clusters is None or clusters.inflight:
+            return
+        del self._owed[stream]
+        for other in self._open:
+            endpoints = other.sub(ENDPOINTS)
+            if endpoints is not None and not other.type_url and other.sub(CLUSTER) is None:
+                endpoints.owed.update(filter(endpoints.covers, owed))
+                self._waiting.add(other)
+
+    # -------------------------------------------------------------------------------------------- for the streams
+
+    def speaks(self, stream: Stream, type_url: str) -> bool:
+        """Whether one of the others has asked for a type."""
+        if any(True for _ in self._subs(stream, type_url)):
+            return True
+        self._waiting.add(stream)
+        return False
+
+    def clusters_sent(self, stream: Stream, clusters: Iterable[Resource]) -> None:
+        """Clusters that the client has in another version are on their way to it."""
+        names = {n for c in clusters for t, n in c.refs if t == ENDPOINTS}
+        if names:
+            self._owed.setdefault(stream, set()).update(names)
+
+    def in_place(self, stream: Stream, resource: Resource) -> bool:
+        """Whether every cluster that `resource` names is at the client, with its endpoints."""
+        own = stream.sub(CLUSTER)
+        clusters = [own] if own is not None else list(self._subs(stream, CLUSTER, resource.type_url))
+        clusters = [s for s in clusters if s.wildcard]
+        if not clusters:
+            return True
+        names = (n for t, n in resource.refs if t == CLUSTER)
+        if all(any(self._cluster_in_place(stream, s, n) for s in clusters) for n in names):
+            return True
+        self._waiting.add(stream)
+        return False
+
+    def _cluster_in_place(self, stream: Stream, clusters: Substream, name: str) -> bool:
+        cluster = clusters.held.get(name)
+        if cluster is None or clusters.current(name) is None or clusters.may_be_gone(name):
+            return False
+        own = stream.sub(ENDPOINTS)
+        subs = [*([own] if own is not None else []), *self._subs(stream, ENDPOINTS)]
+        wanted = [n for t, n in cluster.refs if t == ENDPOINTS and n in stream.should_hold(ENDPOINTS)]
+        return not subs or all(self._endpoints_in_place(subs, n) for n in wanted)
+
+    def _endpoints_in_place(self, subs: list[Substream], name: str) -> bool:
+        covering = [s for s in subs if s.covers(name)]
+        if not covering:
+            return not self._waits(ENDPOINTS, name)
+        return any(s.held.get(name) is not None and s.current(name) is not None for s in covering)
+
+    def named(self, stream: Stream, type_url: str) -> Container[str]:
+        """The names of a type that are to be kept, because the client may still use them."""
+        names: set[str] = set()
+        anything = False
+        for parent in NAMED_BY.get(type_url, ()):
+            own = stream.sub(parent)
+            subs = [own] if own is not None else list(self._subs(stream, parent, type_url))
+            anything = anything or (not subs and stream.coming_back)
+            for sub in subs:
+                for old in in_use(sub, stream.should_hold(parent)):
+                    anything = anything or ANYTHING in old.refs
+                    names.update(n for t, n in old.refs if t == type_url)
+        return _Kept(self, stream, type_url, None if anything else names)
+
+    def keeps(self, stream: Stream, type_url: str, name: str) -> bool:
+        """Whether the time for which a name is kept has not passed yet; it begins with the first call."""
+        self._waiting.add(stream)
+        return self._waits(type_url, name)
+
+    def forget(self, type_url: str, name: str) -> None:
+        """Nothing uses a name any more."""
+        self._since.pop((type_url, name), None)
+
+    def _waits(self, type_url: str, name: str) -> bool:
+        return self._now - self._since.setdefault((type_url, name), self._now) < self._linger
+
+    def _subs(self, stream: Stream, type_url: str, without: str = "") -> Iterator[Substream]:
+        """The conversations of other streams about a type; not of those that speak of `without` too."""
+        for other in (*self._open, *self._left):
+            sub = other.sub(type_url)
+            if other is not stream and sub is not None and not (without and other.sub(without)):
+                yield sub
+
+
+class _Kept(Container[str]):
+    """Names, or with None everything, each for a limited time."""
+
+    def __init__(self, node: Separate, stream: Stream, type_url: str, names: set[str] | None) -> None:
+        self._node, self._stream, self._type_url, self._names = node, stream, type_url, names
+
+    def __contains__(self, name: object) -> bool:
+        assert isinstance(name, str)
+        if self._names is None or name in self._names:
+            return self._node.keeps(self._stream, self._type_url, name)
+        self._node.forget(self._type_url, name)
+        return False
+
+
+def in_use(sub: Substream, latest: Mapping[str, Resource]) -> Iterator[Resource]:
+    """What the client may hold of a type, or soon may, and by `latest` should not."""
+    for name in {*between(sub.held.base, latest).names, *sub.held.over} if sub.held.base else sub.held.over:
+        if (content := sub.held.get(name)) and not same(content, latest.get(name)):
+            yield content
+    for batch in sub.inflight.values():
+        if batch.contents is not latest:
+            yield from (c for n, c in batch.contents.items() if c and not same(c, latest.get(n)))
+    for refusal in sub.refused.values():
+        yield from refusal.all_of_it()
