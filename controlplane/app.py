@@ -27,8 +27,9 @@ from controlplane.operator.v1 import (
     revision_service_pb2_grpc,
 )
 from controlplane.reconciler import Observer, Publisher
-from controlplane.server import discovery
+from controlplane.server.discovery import Discovery
 from controlplane.server.gateway_service import GatewayService
+from controlplane.server.limits import Limits, server_options
 from controlplane.server.model_service import ModelService
 from controlplane.server.node_service import NodeService
 from controlplane.server.revision_service import RevisionService
@@ -65,7 +66,7 @@ class App:
         self.started = asyncio.Event()
         self._health: Any = vars(health)["aio"].HealthServicer()  # not in its stubs
         self._store: Store | None = None
-        self._discovery: discovery.Discovery | None = None
+        self._discovery: Discovery | None = None
         self._servers: list[grpc.aio.Server] = []
         self._loops: list[asyncio.Task[None]] = []
 
@@ -92,9 +93,11 @@ class App:
         compiler = Guarded(Compiler())
         publisher = Publisher(store.head, compiler, self._observer)
         publisher.publish()
-        self._discovery = discovery.Discovery(publisher.world, self._observer.report)
+        c = self.config
+        limits = Limits(c.max_streams_per_node, c.max_names_per_stream, c.max_stream_age)
+        self._discovery = Discovery(publisher.world, self._observer.report, limits)
         api = grpc.aio.server(options=API_OPTIONS, interceptors=[StatusInterceptor()])
-        xds = grpc.aio.server(options=discovery.SERVER_OPTIONS, handlers=self._discovery.handlers())
+        xds = grpc.aio.server(options=server_options(limits), handlers=self._discovery.handlers())
         self._servers = [api, xds]
         self._register(api, Writer(store, compiler, self._observer.by_audience), store)
         self.api_port = listen(api, self.config.api, "api")

@@ -58,6 +58,12 @@ class Config:
     log_level: str = "info"
     # How long calls under way may take to end when the server stops.
     grace: float = 5.0
+    # Open xDS streams of one node; RESOURCE_EXHAUSTED above it.
+    max_streams_per_node: int = 32
+    # Names that one xDS stream may be subscribed to; RESOURCE_EXHAUSTED above it.
+    max_names_per_stream: int = 200_000
+    # About how long an xDS stream lives before the client is to open a new one, give or take a tenth; 0: for ever.
+    max_stream_age: float = 0.0
 
     def __post_init__(self) -> None:
         c = Collector()
@@ -69,6 +75,13 @@ class Config:
                 raise invalid("log_level", f"'{self.log_level}' is not one of: {', '.join(LOG_LEVELS)}")
         with c.within(""):
             check_range(self.grace, 0, 300, "grace", " s")
+        with c.within(""):
+            check_range(self.max_streams_per_node, 1, 100_000, "max_streams_per_node")
+        with c.within(""):
+            check_range(self.max_names_per_stream, 1, 10_000_000, "max_names_per_stream")
+        with c.within(""):
+            if self.max_stream_age:
+                check_range(self.max_stream_age, 1, 30 * 24 * 3600, "max_stream_age", " s")
         with c.within(""):
             if self.api == self.xds and self.api.port:
                 raise invalid("xds", f"{self.xds} is the address of the operator API already")

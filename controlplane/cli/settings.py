@@ -15,7 +15,9 @@ from controlplane.config import Address, Config
 from controlplane.errors import Error, invalid
 
 # What a setting is called in the file, as a flag (`--log-format`) and in the environment (`TURNOUT_LOG_FORMAT`).
-SETTINGS = ("data", "api", "xds", "log_format", "log_level", "grace")
+_COUNTS = ("max_streams_per_node", "max_names_per_stream")
+_SECONDS = ("grace", "max_stream_age")
+SETTINGS = ("data", "api", "xds", "log_format", "log_level", *_SECONDS, *_COUNTS)
 _FIELDS = {"log_format": "log_form"}
 
 
@@ -79,9 +81,14 @@ def _value(name: str, text: str, where: str) -> Any:
         return Address.parse(text, where)
     if name == "data":
         return Path(text)
-    if name == "grace":
+    if name in _SECONDS:
         try:
             return float(text)
         except ValueError:
             raise invalid(where, f"'{text[:80]}' is not a number of seconds") from None
+    if name in _COUNTS:
+        try:
+            return int(text)
+        except ValueError:
+            raise invalid(where, f"'{text[:80]}' is not a whole number") from None
     return text

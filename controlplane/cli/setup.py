@@ -37,6 +37,15 @@ def serve(
     grace: Annotated[
         str | None, typer.Option("--grace", metavar="SECONDS", help="What calls may take to end at a stop. Default: 5.")
     ] = None,
+    max_streams_per_node: Annotated[
+        str | None, typer.Option("--max-streams-per-node", metavar="N", help="xDS streams of one node. Default: 32.")
+    ] = None,
+    max_names_per_stream: Annotated[
+        str | None, typer.Option("--max-names-per-stream", metavar="N", help="Names on one xDS stream. Default: 200000.")
+    ] = None,
+    max_stream_age: Annotated[
+        str | None, typer.Option("--max-stream-age", metavar="SECONDS", help="When xDS streams end. Default: 0, never.")
+    ] = None,
 ) -> None:
     """Run the control plane, until SIGTERM or Ctrl-C.
 
@@ -50,12 +59,15 @@ def serve(
     --log-format json    TURNOUT_LOG_FORMAT     log_format: json
     --log-level debug    TURNOUT_LOG_LEVEL      log_level: debug
     --grace 5            TURNOUT_GRACE          grace: 5
+    --max-stream-age 0   TURNOUT_MAX_STREAM_AGE max_stream_age: 0
     --config FILE        TURNOUT_CONFIG
 
     \b
     turnout serve --data /var/lib/turnout --xds 0.0.0.0:18000
     """
     flags = {"data": data, "api": api, "xds": xds, "log_format": log_format, "log_level": log_level, "grace": grace}
+    flags |= {"max_streams_per_node": max_streams_per_node, "max_names_per_stream": max_names_per_stream}
+    flags["max_stream_age"] = max_stream_age
     made = settings.config(flags, config)
     # Only here: the other commands need none of it.
     from controlplane import logs

@@ -19,7 +19,8 @@ from controlplane.errors import Code
 from controlplane.fleet import Fleet, Part, Standing
 from controlplane.model import Endpoint, Gateway, Model, NodeSelector, Version
 from controlplane.reconciler import Observer, Publisher
-from controlplane.server import discovery
+from controlplane.server import discovery, pump
+from controlplane.server.limits import Limits, server_options
 from controlplane.snapshot import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SCOPED_ROUTES
 from controlplane.state import Changes
 from controlplane.store import Action, Draft, Store
@@ -42,12 +43,13 @@ BLUE, GREEN = model({"blue": 10_000}), model({"green": 10_000})
 class Rig:
     """Everything between a store and a socket."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, limits: Limits | None = None) -> None:
+        limits = limits or Limits()
         self.store = store
         self.observer = Observer()
         self.publisher = Publisher(store.head, Compiler(), self.observer)
-        self.discovery = discovery.Discovery(self.publisher.world, self.observer.report)
-        self.server = grpc.aio.server(options=discovery.SERVER_OPTIONS, handlers=self.discovery.handlers())
+        self.discovery = discovery.Discovery(self.publisher.world, self.observer.report, limits)
+        self.server = grpc.aio.server(options=server_options(limits), handlers=self.discovery.handlers())
         self.port = self.server.add_insecure_port("127.0.0.1:0")
         self._loops: list[asyncio.Task[None]] = []
 
@@ -289,12 +291,12 @@ async def test_a_client_that_asks_and_never_reads_is_not_listened_to_for_long(ri
         for _ in range(150):
             await call.write(again)
         await rig.until(lambda fleet: "deaf" in fleet.nodes)
-        (pump,) = rig.discovery._pumps.values()
+        (stream,) = rig.discovery._pumps.values()
         async with asyncio.timeout(10):
-            while len(pump._waiting) < discovery._MOST_WAITING:  # noqa: ASYNC110  nobody is told of it
+            while len(stream._waiting) < pump._MOST_WAITING:  # noqa: ASYNC110  nobody is told of it
                 await asyncio.sleep(0.01)
         await asyncio.sleep(0.1)  # nothing is to happen: there is no condition to wait on
-        assert len(pump._waiting) == discovery._MOST_WAITING
+        assert len(stream._waiting) == pump._MOST_WAITING
         # What it asked is answered once it reads: the world, and 150 times what it asked for.
         async with asyncio.timeout(10):
             for _ in range(151):
@@ -378,7 +380,7 @@ async def test_trouble_inside_is_internal_and_says_nothing_of_it(rig: Rig, monke
     await rig.commit(GATEWAY, BLUE)
     async with client(rig.port, "good") as good:
         await rig.held(1)
-        monkeypatch.setattr(discovery, "audience", broken)
+        monkeypatch.setattr(pump, "audience", broken)
         async with client(rig.port, "bad") as bad:
             await bad.until(lambda: bad.ended is not None)
             assert bad.ended is grpc.StatusCode.INTERNAL

@@ -1,0 +1,67 @@
+"""The streams of one node: who may be sent something is asked again when another of them has moved on."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+from controlplane.xds.separate import Separate
+from controlplane.xds.stream import Stream
+
+
+class Member(Protocol):
+    """A stream's pump."""
+
+    @property
+    def core(self) -> Stream: ...
+
+    def again(self) -> None: ...
+
+
+class Siblings:
+    """A clock and a timer around `Separate`."""
+
+    def __init__(self, linger: float) -> None:
+        self._separate = Separate(linger)
+        self._members: dict[Stream, Member] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def join(self, member: Member) -> None:
+        """A stream of the node has opened."""
+        self._members[member.core] = member
+        self._separate.join(member.core, self._now())
+
+    def leave(self, member: Member) -> None:
+        """A stream of the node has closed."""
+        del self._members[member.core]
+        self._separate.leave(member.core, self._now())
+        self._set_timer()
+
+    def moved(self, member: Member) -> None:
+        """The client has said something on a stream: the others that waited look again."""
+        if len(self._members) > 1:
+            self._separate.tick(self._now())
+            self._wake(self._separate.moved(member.core))
+
+    def _overdue(self) -> None:
+        self._separate.tick(self._now())
+        self._wake(self._separate.overdue())
+
+    def _wake(self, streams: list[Stream]) -> None:
+        for stream in streams:
+            self._members[stream].again()
+        self._set_timer()
+
+    def _set_timer(self) -> None:
+        """There is one timer at most, for what need not be waited for any longer."""
+        if self._timer is not None:
+            self._timer.cancel()
+        due = self._separate.due if self._members else None
+        # A little late, so that what is due is past.
+        self._timer = asyncio.get_running_loop().call_at(due + 0.01, self._overdue) if due is not None else None
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()
