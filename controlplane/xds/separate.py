@@ -31,7 +31,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator, Mapping
 
-from controlplane.snapshot import CLUSTER, ENDPOINTS, Resource
+from controlplane.snapshot import CLUSTER, ENDPOINTS, LISTENER, Resource
 from controlplane.xds.overlay import between, same
 from controlplane.xds.stream import NAMED_BY, Stream
 from controlplane.xds.substream import ANYTHING, Substream
@@ -137,6 +137,11 @@ class Separate:
             return True
         self._waiting.add(stream)
         return False
+
+    @property
+    def takes_all(self) -> bool:
+        """Whether the client takes all that there is of a type: an Envoy, which goes on to ask for the other types."""
+        return any((s := o.sub(t)) is not None and s.wildcard for o in self._open for t in (CLUSTER, LISTENER))
 
     def clusters_sent(self, stream: Stream, clusters: Iterable[Resource]) -> None:
         """Clusters that the client has in another version are on their way to it."""

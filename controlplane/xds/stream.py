@@ -242,7 +242,7 @@ class Stream:
         )
 
     def _still_named(self, type_url: str) -> Container[str]:
-        """The names of this type in all that the client may hold and should not. Of a lone per-type stream nothing is known."""
+        """The names of this type in all that the client may hold and should not. A lone per-type stream knows of none."""
         if self.node is not None and not all(p in self._subs for p in NAMED_BY.get(type_url, ())):
             return self.node.named(self, type_url)
         named: set[str] = set()
@@ -301,7 +301,7 @@ class Stream:
         if self.type_url:
             return True
         missing = [t for t, rs in snapshot.resources.items() if rs and t not in subs and not self._elsewhere(t)]
-        if missing and any(s.wildcard for s in subs.values()):
+        if missing and (any(s.wildcard for s in subs.values()) or (self.node is not None and self.node.takes_all)):
             return False
         return all(self._follows(sub, snapshot) for sub in subs.values())
 
