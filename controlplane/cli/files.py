@@ -60,14 +60,20 @@ def load(names: list[str]) -> Loaded:
             problems += error.problems
     problems += decoder.problems
     if not problems and not decoder.paths and not (decoder.manifest.gateways or decoder.manifest.models):
-        problems.append(Problem(Place(names[0], 1), "", "holds no objects: there is nothing under `gateways:` or `models:`"))
+        problems.append(
+            Problem(Place(_shown(names[0]), 1), "", "holds no objects: there is nothing under `gateways:` or `models:`")
+        )
     if problems:
         raise FilesError(problems)
     return Loaded(decoder.manifest, decoder.places, decoder.paths)
 
 
+def _shown(file: str) -> str:
+    return "<stdin>" if file == STDIN else file
+
+
 def _load_one(file: str, decoder: Decoder, problems: list[Problem]) -> None:
-    shown = "<stdin>" if file == STDIN else file
+    shown = _shown(file)
     try:
         found = documents(_text(_bytes(file, shown), shown), shown)
     except FilesError as error:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from google.protobuf.json_format import MessageToDict
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from controlplane.cli import output, schema
@@ -227,6 +227,7 @@ ANYTHING = (
 
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(ANYTHING)
+@example("{}")
 def test_whatever_is_read_is_taken_or_refused_with_a_place(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     data = text.encode("utf-8", "surrogatepass")
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))

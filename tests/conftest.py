@@ -1,0 +1,14 @@
+"""What holds for every test.
+
+Hypothesis tries the same examples each time, so that the suite says the same of the same code; `make soak` lets it explore.
+"""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import settings
+
+settings.register_profile("steady", derandomize=True)
+settings.register_profile("explore", derandomize=False, print_blob=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "steady"))
