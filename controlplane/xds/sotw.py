@@ -15,7 +15,9 @@ What a request is follows from its nonce alone; its version says nothing, except
     the others            what changed and what was asked for      not mentioned: it follows from what named it
 
 So in a full state, what can't be sent now (its clusters are not in place, or it was refused) is there as the client last ACKed
-it, and what may not be removed yet is there still. A first wildcard request is answered even with nothing.
+it, and what may not be removed yet is there still. A first wildcard request is answered even with nothing. So is a name that
+nothing has; but absence alone is no news to a client that asked for more than one thing, so the response says it too
+(`resource_errors`, xRFC TP3). Clients that don't know of those wait until their own timer ends, 15 s.
 
 Known flaws, of the protocol: a client that comes back says a version, not what it holds. If it is today's version of a
 full-state type, that is what it holds; otherwise everything is sent, and clusters that only its old routes name go before
@@ -88,8 +90,9 @@ class SotwStream(Stream):
             everything = {**{n: r for n, r in sub.latest.items() if sub.covers(n)}, **chosen}
             contents = {n: r for n, r in everything.items() if r is not None}
             version = type_version(contents.values())
+        missing = [n for n in sorted(sub.asked) if n not in contents and n not in sub.latest]
         nonce = self._sent(sub, contents, whole=True)
-        self._out.append(wire.sotw_response(sub.type_url, version, nonce, contents.values()))
+        self._out.append(wire.sotw_response(sub.type_url, version, nonce, contents.values()) + wire.sotw_missing(missing))
         return True
 
     def _send_some(self, sub: Substream, changes: Mapping[str, Resource | None]) -> bool:

@@ -11,6 +11,7 @@ from functools import lru_cache
 
 from envoy.service.discovery.v3 import discovery_pb2
 from google.protobuf import any_pb2
+from google.rpc import code_pb2, status_pb2
 
 from controlplane.snapshot import Resource
 
@@ -45,6 +46,19 @@ def sotw_response(type_url: str, version: str, nonce: str, resources: Iterable[R
     """A DiscoveryResponse."""
     outer: bytes = discovery_pb2.DiscoveryResponse(type_url=type_url, version_info=version, nonce=nonce).SerializeToString()
     return b"".join((*(sotw_entry(r) for r in resources), outer))
+
+
+def sotw_missing(names: Iterable[str]) -> bytes:
+    """What a DiscoveryResponse says of names that were asked for and are not there; to be put after it (xRFC TP3)."""
+    errors = [
+        discovery_pb2.ResourceError(
+            resource_name=discovery_pb2.ResourceName(name=name),
+            error_detail=status_pb2.Status(code=code_pb2.NOT_FOUND, message="there is none"),
+        )
+        for name in names
+    ]
+    part: bytes = discovery_pb2.DiscoveryResponse(resource_errors=errors).SerializeToString()
+    return part
 
 
 def _any(resource: Resource) -> any_pb2.Any:

@@ -1,0 +1,57 @@
+"""SotW: what was asked for by name and is not there is told so, in the answer that lacks it."""
+
+from __future__ import annotations
+
+from envoy.service.discovery.v3 import discovery_pb2
+from google.rpc import code_pb2
+
+from controlplane.snapshot import LISTENER, Audience, Resource, Snapshot
+from controlplane.xds.sotw import SotwStream
+
+IRIS = Resource.of(LISTENER, "iris", b"1")
+
+
+def ask(*names: str, nonce: str = "") -> discovery_pb2.DiscoveryRequest:
+    return discovery_pb2.DiscoveryRequest(type_url=LISTENER, resource_names=names, response_nonce=nonce)
+
+
+def answered(stream: SotwStream) -> list[tuple[str, int, list[str]]]:
+    """Of each response: its nonce, how many resources it has, and the names that it says are not there."""
+    found = []
+    for data in stream.to_send():
+        response = discovery_pb2.DiscoveryResponse.FromString(data)
+        assert all(e.error_detail.code == code_pb2.NOT_FOUND for e in response.resource_errors)
+        missing = [e.resource_name.name for e in response.resource_errors]
+        found.append((response.nonce, len(response.resources), missing))
+    return found
+
+
+def test_a_name_that_nothing_has_is_told_once() -> None:
+    stream = SotwStream()
+    stream.offer(Snapshot.of(1, Audience(), [IRIS]))
+    stream.receive(ask("rose", "wine"))
+    assert answered(stream) == [("1", 0, ["rose", "wine"])]
+    stream.receive(ask("rose", "wine", nonce="1"))
+    assert answered(stream) == []
+    stream.receive(ask("iris", "rose", "wine", nonce="1"))
+    assert answered(stream) == [("2", 1, [])]
+
+
+def test_what_comes_later_is_sent_and_what_goes_is_no_error() -> None:
+    stream = SotwStream()
+    stream.offer(Snapshot.of(1, Audience(), []))
+    stream.receive(ask("iris"))
+    assert answered(stream) == [("1", 0, ["iris"])]
+    stream.receive(ask("iris", nonce="1"))
+    stream.offer(Snapshot.of(2, Audience(), [IRIS]))
+    assert answered(stream) == [("2", 1, [])]
+    stream.receive(ask("iris", nonce="2"))
+    stream.offer(Snapshot.of(3, Audience(), []))
+    assert answered(stream) == [("3", 0, [])]
+
+
+def test_wildcards_miss_nothing() -> None:
+    stream = SotwStream()
+    stream.offer(Snapshot.of(1, Audience(), []))
+    stream.receive(ask())
+    assert answered(stream) == [("1", 0, [])]
