@@ -77,6 +77,13 @@ def serve(
     asyncio.run(App(made).run())
 
 
+class ClientKind(StrEnum):
+    """Who reads the bootstrap."""
+
+    ENVOY = "envoy"
+    GRPC = "grpc"
+
+
 class Variant(StrEnum):
     """How a node's stream speaks."""
 
@@ -97,24 +104,55 @@ def bootstrap(
     admin_port: Annotated[
         int, typer.Option("--admin-port", min=0, max=65535, help="Envoy's admin page; 0 is a free port.")
     ] = 9901,
-    form: Annotated[Format, typer.Option("--output", "-o", help="yaml or json.")] = Format.YAML,
+    client: Annotated[
+        ClientKind, typer.Option("--client", help="envoy, or grpc for programs that call xds:///MODEL.")
+    ] = ClientKind.ENVOY,
+    models: Annotated[
+        list[str] | None,
+        typer.Option("--model", metavar="NAME", help="Give it this model, and no others that are not named too. Repeatable."),
+    ] = None,
+    region: Annotated[str, typer.Option("--region", help="Where it is; gateways may select by it.")] = "",
+    zone: Annotated[str, typer.Option("--zone", help="Where in the region.")] = "",
+    sub_zone: Annotated[str, typer.Option("--sub-zone", help="Where in the zone.")] = "",
+    form: Annotated[
+        Format | None, typer.Option("--output", "-o", help="yaml or json. Default: yaml, json for gRPC.", show_default=False)
+    ] = None,
 ) -> None:
-    """Print what an Envoy needs to find the control plane.
+    """Print what a node needs to find the control plane: an Envoy, or a program with gRPC's own xDS client.
 
     \b
     turnout bootstrap edge-1 > edge-1.yaml && envoy -c edge-1.yaml
     turnout bootstrap edge-2 --variant sotw --xds turnout.internal:18000 --admin-port 9902
+    turnout bootstrap sidecar-7 --model iris --model wine --zone eu-1a
+    turnout bootstrap app-1 --client grpc > app-1.json && GRPC_XDS_BOOTSTRAP=app-1.json python app.py
     """
-    if form not in (Format.YAML, Format.JSON):
+    if form not in (None, Format.YAML, Format.JSON):
         raise typer.BadParameter("a bootstrap is yaml or json", param_hint="--output")
-    from controlplane.compiler.bootstrap import node_bootstrap
+    from controlplane.compiler.audience import MODELS
+    from controlplane.compiler.bootstrap import grpc_bootstrap, node_bootstrap
     from controlplane.config import Address
+    from controlplane.model import Locality
 
     address = Address.parse(xds, "--xds")
+    metadata = {MODELS: models} if models else None
+    locality = Locality(region, zone, sub_zone)
+    if client is ClientKind.GRPC:
+        made = grpc_bootstrap(
+            node_id, cluster, xds_host=address.host, xds_port=address.port, metadata=metadata, locality=locality
+        )
+        output.data(made, form or Format.JSON)
+        return
     made = node_bootstrap(
-        node_id, cluster, xds_host=address.host, xds_port=address.port, variant=variant.value, admin_port=admin_port
+        node_id,
+        cluster,
+        xds_host=address.host,
+        xds_port=address.port,
+        variant=variant.value,
+        admin_port=admin_port,
+        metadata=metadata,
+        locality=locality,
     )
-    output.data(made, form)
+    output.data(made, form or Format.YAML)
 
 
 def demo(

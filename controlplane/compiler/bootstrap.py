@@ -1,8 +1,9 @@
-"""Envoy bootstraps, in JSON form: how a node finds the control plane, and everything static, to ask a real Envoy with."""
+"""Bootstraps, in JSON form: how a node finds the control plane, and everything static, to ask a real Envoy with."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any, Literal
 
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2 as hcm_pb2
@@ -11,7 +12,7 @@ from google.protobuf import json_format
 from controlplane.compiler.constraints import unpack
 from controlplane.compiler.message import packed
 from controlplane.compiler.validation import decoded
-from controlplane.model import is_ip
+from controlplane.model import Locality, is_ip
 from controlplane.snapshot import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SCOPED_ROUTES, Resource, Snapshot
 
 _TYPE = "type.googleapis.com/envoy."
@@ -28,14 +29,13 @@ def node_bootstrap(
     admin_host: str = "127.0.0.1",
     admin_port: int = 9901,
     metadata: Mapping[str, object] | None = None,
+    locality: Locality = Locality(),
 ) -> dict[str, object]:
-    """The bootstrap of a node that takes everything from the control plane at `xds_host:xds_port`.
+    """The bootstrap of an Envoy that takes everything from the control plane at `xds_host:xds_port`.
 
     `admin_port` 0 lets the system choose. Whoever reaches the admin interface can stop the Envoy: loopback, unless told.
     """
-    node: dict[str, object] = {"id": node_id, "cluster": cluster}
-    if metadata:
-        node["metadata"] = dict(metadata)
+    node = _node(node_id, cluster, metadata, locality)
     ads = {"ads": {}, "resource_api_version": "V3"}
     grpc = {
         "envoy_grpc": {
@@ -72,6 +72,36 @@ def node_bootstrap(
         },
         "admin": {"address": _address(admin_host, admin_port)},
     }
+
+
+def grpc_bootstrap(
+    node_id: str,
+    cluster: str = "turnout",
+    *,
+    xds_host: str = "127.0.0.1",
+    xds_port: int = 18000,
+    metadata: Mapping[str, object] | None = None,
+    locality: Locality = Locality(),
+) -> dict[str, object]:
+    """What gRPC's own client reads from the file that GRPC_XDS_BOOTSTRAP names, in plain text to `xds_host:xds_port`."""
+    host = f"[{xds_host}]" if ":" in xds_host else xds_host
+    node = _node(node_id, cluster, metadata, locality)
+    node.setdefault("locality", {})  # grpc-js asks for one, even if it is empty
+    server = {
+        "server_uri": f"{host}:{xds_port}",
+        "channel_creds": [{"type": "insecure"}],
+        "server_features": ["xds_v3"],  # older clients ask for v2 without it
+    }
+    return {"xds_servers": [server], "node": node}
+
+
+def _node(node_id: str, cluster: str, metadata: Mapping[str, object] | None, locality: Locality) -> dict[str, object]:
+    node: dict[str, object] = {"id": node_id, "cluster": cluster}
+    if where := {part: said for part, said in asdict(locality).items() if said}:
+        node["locality"] = where
+    if metadata:
+        node["metadata"] = dict(metadata)
+    return node
 
 
 def _xds_cluster(host: str, port: int) -> dict[str, object]:

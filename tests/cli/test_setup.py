@@ -31,6 +31,25 @@ def test_bootstrap(run: Run) -> None:
     assert run("bootstrap", "edge-1", "--xds", "nowhere").code == Exit.INVALID
 
 
+def test_a_bootstrap_says_where_a_node_is_and_what_it_wants(run: Run) -> None:
+    words = ("--model", "iris", "--model", "wine", "--region", "eu", "--zone", "eu-1", "--sub-zone", "a")
+    node = {
+        "id": "app-1",
+        "cluster": "turnout",
+        "locality": {"region": "eu", "zone": "eu-1", "sub_zone": "a"},
+        "metadata": {"turnout.models": ["iris", "wine"]},
+    }
+    assert yaml.safe_load(run("bootstrap", "app-1", *words).out)["node"] == node
+    assert run("bootstrap", "app-1", "--client", "grpc", *words).json == {
+        "xds_servers": [
+            {"server_uri": "127.0.0.1:18000", "channel_creds": [{"type": "insecure"}], "server_features": ["xds_v3"]}
+        ],
+        "node": node,
+    }
+    assert run("bootstrap", "app-1", "--client", "grpc", "-o", "json").json["node"]["locality"] == {}
+    assert run("bootstrap", "app-1", "--client", "grpc", "-o", "table").code == Exit.USAGE
+
+
 @pytest.mark.envoy
 @pytest.mark.parametrize("variant", ["delta", "sotw"])
 def test_a_bootstrap_is_one_that_envoy_takes(run: Run, variant: str) -> None:

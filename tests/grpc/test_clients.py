@@ -1,0 +1,152 @@
+"""gRPC's own xDS clients, for real: Python (C core) and Node (grpc-js) call `xds:///MODEL`, and follow what operators do."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from controlplane.operator.v1.model_pb2 import Endpoint, UpstreamTls, Version
+from controlplane.operator.v1.model_service_pb2 import DeleteModelRequest
+from controlplane.operator.v1.node_pb2 import NODE_STATE_SYNCED
+from tests.grpc.rig import DATA_ERRORS, Gateway, Locality, NodeSelector, Rig, serving
+
+CLIENTS = pytest.mark.parametrize("kind", ["python", "node"])
+USER_AGENTS = {"python": "gRPC C-core", "node": "gRPC Node Pure JS"}
+
+
+@pytest.fixture
+async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
+    async with serving(tmp_path) as rig:
+        yield rig
+
+
+async def in_sync(rig: Rig, *nodes: str) -> None:
+    """They hold what they should, and refuse nothing."""
+    async with asyncio.timeout(10):
+        while True:
+            seen = await rig.nodes()
+            if all(n in seen and seen[n].state == NODE_STATE_SYNCED for n in nodes):
+                break
+            await asyncio.sleep(0.02)
+    assert [list(seen[n].refusals) for n in nodes] == [[]] * len(nodes)
+
+
+@CLIENTS
+async def test_a_client_follows_a_split_and_a_switch_without_a_lost_call(rig: Rig, kind: str) -> None:
+    await rig.plane.apply(rig.manifest())
+    app = await rig.caller(kind)
+    assert (await app.call(times=50)).counts == {"blue": 50}
+    await in_sync(rig, "app-1")
+    assert (await rig.nodes())["app-1"].user_agent.startswith(USER_AGENTS[kind])
+
+    await app.order(do="start", target="xds:///iris")
+    await rig.plane.held(await rig.plane.split("iris", {"blue": 5_000, "green": 5_000}), nodes=1)
+    await app.until("green")
+    shared = (await app.call(times=200)).counts
+    assert shared.keys() == {"blue", "green"}
+    assert 58 < shared["green"] < 142  # 6 standard deviations
+
+    await rig.plane.held(await rig.plane.split("iris", {"green": 10_000}), nodes=1)
+    await app.until("green", times=10)
+    assert (await app.call(times=50)).counts == {"green": 50}
+    for version in ("blue", "green") * 3:
+        await rig.plane.held(await rig.plane.split("iris", {version: 10_000}), nodes=1)
+    said = await app.order(do="stop")
+    assert said.counts.keys() == {"blue", "green"}, "a call was lost"
+    await in_sync(rig, "app-1")
+
+
+@CLIENTS
+async def test_a_client_outlives_the_control_plane(rig: Rig, kind: str) -> None:
+    await rig.plane.apply(rig.manifest())
+    app = await rig.caller(kind)
+    assert (await app.call()).counts == {"blue": 1}
+    await app.order(do="start", target="xds:///iris")
+    await rig.plane.kill()
+    assert (await app.call(times=20)).counts == {"blue": 20}
+    await rig.plane.start()
+    await rig.plane.held(await rig.plane.split("iris", {"green": 10_000}), nodes=1)
+    await app.until("green", times=10)
+    said = await app.order(do="stop")
+    assert said.counts.keys() == {"blue", "green"}, "a call was lost"
+    await in_sync(rig, "app-1")
+
+
+@CLIENTS
+async def test_what_a_client_can_call(rig: Rig, kind: str) -> None:
+    await rig.plane.apply(rig.manifest())
+    app = await rig.caller(kind)
+    assert (await app.call()).counts == {"blue": 1}
+    # A name that nothing has: calls wait, and are answered when it is there. One DNS name is resolved.
+    early = asyncio.create_task(app.call("wine"))
+    dns = [rig.version("blue", host="localhost"), rig.version("green")]
+    await rig.plane.apply(rig.manifest(rig.model(), rig.model("wine", versions=dns, preview_header="x-version")))
+    assert (await early).counts == {"blue": 1}
+    # A version without a share can be previewed.
+    assert (await app.call("wine", metadata={"x-version": "green"})).counts == {"green": 1}
+    assert (await app.call("wine", metadata={"x-version": "other"})).counts == {"blue": 1}
+    await in_sync(rig, "app-1")
+    # A model that is deleted is gone, and the other one is not disturbed.
+    await app.order(do="start", target="xds:///iris")
+    await rig.plane.models.DeleteModel(DeleteModelRequest(name="models/wine", force=True))
+    async with asyncio.timeout(10):
+        while "blue" in (gone := await app.call("wine")).counts:
+            pass
+    assert [said.partition(":")[0] for said in gone.counts] == ["UNAVAILABLE"]
+    assert (await app.order(do="stop")).counts.keys() == {"blue"}
+    await in_sync(rig, "app-1")
+
+
+async def test_what_a_client_is_not_given_it_knows_at_once_and_its_note_says_why(rig: Rig) -> None:
+    secure = rig.version("green")
+    secure.tls.CopyFrom(UpstreamTls(insecure_skip_verify=True))
+    plain = Version(name="blue", endpoints=[Endpoint(host="127.0.0.1", port=rig.ports["blue"])])
+    models = rig.model(versions=[rig.version("blue"), secure]), rig.model("old", versions=[plain]), rig.model("rose")
+    await rig.plane.apply(rig.manifest(*models))
+    app = await rig.caller("python", env=DATA_ERRORS, metadata={"turnout.models": ["iris", "old", "nosuch"]})
+    assert (await app.call(times=10)).counts == {"blue": 10}
+    for model in ("old", "rose", "nosuch"):
+        said = await app.call(model)
+        assert list(said.counts) == [f"UNAVAILABLE: empty address list (LDS resource {model}: there is none (node ID:app-1))"]
+        assert said.seconds < 2
+    await in_sync(rig, "app-1")
+    node = (await rig.nodes())["app-1"]
+    assert list(node.models) == ["iris", "nosuch", "old"]
+    assert node.note == (
+        "it names models that its gateways don't have: nosuch; "
+        "not given to gRPC clients: iris/green (it is reached over TLS), old (its version blue speaks HTTP/1)"
+    )
+
+
+async def test_who_does_not_use_a_model_holds_its_switch_at_once(rig: Rig) -> None:
+    await rig.plane.apply(rig.manifest(rig.model(), rig.model("wine")))
+    app, idle = await rig.caller("python"), await rig.caller("python", "app-2")
+    assert (await app.call("iris")).counts == {"blue": 1}
+    assert (await idle.call("wine")).counts == {"blue": 1}
+    progress = await rig.plane.held(await rig.plane.split("iris", {"green": 10_000}), nodes=2)
+    assert (progress.holding, progress.total) == (2, 2)
+    await app.until("green", times=10)
+    assert (await idle.call("wine")).counts == {"blue": 1}
+    await in_sync(rig, "app-1", "app-2")
+
+
+async def test_who_no_gateway_selects_is_told_why(rig: Rig) -> None:
+    edge = Gateway(name="edge", port=10000, nodes=NodeSelector(zones=["eu-1", "eu-2"]))
+    await rig.plane.apply(rig.manifest(gateways=(edge,)))
+    here = await rig.caller("python", "here", locality=Locality("eu", "eu-2"))
+    away = await rig.caller("python", "away", DATA_ERRORS, locality=Locality("us", "us-1"))
+    assert (await here.call()).counts == {"blue": 1}
+    assert "blue" not in (await away.call()).counts
+    await in_sync(rig, "here", "away")
+    nodes = await rig.nodes()
+    assert (nodes["here"].note, list(nodes["here"].gateways), nodes["here"].locality.zone) == ("", ["gateways/edge"], "eu-2")
+    assert (nodes["away"].note, list(nodes["away"].gateways)) == ("no gateway selects it: edge wants zone in [eu-1, eu-2]", [])
+    # The selector changes, and so does what the client is given.
+    edge.nodes.zones.append("us-1")
+    await rig.plane.apply(rig.manifest(gateways=(edge,)))
+    await away.until("blue")
+    await in_sync(rig, "here", "away")
+    assert (await rig.nodes())["away"].note == ""
