@@ -40,12 +40,14 @@ class Envoy:
         directory: Path | None = None,
         concurrency: int = 1,
         log_level: str = "warning",
+        binary: str | None = None,
     ) -> None:
         """`bootstrap` is Envoy's in JSON form; an admin address that it lacks is added: loopback, a free port.
 
-        `directory` must exist and is kept; without it one is made, and removed by `close`.
+        `directory` must exist and is kept; without it one is made, and removed by `close`. Without `binary` it is the Envoy
+        that is installed beside this Python.
         """
-        binary = envoy_binary()
+        binary = binary or envoy_binary()
         self._temporary = tempfile.TemporaryDirectory(prefix="turnout-envoy-") if directory is None else None
         self.directory = directory or Path(self._temporary.name if self._temporary else "")
         self.bootstrap: dict[str, Any] = dict(bootstrap)
