@@ -19,7 +19,7 @@ from controlplane.snapshot import Audience, short_name
 from controlplane.state import State
 from controlplane.store import Head
 from controlplane.world import Compiles, World
-from controlplane.xds.events import Held, Identified, Refused
+from controlplane.xds.events import Held, Identified, Oversized, Refused
 
 log = structlog.get_logger("fleet")
 
@@ -86,6 +86,13 @@ class Observer:
                 type=short_name(event.type_url),
                 resources=list(event.resources),
                 error=event.message,
+            )
+        elif isinstance(event, Oversized):
+            log.warning(
+                "response above gRPC's default limit; google_grpc clients may drop the stream",
+                node=self._nodes[stream].id,
+                type=short_name(event.type_url),
+                bytes=event.bytes,
             )
         elif isinstance(event, Closed):
             gone = self._nodes.pop(stream, None)

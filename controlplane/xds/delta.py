@@ -31,8 +31,10 @@ from controlplane.xds.substream import Substream, unseen
 class DeltaStream(Stream):
     """One delta stream; see `Stream`."""
 
-    def __init__(self, type_url: str = "") -> None:
-        super().__init__(type_url)
+    FEATURES = (frozenset({"xds.config.supports-resource-ttl"}),)
+
+    def __init__(self, type_url: str = "", ttl: int = 0) -> None:
+        super().__init__(type_url, ttl)
         # By type URL: what a client said it holds, until there is a snapshot to compare it with.
         self._brought: dict[str, dict[str, str]] = {}
 
@@ -58,6 +60,9 @@ class DeltaStream(Stream):
         sub.unsubscribe(request.resource_names_unsubscribe)
         return events + self._advance()
 
+    def _beat(self, type_url: str, version: str, nonce: str, resources: list[Resource]) -> bytes:
+        return wire.delta_heartbeat(type_url, version, nonce, resources, self._ttl)
+
     def _point(self, sub: Substream) -> None:
         super()._point(sub)
         if self._snapshot is None:
@@ -77,7 +82,7 @@ class DeltaStream(Stream):
         size = 0
         for name in sorted(changes):
             resource = changes[name]
-            more = len(wire.delta_entry(resource)) if resource else len(name) * 4 + 8
+            more = len(wire.delta_entry(resource, self._ttl)) if resource else len(name) * 4 + 8
             if part and size + more > wire.LIMIT:
                 break  # the rest still differs, and so follows when this is ACKed
             size += more
@@ -86,5 +91,5 @@ class DeltaStream(Stream):
         resources = [r for r in part.values() if r]
         removed = [n for n, r in part.items() if r is None]
         version = self._snapshot.versions.get(sub.type_url, "")
-        self._out.append(wire.delta_response(sub.type_url, version, nonce, resources, removed))
+        self._out.append(wire.delta_response(sub.type_url, version, nonce, resources, removed, self._ttl))
         return True

@@ -52,4 +52,12 @@ class Recovered:
     type_url: str
 
 
-Event = Identified | Held | Refused | Recovered
+@dataclass(frozen=True, slots=True)
+class Oversized:
+    """A response is above gRPC's default limit of 4 MiB and can't be split (SotW, full state). Envoy's own client takes it."""
+
+    type_url: str
+    bytes: int
+
+
+Event = Identified | Held | Refused | Recovered | Oversized

@@ -93,9 +93,17 @@ class Names:
             self.less.add(name)
         self._covered = None
 
+    def same(self, names: set[str]) -> bool:
+        """Whether it is exactly these. Cheap, and so it may say no where it is."""
+        return not self.more and not self.less and names == self.base.keys()
+
+    def all_of(self, names: Resources) -> bool:
+        """Whether each of `names` is in here. Cheap, and so it may say no where it is."""
+        return self.base is names and not self.less
+
     def covers(self, names: frozenset[str], among: Resources) -> bool:
         """Whether each of `names` that is `among` these is in here. Cheap when asked again."""
-        if self._covered is names and self._among is among:
+        if (self._covered is names and self._among is among) or self.all_of(among):
             return True
         found = all(n in self for n in names if n in among)
         if found:

@@ -21,7 +21,8 @@ nothing has; but absence alone is no news to a client that asked for more than o
 
 Known flaws, of the protocol: a client that comes back says a version, not what it holds. If it is today's version of a
 full-state type, that is what it holds; otherwise everything is sent, and clusters that only its old routes name go before
-those do. And a full state can't be split, so it may pass 4 MiB: Envoy's own gRPC takes that, google_grpc does not.
+those do. And a full state can't be split, so it may pass 4 MiB, and `Oversized` tells: Envoy's own gRPC takes that,
+google_grpc does not.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from typing import Any
 
 from controlplane.snapshot import Resource, type_version
 from controlplane.xds import wire
-from controlplane.xds.events import Event
+from controlplane.xds.events import Event, Oversized
 from controlplane.xds.overlay import same
 from controlplane.xds.stream import Stream, full_state
 from controlplane.xds.substream import Substream
@@ -40,8 +41,14 @@ from controlplane.xds.substream import Substream
 class SotwStream(Stream):
     """One SotW stream; see `Stream`."""
 
-    def __init__(self, type_url: str = "") -> None:
-        super().__init__(type_url)
+    # The second: can read a wrapped resource. The protocol's page and the list of client features differ on its name.
+    FEATURES = (
+        frozenset({"xds.config.supports-resource-ttl"}),
+        frozenset({"xds.config.resource-in-sotw", "xds.config.supports-resource-in-sotw"}),
+    )
+
+    def __init__(self, type_url: str = "", ttl: int = 0) -> None:
+        super().__init__(type_url, ttl)
         # By type URL: the version that a client came back with, until there is a snapshot to compare it with.
         self._brought: dict[str, str] = {}
 
@@ -60,7 +67,12 @@ class SotwStream(Stream):
         sub.set_names(set(request.resource_names))
         if opens:
             self._point(sub)
+        elif request.HasField("error_detail"):
+            sub.asked = {n for n in sub.asked if not sub.stands(n)}  # it has just been given these, and refused them
         return events + self._advance()
+
+    def _beat(self, type_url: str, version: str, nonce: str, resources: list[Resource]) -> bytes:
+        return wire.sotw_heartbeat(type_url, version, nonce, resources, self._ttl)
 
     def _point(self, sub: Substream) -> None:
         super()._point(sub)
@@ -92,7 +104,10 @@ class SotwStream(Stream):
             version = type_version(contents.values())
         missing = [n for n in sorted(sub.asked) if n not in contents and n not in sub.latest]
         nonce = self._sent(sub, contents, whole=True)
-        self._out.append(wire.sotw_response(sub.type_url, version, nonce, contents.values()) + wire.sotw_missing(missing))
+        data = wire.sotw_response(sub.type_url, version, nonce, contents.values(), self._ttl) + wire.sotw_missing(missing)
+        if len(data) > wire.LIMIT:
+            self._news.append(Oversized(sub.type_url, len(data)))
+        self._out.append(data)
         return True
 
     def _send_some(self, sub: Substream, changes: Mapping[str, Resource | None]) -> bool:
@@ -109,7 +124,7 @@ class SotwStream(Stream):
                 forgot = forgot or sub.held.get(name) is not None
                 sub.held.set(name, None)
                 continue
-            size += len(wire.sotw_entry(resource))
+            size += len(wire.sotw_entry(resource, self._ttl))
             if part and size > wire.LIMIT:
                 break  # the rest still differs, and so follows when this is ACKed
             part[name] = resource
@@ -117,5 +132,5 @@ class SotwStream(Stream):
             version = self._snapshot.versions.get(sub.type_url, "")
             nonce = self._sent(sub, part)
             resources = [r for r in part.values() if r]
-            self._out.append(wire.sotw_response(sub.type_url, version, nonce, resources))
+            self._out.append(wire.sotw_response(sub.type_url, version, nonce, resources, self._ttl))
         return bool(part) or forgot

@@ -42,13 +42,22 @@ a wildcard on an ADS stream means an Envoy, which goes on to ask for every type 
 from __future__ import annotations
 
 from collections.abc import Container, Mapping
-from typing import TYPE_CHECKING, Any
-
-from google.protobuf import json_format
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from controlplane.errors import Code, Error
 from controlplane.model import Locality
-from controlplane.snapshot import CLUSTER, ENDPOINTS, FULL_STATE, LISTENER, ORDER, ROUTES, SCOPED_ROUTES, Resource, Snapshot
+from controlplane.snapshot import (
+    CLUSTER,
+    ENDPOINTS,
+    FULL_STATE,
+    LISTENER,
+    ORDER,
+    ROUTES,
+    SCOPED_ROUTES,
+    Resource,
+    Snapshot,
+    type_version,
+)
 from controlplane.xds.events import Event, Held, Identified, Recovered
 from controlplane.xds.overlay import NOTHING, references, same
 from controlplane.xds.substream import ANYTHING, Batch, Substream, changed
@@ -64,13 +73,20 @@ NAMED_BY: Mapping[str, tuple[str, ...]] = {
 }
 # Types that one stream may ask for; more is no client, but an attempt to fill the memory.
 MAX_TYPES = 64
+# Responses of a type that are not answered; a client that asks on and on without an answer is none either.
+MAX_UNANSWERED = 1_000
 
 
 class Stream:
     """One stream. `type_url` is "" on ADS, and the type that a per-type service serves otherwise."""
 
-    def __init__(self, type_url: str = "") -> None:
+    # Client features, one of each of which a client must say if it is to be given TTLs ("TTL").
+    FEATURES: ClassVar[tuple[frozenset[str], ...]] = ()
+
+    def __init__(self, type_url: str = "", ttl: int = 0) -> None:
         self.type_url = type_url
+        # Seconds that a client goes on using a resource for without a heartbeat; 0: for ever, and to clients that can't do it.
+        self._ttl = ttl
         # The streams of the node that this one is of; None while it is the only one.
         self.node: Separate | None = None
         self._subs: dict[str, Substream] = {}
@@ -84,6 +100,8 @@ class Stream:
         # Endpoints to be sent after a cluster that changed; also of a client that is still to ask for endpoints.
         self._owed: set[str] = set()
         self._nonces = 0
+        # Events that came up while sending.
+        self._news: list[Event] = []
         self._out: list[bytes] = []
 
     # --------------------------------------------------------------------------------------------------- interface
@@ -131,6 +149,26 @@ class Stream:
         """How many names are subscribed to."""
         return sum(len(s.names) for s in self._subs.values())
 
+    def heartbeat(self) -> None:
+        """Prolongs all that the client holds; to be called a few times in each TTL. Does nothing for clients without TTLs.
+
+        A type with a response in flight is left out: it is prolonged the next time. A heartbeat is about 150 bytes a resource.
+        """
+        for sub in self._subs.values() if self._ttl and self._snapshot is not None else ():
+            holds = sub.holds()
+            if holds and not sub.inflight:
+                nonce = self._sent(sub, NOTHING)
+                self._out.append(self._beat(sub.type_url, type_version(holds), nonce, holds))
+
+    def isolate(self) -> list[Event]:
+        """Some time has passed since a NACK: what was refused in company is tried in parts (see `substream.py`).
+
+        Meant to be called once after each NACK, not sooner than a client may expect silence: say after half a minute.
+        """
+        for sub in self._subs.values():
+            sub.isolate()
+        return self._advance()
+
     def to_send(self) -> list[bytes]:
         """Takes out what is to be sent, in order: serialised responses. Call it after each receive, offer and quiet."""
         out, self._out = self._out, []
@@ -142,16 +180,22 @@ class Stream:
         """Sends what the sub-stream lacks, if it may now. Returns whether anything changed by that."""
         raise NotImplementedError
 
+    def _beat(self, type_url: str, version: str, nonce: str, resources: list[Resource]) -> bytes:
+        """A heartbeat, serialised."""
+        raise NotImplementedError
+
     def _identify(self, node: Any) -> list[Event]:
         """The event of the first request; later ones may or may not carry a node, which is not looked at."""
         if self._identified:
             return []
         self._identified = True
+        if not all(any(f in node.client_features for f in group) for group in self.FEATURES):
+            self._ttl = 0
         version = node.user_agent_version
         if node.HasField("user_agent_build_version"):
             v = node.user_agent_build_version.version
             version = f"{v.major_number}.{v.minor_number}.{v.patch}"
-        metadata = json_format.MessageToDict(node.metadata) if node.HasField("metadata") else {}
+        metadata = {key: _plain(value) for key, value in node.metadata.fields.items()}
         locality = Locality(node.locality.region, node.locality.zone, node.locality.sub_zone)
         return [Identified(node.id, node.cluster, metadata, f"{node.user_agent_name} {version}".strip(), locality)]
 
@@ -190,7 +234,7 @@ class Stream:
             progress = False
             for sub in self._subs.values():
                 progress = self._send(sub) or progress
-        events: list[Event] = []
+        events, self._news = self._news, []
         for sub in self._subs.values():
             if sub.refusing and not sub.refused:
                 sub.refusing = False
@@ -208,6 +252,9 @@ class Stream:
         elif sub.type_url == CLUSTER and not self.type_url:
             for cluster in changed(sub, contents):
                 self._owed.update(n for t, n in cluster.refs if t == ENDPOINTS)
+        if len(sub.inflight) >= MAX_UNANSWERED:
+            message = f"response_nonce: {MAX_UNANSWERED} responses wait for an answer, and the client goes on asking"
+            raise Error(Code.INVALID_ARGUMENT, "TOO_MANY_UNANSWERED", message)
         self._nonces += 1
         nonce = str(self._nonces)
         sub.sent(nonce, Batch(self._snapshot.revision, contents, whole))
@@ -261,6 +308,8 @@ class Stream:
     def _changes(self, sub: Substream) -> dict[str, Resource | None]:
         """What to send of a type now, by name; None: to remove. Names that were asked for are there whatever is held."""
         changes: dict[str, Resource | None] = {}
+        if sub.rest and not sub.owed:
+            return changes
         settled = True
         still_named: Container[str] | None = None
         for name in sub.candidates():
@@ -286,7 +335,8 @@ class Stream:
             changes[name] = resource
         if settled and not changes and sub.settled():
             sub.compact()
-        return changes
+            sub.rest = True
+        return sub.portion(changes)
 
     def _complete(self, snapshot: Snapshot) -> bool:
         """Whether the client holds all that the snapshot has for it."""
@@ -294,10 +344,10 @@ class Stream:
         if not subs or not all(s.settled() for s in subs.values()):
             return False
         for sub in subs.values():
-            for name in sub.candidates():
-                wanted = sub.latest.get(name)
-                if sub.covers(name) and (not same(sub.held.get(name), wanted) or (wanted and name in sub.owed)):
-                    return False
+            if sub.rest:
+                continue
+            if any(sub.covers(n) and not same(sub.held.get(n), sub.latest.get(n)) for n in sub.candidates()):
+                return False
         if self.type_url:
             return True
         missing = [t for t, rs in snapshot.resources.items() if rs and t not in subs and not self._elsewhere(t)]
@@ -311,7 +361,7 @@ class Stream:
 
     def _follows(self, sub: Substream, snapshot: Snapshot) -> bool:
         """Whether what the resources of a sub-stream name is subscribed to."""
-        if sub.wildcard:
+        if sub.wildcard or sub.names.all_of(sub.latest):
             for type_url, names in references(sub.latest).items():
                 other, there = self._subs.get(type_url), snapshot.resources.get(type_url, NOTHING)
                 if other is None:
@@ -328,6 +378,20 @@ class Stream:
             if name in snapshot.resources.get(type_url, NOTHING) and (other is None or not other.covers(name)):
                 return False
         return True
+
+
+def _plain(value: Any) -> object:
+    """A google.protobuf.Value as a Python value. Unlike JSON, it may be a number that isn't one."""
+    match value.WhichOneof("kind"):
+        case "struct_value":
+            return {key: _plain(inner) for key, inner in value.struct_value.fields.items()}
+        case "list_value":
+            return [_plain(inner) for inner in value.list_value.values]
+        case None | "null_value":
+            return None
+        case kind:
+            plain: object = getattr(value, kind)
+            return plain
 
 
 class _Everything(Container[str]):

@@ -19,7 +19,22 @@ What a response does to them:
 A NACK is about a response, not about a resource: Envoy applies what is good of a refused CDS or LDS response and stops at the
 first fault in others, and does not say which (envoyproxy/envoy#5739). So of everything that was in a refused response
 it is assumed that the client may have it and may not have it. As long as a refused batch is what should be held, it stands
-and none of it is sent; once one of its resources has changed, the batch is worth another try, all of it.
+and none of it is sent. Once one of its resources has changed, the others are worth another try. That one goes alone: who
+mends one thing does not wait for another that is still bad. Then come the others, half of those that are left at a time;
+and a half that is refused again is halved in turn, until each that is bad stands refused by itself and every other is held.
+
+    sent                           comes back      then
+    a b c d                        NACK            stands
+    (b changes) b                  ACK             a c d are left
+    a c                            NACK            a smaller batch: halved
+    a                              ACK
+    c                              NACK            a batch of one: stands
+    d                              ACK
+
+So nothing goes round: a part is always smaller than the batch that it was in, the same content goes at most 1 + log2(n) times
+in answer to one change, and never twice in the same company. Without a change nothing is tried ("ACK and NACK semantics"
+asks for something newer), unless the shell says, a good while later, that it is time (`Stream.isolate`): an Envoy that starts
+anew and is given 1,000 routes in one response, one of them bad, would be without the other 999 until someone mends that one.
 """
 
 from __future__ import annotations
@@ -48,8 +63,10 @@ class Batch:
     contents: Mapping[str, Resource | None]
     # SotW, full state: what is not in `contents` the client does not have, and none of them is None.
     whole: bool = False
-    # After a NACK: the names that may be to blame, and whether one of them has changed since.
+    # After a NACK: the names that may be to blame; whether it is to be tried in parts anyway; and whether it is now, since
+    # that, or since one of them is something else in the newest snapshot.
     suspects: frozenset[str] = frozenset()
+    split: bool = False
     released: bool = False
 
 
@@ -89,6 +106,7 @@ class Substream:
         "owed",
         "refused",
         "refusing",
+        "rest",
         "returning",
         "type_url",
         "wildcard",
@@ -115,6 +133,9 @@ class Substream:
         self.greet = False
         # The client said on its first request that it holds something from an earlier stream.
         self.returning = False
+        # Whatever the other types do, there is nothing to send: all that is covered is held, and nobody waits for anything.
+        # What changes that, but for `owed`, makes it False. A type at rest costs nothing when another is pushed or ACKed.
+        self.rest = False
 
     # ------------------------------------------------------------------------------------------------ subscription
 
@@ -126,11 +147,13 @@ class Substream:
         """A request without names: all of the type, unless the client has ever named anything on this stream."""
         if not self._explicit and not self.wildcard:
             self.wildcard = self.greet = True
+            self.rest = False
 
     def subscribe(self, names: Iterable[str], known: Container[str] = ()) -> None:
         """Adds names. All are to be answered, but for those that are `known` to the client from an earlier stream."""
         for name in names:
             self._explicit = True
+            self.rest = False
             if name == WILDCARD:
                 self.greet = self.greet or not self.wildcard
                 self.wildcard = True
@@ -146,6 +169,7 @@ class Substream:
         ("Unsubscribing from Resources").
         """
         for name in names:
+            self.rest = False
             if name == WILDCARD:
                 if self.wildcard:
                     self.wildcard = self.greet = False
@@ -160,6 +184,8 @@ class Substream:
 
     def set_names(self, names: set[str]) -> None:
         """SotW: the subscription is exactly these; those that are new are to be answered."""
+        if self.names.same(names) and not self.wildcard and names:
+            return  # as most often: the list of a large subscription comes with every ACK
         explicit = self._explicit
         legacy = self.wildcard and not explicit
         gone = [n for n in self.names if n not in names]
@@ -186,17 +212,37 @@ class Substream:
 
     def point_to(self, latest: Resources) -> None:
         """There is a newer snapshot."""
-        self.latest = latest
-        for refusal in self.refused.values():
-            self._release(refusal.batch)
+        if latest is not self.latest:
+            self.latest, self.rest = latest, False
+            for batch in {r.batch for r in self.refused.values()}:
+                self._release(batch)
 
     def _release(self, batch: Batch) -> None:
-        batch.released = batch.released or any(not same(batch.contents.get(n), self.latest.get(n)) for n in batch.suspects)
+        batch.released = batch.split or any(not same(batch.contents.get(n), self.latest.get(n)) for n in batch.suspects)
+
+    def isolate(self) -> None:
+        """What was refused along with others, and still stands, is tried in parts, to find out which of them is bad."""
+        for batch in {r.batch for n, r in self.refused.items() if self.stands(n)}:
+            batch.split = len(batch.suspects) > 1
+            self._release(batch)
+
+    def portion(self, changes: dict[str, Resource | None]) -> dict[str, Resource | None]:
+        """Which of these to send in one response: what was refused before does not go with what was not."""
+        again = [n for n, r in changes.items() if n in self.refused and n not in self.asked and self._is_refused(n, r)]
+        if not again:
+            return changes
+        if len(again) < len(changes):
+            return {n: changes[n] for n in changes.keys() - set(again)}
+        batch = self.refused[min(again)].batch
+        left = sorted(n for n in again if self.refused[n].batch is batch)
+        return {n: changes[n] for n in left[: (len(left) + 1) // 2]}
+
+    def _is_refused(self, name: str, content: Resource | None) -> bool:
+        return same(self.refused[name].content, content)
 
     def stands(self, name: str) -> bool:
         """Whether what should be held under `name` is what was refused."""
-        refusal = self.refused.get(name)
-        return refusal is not None and not refusal.batch.released and same(refusal.content, self.latest.get(name))
+        return name in self.refused and not self.refused[name].batch.released and self._is_refused(name, self.latest.get(name))
 
     def may_be_gone(self, name: str) -> bool:
         """Whether the client has refused a response that removed `name`; it may have removed it all the same."""
@@ -208,6 +254,11 @@ class Substream:
             if name in batch.contents or batch.whole:
                 return batch.contents.get(name)
         return self.held.get(name)
+
+    def holds(self) -> list[Resource]:
+        """What the client has ACKed and still wants, by name."""
+        names = sorted({*self.held.base, *self.held.over})
+        return [r for n in names if self.covers(n) and (r := self.held.get(n)) is not None]
 
     def candidates(self) -> set[str]:
         """Every name at which something might have to be sent; on a quiet stream with nothing new, none."""
@@ -236,7 +287,7 @@ class Substream:
         """A response is on its way."""
         self.inflight[nonce] = batch
         self.last_nonce = nonce
-        self.greet = False
+        self.greet = self.rest = False
         if batch.whole:
             self.asked.clear()
             self.owed.clear()
@@ -249,11 +300,11 @@ class Substream:
         batch = self.inflight.pop(nonce, None)
         if batch is None:
             return
+        self.rest = False
         refused = [n for n in self.refused if n in batch.contents or batch.whole]
         for name in refused:
-            now = batch.contents.get(name)
-            # Something older was sent in place of what was refused: the refusal stands.
-            if same(now, self.refused[name].content) or not self.stands(name):
+            # Kept where something older was sent in place of what was refused, and is still what should be held.
+            if self._is_refused(name, batch.contents.get(name)) or not self._is_refused(name, self.latest.get(name)):
                 del self.refused[name]
         if batch.whole and self.wildcard:
             self.held.replace(cast(Resources, batch.contents))
@@ -270,16 +321,19 @@ class Substream:
         batch = self.inflight.pop(nonce, None)
         if batch is None:
             return []
+        self.rest = False
         contents = batch.contents
         suspects = {n for n in contents if not same(contents[n], self.held.get(n))}
         if batch.whole:
             suspects |= {n for n in (*self.held.base, *self.held.over) if n not in contents and self.held.get(n)}
         batch.suspects = frozenset(suspects or contents)
+        again = all(n in self.refused and self._is_refused(n, contents.get(n)) for n in batch.suspects)
+        batch.split = again and len(batch.suspects) > 1
         self._release(batch)
         for name in filter(self.covers, batch.suspects):  # what it has dropped meanwhile, it does not use either
             before = self.refused.get(name)
             self.refused[name] = Refusal(contents.get(name), batch, before.all_of_it() if before else ())
-        self.refusing = bool(self.refused)
+        self.refusing = True
         named = tuple(sorted(contents)[:_NAMES_REPORTED])
         return [Refused(self.type_url, named, message, batch.revision)]
 

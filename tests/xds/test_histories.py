@@ -17,7 +17,18 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
-from controlplane.snapshot import CLUSTER, ENDPOINTS, LISTENER, ORDER, ROUTES, SCOPED_ROUTES, Audience, Resource, Snapshot
+from controlplane.snapshot import (
+    CLUSTER,
+    ENDPOINTS,
+    FULL_STATE,
+    LISTENER,
+    ORDER,
+    ROUTES,
+    SCOPED_ROUTES,
+    Audience,
+    Resource,
+    Snapshot,
+)
 from controlplane.xds.delta import DeltaStream
 from controlplane.xds.events import Event, Held, Refused
 from controlplane.xds.sotw import SotwStream
@@ -89,8 +100,10 @@ class Histories(RuleBasedStateMachine):
         self.stream = DeltaStream() if self.variant == "delta" else SotwStream()
         self.down: deque[bytes] = deque()
         self.events: list[Event] = []
-        # What was refused on this stream, by type: versions by name, and those of the names that are bad.
-        self.refused: dict[str, list[tuple[dict[str, str], set[str]]]] = {t: [] for t in ORDER}
+        # What was refused on this stream, by type: what each refused response had that was news, versions by name.
+        self.refused: dict[str, list[dict[str, str]]] = {t: [] for t in ORDER}
+        # What was ACKed on this stream, by type: versions by name.
+        self.acked: dict[str, dict[str, str]] = {t: {} for t in ORDER}
         # Names that the client asked for (anew) on this stream after they were refused, or before; and SotW's last lists.
         self.forgotten: set[str] = set()
         self.names: dict[str, set[str]] = {}
@@ -105,17 +118,26 @@ class Histories(RuleBasedStateMachine):
             self.down.append(data)
 
     def check_refused(self, data: bytes) -> None:
-        """A refused batch stays away until one of its resources has changed."""
+        """A refused batch stays away until one of its resources has changed; and then it doesn't come again as a whole."""
         response = self.parsed(data)
         type_url = response.type_url
         latest = self.latest(type_url)
         contents = self.contents(response)
         self.sent[response.nonce] = contents
-        standing = [(batch, bad) for batch, bad in self.refused[type_url] if batch.items() <= latest.items()]
-        self.refused[type_url] = standing
-        for batch, bad in standing:
-            again = {n for n in bad if contents.get(n) == batch[n] and n not in self.forgotten}
-            assert not again, f"{again} was refused, and comes again"
+        news = {n: v for n, v in self.news(type_url, contents).items() if n not in self.forgotten}
+        refused = [batch for batch in self.refused[type_url] if {n: latest.get(n, "") for n in batch} == batch]
+        for batch in refused:
+            assert not batch.items() <= news.items(), f"{sorted(batch)} was refused, and comes again"
+        self.refused[type_url] = refused
+
+    def whole(self, type_url: str) -> bool:
+        return self.variant == "sotw" and type_url in FULL_STATE
+
+    def news(self, type_url: str, contents: dict[str, str]) -> dict[str, str]:
+        """What of a response is not what was ACKed; "" is a removal."""
+        acked = self.acked[type_url]
+        gone = dict.fromkeys(acked.keys() - contents.keys(), "") if self.whole(type_url) else {}
+        return gone | {n: v for n, v in contents.items() if acked.get(n) != v}
 
     def latest(self, type_url: str) -> dict[str, str]:
         assert self.snapshot is not None
@@ -146,11 +168,16 @@ class Histories(RuleBasedStateMachine):
                 request = self.client.outbox.popleft()
                 self.asks(request)
                 events = self.stream.receive(request)
+                said = self.sent.get(request.response_nonce, {})
+                acked = self.acked[request.type_url]
                 if any(isinstance(e, Refused) for e in events):
-                    held = self.sent[request.response_nonce]
-                    bad = {n for n in held if n in request.error_detail.message.removeprefix("bad: ").split(", ")}
-                    self.refused[request.type_url].append((held, bad))
-                    self.forgotten -= bad
+                    news = self.news(request.type_url, said)
+                    self.refused[request.type_url] += [news] if news else []
+                    self.forgotten -= news.keys()
+                elif request.response_nonce in self.sent and not request.HasField("error_detail"):
+                    if self.whole(request.type_url):
+                        acked.clear()
+                    acked.update(said)
                 self.came(events)
 
     def asks(self, request: Any) -> None:

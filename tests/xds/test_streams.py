@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -11,9 +12,9 @@ from envoy.service.discovery.v3 import discovery_pb2
 from controlplane.errors import Code, Error
 from controlplane.snapshot import CLUSTER, ENDPOINTS, ROUTES, Audience, Resource, Snapshot
 from controlplane.xds.delta import DeltaStream
-from controlplane.xds.events import Held, Identified
+from controlplane.xds.events import Held, Identified, Oversized
 from controlplane.xds.sotw import SotwStream
-from controlplane.xds.stream import MAX_TYPES
+from controlplane.xds.stream import MAX_TYPES, MAX_UNANSWERED
 
 MIB = 1024 * 1024
 
@@ -140,3 +141,60 @@ def test_a_client_that_refuses_for_ever_is_remembered_in_bounds() -> None:
         stream.receive(ask(CLUSTER, response.nonce, error_detail={"message": "no"}))
         stream.offer(many(revision, 2, first=revision))
     assert all(len(r.earlier) < 10 for r in stream._subs[CLUSTER].refused.values())
+
+
+def test_a_full_state_above_the_limit_is_told() -> None:
+    stream = SotwStream()
+    stream.offer(many(1, 6, size=MIB))
+    stream.to_send()
+    events = stream.receive(discovery_pb2.DiscoveryRequest(type_url=CLUSTER))
+    (data,) = stream.to_send()
+    assert events[1:] == [Oversized(CLUSTER, len(data))]
+    assert len(data) > 4 * MIB
+
+
+def test_a_client_that_asks_on_and_on_without_an_answer_is_sent_away() -> None:
+    stream = DeltaStream()
+    stream.offer(many(1, 2, ENDPOINTS))
+    for _ in range(MAX_UNANSWERED):
+        stream.receive(ask(ENDPOINTS, names=["n1"]))
+        assert len(stream.to_send()) == 1
+    with pytest.raises(Error) as caught:
+        stream.receive(ask(ENDPOINTS, names=["n1"]))
+    assert (caught.value.code, caught.value.reason) == (Code.INVALID_ARGUMENT, "TOO_MANY_UNANSWERED")
+
+
+def test_metadata_may_be_a_number_that_is_none() -> None:
+    node = base_pb2.Node(id="n")
+    node.metadata.fields["x"].number_value = float("nan")
+    node.metadata.fields["y"].null_value = 0
+    node.metadata.fields["z"]
+    (event,) = DeltaStream().receive(ask(CLUSTER, node=node))
+    assert isinstance(event, Identified)
+    assert str(sorted(event.metadata.items())) == "[('x', nan), ('y', None), ('z', None)]"
+
+
+@pytest.mark.parametrize("count", [2, 3, 7, 64, 100])
+def test_innocents_of_a_refused_response_are_found_in_bounds(count: int) -> None:
+    """One of many is bad: the others end up held, and it went a logarithm's times, each time in less company."""
+    for bad in {0, count // 2, count - 1}:
+        snapshot = Snapshot.of(1, Audience(), [Resource.of(ENDPOINTS, f"n{i:03}", b"x") for i in range(count)])
+        stream = DeltaStream()
+        stream.offer(snapshot)
+        stream.receive(ask(ENDPOINTS, names=sorted(snapshot.resources[ENDPOINTS])))
+        held: set[str] = set()
+        sizes: list[int] = []
+        for _ in range(2):
+            while responses := told(stream):
+                names = {r.name for r in responses[0].resources}
+                if f"n{bad:03}" in names:
+                    sizes.append(len(names))
+                    stream.receive(ask(ENDPOINTS, responses[0].nonce, error_detail={"message": "no"}))
+                else:
+                    held |= names
+                    stream.receive(ask(ENDPOINTS, responses[0].nonce))
+            stream.isolate()
+        assert held == {f"n{i:03}" for i in range(count) if i != bad}
+        assert sizes == sorted(set(sizes), reverse=True)
+        assert len(sizes) <= 2 + math.log2(count)
+        assert told(stream) == []

@@ -7,6 +7,8 @@
     < cds a=1 b=1                                      SotW response
     ! held 2                                           an event
     quiet                                              the client has had time to ask
+    isolate                                            it is time to try in parts what was refused
+    heartbeat                                          it is time to prolong: `a~` is that alone, and `for 9s` a TTL
 
 `ack` and `nack` are about the newest response of the type, `ack-1` about the one before it, `nonce X` gives any nonce.
 `version X` gives a SotW version, `version of N` that of the type in the snapshot with revision N. After each thing that
@@ -26,12 +28,14 @@ from envoy.service.discovery.v3 import discovery_pb2
 from controlplane.errors import Error
 from controlplane.snapshot import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SCOPED_ROUTES, Audience, Resource, Snapshot
 from controlplane.xds.delta import DeltaStream
-from controlplane.xds.events import Event, Held, Identified, Recovered, Refused
+from controlplane.xds.events import Event, Held, Identified, Oversized, Recovered, Refused
 from controlplane.xds.sotw import SotwStream
+from controlplane.xds.wire import WRAPPER
 
 SECRET = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"
 TYPES = {"cds": CLUSTER, "eds": ENDPOINTS, "lds": LISTENER, "srds": SCOPED_ROUTES, "rds": ROUTES, "sds": SECRET, "none": ""}
 SHORT = {url: short for short, url in TYPES.items()}
+FEATURES = {"ttl": "xds.config.supports-resource-ttl", "in-sotw": "xds.config.resource-in-sotw"}
 NAMES = {CLUSTER: ENDPOINTS, LISTENER: ROUTES, SCOPED_ROUTES: ROUTES, ROUTES: CLUSTER}
 RESOURCE = re.compile(r"(?P<name>[^=\s]+)=(?P<content>[^(\s;]+)(?:\((?P<refs>[^)]*)\))?")
 
@@ -57,8 +61,10 @@ class Transcript:
     def __init__(self, text: str) -> None:
         self.lines = text.splitlines()
         first = next(line for line in self.lines if line and not line.startswith("#"))
-        self.variant, _, service = first.partition(" ")
-        self.stream = (DeltaStream if self.variant == "delta" else SotwStream)(TYPES.get(service, ""))
+        self.variant, *options = first.split()
+        service = next((TYPES[o] for o in options if o in TYPES), "")
+        self.ttl = next((int(o.removeprefix("ttl=")) for o in options if o.startswith("ttl=")), 0)
+        self.stream = (DeltaStream if self.variant == "delta" else SotwStream)(service, self.ttl)
         self.snapshots: dict[int, Snapshot] = {}
         self.nonces: dict[str, list[str]] = {}
         self.version: dict[str, str] = {}
@@ -92,6 +98,11 @@ class Transcript:
     def act(self, said: str) -> list[Event]:
         if said == "quiet":
             return self.stream.quiet()
+        if said == "isolate":
+            return self.stream.isolate()
+        if said == "heartbeat":
+            self.stream.heartbeat()
+            return []
         if said.startswith("offer"):
             head, _, text = said.partition(":")
             revision = int(head.split()[1])
@@ -118,7 +129,9 @@ class Transcript:
             elif word == "nonce":
                 fields["response_nonce"] = words.pop(0)
             elif word == "node":
-                fields["node"] = base_pb2.Node(id=words.pop(0), cluster="c", user_agent_name="envoy")
+                node_id, _, features = words.pop(0).partition("/")  # `n/ttl,in-sotw`: with these features
+                given = [FEATURES[f] for f in features.split(",") if f]
+                fields["node"] = base_pb2.Node(id=node_id, cluster="c", user_agent_name="envoy", client_features=given)
             elif word == "version":
                 fields["version_info"] = words.pop(0)
                 if fields["version_info"] == "of":
@@ -143,22 +156,37 @@ class Transcript:
         message: Any
         if self.variant == "sotw":
             message = discovery_pb2.DiscoveryResponse.FromString(data)
-            bodies = [r.value for r in message.resources]
-            assert all(r.type_url == message.type_url for r in message.resources)
+            bodies = []
+            for found in message.resources:
+                if found.type_url == WRAPPER:
+                    found = discovery_pb2.Resource.FromString(found.value)
+                    bodies.append(self.wrapped(message, found))
+                else:
+                    assert found.type_url == message.type_url
+                    bodies.append(found.value)
             assert message.version_info or not bodies
             removed: list[str] = []
         else:
             message = discovery_pb2.DeltaDiscoveryResponse.FromString(data)
-            bodies = [r.resource.value for r in message.resources]
-            assert all(r.resource.type_url == message.type_url and r.version for r in message.resources)
-            assert [r.name for r in message.resources] == [b.split(b"/")[1].decode() for b in bodies]
+            bodies = [self.wrapped(message, r) for r in message.resources]
             removed = [f"-{n}" for n in sorted(message.removed_resources)]
         nonces = self.nonces.setdefault(message.type_url, [])
         assert message.nonce
         assert message.nonce not in nonces
         nonces.append(message.nonce)
-        found = sorted("=".join(body.decode().split("/")[1:]) for body in bodies)
-        return " ".join(["<", SHORT[message.type_url], *found, *removed])
+        told = sorted("=".join(body.decode().split("/")[1:]) for body in bodies)
+        return " ".join(["<", SHORT[message.type_url], *told, *removed])
+
+    def wrapped(self, message: Any, entry: Any) -> bytes:
+        """The body of a resource that comes with its name, version and TTL; of a heartbeat, one that says so."""
+        assert entry.version
+        if entry.HasField("resource"):
+            assert entry.resource.type_url == message.type_url
+            body: bytes = entry.resource.value
+            assert entry.name == body.split(b"/")[1].decode()
+            return body + (b" for %ds" % entry.ttl.seconds if entry.HasField("ttl") else b"")
+        assert entry.HasField("ttl")
+        return f"{SHORT[message.type_url]}/{entry.name}~ for {entry.ttl.seconds}s".encode()
 
     def event(self, event: Event) -> str:
         match event:
@@ -171,6 +199,8 @@ class Transcript:
                 return " ".join(["refused", SHORT[type_url], str(revision), *resources])
             case Recovered(type_url=type_url):
                 return f"recovered {SHORT[type_url]}"
+            case Oversized(type_url=type_url):
+                return f"oversized {SHORT[type_url]}"
 
 
 def play(path: Path) -> None:

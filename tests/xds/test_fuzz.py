@@ -1,0 +1,177 @@
+"""Raw bytes into the cores: what comes out is responses, or nothing, or INVALID_ARGUMENT; and nothing grows on and on.
+
+Inputs are valid requests in an order that makes no sense, the same with bytes changed, cut and glued, and noise. A stream
+that ends in an error is followed by a new one. Seeded: the same inputs in every run.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+from envoy.config.core.v3 import base_pb2
+from envoy.service.discovery.v3 import discovery_pb2
+from google.protobuf.message import DecodeError
+
+from controlplane.errors import Code, Error
+from controlplane.snapshot import CLUSTER, ENDPOINTS, LISTENER, ORDER, ROUTES, SCOPED_ROUTES, Audience, Resource, Snapshot
+from controlplane.xds.delta import DeltaStream
+from controlplane.xds.sotw import SotwStream
+from controlplane.xds.stream import MAX_TYPES, MAX_UNANSWERED
+
+Variant = type[DeltaStream] | type[SotwStream]
+
+NAMES = ("", "*", "a", "b", "c", "m", "g", "g/m", "zz", "é", "x" * 300, "\0", "a\n")
+TYPES = (*ORDER, *ORDER, *ORDER, "", "x", "type.googleapis.com/envoy.service.runtime.v3.Runtime")
+FEATURES = ("xds.config.supports-resource-ttl", "xds.config.resource-in-sotw", "xds.config.supports-resource-in-sotw")
+REQUESTS: dict[Variant, Any] = {
+    DeltaStream: discovery_pb2.DeltaDiscoveryRequest,
+    SotwStream: discovery_pb2.DiscoveryRequest,
+}
+
+RESPONSES: dict[Variant, Any] = {
+    DeltaStream: discovery_pb2.DeltaDiscoveryResponse,
+    SotwStream: discovery_pb2.DiscoveryResponse,
+}
+
+
+def world(rng: random.Random, revision: int) -> Snapshot:
+    """A small world with something of each type, most of the time."""
+    found = []
+    for name in "abc":
+        if rng.random() < 0.8:
+            found.append(Resource.of(CLUSTER, name, b"%d" % rng.randrange(3), [(ENDPOINTS, name)]))
+            found.append(Resource.of(ENDPOINTS, name, b"%d" % rng.randrange(3)))
+    if rng.random() < 0.8:
+        found.append(Resource.of(ROUTES, "m", b"%d" % rng.randrange(3), [(CLUSTER, rng.choice("abc"))]))
+        found.append(Resource.of(SCOPED_ROUTES, "g/m", b"0", [(ROUTES, "m")]))
+        found.append(Resource.of(LISTENER, "g", b"0"))
+    return Snapshot.of(revision, Audience(), found)
+
+
+class Fuzzer:
+    """One seeded run against one variant."""
+
+    def __init__(self, variant: Variant, seed: int) -> None:
+        self.variant, self.rng = variant, random.Random(seed)
+        self.revision = 0
+        self.seen: list[bytes] = []
+        # What came of it all, so that a run that exercises nothing does not go unnoticed.
+        self.responses = self.errors = self.events = 0
+        self.open()
+
+    def open(self) -> None:
+        service = self.rng.choice(("", "", "", *ORDER))
+        self.stream = self.variant(service, self.rng.choice((0, 9)))
+        self.nonces: list[str] = []
+        if self.rng.random() < 0.9:
+            self.stream.offer(world(self.rng, self.revision))
+
+    def request(self) -> Any:
+        """A request that could be one."""
+        rng = self.rng
+        message = REQUESTS[self.variant](type_url=rng.choice(TYPES))
+        if rng.random() < 0.7 and self.nonces:
+            message.response_nonce = rng.choice((self.nonces[-1], rng.choice(self.nonces), "nonsense"))
+        if rng.random() < 0.2:
+            message.error_detail.code = rng.randrange(-5, 20)
+            message.error_detail.message = rng.choice(NAMES)
+        if rng.random() < 0.1:
+            message.node.CopyFrom(base_pb2.Node(id=rng.choice(NAMES), client_features=rng.sample(FEATURES, rng.randrange(4))))
+            message.node.metadata.fields["n"].number_value = rng.choice((0.0, float("nan"), float("inf")))
+        names = [rng.choice(NAMES) for _ in range(rng.choice((0, 0, 1, 2, 5)))]
+        if isinstance(message, discovery_pb2.DiscoveryRequest):
+            message.resource_names.extend(names)
+            message.version_info = rng.choice(("", "0", "f" * 32))
+        else:
+            message.resource_names_subscribe.extend(names)
+            message.resource_names_unsubscribe.extend(rng.choice(NAMES) for _ in range(rng.choice((0, 0, 1, 3))))
+            for name in names[:2]:
+                message.initial_resource_versions[name] = rng.choice(("", "0", "v"))
+        return message
+
+    def bytes(self) -> bytes:
+        """What comes over the wire."""
+        rng = self.rng
+        kind = rng.random()
+        data: bytes = self.request().SerializeToString()
+        if kind < 0.6:
+            self.seen.append(data)
+            del self.seen[:-50]
+            return data
+        if kind < 0.9 and data:
+            changed = bytearray(data)
+            for _ in range(rng.randrange(1, 4)):
+                changed[rng.randrange(len(changed))] = rng.randrange(256)
+            return bytes(changed)
+        if kind < 0.97 and self.seen:
+            other = rng.choice(self.seen)
+            return data[: rng.randrange(len(data) + 1)] + other[rng.randrange(len(other) + 1) :]
+        return rng.randbytes(rng.randrange(40))
+
+    def receive(self, request: Any) -> bool:
+        """Whether the request was taken. What is raised otherwise, but for the one error, is a failure."""
+        try:
+            self.events += len(self.stream.receive(request))
+        except Error as error:
+            if error.code is not Code.INVALID_ARGUMENT:
+                raise
+            return False
+        return True
+
+    def step(self) -> None:
+        """One input, now and then something else, and all that comes of it."""
+        data = self.bytes()
+        try:
+            request = REQUESTS[self.variant].FromString(data)
+        except DecodeError:
+            return
+        if not self.receive(request):
+            self.errors += 1
+            self.open()
+            return
+        what = self.rng.random()
+        if what < 0.05:
+            self.revision += 1
+            self.stream.offer(world(self.rng, self.revision))
+        elif what < 0.07:
+            self.rng.choice((self.stream.quiet, self.stream.isolate, self.stream.heartbeat))()
+        elif what < 0.08:
+            self.open()
+        for response in self.stream.to_send():
+            self.responses += 1
+            self.nonces.append(RESPONSES[self.variant].FromString(response).nonce)
+            del self.nonces[:-20]
+        self.check_bounds()
+
+    def check_bounds(self) -> None:
+        """What a stream keeps is bounded by what its client named and what there is."""
+        assert len(self.stream._subs) <= MAX_TYPES
+        for sub in self.stream._subs.values():
+            assert len(sub.inflight) <= MAX_UNANSWERED
+            assert all(len(refusal.earlier) < 10 for refusal in sub.refused.values())
+            assert not self.stream.to_send()
+
+
+def run(variant: Variant, inputs: int, seed: int) -> Fuzzer:
+    fuzzer = Fuzzer(variant, seed)
+    for _ in range(inputs):
+        fuzzer.step()
+    return fuzzer
+
+
+@pytest.mark.parametrize("variant", [DeltaStream, SotwStream])
+def test_only_invalid_argument_comes_out(variant: Variant) -> None:
+    fuzzer = run(variant, 10_000, seed=1)
+    assert fuzzer.responses > 500
+    assert fuzzer.errors > 100
+    assert fuzzer.events > 500
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("variant", [DeltaStream, SotwStream])
+def test_only_invalid_argument_comes_out_at_length(variant: Variant) -> None:
+    for seed in range(51):
+        run(variant, 10_000, seed)
