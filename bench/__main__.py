@@ -1,4 +1,4 @@
-"""`python -m bench [users] [models] [--quick] [--out DIR]`: measures, prints, and keeps the results."""
+"""`python -m bench [users] [models] [bad_clients] [--quick] [--out DIR]`: measures, prints, and keeps the results."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench import measure, models, picture, users
+from bench import bad_clients, measure, models, picture, users
 from controlplane.errors import Error
 
-_ALL = {"users": users.run, "models": models.run}
+_ALL = {"users": users.run, "models": models.run, "bad_clients": bad_clients.run}
 
 
 def main() -> int:

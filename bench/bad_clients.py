@@ -1,0 +1,307 @@
+"""Clients that misbehave, and what the others notice of it: `python -m bench bad_clients`.
+
+A bad client is a process of its own: `python -m bench.bad_clients KIND PORT`. It prints `ready` once it misbehaves, and how
+its stream ended, if it was ended. A healthy client follows switches meanwhile. What is measured is the time from the
+operator's call to the response in the client's hands, and the memory of the server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import Callable, Coroutine
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import grpc
+from envoy.service.discovery.v3 import discovery_pb2
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.settings import SettingCodes
+
+from bench.measure import Figure
+from controlplane.demo.plane import ControlPlane
+from controlplane.demo.process import Process
+from controlplane.errors import Code, Error
+from controlplane.operator.v1.gateway_pb2 import Gateway
+from controlplane.operator.v1.model_pb2 import Endpoint, Model, Version
+from controlplane.operator.v1.revision_service_pb2 import Manifest
+from controlplane.snapshot import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SCOPED_ROUTES
+from tests.fakes.xds_client import EOF, XdsClient, client
+
+ADS = "/envoy.service.discovery.v3.AggregatedDiscoveryService/"
+DELTA = ADS + "DeltaAggregatedResources"
+
+Call = Any
+
+
+def say(text: str) -> None:
+    """To whoever started this process."""
+    print(text, flush=True)
+
+
+def request(type_url: str, *names: str, node: str = "bad") -> Any:
+    """A first delta request."""
+    made = discovery_pb2.DeltaDiscoveryRequest(type_url=type_url, resource_names_subscribe=names)
+    made.node.id = node
+    return made
+
+
+def opened(channel: grpc.aio.Channel, method: str = DELTA) -> Call:
+    """A stream of bytes."""
+    make: Any = channel.stream_stream
+    return make(method, request_serializer=bytes, response_deserializer=bytes)()
+
+
+async def ending(call: Call) -> None:
+    """Reads until the stream ends, and says how."""
+    try:
+        while await call.read() is not EOF:
+            pass
+    except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+        pass
+    say(f"{(await call.code()).name} {await call.details()}")
+
+
+async def deaf(port: int) -> None:
+    """Asks for everything, over and over, and never reads."""
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", [("grpc.http2.lookahead_bytes", 1)]) as channel:
+        call = opened(channel)
+        for type_url in (CLUSTER, LISTENER, SCOPED_ROUTES):
+            await call.write(request(type_url).SerializeToString())
+        names = [f"m{n}" for n in range(500)]
+        again = request(ROUTES, *names).SerializeToString()
+        await call.write(again)
+        say("ready")
+        while True:
+            await call.write(again)  # until flow control stops it
+
+
+async def trickle(port: int) -> None:
+    """Reads a byte a second: HTTP/2's window is opened by one, once a second."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    h2 = H2Connection(H2Configuration(client_side=True))
+    h2.initiate_connection()
+    h2.update_settings({SettingCodes.INITIAL_WINDOW_SIZE: 1})
+    headers = [(":method", "POST"), (":scheme", "http"), (":path", DELTA), (":authority", "x")]
+    h2.send_headers(1, [*headers, ("content-type", "application/grpc"), ("te", "trailers")])
+    data = request(CLUSTER).SerializeToString()
+    h2.send_data(1, b"\0" + len(data).to_bytes(4, "big") + data)
+    writer.write(h2.data_to_send())
+    say("ready")
+    while True:
+        try:
+            async with asyncio.timeout(1):
+                h2.receive_data(await reader.read(65536))
+        except TimeoutError:
+            h2.increment_flow_control_window(1, stream_id=1)
+        writer.write(h2.data_to_send())
+
+
+async def flood(port: int) -> None:
+    """Opens a thousand streams in a row, and drops each."""
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        say("ready")
+        for n in range(1_000):
+            call = opened(channel)
+            await call.write(request(CLUSTER, node=f"bad-{n % 10}").SerializeToString())
+            if n % 2:
+                await call.read()
+            call.cancel()
+    say("OK")
+
+
+async def names(port: int) -> None:
+    """Subscribes to 100,000 names that don't exist."""
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", [("grpc.max_receive_message_length", -1)]) as channel:
+        call = opened(channel)
+        await call.write(request(ENDPOINTS, *(f"no-such-model-{n}/blue" for n in range(100_000))).SerializeToString())
+        say("ready")
+        while (data := await call.read()) is not EOF:
+            response = discovery_pb2.DeltaDiscoveryResponse.FromString(data)
+            ack = discovery_pb2.DeltaDiscoveryRequest(type_url=ENDPOINTS, response_nonce=response.nonce)
+            await call.write(ack.SerializeToString())
+
+
+async def many_names(port: int) -> None:
+    """Subscribes to more names than may be."""
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        call = opened(channel)
+        say("ready")
+        for chunk in range(5):
+            await call.write(request(ENDPOINTS, *(f"{chunk}-{n}" for n in range(50_000))).SerializeToString())
+        await ending(call)
+
+
+async def many_streams(port: int) -> None:
+    """Opens more streams than a node may have, and keeps them."""
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        calls = [opened(channel) for _ in range(33)]
+        for call in calls:
+            await call.write(request(CLUSTER).SerializeToString())
+            await asyncio.sleep(0)
+        say("ready")
+        ended, _ = await asyncio.wait([asyncio.ensure_future(ending(c)) for c in calls], return_when=asyncio.FIRST_COMPLETED)
+        say(f"{len(ended)} of 33 ended")
+
+
+async def garbage(port: int) -> None:
+    """Sends bytes that are no message, and no HTTP/2."""
+    for _ in range(50):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(bytes(range(256)) * 100)
+        while await reader.read(65536):
+            pass
+        writer.close()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        call = opened(channel)
+        await call.write(b"\xff" * 1000)
+        say("ready")
+        await ending(call)
+
+
+async def wrong_type(port: int) -> None:
+    """Asks the service of clusters for listeners."""
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        call = opened(channel, "/envoy.service.cluster.v3.ClusterDiscoveryService/DeltaClusters")
+        await call.write(request(LISTENER).SerializeToString())
+        say("ready")
+        await ending(call)
+
+
+async def huge_node(port: int) -> None:
+    """Says who it is in 8 MB."""
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        call = opened(channel)
+        first = request(CLUSTER)
+        first.node.metadata.update({f"key-{n}": "x" * 1000 for n in range(8_000)})
+        await call.write(first.SerializeToString())
+        say("ready")
+        await ending(call)
+
+
+async def huge_request(port: int) -> None:
+    """Sends a request of 20 MB."""
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        call = opened(channel)
+        await call.write(request(CLUSTER, "x" * 20_000_000).SerializeToString())
+        say("ready")
+        await ending(call)
+
+
+async def nobody(port: int) -> None:
+    """Does not say who it is."""
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        call = opened(channel)
+        await call.write(discovery_pb2.DeltaDiscoveryRequest(type_url=CLUSTER).SerializeToString())
+        say("ready")
+        await ending(call)
+
+
+async def half_close(port: int) -> None:
+    """Asks, and says that it will say nothing more."""
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        call = opened(channel)
+        await call.write(request(CLUSTER).SerializeToString())
+        await call.done_writing()
+        say("ready")
+        await ending(call)
+
+
+KINDS: dict[str, Callable[[int], Coroutine[Any, Any, None]]] = {
+    f.__name__.replace("_", "-"): f
+    for f in (
+        deaf,
+        trickle,
+        flood,
+        names,
+        many_names,
+        many_streams,
+        garbage,
+        wrong_type,
+        huge_node,
+        huge_request,
+        nobody,
+        half_close,
+    )
+}
+
+
+class Bad:
+    """A bad client, as a process of its own. `async with` starts it and waits until it misbehaves."""
+
+    def __init__(self, kind: str, port: int, directory: Path) -> None:
+        self.process = Process(kind, [sys.executable, "-m", "bench.bad_clients", kind, str(port)], directory / f"{kind}.log")
+
+    async def __aenter__(self) -> Bad:
+        await self.process.start()
+        await self.said("ready")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.process.kill()
+
+    async def said(self, text: str, seconds: float = 30.0) -> str:
+        """Waits until it has printed a line that begins so. Errors: UNAVAILABLE with what it printed."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            for line in self.process.log_tail().splitlines():
+                if line.startswith(text):
+                    return line
+            await asyncio.sleep(0.02)
+        message = f"{self.process.name} did not say '{text}'\n{self.process.log_tail()}"
+        raise Error(Code.UNAVAILABLE, "NOT_SAID", message)
+
+
+def manifest(models: int) -> Manifest:
+    """A gateway and so many models, called m0, m1, …"""
+    made = Manifest(gateways=[Gateway(name="public", port=10000)])
+    for n in range(models):
+        versions = [Version(name=v, endpoints=[Endpoint(host="127.0.0.1", port=9000)]) for v in ("blue", "green")]
+        made.models.append(Model(name=f"m{n}", gateways=["public"], versions=versions, split={"blue": 10_000}))
+    return made
+
+
+async def switch(plane: ControlPlane, healthy: XdsClient, version: str) -> float:
+    """Moves m0; seconds from the call until the client has it."""
+    before = len(healthy.responses)
+    began = time.perf_counter()
+    await plane.split("m0", {version: 10_000})
+    await healthy.until(lambda: (ROUTES, ["m0"], []) in healthy.responses[before:], 20)
+    return healthy.last_at - began
+
+
+async def measured(plane: ControlPlane, healthy: XdsClient, times: int) -> Figure:
+    """Switches to and fro."""
+    return Figure.of([await switch(plane, healthy, ("green", "blue")[n % 2]) for n in range(times)])
+
+
+async def run(*, quick: bool) -> tuple[dict[str, Any], str]:
+    """Each kind in turn: the healthy client's switches, and the server's memory."""
+    times = 4 if quick else 30
+    rows: list[tuple[str, Figure, float]] = []
+    async with AsyncExitStack() as stack:
+        plane = await stack.enter_async_context(ControlPlane())
+        await plane.apply(manifest(50 if quick else 1_000))
+        healthy = await stack.enter_async_context(client(plane.xds_port, "healthy"))
+        await plane.held(1, 1)
+        await measured(plane, healthy, times)
+        for kind in ("", *(("deaf", "names") if quick else KINDS)):
+            async with AsyncExitStack() as meanwhile:
+                if kind:
+                    await meanwhile.enter_async_context(Bad(kind, plane.xds_port, plane.directory))
+                figure = await measured(plane, healthy, times)
+                rows.append((kind or "nobody bad", figure, plane.process.rss_bytes() / 1e6))
+    results = {kind: {"seconds": figure.json(), "rss_mb": round(rss, 1)} for kind, figure, rss in rows}
+    table = "\n".join(f"| {kind} | {figure.text('s')} | {rss:.0f} MB |" for kind, figure, rss in rows)
+    page = (
+        "## Beside bad clients\n\n| meanwhile | call to response at a healthy client | server's memory |\n|---|---|---|\n"
+        + table
+    )
+    return results, page + "\n"
+
+
+if __name__ == "__main__":
+    asyncio.run(KINDS[sys.argv[1]](int(sys.argv[2])))

@@ -1,0 +1,61 @@
+"""Clients that misbehave: each gets a fitting status, memory stays bounded, and the others notice nothing."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+
+import pytest
+import pytest_asyncio
+
+from bench.bad_clients import Bad, manifest, switch
+from controlplane.demo.plane import ControlPlane
+from tests.fakes.xds_client import XdsClient, client
+
+MODELS = 500
+
+# What a server may grow by for the bad clients of all kinds, one after the other. Bytes.
+GROWTH = 150_000_000
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def served() -> AsyncIterator[tuple[ControlPlane, XdsClient]]:
+    """`turnout serve`, and a client that behaves."""
+    async with AsyncExitStack() as stack:
+        plane = await stack.enter_async_context(ControlPlane())
+        await plane.apply(manifest(MODELS))
+        healthy = await stack.enter_async_context(client(plane.xds_port, "healthy"))
+        await plane.held(1, 1)
+        yield plane, healthy
+
+
+# By kind: how its stream ends, as far as it does.
+KINDS = {
+    "deaf": "",
+    "trickle": "",
+    "flood": "OK",
+    "names": "",
+    "many-names": "RESOURCE_EXHAUSTED 250000 names on one stream",
+    "many-streams": "RESOURCE_EXHAUSTED node bad has 32 streams open already",
+    "garbage": "INVALID_ARGUMENT the message is not a discovery request",
+    "wrong-type": "INVALID_ARGUMENT type_url: this stream serves type.googleapis.com/envoy.config.cluster.v3.Cluster",
+    "huge-node": "RESOURCE_EXHAUSTED node: its id, cluster, metadata and locality take",
+    "huge-request": "RESOURCE_EXHAUSTED",
+    "nobody": "INVALID_ARGUMENT node.id: is required",
+    "half-close": "OK",
+}
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize("kind", KINDS)
+async def test_the_others_notice_nothing(served: tuple[ControlPlane, XdsClient], kind: str) -> None:
+    plane, healthy = served
+    before = plane.process.rss_bytes()
+    async with Bad(kind, plane.xds_port, plane.directory) as bad:
+        for version in ("green", "blue", "green", "blue"):
+            assert await switch(plane, healthy, version) < 5
+        if KINDS[kind]:
+            await bad.said(KINDS[kind])
+        assert plane.process.rss_bytes() - before < GROWTH
+    assert healthy.ended is None
+    assert plane.process.running
