@@ -32,6 +32,10 @@ _COLOURS = {
 }
 
 
+# Nodes of which the note is shown below a table; the others are counted.
+NOTES = 10
+
+
 def nodes(
     ctx: typer.Context,
     name: Annotated[str, typer.Argument(metavar="[NODE]", show_default=False, autocompletion=complete.nodes)] = "",
@@ -53,7 +57,8 @@ def nodes(
     wanted = _node_name(name) if name else ""
     pictures = client.stream(client.nodes.WatchNodes, WatchNodesRequest(max_nodes=10_000))
     if form is Format.TABLE:
-        _live(Group(_summary(p.summary), _nodes_table(_only(p.nodes, wanted))) for p in pictures)
+        shown = ((p.summary, _only(p.nodes, wanted)) for p in pictures)
+        _live(Group(_summary(counts), _nodes_table(seen), _notes(seen)) for counts, seen in shown)
         return
     for picture in pictures:
         chosen = _only(picture.nodes, wanted)
@@ -110,8 +115,7 @@ def show_nodes(client: Client, names: list[str], form: Format) -> None:
     elif form is not Format.TABLE:
         output.data(value, form)
     elif listed:
-        output.show(_nodes_table(listed))
-        output.show(_refusals(listed))
+        output.show(Group(_nodes_table(listed), _notes(listed), _refusals(listed)))
     else:
         output.notice("no node has connected; `turnout bootstrap NODE_ID` prints what an Envoy needs to")
 
@@ -140,7 +144,7 @@ def _status(picture: WatchNodesResponse, models: list[Model]) -> RenderableType:
         parts += [Text(), _nodes_table(late[:20])]
         if len(late) > 20:
             parts.append(Text(f"and {len(late) - 20} more; `turnout nodes` shows all"))
-    parts.append(_refusals(late))
+    parts += [_notes(picture.nodes), _refusals(late)]
     return Group(*parts)
 
 
@@ -173,6 +177,15 @@ def _row(node: Node) -> tuple[str | Text, ...]:
     seen = output.ago(node.last_seen_time)
     colour = _COLOURS.get(node.state, "")
     return node.name, Text(state, colour), holds, ", ".join(node.variants), gateways, node.user_agent, seen
+
+
+def _notes(listed: Iterable[Node]) -> RenderableType:
+    """Why nodes are not given more, of those that are connected."""
+    told = [n for n in listed if n.note and n.state != NodeState.NODE_STATE_GONE]
+    lines: list[RenderableType] = [Text(f"{n.name}: {n.note}") for n in told[:NOTES]]
+    if len(told) > NOTES:
+        lines.append(Text(f"and {len(told) - NOTES} more; `turnout nodes -o json` has every note"))
+    return Group(*([Text()] if lines else []), *lines)
 
 
 def _refusals(listed: Iterable[Node]) -> RenderableType:

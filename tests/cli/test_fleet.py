@@ -41,6 +41,17 @@ def test_status(run: Run, applied: Server) -> None:
     assert shown["refusing"] == []
 
 
+def test_a_node_that_nothing_selects_is_told_of(run: Run, applied: Server, minimal: Path) -> None:
+    applied.connect("edge-1")
+    said = "nodes/edge-1: no gateway selects it: edge wants cluster in [elsewhere]"
+    assert said not in run("nodes").out
+    minimal.write_text(minimal.read_text().replace("port: 10000", "port: 10000\n    nodes: {clusters: [elsewhere]}"))
+    assert run("apply", "-f", minimal, "--force").code == 0
+    assert said in run("nodes").out
+    assert said in run("nodes", "edge-1").out
+    assert said in run("status").out
+
+
 def test_watch_is_one_object_a_line_until_ctrl_c(run: Run, applied: Server) -> None:
     command = [TURNOUT, "status", "--watch", "-o", "json"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ) as process:

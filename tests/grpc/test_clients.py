@@ -7,8 +7,9 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from google.protobuf.duration_pb2 import Duration
 
-from controlplane.operator.v1.model_pb2 import Endpoint, UpstreamTls, Version
+from controlplane.operator.v1.model_pb2 import Endpoint, Retries, Sticky, Timeouts, UpstreamTls, Version
 from controlplane.operator.v1.model_service_pb2 import DeleteModelRequest
 from controlplane.operator.v1.node_pb2 import NODE_STATE_SYNCED
 from tests.grpc.rig import DATA_ERRORS, Gateway, Locality, NodeSelector, Rig, serving
@@ -83,7 +84,15 @@ async def test_what_a_client_can_call(rig: Rig, kind: str) -> None:
     # A name that nothing has: calls wait, and are answered when it is there. One DNS name is resolved.
     early = asyncio.create_task(app.call("wine"))
     dns = [rig.version("blue", host="localhost"), rig.version("green")]
-    await rig.plane.apply(rig.manifest(rig.model(), rig.model("wine", versions=dns, preview_header="x-version")))
+    wine = rig.model(
+        "wine",
+        versions=dns,
+        preview_header="x-version",
+        sticky=Sticky(header="x-user"),
+        retries=Retries(attempts=2, unsafe=True),
+        timeouts=Timeouts(request=Duration(seconds=5)),
+    )
+    await rig.plane.apply(rig.manifest(rig.model(), wine))
     assert (await early).counts == {"blue": 1}
     # A version without a share can be previewed.
     assert (await app.call("wine", metadata={"x-version": "green"})).counts == {"green": 1}

@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+
+from controlplane.compiler import Compiler
+from controlplane.compiler.constraints import unpack
+from controlplane.compiler.message import socket_address
+from controlplane.compiler.proxyless import compile_proxyless, obstacle, unreachable
+from controlplane.compiler.validation import check, decoded
+from controlplane.errors import Error
+from controlplane.model import WHOLE, Endpoint, Gateway, Model, Protocol, Retries, UpstreamTls, Version
+from controlplane.snapshot import CLUSTER, ENDPOINTS, LISTENER, ORDER, ROUTES, SCOPED_ROUTES, Audience, Client, Resource
+from controlplane.state import Changes, State
+from tests.nouns import models, some
+
+IP, NAME = Endpoint("10.0.0.1", 80), Endpoint("a.svc", 80)
+BLUE = Version("blue", (IP,), Protocol.GRPC)
+GREEN = Version("green", (replace(IP, port=81),), Protocol.HTTP2)
+IRIS = Model("iris", ("edge",), (BLUE, GREEN), {"blue": WHOLE})
+GRPC = Audience(("edge",), Client.GRPC)
+
+
+def names(resources: list[Resource]) -> dict[str, list[str]]:
+    return {t: [r.name for r in resources if r.type_url == t] for t in ORDER}
+
+
+@pytest.mark.parametrize(
+    ("version", "why"),
+    [
+        (BLUE, ""),
+        (GREEN, ""),
+        (Version("v"), ""),
+        (Version("v", (IP,)), "speaks HTTP/1"),
+        (Version("v", (IP,), Protocol.GRPC, UpstreamTls("a.svc")), "is reached over TLS"),
+        (Version("v", (NAME,), Protocol.GRPC), ""),
+        (Version("v", (NAME, Endpoint("b.svc", 80)), Protocol.GRPC), "has several DNS names"),
+    ],
+)
+def test_what_is_out_of_reach(version: Version, why: str) -> None:
+    assert obstacle(version) == why
+
+
+def test_a_model_is_a_target() -> None:
+    listener, routes, *rest = compile_proxyless(IRIS)
+    assert (listener.type_url, listener.name, listener.refs) == (LISTENER, "iris", frozenset({(ROUTES, "iris")}))
+    assert unpack(decoded(listener).api_listener.api_listener).rds.route_config_name == "iris"
+    assert (routes.type_url, routes.name, routes.refs) == (ROUTES, "iris", frozenset({(CLUSTER, "iris/blue")}))
+    assert names(rest)[CLUSTER] == names(rest)[ENDPOINTS] == ["iris/blue", "iris/green"]
+
+
+def test_a_switch_touches_routes_only() -> None:
+    state = State({"edge": Gateway("edge", 80)}, {"iris": IRIS, "wine": replace(IRIS, name="wine")})
+    compiler = Compiler()
+    before = compiler.compile(state, 1, GRPC)
+    switched = state.applied(Changes({"models/iris": replace(IRIS, split={"green": WHOLE})}))
+    after = compiler.compile(switched, 2, GRPC, before)
+    assert [t for t in ORDER if after.resources[t] is not before.resources[t]] == [ROUTES]
+    assert after.resources[ROUTES]["wine"] is before.resources[ROUTES]["wine"]
+
+
+def test_endpoints_are_those_that_envoys_get() -> None:
+    state, compiler = State({"edge": Gateway("edge", 80)}, {"iris": IRIS}), Compiler()
+    of_envoys = compiler.compile(state, 1, Audience(("edge",)))
+    assert compiler.compile(state, 1, GRPC).resources[ENDPOINTS] == of_envoys.resources[ENDPOINTS]
+    assert compiler.compile(state, 1, GRPC).resources[CLUSTER] != of_envoys.resources[CLUSTER]
+
+
+def test_a_model_that_would_lose_calls_is_not_given() -> None:
+    secure = replace(GREEN, tls=UpstreamTls("a.svc"))
+    model = replace(IRIS, versions=(BLUE, secure), preview_header="x-version")
+    assert unreachable(model) == ["iris/green (it is reached over TLS)"]
+    given_now = names(compile_proxyless(model))
+    assert given_now[CLUSTER] == given_now[ENDPOINTS] == ["iris/blue"]
+    assert len(decoded(compile_proxyless(model)[1]).virtual_hosts[0].routes) == 2
+    shared = replace(model, split={"blue": 9_999, "green": 1})
+    assert unreachable(shared) == ["iris (its version green is reached over TLS)"]
+    assert compile_proxyless(shared) == []
+
+
+def test_what_may_have_been_acted_on_is_tried_again_only_if_asked() -> None:
+    def policy(retries: Retries) -> str:
+        host = decoded(compile_proxyless(replace(IRIS, retries=retries))[1]).virtual_hosts[0]
+        return f"{host.retry_policy.retry_on} {host.retry_policy.num_retries.value}" if host.HasField("retry_policy") else ""
+
+    assert policy(Retries(3)) == policy(Retries(0, unsafe=True)) == ""
+    assert policy(Retries(3, unsafe=True)) == "unavailable 3"
+
+
+def test_a_node_is_given_the_models_that_it_names() -> None:
+    state = State({"edge": Gateway("edge", 80)}, {n: replace(IRIS, name=n) for n in ("iris", "rose", "wine")})
+    for client, scopes in ((Client.GRPC, 0), (Client.ENVOY, 10)):
+        audience = Audience(("edge",), client, frozenset(("iris", "wine", "nosuch")))
+        snapshot = Compiler().compile(state, 1, audience)
+        check((r for t in ORDER for r in snapshot.resources[t].values()), snapshot)
+        assert set(snapshot.resources[ROUTES]) == {"iris", "wine"}
+        assert {n.partition("/")[0] for n in snapshot.resources[CLUSTER]} == {"iris", "wine"}
+        assert len(snapshot.resources[SCOPED_ROUTES]) == scopes
+    # A model that comes, is named and is not is taken up or left out, on the fast way too.
+    compiler = Compiler()
+    before = compiler.compile(State(state.gateways, {}), 1, audience)
+    after = compiler.compile(state, 2, audience, before)
+    assert after.resources == snapshot.resources
+
+
+@some
+@given(models())
+def test_all_that_grpc_refuses_is_not_there(model: Model) -> None:
+    """What its clients refuse, or hang on without a word ("What the clients demand")."""
+    for resource in compile_proxyless(model):
+        check([resource])
+        message = decoded(resource)
+        if resource.type_url == LISTENER:
+            assert not message.HasField("address")
+        elif resource.type_url == CLUSTER:
+            assert message.lb_policy == message.ROUND_ROBIN
+            assert not message.HasField("transport_socket")
+            assert message.type == (message.EDS if message.HasField("eds_cluster_config") else message.LOGICAL_DNS)
+            assert sum(len(g.lb_endpoints) for g in message.load_assignment.endpoints) in (0, 1)
+        elif resource.type_url == ENDPOINTS:
+            assert [g.priority for g in message.endpoints] == [0]
+            assert all(g.HasField("locality") and g.load_balancing_weight.value >= 1 for g in message.endpoints)
+        else:
+            (host,) = message.virtual_hosts
+            weighted = host.routes[-1].route.weighted_clusters
+            assert list(host.domains) == ["*"]
+            assert sum(c.weight.value for c in weighted.clusters) == weighted.total_weight.value == WHOLE
+
+
+def test_weights_that_miss_their_total_are_found() -> None:
+    routes = compile_proxyless(IRIS)[1]
+    message = decoded(routes)
+    message.virtual_hosts[0].routes[0].route.weighted_clusters.total_weight.value = 100
+    with pytest.raises(Error, match="the weights sum to 10000, and not to the total of 100"):
+        check([Resource.of(ROUTES, "iris", message.SerializeToString())])
+
+
+def test_a_listener_is_for_one_kind_of_client() -> None:
+    message = decoded(compile_proxyless(IRIS)[0])
+    message.address.CopyFrom(socket_address("10.0.0.1", 80))
+    with pytest.raises(Error, match="must not be set beside an address"):
+        check([Resource.of(LISTENER, "iris", message.SerializeToString())])
