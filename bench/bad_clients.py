@@ -21,7 +21,7 @@ from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.settings import SettingCodes
 
-from bench.measure import Figure
+from bench.measure import Figure, environment
 from controlplane.demo.plane import ControlPlane
 from controlplane.demo.process import Process
 from controlplane.errors import Code, Error
@@ -294,7 +294,8 @@ async def run(*, quick: bool) -> tuple[dict[str, Any], str]:
                     await meanwhile.enter_async_context(Bad(kind, plane.xds_port, plane.directory))
                 figure = await measured(plane, healthy, times)
                 rows.append((kind or "nobody bad", figure, plane.process.rss_bytes() / 1e6))
-    results = {kind: {"seconds": figure.json(), "rss_mb": round(rss, 1)} for kind, figure, rss in rows}
+    results: dict[str, Any] = {"environment": environment()}
+    results |= {kind: {"seconds": figure.json(), "rss_mb": round(rss, 1)} for kind, figure, rss in rows}
     table = "\n".join(f"| {kind} | {figure.text('s')} | {rss:.0f} MB |" for kind, figure, rss in rows)
     page = (
         "## Beside bad clients\n\n| meanwhile | call to response at a healthy client | server's memory |\n|---|---|---|\n"
