@@ -26,6 +26,8 @@ class World:
 
     def __init__(self, head: Head, compiler: Compiles, previous: Mapping[Audience, Snapshot] | None = None) -> None:
         self.head = head
+        # The same object in one world after another, for as long as gateways are the same: then so is every node's audience.
+        self.gateways = head.state.gateways
         self._compiler = compiler
         # The snapshot before of each audience, so that what did not change is not made again.
         self._previous = previous or {}
@@ -57,6 +59,8 @@ class World:
             a: s for a, s in self._snapshots.items() if self._idle[a] < _IDLE and head.state.gateways.keys() >= set(a.gateways)
         }
         world = World(head, self._compiler, live)
+        if world.gateways == self.gateways:
+            world.gateways = self.gateways
         for audience in live:
             world._idle[audience] = self._idle[audience] + 1
             world._compiled(audience)

@@ -119,6 +119,17 @@ def test_a_world_compiles_once_an_audience_and_only_what_is_asked_for() -> None:
     assert compiler.asked == [(99, AT_EDGE, None)]
 
 
+def test_worlds_with_the_same_gateways_say_so() -> None:
+    first = World(head(1, EDGE), Compiler())
+    second = first.next(head(2, EDGE))
+    third = second.next(head(3, EDGE, INNER))
+    assert first.gateways is second.gateways is not third.gateways
+    assert [w.note(Audience()) for w in (second, third)] == [
+        "no gateway selects it: edge wants cluster in [edge]",
+        "no gateway selects it: edge wants cluster in [edge]; inner wants metadata zone = in",
+    ]
+
+
 async def test_what_does_not_compile_leaves_what_is_served() -> None:
     compiler, heads, observer = Compiler(), Latest(head(1, EDGE)), Observer()
     publisher = Publisher(heads, compiler, observer)

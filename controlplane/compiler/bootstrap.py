@@ -17,6 +17,7 @@ from controlplane.snapshot import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SCOPED_R
 
 _TYPE = "type.googleapis.com/envoy."
 XDS_CLUSTER = "turnout"
+NOWHERE = Locality()
 
 
 def node_bootstrap(
@@ -29,7 +30,7 @@ def node_bootstrap(
     admin_host: str = "127.0.0.1",
     admin_port: int = 9901,
     metadata: Mapping[str, object] | None = None,
-    locality: Locality = Locality(),
+    locality: Locality = NOWHERE,
 ) -> dict[str, object]:
     """The bootstrap of an Envoy that takes everything from the control plane at `xds_host:xds_port`.
 
@@ -81,7 +82,7 @@ def grpc_bootstrap(
     xds_host: str = "127.0.0.1",
     xds_port: int = 18000,
     metadata: Mapping[str, object] | None = None,
-    locality: Locality = Locality(),
+    locality: Locality = NOWHERE,
 ) -> dict[str, object]:
     """What gRPC's own client reads from the file that GRPC_XDS_BOOTSTRAP names, in plain text to `xds_host:xds_port`."""
     host = f"[{xds_host}]" if ":" in xds_host else xds_host

@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -32,8 +32,10 @@ from controlplane.compiler import audience
 from controlplane.errors import Code, Error
 from controlplane.fleet import Report, Stands, Targeted
 from controlplane.latest import Latest
-from controlplane.server.limits import Limits
+from controlplane.model import Gateway
+from controlplane.server.limits import Budget, Limits
 from controlplane.server.siblings import Siblings
+from controlplane.snapshot import Audience
 from controlplane.world import World
 from controlplane.xds.delta import DeltaStream
 from controlplane.xds.events import Event, Identified, Recovered, Refused
@@ -43,6 +45,12 @@ log = structlog.get_logger("xds")
 
 # A client that comes back says within this time of its first request what it holds, on all its streams, seconds.
 _QUIET = 2.0
+
+# Delta: more names than these are taken in so many at a time, so that others are seen to in between.
+_PIECE = 5_000
+
+# A stream whose newest offer took longer than this is offered the next world after the others. Seconds.
+_DEAR = 0.005
 
 _MOST_WAITING = 64
 _MOST_BYTES = 8 * 1024 * 1024
@@ -61,18 +69,37 @@ class Variant:
     parse: Callable[[bytes], Any]
     # How many names a request carries.
     names: Callable[[Any], int]
+    # Requests that mean the same one after the other.
+    pieces: Callable[[Any], list[Any]]
 
 
 def _delta_names(request: Any) -> int:
     return len(request.resource_names_subscribe) + len(request.initial_resource_versions)
 
 
+def _delta_pieces(request: Any) -> list[Any]:
+    names = request.resource_names_subscribe
+    # What a client says it holds counts on the first request of a type only, together with its names.
+    if len(names) <= _PIECE or request.initial_resource_versions:
+        return [request]
+    first, rest = list(names[:_PIECE]), list(names[_PIECE:])
+    del request.resource_names_subscribe[:]
+    request.resource_names_subscribe.extend(first)
+    more = (rest[i : i + _PIECE] for i in range(0, len(rest), _PIECE))
+    make = discovery_pb2.DeltaDiscoveryRequest
+    return [request, *(make(type_url=request.type_url, resource_names_subscribe=names) for names in more)]
+
+
 def _sotw_names(request: Any) -> int:
     return len(request.resource_names)
 
 
-DELTA = Variant("delta", DeltaStream, discovery_pb2.DeltaDiscoveryRequest.FromString, _delta_names)
-SOTW = Variant("sotw", SotwStream, discovery_pb2.DiscoveryRequest.FromString, _sotw_names)
+def _whole(request: Any) -> list[Any]:
+    return [request]
+
+
+DELTA = Variant("delta", DeltaStream, discovery_pb2.DeltaDiscoveryRequest.FromString, _delta_names, _delta_pieces)
+SOTW = Variant("sotw", SotwStream, discovery_pb2.DiscoveryRequest.FromString, _sotw_names, _whole)
 
 
 class Pump:
@@ -97,8 +124,13 @@ class Pump:
         self._siblings: Siblings | None = None
         # None until the client has said who it is; it is offered nothing before.
         self._client: Identified | None = None
-        # What it was told that it is served.
+        # What it is served, which follows from these gateways; and what was reported of it.
+        self._audience: Audience | None = None
+        self._gateways: Mapping[str, Gateway] = {}
         self._targeted: Targeted | None = None
+        # What its requests cost; and whether its newest offer took long.
+        self._budget = Budget(asyncio.get_running_loop().time())
+        self.dear = False
         # Types of which a NACK stands.
         self._refused: set[str] = set()
         # What the client has not taken yet. At most what the core says unasked (one message a type), and answers to what the
@@ -136,8 +168,10 @@ class Pump:
 
     def offer(self) -> None:
         """Takes in the newest world."""
+        began = asyncio.get_running_loop().time()
         with self._contained():
             self._offer()
+        self.dear = asyncio.get_running_loop().time() - began > _DEAR
 
     def again(self) -> None:
         """Another stream of the node has moved on."""
@@ -148,11 +182,13 @@ class Pump:
         world, client = self._worlds.value, self._client
         if world is None or client is None:
             return
-        target = audience(world.head.state, client)
-        targeted = Targeted(target, world.note(target))
-        if targeted != self._targeted:
-            self._targeted = targeted
-            self._report(targeted)
+        if self._audience is None or world.gateways is not self._gateways:
+            self._gateways, self._audience = world.gateways, audience(world.head.state, client)
+        target = self._audience
+        note = world.note(target)
+        if self._targeted is None or self._targeted.note != note or self._targeted.audience != target:
+            self._targeted = Targeted(target, note)
+            self._report(self._targeted)
         self._tell(self.core.offer(world.snapshot(target)))
         for type_url in self._refused:
             if self.core.stands(type_url):
@@ -184,7 +220,9 @@ class Pump:
                 del self._nodes[self._client.id]
 
     async def _read(self, context: Any) -> None:
+        clock = asyncio.get_running_loop().time
         while (data := await context.read()) is not _EOF:
+            began = clock()
             try:
                 request = self._variant.parse(data)
             except DecodeError:
@@ -192,13 +230,20 @@ class Pump:
             self._limits.check_names(self._variant.names(request))
             if self._siblings is None:
                 self._join(request.node)
-            self._tell(self.core.receive(request))
-            self._limits.check_names(self.core.names)
-            if self._siblings is not None:
-                self._siblings.moved(self)
-            while len(self._waiting) >= _MOST_WAITING or self._waiting_bytes >= _MOST_BYTES:
-                self._taken.clear()
-                await self._taken.wait()
+            for piece in self._variant.pieces(request):
+                self._take(piece)
+                ended = clock()
+                await asyncio.sleep(self._budget.spend(ended - began, ended))
+                while len(self._waiting) >= _MOST_WAITING or self._waiting_bytes >= _MOST_BYTES:
+                    self._taken.clear()
+                    await self._taken.wait()
+                began = clock()
+
+    def _take(self, request: Any) -> None:
+        self._tell(self.core.receive(request))
+        self._limits.check_names(self.core.names)
+        if self._siblings is not None:
+            self._siblings.moved(self)
 
     async def _write(self, context: Any) -> None:
         while await self._wake.wait():
