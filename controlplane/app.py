@@ -25,6 +25,8 @@ from controlplane.operator.v1 import (
     node_service_pb2_grpc,
     revision_service_pb2,
     revision_service_pb2_grpc,
+    secret_service_pb2,
+    secret_service_pb2_grpc,
 )
 from controlplane.reconciler import Observer, Publisher
 from controlplane.server.discovery import Discovery
@@ -33,6 +35,7 @@ from controlplane.server.limits import Limits, server_options
 from controlplane.server.model_service import ModelService
 from controlplane.server.node_service import NodeService
 from controlplane.server.revision_service import RevisionService
+from controlplane.server.secret_service import SecretService
 from controlplane.server.status import StatusInterceptor
 from controlplane.store import Store
 from controlplane.store.sqlite import open_store
@@ -89,7 +92,7 @@ class App:
         )
 
     async def _start(self) -> None:
-        self._store = store = await open_store(self.config.data)
+        self._store = store = await open_store(self.config.data, key_file=self.config.secret_key_file)
         compiler = Guarded(Compiler())
         publisher = Publisher(store.head, compiler, self._observer)
         publisher.publish()
@@ -110,9 +113,17 @@ class App:
         gateway_service_pb2_grpc.add_GatewayServiceServicer_to_server(GatewayService(writer, store), server)
         model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(writer, store), server)
         revision_service_pb2_grpc.add_RevisionServiceServicer_to_server(RevisionService(writer, store, changed), server)
+        secret_service_pb2_grpc.add_SecretServiceServicer_to_server(SecretService(writer, store), server)
         node_service_pb2_grpc.add_NodeServiceServicer_to_server(NodeService(changed), server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        files = (gateway_service_pb2, model_service_pb2, revision_service_pb2, node_service_pb2, health_pb2)
+        files = (
+            gateway_service_pb2,
+            model_service_pb2,
+            secret_service_pb2,
+            revision_service_pb2,
+            node_service_pb2,
+            health_pb2,
+        )
         services = [s.full_name for f in files for s in f.DESCRIPTOR.services_by_name.values()]
         reflection.enable_server_reflection([*services, reflection.SERVICE_NAME], server)
 

@@ -56,6 +56,8 @@ class Config:
     xds: Address = Address("127.0.0.1", 18000)
     log_form: str = "console"
     log_level: str = "info"
+    # File with the key that private keys are sealed with in the store; None: `secret.key` in `data`, made when needed.
+    secret_key_file: Path | None = None
     # How long calls under way may take to end when the server stops.
     grace: float = 5.0
     # Open xDS streams of one node; RESOURCE_EXHAUSTED above it.

@@ -4,12 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, fields, is_dataclass
+from datetime import UTC, datetime
 from enum import Enum
 from typing import Any
 
-from controlplane.model import Endpoint, HeaderRouting, HostRouting, Model, Object, PathRouting
+from controlplane.model import (
+    KINDS,
+    CaCertificates,
+    Endpoint,
+    HeaderRouting,
+    HostRouting,
+    Model,
+    Object,
+    PathRouting,
+    Secret,
+    TlsCertificate,
+)
+from controlplane.pem import Certificate
 
 # Lines of one version's endpoints; the rest is counted.
 MOST_ENDPOINTS = 20
@@ -21,6 +34,8 @@ def lines(old: Object | None, new: Object | None) -> list[str]:
     """A line a field that differs; of a new object, a line a field that is not at its default; none of a deleted one."""
     if new is None:
         return []
+    if isinstance(new, Secret):
+        return list(_secret_lines(old.content if isinstance(old, Secret) else None, new.content))
     after = {path: (text, default) for path, text, default in _flat("", new, old)}
     before = {path: (text, default) for path, text, default in _flat("", old, new)} if old is not None else {}
     said = []
@@ -126,6 +141,40 @@ def _endpoint_lines(old: Mapping[str, Mapping[str, Endpoint]], new: Mapping[str,
             yield f"versions.{name}.endpoints: {line}"
         if more > 0:
             yield f"versions.{name}.endpoints: and {more} more"
+
+
+def _secret_lines(old: TlsCertificate | CaCertificates | None, new: TlsCertificate | CaCertificates) -> Iterator[str]:
+    """What can be known of a secret without having it: whose certificate, since when, until when."""
+    if old is not None and type(old) is not type(new):
+        yield f"{KINDS[type(old)]} -> {KINDS[type(new)]}"
+        old = None
+    before = _facts(old) if old is not None else {}
+    for name, now in _facts(new).items():
+        was = before.get(name, _NONE)
+        if was != now:
+            yield f"{name}: {was} -> {now}" if before else f"{name}: {now}"
+
+
+def _facts(content: TlsCertificate | CaCertificates) -> dict[str, str]:
+    if isinstance(content, CaCertificates):
+        subjects = "; ".join(c.subject or _NONE for c in content.certificates)
+        return {"certificates": _fingerprints(content.certificates), "subjects": subjects}
+    leaf = content.leaf
+    return {
+        "certificate": _fingerprints(content.chain),
+        "subject": leaf.subject or _NONE,
+        "names": ", ".join(leaf.sans) or _NONE,
+        "not before": _time(leaf.not_before),
+        "not after": _time(leaf.not_after),
+    }
+
+
+def _fingerprints(certificates: Sequence[Certificate]) -> str:
+    return "sha256 " + ", ".join(f"{c.sha256[:16]}…" for c in certificates)
+
+
+def _time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _address(endpoint: Endpoint) -> str:

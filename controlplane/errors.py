@@ -7,6 +7,7 @@ the fields at fault. It is mapped to gRPC in one place (`server/status.py`) and 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,6 +28,14 @@ class Code(Enum):
     # Ours, or the machine's: it may succeed later.
     UNAVAILABLE = "unavailable"
     INTERNAL = "internal"
+
+
+_KEY = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY.*?(-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL)
+
+
+def redacted(text: str) -> str:
+    """The text without private keys in PEM, whole or cut off: a net below all that takes care not to quote one."""
+    return _KEY.sub("[a private key]", text) if "PRIVATE KEY" in text else text
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +60,13 @@ class Error(Exception):
         violations: tuple[Violation, ...] = (),
         metadata: dict[str, str] | None = None,
     ) -> None:
+        message = redacted(message)
         super().__init__(message)
         self.code = code
         # UPPER_SNAKE_CASE, stable: programs switch on it.
         self.reason = reason
         self.message = message
-        self.violations = violations
+        self.violations = tuple(Violation(redacted(v.field), redacted(v.description)) for v in violations)
         # Facts that a program may want, like the etag that is live.
         self.metadata = metadata or {}
 

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import logging
 import sys
+from typing import Any
 
 import structlog
 from structlog.tracebacks import ExceptionDictTransformer
 from structlog.typing import Processor
+
+from controlplane.errors import redacted
+
+
+def _redact(logger: Any, method: str, line: Any) -> str:
+    """The last step of each line, whatever it is about."""
+    return redacted(str(line))
 
 
 def set_up(form: str = "console", level: str = "info") -> None:
@@ -22,9 +30,12 @@ def set_up(form: str = "console", level: str = "info") -> None:
     if form == "json":
         # Without local variables: there can be keys and certificates among them.
         tracebacks = structlog.processors.ExceptionRenderer(ExceptionDictTransformer(show_locals=False))
-        last = [tracebacks, structlog.processors.JSONRenderer()]
+        last = [tracebacks, structlog.processors.JSONRenderer(), _redact]
     else:
-        last = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)]
+        last = [
+            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback),
+            _redact,
+        ]
     structlog.configure(
         processors=[*shared, *last],
         wrapper_class=structlog.make_filtering_bound_logger(number),

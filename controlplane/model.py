@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
+from controlplane import pem
 from controlplane.errors import Collector, invalid
 
 WHOLE = 10_000  # basis points
@@ -158,6 +159,27 @@ def _meet(a: tuple[str, ...], b: tuple[str, ...]) -> bool:
     return not a or not b or not set(a).isdisjoint(b)
 
 
+class TlsVersion(Enum):
+    """A version of TLS."""
+
+    TLS_1_2 = "1.2"
+    TLS_1_3 = "1.3"
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayTls:
+    """How a gateway shows itself to clients, and whom it lets in. Secrets are named by their labels."""
+
+    certificate: str
+    client_ca: str = ""  # empty: clients show no certificate
+    min_version: TlsVersion = TlsVersion.TLS_1_2
+
+    def __post_init__(self) -> None:
+        check_label(self.certificate, "certificate")
+        if self.client_ca:
+            check_label(self.client_ca, "client_ca")
+
+
 @dataclass(frozen=True, slots=True)
 class Gateway:
     """Where requests enter a group of Envoys."""
@@ -167,6 +189,7 @@ class Gateway:
     address: str = "0.0.0.0"
     routing: Routing = PathRouting()
     nodes: NodeSelector = NodeSelector()
+    tls: GatewayTls | None = None
 
     def __post_init__(self) -> None:
         c = Collector()
@@ -182,6 +205,14 @@ class Gateway:
     @property
     def resource_name(self) -> str:
         return f"gateways/{self.name}"
+
+    @property
+    def secrets(self) -> tuple[tuple[str, str, type[TlsCertificate | CaCertificates]], ...]:
+        """The secrets that it needs: (where it is named, label, kind)."""
+        if self.tls is None:
+            return ()
+        certificate = ("tls.certificate", self.tls.certificate, TlsCertificate)
+        return (certificate, ("tls.client_ca", self.tls.client_ca, CaCertificates)) if self.tls.client_ca else (certificate,)
 
     def shares_address(self, other: Gateway) -> bool:
         """Whether the two could want the same socket on some node."""
@@ -223,8 +254,10 @@ class UpstreamTls:
     """How endpoints are reached over TLS. Either certificates are verified, against a name, or that is waived aloud."""
 
     server_name: str = ""
-    ca_certificates_pem: str = ""  # empty: the Envoy's system's
+    ca_certificates_pem: str = ""  # empty: those of `ca_certificates`
     insecure_skip_verify: bool = False
+    ca_certificates: str = ""  # the label of a secret; empty: the Envoy's system's
+    client_certificate: str = ""  # the label of a secret; empty: endpoints are shown none
 
     def __post_init__(self) -> None:
         if not self.server_name and not self.insecure_skip_verify:
@@ -235,6 +268,11 @@ class UpstreamTls:
             raise invalid("ca_certificates_pem", "holds no certificate in PEM")
         if "PRIVATE KEY" in self.ca_certificates_pem:
             raise invalid("ca_certificates_pem", "holds a private key; give certificates only")
+        if self.ca_certificates_pem and self.ca_certificates:
+            raise invalid("ca_certificates", "can't be given together with ca_certificates_pem: choose one of them")
+        for name in ("ca_certificates", "client_certificate"):
+            if getattr(self, name):
+                check_label(getattr(self, name), name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -477,5 +515,79 @@ class Model:
         exist = ", ".join(v.name for v in self.versions)
         raise invalid(at, f"there is no version '{name[:80]}'; there are: {exist}", "UNKNOWN_VERSION")
 
+    @property
+    def secrets(self) -> tuple[tuple[str, str, type[TlsCertificate | CaCertificates]], ...]:
+        """The secrets that its versions need: (where it is named, label, kind)."""
+        return tuple(
+            (f"versions[{i}].tls.{at}", name, kind)
+            for i, version in enumerate(self.versions)
+            if version.tls is not None
+            for at, name, kind in (
+                ("ca_certificates", version.tls.ca_certificates, CaCertificates),
+                ("client_certificate", version.tls.client_certificate, TlsCertificate),
+            )
+            if name
+        )
 
-Object = Gateway | Model
+
+# ----------------------------------------------------------------------------------------------------------- secrets
+
+
+@dataclass(frozen=True, slots=True)
+class TlsCertificate:
+    """A certificate, with what leads from it to its authority, and its private key.
+
+    Always true: the key is that of the first certificate; both are written one way, so that equal ones are equal values.
+    """
+
+    certificate_chain_pem: str = field(repr=False)
+    private_key_pem: str = field(repr=False)
+    chain: tuple[pem.Certificate, ...] = field(init=False, compare=False)  # the leaf first; never empty
+
+    def __post_init__(self) -> None:
+        chain, key, described = pem.key_pair(
+            self.certificate_chain_pem, self.private_key_pem, "certificate_chain_pem", "private_key_pem"
+        )
+        object.__setattr__(self, "certificate_chain_pem", chain)
+        object.__setattr__(self, "private_key_pem", key)
+        object.__setattr__(self, "chain", described)
+
+    @property
+    def leaf(self) -> pem.Certificate:
+        return self.chain[0]
+
+
+@dataclass(frozen=True, slots=True)
+class CaCertificates:
+    """Certificates of authorities."""
+
+    ca_certificates_pem: str = field(repr=False)
+    certificates: tuple[pem.Certificate, ...] = field(init=False, compare=False)  # never empty
+
+    def __post_init__(self) -> None:
+        written, described = pem.certificates(self.ca_certificates_pem, "ca_certificates_pem")
+        object.__setattr__(self, "ca_certificates_pem", written)
+        object.__setattr__(self, "certificates", described)
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """What TLS needs. It has no text form that shows a key."""
+
+    name: str  # the label alone
+    content: TlsCertificate | CaCertificates
+
+    def __post_init__(self) -> None:
+        check_label(self.name)
+
+    @property
+    def resource_name(self) -> str:
+        return f"secrets/{self.name}"
+
+
+KINDS: Mapping[type[TlsCertificate | CaCertificates], str] = {
+    TlsCertificate: "tls_certificate",
+    CaCertificates: "ca_certificates",
+}
+
+Object = Gateway | Model | Secret

@@ -17,12 +17,17 @@ ENDPOINTS = _PREFIX + "envoy.config.endpoint.v3.ClusterLoadAssignment"
 LISTENER = _PREFIX + "envoy.config.listener.v3.Listener"
 SCOPED_ROUTES = _PREFIX + "envoy.config.route.v3.ScopedRouteConfiguration"
 ROUTES = _PREFIX + "envoy.config.route.v3.RouteConfiguration"
+SECRET = _PREFIX + "envoy.extensions.transport_sockets.tls.v3.Secret"
 
 # Make before break: what is earlier is sent earlier, and removed later (xDS protocol, "Eventual consistency considerations").
-ORDER = (CLUSTER, ENDPOINTS, LISTENER, SCOPED_ROUTES, ROUTES)
+# Secrets have no place in it: what names them is warmed until they are there. So they come before listeners, after clusters.
+ORDER = (CLUSTER, ENDPOINTS, SECRET, LISTENER, SCOPED_ROUTES, ROUTES)
 
 # Types of which SotW clients take the full state: what is absent is deleted.
 FULL_STATE = frozenset({CLUSTER, LISTENER, SCOPED_ROUTES})
+
+# Types of which a body is for the clients alone: it is shown nowhere, neither logged nor dumped.
+SENSITIVE = frozenset({SECRET})
 
 
 def short_name(type_url: str) -> str:
@@ -40,8 +45,8 @@ class Resource:
     version: str
     # The message, serialised deterministically; without its `google.protobuf.Any` wrapper.
     body: bytes = field(repr=False)
-    # (type URL, name) of what it names: a cluster its endpoints (if they come over EDS), a scope its RouteConfiguration, a
-    # RouteConfiguration the clusters it sends traffic to.
+    # (type URL, name) of what it names: a cluster its endpoints (if they come over EDS) and its secrets, a listener its
+    # secrets, a scope its RouteConfiguration, a RouteConfiguration the clusters it sends traffic to.
     refs: frozenset[tuple[str, str]] = frozenset()
 
     @staticmethod

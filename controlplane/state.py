@@ -1,16 +1,18 @@
 """Desired state as a value: objects that fit together.
 
-A `State` that exists is consistent: every model's gateways exist, no two gateways want one socket, and no request could
-mean two models. Changes make a new `State`, or raise `Error` and make nothing.
+A `State` that exists is consistent: every model's gateways exist, every secret that is named exists and is of the right kind,
+no two gateways want one socket, and no request could mean two models. Changes make a new `State`, or raise `Error` and make
+nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from controlplane.errors import Code, Collector, Error, failed, not_found
-from controlplane.model import Gateway, HeaderRouting, HostRouting, Model, Object, PathRouting
+from controlplane.model import KINDS, Gateway, HeaderRouting, HostRouting, Model, Object, PathRouting, Secret
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,17 +40,20 @@ class State:
 
     gateways: Mapping[str, Gateway] = field(default_factory=dict)
     models: Mapping[str, Model] = field(default_factory=dict)
+    secrets: Mapping[str, Secret] = field(default_factory=dict)
 
     def get(self, resource_name: str) -> Object | None:
         """The object of a resource name, or None."""
         collection, _, label = resource_name.partition("/")
-        return (
-            self.gateways.get(label)
-            if collection == "gateways"
-            else self.models.get(label)
-            if collection == "models"
-            else None
-        )
+        match collection:
+            case "gateways":
+                return self.gateways.get(label)
+            case "models":
+                return self.models.get(label)
+            case "secrets":
+                return self.secrets.get(label)
+            case _:
+                return None
 
     def gateway(self, label: str) -> Gateway:
         """The gateway, or NOT_FOUND."""
@@ -62,15 +67,24 @@ class State:
             raise not_found(f"models/{label}", _there_are("models", self.models))
         return self.models[label]
 
+    def secret(self, label: str) -> Secret:
+        """The secret, or NOT_FOUND."""
+        if label not in self.secrets:
+            raise not_found(f"secrets/{label}", _there_are("secrets", self.secrets))
+        return self.secrets[label]
+
     def objects(self) -> Iterable[Object]:
-        """Gateways, then models, each by name."""
+        """Gateways, then models, then secrets, each by name."""
         yield from (self.gateways[n] for n in sorted(self.gateways))
         yield from (self.models[n] for n in sorted(self.models))
+        yield from (self.secrets[n] for n in sorted(self.secrets))
 
     def changes_to(self, other: State) -> Changes:
         """What makes `other` of this."""
         changed: dict[str, Object | None] = {}
-        for mine, theirs in ((self.gateways, other.gateways), (self.models, other.models)):
+        pairs: tuple[tuple[Mapping[str, Object], Mapping[str, Object]], ...]
+        pairs = ((self.gateways, other.gateways), (self.models, other.models), (self.secrets, other.secrets))
+        for mine, theirs in pairs:
             for label in sorted(mine.keys() | theirs.keys()):
                 old, new = mine.get(label), theirs.get(label)
                 if old is not new and old != new:
@@ -93,21 +107,57 @@ class State:
             named = {m.name for m in models}
             models += [m for m in new.models.values() if m.name not in named and not gateways.isdisjoint(m.gateways)]
         new._check_models(models, c)
+        new._check_secrets([o for o in touched if isinstance(o, Gateway | Model)], c)
+        self._check_users(new, [n for n in changes.objects if n.startswith("secrets/")], c)
         c.check()
         return new
 
     def replayed(self, changes: Changes) -> State:
         """This state with `changes` made, unchecked: for history, that was checked when it was made."""
-        gateways, models = dict(self.gateways), dict(self.models)
+        gateways, models, secrets = dict(self.gateways), dict(self.models), dict(self.secrets)
         for name, obj in changes.objects.items():
             collection, _, label = name.partition("/")
             if isinstance(obj, Gateway):
                 gateways[label] = obj
             elif isinstance(obj, Model):
                 models[label] = obj
+            elif isinstance(obj, Secret):
+                secrets[label] = obj
             else:
-                (gateways if collection == "gateways" else models).pop(label, None)
-        return State(gateways, models)
+                gone: Mapping[str, dict[str, Any]] = {"gateways": gateways, "models": models, "secrets": secrets}
+                gone[collection].pop(label, None)
+        return State(gateways, models, secrets)
+
+    def secret_users(self, label: str) -> list[str]:
+        """Resource names of the gateways and models that need a secret."""
+        users = [o.resource_name for o in self.gateways.values() if any(name == label for _, name, _ in o.secrets)]
+        return sorted(users + [o.resource_name for o in self.models.values() if any(n == label for _, n, _ in o.secrets)])
+
+    def _check_secrets(self, touched: list[Gateway | Model], c: Collector) -> None:
+        for obj in touched:
+            for at, label, kind in obj.secrets:
+                with c.within(obj.resource_name):
+                    secret = self.secrets.get(label)
+                    if secret is None:
+                        there_are = _there_are("secrets", self.secrets)
+                        raise failed("UNKNOWN_SECRET", at, f"secrets/{label} does not exist; {there_are}")
+                    if not isinstance(secret.content, kind):
+                        is_now = KINDS[type(secret.content)]
+                        raise failed("WRONG_SECRET", at, f"secrets/{label} is {is_now}; {KINDS[kind]} is needed here")
+
+    def _check_users(self, new: State, names: list[str], c: Collector) -> None:
+        """That no secret is gone, or of another kind, that something in `new` needs."""
+        for name in names:
+            label = name.partition("/")[2]
+            before, after = self.secrets.get(label), new.secrets.get(label)
+            if before is None or (after is not None and type(after.content) is type(before.content)):
+                continue
+            users = new.secret_users(label)
+            if users:
+                with c.within(name):
+                    said = ", ".join(users[:8]) + (f" and {len(users) - 8} more" if len(users) > 8 else "")
+                    become = "be deleted" if after is None else "become the other kind"
+                    raise failed("SECRET_IN_USE", "", f"{name} can't {become}: {said} need it as it is", name=name)
 
     def _check_gateways(self, touched: list[Gateway], c: Collector) -> None:
         for gateway in touched:

@@ -59,6 +59,7 @@ def test_short_names() -> None:
     assert [short_name(t) for t in ORDER] == [
         "Cluster",
         "ClusterLoadAssignment",
+        "Secret",
         "Listener",
         "ScopedRouteConfiguration",
         "RouteConfiguration",

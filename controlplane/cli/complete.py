@@ -33,11 +33,15 @@ def versions(ctx: typer.Context, incomplete: str) -> list[str]:
 
 
 def objects(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Resource names of models and gateways."""
+    """Resource names of models, gateways and secrets."""
     return _offered(
         ctx,
         incomplete,
-        lambda client: [*(m.name for m in listing.models(client)), *(g.name for g in listing.gateways(client))],
+        lambda client: [
+            *(m.name for m in listing.models(client)),
+            *(g.name for g in listing.gateways(client)),
+            *(s.name for s in listing.secrets(client)),
+        ],
     )
 
 

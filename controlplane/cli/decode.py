@@ -20,7 +20,7 @@ from controlplane.cli.exits import Place, Problem
 from controlplane.errors import join
 from controlplane.operator.v1.revision_service_pb2 import Manifest
 
-COLLECTIONS = ("gateways", "models")
+COLLECTIONS = ("gateways", "models", "secrets")
 
 _INTEGER = re.compile(r"[-+]?\d+(\.0+)?")
 _DURATION = re.compile(r"\d{1,12}(\.\d{1,9})?s")
@@ -44,14 +44,20 @@ class Decoder:
         # Resource name -> path of the object in `manifest`.
         self.paths: dict[str, str] = {}
         self._file = ""
+        # Inside a secret: what was written there is not quoted, wherever it was meant to stand.
+        self._quiet = False
 
     def add(self, document: Node, file: str) -> None:
         """Takes one document's objects in; a blank document has none."""
-        self._file = file
+        self._file, self._quiet = file, False
         if is_null(document):
             return
         if not isinstance(document, Mapping):
-            self._wrong(document, "", f"is {_said(document)}; a file holds lists of objects under `gateways:` and `models:`")
+            self._wrong(
+                document,
+                "",
+                f"is {self._said(document)}; a file holds lists of objects under `gateways:`, `models:` and `secrets:`",
+            )
             return
         for key, (key_node, value) in document.entries.items():
             if key not in COLLECTIONS:
@@ -59,12 +65,14 @@ class Decoder:
             elif is_null(value):
                 continue
             elif not isinstance(value, Sequence):
+                self._quiet = key == "secrets"
                 self._wrong(value, key, f"is {_said(value)}; it must be a list: put `- ` before each object")
             else:
                 for item in value.items:
                     self._object(key, item)
 
     def _object(self, collection: str, node: Node) -> None:
+        self._quiet = collection == "secrets"
         repeated = getattr(self.manifest, collection)
         path = f"{collection}[{len(repeated)}]"
         message = repeated.add()
@@ -86,7 +94,7 @@ class Decoder:
         elif isinstance(message, Timestamp):
             self._timestamp(node, message, path)
         elif not isinstance(node, Mapping):
-            self._wrong(node, path, f"is {_said(node)}; it must have fields: {_some(_fields(message))}")
+            self._wrong(node, path, f"is {self._said(node)}; it must have fields: {_some(_fields(message))}")
         else:
             for key, (key_node, value) in node.entries.items():
                 field = _fields(message).get(key)
@@ -120,7 +128,7 @@ class Decoder:
 
     def _repeated(self, node: Node, repeated: Any, field: FieldDescriptor, path: str) -> None:
         if not isinstance(node, Sequence):
-            self._wrong(node, path, f"is {_said(node)}; it must be a list")
+            self._wrong(node, path, f"is {self._said(node)}; it must be a list")
             return
         for i, item in enumerate(node.items):
             at = f"{path}[{i}]"
@@ -132,7 +140,7 @@ class Decoder:
 
     def _map(self, node: Node, target: Any, field: FieldDescriptor, path: str) -> None:
         if not isinstance(node, Mapping):
-            self._wrong(node, path, f"is {_said(node)}; it must be names with values")
+            self._wrong(node, path, f"is {self._said(node)}; it must be names with values")
             return
         assert field.message_type is not None
         value_field = field.message_type.fields_by_name["value"]
@@ -145,19 +153,20 @@ class Decoder:
     def _scalar(self, node: Node, field: FieldDescriptor, path: str) -> str | int | bool | None:
         """The value, or None when it is wrong, which is noted then."""
         if not isinstance(node, Scalar):
-            self._wrong(node, path, f"is {_said(node)}; it must be {_wanted(field)}")
+            self._wrong(node, path, f"is {self._said(node)}; it must be {_wanted(field)}")
         elif field.cpp_type == FieldDescriptor.CPPTYPE_STRING:
             if not node.plain or is_text(node.text):
                 return node.text
-            self._wrong(node, path, f"is {_said(node)}; it must be text: put it in quotes, '{node.text}'")
+            example = "" if self._quiet else f", '{node.text}'"
+            self._wrong(node, path, f"is {self._said(node)}; it must be text: put it in quotes{example}")
         elif field.cpp_type == FieldDescriptor.CPPTYPE_BOOL:
             if node.plain and node.text in BOOLS:
                 return BOOLS[node.text]
-            self._wrong(node, path, f"is {_said(node)}; it must be true or false")
+            self._wrong(node, path, f"is {self._said(node)}; it must be true or false")
         elif field.enum_type is not None:
             return self._enum(node, field.enum_type, path)
         elif not _INTEGER.fullmatch(node.text) or len(node.text) > 30:
-            self._wrong(node, path, f"is {_said(node)}; it must be a whole number")
+            self._wrong(node, path, f"is {self._said(node)}; it must be a whole number")
         else:
             low, high = _INT_RANGES[field.cpp_type]
             number = int(node.text.partition(".")[0])
@@ -183,23 +192,27 @@ class Decoder:
         if isinstance(node, Scalar) and (like := _DURATION_HINT.fullmatch(node.text)):
             seconds = float(like[1]) * {"ms": 0.001, "m": 60, "h": 3600, "": 1}[like[2]]
             hint = f": write {seconds:g}s"
-        self._wrong(node, path, f"is {_said(node)}; it must be a number of seconds that ends in s, like 5s or 0.5s{hint}")
+        self._wrong(node, path, f"is {self._said(node)}; it must be a number of seconds that ends in s, like 5s or 0.5s{hint}")
 
     def _timestamp(self, node: Node, message: Timestamp, path: str) -> None:
         try:
             message.FromJsonString(node.text if isinstance(node, Scalar) else "")
         except ValueError:
-            self._wrong(node, path, f"is {_said(node)}; it must be a time like 2026-01-31T12:00:00Z")
+            self._wrong(node, path, f"is {self._said(node)}; it must be a time like 2026-01-31T12:00:00Z")
 
     def _unknown(self, key: Scalar, path: str, known: list[str] | tuple[str, ...]) -> None:
         close = get_close_matches(key.text.lower(), known, n=1, cutoff=0.6)
         hint = f"did you mean '{close[0]}'?" if close else f"there are: {_some(known)}"
         if not path and not close:
-            hint = "objects stand in lists under `gateways:` and `models:`"
-        self._wrong(key, path, f"unknown key '{key.text[:80]}'; {hint}")
+            hint = "objects stand in lists under `gateways:`, `models:` and `secrets:`"
+        said = "a key that is unknown" if self._quiet and not close else f"unknown key '{key.text[:80]}'"
+        self._wrong(key, path, f"{said}; {hint}")
 
     def _wrong(self, node: Node, path: str, description: str) -> None:
         self.problems.append(Problem(Place(self._file, node.line), path, description))
+
+    def _said(self, node: Node) -> str:
+        return "text" if self._quiet and isinstance(node, Scalar) and not is_null(node) else _said(node)
 
 
 def is_null(node: Node) -> bool:

@@ -39,7 +39,7 @@ class Loaded:
     def place(self, path: str) -> Place | None:
         """Where a field was written, or the nearest one around it; None when it is of no file."""
         path = _without_call(path)
-        if named := re.match(r"(gateways|models)/[^.\[]+", path):
+        if named := re.match(r"(gateways|models|secrets)/[^.\[]+", path):
             path = self.paths.get(named[0], "?") + path[named.end() :]
         while path:
             if path in self.places:
@@ -59,10 +59,9 @@ def load(names: list[str]) -> Loaded:
         except FilesError as error:
             problems += error.problems
     problems += decoder.problems
-    if not problems and not decoder.paths and not (decoder.manifest.gateways or decoder.manifest.models):
-        problems.append(
-            Problem(Place(_shown(names[0]), 1), "", "holds no objects: there is nothing under `gateways:` or `models:`")
-        )
+    if not problems and not decoder.paths and not decoder.manifest.ListFields():
+        nothing = "holds no objects: there is nothing under `gateways:`, `models:` or `secrets:`"
+        problems.append(Problem(Place(_shown(names[0]), 1), "", nothing))
     if problems:
         raise FilesError(problems)
     return Loaded(decoder.manifest, decoder.places, decoder.paths)

@@ -9,6 +9,8 @@ from controlplane.operator.v1.model_pb2 import Model
 from controlplane.operator.v1.model_service_pb2 import ListModelsRequest
 from controlplane.operator.v1.node_pb2 import Node
 from controlplane.operator.v1.node_service_pb2 import FleetSummary, ListNodesRequest
+from controlplane.operator.v1.secret_pb2 import Secret
+from controlplane.operator.v1.secret_service_pb2 import ListSecretsRequest
 
 PAGE = 1000  # the most that the server gives at once
 
@@ -32,6 +34,18 @@ def models(client: Client) -> list[Model]:
     while True:
         answer = client.call(client.models.ListModels, request)
         found += answer.models
+        request.page_token = answer.next_page_token
+        if not request.page_token:
+            return found
+
+
+def secrets(client: Client) -> list[Secret]:
+    """All secrets, by name."""
+    found: list[Secret] = []
+    request = ListSecretsRequest(page_size=PAGE)
+    while True:
+        answer = client.call(client.secrets.ListSecrets, request)
+        found += answer.secrets
         request.page_token = answer.next_page_token
         if not request.page_token:
             return found

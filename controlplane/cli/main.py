@@ -11,7 +11,7 @@ import typer
 from rich.text import Text
 from typer import completion as typer_completion
 
-from controlplane.cli import fleet, history, objects, output, setup, traffic
+from controlplane.cli import fleet, history, objects, output, secret, setup, traffic
 from controlplane.cli.client import DEFAULT_API
 from controlplane.cli.exits import MEANINGS, Ended, Exit, FilesError, exit_code
 from controlplane.cli.options import Globals
@@ -95,6 +95,8 @@ _COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
 for _panel, _commands in _COMMANDS.items():
     for _name, _function in _commands.items():
         app.command(_name, rich_help_panel=_panel)(_function)
+
+app.add_typer(secret.app, name="secret", rich_help_panel="Desired state")
 
 
 def main(args: Sequence[str] | None = None) -> int:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from controlplane.cli import complete, envoy, fleet, history, listing, output
+from controlplane.cli import complete, envoy, fleet, history, listing, output, secret
 from controlplane.cli.client import Client
 from controlplane.cli.exits import Exit
 from controlplane.cli.files import Loaded, load
@@ -37,6 +37,8 @@ from controlplane.operator.v1.revision_service_pb2 import (
     GetRevisionRequest,
     Manifest,
 )
+from controlplane.operator.v1.secret_pb2 import Secret
+from controlplane.operator.v1.secret_service_pb2 import DeleteSecretRequest, GetSecretRequest
 
 
 class Kind(StrEnum):
@@ -44,6 +46,7 @@ class Kind(StrEnum):
 
     GATEWAYS = "gateways"
     MODELS = "models"
+    SECRETS = "secrets"
     NODES = "nodes"
     REVISIONS = "revisions"
     ALL = "all"
@@ -105,6 +108,8 @@ def validate(
     """
     loaded = load(files)
     found = f"{plural(len(loaded.manifest.gateways), 'gateway')}, {plural(len(loaded.manifest.models), 'model')}"
+    if loaded.manifest.secrets:
+        found += f", {plural(len(loaded.manifest.secrets), 'secret')}"
     if offline:
         # The only use of the server's code: the same translation and the same nouns, without a server.
         from controlplane.cli.offline import check
@@ -124,14 +129,15 @@ def validate(
 
 def get(
     ctx: typer.Context,
-    kind: Annotated[str, typer.Argument(metavar="gateways|models|nodes|revisions|all", show_default=False)],
+    kind: Annotated[str, typer.Argument(metavar="gateways|models|secrets|nodes|revisions|all", show_default=False)],
     names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]", show_default=False)] = None,
     api: Api = None,
     form: Output = Format.TABLE,
 ) -> None:
     """Show what there is.
 
-    YAML and JSON of gateways, models and all are in the form that `apply` reads.
+    YAML and JSON of gateways, models, secrets and all are in the form that `apply` reads. Private keys are never shown; what
+    is applied without one keeps the one that is kept.
 
     \b
     turnout get models
@@ -161,12 +167,19 @@ def get(
                 client.call(client.models.GetModel, GetModelRequest(name=resource("models", n))).model for n in names or []
             ]
             _show(Manifest(models=models if names else listing.models(client)), form)
+        case Kind.SECRETS:
+            secrets = [
+                client.call(client.secrets.GetSecret, GetSecretRequest(name=resource("secrets", n))).secret
+                for n in names or []
+            ]
+            _show(Manifest(secrets=secrets if names else listing.secrets(client)), form)
 
 
 def delete(
     ctx: typer.Context,
     names: Annotated[
-        list[str], typer.Argument(metavar="models/NAME|gateways/NAME", show_default=False, autocompletion=complete.objects)
+        list[str],
+        typer.Argument(metavar="models/NAME|gateways/NAME|secrets/NAME", show_default=False, autocompletion=complete.objects),
     ],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Don't ask, and delete it whatever became of it meanwhile.")] = False,
@@ -176,7 +189,7 @@ def delete(
     api: Api = None,
     form: Output = Format.TABLE,
 ) -> None:
-    """Delete models and gateways: one revision, all or nothing.
+    """Delete models, gateways and secrets: one revision, all or nothing.
 
     Shows what is live, and asks. Requests for a deleted model are answered 404.
 
@@ -185,9 +198,9 @@ def delete(
     turnout delete models/iris gateways/edge --yes --reason "end of life"
     """
     for name in names:
-        if name.count("/") != 1 or not name.startswith(("models/", "gateways/")):
+        if name.count("/") != 1 or not name.startswith(("models/", "gateways/", "secrets/")):
             raise typer.BadParameter(
-                f"say models/{name} or gateways/{name}" if "/" not in name else f"'{name}' is no model or gateway"
+                f"say models/{name} or gateways/{name}" if "/" not in name else f"'{name}' is no model, gateway or secret"
             )
     client = connect(ctx, api)
     objects = [_read(client, name) for name in names]
@@ -257,21 +270,26 @@ def _ask_envoy(client: Client, loaded: Loaded) -> None:
     output.notice(f"{version} takes it ({plural(len(bootstraps), 'set')} of gateways)")
 
 
-def _read(client: Client, name: str) -> Model | Gateway:
+def _read(client: Client, name: str) -> Model | Gateway | Secret:
     if name.startswith("models/"):
         return client.call(client.models.GetModel, GetModelRequest(name=name)).model
+    if name.startswith("secrets/"):
+        return client.call(client.secrets.GetSecret, GetSecretRequest(name=name)).secret
     return client.call(client.gateways.GetGateway, GetGatewayRequest(name=name)).gateway
 
 
-def _delete_one(client: Client, obj: Model | Gateway, etag: str, force: bool, reason: str) -> int:
+def _delete_one(client: Client, obj: Model | Gateway | Secret, etag: str, force: bool, reason: str) -> int:
     if isinstance(obj, Model):
         deletion = DeleteModelRequest(name=obj.name, etag=etag, force=force, reason=reason, request_id=request_id())
         return client.call(client.models.DeleteModel, deletion).revision
+    if isinstance(obj, Secret):
+        gone = DeleteSecretRequest(name=obj.name, etag=etag, reason=reason, request_id=request_id())
+        return client.call(client.secrets.DeleteSecret, gone).revision
     end = DeleteGatewayRequest(name=obj.name, etag=etag, reason=reason, request_id=request_id())
     return client.call(client.gateways.DeleteGateway, end).revision
 
 
-def _confirm(objects: list[Model | Gateway]) -> None:
+def _confirm(objects: list[Model | Gateway | Secret]) -> None:
     for obj in objects:
         output.notice(f"{obj.name}: {_live(obj)}")
     if not sys.stdin.isatty():
@@ -280,7 +298,9 @@ def _confirm(objects: list[Model | Gateway]) -> None:
         raise typer.Exit(Exit.INTERRUPTED)
 
 
-def _live(obj: Model | Gateway) -> str:
+def _live(obj: Model | Gateway | Secret) -> str:
+    if isinstance(obj, Secret):
+        return secret.described(obj)
     if isinstance(obj, Model):
         return f"live at {', '.join(obj.gateways)}, {output.split(obj.split)}"
     return f"listens on {obj.address}:{obj.port}"
@@ -288,22 +308,30 @@ def _live(obj: Model | Gateway) -> str:
 
 def _show(manifest: Manifest, form: Format) -> None:
     if form is Format.NAME:
-        for name in (*(g.name for g in manifest.gateways), *(m.name for m in manifest.models)):
+        names = (*(g.name for g in manifest.gateways), *(m.name for m in manifest.models), *(s.name for s in manifest.secrets))
+        for name in names:
             output.raw(name)
     elif form is not Format.TABLE:
         output.data(output.as_object(manifest), form)
     else:
-        if manifest.gateways:
-            output.show(
-                output.table(("GATEWAY", "LISTENS ON", "ROUTES BY", "NODES", "REVISION"), map(_gateway_row, manifest.gateways))
+        tables = [
+            output.table(columns, rows)
+            for objects, columns, rows in (
+                (
+                    manifest.gateways,
+                    ("GATEWAY", "LISTENS ON", "ROUTES BY", "NODES", "REVISION"),
+                    map(_gateway_row, manifest.gateways),
+                ),
+                (manifest.models, ("MODEL", "TRAFFIC", "VERSIONS", "GATEWAYS", "REVISION"), map(_model_row, manifest.models)),
+                (manifest.secrets, secret.COLUMNS, map(secret.row, manifest.secrets)),
             )
-        if manifest.gateways and manifest.models:
-            line()
-        if manifest.models:
-            output.show(
-                output.table(("MODEL", "TRAFFIC", "VERSIONS", "GATEWAYS", "REVISION"), map(_model_row, manifest.models))
-            )
-        if not (manifest.gateways or manifest.models):
+            if objects
+        ]
+        for i, table in enumerate(tables):
+            if i:
+                line()
+            output.show(table)
+        if not tables:
             output.notice("there is nothing yet; `turnout apply -f FILE` makes it")
 
 
@@ -317,7 +345,8 @@ def _gateway_row(gateway: Gateway) -> tuple[str, ...]:
             routing = f"path segment {gateway.path.segment or 3}"
     nodes = gateway.nodes
     chosen = [*nodes.clusters, *nodes.ids, *(f"{k}={v}" for k, v in sorted(nodes.metadata.items()))]
-    return gateway.name, f"{gateway.address}:{gateway.port}", routing, ", ".join(chosen) or "all", gateway.etag
+    address = f"{gateway.address}:{gateway.port}" + (" (TLS)" if gateway.HasField("tls") else "")
+    return gateway.name, address, routing, ", ".join(chosen) or "all", gateway.etag
 
 
 def _model_row(model: Model) -> tuple[str, ...]:

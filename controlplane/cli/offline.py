@@ -6,16 +6,16 @@ The only use that the command line makes of the server's code: a second translat
 from __future__ import annotations
 
 from controlplane.errors import Collector
-from controlplane.model import Model, Object
+from controlplane.model import Gateway, Model, Object
 from controlplane.operator.v1.revision_service_pb2 import Manifest
-from controlplane.server.convert import gateway_from_proto, model_from_proto
+from controlplane.server.convert import check_sound, gateway_from_proto, model_from_proto, secret_from_proto
 from controlplane.state import Changes, State
 
 
 def check(manifest: Manifest) -> None:
     """Nothing when every object is valid and they fit together. Errors: all that is wrong, as the server would say it.
 
-    A gateway that the manifest lacks may be live: whether a model fits there is not looked at.
+    A gateway or secret that the manifest lacks may be live: whether what names it fits is not looked at.
     """
     made: dict[str, Object] = {}
     c = Collector()
@@ -27,7 +27,17 @@ def check(manifest: Manifest) -> None:
         with c.within(f"models[{i}]"):
             obj = model_from_proto(model)
             made[obj.resource_name] = obj
+    for i, secret in enumerate(manifest.secrets):
+        with c.within(f"secrets[{i}]"):
+            obj = secret_from_proto(secret)
+            check_sound(secret)
+            made[obj.resource_name] = obj
     c.check()
-    known = {o.name for o in made.values() if not isinstance(o, Model)}
-    fitting = {n: o for n, o in made.items() if not isinstance(o, Model) or known.issuperset(o.gateways)}
+    whole = {n: o for n, o in made.items() if not isinstance(o, Gateway | Model) or _has_all(o, made)}
+    known = {o.name for o in whole.values() if isinstance(o, Gateway)}
+    fitting = {n: o for n, o in whole.items() if not isinstance(o, Model) or known.issuperset(o.gateways)}
     State().applied(Changes(fitting))
+
+
+def _has_all(obj: Gateway | Model, made: dict[str, Object]) -> bool:
+    return all(f"secrets/{label}" in made for _, label, _ in obj.secrets)

@@ -17,7 +17,7 @@ from controlplane.errors import Error, invalid
 # What a setting is called in the file, as a flag (`--log-format`) and in the environment (`TURNOUT_LOG_FORMAT`).
 _COUNTS = ("max_streams_per_node", "max_names_per_stream")
 _SECONDS = ("grace", "max_stream_age")
-SETTINGS = ("data", "api", "xds", "log_format", "log_level", *_SECONDS, *_COUNTS)
+SETTINGS = ("data", "api", "xds", "log_format", "log_level", "secret_key_file", *_SECONDS, *_COUNTS)
 _FIELDS = {"log_format": "log_form"}
 
 
@@ -79,7 +79,7 @@ def read(file: str) -> dict[str, tuple[str, str]]:
 def _value(name: str, text: str, where: str) -> Any:
     if name in ("api", "xds"):
         return Address.parse(text, where)
-    if name == "data":
+    if name in ("data", "secret_key_file"):
         return Path(text)
     if name in _SECONDS:
         try:

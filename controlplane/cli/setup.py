@@ -37,6 +37,10 @@ def serve(
     grace: Annotated[
         str | None, typer.Option("--grace", metavar="SECONDS", help="What calls may take to end at a stop. Default: 5.")
     ] = None,
+    secret_key_file: Annotated[
+        str | None,
+        typer.Option("--secret-key-file", metavar="FILE", help="What private keys are sealed with. Default: DIR/secret.key."),
+    ] = None,
     max_streams_per_node: Annotated[
         str | None, typer.Option("--max-streams-per-node", metavar="N", help="xDS streams of one node. Default: 32.")
     ] = None,
@@ -60,6 +64,7 @@ def serve(
     --log-level debug    TURNOUT_LOG_LEVEL      log_level: debug
     --grace 5            TURNOUT_GRACE          grace: 5
     --max-stream-age 0   TURNOUT_MAX_STREAM_AGE max_stream_age: 0
+    --secret-key-file F  TURNOUT_SECRET_KEY_FILE  secret_key_file: F
     --config FILE        TURNOUT_CONFIG
 
     \b
@@ -67,7 +72,7 @@ def serve(
     """
     flags = {"data": data, "api": api, "xds": xds, "log_format": log_format, "log_level": log_level, "grace": grace}
     flags |= {"max_streams_per_node": max_streams_per_node, "max_names_per_stream": max_names_per_stream}
-    flags["max_stream_age"] = max_stream_age
+    flags |= {"max_stream_age": max_stream_age, "secret_key_file": secret_key_file}
     made = settings.config(flags, config)
     # Only here: the other commands need none of it.
     from controlplane import logs

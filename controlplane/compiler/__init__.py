@@ -17,8 +17,19 @@ from controlplane.compiler.listeners import compile_listener
 from controlplane.compiler.proxyless import compile_proxyless
 from controlplane.compiler.routes import compile_routes
 from controlplane.compiler.scopes import compile_scopes
-from controlplane.model import Gateway, Model, Version
-from controlplane.snapshot import Audience, Client, Resource, Snapshot, resource_hash
+from controlplane.compiler.secrets import compile_secret
+from controlplane.model import Gateway, Model, Secret, Version
+from controlplane.snapshot import (
+    CLUSTER,
+    LISTENER,
+    SECRET,
+    Audience,
+    Client,
+    Resource,
+    Snapshot,
+    resource_hash,
+    type_version,
+)
 from controlplane.state import State
 
 __all__ = ["Compiler", "audience", "audiences"]
@@ -36,6 +47,7 @@ class Compiler:
         self._scopes: dict[tuple[str, str], tuple[Gateway, tuple[str, ...], tuple[Resource, ...]]] = {}
         self._listeners: dict[str, tuple[Gateway, Resource]] = {}
         self._proxyless: dict[str, tuple[Model, list[Resource]]] = {}
+        self._secrets: dict[str, tuple[Secret, Resource]] = {}
         # Snapshots made here and the states they are of, newest last; at most 4 an audience, then the oldest is forgotten and
         # what follows on it is compiled whole. More than 1: a change that is only tried must not cost the live one its place.
         self._made: dict[Audience, deque[tuple[Snapshot, State]]] = {}
@@ -62,6 +74,7 @@ class Compiler:
             resources += [self._listener(state.gateways[g]) for g in audience.gateways if g in state.gateways]
         for name in sorted(state.models):
             resources += self._model(state, state.models[name], audience)
+        resources += self._needed(state, resources)
         return Snapshot.of(revision, audience, resources)
 
     def _advanced(self, previous: Snapshot, before: State, state: State, revision: int) -> Snapshot:
@@ -88,6 +101,11 @@ class Compiler:
             for n in dropped:
                 del mapping[n]
             resources[type_url] = mapping
+        if before.secrets != state.secrets or any(t == SECRET for r in (*removed, *added) for t, _ in r.refs):
+            secrets = self._needed(state, [*resources[LISTENER].values(), *resources[CLUSTER].values()])
+            version = type_version(secrets)
+            if version != versions[SECRET]:
+                resources[SECRET], versions[SECRET] = {r.name: r for r in secrets}, version
         return Snapshot(revision, previous.audience, resources, versions)
 
     def _model(self, state: State, model: Model, audience: Audience) -> list[Resource]:
@@ -143,6 +161,16 @@ class Compiler:
             known = self._proxyless[model.name] = (model, compile_proxyless(model))
         return known[1]
 
+    def _needed(self, state: State, resources: Iterable[Resource]) -> list[Resource]:
+        """The secrets that these name, and no others: a node that does not need one is never sent it."""
+        return [self._secret(state.secrets[n]) for n in sorted({n for r in resources for t, n in r.refs if t == SECRET})]
+
+    def _secret(self, secret: Secret) -> Resource:
+        known = self._secrets.get(secret.name)
+        if known is None or (known[0] is not secret and known[0] != secret):
+            known = self._secrets[secret.name] = (secret, compile_secret(secret))
+        return known[1]
+
     def _state_of(self, snapshot: Snapshot | None) -> State | None:
         if snapshot is None:
             return None
@@ -150,7 +178,8 @@ class Compiler:
         return next((state for known, state in made if known is snapshot), None)
 
     def _forget(self, state: State) -> None:
-        """Lets go of what is remembered of objects that are gone, once it is more than there are."""
+        """Lets go of what is remembered of objects that are gone, once it is more than there are; of secrets at once."""
+        self._secrets = {n: k for n, k in self._secrets.items() if n in state.secrets}
         if max(len(self._routes), len(self._proxyless)) > 2 * len(state.models) + 64:
             self._proxyless = {n: k for n, k in self._proxyless.items() if n in state.models}
             self._routes = {n: k for n, k in self._routes.items() if n in state.models}

@@ -13,7 +13,7 @@ from controlplane.compiler.constraints import unpack
 from controlplane.compiler.message import packed
 from controlplane.compiler.validation import decoded
 from controlplane.model import Locality, is_ip
-from controlplane.snapshot import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SCOPED_ROUTES, Resource, Snapshot
+from controlplane.snapshot import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SCOPED_ROUTES, SECRET, Resource, Snapshot
 
 _TYPE = "type.googleapis.com/envoy."
 XDS_CLUSTER = "turnout"
@@ -131,8 +131,12 @@ def _address(host: str, port: int) -> dict[str, object]:
     return {"socket_address": {"address": host, "port_value": port}}
 
 
-def static_bootstrap(snapshot: Snapshot) -> dict[str, object]:
-    """A snapshot with nothing left to ask for: clusters with their endpoints, listeners with scopes and routes inline."""
+def static_bootstrap(snapshot: Snapshot, stand_in: tuple[str, str] = ("", "")) -> dict[str, object]:
+    """A snapshot with nothing left to ask for: clusters with their endpoints, listeners with scopes and routes inline.
+
+    Every certificate that has a key is replaced by `stand_in`, a certificate and its key in PEM that are good for nothing;
+    needed where there is one.
+    """
     routes = {name: decoded(r) for name, r in snapshot.resources[ROUTES].items()}
     scopes: dict[str, list[Any]] = {}
     for resource in snapshot.resources[SCOPED_ROUTES].values():
@@ -142,14 +146,40 @@ def static_bootstrap(snapshot: Snapshot) -> dict[str, object]:
         scopes.setdefault(resource.name.partition("/")[0], []).append(scope)
     listeners = [_static_listener(r, scopes.get(r.name, [])) for r in snapshot.resources[LISTENER].values()]
     clusters = [_static_cluster(r, snapshot.resources[ENDPOINTS].get(r.name)) for r in snapshot.resources[CLUSTER].values()]
-    return {
-        "node": {"id": "static", "cluster": "static"},
-        "static_resources": {"listeners": [_json(m) for m in listeners], "clusters": [_json(m) for m in clusters]},
-    }
+    static = {"listeners": [_json(m) for m in listeners], "clusters": [_json(m) for m in clusters]}
+    if secrets := [_json(_static_secret(r, stand_in)) for r in snapshot.resources[SECRET].values()]:
+        static["secrets"] = secrets
+    return {"node": {"id": "static", "cluster": "static"}, "static_resources": static}
+
+
+def _static_secret(resource: Resource, stand_in: tuple[str, str]) -> Any:
+    secret = decoded(resource)
+    if secret.HasField("tls_certificate"):
+        chain, key = stand_in
+        secret.tls_certificate.certificate_chain.inline_string = chain
+        secret.tls_certificate.private_key.inline_string = key
+    return secret
+
+
+def _here(socket: Any) -> None:
+    """The secrets that a transport socket names are in the bootstrap itself."""
+    if not socket.HasField("typed_config"):
+        return
+    context = unpack(socket.typed_config)
+    common = context.common_tls_context
+    named = [*common.tls_certificate_sds_secret_configs]
+    if common.HasField("validation_context_sds_secret_config"):
+        named.append(common.validation_context_sds_secret_config)
+    if common.HasField("combined_validation_context"):
+        named.append(common.combined_validation_context.validation_context_sds_secret_config)
+    for config in named:
+        config.ClearField("sds_config")
+    socket.typed_config.CopyFrom(packed(context))
 
 
 def _static_cluster(resource: Resource, endpoints: Resource | None) -> Any:
     cluster = decoded(resource)
+    _here(cluster.transport_socket)
     if endpoints is not None:
         cluster.ClearField("eds_cluster_config")
         cluster.type = cluster.STATIC
@@ -159,6 +189,7 @@ def _static_cluster(resource: Resource, endpoints: Resource | None) -> Any:
 
 def _static_listener(resource: Resource, scopes: list[Any]) -> Any:
     listener = decoded(resource)
+    _here(listener.filter_chains[0].transport_socket)
     network = listener.filter_chains[0].filters[0]
     manager = unpack(network.typed_config)
     if scopes:

@@ -14,8 +14,9 @@ from google.protobuf import wrappers_pb2
 
 from controlplane.compiler.endpoints import load_assignment
 from controlplane.compiler.message import duration, over_ads, packed, resource
+from controlplane.compiler.secrets import over_sds
 from controlplane.model import HealthCheck, OutlierDetection, Protocol, UpstreamTls, Version, is_ip
-from controlplane.snapshot import CLUSTER, ENDPOINTS, Resource
+from controlplane.snapshot import CLUSTER, ENDPOINTS, SECRET, Resource
 
 _HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
@@ -67,10 +68,15 @@ def compile_cluster(model: str, version: Version) -> list[Resource]:
         cluster.type = cluster_pb2.Cluster.STRICT_DNS
         cluster.dns_lookup_family = cluster_pb2.Cluster.V4_PREFERRED
         cluster.load_assignment.CopyFrom(load_assignment(name, version))
-        return [resource(CLUSTER, cluster)]
+        return [resource(CLUSTER, cluster, _secrets(version.tls))]
     cluster.type = cluster_pb2.Cluster.EDS
     cluster.eds_cluster_config.eds_config.CopyFrom(over_ads())
-    return [resource(CLUSTER, cluster, [(ENDPOINTS, name)])]
+    return [resource(CLUSTER, cluster, [(ENDPOINTS, name), *_secrets(version.tls)])]
+
+
+def _secrets(tls: UpstreamTls | None) -> list[tuple[str, str]]:
+    named = (tls.ca_certificates if not tls.insecure_skip_verify else "", tls.client_certificate) if tls else ()
+    return [(SECRET, label) for label in named if label]
 
 
 def _protocol(version: Version) -> Any:
@@ -105,10 +111,16 @@ def _tls(tls: UpstreamTls, protocol: Protocol) -> Any:
     # SNI carries names only (RFC 6066, section 3); an address can still be what the certificate must carry.
     if not is_ip(tls.server_name):
         context.sni = tls.server_name
+    if tls.client_certificate:
+        common.tls_certificate_sds_secret_configs.append(over_sds(tls.client_certificate))
     if tls.insecure_skip_verify:
         return context
     validation = common.validation_context
-    if tls.ca_certificates_pem:
+    if tls.ca_certificates:
+        # The authorities come on their own, and whose certificate it must be is said here.
+        common.combined_validation_context.validation_context_sds_secret_config.CopyFrom(over_sds(tls.ca_certificates))
+        validation = common.combined_validation_context.default_validation_context
+    elif tls.ca_certificates_pem:
         validation.trusted_ca.inline_string = tls.ca_certificates_pem
     else:
         validation.trusted_ca.filename = SYSTEM_AUTHORITIES

@@ -6,6 +6,8 @@ do (`:path`, split at `/`), but for two things: a query string is part of `:path
 `GATEWAY/v2/models/iris` where the path names the model and to `GATEWAY` where a header or the host does: part 0 is the
 gateway, part N the Nth segment of the path. It overwrites what a client sent under that name, and each RouteConfiguration
 takes it off again on the way to the model server.
+
+TLS is for the clients: their certificate and their authorities are named here and come on their own (`secrets.py`).
 """
 
 from __future__ import annotations
@@ -17,11 +19,13 @@ from envoy.config.listener.v3 import listener_components_pb2, listener_pb2
 from envoy.extensions.filters.http.router.v3 import router_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2 as hcm_pb2
 from envoy.extensions.http.early_header_mutation.header_mutation.v3 import header_mutation_pb2
+from envoy.extensions.transport_sockets.tls.v3 import common_pb2, tls_pb2
 from google.protobuf import wrappers_pb2
 
 from controlplane.compiler.message import duration, over_ads, packed, resource, socket_address
-from controlplane.model import Gateway, HeaderRouting, HostRouting, PathRouting
-from controlplane.snapshot import LISTENER, Resource
+from controlplane.compiler.secrets import over_sds
+from controlplane.model import Gateway, GatewayTls, HeaderRouting, HostRouting, PathRouting, TlsVersion
+from controlplane.snapshot import LISTENER, SECRET, Resource
 
 # Set by the listener, read by its scope key, taken off by the route.
 SCOPE_HEADER = "x-turnout-scope"
@@ -41,8 +45,32 @@ def compile_listener(gateway: Gateway) -> Resource:
     )
     listener.address.socket_address.protocol = address_pb2.SocketAddress.TCP
     manager = listener_components_pb2.Filter(name=HCM, typed_config=packed(_connection_manager(gateway)))
-    listener.filter_chains.add(filters=[manager])
-    return resource(LISTENER, listener)
+    chain = listener.filter_chains.add(filters=[manager])
+    if gateway.tls is not None:
+        chain.transport_socket.name = "envoy.transport_sockets.tls"
+        chain.transport_socket.typed_config.CopyFrom(packed(_tls(gateway.tls)))
+        # A client that opens a connection and does not shake hands.
+        chain.transport_socket_connect_timeout.CopyFrom(duration(10))
+    return resource(LISTENER, listener, [(SECRET, label) for _, label, _ in gateway.secrets])
+
+
+_VERSIONS = {
+    TlsVersion.TLS_1_2: common_pb2.TlsParameters.TLSv1_2,
+    TlsVersion.TLS_1_3: common_pb2.TlsParameters.TLSv1_3,
+}
+
+
+def _tls(tls: GatewayTls) -> Any:
+    context = tls_pb2.DownstreamTlsContext()
+    common = context.common_tls_context
+    common.tls_params.tls_minimum_protocol_version = _VERSIONS[tls.min_version]
+    common.tls_params.tls_maximum_protocol_version = common_pb2.TlsParameters.TLSv1_3
+    common.alpn_protocols.extend(("h2", "http/1.1"))
+    common.tls_certificate_sds_secret_configs.append(over_sds(tls.certificate))
+    if tls.client_ca:
+        common.validation_context_sds_secret_config.CopyFrom(over_sds(tls.client_ca))
+        context.require_client_certificate.value = True
+    return context
 
 
 def _connection_manager(gateway: Gateway) -> Any:

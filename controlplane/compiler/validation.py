@@ -19,11 +19,23 @@ from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.endpoint.v3 import endpoint_pb2
 from envoy.config.listener.v3 import listener_pb2
 from envoy.config.route.v3 import route_pb2, scoped_route_pb2
+from envoy.extensions.transport_sockets.tls.v3 import secret_pb2
 from google.protobuf.message import DecodeError
 
 from controlplane.compiler.constraints import Problem, problems, unpack
 from controlplane.errors import Code, Error, Violation
-from controlplane.snapshot import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SCOPED_ROUTES, Resource, Snapshot, short_name
+from controlplane.snapshot import (
+    CLUSTER,
+    ENDPOINTS,
+    LISTENER,
+    ROUTES,
+    SCOPED_ROUTES,
+    SECRET,
+    SENSITIVE,
+    Resource,
+    Snapshot,
+    short_name,
+)
 
 _MAX_U32 = 2**32 - 1
 _MAX_VIOLATIONS = 100
@@ -61,7 +73,14 @@ def owner(resource: Resource) -> str:
         return f"{kind}/{resource.name}"
     if resource.type_url == SCOPED_ROUTES:
         return f"models/{decoded(resource).route_configuration_name}"
+    if resource.type_url == SECRET:
+        return f"secrets/{resource.name}"
     return f"models/{resource.name.partition('/')[0]}"
+
+
+def _shown(resource: Resource, problem: Problem) -> Problem:
+    """What may be said of a resource: of one that is sensitive, not what is wrong with a value, which could quote it."""
+    return (problem[0], "is not as Envoy wants it") if resource.type_url in SENSITIVE else problem
 
 
 def decoded(resource: Resource) -> Any:
@@ -81,7 +100,7 @@ def _problems(resource: Resource) -> Iterator[Problem]:
         return
     broken = list(problems(message))
     # The rules in code may rely on those in the protos.
-    yield from broken or _TYPES[resource.type_url][1](message)
+    yield from (_shown(resource, p) for p in broken or _TYPES[resource.type_url][1](message))
 
 
 def _dangling(resources: list[Resource], snapshot: Snapshot) -> Iterator[tuple[Resource, str, str]]:
@@ -138,8 +157,15 @@ def _cluster(cluster: Any) -> Iterator[Problem]:
         yield from _tls(unpack(cluster.transport_socket.typed_config))
 
 
+def _secret(secret: Any) -> Iterator[Problem]:
+    if secret.WhichOneof("type") is None:
+        yield "type", "must be set"
+
+
 def _tls(context: Any) -> Iterator[Problem]:
     at = "transport_socket.typed_config.common_tls_context.validation_context"
+    if context.common_tls_context.HasField("combined_validation_context"):
+        return  # the authorities are in a secret
     validation = context.common_tls_context.validation_context
     if validation.trusted_ca.inline_string:
         try:
@@ -245,4 +271,5 @@ _TYPES: dict[str, tuple[Any, Callable[[Any], Iterator[Problem]]]] = {
     LISTENER: (listener_pb2.Listener, _listener),
     SCOPED_ROUTES: (scoped_route_pb2.ScopedRouteConfiguration, _scope),
     ROUTES: (route_pb2.RouteConfiguration, _routes),
+    SECRET: (secret_pb2.Secret, _secret),
 }

@@ -13,11 +13,14 @@ from typing import TypeVar
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from controlplane.errors import Collector, Error, failed, invalid
+from controlplane import pem
+from controlplane.errors import Collector, Error, failed, invalid, within
 from controlplane.model import (
     WHOLE,
+    CaCertificates,
     Endpoint,
     Gateway,
+    GatewayTls,
     HeaderRouting,
     HealthCheck,
     HostRouting,
@@ -31,12 +34,16 @@ from controlplane.model import (
     Protocol,
     Retries,
     Routing,
+    Secret,
     Sticky,
     Timeouts,
+    TlsCertificate,
+    TlsVersion,
     UpstreamTls,
     Version,
+    check_label,
 )
-from controlplane.operator.v1 import gateway_pb2, model_pb2
+from controlplane.operator.v1 import gateway_pb2, model_pb2, secret_pb2
 from controlplane.state import Kept
 
 T = TypeVar("T")
@@ -53,6 +60,16 @@ _PROTOCOL_NUMBERS = {
     Protocol.HTTP1: model_pb2.PROTOCOL_HTTP1,
     Protocol.HTTP2: model_pb2.PROTOCOL_HTTP2,
     Protocol.GRPC: model_pb2.PROTOCOL_GRPC,
+}
+
+_TLS_VERSIONS = {
+    gateway_pb2.TLS_VERSION_UNSPECIFIED: TlsVersion.TLS_1_2,
+    gateway_pb2.TLS_VERSION_1_2: TlsVersion.TLS_1_2,
+    gateway_pb2.TLS_VERSION_1_3: TlsVersion.TLS_1_3,
+}
+_TLS_VERSION_NUMBERS = {
+    TlsVersion.TLS_1_2: gateway_pb2.TLS_VERSION_1_2,
+    TlsVersion.TLS_1_3: gateway_pb2.TLS_VERSION_1_3,
 }
 
 
@@ -108,6 +125,11 @@ def gateway_to_proto(gateway: Gateway, kept: Kept | None = None) -> gateway_pb2.
                 sub_zones=selector.sub_zones,
             )
         )
+    if gateway.tls is not None:
+        tls = gateway.tls
+        proto.tls.certificate = f"secrets/{tls.certificate}"
+        proto.tls.client_ca = f"secrets/{tls.client_ca}" if tls.client_ca else ""
+        proto.tls.min_version = _TLS_VERSION_NUMBERS[tls.min_version]
     if kept is not None:
         proto.etag = str(kept.revision)
         proto.create_time.CopyFrom(timestamp(kept.create_time))
@@ -120,6 +142,7 @@ def gateway_from_proto(proto: gateway_pb2.Gateway) -> Gateway:
     c = Collector()
     name = _tried(c, "", lambda: label(proto.name, "gateways", "name"))
     routing = _tried(c, "", lambda: _routing(proto))
+    tls = _tried(c, "tls", lambda: _gateway_tls(proto.tls)) if proto.HasField("tls") else None
     # What could not be made has a stand-in, so that the rest is looked at too.
     gateway = _tried(
         c,
@@ -137,11 +160,20 @@ def gateway_from_proto(proto: gateway_pb2.Gateway) -> Gateway:
                 zones=tuple(proto.nodes.zones),
                 sub_zones=tuple(proto.nodes.sub_zones),
             ),
+            tls=tls,
         ),
     )
     c.check()
     assert gateway is not None
     return gateway
+
+
+def _gateway_tls(proto: gateway_pb2.GatewayTls) -> GatewayTls:
+    version = _TLS_VERSIONS.get(proto.min_version)
+    if version is None:
+        raise invalid("min_version", f"{proto.min_version} is not a version of TLS: TLS_VERSION_1_2 or TLS_VERSION_1_3")
+    certificate = label(proto.certificate, "secrets", "certificate")
+    return GatewayTls(certificate, label(proto.client_ca, "secrets", "client_ca") if proto.client_ca else "", version)
 
 
 def _routing(proto: gateway_pb2.Gateway) -> Routing:
@@ -299,6 +331,8 @@ def _version_to_proto(version: Version) -> model_pb2.Version:
                 server_name=tls.server_name,
                 ca_certificates_pem=tls.ca_certificates_pem,
                 insecure_skip_verify=tls.insecure_skip_verify,
+                ca_certificates=f"secrets/{tls.ca_certificates}" if tls.ca_certificates else "",
+                client_certificate=f"secrets/{tls.client_certificate}" if tls.client_certificate else "",
             )
         )
     if version.health_check is not None:
@@ -346,8 +380,7 @@ def _version(proto: model_pb2.Version) -> Version:
     ]
     tls = health = outlier = None
     if proto.HasField("tls"):
-        t = proto.tls
-        tls = _tried(c, "tls", lambda: UpstreamTls(t.server_name, t.ca_certificates_pem, t.insecure_skip_verify))
+        tls = _tried(c, "tls", lambda: _upstream_tls(proto.tls))
     if proto.HasField("health_check"):
         health = _tried(c, "health_check", lambda: _health_check(proto.health_check))
     if proto.HasField("outlier_detection"):
@@ -374,6 +407,14 @@ def _version(proto: model_pb2.Version) -> Version:
     c.check()
     assert version is not None
     return version
+
+
+def _upstream_tls(proto: model_pb2.UpstreamTls) -> UpstreamTls:
+    named = {
+        field: label(getattr(proto, field), "secrets", field) if getattr(proto, field) else ""
+        for field in ("ca_certificates", "client_certificate")
+    }
+    return UpstreamTls(proto.server_name, proto.ca_certificates_pem, proto.insecure_skip_verify, **named)
 
 
 def _health_check(proto: model_pb2.HealthCheck) -> HealthCheck:
@@ -425,6 +466,82 @@ def _retries(proto: model_pb2.Retries) -> Retries:
         unsafe=proto.unsafe,
         per_try_timeout=seconds(proto.per_try_timeout),
     )
+
+
+# ----------------------------------------------------------------------------------------------------------- secrets
+
+
+def secret_to_proto(secret: Secret, kept: Kept | None = None) -> secret_pb2.Secret:
+    """The secret as the API shows it: without its private key. `kept` is None where it is not kept (yet)."""
+    proto = secret_pb2.Secret(name=secret.resource_name)
+    match secret.content:
+        case TlsCertificate() as tls:
+            proto.tls_certificate.certificate_chain_pem = tls.certificate_chain_pem
+            proto.tls_certificate.leaf.CopyFrom(_certificate_to_proto(tls.leaf))
+        case CaCertificates() as ca:
+            proto.ca_certificates.ca_certificates_pem = ca.ca_certificates_pem
+            proto.ca_certificates.certificates.extend(map(_certificate_to_proto, ca.certificates))
+    if kept is not None:
+        proto.etag = str(kept.revision)
+        proto.create_time.CopyFrom(timestamp(kept.create_time))
+        proto.update_time.CopyFrom(timestamp(kept.update_time))
+    return proto
+
+
+def _certificate_to_proto(certificate: pem.Certificate) -> secret_pb2.Certificate:
+    return secret_pb2.Certificate(
+        sha256=certificate.sha256,
+        subject=certificate.subject,
+        sans=certificate.sans,
+        not_before=timestamp(certificate.not_before),
+        not_after=timestamp(certificate.not_after),
+    )
+
+
+def secret_from_proto(proto: secret_pb2.Secret, live: Secret | None = None) -> Secret:
+    """The secret that a caller sent; a private key that it leaves out is that of `live`.
+
+    Errors: INVALID_ARGUMENT with every field that is wrong, from the secret down; none says what a key is.
+    """
+    c = Collector()
+    name = _tried(c, "", lambda: label(proto.name, "secrets", "name"))
+    with c.within(""):
+        check_label(name or "stand-in")
+    content = _tried(c, "", lambda: _content(proto, live))
+    c.check()
+    assert name is not None
+    assert content is not None
+    return Secret(name, content)
+
+
+def _content(proto: secret_pb2.Secret, live: Secret | None) -> TlsCertificate | CaCertificates:
+    match proto.WhichOneof("content"):
+        case "tls_certificate":
+            sent = proto.tls_certificate
+            with within("tls_certificate"):
+                if sent.private_key_pem or live is None or not isinstance(live.content, TlsCertificate):
+                    return TlsCertificate(sent.certificate_chain_pem, sent.private_key_pem)
+                return _with_kept_key(sent.certificate_chain_pem, live.content.private_key_pem)
+        case "ca_certificates":
+            with within("ca_certificates"):
+                return CaCertificates(proto.ca_certificates.ca_certificates_pem)
+        case _:
+            raise invalid("", "say either tls_certificate or ca_certificates")
+
+
+def _with_kept_key(chain: str, key: str) -> TlsCertificate:
+    try:
+        return TlsCertificate(chain, key)
+    except Error as error:
+        if error.reason != "KEY_MISMATCH":
+            raise
+    raise invalid("private_key_pem", "is required: the key that is kept is not that of this certificate", "KEY_REQUIRED")
+
+
+def check_sound(proto: secret_pb2.Secret) -> None:
+    """Nothing when the private key that a caller sent is sound: it takes longest of all that is asked. Errors: INVALID."""
+    if proto.tls_certificate.private_key_pem:
+        pem.check_sound(proto.tls_certificate.private_key_pem, "tls_certificate.private_key_pem")
 
 
 def _tried(c: Collector, prefix: str, make: Callable[[], T], skip: str | None = None) -> T | None:

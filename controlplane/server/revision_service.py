@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
+from controlplane import pem
 from controlplane.compiler.bootstrap import static_bootstrap
 from controlplane.errors import Collector, failed, invalid, not_found, stale_etag
 from controlplane.fleet import Fleet
@@ -33,7 +34,16 @@ from controlplane.server.call import (
     told,
     write_token,
 )
-from controlplane.server.convert import gateway_from_proto, gateway_to_proto, label, model_from_proto, model_to_proto
+from controlplane.server.convert import (
+    check_sound,
+    gateway_from_proto,
+    gateway_to_proto,
+    label,
+    model_from_proto,
+    model_to_proto,
+    secret_from_proto,
+    secret_to_proto,
+)
 from controlplane.server.watch import revision_progress
 from controlplane.snapshot import Audience, Client, Snapshot
 from controlplane.state import Changes
@@ -44,6 +54,8 @@ from controlplane.writer import Writer
 _CHUNK = 50
 
 MAX_NODES = 10_000
+
+COLLECTIONS = ("gateways", "models", "secrets")
 
 _NAME = re.compile(r"(?:revisions/)?(0|[1-9][0-9]{0,17}|latest)")
 
@@ -72,7 +84,7 @@ class RevisionService(revision_service_pb2_grpc.RevisionServiceServicer):
             )
         bootstraps: list[str] = []
         if request.include_bootstraps:
-            bootstraps = await asyncio.to_thread(_bootstraps, outcome.snapshots)
+            bootstraps = await asyncio.to_thread(_bootstraps, outcome.snapshots, pem.stand_in(self._clock()))
         return pb.ApplyResponse(
             revision=await shown(outcome),
             changed=outcome.changed,
@@ -91,8 +103,8 @@ class RevisionService(revision_service_pb2_grpc.RevisionServiceServicer):
 
     async def ListRevisions(self, request: pb.ListRevisionsRequest, context: Any) -> pb.ListRevisionsResponse:
         name = request.object_name
-        if name and name.partition("/")[0] not in ("gateways", "models"):
-            raise invalid("object_name", f"'{name[:80]}' is not the name of a gateway or model, like models/NAME")
+        if name and name.partition("/")[0] not in COLLECTIONS:
+            raise invalid("object_name", f"'{name[:80]}' is not the name of a gateway, model or secret, like models/NAME")
         size = page_size(request.page_size)
         listing = f"revisions {name}"
         after = read_token(listing, request.page_token)
@@ -192,15 +204,25 @@ def applied(head: Head, request: pb.ApplyRequest, fields: dict[str, str]) -> Cha
             model = objects[name] = model_from_proto(proto, live)
             if live is not None and model.split != live.split and not proto.etag and not request.force:
                 raise moves_traffic(name, "split", f"the split of {name} is another than the live one")
+    for i, secret in enumerate(request.manifest.secrets):
+        with c.within(f"manifest.secrets[{i}]"):
+            short = label(secret.name, "secrets", "name")
+            name = f"secrets/{short}"
+            _claim(name, f"manifest.secrets[{i}]", "name", fields, objects)
+            check_etag(name, secret.etag, head.kept.get(name), "etag", request.force)
+            objects[name] = secret_from_proto(secret, head.state.secrets.get(short))
+            check_sound(secret)
     for i, name in enumerate(request.delete_names):
         at = f"delete_names[{i}]"
         with c.within(""):
             collection, _, short = name.partition("/")
-            if collection not in ("gateways", "models") or not short:
-                raise invalid(at, f"'{name[:80]}' is not the full name of a gateway or model, like models/NAME")
+            if collection not in COLLECTIONS or not short:
+                raise invalid(at, f"'{name[:80]}' is not the full name of a gateway, model or secret, like models/NAME")
             _claim(name, at, at, fields, objects)
             if collection == "gateways":
                 head.state.gateway(short)
+            elif collection == "secrets":
+                head.state.secret(short)
             else:
                 head.state.model(short)
                 if not request.force:
@@ -217,6 +239,7 @@ def manifest_of(head: Head) -> pb.Manifest:
     return pb.Manifest(
         gateways=[gateway_to_proto(state.gateways[n], head.kept[f"gateways/{n}"]) for n in sorted(state.gateways)],
         models=[model_to_proto(state.models[n], head.kept[f"models/{n}"]) for n in sorted(state.models)],
+        secrets=[secret_to_proto(state.secrets[n], head.kept[f"secrets/{n}"]) for n in sorted(state.secrets)],
     )
 
 
@@ -228,7 +251,7 @@ def _claim(name: str, at: str, field: str, fields: dict[str, str], objects: dict
     objects[name] = None
 
 
-def _bootstraps(snapshots: Mapping[Audience, Snapshot]) -> list[str]:
+def _bootstraps(snapshots: Mapping[Audience, Snapshot], stand_in: tuple[str, str]) -> list[str]:
     """What Envoys would hold; a gRPC client's resources are no Envoy's."""
     found = sorted((a for a in snapshots if a.gateways and a.client is Client.ENVOY), key=lambda a: a.gateways)
-    return [json.dumps(static_bootstrap(snapshots[a])) for a in found]
+    return [json.dumps(static_bootstrap(snapshots[a], stand_in)) for a in found]

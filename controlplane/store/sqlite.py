@@ -15,28 +15,28 @@ from typing import Any, TypeVar
 
 from controlplane.errors import Code, Error, not_found
 from controlplane.latest import Latest
+from controlplane.model import Object
 from controlplane.state import Changes, conflict
 from controlplane.store import Draft, Head, Remembered, Revision
-from controlplane.store.codec import encode
 from controlplane.store.sqlite_file import Connect, InDoubt, SqliteFile
 
 T = TypeVar("T")
 
 
-async def open_store(directory: Path, connect: Connect = sqlite3.connect) -> SqliteStore:
-    """Opens the store in `directory`, which is made where it is missing. Errors: those of `SqliteFile`."""
+async def open_store(directory: Path, connect: Connect = sqlite3.connect, key_file: Path | None = None) -> SqliteStore:
+    """Opens the store in `directory`, which is made where it is missing; `key_file` as for `SqliteFile`. Errors: its."""
     thread = ThreadPoolExecutor(1, "store")
     loop = asyncio.get_running_loop()
     try:
-        file, head = await loop.run_in_executor(thread, _open, directory, connect)
+        file, head = await loop.run_in_executor(thread, _open, directory, connect, key_file)
     except BaseException:
         thread.shutdown(wait=False)
         raise
     return SqliteStore(file, head, thread)
 
 
-def _open(directory: Path, connect: Connect) -> tuple[SqliteFile, Head]:
-    file = SqliteFile(directory, connect)
+def _open(directory: Path, connect: Connect, key_file: Path | None) -> tuple[SqliteFile, Head]:
+    file = SqliteFile(directory, connect, key_file)
     try:
         return file, file.head(file.newest())
     except BaseException:
@@ -105,7 +105,7 @@ class SqliteStore:
             head = self._head.value
             if base != head.number:
                 raise conflict(base, head.number)
-            new, rows = await self._run(lambda: _advanced(head, changes, draft))
+            new, rows = await self._run(lambda: _advanced(head, changes, draft, self._file.encode))
             try:
                 await self._run(lambda: self._file.append(new.number, draft, rows))
             except InDoubt as doubt:
@@ -163,7 +163,9 @@ class SqliteStore:
         return await asyncio.get_running_loop().run_in_executor(self._thread, call)
 
 
-def _advanced(head: Head, changes: Changes, draft: Draft) -> tuple[Head, list[tuple[str, str | None, float]]]:
+def _advanced(
+    head: Head, changes: Changes, draft: Draft, encode: Callable[[Object], str]
+) -> tuple[Head, list[tuple[str, str | None, float]]]:
     """The head after a change, and its rows (name, content, create time)."""
     new = head.after(changes, draft)
     rows: list[tuple[str, str | None, float]] = []

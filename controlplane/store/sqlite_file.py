@@ -17,10 +17,10 @@ from importlib import resources
 from pathlib import Path
 
 from controlplane.errors import Code, Error
-from controlplane.model import Gateway, Model, Object
-from controlplane.state import Kept, State
-from controlplane.store import Action, Draft, Head, Remembered, Revision
-from controlplane.store.codec import decode
+from controlplane.model import Object
+from controlplane.state import Changes, Kept, State
+from controlplane.store import Action, Draft, Head, Remembered, Revision, sealing
+from controlplane.store.codec import SEALED, decode, encode
 
 DATABASE = "turnout.db"
 LOCK = "turnout.lock"
@@ -40,16 +40,23 @@ class InDoubt(Exception):
 class SqliteFile:
     """A store's file. Made, used and closed on one thread."""
 
-    def __init__(self, directory: Path, connect: Connect = sqlite3.connect) -> None:
-        """Errors: see `_explained`, and STORE_HELD, STORE_READ_ONLY, STORE_FOREIGN, STORE_NEWER: FAILED_PRECONDITION."""
+    def __init__(self, directory: Path, connect: Connect = sqlite3.connect, key_file: Path | None = None) -> None:
+        """`key_file` holds the keys that private keys are sealed with; None: `secret.key` in the directory, which is
+        made when it is needed.
+
+        Errors: see `_explained`, and STORE_HELD, STORE_READ_ONLY, STORE_FOREIGN, STORE_NEWER, and those of `sealing.load`:
+        FAILED_PRECONDITION.
+        """
         self.path = directory / DATABASE
         self._connect = connect
         self._connection: sqlite3.Connection | None = None
         self._lock: int | None = _locked(directory)
         try:
             with self._explained():
+                _keep_to_owner(self.path)
                 _migrate(self._db, self.path)
                 self._check_numbers()
+                self.keys = self._loaded_keys(key_file)
         except BaseException:
             self.close()
             raise
@@ -86,20 +93,19 @@ class SqliteFile:
 
     def head(self, number: int) -> Head:
         """The state as of a revision that exists."""
-        gateways: dict[str, Gateway] = {}
-        models: dict[str, Model] = {}
+        objects: dict[str, Object | None] = {}
         kept: dict[str, Kept] = {}
         with self._explained():
             time = self._db.execute("SELECT time FROM revisions WHERE number = ?", (number,)).fetchone()
             rows = self._db.execute(_STATE, (number,)).fetchall()
         for name, content, revision, create_time, update_time in rows:
-            obj = decode(name, content)
-            if isinstance(obj, Gateway):
-                gateways[obj.name] = obj
-            else:
-                models[obj.name] = obj
+            objects[name] = decode(name, content, self.keys)
             kept[name] = Kept(revision, create_time, update_time)
-        return Head(number, State(gateways, models), kept, time[0] if time else 0.0)
+        return Head(number, State().replayed(Changes(objects)), kept, time[0] if time else 0.0)
+
+    def encode(self, obj: Object) -> str:
+        """An object as `append` takes it."""
+        return encode(obj, self.keys)
 
     def revisions(self, before: int, limit: int, object_name: str) -> list[Revision]:
         """As the contract says, but `before` bounds and numbers are not checked."""
@@ -115,7 +121,10 @@ class SqliteFile:
     ) -> Revision:
         changes: dict[str, tuple[Object | None, Object | None]] = {}
         for name, new, old in self._db.execute(_CHANGES, (number,)):
-            changes[name] = (decode(name, old) if old else None, decode(name, new) if new else None)
+            changes[name] = (
+                decode(name, old, self.keys) if old else None,
+                decode(name, new, self.keys) if new else None,
+            )
         draft = Draft(author, reason, Action(action), time, reverted_to, request_id, digest)
         return Revision(number, draft, changes)
 
@@ -164,6 +173,16 @@ class SqliteFile:
         if newest != count:
             raise _corrupt(self.path, f"it holds {count} revisions, and the newest is {newest}")
 
+    def _loaded_keys(self, key_file: Path | None) -> sealing.Keys:
+        """The keys, of which none is missing: what the history is sealed with can be opened, all of it."""
+        used = {row[0] for row in self._db.execute(_SEALED_WITH) if row[0] is not None}
+        # A new key is never made where there is something that it does not open.
+        keys = sealing.load(key_file or self.path.with_name(sealing.KEY_FILE), make=key_file is None and not used)
+        lacking = keys.lacks(used)
+        if lacking:
+            raise sealing.wrong_key(lacking)
+        return keys
+
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         with self._explained():
@@ -196,6 +215,12 @@ JOIN objects AS o USING (name, revision)
 JOIN revisions AS r ON r.number = o.revision
 WHERE o.content IS NOT NULL
 """
+# Ids of keys. The range is that of the names which begin with 'secrets/', so that the index finds them.
+_SEALED_WITH = f"""
+SELECT DISTINCT substr(sealed, 1, instr(sealed, ':') - 1)
+FROM (SELECT json_extract(content, '$.tls_certificate.{SEALED}') AS sealed FROM objects
+      WHERE name >= 'secrets/' AND name < 'secrets0' AND content IS NOT NULL)
+"""
 _COLUMNS = "number, time, author, reason, action, reverted_to, request_id, request_digest"
 _REVISIONS = f"SELECT {_COLUMNS} FROM revisions WHERE number < ? ORDER BY number DESC LIMIT ?"
 _REVISIONS_OF = f"""
@@ -221,6 +246,15 @@ def _rollback(db: sqlite3.Connection) -> None:
     with suppress(sqlite3.Error):
         if db.in_transaction:
             db.execute("ROLLBACK")
+
+
+def _keep_to_owner(database: Path) -> None:
+    """The file and those beside it are its owner's only, also where an older version, or a copy, made them otherwise."""
+    with suppress(OSError):  # what can't be opened or changed is found out by SQLite, and said as it says it
+        os.close(os.open(database, os.O_RDWR | os.O_CREAT, 0o600))
+        for suffix in ("", "-wal", "-shm"):
+            with suppress(FileNotFoundError):
+                os.chmod(f"{database}{suffix}", 0o600)
 
 
 def _migrate(db: sqlite3.Connection, path: Path) -> None:

@@ -1,6 +1,6 @@
 """What SotW and delta have in common: the order of things across types, and when to send.
 
-Order ("Eventual consistency considerations"; make before break). A pass goes over the types in the order CDS, EDS, LDS,
+Order ("Eventual consistency considerations"; make before break). A pass goes over the types in the order CDS, EDS, SDS, LDS,
 SRDS, RDS, and for every name at which the client differs from the newest snapshot one of four things is decided:
 
     what should be held is …           and …                                             then
@@ -10,15 +10,16 @@ SRDS, RDS, and for every name at which the client differs from the newest snapsh
     gone                               something does                                    keep
     exactly what was refused           (whatever)                                        keep
 
-- A cluster is *in place* when the client has ACKed it on this stream, at any version, and, if it takes its endpoints over
-  EDS, has ACKed those. That is what routes wait for, because routes are not warmed. The version does not matter: a cluster
-  that is replaced goes on serving as it was until the new one is warm. So a refused new cluster holds back the routes that
-  need it.
+- A cluster is *in place* when the client has ACKed it on this stream, at any version, and has ACKed what it is warmed with:
+  its endpoints, if it takes them over EDS, and its secrets. That is what routes wait for, because routes are not warmed. The
+  version does not matter: a cluster that is replaced goes on serving as it was until the new one is warm. So a refused new
+  cluster holds back the routes that need it.
 - The barrier concerns clients that take every cluster there is (CDS with a wildcard: Envoys). A client that names its
   clusters asks for them because a route names them (gRPC: LDS, RDS, CDS, EDS); to hold back the route would be to wait for
   ever. The same holds for a stream that never asked for CDS: per-type streams, and clients of routes alone.
 - What the client *may hold*: what it ACKed, what is in flight, and what was in a response that it refused (it may have
-  taken a part). Endpoints go after their clusters, clusters after routes and listeners, routes after scopes and listeners.
+  taken a part). Endpoints go after their clusters, secrets after clusters and listeners, clusters after routes and listeners,
+  routes after scopes and listeners.
 - A client that comes back (`initial_resource_versions`) may hold things that we have never seen. What they name we can't
   know, so while it has one, or has not said yet what it has of a type, nothing goes that the type could name. Of a type
   that it never speaks of it would never say so: `quiet` tells that it has had time enough.
@@ -54,6 +55,7 @@ from controlplane.snapshot import (
     ORDER,
     ROUTES,
     SCOPED_ROUTES,
+    SECRET,
     Resource,
     Snapshot,
     type_version,
@@ -69,6 +71,7 @@ if TYPE_CHECKING:
 NAMED_BY: Mapping[str, tuple[str, ...]] = {
     CLUSTER: (ROUTES, LISTENER),
     ENDPOINTS: (CLUSTER,),
+    SECRET: (CLUSTER, LISTENER),
     ROUTES: (SCOPED_ROUTES, LISTENER),
 }
 # Types that one stream may ask for; more is no client, but an attempt to fill the memory.
@@ -275,17 +278,18 @@ class Stream:
 
     def _cluster_in_place(self, clusters: Substream, name: str) -> bool:
         cluster = clusters.held.get(name)
-        endpoints = self._subs.get(ENDPOINTS)
         if cluster is None or clusters.current(name) is None or clusters.may_be_gone(name):
             return False  # it is not there, or its removal is on its way, or was refused
-        if endpoints is None:
-            return True
-        return all(
-            t != ENDPOINTS
-            or n not in endpoints.latest
-            or (endpoints.held.get(n) is not None and endpoints.current(n) is not None and n not in endpoints.owed)
-            or (self._quiet and not endpoints.covers(n))
-            for t, n in clusters.latest.get(name, cluster).refs
+        return all(self._has(t, n) for t, n in clusters.latest.get(name, cluster).refs)
+
+    def _has(self, type_url: str, name: str) -> bool:
+        """Whether the client has what a cluster is warmed with: endpoints, or a secret. If it never asks for the type: yes."""
+        sub = self._subs.get(type_url)
+        return (
+            sub is None
+            or name not in sub.latest
+            or (sub.held.get(name) is not None and sub.current(name) is not None and name not in sub.owed)
+            or (self._quiet and not sub.covers(name))
         )
 
     def _still_named(self, type_url: str) -> Container[str]:

@@ -43,6 +43,7 @@ from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import cast
 
+from controlplane.errors import redacted
 from controlplane.snapshot import Resource
 from controlplane.xds.events import Event, Refused
 from controlplane.xds.overlay import NOTHING, Names, Overlay, Resources, same
@@ -335,7 +336,7 @@ class Substream:
             self.refused[name] = Refusal(contents.get(name), batch, before.all_of_it() if before else ())
         self.refusing = True
         named = tuple(sorted(contents)[:_NAMES_REPORTED])
-        return [Refused(self.type_url, named, message, batch.revision)]
+        return [Refused(self.type_url, named, redacted(message), batch.revision)]
 
     def settled(self) -> bool:
         """Whether nothing is on its way, refused, or to be answered."""

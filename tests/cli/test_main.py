@@ -61,7 +61,7 @@ def test_nothing_said_is_help(run: Run) -> None:
         (["get", "everything"], "'everything' is none of: gateways, models"),
         (["get", "models", "-o", "xml"], "'xml' is not one of"),
         (["delete", "iris"], "say models/iris or gateways/iris"),
-        (["delete", "nodes/edge"], "'nodes/edge' is no model or gateway"),
+        (["delete", "nodes/edge"], "'nodes/edge' is no model, gateway or secret"),
         (["--api", "nowhere", "get", "models"], "'nowhere' is not HOST:PORT"),
         (["get", "models", "--api", "http://x:1"], "is not HOST:PORT"),
         (["apply"], "Missing option"),

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 
 from controlplane.compiler.validation import decoded
 from controlplane.model import Gateway, HeaderRouting, HostRouting, Model, PathRouting
-from controlplane.snapshot import ORDER, Audience, Client, Snapshot, short_name
+from controlplane.snapshot import ORDER, SECRET, Audience, Client, Snapshot, short_name
 from controlplane.state import Changes, State
 
 TESTDATA = Path(__file__).parent / "testdata"
@@ -58,6 +58,7 @@ def as_yaml(snapshots: Iterable[Snapshot]) -> str:
                     for _, r in sorted(snapshot.resources[t].items())
                 ]
                 for t in ORDER
+                if t != SECRET or snapshot.resources[t]
             },
         }
         for snapshot in snapshots

@@ -15,7 +15,7 @@ import pytest
 from controlplane.compiler import Compiler, audiences
 from controlplane.compiler.validation import check
 from controlplane.model import Endpoint, Gateway, Model, Version
-from controlplane.snapshot import CLUSTER, ENDPOINTS, LISTENER, ORDER, ROUTES, SCOPED_ROUTES, Audience, Snapshot
+from controlplane.snapshot import CLUSTER, ENDPOINTS, LISTENER, ORDER, ROUTES, SCOPED_ROUTES, SECRET, Audience, Snapshot
 from controlplane.state import Changes, State
 from tests.compiler.cases import CASES, TESTDATA, as_yaml, read_state, widest
 
@@ -65,7 +65,14 @@ def test_a_switch_changes_one_route_and_nothing_else() -> None:
     compiler, state = Compiler(), a_state()
     before = compiler.compile(state, 1, EDGE)
     after = compiler.compile(with_model(state, a_model("model-1", green=10_000)), 2, EDGE, before)
-    assert same(before, after) == {CLUSTER: True, ENDPOINTS: True, LISTENER: True, SCOPED_ROUTES: True, ROUTES: False}
+    assert same(before, after) == {
+        CLUSTER: True,
+        ENDPOINTS: True,
+        LISTENER: True,
+        SCOPED_ROUTES: True,
+        SECRET: True,
+        ROUTES: False,
+    }
     changed = [n for n, r in after.resources[ROUTES].items() if r is not before.resources[ROUTES][n]]
     assert changed == ["model-1"]
     assert [t for t in ORDER if after.versions[t] != before.versions[t]] == [ROUTES]
@@ -92,7 +99,14 @@ def test_a_snapshot_of_another_compiler_is_as_good_but_slower() -> None:
     state = a_state()
     before = Compiler().compile(state, 1, EDGE)
     after = Compiler().compile(with_model(state, a_model("model-1", green=1)), 2, EDGE, before)
-    assert same(before, after) == {CLUSTER: True, ENDPOINTS: True, LISTENER: True, SCOPED_ROUTES: True, ROUTES: False}
+    assert same(before, after) == {
+        CLUSTER: True,
+        ENDPOINTS: True,
+        LISTENER: True,
+        SCOPED_ROUTES: True,
+        SECRET: True,
+        ROUTES: False,
+    }
 
 
 def test_objects_that_were_read_anew_are_not_compiled_anew() -> None:

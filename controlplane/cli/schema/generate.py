@@ -109,7 +109,7 @@ class _Index:
         return dict(_SCALARS[field.type])
 
     def _is_required(self, message: str, field: FieldDescriptorProto) -> bool:
-        if field.name == "name" and message.rpartition(".")[2] in ("Gateway", "Model"):
+        if field.name == "name" and message.rpartition(".")[2] in ("Gateway", "Model", "Secret"):
             return True
         return bool(re.search(r"\bRequired[.;]|\bRequired, opens|^At least one\b", self.comments[message, field.number]))
 

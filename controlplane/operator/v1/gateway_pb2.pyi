@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -18,6 +19,30 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _TlsVersion:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _TlsVersionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TlsVersion.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    TLS_VERSION_UNSPECIFIED: _TlsVersion.ValueType  # 0
+    """The default, TLS 1.2."""
+    TLS_VERSION_1_2: _TlsVersion.ValueType  # 1
+    """TLS 1.2."""
+    TLS_VERSION_1_3: _TlsVersion.ValueType  # 2
+    """TLS 1.3."""
+
+class TlsVersion(_TlsVersion, metaclass=_TlsVersionEnumTypeWrapper):
+    """TlsVersion is a version of TLS."""
+
+TLS_VERSION_UNSPECIFIED: TlsVersion.ValueType  # 0
+"""The default, TLS 1.2."""
+TLS_VERSION_1_2: TlsVersion.ValueType  # 1
+"""TLS 1.2."""
+TLS_VERSION_1_3: TlsVersion.ValueType  # 2
+"""TLS 1.3."""
+Global___TlsVersion: _TypeAlias = TlsVersion  # noqa: Y015
 
 @_typing.final
 class Gateway(_message.Message):
@@ -35,6 +60,7 @@ class Gateway(_message.Message):
     ETAG_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
+    TLS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Resource name, `gateways/{gateway}`; the last part is a DNS label. On input the last part alone is enough."""
     address: _builtins.str
@@ -67,6 +93,10 @@ class Gateway(_message.Message):
     def update_time(self) -> _timestamp_pb2.Timestamp:
         """When this gateway last changed. Output only."""
 
+    @_builtins.property
+    def tls(self) -> Global___GatewayTls:
+        """TLS on the listener. Unset: plain text."""
+
     def __init__(
         self,
         *,
@@ -80,16 +110,49 @@ class Gateway(_message.Message):
         etag: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
+        tls: Global___GatewayTls | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "header", b"header", "host", b"host", "nodes", b"nodes", "path", b"path", "routing", b"routing", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "header", b"header", "host", b"host", "nodes", b"nodes", "path", b"path", "routing", b"routing", "tls", b"tls", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "create_time", b"create_time", "etag", b"etag", "header", b"header", "host", b"host", "name", b"name", "nodes", b"nodes", "path", b"path", "port", b"port", "routing", b"routing", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "create_time", b"create_time", "etag", b"etag", "header", b"header", "host", b"host", "name", b"name", "nodes", b"nodes", "path", b"path", "port", b"port", "routing", b"routing", "tls", b"tls", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_routing: _TypeAlias = _typing.Literal["path", "header", "host"]  # noqa: Y015
     _WhichOneofArgType_routing: _TypeAlias = _typing.Literal["routing", b"routing"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_routing) -> _WhichOneofReturnType_routing | None: ...
 
 Global___Gateway: _TypeAlias = Gateway  # noqa: Y015
+
+@_typing.final
+class GatewayTls(_message.Message):
+    """GatewayTls says how a gateway shows itself to clients, and whom it lets in."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CERTIFICATE_FIELD_NUMBER: _builtins.int
+    CLIENT_CA_FIELD_NUMBER: _builtins.int
+    MIN_VERSION_FIELD_NUMBER: _builtins.int
+    certificate: _builtins.str
+    """Name of the secret with the certificate and key that clients are shown, `secrets/{secret}`. Required."""
+    client_ca: _builtins.str
+    """Name of the secret with the authorities of clients' certificates: a client must show one that they signed. Unset: clients
+    show none.
+    """
+    min_version: Global___TlsVersion.ValueType
+    """Oldest version of TLS that is spoken. Unset: 1.2."""
+    def __init__(
+        self,
+        *,
+        certificate: _builtins.str = ...,
+        client_ca: _builtins.str = ...,
+        min_version: Global___TlsVersion.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "client_ca", b"client_ca", "min_version", b"min_version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GatewayTls: _TypeAlias = GatewayTls  # noqa: Y015
 
 @_typing.final
 class PathRouting(_message.Message):

@@ -270,22 +270,32 @@ class UpstreamTls(_message.Message):
     SERVER_NAME_FIELD_NUMBER: _builtins.int
     CA_CERTIFICATES_PEM_FIELD_NUMBER: _builtins.int
     INSECURE_SKIP_VERIFY_FIELD_NUMBER: _builtins.int
+    CA_CERTIFICATES_FIELD_NUMBER: _builtins.int
+    CLIENT_CERTIFICATE_FIELD_NUMBER: _builtins.int
     server_name: _builtins.str
     """Name sent as SNI, and that the certificate must carry. Required, but with `insecure_skip_verify`."""
     ca_certificates_pem: _builtins.str
-    """Certificates of the authorities that are believed, in PEM. Unset: those of the Envoy's system."""
+    """Certificates of the authorities that are believed, in PEM. Unset: those of `ca_certificates`."""
     insecure_skip_verify: _builtins.bool
     """Believe any certificate: for trials only. Unset: false."""
+    ca_certificates: _builtins.str
+    """Name of the secret with the certificates of the authorities that are believed, `secrets/{secret}`; not together with
+    `ca_certificates_pem`. Unset: those of the Envoy's system.
+    """
+    client_certificate: _builtins.str
+    """Name of the secret with the certificate and key that endpoints are shown, `secrets/{secret}`. Unset: none."""
     def __init__(
         self,
         *,
         server_name: _builtins.str = ...,
         ca_certificates_pem: _builtins.str = ...,
         insecure_skip_verify: _builtins.bool = ...,
+        ca_certificates: _builtins.str = ...,
+        client_certificate: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ca_certificates_pem", b"ca_certificates_pem", "insecure_skip_verify", b"insecure_skip_verify", "server_name", b"server_name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ca_certificates", b"ca_certificates", "ca_certificates_pem", b"ca_certificates_pem", "client_certificate", b"client_certificate", "insecure_skip_verify", b"insecure_skip_verify", "server_name", b"server_name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

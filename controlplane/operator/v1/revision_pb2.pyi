@@ -29,11 +29,11 @@ class _ActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Action.ValueTy
     ACTION_UNSPECIFIED: _Action.ValueType  # 0
     """Not used."""
     ACTION_CREATE: _Action.ValueType  # 1
-    """A gateway or model was created."""
+    """A gateway, model or secret was created."""
     ACTION_UPDATE: _Action.ValueType  # 2
-    """A gateway or model was updated."""
+    """A gateway, model or secret was updated."""
     ACTION_DELETE: _Action.ValueType  # 3
-    """A gateway or model was deleted."""
+    """A gateway, model or secret was deleted."""
     ACTION_APPLY: _Action.ValueType  # 4
     """Objects were applied together."""
     ACTION_SWITCH: _Action.ValueType  # 5
@@ -47,11 +47,11 @@ class Action(_Action, metaclass=_ActionEnumTypeWrapper):
 ACTION_UNSPECIFIED: Action.ValueType  # 0
 """Not used."""
 ACTION_CREATE: Action.ValueType  # 1
-"""A gateway or model was created."""
+"""A gateway, model or secret was created."""
 ACTION_UPDATE: Action.ValueType  # 2
-"""A gateway or model was updated."""
+"""A gateway, model or secret was updated."""
 ACTION_DELETE: Action.ValueType  # 3
-"""A gateway or model was deleted."""
+"""A gateway, model or secret was deleted."""
 ACTION_APPLY: Action.ValueType  # 4
 """Objects were applied together."""
 ACTION_SWITCH: Action.ValueType  # 5
@@ -248,7 +248,7 @@ class TypeImpact(_message.Message):
     CHANGED_FIELD_NUMBER: _builtins.int
     REMOVED_FIELD_NUMBER: _builtins.int
     type: _builtins.str
-    """Short name of the type: `Cluster`, `ClusterLoadAssignment`, `Listener`, `ScopedRouteConfiguration`,
+    """Short name of the type: `Cluster`, `ClusterLoadAssignment`, `Secret`, `Listener`, `ScopedRouteConfiguration`,
     `RouteConfiguration`.
     """
     changed: _builtins.int

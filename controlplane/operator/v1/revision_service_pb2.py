@@ -25,41 +25,42 @@ _sym_db = _symbol_database.Default()
 from controlplane.operator.v1 import gateway_pb2 as controlplane_dot_operator_dot_v1_dot_gateway__pb2
 from controlplane.operator.v1 import model_pb2 as controlplane_dot_operator_dot_v1_dot_model__pb2
 from controlplane.operator.v1 import revision_pb2 as controlplane_dot_operator_dot_v1_dot_revision__pb2
+from controlplane.operator.v1 import secret_pb2 as controlplane_dot_operator_dot_v1_dot_secret__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n/controlplane/operator/v1/revision_service.proto\x12\x18\x63ontrolplane.operator.v1\x1a&controlplane/operator/v1/gateway.proto\x1a$controlplane/operator/v1/model.proto\x1a\'controlplane/operator/v1/revision.proto\"p\n\x08Manifest\x12\x33\n\x08gateways\x18\x01 \x03(\x0b\x32!.controlplane.operator.v1.Gateway\x12/\n\x06models\x18\x02 \x03(\x0b\x32\x1f.controlplane.operator.v1.Model\"\xc0\x01\n\x0c\x41pplyRequest\x12\x34\n\x08manifest\x18\x01 \x01(\x0b\x32\".controlplane.operator.v1.Manifest\x12\x14\n\x0c\x64\x65lete_names\x18\x02 \x03(\t\x12\r\n\x05\x66orce\x18\x03 \x01(\x08\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12\x15\n\rvalidate_only\x18\x05 \x01(\x08\x12\x0e\n\x06reason\x18\x06 \x01(\t\x12\x1a\n\x12include_bootstraps\x18\x07 \x01(\x08\"\x9c\x01\n\rApplyResponse\x12\x34\n\x08revision\x18\x01 \x01(\x0b\x32\".controlplane.operator.v1.Revision\x12\x0f\n\x07\x63hanged\x18\x02 \x01(\x08\x12\x30\n\x06impact\x18\x03 \x01(\x0b\x32 .controlplane.operator.v1.Impact\x12\x12\n\nbootstraps\x18\x04 \x03(\t\"<\n\x12GetRevisionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x18\n\x10include_manifest\x18\x02 \x01(\x08\"\x81\x01\n\x13GetRevisionResponse\x12\x34\n\x08revision\x18\x01 \x01(\x0b\x32\".controlplane.operator.v1.Revision\x12\x34\n\x08manifest\x18\x02 \x01(\x0b\x32\".controlplane.operator.v1.Manifest\"R\n\x14ListRevisionsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x13\n\x0bobject_name\x18\x03 \x01(\t\"g\n\x15ListRevisionsResponse\x12\x35\n\trevisions\x18\x01 \x03(\x0b\x32\".controlplane.operator.v1.Revision\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"0\n\x14\x44iffRevisionsRequest\x12\x0c\n\x04\x66rom\x18\x01 \x01(\t\x12\n\n\x02to\x18\x02 \x01(\t\"|\n\x15\x44iffRevisionsResponse\x12\x31\n\x07\x63hanges\x18\x01 \x03(\x0b\x32 .controlplane.operator.v1.Change\x12\x30\n\x06impact\x18\x02 \x01(\x0b\x32 .controlplane.operator.v1.Impact\"w\n\x0fRevertToRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\x12\r\n\x05\x66orce\x18\x03 \x01(\x08\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12\x15\n\rvalidate_only\x18\x05 \x01(\x08\x12\x0e\n\x06reason\x18\x06 \x01(\t\"z\n\x10RevertToResponse\x12\x34\n\x08revision\x18\x01 \x01(\x0b\x32\".controlplane.operator.v1.Revision\x12\x30\n\x06impact\x18\x02 \x01(\x0b\x32 .controlplane.operator.v1.Impact\"7\n\x14WatchRevisionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tmax_nodes\x18\x02 \x01(\x05\"U\n\x15WatchRevisionResponse\x12<\n\x08progress\x18\x01 \x01(\x0b\x32*.controlplane.operator.v1.RevisionProgress2\x92\x05\n\x0fRevisionService\x12X\n\x05\x41pply\x12&.controlplane.operator.v1.ApplyRequest\x1a\'.controlplane.operator.v1.ApplyResponse\x12j\n\x0bGetRevision\x12,.controlplane.operator.v1.GetRevisionRequest\x1a-.controlplane.operator.v1.GetRevisionResponse\x12p\n\rListRevisions\x12..controlplane.operator.v1.ListRevisionsRequest\x1a/.controlplane.operator.v1.ListRevisionsResponse\x12p\n\rDiffRevisions\x12..controlplane.operator.v1.DiffRevisionsRequest\x1a/.controlplane.operator.v1.DiffRevisionsResponse\x12\x61\n\x08RevertTo\x12).controlplane.operator.v1.RevertToRequest\x1a*.controlplane.operator.v1.RevertToResponse\x12r\n\rWatchRevision\x12..controlplane.operator.v1.WatchRevisionRequest\x1a/.controlplane.operator.v1.WatchRevisionResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n/controlplane/operator/v1/revision_service.proto\x12\x18\x63ontrolplane.operator.v1\x1a&controlplane/operator/v1/gateway.proto\x1a$controlplane/operator/v1/model.proto\x1a\'controlplane/operator/v1/revision.proto\x1a%controlplane/operator/v1/secret.proto\"\xa3\x01\n\x08Manifest\x12\x33\n\x08gateways\x18\x01 \x03(\x0b\x32!.controlplane.operator.v1.Gateway\x12/\n\x06models\x18\x02 \x03(\x0b\x32\x1f.controlplane.operator.v1.Model\x12\x31\n\x07secrets\x18\x03 \x03(\x0b\x32 .controlplane.operator.v1.Secret\"\xc0\x01\n\x0c\x41pplyRequest\x12\x34\n\x08manifest\x18\x01 \x01(\x0b\x32\".controlplane.operator.v1.Manifest\x12\x14\n\x0c\x64\x65lete_names\x18\x02 \x03(\t\x12\r\n\x05\x66orce\x18\x03 \x01(\x08\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12\x15\n\rvalidate_only\x18\x05 \x01(\x08\x12\x0e\n\x06reason\x18\x06 \x01(\t\x12\x1a\n\x12include_bootstraps\x18\x07 \x01(\x08\"\x9c\x01\n\rApplyResponse\x12\x34\n\x08revision\x18\x01 \x01(\x0b\x32\".controlplane.operator.v1.Revision\x12\x0f\n\x07\x63hanged\x18\x02 \x01(\x08\x12\x30\n\x06impact\x18\x03 \x01(\x0b\x32 .controlplane.operator.v1.Impact\x12\x12\n\nbootstraps\x18\x04 \x03(\t\"<\n\x12GetRevisionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x18\n\x10include_manifest\x18\x02 \x01(\x08\"\x81\x01\n\x13GetRevisionResponse\x12\x34\n\x08revision\x18\x01 \x01(\x0b\x32\".controlplane.operator.v1.Revision\x12\x34\n\x08manifest\x18\x02 \x01(\x0b\x32\".controlplane.operator.v1.Manifest\"R\n\x14ListRevisionsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x13\n\x0bobject_name\x18\x03 \x01(\t\"g\n\x15ListRevisionsResponse\x12\x35\n\trevisions\x18\x01 \x03(\x0b\x32\".controlplane.operator.v1.Revision\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"0\n\x14\x44iffRevisionsRequest\x12\x0c\n\x04\x66rom\x18\x01 \x01(\t\x12\n\n\x02to\x18\x02 \x01(\t\"|\n\x15\x44iffRevisionsResponse\x12\x31\n\x07\x63hanges\x18\x01 \x03(\x0b\x32 .controlplane.operator.v1.Change\x12\x30\n\x06impact\x18\x02 \x01(\x0b\x32 .controlplane.operator.v1.Impact\"w\n\x0fRevertToRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\x12\r\n\x05\x66orce\x18\x03 \x01(\x08\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12\x15\n\rvalidate_only\x18\x05 \x01(\x08\x12\x0e\n\x06reason\x18\x06 \x01(\t\"z\n\x10RevertToResponse\x12\x34\n\x08revision\x18\x01 \x01(\x0b\x32\".controlplane.operator.v1.Revision\x12\x30\n\x06impact\x18\x02 \x01(\x0b\x32 .controlplane.operator.v1.Impact\"7\n\x14WatchRevisionRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tmax_nodes\x18\x02 \x01(\x05\"U\n\x15WatchRevisionResponse\x12<\n\x08progress\x18\x01 \x01(\x0b\x32*.controlplane.operator.v1.RevisionProgress2\x92\x05\n\x0fRevisionService\x12X\n\x05\x41pply\x12&.controlplane.operator.v1.ApplyRequest\x1a\'.controlplane.operator.v1.ApplyResponse\x12j\n\x0bGetRevision\x12,.controlplane.operator.v1.GetRevisionRequest\x1a-.controlplane.operator.v1.GetRevisionResponse\x12p\n\rListRevisions\x12..controlplane.operator.v1.ListRevisionsRequest\x1a/.controlplane.operator.v1.ListRevisionsResponse\x12p\n\rDiffRevisions\x12..controlplane.operator.v1.DiffRevisionsRequest\x1a/.controlplane.operator.v1.DiffRevisionsResponse\x12\x61\n\x08RevertTo\x12).controlplane.operator.v1.RevertToRequest\x1a*.controlplane.operator.v1.RevertToResponse\x12r\n\rWatchRevision\x12..controlplane.operator.v1.WatchRevisionRequest\x1a/.controlplane.operator.v1.WatchRevisionResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'controlplane.operator.v1.revision_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_MANIFEST']._serialized_start=196
-  _globals['_MANIFEST']._serialized_end=308
-  _globals['_APPLYREQUEST']._serialized_start=311
-  _globals['_APPLYREQUEST']._serialized_end=503
-  _globals['_APPLYRESPONSE']._serialized_start=506
-  _globals['_APPLYRESPONSE']._serialized_end=662
-  _globals['_GETREVISIONREQUEST']._serialized_start=664
-  _globals['_GETREVISIONREQUEST']._serialized_end=724
-  _globals['_GETREVISIONRESPONSE']._serialized_start=727
-  _globals['_GETREVISIONRESPONSE']._serialized_end=856
-  _globals['_LISTREVISIONSREQUEST']._serialized_start=858
-  _globals['_LISTREVISIONSREQUEST']._serialized_end=940
-  _globals['_LISTREVISIONSRESPONSE']._serialized_start=942
-  _globals['_LISTREVISIONSRESPONSE']._serialized_end=1045
-  _globals['_DIFFREVISIONSREQUEST']._serialized_start=1047
-  _globals['_DIFFREVISIONSREQUEST']._serialized_end=1095
-  _globals['_DIFFREVISIONSRESPONSE']._serialized_start=1097
-  _globals['_DIFFREVISIONSRESPONSE']._serialized_end=1221
-  _globals['_REVERTTOREQUEST']._serialized_start=1223
-  _globals['_REVERTTOREQUEST']._serialized_end=1342
-  _globals['_REVERTTORESPONSE']._serialized_start=1344
-  _globals['_REVERTTORESPONSE']._serialized_end=1466
-  _globals['_WATCHREVISIONREQUEST']._serialized_start=1468
-  _globals['_WATCHREVISIONREQUEST']._serialized_end=1523
-  _globals['_WATCHREVISIONRESPONSE']._serialized_start=1525
-  _globals['_WATCHREVISIONRESPONSE']._serialized_end=1610
-  _globals['_REVISIONSERVICE']._serialized_start=1613
-  _globals['_REVISIONSERVICE']._serialized_end=2271
+  _globals['_MANIFEST']._serialized_start=236
+  _globals['_MANIFEST']._serialized_end=399
+  _globals['_APPLYREQUEST']._serialized_start=402
+  _globals['_APPLYREQUEST']._serialized_end=594
+  _globals['_APPLYRESPONSE']._serialized_start=597
+  _globals['_APPLYRESPONSE']._serialized_end=753
+  _globals['_GETREVISIONREQUEST']._serialized_start=755
+  _globals['_GETREVISIONREQUEST']._serialized_end=815
+  _globals['_GETREVISIONRESPONSE']._serialized_start=818
+  _globals['_GETREVISIONRESPONSE']._serialized_end=947
+  _globals['_LISTREVISIONSREQUEST']._serialized_start=949
+  _globals['_LISTREVISIONSREQUEST']._serialized_end=1031
+  _globals['_LISTREVISIONSRESPONSE']._serialized_start=1033
+  _globals['_LISTREVISIONSRESPONSE']._serialized_end=1136
+  _globals['_DIFFREVISIONSREQUEST']._serialized_start=1138
+  _globals['_DIFFREVISIONSREQUEST']._serialized_end=1186
+  _globals['_DIFFREVISIONSRESPONSE']._serialized_start=1188
+  _globals['_DIFFREVISIONSRESPONSE']._serialized_end=1312
+  _globals['_REVERTTOREQUEST']._serialized_start=1314
+  _globals['_REVERTTOREQUEST']._serialized_end=1433
+  _globals['_REVERTTORESPONSE']._serialized_start=1435
+  _globals['_REVERTTORESPONSE']._serialized_end=1557
+  _globals['_WATCHREVISIONREQUEST']._serialized_start=1559
+  _globals['_WATCHREVISIONREQUEST']._serialized_end=1614
+  _globals['_WATCHREVISIONRESPONSE']._serialized_start=1616
+  _globals['_WATCHREVISIONRESPONSE']._serialized_end=1701
+  _globals['_REVISIONSERVICE']._serialized_start=1704
+  _globals['_REVISIONSERVICE']._serialized_end=2362
 # @@protoc_insertion_point(module_scope)

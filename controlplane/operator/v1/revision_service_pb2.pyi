@@ -7,6 +7,7 @@ from collections import abc as _abc
 from controlplane.operator.v1 import gateway_pb2 as _gateway_pb2
 from controlplane.operator.v1 import model_pb2 as _model_pb2
 from controlplane.operator.v1 import revision_pb2 as _revision_pb2
+from controlplane.operator.v1 import secret_pb2 as _secret_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
@@ -29,6 +30,7 @@ class Manifest(_message.Message):
 
     GATEWAYS_FIELD_NUMBER: _builtins.int
     MODELS_FIELD_NUMBER: _builtins.int
+    SECRETS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def gateways(self) -> _containers.RepeatedCompositeFieldContainer[_gateway_pb2.Gateway]:
         """Gateways, each with its name."""
@@ -37,15 +39,20 @@ class Manifest(_message.Message):
     def models(self) -> _containers.RepeatedCompositeFieldContainer[_model_pb2.Model]:
         """Models, each with its name."""
 
+    @_builtins.property
+    def secrets(self) -> _containers.RepeatedCompositeFieldContainer[_secret_pb2.Secret]:
+        """Secrets, each with its name. Private keys are never given out: one that is left out stays as it is kept."""
+
     def __init__(
         self,
         *,
         gateways: _abc.Iterable[_gateway_pb2.Gateway] | None = ...,
         models: _abc.Iterable[_model_pb2.Model] | None = ...,
+        secrets: _abc.Iterable[_secret_pb2.Secret] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["gateways", b"gateways", "models", b"models"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["gateways", b"gateways", "models", b"models", "secrets", b"secrets"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -125,7 +132,9 @@ class ApplyResponse(_message.Message):
 
     @_builtins.property
     def bootstraps(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Envoy bootstraps in JSON, with every compiled resource static, for `envoy --mode validate`."""
+        """Envoy bootstraps in JSON, with every compiled resource static, for `envoy --mode validate`. Certificates with keys are
+        replaced by one that is good for nothing.
+        """
 
     def __init__(
         self,

@@ -1,0 +1,171 @@
+"""Certificates and private keys in PEM: read, checked as Envoy will check them, and written one way only.
+
+Nothing here, errors included, ever says what a key is. What is wrong with one is said in words of our own: a library's could
+quote it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+)
+
+from controlplane.errors import invalid
+
+# What Envoy takes (BoringSSL): anything else would be refused by each of them.
+_CURVES = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
+_RSA_BITS = 2048
+MAX_BYTES = 256 * 1024
+
+PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """What a certificate says of itself. Times are seconds since the epoch."""
+
+    sha256: str  # of its DER form, in hex
+    subject: str  # RFC 4514; "" where it has none
+    sans: tuple[str, ...]
+    not_before: float
+    not_after: float
+
+
+def certificates(pem: str, field: str) -> tuple[str, tuple[Certificate, ...]]:
+    """The certificates of a text, at least one: in PEM and nothing else, and as people know them. Errors: INVALID_ARGUMENT."""
+    return _written(found := _certificates(pem, field)), tuple(map(_described, found))
+
+
+def key_pair(chain: str, key: str, chain_field: str, key_field: str) -> tuple[str, str, tuple[Certificate, ...]]:
+    """A chain, its leaf first, and the leaf's key, both in PEM and written one way; the chain as people know it.
+
+    That the key is sound in itself is asked by `check_sound`. Errors: INVALID_ARGUMENT, for the key also with the reasons
+    KEY_MISMATCH and KEY_REQUIRED.
+    """
+    found = _certificates(chain, chain_field)
+    private = _private_key(key, key_field)
+    if not _same_key(found[0], private):
+        if any(_same_key(other, private) for other in found[1:]):
+            raise invalid(chain_field, "the certificate that the key is of must come first")
+        raise invalid(key_field, "is not the key of the certificate", "KEY_MISMATCH")
+    for certificate, issuer in pairwise(found):
+        try:
+            certificate.verify_directly_issued_by(issuer)
+        except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+            raise invalid(chain_field, "each certificate must be signed by the one after it") from None
+    written = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    return _written(found), written, tuple(map(_described, found))
+
+
+def check_sound(key: str, field: str) -> None:
+    """Nothing when the numbers of a private key fit together, as Envoy will ask. Takes 0.4 s for RSA of 4,096 bits: once, when
+    the key comes in. Errors: INVALID_ARGUMENT."""
+    try:
+        load_pem_private_key(key.encode(), None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise invalid(field, "is a private key whose numbers don't fit together") from None
+
+
+def stand_in(now: float) -> tuple[str, str]:
+    """A new certificate and its key, in PEM, that are good for nothing: to ask an Envoy with in place of real ones."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "stand-in")])
+    start = datetime.fromtimestamp(now, UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(start)
+        .not_valid_after(start + timedelta(hours=1))
+        .sign(key, hashes.SHA256())
+    )
+    return _written([certificate]), key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+
+
+def _certificates(pem: str, field: str) -> list[x509.Certificate]:
+    if not pem:
+        raise invalid(field, "is required")
+    if len(pem) > MAX_BYTES:
+        raise invalid(field, f"is {len(pem):,} bytes long: at most {MAX_BYTES:,}")
+    if "PRIVATE KEY" in pem:
+        raise invalid(field, "holds a private key; give certificates only")
+    try:
+        return x509.load_pem_x509_certificates(pem.encode())
+    except (ValueError, UnsupportedAlgorithm):
+        begun = "-----BEGIN CERTIFICATE-----" in pem
+        raise invalid(field, "holds a certificate that can't be read" if begun else "holds no certificate in PEM") from None
+
+
+def _private_key(pem: str, field: str) -> PrivateKey:
+    if not pem:
+        raise invalid(field, "is required", "KEY_REQUIRED")
+    if len(pem) > MAX_BYTES:
+        raise invalid(field, f"is {len(pem):,} bytes long: at most {MAX_BYTES:,}")
+    try:
+        key = load_pem_private_key(pem.encode(), None, unsafe_skip_rsa_key_validation=True)  # see `check_sound`
+    except TypeError:
+        raise invalid(field, "has a passphrase, which no Envoy could be told: take it off") from None
+    except (ValueError, UnsupportedAlgorithm):
+        raise invalid(field, "is no private key in PEM that can be read") from None
+    if isinstance(key, rsa.RSAPrivateKey):
+        if key.key_size < _RSA_BITS:
+            raise invalid(field, f"is RSA of {key.key_size:,} bits: Envoy takes {_RSA_BITS:,} or more")
+        return key
+    if isinstance(key, ec.EllipticCurvePrivateKey):
+        if not isinstance(key.curve, _CURVES):
+            raise invalid(field, f"is ECDSA on {key.curve.name}: Envoy takes P-256, P-384 and P-521")
+        return key
+    raise invalid(field, "is neither RSA nor ECDSA, and Envoy takes no others")
+
+
+def _same_key(certificate: x509.Certificate, key: object) -> bool:
+    if not isinstance(key, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey):
+        return False
+    form = (Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    try:
+        return certificate.public_key().public_bytes(*form) == key.public_key().public_bytes(*form)
+    except (ValueError, UnsupportedAlgorithm):
+        return False
+
+
+def _written(found: list[x509.Certificate]) -> str:
+    return "".join(c.public_bytes(Encoding.PEM).decode() for c in found)
+
+
+def _described(certificate: x509.Certificate) -> Certificate:
+    return Certificate(
+        certificate.fingerprint(hashes.SHA256()).hex(),
+        _subject(certificate),
+        _sans(certificate),
+        certificate.not_valid_before_utc.timestamp(),
+        certificate.not_valid_after_utc.timestamp(),
+    )
+
+
+def _subject(certificate: x509.Certificate) -> str:
+    try:
+        return certificate.subject.rfc4514_string()
+    except ValueError:
+        return ""
+
+
+def _sans(certificate: x509.Certificate) -> tuple[str, ...]:
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError):
+        return ()
+    return tuple(str(n.value) for n in names if isinstance(n, x509.DNSName | x509.IPAddress | x509.UniformResourceIdentifier))

@@ -1,0 +1,188 @@
+"""TLS by secrets, with real Envoys: shown, rotated, refused, and never to be found anywhere else."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+from aiohttp import web
+from cryptography import x509
+
+from controlplane.demo.plane import ControlPlane, free_port
+from controlplane.operator.v1.gateway_pb2 import Gateway, GatewayTls
+from controlplane.operator.v1.model_pb2 import Endpoint, Model, UpstreamTls, Version
+from controlplane.operator.v1.revision_service_pb2 import Manifest
+from controlplane.operator.v1.secret_pb2 import CaCertificates, Secret, TlsCertificate
+from tests.pki import Authority, Pair, marks
+
+pytestmark = pytest.mark.envoy
+
+VARIANTS = pytest.mark.parametrize("variant", ["delta", "sotw"])
+
+LISTENERS = r"listener_manager\.(lds\.update_success|listener_modified|listener_in_place_updated|listener_added)$"
+
+
+def certificate(pair: Pair, name: str = "edge") -> Secret:
+    return Secret(name=name, tls_certificate=TlsCertificate(certificate_chain_pem=pair.certificate, private_key_pem=pair.key))
+
+
+def authorities(*of: Authority, name: str) -> Secret:
+    return Secret(name=name, ca_certificates=CaCertificates(ca_certificates_pem="".join(a.certificate for a in of)))
+
+
+class Client:
+    """A connection over TLS: who was there at the handshake, and answers to requests on it."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self._writer = reader, writer
+        found: Any = writer.get_extra_info("ssl_object")
+        self.serial = x509.load_der_x509_certificate(found.getpeercert(binary_form=True)).serial_number
+
+    @classmethod
+    async def connect(cls, port: int, context: ssl.SSLContext) -> Client:
+        return cls(*await asyncio.open_connection("127.0.0.1", port, ssl=context, server_hostname="iris.example"))
+
+    async def ask(self) -> str:
+        """The body of an answer, or the status where it is not 200."""
+        self._writer.write(b"GET /v2/models/iris/infer HTTP/1.1\r\nhost: iris.example\r\n\r\n")
+        head = await asyncio.wait_for(self._reader.readuntil(b"\r\n\r\n"), 10)
+        status = head.split()[1].decode()
+        fields = dict(line.split(b": ", 1) for line in head.lower().split(b"\r\n")[1:] if b": " in line)
+        body = await self._reader.readexactly(int(fields.get(b"content-length", b"0")))
+        return body.decode() if status == "200" else status
+
+    async def close(self) -> None:
+        self._writer.close()
+
+
+@asynccontextmanager
+async def upstream(context: ssl.SSLContext | None = None) -> AsyncIterator[int]:
+    """A model server that says whose certificate it was shown; its port."""
+
+    async def handle(request: web.Request) -> web.Response:
+        assert request.transport is not None
+        shown = request.transport.get_extra_info("peercert") or {}
+        answer = web.Response(text=dict(pair[0] for pair in shown.get("subject", ())).get("commonName", "nobody"))
+        answer.force_close()  # each request shakes hands anew
+        return answer
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", handle)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context)
+    await site.start()
+    try:
+        yield runner.addresses[0][1]
+    finally:
+        await runner.cleanup()
+
+
+def manifest(port: int, upstream_port: int, *secrets: Secret, tls: UpstreamTls | None = None, client_ca: str = "") -> Manifest:
+    version = Version(name="blue", endpoints=[Endpoint(host="127.0.0.1", port=upstream_port)], tls=tls)
+    shown = GatewayTls(certificate="secrets/edge", client_ca=client_ca)
+    gateway = Gateway(name="edge", address="127.0.0.1", port=port, tls=shown)
+    return Manifest(gateways=[gateway], models=[Model(name="iris", gateways=["edge"], versions=[version])], secrets=secrets)
+
+
+async def connected(port: int, context: ssl.SSLContext, serial: int) -> Client:
+    """A new connection that is shown a certificate, once that is the one which new connections are shown."""
+    async with asyncio.timeout(10):
+        while True:
+            client = await Client.connect(port, context)
+            if client.serial == serial:
+                return client
+            await client.close()
+            await asyncio.sleep(0.02)
+
+
+def found(directory: Path, key: str) -> list[str]:
+    """The files below a directory that hold any of a key."""
+    marked = [m.encode() for m in marks(key)]
+    assert marked
+    return [str(p) for p in directory.rglob("*") if p.is_file() and any(m in p.read_bytes() for m in marked)]
+
+
+@VARIANTS
+async def test_a_rotation_reaches_new_connections_and_no_listener(
+    control_plane: ControlPlane, variant: Literal["delta", "sotw"]
+) -> None:
+    authority = Authority()
+    old, new = authority.pair("iris.example"), authority.pair("iris.example")
+    port = free_port()
+    async with upstream() as server, control_plane.envoy("edge-1", variant) as envoy:
+        revision = await control_plane.apply(manifest(port, server, certificate(old)))
+        await control_plane.held(revision, 1)
+        await envoy.listens(port)
+        first = await Client.connect(port, authority.context())
+        assert first.serial == old.serial
+        assert await first.ask() == "nobody"
+        before = await envoy.stats(LISTENERS)
+
+        rotated = await control_plane.apply(Manifest(secrets=[certificate(new)]))
+        await control_plane.held(rotated, 1)
+        second = await connected(port, authority.context(), new.serial)
+        assert await second.ask() == "nobody"
+        assert await first.ask() == "nobody"  # on the connection that was open before
+        assert await envoy.stats(LISTENERS) == before
+        assert before
+
+        # Back to the old one, and a restart of the control plane: the key is sealed in its store, and opened again.
+        await control_plane.stop()
+        await control_plane.start()
+        back = await control_plane.apply(Manifest(secrets=[certificate(old)]))
+        await control_plane.held(back, 1)
+        await (await connected(port, authority.context(), old.serial)).close()
+        for client in (first, second):
+            await client.close()
+        for pair in (old, new):
+            assert found(control_plane.directory, pair.key) == []
+            assert found(envoy.directory, pair.key) == []
+
+
+@VARIANTS
+async def test_both_sides_show_certificates_on_both_hops(
+    control_plane: ControlPlane, variant: Literal["delta", "sotw"], tmp_path: Path
+) -> None:
+    inside, outside, stranger = Authority("inside"), Authority("outside"), Authority("stranger")
+    port = free_port()
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cadata=inside.certificate)
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_cert_chain(*inside.pair("models.internal").files(tmp_path, "server"))
+    tls = UpstreamTls(server_name="models.internal", ca_certificates="secrets/inside", client_certificate="secrets/envoy")
+    secrets = [
+        certificate(outside.pair("iris.example")),
+        certificate(inside.pair("an envoy"), "envoy"),
+        authorities(inside, name="inside"),
+        authorities(outside, name="clients"),
+    ]
+    async with upstream(context) as server, control_plane.envoy("edge-1", variant) as envoy:
+        wanted = manifest(port, server, *secrets, tls=tls, client_ca="secrets/clients")
+        await control_plane.held(await control_plane.apply(wanted), 1)
+        await envoy.listens(port)
+
+        client = await Client.connect(port, outside.context(outside.pair("a client"), tmp_path))
+        assert await client.ask() == "an envoy"
+        await client.close()
+        for shown in (None, stranger.pair("a client")):
+            with pytest.raises((ssl.SSLError, ConnectionError, asyncio.IncompleteReadError)):
+                await (await Client.connect(port, outside.context(shown, tmp_path))).ask()
+
+        # The authorities of the upstream are rotated: the cluster is not made anew, and believes others from now on.
+        updated = await envoy.stats(r"cluster_manager\.cluster_(modified|added)$")
+        rotated = await control_plane.apply(Manifest(secrets=[authorities(stranger, name="inside")]))
+        await control_plane.held(rotated, 1)
+        async with asyncio.timeout(10):
+            while True:
+                client = await Client.connect(port, outside.context(outside.pair("a client"), tmp_path))
+                answer = await client.ask()
+                await client.close()
+                if answer == "503":
+                    break
+                await asyncio.sleep(0.05)
+        assert await envoy.stats(r"cluster_manager\.cluster_(modified|added)$") == updated
