@@ -83,7 +83,7 @@ class Gateway(_message.Message):
 
     @_builtins.property
     def nodes(self) -> Global___NodeSelector:
-        """Which nodes get this gateway. Unset: every node."""
+        """Which nodes get this gateway, and its models. Unset: every node. gRPC's own clients get its models only."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
