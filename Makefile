@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup demo test check protos bench soak clean
+.PHONY: help setup demo test check protos bench soak mutants clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -37,6 +37,9 @@ bench: $(READY) ## measure: results into bench/results
 
 soak: $(READY) ## the long campaigns
 	@HYPOTHESIS_PROFILE=explore $(BIN)/python -m pytest -m soak --timeout 7200
+
+mutants: $(READY) ## break the xDS cores on purpose, and count what the tests notice
+	@$(BIN)/python -m tests.xds.breaks $(RULES)
 
 clean: ## remove what the other targets made
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

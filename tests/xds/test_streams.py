@@ -11,6 +11,7 @@ from envoy.service.discovery.v3 import discovery_pb2
 
 from controlplane.errors import Code, Error
 from controlplane.snapshot import CLUSTER, ENDPOINTS, ROUTES, Audience, Resource, Snapshot
+from controlplane.xds import wire
 from controlplane.xds.delta import DeltaStream
 from controlplane.xds.events import Held, Identified, Oversized
 from controlplane.xds.sotw import SotwStream
@@ -198,3 +199,34 @@ def test_innocents_of_a_refused_response_are_found_in_bounds(count: int) -> None
         assert sizes == sorted(set(sizes), reverse=True)
         assert len(sizes) <= 2 + math.log2(count)
         assert told(stream) == []
+
+
+@pytest.mark.parametrize("variant", [DeltaStream, SotwStream])
+def test_a_resource_is_serialised_once_for_all_streams(variant: type[DeltaStream] | type[SotwStream]) -> None:
+    snapshot = many(1, 50)
+    entries = wire.delta_entry if variant is DeltaStream else wire.sotw_entry
+    before = entries.cache_info().misses
+    for _ in range(20):
+        stream = variant()
+        stream.offer(snapshot)
+        request = discovery_pb2.DeltaDiscoveryRequest if variant is DeltaStream else discovery_pb2.DiscoveryRequest
+        stream.receive(request(type_url=CLUSTER))
+        assert stream.to_send()
+    assert entries.cache_info().misses - before <= 50
+
+
+def test_a_version_is_of_the_content_and_not_of_the_stream() -> None:
+    """Rule 6: whatever way a stream took to it."""
+    said: set[str] = set()
+    for history in ([3], [1, 3], [1, 2, 3]):
+        stream = SotwStream()
+        nonce = ""
+        for first in history:
+            stream.offer(many(first, 5, first=first))
+            stream.receive(discovery_pb2.DiscoveryRequest(type_url=CLUSTER, response_nonce=nonce))
+            *_, data = stream.to_send()
+            response = discovery_pb2.DiscoveryResponse.FromString(data)
+            nonce = response.nonce
+            stream.receive(discovery_pb2.DiscoveryRequest(type_url=CLUSTER, response_nonce=nonce))
+        said.add(response.version_info)
+    assert said == {many(9, 5, first=3).versions[CLUSTER]}

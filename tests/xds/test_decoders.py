@@ -1,0 +1,130 @@
+"""What the cores put on the wire, read by a second decoder that shares nothing with the first."""
+
+from __future__ import annotations
+
+import importlib
+import warnings
+from typing import Any
+
+import pytest
+from envoy.config.core.v3 import base_pb2
+from envoy.service.discovery.v3 import discovery_pb2
+
+from controlplane.snapshot import CLUSTER, ENDPOINTS, LISTENER, ORDER, ROUTES, SCOPED_ROUTES, Audience, Resource, Snapshot
+from controlplane.xds.delta import DeltaStream
+from controlplane.xds.sotw import SotwStream
+from controlplane.xds.wire import WRAPPER
+
+FEATURES = ["xds.config.supports-resource-ttl", "xds.config.resource-in-sotw"]
+
+
+def worlds() -> list[Snapshot]:
+    """A history, made anew each time."""
+    return [
+        Snapshot.of(
+            revision,
+            Audience(),
+            [
+                *(Resource.of(CLUSTER, n, b"c%d" % revision, [(ENDPOINTS, n)]) for n in names),
+                *(Resource.of(ENDPOINTS, n, b"e") for n in names),
+                Resource.of(LISTENER, "é \U0001f682", b""),
+                Resource.of(SCOPED_ROUTES, "g/m", b"\0\xff", [(ROUTES, "m")]),
+                Resource.of(ROUTES, "m", b"r" * 40_000, [(CLUSTER, names[0])]),
+            ],
+        )
+        for revision, names in enumerate(("abc", "ab", "bd"), 1)
+    ]
+
+
+def conversation(history: list[Snapshot], delta: bool, ttl: int) -> list[bytes]:
+    """All that a client is sent that takes a history of worlds, with names that there are none of, refusals and heartbeats."""
+    stream: Any = DeltaStream("", ttl) if delta else SotwStream("", ttl)
+    heard: list[bytes] = []
+    names = {ENDPOINTS: ["a", "b", "none"], ROUTES: ["m", "none"]}
+
+    def say(type_url: str, nonce: str = "", refuse: bool = False, first: bool = False) -> None:
+        wanted = names.get(type_url, [])
+        node = base_pb2.Node(id="n", client_features=FEATURES)
+        error = {"message": "no"} if refuse else None
+        fields = {"type_url": type_url, "response_nonce": nonce, "error_detail": error, "node": node}
+        if delta:
+            request: Any = discovery_pb2.DeltaDiscoveryRequest(resource_names_subscribe=wanted if first else [], **fields)
+        else:
+            request = discovery_pb2.DiscoveryRequest(resource_names=wanted, **fields)
+        stream.receive(request)
+
+    def answer() -> None:
+        while messages := stream.to_send():
+            for data in messages:
+                heard.append(data)
+                response: Any = discovery_pb2.DeltaDiscoveryResponse() if delta else discovery_pb2.DiscoveryResponse()
+                response.ParseFromString(data)
+                say(response.type_url, response.nonce, refuse=len(heard) % 7 == 6)
+
+    for world in history:
+        stream.offer(world)
+        if world.revision == 1:
+            for type_url in ORDER:
+                say(type_url, first=True)
+        answer()
+        stream.heartbeat()
+        answer()
+        stream.isolate()
+        answer()
+    return heard
+
+
+@pytest.fixture(scope="module")
+def second() -> Any:
+    """The second decoder."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it was generated for an older pydantic
+        return importlib.import_module("envoy_data_plane.envoy.service.discovery.v3")
+
+
+def by_first(data: bytes) -> tuple[object, ...]:
+    """A wrapped resource, by the first decoder."""
+    found = discovery_pb2.Resource.FromString(data)
+    body = (found.resource.type_url, found.resource.value) if found.HasField("resource") else None
+    return (found.name, found.version, body, found.ttl.seconds if found.HasField("ttl") else None)
+
+
+def by_second(found: Any) -> tuple[object, ...]:
+    """A wrapped resource, by the second decoder."""
+    body = (found.resource.type_url, found.resource.value) if found.resource is not None else None
+    ttl = found.ttl
+    return (found.name, found.version, body, int(ttl.total_seconds()) if ttl is not None else None)
+
+
+@pytest.mark.parametrize("ttl", [0, 90])
+def test_delta_responses_are_the_same_to_both(second: Any, ttl: int) -> None:
+    heard = conversation(worlds(), True, ttl)
+    assert len(heard) > 8
+    for data in heard:
+        a, b = discovery_pb2.DeltaDiscoveryResponse.FromString(data), second.DeltaDiscoveryResponse.parse(data)
+        assert (a.type_url, a.nonce, a.system_version_info) == (b.type_url, b.nonce, b.system_version_info)
+        assert list(a.removed_resources) == b.removed_resources
+        assert [by_first(r.SerializeToString()) for r in a.resources] == [by_second(r) for r in b.resources]
+        assert {r.ttl.seconds for r in a.resources} <= {ttl}
+    sent = [second.DeltaDiscoveryResponse.parse(data) for data in heard]
+    assert {n for r in sent for n in r.removed_resources} >= {"none", "c"}
+
+
+@pytest.mark.parametrize("ttl", [0, 90])
+def test_sotw_responses_are_the_same_to_both(second: Any, ttl: int) -> None:
+    heard = conversation(worlds(), False, ttl)
+    assert len(heard) > 8
+    for data in heard:
+        a, b = discovery_pb2.DiscoveryResponse.FromString(data), second.DiscoveryResponse.parse(data)
+        assert (a.type_url, a.nonce, a.version_info) == (b.type_url, b.nonce, b.version_info)
+        assert [(r.type_url, r.value) for r in a.resources] == [(r.type_url, r.value) for r in b.resources]
+        assert {r.type_url for r in b.resources} <= ({WRAPPER} if ttl else {a.type_url})
+        if ttl:
+            assert [by_first(r.value) for r in a.resources] == [by_second(second.Resource.parse(r.value)) for r in b.resources]
+
+
+def test_what_one_audience_holds_has_the_same_bytes_on_every_stream() -> None:
+    """Rule 6, and what follows from it: a version is of the content, whoever is sent it, and when."""
+    one, other = worlds(), worlds()
+    for delta in (True, False):
+        assert conversation(one, delta, 0) == conversation(other, delta, 0)

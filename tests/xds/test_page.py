@@ -1,0 +1,72 @@
+"""docs/protocol.md is true: what it names is there, every rule and every transcript is in it, and every rule can be broken."""
+
+from __future__ import annotations
+
+import re
+from fnmatch import fnmatch
+
+import pytest
+
+from tests.xds.breaks import BREAKS, ROOT, caught, problems
+
+PAGE = (ROOT / "docs/protocol.md").read_text()
+TRANSCRIPTS = sorted(path.stem for path in (ROOT / "tests/xds/transcripts").glob("*.txt"))
+ROWS = {
+    cells[0]: cells[1:]
+    for line in PAGE.splitlines()
+    if line.startswith("| ")
+    if (cells := [cell.strip() for cell in line.strip("| ").split("|")]) and re.fullmatch(r"d?\d+", cells[0])
+}
+# Rules that are not kept by the cores: whose breaks are elsewhere, or which are not served.
+ELSEWHERE = {"36", "37", "d2", "d3", "d4", "d6", "d8"}
+
+
+def quoted(text: str) -> list[str]:
+    return re.findall(r"`([^`]+)`", text)
+
+
+def test_every_rule_and_defect_has_its_row() -> None:
+    assert list(ROWS) == [*(str(n) for n in range(1, 38)), *(f"d{n}" for n in range(1, 10))]
+
+
+def test_what_the_page_names_is_there() -> None:
+    for word in quoted(PAGE):
+        path, _, test = word.partition("::")
+        if "/" in path and not path.startswith(("http", "xdstp")):
+            assert (ROOT / path).exists(), word
+            assert not test or re.search(rf"^(async )?def {test}\(", (ROOT / path).read_text(), re.MULTILINE), word
+
+
+def test_each_row_names_a_test_and_where_it_is_done() -> None:
+    for rule, cells in ROWS.items():
+        if rule == "36":
+            continue
+        where, shown = quoted(cells[1]) if rule.isdigit() else [], quoted(cells[2])
+        for name in where:
+            assert "/" in name or f"{name}" in "".join((ROOT / w).read_text() for w in where if "/" in w), f"{rule}: {name}"
+        assert shown, rule
+        for name in shown:
+            assert "/" in name or any(fnmatch(t, name) for t in TRANSCRIPTS), f"{rule}: {name}"
+
+
+def test_every_transcript_is_on_the_page() -> None:
+    patterns = [word for word in quoted(PAGE) if "/" not in word]
+    assert [t for t in TRANSCRIPTS if not any(fnmatch(t, pattern) for pattern in patterns)] == []
+    for name in TRANSCRIPTS:
+        number = re.match(r"(\d+)-", name)
+        assert number is None or any(fnmatch(name, word) for word in quoted(ROWS[str(int(number[1]))][-1])), name
+
+
+def test_every_break_can_be_made_and_every_rule_be_broken() -> None:
+    assert list(problems()) == []
+    assert {b.rule.lstrip("0") for b in BREAKS} >= ROWS.keys() - ELSEWHERE
+
+
+def test_a_break_is_seen() -> None:
+    assert caught(next(b for b in BREAKS if b.rule == "08"))
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+def test_every_break_is_seen() -> None:
+    assert [f"{b.rule} {b.name}" for b in BREAKS if not caught(b)] == []
