@@ -102,9 +102,12 @@ class Discovery:
         seen = 0
         while True:
             seen = await self._worlds.newer(seen)
-            for pumps in batches(list(self._pumps.values()), _BATCH):
+            # Those that take long come last, so that they keep nobody waiting.
+            for pumps in batches(sorted(self._pumps.values(), key=lambda pump: pump.dear), _BATCH):
                 for pump in pumps:
                     pump.offer()
+                    if pump.dear:
+                        await asyncio.sleep(0)
                 await asyncio.sleep(0)
 
     def close(self) -> None:

@@ -50,6 +50,27 @@ class Limits:
             raise Error(Code.RESOURCE_EXHAUSTED, "TOO_MANY_NAMES", message)
 
 
+class Budget:
+    """The server's time that one stream takes. Every stream has a second to spare; beyond it, a tenth of the time.
+
+    So a client that asks without end is answered more and more slowly, and takes little from the others. There is no clock in
+    here: times are seconds of one that only goes forward.
+    """
+
+    SPARE = 1.0
+    SHARE = 0.1
+
+    def __init__(self, now: float) -> None:
+        self._spent = 0.0
+        self._now = now
+
+    def spend(self, seconds: float, now: float) -> float:
+        """This much was used up to now. Returns for how long the stream is to be left alone."""
+        self._spent = max(0.0, self._spent - (now - self._now) * self.SHARE) + seconds
+        self._now = now
+        return max(0.0, (self._spent - self.SPARE) / self.SHARE)
+
+
 def server_options(limits: Limits) -> list[tuple[str, int]]:
     """How the xDS server treats its connections, in gRPC's words."""
     options = [

@@ -230,10 +230,13 @@ class Pump:
             self._limits.check_names(self._variant.names(request))
             if self._siblings is None:
                 self._join(request.node)
-            for piece in self._variant.pieces(request):
+            pieces = self._variant.pieces(request)
+            for piece in pieces:
                 self._take(piece)
                 ended = clock()
-                await asyncio.sleep(self._budget.spend(ended - began, ended))
+                pause = self._budget.spend(ended - began, ended)
+                if pause or len(pieces) > 1:
+                    await asyncio.sleep(pause)
                 while len(self._waiting) >= _MOST_WAITING or self._waiting_bytes >= _MOST_BYTES:
                     self._taken.clear()
                     await self._taken.wait()

@@ -316,14 +316,13 @@ class Stream:
             return changes
         settled = True
         still_named: Container[str] | None = None
-        for name in sub.candidates():
+        # Until the client has answered, it is sent what it asks for, and nothing else.
+        for name in tuple(sub.asked) if sub.inflight else sub.candidates():
             asked = name in sub.asked
             if not asked and not sub.covers(name):
                 continue
             resource, held = sub.latest.get(name), sub.held.get(name)
             settled = settled and same(resource, held)
-            if sub.inflight and not asked:
-                continue
             if resource is None and still_named is None:
                 still_named = self._still_named(sub.type_url)
             kept = (resource is None and name in still_named) if still_named is not None else False
@@ -374,7 +373,9 @@ class Stream:
                 elif not other.wildcard and not other.names.covers(names, there):
                     return False
             return True
-        held = (sub.latest[n] for n in sub.names if n in sub.latest)
+        # The shorter way round: a client can name far more than there is.
+        few = [n for n in sub.latest if n in sub.names] if len(sub.latest) < len(sub.names) else sub.names
+        held = (sub.latest[n] for n in few if n in sub.latest)
         for type_url, name in {ref for r in held for ref in r.refs}:
             other = self._subs.get(type_url)
             if other is None and self._elsewhere(type_url):
