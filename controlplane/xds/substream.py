@@ -145,8 +145,8 @@ class Substream:
         return self.wildcard or name in self.names
 
     def legacy_wildcard(self) -> None:
-        """A request without names: all of the type, unless the client has ever named anything on this stream."""
-        if not self._explicit and not self.wildcard:
+        """A request without names from a client that has never named anything on this stream: all of the type."""
+        if not self.wildcard:
             self.wildcard = self.greet = True
             self.rest = False
 
@@ -167,7 +167,7 @@ class Substream:
         """Takes names out. What nothing covers any more, the client forgets, and so is no longer held.
 
         Under the wildcard the client can't tell whether it should go on holding the name, so it is to be answered
-        ("Unsubscribing from Resources").
+        ("Unsubscribing from Resources"), also if it never subscribed to that name by itself.
         """
         for name in names:
             self.rest = False
@@ -175,13 +175,15 @@ class Substream:
                 if self.wildcard:
                     self.wildcard = self.greet = False
                     self._forget(n for n in self._known() if n not in self.names)
-            elif name in self.names:
+                continue
+            named = name in self.names
+            if named:
                 self.names.discard(name)
                 self.asked.discard(name)
-                if self.wildcard:
-                    self.asked.add(name)
-                else:
-                    self._forget((name,))
+            if self.wildcard and (named or self.current(name)):
+                self.asked.add(name)
+            elif named:
+                self._forget((name,))
 
     def set_names(self, names: set[str]) -> None:
         """SotW: the subscription is exactly these; those that are new are to be answered."""
