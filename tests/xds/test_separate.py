@@ -11,7 +11,7 @@ from envoy.service.discovery.v3 import discovery_pb2
 from controlplane.snapshot import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SCOPED_ROUTES, Audience, Resource, Snapshot
 from controlplane.xds.delta import DeltaStream
 from controlplane.xds.events import Held
-from controlplane.xds.separate import LINGER, Separate
+from controlplane.xds.separate import LINGER, UNASKED, Separate
 from controlplane.xds.sotw import SotwStream
 
 VARIANTS = pytest.mark.parametrize("variant", ["delta", "sotw"])
@@ -246,8 +246,21 @@ def test_a_route_does_not_wait_for_ever_for_endpoints_that_nobody_asks_for() -> 
     cds.hears()
     cds.ack(CLUSTER)
     assert rds.hears() == []
-    node.passes(LINGER + 0.1)
+    assert node.separate.due == pytest.approx(UNASKED)
+    node.passes(UNASKED + 0.1)
     assert rds.hears() == [(ROUTES, ["iris"], [])]
+
+
+def test_a_stream_that_closed_means_nothing_to_one_that_opened_later() -> None:
+    node, cds, eds, rds = served()
+    for stream in (cds, eds, rds):
+        node.close(stream)
+    later = node.stream(ROUTES)
+    later.ask(ROUTES, "iris")
+    assert later.hears() == [(ROUTES, ["iris"], [])]
+    node.offer(snapshot(2, cluster("green"), route("iris", "green")))
+    later.ack(ROUTES)
+    assert later.hears() == [(ROUTES, ["iris"], [])]
 
 
 def test_a_client_that_names_its_clusters_does_not_wait_for_them() -> None:

@@ -8,7 +8,7 @@
     ! held 2                                           an event
     quiet                                              the client has had time to ask
     isolate                                            it is time to try in parts what was refused
-    heartbeat                                          it is time to prolong: `a~` is that alone, and `for 9s` a TTL
+    heartbeat                                          it is time to prolong: `a=1~` is that alone, and `for 9s` a TTL
 
 `ack` and `nack` are about the newest response of the type, `ack-1` about the one before it, `nonce X` gives any nonce.
 `version X` gives a SotW version, `version of N` that of the type in the snapshot with revision N. After each thing that
@@ -186,7 +186,9 @@ class Transcript:
             assert entry.name == body.split(b"/")[1].decode()
             return body + (b" for %ds" % entry.ttl.seconds if entry.HasField("ttl") else b"")
         assert entry.HasField("ttl")
-        return f"{SHORT[message.type_url]}/{entry.name}~ for {entry.ttl.seconds}s".encode()
+        known = (s.resources[message.type_url].get(entry.name) for s in self.snapshots.values())
+        body = next(r.body for r in known if r and r.version == entry.version)
+        return body + b"~ for %ds" % entry.ttl.seconds
 
     def event(self, event: Event) -> str:
         match event:
