@@ -61,7 +61,7 @@ class Config:
     # How long calls under way may take to end when the server stops.
     grace: float = 5.0
     # Open xDS streams of one node; RESOURCE_EXHAUSTED above it.
-    max_streams_per_node: int = 32
+    max_streams_per_node: int = 256
     # Names that one xDS stream may be subscribed to; RESOURCE_EXHAUSTED above it.
     max_names_per_stream: int = 200_000
     # About how long an xDS stream lives before the client is to open a new one, give or take a tenth; 0: for ever.

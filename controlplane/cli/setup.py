@@ -42,7 +42,7 @@ def serve(
         typer.Option("--secret-key-file", metavar="FILE", help="What private keys are sealed with. Default: DIR/secret.key."),
     ] = None,
     max_streams_per_node: Annotated[
-        str | None, typer.Option("--max-streams-per-node", metavar="N", help="xDS streams of one node. Default: 32.")
+        str | None, typer.Option("--max-streams-per-node", metavar="N", help="xDS streams of one node. Default: 256.")
     ] = None,
     max_names_per_stream: Annotated[
         str | None, typer.Option("--max-names-per-stream", metavar="N", help="Names on one xDS stream. Default: 200000.")

@@ -19,8 +19,9 @@ MAX_NODE_BYTES = 64 * 1024
 class Limits:
     """Durations are seconds."""
 
-    # Open streams of one node id. An Envoy has one over ADS, and one more for each type that it takes otherwise.
-    streams_per_node: int = 32
+    # Open streams of one node id. An Envoy has one over ADS, and one more for each type that it takes otherwise; gRPC's C core
+    # has one for each model that it calls.
+    streams_per_node: int = 256
     # Names that one stream may be subscribed to, all types together.
     names_per_stream: int = 200_000
     # About how long a stream lives before the client is asked to open a new one: up to a tenth more or less, so that those

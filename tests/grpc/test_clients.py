@@ -142,6 +142,20 @@ async def test_who_does_not_use_a_model_holds_its_switch_at_once(rig: Rig) -> No
     await in_sync(rig, "app-1", "app-2")
 
 
+async def test_a_program_calls_many_models(rig: Rig) -> None:
+    """The C core opens a stream for each: more than any Envoy has."""
+    models = [f"model-{i}" for i in range(40)]
+    await rig.plane.apply(rig.manifest(*map(rig.model, models)))
+    app = await rig.caller("python")
+    for model in models:
+        assert (await app.call(model)).counts == {"blue": 1}
+    await in_sync(rig, "app-1")
+    assert (await rig.nodes())["app-1"].streams == len(models)
+    await rig.plane.held(await rig.plane.split("model-7", {"green": 10_000}), nodes=1)
+    await app.until("green", "model-7", times=10)
+    assert (await app.call("model-8")).counts == {"blue": 1}
+
+
 async def test_who_no_gateway_selects_is_told_why(rig: Rig) -> None:
     edge = Gateway(name="edge", port=10000, nodes=NodeSelector(zones=["eu-1", "eu-2"]))
     await rig.plane.apply(rig.manifest(gateways=(edge,)))
