@@ -44,7 +44,7 @@ class Loaded:
         while path:
             if path in self.places:
                 return self.places[path]
-            path = re.sub(r"(\[\d+\]|\.?[^.\[\]]*)$", "", path)
+            path = re.sub(r"(\[[^\[\]]*\]|\.?[^.\[\]]+|.)$", "", path)
         return None
 
 

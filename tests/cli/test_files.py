@@ -201,7 +201,7 @@ def test_violations_are_located(minimal: Path, field: str, line: int) -> None:
     assert str(located) == f"{minimal}:{line}: {field.removeprefix('manifest.')}: is wrong"
 
 
-@pytest.mark.parametrize("field", ["models/other.keys", "models[7].name", "request_id", ""])
+@pytest.mark.parametrize("field", ["models/other.keys", "models[7].name", "request_id", "", "Cluster[z3/v].a[b", "]["])
 def test_other_violations_stay_as_they_are(minimal: Path, field: str) -> None:
     error = Error(Code.INVALID_ARGUMENT, "SOME", "said", violations=(Violation(field, "is wrong"),))
     assert load([str(minimal)]).located(error) is error
