@@ -213,6 +213,10 @@ class Histories(RuleBasedStateMachine):
         raise AssertionError("it never goes quiet")
 
     @rule()
+    def some_time_passes(self) -> None:
+        self.came(self.stream.isolate())
+
+    @rule()
     def client_reconnects(self) -> None:
         self.connect()
         self.client.connect()
