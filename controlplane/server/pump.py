@@ -169,7 +169,7 @@ class Pump:
     def offer(self) -> None:
         """Takes in the newest world."""
         began = asyncio.get_running_loop().time()
-        with self._contained():
+        with self._contained(), self._together():
             self._offer()
         self.dear = asyncio.get_running_loop().time() - began > _DEAR
 
@@ -195,7 +195,7 @@ class Pump:
                 self._report(Stands(type_url, world.revision))
 
     def _quiet(self) -> None:
-        with self._contained():
+        with self._contained(), self._together():
             self._tell(self.core.quiet())
 
     def _after(self, seconds: float, call: Callable[[], None]) -> None:
@@ -243,10 +243,20 @@ class Pump:
                 began = clock()
 
     def _take(self, request: Any) -> None:
-        self._tell(self.core.receive(request))
-        self._limits.check_names(self.core.names)
+        with self._together():
+            self._tell(self.core.receive(request))
+            self._limits.check_names(self.core.names)
+            if self._siblings is not None:
+                self._siblings.moved(self)
+
+    @contextmanager
+    def _together(self) -> Iterator[None]:
+        """Around what may make a stream wait for its siblings, or free them."""
         if self._siblings is not None:
-            self._siblings.moved(self)
+            self._siblings.tick()
+        yield
+        if self._siblings is not None:
+            self._siblings.offered()
 
     async def _write(self, context: Any) -> None:
         while await self._wake.wait():

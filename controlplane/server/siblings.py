@@ -40,11 +40,17 @@ class Siblings:
         self._separate.leave(member.core, self._now())
         self._set_timer()
 
+    def tick(self) -> None:
+        """A stream of the node is about to be offered something."""
+        self._separate.tick(self._now())
+
+    def offered(self) -> None:
+        """A stream of the node was offered something; it may have to wait."""
+        self._set_timer()
+
     def moved(self, member: Member) -> None:
         """The client has said something on a stream: the others that waited look again."""
-        if len(self._members) > 1:
-            self._separate.tick(self._now())
-            self._wake(self._separate.moved(member.core))
+        self._wake(self._separate.moved(member.core))
 
     def _overdue(self) -> None:
         self._separate.tick(self._now())
@@ -59,9 +65,11 @@ class Siblings:
         """There is one timer at most, for what need not be waited for any longer."""
         if self._timer is not None:
             self._timer.cancel()
+            self._timer = None
         due = self._separate.due if self._members else None
         # A little late, so that what is due is past.
-        self._timer = asyncio.get_running_loop().call_at(due + 0.01, self._overdue) if due is not None else None
+        if due is not None:
+            self._timer = asyncio.get_running_loop().call_at(due + 0.01, self._overdue)
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()

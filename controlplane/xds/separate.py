@@ -14,9 +14,10 @@ of a type itself asks here:
 
 What the others may still use is judged by the newest snapshot of the stream that asks: another may not have seen it yet.
 
-Waiting has an end: a removal, and a route of which the client never asked for the endpoints, waits for `linger` seconds and no
-longer. A stream that closed counts for as long, with what it held then: its client will mostly be back, and uses it
-meanwhile. A new cluster that was refused, or is not answered, holds back the routes that need it for as long as that lasts.
+Waiting has an end: a removal waits for `linger` seconds and no longer, and a route of which the client never asked for the
+endpoints for `UNASKED`. For `linger` a stream that closed counts too, with what it held then, for those that were open beside
+it: its client will mostly be back, and uses it meanwhile. A new cluster that was refused, or is not answered, holds back the
+routes that need it for as long as that lasts.
 
 A stream that speaks of both ends, as every stream of an Envoy does that takes all over ADS, asks nobody and is asked by
 nobody. So two whole clients under one node id don't wait for each other.
@@ -39,6 +40,9 @@ from controlplane.xds.substream import ANYTHING, Substream
 # How long a removal waits for the other streams to let go, seconds.
 LINGER = 15.0
 
+# How long a route waits for endpoints that the client has not asked for, seconds: it asks as soon as it has the cluster.
+UNASKED = 2.0
+
 # Closed streams that are remembered, at most; then the one that closed first is forgotten.
 _LEFT = 64
 
@@ -49,12 +53,13 @@ class Separate:
     def __init__(self, linger: float = LINGER) -> None:
         self._linger = linger
         self._now = 0.0
-        # The open ones, in the order that they came in.
-        self._open: dict[Stream, None] = {}
-        # Closed ones, and when they closed; the first first.
-        self._left: dict[Stream, float] = {}
-        # Since when something waits, by type and name.
-        self._since: dict[tuple[str, str], float] = {}
+        # The open ones, in the order that they came in, which their numbers say.
+        self._open: dict[Stream, int] = {}
+        self._numbers = 0
+        # Closed ones, the first first: when they closed, and the number that the next stream to come has.
+        self._left: dict[Stream, tuple[float, int]] = {}
+        # Until when something waits, by type and name.
+        self._until: dict[tuple[str, str], float] = {}
         # Streams that were told to wait since they last looked.
         self._waiting: set[Stream] = set()
         # By stream of clusters: endpoints that the client will want anew once it has taken those that were sent.
@@ -68,7 +73,8 @@ class Separate:
     def join(self, stream: Stream, now: float) -> None:
         """A stream has said that it is this node's."""
         self.tick(now)
-        self._open[stream] = None
+        self._open[stream] = self._numbers
+        self._numbers += 1
         self._tell()
 
     def leave(self, stream: Stream, now: float) -> None:
@@ -80,7 +86,7 @@ class Separate:
         stream.node = None
         self._waiting.discard(stream)
         self._owed.pop(stream, None)
-        self._left[stream] = now
+        self._left[stream] = now, self._numbers
         if len(self._left) > _LEFT:
             del self._left[next(iter(self._left))]
         self._tell()
@@ -88,8 +94,9 @@ class Separate:
     def tick(self, now: float) -> None:
         """The time is `now`."""
         self._now = now
-        self._left = {s: t for s, t in self._left.items() if now - t < self._linger}
-        self._since = {k: t for k, t in self._since.items() if now - t < 2 * self._linger}
+        self._left = {s: left for s, left in self._left.items() if now - left[0] < self._linger}
+        # What is over is kept a while, so that it does not begin anew.
+        self._until = {k: t for k, t in self._until.items() if now - t < self._linger}
 
     def moved(self, stream: Stream) -> list[Stream]:
         """Something became of `stream`. Returns the others that have waited: they are to look again (`Stream.again`)."""
@@ -106,8 +113,8 @@ class Separate:
     @property
     def due(self) -> float | None:
         """When something that waits need wait no longer; None when nothing waits."""
-        ends = [t + self._linger for t in (*self._since.values(), *self._left.values()) if t + self._linger > self._now]
-        return min(ends) if ends and self._waiting else None
+        ends = [*self._until.values(), *(closed + self._linger for closed, _ in self._left.values())]
+        return min((t for t in ends if t > self._now), default=None) if self._waiting else None
 
     def _tell(self) -> None:
         several = len(self._open) + len(self._left) > 1
@@ -174,7 +181,7 @@ class Separate:
     def _endpoints_in_place(self, subs: list[Substream], name: str) -> bool:
         covering = [s for s in subs if s.covers(name)]
         if not covering:
-            return not self._waits(ENDPOINTS, name)
+            return not self._waits(ENDPOINTS, name, min(UNASKED, self._linger))
         return any(s.held.get(name) is not None and s.current(name) is not None for s in covering)
 
     def named(self, stream: Stream, type_url: str) -> Container[str]:
@@ -194,18 +201,19 @@ class Separate:
     def keeps(self, stream: Stream, type_url: str, name: str) -> bool:
         """Whether the time for which a name is kept has not passed yet; it begins with the first call."""
         self._waiting.add(stream)
-        return self._waits(type_url, name)
+        return self._waits(type_url, name, self._linger)
 
     def forget(self, type_url: str, name: str) -> None:
         """Nothing uses a name any more."""
-        self._since.pop((type_url, name), None)
+        self._until.pop((type_url, name), None)
 
-    def _waits(self, type_url: str, name: str) -> bool:
-        return self._now - self._since.setdefault((type_url, name), self._now) < self._linger
+    def _waits(self, type_url: str, name: str, seconds: float) -> bool:
+        return self._now < self._until.setdefault((type_url, name), self._now + seconds)
 
     def _subs(self, stream: Stream, type_url: str, without: str = "") -> Iterator[Substream]:
         """The conversations of other streams about a type; not of those that speak of `without` too."""
-        for other in (*self._open, *self._left):
+        number = self._open.get(stream, -1)
+        for other in (*self._open, *(s for s, (_, next_number) in self._left.items() if number < next_number)):
             sub = other.sub(type_url)
             if other is not stream and sub is not None and not (without and other.sub(without)):
                 yield sub

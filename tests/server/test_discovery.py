@@ -92,8 +92,8 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
 
 
 @asynccontextmanager
-async def running(store: Store) -> AsyncIterator[Rig]:
-    r = Rig(store)
+async def running(store: Store, limits: Limits | None = None) -> AsyncIterator[Rig]:
+    r = Rig(store, limits)
     await r.start()
     try:
         yield r
