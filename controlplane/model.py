@@ -47,14 +47,20 @@ def check_header(value: str, name: str) -> None:
         raise invalid(name, "is required")
     if value != value.lower():
         raise invalid(name, f"'{value[:80]}' must be in lower case: '{value[:80].lower()}'")
-    if not _HEADER.fullmatch(value) or value in _RESERVED_HEADERS or value.startswith("x-envoy-"):
+    if not _HEADER.fullmatch(value) or value in _RESERVED_HEADERS or value.startswith(("x-envoy-", "x-turnout-")):
         raise invalid(name, f"'{value[:80]}' can't be used as a header name here")
 
 
 def check_range(value: float, low: float, high: float, name: str, unit: str = "") -> None:
     """A number within bounds, or an error that states them."""
     if not low <= value <= high:
-        raise invalid(name, f"{value:g}{unit} is out of range: {low:g}{unit} to {high:g}{unit}")
+        said, least, most = (f"{_written(number)}{unit}" for number in (value, low, high))
+        raise invalid(name, f"{said} is out of range: {least} to {most}")
+
+
+def _written(number: float) -> str:
+    """`415,576,000,000`, `0.1`: in full, as people write it."""
+    return f"{number:,.9f}".rstrip("0").rstrip(".") if number % 1 else f"{int(number):,}"
 
 
 def check_distinct(values: Iterable[str], name: str) -> None:
@@ -288,7 +294,8 @@ class HealthCheck:
     def __post_init__(self) -> None:
         check_path(self.path, "path")
         check_range(self.interval, 0.1, 3600, "interval", " s")
-        check_range(self.timeout, 0.01, 600, "timeout", " s")
+        # A new cluster warms until its first checks are through, and an Envoy ACKs no clusters before: other models wait too.
+        check_range(self.timeout, 0.01, 60, "timeout", " s")
         check_range(self.healthy_threshold, 1, 100, "healthy_threshold")
         check_range(self.unhealthy_threshold, 1, 100, "unhealthy_threshold")
 
@@ -317,8 +324,9 @@ class Limits:
     max_retries: int = 128
 
     def __post_init__(self) -> None:
-        for name in ("max_connections", "max_pending_requests", "max_requests", "max_retries"):
+        for name in ("max_connections", "max_pending_requests", "max_requests"):
             check_range(getattr(self, name), 1, 2**31 - 1, name)
+        check_range(self.max_retries, 0, 2**31 - 1, "max_retries")
 
 
 @dataclass(frozen=True, slots=True)
@@ -410,7 +418,7 @@ class Retries:
 
 @dataclass(frozen=True, slots=True)
 class PathRewrite:
-    """Replaces the start of the path on its way to the model server."""
+    """Replaces the start of the path, up to the end of a segment, on its way to the model server."""
 
     prefix: str
     replacement: str

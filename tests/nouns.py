@@ -35,7 +35,7 @@ some = settings(max_examples=40, deadline=None, suppress_health_check=[Health.to
 
 labels = st.from_regex(r"[a-z0-9]([-a-z0-9]{0,8}[a-z0-9])?", fullmatch=True)
 ports = st.integers(1, 65535)
-headers = st.from_regex(r"x-[a-z]{1,8}", fullmatch=True).filter(lambda h: not h.startswith("x-envoy-"))
+headers = st.from_regex(r"x-[a-z]{1,8}", fullmatch=True).filter(lambda h: not h.startswith(("x-envoy-", "x-turnout-")))
 texts = st.text(string.ascii_letters + string.digits + "-_ é", max_size=12)
 
 
@@ -94,7 +94,7 @@ versions = st.builds(
         HealthCheck,
         path=st.sampled_from(["/", "/healthz"]),
         interval=millis(0.1, 3600),
-        timeout=millis(0.01, 600),
+        timeout=millis(0.01, 60),
         healthy_threshold=st.integers(1, 100),
         unhealthy_threshold=st.integers(1, 100),
     ),
@@ -106,7 +106,7 @@ versions = st.builds(
         max_ejection_percent=st.integers(1, 100),
     ),
     limits=st.just(Limits())
-    | st.builds(Limits, st.integers(1, 2**31 - 1), st.integers(1, 9), st.integers(1, 9), st.integers(1, 9)),
+    | st.builds(Limits, st.integers(1, 2**31 - 1), st.integers(1, 9), st.integers(1, 9), st.integers(0, 9)),
     connect_timeout=millis(0.001, 60),
 )
 stickies = st.none() | headers.map(lambda h: Sticky(header=h)) | st.just(Sticky(cookie="uid"))

@@ -11,6 +11,7 @@ from functools import partial
 from typing import TypeVar
 
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from controlplane import pem
@@ -188,7 +189,7 @@ def _routing(proto: gateway_pb2.Gateway) -> Routing:
             default = PathRouting()
             path = proto.path
             routing = _tried(
-                c, "path", lambda: PathRouting(path.segment or default.segment, tuple(path.verbs) or default.verbs)
+                c, "path", lambda: PathRouting(_said(path, "segment", default), tuple(path.verbs) or default.verbs)
             )
     c.check()
     assert routing is not None
@@ -252,7 +253,7 @@ def model_from_proto(proto: model_pb2.Model, live: Model | None = None) -> Model
         rewrite = _tried(c, "rewrite", lambda: PathRewrite(proto.rewrite.prefix, proto.rewrite.replacement))
     mirror = None
     if proto.HasField("mirror"):
-        mirror = _tried(c, "mirror", lambda: Mirror(proto.mirror.version, proto.mirror.basis_points or WHOLE))
+        mirror = _tried(c, "mirror", lambda: _mirror(proto.mirror))
     split = _tried(c, "", lambda: _split(proto, versions, live))
     model = _tried(
         c,
@@ -320,7 +321,7 @@ def _version_to_proto(version: Version) -> model_pb2.Version:
     proto = model_pb2.Version(
         name=version.name,
         endpoints=[
-            model_pb2.Endpoint(host=e.host, port=e.port, weight=e.weight if e.weight != 1 else 0) for e in version.endpoints
+            model_pb2.Endpoint(host=e.host, port=e.port, weight=e.weight if e.weight != 1 else None) for e in version.endpoints
         ],
         protocol=_PROTOCOL_NUMBERS[version.protocol],
     )
@@ -375,9 +376,7 @@ _DEFAULT_CONNECT_TIMEOUT = 5.0
 
 def _version(proto: model_pb2.Version) -> Version:
     c = Collector()
-    endpoints = [
-        _tried(c, f"endpoints[{i}]", partial(Endpoint, e.host, e.port, e.weight or 1)) for i, e in enumerate(proto.endpoints)
-    ]
+    endpoints = [_tried(c, f"endpoints[{i}]", partial(_endpoint, e)) for i, e in enumerate(proto.endpoints)]
     tls = health = outlier = None
     if proto.HasField("tls"):
         tls = _tried(c, "tls", lambda: _upstream_tls(proto.tls))
@@ -409,6 +408,19 @@ def _version(proto: model_pb2.Version) -> Version:
     return version
 
 
+def _said(proto: Message, field: str, default: object) -> int:
+    """A number that was sent, also when it is 0; otherwise that of `default`."""
+    return int(getattr(proto if proto.HasField(field) else default, field))
+
+
+def _endpoint(proto: model_pb2.Endpoint) -> Endpoint:
+    return Endpoint(proto.host, proto.port, proto.weight if proto.HasField("weight") else 1)
+
+
+def _mirror(proto: model_pb2.Mirror) -> Mirror:
+    return Mirror(proto.version, proto.basis_points if proto.HasField("basis_points") else WHOLE)
+
+
 def _upstream_tls(proto: model_pb2.UpstreamTls) -> UpstreamTls:
     named = {
         field: label(getattr(proto, field), "secrets", field) if getattr(proto, field) else ""
@@ -423,27 +435,27 @@ def _health_check(proto: model_pb2.HealthCheck) -> HealthCheck:
         path=proto.path or default.path,
         interval=seconds(proto.interval) if proto.HasField("interval") else default.interval,
         timeout=seconds(proto.timeout) if proto.HasField("timeout") else default.timeout,
-        healthy_threshold=proto.healthy_threshold or default.healthy_threshold,
-        unhealthy_threshold=proto.unhealthy_threshold or default.unhealthy_threshold,
+        healthy_threshold=_said(proto, "healthy_threshold", default),
+        unhealthy_threshold=_said(proto, "unhealthy_threshold", default),
     )
 
 
 def _outlier_detection(proto: model_pb2.OutlierDetection) -> OutlierDetection:
     default = OutlierDetection()
     return OutlierDetection(
-        consecutive_failures=proto.consecutive_failures or default.consecutive_failures,
+        consecutive_failures=_said(proto, "consecutive_failures", default),
         ejection_time=seconds(proto.ejection_time) if proto.HasField("ejection_time") else default.ejection_time,
-        max_ejection_percent=proto.max_ejection_percent or default.max_ejection_percent,
+        max_ejection_percent=_said(proto, "max_ejection_percent", default),
     )
 
 
 def _limits(proto: model_pb2.Limits) -> Limits:
     default = Limits()
     return Limits(
-        max_connections=proto.max_connections or default.max_connections,
-        max_pending_requests=proto.max_pending_requests or default.max_pending_requests,
-        max_requests=proto.max_requests or default.max_requests,
-        max_retries=proto.max_retries or default.max_retries,
+        max_connections=_said(proto, "max_connections", default),
+        max_pending_requests=_said(proto, "max_pending_requests", default),
+        max_requests=_said(proto, "max_requests", default),
+        max_retries=_said(proto, "max_retries", default),
     )
 
 
@@ -462,7 +474,7 @@ def _timeouts(proto: model_pb2.Timeouts) -> Timeouts:
 def _retries(proto: model_pb2.Retries) -> Retries:
     default = Retries()
     return Retries(
-        attempts=proto.attempts if proto.HasField("attempts") else default.attempts,
+        attempts=_said(proto, "attempts", default),
         unsafe=proto.unsafe,
         per_try_timeout=seconds(proto.per_try_timeout),
     )

@@ -144,8 +144,24 @@ CASES = [
         ["outlier_detection.max_ejection_percent"], outlier_detection=model_pb2.OutlierDetection(max_ejection_percent=101)
     ),
     of_version(["tls.server_name"], tls=model_pb2.UpstreamTls()),
-    of_version(["limits.max_requests"], limits=model_pb2.Limits(max_requests=2**32 - 1)),
+    of_version(["limits.max_requests"], limits=model_pb2.Limits(max_requests=2**32 - 1), says="4,294,967,295 is out of range"),
     of_version(["protocol"], protocol=9),
+    # a 0 that was sent is no default
+    of_version(["endpoints[0].weight"], endpoints=[model_pb2.Endpoint(host="10.0.0.1", port=1, weight=0)], says="1 to 10,000"),
+    *(
+        of_version([f"limits.{f}"], limits=model_pb2.Limits(**{f: 0}), says="0 is out of range: 1 to 2,147,483,647")
+        for f in ("max_connections", "max_pending_requests", "max_requests")
+    ),
+    of_version(["health_check.healthy_threshold"], health_check=model_pb2.HealthCheck(healthy_threshold=0), says="1 to 100"),
+    of_version(["health_check.unhealthy_threshold"], health_check=model_pb2.HealthCheck(unhealthy_threshold=0), says="1 to"),
+    of_version(
+        ["outlier_detection.consecutive_failures"], outlier_detection=model_pb2.OutlierDetection(consecutive_failures=0)
+    ),
+    of_version(
+        ["outlier_detection.max_ejection_percent"], outlier_detection=model_pb2.OutlierDetection(max_ejection_percent=0)
+    ),
+    create(["mirror.basis_points"], mirror=model_pb2.Mirror(version="blue", basis_points=0), says="1 to 10,000"),
+    of_gateway(["path.segment"], path=gateway_pb2.PathRouting(segment=0), says="1 to 16"),
     # splits
     create(["split"], split={"blue": 9_999}, says="sum to 9,999"),
     create(["split.green"], split={"green": 10_000}, reason="UNKNOWN_VERSION", says="there are: blue"),

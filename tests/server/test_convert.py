@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.duration_pb2 import Duration
 from hypothesis import given
 from hypothesis import strategies as st
 
 from controlplane.errors import Code, Error
-from controlplane.model import Endpoint, Gateway, Model, PathRouting, Protocol, Retries, Timeouts, Version
+from controlplane.model import Endpoint, Gateway, Limits, Model, PathRouting, Protocol, Retries, Timeouts, Version
 from controlplane.operator.v1 import gateway_pb2, model_pb2
 from controlplane.server.convert import (
     duration,
@@ -39,6 +42,33 @@ def test_models_come_back_equal(model: Model) -> None:
     back = model_from_proto(model_pb2.Model.FromString(proto.SerializeToString()))
     assert back == model
     assert model_to_proto(back, KEPT) == proto
+
+
+def test_every_number_of_the_nouns_tells_0_from_unset() -> None:
+    def numbers(message: Descriptor) -> Iterator[FieldDescriptor]:
+        for field in message.fields:
+            if field.message_type is not None and field.message_type.file in (model_pb2.DESCRIPTOR, gateway_pb2.DESCRIPTOR):
+                if not field.message_type.GetOptions().map_entry:
+                    yield from numbers(field.message_type)
+            elif field.cpp_type == FieldDescriptor.CPPTYPE_UINT32:
+                yield field
+
+    found = [*numbers(model_pb2.Model.DESCRIPTOR), *numbers(gateway_pb2.Gateway.DESCRIPTOR)]
+    assert len(found) > 10
+    # A port is required, and 0 is none.
+    assert {f.full_name for f in found if not f.has_presence} == {
+        "controlplane.operator.v1.Endpoint.port",
+        "controlplane.operator.v1.Gateway.port",
+    }
+
+
+def test_no_retries_at_once_is_a_limit_and_is_shown() -> None:
+    sent = model_pb2.Version(name="blue", endpoints=BLUE.endpoints, limits=model_pb2.Limits(max_retries=0))
+    made = model_from_proto(model_pb2.Model(name="iris", gateways=["edge"], versions=[sent]))
+    assert made.versions[0].limits == Limits(max_retries=0)
+    shown = model_to_proto(made)
+    assert shown.versions[0].limits.HasField("max_retries")
+    assert model_from_proto(shown) == made
 
 
 @some

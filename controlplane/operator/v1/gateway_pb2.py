@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&controlplane/operator/v1/gateway.proto\x12\x18\x63ontrolplane.operator.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc4\x03\n\x07Gateway\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x0c\n\x04port\x18\x03 \x01(\r\x12\x35\n\x04path\x18\x04 \x01(\x0b\x32%.controlplane.operator.v1.PathRoutingH\x00\x12\x39\n\x06header\x18\x05 \x01(\x0b\x32\'.controlplane.operator.v1.HeaderRoutingH\x00\x12\x35\n\x04host\x18\x06 \x01(\x0b\x32%.controlplane.operator.v1.HostRoutingH\x00\x12\x35\n\x05nodes\x18\x07 \x01(\x0b\x32&.controlplane.operator.v1.NodeSelector\x12\x0c\n\x04\x65tag\x18\x08 \x01(\t\x12/\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\x03tls\x18\x0b \x01(\x0b\x32$.controlplane.operator.v1.GatewayTlsB\t\n\x07routing\"o\n\nGatewayTls\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\t\x12\x11\n\tclient_ca\x18\x02 \x01(\t\x12\x39\n\x0bmin_version\x18\x03 \x01(\x0e\x32$.controlplane.operator.v1.TlsVersion\"-\n\x0bPathRouting\x12\x0f\n\x07segment\x18\x01 \x01(\r\x12\r\n\x05verbs\x18\x02 \x03(\t\"\x1d\n\rHeaderRouting\x12\x0c\n\x04name\x18\x01 \x01(\t\"\r\n\x0bHostRouting\"\xd9\x01\n\x0cNodeSelector\x12\x10\n\x08\x63lusters\x18\x01 \x03(\t\x12\x0b\n\x03ids\x18\x02 \x03(\t\x12\x46\n\x08metadata\x18\x03 \x03(\x0b\x32\x34.controlplane.operator.v1.NodeSelector.MetadataEntry\x12\x0f\n\x07regions\x18\x04 \x03(\t\x12\r\n\x05zones\x18\x05 \x03(\t\x12\x11\n\tsub_zones\x18\x06 \x03(\t\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01*S\n\nTlsVersion\x12\x1b\n\x17TLS_VERSION_UNSPECIFIED\x10\x00\x12\x13\n\x0fTLS_VERSION_1_2\x10\x01\x12\x13\n\x0fTLS_VERSION_1_3\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&controlplane/operator/v1/gateway.proto\x12\x18\x63ontrolplane.operator.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc4\x03\n\x07Gateway\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x0c\n\x04port\x18\x03 \x01(\r\x12\x35\n\x04path\x18\x04 \x01(\x0b\x32%.controlplane.operator.v1.PathRoutingH\x00\x12\x39\n\x06header\x18\x05 \x01(\x0b\x32\'.controlplane.operator.v1.HeaderRoutingH\x00\x12\x35\n\x04host\x18\x06 \x01(\x0b\x32%.controlplane.operator.v1.HostRoutingH\x00\x12\x35\n\x05nodes\x18\x07 \x01(\x0b\x32&.controlplane.operator.v1.NodeSelector\x12\x0c\n\x04\x65tag\x18\x08 \x01(\t\x12/\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\x03tls\x18\x0b \x01(\x0b\x32$.controlplane.operator.v1.GatewayTlsB\t\n\x07routing\"o\n\nGatewayTls\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\t\x12\x11\n\tclient_ca\x18\x02 \x01(\t\x12\x39\n\x0bmin_version\x18\x03 \x01(\x0e\x32$.controlplane.operator.v1.TlsVersion\">\n\x0bPathRouting\x12\x14\n\x07segment\x18\x01 \x01(\rH\x00\x88\x01\x01\x12\r\n\x05verbs\x18\x02 \x03(\tB\n\n\x08_segment\"\x1d\n\rHeaderRouting\x12\x0c\n\x04name\x18\x01 \x01(\t\"\r\n\x0bHostRouting\"\xd9\x01\n\x0cNodeSelector\x12\x10\n\x08\x63lusters\x18\x01 \x03(\t\x12\x0b\n\x03ids\x18\x02 \x03(\t\x12\x46\n\x08metadata\x18\x03 \x03(\x0b\x32\x34.controlplane.operator.v1.NodeSelector.MetadataEntry\x12\x0f\n\x07regions\x18\x04 \x03(\t\x12\r\n\x05zones\x18\x05 \x03(\t\x12\x11\n\tsub_zones\x18\x06 \x03(\t\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01*S\n\nTlsVersion\x12\x1b\n\x17TLS_VERSION_UNSPECIFIED\x10\x00\x12\x13\n\x0fTLS_VERSION_1_2\x10\x01\x12\x13\n\x0fTLS_VERSION_1_3\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,20 +34,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_NODESELECTOR_METADATAENTRY']._loaded_options = None
   _globals['_NODESELECTOR_METADATAENTRY']._serialized_options = b'8\001'
-  _globals['_TLSVERSION']._serialized_start=982
-  _globals['_TLSVERSION']._serialized_end=1065
+  _globals['_TLSVERSION']._serialized_start=999
+  _globals['_TLSVERSION']._serialized_end=1082
   _globals['_GATEWAY']._serialized_start=102
   _globals['_GATEWAY']._serialized_end=554
   _globals['_GATEWAYTLS']._serialized_start=556
   _globals['_GATEWAYTLS']._serialized_end=667
   _globals['_PATHROUTING']._serialized_start=669
-  _globals['_PATHROUTING']._serialized_end=714
-  _globals['_HEADERROUTING']._serialized_start=716
-  _globals['_HEADERROUTING']._serialized_end=745
-  _globals['_HOSTROUTING']._serialized_start=747
-  _globals['_HOSTROUTING']._serialized_end=760
-  _globals['_NODESELECTOR']._serialized_start=763
-  _globals['_NODESELECTOR']._serialized_end=980
-  _globals['_NODESELECTOR_METADATAENTRY']._serialized_start=933
-  _globals['_NODESELECTOR_METADATAENTRY']._serialized_end=980
+  _globals['_PATHROUTING']._serialized_end=731
+  _globals['_HEADERROUTING']._serialized_start=733
+  _globals['_HEADERROUTING']._serialized_end=762
+  _globals['_HOSTROUTING']._serialized_start=764
+  _globals['_HOSTROUTING']._serialized_end=777
+  _globals['_NODESELECTOR']._serialized_start=780
+  _globals['_NODESELECTOR']._serialized_end=997
+  _globals['_NODESELECTOR_METADATAENTRY']._serialized_start=950
+  _globals['_NODESELECTOR_METADATAENTRY']._serialized_end=997
 # @@protoc_insertion_point(module_scope)

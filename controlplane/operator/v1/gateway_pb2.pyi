@@ -163,7 +163,7 @@ class PathRouting(_message.Message):
     SEGMENT_FIELD_NUMBER: _builtins.int
     VERBS_FIELD_NUMBER: _builtins.int
     segment: _builtins.int
-    """Which segment holds the key, counted from 1: in `/v2/models/NAME/infer` it is 3. Unset: 3. Maximum: 16."""
+    """Which segment holds the key, counted from 1: in `/v2/models/NAME/infer` it is 3. Unset: 3. 1 to 16."""
     @_builtins.property
     def verbs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Verbs that may follow the key after a colon, as in TF-Serving's `NAME:predict`. Unset: predict, classify, regress,
@@ -173,14 +173,16 @@ class PathRouting(_message.Message):
     def __init__(
         self,
         *,
-        segment: _builtins.int = ...,
+        segment: _builtins.int | None = ...,
         verbs: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_segment", b"_segment", "segment", b"segment"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["segment", b"segment", "verbs", b"verbs"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_segment", b"_segment", "segment", b"segment", "verbs", b"verbs"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__segment: _TypeAlias = _typing.Literal["segment"]  # noqa: Y015
+    _WhichOneofArgType__segment: _TypeAlias = _typing.Literal["_segment", b"_segment"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__segment) -> _WhichOneofReturnType__segment | None: ...
 
 Global___PathRouting: _TypeAlias = PathRouting  # noqa: Y015
 

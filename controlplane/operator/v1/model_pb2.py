@@ -26,7 +26,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$controlplane/operator/v1/model.proto\x12\x18\x63ontrolplane.operator.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe1\x04\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08gateways\x18\x02 \x03(\t\x12\x0c\n\x04keys\x18\x03 \x03(\t\x12\x33\n\x08versions\x18\x04 \x03(\x0b\x32!.controlplane.operator.v1.Version\x12\x39\n\x05split\x18\x05 \x03(\x0b\x32*.controlplane.operator.v1.Model.SplitEntry\x12\x30\n\x06sticky\x18\x06 \x01(\x0b\x32 .controlplane.operator.v1.Sticky\x12\x16\n\x0epreview_header\x18\x07 \x01(\t\x12\x30\n\x06mirror\x18\x08 \x01(\x0b\x32 .controlplane.operator.v1.Mirror\x12\x34\n\x08timeouts\x18\t \x01(\x0b\x32\".controlplane.operator.v1.Timeouts\x12\x32\n\x07retries\x18\n \x01(\x0b\x32!.controlplane.operator.v1.Retries\x12\x36\n\x07rewrite\x18\x0b \x01(\x0b\x32%.controlplane.operator.v1.PathRewrite\x12\x0c\n\x04\x65tag\x18\x0c \x01(\t\x12/\n\x0b\x63reate_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a,\n\nSplitEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\r:\x02\x38\x01\"\xa2\x03\n\x07Version\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x35\n\tendpoints\x18\x02 \x03(\x0b\x32\".controlplane.operator.v1.Endpoint\x12\x34\n\x08protocol\x18\x03 \x01(\x0e\x32\".controlplane.operator.v1.Protocol\x12\x32\n\x03tls\x18\x04 \x01(\x0b\x32%.controlplane.operator.v1.UpstreamTls\x12;\n\x0chealth_check\x18\x05 \x01(\x0b\x32%.controlplane.operator.v1.HealthCheck\x12\x45\n\x11outlier_detection\x18\x06 \x01(\x0b\x32*.controlplane.operator.v1.OutlierDetection\x12\x30\n\x06limits\x18\x07 \x01(\x0b\x32 .controlplane.operator.v1.Limits\x12\x32\n\x0f\x63onnect_timeout\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\"6\n\x08\x45ndpoint\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x0c\n\x04port\x18\x02 \x01(\r\x12\x0e\n\x06weight\x18\x03 \x01(\r\"\x92\x01\n\x0bUpstreamTls\x12\x13\n\x0bserver_name\x18\x01 \x01(\t\x12\x1b\n\x13\x63\x61_certificates_pem\x18\x02 \x01(\t\x12\x1c\n\x14insecure_skip_verify\x18\x03 \x01(\x08\x12\x17\n\x0f\x63\x61_certificates\x18\x04 \x01(\t\x12\x1a\n\x12\x63lient_certificate\x18\x05 \x01(\t\"\xac\x01\n\x0bHealthCheck\x12\x0c\n\x04path\x18\x01 \x01(\t\x12+\n\x08interval\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12*\n\x07timeout\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x19\n\x11healthy_threshold\x18\x04 \x01(\r\x12\x1b\n\x13unhealthy_threshold\x18\x05 \x01(\r\"\x80\x01\n\x10OutlierDetection\x12\x1c\n\x14\x63onsecutive_failures\x18\x01 \x01(\r\x12\x30\n\rejection_time\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1c\n\x14max_ejection_percent\x18\x03 \x01(\r\"j\n\x06Limits\x12\x17\n\x0fmax_connections\x18\x01 \x01(\r\x12\x1c\n\x14max_pending_requests\x18\x02 \x01(\r\x12\x14\n\x0cmax_requests\x18\x03 \x01(\r\x12\x13\n\x0bmax_retries\x18\x04 \x01(\r\"3\n\x06Sticky\x12\x10\n\x06header\x18\x01 \x01(\tH\x00\x12\x10\n\x06\x63ookie\x18\x02 \x01(\tH\x00\x42\x05\n\x03key\"/\n\x06Mirror\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x14\n\x0c\x62\x61sis_points\x18\x02 \x01(\r\"_\n\x08Timeouts\x12*\n\x07request\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\'\n\x04idle\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"q\n\x07Retries\x12\x15\n\x08\x61ttempts\x18\x01 \x01(\rH\x00\x88\x01\x01\x12\x0e\n\x06unsafe\x18\x02 \x01(\x08\x12\x32\n\x0fper_try_timeout\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationB\x0b\n\t_attempts\"2\n\x0bPathRewrite\x12\x0e\n\x06prefix\x18\x01 \x01(\t\x12\x13\n\x0breplacement\x18\x02 \x01(\t*_\n\x08Protocol\x12\x18\n\x14PROTOCOL_UNSPECIFIED\x10\x00\x12\x12\n\x0ePROTOCOL_HTTP1\x10\x01\x12\x12\n\x0ePROTOCOL_HTTP2\x10\x02\x12\x11\n\rPROTOCOL_GRPC\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$controlplane/operator/v1/model.proto\x12\x18\x63ontrolplane.operator.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe1\x04\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08gateways\x18\x02 \x03(\t\x12\x0c\n\x04keys\x18\x03 \x03(\t\x12\x33\n\x08versions\x18\x04 \x03(\x0b\x32!.controlplane.operator.v1.Version\x12\x39\n\x05split\x18\x05 \x03(\x0b\x32*.controlplane.operator.v1.Model.SplitEntry\x12\x30\n\x06sticky\x18\x06 \x01(\x0b\x32 .controlplane.operator.v1.Sticky\x12\x16\n\x0epreview_header\x18\x07 \x01(\t\x12\x30\n\x06mirror\x18\x08 \x01(\x0b\x32 .controlplane.operator.v1.Mirror\x12\x34\n\x08timeouts\x18\t \x01(\x0b\x32\".controlplane.operator.v1.Timeouts\x12\x32\n\x07retries\x18\n \x01(\x0b\x32!.controlplane.operator.v1.Retries\x12\x36\n\x07rewrite\x18\x0b \x01(\x0b\x32%.controlplane.operator.v1.PathRewrite\x12\x0c\n\x04\x65tag\x18\x0c \x01(\t\x12/\n\x0b\x63reate_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a,\n\nSplitEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\r:\x02\x38\x01\"\xa2\x03\n\x07Version\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x35\n\tendpoints\x18\x02 \x03(\x0b\x32\".controlplane.operator.v1.Endpoint\x12\x34\n\x08protocol\x18\x03 \x01(\x0e\x32\".controlplane.operator.v1.Protocol\x12\x32\n\x03tls\x18\x04 \x01(\x0b\x32%.controlplane.operator.v1.UpstreamTls\x12;\n\x0chealth_check\x18\x05 \x01(\x0b\x32%.controlplane.operator.v1.HealthCheck\x12\x45\n\x11outlier_detection\x18\x06 \x01(\x0b\x32*.controlplane.operator.v1.OutlierDetection\x12\x30\n\x06limits\x18\x07 \x01(\x0b\x32 .controlplane.operator.v1.Limits\x12\x32\n\x0f\x63onnect_timeout\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\"F\n\x08\x45ndpoint\x12\x0c\n\x04host\x18\x01 \x01(\t\x12\x0c\n\x04port\x18\x02 \x01(\r\x12\x13\n\x06weight\x18\x03 \x01(\rH\x00\x88\x01\x01\x42\t\n\x07_weight\"\x92\x01\n\x0bUpstreamTls\x12\x13\n\x0bserver_name\x18\x01 \x01(\t\x12\x1b\n\x13\x63\x61_certificates_pem\x18\x02 \x01(\t\x12\x1c\n\x14insecure_skip_verify\x18\x03 \x01(\x08\x12\x17\n\x0f\x63\x61_certificates\x18\x04 \x01(\t\x12\x1a\n\x12\x63lient_certificate\x18\x05 \x01(\t\"\xe4\x01\n\x0bHealthCheck\x12\x0c\n\x04path\x18\x01 \x01(\t\x12+\n\x08interval\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12*\n\x07timeout\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1e\n\x11healthy_threshold\x18\x04 \x01(\rH\x00\x88\x01\x01\x12 \n\x13unhealthy_threshold\x18\x05 \x01(\rH\x01\x88\x01\x01\x42\x14\n\x12_healthy_thresholdB\x16\n\x14_unhealthy_threshold\"\xbc\x01\n\x10OutlierDetection\x12!\n\x14\x63onsecutive_failures\x18\x01 \x01(\rH\x00\x88\x01\x01\x12\x30\n\rejection_time\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12!\n\x14max_ejection_percent\x18\x03 \x01(\rH\x01\x88\x01\x01\x42\x17\n\x15_consecutive_failuresB\x17\n\x15_max_ejection_percent\"\xcc\x01\n\x06Limits\x12\x1c\n\x0fmax_connections\x18\x01 \x01(\rH\x00\x88\x01\x01\x12!\n\x14max_pending_requests\x18\x02 \x01(\rH\x01\x88\x01\x01\x12\x19\n\x0cmax_requests\x18\x03 \x01(\rH\x02\x88\x01\x01\x12\x18\n\x0bmax_retries\x18\x04 \x01(\rH\x03\x88\x01\x01\x42\x12\n\x10_max_connectionsB\x17\n\x15_max_pending_requestsB\x0f\n\r_max_requestsB\x0e\n\x0c_max_retries\"3\n\x06Sticky\x12\x10\n\x06header\x18\x01 \x01(\tH\x00\x12\x10\n\x06\x63ookie\x18\x02 \x01(\tH\x00\x42\x05\n\x03key\"E\n\x06Mirror\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x19\n\x0c\x62\x61sis_points\x18\x02 \x01(\rH\x00\x88\x01\x01\x42\x0f\n\r_basis_points\"_\n\x08Timeouts\x12*\n\x07request\x18\x01 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\'\n\x04idle\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"q\n\x07Retries\x12\x15\n\x08\x61ttempts\x18\x01 \x01(\rH\x00\x88\x01\x01\x12\x0e\n\x06unsafe\x18\x02 \x01(\x08\x12\x32\n\x0fper_try_timeout\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationB\x0b\n\t_attempts\"2\n\x0bPathRewrite\x12\x0e\n\x06prefix\x18\x01 \x01(\t\x12\x13\n\x0breplacement\x18\x02 \x01(\t*_\n\x08Protocol\x12\x18\n\x14PROTOCOL_UNSPECIFIED\x10\x00\x12\x12\n\x0ePROTOCOL_HTTP1\x10\x01\x12\x12\n\x0ePROTOCOL_HTTP2\x10\x02\x12\x11\n\rPROTOCOL_GRPC\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,8 +35,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_MODEL_SPLITENTRY']._loaded_options = None
   _globals['_MODEL_SPLITENTRY']._serialized_options = b'8\001'
-  _globals['_PROTOCOL']._serialized_start=2149
-  _globals['_PROTOCOL']._serialized_end=2244
+  _globals['_PROTOCOL']._serialized_start=2402
+  _globals['_PROTOCOL']._serialized_end=2497
   _globals['_MODEL']._serialized_start=132
   _globals['_MODEL']._serialized_end=741
   _globals['_MODEL_SPLITENTRY']._serialized_start=697
@@ -44,23 +44,23 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_VERSION']._serialized_start=744
   _globals['_VERSION']._serialized_end=1162
   _globals['_ENDPOINT']._serialized_start=1164
-  _globals['_ENDPOINT']._serialized_end=1218
-  _globals['_UPSTREAMTLS']._serialized_start=1221
-  _globals['_UPSTREAMTLS']._serialized_end=1367
-  _globals['_HEALTHCHECK']._serialized_start=1370
-  _globals['_HEALTHCHECK']._serialized_end=1542
-  _globals['_OUTLIERDETECTION']._serialized_start=1545
-  _globals['_OUTLIERDETECTION']._serialized_end=1673
-  _globals['_LIMITS']._serialized_start=1675
-  _globals['_LIMITS']._serialized_end=1781
-  _globals['_STICKY']._serialized_start=1783
-  _globals['_STICKY']._serialized_end=1834
-  _globals['_MIRROR']._serialized_start=1836
-  _globals['_MIRROR']._serialized_end=1883
-  _globals['_TIMEOUTS']._serialized_start=1885
-  _globals['_TIMEOUTS']._serialized_end=1980
-  _globals['_RETRIES']._serialized_start=1982
-  _globals['_RETRIES']._serialized_end=2095
-  _globals['_PATHREWRITE']._serialized_start=2097
-  _globals['_PATHREWRITE']._serialized_end=2147
+  _globals['_ENDPOINT']._serialized_end=1234
+  _globals['_UPSTREAMTLS']._serialized_start=1237
+  _globals['_UPSTREAMTLS']._serialized_end=1383
+  _globals['_HEALTHCHECK']._serialized_start=1386
+  _globals['_HEALTHCHECK']._serialized_end=1614
+  _globals['_OUTLIERDETECTION']._serialized_start=1617
+  _globals['_OUTLIERDETECTION']._serialized_end=1805
+  _globals['_LIMITS']._serialized_start=1808
+  _globals['_LIMITS']._serialized_end=2012
+  _globals['_STICKY']._serialized_start=2014
+  _globals['_STICKY']._serialized_end=2065
+  _globals['_MIRROR']._serialized_start=2067
+  _globals['_MIRROR']._serialized_end=2136
+  _globals['_TIMEOUTS']._serialized_start=2138
+  _globals['_TIMEOUTS']._serialized_end=2233
+  _globals['_RETRIES']._serialized_start=2235
+  _globals['_RETRIES']._serialized_end=2348
+  _globals['_PATHREWRITE']._serialized_start=2350
+  _globals['_PATHREWRITE']._serialized_end=2400
 # @@protoc_insertion_point(module_scope)

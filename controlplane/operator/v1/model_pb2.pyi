@@ -251,13 +251,15 @@ class Endpoint(_message.Message):
         *,
         host: _builtins.str = ...,
         port: _builtins.int = ...,
-        weight: _builtins.int = ...,
+        weight: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_weight", b"_weight", "weight", b"weight"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["host", b"host", "port", b"port", "weight", b"weight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_weight", b"_weight", "host", b"host", "port", b"port", "weight", b"weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__weight: _TypeAlias = _typing.Literal["weight"]  # noqa: Y015
+    _WhichOneofArgType__weight: _TypeAlias = _typing.Literal["_weight", b"_weight"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__weight) -> _WhichOneofReturnType__weight | None: ...
 
 Global___Endpoint: _TypeAlias = Endpoint  # noqa: Y015
 
@@ -315,16 +317,16 @@ class HealthCheck(_message.Message):
     path: _builtins.str
     """Path that answers 200 when healthy; not used with gRPC. Unset: `/v2/health/ready`."""
     healthy_threshold: _builtins.int
-    """Checks in a row that must pass before an endpoint counts as healthy. Unset: 1."""
+    """Checks in a row that must pass before an endpoint counts as healthy, 1 to 100. Unset: 1."""
     unhealthy_threshold: _builtins.int
-    """Checks in a row that must fail before an endpoint counts as unhealthy. Unset: 3."""
+    """Checks in a row that must fail before an endpoint counts as unhealthy, 1 to 100. Unset: 3."""
     @_builtins.property
     def interval(self) -> _duration_pb2.Duration:
         """Time between checks. Unset: 5 s. Minimum: 0.1 s."""
 
     @_builtins.property
     def timeout(self) -> _duration_pb2.Duration:
-        """Time after which a check counts as failed. Unset: 2 s."""
+        """Time after which a check counts as failed. Unset: 2 s. Maximum: 60 s."""
 
     def __init__(
         self,
@@ -332,14 +334,21 @@ class HealthCheck(_message.Message):
         path: _builtins.str = ...,
         interval: _duration_pb2.Duration | None = ...,
         timeout: _duration_pb2.Duration | None = ...,
-        healthy_threshold: _builtins.int = ...,
-        unhealthy_threshold: _builtins.int = ...,
+        healthy_threshold: _builtins.int | None = ...,
+        unhealthy_threshold: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["interval", b"interval", "timeout", b"timeout"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_healthy_threshold", b"_healthy_threshold", "_unhealthy_threshold", b"_unhealthy_threshold", "healthy_threshold", b"healthy_threshold", "interval", b"interval", "timeout", b"timeout", "unhealthy_threshold", b"unhealthy_threshold"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["healthy_threshold", b"healthy_threshold", "interval", b"interval", "path", b"path", "timeout", b"timeout", "unhealthy_threshold", b"unhealthy_threshold"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_healthy_threshold", b"_healthy_threshold", "_unhealthy_threshold", b"_unhealthy_threshold", "healthy_threshold", b"healthy_threshold", "interval", b"interval", "path", b"path", "timeout", b"timeout", "unhealthy_threshold", b"unhealthy_threshold"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__healthy_threshold: _TypeAlias = _typing.Literal["healthy_threshold"]  # noqa: Y015
+    _WhichOneofArgType__healthy_threshold: _TypeAlias = _typing.Literal["_healthy_threshold", b"_healthy_threshold"]  # noqa: Y015
+    _WhichOneofReturnType__unhealthy_threshold: _TypeAlias = _typing.Literal["unhealthy_threshold"]  # noqa: Y015
+    _WhichOneofArgType__unhealthy_threshold: _TypeAlias = _typing.Literal["_unhealthy_threshold", b"_unhealthy_threshold"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__healthy_threshold) -> _WhichOneofReturnType__healthy_threshold | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__unhealthy_threshold) -> _WhichOneofReturnType__unhealthy_threshold | None: ...
 
 Global___HealthCheck: _TypeAlias = HealthCheck  # noqa: Y015
 
@@ -353,7 +362,7 @@ class OutlierDetection(_message.Message):
     EJECTION_TIME_FIELD_NUMBER: _builtins.int
     MAX_EJECTION_PERCENT_FIELD_NUMBER: _builtins.int
     consecutive_failures: _builtins.int
-    """Gateway errors (502, 503, 504, resets) in a row that eject an endpoint. Unset: 5."""
+    """Gateway errors (502, 503, 504, resets) in a row that eject an endpoint, 1 to 10,000. Unset: 5."""
     max_ejection_percent: _builtins.int
     """Largest part of the endpoints that may be out at once, in percent, 1 to 100. Unset: 50."""
     @_builtins.property
@@ -363,15 +372,22 @@ class OutlierDetection(_message.Message):
     def __init__(
         self,
         *,
-        consecutive_failures: _builtins.int = ...,
+        consecutive_failures: _builtins.int | None = ...,
         ejection_time: _duration_pb2.Duration | None = ...,
-        max_ejection_percent: _builtins.int = ...,
+        max_ejection_percent: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["ejection_time", b"ejection_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_consecutive_failures", b"_consecutive_failures", "_max_ejection_percent", b"_max_ejection_percent", "consecutive_failures", b"consecutive_failures", "ejection_time", b"ejection_time", "max_ejection_percent", b"max_ejection_percent"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["consecutive_failures", b"consecutive_failures", "ejection_time", b"ejection_time", "max_ejection_percent", b"max_ejection_percent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_consecutive_failures", b"_consecutive_failures", "_max_ejection_percent", b"_max_ejection_percent", "consecutive_failures", b"consecutive_failures", "ejection_time", b"ejection_time", "max_ejection_percent", b"max_ejection_percent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__consecutive_failures: _TypeAlias = _typing.Literal["consecutive_failures"]  # noqa: Y015
+    _WhichOneofArgType__consecutive_failures: _TypeAlias = _typing.Literal["_consecutive_failures", b"_consecutive_failures"]  # noqa: Y015
+    _WhichOneofReturnType__max_ejection_percent: _TypeAlias = _typing.Literal["max_ejection_percent"]  # noqa: Y015
+    _WhichOneofArgType__max_ejection_percent: _TypeAlias = _typing.Literal["_max_ejection_percent", b"_max_ejection_percent"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__consecutive_failures) -> _WhichOneofReturnType__consecutive_failures | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_ejection_percent) -> _WhichOneofReturnType__max_ejection_percent | None: ...
 
 Global___OutlierDetection: _TypeAlias = OutlierDetection  # noqa: Y015
 
@@ -386,26 +402,41 @@ class Limits(_message.Message):
     MAX_REQUESTS_FIELD_NUMBER: _builtins.int
     MAX_RETRIES_FIELD_NUMBER: _builtins.int
     max_connections: _builtins.int
-    """Connections to all endpoints together. Unset: 65,536."""
+    """Connections to all endpoints together, at least 1. Unset: 65,536."""
     max_pending_requests: _builtins.int
-    """Requests waiting for a connection. Unset: 65,536."""
+    """Requests waiting for a connection, at least 1. Unset: 65,536."""
     max_requests: _builtins.int
-    """Requests under way. Unset: 65,536."""
+    """Requests under way, at least 1. Unset: 65,536."""
     max_retries: _builtins.int
-    """Retries under way. Unset: 128."""
+    """Retries under way. Unset: 128. 0: none."""
     def __init__(
         self,
         *,
-        max_connections: _builtins.int = ...,
-        max_pending_requests: _builtins.int = ...,
-        max_requests: _builtins.int = ...,
-        max_retries: _builtins.int = ...,
+        max_connections: _builtins.int | None = ...,
+        max_pending_requests: _builtins.int | None = ...,
+        max_requests: _builtins.int | None = ...,
+        max_retries: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_connections", b"_max_connections", "_max_pending_requests", b"_max_pending_requests", "_max_requests", b"_max_requests", "_max_retries", b"_max_retries", "max_connections", b"max_connections", "max_pending_requests", b"max_pending_requests", "max_requests", b"max_requests", "max_retries", b"max_retries"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_connections", b"max_connections", "max_pending_requests", b"max_pending_requests", "max_requests", b"max_requests", "max_retries", b"max_retries"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_connections", b"_max_connections", "_max_pending_requests", b"_max_pending_requests", "_max_requests", b"_max_requests", "_max_retries", b"_max_retries", "max_connections", b"max_connections", "max_pending_requests", b"max_pending_requests", "max_requests", b"max_requests", "max_retries", b"max_retries"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__max_connections: _TypeAlias = _typing.Literal["max_connections"]  # noqa: Y015
+    _WhichOneofArgType__max_connections: _TypeAlias = _typing.Literal["_max_connections", b"_max_connections"]  # noqa: Y015
+    _WhichOneofReturnType__max_pending_requests: _TypeAlias = _typing.Literal["max_pending_requests"]  # noqa: Y015
+    _WhichOneofArgType__max_pending_requests: _TypeAlias = _typing.Literal["_max_pending_requests", b"_max_pending_requests"]  # noqa: Y015
+    _WhichOneofReturnType__max_requests: _TypeAlias = _typing.Literal["max_requests"]  # noqa: Y015
+    _WhichOneofArgType__max_requests: _TypeAlias = _typing.Literal["_max_requests", b"_max_requests"]  # noqa: Y015
+    _WhichOneofReturnType__max_retries: _TypeAlias = _typing.Literal["max_retries"]  # noqa: Y015
+    _WhichOneofArgType__max_retries: _TypeAlias = _typing.Literal["_max_retries", b"_max_retries"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_connections) -> _WhichOneofReturnType__max_connections | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_pending_requests) -> _WhichOneofReturnType__max_pending_requests | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_requests) -> _WhichOneofReturnType__max_requests | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_retries) -> _WhichOneofReturnType__max_retries | None: ...
 
 Global___Limits: _TypeAlias = Limits  # noqa: Y015
 
@@ -453,13 +484,15 @@ class Mirror(_message.Message):
         self,
         *,
         version: _builtins.str = ...,
-        basis_points: _builtins.int = ...,
+        basis_points: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_basis_points", b"_basis_points", "basis_points", b"basis_points"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["basis_points", b"basis_points", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_basis_points", b"_basis_points", "basis_points", b"basis_points", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__basis_points: _TypeAlias = _typing.Literal["basis_points"]  # noqa: Y015
+    _WhichOneofArgType__basis_points: _TypeAlias = _typing.Literal["_basis_points", b"_basis_points"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__basis_points) -> _WhichOneofReturnType__basis_points | None: ...
 
 Global___Mirror: _TypeAlias = Mirror  # noqa: Y015
 
@@ -538,7 +571,9 @@ class PathRewrite(_message.Message):
     PREFIX_FIELD_NUMBER: _builtins.int
     REPLACEMENT_FIELD_NUMBER: _builtins.int
     prefix: _builtins.str
-    """Start of the path that is replaced; other paths are kept. Required, opens with `/`."""
+    """Start of the path that is replaced, up to the end of a segment or before its verb: `/v2/models/p` is no start of
+    `/v2/models/p2`. Other paths are kept. Required, opens with `/`.
+    """
     replacement: _builtins.str
     """What stands there instead. Required, opens with `/`."""
     def __init__(
