@@ -25,7 +25,8 @@ _HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 SYSTEM_AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"
 
 # Model servers close idle HTTP/1 connections, uvicorn after 5 s. A POST that meets the close is lost, since it may not be
-# retried; so Envoy closes first. HTTP/2 says GOAWAY and loses nothing, and keeps Envoy's hour.
+# retried; so Envoy closes first. HTTP/2 says GOAWAY and loses nothing, and keeps Envoy's hour. The same limit closes the
+# connection of a health check that waits for its answer: where one may take longer, so must this (`_http1_idle`).
 _HTTP1_IDLE = 4.0
 
 
@@ -83,11 +84,15 @@ def _protocol(version: Version) -> Any:
     # Explicit, so that Envoy never guesses from what the client happened to speak.
     options = http_protocol_options_pb2.HttpProtocolOptions()
     if version.protocol is Protocol.HTTP1:
-        options.common_http_protocol_options.idle_timeout.CopyFrom(duration(_HTTP1_IDLE))
+        options.common_http_protocol_options.idle_timeout.CopyFrom(duration(_http1_idle(version)))
         options.explicit_http_config.http_protocol_options.CopyFrom(protocol_pb2.Http1ProtocolOptions())
     else:
         options.explicit_http_config.http2_protocol_options.CopyFrom(protocol_pb2.Http2ProtocolOptions())
     return options
+
+
+def _http1_idle(version: Version) -> float:
+    return max(_HTTP1_IDLE, version.health_check.timeout + 1 if version.health_check else 0.0)
 
 
 def _circuit_breakers(version: Version) -> Any:

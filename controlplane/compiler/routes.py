@@ -98,9 +98,12 @@ def _retry_policy(model: Model) -> Any:
 
 def _rewrite(prefix: str, replacement: str) -> Any:
     # `prefix_rewrite` would need a second route for paths that lack the prefix; a regex that finds nothing changes nothing.
-    return regex_pb2.RegexMatchAndSubstitute(
-        pattern=regex_pb2.RegexMatcher(regex="^" + re.escape(prefix)), substitution=replacement.replace("\\", "\\\\")
-    )
+    # Envoy leaves the query out of it. The prefix ends where a segment or a verb does: `/v2/models/p` is no start of
+    # `/v2/models/p2`. RE2 can't look ahead, so what follows is captured and put back.
+    regex, substitution = "^" + re.escape(prefix), replacement.replace("\\", "\\\\")
+    if not prefix.endswith(("/", ":")):
+        regex, substitution = regex + "(/|:|$)", substitution + "\\1"
+    return regex_pb2.RegexMatchAndSubstitute(pattern=regex_pb2.RegexMatcher(regex=regex), substitution=substitution)
 
 
 def _clusters(config: Any) -> set[str]:

@@ -400,6 +400,22 @@ async def test_a_rewrite_takes_the_paths_that_it_fits(tmp_path: Path) -> None:
         ]
 
 
+async def test_a_rewrite_ends_where_a_segment_does(tmp_path: Path) -> None:
+    ups, (v1,) = await versions("v1")
+    model = Model("p", ("edge",), (v1,), {"v1": 10_000}, keys=("p", "p2"), rewrite=PathRewrite("/v2/models/p", "/\\1"))
+    rewritten = {
+        "/v2/models/p": "/\\1",
+        "/v2/models/p?x=/v2/models/p": "/\\1?x=/v2/models/p",
+        "/v2/models/p/infer?x": "/\\1/infer?x",
+        "/v2/models/p:predict": "/\\1:predict",
+        "/v2/models/p2": "/v2/models/p2",
+        "/v2/models/p2/infer?x": "/v2/models/p2/infer?x",
+    }
+    async with rig(made(edge(), model), ups, tmp_path) as r:
+        assert {await r.ask(path) for path in rewritten} == {"v1"}
+        assert [path for _, path, _ in ups["v1"].seen] == list(rewritten.values())
+
+
 async def test_what_an_upstream_may_have_acted_on_is_not_tried_again(tmp_path: Path) -> None:
     ups, (safe, unsafe) = await versions("safe", "unsafe")
     state = made(
@@ -441,6 +457,15 @@ async def test_endpoints_that_all_fail_are_not_all_ejected(tmp_path: Path) -> No
         assert said["ejections_detected_consecutive_gateway_failure"] >= 1
         assert said["ejections_enforced_total"] == 0
         assert {h["host"] for _, path, h in ups["v1"].seen if path == "/ready"} == {"iris"}
+
+
+async def test_a_health_check_may_take_longer_than_a_connection_may_idle(tmp_path: Path) -> None:
+    ups, (v1,) = await versions("v1")
+    ups["v1"].delay = 5
+    slow = replace(v1, health_check=HealthCheck(path="/ready", timeout=10))
+    async with rig(made(edge(), Model("iris", ("edge",), (slow,), {"v1": 10_000})), ups, tmp_path) as r:
+        stats = await r.envoy.stats("health_check.(success|failure)")
+        assert stats == {"cluster.iris/v1.health_check.success": 1, "cluster.iris/v1.health_check.failure": 0}
 
 
 async def test_an_answer_may_be_silent_for_as_long_as_the_model_says(tmp_path: Path) -> None:
