@@ -22,12 +22,12 @@ from envoy.service.discovery.v3 import ads_pb2_grpc, discovery_pb2
 from google.protobuf.json_format import MessageToDict
 
 from bench.rig import GATEWAY, OTHER, USER_HEADER, Switch, address, free_port
-from controlplane.compiler import Compiler
 from controlplane.compiler.bootstrap import node_bootstrap
+from controlplane.compiler.listeners import compile_listener
+from controlplane.compiler.routes import compile_routes
 from controlplane.demo.envoy import Envoy
 from controlplane.model import WHOLE, Endpoint, Gateway, Model, Sticky, Version
-from controlplane.snapshot import LISTENER, ROUTES, Snapshot
-from controlplane.state import State
+from controlplane.snapshot import ROUTES
 
 TABLE = "table"
 
@@ -35,20 +35,20 @@ TABLE = "table"
 class FlatTable(ads_pb2_grpc.AggregatedDiscoveryServiceServicer):  # type: ignore[misc]
     """The table of some models, and the server of one Envoy that has it."""
 
-    def __init__(self, compiled: Snapshot) -> None:
-        """`compiled`: the models, all traffic on `blue`."""
+    def __init__(self, models: Iterable[Model]) -> None:
+        """`models`: each with all its traffic on one version."""
         self.table = RouteConfiguration(name=TABLE)
         host = self.table.virtual_hosts.add(name=TABLE, domains=["*"])
         # By model: the one cluster in the table that has all its traffic.
         self._weights: dict[str, Any] = {}
-        for name, resource in compiled.resources[ROUTES].items():
-            [own] = RouteConfiguration.FromString(resource.body).virtual_hosts
+        for model in models:
+            [own] = RouteConfiguration.FromString(compile_routes(model).body).virtual_hosts
             [route] = own.routes
             host.retry_policy.CopyFrom(own.retry_policy)
             added = host.routes.add()
             added.CopyFrom(route)
-            added.match.path_separated_prefix = f"/v2/models/{name}"
-            [self._weights[name]] = added.route.weighted_clusters.clusters
+            added.match.path_separated_prefix = f"/v2/models/{model.name}"
+            [self._weights[model.name]] = added.route.weighted_clusters.clusters
         self._serial = 0
         self._changed = asyncio.Event()
         self._acked = asyncio.Event()
@@ -92,33 +92,27 @@ class FlatTable(ads_pb2_grpc.AggregatedDiscoveryServiceServicer):  # type: ignor
     @asynccontextmanager
     async def serve(models: Iterable[str], ports: Mapping[str, int]) -> AsyncIterator[tuple[FlatTable, Envoy, int]]:
         """The server, an Envoy that holds the table, and the port of its gateway."""
-        gateway_port = free_port()
-        compiled = _compiled(models, ports, gateway_port)
-        flat = FlatTable(compiled)
+        gateway = Gateway(GATEWAY, free_port(), "127.0.0.1")
+        versions = tuple(Version(name, (Endpoint("127.0.0.1", ports[name]),)) for name in OTHER)
+        sticky = Sticky(header=USER_HEADER)
+        made = [Model(name, (GATEWAY,), versions, {"blue": WHOLE}, sticky=sticky) for name in models]
+        flat = FlatTable(made)
         server = grpc.aio.server()
         ads_pb2_grpc.add_AggregatedDiscoveryServiceServicer_to_server(flat, server)
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
         try:
-            async with Envoy(_bootstrap(compiled, ports, port)) as envoy:
+            async with Envoy(_bootstrap(gateway, made, ports, port)) as envoy:
                 async with asyncio.timeout(60):
                     await flat._acked.wait()
                 await envoy.ready(60)
-                yield flat, envoy, gateway_port
+                yield flat, envoy, gateway.port
         finally:
             await server.stop(None)
 
 
-def _compiled(models: Iterable[str], ports: Mapping[str, int], gateway_port: int) -> Snapshot:
-    versions = tuple(Version(name, (Endpoint("127.0.0.1", ports[name]),)) for name in OTHER)
-    sticky = Sticky(header=USER_HEADER)
-    gateway = Gateway(GATEWAY, gateway_port, "127.0.0.1")
-    made = {name: Model(name, (GATEWAY,), versions, {"blue": WHOLE}, sticky=sticky) for name in models}
-    return Compiler().compile(State({GATEWAY: gateway}, made), 1, (GATEWAY,))
-
-
-def _bootstrap(compiled: Snapshot, ports: Mapping[str, int], xds_port: int) -> dict[str, Any]:
-    listener = Listener.FromString(compiled.resources[LISTENER][GATEWAY].body)
+def _bootstrap(gateway: Gateway, models: Iterable[Model], ports: Mapping[str, int], xds_port: int) -> dict[str, Any]:
+    listener = Listener.FromString(compile_listener(gateway).body)
     filter_config = listener.filter_chains[0].filters[0].typed_config
     manager = HttpConnectionManager.FromString(filter_config.value)
     del manager.early_header_mutation_extensions[:]
@@ -132,7 +126,7 @@ def _bootstrap(compiled: Snapshot, ports: Mapping[str, int], xds_port: int) -> d
         del bootstrap["dynamic_resources"][asked]
     static = bootstrap["static_resources"]
     static["listeners"] = [MessageToDict(listener)]
-    static["clusters"] += [_cluster(f"{n}/{v}", port) for n in compiled.resources[ROUTES] for v, port in ports.items()]
+    static["clusters"] += [_cluster(f"{m.name}/{v}", port) for m in models for v, port in ports.items()]
     return bootstrap
 
 
