@@ -181,7 +181,11 @@ async def _measure_requests(sides: list[Side], models: list[str], pairs: int, ea
             for side, client in zip(sides, clients, strict=True):
                 for which in ("first", "last") if pair % 2 else ("last", "first"):
                     cpu = side.envoy.cpu_seconds()
-                    done = await asyncio.to_thread(client.load, _path(ends[which]), each)
+                    try:
+                        done = await asyncio.to_thread(client.load, _path(ends[which]), each)
+                    except OSError as error:
+                        side.envoy.process.check()  # says it if the Envoy is gone
+                        raise ConnectionError(f"{side.envoy.id}, pair {pair}, {which}: {error}") from None
                     cpu = side.envoy.cpu_seconds() - cpu
                     if done.failed:
                         raise AssertionError(f"{done.failed} of {done.requests} requests to {ends[which]} failed")
