@@ -16,7 +16,8 @@ SRDS, RDS, and for every name at which the client differs from the newest snapsh
   cluster holds back the routes that need it.
 - The barrier concerns clients that take every cluster there is (CDS with a wildcard: Envoys). A client that names its
   clusters asks for them because a route names them (gRPC: LDS, RDS, CDS, EDS); to hold back the route would be to wait for
-  ever. The same holds for a stream that never asked for CDS: per-type streams, and clients of routes alone.
+  ever. It ACKs a route before it has the clusters, and goes on with the old ones until it has them: so nothing of CDS is removed
+  until then. The same holds for a stream that never asked for CDS: per-type streams, and clients of routes alone.
 - What the client *may hold*: what it ACKed, what is in flight, and what was in a response that it refused (it may have
   taken a part). Endpoints go after their clusters, secrets after clusters and listeners, clusters after routes and listeners,
   routes after scopes and listeners.
@@ -296,6 +297,8 @@ class Stream:
         """The names of this type in all that the client may hold and should not. A lone per-type stream knows of none."""
         if self.node is not None and not all(p in self._subs for p in NAMED_BY.get(type_url, ())):
             return self.node.named(self, type_url)
+        if type_url == CLUSTER and self._taking_up_routes():
+            return _Everything()
         named: set[str] = set()
         for parent in NAMED_BY.get(type_url, ()) if not self.type_url else ():
             sub = self._subs.get(parent)
@@ -308,6 +311,21 @@ class Stream:
                     return _Everything()
                 named.update(n for t, n in resource.refs if t == type_url)
         return named
+
+    def _taking_up_routes(self) -> bool:
+        """Whether a client that names its clusters lacks one that its new routes name: until it has it, it uses the old."""
+        clusters, routes = self._subs.get(CLUSTER), self._subs.get(ROUTES)
+        if clusters is None or routes is None or clusters.wildcard:
+            return False
+        held = (r for name in routes.names if (r := routes.held.get(name)))
+        return any(
+            t == CLUSTER
+            and n in clusters.latest
+            and not self._cluster_in_place(clusters, n)
+            and not (self._quiet and not clusters.covers(n))
+            for r in held
+            for t, n in r.refs
+        )
 
     def _changes(self, sub: Substream) -> dict[str, Resource | None]:
         """What to send of a type now, by name; None: to remove. Names that were asked for are there whatever is held."""

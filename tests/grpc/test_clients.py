@@ -55,6 +55,11 @@ async def test_a_client_follows_a_split_and_a_switch_without_a_lost_call(rig: Ri
     assert (await app.call(times=50)).counts == {"green": 50}
     for version in ("blue", "green") * 3:
         await rig.plane.held(await rig.plane.split("iris", {version: 10_000}), nodes=1)
+    # One revision takes away the version that has all calls, and brings another.
+    for version in ("blue", "green") * 2:
+        only = rig.model(versions=[rig.version(version)], split={version: 10_000})
+        await rig.plane.held(await rig.plane.apply(rig.manifest(only)), nodes=1)
+        await app.until(version, times=10)
     said = await app.order(do="stop")
     assert said.counts.keys() == {"blue", "green"}, "a call was lost"
     await in_sync(rig, "app-1")
