@@ -16,8 +16,8 @@ SRDS, RDS, and for every name at which the client differs from the newest snapsh
   cluster holds back the routes that need it.
 - The barrier concerns clients that take every cluster there is (CDS with a wildcard: Envoys). A client that names its
   clusters asks for them because a route names them (gRPC: LDS, RDS, CDS, EDS); to hold back the route would be to wait for
-  ever. It ACKs a route before it has the clusters, and goes on with the old ones until it has them: so nothing of CDS is removed
-  until then. The same holds for a stream that never asked for CDS: per-type streams, and clients of routes alone.
+  ever. It ACKs a route before it has the clusters, and goes on with the old ones until it has them: so nothing of CDS is
+  removed until then. The same holds for a stream that never asked for CDS: per-type streams, and clients of routes alone.
 - What the client *may hold*: what it ACKed, what is in flight, and what was in a response that it refused (it may have
   taken a part). Endpoints go after their clusters, secrets after clusters and listeners, clusters after routes and listeners,
   routes after scopes and listeners.
