@@ -270,10 +270,8 @@ class UpstreamTls:
             raise invalid("server_name", "is required: the name that the certificate must carry")
         if self.server_name and not _HOST.fullmatch(self.server_name):
             raise invalid("server_name", f"'{self.server_name[:80]}' is not a DNS name")
-        if self.ca_certificates_pem and "-----BEGIN CERTIFICATE-----" not in self.ca_certificates_pem:
-            raise invalid("ca_certificates_pem", "holds no certificate in PEM")
-        if "PRIVATE KEY" in self.ca_certificates_pem:
-            raise invalid("ca_certificates_pem", "holds a private key; give certificates only")
+        if self.ca_certificates_pem:
+            pem.certificates(self.ca_certificates_pem, "ca_certificates_pem")
         if self.ca_certificates_pem and self.ca_certificates:
             raise invalid("ca_certificates", "can't be given together with ca_certificates_pem: choose one of them")
         for name in ("ca_certificates", "client_certificate"):

@@ -18,7 +18,7 @@ from typing import Any
 import structlog
 
 from controlplane.compiler import audiences
-from controlplane.compiler.validation import check
+from controlplane.compiler.validation import by_owner, check
 from controlplane.errors import Error, invalid
 from controlplane.snapshot import ORDER, Audience, Client, Snapshot, diff
 from controlplane.state import Changes, State
@@ -153,7 +153,11 @@ class Writer:
             old = known[audience].resources if audience in known else {}
             fresh = [r for t, held in snapshot.resources.items() for r in diff(old.get(t, {}), held).changed]
             # What several audiences are sent is checked once.
-            check([r for r in fresh if (r.type_url, r.name, r.version) not in checked], snapshot)
+            unchecked = [r for r in fresh if (r.type_url, r.name, r.version) not in checked]
+            try:
+                check(unchecked, snapshot)
+            except Error as error:
+                raise by_owner(error, unchecked) from None
             checked.update((r.type_url, r.name, r.version) for r in fresh)
         return after, changes
 

@@ -29,6 +29,7 @@ from controlplane.model import (
     UpstreamTls,
     Version,
 )
+from tests.pki import authority
 
 # Nouns are large: fewer of them, and however long they take on a busy machine.
 some = settings(max_examples=40, deadline=None, suppress_health_check=[Health.too_slow])
@@ -81,7 +82,7 @@ def endpoint_lists(hosts: st.SearchStrategy[str]) -> st.SearchStrategy[tuple[End
 tls = st.one_of(
     st.builds(UpstreamTls, server_name=names, insecure_skip_verify=st.booleans()),
     st.just(UpstreamTls(insecure_skip_verify=True)),
-    st.just(UpstreamTls("a.svc", "-----BEGIN CERTIFICATE-----\nMII\n-----END CERTIFICATE-----\n")),
+    st.just(UpstreamTls("a.svc", authority().certificate)),
 )
 versions = st.builds(
     Version,

@@ -67,6 +67,11 @@ BAD: list[tuple[str, Callable[[], object], str]] = [
     ("connect timeout", lambda: Version("blue", connect_timeout=0), "connect_timeout"),
     ("TLS without a name", lambda: UpstreamTls(), "server_name"),
     ("CA that is none", lambda: UpstreamTls("a.b", "hello"), "ca_certificates_pem"),
+    (
+        "CA that can't be read",
+        lambda: UpstreamTls("a", "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"),
+        "ca_certificates_pem",
+    ),
     ("private key as CA", lambda: UpstreamTls("a", "-----BEGIN CERTIFICATE-----\nPRIVATE KEY"), "ca_certificates_pem"),
     ("health path", lambda: HealthCheck("health"), "path"),
     ("health timeout", lambda: HealthCheck(timeout=61), "timeout"),

@@ -66,6 +66,19 @@ def check(resources: Iterable[Resource], snapshot: Snapshot | None = None) -> No
     raise Error(code, "ENVOY_WOULD_REFUSE", message, violations=violations, metadata=metadata)
 
 
+def by_owner(error: Error, resources: Iterable[Resource]) -> Error:
+    """What `check` said of the resources, as said of the objects that a person can change: its fields are their names."""
+    if error.code is not Code.INVALID_ARGUMENT:
+        return error  # no object is to blame
+    labels = {_label(r): r for r in resources}
+    violations = []
+    for violation in error.violations:
+        resource = labels.get(violation.field[: violation.field.find("]") + 1])
+        said = f"Envoy would refuse {violation.field}: {violation.description}"
+        violations.append(Violation(owner(resource), said) if resource is not None else violation)
+    return Error(error.code, error.reason, error.message, violations=tuple(violations), metadata=error.metadata)
+
+
 def owner(resource: Resource) -> str:
     """The resource name of the object that a resource was compiled of: `models/iris` for its cluster `iris/blue`."""
     if resource.type_url == LISTENER:

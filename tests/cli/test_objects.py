@@ -9,6 +9,8 @@ import yaml
 
 from controlplane.cli import envoy
 from controlplane.cli.exits import Exit
+from controlplane.compiler import validation
+from controlplane.snapshot import ENDPOINTS, Resource
 from tests.cli.conftest import MINIMAL, Run, Server
 
 ROOT = Path(__file__).parents[2]
@@ -99,6 +101,28 @@ def test_what_the_server_refuses_is_said_with_its_line(
         assert said in done.err
         assert f"<stdin>:{line}: " in done.err if line else "<stdin>:" in done.err
     assert run("get", "all", "-o", "json").json == {}
+
+
+@pytest.mark.parametrize("command", [["validate", "--offline"], ["apply"]])
+def test_an_authority_that_cannot_be_read_is_said_with_its_line(run: Run, server: Server, command: list[str]) -> None:
+    tls = (
+        "    tls: {server_name: a.b, ca_certificates_pem: "
+        '"-----BEGIN CERTIFICATE-----\\nMIIB\\n-----END CERTIFICATE-----\\n"}\n'
+    )
+    text = f"models:\n- name: iris\n  gateways: [edge]\n  versions:\n  - name: blue\n{tls}"
+    done = run(*command, "-f", "-", stdin=text)
+    assert (done.code, done.out) == (Exit.INVALID, "")
+    assert "<stdin>:6: models[0].versions[0].tls.ca_certificates_pem: holds a certificate that can't be read" in done.err
+
+
+def test_what_envoy_would_refuse_is_said_with_its_line(run: Run, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    def check(resources: list[Resource], snapshot: object) -> None:
+        validation.check([Resource.of(r.type_url, r.name, b"") for r in resources if r.type_url == ENDPOINTS])
+
+    monkeypatch.setattr("controlplane.writer.check", check)
+    done = run("apply", "-f", "-", stdin=MINIMAL)
+    assert done.code == Exit.INVALID
+    assert "<stdin>:5: models[0]: Envoy would refuse ClusterLoadAssignment[iris/blue].cluster_name: " in done.err
 
 
 def test_two_models_that_a_request_cannot_tell_apart(run: Run, applied: Server) -> None:

@@ -6,9 +6,9 @@ from __future__ import annotations
 import pytest
 
 from controlplane.compiler import Compiler
-from controlplane.compiler.validation import check, owner
+from controlplane.compiler.validation import by_owner, check, owner
 from controlplane.errors import Code, Error
-from controlplane.model import Endpoint, Gateway, Model, UpstreamTls, Version
+from controlplane.model import Endpoint, Gateway, Model, Version
 from controlplane.snapshot import CLUSTER, ENDPOINTS, LISTENER, ORDER, ROUTES, SCOPED_ROUTES, Audience, Resource, Snapshot
 from controlplane.state import State
 from tests.compiler.breaks import BREAKS, Break, base, broken
@@ -62,12 +62,14 @@ def test_two_scopes_with_one_key_clash() -> None:
         check([first.resources[SCOPED_ROUTES]["edge/same"], scope], first)
 
 
-def test_certificates_that_cannot_be_read_are_found_before_envoy_does() -> None:
-    tls = UpstreamTls("iris.example", "-----BEGIN CERTIFICATE-----\nZ2FyYmFnZQ==\n-----END CERTIFICATE-----\n")
-    model = Model("iris", ("edge",), (Version("blue", (Endpoint("10.0.0.1", 443),), tls=tls),), {"blue": 10_000})
-    snapshot = Compiler().compile(State({"edge": Gateway("edge", 8080)}, {"iris": model}), 1, Audience(("edge",)))
-    with pytest.raises(Error, match="holds a certificate that can't be read"):
-        check(everything(snapshot), snapshot)
+def test_what_is_wrong_is_said_of_the_object_that_it_was_compiled_of() -> None:
+    resources = [Resource.of(CLUSTER, "iris/blue", b"\xff\xff"), Resource.of(ENDPOINTS, "wine/v.1", b"")]
+    with pytest.raises(Error) as caught:
+        check(resources)
+    error = by_owner(caught.value, resources)
+    assert [v.field for v in error.violations] == ["models/iris", "models/wine"]
+    assert error.violations[0].description == "Envoy would refuse Cluster[iris/blue]: is not a message of its type"
+    assert (error.code, error.reason, error.message) == (caught.value.code, "ENVOY_WOULD_REFUSE", caught.value.message)
 
 
 def test_garbage_is_no_message() -> None:

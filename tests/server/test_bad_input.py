@@ -146,6 +146,13 @@ CASES = [
     of_version(["tls.server_name"], tls=model_pb2.UpstreamTls()),
     of_version(["limits.max_requests"], limits=model_pb2.Limits(max_requests=2**32 - 1), says="4,294,967,295 is out of range"),
     of_version(["protocol"], protocol=9),
+    of_version(
+        ["tls.ca_certificates_pem"],
+        tls=model_pb2.UpstreamTls(
+            server_name="a.b", ca_certificates_pem="-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
+        ),
+        says="can't be read",
+    ),
     # a 0 that was sent is no default
     of_version(["endpoints[0].weight"], endpoints=[model_pb2.Endpoint(host="10.0.0.1", port=1, weight=0)], says="1 to 10,000"),
     *(
