@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter, OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
 
 from controlplane.model import Locality
 from controlplane.snapshot import Audience
-from controlplane.xds.events import Event, Held, Identified, Recovered, Refused
+from controlplane.xds.events import Blocked, Event, Held, Identified, Recovered, Refused, Settled
 
 # Differs between the streams of one control plane; never used again.
 StreamId = int
@@ -47,19 +47,11 @@ class Targeted:
 
 
 @dataclass(frozen=True, slots=True)
-class Stands:
-    """A newer revision is served, and still what the stream's client refused of a type: it is not tried again."""
-
-    type_url: str
-    revision: int
-
-
-@dataclass(frozen=True, slots=True)
 class Closed:
     """The stream ended. Nothing comes of it afterwards."""
 
 
-Report = Event | Opened | Targeted | Stands | Closed
+Report = Event | Opened | Targeted | Closed
 
 
 class Standing(Enum):
@@ -77,7 +69,7 @@ class Part(Enum):
     REFUSED = "refused"  # refused a part of it, or of something newer, and holds something older
     BEHIND = "behind"  # has not answered yet
     GONE = "gone"  # went away before it held it
-    HOLDING = "holding"  # has ACKed all of it, or of a newer one
+    HOLDING = "holding"  # has ACKed all of it, or of a newer one; or all but what it refused before
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +81,35 @@ class Refusal:
     message: str  # the client's words
     revision: int  # that the response was of
     time: float
-    # The newest revision that is known to ask for just what was refused; not below `revision`.
+    # The newest revision that is known not to be held because of it; not below `revision`.
     stands_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Holds:
+    """Which revisions are held: all up to one, and a range of newer ones but for what was refused before them."""
+
+    # Newest of which everything was ACKed; 0 before any.
+    all_of: int = 0
+    # Newest that is held at all, not below `all_of`; and what was refused is of revisions up to `since`.
+    newest: int = 0
+    since: int = 0
+
+    def __contains__(self, revision: int) -> bool:
+        return revision <= self.all_of or self.since < revision <= self.newest
+
+    def after(self, event: Held | Settled) -> Holds:
+        """What a stream holds that has reported one thing more."""
+        if isinstance(event, Held):
+            return Holds(event.revision, event.revision)
+        return self if event.revision <= self.all_of else Holds(self.all_of, event.revision, event.since)
+
+    @classmethod
+    def common(cls, streams: Iterable[Holds]) -> Holds:
+        """What all of several streams hold; of ranges that differ, the newest part."""
+        every = tuple(streams)
+        all_of, newest = min(h.all_of for h in every), min(h.newest for h in every)
+        return cls(all_of, newest, max((h.since for h in every if h.all_of < newest), default=0))
 
 
 @dataclass(slots=True, eq=False)
@@ -100,7 +119,7 @@ class _Stream:
     opened: float
     node: NodeView | None = None  # None until the client has said who it is
     audience: Audience = Audience()
-    held: int = 0
+    held: Holds = Holds()
     refused: dict[str, Refusal] = field(default_factory=dict)  # by type URL
 
 
@@ -123,10 +142,12 @@ class NodeView:
     # The least that any open stream holds: 0 from when a stream opens until it has ACKed everything. What it was at the end
     # once the node is gone.
     held_revision: int = 0
+    # The same, with what is held but for older refusals.
+    holds: Holds = Holds()
     # When the first of the open streams was opened; None when the node is gone.
     connect_time: float | None = None
     last_seen: float = 0.0
-    # Ascending in both: (revision, when every stream first held it). The newest HISTORY of them.
+    # Ascending in both: (revision, when every stream first held it, be it but for older refusals). The newest HISTORY.
     history: list[tuple[int, float]] = field(default_factory=list)
     # Only open ones. A node with thousands of streams makes each of its events as dear as that.
     open: dict[StreamId, _Stream] = field(default_factory=dict, repr=False)
@@ -153,7 +174,7 @@ class NodeView:
 
     def part(self, revision: int) -> Part:
         """Its part in `revision`."""
-        if self.held_revision >= revision:
+        if revision in self.holds:
             return Part.HOLDING
         if not self.open:
             return Part.GONE
@@ -175,8 +196,8 @@ class Fleet:
         self._streams: dict[StreamId, _Stream] = {}
         # Ids of nodes that are gone, the longest gone first.
         self._gone: OrderedDict[str, None] = OrderedDict()
-        # Connected nodes by the revision that they hold; no zero counts.
-        self._held: Counter[int] = Counter()
+        # Connected nodes by what they hold; no zero counts.
+        self._held: Counter[Holds] = Counter()
 
     @property
     def nodes(self) -> Mapping[str, NodeView]:
@@ -194,8 +215,8 @@ class Fleet:
         return len(self._streams)
 
     def holding(self, revision: int) -> int:
-        """How many connected nodes hold `revision` or a newer one."""
-        return sum(n for held, n in self._held.items() if held >= revision)
+        """How many connected nodes hold `revision` or a newer one, be it but for what they refused before."""
+        return sum(n for held, n in self._held.items() if revision in held)
 
     def standing(self, node: NodeView) -> Standing:
         """Where a node stands."""
@@ -217,7 +238,7 @@ class Fleet:
         if isinstance(event, Opened):
             self._streams[stream] = _Stream(event.peer, event.variant, now)
             return
-        if isinstance(event, Held):
+        if isinstance(event, Held | Settled):
             self.publish(event.revision)
         known = self._streams.get(stream)
         if known is None:
@@ -234,15 +255,15 @@ class Fleet:
 
     def _fold(self, stream: StreamId, known: _Stream, node: NodeView, event: Report, now: float) -> None:
         match event:
-            case Held(revision):
-                known.held = revision
+            case Held() | Settled():
+                known.held = known.held.after(event)
             # Our own doing: nothing was heard of the node.
             case Targeted(audience, note):
                 known.audience = node.audience = audience
                 node.note = note
                 return
-            case Stands(type_url, revision):
-                if (refusal := known.refused.get(type_url)) is not None:
+            case Blocked(revision):
+                for type_url, refusal in known.refused.items():
                     known.refused[type_url] = replace(refusal, stands_at=max(refusal.stands_at, revision))
                 return
             case Identified():
@@ -250,6 +271,8 @@ class Fleet:
                 node.user_agent, node.peer, node.locality = event.user_agent, known.peer, event.locality
                 node.open[stream] = known
                 self._gone.pop(node.id, None)
+            case Refused(type_url) if (newer := known.refused.get(type_url)) and newer.revision > event.revision:
+                pass  # what was refused before was tried again
             case Refused():
                 words = (event.type_url, event.resources, event.message)
                 known.refused[event.type_url] = Refusal(*words, event.revision, now, event.revision)
@@ -266,9 +289,10 @@ class Fleet:
         if isinstance(event, Identified | Closed):
             node.connect_time = min(s.opened for s in streams)
             node.variants = tuple(sorted({s.variant for s in streams}))
-        node.held_revision = min(s.held for s in streams)
-        if node.held_revision > (node.history[-1][0] if node.history else 0):
-            node.history.append((node.held_revision, now))
+        node.holds = Holds.common(s.held for s in streams)
+        node.held_revision = node.holds.all_of
+        if node.holds.newest > (node.history[-1][0] if node.history else 0):
+            node.history.append((node.holds.newest, now))
             del node.history[:-HISTORY]
 
     def _uncount(self, node: NodeView) -> None:
@@ -276,13 +300,13 @@ class Fleet:
             return  # new: in no count yet
         self.counts[self.standing(node)] -= 1
         if node.open:
-            _take(self._held, node.held_revision)
+            _take(self._held, node.holds)
             _take(self.audiences, node.audience)
 
     def _count(self, node: NodeView) -> None:
         self.counts[self.standing(node)] += 1
         if node.open:
-            self._held[node.held_revision] += 1
+            self._held[node.holds] += 1
             self.audiences[node.audience] += 1
 
     def _forget(self, now: float) -> None:

@@ -19,7 +19,7 @@ from controlplane.snapshot import Audience, short_name
 from controlplane.state import State
 from controlplane.store import Head
 from controlplane.world import Compiles, World
-from controlplane.xds.events import Held, Identified, Oversized, Refused
+from controlplane.xds.events import Held, Identified, Oversized, Refused, Settled
 
 log = structlog.get_logger("fleet")
 
@@ -78,6 +78,9 @@ class Observer:
             head = self._head
             took = {"ms": round((now - head.time) * 1000, 1)} if event.revision == head.number and head.time else {}
             log.info("revision held", node=self._nodes[stream].id, revision=event.revision, **took)
+        elif isinstance(event, Settled):
+            node_id = self._nodes[stream].id
+            log.info("revision held but for an older refusal", node=node_id, revision=event.revision, refused=event.since)
         elif isinstance(event, Refused):
             log.warning(
                 "revision refused",

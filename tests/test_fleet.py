@@ -16,11 +16,10 @@ from controlplane.fleet import (
     Part,
     Report,
     Standing,
-    Stands,
     Targeted,
 )
 from controlplane.snapshot import Audience
-from controlplane.xds.events import Held, Identified, Recovered, Refused
+from controlplane.xds.events import Blocked, Held, Identified, Recovered, Refused, Settled
 
 ROUTES = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration"
 LISTENER = "type.googleapis.com/envoy.config.listener.v3.Listener"
@@ -153,20 +152,65 @@ def test_a_nodes_part_in_a_revision() -> None:
     assert (node.part(1), node.part(2)) == (Part.HOLDING, Part.GONE)
 
 
-def test_a_refusal_goes_for_newer_revisions_that_ask_for_the_same() -> None:
+def test_a_refusal_goes_for_newer_revisions_that_need_what_was_refused() -> None:
     fleet = Fleet()
     connect(fleet, 1)
     fleet.apply(1, Held(1), 101)
     fleet.apply(1, refusal(2), 102)
     node = fleet.nodes["edge-1"]
     assert node.part(3) is Part.BEHIND
-    fleet.apply(1, Stands(LISTENER, 3), 103)
-    fleet.apply(1, Stands(ROUTES, 4), 104)  # of which nothing was refused
+    fleet.apply(1, Blocked(3), 103)
     assert (node.part(2), node.part(3), node.part(4)) == (Part.REFUSED, Part.REFUSED, Part.BEHIND)
     assert [(r.revision, r.stands_at, r.time) for r in node.refusals] == [(2, 3, 102)]
     assert node.last_seen == 102
     fleet.apply(1, Recovered(LISTENER), 105)
     assert node.part(3) is Part.BEHIND
+
+
+def test_an_older_refusal_does_not_make_a_newer_revision_refused() -> None:
+    fleet = Fleet()
+    connect(fleet, 1)
+    fleet.apply(1, Held(27), 101)
+    fleet.apply(1, refusal(28), 102)
+    fleet.apply(1, Settled(30, 28), 103)
+    node = fleet.nodes["edge-1"]
+    parts = [node.part(n) for n in (27, 28, 29, 30, 31)]
+    assert parts == [Part.HOLDING, Part.REFUSED, Part.HOLDING, Part.HOLDING, Part.BEHIND]
+    assert (node.held_revision, node.hold_time(30), fleet.holding(28), fleet.holding(30)) == (27, 103, 0, 1)
+    # It is told as refusing all the same, and what is refused anew is.
+    assert (fleet.standing(node), [r.revision for r in node.refusals]) == (Standing.REFUSING, [28])
+    fleet.apply(1, refusal(31), 104)
+    assert (node.part(30), node.part(31)) == (Part.HOLDING, Part.REFUSED)
+    fleet.apply(1, Settled(32, 31), 105)
+    assert (node.part(31), node.part(32)) == (Part.REFUSED, Part.HOLDING)
+    fleet.apply(1, Recovered(LISTENER), 106)
+    fleet.apply(1, Held(33), 106)
+    assert all(node.part(n) is Part.HOLDING for n in range(1, 34))
+    assert fleet.counts[Standing.SYNCED] == 1
+
+
+def test_every_stream_of_a_node_must_hold_a_revision_that_another_holds_but_for_a_refusal() -> None:
+    fleet = Fleet()
+    connect(fleet, 1)
+    connect(fleet, 2)
+    fleet.apply(1, refusal(2), 101)
+    fleet.apply(1, Settled(3, 2), 102)
+    node = fleet.nodes["edge-1"]
+    assert node.part(3) is Part.BEHIND
+    fleet.apply(2, Held(3), 103)
+    assert (node.part(2), node.part(3)) == (Part.REFUSED, Part.HOLDING)
+    fleet.apply(1, Closed(), 104)
+    assert (node.part(2), node.held_revision) == (Part.HOLDING, 3)
+
+
+def test_what_was_refused_before_and_is_refused_again_does_not_hide_what_is_newer() -> None:
+    fleet = Fleet()
+    connect(fleet, 1)
+    fleet.apply(1, refusal(2), 101)
+    fleet.apply(1, refusal(4), 102)
+    fleet.apply(1, refusal(2), 103)
+    node = fleet.nodes["edge-1"]
+    assert ([r.revision for r in node.refusals], node.part(4), node.last_seen) == ([4], Part.REFUSED, 103)
 
 
 def test_a_revision_that_was_skipped_is_held_with_the_newer_one() -> None:
@@ -238,7 +282,8 @@ EVENTS: st.SearchStrategy[Report | int] = st.one_of(
     st.builds(refusal, st.integers(1, 9), st.sampled_from([LISTENER, ROUTES])),
     st.sampled_from([LISTENER, ROUTES]).map(Recovered),
     st.sampled_from([("public",), ("public", "inner"), ()]).map(lambda g: Targeted(Audience(g))),
-    st.builds(Stands, st.sampled_from([LISTENER, ROUTES]), st.integers(1, 9)),
+    st.integers(1, 9).map(Blocked),
+    st.tuples(st.integers(1, 9), st.integers(0, 8)).filter(lambda t: t[1] < t[0]).map(lambda t: Settled(*t)),
     st.just(Closed()),
     st.integers(1, 9),  # a revision is published
 )
@@ -264,11 +309,14 @@ def test_the_counts_are_what_counting_gives(story: list[tuple[int, Report | int,
         assert fleet.connected == len(connected)
         assert fleet.audiences == Counter(n.audience for n in connected)
         for revision in range(11):
-            assert fleet.holding(revision) == sum(n.held_revision >= revision for n in connected)
+            assert fleet.holding(revision) == sum(n.part(revision) is Part.HOLDING for n in connected)
+            for node in connected:
+                # Never more than each of its streams holds by itself.
+                assert revision not in node.holds or all(revision in s.held for s in node.open.values())
         for node in fleet.nodes.values():
             assert node.history == sorted(set(node.history))
             assert len({revision for revision, _ in node.history}) == len(node.history)
-            assert not node.open or node.held_revision == min(s.held for s in node.open.values())
+            assert not node.open or node.held_revision == min(s.held.all_of for s in node.open.values())
 
 
 @pytest.mark.parametrize("nodes", [100, 5_000])

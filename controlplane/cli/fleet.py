@@ -199,7 +199,9 @@ def _refusals(listed: Iterable[Node]) -> RenderableType:
                 Text(f"    {refusal.message.strip()}"),
             ]
     if lines:
-        lines.append(Text(f"{plural(len(lines) // 3, 'refusal')}: those nodes go on with what they had."))
+        refusals = len(lines) // 3
+        who = "that node goes on with what it" if refusals == 1 else "those nodes go on with what they"
+        lines.append(Text(f"{plural(refusals, 'refusal')}: {who} had."))
     return Group(*lines)
 
 

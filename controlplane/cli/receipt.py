@@ -141,7 +141,7 @@ def _said(progress: RevisionProgress) -> str:
 def _receipt(progress: RevisionProgress) -> None:
     number, made = progress.revision.number, progress.revision.create_time
     if not progress.total:
-        line(f"No node is connected: revision {number} is what the next one gets.")
+        line(f"No node is connected: nothing holds revision {number} yet, and it is what the next one gets.")
         return
     took = ""
     if progress.HasField("last_ack_time"):
@@ -155,16 +155,27 @@ def _receipt(progress: RevisionProgress) -> None:
         for node in sorted(progress.nodes, key=lambda n: (n.hold_time.seconds, n.hold_time.nanos)):
             if node.HasField("hold_time"):
                 line(f"    {node.node}  {output.milliseconds(made, node.hold_time)}")
+    refusing = [n for n in progress.nodes if n.refused_type and n.state == NodeProgressState.NODE_PROGRESS_STATE_HOLDING]
+    for node in refusing[:_MAX_NAMED]:
+        since = f"since revision {node.refused_revision}"
+        line(f"    {node.node} still refuses {_refused(node)} {since}: {node.error}", "yellow")
+    if len(refusing) > _MAX_NAMED:
+        line("    and more; `turnout status` shows what each refuses", "yellow")
     others = [n for n in progress.nodes if n.state != NodeProgressState.NODE_PROGRESS_STATE_HOLDING]
     for node in others[:_MAX_NAMED]:
-        line(f"    {node.node}  {_state(node)}")
+        line(f"    {node.node}  {_state(node, number)}")
 
 
-def _state(node: NodeProgress) -> str:
+def _refused(node: NodeProgress) -> str:
+    names = ", ".join(node.refused_resources[:3]) + (" …" if len(node.refused_resources) > 3 else "")
+    return f"{node.refused_type} {names}"
+
+
+def _state(node: NodeProgress, number: int) -> str:
     match node.state:
         case NodeProgressState.NODE_PROGRESS_STATE_REFUSED:
-            names = ", ".join(node.refused_resources[:3]) + (" …" if len(node.refused_resources) > 3 else "")
-            return f"refused {node.refused_type} {names}: {node.error}"
+            since = f" of revision {node.refused_revision}, which this one needs" if node.refused_revision < number else ""
+            return f"refused {_refused(node)}{since}: {node.error}"
         case NodeProgressState.NODE_PROGRESS_STATE_GONE:
             return f"went away, holding revision {node.held_revision}"
         case _:
@@ -174,5 +185,6 @@ def _state(node: NodeProgress) -> str:
 def _why(end: Exit, number: int, progress: RevisionProgress | None, timeout: float | None) -> str:
     if end is Exit.REFUSED:
         assert progress is not None
-        return f"revision {number} is made, but {plural(progress.refused, 'node')} refused it and goes on with what it had"
+        goes_on = "goes on with what it" if progress.refused == 1 else "go on with what they"
+        return f"revision {number} is made, but {plural(progress.refused, 'node')} refused it and {goes_on} had"
     return f"revision {number} is made, but not every node holds it after {timeout:g} s; `turnout status` shows who is behind"

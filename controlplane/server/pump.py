@@ -30,7 +30,7 @@ from google.protobuf.message import DecodeError
 
 from controlplane.compiler import audience
 from controlplane.errors import Code, Error
-from controlplane.fleet import Report, Stands, Targeted
+from controlplane.fleet import Report, Targeted
 from controlplane.latest import Latest
 from controlplane.model import Gateway
 from controlplane.server.limits import Budget, Limits
@@ -38,7 +38,7 @@ from controlplane.server.siblings import Siblings
 from controlplane.snapshot import Audience
 from controlplane.world import World
 from controlplane.xds.delta import DeltaStream
-from controlplane.xds.events import Event, Identified, Recovered, Refused
+from controlplane.xds.events import Event, Identified
 from controlplane.xds.sotw import SotwStream
 
 log = structlog.get_logger("xds")
@@ -131,8 +131,6 @@ class Pump:
         # What its requests cost; and whether its newest offer took long.
         self._budget = Budget(asyncio.get_running_loop().time())
         self.dear = False
-        # Types of which a NACK stands.
-        self._refused: set[str] = set()
         # What the client has not taken yet. At most what the core says unasked (one message a type), and answers to what the
         # client asks: at _MOST_WAITING messages, or _MOST_BYTES of them, it is not listened to any more, until it has taken
         # them.
@@ -190,9 +188,6 @@ class Pump:
             self._targeted = Targeted(target, note)
             self._report(self._targeted)
         self._tell(self.core.offer(world.snapshot(target)))
-        for type_url in self._refused:
-            if self.core.stands(type_url):
-                self._report(Stands(type_url, world.revision))
 
     def _quiet(self) -> None:
         with self._contained(), self._together():
@@ -270,11 +265,7 @@ class Pump:
     def _tell(self, events: Iterable[Event]) -> None:
         for event in events:
             self._report(event)
-            if isinstance(event, Refused):
-                self._refused.add(event.type_url)
-            elif isinstance(event, Recovered):
-                self._refused.discard(event.type_url)
-            elif isinstance(event, Identified):
+            if isinstance(event, Identified):
                 self._client = event
                 self._after(_QUIET, self._quiet)
                 self._offer()

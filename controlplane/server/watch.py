@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import TypeVar
 
 from controlplane.errors import Code, Error
-from controlplane.fleet import Fleet, NodeView, Part
+from controlplane.fleet import Fleet, NodeView, Part, Refusal
 from controlplane.latest import Latest
 from controlplane.operator.v1 import revision_pb2
 from controlplane.server.convert import timestamp
@@ -72,15 +72,24 @@ class RevisionWatch:
         for part, nodes in parts.items():
             room = self.max_nodes - len(progress.nodes)
             if room > 0:
-                progress.nodes.extend(self._progress(n, part) for n in sorted(nodes, key=lambda n: n.id)[:room])
+                progress.nodes.extend(self._progress(n, part) for n in sorted(nodes, key=self._order)[:room])
         return progress
+
+    def _order(self, node: NodeView) -> tuple[bool, str]:
+        """Of those that hold it, the ones that refuse something first."""
+        return node.held_revision >= self.revision, node.id
 
     def _progress(self, node: NodeView, part: Part) -> revision_pb2.NodeProgress:
         progress = revision_pb2.NodeProgress(node=resource_name(node), state=_PARTS[part], held_revision=node.held_revision)
         if part is Part.HOLDING and (when := node.hold_time(self.revision)) is not None:
             progress.hold_time.CopyFrom(timestamp(when))
+        refusal: Refusal | None = None
         if part is Part.REFUSED:
             refusal = next(r for r in node.refusals if r.stands_at >= self.revision)
+        elif part is Part.HOLDING and node.held_revision < self.revision:
+            refusal = next((r for r in node.refusals if r.revision < self.revision), None)
+        if refusal is not None:
+            progress.refused_revision = refusal.revision
             progress.refused_type = short_name(refusal.type_url)
             progress.refused_resources.extend(refusal.resources)
             progress.error = refusal.message

@@ -33,6 +33,28 @@ class Held:
 
 
 @dataclass(frozen=True, slots=True)
+class Settled:
+    """As Held, but for what stands refused, which is all of older revisions: everything newer has been taken.
+
+    Once for each revision; Held may follow. What is to be removed and may still be used, because of what was refused, stays.
+    """
+
+    revision: int
+    # Newest revision that something which stands refused is of; below `revision`.
+    since: int
+
+
+@dataclass(frozen=True, slots=True)
+class Blocked:
+    """The newest offered snapshot can't be held: a part of it waits for what was refused of older ones, not for an answer.
+
+    Once for each revision; Settled or Held may follow.
+    """
+
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
 class Refused:
     """A NACK: the client keeps what it had of this type. Nothing of it is sent again until there is something newer."""
 
@@ -41,7 +63,7 @@ class Refused:
     resources: tuple[str, ...]
     # The client's words.
     message: str
-    # Revision of the snapshot that the response was of.
+    # Revision of the snapshot that the response was of; the earlier one, if just this content was refused before.
     revision: int
 
 
@@ -60,4 +82,4 @@ class Oversized:
     bytes: int
 
 
-Event = Identified | Held | Refused | Recovered | Oversized
+Event = Identified | Held | Settled | Blocked | Refused | Recovered | Oversized

@@ -39,11 +39,15 @@ for go out at once (delta; in SotW a request that is not the answer to the newes
 Held. A snapshot is held when each type is settled at it (nothing differs, is in flight, refused or unanswered) and everything
 that follows from what is subscribed is subscribed itself: clusters with EDS want their endpoints, scopes their routes, and
 a wildcard on an ADS stream means an Envoy, which goes on to ask for every type that has anything.
+
+While something stands refused that is of older revisions only, a snapshot can be *settled*: the same, if what was refused is
+as it is at the client. Then a switch has taken effect, whatever the client thinks of an unrelated listener. If a part of
+the snapshot is kept back because of what was refused (a route, whose cluster it was), the snapshot is *blocked*.
 """
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from controlplane.errors import Code, Error
@@ -61,7 +65,7 @@ from controlplane.snapshot import (
     Snapshot,
     type_version,
 )
-from controlplane.xds.events import Event, Held, Identified, Recovered
+from controlplane.xds.events import Blocked, Event, Held, Identified, Recovered, Settled
 from controlplane.xds.overlay import NOTHING, references, same
 from controlplane.xds.substream import ANYTHING, Batch, Substream, changed
 
@@ -99,6 +103,8 @@ class Stream:
         self._identified = False
         # Revision of the newest Held; -1 before any.
         self._held = -1
+        # The same of Settled, and of Blocked.
+        self._settled = self._blocked = -1
         # The client has had time to say what it holds.
         self._quiet = False
         # Endpoints to be sent after a cluster that changed; also of a client that is still to ask for endpoints.
@@ -116,11 +122,6 @@ class Stream:
         for sub in self._subs.values():
             self._point(sub)
         return self._advance()
-
-    def stands(self, type_url: str) -> bool:
-        """Whether what the client should hold of a type is still what it refused, so that nothing of it is tried again."""
-        sub = self._subs.get(type_url)
-        return sub is not None and any(sub.stands(name) for name in sub.refused)
 
     def quiet(self) -> list[Event]:
         """The client has had the time to ask for all that it wants; what it did not mention, it neither has nor waits for.
@@ -246,7 +247,28 @@ class Stream:
         if self._held != self._snapshot.revision and self._complete(self._snapshot):
             self._held = self._snapshot.revision
             events.append(Held(self._held))
-        return events
+        return events + self._without_refused(self._snapshot)
+
+    def _without_refused(self, snapshot: Snapshot) -> list[Event]:
+        """What is to be said of a snapshot that is not held only because something older was refused."""
+        revision, subs = snapshot.revision, self._subs.values()
+        since = max((r.since for s in subs for r in s.refused.values()), default=revision)
+        if since >= revision or revision in (self._held, self._settled) or not all(s.answered() for s in subs):
+            return []
+        if any(sub.lacks(n) for sub in subs if not sub.rest for n in sub.candidates()):
+            # Other streams, and a client that has not said yet what it holds, are waited for too.
+            if self._blocked == revision or self.node is not None or self.coming_back:
+                return []
+            self._blocked = revision
+            return [Blocked(revision)]
+        if not self.type_url:
+            asked_first = [t for t in (CLUSTER, LISTENER) if snapshot.resources.get(t) and t not in self._subs]
+            if any(s.wildcard for s in subs) and not all(map(self._elsewhere, asked_first)):
+                return []
+            if not all(self._follows(sub, snapshot) for sub in subs):
+                return []
+        self._settled = revision
+        return [Settled(revision, since)]
 
     def _sent(self, sub: Substream, contents: Mapping[str, Resource | None], whole: bool = False) -> str:
         """Notes that these go out, and returns the nonce to send them with."""
@@ -381,7 +403,10 @@ class Stream:
         return self.node is not None and self.node.speaks(self, type_url)
 
     def _follows(self, sub: Substream, snapshot: Snapshot) -> bool:
-        """Whether what the resources of a sub-stream name is subscribed to."""
+        """Whether what the resources of a sub-stream name is subscribed to; of one that is refused, those at the client."""
+        if sub.refused:
+            covered = (n for n in sub.latest if sub.covers(n))
+            return self._subscribed((sub.held.get(n) if sub.stands(n) else sub.latest[n] for n in covered), snapshot)
         if sub.wildcard or sub.names.all_of(sub.latest):
             for type_url, names in references(sub.latest).items():
                 other, there = self._subs.get(type_url), snapshot.resources.get(type_url, NOTHING)
@@ -393,8 +418,11 @@ class Stream:
             return True
         # The shorter way round: a client can name far more than there is.
         few = [n for n in sub.latest if n in sub.names] if len(sub.latest) < len(sub.names) else sub.names
-        held = (sub.latest[n] for n in few if n in sub.latest)
-        for type_url, name in {ref for r in held for ref in r.refs}:
+        return self._subscribed((sub.latest[n] for n in few if n in sub.latest), snapshot)
+
+    def _subscribed(self, resources: Iterable[Resource | None], snapshot: Snapshot) -> bool:
+        """Whether all that these name, as far as it is there, is subscribed to."""
+        for type_url, name in {ref for r in resources if r is not None for ref in r.refs}:
             other = self._subs.get(type_url)
             if other is None and self._elsewhere(type_url):
                 continue

@@ -78,6 +78,8 @@ class Refusal:
     # None: its removal.
     content: Resource | None
     batch: Batch
+    # Revision as of which just this was refused first.
+    since: int
     # What was refused before that, newest last; at most `_REMEMBERED`, and then one that stands for all.
     earlier: tuple[Resource, ...] = ()
 
@@ -335,14 +337,26 @@ class Substream:
         self._release(batch)
         for name in filter(self.covers, batch.suspects):  # what it has dropped meanwhile, it does not use either
             before = self.refused.get(name)
-            self.refused[name] = Refusal(contents.get(name), batch, before.all_of_it() if before else ())
+            known = before is not None and same(before.content, contents.get(name))
+            since = before.since if before is not None and known else batch.revision
+            self.refused[name] = Refusal(contents.get(name), batch, since, before.all_of_it() if before else ())
         self.refusing = True
         named = tuple(sorted(contents)[:_NAMES_REPORTED])
-        return [Refused(self.type_url, named, redacted(message), batch.revision)]
+        since = max((self.refused[n].since for n in batch.suspects if n in self.refused), default=batch.revision)
+        return [Refused(self.type_url, named, redacted(message), since)]
 
     def settled(self) -> bool:
         """Whether nothing is on its way, refused, or to be answered."""
-        return not (self.inflight or self.refused or self.asked or self.greet)
+        return not self.refused and self.answered()
+
+    def answered(self) -> bool:
+        """Whether nothing is on its way, or to be answered."""
+        return not (self.inflight or self.asked or self.greet)
+
+    def lacks(self, name: str) -> bool:
+        """Whether something that should be held under `name` is not, though it was not refused."""
+        latest = self.latest.get(name)
+        return latest is not None and self.covers(name) and not self.stands(name) and not same(self.held.get(name), latest)
 
     def compact(self) -> None:
         """The client holds what it should: says so by pointing at the snapshot."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from controlplane.cli.exits import Exit
 from controlplane.cli.traffic import basis_points
-from controlplane.snapshot import ROUTES
+from controlplane.snapshot import LISTENER, ROUTES
 from tests.cli.conftest import MINIMAL, Run, Server
 
 TWO = MINIMAL + MINIMAL.partition("models:\n")[2].replace("iris", "wine")
@@ -50,7 +52,9 @@ def test_several_models_in_one_revision(run: Run, server: Server) -> None:
 
 
 def test_without_nodes_nobody_is_waited_for(run: Run, applied: Server) -> None:
-    assert "No node is connected" in run("switch", "iris", "--to", "green").out
+    done = run("switch", "iris", "--to", "green")
+    assert (done.code, done.err) == (0, "")
+    assert "No node is connected: nothing holds revision 2 yet" in done.out
 
 
 @pytest.mark.parametrize(
@@ -123,6 +127,27 @@ def test_a_refusal_is_8_with_the_words(run: Run, applied: Server) -> None:
     status = run("status")
     assert "nodes/bad refuses RouteConfiguration iris of revision 2:" in status.out
     assert "no such thing as green" in status.out
+
+
+def test_an_older_refusal_is_a_warning(run: Run, applied: Server) -> None:
+    refusing = False
+    applied.connect("good")
+    applied.connect("bad", refuse=lambda type_url: "cannot bind" if refusing and type_url == LISTENER else "")
+    refusing = True
+
+    def moved(port: int) -> str:
+        return MINIMAL.replace("port: 10000", f"port: {port}").replace("    split: {blue: 10000}\n", "")
+
+    done = run("apply", "--wait", "-f", "-", stdin=moved(10001))
+    assert (done.code, "1 node refused it and goes on with what it had" in done.err) == (Exit.REFUSED, True)
+    done = run("switch", "iris", "--to", "green", "--timeout", "20")
+    assert (done.code, done.err) == (0, "")
+    assert "Held by 2 of 2 nodes; commit to last ACK" in done.out
+    assert re.search(r"nodes/bad still refuses Listener .+ since revision 2: cannot bind", done.out)
+    assert re.search(r"nodes/bad refuses Listener .+ of revision 2:", run("status").out)
+    # Another that it refuses is refused.
+    done = run("apply", "--wait", "-f", "-", stdin=moved(10002))
+    assert done.code == Exit.REFUSED
 
 
 def test_a_wait_that_ends_is_7(run: Run, applied: Server, monkeypatch: pytest.MonkeyPatch) -> None:

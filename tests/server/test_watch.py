@@ -10,7 +10,7 @@ from controlplane.latest import Latest
 from controlplane.operator.v1 import revision_pb2
 from controlplane.server import watch as watch_module
 from controlplane.server.watch import RevisionWatch, pictures, resource_name, revision_progress
-from controlplane.xds.events import Held, Identified, Refused
+from controlplane.xds.events import Held, Identified, Refused, Settled
 
 LISTENER = "type.googleapis.com/envoy.config.listener.v3.Listener"
 
@@ -61,6 +61,25 @@ def test_a_node_that_left_holding_counts_as_holding() -> None:
     fleet.apply(0, Closed(), 101)
     assert counts(watch.picture(fleet)) == (2, 2, 0, 0, 0, True)
     assert counts(RevisionWatch(1, 100).picture(fleet)) == (1, 1, 0, 0, 0, True)
+
+
+def test_a_node_that_still_refuses_something_older_holds_the_revision_and_says_what() -> None:
+    fleet = fleet_of("a", "b")
+    fleet.apply(0, Refused(LISTENER, ("public",), "cannot bind", 2), 101)
+    for stream in (0, 1):
+        fleet.apply(stream, Settled(3, 2) if stream == 0 else Held(3), 102 + stream)
+    assert counts(RevisionWatch(2, 100).picture(fleet)) == (2, 1, 0, 1, 0, False)
+    picture = RevisionWatch(3, 100).picture(fleet)
+    assert counts(picture) == (2, 2, 0, 0, 0, True)
+    a, b = picture.nodes
+    assert (a.refused_type, list(a.refused_resources), a.error, a.refused_revision) == (
+        "Listener",
+        ["public"],
+        "cannot bind",
+        2,
+    )
+    assert (a.held_revision, a.hold_time.ToMilliseconds()) == (1, 102_000)
+    assert (b.refused_type, b.refused_revision, b.held_revision) == ("", 0, 3)
 
 
 def test_no_nodes_is_complete_and_no_ack() -> None:

@@ -5,7 +5,7 @@
     > eds a b  ack                                     SotW request: the names, and the answer
     < eds a=1 -b                                       delta response: resources, removed; sorted
     < cds a=1 b=1                                      SotW response
-    ! held 2                                           an event
+    ! held 2                                           an event; `held 3 but 2`: but for what was refused, newest of 2
     quiet                                              the client has had time to ask
     isolate                                            it is time to try in parts what was refused
     heartbeat                                          it is time to prolong: `a=1~` is that alone, and `for 9s` a TTL
@@ -28,7 +28,7 @@ from envoy.service.discovery.v3 import discovery_pb2
 from controlplane.errors import Error
 from controlplane.snapshot import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SCOPED_ROUTES, Audience, Resource, Snapshot
 from controlplane.xds.delta import DeltaStream
-from controlplane.xds.events import Event, Held, Identified, Oversized, Recovered, Refused
+from controlplane.xds.events import Blocked, Event, Held, Identified, Oversized, Recovered, Refused, Settled
 from controlplane.xds.sotw import SotwStream
 from controlplane.xds.wire import WRAPPER
 
@@ -196,6 +196,10 @@ class Transcript:
                 return f"identified {node_id}" if node_id else ""
             case Held(revision=revision):
                 return f"held {revision}"
+            case Settled(revision=revision, since=since):
+                return f"held {revision} but {since}"
+            case Blocked(revision=revision):
+                return f"blocked {revision}"
             case Refused(type_url=type_url, resources=resources, message=message, revision=revision):
                 assert message == "no good"
                 return " ".join(["refused", SHORT[type_url], str(revision), *resources])

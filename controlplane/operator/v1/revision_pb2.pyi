@@ -97,7 +97,7 @@ class _NodeProgressStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Nod
     NODE_PROGRESS_STATE_UNSPECIFIED: _NodeProgressState.ValueType  # 0
     """Not used."""
     NODE_PROGRESS_STATE_HOLDING: _NodeProgressState.ValueType  # 1
-    """It has ACKed all of it, or of a newer one."""
+    """It has ACKed all of it, or of a newer one; or, when `refused_type` is set, all but what it refused before."""
     NODE_PROGRESS_STATE_BEHIND: _NodeProgressState.ValueType  # 2
     """It has not answered yet."""
     NODE_PROGRESS_STATE_REFUSED: _NodeProgressState.ValueType  # 3
@@ -111,7 +111,7 @@ class NodeProgressState(_NodeProgressState, metaclass=_NodeProgressStateEnumType
 NODE_PROGRESS_STATE_UNSPECIFIED: NodeProgressState.ValueType  # 0
 """Not used."""
 NODE_PROGRESS_STATE_HOLDING: NodeProgressState.ValueType  # 1
-"""It has ACKed all of it, or of a newer one."""
+"""It has ACKed all of it, or of a newer one; or, when `refused_type` is set, all but what it refused before."""
 NODE_PROGRESS_STATE_BEHIND: NodeProgressState.ValueType  # 2
 """It has not answered yet."""
 NODE_PROGRESS_STATE_REFUSED: NodeProgressState.ValueType  # 3
@@ -288,11 +288,13 @@ class RevisionProgress(_message.Message):
     total: _builtins.int
     """Nodes that the revision is for: those connected, and those that went away while it was watched."""
     holding: _builtins.int
-    """Nodes that have ACKed all of it, or of a newer revision."""
+    """Nodes that have ACKed all of it, or of a newer revision; be it but for what they refused of older ones, which stands."""
     behind: _builtins.int
     """Nodes that are connected and have not ACKed all of it yet."""
     refused: _builtins.int
-    """Nodes that refused a part of it (NACK) and hold something older."""
+    """Nodes that refused a part of it (NACK) and hold something older; or that can't be given a part of it, because that needs
+    what they refused before.
+    """
     gone: _builtins.int
     """Nodes that went away before they held it."""
     complete: _builtins.bool
@@ -343,23 +345,26 @@ class NodeProgress(_message.Message):
     REFUSED_RESOURCES_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
     HELD_REVISION_FIELD_NUMBER: _builtins.int
+    REFUSED_REVISION_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     """Resource name of the node, `nodes/{node}`."""
     state: Global___NodeProgressState.ValueType
     """How far it has come."""
     refused_type: _builtins.str
-    """Envoy type of what it refused. Empty unless refused."""
+    """Envoy type of what it refused. Empty unless refused; or holding, but for what it refused before."""
     error: _builtins.str
-    """Envoy's words. Empty unless refused."""
+    """Envoy's words. Empty when `refused_type` is."""
     held_revision: _builtins.int
-    """Newest revision that it holds; 0 when none."""
+    """Newest revision that it holds all of; 0 when none."""
+    refused_revision: _builtins.int
+    """Revision as of which it refused that; below the one that is watched when the node is holding. Unset when `refused_type` is."""
     @_builtins.property
     def hold_time(self) -> _timestamp_pb2.Timestamp:
         """When it came to hold the revision. Unset unless it holds it."""
 
     @_builtins.property
     def refused_resources(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Names of the resources in the response that it refused. Empty unless refused."""
+        """Names of the resources in the response that it refused. Empty when `refused_type` is."""
 
     def __init__(
         self,
@@ -371,10 +376,11 @@ class NodeProgress(_message.Message):
         refused_resources: _abc.Iterable[_builtins.str] | None = ...,
         error: _builtins.str = ...,
         held_revision: _builtins.int = ...,
+        refused_revision: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["hold_time", b"hold_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "held_revision", b"held_revision", "hold_time", b"hold_time", "node", b"node", "refused_resources", b"refused_resources", "refused_type", b"refused_type", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "held_revision", b"held_revision", "hold_time", b"hold_time", "node", b"node", "refused_resources", b"refused_resources", "refused_revision", b"refused_revision", "refused_type", b"refused_type", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
