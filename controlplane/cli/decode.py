@@ -22,14 +22,32 @@ from controlplane.operator.v1.revision_service_pb2 import Manifest
 
 COLLECTIONS = ("gateways", "models", "secrets")
 
-_INTEGER = re.compile(r"[-+]?\d+(\.0+)?")
-_DURATION = re.compile(r"\d{1,12}(\.\d{1,9})?s")
-_DURATION_HINT = re.compile(r"(\d+(?:\.\d+)?)(ms|m|h|)")
+_INTEGER = re.compile(r"[-+]?[0-9]+(\.0+)?")
+_DURATION = re.compile(r"([0-9]{1,12})(\.[0-9]{1,9})?s")
+_DURATION_HINT = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|m|h|)")
+_MAX_SECONDS = 315_576_000_000  # of a Duration
 _INT_RANGES = {
     FieldDescriptor.CPPTYPE_UINT32: (0, 2**32 - 1),
     FieldDescriptor.CPPTYPE_UINT64: (0, 2**64 - 1),
     FieldDescriptor.CPPTYPE_INT32: (-(2**31), 2**31 - 1),
     FieldDescriptor.CPPTYPE_INT64: (-(2**63), 2**63 - 1),
+}
+# Of fields that are only a part of what their type holds: what they may be, so that nobody is told of 32 bits.
+_RANGES = {
+    "port": (1, 65_535),
+    "split": (0, 10_000),
+    "weight": (1, 10_000),
+    "basis_points": (1, 10_000),
+    "segment": (1, 16),
+    "attempts": (0, 10),
+    "healthy_threshold": (1, 100),
+    "unhealthy_threshold": (1, 100),
+    "consecutive_failures": (1, 10_000),
+    "max_ejection_percent": (1, 100),
+    "max_connections": (1, 2**31 - 1),
+    "max_pending_requests": (1, 2**31 - 1),
+    "max_requests": (1, 2**31 - 1),
+    "max_retries": (0, 2**31 - 1),
 }
 
 
@@ -147,11 +165,11 @@ class Decoder:
         for key, (key_node, item) in node.entries.items():
             at = f"{path}.{key}"
             self.places[at] = Place(self._file, key_node.line)
-            if (value := self._scalar(item, value_field, at)) is not None:
+            if (value := self._scalar(item, value_field, at, field.name)) is not None:
                 target[key] = value
 
-    def _scalar(self, node: Node, field: FieldDescriptor, path: str) -> str | int | bool | None:
-        """The value, or None when it is wrong, which is noted then."""
+    def _scalar(self, node: Node, field: FieldDescriptor, path: str, name: str = "") -> str | int | bool | None:
+        """The value, or None when it is wrong, which is noted then. `name` is the map's that it is in."""
         if not isinstance(node, Scalar):
             self._wrong(node, path, f"is {self._said(node)}; it must be {_wanted(field)}")
         elif field.cpp_type == FieldDescriptor.CPPTYPE_STRING:
@@ -172,7 +190,8 @@ class Decoder:
             number = int(node.text.partition(".")[0])
             if low <= number <= high:
                 return number
-            self._wrong(node, path, f"{number} is out of range: {low} to {high:,}")
+            low, high = _RANGES.get(name or field.name, (low, high))
+            self._wrong(node, path, f"{number:,} is out of range: {low:,} to {high:,}")
         return None
 
     def _enum(self, node: Scalar, enum: EnumDescriptor, path: str) -> int | None:
@@ -185,8 +204,11 @@ class Decoder:
         return None
 
     def _duration(self, node: Node, message: Duration, path: str) -> None:
-        if isinstance(node, Scalar) and _DURATION.fullmatch(node.text):
-            message.FromJsonString(node.text)
+        if isinstance(node, Scalar) and (written := _DURATION.fullmatch(node.text)):
+            if (whole := int(written[1])) < _MAX_SECONDS:
+                message.FromJsonString(node.text)
+            else:
+                self._wrong(node, path, f"{whole:,} s is out of range: no time is longer than a day")
             return
         hint = ""
         if isinstance(node, Scalar) and (like := _DURATION_HINT.fullmatch(node.text)):
@@ -197,7 +219,7 @@ class Decoder:
     def _timestamp(self, node: Node, message: Timestamp, path: str) -> None:
         try:
             message.FromJsonString(node.text if isinstance(node, Scalar) else "")
-        except ValueError:
+        except (ValueError, OverflowError):
             self._wrong(node, path, f"is {self._said(node)}; it must be a time like 2026-01-31T12:00:00Z")
 
     def _unknown(self, key: Scalar, path: str, known: list[str] | tuple[str, ...]) -> None:

@@ -98,7 +98,10 @@ def test_documents_files_and_folders_are_one_manifest(tmp_path: Path) -> None:
         ("gateways: [[]]", "models[0].gateways[0]: is a list; it must be text"),
         ("split: [1]", "models[0].split: is a list; it must be names with values"),
         ("split: {blue: most}", "models[0].split.blue: is the text 'most'; it must be a whole number"),
-        ("split: {blue: -1}", "models[0].split.blue: -1 is out of range: 0 to 4,294,967,295"),
+        ("split: {blue: -1}", "models[0].split.blue: -1 is out of range: 0 to 10,000"),
+        ("versions: [{endpoints: [{port: -1}]}]", "endpoints[0].port: -1 is out of range: 1 to 65,535"),
+        ("mirror: {basis_points: 4294967296}", "basis_points: 4,294,967,296 is out of range: 1 to 10,000"),
+        ("timeouts: {request: 415576000000s}", "models[0].timeouts.request: 415,576,000,000 s is out of range"),
         ("split: {blue: 0.5}", "models[0].split.blue: is the number 0.5; it must be a whole number"),
         ("sticky: x", "models[0].sticky: is the text 'x'; it must have fields: header, cookie"),
         ("sticky: {header: a, cookie: b}", "models[0].sticky.cookie: can't be given together with `header`"),
@@ -238,6 +241,34 @@ def test_whatever_is_read_is_taken_or_refused_with_a_place(monkeypatch: pytest.M
         problems = error.problems
     assert problems is None or all(p.place and p.place.file == "<stdin>" and p.description for p in problems)
     assert problems != ()
+
+
+digits = st.text("0123456789", min_size=1, max_size=14)
+numbers = st.builds(
+    "".join,
+    st.tuples(st.sampled_from(["", "-", "+"]), digits, st.sampled_from(["", ".0", ".5", ".123456789012", "e9", "E400"])),
+)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    field=st.sampled_from(["timeouts: {idle: %s}", "create_time: %s", "split: {v: %s}", "mirror: {basis_points: %s}"]),
+    text=st.builds("".join, st.tuples(numbers, st.sampled_from(["", "s", "ms", "m", "h", "Z", "-01-01T00:00:00Z"]))),
+)
+@example("timeouts: {idle: %s}", "315576000000.5s")
+@example("create_time: %s", "0000-01-01T00:00:00Z")
+@example("create_time: %s", "99999999999999-01-01T00:00:00Z")
+def test_every_number_and_time_is_taken_or_refused_with_its_line(
+    monkeypatch: pytest.MonkeyPatch, field: str, text: str
+) -> None:
+    data = f"models:\n- name: iris\n  {field % text}\n".encode()
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+    lines = {3}
+    try:
+        load(["-"])
+    except FilesError as error:
+        lines = {p.place.line for p in error.problems if p.place}
+    assert lines == {3}
 
 
 # No noun takes control characters, and neither does YAML.
