@@ -26,6 +26,7 @@ CALL_TIMEOUT = 60.0
 # Seconds between tries when the server does not answer.
 _RETRY_EVERY = 0.3
 _MAX_MESSAGE = 256 * 2**20
+_MAX_AUTHOR = 200
 
 _Request = TypeVar("_Request")
 _Response = TypeVar("_Response")
@@ -50,6 +51,18 @@ def default_author() -> str:
     return f"{user}@{socket.gethostname()}"
 
 
+def _authored(author: str) -> tuple[tuple[str, str | bytes], ...]:
+    """Metadata that says who calls: in ASCII, and where that is not enough also in UTF-8, which gRPC takes under `-bin`.
+
+    One character more than a server takes is sent of what is too long: it is refused, and not cut in silence.
+    """
+    printable = "".join(c for c in author if c.isprintable())[: _MAX_AUTHOR + 1]
+    if printable.isascii():
+        return (("x-turnout-author", printable),)
+    plain = printable.encode("ascii", "backslashreplace").decode()[:_MAX_AUTHOR]
+    return (("x-turnout-author", plain), ("x-turnout-author-bin", printable.encode()))
+
+
 class Client:
     """One connection to the operator API. Calls block."""
 
@@ -60,9 +73,7 @@ class Client:
         self._retry_for = retry_for
         self._call_timeout = call_timeout
         self._notice = notice
-        # gRPC metadata is ASCII; whatever a user is called, the call must not fail for it.
-        author = default_author().encode("ascii", "backslashreplace").decode()
-        self._metadata = (("x-turnout-author", "".join(c for c in author if c.isprintable())[:200]),)
+        self._metadata = _authored(default_author())
         self._channel = grpc.insecure_channel(
             address,
             options=[

@@ -7,6 +7,7 @@ or cut; in one, long cells fold.
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,7 +19,8 @@ import yaml
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
@@ -38,15 +40,32 @@ class Format(StrEnum):
     NAME = "name"
 
 
+# A terminal does what these say. Reasons, authors, names of nodes and Envoy's words are others'.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def escaped(text: str) -> str:
+    """Control characters as JSON writes them, `\\u001b`; but tabs and ends of lines."""
+    return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+class _Console(Console):
+    """The one way to the terminal: whatever is printed, no control character gets there but those of colours and bars."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=escaped(segment.text))
+
+
 def out() -> Console:
     """Results."""
-    return Console(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else _UNWRAPPED)
+    return _Console(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else _UNWRAPPED)
 
 
 def err() -> Console:
     """Everything else."""
-    console = Console(stderr=True, highlight=False, markup=False, emoji=False)
-    return console if console.is_terminal else Console(stderr=True, highlight=False, markup=False, width=_UNWRAPPED)
+    console = _Console(stderr=True, highlight=False, markup=False, emoji=False)
+    return console if console.is_terminal else _Console(stderr=True, highlight=False, markup=False, width=_UNWRAPPED)
 
 
 def notice(text: str) -> None:
@@ -61,7 +80,7 @@ def line(text: str | Text = "", style: str | None = None) -> None:
 
 def raw(text: str) -> None:
     """Text as it is, with one newline at its end."""
-    sys.stdout.write(text.rstrip("\n") + "\n")
+    sys.stdout.write(escaped(text.rstrip("\n")) + "\n")
     sys.stdout.flush()
 
 
@@ -111,7 +130,8 @@ def table(headings: Iterable[str], rows: Iterable[Iterable[str | Text]]) -> Tabl
         # Names and texts fold where a terminal is narrow; what is short by nature stays in one piece.
         made.add_column(heading, overflow="fold", no_wrap=heading in _SHORT)
     for row in rows:
-        made.add_row(*row)
+        # Escaped before the columns are measured.
+        made.add_row(*(escaped(cell) if isinstance(cell, str) else cell for cell in row))
     return made
 
 

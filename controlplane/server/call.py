@@ -31,6 +31,7 @@ R = TypeVar("R")
 Clock = Callable[[], float]
 
 AUTHOR_KEY = "x-turnout-author"
+AUTHOR_UTF8_KEY = "x-turnout-author-bin"  # the same in UTF-8, for names that are not ASCII; it wins
 MAX_AUTHOR = 200
 MAX_REASON = 1_000
 
@@ -42,6 +43,8 @@ PAGE_BYTES = 2 * 1024 * 1024
 # Objects that are told of in a few milliseconds; more are told of on a thread.
 _MANY = 50
 
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,17}")
 
 # Fields that say what is kept, and are not the caller's to set.
@@ -49,9 +52,15 @@ _OUTPUT = frozenset({"name", "etag", "create_time", "update_time"})
 
 
 def draft(request: Any, context: Any, action: Action, clock: Clock, reverted_to: int = 0) -> Draft:
-    """What the caller says of the revision it wants. Errors: INVALID_ARGUMENT for a reason that is too long."""
+    """What the caller says of the revision it wants.
+
+    Errors: INVALID_ARGUMENT for a reason or an author that is too long, or a reason that is not one line of text.
+    """
     if len(request.reason) > MAX_REASON:
         raise invalid("reason", f"is {len(request.reason):,} characters long: at most {MAX_REASON:,}")
+    if found := _CONTROL.search(request.reason):
+        said = f"has a control character, U+{ord(found[0]):04X}, at {found.start()}: it is one line of text"
+        raise invalid("reason", said)
     asked = f"{request.DESCRIPTOR.full_name}\0".encode() + without_keys(request).SerializeToString(deterministic=True)
     return Draft(
         author=author(context.invocation_metadata() or ()),
@@ -82,10 +91,18 @@ def without_keys(request: M) -> M:
 
 
 def author(metadata: Iterable[tuple[str, str | bytes]]) -> str:
-    """Who calls, as the metadata says: printable, at most 200 characters; `unknown` when nothing is said."""
-    said = next((value for key, value in metadata if key == AUTHOR_KEY), "")
+    """Who calls, as the metadata says: what of it is printable; `unknown` when nothing is said.
+
+    Errors: INVALID_ARGUMENT when it is longer than 200 characters.
+    """
+    given = {key: value for key, value in metadata if key in (AUTHOR_KEY, AUTHOR_UTF8_KEY)}
+    key = AUTHOR_UTF8_KEY if AUTHOR_UTF8_KEY in given else AUTHOR_KEY
+    said = given.get(key, "")
     text = said.decode(errors="replace") if isinstance(said, bytes) else said
-    return "".join(c for c in text if c.isprintable()).strip()[:MAX_AUTHOR] or "unknown"
+    printable = "".join(c for c in text if c.isprintable()).strip()
+    if len(printable) > MAX_AUTHOR:
+        raise invalid(key, f"is an author of more than {MAX_AUTHOR} characters")
+    return printable or "unknown"
 
 
 # ------------------------------------------------------------------------------------------------------------- etags

@@ -343,7 +343,7 @@ class Substream:
         self.refusing = True
         named = tuple(sorted(contents)[:_NAMES_REPORTED])
         since = max((self.refused[n].since for n in batch.suspects if n in self.refused), default=batch.revision)
-        return [Refused(self.type_url, named, redacted(message), since)]
+        return [Refused(self.type_url, named, redacted(message.strip()), since)]
 
     def settled(self) -> bool:
         """Whether nothing is on its way, refused, or to be answered."""

@@ -128,7 +128,7 @@ def test_what_stays_lost_is_6(run: Run, lossy: Lossy) -> None:
     assert done.code == 6
 
 
-@pytest.mark.parametrize("author", ["Zoë ☃", "a\nb", "x" * 5_000, ""])
+@pytest.mark.parametrize("author", ["Zoë ☃", "a\nb", "x" * 200, ""])
 def test_whatever_an_author_is_called(run: Run, server: Server, monkeypatch: pytest.MonkeyPatch, author: str) -> None:
     monkeypatch.setenv("TURNOUT_AUTHOR", author)
     assert run("apply", "-f", "-", stdin=MINIMAL).code == 0

@@ -223,6 +223,19 @@ CASES = [
         ABORTED,
         "STALE_ETAG",
     ),
+    *(
+        Case(
+            f"reason with {control!r}",
+            lambda a, r=f"so {control}": a.models.CreateModel(
+                mpb.CreateModelRequest(model=model("new", split={"blue": 10_000}), reason=r)
+            ),  # type: ignore[misc]
+            INVALID,
+            "INVALID_FIELD",
+            ["reason"],
+            "control character, U+",
+        )
+        for control in ("\x1b[2J", "\n", "\x00", "\x9b", "\u2028")
+    ),
     # switches
     switch(["switches"], "INVALID_FIELD"),
     switch([], "NOT_FOUND", to("rose", "green"), code=MISSING, says="there are: iris, wine"),

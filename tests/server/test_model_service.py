@@ -6,6 +6,7 @@ import grpc
 import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
 
+from controlplane.errors import Code, Error
 from controlplane.operator.v1 import model_pb2, revision_pb2
 from controlplane.operator.v1 import model_service_pb2 as pb
 from controlplane.server import call
@@ -171,9 +172,15 @@ async def test_bytes_that_are_no_request(api: Api) -> None:
 
 
 async def test_who_did_it(api: Api) -> None:
-    said = {"ann": "ann", " a b ": "a b", "": "unknown", "x" * 300: "x" * 200}
+    said = {"ann": "ann", " a b ": "a b", "": "unknown", "x" * 200: "x" * 200}
     for i, (given, kept) in enumerate(said.items()):
         request = pb.SwitchTrafficRequest(switches=[switch(to=("green", "blue")[i % 2])], force=True)
         done = await api.models.SwitchTraffic(request, metadata=[("x-turnout-author", given)])
         assert done.revision.author == kept
+    both: list[tuple[str, str | bytes]] = [("x-turnout-author", "J\\xf6rg"), ("x-turnout-author-bin", "Jörg".encode())]
+    assert call.author(both) == "Jörg"
+    for key, long in (("x-turnout-author", "x" * 201), ("x-turnout-author-bin", ("ö" * 201).encode())):
+        with pytest.raises(Error) as caught:
+            call.author([(key, long)])
+        assert (caught.value.code, caught.value.violations[0].field) == (Code.INVALID_ARGUMENT, key)
     assert call.author([("x-turnout-author", b"Ann\x00\n\xff")]) == "Ann\N{REPLACEMENT CHARACTER}"

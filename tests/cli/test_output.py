@@ -1,0 +1,52 @@
+"""What reaches a terminal: no control character of others', in whatever way it is printed."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import yaml
+from rich.console import Group
+from rich.text import Text
+
+from controlplane.cli import output
+from controlplane.cli.output import Format
+from controlplane.operator.v1.revision_pb2 import Change
+from tests.cli.conftest import Run, Server
+
+EVIL = "a\x1b]0;owned\x07\x1b[2Jb\x9bc\rd\x00"
+
+
+def printed() -> None:
+    output.line(EVIL)
+    output.line(Text(EVIL, "bold"))
+    output.notice(EVIL)
+    output.raw(EVIL)
+    output.changes([Change(name=EVIL, lines=[EVIL])])
+    output.show(Group(Text(EVIL), output.table(("NAME",), [(EVIL,), (Text(EVIL),)])))
+    output.data({EVIL: EVIL}, Format.JSON)
+    output.data({EVIL: EVIL}, Format.YAML)
+
+
+def test_no_control_character_reaches_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    printed()
+    out, err = capsys.readouterr()
+    assert not {c for c in out + err if c != "\n" and not c.isprintable()}
+    assert out.count("owned") == 12
+    assert "a\\u001b]0;owned" in err
+
+
+def test_data_is_what_it_was(capsys: pytest.CaptureFixture[str]) -> None:
+    for form, read in ((Format.JSON, json.loads), (Format.YAML, yaml.safe_load)):
+        output.data({"reason": EVIL, "lines": "a\tb\nc"}, form)
+        assert read(capsys.readouterr().out) == {"reason": EVIL, "lines": "a\tb\nc"}
+
+
+def test_an_author_need_not_be_ascii(run: Run, applied: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TURNOUT_AUTHOR", "Jörg 木")
+    assert "by Jörg 木" in run("switch", "iris", "--to", "green", "--no-wait").out
+    assert run("history", "-n", "1", "-o", "json").json["revisions"][0]["author"] == "Jörg 木"
+    monkeypatch.setenv("TURNOUT_AUTHOR", "j" * 201)
+    done = run("undo", "--no-wait")
+    assert done.code == 3
+    assert "x-turnout-author: is an author of more than 200 characters" in done.err
