@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -12,20 +13,28 @@ from google.protobuf import json_format
 from pydantic import TypeAdapter
 
 from controlplane.compiler.validation import decoded
-from controlplane.model import Gateway, HeaderRouting, HostRouting, Model, PathRouting
+from controlplane.model import Gateway, HeaderRouting, HostRouting, Model, Object, PathRouting
 from controlplane.snapshot import ORDER, SECRET, Audience, Client, Snapshot, short_name
 from controlplane.state import Changes, State
+from tests.pki import authority, pair
 
 TESTDATA = Path(__file__).parent / "testdata"
 CASES = sorted(path.name.removesuffix(".in.yaml") for path in TESTDATA.glob("*.in.yaml"))
+
+# A PEM text in JSON, of which the label is shown.
+_PEM = re.compile(r"-----BEGIN ([A-Z ]+)-----.*?-----END \1-----(\\n)?")
 
 _ROUTINGS: dict[str, Any] = {"path": PathRouting, "header": HeaderRouting, "host": HostRouting}
 
 
 def read_state(case: str) -> State:
-    """The state that `testdata/CASE.in.yaml` describes: the nouns of model.py, a gateway's routing named by its kind."""
+    """The state that `testdata/CASE.in.yaml` describes: the nouns of model.py, a gateway's routing named by its kind.
+
+    Of secrets it has the kinds, and they are made anew in each run.
+    """
     document = yaml.safe_load((TESTDATA / f"{case}.in.yaml").read_text())
-    objects: list[Gateway | Model] = []
+    kinds = document.get("secrets", {}).items()
+    objects: list[Object] = [pair().secret(n) if kind == "tls_certificate" else authority().secret(n) for n, kind in kinds]
     for form in document.get("gateways", ()):
         for kind, settings in form.pop("routing", {}).items():
             form["routing"] = TypeAdapter(_ROUTINGS[kind]).validate_python(settings)
@@ -54,7 +63,7 @@ def as_yaml(snapshots: Iterable[Snapshot]) -> str:
             **({} if snapshot.audience.client is Client.ENVOY else {"client": snapshot.audience.client.value}),
             **{
                 short_name(t): [
-                    json.loads(json_format.MessageToJson(decoded(r), preserving_proto_field_name=True))
+                    json.loads(_shown(t, json_format.MessageToJson(decoded(r), preserving_proto_field_name=True)))
                     for _, r in sorted(snapshot.resources[t].items())
                 ]
                 for t in ORDER
@@ -64,3 +73,7 @@ def as_yaml(snapshots: Iterable[Snapshot]) -> str:
         for snapshot in snapshots
     ]
     return yaml.safe_dump_all(documents, sort_keys=False, width=120)
+
+
+def _shown(type_url: str, text: str) -> str:
+    return _PEM.sub(r"(\1)", text) if type_url == SECRET else text

@@ -50,6 +50,7 @@ from controlplane.snapshot import Audience
 from controlplane.state import Changes, State
 from tests.compiler.cases import CASES, of_envoys, read_state
 from tests.compiler.strategies import states
+from tests.pki import pair
 
 pytestmark = pytest.mark.envoy
 
@@ -65,11 +66,12 @@ def validate(bootstrap: Mapping[str, object], directory: Path, level: str = "war
 
 @pytest.mark.parametrize("case", CASES)
 def test_envoy_takes_every_golden_case(case: str, tmp_path: Path) -> None:
-    if case == "tls" and not Path(SYSTEM_AUTHORITIES).exists():
+    if case in ("tls", "secrets") and not Path(SYSTEM_AUTHORITIES).exists():
         pytest.skip(f"this system has no {SYSTEM_AUTHORITIES}")
     state = read_state(case)
     for audience in of_envoys(audiences(state)):
-        assert validate(static_bootstrap(Compiler().compile(state, 1, audience)), tmp_path) == ""
+        made = static_bootstrap(Compiler().compile(state, 1, audience), (pair().certificate, pair().key))
+        assert validate(made, tmp_path) == ""
 
 
 def takes_any_state(directory: Path, examples: int) -> None:

@@ -16,7 +16,7 @@ from cryptography import x509
 from controlplane.demo.plane import ControlPlane, free_port
 from controlplane.operator.v1.gateway_pb2 import Gateway, GatewayTls
 from controlplane.operator.v1.model_pb2 import Endpoint, Model, UpstreamTls, Version
-from controlplane.operator.v1.revision_service_pb2 import Manifest
+from controlplane.operator.v1.revision_service_pb2 import Manifest, WatchRevisionRequest
 from controlplane.operator.v1.secret_pb2 import CaCertificates, Secret, TlsCertificate
 from tests.pki import Authority, Pair, marks
 
@@ -186,3 +186,33 @@ async def test_both_sides_show_certificates_on_both_hops(
                     break
                 await asyncio.sleep(0.05)
         assert await envoy.stats(r"cluster_manager\.cluster_(modified|added)$") == updated
+
+
+@VARIANTS
+async def test_a_certificate_that_an_envoy_refuses_is_told_of_and_the_old_one_goes_on(
+    control_plane: ControlPlane, variant: Literal["delta", "sotw"]
+) -> None:
+    authority = Authority()
+    old, bad, new = (authority.pair("iris.example", must_staple=staple) for staple in (False, True, False))
+    port = free_port()
+    async with upstream() as server, control_plane.envoy("edge-1", variant) as envoy:
+        await control_plane.held(await control_plane.apply(manifest(port, server, certificate(old))), 1)
+        await envoy.listens(port)
+        refused = await control_plane.apply(Manifest(secrets=[certificate(bad)]))
+        async with asyncio.timeout(10):
+            async for answer in control_plane.revisions.WatchRevision(WatchRevisionRequest(name=f"revisions/{refused}")):
+                if answer.progress.refused:
+                    break
+        (node,) = answer.progress.nodes
+        assert (node.refused_type, list(node.refused_resources)) == ("Secret", ["edge"])
+        assert "OCSP response is required for must-staple certificate" in node.error
+        client = await Client.connect(port, authority.context())
+        assert (client.serial, await client.ask()) == (old.serial, "nobody")
+        await client.close()
+        await control_plane.held(await control_plane.apply(Manifest(secrets=[certificate(new)])), 1)
+        await (await connected(port, authority.context(), new.serial)).close()
+        dump = await envoy.get("/config_dump?include_eds")
+        for pair in (old, bad, new):
+            assert found(control_plane.directory, pair.key) == []
+            assert found(envoy.directory, pair.key) == []
+            assert not any(mark in dump + node.error for mark in marks(pair.key))

@@ -1,6 +1,7 @@
 """An honest xDS client on a real socket: it asks for what an Envoy asks for, applies what it gets, and says so.
 
-It follows references as Envoy does: clusters to their endpoints, listeners to scopes, scopes to their routes. It speaks delta
+It follows references as Envoy does: clusters to their endpoints, listeners to scopes, scopes to their routes, clusters and
+listeners to their secrets. It speaks delta
 or SotW over one ADS stream.
 """
 
@@ -17,9 +18,11 @@ from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.endpoint.v3 import endpoint_pb2
 from envoy.config.listener.v3 import listener_pb2
 from envoy.config.route.v3 import route_pb2, scoped_route_pb2
+from envoy.extensions.transport_sockets.tls.v3 import secret_pb2
 from envoy.service.discovery.v3 import discovery_pb2
 
-from controlplane.snapshot import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SCOPED_ROUTES
+from controlplane.compiler.constraints import unpack
+from controlplane.snapshot import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SCOPED_ROUTES, SECRET
 
 # Not in the stubs.
 EOF: Any = vars(grpc.aio)["EOF"]
@@ -31,6 +34,7 @@ _MESSAGES = {
     LISTENER: listener_pb2.Listener,
     SCOPED_ROUTES: scoped_route_pb2.ScopedRouteConfiguration,
     ROUTES: route_pb2.RouteConfiguration,
+    SECRET: secret_pb2.Secret,
 }
 _WILDCARDS = (CLUSTER, LISTENER)
 
@@ -164,6 +168,8 @@ class XdsClient:
 
     async def _follow(self, call: Any, type_url: str) -> None:
         bodies = [body for _, body in self.held.get(type_url, {}).values()]
+        if type_url in (CLUSTER, LISTENER):
+            await self._ask(call, SECRET, self._secrets())
         if type_url == CLUSTER:
             clusters = [cluster_pb2.Cluster.FromString(body) for body in bodies]
             await self._ask(call, ENDPOINTS, {c.name for c in clusters if c.HasField("eds_cluster_config")})
@@ -172,6 +178,18 @@ class XdsClient:
         elif type_url == SCOPED_ROUTES:
             scopes = [scoped_route_pb2.ScopedRouteConfiguration.FromString(body) for body in bodies]
             await self._ask(call, ROUTES, {s.route_configuration_name for s in scopes})
+
+    def _secrets(self) -> set[str]:
+        """The names of the secrets that it needs."""
+        sockets = [cluster_pb2.Cluster.FromString(b).transport_socket for _, b in self.held.get(CLUSTER, {}).values()]
+        for _, body in self.held.get(LISTENER, {}).values():
+            sockets += [chain.transport_socket for chain in listener_pb2.Listener.FromString(body).filter_chains]
+        named: set[str] = set()
+        for common in (unpack(s.typed_config).common_tls_context for s in sockets if s.HasField("typed_config")):
+            named.update(c.name for c in common.tls_certificate_sds_secret_configs)
+            named.add(common.validation_context_sds_secret_config.name)
+            named.add(common.combined_validation_context.validation_context_sds_secret_config.name)
+        return named - {""}
 
     async def _ask(self, call: Any, type_url: str, names: set[str]) -> None:
         """Asks for just these from now on; for all of the type when there are none and it is a type of which that is said."""

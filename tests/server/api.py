@@ -23,11 +23,14 @@ from controlplane.operator.v1 import (
     model_pb2,
     model_service_pb2_grpc,
     revision_service_pb2_grpc,
+    secret_pb2,
+    secret_service_pb2_grpc,
 )
 from controlplane.operator.v1 import revision_service_pb2 as rpb
 from controlplane.server.gateway_service import GatewayService
 from controlplane.server.model_service import ModelService
 from controlplane.server.revision_service import RevisionService
+from controlplane.server.secret_service import SecretService
 from controlplane.server.status import StatusInterceptor
 from controlplane.snapshot import Audience
 from controlplane.state import State
@@ -48,13 +51,14 @@ DETAILS: dict[str, type[Message]] = {
 
 @dataclass
 class Api:
-    """What a test needs. `gateways`, `models` and `revisions` are stubs over one channel."""
+    """What a test needs. `gateways`, `models`, `revisions` and `secrets` are stubs over one channel."""
 
     store: SqliteStore
     writer: Writer
     gateways: Any
     models: Any
     revisions: Any
+    secrets: Any
     channel: grpc.aio.Channel
     # What the services take for the time; each call moves it on by a second.
     now: list[float]
@@ -64,10 +68,11 @@ class Api:
         return self.store.head.value.number
 
     async def apply(self, *objects: Message, **fields: Any) -> rpb.ApplyResponse:
-        """Applies gateways and models."""
+        """Applies gateways, models and secrets."""
         manifest = rpb.Manifest(
             gateways=[o for o in objects if isinstance(o, gateway_pb2.Gateway)],
             models=[o for o in objects if isinstance(o, model_pb2.Model)],
+            secrets=[o for o in objects if isinstance(o, secret_pb2.Secret)],
         )
         response: rpb.ApplyResponse = await self.revisions.Apply(rpb.ApplyRequest(manifest=manifest, **fields))
         return response
@@ -91,6 +96,7 @@ async def serving(
     server = grpc.aio.server(interceptors=[StatusInterceptor()])
     gateway_service_pb2_grpc.add_GatewayServiceServicer_to_server(GatewayService(writer, store, clock), server)
     model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(writer, store, clock), server)
+    secret_service_pb2_grpc.add_SecretServiceServicer_to_server(SecretService(writer, store, clock), server)
     changed = fleet or Latest(Fleet())
     revisions = RevisionService(writer, store, changed, clock)
     revision_service_pb2_grpc.add_RevisionServiceServicer_to_server(revisions, server)
@@ -104,6 +110,7 @@ async def serving(
                 gateway_service_pb2_grpc.GatewayServiceStub(channel),
                 model_service_pb2_grpc.ModelServiceStub(channel),
                 revision_service_pb2_grpc.RevisionServiceStub(channel),
+                secret_service_pb2_grpc.SecretServiceStub(channel),
                 channel,
                 now,
             )

@@ -1,6 +1,7 @@
 """Conversations as text: each line is something that happens, or something that must come of it.
 
-    offer 2: cds a=1(a) b=1; eds a=1; rds r=2(a b)     a snapshot, revision 2: NAME=CONTENT(what it names) by type
+    offer 2: cds a=1(a) b=1; eds a=1; rds r=2(a b)     a snapshot, revision 2: NAME=CONTENT(what it names) by type; `sds:k`
+                                                       among what it names is a secret
     > eds +a -b *  has c=1  ack                        delta request: subscribe, unsubscribe, initial version, answer
     > eds a b  ack                                     SotW request: the names, and the answer
     < eds a=1 -b                                       delta response: resources, removed; sorted
@@ -26,13 +27,12 @@ from envoy.config.core.v3 import base_pb2
 from envoy.service.discovery.v3 import discovery_pb2
 
 from controlplane.errors import Error
-from controlplane.snapshot import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SCOPED_ROUTES, Audience, Resource, Snapshot
+from controlplane.snapshot import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SCOPED_ROUTES, SECRET, Audience, Resource, Snapshot
 from controlplane.xds.delta import DeltaStream
 from controlplane.xds.events import Blocked, Event, Held, Identified, Oversized, Recovered, Refused, Settled
 from controlplane.xds.sotw import SotwStream
 from controlplane.xds.wire import WRAPPER
 
-SECRET = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"
 TYPES = {"cds": CLUSTER, "eds": ENDPOINTS, "lds": LISTENER, "srds": SCOPED_ROUTES, "rds": ROUTES, "sds": SECRET, "none": ""}
 SHORT = {url: short for short, url in TYPES.items()}
 FEATURES = {"ttl": "xds.config.supports-resource-ttl", "in-sotw": "xds.config.resource-in-sotw"}
@@ -43,7 +43,12 @@ RESOURCE = re.compile(r"(?P<name>[^=\s]+)=(?P<content>[^(\s;]+)(?:\((?P<refs>[^)
 def resource(type_url: str, name: str, content: str, refs: str = "") -> Resource:
     """A resource whose body says what it is."""
     body = f"{SHORT[type_url]}/{name}/{content}".encode()
-    return Resource.of(type_url, name, body, ((NAMES[type_url], r) for r in refs.split()))
+    return Resource.of(type_url, name, body, (_ref(type_url, r) for r in refs.split()))
+
+
+def _ref(type_url: str, text: str) -> tuple[str, str]:
+    short, colon, name = text.rpartition(":")
+    return (TYPES[short] if colon else NAMES[type_url], name)
 
 
 def snapshot(revision: int, text: str) -> Snapshot:

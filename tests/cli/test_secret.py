@@ -1,0 +1,167 @@
+"""Secrets on the command line, and that whatever is said, written or kept, no key is in it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import structlog
+import yaml
+
+from controlplane import logs
+from controlplane.cli.main import main
+from controlplane.snapshot import SECRET
+from tests.cli.conftest import MINIMAL, Run, Server
+from tests.pki import Pair, authority, marks, pair
+
+OLD, NEW = pair("old.example"), pair("new.example")
+
+
+def leaked(text: str) -> bool:
+    return "PRIVATE KEY" in text or any(mark in text for p in (OLD, NEW) for mark in marks(p.key))
+
+
+def indented(pem: str) -> str:
+    return "".join(f"        {line}\n" for line in pem.splitlines())
+
+
+def document(of: Pair) -> str:
+    return (
+        "secrets:\n  - name: edge\n    tls_certificate:\n      certificate_chain_pem: |\n"
+        f"{indented(of.certificate)}      private_key_pem: |\n{indented(of.key)}"
+    )
+
+
+def test_set_rotate_show_and_delete(run: Run, server: Server, tmp_path: Path) -> None:
+    certificate, key = OLD.files(tmp_path, "old")
+    made = run("secret", "set", "edge", "--cert", certificate, "--key", key, "-r", "first")
+    assert (made.code, made.err) == (0, "")
+    assert "secrets/edge" in made.out
+    shown = run("get", "secrets")
+    assert "old.example" in shown.out
+    assert "(89d)" in shown.out
+    same = run("secret", "set", "edge", "--cert", certificate)
+    assert "is like this already" in same.out
+    new, _ = NEW.files(tmp_path, "new")
+    needs = run("secret", "set", "edge", "--cert", new)
+    assert (needs.code, "the key that is kept is not that of this certificate" in needs.err) == (3, True)
+    rotated = run("secret", "set", "edge", "--cert", new, "--key", "-", "-o", "json", stdin=NEW.key)
+    assert rotated.json["changed"] is True
+    (tmp_path / "ca.pem").write_text(authority().certificate)
+    assert run("secret", "set", "clients", "--ca", tmp_path / "ca.pem").code == 0
+    everything = run("get", "all", "-o", "yaml")
+    assert [s["name"] for s in yaml.safe_load(everything.out)["secrets"]] == ["secrets/clients", "secrets/edge"]
+    again = run("apply", "-f", "-", stdin=everything.out)
+    assert "is like this already" in again.out
+    assert run("get", "secrets", "-o", "name").out == "secrets/clients\nsecrets/edge\n"
+    gone = run("delete", "secrets/edge", "secrets/clients", "--yes")
+    assert gone.code == 0
+    undone = run("undo")
+    history = [run("history", "secrets/edge", "-o", form) for form in ("table", "json")]
+    diffs = [run("diff", "1", "2"), run("diff", "0"), run("get", "revision", "2"), run("get", "secret", "edge", "-o", "json")]
+    assert diffs[0].out.splitlines()[1].startswith("    certificate: sha256 ")
+    for result in (made, shown, same, needs, rotated, everything, again, gone, undone, *history, *diffs):
+        assert not leaked(result.out + result.err)
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        ((), "say either --cert (with --key) or --ca"),
+        (("--ca", "a", "--cert", "b"), "say either --cert (with --key) or --ca"),
+        (("--ca", "a", "--key", "b"), "goes with --cert"),
+        (("--ca", "/nowhere/a.pem"), "/nowhere/a.pem: can't be read: no such file or directory"),
+        (("--ca", "/dev/zero"), "/dev/zero: is more than 256 KB: no certificate, no key"),
+    ],
+)
+def test_options_that_make_no_sense(run: Run, args: tuple[str, ...], said: str) -> None:
+    result = run("secret", "set", "edge", *args)
+    assert (result.code in (2, 3), said in result.err) == (True, True)
+
+
+def test_files_that_are_wrong_are_not_quoted(run: Run, server: Server, tmp_path: Path) -> None:
+    key = OLD.key
+    wrong = [
+        document(Pair(OLD.certificate, NEW.key, 0)),
+        document(Pair(OLD.key, OLD.key, 0)),
+        f"secrets:\n  - name: edge\n    tls_certificate: |\n{indented(key)}",
+        f"secrets:\n  - |\n{indented(key)}",
+        f"secrets: |\n{indented(key)}",
+        f"secrets:\n  - name: |\n{indented(key)}    ca_certificates: {{}}\n",
+        f"secrets:\n  - name: edge\n    tls_certificate:\n      private_key_pem:\n        - |\n  {indented(key)}",
+        f"secrets:\n  - name: edge\n    tls_certificate:\n      {key.splitlines()[1]}: x\n",
+        f"secrets:\n  - name: edge\n    tls_certificate:\n      leaf: {{not_after: {key.splitlines()[1]}}}\n",
+        f"secrets:\n  - name: edge\n    tls_certificate:\n      private_key_pem:\n{key}",
+        document(OLD) + "      more: x\n",
+    ]
+    for text in wrong:
+        for command in (("apply", "-f", "-"), ("validate", "-f", "-", "--offline")):
+            result = run(*command, stdin=text)
+            assert result.code == 3, text
+            assert not any(mark in result.out + result.err for mark in marks(key)), result.err
+    assert run("validate", "-f", "-", "--offline", stdin=document(OLD)).out.startswith(
+        "Valid: 0 gateways, 0 models, 1 secret."
+    )
+
+
+def test_an_example_needs_its_secrets_and_then_applies(run: Run, server: Server, tmp_path: Path) -> None:
+    example = Path(__file__).parents[2] / "examples" / "tls-gateway"
+    assert run("validate", "-f", example, "--offline").code == 0
+    missing = run("apply", "-f", example)
+    assert missing.code == 5
+    assert "gateway.yaml:15" in missing.err
+    assert "secrets/edge does not exist" in missing.err
+    (tmp_path / "ca.pem").write_text(authority().certificate)
+    for name in ("edge", "envoys"):
+        certificate, key = OLD.files(tmp_path, name)
+        assert run("secret", "set", name, "--cert", certificate, "--key", key).code == 0
+    for name in ("clients", "models"):
+        assert run("secret", "set", name, "--ca", tmp_path / "ca.pem").code == 0
+    taken = run("apply", "-f", example, "--validate-with-envoy")
+    assert taken.code == 0, taken.err
+    assert "takes it" in taken.err
+    assert "0.0.0.0:10443 (TLS)" in run("get", "gateways").out
+
+
+def test_nothing_that_is_logged_or_kept_has_a_key(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As `logs.set_up` has it, but not for good: loggers would keep what this test captures.
+    structlog.configure(
+        processors=[structlog.processors.JSONRenderer(), logs._redact],
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+    server = Server(tmp_path / "data")
+    try:
+        monkeypatch.setenv("TURNOUT_API", server.api)
+        text = MINIMAL.replace("    port: 10000\n", "    port: 10000\n    tls: {certificate: secrets/edge}\n")
+        (tmp_path / "all.yaml").write_text(text + document(OLD))
+        assert main(["apply", "-f", str(tmp_path / "all.yaml")]) == 0
+        (tmp_path / "all.yaml").write_text(document(Pair(OLD.certificate, NEW.key, 0)))
+        assert main(["apply", "-f", str(tmp_path / "all.yaml")]) == 3
+        words = f"Failed to load private key from <inline>: {OLD.key}"
+        refuse: list[str] = []
+        client = server.connect("edge-1", refuse=lambda type_url: words if type_url in refuse else "")
+        server.wait(client.until(lambda: client.names(SECRET) == {"edge"}))
+        refuse.append(SECRET)
+        (tmp_path / "all.yaml").write_text(document(NEW))
+        assert main(["apply", "-f", str(tmp_path / "all.yaml"), "--wait", "--timeout", "5"]) == 8
+        assert main(["nodes", "edge-1"]) == 0
+        assert main(["status"]) == 0
+        structlog.get_logger("test").error("a mistake", request=OLD.key)
+    finally:
+        server.stop()
+        structlog.reset_defaults()
+    out, err = capfd.readouterr()
+    assert '"event": "revision made"' in err
+    assert "Failed to load private key from <inline>: [a private key]" in out
+    assert '"request": "[a private key]' in err
+    assert not leaked(out + err)
+    files = [p for p in (tmp_path / "data").iterdir() if p.is_file()]
+    assert len(files) >= 2
+    assert leaked(OLD.key[60:])  # the look itself finds what it looks for
+    assert not any(leaked(p.read_bytes().decode("latin-1")) for p in files)
+    assert json.loads(err.splitlines()[0])

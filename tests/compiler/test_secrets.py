@@ -1,0 +1,90 @@
+"""Which secrets an audience is sent, and what a rotation is to it."""
+
+from __future__ import annotations
+
+import pytest
+
+from controlplane.compiler import Compiler
+from controlplane.compiler.bootstrap import static_bootstrap
+from controlplane.compiler.validation import check, owner
+from controlplane.errors import Error
+from controlplane.model import Endpoint, Gateway, GatewayTls, Model, NodeSelector, Object, Secret, UpstreamTls, Version
+from controlplane.snapshot import ORDER, SECRET, SENSITIVE, Audience, Client, Resource
+from controlplane.state import Changes, State
+from tests.pki import authority, marks, pair
+
+EDGE, INNER = Audience(("edge",)), Audience(("inner",))
+OLD, NEW = pair("old.example"), pair("new.example")
+
+
+def model(name: str, gateway: str, tls: UpstreamTls | None) -> Model:
+    return Model(name, (gateway,), (Version("blue", (Endpoint("10.0.0.1", 80),), tls=tls),), {"blue": 10_000})
+
+
+def state(*more: Secret) -> State:
+    made: list[Object] = [
+        Gateway("edge", 8443, nodes=NodeSelector(clusters=("edge",)), tls=GatewayTls("shown")),
+        Gateway("inner", 8080, nodes=NodeSelector(clusters=("inner",))),
+        model("iris", "edge", UpstreamTls("a.b", ca_certificates="ca")),
+        model("wine", "inner", UpstreamTls("a.b", client_certificate="mine")),
+        OLD.secret("shown"),
+        OLD.secret("mine"),
+        OLD.secret("unused"),
+        authority().secret(),
+        *more,
+    ]
+    return State().applied(Changes({o.resource_name: o for o in made}))
+
+
+def test_an_audience_is_sent_what_its_gateways_and_models_name_and_nothing_else() -> None:
+    compiler = Compiler()
+    assert set(compiler.compile(state(), 1, EDGE).resources[SECRET]) == {"shown", "ca"}
+    assert set(compiler.compile(state(), 1, INNER).resources[SECRET]) == {"mine"}
+    assert set(compiler.compile(state(), 1, Audience(("edge",), models=frozenset())).resources[SECRET]) == {"shown"}
+    for audience in (Audience(), Audience(("edge", "inner"), Client.GRPC)):
+        assert not compiler.compile(state(), 1, audience).resources[SECRET]
+
+
+def test_a_rotation_changes_one_secret_and_no_other_type() -> None:
+    compiler, old = Compiler(), state()
+    before = compiler.compile(old, 1, EDGE)
+    after = compiler.compile(old.applied(Changes({"secrets/shown": NEW.secret("shown")})), 2, EDGE, before)
+    assert [t for t in ORDER if after.versions[t] != before.versions[t]] == [SECRET]
+    assert [t for t in ORDER if after.resources[t] is not before.resources[t]] == [SECRET]
+    assert [n for n, r in after.resources[SECRET].items() if r != before.resources[SECRET][n]] == ["shown"]
+    unused = compiler.compile(old.applied(Changes({"secrets/unused": NEW.secret("unused")})), 2, EDGE, before)
+    assert unused.resources[SECRET] is before.resources[SECRET]
+
+
+def test_step_by_step_is_the_same_as_at_once() -> None:
+    compiler, now = Compiler(), state()
+    snapshot = compiler.compile(now, 1, EDGE)
+    steps: list[dict[str, Gateway | Model | Secret | None]] = [
+        {"models/iris": model("iris", "edge", None)},
+        {"models/iris": model("iris", "edge", UpstreamTls("a.b", client_certificate="mine"))},
+        {"secrets/mine": NEW.secret("mine")},
+        {"models/iris": None},
+        {"gateways/edge": Gateway("edge", 8443)},
+    ]
+    expected = [{"shown"}, {"shown", "mine"}, {"shown", "mine"}, {"shown"}, set()]
+    for i, (step, names) in enumerate(zip(steps, expected, strict=True), 2):
+        now = now.applied(Changes(step))
+        snapshot = compiler.compile(now, i, EDGE, snapshot)
+        assert set(snapshot.resources[SECRET]) == names
+        assert snapshot == Compiler().compile(now, i, EDGE)
+
+
+def test_a_secret_has_no_text_form_and_what_is_wrong_with_one_is_not_quoted() -> None:
+    snapshot = Compiler().compile(state(), 1, EDGE)
+    resource = snapshot.resources[SECRET]["shown"]
+    assert (resource.type_url in SENSITIVE, owner(resource)) == (True, "secrets/shown")
+    said = repr((state(), snapshot, resource, OLD.secret()))
+    assert not any(mark in said for mark in marks(OLD.key))
+    assert "PRIVATE" not in said
+    assert not any(mark in repr(static_bootstrap(snapshot)) for mark in marks(OLD.key))
+    broken = Resource.of(SECRET, "shown", b"\x12\xff" + OLD.key.encode())
+    with pytest.raises(Error) as caught:
+        check([broken], snapshot)
+    assert not any(mark in repr((caught.value, caught.value.violations)) for mark in marks(OLD.key))
+    with pytest.raises(Error, match=r"Secret\[x\].type: is not as Envoy wants it"):
+        check([Resource.of(SECRET, "x", b"\x0a\x01x")])

@@ -1,0 +1,154 @@
+"""Secrets in the SQLite store: kept, found again, and not to be read from its files."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+import stat
+from pathlib import Path
+
+import pytest
+
+from controlplane.errors import Error
+from controlplane.model import Secret, TlsCertificate
+from controlplane.state import Changes
+from controlplane.store.sealing import KEY_FILE
+from controlplane.store.sqlite import SqliteStore, open_store
+from controlplane.store.sqlite_file import DATABASE
+from tests.pki import authority, marks, pair
+from tests.store.contract import draft
+
+OLD, NEW = pair("old.example"), pair("new.example")
+
+
+async def commit(store: SqliteStore, *secrets: Secret, deleted: tuple[str, ...] = ()) -> None:
+    objects = {**{s.resource_name: s for s in secrets}, **dict.fromkeys(deleted)}
+    await store.commit(store.head.value.number, Changes(objects), draft())
+
+
+async def fill(directory: Path) -> None:
+    """A certificate, authorities; the certificate rotated; then deleted."""
+    store = await open_store(directory)
+    await commit(store, OLD.secret(), authority().secret())
+    await commit(store, NEW.secret())
+    await commit(store, deleted=("secrets/edge",))
+    await store.close()
+
+
+async def reason(directory: Path, key_file: Path | None = None) -> str:
+    with pytest.raises(Error) as caught:
+        await open_store(directory, key_file=key_file)
+    assert not any(mark in caught.value.message for p in (OLD, NEW) for mark in marks(p.key))
+    return caught.value.reason
+
+
+async def test_every_revision_has_the_certificate_and_the_key_that_it_had(tmp_path: Path) -> None:
+    await fill(tmp_path / "data")
+    store = await open_store(tmp_path / "data")
+    assert [(await store.at(n)).state.secrets.get("edge") for n in (1, 2, 3)] == [OLD.secret(), NEW.secret(), None]
+    content = (await store.at(1)).state.secrets["edge"].content
+    assert isinstance(content, TlsCertificate)
+    assert content.private_key_pem == OLD.key
+    assert (await store.revision(2)).changes == {"secrets/edge": (OLD.secret(), NEW.secret())}
+    assert store.head.value.state.secrets == {"ca": authority().secret()}
+    await store.close()
+
+
+async def test_no_file_holds_a_key_and_all_are_their_owners_only(tmp_path: Path) -> None:
+    directory = tmp_path / "data"
+    store = await open_store(directory)
+    await commit(store, OLD.secret(), NEW.secret("other"))
+    files = [p for p in directory.iterdir() if p.is_file()]
+    assert {DATABASE, f"{DATABASE}-wal", KEY_FILE} <= {p.name for p in files}
+    for path in files:
+        assert not any(m.encode() in path.read_bytes() for p in (OLD, NEW) for m in marks(p.key)), path
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
+    assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+    await store.close()
+
+
+async def test_files_that_others_could_read_are_closed_to_them(tmp_path: Path) -> None:
+    await fill(tmp_path / "data")
+    (tmp_path / "data" / DATABASE).chmod(0o644)
+    await (await open_store(tmp_path / "data")).close()
+    assert stat.S_IMODE((tmp_path / "data" / DATABASE).stat().st_mode) == 0o600
+
+
+async def test_history_is_read_without_the_key_but_for_keys(tmp_path: Path) -> None:
+    await fill(tmp_path / "data")
+    with sqlite3.connect(tmp_path / "data" / DATABASE) as db:
+        rows = db.execute("SELECT content FROM objects WHERE name = 'secrets/edge' AND content IS NOT NULL").fetchall()
+    found = [json.loads(content)["tls_certificate"] for (content,) in rows]
+    assert [f["certificate_chain_pem"] for f in found] == [OLD.certificate, NEW.certificate]
+
+
+async def test_without_its_key_a_store_does_not_start_and_nothing_is_lost(tmp_path: Path) -> None:
+    directory = tmp_path / "data"
+    await fill(directory)
+    kept = tmp_path / "kept.key"
+    shutil.move(directory / KEY_FILE, kept)
+    before = (directory / DATABASE).read_bytes()
+    assert await reason(directory) == "SECRET_KEY_MISSING"
+    assert not (directory / KEY_FILE).exists()  # a new one would open nothing
+    other = tmp_path / "other"
+    await (await open_store(other)).close()
+    shutil.copy(other / KEY_FILE, directory / KEY_FILE)
+    # What is live has no key in it any more; the history has.
+    assert await reason(directory) == "SECRET_KEY_WRONG"
+    assert await reason(directory, tmp_path / "nowhere.key") == "SECRET_KEY_MISSING"
+    assert (directory / DATABASE).read_bytes() == before
+    store = await open_store(directory, key_file=kept)
+    assert (await store.at(1)).state.secrets["edge"] == OLD.secret()
+    await store.close()
+
+
+async def test_a_new_key_seals_from_then_on_and_the_old_one_opens_what_was_before(tmp_path: Path) -> None:
+    directory = tmp_path / "data"
+    await fill(directory)
+    other = tmp_path / "other"
+    await (await open_store(other)).close()
+    path = directory / KEY_FILE
+    path.write_bytes((other / KEY_FILE).read_bytes() + path.read_bytes())
+    store = await open_store(directory)
+    await commit(store, NEW.secret())
+    await store.close()
+    store = await open_store(directory)
+    assert [(await store.at(n)).state.secrets["edge"] for n in (1, 4)] == [OLD.secret(), NEW.secret()]
+    await store.close()
+
+
+async def test_what_was_sealed_for_one_secret_does_not_open_as_another(tmp_path: Path) -> None:
+    directory = tmp_path / "data"
+    store = await open_store(directory)
+    await commit(store, OLD.secret(), OLD.secret("other"))
+    await store.close()
+    with sqlite3.connect(directory / DATABASE) as db:
+        db.execute("DROP TRIGGER objects_stay")
+        (content,) = db.execute("SELECT content FROM objects WHERE name = 'secrets/other'").fetchone()
+        db.execute("UPDATE objects SET content = ? WHERE name = 'secrets/edge'", (content.replace('"other"', '"edge"'),))
+    assert await reason(directory) == "STORE_CORRUPT"
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ('{"name": "edge"}', "STORE_NEWER"),
+        ('{"name": "edge", "password": {}}', "STORE_NEWER"),
+        ('{"name": "edge", "ca_certificates": {"ca_certificates_pem": "x", "more": "y"}}', "STORE_NEWER"),
+        ('{"name": "edge", "ca_certificates": {"ca_certificates_pem": "x"}}', "STORE_CORRUPT"),
+        ('{"name": "edge", "ca_certificates": {"ca_certificates_pem": 1}}', "STORE_CORRUPT"),
+        ('{"name": 1, "ca_certificates": {}}', "STORE_CORRUPT"),
+        ('{"name": "edge", "tls_certificate": {"certificate_chain_pem": "x"}}', "SECRET_KEY_WRONG"),
+        ("[]", "STORE_CORRUPT"),
+    ],
+)
+async def test_content_that_is_not_what_it_should_be(tmp_path: Path, content: str, expected: str) -> None:
+    directory = tmp_path / "data"
+    store = await open_store(directory)
+    await commit(store, authority().secret("edge"))
+    await store.close()
+    with sqlite3.connect(directory / DATABASE) as db:
+        db.execute("DROP TRIGGER objects_stay")
+        db.execute("UPDATE objects SET content = ?", (content,))
+    assert await reason(directory) == expected
