@@ -20,6 +20,7 @@ from controlplane.operator.v1.node_pb2 import Node, NodeState
 from controlplane.operator.v1.node_service_pb2 import (
     FleetSummary,
     GetNodeRequest,
+    ReconnectNodeRequest,
     WatchNodesRequest,
     WatchNodesResponse,
 )
@@ -40,6 +41,9 @@ def nodes(
     ctx: typer.Context,
     name: Annotated[str, typer.Argument(metavar="[NODE]", show_default=False, autocompletion=complete.nodes)] = "",
     watch: Watch = False,
+    reconnect: Annotated[
+        bool, typer.Option("--reconnect", help="Have the node connect anew: it is sent again what it refused.")
+    ] = False,
     api: Api = None,
     form: Output = Format.TABLE,
 ) -> None:
@@ -49,8 +53,14 @@ def nodes(
     turnout nodes
     turnout nodes edge-1 -o json
     turnout nodes --watch
+    turnout nodes edge-1 --reconnect
     """
+    if reconnect and (watch or not name):
+        raise typer.BadParameter("goes with the name of one node, and without --watch", param_hint="--reconnect")
     client = connect(ctx, api)
+    if reconnect:
+        _reconnect(client, _node_name(name), form)
+        return
     if not watch:
         show_nodes(client, [name] if name else [], form)
         return
@@ -99,6 +109,17 @@ def status(
             output.raw(" ".join(m.name for m in models))
         else:
             output.data(value, form, one_line=watch)
+
+
+def _reconnect(client: Client, name: str, form: Format) -> None:
+    answer = client.call(client.nodes.ReconnectNode, ReconnectNodeRequest(name=name))
+    if form is Format.NAME:
+        output.raw(name)
+    elif form is not Format.TABLE:
+        output.data({"name": name, "streams": answer.streams}, form)
+    else:
+        were = "was" if answer.streams == 1 else "were"
+        output.line(f"{plural(answer.streams, 'stream')} of {name} {were} ended: it connects anew within seconds.")
 
 
 def show_nodes(client: Client, names: list[str], form: Format) -> None:

@@ -110,6 +110,14 @@ class Discovery:
                         await asyncio.sleep(0)
                 await asyncio.sleep(0)
 
+    def reconnect(self, node_id: str) -> int:
+        """Ends the streams of a node well, so that it connects anew. Returns how many; 0 when it has none."""
+        streams = self._nodes.get(node_id)
+        if streams is None:
+            return 0
+        streams.end()
+        return len(streams)
+
     def close(self) -> None:
         """Ends every stream well, and takes no new ones. Envoys keep what they have, and look for a control plane again."""
         self._closing = True

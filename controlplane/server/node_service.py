@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from itertools import islice
 from typing import Any
 from urllib.parse import unquote
 
-from controlplane.errors import invalid, not_found
+import structlog
+
+from controlplane.errors import Code, Error, invalid, not_found
 from controlplane.fleet import Fleet, NodeView, Refusal, Standing
 from controlplane.latest import Latest
 from controlplane.operator.v1 import node_pb2, node_service_pb2, node_service_pb2_grpc
@@ -15,6 +17,8 @@ from controlplane.server.call import page
 from controlplane.server.convert import timestamp
 from controlplane.server.watch import FLEET_INTERVAL, live, pictures, resource_name
 from controlplane.snapshot import short_name
+
+log = structlog.get_logger("fleet")
 
 _STATES = {
     Standing.SYNCED: node_pb2.NODE_STATE_SYNCED,
@@ -25,17 +29,15 @@ _STATES = {
 
 
 class NodeService(node_service_pb2_grpc.NodeServiceServicer):
-    """Shows the xDS clients that are connected, or were."""
+    """Shows the xDS clients that are connected, or were. `reconnect` ends the streams of a node, and returns how many."""
 
-    def __init__(self, changed: Latest[Fleet | None]) -> None:
+    def __init__(self, changed: Latest[Fleet | None], reconnect: Callable[[str], int]) -> None:
         self._changed = changed
+        self._reconnect = reconnect
 
     async def GetNode(self, request: node_service_pb2.GetNodeRequest, context: Any) -> node_service_pb2.GetNodeResponse:
         fleet = live(self._changed)
-        collection, _, node_id = request.name.partition("/")
-        if collection != "nodes" or "/" in node_id:
-            raise invalid("name", f"'{request.name[:80]}' is not the name of a node, like nodes/edge-1")
-        node = fleet.nodes.get(unquote(node_id))
+        node = fleet.nodes.get(_node_id(request.name))
         if node is None:
             raise not_found(request.name, "no client with that id is connected, or was of late")
         return node_service_pb2.GetNodeResponse(node=to_proto(fleet, node))
@@ -59,6 +61,23 @@ class NodeService(node_service_pb2_grpc.NodeServiceServicer):
 
         async for response in pictures(self._changed, picture, FLEET_INTERVAL):
             yield response
+
+    async def ReconnectNode(
+        self, request: node_service_pb2.ReconnectNodeRequest, context: Any
+    ) -> node_service_pb2.ReconnectNodeResponse:
+        node_id = _node_id(request.name)
+        streams = self._reconnect(node_id)
+        if not streams:
+            raise Error(Code.NOT_FOUND, "NOT_FOUND", f"{request.name} is not connected", metadata={"name": request.name})
+        log.info("node asked to reconnect", node=node_id, streams=streams)
+        return node_service_pb2.ReconnectNodeResponse(streams=streams)
+
+
+def _node_id(name: str) -> str:
+    collection, _, node_id = name.partition("/")
+    if collection != "nodes" or "/" in node_id:
+        raise invalid("name", f"'{name[:80]}' is not the name of a node, like nodes/edge-1")
+    return unquote(node_id)
 
 
 def summary(fleet: Fleet) -> node_service_pb2.FleetSummary:

@@ -17,6 +17,8 @@ class Member(Protocol):
 
     def again(self) -> None: ...
 
+    def end(self) -> None: ...
+
 
 class Siblings:
     """A clock and a timer around `Separate`."""
@@ -39,6 +41,11 @@ class Siblings:
         del self._members[member.core]
         self._separate.leave(member.core, self._now())
         self._set_timer()
+
+    def end(self) -> None:
+        """Ends every stream of the node well; its client opens others."""
+        for member in self._members.values():
+            member.end()
 
     def tick(self) -> None:
         """A stream of the node is about to be offered something."""

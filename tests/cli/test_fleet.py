@@ -29,6 +29,19 @@ def test_nodes(run: Run, applied: Server) -> None:
     assert run("nodes", "none").code == Exit.NOT_FOUND
 
 
+def test_a_node_is_asked_to_connect_anew(run: Run, applied: Server) -> None:
+    applied.connect("edge-1")
+    done = run("nodes", "edge-1", "--reconnect")
+    assert (done.code, done.err) == (0, "")
+    assert done.out == "1 stream of nodes/edge-1 was ended: it connects anew within seconds.\n"
+    for args, code, said in (
+        (["none", "--reconnect"], Exit.NOT_FOUND, "nodes/none is not connected"),
+        (["--reconnect"], Exit.USAGE, "goes with the name of one node"),
+    ):
+        done = run("nodes", *args)
+        assert (done.code, said in done.err) == (code, True)
+
+
 def test_status(run: Run, applied: Server) -> None:
     applied.connect("edge-1")
     run("split", "iris", "blue=90%", "green=10%")

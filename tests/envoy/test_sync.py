@@ -231,6 +231,27 @@ async def test_what_an_envoy_refuses_is_shown_and_it_goes_on_serving_and_nothing
 
 
 @VARIANTS
+async def test_what_was_refused_is_tried_again_by_a_node_that_reconnects(plane: Plane, variant: str) -> None:
+    await plane.apply()
+    async with plane.envoy("edge-1", variant):
+        await plane.held(1)
+        with socket.socket() as other:
+            other.bind((HOST, 0))
+            other.listen()
+            plane.port = other.getsockname()[1]
+            moved = await plane.apply()
+            await plane.progress(moved, lambda p: p.refused)
+        await plane.nodes.ReconnectNode(node_service_pb2.ReconnectNodeRequest(name="nodes/edge-1"))
+        await plane.held(moved)
+        assert await plane.ask() == "blue"
+        node = await plane.node("edge-1")
+        assert (node.state, len(node.refusals)) == (node_pb2.NODE_STATE_SYNCED, 0)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await plane.nodes.ReconnectNode(node_service_pb2.ReconnectNodeRequest(name="nodes/none"))
+    assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+@VARIANTS
 async def test_an_envoy_outlives_the_control_plane_and_finds_it_again(plane: Plane, variant: str) -> None:
     await plane.apply()
     async with plane.envoy("edge-1", variant) as envoy:

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from controlplane.operator.v1 import node_pb2 as controlplane_dot_operator_dot_v1_dot_node__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+controlplane/operator/v1/node_service.proto\x12\x18\x63ontrolplane.operator.v1\x1a#controlplane/operator/v1/node.proto\"\x1e\n\x0eGetNodeRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"?\n\x0fGetNodeResponse\x12,\n\x04node\x18\x01 \x01(\x0b\x32\x1e.controlplane.operator.v1.Node\"9\n\x10ListNodesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"\x94\x01\n\x11ListNodesResponse\x12-\n\x05nodes\x18\x01 \x03(\x0b\x32\x1e.controlplane.operator.v1.Node\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x37\n\x07summary\x18\x03 \x01(\x0b\x32&.controlplane.operator.v1.FleetSummary\"`\n\x0c\x46leetSummary\x12\x10\n\x08revision\x18\x01 \x01(\x03\x12\x0e\n\x06synced\x18\x02 \x01(\x05\x12\x0e\n\x06\x62\x65hind\x18\x03 \x01(\x05\x12\x10\n\x08refusing\x18\x04 \x01(\x05\x12\x0c\n\x04gone\x18\x05 \x01(\x05\"&\n\x11WatchNodesRequest\x12\x11\n\tmax_nodes\x18\x01 \x01(\x05\"|\n\x12WatchNodesResponse\x12\x37\n\x07summary\x18\x01 \x01(\x0b\x32&.controlplane.operator.v1.FleetSummary\x12-\n\x05nodes\x18\x02 \x03(\x0b\x32\x1e.controlplane.operator.v1.Node2\xbe\x02\n\x0bNodeService\x12^\n\x07GetNode\x12(.controlplane.operator.v1.GetNodeRequest\x1a).controlplane.operator.v1.GetNodeResponse\x12\x64\n\tListNodes\x12*.controlplane.operator.v1.ListNodesRequest\x1a+.controlplane.operator.v1.ListNodesResponse\x12i\n\nWatchNodes\x12+.controlplane.operator.v1.WatchNodesRequest\x1a,.controlplane.operator.v1.WatchNodesResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+controlplane/operator/v1/node_service.proto\x12\x18\x63ontrolplane.operator.v1\x1a#controlplane/operator/v1/node.proto\"\x1e\n\x0eGetNodeRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"?\n\x0fGetNodeResponse\x12,\n\x04node\x18\x01 \x01(\x0b\x32\x1e.controlplane.operator.v1.Node\"9\n\x10ListNodesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"\x94\x01\n\x11ListNodesResponse\x12-\n\x05nodes\x18\x01 \x03(\x0b\x32\x1e.controlplane.operator.v1.Node\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x37\n\x07summary\x18\x03 \x01(\x0b\x32&.controlplane.operator.v1.FleetSummary\"`\n\x0c\x46leetSummary\x12\x10\n\x08revision\x18\x01 \x01(\x03\x12\x0e\n\x06synced\x18\x02 \x01(\x05\x12\x0e\n\x06\x62\x65hind\x18\x03 \x01(\x05\x12\x10\n\x08refusing\x18\x04 \x01(\x05\x12\x0c\n\x04gone\x18\x05 \x01(\x05\"&\n\x11WatchNodesRequest\x12\x11\n\tmax_nodes\x18\x01 \x01(\x05\"|\n\x12WatchNodesResponse\x12\x37\n\x07summary\x18\x01 \x01(\x0b\x32&.controlplane.operator.v1.FleetSummary\x12-\n\x05nodes\x18\x02 \x03(\x0b\x32\x1e.controlplane.operator.v1.Node\"$\n\x14ReconnectNodeRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"(\n\x15ReconnectNodeResponse\x12\x0f\n\x07streams\x18\x01 \x01(\x05\x32\xb0\x03\n\x0bNodeService\x12^\n\x07GetNode\x12(.controlplane.operator.v1.GetNodeRequest\x1a).controlplane.operator.v1.GetNodeResponse\x12\x64\n\tListNodes\x12*.controlplane.operator.v1.ListNodesRequest\x1a+.controlplane.operator.v1.ListNodesResponse\x12i\n\nWatchNodes\x12+.controlplane.operator.v1.WatchNodesRequest\x1a,.controlplane.operator.v1.WatchNodesResponse0\x01\x12p\n\rReconnectNode\x12..controlplane.operator.v1.ReconnectNodeRequest\x1a/.controlplane.operator.v1.ReconnectNodeResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -46,6 +46,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WATCHNODESREQUEST']._serialized_end=553
   _globals['_WATCHNODESRESPONSE']._serialized_start=555
   _globals['_WATCHNODESRESPONSE']._serialized_end=679
-  _globals['_NODESERVICE']._serialized_start=682
-  _globals['_NODESERVICE']._serialized_end=1000
+  _globals['_RECONNECTNODEREQUEST']._serialized_start=681
+  _globals['_RECONNECTNODEREQUEST']._serialized_end=717
+  _globals['_RECONNECTNODERESPONSE']._serialized_start=719
+  _globals['_RECONNECTNODERESPONSE']._serialized_end=759
+  _globals['_NODESERVICE']._serialized_start=762
+  _globals['_NODESERVICE']._serialized_end=1194
 # @@protoc_insertion_point(module_scope)

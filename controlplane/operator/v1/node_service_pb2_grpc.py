@@ -50,6 +50,11 @@ class NodeServiceStub:
                 request_serializer=controlplane_dot_operator_dot_v1_dot_node__service__pb2.WatchNodesRequest.SerializeToString,
                 response_deserializer=controlplane_dot_operator_dot_v1_dot_node__service__pb2.WatchNodesResponse.FromString,
                 _registered_method=True)
+        self.ReconnectNode = channel.unary_unary(
+                '/controlplane.operator.v1.NodeService/ReconnectNode',
+                request_serializer=controlplane_dot_operator_dot_v1_dot_node__service__pb2.ReconnectNodeRequest.SerializeToString,
+                response_deserializer=controlplane_dot_operator_dot_v1_dot_node__service__pb2.ReconnectNodeResponse.FromString,
+                _registered_method=True)
 
 
 class NodeServiceServicer:
@@ -77,6 +82,14 @@ class NodeServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReconnectNode(self, request, context):
+        """Ends a node's streams well, so that it connects anew and is sent what it lacks, also what it refused: once its host is
+        mended. It serves what it has meanwhile. Errors: NOT_FOUND when it is not connected.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_NodeServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -94,6 +107,11 @@ def add_NodeServiceServicer_to_server(servicer, server):
                     servicer.WatchNodes,
                     request_deserializer=controlplane_dot_operator_dot_v1_dot_node__service__pb2.WatchNodesRequest.FromString,
                     response_serializer=controlplane_dot_operator_dot_v1_dot_node__service__pb2.WatchNodesResponse.SerializeToString,
+            ),
+            'ReconnectNode': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReconnectNode,
+                    request_deserializer=controlplane_dot_operator_dot_v1_dot_node__service__pb2.ReconnectNodeRequest.FromString,
+                    response_serializer=controlplane_dot_operator_dot_v1_dot_node__service__pb2.ReconnectNodeResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -178,6 +196,33 @@ class NodeService:
             '/controlplane.operator.v1.NodeService/WatchNodes',
             controlplane_dot_operator_dot_v1_dot_node__service__pb2.WatchNodesRequest.SerializeToString,
             controlplane_dot_operator_dot_v1_dot_node__service__pb2.WatchNodesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReconnectNode(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/controlplane.operator.v1.NodeService/ReconnectNode',
+            controlplane_dot_operator_dot_v1_dot_node__service__pb2.ReconnectNodeRequest.SerializeToString,
+            controlplane_dot_operator_dot_v1_dot_node__service__pb2.ReconnectNodeResponse.FromString,
             options,
             channel_credentials,
             insecure,

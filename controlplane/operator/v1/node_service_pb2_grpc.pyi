@@ -39,6 +39,10 @@ class NodeServiceStub:
     """Lists nodes by name."""
     WatchNodes: _grpc.UnaryStreamMultiCallable[_node_service_pb2.WatchNodesRequest, _node_service_pb2.WatchNodesResponse]
     """Streams the fleet, a whole picture at each change, at most ten a second."""
+    ReconnectNode: _grpc.UnaryUnaryMultiCallable[_node_service_pb2.ReconnectNodeRequest, _node_service_pb2.ReconnectNodeResponse]
+    """Ends a node's streams well, so that it connects anew and is sent what it lacks, also what it refused: once its host is
+    mended. It serves what it has meanwhile. Errors: NOT_FOUND when it is not connected.
+    """
 
 @_typing.type_check_only
 class NodeServiceAsyncStub(NodeServiceStub):
@@ -51,6 +55,10 @@ class NodeServiceAsyncStub(NodeServiceStub):
     """Lists nodes by name."""
     WatchNodes: _aio.UnaryStreamMultiCallable[_node_service_pb2.WatchNodesRequest, _node_service_pb2.WatchNodesResponse]  # type: ignore[assignment]
     """Streams the fleet, a whole picture at each change, at most ten a second."""
+    ReconnectNode: _aio.UnaryUnaryMultiCallable[_node_service_pb2.ReconnectNodeRequest, _node_service_pb2.ReconnectNodeResponse]  # type: ignore[assignment]
+    """Ends a node's streams well, so that it connects anew and is sent what it lacks, also what it refused: once its host is
+    mended. It serves what it has meanwhile. Errors: NOT_FOUND when it is not connected.
+    """
 
 class NodeServiceServicer(metaclass=_abc_1.ABCMeta):
     """NodeService shows the xDS clients that are connected, or were."""
@@ -78,5 +86,15 @@ class NodeServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_node_service_pb2.WatchNodesResponse], _abc.AsyncIterator[_node_service_pb2.WatchNodesResponse]]:
         """Streams the fleet, a whole picture at each change, at most ten a second."""
+
+    @_abc_1.abstractmethod
+    def ReconnectNode(
+        self,
+        request: _node_service_pb2.ReconnectNodeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_node_service_pb2.ReconnectNodeResponse, _abc.Awaitable[_node_service_pb2.ReconnectNodeResponse]]:
+        """Ends a node's streams well, so that it connects anew and is sent what it lacks, also what it refused: once its host is
+        mended. It serves what it has meanwhile. Errors: NOT_FOUND when it is not connected.
+        """
 
 def add_NodeServiceServicer_to_server(servicer: NodeServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
