@@ -171,7 +171,7 @@ async def test_a_refusal_is_known_and_not_repeated_and_the_next_good_one_heals(r
 
 
 @VARIANTS
-async def test_a_refusal_stands_and_newer_revisions_are_held_but_for_it_until_what_was_refused_is_changed(rig: Rig, variant: str) -> None:
+async def test_newer_revisions_are_held_but_for_what_was_refused(rig: Rig, variant: str) -> None:
     await rig.commit(GATEWAY, BLUE)
     async with client(rig.port, "edge-1", variant) as c:
         await rig.held(1)
