@@ -197,7 +197,9 @@ def _row(node: Node) -> tuple[str | Text, ...]:
     gateways = ", ".join(g.removeprefix("gateways/") for g in node.gateways) or "none selects it"
     seen = output.ago(node.last_seen_time)
     colour = _COLOURS.get(node.state, "")
-    return node.name, Text(state, colour), holds, ", ".join(node.variants), gateways, node.user_agent, seen
+    # Two Envoys under one id would look like one.
+    speaks = ", ".join(node.variants) + (f" ×{node.streams}" if node.streams > 1 else "")
+    return node.name, Text(state, colour), holds, speaks, gateways, node.user_agent, seen
 
 
 def _notes(listed: Iterable[Node]) -> RenderableType:

@@ -29,6 +29,13 @@ def test_nodes(run: Run, applied: Server) -> None:
     assert run("nodes", "none").code == Exit.NOT_FOUND
 
 
+def test_several_streams_of_one_node_are_counted(run: Run, applied: Server) -> None:
+    applied.connect("edge-1")
+    assert "×" not in run("nodes").out
+    applied.connect("edge-1")
+    assert "delta ×2" in run("nodes").out
+
+
 def test_a_node_is_asked_to_connect_anew(run: Run, applied: Server) -> None:
     applied.connect("edge-1")
     done = run("nodes", "edge-1", "--reconnect")
