@@ -484,10 +484,14 @@ class Model:
 
     def _check_keys(self) -> None:
         check_range(len(self.keys), 0, 32, "keys")
-        check_distinct(self.keys, "keys")
+        c = Collector()
+        with c.within(""):
+            check_distinct(self.keys, "keys")
         for i, key in enumerate(self.keys):
-            if not _KEY.fullmatch(key):
-                raise invalid(f"keys[{i}]", f"'{key[:80]}' is not a key: 1 to 253 letters, digits, '.', '_', '~' or '-'")
+            with c.within(""):
+                if not _KEY.fullmatch(key):
+                    raise invalid(f"keys[{i}]", f"'{key[:80]}' is not a key: 1 to 253 letters, digits, '.', '_', '~' or '-'")
+        c.check()
 
     def _checked_split(self) -> Mapping[str, int]:
         for name, share in self.split.items():

@@ -51,6 +51,8 @@ def history(
         token = answer.next_page_token
         if not token:
             break
+    if wanted and not found:
+        raise Error(Code.NOT_FOUND, "NOT_FOUND", f"there is no object {wanted}, and there never was")
     _show(found, form)
     if form is Format.TABLE and token:
         output.notice(f"there are older ones: --limit {limit * 10}")

@@ -155,24 +155,24 @@ def get(
         case Kind.REVISIONS:
             history.show_revisions(client, names or [], form)
         case Kind.ALL:
-            _show(_everything(client), form)
+            _show(_everything(client), form, Kind.GATEWAYS, Kind.MODELS, Kind.SECRETS)
         case Kind.GATEWAYS:
             gateways = [
                 client.call(client.gateways.GetGateway, GetGatewayRequest(name=resource("gateways", n))).gateway
                 for n in names or []
             ]
-            _show(Manifest(gateways=gateways if names else listing.gateways(client)), form)
+            _show(Manifest(gateways=gateways if names else listing.gateways(client)), form, Kind.GATEWAYS)
         case Kind.MODELS:
             models = [
                 client.call(client.models.GetModel, GetModelRequest(name=resource("models", n))).model for n in names or []
             ]
-            _show(Manifest(models=models if names else listing.models(client)), form)
+            _show(Manifest(models=models if names else listing.models(client)), form, Kind.MODELS)
         case Kind.SECRETS:
             secrets = [
                 client.call(client.secrets.GetSecret, GetSecretRequest(name=resource("secrets", n))).secret
                 for n in names or []
             ]
-            _show(Manifest(secrets=secrets if names else listing.secrets(client)), form)
+            _show(Manifest(secrets=secrets if names else listing.secrets(client)), form, Kind.SECRETS)
 
 
 def delete(
@@ -306,13 +306,14 @@ def _live(obj: Model | Gateway | Secret) -> str:
     return f"listens on {obj.address}:{obj.port}"
 
 
-def _show(manifest: Manifest, form: Format) -> None:
+def _show(manifest: Manifest, form: Format, *kinds: Kind) -> None:
+    """Objects; as data, lists of the kinds that were asked for are there also when they are empty."""
     if form is Format.NAME:
         names = (*(g.name for g in manifest.gateways), *(m.name for m in manifest.models), *(s.name for s in manifest.secrets))
         for name in names:
             output.raw(name)
     elif form is not Format.TABLE:
-        output.data(output.as_object(manifest), form)
+        output.data({kind.value: [] for kind in kinds} | output.as_object(manifest), form)
     else:
         tables = [
             output.table(columns, rows)

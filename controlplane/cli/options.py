@@ -60,9 +60,11 @@ def resource(collection: str, name: str) -> str:
     return name if name.startswith(f"{collection}/") else f"{collection}/{name}"
 
 
-def revision_name(given: str) -> str:
-    """`7`, `revisions/7`, `latest`."""
+def revision_name(given: str, *, earlier: bool = False) -> str:
+    """`7`, `revisions/7`, `latest`; where it must be an `earlier` one, the newest is none."""
     number = given.removeprefix("revisions/")
-    if number != "latest" and not number.isdecimal():
-        raise typer.BadParameter(f"'{given}' is not a revision: a number, or latest")
+    if earlier and number == "latest":
+        raise typer.BadParameter("the newest revision is what there is; say an earlier one", param_hint="--to")
+    if number != "latest" and not (number.isascii() and number.isdecimal()):
+        raise typer.BadParameter(f"'{given}' is not a revision: a number" + ("" if earlier else ", or latest"))
     return f"revisions/{number}"

@@ -109,13 +109,12 @@ def undo(
     turnout undo
     turnout undo --to 12 --reason "green is slow"
     """
+    name = revision_name(to, earlier=True) if to else ""
     client = connect(ctx, api)
     newest = client.call(client.revisions.GetRevision, GetRevisionRequest(name="revisions/latest")).revision
     if not newest.number:
         raise failed("NOTHING_TO_UNDO", "", "there is no revision yet, so there is nothing to undo")
-    name = revision_name(to) if to else f"revisions/{newest.number - 1}"
-    if name == "revisions/latest":
-        raise typer.BadParameter("the newest revision is what there is; say an earlier one", param_hint="--to")
+    name = name or f"revisions/{newest.number - 1}"
     request = RevertToRequest(
         name=name, etag=str(newest.number), reason=reason, request_id=request_id(), validate_only=dry_run
     )

@@ -119,6 +119,12 @@ def check_etag(name: str, given: str, kept: Kept | None, field: str, force: bool
         raise stale_etag(name, given, live)
 
 
+def check_new(etag: str) -> None:
+    """Nothing when what is created has no etag. Errors: INVALID_ARGUMENT: it was read, and so it is not new."""
+    if etag:
+        raise invalid("etag", "must be unset: what is created has none yet")
+
+
 def moves_traffic(name: str, etag_field: str, what: str) -> Error:
     """A FAILED_PRECONDITION: the caller must show that it knows what is live, or say that it doesn't matter."""
     said = f"{what}: give the etag of {name} as it was read, or force"

@@ -9,7 +9,18 @@ from controlplane.errors import Code, Error, within
 from controlplane.model import Gateway
 from controlplane.operator.v1 import gateway_service_pb2 as pb
 from controlplane.operator.v1 import gateway_service_pb2_grpc
-from controlplane.server.call import Clock, check_etag, check_gateways_free, draft, kept_of, masked, named, number_of, page
+from controlplane.server.call import (
+    Clock,
+    check_etag,
+    check_gateways_free,
+    check_new,
+    draft,
+    kept_of,
+    masked,
+    named,
+    number_of,
+    page,
+)
 from controlplane.server.convert import gateway_from_proto, gateway_to_proto, label
 from controlplane.state import Changes
 from controlplane.store import Action, Head, Store
@@ -41,6 +52,7 @@ class GatewayService(gateway_service_pb2_grpc.GatewayServiceServicer):
 
     async def CreateGateway(self, request: pb.CreateGatewayRequest, context: Any) -> pb.CreateGatewayResponse:
         with within("gateway"):
+            check_new(request.gateway.etag)
             gateway = gateway_from_proto(request.gateway)
         name = gateway.resource_name
 

@@ -14,6 +14,7 @@ from controlplane.operator.v1 import model_service_pb2 as pb
 from controlplane.server.call import (
     Clock,
     check_etag,
+    check_new,
     draft,
     impact_to_proto,
     kept_of,
@@ -52,6 +53,7 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
 
     async def CreateModel(self, request: pb.CreateModelRequest, context: Any) -> pb.CreateModelResponse:
         with within("model"):
+            check_new(request.model.etag)
             model = model_from_proto(request.model)
         name = model.resource_name
 
@@ -156,7 +158,11 @@ def _labels(request: pb.SwitchTrafficRequest) -> list[str]:
 
 def _switched(head: Head, short: str, switch: pb.TrafficSwitch, force: bool) -> Model:
     """The model with its traffic moved."""
-    live = head.state.model(short)
+    try:
+        live = head.state.model(short)
+    except Error as error:
+        violation = Violation("model", error.message)
+        raise Error(error.code, error.reason, error.message, violations=(violation,), metadata=error.metadata) from None
     name = live.resource_name
     match switch.WhichOneof("target"):
         case "version":

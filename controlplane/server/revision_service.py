@@ -127,7 +127,7 @@ class RevisionService(revision_service_pb2_grpc.RevisionServiceServicer):
                 return pb.ListRevisionsResponse(revisions=revisions)
 
     async def DiffRevisions(self, request: pb.DiffRevisionsRequest, context: Any) -> pb.DiffRevisionsResponse:
-        old = await self._store.at(self._number(getattr(request, "from"), "from"))
+        old = await self._store.at(self._number(getattr(request, "from"), "from", latest=True))
         new = await self._store.at(self._number(request.to, "to", latest=True))
         changes = {n: (old.state.get(n), o) for n, o in old.state.changes_to(new.state).objects.items()}
         impact = await self._writer.impact(old, new)

@@ -8,7 +8,7 @@ from typing import Any
 from controlplane.errors import Code, Error, within
 from controlplane.operator.v1 import secret_service_pb2 as pb
 from controlplane.operator.v1 import secret_service_pb2_grpc
-from controlplane.server.call import Clock, check_etag, draft, kept_of, masked, named, number_of, page
+from controlplane.server.call import Clock, check_etag, check_new, draft, kept_of, masked, named, number_of, page
 from controlplane.server.convert import check_sound, label, secret_from_proto, secret_to_proto
 from controlplane.state import Changes
 from controlplane.store import Action, Head, Store
@@ -40,6 +40,7 @@ class SecretService(secret_service_pb2_grpc.SecretServiceServicer):
 
     async def CreateSecret(self, request: pb.CreateSecretRequest, context: Any) -> pb.CreateSecretResponse:
         with within("secret"):
+            check_new(request.secret.etag)
             secret = secret_from_proto(request.secret)
             check_sound(request.secret)
         name = secret.resource_name

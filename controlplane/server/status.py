@@ -1,6 +1,6 @@
 """Errors as gRPC says them: the one place where `Error` becomes a `google.rpc.Status`.
 
-A status carries exactly one ErrorInfo, and at most one each of BadRequest (INVALID_ARGUMENT), PreconditionFailure
+A status carries exactly one ErrorInfo, and at most one each of BadRequest (INVALID_ARGUMENT, NOT_FOUND), PreconditionFailure
 (FAILED_PRECONDITION), ResourceInfo (where the error is about a named resource) and RetryInfo (UNAVAILABLE). It travels in a
 trailer, and clients take trailers of 8 KB at most: long lists are cut, and say so.
 """
@@ -41,7 +41,7 @@ def to_status(error: Error) -> status_pb2.Status:
     metadata = {k: _cut(v, 200) for k, v in list(error.metadata.items())[:10]}
     details: list[Message] = [error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=metadata)]
     violations = _few(error.violations)
-    if error.code is Code.INVALID_ARGUMENT and violations:
+    if error.code in (Code.INVALID_ARGUMENT, Code.NOT_FOUND) and violations:
         fields = [error_details_pb2.BadRequest.FieldViolation(field=v.field, description=v.description) for v in violations]
         details.append(error_details_pb2.BadRequest(field_violations=fields))
     elif error.code is Code.FAILED_PRECONDITION and violations:

@@ -23,6 +23,8 @@ def test_history_of_one_object_and_its_limit(run: Run, applied: Server) -> None:
     run("switch", "iris", "--to", "green")
     assert run("history", "gateways/edge", "-o", "name").out == "revisions/1\n"
     assert run("history", "iris", "-o", "name").out == "revisions/2\nrevisions/1\n"
+    none = run("history", "nope", "-o", "json")
+    assert (none.code, none.out, none.err) == (4, "", "Error: there is no object models/nope, and there never was\n")
     cut = run("history", "--limit", "1")
     assert len(cut.out.splitlines()) == 2
     assert "there are older ones" in cut.err
@@ -46,6 +48,7 @@ def test_diff(run: Run, applied: Server) -> None:
         assert "To the Envoys: 1 RouteConfiguration, 0 Listeners" in shown.out
     assert "+ gateways/edge" in run("diff", "0", "1").out
     assert run("diff", "2", "2").out == "No difference.\n"
+    assert run("diff", "latest").out == "No difference.\n"
     assert run("diff", "1", "2", "-o", "json").json["changes"][0]["name"] == "models/iris"
     assert run("diff", "1", "2", "-o", "name").out == "models/iris\n"
     assert run("diff", "7", "9").code == Exit.NOT_FOUND

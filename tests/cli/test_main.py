@@ -57,7 +57,10 @@ def test_nothing_said_is_help(run: Run) -> None:
         (["split", "iris", "blue=nan"], "whole basis points"),
         (["split", "iris", "blue=110%"], "0 to 10,000"),
         (["split", "iris", "blue=1", "blue=2"], "named twice"),
-        (["undo", "--to", "yesterday"], "'yesterday' is not a revision"),
+        (["undo", "--to", "yesterday"], "'yesterday' is not a revision: a number try: "),
+        (["undo", "--to=-1"], "'-1' is not a revision: a number try: "),
+        (["undo", "--to", "latest"], "say an earlier one"),
+        (["diff", "yesterday"], "'yesterday' is not a revision: a number, or latest try: "),
         (["get", "everything"], "'everything' is none of: gateways, models"),
         (["get", "models", "-o", "xml"], "'xml' is not one of"),
         (["delete", "iris"], "say models/iris or gateways/iris"),
@@ -72,10 +75,8 @@ def test_nothing_said_is_help(run: Run) -> None:
 def test_usage(run: Run, monkeypatch: pytest.MonkeyPatch, args: list[str], said: str) -> None:
     monkeypatch.setenv("TURNOUT_API", NOWHERE)
     done = run(*args)
-    # `undo` asks first which revision is the newest.
-    if args[0] != "undo":
-        assert (done.code, done.out) == (Exit.USAGE, "")
-        assert said in " ".join(done.err.split())
+    assert (done.code, done.out) == (Exit.USAGE, "")
+    assert said in " ".join(done.err.split())
 
 
 def test_every_error_has_an_exit_code() -> None:
@@ -159,6 +160,7 @@ def test_serve_until_sigterm(tmp_path: Path) -> None:
             process.send_signal(signal.SIGTERM)
             rest = process.stderr.read()
             assert process.wait(20) == 0
+            assert '"stopped"' in rest.splitlines()[-1]
             assert "Traceback" not in rest
         finally:
             process.kill()

@@ -15,6 +15,7 @@ from tests.cli.conftest import MINIMAL, Run, Server
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = [*sorted((ROOT / "examples").glob("*.yaml")), ROOT / "examples" / "many-models"]
+EMPTY: dict[str, list[object]] = {"gateways": [], "models": [], "secrets": []}
 # All that is live moves to green.
 MOVED = MINIMAL.replace("{blue: 10000}", "{green: 10000}")
 
@@ -100,7 +101,7 @@ def test_what_the_server_refuses_is_said_with_its_line(
         assert done.code == code, done
         assert said in done.err
         assert f"<stdin>:{line}: " in done.err if line else "<stdin>:" in done.err
-    assert run("get", "all", "-o", "json").json == {}
+    assert run("get", "all", "-o", "json").json == EMPTY
 
 
 @pytest.mark.parametrize("command", [["validate", "--offline"], ["apply"]])
@@ -144,7 +145,7 @@ def test_a_real_envoy_takes_the_examples(run: Run, server: Server, path: Path) -
     assert done.code == 0
     assert "takes it" in done.err
     assert run("validate", "-f", path, "--with-envoy").code == 0
-    assert run("get", "all", "-o", "json").json == {}
+    assert run("get", "all", "-o", "json").json == EMPTY
 
 
 @pytest.mark.envoy
@@ -157,7 +158,7 @@ def test_what_a_real_envoy_refuses_is_not_applied(
     done = run("apply", "-f", minimal, "--validate-with-envoy")
     assert done.code == Exit.REFUSED
     assert "Expected positive duration" in done.err
-    assert run("get", "all", "-o", "json").json == {}
+    assert run("get", "all", "-o", "json").json == EMPTY
 
 
 def test_get(run: Run, applied: Server) -> None:
@@ -197,12 +198,12 @@ def test_delete_asks_and_shows_what_is_live(run: Run, applied: Server) -> None:
     assert "Revision 2 by ada@tests: end" in done.out
     assert "- models/iris" in done.out
     assert "1 RouteConfiguration removed" in done.out
-    assert run("get", "models", "-o", "json").json == {}
+    assert run("get", "models", "-o", "json").json == {"models": []}
 
 
 def test_delete_several_in_one_revision(run: Run, applied: Server) -> None:
     assert run("delete", "models/iris", "gateways/edge", "--force", "-o", "name").out == "revisions/2\n"
-    assert run("get", "all", "-o", "json").json == {}
+    assert run("get", "all", "-o", "json").json == EMPTY
 
 
 def test_delete_what_is_not_there_or_in_use(run: Run, applied: Server) -> None:

@@ -107,7 +107,7 @@ def test_delete_asks(run: Run, applied: Server, answer: str, code: Exit) -> None
         else:
             shown.process.send_signal(signal.SIGINT)
         assert shown.end() == code
-    assert (run("get", "all", "-o", "json").json == {}) is (code is Exit.OK)
+    assert (run("get", "models", "-o", "json").json == {"models": []}) is (code is Exit.OK)
 
 
 def test_a_receipt_in_colour_and_without(run: Run, applied: Server) -> None:

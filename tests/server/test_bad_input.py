@@ -176,6 +176,9 @@ CASES = [
     create(["split.blue"], versions=[version("blue")], reason="NO_ENDPOINTS"),
     # the rest of a model
     create(["keys[0]"], keys=["a/b"]),
+    create(["keys[2]", "keys[0]", "keys[3]"], keys=["a/b", "c", "c", "d e"], reason="DUPLICATE"),
+    create(["etag"], etag="1", says="must be unset"),
+    of_gateway(["etag"], etag="1", says="must be unset"),
     create(["keys"], keys=["wine"], reason="AMBIGUOUS_KEY", code=FAILED, says="models/wine"),
     create(["sticky"], sticky=model_pb2.Sticky()),
     create(["sticky.header"], sticky=model_pb2.Sticky(header="X-User"), says="lower case"),
@@ -238,7 +241,8 @@ CASES = [
     ),
     # switches
     switch(["switches"], "INVALID_FIELD"),
-    switch([], "NOT_FOUND", to("rose", "green"), code=MISSING, says="there are: iris, wine"),
+    switch(["switches[0].model"], "NOT_FOUND", to("rose", "green"), code=MISSING, says="there are: iris, wine"),
+    switch(["switches[1].model"], "NOT_FOUND", to("iris", "green"), to("rose", "green"), code=MISSING),
     switch(["switches[0].model"], "INVALID_FIELD", to("gateways/iris", "green")),
     switch(["switches[0].model"], "INVALID_FIELD", to("", "green")),
     switch(["switches[0].version"], "UNKNOWN_VERSION", to("iris", "pink"), says="blue, green, red"),

@@ -274,7 +274,7 @@ class DeleteModelRequest(_message.Message):
     name: _builtins.str
     """Name of the model, `models/{model}`."""
     etag: _builtins.str
-    """The model's etag where it must be unchanged since it was read. Unset: whatever it is."""
+    """The model's etag: nothing is deleted when it changed since. Required, or `force`."""
     request_id: _builtins.str
     """UUID4 of this call: a replay returns the first answer. Unset: a replay is a new call."""
     validate_only: _builtins.bool
