@@ -206,6 +206,8 @@ class Gateway:
         with c.within(""):
             if not is_ip(self.address):
                 raise invalid("address", f"'{self.address[:80]}' is not an IP address; 0.0.0.0 is every IPv4 interface")
+            # One way of writing it: two that write one address differently must meet.
+            object.__setattr__(self, "address", str(ipaddress.ip_address(self.address)))
         c.check()
 
     @property

@@ -102,6 +102,10 @@ BAD: list[tuple[str, Callable[[], object], str]] = [
 ]
 
 
+def test_an_address_is_written_one_way() -> None:
+    assert Gateway("edge", 1, "0:0:0:0:0:0:0:1") == Gateway("edge", 1, "::1")
+
+
 @pytest.mark.parametrize(("build", "field"), [b[1:] for b in BAD], ids=[b[0] for b in BAD])
 def test_what_is_wrong_is_named(build: Callable[[], object], field: str) -> None:
     with pytest.raises(Error) as caught:

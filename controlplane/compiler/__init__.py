@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
+from dataclasses import replace
 
 from controlplane.compiler.audience import audience, audiences
 from controlplane.compiler.clusters import cluster_name, compile_cluster
 from controlplane.compiler.endpoints import compile_endpoints
-from controlplane.compiler.listeners import compile_listener
+from controlplane.compiler.listeners import compile_listener, listener_name
 from controlplane.compiler.proxyless import compile_proxyless
 from controlplane.compiler.routes import compile_routes
 from controlplane.compiler.scopes import compile_scopes
@@ -69,11 +70,12 @@ class Compiler:
 
     def _whole(self, state: State, revision: int, audience: Audience) -> Snapshot:
         self._forget(state)
+        served = _served(state, audience)
         resources: list[Resource] = []
         if audience.client is Client.ENVOY:
-            resources += [self._listener(state.gateways[g]) for g in audience.gateways if g in state.gateways]
+            resources += [self._listener(state.gateways[g]) for g in served.gateways]
         for name in sorted(state.models):
-            resources += self._model(state, state.models[name], audience)
+            resources += self._model(state, state.models[name], served)
         resources += self._needed(state, resources)
         return Snapshot.of(revision, audience, resources)
 
@@ -81,9 +83,10 @@ class Compiler:
         """`previous` with what changed between the two states, which have the same gateways."""
         removed: list[Resource] = []
         added: list[Resource] = []
+        served = _served(state, previous.audience)
         for old, new in _changed_models(before, state):
-            removed += self._model(before, old, previous.audience) if old is not None else ()
-            added += self._model(state, new, previous.audience) if new is not None else ()
+            removed += self._model(before, old, served) if old is not None else ()
+            added += self._model(state, new, served) if new is not None else ()
         resources = dict(previous.resources)
         versions = dict(previous.versions)
         for type_url, held in previous.resources.items():
@@ -112,7 +115,7 @@ class Compiler:
         """All that is compiled of a model for an audience; nothing when it has none of its gateways, or names others."""
         if audience.models is not None and model.name not in audience.models:
             return []
-        served = [state.gateways[g] for g in audience.gateways if g in model.gateways and g in state.gateways]
+        served = [state.gateways[g] for g in audience.gateways if g in model.gateways]
         if not served:
             return []
         if audience.client is Client.GRPC:
@@ -187,6 +190,18 @@ class Compiler:
             self._scopes = {n: k for n, k in self._scopes.items() if n[1] in state.models and n[0] in state.gateways}
             self._listeners = {n: k for n, k in self._listeners.items() if n in state.gateways}
             self._made = {a: k for a, k in self._made.items() if all(g in state.gateways for g in a.gateways)}
+
+
+def _served(state: State, audience: Audience) -> Audience:
+    """The audience with those of its gateways that it can be given: they exist, and each has an address of its own.
+
+    Two may want one address once their selectors have changed: then no node is of this audience any more, or will not be when
+    it is next looked at, and it gets the first of them.
+    """
+    gateways = [state.gateways[g] for g in audience.gateways if g in state.gateways]
+    if audience.client is Client.ENVOY:
+        gateways = list({listener_name(g): g for g in reversed(gateways)}.values())[::-1]
+    return replace(audience, gateways=tuple(g.name for g in gateways))
 
 
 def _same_gateways(a: State, b: State, names: Iterable[str]) -> bool:

@@ -1,11 +1,16 @@
-"""Listeners: one a gateway. It does not change when models do: a listener change drains connections.
+"""Listeners: one a gateway, named by its address. It does not change when models do: a listener change drains connections.
+
+Why not by the gateway. Envoy takes the listeners of a response one by one, and refuses one whose address another still has;
+so two gateways that swap ports, or one that takes a port that another leaves, would be refused, and the port could close. By
+its address, a port that stays in use is one listener that is updated in place, whoever it is of; a port that changes is one
+listener that comes and one that goes. Scopes are keyed by the address too: a port finds its models before and after.
 
 How a request finds its model. Scopes are matched on the parts of a key, and a part is taken from a header. The path would
 do (`:path`, split at `/`), but for two things: a query string is part of `:path`, so `/v2/models/iris?x=1` would look for
 `iris?x=1`; and scopes are shared by all listeners of an Envoy. So the listener first sets `x-turnout-scope`, to
-`GATEWAY/v2/models/iris` where the path names the model and to `GATEWAY` where a header or the host does: part 0 is the
-gateway, part N the Nth segment of the path. It overwrites what a client sent under that name, and each RouteConfiguration
-takes it off again on the way to the model server.
+`ADDRESS/v2/models/iris` where the path names the model and to `ADDRESS` where a header or the host does: part 0 is the
+listener's name, part N the Nth segment of the path. It overwrites what a client sent under that name, and each
+RouteConfiguration takes it off again on the way to the model server.
 
 TLS is for the clients: their certificate and their authorities are named here and come on their own (`secrets.py`).
 """
@@ -35,10 +40,15 @@ HCM = "envoy.filters.network.http_connection_manager"
 _BUFFER = 1 << 20  # bytes that a connection may hold on either side; more is left in the socket
 
 
+def listener_name(gateway: Gateway) -> str:
+    """The address that it binds, like `127.0.0.1:80` and `[::1]:80`. On one node no two gateways have the same."""
+    return f"[{gateway.address}]:{gateway.port}" if ":" in gateway.address else f"{gateway.address}:{gateway.port}"
+
+
 def compile_listener(gateway: Gateway) -> Resource:
     """The listener of a gateway."""
     listener = listener_pb2.Listener(
-        name=gateway.name,
+        name=listener_name(gateway),
         address=socket_address(gateway.address, gateway.port),
         traffic_direction=base_pb2.TrafficDirection.INBOUND,
         per_connection_buffer_limit_bytes=wrappers_pb2.UInt32Value(value=_BUFFER),
@@ -75,7 +85,7 @@ def _tls(tls: GatewayTls) -> Any:
 
 def _connection_manager(gateway: Gateway) -> Any:
     manager = hcm_pb2.HttpConnectionManager(
-        stat_prefix=gateway.name,
+        stat_prefix=gateway.name,  # also what says whose the listener is (`validation.owner`)
         codec_type=hcm_pb2.HttpConnectionManager.AUTO,
         # An edge: clients' own x-forwarded-for and x-envoy-* headers are not believed, wherever they come from. An x-envoy-*
         # header could ask for retries that the model does not allow. No `internal_address_config`: without it no address is
@@ -95,10 +105,10 @@ def _connection_manager(gateway: Gateway) -> Any:
     manager.http_filters.add(name="envoy.filters.http.router", typed_config=packed(router_pb2.Router()))
 
     scoped = manager.scoped_routes
-    scoped.name = gateway.name
+    scoped.name = listener_name(gateway)
     scoped.rds_config_source.CopyFrom(over_ads())
     scoped.scoped_rds.scoped_rds_config_source.CopyFrom(over_ads())
-    header = gateway.name
+    header = listener_name(gateway).replace("%", "%%")  # an IPv6 zone; Envoy would take it for the start of a command
     _fragment(scoped, SCOPE_HEADER, "/", 0)
     match gateway.routing:
         case PathRouting(segment=segment):

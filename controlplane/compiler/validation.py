@@ -82,13 +82,22 @@ def by_owner(error: Error, resources: Iterable[Resource]) -> Error:
 def owner(resource: Resource) -> str:
     """The resource name of the object that a resource was compiled of: `models/iris` for its cluster `iris/blue`."""
     if resource.type_url == LISTENER:
-        kind = "models" if decoded(resource).HasField("api_listener") else "gateways"
-        return f"{kind}/{resource.name}"
+        listener = decoded(resource)
+        return f"models/{resource.name}" if listener.HasField("api_listener") else f"gateways/{_gateway(listener)}"
     if resource.type_url == SCOPED_ROUTES:
         return f"models/{decoded(resource).route_configuration_name}"
     if resource.type_url == SECRET:
         return f"secrets/{resource.name}"
     return f"models/{resource.name.partition('/')[0]}"
+
+
+def _gateway(listener: Any) -> str:
+    """The gateway that a listener is of: its statistics are named so. What is broken may not say, and goes by its own name."""
+    try:
+        stat_prefix = unpack(listener.filter_chains[0].filters[0].typed_config).stat_prefix
+    except (IndexError, KeyError, DecodeError):
+        stat_prefix = ""
+    return str(stat_prefix or listener.name)
 
 
 def _shown(resource: Resource, problem: Problem) -> Problem:
@@ -124,15 +133,10 @@ def _dangling(resources: list[Resource], snapshot: Snapshot) -> Iterator[tuple[R
 
 
 def _clashes(resources: list[Resource]) -> Iterator[tuple[Resource, str, str]]:
-    """What one resource may not have in common with another."""
-    sockets: dict[tuple[str, int], str] = {}
+    """What one resource may not have in common with another. Listeners' addresses differ, as their names do."""
     keys: dict[tuple[str, ...], str] = {}
     for r in resources:
-        if r.type_url == LISTENER and not (listener := decoded(r)).HasField("api_listener"):
-            socket = listener.address.socket_address
-            if (taken := sockets.setdefault((socket.address, socket.port_value), r.name)) != r.name:
-                yield r, "address", f"listener '{taken}' has {socket.address}:{socket.port_value} already"
-        elif r.type_url == SCOPED_ROUTES:
+        if r.type_url == SCOPED_ROUTES:
             key = tuple(f.string_key for f in decoded(r).key.fragments)
             if (taken := keys.setdefault(key, r.name)) != r.name:
                 yield r, "key", f"scope '{taken}' has the same key"

@@ -119,9 +119,10 @@ def _set(path: str, value: Any) -> Callable[[Any], None]:
     return make
 
 
+EDGE = "0.0.0.0:8080"  # the listener of the gateway `edge`
 _TLS = "Cluster[iris/blue].transport_socket.typed_config.common_tls_context.validation_context"
 _HOST = "RouteConfiguration[iris].virtual_hosts[0]"
-_HCM = "Listener[edge].filter_chains[0].filters[0].typed_config"
+_HCM = f"Listener[{EDGE}].filter_chains[0].filters[0].typed_config"
 _PROTOCOL = "Cluster[iris/blue].typed_extension_protocol_options[envoy.extensions.upstreams.http.v3.HttpProtocolOptions]"
 
 BREAKS = [
@@ -199,30 +200,30 @@ BREAKS = [
         _set("endpoints.0.lb_endpoints.1.endpoint.address.socket_address.address", "localhost"),
         "ClusterLoadAssignment[iris/blue].endpoints[0].lb_endpoints[1].endpoint.address",
     ),
-    Break("a listener without an address", LISTENER, "edge", lambda m: m.ClearField("address"), "Listener[edge].address"),
+    Break("a listener without an address", LISTENER, EDGE, lambda m: m.ClearField("address"), f"Listener[{EDGE}].address"),
     Break(
         "a listener on a name",
         LISTENER,
-        "edge",
+        EDGE,
         _set("address.socket_address.address", "edge.example"),
-        "Listener[edge].address",
+        f"Listener[{EDGE}].address",
     ),
-    Break("no filter chain", LISTENER, "edge", lambda m: m.ClearField("filter_chains"), "Listener[edge].filter_chains"),
-    Break("a nameless statistic", LISTENER, "edge", _manager(lambda m: m.ClearField("stat_prefix")), f"{_HCM}.stat_prefix"),
-    Break("no router", LISTENER, "edge", _manager(lambda m: m.ClearField("http_filters")), f"{_HCM}.http_filters"),
+    Break("no filter chain", LISTENER, EDGE, lambda m: m.ClearField("filter_chains"), f"Listener[{EDGE}].filter_chains"),
+    Break("a nameless statistic", LISTENER, EDGE, _manager(lambda m: m.ClearField("stat_prefix")), f"{_HCM}.stat_prefix"),
+    Break("no router", LISTENER, EDGE, _manager(lambda m: m.ClearField("http_filters")), f"{_HCM}.http_filters"),
     Break(
         "no scope key",
         LISTENER,
-        "edge",
+        EDGE,
         _manager(lambda m: m.scoped_routes.ClearField("scope_key_builder")),
         f"{_HCM}.scoped_routes.scope_key_builder",
     ),
     Break(
         "a scope without a key",
         SCOPED_ROUTES,
-        "edge/iris",
+        f"{EDGE}/iris",
         lambda m: m.key.ClearField("fragments"),
-        "ScopedRouteConfiguration[edge/iris].key.fragments",
+        f"ScopedRouteConfiguration[{EDGE}/iris].key.fragments",
     ),
     Break("a host without domains", ROUTES, "iris", lambda m: m.virtual_hosts[0].ClearField("domains"), f"{_HOST}.domains"),
     Break(

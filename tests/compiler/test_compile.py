@@ -13,9 +13,20 @@ from pathlib import Path
 import pytest
 
 from controlplane.compiler import Compiler, audiences
-from controlplane.compiler.validation import check
-from controlplane.model import Endpoint, Gateway, Model, Version
-from controlplane.snapshot import CLUSTER, ENDPOINTS, LISTENER, ORDER, ROUTES, SCOPED_ROUTES, SECRET, Audience, Snapshot
+from controlplane.compiler.validation import check, owner
+from controlplane.model import Endpoint, Gateway, Model, NodeSelector, Version
+from controlplane.snapshot import (
+    CLUSTER,
+    ENDPOINTS,
+    LISTENER,
+    ORDER,
+    ROUTES,
+    SCOPED_ROUTES,
+    SECRET,
+    Audience,
+    Client,
+    Snapshot,
+)
 from controlplane.state import Changes, State
 from tests.compiler.cases import CASES, TESTDATA, as_yaml, read_state, widest
 
@@ -124,7 +135,7 @@ def test_a_model_that_goes_takes_all_of_its_own() -> None:
     gone = {t: before.resources[t].keys() - after.resources[t].keys() for t in ORDER}
     assert gone[CLUSTER] == gone[ENDPOINTS] == {"model-1/blue", "model-1/green"}
     assert gone[ROUTES] == {"model-1"}
-    assert "edge/model-1:predict" in gone[SCOPED_ROUTES]
+    assert "0.0.0.0:8080/model-1:predict" in gone[SCOPED_ROUTES]
     assert same(before, after)[LISTENER]
 
 
@@ -133,9 +144,9 @@ def test_an_audience_gets_its_own_gateways_and_their_models() -> None:
     models = {m.name: m for m in (a_model("on-a", gateways=("a",)), a_model("on-b", gateways=("b",)))}
     state = State(gateways, {**models, "on-both": a_model("on-both", gateways=("a", "b"))})
     snapshot = Compiler().compile(state, 1, Audience(("a",)))
-    assert set(snapshot.resources[LISTENER]) == {"a"}
+    assert set(snapshot.resources[LISTENER]) == {"0.0.0.0:1"}
     assert set(snapshot.resources[ROUTES]) == {"on-a", "on-both"}
-    assert {n.partition("/")[0] for n in snapshot.resources[SCOPED_ROUTES]} == {"a"}
+    assert {n.partition("/")[0] for n in snapshot.resources[SCOPED_ROUTES]} == {"0.0.0.0:1"}
 
 
 def test_nodes_that_nothing_selects_hold_nothing() -> None:
@@ -172,3 +183,33 @@ def test_every_process_makes_the_same_bytes() -> None:
     }
     assert len(said) == 1
     assert said.pop().count("\n") > len(CASES)
+
+
+def test_a_port_that_changes_hands_is_one_listener_and_the_same_scopes() -> None:
+    compiler, audience = Compiler(), Audience(("a", "b"))
+    model = a_model("iris", gateways=("a", "b"))
+    before = State({"a": Gateway("a", 1), "b": Gateway("b", 2)}, {"iris": model})
+    after = State({"a": Gateway("a", 2), "b": Gateway("b", 1)}, {"iris": model})
+    first = compiler.compile(before, 1, audience)
+    second = compiler.compile(after, 2, audience, first)
+    assert set(first.resources[LISTENER]) == set(second.resources[LISTENER]) == {"0.0.0.0:1", "0.0.0.0:2"}
+    assert {n: owner(r) for n, r in second.resources[LISTENER].items()} == {
+        "0.0.0.0:1": "gateways/b",
+        "0.0.0.0:2": "gateways/a",
+    }
+    assert same(first, second)[SCOPED_ROUTES]
+
+
+def test_an_audience_that_no_node_is_of_any_more_is_compiled_all_the_same() -> None:
+    """Two gateways that once were on one node, and now have one address on nodes of their own."""
+    compiler, audience = Compiler(), Audience(("a", "b"))
+    models = {n: a_model(n, gateways=(n,)) for n in ("a", "b")}
+    before = compiler.compile(State({"a": Gateway("a", 1), "b": Gateway("b", 2)}, models), 1, audience)
+    apart = {n: Gateway(n, 1, nodes=NodeSelector(ids=(n,))) for n in ("a", "b")}
+    after = compiler.compile(
+        State().applied(Changes({o.resource_name: o for o in (*apart.values(), *models.values())})), 2, audience, before
+    )
+    assert {owner(r) for r in after.resources[LISTENER].values()} == {"gateways/a"}
+    assert set(after.resources[ROUTES]) == {"a"}
+    grpc = compiler.compile(State(apart, models), 2, Audience(("a", "b"), Client.GRPC))
+    assert grpc.audience.gateways == ("a", "b")

@@ -11,7 +11,7 @@ from controlplane.errors import Code, Error
 from controlplane.model import Endpoint, Gateway, Model, Version
 from controlplane.snapshot import CLUSTER, ENDPOINTS, LISTENER, ORDER, ROUTES, SCOPED_ROUTES, Audience, Resource, Snapshot
 from controlplane.state import State
-from tests.compiler.breaks import BREAKS, Break, base, broken
+from tests.compiler.breaks import BREAKS, EDGE, Break, base, broken
 
 
 def everything(snapshot: Snapshot) -> list[Resource]:
@@ -44,22 +44,14 @@ def test_a_name_that_leads_nowhere_is_our_fault() -> None:
     )
 
 
-def test_two_listeners_on_one_socket_clash_where_they_are_together_only() -> None:
-    state = State({n: Gateway(n, 8080) for n in ("east", "west")})
-    whole = Compiler().compile(state, 1, Audience(("east", "west")))
-    check(everything(whole))
-    with pytest.raises(Error, match=r"Listener\[west\]\.address: listener 'east' has 0\.0\.0\.0:8080 already"):
-        check(everything(whole), whole)
-
-
 def test_two_scopes_with_one_key_clash() -> None:
     blue = Version("blue", (Endpoint("10.0.0.1", 8000),))
     models = {n: Model(n, ("edge",), (blue,), {"blue": 10_000}, keys=("same",)) for n in ("iris", "wine")}
     states = [State({"edge": Gateway("edge", 8080)}, {n: m}) for n, m in models.items()]
     first, second = (Compiler().compile(s, 1, Audience(("edge",))) for s in states)
-    scope = Resource.of(SCOPED_ROUTES, "other", second.resources[SCOPED_ROUTES]["edge/same"].body)
-    with pytest.raises(Error, match="scope 'edge/same' has the same key"):
-        check([first.resources[SCOPED_ROUTES]["edge/same"], scope], first)
+    scope = Resource.of(SCOPED_ROUTES, "other", second.resources[SCOPED_ROUTES][f"{EDGE}/same"].body)
+    with pytest.raises(Error, match=f"scope '{EDGE}/same' has the same key"):
+        check([first.resources[SCOPED_ROUTES][f"{EDGE}/same"], scope], first)
 
 
 def test_what_is_wrong_is_said_of_the_object_that_it_was_compiled_of() -> None:

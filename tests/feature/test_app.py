@@ -287,7 +287,7 @@ async def test_when_it_stops_streams_and_watches_end_at_once_and_the_store_is_fr
             assert time.monotonic() - began < 10
             await a.until(lambda: a.ended is not None)
             assert a.ended is grpc.StatusCode.OK
-            assert a.names(LISTENER) == {"public"}
+            assert a.names(LISTENER) == {"0.0.0.0:10000"}
             assert await watch.code() is grpc.StatusCode.UNAVAILABLE
     async with running(tmp_path) as (_, operator):
         assert (await operator.list()).summary.revision == 1

@@ -124,7 +124,7 @@ async def test_a_client_gets_the_world_and_is_known_to_hold_it(rig: Rig, variant
     revision = await rig.commit(GATEWAY, BLUE)
     async with client(rig.port, "edge-1", variant) as c:
         await rig.held(revision)
-        assert c.names(LISTENER) == {"public"}
+        assert c.names(LISTENER) == {"0.0.0.0:10000"}
         assert c.names(ENDPOINTS) == {"iris/blue", "iris/green"}
         assert clusters_of(c) == {"iris/blue"}
         node = rig.fleet.nodes["edge-1"]
@@ -213,12 +213,12 @@ async def test_each_audience_is_served_its_own_world(rig: Rig) -> None:
         client(rig.port, "n-none") as none,
     ):
         await rig.held(1, 3)
-        assert (a.names(LISTENER), a.names(ROUTES)) == ({"inner"}, {"a"})
-        assert (b.names(LISTENER), b.names(ROUTES)) == ({"outer"}, {"b"})
+        assert (a.names(LISTENER), a.names(ROUTES)) == ({"0.0.0.0:10001"}, {"a"})
+        assert (b.names(LISTENER), b.names(ROUTES)) == ({"0.0.0.0:10000"}, {"b"})
         assert (none.names(LISTENER), none.names(ROUTES), rig.fleet.nodes["n-none"].gateways) == (set(), set(), ())
         # A selector that changes moves a node from one audience to another, while it is connected.
         await rig.held(await rig.commit(Gateway("inner", 10001)), 3)
-        assert none.names(LISTENER) == {"inner"}
+        assert none.names(LISTENER) == {"0.0.0.0:10001"}
         assert rig.fleet.nodes["n-none"].gateways == ("inner",)
         assert rig.fleet.nodes["n-out"].gateways == ("inner", "outer")
 
@@ -411,7 +411,7 @@ async def test_when_the_server_stops_streams_end_well_and_at_once(rig: Rig, vari
         assert time.monotonic() - started < 10
         await c.until(lambda: c.ended is not None)
         assert c.ended is grpc.StatusCode.OK
-        assert c.names(LISTENER) == {"public"}
+        assert c.names(LISTENER) == {"0.0.0.0:10000"}
     assert rig.fleet.streams == 0
 
 
