@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from io import TextIOWrapper
 from typing import Annotated, Any
 
 import typer
@@ -102,14 +105,39 @@ app.add_typer(secret.app, name="secret", rich_help_panel="Desired state")
 def main(args: Sequence[str] | None = None) -> int:
     """Runs one command; returns its exit code. No traceback gets out of here, unless TURNOUT_DEBUG is set."""
     typer_completion.completion_init()  # type: ignore[attr-defined]
+    _prepare()
     try:
         code = int(_run(args) or 0)
         sys.stdout.flush()
     except BrokenPipeError:
-        # Who reads has seen enough. What is still buffered must not fail again at the exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Who reads has seen enough.
+        _discard()
         return Exit.BROKEN_PIPE
+    except OSError as error:
+        _discard()
+        return _unwritten(error)
     return code
+
+
+def _prepare() -> None:
+    """Streams that are closed swallow what is written; a character that a stream's encoding lacks is written as its code."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 -- until the end
+        elif isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _discard() -> None:
+    """What is still buffered must not fail again at the exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _unwritten(error: OSError) -> Exit:
+    with suppress(OSError):
+        _print(f"the output can't be written: {(error.strerror or str(error)).lower()}")
+    return Exit.UNEXPECTED
 
 
 def _run(args: Sequence[str] | None) -> Any:
@@ -126,6 +154,11 @@ def _run(args: Sequence[str] | None) -> Any:
         return Exit.INTERRUPTED
     except BrokenPipeError:
         raise
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EBADF, errno.EIO):
+            return _unexpected(error)
+        _discard()
+        return _unwritten(error)
     except Exception as error:  # noqa: BLE001 -- the last place before a user sees a traceback
         return _said_by_typer(error) or _unexpected(error)
 

@@ -150,6 +150,31 @@ def test_a_reader_that_goes_away_is_not_an_error() -> None:
     assert done.stderr == ""
 
 
+@pytest.mark.parametrize(
+    ("command", "code", "said"),
+    [
+        ("schema >&-", 0, ""),
+        ("version >/dev/full", 1, "Error: the output can't be written: no space left on device\n"),
+        ("schema >/dev/full", 1, "Error: the output can't be written: no space left on device\n"),
+        ("version >/dev/full 2>&1", 1, ""),
+        ("version >&- 2>&-", 0, ""),
+    ],
+)
+def test_an_output_that_takes_nothing(command: str, code: int, said: str) -> None:
+    done = subprocess.run(["bash", "-c", f"{TURNOUT} {command}"], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (code, "", said)
+
+
+def test_what_an_encoding_lacks_is_written_all_the_same(tmp_path: Path) -> None:
+    file = tmp_path / "f.yaml"
+    file.write_text("mödels: []")
+    environ = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    command = [TURNOUT, "validate", "--offline", "-f", str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environ)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert "unknown key 'm\\xf6dels'" in done.stderr
+
+
 def test_serve_until_sigterm(tmp_path: Path) -> None:
     command = [TURNOUT, "serve", "--data", str(tmp_path / "data"), "--api", "127.0.0.1:0", "--xds", "127.0.0.1:0"]
     with subprocess.Popen([*command, "--log-format", "json"], stderr=subprocess.PIPE, text=True) as process:
