@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import getpass
 import os
+import select
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator
+from threading import Event, Thread
 from typing import Any, TypeVar
 
 import grpc
@@ -27,6 +30,8 @@ CALL_TIMEOUT = 60.0
 _RETRY_EVERY = 0.3
 _MAX_MESSAGE = 256 * 2**20
 _MAX_AUTHOR = 200
+# Milliseconds after which the look at stdout ends when its call has.
+_LOOK_EVERY = 500
 
 _Request = TypeVar("_Request")
 _Response = TypeVar("_Response")
@@ -61,6 +66,20 @@ def _authored(author: str) -> tuple[tuple[str, str | bytes], ...]:
         return (("x-turnout-author", printable),)
     plain = printable.encode("ascii", "backslashreplace").decode()[:_MAX_AUTHOR]
     return (("x-turnout-author", plain), ("x-turnout-author-bin", printable.encode()))
+
+
+def _watch_reader(answers: Any, ended: Event, unread: Event) -> None:
+    """Cancels a call when nobody reads stdout any more: a fleet that is quiet would let nobody notice."""
+    poll = select.poll()
+    try:
+        poll.register(sys.stdout.fileno(), 0)  # errors are told in any case
+    except (OSError, ValueError):
+        return  # it is no file
+    while not ended.is_set():
+        if any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(_LOOK_EVERY)):
+            unread.set()
+            answers.cancel()
+            return
 
 
 class Client:
@@ -113,15 +132,24 @@ class Client:
     def stream(
         self, rpc: grpc.UnaryStreamMultiCallable[_Request, _Response], request: _Request, timeout: float | None = None
     ) -> Iterator[_Response]:
-        """Answers as they come. Errors: TimeoutError after `timeout` seconds; Error when the stream fails."""
+        """Answers as they come; without a `timeout` in seconds, as long as somebody reads what is printed of them.
+
+        Errors: TimeoutError after `timeout` seconds; BrokenPipeError when nobody reads; Error when the stream fails.
+        """
         answers = rpc(request, timeout=timeout, metadata=self._metadata)
+        ended, unread = Event(), Event()
+        if timeout is None:
+            Thread(target=_watch_reader, args=(answers, ended, unread), daemon=True).start()
         try:
             yield from answers
         except grpc.RpcError as error:
+            if unread.is_set():
+                raise BrokenPipeError from None
             if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
                 raise TimeoutError from None
             raise self.error(error) from None
         finally:
+            ended.set()
             answers.cancel()  # type: ignore[no-untyped-call]
 
     def error(self, error: Any) -> Error:

@@ -165,6 +165,13 @@ def test_an_output_that_takes_nothing(command: str, code: int, said: str) -> Non
     assert (done.returncode, done.stdout, done.stderr) == (code, "", said)
 
 
+@pytest.mark.parametrize("command", ["status --watch", "nodes --watch -o json"])
+def test_a_watch_ends_when_nobody_reads_it_though_nothing_happens(applied: Server, command: str) -> None:
+    pipe = f"{TURNOUT} --api {applied.api} {command} | head -1; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", pipe], capture_output=True, text=True, timeout=20)
+    assert (done.returncode, done.stderr, len(done.stdout.splitlines())) == (Exit.BROKEN_PIPE, "", 1)
+
+
 def test_what_an_encoding_lacks_is_written_all_the_same(tmp_path: Path) -> None:
     file = tmp_path / "f.yaml"
     file.write_text("mödels: []")
