@@ -36,6 +36,9 @@ DELTA = ADS + "DeltaAggregatedResources"
 
 Call = Any
 
+# One more than a node may have by default.
+_STREAMS = 257
+
 
 def say(text: str) -> None:
     """To whoever started this process."""
@@ -138,13 +141,13 @@ async def many_names(port: int) -> None:
 async def many_streams(port: int) -> None:
     """Opens more streams than a node may have, and keeps them."""
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-        calls = [opened(channel) for _ in range(33)]
+        calls = [opened(channel) for _ in range(_STREAMS)]
         for call in calls:
             await call.write(request(CLUSTER).SerializeToString())
             await asyncio.sleep(0)
         say("ready")
         ended, _ = await asyncio.wait([asyncio.ensure_future(ending(c)) for c in calls], return_when=asyncio.FIRST_COMPLETED)
-        say(f"{len(ended)} of 33 ended")
+        say(f"{len(ended)} of {_STREAMS} ended")
 
 
 async def garbage(port: int) -> None:
