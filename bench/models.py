@@ -225,7 +225,7 @@ def _page(cells: Cells, sizes: list[int]) -> str:
             if not (figures := [Figure.of(v) for m in sizes if (v := getattr(by_size[m], what))]):
                 continue
             ratio = figures[-1].median / figures[0].median
-            rows.append([name, *(f.text(unit) for f in figures), f"{digits(ratio)} ×"])
+            rows.append([name, *(f.text(unit) for f in figures), f"{ratio:.2f} ×" if ratio < 10 else f"{digits(ratio)} ×"])
         parts += [f"## {title}", table(header, rows)]
     rows = []
     for name in (DELTA, TABLE):

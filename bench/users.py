@@ -75,9 +75,11 @@ async def run(*, quick: bool) -> tuple[dict[str, Any], str]:
         for round_ in range(2 if quick else 5):
             for n, loop in loops:
                 _measure_loop(cells.setdefault(loop.name, {}).setdefault(n, Cell()), loop)
-            for n in sizes:
-                for again in range(2 if quick else 3):
-                    users = [f"user-{i}" for i in random.Random(f"{n} {round_} {again}").sample(range(n), min(n, SAMPLE))]
+            for again in range(2 if quick else 4):
+                rng = random.Random(f"{round_} {again}")
+                # In another order each time, so that whatever else the machine does falls on every size alike.
+                for n in rng.sample(sizes, len(sizes)):
+                    users = [f"user-{i}" for i in rng.sample(range(n), min(n, SAMPLE))]
                     cell = cells.setdefault(TURNOUT, {}).setdefault(n, Cell())
                     live = await _measure_turnout(cell, turnout, envoy, users, live)
             print(f"users: round {round_ + 1} done after {time.perf_counter() - started:.0f} s")
@@ -145,7 +147,7 @@ def _results(cells: Cells, sizes: list[int]) -> dict[str, Any]:
         methods[name] = {
             "ratio_of": [max(by_size), min(by_size)],
             **ratios,
-            "users": {n: c.json() for n, c in by_size.items()},
+            "users": {n: by_size[n].json() for n in sorted(by_size)},
         }
     return {"environment": environment(), "sizes": sizes, "methods": methods}
 
@@ -190,4 +192,4 @@ def _row(name: str, by_size: dict[int, Cell], sizes: list[int], what: str) -> li
 
 
 def _times(ratio: float) -> str:
-    return f"{digits(ratio)} ×"
+    return f"{ratio:.2f} ×" if ratio < 10 else f"{digits(ratio)} ×"
