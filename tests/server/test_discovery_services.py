@@ -111,7 +111,7 @@ async def test_clusters_go_after_the_routes_that_named_them_on_another_stream(st
         await rds.ask("iris")
         await rds.ack(await rds.hear())
         await rig.held(1)
-        await rig.until(lambda fleet: all(s.held == 1 for s in fleet.nodes["edge-1"].open.values()))
+        await rig.until(lambda fleet: all(s.held.all_of == 1 for s in fleet.nodes["edge-1"].open.values()))
         other = model({"blue": 10_000})
         only_green = type(other)("iris", other.gateways, (other.versions[1],), {"green": 10_000})
         await served(rig, only_green)
