@@ -17,7 +17,15 @@ import pytest
 
 from controlplane.compiler.bootstrap import node_bootstrap
 from controlplane.demo.envoy import Envoy, envoy_binary
-from controlplane.operator.v1 import gateway_pb2, gateway_service_pb2, model_pb2, model_service_pb2, revision_service_pb2
+from controlplane.operator.v1 import (
+    gateway_pb2,
+    gateway_service_pb2,
+    model_pb2,
+    model_service_pb2,
+    node_pb2,
+    revision_pb2,
+    revision_service_pb2,
+)
 from tests.envoy.test_sync import BYTES, HOST, Plane, model_server
 
 pytestmark = pytest.mark.envoy
@@ -146,13 +154,20 @@ async def test_a_life(tmp_path: Path, version: str, variant: str, separate: bool
                 taken.address = "127.0.0.1"
                 await plane.gateways.CreateGateway(gateway_service_pb2.CreateGatewayRequest(gateway=taken))
                 revision = plane.app._observer.fleet.revision
-                refused = await plane.progress(revision, lambda p: p.refused)
-                assert refused.nodes[0].refused_type == "Listener"
-                switched = await plane.switch("violet")
-                await plane.answers("violet")
-                assert (await plane.progress(switched, lambda p: p.refused)).refused == 1
+                (refused,) = (await plane.progress(revision, lambda p: p.refused)).nodes
+                assert (refused.refused_type, refused.refused_revision) == ("Listener", revision)
+                assert f"{taken.address}:{taken.port}" in refused.refused_resources
+                # What comes after is held but for it, while it stands.
+                progress = await plane.held(await plane.switch("violet"))
+                (held,) = progress.nodes
+                assert (held.state, progress.refused) == (revision_pb2.NODE_PROGRESS_STATE_HOLDING, 0)
+                assert (held.refused_type, held.refused_revision, held.error) == ("Listener", revision, refused.error)
+                assert (await plane.node("edge-1")).state == node_pb2.NODE_STATE_REFUSING
+                assert await plane.ask() == "violet"
                 response = await plane.gateways.DeleteGateway(gateway_service_pb2.DeleteGatewayRequest(name="gateways/taken"))
-                await plane.held(response.revision)
+                (held,) = (await plane.held(response.revision)).nodes
+                assert (held.refused_type, held.refused_revision) == ("", 0)
+                assert (await plane.node("edge-1")).state == node_pb2.NODE_STATE_SYNCED
                 # The control plane restarts.
                 before, received = await counts(envoy, "update_success$"), (await envoy.stats(BYTES))[BYTES]
                 await plane.stop()
