@@ -146,8 +146,13 @@ class Pump:
         self._after(self._limits.greeting, self._check_greeted)
         if self._limits.max_stream_age:
             self._after(self._limits.max_stream_age * random.uniform(0.9, 1.1), self.end)
-        tasks = [asyncio.create_task(self._until_end(work(context))) for work in (self._read, self._write)]
+        tasks: list[asyncio.Task[None]] = []
         try:
+            # On their own: gRPC takes headers for unsent until the write that they went with is through. A stream that ends
+            # before that would send them again with its status, which fails, and the client would not learn of the end.
+            with self._contained():
+                await context.send_initial_metadata(())
+            tasks = [asyncio.create_task(self._until_end(work(context))) for work in (self._read, self._write)]
             error = await self._end
         finally:
             for timer in self._timers:

@@ -305,6 +305,38 @@ async def test_a_client_that_asks_and_never_reads_is_not_listened_to_for_long(ri
         call.cancel()
 
 
+@pytest.mark.parametrize("end", ["half-close", "server", "error"])
+async def test_a_stream_that_ends_in_the_middle_of_its_first_response_tells_the_client(rig: Rig, end: str) -> None:
+    # More than the flow control of one stream lets through unread, so that the end finds the first write standing still.
+    await rig.commit(GATEWAY, *(model({"blue": 10_000}, f"m{n}") for n in range(1_000)))
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{rig.port}", [("grpc.http2.lookahead_bytes", 1)]) as channel:
+        open_stream: Any = channel.stream_stream(
+            "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources",
+            request_serializer=bytes,
+            response_deserializer=bytes,
+        )
+        call = open_stream()
+        request = discovery_pb2.DeltaDiscoveryRequest(type_url=CLUSTER)
+        request.node.id = "edge-1"
+        await call.write(request.SerializeToString())
+        await rig.until(lambda fleet: "edge-1" in fleet.nodes)
+        if end == "half-close":
+            await call.done_writing()
+        elif end == "server":
+            rig.discovery.reconnect("edge-1")
+        else:
+            await call.write(b"\xff")
+        await rig.until(lambda fleet: fleet.streams == 0)
+        async with asyncio.timeout(10):
+            try:
+                while await call.read() is not EOF:
+                    pass
+            except grpc.aio.AioRpcError:
+                pass
+            code = await call.code()
+        assert code is (grpc.StatusCode.INVALID_ARGUMENT if end == "error" else grpc.StatusCode.OK)
+
+
 async def test_many_quick_streams_leak_nothing(rig: Rig) -> None:
     await rig.commit(GATEWAY, *(model({"blue": 10_000}, f"m{n}") for n in range(100)))
     with capture_logs() as lines:
