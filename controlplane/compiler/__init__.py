@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from controlplane.compiler.audience import audience, audiences
-from controlplane.compiler.clusters import cluster_name, compile_cluster
+from controlplane.compiler.clusters import cluster_name, compile_cluster, compile_mirror, mirror_name
 from controlplane.compiler.endpoints import compile_endpoints
 from controlplane.compiler.listeners import compile_listener, listener_name
 from controlplane.compiler.proxyless import compile_proxyless
@@ -44,6 +44,8 @@ class Compiler:
     def __init__(self) -> None:
         # By what was compiled: the object it was compiled of, and the result. Objects are frozen, so the result stays true.
         self._versions: dict[tuple[str, str], tuple[Version, tuple[Resource, ...]]] = {}
+        # Of a mirror also the request timeout of its model.
+        self._mirrors: dict[str, tuple[tuple[Version, float], tuple[Resource, ...]]] = {}
         self._routes: dict[str, tuple[Model, Resource]] = {}
         self._scopes: dict[tuple[str, str], tuple[Gateway, tuple[str, ...], tuple[Resource, ...]]] = {}
         self._listeners: dict[str, tuple[Gateway, Resource]] = {}
@@ -123,6 +125,7 @@ class Compiler:
         resources: list[Resource] = []
         for version in model.versions:
             resources += self._version(model.name, version)
+        resources += self._mirror(model)
         resources.append(self._route(model))
         for gateway in served:
             resources += self._scope(gateway, model)
@@ -137,6 +140,17 @@ class Compiler:
         if known is None or (known[0] is not version and known[0] != version):
             made = (*compile_cluster(model, version), *compile_endpoints(cluster_name(*key), version))
             known = self._versions[key] = (version, made)
+        return known[1]
+
+    def _mirror(self, model: Model) -> tuple[Resource, ...]:
+        if model.mirror is None:
+            return ()
+        version = model.version(model.mirror.version)
+        made_of = (version, model.timeouts.request)
+        known = self._mirrors.get(model.name)
+        if known is None or known[0] != made_of:
+            made = (*compile_mirror(model), *compile_endpoints(mirror_name(model.name, version.name), version))
+            known = self._mirrors[model.name] = (made_of, made)
         return known[1]
 
     def _route(self, model: Model) -> Resource:
@@ -187,6 +201,7 @@ class Compiler:
             self._proxyless = {n: k for n, k in self._proxyless.items() if n in state.models}
             self._routes = {n: k for n, k in self._routes.items() if n in state.models}
             self._versions = {n: k for n, k in self._versions.items() if n[0] in state.models}
+            self._mirrors = {n: k for n, k in self._mirrors.items() if n in state.models}
             self._scopes = {n: k for n, k in self._scopes.items() if n[1] in state.models and n[0] in state.gateways}
             self._listeners = {n: k for n, k in self._listeners.items() if n in state.gateways}
             self._made = {a: k for a, k in self._made.items() if all(g in state.gateways for g in a.gateways)}

@@ -1,7 +1,13 @@
-"""Clusters: one a version, named `MODEL/VERSION`. A version without endpoints has none: nothing can be sent to it."""
+"""Clusters: one a version, named `MODEL/VERSION`. A version without endpoints has none: nothing can be sent to it.
+
+The version that a model mirrors to has a second one, `MODEL/VERSION/mirror`, for the copies alone. Nobody waits for their
+answers, so nobody would notice a server that accepts and stays silent; in a cluster of their own they can be few and short,
+whatever the version's own limits are, and what they use up is not missing where the version has a share.
+"""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from envoy.config.cluster.v3 import circuit_breaker_pb2, cluster_pb2, outlier_detection_pb2
@@ -15,7 +21,7 @@ from google.protobuf import wrappers_pb2
 from controlplane.compiler.endpoints import load_assignment
 from controlplane.compiler.message import duration, over_ads, packed, resource
 from controlplane.compiler.secrets import over_sds
-from controlplane.model import HealthCheck, OutlierDetection, Protocol, UpstreamTls, Version, is_ip
+from controlplane.model import HealthCheck, Limits, Model, OutlierDetection, Protocol, UpstreamTls, Version, is_ip
 from controlplane.snapshot import CLUSTER, ENDPOINTS, SECRET, Resource
 
 _HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
@@ -29,17 +35,39 @@ SYSTEM_AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"
 # connection of a health check that waits for its answer: where one may take longer, so must this (`_http1_idle`).
 _HTTP1_IDLE = 4.0
 
+# What copies may hold at a time, and for how long where the model does not limit its requests, in seconds. What would be
+# more is not copied.
+_MIRROR_LIMITS = Limits(max_connections=128, max_pending_requests=128, max_requests=128, max_retries=1)
+_MIRROR_LONGEST = 60.0
+
 
 def cluster_name(model: str, version: str) -> str:
     """`MODEL/VERSION`: both are labels, so no two are alike."""
     return f"{model}/{version}"
 
 
+def mirror_name(model: str, version: str) -> str:
+    """`MODEL/VERSION/mirror`: no label has a slash, so it is no version's."""
+    return f"{cluster_name(model, version)}/mirror"
+
+
 def compile_cluster(model: str, version: Version) -> list[Resource]:
     """The cluster of a version; nothing when it has no endpoints."""
-    if not version.endpoints:
+    return [_cluster(cluster_name(model, version.name), model, version)] if version.endpoints else []
+
+
+def compile_mirror(model: Model) -> list[Resource]:
+    """The cluster that a model's copies go to; nothing when it has no mirror."""
+    if model.mirror is None:
         return []
-    name = cluster_name(model, version.name)
+    # Without health checks of its own: they would ask each endpoint twice, and a slow one would hold up the cluster.
+    version = replace(model.version(model.mirror.version), limits=_MIRROR_LIMITS, health_check=None)
+    longest = model.timeouts.request or _MIRROR_LONGEST
+    return [_cluster(mirror_name(model.name, version.name), model.name, version, longest)]
+
+
+def _cluster(name: str, model: str, version: Version, longest: float = 0.0) -> Resource:
+    """A cluster of the version's endpoints; `longest` is the most that a request may take, in seconds, 0 for no limit."""
     cluster = cluster_pb2.Cluster(
         name=name,
         connect_timeout=duration(version.connect_timeout),
@@ -54,7 +82,7 @@ def compile_cluster(model: str, version: Version) -> list[Resource]:
             )
         ),
     )
-    cluster.typed_extension_protocol_options[_HTTP_OPTIONS].CopyFrom(packed(_protocol(version)))
+    cluster.typed_extension_protocol_options[_HTTP_OPTIONS].CopyFrom(packed(_protocol(version, longest)))
     if version.tls is not None:
         cluster.transport_socket.name = "envoy.transport_sockets.tls"
         cluster.transport_socket.typed_config.CopyFrom(packed(_tls(version.tls, version.protocol)))
@@ -69,10 +97,10 @@ def compile_cluster(model: str, version: Version) -> list[Resource]:
         cluster.type = cluster_pb2.Cluster.STRICT_DNS
         cluster.dns_lookup_family = cluster_pb2.Cluster.V4_PREFERRED
         cluster.load_assignment.CopyFrom(load_assignment(name, version))
-        return [resource(CLUSTER, cluster, _secrets(version.tls))]
+        return resource(CLUSTER, cluster, _secrets(version.tls))
     cluster.type = cluster_pb2.Cluster.EDS
     cluster.eds_cluster_config.eds_config.CopyFrom(over_ads())
-    return [resource(CLUSTER, cluster, [(ENDPOINTS, name), *_secrets(version.tls)])]
+    return resource(CLUSTER, cluster, [(ENDPOINTS, name), *_secrets(version.tls)])
 
 
 def _secrets(tls: UpstreamTls | None) -> list[tuple[str, str]]:
@@ -80,9 +108,11 @@ def _secrets(tls: UpstreamTls | None) -> list[tuple[str, str]]:
     return [(SECRET, label) for label in named if label]
 
 
-def _protocol(version: Version) -> Any:
+def _protocol(version: Version, longest: float) -> Any:
     # Explicit, so that Envoy never guesses from what the client happened to speak.
     options = http_protocol_options_pb2.HttpProtocolOptions()
+    if longest:
+        options.common_http_protocol_options.max_stream_duration.CopyFrom(duration(longest))
     if version.protocol is Protocol.HTTP1:
         options.common_http_protocol_options.idle_timeout.CopyFrom(duration(_http1_idle(version)))
         options.explicit_http_config.http_protocol_options.CopyFrom(protocol_pb2.Http1ProtocolOptions())

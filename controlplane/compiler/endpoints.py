@@ -1,4 +1,4 @@
-"""Endpoints: one ClusterLoadAssignment a version, where its addresses are IPs."""
+"""Endpoints: one ClusterLoadAssignment a cluster, where the version's addresses are IPs."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from envoy.type.matcher.v3 import regex_pb2
 from envoy.type.v3 import percent_pb2
 from google.protobuf import wrappers_pb2
 
-from controlplane.compiler.clusters import cluster_name
+from controlplane.compiler.clusters import cluster_name, mirror_name
 from controlplane.compiler.listeners import SCOPE_HEADER
 from controlplane.compiler.message import duration, resource
 from controlplane.model import WHOLE, Model
@@ -60,7 +60,7 @@ def _route(host: Any, model: Model, previewed: str = "") -> Any:
     if model.rewrite is not None:
         action.regex_rewrite.CopyFrom(_rewrite(model.rewrite.prefix, model.rewrite.replacement))
     if model.mirror is not None and model.mirror.version != previewed:
-        policy = action.request_mirror_policies.add(cluster=cluster_name(model.name, model.mirror.version))
+        policy = action.request_mirror_policies.add(cluster=mirror_name(model.name, model.mirror.version))
         # A copy is a copy: the same host, without Envoy's `-shadow` after it.
         policy.disable_shadow_host_suffix_append = True
         if model.mirror.basis_points < WHOLE:

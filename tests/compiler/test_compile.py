@@ -8,13 +8,27 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from controlplane.compiler import Compiler, audiences
-from controlplane.compiler.validation import check, owner
-from controlplane.model import Endpoint, Gateway, Model, NodeSelector, Version
+from controlplane.compiler.constraints import unpack
+from controlplane.compiler.validation import check, decoded, owner
+from controlplane.model import (
+    Endpoint,
+    Gateway,
+    HealthCheck,
+    Mirror,
+    Model,
+    NodeSelector,
+    OutlierDetection,
+    Protocol,
+    Timeouts,
+    UpstreamTls,
+    Version,
+)
 from controlplane.snapshot import (
     CLUSTER,
     ENDPOINTS,
@@ -25,6 +39,7 @@ from controlplane.snapshot import (
     SECRET,
     Audience,
     Client,
+    Resource,
     Snapshot,
 )
 from controlplane.state import Changes, State
@@ -139,6 +154,50 @@ def test_a_model_that_goes_takes_all_of_its_own() -> None:
     assert same(before, after)[LISTENER]
 
 
+def test_a_mirror_is_a_cluster_of_its_own_that_comes_and_goes() -> None:
+    compiler, state = Compiler(), a_state(2)
+    plain = a_model("model-1")
+    mirrored = replace(plain, mirror=Mirror("green"))
+    steps = (mirrored, replace(mirrored, timeouts=Timeouts(request=5)), replace(plain, mirror=Mirror("blue", 10)), plain)
+    first = last = compiler.compile(state, 1, EDGE)
+    found = []
+    for i, model in enumerate(steps, 2):
+        last = compiler.compile(with_model(state, model), i, EDGE, last)
+        check((r for t in ORDER for r in last.resources[t].values()), last)
+        more = last.resources[CLUSTER].keys() - first.resources[CLUSTER].keys()
+        assert more == last.resources[ENDPOINTS].keys() - first.resources[ENDPOINTS].keys()
+        assert {(CLUSTER, n) for n in more} <= last.resources[ROUTES]["model-1"].refs
+        found.append([(n, longest(last.resources[CLUSTER][n])) for n in more])
+    assert found == [[("model-1/green/mirror", 60)], [("model-1/green/mirror", 5)], [("model-1/blue/mirror", 60)], []]
+    assert last.versions == first.versions
+
+
+def longest(resource: Resource) -> float:
+    """The most that a request to a cluster may take, in seconds."""
+    (packed,) = decoded(resource).typed_extension_protocol_options.values()
+    limit: float = unpack(packed).common_http_protocol_options.max_stream_duration.ToTimedelta().total_seconds()
+    return limit
+
+
+def test_a_mirror_has_all_of_its_version_but_limits_and_health_checks() -> None:
+    tls, outlier = UpstreamTls("iris.example"), OutlierDetection()
+    green = Version("green", (Endpoint("m.example", 1),), Protocol.GRPC, tls, HealthCheck(), outlier)
+    model = Model("iris", ("edge",), (a_version("blue"), green), {"blue": 10_000}, mirror=Mirror("green"))
+    snapshot = Compiler().compile(State({"edge": Gateway("edge", 8080)}, {"iris": model}), 1, EDGE)
+    resources = [snapshot.resources[CLUSTER][n] for n in ("iris/green", "iris/green/mirror")]
+    assert {owner(r) for r in resources} == {"models/iris"}
+    own, copies = (decoded(r) for r in resources)
+    assert [
+        (t.max_connections.value, t.max_pending_requests.value, t.max_requests.value, t.max_retries.value)
+        for t in copies.circuit_breakers.thresholds
+    ] == [(128, 128, 128, 1)]
+    assert copies.transport_socket == own.transport_socket
+    assert copies.outlier_detection == own.outlier_detection
+    assert copies.load_assignment.endpoints == own.load_assignment.endpoints
+    assert own.health_checks
+    assert not copies.health_checks
+
+
 def test_an_audience_gets_its_own_gateways_and_their_models() -> None:
     gateways = {g.name: g for g in (Gateway("a", 1), Gateway("b", 2))}
     models = {m.name: m for m in (a_model("on-a", gateways=("a",)), a_model("on-b", gateways=("b",)))}
@@ -206,9 +265,8 @@ def test_an_audience_that_no_node_is_of_any_more_is_compiled_all_the_same() -> N
     models = {n: a_model(n, gateways=(n,)) for n in ("a", "b")}
     before = compiler.compile(State({"a": Gateway("a", 1), "b": Gateway("b", 2)}, models), 1, audience)
     apart = {n: Gateway(n, 1, nodes=NodeSelector(ids=(n,))) for n in ("a", "b")}
-    after = compiler.compile(
-        State().applied(Changes({o.resource_name: o for o in (*apart.values(), *models.values())})), 2, audience, before
-    )
+    objects: list[Gateway | Model] = [*apart.values(), *models.values()]
+    after = compiler.compile(State().applied(Changes({o.resource_name: o for o in objects})), 2, audience, before)
     assert {owner(r) for r in after.resources[LISTENER].values()} == {"gateways/a"}
     assert set(after.resources[ROUTES]) == {"a"}
     grpc = compiler.compile(State(apart, models), 2, Audience(("a", "b"), Client.GRPC))

@@ -104,7 +104,7 @@ def test_every_route_has_what_the_model_says_of_requests(model: Model) -> None:
         assert route.route.HasField("regex_rewrite") == (model.rewrite is not None)
         copies = [p.cluster for p in route.route.request_mirror_policies]
         wanted = model.mirror is not None and route.route.cluster != f"iris/{model.mirror.version}"
-        assert copies == ([f"iris/{model.mirror.version}"] if model.mirror and wanted else [])
+        assert copies == ([f"iris/{model.mirror.version}/mirror"] if model.mirror and wanted else [])
     assert routes[-1].route.weighted_clusters.use_hash_policy.value == (model.sticky is not None)
     assert bool(routes[-1].route.hash_policy) == (model.sticky is not None)
     assert config.virtual_hosts[0].HasField("retry_policy") == (model.retries.attempts > 0)
