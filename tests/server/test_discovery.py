@@ -309,7 +309,8 @@ async def test_a_client_that_asks_and_never_reads_is_not_listened_to_for_long(ri
 async def test_a_stream_that_ends_in_the_middle_of_its_first_response_tells_the_client(rig: Rig, end: str) -> None:
     # More than the flow control of one stream lets through unread, so that the end finds the first write standing still.
     await rig.commit(GATEWAY, *(model({"blue": 10_000}, f"m{n}") for n in range(1_000)))
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{rig.port}", [("grpc.http2.lookahead_bytes", 1)]) as channel:
+    small = [("grpc.http2.lookahead_bytes", 1), ("grpc.http2.bdp_probe", 0)]
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{rig.port}", small) as channel:
         open_stream: Any = channel.stream_stream(
             "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources",
             request_serializer=bytes,
