@@ -6,9 +6,13 @@ Hypothesis tries the same examples each time, so that the suite says the same of
 from __future__ import annotations
 
 import os
+import signal
 
 from hypothesis import settings
 
 settings.register_profile("steady", derandomize=True)
 settings.register_profile("explore", derandomize=False, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "steady"))
+
+# A shell that starts the suite in the background has it ignore Ctrl-C, and every process that a test starts would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
