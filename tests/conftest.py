@@ -14,5 +14,5 @@ settings.register_profile("steady", derandomize=True)
 settings.register_profile("explore", derandomize=False, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "steady"))
 
-# A shell that starts the suite in the background has it ignore Ctrl-C, and every process that a test starts would inherit that.
+# A shell that starts the suite in the background has it ignore Ctrl-C, and so every process that a test starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
