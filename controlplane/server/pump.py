@@ -122,6 +122,7 @@ class Pump:
         self._limits = limits
         # All streams of the client, this one included; None until the client has said who it is.
         self._siblings: Siblings | None = None
+        self._id = ""
         # None until the client has said who it is; it is offered nothing before.
         self._client: Identified | None = None
         # What it is served, which follows from these gateways; and what was reported of it.
@@ -159,8 +160,10 @@ class Pump:
                 timer.cancel()
             for task in tasks:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            self._leave()
+            try:
+                await asyncio.gather(*tasks, return_exceptions=True)
+            finally:  # gRPC may cancel this while it waits
+                self._leave()
         if error is not None:
             raise error
 
@@ -210,14 +213,15 @@ class Pump:
         """The client says who it is. Errors: INVALID_ARGUMENT, RESOURCE_EXHAUSTED when it may not be served."""
         streams = self._nodes.get(node.id)
         self._limits.admit(node, len(streams) if streams is not None else 0)
+        self._id = node.id
         self._siblings = self._nodes.setdefault(node.id, streams or Siblings(self._limits.linger))
         self._siblings.join(self)
 
     def _leave(self) -> None:
         if self._siblings is not None:
             self._siblings.leave(self)
-            if not self._siblings and self._client is not None:
-                del self._nodes[self._client.id]
+            if not self._siblings:
+                del self._nodes[self._id]
 
     async def _read(self, context: Any) -> None:
         clock = asyncio.get_running_loop().time
