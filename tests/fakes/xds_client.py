@@ -66,6 +66,8 @@ class XdsClient:
         # (type URL, names, removed names) of each response, in order of arrival.
         self.responses: list[tuple[str, list[str], list[str]]] = []
         self.nacks = 0
+        # How many of them it has dealt with: answered, and asked for what follows.
+        self.done = 0
         # When the newest response came, by `time.perf_counter`.
         self.last_at = 0.0
         # How the stream ended; None while it is open.
@@ -112,6 +114,7 @@ class XdsClient:
                         break
                     await self.reading.wait()
                     await self._take(call, response)
+                    self.done += 1
                     await self._tell()
                 self.ended, self.details = await call.code(), await call.details()
             except grpc.aio.AioRpcError as error:
