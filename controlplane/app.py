@@ -98,23 +98,23 @@ class App:
         publisher.publish()
         c = self.config
         limits = Limits(c.max_streams_per_node, c.max_names_per_stream, c.max_stream_age)
-        self._discovery = discovery = Discovery(publisher.world, self._observer.report, limits)
+        self._discovery = Discovery(publisher.world, self._observer.report, limits)
         api = grpc.aio.server(options=API_OPTIONS, interceptors=[StatusInterceptor()])
         xds = grpc.aio.server(options=server_options(limits), handlers=self._discovery.handlers())
         self._servers = [api, xds]
-        self._register(api, Writer(store, compiler, self._observer.by_audience), store, discovery)
+        self._register(api, Writer(store, compiler, self._observer.by_audience), store)
         self.api_port = listen(api, self.config.api, "api")
         self.xds_port = listen(xds, self.config.xds, "xds")
         self._loops = [asyncio.create_task(publisher.run()), asyncio.create_task(self._discovery.run())]
         await asyncio.gather(*(server.start() for server in self._servers))
 
-    def _register(self, server: grpc.aio.Server, writer: Writer, store: Store, discovery: Discovery) -> None:
+    def _register(self, server: grpc.aio.Server, writer: Writer, store: Store) -> None:
         changed = self._observer.changed
         gateway_service_pb2_grpc.add_GatewayServiceServicer_to_server(GatewayService(writer, store), server)
         model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(writer, store), server)
         revision_service_pb2_grpc.add_RevisionServiceServicer_to_server(RevisionService(writer, store, changed), server)
         secret_service_pb2_grpc.add_SecretServiceServicer_to_server(SecretService(writer, store), server)
-        node_service_pb2_grpc.add_NodeServiceServicer_to_server(NodeService(changed, discovery.reconnect), server)
+        node_service_pb2_grpc.add_NodeServiceServicer_to_server(NodeService(changed, self._reconnect), server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         files = (
             gateway_service_pb2,
@@ -126,6 +126,9 @@ class App:
         )
         services = [s.full_name for f in files for s in f.DESCRIPTOR.services_by_name.values()]
         reflection.enable_server_reflection([*services, reflection.SERVICE_NAME], server)
+
+    async def _reconnect(self, node_id: str) -> int:
+        return self._discovery.reconnect(node_id) if self._discovery is not None else 0
 
     async def stop(self, grace: float | None = None) -> None:
         """Stops: calls under way may end for `grace` seconds, streams end well, and the store is closed last."""

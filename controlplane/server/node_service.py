@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from itertools import islice
 from typing import Any
 from urllib.parse import unquote
@@ -31,7 +31,7 @@ _STATES = {
 class NodeService(node_service_pb2_grpc.NodeServiceServicer):
     """Shows the xDS clients that are connected, or were. `reconnect` ends the streams of a node, and returns how many."""
 
-    def __init__(self, changed: Latest[Fleet | None], reconnect: Callable[[str], int]) -> None:
+    def __init__(self, changed: Latest[Fleet | None], reconnect: Callable[[str], Awaitable[int]]) -> None:
         self._changed = changed
         self._reconnect = reconnect
 
@@ -66,7 +66,7 @@ class NodeService(node_service_pb2_grpc.NodeServiceServicer):
         self, request: node_service_pb2.ReconnectNodeRequest, context: Any
     ) -> node_service_pb2.ReconnectNodeResponse:
         node_id = _node_id(request.name)
-        streams = self._reconnect(node_id)
+        streams = await self._reconnect(node_id)
         if not streams:
             raise Error(Code.NOT_FOUND, "NOT_FOUND", f"{request.name} is not connected", metadata={"name": request.name})
         log.info("node asked to reconnect", node=node_id, streams=streams)
