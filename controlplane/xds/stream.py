@@ -95,6 +95,8 @@ class Stream:
         self.type_url = type_url
         # Seconds that a client goes on using a resource for without a heartbeat; 0: for ever, and to clients that can't do it.
         self._ttl = ttl
+        # Seconds of any clock that only goes forward; the shell sets it before what it tells. Only `status.py` reads it.
+        self.now = 0.0
         # The streams of the node that this one is of; None while it is the only one.
         self.node: Separate | None = None
         self._subs: dict[str, Substream] = {}
@@ -214,10 +216,11 @@ class Stream:
             raise Error(Code.INVALID_ARGUMENT, "TYPE_URL_REQUIRED", "type_url: is required on an aggregated stream")
         sub = self._subs.get(type_url)
         if sub is not None:
+            sub.now = self.now
             return sub, False
         if len(self._subs) >= MAX_TYPES:
             raise Error(Code.INVALID_ARGUMENT, "TOO_MANY_TYPES", f"type_url: more than {MAX_TYPES} types on one stream")
-        sub = Substream(type_url)
+        sub = Substream(type_url, self.now)
         if type_url == ENDPOINTS:
             sub.owed = self._owed
         subs = {**self._subs, type_url: sub}

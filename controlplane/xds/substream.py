@@ -53,6 +53,8 @@ WILDCARD = "*"
 ANYTHING = ("", WILDCARD)
 _NAMES_REPORTED = 100
 _REMEMBERED = 8
+# Names of which it is known when they were taken; of the others, that it was earlier.
+_TAKEN = 8
 
 
 @dataclass(slots=True, eq=False)
@@ -82,6 +84,9 @@ class Refusal:
     since: int
     # What was refused before that, newest last; at most `_REMEMBERED`, and then one that stands for all.
     earlier: tuple[Resource, ...] = ()
+    # The client's words, and when it said them.
+    message: str = ""
+    time: float = 0.0
 
     def all_of_it(self) -> tuple[Resource, ...]:
         """Every content that was refused under this name."""
@@ -106,17 +111,23 @@ class Substream:
         "last_nonce",
         "latest",
         "names",
+        "now",
         "owed",
         "refused",
         "refusing",
         "rest",
         "returning",
+        "taken",
+        "taken_by",
         "type_url",
         "wildcard",
     )
 
-    def __init__(self, type_url: str) -> None:
+    def __init__(self, type_url: str, now: float = 0.0) -> None:
         self.type_url = type_url
+        # The time; by name when the client last took what it holds; and the time by which it had taken all else.
+        self.now = self.taken_by = now
+        self.taken: dict[str, float] = {}
         self.latest: Resources = NOTHING
         self.wildcard = False
         self.names = Names()
@@ -306,6 +317,7 @@ class Substream:
         if batch is None:
             return
         self.rest = False
+        self._note_taken(batch)
         refused = [n for n in self.refused if n in batch.contents or batch.whole]
         for name in refused:
             # Kept where something older was sent in place of what was refused, and is still what should be held.
@@ -321,6 +333,17 @@ class Substream:
             if self.covers(name) or resource is None:
                 self.held.set(name, resource)
 
+    def _note_taken(self, batch: Batch) -> None:
+        names = list(self.held.differing(cast(Resources, batch.contents))) if batch.whole else batch.contents
+        if len(names) > _TAKEN:
+            self.taken, self.taken_by = {}, self.now
+            return
+        for name in names:
+            self.taken.pop(name, None)
+            self.taken[name] = self.now
+        while len(self.taken) > _TAKEN:
+            self.taken_by = self.taken.pop(next(iter(self.taken)))
+
     def nack(self, nonce: str, message: str) -> list[Event]:
         """The client has refused a response. Not one of ours in flight: nothing happens."""
         batch = self.inflight.pop(nonce, None)
@@ -335,15 +358,17 @@ class Substream:
         again = all(n in self.refused and self._is_refused(n, contents.get(n)) for n in batch.suspects)
         batch.split = again and len(batch.suspects) > 1
         self._release(batch)
+        words = redacted(message.strip())
         for name in filter(self.covers, batch.suspects):  # what it has dropped meanwhile, it does not use either
             before = self.refused.get(name)
             known = before is not None and same(before.content, contents.get(name))
             since = before.since if before is not None and known else batch.revision
-            self.refused[name] = Refusal(contents.get(name), batch, since, before.all_of_it() if before else ())
+            earlier = before.all_of_it() if before else ()
+            self.refused[name] = Refusal(contents.get(name), batch, since, earlier, words, self.now)
         self.refusing = True
         named = tuple(sorted(contents)[:_NAMES_REPORTED])
         since = max((self.refused[n].since for n in batch.suspects if n in self.refused), default=batch.revision)
-        return [Refused(self.type_url, named, redacted(message.strip()), since)]
+        return [Refused(self.type_url, named, words, since)]
 
     def settled(self) -> bool:
         """Whether nothing is on its way, refused, or to be answered."""
