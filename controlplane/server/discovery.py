@@ -21,8 +21,10 @@ from controlplane.latest import Latest
 from controlplane.server.limits import Limits
 from controlplane.server.pump import DELTA, SOTW, Pump, Variant
 from controlplane.server.siblings import Siblings
+from controlplane.server.unhurried import unhurried
 from controlplane.snapshot import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SCOPED_ROUTES
 from controlplane.world import World
+from controlplane.xds.status import ResourceStatus, merged, statuses
 
 # A new world reaches this many streams before the event loop sees to other things.
 _BATCH = 50
@@ -117,6 +119,14 @@ class Discovery:
             return 0
         streams.end()
         return len(streams)
+
+    async def describe(self, node_id: str) -> list[ResourceStatus]:
+        """What a node holds of each resource, against what it should; nothing when it has no streams here."""
+        streams = self._nodes.get(node_id)
+        if streams is None:
+            return []
+        parts = statuses(streams.cores, asyncio.get_running_loop().time())
+        return merged([part async for part in unhurried(parts)])
 
     def close(self) -> None:
         """Ends every stream well, and takes no new ones. Envoys keep what they have, and look for a control plane again."""

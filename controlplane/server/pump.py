@@ -248,6 +248,7 @@ class Pump:
 
     def _take(self, request: Any) -> None:
         with self._together():
+            self.core.now = asyncio.get_running_loop().time()
             self._tell(self.core.receive(request))
             self._limits.check_names(self.core.names)
             if self._siblings is not None:

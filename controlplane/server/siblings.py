@@ -31,6 +31,11 @@ class Siblings:
     def __len__(self) -> int:
         return len(self._members)
 
+    @property
+    def cores(self) -> tuple[Stream, ...]:
+        """The open streams, in the order that they came in, to be read."""
+        return tuple(self._members)
+
     def join(self, member: Member) -> None:
         """A stream of the node has opened."""
         self._members[member.core] = member

@@ -142,6 +142,11 @@ class Stream:
         """The conversation about one type, to be read; None when there was none."""
         return self._subs.get(type_url)
 
+    @property
+    def subs(self) -> tuple[Substream, ...]:
+        """Every conversation, in the order of types, to be read."""
+        return tuple(self._subs.values())
+
     def should_hold(self, type_url: str) -> Mapping[str, Resource]:
         """All of a type in the newest snapshot."""
         return NOTHING if self._snapshot is None else self._snapshot.resources.get(type_url, NOTHING)
