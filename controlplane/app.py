@@ -31,6 +31,7 @@ from controlplane.operator.v1 import (
 from controlplane.reconciler import Observer, Publisher
 from controlplane.server.discovery import Discovery
 from controlplane.server.gateway_service import GatewayService
+from controlplane.server.grpc_shell import handlers
 from controlplane.server.limits import Limits, server_options
 from controlplane.server.model_service import ModelService
 from controlplane.server.node_service import NodeService
@@ -100,7 +101,7 @@ class App:
         limits = Limits(c.max_streams_per_node, c.max_names_per_stream, c.max_stream_age)
         self._discovery = Discovery(publisher.world, self._observer.report, limits)
         api = grpc.aio.server(options=API_OPTIONS, interceptors=[StatusInterceptor()])
-        xds = grpc.aio.server(options=server_options(limits), handlers=self._discovery.handlers())
+        xds = grpc.aio.server(options=server_options(limits), handlers=handlers(self._discovery))
         self._servers = [api, xds]
         self._register(api, Writer(store, compiler, self._observer.by_audience), store)
         self.api_port = listen(api, self.config.api, "api")

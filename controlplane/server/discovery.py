@@ -1,4 +1,4 @@
-"""xDS over gRPC: the services, and every stream of theirs that is open.
+"""The xDS services, and every stream of theirs that is open, whatever carries it (`grpc_shell.py`, `http2.py`).
 
 Each service is there in both variants over one and the same pump (`pump.py`): ADS, where a stream speaks of any type, and the
 services of a single type. Of types that the compiler makes nothing of (secrets, extension configurations, virtual hosts,
@@ -10,16 +10,13 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
-from urllib.parse import unquote
-
-import grpc
+from typing import TypeVar
 
 from controlplane.errors import Code, Error
 from controlplane.fleet import Closed, Opened, Report, StreamId
 from controlplane.latest import Latest
 from controlplane.server.limits import Limits
-from controlplane.server.pump import DELTA, SOTW, Pump, Variant
+from controlplane.server.pump import DELTA, SOTW, Carrier, Pump, Variant
 from controlplane.server.siblings import Siblings
 from controlplane.server.unhurried import unhurried
 from controlplane.snapshot import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SCOPED_ROUTES
@@ -45,6 +42,18 @@ SERVICES = (
     ("extension.v3.ExtensionConfigDiscoveryService", "ExtensionConfigs", f"{_TYPES}config.core.v3.TypedExtensionConfig"),
 )
 
+# What is said to who polls.
+NO_POLLING = "Fetch{stem}: polling is not served; open a stream with Stream{stem} or Delta{stem}"
+
+
+def streams() -> dict[str, tuple[Variant, str]]:
+    """What a stream of each method is: its variant and its type. By path."""
+    of = {}
+    for service, stem, type_url in SERVICES:
+        of[f"/envoy.service.{service}/Delta{stem}"] = DELTA, type_url
+        of[f"/envoy.service.{service}/Stream{stem}"] = SOTW, type_url
+    return of
+
 
 class Discovery:
     """The xDS services, and every stream of theirs that is open."""
@@ -61,43 +70,21 @@ class Discovery:
         self._nodes: dict[str, Siblings] = {}
         self._closing = False
 
-    def handlers(self) -> list[grpc.GenericRpcHandler[Any, Any]]:
-        """What a gRPC server serves."""
-        return [self._service(*service) for service in SERVICES]
-
-    def _service(self, name: str, stem: str, type_url: str) -> grpc.GenericRpcHandler[Any, Any]:
-        methods = {
-            f"Delta{stem}": grpc.stream_stream_rpc_method_handler(self._handler(DELTA, type_url)),
-            f"Stream{stem}": grpc.stream_stream_rpc_method_handler(self._handler(SOTW, type_url)),
-            f"Fetch{stem}": grpc.unary_unary_rpc_method_handler(_polled(stem)),
-        }
-        return grpc.method_handlers_generic_handler(f"envoy.service.{name}", methods)
-
-    def _handler(self, variant: Variant, type_url: str) -> Callable[[Any, Any], Any]:
-        async def serve(_: Any, context: Any) -> None:
-            try:
-                await self._serve(variant, type_url, context)
-            except Error as error:
-                await context.abort(grpc.StatusCode[error.code.name], error.message)
-
-        return serve
-
-    async def _serve(self, variant: Variant, type_url: str, context: Any) -> None:
+    def open(self, variant: Variant, type_url: str, peer: str, carrier: Carrier) -> Pump:
+        """A client at `peer` has opened a stream. Errors: UNAVAILABLE while nothing is served yet, or any more."""
         if self._closing or self._worlds.value is None:
             why = "is stopping" if self._closing else "has not loaded its state yet"
             raise Error(Code.UNAVAILABLE, "NOT_SERVING", f"the control plane {why}; try again")
         stream = next(self._ids)
+        self._report(stream, Opened(peer, variant.name))
+        pump = Pump(stream, variant, type_url, self._worlds, self._told, self._nodes, self._limits, carrier)
+        self._pumps[stream] = pump
+        return pump
 
-        def report(event: Report) -> None:
-            self._report(stream, event)
-
-        pump = self._pumps[stream] = Pump(variant, type_url, self._worlds, report, self._nodes, self._limits)
-        report(Opened(peer(context.peer()), variant.name))
-        try:
-            await pump.run(context)
-        finally:
+    def _told(self, stream: StreamId, event: Report) -> None:
+        if isinstance(event, Closed):
             del self._pumps[stream]
-            report(Closed())
+        self._report(stream, event)
 
     async def run(self) -> None:
         """Offers each newest world to every stream, until it is cancelled."""
@@ -131,16 +118,8 @@ class Discovery:
     def close(self) -> None:
         """Ends every stream well, and takes no new ones. Envoys keep what they have, and look for a control plane again."""
         self._closing = True
-        for pump in self._pumps.values():
+        for pump in list(self._pumps.values()):
             pump.end()
-
-
-def _polled(stem: str) -> Callable[[Any, Any], Any]:
-    async def refuse(_: Any, context: Any) -> None:
-        message = f"Fetch{stem}: polling is not served; open a stream with Stream{stem} or Delta{stem}"
-        await context.abort(grpc.StatusCode.UNIMPLEMENTED, message)
-
-    return refuse
 
 
 T = TypeVar("T")
@@ -149,8 +128,3 @@ T = TypeVar("T")
 def batches(items: list[T], size: int) -> Iterable[list[T]]:
     """`items` in runs of `size`."""
     return (items[i : i + size] for i in range(0, len(items), size))
-
-
-def peer(said: str) -> str:
-    """`127.0.0.1:5000` for gRPC's `ipv4:127.0.0.1:5000`; `[::1]:5000` for its `ipv6:%5B::1%5D:5000`."""
-    return unquote(said.partition(":")[2])

@@ -10,6 +10,12 @@ One of these things happens to a stream, and each wakes the core once:
     another stream moved on      `Stream.again`
     it has had time enough       `Stream.quiet`
 
+There are no tasks and nothing is awaited: a pump is called, and calls back the carrier that it was made for, which is HTTP/2
+in one form or another (`grpc_shell.py`, `http2.py`). What is said:
+
+    by the carrier               `received` a message, the client will say no more (`half_closed`), it is gone (`end`)
+    by the pump                  `wake`: there is something to `take`; `listen`: go on, after `listens` was false; `end`
+
 Messages are bytes on the way in and out. The cores serialise, and what can't be parsed is answered with a status that fits.
 """
 
@@ -18,19 +24,17 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
-import grpc
 import structlog
 from envoy.service.discovery.v3 import discovery_pb2
 from google.protobuf.message import DecodeError
 
 from controlplane.compiler import audience
 from controlplane.errors import Code, Error
-from controlplane.fleet import Report, Targeted
+from controlplane.fleet import Closed, Report, StreamId, Targeted
 from controlplane.latest import Latest
 from controlplane.model import Gateway
 from controlplane.server.limits import Budget, Limits
@@ -55,8 +59,8 @@ _DEAR = 0.005
 _MOST_WAITING = 64
 _MOST_BYTES = 8 * 1024 * 1024
 
-# Not in the stubs.
-_EOF: Any = vars(grpc.aio)["EOF"]
+# A client that says no more has this long to take what waits for it, seconds.
+_DRAIN = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,24 +106,49 @@ DELTA = Variant("delta", DeltaStream, discovery_pb2.DeltaDiscoveryRequest.FromSt
 SOTW = Variant("sotw", SotwStream, discovery_pb2.DiscoveryRequest.FromString, _sotw_names, _whole)
 
 
+class Carrier(Protocol):
+    """What carries the messages of one stream."""
+
+    def wake(self) -> None:
+        """There is something to take. To be taken one by one, the next when the client has room for it."""
+
+    def listen(self) -> None:
+        """The pump listens again, after it did not."""
+
+    def end(self, error: Error | None) -> None:
+        """The stream is over: well, or with an error that the client is to be told. Called once."""
+
+
 class Pump:
     """One stream. `report` is told what becomes of it; `nodes` are the streams that are open, by node id."""
 
     def __init__(
         self,
+        stream: StreamId,
         variant: Variant,
         type_url: str,
         worlds: Latest[World | None],
-        report: Callable[[Report], None],
+        report: Callable[[StreamId, Report], None],
         nodes: dict[str, Siblings],
         limits: Limits,
+        carrier: Carrier,
     ) -> None:
         self.core = variant.core(type_url)
+        # Nothing is done with a stream that has ended.
+        self.ended = False
+        # Whether the next message may be `received`; false while the client has asked too much of late.
+        self.listens = True
+        # Whether its newest offer took long.
+        self.dear = False
+        self._stream = stream
         self._variant = variant
         self._worlds = worlds
         self._report = report
         self._nodes = nodes
         self._limits = limits
+        self._carrier = carrier
+        loop = asyncio.get_running_loop()
+        self._clock = loop.time
         # All streams of the client, this one included; None until the client has said who it is.
         self._siblings: Siblings | None = None
         self._id = ""
@@ -129,60 +158,160 @@ class Pump:
         self._audience: Audience | None = None
         self._gateways: Mapping[str, Gateway] = {}
         self._targeted: Targeted | None = None
-        # What its requests cost; and whether its newest offer took long.
-        self._budget = Budget(asyncio.get_running_loop().time())
-        self.dear = False
+        # What its requests cost.
+        self._budget = Budget(loop.time())
+        # Pieces of the newest request that are still to be taken in.
+        self._pieces: list[Any] = []
         # What the client has not taken yet. At most what the core says unasked (one message a type), and answers to what the
         # client asks: at _MOST_WAITING messages, or _MOST_BYTES of them, it is not listened to any more, until it has taken
         # them.
         self._waiting: deque[bytes] = deque()
         self._waiting_bytes = 0
-        self._wake, self._taken = asyncio.Event(), asyncio.Event()
-        # Set once, when the stream is to end; the error that ends it, None for a good end.
-        self._end: asyncio.Future[Error | None] = asyncio.get_running_loop().create_future()
+        self._says_no_more = False
+        # Until when it is left alone, since it asked too much of late.
+        self._rest: asyncio.TimerHandle | None = None
+        # What is to be done one day, if the stream has not ended.
         self._timers: list[asyncio.TimerHandle] = []
+        self._after(limits.greeting, self._check_greeted)
+        if limits.max_stream_age:
+            self._after(limits.max_stream_age * random.uniform(0.9, 1.1), self.end)
 
-    async def run(self, context: Any) -> None:
-        """Serves the stream until the client leaves, the server stops or something is wrong. Errors: what was wrong."""
-        self._after(self._limits.greeting, self._check_greeted)
-        if self._limits.max_stream_age:
-            self._after(self._limits.max_stream_age * random.uniform(0.9, 1.1), self.end)
-        tasks: list[asyncio.Task[None]] = []
-        try:
-            # On their own: gRPC takes headers for unsent until the write that they went with is through. A stream that ends
-            # before that would send them again with its status, which fails, and the client would not learn of the end.
-            with self._contained():
-                await context.send_initial_metadata(())
-            tasks = [asyncio.create_task(self._until_end(work(context))) for work in (self._read, self._write)]
-            error = await self._end
-        finally:
-            for timer in self._timers:
-                timer.cancel()
-            for task in tasks:
-                task.cancel()
-            try:
-                await asyncio.gather(*tasks, return_exceptions=True)
-            finally:  # gRPC may cancel this while it waits
-                self._leave()
-        if error is not None:
-            raise error
+    # ------------------------------------------------------------------------------------------------ for the carrier
+
+    def received(self, data: bytes) -> None:
+        """Takes in a message. Not to be called while the pump does not listen."""
+        self._contained(self._receive, data)
+
+    def half_closed(self) -> None:
+        """The client says no more: the stream ends once it has taken what waits for it."""
+        if not self.ended:
+            self._says_no_more = True
+            self._after(_DRAIN, self.end)
+            self._carrier.wake()
+
+    def take(self) -> bytes | None:
+        """What is to be sent next; None when there is nothing. Call it when the message before is out of the way."""
+        if not self._waiting:
+            if self._says_no_more:
+                self.end()
+            return None
+        message = self._waiting.popleft()
+        self._waiting_bytes -= len(message)
+        if not self.listens and not self._full:
+            # Soon, since this may be called from inside of what it leads to.
+            asyncio.get_running_loop().call_soon(self._contained, self._go_on)
+        return message
 
     def end(self, error: Error | None = None) -> None:
-        """Ends the stream; well, when there is no error."""
-        if not self._end.done():
-            self._end.set_result(error)
+        """Ends the stream; well, when there is no error. The carrier calls it too, when the client is gone."""
+        if self.ended:
+            return
+        self.ended, self.listens = True, False
+        for timer in self._timers:
+            timer.cancel()
+        self._timers.clear()
+        if self._rest is not None:
+            self._rest.cancel()
+        self._waiting.clear()
+        self._pieces.clear()
+        if self._siblings is not None:
+            self._siblings.leave(self)
+            if not self._siblings:
+                del self._nodes[self._id]
+        self._report(self._stream, Closed())
+        self._carrier.end(error)
+
+    def fail(self, error: Exception) -> None:
+        """Ends the stream with what went wrong. Of what is not an `Error`, the log has all and the client nothing."""
+        if not isinstance(error, Error):
+            log.error("stream failed", exc_info=error)
+            error = Error(Code.INTERNAL, "INTERNAL", "something went wrong in the control plane; its log says what")
+        self.end(error)
+
+    # ------------------------------------------------------------------------------------------------- for the server
 
     def offer(self) -> None:
         """Takes in the newest world."""
-        began = asyncio.get_running_loop().time()
-        with self._contained(), self._together():
-            self._offer()
-        self.dear = asyncio.get_running_loop().time() - began > _DEAR
+        began = self._clock()
+        self._contained(self._offer_among_siblings)
+        self.dear = self._clock() - began > _DEAR
 
     def again(self) -> None:
         """Another stream of the node has moved on."""
-        with self._contained():
-            self._tell(self.core.again())
+        self._contained(self._again)
+
+    # -------------------------------------------------------------------------------------------------------- inside
+
+    def _contained(self, work: Callable[..., None], *arguments: object) -> None:
+        """Whatever goes wrong inside ends this stream, and nothing else."""
+        if self.ended:
+            return
+        try:
+            work(*arguments)
+        except Exception as error:  # noqa: BLE001  it is logged there
+            self.fail(error)
+
+    def _receive(self, data: bytes) -> None:
+        began = self._clock()
+        variant = self._variant
+        try:
+            request = variant.parse(data)
+        except DecodeError:
+            raise Error(Code.INVALID_ARGUMENT, "NOT_A_REQUEST", "the message is not a discovery request") from None
+        count = variant.names(request)
+        self._limits.check_names(count)
+        if self._siblings is None:
+            self._join(request.node)
+        if count > _PIECE:
+            request, *self._pieces = variant.pieces(request)
+        self._take_in(request, count, began)
+
+    def _take_in(self, request: Any, count: int, began: float) -> None:
+        """One request, or a piece of one, which costs the time since `began`."""
+        siblings = self._siblings
+        assert siblings is not None
+        # Others are only asked and told where there are others.
+        if self.core.node is not None:
+            siblings.tick()
+        self.core.now = began
+        self._tell(self.core.receive(request))
+        if count:
+            self._limits.check_names(self.core.names)
+        if self.core.node is not None and not self.ended:
+            siblings.moved(self)
+        if self.ended:
+            return
+        now = self._clock()
+        pause = self._budget.spend(now - began, now)
+        if pause or self._pieces or not self.listens or self._full:
+            self.listens = False
+            self._rest = asyncio.get_running_loop().call_later(pause, self._rested)
+
+    def _rested(self) -> None:
+        self._rest = None
+        self._contained(self._go_on)
+
+    def _go_on(self) -> None:
+        """There may be time again, and room, for what the client says."""
+        if self.listens or self._full or self._rest is not None:
+            return
+        if self._pieces:
+            self._take_in(self._pieces.pop(0), 1, self._clock())
+        else:
+            self.listens = True
+            self._carrier.listen()
+
+    @property
+    def _full(self) -> bool:
+        return len(self._waiting) >= _MOST_WAITING or self._waiting_bytes >= _MOST_BYTES
+
+    def _offer_among_siblings(self) -> None:
+        siblings = self._siblings if self.core.node is not None else None
+        if siblings is not None:
+            siblings.tick()
+        self._offer()
+        if siblings is not None:
+            siblings.offered()
 
     def _offer(self) -> None:
         world, client = self._worlds.value, self._client
@@ -194,20 +323,38 @@ class Pump:
         note = world.note(target)
         if self._targeted is None or self._targeted.note != note or self._targeted.audience != target:
             self._targeted = Targeted(target, note)
-            self._report(self._targeted)
+            self._report(self._stream, self._targeted)
         self._tell(self.core.offer(world.snapshot(target)))
 
+    def _again(self) -> None:
+        self._tell(self.core.again())
+
     def _quiet(self) -> None:
-        with self._contained(), self._together():
-            self._tell(self.core.quiet())
+        siblings = self._siblings
+        assert siblings is not None
+        siblings.tick()
+        self._tell(self.core.quiet())
+        siblings.offered()
+
+    def _tell(self, events: Iterable[Event]) -> None:
+        for event in events:
+            self._report(self._stream, event)
+            if isinstance(event, Identified):
+                self._client = event
+                self._after(_QUIET, self._quiet)
+                self._offer()
+        if messages := self.core.to_send():
+            self._waiting.extend(messages)
+            self._waiting_bytes += sum(map(len, messages))
+            self._carrier.wake()
 
     def _after(self, seconds: float, call: Callable[[], None]) -> None:
-        self._timers.append(asyncio.get_running_loop().call_later(seconds, call))
+        self._timers.append(asyncio.get_running_loop().call_later(seconds, self._contained, call))
 
     def _check_greeted(self) -> None:
         if self._siblings is None:
             message = f"nothing was asked within {self._limits.greeting:g} s of opening the stream"
-            self.end(Error(Code.FAILED_PRECONDITION, "NOTHING_ASKED", message))
+            raise Error(Code.FAILED_PRECONDITION, "NOTHING_ASKED", message)
 
     def _join(self, node: Any) -> None:
         """The client says who it is. Errors: INVALID_ARGUMENT, RESOURCE_EXHAUSTED when it may not be served."""
@@ -216,87 +363,3 @@ class Pump:
         self._id = node.id
         self._siblings = self._nodes.setdefault(node.id, streams or Siblings(self._limits.linger))
         self._siblings.join(self)
-
-    def _leave(self) -> None:
-        if self._siblings is not None:
-            self._siblings.leave(self)
-            if not self._siblings:
-                del self._nodes[self._id]
-
-    async def _read(self, context: Any) -> None:
-        clock = asyncio.get_running_loop().time
-        while (data := await context.read()) is not _EOF:
-            began = clock()
-            try:
-                request = self._variant.parse(data)
-            except DecodeError:
-                raise Error(Code.INVALID_ARGUMENT, "NOT_A_REQUEST", "the message is not a discovery request") from None
-            self._limits.check_names(self._variant.names(request))
-            if self._siblings is None:
-                self._join(request.node)
-            pieces = self._variant.pieces(request)
-            for piece in pieces:
-                self._take(piece)
-                ended = clock()
-                pause = self._budget.spend(ended - began, ended)
-                if pause or len(pieces) > 1:
-                    await asyncio.sleep(pause)
-                while len(self._waiting) >= _MOST_WAITING or self._waiting_bytes >= _MOST_BYTES:
-                    self._taken.clear()
-                    await self._taken.wait()
-                began = clock()
-
-    def _take(self, request: Any) -> None:
-        with self._together():
-            self.core.now = asyncio.get_running_loop().time()
-            self._tell(self.core.receive(request))
-            self._limits.check_names(self.core.names)
-            if self._siblings is not None:
-                self._siblings.moved(self)
-
-    @contextmanager
-    def _together(self) -> Iterator[None]:
-        """Around what may make a stream wait for its siblings, or free them."""
-        if self._siblings is not None:
-            self._siblings.tick()
-        yield
-        if self._siblings is not None:
-            self._siblings.offered()
-
-    async def _write(self, context: Any) -> None:
-        while await self._wake.wait():
-            self._wake.clear()
-            while self._waiting:
-                message = self._waiting.popleft()
-                self._waiting_bytes -= len(message)
-                await context.write(message)
-            self._taken.set()
-
-    def _tell(self, events: Iterable[Event]) -> None:
-        for event in events:
-            self._report(event)
-            if isinstance(event, Identified):
-                self._client = event
-                self._after(_QUIET, self._quiet)
-                self._offer()
-        if messages := self.core.to_send():
-            self._waiting.extend(messages)
-            self._waiting_bytes += sum(map(len, messages))
-            self._wake.set()
-
-    async def _until_end(self, work: Coroutine[Any, Any, None]) -> None:
-        """Does one half of the stream's work; the stream ends when that does."""
-        with self._contained():
-            await work
-        self.end()
-
-    @contextmanager
-    def _contained(self) -> Iterator[None]:
-        """Whatever goes wrong inside ends this stream, and nothing else."""
-        try:
-            yield
-        except Error as error:
-            self.end(error)
-        except Exception:
-            log.exception("stream failed")
-            self.end(Error(Code.INTERNAL, "INTERNAL", "something went wrong in the control plane; its log says what"))

@@ -49,7 +49,7 @@ class Siblings:
 
     def end(self) -> None:
         """Ends every stream of the node well; its client opens others."""
-        for member in self._members.values():
+        for member in list(self._members.values()):
             member.end()
 
     def tick(self) -> None:
