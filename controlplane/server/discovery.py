@@ -14,13 +14,13 @@ from typing import TypeVar
 
 from controlplane.errors import Code, Error
 from controlplane.fleet import Closed, Opened, Report, StreamId
-from controlplane.latest import Latest
+from controlplane.latest import Newest
 from controlplane.server.limits import Limits
 from controlplane.server.pump import DELTA, SOTW, Carrier, Pump, Variant
 from controlplane.server.siblings import Siblings
 from controlplane.server.unhurried import unhurried
 from controlplane.snapshot import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SCOPED_ROUTES
-from controlplane.world import World
+from controlplane.world import View
 from controlplane.xds.status import ResourceStatus, merged, statuses
 
 # A new world reaches this many streams before the event loop sees to other things.
@@ -59,7 +59,7 @@ class Discovery:
     """The xDS services, and every stream of theirs that is open."""
 
     def __init__(
-        self, worlds: Latest[World | None], report: Callable[[StreamId, Report], None], limits: Limits | None = None
+        self, worlds: Newest[View | None], report: Callable[[StreamId, Report], None], limits: Limits | None = None
     ) -> None:
         self._worlds = worlds
         self._report = report
@@ -87,12 +87,13 @@ class Discovery:
         self._report(stream, event)
 
     async def run(self) -> None:
-        """Offers each newest world to every stream, until it is cancelled."""
+        """Offers each newest world to every stream that was not offered it yet, until it is cancelled."""
         seen = 0
         while True:
             seen = await self._worlds.newer(seen)
+            waiting = [pump for pump in self._pumps.values() if pump.world is not self._worlds.value]
             # Those that take long come last, so that they keep nobody waiting.
-            for pumps in batches(sorted(self._pumps.values(), key=lambda pump: pump.dear), _BATCH):
+            for pumps in batches(sorted(waiting, key=lambda pump: pump.dear), _BATCH):
                 for pump in pumps:
                     pump.offer()
                     if pump.dear:
@@ -104,8 +105,9 @@ class Discovery:
         streams = self._nodes.get(node_id)
         if streams is None:
             return 0
+        count = len(streams)
         streams.end()
-        return len(streams)
+        return count
 
     async def describe(self, node_id: str) -> list[ResourceStatus]:
         """What a node holds of each resource, against what it should; nothing when it has no streams here."""
