@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Newest(Protocol[T_co]):
+    """A `Latest` for those who read it."""
+
+    @property
+    def value(self) -> T_co: ...
+    async def newer(self, seen: int) -> int: ...
 
 
 class Latest(Generic[T]):

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from controlplane.compiler.audience import left_out, unselected
+from controlplane.model import Gateway
 from controlplane.snapshot import Audience, Snapshot
 from controlplane.state import State
 from controlplane.store import Head
@@ -21,13 +22,24 @@ class Compiles(Protocol):
     def compile(self, state: State, revision: int, audience: Audience, previous: Snapshot | None = None) -> Snapshot: ...
 
 
+class View(Protocol):
+    """A revision as a stream looks at it."""
+
+    @property
+    def gateways(self) -> Mapping[str, Gateway]: ...
+    @property
+    def head(self) -> Head: ...  # audiences follow from it
+    def snapshot(self, audience: Audience) -> Snapshot | None: ...  # None: on its way; the world is said to be new again then
+    def note(self, audience: Audience) -> str: ...
+
+
 class World:
     """A revision, and its snapshot for each audience: compiled when first asked for, once, and shared by all its nodes."""
 
     def __init__(self, head: Head, compiler: Compiles, previous: Mapping[Audience, Snapshot] | None = None) -> None:
         self.head = head
         # The same object in one world after another, for as long as gateways are the same: then so is every node's audience.
-        self.gateways = head.state.gateways
+        self.gateways: Mapping[str, Gateway] = head.state.gateways
         self._compiler = compiler
         # The snapshot before of each audience, so that what did not change is not made again.
         self._previous = previous or {}

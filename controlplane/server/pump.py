@@ -35,12 +35,12 @@ from google.protobuf.message import DecodeError
 from controlplane.compiler import audience
 from controlplane.errors import Code, Error
 from controlplane.fleet import Closed, Report, StreamId, Targeted
-from controlplane.latest import Latest
+from controlplane.latest import Newest
 from controlplane.model import Gateway
 from controlplane.server.limits import Budget, Limits
 from controlplane.server.siblings import Siblings
 from controlplane.snapshot import Audience
-from controlplane.world import World
+from controlplane.world import View
 from controlplane.xds.delta import DeltaStream
 from controlplane.xds.events import Event, Identified
 from controlplane.xds.sotw import SotwStream
@@ -127,7 +127,7 @@ class Pump:
         stream: StreamId,
         variant: Variant,
         type_url: str,
-        worlds: Latest[World | None],
+        worlds: Newest[View | None],
         report: Callable[[StreamId, Report], None],
         nodes: dict[str, Siblings],
         limits: Limits,
@@ -140,6 +140,8 @@ class Pump:
         self.listens = True
         # Whether its newest offer took long.
         self.dear = False
+        # What it was offered last; None before that.
+        self.world: View | None = None
         self._stream = stream
         self._variant = variant
         self._worlds = worlds
@@ -320,11 +322,14 @@ class Pump:
         if self._audience is None or world.gateways is not self._gateways:
             self._gateways, self._audience = world.gateways, audience(world.head.state, client)
         target = self._audience
-        note = world.note(target)
+        snapshot = world.snapshot(target)
+        if snapshot is None:
+            return
+        self.world, note = world, world.note(target)
         if self._targeted is None or self._targeted.note != note or self._targeted.audience != target:
             self._targeted = Targeted(target, note)
             self._report(self._stream, self._targeted)
-        self._tell(self.core.offer(world.snapshot(target)))
+        self._tell(self.core.offer(snapshot))
 
     def _again(self) -> None:
         self._tell(self.core.again())
