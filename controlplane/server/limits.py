@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from controlplane.errors import Code, Error, invalid
+from controlplane.xds.load import SHORTEST
 from controlplane.xds.separate import LINGER
 
 # Largest request: 100,000 names of resources that a client says it has.
@@ -31,6 +32,8 @@ class Limits:
     linger: float = LINGER
     # Who opens a stream says who it is within this time.
     greeting: float = 15.0
+    # How often clients report their load, where there are few of them.
+    load_reports: float = SHORTEST
 
     def admit(self, node: Any, streams: int) -> None:
         """Whether a client may be served that has this many streams already. Errors: INVALID_ARGUMENT, RESOURCE_EXHAUSTED."""
