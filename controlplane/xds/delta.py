@@ -14,13 +14,17 @@ A request may be several things at once, and each part is taken for itself, in t
 
 A nonce that we don't know (stale, or of another stream) says nothing; the rest of the request counts all the same.
 A name that exists but whose clusters are not in place yet is answered when they are (see `stream.py`).
+
+Envoy's own: it brings along scopes of a listener that it refused, and asks for nothing when the next listener needs them: it
+subscribes to them already. So that one has no routes. When the client takes a listener that it did not have, the scopes
+whose routes it has not asked for are sent again (Envoy asks for what it needs of a listener before it ACKs it).
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from controlplane.snapshot import Resource
+from controlplane.snapshot import LISTENER, ROUTES, SCOPED_ROUTES, Resource
 from controlplane.xds import wire
 from controlplane.xds.events import Event
 from controlplane.xds.overlay import same
@@ -55,10 +59,21 @@ class DeltaStream(Stream):
             if request.HasField("error_detail"):
                 events += sub.nack(request.response_nonce, request.error_detail.message)
             else:
+                if sub.type_url == LISTENER and sub.is_news(request.response_nonce):
+                    self._feed_listener()
                 sub.ack(request.response_nonce)
             sub.subscribe(request.resource_names_subscribe)
         sub.unsubscribe(request.resource_names_unsubscribe)
         return events + self._advance()
+
+    def _feed_listener(self) -> None:
+        """The client has taken a listener that it did not have: it must be told the scopes that it makes nothing of."""
+        scopes, routes = self._subs.get(SCOPED_ROUTES), self._subs.get(ROUTES)
+        if scopes is None:
+            return
+        for scope in scopes.holds():
+            if any(t == ROUTES and not (routes and routes.covers(n)) for t, n in scope.refs):
+                scopes.owed.add(scope.name)
 
     def _beat(self, type_url: str, version: str, nonce: str, resources: list[Resource]) -> bytes:
         return wire.delta_heartbeat(type_url, version, nonce, resources, self._ttl)

@@ -333,6 +333,11 @@ class Substream:
             if self.covers(name) or resource is None:
                 self.held.set(name, resource)
 
+    def is_news(self, nonce: str) -> bool:
+        """Whether a response brought something under a name that the client had nothing under."""
+        batch = self.inflight.get(nonce)
+        return batch is not None and any(r and self.held.get(n) is None for n, r in batch.contents.items())
+
     def _note_taken(self, batch: Batch) -> None:
         names = list(self.held.differing(cast(Resources, batch.contents))) if batch.whole else batch.contents
         if len(names) > _TAKEN:

@@ -231,6 +231,23 @@ async def test_what_an_envoy_refuses_is_shown_and_it_goes_on_serving_and_nothing
 
 
 @VARIANTS
+async def test_an_envoy_whose_only_listener_was_refused_gets_its_routes_once_it_can_have_it(
+    plane: Plane, variant: str
+) -> None:
+    with socket.socket() as other:
+        other.bind((HOST, 0))
+        other.listen()
+        plane.port = other.getsockname()[1]
+        async with plane.envoy("edge-1", variant):
+            refused = await plane.apply()
+            await plane.progress(refused, lambda p: p.refused)
+            other.close()
+            await plane.nodes.ReconnectNode(node_service_pb2.ReconnectNodeRequest(name="nodes/edge-1"))
+            await plane.held(refused)
+            assert await plane.ask() == "blue"
+
+
+@VARIANTS
 async def test_what_was_refused_is_tried_again_by_a_node_that_reconnects(plane: Plane, variant: str) -> None:
     await plane.apply()
     async with plane.envoy("edge-1", variant):
