@@ -6,8 +6,8 @@ What can be done is to wait for ACKs on the other streams. The rules are those o
 of a type itself asks here:
 
     a stream wants to            waits until
-    send a route                 each cluster that it names was ACKed on a stream that takes all clusters, and its endpoints on
-                                 one that takes endpoints
+    send a route                 each cluster that it names was ACKed on a stream that takes all clusters, and its endpoints and
+                                 secrets on one that takes them
     remove a cluster             nothing on the streams of routes and listeners may still name it
     remove endpoints             nothing on the streams of clusters may still name them
     remove a route               nothing on the streams of scopes and listeners may still name it
@@ -15,15 +15,19 @@ of a type itself asks here:
 What the others may still use is judged by the newest snapshot of the stream that asks: another may not have seen it yet.
 
 Waiting has an end: a removal waits for `linger` seconds and no longer, and a route of which the client never asked for the
-endpoints for `UNASKED`. For `linger` a stream that closed counts too, with what it held then, for those that were open beside
+endpoints or secrets for `UNASKED`. For `linger` a stream that closed counts too, with what it held then, for those that were open beside
 it: its client will mostly be back, and uses it meanwhile. A new cluster that was refused, or is not answered, holds back the
 routes that need it for as long as that lasts.
 
 A stream that speaks of both ends, as every stream of an Envoy does that takes all over ADS, asks nobody and is asked by
 nobody. So two whole clients under one node id don't wait for each other.
 
-Known flaw: after a restart of the control plane nothing is known of what the client holds over a stream that is not back yet.
-Removals wait for it a while (`Stream.quiet`), routes don't.
+Known flaws:
+- After a restart of the control plane nothing is known of what the client holds over a stream that is not back yet. Removals
+  wait for it a while (`Stream.quiet`), routes don't. How many streams a client will open it does not say, so for the same
+  reason a node counts as holding a revision when those that are back do.
+- Nobody says `Blocked` of a node with several streams: it takes the refusal on one and what waits for it on another, and
+  neither knows both. Such a node is behind, and its refusal is shown, but no revision after the refused one is said to fail.
 
 There is no clock in here: `now` is seconds of any clock that only goes forward.
 """
@@ -40,7 +44,7 @@ from controlplane.xds.substream import ANYTHING, Substream
 # How long a removal waits for the other streams to let go, seconds.
 LINGER = 15.0
 
-# How long a route waits for endpoints that the client has not asked for, seconds: it asks as soon as it has the cluster.
+# How long a route waits for endpoints or secrets that the client has not asked for, seconds: it asks as soon as it has the cluster.
 UNASKED = 2.0
 
 # Closed streams that are remembered, at most; then the one that closed first is forgotten.
@@ -173,15 +177,17 @@ class Separate:
         cluster = clusters.held.get(name)
         if cluster is None or clusters.current(name) is None or clusters.may_be_gone(name):
             return False
-        own = stream.sub(ENDPOINTS)
-        subs = [*([own] if own is not None else []), *self._subs(stream, ENDPOINTS)]
-        wanted = [n for t, n in cluster.refs if t == ENDPOINTS and n in stream.should_hold(ENDPOINTS)]
-        return not subs or all(self._endpoints_in_place(subs, n) for n in wanted)
+        return all(self._warm(stream, t, n) for t, n in cluster.refs if n in stream.should_hold(t))
 
-    def _endpoints_in_place(self, subs: list[Substream], name: str) -> bool:
+    def _warm(self, stream: Stream, type_url: str, name: str) -> bool:
+        """Whether the client has what a cluster is warmed with; if it takes none of the type anywhere: yes."""
+        own = stream.sub(type_url)
+        subs = [*([own] if own is not None else []), *self._subs(stream, type_url)]
+        if not subs:
+            return True
         covering = [s for s in subs if s.covers(name)]
         if not covering:
-            return not self._waits(ENDPOINTS, name, min(UNASKED, self._linger))
+            return not self._waits(type_url, name, min(UNASKED, self._linger))
         return any(s.held.get(name) is not None and s.current(name) is not None for s in covering)
 
     def named(self, stream: Stream, type_url: str) -> Container[str]:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from envoy.service.discovery.v3 import discovery_pb2
 
-from controlplane.snapshot import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SCOPED_ROUTES, Audience, Resource, Snapshot
+from controlplane.snapshot import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SCOPED_ROUTES, SECRET, Audience, Resource, Snapshot
 from controlplane.xds.delta import DeltaStream
 from controlplane.xds.events import Held
 from controlplane.xds.separate import LINGER, UNASKED, Separate
@@ -149,6 +149,24 @@ def test_a_route_waits_for_its_new_cluster_and_the_endpoints_of_it(variant: str,
     assert rds.hears() == [(ROUTES, ["iris" if variant == "delta" else "green"], [])]
     rds.ack(ROUTES)
     assert Held(2) in rds.events
+
+
+@VARIANTS
+def test_a_route_waits_for_the_secrets_of_its_new_cluster(variant: str) -> None:
+    node, cds, eds, rds = served(variant)
+    sds = node.stream(SECRET)
+    sds.ask(SECRET, "none")
+    sds.hears()
+    green = Resource.of(CLUSTER, "green", b"green", [(SECRET, "key")])
+    node.offer(snapshot(2, cluster("blue"), green, Resource.of(SECRET, "key", b"key"), route("iris", "green")))
+    cds.hears()
+    cds.ack(CLUSTER)
+    assert rds.hears() == []
+    sds.ask(SECRET, *(["key"] if variant == "delta" else ["key", "none"]))
+    assert len(sds.hears()) == 1
+    assert rds.hears() == []
+    sds.ack(SECRET)
+    assert rds.hears() == [(ROUTES, ["iris" if variant == "delta" else "green"], [])]
 
 
 @VARIANTS
