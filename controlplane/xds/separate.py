@@ -6,8 +6,8 @@ What can be done is to wait for ACKs on the other streams. The rules are those o
 of a type itself asks here:
 
     a stream wants to            waits until
-    send a route                 each cluster that it names was ACKed on a stream that takes all clusters, and its endpoints and
-                                 secrets on one that takes them
+    send a route                 each cluster that it names was ACKed on a stream that takes all clusters, and its endpoints
+                                 and secrets on one that takes them
     remove a cluster             nothing on the streams of routes and listeners may still name it
     remove endpoints             nothing on the streams of clusters may still name them
     remove a route               nothing on the streams of scopes and listeners may still name it
@@ -15,9 +15,9 @@ of a type itself asks here:
 What the others may still use is judged by the newest snapshot of the stream that asks: another may not have seen it yet.
 
 Waiting has an end: a removal waits for `linger` seconds and no longer, and a route of which the client never asked for the
-endpoints or secrets for `UNASKED`. For `linger` a stream that closed counts too, with what it held then, for those that were open beside
-it: its client will mostly be back, and uses it meanwhile. A new cluster that was refused, or is not answered, holds back the
-routes that need it for as long as that lasts.
+endpoints or secrets for `UNASKED`. For `linger` a stream that closed counts too, with what it held then, for those that were
+open beside it: its client will mostly be back, and uses it meanwhile. A new cluster that was refused, or is not answered, holds
+back the routes that need it for as long as that lasts.
 
 A stream that speaks of both ends, as every stream of an Envoy does that takes all over ADS, asks nobody and is asked by
 nobody. So two whole clients under one node id don't wait for each other.
@@ -44,7 +44,8 @@ from controlplane.xds.substream import ANYTHING, Substream
 # How long a removal waits for the other streams to let go, seconds.
 LINGER = 15.0
 
-# How long a route waits for endpoints or secrets that the client has not asked for, seconds: it asks as soon as it has the cluster.
+# How long a route waits for what its clusters are warmed with and the client has not asked for, seconds: it asks for that as
+# soon as it has the cluster.
 UNASKED = 2.0
 
 # Closed streams that are remembered, at most; then the one that closed first is forgotten.

@@ -153,7 +153,7 @@ def test_a_route_waits_for_its_new_cluster_and_the_endpoints_of_it(variant: str,
 
 @VARIANTS
 def test_a_route_waits_for_the_secrets_of_its_new_cluster(variant: str) -> None:
-    node, cds, eds, rds = served(variant)
+    node, cds, _, rds = served(variant)
     sds = node.stream(SECRET)
     sds.ask(SECRET, "none")
     sds.hears()
