@@ -16,8 +16,8 @@ What the others may still use is judged by the newest snapshot of the stream tha
 
 Waiting has an end: a removal waits for `linger` seconds and no longer, and a route of which the client never asked for the
 endpoints or secrets for `UNASKED`. For `linger` a stream that closed counts too, with what it held then, for those that were
-open beside it: its client will mostly be back, and uses it meanwhile. A new cluster that was refused, or is not answered, holds
-back the routes that need it for as long as that lasts.
+open beside it: its client will mostly be back, and uses it meanwhile. A new cluster that was refused, or is not answered,
+holds back the routes that need it for as long as that lasts.
 
 A stream that speaks of both ends, as every stream of an Envoy does that takes all over ADS, asks nobody and is asked by
 nobody. So two whole clients under one node id don't wait for each other.
