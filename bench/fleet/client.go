@@ -1,0 +1,225 @@
+package main
+
+import "google.golang.org/protobuf/encoding/protowire"
+
+// client is the xDS side of a proxy, as Envoy behaves: clusters first, then their endpoints, listeners once all endpoints are
+// there, then scopes and routes. It sends the names that follow from a response before it ACKs the response.
+type client struct {
+	delta   bool
+	node    []byte // the field of the first request
+	nack    bool   // refuses every response
+	mute    bool   // never answers a response
+	greeted bool   // the first request of this stream is out
+	subs    [kinds]sub
+}
+
+// sub is one type on the stream.
+type sub struct {
+	held    *held
+	asked   *names // nil before the first request; the empty set for a wildcard
+	version string // SotW: the last that was ACKed
+	nonce   string // SotW: the last that was received
+}
+
+// start opens a stream: with what was asked for and is held, where there was a stream before.
+func (c *client) start(w *world, keep bool, out func([]byte)) {
+	c.greeted = false
+	if !keep {
+		c.subs = [kinds]sub{}
+	}
+	none := w.names(nil)
+	c.subs[cds].asked = none
+	for kind := range c.subs {
+		s := &c.subs[kind]
+		s.nonce = ""
+		if s.asked == nil {
+			continue
+		}
+		if c.delta {
+			body := s.asked.since(nil).subscribe
+			if s.held != nil {
+				body = append(append([]byte{}, body...), s.held.initial()...)
+			}
+			c.request(kind, body, out)
+		} else {
+			c.sotw(kind, out)
+		}
+	}
+}
+
+// receive takes a response in, and sends what Envoy would. The batch is what the response says.
+func (c *client) receive(w *world, r response, b *batch, out func([]byte)) {
+	s := &c.subs[r.kind]
+	if !c.delta {
+		s.nonce = string(r.nonce)
+	}
+	if c.nack {
+		c.refuse(r, out)
+		return
+	}
+	s.held = w.apply(s.held, b, c.delta)
+	if !c.delta {
+		s.version = string(r.version)
+	}
+	c.follow(w, r.kind, out)
+	if c.mute {
+		return
+	}
+	if c.delta {
+		c.ack(r, out)
+	} else {
+		c.sotw(r.kind, out)
+	}
+}
+
+// follow asks for what the newest response names.
+func (c *client) follow(w *world, kind int, out func([]byte)) {
+	none := w.names(nil)
+	switch kind {
+	case cds:
+		c.ask(w, eds, c.subs[cds].held.wants, out)
+	case lds:
+		if c.subs[lds].held.scoped && c.subs[srds].asked == nil {
+			c.subs[srds].asked = none
+			c.wildcard(srds, out)
+		}
+	}
+	if (kind == cds || kind == eds) && c.subs[lds].asked == nil && c.warm() {
+		c.subs[lds].asked = none
+		c.wildcard(lds, out)
+	}
+	if kind == lds || kind == srds {
+		c.ask(w, rds, c.routes(w), out)
+	}
+}
+
+func (c *client) warm() bool {
+	clusters := c.subs[cds].held
+	return clusters != nil && c.subs[eds].held.has(clusters.wants)
+}
+
+func (c *client) routes(w *world) *names {
+	set := w.names(nil)
+	for _, kind := range [...]int{lds, srds} {
+		if h := c.subs[kind].held; h != nil {
+			set = w.union(h.wants, set)
+		}
+	}
+	return set
+}
+
+// synced tells whether everything that is named has come.
+func (c *client) synced(w *world) bool {
+	listeners := c.subs[lds].held
+	if listeners == nil || !c.warm() || listeners.scoped && c.subs[srds].held == nil {
+		return false
+	}
+	return c.subs[rds].held.has(c.routes(w))
+}
+
+// ask subscribes to these names and no others.
+func (c *client) ask(w *world, kind int, set *names, out func([]byte)) {
+	s := &c.subs[kind]
+	if s.asked == set || s.asked == nil && len(set.list) == 0 {
+		return
+	}
+	change := set.since(s.asked)
+	s.asked = set
+	if len(change.unsubscribe) > 0 {
+		s.held = w.keep(s.held, set)
+	}
+	if !c.delta {
+		c.sotw(kind, out)
+		return
+	}
+	body := change.subscribe
+	if len(change.unsubscribe) > 0 {
+		body = append(append([]byte{}, body...), change.unsubscribe...)
+	}
+	c.request(kind, body, out)
+}
+
+func (c *client) wildcard(kind int, out func([]byte)) {
+	if c.delta {
+		c.request(kind, nil, out)
+	} else {
+		c.sotw(kind, out)
+	}
+}
+
+func (c *client) begin() []byte {
+	if c.greeted {
+		return make([]byte, 0, 160)
+	}
+	c.greeted = true
+	return append(make([]byte, 0, len(c.node)+160), c.node...)
+}
+
+// request sends a delta request that changes a subscription.
+func (c *client) request(kind int, body []byte, out func([]byte)) {
+	out(append(appendString(c.begin(), 2, urls[kind]), body...))
+}
+
+func (c *client) ack(r response, out func([]byte)) {
+	out(appendField(appendString(c.begin(), 2, urls[r.kind]), 6, r.nonce))
+}
+
+// sotw sends a SotW request, which is an ACK and a subscription at once.
+func (c *client) sotw(kind int, out func([]byte)) {
+	out(c.state(kind))
+}
+
+func (c *client) state(kind int) []byte {
+	s := &c.subs[kind]
+	body := c.begin()
+	if s.version != "" {
+		body = appendString(body, 1, s.version)
+	}
+	body = append(body, s.asked.sotw...)
+	body = appendString(body, 4, urls[kind])
+	if s.nonce != "" {
+		body = appendString(body, 5, s.nonce)
+	}
+	return body
+}
+
+func (c *client) refuse(r response, out func([]byte)) {
+	if c.delta {
+		out(appendField(appendField(appendString(c.begin(), 2, urls[r.kind]), 6, r.nonce), 7, refusal))
+	} else {
+		out(appendField(c.state(r.kind), 6, refusal))
+	}
+}
+
+// refusal is a google.rpc.Status: INVALID_ARGUMENT and a reason.
+var refusal = appendString(protowire.AppendVarint(protowire.AppendTag(nil, 1, protowire.VarintType), 3), 2, "refused on purpose")
+
+// node is the field `node` of a request, as an Envoy fills it in; field is its number.
+func node(field protowire.Number, id, cluster string, metadata map[string]string) []byte {
+	body := appendString(appendString(nil, 1, id), 2, cluster)
+	if len(metadata) > 0 {
+		var fields []byte
+		for name, text := range metadata { // google.protobuf.Struct
+			entry := appendField(appendString(nil, 1, name), 2, appendString(nil, 3, text))
+			fields = appendField(fields, 1, entry)
+		}
+		body = appendField(body, 3, fields)
+	}
+	body = appendString(body, 6, "envoy")
+	var version []byte
+	for number, part := range [...]uint64{1, 40, 0} {
+		version = protowire.AppendVarint(protowire.AppendTag(version, protowire.Number(number+1), protowire.VarintType), part)
+	}
+	body = appendField(body, 8, appendField(nil, 1, version))
+	body = appendString(body, 10, "envoy.lb.does_not_support_overprovisioning")
+	body = appendString(body, 10, "envoy.lrs.supports_send_all_clusters")
+	return appendField(nil, field, body)
+}
+
+func appendField(to []byte, number protowire.Number, bytes []byte) []byte {
+	return protowire.AppendBytes(protowire.AppendTag(to, number, protowire.BytesType), bytes)
+}
+
+func appendString(to []byte, number protowire.Number, text string) []byte {
+	return protowire.AppendString(protowire.AppendTag(to, number, protowire.BytesType), text)
+}

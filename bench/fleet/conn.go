@@ -1,0 +1,288 @@
+package main
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+	"golang.org/x/sys/unix"
+)
+
+// What Envoy 1.40 grants its control plane.
+const (
+	streamWindow     = 16 << 20
+	connectionWindow = 24 << 20
+)
+
+const plainWindow = 65_535 // what HTTP/2 grants until it is told otherwise
+
+// conn is one connection with one stream, number 1, as a client of gRPC has it.
+type conn struct {
+	in    []byte // a frame that has not come whole
+	msg   []byte // a message that has not come whole
+	out   []byte // what the socket has not taken yet
+	queue []byte // what the server's window has not let out yet
+
+	streamOut, connOut, initialOut int64 // what the server lets us send
+	frame                          int   // its largest frame
+	unread                         int   // bytes of data since the last window update
+	accepted                       bool  // the response headers are here
+}
+
+// wire is what the connections of one loop share to read and write frames. Not more than one connection uses it at a time.
+type wire struct {
+	reader  bytes.Reader
+	framer  *http2.Framer
+	sink    bytes.Buffer
+	decoder *hpack.Decoder // without a dynamic table, which we grant nobody, it has no state
+	fields  []hpack.HeaderField
+	opening map[string][]byte // by path
+	target  string
+}
+
+func newWire(target string) *wire {
+	w := &wire{opening: map[string][]byte{}, target: target}
+	w.reset()
+	return w
+}
+
+// reset forgets what a connection that broke off may have left in the middle.
+func (w *wire) reset() {
+	w.framer = http2.NewFramer(&w.sink, &w.reader)
+	w.framer.SetReuseFrames()
+	w.framer.SetMaxReadFrameSize(1<<24 - 1)
+	w.decoder = hpack.NewDecoder(0, func(f hpack.HeaderField) { w.fields = append(w.fields, f) })
+}
+
+// open is what a connection says first: the preface, settings, and the headers of the stream.
+func (w *wire) open(c *conn, path string) {
+	*c = conn{in: c.in[:0], streamOut: plainWindow, connOut: plainWindow, initialOut: plainWindow, frame: 16_384}
+	if w.opening[path] == nil {
+		var b bytes.Buffer
+		b.WriteString(http2.ClientPreface)
+		f := http2.NewFramer(&b, nil)
+		must(f.WriteSettings(
+			http2.Setting{ID: http2.SettingHeaderTableSize, Val: 0},
+			http2.Setting{ID: http2.SettingEnablePush, Val: 0},
+			http2.Setting{ID: http2.SettingInitialWindowSize, Val: streamWindow},
+		))
+		must(f.WriteWindowUpdate(0, connectionWindow-plainWindow))
+		var block bytes.Buffer
+		encoder := hpack.NewEncoder(&block)
+		encoder.SetMaxDynamicTableSizeLimit(0)
+		for _, pair := range [][2]string{
+			{":method", "POST"}, {":scheme", "http"}, {":path", path}, {":authority", w.target},
+			{"te", "trailers"}, {"content-type", "application/grpc"}, {"user-agent", "turnout-bench-fleet"},
+		} {
+			must(encoder.WriteField(hpack.HeaderField{Name: pair[0], Value: pair[1]}))
+		}
+		must(f.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: block.Bytes(), EndHeaders: true}))
+		w.opening[path] = b.Bytes()
+	}
+	w.sink.Write(w.opening[path])
+}
+
+// send queues one gRPC message, and writes what the server's windows allow.
+func (w *wire) send(c *conn, message []byte) {
+	if len(c.queue) == 0 && int64(len(message)+5) <= min(c.streamOut, c.connOut) && len(message)+5 <= c.frame {
+		// The usual case: one frame, at once.
+		size := len(message) + 5
+		var head [14]byte
+		head[0], head[1], head[2] = byte(size>>16), byte(size>>8), byte(size)
+		head[3] = byte(http2.FrameData)
+		head[8] = 1
+		binary.BigEndian.PutUint32(head[10:], uint32(len(message)))
+		w.sink.Write(head[:])
+		w.sink.Write(message)
+		c.streamOut -= int64(size)
+		c.connOut -= int64(size)
+		return
+	}
+	c.queue = append(c.queue, 0)
+	c.queue = binary.BigEndian.AppendUint32(c.queue, uint32(len(message)))
+	c.queue = append(c.queue, message...)
+	w.drain(c)
+}
+
+func (w *wire) drain(c *conn) {
+	for len(c.queue) > 0 {
+		n := min(int64(len(c.queue)), c.streamOut, c.connOut, int64(c.frame))
+		if n <= 0 {
+			return
+		}
+		must(w.framer.WriteData(1, false, c.queue[:n]))
+		c.queue = c.queue[n:]
+		c.streamOut -= n
+		c.connOut -= n
+	}
+	c.queue = nil
+}
+
+// read takes in what came, frame by frame, and hands whole messages to f. The error is why the stream has ended.
+func (w *wire) read(c *conn, data []byte, f func(message []byte) error) error {
+	if len(c.in) > 0 {
+		c.in = append(c.in, data...)
+		data = c.in
+	}
+	for len(data) >= 9 {
+		size := 9 + int(data[0])<<16 + int(data[1])<<8 + int(data[2])
+		if size > len(data) {
+			break
+		}
+		if err := w.one(c, data[:size], f); err != nil {
+			return err
+		}
+		data = data[size:]
+	}
+	if len(data) == 0 && cap(c.in) > 4096 {
+		c.in = nil // most of the time nothing is left over: thousands of proxies keep no large buffers
+	} else {
+		c.in = append(c.in[:0], data...)
+	}
+	return nil
+}
+
+func (w *wire) one(c *conn, data []byte, f func([]byte) error) error {
+	w.reader.Reset(data)
+	frame, err := w.framer.ReadFrame()
+	if err != nil {
+		w.reset()
+		return fmt.Errorf("bad frame: %w", err)
+	}
+	switch frame := frame.(type) {
+	case *http2.DataFrame:
+		return w.data(c, frame, f)
+	case *http2.HeadersFrame:
+		return w.headers(c, frame)
+	case *http2.SettingsFrame:
+		if frame.IsAck() {
+			return nil
+		}
+		must(frame.ForeachSetting(func(s http2.Setting) error {
+			switch s.ID {
+			case http2.SettingInitialWindowSize:
+				c.streamOut += int64(s.Val) - c.initialOut
+				c.initialOut = int64(s.Val)
+			case http2.SettingMaxFrameSize:
+				c.frame = int(s.Val)
+			}
+			return nil
+		}))
+		must(w.framer.WriteSettingsAck())
+		w.drain(c)
+	case *http2.WindowUpdateFrame:
+		if frame.StreamID == 0 {
+			c.connOut += int64(frame.Increment)
+		} else {
+			c.streamOut += int64(frame.Increment)
+		}
+		w.drain(c)
+	case *http2.PingFrame:
+		if !frame.IsAck() {
+			must(w.framer.WritePing(true, frame.Data))
+		}
+	case *http2.RSTStreamFrame:
+		return fmt.Errorf("stream reset: %v", frame.ErrCode)
+	case *http2.GoAwayFrame:
+		// The stream may go on until the server ends it.
+		if frame.LastStreamID < 1 {
+			return fmt.Errorf("turned away: %v", frame.ErrCode)
+		}
+	}
+	return nil
+}
+
+func (w *wire) data(c *conn, frame *http2.DataFrame, f func([]byte) error) error {
+	c.unread += int(frame.Header().Length)
+	if c.unread > streamWindow/2 {
+		must(w.framer.WriteWindowUpdate(0, uint32(c.unread)))
+		must(w.framer.WriteWindowUpdate(1, uint32(c.unread)))
+		c.unread = 0
+	}
+	data := frame.Data()
+	if len(c.msg) > 0 {
+		c.msg = append(c.msg, data...)
+		data = c.msg
+	}
+	for len(data) >= 5 {
+		size := 5 + int(binary.BigEndian.Uint32(data[1:]))
+		if size > len(data) {
+			break
+		}
+		if data[0] != 0 {
+			return errors.New("a compressed message")
+		}
+		if err := f(data[5:size]); err != nil {
+			return err
+		}
+		data = data[size:]
+	}
+	switch {
+	case len(data) == 0:
+		c.msg = nil
+	case len(c.msg) == 0 || len(data) < len(c.msg):
+		size := len(data)
+		if size >= 5 {
+			size = 5 + int(binary.BigEndian.Uint32(data[1:]))
+		}
+		c.msg = append(make([]byte, 0, size), data...)
+	}
+	if frame.StreamEnded() {
+		return io.EOF
+	}
+	return nil
+}
+
+func (w *wire) headers(c *conn, frame *http2.HeadersFrame) error {
+	w.fields = w.fields[:0]
+	_, err := w.decoder.Write(frame.HeaderBlockFragment())
+	if err = errors.Join(err, w.decoder.Close()); err != nil || !frame.HeadersEnded() {
+		w.reset()
+		return fmt.Errorf("headers that can't be read: %w", err)
+	}
+	status, message := "", ""
+	for _, f := range w.fields {
+		switch f.Name {
+		case ":status":
+			if f.Value != "200" {
+				return errors.New("HTTP status " + strconv.Quote(f.Value))
+			}
+			c.accepted = true
+		case "grpc-status":
+			status = f.Value
+		case "grpc-message":
+			message = f.Value
+		}
+	}
+	if frame.StreamEnded() {
+		return fmt.Errorf("ended with status %s %s", status, message)
+	}
+	return nil
+}
+
+// dial starts to connect; the socket is writable once that has come to an end.
+func dial(address unix.Sockaddr) (int, error) {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return -1, err
+	}
+	must(unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1))
+	// A connection that we close leaves nothing behind: in storms, ports would run out.
+	must(unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1}))
+	if err := unix.Connect(fd, address); err != nil && err != unix.EINPROGRESS {
+		unix.Close(fd)
+		return -1, err
+	}
+	return fd, nil
+}
+
+func must(err error) {
+	if err != nil {
+		panic(err)
+	}
+}
