@@ -10,6 +10,7 @@ from typing import Any
 
 import grpc
 import structlog
+from envoy.service.status.v3 import csds_pb2
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
@@ -29,6 +30,7 @@ from controlplane.operator.v1 import (
     secret_service_pb2_grpc,
 )
 from controlplane.reconciler import Observer, Publisher
+from controlplane.server.csds import ClientStatus
 from controlplane.server.discovery import Discovery
 from controlplane.server.gateway_service import GatewayService
 from controlplane.server.grpc_shell import handlers
@@ -41,6 +43,7 @@ from controlplane.server.status import StatusInterceptor
 from controlplane.store import Store
 from controlplane.store.sqlite import open_store
 from controlplane.writer import Guarded, Writer
+from controlplane.xds.status import ResourceStatus
 
 log = structlog.get_logger("app")
 
@@ -116,6 +119,7 @@ class App:
         revision_service_pb2_grpc.add_RevisionServiceServicer_to_server(RevisionService(writer, store, changed), server)
         secret_service_pb2_grpc.add_SecretServiceServicer_to_server(SecretService(writer, store), server)
         node_service_pb2_grpc.add_NodeServiceServicer_to_server(NodeService(changed, self._reconnect), server)
+        server.add_generic_rpc_handlers((ClientStatus(changed, self._describe).handler(),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         files = (
             gateway_service_pb2,
@@ -123,6 +127,7 @@ class App:
             secret_service_pb2,
             revision_service_pb2,
             node_service_pb2,
+            csds_pb2,
             health_pb2,
         )
         services = [s.full_name for f in files for s in f.DESCRIPTOR.services_by_name.values()]
@@ -130,6 +135,9 @@ class App:
 
     async def _reconnect(self, node_id: str) -> int:
         return self._discovery.reconnect(node_id) if self._discovery is not None else 0
+
+    async def _describe(self, node_id: str) -> list[ResourceStatus]:
+        return await self._discovery.describe(node_id) if self._discovery is not None else []
 
     async def stop(self, grace: float | None = None) -> None:
         """Stops: calls under way may end for `grace` seconds, streams end well, and the store is closed last."""

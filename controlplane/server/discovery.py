@@ -19,6 +19,7 @@ from controlplane.server.limits import Limits
 from controlplane.server.pump import DELTA, SOTW, Carrier, Pump, Variant
 from controlplane.server.siblings import Siblings
 from controlplane.server.unhurried import unhurried
+from controlplane.server.wall import Wall
 from controlplane.snapshot import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SCOPED_ROUTES
 from controlplane.world import View
 from controlplane.xds.status import ResourceStatus, merged, statuses
@@ -68,6 +69,7 @@ class Discovery:
         self._pumps: dict[StreamId, Pump] = {}
         # By node id; of nodes that have a stream.
         self._nodes: dict[str, Siblings] = {}
+        self._wall = Wall()
         self._closing = False
 
     def open(self, variant: Variant, type_url: str, peer: str, carrier: Carrier) -> Pump:
@@ -114,7 +116,7 @@ class Discovery:
         streams = self._nodes.get(node_id)
         if streams is None:
             return []
-        parts = statuses(streams.cores, asyncio.get_running_loop().time())
+        parts = statuses(streams.cores, self._wall.ahead())
         return merged([part async for part in unhurried(parts)])
 
     def close(self) -> None:

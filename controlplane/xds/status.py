@@ -18,8 +18,8 @@ A NACK is about a response, so what came along with a bad resource is REFUSED, t
 
 Several streams of one node count for one: of two states under one name that counts which is further from what should be.
 
-Times are ages, in seconds: whoever has a clock makes times of them, also in another process. Of the resources that a stream
-took last it is known when; of the others that it was at least so long ago (`exact` is False).
+Of the resources that a stream took last it is known when; of the others by when (`exact` is False). Whoever has a clock says
+what the time that the streams are told is on it (`ahead`).
 """
 
 from __future__ import annotations
@@ -51,9 +51,9 @@ class Refused:
 
     # None: what was refused is that it goes.
     content: Resource | None
-    # The client's words, and how long ago it said them.
+    # The client's words, and when it said them.
     message: str
-    age: float
+    time: float
     # Newest revision that the same was refused of first.
     revision: int
 
@@ -69,8 +69,8 @@ class ResourceStatus:
     held: Resource | None
     # None: it should be gone, or never was.
     should: Resource | None
-    # How long ago it took what it holds, or at least so long ago; None when it holds nothing.
-    age: float | None = None
+    # When it took what it holds, or by when; None when it holds nothing.
+    time: float | None = None
     exact: bool = False
     # Revision that what is on its way was sent with; 0 when nothing is.
     sent: int = 0
@@ -88,15 +88,15 @@ def known(resource: Resource) -> bool:
     return ANYTHING not in resource.refs
 
 
-def statuses(streams: Iterable[Stream], now: float) -> Iterator[list[ResourceStatus]]:
+def statuses(streams: Iterable[Stream], ahead: float) -> Iterator[list[ResourceStatus]]:
     """What the streams of one node hold, in parts, for `merged`: a part is one type on one stream.
 
-    `now` is of the clock that the streams are told. Streams may be told things between two parts.
+    Times are those that the streams are told, and `ahead` seconds. Streams may be told things between two parts.
     """
     streams = tuple(streams)
     for stream in streams:
         for sub in stream.subs:
-            yield list(_statuses(sub, now))
+            yield list(_statuses(sub, ahead))
     if not any(sub.wildcard for stream in streams for sub in stream.subs):
         return
     for type_url in ORDER:
@@ -119,19 +119,19 @@ def merged(parts: Iterable[list[ResourceStatus]]) -> list[ResourceStatus]:
     return [statuses[name] for statuses in by_type.values() for name in sorted(statuses)]
 
 
-def _statuses(sub: Substream, now: float) -> Iterator[ResourceStatus]:
+def _statuses(sub: Substream, ahead: float) -> Iterator[ResourceStatus]:
     doubtful = sub.candidates()
     for batch in sub.inflight.values():
         doubtful.update(batch.contents)
     for name, resource in sub.latest.items():
         if name not in doubtful and sub.covers(name):
-            yield ResourceStatus(sub.type_url, name, State.SYNCED, resource, resource, *_age(sub, name, now))
+            yield ResourceStatus(sub.type_url, name, State.SYNCED, resource, resource, *_taken(sub, name, ahead))
     # A name that the client gave up while something was on its way under it is none of its any more.
     for name in {n for n in doubtful if sub.covers(n)}.union(n for n in sub.names if n not in sub.latest):
-        yield _status(sub, name, now)
+        yield _status(sub, name, ahead)
 
 
-def _status(sub: Substream, name: str, now: float) -> ResourceStatus:
+def _status(sub: Substream, name: str, ahead: float) -> ResourceStatus:
     held, should, refusal = sub.held.get(name), sub.latest.get(name), sub.refused.get(name)
     sent = next((b.revision for b in reversed(sub.inflight.values()) if _brings(b, name, held)), None)
     if sub.stands(name):
@@ -144,9 +144,9 @@ def _status(sub: Substream, name: str, now: float) -> ResourceStatus:
         state = State.SYNCED
     else:
         state = State.WAITING
-    age, exact = _age(sub, name, now) if held is not None else (None, False)
-    refused = None if refusal is None else Refused(refusal.content, refusal.message, now - refusal.time, refusal.since)
-    return ResourceStatus(sub.type_url, name, state, held, should, age, exact, sent or 0, refused)
+    time, exact = _taken(sub, name, ahead) if held is not None else (None, False)
+    refused = None if refusal is None else Refused(refusal.content, refusal.message, refusal.time + ahead, refusal.since)
+    return ResourceStatus(sub.type_url, name, state, held, should, time, exact, sent or 0, refused)
 
 
 def _brings(batch: Batch, name: str, held: Resource | None) -> bool:
@@ -154,6 +154,6 @@ def _brings(batch: Batch, name: str, held: Resource | None) -> bool:
     return (batch.whole or name in batch.contents) and not same(batch.contents.get(name), held)
 
 
-def _age(sub: Substream, name: str, now: float) -> tuple[float, bool]:
-    taken = sub.taken.get(name)
-    return (now - sub.taken_by, False) if taken is None else (now - taken, True)
+def _taken(sub: Substream, name: str, ahead: float) -> tuple[float, bool]:
+    time = sub.taken.get(name)
+    return (sub.taken_by + ahead, False) if time is None else (time + ahead, True)
