@@ -17,6 +17,7 @@ from typing import Any
 from controlplane.model import Locality
 from controlplane.snapshot import Audience
 from controlplane.xds.events import Blocked, Event, Held, Identified, Recovered, Refused, Settled
+from controlplane.xds.load import LoadEvent
 
 # Differs between the streams of one control plane; never used again.
 StreamId = int
@@ -51,7 +52,8 @@ class Closed:
     """The stream ended. Nothing comes of it afterwards."""
 
 
-Report = Event | Opened | Targeted | Closed
+# Of load reports (`loads.py`) the fleet makes nothing.
+Report = Event | Opened | Targeted | Closed | LoadEvent
 
 
 class Standing(Enum):

@@ -15,12 +15,9 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from controlplane.compiler.clusters import cluster_name, mirror_name
+from controlplane.fleet import Closed, StreamId
 from controlplane.model import Model
-from controlplane.xds.events import Identified
-from controlplane.xds.load import ClusterLoad, Reported
-
-# Differs between the load streams of one control plane; never used again.
-StreamId = int
+from controlplane.xds.load import ClusterLoad, Joined, Reported
 
 # Pairs of a client and a cluster that it sends requests to of which the newest load is known: about 100 MB of them. A report
 # that does not fit any more counts in the totals only.
@@ -30,12 +27,7 @@ MOST_PAIRS = 500_000
 _MOST = 2**63 - 1
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """The stream ended. Nothing comes of it afterwards."""
-
-
-Report = Identified | Reported | Ended
+Report = Joined | Reported | Closed
 
 
 class Rate(NamedTuple):
@@ -126,9 +118,9 @@ class Loads:
 
     def apply(self, stream: StreamId, event: Report, now: float) -> None:
         """Folds in what a stream reported. What comes of a stream that is not open changes nothing."""
-        if isinstance(event, Identified):
-            opened = self._streams[stream] = _Stream(event.id)
-            self._nodes.setdefault(event.id, []).append(opened)
+        if isinstance(event, Joined):
+            opened = self._streams[stream] = _Stream(event.node)
+            self._nodes.setdefault(event.node, []).append(opened)
             return
         known = self._streams.get(stream)
         if known is None:

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controlplane import loads as module
-from controlplane.loads import NO_LOAD, Ended, Loads, Rate, Totals, clusters
+from controlplane.fleet import Closed
+from controlplane.loads import NO_LOAD, Loads, Rate, Totals, clusters
 from controlplane.model import Endpoint, Mirror, Model, Version
-from controlplane.xds.events import Identified
-from controlplane.xds.load import ClusterLoad, Reported
+from controlplane.xds.load import ClusterLoad, Joined, Reported
 
 
 def model(name: str = "iris", *versions: str, mirror: str = "") -> Model:
@@ -36,7 +36,7 @@ def load(cluster: str = "iris/blue", issued: int = 0, failed: int = 0, active: i
 
 
 def connect(loads: Loads, stream: int, node: str = "") -> None:
-    loads.apply(stream, Identified(node or f"edge-{stream}", "edge"), 100.0)
+    loads.apply(stream, Joined(node or f"edge-{stream}"), 100.0)
 
 
 def test_what_is_reported_adds_up_and_the_last_interval_is_what_there_is_now(loads: Loads) -> None:
@@ -66,7 +66,7 @@ def test_a_client_that_leaves_stays_in_the_totals(loads: Loads) -> None:
     for stream in (1, 2):
         loads.apply(stream, Reported((load(issued=100),)), 110.0)
     assert (loads.load("iris/blue").rate.issued, loads.load("iris/blue").nodes, loads.reporting) == (20_000, 2, 2)
-    loads.apply(1, Ended(), 120.0)
+    loads.apply(1, Closed(), 120.0)
     blue = loads.load("iris/blue")
     assert (blue.totals.issued, blue.rate.issued, blue.nodes) == (200, 10_000, 1)
     assert (loads.reporting, loads.reports("edge-1"), loads.reports("edge-2")) == (1, False, True)
@@ -83,7 +83,7 @@ def test_several_streams_of_a_node_are_one_node(loads: Loads) -> None:
     assert loads.by_node("iris/blue") == {"app": Rate(20_000, 20_000)}
     loads.apply(2, Reported(()), 120.0)
     assert loads.load("iris/blue").nodes == 1
-    loads.apply(1, Ended(), 121.0)
+    loads.apply(1, Closed(), 121.0)
     assert (loads.load("iris/blue").nodes, loads.reporting, loads.by_node("iris/blue")) == (0, 1, {})
 
 
@@ -144,7 +144,7 @@ def test_pairs_are_bounded_and_what_does_not_fit_is_in_the_totals(loads: Loads, 
         loads.apply(stream, Reported((load(issued=10), load("iris/green", issued=10))), 110.0)
     blue = loads.load("iris/blue")
     assert (blue.totals.issued, blue.rate.issued, blue.nodes) == (20, 1_000, 1)
-    loads.apply(1, Ended(), 111.0)
+    loads.apply(1, Closed(), 111.0)
     loads.apply(2, Reported((load(issued=10), load("iris/green", issued=10))), 120.0)
     assert (blue.totals.issued, blue.rate.issued, blue.nodes) == (30, 1_000, 1)
 
@@ -155,22 +155,22 @@ EVENTS = st.one_of(
         lambda found: Reported(tuple(load(c, n, 0, a, ms) for c, (n, a, ms) in found.items())),
         st.dictionaries(st.sampled_from(NAMES), st.tuples(st.integers(0, 50), st.integers(0, 3), st.integers(0, 9_999))),
     ),
-    st.just(Ended()),
-    st.sampled_from(["a", "b"]).map(lambda node: Identified(node, "edge")),
+    st.just(Closed()),
+    st.sampled_from(["a", "b"]).map(Joined),
 )
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), EVENTS), max_size=30))
-def test_the_sums_are_what_adding_up_would_give(events: list[tuple[int, Identified | Reported | Ended]]) -> None:
+def test_the_sums_are_what_adding_up_would_give(events: list[tuple[int, Joined | Reported | Closed]]) -> None:
     loads = Loads()
     loads.publish(models(model()))
     open_now: set[int] = set()
     for stream, event in events:
-        if isinstance(event, Identified):
+        if isinstance(event, Joined):
             if stream in open_now:
                 continue
             open_now.add(stream)
-        elif isinstance(event, Ended):
+        elif isinstance(event, Closed):
             open_now.discard(stream)
         loads.apply(stream, event, 100.0)
         for cluster in NAMES:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
@@ -16,7 +17,8 @@ from controlplane.errors import Code, Error
 from controlplane.fleet import Closed, Opened, Report, StreamId
 from controlplane.latest import Newest
 from controlplane.server.limits import Limits
-from controlplane.server.pump import DELTA, SOTW, Carrier, Pump, Variant
+from controlplane.server.load import LoadPump
+from controlplane.server.pump import DELTA, SOTW, Carried, Carrier, Pump, Variant
 from controlplane.server.siblings import Siblings
 from controlplane.server.unhurried import unhurried
 from controlplane.server.wall import Wall
@@ -57,7 +59,7 @@ def streams() -> dict[str, tuple[Variant, str]]:
 
 
 class Discovery:
-    """The xDS services, and every stream of theirs that is open."""
+    """The xDS services and that of load reports, and every stream of theirs that is open."""
 
     def __init__(
         self, worlds: Newest[View | None], report: Callable[[StreamId, Report], None], limits: Limits | None = None
@@ -69,23 +71,38 @@ class Discovery:
         self._pumps: dict[StreamId, Pump] = {}
         # By node id; of nodes that have a stream.
         self._nodes: dict[str, Siblings] = {}
+        # Streams of load reports; and how many of them each node has, no zero counts.
+        self._loads: dict[StreamId, LoadPump] = {}
+        self._load_nodes: Counter[str] = Counter()
         self._wall = Wall()
         self._closing = False
 
     def open(self, variant: Variant, type_url: str, peer: str, carrier: Carrier) -> Pump:
         """A client at `peer` has opened a stream. Errors: UNAVAILABLE while nothing is served yet, or any more."""
-        if self._closing or self._worlds.value is None:
-            why = "is stopping" if self._closing else "has not loaded its state yet"
-            raise Error(Code.UNAVAILABLE, "NOT_SERVING", f"the control plane {why}; try again")
-        stream = next(self._ids)
-        self._report(stream, Opened(peer, variant.name))
+        stream = self._opened(peer, variant.name)
         pump = Pump(stream, variant, type_url, self._worlds, self._told, self._nodes, self._limits, carrier)
         self._pumps[stream] = pump
         return pump
 
+    def open_load(self, peer: str, carrier: Carrier) -> LoadPump:
+        """A client at `peer` is about to report its load. Errors: as those of `open`."""
+        stream = self._opened(peer, "load")
+        others = self._loads.values()
+        pump = LoadPump(stream, self._worlds, self._told, others, self._load_nodes, self._limits, carrier)
+        self._loads[stream] = pump
+        return pump
+
+    def _opened(self, peer: str, kind: str) -> StreamId:
+        if self._closing or self._worlds.value is None:
+            why = "is stopping" if self._closing else "has not loaded its state yet"
+            raise Error(Code.UNAVAILABLE, "NOT_SERVING", f"the control plane {why}; try again")
+        stream = next(self._ids)
+        self._report(stream, Opened(peer, kind))
+        return stream
+
     def _told(self, stream: StreamId, event: Report) -> None:
-        if isinstance(event, Closed):
-            del self._pumps[stream]
+        if isinstance(event, Closed) and self._pumps.pop(stream, None) is None:
+            del self._loads[stream]
         self._report(stream, event)
 
     async def run(self) -> None:
@@ -122,7 +139,8 @@ class Discovery:
     def close(self) -> None:
         """Ends every stream well, and takes no new ones. Envoys keep what they have, and look for a control plane again."""
         self._closing = True
-        for pump in list(self._pumps.values()):
+        every: list[Carried] = [*self._pumps.values(), *self._loads.values()]
+        for pump in every:
             pump.end()
 
 

@@ -14,7 +14,8 @@ import grpc
 
 from controlplane.errors import Error
 from controlplane.server.discovery import NO_POLLING, SERVICES, Discovery
-from controlplane.server.pump import DELTA, SOTW, Pump, Variant
+from controlplane.server.load import METHOD, SERVICE
+from controlplane.server.pump import DELTA, SOTW, Carried, Variant
 
 # Not in the stubs.
 _EOF: Any = vars(grpc.aio)["EOF"]
@@ -22,23 +23,31 @@ _EOF: Any = vars(grpc.aio)["EOF"]
 
 def handlers(discovery: Discovery) -> list[grpc.GenericRpcHandler[Any, Any]]:
     """What a gRPC server serves."""
-    return [_service(discovery, *service) for service in SERVICES]
+    reports = grpc.stream_stream_rpc_method_handler(_handler(discovery.open_load))
+    return [
+        *(_service(discovery, *service) for service in SERVICES),
+        grpc.method_handlers_generic_handler(SERVICE, {METHOD: reports}),
+    ]
 
 
 def _service(discovery: Discovery, name: str, stem: str, type_url: str) -> grpc.GenericRpcHandler[Any, Any]:
     methods = {
-        f"Delta{stem}": grpc.stream_stream_rpc_method_handler(_handler(discovery, DELTA, type_url)),
-        f"Stream{stem}": grpc.stream_stream_rpc_method_handler(_handler(discovery, SOTW, type_url)),
+        f"Delta{stem}": grpc.stream_stream_rpc_method_handler(_stream(discovery, DELTA, type_url)),
+        f"Stream{stem}": grpc.stream_stream_rpc_method_handler(_stream(discovery, SOTW, type_url)),
         f"Fetch{stem}": grpc.unary_unary_rpc_method_handler(_polled(stem)),
     }
     return grpc.method_handlers_generic_handler(f"envoy.service.{name}", methods)
 
 
-def _handler(discovery: Discovery, variant: Variant, type_url: str) -> Callable[[Any, Any], Any]:
+def _stream(discovery: Discovery, variant: Variant, type_url: str) -> Callable[[Any, Any], Any]:
+    return _handler(lambda peer, call: discovery.open(variant, type_url, peer, call))
+
+
+def _handler(open_stream: Callable[[str, _Call], Carried]) -> Callable[[Any, Any], Any]:
     async def serve(_: Any, context: Any) -> None:
         try:
             call = _Call(context)
-            await call.run(discovery.open(variant, type_url, peer(context.peer()), call))
+            await call.run(open_stream(peer(context.peer()), call))
         except Error as error:
             await context.abort(grpc.StatusCode[error.code.name], error.message)
 
@@ -71,7 +80,7 @@ class _Call:
         if not self._over.done():
             self._over.set_result(error)
 
-    async def run(self, pump: Pump) -> None:
+    async def run(self, pump: Carried) -> None:
         """Serves the stream until it is over. Errors: what was wrong."""
         tasks: list[asyncio.Task[None]] = []
         try:
@@ -90,7 +99,7 @@ class _Call:
         if error is not None:
             raise error
 
-    async def _read(self, pump: Pump) -> None:
+    async def _read(self, pump: Carried) -> None:
         while (data := await self._context.read()) is not _EOF:
             pump.received(data)
             while not pump.listens:
@@ -98,13 +107,13 @@ class _Call:
                 await self._listening.wait()
         pump.half_closed()
 
-    async def _write(self, pump: Pump) -> None:
+    async def _write(self, pump: Carried) -> None:
         while await self._awake.wait():
             self._awake.clear()
             while (message := pump.take()) is not None:
                 await self._context.write(message)
 
-    async def _until_it_fails(self, pump: Pump, work: Coroutine[Any, Any, None]) -> None:
+    async def _until_it_fails(self, pump: Carried, work: Coroutine[Any, Any, None]) -> None:
         try:
             await work
         except Exception as error:  # noqa: BLE001  it is logged there

@@ -119,6 +119,30 @@ class Carrier(Protocol):
         """The stream is over: well, or with an error that the client is to be told. Called once."""
 
 
+class Carried(Protocol):
+    """A stream, as its carrier sees it: a pump of xDS, or one of load reports (`load.py`)."""
+
+    # Nothing is done with a stream that has ended.
+    ended: bool
+    # Whether the next message may be `received`.
+    listens: bool
+
+    def received(self, data: bytes) -> None:
+        """Takes in a message. Not to be called while it does not listen."""
+
+    def half_closed(self) -> None:
+        """The client says no more."""
+
+    def take(self) -> bytes | None:
+        """What is to be sent next; None when there is nothing. Call it when the message before is out of the way."""
+
+    def end(self, error: Error | None = None) -> None:
+        """The client is gone, or must go."""
+
+    def fail(self, error: Exception) -> None:
+        """Something went wrong on the way."""
+
+
 class Pump:
     """One stream. `report` is told what becomes of it; `nodes` are the streams that are open, by node id."""
 

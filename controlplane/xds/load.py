@@ -56,13 +56,20 @@ class ClusterLoad(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Joined:
+    """The first request of a stream said whose reports it brings."""
+
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
 class Reported:
     """A report. Clusters that are not in it had no requests."""
 
     loads: tuple[ClusterLoad, ...]
 
 
-LoadEvent = Identified | Reported
+LoadEvent = Joined | Reported
 
 
 def pace(streams: int, clusters: int, shortest: float = SHORTEST) -> float:
@@ -74,8 +81,10 @@ class LoadStream:
     """One stream of LoadReportingService, from the server's side."""
 
     def __init__(self) -> None:
-        # Whether the client can be asked for all of its clusters; None until it has said who it is.
-        self.sends_all: bool | None = None
+        # None until the client has said who it is.
+        self.client: Identified | None = None
+        # Whether it can be asked for all of its clusters.
+        self.sends_all = False
         # How many clusters its newest report named.
         self.clusters = 0
         # What it was last asked for; 0 and None before.
@@ -86,9 +95,10 @@ class LoadStream:
     def receive(self, request: Any) -> list[LoadEvent]:
         """Takes a LoadStatsRequest."""
         events: list[LoadEvent] = []
-        if self.sends_all is None:
+        if self.client is None:
+            self.client = identified(request.node)
             self.sends_all = SEND_ALL in request.node.client_features
-            events.append(identified(request.node))
+            events.append(Joined(self.client.id))
         self.clusters = len(request.cluster_stats)
         # The first request only opens the stream; but one that comes after a break may already carry a report.
         if self._pace or self.clusters:
@@ -104,7 +114,7 @@ class LoadStream:
         if wanted == self._names and self._pace / 2 < seconds < self._pace * 2:
             return
         self._pace, self._names = seconds, wanted
-        response = lrs_pb2.LoadStatsResponse(send_all_clusters=bool(self.sends_all), clusters=sorted(wanted or ()))
+        response = lrs_pb2.LoadStatsResponse(send_all_clusters=self.sends_all, clusters=sorted(wanted or ()))
         response.load_reporting_interval.FromMilliseconds(round(seconds * 1000))
         self._out.append(response.SerializeToString())
 

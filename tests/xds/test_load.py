@@ -10,7 +10,7 @@ from envoy.config.endpoint.v3 import load_report_pb2
 from envoy.service.load_stats.v3 import lrs_pb2
 
 from controlplane.xds.events import Identified
-from controlplane.xds.load import LONGEST, SEND_ALL, SHORTEST, ClusterLoad, LoadStream, Reported, pace
+from controlplane.xds.load import LONGEST, SEND_ALL, SHORTEST, ClusterLoad, Joined, LoadStream, Reported, pace
 
 NAMES = ("iris/blue", "iris/green")
 
@@ -55,7 +55,8 @@ def opened(*features: str) -> LoadStream:
 
 def test_the_first_report_is_answered_with_what_to_send_and_how_often() -> None:
     stream = LoadStream()
-    assert stream.receive(hello(SEND_ALL)) == [Identified("edge-1", "edge", {}, "envoy")]
+    assert stream.receive(hello(SEND_ALL)) == [Joined("edge-1")]
+    assert stream.client == Identified("edge-1", "edge", {}, "envoy")
     assert stream.to_send() == []
     stream.ask(12.5, NAMES)
     (answer,) = answers(stream)
@@ -110,8 +111,8 @@ def test_localities_of_a_cluster_are_one_and_drops_count() -> None:
 def test_the_first_request_after_a_break_may_be_a_report_already() -> None:
     request = hello(SEND_ALL)
     request.cluster_stats.append(stats(issued=4))
-    identified, reported = LoadStream().receive(request)
-    assert isinstance(identified, Identified)
+    joined, reported = LoadStream().receive(request)
+    assert joined == Joined("edge-1")
     assert reported == Reported((ClusterLoad("iris/blue", 4, 0, 0, 0, 0, 10_000),))
 
 
