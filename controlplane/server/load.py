@@ -30,6 +30,7 @@ log = structlog.get_logger("xds")
 _LOOK_AGAIN = 0.1
 
 SERVICE, METHOD = "envoy.service.load_stats.v3.LoadReportingService", "StreamLoadStats"
+LOAD_REPORTS = f"/{SERVICE}/{METHOD}"
 
 
 class LoadPump:

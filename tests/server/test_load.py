@@ -19,7 +19,7 @@ from controlplane.reconciler import Observer
 from controlplane.server.discovery import Discovery
 from controlplane.server.grpc_shell import handlers
 from controlplane.server.limits import Limits, server_options
-from controlplane.server.load import METHOD, SERVICE
+from controlplane.server.load import LOAD_REPORTS
 from controlplane.state import State
 from controlplane.store import Head
 from controlplane.world import World
@@ -56,7 +56,7 @@ class Rig:
 
     def open(self) -> Any:
         call: Any = self.channel.stream_stream(
-            f"/{SERVICE}/{METHOD}",
+            LOAD_REPORTS,
             request_serializer=lambda r: r if isinstance(r, bytes) else r.SerializeToString(),
             response_deserializer=lrs_pb2.LoadStatsResponse.FromString,
         )
