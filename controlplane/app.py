@@ -40,6 +40,7 @@ from controlplane.server.node_service import NodeService
 from controlplane.server.revision_service import RevisionService
 from controlplane.server.secret_service import SecretService
 from controlplane.server.status import StatusInterceptor
+from controlplane.server.workers import Workers
 from controlplane.store import Store
 from controlplane.store.sqlite import open_store
 from controlplane.writer import Guarded, Writer
@@ -73,7 +74,11 @@ class App:
         self.started = asyncio.Event()
         self._health: Any = vars(health)["aio"].HealthServicer()  # not in its stubs
         self._store: Store | None = None
+        # What serves xDS: one of the two.
         self._discovery: Discovery | None = None
+        self.workers: Workers | None = None
+        # The xDS port, so that no other program takes it while no worker listens.
+        self._reserved: list[socket.socket] = []
         self._servers: list[grpc.aio.Server] = []
         self._loops: list[asyncio.Task[None]] = []
 
@@ -102,14 +107,22 @@ class App:
         publisher.publish()
         c = self.config
         limits = Limits(c.max_streams_per_node, c.max_names_per_stream, c.max_stream_age)
-        self._discovery = Discovery(publisher.world, self._observer.report, limits)
         api = grpc.aio.server(options=API_OPTIONS, interceptors=[StatusInterceptor()])
-        xds = grpc.aio.server(options=server_options(limits), handlers=handlers(self._discovery))
-        self._servers = [api, xds]
+        self._servers = [api]
         self._register(api, Writer(store, compiler, self._observer.by_audience), store)
-        self.api_port = listen(api, self.config.api, "api")
-        self.xds_port = listen(xds, self.config.xds, "xds")
-        self._loops = [asyncio.create_task(publisher.run()), asyncio.create_task(self._discovery.run())]
+        self.api_port = listen(api, c.api, "api")
+        if c.workers:
+            self.workers = Workers(c.workers, publisher.world, self._observer.report, limits, c.log_form, c.log_level)
+            self.xds_port, self._reserved = reserve(c.xds, "xds")
+            await self.workers.start(str(Address(c.xds.host, self.xds_port)))
+            serving = self.workers.run()
+        else:
+            self._discovery = Discovery(publisher.world, self._observer.report, limits)
+            xds = grpc.aio.server(options=server_options(limits), handlers=handlers(self._discovery))
+            self._servers.append(xds)
+            self.xds_port = listen(xds, c.xds, "xds")
+            serving = self._discovery.run()
+        self._loops = [asyncio.create_task(publisher.run()), asyncio.create_task(serving)]
         await asyncio.gather(*(server.start() for server in self._servers))
 
     def _register(self, server: grpc.aio.Server, writer: Writer, store: Store) -> None:
@@ -118,7 +131,7 @@ class App:
         model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(writer, store), server)
         revision_service_pb2_grpc.add_RevisionServiceServicer_to_server(RevisionService(writer, store, changed), server)
         secret_service_pb2_grpc.add_SecretServiceServicer_to_server(SecretService(writer, store), server)
-        node_service_pb2_grpc.add_NodeServiceServicer_to_server(NodeService(changed, self._reconnect), server)
+        node_service_pb2_grpc.add_NodeServiceServicer_to_server(NodeService(changed, self._reconnect, self._describe), server)
         server.add_generic_rpc_handlers((ClientStatus(changed, self._describe).handler(),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         files = (
@@ -134,9 +147,13 @@ class App:
         reflection.enable_server_reflection([*services, reflection.SERVICE_NAME], server)
 
     async def _reconnect(self, node_id: str) -> int:
+        if self.workers is not None:
+            return await self.workers.reconnect(node_id)
         return self._discovery.reconnect(node_id) if self._discovery is not None else 0
 
     async def _describe(self, node_id: str) -> list[ResourceStatus]:
+        if self.workers is not None:
+            return await self.workers.describe(node_id)
         return await self._discovery.describe(node_id) if self._discovery is not None else []
 
     async def stop(self, grace: float | None = None) -> None:
@@ -146,13 +163,18 @@ class App:
         if self._discovery is not None:
             self._discovery.close()
         self._observer.close()
-        await asyncio.gather(*(server.stop(grace) for server in self._servers))
+        ends = [server.stop(grace) for server in self._servers]
+        if self.workers is not None:
+            ends.append(self.workers.stop(grace))
+        await asyncio.gather(*ends)
+        for sock in self._reserved:
+            sock.close()
         for loop in self._loops:
             loop.cancel()
         await asyncio.gather(*self._loops, return_exceptions=True)
         if self._store is not None:
             await self._store.close()
-        self._servers, self._loops, self._store = [], [], None
+        self._servers, self._loops, self._reserved, self.workers, self._store = [], [], [], None, None
 
     async def run(self) -> None:
         """Starts, serves until SIGTERM or SIGINT, and stops. A second signal ends the process at once. Errors: `start`'s."""
@@ -179,27 +201,54 @@ class App:
 
 
 def listen(server: grpc.aio.Server, address: Address, name: str) -> int:
-    """Makes `server` listen, and returns the port.
+    """Makes `server` listen, and returns the port. Errors: as `reserve`."""
+    try:
+        # Asked first, since gRPC says neither why it can't listen nor keeps quiet about it.
+        check_free(address, name)
+        return server.add_insecure_port(str(address))
+    except RuntimeError:
+        raise taken(address) from None
+
+
+def reserve(address: Address, name: str) -> tuple[int, list[socket.socket]]:
+    """Takes a port for several processes to listen on: by sockets that don't listen, one for each address of the host.
 
     Errors: UNAVAILABLE / PORT_TAKEN; INVALID_ARGUMENT for an address that is not this machine's.
     """
+    # Who listens already might have said that it shares: so first it is asked without sharing.
+    check_free(address, name)
+    sockets: list[socket.socket] = []
+    port = address.port
+    try:
+        for family, kind, protocol, _, where in socket.getaddrinfo(address.host, port, type=socket.SOCK_STREAM):
+            sock = socket.socket(family, kind, protocol)
+            sockets.append(sock)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            sock.bind((where[0], port, *where[2:]))
+            port = sock.getsockname()[1]
+    except OSError:
+        for sock in sockets:
+            sock.close()
+        raise taken(address) from None
+    return port, sockets
+
+
+def check_free(address: Address, name: str) -> None:
+    """Errors: as `reserve`."""
     if not address.loopback:
         log.warning("reachable from other machines, and there is no authentication yet", **{name: str(address)})
     try:
-        # Asked first, since gRPC says neither why it can't listen nor keeps quiet about it.
         for family, kind, protocol, _, where in socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM):
             with socket.socket(family, kind, protocol) as trial:
                 trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 trial.bind(where)
-        return server.add_insecure_port(str(address))
     except socket.gaierror:
         raise invalid(name, f"'{address.host}' is not the name of a machine") from None
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise taken(address) from None
         raise invalid(name, f"can't listen on {address}: {(error.strerror or str(error)).lower()}", "CANNOT_LISTEN") from None
-    except RuntimeError:
-        raise taken(address) from None
 
 
 def taken(address: Address) -> Error:

@@ -66,6 +66,8 @@ class Config:
     max_names_per_stream: int = 200_000
     # About how long an xDS stream lives before the client is to open a new one, give or take a tenth; 0: for ever.
     max_stream_age: float = 0.0
+    # Processes that serve xDS, on the same port; 0: the main process does.
+    workers: int = 0
 
     def __post_init__(self) -> None:
         c = Collector()
@@ -84,6 +86,8 @@ class Config:
         with c.within(""):
             if self.max_stream_age:
                 check_range(self.max_stream_age, 1, 30 * 24 * 3600, "max_stream_age", " s")
+        with c.within(""):
+            check_range(self.workers, 0, 256, "workers")
         with c.within(""):
             if self.api == self.xds and self.api.port:
                 raise invalid("xds", f"{self.xds} is the address of the operator API already")

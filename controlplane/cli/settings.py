@@ -17,7 +17,7 @@ from controlplane.errors import Error, invalid
 # What a setting is called in the file, as a flag (`--log-format`) and in the environment (`TURNOUT_LOG_FORMAT`).
 _COUNTS = ("max_streams_per_node", "max_names_per_stream")
 _SECONDS = ("grace", "max_stream_age")
-SETTINGS = ("data", "api", "xds", "log_format", "log_level", "secret_key_file", *_SECONDS, *_COUNTS)
+SETTINGS = ("data", "api", "xds", "log_format", "log_level", "secret_key_file", "workers", *_SECONDS, *_COUNTS)
 _FIELDS = {"log_format": "log_form"}
 
 
@@ -86,9 +86,12 @@ def _value(name: str, text: str, where: str) -> Any:
             return float(text)
         except ValueError:
             raise invalid(where, f"'{text[:80]}' is not a number of seconds") from None
-    if name in _COUNTS:
+    if name == "workers" and text == "auto":
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if name in (*_COUNTS, "workers"):
         try:
             return int(text)
         except ValueError:
-            raise invalid(where, f"'{text[:80]}' is not a whole number") from None
+            or_auto = ", nor auto" if name == "workers" else ""
+            raise invalid(where, f"'{text[:80]}' is not a whole number{or_auto}") from None
     return text

@@ -50,6 +50,10 @@ def serve(
     max_stream_age: Annotated[
         str | None, typer.Option("--max-stream-age", metavar="SECONDS", help="When xDS streams end. Default: 0, never.")
     ] = None,
+    workers: Annotated[
+        str | None,
+        typer.Option("--workers", metavar="N", help="Processes for Envoys; auto: one a core. Default: 0, this one."),
+    ] = None,
 ) -> None:
     """Run the control plane, until SIGTERM or Ctrl-C.
 
@@ -64,6 +68,7 @@ def serve(
     --log-level debug    TURNOUT_LOG_LEVEL      log_level: debug
     --grace 5            TURNOUT_GRACE          grace: 5
     --max-stream-age 0   TURNOUT_MAX_STREAM_AGE max_stream_age: 0
+    --workers 0          TURNOUT_WORKERS        workers: 0
     --secret-key-file F  TURNOUT_SECRET_KEY_FILE  secret_key_file: F
     --config FILE        TURNOUT_CONFIG
 
@@ -72,7 +77,7 @@ def serve(
     """
     flags = {"data": data, "api": api, "xds": xds, "log_format": log_format, "log_level": log_level, "grace": grace}
     flags |= {"max_streams_per_node": max_streams_per_node, "max_names_per_stream": max_names_per_stream}
-    flags |= {"max_stream_age": max_stream_age, "secret_key_file": secret_key_file}
+    flags |= {"max_stream_age": max_stream_age, "secret_key_file": secret_key_file, "workers": workers}
     made = settings.config(flags, config)
     # Only here: the other commands need none of it.
     from controlplane import logs

@@ -1,0 +1,162 @@
+"""`python -m controlplane.worker FD`: one of the processes that serve xDS (`server/workers.py` starts them, and says why).
+
+It holds no state of its own: what it serves comes over the socket FD, and what becomes of its streams goes back over it. When
+that socket closes, it ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import signal
+import socket
+import sys
+import time
+
+import grpc
+import structlog
+
+from controlplane import logs
+from controlplane.feed import Fed, FedWorld, Update
+from controlplane.fleet import Report, StreamId
+from controlplane.latest import Latest
+from controlplane.server.discovery import Discovery
+from controlplane.server.grpc_shell import handlers
+from controlplane.server.limits import server_options
+from controlplane.server.link import Link
+from controlplane.server.messages import Answer, Ask, Call, Forget, Listening, Reports, Start, Stop
+from controlplane.snapshot import Audience
+
+log = structlog.get_logger("worker")
+
+# Reports that follow one within this time go to main together. Seconds.
+_GATHER = 0.002
+
+# How long streams may take to end when somebody ends the worker alone; seconds.
+_GRACE = 1.0
+
+
+class Worker:
+    """The process: one link, and the streams that came to it."""
+
+    def __init__(self) -> None:
+        loop = asyncio.get_running_loop()
+        self.link = Link(self._received, self._lost)
+        self._worlds: Latest[FedWorld | None] = Latest(None)
+        self._fed = Fed(self._ask, self._forget)
+        self._asked: list[Audience] = []
+        # What became of the streams and was not sent yet, in order. It grows while main is stuck; `Link` cuts that short.
+        self._reports: list[tuple[StreamId, Report, float]] = []
+        # How it is to serve; and how long the streams may take to end, once they are to.
+        self._start: Start | None = None
+        self._stop: asyncio.Future[float] = loop.create_future()
+        self._discovery: Discovery | None = None
+        self._answering: set[asyncio.Task[None]] = set()
+
+    async def run(self, sock: socket.socket) -> None:
+        """Serves until it is told to stop, or the main process is gone."""
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._end, _GRACE)
+        await Link.over(sock, self.link)
+        await self._world_or_stop()
+        if not self._stop.done():
+            await self._serve()
+        self._flush()
+        self.link.close()
+
+    async def _world_or_stop(self) -> None:
+        world = asyncio.create_task(self._worlds.newer(0))
+        self._stop.add_done_callback(lambda _: world.cancel())
+        await asyncio.wait([world])
+
+    async def _serve(self) -> None:
+        start = self._start
+        assert start is not None, "comes before the first world"
+        logs.set_up(start.log_form, start.log_level)
+        structlog.contextvars.bind_contextvars(worker=start.number)
+        self._discovery = discovery = Discovery(self._worlds, self._report, start.limits)
+        options = [*(o for o in server_options(start.limits) if o[0] != "grpc.so_reuseport"), ("grpc.so_reuseport", 1)]
+        server = grpc.aio.server(options=options, handlers=handlers(discovery))
+        server.add_insecure_port(start.address)
+        await server.start()
+        # What is there from the start stays: the collector need not look at it again and again.
+        gc.freeze()
+        self.link.send(Listening())
+        offering = asyncio.create_task(discovery.run())
+        grace = await self._stop
+        discovery.close()
+        await server.stop(grace)
+        offering.cancel()
+
+    # --------------------------------------------------------------------------------------------------------- to main
+
+    def _report(self, stream: StreamId, event: Report) -> None:
+        assert self._start is not None
+        if not self._reports:
+            asyncio.get_running_loop().call_later(_GATHER, self._flush)
+        self._reports.append((self._start.first_stream + stream, event, time.time()))
+
+    def _flush(self) -> None:
+        if self._reports:
+            self.link.send(Reports(self._reports))
+            self._reports = []
+
+    def _ask(self, audience: Audience) -> None:
+        if not self._asked:
+            asyncio.get_running_loop().call_soon(self._send_asked)
+        self._asked.append(audience)
+
+    def _send_asked(self) -> None:
+        self.link.send(Ask(tuple(self._asked)))
+        self._asked.clear()
+
+    def _forget(self, audience: Audience) -> None:
+        self._send_asked()
+        self.link.send(Forget(audience))
+
+    # ------------------------------------------------------------------------------------------------------- from main
+
+    def _received(self, message: object) -> None:
+        match message:
+            case Update():
+                # The same world again, where it has more in it now: streams that wait for that look at it again.
+                self._worlds.set(self._fed.take(message))
+            case Start():
+                self._start = message
+            case Call():
+                task = asyncio.create_task(self._answer(message))
+                self._answering.add(task)
+                task.add_done_callback(self._answering.discard)
+            case Stop(grace):
+                self._end(grace)
+
+    async def _answer(self, call: Call) -> None:
+        value: object = None
+        if self._discovery is not None:
+            match call.method:
+                case "reconnect":
+                    value = self._discovery.reconnect(call.node_id)
+                case "describe":
+                    value = await self._discovery.describe(call.node_id)
+        self.link.send(Answer(call.number, value))
+
+    def _lost(self) -> None:
+        self._end(0)
+
+    def _end(self, grace: float) -> None:
+        if not self._stop.done():
+            self._stop.set_result(grace)
+
+
+def main() -> None:
+    """Runs a worker on the socket that the first argument names."""
+    with socket.socket(fileno=int(sys.argv[1])) as sock:
+        sock.setblocking(False)
+        asyncio.run(_run(sock))
+
+
+async def _run(sock: socket.socket) -> None:
+    await Worker().run(sock)
+
+
+if __name__ == "__main__":
+    main()
