@@ -78,6 +78,7 @@ class Switch:
     ack: float  # seconds from the commit to the last ACK, by the control plane's clock
     wall: float  # seconds from the call to the answer that it is complete
     resource: float  # bytes of the resources that one Envoy is sent
+    commit: float = 0.0  # when it was committed, in seconds since the epoch
 
 
 class Turnout:
@@ -92,13 +93,13 @@ class Turnout:
 
     @staticmethod
     @asynccontextmanager
-    async def serve() -> AsyncIterator[Turnout]:
-        """Starts it on an empty store, and ends it."""
+    async def serve(*flags: str) -> AsyncIterator[Turnout]:
+        """Starts it on an empty store, with further flags of `turnout serve`, and ends it."""
         api, xds = free_port(), free_port()
         async with AsyncExitStack() as stack:
             directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="turnout-bench-")))
             command = [sys.executable, "-m", "controlplane.cli.main", "serve", "--data", str(directory / "data")]
-            command += ["--api", f"127.0.0.1:{api}", "--xds", f"127.0.0.1:{xds}"]
+            command += ["--api", f"127.0.0.1:{api}", "--xds", f"127.0.0.1:{xds}", *flags]
             process = Process("turnout serve", command, directory / "serve.log")
             limits = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
             await process.start()
@@ -120,11 +121,14 @@ class Turnout:
                     raise
             await asyncio.sleep(0.05)
 
-    async def apply(self, models: Iterable[str], ports: Mapping[str, int]) -> None:
-        """Makes the gateway, and models with all traffic on `blue`, in one revision."""
+    async def apply(self, models: Iterable[str], ports: Mapping[str, int], endpoints: int = 1) -> None:
+        """Makes the gateway, and models with all traffic on `blue`, in one revision; further endpoints have the next ports."""
         gateway = gateway_pb2.Gateway(name=GATEWAY, address="127.0.0.1", port=self.gateway_port)
         versions = [
-            model_pb2.Version(name=v, endpoints=[model_pb2.Endpoint(host="127.0.0.1", port=port)]) for v, port in ports.items()
+            model_pb2.Version(
+                name=v, endpoints=[model_pb2.Endpoint(host="127.0.0.1", port=port + i) for i in range(endpoints)]
+            )
+            for v, port in ports.items()
         ]
         sticky = model_pb2.Sticky(header=USER_HEADER)
         manifest = revision_service_pb2.Manifest(gateways=[gateway])
@@ -132,15 +136,22 @@ class Turnout:
             manifest.models.add(name=name, gateways=[GATEWAY], versions=versions, split={"blue": 10_000}, sticky=sticky)
         await self._revisions.Apply(revision_service_pb2.ApplyRequest(manifest=manifest))
 
+    async def move(self, model: str, version: str) -> model_service_pb2.SwitchTrafficResponse:
+        """Moves all traffic of a model; returns once that is committed."""
+        switch = model_service_pb2.TrafficSwitch(model=f"models/{model}", version=version)
+        request = model_service_pb2.SwitchTrafficRequest(switches=[switch], force=True)
+        made: model_service_pb2.SwitchTrafficResponse = await self._models.SwitchTraffic(request)
+        return made
+
     async def switch(self, model: str, version: str) -> Switch:
         """Moves all traffic of a model, and waits until every node holds it."""
-        switch = model_service_pb2.TrafficSwitch(model=f"models/{model}", version=version)
         start = time.perf_counter()
-        made = await self._models.SwitchTraffic(model_service_pb2.SwitchTrafficRequest(switches=[switch], force=True))
+        made = await self.move(model, version)
         progress = await self._completed(made.revision.name)
         wall = time.perf_counter() - start
         ack = progress.last_ack_time.ToNanoseconds() - made.revision.create_time.ToNanoseconds()
-        return Switch(ack / 1e9, wall, made.impact.bytes_per_node)
+        commit = made.revision.create_time.ToNanoseconds() / 1e9
+        return Switch(ack / 1e9, wall, made.impact.bytes_per_node, commit)
 
     async def settled(self, nodes: int) -> None:
         """Waits until this many nodes hold the newest revision."""

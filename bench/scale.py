@@ -1,0 +1,260 @@
+"""The fleet at scale: what a switch, a cold start and an idle proxy cost, beside go-control-plane in two set-ups.
+
+N simulated proxies (`bench/fleet`) with a connection each, M models with a blue and a green cluster each, two endpoints a
+cluster. go-control-plane (`bench/peers`) does the same work: **ordinary** is its SnapshotCache with a consistent snapshot a
+change, **strongest** a MuxCache of LinearCaches. They run in turn, A B C A B C, each time anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import statistics
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bench.lines import Lines, cpu_seconds, many_files, pss_bytes, simulator
+from bench.measure import Figure, digits, environment, table
+from bench.sides import ORDINARY, STRONGEST, TURNOUT, Side, Starter, peer, turnout
+
+SETTLE = 2.0  # seconds of quiet before memory is read
+QUIET = 300  # milliseconds without a response after which a switch is over; CPU counts till then
+WARM_UP = 1  # switches that don't count: the first one is dearer for each side
+
+# The most that Turnout may take, as a ratio to the others; by what is measured, by M.
+GOALS: dict[str, dict[str, dict[int, float]]] = {
+    "switch_cpu": {ORDINARY: {10: 0.7, 100: 0.3, 1000: 0.04}, STRONGEST: {10: 1.0, 100: 1.0, 1000: 0.7}},
+    "received_p99": {ORDINARY: {10: 0.8, 100: 0.3, 1000: 0.05}, STRONGEST: {10: 1.0, 100: 1.0, 1000: 0.7}},
+    "sync_cpu": {ORDINARY: {10: 0.7, 100: 0.3, 1000: 0.1}, STRONGEST: {10: 1.0, 100: 0.5, 1000: 0.2}},
+    "memory": {ORDINARY: {10: 0.8, 100: 0.3, 1000: 0.1}, STRONGEST: {10: 1.0, 100: 0.4, 1000: 0.1}},
+}
+TITLES = {
+    "switch_cpu": "server CPU per proxy and switch",
+    "received_p99": "p99 from the call to receipt",
+    "sync_cpu": "server CPU of a cold sync of all N",
+    "memory": "server memory per idle proxy",
+}
+
+
+@dataclass(slots=True)
+class Run:
+    """What one server and N proxies came to, from the start of both to the end."""
+
+    sync_cpu: float  # seconds of the server's CPU until all had everything
+    sync_wall: float  # seconds until the last had
+    memory: float  # bytes per proxy, all processes of the server, less before the first proxy
+    empty: int  # bytes before
+    sync_bytes: float  # per proxy
+    sync_fleet_cpu: float  # seconds of the simulator's own
+    # A value for each switch. CPU in seconds per proxy; times in seconds from the operator's call.
+    switch_cpu: list[float] = field(default_factory=list)
+    fleet_cpu: list[float] = field(default_factory=list)
+    received_p50: list[float] = field(default_factory=list)
+    received_p99: list[float] = field(default_factory=list)
+    received_max: list[float] = field(default_factory=list)
+    acked_p99: list[float] = field(default_factory=list)
+    acked_max: list[float] = field(default_factory=list)
+    bytes: list[float] = field(default_factory=list)
+    messages: list[float] = field(default_factory=list)
+
+    def value(self, what: str) -> float:
+        """A figure of this run; the median where there is one for each switch."""
+        found = getattr(self, what)
+        return statistics.median(found) if isinstance(found, list) else float(found)
+
+
+async def measure(start: Starter, proxies: int, models: int, *, switches: int = 5, variant: str = "delta") -> Run:
+    """One run. Errors: AssertionError when a proxy does not get what it should."""
+    many_files(proxies + 1000)
+    with tempfile.TemporaryDirectory(prefix="turnout-bench-") as scratch:
+        directory = Path(scratch)
+        async with start(models, directory) as side, simulator(f"127.0.0.1:{side.port}", directory) as fleet:
+            run = await cold_sync(side, fleet, proxies, variant)
+            for i in range(WARM_UP + switches):
+                await _switch(side, fleet, run, proxies, counts=i >= WARM_UP)
+            return run
+
+
+async def cold_sync(side: Side, fleet: Lines, proxies: int, variant: str = "delta") -> Run:
+    """Opens all proxies at once, and waits until each has everything."""
+    # One proxy before all: what a server works out once for all is not what a proxy costs.
+    await fleet.ask("open", n=1, group="first", variant=variant)
+    await synced(fleet, group="first", timeout=180)
+    await fleet.ask("close", group="first")
+    await asyncio.sleep(SETTLE)
+    empty = pss_bytes(side.pid)
+    before, own = cpu_seconds(side.pid), (await fleet.ask("stats"))["cpu"]
+    called = time.monotonic_ns()
+    await fleet.ask("open", n=proxies, variant=variant)
+    came = await synced(fleet, from_ns=called, quiet_ms=QUIET, timeout=600)
+    cpu = cpu_seconds(side.pid) - before
+    await asyncio.sleep(SETTLE)
+    memory = (pss_bytes(side.pid) - empty) / proxies
+    return Run(cpu, came["synced"]["max"], memory, empty, came["bytes"]["mean"], came["cpu"] - own)
+
+
+async def synced(fleet: Lines, **asked: Any) -> dict[str, Any]:
+    """Waits until each proxy of a group has everything. Errors: AssertionError when that takes too long."""
+    came = await fleet.ask("wait_synced", **asked)
+    assert came["ok"], f"{came['synced']['n']} of {came['n']} proxies have everything; errors: {came['errors']}"
+    return came
+
+
+async def _switch(side: Side, fleet: Lines, run: Run, proxies: int, *, counts: bool) -> None:
+    move = next(side.moves)
+    await fleet.ask("watch", name=move.name, contains=move.contains)
+    own = (await fleet.ask("stats"))["cpu"]
+    before, called = cpu_seconds(side.pid), time.monotonic_ns()
+    await move.call()
+    came = await fleet.ask("result", from_ns=called, quiet_ms=QUIET)
+    cpu = cpu_seconds(side.pid) - before
+    got = came["received"]["n"], came["acked"]["n"]
+    assert came["ok"], (
+        f"{got[0]} of {proxies} proxies have received a switch, {got[1]} have ACKed it; errors: {came['errors']}"
+    )
+    if not counts:
+        return
+    run.switch_cpu.append(cpu / proxies)
+    run.fleet_cpu.append((came["cpu"] - own) / proxies)
+    run.received_p50.append(came["received"]["p50"])
+    run.received_p99.append(came["received"]["p99"])
+    run.received_max.append(came["received"]["max"])
+    run.acked_p99.append(came["acked"]["p99"])
+    run.acked_max.append(came["acked"]["max"])
+    run.bytes.append(came["bytes"]["mean"])
+    run.messages.append(came["messages"]["mean"])
+
+
+# ---------------------------------------------------------------------------------------------------------- the table
+
+Cell = dict[str, list[Run]]  # by side: a run for each round
+
+
+async def run(
+    *,
+    quick: bool,
+    proxies: Sequence[int] = (1000, 5000),
+    models: Sequence[int] = (10, 100, 1000),
+    rounds: int = 3,
+    serve: str = "",
+    sotw: bool = True,
+) -> tuple[dict[str, Any], str]:
+    """Runs all three in turn for each N and M; `serve` is further flags for `turnout serve`."""
+    if quick:
+        proxies, models, rounds = (100,), (10,), 1
+    starters = {TURNOUT: turnout(serve), ORDINARY: peer("ordinary"), STRONGEST: peer("strongest")}
+    cells: dict[tuple[int, int, str], Cell] = {}
+    wanted = [(n, m, "delta") for n in proxies for m in models]
+    if sotw:
+        wanted += [(min(proxies), m, "sotw") for m in models]
+    for n, m, variant in wanted:
+        cell = cells[n, m, variant] = {name: [] for name in starters}
+        for i in range(1 if variant == "sotw" else rounds):
+            for name, start in starters.items():
+                done = await measure(start, n, m, variant=variant)
+                cell[name].append(done)
+                print(f"{variant} N={n} M={m} round {i + 1}: {name}: {_said(done)}", flush=True)
+    return _results(cells, serve), _page(cells, serve)
+
+
+def _said(run: Run) -> str:
+    return (
+        f"{run.value('switch_cpu') * 1e6:.0f} µs per proxy and switch, p99 {run.value('received_p99') * 1e3:.0f} ms, "
+        f"cold sync {run.sync_cpu:.2f} s CPU in {run.sync_wall:.1f} s, {run.memory / 1024:.0f} KiB per proxy"
+    )
+
+
+def ratios(cell: Mapping[str, list[Run]], what: str, other: str) -> Figure:
+    """Turnout's figure over another's, round by round."""
+    pairs = zip(cell[TURNOUT], cell[other], strict=True)
+    return Figure.of(ours.value(what) / theirs.value(what) for ours, theirs in pairs)
+
+
+def _results(cells: Mapping[tuple[int, int, str], Cell], serve: str) -> dict[str, Any]:
+    found = []
+    for (n, m, variant), cell in cells.items():
+        sides = {name: {what: Figure.of(r.value(what) for r in runs).json() for what in _KEPT} for name, runs in cell.items()}
+        against = {o: {what: ratios(cell, what, o).json() for what in GOALS} for o in (ORDINARY, STRONGEST)}
+        found.append({"proxies": n, "models": m, "variant": variant, "sides": sides, "ratios": against})
+    return {"environment": environment() | versions(), "serve": serve, "cells": found}
+
+
+_KEPT = tuple(Run.__slots__)
+
+
+def versions() -> dict[str, str]:
+    """What the peers are built with."""
+    module = (Path(__file__).parent / "peers" / "go.mod").read_text()
+    found = re.findall(r"(go-control-plane|google.golang.org/grpc) (v\S+)", module)
+    return {"grpc-go" if "/" in name else name: version for name, version in found}
+
+
+def _page(cells: Mapping[tuple[int, int, str], Cell], serve: str) -> str:
+    parts = ["# The fleet at scale", __doc__.partition("\n\n")[2].strip() if __doc__ else ""]
+    if serve:
+        parts.append(f"Turnout was started with `{serve}`.")
+    for variant, title in (("delta", "Delta ADS"), ("sotw", "State of the world")):
+        these = {(n, m): cell for (n, m, v), cell in cells.items() if v == variant}
+        if not these:
+            continue
+        parts += [f"## {title}: what was measured", table(_COLUMNS, _rows(these))]
+        if variant == "delta":
+            parts += ["## Ratios to the others, and the goals", table(*_goals(these))]
+    return "\n\n".join(part.strip() for part in [*parts, _NOTES])
+
+
+_COLUMNS = [
+    "side",
+    "N",
+    "M",
+    "bytes per proxy and switch",
+    "CPU µs per proxy and switch",
+    "p50 ms",
+    "p99 ms",
+    "last ACK ms",
+    "cold sync: CPU s",
+    "wall s",
+    "KiB per idle proxy",
+    "empty MiB",
+]
+
+
+def _rows(cells: Mapping[tuple[int, int], Cell]) -> list[list[str]]:
+    rows = []
+    for (n, m), cell in cells.items():
+        for name, runs in cell.items():
+
+            def said(what: str, scale: float = 1.0, runs: list[Run] = runs) -> str:
+                f = Figure.of(r.value(what) * scale for r in runs)
+                return digits(f.median) if f.count == 1 else f"{digits(f.median)} ({digits(f.low)}–{digits(f.high)})"
+
+            times = [said(what, 1e3) for what in ("received_p50", "received_p99", "acked_max")]
+            sync = [said("sync_cpu"), said("sync_wall"), said("memory", 1 / 1024), said("empty", 1 / 2**20)]
+            rows.append([name, f"{n:,}", f"{m:,}", said("bytes"), said("switch_cpu", 1e6), *times, *sync])
+    return rows
+
+
+def _goals(cells: Mapping[tuple[int, int], Cell]) -> tuple[list[str], list[list[str]]]:
+    header = ["Turnout to", *(f"N={n:,} M={m:,}" for n, m in cells)]
+    rows = []
+    for other in (ORDINARY, STRONGEST):
+        for what, title in TITLES.items():
+            row = [f"{other.rpartition(' ')[2]}: {title}"]
+            for (_, m), cell in cells.items():
+                ratio, goal = ratios(cell, what, other), GOALS[what][other].get(m)
+                spread = "" if ratio.count == 1 else f" ({ratio.low:.2f}–{ratio.high:.2f})"
+                against = "" if goal is None else f" {'≤' if ratio.median <= goal else '**>**'} {goal}"
+                row.append(f"{ratio.median:.2f}{spread}{against}")
+            rows.append(row)
+    return header, rows
+
+
+_NOTES = """Medians over the rounds, in brackets the least and the greatest; a round's own figure is the median of five
+switches after one that does not count. CPU is that of all processes of the server, from the operator's call until nothing has
+come for 300 ms. Times are from the operator's call: `SwitchTraffic` over gRPC with a durable write to SQLite for Turnout, a
+function of the cache for the others. Memory is the proportional set size of all processes two seconds after the last proxy had
+everything, less what it was before the first. Turnout sends one RouteConfiguration a model, the others have one route table."""

@@ -1,0 +1,90 @@
+"""What the simulated fleet is let loose on: Turnout, and go-control-plane in two set-ups, each with the same models."""
+
+from __future__ import annotations
+
+import itertools
+import shlex
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.lines import Lines, build
+from bench.rig import OTHER, Turnout
+
+TURNOUT, ORDINARY, STRONGEST = "Turnout", "go-control-plane, ordinary", "go-control-plane, strongest"
+
+# Nobody connects to the models: these ports are only written down.
+_PORTS = {"blue": 9001, "green": 9101}
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """The next switch: what its RouteConfiguration is called and contains ("" where anything will do), and how to make it."""
+
+    name: str
+    contains: str
+    call: Callable[[], Awaitable[object]]
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """A server under test, with its models loaded."""
+
+    pid: int
+    port: int
+    moves: Iterator[Move]  # without end: one model after the other
+    turnout: Turnout | None = None
+
+
+# Starts a side with so many models; what it logs goes into the directory.
+Starter = Callable[[int, Path], AbstractAsyncContextManager[Side]]
+
+
+def names(models: int) -> list[str]:
+    """What the models of Turnout are called."""
+    return [f"model-{i}" for i in range(models)]
+
+
+def turnout(flags: str = "") -> Starter:
+    """`turnout serve`, with these flags beside those that it needs."""
+
+    @asynccontextmanager
+    async def start(models: int, _: Path) -> AsyncIterator[Side]:
+        async with Turnout.serve(*shlex.split(flags)) as server:
+            await server.apply(names(models), _PORTS, endpoints=2)
+            yield Side(server.process.pid, server.xds_port, _turnout_moves(server, models), server)
+
+    return start
+
+
+def _turnout_moves(server: Turnout, models: int) -> Iterator[Move]:
+    live = dict.fromkeys(names(models), "blue")
+    for name in itertools.cycle(live):
+        live[name] = version = OTHER[live[name]]
+
+        async def call(name: str = name, version: str = version) -> object:
+            return await server.move(name, version)
+
+        yield Move(name, f"{name}/{version}", call)
+
+
+def peer(setup: str, *flags: str) -> Starter:
+    """`bench/peers` in one of its set-ups: one route table for all models, unless the flags say otherwise."""
+
+    @asynccontextmanager
+    async def start(models: int, directory: Path) -> AsyncIterator[Side]:
+        command = [str(await build("peers")), "--setup", setup, "--models", str(models), *flags]
+        async with Lines.start(f"peer, {setup}", command, directory / "peers.log") as lines:
+            yield Side(lines.pid, lines.hello["port"], _peer_moves(lines, models))
+
+    return start
+
+
+def _peer_moves(lines: Lines, models: int) -> Iterator[Move]:
+    for model in itertools.cycle(range(models)):
+
+        async def call(model: int = model) -> object:
+            return await lines.ask("switch", model=model)
+
+        yield Move("", "", call)
