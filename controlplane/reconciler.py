@@ -15,11 +15,13 @@ import structlog
 from controlplane.compiler import audience
 from controlplane.fleet import Closed, Fleet, NodeView, Report, StreamId
 from controlplane.latest import Latest
+from controlplane.loads import Loads
 from controlplane.snapshot import Audience, short_name
 from controlplane.state import State
 from controlplane.store import Head
 from controlplane.world import Compiles, World
 from controlplane.xds.events import Held, Identified, Oversized, Refused, Settled
+from controlplane.xds.load import Joined, Reported
 
 log = structlog.get_logger("fleet")
 
@@ -32,6 +34,7 @@ class Observer:
 
     def __init__(self) -> None:
         self.fleet = Fleet()
+        self.loads = Loads()
         # The same fleet, set at each report so that watchers wake; None once the server stops.
         self.changed: Latest[Fleet | None] = Latest(self.fleet)
         self._open = True
@@ -44,11 +47,15 @@ class Observer:
         """From now on `head` is what every node should hold."""
         self._head = head
         self.fleet.publish(head.number)
+        self.loads.publish(head.state.models)
         self._wake()
 
     def report(self, stream: StreamId, event: Report, when: float | None = None) -> None:
         """Takes what a stream reported: just now, or at a time (seconds since the epoch)."""
         now = time.time() if when is None else when
+        if isinstance(event, (Joined, Reported)):
+            self.loads.apply(stream, event, now)
+            return
         self.fleet.apply(stream, event, now)
         self._tell(stream, event, now)
         self._wake()
@@ -98,6 +105,7 @@ class Observer:
                 bytes=event.bytes,
             )
         elif isinstance(event, Closed):
+            self.loads.apply(stream, event, now)
             gone = self._nodes.pop(stream, None)
             if gone is not None and not gone.open:
                 log.info("node disconnected", node=gone.id, held=gone.held_revision)
