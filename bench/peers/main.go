@@ -60,20 +60,25 @@ func run(setup string, models int, tables string, port int, ordered bool) error 
 	if err != nil {
 		return err
 	}
-	var options []config.XDSOption
-	if ordered {
-		options = append(options, sotw.WithOrderedADS())
-	}
-	// No callbacks: whoever has some pays for them.
-	xds := server.NewServer(context.Background(), peer.watched(), nil, options...)
-	grpcServer := grpc.NewServer(serverOptions()...)
-	discovery.RegisterAggregatedDiscoveryServiceServer(grpcServer, xds)
+	grpcServer := newServer(peer, ordered)
 	failed := make(chan error, 1)
 	go func() { failed <- grpcServer.Serve(listener) }()
 
 	say(map[string]any{"port": listener.Addr().(*net.TCPAddr).Port, "pid": os.Getpid()})
 	go func() { failed <- obey(os.Stdin, peer) }()
 	return <-failed
+}
+
+func newServer(peer peer, ordered bool) *grpc.Server {
+	var options []config.XDSOption
+	if ordered {
+		options = append(options, sotw.WithOrderedADS())
+	}
+	// No callbacks: whoever has some pays for them.
+	xds := server.NewServer(context.Background(), peer.watched(), nil, options...)
+	made := grpc.NewServer(serverOptions()...)
+	discovery.RegisterAggregatedDiscoveryServiceServer(made, xds)
+	return made
 }
 
 // serverOptions are those of the library's own example server.

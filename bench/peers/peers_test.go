@@ -1,0 +1,146 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"testing"
+	"time"
+
+	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	route "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+)
+
+const models = 3
+
+// client is a delta stream to a peer that serves three models.
+type client struct {
+	t      *testing.T
+	stream grpc.BidiStreamingClient[discovery.DeltaDiscoveryRequest, discovery.DeltaDiscoveryResponse]
+}
+
+// ask subscribes to names of a type, all where there are none, and returns the answer, which is ACKed.
+func (c client) ask(kind string, names ...string) map[string]*discovery.Resource {
+	c.t.Helper()
+	request := &discovery.DeltaDiscoveryRequest{Node: &core.Node{Id: "n"}, TypeUrl: kind, ResourceNamesSubscribe: names}
+	if err := c.stream.Send(request); err != nil {
+		c.t.Fatal(err)
+	}
+	return c.next(kind)
+}
+
+func (c client) next(kind string) map[string]*discovery.Resource {
+	c.t.Helper()
+	answer, err := c.stream.Recv()
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	if answer.GetTypeUrl() != kind {
+		c.t.Fatalf("%s came, and not %s", answer.GetTypeUrl(), kind)
+	}
+	ack := &discovery.DeltaDiscoveryRequest{TypeUrl: kind, ResponseNonce: answer.GetNonce()}
+	if err := c.stream.Send(ack); err != nil {
+		c.t.Fatal(err)
+	}
+	found := map[string]*discovery.Resource{}
+	for _, one := range answer.GetResources() {
+		found[one.GetName()] = one
+	}
+	return found
+}
+
+// routed says to which cluster each path goes.
+func routed(t *testing.T, table *discovery.Resource) map[string]string {
+	t.Helper()
+	var config route.RouteConfiguration
+	if err := table.GetResource().UnmarshalTo(&config); err != nil {
+		t.Fatal(err)
+	}
+	found := map[string]string{}
+	for _, one := range config.GetVirtualHosts()[0].GetRoutes() {
+		found[one.GetMatch().GetPrefix()] = one.GetRoute().GetCluster()
+	}
+	return found
+}
+
+func started(t *testing.T, peer peer) client {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := newServer(peer, true)
+	go func() { _ = server.Serve(listener) }()
+	t.Cleanup(server.Stop)
+	connection, err := grpc.NewClient(listener.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = connection.Close() })
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	t.Cleanup(cancel)
+	stream, err := discovery.NewAggregatedDiscoveryServiceClient(connection).DeltaAggregatedResources(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return client{t, stream}
+}
+
+func TestSwitchSendsTheTableAndNothingElse(t *testing.T) {
+	for _, setup := range []string{"ordinary", "strongest"} {
+		for _, each := range []bool{false, true} {
+			t.Run(fmt.Sprint(setup, " ", each), func(t *testing.T) {
+				peer, err := newPeer(setup, newWorld(models, each), true)
+				if err != nil {
+					t.Fatal(err)
+				}
+				client := started(t, peer)
+				clusters := client.ask(resource.ClusterType)
+				var names []string
+				for name := range clusters {
+					names = append(names, name)
+				}
+				if len(names) != 2*models || len(client.ask(resource.EndpointType, names...)) != 2*models {
+					t.Fatalf("clusters %v", names)
+				}
+				if len(client.ask(resource.ListenerType)) != 1 {
+					t.Fatal("there is one listener")
+				}
+				tables := []string{table}
+				if each {
+					tables = nil
+					for name := range client.ask(resource.ScopedRouteType) {
+						tables = append(tables, name)
+					}
+				}
+				if before := client.ask(resource.RouteType, tables...); len(before) != len(tables) {
+					t.Fatalf("tables %v", before)
+				}
+				for _, version := range []string{"green", "blue", "green"} {
+					if said, err := peer.move(1); err != nil || said != version {
+						t.Fatal(said, err)
+					}
+					name, routes := table, models
+					if each {
+						name, routes = "model-0001", 1
+					}
+					after := client.next(resource.RouteType)
+					found := routed(t, after[name])
+					if len(after) != 1 || len(found) != routes || found["/v2/models/model-0001/"] != "model-0001/"+version {
+						t.Fatal(after)
+					}
+					if !each && found["/v2/models/model-0002/"] != "model-0002/blue" {
+						t.Fatal(found)
+					}
+				}
+				if _, err := peer.move(models); err == nil {
+					t.Fatal("there is no such model")
+				}
+			})
+		}
+	}
+}
