@@ -13,8 +13,10 @@ from controlplane.errors import Code, Error, invalid, not_found
 from controlplane.fleet import Fleet, NodeView, Refusal, Standing
 from controlplane.latest import Latest
 from controlplane.operator.v1 import node_pb2, node_service_pb2, node_service_pb2_grpc
+from controlplane.server import node_status
 from controlplane.server.call import page
 from controlplane.server.convert import timestamp
+from controlplane.server.csds import Describe
 from controlplane.server.watch import FLEET_INTERVAL, live, pictures, resource_name
 from controlplane.snapshot import short_name
 
@@ -29,18 +31,42 @@ _STATES = {
 
 
 class NodeService(node_service_pb2_grpc.NodeServiceServicer):
-    """Shows the xDS clients that are connected, or were. `reconnect` ends the streams of a node, and returns how many."""
+    """Shows the xDS clients that are connected, or were.
 
-    def __init__(self, changed: Latest[Fleet | None], reconnect: Callable[[str], Awaitable[int]]) -> None:
+    `reconnect` ends the streams of a node, and returns how many; `describe` says what a node holds.
+    """
+
+    def __init__(self, changed: Latest[Fleet | None], reconnect: Callable[[str], Awaitable[int]], describe: Describe) -> None:
         self._changed = changed
         self._reconnect = reconnect
+        self._describe = describe
 
     async def GetNode(self, request: node_service_pb2.GetNodeRequest, context: Any) -> node_service_pb2.GetNodeResponse:
-        fleet = live(self._changed)
-        node = fleet.nodes.get(_node_id(request.name))
-        if node is None:
-            raise not_found(request.name, "no client with that id is connected, or was of late")
+        fleet, node = self._find(request.name)
         return node_service_pb2.GetNodeResponse(node=to_proto(fleet, node))
+
+    async def GetNodeStatus(
+        self, request: node_service_pb2.GetNodeStatusRequest, context: Any
+    ) -> node_service_pb2.GetNodeStatusResponse:
+        if request.max_resources < 0:
+            raise invalid("max_resources", f"{request.max_resources} is negative")
+        fleet, node = self._find(request.name)
+        statuses = await self._describe(node.id)
+        status = await node_status.to_proto(
+            to_proto(fleet, node),
+            statuses,
+            min(request.max_resources or 100, node_status.MOST_RESOURCES),
+            include_synced=request.include_synced,
+            diffs=not request.exclude_diffs,
+        )
+        return node_service_pb2.GetNodeStatusResponse(status=status)
+
+    def _find(self, name: str) -> tuple[Fleet, NodeView]:
+        fleet = live(self._changed)
+        node = fleet.nodes.get(_node_id(name))
+        if node is None:
+            raise not_found(name, "no client with that id is connected, or was of late")
+        return fleet, node
 
     async def ListNodes(self, request: node_service_pb2.ListNodesRequest, context: Any) -> node_service_pb2.ListNodesResponse:
         fleet = live(self._changed)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -14,100 +12,28 @@ import grpc
 import pytest
 from envoy.admin.v3 import config_dump_shared_pb2
 from envoy.config.route.v3 import route_pb2
-from envoy.service.status.v3 import csds_pb2, csds_pb2_grpc
+from envoy.service.status.v3 import csds_pb2
 from envoy.type.matcher.v3 import node_pb2, regex_pb2, string_pb2
 
-from controlplane.app import App
-from controlplane.config import Address, Config
 from controlplane.errors import Code, Error
 from controlplane.fleet import Closed, Fleet, Opened
 from controlplane.latest import Latest
-from controlplane.operator.v1 import gateway_pb2, model_pb2, secret_pb2
-from controlplane.operator.v1 import model_service_pb2 as mpb
-from controlplane.operator.v1 import model_service_pb2_grpc as mpb_grpc
-from controlplane.operator.v1 import revision_service_pb2 as rpb
-from controlplane.operator.v1 import revision_service_pb2_grpc as rpb_grpc
 from controlplane.server import csds
 from controlplane.snapshot import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SCOPED_ROUTES, SECRET, Resource
 from controlplane.xds.events import Identified
 from controlplane.xds.status import ResourceStatus, State
 from tests import pki
-from tests.fakes.xds_client import XdsClient, client
+from tests.server.plane import EDGE, Plane, serving
 
 VARIANTS = pytest.mark.parametrize("variant", ["delta", "sotw"])
 
 CONFIG, CLIENT = csds_pb2.ConfigStatus, config_dump_shared_pb2.ClientResourceStatus
-EDGE = pki.pair("edge.test")
-
-
-@dataclass
-class Plane:
-    """A control plane with gateway `edge`, of a certificate, and model `iris`, all on blue."""
-
-    app: App
-    models: Any
-    revisions: Any
-    status: Any
-
-    async def fetch(self, **request: Any) -> Any:
-        return await self.status.FetchClientStatus(csds_pb2.ClientStatusRequest(**request))
-
-    async def of(self, node: str, **request: Any) -> dict[tuple[str, str], Any]:
-        """What a node is said to hold, by type and name; nothing when it is not there."""
-        matcher = node_pb2.NodeMatcher(node_id=string_pb2.StringMatcher(exact=node))
-        configs = (await self.fetch(node_matchers=[matcher], **request)).config
-        assert [config.node.id for config in configs] in ([node], [])
-        every = [c for config in configs for c in config.generic_xds_configs]
-        found = {(c.type_url, c.name): c for c in every}
-        assert len(found) == len(every)
-        return found
-
-    async def until(self, node: str, holds: Callable[[dict[tuple[str, str], Any]], bool]) -> dict[tuple[str, str], Any]:
-        """The same, once something is true of it: an ACK takes its time."""
-        async with asyncio.timeout(20):
-            while not holds(found := await self.of(node)):  # noqa: ASYNC110  nothing but asking tells
-                await asyncio.sleep(0.01)
-        return found
-
-    async def switch(self, version: str) -> None:
-        switch = mpb.TrafficSwitch(model="models/iris", version=version)
-        await self.models.SwitchTraffic(mpb.SwitchTrafficRequest(switches=[switch], force=True))
-
-    @asynccontextmanager
-    async def client(self, node: str, variant: str = "delta", **more: Any) -> AsyncIterator[XdsClient]:
-        async with client(self.app.xds_port, node, variant, **more) as c:
-            yield c
 
 
 @pytest.fixture
 async def plane(tmp_path: Path) -> AsyncIterator[Plane]:
-    local = Address("127.0.0.1", 0)
-    app = App(Config(data=tmp_path, api=local, xds=local, grace=0.1))
-    await app.start()
-    try:
-        async with grpc.aio.insecure_channel(f"127.0.0.1:{app.api_port}") as channel:
-            versions = [
-                model_pb2.Version(name=v, endpoints=[model_pb2.Endpoint(host="127.0.0.1", port=p)])
-                for v, p in (("blue", 9001), ("green", 9002))
-            ]
-            manifest = rpb.Manifest(
-                gateways=[gateway_pb2.Gateway(name="edge", port=10000, tls=gateway_pb2.GatewayTls(certificate="edge"))],
-                models=[model_pb2.Model(name="iris", gateways=["edge"], versions=versions, split={"blue": 10_000})],
-                secrets=[
-                    secret_pb2.Secret(
-                        name="edge",
-                        tls_certificate=secret_pb2.TlsCertificate(
-                            certificate_chain_pem=EDGE.certificate, private_key_pem=EDGE.key
-                        ),
-                    )
-                ],
-            )
-            stubs = (mpb_grpc.ModelServiceStub, rpb_grpc.RevisionServiceStub, csds_pb2_grpc.ClientStatusDiscoveryServiceStub)
-            made = Plane(app, *(stub(channel) for stub in stubs))
-            await made.revisions.Apply(rpb.ApplyRequest(manifest=manifest))
-            yield made
-    finally:
-        await app.stop(0)
+    async with serving(tmp_path) as made:
+        yield made
 
 
 def routed_to(config: Any) -> set[str]:

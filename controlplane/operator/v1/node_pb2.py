@@ -25,19 +25,29 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#controlplane/operator/v1/node.proto\x12\x18\x63ontrolplane.operator.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xdf\x03\n\x04Node\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\x12\x0f\n\x07\x63luster\x18\x03 \x01(\t\x12\x12\n\nuser_agent\x18\x04 \x01(\t\x12\x32\n\x05state\x18\x05 \x01(\x0e\x32#.controlplane.operator.v1.NodeState\x12\x10\n\x08gateways\x18\x06 \x03(\t\x12\x15\n\rheld_revision\x18\x07 \x01(\x03\x12\x17\n\x0ftarget_revision\x18\x08 \x01(\x03\x12\x10\n\x08variants\x18\t \x03(\t\x12\x0f\n\x07streams\x18\n \x01(\x05\x12\x0c\n\x04peer\x18\x0b \x01(\t\x12\x30\n\x0c\x63onnect_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0elast_seen_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x33\n\x08refusals\x18\x0e \x03(\x0b\x32!.controlplane.operator.v1.Refusal\x12\x0c\n\x04note\x18\x0f \x01(\t\x12\x0e\n\x06models\x18\x10 \x03(\t\x12\x38\n\x08locality\x18\x11 \x01(\x0b\x32&.controlplane.operator.v1.NodeLocality\">\n\x0cNodeLocality\x12\x0e\n\x06region\x18\x01 \x01(\t\x12\x0c\n\x04zone\x18\x02 \x01(\t\x12\x10\n\x08sub_zone\x18\x03 \x01(\t\"w\n\x07Refusal\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\x11\n\tresources\x18\x02 \x03(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x10\n\x08revision\x18\x04 \x01(\x03\x12(\n\x04time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*\x83\x01\n\tNodeState\x12\x1a\n\x16NODE_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11NODE_STATE_SYNCED\x10\x01\x12\x15\n\x11NODE_STATE_BEHIND\x10\x02\x12\x17\n\x13NODE_STATE_REFUSING\x10\x03\x12\x13\n\x0fNODE_STATE_GONE\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#controlplane/operator/v1/node.proto\x12\x18\x63ontrolplane.operator.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xdf\x03\n\x04Node\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\x12\x0f\n\x07\x63luster\x18\x03 \x01(\t\x12\x12\n\nuser_agent\x18\x04 \x01(\t\x12\x32\n\x05state\x18\x05 \x01(\x0e\x32#.controlplane.operator.v1.NodeState\x12\x10\n\x08gateways\x18\x06 \x03(\t\x12\x15\n\rheld_revision\x18\x07 \x01(\x03\x12\x17\n\x0ftarget_revision\x18\x08 \x01(\x03\x12\x10\n\x08variants\x18\t \x03(\t\x12\x0f\n\x07streams\x18\n \x01(\x05\x12\x0c\n\x04peer\x18\x0b \x01(\t\x12\x30\n\x0c\x63onnect_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0elast_seen_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x33\n\x08refusals\x18\x0e \x03(\x0b\x32!.controlplane.operator.v1.Refusal\x12\x0c\n\x04note\x18\x0f \x01(\t\x12\x0e\n\x06models\x18\x10 \x03(\t\x12\x38\n\x08locality\x18\x11 \x01(\x0b\x32&.controlplane.operator.v1.NodeLocality\">\n\x0cNodeLocality\x12\x0e\n\x06region\x18\x01 \x01(\t\x12\x0c\n\x04zone\x18\x02 \x01(\t\x12\x10\n\x08sub_zone\x18\x03 \x01(\t\"w\n\x07Refusal\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\x11\n\tresources\x18\x02 \x03(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x10\n\x08revision\x18\x04 \x01(\x03\x12(\n\x04time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xbd\x01\n\nNodeStatus\x12,\n\x04node\x18\x01 \x01(\x0b\x32\x1e.controlplane.operator.v1.Node\x12\x33\n\x05types\x18\x02 \x03(\x0b\x32$.controlplane.operator.v1.TypeStatus\x12;\n\tresources\x18\x03 \x03(\x0b\x32(.controlplane.operator.v1.ResourceStatus\x12\x0f\n\x07omitted\x18\x04 \x01(\x05\"\xae\x01\n\nTypeStatus\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\x0e\n\x06synced\x18\x02 \x01(\x05\x12\x0c\n\x04sent\x18\x03 \x01(\x05\x12\x0f\n\x07waiting\x18\x04 \x01(\x05\x12\x0f\n\x07refused\x18\x05 \x01(\x05\x12\x11\n\tnot_asked\x18\x06 \x01(\x05\x12\x0e\n\x06\x61\x62sent\x18\x07 \x01(\x05\x12/\n\x0bnewest_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xce\x02\n\x0eResourceStatus\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x36\n\x05state\x18\x03 \x01(\x0e\x32\'.controlplane.operator.v1.ResourceState\x12\x14\n\x0cheld_version\x18\x04 \x01(\t\x12\x16\n\x0etarget_version\x18\x05 \x01(\t\x12-\n\ttake_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\x0ftake_time_exact\x18\x07 \x01(\x08\x12\x15\n\rsent_revision\x18\x08 \x01(\x03\x12:\n\x07refusal\x18\t \x01(\x0b\x32).controlplane.operator.v1.ResourceRefusal\x12\x0c\n\x04\x64iff\x18\n \x03(\t\x12\x11\n\tdiff_note\x18\x0b \x01(\t\"o\n\x0fResourceRefusal\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x03\x12\x0f\n\x07message\x18\x03 \x01(\t\x12(\n\x04time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*\x83\x01\n\tNodeState\x12\x1a\n\x16NODE_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11NODE_STATE_SYNCED\x10\x01\x12\x15\n\x11NODE_STATE_BEHIND\x10\x02\x12\x17\n\x13NODE_STATE_REFUSING\x10\x03\x12\x13\n\x0fNODE_STATE_GONE\x10\x04*\xd4\x01\n\rResourceState\x12\x1e\n\x1aRESOURCE_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15RESOURCE_STATE_SYNCED\x10\x01\x12\x17\n\x13RESOURCE_STATE_SENT\x10\x02\x12\x1a\n\x16RESOURCE_STATE_WAITING\x10\x03\x12\x1a\n\x16RESOURCE_STATE_REFUSED\x10\x04\x12\x1c\n\x18RESOURCE_STATE_NOT_ASKED\x10\x05\x12\x19\n\x15RESOURCE_STATE_ABSENT\x10\x06\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'controlplane.operator.v1.node_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_NODESTATE']._serialized_start=766
-  _globals['_NODESTATE']._serialized_end=897
+  _globals['_NODESTATE']._serialized_start=1585
+  _globals['_NODESTATE']._serialized_end=1716
+  _globals['_RESOURCESTATE']._serialized_start=1719
+  _globals['_RESOURCESTATE']._serialized_end=1931
   _globals['_NODE']._serialized_start=99
   _globals['_NODE']._serialized_end=578
   _globals['_NODELOCALITY']._serialized_start=580
   _globals['_NODELOCALITY']._serialized_end=642
   _globals['_REFUSAL']._serialized_start=644
   _globals['_REFUSAL']._serialized_end=763
+  _globals['_NODESTATUS']._serialized_start=766
+  _globals['_NODESTATUS']._serialized_end=955
+  _globals['_TYPESTATUS']._serialized_start=958
+  _globals['_TYPESTATUS']._serialized_end=1132
+  _globals['_RESOURCESTATUS']._serialized_start=1135
+  _globals['_RESOURCESTATUS']._serialized_end=1469
+  _globals['_RESOURCEREFUSAL']._serialized_start=1471
+  _globals['_RESOURCEREFUSAL']._serialized_end=1582
 # @@protoc_insertion_point(module_scope)

@@ -52,6 +52,50 @@ NODE_STATE_GONE: NodeState.ValueType  # 4
 """Not connected any more."""
 Global___NodeState: _TypeAlias = NodeState  # noqa: Y015
 
+class _ResourceState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ResourceStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ResourceState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    RESOURCE_STATE_UNSPECIFIED: _ResourceState.ValueType  # 0
+    """Not used."""
+    RESOURCE_STATE_SYNCED: _ResourceState.ValueType  # 1
+    """The node has ACKed just what it should hold."""
+    RESOURCE_STATE_SENT: _ResourceState.ValueType  # 2
+    """Something newer, or the end of it, was sent, and the node has not answered."""
+    RESOURCE_STATE_WAITING: _ResourceState.ValueType  # 3
+    """It is not what it should be, and nothing of it is on its way: it waits for what must come first (a route for its clusters,
+    a removal for the last use), for an answer to what was sent before, or for its turn after a refusal.
+    """
+    RESOURCE_STATE_REFUSED: _ResourceState.ValueType  # 4
+    """The node has refused just what it should hold. It goes on with what it had."""
+    RESOURCE_STATE_NOT_ASKED: _ResourceState.ValueType  # 5
+    """There is something for it, and the node, which takes all that there is, has not asked for it."""
+    RESOURCE_STATE_ABSENT: _ResourceState.ValueType  # 6
+    """The node asks for a name that nothing has."""
+
+class ResourceState(_ResourceState, metaclass=_ResourceStateEnumTypeWrapper):
+    """ResourceState is where one resource stands at a node."""
+
+RESOURCE_STATE_UNSPECIFIED: ResourceState.ValueType  # 0
+"""Not used."""
+RESOURCE_STATE_SYNCED: ResourceState.ValueType  # 1
+"""The node has ACKed just what it should hold."""
+RESOURCE_STATE_SENT: ResourceState.ValueType  # 2
+"""Something newer, or the end of it, was sent, and the node has not answered."""
+RESOURCE_STATE_WAITING: ResourceState.ValueType  # 3
+"""It is not what it should be, and nothing of it is on its way: it waits for what must come first (a route for its clusters,
+a removal for the last use), for an answer to what was sent before, or for its turn after a refusal.
+"""
+RESOURCE_STATE_REFUSED: ResourceState.ValueType  # 4
+"""The node has refused just what it should hold. It goes on with what it had."""
+RESOURCE_STATE_NOT_ASKED: ResourceState.ValueType  # 5
+"""There is something for it, and the node, which takes all that there is, has not asked for it."""
+RESOURCE_STATE_ABSENT: ResourceState.ValueType  # 6
+"""The node asks for a name that nothing has."""
+Global___ResourceState: _TypeAlias = ResourceState  # noqa: Y015
+
 @_typing.final
 class Node(_message.Message):
     """A Node is one xDS client as the control plane sees it."""
@@ -225,3 +269,201 @@ class Refusal(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Refusal: _TypeAlias = Refusal  # noqa: Y015
+
+@_typing.final
+class NodeStatus(_message.Message):
+    """NodeStatus is what a node holds of each resource, against what it should hold."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NODE_FIELD_NUMBER: _builtins.int
+    TYPES_FIELD_NUMBER: _builtins.int
+    RESOURCES_FIELD_NUMBER: _builtins.int
+    OMITTED_FIELD_NUMBER: _builtins.int
+    omitted: _builtins.int
+    """Resources that would be in the list too, but for its limit."""
+    @_builtins.property
+    def node(self) -> Global___Node:
+        """The node."""
+
+    @_builtins.property
+    def types(self) -> _containers.RepeatedCompositeFieldContainer[Global___TypeStatus]:
+        """Counts by Envoy type, of all resources. Empty when the node is not connected: what it holds is not known then."""
+
+    @_builtins.property
+    def resources(self) -> _containers.RepeatedCompositeFieldContainer[Global___ResourceStatus]:
+        """Resources: by default those that are not as they should be; refused ones first."""
+
+    def __init__(
+        self,
+        *,
+        node: Global___Node | None = ...,
+        types: _abc.Iterable[Global___TypeStatus] | None = ...,
+        resources: _abc.Iterable[Global___ResourceStatus] | None = ...,
+        omitted: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["node", b"node"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["node", b"node", "omitted", b"omitted", "resources", b"resources", "types", b"types"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NodeStatus: _TypeAlias = NodeStatus  # noqa: Y015
+
+@_typing.final
+class TypeStatus(_message.Message):
+    """TypeStatus counts the resources of one Envoy type at a node, by state."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TYPE_FIELD_NUMBER: _builtins.int
+    SYNCED_FIELD_NUMBER: _builtins.int
+    SENT_FIELD_NUMBER: _builtins.int
+    WAITING_FIELD_NUMBER: _builtins.int
+    REFUSED_FIELD_NUMBER: _builtins.int
+    NOT_ASKED_FIELD_NUMBER: _builtins.int
+    ABSENT_FIELD_NUMBER: _builtins.int
+    NEWEST_TIME_FIELD_NUMBER: _builtins.int
+    type: _builtins.str
+    """Short name of the Envoy type."""
+    synced: _builtins.int
+    """In RESOURCE_STATE_SYNCED."""
+    sent: _builtins.int
+    """In RESOURCE_STATE_SENT."""
+    waiting: _builtins.int
+    """In RESOURCE_STATE_WAITING."""
+    refused: _builtins.int
+    """In RESOURCE_STATE_REFUSED."""
+    not_asked: _builtins.int
+    """In RESOURCE_STATE_NOT_ASKED."""
+    absent: _builtins.int
+    """In RESOURCE_STATE_ABSENT."""
+    @_builtins.property
+    def newest_time(self) -> _timestamp_pb2.Timestamp:
+        """When the node last took one of them, or by when. Unset when it holds none."""
+
+    def __init__(
+        self,
+        *,
+        type: _builtins.str = ...,
+        synced: _builtins.int = ...,
+        sent: _builtins.int = ...,
+        waiting: _builtins.int = ...,
+        refused: _builtins.int = ...,
+        not_asked: _builtins.int = ...,
+        absent: _builtins.int = ...,
+        newest_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["newest_time", b"newest_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["absent", b"absent", "newest_time", b"newest_time", "not_asked", b"not_asked", "refused", b"refused", "sent", b"sent", "synced", b"synced", "type", b"type", "waiting", b"waiting"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TypeStatus: _TypeAlias = TypeStatus  # noqa: Y015
+
+@_typing.final
+class ResourceStatus(_message.Message):
+    """ResourceStatus is one resource at one node."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TYPE_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    HELD_VERSION_FIELD_NUMBER: _builtins.int
+    TARGET_VERSION_FIELD_NUMBER: _builtins.int
+    TAKE_TIME_FIELD_NUMBER: _builtins.int
+    TAKE_TIME_EXACT_FIELD_NUMBER: _builtins.int
+    SENT_REVISION_FIELD_NUMBER: _builtins.int
+    REFUSAL_FIELD_NUMBER: _builtins.int
+    DIFF_FIELD_NUMBER: _builtins.int
+    DIFF_NOTE_FIELD_NUMBER: _builtins.int
+    type: _builtins.str
+    """Short name of the Envoy type."""
+    name: _builtins.str
+    """Name of the Envoy resource."""
+    state: Global___ResourceState.ValueType
+    """Where it stands."""
+    held_version: _builtins.str
+    """Version that the node holds, as it last said; empty when it holds none."""
+    target_version: _builtins.str
+    """Version that it should hold; empty when it should hold none."""
+    take_time_exact: _builtins.bool
+    """Whether `take_time` is when, and not just by when: that is known of the few that were taken last."""
+    sent_revision: _builtins.int
+    """Revision of what is on its way; 0 when nothing is."""
+    diff_note: _builtins.str
+    """Why they are not compared: a secret's content is shown nowhere, say. Empty otherwise. For people; may change."""
+    @_builtins.property
+    def take_time(self) -> _timestamp_pb2.Timestamp:
+        """When it took what it holds. Unset when it holds none."""
+
+    @_builtins.property
+    def refusal(self) -> Global___ResourceRefusal:
+        """What it refused under the name, since when it has taken nothing else there. Unset when nothing."""
+
+    @_builtins.property
+    def diff(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What makes of what it holds what it should hold, as lines of a unified diff of the two in YAML. Empty where they are the
+        same, and where they are not compared.
+        """
+
+    def __init__(
+        self,
+        *,
+        type: _builtins.str = ...,
+        name: _builtins.str = ...,
+        state: Global___ResourceState.ValueType = ...,
+        held_version: _builtins.str = ...,
+        target_version: _builtins.str = ...,
+        take_time: _timestamp_pb2.Timestamp | None = ...,
+        take_time_exact: _builtins.bool = ...,
+        sent_revision: _builtins.int = ...,
+        refusal: Global___ResourceRefusal | None = ...,
+        diff: _abc.Iterable[_builtins.str] | None = ...,
+        diff_note: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["refusal", b"refusal", "take_time", b"take_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["diff", b"diff", "diff_note", b"diff_note", "held_version", b"held_version", "name", b"name", "refusal", b"refusal", "sent_revision", b"sent_revision", "state", b"state", "take_time", b"take_time", "take_time_exact", b"take_time_exact", "target_version", b"target_version", "type", b"type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResourceStatus: _TypeAlias = ResourceStatus  # noqa: Y015
+
+@_typing.final
+class ResourceRefusal(_message.Message):
+    """ResourceRefusal is a NACK of one resource. A NACK is about a response: what came along in it stands as refused, too."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    version: _builtins.str
+    """Version that was refused; empty where it was the removal."""
+    revision: _builtins.int
+    """Newest revision that the response was of."""
+    message: _builtins.str
+    """The client's words."""
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """When it refused."""
+
+    def __init__(
+        self,
+        *,
+        version: _builtins.str = ...,
+        revision: _builtins.int = ...,
+        message: _builtins.str = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["message", b"message", "revision", b"revision", "time", b"time", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResourceRefusal: _TypeAlias = ResourceRefusal  # noqa: Y015

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from controlplane.operator.v1 import node_pb2 as controlplane_dot_operator_dot_v1_dot_node__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+controlplane/operator/v1/node_service.proto\x12\x18\x63ontrolplane.operator.v1\x1a#controlplane/operator/v1/node.proto\"\x1e\n\x0eGetNodeRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"?\n\x0fGetNodeResponse\x12,\n\x04node\x18\x01 \x01(\x0b\x32\x1e.controlplane.operator.v1.Node\"9\n\x10ListNodesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"\x94\x01\n\x11ListNodesResponse\x12-\n\x05nodes\x18\x01 \x03(\x0b\x32\x1e.controlplane.operator.v1.Node\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x37\n\x07summary\x18\x03 \x01(\x0b\x32&.controlplane.operator.v1.FleetSummary\"`\n\x0c\x46leetSummary\x12\x10\n\x08revision\x18\x01 \x01(\x03\x12\x0e\n\x06synced\x18\x02 \x01(\x05\x12\x0e\n\x06\x62\x65hind\x18\x03 \x01(\x05\x12\x10\n\x08refusing\x18\x04 \x01(\x05\x12\x0c\n\x04gone\x18\x05 \x01(\x05\"&\n\x11WatchNodesRequest\x12\x11\n\tmax_nodes\x18\x01 \x01(\x05\"|\n\x12WatchNodesResponse\x12\x37\n\x07summary\x18\x01 \x01(\x0b\x32&.controlplane.operator.v1.FleetSummary\x12-\n\x05nodes\x18\x02 \x03(\x0b\x32\x1e.controlplane.operator.v1.Node\"$\n\x14ReconnectNodeRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"(\n\x15ReconnectNodeResponse\x12\x0f\n\x07streams\x18\x01 \x01(\x05\x32\xb0\x03\n\x0bNodeService\x12^\n\x07GetNode\x12(.controlplane.operator.v1.GetNodeRequest\x1a).controlplane.operator.v1.GetNodeResponse\x12\x64\n\tListNodes\x12*.controlplane.operator.v1.ListNodesRequest\x1a+.controlplane.operator.v1.ListNodesResponse\x12i\n\nWatchNodes\x12+.controlplane.operator.v1.WatchNodesRequest\x1a,.controlplane.operator.v1.WatchNodesResponse0\x01\x12p\n\rReconnectNode\x12..controlplane.operator.v1.ReconnectNodeRequest\x1a/.controlplane.operator.v1.ReconnectNodeResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+controlplane/operator/v1/node_service.proto\x12\x18\x63ontrolplane.operator.v1\x1a#controlplane/operator/v1/node.proto\"\x1e\n\x0eGetNodeRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"?\n\x0fGetNodeResponse\x12,\n\x04node\x18\x01 \x01(\x0b\x32\x1e.controlplane.operator.v1.Node\"j\n\x14GetNodeStatusRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x15\n\rmax_resources\x18\x02 \x01(\x05\x12\x16\n\x0einclude_synced\x18\x03 \x01(\x08\x12\x15\n\rexclude_diffs\x18\x04 \x01(\x08\"M\n\x15GetNodeStatusResponse\x12\x34\n\x06status\x18\x01 \x01(\x0b\x32$.controlplane.operator.v1.NodeStatus\"9\n\x10ListNodesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"\x94\x01\n\x11ListNodesResponse\x12-\n\x05nodes\x18\x01 \x03(\x0b\x32\x1e.controlplane.operator.v1.Node\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x37\n\x07summary\x18\x03 \x01(\x0b\x32&.controlplane.operator.v1.FleetSummary\"`\n\x0c\x46leetSummary\x12\x10\n\x08revision\x18\x01 \x01(\x03\x12\x0e\n\x06synced\x18\x02 \x01(\x05\x12\x0e\n\x06\x62\x65hind\x18\x03 \x01(\x05\x12\x10\n\x08refusing\x18\x04 \x01(\x05\x12\x0c\n\x04gone\x18\x05 \x01(\x05\"&\n\x11WatchNodesRequest\x12\x11\n\tmax_nodes\x18\x01 \x01(\x05\"|\n\x12WatchNodesResponse\x12\x37\n\x07summary\x18\x01 \x01(\x0b\x32&.controlplane.operator.v1.FleetSummary\x12-\n\x05nodes\x18\x02 \x03(\x0b\x32\x1e.controlplane.operator.v1.Node\"$\n\x14ReconnectNodeRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"(\n\x15ReconnectNodeResponse\x12\x0f\n\x07streams\x18\x01 \x01(\x05\x32\xa2\x04\n\x0bNodeService\x12^\n\x07GetNode\x12(.controlplane.operator.v1.GetNodeRequest\x1a).controlplane.operator.v1.GetNodeResponse\x12p\n\rGetNodeStatus\x12..controlplane.operator.v1.GetNodeStatusRequest\x1a/.controlplane.operator.v1.GetNodeStatusResponse\x12\x64\n\tListNodes\x12*.controlplane.operator.v1.ListNodesRequest\x1a+.controlplane.operator.v1.ListNodesResponse\x12i\n\nWatchNodes\x12+.controlplane.operator.v1.WatchNodesRequest\x1a,.controlplane.operator.v1.WatchNodesResponse0\x01\x12p\n\rReconnectNode\x12..controlplane.operator.v1.ReconnectNodeRequest\x1a/.controlplane.operator.v1.ReconnectNodeResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,20 +36,24 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETNODEREQUEST']._serialized_end=140
   _globals['_GETNODERESPONSE']._serialized_start=142
   _globals['_GETNODERESPONSE']._serialized_end=205
-  _globals['_LISTNODESREQUEST']._serialized_start=207
-  _globals['_LISTNODESREQUEST']._serialized_end=264
-  _globals['_LISTNODESRESPONSE']._serialized_start=267
-  _globals['_LISTNODESRESPONSE']._serialized_end=415
-  _globals['_FLEETSUMMARY']._serialized_start=417
-  _globals['_FLEETSUMMARY']._serialized_end=513
-  _globals['_WATCHNODESREQUEST']._serialized_start=515
-  _globals['_WATCHNODESREQUEST']._serialized_end=553
-  _globals['_WATCHNODESRESPONSE']._serialized_start=555
-  _globals['_WATCHNODESRESPONSE']._serialized_end=679
-  _globals['_RECONNECTNODEREQUEST']._serialized_start=681
-  _globals['_RECONNECTNODEREQUEST']._serialized_end=717
-  _globals['_RECONNECTNODERESPONSE']._serialized_start=719
-  _globals['_RECONNECTNODERESPONSE']._serialized_end=759
-  _globals['_NODESERVICE']._serialized_start=762
-  _globals['_NODESERVICE']._serialized_end=1194
+  _globals['_GETNODESTATUSREQUEST']._serialized_start=207
+  _globals['_GETNODESTATUSREQUEST']._serialized_end=313
+  _globals['_GETNODESTATUSRESPONSE']._serialized_start=315
+  _globals['_GETNODESTATUSRESPONSE']._serialized_end=392
+  _globals['_LISTNODESREQUEST']._serialized_start=394
+  _globals['_LISTNODESREQUEST']._serialized_end=451
+  _globals['_LISTNODESRESPONSE']._serialized_start=454
+  _globals['_LISTNODESRESPONSE']._serialized_end=602
+  _globals['_FLEETSUMMARY']._serialized_start=604
+  _globals['_FLEETSUMMARY']._serialized_end=700
+  _globals['_WATCHNODESREQUEST']._serialized_start=702
+  _globals['_WATCHNODESREQUEST']._serialized_end=740
+  _globals['_WATCHNODESRESPONSE']._serialized_start=742
+  _globals['_WATCHNODESRESPONSE']._serialized_end=866
+  _globals['_RECONNECTNODEREQUEST']._serialized_start=868
+  _globals['_RECONNECTNODEREQUEST']._serialized_end=904
+  _globals['_RECONNECTNODERESPONSE']._serialized_start=906
+  _globals['_RECONNECTNODERESPONSE']._serialized_end=946
+  _globals['_NODESERVICE']._serialized_start=949
+  _globals['_NODESERVICE']._serialized_end=1495
 # @@protoc_insertion_point(module_scope)

@@ -66,6 +66,64 @@ class GetNodeResponse(_message.Message):
 Global___GetNodeResponse: _TypeAlias = GetNodeResponse  # noqa: Y015
 
 @_typing.final
+class GetNodeStatusRequest(_message.Message):
+    """GetNodeStatusRequest asks what a node holds."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    MAX_RESOURCES_FIELD_NUMBER: _builtins.int
+    INCLUDE_SYNCED_FIELD_NUMBER: _builtins.int
+    EXCLUDE_DIFFS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Name of the node, `nodes/{node}`."""
+    max_resources: _builtins.int
+    """Most resources to list. Unset: 100. Maximum: 10,000; more is cut to that."""
+    include_synced: _builtins.bool
+    """Lists those that are as they should be, too, after the others."""
+    exclude_diffs: _builtins.bool
+    """Leaves out the diffs."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        max_resources: _builtins.int = ...,
+        include_synced: _builtins.bool = ...,
+        exclude_diffs: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["exclude_diffs", b"exclude_diffs", "include_synced", b"include_synced", "max_resources", b"max_resources", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetNodeStatusRequest: _TypeAlias = GetNodeStatusRequest  # noqa: Y015
+
+@_typing.final
+class GetNodeStatusResponse(_message.Message):
+    """GetNodeStatusResponse carries what a node holds."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATUS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def status(self) -> _node_pb2.NodeStatus:
+        """What it holds."""
+
+    def __init__(
+        self,
+        *,
+        status: _node_pb2.NodeStatus | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["status", b"status"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["status", b"status"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetNodeStatusResponse: _TypeAlias = GetNodeStatusResponse  # noqa: Y015
+
+@_typing.final
 class ListNodesRequest(_message.Message):
     """ListNodesRequest asks for a page of nodes."""
 

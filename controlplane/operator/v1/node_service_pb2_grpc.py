@@ -40,6 +40,11 @@ class NodeServiceStub:
                 request_serializer=controlplane_dot_operator_dot_v1_dot_node__service__pb2.GetNodeRequest.SerializeToString,
                 response_deserializer=controlplane_dot_operator_dot_v1_dot_node__service__pb2.GetNodeResponse.FromString,
                 _registered_method=True)
+        self.GetNodeStatus = channel.unary_unary(
+                '/controlplane.operator.v1.NodeService/GetNodeStatus',
+                request_serializer=controlplane_dot_operator_dot_v1_dot_node__service__pb2.GetNodeStatusRequest.SerializeToString,
+                response_deserializer=controlplane_dot_operator_dot_v1_dot_node__service__pb2.GetNodeStatusResponse.FromString,
+                _registered_method=True)
         self.ListNodes = channel.unary_unary(
                 '/controlplane.operator.v1.NodeService/ListNodes',
                 request_serializer=controlplane_dot_operator_dot_v1_dot_node__service__pb2.ListNodesRequest.SerializeToString,
@@ -63,6 +68,13 @@ class NodeServiceServicer:
 
     def GetNode(self, request, context):
         """Reads one node. Errors: NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetNodeStatus(self, request, context):
+        """Says what a node holds of each resource, against what it should hold. Errors: NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -97,6 +109,11 @@ def add_NodeServiceServicer_to_server(servicer, server):
                     servicer.GetNode,
                     request_deserializer=controlplane_dot_operator_dot_v1_dot_node__service__pb2.GetNodeRequest.FromString,
                     response_serializer=controlplane_dot_operator_dot_v1_dot_node__service__pb2.GetNodeResponse.SerializeToString,
+            ),
+            'GetNodeStatus': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetNodeStatus,
+                    request_deserializer=controlplane_dot_operator_dot_v1_dot_node__service__pb2.GetNodeStatusRequest.FromString,
+                    response_serializer=controlplane_dot_operator_dot_v1_dot_node__service__pb2.GetNodeStatusResponse.SerializeToString,
             ),
             'ListNodes': grpc.unary_unary_rpc_method_handler(
                     servicer.ListNodes,
@@ -142,6 +159,33 @@ class NodeService:
             '/controlplane.operator.v1.NodeService/GetNode',
             controlplane_dot_operator_dot_v1_dot_node__service__pb2.GetNodeRequest.SerializeToString,
             controlplane_dot_operator_dot_v1_dot_node__service__pb2.GetNodeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetNodeStatus(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/controlplane.operator.v1.NodeService/GetNodeStatus',
+            controlplane_dot_operator_dot_v1_dot_node__service__pb2.GetNodeStatusRequest.SerializeToString,
+            controlplane_dot_operator_dot_v1_dot_node__service__pb2.GetNodeStatusResponse.FromString,
             options,
             channel_credentials,
             insecure,

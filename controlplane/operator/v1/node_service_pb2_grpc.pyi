@@ -35,6 +35,8 @@ class NodeServiceStub:
     def __new__(cls, channel: _aio.Channel) -> NodeServiceAsyncStub: ...
     GetNode: _grpc.UnaryUnaryMultiCallable[_node_service_pb2.GetNodeRequest, _node_service_pb2.GetNodeResponse]
     """Reads one node. Errors: NOT_FOUND."""
+    GetNodeStatus: _grpc.UnaryUnaryMultiCallable[_node_service_pb2.GetNodeStatusRequest, _node_service_pb2.GetNodeStatusResponse]
+    """Says what a node holds of each resource, against what it should hold. Errors: NOT_FOUND."""
     ListNodes: _grpc.UnaryUnaryMultiCallable[_node_service_pb2.ListNodesRequest, _node_service_pb2.ListNodesResponse]
     """Lists nodes by name."""
     WatchNodes: _grpc.UnaryStreamMultiCallable[_node_service_pb2.WatchNodesRequest, _node_service_pb2.WatchNodesResponse]
@@ -51,6 +53,8 @@ class NodeServiceAsyncStub(NodeServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetNode: _aio.UnaryUnaryMultiCallable[_node_service_pb2.GetNodeRequest, _node_service_pb2.GetNodeResponse]  # type: ignore[assignment]
     """Reads one node. Errors: NOT_FOUND."""
+    GetNodeStatus: _aio.UnaryUnaryMultiCallable[_node_service_pb2.GetNodeStatusRequest, _node_service_pb2.GetNodeStatusResponse]  # type: ignore[assignment]
+    """Says what a node holds of each resource, against what it should hold. Errors: NOT_FOUND."""
     ListNodes: _aio.UnaryUnaryMultiCallable[_node_service_pb2.ListNodesRequest, _node_service_pb2.ListNodesResponse]  # type: ignore[assignment]
     """Lists nodes by name."""
     WatchNodes: _aio.UnaryStreamMultiCallable[_node_service_pb2.WatchNodesRequest, _node_service_pb2.WatchNodesResponse]  # type: ignore[assignment]
@@ -70,6 +74,14 @@ class NodeServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_node_service_pb2.GetNodeResponse, _abc.Awaitable[_node_service_pb2.GetNodeResponse]]:
         """Reads one node. Errors: NOT_FOUND."""
+
+    @_abc_1.abstractmethod
+    def GetNodeStatus(
+        self,
+        request: _node_service_pb2.GetNodeStatusRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_node_service_pb2.GetNodeStatusResponse, _abc.Awaitable[_node_service_pb2.GetNodeStatusResponse]]:
+        """Says what a node holds of each resource, against what it should hold. Errors: NOT_FOUND."""
 
     @_abc_1.abstractmethod
     def ListNodes(
