@@ -8,6 +8,7 @@ runtime layers) a client gets what the protocol says of names that don't exist.
 from __future__ import annotations
 
 import asyncio
+import functools
 import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -17,7 +18,7 @@ from controlplane.errors import Code, Error
 from controlplane.fleet import Closed, Opened, Report, StreamId
 from controlplane.latest import Newest
 from controlplane.server.limits import Limits
-from controlplane.server.load import LoadPump
+from controlplane.server.load import LOAD_REPORTS, LoadPump
 from controlplane.server.pump import DELTA, SOTW, Carried, Carrier, Pump, Variant
 from controlplane.server.siblings import Siblings
 from controlplane.server.unhurried import unhurried
@@ -49,15 +50,6 @@ SERVICES = (
 NO_POLLING = "Fetch{stem}: polling is not served; open a stream with Stream{stem} or Delta{stem}"
 
 
-def streams() -> dict[str, tuple[Variant, str]]:
-    """What a stream of each method is: its variant and its type. By path."""
-    of = {}
-    for service, stem, type_url in SERVICES:
-        of[f"/envoy.service.{service}/Delta{stem}"] = DELTA, type_url
-        of[f"/envoy.service.{service}/Stream{stem}"] = SOTW, type_url
-    return of
-
-
 class Discovery:
     """The xDS services and that of load reports, and every stream of theirs that is open."""
 
@@ -76,6 +68,14 @@ class Discovery:
         self._load_nodes: Counter[str] = Counter()
         self._wall = Wall()
         self._closing = False
+
+    def methods(self) -> dict[str, Callable[[str, Carrier], Carried]]:
+        """What opens a stream of each method, by path; it takes what `open` takes."""
+        opens: dict[str, Callable[[str, Carrier], Carried]] = {LOAD_REPORTS: self.open_load}
+        for service, stem, type_url in SERVICES:
+            opens[f"/envoy.service.{service}/Delta{stem}"] = functools.partial(self.open, DELTA, type_url)
+            opens[f"/envoy.service.{service}/Stream{stem}"] = functools.partial(self.open, SOTW, type_url)
+        return opens
 
     def open(self, variant: Variant, type_url: str, peer: str, carrier: Carrier) -> Pump:
         """A client at `peer` has opened a stream. Errors: UNAVAILABLE while nothing is served yet, or any more."""

@@ -210,7 +210,7 @@ class Pump:
 
     def half_closed(self) -> None:
         """The client says no more: the stream ends once it has taken what waits for it."""
-        if not self.ended:
+        if not self.ended and not self._says_no_more:
             self._says_no_more = True
             self._after(_DRAIN, self.end)
             self._carrier.wake()

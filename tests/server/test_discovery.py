@@ -20,7 +20,8 @@ from controlplane.fleet import Fleet, Part, Standing
 from controlplane.model import Endpoint, Gateway, Model, NodeSelector, Version
 from controlplane.reconciler import Observer, Publisher
 from controlplane.server import discovery, grpc_shell, pump
-from controlplane.server.limits import Limits, server_options
+from controlplane.server.limits import Limits
+from controlplane.server.shells import SHELLS, serve
 from controlplane.snapshot import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SCOPED_ROUTES
 from controlplane.state import Changes
 from controlplane.store import Action, Draft, Store
@@ -43,14 +44,14 @@ BLUE, GREEN = model({"blue": 10_000}), model({"green": 10_000})
 class Rig:
     """Everything between a store and a socket."""
 
-    def __init__(self, store: Store, limits: Limits | None = None) -> None:
-        limits = limits or Limits()
+    def __init__(self, store: Store, limits: Limits | None = None, shell: str = "http2") -> None:
+        self.limits = limits = limits or Limits()
+        self.shell = shell
         self.store = store
         self.observer = Observer()
         self.publisher = Publisher(store.head, Compiler(), self.observer)
         self.discovery = discovery.Discovery(self.publisher.world, self.observer.report, limits)
-        self.server = grpc.aio.server(options=server_options(limits), handlers=grpc_shell.handlers(self.discovery))
-        self.port = self.server.add_insecure_port("127.0.0.1:0")
+        self.port = 0
         self._loops: list[asyncio.Task[None]] = []
 
     @property
@@ -58,8 +59,12 @@ class Rig:
         return self.observer.fleet
 
     async def start(self) -> None:
-        await self.server.start()
+        await self.serve()
         self._loops = [asyncio.create_task(self.publisher.run()), asyncio.create_task(self.discovery.run())]
+
+    async def serve(self) -> None:
+        self.server = await serve(self.discovery, "127.0.0.1", 0, self.limits, shell=self.shell)
+        self.port = self.server.port
 
     async def stop(self) -> None:
         self.discovery.close()
@@ -92,8 +97,8 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
 
 
 @asynccontextmanager
-async def running(store: Store, limits: Limits | None = None) -> AsyncIterator[Rig]:
-    r = Rig(store, limits)
+async def running(store: Store, limits: Limits | None = None, shell: str = "http2") -> AsyncIterator[Rig]:
+    r = Rig(store, limits, shell)
     await r.start()
     try:
         yield r
@@ -101,9 +106,9 @@ async def running(store: Store, limits: Limits | None = None) -> AsyncIterator[R
         await r.stop()
 
 
-@pytest.fixture
-async def rig(store: Store) -> AsyncIterator[Rig]:
-    async with running(store) as r:
+@pytest.fixture(params=SHELLS)
+async def rig(store: Store, request: pytest.FixtureRequest) -> AsyncIterator[Rig]:
+    async with running(store, shell=request.param) as r:
         yield r
 
 
@@ -289,8 +294,12 @@ async def test_a_client_that_asks_and_never_reads_is_not_listened_to_for_long(ri
         await call.write(first)
         names = [f"m{n}/blue" for n in range(600)]
         again = discovery_pb2.DeltaDiscoveryRequest(type_url=ENDPOINTS, resource_names_subscribe=names)
-        for _ in range(150):
-            await call.write(again)
+
+        async def ask() -> None:
+            for _ in range(150):
+                await call.write(again)
+
+        asking = asyncio.create_task(ask())
         await rig.until(lambda fleet: "deaf" in fleet.nodes)
         (stream,) = rig.discovery._pumps.values()
         async with asyncio.timeout(10):
@@ -302,6 +311,7 @@ async def test_a_client_that_asks_and_never_reads_is_not_listened_to_for_long(ri
         async with asyncio.timeout(10):
             for _ in range(151):
                 assert await call.read() is not EOF
+            await asking
         call.cancel()
 
 
@@ -431,7 +441,7 @@ async def test_trouble_inside_is_internal_and_says_nothing_of_it(rig: Rig, monke
 
 async def test_no_state_no_streams(store: Store) -> None:
     rig = Rig(store)
-    await rig.server.start()  # and publish nothing
+    await rig.serve()  # and publish nothing
     code, details = await ended(rig.port)
     assert code is grpc.StatusCode.UNAVAILABLE
     assert "not loaded" in details

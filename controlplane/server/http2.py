@@ -1,0 +1,698 @@
+"""xDS streams over HTTP/2 itself: gRPC's protocol on the `h2` library, on the event loop, without a task a stream.
+
+What gRPC makes of HTTP/2 ("gRPC over HTTP2") is little: a call is a stream, its method is the path, each message goes into
+DATA behind five bytes of prefix (`framing.py`), and how it ended comes in trailers. The library does HTTP/2; this file does
+what is left, which is mostly about who may make whom wait:
+
+    a client that does not read      its window is full, so its pump is asked for nothing more (`Call._send`); or its socket
+                                     is, and then nothing is read from it either
+    a client that says too much      its pump does not listen: what it says stays in the window of its stream, which is not
+                                     opened again until the pump has taken it
+    a client that costs too much     pings, resets, empty frames: whatever it is, the time that a connection takes has a
+                                     budget, and beyond it the connection is left alone for a while
+    a client that is gone            has heard a ping for `_ANSWER` seconds and said nothing
+    a client that speaks no HTTP/2   is told so (GOAWAY), if that is possible, and the connection is closed
+
+One connection has many streams at most times one. What is written in one turn of the event loop goes out at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import socket
+import ssl
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
+
+import grpc
+import structlog
+from h2.config import H2Configuration
+from h2.connection import ConnectionState, H2Connection
+from h2.errors import ErrorCodes
+from h2.events import (
+    ConnectionTerminated,
+    DataReceived,
+    Event,
+    RemoteSettingsChanged,
+    RequestReceived,
+    StreamEnded,
+    StreamReset,
+    WindowUpdated,
+)
+from h2.exceptions import ProtocolError
+from h2.settings import SettingCodes, Settings
+from hyperframe.frame import GoAwayFrame
+
+from controlplane.errors import Error
+from controlplane.server.discovery import NO_POLLING
+from controlplane.server.framing import ENCODINGS, Messages, percent_encoded
+from controlplane.server.limits import MAX_REQUEST_BYTES, Budget, Limits
+from controlplane.server.pump import Carried, Carrier
+
+log = structlog.get_logger("xds")
+
+# Opens what serves a call from a client at this address. Errors: what the client is told instead.
+Open = Callable[[str, Carrier], Carried]
+
+# A connection that has said nothing for so long is asked whether it is there; and is closed when it does not answer. Seconds.
+_SILENCE, _ANSWER = 30.0, 10.0
+# How often that is looked after.
+_SWEEP = 2.5
+
+# How long a client may take to begin: TLS, and HTTP/2's preface.
+_PREFACE = 10.0
+
+# How long the rest of a message, and how it ended, wait for a client that does not read; and a connection that is over for
+# the client to close it, so that it has read all. Seconds.
+_LINGER, _FAREWELL = 5.0, 0.5
+
+_STREAMS = 1_024
+_STREAM_WINDOW = 256 * 1024
+# Two of the largest requests can be on their way at a time.
+_CONNECTION_WINDOW = 2 * MAX_REQUEST_BYTES
+
+# So much is written to a connection before it is asked whether it takes more.
+_HIGH = 256 * 1024
+
+_GRPC = "application/grpc"
+
+
+class Server:
+    """Listens, and keeps the connections."""
+
+    def __init__(self, methods: Mapping[str, Open], limits: Limits) -> None:
+        """`methods` are by path: `/SERVICE/METHOD`."""
+        self.methods = methods
+        self.limits = limits
+        self.connections: set[Connection] = set()
+        self.stopping = False
+        self.port = 0
+        self._listening: list[asyncio.Server] = []
+        self._sweep: asyncio.TimerHandle | None = None
+        # Connections that have something to write at the end of this turn.
+        self._dirty: list[Connection] = []
+        self._empty = asyncio.Event()
+
+    async def start(self, sockets: Sequence[socket.socket], context: ssl.SSLContext | None = None) -> None:
+        """Serves on bound sockets, which are its own from now on; over TLS with `context`, which `tls` makes ready."""
+        loop = asyncio.get_running_loop()
+        self.port = sockets[0].getsockname()[1]
+        for sock in sockets:
+            sock.setblocking(False)
+            tls: dict[str, Any] = {"ssl": context, "ssl_handshake_timeout": _PREFACE} if context else {}
+            self._listening.append(await loop.create_server(lambda: Connection(self), sock=sock, backlog=4096, **tls))
+        self._sweep = loop.call_later(_SWEEP, self._look_after)
+
+    async def stop(self, grace: float) -> None:
+        """Takes no more connections, asks the clients to leave, and after `grace` seconds leaves those that have not."""
+        self.stopping = True
+        for server in self._listening:
+            server.close()
+        for connection in list(self.connections):
+            connection.drain()
+        self._emptied()
+        try:
+            async with asyncio.timeout(grace):
+                await self._empty.wait()
+        except TimeoutError:
+            pass
+        for connection in list(self.connections):
+            connection.abort()
+        if self._sweep is not None:
+            self._sweep.cancel()
+        for server in self._listening:
+            await server.wait_closed()
+
+    def dirty(self, connection: Connection) -> None:
+        """Something is to be written to a connection."""
+        if not self._dirty:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._dirty.append(connection)
+
+    def _flush(self) -> None:
+        dirty, self._dirty = self._dirty, []
+        for connection in dirty:
+            connection.flush()
+
+    def left(self, connection: Connection) -> None:
+        """A connection is closed."""
+        self.connections.discard(connection)
+        self._emptied()
+
+    def _emptied(self) -> None:
+        if self.stopping and not self.connections:
+            self._empty.set()
+
+    def _look_after(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._sweep = loop.call_later(_SWEEP, self._look_after)
+        now = loop.time()
+        for connection in list(self.connections):
+            connection.look_after(now)
+
+
+class _Http2(H2Connection):
+    """The library's connection, with settings of ours."""
+
+    def __init__(self) -> None:
+        super().__init__(_CONFIG)
+        self.local_settings = Settings(
+            client=False,
+            initial_values={
+                SettingCodes.MAX_CONCURRENT_STREAMS: _STREAMS,
+                SettingCodes.INITIAL_WINDOW_SIZE: _STREAM_WINDOW,
+                SettingCodes.MAX_HEADER_LIST_SIZE: self.DEFAULT_MAX_HEADER_LIST_SIZE,
+            },
+        )
+
+
+_CONFIG = H2Configuration(
+    client_side=False, header_encoding=None, validate_outbound_headers=False, normalize_outbound_headers=False
+)
+
+
+class Connection(asyncio.Protocol):
+    """One connection of a client."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self.peer = ""
+        self.h2 = _Http2()
+        # False while the socket is full.
+        self.writable = True
+        # No new calls are taken.
+        self.draining = False
+        self.closed = False
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport = cast(asyncio.Transport, None)
+        self._calls: dict[int, Call] = {}
+        # Calls that have something to say and no room for it.
+        self._blocked: dict[Call, None] = {}
+        # What is to be written next, and how much of it there is.
+        self._out: list[bytes | memoryview] = []
+        self._size = 0
+        self._in_turn = self._is_dirty = False
+        # Received and taken, and not given back to the connection's window yet.
+        self._taken = 0
+        # Its time; and whether it is left alone, since it took too much.
+        self._budget = Budget(self._loop.time())
+        self._resting = False
+        # When it said something last; and when it was pinged since then, 0 if it was not.
+        self._heard = self._loop.time()
+        self._pinged = 0.0
+        self._begun = False
+        self._timer: asyncio.TimerHandle | None = None
+
+    # ------------------------------------------------------------------------------------------- from the event loop
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(high=_HIGH)
+        self.peer = address(transport.get_extra_info("peername"))
+        sock = transport.get_extra_info("socket")
+        if sock is not None and sock.family != socket.AF_UNIX:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        secured = transport.get_extra_info("ssl_object")
+        if self.server.stopping or (secured is not None and secured.selected_alpn_protocol() != "h2"):
+            self._transport.abort()
+            return
+        self.server.connections.add(self)
+        self._timer = self._loop.call_later(_PREFACE, self._check_begun)
+        self.h2.initiate_connection()
+        self.h2.increment_flow_control_window(_CONNECTION_WINDOW - 65_535)
+        self.flush()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+        calls, self._calls = self._calls, {}
+        self._blocked.clear()
+        for call in calls.values():
+            call.lost()
+        self.server.left(self)
+
+    def data_received(self, data: bytes) -> None:
+        began = self._loop.time()
+        self._heard, self._pinged = began, 0.0
+        self._in_turn = True
+        try:
+            for event in self.h2.receive_data(data):
+                if type(event) is DataReceived:  # nearly all of them
+                    self._data(event)
+                elif handle := self._HANDLERS.get(type(event)):
+                    handle(self, event)
+        except ProtocolError as error:
+            self._wrong(error)
+        except Exception:  # whatever it was, it is this connection's
+            log.exception("connection failed", peer=self.peer)
+            self.abort()
+        self._in_turn = False
+        self.flush()
+        now = self._loop.time()
+        if (pause := self._budget.spend(now - began, now)) and not self.closed:
+            self._resting = True
+            self._pause()
+            self._loop.call_later(pause, self._rested)
+
+    def eof_received(self) -> bool:
+        return False
+
+    def pause_writing(self) -> None:
+        self.writable = False
+        # What it says would have to be answered, if only by the library, and it does not take the answers.
+        self._pause()
+
+    def resume_writing(self) -> None:
+        self.writable = True
+        self._resume()
+        self._unblock()
+
+    # ------------------------------------------------------------------------------------------------------ for calls
+
+    def write(self, call: Call, data: memoryview) -> int:
+        """Sends as much as may be sent now, of a call. Returns how much."""
+        sent = 0
+        try:
+            while self.writable and self._size < _HIGH:
+                room = min(self.h2.local_flow_control_window(call.id), self.h2.max_outbound_frame_size, len(data) - sent)
+                if room <= 0:
+                    break
+                self.h2.send_data(call.id, data[sent : sent + room])
+                self._gather()
+                sent += room
+        except ProtocolError:
+            pass  # the client has closed the stream, and what it said next comes first: see `lost`
+        return sent
+
+    def wait(self, call: Call) -> None:
+        """A call has something to say, once there is room for it."""
+        self._blocked[call] = None
+
+    def headers(self, call: Call, headers: list[tuple[str, str]], *, end: bool = False) -> None:
+        """Sends these; `end` ends the stream, in both directions."""
+        with contextlib.suppress(ProtocolError):  # it is closed already
+            self.h2.send_headers(call.id, headers, end_stream=end)
+            if end and not call.half_closed:
+                # The client need say no more (RFC 9113, 8.1).
+                self.h2.reset_stream(call.id, ErrorCodes.NO_ERROR)
+        self._gather()
+
+    def reset(self, call: Call, code: ErrorCodes) -> None:
+        """Ends a call's stream without a word."""
+        with contextlib.suppress(ProtocolError):
+            self.h2.reset_stream(call.id, code)
+        self._gather()
+
+    def forget(self, call: Call) -> None:
+        """A call is over."""
+        self._calls.pop(call.id, None)
+        self._blocked.pop(call, None)
+        if self.draining and not self._calls and not self.closed:
+            self._part()
+
+    def took(self, count: int) -> None:
+        """So many bytes of DATA are done with."""
+        self._taken += count
+        if self._taken >= _CONNECTION_WINDOW // 4 and not self.closed:
+            with contextlib.suppress(ProtocolError):
+                self.h2.increment_flow_control_window(self._taken)
+            self._taken = 0
+            self._gather()
+
+    def more(self, call: Call, count: int) -> None:
+        """Opens a call's window by so many bytes."""
+        with contextlib.suppress(ProtocolError):
+            self.h2.increment_flow_control_window(count, call.id)
+        self._gather()
+
+    # ----------------------------------------------------------------------------------------------- for the server
+
+    def flush(self) -> None:
+        """Writes what there is."""
+        self._is_dirty = False
+        if self.closed:
+            return
+        self._gather()
+        out, self._out, self._size = self._out, [], 0
+        if len(out) == 1:
+            self._transport.write(out[0])
+        elif out:
+            self._transport.writelines(out)
+        if self._blocked and self.writable and out:
+            # Those that had no room because of what was just written.
+            self._loop.call_soon(self._unblock)
+
+    def drain(self) -> None:
+        """Takes no new calls, and closes once those that are open are over (GOAWAY)."""
+        if self.draining or self.closed:
+            return
+        self.draining = True
+        # By hand: the library knows only ends that are the end, and would let nothing more be sent.
+        goaway = GoAwayFrame(0, last_stream_id=self.h2.highest_inbound_stream_id, error_code=ErrorCodes.NO_ERROR)
+        self._gather()
+        self._out.append(goaway.serialize())
+        self._later()
+        if not self._calls:
+            self._part()
+
+    def abort(self) -> None:
+        """Closes at once."""
+        if not self.closed:
+            self._transport.abort()
+
+    def look_after(self, now: float) -> None:
+        """Pings who has not said anything for long, and leaves who does not answer."""
+        if self._pinged:
+            if now - self._pinged > _ANSWER:
+                self.abort()
+        elif now - self._heard > _SILENCE and self._begun and self.h2.state_machine.state != ConnectionState.CLOSED:
+            self._pinged = now
+            self.h2.ping(b"\0" * 8)
+            self._later()
+
+    # --------------------------------------------------------------------------------------------------------- inside
+
+    def _requested(self, event: RequestReceived) -> None:
+        if not self._begun:
+            self._begin()
+        call = Call(self, event.stream_id)
+        headers = {name: value.decode("latin-1") for name, value in event.headers}
+        if self.draining:
+            self.reset(call, ErrorCodes.REFUSED_STREAM)
+            return
+        self._calls[call.id] = call
+        call.open(headers)
+
+    def _data(self, event: DataReceived) -> None:
+        call = self._calls.get(event.stream_id)
+        padding = event.flow_controlled_length - len(event.data)
+        if call is None:
+            self.took(event.flow_controlled_length)
+            return
+        if padding:
+            self.took(padding)
+        call.data(event.data, padding)
+
+    def _ended(self, event: StreamEnded) -> None:
+        if call := self._calls.get(event.stream_id):
+            call.said_all()
+
+    def _was_reset(self, event: StreamReset) -> None:
+        if call := self._calls.get(event.stream_id):
+            call.lost()
+
+    def _opened(self, event: WindowUpdated) -> None:
+        if self._blocked:
+            self._unblock()
+
+    def _changed(self, event: RemoteSettingsChanged) -> None:
+        if not self._begun:
+            self._begin()
+        self._unblock()
+
+    def _terminated(self, event: ConnectionTerminated) -> None:
+        """The client goes; it may still want what is under way."""
+        if event.error_code:
+            self.abort()
+        else:
+            self.draining = True
+            if not self._calls:
+                self._part()
+
+    _HANDLERS: Mapping[type[Event], Callable[[Any, Any], None]] = {
+        RequestReceived: _requested,
+        StreamEnded: _ended,
+        StreamReset: _was_reset,
+        WindowUpdated: _opened,
+        RemoteSettingsChanged: _changed,
+        ConnectionTerminated: _terminated,
+    }
+
+    def _begin(self) -> None:
+        """It is HTTP/2."""
+        self._begun = True
+        assert self._timer is not None
+        self._timer.cancel()
+        self._timer = None
+        if self.server.limits.max_stream_age:
+            # A new stream on the old connection would come to the same replica: from shortly before its first one ends, the
+            # connection takes no new ones.
+            age = 0.8 * self.server.limits.max_stream_age * random.uniform(0.9, 1.1)
+            self._timer = self._loop.call_later(age, self.drain)
+
+    def _check_begun(self) -> None:
+        if not self._begun:
+            self.abort()
+
+    def _wrong(self, error: ProtocolError) -> None:
+        """What the client said is not HTTP/2. It is told so, and everything of it ends."""
+        log.info("connection closed: not HTTP/2 as it should be", peer=self.peer, error=str(error)[:200])
+        calls, self._calls = self._calls, {}
+        for call in calls.values():
+            call.lost()
+        self._gather()
+        self.flush()
+        self._transport.close()
+
+    def _part(self) -> None:
+        """All is said. The client is to close; if it does not, that is done for it."""
+        self._later()
+        self._loop.call_later(_FAREWELL, self._close)
+
+    def _close(self) -> None:
+        if not self.closed:
+            self._transport.close()
+
+    def _pause(self) -> None:
+        if not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def _rested(self) -> None:
+        self._resting = False
+        self._resume()
+
+    def _resume(self) -> None:
+        if self.writable and not self._resting and not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    def _unblock(self) -> None:
+        if not self._blocked or not self.writable or self.closed:
+            return
+        blocked, self._blocked = self._blocked, {}
+        for call in blocked:
+            call.go_on()
+
+    def _gather(self) -> None:
+        """Takes over what the library has to say."""
+        if data := self.h2.data_to_send():
+            self._out.append(data)
+            self._size += len(data)
+            self._later()
+
+    def _later(self) -> None:
+        """There is something to write: at the end of this turn."""
+        if not self._in_turn and not self._is_dirty:
+            self._is_dirty = True
+            self.server.dirty(self)
+
+
+class Call:
+    """A call: one stream of a connection, as the carrier of what serves it."""
+
+    def __init__(self, connection: Connection, stream_id: int) -> None:
+        self.id = stream_id
+        # The client has said that it says no more.
+        self.half_closed = False
+        self._connection = connection
+        self._serves: Carried | None = None
+        self._messages: Messages | None = None
+        # What is left of the message under way.
+        self._rest: memoryview | None = None
+        self._sending = False
+        # Bytes received, and not given back to the stream's window yet.
+        self._received = 0
+        # Set when it is over but for the rest of a message; and how it ended.
+        self._over = False
+        self._error: Error | None = None
+        self._gone = False
+        self._timer: asyncio.TimerHandle | None = None
+
+    # --------------------------------------------------------------------------------------------- from the connection
+
+    def open(self, headers: Mapping[bytes, str]) -> None:
+        """The client has asked for something."""
+        path, server = headers.get(b":path", ""), self._connection.server
+        kind = headers.get(b"content-type", "")
+        if headers.get(b":method") != "POST" or not (kind == _GRPC or kind.startswith((_GRPC + "+", _GRPC + ";"))):
+            self._say([(":status", "415" if headers.get(b":method") == "POST" else "405")])
+            return
+        opens, encoding = server.methods.get(path), headers.get(b"grpc-encoding", "identity")
+        if opens is None or encoding not in ENCODINGS:
+            why = no_method(path) if opens is None else f"grpc-encoding: {encoding[:50]} is not known here"
+            self._say([*_HEADERS, *status(grpc.StatusCode.UNIMPLEMENTED, why)])
+            return
+        try:
+            self._messages = Messages(encoding)
+            self._serves = opens(self._connection.peer, self)
+        except Error as error:
+            self._say([*_HEADERS, *trailers(error)])
+            return
+        # At once: a client may wait for them before it says anything.
+        self._connection.headers(self, _HEADERS)
+
+    def data(self, data: bytes, padding: int) -> None:
+        """A part of what it says, and how much was added that means nothing."""
+        messages, serves = self._messages, self._serves
+        if messages is None or serves is None or serves.ended:
+            self._connection.took(len(data))
+            return
+        self._received += len(data) + padding
+        if serves.listens and (message := messages.whole(data)) is not None:
+            self._connection.took(len(data))
+            serves.received(message)
+        else:
+            messages.feed(data)
+            self._deliver()
+        if self._received > _STREAM_WINDOW // 4:
+            self._give_back()
+
+    def said_all(self) -> None:
+        """The client says no more."""
+        self.half_closed = True
+        self._deliver()
+
+    def lost(self) -> None:
+        """The client has left, or the connection has."""
+        self._gone = True
+        if self._serves is not None:
+            self._serves.end()
+        self._finish()
+
+    def go_on(self) -> None:
+        """There may be room for more."""
+        self._send()
+
+    # ----------------------------------------------------------------------------------------------- from what serves
+
+    def wake(self) -> None:
+        if self._rest is None and not self._sending:
+            self._send()
+
+    def listen(self) -> None:
+        self._deliver()
+        self._give_back()
+
+    def end(self, error: Error | None) -> None:
+        if self._over or self._gone:
+            return
+        self._over, self._error = True, error
+        if self._rest is None:
+            self._conclude()
+        else:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(_LINGER, self._give_up)
+
+    # --------------------------------------------------------------------------------------------------------- inside
+
+    def _send(self) -> None:
+        """Sends while there is something to send, and room for it."""
+        serves = self._serves
+        if serves is None or self._gone:
+            return
+        self._sending = True
+        try:
+            while True:
+                if self._rest is None:
+                    if self._over or (message := serves.take()) is None:
+                        break
+                    self._rest = memoryview(len(message).to_bytes(5, "big") + message)
+                sent = self._connection.write(self, self._rest)
+                if sent < len(self._rest):
+                    self._rest = self._rest[sent:]
+                    self._connection.wait(self)
+                    return
+                self._rest = None
+        finally:
+            self._sending = False
+        if self._over:
+            self._conclude()
+
+    def _deliver(self) -> None:
+        """Gives what the client says to what serves it, as long as that listens."""
+        messages, serves = self._messages, self._serves
+        if messages is None or serves is None:
+            return
+        try:
+            while serves.listens and (message := messages.next()) is not None:
+                self._connection.took(len(message) + 5)
+                serves.received(message)
+        except Error as error:
+            serves.end(error)
+        if self.half_closed and serves.listens:
+            serves.half_closed()
+
+    def _give_back(self) -> None:
+        serves = self._serves
+        if serves is not None and serves.listens and self._received and not self.half_closed:
+            count, self._received = self._received, 0
+            self._connection.more(self, count)
+
+    def _conclude(self) -> None:
+        if not self._gone:
+            self._say(trailers(self._error))
+
+    def _say(self, headers: list[tuple[str, str]]) -> None:
+        self._connection.headers(self, headers, end=True)
+        self._gone = True
+        self._finish()
+
+    def _give_up(self) -> None:
+        self._connection.reset(self, ErrorCodes.CANCEL)
+        self._gone = True
+        self._finish()
+
+    def _finish(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._rest = None
+        if self._messages is not None:
+            self._connection.took(self._messages.clear())
+        self._connection.forget(self)
+
+
+_HEADERS = [(":status", "200"), ("content-type", _GRPC), ("grpc-accept-encoding", "identity,gzip")]
+
+
+def trailers(error: Error | None) -> list[tuple[str, str]]:
+    """How a call ended, as gRPC says it."""
+    return [("grpc-status", "0")] if error is None else status(grpc.StatusCode[error.code.name], error.message)
+
+
+def status(code: grpc.StatusCode, message: str) -> list[tuple[str, str]]:
+    """A status that is not OK, as gRPC says it."""
+    return [("grpc-status", str(code.value[0])), ("grpc-message", percent_encoded(message))]
+
+
+def no_method(path: str) -> str:
+    """What is said of a method that is not served."""
+    service, _, method = path.lstrip("/").partition("/")
+    if service.endswith("DiscoveryService") and method.startswith("Fetch"):
+        return NO_POLLING.format(stem=method.removeprefix("Fetch")[:100])
+    return f"there is no method {path[:200]} here"
+
+
+def address(name: Any) -> str:
+    """A socket's name as people write it: `127.0.0.1:5000`, `[::1]:5000`."""
+    if not isinstance(name, tuple):
+        return str(name or "")
+    host, port = str(name[0]).removeprefix("::ffff:"), name[1]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def tls(context: ssl.SSLContext) -> ssl.SSLContext:
+    """Lets `context` speak HTTP/2."""
+    context.set_alpn_protocols(["h2"])
+    return context
