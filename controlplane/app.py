@@ -28,6 +28,8 @@ from controlplane.operator.v1 import (
     revision_service_pb2_grpc,
     secret_service_pb2,
     secret_service_pb2_grpc,
+    traffic_service_pb2,
+    traffic_service_pb2_grpc,
 )
 from controlplane.reconciler import Observer, Publisher
 from controlplane.server.csds import ClientStatus
@@ -40,6 +42,7 @@ from controlplane.server.node_service import NodeService
 from controlplane.server.revision_service import RevisionService
 from controlplane.server.secret_service import SecretService
 from controlplane.server.status import StatusInterceptor
+from controlplane.server.traffic_service import TrafficService
 from controlplane.server.workers import Workers
 from controlplane.store import Store
 from controlplane.store.sqlite import open_store
@@ -106,7 +109,9 @@ class App:
         publisher = Publisher(store.head, compiler, self._observer)
         publisher.publish()
         c = self.config
-        limits = Limits(c.max_streams_per_node, c.max_names_per_stream, c.max_stream_age)
+        limits = Limits(
+            c.max_streams_per_node, c.max_names_per_stream, c.max_stream_age, load_reports=c.load_report_interval
+        )
         api = grpc.aio.server(options=API_OPTIONS, interceptors=[StatusInterceptor()])
         self._servers = [api]
         self._register(api, Writer(store, compiler, self._observer.by_audience), store)
@@ -133,6 +138,8 @@ class App:
         secret_service_pb2_grpc.add_SecretServiceServicer_to_server(SecretService(writer, store), server)
         node_service_pb2_grpc.add_NodeServiceServicer_to_server(NodeService(changed, self._reconnect, self._describe), server)
         server.add_generic_rpc_handlers((ClientStatus(changed, self._describe).handler(),))
+        traffic = TrafficService(store, self._observer.loads, changed)
+        traffic_service_pb2_grpc.add_TrafficServiceServicer_to_server(traffic, server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         files = (
             gateway_service_pb2,
@@ -140,6 +147,7 @@ class App:
             secret_service_pb2,
             revision_service_pb2,
             node_service_pb2,
+            traffic_service_pb2,
             csds_pb2,
             health_pb2,
         )

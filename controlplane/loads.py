@@ -75,7 +75,9 @@ NO_LOAD = Load()
 class Loads:
     """What every version gets, and from whom."""
 
-    def __init__(self) -> None:
+    def __init__(self, since: float = 0.0) -> None:
+        # When the totals were all zero, seconds since the epoch.
+        self.since = since
         self._models: Mapping[str, Model] = {}
         self._streams: dict[StreamId, _Stream] = {}
         # Streams by node id; of nodes that have one. A gRPC client has one for each channel to the control plane.

@@ -34,7 +34,7 @@ class Observer:
 
     def __init__(self) -> None:
         self.fleet = Fleet()
-        self.loads = Loads()
+        self.loads = Loads(time.time())
         # The same fleet, set at each report so that watchers wake; None once the server stops.
         self.changed: Latest[Fleet | None] = Latest(self.fleet)
         self._open = True

@@ -22,6 +22,7 @@ from controlplane.operator.v1.model_service_pb2_grpc import ModelServiceStub
 from controlplane.operator.v1.node_service_pb2_grpc import NodeServiceStub
 from controlplane.operator.v1.revision_service_pb2_grpc import RevisionServiceStub
 from controlplane.operator.v1.secret_service_pb2_grpc import SecretServiceStub
+from controlplane.operator.v1.traffic_service_pb2_grpc import TrafficServiceStub
 
 DEFAULT_API = "127.0.0.1:18080"
 # Seconds that one call may take. Compiling thousands of models takes a few.
@@ -109,6 +110,7 @@ class Client:
         self.nodes = NodeServiceStub(self._channel)
         self.revisions = RevisionServiceStub(self._channel)
         self.secrets = SecretServiceStub(self._channel)
+        self.traffic = TrafficServiceStub(self._channel)
 
     def close(self) -> None:
         """Lets go of the connection."""

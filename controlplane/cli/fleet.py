@@ -8,7 +8,6 @@ from urllib.parse import quote
 
 import typer
 from rich.console import Group, RenderableType
-from rich.live import Live
 from rich.text import Text
 
 from controlplane.cli import complete, listing, output
@@ -68,7 +67,7 @@ def nodes(
     pictures = client.stream(client.nodes.WatchNodes, WatchNodesRequest(max_nodes=10_000))
     if form is Format.TABLE:
         shown = ((p.summary, _only(p.nodes, wanted)) for p in pictures)
-        _live(Group(_summary(counts), _nodes_table(seen), _notes(seen)) for counts, seen in shown)
+        output.live(Group(_summary(counts), _nodes_table(seen), _notes(seen)) for counts, seen in shown)
         return
     for picture in pictures:
         chosen = _only(picture.nodes, wanted)
@@ -96,7 +95,7 @@ def status(
     if form is Format.TABLE:
         shown = (_status(picture, models) for picture, models in pictures)
         if watch:
-            _live(shown)
+            output.live(shown)
         else:
             for renderable in shown:
                 output.show(renderable)
@@ -226,18 +225,6 @@ def _refusals(listed: Iterable[Node]) -> RenderableType:
         who = "that node goes on with what it" if refusals == 1 else "those nodes go on with what they"
         lines.append(Text(f"{plural(refusals, 'refusal')}: {who} had."))
     return Group(*lines)
-
-
-def _live(pictures: Iterable[RenderableType]) -> None:
-    """Shows each picture in place of the one before; without a terminal, one under the other."""
-    console = output.out()
-    if not console.is_terminal:
-        for picture in pictures:
-            output.show(picture)
-        return
-    with Live(console=console, auto_refresh=False, vertical_overflow="crop") as live:
-        for picture in pictures:
-            live.update(picture, refresh=True)
 
 
 def _only(listed: Iterable[Node], name: str) -> list[Node]:

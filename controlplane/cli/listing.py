@@ -11,6 +11,8 @@ from controlplane.operator.v1.node_pb2 import Node
 from controlplane.operator.v1.node_service_pb2 import FleetSummary, ListNodesRequest
 from controlplane.operator.v1.secret_pb2 import Secret
 from controlplane.operator.v1.secret_service_pb2 import ListSecretsRequest
+from controlplane.operator.v1.traffic_pb2 import ModelTraffic, TrafficSource
+from controlplane.operator.v1.traffic_service_pb2 import ListTrafficRequest
 
 PAGE = 1000  # the most that the server gives at once
 
@@ -49,6 +51,18 @@ def secrets(client: Client) -> list[Secret]:
         request.page_token = answer.next_page_token
         if not request.page_token:
             return found
+
+
+def traffic(client: Client) -> tuple[list[ModelTraffic], TrafficSource]:
+    """What all models get, by name, and who reported it as of the last page."""
+    found: list[ModelTraffic] = []
+    request = ListTrafficRequest(page_size=PAGE)
+    while True:
+        answer = client.call(client.traffic.ListTraffic, request)
+        found += answer.traffic
+        request.page_token = answer.next_page_token
+        if not request.page_token:
+            return found, answer.source
 
 
 def nodes(client: Client) -> tuple[list[Node], FleetSummary]:

@@ -14,7 +14,7 @@ import typer
 from rich.text import Text
 from typer import completion as typer_completion
 
-from controlplane.cli import fleet, history, objects, output, secret, setup, traffic
+from controlplane.cli import fleet, history, loads, objects, output, secret, setup, traffic
 from controlplane.cli.client import DEFAULT_API
 from controlplane.cli.exits import MEANINGS, Ended, Exit, FilesError, exit_code
 from controlplane.cli.options import Globals
@@ -84,7 +84,13 @@ _COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
         "get": objects.get,
         "delete": objects.delete,
     },
-    "See": {"status": fleet.status, "nodes": fleet.nodes, "history": history.history, "diff": history.diff},
+    "See": {
+        "status": fleet.status,
+        "traffic": loads.traffic,
+        "nodes": fleet.nodes,
+        "history": history.history,
+        "diff": history.diff,
+    },
     "Set up": {
         "serve": setup.serve,
         "bootstrap": setup.bootstrap,

@@ -20,6 +20,7 @@ from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from rich.console import Console, ConsoleOptions, RenderableType
+from rich.live import Live
 from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
@@ -138,6 +139,18 @@ def table(headings: Iterable[str], rows: Iterable[Iterable[str | Text]]) -> Tabl
 def show(renderable: Any) -> None:
     """A table or a group of them."""
     out().print(renderable)
+
+
+def live(pictures: Iterable[RenderableType]) -> None:
+    """Shows each picture in place of the one before; without a terminal, one under the other."""
+    console = out()
+    if not console.is_terminal:
+        for picture in pictures:
+            show(picture)
+        return
+    with Live(console=console, auto_refresh=False, vertical_overflow="crop") as shown:
+        for picture in pictures:
+            shown.update(picture, refresh=True)
 
 
 # ------------------------------------------------------------------------------------------------------------- words

@@ -50,6 +50,9 @@ def serve(
     max_stream_age: Annotated[
         str | None, typer.Option("--max-stream-age", metavar="SECONDS", help="When xDS streams end. Default: 0, never.")
     ] = None,
+    load_report_interval: Annotated[
+        str | None, typer.Option("--load-report-interval", metavar="SECONDS", help="How often Envoys report. Default: 10.")
+    ] = None,
     workers: Annotated[
         str | None,
         typer.Option("--workers", metavar="N", help="Processes for Envoys; auto: one a core. Default: 0, this one."),
@@ -69,6 +72,7 @@ def serve(
     --grace 5            TURNOUT_GRACE          grace: 5
     --max-stream-age 0   TURNOUT_MAX_STREAM_AGE max_stream_age: 0
     --workers 0          TURNOUT_WORKERS        workers: 0
+    --load-report-interval 10  TURNOUT_LOAD_REPORT_INTERVAL  load_report_interval: 10
     --secret-key-file F  TURNOUT_SECRET_KEY_FILE  secret_key_file: F
     --config FILE        TURNOUT_CONFIG
 
@@ -78,6 +82,7 @@ def serve(
     flags = {"data": data, "api": api, "xds": xds, "log_format": log_format, "log_level": log_level, "grace": grace}
     flags |= {"max_streams_per_node": max_streams_per_node, "max_names_per_stream": max_names_per_stream}
     flags |= {"max_stream_age": max_stream_age, "secret_key_file": secret_key_file, "workers": workers}
+    flags |= {"load_report_interval": load_report_interval}
     made = settings.config(flags, config)
     # Only here: the other commands need none of it.
     from controlplane import logs
@@ -124,6 +129,9 @@ def bootstrap(
     region: Annotated[str, typer.Option("--region", help="Where it is; gateways may select by it.")] = "",
     zone: Annotated[str, typer.Option("--zone", help="Where in the region.")] = "",
     sub_zone: Annotated[str, typer.Option("--sub-zone", help="Where in the zone.")] = "",
+    load_reports: Annotated[
+        bool, typer.Option("--load-reports/--no-load-reports", help="Tell the control plane what requests are sent where.")
+    ] = True,
     form: Annotated[
         Format | None, typer.Option("--output", "-o", help="yaml or json. Default: yaml, json for gRPC.", show_default=False)
     ] = None,
@@ -161,6 +169,7 @@ def bootstrap(
         admin_port=admin_port,
         metadata=metadata,
         locality=locality,
+        load_reports=load_reports,
     )
     output.data(made, form or Format.YAML)
 

@@ -31,21 +31,24 @@ def node_bootstrap(
     admin_port: int = 9901,
     metadata: Mapping[str, object] | None = None,
     locality: Locality = NOWHERE,
+    load_reports: bool = True,
 ) -> dict[str, object]:
     """The bootstrap of an Envoy that takes everything from the control plane at `xds_host:xds_port`.
 
-    `admin_port` 0 lets the system choose. Whoever reaches the admin interface can stop the Envoy: loopback, unless told.
+    With `load_reports` it tells the control plane how many requests it sends where. `admin_port` 0 lets the system choose.
+    Whoever reaches the admin interface can stop the Envoy: loopback, unless told.
     """
     node = _node(node_id, cluster, metadata, locality)
     ads = {"ads": {}, "resource_api_version": "V3"}
+    to_turnout = {"cluster_name": XDS_CLUSTER}
     grpc = {
         "envoy_grpc": {
-            "cluster_name": XDS_CLUSTER,
+            **to_turnout,
             # A control plane that restarts is back in a second; Envoy's own would wait up to 30 s.
             "retry_policy": {"retry_back_off": {"base_interval": "0.25s", "max_interval": "5s"}},
         }
     }
-    return {
+    bootstrap: dict[str, object] = {
         "node": node,
         "dynamic_resources": {
             "ads_config": {
@@ -73,6 +76,11 @@ def node_bootstrap(
         },
         "admin": {"address": _address(admin_host, admin_port)},
     }
+    if load_reports:
+        # A control plane that takes none is asked again every 5 s, with a warning in Envoy's log each time.
+        reports = {"api_type": "GRPC", "transport_api_version": "V3", "grpc_services": [{"envoy_grpc": to_turnout}]}
+        bootstrap["cluster_manager"] = {"load_stats_config": reports}
+    return bootstrap
 
 
 def grpc_bootstrap(

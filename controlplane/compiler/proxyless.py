@@ -17,6 +17,7 @@ model's. There is nothing to listen on, and there are no scopes.
     health checks,    reads neither: it leaves alone what it can't connect to
       outliers
     DNS names         resolves one name a version (LOGICAL_DNS, A37), not several
+    load              reports it, where it takes its configuration from (A27)
     HTTP/1, TLS       speaks HTTP/2 only; certificates would have to come from its own bootstrap (A29)
 
 What it can't reach it is not given, and the node's note says so: a model of which a version with a share is out of reach
@@ -122,6 +123,8 @@ def _route(host: Any, model: Model) -> Any:
 def _cluster(model: str, version: Version) -> Resource:
     name = cluster_name(model, version.name)
     cluster = cluster_pb2.Cluster(name=name, lb_policy=cluster_pb2.Cluster.ROUND_ROBIN)
+    # `self` is the server that this came from; another it would refuse.
+    cluster.lrs_server.self.SetInParent()
     most = wrappers_pb2.UInt32Value(value=version.limits.max_requests)
     cluster.circuit_breakers.CopyFrom(
         circuit_breaker_pb2.CircuitBreakers(thresholds=[circuit_breaker_pb2.CircuitBreakers.Thresholds(max_requests=most)])

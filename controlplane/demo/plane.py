@@ -31,6 +31,7 @@ from controlplane.operator.v1.revision_service_pb2 import (
     WatchRevisionResponse,
 )
 from controlplane.operator.v1.revision_service_pb2_grpc import RevisionServiceStub
+from controlplane.operator.v1.traffic_service_pb2_grpc import TrafficServiceStub
 
 # Below those that the kernel gives to outgoing connections: none of them can take a port between the choice and its use.
 _PORTS = range(20_000, 32_768)
@@ -84,6 +85,7 @@ class ControlPlane:
             self.models = ModelServiceStub(self._channel)
             self.nodes = NodeServiceStub(self._channel)
             self.revisions = RevisionServiceStub(self._channel)
+            self.traffic = TrafficServiceStub(self._channel)
         await self.process.start()
         deadline = time.monotonic() + seconds
         while True:

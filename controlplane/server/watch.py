@@ -146,5 +146,10 @@ def live(changed: Latest[Fleet | None]) -> Fleet:
 
 
 def resource_name(node: NodeView) -> str:
+    """`nodes/{node}`."""
+    return node_name(node.id)
+
+
+def node_name(node_id: str) -> str:
     """`nodes/{node}`: the id, percent-encoded where it would not be one part of a name."""
-    return "nodes/" + node.id.replace("%", "%25").replace("/", "%2F")
+    return "nodes/" + node_id.replace("%", "%25").replace("/", "%2F")

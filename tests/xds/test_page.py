@@ -17,8 +17,8 @@ ROWS = {
     if line.startswith("| ")
     if (cells := [cell.strip() for cell in line.strip("| ").split("|")]) and re.fullmatch(r"d?\d+", cells[0])
 }
-# Rules that are not kept by the cores: whose breaks are elsewhere, or which are not served.
-ELSEWHERE = {"36", "37", "d2", "d3", "d4", "d6", "d8"}
+# Rules that are not kept by the cores: whose breaks are elsewhere.
+ELSEWHERE = {"37", "d2", "d3", "d4", "d6", "d8"}
 
 
 def quoted(text: str) -> list[str]:
@@ -39,8 +39,6 @@ def test_what_the_page_names_is_there() -> None:
 
 def test_each_row_names_a_test_and_where_it_is_done() -> None:
     for rule, cells in ROWS.items():
-        if rule == "36":
-            continue
         where, shown = quoted(cells[1]) if rule.isdigit() else [], quoted(cells[2])
         for name in where:
             assert "/" in name or f"{name}" in "".join((ROOT / w).read_text() for w in where if "/" in w), f"{rule}: {name}"

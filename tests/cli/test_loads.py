@@ -1,0 +1,120 @@
+"""turnout traffic, on a real control plane to which a client reports its load."""
+
+from __future__ import annotations
+
+import queue
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import grpc
+import pytest
+from envoy.service.load_stats.v3 import lrs_pb2
+
+from controlplane.cli.loads import _number, _percent
+from controlplane.server.load import LOAD_REPORTS
+from controlplane.xds.load import SEND_ALL
+from tests.cli.conftest import Run, Server
+from tests.xds.test_load import hello, report, stats
+
+
+class Reporter:
+    """A client that reports what it is told to."""
+
+    def __init__(self, port: int) -> None:
+        self._channel = grpc.insecure_channel(f"127.0.0.1:{port}")
+        self._requests: queue.Queue[Any] = queue.Queue()
+        call: Any = self._channel.stream_stream(
+            LOAD_REPORTS,
+            request_serializer=lambda request: request.SerializeToString(),
+            response_deserializer=lrs_pb2.LoadStatsResponse.FromString,
+        )
+        self._answers = call(iter(self._requests.get, None))
+        self.report(hello(SEND_ALL))
+        next(self._answers)
+
+    def report(self, request: Any) -> None:
+        self._requests.put(request)
+
+    def close(self) -> None:
+        self._requests.put(None)
+        self._channel.close()
+
+
+@pytest.fixture
+def reporter(applied: Server) -> Iterator[Reporter]:
+    made = Reporter(applied.app.xds_port)
+    yield made
+    made.close()
+
+
+def until(run: Run, holds: Callable[[Any], bool], *args: str) -> Any:
+    """What the command says as JSON, once it is so."""
+    deadline = time.monotonic() + 10
+    while not holds(said := run("traffic", *args, "-o", "json").json):
+        assert time.monotonic() < deadline, said
+    return said
+
+
+def test_without_reports_it_says_so(run: Run, applied: Server) -> None:
+    done = run("traffic")
+    assert (done.code, done.err) == (0, "")
+    assert "No node reports its load: none is connected." in done.out
+    assert "models/iris" in done.out
+    assert "never" in done.out
+    applied.connect("edge-1")
+    assert "a bootstrap of `turnout bootstrap` makes one do so" in run("traffic").out
+
+
+def test_each_version_and_who_sends_to_it(run: Run, applied: Server, reporter: Reporter) -> None:
+    applied.connect("edge-1")
+    reporter.report(report(stats(issued=250, succeeded=200, failed=50, active=3)))
+    said = until(run, lambda said: said["traffic"][0]["versions"][1]["nodes"], "iris")
+    green, blue = said["traffic"][0]["versions"]
+    assert (blue["version"], blue["share"], green["version"], green["share"]) == ("blue", 10_000, "green", 0)
+    assert blue["rate"] == {
+        "requests_per_second": 25.0,
+        "errors_per_second": 5.0,
+        "drops_per_second": 0.0,
+        "in_progress": "3",
+    }
+    assert blue["totals"] == {"requests": "250", "successes": "200", "errors": "50", "drops": "0"}
+    assert (green["nodes"], green["rate"]["requests_per_second"]) == (0, 0)
+    assert [(n["node"], n["version"]) for n in said["nodes"]] == [("nodes/edge-1", "blue")]
+    assert (said["source"]["reporting_nodes"], said["source"]["connected_nodes"]) == (1, 1)
+    table = run("traffic", "models/iris").out
+    assert "As reported by 1 of 1 node, " in table
+    blue_line = next(line for line in table.splitlines() if line.startswith("models/iris  blue"))
+    assert blue_line.split()[2:6] == ["100%", "25.0", "20%", "3"]
+    assert "nodes/edge-1  blue" in table
+
+
+def test_after_a_switch_the_old_version_is_at_nothing(run: Run, applied: Server, reporter: Reporter) -> None:
+    reporter.report(report(stats(issued=250, succeeded=250)))
+    until(run, lambda said: said["traffic"][0]["versions"][1]["nodes"])
+    assert run("switch", "iris", "--to", "green", "--no-wait").code == 0
+    reporter.report(report(stats("iris/green", issued=100, succeeded=100)))
+    said = until(run, lambda said: said["traffic"][0]["versions"][0]["nodes"])
+    green, blue = said["traffic"][0]["versions"]
+    assert (green["share"], green["rate"]["requests_per_second"]) == (10_000, 10.0)
+    assert (blue["share"], blue["nodes"], blue["rate"]["requests_per_second"]) == (0, 0, 0.0)
+    assert blue["totals"]["requests"] == "250"
+
+
+def test_other_forms_and_errors(run: Run, applied: Server) -> None:
+    assert run("traffic", "-o", "name").out == "models/iris\n"
+    done = run("traffic", "wine")
+    assert (done.code, done.out) == (4, "")
+    assert "models/wine does not exist" in done.err
+
+
+@pytest.mark.parametrize(
+    ("rate", "said"), [(0, "0"), (0.01, "<0.1"), (0.25, "0.2"), (99.94, "99.9"), (100, "100"), (12_345.6, "12,346")]
+)
+def test_rates_as_people_read_them(rate: float, said: str) -> None:
+    assert _number(rate) == said
+
+
+@pytest.mark.parametrize(("part", "said"), [(1, "100%"), (0.125, "12.5%"), (0.0004, "<0.1%"), (0.001, "0.1%")])
+def test_shares_of_errors(part: float, said: str) -> None:
+    assert _percent(part) == said
