@@ -17,9 +17,9 @@ from controlplane.loads import Loads
 from controlplane.model import Endpoint, Gateway, Model, Version
 from controlplane.reconciler import Observer
 from controlplane.server.discovery import Discovery
-from controlplane.server.grpc_shell import handlers
-from controlplane.server.limits import Limits, server_options
+from controlplane.server.limits import Limits
 from controlplane.server.load import LOAD_REPORTS
+from controlplane.server.shells import SHELLS, serve
 from controlplane.state import State
 from controlplane.store import Head
 from controlplane.world import World
@@ -39,12 +39,19 @@ class Rig:
     """The services on a port, with one client."""
 
     def __init__(self, limits: Limits) -> None:
+        self.limits = limits
         self.worlds: Latest[World | None] = Latest(None)
         self.observer = Observer()
         self.discovery = Discovery(self.worlds, self.observer.report, limits)
-        self.server = grpc.aio.server(options=server_options(limits), handlers=handlers(self.discovery))
-        self.port = self.server.add_insecure_port("127.0.0.1:0")
-        self.channel = grpc.aio.insecure_channel(f"127.0.0.1:{self.port}")
+
+    async def start(self, shell: str) -> None:
+        self.server = await serve(self.discovery, "127.0.0.1", 0, self.limits, shell=shell)
+        self.channel = grpc.aio.insecure_channel(f"127.0.0.1:{self.server.port}")
+
+    async def stop(self) -> None:
+        await self.channel.close(None)
+        self.discovery.close()
+        await self.server.stop(10)
 
     @property
     def loads(self) -> Loads:
@@ -71,21 +78,19 @@ class Rig:
 
 
 @asynccontextmanager
-async def running(**limits: Any) -> AsyncIterator[Rig]:
+async def running(shell: str = "http2", **limits: Any) -> AsyncIterator[Rig]:
     rig = Rig(Limits(**limits))
     rig.publish(head("blue", "green"))
-    await rig.server.start()
+    await rig.start(shell)
     try:
         yield rig
     finally:
-        await rig.channel.close(None)
-        rig.discovery.close()
-        await rig.server.stop(10)
+        await rig.stop()
 
 
-@pytest.fixture
-async def rig() -> AsyncIterator[Rig]:
-    async with running() as made:
+@pytest.fixture(params=SHELLS)
+async def rig(request: pytest.FixtureRequest) -> AsyncIterator[Rig]:
+    async with running(request.param) as made:
         yield made
 
 
@@ -195,11 +200,10 @@ async def test_who_half_closes_is_answered_first(rig: Rig) -> None:
 
 async def test_no_state_no_streams() -> None:
     rig = Rig(Limits())
-    await rig.server.start()
+    await rig.start("http2")
     try:
         code, said = await ended(rig.open())
         assert code is grpc.StatusCode.UNAVAILABLE
         assert "has not loaded its state yet" in said
     finally:
-        await rig.channel.close(None)
-        await rig.server.stop(10)
+        await rig.stop()
