@@ -12,6 +12,7 @@ from rich.text import Text
 
 from controlplane.cli import complete, listing, output
 from controlplane.cli.client import Client
+from controlplane.cli.node import view
 from controlplane.cli.options import Api, Output, Watch, connect
 from controlplane.cli.output import Format, plural
 from controlplane.operator.v1.model_pb2 import Model
@@ -19,6 +20,7 @@ from controlplane.operator.v1.node_pb2 import Node, NodeState
 from controlplane.operator.v1.node_service_pb2 import (
     FleetSummary,
     GetNodeRequest,
+    GetNodeStatusRequest,
     ReconnectNodeRequest,
     WatchNodesRequest,
     WatchNodesResponse,
@@ -43,25 +45,38 @@ def nodes(
     reconnect: Annotated[
         bool, typer.Option("--reconnect", help="Have the node connect anew: it is sent again what it refused.")
     ] = False,
+    every: Annotated[
+        bool, typer.Option("--all", help="Of one node: list what is in sync, too, with version and time.")
+    ] = False,
     api: Api = None,
     form: Output = Format.TABLE,
 ) -> None:
     """Show the Envoys: what each holds, should hold, and refuses.
 
+    With the name of one, each of its resources that is not as it should be, why, and a diff of what it holds against what
+    it should hold. STALE is what was sent and not answered, or waits for something else; UNASKED what there is for it and it
+    has not asked for. A refusal is of a whole response: what came along with a bad resource is listed as refused, too.
+
     \b
     turnout nodes
-    turnout nodes edge-1 -o json
+    turnout nodes edge-1
+    turnout nodes edge-1 --all -o json
     turnout nodes --watch
     turnout nodes edge-1 --reconnect
     """
+    if every and (watch or reconnect or not name):
+        raise typer.BadParameter("goes with the name of one node, and without --watch and --reconnect", param_hint="--all")
     if reconnect and (watch or not name):
         raise typer.BadParameter("goes with the name of one node, and without --watch", param_hint="--reconnect")
     client = connect(ctx, api)
     if reconnect:
         _reconnect(client, _node_name(name), form)
         return
+    if name and not watch:
+        _show_node(client, _node_name(name), form, every)
+        return
     if not watch:
-        show_nodes(client, [name] if name else [], form)
+        show_nodes(client, [], form)
         return
     wanted = _node_name(name) if name else ""
     pictures = client.stream(client.nodes.WatchNodes, WatchNodesRequest(max_nodes=10_000))
@@ -119,6 +134,19 @@ def _reconnect(client: Client, name: str, form: Format) -> None:
     else:
         were = "was" if answer.streams == 1 else "were"
         output.line(f"{plural(answer.streams, 'stream')} of {name} {were} ended: it connects anew within seconds.")
+
+
+def _show_node(client: Client, name: str, form: Format, every: bool) -> None:
+    most = 100 if form is Format.TABLE and not every else 10_000
+    request = GetNodeStatusRequest(name=name, max_resources=most, include_synced=every)
+    status = client.call(client.nodes.GetNodeStatus, request).status
+    if form is Format.NAME:
+        output.raw(status.node.name)
+    elif form is not Format.TABLE:
+        whole = output.as_report(status)
+        output.data({"nodes": [whole.pop("node")], **whole}, form)
+    else:
+        output.show(Group(_nodes_table([status.node]), _notes([status.node]), view(status, every)))
 
 
 def show_nodes(client: Client, names: list[str], form: Format) -> None:

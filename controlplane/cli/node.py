@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from rich.console import Group, RenderableType
 from rich.text import Text
@@ -48,7 +48,7 @@ def view(status: NodeStatus, every: bool) -> RenderableType:
     return Group(*parts)
 
 
-def _types(types: list[TypeStatus]) -> RenderableType:
+def _types(types: Iterable[TypeStatus]) -> RenderableType:
     headings = ("TYPE", "RESOURCES", "SYNCED", "STALE", "REFUSED", "UNASKED", "NEWEST")
     rows = []
     for t in types:

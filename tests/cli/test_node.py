@@ -1,0 +1,143 @@
+"""`turnout nodes NAME`, on a real control plane with honest xDS clients; and what is shown of a status that is rare."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from controlplane.cli import output
+from controlplane.cli.exits import Exit
+from controlplane.cli.node import view
+from controlplane.operator.v1 import node_pb2
+from controlplane.snapshot import ROUTES
+from tests.cli.conftest import Run, Server
+
+
+def settled(run: Run, *args: str, resources: int) -> Any:
+    """The report, once so many resources are not in sync: an ACK takes its time."""
+    deadline = time.monotonic() + 20
+    while True:
+        shown = run("nodes", "edge-1", "-o", "json", *args).json
+        if shown["types"] and len(shown["resources"]) == resources:
+            return shown
+        assert time.monotonic() < deadline, shown
+        time.sleep(0.02)
+
+
+def test_in_sync(run: Run, applied: Server) -> None:
+    applied.connect("edge-1")
+    shown = settled(run, resources=0)
+    assert [n["name"] for n in shown["nodes"]] == ["nodes/edge-1"]
+    assert {t["type"]: t["synced"] for t in shown["types"]}["Cluster"] == 2
+    table = run("nodes", "edge-1").out
+    assert "All is as it should be." in table
+    cells = next(line.split() for line in table.splitlines() if line.startswith("Cluster "))
+    assert cells[1:6] == ["2", "2", "0", "0", "0"]
+
+
+def test_all_of_them_with_version_and_time(run: Run, applied: Server) -> None:
+    client = applied.connect("edge-1")
+    settled(run, resources=0)
+    every = run("nodes", "edge-1", "--all", "-o", "json").json["resources"]
+    assert {(r["name"], r["held_version"]) for r in every if r["type"] == "RouteConfiguration"} == {
+        ("iris", client.held[ROUTES]["iris"][0])
+    }
+    rows = [line.split()[:4] for line in run("nodes", "edge-1", "--all").out.splitlines()]
+    assert ["RouteConfiguration", "iris", "synced", client.held[ROUTES]["iris"][0]] in rows
+
+
+def test_what_is_refused_and_what_lies_between(run: Run, applied: Server) -> None:
+    words = {"said": ""}
+    applied.connect("edge-1", refuse=lambda type_url: words["said"] if type_url == ROUTES else "")
+    settled(run, resources=0)
+    words["said"] = "no such\x1b[31m thing"
+    assert run("switch", "iris", "--to", "green").code == Exit.REFUSED
+    (route,) = settled(run, resources=1)["resources"]
+    assert (route["state"], route["refusal"]["revision"]) == ("RESOURCE_STATE_REFUSED", "2")
+    shown = run("nodes", "edge-1").out
+    assert "RouteConfiguration iris was refused" in shown
+    assert "of revision 2: no such\\u001b[31m thing" in shown
+    lines = [line.strip() for line in shown.splitlines()]
+    assert any(line.startswith("-") and "iris/blue" in line for line in lines)
+    assert any(line.startswith("+") and "iris/green" in line for line in lines)
+    assert "All is as it should be." not in shown
+
+
+def test_names_that_are_not_nodes(run: Run, applied: Server) -> None:
+    applied.connect("edge-1")
+    done = run("nodes", "nobody")
+    assert (done.code, "nodes/nobody does not exist" in done.err) == (Exit.NOT_FOUND, True)
+    for args in (["--all"], ["edge-1", "--all", "--watch"], ["edge-1", "--all", "--reconnect"]):
+        assert run("nodes", *args).code == Exit.USAGE
+
+
+def ago(seconds: float) -> Timestamp:
+    return Timestamp(seconds=int(time.time() - seconds))
+
+
+def printed(status: node_pb2.NodeStatus, capsys: pytest.CaptureFixture[str], *, every: bool = False) -> str:
+    output.show(view(status, every))
+    return capsys.readouterr().out
+
+
+def test_each_state_says_why(capsys: pytest.CaptureFixture[str]) -> None:
+    refusal = node_pb2.ResourceRefusal(version="2", revision=7, message="bad", time=ago(300))
+    made, state = node_pb2.ResourceStatus, node_pb2.ResourceState
+    status = node_pb2.NodeStatus(
+        types=[
+            node_pb2.TypeStatus(type="Cluster", sent=1, waiting=3, refused=2, not_asked=1, absent=2, newest_time=ago(7_300))
+        ],
+        resources=[
+            made(type="Cluster", name="a", state=state.RESOURCE_STATE_REFUSED, target_version="2", refusal=refusal),
+            made(type="Cluster", name="b", state=state.RESOURCE_STATE_REFUSED, held_version="1", refusal=refusal),
+            made(type="Cluster", name="c", state=state.RESOURCE_STATE_SENT, held_version="1", sent_revision=8),
+            made(type="Cluster", name="d", state=state.RESOURCE_STATE_WAITING, held_version="1"),
+            made(type="Cluster", name="e", state=state.RESOURCE_STATE_WAITING, target_version="2"),
+            made(type="Cluster", name="f", state=state.RESOURCE_STATE_WAITING, target_version="2", refusal=refusal),
+            made(type="Secret", name="g", state=state.RESOURCE_STATE_NOT_ASKED, target_version="2", diff_note="secret"),
+        ],
+        omitted=3,
+    )
+    shown = printed(status, capsys)
+    assert [line.rstrip() for line in shown.splitlines() if line.strip()] == [
+        "TYPE     RESOURCES  SYNCED  STALE  REFUSED  UNASKED  NEWEST",
+        "Cluster  7          0       4      2        1        2h",
+        "It asks for 2 names that nothing has.",
+        "Cluster a was refused 5m ago, of revision 7: bad",
+        "Cluster b its removal was refused 5m ago, of revision 7: in the same words",
+        "Cluster c its removal was sent with revision 8, and is not answered yet",
+        "Cluster d is to be removed, once nothing at the node can use it",
+        "Cluster e is not sent yet: it waits for what it needs, or for an answer to what was sent before",
+        "Cluster f is to be tried again after a refusal 5m ago: bad",
+        "Secret g is there for it, and it has not asked for it",
+        "    holds nothing, should hold 2; not compared: secret",
+        "and 3 resources more; `--all -o json` lists up to 10,000",
+    ]
+
+
+def test_a_node_that_is_gone_and_one_that_asked_for_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    gone = node_pb2.NodeStatus(node=node_pb2.Node(state=node_pb2.NODE_STATE_GONE))
+    assert "what it holds now is not known" in printed(gone, capsys)
+    assert "It has asked for nothing" in printed(node_pb2.NodeStatus(), capsys)
+
+
+def test_a_time_that_is_only_a_limit_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    synced = node_pb2.ResourceStatus(
+        type="Listener", name="l", state=node_pb2.RESOURCE_STATE_SYNCED, held_version="1", take_time=ago(65)
+    )
+    status = node_pb2.NodeStatus(types=[node_pb2.TypeStatus(type="Listener", synced=1)], resources=[synced])
+    assert "synced  1        1m or more" in printed(status, capsys, every=True)
+    synced.take_time_exact = True
+    status.resources[0].CopyFrom(synced)
+    assert "or more" not in printed(status, capsys, every=True)
+
+
+def test_eighty_columns_are_enough(run: Run, applied: Server) -> None:
+    applied.connect("edge-1")
+    settled(run, resources=0)
+    counts = [line for line in run("nodes", "edge-1").out.splitlines() if line.startswith(("TYPE", "ScopedRoute"))]
+    assert counts
+    assert all(len(line.rstrip()) <= 80 for line in counts)
