@@ -1,0 +1,42 @@
+"""Load reports that come to other processes than the one that operators ask."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import grpc
+from envoy.service.load_stats.v3 import lrs_pb2
+
+from controlplane.operator.v1 import traffic_service_pb2, traffic_service_pb2_grpc
+from controlplane.server.load import LOAD_REPORTS
+from controlplane.xds.load import SEND_ALL
+from tests.feature.test_workers import running, until
+from tests.xds.test_load import hello, report, stats
+
+
+async def test_reports_to_workers_are_seen_by_operators_and_end_with_the_worker(tmp_path: Path) -> None:
+    async with running(tmp_path) as several, grpc.aio.insecure_channel(f"127.0.0.1:{several.app.xds_port}") as channel:
+        open_stream: Any = channel.stream_stream(
+            LOAD_REPORTS,
+            request_serializer=lambda request: request.SerializeToString(),
+            response_deserializer=lrs_pb2.LoadStatsResponse.FromString,
+        )
+        loads = several.app._observer.loads
+        call = open_stream()
+        await call.write(hello(SEND_ALL))
+        assert (await call.read()).send_all_clusters
+        await call.write(report(stats(issued=10, succeeded=10)))
+        await until(lambda: loads.load("iris/blue").nodes)
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{several.app.api_port}") as api:
+            stub: Any = traffic_service_pb2_grpc.TrafficServiceStub(api)
+            seen = await stub.GetTraffic(traffic_service_pb2.GetTrafficRequest(name="models/iris"))
+        assert {v.version: v.rate.requests_per_second for v in seen.traffic.versions} == {"blue": 1.0, "green": 0.0}
+        assert [n.node for n in seen.nodes] == ["nodes/edge-1"]
+
+        for worker in several.workers:
+            os.kill(worker.pid, signal.SIGKILL)
+        await until(lambda: not loads.reporting)
+        assert (loads.load("iris/blue").nodes, loads.load("iris/blue").totals.issued) == (0, 10)
