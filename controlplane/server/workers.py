@@ -63,6 +63,7 @@ class Workers:
         worlds: Latest[World | None],
         report: Callable[[StreamId, Report, float], None],
         limits: Limits,
+        shell: str,
         log_form: str,
         log_level: str,
     ) -> None:
@@ -70,7 +71,7 @@ class Workers:
         self._worlds = worlds
         self._report = report
         self._limits = limits
-        self._logs = log_form, log_level
+        self._settings = shell, log_form, log_level
         self._packer = Packer(_not_compiled)
         self._address = ""
         # By their numbers.
@@ -126,7 +127,7 @@ class Workers:
 
     async def _launch(self, number: int) -> Worker:
         first = next(self._generations) * _STREAMS
-        start = Start(number, self._address, first, self._limits, *self._logs)
+        start = Start(number, self._address, first, self._limits, *self._settings)
         worker = Worker(number, self._packer, self._worlds, self._report)
         self.workers[number] = worker
         await worker.launch(start)
@@ -154,9 +155,11 @@ class Workers:
             if self._closing:
                 return
             code, streams = await worker.reap(), worker.streams
-            pause = _FIRST_PAUSE if time.monotonic() - began > _LIVED else min(2 * pause, _LONGEST_PAUSE)
+            if time.monotonic() - began > _LIVED:
+                pause = _FIRST_PAUSE
             log.warning("worker ended; another takes its place", worker=worker.number, code=code, streams=streams, in_s=pause)
             await asyncio.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
             try:
                 worker = await self._launch(worker.number)
                 await self._listens(worker)

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import socket
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -36,6 +37,11 @@ class Several:
         assert self.app.workers is not None
         return list(self.app.workers.workers.values())
 
+    @property
+    def open(self) -> list[XdsClient]:
+        """Those that are connected."""
+        return [c for c in self.clients if c.ended is None]
+
     async def connect(self, variant: str = "delta") -> XdsClient:
         one = await self._stack.enter_async_context(client(self.app.xds_port, f"n{len(self.clients)}", variant))
         self.clients.append(one)
@@ -45,24 +51,29 @@ class Several:
         """Connects clients until each worker has some; the kernel decides whose they are."""
         while not all(worker.streams for worker in self.workers):
             await self.connect("sotw" if len(self.clients) % 3 == 2 else "delta")
-            await until(lambda: sum(worker.streams for worker in self.workers) == len(self.clients))
-        await self.operator.held((await self.operator.list()).summary.revision, len(self.clients))
+            await until(lambda: sum(worker.streams for worker in self.workers) == len(self.open))
+        await self.operator.held((await self.operator.list()).summary.revision, len(self.open))
 
     def of(self, worker: Worker) -> list[XdsClient]:
         return [c for c in self.clients if worker.serves(c.node)]
 
     async def switched(self, version: str) -> None:
         """Moves the traffic, and waits until every client that is connected holds that."""
-        clients = [c for c in self.clients if c.ended is None]
-        await self.operator.held(await self.operator.switch("iris", version), len(clients))
-        assert len({c.body(ROUTES, "iris") for c in clients}) == 1
-        assert version.encode() in clients[0].body(ROUTES, "iris")
+        await self.operator.held(await self.operator.switch("iris", version), len(self.open))
+        assert len({c.body(ROUTES, "iris") for c in self.open}) == 1
+        assert version.encode() in self.open[0].body(ROUTES, "iris")
 
 
 async def until(holds: Callable[[], object], seconds: float = 30.0) -> None:
     async with asyncio.timeout(seconds):
-        while not holds():
+        while not holds():  # noqa: ASYNC110  other processes
             await asyncio.sleep(0.01)
+
+
+async def ended(one: XdsClient) -> grpc.StatusCode:
+    await one.until(lambda: one.ended is not None)
+    assert one.ended is not None
+    return one.ended
 
 
 def alive(pid: int) -> bool:
@@ -71,6 +82,10 @@ def alive(pid: int) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 @asynccontextmanager
@@ -103,3 +118,102 @@ async def test_a_switch_reaches_the_clients_of_every_worker(several: Several) ->
     assert sorted(n.id for n in listed.nodes) == sorted(c.node for c in several.clients)
     assert listed.summary.synced == len(several.clients)
     assert {n.streams for n in listed.nodes} == {1}
+
+
+async def test_a_node_is_asked_about_and_ended_wherever_it_is(several: Several) -> None:
+    await several.spread()
+    assert several.app.workers is not None
+    for worker in several.workers:
+        one = several.of(worker)[0]
+        held = await several.app.workers.describe(one.node)
+        assert {(r.type_url, r.name) for r in held} == {(t, n) for t in one.held for n in one.names(t)}
+        response = await several.operator.nodes.ReconnectNode(node_service_pb2.ReconnectNodeRequest(name=f"nodes/{one.node}"))
+        assert response.streams == 1
+        assert await ended(one) is grpc.StatusCode.OK
+    assert await several.app.workers.describe("nobody") == []
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await several.operator.nodes.ReconnectNode(node_service_pb2.ReconnectNodeRequest(name="nodes/nobody"))
+    assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+async def test_a_worker_that_dies_is_replaced_and_its_clients_come_back(several: Several) -> None:
+    await several.spread()
+    dead, other = several.workers
+    lost, kept = several.of(dead), several.of(other)
+    os.kill(dead.pid, signal.SIGKILL)
+    for one in lost:
+        await ended(one)
+    await until(lambda: dead.ended.is_set())
+    summary = (await several.operator.list()).summary
+    assert (summary.synced, summary.gone) == (len(kept), len(lost))
+    # They come back at once, to the one that is left, and are served.
+    back = [await several.connect("sotw") for _ in lost]
+    await several.switched("green")
+    assert all(one.ended is None for one in (*kept, *back))
+    # Another has its place.
+    await until(lambda: several.workers[0] is not dead and several.workers[0].listening.is_set())
+    assert several.workers[0].pid != dead.pid
+    assert not alive(dead.pid)
+    assert several.workers[1] is other
+    await several.spread()
+    await several.switched("blue")
+
+
+async def test_a_worker_that_is_stuck_keeps_nobody_waiting_and_is_sent_the_newest(several: Several) -> None:
+    await several.spread()
+    stuck, other = several.workers
+    os.kill(stuck.pid, signal.SIGSTOP)
+    try:
+        before = [len(c.responses) for c in several.of(stuck)]
+        for n in range(60):
+            revision = await several.operator.switch("iris", ("green", "blue")[n % 2])
+        progress = await several.operator.until(revision, lambda p: p.holding == len(several.of(other)))
+        assert progress.behind == len(several.of(stuck))
+    finally:
+        os.kill(stuck.pid, signal.SIGCONT)
+    await several.switched("green")
+    assert all(len(c.responses) - n < 60 for c, n in zip(several.of(stuck), before, strict=True))
+
+
+async def test_a_stop_ends_streams_well_and_leaves_no_process(tmp_path: Path) -> None:
+    async with running(tmp_path) as several:
+        await several.spread()
+        pids = [worker.pid for worker in several.workers]
+        await several.app.stop()
+        for one in several.clients:
+            assert await ended(one) is grpc.StatusCode.OK
+        assert not any(alive(pid) for pid in pids)
+
+
+async def test_a_port_that_is_taken_is_told(several: Several, tmp_path: Path) -> None:
+    """Taken by workers of another control plane, which share theirs; by a program that does not; by ours, for one process."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        for port in (several.app.xds_port, other.getsockname()[1]):
+            app = App(config(tmp_path / str(port), workers=2, xds=Address("127.0.0.1", port)))
+            with pytest.raises(Error) as caught:
+                await app.start()
+            assert (caught.value.code, caught.value.reason) == (Code.UNAVAILABLE, "PORT_TAKEN")
+            assert app.workers is None
+    alone = App(config(tmp_path / "alone", xds=Address("127.0.0.1", several.app.xds_port)))
+    with pytest.raises(Error) as caught:
+        await alone.start()
+    assert caught.value.reason == "PORT_TAKEN"
+    await several.connect()
+    await several.switched("green")
+
+
+async def test_workers_end_when_the_main_process_is_killed(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "controlplane.cli.main", "serve", "--workers", "2", "--data", str(tmp_path)]
+    main = await asyncio.create_subprocess_exec(
+        *command, "--api", "127.0.0.1:0", "--xds", "127.0.0.1:0", stderr=asyncio.subprocess.PIPE
+    )
+    try:
+        assert main.stderr is not None
+        async with asyncio.timeout(60):
+            assert b"serving" in await main.stderr.readline()
+        workers = children(main.pid)
+        assert len(workers) == 2
+    finally:
+        main.kill()
+        await main.wait()
+    await until(lambda: not any(map(alive, workers)))
