@@ -69,8 +69,8 @@ async def model_server(answer: str) -> AsyncIterator[int]:
 class Plane:
     """A control plane, its operator, and two model servers behind one model on one gateway."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, workers: int = 0) -> None:
+        self.path, self.workers = path, workers
         self.port = free_port()
         self.xds_port = 0
         self._stack = AsyncExitStack()
@@ -87,7 +87,8 @@ class Plane:
     async def start(self) -> None:
         """Starts, on the same xDS port each time."""
         loopback = Address("127.0.0.1", 0)
-        self.app = App(Config(self.path, loopback, Address("127.0.0.1", self.xds_port), grace=1.0))
+        xds = Address("127.0.0.1", self.xds_port)
+        self.app = App(Config(self.path, loopback, xds, grace=1.0, workers=self.workers))
         await self.app.start()
         self.xds_port = self.app.xds_port
         self._channel = grpc.aio.insecure_channel(f"127.0.0.1:{self.app.api_port}")

@@ -1,0 +1,53 @@
+"""Real Envoys under several worker processes: each comes in sync, and outlives the worker that it was at."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from controlplane.server.workers import Worker
+from tests.envoy.test_sync import Plane
+
+pytestmark = pytest.mark.envoy
+
+NODES = ("d", "s")
+
+
+@pytest.fixture
+async def plane(tmp_path: Path) -> AsyncIterator[Plane]:
+    async with Plane(tmp_path, workers=2) as p:
+        yield p
+
+
+def serving(plane: Plane, node: str) -> Worker | None:
+    """The worker that an Envoy is at."""
+    assert plane.app.workers is not None
+    return next((w for w in plane.app.workers.workers.values() if w.serves(node)), None)
+
+
+async def test_envoys_follow_a_switch_and_come_back_when_their_worker_is_killed(plane: Plane) -> None:
+    await plane.apply()
+    async with AsyncExitStack() as stack:
+        for node, variant in zip(NODES, ("delta", "sotw"), strict=True):
+            await stack.enter_async_context(plane.envoy(node, variant))
+        await plane.held(1, 2)
+        assert await plane.ask() == "blue"
+        await plane.held(await plane.switch("green"), 2)
+        assert {await plane.ask() for _ in range(20)} == {"green"}
+        killed = {w.pid for node in NODES if (w := serving(plane, node)) is not None}
+        for pid in killed:
+            os.kill(pid, signal.SIGKILL)
+        # Meanwhile they serve what they had.
+        assert {await plane.ask() for _ in range(20)} == {"green"}
+        async with asyncio.timeout(30):
+            while not all((w := serving(plane, n)) is not None and w.pid not in killed for n in NODES):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        progress = await plane.held(await plane.switch("blue"), 2)
+        assert (progress.total, progress.refused) == (2, 0)
+        assert {await plane.ask() for _ in range(20)} == {"blue"}
