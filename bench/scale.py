@@ -256,5 +256,6 @@ def _goals(cells: Mapping[tuple[int, int], Cell]) -> tuple[list[str], list[list[
 _NOTES = """Medians over the rounds, in brackets the least and the greatest; a round's own figure is the median of five
 switches after one that does not count. CPU is that of all processes of the server, from the operator's call until nothing has
 come for 300 ms. Times are from the operator's call: `SwitchTraffic` over gRPC with a durable write to SQLite for Turnout, a
-function of the cache for the others. Memory is the proportional set size of all processes two seconds after the last proxy had
-everything, less what it was before the first. Turnout sends one RouteConfiguration a model, the others have one route table."""
+function of the cache for the others. Memory is the proportional set size of all processes two seconds after the last proxy
+had everything, less what it was before the first. Turnout sends one RouteConfiguration a model, the others have one route
+table."""
