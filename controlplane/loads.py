@@ -10,7 +10,7 @@ names clusters that had requests, however large the fleet is: the sums are kept 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -49,24 +49,38 @@ class Totals(NamedTuple):
     dropped: int = 0
 
 
-@dataclass(slots=True, eq=False)
 class Load:
     """What one cluster gets. Read-only outside."""
 
-    totals: Totals = Totals()
-    # The sum of what each client said last, and how many nodes that is; of those that send it anything.
-    rate: Rate = Rate()
-    nodes: int = 0
-    # When it was last reported that something was sent to it, seconds since the epoch; 0 for never.
-    last_request: float = 0.0
+    __slots__ = ("_checked", "_rate", "_totals", "last_request", "nodes")
+
+    def __init__(self) -> None:
+        # As in `Totals` and `Rate`: changed in place, at each report.
+        self._totals = [0, 0, 0, 0]
+        self._rate = [0, 0, 0, 0, 0]
+        # How many nodes send it anything, as they said last.
+        self.nodes = 0
+        # When it was last reported that something was sent to it, seconds since the epoch; 0 for never.
+        self.last_request = 0.0
+        # The generation of models in which it was last seen to be one of theirs.
+        self._checked = 0
+
+    @property
+    def totals(self) -> Totals:
+        """Since the control plane started."""
+        return Totals(*(min(count, _MOST) for count in self._totals))
+
+    @property
+    def rate(self) -> Rate:
+        """The sum of what each client said last."""
+        return Rate(*self._rate)
 
 
 @dataclass(slots=True, eq=False)
 class _Stream:
     node: str
-    # What it said last, by cluster; nothing of what had no requests.
-    rates: dict[str, Rate] = field(default_factory=dict)
-    last_report: float = 0.0
+    # What it said last, by cluster, as in `Rate`; nothing of what had no requests.
+    rates: dict[str, tuple[int, int, int, int, int]] = field(default_factory=dict)
 
 
 NO_LOAD = Load()
@@ -79,6 +93,8 @@ class Loads:
         # When the totals were all zero, seconds since the epoch.
         self.since = since
         self._models: Mapping[str, Model] = {}
+        # Grows by one with each of them.
+        self._generation = 1
         self._streams: dict[StreamId, _Stream] = {}
         # Streams by node id; of nodes that have one. A gRPC client has one for each channel to the control plane.
         self._nodes: dict[str, list[_Stream]] = {}
@@ -108,12 +124,14 @@ class Loads:
         found: dict[str, Rate] = {}
         for stream in self._streams.values():
             if rate := stream.rates.get(cluster):
-                found[stream.node] = _sum(found[stream.node], rate) if stream.node in found else rate
+                before = found.get(stream.node, Rate())
+                found[stream.node] = Rate(*(a + b for a, b in zip(before, rate, strict=True)))
         return found
 
     def publish(self, models: Mapping[str, Model]) -> None:
         """These are the models from now on. Loads of what is gone are forgotten, once it could be more than there is."""
         self._models = models
+        self._generation += 1
         if len(self._loads) > self._enough:
             self._loads = {c: load for c, load in self._loads.items() if load.nodes or self._known(c)}
             self._enough = 64 + 2 * len(self._loads)
@@ -128,14 +146,8 @@ class Loads:
         if known is None:
             return
         if isinstance(event, Reported):
-            rates: dict[str, Rate] = {}
-            for load in event.loads:
-                if self._known(load.cluster):
-                    self._count(load, now)
-                    if any(rate := _rate(load)):
-                        rates[load.cluster] = _sum(rates.get(load.cluster, Rate()), rate)
-            self._replace(known, rates)
-            known.last_report = self.last_report = now
+            self._replace(known, self._counted(event.loads, now))
+            self.last_report = now
             return
         self._replace(known, {})
         del self._streams[stream]
@@ -144,27 +156,52 @@ class Loads:
         if not streams:
             del self._nodes[known.node]
 
-    def _count(self, load: ClusterLoad, now: float) -> None:
-        kept = self._loads.setdefault(load.cluster, Load())
-        counts = zip(kept.totals, (load.issued, load.succeeded, load.failed, load.dropped), strict=True)
-        kept.totals = Totals(*(min(a + b, _MOST) for a, b in counts))
-        if load.issued or load.dropped:
-            kept.last_request = now
+    def _counted(self, loads: Iterable[ClusterLoad], now: float) -> dict[str, tuple[int, int, int, int, int]]:
+        """Adds a report to the totals; returns it as rates."""
+        rates: dict[str, tuple[int, int, int, int, int]] = {}
+        for cluster, issued, succeeded, failed, dropped, active, lasted in loads:
+            load = self._loads.get(cluster)
+            if load is None or load._checked != self._generation:
+                if not self._known(cluster):
+                    continue
+                load = self._loads.setdefault(cluster, Load())
+                load._checked = self._generation
+            totals = load._totals
+            totals[0] += issued
+            totals[1] += succeeded
+            totals[2] += failed
+            totals[3] += dropped
+            if issued or dropped:
+                load.last_request = now
+            if lasted:
+                k = 1_000_000
+                rate = (issued * k // lasted, succeeded * k // lasted, failed * k // lasted, dropped * k // lasted, active)
+            else:  # it does not say how long this is of
+                rate = (0, 0, 0, 0, active)
+            if cluster in rates:
+                a, b, c, d, e = rates[cluster]
+                rate = (a + rate[0], b + rate[1], c + rate[2], d + rate[3], e + rate[4])
+            if any(rate):
+                rates[cluster] = rate
+        return rates
 
-    def _replace(self, stream: _Stream, rates: dict[str, Rate]) -> None:
+    def _replace(self, stream: _Stream, rates: dict[str, tuple[int, int, int, int, int]]) -> None:
         """What a stream said last is now this."""
         if self._pairs - len(stream.rates) + len(rates) > MOST_PAIRS:
             rates = {}
         self._pairs += len(rates) - len(stream.rates)
         others = [s for s in self._nodes[stream.node] if s is not stream]
-        for cluster, rate in stream.rates.items():
-            load = self._loads[cluster]
-            load.rate = Rate(*(a - b for a, b in zip(load.rate, rate, strict=True)))
-            load.nodes -= not any(cluster in s.rates for s in others)
-        for cluster, rate in rates.items():
-            load = self._loads[cluster]
-            load.rate = _sum(load.rate, rate)
-            load.nodes += not any(cluster in s.rates for s in others)
+        for change, sign in ((stream.rates, -1), (rates, 1)):
+            for cluster, (issued, succeeded, failed, dropped, active) in change.items():
+                load = self._loads[cluster]
+                rate = load._rate
+                rate[0] += sign * issued
+                rate[1] += sign * succeeded
+                rate[2] += sign * failed
+                rate[3] += sign * dropped
+                rate[4] += sign * active
+                if not others or not any(cluster in s.rates for s in others):
+                    load.nodes += sign
         stream.rates = rates
 
     def _known(self, cluster: str) -> bool:
@@ -176,18 +213,6 @@ class Loads:
         version = rest.partition("/")[0]
         here = cluster in (cluster_name(name, version), mirror_name(name, version))
         return here and any(v.name == version for v in model.versions)
-
-
-def _rate(load: ClusterLoad) -> Rate:
-    """A load in thousandths of requests a second; of one that does not say how long it is of, only what is under way."""
-    lasted = load.milliseconds
-    counts = (load.issued, load.succeeded, load.failed, load.dropped)
-    issued, succeeded, failed, dropped = (count * 1_000_000 // lasted if lasted else 0 for count in counts)
-    return Rate(issued, succeeded, failed, dropped, load.active)
-
-
-def _sum(a: Rate, b: Rate) -> Rate:
-    return Rate(*(x + y for x, y in zip(a, b, strict=True)))
 
 
 def clusters(model: Model) -> Iterator[tuple[str, str, bool]]:

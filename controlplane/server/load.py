@@ -150,7 +150,7 @@ class LoadPump:
         if names is None:
             self._look = asyncio.get_running_loop().call_later(_LOOK_AGAIN, self._contained, self._ask)
             return
-        self._core.ask(pace(len(self._pumps), self._core.clusters, self._limits.load_reports), names)
+        self._core.ask(pace(len(self._pumps), self._core.size, self._limits.load_reports), names)
         if messages := self._core.to_send():
             self._waiting = messages[-1]
             self._carrier.wake()

@@ -10,8 +10,8 @@ that pace until one of them ends the stream. What counts is decided by how clien
     idle clusters             Envoy names each in every report, with nothing in it; gRPC's client leaves them out
     the node                  Envoy repeats it in every report, with the list of its extensions: 60 KB
 
-The last two make reports dear, the more so the larger the fleet is. So the pace follows from how much there is to read
-(`pace`), and the server asks anew when it has become another by a factor of two. A client that can't send all clusters is
+The last two make reports dear, the more so the larger the fleet is. So the pace follows from what there is to read (`pace`),
+and the server asks anew when it has become another by a factor of two. A client that can't send all clusters is
 told which, and again when they change.
 
 As all of `xds`: no sockets and no clock, and events are plain values.
@@ -34,9 +34,9 @@ SEND_ALL = "envoy.lrs.supports_send_all_clusters"
 # Seconds between two reports of a client, at least and at most.
 SHORTEST, LONGEST = 10.0, 600.0
 
-# What may be read in a second, in clusters; a report costs as much as this many clusters on top of its own. Measured: about
-# 0.5 µs for an idle cluster, and 0.25 ms for the rest of an Envoy's report. So reports take a twentieth of a core at most.
-_READ, _REPORT = 100_000, 500
+# What may be read in a second, in idle clusters, at about 0.6 µs each; and what is as dear as so many of them: the rest of an
+# Envoy's report, and a cluster that has requests. So reports take about a twentieth of a core. (Measured with `http2.py`.)
+_READ, _REPORT, _BUSY = 100_000, 600, 8
 
 # No client sends as many requests between two reports: such numbers are garbage.
 _MOST_REQUESTS = 2**48
@@ -72,9 +72,9 @@ class Reported:
 LoadEvent = Joined | Reported
 
 
-def pace(streams: int, clusters: int, shortest: float = SHORTEST) -> float:
-    """Seconds between reports of a client with this many clusters, when so many streams report; `shortest` at least."""
-    return max(shortest, min(streams * (clusters + _REPORT) / _READ, LONGEST))
+def pace(streams: int, size: int, shortest: float = SHORTEST) -> float:
+    """Seconds between reports of this size (`LoadStream.size`), when so many streams report; `shortest` at least."""
+    return max(shortest, min(streams * size / _READ, LONGEST))
 
 
 class LoadStream:
@@ -85,8 +85,8 @@ class LoadStream:
         self.client: Identified | None = None
         # Whether it can be asked for all of its clusters.
         self.sends_all = False
-        # How many clusters its newest report named.
-        self.clusters = 0
+        # What it took to read its newest report, in idle clusters.
+        self.size = _REPORT
         # What it was last asked for; 0 and None before.
         self._pace = 0.0
         self._names: frozenset[str] | None = None
@@ -99,10 +99,11 @@ class LoadStream:
             self.client = identified(request.node)
             self.sends_all = SEND_ALL in request.node.client_features
             events.append(Joined(self.client.id))
-        self.clusters = len(request.cluster_stats)
         # The first request only opens the stream; but one that comes after a break may already carry a report.
-        if self._pace or self.clusters:
-            events.append(Reported(tuple(load for stats in request.cluster_stats if (load := _load(stats)) is not None)))
+        if self._pace or request.cluster_stats:
+            loads = tuple([load for stats in request.cluster_stats if (load := _load(stats)) is not None])
+            self.size = _REPORT + len(request.cluster_stats) + _BUSY * len(loads)
+            events.append(Reported(loads))
         return events
 
     def ask(self, seconds: float, names: Iterable[str]) -> None:

@@ -94,7 +94,6 @@ def test_reports_are_deltas_with_requests_under_way_as_a_level() -> None:
     stream = opened(SEND_ALL)
     (event,) = stream.receive(report(stats(issued=5, succeeded=3, failed=1, active=1), stats("iris/green")))
     assert event == Reported((ClusterLoad("iris/blue", 5, 3, 1, 0, 1, 10_000),))
-    assert stream.clusters == 2
     assert stream.receive(report(stats(), stats("iris/green"))) == [Reported(())]
 
 
@@ -143,11 +142,19 @@ def test_what_cannot_be_is_left_out(garbage: Any) -> None:
 
 
 def test_the_pace_follows_from_what_there_is_to_read() -> None:
-    assert pace(1, 20) == SHORTEST
-    assert pace(1, 20, 1.0) == 1.0
-    assert pace(5_000, 20) == pytest.approx(26.0)
-    assert pace(5_000, 2_000) == pytest.approx(125.0)
-    assert pace(100_000, 20_000) == LONGEST
+    assert pace(1, 1_000) == SHORTEST
+    assert pace(1, 1_000, 1.0) == 1.0
+    assert pace(5_000, 1_000) == pytest.approx(50.0)
+    assert pace(100_000, 10_000) == LONGEST
+
+
+def test_a_report_is_the_larger_the_more_clusters_and_the_more_of_them_have_requests() -> None:
+    stream = opened(SEND_ALL)
+    sizes = []
+    for clusters in ((), [stats()] * 100, [stats(issued=1)] * 100):
+        stream.receive(report(*clusters))
+        sizes.append(stream.size)
+    assert sizes[0] < sizes[1] < sizes[2]
 
 
 def test_events_travel_between_processes() -> None:
