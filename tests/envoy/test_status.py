@@ -1,0 +1,99 @@
+"""What the control plane says that a real Envoy holds, beside what that Envoy says itself in its configuration dump."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from envoy.admin.v3 import config_dump_shared_pb2
+from envoy.service.status.v3 import csds_pb2, csds_pb2_grpc
+
+from controlplane.demo.envoy import Envoy
+from controlplane.operator.v1 import gateway_pb2, gateway_service_pb2, node_pb2, node_service_pb2
+from controlplane.snapshot import CLUSTER, LISTENER, ROUTES, SCOPED_ROUTES
+from tests.envoy.test_sync import HOST, Plane
+
+pytestmark = pytest.mark.envoy
+
+CONFIG, CLIENT = csds_pb2.ConfigStatus, config_dump_shared_pb2.ClientResourceStatus
+
+
+async def status(plane: Plane) -> dict[tuple[str, str], Any]:
+    """What the control plane says, of the one node that there is, by type and name."""
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{plane.app.api_port}") as channel:
+        stub: Any = csds_pb2_grpc.ClientStatusDiscoveryServiceStub(channel)
+        (config,) = (await stub.FetchClientStatus(csds_pb2.ClientStatusRequest())).config
+    return {(c.type_url, c.name): c for c in config.generic_xds_configs}
+
+
+def dynamic(dump: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """Type, name and version of all that came over xDS."""
+    for section in dump["configs"]:
+        for cluster in section.get("dynamic_active_clusters", ()):
+            yield CLUSTER, cluster["cluster"]["name"], cluster["version_info"]
+        for listener in section.get("dynamic_listeners", ()):
+            if "active_state" in listener:
+                yield LISTENER, listener["name"], listener["active_state"]["version_info"]
+        for routes in section.get("dynamic_route_configs", ()):
+            yield ROUTES, routes["route_config"]["name"], routes["version_info"]
+        for scopes in section.get("dynamic_scoped_route_configs", ()):
+            for scope in scopes["scoped_route_configs"]:
+                yield SCOPED_ROUTES, scope["name"], scopes.get("version_info", "")
+
+
+async def agreed(plane: Plane, envoy: Envoy) -> set[tuple[str, str]]:
+    """What both say that Envoy holds. Each Envoy's own version, where it has one for each resource."""
+    theirs = list(dynamic(await envoy.config_dump()))
+    ours = {of: c for of, c in (await status(plane)).items() if c.version_info and of[0] in {t for t, *_ in theirs}}
+    assert {(t, n) for t, n, _ in theirs} == ours.keys()
+    assert {(t, n): v for t, n, v in theirs if t in (CLUSTER, LISTENER)} == {
+        of: c.version_info for of, c in ours.items() if of[0] in (CLUSTER, LISTENER)
+    }
+    return set(ours)
+
+
+async def test_what_is_said_of_an_envoy_is_what_it_says_itself(tmp_path: Path) -> None:
+    async with Plane(tmp_path) as plane:
+        await plane.apply()
+        async with plane.envoy("edge-1", "delta") as envoy:
+            await plane.held(1)
+            await plane.answers("blue")
+            listener = f"{HOST}:{plane.port}"
+            assert {(CLUSTER, "iris/blue"), (LISTENER, listener), (ROUTES, "iris")} <= await agreed(plane, envoy)
+            assert {c.config_status for c in (await status(plane)).values()} == {CONFIG.SYNCED}
+
+            with socket.socket() as other:
+                # Another program has the port on this host: a refusal that only the real thing can give.
+                other.bind((HOST, 0))
+                other.listen()
+                taken = f"{HOST}:{other.getsockname()[1]}"
+                gateway = gateway_pb2.Gateway(name="second", address=HOST, port=other.getsockname()[1])
+                await plane.gateways.CreateGateway(gateway_service_pb2.CreateGatewayRequest(gateway=gateway))
+                await plane.progress(2, lambda p: p.refused)
+                refused = (await status(plane))[LISTENER, taken]
+                assert (refused.config_status, refused.client_status) == (CONFIG.ERROR, CLIENT.NACKED)
+                assert "in use" in refused.error_state.details
+                assert refused.error_state.failed_configuration.type_url == LISTENER
+                shown = await plane.nodes.GetNodeStatus(node_service_pb2.GetNodeStatusRequest(name="nodes/edge-1"))
+                first = shown.status.resources[0]
+                assert (first.name, first.state) == (taken, node_pb2.RESOURCE_STATE_REFUSED)
+                assert first.refusal.message == refused.error_state.details
+                assert any(str(gateway.port) in line for line in first.diff)
+                assert (LISTENER, taken) not in await agreed(plane, envoy)
+
+                switched = await plane.switch("green")
+                await plane.held(switched)
+                routes = (await status(plane))[ROUTES, "iris"]
+                assert (routes.config_status, b"iris/green" in routes.xds_config.value) == (CONFIG.SYNCED, True)
+
+            answer = await plane.gateways.DeleteGateway(gateway_service_pb2.DeleteGatewayRequest(name="gateways/second"))
+            await plane.held(answer.revision)
+            async with asyncio.timeout(20):
+                while {c.config_status for c in (await status(plane)).values()} != {CONFIG.SYNCED}:  # noqa: ASYNC110
+                    await asyncio.sleep(0.02)
+            assert (LISTENER, taken) not in await agreed(plane, envoy)
