@@ -35,12 +35,12 @@ from controlplane.reconciler import Observer, Publisher
 from controlplane.server.csds import ClientStatus
 from controlplane.server.discovery import Discovery
 from controlplane.server.gateway_service import GatewayService
-from controlplane.server.grpc_shell import handlers
-from controlplane.server.limits import Limits, server_options
+from controlplane.server.limits import Limits
 from controlplane.server.model_service import ModelService
 from controlplane.server.node_service import NodeService
 from controlplane.server.revision_service import RevisionService
 from controlplane.server.secret_service import SecretService
+from controlplane.server.shells import Serving, serve
 from controlplane.server.status import StatusInterceptor
 from controlplane.server.traffic_service import TrafficService
 from controlplane.server.workers import Workers
@@ -79,6 +79,7 @@ class App:
         self._store: Store | None = None
         # What serves xDS: one of the two.
         self._discovery: Discovery | None = None
+        self._xds: Serving | None = None
         self.workers: Workers | None = None
         # The xDS port, so that no other program takes it while no worker listens.
         self._reserved: list[socket.socket] = []
@@ -109,23 +110,26 @@ class App:
         publisher = Publisher(store.head, compiler, self._observer)
         publisher.publish()
         c = self.config
-        limits = Limits(
-            c.max_streams_per_node, c.max_names_per_stream, c.max_stream_age, load_reports=c.load_report_interval
-        )
+        limits = Limits(c.max_streams_per_node, c.max_names_per_stream, c.max_stream_age, load_reports=c.load_report_interval)
         api = grpc.aio.server(options=API_OPTIONS, interceptors=[StatusInterceptor()])
         self._servers = [api]
         self._register(api, Writer(store, compiler, self._observer.by_audience), store)
         self.api_port = listen(api, c.api, "api")
         if c.workers:
-            self.workers = Workers(c.workers, publisher.world, self._observer.report, limits, c.log_form, c.log_level)
+            self.workers = Workers(
+                c.workers, publisher.world, self._observer.report, limits, c.xds_shell, c.log_form, c.log_level
+            )
             self.xds_port, self._reserved = reserve(c.xds, "xds")
             await self.workers.start(str(Address(c.xds.host, self.xds_port)))
             serving = self.workers.run()
         else:
             self._discovery = Discovery(publisher.world, self._observer.report, limits)
-            xds = grpc.aio.server(options=server_options(limits), handlers=handlers(self._discovery))
-            self._servers.append(xds)
-            self.xds_port = listen(xds, c.xds, "xds")
+            check_free(c.xds, "xds")
+            try:
+                self._xds = await serve(self._discovery, c.xds.host, c.xds.port, limits, shell=c.xds_shell)
+            except OSError:
+                raise taken(c.xds) from None
+            self.xds_port = self._xds.port
             serving = self._discovery.run()
         self._loops = [asyncio.create_task(publisher.run()), asyncio.create_task(serving)]
         await asyncio.gather(*(server.start() for server in self._servers))
@@ -172,6 +176,8 @@ class App:
             self._discovery.close()
         self._observer.close()
         ends = [server.stop(grace) for server in self._servers]
+        if self._xds is not None:
+            ends.append(self._xds.stop(grace))
         if self.workers is not None:
             ends.append(self.workers.stop(grace))
         await asyncio.gather(*ends)
@@ -182,7 +188,8 @@ class App:
         await asyncio.gather(*self._loops, return_exceptions=True)
         if self._store is not None:
             await self._store.close()
-        self._servers, self._loops, self._reserved, self.workers, self._store = [], [], [], None, None
+        self._servers, self._loops, self._reserved = [], [], []
+        self.workers = self._xds = self._store = None
 
     async def run(self) -> None:
         """Starts, serves until SIGTERM or SIGINT, and stops. A second signal ends the process at once. Errors: `start`'s."""

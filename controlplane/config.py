@@ -11,6 +11,7 @@ from controlplane.model import check_range
 
 LOG_FORMS = ("console", "json")
 LOG_LEVELS = ("debug", "info", "warning", "error")
+XDS_SHELLS = ("http2", "grpc")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,8 @@ class Config:
     api: Address = Address("127.0.0.1", 18080)
     # What Envoys connect to.
     xds: Address = Address("127.0.0.1", 18000)
+    # What carries xDS streams: HTTP/2 by the h2 library, or gRPC's own server.
+    xds_shell: str = "http2"
     log_form: str = "console"
     log_level: str = "info"
     # File with the key that private keys are sealed with in the store; None: `secret.key` in `data`, made when needed.
@@ -79,6 +82,9 @@ class Config:
         with c.within(""):
             if self.log_level not in LOG_LEVELS:
                 raise invalid("log_level", f"'{self.log_level}' is not one of: {', '.join(LOG_LEVELS)}")
+        with c.within(""):
+            if self.xds_shell not in XDS_SHELLS:
+                raise invalid("xds_shell", f"'{self.xds_shell}' is not one of: {', '.join(XDS_SHELLS)}")
         with c.within(""):
             check_range(self.grace, 0, 300, "grace", " s")
         with c.within(""):

@@ -13,18 +13,17 @@ import socket
 import sys
 import time
 
-import grpc
 import structlog
 
-from controlplane import logs
+from controlplane import eventloop, logs
+from controlplane.config import Address
 from controlplane.feed import Fed, FedWorld, Update
 from controlplane.fleet import Report, StreamId
 from controlplane.latest import Latest
 from controlplane.server.discovery import Discovery
-from controlplane.server.grpc_shell import handlers
-from controlplane.server.limits import server_options
 from controlplane.server.link import Link
 from controlplane.server.messages import Answer, Ask, Call, Forget, Listening, Reports, Start, Stop
+from controlplane.server.shells import serve
 from controlplane.snapshot import Audience
 
 log = structlog.get_logger("worker")
@@ -74,10 +73,8 @@ class Worker:
         logs.set_up(start.log_form, start.log_level)
         structlog.contextvars.bind_contextvars(worker=start.number)
         self._discovery = discovery = Discovery(self._worlds, self._report, start.limits)
-        options = [*(o for o in server_options(start.limits) if o[0] != "grpc.so_reuseport"), ("grpc.so_reuseport", 1)]
-        server = grpc.aio.server(options=options, handlers=handlers(discovery))
-        server.add_insecure_port(start.address)
-        await server.start()
+        where = Address.parse(start.address)
+        server = await serve(discovery, where.host, where.port, start.limits, shell=start.shell, share=True)
         # What is there from the start stays: the collector need not look at it again and again.
         gc.freeze()
         self.link.send(Listening())
@@ -151,7 +148,7 @@ def main() -> None:
     """Runs a worker on the socket that the first argument names."""
     with socket.socket(fileno=int(sys.argv[1])) as sock:
         sock.setblocking(False)
-        asyncio.run(_run(sock))
+        eventloop.run(_run(sock))
 
 
 async def _run(sock: socket.socket) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import platform
 from enum import StrEnum
 from importlib import import_module, metadata
@@ -28,6 +27,9 @@ def serve(
     ] = None,
     xds: Annotated[
         str | None, typer.Option("--xds", metavar="HOST:PORT", help=f"Listen here for Envoys. Default: {DEFAULT_XDS}.")
+    ] = None,
+    xds_shell: Annotated[
+        str | None, typer.Option("--xds-shell", hidden=True, help="What carries xDS: http2 or grpc. Default: http2.")
     ] = None,
     config: Annotated[
         str | None, typer.Option("--config", metavar="FILE", envvar="TURNOUT_CONFIG", help="Settings in YAML.")
@@ -82,14 +84,15 @@ def serve(
     flags = {"data": data, "api": api, "xds": xds, "log_format": log_format, "log_level": log_level, "grace": grace}
     flags |= {"max_streams_per_node": max_streams_per_node, "max_names_per_stream": max_names_per_stream}
     flags |= {"max_stream_age": max_stream_age, "secret_key_file": secret_key_file, "workers": workers}
+    flags |= {"xds_shell": xds_shell}
     flags |= {"load_report_interval": load_report_interval}
     made = settings.config(flags, config)
     # Only here: the other commands need none of it.
-    from controlplane import logs
+    from controlplane import eventloop, logs
     from controlplane.app import App
 
     logs.set_up(made.log_form, made.log_level)
-    asyncio.run(App(made).run())
+    eventloop.run(App(made).run())
 
 
 class ClientKind(StrEnum):

@@ -235,15 +235,21 @@ class Connection(asyncio.Protocol):
         self.server.left(self)
 
     def data_received(self, data: bytes) -> None:
-        began = self._loop.time()
+        clock = self._loop.time
+        began = clock()
         self._heard, self._pinged = began, 0.0
         self._in_turn = True
+        spent = 0.0
         try:
-            for event in self.h2.receive_data(data):
-                if type(event) is DataReceived:  # nearly all of them
+            events = self.h2.receive_data(data)
+            spent = clock() - began
+            for event in events:
+                if type(event) is DataReceived:  # nearly all of them; what it costs is the budget of the pump
                     self._data(event)
                 elif handle := self._HANDLERS.get(type(event)):
+                    began = clock()
                     handle(self, event)
+                    spent += clock() - began
         except ProtocolError as error:
             self._wrong(error)
         except Exception:  # whatever it was, it is this connection's
@@ -251,8 +257,7 @@ class Connection(asyncio.Protocol):
             self.abort()
         self._in_turn = False
         self.flush()
-        now = self._loop.time()
-        if (pause := self._budget.spend(now - began, now)) and not self.closed:
+        if (pause := self._budget.spend(spent, clock())) and not self.closed:
             self._resting = True
             self._pause()
             self._loop.call_later(pause, self._rested)

@@ -22,6 +22,8 @@ class Start:
     # Its streams are numbered from here.
     first_stream: StreamId
     limits: Limits
+    # What carries the streams: see `shells.py`.
+    shell: str
     log_form: str
     log_level: str
 
