@@ -35,7 +35,9 @@ def main() -> int:
     )
     group.add_argument("--models", type=_numbers, metavar="M,M…", help="how many models; scale, storms, growth, soak")
     group.add_argument("--rounds", type=int, help="how often each is measured; scale, storms")
-    group.add_argument("--serve", metavar="FLAGS", help="further flags of `turnout serve`; scale, storms, growth, soak")
+    group.add_argument(
+        "--serve", metavar="FLAGS", help="further flags of `turnout serve`; envoys, scale, storms, growth, soak"
+    )
     group.add_argument("--minutes", type=float, help="how long `soak` goes on; 60")
     asked = vars(parser.parse_args())
     names, quick, out = asked.pop("names"), asked.pop("quick"), asked.pop("out")

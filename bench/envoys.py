@@ -9,6 +9,7 @@ of every request, not from the control plane's word.
 from __future__ import annotations
 
 import asyncio
+import shlex
 import statistics
 import time
 from collections.abc import AsyncIterator
@@ -61,6 +62,7 @@ class Cell:
 class Fleet:
     """What was there."""
 
+    serve: str  # flags of `turnout serve`
     envoys: int
     start: float  # seconds until all of them held the first revision
     memory: float  # bytes of an Envoy, the median; pages that several share are split among them
@@ -70,15 +72,15 @@ class Fleet:
     fewest: int  # requests that the Envoy with the fewest answered
 
 
-async def run(*, quick: bool, count: int | None = None) -> tuple[dict[str, Any], str]:
-    """Measures. The results, and a page about them."""
+async def run(*, quick: bool, count: int | None = None, serve: str = "") -> tuple[dict[str, Any], str]:
+    """Measures; `serve` is further flags for `turnout serve`. The results, and a page about them."""
     count = count or (8 if quick else 100)
     times = 3 if quick else 20
     many_files(CONNECTIONS * count + 1_000)
     models = [f"model-{n:02}" for n in range(MODELS)]
     async with AsyncExitStack() as stack:
         server = await stack.enter_async_context(LeanServer())
-        turnout = await stack.enter_async_context(Turnout.serve())
+        turnout = await stack.enter_async_context(Turnout.serve(*shlex.split(serve)))
         await turnout.apply(models, server.ports)
         began = time.perf_counter()
         envoys = await stack.enter_async_context(_started(turnout, count))
@@ -104,7 +106,7 @@ async def run(*, quick: bool, count: int | None = None) -> tuple[dict[str, Any],
     _read(loaded, switches, records)
     if records.failed:
         raise AssertionError(f"{records.failed} of {len(records.requests)} requests failed, the first: {records.failures[0]}")
-    fleet = Fleet(count, start, memory, control_memory, len(records.requests), records.failed, min(answered))
+    fleet = Fleet(serve, count, start, memory, control_memory, len(records.requests), records.failed, min(answered))
     return _results(fleet, quiet, loaded), _page(fleet, quiet, loaded)
 
 
@@ -184,7 +186,12 @@ def _read(cell: Cell, switches: list[tuple[str, Switch]], records: Records) -> N
 
 
 def _results(fleet: Fleet, quiet: Cell, loaded: Cell) -> dict[str, Any]:
-    found = {"envoys": fleet.envoys, "models": MODELS, "start_seconds": round(fleet.start, 1)}
+    found: dict[str, Any] = {
+        "serve": fleet.serve,
+        "envoys": fleet.envoys,
+        "models": MODELS,
+        "start_seconds": round(fleet.start, 1),
+    }
     found |= {"envoy_pss_bytes": round(fleet.memory), "control_pss_bytes": round(fleet.control_memory)}
     found |= {"requests": fleet.requests, "failed": fleet.failed, "fewest_requests_of_an_envoy": fleet.fewest}
     return {"environment": environment(), **found, "without_load": quiet.json(), "under_load": loaded.json()}
@@ -214,6 +221,8 @@ def _page(fleet: Fleet, quiet: Cell, loaded: Cell) -> str:
         f"the control plane {digits(fleet.control_memory / 2**20)} MiB.\n"
         f"Of {fleet.requests:,} requests {fleet.failed} failed; every Envoy answered {fleet.fewest:,} or more."
     )
+    if fleet.serve:
+        facts += f"\nTurnout was started with `{fleet.serve}`."
     about = __doc__.partition("\n\n")[2].strip() if __doc__ else ""
     title = f"A switch, {len(quiet.ack)} times each"
     parts = ["# Real Envoys", about, f"## {fleet.envoys} Envoys, {MODELS} models", facts]
