@@ -15,7 +15,7 @@ from bench import measure, picture
 from controlplane.errors import Error
 
 # Each is a module with a coroutine function `run`, which takes `quick` and those of the options that mean something to it.
-_ALL = ("users", "models", "bad_clients", "envoys", "cores", "scale", "storms", "growth")
+_ALL = ("users", "models", "bad_clients", "envoys", "cores", "shells", "scale", "storms", "growth")
 _LONG = ("soak",)  # only when asked for
 
 
