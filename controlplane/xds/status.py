@@ -27,11 +27,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
+from itertools import islice
 
 from controlplane.snapshot import ORDER, Resource
 from controlplane.xds.overlay import NOTHING, same
 from controlplane.xds.stream import Stream
 from controlplane.xds.substream import ANYTHING, Batch, Substream
+
+# Names in one part, at most.
+_PART = 5_000
 
 
 class State(IntEnum):
@@ -89,14 +93,16 @@ def known(resource: Resource) -> bool:
 
 
 def statuses(streams: Iterable[Stream], ahead: float) -> Iterator[list[ResourceStatus]]:
-    """What the streams of one node hold, in parts, for `merged`: a part is one type on one stream.
+    """What the streams of one node hold, in parts, for `merged`: a part is of one type on one stream, and takes milliseconds.
 
     Times are those that the streams are told, and `ahead` seconds. Streams may be told things between two parts.
     """
     streams = tuple(streams)
     for stream in streams:
         for sub in stream.subs:
-            yield list(_statuses(sub, ahead))
+            found = _statuses(sub, ahead)
+            while part := list(islice(found, _PART)):
+                yield part
     if not any(sub.wildcard for stream in streams for sub in stream.subs):
         return
     for type_url in ORDER:

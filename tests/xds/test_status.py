@@ -250,3 +250,13 @@ def test_nothing_is_known_before_there_is_a_snapshot() -> None:
     assert of(c) == {}
     c.ask(CLUSTER)
     assert of(c) == {}
+
+
+def test_a_large_type_comes_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("controlplane.xds.status._PART", 3)
+    c = Client()
+    c.offer(1, "cds " + " ".join(f"c{i}=1" for i in range(8)))
+    c.ask(CLUSTER)
+    parts = list(statuses([c.core], AHEAD))
+    assert [len(part) for part in parts] == [3, 3, 2]
+    assert [s.name for s in merged(parts)] == [f"c{i}" for i in range(8)]
