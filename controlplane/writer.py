@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Coroutine, Mapping
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass, replace
 from threading import Lock
 from typing import Any
@@ -18,9 +19,10 @@ from typing import Any
 import structlog
 
 from controlplane.compiler import audiences
+from controlplane.compiler.proxyless import obstacle, unreachable
 from controlplane.compiler.validation import by_owner, check
 from controlplane.errors import Error, invalid
-from controlplane.snapshot import ORDER, Audience, Client, Snapshot, diff
+from controlplane.snapshot import ORDER, ROUTES, Audience, Client, Snapshot, diff
 from controlplane.state import Changes, State
 from controlplane.store import Draft, Head, Revision, Store
 from controlplane.world import Compiles, World
@@ -45,6 +47,8 @@ class Impact:
     nodes: int
     # Bytes of the resources that one node is sent, for the node that is sent most; of the audience, when none is connected.
     bytes_per_node: int
+    # What is right and may yet be a surprise, in sentences for people.
+    warnings: tuple[str, ...] = ()
 
 
 NO_IMPACT = Impact({}, 0, 0)
@@ -220,6 +224,7 @@ def _impact(before: World, after: World, earlier: Mapping[Audience, int], nodes:
     removed: dict[str, set[str]] = {t: set() for t in ORDER}
     sent: dict[Audience, int] = {}
     touched = 0
+    lost: Counter[str] = Counter()  # models that gRPC clients are not given any more, and how many clients that is
     possible = audiences(before.head.state) | audiences(after.head.state)
     # What gRPC clients would be sent counts where there are any.
     for audience in {a for a in possible if a.client is Client.ENVOY} | nodes.keys():
@@ -228,13 +233,24 @@ def _impact(before: World, after: World, earlier: Mapping[Audience, int], nodes:
         for type_url, difference in between.items():
             changed[type_url].update(r.name for r in difference.changed)
             removed[type_url].update(difference.removed)
+        if audience.client is Client.GRPC:
+            lost.update(dict.fromkeys(between[ROUTES].removed, nodes.get(audience, 0)))
         sent[audience] = sum(len(r.body) for d in between.values() for r in d.changed)
         # Nodes that come from another audience are sent the difference to that one; that there is one is all that counts here.
         come = max(0, nodes.get(audience, 0) - earlier.get(audience, 0))
         touched += nodes.get(audience, 0) if any(between.values()) else come
     types = {t: (len(changed[t]), len(removed[t] - changed[t])) for t in ORDER if changed[t] or removed[t]}
     sizes = [sent[a] for a, count in nodes.items() if count] or list(sent.values())
-    return Impact(types, touched, max(sizes, default=0))
+    return Impact(types, touched, max(sizes, default=0), tuple(_warnings(after.head.state, lost)))
+
+
+def _warnings(state: State, lost: Mapping[str, int]) -> Iterator[str]:
+    for name, clients in sorted(lost.items()):
+        model = state.models.get(name)
+        # One that is gone, or moved to another gateway, was meant to be.
+        if clients and model is not None and any(obstacle(v) for v in model.versions if model.split.get(v.name)):
+            who = f"{clients:,} connected gRPC clients are" if clients > 1 else "1 connected gRPC client is"
+            yield f"{who} no longer given {', '.join(unreachable(model))}"
 
 
 def _compile(world: World) -> dict[Audience, Snapshot]:

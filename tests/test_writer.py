@@ -11,8 +11,8 @@ import pytest
 
 from controlplane.compiler import Compiler
 from controlplane.errors import Code, Error, failed
-from controlplane.model import Endpoint, Gateway, Model, NodeSelector, Version
-from controlplane.snapshot import ENDPOINTS, LISTENER, ROUTES, Audience
+from controlplane.model import Endpoint, Gateway, Model, NodeSelector, Protocol, Version
+from controlplane.snapshot import ENDPOINTS, LISTENER, ROUTES, Audience, Client
 from controlplane.state import Changes, State, conflict
 from controlplane.store import Action, Draft, Head, Store
 from controlplane.store.sqlite import open_store
@@ -253,3 +253,26 @@ async def test_a_write_that_is_given_up_is_whole_or_not_there(writer: Writer) ->
     assert done.revision == await writer.store.revision(done.revision.number)
     revisions = await writer.store.revisions(10**6, 100)
     assert [r.number for r in revisions] == list(range(done.revision.number, 0, -1))
+
+
+async def test_who_takes_a_model_from_grpc_clients_is_warned(store: Store) -> None:
+    clients = [0]
+
+    def nodes(state: State) -> Mapping[Audience, int]:
+        return {Audience(("edge",)): 3, Audience(("edge",), Client.GRPC): clients[0]}
+
+    writer = Writer(store, Guarded(Compiler()), nodes)
+    blue = replace(BLUE, protocol=Protocol.GRPC)
+    iris, switched = (replace(IRIS, versions=(blue, GREEN), split={v: 10_000}) for v in ("blue", "green"))
+    assert (await writer.write(to(EDGE, iris), draft())).impact.warnings == ()
+    assert (await writer.write(to(switched), draft(), validate_only=True)).impact.warnings == ()
+    clients[0] = 1
+    (said,) = (await writer.write(to(switched), draft(), validate_only=True)).impact.warnings
+    assert said == "1 connected gRPC client is no longer given iris (its version green speaks HTTP/1)"
+    clients[0] = 2
+    (said,) = (await writer.write(to(switched), draft())).impact.warnings
+    assert said.startswith("2 connected gRPC clients are no longer given iris")
+    # It is not news twice, and neither is a model that was deleted on purpose.
+    assert (await writer.write(to(replace(switched, keys=("i",))), draft())).impact.warnings == ()
+    assert (await writer.write(to(iris), draft())).impact.warnings == ()
+    assert (await writer.write(to(deleted=("models/iris",)), draft())).impact.warnings == ()

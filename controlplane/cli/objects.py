@@ -251,6 +251,7 @@ def _dry_run(client: Client, loaded: Loaded, force: bool, form: Format) -> None:
         if answer.changed:
             output.changes(answer.revision.changes)
             line(f"Envoys would be sent: {output.impact(answer.impact)}")
+            output.warnings(answer.impact)
             line("A dry run: nothing is changed.")
         else:
             line(f"Nothing would change: revision {answer.revision.number} is like this already.")

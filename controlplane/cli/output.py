@@ -232,6 +232,12 @@ def impact(given: Impact) -> str:
     return ", ".join(parts)
 
 
+def warnings(given: Impact) -> None:
+    """What may be a surprise, a line each."""
+    for text in given.warnings:
+        line(f"Warning: {text}", "yellow")
+
+
 def summary(listed: Iterable[Change]) -> str:
     """Changes in one cell: `~ models/iris split: blue 10000 -> green 10000`."""
     said = []

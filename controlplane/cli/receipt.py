@@ -129,6 +129,7 @@ def _headline(revision: Revision, impact: Impact, changed: bool) -> None:
     line(f"Revision {revision.number} by {revision.author}{reason}", "bold")
     output.changes(revision.changes, _MOST_CHANGES)
     line(f"Envoys are sent: {output.impact(impact)}")
+    output.warnings(impact)
 
 
 def _said(progress: RevisionProgress) -> str:

@@ -316,4 +316,5 @@ def impact_to_proto(impact: Impact) -> revision_pb2.Impact:
         ],
         nodes=impact.nodes,
         bytes_per_node=impact.bytes_per_node,
+        warnings=impact.warnings,
     )

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from controlplane.cli import output
 from controlplane.cli.output import Format
-from controlplane.operator.v1.revision_pb2 import Change
+from controlplane.operator.v1.revision_pb2 import Change, Impact
 from tests.cli.conftest import Run, Server
 
 EVIL = "a\x1b]0;owned\x07\x1b[2Jb\x9bc\rd\x00"
@@ -50,3 +50,10 @@ def test_an_author_need_not_be_ascii(run: Run, applied: Server, monkeypatch: pyt
     done = run("undo", "--no-wait")
     assert done.code == 3
     assert "x-turnout-author: is an author of more than 200 characters" in done.err
+
+
+def test_warnings_are_a_line_each(capfd: pytest.CaptureFixture[str]) -> None:
+    output.warnings(Impact(warnings=["one", EVIL]))
+    said = capfd.readouterr().out
+    assert said.startswith("Warning: one\nWarning: a\\u001b")
+    assert len(said.splitlines()) == 2

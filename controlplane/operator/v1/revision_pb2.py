@@ -25,29 +25,29 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'controlplane/operator/v1/revision.proto\x12\x18\x63ontrolplane.operator.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf3\x01\n\x08Revision\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06number\x18\x02 \x01(\x03\x12/\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06\x61uthor\x18\x04 \x01(\t\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\x30\n\x06\x61\x63tion\x18\x06 \x01(\x0e\x32 .controlplane.operator.v1.Action\x12\x31\n\x07\x63hanges\x18\x07 \x03(\x0b\x32 .controlplane.operator.v1.Change\x12\x13\n\x0breverted_to\x18\x08 \x01(\x03\"Y\n\x06\x43hange\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x32\n\x04kind\x18\x02 \x01(\x0e\x32$.controlplane.operator.v1.ChangeKind\x12\r\n\x05lines\x18\x03 \x03(\t\"d\n\x06Impact\x12\x33\n\x05types\x18\x01 \x03(\x0b\x32$.controlplane.operator.v1.TypeImpact\x12\r\n\x05nodes\x18\x02 \x01(\x05\x12\x16\n\x0e\x62ytes_per_node\x18\x03 \x01(\x03\"<\n\nTypeImpact\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\x0f\n\x07\x63hanged\x18\x02 \x01(\x05\x12\x0f\n\x07removed\x18\x03 \x01(\x05\"\x93\x02\n\x10RevisionProgress\x12\x34\n\x08revision\x18\x01 \x01(\x0b\x32\".controlplane.operator.v1.Revision\x12\r\n\x05total\x18\x02 \x01(\x05\x12\x0f\n\x07holding\x18\x03 \x01(\x05\x12\x0e\n\x06\x62\x65hind\x18\x04 \x01(\x05\x12\x0f\n\x07refused\x18\x05 \x01(\x05\x12\x0c\n\x04gone\x18\x06 \x01(\x05\x12\x35\n\x05nodes\x18\x07 \x03(\x0b\x32&.controlplane.operator.v1.NodeProgress\x12\x10\n\x08\x63omplete\x18\x08 \x01(\x08\x12\x31\n\rlast_ack_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xf8\x01\n\x0cNodeProgress\x12\x0c\n\x04node\x18\x01 \x01(\t\x12:\n\x05state\x18\x02 \x01(\x0e\x32+.controlplane.operator.v1.NodeProgressState\x12-\n\thold_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0crefused_type\x18\x04 \x01(\t\x12\x19\n\x11refused_resources\x18\x05 \x03(\t\x12\r\n\x05\x65rror\x18\x06 \x01(\t\x12\x15\n\rheld_revision\x18\x07 \x01(\x03\x12\x18\n\x10refused_revision\x18\x08 \x01(\x03*\x91\x01\n\x06\x41\x63tion\x12\x16\n\x12\x41\x43TION_UNSPECIFIED\x10\x00\x12\x11\n\rACTION_CREATE\x10\x01\x12\x11\n\rACTION_UPDATE\x10\x02\x12\x11\n\rACTION_DELETE\x10\x03\x12\x10\n\x0c\x41\x43TION_APPLY\x10\x04\x12\x11\n\rACTION_SWITCH\x10\x05\x12\x11\n\rACTION_REVERT\x10\x06*t\n\nChangeKind\x12\x1b\n\x17\x43HANGE_KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13\x43HANGE_KIND_CREATED\x10\x01\x12\x17\n\x13\x43HANGE_KIND_UPDATED\x10\x02\x12\x17\n\x13\x43HANGE_KIND_DELETED\x10\x03*\xb8\x01\n\x11NodeProgressState\x12#\n\x1fNODE_PROGRESS_STATE_UNSPECIFIED\x10\x00\x12\x1f\n\x1bNODE_PROGRESS_STATE_HOLDING\x10\x01\x12\x1e\n\x1aNODE_PROGRESS_STATE_BEHIND\x10\x02\x12\x1f\n\x1bNODE_PROGRESS_STATE_REFUSED\x10\x03\x12\x1c\n\x18NODE_PROGRESS_STATE_GONE\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'controlplane/operator/v1/revision.proto\x12\x18\x63ontrolplane.operator.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf3\x01\n\x08Revision\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06number\x18\x02 \x01(\x03\x12/\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06\x61uthor\x18\x04 \x01(\t\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\x30\n\x06\x61\x63tion\x18\x06 \x01(\x0e\x32 .controlplane.operator.v1.Action\x12\x31\n\x07\x63hanges\x18\x07 \x03(\x0b\x32 .controlplane.operator.v1.Change\x12\x13\n\x0breverted_to\x18\x08 \x01(\x03\"Y\n\x06\x43hange\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x32\n\x04kind\x18\x02 \x01(\x0e\x32$.controlplane.operator.v1.ChangeKind\x12\r\n\x05lines\x18\x03 \x03(\t\"v\n\x06Impact\x12\x33\n\x05types\x18\x01 \x03(\x0b\x32$.controlplane.operator.v1.TypeImpact\x12\r\n\x05nodes\x18\x02 \x01(\x05\x12\x16\n\x0e\x62ytes_per_node\x18\x03 \x01(\x03\x12\x10\n\x08warnings\x18\x04 \x03(\t\"<\n\nTypeImpact\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\x0f\n\x07\x63hanged\x18\x02 \x01(\x05\x12\x0f\n\x07removed\x18\x03 \x01(\x05\"\x93\x02\n\x10RevisionProgress\x12\x34\n\x08revision\x18\x01 \x01(\x0b\x32\".controlplane.operator.v1.Revision\x12\r\n\x05total\x18\x02 \x01(\x05\x12\x0f\n\x07holding\x18\x03 \x01(\x05\x12\x0e\n\x06\x62\x65hind\x18\x04 \x01(\x05\x12\x0f\n\x07refused\x18\x05 \x01(\x05\x12\x0c\n\x04gone\x18\x06 \x01(\x05\x12\x35\n\x05nodes\x18\x07 \x03(\x0b\x32&.controlplane.operator.v1.NodeProgress\x12\x10\n\x08\x63omplete\x18\x08 \x01(\x08\x12\x31\n\rlast_ack_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xf8\x01\n\x0cNodeProgress\x12\x0c\n\x04node\x18\x01 \x01(\t\x12:\n\x05state\x18\x02 \x01(\x0e\x32+.controlplane.operator.v1.NodeProgressState\x12-\n\thold_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0crefused_type\x18\x04 \x01(\t\x12\x19\n\x11refused_resources\x18\x05 \x03(\t\x12\r\n\x05\x65rror\x18\x06 \x01(\t\x12\x15\n\rheld_revision\x18\x07 \x01(\x03\x12\x18\n\x10refused_revision\x18\x08 \x01(\x03*\x91\x01\n\x06\x41\x63tion\x12\x16\n\x12\x41\x43TION_UNSPECIFIED\x10\x00\x12\x11\n\rACTION_CREATE\x10\x01\x12\x11\n\rACTION_UPDATE\x10\x02\x12\x11\n\rACTION_DELETE\x10\x03\x12\x10\n\x0c\x41\x43TION_APPLY\x10\x04\x12\x11\n\rACTION_SWITCH\x10\x05\x12\x11\n\rACTION_REVERT\x10\x06*t\n\nChangeKind\x12\x1b\n\x17\x43HANGE_KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13\x43HANGE_KIND_CREATED\x10\x01\x12\x17\n\x13\x43HANGE_KIND_UPDATED\x10\x02\x12\x17\n\x13\x43HANGE_KIND_DELETED\x10\x03*\xb8\x01\n\x11NodeProgressState\x12#\n\x1fNODE_PROGRESS_STATE_UNSPECIFIED\x10\x00\x12\x1f\n\x1bNODE_PROGRESS_STATE_HOLDING\x10\x01\x12\x1e\n\x1aNODE_PROGRESS_STATE_BEHIND\x10\x02\x12\x1f\n\x1bNODE_PROGRESS_STATE_REFUSED\x10\x03\x12\x1c\n\x18NODE_PROGRESS_STATE_GONE\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'controlplane.operator.v1.revision_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ACTION']._serialized_start=1133
-  _globals['_ACTION']._serialized_end=1278
-  _globals['_CHANGEKIND']._serialized_start=1280
-  _globals['_CHANGEKIND']._serialized_end=1396
-  _globals['_NODEPROGRESSSTATE']._serialized_start=1399
-  _globals['_NODEPROGRESSSTATE']._serialized_end=1583
+  _globals['_ACTION']._serialized_start=1151
+  _globals['_ACTION']._serialized_end=1296
+  _globals['_CHANGEKIND']._serialized_start=1298
+  _globals['_CHANGEKIND']._serialized_end=1414
+  _globals['_NODEPROGRESSSTATE']._serialized_start=1417
+  _globals['_NODEPROGRESSSTATE']._serialized_end=1601
   _globals['_REVISION']._serialized_start=103
   _globals['_REVISION']._serialized_end=346
   _globals['_CHANGE']._serialized_start=348
   _globals['_CHANGE']._serialized_end=437
   _globals['_IMPACT']._serialized_start=439
-  _globals['_IMPACT']._serialized_end=539
-  _globals['_TYPEIMPACT']._serialized_start=541
-  _globals['_TYPEIMPACT']._serialized_end=601
-  _globals['_REVISIONPROGRESS']._serialized_start=604
-  _globals['_REVISIONPROGRESS']._serialized_end=879
-  _globals['_NODEPROGRESS']._serialized_start=882
-  _globals['_NODEPROGRESS']._serialized_end=1130
+  _globals['_IMPACT']._serialized_end=557
+  _globals['_TYPEIMPACT']._serialized_start=559
+  _globals['_TYPEIMPACT']._serialized_end=619
+  _globals['_REVISIONPROGRESS']._serialized_start=622
+  _globals['_REVISIONPROGRESS']._serialized_end=897
+  _globals['_NODEPROGRESS']._serialized_start=900
+  _globals['_NODEPROGRESS']._serialized_end=1148
 # @@protoc_insertion_point(module_scope)

@@ -215,6 +215,7 @@ class Impact(_message.Message):
     TYPES_FIELD_NUMBER: _builtins.int
     NODES_FIELD_NUMBER: _builtins.int
     BYTES_PER_NODE_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
     nodes: _builtins.int
     """Connected nodes that are sent anything."""
     bytes_per_node: _builtins.int
@@ -223,16 +224,21 @@ class Impact(_message.Message):
     def types(self) -> _containers.RepeatedCompositeFieldContainer[Global___TypeImpact]:
         """Resources that are new or changed or gone, by Envoy type."""
 
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What is right and may yet be a surprise, as that connected gRPC clients lose a model. For people; may change."""
+
     def __init__(
         self,
         *,
         types: _abc.Iterable[Global___TypeImpact] | None = ...,
         nodes: _builtins.int = ...,
         bytes_per_node: _builtins.int = ...,
+        warnings: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes_per_node", b"bytes_per_node", "nodes", b"nodes", "types", b"types"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes_per_node", b"bytes_per_node", "nodes", b"nodes", "types", b"types", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
