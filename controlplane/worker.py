@@ -25,6 +25,7 @@ from controlplane.server.link import Link
 from controlplane.server.messages import Answer, Ask, Call, Forget, Listening, Reports, Start, Stop
 from controlplane.server.shells import serve
 from controlplane.snapshot import Audience
+from controlplane.xds.events import Held
 
 log = structlog.get_logger("worker")
 
@@ -46,11 +47,14 @@ class Worker:
         self._asked: list[Audience] = []
         # What became of the streams and was not sent yet, in order. It grows while main is stuck; `Link` cuts that short.
         self._reports: list[tuple[StreamId, Report, float]] = []
+        self._held = Held(0)
         # How it is to serve; and how long the streams may take to end, once they are to.
         self._start: Start | None = None
         self._stop: asyncio.Future[float] = loop.create_future()
         self._discovery: Discovery | None = None
         self._answering: set[asyncio.Task[None]] = set()
+        # The link is closed, and main has all that was sent or is gone itself.
+        self._gone = asyncio.Event()
 
     async def run(self, sock: socket.socket) -> None:
         """Serves until it is told to stop, or the main process is gone."""
@@ -61,6 +65,7 @@ class Worker:
             await self._serve()
         self._flush()
         self.link.close()
+        await self._gone.wait()
 
     async def _world_or_stop(self) -> None:
         world = asyncio.create_task(self._worlds.newer(0))
@@ -74,7 +79,11 @@ class Worker:
         structlog.contextvars.bind_contextvars(worker=start.number)
         self._discovery = discovery = Discovery(self._worlds, self._report, start.limits)
         where = Address.parse(start.address)
-        server = await serve(discovery, where.host, where.port, start.limits, shell=start.shell, share=True)
+        try:
+            server = await serve(discovery, where.host, where.port, start.limits, shell=start.shell, share=True)
+        except OSError as error:
+            log.error("can't listen", address=start.address, error=error.strerror or str(error))
+            return
         # What is there from the start stays: the collector need not look at it again and again.
         gc.freeze()
         self.link.send(Listening())
@@ -90,6 +99,11 @@ class Worker:
         assert self._start is not None
         if not self._reports:
             asyncio.get_running_loop().call_later(_GATHER, self._flush)
+        # Most of them say the same of one stream after the other: one object is sent once.
+        if isinstance(event, Held):
+            if event.revision != self._held.revision:
+                self._held = event
+            event = self._held
         self._reports.append((self._start.first_stream + stream, event, time.time()))
 
     def _flush(self) -> None:
@@ -103,8 +117,9 @@ class Worker:
         self._asked.append(audience)
 
     def _send_asked(self) -> None:
-        self.link.send(Ask(tuple(self._asked)))
-        self._asked.clear()
+        if self._asked:
+            self.link.send(Ask(tuple(self._asked)))
+            self._asked.clear()
 
     def _forget(self, audience: Audience) -> None:
         self._send_asked()
@@ -137,6 +152,7 @@ class Worker:
         self.link.send(Answer(call.number, value))
 
     def _lost(self) -> None:
+        self._gone.set()
         self._end(0)
 
     def _end(self, grace: float) -> None:

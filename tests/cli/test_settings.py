@@ -37,6 +37,8 @@ def test_flag_beats_environment_beats_file_beats_default(tmp_path: Path) -> None
         ({}, "", {"TURNOUT_XDS": "a:b"}, "TURNOUT_XDS: 'a:b' is not HOST:PORT"),
         ({}, "\napi: x\n", {}, "turnout.yaml:2: api: 'x' is not HOST:PORT"),
         ({"log_format": "xml"}, "", {}, "--log-format: 'xml' is not one of: console, json"),
+        ({"workers": "many"}, "", {}, "--workers: 'many' is not a whole number, nor auto"),
+        ({}, "\nworkers: 1000\n", {}, "turnout.yaml:2: workers: "),
         ({}, "", {"TURNOUT_GRACE": "soon"}, "TURNOUT_GRACE: 'soon' is not a number of seconds"),
         ({}, "", {"TURNOUT_GRACE": "nan"}, "TURNOUT_GRACE: "),
         ({}, "grace: 1000\n", {}, "turnout.yaml:1: grace: 1,000 s is out of range"),
@@ -66,3 +68,8 @@ def test_wrong_settings_are_named_by_where_they_stand(
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(Error, match=r"none\.yaml: can't be read"):
         config({}, str(tmp_path / "none.yaml"), {})
+
+
+def test_workers_are_as_many_as_cores_when_that_is_said() -> None:
+    assert config({"workers": "auto"}, None, {}).workers >= 1
+    assert config({}, None, {"TURNOUT_WORKERS": "3"}).workers == 3
