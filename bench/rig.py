@@ -109,6 +109,12 @@ class Turnout:
             await turnout._ready()
             yield turnout
 
+    async def restart(self) -> None:
+        """Kills it, and starts it anew on the same store; returns once it takes calls."""
+        await self.process.kill()
+        await self.process.start()
+        await self._ready()
+
     async def _ready(self) -> None:
         deadline = time.monotonic() + 30
         while True:

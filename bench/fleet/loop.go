@@ -41,6 +41,7 @@ type proxy struct {
 	opening bool // the connection does not stand yet
 
 	since    time.Duration // when it was told to open
+	stood    time.Duration // when the newest connection stood
 	inSync   time.Duration // when everything had come; 0 before
 	received time.Duration // the first hit since the watch was armed
 	acked    time.Duration
@@ -162,6 +163,7 @@ func (l *loop) failed(p *proxy, err error) {
 	l.errors[err.Error()]++
 	l.hangUp(p)
 	p.epoch++
+	p.inSync = 0
 	if !p.wanted {
 		return
 	}
@@ -180,6 +182,7 @@ func (l *loop) ready(p *proxy, events uint32) {
 	l.wire.sink.Reset()
 	if p.opening && events&(unix.EPOLLERR|unix.EPOLLHUP) == 0 {
 		p.opening = false
+		p.stood = clock()
 		l.want(p, unix.EPOLLIN)
 		p.client.start(l.world, p.group.keep, func(m []byte) { l.wire.send(&p.conn, m) })
 	}

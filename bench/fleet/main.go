@@ -51,6 +51,7 @@ type command struct {
 	Timeout  float64 `json:"timeout"`  // 60
 	QuietMs  int     `json:"quiet_ms"` // how long nothing came; 100
 	Fraction float64 `json:"fraction"` // of the group that is waited for; 1
+	Now      bool    `json:"now"`      // don't wait for quiet
 }
 
 type answer map[string]any
@@ -135,6 +136,8 @@ func (f *fleet) handle(c command) answer {
 		return f.open(c)
 	case "reopen":
 		return f.reopen(c)
+	case "keep":
+		return f.keep(c)
 	case "close":
 		return f.close(c)
 	case "watch":
@@ -200,6 +203,20 @@ func (f *fleet) connect(c command, g *group) answer {
 	return answer{"ok": true, "at_ns": now.Nanoseconds()}
 }
 
+// keep changes what a group says on new streams from now on; waits begin from the shortest again.
+func (f *fleet) keep(c command) answer {
+	keep := c.Keep == nil || *c.Keep
+	for _, l := range f.loops {
+		l.do(func() {
+			f.groups[c.Group].keep = keep
+			for _, p := range l.of(f.groups[c.Group]) {
+				p.tries = 0
+			}
+		})
+	}
+	return answer{"ok": true}
+}
+
 // reopen closes all connections of a group, and opens them anew at once.
 func (f *fleet) reopen(c command) answer {
 	g := f.groups[c.Group]
@@ -259,7 +276,7 @@ func (f *fleet) watch(c command) answer {
 func (f *fleet) waitSynced(c command) answer {
 	from := time.Duration(c.FromNs)
 	done := f.wait(c, func(p *proxy) bool { return p.inSync > 0 })
-	var took, bytes, messages []float64
+	var took, served, bytes, messages []float64
 	last := time.Duration(0)
 	n := f.each(c, func(p *proxy) {
 		bytes, messages = append(bytes, float64(p.bytes)), append(messages, float64(p.messages))
@@ -269,11 +286,12 @@ func (f *fleet) waitSynced(c command) answer {
 				start = from
 			}
 			took = append(took, (p.inSync - start).Seconds())
+			served = append(served, (p.inSync - p.stood).Seconds())
 			last = max(last, p.inSync)
 		}
 	})
 	return answer{
-		"ok": done, "n": n, "synced": summary(took), "bytes": summary(bytes), "messages": summary(messages),
+		"ok": done, "n": n, "synced": summary(took), "served": summary(served), "bytes": summary(bytes), "messages": summary(messages),
 		"last_ns": last.Nanoseconds(), "errors": f.errors(), "cpu": cpu(),
 	}
 }
@@ -335,7 +353,7 @@ func (f *fleet) wait(c command, there func(*proxy) bool) bool {
 			l.do(func() { active = max(active, l.active) })
 		}
 		now := clock()
-		if now-active >= quiet || now > deadline {
+		if c.Now || now-active >= quiet || now > deadline {
 			count := 0
 			n := f.each(c, func(p *proxy) {
 				if there(p) {
@@ -347,7 +365,7 @@ func (f *fleet) wait(c command, there func(*proxy) bool) bool {
 				return enough
 			}
 		}
-		time.Sleep(20 * time.Millisecond)
+		time.Sleep(10 * time.Millisecond)
 	}
 }
 
