@@ -53,9 +53,12 @@ def nodes(
 ) -> None:
     """Show the Envoys: what each holds, should hold, and refuses.
 
-    With the name of one, each of its resources that is not as it should be, why, and a diff of what it holds against what
-    it should hold. STALE is what was sent and not answered, or waits for something else; UNASKED what there is for it and it
-    has not asked for. A refusal is of a whole response: what came along with a bad resource is listed as refused, too.
+    With the name of one: its resources that are not as they should be, why,
+    and a diff of what it holds against what it should hold.
+
+    STALE was sent and is not answered, or waits for something else.
+    REFUSED is a whole response: what came along with a bad resource, too.
+    UNASKED is there for it, and it has not asked for it.
 
     \b
     turnout nodes

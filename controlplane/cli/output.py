@@ -121,7 +121,7 @@ def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
 _Dumper.add_representer(str, _represent_text)
 
 
-_SHORT = ("REVISION", "WHEN", "STATE", "HOLDS", "SPEAKS", "SEEN", "DID")
+_SHORT = ("TYPE", "REVISION", "WHEN", "STATE", "HOLDS", "SPEAKS", "SEEN", "DID")
 
 
 def table(headings: Iterable[str], rows: Iterable[Iterable[str | Text]]) -> Table:
