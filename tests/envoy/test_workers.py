@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from controlplane.demo.envoy import Envoy
 from controlplane.server.workers import Worker
+from tests.envoy.test_matrix import bootstrap
 from tests.envoy.test_sync import Plane
 
 pytestmark = pytest.mark.envoy
@@ -51,3 +53,16 @@ async def test_envoys_follow_a_switch_and_come_back_when_their_worker_is_killed(
         progress = await plane.held(await plane.switch("blue"), 2)
         assert (progress.total, progress.refused) == (2, 0)
         assert {await plane.ask() for _ in range(20)} == {"blue"}
+
+
+async def test_an_envoy_has_all_its_streams_at_one_worker(plane: Plane) -> None:
+    """So what is asked of a node's streams together is asked inside of one process."""
+    await plane.apply()
+    async with Envoy(bootstrap(plane.xds_port, "delta", separate=True)) as envoy:
+        async with asyncio.timeout(20):
+            while (node := plane.app._observer.fleet.nodes.get(envoy.id)) is None or len(node.open) != 3:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        await plane.held(await plane.switch("green"))
+        assert plane.app.workers is not None
+        assert sum(w.serves(envoy.id) for w in plane.app.workers.workers.values()) == 1
+        assert (await envoy.stats("cluster.turnout.upstream_cx_active"))["cluster.turnout.upstream_cx_active"] == 1
