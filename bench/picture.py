@@ -1,4 +1,4 @@
-"""One picture of the results: time against users, and bytes and CPU against models."""
+"""Pictures of the results: time against users, bytes and CPU against models; and each figure of a fleet as it grows."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ _MODELS = {"one flat table": (LOOP, "one flat route table"), "Turnout, delta ADS
 
 
 def draw(directory: Path) -> None:
+    """Draws what there are results for in a directory, next to them."""
+    _flat(directory)
+    _growth(directory)
+
+
+def _flat(directory: Path) -> None:
     """Draws `flat.svg` from `users.json` and `models.json` in the same directory; nothing where one of them is missing."""
     files = [directory / "users.json", directory / "models.json"]
     if not all(f.exists() for f in files):
         return
     users, models = (json.loads(f.read_text()) for f in files)
 
-    import matplotlib as mpl
-
-    mpl.use("svg")
-    # Text stays text, and the same figures give the same bytes.
-    mpl.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "turnout", "font.size": 9, "font.family": "sans-serif"})
-    from matplotlib import pyplot
-
+    pyplot = _pyplot()
     figure, (left, middle, right) = pyplot.subplots(1, 3, figsize=(11, 3.6), width_ratios=(1.5, 1, 1), layout="constrained")
     for name, (color, style, label) in _USERS.items():
         by_size = users["methods"][name]["users"]
@@ -44,8 +44,51 @@ def draw(directory: Path) -> None:
         for name, (color, label) in _MODELS.items():
             _line(axes, models["sides"][name]["models"], what, color, "-", label)
         _axes(axes, title, "models", "", unit)
-    figure.savefig(directory / "flat.svg", metadata={"Date": None}, facecolor="white")
-    pyplot.close(figure)
+    _save(figure, directory / "flat.svg")
+
+
+_GROWTH = {
+    "switch_cpu": ("CPU of one switch", "s"),
+    "received_p99": ("Call to receipt, p99", "s"),
+    "sync_cpu": ("CPU of a cold sync", "s"),
+    "memory": ("Memory, all proxies", "B"),
+    "bytes": ("Sent to a proxy by a switch", "B"),
+}
+
+
+def _growth(directory: Path) -> None:
+    """Draws `growth.svg` from `growth.json`: over proxies above, over models below; nothing where it is missing."""
+    file = directory / "growth.json"
+    if not file.exists():
+        return
+    found = json.loads(file.read_text())
+    figure, rows = _pyplot().subplots(2, len(_GROWTH), figsize=(14, 6), layout="constrained")
+    for row, key, x, fixed in (
+        (rows[0], "over_proxies", "proxies", f"{found['models']} models"),
+        (rows[1], "over_models", "models", f"{found['proxies']} proxies"),
+    ):
+        for axes, (what, (title, unit)) in zip(row, _GROWTH.items(), strict=True):
+            points = [(int(n), values[what]) for n, values in found[key].items() if values[what] > 0]
+            across, up = [n for n, _ in points], [value for _, value in points]
+            axes.plot(across, up, color=TRACK, marker="o", markersize=3, linewidth=1.6, label=fixed)
+            _axes(axes, title, x, "", unit)
+    _save(figure, directory / "growth.svg")
+
+
+def _pyplot() -> Any:
+    import matplotlib as mpl
+
+    mpl.use("svg")
+    # Text stays text, and the same figures give the same bytes.
+    mpl.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "turnout", "font.size": 9, "font.family": "sans-serif"})
+    from matplotlib import pyplot
+
+    return pyplot
+
+
+def _save(figure: Any, file: Path) -> None:
+    figure.savefig(file, metadata={"Date": None}, facecolor="white")
+    _pyplot().close(figure)
 
 
 def _line(axes: Any, by_size: dict[str, Any], what: str, color: str, style: str, label: str) -> None:
