@@ -27,7 +27,8 @@ from controlplane.demo.load import Group, Load, Records
 MODELS = 10
 AT_ONCE = 4  # Envoys that start at the same time
 CONNECTIONS = 8  # of the load, for each Envoy on average
-RATE = 10.0  # requests a second for each Envoy on average
+RATE = 10.0  # requests a second for each Envoy on average,
+MOST = 1_000.0  # and through all of them at most: two cores carry that beside the Envoys' own work
 SETTLE = 0.03  # seconds after the ACK in which the Envoys' workers take the routes over; their CPU counts
 PAUSE = 1.0  # seconds between switches
 ANSWERED = f"http.{GATEWAY}.downstream_rq_total"
@@ -148,14 +149,15 @@ def _cpu(envoys: list[Envoy]) -> float:
 async def _loaded(turnout: Turnout, envoys: list[Envoy], model: str) -> AsyncIterator[Load]:
     """A load that goes through all Envoys."""
     path, n = f"/v2/models/{model}/infer", len(envoys)
+    connections, rate = CONNECTIONS * n, min(RATE * n, MOST)
     for _ in range(10):
-        group = Group("127.0.0.1", turnout.gateway_port, path, connections=CONNECTIONS * n, rate=RATE * n)
+        group = Group("127.0.0.1", turnout.gateway_port, path, connections=connections, rate=rate)
         load = Load([group], users=10_000)
         try:
             before = await _answered(envoys)
             await load.start()
             # Each connection has sent its first request by then, as `rate` spreads them.
-            await asyncio.sleep(CONNECTIONS / RATE + 0.5)
+            await asyncio.sleep(connections / rate + 0.5)
             after = await _answered(envoys)
             if all(a > b for a, b in zip(after, before, strict=True)):
                 yield load
@@ -232,6 +234,7 @@ def _page(fleet: Fleet, quiet: Cell, loaded: Cell) -> str:
 
 _NOTES = f"""Medians; in brackets the spread (10th to 90th percentile; least to greatest of fewer than ten). Commit and last
 ACK are by the control plane's clock, requests by the load's; it is one machine. An Envoy is asked {RATE:g} times a second on
-average, so when its own users moved is known to {1 / RATE:g} s; of many Envoys the last is known better. CPU is up to 30 ms
-after the ACK. An Envoy ACKs routes before its worker has taken them over, so an answer by the old version after the last ACK
-is possible, and is counted. All runs on one machine: the Envoys take turns on its cores, and that is most of the time."""
+average, and all of them at most {MOST:,.0f} times: when the users of one moved is known to {1 / RATE:g} s or so, and of many
+Envoys the last is known better. CPU is up to 30 ms after the ACK. An Envoy ACKs routes before its worker has taken them
+over, so an answer by the old version after the last ACK is possible, and is counted. All runs on one machine: the Envoys take
+turns on its cores, and that is most of the time."""
