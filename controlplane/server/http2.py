@@ -4,8 +4,8 @@ What gRPC makes of HTTP/2 ("gRPC over HTTP2") is little: a call is a stream, its
 DATA behind five bytes of prefix (`framing.py`), and how it ended comes in trailers. The library does HTTP/2; this file does
 what is left, which is mostly about who may make whom wait:
 
-    a client that does not read      its window is full, so its pump is asked for nothing more (`Call._send`); or its socket
-                                     is, and then nothing is read from it either
+    a client that does not read      its window is full, so its pump is asked for nothing more (`http2_call.py`); or its
+                                     socket is, and then nothing is read from it either
     a client that says too much      its pump does not listen: what it says stays in the window of its stream, which is not
                                      opened again until the pump has taken it
     a client that costs too much     pings, resets, empty frames: whatever it is, the time that a connection takes has a
@@ -26,10 +26,8 @@ import ssl
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
-import grpc
 import structlog
-from h2.config import H2Configuration
-from h2.connection import ConnectionState, H2Connection
+from h2.connection import ConnectionState
 from h2.errors import ErrorCodes
 from h2.events import (
     ConnectionTerminated,
@@ -42,19 +40,12 @@ from h2.events import (
     WindowUpdated,
 )
 from h2.exceptions import ProtocolError
-from h2.settings import SettingCodes, Settings
-from hyperframe.frame import GoAwayFrame
 
-from controlplane.errors import Error
-from controlplane.server.discovery import NO_POLLING
-from controlplane.server.framing import ENCODINGS, Messages, percent_encoded
+from controlplane.server.frames import HEADER_BYTES, Buffer, Http2
+from controlplane.server.http2_call import STREAM_WINDOW, Call, Headers, Open
 from controlplane.server.limits import MAX_REQUEST_BYTES, Budget, Limits
-from controlplane.server.pump import Carried, Carrier
 
 log = structlog.get_logger("xds")
-
-# Opens what serves a call from a client at this address. Errors: what the client is told instead.
-Open = Callable[[str, Carrier], Carried]
 
 # A connection that has said nothing for so long is asked whether it is there; and is closed when it does not answer. Seconds.
 _SILENCE, _ANSWER = 30.0, 10.0
@@ -64,19 +55,16 @@ _SWEEP = 2.5
 # How long a client may take to begin: TLS, and HTTP/2's preface.
 _PREFACE = 10.0
 
-# How long the rest of a message, and how it ended, wait for a client that does not read; and a connection that is over for
-# the client to close it, so that it has read all. Seconds.
-_LINGER, _FAREWELL = 5.0, 0.5
+# How long a connection that is over waits for the client to close it, which has read all then. Seconds.
+_FAREWELL = 0.5
 
 _STREAMS = 1_024
-_STREAM_WINDOW = 256 * 1024
 # Two of the largest requests can be on their way at a time.
 _CONNECTION_WINDOW = 2 * MAX_REQUEST_BYTES
 
-# So much is written to a connection before it is asked whether it takes more.
+# So much is written to a connection before it is asked whether it takes more. As one piece, if it is no more than this.
 _HIGH = 256 * 1024
-
-_GRPC = "application/grpc"
+_PIECE = 64 * 1024
 
 
 class Server:
@@ -153,33 +141,14 @@ class Server:
             connection.look_after(now)
 
 
-class _Http2(H2Connection):
-    """The library's connection, with settings of ours."""
-
-    def __init__(self) -> None:
-        super().__init__(_CONFIG)
-        self.local_settings = Settings(
-            client=False,
-            initial_values={
-                SettingCodes.MAX_CONCURRENT_STREAMS: _STREAMS,
-                SettingCodes.INITIAL_WINDOW_SIZE: _STREAM_WINDOW,
-                SettingCodes.MAX_HEADER_LIST_SIZE: self.DEFAULT_MAX_HEADER_LIST_SIZE,
-            },
-        )
-
-
-_CONFIG = H2Configuration(
-    client_side=False, header_encoding=None, validate_outbound_headers=False, normalize_outbound_headers=False
-)
-
-
 class Connection(asyncio.Protocol):
     """One connection of a client."""
 
     def __init__(self, server: Server) -> None:
         self.server = server
+        self.methods = server.methods
         self.peer = ""
-        self.h2 = _Http2()
+        self.h2 = Http2(_STREAMS, STREAM_WINDOW, _CONNECTION_WINDOW)
         # False while the socket is full.
         self.writable = True
         # No new calls are taken.
@@ -191,9 +160,11 @@ class Connection(asyncio.Protocol):
         # Calls that have something to say and no room for it.
         self._blocked: dict[Call, None] = {}
         # What is to be written next, and how much of it there is.
-        self._out: list[bytes | memoryview] = []
+        self._out: list[Buffer] = []
         self._size = 0
         self._in_turn = self._is_dirty = False
+        # The beginning of a frame that is still to come.
+        self._tail = b""
         # Received and taken, and not given back to the connection's window yet.
         self._taken = 0
         # Its time; and whether it is left alone, since it took too much.
@@ -220,36 +191,20 @@ class Connection(asyncio.Protocol):
             return
         self.server.connections.add(self)
         self._timer = self._loop.call_later(_PREFACE, self._check_begun)
-        self.h2.initiate_connection()
-        self.h2.increment_flow_control_window(_CONNECTION_WINDOW - 65_535)
         self.flush()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.closed = True
         if self._timer is not None:
             self._timer.cancel()
-        calls, self._calls = self._calls, {}
-        self._blocked.clear()
-        for call in calls.values():
-            call.lost()
+        self._lose()
         self.server.left(self)
 
     def data_received(self, data: bytes) -> None:
-        clock = self._loop.time
-        began = clock()
-        self._heard, self._pinged = began, 0.0
+        self._heard, self._pinged = self._loop.time(), 0.0
         self._in_turn = True
-        spent = 0.0
         try:
-            events = self.h2.receive_data(data)
-            spent = clock() - began
-            for event in events:
-                if type(event) is DataReceived:  # nearly all of them; what it costs is the budget of the pump
-                    self._data(event)
-                elif handle := self._HANDLERS.get(type(event)):
-                    began = clock()
-                    handle(self, event)
-                    spent += clock() - began
+            self._read(self._tail + data if self._tail else data)
         except ProtocolError as error:
             self._wrong(error)
         except Exception:  # whatever it was, it is this connection's
@@ -257,7 +212,34 @@ class Connection(asyncio.Protocol):
             self.abort()
         self._in_turn = False
         self.flush()
-        if (pause := self._budget.spend(spent, clock())) and not self.closed:
+
+    def _read(self, data: bytes) -> None:
+        """Takes what came frame by frame. Errors: ProtocolError."""
+        h2, calls = self.h2, self._calls
+        at, whole = 0, len(data)
+        while at < whole:
+            end, stream = h2.cut(data, at)
+            if not end:
+                break
+            call = calls.get(stream)
+            if call is not None and call.plain is not None:
+                # As nearly all are. What it costs is the budget of the call's pump.
+                h2.received(call.plain, end - at - HEADER_BYTES)
+                call.data(data[at + HEADER_BYTES : end], 0)
+            else:
+                self._frame(data[at:end])
+            at = end
+        self._tail = data[at:] if at < whole else b""
+
+    def _frame(self, data: bytes) -> None:
+        """Leaves a frame to the library, and does what follows. Errors: ProtocolError."""
+        clock = self._loop.time
+        began = clock()
+        for event in self.h2.receive_data(data):
+            if handle := self._HANDLERS.get(type(event)):
+                handle(self, event)
+        now = clock()
+        if (pause := self._budget.spend(now - began, now)) and not self._resting and not self.closed:
             self._resting = True
             self._pause()
             self._loop.call_later(pause, self._rested)
@@ -277,26 +259,19 @@ class Connection(asyncio.Protocol):
 
     # ------------------------------------------------------------------------------------------------------ for calls
 
-    def write(self, call: Call, data: memoryview) -> int:
-        """Sends as much as may be sent now, of a call. Returns how much."""
-        sent = 0
-        try:
-            while self.writable and self._size < _HIGH:
-                room = min(self.h2.local_flow_control_window(call.id), self.h2.max_outbound_frame_size, len(data) - sent)
-                if room <= 0:
-                    break
-                self.h2.send_data(call.id, data[sent : sent + room])
-                self._gather()
-                sent += room
-        except ProtocolError:
-            pass  # the client has closed the stream, and what it said next comes first: see `lost`
-        return sent
+    def write(self, call: Call, rest: list[Buffer]) -> None:
+        """Sends as much of `rest` as may be sent now, and leaves what may not."""
+        if self.writable and self._size < _HIGH and call.stream is not None:
+            self._gather()
+            if sent := self.h2.send(call.stream, rest, self._out, _HIGH - self._size):
+                self._size += sent
+                self._later()
 
     def wait(self, call: Call) -> None:
         """A call has something to say, once there is room for it."""
         self._blocked[call] = None
 
-    def headers(self, call: Call, headers: list[tuple[str, str]], *, end: bool = False) -> None:
+    def headers(self, call: Call, headers: Headers, *, end: bool = False) -> None:
         """Sends these; `end` ends the stream, in both directions."""
         with contextlib.suppress(ProtocolError):  # it is closed already
             self.h2.send_headers(call.id, headers, end_stream=end)
@@ -341,11 +316,13 @@ class Connection(asyncio.Protocol):
         if self.closed:
             return
         self._gather()
-        out, self._out, self._size = self._out, [], 0
-        if len(out) == 1:
-            self._transport.write(out[0])
-        elif out:
-            self._transport.writelines(out)
+        out, size = self._out, self._size
+        self._out, self._size = [], 0
+        if out:
+            if size <= _PIECE:
+                self._transport.write(b"".join(out))
+            else:
+                self._transport.writelines(out)
         if self._blocked and self.writable and out:
             # Those that had no room because of what was just written.
             self._loop.call_soon(self._unblock)
@@ -355,10 +332,8 @@ class Connection(asyncio.Protocol):
         if self.draining or self.closed:
             return
         self.draining = True
-        # By hand: the library knows only ends that are the end, and would let nothing more be sent.
-        goaway = GoAwayFrame(0, last_stream_id=self.h2.highest_inbound_stream_id, error_code=ErrorCodes.NO_ERROR)
         self._gather()
-        self._out.append(goaway.serialize())
+        self._out.append(self.h2.goodbye())
         self._later()
         if not self._calls:
             self._part()
@@ -383,7 +358,7 @@ class Connection(asyncio.Protocol):
     def _requested(self, event: RequestReceived) -> None:
         if not self._begun:
             self._begin()
-        call = Call(self, event.stream_id)
+        call = Call(self, event.stream_id, self.h2.streams.get(event.stream_id))
         headers = {name: value.decode("latin-1") for name, value in event.headers}
         if self.draining:
             self.reset(call, ErrorCodes.REFUSED_STREAM)
@@ -397,8 +372,7 @@ class Connection(asyncio.Protocol):
         if call is None:
             self.took(event.flow_controlled_length)
             return
-        if padding:
-            self.took(padding)
+        self.took(padding)
         call.data(event.data, padding)
 
     def _ended(self, event: StreamEnded) -> None:
@@ -429,6 +403,7 @@ class Connection(asyncio.Protocol):
 
     _HANDLERS: Mapping[type[Event], Callable[[Any, Any], None]] = {
         RequestReceived: _requested,
+        DataReceived: _data,
         StreamEnded: _ended,
         StreamReset: _was_reset,
         WindowUpdated: _opened,
@@ -455,12 +430,16 @@ class Connection(asyncio.Protocol):
     def _wrong(self, error: ProtocolError) -> None:
         """What the client said is not HTTP/2. It is told so, and everything of it ends."""
         log.info("connection closed: not HTTP/2 as it should be", peer=self.peer, error=str(error)[:200])
-        calls, self._calls = self._calls, {}
-        for call in calls.values():
-            call.lost()
-        self._gather()
+        self._lose()
+        if self.h2.state_machine.state != ConnectionState.CLOSED:
+            self.h2.close_connection(error.error_code)
         self.flush()
         self._transport.close()
+
+    def _lose(self) -> None:
+        """Ends every call: nobody is there any more."""
+        for call in list(self._calls.values()):
+            call.lost()
 
     def _part(self) -> None:
         """All is said. The client is to close; if it does not, that is done for it."""
@@ -502,191 +481,6 @@ class Connection(asyncio.Protocol):
         if not self._in_turn and not self._is_dirty:
             self._is_dirty = True
             self.server.dirty(self)
-
-
-class Call:
-    """A call: one stream of a connection, as the carrier of what serves it."""
-
-    def __init__(self, connection: Connection, stream_id: int) -> None:
-        self.id = stream_id
-        # The client has said that it says no more.
-        self.half_closed = False
-        self._connection = connection
-        self._serves: Carried | None = None
-        self._messages: Messages | None = None
-        # What is left of the message under way.
-        self._rest: memoryview | None = None
-        self._sending = False
-        # Bytes received, and not given back to the stream's window yet.
-        self._received = 0
-        # Set when it is over but for the rest of a message; and how it ended.
-        self._over = False
-        self._error: Error | None = None
-        self._gone = False
-        self._timer: asyncio.TimerHandle | None = None
-
-    # --------------------------------------------------------------------------------------------- from the connection
-
-    def open(self, headers: Mapping[bytes, str]) -> None:
-        """The client has asked for something."""
-        path, server = headers.get(b":path", ""), self._connection.server
-        kind = headers.get(b"content-type", "")
-        if headers.get(b":method") != "POST" or not (kind == _GRPC or kind.startswith((_GRPC + "+", _GRPC + ";"))):
-            self._say([(":status", "415" if headers.get(b":method") == "POST" else "405")])
-            return
-        opens, encoding = server.methods.get(path), headers.get(b"grpc-encoding", "identity")
-        if opens is None or encoding not in ENCODINGS:
-            why = no_method(path) if opens is None else f"grpc-encoding: {encoding[:50]} is not known here"
-            self._say([*_HEADERS, *status(grpc.StatusCode.UNIMPLEMENTED, why)])
-            return
-        try:
-            self._messages = Messages(encoding)
-            self._serves = opens(self._connection.peer, self)
-        except Error as error:
-            self._say([*_HEADERS, *trailers(error)])
-            return
-        # At once: a client may wait for them before it says anything.
-        self._connection.headers(self, _HEADERS)
-
-    def data(self, data: bytes, padding: int) -> None:
-        """A part of what it says, and how much was added that means nothing."""
-        messages, serves = self._messages, self._serves
-        if messages is None or serves is None or serves.ended:
-            self._connection.took(len(data))
-            return
-        self._received += len(data) + padding
-        if serves.listens and (message := messages.whole(data)) is not None:
-            self._connection.took(len(data))
-            serves.received(message)
-        else:
-            messages.feed(data)
-            self._deliver()
-        if self._received > _STREAM_WINDOW // 4:
-            self._give_back()
-
-    def said_all(self) -> None:
-        """The client says no more."""
-        self.half_closed = True
-        self._deliver()
-
-    def lost(self) -> None:
-        """The client has left, or the connection has."""
-        self._gone = True
-        if self._serves is not None:
-            self._serves.end()
-        self._finish()
-
-    def go_on(self) -> None:
-        """There may be room for more."""
-        self._send()
-
-    # ----------------------------------------------------------------------------------------------- from what serves
-
-    def wake(self) -> None:
-        if self._rest is None and not self._sending:
-            self._send()
-
-    def listen(self) -> None:
-        self._deliver()
-        self._give_back()
-
-    def end(self, error: Error | None) -> None:
-        if self._over or self._gone:
-            return
-        self._over, self._error = True, error
-        if self._rest is None:
-            self._conclude()
-        else:
-            loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(_LINGER, self._give_up)
-
-    # --------------------------------------------------------------------------------------------------------- inside
-
-    def _send(self) -> None:
-        """Sends while there is something to send, and room for it."""
-        serves = self._serves
-        if serves is None or self._gone:
-            return
-        self._sending = True
-        try:
-            while True:
-                if self._rest is None:
-                    if self._over or (message := serves.take()) is None:
-                        break
-                    self._rest = memoryview(len(message).to_bytes(5, "big") + message)
-                sent = self._connection.write(self, self._rest)
-                if sent < len(self._rest):
-                    self._rest = self._rest[sent:]
-                    self._connection.wait(self)
-                    return
-                self._rest = None
-        finally:
-            self._sending = False
-        if self._over:
-            self._conclude()
-
-    def _deliver(self) -> None:
-        """Gives what the client says to what serves it, as long as that listens."""
-        messages, serves = self._messages, self._serves
-        if messages is None or serves is None:
-            return
-        try:
-            while serves.listens and (message := messages.next()) is not None:
-                self._connection.took(len(message) + 5)
-                serves.received(message)
-        except Error as error:
-            serves.end(error)
-        if self.half_closed and serves.listens:
-            serves.half_closed()
-
-    def _give_back(self) -> None:
-        serves = self._serves
-        if serves is not None and serves.listens and self._received and not self.half_closed:
-            count, self._received = self._received, 0
-            self._connection.more(self, count)
-
-    def _conclude(self) -> None:
-        if not self._gone:
-            self._say(trailers(self._error))
-
-    def _say(self, headers: list[tuple[str, str]]) -> None:
-        self._connection.headers(self, headers, end=True)
-        self._gone = True
-        self._finish()
-
-    def _give_up(self) -> None:
-        self._connection.reset(self, ErrorCodes.CANCEL)
-        self._gone = True
-        self._finish()
-
-    def _finish(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._rest = None
-        if self._messages is not None:
-            self._connection.took(self._messages.clear())
-        self._connection.forget(self)
-
-
-_HEADERS = [(":status", "200"), ("content-type", _GRPC), ("grpc-accept-encoding", "identity,gzip")]
-
-
-def trailers(error: Error | None) -> list[tuple[str, str]]:
-    """How a call ended, as gRPC says it."""
-    return [("grpc-status", "0")] if error is None else status(grpc.StatusCode[error.code.name], error.message)
-
-
-def status(code: grpc.StatusCode, message: str) -> list[tuple[str, str]]:
-    """A status that is not OK, as gRPC says it."""
-    return [("grpc-status", str(code.value[0])), ("grpc-message", percent_encoded(message))]
-
-
-def no_method(path: str) -> str:
-    """What is said of a method that is not served."""
-    service, _, method = path.lstrip("/").partition("/")
-    if service.endswith("DiscoveryService") and method.startswith("Fetch"):
-        return NO_POLLING.format(stem=method.removeprefix("Fetch")[:100])
-    return f"there is no method {path[:200]} here"
 
 
 def address(name: Any) -> str:
