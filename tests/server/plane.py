@@ -73,10 +73,10 @@ class Plane:
 
 
 @asynccontextmanager
-async def serving(directory: Path) -> AsyncIterator[Plane]:
+async def serving(directory: Path, workers: int = 0) -> AsyncIterator[Plane]:
     """A control plane that serves, until the block ends."""
     local = Address("127.0.0.1", 0)
-    app = App(Config(data=directory, api=local, xds=local, grace=0.1))
+    app = App(Config(data=directory, api=local, xds=local, grace=0.1, workers=workers))
     await app.start()
     try:
         async with grpc.aio.insecure_channel(f"127.0.0.1:{app.api_port}") as channel:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from envoy.admin.v3 import config_dump_shared_pb2
 from envoy.config.route.v3 import route_pb2
 from envoy.service.status.v3 import csds_pb2
 from envoy.type.matcher.v3 import node_pb2, regex_pb2, string_pb2
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from controlplane.errors import Code, Error
 from controlplane.fleet import Closed, Fleet, Opened
@@ -159,6 +161,23 @@ async def test_the_whole_fleet_and_a_part_of_it(plane: Plane) -> None:
     async with asyncio.timeout(20):
         while (await plane.fetch()).config:  # noqa: ASYNC110  who is gone is not in it
             await asyncio.sleep(0.01)
+
+
+async def test_workers_are_asked_too(tmp_path: Path) -> None:
+    async with serving(tmp_path, workers=2) as plane, AsyncExitStack() as stack:
+        nodes = [f"edge-{i}" for i in range(4)]
+        clients = [await stack.enter_async_context(plane.client(n)) for n in nodes]
+        found = [await plane.until(n, all_synced) for n in nodes]
+        assert [set(f) for f in found] == [{(t, n) for t, held in c.held.items() for n in held} for c in clients]
+        assert [config.node.id for config in (await plane.fetch()).config] == nodes
+
+
+async def test_reflection_tells_of_it(plane: Plane) -> None:
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{plane.app.api_port}") as channel:
+        stub: Any = reflection_pb2_grpc.ServerReflectionStub(channel)
+        for asked in ({"list_services": ""}, {"file_containing_symbol": csds.SERVICE}):
+            answer = await stub.ServerReflectionInfo(iter([reflection_pb2.ServerReflectionRequest(**asked)])).read()
+            assert csds.SERVICE.rpartition(".")[2] in str(answer)
 
 
 async def refusal(call: Any) -> tuple[grpc.StatusCode, str]:
