@@ -16,13 +16,14 @@ import re
 from typing import Any
 
 from envoy.config.route.v3 import route_components_pb2, route_pb2
+from envoy.extensions.retry.host.previous_hosts.v3.previous_hosts_pb2 import PreviousHostsPredicate
 from envoy.type.matcher.v3 import regex_pb2
 from envoy.type.v3 import percent_pb2
 from google.protobuf import wrappers_pb2
 
 from controlplane.compiler.clusters import cluster_name, mirror_name
 from controlplane.compiler.listeners import SCOPE_HEADER
-from controlplane.compiler.message import duration, resource
+from controlplane.compiler.message import duration, packed, resource
 from controlplane.model import WHOLE, Model
 from controlplane.snapshot import CLUSTER, ROUTES, Resource
 
@@ -31,6 +32,8 @@ from controlplane.snapshot import CLUSTER, ROUTES, Resource
 SAFE_RETRIES = "connect-failure,refused-stream,reset-before-request"
 # What it may have: for idempotent calls only.
 UNSAFE_RETRIES = f"{SAFE_RETRIES},reset,gateway-error"
+# How often an endpoint is drawn anew that has failed the request already, before it is taken all the same.
+_REDRAWS = 16
 
 
 def compile_routes(model: Model) -> Resource:
@@ -90,7 +93,9 @@ def _retry_policy(model: Model) -> Any:
     policy = route_components_pb2.RetryPolicy(
         retry_on=UNSAFE_RETRIES if retries.unsafe else SAFE_RETRIES,
         num_retries=wrappers_pb2.UInt32Value(value=retries.attempts),
+        host_selection_retry_max_attempts=_REDRAWS,
     )
+    policy.retry_host_predicate.add(name="previous_hosts", typed_config=packed(PreviousHostsPredicate()))
     if retries.per_try_timeout:
         policy.per_try_timeout.CopyFrom(duration(retries.per_try_timeout))
     return policy

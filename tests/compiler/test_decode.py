@@ -22,6 +22,7 @@ INSIDE = (
     "extensions.filters.network.http_connection_manager.v3",
     "extensions.filters.http.router.v3",
     "extensions.http.early_header_mutation.header_mutation.v3",
+    "extensions.retry.host.previous_hosts.v3",
 )
 
 

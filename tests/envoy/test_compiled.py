@@ -449,6 +449,17 @@ async def test_a_failed_connection_is_tried_again_elsewhere(tmp_path: Path) -> N
         assert {await r.ask("/v2/models/iris", method="POST") for _ in range(20)} == {"v1"}
 
 
+async def test_one_more_try_is_enough_where_another_endpoint_answers(tmp_path: Path) -> None:
+    ups, (v1,) = await versions("v1")
+    # The dead one has nothing under way, so by itself Envoy would draw it again half of the time.
+    two = replace(v1, endpoints=(Endpoint("127.0.0.1", free_port()), *v1.endpoints))
+    model = Model("iris", ("edge",), (two,), {"v1": 10_000}, retries=Retries(attempts=1))
+    async with rig(made(edge(), model), ups, tmp_path) as r:
+        assert [await r.ask("/v2/models/iris", method="POST") for _ in range(50)] == ["v1"] * 50
+        stats = await r.envoy.stats("cluster.iris/v1.upstream_rq_retry")
+        assert stats["cluster.iris/v1.upstream_rq_retry"] > 0
+
+
 async def test_endpoints_that_all_fail_are_not_all_ejected(tmp_path: Path) -> None:
     ups, (v1,) = await versions("v1")
     ups["v1"].status = 503
