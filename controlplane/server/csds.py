@@ -47,13 +47,15 @@ Describe = Callable[[str], Awaitable[list[ResourceStatus]]]
 
 SERVICE = csds_pb2.DESCRIPTOR.services_by_name["ClientStatusDiscoveryService"].full_name
 
+MAX_REQUEST = 64 * 1024
 MAX_BYTES = 31 * 1024 * 1024
 PART_BYTES = 3 * 1024 * 1024
 
 # Answers in one message that are made at a time; others wait.
 _AT_A_TIME = 2
-# Resources that are put into words before others are seen to.
+# Resources that are put into words, and nodes that are matched, before others are seen to.
 _SLICE = 500
+_NODES = 100
 
 _CONFIG, _CLIENT = csds_pb2.ConfigStatus, config_dump_shared_pb2.ClientResourceStatus
 _CONFIG_STATUS = {
@@ -112,7 +114,11 @@ class ClientStatus:
         """A ClientStatusResponse for each node: one after the other they are one of all of them."""
         meant = node_test(request.node_matchers)
         fleet = live(self._changed)
-        for node_id in sorted(n.id for n in fleet.nodes.values() if n.connected and meant(n.id, n.metadata)):
+        ids: list[str] = []
+        every = list(fleet.nodes.values())
+        async for some in unhurried(every[i : i + _NODES] for i in range(0, len(every), _NODES)):
+            ids += [n.id for n in some if n.connected and meant(n.id, n.metadata)]
+        for node_id in sorted(ids):
             node = fleet.nodes.get(node_id)
             if node is None or not node.connected:
                 continue  # it left meanwhile
@@ -124,6 +130,9 @@ class ClientStatus:
 
 
 def _read(data: bytes) -> Any:
+    if len(data) > MAX_REQUEST:
+        message = f"the request has {len(data):,} bytes; {MAX_REQUEST:,} are the most"
+        raise Error(Code.INVALID_ARGUMENT, "REQUEST_TOO_LARGE", message)
     try:
         return csds_pb2.ClientStatusRequest.FromString(data)
     except DecodeError:

@@ -10,7 +10,7 @@ without repeated groups, with three groups and repeats at most, and of texts up 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from controlplane.errors import Error, invalid, within
@@ -20,6 +20,7 @@ Test = Callable[[object], bool]
 NodeTest = Callable[[str, Mapping[str, object]], bool]
 
 _NOWHERE = object()
+MOST_MATCHERS = 1_000
 _MOST_CHOICES = 3
 _MOST_PATTERN = 256
 _MOST_TEXT = 512
@@ -27,9 +28,11 @@ _MOST_TEXT = 512
 _TOO_MUCH = re.compile(r"\)[*+?{]|\(\?(?!:)|\\[1-9]")
 
 
-def node_test(matchers: Iterable[Any]) -> NodeTest:
+def node_test(matchers: Sequence[Any]) -> NodeTest:
     """A test of envoy.type.matcher.v3.NodeMatchers. Errors: INVALID_ARGUMENT for what is wrong, or not supported."""
     tests: list[NodeTest] = []
+    if len(matchers) > MOST_MATCHERS:
+        raise invalid("node_matchers", f"there are {len(matchers):,}; {MOST_MATCHERS:,} are the most")
     for i, matcher in enumerate(matchers):
         with within(f"node_matchers[{i}]"):
             tests.append(_node(matcher))

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterable
 from typing import TypeVar
 
 T = TypeVar("T")
 
-# Whoever uses the parts may have waited for something else meanwhile. Seconds.
+# Work that may be done in one go; and the longest rest, since whoever uses a part may have waited for something else
+# meanwhile. Seconds.
+_SPELL = 0.005
 _LONGEST = 0.05
 
 
 async def unhurried(parts: Iterable[T]) -> AsyncIterator[T]:
-    """Yields what `parts` does. What it takes to make a part is rested after it: at most half of the process is used."""
-    clock = asyncio.get_running_loop().time
-    began = clock()
+    """Yields what `parts` does. What it takes to make and use them is rested, too: at most half of the process is used."""
+    worked, began = 0.0, time.perf_counter()
     for part in parts:
         yield part
-        await asyncio.sleep(min(clock() - began, _LONGEST))
-        began = clock()
+        worked += time.perf_counter() - began
+        if worked > _SPELL:
+            await asyncio.sleep(min(worked, _LONGEST))
+            worked = 0.0
+        began = time.perf_counter()

@@ -114,6 +114,12 @@ def test_what_is_wrong_is_named(matcher: dict[str, Any], field: str, says: str) 
     assert [v.field for v in caught.value.violations] == [f"node_matchers[1].{field}"]
 
 
+def test_there_are_not_too_many() -> None:
+    assert matches(*[by_id(exact="other")] * 999, by_id(exact=NODE))
+    with pytest.raises(Error, match="1,001"):
+        matches(*[by_id(exact=NODE)] * 1_001)
+
+
 def test_a_regular_expression_is_not_tried_on_a_very_long_id() -> None:
     assert matches(by_id(safe_regex={"regex": "a*"}), node="a" * 512)
     assert not matches(by_id(safe_regex={"regex": "a*"}), node="a" * 513)
