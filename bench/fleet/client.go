@@ -7,7 +7,7 @@ import "google.golang.org/protobuf/encoding/protowire"
 type client struct {
 	delta   bool
 	node    []byte // the field of the first request
-	nack    bool   // refuses every response
+	nack    bool   // refuses the response that comes
 	mute    bool   // never answers a response
 	greeted bool   // the first request of this stream is out
 	subs    [kinds]sub

@@ -17,8 +17,8 @@ type group struct {
 	name    string
 	path    string
 	delta   bool
-	nack    bool
-	mute    bool
+	nack    bool          // refuses what comes once it has everything
+	mute    bool          // never ACKs
 	slow    time.Duration // between two reads of at most slowBytes; 0 reads at once
 	retry   time.Duration // the first wait before a connection is opened anew, doubled up to 30 s
 	keep    bool          // says on a new stream what is held from the one before
@@ -260,6 +260,7 @@ func (l *loop) message(p *proxy, body []byte) error {
 		return errors.New("a response that can't be read")
 	}
 	b := l.world.batch(r, body, p.delta, l.hit)
+	p.nack = p.group.nack && p.inSync > 0
 	p.client.receive(l.world, r, b, func(m []byte) { l.wire.send(&p.conn, m) })
 	now := clock()
 	l.active = now

@@ -35,7 +35,7 @@ type command struct {
 	Rate     float64           `json:"rate"`    // connections a second; 0: all at once. Also for reopen
 	Cluster  string            `json:"cluster"` // the nodes' cluster; bench
 	Metadata map[string]string `json:"metadata"`
-	Nack     bool              `json:"nack"`
+	Nack     bool              `json:"nack"`     // refuses every change once it has everything
 	Mute     bool              `json:"mute"`     // never ACKs
 	SlowMs   int               `json:"slow_ms"`  // reads 4 KiB in this time
 	RetryMs  int               `json:"retry_ms"` // the first wait after a connection broke; 500
