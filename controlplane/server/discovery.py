@@ -11,8 +11,7 @@ import asyncio
 import functools
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterable
-from typing import TypeVar
+from collections.abc import Callable
 
 from controlplane.errors import Code, Error
 from controlplane.fleet import Closed, Opened, Report, StreamId
@@ -27,8 +26,8 @@ from controlplane.snapshot import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SCOPED_R
 from controlplane.world import View
 from controlplane.xds.status import ResourceStatus, merged, statuses
 
-# A new world reaches this many streams before the event loop sees to other things.
-_BATCH = 50
+# For how long a new world is offered to streams before the event loop sees to other things, seconds.
+_SLICE = 0.005
 
 _TYPES = "type.googleapis.com/envoy."
 
@@ -68,6 +67,8 @@ class Discovery:
         self._load_nodes: Counter[str] = Counter()
         self._wall = Wall()
         self._closing = False
+        # While a new world is offered to one stream after the other.
+        self.offering = False
 
     def methods(self) -> dict[str, Callable[[str, Carrier], Carried]]:
         """What opens a stream of each method, by path; it takes what `open` takes."""
@@ -112,12 +113,22 @@ class Discovery:
             seen = await self._worlds.newer(seen)
             waiting = [pump for pump in self._pumps.values() if pump.world is not self._worlds.value]
             # Those that take long come last, so that they keep nobody waiting.
-            for pumps in batches(sorted(waiting, key=lambda pump: pump.dear), _BATCH):
-                for pump in pumps:
-                    pump.offer()
-                    if pump.dear:
-                        await asyncio.sleep(0)
+            waiting.sort(key=lambda pump: pump.dear)
+            self.offering = True
+            try:
+                await self._offer(waiting)
+            finally:
+                self.offering = False
+
+    async def _offer(self, pumps: list[Pump]) -> None:
+        """A bit at a time: in between, what was sent goes out, and others are seen to."""
+        clock = asyncio.get_running_loop().time
+        until = clock() + _SLICE
+        for pump in pumps:
+            pump.offer()
+            if clock() > until:
                 await asyncio.sleep(0)
+                until = clock() + _SLICE
 
     def reconnect(self, node_id: str) -> int:
         """Ends the streams of a node well, so that it connects anew. Returns how many; 0 when it has none."""
@@ -142,11 +153,3 @@ class Discovery:
         every: list[Carried] = [*self._pumps.values(), *self._loads.values()]
         for pump in every:
             pump.end()
-
-
-T = TypeVar("T")
-
-
-def batches(items: list[T], size: int) -> Iterable[list[T]]:
-    """`items` in runs of `size`."""
-    return (items[i : i + size] for i in range(0, len(items), size))

@@ -52,6 +52,10 @@ _SILENCE, _ANSWER = 30.0, 10.0
 # How often that is looked after.
 _SWEEP = 2.5
 
+# While every client is sent something new, what they say to that waits, so that the last does not wait for the ACKs of the
+# others: for so long at most. What waited is seen to for so long at a time. Seconds.
+_PATIENCE, _SLICE = 0.25, 0.005
+
 # How long a client may take to begin: TLS, and HTTP/2's preface.
 _PREFACE = 10.0
 
@@ -70,9 +74,10 @@ _PIECE = 64 * 1024
 class Server:
     """Listens, and keeps the connections."""
 
-    def __init__(self, methods: Mapping[str, Open], limits: Limits) -> None:
-        """`methods` are by path: `/SERVICE/METHOD`."""
+    def __init__(self, methods: Mapping[str, Open], limits: Limits, busy: Callable[[], bool] = lambda: False) -> None:
+        """`methods` are by path: `/SERVICE/METHOD`. While it is `busy`, what clients say can wait."""
         self.methods = methods
+        self.busy = busy
         self.limits = limits
         self.connections: set[Connection] = set()
         self.stopping = False
@@ -81,6 +86,9 @@ class Server:
         self._sweep: asyncio.TimerHandle | None = None
         # Connections that have something to write at the end of this turn.
         self._dirty: list[Connection] = []
+        # Connections that have said something that waits; and since when the first of them does.
+        self._deferred: dict[Connection, None] = {}
+        self._deferred_since = 0.0
         self._empty = asyncio.Event()
 
     async def start(self, sockets: Sequence[socket.socket], context: ssl.SSLContext | None = None) -> None:
@@ -123,6 +131,28 @@ class Server:
         dirty, self._dirty = self._dirty, []
         for connection in dirty:
             connection.flush()
+
+    def defer(self, connection: Connection) -> bool:
+        """Whether what a connection says may wait; then it is asked to `catch_up`."""
+        loop = asyncio.get_running_loop()
+        if not self._deferred:
+            self._deferred_since = loop.time()
+            loop.call_soon(self._catch_up)
+        elif loop.time() - self._deferred_since > _PATIENCE:
+            return False
+        self._deferred[connection] = None
+        return True
+
+    def _catch_up(self) -> None:
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        if not self.busy() or now - self._deferred_since > _PATIENCE:
+            while self._deferred and loop.time() - now < _SLICE:
+                connection = next(iter(self._deferred))
+                del self._deferred[connection]
+                connection.catch_up()
+        if self._deferred:
+            loop.call_soon(self._catch_up)
 
     def left(self, connection: Connection) -> None:
         """A connection is closed."""
@@ -202,9 +232,22 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._heard, self._pinged = self._loop.time(), 0.0
+        if self._tail:
+            data = self._tail + data
+        if len(data) < _PIECE and self.server.busy() and self.server.defer(self):
+            self._tail = data
+        else:
+            self._take(data)
+
+    def catch_up(self) -> None:
+        """What waited is taken now."""
+        if self._tail and not self.closed:
+            self._take(self._tail)
+
+    def _take(self, data: bytes) -> None:
         self._in_turn = True
         try:
-            self._read(self._tail + data if self._tail else data)
+            self._read(data)
         except ProtocolError as error:
             self._wrong(error)
         except Exception:  # whatever it was, it is this connection's

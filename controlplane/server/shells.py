@@ -46,7 +46,7 @@ async def serve(
     """
     if shell == "http2":
         sockets = listening(host, port, share=share)
-        server = Server(discovery.methods(), limits)
+        server = Server(discovery.methods(), limits, lambda: discovery.offering)
         await server.start(sockets, context)
         return server
     assert context is None
