@@ -128,28 +128,25 @@ func (f *fleet) handle(c command) answer {
 	if c.Fraction == 0 {
 		c.Fraction = 1
 	}
-	if c.Cmd != "open" && c.Cmd != "stats" && c.Cmd != "watch" && f.groups[c.Group] == nil {
-		return answer{"ok": false, "error": "there is no group " + strconv.Quote(c.Group)}
-	}
 	switch c.Cmd {
 	case "open":
 		return f.open(c)
-	case "reopen":
-		return f.reopen(c)
-	case "keep":
-		return f.keep(c)
-	case "close":
-		return f.close(c)
 	case "watch":
 		return f.watch(c)
-	case "wait_synced":
-		return f.waitSynced(c)
-	case "result":
-		return f.result(c)
 	case "stats":
 		return f.stats()
 	}
-	return answer{"ok": false, "error": "there is no command " + strconv.Quote(c.Cmd)}
+	ofGroup := map[string]func(command) answer{
+		"reopen": f.reopen, "keep": f.keep, "close": f.close, "wait_synced": f.waitSynced, "result": f.result,
+	}
+	do := ofGroup[c.Cmd]
+	switch {
+	case do == nil:
+		return answer{"ok": false, "error": "there is no command " + strconv.Quote(c.Cmd)}
+	case f.groups[c.Group] == nil:
+		return answer{"ok": false, "error": "there is no group " + strconv.Quote(c.Group)}
+	}
+	return do(c)
 }
 
 func (f *fleet) open(c command) answer {
