@@ -18,6 +18,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from controlplane.cli.document import BOOLS, NULLS, NUMBER, Mapping, Node, Scalar, Sequence, is_text
 from controlplane.cli.exits import Place, Problem
 from controlplane.errors import join
+from controlplane.model import BOUNDS
 from controlplane.operator.v1.revision_service_pb2 import Manifest
 
 COLLECTIONS = ("gateways", "models", "secrets")
@@ -31,23 +32,6 @@ _INT_RANGES = {
     FieldDescriptor.CPPTYPE_UINT64: (0, 2**64 - 1),
     FieldDescriptor.CPPTYPE_INT32: (-(2**31), 2**31 - 1),
     FieldDescriptor.CPPTYPE_INT64: (-(2**63), 2**63 - 1),
-}
-# Of fields that are only a part of what their type holds: what they may be, so that nobody is told of 32 bits.
-_RANGES = {
-    "port": (1, 65_535),
-    "split": (0, 10_000),
-    "weight": (1, 10_000),
-    "basis_points": (1, 10_000),
-    "segment": (1, 16),
-    "attempts": (0, 10),
-    "healthy_threshold": (1, 100),
-    "unhealthy_threshold": (1, 100),
-    "consecutive_failures": (1, 10_000),
-    "max_ejection_percent": (1, 100),
-    "max_connections": (1, 2**31 - 1),
-    "max_pending_requests": (1, 2**31 - 1),
-    "max_requests": (1, 2**31 - 1),
-    "max_retries": (0, 2**31 - 1),
 }
 
 
@@ -190,7 +174,8 @@ class Decoder:
             number = int(node.text.partition(".")[0])
             if low <= number <= high:
                 return number
-            low, high = _RANGES.get(name or field.name, (low, high))
+            # Nobody is told of 32 bits.
+            low, high = BOUNDS.get(name or field.name, (low, high))
             self._wrong(node, path, f"{number:,} is out of range: {low:,} to {high:,}")
         return None
 

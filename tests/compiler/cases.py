@@ -28,7 +28,7 @@ _ROUTINGS: dict[str, Any] = {"path": PathRouting, "header": HeaderRouting, "host
 
 
 def read_state(case: str) -> State:
-    """The state that `testdata/CASE.in.yaml` describes: the nouns of model.py, a gateway's routing named by its kind.
+    """The state that `testdata/CASE.in.yaml` describes: the nouns of model/, a gateway's routing named by its kind.
 
     Of secrets it has the kinds, and they are made anew in each run.
     """
