@@ -100,8 +100,8 @@ def statuses(streams: Iterable[Stream], ahead: float) -> Iterator[list[ResourceS
     streams = tuple(streams)
     for stream in streams:
         for sub in stream.subs:
-            found = _statuses(sub, ahead)
-            while part := list(islice(found, _PART)):
+            names = _statuses(sub, ahead)
+            while part := list(islice(names, _PART)):
                 yield part
     if not any(sub.wildcard for stream in streams for sub in stream.subs):
         return
