@@ -32,7 +32,7 @@ check: $(READY) ## format, lint, types, layers, protos: cheap, no tests
 protos: $(READY) ## regenerate the stubs and the JSON Schema from protos/
 	@PATH="$(CURDIR)/$(BIN):$$PATH" ./protos/generate
 
-bench: $(READY) ## measure: results into bench/results
+bench: $(READY) ## measure: results into bench/results; needs Go
 	@$(BIN)/python -m bench
 
 soak: $(READY) ## the long campaigns

@@ -110,7 +110,7 @@ async def _switch(side: Side, fleet: Lines, run: Run, proxies: int, *, counts: b
     own = (await fleet.ask("stats"))["cpu"]
     before, called = cpu_seconds(side.pid), time.monotonic_ns()
     await move.call()
-    came = await fleet.ask("result", from_ns=called, quiet_ms=QUIET)
+    came = await fleet.ask("result", from_ns=called, quiet_ms=QUIET, timeout=180)
     cpu = cpu_seconds(side.pid) - before
     got = came["received"]["n"], came["acked"]["n"]
     assert came["ok"], (
