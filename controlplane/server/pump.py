@@ -26,6 +26,7 @@ import random
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import structlog
@@ -43,6 +44,7 @@ from controlplane.snapshot import Audience
 from controlplane.world import View
 from controlplane.xds.delta import DeltaStream
 from controlplane.xds.events import Event, Identified
+from controlplane.xds.shared import SharedStream
 from controlplane.xds.sotw import SotwStream
 
 log = structlog.get_logger("xds")
@@ -69,7 +71,7 @@ class Variant:
 
     name: str
     # Takes the one type that the stream is about; "" on ADS.
-    core: Callable[[str], DeltaStream | SotwStream]
+    core: Callable[[str], SharedStream]
     parse: Callable[[bytes], Any]
     # How many names a request carries.
     names: Callable[[Any], int]
@@ -102,8 +104,10 @@ def _whole(request: Any) -> list[Any]:
     return [request]
 
 
-DELTA = Variant("delta", DeltaStream, discovery_pb2.DeltaDiscoveryRequest.FromString, _delta_names, _delta_pieces)
-SOTW = Variant("sotw", SotwStream, discovery_pb2.DiscoveryRequest.FromString, _sotw_names, _whole)
+DELTA = Variant(
+    "delta", partial(SharedStream, DeltaStream), discovery_pb2.DeltaDiscoveryRequest.FromString, _delta_names, _delta_pieces
+)
+SOTW = Variant("sotw", partial(SharedStream, SotwStream), discovery_pb2.DiscoveryRequest.FromString, _sotw_names, _whole)
 
 
 class Carrier(Protocol):
@@ -279,6 +283,13 @@ class Pump:
 
     def _receive(self, data: bytes) -> None:
         began = self._clock()
+        core = self.core
+        core.now = began
+        if (events := core.recall(data)) is not None:
+            # As most often: what was heard from another stream before, and costs next to nothing.
+            self._tell(events)
+            self._spent(began)
+            return
         variant = self._variant
         try:
             request = variant.parse(data)
@@ -290,21 +301,24 @@ class Pump:
             self._join(request.node)
         if count > _PIECE:
             request, *self._pieces = variant.pieces(request)
-        self._take_in(request, count, began)
+        self._take_in(request, count, began, data if not self._pieces else b"")
 
-    def _take_in(self, request: Any, count: int, began: float) -> None:
-        """One request, or a piece of one, which costs the time since `began`."""
+    def _take_in(self, request: Any, count: int, began: float, data: bytes = b"") -> None:
+        """One request, or a piece of one, which costs the time since `began`; `data` are the bytes of a whole one."""
         siblings = self._siblings
         assert siblings is not None
         # Others are only asked and told where there are others.
         if self.core.node is not None:
             siblings.tick()
         self.core.now = began
-        self._tell(self.core.receive(request))
+        self._tell(self.core.receive(request, data))
         if count:
             self._limits.check_names(self.core.names)
         if self.core.node is not None and not self.ended:
             siblings.moved(self)
+        self._spent(began)
+
+    def _spent(self, began: float) -> None:
         if self.ended:
             return
         now = self._clock()

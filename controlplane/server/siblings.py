@@ -5,15 +5,14 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
-from controlplane.xds.separate import Separate
-from controlplane.xds.stream import Stream
+from controlplane.xds.separate import Separate, Speaker
 
 
 class Member(Protocol):
     """A stream's pump."""
 
     @property
-    def core(self) -> Stream: ...
+    def core(self) -> Speaker: ...
 
     def again(self) -> None: ...
 
@@ -25,14 +24,14 @@ class Siblings:
 
     def __init__(self, linger: float) -> None:
         self._separate = Separate(linger)
-        self._members: dict[Stream, Member] = {}
+        self._members: dict[Speaker, Member] = {}
         self._timer: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
         return len(self._members)
 
     @property
-    def cores(self) -> tuple[Stream, ...]:
+    def cores(self) -> tuple[Speaker, ...]:
         """The open streams, in the order that they came in, to be read."""
         return tuple(self._members)
 
@@ -68,7 +67,7 @@ class Siblings:
         self._separate.tick(self._now())
         self._wake(self._separate.overdue())
 
-    def _wake(self, streams: list[Stream]) -> None:
+    def _wake(self, streams: list[Speaker]) -> None:
         for stream in streams:
             self._members[stream].again()
         self._set_timer()

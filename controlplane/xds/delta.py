@@ -22,7 +22,7 @@ whose routes it has not asked for are sent again (Envoy asks for what it needs o
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 from controlplane.snapshot import LISTENER, ROUTES, SCOPED_ROUTES, Resource
 from controlplane.xds import wire
@@ -65,6 +65,12 @@ class DeltaStream(Stream):
             sub.subscribe(request.resource_names_subscribe)
         sub.unsubscribe(request.resource_names_unsubscribe)
         return events + self._advance()
+
+    def fork(self) -> Self:
+        """As of every stream."""
+        other = super().fork()
+        other._brought = dict(self._brought)
+        return other
 
     def _feed_listener(self) -> None:
         """The client has taken a listener that it did not have: it must be told the scopes that it makes nothing of."""

@@ -15,6 +15,8 @@ from controlplane.snapshot import Resource, diff
 
 Resources = Mapping[str, Resource]
 NOTHING: Resources = {}
+# What differs from a shared mapping is compared name by name where it is no more than this.
+_FEW = 256
 
 
 def same(a: Resource | None, b: Resource | None) -> bool:
@@ -30,6 +32,15 @@ class Overlay:
     def __init__(self) -> None:
         self.base: Resources = NOTHING
         self.over: dict[str, Resource | None] = {}
+
+    def fork(self) -> Overlay:
+        other = Overlay()
+        other.base, other.over = self.base, dict(self.over)
+        return other
+
+    def likeness(self) -> tuple[object, ...] | None:
+        """Equal for equal content, said alike; None where it would be long. Of identities."""
+        return (id(self.base), frozenset((n, id(r)) for n, r in self.over.items())) if len(self.over) <= _FEW else None
 
     def get(self, name: str) -> Resource | None:
         return self.over[name] if name in self.over else self.base.get(name)
@@ -71,6 +82,16 @@ class Names:
         # The arguments of the newest `covers` that was true; None after a name was taken out.
         self._covered: frozenset[str] | None = None
         self._among: Resources = NOTHING
+
+    def fork(self) -> Names:
+        other = Names()
+        other.base, other.more, other.less = self.base, set(self.more), set(self.less)
+        return other
+
+    def likeness(self) -> tuple[object, ...] | None:
+        """As of an overlay."""
+        few = len(self.more) + len(self.less) <= _FEW
+        return (id(self.base), frozenset(self.more), frozenset(self.less)) if few else None
 
     def __contains__(self, name: str) -> bool:
         return name in self.more or (name in self.base and name not in self.less)

@@ -35,10 +35,11 @@ There is no clock in here: `now` is seconds of any clock that only goes forward.
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator, Mapping
+from typing import Protocol
 
 from controlplane.snapshot import CLUSTER, ENDPOINTS, LISTENER, Resource
 from controlplane.xds.overlay import between, same
-from controlplane.xds.stream import NAMED_BY, Stream
+from controlplane.xds.stream import NAMED_BY
 from controlplane.xds.substream import ANYTHING, Substream
 
 # How long a removal waits for the other streams to let go, seconds.
@@ -52,6 +53,21 @@ UNASKED = 2.0
 _LEFT = 64
 
 
+class Speaker(Protocol):
+    """A stream, as the others of its node see it."""
+
+    node: Separate | None
+
+    @property
+    def type_url(self) -> str: ...
+    @property
+    def coming_back(self) -> bool: ...
+    @property
+    def subs(self) -> tuple[Substream, ...]: ...
+    def sub(self, type_url: str) -> Substream | None: ...
+    def should_hold(self, type_url: str) -> Mapping[str, Resource]: ...
+
+
 class Separate:
     """The streams of one node, ADS or not."""
 
@@ -59,30 +75,30 @@ class Separate:
         self._linger = linger
         self._now = 0.0
         # The open ones, in the order that they came in, which their numbers say.
-        self._open: dict[Stream, int] = {}
+        self._open: dict[Speaker, int] = {}
         self._numbers = 0
         # Closed ones, the first first: when they closed, and the number that the next stream to come has.
-        self._left: dict[Stream, tuple[float, int]] = {}
+        self._left: dict[Speaker, tuple[float, int]] = {}
         # Until when something waits, by type and name.
         self._until: dict[tuple[str, str], float] = {}
         # Streams that were told to wait since they last looked.
-        self._waiting: set[Stream] = set()
+        self._waiting: set[Speaker] = set()
         # By stream of clusters: endpoints that the client will want anew once it has taken those that were sent.
-        self._owed: dict[Stream, set[str]] = {}
+        self._owed: dict[Speaker, set[str]] = {}
 
     # ------------------------------------------------------------------------------------------------- for the shell
 
     def __len__(self) -> int:
         return len(self._open)
 
-    def join(self, stream: Stream, now: float) -> None:
+    def join(self, stream: Speaker, now: float) -> None:
         """A stream has said that it is this node's."""
         self.tick(now)
         self._open[stream] = self._numbers
         self._numbers += 1
         self._tell()
 
-    def leave(self, stream: Stream, now: float) -> None:
+    def leave(self, stream: Speaker, now: float) -> None:
         """A stream has closed."""
         self.tick(now)
         if stream not in self._open:
@@ -103,14 +119,14 @@ class Separate:
         # What is over is kept a while, so that it does not begin anew.
         self._until = {k: t for k, t in self._until.items() if now - t < self._linger}
 
-    def moved(self, stream: Stream) -> list[Stream]:
+    def moved(self, stream: Speaker) -> list[Speaker]:
         """Something became of `stream`. Returns the others that have waited: they are to look again (`Stream.again`)."""
         self._settle(stream)
         woken = self._waiting - {stream}
         self._waiting &= {stream}
         return [s for s in self._open if s in woken]
 
-    def overdue(self) -> list[Stream]:
+    def overdue(self) -> list[Speaker]:
         """The streams that have waited, since the time of something they wait for has passed. Call `tick` first."""
         woken, self._waiting = self._waiting, set()
         return [s for s in self._open if s in woken]
@@ -126,7 +142,7 @@ class Separate:
         for stream in self._open:
             stream.node = self if several else None
 
-    def _settle(self, stream: Stream) -> None:
+    def _settle(self, stream: Speaker) -> None:
         """Once the client has answered for its clusters, their endpoints are to be sent anew where they come over ADS.
 
         An Envoy that takes endpoints over a stream a cluster opens a new one for a cluster that changed.
@@ -143,7 +159,7 @@ class Separate:
 
     # -------------------------------------------------------------------------------------------- for the streams
 
-    def speaks(self, stream: Stream, type_url: str) -> bool:
+    def speaks(self, stream: Speaker, type_url: str) -> bool:
         """Whether one of the others has asked for a type."""
         if any(True for _ in self._subs(stream, type_url)):
             return True
@@ -155,13 +171,13 @@ class Separate:
         """Whether the client takes all that there is of a type: an Envoy, which goes on to ask for the other types."""
         return any((s := o.sub(t)) is not None and s.wildcard for o in self._open for t in (CLUSTER, LISTENER))
 
-    def clusters_sent(self, stream: Stream, clusters: Iterable[Resource]) -> None:
+    def clusters_sent(self, stream: Speaker, clusters: Iterable[Resource]) -> None:
         """Clusters that the client has in another version are on their way to it."""
         names = {n for c in clusters for t, n in c.refs if t == ENDPOINTS}
         if names:
             self._owed.setdefault(stream, set()).update(names)
 
-    def in_place(self, stream: Stream, resource: Resource) -> bool:
+    def in_place(self, stream: Speaker, resource: Resource) -> bool:
         """Whether every cluster that `resource` names is at the client, with its endpoints."""
         own = stream.sub(CLUSTER)
         clusters = [own] if own is not None else list(self._subs(stream, CLUSTER, resource.type_url))
@@ -174,13 +190,13 @@ class Separate:
         self._waiting.add(stream)
         return False
 
-    def _cluster_in_place(self, stream: Stream, clusters: Substream, name: str) -> bool:
+    def _cluster_in_place(self, stream: Speaker, clusters: Substream, name: str) -> bool:
         cluster = clusters.held.get(name)
         if cluster is None or clusters.current(name) is None or clusters.may_be_gone(name):
             return False
         return all(self._warm(stream, t, n) for t, n in cluster.refs if n in stream.should_hold(t))
 
-    def _warm(self, stream: Stream, type_url: str, name: str) -> bool:
+    def _warm(self, stream: Speaker, type_url: str, name: str) -> bool:
         """Whether the client has what a cluster is warmed with; if it takes none of the type anywhere: yes."""
         own = stream.sub(type_url)
         subs = [*([own] if own is not None else []), *self._subs(stream, type_url)]
@@ -191,7 +207,7 @@ class Separate:
             return not self._waits(type_url, name, min(UNASKED, self._linger))
         return any(s.held.get(name) is not None and s.current(name) is not None for s in covering)
 
-    def named(self, stream: Stream, type_url: str) -> Container[str]:
+    def named(self, stream: Speaker, type_url: str) -> Container[str]:
         """The names of a type that are to be kept, because the client may still use them."""
         names: set[str] = set()
         anything = False
@@ -205,7 +221,7 @@ class Separate:
                     names.update(n for t, n in old.refs if t == type_url)
         return _Kept(self, stream, type_url, None if anything else names)
 
-    def keeps(self, stream: Stream, type_url: str, name: str) -> bool:
+    def keeps(self, stream: Speaker, type_url: str, name: str) -> bool:
         """Whether the time for which a name is kept has not passed yet; it begins with the first call."""
         self._waiting.add(stream)
         return self._waits(type_url, name, self._linger)
@@ -217,7 +233,7 @@ class Separate:
     def _waits(self, type_url: str, name: str, seconds: float) -> bool:
         return self._now < self._until.setdefault((type_url, name), self._now + seconds)
 
-    def _subs(self, stream: Stream, type_url: str, without: str = "") -> Iterator[Substream]:
+    def _subs(self, stream: Speaker, type_url: str, without: str = "") -> Iterator[Substream]:
         """The conversations of other streams about a type; not of those that speak of `without` too."""
         number = self._open.get(stream, -1)
         for other in (*self._open, *(s for s, (_, next_number) in self._left.items() if number < next_number)):
@@ -229,7 +245,7 @@ class Separate:
 class _Kept(Container[str]):
     """Names, or with None everything, each for a limited time."""
 
-    def __init__(self, node: Separate, stream: Stream, type_url: str, names: set[str] | None) -> None:
+    def __init__(self, node: Separate, stream: Speaker, type_url: str, names: set[str] | None) -> None:
         self._node, self._stream, self._type_url, self._names = node, stream, type_url, names
 
     def __contains__(self, name: object) -> bool:

@@ -28,7 +28,7 @@ google_grpc does not.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
 from controlplane.snapshot import Resource, type_version
 from controlplane.xds import wire
@@ -70,6 +70,17 @@ class SotwStream(Stream):
         elif request.HasField("error_detail"):
             sub.asked = {n for n in sub.asked if not sub.stands(n)}  # it has just been given these, and refused them
         return events + self._advance()
+
+    def likeness(self) -> tuple[object, ...] | None:
+        """As of every stream; and what a request is follows from the newest nonce."""
+        alike = super().likeness()
+        return None if alike is None else (*alike, *(sub.last_nonce for sub in self._subs.values()))
+
+    def fork(self) -> Self:
+        """As of every stream."""
+        other = super().fork()
+        other._brought = dict(self._brought)
+        return other
 
     def _beat(self, type_url: str, version: str, nonce: str, resources: list[Resource]) -> bytes:
         return wire.sotw_heartbeat(type_url, version, nonce, resources, self._ttl)

@@ -31,7 +31,7 @@ from itertools import islice
 
 from controlplane.snapshot import ORDER, Resource
 from controlplane.xds.overlay import NOTHING, same
-from controlplane.xds.stream import Stream
+from controlplane.xds.separate import Speaker
 from controlplane.xds.substream import ANYTHING, Batch, Substream
 
 # Names in one part, at most.
@@ -92,22 +92,22 @@ def known(resource: Resource) -> bool:
     return ANYTHING not in resource.refs
 
 
-def statuses(streams: Iterable[Stream], ahead: float) -> Iterator[list[ResourceStatus]]:
+def statuses(streams: Iterable[Speaker], ahead: float) -> Iterator[list[ResourceStatus]]:
     """What the streams of one node hold, in parts, for `merged`: a part is of one type on one stream, and takes milliseconds.
 
     Times are those that the streams are told, and `ahead` seconds. Streams may be told things between two parts.
     """
     streams = tuple(streams)
-    for stream in streams:
-        for sub in stream.subs:
-            names = _statuses(sub, ahead)
-            while part := list(islice(names, _PART)):
-                yield part
-    if not any(sub.wildcard for stream in streams for sub in stream.subs):
+    subs = [sub for stream in streams for sub in stream.subs]
+    for sub in subs:
+        found = _statuses(sub, ahead)
+        while part := list(islice(found, _PART)):
+            yield part
+    if not any(sub.wildcard for sub in subs):
         return
     for type_url in ORDER:
-        covering = [sub for stream in streams for sub in stream.subs if sub.type_url == type_url]
-        there = next((found for stream in streams if (found := stream.should_hold(type_url))), NOTHING)
+        covering = [sub for sub in subs if sub.type_url == type_url]
+        there = next((whole for stream in streams if (whole := stream.should_hold(type_url))), NOTHING)
         if not any(sub.wildcard for sub in covering):
             unasked = (r for n, r in there.items() if not any(sub.covers(n) for sub in covering))
             yield [ResourceStatus(type_url, r.name, State.UNASKED, None, r) for r in unasked]

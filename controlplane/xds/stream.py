@@ -47,8 +47,10 @@ the snapshot is kept back because of what was refused (a route, whose cluster it
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Container, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from copy import copy
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from controlplane.errors import Code, Error
 from controlplane.model import Locality
@@ -70,7 +72,7 @@ from controlplane.xds.overlay import NOTHING, references, same
 from controlplane.xds.substream import ANYTHING, Batch, Substream, changed
 
 if TYPE_CHECKING:
-    from controlplane.xds.separate import Separate
+    from controlplane.xds.separate import Separate, Speaker
 
 # By type: the types of which resources may name it.
 NAMED_BY: Mapping[str, tuple[str, ...]] = {
@@ -81,8 +83,15 @@ NAMED_BY: Mapping[str, tuple[str, ...]] = {
 }
 # Types that one stream may ask for; more is no client, but an attempt to fill the memory.
 MAX_TYPES = 64
+# Never used again in this process: streams that are alike are sent the same bytes (`shared.py`).
+_nonces = itertools.count(1)
 # Responses of a type that are not answered; a client that asks on and on without an answer is none either.
 MAX_UNANSWERED = 1_000
+
+
+def nonces_up_to_now() -> int:
+    """A number that all nonces so far are below, and all to come above."""
+    return next(_nonces)
 
 
 class Stream:
@@ -97,12 +106,16 @@ class Stream:
         self._ttl = ttl
         # Seconds of any clock that only goes forward; the shell sets it before what it tells. Only `status.py` reads it.
         self.now = 0.0
-        # The streams of the node that this one is of; None while it is the only one.
+        # The streams of the node that this one is of; None while it is the only one. And what it is among them.
         self.node: Separate | None = None
+        self.face: Speaker = self
         self._subs: dict[str, Substream] = {}
         # None until the first offer; requests before it are remembered.
         self._snapshot: Snapshot | None = None
-        self._identified = False
+        # Of the newest response; 0 before any.
+        self.nonce = 0
+        # The client has said who it is.
+        self.identified = False
         # Revision of the newest Held; -1 before any.
         self._held = -1
         # The same of Settled, and of Blocked.
@@ -111,7 +124,6 @@ class Stream:
         self._quiet = False
         # Endpoints to be sent after a cluster that changed; also of a client that is still to ask for endpoints.
         self._owed: set[str] = set()
-        self._nonces = 0
         # Events that came up while sending.
         self._news: list[Event] = []
         self._out: list[bytes] = []
@@ -141,6 +153,53 @@ class Stream:
     def sub(self, type_url: str) -> Substream | None:
         """The conversation about one type, to be read; None when there was none."""
         return self._subs.get(type_url)
+
+    @classmethod
+    def takes_ttl(cls, node: Any) -> bool:
+        """Whether a client says that it can do with TTLs."""
+        return all(any(f in node.client_features for f in group) for group in cls.FEATURES)
+
+    def fork(self) -> Self:
+        """Another stream in the same state, whatever becomes of this one. Nothing may stand refused, or be there to send."""
+        other = copy(self)
+        other.face = other
+        other._owed, other._news, other._out = set(self._owed), [], []
+        other._subs = {t: sub.fork() for t, sub in self._subs.items()}
+        if ENDPOINTS in other._subs:
+            other._subs[ENDPOINTS].owed = other._owed
+        return other
+
+    def likeness(self) -> tuple[object, ...] | None:
+        """Equal for two streams that will say the same when they are told the same; None unless all is quiet.
+
+        Identities are in it: it means something as long as this stream is there, and unchanged.
+        """
+        if self.node is not None or self._snapshot is None or self._owed:
+            return None
+        parts = []
+        for sub in self._subs.values():
+            part = sub.likeness(self._quiet)
+            if part is None:
+                return None
+            parts.append(part)
+        revision = self._snapshot.revision
+        said = tuple(r == revision for r in (self._held, self._settled, self._blocked))
+        return (type(self), self.type_url, self._ttl, id(self._snapshot), self._quiet, said, *parts)
+
+    @property
+    def revision(self) -> int:
+        """Of the newest snapshot; 0 before there is one."""
+        return self._snapshot.revision if self._snapshot is not None else 0
+
+    @property
+    def weight(self) -> int:
+        """In how many names it differs from shared mappings."""
+        return sum(sub.weight for sub in self._subs.values())
+
+    @property
+    def refuses(self) -> bool:
+        """Whether the client has refused something that stands, or has not been said to be over."""
+        return any(sub.refused or sub.refusing for sub in self._subs.values())
 
     @property
     def subs(self) -> tuple[Substream, ...]:
@@ -198,10 +257,10 @@ class Stream:
 
     def _identify(self, node: Any) -> list[Event]:
         """The event of the first request; later ones may or may not carry a node, which is not looked at."""
-        if self._identified:
+        if self.identified:
             return []
-        self._identified = True
-        if not all(any(f in node.client_features for f in group) for group in self.FEATURES):
+        self.identified = True
+        if not self.takes_ttl(node):
             self._ttl = 0
         version = node.user_agent_version
         if node.HasField("user_agent_build_version"):
@@ -282,15 +341,15 @@ class Stream:
         """Notes that these go out, and returns the nonce to send them with."""
         assert self._snapshot is not None
         if sub.type_url == CLUSTER and self.node is not None and ENDPOINTS not in self._subs:
-            self.node.clusters_sent(self, [c for c in changed(sub, contents) if sub.held.get(c.name)])
+            self.node.clusters_sent(self.face, [c for c in changed(sub, contents) if sub.held.get(c.name)])
         elif sub.type_url == CLUSTER and not self.type_url:
             for cluster in changed(sub, contents):
                 self._owed.update(n for t, n in cluster.refs if t == ENDPOINTS)
         if len(sub.inflight) >= MAX_UNANSWERED:
             message = f"response_nonce: {MAX_UNANSWERED} responses wait for an answer, and the client goes on asking"
             raise Error(Code.INVALID_ARGUMENT, "TOO_MANY_UNANSWERED", message)
-        self._nonces += 1
-        nonce = str(self._nonces)
+        self.nonce = next(_nonces)
+        nonce = str(self.nonce)
         sub.sent(nonce, Batch(self._snapshot.revision, contents, whole))
         return nonce
 
@@ -302,7 +361,7 @@ class Stream:
         if resource.type_url == CLUSTER:
             return True
         if self.node is not None and (clusters is None or ENDPOINTS not in self._subs):
-            return self.node.in_place(self, resource)
+            return self.node.in_place(self.face, resource)
         if clusters is None or not clusters.wildcard:
             return True
         return all(self._cluster_in_place(clusters, name) for type_url, name in resource.refs if type_url == CLUSTER)
@@ -326,7 +385,7 @@ class Stream:
     def _still_named(self, type_url: str) -> Container[str]:
         """The names of this type in all that the client may hold and should not. A lone per-type stream knows of none."""
         if self.node is not None and not all(p in self._subs for p in NAMED_BY.get(type_url, ())):
-            return self.node.named(self, type_url)
+            return self.node.named(self.face, type_url)
         if type_url == CLUSTER and self._taking_up_routes():
             return _Everything()
         named: set[str] = set()
@@ -408,7 +467,7 @@ class Stream:
 
     def _elsewhere(self, type_url: str) -> bool:
         """Whether the client takes a type over another stream."""
-        return self.node is not None and self.node.speaks(self, type_url)
+        return self.node is not None and self.node.speaks(self.face, type_url)
 
     def _follows(self, sub: Substream, snapshot: Snapshot) -> bool:
         """Whether what the resources of a sub-stream name is subscribed to; of one that is refused, those at the client."""

@@ -40,6 +40,7 @@ anew and is given 1,000 routes in one response, one of them bad, would be withou
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator, Mapping
+from copy import copy
 from dataclasses import dataclass
 from typing import cast
 
@@ -150,6 +151,29 @@ class Substream:
         # Whatever the other types do, there is nothing to send: all that is covered is held, and nobody waits for anything.
         # What changes that, but for `owed`, makes it False. A type at rest costs nothing when another is pushed or ACKed.
         self.rest = False
+
+    def fork(self) -> Substream:
+        """Another one in the same state; nothing may stand refused."""
+        other = copy(self)
+        other.taken, other.names, other.held = dict(self.taken), self.names.fork(), self.held.fork()
+        other.inflight = {nonce: copy(batch) for nonce, batch in self.inflight.items()}
+        other.refused, other.asked, other.owed = {}, set(self.asked), set(self.owed)
+        return other
+
+    @property
+    def weight(self) -> int:
+        """In how many names it differs from shared mappings."""
+        return len(self.names.more) + len(self.names.less) + len(self.held.over) + len(self.asked) + len(self.owed)
+
+    def likeness(self, quiet: bool) -> tuple[object, ...] | None:
+        """Equal for two that will do the same from now on; None when something is on its way, refused or owed."""
+        if self.inflight or self.asked or self.owed or self.greet or self.refused or self.refusing:
+            return None
+        names, held = self.names.likeness(), self.held.likeness()
+        if names is None or held is None:
+            return None
+        flags = (self.wildcard, self._explicit, self.rest, self.returning and not quiet)
+        return (self.type_url, flags, names, held)
 
     # ------------------------------------------------------------------------------------------------ subscription
 

@@ -69,7 +69,10 @@ class Conversation:
     def _receive(self, request: Any) -> None:
         self.events += self.core.receive(request)
         for other in self.node.separate.moved(self.core):
-            self.node.of(other).events += other.again()
+            self.node.of(other).again()
+
+    def again(self) -> None:
+        self.events += self.core.again()
 
     def hears(self) -> list[Said]:
         """What it was sent since it last asked."""
@@ -113,7 +116,7 @@ class Node:
         self.now += seconds
         self.separate.tick(self.now)
         for core in self.separate.overdue():
-            self.of(core).events += core.again()
+            self.of(core).again()
 
     def close(self, stream: Conversation) -> None:
         self.streams.remove(stream)

@@ -1,0 +1,316 @@
+"""The protocol cores alone: what a stream costs in them and in the fleet, without sockets.
+
+One client is played to the end; then a thousand others do just what it did, each with a stream of its own. They are clients
+over ADS at rest behind one listener, with as many scopes, route tables and twice as many clusters and endpoints as there are
+models. Times are this process's CPU, of one thread. "Cold sync" is all that a client is sent first, with all of its requests
+parsed; the first stream of a snapshot, which makes what the others share, is not counted.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import structlog
+from envoy.config.core.v3 import base_pb2
+from envoy.service.discovery.v3 import discovery_pb2
+
+from bench.measure import environment, table
+from controlplane.compiler import Compiler
+from controlplane.fleet import Opened, Report, Targeted
+from controlplane.model import Endpoint, Gateway, HeaderRouting, Model, Version
+from controlplane.reconciler import Observer
+from controlplane.server.pump import DELTA, SOTW, Variant
+from controlplane.snapshot import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SCOPED_ROUTES, Audience, Snapshot
+from controlplane.state import Changes, State
+from controlplane.store import Head
+from controlplane.xds.events import Event
+
+STREAMS = 1_000
+AUDIENCE = Audience(("public",))
+WILDCARD = (CLUSTER, LISTENER, SCOPED_ROUTES)
+SECONDS, MICRO = 1e9, 1e3
+
+structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(30))
+
+
+def state(models: int) -> State:
+    """One gateway, and so many models with two versions of two endpoints each."""
+    gateway = Gateway("public", port=8080, routing=HeaderRouting("x-model"))
+    made: dict[str, Any] = {"gateways/public": gateway}
+    for i in range(models):
+        name = f"model-{i:04}"
+        ends = (Endpoint("10.0.0.1", 8000 + i), Endpoint("10.0.0.2", 8000 + i))
+        versions = (Version("blue", ends), Version("green", ends))
+        made[f"models/{name}"] = Model(name, ("public",), versions, {"blue": 10_000})
+    return State().applied(Changes(made))
+
+
+class History:
+    """Snapshots, each a switch of one model away from the one before."""
+
+    def __init__(self, models: int) -> None:
+        self._state, self._compiler, self._models = state(models), Compiler(), models
+        self.newest = self._compiler.compile(self._state, 1, AUDIENCE)
+
+    def switch(self) -> Snapshot:
+        """Moves a model, another one each time."""
+        revision = self.newest.revision + 1
+        model = self._state.models[f"model-{revision * 7 % self._models:04}"]
+        (live,) = model.split
+        moved = replace(model, split={"green" if live == "blue" else "blue": 10_000})
+        self._state = self._state.applied(Changes({f"models/{model.name}": moved}))
+        self.newest = self._compiler.compile(self._state, revision, AUDIENCE, self.newest)
+        return self.newest
+
+
+@dataclass(slots=True)
+class Script:
+    """What a client says from its first word until it is in sync, serialised; nonces are the same on every stream."""
+
+    requests: list[bytes] = field(default_factory=list)
+
+
+class Played:
+    """A client that is played: it answers, and asks for what follows."""
+
+    def __init__(self, variant: Variant, node: str) -> None:
+        self.delta = variant is DELTA
+        self._node = base_pb2.Node(id=node, cluster="edge", user_agent_name="envoy")
+        self.nonces: dict[str, str] = {}
+        self.names: dict[str, list[str]] = {}
+        self._versions: dict[str, str] = {}
+
+    def first(self) -> bytes:
+        return self._ask(CLUSTER)
+
+    def answer(self, data: bytes) -> Iterator[bytes]:
+        """What it says to a response. It asks for what follows before it answers, as an Envoy does."""
+        kind = discovery_pb2.DeltaDiscoveryResponse if self.delta else discovery_pb2.DiscoveryResponse
+        response: Any = kind.FromString(data)
+        type_url = response.type_url
+        new = type_url not in self.nonces
+        self.nonces[type_url] = response.nonce
+        if not self.delta:
+            self._versions[type_url] = response.version_info
+        if new and type_url == CLUSTER:
+            yield self._ask(ENDPOINTS, _names(response, self.delta, "config.cluster.v3.cluster_pb2", "Cluster", "name"))
+        if new and type_url == ENDPOINTS:
+            yield self._ask(LISTENER)
+        if new and type_url == LISTENER:
+            yield self._ask(SCOPED_ROUTES)
+        if new and type_url == SCOPED_ROUTES:
+            scope = ("config.route.v3.scoped_route_pb2", "ScopedRouteConfiguration", "route_configuration_name")
+            yield self._ask(ROUTES, _names(response, self.delta, *scope))
+        yield self._ack(type_url)
+
+    def _ask(self, type_url: str, names: list[str] | None = None) -> bytes:
+        self.names[type_url] = names or []
+        if self.delta:
+            request: Any = discovery_pb2.DeltaDiscoveryRequest(type_url=type_url)
+            request.resource_names_subscribe.extend(names or [])
+        else:
+            request = discovery_pb2.DiscoveryRequest(type_url=type_url, resource_names=names)
+        if self._node is not None:
+            request.node.CopyFrom(self._node)
+            self._node = None
+        done: bytes = request.SerializeToString()
+        return done
+
+    def _ack(self, type_url: str) -> bytes:
+        if self.delta:
+            request: Any = discovery_pb2.DeltaDiscoveryRequest(type_url=type_url, response_nonce=self.nonces[type_url])
+        else:
+            request = discovery_pb2.DiscoveryRequest(
+                type_url=type_url,
+                response_nonce=self.nonces[type_url],
+                version_info=self._versions[type_url],
+                resource_names=self.names[type_url],
+            )
+        done: bytes = request.SerializeToString()
+        return done
+
+
+def _names(response: Any, delta: bool, module: str, kind: str, of: str) -> list[str]:
+    message = getattr(importlib.import_module(f"envoy.{module}"), kind)
+    bodies = [r.resource.value if delta else r.value for r in response.resources]
+    return sorted({getattr(message.FromString(body), of) for body in bodies})
+
+
+@dataclass(slots=True)
+class Figures:
+    """Microseconds of CPU a stream, but for the memory: bytes a stream."""
+
+    cold: float = 0.0
+    cold_fleet: float = 0.0
+    offer: float = 0.0
+    ack: float = 0.0
+    fleet: float = 0.0
+    memory: float = 0.0
+
+    def cells(self) -> list[str]:
+        memory = f"{self.memory / 1024:.1f} KiB"
+        return [*(f"{v:,.1f} µs" for v in (self.cold, self.cold_fleet, self.offer, self.ack, self.fleet)), memory]
+
+
+class Bench:
+    """A thousand streams of one variant on one history, and the fleet that they report to."""
+
+    def __init__(self, variant: Variant, models: int, streams: int = STREAMS) -> None:
+        self.variant, self.streams = variant, streams
+        self.history = History(models)
+        self.observer = Observer()
+        self.figures = Figures()
+        self.cores: list[Any] = []
+        self.numbers = 0
+
+    def run(self, switches: int) -> Figures:
+        self._connect(1)  # makes what is shared
+        before = _rss()
+        self._connect(self.streams)
+        self.figures.memory = (_rss() - before) / self.streams
+        taken = [self._switch() for _ in range(switches)]
+        self.figures.offer, self.figures.ack, self.figures.fleet = map(statistics.median, zip(*taken, strict=True))
+        return self.figures
+
+    def _connect(self, streams: int) -> None:
+        """Opens streams, and plays each until it is in sync."""
+        snapshot = self.history.newest
+        self.observer.published(Head(number=snapshot.revision, state=State()))
+        scripts = [self._script(snapshot, f"node-{self.numbers + i}") for i in range(streams)]
+        told: list[Sequence[Report]] = []
+
+        def connect() -> None:
+            hear = self._hear
+            for script in scripts:
+                core = self.variant.core("")
+                hear(core, script[0])
+                events = list(core.offer(snapshot))
+                core.to_send()
+                for data in script[1:]:
+                    events += hear(core, data)
+                    core.to_send()
+                self.cores.append(core)
+                told.append(events)
+
+        self.figures.cold = _cpu(connect) / streams
+        identified = [self._hear(self.variant.core(""), s[0]) for s in scripts]
+
+        def fold() -> None:
+            report = self.observer.report
+            for i, events in enumerate(told):
+                stream = self.numbers + i
+                report(stream, Opened("127.0.0.1:1", self.variant.name))
+                for who in identified[i]:
+                    report(stream, who)
+                report(stream, Targeted(AUDIENCE))
+                for event in events:
+                    report(stream, event)
+
+        self.figures.cold_fleet = _cpu(fold) / streams
+        self.numbers += streams
+        held = self.observer.fleet.holding(snapshot.revision)
+        assert held == self.numbers, f"{held} of {self.numbers} hold it"
+
+    _known: list[bytes] | None = None
+
+    def _script(self, snapshot: Snapshot, node: str) -> list[bytes]:
+        """What a client says until it is in sync."""
+        if self._known is None:
+            core, client = self.variant.core(""), Played(self.variant, node)
+            said = [client.first()]
+            self._hear(core, said[0])
+            core.offer(snapshot)
+            waiting = core.to_send()
+            while waiting:
+                for request in client.answer(waiting.pop(0)):
+                    said.append(request)
+                    self._hear(core, request)
+                    waiting += core.to_send()
+            self._known, self.client = said, client
+        first = Played(self.variant, node).first()
+        return [first, *self._known[1:]]
+
+    def _hear(self, core: Any, data: bytes) -> list[Event]:
+        events: list[Event] | None = core.recall(data)
+        if events is None:
+            events = core.receive(self.variant.parse(data), data)
+        return events or []
+
+    def _switch(self) -> tuple[float, float, float]:
+        snapshot = self.history.switch()
+        self.observer.published(Head(number=snapshot.revision, state=State()))
+        sent: list[list[bytes]] = []
+        probe = self.cores[0]
+        probe.offer(snapshot)  # what all of them share is made here
+        (data,) = probe.to_send()
+        request, *more = list(self.client.answer(data))
+        assert not more
+        others = self.cores[1:]
+
+        def offer() -> None:
+            for core in others:
+                core.offer(snapshot)
+                sent.append(core.to_send())
+
+        offered = _cpu(offer)
+        assert all(len(messages) == 1 for messages in sent)
+        told: list[Sequence[Report]] = []
+
+        def ack() -> None:
+            hear = self._hear
+            for core in others:
+                told.append(hear(core, request))
+                core.to_send()
+
+        told_first = self._hear(probe, request)
+        acked = _cpu(ack)
+
+        def fold() -> None:
+            report = self.observer.report
+            for stream, events in enumerate(told, 1):
+                for event in events:
+                    report(stream, event)
+
+        for event in told_first:
+            self.observer.report(0, event)
+        folded = _cpu(fold)
+        assert self.observer.fleet.holding(snapshot.revision) == len(self.cores)
+        n = len(others)
+        return offered / n, acked / n, folded / n
+
+
+def _cpu(work: Callable[[], None]) -> float:
+    """Microseconds of CPU that something takes."""
+    gc.collect()
+    before = time.process_time_ns()
+    work()
+    return (time.process_time_ns() - before) / MICRO
+
+
+def _rss() -> int:
+    gc.collect()
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * 4096
+
+
+async def run(*, quick: bool) -> tuple[dict[str, Any], str]:
+    """Measures. The results, and a page about them."""
+    sizes, streams, switches = ([10, 100], 100, 3) if quick else ([10, 100, 1_000], STREAMS, 7)
+    header = ["", "models", "cold sync", "of it in the fleet", "offer of a switch", "its ACK", "in the fleet", "memory"]
+    rows: list[list[str]] = []
+    found: dict[str, Any] = {}
+    for variant in (DELTA, SOTW):
+        for models in sizes:
+            figures = Bench(variant, models, streams).run(switches)
+            rows.append([variant.name, f"{models:,}", *figures.cells()])
+            found.setdefault(variant.name, {})[models] = {n: round(getattr(figures, n), 2) for n in Figures.__slots__}
+            print(*rows[-1])
+    about = __doc__.partition("\n\n")[2].strip() if __doc__ else ""
+    page = "\n\n".join(["# The cores", about, f"## A stream, of {streams:,}", table(header, rows)])
+    return {"environment": environment(), "streams": streams, "variants": found}, page
