@@ -4,7 +4,7 @@ Nearly all that goes over an xDS stream are DATA frames with nothing special abo
 and 12 to read one, and all that it comes to are two numbers: the windows of the stream and of the connection become smaller.
 So a frame that is
 
-    DATA, without flags: not padded, and not the last one of its stream,
+    DATA, not empty, without flags: not padded, and not the last one of its stream,
     of a stream on which that direction is open, and which did not say how much it will carry (content-length),
     not in the middle of a block of headers
 
@@ -84,7 +84,7 @@ class Http2(H2Connection):
         if left < HEADER_BYTES + length:
             return 0, 0
         if kind == DATA:
-            return end, 0 if flags or self._in_headers else stream
+            return end, 0 if flags or self._in_headers or not length else stream
         if kind in (HEADERS, PUSH_PROMISE, CONTINUATION):
             self._in_headers = not flags & _END_HEADERS
         return end, 0

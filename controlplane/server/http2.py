@@ -97,7 +97,9 @@ class Server:
         self.port = sockets[0].getsockname()[1]
         for sock in sockets:
             sock.setblocking(False)
-            tls: dict[str, Any] = {"ssl": context, "ssl_handshake_timeout": _PREFACE} if context else {}
+            tls: dict[str, Any] = {}
+            if context is not None:
+                tls = {"ssl": context, "ssl_handshake_timeout": _PREFACE, "ssl_shutdown_timeout": _FAREWELL}
             self._listening.append(await loop.create_server(lambda: Connection(self), sock=sock, backlog=4096, **tls))
         self._sweep = loop.call_later(_SWEEP, self._look_after)
 
@@ -257,10 +259,10 @@ class Connection(asyncio.Protocol):
         self.flush()
 
     def _read(self, data: bytes) -> None:
-        """Takes what came frame by frame. Errors: ProtocolError."""
+        """Takes what came frame by frame, and leaves the rest if it takes too long. Errors: ProtocolError."""
         h2, calls = self.h2, self._calls
         at, whole = 0, len(data)
-        while at < whole:
+        while at < whole and not self._resting:
             end, stream = h2.cut(data, at)
             if not end:
                 break
@@ -276,13 +278,16 @@ class Connection(asyncio.Protocol):
 
     def _frame(self, data: bytes) -> None:
         """Leaves a frame to the library, and does what follows. Errors: ProtocolError."""
-        clock = self._loop.time
-        began = clock()
+        began = self._loop.time()
         for event in self.h2.receive_data(data):
             if handle := self._HANDLERS.get(type(event)):
                 handle(self, event)
-        now = clock()
-        if (pause := self._budget.spend(now - began, now)) and not self._resting and not self.closed:
+        self.spent(self._loop.time() - began)
+
+    def spent(self, seconds: float) -> None:
+        """So much of the server's time went on what the connection says."""
+        pause = self._budget.spend(seconds, self._loop.time())
+        if pause and not self._resting and not self.closed:
             self._resting = True
             self._pause()
             self._loop.call_later(pause, self._rested)
@@ -499,7 +504,9 @@ class Connection(asyncio.Protocol):
 
     def _rested(self) -> None:
         self._resting = False
-        self._resume()
+        self.catch_up()
+        if not self._resting:
+            self._resume()
 
     def _resume(self) -> None:
         if self.writable and not self._resting and not self._transport.is_closing():

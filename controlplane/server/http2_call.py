@@ -27,6 +27,10 @@ STREAM_WINDOW = 256 * 1024
 # How long the rest of a message, and how it ended, wait for a client that does not read. Seconds.
 _LINGER = 5.0
 
+# What a piece of a message costs its connection, whatever becomes of the message, seconds: thousands of pieces of a few bytes
+# are a flood.
+_PIECE = 5e-6
+
 _GRPC = "application/grpc"
 
 
@@ -50,6 +54,9 @@ class Connection(Protocol):
 
     def forget(self, call: Call) -> None:
         """A call is over."""
+
+    def spent(self, seconds: float) -> None:
+        """So much of the server's time went on what the connection says."""
 
     def took(self, count: int) -> None:
         """So many bytes of DATA are done with."""
@@ -119,6 +126,7 @@ class Call:
             self._connection.took(len(data))
             serves.received(message)
         else:
+            self._connection.spent(_PIECE)
             messages.feed(data)
             self._deliver()
         if self._received > STREAM_WINDOW // 4:

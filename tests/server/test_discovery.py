@@ -362,7 +362,9 @@ async def test_many_quick_streams_leak_nothing(rig: Rig) -> None:
     assert len(rig.fleet.nodes) <= 10
     assert not rig.observer._nodes
     assert not rig.discovery._pumps
-    assert len(asyncio.all_tasks()) < 20
+    async with asyncio.timeout(10):
+        while len(asyncio.all_tasks()) >= 20:  # noqa: ASYNC110  the clients' own need a moment
+            await asyncio.sleep(0.01)
     # That clients leave in the middle of what is said to them is nothing to be logged.
     assert {line["log_level"] for line in lines} <= {"info"}
 

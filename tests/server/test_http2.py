@@ -1,0 +1,392 @@
+"""xDS over HTTP/2 itself: what gRPC makes of it, flow control both ways, and clients that speak it badly."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gzip
+import ssl
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import grpc
+import pytest
+from h2.errors import ErrorCodes
+from h2.events import DataReceived, StreamReset
+from h2.settings import SettingCodes
+from hyperframe.frame import (
+    ContinuationFrame,
+    DataFrame,
+    Frame,
+    GoAwayFrame,
+    HeadersFrame,
+    PingFrame,
+    RstStreamFrame,
+    SettingsFrame,
+)
+
+from controlplane.server import http2, http2_call
+from controlplane.server.limits import MAX_REQUEST_BYTES, Budget, Limits
+from controlplane.server.shells import serve
+from controlplane.snapshot import CLUSTER, LISTENER
+from controlplane.store import Store
+from tests.fakes.xds_client import client
+from tests.pki import Authority
+from tests.server.raw import ADS, Raw, message, prefixed, raw
+from tests.server.test_discovery import BLUE, GATEWAY, GREEN, Rig, model, running
+from tests.server.test_discovery import store as _store
+from tests.server.test_discovery_services import PerType, served
+
+store = _store
+
+
+def server(rig: Rig) -> http2.Server:
+    assert isinstance(rig.server, http2.Server)
+    return rig.server
+
+
+@pytest.fixture
+async def rig(store: Store) -> AsyncIterator[Rig]:
+    async with running(store) as r:
+        await served(r, GATEWAY, BLUE)
+        yield r
+
+
+async def test_messages_come_in_any_pieces(rig: Rig) -> None:
+    async with raw(rig.port) as c:
+        stream = await c.start()
+        both = message() + message(type_url=CLUSTER)
+        for at in range(0, len(both), 7):
+            await c.say(stream, both[at : at + 7], pad_length=3 if at % 2 else None)
+        await c.until(lambda: len(c.responses(stream)) == 2)
+        assert {r.type_url for r in c.responses(stream)} == {LISTENER, CLUSTER}
+        other = await c.open()
+        await c.say(other, message() + message(type_url=CLUSTER))
+        await c.until(lambda: len(c.responses(other)) == 2)
+
+
+async def test_a_client_that_says_how_much_it_will_say_is_held_to_it(rig: Rig) -> None:
+    data = message()
+    async with raw(rig.port) as c:
+        stream = await c.start(content_length=str(len(data)))
+        await c.say(stream, data, end_stream=True)
+        await c.until(lambda: c.over(stream))
+        assert len(c.responses(stream)) == 1
+        assert c.headers(stream)["grpc-status"] == "0"
+
+
+async def test_headers_come_before_anything_is_asked(rig: Rig) -> None:
+    async with raw(rig.port) as c:
+        stream = await c.start()
+        await c.until(lambda: ":status" in c.headers(stream))
+        assert c.headers(stream)[":status"] == "200"
+        assert c.headers(stream)["content-type"] == "application/grpc"
+
+
+async def test_gzip_is_understood_and_nothing_else(rig: Rig) -> None:
+    async with raw(rig.port) as c:
+        stream = await c.start(grpc_encoding="gzip")
+        await c.say(stream, prefixed(gzip.compress(message()[5:]), compressed=1))
+        await c.until(lambda: len(c.responses(stream)) == 1)
+        bomb = await c.open(grpc_encoding="gzip")
+        await c.say(bomb, prefixed(gzip.compress(bytes(MAX_REQUEST_BYTES + 1)), compressed=1))
+        await c.until(lambda: c.over(bomb))
+        assert c.headers(bomb)["grpc-status"] == "8"
+        garbage = await c.open(grpc_encoding="gzip")
+        await c.say(garbage, prefixed(b"not gzip", compressed=1))
+        await c.until(lambda: c.over(garbage))
+        assert c.headers(garbage)["grpc-status"] == "3"
+        unsaid = await c.open()
+        await c.say(unsaid, prefixed(b"\x1f", compressed=1))
+        await c.until(lambda: c.over(unsaid))
+        assert c.headers(unsaid)["grpc-status"] == "13"
+        other = await c.open(grpc_encoding="snappy")
+        await c.until(lambda: c.over(other))
+        assert c.headers(other)["grpc-status"] == "12"
+        assert "gzip" in c.headers(other)["grpc-accept-encoding"]
+
+
+async def test_what_is_not_gRPC_is_told_so(rig: Rig) -> None:
+    async with raw(rig.port) as c:
+        stream = await c.start(kind="text/html")
+        await c.until(lambda: c.over(stream))
+        assert c.headers(stream)[":status"] == "415"
+        stream = await c.open(method="GET")
+        await c.until(lambda: c.over(stream))
+        assert c.headers(stream)[":status"] == "405"
+        stream = await c.open(path="/no.such.Service/M%thod")
+        await c.until(lambda: c.over(stream))
+        assert c.headers(stream)["grpc-status"] == "12"
+        assert c.headers(stream)["grpc-message"].startswith("there is no method /no.such.Service/M")
+        assert c.headers(stream)["grpc-message"].isascii()
+
+
+async def test_a_request_that_is_too_large_is_refused_at_its_first_byte(rig: Rig) -> None:
+    async with raw(rig.port) as c:
+        stream = await c.start()
+        await c.say(stream, b"\0" + (MAX_REQUEST_BYTES + 1).to_bytes(4, "big"))
+        await c.until(lambda: c.over(stream))
+        assert c.headers(stream)["grpc-status"] == "8"
+
+
+async def test_a_large_request_gets_through_small_windows(rig: Rig) -> None:
+    async with raw(rig.port) as c:
+        stream = await c.start()
+        data = message(padding="x" * 3_000_000)
+        while data:
+            await c.until(lambda: c.h2.local_flow_control_window(stream) > 0)
+            size = min(c.h2.local_flow_control_window(stream), c.h2.max_outbound_frame_size, len(data))
+            await c.say(stream, data[:size])
+            data = data[size:]
+        await c.until(lambda: len(c.responses(stream)) == 1)
+
+
+async def test_a_client_gets_no_more_than_it_has_room_for(rig: Rig) -> None:
+    await served(rig, *(model({"blue": 10_000}, f"m{n}") for n in range(50)))
+    async with raw(rig.port) as c:
+        c.acknowledges = False
+        stream = await c.start({SettingCodes.INITIAL_WINDOW_SIZE: 3})
+        await c.say(stream, message(type_url=CLUSTER))
+        await c.until(lambda: len(c.data.get(stream, b"")) == 3)
+        # It opens by one byte, by some, and then all the way: as one message, in order.
+        for more in (1, 4, 10_000):
+            before = len(c.data[stream])
+            c.h2.increment_flow_control_window(more, stream)
+            await c.flush()
+            await c.until(lambda b=before, m=more: len(c.data[stream]) == b + m)
+        c.h2.increment_flow_control_window(1_000_000)
+        c.h2.increment_flow_control_window(1_000_000, stream)
+        await c.flush()
+        await c.until(lambda: len(c.responses(stream)) == 1)
+        assert len(c.responses(stream)[0].resources) == 102
+
+
+async def test_a_setting_opens_windows_too(rig: Rig) -> None:
+    async with raw(rig.port) as c:
+        stream = await c.start({SettingCodes.INITIAL_WINDOW_SIZE: 0})
+        await c.say(stream, message())
+        await rig.until(lambda fleet: "raw" in fleet.nodes)
+        assert not c.data
+        c.h2.update_settings({SettingCodes.INITIAL_WINDOW_SIZE: 100_000})
+        await c.flush()
+        await c.until(lambda: len(c.responses(stream)) == 1)
+
+
+async def test_windows_hold_for_clients(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http2_call.Call, "_give_back", lambda _: None)
+    async with raw(rig.port) as c:
+        stream = await c.start()
+        await c.until(lambda: ":status" in c.headers(stream))
+        # A message without end, without waiting for the window to open.
+        await c.say(stream, prefixed(bytes(10_000_000))[:10])
+        c.writer.write(DataFrame(stream, bytes(16_384)).serialize() * 20)
+        await c.end()
+        assert c.goaway.error_code == ErrorCodes.FLOW_CONTROL_ERROR
+
+
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [
+        (b"GET / HTTP/1.1\r\n\r\n", ErrorCodes.PROTOCOL_ERROR),
+        (bytes(range(256)) * 10, ErrorCodes.PROTOCOL_ERROR),
+        (PREFACE + b"\xff\xff\xff\0\0\0\0\0\1", ErrorCodes.FRAME_SIZE_ERROR),
+        (PREFACE + SettingsFrame(0).serialize() + DataFrame(1, b"x").serialize(), ErrorCodes.PROTOCOL_ERROR),
+        (PREFACE + SettingsFrame(0).serialize() + ContinuationFrame(1, b"x").serialize(), ErrorCodes.PROTOCOL_ERROR),
+    ],
+    ids=["http1", "garbage", "huge", "unopened", "headless"],
+)
+async def test_what_is_not_http2_ends_its_own_connection(rig: Rig, data: bytes, code: ErrorCodes) -> None:
+    async with client(rig.port, "good") as good, raw(rig.port) as c:
+        await rig.held(1)
+        c.h2.initiate_connection()
+        c.h2.data_to_send()
+        c.writer.write(data)
+        await c.end()
+        assert c.goaway.error_code == code
+        await rig.held(await rig.commit(GREEN))
+        assert good.ended is None
+    assert len(server(rig).connections) <= 1
+
+
+async def test_streams_on_a_connection_are_bounded(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http2, "_STREAMS", 5)
+    async with raw(rig.port) as c:
+        await c.start()
+        await c.until(lambda: c.h2.remote_settings.max_concurrent_streams == 5)
+        for _ in range(4):
+            await c.open()
+        c.h2.remote_settings[SettingCodes.MAX_CONCURRENT_STREAMS] = 100
+        c.h2.remote_settings.acknowledge()
+        await c.open()
+        await c.end()
+        assert c.goaway is not None
+    await rig.until(lambda fleet: fleet.streams == 0)
+
+
+def frames(kind: str, c: Raw, stream: int) -> bytes:
+    """What costs the server something, and the client next to nothing."""
+    if kind == "pings":
+        return PingFrame(0, b"12345678").serialize() * 500
+    if kind == "settings":
+        return SettingsFrame(0, settings={SettingCodes.INITIAL_WINDOW_SIZE: 65_535}).serialize() * 500
+    if kind == "empty":
+        return DataFrame(stream).serialize() * 500
+    made: list[Frame] = []
+    fields = [
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":path", ADS),
+        (":authority", "x"),
+        ("content-type", "application/grpc"),
+    ]
+    for _ in range(100):
+        number = c.h2.get_next_available_stream_id()
+        c.h2.highest_outbound_stream_id = number
+        made.append(HeadersFrame(number, c.h2.encoder.encode(fields), flags=["END_HEADERS"]))
+        made.append(RstStreamFrame(number, error_code=8))
+    return b"".join(f.serialize() for f in made)
+
+
+@pytest.mark.parametrize("kind", ["pings", "settings", "empty", "resets"])
+async def test_a_flood_is_left_alone_and_others_notice_nothing(rig: Rig, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Budget, "SPARE", 0.02)
+    async with client(rig.port, "good") as good, raw(rig.port) as c:
+        await rig.held(1)
+        stream = await c.start()
+        await c.until(lambda: ":status" in c.headers(stream))
+        (ours,) = (k for k in server(rig).connections if stream in k._calls and k.peer == address(c.writer))
+
+        async def pour() -> None:
+            while True:
+                c.writer.write(frames(kind, c, stream))
+                await c.writer.drain()
+                await asyncio.sleep(0)
+
+        pouring = asyncio.create_task(pour())
+        async with asyncio.timeout(20):
+            while not ours._resting:  # noqa: ASYNC110  nobody is told of it
+                await asyncio.sleep(0.01)
+        await rig.until(lambda fleet: "good" in fleet.nodes)
+        await rig.held(await rig.commit(GREEN))
+        assert good.ended is None
+        # What it is answered does not pile up, though it reads nothing.
+        assert ours._transport.get_write_buffer_size() < 1_000_000
+        pouring.cancel()
+        await asyncio.gather(pouring, return_exceptions=True)
+
+
+def address(writer: asyncio.StreamWriter) -> str:
+    return http2.address(writer.get_extra_info("sockname"))
+
+
+async def test_who_is_silent_is_pinged_and_who_does_not_answer_is_left(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http2, "_SILENCE", 0.1)
+    monkeypatch.setattr(http2, "_ANSWER", 0.3)
+    server(rig)._look_after()
+    monkeypatch.setattr(http2, "_SWEEP", 0.05)
+    server(rig)._look_after()
+    async with raw(rig.port) as alive, raw(rig.port) as gone:
+        for c in (alive, gone):
+            stream = await c.start()
+            await c.say(stream, message())
+            await c.until(lambda c=c, s=stream: c.responses(s))
+        await alive.until(lambda: alive.pings >= 5)
+        await gone.end()
+        assert not alive.closed
+        assert gone.goaway is None
+
+
+async def test_who_does_not_begin_is_left(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http2, "_PREFACE", 0.1)
+    async with running(store) as rig, raw(rig.port) as c:
+        c.writer.write(PREFACE[:10])
+        await c.end()
+        assert not server(rig).connections
+
+
+async def test_a_server_that_stops_lets_what_is_open_end(rig: Rig) -> None:
+    async with raw(rig.port) as c:
+        stream = await c.start()
+        await c.say(stream, message())
+        await c.until(lambda: len(c.responses(stream)) == 1)
+        stopping = asyncio.create_task(rig.stop())
+        await c.end()
+        assert c.headers(stream)["grpc-status"] == "0"
+        assert c.goaway.error_code == ErrorCodes.NO_ERROR
+        assert c.goaway.last_stream_id == stream
+        await stopping
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection("127.0.0.1", rig.port)
+
+
+async def test_a_connection_that_is_asked_to_close_takes_no_new_streams_and_serves_the_old(rig: Rig) -> None:
+    async with raw(rig.port) as c:
+        stream = await c.start()
+        await c.until(lambda: ":status" in c.headers(stream))
+        (connection,) = server(rig).connections
+        connection.drain()
+        # Opened before the news was there.
+        late = await c.open()
+        c.h2.send_data(stream, message())
+        await c.flush()
+        while not (c.heard(StreamReset, late) and c.responses(stream)):
+            data = await c.reader.read(65536)
+            assert data
+            # The library takes nothing after a GOAWAY, which is its flaw, not ours: so it is shown none.
+            for event in c.h2.receive_data(without_goaway(data)):
+                c.events.append(event)
+                if isinstance(event, DataReceived):
+                    c.data[event.stream_id] = c.data.get(event.stream_id, b"") + event.data
+        assert c.heard(StreamReset, late)[0].error_code == ErrorCodes.REFUSED_STREAM
+
+
+def without_goaway(data: bytes) -> bytes:
+    kept = b""
+    while data:
+        frame, length = Frame.parse_frame_header(memoryview(data[:9]))
+        if not isinstance(frame, GoAwayFrame):
+            kept += data[: 9 + length]
+        data = data[9 + length :]
+    return kept
+
+
+async def test_tls_with_client_certificates(store: Store, tmp_path: Path) -> None:
+    authority = Authority()
+    server, mine = authority.pair("localhost", "127.0.0.1"), authority.pair("edge-1")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*server.files(tmp_path, "server"))
+    context.load_verify_locations(cadata=authority.certificate)
+    context.verify_mode = ssl.CERT_REQUIRED
+    async with running(store) as rig:
+        await served(rig, GATEWAY, BLUE)
+        secure = await serve(rig.discovery, "127.0.0.1", 0, Limits(), context=http2.tls(context))
+        ca, key, chain = authority.certificate.encode(), mine.key.encode(), mine.certificate.encode()
+        async with grpc.aio.secure_channel(
+            f"localhost:{secure.port}", grpc.ssl_channel_credentials(ca, key, chain)
+        ) as channel:
+            stream = PerType(channel, CLUSTER, "delta")
+            await stream.ask()
+            response = await stream.hear()
+            assert len(response.resources) == 2
+            await stream.ack(response)
+            await rig.held(1)
+        async with grpc.aio.secure_channel(f"localhost:{secure.port}", grpc.ssl_channel_credentials(ca)) as channel:
+            assert (await PerType(channel, CLUSTER, "delta").end())[0] is grpc.StatusCode.UNAVAILABLE
+        # Who speaks no HTTP/2 is not let in.
+        context = authority.context(mine, tmp_path)
+        reader, writer = await asyncio.open_connection("localhost", secure.port, ssl=context)
+        writer.write(b"GET / HTTP/1.1\r\n\r\n")
+        with contextlib.suppress(ConnectionError):
+            assert await reader.read() == b""
+        writer.close()
+        await secure.stop(5)
+
+
+def test_addresses_are_written_as_people_do() -> None:
+    assert http2.address(("127.0.0.1", 5000)) == "127.0.0.1:5000"
+    assert http2.address(("::1", 5000, 0, 0)) == "[::1]:5000"
+    assert http2.address(("::ffff:10.0.0.1", 5000, 0, 0)) == "10.0.0.1:5000"
+    assert http2.address("") == ""
