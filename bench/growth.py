@@ -1,15 +1,15 @@
-"""Growth: what a switch, a cold start and an idle proxy cost Turnout, over N proxies and over M models.
+"""Growth: what a switch, a cold start and an idle proxy cost Turnout, over N proxies, M models and worker processes.
 
 Simulated proxies (`bench/fleet`), delta ADS, a connection each; each N and M on a server of its own. A line is fitted to each
-figure over N, and an exponent over M: 0 is flat, 1 is in proportion.
+figure over N, and an exponent over M: 0 is flat, 1 is in proportion. What is fitted says how many proxies a machine carries.
 """
 
 from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from bench.measure import digits, environment, table
@@ -18,6 +18,16 @@ from bench.sides import turnout
 
 # What is fixed while the other grows.
 MODELS, PROXIES = 100, 500
+# Proxies for each number of workers.
+SHARED = 2000
+
+# What a replica is to do, and what it may take for it.
+SWITCH = 1.0  # seconds until the last proxy has a switch
+RESTART = 30.0  # seconds until all proxies are in sync again after all came at once
+BUSY = 0.7  # of a core; the rest is for all else
+GIB_PER_CORE = 2.0
+CORES = (2, 8, 32)
+FLEETS = (100_000, 1_000_000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,16 +57,18 @@ async def run(
     quick: bool,
     proxies: Sequence[int] = (10, 30, 100, 300, 1000, 3000, 10_000),
     models: Sequence[int] = (1, 10, 100, 1000, 5000),
+    workers: Sequence[int] = (1, 2, 4),
     serve: str = "",
 ) -> tuple[dict[str, Any], str]:
-    """Measures over N at 100 models, then over M at 500 proxies; `serve` is further flags for `turnout serve`."""
-    fixed_m, fixed_n = MODELS, PROXIES
+    """Over N at 100 models, over M at 500 proxies, over workers at 2,000; `serve` is further flags of `turnout serve`."""
+    fixed_m, fixed_n, shared = MODELS, PROXIES, SHARED
     if quick:
-        proxies, models, fixed_m, fixed_n = (10, 30, 100), (1, 10), 10, 50
+        proxies, models, workers, fixed_m, fixed_n, shared = (10, 30, 100), (1, 10), (1,), 10, 50, 50
     over_n = {n: await _one(n, fixed_m, serve) for n in proxies}
     over_m = {m: await _one(fixed_n, m, serve) for m in models}
+    split = {w: await _split(shared, fixed_m, w, serve) for w in workers}
     results: dict[str, Any] = {"environment": environment(), "serve": serve, "models": fixed_m, "proxies": fixed_n}
-    results |= {"over_proxies": _kept(over_n), "over_models": _kept(over_m), "fits": {}}
+    results |= {"over_proxies": _kept(over_n), "over_models": _kept(over_m), "over_workers": _kept(split), "fits": {}}
     sections = []
     for axis, other, found in (("N", f"M = {fixed_m}", over_n), ("M", f"N = {fixed_n}", over_m)):
         rows = []
@@ -67,6 +79,12 @@ async def run(
             cells = [digits(values[name] * measure_.scale) for values in found.values()]
             rows.append([f"{measure_.title}{', ' if measure_.printed else ''}{measure_.printed}", *cells, said])
         sections += [f"## Over {axis}, {other}", table([axis, *(f"{x:,}" for x in found), "fitted"], rows)]
+    rows = [[title, *(digits(v[what] * 1e6) for v in split.values())] for what, title in _SPLIT.items()]
+    header = ["CPU per proxy, µs", *(f"{w} worker{'s' * (w > 1)}" for w in split)]
+    sections += [f"## Over workers, N = {shared}, M = {fixed_m}", table(header, rows)]
+    memory = Fit.of({n: values["memory"] for n, values in over_n.items()}).slope
+    results["sizing"] = [asdict(size(cores, split[min(split)], memory)) for cores in CORES]
+    sections += ["## What a replica carries", _sizes(split[min(split)], memory)]
     parts = ["# Growth", (__doc__ or "").partition("\n\n")[2].strip(), *sections, _NOTES]
     return results, "\n\n".join(part.strip() for part in parts)
 
@@ -76,6 +94,84 @@ async def _one(n: int, m: int, serve: str) -> dict[str, float]:
     found = {name: measure_.of(done, n) for name, measure_ in MEASURES.items()}
     print(f"N={n} M={m}: " + ", ".join(f"{name} {value:.4g}" for name, value in found.items()), flush=True)
     return found
+
+
+_SPLIT = {
+    "switch_main": "a switch: the main process",
+    "switch_workers": "a switch: the workers",
+    "sync_main": "a cold sync: the main process",
+    "sync_workers": "a cold sync: the workers",
+}
+
+
+async def _split(n: int, m: int, workers: int, serve: str) -> dict[str, float]:
+    """Seconds of CPU per proxy of the process that holds the state, and of those that serve."""
+    done = await measure(turnout(f"{serve} --workers {workers}"), n, m)
+    main, sync = done.value("main_cpu"), done.sync_main_cpu / n
+    found = {
+        "switch_main": main,
+        "switch_workers": done.value("switch_cpu") - main,
+        "sync_main": sync,
+        "sync_workers": done.sync_cpu / n - sync,
+    }
+    print(f"N={n} M={m} workers={workers}: " + ", ".join(f"{k} {v * 1e6:.1f} µs" for k, v in found.items()), flush=True)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How many proxies a replica carries by each of its limits; the least of them is what it carries."""
+
+    cores: int
+    switch_workers: int
+    switch_main: int
+    restart_workers: int
+    restart_main: int
+    memory: int
+
+    @property
+    def carries(self) -> int:
+        """Proxies, rounded down to two digits."""
+        least = min(self.switch_workers, self.switch_main, self.restart_workers, self.restart_main, self.memory)
+        step = 10 ** max(0, len(str(least)) - 2)
+        return least // step * step
+
+
+def size(cores: int, cpu: Mapping[str, float], memory: float) -> Size:
+    """Of a machine with so many cores: one is the main process's, each other a worker's. `memory` is bytes per proxy."""
+
+    def within(seconds: float, cores: int, what: str) -> int:
+        return int(BUSY * seconds * cores / max(cpu[what], 1e-9))
+
+    return Size(
+        cores,
+        switch_workers=within(SWITCH, cores - 1, "switch_workers"),
+        switch_main=within(SWITCH, 1, "switch_main"),
+        restart_workers=within(RESTART, cores - 1, "sync_workers"),
+        restart_main=within(RESTART, 1, "sync_main"),
+        memory=int(cores * GIB_PER_CORE * 2**30 * BUSY / max(memory, 1)),
+    )
+
+
+def _sizes(cpu: Mapping[str, float], memory: float) -> str:
+    sizes = [size(cores, cpu, memory) for cores in CORES]
+    limits = {
+        f"workers: a switch within {SWITCH:.0f} s": "switch_workers",
+        f"main process: a switch within {SWITCH:.0f} s": "switch_main",
+        f"workers: all in sync within {RESTART:.0f} s": "restart_workers",
+        f"main process: all in sync within {RESTART:.0f} s": "restart_main",
+        f"memory of {GIB_PER_CORE:.0f} GiB a core": "memory",
+        "**carries**": "carries",
+    }
+    rows = [[title, *(f"{getattr(s, what):,}" for s in sizes)] for title, what in limits.items()]
+    for fleet in FLEETS:
+        # One more than is needed, so that one can be away.
+        rows.append([f"replicas for {fleet:,} proxies, one to spare", *(f"{-(-fleet // s.carries) + 1:,}" for s in sizes)])
+    said = (
+        f"Worked out, not measured: proxies ≤ {BUSY} · seconds · cores / CPU per proxy, with one core for the main process "
+        f"and each other for a worker; proxies ≤ {BUSY} · memory / {memory / 1024:.0f} KiB."
+    )
+    return f"{said}\n\n{table(['limit', *(f'{s.cores} cores' for s in sizes)], rows)}"
 
 
 def _kept(found: dict[int, dict[str, float]]) -> dict[str, dict[str, float]]:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.lines import Lines, cpu_seconds, many_files, pss_bytes, simulator
+from bench.lines import Lines, cpu_seconds, main_seconds, many_files, pss_bytes, simulator
 from bench.measure import Figure, digits, environment, table
 from bench.sides import ORDINARY, STRONGEST, TURNOUT, Side, Starter, peer, turnout
 
@@ -50,8 +50,10 @@ class Run:
     empty: int  # bytes before
     sync_bytes: float  # per proxy
     sync_fleet_cpu: float  # seconds of the simulator's own
+    sync_main_cpu: float  # seconds of the server's main process, which is in sync_cpu; the rest is its workers'
     # A value for each switch. CPU in seconds per proxy; times in seconds from the operator's call.
     switch_cpu: list[float] = field(default_factory=list)
+    main_cpu: list[float] = field(default_factory=list)
     fleet_cpu: list[float] = field(default_factory=list)
     received_p50: list[float] = field(default_factory=list)
     received_p99: list[float] = field(default_factory=list)
@@ -87,14 +89,14 @@ async def cold_sync(side: Side, fleet: Lines, proxies: int, variant: str = "delt
     await fleet.ask("close", group="first")
     await asyncio.sleep(SETTLE)
     empty = pss_bytes(side.pid)
-    before, own = cpu_seconds(side.pid), (await fleet.ask("stats"))["cpu"]
+    before, main, own = cpu_seconds(side.pid), main_seconds(side.pid), (await fleet.ask("stats"))["cpu"]
     called = time.monotonic_ns()
     await fleet.ask("open", n=proxies, variant=variant)
     came = await synced(fleet, from_ns=called, quiet_ms=QUIET, timeout=600)
-    cpu = cpu_seconds(side.pid) - before
+    cpu, main = cpu_seconds(side.pid) - before, main_seconds(side.pid) - main
     await asyncio.sleep(SETTLE)
     memory = (pss_bytes(side.pid) - empty) / proxies
-    return Run(cpu, came["synced"]["max"], memory, empty, came["bytes"]["mean"], came["cpu"] - own)
+    return Run(cpu, came["synced"]["max"], memory, empty, came["bytes"]["mean"], came["cpu"] - own, main)
 
 
 async def synced(fleet: Lines, **asked: Any) -> dict[str, Any]:
@@ -108,10 +110,10 @@ async def _switch(side: Side, fleet: Lines, run: Run, proxies: int, *, counts: b
     move = next(side.moves)
     await fleet.ask("watch", name=move.name, contains=move.contains)
     own = (await fleet.ask("stats"))["cpu"]
-    before, called = cpu_seconds(side.pid), time.monotonic_ns()
+    before, main, called = cpu_seconds(side.pid), main_seconds(side.pid), time.monotonic_ns()
     await move.call()
     came = await fleet.ask("result", from_ns=called, quiet_ms=QUIET, timeout=180)
-    cpu = cpu_seconds(side.pid) - before
+    cpu, main = cpu_seconds(side.pid) - before, main_seconds(side.pid) - main
     got = came["received"]["n"], came["acked"]["n"]
     assert came["ok"], (
         f"{got[0]} of {proxies} proxies have received a switch, {got[1]} have ACKed it; errors: {came['errors']}"
@@ -119,6 +121,7 @@ async def _switch(side: Side, fleet: Lines, run: Run, proxies: int, *, counts: b
     if not counts:
         return
     run.switch_cpu.append(cpu / proxies)
+    run.main_cpu.append(main / proxies)
     run.fleet_cpu.append((came["cpu"] - own) / proxies)
     run.received_p50.append(came["received"]["p50"])
     run.received_p99.append(came["received"]["p99"])

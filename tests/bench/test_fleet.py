@@ -120,7 +120,7 @@ async def test_what_it_can_not_do_it_says(go: None, tmp_path: Path) -> None:
 
 def run(switch_cpu: float) -> Run:
     """A run in which only one figure matters."""
-    made = Run(1.0, 1.0, 1000.0, 0, 0.0, 0.0)
+    made = Run(1.0, 1.0, 1000.0, 0, 0.0, 0.0, 0.0)
     made.switch_cpu = [switch_cpu, switch_cpu, 100.0]
     return made
 
@@ -139,3 +139,13 @@ def test_a_line_is_fitted_to_few_and_many_alike() -> None:
     assert fit.text(growth.MEASURES["switch_cpu"]) == "5.00 ms + 40.0 µs · N"
     assert growth.Fit.of({1: 3.0, 10: 3.0, 100: 3.01}).text(growth.MEASURES["bytes"]) == "flat"
     assert growth.Fit.of({1: -5.0, 10: 20.0, 100: 200.0}).exponent == pytest.approx(1)
+
+
+def test_a_replica_carries_what_its_narrowest_limit_lets_it() -> None:
+    cpu = {"switch_main": 7e-6, "switch_workers": 70e-6, "sync_main": 70e-6, "sync_workers": 700e-6}
+    found = growth.size(8, cpu, 20 * 1024)
+    assert (found.switch_workers, found.switch_main) == (70_000, 100_000)
+    assert (found.restart_workers, found.restart_main) == (210_000, 300_000)
+    assert found.memory > 500_000
+    assert found.carries == 70_000
+    assert growth.size(32, cpu, 20 * 1024).carries == 100_000
