@@ -133,7 +133,7 @@ class Size:
     def carries(self) -> int:
         """Proxies, rounded down to two digits."""
         least = min(self.switch_workers, self.switch_main, self.restart_workers, self.restart_main, self.memory)
-        step = 10 ** max(0, len(str(least)) - 2)
+        step = int(10 ** max(0, len(str(least)) - 2))
         return least // step * step
 
 
