@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import signal
 import socket
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -18,6 +20,7 @@ from controlplane.app import App
 from controlplane.config import Address
 from controlplane.errors import Code, Error
 from controlplane.operator.v1 import node_service_pb2
+from controlplane.server import workers
 from controlplane.server.workers import Worker
 from controlplane.snapshot import ROUTES
 from tests.fakes.xds_client import XdsClient, client
@@ -43,15 +46,21 @@ class Several:
         return [c for c in self.clients if c.ended is None]
 
     async def connect(self, variant: str = "delta") -> XdsClient:
-        one = await self._stack.enter_async_context(client(self.app.xds_port, f"n{len(self.clients)}", variant))
-        self.clients.append(one)
-        return one
+        """One client more. As any would, it tries again when the worker that it comes to is just dying."""
+        while True:
+            one = await self._stack.enter_async_context(client(self.app.xds_port, f"n{len(self.clients)}", variant))
+            self.clients.append(one)
+            await until(functools.partial(self._settled, one))
+            if one.ended is None:
+                return one
+
+    def _settled(self, one: XdsClient) -> bool:
+        return one.ended is not None or any(worker.serves(one.node) for worker in self.workers)
 
     async def spread(self) -> None:
         """Connects clients until each worker has some; the kernel decides whose they are."""
         while not all(worker.streams for worker in self.workers):
             await self.connect("sotw" if len(self.clients) % 3 == 2 else "delta")
-            await until(lambda: sum(worker.streams for worker in self.workers) == len(self.open))
         await self.operator.held((await self.operator.list()).summary.revision, len(self.open))
 
     def of(self, worker: Worker) -> list[XdsClient]:
@@ -82,6 +91,12 @@ def alive(pid: int) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+async def successor(several: Several, dead: Worker) -> Worker:
+    """Who has its place."""
+    await until(lambda: several.workers[dead.number - 1] is not dead)
+    return several.workers[dead.number - 1]
 
 
 def children(pid: int) -> list[int]:
@@ -151,7 +166,7 @@ async def test_a_worker_that_dies_is_replaced_and_its_clients_come_back(several:
     await several.switched("green")
     assert all(one.ended is None for one in (*kept, *back))
     # Another has its place.
-    await until(lambda: several.workers[0] is not dead and several.workers[0].listening.is_set())
+    await until((await successor(several, dead)).listening.is_set)
     assert several.workers[0].pid != dead.pid
     assert not alive(dead.pid)
     assert several.workers[1] is other
@@ -217,3 +232,31 @@ async def test_workers_end_when_the_main_process_is_killed(tmp_path: Path) -> No
         main.kill()
         await main.wait()
     await until(lambda: not any(map(alive, workers)))
+
+
+def broken(fd: int) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-c", "raise SystemExit(3)"])
+
+
+async def test_a_worker_that_can_not_start_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "_spawn", broken)
+    app = App(config(tmp_path, workers=2))
+    with pytest.raises(Error) as caught:
+        await app.start()
+    assert (caught.value.code, caught.value.reason) == (Code.UNAVAILABLE, "WORKER_FAILED")
+    assert "ended with code 3" in caught.value.message
+
+
+async def test_a_worker_that_fails_again_and_again_is_tried_again(several: Several, monkeypatch: pytest.MonkeyPatch) -> None:
+    dead = several.workers[0]
+    with monkeypatch.context() as m:
+        m.setattr(workers, "_spawn", broken)
+        os.kill(dead.pid, signal.SIGKILL)
+        for _ in range(2):
+            dead = await successor(several, dead)
+            await until(dead.ended.is_set)
+    await several.connect()
+    await several.switched("green")
+    await until(lambda: several.workers[0].listening.is_set())
+    await several.spread()
+    await several.switched("blue")
