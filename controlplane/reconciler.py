@@ -6,6 +6,7 @@ This is the only place besides `app.py` that reads the clock.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ from collections.abc import Mapping
 import structlog
 
 from controlplane.compiler import audience
-from controlplane.fleet import Closed, Fleet, NodeView, Report, StreamId
+from controlplane.fleet import Closed, Fleet, NodeView, Report, Standing, StreamId
 from controlplane.latest import Latest
 from controlplane.loads import Loads
 from controlplane.snapshot import Audience, short_name
@@ -27,6 +28,9 @@ log = structlog.get_logger("fleet")
 
 # Changes that follow one within this time go out together; the one goes out at once. Seconds.
 COALESCE = 0.005
+
+# Who does not hold the newest revision this long after it is served is named in the log. Seconds.
+LATE = 10.0
 
 
 class Observer:
@@ -42,12 +46,20 @@ class Observer:
         self._nodes: dict[StreamId, NodeView] = {}
         # What is served now.
         self._head = Head()
+        # Not every node is known to hold that yet; and when it is time to say which ones don't.
+        self._awaited = False
+        self._late: asyncio.TimerHandle | None = None
 
     def published(self, head: Head) -> None:
         """From now on `head` is what every node should hold."""
         self._head = head
         self.fleet.publish(head.number)
         self.loads.publish(head.state.models)
+        self._stop_waiting()
+        if head.number:
+            self._awaited = True
+            with contextlib.suppress(RuntimeError):  # without a loop nobody waits
+                self._late = asyncio.get_running_loop().call_later(LATE, self._tell_late)
         self._wake()
 
     def report(self, stream: StreamId, event: Report, when: float | None = None) -> None:
@@ -57,8 +69,12 @@ class Observer:
             self.loads.apply(stream, event, now)
             return
         self.fleet.apply(stream, event, now)
-        self._tell(stream, event, now)
-        self._wake()
+        if type(event) is not Held:  # as most often: of those that hold a revision it is told together
+            self._tell(stream, event, now)
+        if self._awaited and not self.fleet.counts[Standing.BEHIND]:
+            self._tell_held(now)
+        if self._open:
+            self.changed.set(self.fleet)
 
     def by_audience(self, state: State) -> Mapping[Audience, int]:
         """How many connected nodes of each audience there would be under `state`."""
@@ -70,21 +86,40 @@ class Observer:
     def close(self) -> None:
         """Ends every watch; the fleet is still kept."""
         self._open = False
+        self._stop_waiting()
         self.changed.set(None)
 
     def _wake(self) -> None:
         if self._open:
             self.changed.set(self.fleet)
 
+    def _tell_held(self, now: float) -> None:
+        """No node that is connected is behind. Told once a revision, as soon as there are any."""
+        head, counts = self._head, self.fleet.counts
+        if not counts[Standing.SYNCED]:
+            return
+        took = {"ms": round((now - head.time) * 1000, 1)} if head.time else {}
+        refusing = {"refusing": counts[Standing.REFUSING]} if counts[Standing.REFUSING] else {}
+        log.info("revision held by all", revision=head.number, nodes=counts[Standing.SYNCED], **refusing, **took)
+        self._stop_waiting()
+
+    def _tell_late(self) -> None:
+        """Who is behind is told once a revision, if that takes long."""
+        behind = [n.id for n in self.fleet.nodes.values() if self.fleet.standing(n) is Standing.BEHIND]
+        if behind:
+            log.warning("revision not held by all yet", revision=self._head.number, behind=len(behind), nodes=behind[:8])
+
+    def _stop_waiting(self) -> None:
+        self._awaited = False
+        if self._late is not None:
+            self._late.cancel()
+            self._late = None
+
     def _tell(self, stream: StreamId, event: Report, now: float) -> None:
         if isinstance(event, Identified):
             node = self._nodes[stream] = self.fleet.nodes[event.id]
             if len(node.open) == 1:
                 log.info("node connected", node=node.id, cluster=node.cluster, client=node.user_agent, peer=node.peer)
-        elif isinstance(event, Held):
-            head = self._head
-            took = {"ms": round((now - head.time) * 1000, 1)} if event.revision == head.number and head.time else {}
-            log.info("revision held", node=self._nodes[stream].id, revision=event.revision, **took)
         elif isinstance(event, Settled):
             node_id = self._nodes[stream].id
             log.info("revision held but for an older refusal", node=node_id, revision=event.revision, refused=event.since)

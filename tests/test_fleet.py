@@ -1,6 +1,8 @@
 """The fleet: events folded into nodes, and counts that are always what counting would give."""
 
+import random
 from collections import Counter
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -337,5 +339,39 @@ def test_an_event_costs_the_same_in_a_large_fleet(nodes: int) -> None:
         node.open = Counting(node.open)  # type: ignore[assignment]
     fleet.publish(1)
     fleet.apply(0, Held(1), 101)
+    fleet.apply(1, Settled(1, 0), 101)
     assert 0 < looked_at < 10
     assert fleet.counts[Standing.SYNCED] == 1
+
+
+def test_what_is_folded_the_short_way_comes_to_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = random.Random(7)
+    for _ in range(300):
+        short, long = Fleet(), Fleet()
+        monkeypatch.setattr(long, "_held_by_one", lambda *_: False)
+        for now in range(60):
+            stream = rng.randrange(4)
+            event: Any = rng.choice(
+                [
+                    Opened("1.2.3.4:5", "delta"),
+                    Identified(f"n{rng.randrange(3)}", "edge"),
+                    *(Held(r) for r in rng.choices(range(1, 6), k=4)),
+                    Settled(rng.randrange(2, 6), 1),
+                    Refused(LISTENER, ("a",), "no", 2),
+                    Recovered(LISTENER),
+                    Closed(),
+                ]
+            )
+            if isinstance(event, Identified) and (stream not in short._streams or short._streams[stream].node):
+                continue  # it comes once
+            if isinstance(event, Opened) and stream in short._streams:
+                continue
+            for fleet in (short, long):
+                fleet.apply(stream, event, float(now))
+                if not now % 7:
+                    fleet.publish(now // 10)
+            assert short.counts == long.counts
+            assert short._held == long._held
+            for node, other in zip(short.nodes.values(), long.nodes.values(), strict=True):
+                same = ("id", "held_revision", "holds", "history", "last_seen", "connected", "refusals")
+                assert [getattr(node, n) for n in same] == [getattr(other, n) for n in same]

@@ -3,6 +3,7 @@
 import asyncio
 import time
 
+import pytest
 from structlog.testing import capture_logs
 
 from controlplane.fleet import Closed, Opened, Targeted
@@ -51,15 +52,12 @@ def test_one_line_for_each_thing_that_happens_to_a_node() -> None:
             observer.report(stream, Identified("edge-1", "edge", {}, "envoy 1.40.0"))
             observer.report(stream, Targeted(AT_EDGE))
         observer.report(1, Held(7))
-        observer.report(1, Held(6))
         observer.report(1, Refused(LISTENER, ("public",), "cannot bind", 7))
         observer.report(1, Recovered(LISTENER))
         observer.report(1, Closed())
         observer.report(2, Closed())
         observer.report(3, Opened("10.0.0.1:3", "delta"))
         observer.report(3, Closed())
-    ms = lines[1].pop("ms")
-    assert 0 <= ms < 60_000
     assert lines == [
         {
             "event": "node connected",
@@ -69,9 +67,6 @@ def test_one_line_for_each_thing_that_happens_to_a_node() -> None:
             "client": "envoy 1.40.0",
             "peer": "10.0.0.1:1",
         },
-        {"event": "revision held", "log_level": "info", "node": "edge-1", "revision": 7},
-        # How long it took is known of the newest revision only.
-        {"event": "revision held", "log_level": "info", "node": "edge-1", "revision": 6},
         {
             "event": "revision refused",
             "log_level": "warning",
@@ -82,6 +77,43 @@ def test_one_line_for_each_thing_that_happens_to_a_node() -> None:
             "error": "cannot bind",
         },
         {"event": "node disconnected", "log_level": "info", "node": "edge-1", "held": 0},
+    ]
+
+
+def test_one_line_once_nobody_is_behind() -> None:
+    observer = Observer()
+    with capture_logs() as lines:
+        for revision in (7, 8):
+            observer.published(head(revision))
+            for stream in (1, 2):
+                if revision == 7:
+                    observer.report(stream, Opened(f"10.0.0.1:{stream}", "delta"))
+                    observer.report(stream, Identified(f"edge-{stream}", "edge", {}, "envoy 1.40.0"))
+                    observer.report(stream, Targeted(AT_EDGE))
+            observer.report(1, Held(revision))
+            observer.report(2, Refused(LISTENER, ("public",), "no", 8) if revision == 8 else Held(revision))
+            observer.report(1, Held(revision))
+    held = [line for line in lines if line["event"] == "revision held by all"]
+    assert all(0 <= line.pop("ms") < 60_000 for line in held)
+    assert held == [
+        {"event": "revision held by all", "log_level": "info", "revision": 7, "nodes": 2},
+        {"event": "revision held by all", "log_level": "info", "revision": 8, "nodes": 1, "refusing": 1},
+    ]
+
+
+async def test_those_that_are_late_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("controlplane.reconciler.LATE", 0.01)
+    observer = Observer()
+    with capture_logs() as lines:
+        observer.published(head(7))
+        observer.report(1, Opened("10.0.0.1:1", "delta"))
+        observer.report(1, Identified("edge-1", "edge", {}, "envoy 1.40.0"))
+        async with asyncio.timeout(10):
+            while not (late := [line for line in lines if line["event"] == "revision not held by all yet"]):  # noqa: ASYNC110
+                await asyncio.sleep(0.005)
+    observer.close()
+    assert late == [
+        {"event": "revision not held by all yet", "log_level": "warning", "revision": 7, "behind": 1, "nodes": ["edge-1"]}
     ]
 
 
