@@ -111,7 +111,13 @@ class App:
         publisher = Publisher(store.head, compiler, self._observer)
         publisher.publish()
         c = self.config
-        limits = Limits(c.max_streams_per_node, c.max_names_per_stream, c.max_stream_age, load_reports=c.load_report_interval)
+        limits = Limits(
+            c.max_streams_per_node,
+            c.max_names_per_stream,
+            c.max_stream_age,
+            resource_ttl=round(c.resource_ttl),
+            load_reports=c.load_report_interval,
+        )
         api = grpc.aio.server(options=API_OPTIONS, interceptors=[StatusInterceptor()])
         self._servers = [api]
         self._register(api, Writer(store, compiler, self._observer.by_audience), store)

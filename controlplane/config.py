@@ -69,6 +69,8 @@ class Config:
     max_names_per_stream: int = 200_000
     # About how long an xDS stream lives before the client is to open a new one, give or take a tenth; 0: for ever.
     max_stream_age: float = 0.0
+    # How long clients that can do it use what they were given while the control plane is away; 0: for ever.
+    resource_ttl: float = 0.0
     # How often clients report their load, where there are few of them; many do it less often.
     load_report_interval: float = 10.0
     # Processes that serve xDS, on the same port; 0: the main process does.
@@ -94,6 +96,9 @@ class Config:
         with c.within(""):
             if self.max_stream_age:
                 check_range(self.max_stream_age, 1, 30 * 24 * 3600, "max_stream_age", " s")
+        with c.within(""):
+            if self.resource_ttl:
+                check_range(self.resource_ttl, 3, 30 * 24 * 3600, "resource_ttl", " s")
         with c.within(""):
             check_range(self.load_report_interval, 1, 3600, "load_report_interval", " s")
         with c.within(""):

@@ -52,6 +52,12 @@ def serve(
     max_stream_age: Annotated[
         str | None, typer.Option("--max-stream-age", metavar="SECONDS", help="When xDS streams end. Default: 0, never.")
     ] = None,
+    resource_ttl: Annotated[
+        str | None,
+        typer.Option(
+            "--resource-ttl", metavar="SECONDS", help="When Envoys drop what no control plane confirms. Default: 0, never."
+        ),
+    ] = None,
     load_report_interval: Annotated[
         str | None, typer.Option("--load-report-interval", metavar="SECONDS", help="How often Envoys report. Default: 10.")
     ] = None,
@@ -73,6 +79,7 @@ def serve(
     --log-level debug    TURNOUT_LOG_LEVEL      log_level: debug
     --grace 5            TURNOUT_GRACE          grace: 5
     --max-stream-age 0   TURNOUT_MAX_STREAM_AGE max_stream_age: 0
+    --resource-ttl 0     TURNOUT_RESOURCE_TTL   resource_ttl: 0
     --workers 0          TURNOUT_WORKERS        workers: 0
     --load-report-interval 10  TURNOUT_LOAD_REPORT_INTERVAL  load_report_interval: 10
     --secret-key-file F  TURNOUT_SECRET_KEY_FILE  secret_key_file: F
@@ -84,7 +91,7 @@ def serve(
     flags = {"data": data, "api": api, "xds": xds, "log_format": log_format, "log_level": log_level, "grace": grace}
     flags |= {"max_streams_per_node": max_streams_per_node, "max_names_per_stream": max_names_per_stream}
     flags |= {"max_stream_age": max_stream_age, "secret_key_file": secret_key_file, "workers": workers}
-    flags |= {"xds_shell": xds_shell}
+    flags |= {"xds_shell": xds_shell, "resource_ttl": resource_ttl}
     flags |= {"load_report_interval": load_report_interval}
     made = settings.config(flags, config)
     # Only here: the other commands need none of it.

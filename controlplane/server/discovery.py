@@ -107,7 +107,20 @@ class Discovery:
         self._report(stream, event)
 
     async def run(self) -> None:
-        """Offers each newest world to every stream that was not offered it yet, until it is cancelled."""
+        """Offers each newest world to every stream that was not offered it yet, until it is cancelled; and prolongs TTLs."""
+        beating = asyncio.create_task(self._beat()) if self._limits.resource_ttl else None
+        try:
+            await self._offer_each()
+        finally:
+            if beating is not None:
+                beating.cancel()
+
+    async def _beat(self) -> None:
+        while True:
+            await asyncio.sleep(self._limits.resource_ttl / 3)
+            await self._each(list(self._pumps.values()), Pump.heartbeat)
+
+    async def _offer_each(self) -> None:
         seen = 0
         while True:
             seen = await self._worlds.newer(seen)
@@ -116,16 +129,16 @@ class Discovery:
             waiting.sort(key=lambda pump: pump.dear)
             self.offering = True
             try:
-                await self._offer(waiting)
+                await self._each(waiting, Pump.offer)
             finally:
                 self.offering = False
 
-    async def _offer(self, pumps: list[Pump]) -> None:
+    async def _each(self, pumps: list[Pump], work: Callable[[Pump], None]) -> None:
         """A bit at a time: in between, what was sent goes out, and others are seen to."""
         clock = asyncio.get_running_loop().time
         until = clock() + _SLICE
         for pump in pumps:
-            pump.offer()
+            work(pump)
             if clock() > until:
                 await asyncio.sleep(0)
                 until = clock() + _SLICE

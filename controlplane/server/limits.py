@@ -32,6 +32,11 @@ class Limits:
     linger: float = LINGER
     # Who opens a stream says who it is within this time.
     greeting: float = 15.0
+    # How long clients that can do it use a resource without being told that it still holds; they are told three times in it.
+    # Whole seconds; 0: for ever.
+    resource_ttl: int = 0
+    # How long after a refusal what was refused along with others is tried in parts.
+    patience: float = 30.0
     # How often clients report their load, where there are few of them.
     load_reports: float = SHORTEST
 

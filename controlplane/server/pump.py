@@ -8,7 +8,7 @@ One of these things happens to a stream, and each wakes the core once:
     the client says something    `Stream.receive`, and the node's other streams look again
     there is a newer world       `Stream.offer`
     another stream moved on      `Stream.again`
-    it has had time enough       `Stream.quiet`
+    it has had time enough       `Stream.quiet`; after a refusal `Stream.isolate`; in time for its TTLs `Stream.heartbeat`
 
 There are no tasks and nothing is awaited: a pump is called, and calls back the carrier that it was made for, which is HTTP/2
 in one form or another (`grpc_shell.py`, `http2.py`). What is said:
@@ -43,7 +43,7 @@ from controlplane.server.siblings import Siblings
 from controlplane.snapshot import Audience
 from controlplane.world import View
 from controlplane.xds.delta import DeltaStream
-from controlplane.xds.events import Event, Identified
+from controlplane.xds.events import Event, Identified, Refused
 from controlplane.xds.shared import SharedStream
 from controlplane.xds.sotw import SotwStream
 
@@ -70,8 +70,8 @@ class Variant:
     """One way to speak xDS."""
 
     name: str
-    # Takes the one type that the stream is about; "" on ADS.
-    core: Callable[[str], SharedStream]
+    # Takes the one type that the stream is about, "" on ADS; and the TTL of resources in seconds, 0 for none.
+    core: Callable[[str, int], SharedStream]
     parse: Callable[[bytes], Any]
     # How many names a request carries.
     names: Callable[[Any], int]
@@ -161,7 +161,7 @@ class Pump:
         limits: Limits,
         carrier: Carrier,
     ) -> None:
-        self.core = variant.core(type_url)
+        self.core = variant.core(type_url, limits.resource_ttl)
         # Nothing is done with a stream that has ended.
         self.ended = False
         # Whether the next message may be `received`; false while the client has asked too much of late.
@@ -198,6 +198,8 @@ class Pump:
         self._waiting: deque[bytes] = deque()
         self._waiting_bytes = 0
         self._says_no_more = False
+        # When what it has refused is tried in parts.
+        self._patience: asyncio.TimerHandle | None = None
         # Until when it is left alone, since it asked too much of late.
         self._rest: asyncio.TimerHandle | None = None
         # What is to be done one day, if the stream has not ended.
@@ -240,8 +242,9 @@ class Pump:
         for timer in self._timers:
             timer.cancel()
         self._timers.clear()
-        if self._rest is not None:
-            self._rest.cancel()
+        for handle in (self._rest, self._patience):
+            if handle is not None:
+                handle.cancel()
         self._waiting.clear()
         self._pieces.clear()
         if self._siblings is not None:
@@ -265,6 +268,10 @@ class Pump:
         began = self._clock()
         self._contained(self._offer_among_siblings)
         self.dear = self._clock() - began > _DEAR
+
+    def heartbeat(self) -> None:
+        """Prolongs what the client holds, where it has a TTL."""
+        self._contained(self._beat)
 
     def again(self) -> None:
         """Another stream of the node has moved on."""
@@ -372,11 +379,23 @@ class Pump:
     def _again(self) -> None:
         self._tell(self.core.again())
 
+    def _beat(self) -> None:
+        self.core.heartbeat()
+        self._tell(())
+
     def _quiet(self) -> None:
+        self._passed(self.core.quiet)
+
+    def _isolate(self) -> None:
+        self._patience = None
+        self._passed(self.core.isolate)
+
+    def _passed(self, tell: Callable[[], list[Event]]) -> None:
+        """Time has passed, which the core is told."""
         siblings = self._siblings
         assert siblings is not None
         siblings.tick()
-        self._tell(self.core.quiet())
+        self._tell(tell())
         siblings.offered()
 
     def _tell(self, events: Iterable[Event]) -> None:
@@ -386,6 +405,9 @@ class Pump:
                 self._client = event
                 self._after(_QUIET, self._quiet)
                 self._offer()
+            elif isinstance(event, Refused) and self._patience is None:
+                loop = asyncio.get_running_loop()
+                self._patience = loop.call_later(self._limits.patience, self._contained, self._isolate)
         if messages := self.core.to_send():
             self._waiting.extend(messages)
             self._waiting_bytes += sum(map(len, messages))

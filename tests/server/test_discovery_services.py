@@ -41,6 +41,7 @@ class PerType:
         self.request: Any = discovery_pb2.DeltaDiscoveryRequest if self.delta else discovery_pb2.DiscoveryRequest
         self.response: Any = discovery_pb2.DeltaDiscoveryResponse if self.delta else discovery_pb2.DiscoveryResponse
         self.node = node
+        self.features: list[str] = []
         self.version = ""
         make: Any = channel.stream_stream
         self.call = make(
@@ -53,6 +54,7 @@ class PerType:
         """A first request; the type goes without saying."""
         request = self.request(type_url=type_url)
         request.node.id = self.node
+        request.node.client_features.extend(self.features)
         (request.resource_names_subscribe if self.delta else request.resource_names).extend(names)
         self.names = names
         await self.call.write(request)
@@ -273,3 +275,40 @@ async def test_what_is_known_of_nodes_goes_with_their_last_stream(store: Store) 
             assert set(rig.discovery._nodes) == {"a", "b"}
         await rig.until(lambda fleet: fleet.streams == 0)
         assert not rig.discovery._nodes
+
+
+@VARIANTS
+async def test_what_was_refused_along_with_others_is_tried_in_parts_a_while_later(store: Store, variant: str) -> None:
+    async with running(store, Limits(patience=0.2)) as rig:
+        await served(rig, GATEWAY, BLUE, *(model({"blue": 10_000}, f"m{n}") for n in range(4)))
+
+        def refuse(type_url: str, names: list[str]) -> str:
+            return "m2 is bad" if type_url == ROUTES and "m2" in names else ""
+
+        async with client(rig.port, "edge-1", variant, refuse=refuse) as c:
+            await c.until(lambda: c.names(ROUTES) == {"iris", "m0", "m1", "m3"})
+            # And then no more.
+            nacks = c.nacks
+            await rig.until(lambda fleet: {n for r in fleet.nodes["edge-1"].refusals for n in r.resources} == {"m2"})
+            assert nacks <= 4
+
+
+@VARIANTS
+async def test_resources_with_a_ttl_are_prolonged(store: Store, variant: str) -> None:
+    limits = Limits(resource_ttl=1)
+    async with running(store, limits) as rig, grpc.aio.insecure_channel(f"127.0.0.1:{rig.port}") as channel:
+        await served(rig, GATEWAY, BLUE)
+        able, unable = PerType(channel, CLUSTER, variant), PerType(channel, CLUSTER, variant, "edge-2")
+        able.features = ["xds.config.supports-resource-ttl", "xds.config.resource-in-sotw"]
+        for stream in (able, unable):
+            await stream.ask()
+            await stream.ack(await stream.hear())
+        for _ in range(3):
+            beat = await able.hear()
+            for packed in beat.resources:
+                resource = packed if variant == "delta" else discovery_pb2.Resource.FromString(packed.value)
+                assert (resource.ttl.seconds, resource.resource.value) == (1, b"")
+            assert len(beat.resources) == 2
+            await able.ack(beat)
+        await rig.until(lambda fleet: fleet.holding(1) == 2)
+        unable.call.cancel()
