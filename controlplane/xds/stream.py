@@ -53,7 +53,6 @@ from copy import copy
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from controlplane.errors import Code, Error
-from controlplane.model import Locality
 from controlplane.snapshot import (
     CLUSTER,
     ENDPOINTS,
@@ -67,7 +66,8 @@ from controlplane.snapshot import (
     Snapshot,
     type_version,
 )
-from controlplane.xds.events import Blocked, Event, Held, Identified, Recovered, Settled
+from controlplane.xds.events import Blocked, Event, Held, Recovered, Settled
+from controlplane.xds.node import identified
 from controlplane.xds.overlay import NOTHING, references, same
 from controlplane.xds.substream import ANYTHING, Batch, Substream, changed
 
@@ -262,13 +262,7 @@ class Stream:
         self.identified = True
         if not self.takes_ttl(node):
             self._ttl = 0
-        version = node.user_agent_version
-        if node.HasField("user_agent_build_version"):
-            v = node.user_agent_build_version.version
-            version = f"{v.major_number}.{v.minor_number}.{v.patch}"
-        metadata = {key: _plain(value) for key, value in node.metadata.fields.items()}
-        locality = Locality(node.locality.region, node.locality.zone, node.locality.sub_zone)
-        return [Identified(node.id, node.cluster, metadata, f"{node.user_agent_name} {version}".strip(), locality)]
+        return [identified(node)]
 
     def _substream(self, type_url: str) -> tuple[Substream, bool]:
         """The sub-stream that a request is about, and whether it is new. Errors: INVALID_ARGUMENT."""
@@ -496,20 +490,6 @@ class Stream:
             if name in snapshot.resources.get(type_url, NOTHING) and (other is None or not other.covers(name)):
                 return False
         return True
-
-
-def _plain(value: Any) -> object:
-    """A google.protobuf.Value as a Python value. Unlike JSON, it may be a number that isn't one."""
-    match value.WhichOneof("kind"):
-        case "struct_value":
-            return {key: _plain(inner) for key, inner in value.struct_value.fields.items()}
-        case "list_value":
-            return [_plain(inner) for inner in value.list_value.values]
-        case None | "null_value":
-            return None
-        case kind:
-            plain: object = getattr(value, kind)
-            return plain
 
 
 class _Everything(Container[str]):
