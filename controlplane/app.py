@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import signal
 import socket
 from typing import Any
@@ -208,6 +209,9 @@ class App:
         waiting = asyncio.create_task(asked.wait())
         try:
             await self.start()
+            # What is there now stays. It need not be looked through for garbage, nor all that streams keep as often as by default.
+            gc.freeze()
+            gc.set_threshold(20_000, 20, 20)
             await asyncio.wait([waiting, *self._loops], return_when=asyncio.FIRST_COMPLETED)
         finally:
             waiting.cancel()
