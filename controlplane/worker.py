@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import signal
 import socket
 import sys
@@ -89,6 +90,9 @@ class Worker:
         self.link.send(Listening())
         offering = asyncio.create_task(discovery.run())
         grace = await self._stop
+        if self._gone.is_set():
+            # Nobody is left to report to, and a main process that comes back wants the port: no time is to be lost.
+            os._exit(1)
         discovery.close()
         await server.stop(grace)
         offering.cancel()

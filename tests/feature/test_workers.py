@@ -18,6 +18,7 @@ import pytest
 
 from controlplane.app import App
 from controlplane.config import Address
+from controlplane.demo.plane import free_port
 from controlplane.errors import Code, Error
 from controlplane.operator.v1 import node_service_pb2
 from controlplane.server import workers
@@ -217,21 +218,23 @@ async def test_a_port_that_is_taken_is_told(several: Several, tmp_path: Path) ->
     await several.switched("green")
 
 
-async def test_workers_end_when_the_main_process_is_killed(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "controlplane.cli.main", "serve", "--workers", "2", "--data", str(tmp_path)]
-    main = await asyncio.create_subprocess_exec(
-        *command, "--api", "127.0.0.1:0", "--xds", "127.0.0.1:0", stderr=asyncio.subprocess.PIPE
-    )
-    try:
-        assert main.stderr is not None
-        async with asyncio.timeout(60):
-            assert b"serving" in await main.stderr.readline()
-        workers = children(main.pid)
-        assert len(workers) == 2
-    finally:
-        main.kill()
-        await main.wait()
-    await until(lambda: not any(map(alive, workers)))
+async def test_workers_end_when_the_main_process_is_killed_and_its_port_is_free_for_the_next(tmp_path: Path) -> None:
+    flags = ["--workers", "2", "--data", str(tmp_path), "--api", "127.0.0.1:0", "--xds", f"127.0.0.1:{free_port()}"]
+    seen: list[int] = []
+    for _ in range(2):
+        main = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "controlplane.cli.main", "serve", *flags, stderr=asyncio.subprocess.PIPE
+        )
+        try:
+            assert main.stderr is not None
+            async with asyncio.timeout(60):
+                assert b"serving" in await main.stderr.readline()
+            seen += children(main.pid)
+            assert len(children(main.pid)) == 2
+        finally:
+            main.kill()
+            await main.wait()
+    await until(lambda: not any(map(alive, seen)))
 
 
 def broken(fd: int) -> subprocess.Popen[bytes]:
