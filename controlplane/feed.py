@@ -139,12 +139,15 @@ class Feed:
         self._packer = packer
         # By audience that it asked for; None: it was not sent anything yet.
         self._sent: dict[Audience, _Sent | None] = {}
-        self._revision = -1
-        self._gateways: Mapping[str, Gateway] | None = None
+        # Those that were asked for since the newest update.
+        self._asked: list[Audience] = []
+        self._world: Served | None = None
 
     def ask(self, audience: Audience) -> None:
         """The worker has a stream of this audience."""
-        self._sent.setdefault(audience, None)
+        if audience not in self._sent:
+            self._sent[audience] = None
+            self._asked.append(audience)
 
     def forget(self, audience: Audience) -> None:
         """The worker has dropped an audience."""
@@ -152,19 +155,21 @@ class Feed:
 
     def update(self, world: Served) -> Update | None:
         """What brings the worker to this world; None when it is there. It counts as sent."""
+        before, same = self._world, world is self._world
+        doubtful, self._asked = self._asked if same else list(self._sent), []
         parts: list[bytes] = []
-        for audience, old in self._sent.items():
-            new = self._packer.now(world, audience)
-            if new is not old:
+        for audience in doubtful:
+            if audience in self._sent:
+                old, new = self._sent[audience], self._packer.now(world, audience)
                 part = self._packer.part(audience, old, new)
                 if part is not None:
                     parts.append(part)
                 self._sent[audience] = new
-        if not parts and world.revision == self._revision and world.gateways is self._gateways:
+        if same and not parts:
             return None
-        gateways = None if world.gateways is self._gateways else world.gateways
-        self._revision, self._gateways = world.revision, world.gateways
-        return Update(world.revision, gateways, tuple(parts))
+        self._world = world
+        same_gateways = before is not None and world.gateways is before.gateways
+        return Update(world.revision, None if same_gateways else world.gateways, tuple(parts))
 
 
 # ----------------------------------------------------------------------------------------------------------------- worker
