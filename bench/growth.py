@@ -19,7 +19,7 @@ from bench.sides import turnout
 # What is fixed while the other grows.
 MODELS, PROXIES = 100, 500
 # Proxies for each number of workers.
-SHARED = 2000
+SHARED = 5000
 
 # What a replica is to do, and what it may take for it.
 SWITCH = 1.0  # seconds until the last proxy has a switch
@@ -60,7 +60,7 @@ async def run(
     workers: Sequence[int] = (1, 2, 4),
     serve: str = "",
 ) -> tuple[dict[str, Any], str]:
-    """Over N at 100 models, over M at 500 proxies, over workers at 2,000; `serve` is further flags of `turnout serve`."""
+    """Over N at 100 models, over M at 500 proxies, over workers at 5,000; `serve` is further flags of `turnout serve`."""
     fixed_m, fixed_n, shared = MODELS, PROXIES, SHARED
     if quick:
         proxies, models, workers, fixed_m, fixed_n, shared = (10, 30, 100), (1, 10), (1,), 10, 50, 50

@@ -69,6 +69,9 @@ def _growth(directory: Path) -> None:
     ):
         for axes, (what, (title, unit)) in zip(row, _GROWTH.items(), strict=True):
             points = [(int(n), values[what]) for n, values in found[key].items() if values[what] > 0]
+            if not points:
+                axes.set_axis_off()
+                continue
             across, up = [n for n, _ in points], [value for _, value in points]
             axes.plot(across, up, color=TRACK, marker="o", markersize=3, linewidth=1.6, label=fixed)
             _axes(axes, title, x, "", unit)
