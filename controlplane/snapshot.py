@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from threading import Lock
 
 _PREFIX = "type.googleapis.com/"
 CLUSTER = _PREFIX + "envoy.config.cluster.v3.Cluster"
@@ -106,9 +107,29 @@ class Diff:
 
 
 def diff(old: Mapping[str, Resource], new: Mapping[str, Resource]) -> Diff:
-    """What makes `new` of `old`."""
+    """What makes `new` of `old`, which never change. Several ask for it at each revision; it is found once."""
     if old is new:
         return Diff()
+    if not old:
+        return Diff(tuple(new.values()))
+    key = id(old), id(new)
+    if (known := _diffs.get(key)) is not None:
+        return known[2]
+    found = _diff(old, new)
+    with _diffs_lock:
+        while len(_diffs) >= _DIFFS:
+            del _diffs[next(iter(_diffs))]
+        _diffs[key] = old, new, found  # as long as it is there, so are they
+    return found
+
+
+# The newest differences, by the identities of what they are between.
+_DIFFS = 32
+_diffs: dict[tuple[int, int], tuple[Mapping[str, Resource], Mapping[str, Resource], Diff]] = {}
+_diffs_lock = Lock()
+
+
+def _diff(old: Mapping[str, Resource], new: Mapping[str, Resource]) -> Diff:
     changed = tuple(r for n, r in new.items() if (o := old.get(n)) is not r and (o is None or o.version != r.version))
     removed = tuple(n for n in old if n not in new)
     return Diff(changed, removed)

@@ -393,7 +393,9 @@ class Pump:
     def _passed(self, tell: Callable[[], list[Event]]) -> None:
         """Time has passed, which the core is told."""
         siblings = self._siblings
-        assert siblings is not None
+        if siblings is None or self.core.node is None:
+            self._tell(tell())
+            return
         siblings.tick()
         self._tell(tell())
         siblings.offered()
