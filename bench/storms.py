@@ -139,4 +139,5 @@ async def _receipt(move: Move, fleet: Lines, group: str) -> float:
 
 _NOTES = """Medians over the rounds, in brackets the least and the greatest. After a kill, times are from the kill: what
 `turnout serve` takes to start is inside, and so is what Envoys wait before they connect anew (at random up to 0.5 s, the limit
-doubles with each failure). Simulator and server share the machine."""
+doubles with each failure). The last one is mostly one that failed several times while the server was down and then drew a long
+wait; what the server is to answer for is the time from a proxy's own connection. Simulator and server share the machine."""
