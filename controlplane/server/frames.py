@@ -8,8 +8,9 @@ So a frame that is
     of a stream on which that direction is open, and which did not say how much it will carry (content-length),
     not in the middle of a block of headers
 
-does just that here, to the library's own numbers, in about 1 µs. Every other frame is the library's, and so is every window
-that opens. Two of the numbers are in attributes that the library does not document: `WINDOWS` below, which a test looks for.
+does just that here, to the library's own numbers, in about 1 µs. So does a WINDOW_UPDATE, of which some clients send one for
+each message, to the numbers of the other direction. Every other frame is the library's, and so is everything that is wrong.
+Two of the numbers are in attributes that the library does not document: `WINDOWS` below, which a test looks for.
 """
 
 from __future__ import annotations
@@ -30,8 +31,12 @@ _HEADER = struct.Struct(">HBBBL")
 HEADER_BYTES = 9
 _PREFACE = 24
 
-DATA, HEADERS, PUSH_PROMISE, CONTINUATION = 0, 1, 5, 9
+DATA, HEADERS, PUSH_PROMISE, WINDOW_UPDATE, CONTINUATION = 0, 1, 5, 8, 9
 _END_HEADERS = 4
+_LARGEST_WINDOW = 2**31 - 1
+
+# What `cut` says of a frame that is done with: it opened a window.
+OPENED = -1
 
 # Of the connection, and of a stream: how much the client may still send.
 WINDOWS = "_inbound_flow_control_window_manager", "_inbound_window_manager"
@@ -65,9 +70,9 @@ class Http2(H2Connection):
         self._window: Any = getattr(self, WINDOWS[0])
 
     def cut(self, data: bytes, at: int) -> tuple[int, int]:
-        """The frame that begins at `at`: its end, and the stream if it is plain, else 0. The end is 0 if it is not whole.
+        """The frame that begins at `at`: its end, and the stream if it is plain DATA, OPENED, or 0 if it is the library's.
 
-        Errors: FrameTooLargeError.
+        The end is 0 if the frame is not whole. Errors: FrameTooLargeError.
         """
         left = len(data) - at
         if self._preface:
@@ -85,9 +90,21 @@ class Http2(H2Connection):
             return 0, 0
         if kind == DATA:
             return end, 0 if flags or self._in_headers or not length else stream
+        if kind == WINDOW_UPDATE and length == 4 and not self._in_headers:
+            return end, OPENED if self._open(stream, int.from_bytes(data[end - 4 : end], "big")) else 0
         if kind in (HEADERS, PUSH_PROMISE, CONTINUATION):
             self._in_headers = not flags & _END_HEADERS
         return end, 0
+
+    def _open(self, number: int, more: int) -> bool:
+        """Opens a window, if there is nothing to be said against it."""
+        holder = self.streams.get(number) if number else self
+        if holder is None or not more or holder.outbound_flow_control_window + more > _LARGEST_WINDOW:
+            return False
+        if isinstance(holder, H2Stream) and not holder.open:
+            return False
+        holder.outbound_flow_control_window += more
+        return True
 
     def received(self, stream: H2Stream, size: int) -> None:
         """So much came in a plain frame. Errors: FlowControlError."""

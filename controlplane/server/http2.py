@@ -41,7 +41,7 @@ from h2.events import (
 )
 from h2.exceptions import ProtocolError
 
-from controlplane.server.frames import HEADER_BYTES, Buffer, Http2
+from controlplane.server.frames import HEADER_BYTES, OPENED, Buffer, Http2
 from controlplane.server.http2_call import STREAM_WINDOW, Call, Headers, Open
 from controlplane.server.limits import MAX_REQUEST_BYTES, Budget, Limits
 
@@ -65,6 +65,9 @@ _FAREWELL = 0.5
 _STREAMS = 1_024
 # Two of the largest requests can be on their way at a time.
 _CONNECTION_WINDOW = 2 * MAX_REQUEST_BYTES
+
+# What it costs to open a window, seconds: thousands of times in a row are a flood.
+_OPENING = 2e-6
 
 # So much is written to a connection before it is asked whether it takes more. As one piece, if it is no more than this.
 _HIGH = 256 * 1024
@@ -261,7 +264,7 @@ class Connection(asyncio.Protocol):
     def _read(self, data: bytes) -> None:
         """Takes what came frame by frame, and leaves the rest if it takes too long. Errors: ProtocolError."""
         h2, calls = self.h2, self._calls
-        at, whole = 0, len(data)
+        at, whole, opened = 0, len(data), False
         while at < whole and not self._resting:
             end, stream = h2.cut(data, at)
             if not end:
@@ -271,10 +274,15 @@ class Connection(asyncio.Protocol):
                 # As nearly all are. What it costs is the budget of the call's pump.
                 h2.received(call.plain, end - at - HEADER_BYTES)
                 call.data(data[at + HEADER_BYTES : end], 0)
+            elif stream == OPENED:
+                self.spent(_OPENING)
+                opened = True
             else:
                 self._frame(data[at:end])
             at = end
         self._tail = data[at:] if at < whole else b""
+        if opened:
+            self._unblock()
 
     def _frame(self, data: bytes) -> None:
         """Leaves a frame to the library, and does what follows. Errors: ProtocolError."""

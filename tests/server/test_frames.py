@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.events import DataReceived
-from h2.exceptions import FrameTooLargeError
+from h2.exceptions import FlowControlError, FrameTooLargeError
+from hyperframe.frame import WindowUpdateFrame
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controlplane.server.frames import HEADER_BYTES, WINDOWS, Buffer, Http2
+from controlplane.server.frames import HEADER_BYTES, OPENED, WINDOWS, Buffer, Http2
 
 FIELDS = [(":method", "POST"), (":scheme", "http"), (":path", "/x"), (":authority", "x")]
 
@@ -32,10 +35,10 @@ def take(server: Http2, data: bytes) -> bytes:
     while at < len(data):
         end, stream = server.cut(data, at)
         assert end
-        if stream:
+        if stream > 0:
             server.received(server.streams[stream], end - at - HEADER_BYTES)
             plain += data[at + HEADER_BYTES : end]
-        else:
+        elif stream != OPENED:
             server.receive_data(data[at:end])
         at = end
     return plain
@@ -59,6 +62,26 @@ def test_what_comes_shortens_the_windows_as_the_library_does(pieces: list[bytes]
     other.receive_data(other_client.data_to_send())
     assert server.inbound_flow_control_window == other.inbound_flow_control_window
     assert server.remote_flow_control_window(1) == other.remote_flow_control_window(1)
+
+
+@given(st.lists(st.tuples(st.sampled_from([0, 1]), st.integers(1, 2**31 - 1)), max_size=5))
+def test_windows_open_as_the_library_opens_them(opened: list[tuple[int, int]]) -> None:
+    _, server = pair()
+    _, other = pair()
+    for stream, more in opened:
+        frame = WindowUpdateFrame(stream, window_increment=more).serialize()
+        ends: list[bool] = []
+        for one, receive in ((server, partial(take, server)), (other, other.receive_data)):
+            try:
+                receive(frame)
+            except FlowControlError:
+                ends.append(True)
+                continue
+            ends.append(1 not in one.streams or one.streams[1].closed)
+        assert ends[0] == ends[1]
+        if ends[0]:
+            return
+        assert server.local_flow_control_window(1) == other.local_flow_control_window(1)
 
 
 def test_only_plain_frames_take_the_short_way() -> None:

@@ -23,6 +23,7 @@ from hyperframe.frame import (
     PingFrame,
     RstStreamFrame,
     SettingsFrame,
+    WindowUpdateFrame,
 )
 
 from controlplane.server import http2, http2_call
@@ -232,6 +233,8 @@ def frames(kind: str, c: Raw, stream: int) -> bytes:
         return PingFrame(0, b"12345678").serialize() * 500
     if kind == "settings":
         return SettingsFrame(0, settings={SettingCodes.INITIAL_WINDOW_SIZE: 65_535}).serialize() * 500
+    if kind == "windows":
+        return WindowUpdateFrame(stream, window_increment=1).serialize() * 5_000
     if kind == "empty":
         return DataFrame(stream).serialize() * 500
     made: list[Frame] = []
@@ -250,7 +253,7 @@ def frames(kind: str, c: Raw, stream: int) -> bytes:
     return b"".join(f.serialize() for f in made)
 
 
-@pytest.mark.parametrize("kind", ["pings", "settings", "empty", "resets"])
+@pytest.mark.parametrize("kind", ["pings", "settings", "empty", "windows", "resets"])
 async def test_a_flood_is_left_alone_and_others_notice_nothing(rig: Rig, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Budget, "SPARE", 0.02)
     async with client(rig.port, "good") as good, raw(rig.port) as c:
