@@ -85,8 +85,9 @@ class Worker:
         except OSError as error:
             log.error("can't listen", address=start.address, error=error.strerror or str(error))
             return
-        # What is there from the start stays: the collector need not look at it again and again.
+        # What is there from the start stays: the collector need not look at it again and again. As in `app.py`.
         gc.freeze()
+        gc.set_threshold(20_000, 20, 20)
         self.link.send(Listening())
         offering = asyncio.create_task(discovery.run())
         grace = await self._stop

@@ -130,7 +130,12 @@ class Workers:
         start = Start(number, self._address, first, self._limits, *self._settings)
         worker = Worker(number, self._packer, self._worlds, self._report)
         self.workers[number] = worker
-        await worker.launch(start)
+        try:
+            await worker.launch(start)
+        except OSError as error:
+            worker.ended.set()
+            message = f"worker {number} can't be started: {(error.strerror or str(error)).lower()}"
+            raise Error(Code.UNAVAILABLE, "WORKER_FAILED", message) from None
         return worker
 
     async def _listens(self, worker: Worker) -> None:
@@ -164,8 +169,8 @@ class Workers:
                 worker = await self._launch(worker.number)
                 await self._listens(worker)
                 log.info("worker started", worker=worker.number, pid=worker.pid)
-            except (Error, OSError) as error:
-                log.error("worker not started", worker=worker.number, error=str(error))
+            except Error as error:
+                log.error("worker not started", worker=worker.number, error=error.message)
 
 
 class Worker:
@@ -210,8 +215,12 @@ class Worker:
         """Starts the process, and tells it how to serve. Errors: OSError."""
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
-        with theirs:
-            self._process = _spawn(theirs.fileno())
+        try:
+            with theirs:
+                self._process = _spawn(theirs.fileno())
+        except OSError:
+            ours.close()
+            raise
         await Link.over(ours, self.link)
         self.link.send(start)
         self._feed_newest()

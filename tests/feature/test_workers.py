@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import functools
 import os
 import signal
@@ -241,13 +242,23 @@ def broken(fd: int) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-c", "raise SystemExit(3)"])
 
 
-async def test_a_worker_that_can_not_start_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers, "_spawn", broken)
+def out_of_processes(fd: int) -> subprocess.Popen[bytes]:
+    raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+
+
+@pytest.mark.parametrize(
+    ("spawn", "said"),
+    [(broken, "ended with code 3"), (out_of_processes, "can't be started: resource temporarily unavailable")],
+)
+async def test_a_worker_that_can_not_start_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spawn: Callable[[int], subprocess.Popen[bytes]], said: str
+) -> None:
+    monkeypatch.setattr(workers, "_spawn", spawn)
     app = App(config(tmp_path, workers=2))
     with pytest.raises(Error) as caught:
         await app.start()
     assert (caught.value.code, caught.value.reason) == (Code.UNAVAILABLE, "WORKER_FAILED")
-    assert "ended with code 3" in caught.value.message
+    assert said in caught.value.message
 
 
 async def test_a_worker_that_fails_again_and_again_is_tried_again(several: Several, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -255,9 +266,10 @@ async def test_a_worker_that_fails_again_and_again_is_tried_again(several: Sever
     with monkeypatch.context() as m:
         m.setattr(workers, "_spawn", broken)
         os.kill(dead.pid, signal.SIGKILL)
-        for _ in range(2):
+        for spawn in (out_of_processes, broken):
             dead = await successor(several, dead)
             await until(dead.ended.is_set)
+            m.setattr(workers, "_spawn", spawn)
     await several.connect()
     await several.switched("green")
     await until(lambda: several.workers[0].listening.is_set())
