@@ -81,7 +81,7 @@ class Discovery:
     def open(self, variant: Variant, type_url: str, peer: str, carrier: Carrier) -> Pump:
         """A client at `peer` has opened a stream. Errors: UNAVAILABLE while nothing is served yet, or any more."""
         stream = self._opened(peer, variant.name)
-        pump = Pump(stream, variant, type_url, self._worlds, self._told, self._nodes, self._limits, carrier)
+        pump = Pump(stream, variant, type_url, peer, self._worlds, self._told, self._nodes, self._limits, carrier)
         self._pumps[stream] = pump
         return pump
 

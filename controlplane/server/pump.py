@@ -40,7 +40,7 @@ from controlplane.latest import Newest
 from controlplane.model import Gateway
 from controlplane.server.limits import Budget, Limits
 from controlplane.server.siblings import Siblings
-from controlplane.snapshot import Audience
+from controlplane.snapshot import Audience, Client
 from controlplane.world import View
 from controlplane.xds.delta import DeltaStream
 from controlplane.xds.events import Event, Identified, Refused
@@ -60,6 +60,10 @@ _DEAR = 0.005
 
 _MOST_WAITING = 64
 _MOST_BYTES = 8 * 1024 * 1024
+
+# Two Envoys under one name are told of once they have been there for so long: one may be the other, that comes back from
+# elsewhere, and its old connection is not known to be broken yet. Seconds.
+_TWINS = 90.0
 
 # A client that says no more has this long to take what waits for it, seconds.
 _DRAIN = 10.0
@@ -155,6 +159,7 @@ class Pump:
         stream: StreamId,
         variant: Variant,
         type_url: str,
+        peer: str,
         worlds: Newest[View | None],
         report: Callable[[StreamId, Report], None],
         nodes: dict[str, Siblings],
@@ -168,6 +173,9 @@ class Pump:
         self.listens = True
         # Whether its newest offer took long.
         self.dear = False
+        # Of an Envoy that takes all over this stream: its address, without the port. "" of others.
+        self.host = ""
+        self._peer = peer if not type_url else ""
         # What it was offered last; None before that.
         self.world: View | None = None
         self._stream = stream
@@ -188,6 +196,8 @@ class Pump:
         self._audience: Audience | None = None
         self._gateways: Mapping[str, Gateway] = {}
         self._targeted: Targeted | None = None
+        # Another Envoy has had the same name for long.
+        self._twin = False
         # What its requests cost.
         self._budget = Budget(loop.time())
         # Pieces of the newest request that are still to be taken in.
@@ -371,6 +381,8 @@ class Pump:
         if snapshot is None:
             return
         self.world, note = world, world.note(target)
+        if self._twin and (twin := self._twins()):
+            note = f"{twin}; {note}" if note else twin
         if self._targeted is None or self._targeted.note != note or self._targeted.audience != target:
             self._targeted = Targeted(target, note)
             self._report(self._stream, self._targeted)
@@ -407,6 +419,7 @@ class Pump:
                 self._client = event
                 self._after(_QUIET, self._quiet)
                 self._offer()
+                self._look_for_twins()
             elif isinstance(event, Refused) and self._patience is None:
                 loop = asyncio.get_running_loop()
                 self._patience = loop.call_later(self._limits.patience, self._contained, self._isolate)
@@ -414,6 +427,23 @@ class Pump:
             self._waiting.extend(messages)
             self._waiting_bytes += sum(map(len, messages))
             self._carrier.wake()
+
+    def _look_for_twins(self) -> None:
+        if self._peer and self._audience is not None and self._audience.client is Client.ENVOY:
+            self.host = self._peer.rpartition(":")[0]
+            if self._twins():
+                self._after(_TWINS, self._tell_of_twins)
+
+    def _twins(self) -> str:
+        """What is to be said of two Envoys of one name; "" when there are none."""
+        other = self._siblings.elsewhere(self) if self._siblings is not None else ""
+        return f"two Envoys use this name, at {self.host} and {other}: what one holds is told of both" if other else ""
+
+    def _tell_of_twins(self) -> None:
+        if twins := self._twins():
+            log.warning("two Envoys use one node id", node=self._id, says=twins)
+            self._twin = True
+            self._offer_among_siblings()
 
     def _after(self, seconds: float, call: Callable[[], None]) -> None:
         self._timers.append(asyncio.get_running_loop().call_later(seconds, self._contained, call))

@@ -14,6 +14,10 @@ class Member(Protocol):
     @property
     def core(self) -> Speaker: ...
 
+    # Of an Envoy that takes all over this stream: its address, without the port. "" of others.
+    @property
+    def host(self) -> str: ...
+
     def again(self) -> None: ...
 
     def end(self) -> None: ...
@@ -50,6 +54,11 @@ class Siblings:
         """Ends every stream of the node well; its client opens others."""
         for member in list(self._members.values()):
             member.end()
+
+    def elsewhere(self, member: Member) -> str:
+        """The address of another Envoy that takes all under this name; "" when there is none, as there should be."""
+        hosts = (other.host for other in self._members.values())
+        return next((host for host in hosts if host and host != member.host), "") if member.host else ""
 
     def tick(self) -> None:
         """A stream of the node is about to be offered something."""

@@ -8,6 +8,7 @@ from typing import Any
 import grpc
 import pytest
 from envoy.service.discovery.v3 import discovery_pb2
+from structlog.testing import capture_logs
 
 from controlplane.model import Gateway, Model
 from controlplane.server import discovery, pump
@@ -312,3 +313,25 @@ async def test_resources_with_a_ttl_are_prolonged(store: Store, variant: str) ->
             await able.ack(beat)
         await rig.until(lambda fleet: fleet.holding(1) == 2)
         unable.call.cancel()
+
+
+async def test_two_envoys_under_one_name_are_told_of_and_clients_that_only_look_like_it_are_not(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pump, "_TWINS", 0.2)
+    async with running(store) as rig:
+        await served(rig, GATEWAY, BLUE)
+        # One that comes back while its old stream is open, and another name.
+        async with client(rig.port, "edge-1"), client(rig.port, "edge-1", "sotw"), client(rig.port, "edge-2"):
+            await rig.held(1, 2)
+            second = next(p for p in rig.discovery._pumps.values() if p._id == "edge-2")
+            with capture_logs() as lines:
+                for p in rig.discovery._pumps.values():
+                    p._tell_of_twins()
+                assert not lines
+            # Elsewhere is another address, which there is only one of here.
+            monkeypatch.setattr(second, "host", "10.0.0.1")
+            async with client(rig.port, "edge-2"):
+                await rig.until(lambda fleet: "two Envoys use this name" in fleet.nodes["edge-2"].note)
+                assert rig.fleet.nodes["edge-1"].note == ""
+            await rig.until(lambda fleet: len(fleet.nodes["edge-2"].open) == 1)
