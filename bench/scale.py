@@ -13,7 +13,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,8 @@ TITLES = {
     "sync_cpu": "server CPU of a cold sync of all N",
     "memory": "server memory per idle proxy",
 }
+# What is compared beside the goals: nobody's server collects its garbage because it is about to be measured.
+BESIDE = {"memory_freed": "the same after the switches, the peers' garbage collected on purpose"}
 
 
 @dataclass(slots=True)
@@ -51,6 +53,7 @@ class Run:
     sync_bytes: float  # per proxy
     sync_fleet_cpu: float  # seconds of the simulator's own
     sync_main_cpu: float  # seconds of the server's main process, which is in sync_cpu; the rest is its workers'
+    memory_freed: float = 0.0  # as `memory`, after the switches, garbage collected on purpose where a server can be asked to
     # A value for each switch. CPU in seconds per proxy; times in seconds from the operator's call.
     switch_cpu: list[float] = field(default_factory=list)
     main_cpu: list[float] = field(default_factory=list)
@@ -78,6 +81,10 @@ async def measure(start: Starter, proxies: int, models: int, *, switches: int = 
             run = await cold_sync(side, fleet, proxies, variant)
             for i in range(WARM_UP + switches):
                 await _switch(side, fleet, run, proxies, counts=i >= WARM_UP)
+            if side.free is not None:
+                await side.free()
+            await asyncio.sleep(SETTLE)
+            run.memory_freed = (pss_bytes(side.pid) - run.empty) / proxies
             return run
 
 
@@ -181,12 +188,12 @@ def _results(cells: Mapping[tuple[int, int, str], Cell], serve: str) -> dict[str
     found = []
     for (n, m, variant), cell in cells.items():
         sides = {name: {what: Figure.of(r.value(what) for r in runs).json() for what in _KEPT} for name, runs in cell.items()}
-        against = {o: {what: ratios(cell, what, o).json() for what in GOALS} for o in (ORDINARY, STRONGEST)}
+        against = {o: {what: ratios(cell, what, o).json() for what in (*GOALS, *BESIDE)} for o in (ORDINARY, STRONGEST)}
         found.append({"proxies": n, "models": m, "variant": variant, "sides": sides, "ratios": against})
     return {"environment": environment() | versions(), "serve": serve, "cells": found}
 
 
-_KEPT = tuple(Run.__slots__)
+_KEPT = tuple(f.name for f in fields(Run))
 
 
 def versions() -> dict[str, str]:
@@ -245,10 +252,10 @@ def _goals(cells: Mapping[tuple[int, int], Cell]) -> tuple[list[str], list[list[
     header = ["Turnout to", *(f"N={n:,} M={m:,}" for n, m in cells)]
     rows = []
     for other in (ORDINARY, STRONGEST):
-        for what, title in TITLES.items():
+        for what, title in (TITLES | BESIDE).items():
             row = [f"{other.rpartition(' ')[2]}: {title}"]
             for (_, m), cell in cells.items():
-                ratio, goal = ratios(cell, what, other), GOALS[what][other].get(m)
+                ratio, goal = ratios(cell, what, other), GOALS.get(what, {}).get(other, {}).get(m)
                 spread = "" if ratio.count == 1 else f" ({ratio.low:.2f}–{ratio.high:.2f})"
                 against = "" if goal is None else f" {'≤' if ratio.median <= goal else '**>**'} {goal}"
                 row.append(f"{ratio.median:.2f}{spread}{against}")

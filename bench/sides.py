@@ -35,6 +35,8 @@ class Side:
     port: int
     moves: Iterator[Move]  # without end: one model after the other
     turnout: Turnout | None = None
+    # Collects garbage and gives what is free back to the system; None where that can't be asked for.
+    free: Callable[[], Awaitable[object]] | None = None
 
 
 # Starts a side with so many models; what it logs goes into the directory.
@@ -76,7 +78,11 @@ def peer(setup: str, *flags: str) -> Starter:
     async def start(models: int, directory: Path) -> AsyncIterator[Side]:
         command = [str(await build("peers")), "--setup", setup, "--models", str(models), *flags]
         async with Lines.start(f"peer, {setup}", command, directory / "peers.log") as lines:
-            yield Side(lines.pid, lines.hello["port"], _peer_moves(lines, models))
+
+            async def free() -> object:
+                return await lines.ask("free")
+
+            yield Side(lines.pid, lines.hello["port"], _peer_moves(lines, models), free=free)
 
     return start
 
