@@ -50,6 +50,9 @@ class Resource:
     # secrets, a scope its RouteConfiguration, a RouteConfiguration the clusters it sends traffic to.
     refs: frozenset[tuple[str, str]] = frozenset()
 
+    def __hash__(self) -> int:
+        return hash(self.name) ^ hash(self.version)
+
     @staticmethod
     def of(type_url: str, name: str, body: bytes, refs: Iterable[tuple[str, str]] = ()) -> Resource:
         """A resource with its version."""

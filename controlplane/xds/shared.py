@@ -209,7 +209,12 @@ class SharedStream:
         told = _words(request)
         step = point.steps.get(told)
         if step is None or step.above < self._newest:
-            return events + self._work_out(told, lambda core: core.receive(request), request, data)
+            return events + self._work_out(told, lambda core: core.receive(request), 4 * len(data))
+        if data and not request.HasField("node"):
+            # Told for the second time at least: it may well come again, and need not be parsed then.
+            same = data if len(data) < _LARGE else gist(data) if has_gist(request, data) else None
+            if same is not None:
+                self._book.note(point, same, step, 4 * len(data))
         return events + self._go(step)
 
     def offer(self, snapshot: Snapshot) -> list[Event]:
@@ -266,9 +271,7 @@ class SharedStream:
             self._note_taken(step.taken)
         return list(step.events)
 
-    def _work_out(
-        self, told: object, act: Callable[[Core], list[Event]], request: Any = None, data: bytes = b""
-    ) -> list[Event]:
+    def _work_out(self, told: object, act: Callable[[Core], list[Event]], size: int = 0) -> list[Event]:
         """What comes of something told for the first time. An error leaves all as it was."""
         point = self._point
         assert point is not None
@@ -283,11 +286,7 @@ class SharedStream:
         messages, taken = core.to_send(), _taken(core)
         step = Step(self._book.point(core, point.far + 1), events, messages, (above, core.nonce), taken)
         weight = _STEP_WEIGHT + _NAME_WEIGHT * core.weight + sum(map(len, messages))
-        self._book.note(point, told, step, weight + 4 * len(data))
-        if data and not request.HasField("node"):
-            same = data if len(data) < _LARGE else gist(data) if has_gist(request, data) else None
-            if same is not None:
-                self._book.note(point, same, step, 4 * len(data))
+        self._book.note(point, told, step, weight + size)
         return self._go(step)
 
     def _note_taken(self, taken: tuple[tuple[str, str], ...]) -> None:

@@ -156,7 +156,7 @@ class Substream:
         """Another one in the same state; nothing may stand refused."""
         other = copy(self)
         other.taken, other.names, other.held = dict(self.taken), self.names.fork(), self.held.fork()
-        other.inflight = {nonce: copy(batch) for nonce, batch in self.inflight.items()}
+        other.inflight = dict(self.inflight)
         other.refused, other.asked, other.owed = {}, set(self.asked), set(self.owed)
         return other
 
@@ -378,6 +378,7 @@ class Substream:
         batch = self.inflight.pop(nonce, None)
         if batch is None:
             return []
+        batch = copy(batch)  # forks have it in flight still
         self.rest = False
         contents = batch.contents
         suspects = {n for n in contents if not same(contents[n], self.held.get(n))}
