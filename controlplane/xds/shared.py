@@ -212,9 +212,9 @@ class SharedStream:
             return events + self._work_out(told, lambda core: core.receive(request), 4 * len(data))
         if data and not request.HasField("node"):
             # Told for the second time at least: it may well come again, and need not be parsed then.
-            same = data if len(data) < _LARGE else gist(data) if has_gist(request, data) else None
-            if same is not None:
-                self._book.note(point, same, step, 4 * len(data))
+            self._book.note(point, data, step, 2 * len(data))
+            if len(data) >= _LARGE and has_gist(request, data):
+                self._book.note(point, gist(data), step, 4 * len(data))
         return events + self._go(step)
 
     def offer(self, snapshot: Snapshot) -> list[Event]:
