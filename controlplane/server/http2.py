@@ -226,6 +226,7 @@ class Connection(asyncio.Protocol):
             return
         self.server.connections.add(self)
         self._timer = self._loop.call_later(_PREFACE, self._check_begun)
+        self._gather()
         self.flush()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -290,6 +291,7 @@ class Connection(asyncio.Protocol):
         for event in self.h2.receive_data(data):
             if handle := self._HANDLERS.get(type(event)):
                 handle(self, event)
+        self._gather()
         self.spent(self._loop.time() - began)
 
     def spent(self, seconds: float) -> None:
@@ -318,7 +320,6 @@ class Connection(asyncio.Protocol):
     def write(self, call: Call, rest: list[Buffer]) -> None:
         """Sends as much of `rest` as may be sent now, and leaves what may not."""
         if self.writable and self._size < _HIGH and call.stream is not None:
-            self._gather()
             if sent := self.h2.send(call.stream, rest, self._out, _HIGH - self._size):
                 self._size += sent
                 self._later()
@@ -371,7 +372,6 @@ class Connection(asyncio.Protocol):
         self._is_dirty = False
         if self.closed:
             return
-        self._gather()
         out, size = self._out, self._size
         self._out, self._size = [], 0
         if out:
@@ -407,7 +407,7 @@ class Connection(asyncio.Protocol):
         elif now - self._heard > _SILENCE and self._begun and self.h2.state_machine.state != ConnectionState.CLOSED:
             self._pinged = now
             self.h2.ping(b"\0" * 8)
-            self._later()
+            self._gather()
 
     # --------------------------------------------------------------------------------------------------------- inside
 
@@ -489,6 +489,7 @@ class Connection(asyncio.Protocol):
         self._lose()
         if self.h2.state_machine.state != ConnectionState.CLOSED:
             self.h2.close_connection(error.error_code)
+        self._gather()
         self.flush()
         self._transport.close()
 

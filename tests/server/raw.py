@@ -78,7 +78,7 @@ class Raw:
         self.writer.write(self.h2.data_to_send())
         await self.writer.drain()
 
-    async def until(self, holds: Any, seconds: float = 10.0) -> None:
+    async def until(self, holds: Any, seconds: float = 30.0) -> None:
         """Reads until something is true, or fails."""
         async with asyncio.timeout(seconds):
             while not holds():
@@ -107,7 +107,7 @@ class Raw:
 
     async def end(self) -> None:
         """Reads until the server closes the connection."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while not self.closed:
                 try:
                     await self.read()

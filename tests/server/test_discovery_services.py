@@ -61,7 +61,7 @@ class PerType:
         await self.call.write(request)
 
     async def hear(self) -> Any:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             response = await self.call.read()
         assert response is not EOF
         assert response.type_url == self.type_url
@@ -76,7 +76,7 @@ class PerType:
 
     async def end(self) -> tuple[grpc.StatusCode, str]:
         try:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 while await self.call.read() is not EOF:
                     pass
         except grpc.aio.AioRpcError:
