@@ -319,10 +319,11 @@ class Connection(asyncio.Protocol):
 
     def write(self, call: Call, rest: list[Buffer]) -> None:
         """Sends as much of `rest` as may be sent now, and leaves what may not."""
-        if self.writable and self._size < _HIGH and call.stream is not None:
-            if sent := self.h2.send(call.stream, rest, self._out, _HIGH - self._size):
-                self._size += sent
-                self._later()
+        if not self.writable or self._size >= _HIGH or call.stream is None:
+            return
+        if sent := self.h2.send(call.stream, rest, self._out, _HIGH - self._size):
+            self._size += sent
+            self._later()
 
     def wait(self, call: Call) -> None:
         """A call has something to say, once there is room for it."""
