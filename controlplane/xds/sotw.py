@@ -21,8 +21,9 @@ nothing has; but absence alone is no news to a client that asked for more than o
 
 Known flaws, of the protocol: a client that comes back says a version, not what it holds. If it is today's version of a
 full-state type, that is what it holds; otherwise everything is sent, and clusters that only its old routes name go before
-those do. And a full state can't be split, so it may pass 4 MiB, and `Oversized` tells: Envoy's own gRPC takes that,
-google_grpc does not.
+those do: what is not in the full state is deleted, and what would have to be in it only history could tell. To hold the
+clusters back until the routes are ACKed would not do, since the new routes may need them. And a full state can't be split, so
+it may pass 4 MiB, and `Oversized` tells: Envoy's own gRPC takes that, google_grpc does not.
 """
 
 from __future__ import annotations
@@ -98,6 +99,10 @@ class SotwStream(Stream):
     def _send(self, sub: Substream) -> bool:
         if sub.inflight:
             return False
+        if sub.asked and not full_state(sub.type_url):
+            # Nothing is said of names that are not there, of which a client may ask for any number.
+            absent = sub.asked - sub.latest.keys()
+            sub.asked -= {n for n in absent if n not in sub.refused and sub.held.get(n) is None}
         changes = self._changes(sub)
         if full_state(sub.type_url):
             return self._send_all(sub, changes) if changes or sub.greet or sub.asked else False

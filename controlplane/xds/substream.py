@@ -303,7 +303,9 @@ class Substream:
     def candidates(self) -> set[str]:
         """Every name at which something might have to be sent; on a quiet stream with nothing new, none."""
         if not self.wildcard and self.held.base is NOTHING and self.names.base is NOTHING:
-            return {*self.names.more, *self.held.over, *self.refused, *self.asked, *self.owed}
+            # A client can name far more than there is.
+            there = self.names.more & self.latest.keys()
+            return {*there, *self.held.over, *self.refused, *self.asked, *self.owed}
         return {*self.held.differing(self.latest), *self.refused, *self.asked, *self.owed}
 
     def stale(self) -> Iterator[Resource]:
