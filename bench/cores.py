@@ -3,13 +3,16 @@
 One client is played to the end; then a thousand others do just what it did, each with a stream of its own. They are clients
 over ADS at rest behind one listener, with as many scopes, route tables and twice as many clusters and endpoints as there are
 models. Times are this process's CPU, of one thread. "Cold sync" is all that a client is sent first, with all of its requests
-parsed; the first stream of a snapshot, which makes what the others share, is not counted.
+heard; each client names things in an order of its own (but in the ACK of a switch over SotW, which all write alike). The first
+stream of a snapshot, which makes what the others share, is not counted.
 """
 
 from __future__ import annotations
 
 import gc
 import importlib
+import itertools
+import random
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -32,6 +35,8 @@ from controlplane.store import Head
 from controlplane.xds.events import Event
 
 STREAMS = 1_000
+# In so many orders clients name the same things.
+_ORDERS = 20
 AUDIENCE = Audience(("public",))
 WILDCARD = (CLUSTER, LISTENER, SCOPED_ROUTES)
 SECONDS, MICRO = 1e9, 1e3
@@ -188,7 +193,7 @@ class Bench:
         def connect() -> None:
             hear = self._hear
             for script in scripts:
-                core = self.variant.core("")
+                core = self.variant.core("", 0)
                 hear(core, script[0])
                 events = list(core.offer(snapshot))
                 core.to_send()
@@ -199,7 +204,7 @@ class Bench:
                 told.append(events)
 
         self.figures.cold = _cpu(connect) / streams
-        identified = [self._hear(self.variant.core(""), s[0]) for s in scripts]
+        identified = [self._hear(self.variant.core("", 0), s[0]) for s in scripts]
 
         def fold() -> None:
             report = self.observer.report
@@ -222,7 +227,7 @@ class Bench:
     def _script(self, snapshot: Snapshot, node: str) -> list[bytes]:
         """What a client says until it is in sync."""
         if self._known is None:
-            core, client = self.variant.core(""), Played(self.variant, node)
+            core, client = self.variant.core("", 0), Played(self.variant, node)
             said = [client.first()]
             self._hear(core, said[0])
             core.offer(snapshot)
@@ -233,8 +238,19 @@ class Bench:
                     self._hear(core, request)
                     waiting += core.to_send()
             self._known, self.client = said, client
+            orders = [[self._shuffled(data, rng) for data in said] for rng in map(random.Random, range(_ORDERS))]
+            self._next_order = itertools.cycle(orders)
         first = Played(self.variant, node).first()
-        return [first, *self._known[1:]]
+        return [first, *next(self._next_order)[1:]]
+
+    def _shuffled(self, data: bytes, rng: random.Random) -> bytes:
+        """A request with its names in another order, as Envoys write them."""
+        request = self.variant.parse(data)
+        names = request.resource_names_subscribe if self.variant is DELTA else request.resource_names
+        shuffled = rng.sample(list(names), len(names))
+        del names[:]
+        names.extend(shuffled)
+        return bytes(request.SerializeToString())
 
     def _hear(self, core: Any, data: bytes) -> list[Event]:
         events: list[Event] | None = core.recall(data)
