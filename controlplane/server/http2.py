@@ -1,4 +1,4 @@
-"""xDS streams over HTTP/2 itself: gRPC's protocol on the `h2` library, on the event loop, without a task a stream.
+"""A connection over which xDS is spoken: gRPC's protocol on the `h2` library, on the event loop, without a task a stream.
 
 What gRPC makes of HTTP/2 ("gRPC over HTTP2") is little: a call is a stream, its method is the path, each message goes into
 DATA behind five bytes of prefix (`framing.py`), and how it ended comes in trailers. The library does HTTP/2; this file does
@@ -22,9 +22,8 @@ import asyncio
 import contextlib
 import random
 import socket
-import ssl
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, cast
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, cast
 
 import structlog
 from h2.connection import ConnectionState
@@ -42,25 +41,22 @@ from h2.events import (
 from h2.exceptions import ProtocolError
 
 from controlplane.server.frames import HEADER_BYTES, OPENED, Buffer, Http2
-from controlplane.server.http2_call import STREAM_WINDOW, Call, Headers, Open
-from controlplane.server.limits import MAX_REQUEST_BYTES, Budget, Limits
+from controlplane.server.http2_call import STREAM_WINDOW, Call, Headers
+from controlplane.server.limits import MAX_REQUEST_BYTES, Budget
+
+if TYPE_CHECKING:
+    from controlplane.server.http2_server import Server
 
 log = structlog.get_logger("xds")
 
 # A connection that has said nothing for so long is asked whether it is there; and is closed when it does not answer. Seconds.
 _SILENCE, _ANSWER = 30.0, 10.0
-# How often that is looked after.
-_SWEEP = 2.5
-
-# While every client is sent something new, what they say to that waits, so that the last does not wait for the ACKs of the
-# others: for so long at most. What waited is seen to for so long at a time. Seconds.
-_PATIENCE, _SLICE = 0.25, 0.005
 
 # How long a client may take to begin: TLS, and HTTP/2's preface.
-_PREFACE = 10.0
+PREFACE = 10.0
 
 # How long a connection that is over waits for the client to close it, which has read all then. Seconds.
-_FAREWELL = 0.5
+FAREWELL = 0.5
 
 _STREAMS = 1_024
 # Two of the largest requests can be on their way at a time.
@@ -72,108 +68,6 @@ _OPENING = 2e-6
 # So much is written to a connection before it is asked whether it takes more. As one piece, if it is no more than this.
 _HIGH = 256 * 1024
 _PIECE = 64 * 1024
-
-
-class Server:
-    """Listens, and keeps the connections."""
-
-    def __init__(self, methods: Mapping[str, Open], limits: Limits, busy: Callable[[], bool] = lambda: False) -> None:
-        """`methods` are by path: `/SERVICE/METHOD`. While it is `busy`, what clients say can wait."""
-        self.methods = methods
-        self.busy = busy
-        self.limits = limits
-        self.connections: set[Connection] = set()
-        self.stopping = False
-        self.port = 0
-        self._listening: list[asyncio.Server] = []
-        self._sweep: asyncio.TimerHandle | None = None
-        # Connections that have something to write at the end of this turn.
-        self._dirty: list[Connection] = []
-        # Connections that have said something that waits; and since when the first of them does.
-        self._deferred: dict[Connection, None] = {}
-        self._deferred_since = 0.0
-        self._empty = asyncio.Event()
-
-    async def start(self, sockets: Sequence[socket.socket], context: ssl.SSLContext | None = None) -> None:
-        """Serves on bound sockets, which are its own from now on; over TLS with `context`, which `tls` makes ready."""
-        loop = asyncio.get_running_loop()
-        self.port = sockets[0].getsockname()[1]
-        for sock in sockets:
-            sock.setblocking(False)
-            tls: dict[str, Any] = {}
-            if context is not None:
-                tls = {"ssl": context, "ssl_handshake_timeout": _PREFACE, "ssl_shutdown_timeout": _FAREWELL}
-            self._listening.append(await loop.create_server(lambda: Connection(self), sock=sock, backlog=4096, **tls))
-        self._sweep = loop.call_later(_SWEEP, self._look_after)
-
-    async def stop(self, grace: float) -> None:
-        """Takes no more connections, asks the clients to leave, and after `grace` seconds leaves those that have not."""
-        self.stopping = True
-        for server in self._listening:
-            server.close()
-        for connection in list(self.connections):
-            connection.drain()
-        self._emptied()
-        try:
-            async with asyncio.timeout(grace):
-                await self._empty.wait()
-        except TimeoutError:
-            pass
-        for connection in list(self.connections):
-            connection.abort()
-        if self._sweep is not None:
-            self._sweep.cancel()
-        for server in self._listening:
-            await server.wait_closed()
-
-    def dirty(self, connection: Connection) -> None:
-        """Something is to be written to a connection."""
-        if not self._dirty:
-            asyncio.get_running_loop().call_soon(self._flush)
-        self._dirty.append(connection)
-
-    def _flush(self) -> None:
-        dirty, self._dirty = self._dirty, []
-        for connection in dirty:
-            connection.flush()
-
-    def defer(self, connection: Connection) -> bool:
-        """Whether what a connection says may wait; then it is asked to `catch_up`."""
-        loop = asyncio.get_running_loop()
-        if not self._deferred:
-            self._deferred_since = loop.time()
-            loop.call_soon(self._catch_up)
-        elif loop.time() - self._deferred_since > _PATIENCE:
-            return False
-        self._deferred[connection] = None
-        return True
-
-    def _catch_up(self) -> None:
-        loop = asyncio.get_running_loop()
-        now = loop.time()
-        if not self.busy() or now - self._deferred_since > _PATIENCE:
-            while self._deferred and loop.time() - now < _SLICE:
-                connection = next(iter(self._deferred))
-                del self._deferred[connection]
-                connection.catch_up()
-        if self._deferred:
-            loop.call_soon(self._catch_up)
-
-    def left(self, connection: Connection) -> None:
-        """A connection is closed."""
-        self.connections.discard(connection)
-        self._emptied()
-
-    def _emptied(self) -> None:
-        if self.stopping and not self.connections:
-            self._empty.set()
-
-    def _look_after(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._sweep = loop.call_later(_SWEEP, self._look_after)
-        now = loop.time()
-        for connection in list(self.connections):
-            connection.look_after(now)
 
 
 class Connection(asyncio.Protocol):
@@ -225,7 +119,7 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
             return
         self.server.connections.add(self)
-        self._timer = self._loop.call_later(_PREFACE, self._check_begun)
+        self._timer = self._loop.call_later(PREFACE, self._check_begun)
         self._gather()
         self.flush()
 
@@ -502,7 +396,7 @@ class Connection(asyncio.Protocol):
     def _part(self) -> None:
         """All is said. The client is to close; if it does not, that is done for it."""
         self._later()
-        self._loop.call_later(_FAREWELL, self._close)
+        self._loop.call_later(FAREWELL, self._close)
 
     def _close(self) -> None:
         if not self.closed:
@@ -549,9 +443,3 @@ def address(name: Any) -> str:
         return str(name or "")
     host, port = str(name[0]).removeprefix("::ffff:"), name[1]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def tls(context: ssl.SSLContext) -> ssl.SSLContext:
-    """Lets `context` speak HTTP/2."""
-    context.set_alpn_protocols(["h2"])
-    return context

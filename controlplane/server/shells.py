@@ -1,6 +1,6 @@
 """What carries xDS streams: one of two shells around the same pumps.
 
-http2    HTTP/2 on the event loop, by the `h2` library (`http2.py`): the default, since it costs about 0.4 times as much
+http2    HTTP/2 on the event loop, by the `h2` library (`http2_server.py`): the default, since it costs about 0.4 times as much
 grpc     gRPC's own server (`grpc_shell.py`)
 """
 
@@ -15,7 +15,7 @@ import grpc
 
 from controlplane.server.discovery import Discovery
 from controlplane.server.grpc_shell import handlers
-from controlplane.server.http2 import Server
+from controlplane.server.http2_server import Server
 from controlplane.server.limits import Limits, server_options
 
 SHELLS = ("http2", "grpc")

@@ -26,7 +26,7 @@ from hyperframe.frame import (
     WindowUpdateFrame,
 )
 
-from controlplane.server import http2, http2_call
+from controlplane.server import http2, http2_call, http2_server
 from controlplane.server.limits import MAX_REQUEST_BYTES, Budget, Limits
 from controlplane.server.shells import serve
 from controlplane.snapshot import CLUSTER, LISTENER
@@ -41,8 +41,8 @@ from tests.server.test_discovery_services import PerType, served
 store = _store
 
 
-def server(rig: Rig) -> http2.Server:
-    assert isinstance(rig.server, http2.Server)
+def server(rig: Rig) -> http2_server.Server:
+    assert isinstance(rig.server, http2_server.Server)
     return rig.server
 
 
@@ -289,7 +289,7 @@ async def test_who_is_silent_is_pinged_and_who_does_not_answer_is_left(rig: Rig,
     monkeypatch.setattr(http2, "_SILENCE", 0.1)
     monkeypatch.setattr(http2, "_ANSWER", 0.3)
     server(rig)._look_after()
-    monkeypatch.setattr(http2, "_SWEEP", 0.05)
+    monkeypatch.setattr(http2_server, "_SWEEP", 0.05)
     server(rig)._look_after()
     async with raw(rig.port) as alive, raw(rig.port) as gone:
         for c in (alive, gone):
@@ -303,7 +303,7 @@ async def test_who_is_silent_is_pinged_and_who_does_not_answer_is_left(rig: Rig,
 
 
 async def test_who_does_not_begin_is_left(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http2, "_PREFACE", 0.1)
+    monkeypatch.setattr(http2, "PREFACE", 0.1)
     async with running(store) as rig, raw(rig.port) as c:
         c.writer.write(PREFACE[:10])
         await c.end()
@@ -365,7 +365,7 @@ async def test_tls_with_client_certificates(store: Store, tmp_path: Path) -> Non
     context.verify_mode = ssl.CERT_REQUIRED
     async with running(store) as rig:
         await served(rig, GATEWAY, BLUE)
-        secure = await serve(rig.discovery, "127.0.0.1", 0, Limits(), context=http2.tls(context))
+        secure = await serve(rig.discovery, "127.0.0.1", 0, Limits(), context=http2_server.tls(context))
         ca, key, chain = authority.certificate.encode(), mine.key.encode(), mine.certificate.encode()
         async with grpc.aio.secure_channel(
             f"localhost:{secure.port}", grpc.ssl_channel_credentials(ca, key, chain)
