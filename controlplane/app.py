@@ -209,7 +209,7 @@ class App:
         waiting = asyncio.create_task(asked.wait())
         try:
             await self.start()
-            # What is there now stays. It need not be looked through for garbage, nor all that streams keep as often as by default.
+            # What is there now stays. It is not looked through for garbage, and what streams keep less often.
             gc.freeze()
             gc.set_threshold(20_000, 20, 20)
             await asyncio.wait([waiting, *self._loops], return_when=asyncio.FIRST_COMPLETED)
