@@ -59,6 +59,7 @@ class SotwStream(Stream):
         events = self._identify(request.node)
         if opens:
             self._brought[sub.type_url] = request.version_info
+            sub.returning = bool(request.version_info)
         elif request.response_nonce != sub.last_nonce:
             return events
         elif request.HasField("error_detail"):
@@ -113,6 +114,8 @@ class SotwStream(Stream):
         contents: Mapping[str, Resource] = sub.latest
         version = self._snapshot.versions.get(sub.type_url, "")
         chosen = {n: sub.held.get(n) for n in (*sub.held.differing(sub.latest), *sub.refused) if sub.covers(n)}
+        if sub.uses_unacked:  # what was refused it may have all the same, and what is absent it would drop
+            chosen.update({n: sub.held.get(n) or sub.latest.get(n) for n in sub.refused if sub.covers(n)})
         chosen.update(changes)
         if not sub.wildcard or any(not same(r, sub.latest.get(n)) for n, r in chosen.items()):
             everything = {**{n: r for n, r in sub.latest.items() if sub.covers(n)}, **chosen}

@@ -31,6 +31,10 @@ and a half that is refused again is halved in turn, until each that is bad stand
     c                              NACK            a batch of one: stands
     d                              ACK
 
+A full state (SotW's CDS, LDS, SRDS) says what there is by what is in it, so all that the client may be using has to be in it:
+of what was refused, the version that it held before, and where it held none, what it was sent. Such a state can't be tried in
+parts. It goes again, as a whole, when something in it is new. Only new clusters can be left out: no route names them yet.
+
 So nothing goes round: a part is always smaller than the batch that it was in, the same content goes at most 1 + log2(n) times
 in answer to one change, and never twice in the same company. Without a change nothing is tried ("ACK and NACK semantics"
 asks for something newer), unless the shell says, a good while later, that it is time (`Stream.isolate`): an Envoy that starts
@@ -45,7 +49,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from controlplane.errors import redacted
-from controlplane.snapshot import Resource
+from controlplane.snapshot import CLUSTER, Resource
 from controlplane.xds.events import Event, Refused
 from controlplane.xds.overlay import NOTHING, Names, Overlay, Resources, same
 
@@ -263,19 +267,34 @@ class Substream:
     def isolate(self) -> None:
         """What was refused along with others, and still stands, is tried in parts, to find out which of them is bad."""
         for batch in {r.batch for n, r in self.refused.items() if self.stands(n)}:
-            batch.split = len(batch.suspects) > 1
+            batch.split = self._divisible(batch)
             self._release(batch)
 
     def portion(self, changes: dict[str, Resource | None]) -> dict[str, Resource | None]:
         """Which of these to send in one response: what was refused before does not go with what was not."""
         again = [n for n, r in changes.items() if n in self.refused and n not in self.asked and self._is_refused(n, r)]
-        if not again:
+        lost = self.uses_unacked and any(self.refused[n].batch.whole and not self.held.get(n) for n in again)
+        if not again or lost:
             return changes
         if len(again) < len(changes):
             return {n: changes[n] for n in changes.keys() - set(again)}
         batch = self.refused[min(again)].batch
         left = sorted(n for n in again if self.refused[n].batch is batch)
         return {n: changes[n] for n in left[: (len(left) + 1) // 2]}
+
+    def _divisible(self, batch: Batch) -> bool:
+        """Whether it can be tried in parts. Not a full state, if the client would lose by it what it may be using."""
+        if batch.whole and self.uses_unacked and any(batch.contents.get(n) and not self.held.get(n) for n in batch.suspects):
+            return False
+        return len(batch.suspects) > 1
+
+    @property
+    def uses_unacked(self) -> bool:
+        """Whether a client may be using what it was sent and has not ACKed on this stream.
+
+        Not clusters, of one that takes them all: its routes wait until they are ACKed. But then it may have them from before.
+        """
+        return self.type_url != CLUSTER or not self.wildcard or self.returning
 
     def _is_refused(self, name: str, content: Resource | None) -> bool:
         return same(self.refused[name].content, content)
@@ -388,7 +407,7 @@ class Substream:
             suspects |= {n for n in (*self.held.base, *self.held.over) if n not in contents and self.held.get(n)}
         batch.suspects = frozenset(suspects or contents)
         again = all(n in self.refused and self._is_refused(n, contents.get(n)) for n in batch.suspects)
-        batch.split = again and len(batch.suspects) > 1
+        batch.split = again and self._divisible(batch)
         self._release(batch)
         words = redacted(message.strip())
         for name in filter(self.covers, batch.suspects):  # what it has dropped meanwhile, it does not use either
