@@ -38,6 +38,11 @@ def redacted(text: str) -> str:
     return _KEY.sub("[a private key]", text) if "PRIVATE KEY" in text else text
 
 
+def shortened(text: str, most: int = 4_000) -> str:
+    """The text, cut off after so many characters: a client's words go into every answer that shows what it refuses."""
+    return text if len(text) <= most else f"{text[:most]} … ({len(text) - most} more characters)"
+
+
 @dataclass(frozen=True, slots=True)
 class Violation:
     """A field, and what is wrong with it."""

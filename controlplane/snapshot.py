@@ -7,10 +7,10 @@ made; whoever sends it sends those bytes.
 from __future__ import annotations
 
 import hashlib
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from threading import Lock
 
 _PREFIX = "type.googleapis.com/"
 CLUSTER = _PREFIX + "envoy.config.cluster.v3.Cluster"
@@ -119,17 +119,15 @@ def diff(old: Mapping[str, Resource], new: Mapping[str, Resource]) -> Diff:
     if (known := _diffs.get(key)) is not None:
         return known[2]
     found = _diff(old, new)
-    with _diffs_lock:
-        while len(_diffs) >= _DIFFS:
-            del _diffs[next(iter(_diffs))]
-        _diffs[key] = old, new, found  # as long as it is there, so are they
+    _diffs[key] = old, new, found  # as long as it is there, so are they
+    if len(_diffs) > _DIFFS:
+        _diffs.popitem(last=False)  # whole in itself: the writer compiles on a thread of its own
     return found
 
 
 # The newest differences, by the identities of what they are between.
 _DIFFS = 32
-_diffs: dict[tuple[int, int], tuple[Mapping[str, Resource], Mapping[str, Resource], Diff]] = {}
-_diffs_lock = Lock()
+_diffs: OrderedDict[tuple[int, int], tuple[Mapping[str, Resource], Mapping[str, Resource], Diff]] = OrderedDict()
 
 
 def _diff(old: Mapping[str, Resource], new: Mapping[str, Resource]) -> Diff:

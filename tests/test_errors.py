@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from controlplane.errors import Code, Error, Violation, redacted
+from controlplane.errors import Code, Error, Violation, redacted, shortened
 from tests.pki import marks, pair
 
 KEY = pair().key
@@ -32,3 +32,8 @@ def test_no_error_carries_one() -> None:
     said = repr((error, error.args, error.message, error.violations))
     assert not any(mark in said for mark in marks(KEY))
     assert error.message == "wrong: [a private key]\n"
+
+
+def test_long_words_are_cut_off() -> None:
+    assert shortened("short") == "short"
+    assert shortened("x" * 5_000_000) == f"{'x' * 4_000} … (4996000 more characters)"

@@ -54,6 +54,11 @@ class Messages:
             self._buffer = None
         return self._decompressed(message) if compressed else message
 
+    @property
+    def partial(self) -> bool:
+        """Whether there is a part of a message, or messages that nobody took."""
+        return self._buffer is not None
+
     def clear(self) -> int:
         """Forgets what is left. Returns how many bytes it was."""
         buffer, self._buffer = self._buffer, None

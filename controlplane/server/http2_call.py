@@ -10,7 +10,7 @@ import grpc
 from h2.errors import ErrorCodes
 from h2.stream import H2Stream
 
-from controlplane.errors import Error
+from controlplane.errors import Code, Error
 from controlplane.server.discovery import NO_POLLING
 from controlplane.server.frames import Buffer
 from controlplane.server.framing import ENCODINGS, Messages, percent_encoded
@@ -202,6 +202,8 @@ class Call:
                 serves.received(message)
         except Error as error:
             serves.end(error)
+        if self.half_closed and messages.partial and serves.listens:
+            serves.end(Error(Code.INTERNAL, "CUT_OFF", "the client ended in the middle of a message"))
         if self.half_closed and serves.listens:
             serves.half_closed()
 
@@ -251,6 +253,8 @@ def status(code: grpc.StatusCode, message: str) -> Headers:
 def no_method(path: str) -> str:
     """What is said of a method that is not served."""
     service, _, method = path.lstrip("/").partition("/")
+    if service.endswith("ClientStatusDiscoveryService"):
+        return "client status is served where operators are: at --api"
     if service.endswith("DiscoveryService") and method.startswith("Fetch"):
         return NO_POLLING.format(stem=method.removeprefix("Fetch")[:100])
     return f"there is no method {path[:200]} here"

@@ -55,6 +55,8 @@ class DeltaStream(Stream):
             sub.greet = sub.greet and not known
             self._brought[sub.type_url] = known
             self._point(sub)
+            if sub.wildcard:  # before there is a snapshot, it is not known yet that the client holds these
+                sub.asked.update(n for n in request.resource_names_unsubscribe if n in known)
         else:
             if request.HasField("error_detail"):
                 events += sub.nack(request.response_nonce, request.error_detail.message)

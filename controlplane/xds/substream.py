@@ -48,7 +48,7 @@ from copy import copy
 from dataclasses import dataclass
 from typing import cast
 
-from controlplane.errors import redacted
+from controlplane.errors import redacted, shortened
 from controlplane.snapshot import CLUSTER, Resource
 from controlplane.xds.events import Event, Refused
 from controlplane.xds.overlay import NOTHING, Names, Overlay, Resources, same
@@ -409,7 +409,7 @@ class Substream:
         again = all(n in self.refused and self._is_refused(n, contents.get(n)) for n in batch.suspects)
         batch.split = again and self._divisible(batch)
         self._release(batch)
-        words = redacted(message.strip())
+        words = shortened(redacted(message.strip()))
         for name in filter(self.covers, batch.suspects):  # what it has dropped meanwhile, it does not use either
             before = self.refused.get(name)
             known = before is not None and same(before.content, contents.get(name))

@@ -120,6 +120,22 @@ async def test_what_is_not_gRPC_is_told_so(rig: Rig) -> None:
         assert c.headers(stream)["grpc-status"] == "12"
         assert c.headers(stream)["grpc-message"].startswith("there is no method /no.such.Service/M")
         assert c.headers(stream)["grpc-message"].isascii()
+        stream = await c.open(path="/envoy.service.status.v3.ClientStatusDiscoveryService/FetchClientStatus")
+        await c.until(lambda: c.over(stream))
+        assert c.headers(stream)["grpc-status"] == "12"
+        assert "--api" in c.headers(stream)["grpc-message"]
+
+
+async def test_an_end_in_the_middle_of_a_message_is_an_error(rig: Rig) -> None:
+    async with raw(rig.port) as c:
+        stream = await c.start()
+        await c.say(stream, message()[:-1], end_stream=True)
+        await c.until(lambda: c.over(stream))
+        assert c.headers(stream)["grpc-status"] == "13"
+        stream = await c.open()
+        await c.say(stream, message(), end_stream=True)
+        await c.until(lambda: c.over(stream))
+        assert c.headers(stream)["grpc-status"] == "0"
 
 
 async def test_a_request_that_is_too_large_is_refused_at_its_first_byte(rig: Rig) -> None:

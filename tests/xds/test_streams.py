@@ -13,7 +13,7 @@ from controlplane.errors import Code, Error
 from controlplane.snapshot import CLUSTER, ENDPOINTS, ROUTES, Audience, Resource, Snapshot
 from controlplane.xds import wire
 from controlplane.xds.delta import DeltaStream
-from controlplane.xds.events import Held, Identified, Oversized
+from controlplane.xds.events import Held, Identified, Oversized, Refused
 from controlplane.xds.sotw import SotwStream
 from controlplane.xds.stream import MAX_TYPES, MAX_UNANSWERED
 
@@ -230,3 +230,13 @@ def test_a_version_is_of_the_content_and_not_of_the_stream() -> None:
             stream.receive(discovery_pb2.DiscoveryRequest(type_url=CLUSTER, response_nonce=nonce))
         said.add(response.version_info)
     assert said == {many(9, 5, first=3).versions[CLUSTER]}
+
+
+def test_the_words_of_a_refusal_are_cut_off() -> None:
+    stream = DeltaStream()
+    stream.offer(many(1, 2))
+    stream.receive(ask(CLUSTER))
+    (response,) = told(stream)
+    (refused,) = stream.receive(ask(CLUSTER, response.nonce, error_detail={"message": "x" * 1_000_000}))
+    assert isinstance(refused, Refused)
+    assert len(refused.message) < 5_000
