@@ -232,6 +232,37 @@ async def test_what_an_envoy_refuses_is_shown_and_it_goes_on_serving_and_nothing
 
 
 @VARIANTS
+async def test_what_is_good_of_a_refused_response_goes_on_serving_after_a_restart_of_the_control_plane(
+    plane: Plane, variant: str
+) -> None:
+    await plane.apply()
+    async with plane.envoy("edge-1", variant) as envoy:
+        await plane.held(1)
+        with socket.socket() as other:
+            other.bind((HOST, 0))
+            other.listen()
+            taken = gateway_pb2.Gateway(name="second", address=HOST, port=other.getsockname()[1])
+            await plane.gateways.CreateGateway(gateway_service_pb2.CreateGatewayRequest(gateway=taken))
+            await plane.progress(2, lambda p: p.refused)
+            await plane.stop()
+            await plane.start()
+            await plane.progress(2, lambda p: p.refused)
+            # Nothing was ACKed on this stream but for what came before listeners.
+            third = gateway_pb2.Gateway(name="third", address=HOST, port=free_port())
+            created = await plane.gateways.CreateGateway(gateway_service_pb2.CreateGatewayRequest(gateway=third))
+            await plane.progress(created.revision, lambda p: p.refused or p.holding)
+            active = "total_listeners_active"
+            async with asyncio.timeout(10):
+                while (await envoy.stats(active))[f"listener_manager.{active}"] != 2:  # noqa: ASYNC110  nothing but asking tells
+                    await asyncio.sleep(0.05)
+            assert await plane.ask() == "blue"
+            await plane.switch("green")
+            await plane.answers("green")
+            removed = await envoy.stats("listener_removed$")
+            assert removed == {"listener_manager.listener_removed": 0}
+
+
+@VARIANTS
 async def test_an_envoy_whose_only_listener_was_refused_gets_its_routes_once_it_can_have_it(
     plane: Plane, variant: str
 ) -> None:
