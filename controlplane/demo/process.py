@@ -4,20 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from controlplane.errors import Code, Error
-
-# Runs before the program proper: the kernel is asked to kill it when the thread that started it ends, however it ends. In a
-# process of its own, because code between fork and exec can deadlock where gRPC's threads run.
-_BIND = (
-    "import ctypes,os,signal,sys;"
-    "ctypes.CDLL(None).prctl(1,signal.SIGKILL);"  # 1: PR_SET_PDEATHSIG
-    "os.getppid()==int(sys.argv[1]) or os._exit(1);"
-    "os.execvp(sys.argv[2],sys.argv[2:])"
-)
+from controlplane.tether import tethered
 
 
 class Process:
@@ -47,10 +38,9 @@ class Process:
         """Starts the program; its output is appended to the log. Errors: INTERNAL when it runs already."""
         if self.running:
             raise Error(Code.INTERNAL, "RUNNING", f"{self.name} runs already")
-        bind = [sys.executable, "-I", "-S", "-c", _BIND, str(os.getpid())]
         with self.log.open("ab") as log:
             self._child = await asyncio.create_subprocess_exec(
-                *bind, *self.command, stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log, env=self.env
+                *tethered(self.command), stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log, env=self.env
             )
 
     async def stop(self, seconds: float = 10.0) -> int | None:

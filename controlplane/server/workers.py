@@ -8,7 +8,8 @@
     observer, fleet           ◀─ Reports ──  Discovery ┘
 
 A worker holds nothing that can't be had anew, so it may die at any time: its streams count as closed, their clients connect to
-the others, and another takes its place. It ends by itself when the main process is gone.
+the others, and another takes its place. It ends by itself when the main process is gone; on Linux the kernel sees to that, so
+that one that hangs does not keep the port.
 
 The port is reserved here by a socket that does not listen, so that it is this program's before the first worker listens and
 while none does.
@@ -35,6 +36,7 @@ from controlplane.server.limits import Limits
 from controlplane.server.link import Link, gone
 from controlplane.server.messages import Answer, Ask, Call, Forget, Listening, Reports, Start, Stop
 from controlplane.snapshot import Audience
+from controlplane.tether import tethered
 from controlplane.world import World
 from controlplane.xds.events import Identified
 from controlplane.xds.status import ResourceStatus, merged
@@ -309,5 +311,5 @@ def _not_compiled(audience: Audience, error: Exception) -> None:
 
 def _spawn(fd: int) -> subprocess.Popen[bytes]:
     # In a session of its own, so that Ctrl-C reaches the main process alone, which then ends the workers.
-    command = [sys.executable, "-m", "controlplane.worker", str(fd)]
+    command = tethered([sys.executable, "-m", "controlplane.worker", str(fd)])
     return subprocess.Popen(command, pass_fds=[fd], stdin=subprocess.DEVNULL, start_new_session=True)

@@ -219,7 +219,12 @@ async def test_a_port_that_is_taken_is_told(several: Several, tmp_path: Path) ->
     await several.switched("green")
 
 
-async def test_workers_end_when_the_main_process_is_killed_and_its_port_is_free_for_the_next(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "stuck", [False, pytest.param(True, marks=pytest.mark.skipif(sys.platform != "linux", reason="Linux"))]
+)
+async def test_workers_end_when_the_main_process_is_killed_and_its_port_is_free_for_the_next(
+    tmp_path: Path, stuck: bool
+) -> None:
     flags = ["--workers", "2", "--data", str(tmp_path), "--api", "127.0.0.1:0", "--xds", f"127.0.0.1:{free_port()}"]
     seen: list[int] = []
     for _ in range(2):
@@ -232,6 +237,8 @@ async def test_workers_end_when_the_main_process_is_killed_and_its_port_is_free_
                 assert b"serving" in await main.stderr.readline()
             seen += children(main.pid)
             assert len(children(main.pid)) == 2
+            if stuck:
+                os.kill(seen[-1], signal.SIGSTOP)
         finally:
             main.kill()
             await main.wait()
