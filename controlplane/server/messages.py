@@ -30,12 +30,12 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """Something to be answered about a node."""
+    """Something to be answered about a node; or just to be answered, by who is there."""
 
     number: int
-    # `reconnect` or `describe`, methods of `Discovery`.
-    method: str
-    node_id: str
+    # `reconnect` or `describe`, methods of `Discovery`; "" for neither.
+    method: str = ""
+    node_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ class Reports:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """To a `Call`: what the method returned."""
+    """To a `Call`: what the method returned, None for neither."""
 
     number: int
     value: object

@@ -8,8 +8,8 @@
     observer, fleet           ◀─ Reports ──  Discovery ┘
 
 A worker holds nothing that can't be had anew, so it may die at any time: its streams count as closed, their clients connect to
-the others, and another takes its place. It ends by itself when the main process is gone; on Linux the kernel sees to that, so
-that one that hangs does not keep the port.
+the others, and another takes its place. One that hangs is killed. It ends by itself when the main process is gone; on Linux
+the kernel sees to that, so that one that hangs does not keep the port.
 
 The port is reserved here by a socket that does not listen, so that it is this program's before the first worker listens and
 while none does.
@@ -51,6 +51,11 @@ _ANSWERING = 10.0
 _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 10.0
 _LIVED = 30.0
+
+# Each is asked so often whether it is there, in seconds; one that has said nothing after so many times is killed. Times are
+# counted, so that a pause of the main process is not taken for one of the worker.
+_ASKED_EVERY = 5.0
+_IN_VAIN = 4
 
 # Streams of one worker process.
 _STREAMS = 2**40
@@ -158,7 +163,7 @@ class Workers:
         pause = _FIRST_PAUSE
         while True:
             began = time.monotonic()
-            await worker.ended.wait()
+            await self._ends(worker)
             if self._closing:
                 return
             code, streams = await worker.reap(), worker.streams
@@ -174,6 +179,19 @@ class Workers:
             except Error as error:
                 log.error("worker not started", worker=worker.number, error=error.message)
 
+    async def _ends(self, worker: Worker) -> None:
+        """Returns once it has ended, for which it is killed when it hangs."""
+        in_vain = 0
+        while not worker.ended.is_set():
+            worker.ask()
+            try:
+                await asyncio.wait_for(worker.ended.wait(), _ASKED_EVERY)
+            except TimeoutError:
+                in_vain = 0 if worker.heard else in_vain + 1
+                if in_vain == _IN_VAIN:
+                    log.error("worker hangs; it is killed", worker=worker.number, pid=worker.pid, s=_IN_VAIN * _ASKED_EVERY)
+                    worker.kill()
+
 
 class Worker:
     """One worker, as it is seen from the main process."""
@@ -188,6 +206,8 @@ class Worker:
         self.number = number
         self.link = Link(self._received, self._lost, self._feed_newest)
         self.listening, self.ended = asyncio.Event(), asyncio.Event()
+        # Whether anything came from it since it was last asked if it is there.
+        self.heard = False
         # Those that are open: whose they are, "" until that is known. And how many a node has.
         self._streams: dict[StreamId, str] = {}
         self._nodes: Counter[str] = Counter()
@@ -235,6 +255,16 @@ class Worker:
         if update is not None:
             self.link.send(update)
 
+    def ask(self) -> None:
+        """Asks it whether it is there."""
+        self.heard = False
+        self.link.send(Call(next(self._numbers)))
+
+    def kill(self) -> None:
+        """Ends the process without asking; once it has, `ended` is set."""
+        if self._process is not None:
+            self._process.kill()
+
     async def call(self, method: str, node_id: str) -> object:
         """Asks it something; None when it ends meanwhile. Errors: UNAVAILABLE when it does not answer."""
         number = next(self._numbers)
@@ -266,6 +296,7 @@ class Worker:
         self.feed(self._worlds.value)
 
     def _received(self, message: object) -> None:
+        self.heard = True
         match message:
             case Reports(reports):
                 for stream, event, when in reports:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import grpc
 import pytest
+from structlog.testing import capture_logs
 
 from controlplane.app import App
 from controlplane.config import Address
@@ -190,6 +191,26 @@ async def test_a_worker_that_is_stuck_keeps_nobody_waiting_and_is_sent_the_newes
         os.kill(stuck.pid, signal.SIGCONT)
     await several.switched("green")
     assert all(len(c.responses) - n < 60 for c, n in zip(several.of(stuck), before, strict=True))
+
+
+async def test_a_worker_that_hangs_is_killed_and_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "_ASKED_EVERY", 0.5)
+    async with running(tmp_path) as several:
+        await several.spread()
+        hung, other = several.workers
+        lost, kept = several.of(hung), several.of(other)
+        with capture_logs() as lines:
+            os.kill(hung.pid, signal.SIGSTOP)
+            await until(hung.ended.is_set)
+            summary = (await several.operator.list()).summary
+            assert (summary.synced, summary.gone) == (len(kept), len(lost))
+            await until((await successor(several, hung)).listening.is_set)
+        said = [line["event"] for line in lines if line.get("worker") == hung.number]
+        assert said[:2] == ["worker hangs; it is killed", "worker ended; another takes its place"]
+        assert not alive(hung.pid)
+        assert several.workers[1] is other
+        await several.spread()
+        await several.switched("green")
 
 
 async def test_a_stop_ends_streams_well_and_leaves_no_process(tmp_path: Path) -> None:
