@@ -46,12 +46,16 @@ class Observer:
         self._nodes: dict[StreamId, NodeView] = {}
         # What is served now.
         self._head = Head()
+        # The revision since which its gateways are what they are. Who holds it, or a newer one, has said what it is served.
+        self._gateways_since = 0
         # Not every node is known to hold that yet; and when it is time to say which ones don't.
         self._awaited = False
         self._late: asyncio.TimerHandle | None = None
 
     def published(self, head: Head) -> None:
         """From now on `head` is what every node should hold."""
+        if head.state.gateways != self._head.state.gateways:
+            self._gateways_since = head.number
         self._head = head
         self.fleet.publish(head.number)
         self.loads.publish(head.state.models)
@@ -78,10 +82,16 @@ class Observer:
 
     def by_audience(self, state: State) -> Mapping[Audience, int]:
         """How many connected nodes of each audience there would be under `state`."""
-        if state.gateways == self._head.state.gateways:
-            return dict(self.fleet.audiences)
         nodes = (n for n in self.fleet.nodes.values() if n.connected)
-        return Counter(audience(state, n) for n in nodes)
+        if state.gateways != self._head.state.gateways:
+            return Counter(audience(state, n) for n in nodes)
+        counts, since = Counter(self.fleet.audiences), self._gateways_since
+        if self.fleet.holding(since) < self.fleet.connected:
+            # What they are served from now on may not be known yet: workers take a moment to say it.
+            for node in (n for n in nodes if since not in n.holds):
+                counts[node.audience] -= 1
+                counts[audience(state, node)] += 1
+        return +counts
 
     def close(self) -> None:
         """Ends every watch; the fleet is still kept."""

@@ -130,6 +130,28 @@ def test_nodes_are_counted_by_what_they_would_be_served() -> None:
     assert observer.by_audience(State()) == {Audience(): 2}
 
 
+def test_nodes_that_did_not_say_yet_what_they_are_served_are_counted_by_what_it_will_be() -> None:
+    observer = Observer()
+    observer.published(head(1, EDGE))
+    for stream, node in enumerate(("a", "b")):
+        observer.report(stream, Opened("10.0.0.1:1", "delta"))
+        observer.report(stream, Identified(node, "edge", {"zone": "in"}))
+        assert observer.by_audience(head(1, EDGE).state) == {AT_EDGE: stream + 1}
+        observer.report(stream, Targeted(AT_EDGE))
+        observer.report(stream, Held(1))
+    both, after = Audience(("edge", "inner")), head(2, EDGE, INNER)
+    observer.published(after)
+    assert observer.by_audience(after.state) == {both: 2}
+    observer.report(0, Targeted(both))
+    observer.report(0, Held(2))
+    assert observer.by_audience(after.state) == {both: 2}
+    # Those that hold it are what they said, and are not looked at again.
+    observer.report(1, Targeted(AT_EDGE))
+    observer.report(1, Held(2))
+    observer.published(head(3, EDGE, INNER))
+    assert observer.by_audience(after.state) == {both: 1, AT_EDGE: 1}
+
+
 def test_a_world_compiles_once_an_audience_and_only_what_is_asked_for() -> None:
     compiler = Compiler()
     first = World(head(1, EDGE, INNER), compiler)

@@ -22,7 +22,7 @@ from controlplane.app import App
 from controlplane.config import Address
 from controlplane.demo.plane import free_port
 from controlplane.errors import Code, Error
-from controlplane.operator.v1 import node_service_pb2
+from controlplane.operator.v1 import gateway_pb2, node_service_pb2, revision_service_pb2
 from controlplane.server import workers
 from controlplane.server.workers import Worker
 from controlplane.snapshot import ROUTES
@@ -152,6 +152,19 @@ async def test_a_node_is_asked_about_and_ended_wherever_it_is(several: Several) 
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await several.operator.nodes.ReconnectNode(node_service_pb2.ReconnectNodeRequest(name="nodes/nobody"))
     assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+async def test_the_impact_of_another_gateway_is_on_the_clients_of_every_worker(several: Several) -> None:
+    await several.spread()
+    gateways = [gateway_pb2.Gateway(name=name, port=port) for name, port in (("more", 10001), ("most", 10002))]
+    for gateway in gateways:
+        for validate_only in (True, False):
+            response = await several.operator.revisions.Apply(
+                revision_service_pb2.ApplyRequest(
+                    manifest=revision_service_pb2.Manifest(gateways=[gateway]), force=True, validate_only=validate_only
+                )
+            )
+            assert response.impact.nodes == len(several.clients), (gateway.name, validate_only)
 
 
 async def test_a_worker_that_dies_is_replaced_and_its_clients_come_back(several: Several) -> None:
