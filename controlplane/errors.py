@@ -8,6 +8,7 @@ the fields at fault. It is mapped to gRPC in one place (`server/status.py`) and 
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -41,6 +42,23 @@ def redacted(text: str) -> str:
 def shortened(text: str, most: int = 4_000) -> str:
     """The text, cut off after so many characters: a client's words go into every answer that shows what it refuses."""
     return text if len(text) <= most else f"{text[:most]} … ({len(text) - most} more characters)"
+
+
+_UNUSUAL = re.compile(r"[^\x20-\x7e]")
+
+
+def escaped(text: str, keep: str = "") -> str:
+    """The text with `\\u001b` for each character that a terminal obeys or doesn't show: all controls, ends of lines too, what
+    turns the direction of writing, what is unassigned. Those in `keep` stay.
+    """
+    return _UNUSUAL.sub(lambda found: found[0] if found[0] in keep else _escaped(found[0]), text)
+
+
+def _escaped(character: str) -> str:
+    if character.isprintable() or unicodedata.category(character) == "Zs":
+        return character
+    code = ord(character)
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import sys
-from typing import Any
+from typing import Any, TextIO
 
 import structlog
 from structlog.tracebacks import ExceptionDictTransformer
-from structlog.typing import Processor
+from structlog.typing import EventDict, ExcInfo, Processor
 
-from controlplane.errors import redacted
+from controlplane.errors import escaped, redacted
 
 
 def _redact(logger: Any, method: str, line: Any) -> str:
     """The last step of each line, whatever it is about."""
     return redacted(str(line))
+
+
+def _escape(logger: Any, method: str, event: EventDict) -> EventDict:
+    """Names and words of clients must not move a terminal's cursor, nor make lines. Of lists, `repr` takes care."""
+    return {key: escaped(value) if isinstance(value, str) else value for key, value in event.items()}
+
+
+def _traceback(out: TextIO, exc_info: ExcInfo) -> None:
+    lines = io.StringIO()
+    structlog.dev.plain_traceback(lines, exc_info)
+    out.write(escaped(lines.getvalue(), keep="\n"))
 
 
 def set_up(form: str = "console", level: str = "info") -> None:
@@ -33,7 +45,8 @@ def set_up(form: str = "console", level: str = "info") -> None:
         last = [tracebacks, structlog.processors.JSONRenderer(), _redact]
     else:
         last = [
-            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback),
+            _escape,
+            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=_traceback),
             _redact,
         ]
     structlog.configure(
@@ -44,7 +57,8 @@ def set_up(form: str = "console", level: str = "info") -> None:
     )
     # What libraries say through the standard library: warnings and worse, in the same form.
     handler = logging.StreamHandler()
-    handler.setFormatter(structlog.stdlib.ProcessorFormatter(processors=last, foreign_pre_chain=shared))
+    drop_meta = structlog.stdlib.ProcessorFormatter.remove_processors_meta
+    handler.setFormatter(structlog.stdlib.ProcessorFormatter(processors=[drop_meta, *last], foreign_pre_chain=shared))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)

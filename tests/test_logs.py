@@ -22,10 +22,23 @@ except ZeroDivisionError:
     log.exception("stream failed")
 """
 
+ODD = """
+import logging, structlog
+from controlplane import logs
+logs.set_up({form!r}, {level!r})
+log = structlog.get_logger("fleet")
+log.info("odd", node="evil\\nname\\u202e\\x1b[2J", names=["\\x1b"])
+logging.getLogger("some.library").warning("said by \\x1b[31m")
+try:
+    raise ValueError("\\x1b[31mwords")
+except ValueError:
+    log.exception("again")
+"""
 
-def said(form: str, level: str = "info") -> str:
+
+def said(form: str, level: str = "info", program: str = PROGRAM) -> str:
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM.format(form=form, level=level)], capture_output=True, text=True, check=True, timeout=30
+        [sys.executable, "-c", program.format(form=form, level=level)], capture_output=True, text=True, check=True, timeout=30
     )
     assert done.stdout == ""
     return done.stderr
@@ -49,6 +62,15 @@ def test_console_is_for_people() -> None:
     assert "node=edge-1" in text
     assert "\x1b" not in text  # not a terminal: no colours
     assert "not asked for" not in text
+
+
+def test_clients_words_do_not_act_on_a_terminal() -> None:
+    lines = said("console", program=ODD).splitlines()
+    assert any("evil\\u000aname\\u202e\\u001b[2J" in line for line in lines)
+    assert any("said by \\u001b[31m" in line and "_record" not in line for line in lines)
+    assert any("ValueError: \\u001b[31mwords" in line for line in lines)
+    assert not {c for line in lines for c in line if not c.isprintable()}
+    assert any(json.loads(line).get("node") == "evil\nname\u202e\x1b[2J" for line in said("json", program=ODD).splitlines())
 
 
 @pytest.mark.parametrize("form", ["json", "console"])

@@ -15,6 +15,7 @@ from controlplane.cli.client import Client
 from controlplane.cli.node import view
 from controlplane.cli.options import Api, Output, Watch, connect
 from controlplane.cli.output import Format, plural
+from controlplane.errors import escaped
 from controlplane.operator.v1.model_pb2 import Model
 from controlplane.operator.v1.node_pb2 import Node, NodeState
 from controlplane.operator.v1.node_service_pb2 import (
@@ -90,7 +91,7 @@ def nodes(
     for picture in pictures:
         chosen = _only(picture.nodes, wanted)
         if form is Format.NAME:
-            output.raw(" ".join(n.name for n in chosen))
+            output.name(" ".join(n.name for n in chosen))
         else:
             output.data(output.as_report(WatchNodesResponse(summary=picture.summary, nodes=chosen)), form, one_line=True)
 
@@ -131,7 +132,7 @@ def status(
 def _reconnect(client: Client, name: str, form: Format) -> None:
     answer = client.call(client.nodes.ReconnectNode, ReconnectNodeRequest(name=name))
     if form is Format.NAME:
-        output.raw(name)
+        output.name(name)
     elif form is not Format.TABLE:
         output.data({"name": name, "streams": answer.streams}, form)
     else:
@@ -144,7 +145,7 @@ def _show_node(client: Client, name: str, form: Format, every: bool) -> None:
     request = GetNodeStatusRequest(name=name, max_resources=most, include_synced=every)
     status = client.call(client.nodes.GetNodeStatus, request).status
     if form is Format.NAME:
-        output.raw(status.node.name)
+        output.name(status.node.name)
     elif form is not Format.TABLE:
         whole = output.as_report(status)
         output.data({"nodes": [whole.pop("node")], **whole}, form)
@@ -162,7 +163,7 @@ def show_nodes(client: Client, names: list[str], form: Format) -> None:
         value = {"summary": output.as_report(summary), "nodes": [output.as_report(n) for n in listed]}
     if form is Format.NAME:
         for node in listed:
-            output.raw(node.name)
+            output.name(node.name)
     elif form is not Format.TABLE:
         output.data(value, form)
     elif listed:
@@ -229,13 +230,13 @@ def _row(node: Node) -> tuple[str | Text, ...]:
     colour = _COLOURS.get(node.state, "")
     # Two Envoys under one id would look like one.
     speaks = ", ".join(node.variants) + (f" ×{node.streams}" if node.streams > 1 else "")
-    return node.name, Text(state, colour), holds, speaks, gateways, node.user_agent, seen
+    return output.shown(node.name), Text(state, colour), holds, speaks, gateways, output.shown(node.user_agent), seen
 
 
 def _notes(listed: Iterable[Node]) -> RenderableType:
     """Why nodes are not given more, of those that are connected."""
     told = [n for n in listed if n.note and n.state != NodeState.NODE_STATE_GONE]
-    lines: list[RenderableType] = [Text(f"{n.name}: {n.note}") for n in told[:NOTES]]
+    lines: list[RenderableType] = [Text(f"{output.shown(n.name)}: {escaped(n.note)}") for n in told[:NOTES]]
     if len(told) > NOTES:
         lines.append(Text(f"and {len(told) - NOTES} more; `turnout nodes -o json` has every note"))
     return Group(*([Text()] if lines else []), *lines)
@@ -248,8 +249,8 @@ def _refusals(listed: Iterable[Node]) -> RenderableType:
             names = ", ".join(refusal.resources[:5]) + (" …" if len(refusal.resources) > 5 else "")
             lines += [
                 Text(),
-                Text(f"{node.name} refuses {refusal.type} {names} of revision {refusal.revision}:", "bold red"),
-                Text(f"    {refusal.message.strip()}"),
+                Text(f"{output.shown(node.name)} refuses {refusal.type} {names} of revision {refusal.revision}:", "bold red"),
+                Text(f"    {output.words(refusal.message)}"),
             ]
     if lines:
         refusals = len(lines) // 3

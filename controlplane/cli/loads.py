@@ -22,7 +22,7 @@ _EVERY = 2.0
 # Nodes of a model that a table shows.
 _NODES = 20
 
-_HEADINGS = ("MODEL", "VERSION", "SHARE", "REQUESTS/S", "ERRORS", "IN PROGRESS", "NODES", "LAST REQUEST", "TOTAL")
+_HEADINGS = ("MODEL", "VERSION", "SHARE", "REQ/S", "ERRORS", "OPEN", "NODES", "LAST", "TOTAL")
 
 Picture = tuple[list[ModelTraffic], list[NodeTraffic], TrafficSource]
 
@@ -37,6 +37,8 @@ def traffic(
     """Show what each version really gets: requests a second, errors, and who sends them.
 
     Envoys report every ten seconds or so; `turnout get models` shows what should be.
+
+    OPEN is what is not answered yet. LAST is how long ago the last request was.
 
     \b
     turnout traffic
@@ -81,8 +83,8 @@ def _shown(listed: list[ModelTraffic], nodes: list[NodeTraffic], source: Traffic
     if listed:
         parts += [Text(), output.table(_HEADINGS, (row for one in listed for row in _rows(one)))]
     if nodes:
-        rows = ((n.node, n.version + _copies(n.copies), *_rate(n.rate)) for n in nodes[:_NODES])
-        parts += [Text(), output.table(("NODE", "SENDS TO", "REQUESTS/S", "ERRORS", "IN PROGRESS"), rows)]
+        rows = ((output.shown(n.node), n.version + _copies(n.copies), *_rate(n.rate)) for n in nodes[:_NODES])
+        parts += [Text(), output.table(("NODE", "SENDS TO", "REQ/S", "ERRORS", "OPEN"), rows)]
     if len(nodes) > _NODES:
         parts.append(Text(f"and {len(nodes) - _NODES} more; `-o json` has all"))
     return Group(*parts)
@@ -100,7 +102,7 @@ def _source(source: TrafficSource) -> Text:
 def _rows(one: ModelTraffic) -> Iterable[tuple[str | Text, ...]]:
     for version in one.versions:
         share = "" if version.copies else output.share(version.share)
-        last = f"{output.ago(version.last_request_time)} ago" if version.HasField("last_request_time") else "never"
+        last = output.ago(version.last_request_time) if version.HasField("last_request_time") else "never"
         rate = _rate(version.rate)
         total = f"{version.totals.requests:,}"
         yield (

@@ -82,7 +82,7 @@ def _why(resource: ResourceStatus, before: ResourceStatus | None) -> Text:
 
 def _reason(resource: ResourceStatus, *, said_before: bool) -> str:
     refusal = resource.refusal
-    words = "in the same words" if said_before else refusal.message.strip()
+    words = "in the same words" if said_before else output.words(refusal.message)
     went = bool(resource.held_version) and not resource.target_version
     match resource.state:
         case ResourceState.RESOURCE_STATE_REFUSED:

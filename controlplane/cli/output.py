@@ -7,7 +7,6 @@ or cut; in one, long cells fold.
 from __future__ import annotations
 
 import json
-import re
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,6 +25,7 @@ from rich.table import Table
 from rich.text import Text
 
 from controlplane.cli.document import is_text
+from controlplane.errors import escaped
 from controlplane.operator.v1.revision_pb2 import Change, ChangeKind, Impact
 
 # Wider than any line: what is piped is never wrapped.
@@ -41,21 +41,21 @@ class Format(StrEnum):
     NAME = "name"
 
 
-# A terminal does what these say. Reasons, authors, names of nodes and Envoy's words are others'.
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-
-
-def escaped(text: str) -> str:
-    """Control characters as JSON writes them, `\\u001b`; but tabs and ends of lines."""
-    return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+# What stands in texts of several lines.
+_LAYOUT = "\n\t"
+# Characters of a client's id or words in a table.
+_MOST_SHOWN = 60
 
 
 class _Console(Console):
-    """The one way to the terminal: whatever is printed, no control character gets there but those of colours and bars."""
+    """The one way to the terminal: whatever is printed, no control character gets there but those of colours and bars.
+
+    Reasons, authors, names of nodes and Envoy's words are others'.
+    """
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         for segment in super().render(renderable, options):
-            yield segment if segment.control else segment._replace(text=escaped(segment.text))
+            yield segment if segment.control else segment._replace(text=escaped(segment.text, _LAYOUT))
 
 
 def out() -> Console:
@@ -81,8 +81,24 @@ def line(text: str | Text = "", style: str | None = None) -> None:
 
 def raw(text: str) -> None:
     """Text as it is, with one newline at its end."""
-    sys.stdout.write(escaped(text.rstrip("\n")) + "\n")
+    sys.stdout.write(escaped(text.rstrip("\n"), _LAYOUT) + "\n")
     sys.stdout.flush()
+
+
+def name(text: str) -> None:
+    """A name on a line of its own, however it is made."""
+    raw(escaped(text))
+
+
+def shown(text: str) -> str:
+    """A client's id or words in one line: escaped, and cut where they are longer than anybody reads."""
+    text = escaped(text)
+    return text if len(text) <= _MOST_SHOWN else text[: _MOST_SHOWN - 1] + "…"
+
+
+def words(text: str) -> str:
+    """What a client said, escaped; its further lines can't be taken for ours."""
+    return escaped(text.strip(), _LAYOUT).replace("\n", "\n    ")
 
 
 def as_object(message: Message) -> dict[str, Any]:
@@ -100,7 +116,15 @@ def data(value: Mapping[str, Any], form: Format, *, one_line: bool = False) -> N
     if form is Format.YAML:
         raw(("---\n" if one_line else "") + yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120))
     else:
-        raw(json.dumps(value, ensure_ascii=False, indent=None if one_line else 2))
+        text = json.dumps(value, ensure_ascii=False, indent=None if one_line else 2)
+        # Escaped as JSON does it, which knows no `\\U`.
+        raw(
+            "".join(c if ord(c) < 0x10000 or c.isprintable() else json.dumps(c)[1:-1] for c in text) if _beyond(text) else text
+        )
+
+
+def _beyond(text: str) -> bool:
+    return not text.isascii() and max(text) > "\uffff"
 
 
 class _Dumper(yaml.SafeDumper):
@@ -114,14 +138,17 @@ class _Dumper(yaml.SafeDumper):
 
 
 def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    style = "|" if "\n" in text else None if is_text(text) else "'"
+    # Escapes are read back within double quotes only.
+    plain = escaped(text, _LAYOUT) == text
+    style = '"' if not plain else "|" if "\n" in text else None if is_text(text) else "'"
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 
 _Dumper.add_representer(str, _represent_text)
 
 
-_SHORT = ("TYPE", "REVISION", "WHEN", "STATE", "HOLDS", "SPEAKS", "SEEN", "DID")
+_SHORT: tuple[str, ...] = ("TYPE", "REVISION", "WHEN", "STATE", "HOLDS", "SPEAKS", "SEEN", "DID")
+_SHORT += ("SHARE", "REQ/S", "ERRORS", "OPEN", "NODES", "LAST", "TOTAL")
 
 
 def table(headings: Iterable[str], rows: Iterable[Iterable[str | Text]]) -> Table:
@@ -132,7 +159,7 @@ def table(headings: Iterable[str], rows: Iterable[Iterable[str | Text]]) -> Tabl
         made.add_column(heading, overflow="fold", no_wrap=heading in _SHORT)
     for row in rows:
         # Escaped before the columns are measured.
-        made.add_row(*(escaped(cell) if isinstance(cell, str) else cell for cell in row))
+        made.add_row(*(Text(escaped(cell.plain), cell.style) if isinstance(cell, Text) else escaped(cell) for cell in row))
     return made
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
+from google.protobuf.timestamp_pb2 import Timestamp
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from controlplane.cli import output
@@ -13,6 +14,8 @@ from controlplane.cli.client import Client
 from controlplane.cli.exits import Ended, Exit
 from controlplane.cli.output import Format, line, plural
 from controlplane.errors import Code, Error
+from controlplane.operator.v1.node_pb2 import Node, NodeState
+from controlplane.operator.v1.node_service_pb2 import WatchNodesRequest, WatchNodesResponse
 from controlplane.operator.v1.revision_pb2 import Impact, NodeProgress, NodeProgressState, Revision, RevisionProgress
 from controlplane.operator.v1.revision_service_pb2 import WatchRevisionRequest
 
@@ -22,6 +25,12 @@ _MAX_NAMED = 20
 _RECONNECT_EVERY = 0.3
 # Seconds in which a node that lost its stream is back: Envoy tries again within 5.
 _COME_BACK = 10.0
+# Seconds before a revision in which a node that left may be between two connections, and serve what it had.
+_LEFT_WITHIN = 60
+# Those are named up to this many; the others are counted.
+_MOST_LEFT = 3
+# Seconds that asking for them may take.
+_ASK_FOR = 5.0
 # Objects of which a receipt says what changed.
 _MOST_CHANGES = 50
 
@@ -40,6 +49,9 @@ def finish(
     if form is Format.TABLE:
         _headline(revision, impact, changed)
     progress, end = (None, Exit.OK) if timeout is None else wait_for(client, revision.number, timeout)
+    since = Timestamp()
+    since.CopyFrom(revision.create_time) if changed else since.GetCurrentTime()
+    left = [] if progress is None else _left(client, revision.number, since)
     if form is Format.NAME:
         output.raw(revision.name)
     elif form is not Format.TABLE:
@@ -51,9 +63,11 @@ def finish(
         value |= extra or {}
         if progress is not None:
             value["progress"] = output.as_report(progress)
+            value["left"] = [output.as_report(node) for node in left]
         output.data(value, form)
     elif progress is not None:
-        _receipt(progress)
+        _receipt(progress, {node.name for node in left})
+        _tell_of(left, since)
     if end is not Exit.OK:
         raise Ended(end, _why(end, revision.number, progress, timeout))
 
@@ -121,6 +135,44 @@ class _Known:
         return missing
 
 
+def _left(client: Client, number: int, since: Timestamp) -> list[Node]:
+    """Nodes that are not connected, were so in the minute before `since` or later, and don't hold the revision; newest first.
+
+    Nobody waits for them: they may never come back. But an Envoy that is between two connections goes on with what it has.
+    Empty also when the server does not say.
+    """
+    try:
+        summary = _fleet(client, 1).summary
+        # Those that are gone stand before those that are in sync.
+        listed = _fleet(client, summary.refusing + summary.behind + summary.gone).nodes if summary.gone else ()
+    except (Error, TimeoutError):
+        return []
+    gone = [n for n in listed if n.state == NodeState.NODE_STATE_GONE and n.held_revision < number]
+    recent = [n for n in gone if n.last_seen_time.seconds >= since.seconds - _LEFT_WITHIN]
+    return sorted(recent, key=lambda n: (-n.last_seen_time.seconds, -n.last_seen_time.nanos, n.name))
+
+
+def _fleet(client: Client, most: int) -> WatchNodesResponse:
+    """The fleet as it is, nodes that are not in sync first."""
+    request = WatchNodesRequest(max_nodes=most)
+    return next(client.stream(client.nodes.WatchNodes, request, timeout=_ASK_FOR), WatchNodesResponse())
+
+
+def _tell_of(left: Sequence[Node], since: Timestamp) -> None:
+    if not left:
+        return
+    names = ", ".join(f"{output.shown(n.name)} ({_away(n, since)})" for n in left[:_MOST_LEFT])
+    more = f" and {len(left) - _MOST_LEFT:,} more" if len(left) > _MOST_LEFT else ""
+    verb = "does" if len(left) == 1 else "do"
+    line(f"Warning: {plural(len(left), 'node')} went away and {verb} not hold it: {names}{more}", "yellow")
+
+
+def _away(node: Node, since: Timestamp) -> str:
+    gone = node.last_seen_time
+    before = (gone.seconds, gone.nanos) <= (since.seconds, since.nanos)
+    return f"{output.milliseconds(gone, since)} before" if before else f"{output.milliseconds(since, gone)} after"
+
+
 def _headline(revision: Revision, impact: Impact, changed: bool) -> None:
     if not changed:
         line(f"Nothing to change: revision {revision.number} is like this already.")
@@ -139,7 +191,8 @@ def _said(progress: RevisionProgress) -> str:
     return said
 
 
-def _receipt(progress: RevisionProgress) -> None:
+def _receipt(progress: RevisionProgress, told: Container[str]) -> None:
+    """Who holds it, and how the others stand but those that are `told` of elsewhere."""
     number, made = progress.revision.number, progress.revision.create_time
     if not progress.total:
         line(f"No node is connected: nothing holds revision {number} yet, and it is what the next one gets.")
@@ -155,16 +208,17 @@ def _receipt(progress: RevisionProgress) -> None:
     if progress.total <= _EACH:
         for node in sorted(progress.nodes, key=lambda n: (n.hold_time.seconds, n.hold_time.nanos)):
             if node.HasField("hold_time"):
-                line(f"    {node.node}  {output.milliseconds(made, node.hold_time)}")
+                line(f"    {output.shown(node.node)}  {output.milliseconds(made, node.hold_time)}")
     refusing = [n for n in progress.nodes if n.refused_type and n.state == NodeProgressState.NODE_PROGRESS_STATE_HOLDING]
     for node in refusing[:_MAX_NAMED]:
         since = f"since revision {node.refused_revision}"
-        line(f"    {node.node} still refuses {_refused(node)} {since}: {node.error}", "yellow")
+        line(f"    {output.shown(node.node)} still refuses {_refused(node)} {since}: {output.words(node.error)}", "yellow")
     if len(refusing) > _MAX_NAMED:
         line("    and more; `turnout status` shows what each refuses", "yellow")
-    others = [n for n in progress.nodes if n.state != NodeProgressState.NODE_PROGRESS_STATE_HOLDING]
+    holding = NodeProgressState.NODE_PROGRESS_STATE_HOLDING
+    others = [n for n in progress.nodes if n.state != holding and n.node not in told]
     for node in others[:_MAX_NAMED]:
-        line(f"    {node.node}  {_state(node, number)}")
+        line(f"    {output.shown(node.node)}  {_state(node, number)}")
 
 
 def _refused(node: NodeProgress) -> str:
@@ -176,7 +230,7 @@ def _state(node: NodeProgress, number: int) -> str:
     match node.state:
         case NodeProgressState.NODE_PROGRESS_STATE_REFUSED:
             since = f" of revision {node.refused_revision}, which this one needs" if node.refused_revision < number else ""
-            return f"refused {_refused(node)}{since}: {node.error}"
+            return f"refused {_refused(node)}{since}: {output.words(node.error)}"
         case NodeProgressState.NODE_PROGRESS_STATE_GONE:
             return f"went away, holding revision {node.held_revision}"
         case _:

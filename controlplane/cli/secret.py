@@ -14,6 +14,7 @@ from controlplane.cli.exits import FilesError, Place, Problem
 from controlplane.cli.options import DEFAULT_WAIT, Api, Output, Reason, Timeout, connect, request_id, resource
 from controlplane.cli.output import Format
 from controlplane.cli.receipt import finish
+from controlplane.errors import Error, Violation
 from controlplane.operator.v1.revision_service_pb2 import ApplyRequest, Manifest
 from controlplane.operator.v1.secret_pb2 import Certificate, Secret
 
@@ -60,8 +61,33 @@ def set_secret(
         secret.tls_certificate.private_key_pem = _text(key) if key else ""
     client = connect(ctx, api)
     request = ApplyRequest(manifest=Manifest(secrets=[secret]), reason=reason, request_id=request_id())
-    answer = client.call(client.revisions.Apply, request)
+    try:
+        answer = client.call(client.revisions.Apply, request)
+    except Error as error:
+        raise _as_options(error) from None
     finish(client, answer.revision, answer.impact, form, changed=answer.changed, timeout=timeout if wait else None)
+
+
+_OPTIONS = {
+    "name": "NAME",
+    "tls_certificate.certificate_chain_pem": "--cert",
+    "tls_certificate.private_key_pem": "--key",
+    "ca_certificates.ca_certificates_pem": "--ca",
+}
+
+
+def _as_options(error: Error) -> Error:
+    """The same error, its fields called what they are called here."""
+    violations = tuple(Violation(_option(v.field), v.description) for v in error.violations)
+    message = error.message
+    for before, after in zip(error.violations, violations, strict=True):
+        message = message.replace(before.field, after.field) if before.field else message
+    return Error(error.code, error.reason, message, violations=violations, metadata=error.metadata)
+
+
+def _option(field: str) -> str:
+    inner = field.removeprefix("manifest.").removeprefix("secrets[0].")
+    return next((option for path, option in _OPTIONS.items() if inner == path or inner.startswith(f"{path}[")), field)
 
 
 def row(secret: Secret) -> tuple[str, ...]:

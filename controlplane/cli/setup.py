@@ -29,7 +29,7 @@ def serve(
         str | None, typer.Option("--xds", metavar="HOST:PORT", help=f"Listen here for Envoys. Default: {DEFAULT_XDS}.")
     ] = None,
     xds_shell: Annotated[
-        str | None, typer.Option("--xds-shell", hidden=True, help="What carries xDS: http2 or grpc. Default: http2.")
+        str | None, typer.Option("--xds-shell", metavar="NAME", help="What carries xDS: http2 or grpc. Default: http2.")
     ] = None,
     config: Annotated[
         str | None, typer.Option("--config", metavar="FILE", envvar="TURNOUT_CONFIG", help="Settings in YAML.")
@@ -120,15 +120,17 @@ def bootstrap(
     node_id: Annotated[str, typer.Argument(metavar="NODE_ID", show_default=False, help="The node's name in the fleet.")],
     cluster: Annotated[str, typer.Option("--cluster", help="Which group it is of; gateways may select it.")] = "turnout",
     variant: Annotated[
-        Variant, typer.Option("--variant", help="delta sends what changed; sotw everything of a type.")
-    ] = Variant.DELTA,
+        Variant | None,
+        typer.Option("--variant", help="delta sends what changed; sotw everything of a type. Default: delta."),
+    ] = None,
     xds: Annotated[
         str,
         typer.Option("--xds", metavar="HOST:PORT", envvar="TURNOUT_XDS", help="Where the control plane listens for Envoys."),
     ] = DEFAULT_XDS,
     admin_port: Annotated[
-        int, typer.Option("--admin-port", min=0, max=65535, help="Envoy's admin page; 0 is a free port.")
-    ] = 9901,
+        int | None,
+        typer.Option("--admin-port", min=0, max=65535, help="Envoy's admin page; 0 is a free port. Default: 9901."),
+    ] = None,
     client: Annotated[
         ClientKind, typer.Option("--client", help="envoy, or grpc for programs that call xds:///MODEL.")
     ] = ClientKind.ENVOY,
@@ -156,6 +158,10 @@ def bootstrap(
     """
     if form not in (None, Format.YAML, Format.JSON):
         raise typer.BadParameter("a bootstrap is yaml or json", param_hint="--output")
+    if not node_id:
+        raise typer.BadParameter("is empty: a node needs an id of its own", param_hint="NODE_ID")
+    if client is ClientKind.GRPC:
+        _only_for_envoys({"--variant": variant, "--admin-port": admin_port, "--no-load-reports": not load_reports or None})
     from controlplane.compiler.audience import MODELS
     from controlplane.compiler.bootstrap import grpc_bootstrap, node_bootstrap
     from controlplane.config import Address
@@ -175,13 +181,19 @@ def bootstrap(
         cluster,
         xds_host=address.host,
         xds_port=address.port,
-        variant=variant.value,
-        admin_port=admin_port,
+        variant=(variant or Variant.DELTA).value,
+        admin_port=9901 if admin_port is None else admin_port,
         metadata=metadata,
         locality=locality,
         load_reports=load_reports,
     )
     output.data(made, form or Format.YAML)
+
+
+def _only_for_envoys(options: dict[str, object]) -> None:
+    for name, value in options.items():
+        if value is not None:
+            raise typer.BadParameter("is of an Envoy: gRPC's own client has no such thing", param_hint=name)
 
 
 def demo(

@@ -29,6 +29,20 @@ def test_nodes(run: Run, applied: Server) -> None:
     assert run("nodes", "none").code == Exit.NOT_FOUND
 
 
+def test_an_odd_id_is_shown_on_one_short_line(run: Run, applied: Server) -> None:
+    applied.connect("a\nb\t\u202ec" + "d" * 5_000)
+    lines = run("nodes").out.splitlines()
+    row = next(line for line in lines if line.startswith("nodes/a"))
+    assert row.startswith("nodes/a\\u000ab\\u0009\\u202ecd")
+    assert "d…  " in row
+    assert len(row) < 200
+    assert len(run("nodes", "-o", "name").out.splitlines()) == 1
+    assert run("nodes", "-o", "json").json["nodes"][0]["id"].startswith("a\nb\t\u202ec")
+    out = run("switch", "iris", "--to", "green").out
+    assert "    nodes/a\\u000ab" in out
+    assert len(max(out.splitlines(), key=len)) < 200
+
+
 def test_several_streams_of_one_node_are_counted(run: Run, applied: Server) -> None:
     applied.connect("edge-1")
     assert "×" not in run("nodes").out

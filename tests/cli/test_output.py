@@ -14,7 +14,7 @@ from controlplane.cli.output import Format
 from controlplane.operator.v1.revision_pb2 import Change, Impact
 from tests.cli.conftest import Run, Server
 
-EVIL = "a\x1b]0;owned\x07\x1b[2Jb\x9bc\rd\x00"
+EVIL = "a\x1b]0;owned\x07\x1b[2Jb\x9bc\rd\x00\u202ee\u200bf\U000e0041"
 
 
 def printed() -> None:
@@ -38,8 +38,21 @@ def test_no_control_character_reaches_a_terminal(capsys: pytest.CaptureFixture[s
 
 def test_data_is_what_it_was(capsys: pytest.CaptureFixture[str]) -> None:
     for form, read in ((Format.JSON, json.loads), (Format.YAML, yaml.safe_load)):
-        output.data({"reason": EVIL, "lines": "a\tb\nc"}, form)
-        assert read(capsys.readouterr().out) == {"reason": EVIL, "lines": "a\tb\nc"}
+        value = {"reason": EVIL, "lines": "a\tb\nc", "both": "a\n\u202eb", "fine": "木 \U0001f600", "\u2066key": "\u202e"}
+        output.data(value, form)
+        shown = capsys.readouterr().out
+        assert read(shown) == value
+        assert not {c for c in shown if c != "\n" and not c.isprintable()} - {"\t"}
+
+
+def test_an_id_is_one_line_and_no_wider_than_others(capsys: pytest.CaptureFixture[str]) -> None:
+    output.name("a\nb\tc\u202ed")
+    assert capsys.readouterr().out == "a\\u000ab\\u0009c\\u202ed\n"
+    output.show(output.table(("NODE", "STATE"), [("a\nb\tc", Text("d\ne"))]))
+    assert capsys.readouterr().out.splitlines()[1].split() == ["a\\u000ab\\u0009c", "d\\u000ae"]
+    assert output.shown("a" * 60) == "a" * 60
+    assert output.shown("a" * 5_000) == "a" * 59 + "…"
+    assert output.words(" a\nError: b ") == "a\n    Error: b"
 
 
 def test_an_author_need_not_be_ascii(run: Run, applied: Server, monkeypatch: pytest.MonkeyPatch) -> None:

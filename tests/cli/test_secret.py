@@ -81,6 +81,23 @@ def test_options_that_make_no_sense(run: Run, args: tuple[str, ...], said: str) 
     assert (result.code in (2, 3), said in result.err) == (True, True)
 
 
+def test_errors_speak_of_the_options(run: Run, server: Server, tmp_path: Path) -> None:
+    old, key = OLD.files(tmp_path, "old")
+    new, other = NEW.files(tmp_path, "new")
+    (tmp_path / "text").write_text("text")
+    for args, said in (
+        (("edge", "--cert", old, "--key", other), "Error: --key: "),
+        (("edge", "--cert", old), "Error: --key: "),
+        (("edge", "--cert", tmp_path / "text", "--key", key), "Error: --cert: "),
+        (("edge", "--ca", tmp_path / "text"), "Error: --ca: "),
+        (("a b", "--cert", new, "--key", other), "Error: NAME: "),
+    ):
+        result = run("secret", "set", *args)
+        assert result.code == 3
+        assert result.err.startswith(said), result.err
+        assert "secrets[0]" not in result.err
+
+
 def test_files_that_are_wrong_are_not_quoted(run: Run, server: Server, tmp_path: Path) -> None:
     key = OLD.key
     wrong = [

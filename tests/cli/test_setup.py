@@ -29,6 +29,18 @@ def test_bootstrap(run: Run) -> None:
     sotw = run("bootstrap", "edge-1", "--variant", "sotw", "-o", "json").json
     assert sotw["dynamic_resources"]["ads_config"]["api_type"] == "GRPC"
     assert run("bootstrap", "edge-1", "--xds", "nowhere").code == Exit.INVALID
+    nobody = run("bootstrap", "")
+    assert (nobody.code, nobody.out, "NODE_ID: is empty" in nobody.err) == (Exit.USAGE, "", True)
+
+
+@pytest.mark.parametrize("option", [("--variant", "sotw"), ("--admin-port", "0"), ("--no-load-reports",)])
+def test_what_is_of_an_envoy_is_not_taken_for_grpc(run: Run, option: tuple[str, ...]) -> None:
+    done = run("bootstrap", "app-1", "--client", "grpc", *option)
+    assert (done.code, done.out, option[0] in done.err) == (Exit.USAGE, "", True)
+
+
+def test_every_setting_of_serve_is_in_its_help(run: Run) -> None:
+    assert "--xds-shell" in run("serve", "--help").out
 
 
 def test_a_bootstrap_says_where_a_node_is_and_what_it_wants(run: Run) -> None:

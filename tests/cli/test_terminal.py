@@ -138,8 +138,17 @@ def test_ctrl_c_while_waiting_says_what_is_made(run: Run, applied: Server, monke
 def test_nothing_is_cut_at_80_columns(run: Run, applied: Server) -> None:
     applied.connect("edge-1")
     run("switch", "iris", "--to", "green", "--reason", "a reason that is longer than what fits into a narrow column")
-    for command in (["history"], ["nodes"], ["status"], ["get", "all"]):
+    for command in (["history"], ["nodes"], ["status"], ["get", "all"], ["traffic"]):
         with terminal(*command) as shown:
             assert shown.end() == 0
             assert "…" not in shown.plain
             assert max(len(line.rstrip()) for line in shown.plain.splitlines()) <= 80
+
+
+def test_names_of_models_are_whole_at_80_columns(run: Run, applied: Server, minimal: Path) -> None:
+    minimal.write_text(minimal.read_text().replace("iris", "fraud-cards"))
+    assert run("apply", "-f", minimal, "--force").code == 0
+    with terminal("traffic") as shown:
+        assert shown.end() == 0
+    assert "models/fraud-cards  green" in shown.plain
+    assert "models/fraud-cards  blue" in shown.plain

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import time
 
 import pytest
 
+from controlplane.cli import receipt
 from controlplane.cli.exits import Exit
 from controlplane.cli.traffic import basis_points
 from controlplane.snapshot import LISTENER, ROUTES
@@ -55,6 +57,57 @@ def test_without_nodes_nobody_is_waited_for(run: Run, applied: Server) -> None:
     done = run("switch", "iris", "--to", "green")
     assert (done.code, done.err) == (0, "")
     assert "No node is connected: nothing holds revision 2 yet" in done.out
+
+
+def between_connections(run: Run, server: Server, *nodes: str) -> None:
+    """Nodes connect, hold what there is, and leave."""
+    for node in nodes:
+        server.connect(node)
+        until_state(run, node, "NODE_STATE_SYNCED")
+    server.wait(server.clients.aclose())
+    for node in nodes:
+        until_state(run, node, "NODE_STATE_GONE")
+
+
+def until_state(run: Run, node: str, state: str) -> None:
+    deadline = time.monotonic() + 20
+    while run("nodes", node, "-o", "json").json["nodes"][0]["state"] != state:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_a_node_that_left_just_before_is_told_of(run: Run, applied: Server) -> None:
+    between_connections(run, applied, "edge-1")
+    done = run("switch", "iris", "--to", "green")
+    assert (done.code, "No node is connected" in done.out) == (0, True)
+    said = r"Warning: 1 node went away and does not hold it: nodes/edge-1 \([0-9.]+ m?s before\)\n"
+    assert re.search(said, done.out)
+    applied.connect("edge-2")
+    done = run("switch", "iris", "--to", "blue")
+    assert "Held by 1 of 1 node" in done.out
+    assert re.search(said, done.out)
+    # Nothing changes, and it is as far away.
+    assert re.search(said, run("switch", "iris", "--to", "blue").out)
+    shown = run("switch", "iris", "--to", "green", "-o", "json").json
+    assert [(n["name"], n["state"], n["held_revision"]) for n in shown["left"]] == [
+        ("nodes/edge-1", "NODE_STATE_GONE", "1"),
+    ]
+    # Back again, it holds it.
+    applied.connect("edge-1")
+    done = run("switch", "iris", "--to", "blue")
+    assert "Held by 2 of 2 nodes" in done.out
+    assert "Warning" not in done.out
+    assert run("switch", "iris", "--to", "green", "-o", "json").json["left"] == []
+
+
+def test_of_many_that_left_a_few_are_named(run: Run, applied: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    between_connections(run, applied, "a", "b", "c", "d", "e")
+    out = run("switch", "iris", "--to", "green").out
+    named = r"(nodes/[a-e] \([0-9.]+ m?s before\)(, )?){3}"
+    assert re.search(rf"Warning: 5 nodes went away and do not hold it: {named} and 2 more\n", out)
+    # Who left long before has gone for good.
+    monkeypatch.setattr(receipt, "_LEFT_WITHIN", -60)
+    assert "Warning" not in run("switch", "iris", "--to", "blue").out
 
 
 @pytest.mark.parametrize(
