@@ -10,7 +10,7 @@ import typer
 
 from controlplane.cli import listing
 from controlplane.cli.client import DEFAULT_API, Client
-from controlplane.errors import Error
+from controlplane.errors import Error, escaped
 
 # Seconds that somebody who pressed TAB waits at most.
 _PATIENCE = 1.0
@@ -46,8 +46,8 @@ def objects(ctx: typer.Context, incomplete: str) -> list[str]:
 
 
 def nodes(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Ids of nodes."""
-    return _offered(ctx, incomplete, lambda client: [n.id for n in listing.nodes(client)[0]])
+    """Ids of nodes; but such as a shell or a terminal would take for something else."""
+    return _offered(ctx, incomplete, lambda client: [n.id for n in listing.nodes(client)[0] if escaped(n.id) == n.id])
 
 
 def _offered(ctx: typer.Context, incomplete: str, names: Callable[[Client], list[str]]) -> list[str]:
