@@ -96,6 +96,15 @@ def test_nodes_follow(run: Run, applied: Server) -> None:
         assert shown.end() == Exit.INTERRUPTED
 
 
+def interrupt(process: subprocess.Popen[bytes]) -> None:
+    """Ctrl-C, again where it was not seen: Python misses one that comes just before it reads a line, until the next."""
+    for _ in range(20):
+        process.send_signal(signal.SIGINT)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(1)
+            return
+
+
 @pytest.mark.parametrize(("answer", "code"), [("n\n", Exit.INTERRUPTED), ("y\n", Exit.OK), ("", Exit.INTERRUPTED)])
 def test_delete_asks(run: Run, applied: Server, answer: str, code: Exit) -> None:
     with terminal("delete", "models/iris", "gateways/edge") as shown:
@@ -105,7 +114,7 @@ def test_delete_asks(run: Run, applied: Server, answer: str, code: Exit) -> None
         if answer:
             shown.type(answer)
         else:
-            shown.process.send_signal(signal.SIGINT)
+            interrupt(shown.process)
         assert shown.end() == code
     assert (run("get", "models", "-o", "json").json == {"models": []}) is (code is Exit.OK)
 
