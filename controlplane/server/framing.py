@@ -57,7 +57,7 @@ class Messages:
     @property
     def partial(self) -> bool:
         """Whether there is a part of a message, or messages that nobody took."""
-        return self._buffer is not None
+        return bool(self._buffer)
 
     def clear(self) -> int:
         """Forgets what is left. Returns how many bytes it was."""

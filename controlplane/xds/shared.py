@@ -52,7 +52,7 @@ _REVISIONS = 8
 # What a step takes, and what it takes more for each name in which the core differs from a snapshot; bytes.
 _STEP_WEIGHT, _NAME_WEIGHT = 8 * 1024, 150
 # A core that differs in more names is not shared, and a request of more bytes is not remembered.
-_HEAVY, _HUGE = 200_000, 1024 * 1024
+_HEAVY, _HUGE = 30_000, 1024 * 1024
 # From one point, at most: a client that asks for something else each time does not keep what it asked for.
 _FROM_ONE = 256
 # How far a stream goes with others between two quiet points.
