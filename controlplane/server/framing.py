@@ -34,9 +34,10 @@ class Messages:
 
     def feed(self, data: bytes) -> None:
         """Takes in what came."""
-        if self._buffer is None:
-            self._buffer = bytearray()
-        self._buffer += data
+        if self._buffer is not None:
+            self._buffer += data
+        elif data:
+            self._buffer = bytearray(data)
 
     def next(self) -> bytes | None:
         """The next message; None while it is not complete. Errors: RESOURCE_EXHAUSTED, INTERNAL, INVALID_ARGUMENT."""
@@ -57,7 +58,7 @@ class Messages:
     @property
     def partial(self) -> bool:
         """Whether there is a part of a message, or messages that nobody took."""
-        return bool(self._buffer)
+        return self._buffer is not None
 
     def clear(self) -> int:
         """Forgets what is left. Returns how many bytes it was."""

@@ -23,8 +23,8 @@ def go() -> None:
     """Go and the modules that the simulator needs."""
     if shutil.which("go") is None:
         pytest.skip("the simulator is written in Go, and there is none")
-    if subprocess.run(["go", "mod", "download"], cwd=FLEET, capture_output=True, timeout=100).returncode:
-        pytest.skip("the Go modules of the simulator are out of reach")
+    done = subprocess.run(["go", "mod", "download"], cwd=FLEET, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, f"the Go modules of the simulator can't be had: {done.stderr[-300:]}"
 
 
 @pytest.fixture

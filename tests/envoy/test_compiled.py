@@ -50,7 +50,7 @@ from controlplane.snapshot import Audience
 from controlplane.state import Changes, State
 from tests.compiler.cases import CASES, of_envoys, read_state
 from tests.compiler.strategies import states
-from tests.pki import pair
+from tests.pki import Authority, pair
 
 pytestmark = pytest.mark.envoy
 
@@ -501,26 +501,13 @@ async def test_an_answer_may_be_silent_for_as_long_as_the_model_says(tmp_path: P
 # -------------------------------------------------------------------------------------------------- other ways upstream
 
 
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A certificate for iris.example and 127.0.0.1 that vouches for itself, with its key: `ca.pem` and `key.pem`."""
-    directory = tmp_path_factory.mktemp("certificate")
-    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
-    command += ["-subj", "/CN=iris", "-addext", "subjectAltName=DNS:iris.example,DNS:*.wild.example,IP:127.0.0.1"]
-    command += ["-keyout", str(directory / "key.pem"), "-out", str(directory / "ca.pem")]
-    try:
-        subprocess.run(command, check=True, capture_output=True)
-    except FileNotFoundError:
-        pytest.skip("no openssl here")
-    return directory
-
-
-async def test_tls_believes_whom_it_is_told_to(certificate: Path, tmp_path: Path) -> None:
+async def test_tls_believes_whom_it_is_told_to(tmp_path: Path) -> None:
+    authority = Authority()
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(certificate / "ca.pem", certificate / "key.pem")
+    context.load_cert_chain(*authority.pair("iris.example", "*.wild.example", "127.0.0.1").files(tmp_path, "iris"))
     upstream = Upstream("v1", tls=context)
     endpoint = await upstream.start()
-    ca = (certificate / "ca.pem").read_text()
+    ca = authority.certificate
     believed = {
         "name": (UpstreamTls("iris.example", ca), "v1"),
         "wildcard": (UpstreamTls("a.wild.example", ca), "v1"),

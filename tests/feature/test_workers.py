@@ -254,7 +254,13 @@ async def test_a_port_that_is_taken_is_told(several: Several, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    "stuck", [False, pytest.param(True, marks=pytest.mark.skipif(sys.platform != "linux", reason="Linux"))]
+    "stuck",
+    [
+        False,
+        pytest.param(
+            True, marks=pytest.mark.skipif(sys.platform != "linux", reason="only Linux ties a stopped process to its parent")
+        ),
+    ],
 )
 async def test_workers_end_when_the_main_process_is_killed_and_its_port_is_free_for_the_next(
     tmp_path: Path, stuck: bool
