@@ -60,7 +60,7 @@ _FAR = 256
 # A request above this many bytes is remembered by its gist.
 _LARGE = 512
 # Of so many resources it is known when a stream took them; of the others of a type, that it was earlier.
-_TAKEN = 16
+_TAKEN, _NOTED = 16, 16
 # A time that tells what a core has taken since it was forked.
 _JUST_NOW = 1.0
 
@@ -152,6 +152,7 @@ class SharedStream:
         "_kind",
         "_newest",
         "_node",
+        "_noted",
         "_out",
         "_point",
         "_taken",
@@ -174,8 +175,10 @@ class SharedStream:
         self._out: list[bytes] = []
         # Nonce of the newest response.
         self._newest = 0
-        # When the client took what it holds: (type URL, name), or without a name what else there is of a type.
+        # When the client took what it holds: (type URL, name), or without a name what else there is of a type. And what came
+        # since, in order, at most _NOTED: to be folded in there, which most streams are never asked for.
         self._taken: dict[tuple[str, str], float] = {}
+        self._noted: list[tuple[float, tuple[tuple[str, str], ...]]] = []
 
     # ---------------------------------------------------------------------------------------------------------- told
 
@@ -189,18 +192,22 @@ class SharedStream:
             step = point.steps.get(gist(data))
         return self._go(step) if step is not None and step.above >= self._newest else None
 
+    def greet(self, who: Identified, takes_ttl: bool) -> list[Event]:
+        """Takes who the client is, ahead of its first request, which need not say it any more."""
+        events: list[Event] = [who]
+        self._point = self._book.start(self._kind, self.type_url, self._ttl if takes_ttl else 0)
+        if self._node is not None:
+            self._leave_the_others()
+        if self._waiting is not None:
+            events += self.offer(self._waiting)
+            self._waiting = None
+        return events
+
     def receive(self, request: Any, data: bytes = b"") -> list[Event]:
         """Takes a request; `data` are its bytes, as far as they are at hand. Errors: INVALID_ARGUMENT."""
         events: list[Event] = []
         if self._point is None and self._core is None:
-            who: Identified = identified(request.node)
-            events = [who]
-            self._point = self._book.start(self._kind, self.type_url, self._ttl if self._kind.takes_ttl(request.node) else 0)
-            if self._node is not None:
-                self._leave_the_others()
-            if self._waiting is not None:
-                events += self.offer(self._waiting)
-                self._waiting = None
+            events = self.greet(identified(request.node), self._kind.takes_ttl(request.node))
         if len(data) > _HUGE:
             self._leave_the_others()
         point, core = self._point, self._core
@@ -270,7 +277,9 @@ class SharedStream:
             self._out.extend(step.messages)
             self._newest = step.newest
         if step.taken:
-            self._note_taken(step.taken)
+            self._noted.append((self.now, step.taken))
+            if len(self._noted) > _NOTED:
+                self._note_taken()
         return list(step.events)
 
     def _work_out(self, told: object, act: Callable[[Core], list[Event]], size: int = 0) -> list[Event]:
@@ -291,17 +300,19 @@ class SharedStream:
         self._book.note(point, told, step, weight + size)
         return self._go(step)
 
-    def _note_taken(self, taken: tuple[tuple[str, str], ...]) -> None:
+    def _note_taken(self) -> None:
         times = self._taken
-        for what in taken:
-            if not what[1]:
-                for other in [w for w in times if w[0] == what[0]]:
-                    del times[other]
-            times.pop(what, None)
-            times[what] = self.now
-        while len(times) > _TAKEN:
-            oldest = next(w for w in times if w[1])
-            times[oldest[0], ""] = times.pop(oldest)
+        for now, taken in self._noted:
+            for what in taken:
+                if not what[1]:
+                    for other in [w for w in times if w[0] == what[0]]:
+                        del times[other]
+                times.pop(what, None)
+                times[what] = now
+            while len(times) > _TAKEN:
+                oldest = next(w for w in times if w[1])
+                times[oldest[0], ""] = times.pop(oldest)
+        self._noted = []
 
     # --------------------------------------------------------------------------------------------------------- alone
 
@@ -324,7 +335,7 @@ class SharedStream:
             self._out.extend(messages)
             self._newest = core.nonce
         if core.node is None and not core.refuses and core.likeness() is not None:
-            self._taken = {}
+            self._taken, self._noted = {}, []
             for sub in core.subs:
                 self._taken[sub.type_url, ""] = sub.taken_by
                 self._taken.update({(sub.type_url, n): t for n, t in sub.taken.items()})
@@ -335,6 +346,7 @@ class SharedStream:
 
     def _timed(self, core: Core) -> None:
         """Tells a core when the client took what it holds."""
+        self._note_taken()
         core.now = self.now
         for sub in core.subs:
             sub.now = self.now

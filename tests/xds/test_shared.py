@@ -249,6 +249,26 @@ def test_when_things_were_taken_is_each_stream_s_own() -> None:
     assert streams[0]._point is streams[1]._point
 
 
+def test_when_things_were_taken_is_known_of_the_newest_few_whenever_it_is_summed_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+    for noted in (0, 3, 1_000):
+        monkeypatch.setattr(shared, "_NOTED", noted)
+        stream = SharedStream(DeltaStream, book=Book())
+        stream.receive(ask(DeltaStream, "n"))
+        for revision in range(1, 40):
+            stream.now = float(revision)
+            stream.offer(clusters(revision, *(f"{chr(97 + i)}{revision // (i + 1)}" for i in range(26))))
+            (data,) = stream.to_send()
+            stream.receive(ask(DeltaStream, nonce=nonce(DeltaStream, data)))
+            assert len(stream._noted) <= noted
+        (sub,) = stream.subs
+        found.append((sub.taken, sub.taken_by))
+    assert found[0] == found[1] == found[2]
+    assert found[0][0]["a"] == found[0][0]["m"] == 39.0
+    assert len(found[0][0]) == 15
+    assert found[0][1] < 39.0
+
+
 def test_a_nonce_comes_once_on_a_stream_though_it_comes_by_one_point_twice() -> None:
     book, snapshot = Book(), clusters(1, "a1")
     streams = [SharedStream(DeltaStream, book=book) for _ in range(2)]
