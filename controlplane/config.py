@@ -55,7 +55,7 @@ class Config:
     api: Address = Address("127.0.0.1", 18080)
     # What Envoys connect to.
     xds: Address = Address("127.0.0.1", 18000)
-    # What carries xDS streams: HTTP/2 by the h2 library, or gRPC's own server.
+    # What carries xDS streams: our own HTTP/2, or gRPC's own server.
     xds_shell: str = "http2"
     log_form: str = "console"
     log_level: str = "info"

@@ -1,142 +1,133 @@
-"""HTTP/2 as the `h2` library has it, and a shorter way for the plainest of its frames.
-
-Nearly all that goes over an xDS stream are DATA frames with nothing special about them. The library takes 9 µs to write one
-and 12 to read one, and all that it comes to are two numbers: the windows of the stream and of the connection become smaller.
-So a frame that is
-
-    DATA, not empty, without flags: not padded, and not the last one of its stream,
-    of a stream on which that direction is open, and which did not say how much it will carry (content-length),
-    not in the middle of a block of headers
-
-does just that here, to the library's own numbers, in about 1 µs. So does a WINDOW_UPDATE, of which some clients send one for
-each message, to the numbers of the other direction. Every other frame is the library's, and so is everything that is wrong.
-Two of the numbers are in attributes that the library does not document: `WINDOWS` below, which a test looks for.
-"""
+"""Frames of HTTP/2 (RFC 9113, 6 and 7): what they are called, and how those are written that a server has."""
 
 from __future__ import annotations
 
+import enum
+import functools
 import struct
-from typing import Any
-
-from h2.config import H2Configuration
-from h2.connection import H2Connection
-from h2.errors import ErrorCodes
-from h2.exceptions import FrameTooLargeError
-from h2.settings import SettingCodes, Settings
-from h2.stream import H2Stream
-from hyperframe.frame import GoAwayFrame
-
-# Length in three bytes, type, flags, stream.
-_HEADER = struct.Struct(">HBBBL")
-HEADER_BYTES = 9
-_PREFACE = 24
-
-DATA, HEADERS, PUSH_PROMISE, WINDOW_UPDATE, CONTINUATION = 0, 1, 5, 8, 9
-_END_HEADERS = 4
-_LARGEST_WINDOW = 2**31 - 1
-
-# What `cut` says of a frame that is done with: it opened a window.
-OPENED = -1
-
-# Of the connection, and of a stream: how much the client may still send.
-WINDOWS = "_inbound_flow_control_window_manager", "_inbound_window_manager"
+from collections.abc import Mapping
 
 Buffer = bytes | memoryview
 
-_CONFIG = H2Configuration(
-    client_side=False, header_encoding=None, validate_outbound_headers=False, normalize_outbound_headers=False
-)
+# Length in three bytes, type, flags, stream.
+HEADER = struct.Struct(">HBBBL")
+HEADER_BYTES = 9
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+
+# No frame is larger than this that does not follow from a setting, and here none does.
+MAX_FRAME = 16_384
+MAX_WINDOW = 2**31 - 1
+# Of a stream and of a connection, until something else is said.
+WINDOW = 65_535
+
+DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(10)
+
+# Flags. An ACK is one of SETTINGS and PING.
+END_STREAM = ACK = 0x1
+END_HEADERS, PADDED, PRIORITISED = 0x4, 0x8, 0x20
 
 
-class Http2(H2Connection):
-    """The server's side of a connection, and how what comes is cut into frames."""
+class Setting(enum.IntEnum):
+    """What each side says of itself."""
 
-    def __init__(self, streams: int, stream_window: int, connection_window: int) -> None:
-        """At most so many streams at a time; windows are what a client may send before it is taken, in bytes."""
-        super().__init__(_CONFIG)
-        settings = {
-            SettingCodes.MAX_CONCURRENT_STREAMS: streams,
-            SettingCodes.INITIAL_WINDOW_SIZE: stream_window,
-            SettingCodes.MAX_HEADER_LIST_SIZE: self.DEFAULT_MAX_HEADER_LIST_SIZE,
-        }
-        self.local_settings = Settings(client=False, initial_values=settings)
-        self.initiate_connection()
-        self.increment_flow_control_window(connection_window - 65_535)
-        # How much of the preface is still to come.
-        self._preface = _PREFACE
-        # A block of headers goes on in the next frame.
-        self._in_headers = False
-        # Not looked up for each frame.
-        self._window: Any = getattr(self, WINDOWS[0])
+    HEADER_TABLE_SIZE = 1
+    ENABLE_PUSH = 2
+    MAX_CONCURRENT_STREAMS = 3
+    INITIAL_WINDOW_SIZE = 4
+    MAX_FRAME_SIZE = 5
+    MAX_HEADER_LIST_SIZE = 6
+    ENABLE_CONNECT_PROTOCOL = 8
 
-    def cut(self, data: bytes, at: int) -> tuple[int, int]:
-        """The frame that begins at `at`: its end, and the stream if it is plain DATA, OPENED, or 0 if it is the library's.
 
-        The end is 0 if the frame is not whole. Errors: FrameTooLargeError.
-        """
-        left = len(data) - at
-        if self._preface:
-            taken = min(self._preface, left)
-            self._preface -= taken
-            return at + taken, 0
-        if left < HEADER_BYTES:
-            return 0, 0
-        high, low, kind, flags, stream = _HEADER.unpack_from(data, at)
-        length = high << 8 | low
-        if length > self.max_inbound_frame_size:
-            raise FrameTooLargeError(f"a frame of {length} bytes")
-        end = at + HEADER_BYTES + length
-        if left < HEADER_BYTES + length:
-            return 0, 0
-        if kind == DATA:
-            return end, 0 if flags or self._in_headers or not length else stream
-        if kind == WINDOW_UPDATE and length == 4 and not self._in_headers:
-            return end, OPENED if self._open(stream, int.from_bytes(data[end - 4 : end], "big")) else 0
-        if kind in (HEADERS, PUSH_PROMISE, CONTINUATION):
-            self._in_headers = not flags & _END_HEADERS
-        return end, 0
+class Reason(enum.IntEnum):
+    """Why a stream or a connection ends."""
 
-    def _open(self, number: int, more: int) -> bool:
-        """Opens a window, if there is nothing to be said against it."""
-        holder = self.streams.get(number) if number else self
-        if holder is None or not more or holder.outbound_flow_control_window + more > _LARGEST_WINDOW:
-            return False
-        if isinstance(holder, H2Stream) and not holder.open:
-            return False
-        holder.outbound_flow_control_window += more
-        return True
+    NO_ERROR = 0
+    PROTOCOL_ERROR = 1
+    INTERNAL_ERROR = 2
+    FLOW_CONTROL_ERROR = 3
+    SETTINGS_TIMEOUT = 4
+    STREAM_CLOSED = 5
+    FRAME_SIZE_ERROR = 6
+    REFUSED_STREAM = 7
+    CANCEL = 8
+    COMPRESSION_ERROR = 9
+    CONNECT_ERROR = 10
+    ENHANCE_YOUR_CALM = 11
+    INADEQUATE_SECURITY = 12
+    HTTP_1_1_REQUIRED = 13
 
-    def received(self, stream: H2Stream, size: int) -> None:
-        """So much came in a plain frame. Errors: FlowControlError."""
-        self._window.window_consumed(size)
-        getattr(stream, WINDOWS[1]).window_consumed(size)
 
-    def send(self, stream: H2Stream, rest: list[Buffer], out: list[Buffer], limit: int) -> int:
-        """Cuts what may be sent of `rest` into frames, about `limit` bytes at most, into `out`. Returns their bytes."""
-        sent = 0
-        number = stream.stream_id
-        while rest and sent < limit:
-            room = min(self.outbound_flow_control_window, stream.outbound_flow_control_window, self.max_outbound_frame_size)
-            if room <= 0:
-                break
-            at, size = len(out), 0
-            out.append(b"")
-            while rest and size < room:
-                part = rest[0]
-                if len(part) <= room - size:
-                    del rest[0]
-                else:
-                    view = memoryview(part)
-                    part, rest[0] = view[: room - size], view[room - size :]
-                out.append(part)
-                size += len(part)
-            out[at] = _HEADER.pack(size >> 8, size & 0xFF, DATA, 0, number)
-            self.outbound_flow_control_window -= size
-            stream.outbound_flow_control_window -= size
-            sent += HEADER_BYTES + size
-        return sent
+class Wrong(Exception):
+    """What a client says is not HTTP/2: its connection ends."""
 
-    def goodbye(self) -> bytes:
-        """A GOAWAY after which those streams that are open go on. The library knows only ends that are the end."""
-        goaway = GoAwayFrame(0, last_stream_id=self.highest_inbound_stream_id, error_code=ErrorCodes.NO_ERROR)
-        return goaway.serialize()
+    def __init__(self, reason: Reason, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class Malformed(Exception):
+    """What a client says on a stream is not HTTP/2: the stream ends."""
+
+    def __init__(self, message: str, reason: Reason = Reason.PROTOCOL_ERROR) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
+    """A frame; the stream is 0 for one of the connection."""
+    size = len(payload)
+    return HEADER.pack(size >> 8, size & 0xFF, kind, flags, stream) + payload
+
+
+def settings(values: Mapping[Setting, int]) -> bytes:
+    """What this side says of itself."""
+    return frame(SETTINGS, 0, 0, b"".join(struct.pack(">HL", key, value) for key, value in values.items()))
+
+
+SETTINGS_ACK = frame(SETTINGS, ACK, 0)
+
+
+def window_update(stream: int, more: int) -> bytes:
+    """The other side may send so many bytes more."""
+    return frame(WINDOW_UPDATE, 0, stream, more.to_bytes(4, "big"))
+
+
+def reset(stream: int, reason: Reason) -> bytes:
+    """A stream is over."""
+    return frame(RST_STREAM, 0, stream, reason.to_bytes(4, "big"))
+
+
+def ping(payload: bytes = bytes(8), *, ack: bool = False) -> bytes:
+    """Whether the other side is there; or that this one is."""
+    return frame(PING, ACK if ack else 0, 0, payload)
+
+
+def goaway(last: int, reason: Reason) -> bytes:
+    """Streams after `last` are not served; and with a reason, nothing is."""
+    return frame(GOAWAY, 0, 0, struct.pack(">LL", last, reason))
+
+
+def headers(stream: int, block: bytes, size: int = MAX_FRAME, *, end: bool = False) -> bytes:
+    """A block of headers, in frames of at most `size` bytes; `end`: nothing comes after it on the stream."""
+    flags = END_STREAM if end else 0
+    if len(block) <= size:
+        return frame(HEADERS, flags | END_HEADERS, stream, block)
+    parts = [block[at : at + size] for at in range(0, len(block), size)]
+    last = len(parts) - 1
+    kinds = ((HEADERS if i == 0 else CONTINUATION, flags if i == 0 else 0) for i in range(len(parts)))
+    return b"".join(
+        frame(kind, flag | (END_HEADERS if i == last else 0), stream, part)
+        for i, ((kind, flag), part) in enumerate(zip(kinds, parts, strict=True))
+    )
+
+
+@functools.lru_cache(16)
+def greeting(streams: int, stream_window: int, connection_window: int, header_list: int) -> bytes:
+    """What a server says first: how many streams at a time, how much of data and headers before it is taken, in bytes."""
+    said = {
+        Setting.MAX_CONCURRENT_STREAMS: streams,
+        Setting.INITIAL_WINDOW_SIZE: stream_window,
+        Setting.MAX_HEADER_LIST_SIZE: header_list,
+    }
+    return settings(said) + window_update(0, connection_window - WINDOW)

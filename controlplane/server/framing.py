@@ -85,5 +85,5 @@ def too_large(length: int) -> Error:
 
 
 def percent_encoded(text: str) -> str:
-    """Text as a grpc-message header has it."""
-    return quote(text, safe=" !\"#$&'()*+,-./:;<=>?@[\\]^_`{|}~")
+    """Text as a grpc-message header has it, which may not begin or end with a space."""
+    return quote(text.strip(" "), safe=" !\"#$&'()*+,-./:;<=>?@[\\]^_`{|}~")

@@ -19,29 +19,17 @@ One connection has many streams at most times one. What is written in one turn o
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 import structlog
-from h2.connection import ConnectionState
-from h2.errors import ErrorCodes
-from h2.events import (
-    ConnectionTerminated,
-    DataReceived,
-    Event,
-    RemoteSettingsChanged,
-    RequestReceived,
-    StreamEnded,
-    StreamReset,
-    WindowUpdated,
-)
-from h2.exceptions import ProtocolError
 
-from controlplane.server.frames import HEADER_BYTES, OPENED, Buffer, Http2
-from controlplane.server.http2_call import STREAM_WINDOW, Call, Headers
+from controlplane.server.frames import Buffer, Reason, Wrong
+from controlplane.server.http2_call import STREAM_WINDOW, Call
+from controlplane.server.http2_headers import Headers
+from controlplane.server.http2_state import Http2, Stream
 from controlplane.server.limits import MAX_REQUEST_BYTES, Budget
 
 if TYPE_CHECKING:
@@ -62,9 +50,6 @@ _STREAMS = 1_024
 # Two of the largest requests can be on their way at a time.
 _CONNECTION_WINDOW = 2 * MAX_REQUEST_BYTES
 
-# What it costs to open a window, seconds: thousands of times in a row are a flood.
-_OPENING = 2e-6
-
 # So much is written to a connection before it is asked whether it takes more. As one piece, if it is no more than this.
 _HIGH = 256 * 1024
 _PIECE = 64 * 1024
@@ -77,20 +62,18 @@ class Connection(asyncio.Protocol):
         self.server = server
         self.methods = server.methods
         self.peer = ""
-        self.h2 = Http2(_STREAMS, STREAM_WINDOW, _CONNECTION_WINDOW)
         # False while the socket is full.
         self.writable = True
         # No new calls are taken.
         self.draining = False
         self.closed = False
         self._loop = asyncio.get_running_loop()
+        self.http2 = Http2(self, self._loop.time, _STREAMS, STREAM_WINDOW, _CONNECTION_WINDOW)
         self._transport: asyncio.Transport = cast(asyncio.Transport, None)
         self._calls: dict[int, Call] = {}
         # Calls that have something to say and no room for it.
         self._blocked: dict[Call, None] = {}
-        # What is to be written next, and how much of it there is.
-        self._out: list[Buffer] = []
-        self._size = 0
+        # What came is being taken; there is something to be written at the end of the turn.
         self._in_turn = self._is_dirty = False
         # The beginning of a frame that is still to come.
         self._tail = b""
@@ -120,8 +103,6 @@ class Connection(asyncio.Protocol):
             return
         self.server.connections.add(self)
         self._timer = self._loop.call_later(PREFACE, self._check_begun)
-        self._gather()
-        self.flush()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.closed = True
@@ -147,8 +128,8 @@ class Connection(asyncio.Protocol):
     def _take(self, data: bytes) -> None:
         self._in_turn = True
         try:
-            self._read(data)
-        except ProtocolError as error:
+            self._tail = self.http2.receive(data)
+        except Wrong as error:
             self._wrong(error)
         except Exception:  # whatever it was, it is this connection's
             log.exception("connection failed", peer=self.peer)
@@ -156,43 +137,11 @@ class Connection(asyncio.Protocol):
         self._in_turn = False
         self.flush()
 
-    def _read(self, data: bytes) -> None:
-        """Takes what came frame by frame, and leaves the rest if it takes too long. Errors: ProtocolError."""
-        h2, calls = self.h2, self._calls
-        at, whole, opened = 0, len(data), False
-        while at < whole and not self._resting:
-            end, stream = h2.cut(data, at)
-            if not end:
-                break
-            call = calls.get(stream)
-            if call is not None and call.plain is not None:
-                # As nearly all are. What it costs is the budget of the call's pump.
-                h2.received(call.plain, end - at - HEADER_BYTES)
-                call.data(data[at + HEADER_BYTES : end], 0)
-            elif stream == OPENED:
-                self.spent(_OPENING)
-                opened = True
-            else:
-                self._frame(data[at:end])
-            at = end
-        self._tail = data[at:] if at < whole else b""
-        if opened:
-            self._unblock()
-
-    def _frame(self, data: bytes) -> None:
-        """Leaves a frame to the library, and does what follows. Errors: ProtocolError."""
-        began = self._loop.time()
-        for event in self.h2.receive_data(data):
-            if handle := self._HANDLERS.get(type(event)):
-                handle(self, event)
-        self._gather()
-        self.spent(self._loop.time() - began)
-
     def spent(self, seconds: float) -> None:
         """So much of the server's time went on what the connection says."""
         pause = self._budget.spend(seconds, self._loop.time())
         if pause and not self._resting and not self.closed:
-            self._resting = True
+            self._resting = self.http2.held = True
             self._pause()
             self._loop.call_later(pause, self._rested)
 
@@ -207,17 +156,61 @@ class Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         self.writable = True
         self._resume()
-        self._unblock()
+        self.opened()
+
+    # ------------------------------------------------------------------------------------------------------ from HTTP/2
+
+    def requested(self, stream: Stream, fields: Mapping[str, str]) -> None:
+        """The client has opened a stream."""
+        if self.draining:
+            self.http2.reset(stream, Reason.REFUSED_STREAM)
+            return
+        call = self._calls[stream.id] = Call(self, stream)
+        call.open(fields)
+
+    def began(self) -> None:
+        """It is HTTP/2."""
+        if self._begun:
+            return
+        self._begun = True
+        assert self._timer is not None
+        self._timer.cancel()
+        self._timer = None
+        if self.server.limits.max_stream_age:
+            # A new stream on the old connection would come to the same replica: from shortly before its first one ends, the
+            # connection takes no new ones.
+            age = 0.8 * self.server.limits.max_stream_age * random.uniform(0.9, 1.1)
+            self._timer = self._loop.call_later(age, self.drain)
+
+    def opened(self) -> None:
+        """There may be room for what waits."""
+        if not self._blocked or not self.writable or self.closed:
+            return
+        blocked, self._blocked = self._blocked, {}
+        for call in blocked:
+            call.go_on()
+
+    def leaving(self, reason: int) -> None:
+        """The client goes; it may still want what is under way."""
+        if reason:
+            self.abort()
+        else:
+            self.draining = True
+            if not self._calls:
+                self._part()
+
+    def wrote(self) -> None:
+        """There is something to write: at the end of this turn."""
+        if not self._in_turn and not self._is_dirty:
+            self._is_dirty = True
+            self.server.dirty(self)
 
     # ------------------------------------------------------------------------------------------------------ for calls
 
     def write(self, call: Call, rest: list[Buffer]) -> None:
         """Sends as much of `rest` as may be sent now, and leaves what may not."""
-        if not self.writable or self._size >= _HIGH or call.stream is None:
-            return
-        if sent := self.h2.send(call.stream, rest, self._out, _HIGH - self._size):
-            self._size += sent
-            self._later()
+        if self.writable:
+            self.http2.send(call.stream, rest, _HIGH)
 
     def wait(self, call: Call) -> None:
         """A call has something to say, once there is room for it."""
@@ -225,22 +218,15 @@ class Connection(asyncio.Protocol):
 
     def headers(self, call: Call, headers: Headers, *, end: bool = False) -> None:
         """Sends these; `end` ends the stream, in both directions."""
-        with contextlib.suppress(ProtocolError):  # it is closed already
-            self.h2.send_headers(call.id, headers, end_stream=end)
-            if end and not call.half_closed:
-                # The client need say no more (RFC 9113, 8.1).
-                self.h2.reset_stream(call.id, ErrorCodes.NO_ERROR)
-        self._gather()
+        self.http2.headers(call.stream, headers, end=end)
 
-    def reset(self, call: Call, code: ErrorCodes) -> None:
+    def reset(self, call: Call, reason: Reason) -> None:
         """Ends a call's stream without a word."""
-        with contextlib.suppress(ProtocolError):
-            self.h2.reset_stream(call.id, code)
-        self._gather()
+        self.http2.reset(call.stream, reason)
 
     def forget(self, call: Call) -> None:
         """A call is over."""
-        self._calls.pop(call.id, None)
+        self._calls.pop(call.stream.id, None)
         self._blocked.pop(call, None)
         if self.draining and not self._calls and not self.closed:
             self._part()
@@ -249,16 +235,12 @@ class Connection(asyncio.Protocol):
         """So many bytes of DATA are done with."""
         self._taken += count
         if self._taken >= _CONNECTION_WINDOW // 4 and not self.closed:
-            with contextlib.suppress(ProtocolError):
-                self.h2.increment_flow_control_window(self._taken)
+            self.http2.more(self._taken)
             self._taken = 0
-            self._gather()
 
     def more(self, call: Call, count: int) -> None:
         """Opens a call's window by so many bytes."""
-        with contextlib.suppress(ProtocolError):
-            self.h2.increment_flow_control_window(count, call.id)
-        self._gather()
+        self.http2.more(count, call.stream)
 
     # ----------------------------------------------------------------------------------------------- for the server
 
@@ -267,8 +249,9 @@ class Connection(asyncio.Protocol):
         self._is_dirty = False
         if self.closed:
             return
-        out, size = self._out, self._size
-        self._out, self._size = [], 0
+        if not self.http2.out:
+            return
+        out, size = self.http2.written()
         if out:
             if size <= _PIECE:
                 self._transport.write(b"".join(out))
@@ -276,16 +259,15 @@ class Connection(asyncio.Protocol):
                 self._transport.writelines(out)
         if self._blocked and self.writable and out:
             # Those that had no room because of what was just written.
-            self._loop.call_soon(self._unblock)
+            self._loop.call_soon(self.opened)
 
     def drain(self) -> None:
         """Takes no new calls, and closes once those that are open are over (GOAWAY)."""
         if self.draining or self.closed:
             return
         self.draining = True
-        self._gather()
-        self._out.append(self.h2.goodbye())
-        self._later()
+        self.http2.greet()
+        self.http2.leave()
         if not self._calls:
             self._part()
 
@@ -299,92 +281,21 @@ class Connection(asyncio.Protocol):
         if self._pinged:
             if now - self._pinged > _ANSWER:
                 self.abort()
-        elif now - self._heard > _SILENCE and self._begun and self.h2.state_machine.state != ConnectionState.CLOSED:
+        elif now - self._heard > _SILENCE and self._begun and not self.http2.over:
             self._pinged = now
-            self.h2.ping(b"\0" * 8)
-            self._gather()
+            self.http2.ping()
 
     # --------------------------------------------------------------------------------------------------------- inside
-
-    def _requested(self, event: RequestReceived) -> None:
-        if not self._begun:
-            self._begin()
-        call = Call(self, event.stream_id, self.h2.streams.get(event.stream_id))
-        headers = {name: value.decode("latin-1") for name, value in event.headers}
-        if self.draining:
-            self.reset(call, ErrorCodes.REFUSED_STREAM)
-            return
-        self._calls[call.id] = call
-        call.open(headers)
-
-    def _data(self, event: DataReceived) -> None:
-        call = self._calls.get(event.stream_id)
-        padding = event.flow_controlled_length - len(event.data)
-        if call is None:
-            self.took(event.flow_controlled_length)
-            return
-        self.took(padding)
-        call.data(event.data, padding)
-
-    def _ended(self, event: StreamEnded) -> None:
-        if call := self._calls.get(event.stream_id):
-            call.said_all()
-
-    def _was_reset(self, event: StreamReset) -> None:
-        if call := self._calls.get(event.stream_id):
-            call.lost()
-
-    def _opened(self, event: WindowUpdated) -> None:
-        if self._blocked:
-            self._unblock()
-
-    def _changed(self, event: RemoteSettingsChanged) -> None:
-        if not self._begun:
-            self._begin()
-        self._unblock()
-
-    def _terminated(self, event: ConnectionTerminated) -> None:
-        """The client goes; it may still want what is under way."""
-        if event.error_code:
-            self.abort()
-        else:
-            self.draining = True
-            if not self._calls:
-                self._part()
-
-    _HANDLERS: Mapping[type[Event], Callable[[Any, Any], None]] = {
-        RequestReceived: _requested,
-        DataReceived: _data,
-        StreamEnded: _ended,
-        StreamReset: _was_reset,
-        WindowUpdated: _opened,
-        RemoteSettingsChanged: _changed,
-        ConnectionTerminated: _terminated,
-    }
-
-    def _begin(self) -> None:
-        """It is HTTP/2."""
-        self._begun = True
-        assert self._timer is not None
-        self._timer.cancel()
-        self._timer = None
-        if self.server.limits.max_stream_age:
-            # A new stream on the old connection would come to the same replica: from shortly before its first one ends, the
-            # connection takes no new ones.
-            age = 0.8 * self.server.limits.max_stream_age * random.uniform(0.9, 1.1)
-            self._timer = self._loop.call_later(age, self.drain)
 
     def _check_begun(self) -> None:
         if not self._begun:
             self.abort()
 
-    def _wrong(self, error: ProtocolError) -> None:
+    def _wrong(self, error: Wrong) -> None:
         """What the client said is not HTTP/2. It is told so, and everything of it ends."""
         log.info("connection closed: not HTTP/2 as it should be", peer=self.peer, error=str(error)[:200])
         self._lose()
-        if self.h2.state_machine.state != ConnectionState.CLOSED:
-            self.h2.close_connection(error.error_code)
-        self._gather()
+        self.http2.close(error.reason)
         self.flush()
         self._transport.close()
 
@@ -395,7 +306,6 @@ class Connection(asyncio.Protocol):
 
     def _part(self) -> None:
         """All is said. The client is to close; if it does not, that is done for it."""
-        self._later()
         self._loop.call_later(FAREWELL, self._close)
 
     def _close(self) -> None:
@@ -407,7 +317,7 @@ class Connection(asyncio.Protocol):
             self._transport.pause_reading()
 
     def _rested(self) -> None:
-        self._resting = False
+        self._resting = self.http2.held = False
         self.catch_up()
         if not self._resting:
             self._resume()
@@ -415,26 +325,6 @@ class Connection(asyncio.Protocol):
     def _resume(self) -> None:
         if self.writable and not self._resting and not self._transport.is_closing():
             self._transport.resume_reading()
-
-    def _unblock(self) -> None:
-        if not self._blocked or not self.writable or self.closed:
-            return
-        blocked, self._blocked = self._blocked, {}
-        for call in blocked:
-            call.go_on()
-
-    def _gather(self) -> None:
-        """Takes over what the library has to say."""
-        if data := self.h2.data_to_send():
-            self._out.append(data)
-            self._size += len(data)
-            self._later()
-
-    def _later(self) -> None:
-        """There is something to write: at the end of this turn."""
-        if not self._in_turn and not self._is_dirty:
-            self._is_dirty = True
-            self.server.dirty(self)
 
 
 def address(name: Any) -> str:

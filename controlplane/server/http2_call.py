@@ -7,19 +7,17 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import grpc
-from h2.errors import ErrorCodes
-from h2.stream import H2Stream
 
 from controlplane.errors import Code, Error
 from controlplane.server.discovery import NO_POLLING
-from controlplane.server.frames import Buffer
+from controlplane.server.frames import Buffer, Reason
 from controlplane.server.framing import ENCODINGS, Messages, percent_encoded
+from controlplane.server.http2_headers import Headers
+from controlplane.server.http2_state import Stream
 from controlplane.server.pump import Carried, Carrier
 
 # Opens what serves a call from a client at this address. Errors: what the client is told instead.
 Open = Callable[[str, Carrier], Carried]
-
-Headers = list[tuple[str, str]]
 
 # What a client may say on one stream before it is taken, bytes.
 STREAM_WINDOW = 256 * 1024
@@ -49,7 +47,7 @@ class Connection(Protocol):
     def headers(self, call: Call, headers: Headers, *, end: bool = False) -> None:
         """Sends these; `end` ends the stream, in both directions."""
 
-    def reset(self, call: Call, code: ErrorCodes) -> None:
+    def reset(self, call: Call, reason: Reason) -> None:
         """Ends a call's stream without a word."""
 
     def forget(self, call: Call) -> None:
@@ -68,13 +66,10 @@ class Connection(Protocol):
 class Call:
     """A call: one stream of a connection, as the carrier of what serves it."""
 
-    def __init__(self, connection: Connection, stream_id: int, stream: H2Stream | None) -> None:
-        self.id = stream_id
-        # The library's; None when it has closed it already.
+    def __init__(self, connection: Connection, stream: Stream) -> None:
         self.stream = stream
-        # The same while plain frames may come (`frames.py`); None when they are the library's.
-        self.plain: H2Stream | None = None
-        # The client has said that it says no more.
+        stream.listener = self
+        # The client has said that it says no more, and that was heard.
         self.half_closed = False
         self._connection = connection
         self._serves: Carried | None = None
@@ -92,28 +87,26 @@ class Call:
 
     # --------------------------------------------------------------------------------------------- from the connection
 
-    def open(self, headers: Mapping[bytes, str]) -> None:
+    def open(self, headers: Mapping[str, str]) -> None:
         """The client has asked for something."""
-        path = headers.get(b":path", "")
-        kind = headers.get(b"content-type", "")
-        if headers.get(b":method") != "POST" or not (kind == _GRPC or kind.startswith((_GRPC + "+", _GRPC + ";"))):
-            self._say([(":status", "415" if headers.get(b":method") == "POST" else "405")])
+        path = headers.get(":path", "")
+        kind = headers.get("content-type", "")
+        if headers.get(":method") != "POST" or not (kind == _GRPC or kind.startswith((_GRPC + "+", _GRPC + ";"))):
+            self._say(((":status", "415" if headers.get(":method") == "POST" else "405"),))
             return
-        opens, encoding = self._connection.methods.get(path), headers.get(b"grpc-encoding", "identity")
+        opens, encoding = self._connection.methods.get(path), headers.get("grpc-encoding", "identity")
         if opens is None or encoding not in ENCODINGS:
             why = no_method(path) if opens is None else f"grpc-encoding: {encoding[:50]} is not known here"
-            self._say([*_HEADERS, *status(grpc.StatusCode.UNIMPLEMENTED, why)])
+            self._say(_HEADERS + status(grpc.StatusCode.UNIMPLEMENTED, why))
             return
         try:
             self._messages = Messages(encoding)
             self._serves = opens(self._connection.peer, self)
         except Error as error:
-            self._say([*_HEADERS, *trailers(error)])
+            self._say(_HEADERS + trailers(error))
             return
         # At once: a client may wait for them before it says anything.
         self._connection.headers(self, _HEADERS)
-        if not self._gone and b"content-length" not in headers:
-            self.plain = self.stream
 
     def data(self, data: bytes, padding: int) -> None:
         """A part of what it says, and how much was added that means nothing."""
@@ -134,7 +127,7 @@ class Call:
 
     def said_all(self) -> None:
         """The client says no more."""
-        self.half_closed, self.plain = True, None
+        self.half_closed = True
         self._deliver()
 
     def lost(self) -> None:
@@ -223,7 +216,7 @@ class Call:
         self._finish()
 
     def _give_up(self) -> None:
-        self._connection.reset(self, ErrorCodes.CANCEL)
+        self._connection.reset(self, Reason.CANCEL)
         self._gone = True
         self._finish()
 
@@ -231,23 +224,22 @@ class Call:
         if self._timer is not None:
             self._timer.cancel()
         self._rest = []
-        self.plain = None
         if self._messages is not None:
             self._connection.took(self._messages.clear())
         self._connection.forget(self)
 
 
-_HEADERS = [(":status", "200"), ("content-type", _GRPC), ("grpc-accept-encoding", "identity,gzip")]
+_HEADERS: Headers = ((":status", "200"), ("content-type", _GRPC), ("grpc-accept-encoding", "identity,gzip"))
 
 
 def trailers(error: Error | None) -> Headers:
     """How a call ended, as gRPC says it."""
-    return [("grpc-status", "0")] if error is None else status(grpc.StatusCode[error.code.name], error.message)
+    return (("grpc-status", "0"),) if error is None else status(grpc.StatusCode[error.code.name], error.message)
 
 
 def status(code: grpc.StatusCode, message: str) -> Headers:
     """A status that is not OK, as gRPC says it."""
-    return [("grpc-status", str(code.value[0])), ("grpc-message", percent_encoded(message))]
+    return (("grpc-status", str(code.value[0])), ("grpc-message", percent_encoded(message)))
 
 
 def no_method(path: str) -> str:

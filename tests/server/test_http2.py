@@ -237,9 +237,12 @@ async def test_streams_on_a_connection_are_bounded(rig: Rig, monkeypatch: pytest
             await c.open()
         c.h2.remote_settings[SettingCodes.MAX_CONCURRENT_STREAMS] = 100
         c.h2.remote_settings.acknowledge()
-        await c.open()
-        await c.end()
-        assert c.goaway is not None
+        late = await c.open()
+        await c.until(lambda: c.over(late))
+        assert c.heard(StreamReset, late)[0].error_code == ErrorCodes.REFUSED_STREAM
+        # The others go on.
+        await c.say(1, message())
+        await c.until(lambda: len(c.responses(1)) == 1)
     await rig.until(lambda fleet: fleet.streams == 0)
 
 
