@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import socket
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
@@ -94,9 +93,6 @@ class Connection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=_HIGH)
         self.peer = address(transport.get_extra_info("peername"))
-        sock = transport.get_extra_info("socket")
-        if sock is not None and sock.family != socket.AF_UNIX:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         secured = transport.get_extra_info("ssl_object")
         if self.server.stopping or (secured is not None and secured.selected_alpn_protocol() != "h2"):
             self._transport.abort()
