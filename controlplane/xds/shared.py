@@ -31,7 +31,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
-from weakref import WeakValueDictionary
+from weakref import WeakValueDictionary, ref
 
 from google.protobuf.message import DecodeError
 
@@ -147,6 +147,7 @@ class SharedStream:
     """One stream, for the shell. To be used as a core is; see `Stream`."""
 
     __slots__ = (
+        "__weakref__",
         "_book",
         "_core",
         "_kind",
@@ -323,7 +324,7 @@ class SharedStream:
     def _take_over(self, core: Core) -> None:
         """From now on this is the stream's own core."""
         self._timed(core)
-        core.face, core.node = self, self._node
+        core.shell, core.node = ref(self), self._node
         self._point, self._core = None, core
 
     def _after(self, events: list[Event]) -> list[Event]:
@@ -340,7 +341,7 @@ class SharedStream:
                 self._taken[sub.type_url, ""] = sub.taken_by
                 self._taken.update({(sub.type_url, n): t for n, t in sub.taken.items()})
             _taken(core)
-            core.face = core
+            core.shell = None
             self._point, self._core = self._book.point(core, 0), None
         return events
 

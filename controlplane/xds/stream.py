@@ -51,6 +51,7 @@ import itertools
 from collections.abc import Container, Iterable, Mapping
 from copy import copy
 from typing import TYPE_CHECKING, Any, ClassVar, Self
+from weakref import ReferenceType
 
 from controlplane.errors import Code, Error
 from controlplane.snapshot import (
@@ -106,9 +107,11 @@ class Stream:
         self._ttl = ttl
         # Seconds of any clock that only goes forward; the shell sets it before what it tells. Only `status.py` reads it.
         self.now = 0.0
-        # The streams of the node that this one is of; None while it is the only one. And what it is among them.
+        # The streams of the node that this one is of; None while it is the only one.
         self.node: Separate | None = None
-        self.face: Speaker = self
+        # What it is among them; None: itself. Neither a reference to itself nor one that keeps another: points come with each
+        # revision (`shared.py`), and are to go when they are let go of, not when garbage is looked for.
+        self.shell: ReferenceType[Speaker] | None = None
         self._subs: dict[str, Substream] = {}
         # None until the first offer; requests before it are remembered.
         self._snapshot: Snapshot | None = None
@@ -162,7 +165,7 @@ class Stream:
     def fork(self) -> Self:
         """Another stream in the same state, whatever becomes of this one. Nothing may stand refused, or be there to send."""
         other = copy(self)
-        other.face = other
+        other.shell = None
         other._owed, other._news, other._out = set(self._owed), [], []
         other._subs = {t: sub.fork() for t, sub in self._subs.items()}
         if ENDPOINTS in other._subs:
@@ -185,6 +188,12 @@ class Stream:
         revision = self._snapshot.revision
         said = tuple(r == revision for r in (self._held, self._settled, self._blocked))
         return (type(self), self.type_url, self._ttl, id(self._snapshot), self._quiet, said, *parts)
+
+    @property
+    def face(self) -> Speaker:
+        """What it is among the streams of its node."""
+        shell = self.shell() if self.shell is not None else None
+        return self if shell is None else shell
 
     @property
     def revision(self) -> int:

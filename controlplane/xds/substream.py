@@ -87,7 +87,7 @@ class Refusal:
     batch: Batch
     # Revision as of which just this was refused first.
     since: int
-    # What was refused before that, newest last; at most `_REMEMBERED`, and then one that stands for all.
+    # What else was refused before that, newest last, none twice; at most `_REMEMBERED`, and then one that stands for all.
     earlier: tuple[Resource, ...] = ()
     # The client's words, and when it said them.
     message: str = ""
@@ -414,7 +414,7 @@ class Substream:
             before = self.refused.get(name)
             known = before is not None and same(before.content, contents.get(name))
             since = before.since if before is not None and known else batch.revision
-            earlier = before.all_of_it() if before else ()
+            earlier = tuple(r for r in before.all_of_it() if not same(r, contents.get(name))) if before else ()
             self.refused[name] = Refusal(contents.get(name), batch, since, earlier, words, self.now)
         self.refusing = True
         named = tuple(sorted(contents)[:_NAMES_REPORTED])

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import random
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet, ref
 
 import pytest
 from envoy.config.core.v3 import base_pb2
@@ -307,6 +309,45 @@ def test_what_is_remembered_is_bounded_in_bytes_and_in_revisions() -> None:
         assert book._bytes <= 300_000
         assert len(book._order) <= 3 * (shared._REVISIONS + 1)
     assert sum(size for _, size, _, _ in book._order) == book._bytes
+
+
+@VARIANTS
+def test_a_core_that_is_let_go_of_is_gone_without_a_search_for_garbage(variant: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    forks: WeakSet[Any] = WeakSet()
+    fork = variant.fork
+
+    def noted(core: Any) -> Any:
+        forks.add(other := fork(core))
+        return other
+
+    monkeypatch.setattr(variant, "fork", noted)
+    book, left = Book(), []
+    gc.disable()
+    try:
+        streams = [SharedStream(variant, book=book) for _ in range(3)]
+        for stream in streams:
+            stream.receive(ask(variant, "n"))
+        for revision in range(1, 100):
+            offered = clusters(revision, f"a{revision}")
+            for stream in streams:
+                stream.offer(offered)
+                (data,) = stream.to_send()
+                # The first one refuses every other revision, and so has a core of its own for a while.
+                error = "no" if stream is streams[0] and revision % 2 else ""
+                stream.receive(ask(variant, nonce=nonce(variant, data), error=error))
+            left.append(len(forks))
+        assert max(left[50:]) <= max(left[:50])
+        assert left[-1] <= 4 * (shared._REVISIONS + 1)
+        streams[0].offer(clusters(100, "a100"))
+        (data,) = streams[0].to_send()
+        streams[0].receive(ask(variant, nonce=nonce(variant, data), error="no"))
+        own = ref(streams[0]._core)
+        assert own() is not None
+        streams.clear()
+        del stream
+        assert own() is None
+    finally:
+        gc.enable()
 
 
 # ---------------------------------------------------------------------------------------------------------------- gists

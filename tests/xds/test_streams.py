@@ -144,6 +144,17 @@ def test_a_client_that_refuses_for_ever_is_remembered_in_bounds() -> None:
     assert all(len(r.earlier) < 10 for r in stream._subs[CLUSTER].refused.values())
 
 
+def test_what_is_refused_in_turn_is_remembered_once() -> None:
+    stream = DeltaStream()
+    stream.offer(many(0, 1))
+    stream.receive(ask(CLUSTER))
+    for revision in range(1, 20):
+        (response,) = told(stream)
+        stream.receive(ask(CLUSTER, response.nonce, error_detail={"message": "no"}))
+        stream.offer(many(revision, 1, first=revision % 2))
+    assert [len(r.all_of_it()) for r in stream._subs[CLUSTER].refused.values()] == [2]
+
+
 def test_a_full_state_above_the_limit_is_told() -> None:
     stream = SotwStream()
     stream.offer(many(1, 6, size=MIB))
