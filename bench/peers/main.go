@@ -1,6 +1,6 @@
 // Command peers is what Turnout is measured against: github.com/envoyproxy/go-control-plane, doing the same work.
 //
-//	peers --setup ordinary|strongest --models M [--tables one|each] [--port P]
+//	peers --setup ordinary|strongest --models M [--tables one|each] [--resources least|same] [--port P]
 //
 // It serves M models, each with a blue and a green cluster, to every xDS client alike, and talks to whoever measures it in
 // lines of JSON. It begins with {"port":…,"pid":…}, once it listens. Then it answers each line on its standard input:
@@ -39,20 +39,24 @@ func main() {
 	setup := flag.String("setup", "ordinary", "ordinary or strongest")
 	models := flag.Int("models", 10, "how many models")
 	tables := flag.String("tables", "one", "one route table for all models, or one for each")
+	resources := flag.String("resources", "least", "the least that works, or the same as Turnout's")
 	port := flag.Int("port", 0, "the port of the xDS server on 127.0.0.1; 0 takes a free one")
 	ordered := flag.Bool("ordered", true, "answers types in order where the library lets one choose")
 	flag.Parse()
-	if err := run(*setup, *models, *tables, *port, *ordered); err != nil {
+	if err := run(*setup, *models, *tables, *resources, *port, *ordered); err != nil {
 		fmt.Fprintln(os.Stderr, "peers:", err)
 		os.Exit(1)
 	}
 }
 
-func run(setup string, models int, tables string, port int, ordered bool) error {
+func run(setup string, models int, tables, resources string, port int, ordered bool) error {
 	if models < 1 || tables != "one" && tables != "each" {
 		return fmt.Errorf("there must be a model, and one table or one for each; not %d and %q", models, tables)
 	}
-	peer, err := newPeer(setup, newWorld(models, tables == "each"), ordered)
+	if resources != "least" && resources != "same" {
+		return fmt.Errorf("resources are least or same; not %q", resources)
+	}
+	peer, err := newPeer(setup, newWorld(models, tables == "each", resources == "same"), ordered)
 	if err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"slices"
 	"testing"
 	"time"
 
@@ -53,16 +54,21 @@ func (c client) next(kind string) map[string]*discovery.Resource {
 	return found
 }
 
-// routed says to which cluster each path goes.
-func routed(t *testing.T, table *discovery.Resource) map[string]string {
+// routed says to which clusters a table's routes go.
+func routed(t *testing.T, table *discovery.Resource) []string {
 	t.Helper()
 	var config route.RouteConfiguration
 	if err := table.GetResource().UnmarshalTo(&config); err != nil {
 		t.Fatal(err)
 	}
-	found := map[string]string{}
+	var found []string
 	for _, one := range config.GetVirtualHosts()[0].GetRoutes() {
-		found[one.GetMatch().GetPrefix()] = one.GetRoute().GetCluster()
+		to := one.GetRoute()
+		if weighted := to.GetWeightedClusters().GetClusters(); len(weighted) == 1 {
+			found = append(found, weighted[0].GetName())
+		} else {
+			found = append(found, to.GetCluster())
+		}
 	}
 	return found
 }
@@ -92,9 +98,10 @@ func started(t *testing.T, peer peer) client {
 
 func TestSwitchSendsTheTableAndNothingElse(t *testing.T) {
 	for _, setup := range []string{"ordinary", "strongest"} {
-		for _, each := range []bool{false, true} {
-			t.Run(fmt.Sprint(setup, " ", each), func(t *testing.T) {
-				peer, err := newPeer(setup, newWorld(models, each), true)
+		for i := range 4 {
+			each, same := i&1 != 0, i&2 != 0
+			t.Run(fmt.Sprint(setup, " each ", each, " same ", same), func(t *testing.T) {
+				peer, err := newPeer(setup, newWorld(models, each, same), true)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -113,8 +120,15 @@ func TestSwitchSendsTheTableAndNothingElse(t *testing.T) {
 				tables := []string{table}
 				if each {
 					tables = nil
-					for name := range client.ask(resource.ScopedRouteType) {
-						tables = append(tables, name)
+					for model := range models {
+						tables = append(tables, modelName(model))
+					}
+					scopes := models
+					if same {
+						scopes *= 5 // four verbs
+					}
+					if found := client.ask(resource.ScopedRouteType); len(found) != scopes {
+						t.Fatalf("scopes %v", found)
 					}
 				}
 				if before := client.ask(resource.RouteType, tables...); len(before) != len(tables) {
@@ -124,17 +138,13 @@ func TestSwitchSendsTheTableAndNothingElse(t *testing.T) {
 					if said, err := peer.move(1); err != nil || said != version {
 						t.Fatal(said, err)
 					}
-					name, routes := table, models
+					name, wanted := table, []string{"model-0000/blue", "model-0001/" + version, "model-0002/blue"}
 					if each {
-						name, routes = "model-0001", 1
+						name, wanted = "model-0001", wanted[1:2]
 					}
 					after := client.next(resource.RouteType)
-					found := routed(t, after[name])
-					if len(after) != 1 || len(found) != routes || found["/v2/models/model-0001/"] != "model-0001/"+version {
+					if found := routed(t, after[name]); len(after) != 1 || !slices.Equal(found, wanted) {
 						t.Fatal(after)
-					}
-					if !each && found["/v2/models/model-0002/"] != "model-0002/blue" {
-						t.Fatal(found)
 					}
 				}
 				if _, err := peer.move(models); err == nil {

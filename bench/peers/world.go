@@ -33,10 +33,22 @@ type world struct {
 	live   []int // by model: the index of the version that has its traffic
 	routes []*route.Route
 	fixed  map[resource.Type][]types.Resource // all but the route tables
+	same   *templates                         // Turnout's resources; nil: the least that works
 }
 
-func newWorld(models int, each bool) *world {
+func newWorld(models int, each, same bool) *world {
 	made := &world{each: each, live: make([]int, models), fixed: map[resource.Type][]types.Resource{}}
+	if same {
+		made.same = newTemplates()
+		for model := range models {
+			made.routes = append(made.routes, made.route(model))
+			for kind, found := range made.same.model(model, each) {
+				made.fixed[kind] = append(made.fixed[kind], found...)
+			}
+		}
+		made.fixed[resource.ListenerType] = []types.Resource{made.same.listener(each)}
+		return made
+	}
 	for model := range models {
 		made.routes = append(made.routes, made.route(model))
 		for _, version := range versions {
@@ -78,6 +90,12 @@ func (w *world) tables() []types.Resource {
 
 // table returns the route table that has a model's route.
 func (w *world) table(model int) *route.RouteConfiguration {
+	if w.same != nil && w.each {
+		return w.same.table(model, w.version(model))
+	}
+	if w.same != nil {
+		return w.same.shared(w.routes)
+	}
 	name, routes := table, w.routes
 	if w.each {
 		name, routes = modelName(model), w.routes[model:model+1]
@@ -87,8 +105,11 @@ func (w *world) table(model int) *route.RouteConfiguration {
 	return &route.RouteConfiguration{Name: name, VirtualHosts: []*route.VirtualHost{host}}
 }
 
-// route returns the least that sends a model's requests to its live version.
+// route returns what sends a model's requests to its live version, and no more, unless it is to be the same as Turnout's.
 func (w *world) route(model int) *route.Route {
+	if w.same != nil {
+		return w.same.route(model, w.version(model))
+	}
 	match := &route.RouteMatch{PathSpecifier: &route.RouteMatch_Prefix{Prefix: "/v2/models/" + modelName(model) + "/"}}
 	to := &route.RouteAction_Cluster{Cluster: clusterName(model, w.version(model))}
 	return &route.Route{Match: match, Action: &route.Route_Route{Route: &route.RouteAction{ClusterSpecifier: to}}}

@@ -1,0 +1,82 @@
+"""go-control-plane serves what Turnout serves, when it is asked to: the comparison is of the same resources."""
+
+import asyncio
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from envoy.config.cluster.v3 import cluster_pb2
+from envoy.config.endpoint.v3 import endpoint_pb2
+from envoy.config.listener.v3 import listener_pb2
+from envoy.config.route.v3 import route_pb2, scoped_route_pb2
+from google.protobuf import json_format
+
+from bench.rig import USER_HEADER
+from bench.sides import ORDINARY, STRONGEST, peer
+from controlplane.compiler import Compiler
+from controlplane.model import Endpoint, Gateway, Model, Sticky, Version
+from controlplane.snapshot import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SCOPED_ROUTES, Audience, Snapshot
+from controlplane.state import State
+from tests.fakes.xds_client import client
+
+TEMPLATES = Path(__file__).parents[2] / "bench" / "peers" / "turnout.json"
+PORTS = {"blue": 9001, "green": 9101}
+MODELS = 3
+KINDS = {
+    CLUSTER: cluster_pb2.Cluster,
+    ENDPOINTS: endpoint_pb2.ClusterLoadAssignment,
+    LISTENER: listener_pb2.Listener,
+    SCOPED_ROUTES: scoped_route_pb2.ScopedRouteConfiguration,
+    ROUTES: route_pb2.RouteConfiguration,
+}
+
+
+def compiled(models: int) -> Snapshot:
+    """What Turnout serves of the benchmark's models, on the peers' names and port."""
+    gateway = Gateway(name="edge", address="127.0.0.1", port=10_000)
+    versions = tuple(
+        Version(name=v, endpoints=tuple(Endpoint(host="127.0.0.1", port=port + i) for i in range(2)))
+        for v, port in PORTS.items()
+    )
+    sticky = Sticky(header=USER_HEADER)
+    names = [f"model-{i:04}" for i in range(models)]
+    made = {n: Model(name=n, gateways=("edge",), versions=versions, split={"blue": 10_000}, sticky=sticky) for n in names}
+    state = State(gateways={"edge": gateway}, models=made)
+    return Compiler().compile(state, 1, Audience(("edge",)))
+
+
+def shown(type_url: str, body: bytes) -> dict[str, object]:
+    """A resource in JSON, whatever order its bytes are in."""
+    return json_format.MessageToDict(KINDS[type_url].FromString(body), preserving_proto_field_name=True)
+
+
+def test_the_templates_are_what_the_compiler_makes() -> None:
+    resources = compiled(1).resources
+    all_of = {t: [shown(t, r.body) for r in resources[t].values()] for t in KINDS}
+    found = {
+        "clusters": all_of[CLUSTER],
+        "endpoints": all_of[ENDPOINTS],
+        "listener": all_of[LISTENER][0],
+        "scopes": all_of[SCOPED_ROUTES],
+        "routes": all_of[ROUTES][0],
+    }
+    if os.environ.get("REGENERATE"):
+        TEMPLATES.write_text(json.dumps(found, indent=1) + "\n")
+    assert json.loads(TEMPLATES.read_text()) == found
+
+
+@pytest.mark.parametrize("setup", [s.rpartition(" ")[2] for s in (ORDINARY, STRONGEST)])
+@pytest.mark.skipif(shutil.which("go") is None, reason="the peers are written in Go, and there is none")
+async def test_the_same_resources(setup: str, tmp_path: Path) -> None:
+    resources = compiled(MODELS).resources
+    wanted = {t: {n: shown(t, r.body) for n, r in resources[t].items()} for t in KINDS}
+    async with (
+        peer(setup, "--resources", "same", "--tables", "each")(MODELS, tmp_path) as side,
+        client(side.port, "n") as c,
+        asyncio.timeout(20),
+    ):
+        while any(set(c.held.get(t, {})) != set(names) for t, names in wanted.items()):  # noqa: ASYNC110  nothing tells
+            await asyncio.sleep(0.01)
+    assert {t: {n: shown(t, body) for n, (_, body) in c.held[t].items()} for t in KINDS} == wanted
