@@ -227,6 +227,8 @@ class Call:
         if self._messages is not None:
             self._connection.took(self._messages.clear())
         self._connection.forget(self)
+        # Nothing of it points back at it, so that it is gone at once, not when garbage is looked for.
+        self._serves = self._error = self.stream.listener = None
 
 
 _HEADERS: Headers = ((":status", "200"), ("content-type", _GRPC), ("grpc-accept-encoding", "identity,gzip"))

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Protocol
+from weakref import proxy
 
 from controlplane.server.frames import (
     ACK,
@@ -151,7 +152,9 @@ class Http2:
         self.over = False
         # The newest stream of the client.
         self.highest = 0
-        self._user, self._clock = user, clock
+        # Who uses it has it, and not the other way round: a connection that is closed is gone at once.
+        self._user: User = proxy(user)
+        self._clock = clock
         self._limits = streams, stream_window
         self._greeting = greeting(streams, stream_window, connection_window, MAX_LIST)
         # How much of the preface is still to come; and whether the client has said its settings, which come next.
