@@ -38,6 +38,7 @@ def main() -> int:
     group.add_argument(
         "--serve", metavar="FLAGS", help="further flags of `turnout serve`; envoys, scale, storms, growth, soak"
     )
+    group.add_argument("--peers", metavar="FLAGS", help="further flags of `bench/peers`, like `--resources same`; scale")
     group.add_argument("--minutes", type=float, help="how long `soak` goes on; 60")
     asked = vars(parser.parse_args())
     names, quick, out = asked.pop("names"), asked.pop("quick"), asked.pop("out")

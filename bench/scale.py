@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import shlex
 import statistics
 import tempfile
 import time
@@ -151,12 +152,14 @@ async def run(
     models: Sequence[int] = (10, 100, 1000),
     rounds: int = 3,
     serve: str = "",
+    peers: str = "",
     sotw: bool = True,
 ) -> tuple[dict[str, Any], str]:
-    """Runs all three in turn for each N and M; `serve` is further flags for `turnout serve`."""
+    """Runs all three in turn for each N and M; `serve` is further flags for `turnout serve`, `peers` for the others."""
     if quick:
         proxies, models, rounds = (100,), (10,), 1
-    starters = {TURNOUT: turnout(serve), ORDINARY: peer("ordinary"), STRONGEST: peer("strongest")}
+    flags = shlex.split(peers)
+    starters = {TURNOUT: turnout(serve), ORDINARY: peer("ordinary", *flags), STRONGEST: peer("strongest", *flags)}
     cells: dict[tuple[int, int, str], Cell] = {}
     wanted = [(n, m, "delta") for n in proxies for m in models]
     if sotw:
@@ -168,7 +171,7 @@ async def run(
                 done = await measure(start, n, m, variant=variant)
                 cell[name].append(done)
                 print(f"{variant} N={n} M={m} round {i + 1}: {name}: {_said(done)}", flush=True)
-    return _results(cells, serve), _page(cells, serve)
+    return _results(cells, serve, peers), _page(cells, serve, peers)
 
 
 def _said(run: Run) -> str:
@@ -184,13 +187,13 @@ def ratios(cell: Mapping[str, list[Run]], what: str, other: str) -> Figure:
     return Figure.of(ours.value(what) / theirs.value(what) for ours, theirs in pairs)
 
 
-def _results(cells: Mapping[tuple[int, int, str], Cell], serve: str) -> dict[str, Any]:
+def _results(cells: Mapping[tuple[int, int, str], Cell], serve: str, peers: str) -> dict[str, Any]:
     found = []
     for (n, m, variant), cell in cells.items():
         sides = {name: {what: Figure.of(r.value(what) for r in runs).json() for what in _KEPT} for name, runs in cell.items()}
         against = {o: {what: ratios(cell, what, o).json() for what in (*GOALS, *BESIDE)} for o in (ORDINARY, STRONGEST)}
         found.append({"proxies": n, "models": m, "variant": variant, "sides": sides, "ratios": against})
-    return {"environment": environment() | versions(), "serve": serve, "cells": found}
+    return {"environment": environment() | versions(), "serve": serve, "peers": peers, "cells": found}
 
 
 _KEPT = tuple(f.name for f in fields(Run))
@@ -203,10 +206,12 @@ def versions() -> dict[str, str]:
     return {"grpc-go" if "/" in name else name: version for name, version in found}
 
 
-def _page(cells: Mapping[tuple[int, int, str], Cell], serve: str) -> str:
+def _page(cells: Mapping[tuple[int, int, str], Cell], serve: str, peers: str) -> str:
     parts = ["# The fleet at scale", __doc__.partition("\n\n")[2].strip() if __doc__ else ""]
     if serve:
         parts.append(f"Turnout was started with `{serve}`.")
+    if peers:
+        parts.append(f"The others were started with `{peers}`.")
     for variant, title in (("delta", "Delta ADS"), ("sotw", "State of the world")):
         these = {(n, m): cell for (n, m, v), cell in cells.items() if v == variant}
         if not these:
@@ -268,4 +273,4 @@ switches after one that does not count. CPU is that of all processes of the serv
 come for 300 ms. Times are from the operator's call: `SwitchTraffic` over gRPC with a durable write to SQLite for Turnout, a
 function of the cache for the others. Memory is the proportional set size of all processes two seconds after the last proxy
 had everything, less what it was before the first. Turnout sends one RouteConfiguration a model, the others have one route
-table."""
+table unless they were told otherwise."""
