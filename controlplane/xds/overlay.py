@@ -7,9 +7,9 @@ for all streams. An unchanged resource costs a stream nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from controlplane.snapshot import Resource, diff
 
@@ -17,6 +17,9 @@ Resources = Mapping[str, Resource]
 NOTHING: Resources = {}
 # What differs from a shared mapping is compared name by name where it is no more than this.
 _FEW = 256
+# What is remembered of shared mappings, at most: that each takes up to 100 bytes a name, and comes anew with each revision,
+# is what counts where there are thousands of models. The newest few stay, however large they are.
+_MOST, _MOST_NAMES, _FEWEST = 256, 500_000, 4
 
 
 def same(a: Resource | None, b: Resource | None) -> bool:
@@ -147,6 +150,7 @@ class Transition:
         self.old, self.new = old, new
         found = diff(old, new)
         self.names: tuple[str, ...] = (*(r.name for r in found.changed), *found.removed)
+        self.size = len(old) + len(new)
 
 
 class References:
@@ -154,6 +158,7 @@ class References:
 
     def __init__(self, resources: Resources) -> None:
         self.resources = resources
+        self.size = len(resources)
 
     @cached_property
     def by_type(self) -> dict[str, frozenset[str]]:
@@ -164,31 +169,38 @@ class References:
         return {t: frozenset(names) for t, names in found.items()}
 
 
-T = TypeVar("T")
+class _Kept(Protocol):
+    @property
+    def size(self) -> int:
+        """Of how many names it was made."""
+
+
+K = TypeVar("K", bound=_Kept)
 
 
 class _Memo:
-    """Values by the identity of what they were made of. At most `size`, the one made first goes first.
+    """Values by the identity of what they were made of. At most `_MOST`, of `_MOST_NAMES` in all, but for the newest few.
 
-    A value must keep what it was made of alive, so that an identity is not given to something else meanwhile.
+    The one made first goes first. A value must keep what it was made of alive, so that an identity is not given to something
+    else meanwhile.
     """
 
-    def __init__(self, size: int) -> None:
-        self._size = size
+    def __init__(self) -> None:
         self._values: dict[tuple[int, ...], Any] = {}
+        self._names = 0
 
-    def get(self, make: type[T], *of: object) -> T:
+    def get(self, make: Callable[..., K], *of: object) -> K:
         key = tuple(map(id, of))
-        value: T | None = self._values.get(key)
+        value: K | None = self._values.get(key)
         if value is None:
-            if len(self._values) >= self._size:
-                del self._values[next(iter(self._values))]
             value = self._values[key] = make(*of)
+            self._names += value.size
+            while (count := len(self._values)) > _MOST or (self._names > _MOST_NAMES and count > _FEWEST):
+                self._names -= self._values.pop(next(iter(self._values))).size
         return value
 
 
-_transitions = _Memo(256)
-_references = _Memo(256)
+_transitions, _references = _Memo(), _Memo()
 
 
 def between(old: Resources, new: Resources) -> Transition:
