@@ -60,6 +60,11 @@ class Messages:
         """Whether there is a part of a message, or messages that nobody took."""
         return self._buffer is not None
 
+    @property
+    def size(self) -> int:
+        """How many bytes are kept."""
+        return len(self._buffer) if self._buffer is not None else 0
+
     def clear(self) -> int:
         """Forgets what is left. Returns how many bytes it was."""
         buffer, self._buffer = self._buffer, None
@@ -70,11 +75,13 @@ class Messages:
             raise Error(Code.INTERNAL, "NOT_ENCODED", "a message is marked as compressed, and grpc-encoding does not say how")
         unpack = zlib.decompressobj(wbits=31)
         try:
-            data = unpack.decompress(message, MAX_REQUEST_BYTES)
+            data = unpack.decompress(message, MAX_REQUEST_BYTES + 1)
         except zlib.error:
             raise Error(Code.INVALID_ARGUMENT, "NOT_A_REQUEST", "a message is marked as gzip, and is not") from None
-        if unpack.unconsumed_tail:
-            raise too_large(MAX_REQUEST_BYTES + 1)
+        if len(data) > MAX_REQUEST_BYTES:
+            raise too_large(len(data))
+        if not unpack.eof:
+            raise Error(Code.INVALID_ARGUMENT, "NOT_A_REQUEST", "a message is marked as gzip, and breaks off")
         return data
 
 

@@ -74,6 +74,8 @@ class Connection(asyncio.Protocol):
         self._blocked: dict[Call, None] = {}
         # What came is being taken; there is something to be written at the end of the turn.
         self._in_turn = self._is_dirty = False
+        # A call waits because so much is to be written already, and not for the client.
+        self._crowded = False
         # The beginning of a frame that is still to come.
         self._tail = b""
         # Received and taken, and not given back to the connection's window yet.
@@ -108,6 +110,8 @@ class Connection(asyncio.Protocol):
         self.server.left(self)
 
     def data_received(self, data: bytes) -> None:
+        if self.http2.over:
+            return  # over TLS something may still come
         self._heard, self._pinged = self._loop.time(), 0.0
         if self._tail:
             data = self._tail + data
@@ -126,9 +130,11 @@ class Connection(asyncio.Protocol):
         try:
             self._tail = self.http2.receive(data)
         except Wrong as error:
+            self._tail = b""
             self._wrong(error)
         except Exception:  # whatever it was, it is this connection's
             log.exception("connection failed", peer=self.peer)
+            self._tail = b""
             self.abort()
         self._in_turn = False
         self.flush()
@@ -151,8 +157,11 @@ class Connection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self.writable = True
+        # Who takes what it is sent is there, even if it can't say so: that is read only while there is room for answers.
+        self._heard, self._pinged = self._loop.time(), 0.0
         self._resume()
-        self.opened()
+        # Not before what it says was read once: it might be full again right away, for as long as there is something to send.
+        self._loop.call_soon(self.opened)
 
     # ------------------------------------------------------------------------------------------------------ from HTTP/2
 
@@ -182,6 +191,7 @@ class Connection(asyncio.Protocol):
         """There may be room for what waits."""
         if not self._blocked or not self.writable or self.closed:
             return
+        self._crowded = False
         blocked, self._blocked = self._blocked, {}
         for call in blocked:
             call.go_on()
@@ -207,6 +217,7 @@ class Connection(asyncio.Protocol):
         """Sends as much of `rest` as may be sent now, and leaves what may not."""
         if self.writable:
             self.http2.send(call.stream, rest, _HIGH)
+            self._crowded |= self.http2.size >= _HIGH
 
     def wait(self, call: Call) -> None:
         """A call has something to say, once there is room for it."""
@@ -253,8 +264,8 @@ class Connection(asyncio.Protocol):
                 self._transport.write(b"".join(out))
             else:
                 self._transport.writelines(out)
-        if self._blocked and self.writable and out:
-            # Those that had no room because of what was just written.
+        if self._crowded and self.writable:
+            self._crowded = False
             self._loop.call_soon(self.opened)
 
     def drain(self) -> None:
@@ -293,12 +304,15 @@ class Connection(asyncio.Protocol):
         self._lose()
         self.http2.close(error.reason)
         self.flush()
-        self._transport.close()
+        self._close()
 
     def _lose(self) -> None:
         """Ends every call: nobody is there any more."""
         for call in list(self._calls.values()):
-            call.lost()
+            try:
+                call.lost()
+            except Exception:  # the others are to hear of it, too
+                log.exception("stream failed", peer=self.peer)
 
     def _part(self) -> None:
         """All is said. The client is to close; if it does not, that is done for it."""
@@ -307,6 +321,10 @@ class Connection(asyncio.Protocol):
     def _close(self) -> None:
         if not self.closed:
             self._transport.close()
+            # Which waits until the client has taken what was written: not for ever.
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = self._loop.call_later(_ANSWER, self.abort)
 
     def _pause(self) -> None:
         if not self._transport.is_closing():

@@ -28,6 +28,8 @@ _LINGER = 5.0
 # What a piece of a message costs its connection, whatever becomes of the message, seconds: thousands of pieces of a few bytes
 # are a flood.
 _PIECE = 5e-6
+# And each byte that gzip makes of one, seconds.
+_UNPACKED = 2e-9
 
 _GRPC = "application/grpc"
 
@@ -112,6 +114,7 @@ class Call:
         """A part of what it says, and how much was added that means nothing."""
         messages, serves = self._messages, self._serves
         if messages is None or serves is None or serves.ended:
+            self._connection.spent(_PIECE)
             self._connection.took(len(data))
             return
         self._received += len(data) + padding
@@ -189,11 +192,17 @@ class Call:
         messages, serves = self._messages, self._serves
         if messages is None or serves is None:
             return
+        kept = messages.size
         try:
             while serves.listens and (message := messages.next()) is not None:
-                self._connection.took(len(message) + 5)
+                kept, count = messages.size, kept - messages.size
+                # What came, not what it was made into.
+                self._connection.took(count)
+                if len(message) > count:
+                    self._connection.spent(_UNPACKED * len(message))
                 serves.received(message)
         except Error as error:
+            self._connection.took(kept - messages.size)
             serves.end(error)
         if self.half_closed and messages.partial and serves.listens:
             serves.end(Error(Code.INTERNAL, "CUT_OFF", "the client ended in the middle of a message"))

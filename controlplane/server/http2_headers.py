@@ -41,12 +41,14 @@ class Reader:
 
     def read(self, block: bytes, *, trailers: bool = False) -> Mapping[str, str]:
         """The fields of a request, or those that come after one. Errors: Wrong, Malformed when it is only this stream's."""
-        if self._first is None:
-            self._first = block
-            return _first(block) if len(block) <= _SMALL else checked(_decoded(_decoder(), block))
         if self._decoder is None:
+            if self._first is None and len(block) <= _SMALL:
+                self._first = block
+                return _first(block)
             self._decoder = _decoder()
-            _decoded(self._decoder, self._first)
+            if self._first is not None:
+                _decoded(self._decoder, self._first)
+                self._first = None
         return checked(_decoded(self._decoder, block), trailers=trailers)
 
 

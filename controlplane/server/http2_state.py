@@ -11,6 +11,7 @@ each frame of DATA; here it is 30 and 1. A fleet that comes back at once is most
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Mapping
 from typing import Protocol
 from weakref import proxy
@@ -50,6 +51,9 @@ _MAX_BLOCK, _MAX_FRAMES = MAX_LIST, 64
 
 # Of so many streams that ended on this side first it is known, as the client may still be talking.
 _LEFT = 256
+
+# No frame is larger, whatever a client would take: it is one piece to write, and all else on the connection waits behind it.
+_LARGEST = 4 * MAX_FRAME
 
 # No content-length was given.
 _ANY = -1
@@ -243,6 +247,8 @@ class Http2:
             if stream.length < 0 or (end and stream.length):
                 self._user.took(size)
                 raise Malformed("not as long as content-length says")
+        # Before it is told, so that who ends the stream over it need not ask the client to stop.
+        stream.heard_all = bool(end)
         padding = size - len(data)
         self._user.took(padding)
         if stream.listener is None:
@@ -339,8 +345,9 @@ class Http2:
         if flags & ACK:
             return
         self._settled = True
-        for at in range(0, len(payload), 6):
-            self._setting(int.from_bytes(payload[at : at + 2], "big"), int.from_bytes(payload[at + 2 : at + 6], "big"))
+        # What is said last holds: a frame may say the same 2,730 times, and each time might be about each stream.
+        for key, value in dict(struct.iter_unpack(">HL", payload)).items():
+            self._setting(key, value)
         self._say(SETTINGS_ACK)
         self._user.began()
         self._user.opened()
@@ -357,7 +364,7 @@ class Http2:
         elif key == Setting.MAX_FRAME_SIZE:
             if not MAX_FRAME <= value < 1 << 24:
                 raise Wrong(Reason.PROTOCOL_ERROR, f"MAX_FRAME_SIZE is {value}")
-            self._max_frame = value
+            self._max_frame = min(value, _LARGEST)
         elif key in (Setting.ENABLE_PUSH, Setting.ENABLE_CONNECT_PROTOCOL) and value > 1:
             raise Wrong(Reason.PROTOCOL_ERROR, f"a setting that is on or off is {value}")
 

@@ -57,6 +57,10 @@ def test_gzip() -> None:
     assert (messages.next(), messages.next(), messages.next()) == (b"one", b"two", None)
     messages.feed(prefixed(b"no", 1))
     assert refused(messages) is Code.INVALID_ARGUMENT
+    messages.feed(prefixed(gzip.compress(bytes(1000))[:-9], 1))
+    assert refused(messages) is Code.INVALID_ARGUMENT
+    messages.feed(prefixed(gzip.compress(bytes(MAX_REQUEST_BYTES)), 1))
+    assert messages.next() == bytes(MAX_REQUEST_BYTES)
     plain = Messages()
     assert plain.whole(prefixed(b"x", 1)) is None
     plain.feed(prefixed(b"x", 1))

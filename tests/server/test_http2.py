@@ -12,7 +12,7 @@ from pathlib import Path
 import grpc
 import pytest
 from h2.errors import ErrorCodes
-from h2.events import DataReceived, StreamReset
+from h2.events import ConnectionTerminated, DataReceived, PingAckReceived, StreamReset
 from h2.settings import SettingCodes
 from hyperframe.frame import (
     ContinuationFrame,
@@ -105,6 +105,22 @@ async def test_gzip_is_understood_and_nothing_else(rig: Rig) -> None:
         await c.until(lambda: c.over(other))
         assert c.headers(other)["grpc-status"] == "12"
         assert "gzip" in c.headers(other)["grpc-accept-encoding"]
+
+
+async def test_what_came_compressed_is_given_back_as_it_came(rig: Rig) -> None:
+    """Not what it was made into, which may be a thousand times as much, or less."""
+    async with raw(rig.port) as c:
+        stream = await c.start(grpc_encoding="gzip")
+        small = prefixed(gzip.compress(message()[5:]), compressed=1)
+        large = prefixed(gzip.compress(message(type_url=CLUSTER, padding="x" * 1_000_000)[5:]), compressed=1)
+        await c.say(stream, small + large)
+        await c.until(lambda: len(c.responses(stream)) == 2)
+        (ours,) = server(rig).connections
+        assert ours._taken == len(small) + len(large)
+        wrong = await c.open(grpc_encoding="gzip")
+        await c.say(wrong, prefixed(b"x" * 1000, compressed=1))
+        await c.until(lambda: c.over(wrong))
+        assert ours._taken == len(small) + len(large) + 1005
 
 
 async def test_what_is_not_gRPC_is_told_so(rig: Rig) -> None:
@@ -226,6 +242,77 @@ async def test_what_is_not_http2_ends_its_own_connection(rig: Rig, data: bytes, 
         await rig.held(await rig.commit(GREEN))
         assert good.ended is None
     assert len(server(rig).connections) <= 1
+
+
+async def test_nothing_is_taken_from_who_is_told_to_go(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http2, "_ANSWER", 0.05)
+    async with raw(rig.port) as c:
+        await c.start()
+        await rig.until(lambda fleet: fleet.streams == 1)
+        (ours,) = server(rig).connections
+        # As if it took what is left to be written never.
+        monkeypatch.setattr(ours._transport, "close", lambda: None)
+        fields = [(":method", "POST"), (":scheme", "http"), (":path", ADS), (":authority", "x")]
+        opens = []
+        for number in (3, 5):
+            c.h2.send_headers(number, fields)
+            opens.append(c.h2.data_to_send())
+        server(rig).busy = lambda: True
+        ours.data_received(opens[0])
+        server(rig).busy = lambda: False
+        ours.data_received(WindowUpdateFrame(7, window_increment=1).serialize())
+        assert not ours._calls
+        ours.data_received(opens[1])
+        assert not ours._calls
+        await c.end()
+        assert [goaway.error_code for goaway in c.heard(ConnectionTerminated)] == [ErrorCodes.PROTOCOL_ERROR]
+        assert c.goaway.last_stream_id == 3
+    await rig.until(lambda fleet: fleet.streams == 0)
+
+
+async def test_who_takes_what_it_is_sent_is_there(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is read from a client while its socket is full: so it can't answer a ping."""
+    monkeypatch.setattr(http2, "_SILENCE", 0.0)
+    monkeypatch.setattr(http2, "_ANSWER", 0.0)
+    async with raw(rig.port) as c:
+        stream = await c.start()
+        await c.until(lambda: ":status" in c.headers(stream))
+        (ours,) = server(rig).connections
+        ours.look_after(ours._heard + 1)
+        ours.pause_writing()
+        ours.resume_writing()
+        ours.look_after(ours._heard + 2)
+        await c.say(stream, message())
+        await c.until(lambda: len(c.responses(stream)) == 1)
+
+
+async def test_one_stream_that_fails_at_its_end_does_not_keep_the_others(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with raw(rig.port) as c:
+        for _ in range(2):
+            stream = await (c.open() if c.h2.streams else c.start())
+        await c.until(lambda: ":status" in c.headers(stream))
+        (ours,) = server(rig).connections
+        first, second = ours._calls.values()
+        monkeypatch.setattr(first, "lost", lambda: 1 / 0)
+    await rig.until(lambda fleet: fleet.streams == 1)
+    assert second._gone
+    assert not server(rig).connections
+
+
+async def test_who_waits_for_its_client_is_not_asked_at_every_turn(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with raw(rig.port) as c:
+        stream = await c.start({SettingCodes.INITIAL_WINDOW_SIZE: 0})
+        await c.say(stream, message())
+        await rig.until(lambda fleet: "raw" in fleet.nodes)
+        (ours,) = server(rig).connections
+        assert ours._blocked
+        asked: list[object] = []
+        monkeypatch.setattr(http2_call.Call, "go_on", lambda call: asked.append(call))
+        for n in range(3):
+            c.h2.ping(bytes([n]) * 8)
+            await c.flush()
+            await c.until(lambda n=n: len(c.heard(PingAckReceived)) == n + 1)
+        assert not asked
 
 
 async def test_streams_on_a_connection_are_bounded(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -229,6 +229,13 @@ def test_the_second_block_of_a_connection_means_what_it_would_without_memory() -
         assert second.read(again) == second.read(first.encode(fields)) == dict(fields)
 
 
+def test_a_long_first_block_counts_for_those_after_it() -> None:
+    encoder, reader = Encoder(), Reader()
+    fields = [*FIELDS, ("x-token", "t" * 2_000)]
+    for _ in range(3):
+        assert reader.read(encoder.encode(fields)) == dict(fields)
+
+
 @pytest.mark.parametrize(
     "fields",
     [
@@ -311,6 +318,42 @@ def test_a_settings_frame_moves_the_windows_of_open_streams() -> None:
     events = client.receive_data(side.said)
     assert sum(len(e.data) for e in events if isinstance(e, DataReceived)) == 10
     assert sum(map(len, rest)) == 80_000 - 65_535 - 10
+
+
+def test_frames_are_not_as_large_as_a_client_would_take_them() -> None:
+    """One frame is one piece: nothing else can be said until all of it is."""
+    client, side = pair(settings={SettingCodes.INITIAL_WINDOW_SIZE: 2**31 - 1, SettingCodes.MAX_FRAME_SIZE: (1 << 24) - 1})
+    client.increment_flow_control_window(2**30)
+    side.take(client.data_to_send())
+    side.http2.written()
+    rest: list[Buffer] = [bytes(10_000_000)]
+    side.http2.send(side.streams[1], rest, 100_000)
+    assert side.http2.size < 200_000
+
+
+def test_what_a_settings_frame_says_last_holds() -> None:
+    _, side = pair()
+    pairs = ((4, 2**31 - 1), (4, 7), (5, 20_000), (5, 16_384))
+    side.take(frames.frame(frames.SETTINGS, 0, 0, b"".join(struct.pack(">HL", *pair) for pair in pairs)))
+    rest: list[Buffer] = [bytes(100)]
+    side.http2.send(side.streams[1], rest, 1 << 20)
+    assert sum(map(len, rest)) == 93
+
+
+def test_who_ends_a_stream_with_its_last_data_is_not_asked_to_stop() -> None:
+    client, side = pair()
+    stream, heard = side.streams[1], side.heard[1]
+
+    class Ends(Heard):
+        def data(self, data: bytes, padding: int) -> None:
+            side.http2.headers(stream, (("grpc-status", "0"),), end=True)
+
+    stream.listener = Ends()
+    client.send_data(1, b"all", end_stream=True)
+    side.take(client.data_to_send())
+    assert frames.reset(1, Reason.NO_ERROR) not in side.said
+    assert not side.http2.streams
+    assert not heard.over
 
 
 def test_a_ping_is_answered_and_goodbyes_are_heard() -> None:
