@@ -1,4 +1,4 @@
-"""The two shells of xDS side by side, on the same cores: HTTP/2 by the h2 library, and gRPC's own server.
+"""The two shells of xDS side by side, on the same cores: our own HTTP/2 on the event loop, and gRPC's own server.
 
 N simulated proxies (`bench/fleet`) with a connection each and M models, delta ADS: `turnout serve --xds-shell http2` and
 `turnout serve --xds-shell grpc` in turn, A B A B, each time anew.
