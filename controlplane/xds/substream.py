@@ -405,6 +405,9 @@ class Substream:
         suspects = {n for n in contents if not same(contents[n], self.held.get(n))}
         if batch.whole:
             suspects |= {n for n in (*self.held.base, *self.held.over) if n not in contents and self.held.get(n)}
+        # What was refused before otherwise, and is by now as this has it: this was the answer, and it was refused as well.
+        answered = self.refused if batch.whole else self.refused.keys() & contents.keys()
+        suspects |= {n for n in answered if same(contents.get(n), self.latest.get(n))}
         batch.suspects = frozenset(suspects or contents)
         again = all(n in self.refused and self._is_refused(n, contents.get(n)) for n in batch.suspects)
         batch.split = again and self._divisible(batch)
