@@ -442,6 +442,77 @@ def test_a_client_that_resets_what_it_opens_leaves_nothing() -> None:
     assert len(side.http2._left) <= 256
 
 
+class Restless(Heard):
+    """Ends a stream, its own or another, whenever it is told something and there is a reason left to do it with."""
+
+    def __init__(self, side: Side, stream: Stream, reasons: list[int]) -> None:
+        super().__init__()
+        self.side, self.stream, self.reasons = side, stream, reasons
+
+    def _may_end_one(self) -> None:
+        assert not self.gone
+        http2 = self.side.http2
+        if self.reasons and (which := self.reasons.pop()) < 4:
+            stream = self.stream if which < 2 else next(iter(http2.streams.values()), self.stream)
+            if which % 2:
+                http2.headers(stream, ((":status", "200"),), end=True)
+            else:
+                http2.reset(stream, Reason.CANCEL)
+
+    def data(self, data: bytes, padding: int) -> None:
+        super().data(data, padding)
+        self._may_end_one()
+
+    def said_all(self) -> None:
+        super().said_all()
+        self._may_end_one()
+
+    def lost(self) -> None:
+        self._may_end_one()
+        super().lost()
+
+
+DATA = st.tuples(st.just(frames.DATA), st.sampled_from([0, 0, 1, 8, 9]), st.binary(max_size=30))
+OTHER = st.tuples(st.sampled_from([frames.HEADERS, frames.RST_STREAM, frames.WINDOW_UPDATE]), st.sampled_from([0, 1]))
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 5), st.one_of(DATA, OTHER.map(lambda kind: (*kind, b"")))), max_size=40),
+    st.lists(st.integers(0, 9), max_size=20),
+)
+def test_every_byte_is_told_of_once_whoever_ends_what(
+    said: list[tuple[int, tuple[int, int, bytes]]], reasons: list[int]
+) -> None:
+    """Or the window of the connection would close for good, a little at a time."""
+    side = Side(streams=3)
+    listeners: list[Restless] = []
+
+    def requested(stream: Stream, fields: Mapping[str, str]) -> None:
+        listeners.append(Restless(side, stream, reasons))
+        stream.listener = listeners[-1]
+
+    side.requested = requested  # type: ignore[method-assign]
+    side.take(PREFACE + frames.settings({}))
+    sent, highest = 0, -1
+    for which, (kind, flags, payload) in said:
+        number = 2 * min(which, highest) + 1
+        if kind == frames.HEADERS or highest < 0:
+            highest += 1
+            fields = (*FIELDS, *([("content-length", "20")] if which == 1 else []))
+            side.take(frames.headers(2 * highest + 1, written(fields), end=bool(flags & 1)))
+        elif kind == frames.DATA:
+            if flags & frames.PADDED:
+                payload = bytes([len(payload)]) + 2 * payload
+            side.take(frames.frame(kind, flags, number, payload))
+            sent += len(payload)
+        elif kind == frames.RST_STREAM:
+            side.take(frames.reset(number, Reason.CANCEL))
+        else:
+            side.take(frames.window_update(number, 1_000))
+    assert side.unwanted + sum(len(listener.data_said) for listener in listeners) == sent
+    assert side.http2._room == 1_000_000 - sent
+
+
 @given(st.lists(st.tuples(st.integers(0, 12), st.integers(0, 255), st.integers(0, 5), st.binary(max_size=30)), max_size=20))
 def test_nonsense_is_an_error_and_nothing_else(said: list[tuple[int, int, int, bytes]]) -> None:
     side = Side()
