@@ -65,6 +65,9 @@ class Client(StrEnum):
     ENVOY = "envoy"
     GRPC = "grpc"  # gRPC's own, without a proxy
 
+    # That of an Enum is not in C, and audiences are looked up all the time.
+    __hash__ = str.__hash__
+
 
 @dataclass(frozen=True, slots=True)
 class Audience:

@@ -26,8 +26,15 @@ from controlplane.snapshot import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SCOPED_R
 from controlplane.world import View
 from controlplane.xds.status import ResourceStatus, merged, statuses
 
-# For how long a new world is offered to streams before the event loop sees to other things, seconds.
-_SLICE = 0.005
+# For how long a new world is offered to streams before the event loop sees to other things, seconds. Longer, where what is
+# sent goes out meanwhile: what comes then is ACKs, most of all, and the last client is not to wait for those of the first.
+_SLICE, _LONG_SLICE = 0.005, 0.025
+
+# Then it has so many turns: a call of an operator takes a few.
+_TURNS = 3
+
+# What so many streams were offered goes out together.
+_TOGETHER = 32
 
 _TYPES = "type.googleapis.com/envoy."
 
@@ -69,6 +76,8 @@ class Discovery:
         self._closing = False
         # While a new world is offered to one stream after the other.
         self.offering = False
+        # Sends what streams have to send, set by who carries them; None where that is left to the event loop.
+        self.flush: Callable[[], None] | None = None
 
     def methods(self) -> dict[str, Callable[[str, Carrier], Carried]]:
         """What opens a stream of each method, by path; it takes what `open` takes."""
@@ -134,14 +143,21 @@ class Discovery:
                 self.offering = False
 
     async def _each(self, pumps: list[Pump], work: Callable[[Pump], None]) -> None:
-        """A bit at a time: in between, what was sent goes out, and others are seen to."""
-        clock = asyncio.get_running_loop().time
-        until = clock() + _SLICE
-        for pump in pumps:
-            work(pump)
-            if clock() > until:
-                await asyncio.sleep(0)
-                until = clock() + _SLICE
+        """A bit at a time: what is to be sent goes out, and in between others are seen to."""
+        clock, flush = asyncio.get_running_loop().time, self.flush
+        slice_ = _SLICE if flush is None else _LONG_SLICE
+        until = clock() + slice_
+        for some in (pumps[i : i + _TOGETHER] for i in range(0, len(pumps), _TOGETHER)):
+            for pump in some:
+                work(pump)
+                if clock() > until:
+                    if flush is not None:
+                        flush()
+                    for _ in range(_TURNS):
+                        await asyncio.sleep(0)
+                    until = clock() + slice_
+            if flush is not None:
+                flush()
 
     def reconnect(self, node_id: str) -> int:
         """Ends the streams of a node well, so that it connects anew. Returns how many; 0 when it has none."""

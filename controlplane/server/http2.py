@@ -93,9 +93,10 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        self._transport.set_write_buffer_limits(high=_HIGH)
         self.peer = address(transport.get_extra_info("peername"))
         secured = transport.get_extra_info("ssl_object")
+        # Without TLS, so that uvloop writes at once what it is given, and not after what came in this turn has been read.
+        self._transport.set_write_buffer_limits(high=_HIGH if secured is not None else 0)
         if self.server.stopping or (secured is not None and secured.selected_alpn_protocol() != "h2"):
             self._transport.abort()
             return

@@ -8,9 +8,13 @@ import ssl
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import structlog
+
 from controlplane.server.http2 import FAREWELL, PREFACE, Connection
 from controlplane.server.http2_call import Open
 from controlplane.server.limits import Limits
+
+log = structlog.get_logger("xds")
 
 # How often it is looked after who is silent, seconds.
 _SWEEP = 2.5
@@ -75,13 +79,18 @@ class Server:
     def dirty(self, connection: Connection) -> None:
         """Something is to be written to a connection."""
         if not self._dirty:
-            asyncio.get_running_loop().call_soon(self._flush)
+            asyncio.get_running_loop().call_soon(self.flush)
         self._dirty.append(connection)
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Writes what is to be written."""
         dirty, self._dirty = self._dirty, []
         for connection in dirty:
-            connection.flush()
+            try:
+                connection.flush()
+            except Exception:  # whatever it was, it is this connection's
+                log.exception("connection failed", peer=connection.peer)
+                connection.abort()
 
     def defer(self, connection: Connection) -> bool:
         """Whether what a connection says may wait; then it is asked to `catch_up`."""

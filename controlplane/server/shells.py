@@ -47,6 +47,7 @@ async def serve(
     if shell == "http2":
         sockets = listening(host, port, share=share)
         server = Server(discovery.methods(), limits, lambda: discovery.offering)
+        discovery.flush = server.flush
         await server.start(sockets, context)
         return server
     assert context is None
