@@ -104,8 +104,8 @@ class Histories(RuleBasedStateMachine):
         self.refused: dict[str, list[dict[str, str]]] = {t: [] for t in ORDER}
         # What was ACKed on this stream, by type: versions by name.
         self.acked: dict[str, dict[str, str]] = {t: {} for t in ORDER}
-        # Names that the client asked for (anew) on this stream after they were refused, or before; and SotW's last lists.
-        self.forgotten: set[str] = set()
+        # By type: names that the client asked for (anew) on this stream after they were refused, or before; SotW's last lists.
+        self.forgotten: dict[str, set[str]] = {t: set() for t in ORDER}
         self.names: dict[str, set[str]] = {}
         self.sent: dict[str, dict[str, str]] = {}
         if self.snapshot is not None:
@@ -127,7 +127,7 @@ class Histories(RuleBasedStateMachine):
         latest = self.latest(type_url)
         contents = self.contents(response)
         self.sent[response.nonce] = contents
-        news = {n: v for n, v in self.news(type_url, contents).items() if n not in self.forgotten}
+        news = {n: v for n, v in self.news(type_url, contents).items() if n not in self.forgotten[type_url]}
         refused = [batch for batch in self.refused[type_url] if {n: latest.get(n, "") for n in batch} == batch]
         for batch in refused:
             unacked = not batch.keys() & self.acked[type_url].keys()
@@ -174,13 +174,16 @@ class Histories(RuleBasedStateMachine):
                 request = self.client.outbox.popleft()
                 self.asks(request)
                 events = self.stream.receive(request)
-                said = self.sent.get(request.response_nonce, {})
+                # Said twice with the same nonce, it is about the names alone; and what is said of names counts for them alone.
+                said = self.sent.pop(request.response_nonce, None)
+                if said and self.variant == "sotw" and not self.whole(request.type_url):
+                    said = {n: v for n, v in said.items() if n in self.names[request.type_url]}
                 acked = self.acked[request.type_url]
                 if any(isinstance(e, Refused) for e in events):
-                    news = self.news(request.type_url, said)
+                    news = self.news(request.type_url, said or {})
                     self.refused[request.type_url] += [news] if news else []
-                    self.forgotten -= news.keys()
-                elif request.response_nonce in self.sent and not request.HasField("error_detail"):
+                    self.forgotten[request.type_url] -= news.keys()
+                elif said is not None and not request.HasField("error_detail"):
                     if self.whole(request.type_url):
                         acked.clear()
                     acked.update(said)
@@ -188,12 +191,19 @@ class Histories(RuleBasedStateMachine):
 
     def asks(self, request: Any) -> None:
         """Notes what is asked for anew; to ask is to be answered."""
+        type_url = request.type_url
         if self.variant == "delta":
-            self.forgotten.update(request.resource_names_subscribe)
+            dropped = set(request.resource_names_unsubscribe)
+            self.forgotten[type_url].update(request.resource_names_subscribe)
         else:
-            names = set(request.resource_names)
-            self.forgotten |= names - self.names.get(request.type_url, set())
-            self.names[request.type_url] = names
+            names, before = set(request.resource_names), self.names.get(type_url, set())
+            dropped = before - names
+            self.forgotten[type_url] |= names - before
+            self.names[type_url] = names
+        # What a client drops it has no more, and what it said of it is forgotten.
+        for name in dropped:
+            self.acked[type_url].pop(name, None)
+        self.refused[type_url] = [batch for batch in self.refused[type_url] if not batch.keys() & dropped]
 
     @rule(count=st.integers(1, 6))
     def responses_arrive(self, count: int) -> None:
