@@ -33,6 +33,43 @@ COALESCE = 0.005
 LATE = 10.0
 
 
+# Of nodes that come and go so many are told of singly, a second; of the others how many they were.
+SINGLY = 20
+
+
+class Crowd:
+    """Nodes that come, or go: each has its line, and a whole fleet has one a second."""
+
+    def __init__(self, one: str, many: str) -> None:
+        self._one, self._many = one, many
+        # Of this second: how many there were, and the first that was not told of.
+        self._count = 0
+        self._first = ""
+        self._second: asyncio.TimerHandle | None = None
+
+    def tell(self, node: str, **more: object) -> None:
+        """One more."""
+        self._count += 1
+        if self._count <= SINGLY:
+            log.info(self._one, node=node, **more)
+            if self._second is None:
+                with contextlib.suppress(RuntimeError):  # without a loop there is no crowd
+                    self._second = asyncio.get_running_loop().call_later(1.0, self.sum_up)
+            if self._second is None:
+                self._count = 0
+        elif not self._first:
+            self._first = node
+
+    def sum_up(self) -> None:
+        """Tells how many more there were."""
+        if self._second is not None:
+            self._second.cancel()
+            self._second = None
+        if self._count > SINGLY:
+            log.info(self._many, count=self._count - SINGLY, first=self._first)
+        self._count, self._first = 0, ""
+
+
 class Observer:
     """Gives what the streams report its time, folds it into the fleet, and writes the log lines of it."""
 
@@ -51,6 +88,10 @@ class Observer:
         # Not every node is known to hold that yet; and when it is time to say which ones don't.
         self._awaited = False
         self._late: asyncio.TimerHandle | None = None
+        self._come, self._go = (
+            Crowd("node connected", "more nodes connected"),
+            Crowd("node disconnected", "more nodes disconnected"),
+        )
 
     def published(self, head: Head) -> None:
         """From now on `head` is what every node should hold."""
@@ -97,6 +138,8 @@ class Observer:
         """Ends every watch; the fleet is still kept."""
         self._open = False
         self._stop_waiting()
+        self._come.sum_up()
+        self._go.sum_up()
         self.changed.set(None)
 
     def _wake(self) -> None:
@@ -129,7 +172,7 @@ class Observer:
         if isinstance(event, Identified):
             node = self._nodes[stream] = self.fleet.nodes[event.id]
             if len(node.open) == 1:
-                log.info("node connected", node=node.id, cluster=node.cluster, client=node.user_agent, peer=node.peer)
+                self._come.tell(node.id, cluster=node.cluster, client=node.user_agent, peer=node.peer)
         elif isinstance(event, Settled):
             node_id = self._nodes[stream].id
             log.info("revision held but for an older refusal", node=node_id, revision=event.revision, refused=event.since)
@@ -153,7 +196,7 @@ class Observer:
             self.loads.apply(stream, event, now)
             gone = self._nodes.pop(stream, None)
             if gone is not None and not gone.open:
-                log.info("node disconnected", node=gone.id, held=gone.held_revision)
+                self._go.tell(gone.id, held=gone.held_revision)
 
 
 class Publisher:

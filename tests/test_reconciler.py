@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 from controlplane.fleet import Closed, Opened, Targeted
 from controlplane.latest import Latest
 from controlplane.model import Gateway, NodeSelector
-from controlplane.reconciler import COALESCE, Observer, Publisher
+from controlplane.reconciler import COALESCE, SINGLY, Observer, Publisher
 from controlplane.snapshot import Audience, Snapshot
 from controlplane.state import State
 from controlplane.store import Head
@@ -78,6 +78,33 @@ def test_one_line_for_each_thing_that_happens_to_a_node() -> None:
         },
         {"event": "node disconnected", "log_level": "info", "node": "edge-1", "held": 0},
     ]
+
+
+async def test_a_fleet_that_comes_and_goes_has_a_line_a_second() -> None:
+    observer = Observer()
+    with capture_logs() as lines:
+        for stream in range(SINGLY + 500):
+            observer.report(stream, Opened("10.0.0.1:1", "delta"))
+            observer.report(stream, Identified(f"edge-{stream}", "edge", {}, "envoy 1.40.0"))
+        assert len(lines) == SINGLY
+        async with asyncio.timeout(10):
+            while len(lines) == SINGLY:  # noqa: ASYNC110  nobody is told of it
+                await asyncio.sleep(0.05)
+        assert lines[-1] == {
+            "event": "more nodes connected",
+            "log_level": "info",
+            "count": 500,
+            "first": f"edge-{SINGLY}",
+        }
+        # The next one is told of again; and what was not said yet, is at the end.
+        observer.report(9_000, Opened("10.0.0.1:1", "delta"))
+        observer.report(9_000, Identified("late", "edge", {}, "envoy 1.40.0"))
+        assert lines[-1]["node"] == "late"
+        for stream in range(SINGLY + 1):
+            observer.report(stream, Closed())
+        observer.close()
+        assert lines[-1]["event"] == "more nodes disconnected"
+        assert lines[-1]["count"] == 1
 
 
 def test_one_line_once_nobody_is_behind() -> None:

@@ -75,9 +75,10 @@ class Budget:
 
     def spend(self, seconds: float, now: float) -> float:
         """This much was used up to now. Returns for how long the stream is to be left alone."""
-        self._spent = max(0.0, self._spent - (now - self._now) * self.SHARE) + seconds
+        left = self._spent - (now - self._now) * self.SHARE
+        self._spent = spent = left + seconds if left > 0 else seconds
         self._now = now
-        return max(0.0, (self._spent - self.SPARE) / self.SHARE)
+        return (spent - self.SPARE) / self.SHARE if spent > self.SPARE else 0.0
 
 
 def server_options(limits: Limits) -> list[tuple[str, int]]:

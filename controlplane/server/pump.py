@@ -222,7 +222,12 @@ class Pump:
 
     def received(self, data: bytes) -> None:
         """Takes in a message. Not to be called while the pump does not listen."""
-        self._contained(self._receive, data)
+        if self.ended:
+            return
+        try:
+            self._receive(data)
+        except Exception as error:  # noqa: BLE001  it is logged there
+            self.fail(error)
 
     def half_closed(self) -> None:
         """The client says no more: the stream ends once it has taken what waits for it."""
@@ -340,7 +345,7 @@ class Pump:
             return
         now = self._clock()
         pause = self._budget.spend(now - began, now)
-        if pause or self._pieces or not self.listens or self._full:
+        if pause or self._pieces or not self.listens or (self._waiting and self._full):
             self.listens = False
             self._rest = asyncio.get_running_loop().call_later(pause, self._rested)
 

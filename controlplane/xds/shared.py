@@ -208,7 +208,7 @@ class SharedStream:
         """Takes a request; `data` are its bytes, as far as they are at hand. Errors: INVALID_ARGUMENT."""
         events: list[Event] = []
         if self._point is None and self._core is None:
-            events = self.greet(identified(request.node), self._kind.takes_ttl(request.node))
+            events = self.greet(identified(request.node), bool(self._ttl) and self._kind.takes_ttl(request.node))
         if len(data) > _HUGE:
             self._leave_the_others()
         point, core = self._point, self._core
