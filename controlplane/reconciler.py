@@ -46,25 +46,30 @@ class Crowd:
         self._count = 0
         self._first = ""
         self._second: asyncio.TimerHandle | None = None
+        self._open = True
 
     def tell(self, node: str, **more: object) -> None:
         """One more."""
         self._count += 1
         if self._count <= SINGLY:
             log.info(self._one, node=node, **more)
-            if self._second is None:
-                with contextlib.suppress(RuntimeError):  # without a loop there is no crowd
-                    self._second = asyncio.get_running_loop().call_later(1.0, self.sum_up)
-            if self._second is None:
-                self._count = 0
+            if self._second is None and self._open:
+                try:
+                    self._second = asyncio.get_running_loop().call_later(1.0, self._sum_up)
+                except RuntimeError:  # without a loop there is no crowd
+                    self._count = 0
         elif not self._first:
             self._first = node
 
-    def sum_up(self) -> None:
-        """Tells how many more there were."""
+    def close(self) -> None:
+        """Tells how many more there were; there will be no other second."""
+        self._open = False
         if self._second is not None:
             self._second.cancel()
-            self._second = None
+            self._sum_up()
+
+    def _sum_up(self) -> None:
+        self._second = None
         if self._count > SINGLY:
             log.info(self._many, count=self._count - SINGLY, first=self._first)
         self._count, self._first = 0, ""
@@ -138,8 +143,8 @@ class Observer:
         """Ends every watch; the fleet is still kept."""
         self._open = False
         self._stop_waiting()
-        self._come.sum_up()
-        self._go.sum_up()
+        self._come.close()
+        self._go.close()
         self.changed.set(None)
 
     def _wake(self) -> None:
