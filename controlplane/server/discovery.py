@@ -16,9 +16,10 @@ from collections.abc import Callable
 from controlplane.errors import Code, Error
 from controlplane.fleet import Closed, Opened, Report, StreamId
 from controlplane.latest import Newest
+from controlplane.server.carried import Carried, Carrier
 from controlplane.server.limits import Limits
 from controlplane.server.load import LOAD_REPORTS, LoadPump
-from controlplane.server.pump import DELTA, SOTW, Carried, Carrier, Pump, Variant
+from controlplane.server.pump import DELTA, SOTW, Pump, Variant
 from controlplane.server.siblings import Siblings
 from controlplane.server.unhurried import unhurried
 from controlplane.server.wall import Wall

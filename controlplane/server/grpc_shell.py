@@ -13,9 +13,10 @@ from urllib.parse import unquote
 import grpc
 
 from controlplane.errors import Error
+from controlplane.server.carried import Carried
 from controlplane.server.discovery import NO_POLLING, SERVICES, Discovery
 from controlplane.server.load import METHOD, SERVICE
-from controlplane.server.pump import DELTA, SOTW, Carried, Variant
+from controlplane.server.pump import DELTA, SOTW, Variant
 
 # Not in the stubs.
 _EOF: Any = vars(grpc.aio)["EOF"]

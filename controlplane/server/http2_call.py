@@ -9,12 +9,12 @@ from typing import Protocol
 import grpc
 
 from controlplane.errors import Code, Error
+from controlplane.server.carried import Carried, Carrier
 from controlplane.server.discovery import NO_POLLING
 from controlplane.server.frames import Buffer, Reason
 from controlplane.server.framing import ENCODINGS, Messages, percent_encoded
 from controlplane.server.http2_headers import Headers
 from controlplane.server.http2_state import Stream
-from controlplane.server.pump import Carried, Carrier
 
 # Opens what serves a call from a client at this address. Errors: what the client is told instead.
 Open = Callable[[str, Carrier], Carried]

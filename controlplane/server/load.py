@@ -1,6 +1,6 @@
 """One stream of load reports: a pump like those of xDS, and carried as they are.
 
-`pump.py` says what a carrier and a pump say to each other. This one is simpler: the server speaks when it is spoken to.
+`carried.py` says what a carrier and a pump say to each other. This one is simpler: the server speaks when it is spoken to.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from controlplane.compiler import audience
 from controlplane.errors import Code, Error
 from controlplane.fleet import Closed, Report, StreamId
 from controlplane.latest import Newest
+from controlplane.server.carried import Carrier, Contained
 from controlplane.server.limits import Budget, Limits
-from controlplane.server.pump import Carrier
 from controlplane.snapshot import CLUSTER
 from controlplane.world import View
 from controlplane.xds.load import LoadStream, pace
@@ -33,7 +33,7 @@ SERVICE, METHOD = "envoy.service.load_stats.v3.LoadReportingService", "StreamLoa
 LOAD_REPORTS = f"/{SERVICE}/{METHOD}"
 
 
-class LoadPump:
+class LoadPump(Contained):
     """One stream. `report` is told what becomes of it; `pumps` are all that are open, `nodes` counts those of each node."""
 
     def __init__(
@@ -47,7 +47,6 @@ class LoadPump:
         carrier: Carrier,
     ) -> None:
         # Nothing is done with a stream that has ended.
-        self.ended = False
         # Whether the next message may be `received`; false while the client has asked too much of late.
         self.listens = True
         self._core = LoadStream()
@@ -72,10 +71,6 @@ class LoadPump:
         self._timers = [loop.call_later(limits.greeting, self._check_greeted)]
         if limits.max_stream_age:
             self._timers.append(loop.call_later(limits.max_stream_age * random.uniform(0.9, 1.1), self.end))
-
-    def received(self, data: bytes) -> None:
-        """Takes in a message. Not to be called while the pump does not listen."""
-        self._contained(self._receive, data)
 
     def half_closed(self) -> None:
         """The client says no more: the stream ends once it has taken what waits for it."""
@@ -103,22 +98,6 @@ class LoadPump:
                 del self._nodes[self._id]
         self._report(self._stream, Closed())
         self._carrier.end(error)
-
-    def fail(self, error: Exception) -> None:
-        """Ends the stream with what went wrong. Of what is not an `Error`, the log has all and the client nothing."""
-        if not isinstance(error, Error):
-            log.error("stream failed", exc_info=error)
-            error = Error(Code.INTERNAL, "INTERNAL", "something went wrong in the control plane; its log says what")
-        self.end(error)
-
-    def _contained(self, work: Callable[..., None], *arguments: object) -> None:
-        """Whatever goes wrong inside ends this stream, and nothing else."""
-        if self.ended:
-            return
-        try:
-            work(*arguments)
-        except Exception as error:  # noqa: BLE001  it is logged there
-            self.fail(error)
 
     def _receive(self, data: bytes) -> None:
         began = self._clock()

@@ -27,7 +27,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import structlog
 from envoy.service.discovery.v3 import discovery_pb2
@@ -38,6 +38,7 @@ from controlplane.errors import Code, Error
 from controlplane.fleet import Closed, Report, StreamId, Targeted
 from controlplane.latest import Newest
 from controlplane.model import Gateway
+from controlplane.server.carried import Carrier, Contained
 from controlplane.server.limits import Budget, Limits
 from controlplane.server.siblings import Siblings
 from controlplane.snapshot import Audience, Client
@@ -114,44 +115,7 @@ DELTA = Variant(
 SOTW = Variant("sotw", partial(SharedStream, SotwStream), discovery_pb2.DiscoveryRequest.FromString, _sotw_names, _whole)
 
 
-class Carrier(Protocol):
-    """What carries the messages of one stream."""
-
-    def wake(self) -> None:
-        """There is something to take. To be taken one by one, the next when the client has room for it."""
-
-    def listen(self) -> None:
-        """The pump listens again, after it did not."""
-
-    def end(self, error: Error | None) -> None:
-        """The stream is over: well, or with an error that the client is to be told. Called once."""
-
-
-class Carried(Protocol):
-    """A stream, as its carrier sees it: a pump of xDS, or one of load reports (`load.py`)."""
-
-    # Nothing is done with a stream that has ended.
-    ended: bool
-    # Whether the next message may be `received`.
-    listens: bool
-
-    def received(self, data: bytes) -> None:
-        """Takes in a message. Not to be called while it does not listen."""
-
-    def half_closed(self) -> None:
-        """The client says no more."""
-
-    def take(self) -> bytes | None:
-        """What is to be sent next; None when there is nothing. Call it when the message before is out of the way."""
-
-    def end(self, error: Error | None = None) -> None:
-        """The client is gone, or must go."""
-
-    def fail(self, error: Exception) -> None:
-        """Something went wrong on the way."""
-
-
-class Pump:
+class Pump(Contained):
     """One stream. `report` is told what becomes of it; `nodes` are the streams that are open, by node id."""
 
     def __init__(
@@ -167,8 +131,6 @@ class Pump:
         carrier: Carrier,
     ) -> None:
         self.core = variant.core(type_url, limits.resource_ttl)
-        # Nothing is done with a stream that has ended.
-        self.ended = False
         # Whether the next message may be `received`; false while the client has asked too much of late.
         self.listens = True
         # Whether its newest offer took long.
@@ -220,15 +182,6 @@ class Pump:
 
     # ------------------------------------------------------------------------------------------------ for the carrier
 
-    def received(self, data: bytes) -> None:
-        """Takes in a message. Not to be called while the pump does not listen."""
-        if self.ended:
-            return
-        try:
-            self._receive(data)
-        except Exception as error:  # noqa: BLE001  it is logged there
-            self.fail(error)
-
     def half_closed(self) -> None:
         """The client says no more: the stream ends once it has taken what waits for it."""
         if not self.ended and not self._says_no_more:
@@ -269,13 +222,6 @@ class Pump:
         self._report(self._stream, Closed())
         self._carrier.end(error)
 
-    def fail(self, error: Exception) -> None:
-        """Ends the stream with what went wrong. Of what is not an `Error`, the log has all and the client nothing."""
-        if not isinstance(error, Error):
-            log.error("stream failed", exc_info=error)
-            error = Error(Code.INTERNAL, "INTERNAL", "something went wrong in the control plane; its log says what")
-        self.end(error)
-
     # ------------------------------------------------------------------------------------------------- for the server
 
     def offer(self) -> None:
@@ -293,15 +239,6 @@ class Pump:
         self._contained(self._again)
 
     # -------------------------------------------------------------------------------------------------------- inside
-
-    def _contained(self, work: Callable[..., None], *arguments: object) -> None:
-        """Whatever goes wrong inside ends this stream, and nothing else."""
-        if self.ended:
-            return
-        try:
-            work(*arguments)
-        except Exception as error:  # noqa: BLE001  it is logged there
-            self.fail(error)
 
     def _receive(self, data: bytes) -> None:
         began = self._clock()
