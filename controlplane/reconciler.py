@@ -90,6 +90,8 @@ class Observer:
         self._head = Head()
         # The revision since which its gateways are what they are. Who holds it, or a newer one, has said what it is served.
         self._gateways_since = 0
+        # What nodes that have not said so will be served by these gateways, by id: worked out once for each.
+        self._aimed: dict[str, Audience] = {}
         # Not every node is known to hold that yet; and when it is time to say which ones don't.
         self._awaited = False
         self._late: asyncio.TimerHandle | None = None
@@ -102,6 +104,7 @@ class Observer:
         """From now on `head` is what every node should hold."""
         if head.state.gateways != self._head.state.gateways:
             self._gateways_since = head.number
+            self._aimed.clear()
         self._head = head
         self.fleet.publish(head.number)
         self.loads.publish(head.state.models)
@@ -136,7 +139,9 @@ class Observer:
             # What they are served from now on may not be known yet: workers take a moment to say it.
             for node in (n for n in nodes if since not in n.holds):
                 counts[node.audience] -= 1
-                counts[audience(state, node)] += 1
+                if node.id not in self._aimed:
+                    self._aimed[node.id] = audience(state, node)
+                counts[self._aimed[node.id]] += 1
         return +counts
 
     def close(self) -> None:
@@ -176,6 +181,7 @@ class Observer:
     def _tell(self, stream: StreamId, event: Report, now: float) -> None:
         if isinstance(event, Identified):
             node = self._nodes[stream] = self.fleet.nodes[event.id]
+            self._aimed.pop(event.id, None)
             if len(node.open) == 1:
                 self._come.tell(node.id, cluster=node.cluster, client=node.user_agent, peer=node.peer)
         elif isinstance(event, Settled):
@@ -201,6 +207,7 @@ class Observer:
             self.loads.apply(stream, event, now)
             gone = self._nodes.pop(stream, None)
             if gone is not None and not gone.open:
+                self._aimed.pop(gone.id, None)
                 self._go.tell(gone.id, held=gone.held_revision)
 
 

@@ -179,6 +179,27 @@ def test_nodes_that_did_not_say_yet_what_they_are_served_are_counted_by_what_it_
     assert observer.by_audience(after.state) == {both: 1, AT_EDGE: 1}
 
 
+def test_a_node_that_never_holds_anything_is_counted_by_who_it_says_it_is_now() -> None:
+    observer = Observer()
+    observer.published(head(1, EDGE, INNER))
+    both, state = Audience(("edge", "inner")), head(1, EDGE, INNER).state
+    observer.report(1, Opened("10.0.0.1:1", "delta"))
+    observer.report(1, Identified("mute", "edge", {"zone": "in"}))
+    assert observer.by_audience(state) == observer.by_audience(state) == {both: 1}
+    observer.report(2, Opened("10.0.0.1:2", "delta"))
+    observer.report(2, Identified("mute", "edge", {}))
+    assert observer.by_audience(state) == {AT_EDGE: 1}
+    for stream in (1, 2):
+        observer.report(stream, Closed())
+    assert observer.by_audience(state) == {}
+    assert not observer._aimed
+    observer.report(3, Opened("10.0.0.1:3", "delta"))
+    observer.report(3, Identified("mute", "edge", {"zone": "in"}))
+    assert observer.by_audience(state) == {both: 1}
+    observer.published(head(2, EDGE))
+    assert observer.by_audience(head(2, EDGE).state) == {AT_EDGE: 1}
+
+
 def test_a_world_compiles_once_an_audience_and_only_what_is_asked_for() -> None:
     compiler = Compiler()
     first = World(head(1, EDGE, INNER), compiler)

@@ -135,8 +135,8 @@ class Discovery:
         while True:
             seen = await self._worlds.newer(seen)
             waiting = [pump for pump in self._pumps.values() if pump.world is not self._worlds.value]
-            # Those that take long come last, so that they keep nobody waiting.
-            waiting.sort(key=lambda pump: pump.dear)
+            # Those that take long, or do not ACK, come last, so that they keep nobody waiting.
+            waiting.sort(key=lambda pump: pump.last)
             self.offering = True
             try:
                 await self._each(waiting, Pump.offer)

@@ -133,8 +133,10 @@ class Pump(Contained):
         self.core = variant.core(type_url, limits.resource_ttl)
         # Whether the next message may be `received`; false while the client has asked too much of late.
         self.listens = True
-        # Whether its newest offer took long.
-        self.dear = False
+        # Whether it is offered the next world after the others: the newest offer took long, or nothing was to be sent at once.
+        self.last = False
+        # Something was sent.
+        self._spoke = False
         # Of an Envoy that takes all over this stream: its address, without the port. "" of others.
         self.host = ""
         self._peer = peer if not type_url else ""
@@ -227,8 +229,9 @@ class Pump(Contained):
     def offer(self) -> None:
         """Takes in the newest world."""
         began = self._clock()
+        self._spoke = False
         self._contained(self._offer_among_siblings)
-        self.dear = self._clock() - began > _DEAR
+        self.last = not self._spoke or self._clock() - began > _DEAR
 
     def heartbeat(self) -> None:
         """Prolongs what the client holds, where it has a TTL."""
@@ -366,6 +369,7 @@ class Pump(Contained):
                 loop = asyncio.get_running_loop()
                 self._patience = loop.call_later(self._limits.patience, self._contained, self._isolate)
         if messages := self.core.to_send():
+            self._spoke = True
             self._waiting.extend(messages)
             self._waiting_bytes += sum(map(len, messages))
             self._carrier.wake()
