@@ -1,8 +1,8 @@
-"""A connection over which xDS is spoken: gRPC's protocol on the `h2` library, on the event loop, without a task a stream.
+"""A connection over which xDS is spoken: gRPC's protocol on HTTP/2, on the event loop, without a task a stream.
 
 What gRPC makes of HTTP/2 ("gRPC over HTTP2") is little: a call is a stream, its method is the path, each message goes into
-DATA behind five bytes of prefix (`framing.py`), and how it ended comes in trailers. The library does HTTP/2; this file does
-what is left, which is mostly about who may make whom wait:
+DATA behind five bytes of prefix (`framing.py`), and how it ended comes in trailers. `http2_state.py` does HTTP/2; this file
+does what is left, which is mostly about who may make whom wait:
 
     a client that does not read      its window is full, so its pump is asked for nothing more (`http2_call.py`); or its
                                      socket is, and then nothing is read from it either
