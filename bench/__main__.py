@@ -29,17 +29,17 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="a smoke run: small sizes, few repetitions; figures mean little")
     parser.add_argument("--out", type=Path, help="where results go; bench/results, or with --quick a scratch directory")
     group = parser.add_argument_group("options of some")
-    group.add_argument("--count", type=int, help="how many Envoys `envoys` starts; 100, or with --quick 8")
+    group.add_argument("--count", type=_count, help="how many Envoys `envoys` starts; 100, or with --quick 8")
     group.add_argument(
         "--proxies", type=_numbers, metavar="N,N…", help="how many simulated proxies; scale, storms, growth, soak"
     )
     group.add_argument("--models", type=_numbers, metavar="M,M…", help="how many models; scale, storms, growth, soak")
-    group.add_argument("--rounds", type=int, help="how often each is measured; scale, storms")
+    group.add_argument("--rounds", type=_count, help="how often each is measured; scale, storms")
     group.add_argument(
         "--serve", metavar="FLAGS", help="further flags of `turnout serve`; envoys, scale, storms, growth, soak"
     )
     group.add_argument("--peers", metavar="FLAGS", help="further flags of `bench/peers`, like `--resources same`; scale")
-    group.add_argument("--minutes", type=float, help="how long `soak` goes on; 60")
+    group.add_argument("--minutes", type=_minutes, help="how long `soak` goes on; 60")
     asked = vars(parser.parse_args())
     names, quick, out = asked.pop("names"), asked.pop("quick"), asked.pop("out")
     if unknown := [n for n in names if n not in (*_ALL, *_LONG)]:
@@ -52,6 +52,8 @@ def main() -> int:
                 options = {k: v for k, v in asked.items() if v is not None and k in inspect.signature(run).parameters}
                 results, page = asyncio.run(run(quick=quick, **options))
                 measure.write(out, name, results, page)
+                if grown := results.get("grown"):
+                    raise AssertionError(f"{name}: {'; '.join(grown)}")
             picture.draw(out)
         except (Error, OSError, RuntimeError, AssertionError) as error:
             print(f"bench: {error}", file=sys.stderr)
@@ -60,7 +62,23 @@ def main() -> int:
 
 
 def _numbers(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.replace("_", "").split(","))
+    return tuple(_count(part) for part in text.replace("_", "").split(","))
+
+
+def _count(text: str) -> int:
+    if not text.strip().isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above zero")
+    return int(text)
+
+
+def _minutes(text: str) -> float:
+    try:
+        minutes = float(text)
+    except ValueError:
+        minutes = 0.0
+    if not 0.1 <= minutes < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of minutes, 0.1 or more")
+    return minutes
 
 
 if __name__ == "__main__":

@@ -83,8 +83,9 @@ async def run(
     header = ["CPU per proxy, µs", *(f"{w} worker{'s' * (w > 1)}" for w in split)]
     sections += [f"## Over workers, N = {shared}, M = {fixed_m}", table(header, rows)]
     memory = Fit.of({n: values["memory"] for n, values in over_n.items()}).slope
-    results["sizing"] = [asdict(size(cores, split[min(split)], memory)) for cores in CORES]
-    sections += ["## What a replica carries", _sizes(split[min(split)], memory)]
+    dearest = {what: max(found[what] for found in split.values()) for what in _SPLIT}
+    results["sizing"] = [asdict(size(cores, dearest, memory)) for cores in CORES]
+    sections += ["## What a replica carries", _sizes(dearest, memory)]
     parts = ["# Growth", (__doc__ or "").partition("\n\n")[2].strip(), *sections, _NOTES]
     return results, "\n\n".join(part.strip() for part in parts)
 
@@ -169,7 +170,8 @@ def _sizes(cpu: Mapping[str, float], memory: float) -> str:
         rows.append([f"replicas for {fleet:,} proxies, one to spare", *(f"{-(-fleet // s.carries) + 1:,}" for s in sizes)])
     said = (
         f"Worked out, not measured: proxies ≤ {BUSY} · seconds · cores / CPU per proxy, with one core for the main process "
-        f"and each other for a worker; proxies ≤ {BUSY} · memory / {memory / 1024:.0f} KiB."
+        f"and each other for a worker, each figure that of the dearest column above; "
+        f"proxies ≤ {BUSY} · memory / {memory / 1024:.0f} KiB."
     )
     return f"{said}\n\n{table(['limit', *(f'{s.cores} cores' for s in sizes)], rows)}"
 

@@ -60,7 +60,7 @@ MEASURES = (
 async def run(
     *, quick: bool, proxies: Sequence[int] = (1000,), models: Sequence[int] = (100,), minutes: float = 60, serve: str = ""
 ) -> tuple[dict[str, Any], str]:
-    """One run; `serve` is further flags for `turnout serve`. Errors: AssertionError when something is not flat."""
+    """One run; `serve` is further flags for `turnout serve`. What is not flat is in `grown`, and fails the run."""
     (n, *_), (m, *_) = proxies, models
     if quick:
         n, m, minutes = 100, 10, 0.5
