@@ -82,7 +82,20 @@ class Verdict:
 
 
 async def verdict(program: Path, port: int, report: Path, *more: str) -> Verdict:
-    """Tries all cases, the strict ones too, or those that are named."""
+    """Tries all cases, the strict ones too, or those that are named. Wrong is what is wrong each of some times.
+
+    For the suite goes on writing to a server that has said GOAWAY and closed: then the kernel may reset the connection before
+    the suite has read that.
+    """
+    found = await _tried(program, port, report, *more)
+    for _ in range(4):
+        if found.wrong:
+            again = await _tried(program, port, report, *more)
+            found.wrong = {case: said for case, said in again.wrong.items() if case in found.wrong}
+    return found
+
+
+async def _tried(program: Path, port: int, report: Path, *more: str) -> Verdict:
     options = ("-p", str(port), "--strict", "-o", "5", "-j", str(report), *more)
     child = await asyncio.create_subprocess_exec(str(program), *options, stdout=asyncio.subprocess.PIPE)
     said = (await child.communicate())[0].decode()
