@@ -185,11 +185,13 @@ async def under_pages(program: Path, tmp_path: Path) -> Verdict:
         return await verdict(program, server.sockets[0].getsockname()[1], tmp_path / "pages.xml")
 
 
+@pytest.mark.soak
 async def test_every_case_of_the_protocol(h2spec: Path, tmp_path: Path) -> None:
     found = await under_pages(h2spec, tmp_path)
     assert (len(found.cases), found.wrong, found.left_out) == (_CASES, {}, set())
 
 
+@pytest.mark.soak
 async def test_the_server_of_xds_plain_and_over_tls(h2spec: Path, store: Store, tmp_path: Path) -> None:
     cases = (await under_pages(h2spec, tmp_path)).cases
     assert set(_REFUSED) < set(cases)
