@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 import structlog
@@ -42,7 +42,8 @@ _SILENCE, _ANSWER = 30.0, 10.0
 # How long a client may take to begin: TLS, and HTTP/2's preface.
 PREFACE = 10.0
 
-# How long a connection that is over waits for the client to close it, which has read all then. Seconds.
+# How long a connection that is over waits for the client to close it, which has read all then. Seconds. Closed at once, it
+# would be reset by the kernel as soon as the client says more, and what the client has not read yet, as a GOAWAY, be lost.
 FAREWELL = 0.5
 
 _STREAMS = 1_024
@@ -101,7 +102,7 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
             return
         self.server.connections.add(self)
-        self._timer = self._loop.call_later(PREFACE, self._check_begun)
+        self._after(PREFACE, self._check_begun)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.closed = True
@@ -112,7 +113,7 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self.http2.over:
-            return  # over TLS something may still come
+            return
         self._heard, self._pinged = self._loop.time(), 0.0
         if self._tail:
             data = self._tail + data
@@ -186,7 +187,7 @@ class Connection(asyncio.Protocol):
             # A new stream on the old connection would come to the same replica: from shortly before its first one ends, the
             # connection takes no new ones.
             age = 0.8 * self.server.limits.max_stream_age * random.uniform(0.9, 1.1)
-            self._timer = self._loop.call_later(age, self.drain)
+            self._after(age, self.drain)
 
     def opened(self) -> None:
         """There may be room for what waits."""
@@ -200,7 +201,8 @@ class Connection(asyncio.Protocol):
     def leaving(self, reason: int) -> None:
         """The client goes; it may still want what is under way."""
         if reason:
-            self.abort()
+            self._lose()
+            self._close()
         else:
             self.draining = True
             if not self._calls:
@@ -303,9 +305,7 @@ class Connection(asyncio.Protocol):
         """What the client said is not HTTP/2. It is told so, and everything of it ends."""
         log.info("connection closed: not HTTP/2 as it should be", peer=self.peer, error=str(error)[:200])
         self._lose()
-        self.http2.close(error.reason)
-        self.flush()
-        self._close()
+        self._close(error.reason)
 
     def _lose(self) -> None:
         """Ends every call: nobody is there any more."""
@@ -319,16 +319,32 @@ class Connection(asyncio.Protocol):
         """All is said. The client is to close; if it does not, that is done for it."""
         self._loop.call_later(FAREWELL, self._close)
 
-    def _close(self) -> None:
-        if not self.closed:
-            self._transport.close()
-            # Which waits until the client has taken what was written: not for ever.
-            if self._timer is not None:
-                self._timer.cancel()
-            self._timer = self._loop.call_later(_ANSWER, self.abort)
+    def _close(self, reason: Reason = Reason.NO_ERROR) -> None:
+        """Says that nothing more comes, and waits for the client to close. TLS has a farewell of its own."""
+        if self.http2.over or self.closed or self._transport.is_closing():
+            return
+        self.http2.close(reason)
+        self.flush()
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+            self._transport.resume_reading()
+            self._after(FAREWELL, self._end)
+        else:
+            self._end()
+
+    def _end(self) -> None:
+        self._transport.close()
+        # Which waits until the client has taken what was written: not for ever.
+        self._after(_ANSWER, self.abort)
+
+    def _after(self, seconds: float, then: Callable[[], None]) -> None:
+        """Sets the one timer anew."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_later(seconds, then)
 
     def _pause(self) -> None:
-        if not self._transport.is_closing():
+        if not self.http2.over and not self._transport.is_closing():
             self._transport.pause_reading()
 
     def _rested(self) -> None:

@@ -182,7 +182,7 @@ class Http2:
         if self._preface:
             self.greet()
             at = self._begin(data)
-        while whole - at >= HEADER_BYTES and not self.held:
+        while whole - at >= HEADER_BYTES and not self.held and not self.over:
             high, low, kind, flags, number = HEADER.unpack_from(data, at)
             length = high << 8 | low
             if length > MAX_FRAME:
@@ -498,10 +498,10 @@ class Http2:
         self._say(goaway(self.highest, Reason.NO_ERROR))
 
     def close(self, reason: Reason) -> None:
-        """All is over."""
+        """All is over: nothing more is said, or heard."""
+        self._say(goaway(self.highest, reason))
         self.over = True
         self.streams.clear()
-        self._say(goaway(self.highest, reason))
 
     def written(self) -> tuple[list[Buffer], int]:
         """Hands over what is to be written."""
@@ -523,6 +523,8 @@ class Http2:
             del self._left[next(iter(self._left))]
 
     def _say(self, data: bytes) -> None:
+        if self.over:
+            return
         self.out.append(data)
         self.size += len(data)
         self._user.wrote()

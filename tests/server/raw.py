@@ -52,8 +52,8 @@ class Raw:
         self.data: dict[int, bytes] = {}
         # Gives windows back by itself.
         self.acknowledges = True
-        # The server has closed the connection.
-        self.closed = False
+        # The server has closed the connection; and not well, with something unread.
+        self.closed = self.reset = False
 
     async def start(self, settings: dict[SettingCodes | int, int] | None = None, **headers: str) -> int:
         """Begins, with these settings, and opens a stream."""
@@ -90,7 +90,7 @@ class Raw:
         try:
             data = await self.reader.read(65536)
         except ConnectionResetError:
-            data = b""
+            data, self.reset = b"", True
         self.closed = not data
         if self.closed:
             return

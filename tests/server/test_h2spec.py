@@ -82,26 +82,15 @@ class Verdict:
 
 
 async def verdict(program: Path, port: int, report: Path, *more: str) -> Verdict:
-    """Tries all cases, the strict ones too, or those that are named. Wrong is what is wrong each of some times.
-
-    For the suite goes on writing to a server that has said GOAWAY and closed: then the kernel may reset the connection before
-    the suite has read that.
-    """
-    found = await _tried(program, port, report, *more)
-    for _ in range(4):
-        if found.wrong:
-            again = await _tried(program, port, report, *more)
-            found.wrong = {case: said for case, said in again.wrong.items() if case in found.wrong}
-    return found
-
-
-async def _tried(program: Path, port: int, report: Path, *more: str) -> Verdict:
+    """Tries all cases, the strict ones too, or those that are named."""
     options = ("-p", str(port), "--strict", "-o", "5", "-j", str(report), *more)
     child = await asyncio.create_subprocess_exec(str(program), *options, stdout=asyncio.subprocess.PIPE)
     said = (await child.communicate())[0].decode()
     assert child.returncode in (0, 1), said[-500:]
     found, numbers = Verdict([], {}, set()), Counter[str]()
-    for case in ElementTree.parse(report).iter("testcase"):
+    # It writes as they are the bytes that it was sent or had sent, which XML can't have.
+    written = await asyncio.to_thread(report.read_bytes)
+    for case in ElementTree.fromstring(written.replace(b"\0", b"")).iter("testcase"):
         section, title = case.attrib["package"], case.attrib["classname"]
         numbers[section] += 1
         found.cases.append(f"{section}/{numbers[section]}")
@@ -126,13 +115,16 @@ class Pages(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
+        if self.http2.over:
+            return
         try:
             self._tail = self.http2.receive(self._tail + data)
         except Wrong as error:
             self.http2.close(error.reason)
         self._transport.writelines(self.http2.written()[0])
         if self.http2.over:
-            self._transport.close()
+            # And not closed, since what comes yet would have it reset, and the end of what was written be lost.
+            self._transport.write_eof()
 
     def requested(self, stream: Stream, fields: Mapping[str, str]) -> None:
         stream.listener = Page(self, stream)
@@ -185,13 +177,11 @@ async def under_pages(program: Path, tmp_path: Path) -> Verdict:
         return await verdict(program, server.sockets[0].getsockname()[1], tmp_path / "pages.xml")
 
 
-@pytest.mark.soak
 async def test_every_case_of_the_protocol(h2spec: Path, tmp_path: Path) -> None:
     found = await under_pages(h2spec, tmp_path)
     assert (len(found.cases), found.wrong, found.left_out) == (_CASES, {}, set())
 
 
-@pytest.mark.soak
 async def test_the_server_of_xds_plain_and_over_tls(h2spec: Path, store: Store, tmp_path: Path) -> None:
     cases = (await under_pages(h2spec, tmp_path)).cases
     assert set(_REFUSED) < set(cases)

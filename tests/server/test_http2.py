@@ -154,6 +154,24 @@ async def test_an_end_in_the_middle_of_a_message_is_an_error(rig: Rig) -> None:
         assert c.headers(stream)["grpc-status"] == "0"
 
 
+@pytest.mark.parametrize(
+    "said", [WindowUpdateFrame(0, window_increment=0), GoAwayFrame(0, error_code=ErrorCodes.ENHANCE_YOUR_CALM)]
+)
+async def test_who_goes_on_writing_is_not_reset_before_it_has_read_all(rig: Rig, said: Frame) -> None:
+    async with raw(rig.port) as c:
+        stream = await c.start()
+        await c.say(stream, message())
+        await c.until(lambda: c.responses(stream))
+        c.writer.write(said.serialize())
+        for _ in range(20):
+            c.writer.write(PingFrame(0, b"in vain.").serialize())
+            await asyncio.sleep(0.001)
+        await c.end()
+        assert c.goaway is not None
+        assert not c.reset
+        assert not c.heard(PingAckReceived)
+
+
 async def test_a_request_that_is_too_large_is_refused_at_its_first_byte(rig: Rig) -> None:
     async with raw(rig.port) as c:
         stream = await c.start()
@@ -412,7 +430,8 @@ async def test_who_does_not_begin_is_left(store: Store, monkeypatch: pytest.Monk
     monkeypatch.setattr(http2, "PREFACE", 0.1)
     async with running(store) as rig, raw(rig.port) as c:
         c.writer.write(PREFACE[:10])
-        await c.end()
+        while await c.reader.read(1024):
+            assert server(rig).connections
         assert not server(rig).connections
 
 
