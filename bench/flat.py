@@ -21,11 +21,12 @@ from envoy.extensions.filters.network.http_connection_manager.v3.http_connection
 from envoy.service.discovery.v3 import ads_pb2_grpc, discovery_pb2
 from google.protobuf.json_format import MessageToDict
 
-from bench.rig import GATEWAY, OTHER, USER_HEADER, Switch, address, free_port
+from bench.rig import GATEWAY, OTHER, USER_HEADER, Switch, address
 from controlplane.compiler.bootstrap import node_bootstrap
 from controlplane.compiler.listeners import compile_listener
 from controlplane.compiler.routes import compile_routes
 from controlplane.demo.envoy import Envoy
+from controlplane.demo.plane import free_port
 from controlplane.model import WHOLE, Endpoint, Gateway, Model, Sticky, Version
 from controlplane.snapshot import ROUTES
 

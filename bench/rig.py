@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import sys
 import tempfile
 import time
@@ -17,6 +16,7 @@ import grpc
 
 from controlplane.compiler.bootstrap import XDS_CLUSTER, node_bootstrap
 from controlplane.demo.envoy import Envoy
+from controlplane.demo.plane import free_port
 from controlplane.demo.process import Process
 from controlplane.operator.v1 import (
     gateway_pb2,
@@ -33,13 +33,6 @@ OTHER = {"blue": "green", "green": "blue"}
 
 # Bytes that an Envoy has been sent by its control plane, HTTP/2's frames and pings included.
 RECEIVED = f"cluster.{XDS_CLUSTER}.upstream_cx_rx_bytes_total"
-
-
-def free_port() -> int:
-    """A port that nothing listens on now."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
 
 
 def address(port: int) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 import socket
 import sys
@@ -35,11 +36,12 @@ from controlplane.operator.v1.traffic_service_pb2_grpc import TrafficServiceStub
 
 # Below those that the kernel gives to outgoing connections: none of them can take a port between the choice and its use.
 _PORTS = range(20_000, 32_768)
+_shuffled = itertools.cycle(random.sample(_PORTS, len(_PORTS)))
 
 
 def free_port() -> int:
-    """A port that nothing listens on now. Errors: UNAVAILABLE when none is found."""
-    for port in random.sample(_PORTS, 200):
+    """A port that nothing listens on now, and another one each time. Errors: UNAVAILABLE when none is found."""
+    for port in itertools.islice(_shuffled, 200):
         with socket.socket() as trial:
             trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:

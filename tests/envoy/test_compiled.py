@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 import ssl
 import subprocess
 from collections import Counter
@@ -27,6 +26,7 @@ from controlplane.compiler import Compiler, audiences
 from controlplane.compiler.bootstrap import node_bootstrap, static_bootstrap
 from controlplane.compiler.clusters import SYSTEM_AUTHORITIES
 from controlplane.demo.envoy import Envoy, envoy_binary
+from controlplane.demo.plane import free_port
 from controlplane.model import (
     Endpoint,
     Gateway,
@@ -157,12 +157,6 @@ class Upstream:
         return web.json_response(
             {"version": self.name, "path": request.raw_path}, status=200 if request.path == self.healthy else self.status
         )
-
-
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
 
 
 @dataclass

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from envoy.service.status.v3 import csds_pb2, csds_pb2_grpc
 from controlplane.demo.envoy import Envoy
 from controlplane.operator.v1 import gateway_pb2, gateway_service_pb2, node_pb2, node_service_pb2
 from controlplane.snapshot import CLUSTER, LISTENER, ROUTES, SCOPED_ROUTES
-from tests.envoy.test_sync import HOST, Plane
+from tests.envoy.test_sync import HOST, Plane, another_program
 
 pytestmark = pytest.mark.envoy
 
@@ -67,10 +66,7 @@ async def test_what_is_said_of_an_envoy_is_what_it_says_itself(tmp_path: Path) -
             assert {(CLUSTER, "iris/blue"), (LISTENER, listener), (ROUTES, "iris")} <= await agreed(plane, envoy)
             assert {c.config_status for c in (await status(plane)).values()} == {CONFIG.SYNCED}
 
-            with socket.socket() as other:
-                # Another program has the port on this host: a refusal that only the real thing can give.
-                other.bind((HOST, 0))
-                other.listen()
+            with another_program() as other:
                 taken = f"{HOST}:{other.getsockname()[1]}"
                 gateway = gateway_pb2.Gateway(name="second", address=HOST, port=other.getsockname()[1])
                 await plane.gateways.CreateGateway(gateway_service_pb2.CreateGatewayRequest(gateway=gateway))

@@ -16,6 +16,7 @@ from controlplane.app import App
 from controlplane.compiler.bootstrap import node_bootstrap
 from controlplane.config import Address, Config
 from controlplane.demo.envoy import Envoy
+from controlplane.demo.plane import free_port
 from controlplane.operator.v1 import (
     gateway_pb2,
     gateway_service_pb2,
@@ -41,10 +42,12 @@ BYTES = "cluster.turnout.upstream_cx_rx_bytes_total"
 HOST = "127.0.0.7"
 
 
-def free_port(host: str = HOST) -> int:
-    with socket.socket() as s:
-        s.bind((host, 0))
-        return int(s.getsockname()[1])
+def another_program() -> socket.socket:
+    """Has a port of this host, until it is closed: a refusal that only the real thing can give."""
+    listening = socket.socket()
+    listening.bind((HOST, 0))
+    listening.listen()
+    return listening
 
 
 @asynccontextmanager
@@ -184,10 +187,7 @@ async def test_what_an_envoy_refuses_is_shown_and_it_goes_on_serving_and_nothing
     await plane.apply()
     async with plane.envoy("edge-1", variant) as envoy:
         await plane.held(1)
-        with socket.socket() as other:
-            # Another program has the port on this host: a refusal that only the real thing can give.
-            other.bind((HOST, 0))
-            other.listen()
+        with another_program() as other:
             taken = other.getsockname()[1]
             gateway = gateway_pb2.Gateway(name="second", address=HOST, port=taken)
             await plane.gateways.CreateGateway(gateway_service_pb2.CreateGatewayRequest(gateway=gateway))
@@ -218,9 +218,7 @@ async def test_what_an_envoy_refuses_is_shown_and_it_goes_on_serving_and_nothing
             assert before == after
             assert after["listener_manager.lds.update_rejected"] == 1
             # Something else that it refuses is of its own revision.
-            with socket.socket() as another:
-                another.bind((HOST, 0))
-                another.listen()
+            with another_program() as another:
                 gateway.port = another.getsockname()[1]
                 changed = await plane.gateways.UpdateGateway(gateway_service_pb2.UpdateGatewayRequest(gateway=gateway))
                 progress = await plane.progress(changed.revision, lambda p: p.refused)
@@ -238,9 +236,7 @@ async def test_what_is_good_of_a_refused_response_goes_on_serving_after_a_restar
     await plane.apply()
     async with plane.envoy("edge-1", variant) as envoy:
         await plane.held(1)
-        with socket.socket() as other:
-            other.bind((HOST, 0))
-            other.listen()
+        with another_program() as other:
             taken = gateway_pb2.Gateway(name="second", address=HOST, port=other.getsockname()[1])
             await plane.gateways.CreateGateway(gateway_service_pb2.CreateGatewayRequest(gateway=taken))
             await plane.progress(2, lambda p: p.refused)
@@ -266,9 +262,7 @@ async def test_what_is_good_of_a_refused_response_goes_on_serving_after_a_restar
 async def test_an_envoy_whose_only_listener_was_refused_gets_its_routes_once_it_can_have_it(
     plane: Plane, variant: str
 ) -> None:
-    with socket.socket() as other:
-        other.bind((HOST, 0))
-        other.listen()
+    with another_program() as other:
         plane.port = other.getsockname()[1]
         async with plane.envoy("edge-1", variant):
             refused = await plane.apply()
@@ -284,9 +278,7 @@ async def test_what_was_refused_is_tried_again_by_a_node_that_reconnects(plane: 
     await plane.apply()
     async with plane.envoy("edge-1", variant):
         await plane.held(1)
-        with socket.socket() as other:
-            other.bind((HOST, 0))
-            other.listen()
+        with another_program() as other:
             plane.port = other.getsockname()[1]
             moved = await plane.apply()
             await plane.progress(moved, lambda p: p.refused)

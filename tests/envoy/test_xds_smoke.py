@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -23,6 +22,7 @@ from google.protobuf import json_format
 
 from controlplane.compiler.bootstrap import node_bootstrap
 from controlplane.demo.envoy import Envoy
+from controlplane.demo.plane import free_port
 from controlplane.snapshot import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SCOPED_ROUTES, Audience, Resource, Snapshot, short_name
 from controlplane.xds.delta import DeltaStream
 from controlplane.xds.events import Event, Held, Identified, Refused
@@ -201,12 +201,6 @@ async def answer(port: int) -> str:
     url = f"http://127.0.0.1:{port}/"
     async with aiohttp.ClientSession() as session, session.get(url, headers={"model": "m"}) as response:
         return await response.text()
-
-
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
 
 
 @pytest.mark.parametrize("variant", ["delta", "sotw"])
