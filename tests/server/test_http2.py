@@ -54,6 +54,17 @@ async def rig(store: Store) -> AsyncIterator[Rig]:
         yield r
 
 
+async def ended(c: Raw, said: bytes = b"", *, end_stream: bool = False, **headers: str) -> tuple[int, dict[str, str]]:
+    """Opens a stream, says this on it, and waits until it is over: its number, and what it ended with."""
+    if not c.h2.highest_outbound_stream_id:
+        c.h2.initiate_connection()
+    stream = await c.open(**headers)
+    if said:
+        await c.say(stream, said, end_stream=end_stream)
+    await c.until(lambda: c.over(stream))
+    return stream, c.headers(stream)
+
+
 async def test_messages_come_in_any_pieces(rig: Rig) -> None:
     async with raw(rig.port) as c:
         stream = await c.start()
@@ -70,11 +81,9 @@ async def test_messages_come_in_any_pieces(rig: Rig) -> None:
 async def test_a_client_that_says_how_much_it_will_say_is_held_to_it(rig: Rig) -> None:
     data = message()
     async with raw(rig.port) as c:
-        stream = await c.start(content_length=str(len(data)))
-        await c.say(stream, data, end_stream=True)
-        await c.until(lambda: c.over(stream))
+        stream, headers = await ended(c, data, end_stream=True, content_length=str(len(data)))
         assert len(c.responses(stream)) == 1
-        assert c.headers(stream)["grpc-status"] == "0"
+        assert headers["grpc-status"] == "0"
 
 
 async def test_headers_come_before_anything_is_asked(rig: Rig) -> None:
@@ -90,22 +99,15 @@ async def test_gzip_is_understood_and_nothing_else(rig: Rig) -> None:
         stream = await c.start(grpc_encoding="gzip")
         await c.say(stream, prefixed(gzip.compress(message()[5:]), compressed=1))
         await c.until(lambda: len(c.responses(stream)) == 1)
-        bomb = await c.open(grpc_encoding="gzip")
-        await c.say(bomb, prefixed(gzip.compress(bytes(MAX_REQUEST_BYTES + 1)), compressed=1))
-        await c.until(lambda: c.over(bomb))
-        assert c.headers(bomb)["grpc-status"] == "8"
-        garbage = await c.open(grpc_encoding="gzip")
-        await c.say(garbage, prefixed(b"not gzip", compressed=1))
-        await c.until(lambda: c.over(garbage))
-        assert c.headers(garbage)["grpc-status"] == "3"
-        unsaid = await c.open()
-        await c.say(unsaid, prefixed(b"\x1f", compressed=1))
-        await c.until(lambda: c.over(unsaid))
-        assert c.headers(unsaid)["grpc-status"] == "13"
-        other = await c.open(grpc_encoding="snappy")
-        await c.until(lambda: c.over(other))
-        assert c.headers(other)["grpc-status"] == "12"
-        assert "gzip" in c.headers(other)["grpc-accept-encoding"]
+        bomb = prefixed(gzip.compress(bytes(MAX_REQUEST_BYTES + 1)), compressed=1)
+        assert (await ended(c, bomb, grpc_encoding="gzip"))[1]["grpc-status"] == "8"
+        garbage = prefixed(b"not gzip", compressed=1)
+        assert (await ended(c, garbage, grpc_encoding="gzip"))[1]["grpc-status"] == "3"
+        unsaid = prefixed(b"\x1f", compressed=1)
+        assert (await ended(c, unsaid))[1]["grpc-status"] == "13"
+        _, headers = await ended(c, grpc_encoding="snappy")
+        assert headers["grpc-status"] == "12"
+        assert "gzip" in headers["grpc-accept-encoding"]
 
 
 async def test_what_came_compressed_is_given_back_as_it_came(rig: Rig) -> None:
@@ -118,41 +120,27 @@ async def test_what_came_compressed_is_given_back_as_it_came(rig: Rig) -> None:
         await c.until(lambda: len(c.responses(stream)) == 2)
         (ours,) = server(rig).connections
         assert ours._taken == len(small) + len(large)
-        wrong = await c.open(grpc_encoding="gzip")
-        await c.say(wrong, prefixed(b"x" * 1000, compressed=1))
-        await c.until(lambda: c.over(wrong))
+        await ended(c, prefixed(b"x" * 1000, compressed=1), grpc_encoding="gzip")
         assert ours._taken == len(small) + len(large) + 1005
 
 
 async def test_what_is_not_gRPC_is_told_so(rig: Rig) -> None:
     async with raw(rig.port) as c:
-        stream = await c.start(kind="text/html")
-        await c.until(lambda: c.over(stream))
-        assert c.headers(stream)[":status"] == "415"
-        stream = await c.open(method="GET")
-        await c.until(lambda: c.over(stream))
-        assert c.headers(stream)[":status"] == "405"
-        stream = await c.open(path="/no.such.Service/M%thod")
-        await c.until(lambda: c.over(stream))
-        assert c.headers(stream)["grpc-status"] == "12"
-        assert c.headers(stream)["grpc-message"].startswith("there is no method /no.such.Service/M")
-        assert c.headers(stream)["grpc-message"].isascii()
-        stream = await c.open(path="/envoy.service.status.v3.ClientStatusDiscoveryService/FetchClientStatus")
-        await c.until(lambda: c.over(stream))
-        assert c.headers(stream)["grpc-status"] == "12"
-        assert "--api" in c.headers(stream)["grpc-message"]
+        assert (await ended(c, kind="text/html"))[1][":status"] == "415"
+        assert (await ended(c, method="GET"))[1][":status"] == "405"
+        _, headers = await ended(c, path="/no.such.Service/M%thod")
+        assert headers["grpc-status"] == "12"
+        assert headers["grpc-message"].startswith("there is no method /no.such.Service/M")
+        assert headers["grpc-message"].isascii()
+        _, headers = await ended(c, path="/envoy.service.status.v3.ClientStatusDiscoveryService/FetchClientStatus")
+        assert headers["grpc-status"] == "12"
+        assert "--api" in headers["grpc-message"]
 
 
 async def test_an_end_in_the_middle_of_a_message_is_an_error(rig: Rig) -> None:
     async with raw(rig.port) as c:
-        stream = await c.start()
-        await c.say(stream, message()[:-1], end_stream=True)
-        await c.until(lambda: c.over(stream))
-        assert c.headers(stream)["grpc-status"] == "13"
-        stream = await c.open()
-        await c.say(stream, message(), end_stream=True)
-        await c.until(lambda: c.over(stream))
-        assert c.headers(stream)["grpc-status"] == "0"
+        assert (await ended(c, message()[:-1], end_stream=True))[1]["grpc-status"] == "13"
+        assert (await ended(c, message(), end_stream=True))[1]["grpc-status"] == "0"
 
 
 @pytest.mark.parametrize(
@@ -175,10 +163,8 @@ async def test_who_goes_on_writing_is_not_reset_before_it_has_read_all(rig: Rig,
 
 async def test_a_request_that_is_too_large_is_refused_at_its_first_byte(rig: Rig) -> None:
     async with raw(rig.port) as c:
-        stream = await c.start()
-        await c.say(stream, b"\0" + (MAX_REQUEST_BYTES + 1).to_bytes(4, "big"))
-        await c.until(lambda: c.over(stream))
-        assert c.headers(stream)["grpc-status"] == "8"
+        _, headers = await ended(c, b"\0" + (MAX_REQUEST_BYTES + 1).to_bytes(4, "big"))
+        assert headers["grpc-status"] == "8"
 
 
 async def test_a_large_request_gets_through_small_windows(rig: Rig) -> None:

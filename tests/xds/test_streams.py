@@ -133,25 +133,25 @@ def test_a_thousand_snapshots_cost_a_slow_client_one_response() -> None:
     assert stream.receive(ask(CLUSTER, response.nonce)) == [Held(1_000)]
 
 
-def test_a_client_that_refuses_for_ever_is_remembered_in_bounds() -> None:
+def refusing(first: Snapshot, *more: Snapshot) -> DeltaStream:
+    """A stream whose client has refused each of these but the last, which it was not sent yet."""
     stream = DeltaStream()
-    stream.offer(many(0, 2))
+    stream.offer(first)
     stream.receive(ask(CLUSTER))
-    for revision in range(1, 100):
+    for snapshot in more:
         (response,) = told(stream)
         stream.receive(ask(CLUSTER, response.nonce, error_detail={"message": "no"}))
-        stream.offer(many(revision, 2, first=revision))
+        stream.offer(snapshot)
+    return stream
+
+
+def test_a_client_that_refuses_for_ever_is_remembered_in_bounds() -> None:
+    stream = refusing(*(many(revision, 2, first=revision) for revision in range(100)))
     assert all(len(r.earlier) < 10 for r in stream._subs[CLUSTER].refused.values())
 
 
 def test_what_is_refused_in_turn_is_remembered_once() -> None:
-    stream = DeltaStream()
-    stream.offer(many(0, 1))
-    stream.receive(ask(CLUSTER))
-    for revision in range(1, 20):
-        (response,) = told(stream)
-        stream.receive(ask(CLUSTER, response.nonce, error_detail={"message": "no"}))
-        stream.offer(many(revision, 1, first=revision % 2))
+    stream = refusing(*(many(revision, 1, first=revision % 2) for revision in range(20)))
     assert [len(r.all_of_it()) for r in stream._subs[CLUSTER].refused.values()] == [2]
 
 
