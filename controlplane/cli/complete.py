@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Callable
 
 import grpc
@@ -10,7 +11,7 @@ import typer
 
 from controlplane.cli import listing
 from controlplane.cli.client import DEFAULT_API, Client
-from controlplane.errors import Error, escaped
+from controlplane.errors import Error
 
 # Seconds that somebody who pressed TAB waits at most.
 _PATIENCE = 1.0
@@ -46,8 +47,8 @@ def objects(ctx: typer.Context, incomplete: str) -> list[str]:
 
 
 def nodes(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Ids of nodes; but such as a shell or a terminal would take for something else."""
-    return _offered(ctx, incomplete, lambda client: [n.id for n in listing.nodes(client)[0] if escaped(n.id) == n.id])
+    """Ids of nodes, but for those that a shell or a terminal would take for something else: they are clients' words."""
+    return _offered(ctx, incomplete, lambda client: [n.id for n in listing.nodes(client)[0] if shlex.quote(n.id) == n.id])
 
 
 def _offered(ctx: typer.Context, incomplete: str, names: Callable[[Client], list[str]]) -> list[str]:

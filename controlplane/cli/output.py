@@ -147,8 +147,11 @@ def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
 _Dumper.add_representer(str, _represent_text)
 
 
-_SHORT: tuple[str, ...] = ("TYPE", "REVISION", "WHEN", "STATE", "HOLDS", "SPEAKS", "SEEN", "DID")
-_SHORT += ("SHARE", "REQ/S", "ERRORS", "OPEN", "NODES", "LAST", "TOTAL")
+# Columns of what is never long.
+_SHORT = (
+    *("TYPE", "REVISION", "WHEN", "STATE", "HOLDS", "SPEAKS", "SEEN", "DID"),
+    *("SHARE", "REQ/S", "ERRORS", "OPEN", "NODES", "LAST", "TOTAL"),
+)
 
 
 def table(headings: Iterable[str], rows: Iterable[Iterable[str | Text]]) -> Table:

@@ -49,9 +49,11 @@ def finish(
     if form is Format.TABLE:
         _headline(revision, impact, changed)
     progress, end = (None, Exit.OK) if timeout is None else wait_for(client, revision.number, timeout)
-    since = Timestamp()
-    since.CopyFrom(revision.create_time) if changed else since.GetCurrentTime()
-    left = [] if progress is None else _left(client, revision.number, since)
+    since = revision.create_time
+    if not changed:
+        since = Timestamp()
+        since.GetCurrentTime()
+    left = [] if progress is None or form is Format.NAME else _left(client, revision.number, since)
     if form is Format.NAME:
         output.raw(revision.name)
     elif form is not Format.TABLE:

@@ -14,7 +14,7 @@ HEADER = struct.Struct(">HBBBL")
 HEADER_BYTES = 9
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
-# No frame is larger than this that does not follow from a setting, and here none does.
+# No frame is larger than this unless who takes it has said so (SETTINGS): clients may, this server does not.
 MAX_FRAME = 16_384
 MAX_WINDOW = 2**31 - 1
 # Of a stream and of a connection, until something else is said.

@@ -46,7 +46,6 @@ class LoadPump(Contained):
         limits: Limits,
         carrier: Carrier,
     ) -> None:
-        # Nothing is done with a stream that has ended.
         # Whether the next message may be `received`; false while the client has asked too much of late.
         self.listens = True
         self._core = LoadStream()

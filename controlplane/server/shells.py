@@ -1,6 +1,6 @@
 """What carries xDS streams: one of two shells around the same pumps.
 
-http2    HTTP/2 on the event loop, our own (`http2_server.py`): the default, since it costs about 0.4 times as much
+http2    HTTP/2 on the event loop, our own (`http2_server.py`): the default, since it costs about a third as much
 grpc     gRPC's own server (`grpc_shell.py`)
 """
 

@@ -108,6 +108,7 @@ def completed(words: str) -> list[str]:
 def test_commands_and_names_are_completed(run: Run, applied: Server) -> None:
     applied.connect("edge-1")
     applied.connect("edge-2\nevil\x1b[2J")
+    applied.connect("edge-3;$(evil)")
     assert completed("turnout sw") == ["switch"]
     assert completed("turnout switch ir") == ["iris"]
     assert completed("turnout switch iris --to ") == ["blue", "green"]
