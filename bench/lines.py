@@ -87,9 +87,9 @@ async def build(module: str) -> Path:
 
 
 @asynccontextmanager
-async def simulator(target: str, directory: Path, loops: int = 1) -> AsyncIterator[Lines]:
-    """The simulated fleet, without a proxy yet."""
-    command = [str(await build("fleet")), "-target", target, "-loops", str(loops)]
+async def simulator(target: str, directory: Path, *flags: str) -> AsyncIterator[Lines]:
+    """The simulated fleet, without a proxy yet; `flags` are its own, beside the target."""
+    command = [str(await build("fleet")), "-target", target, *flags]
     async with Lines.start("fleet", command, directory / "fleet.log") as lines:
         yield lines
 

@@ -18,7 +18,7 @@ from typing import Any
 from bench.lines import Lines, cpu_seconds, many_files, simulator
 from bench.measure import Figure, environment, table
 from bench.scale import QUIET, synced
-from bench.sides import Move, Side, turnout
+from bench.sides import Side, turnout
 
 SWITCHES = 5
 GOOD, OTHERS = "good", "others"
@@ -64,9 +64,17 @@ _TITLES = {
     "storm_switch": "a switch in the middle of a storm: from the call until the last has it",
     "storm_sync": "that storm: until the last is in sync",
     "half": "a switch, N/2 that ACK and no others: last receipt",
-    "half_mute": "a switch, N/2 that ACK and N/2 that never do: last receipt of those that ACK",
-    "half_slow": "a switch, N/2 that ACK and N/2 that read 4 KiB a second: last receipt of those that ACK",
+    "half_mute": "N/2 that ACK, N/2 that never did and are in their first sync: last receipt of those that ACK",
+    "half_slow": "N/2 that ACK, N/2 that read 4 KiB a second and are in their first sync: the same",
+    "both": "all N in sync, and all ACK: last receipt of one half",
+    "gone_mute_first": "then the other half ceases to ACK: last receipt of those that ACK, the first switch",
+    "gone_mute": "the same, the switches after it",
+    "gone_slow_first": "all N in sync, then the other half reads 4 KiB a second: last receipt of the rest, the first switch",
+    "gone_slow": "the same, the switches after it",
 }
+
+# What the others of a fleet do badly.
+_BAD: dict[str, dict[str, Any]] = {"mute": {"mute": True}, "slow": {"slow_ms": 1000}}
 
 
 async def _storms(n: int, m: int, serve: str) -> dict[str, float]:
@@ -87,15 +95,38 @@ async def _storms(n: int, m: int, serve: str) -> dict[str, float]:
 
             await fleet.ask("open", n=n // 2, group=GOOD)
             await synced(fleet, group=GOOD, quiet_ms=QUIET, timeout=600)
-            for what, behaviour in (("half", None), ("half_mute", {"mute": True}), ("half_slow", {"slow_ms": 1000})):
-                if behaviour is not None:
-                    await fleet.ask("open", n=n // 2, group=OTHERS, **behaviour)
-                    # Those that never ACK are not sent everything, and those that read slowly take long: some is enough.
-                    await fleet.ask("wait_synced", group=OTHERS, fraction=0.5, timeout=5)
-                found[what] = statistics.median([await _receipt(next(side.moves), fleet, GOOD) for _ in range(SWITCHES)])
-                if behaviour is not None:
-                    await fleet.ask("close", group=OTHERS)
+            found["half"] = statistics.median(await _receipts(side, fleet, SWITCHES))
+            found |= await bad_from_the_start(side, fleet, n // 2) | await gone_bad(side, fleet, n // 2)
     return found
+
+
+async def bad_from_the_start(side: Side, fleet: Lines, n: int) -> dict[str, float]:
+    """Beside those that ACK there are n that behave badly, and are in their first sync."""
+    found = {}
+    for what, behaviour in _BAD.items():
+        await fleet.ask("open", n=n, group=OTHERS, **behaviour)
+        # Those that never ACK are not sent everything, and those that read slowly take long: some is enough.
+        await fleet.ask("wait_synced", group=OTHERS, fraction=0.5, timeout=5)
+        found[f"half_{what}"] = statistics.median(await _receipts(side, fleet, SWITCHES))
+        await fleet.ask("close", group=OTHERS)
+    return found
+
+
+async def gone_bad(side: Side, fleet: Lines, n: int, switches: int = SWITCHES) -> dict[str, float]:
+    """Beside those that ACK there are n that did so too, until all were in sync."""
+    found = {}
+    both: list[float] = []
+    for what, behaviour in _BAD.items():
+        await fleet.ask("open", n=n, group=OTHERS)
+        await synced(fleet, group=OTHERS, quiet_ms=QUIET, timeout=600)
+        both += await _receipts(side, fleet, switches)
+        await fleet.ask("behave", group=OTHERS, **behaviour)
+        (found[f"gone_{what}_first"],) = await _receipts(side, fleet, 1)
+        if what == "mute":
+            await _all_mute(fleet, n)
+        found[f"gone_{what}"] = statistics.median(await _receipts(side, fleet, switches))
+        await fleet.ask("close", group=OTHERS)
+    return found | {"both": statistics.median(both)}
 
 
 async def _restart(side: Side, fleet: Lines, found: dict[str, float], what: str) -> None:
@@ -126,18 +157,30 @@ async def _in_the_middle(side: Side, fleet: Lines, found: dict[str, float]) -> N
     found["storm_sync"] = (await synced(fleet, from_ns=opened, timeout=600))["synced"]["max"]
 
 
-async def _receipt(move: Move, fleet: Lines, group: str) -> float:
-    """Seconds from the call of a switch until the last proxy of a group has it."""
-    await fleet.ask("watch", name=move.name, contains=move.contains)
-    called = time.monotonic_ns()
-    await move.call()
-    came = await fleet.ask("result", from_ns=called, group=group, timeout=120)
-    assert came["ok"], f"{came['received']['n']} of {came['n']} proxies have a switch; errors: {came['errors']}"
-    await asyncio.sleep(0.2)
-    return float(came["received"]["max"])
+async def _receipts(side: Side, fleet: Lines, switches: int) -> list[float]:
+    """For each switch, seconds from its call until the last proxy of the good group has it."""
+    found = []
+    for _ in range(switches):
+        move = next(side.moves)
+        await fleet.ask("watch", name=move.name, contains=move.contains)
+        called = time.monotonic_ns()
+        await move.call()
+        came = await fleet.ask("result", from_ns=called, group=GOOD, timeout=120)
+        assert came["ok"], f"{came['received']['n']} of {came['n']} proxies have a switch; errors: {came['errors']}"
+        await asyncio.sleep(0.2)
+        found.append(float(came["received"]["max"]))
+    return found
+
+
+async def _all_mute(fleet: Lines, n: int) -> None:
+    """Checks that the others were in sync: they were sent the first switch after they went mute, and none has ACKed it."""
+    came = await fleet.ask("result", group=OTHERS, timeout=10)
+    got = came["received"]["n"], came["acked"]["n"]
+    assert got == (n, 0), f"{got[0]} of {n} mute proxies were sent a switch, {got[1]} have ACKed it"
 
 
 _NOTES = """Medians over the rounds, in brackets the least and the greatest. After a kill, times are from the kill: what
 `turnout serve` takes to start is inside, and so is what Envoys wait before they connect anew (at random up to 0.5 s, the limit
 doubles with each failure). The last one is mostly one that failed several times while the server was down and then drew a long
-wait; what the server is to answer for is the time from a proxy's own connection. Simulator and server share the machine."""
+wait; what the server is to answer for is the time from a proxy's own connection. A mute proxy is sent one switch, and no more
+of that type until it ACKs: so its first switch is told apart. Simulator and server share the machine."""

@@ -1,6 +1,10 @@
 package main
 
-import "google.golang.org/protobuf/encoding/protowire"
+import (
+	"bytes"
+
+	"google.golang.org/protobuf/encoding/protowire"
+)
 
 // client is the xDS side of a proxy, as Envoy behaves: clusters first, then their endpoints, listeners once all endpoints are
 // there, then scopes and routes. It sends the names that follow from a response before it ACKs the response.
@@ -16,9 +20,10 @@ type client struct {
 // sub is one type on the stream.
 type sub struct {
 	held    *held
-	asked   *names // nil before the first request; the empty set for a wildcard
-	version string // SotW: the last that was ACKed
-	nonce   string // SotW: the last that was received
+	asked   *names     // nil before the first request; the empty set for a wildcard
+	version string     // SotW: the last that was ACKed
+	nonce   string     // SotW: the last that was received
+	owed    []response // what was left without an ACK; SotW: the last
 }
 
 // start opens a stream: with what was asked for and is held, where there was a stream before.
@@ -31,7 +36,7 @@ func (c *client) start(w *world, keep bool, out func([]byte)) {
 	c.subs[cds].asked = none
 	for kind := range c.subs {
 		s := &c.subs[kind]
-		s.nonce = ""
+		s.nonce, s.owed = "", nil
 		if s.asked == nil {
 			continue
 		}
@@ -63,12 +68,32 @@ func (c *client) receive(w *world, r response, b *batch, out func([]byte)) {
 	}
 	c.follow(w, r.kind, out)
 	if c.mute {
+		if !c.delta {
+			s.owed = nil
+		}
+		s.owed = append(s.owed, response{kind: r.kind, nonce: bytes.Clone(r.nonce)})
 		return
 	}
+	c.answer(r, out)
+}
+
+// answer ACKs.
+func (c *client) answer(r response, out func([]byte)) {
 	if c.delta {
 		c.ack(r, out)
 	} else {
 		c.sotw(r.kind, out)
+	}
+}
+
+// settle ACKs what was left without an ACK while the client was mute.
+func (c *client) settle(out func([]byte)) {
+	for kind := range c.subs {
+		s := &c.subs[kind]
+		for _, r := range s.owed {
+			c.answer(r, out)
+		}
+		s.owed = nil
 	}
 }
 

@@ -224,7 +224,7 @@ func (l *loop) read(p *proxy) error {
 			p.inSync = clock() // nothing new since the stream before: no response will say so
 		}
 		if p.group.slow > 0 {
-			l.pause(p)
+			l.pause(p, p.group.slow)
 			return nil
 		}
 		if n < len(buffer) {
@@ -234,14 +234,36 @@ func (l *loop) read(p *proxy) error {
 }
 
 // pause reads no more for a while.
-func (l *loop) pause(p *proxy) {
+func (l *loop) pause(p *proxy, wait time.Duration) {
 	l.want(p, p.events&^unix.EPOLLIN)
 	epoch := p.epoch
-	l.after(p.group.slow, func() {
+	l.after(wait, func() {
 		if p.epoch == epoch && p.fd >= 0 {
 			l.want(p, p.events|unix.EPOLLIN)
 		}
 	})
+}
+
+// turn is called when a proxy behaves in another way than a moment ago.
+func (l *loop) turn(p *proxy, was *group) {
+	if p.fd < 0 || p.opening {
+		return
+	}
+	switch now := p.group; {
+	case now.slow == was.slow:
+	case now.slow > 0:
+		l.pause(p, rand.N(now.slow)) // so that they don't all read in the same moment from now on
+	default:
+		l.want(p, p.events|unix.EPOLLIN)
+	}
+	if was.mute && !p.group.mute {
+		l.wire.sink.Reset()
+		p.client.settle(func(m []byte) { l.wire.send(&p.conn, m) })
+		p.waiting = p.received > 0 && p.acked == 0
+		if err := l.write(p); err != nil {
+			l.failed(p, err)
+		}
+	}
 }
 
 func (l *loop) want(p *proxy, events uint32) {
@@ -260,7 +282,7 @@ func (l *loop) message(p *proxy, body []byte) error {
 		return errors.New("a response that can't be read")
 	}
 	b := l.world.batch(r, body, p.delta, l.hit)
-	p.nack = p.group.nack && p.inSync > 0
+	p.nack, p.mute = p.group.nack && p.inSync > 0, p.group.mute
 	p.client.receive(l.world, r, b, func(m []byte) { l.wire.send(&p.conn, m) })
 	now := clock()
 	l.active = now

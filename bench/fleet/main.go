@@ -1,18 +1,20 @@
 // Command fleet plays thousands of Envoys towards one xDS server: a connection each, in few threads.
 //
-// It is driven by JSON, one object a line on standard input, and answers each with one line on standard output. Times are in
-// seconds; points in time are nanoseconds of CLOCK_MONOTONIC.
+// It is driven by JSON, one object a line on standard input, and answers each with one line on standard output: `fleet -h` tells
+// which.
 package main
 
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
-	"net"
+	"io"
 	"os"
 	"runtime"
-	"strconv"
+	"runtime/pprof"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -24,82 +26,86 @@ const (
 	sotwPath  = "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources"
 )
 
-// command is what a line may say. Unset numbers are 0, which stands for the default that is named.
-type command struct {
-	Cmd   string `json:"cmd"`
-	Group string `json:"group"` // proxies that were opened under this name; "" is a name like any other
-
-	// open
-	N        int               `json:"n"`
-	Variant  string            `json:"variant"` // delta (default) or sotw
-	Rate     float64           `json:"rate"`    // connections a second; 0: all at once. Also for reopen
-	Cluster  string            `json:"cluster"` // the nodes' cluster; bench
-	Metadata map[string]string `json:"metadata"`
-	Nack     bool              `json:"nack"`     // refuses every change once it has everything
-	Mute     bool              `json:"mute"`     // never ACKs
-	SlowMs   int               `json:"slow_ms"`  // reads 4 KiB in this time
-	RetryMs  int               `json:"retry_ms"` // the first wait after a connection broke; 500
-
-	Keep *bool `json:"keep"` // open, reopen: a new stream says what is held; true
-
-	// watch
-	Name     string `json:"name"`     // of the RouteConfiguration that will change; "" is any
-	Contains string `json:"contains"` // what it will contain
-
-	// wait_synced, result
-	FromNs   int64   `json:"from_ns"`
-	Timeout  float64 `json:"timeout"`  // 60
-	QuietMs  int     `json:"quiet_ms"` // how long nothing came; 100
-	Fraction float64 `json:"fraction"` // of the group that is waited for; 1
-	Now      bool    `json:"now"`      // don't wait for quiet
-}
+const longest = 1 << 20 // bytes of a line
 
 type answer map[string]any
 
 func main() {
-	target := flag.String("target", "", "address of the xDS server, HOST:PORT")
-	loops := flag.Int("loops", 1, "threads")
-	flag.Parse()
-	f, err := newFleet(*target, *loops)
+	o, err := parseFlags(os.Args[1:])
+	if errors.Is(err, flag.ErrHelp) {
+		fmt.Print(help())
+		return
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "fleet:", err)
+		os.Exit(2)
+	}
+	if o.profile != "" {
+		file, err := os.Create(o.profile)
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "fleet: the profile can't be written:", err)
+			os.Exit(2)
+		}
+		must(pprof.StartCPUProfile(file))
+	}
+	err = run(o, os.Stdin, os.Stdout)
+	pprof.StopCPUProfile()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "fleet:", err)
 		os.Exit(1)
 	}
-	out := json.NewEncoder(os.Stdout)
-	out.Encode(answer{"ok": true, "pid": os.Getpid()})
-	lines := bufio.NewScanner(os.Stdin)
-	lines.Buffer(nil, 1<<20)
-	for lines.Scan() {
-		var c command
-		if err := json.Unmarshal(lines.Bytes(), &c); err != nil {
-			out.Encode(answer{"ok": false, "error": err.Error()})
-			continue
-		}
-		if c.Cmd == "quit" {
-			return
-		}
-		out.Encode(f.handle(c))
-	}
 }
+
+// run does what the lines say, until they end.
+func run(o options, in io.Reader, out io.Writer) error {
+	f, err := newFleet(o)
+	if err != nil {
+		return err
+	}
+	answers := json.NewEncoder(out)
+	answers.SetEscapeHTML(false)
+	said := answer{"ok": true, "pid": os.Getpid()}
+	lines := bufio.NewScanner(in)
+	lines.Buffer(nil, longest)
+	for {
+		if err := answers.Encode(said); err != nil {
+			return err
+		}
+		if !lines.Scan() {
+			break
+		}
+		c, v, err := read(lines.Bytes())
+		switch {
+		case err != nil:
+			said = wrong(err.Error())
+		case v.do == nil:
+			return nil
+		default:
+			said = f.handle(c, v)
+		}
+	}
+	if errors.Is(lines.Err(), bufio.ErrTooLong) {
+		return fmt.Errorf("a line is longer than %d bytes", longest)
+	}
+	return lines.Err()
+}
+
+func wrong(text string) answer { return answer{"ok": false, "error": text} }
 
 // fleet is all loops; the proxies of a group are dealt out to them in turn.
 type fleet struct {
 	loops  []*loop
 	groups map[string]*group
-	nodes  int
+	prefix string
+	next   int // the number of the next node
 }
 
-func newFleet(target string, loops int) (*fleet, error) {
+func newFleet(o options) (*fleet, error) {
 	raise()
-	address, err := net.ResolveTCPAddr("tcp4", target)
-	if err != nil || address.Port == 0 {
-		return nil, fmt.Errorf("-target %q is no HOST:PORT: %w", target, err)
-	}
-	to := &unix.SockaddrInet4{Port: address.Port, Addr: [4]byte(address.IP.To4())}
-	f := &fleet{groups: map[string]*group{}}
-	runtime.GOMAXPROCS(max(loops+1, runtime.NumCPU()))
-	for range loops {
-		l, err := newLoop(to, target)
+	f := &fleet{groups: map[string]*group{}, prefix: o.prefix, next: o.first}
+	runtime.GOMAXPROCS(max(o.loops+1, runtime.NumCPU()))
+	for range o.loops {
+		l, err := newLoop(o.address, o.target)
 		if err != nil {
 			return nil, err
 		}
@@ -118,7 +124,7 @@ func raise() {
 	}
 }
 
-func (f *fleet) handle(c command) answer {
+func (f *fleet) handle(c command, v verb) answer {
 	if c.QuietMs == 0 {
 		c.QuietMs = 100
 	}
@@ -128,54 +134,39 @@ func (f *fleet) handle(c command) answer {
 	if c.Fraction == 0 {
 		c.Fraction = 1
 	}
-	switch c.Cmd {
-	case "open":
-		return f.open(c)
-	case "watch":
-		return f.watch(c)
-	case "stats":
-		return f.stats()
-	}
-	ofGroup := map[string]func(command) answer{
-		"reopen": f.reopen, "keep": f.keep, "close": f.close, "wait_synced": f.waitSynced, "result": f.result,
-	}
-	do := ofGroup[c.Cmd]
+	there := f.groups[c.Group] != nil
 	switch {
-	case do == nil:
-		return answer{"ok": false, "error": "there is no command " + strconv.Quote(c.Cmd)}
-	case f.groups[c.Group] == nil:
-		return answer{"ok": false, "error": "there is no group " + strconv.Quote(c.Group)}
+	case c.Cmd == "open" && there:
+		return wrong(fmt.Sprintf("the group %q is open already", c.Group))
+	case c.Cmd != "open" && slices.Contains(v.keys, "group") && !there:
+		return wrong(fmt.Sprintf("there is no group %q", c.Group))
 	}
-	return do(c)
+	return v.do(f, c)
 }
 
 func (f *fleet) open(c command) answer {
-	if f.groups[c.Group] != nil {
-		return answer{"ok": false, "error": "the group is open already"}
-	}
-	g := &group{name: c.Group, path: deltaPath, delta: true, nack: c.Nack, mute: c.Mute, cluster: c.Cluster, meta: c.Metadata}
+	g := &group{name: c.Group, path: deltaPath, delta: true, cluster: c.Cluster, meta: c.Metadata, retry: 500 * time.Millisecond}
 	if c.Variant == "sotw" {
 		g.path, g.delta = sotwPath, false
 	}
 	if g.cluster == "" {
 		g.cluster = "bench"
 	}
-	g.slow = time.Duration(c.SlowMs) * time.Millisecond
-	g.retry = 500 * time.Millisecond
 	if c.RetryMs > 0 {
 		g.retry = time.Duration(c.RetryMs) * time.Millisecond
 	}
 	g.keep = c.Keep == nil || *c.Keep
+	g.behave(c)
 	f.groups[c.Group] = g
 	number := protowire.Number(2)
 	if g.delta {
 		number = 1
 	}
 	for i := range c.N {
-		f.nodes++
 		p := &proxy{group: g, fd: -1}
-		p.client = client{delta: g.delta, nack: g.nack, mute: g.mute}
-		p.node = node(number, fmt.Sprintf("envoy-%05d", f.nodes), g.cluster, g.meta)
+		p.client = client{delta: g.delta}
+		p.node = node(number, fmt.Sprintf("%s%05d", f.prefix, f.next), g.cluster, g.meta)
+		f.next++
 		l := f.loops[i%len(f.loops)]
 		l.do(func() { l.proxies = append(l.proxies, p) })
 	}
@@ -200,36 +191,60 @@ func (f *fleet) connect(c command, g *group) answer {
 	return answer{"ok": true, "at_ns": now.Nanoseconds()}
 }
 
-// keep changes what a group says on new streams from now on; waits begin from the shortest again.
-func (f *fleet) keep(c command) answer {
-	keep := c.Keep == nil || *c.Keep
+// behave changes how a group behaves from now on, as c says; a group is never changed while proxies have it.
+func (g *group) behave(c command) {
+	if c.Nack != nil {
+		g.nack = *c.Nack
+	}
+	if c.Mute != nil {
+		g.mute = *c.Mute
+	}
+	if c.SlowMs != nil {
+		g.slow = time.Duration(*c.SlowMs) * time.Millisecond
+	}
+}
+
+// change puts another in the place of a group, and calls then for each of its proxies.
+func (f *fleet) change(from, to *group, then func(*loop, *proxy)) {
 	for _, l := range f.loops {
 		l.do(func() {
-			f.groups[c.Group].keep = keep
-			for _, p := range l.of(f.groups[c.Group]) {
-				p.tries = 0
+			for _, p := range l.of(from) {
+				p.group = to
+				then(l, p)
 			}
 		})
 	}
+	f.groups[to.name] = to
+}
+
+func (f *fleet) behave(c command) answer {
+	from := f.groups[c.Group]
+	to := *from
+	to.behave(c)
+	f.change(from, &to, func(l *loop, p *proxy) { l.turn(p, from) })
+	return answer{"ok": true, "at_ns": clock().Nanoseconds()}
+}
+
+// keep changes what a group says on new streams from now on; waits begin from the shortest again.
+func (f *fleet) keep(c command) answer {
+	to := *f.groups[c.Group]
+	to.keep = c.Keep == nil || *c.Keep
+	f.change(f.groups[c.Group], &to, func(_ *loop, p *proxy) { p.tries = 0 })
 	return answer{"ok": true}
 }
 
 // reopen closes all connections of a group, and opens them anew at once.
 func (f *fleet) reopen(c command) answer {
-	g := f.groups[c.Group]
-	for _, l := range f.loops {
-		l.do(func() {
-			if c.Keep != nil {
-				g.keep = *c.Keep
-			}
-			for _, p := range l.of(g) {
-				l.hangUp(p)
-				p.epoch++
-				p.wanted = false
-			}
-		})
+	to := *f.groups[c.Group]
+	if c.Keep != nil {
+		to.keep = *c.Keep
 	}
-	return f.connect(c, g)
+	f.change(f.groups[c.Group], &to, func(l *loop, p *proxy) {
+		l.hangUp(p)
+		p.epoch++
+		p.wanted = false
+	})
+	return f.connect(c, &to)
 }
 
 // close closes all connections of a group for good.
@@ -315,7 +330,7 @@ func (f *fleet) result(c command) answer {
 }
 
 // stats is how many connections there are, and what this program has cost.
-func (f *fleet) stats() answer {
+func (f *fleet) stats(command) answer {
 	open, inSync, connects, messages, total := 0, 0, 0, int64(0), 0
 	for _, l := range f.loops {
 		l.do(func() {

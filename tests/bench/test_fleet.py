@@ -1,30 +1,29 @@
 """The simulated fleet does what Envoys do, and the benchmarks that use it read it right. Skipped where there is no Go."""
 
-import shutil
+import asyncio
+import json
+import re
 import subprocess
 import time
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bench import growth, scale
-from bench.lines import Lines, simulator
+from bench.lines import Lines, build, simulator
 from bench.scale import Run, synced
 from bench.sides import ORDINARY, TURNOUT, Move, Side, turnout
 
-FLEET = Path(__file__).parents[2] / "bench" / "fleet"
 MODELS, PROXIES = 3, 20
 
 
 @pytest.fixture(scope="module")
-def go() -> None:
-    """Go and the modules that the simulator needs."""
-    if shutil.which("go") is None:
-        pytest.skip("the simulator is written in Go, and there is none")
-    done = subprocess.run(["go", "mod", "download"], cwd=FLEET, capture_output=True, text=True, timeout=100, check=False)
-    assert done.returncode == 0, f"the Go modules of the simulator can't be had: {done.stderr[-300:]}"
+def program(go: None) -> Path:
+    """The simulator, compiled."""
+    return asyncio.run(build("fleet"))
 
 
 @pytest.fixture
@@ -107,15 +106,144 @@ async def test_proxies_come_back_to_a_server_that_was_killed_and_say_what_they_h
     assert done["received"]["n"] == PROXIES
 
 
+@pytest.mark.parametrize("variant", ["delta", "sotw"])
+async def test_those_that_go_mute_once_in_sync_are_sent_one_switch_more_and_ack_it_when_they_are_back(
+    side: Side, fleet: Lines, variant: str
+) -> None:
+    await fleet.ask("open", n=PROXIES)
+    await fleet.ask("open", n=3, group="others", variant=variant)
+    await synced(fleet)
+    await synced(fleet, group="others")
+    await fleet.ask("behave", group="others", mute=True)
+    first = next(side.moves)
+    assert (await switched(first, fleet))["ok"]
+    sent = await fleet.ask("result", group="others")
+    assert sent["ok"]
+    assert (sent["received"]["n"], sent["acked"]["n"]) == (3, 0)
+    assert (await switched(next(side.moves), fleet))["ok"]
+    assert (await fleet.ask("result", group="others", timeout=0.01))["received"]["n"] == 0
+
+    # What they owe is ACKed, and only then they are sent what they missed.
+    await fleet.ask("behave", group="others", mute=False)
+    missed = await fleet.ask("result", group="others", timeout=10)
+    assert missed["ok"]
+    assert (missed["received"]["n"], missed["acked"]["n"]) == (3, 3)
+    assert side.turnout is not None
+    await side.turnout.settled(PROXIES + 3)
+    assert not missed["errors"]
+
+
+async def test_those_that_read_slowly_once_in_sync_get_a_switch_late_and_at_once_again_when_they_are_back(
+    side: Side, fleet: Lines
+) -> None:
+    await fleet.ask("open", n=PROXIES)
+    await fleet.ask("open", n=3, group="others")
+    await synced(fleet)
+    await synced(fleet, group="others")
+    await fleet.ask("behave", group="others", slow_ms=3_600_000)
+    assert (await switched(next(side.moves), fleet))["ok"]
+    late = await fleet.ask("result", group="others", timeout=0.01)
+    assert late["received"]["n"] < 3  # each reads at a moment of its own: that all do so now does not happen
+    await fleet.ask("behave", group="others", slow_ms=0)
+    came = await fleet.ask("result", group="others", timeout=10)
+    assert came["ok"]
+    assert came["received"]["n"] == 3
+    assert (await switched(next(side.moves), fleet, group="others"))["acked"]["n"] == 3
+
+
+async def test_fleets_at_one_server_share_node_ids_only_on_purpose(side: Side, fleet: Lines, tmp_path: Path) -> None:
+    target, turnout = f"127.0.0.1:{side.port}", side.turnout
+    assert turnout is not None
+    async with AsyncExitStack() as stack:
+        others: list[tuple[str, ...]] = [(), ("-first", "21"), ("-prefix", "other-"), ("-prefix", "other-", "-first", "11")]
+        fleets = [fleet, *[await stack.enter_async_context(simulator(target, tmp_path, *flags)) for flags in others]]
+        for one, nodes in zip(fleets, (20, 20, 40, 60, 70), strict=True):
+            await one.ask("open", n=20)
+            await synced(one)
+            await turnout.settled(nodes)
+            assert (await turnout._completed("revisions/latest")).holding == nodes
+
+
 async def test_what_it_can_not_do_it_says(go: None, tmp_path: Path) -> None:
     async with simulator("127.0.0.1:1", tmp_path) as fleet:
-        with pytest.raises(RuntimeError, match='there is no group "x"'):
-            await fleet.ask("close", group="x")
-        with pytest.raises(RuntimeError, match='there is no command "dance"'):
-            await fleet.ask("dance")
+
+        async def refused(said: str, cmd: str, **more: Any) -> None:
+            with pytest.raises(RuntimeError, match=re.escape(said)):
+                await fleet.ask(cmd, **more)
+
+        await refused('there is no group "x"', "close", group="x")
+        await refused('there is no command "dance"; there are open, behave', "dance")
+        await refused('open has no key "m"; it has cmd, n, group', "open", m=3)
+        await refused('close has no key "mute"; it has cmd, group', "close", mute=True)
+        await refused('there is no variant "Delta"; there are delta and sotw', "open", n=1, variant="Delta")
+        await refused('"n" must be from 1 to 1000000', "open")
+        await refused('"n" is a string; it must be a whole number', "open", n="1")
+        await refused('"n" is a number 1.5; it must be a whole number', "open", n=1.5)
+        await refused('"mute" is a number; it must be true or false', "open", n=1, mute=1)
+        await refused('"metadata" has a number inside; it must be an object of strings', "open", n=1, metadata={"a": 1})
+        await refused('"slow_ms" must be from 0 to 86400000', "open", n=1, slow_ms=-1)
+        await refused('"fraction" must be from 0 to 1', "wait_synced", fraction=1.5)
+        await fleet.ask("open", n=1)
+        await refused('the group "" is open already', "open", n=1)
+        await refused("behave needs one of nack, mute and slow_ms", "behave")
+        assert (await fleet.ask("stats"))["n"] == 1
     with pytest.raises(RuntimeError, match="is no HOST:PORT"):
         async with simulator("nowhere", tmp_path):
             pass
+
+
+TARGET = ("-target", "127.0.0.1:1")
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ((), "-target is missing: the xDS server as HOST:PORT"),
+        (("-target", ":18000"), 'invalid value ":18000" for flag -target: it is no HOST:PORT, like 127.0.0.1:18000'),
+        (("-target", "127.0.0.1"), "it is no HOST:PORT"),
+        (("-target", "127.0.0.1:0"), "the port must be a number from 1 to 65535"),
+        (("-target", "127.0.0.1:http"), "the port must be a number from 1 to 65535"),
+        (("-target", "[::1]:18000"), "the host has no IPv4 address"),
+        ((*TARGET, "-loops", "0"), 'invalid value "0" for flag -loops: it must be a whole number from 1 to 64'),
+        ((*TARGET, "-loops", "65"), "it must be a whole number from 1 to 64"),
+        ((*TARGET, "-loops"), "flag needs an argument: -loops"),
+        ((*TARGET, "-first", "-1"), "it must be a whole number from 0 to 2147483647"),
+        ((*TARGET, "-prefix", "a\nb"), "without control characters"),
+        ((*TARGET, "-cpuprofile", "/no/such/directory/p"), "the profile can't be written"),
+        ((*TARGET, "-loop", "1"), "there is no flag -loop; there are -target, -loops"),
+        ((*TARGET, "open"), '"open" is no flag'),
+    ],
+)
+def test_a_flag_that_is_wrong_is_one_line_and_status_2(program: Path, flags: tuple[str, ...], said: str) -> None:
+    done = subprocess.run([program, *flags], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=20, check=False)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("fleet: ")
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_help_tells_every_flag_command_and_key(program: Path) -> None:
+    done = subprocess.run([program, "-h"], capture_output=True, text=True, timeout=20, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    for word in ("-target", "-loops", "-prefix", "-first", "-cpuprofile"):
+        assert f"  {word} " in done.stdout
+    usage, _, keys = done.stdout.partition("\nKeys")
+    taken = {word for line in re.findall(r"^  [a-z_]+ +([a-z_ ]*)$", usage, re.M) for word in line.split()}
+    told = set(re.findall(r"^  ([a-z_]+) ", keys, re.M))
+    assert {"n", "group", "mute", "quiet_ms"} <= taken
+    assert taken == told
+
+
+def test_lines_that_are_no_commands(program: Path) -> None:
+    wrong = ["", "x", "[1]", "null", '{"cmd":3}', '{"cmd":"stats"} {}', "{}"]
+    lines = "\n".join([*wrong, '{"cmd":"stats"}', "x" * (1 << 20)]) + "\n"
+    done = subprocess.run([program, *TARGET], input=lines, capture_output=True, text=True, timeout=20, check=False)
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [answer["ok"] for answer in answers] == [True, *(False for _ in wrong), True]
+    assert all(answer["error"] for answer in answers[1:-1])
+    assert done.returncode == 1
+    assert done.stderr == "fleet: a line is longer than 1048576 bytes\n"
 
 
 def run(switch_cpu: float) -> Run:
