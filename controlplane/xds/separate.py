@@ -20,13 +20,15 @@ open beside it: its client will mostly be back, and uses it meanwhile. A new clu
 holds back the routes that need it for as long as that lasts.
 
 A stream that speaks of both ends, as every stream of an Envoy does that takes all over ADS, asks nobody and is asked by
-nobody. So two whole clients under one node id don't wait for each other.
+nobody. So two whole clients under one node id don't wait for each other. They are known by this: no client asks for a type
+on two streams of ADS. Where there is a type that all have asked for, each is *apart*, as if it were alone: `node` is None.
+A stream that has asked for nothing is judged when it does (`begins`), and whenever it has asked for more (`moved`).
 
 Known flaws:
 - After a restart of the control plane nothing is known of what the client holds over a stream that is not back yet. Removals
   wait for it a while (`Stream.quiet`), routes don't. How many streams a client will open it does not say, so for the same
   reason a node counts as holding a revision when those that are back do.
-- Nobody says `Blocked` of a node with several streams: it takes the refusal on one and what waits for it on another, and
+- Nobody says `Blocked` of a client with several streams: it takes the refusal on one and what waits for it on another, and
   neither knows both. Such a node is behind, and its refusal is shown, but no revision after the refused one is said to fail.
 
 There is no clock in here: `now` is seconds of any clock that only goes forward.
@@ -34,7 +36,7 @@ There is no clock in here: `now` is seconds of any clock that only goes forward.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping
 from typing import Protocol
 
 from controlplane.snapshot import CLUSTER, ENDPOINTS, LISTENER, Resource
@@ -61,6 +63,8 @@ class Speaker(Protocol):
     @property
     def type_url(self) -> str: ...
     @property
+    def types(self) -> Collection[str]: ...
+    @property
     def coming_back(self) -> bool: ...
     @property
     def subs(self) -> tuple[Substream, ...]: ...
@@ -83,6 +87,9 @@ class Separate:
         self._until: dict[tuple[str, str], float] = {}
         # Streams that were told to wait since they last looked.
         self._waiting: set[Speaker] = set()
+        # Types that all have asked for, open and closed, that have asked for any: then each is apart. Empty: not known of any.
+        # It may lack some.
+        self._common: frozenset[str] = frozenset()
         # By stream of clusters: endpoints that the client will want anew once it has taken those that were sent.
         self._owed: dict[Speaker, set[str]] = {}
 
@@ -96,7 +103,23 @@ class Separate:
         self.tick(now)
         self._open[stream] = self._numbers
         self._numbers += 1
-        self._tell()
+        if self._common:
+            stream.node = self  # until it is known what it asks for
+        else:
+            self._judge()
+
+    def begins(self, stream: Speaker, type_url: str) -> None:
+        """A stream is about to ask for something, its first type: from then on it is apart, or all point to this."""
+        if stream.type_url or not type_url:
+            self._tell(frozenset())
+            return
+        if type_url not in self._common:
+            self._judge()
+        if type_url in self._common or len(self._open) + len(self._left) == 1:
+            self._common = frozenset((type_url,))
+            stream.node = None
+        else:
+            self._tell(frozenset())
 
     def leave(self, stream: Speaker, now: float) -> None:
         """A stream has closed."""
@@ -110,18 +133,25 @@ class Separate:
         self._left[stream] = now, self._numbers
         if len(self._left) > _LEFT:
             del self._left[next(iter(self._left))]
-        self._tell()
+        if not self._common:
+            self._judge()
 
     def tick(self, now: float) -> None:
         """The time is `now`."""
         self._now = now
-        self._left = {s: left for s, left in self._left.items() if now - left[0] < self._linger}
+        left = {s: left for s, left in self._left.items() if now - left[0] < self._linger}
+        if len(left) < len(self._left):
+            self._left = left
+            if not self._common:
+                self._judge()
         # What is over is kept a while, so that it does not begin anew.
         self._until = {k: t for k, t in self._until.items() if now - t < self._linger}
 
     def moved(self, stream: Speaker) -> list[Speaker]:
         """Something became of `stream`. Returns the others that have waited: they are to look again (`Stream.again`)."""
         self._settle(stream)
+        if stream.node is not None and self._judge():
+            return self.overdue()  # nobody waits for others any more
         woken = self._waiting - {stream}
         self._waiting &= {stream}
         return [s for s in self._open if s in woken]
@@ -137,10 +167,22 @@ class Separate:
         ends = [*self._until.values(), *(closed + self._linger for closed, _ in self._left.values())]
         return min((t for t in ends if t > self._now), default=None) if self._waiting else None
 
-    def _tell(self) -> None:
+    def _judge(self) -> bool:
+        """Finds out what all have asked for, and tells the streams whether they are apart; which is returned."""
+        everyone = (*self._open, *self._left)
+        if any(stream.type_url for stream in everyone):
+            common: frozenset[str] = frozenset()
+        else:
+            asked = [frozenset(stream.types) for stream in everyone if stream.types]
+            common = frozenset.intersection(*asked) if asked else frozenset()
+        self._tell(common)
+        return bool(common)
+
+    def _tell(self, common: frozenset[str]) -> None:
+        self._common = common
         several = len(self._open) + len(self._left) > 1
         for stream in self._open:
-            stream.node = self if several else None
+            stream.node = self if several and not (common and stream.types) else None
 
     def _settle(self, stream: Speaker) -> None:
         """Once the client has answered for its clusters, their endpoints are to be sent anew where they come over ADS.

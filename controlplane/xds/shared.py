@@ -18,7 +18,7 @@ whose nonces are not above all that it was sent: such a step is worked out anew.
 stream may come by a point twice.
 
 What is not shared: who the client is (each is asked), and when it took what. A stream goes on alone, with a core of its own,
-while it refuses something, while it is one of several of its node (what it may be sent depends on the others), and when it
+while it refuses something, while it is one of several of its client (what it may be sent depends on the others), and when it
 goes a long way without being quiet, or subscribes to more than there is. It joins the others when it is quiet again.
 
 Bounds: at most `MOST` bytes of steps are remembered, those made first go first, and none from a revision long gone. What
@@ -29,7 +29,7 @@ client puts in an order of its own, by `gist`.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 from weakref import WeakValueDictionary, ref
 
@@ -186,7 +186,7 @@ class SharedStream:
     def recall(self, data: bytes) -> list[Event] | None:
         """Takes a request, serialised, that another stream has made here before; None: it has to be parsed, and `receive`d."""
         point = self._point
-        if point is None:
+        if point is None or self._node is not None:
             return None
         step = point.steps.get(data)
         if step is None and len(data) >= _LARGE:
@@ -197,8 +197,6 @@ class SharedStream:
         """Takes who the client is, ahead of its first request, which need not say it any more."""
         events: list[Event] = [who]
         self._point = self._book.start(self._kind, self.type_url, self._ttl if takes_ttl else 0)
-        if self._node is not None:
-            self._leave_the_others()
         if self._waiting is not None:
             events += self.offer(self._waiting)
             self._waiting = None
@@ -209,7 +207,9 @@ class SharedStream:
         events: list[Event] = []
         if self._point is None and self._core is None:
             events = self.greet(identified(request.node), bool(self._ttl) and self._kind.takes_ttl(request.node))
-        if len(data) > _HUGE:
+        if self._node is not None and not self.types:
+            self._node.begins(self, request.type_url)
+        if len(data) > _HUGE or self._node is not None:
             self._leave_the_others()
         point, core = self._point, self._core
         if point is None:
@@ -358,13 +358,13 @@ class SharedStream:
 
     @property
     def node(self) -> Separate | None:
-        """As of `Stream`: the streams of the node, while this is not the only one."""
+        """As of `Stream`. While nothing was asked for, it stands at a point all the same."""
         return self._node
 
     @node.setter
     def node(self, node: Separate | None) -> None:
         self._node = node
-        if node is not None:
+        if node is not None and self.types:
             self._leave_the_others()
         if self._core is not None:
             self._core.node = node
@@ -381,6 +381,12 @@ class SharedStream:
         core = self._point.core.fork()
         self._timed(core)
         return core.subs
+
+    @property
+    def types(self) -> Collection[str]:
+        """As `Stream.types`."""
+        core = self._now_at
+        return core.types if core is not None else ()
 
     def sub(self, type_url: str) -> Substream | None:
         """As `Stream.sub`; its times are not to be read."""

@@ -48,7 +48,7 @@ the snapshot is kept back because of what was refused (a route, whose cluster it
 from __future__ import annotations
 
 import itertools
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Collection, Container, Iterable, Mapping
 from copy import copy
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 from weakref import ReferenceType
@@ -107,7 +107,7 @@ class Stream:
         self._ttl = ttl
         # Seconds of any clock that only goes forward; the shell sets it before what it tells. Only `status.py` reads it.
         self.now = 0.0
-        # The streams of the node that this one is of; None while it is the only one.
+        # The streams of the node that this one is of; None while none of the others can be of the same client.
         self.node: Separate | None = None
         # What it is among them; None: itself. Neither a reference to itself nor one that keeps another: points come with each
         # revision (`shared.py`), and are to go when they are let go of, not when garbage is looked for.
@@ -209,6 +209,11 @@ class Stream:
     def refuses(self) -> bool:
         """Whether the client has refused something that stands, or has not been said to be over."""
         return any(sub.refused or sub.refusing for sub in self._subs.values())
+
+    @property
+    def types(self) -> Collection[str]:
+        """Type URLs that the client has asked for."""
+        return self._subs.keys()
 
     @property
     def subs(self) -> tuple[Substream, ...]:

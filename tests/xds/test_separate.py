@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -10,8 +11,9 @@ from envoy.service.discovery.v3 import discovery_pb2
 
 from controlplane.snapshot import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SCOPED_ROUTES, SECRET, Audience, Resource, Snapshot
 from controlplane.xds.delta import DeltaStream
-from controlplane.xds.events import Held
+from controlplane.xds.events import Blocked, Held
 from controlplane.xds.separate import LINGER, UNASKED, Separate
+from controlplane.xds.shared import Book, SharedStream
 from controlplane.xds.sotw import SotwStream
 
 VARIANTS = pytest.mark.parametrize("variant", ["delta", "sotw"])
@@ -41,7 +43,7 @@ class Conversation:
 
     def __init__(self, node: Node, variant: str, type_url: str) -> None:
         self.node, self.delta = node, variant == "delta"
-        self.core: Any = DeltaStream(type_url) if self.delta else SotwStream(type_url)
+        self.core: Any = node.make(DeltaStream if self.delta else SotwStream, type_url)
         self.events: list[Any] = []
         self.nonces: dict[str, str] = {}  # of the newest response, by type
         self.names: dict[str, list[str]] = {}
@@ -89,7 +91,20 @@ class Conversation:
         return said
 
 
+def alone(kind: Any, type_url: str) -> Any:
+    return kind(type_url)
+
+
+@pytest.fixture(autouse=True, params=["own", "shared"])
+def _cores(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything holds of cores by themselves, and of streams that share them where they may."""
+    if request.param == "shared":
+        monkeypatch.setattr(Node, "make", staticmethod(partial(SharedStream, book=Book())))
+
+
 class Node:
+    make: Callable[[Any, str], Any] = staticmethod(alone)
+
     def __init__(self, variant: str = "delta") -> None:
         self.separate, self.variant, self.now = Separate(), variant, 0.0
         self.streams: list[Conversation] = []
@@ -366,3 +381,88 @@ def test_closed_streams_are_forgotten() -> None:
     assert not node.separate._left
     node.close(keep)
     assert len(node.separate) == 0
+
+
+def whole(node: Node, *names: str) -> Conversation:
+    """A client that takes all over ADS: these clusters, with their endpoints and a route of the name."""
+    ads = node.stream()
+    for type_url in (CLUSTER, ENDPOINTS, ROUTES):
+        ads.ask(type_url, *(() if type_url == CLUSTER else names))
+        ads.hears()
+        ads.ack(type_url)
+    assert ads.events[-1] == Held(1)
+    return ads
+
+
+@VARIANTS
+def test_whole_clients_under_one_name_are_as_if_alone(variant: str) -> None:
+    node = Node(variant)
+    node.offer(snapshot(1, cluster("blue"), route("blue", "blue")))
+    first, second = whole(node, "blue"), whole(node, "blue")
+    # The second held nothing before it had all of it: what the first has asked for is no business of its.
+    assert [e for e in second.events if e == Held(1)] == [Held(1)]
+    assert first.core.node is second.core.node is None
+    # What follows from a refusal is said of each.
+    new = (cluster("blue"), cluster("green"), route("blue", "green"))
+    node.offer(snapshot(2, *new))
+    second.hears()
+    second.ack(CLUSTER, error="bad")
+    node.offer(snapshot(3, *new, route("other", "blue")))
+    assert second.events[-1] == Blocked(3)
+    assert node.separate.due is None
+
+
+@VARIANTS
+def test_a_stream_that_asks_for_something_else_may_be_a_part_of_each(variant: str) -> None:
+    node = Node(variant)
+    node.offer(snapshot(1, cluster("blue"), route("blue", "blue")))
+    first, second = whole(node, "blue"), whole(node, "blue")
+    secrets = node.stream(SECRET)
+    secrets.ask(SECRET, "none")
+    assert all(s.core.node is node.separate for s in (first, second, secrets))
+    node.close(secrets)
+    assert first.core.node is node.separate
+    node.passes(LINGER + 0.1)
+    assert first.core.node is second.core.node is None
+    # The same over ADS, until it asks for what they have.
+    third = node.stream()
+    assert first.core.node is None
+    third.ask(SECRET, "none")
+    assert all(s.core.node is node.separate for s in (first, second, third))
+    third.ask(CLUSTER)
+    assert all(s.core.node is None for s in (first, second, third))
+
+
+@VARIANTS
+def test_types_over_two_streams_of_ads_wait_for_each_other(variant: str) -> None:
+    node = Node(variant)
+    node.offer(snapshot(1, cluster("blue"), route("iris", "blue")))
+    one, other = node.stream(), node.stream()
+    one.ask(CLUSTER)
+    one.hears()
+    other.ask(ROUTES, "iris")
+    assert other.hears() == []
+    one.ask(ENDPOINTS, "blue")
+    one.hears()
+    one.ack(ENDPOINTS)
+    assert other.hears() == []
+    one.ack(CLUSTER)
+    assert len(other.hears()) == 1
+    other.ack(ROUTES)
+    assert Held(1) in one.events
+    assert Held(1) in other.events
+
+
+@VARIANTS
+def test_what_waited_for_another_stream_goes_once_nobody_is_waited_for(variant: str) -> None:
+    node = Node(variant)
+    node.offer(snapshot(1, cluster("blue"), route("iris", "blue")))
+    one, other = node.stream(), node.stream()
+    one.ask(CLUSTER)
+    one.hears()
+    other.ask(ROUTES, "iris")
+    assert other.hears() == []
+    # It has clusters of its own from now on, and names none of them: nobody holds back its routes.
+    other.ask(CLUSTER, "none")
+    assert other.core.node is None
+    assert (ROUTES, ["iris"] if variant == "delta" else ["blue"], []) in other.hears()

@@ -18,6 +18,7 @@ from controlplane.snapshot import CLUSTER, ENDPOINTS, Audience, Resource, Snapsh
 from controlplane.xds import shared
 from controlplane.xds.delta import DeltaStream
 from controlplane.xds.events import Event, Held, Identified
+from controlplane.xds.separate import Separate
 from controlplane.xds.shared import Book, SharedStream, gist, has_gist
 from controlplane.xds.sotw import SotwStream
 from tests.xds import test_histories
@@ -195,6 +196,38 @@ def test_the_second_of_two_that_are_alike_costs_no_work(variant: Any, monkeypatc
     again = play("other")
     assert first == again
     assert all(a is b for a, b in zip(first, again, strict=True))
+
+
+@VARIANTS
+def test_a_second_client_of_the_same_name_costs_no_work(variant: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    book, node = Book(), Separate()
+    offered = [clusters(1, "a1"), clusters(2, "a2")]
+
+    def join() -> SharedStream:
+        stream = SharedStream(variant, book=book)
+        node.join(stream, 0.0)
+        stream.receive(ask(variant, "same"))
+        return stream
+
+    def play(stream: SharedStream) -> list[Event]:
+        (heard,) = stream.to_send()
+        told = ask(variant, nonce=nonce(variant, heard))
+        data = told.SerializeToString()
+        return stream.recall(data) or stream.receive(told, data)
+
+    first = join()
+    for newest in offered:
+        first.offer(newest)
+        assert play(first) == [Held(newest.revision)]
+    other = SharedStream(variant, book=book)
+    other.receive(ask(variant, "other"))
+    other.offer(offered[1])
+    assert play(other) == [Held(2)]
+    monkeypatch.setattr(variant, "fork", None)  # nothing is worked out any more
+    second = join()
+    assert second.node is first.node is None
+    second.offer(offered[1])
+    assert play(second) == [Held(2)]
 
 
 def test_streams_that_came_by_different_ways_meet() -> None:
