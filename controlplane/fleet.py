@@ -154,8 +154,11 @@ class NodeView:
     last_seen: float = 0.0
     # Ascending in both: (revision, when every stream first held it, be it but for older refusals). The newest HISTORY.
     history: list[tuple[int, float]] = field(default_factory=list)
-    # Only open ones. A node with thousands of streams makes each of its events as dear as that.
+    # Only open ones. With thousands of them, an event may have to look at each: not as a rule, since those that hold the same
+    # are as one.
     open: dict[StreamId, _Stream] = field(default_factory=dict, repr=False)
+    # How many of them refuse something.
+    refusing: int = 0
 
     @property
     def connected(self) -> bool:
@@ -176,6 +179,22 @@ class NodeView:
         """When it first held `revision` or a newer one, as far back as is known; None when it never did."""
         at = bisect_left(self.history, (revision, 0.0))
         return self.history[at][1] if at < len(self.history) else None
+
+    def common(self, before: Holds, alike: bool) -> Holds:
+        """What all open streams hold. `alike`: it is what it was if another still holds `before`, which one held until now."""
+        streams = self.open.values()
+        # The newest one first: when all report the same thing, they do so in their order.
+        if alike and any(s.held == before for s in reversed(streams)):
+            return self.holds
+        return Holds.common(s.held for s in streams)
+
+    def note_held(self, now: float) -> None:
+        """Remembers when it first held what it holds."""
+        history, newest = self.history, self.holds.newest
+        if newest > (history[-1][0] if history else 0):
+            history.append((newest, now))
+            if len(history) > HISTORY:
+                del history[0]
 
     def part(self, revision: int) -> Part:
         """Its part in `revision`."""
@@ -227,7 +246,7 @@ class Fleet:
         """Where a node stands."""
         if not node.open:
             return Standing.GONE
-        if any(s.refused for s in node.open.values()):
+        if node.refusing:
             return Standing.REFUSING
         return Standing.SYNCED if node.held_revision >= self.revision else Standing.BEHIND
 
@@ -240,7 +259,7 @@ class Fleet:
 
     def apply(self, stream: StreamId, event: Report, now: float) -> None:
         """Folds in what a stream reported. What comes of a stream that is closed changes nothing."""
-        if type(event) is Held and self._held_by_one(stream, event.revision, now):
+        if type(event) is Held and self._held_plainly(stream, event.revision, now):
             return
         if isinstance(event, Opened):
             self._streams[stream] = _Stream(event.peer, event.variant, now)
@@ -250,55 +269,76 @@ class Fleet:
         known = self._streams.get(stream)
         if known is None:
             return
-        if isinstance(event, Identified):
-            known.node = self._nodes.get(event.id) or self._nodes.setdefault(event.id, NodeView(event.id))
-        if known.node is not None:
-            self._uncount(known.node)
-            self._fold(stream, known, known.node, event, now)
-            self._count(known.node)
-        if isinstance(event, Closed):
-            del self._streams[stream]
-        self._forget(now)
+        if isinstance(event, Targeted):
+            self._target(known, event)
+        elif isinstance(event, Identified) and event.id not in self._nodes:
+            self._meet(stream, known, event, now)
+        else:
+            if isinstance(event, Identified):
+                known.node = self._nodes[event.id]
+            if known.node is not None:
+                self._uncount(known.node)
+                self._fold(stream, known, known.node, event, now)
+                self._count(known.node)
+            if isinstance(event, Closed):
+                del self._streams[stream]
+        if self._gone:
+            self._forget(now)
 
-    def _held_by_one(self, stream: StreamId, revision: int, now: float) -> bool:
-        """Folds in what a switch makes every node report: the only stream of a node, which refuses nothing, holds a revision.
+    def _held_plainly(self, stream: StreamId, revision: int, now: float) -> bool:
+        """Folds in what a switch makes every stream report: that of a node, which refuses nothing, holds a revision.
 
         It comes to the same as `_fold`, for less. False, and nothing is done, where it is not so simple.
         """
         known = self._streams.get(stream)
-        if known is None or (node := known.node) is None or len(node.open) != 1 or known.refused:
+        if known is None or (node := known.node) is None or node.refusing:
             return False
         if revision > self.revision:
             self.publish(revision)
+        before, known.held = known.held, Holds(revision, revision)
+        holds = known.held if len(node.open) == 1 else node.common(before, revision >= before.newest)
         newest = self.revision
-        if node.held_revision < newest <= revision:
-            self.counts[Standing.BEHIND] -= 1
-            self.counts[Standing.SYNCED] += 1
-        elif revision < newest <= node.held_revision:
-            return False
-        _take(self._held, node.holds)
-        holds = known.held = node.holds = Holds(revision, revision)
-        self._held[holds] += 1
-        node.held_revision = revision
+        synced = holds.all_of >= newest
+        if synced != (node.held_revision >= newest):
+            more = 1 if synced else -1
+            self.counts[Standing.BEHIND] -= more
+            self.counts[Standing.SYNCED] += more
+        if holds is not node.holds:
+            _take(self._held, node.holds)
+            self._held[holds] += 1
+            node.holds = holds
+            node.held_revision = holds.all_of
+            node.note_held(now)
         node.last_seen = now
-        history = node.history
-        if revision > (history[-1][0] if history else 0):
-            history.append((revision, now))
-            if len(history) > HISTORY:
-                del history[0]
         if self._gone:
             self._forget(now)
         return True
 
+    def _meet(self, stream: StreamId, known: _Stream, who: Identified, now: float) -> None:
+        """Somebody new."""
+        node = known.node = self._nodes[who.id] = NodeView(
+            who.id, who.cluster, who.metadata, who.user_agent, known.peer, who.locality, variants=(known.variant,)
+        )
+        node.connect_time, node.last_seen = known.opened, now
+        node.open[stream] = known
+        self._count(node)
+
+    def _target(self, known: _Stream, event: Targeted) -> None:
+        """Our own doing: nothing was heard of the node."""
+        known.audience = event.audience
+        node = known.node
+        if node is None:
+            return
+        if node.audience != event.audience:
+            _take(self.audiences, node.audience)
+            self.audiences[event.audience] += 1
+        node.audience, node.note = event.audience, event.note
+
     def _fold(self, stream: StreamId, known: _Stream, node: NodeView, event: Report, now: float) -> None:
+        before, refused = known.held, bool(known.refused)
         match event:
             case Held() | Settled():
                 known.held = known.held.after(event)
-            # Our own doing: nothing was heard of the node.
-            case Targeted(audience, note):
-                known.audience = node.audience = audience
-                node.note = note
-                return
             case Blocked(revision):
                 for type_url, refusal in known.refused.items():
                     known.refused[type_url] = replace(refusal, stands_at=max(refusal.stands_at, revision))
@@ -317,20 +357,25 @@ class Fleet:
                 known.refused.pop(type_url, None)
             case Closed():
                 del node.open[stream]
+        closed = isinstance(event, Closed)
+        node.refusing += (bool(known.refused) and not closed) - refused
         node.last_seen = now
         if not node.open:
             node.connect_time = None
             self._gone[node.id] = None
             return
-        streams = node.open.values()
-        if isinstance(event, Identified | Closed):
+        if len(node.open) == 1 or (closed and (known.opened == node.connect_time or len(node.variants) > 1)):
+            streams = node.open.values()
             node.connect_time = min(s.opened for s in streams)
             node.variants = tuple(sorted({s.variant for s in streams}))
-        node.holds = Holds.common(s.held for s in streams)
+        elif isinstance(event, Identified):
+            node.connect_time = min(known.opened, node.connect_time or known.opened)
+            if known.variant not in node.variants:
+                node.variants = tuple(sorted((*node.variants, known.variant)))
+        # A stream holds nothing when it says who it is.
+        node.holds = Holds() if isinstance(event, Identified) else node.common(before, not isinstance(event, Held | Settled))
         node.held_revision = node.holds.all_of
-        if node.holds.newest > (node.history[-1][0] if node.history else 0):
-            node.history.append((node.holds.newest, now))
-            del node.history[:-HISTORY]
+        node.note_held(now)
 
     def _uncount(self, node: NodeView) -> None:
         if not node.open and node.id not in self._gone:

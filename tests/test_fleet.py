@@ -14,6 +14,7 @@ from controlplane.fleet import (
     HISTORY,
     Closed,
     Fleet,
+    Holds,
     Opened,
     Part,
     Report,
@@ -278,7 +279,7 @@ def test_those_not_in_sync_come_first() -> None:
 
 
 EVENTS: st.SearchStrategy[Report | int] = st.one_of(
-    st.just(Opened("10.0.0.1:1", "delta")),
+    st.sampled_from(["delta", "sotw"]).map(lambda v: Opened("10.0.0.1:1", v)),
     st.sampled_from(["a", "b", "c"]).map(lambda n: Identified(n, "edge")),
     st.integers(1, 9).map(Held),
     st.builds(refusal, st.integers(1, 9), st.sampled_from([LISTENER, ROUTES])),
@@ -318,7 +319,14 @@ def test_the_counts_are_what_counting_gives(story: list[tuple[int, Report | int,
         for node in fleet.nodes.values():
             assert node.history == sorted(set(node.history))
             assert len({revision for revision, _ in node.history}) == len(node.history)
-            assert not node.open or node.held_revision == min(s.held.all_of for s in node.open.values())
+            # What is kept up is what the open streams come to.
+            streams = node.open.values()
+            assert node.refusing == sum(bool(s.refused) for s in streams)
+            assert node.connect_time == min((s.opened for s in streams), default=None)
+            if streams:
+                assert node.holds == Holds.common(s.held for s in streams)
+                assert node.held_revision == node.holds.all_of
+                assert node.variants == tuple(sorted({s.variant for s in streams}))
 
 
 @pytest.mark.parametrize("nodes", [100, 5_000])
@@ -344,11 +352,41 @@ def test_an_event_costs_the_same_in_a_large_fleet(nodes: int) -> None:
     assert fleet.counts[Standing.SYNCED] == 1
 
 
+@pytest.mark.parametrize("streams", [100, 5_000])
+def test_what_many_streams_of_one_node_report_costs_the_same(streams: int) -> None:
+    fleet, last = Fleet(), streams - 1
+    for stream in range(streams):
+        connect(fleet, stream)
+        fleet.apply(stream, Held(1), 101)
+    looked_at = 0
+
+    class Counting(dict[int, Any]):
+        def values(self) -> Any:
+            return self
+
+        def __reversed__(self) -> Any:
+            nonlocal looked_at
+            for found in reversed(list(super().values())):
+                looked_at += 1
+                yield found
+
+    node = fleet.nodes["edge-1"]
+    node.open = Counting(node.open)
+    for stream in range(0, last, streams // 10):
+        fleet.apply(stream, Held(2), 102)
+    assert 0 < looked_at <= 11
+    node.open = dict(node.open)
+    assert (fleet.holding(2), node.held_revision) == (0, 1)
+    for stream in range(streams):
+        fleet.apply(stream, Held(2), 103)
+    assert (fleet.holding(2), node.held_revision, fleet.counts[Standing.SYNCED]) == (1, 2, 1)
+
+
 def test_what_is_folded_the_short_way_comes_to_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = random.Random(7)
     for _ in range(300):
         short, long = Fleet(), Fleet()
-        monkeypatch.setattr(long, "_held_by_one", lambda *_: False)
+        monkeypatch.setattr(long, "_held_plainly", lambda *_: False)
         for now in range(60):
             stream = rng.randrange(4)
             event: Any = rng.choice(
