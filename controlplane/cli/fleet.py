@@ -246,10 +246,10 @@ def _refusals(listed: Iterable[Node]) -> RenderableType:
     lines: list[RenderableType] = []
     for node in listed:
         for refusal in node.refusals:
-            names = ", ".join(refusal.resources[:5]) + (" …" if len(refusal.resources) > 5 else "")
+            what = output.resources(refusal.type, refusal.resources, 5)
             lines += [
                 Text(),
-                Text(f"{output.shown(node.name)} refuses {refusal.type} {names} of revision {refusal.revision}:", "bold red"),
+                Text(f"{output.shown(node.name)} refuses {what} of revision {refusal.revision}:", "bold red"),
                 Text(f"    {output.words(refusal.message)}"),
             ]
     if lines:

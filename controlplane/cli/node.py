@@ -8,6 +8,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from controlplane.cli import output
+from controlplane.errors import escaped
 from controlplane.operator.v1.node_pb2 import NodeState, NodeStatus, ResourceState, ResourceStatus, TypeStatus
 
 _COLOURS = {
@@ -76,7 +77,7 @@ def _row(resource: ResourceStatus) -> tuple[str | Text, ...]:
 def _why(resource: ResourceStatus, before: ResourceStatus | None) -> Text:
     """Which, and why; the words of a response that was refused as a whole are not said twice."""
     said = before is not None and before.refusal.message == resource.refusal.message
-    text = Text(f"{resource.type} {resource.name} ", "bold")
+    text = Text(f"{output.resources(resource.type, [resource.name])} ", "bold")
     return text.append(_reason(resource, said_before=said), _COLOURS.get(resource.state, ""))
 
 
@@ -105,7 +106,7 @@ def _reason(resource: ResourceStatus, *, said_before: bool) -> str:
 
 def _between(resource: ResourceStatus) -> Iterator[RenderableType]:
     if resource.diff_note:
-        held, target = resource.held_version or "nothing", resource.target_version or "nothing"
+        held, target = output.shown(resource.held_version) or "nothing", resource.target_version or "nothing"
         yield Text(f"    holds {held}, should hold {target}; not compared: {resource.diff_note}")
     for line in resource.diff:
-        yield Text(f"    {line}", _DIFF_COLOURS.get(line[:1], ""))
+        yield Text(f"    {escaped(line)}", _DIFF_COLOURS.get(line[:1], ""))

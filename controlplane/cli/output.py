@@ -43,8 +43,8 @@ class Format(StrEnum):
 
 # What stands in texts of several lines.
 _LAYOUT = "\n\t"
-# Characters of a client's id or words in a table.
-_MOST_SHOWN = 60
+# Characters of a client's id or words in a table; of a resource's name, which a client may have made up.
+_MOST_SHOWN, _MOST_NAMED = 60, 200
 
 
 class _Console(Console):
@@ -90,10 +90,16 @@ def name(text: str) -> None:
     raw(escaped(text))
 
 
-def shown(text: str) -> str:
+def shown(text: str, most: int = _MOST_SHOWN) -> str:
     """A client's id or words in one line: escaped, and cut where they are longer than anybody reads."""
     text = escaped(text)
-    return text if len(text) <= _MOST_SHOWN else text[: _MOST_SHOWN - 1] + "…"
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def resources(kind: str, names: Sequence[str], most: int = 1) -> str:
+    """Resources of a type in one line, the first few. A client that asked for what there is not may have made up both."""
+    some = ", ".join(shown(name, _MOST_NAMED) for name in names[:most])
+    return f"{shown(kind)} {some}{' …' if len(names) > most else ''}"
 
 
 def words(text: str) -> str:

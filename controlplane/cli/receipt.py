@@ -224,8 +224,7 @@ def _receipt(progress: RevisionProgress, told: Container[str]) -> None:
 
 
 def _refused(node: NodeProgress) -> str:
-    names = ", ".join(node.refused_resources[:3]) + (" …" if len(node.refused_resources) > 3 else "")
-    return f"{node.refused_type} {names}"
+    return output.resources(node.refused_type, node.refused_resources, 3)
 
 
 def _state(node: NodeProgress, number: int) -> str:

@@ -8,9 +8,15 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from queue import SimpleQueue
+
+import grpc
+from envoy.service.discovery.v3 import ads_pb2_grpc, discovery_pb2
 
 from controlplane.cli.exits import Exit
+from controlplane.snapshot import CLUSTER
 from tests.cli.conftest import Run, Server
+from tests.cli.test_traffic import until_state
 
 TURNOUT = str(Path(sys.executable).parent / "turnout")
 
@@ -41,6 +47,27 @@ def test_an_odd_id_is_shown_on_one_short_line(run: Run, applied: Server) -> None
     out = run("switch", "iris", "--to", "green").out
     assert "    nodes/a\\u000ab" in out
     assert len(max(out.splitlines(), key=len)) < 200
+
+
+def test_what_a_client_made_up_makes_no_lines_of_its_own(run: Run, applied: Server) -> None:
+    """What it asks for and there is not, it is told so, and can refuse."""
+    said: SimpleQueue[discovery_pb2.DeltaDiscoveryRequest | None] = SimpleQueue()
+    with grpc.insecure_channel(f"127.0.0.1:{applied.app.xds_port}") as channel:
+        answers = ads_pb2_grpc.AggregatedDiscoveryServiceStub(channel).DeltaAggregatedResources(iter(said.get, None))
+        for type_url in (CLUSTER, "x/y\nError: forged"):
+            request = discovery_pb2.DeltaDiscoveryRequest(type_url=type_url, resource_names_subscribe=["a\nError: forged"])
+            request.node.id = "liar"
+            request.initial_resource_versions["b\nError: forged"] = "1\nError: forged"
+            said.put(request)
+            refusal = discovery_pb2.DeltaDiscoveryRequest(type_url=type_url, response_nonce=next(answers).nonce)
+            refusal.error_detail.message = "no\nError: forged"
+            said.put(refusal)
+        until_state(run, "liar", "NODE_STATE_REFUSING")
+        for command in (["nodes"], ["nodes", "liar"], ["nodes", "liar", "--all"], ["status"]):
+            out = run(*command).out
+            assert "liar" in out
+            assert not [line for line in out.splitlines() if line.startswith("Error")], out
+        said.put(None)
 
 
 def test_several_streams_of_one_node_are_counted(run: Run, applied: Server) -> None:

@@ -53,6 +53,9 @@ def test_an_id_is_one_line_and_no_wider_than_others(capsys: pytest.CaptureFixtur
     assert output.shown("a" * 60) == "a" * 60
     assert output.shown("a" * 5_000) == "a" * 59 + "…"
     assert output.words(" a\nError: b ") == "a\n    Error: b"
+    assert output.resources("a\nb", ["c\nd", "e"]) == "a\\u000ab c\\u000ad …"
+    assert output.resources("Cluster", ["iris/blue", "iris/green"], 2) == "Cluster iris/blue, iris/green"
+    assert len(output.resources("Cluster", ["x" * 5_000])) < 250
 
 
 def test_an_author_need_not_be_ascii(run: Run, applied: Server, monkeypatch: pytest.MonkeyPatch) -> None:
