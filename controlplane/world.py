@@ -47,8 +47,9 @@ class World:
         # For how many worlds nobody has asked for an audience; 0 once somebody did in this one.
         self._idle: dict[Audience, int] = {}
         self._notes: dict[Audience, str] = {}
-        # The newest answer of `snapshot`: thousands of nodes ask the same, one after the other.
+        # The newest answers: thousands of nodes ask the same, one after the other.
         self._newest: tuple[Audience | None, Snapshot | None] = None, None
+        self._newest_note: tuple[Audience | None, str] = None, ""
 
     @property
     def revision(self) -> int:
@@ -65,17 +66,17 @@ class World:
 
     def note(self, audience: Audience) -> str:
         """Why its nodes are not given more; "" when there is nothing to say. Found out once."""
-        note = self._notes.get(audience)
-        if note is None:
-            state = self.head.state
-            note = self._notes[audience] = left_out(state, audience) if audience.gateways else unselected(state)
-        return note
+        asked, found = self._newest_note
+        if asked is not audience:
+            found = self._noted(audience)
+            self._newest_note = audience, found
+        return found
 
     def next(self, head: Head) -> World:
         """The world of a newer head, with the snapshots ready that were asked for of late."""
-        live = {
-            a: s for a, s in self._snapshots.items() if self._idle[a] < _IDLE and head.state.gateways.keys() >= set(a.gateways)
-        }
+        # A copy, since another thread may be asking for one more.
+        known, gateways = self._snapshots.copy(), head.state.gateways.keys()
+        live = {a: s for a, s in known.items() if self._idle[a] < _IDLE and gateways >= set(a.gateways)}
         world = World(head, self._compiler, live)
         if world.gateways == self.gateways:
             world.gateways = self.gateways
@@ -83,6 +84,13 @@ class World:
             world._idle[audience] = self._idle[audience] + 1
             world._compiled(audience)
         return world
+
+    def _noted(self, audience: Audience) -> str:
+        note = self._notes.get(audience)
+        if note is None:
+            state = self.head.state
+            note = self._notes[audience] = left_out(state, audience) if audience.gateways else unselected(state)
+        return note
 
     def _compiled(self, audience: Audience) -> Snapshot:
         snapshot = self._snapshots.get(audience)

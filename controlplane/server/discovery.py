@@ -29,7 +29,8 @@ from controlplane.xds.status import ResourceStatus, merged, statuses
 
 # For how long a new world is offered to streams before the event loop sees to other things, seconds. Longer, where what is
 # sent goes out meanwhile: what comes then is ACKs, most of all, and the last client is not to wait for those of the first.
-_SLICE, _LONG_SLICE = 0.005, 0.025
+# 1,000 clients take 20 ms, and more where other programs want the processor, too.
+_SLICE, _LONG_SLICE = 0.005, 0.05
 
 # Then it has so many turns: a call of an operator takes a few.
 _TURNS = 3

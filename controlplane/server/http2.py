@@ -257,16 +257,13 @@ class Connection(asyncio.Protocol):
     def flush(self) -> None:
         """Writes what there is."""
         self._is_dirty = False
-        if self.closed:
-            return
-        if not self.http2.out:
+        if self.closed or not self.http2.out:
             return
         out, size = self.http2.written()
-        if out:
-            if size <= _PIECE:
-                self._transport.write(b"".join(out))
-            else:
-                self._transport.writelines(out)
+        if size <= _PIECE:
+            self._transport.write(b"".join(out))
+        else:
+            self._transport.writelines(out)
         if self._crowded and self.writable:
             self._crowded = False
             self._loop.call_soon(self.opened)

@@ -451,23 +451,18 @@ class Http2:
         before = self.size
         if self.streams.get(stream.id) is not stream:
             return
-        out, number = self.out, stream.id
         while rest and self.size < limit:
             room = min(self._window, stream.window, self._max_frame)
             if room <= 0:
                 break
-            at, size = len(out), 0
-            out.append(b"")
-            while rest and size < room:
-                part = rest[0]
-                if len(part) <= room - size:
-                    del rest[0]
-                else:
-                    view = memoryview(part)
-                    part, rest[0] = view[: room - size], view[room - size :]
-                out.append(part)
-                size += len(part)
-            out[at] = HEADER.pack(size >> 8, size & 0xFF, DATA, 0, number)
+            size = sum(map(len, rest))
+            if size <= room:  # as nearly always
+                parts = rest[:]
+                rest.clear()
+            else:
+                parts, size = _cut(rest, room), room
+            self.out.append(HEADER.pack(size >> 8, size & 0xFF, DATA, 0, stream.id))
+            self.out += parts
             self._window -= size
             stream.window -= size
             self.size += HEADER_BYTES + size
@@ -528,6 +523,21 @@ class Http2:
         self.out.append(data)
         self.size += len(data)
         self._user.wrote()
+
+
+def _cut(rest: list[Buffer], size: int) -> list[Buffer]:
+    """Takes `size` bytes off the beginning of more than so many."""
+    parts: list[Buffer] = []
+    while size:
+        part = rest[0]
+        if len(part) <= size:
+            del rest[0]
+        else:
+            view = memoryview(part)
+            part, rest[0] = view[:size], view[size:]
+        parts.append(part)
+        size -= len(part)
+    return parts
 
 
 def _no_window(more: int) -> tuple[Reason, str]:

@@ -228,9 +228,17 @@ class Pump(Contained):
 
     def offer(self) -> None:
         """Takes in the newest world."""
+        if self.ended:
+            return
         began = self._clock()
         self._spoke = False
-        self._contained(self._offer_among_siblings)
+        try:
+            if self.core.node is None:
+                self._offer()
+            else:
+                self._offer_among_siblings()
+        except Exception as error:  # noqa: BLE001  it is logged there
+            self.fail(error)
         self.last = not self._spoke or self._clock() - began > _DEAR
 
     def heartbeat(self) -> None:
@@ -308,12 +316,13 @@ class Pump(Contained):
         return len(self._waiting) >= _MOST_WAITING or self._waiting_bytes >= _MOST_BYTES
 
     def _offer_among_siblings(self) -> None:
-        siblings = self._siblings if self.core.node is not None else None
-        if siblings is not None:
-            siblings.tick()
+        siblings = self._siblings
+        if siblings is None or self.core.node is None:
+            self._offer()
+            return
+        siblings.tick()
         self._offer()
-        if siblings is not None:
-            siblings.offered()
+        siblings.offered()
 
     def _offer(self) -> None:
         world, client = self._worlds.value, self._client
@@ -328,7 +337,8 @@ class Pump(Contained):
         self.world, note = world, world.note(target)
         if self._twin and (twin := self._twins()):
             note = f"{twin}; {note}" if note else twin
-        if self._targeted is None or self._targeted.note != note or self._targeted.audience != target:
+        told = self._targeted
+        if told is None or told.note != note or (told.audience is not target and told.audience != target):
             self._targeted = Targeted(target, note)
             self._report(self._stream, self._targeted)
         self._tell(self.core.offer(snapshot))

@@ -15,7 +15,6 @@ from typing import Any, TypeVar
 
 from controlplane.errors import Code, Error, not_found
 from controlplane.latest import Latest
-from controlplane.model import Object
 from controlplane.state import Changes, conflict
 from controlplane.store import Draft, Head, Remembered, Revision
 from controlplane.store.sqlite_file import Connect, InDoubt, SqliteFile
@@ -105,14 +104,26 @@ class SqliteStore:
             head = self._head.value
             if base != head.number:
                 raise conflict(base, head.number)
-            new, rows = await self._run(lambda: _advanced(head, changes, draft, self._file.encode))
             try:
-                await self._run(lambda: self._file.append(new.number, draft, rows))
+                new = await self._run(lambda: self._append(head, changes, draft))
             except InDoubt as doubt:
                 self._in_doubt = True
-                await self._decide(doubt, new.number)
+                await self._decide(doubt, head.number + 1)
+                new = head.after(changes, draft)
             self._head.set(new)
             return new
+
+    def _append(self, head: Head, changes: Changes, draft: Draft) -> Head:
+        """Writes a change, and returns the head after it."""
+        new = head.after(changes, draft)
+        rows: list[tuple[str, str | None, float]] = []
+        for name, obj in changes.objects.items():
+            since = new.kept.get(name) or head.kept.get(name)
+            rows.append(
+                (name, self._file.encode(obj) if obj is not None else None, since.create_time if since else draft.time)
+            )
+        self._file.append(new.number, draft, rows)
+        return new
 
     async def _remember(self, request_id: str, digest: str, revision: int) -> None:
         async with self._writing:
@@ -161,15 +172,3 @@ class SqliteStore:
 
     async def _run(self, call: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, call)
-
-
-def _advanced(
-    head: Head, changes: Changes, draft: Draft, encode: Callable[[Object], str]
-) -> tuple[Head, list[tuple[str, str | None, float]]]:
-    """The head after a change, and its rows (name, content, create time)."""
-    new = head.after(changes, draft)
-    rows: list[tuple[str, str | None, float]] = []
-    for name, obj in changes.objects.items():
-        since = new.kept.get(name) or head.kept.get(name)
-        rows.append((name, encode(obj) if obj is not None else None, since.create_time if since else draft.time))
-    return new, rows
