@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import structlog
 
@@ -33,18 +34,21 @@ COALESCE = 0.005
 LATE = 10.0
 
 
-# Of nodes that come and go so many are told of singly, a second; of the others how many they were.
+# Of what happens to each node of a fleet so much is told singly, a second; of the rest how much it was.
 SINGLY = 20
 
 
 class Crowd:
-    """Nodes that come, or go: each has its line, and a whole fleet has one a second."""
+    """Something that happens to nodes, one by one or to all: each has its line, and a whole fleet has one a second.
 
-    def __init__(self, one: str, many: str) -> None:
-        self._one, self._many = one, many
+    `example` are those things that are said of the first, where it stands for the others.
+    """
+
+    def __init__(self, one: str, many: str, level: int = logging.INFO, example: Collection[str] = ()) -> None:
+        self._one, self._many, self._level, self._example = one, many, level, example
         # Of this second: how many there were, and the first that was not told of.
         self._count = 0
-        self._first = ""
+        self._first: dict[str, object] = {}
         self._second: asyncio.TimerHandle | None = None
         self._open = True
 
@@ -52,14 +56,14 @@ class Crowd:
         """One more."""
         self._count += 1
         if self._count <= SINGLY:
-            log.info(self._one, node=node, **more)
+            log.log(self._level, self._one, node=node, **more)
             if self._second is None and self._open:
                 try:
                     self._second = asyncio.get_running_loop().call_later(1.0, self._sum_up)
                 except RuntimeError:  # without a loop there is no crowd
                     self._count = 0
         elif not self._first:
-            self._first = node
+            self._first = {"first": node, **{key: more[key] for key in self._example}}
 
     def close(self) -> None:
         """Tells how many more there were; there will be no other second."""
@@ -71,8 +75,8 @@ class Crowd:
     def _sum_up(self) -> None:
         self._second = None
         if self._count > SINGLY:
-            log.info(self._many, count=self._count - SINGLY, first=self._first)
-        self._count, self._first = 0, ""
+            log.log(self._level, self._many, count=self._count - SINGLY, **self._first)
+        self._count, self._first = 0, {}
 
 
 class Observer:
@@ -95,9 +99,21 @@ class Observer:
         # Not every node is known to hold that yet; and when it is time to say which ones don't.
         self._awaited = False
         self._late: asyncio.TimerHandle | None = None
-        self._come, self._go = (
-            Crowd("node connected", "more nodes connected"),
-            Crowd("node disconnected", "more nodes disconnected"),
+        self._come = Crowd("node connected", "more nodes connected")
+        self._go = Crowd("node disconnected", "more nodes disconnected")
+        self._refuse = Crowd(
+            "revision refused", "revision refused by more", logging.WARNING, ("revision", "type", "resources", "error")
+        )
+        self._settle = Crowd(
+            "revision held but for an older refusal",
+            "revision held by more but for older refusals",
+            example=("revision", "refused"),
+        )
+        self._oversize = Crowd(
+            "response above gRPC's default limit; google_grpc clients may drop the stream",
+            "more responses above gRPC's default limit",
+            logging.WARNING,
+            ("type", "bytes"),
         )
 
     def published(self, head: Head) -> None:
@@ -148,8 +164,8 @@ class Observer:
         """Ends every watch; the fleet is still kept."""
         self._open = False
         self._stop_waiting()
-        self._come.close()
-        self._go.close()
+        for crowd in (self._come, self._go, self._refuse, self._settle, self._oversize):
+            crowd.close()
         self.changed.set(None)
 
     def _wake(self) -> None:
@@ -185,24 +201,17 @@ class Observer:
             if len(node.open) == 1:
                 self._come.tell(node.id, cluster=node.cluster, client=node.user_agent, peer=node.peer)
         elif isinstance(event, Settled):
-            node_id = self._nodes[stream].id
-            log.info("revision held but for an older refusal", node=node_id, revision=event.revision, refused=event.since)
+            self._settle.tell(self._nodes[stream].id, revision=event.revision, refused=event.since)
         elif isinstance(event, Refused):
-            log.warning(
-                "revision refused",
-                node=self._nodes[stream].id,
+            self._refuse.tell(
+                self._nodes[stream].id,
                 revision=event.revision,
                 type=short_name(event.type_url),
                 resources=list(event.resources),
                 error=event.message,
             )
         elif isinstance(event, Oversized):
-            log.warning(
-                "response above gRPC's default limit; google_grpc clients may drop the stream",
-                node=self._nodes[stream].id,
-                type=short_name(event.type_url),
-                bytes=event.bytes,
-            )
+            self._oversize.tell(self._nodes[stream].id, type=short_name(event.type_url), bytes=event.bytes)
         elif isinstance(event, Closed):
             self.loads.apply(stream, event, now)
             gone = self._nodes.pop(stream, None)

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
@@ -14,7 +15,7 @@ from controlplane.snapshot import Audience, Snapshot
 from controlplane.state import State
 from controlplane.store import Head
 from controlplane.world import World
-from controlplane.xds.events import Held, Identified, Recovered, Refused
+from controlplane.xds.events import Held, Identified, Oversized, Recovered, Refused, Settled
 
 LISTENER = "type.googleapis.com/envoy.config.listener.v3.Listener"
 
@@ -105,6 +106,56 @@ async def test_a_fleet_that_comes_and_goes_has_a_line_a_second() -> None:
         observer.close()
         assert lines[-1]["event"] == "more nodes disconnected"
         assert lines[-1]["count"] == 1
+
+
+async def test_a_fleet_that_refuses_has_a_line_a_second_and_all_of_it_can_be_asked_for() -> None:
+    observer, nodes = Observer(), 1_000
+    observer.published(head(1))
+
+    def told(event: str) -> list[dict[str, Any]]:
+        return [dict(line) for line in lines if line["event"] == event]
+
+    with capture_logs() as lines:
+        for stream in range(nodes):
+            observer.report(stream, Opened("10.0.0.1:1", "delta"))
+            observer.report(stream, Identified(f"edge-{stream}", "edge", {}, "envoy 1.40.0"))
+            observer.report(stream, Refused(LISTENER, ("public",), f"cannot bind {stream}", 1))
+        async with asyncio.timeout(10):
+            while not told("revision refused by more"):  # noqa: ASYNC110  nobody is told of it
+                await asyncio.sleep(0.05)
+        # So have those that hold what is newer, but for that; and what is too large for some.
+        for stream in range(nodes):
+            observer.report(stream, Settled(2, 1))
+            observer.report(stream, Oversized(LISTENER, 5_000_000))
+        observer.close()
+    assert [line["node"] for line in told("revision refused")] == [f"edge-{i}" for i in range(SINGLY)]
+    assert told("revision refused by more") == [
+        {
+            "event": "revision refused by more",
+            "log_level": "warning",
+            "count": nodes - SINGLY,
+            "first": f"edge-{SINGLY}",
+            "revision": 1,
+            "type": "Listener",
+            "resources": ["public"],
+            "error": f"cannot bind {SINGLY}",
+        }
+    ]
+    for one, more, level in (
+        ("revision held but for an older refusal", "revision held by more but for older refusals", "info"),
+        (
+            "response above gRPC's default limit; google_grpc clients may drop the stream",
+            "more responses above gRPC's default limit",
+            "warning",
+        ),
+    ):
+        assert len(told(one)) == SINGLY
+        assert [(line["log_level"], line["count"], line["first"]) for line in told(more)] == [
+            (level, nodes - SINGLY, f"edge-{SINGLY}")
+        ]
+    # Nothing is lost but lines.
+    words = {n.id: [r.message for r in n.refusals] for n in observer.fleet.nodes.values()}
+    assert words == {f"edge-{i}": [f"cannot bind {i}"] for i in range(nodes)}
 
 
 def test_one_line_once_nobody_is_behind() -> None:
