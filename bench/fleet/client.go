@@ -172,21 +172,22 @@ func (c *client) wildcard(kind int, out func([]byte)) {
 	}
 }
 
-func (c *client) begin() []byte {
+// begin is what a request begins with, and room for this much beside a type and a nonce.
+func (c *client) begin(room int) []byte {
 	if c.greeted {
-		return make([]byte, 0, 160)
+		return make([]byte, 0, 160+room)
 	}
 	c.greeted = true
-	return append(make([]byte, 0, len(c.node)+160), c.node...)
+	return append(make([]byte, 0, len(c.node)+160+room), c.node...)
 }
 
 // request sends a delta request that changes a subscription.
 func (c *client) request(kind int, body []byte, out func([]byte)) {
-	out(append(appendString(c.begin(), 2, urls[kind]), body...))
+	out(append(appendString(c.begin(len(body)), 2, urls[kind]), body...))
 }
 
 func (c *client) ack(r response, out func([]byte)) {
-	out(appendField(appendString(c.begin(), 2, urls[r.kind]), 6, r.nonce))
+	out(appendField(appendString(c.begin(0), 2, urls[r.kind]), 6, r.nonce))
 }
 
 // sotw sends a SotW request, which is an ACK and a subscription at once.
@@ -196,7 +197,7 @@ func (c *client) sotw(kind int, out func([]byte)) {
 
 func (c *client) state(kind int) []byte {
 	s := &c.subs[kind]
-	body := c.begin()
+	body := c.begin(len(s.asked.sotw))
 	if s.version != "" {
 		body = appendString(body, 1, s.version)
 	}
@@ -210,7 +211,7 @@ func (c *client) state(kind int) []byte {
 
 func (c *client) refuse(r response, out func([]byte)) {
 	if c.delta {
-		out(appendField(appendField(appendString(c.begin(), 2, urls[r.kind]), 6, r.nonce), 7, refusal))
+		out(appendField(appendField(appendString(c.begin(0), 2, urls[r.kind]), 6, r.nonce), 7, refusal))
 	} else {
 		out(appendField(c.state(r.kind), 6, refusal))
 	}

@@ -19,12 +19,19 @@ const (
 	connectionWindow = 24 << 20
 )
 
-const plainWindow = 65_535 // what HTTP/2 grants until it is told otherwise
+const (
+	plainWindow = 65_535 // what HTTP/2 grants until it is told otherwise
+	plainFrame  = 16_384 // the same of a frame; we grant no more
+	headSize    = 9      // bytes before what a frame holds
+)
 
 // conn is one connection with one stream, number 1, as a client of gRPC has it.
 type conn struct {
-	in    []byte // a frame that has not come whole
-	msg   []byte // a message that has not come whole
+	in    []byte // a frame that has not come whole; shorter than a frame
+	msg   []byte // a message that has not come whole: with its head, or where there is a like, what differs from that
+	like  *body  // what a long message that has not come whole begins like; mostly nil
+	same  int    // so many bytes of it
+	size  int    // of that message, without its head
 	out   []byte // what the socket has not taken yet
 	queue []byte // what the server's window has not let out yet
 
@@ -43,10 +50,16 @@ type wire struct {
 	fields  []hpack.HeaderField
 	opening map[string][]byte // by path
 	target  string
+	buffer  []byte // what is read from a socket
+	spare   spare
+	bodies  bodies
 }
 
+// Bytes that one read takes at most, beside what is left of the one before.
+const readSize = 256 << 10
+
 func newWire(target string) *wire {
-	w := &wire{opening: map[string][]byte{}, target: target}
+	w := &wire{opening: map[string][]byte{}, target: target, buffer: make([]byte, headSize+plainFrame+readSize)}
 	w.reset()
 	return w
 }
@@ -55,13 +68,12 @@ func newWire(target string) *wire {
 func (w *wire) reset() {
 	w.framer = http2.NewFramer(&w.sink, &w.reader)
 	w.framer.SetReuseFrames()
-	w.framer.SetMaxReadFrameSize(1<<24 - 1)
 	w.decoder = hpack.NewDecoder(0, func(f hpack.HeaderField) { w.fields = append(w.fields, f) })
 }
 
 // open is what a connection says first: the preface, settings, and the headers of the stream.
 func (w *wire) open(c *conn, path string) {
-	*c = conn{in: c.in[:0], streamOut: plainWindow, connOut: plainWindow, initialOut: plainWindow, frame: 16_384}
+	*c = conn{in: c.in[:0], streamOut: plainWindow, connOut: plainWindow, initialOut: plainWindow, frame: plainFrame}
 	if w.opening[path] == nil {
 		var b bytes.Buffer
 		b.WriteString(http2.ClientPreface)
@@ -123,21 +135,26 @@ func (w *wire) drain(c *conn) {
 	c.queue = nil
 }
 
-// read takes in what came, frame by frame, and hands whole messages to f. The error is why the stream has ended.
-func (w *wire) read(c *conn, data []byte, f func(message []byte) error) error {
-	if len(c.in) > 0 {
-		c.in = append(c.in, data...)
-		data = c.in
-	}
-	for len(data) >= 9 {
-		size := 9 + int(data[0])<<16 + int(data[1])<<8 + int(data[2])
-		if size > len(data) {
+// room is where the next read of at most so many bytes goes to.
+func (w *wire) room(c *conn, most int) []byte { return w.buffer[len(c.in) : len(c.in)+most] }
+
+// read takes in the n bytes that came into the room, frame by frame, and hands whole messages to f, which must not keep them.
+// The error is why the stream has ended.
+func (w *wire) read(c *conn, n int, f func(message) error) error {
+	data := w.buffer[:len(c.in)+n]
+	copy(data, c.in)
+	for len(data) >= headSize {
+		size := int(data[0])<<16 + int(data[1])<<8 + int(data[2])
+		if size > plainFrame {
+			return errors.New("a frame that is larger than was granted")
+		}
+		if size += headSize; size > len(data) {
 			break
-		}
-		if err := w.one(c, data[:size], f); err != nil {
+		} else if err := w.one(c, data[:size], f); err != nil {
 			return err
+		} else {
+			data = data[size:]
 		}
-		data = data[size:]
 	}
 	if len(data) == 0 && cap(c.in) > 4096 {
 		c.in = nil // most of the time nothing is left over: thousands of proxies keep no large buffers
@@ -147,7 +164,11 @@ func (w *wire) read(c *conn, data []byte, f func(message []byte) error) error {
 	return nil
 }
 
-func (w *wire) one(c *conn, data []byte, f func([]byte) error) error {
+func (w *wire) one(c *conn, data []byte, f func(message) error) error {
+	if data[3] == byte(http2.FrameData) && data[4]&^byte(http2.FlagDataEndStream) == 0 {
+		// The usual case, which needs no copy; with padding it is left to the framer.
+		return w.data(c, data[headSize:], len(data)-headSize, data[4] != 0, f)
+	}
 	w.reader.Reset(data)
 	frame, err := w.framer.ReadFrame()
 	if err != nil {
@@ -156,7 +177,7 @@ func (w *wire) one(c *conn, data []byte, f func([]byte) error) error {
 	}
 	switch frame := frame.(type) {
 	case *http2.DataFrame:
-		return w.data(c, frame, f)
+		return w.data(c, frame.Data(), int(frame.Length), frame.StreamEnded(), f)
 	case *http2.HeadersFrame:
 		return w.headers(c, frame)
 	case *http2.SettingsFrame:
@@ -197,42 +218,94 @@ func (w *wire) one(c *conn, data []byte, f func([]byte) error) error {
 	return nil
 }
 
-func (w *wire) data(c *conn, frame *http2.DataFrame, f func([]byte) error) error {
-	c.unread += int(frame.Header().Length)
+// messageSize is how long a message that begins with these bytes is, its head included; the head's five while that isn't here.
+func messageSize(data []byte) int {
+	if len(data) < 5 {
+		return 5
+	}
+	return 5 + int(binary.BigEndian.Uint32(data[1:]))
+}
+
+// gather adds to a message what is missing, and tells what is left of the data.
+func (w *wire) gather(message, data []byte) (gathered, left []byte) {
+	for len(message) < messageSize(message) && len(data) > 0 {
+		size := messageSize(message)
+		if size > cap(message) {
+			longer := append(w.spare.take(size), message...)
+			w.spare.give(message)
+			message = longer
+		}
+		n := min(size-len(message), len(data))
+		message, data = append(message, data[:n]...), data[n:]
+	}
+	return message, data
+}
+
+// piece is the message that ends in the data, and what is left of that; no message if there is more to come. One of three things
+// happens: a message is here as a whole, one is compared with what came before, or what there is of one is kept.
+func (w *wire) piece(c *conn, data []byte) (message, []byte) {
+	if c.like == nil && len(c.msg) == 0 {
+		size := messageSize(data)
+		if size <= len(data) {
+			return message{own: data[:size]}, data[size:]
+		}
+		if c.like = w.bodies.find(data, size-5); c.like == nil {
+			c.msg = append(w.spare.take(size), data...)
+			return message{}, nil
+		}
+		c.same, c.size, data = 0, size-5, data[5:]
+	}
+	if c.like == nil {
+		c.msg, data = w.gather(c.msg, data)
+		if len(c.msg) < messageSize(c.msg) {
+			return message{}, nil
+		}
+		return message{own: c.msg}, data
+	}
+	n := min(c.size-c.same-len(c.msg), len(data))
+	piece := data[:n]
+	if c.msg == nil {
+		same := common(piece, c.like.bytes[c.same:])
+		c.same += same
+		if piece = piece[same:]; len(piece) > 0 || c.same == c.size {
+			c.msg = w.spare.take(c.size - c.same)
+		}
+	}
+	c.msg = append(c.msg, piece...)
+	if c.same+len(c.msg) < c.size {
+		return message{}, nil
+	}
+	return message{like: c.like, same: c.same, own: c.msg}, data[n:]
+}
+
+// data takes in what a frame of `size` bytes holds of messages.
+func (w *wire) data(c *conn, data []byte, size int, ended bool, f func(message) error) error {
+	c.unread += size
 	if c.unread > streamWindow/2 {
 		must(w.framer.WriteWindowUpdate(0, uint32(c.unread)))
 		must(w.framer.WriteWindowUpdate(1, uint32(c.unread)))
 		c.unread = 0
 	}
-	data := frame.Data()
-	if len(c.msg) > 0 {
-		c.msg = append(c.msg, data...)
-		data = c.msg
-	}
-	for len(data) >= 5 {
-		size := 5 + int(binary.BigEndian.Uint32(data[1:]))
-		if size > len(data) {
+	for len(data) > 0 {
+		var m message
+		if m, data = w.piece(c, data); m.own == nil {
 			break
 		}
-		if data[0] != 0 {
-			return errors.New("a compressed message")
+		if m.like == nil {
+			if m.own[0] != 0 {
+				return errors.New("a compressed message")
+			}
+			m.own = m.own[5:]
 		}
-		if err := f(data[5:size]); err != nil {
+		if err := f(m); err != nil {
 			return err
 		}
-		data = data[size:]
-	}
-	switch {
-	case len(data) == 0:
-		c.msg = nil
-	case len(c.msg) == 0 || len(data) < len(c.msg):
-		size := len(data)
-		if size >= 5 {
-			size = 5 + int(binary.BigEndian.Uint32(data[1:]))
+		if c.msg != nil {
+			w.spare.give(c.msg)
+			c.msg, c.like = nil, nil
 		}
-		c.msg = append(make([]byte, 0, size), data...)
 	}
-	if frame.StreamEnded() {
+	if ended {
 		return io.EOF
 	}
 	return nil

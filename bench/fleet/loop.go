@@ -62,7 +62,6 @@ type loop struct {
 	epoll   int
 	wake    int
 	asks    chan func()
-	buffer  []byte
 	active  time.Duration // when a response came last
 	errors  map[string]int
 	watched string
@@ -80,7 +79,7 @@ func newLoop(target unix.Sockaddr, authority string) (*loop, error) {
 		return nil, err
 	}
 	l := &loop{target: target, wire: newWire(authority), world: newWorld(), epoll: epoll, wake: wake}
-	l.asks, l.buffer, l.errors = make(chan func(), 16), make([]byte, 256<<10), map[string]int{}
+	l.asks, l.errors = make(chan func(), 16), map[string]int{}
 	event := unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(wake)}
 	return l, unix.EpollCtl(epoll, unix.EPOLL_CTL_ADD, wake, &event)
 }
@@ -199,12 +198,12 @@ func (l *loop) ready(p *proxy, events uint32) {
 }
 
 func (l *loop) read(p *proxy) error {
-	buffer := l.buffer
+	most := readSize
 	if p.group.slow > 0 {
-		buffer = buffer[:slowBytes]
+		most = slowBytes
 	}
 	for {
-		n, err := unix.Read(p.fd, buffer)
+		n, err := unix.Read(p.fd, l.wire.room(&p.conn, most))
 		switch {
 		case err == unix.EAGAIN || err == unix.EINTR:
 			return nil
@@ -214,7 +213,7 @@ func (l *loop) read(p *proxy) error {
 			return errors.New("the server closed the connection")
 		}
 		p.bytes += int64(n)
-		if err := l.wire.read(&p.conn, buffer[:n], func(m []byte) error { return l.message(p, m) }); err != nil {
+		if err := l.wire.read(&p.conn, n, func(m message) error { return l.message(p, m) }); err != nil {
 			if err == io.EOF {
 				err = errors.New("the server ended the stream")
 			}
@@ -227,7 +226,7 @@ func (l *loop) read(p *proxy) error {
 			l.pause(p, p.group.slow)
 			return nil
 		}
-		if n < len(buffer) {
+		if n < most {
 			return nil
 		}
 	}
@@ -274,14 +273,18 @@ func (l *loop) want(p *proxy, events uint32) {
 	}
 }
 
-func (l *loop) message(p *proxy, body []byte) error {
+func (l *loop) message(p *proxy, m message) error {
 	p.messages++
 	p.tries = 0
-	r, ok := scan(body, p.delta)
+	r, ok := m.scan(p.delta)
 	if !ok || r.kind < 0 {
 		return errors.New("a response that can't be read")
 	}
-	b := l.world.batch(r, body, p.delta, l.hit)
+	b := l.world.known(r)
+	if b == nil {
+		b = l.world.read(r, m.whole(), p.delta, l.hit)
+		l.wire.bodies.keep(m, p.delta)
+	}
 	p.nack, p.mute = p.group.nack && p.inSync > 0, p.group.mute
 	p.client.receive(l.world, r, b, func(m []byte) { l.wire.send(&p.conn, m) })
 	now := clock()

@@ -56,9 +56,9 @@ type batch struct {
 	hit     bool // it carries what is watched for
 }
 
-// scan finds the nonce and the sum of a response. The fields of both kinds of response have the same numbers up to the nonce.
-func scan(body []byte, delta bool) (response, bool) {
-	r := response{kind: -1}
+// scan finds the nonce and the sum of a response; r is what was found in what came before the body. The fields of both kinds of
+// response have the same numbers up to the nonce.
+func scan(r response, body []byte, delta bool) (response, bool) {
 	skipped := protowire.Number(6) // control_plane
 	if delta {
 		skipped = 7
@@ -95,6 +95,21 @@ func scan(body []byte, delta bool) (response, bool) {
 	}
 	r.sum = mixed(r.sum, body[start:])
 	return r, true
+}
+
+// nonceAt is where the nonce of a response begins; 0 if there is none, or it is the first.
+func nonceAt(body []byte) int {
+	for at := 0; at < len(body); {
+		number, _, n := protowire.ConsumeField(body[at:])
+		if n < 0 {
+			break
+		}
+		if number == 5 {
+			return at
+		}
+		at += n
+	}
+	return 0
 }
 
 func mixed(sum uint64, part []byte) uint64 {

@@ -53,17 +53,16 @@ func newWorld() *world {
 	return &world{batches: map[key]*batch{}, states: map[key]*held{}, sets: map[uint64]*names{}}
 }
 
-// batch is what a response says, read when it is met for the first time.
-func (w *world) batch(r response, body []byte, delta bool, hit func(string, []byte) bool) *batch {
-	k := key{r.kind, r.sum}
-	if b := w.batches[k]; b != nil {
-		return b
-	}
+// known is what a response says that was met before; nil if it was not.
+func (w *world) known(r response) *batch { return w.batches[key{r.kind, r.sum}] }
+
+// read is what a response says that is met for the first time.
+func (w *world) read(r response, body []byte, delta bool, hit func(string, []byte) bool) *batch {
 	if len(w.batches) >= most {
 		clear(w.batches)
 	}
 	b := parse(r.kind, body, delta, hit)
-	w.batches[k] = b
+	w.batches[key{r.kind, r.sum}] = b
 	return b
 }
 

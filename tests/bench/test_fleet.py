@@ -21,13 +21,13 @@ MODELS, PROXIES = 3, 20
 
 
 @pytest.fixture(scope="module")
-def program(go: None) -> Path:
+def program(go: Path) -> Path:
     """The simulator, compiled."""
     return asyncio.run(build("fleet"))
 
 
 @pytest.fixture
-async def side(go: None, tmp_path: Path) -> AsyncIterator[Side]:
+async def side(go: Path, tmp_path: Path) -> AsyncIterator[Side]:
     async with turnout()(MODELS, tmp_path) as side:
         yield side
 
@@ -63,6 +63,30 @@ async def test_every_proxy_gets_everything_and_each_switch(side: Side, fleet: Li
     assert side.turnout is not None
     await side.turnout.settled(PROXIES)  # Turnout has seen every ACK
     assert not done["errors"]
+
+
+@pytest.mark.parametrize("variant", ["delta", "sotw"])
+async def test_long_responses_are_read_as_short_ones_are(go: Path, tmp_path: Path, variant: str) -> None:
+    # From 64 KiB on what comes is compared with what came before: clusters, scopes, and over the state of the world routes too.
+    async with turnout()(300, tmp_path) as side, simulator(f"127.0.0.1:{side.port}", tmp_path) as fleet:
+        for _ in range(2):
+            await fleet.ask("open", n=PROXIES, variant=variant)
+            came = await synced(fleet)
+            assert came["messages"]["min"] >= 5
+            assert came["bytes"]["min"] > 500_000
+            assert came["bytes"]["max"] < came["bytes"]["min"] * 1.01
+            for _ in range(3):
+                done = await switched(next(side.moves), fleet)
+                assert done["received"]["n"] == done["acked"]["n"] == PROXIES
+                assert done["messages"]["max"] == 1
+            other, move = next(side.moves), next(side.moves)
+            await fleet.ask("watch", name=other.name, contains=other.contains)
+            await move.call()
+            assert side.turnout is not None
+            await side.turnout.settled(PROXIES)
+            assert (await fleet.ask("result", timeout=0.01))["received"]["n"] == 0
+            assert not done["errors"]
+            await fleet.ask("close")
 
 
 async def test_a_route_that_is_not_what_is_watched_for_is_no_receipt(side: Side, fleet: Lines) -> None:
@@ -164,7 +188,7 @@ async def test_fleets_at_one_server_share_node_ids_only_on_purpose(side: Side, f
             assert (await turnout._completed("revisions/latest")).holding == nodes
 
 
-async def test_what_it_can_not_do_it_says(go: None, tmp_path: Path) -> None:
+async def test_what_it_can_not_do_it_says(go: Path, tmp_path: Path) -> None:
     async with simulator("127.0.0.1:1", tmp_path) as fleet:
 
         async def refused(said: str, cmd: str, **more: Any) -> None:
@@ -233,6 +257,11 @@ def test_help_tells_every_flag_command_and_key(program: Path) -> None:
     told = set(re.findall(r"^  ([a-z_]+) ", keys, re.M))
     assert {"n", "group", "mute", "quiet_ms"} <= taken
     assert taken == told
+
+
+def test_its_own_tests(go: Path) -> None:
+    done = subprocess.run(["go", "test", "."], cwd=go, capture_output=True, text=True, timeout=100, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_lines_that_are_no_commands(program: Path) -> None:

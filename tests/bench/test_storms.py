@@ -12,7 +12,7 @@ from bench.sides import turnout
 MODELS, HALF = 3, 5
 
 
-async def test_a_half_that_goes_bad_was_in_sync_and_the_other_gets_every_switch(go: None, tmp_path: Path) -> None:
+async def test_a_half_that_goes_bad_was_in_sync_and_the_other_gets_every_switch(go: Path, tmp_path: Path) -> None:
     async with turnout()(MODELS, tmp_path) as side, simulator(f"127.0.0.1:{side.port}", tmp_path) as fleet:
         await fleet.ask("open", n=HALF, group=storms.GOOD)
         await synced(fleet, group=storms.GOOD)
@@ -23,7 +23,7 @@ async def test_a_half_that_goes_bad_was_in_sync_and_the_other_gets_every_switch(
     assert all(0 < seconds < 30 for seconds in found.values())
 
 
-async def test_mute_proxies_that_ack_or_were_never_in_sync_are_no_measurement(go: None, tmp_path: Path) -> None:
+async def test_mute_proxies_that_ack_or_were_never_in_sync_are_no_measurement(go: Path, tmp_path: Path) -> None:
     async with turnout()(MODELS, tmp_path) as side, simulator(f"127.0.0.1:{side.port}", tmp_path) as fleet:
         await fleet.ask("open", n=HALF, group=storms.OTHERS)
         await synced(fleet, group=storms.OTHERS)
