@@ -12,8 +12,7 @@ from typing import Any
 from bench.measure import Figure, digits, environment, table
 from bench.scale import Run, measure
 from bench.sides import turnout
-
-_SHELLS = ("http2", "grpc")
+from controlplane.config import XDS_SHELLS
 
 # What is shown, in which unit, and how many of it are one of what is measured.
 _SHOWN = (
@@ -34,16 +33,16 @@ async def run(
     rows: list[list[str]] = []
     for n in proxies:
         for m in models:
-            runs: dict[str, list[Run]] = {shell: [] for shell in _SHELLS}
+            runs: dict[str, list[Run]] = {shell: [] for shell in XDS_SHELLS}
             for _ in range(rounds):
-                for shell in _SHELLS:
+                for shell in XDS_SHELLS:
                     runs[shell].append(await measure(turnout(f"--xds-shell {shell}"), n, m))
-            figures = {s: {what: Figure.of(r.value(what) for r in runs[s]) for what, _, _ in _SHOWN} for s in _SHELLS}
+            figures = {s: {what: Figure.of(r.value(what) for r in runs[s]) for what, _, _ in _SHOWN} for s in XDS_SHELLS}
             found.append(
                 {"proxies": n, "models": m, "shells": {s: {w: f.json() for w, f in of.items()} for s, of in figures.items()}}
             )
             for what, title, unit in _SHOWN:
-                http2, grpc = (figures[s][what].median for s in _SHELLS)
+                http2, grpc = (figures[s][what].median for s in XDS_SHELLS)
                 rows.append([str(n), str(m), title, digits(http2 * unit), digits(grpc * unit), digits(http2 / grpc)])
-    page = table(["N", "M", "", *_SHELLS, "ratio"], rows)
+    page = table(["N", "M", "", *XDS_SHELLS, "ratio"], rows)
     return {"environment": environment(), "cells": found}, f"## The shells of xDS\n\n{page}\n"

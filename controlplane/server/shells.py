@@ -18,8 +18,6 @@ from controlplane.server.grpc_shell import handlers
 from controlplane.server.http2_server import Server
 from controlplane.server.limits import Limits, server_options
 
-SHELLS = ("http2", "grpc")
-
 
 class Serving(Protocol):
     """A server of xDS that serves."""

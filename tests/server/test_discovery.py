@@ -15,13 +15,14 @@ from envoy.service.discovery.v3 import discovery_pb2
 from structlog.testing import capture_logs
 
 from controlplane.compiler import Compiler
+from controlplane.config import XDS_SHELLS
 from controlplane.errors import Code
 from controlplane.fleet import Fleet, Part, Standing
 from controlplane.model import Endpoint, Gateway, Model, NodeSelector, Version
 from controlplane.reconciler import Observer, Publisher
 from controlplane.server import discovery, grpc_shell, pump
 from controlplane.server.limits import Limits
-from controlplane.server.shells import SHELLS, serve
+from controlplane.server.shells import serve
 from controlplane.snapshot import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SCOPED_ROUTES
 from controlplane.state import Changes
 from controlplane.store import Action, Draft, Store
@@ -106,7 +107,7 @@ async def running(store: Store, limits: Limits | None = None, shell: str = "http
         await r.stop()
 
 
-@pytest.fixture(params=SHELLS)
+@pytest.fixture(params=XDS_SHELLS)
 async def rig(store: Store, request: pytest.FixtureRequest) -> AsyncIterator[Rig]:
     async with running(store, shell=request.param) as r:
         yield r

@@ -12,6 +12,7 @@ import pytest
 from envoy.service.load_stats.v3 import lrs_pb2
 
 from controlplane.compiler import Compiler
+from controlplane.config import XDS_SHELLS
 from controlplane.latest import Latest
 from controlplane.loads import Loads
 from controlplane.model import Endpoint, Gateway, Model, Version
@@ -19,7 +20,7 @@ from controlplane.reconciler import Observer
 from controlplane.server.discovery import Discovery
 from controlplane.server.limits import Limits
 from controlplane.server.load import LOAD_REPORTS
-from controlplane.server.shells import SHELLS, serve
+from controlplane.server.shells import serve
 from controlplane.state import State
 from controlplane.store import Head
 from controlplane.world import World
@@ -88,7 +89,7 @@ async def running(shell: str = "http2", **limits: Any) -> AsyncIterator[Rig]:
         await rig.stop()
 
 
-@pytest.fixture(params=SHELLS)
+@pytest.fixture(params=XDS_SHELLS)
 async def rig(request: pytest.FixtureRequest) -> AsyncIterator[Rig]:
     async with running(request.param) as made:
         yield made
