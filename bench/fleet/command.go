@@ -92,7 +92,7 @@ var verbs = []verb{
 	{"watch", []string{"name", "contains"}, "counts anew, and looks for a change in what comes from now on", (*fleet).watch},
 	{
 		"result", []string{"group", "from_ns", "timeout", "quiet_ms", "fraction", "now"},
-		"answers once a group has received and ACKed what is watched for; ok is false after the timeout", (*fleet).result,
+		"answers once a group has received and, unless it is mute or refuses, ACKed what is watched for; else ok is false", (*fleet).result,
 	},
 	{"stats", nil, "how many connections there are, and what this program has cost", (*fleet).stats},
 	{"quit", nil, "ends", nil},

@@ -291,7 +291,7 @@ func (l *loop) message(p *proxy, m message) error {
 	l.active = now
 	if l.armed && b.hit && p.received == 0 {
 		p.received = now
-		p.waiting = !p.mute
+		p.waiting = !p.mute && !p.nack
 	}
 	if p.inSync == 0 && p.synced(l.world) {
 		p.inSync = now

@@ -105,7 +105,8 @@ func newFleet(o options) (*fleet, error) {
 	f := &fleet{groups: map[string]*group{}, prefix: o.prefix, next: o.first}
 	runtime.GOMAXPROCS(max(o.loops+1, runtime.NumCPU()))
 	for range o.loops {
-		l, err := newLoop(o.address, o.target)
+		to := *o.address // the system's form of it is kept inside, and is written to
+		l, err := newLoop(&to, o.target)
 		if err != nil {
 			return nil, err
 		}
@@ -311,8 +312,8 @@ func (f *fleet) waitSynced(c command) answer {
 // result waits until all proxies of a group have received and ACKed what is watched for, and tells how long that took.
 func (f *fleet) result(c command) answer {
 	from := time.Duration(c.FromNs)
-	mute := f.groups[c.Group].mute
-	done := f.wait(c, func(p *proxy) bool { return p.received > 0 && (mute || p.acked > 0) })
+	g := f.groups[c.Group]
+	done := f.wait(c, func(p *proxy) bool { return p.received > 0 && (g.mute || g.nack || p.acked > 0) })
 	var received, acked, bytes, messages []float64
 	n := f.each(c, func(p *proxy) {
 		if p.received > 0 {
