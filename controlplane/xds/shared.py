@@ -17,6 +17,10 @@ different times, meet there. A response has the same nonce for all that share it
 whose nonces are not above all that it was sent: such a step is worked out anew. So a nonce comes once on a stream, though the
 stream may come by a point twice.
 
+That time has passed (`quiet`) is told at no place in particular, and what comes after would have to be worked out anew for
+each place: 1,000 Envoys that take some seconds to sync would go ten ways. So it is told once nothing is in flight, where their
+ways end.
+
 What is not shared: who the client is (each is asked), and when it took what. A stream goes on alone, with a core of its own,
 while it refuses something, while it is one of several of its client (what it may be sent depends on the others), and when it
 goes a long way without being quiet, or subscribes to more than there is. It joins the others when it is quiet again.
@@ -61,6 +65,8 @@ _FAR = 256
 _LARGE = 512
 # Of so many resources it is known when a stream took them; of the others of a type, that it was earlier.
 _TAKEN, _NOTED = 16, 16
+# A stream that always has something in flight is told that time has passed after so many seconds more, when it next speaks.
+_HUSH = 10.0
 # A time that tells what a core has taken since it was forked.
 _JUST_NOW = 1.0
 
@@ -150,6 +156,7 @@ class SharedStream:
         "__weakref__",
         "_book",
         "_core",
+        "_hush",
         "_kind",
         "_newest",
         "_node",
@@ -176,6 +183,8 @@ class SharedStream:
         self._out: list[bytes] = []
         # Nonce of the newest response.
         self._newest = 0
+        # Until when `quiet` may wait for the answers to what is in flight; 0: it does not wait.
+        self._hush = 0.0
         # When the client took what it holds: (type URL, name), or without a name what else there is of a type. And what came
         # since, in order, at most _NOTED: to be folded in there, which most streams are never asked for.
         self._taken: dict[tuple[str, str], float] = {}
@@ -241,7 +250,11 @@ class SharedStream:
         return self._go(step)
 
     def quiet(self) -> list[Event]:
-        """As `Stream.quiet`."""
+        """As `Stream.quiet`, once nothing is in flight."""
+        if self._point is not None and self._point.core.busy:
+            self._hush = self.now + _HUSH
+            return []
+        self._hush = 0.0
         return self._tell("quiet", lambda core: core.quiet())
 
     def isolate(self) -> list[Event]:
@@ -281,7 +294,11 @@ class SharedStream:
             self._noted.append((self.now, step.taken))
             if len(self._noted) > _NOTED:
                 self._note_taken()
-        return list(step.events)
+        events = list(step.events)
+        if self._hush and (self.now >= self._hush or not step.to.core.busy):
+            self._hush = 0.0
+            events += self._tell("quiet", lambda core: core.quiet())
+        return events
 
     def _work_out(self, told: object, act: Callable[[Core], list[Event]], size: int = 0) -> list[Event]:
         """What comes of something told for the first time. An error leaves all as it was."""
@@ -331,6 +348,9 @@ class SharedStream:
         """Something was told to the core of its own. Where that is like another's now, it is given up."""
         core = self._core
         assert core is not None
+        if self._hush:
+            self._hush = 0.0
+            events = events + core.quiet()
         messages = core.to_send()
         if messages:
             self._out.extend(messages)

@@ -211,6 +211,11 @@ class Stream:
         return any(sub.refused or sub.refusing for sub in self._subs.values())
 
     @property
+    def busy(self) -> bool:
+        """Whether the client has something to answer."""
+        return any(sub.inflight for sub in self._subs.values())
+
+    @property
     def types(self) -> Collection[str]:
         """Type URLs that the client has asked for."""
         return self._subs.keys()

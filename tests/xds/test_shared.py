@@ -230,6 +230,54 @@ def test_a_second_client_of_the_same_name_costs_no_work(variant: Any, monkeypatc
     assert play(second) == [Held(2)]
 
 
+@VARIANTS
+def test_that_time_has_passed_is_told_where_the_ways_end(variant: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    book, offered = Book(), clusters(1, "a1")
+
+    def begun(name: str) -> tuple[SharedStream, str]:
+        stream = SharedStream(variant, book=book)
+        stream.receive(ask(variant, name))
+        stream.offer(offered)
+        return stream, nonce(variant, *stream.to_send())
+
+    first, told = begun("first")
+    first.receive(ask(variant, nonce=told))
+    first.quiet()
+    second, told = begun("second")
+    monkeypatch.setattr(variant, "fork", None)  # nothing is worked out any more
+    assert second.quiet() == []
+    assert second.receive(ask(variant, nonce=told)) == [Held(1)]
+    assert second._point is first._point
+    assert not second._hush
+    assert first._point is not None
+    assert first._point.core._quiet
+
+
+@VARIANTS
+def test_that_time_has_passed_does_not_wait_for_ever(variant: Any) -> None:
+    def begun(own: bool) -> SharedStream:
+        stream = SharedStream(variant, book=Book())
+        stream.receive(ask(variant, "n"))
+        stream.offer(clusters(1, "a1"))
+        told = nonce(variant, *stream.to_send())
+        stream.now = 5.0
+        stream.quiet()
+        if own:  # since it refuses something
+            stream.receive(ask(variant, nonce=told, error="no"))
+            assert stream._core is not None
+            assert stream._core._quiet
+        return stream
+
+    begun(own=True)
+    stream = begun(own=False)
+    for now, quiet in ((14.9, False), (15.0, True)):
+        stream.now = now
+        stream.receive(ask(variant, nonce="of another stream"))
+        assert stream._point is not None
+        assert stream._point.core.busy
+        assert stream._point.core._quiet is quiet
+
+
 def test_streams_that_came_by_different_ways_meet() -> None:
     book, newest = Book(), clusters(2, "a2")
     streams = []
