@@ -27,9 +27,8 @@ from controlplane.xds.load import Joined, Reported
 
 log = structlog.get_logger("fleet")
 
-# Changes that follow one within this time go out together; the one goes out at once. Seconds. Where it takes longer to send it
-# to all, so long again, and no longer than this: meanwhile changes are made that would each be sent to all otherwise.
-COALESCE, _MOST_COALESCED = 0.005, 0.2
+# Changes that follow one within this time go out together; the one goes out at once. Seconds.
+COALESCE = 0.005
 
 # Who does not hold the newest revision this long after it is served is named in the log. Seconds.
 LATE = 10.0
@@ -249,12 +248,7 @@ class Publisher:
 
     async def run(self) -> None:
         """Publishes until it is cancelled."""
-        clock = asyncio.get_running_loop().time
         while True:
             await self._head.newer(self._seen)
             self.publish()
-            began = clock()
             await asyncio.sleep(COALESCE)
-            busy = clock() - began - COALESCE
-            if busy > COALESCE:
-                await asyncio.sleep(min(busy, _MOST_COALESCED))

@@ -330,33 +330,6 @@ async def test_the_first_change_goes_out_at_once_and_a_burst_after_it_together()
     assert len(served) <= 4 + (time.monotonic() - began) / COALESCE
 
 
-async def test_what_takes_long_to_send_is_followed_by_as_much_time_for_changes() -> None:
-    """Else changes that are called together are each sent to all, since none is made while one is sent."""
-    heads = Latest(head(1))
-    publisher = Publisher(heads, Compiler(), Observer())
-    publisher.publish()
-    run = asyncio.create_task(publisher.run())
-    served: list[int] = []
-
-    async def send() -> None:
-        async for world in publisher.world.watch():
-            assert world is not None
-            served.append(world.revision)
-            time.sleep(0.05)  # noqa: ASYNC251  as long as a fleet takes
-
-    sending = asyncio.create_task(send())
-    async with asyncio.timeout(10):
-        for number in range(2, 41):
-            heads.set(head(number))
-            await asyncio.sleep(0.003)
-        while served[-1] < 40:  # noqa: ASYNC110  nothing but asking tells
-            await asyncio.sleep(0.01)
-    for task in (run, sending):
-        task.cancel()
-    # Nearly each of them, otherwise.
-    assert len(served) <= 12
-
-
 async def test_watchers_of_the_fleet_are_let_go_and_stay_so() -> None:
     observer = Observer()
     observer.close()

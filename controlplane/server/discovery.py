@@ -32,7 +32,11 @@ from controlplane.xds.status import ResourceStatus, merged, statuses
 # 1,000 clients take 20 ms, and more where other programs want the processor, too.
 _SLICE, _LONG_SLICE = 0.005, 0.05
 
-# Then it has so many turns: a call of an operator takes a few.
+# Where it took longer than a few milliseconds, the next world waits twice as long, and no longer than this: no change is made
+# while one is offered, so that each of those that are called together would be sent to all. Seconds.
+_BRIEF, _LONGEST_REST = 0.005, 0.2
+
+# Between slices it has so many turns: a call of an operator takes a few.
 _TURNS = 3
 
 # What so many streams were offered goes out together.
@@ -132,17 +136,27 @@ class Discovery:
             await self._each(list(self._pumps.values()), Pump.heartbeat)
 
     async def _offer_each(self) -> None:
-        seen = 0
+        clock, seen = asyncio.get_running_loop().time, 0
         while True:
             seen = await self._worlds.newer(seen)
             waiting = [pump for pump in self._pumps.values() if pump.world is not self._worlds.value]
             # Those that take long, or do not ACK, come last, so that they keep nobody waiting.
             waiting.sort(key=lambda pump: pump.last)
-            self.offering = True
+            self.offering, began = True, clock()
             try:
                 await self._each(waiting, Pump.offer)
             finally:
                 self.offering = False
+            await self._rest(2 * (clock() - began))
+
+    async def _rest(self, seconds: float) -> None:
+        """Leaves so much time for changes, beside what ACKs take."""
+        clock = asyncio.get_running_loop().time
+        until = clock() + _LONGEST_REST
+        while seconds > _BRIEF and (began := clock()) < until:
+            await asyncio.sleep(_BRIEF)
+            if clock() - began < 2 * _BRIEF:
+                seconds -= _BRIEF
 
     async def _each(self, pumps: list[Pump], work: Callable[[Pump], None]) -> None:
         """A bit at a time: what is to be sent goes out, and in between others are seen to."""

@@ -497,6 +497,27 @@ async def test_a_burst_of_changes_costs_few_worlds_and_ends_at_the_newest(rig: R
         assert len(c.responses) - before <= rig.publisher.world.serial - serial < 60
 
 
+async def test_what_takes_long_to_offer_is_followed_by_time_for_changes(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else changes that are called together are each sent to all, since hardly one is made while one is sent."""
+    await rig.commit(GATEWAY, BLUE)
+    async with client(rig.port, "edge-1") as c:
+        await rig.held(1)
+        before, offer = len(c.responses), pump.Pump.offer
+
+        def slowly(stream: pump.Pump) -> None:
+            time.sleep(0.02)  # as a fleet takes
+            offer(stream)
+
+        monkeypatch.setattr(pump.Pump, "offer", slowly)
+        began = time.monotonic()
+        for n in range(60):
+            await rig.commit(GREEN if n % 2 == 0 else BLUE)
+        await rig.held(61)
+        took = time.monotonic() - began
+        # Each is followed by 40 ms, and the first two are not.
+        assert len(c.responses) - before <= 2 + took / 0.04
+
+
 def test_a_peer_is_told_as_people_write_it() -> None:
     assert grpc_shell.peer("ipv4:127.0.0.1:5000") == "127.0.0.1:5000"
     assert grpc_shell.peer("ipv6:%5B::1%5D:5000") == "[::1]:5000"
