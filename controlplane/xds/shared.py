@@ -202,9 +202,10 @@ class SharedStream:
             step = point.steps.get(gist(data))
         return self._go(step) if step is not None and step.above >= self._newest else None
 
-    def greet(self, who: Identified, takes_ttl: bool) -> list[Event]:
-        """Takes who the client is, ahead of its first request, which need not say it any more."""
+    def greet(self, who: Identified, node: Any) -> list[Event]:
+        """Takes who the client is, `node`, ahead of its first request, which need not say it any more."""
         events: list[Event] = [who]
+        takes_ttl = self._ttl and self._kind.takes_ttl(node)
         self._point = self._book.start(self._kind, self.type_url, self._ttl if takes_ttl else 0)
         if self._waiting is not None:
             events += self.offer(self._waiting)
@@ -215,7 +216,7 @@ class SharedStream:
         """Takes a request; `data` are its bytes, as far as they are at hand. Errors: INVALID_ARGUMENT."""
         events: list[Event] = []
         if self._point is None and self._core is None:
-            events = self.greet(identified(request.node), bool(self._ttl) and self._kind.takes_ttl(request.node))
+            events = self.greet(identified(request.node), request.node)
         if self._node is not None and not self.types:
             self._node.begins(self, request.type_url)
         if len(data) > _HUGE or self._node is not None:
