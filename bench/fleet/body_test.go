@@ -97,6 +97,27 @@ func TestMessagesInPieces(t *testing.T) {
 	}
 }
 
+// Some servers send their resources in another order to each.
+func TestOrderIsNoDifference(t *testing.T) {
+	random := rand.New(rand.NewPCG(3, 4))
+	resources := several(random, 5000)
+	sum := func(nonce string, resources [][]byte, removed ...string) uint64 {
+		r, ok := scan(response{kind: -1}, made(cds, resources, nonce, removed...), true)
+		if !ok || r.kind != cds || string(r.nonce) != nonce {
+			t.Fatalf("read as %v", r)
+		}
+		return r.sum
+	}
+	first := sum("1", resources, "a", "b")
+	random.Shuffle(len(resources), func(i, j int) { resources[i], resources[j] = resources[j], resources[i] })
+	if sum("20", resources, "b", "a") != first {
+		t.Fatal("another order, or another nonce, is another response")
+	}
+	if sum("1", resources, "a") == first || sum("1", resources[1:], "a", "b") == first || sum("1", nil) == sum("1", nil, "a") {
+		t.Fatal("other resources are the same response")
+	}
+}
+
 func TestCommon(t *testing.T) {
 	a := bytes.Repeat([]byte("turnout"), 100)
 	for i := range a {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"runtime"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -62,7 +63,7 @@ type loop struct {
 	epoll   int
 	wake    int
 	asks    chan func()
-	active  time.Duration // when a response came last
+	active  atomic.Int64 // when a response came last, by the clock; read by others too
 	errors  map[string]int
 	watched string
 	content []byte
@@ -288,7 +289,7 @@ func (l *loop) message(p *proxy, m message) error {
 	p.nack, p.mute = p.group.nack && p.inSync > 0, p.group.mute
 	p.client.receive(l.world, r, b, func(m []byte) { l.wire.send(&p.conn, m) })
 	now := clock()
-	l.active = now
+	l.active.Store(int64(now))
 	if l.armed && b.hit && p.received == 0 {
 		p.received = now
 		p.waiting = !p.mute && !p.nack

@@ -361,12 +361,14 @@ func (f *fleet) wait(c command, there func(*proxy) bool) bool {
 	deadline := clock() + time.Duration(c.Timeout*float64(time.Second))
 	quiet := time.Duration(c.QuietMs) * time.Millisecond
 	for {
-		active := time.Duration(0)
+		now, calm := clock(), time.Duration(0)
 		for _, l := range f.loops {
-			l.do(func() { active = max(active, l.active) })
+			calm = max(calm, time.Duration(l.active.Load())+quiet-now)
 		}
-		now := clock()
-		if c.Now || now-active >= quiet || now > deadline {
+		if c.Now {
+			calm = 0
+		}
+		if calm <= 0 || now > deadline {
 			count := 0
 			n := f.each(c, func(p *proxy) {
 				if there(p) {
@@ -378,7 +380,8 @@ func (f *fleet) wait(c command, there func(*proxy) bool) bool {
 				return enough
 			}
 		}
-		time.Sleep(10 * time.Millisecond)
+		// To ask the loops costs more than a push to a proxy does: not before there can be an answer.
+		time.Sleep(min(max(calm, 10*time.Millisecond), max(deadline-now, 0)+time.Millisecond))
 	}
 }
 

@@ -36,7 +36,7 @@ type response struct {
 	kind    int
 	nonce   []byte
 	version []byte // SotW only
-	sum     uint64 // of what the response says, without what may differ from stream to stream
+	sum     uint64 // of what the response says, in any order, without what may differ from stream to stream
 }
 
 // item is one resource. Items are shared by all proxies that hold them.
@@ -63,7 +63,6 @@ func scan(r response, body []byte, delta bool) (response, bool) {
 	if delta {
 		skipped = 7
 	}
-	start := 0
 	for at := 0; at < len(body); {
 		number, wire, n := protowire.ConsumeTag(body[at:])
 		if n < 0 {
@@ -79,21 +78,21 @@ func scan(r response, body []byte, delta bool) (response, bool) {
 				return r, false
 			}
 			value, _ := protowire.ConsumeBytes(body[at+n:])
-			r.sum = mixed(r.sum, body[start:at])
-			start = end
 			switch number {
 			case 1:
 				r.version = value
 			case 5:
 				r.nonce = value
 			}
-		} else if number == 4 && wire == protowire.BytesType {
-			value, _ := protowire.ConsumeBytes(body[at+n:])
-			r.kind = kindOf(value)
+		} else {
+			r.sum += maphash.Bytes(seed, body[at:end])
+			if number == 4 && wire == protowire.BytesType {
+				value, _ := protowire.ConsumeBytes(body[at+n:])
+				r.kind = kindOf(value)
+			}
 		}
 		at = end
 	}
-	r.sum = mixed(r.sum, body[start:])
 	return r, true
 }
 
