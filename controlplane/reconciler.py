@@ -1,6 +1,6 @@
 """The loops: desired state becomes what is served, and what the streams report becomes the fleet.
 
-This is the only place besides `app.py` that reads the clock.
+Nothing below this layer reads the clock.
 """
 
 from __future__ import annotations

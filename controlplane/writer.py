@@ -119,7 +119,8 @@ class Writer:
                 if not changes:
                     return await self._unchanged(before, draft, validate_only)
                 # Found out while the disk is at work, so that it keeps no Envoy waiting afterwards.
-                impact = asyncio.create_task(self._impact(before, after))
+                impact = asyncio.ensure_future(self._impact(before, after))
+                impact.add_done_callback(_seen)
                 try:
                     if not validate_only:
                         await self._to_its_end(self._commit(before, after, changes, draft))
@@ -214,6 +215,12 @@ class Writer:
         same = before.head.state.gateways == after.head.state.gateways
         nodes = earlier if same else self._nodes(after.head.state)
         return await asyncio.to_thread(_impact, before, after, earlier, nodes)
+
+
+def _seen(task: asyncio.Future[Any]) -> None:
+    """What went wrong in it is known, also where nobody waited for it."""
+    if not task.cancelled():
+        task.exception()
 
 
 def _outcome(before: World, after: World, changes: Changes, draft: Draft, impact: Impact) -> Outcome:

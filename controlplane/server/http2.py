@@ -13,7 +13,7 @@ does what is left, which is mostly about who may make whom wait:
     a client that is gone            has heard a ping for `_ANSWER` seconds and said nothing
     a client that speaks no HTTP/2   is told so (GOAWAY), if that is possible, and the connection is closed
 
-One connection has many streams at most times one. What is written in one turn of the event loop goes out at once.
+A connection may have many streams, and mostly has one. What is written in one turn of the event loop goes out at once.
 """
 
 from __future__ import annotations
@@ -47,8 +47,9 @@ PREFACE = 10.0
 FAREWELL = 0.5
 
 _STREAMS = 1_024
-# Two of the largest requests can be on their way at a time.
-_CONNECTION_WINDOW = 2 * MAX_REQUEST_BYTES
+# Of what was taken, so much is given back at a time, bytes; beside that, two of the largest requests can be on their way.
+_GIVEN_BACK = MAX_REQUEST_BYTES // 8
+_CONNECTION_WINDOW = 2 * MAX_REQUEST_BYTES + _GIVEN_BACK
 
 # So much is written to a connection before it is asked whether it takes more. As one piece, if it is no more than this.
 _HIGH = 256 * 1024
@@ -154,7 +155,7 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self.writable = False
-        # What it says would have to be answered, if only by the library, and it does not take the answers.
+        # What it says would have to be answered, if only PINGs and SETTINGS, and it does not take the answers.
         self._pause()
 
     def resume_writing(self) -> None:
@@ -203,7 +204,7 @@ class Connection(asyncio.Protocol):
         if reason:
             self._lose()
             self._close()
-        else:
+        elif not self.draining:
             self.draining = True
             if not self._calls:
                 self._part()
@@ -244,7 +245,7 @@ class Connection(asyncio.Protocol):
     def took(self, count: int) -> None:
         """So many bytes of DATA are done with."""
         self._taken += count
-        if self._taken >= _CONNECTION_WINDOW // 4 and not self.closed:
+        if self._taken >= _GIVEN_BACK and not self.closed:
             self.http2.more(self._taken)
             self._taken = 0
 

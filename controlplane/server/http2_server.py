@@ -86,11 +86,7 @@ class Server:
         """Writes what is to be written."""
         dirty, self._dirty = self._dirty, []
         for connection in dirty:
-            try:
-                connection.flush()
-            except Exception:  # whatever it was, it is this connection's
-                log.exception("connection failed", peer=connection.peer)
-                connection.abort()
+            _contained(connection, connection.flush)
 
     def defer(self, connection: Connection) -> bool:
         """Whether what a connection says may wait; then it is asked to `catch_up`."""
@@ -110,7 +106,7 @@ class Server:
             while self._deferred and loop.time() - now < _SLICE:
                 connection = next(iter(self._deferred))
                 del self._deferred[connection]
-                connection.catch_up()
+                _contained(connection, connection.catch_up)
         if self._deferred:
             loop.call_soon(self._catch_up)
 
@@ -129,6 +125,15 @@ class Server:
         now = loop.time()
         for connection in list(self.connections):
             connection.look_after(now)
+
+
+def _contained(connection: Connection, work: Callable[[], None]) -> None:
+    """Whatever goes wrong inside ends this connection, and nothing else."""
+    try:
+        work()
+    except Exception:
+        log.exception("connection failed", peer=connection.peer)
+        connection.abort()
 
 
 def tls(context: ssl.SSLContext) -> ssl.SSLContext:

@@ -121,6 +121,7 @@ class Http2:
     __slots__ = (
         "_block",
         "_clock",
+        "_ends",
         "_first_window",
         "_frames",
         "_greeting",
@@ -167,10 +168,12 @@ class Http2:
         # What may be sent and what may still come, all streams together; what may be sent on a new stream; in one frame.
         self._window, self._room, self._first_window, self._max_frame = WINDOW, connection_window, WINDOW, MAX_FRAME
         self._reader = Reader()
-        # A block of headers that is not whole: its stream, 0 if there is none; whether the stream ends with it.
+        # A block of headers that is not whole: its stream, 0 if there is none; in how many frames it came; whether the stream
+        # ends with it.
         self._in_headers = 0
         self._block = b""
         self._frames = 0
+        self._ends = False
         # Streams that this side has ended before the client had said all.
         self._left: dict[int, None] = {}
 
@@ -269,7 +272,7 @@ class Http2:
             block = block[5:]
         if number <= self.highest and number not in self.streams and number not in self._left:
             raise Wrong(Reason.STREAM_CLOSED, "HEADERS on a stream that is over")
-        self._in_headers, self._block, self._frames = number, b"", flags & END_STREAM
+        self._in_headers, self._block, self._frames, self._ends = number, b"", 0, bool(flags & END_STREAM)
         self._continued(flags, block)
 
     def _continuation(self, flags: int, number: int, payload: bytes) -> None:
@@ -279,13 +282,13 @@ class Http2:
 
     def _continued(self, flags: int, part: bytes) -> None:
         self._block += part
-        self._frames += 2
-        if len(self._block) > _MAX_BLOCK or self._frames > 2 * _MAX_FRAMES:
+        self._frames += 1
+        if len(self._block) > _MAX_BLOCK or self._frames > _MAX_FRAMES:
             raise Wrong(Reason.ENHANCE_YOUR_CALM, "headers without end")
         if flags & END_HEADERS:
-            number, block, end = self._in_headers, self._block, bool(self._frames & 1)
+            number, block = self._in_headers, self._block
             self._in_headers, self._block = 0, b""
-            self._said(number, block, end=end)
+            self._said(number, block, end=self._ends)
 
     def _said(self, number: int, block: bytes, *, end: bool) -> None:
         """A block of headers is whole."""

@@ -86,6 +86,32 @@ async def test_a_client_that_says_how_much_it_will_say_is_held_to_it(rig: Rig) -
         assert headers["grpc-status"] == "0"
 
 
+async def test_two_of_the_largest_requests_come_through_at_a_time_whatever_was_said_before(rig: Rig) -> None:
+    async with raw(rig.port) as c:
+        stream = await c.start()
+        await sent(c, {stream: message(padding="x" * (http2._GIVEN_BACK - 1_000))})
+        await c.until(lambda: c.responses(stream))
+        (ours,) = server(rig).connections
+        assert ours._taken  # and not given back
+        largest = message(padding="x" * (MAX_REQUEST_BYTES - 1_000))
+        more = [await c.open(), await c.open()]
+        await sent(c, dict.fromkeys(more, largest))
+        await c.until(lambda: all(c.responses(stream) for stream in more))
+
+
+async def sent(c: Raw, said: dict[int, bytes]) -> None:
+    """Says all of it, pieces of each in turn."""
+    left = {stream: memoryview(data) for stream, data in said.items()}
+    while left:
+        stream, data = next(iter(left.items()))
+        await c.until(lambda: any(map(c.h2.local_flow_control_window, left)), 10)
+        size = min(c.h2.local_flow_control_window(stream), c.h2.max_outbound_frame_size)
+        await c.say(stream, bytes(data[:size]))
+        del left[stream]
+        if len(data) > size:
+            left[stream] = data[size:]
+
+
 async def test_headers_come_before_anything_is_asked(rig: Rig) -> None:
     async with raw(rig.port) as c:
         stream = await c.start()
