@@ -15,7 +15,7 @@ from bench import measure, picture
 from controlplane.errors import Error
 
 # Each is a module with a coroutine function `run`, which takes `quick` and those of the options that mean something to it.
-_ALL = ("users", "models", "bad_clients", "envoys", "cores", "shells", "scale", "storms", "growth")
+_ALL = ("users", "models", "bad_clients", "envoys", "cores", "shells", "scale", "storms", "burst", "growth")
 _LONG = ("soak",)  # only when asked for
 
 
@@ -31,12 +31,12 @@ def main() -> int:
     group = parser.add_argument_group("options of some")
     group.add_argument("--count", type=_count, help="how many Envoys `envoys` starts; 100, or with --quick 8")
     group.add_argument(
-        "--proxies", type=_numbers, metavar="N,N…", help="how many simulated proxies; scale, storms, growth, soak"
+        "--proxies", type=_numbers, metavar="N,N…", help="how many simulated proxies; scale, storms, burst, growth, soak"
     )
-    group.add_argument("--models", type=_numbers, metavar="M,M…", help="how many models; scale, storms, growth, soak")
-    group.add_argument("--rounds", type=_count, help="how often each is measured; scale, storms")
+    group.add_argument("--models", type=_numbers, metavar="M,M…", help="how many models; scale, storms, burst, growth, soak")
+    group.add_argument("--rounds", type=_count, help="how often each is measured; scale, storms, burst")
     group.add_argument(
-        "--serve", metavar="FLAGS", help="further flags of `turnout serve`; envoys, scale, storms, growth, soak"
+        "--serve", metavar="FLAGS", help="further flags of `turnout serve`; envoys, scale, storms, burst, growth, soak"
     )
     group.add_argument("--peers", metavar="FLAGS", help="further flags of `bench/peers`, like `--resources same`; scale")
     group.add_argument("--minutes", type=_minutes, help="how long `soak` goes on; 60")

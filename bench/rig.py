@@ -161,7 +161,7 @@ class Turnout:
                 return
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{progress.holding} of {nodes} nodes hold {progress.revision.name}")
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.01)
 
     async def _completed(self, revision: str) -> Any:
         async with asyncio.timeout(180):
