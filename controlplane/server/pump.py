@@ -397,7 +397,10 @@ class Pump(Contained):
 
     def _tell_of_twins(self) -> None:
         if twins := self._twins():
-            log.warning("two Envoys use one node id", node=self._id, says=twins)
+            assert self._siblings is not None
+            if not self._siblings.twins_told:  # by each stream, it would be a line for each of a hundred
+                log.warning("two Envoys use one node id", node=self._id, says=twins)
+                self._siblings.twins_told = True
             self._twin = True
             self._offer_among_siblings()
 

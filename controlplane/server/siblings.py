@@ -28,6 +28,8 @@ class Siblings:
 
     def __init__(self, linger: float) -> None:
         self._separate = Separate(linger)
+        # The log says that two Envoys use the node's id.
+        self.twins_told = False
         self._members: dict[Speaker, Member] = {}
         self._timer: asyncio.TimerHandle | None = None
 

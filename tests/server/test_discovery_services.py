@@ -331,7 +331,11 @@ async def test_two_envoys_under_one_name_are_told_of_and_clients_that_only_look_
                 assert not lines
             # Elsewhere is another address, which there is only one of here.
             monkeypatch.setattr(second, "host", "10.0.0.1")
-            async with client(rig.port, "edge-2"):
-                await rig.until(lambda fleet: "two Envoys use this name" in fleet.nodes["edge-2"].note)
+            async with client(rig.port, "edge-2"), client(rig.port, "edge-2"):
+                with capture_logs() as lines:
+                    await rig.until(lambda fleet: "two Envoys use this name" in fleet.nodes["edge-2"].note)
+                    for p in rig.discovery._pumps.values():
+                        p._tell_of_twins()
+                assert [(line["event"], line["node"]) for line in lines] == [("two Envoys use one node id", "edge-2")]
                 assert rig.fleet.nodes["edge-1"].note == ""
             await rig.until(lambda fleet: len(fleet.nodes["edge-2"].open) == 1)
