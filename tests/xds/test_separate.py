@@ -433,8 +433,8 @@ def test_a_stream_that_asks_for_something_else_may_be_a_part_of_each(variant: st
     assert all(s.core.node is None for s in (first, second, third))
 
 
-@VARIANTS
-def test_types_over_two_streams_of_ads_wait_for_each_other(variant: str) -> None:
+def two(variant: str) -> tuple[Conversation, Conversation]:
+    """Two streams over ADS: one has asked for clusters, and the other for a route that waits for them."""
     node = Node(variant)
     node.offer(snapshot(1, cluster("blue"), route("iris", "blue")))
     one, other = node.stream(), node.stream()
@@ -442,6 +442,12 @@ def test_types_over_two_streams_of_ads_wait_for_each_other(variant: str) -> None
     one.hears()
     other.ask(ROUTES, "iris")
     assert other.hears() == []
+    return one, other
+
+
+@VARIANTS
+def test_types_over_two_streams_of_ads_wait_for_each_other(variant: str) -> None:
+    one, other = two(variant)
     one.ask(ENDPOINTS, "blue")
     one.hears()
     one.ack(ENDPOINTS)
@@ -455,13 +461,7 @@ def test_types_over_two_streams_of_ads_wait_for_each_other(variant: str) -> None
 
 @VARIANTS
 def test_what_waited_for_another_stream_goes_once_nobody_is_waited_for(variant: str) -> None:
-    node = Node(variant)
-    node.offer(snapshot(1, cluster("blue"), route("iris", "blue")))
-    one, other = node.stream(), node.stream()
-    one.ask(CLUSTER)
-    one.hears()
-    other.ask(ROUTES, "iris")
-    assert other.hears() == []
+    _, other = two(variant)
     # It has clusters of its own from now on, and names none of them: nobody holds back its routes.
     other.ask(CLUSTER, "none")
     assert other.core.node is None
