@@ -69,7 +69,7 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """A type that was refused is accepted again: an ACK of something newer."""
+    """A type that was refused is accepted again: something newer was ACKed, or the newest is what was ACKed since."""
 
     type_url: str
 

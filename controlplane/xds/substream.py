@@ -18,10 +18,11 @@ What a response does to them:
 
 A NACK is about a response, not about a resource: Envoy applies what is good of a refused CDS or LDS response and stops at the
 first fault in others, and does not say which (envoyproxy/envoy#5739). So of everything that was in a refused response
-it is assumed that the client may have it and may not have it. As long as a refused batch is what should be held, it stands
-and none of it is sent. Once one of its resources has changed, the others are worth another try. That one goes alone: who
-mends one thing does not wait for another that is still bad. Then come the others, half of those that are left at a time;
-and a half that is refused again is halved in turn, until each that is bad stands refused by itself and every other is held.
+it is assumed that the client may have it and may not have it, until it ACKs something of that name. As long as a refused
+batch is what should be held, it stands and none of it is sent. Once one of its resources has changed, the others are worth
+another try. That one goes alone: who mends one thing does not wait for another that is still bad. Then come the others, half
+of those that are left at a time; and a half that is refused again is halved in turn, until each that is bad stands refused by
+itself and every other is held.
 
     sent                           comes back      then
     a b c d                        NACK            stands
@@ -92,6 +93,8 @@ class Refusal:
     # The client's words, and when it said them.
     message: str = ""
     time: float = 0.0
+    # Something older was ACKed in its place since: that is what the client has, whatever it took of what it refused.
+    replaced: bool = False
 
     def all_of_it(self) -> tuple[Resource, ...]:
         """Every content that was refused under this name."""
@@ -260,6 +263,8 @@ class Substream:
             self.latest, self.rest = latest, False
             for batch in {r.batch for r in self.refused.values()}:
                 self._release(batch)
+            for name in [n for n, r in self.refused.items() if r.replaced and same(self.held.get(n), latest.get(n))]:
+                del self.refused[name]  # it has been taken back, and the client has what it should
 
     def _release(self, batch: Batch) -> None:
         batch.released = batch.split or any(not same(batch.contents.get(n), self.latest.get(n)) for n in batch.suspects)
@@ -368,6 +373,8 @@ class Substream:
             # Kept where something older was sent in place of what was refused, and is still what should be held.
             if self._is_refused(name, batch.contents.get(name)) or not self._is_refused(name, self.latest.get(name)):
                 del self.refused[name]
+            else:
+                self.refused[name].replaced = True
         if batch.whole and self.wildcard:
             self.held.replace(cast(Resources, batch.contents))
             return
