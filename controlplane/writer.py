@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass, replace
 from threading import Lock
@@ -69,16 +69,24 @@ class Outcome:
 
 
 class Guarded:
-    """A compiler that one thread uses at a time."""
+    """A compiler that one thread uses at a time; what was compiled to check a change is not compiled again to be served."""
 
     def __init__(self, compiler: Compiles) -> None:
         self._compiler = compiler
         self._lock = Lock()
+        # Of the newest states that were asked for: the state, its revision, and its snapshots.
+        self._made: deque[tuple[State, int, dict[Audience, Snapshot]]] = deque(maxlen=2)
 
     def compile(self, state: State, revision: int, audience: Audience, previous: Snapshot | None = None) -> Snapshot:
         """As `Compiler.compile`."""
         with self._lock:
-            return self._compiler.compile(state, revision, audience, previous)
+            made = next((made for of, number, made in self._made if of is state and number == revision), None)
+            if made is None:
+                made = {}
+                self._made.append((state, revision, made))
+            if audience not in made:
+                made[audience] = self._compiler.compile(state, revision, audience, previous)
+            return made[audience]
 
 
 class Writer:

@@ -12,10 +12,11 @@ import pytest
 from controlplane.compiler import Compiler
 from controlplane.errors import Code, Error, failed
 from controlplane.model import Endpoint, Gateway, Model, NodeSelector, Protocol, Version
-from controlplane.snapshot import ENDPOINTS, LISTENER, ROUTES, Audience, Client
+from controlplane.snapshot import ENDPOINTS, LISTENER, ROUTES, Audience, Client, Snapshot
 from controlplane.state import Changes, State, conflict
 from controlplane.store import Action, Draft, Head, Store
 from controlplane.store.sqlite import open_store
+from controlplane.world import World
 from controlplane.writer import NO_IMPACT, TRIES, Guarded, Writer
 
 EDGE = Gateway("edge", 8080)
@@ -154,6 +155,32 @@ async def test_a_change_is_tried_again_on_what_came_first(store: Store) -> None:
     assert done.revision is not None
     assert (done.revision.number, list(done.revision.changes)) == (3, ["gateways/g2"])
     assert done.head == store.head.value
+
+
+async def test_what_was_compiled_to_be_checked_is_what_is_served(store: Store) -> None:
+    made: list[int] = []
+
+    class Counting(Compiler):
+        def compile(self, state: State, revision: int, audience: Audience, previous: Snapshot | None = None) -> Snapshot:
+            made.append(revision)
+            return super().compile(state, revision, audience, previous)
+
+    compiler = Guarded(Counting())
+    writer = Writer(store, compiler)
+    await writer.write(to(EDGE), draft())
+    served = World(store.head.value, compiler)
+    at_edge = served.snapshot(Audience(("edge",)))
+    for change in (to(IRIS), to(SWITCHED)):
+        await writer.write(change, draft())
+        made.clear()
+        served = served.next(store.head.value)
+        assert not made
+        assert served.snapshot(Audience(("edge",))) is not at_edge
+        assert served.snapshot(Audience(("edge",))).revision == store.head.value.number
+    # What is only looked at is not what is made then, though it would be the same revision.
+    await writer.write(to(Gateway("b", 81)), draft(), validate_only=True)
+    await writer.write(to(Gateway("c", 82)), draft())
+    assert compiler.compile(store.head.value.state, 4, Audience(("c",))).resources[LISTENER]
 
 
 async def test_a_change_is_not_tried_for_ever(writer: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
