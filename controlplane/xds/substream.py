@@ -415,12 +415,14 @@ class Substream:
         # What was refused before otherwise, and is by now as this has it: this was the answer, and it was refused as well.
         answered = self.refused if batch.whole else self.refused.keys() & contents.keys()
         suspects |= {n for n in answered if same(contents.get(n), self.latest.get(n))}
-        batch.suspects = frozenset(suspects or contents)
+        names = suspects or set(contents)
+        # What is absent from a full state, and was not held, is absent from each part of it: nobody could tell by it.
+        batch.suspects = frozenset(n for n in names if not batch.whole or contents.get(n) or self.held.get(n))
         again = all(n in self.refused and self._is_refused(n, contents.get(n)) for n in batch.suspects)
         batch.split = again and self._divisible(batch)
         self._release(batch)
         words = shortened(redacted(message.strip()))
-        for name in filter(self.covers, batch.suspects):  # what it has dropped meanwhile, it does not use either
+        for name in filter(self.covers, names):  # what it has dropped meanwhile, it does not use either
             before = self.refused.get(name)
             known = before is not None and same(before.content, contents.get(name))
             since = before.since if before is not None and known else batch.revision
@@ -428,7 +430,7 @@ class Substream:
             self.refused[name] = Refusal(contents.get(name), batch, since, earlier, words, self.now)
         self.refusing = True
         named = tuple(sorted(contents)[:_NAMES_REPORTED])
-        since = max((self.refused[n].since for n in batch.suspects if n in self.refused), default=batch.revision)
+        since = max((self.refused[n].since for n in names if n in self.refused), default=batch.revision)
         return [Refused(self.type_url, named, words, since)]
 
     def settled(self) -> bool:
