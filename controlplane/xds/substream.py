@@ -306,7 +306,10 @@ class Substream:
 
     def stands(self, name: str) -> bool:
         """Whether what should be held under `name` is what was refused."""
-        return name in self.refused and not self.refused[name].batch.released and self._is_refused(name, self.latest.get(name))
+        if name not in self.refused or not self._is_refused(name, self.latest.get(name)):
+            return False
+        batch = self.refused[name].batch
+        return not batch.released or name not in batch.suspects  # the latter is in no part of it
 
     def may_be_gone(self, name: str) -> bool:
         """Whether the client has refused a response that removed `name`; it may have removed it all the same."""
@@ -416,7 +419,7 @@ class Substream:
         answered = self.refused if batch.whole else self.refused.keys() & contents.keys()
         suspects |= {n for n in answered if same(contents.get(n), self.latest.get(n))}
         names = suspects or set(contents)
-        # What is absent from a full state, and was not held, is absent from each part of it: nobody could tell by it.
+        # What is absent from a full state, and was not held, is absent from each part of it too.
         batch.suspects = frozenset(n for n in names if not batch.whole or contents.get(n) or self.held.get(n))
         again = all(n in self.refused and self._is_refused(n, contents.get(n)) for n in batch.suspects)
         batch.split = again and self._divisible(batch)
