@@ -93,7 +93,7 @@ class Refusal:
     # The client's words, and when it said them.
     message: str = ""
     time: float = 0.0
-    # Something older was ACKed in its place since: that is what the client has, whatever it took of what it refused.
+    # Something else was ACKed in its place since: that is what the client has, whatever it took of what it refused.
     replaced: bool = False
 
     def all_of_it(self) -> tuple[Resource, ...]:
@@ -373,11 +373,12 @@ class Substream:
         self._note_taken(batch)
         refused = [n for n in self.refused if n in batch.contents or batch.whole]
         for name in refused:
-            # Kept where something older was sent in place of what was refused, and is still what should be held.
-            if self._is_refused(name, batch.contents.get(name)) or not self._is_refused(name, self.latest.get(name)):
-                del self.refused[name]
+            # Kept where something else was sent in place of what was refused, and that is still what should be held.
+            refusal, given, latest = self.refused[name], batch.contents.get(name), self.latest.get(name)
+            if same(refusal.content, latest) and not same(refusal.content, given) and name in refusal.batch.suspects:
+                refusal.replaced = True
             else:
-                self.refused[name].replaced = True
+                del self.refused[name]
         if batch.whole and self.wildcard:
             self.held.replace(cast(Resources, batch.contents))
             return
