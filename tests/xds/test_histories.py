@@ -104,8 +104,11 @@ class Histories(RuleBasedStateMachine):
         self.refused: dict[str, list[dict[str, str]]] = {t: [] for t in ORDER}
         # What was ACKed on this stream, by type: versions by name.
         self.acked: dict[str, dict[str, str]] = {t: {} for t in ORDER}
-        # By type: names that the client asked for (anew) on this stream after they were refused, or before; SotW's last lists.
+        # Names of which something was refused since they were ACKed: of a refused response a client may have taken a part.
+        self.doubted: dict[str, set[str]] = {t: set() for t in ORDER}
+        # By type: names that the client asked for (anew) on this stream after they were refused, or before.
         self.forgotten: dict[str, set[str]] = {t: set() for t in ORDER}
+        # By type: what it wants as of its last request. By nonce: what it was sent, and has not answered yet.
         self.names: dict[str, set[str]] = {}
         self.sent: dict[str, dict[str, str]] = {}
         if self.snapshot is not None:
@@ -130,7 +133,7 @@ class Histories(RuleBasedStateMachine):
         news = {n: v for n, v in self.news(type_url, contents).items() if n not in self.forgotten[type_url]}
         refused = [batch for batch in self.refused[type_url] if {n: latest.get(n, "") for n in batch} == batch]
         for batch in refused:
-            unacked = not batch.keys() & self.acked[type_url].keys()
+            unacked = all(self.acked[type_url].get(n, v) == v for n, v in batch.items())
             if self.whole(type_url) and unacked and news.keys() - batch.keys():
                 continue
             assert not batch.items() <= news.items(), f"{sorted(batch)} was refused, and comes again"
@@ -140,10 +143,15 @@ class Histories(RuleBasedStateMachine):
         return self.variant == "sotw" and type_url in FULL_STATE
 
     def news(self, type_url: str, contents: dict[str, str]) -> dict[str, str]:
-        """What of a response is not what was ACKed; "" is a removal."""
-        acked = self.acked[type_url]
+        """What of a response is not what was ACKed; "" is a removal.
+
+        And what was ACKed once, where it is the answer to what was refused since: of that the client may have taken a part, so
+        it may stumble over this too. When this is refused with something else, each of both may be to blame, and is tried.
+        """
+        acked, doubted, latest = self.acked[type_url], self.doubted[type_url], self.latest(type_url)
         gone = dict.fromkeys(acked.keys() - contents.keys(), "") if self.whole(type_url) else {}
-        return gone | {n: v for n, v in contents.items() if acked.get(n) != v}
+        answers = {n for n in doubted & contents.keys() if contents[n] == latest.get(n, "")}
+        return gone | {n: v for n, v in contents.items() if acked.get(n) != v or n in answers}
 
     def latest(self, type_url: str) -> dict[str, str]:
         assert self.snapshot is not None
@@ -175,18 +183,22 @@ class Histories(RuleBasedStateMachine):
                 self.asks(request)
                 events = self.stream.receive(request)
                 # Said twice with the same nonce, it is about the names alone; and what is said of names counts for them alone.
-                said = self.sent.pop(request.response_nonce, None)
+                said, names = self.sent.pop(request.response_nonce, None), self.names[request.type_url]
                 if said and self.variant == "sotw" and not self.whole(request.type_url):
-                    said = {n: v for n, v in said.items() if n in self.names[request.type_url]}
+                    said = {n: v for n, v in said.items() if n in names}
                 acked = self.acked[request.type_url]
                 if any(isinstance(e, Refused) for e in events):
                     news = self.news(request.type_url, said or {})
                     self.refused[request.type_url] += [news] if news else []
                     self.forgotten[request.type_url] -= news.keys()
+                    self.doubted[request.type_url] |= news.keys()
                 elif said is not None and not request.HasField("error_detail"):
                     if self.whole(request.type_url):
                         acked.clear()
-                    acked.update(said)
+                        self.doubted[request.type_url].clear()
+                    # A client that has dropped a name meanwhile makes nothing of it.
+                    acked.update({n: v for n, v in said.items() if n in names or "*" in names or self.whole(request.type_url)})
+                    self.doubted[request.type_url] -= said.keys()
                 self.came(events)
 
     def asks(self, request: Any) -> None:
@@ -195,6 +207,7 @@ class Histories(RuleBasedStateMachine):
         if self.variant == "delta":
             dropped = set(request.resource_names_unsubscribe)
             self.forgotten[type_url].update(request.resource_names_subscribe)
+            self.names[type_url] = self.names.get(type_url, set()).union(request.resource_names_subscribe) - dropped
         else:
             names, before = set(request.resource_names), self.names.get(type_url, set())
             dropped = before - names
@@ -203,6 +216,7 @@ class Histories(RuleBasedStateMachine):
         # What a client drops it has no more, and what it said of it is forgotten.
         for name in dropped:
             self.acked[type_url].pop(name, None)
+            self.doubted[type_url].discard(name)
         self.refused[type_url] = [batch for batch in self.refused[type_url] if not batch.keys() & dropped]
 
     @rule(count=st.integers(1, 6))
