@@ -41,7 +41,7 @@ from google.protobuf.message import DecodeError
 
 from controlplane.snapshot import Resource, Snapshot
 from controlplane.xds.delta import DeltaStream
-from controlplane.xds.events import Event, Identified
+from controlplane.xds.events import Event
 from controlplane.xds.node import identified
 from controlplane.xds.separate import Separate
 from controlplane.xds.sotw import SotwStream
@@ -202,9 +202,9 @@ class SharedStream:
             step = point.steps.get(gist(data))
         return self._go(step) if step is not None and step.above >= self._newest else None
 
-    def greet(self, who: Identified, node: Any) -> list[Event]:
-        """Takes who the client is, `node`, ahead of its first request, which need not say it any more."""
-        events: list[Event] = [who]
+    def _meet(self, node: Any) -> list[Event]:
+        """The client says who it is."""
+        events: list[Event] = [identified(node)]
         takes_ttl = self._ttl and self._kind.takes_ttl(node)
         self._point = self._book.start(self._kind, self.type_url, self._ttl if takes_ttl else 0)
         if self._waiting is not None:
@@ -216,7 +216,7 @@ class SharedStream:
         """Takes a request; `data` are its bytes, as far as they are at hand. Errors: INVALID_ARGUMENT."""
         events: list[Event] = []
         if self._point is None and self._core is None:
-            events = self.greet(identified(request.node), request.node)
+            events = self._meet(request.node)
         if self._node is not None and not self.types:
             self._node.begins(self, request.type_url)
         if len(data) > _HUGE or self._node is not None:

@@ -18,7 +18,6 @@ from controlplane.snapshot import CLUSTER, ENDPOINTS, Audience, Resource, Snapsh
 from controlplane.xds import shared
 from controlplane.xds.delta import DeltaStream
 from controlplane.xds.events import Event, Held, Identified
-from controlplane.xds.greeting import Greetings
 from controlplane.xds.separate import Separate
 from controlplane.xds.shared import Book, SharedStream, gist, has_gist
 from controlplane.xds.sotw import SotwStream
@@ -197,30 +196,6 @@ def test_the_second_of_two_that_are_alike_costs_no_work(variant: Any, monkeypatc
     again = play("other")
     assert first == again
     assert all(a is b for a, b in zip(first, again, strict=True))
-
-
-@VARIANTS
-def test_who_is_known_by_the_bytes_of_its_first_request_need_not_be_parsed(variant: Any) -> None:
-    book, offered = Book(), clusters(1, "a1")
-    greetings = Greetings(0x0A if variant is DeltaStream else 0x12, type(ask(variant)))
-
-    def begun(name: str) -> tuple[bool, list[Event], list[bytes]]:
-        stream, data = SharedStream(variant, book=book), ask(variant, name).SerializeToString()
-        events: list[Event] = []
-        known = greetings.meet(data)
-        if known is not None:
-            events, data = stream.greet(known.who, known.node), known.rest
-        again = stream.recall(data)
-        if again is None:
-            request = type(ask(variant)).FromString(data)
-            greetings.note(data, request)
-            again = stream.receive(request, data)
-        return known is not None, events + again + stream.offer(offered), stream.to_send()
-
-    told = [begun(name) for name in ("a", "b", "c")]
-    assert [known for known, _, _ in told] == [False, True, True]
-    assert [events for _, events, _ in told] == [[Identified(name, "")] for name in ("a", "b", "c")]
-    assert told[0][2] == told[1][2] == told[2][2]
 
 
 @VARIANTS
