@@ -182,11 +182,9 @@ class Histories(RuleBasedStateMachine):
                 request = self.client.outbox.popleft()
                 self.asks(request)
                 events = self.stream.receive(request)
-                # Said twice with the same nonce, it is about the names alone; and what is said of names counts for them alone.
-                said, names = self.sent.pop(request.response_nonce, None), self.names[request.type_url]
-                if said and self.variant == "sotw" and not self.whole(request.type_url):
-                    said = {n: v for n, v in said.items() if n in names}
-                acked = self.acked[request.type_url]
+                # Said twice with the same nonce, it is about the names alone.
+                said = self.sent.pop(request.response_nonce, None)
+                acked, names = self.acked[request.type_url], self.names[request.type_url]
                 if any(isinstance(e, Refused) for e in events):
                     news = self.news(request.type_url, said or {})
                     self.refused[request.type_url] += [news] if news else []
@@ -196,7 +194,7 @@ class Histories(RuleBasedStateMachine):
                     if self.whole(request.type_url):
                         acked.clear()
                         self.doubted[request.type_url].clear()
-                    # A client that has dropped a name meanwhile makes nothing of it.
+                    # A name that it has dropped meanwhile it does not take; but it may have been refused for that one.
                     acked.update({n: v for n, v in said.items() if n in names or "*" in names or self.whole(request.type_url)})
                     self.doubted[request.type_url] -= said.keys()
                 self.came(events)
