@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -97,11 +98,13 @@ class Writer:
         store: Store,
         compiler: Guarded,
         nodes: Callable[[State], Mapping[Audience, int]] = lambda state: {},
+        clock: Callable[[], float] = time.time,
     ) -> None:
-        """`nodes` counts the connected nodes by the audience that they are under a state."""
+        """`nodes` counts the connected nodes by the audience that they are under a state; `clock` is of the epoch."""
         self.store = store
         self._compiler = compiler
         self._nodes = nodes
+        self._clock = clock
         self._writing = asyncio.Lock()
         # The newest head that was compiled here, so that the next change compiles what it changes and no more.
         self._world: World | None = None
@@ -121,6 +124,8 @@ class Writer:
                 replayed = await self._replayed(draft)
                 if replayed is not None:
                     return replayed
+            # Not when it was called: it may have waited for many others.
+            draft = replace(draft, time=self._clock())
             for tries_left in reversed(range(TRIES)):
                 before = await self._world_of(self.store.head.value)
                 after, changes = await asyncio.to_thread(self._propose, before, change, draft)

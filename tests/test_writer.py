@@ -26,7 +26,7 @@ SWITCHED = replace(IRIS, split={"green": 10_000})
 
 
 def draft(request_id: str = "", digest: str = "d") -> Draft:
-    return Draft("ann", "why", Action.APPLY, 5.0, 0, request_id, digest)
+    return Draft("ann", "why", Action.APPLY, request_id=request_id, request_digest=digest)
 
 
 def to(*objects: Gateway | Model, deleted: tuple[str, ...] = ()) -> Callable[[Head], Changes]:
@@ -210,6 +210,27 @@ async def test_changes_run_beside_the_event_loop(writer: Writer) -> None:
 @pytest.mark.parametrize("bad", ["x", "00000000-0000-1000-8000-000000000000", "{" + "0" * 8 + "}", "a" * 32])
 async def test_request_ids_are_uuids(writer: Writer, bad: str) -> None:
     assert await reason(writer, to(EDGE), draft(bad)) == "INVALID_REQUEST_ID"
+
+
+async def test_a_revision_is_of_when_it_was_made_and_not_of_when_it_was_called(store: Store) -> None:
+    now = 1.0
+    writer = Writer(store, Guarded(Compiler()), clock=lambda: now)
+    tried, go = threading.Event(), threading.Event()
+
+    def slow(head: Head) -> Changes:
+        tried.set()
+        assert go.wait(5)
+        return to(EDGE)(head)
+
+    first = asyncio.create_task(writer.write(slow, draft()))
+    await asyncio.to_thread(tried.wait, 5)
+    second = asyncio.create_task(writer.write(to(IRIS), draft()))
+    await asyncio.sleep(0)
+    now = 7.0
+    go.set()
+    made = [(await written).revision for written in (first, second)]
+    assert [revision.draft.time for revision in made if revision is not None] == [1.0, 7.0]
+    assert store.head.value.time == 7.0
 
 
 async def test_a_replay_gives_the_first_answer(writer: Writer) -> None:

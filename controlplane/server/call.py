@@ -51,8 +51,8 @@ _NUMBER = re.compile(r"0|[1-9][0-9]{0,17}")
 _OUTPUT = frozenset({"name", "etag", "create_time", "update_time"})
 
 
-def draft(request: Any, context: Any, action: Action, clock: Clock, reverted_to: int = 0) -> Draft:
-    """What the caller says of the revision it wants.
+def draft(request: Any, context: Any, action: Action, reverted_to: int = 0) -> Draft:
+    """What the caller says of the revision it wants; without a time.
 
     Errors: INVALID_ARGUMENT for a reason or an author that is too long, or a reason that is not one line of text.
     """
@@ -66,7 +66,6 @@ def draft(request: Any, context: Any, action: Action, clock: Clock, reverted_to:
         author=author(context.invocation_metadata() or ()),
         reason=request.reason,
         action=action,
-        time=clock(),
         reverted_to=reverted_to,
         request_id=request.request_id,
         request_digest=hashlib.sha256(asked).hexdigest(),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from controlplane.errors import Code, Error, within
@@ -10,7 +9,6 @@ from controlplane.model import Gateway
 from controlplane.operator.v1 import gateway_service_pb2 as pb
 from controlplane.operator.v1 import gateway_service_pb2_grpc
 from controlplane.server.call import (
-    Clock,
     check_etag,
     check_gateways_free,
     check_new,
@@ -30,10 +28,9 @@ from controlplane.writer import Outcome, Writer
 class GatewayService(gateway_service_pb2_grpc.GatewayServiceServicer):
     """Keeps the gateways of desired state."""
 
-    def __init__(self, writer: Writer, store: Store, clock: Clock = time.time) -> None:
+    def __init__(self, writer: Writer, store: Store) -> None:
         self._writer = writer
         self._store = store
-        self._clock = clock
 
     async def GetGateway(self, request: pb.GetGatewayRequest, context: Any) -> pb.GetGatewayResponse:
         head = self._store.head.value
@@ -63,7 +60,7 @@ class GatewayService(gateway_service_pb2_grpc.GatewayServiceServicer):
 
         with named({name: "gateway"}):
             outcome = await self._writer.write(
-                change, draft(request, context, Action.CREATE, self._clock), validate_only=request.validate_only
+                change, draft(request, context, Action.CREATE), validate_only=request.validate_only
             )
         return pb.CreateGatewayResponse(
             gateway=_shown(outcome, gateway.name, request.validate_only), revision=number_of(outcome, request.validate_only)
@@ -82,7 +79,7 @@ class GatewayService(gateway_service_pb2_grpc.GatewayServiceServicer):
 
         with named({name: "gateway"}):
             outcome = await self._writer.write(
-                change, draft(request, context, Action.UPDATE, self._clock), validate_only=request.validate_only
+                change, draft(request, context, Action.UPDATE), validate_only=request.validate_only
             )
         return pb.UpdateGatewayResponse(
             gateway=_shown(outcome, short, request.validate_only), revision=number_of(outcome, request.validate_only)
@@ -99,9 +96,7 @@ class GatewayService(gateway_service_pb2_grpc.GatewayServiceServicer):
             check_gateways_free(head, objects, {name: "name"})
             return Changes(objects)
 
-        outcome = await self._writer.write(
-            change, draft(request, context, Action.DELETE, self._clock), validate_only=request.validate_only
-        )
+        outcome = await self._writer.write(change, draft(request, context, Action.DELETE), validate_only=request.validate_only)
         return pb.DeleteGatewayResponse(revision=number_of(outcome, request.validate_only))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -12,7 +11,6 @@ from controlplane.model import WHOLE, Model
 from controlplane.operator.v1 import model_pb2, model_service_pb2_grpc
 from controlplane.operator.v1 import model_service_pb2 as pb
 from controlplane.server.call import (
-    Clock,
     check_etag,
     check_new,
     draft,
@@ -34,10 +32,9 @@ from controlplane.writer import Outcome, Writer
 class ModelService(model_service_pb2_grpc.ModelServiceServicer):
     """Keeps the models of desired state."""
 
-    def __init__(self, writer: Writer, store: Store, clock: Clock = time.time) -> None:
+    def __init__(self, writer: Writer, store: Store) -> None:
         self._writer = writer
         self._store = store
-        self._clock = clock
 
     async def GetModel(self, request: pb.GetModelRequest, context: Any) -> pb.GetModelResponse:
         head = self._store.head.value
@@ -64,7 +61,7 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
 
         with named({name: "model"}):
             outcome = await self._writer.write(
-                change, draft(request, context, Action.CREATE, self._clock), validate_only=request.validate_only
+                change, draft(request, context, Action.CREATE), validate_only=request.validate_only
             )
         return pb.CreateModelResponse(
             model=_shown(outcome, model.name, request.validate_only), revision=number_of(outcome, request.validate_only)
@@ -88,7 +85,7 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
 
         with named({name: "model"}):
             outcome = await self._writer.write(
-                change, draft(request, context, Action.UPDATE, self._clock), validate_only=request.validate_only
+                change, draft(request, context, Action.UPDATE), validate_only=request.validate_only
             )
         return pb.UpdateModelResponse(
             model=_shown(outcome, short, request.validate_only), revision=number_of(outcome, request.validate_only)
@@ -105,9 +102,7 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
                 raise moves_traffic(name, "etag", "its requests would be answered 404")
             return Changes({name: None})
 
-        outcome = await self._writer.write(
-            change, draft(request, context, Action.DELETE, self._clock), validate_only=request.validate_only
-        )
+        outcome = await self._writer.write(change, draft(request, context, Action.DELETE), validate_only=request.validate_only)
         return pb.DeleteModelResponse(revision=number_of(outcome, request.validate_only))
 
     async def SwitchTraffic(self, request: pb.SwitchTrafficRequest, context: Any) -> pb.SwitchTrafficResponse:
@@ -128,7 +123,7 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
 
         with named(fields):
             outcome = await self._writer.write(
-                change, draft(request, context, Action.SWITCH, self._clock), validate_only=request.validate_only
+                change, draft(request, context, Action.SWITCH), validate_only=request.validate_only
             )
         return pb.SwitchTrafficResponse(
             revision=await shown(outcome),

@@ -80,7 +80,7 @@ class RevisionService(revision_service_pb2_grpc.RevisionServiceServicer):
 
         with named(fields):
             outcome = await self._writer.write(
-                change, draft(request, context, Action.APPLY, self._clock), validate_only=request.validate_only
+                change, draft(request, context, Action.APPLY), validate_only=request.validate_only
             )
         bootstraps: list[str] = []
         if request.include_bootstraps:
@@ -149,7 +149,7 @@ class RevisionService(revision_service_pb2_grpc.RevisionServiceServicer):
 
         outcome = await self._writer.write(
             change,
-            draft(request, context, Action.REVERT, self._clock, reverted_to=target.number),
+            draft(request, context, Action.REVERT, reverted_to=target.number),
             validate_only=request.validate_only,
         )
         return pb.RevertToResponse(

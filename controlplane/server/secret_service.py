@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from controlplane.errors import Code, Error, within
 from controlplane.operator.v1 import secret_service_pb2 as pb
 from controlplane.operator.v1 import secret_service_pb2_grpc
-from controlplane.server.call import Clock, check_etag, check_new, draft, kept_of, masked, named, number_of, page
+from controlplane.server.call import check_etag, check_new, draft, kept_of, masked, named, number_of, page
 from controlplane.server.convert import check_sound, label, secret_from_proto, secret_to_proto
 from controlplane.state import Changes
 from controlplane.store import Action, Head, Store
@@ -18,10 +17,9 @@ from controlplane.writer import Outcome, Writer
 class SecretService(secret_service_pb2_grpc.SecretServiceServicer):
     """Keeps the secrets of desired state."""
 
-    def __init__(self, writer: Writer, store: Store, clock: Clock = time.time) -> None:
+    def __init__(self, writer: Writer, store: Store) -> None:
         self._writer = writer
         self._store = store
-        self._clock = clock
 
     async def GetSecret(self, request: pb.GetSecretRequest, context: Any) -> pb.GetSecretResponse:
         head = self._store.head.value
@@ -52,7 +50,7 @@ class SecretService(secret_service_pb2_grpc.SecretServiceServicer):
 
         with named({name: "secret"}):
             outcome = await self._writer.write(
-                change, draft(request, context, Action.CREATE, self._clock), validate_only=request.validate_only
+                change, draft(request, context, Action.CREATE), validate_only=request.validate_only
             )
         return pb.CreateSecretResponse(
             secret=_shown(outcome, secret.name, request.validate_only), revision=number_of(outcome, request.validate_only)
@@ -73,7 +71,7 @@ class SecretService(secret_service_pb2_grpc.SecretServiceServicer):
 
         with named({name: "secret"}):
             outcome = await self._writer.write(
-                change, draft(request, context, Action.UPDATE, self._clock), validate_only=request.validate_only
+                change, draft(request, context, Action.UPDATE), validate_only=request.validate_only
             )
         return pb.UpdateSecretResponse(
             secret=_shown(outcome, short, request.validate_only), revision=number_of(outcome, request.validate_only)
@@ -90,7 +88,7 @@ class SecretService(secret_service_pb2_grpc.SecretServiceServicer):
 
         with named({name: "name"}):
             outcome = await self._writer.write(
-                change, draft(request, context, Action.DELETE, self._clock), validate_only=request.validate_only
+                change, draft(request, context, Action.DELETE), validate_only=request.validate_only
             )
         return pb.DeleteSecretResponse(revision=number_of(outcome, request.validate_only))
 

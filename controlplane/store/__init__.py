@@ -40,8 +40,8 @@ class Draft:
     author: str
     reason: str
     action: Action
-    # Seconds since the epoch.
-    time: float
+    # When it is made, seconds since the epoch; 0.0 until it is the writer's turn.
+    time: float = 0.0
     # 0 unless action is REVERT.
     reverted_to: int = 0
     # UUID of the call, "" when it gave none; and a digest of what it asked, to tell a replay from a reused id.

@@ -86,17 +86,17 @@ async def serving(
 ) -> AsyncIterator[Api]:
     """The services, until the block ends."""
     store = await open_store(directory)
-    writer = Writer(store, Guarded(Compiler()), nodes)
     now = [1_700_000_000.0]
 
     def clock() -> float:
         now[0] += 1
         return now[0]
 
+    writer = Writer(store, Guarded(Compiler()), nodes, clock)
     server = grpc.aio.server(interceptors=[StatusInterceptor()])
-    gateway_service_pb2_grpc.add_GatewayServiceServicer_to_server(GatewayService(writer, store, clock), server)
-    model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(writer, store, clock), server)
-    secret_service_pb2_grpc.add_SecretServiceServicer_to_server(SecretService(writer, store, clock), server)
+    gateway_service_pb2_grpc.add_GatewayServiceServicer_to_server(GatewayService(writer, store), server)
+    model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(writer, store), server)
+    secret_service_pb2_grpc.add_SecretServiceServicer_to_server(SecretService(writer, store), server)
     changed = fleet or Latest(Fleet())
     revisions = RevisionService(writer, store, changed, clock)
     revision_service_pb2_grpc.add_RevisionServiceServicer_to_server(revisions, server)
