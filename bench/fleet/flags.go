@@ -109,7 +109,8 @@ func help() string {
 
 It is driven by JSON, one object a line on standard input, and answers each with one line on standard output, with "ok" and, of
 what it can't do, "error". Times are in seconds unless a name says otherwise; points in time are nanoseconds of CLOCK_MONOTONIC
-(in Python: time.monotonic_ns). It ends when its input does.
+(in Python: time.monotonic_ns). The first line says that it is there, and its process id. It ends when its input does, once it has
+answered what it was asked.
 
 Commands, and the keys that each takes beside cmd:
 

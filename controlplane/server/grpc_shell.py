@@ -117,6 +117,8 @@ class _Call:
     async def _until_it_fails(self, pump: Carried, work: Coroutine[Any, Any, None]) -> None:
         try:
             await work
+        except grpc.aio.InternalError:
+            pump.end()  # gRPC had a message, and the client was gone
         except Exception as error:  # noqa: BLE001  it is logged there
             pump.fail(error)
 

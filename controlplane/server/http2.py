@@ -19,7 +19,11 @@ A connection may have many streams, and mostly has one. What is written in one t
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import random
+import socket
+import sys
+import termios
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
@@ -85,9 +89,11 @@ class Connection(asyncio.Protocol):
         # Its time; and whether it is left alone, since it took too much.
         self._budget = Budget(self._loop.time())
         self._resting = False
-        # When it said something last; and when it was pinged since then, 0 if it was not.
+        # When it said something last; when it was pinged since then, 0 if it was not, or took something of what comes before
+        # the ping; and how much it had not taken then.
         self._heard = self._loop.time()
         self._pinged = 0.0
+        self._left = 0
         self._begun = False
         self._timer: asyncio.TimerHandle | None = None
 
@@ -286,14 +292,25 @@ class Connection(asyncio.Protocol):
 
     def look_after(self, now: float) -> None:
         """Pings who has not said anything for long, and leaves who does not answer."""
+        if self._transport.is_closing():
+            return
         if self._pinged:
-            if now - self._pinged > _ANSWER:
+            if self._takes():
+                self._pinged = now  # it has not come to the ping yet
+            elif now - self._pinged > _ANSWER:
                 self.abort()
         elif now - self._heard > _SILENCE and self._begun and not self.http2.over:
             self._pinged = now
             self.http2.ping()
+            self._takes()
 
     # --------------------------------------------------------------------------------------------------------- inside
+
+    def _takes(self) -> bool:
+        """Whether there is less for the client to take than when this was asked before: to be written, or in the kernel."""
+        before = self._left
+        self._left = self._transport.get_write_buffer_size() + unsent(self._transport.get_extra_info("socket"))
+        return self._left < before
 
     def _check_begun(self) -> None:
         if not self._begun:
@@ -354,6 +371,14 @@ class Connection(asyncio.Protocol):
     def _resume(self) -> None:
         if self.writable and not self._resting and not self._transport.is_closing():
             self._transport.resume_reading()
+
+
+def unsent(sock: socket.socket) -> int:
+    """Bytes that the kernel has and the other side does not, as far as TCP knows; 0 where the kernel does not say."""
+    try:
+        return int.from_bytes(fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+    except OSError:
+        return 0
 
 
 def address(name: Any) -> str:

@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import grpc
 import pytest
@@ -16,11 +16,12 @@ from structlog.testing import capture_logs
 
 from controlplane.compiler import Compiler
 from controlplane.config import XDS_SHELLS
-from controlplane.errors import Code
+from controlplane.errors import Code, Error
 from controlplane.fleet import Fleet, Part, Standing
 from controlplane.model import Endpoint, Gateway, Model, NodeSelector, Version
 from controlplane.reconciler import Observer, Publisher
 from controlplane.server import discovery, grpc_shell, pump
+from controlplane.server.carried import Contained
 from controlplane.server.limits import Limits
 from controlplane.server.shells import serve
 from controlplane.snapshot import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SCOPED_ROUTES
@@ -516,6 +517,28 @@ async def test_what_takes_long_to_offer_is_followed_by_time_for_changes(rig: Rig
         took = time.monotonic() - began
         # Each is followed by 40 ms, and the first two are not.
         assert len(c.responses) - before <= 2 + took / 0.04
+
+
+async def test_a_client_that_goes_while_grpc_has_a_message_for_it_is_no_trouble_inside() -> None:
+    class Gone:
+        async def send_initial_metadata(self, _: object) -> None:
+            raise grpc.aio.InternalError('Failed "execute_batch": (SendInitialMetadataOperation,)')
+
+        async def read(self) -> object:
+            return await asyncio.Future()
+
+    class Serves(Contained):
+        errors: ClassVar[list[object]] = []
+
+        def end(self, error: Error | None = None) -> None:
+            self.errors.append(error)
+            call.end(error)
+
+    call: Any = grpc_shell._Call(Gone())
+    with capture_logs() as lines:
+        await call.run(Serves())
+    assert set(Serves.errors) == {None}
+    assert not lines
 
 
 def test_a_peer_is_told_as_people_write_it() -> None:

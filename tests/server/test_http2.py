@@ -317,6 +317,28 @@ async def test_who_takes_what_it_is_sent_is_there(rig: Rig, monkeypatch: pytest.
         await c.until(lambda: len(c.responses(stream)) == 1)
 
 
+async def test_who_takes_what_comes_before_a_ping_is_there(rig: Rig) -> None:
+    """However slowly: megabytes may lie in the kernel's buffers, and the ping behind them."""
+    async with raw(rig.port) as c:
+        await c.until(lambda: True)
+        await c.start()
+        (ours,) = server(rig).connections
+        await c.until(lambda: ours._begun)
+        ours._transport.write(bytes(16_000_000))
+        now = ours._heard + http2._SILENCE + 1
+        ours.look_after(now)
+        for _ in range(3):
+            await c.reader.readexactly(2_000_000)
+            now += http2._ANSWER + 1
+            ours.look_after(now)
+            assert not ours._transport.is_closing()
+        for _ in range(20):  # what is on its way yet arrives
+            await asyncio.sleep(0.01)
+            now += http2._ANSWER + 1
+            ours.look_after(now)
+        assert ours._transport.is_closing()
+
+
 async def test_one_stream_that_fails_at_its_end_does_not_keep_the_others(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     async with raw(rig.port) as c:
         for _ in range(2):
