@@ -25,22 +25,26 @@ class Latest(Generic[T]):
         self.value = value
         # Grows by one at each set; a reader that remembers it knows whether it has seen the newest.
         self.serial = 0
-        self._changed: asyncio.Future[None] | None = None
+        self._waiting: set[asyncio.Future[None]] = set()
 
     def set(self, value: T) -> None:
         """Replaces the value and wakes the readers. Call it on the event loop's thread."""
         self.value = value
         self.serial += 1
-        changed, self._changed = self._changed, None
-        if changed is not None and not changed.done():
-            changed.set_result(None)
+        for waiting in self._waiting:
+            if not waiting.done():
+                waiting.set_result(None)
 
     async def newer(self, seen: int) -> int:
         """Waits until `serial` is past `seen`, and returns it."""
         while self.serial <= seen:
-            if self._changed is None:
-                self._changed = asyncio.get_running_loop().create_future()
-            await asyncio.shield(self._changed)
+            # Each its own, so that it is woken in the next turn of the loop.
+            waiting = asyncio.get_running_loop().create_future()
+            self._waiting.add(waiting)
+            try:
+                await waiting
+            finally:
+                self._waiting.discard(waiting)
         return self.serial
 
     async def watch(self) -> AsyncIterator[T]:
