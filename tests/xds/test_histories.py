@@ -280,7 +280,6 @@ def run(machine: type[Histories], examples: int) -> None:
         deadline=None,
         report_multiple_bugs=False,
         suppress_health_check=list(HealthCheck),
-        derandomize=False,
     )
     run_state_machine_as_test(machine, settings=limits)
 
