@@ -88,7 +88,10 @@ class _Call:
             # On their own: gRPC takes headers for unsent until the write that they went with is through. A stream that ends
             # before that would send them again with its status, which fails, and the client would not learn of the end.
             await self._until_it_fails(pump, self._context.send_initial_metadata(()))
-            tasks = [asyncio.create_task(self._until_it_fails(pump, work)) for work in (self._read(pump), self._write(pump))]
+            if not self._over.done():
+                tasks = [
+                    asyncio.create_task(self._until_it_fails(pump, work)) for work in (self._read(pump), self._write(pump))
+                ]
             error = await self._over
         finally:
             for task in tasks:
