@@ -10,9 +10,11 @@ import asyncio
 import tempfile
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from bench import measure
 from bench.lines import Lines, cpu_seconds, many_files, simulator
 from bench.measure import Figure, digits, environment, table
 from bench.scale import QUIET, synced
@@ -32,14 +34,9 @@ async def run(
     rows: list[list[str]] = []
     for n in proxies:
         for m in models:
-            cell: dict[tuple[int, str], list[float]] = {}
-            for i in range(rounds):
-                for key, value in (await _bursts(n, m, serve, together)).items():
-                    cell.setdefault(key, []).append(value)
-                said = ", ".join(f"{count} {what} {values[-1]:.3g}" for (count, what), values in cell.items())
-                print(f"N={n} M={m} round {i + 1}: {said}", flush=True)
+            cell = await measure.rounds(rounds, f"N={n} M={m}", partial(_bursts, n, m, serve, together))
             for count in together:
-                figures = {what: Figure.of(cell[count, what]) for what in _TITLES}
+                figures = {what: Figure.of(cell[f"{count} {what}"]) for what in _TITLES}
                 rows.append([f"{n:,}", f"{m:,}", f"{count:,}", *(_text(what, figure) for what, figure in figures.items())])
                 kept = {what: figure.json() for what, figure in figures.items()}
                 found.append({"proxies": n, "models": m, "together": count, **kept})
@@ -63,10 +60,10 @@ def _text(what: str, figure: Figure) -> str:
     return figure.text("s")
 
 
-async def _bursts(n: int, m: int, serve: str, together: Sequence[int]) -> dict[tuple[int, str], float]:
-    """By how many were called at once, and what was measured."""
+async def _bursts(n: int, m: int, serve: str, together: Sequence[int]) -> dict[str, float]:
+    """By how many were called at once, and what was measured: `50 pushes`."""
     many_files(n + 1000)
-    found: dict[tuple[int, str], float] = {}
+    found: dict[str, float] = {}
     with tempfile.TemporaryDirectory(prefix="turnout-bench-") as scratch:
         directory = Path(scratch)
         async with turnout(serve)(m, directory) as side, simulator(f"127.0.0.1:{side.port}", directory) as fleet:
@@ -75,13 +72,13 @@ async def _bursts(n: int, m: int, serve: str, together: Sequence[int]) -> dict[t
             assert side.turnout is not None
             for count in together:
                 for what, value in (await _burst(side, fleet, count, n)).items():
-                    found[count, what] = value
+                    found[f"{count} {what}"] = value
             for count in together:
                 # What is in flight already is nothing that is sent for these: each time from the beginning.
                 await fleet.ask("behave", mute=False)
                 await side.turnout.settled(n)
                 await fleet.ask("behave", mute=True)
-                found[count, "mute"] = (await _burst(side, fleet, count))["pushes"]
+                found[f"{count} mute"] = (await _burst(side, fleet, count))["pushes"]
     return found
 
 

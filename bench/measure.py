@@ -7,7 +7,7 @@ import os
 import platform
 import sqlite3
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -39,6 +39,17 @@ class Figure:
         """For people: `1.5 ms (1.4–1.9)`."""
         scale, name = _scale(self.median, unit)
         return f"{digits(self.median * scale)} {name} ({digits(self.low * scale)}–{digits(self.high * scale)})"
+
+
+async def rounds(count: int, title: str, once: Callable[[], Awaitable[Mapping[str, float]]]) -> dict[str, list[float]]:
+    """Measures so often, and says each time what came of it. By what was measured, its values."""
+    found: dict[str, list[float]] = {}
+    for i in range(count):
+        for what, value in (await once()).items():
+            found.setdefault(what, []).append(value)
+        said = ", ".join(f"{what} {values[-1]:.3g}" for what, values in found.items())
+        print(f"{title} round {i + 1}: {said}", flush=True)
+    return found
 
 
 def seconds(value: float) -> str:

@@ -12,9 +12,11 @@ import statistics
 import tempfile
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from bench import measure
 from bench.lines import Lines, cpu_seconds, many_files, simulator
 from bench.measure import Figure, environment, table
 from bench.scale import QUIET, synced
@@ -33,12 +35,7 @@ async def run(
     found: list[dict[str, Any]] = []
     for n in proxies:
         for m in models:
-            cell: dict[str, list[float]] = {}
-            for i in range(rounds):
-                for what, value in (await _storms(n, m, serve)).items():
-                    cell.setdefault(what, []).append(value)
-                said = ", ".join(f"{what} {values[-1]:.3f}" for what, values in cell.items())
-                print(f"N={n} M={m} round {i + 1}: {said}", flush=True)
+            cell = await measure.rounds(rounds, f"N={n} M={m}", partial(_storms, n, m, serve))
             found.append({"proxies": n, "models": m, "seconds": {k: Figure.of(v).json() for k, v in cell.items()}})
     header = ["", *(f"N={cell['proxies']:,} M={cell['models']:,}" for cell in found)]
     rows = []

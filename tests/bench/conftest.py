@@ -13,7 +13,7 @@ FLEET = Path(__file__).parents[2] / "bench" / "fleet"
 def go() -> Path:
     """The simulator's folder, where there are Go and the modules that it needs."""
     if shutil.which("go") is None:
-        pytest.skip("the simulator is written in Go, and there is none")
+        pytest.skip("the simulator and the peers are written in Go, and there is none")
     done = subprocess.run(["go", "mod", "download"], cwd=FLEET, capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 0, f"the Go modules of the simulator can't be had: {done.stderr[-300:]}"
     return FLEET

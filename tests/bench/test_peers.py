@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import shutil
 from pathlib import Path
 
 import pytest
@@ -68,8 +67,7 @@ def test_the_templates_are_what_the_compiler_makes() -> None:
 
 
 @pytest.mark.parametrize("setup", [s.rpartition(" ")[2] for s in (ORDINARY, STRONGEST)])
-@pytest.mark.skipif(shutil.which("go") is None, reason="the peers are written in Go, and there is none")
-async def test_the_same_resources(setup: str, tmp_path: Path) -> None:
+async def test_the_same_resources(go: Path, setup: str, tmp_path: Path) -> None:
     resources = compiled(MODELS).resources
     wanted = {t: {n: shown(t, r.body) for n, r in resources[t].items()} for t in KINDS}
     async with (
