@@ -55,8 +55,11 @@ class Carried(Protocol):
 class Contained:
     """What serves a stream: whatever goes wrong in it ends it, and nothing else."""
 
-    # Nothing is done with a stream that has ended.
-    ended = False
+    __slots__ = ("ended",)
+
+    def __init__(self) -> None:
+        # Nothing is done with a stream that has ended.
+        self.ended = False
 
     def received(self, data: bytes) -> None:
         """Takes in a message. Not to be called while it does not listen."""

@@ -29,8 +29,8 @@ from controlplane.xds.status import ResourceStatus, merged, statuses
 
 # For how long a new world is offered to streams before the event loop sees to other things, seconds. Longer, where what is
 # sent goes out meanwhile: what comes then is ACKs, most of all, and the last client is not to wait for those of the first.
-# 1,000 clients take 20 ms, and more where other programs want the processor, too.
-_SLICE, _LONG_SLICE = 0.005, 0.05
+# 1,000 clients take 20 ms, 5,000 take 70, and more where other programs want the processor, too.
+_SLICE, _LONG_SLICE = 0.005, 0.1
 
 # Where it took longer than a few milliseconds, the next world waits twice as long, and no longer than this: no change is made
 # while one is offered, so that each of those that are called together would be sent to all. Seconds.
@@ -39,8 +39,9 @@ _BRIEF, _LONGEST_REST = 0.005, 0.2
 # Between slices it has so many turns: a call of an operator takes a few.
 _TURNS = 3
 
-# What so many streams were offered goes out together.
-_TOGETHER = 32
+# What so many streams were offered goes out together: in a millisecond or two. Fewer would have the kernel wake those who read
+# for each write, where they are on this machine, and put them in the server's way.
+_TOGETHER = 256
 
 _TYPES = "type.googleapis.com/envoy."
 

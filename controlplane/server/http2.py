@@ -63,6 +63,33 @@ _PIECE = 64 * 1024
 class Connection(asyncio.Protocol):
     """One connection of a client."""
 
+    __slots__ = (
+        "__weakref__",
+        "_begun",
+        "_blocked",
+        "_budget",
+        "_calls",
+        "_crowded",
+        "_heard",
+        "_in_turn",
+        "_is_dirty",
+        "_left",
+        "_loop",
+        "_pinged",
+        "_resting",
+        "_tail",
+        "_taken",
+        "_timer",
+        "_transport",
+        "closed",
+        "draining",
+        "http2",
+        "methods",
+        "peer",
+        "server",
+        "writable",
+    )
+
     def __init__(self, server: Server) -> None:
         self.server = server
         self.methods = server.methods
@@ -203,7 +230,7 @@ class Connection(asyncio.Protocol):
         self._crowded = False
         blocked, self._blocked = self._blocked, {}
         for call in blocked:
-            call.go_on()
+            call.wake()
 
     def leaving(self, reason: int) -> None:
         """The client goes; it may still want what is under way."""
@@ -225,9 +252,13 @@ class Connection(asyncio.Protocol):
 
     def write(self, call: Call, rest: list[Buffer]) -> None:
         """Sends as much of `rest` as may be sent now, and leaves what may not."""
-        if self.writable:
-            self.http2.send(call.stream, rest, _HIGH)
-            self._crowded |= self.http2.size >= _HIGH
+        if not self.writable:
+            return
+        http2 = self.http2
+        if http2.send(call.stream, rest, _HIGH):
+            self.wrote()
+        if http2.size >= _HIGH:
+            self._crowded = True
 
     def wait(self, call: Call) -> None:
         """A call has something to say, once there is room for it."""

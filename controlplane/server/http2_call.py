@@ -44,7 +44,7 @@ class Connection(Protocol):
         """Sends as much of `rest` as may be sent now, and leaves what may not."""
 
     def wait(self, call: Call) -> None:
-        """A call has something to say, once there is room for it (`go_on`)."""
+        """A call has something to say, once there is room for it (`wake`)."""
 
     def headers(self, call: Call, headers: Headers, *, end: bool = False) -> None:
         """Sends these; `end` ends the stream, in both directions."""
@@ -67,6 +67,22 @@ class Connection(Protocol):
 
 class Call:
     """A call: one stream of a connection, as the carrier of what serves it."""
+
+    __slots__ = (
+        "__weakref__",
+        "_connection",
+        "_error",
+        "_gone",
+        "_messages",
+        "_over",
+        "_received",
+        "_rest",
+        "_sending",
+        "_serves",
+        "_timer",
+        "half_closed",
+        "stream",
+    )
 
     def __init__(self, connection: Connection, stream: Stream) -> None:
         self.stream = stream
@@ -140,36 +156,12 @@ class Call:
             self._serves.end()
         self._finish()
 
-    def go_on(self) -> None:
-        """There may be room for more."""
-        self._send()
-
     # ----------------------------------------------------------------------------------------------- from what serves
 
     def wake(self) -> None:
-        if not self._rest and not self._sending:
-            self._send()
-
-    def listen(self) -> None:
-        self._deliver()
-        self._give_back()
-
-    def end(self, error: Error | None) -> None:
-        if self._over or self._gone:
-            return
-        self._over, self._error = True, error
-        if not self._rest:
-            self._conclude()
-        else:
-            loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(_LINGER, self._give_up)
-
-    # --------------------------------------------------------------------------------------------------------- inside
-
-    def _send(self) -> None:
-        """Sends while there is something to send, and room for it."""
+        """Sends while there is something to send, and room for it; to be called again when there may be room."""
         serves = self._serves
-        if serves is None or self._gone:
+        if serves is None or self._gone or self._sending:
             return
         self._sending = True
         try:
@@ -186,6 +178,22 @@ class Call:
             self._sending = False
         if self._over:
             self._conclude()
+
+    def listen(self) -> None:
+        self._deliver()
+        self._give_back()
+
+    def end(self, error: Error | None) -> None:
+        if self._over or self._gone:
+            return
+        self._over, self._error = True, error
+        if not self._rest:
+            self._conclude()
+        else:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(_LINGER, self._give_up)
+
+    # --------------------------------------------------------------------------------------------------------- inside
 
     def _deliver(self) -> None:
         """Gives what the client says to what serves it, as long as that listens."""

@@ -86,7 +86,10 @@ class Server:
         """Writes what is to be written."""
         dirty, self._dirty = self._dirty, []
         for connection in dirty:
-            _contained(connection, connection.flush)
+            try:
+                connection.flush()
+            except Exception as error:  # noqa: BLE001  it is logged there
+                _failed(connection, error)
 
     def defer(self, connection: Connection) -> bool:
         """Whether what a connection says may wait; then it is asked to `catch_up`."""
@@ -106,7 +109,10 @@ class Server:
             while self._deferred and loop.time() - now < _SLICE:
                 connection = next(iter(self._deferred))
                 del self._deferred[connection]
-                _contained(connection, connection.catch_up)
+                try:
+                    connection.catch_up()
+                except Exception as error:  # noqa: BLE001  it is logged there
+                    _failed(connection, error)
         if self._deferred:
             loop.call_soon(self._catch_up)
 
@@ -127,13 +133,10 @@ class Server:
             connection.look_after(now)
 
 
-def _contained(connection: Connection, work: Callable[[], None]) -> None:
-    """Whatever goes wrong inside ends this connection, and nothing else."""
-    try:
-        work()
-    except Exception:
-        log.exception("connection failed", peer=connection.peer)
-        connection.abort()
+def _failed(connection: Connection, error: Exception) -> None:
+    """Whatever went wrong inside of a connection ends it, and nothing else."""
+    log.error("connection failed", peer=connection.peer, exc_info=error)
+    connection.abort()
 
 
 def tls(context: ssl.SSLContext) -> ssl.SSLContext:

@@ -449,28 +449,26 @@ class Http2:
                 # The client need say no more (RFC 9113, 8.1).
                 self._leave(stream.id, Reason.NO_ERROR)
 
-    def send(self, stream: Stream, rest: list[Buffer], limit: int) -> None:
-        """Cuts what may be sent of `rest` into frames, until there are about `limit` bytes in `out`."""
-        before = self.size
+    def send(self, stream: Stream, rest: list[Buffer], limit: int) -> bool:
+        """Cuts what may be sent of `rest` into frames, until there are about `limit` bytes in `out`. Whether it did."""
         if self.streams.get(stream.id) is not stream:
-            return
+            return False
+        out, before = self.out, self.size
         while rest and self.size < limit:
-            room = min(self._window, stream.window, self._max_frame)
-            if room <= 0:
-                break
-            size = sum(map(len, rest))
-            if size <= room:  # as nearly always
-                parts = rest[:]
+            parts, size = rest, sum(map(len, rest))
+            if size > self._window or size > stream.window or size > self._max_frame:
+                size = min(self._window, stream.window, self._max_frame)
+                if size <= 0:
+                    break
+                parts = _cut(rest, size)
+            out.append(HEADER.pack(size >> 8, size & 0xFF, DATA, 0, stream.id))
+            out += parts
+            if parts is rest:  # as nearly always
                 rest.clear()
-            else:
-                parts, size = _cut(rest, room), room
-            self.out.append(HEADER.pack(size >> 8, size & 0xFF, DATA, 0, stream.id))
-            self.out += parts
             self._window -= size
             stream.window -= size
             self.size += HEADER_BYTES + size
-        if self.size > before:
-            self._user.wrote()
+        return self.size > before
 
     def reset(self, stream: Stream, reason: Reason) -> None:
         """Ends a stream without a word."""

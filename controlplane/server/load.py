@@ -46,6 +46,7 @@ class LoadPump(Contained):
         limits: Limits,
         carrier: Carrier,
     ) -> None:
+        super().__init__()
         # Whether the next message may be `received`; false while the client has asked too much of late.
         self.listens = True
         self._core = LoadStream()

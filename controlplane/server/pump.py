@@ -118,6 +118,40 @@ SOTW = Variant("sotw", partial(SharedStream, SotwStream), discovery_pb2.Discover
 class Pump(Contained):
     """One stream. `report` is told what becomes of it; `nodes` are the streams that are open, by node id."""
 
+    __slots__ = (
+        "__weakref__",
+        "_audience",
+        "_budget",
+        "_carrier",
+        "_client",
+        "_clock",
+        "_gateways",
+        "_id",
+        "_limits",
+        "_nodes",
+        "_patience",
+        "_peer",
+        "_pieces",
+        "_report",
+        "_rest",
+        "_says_no_more",
+        "_siblings",
+        "_spoke",
+        "_stream",
+        "_targeted",
+        "_timers",
+        "_twin",
+        "_variant",
+        "_waiting",
+        "_waiting_bytes",
+        "_worlds",
+        "core",
+        "host",
+        "last",
+        "listens",
+        "world",
+    )
+
     def __init__(
         self,
         stream: StreamId,
@@ -130,6 +164,7 @@ class Pump(Contained):
         limits: Limits,
         carrier: Carrier,
     ) -> None:
+        super().__init__()
         self.core = variant.core(type_url, limits.resource_ttl)
         # Whether the next message may be `received`; false while the client has asked too much of late.
         self.listens = True
@@ -233,7 +268,10 @@ class Pump(Contained):
         began = self._clock()
         self._spoke = False
         try:
-            self._offer_among_siblings()
+            if self.core.node is None:
+                self._offer()
+            else:
+                self._offer_among_siblings()
         except Exception as error:  # noqa: BLE001  it is logged there
             self.fail(error)
         self.last = not self._spoke or self._clock() - began > _DEAR

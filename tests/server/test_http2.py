@@ -346,7 +346,8 @@ async def test_one_stream_that_fails_at_its_end_does_not_keep_the_others(rig: Ri
         await c.until(lambda: ":status" in c.headers(stream))
         (ours,) = server(rig).connections
         first, second = ours._calls.values()
-        monkeypatch.setattr(first, "lost", lambda: 1 / 0)
+        lost = http2_call.Call.lost
+        monkeypatch.setattr(http2_call.Call, "lost", lambda call: 1 / 0 if call is first else lost(call))
     await rig.until(lambda fleet: fleet.streams == 1)
     assert second._gone
     assert not server(rig).connections
@@ -360,7 +361,7 @@ async def test_who_waits_for_its_client_is_not_asked_at_every_turn(rig: Rig, mon
         (ours,) = server(rig).connections
         assert ours._blocked
         asked: list[object] = []
-        monkeypatch.setattr(http2_call.Call, "go_on", lambda call: asked.append(call))
+        monkeypatch.setattr(http2_call.Call, "wake", lambda call: asked.append(call))
         for n in range(3):
             c.h2.ping(bytes([n]) * 8)
             await c.flush()
