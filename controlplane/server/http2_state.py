@@ -451,24 +451,44 @@ class Http2:
 
     def send(self, stream: Stream, rest: list[Buffer], limit: int) -> bool:
         """Cuts what may be sent of `rest` into frames, until there are about `limit` bytes in `out`. Whether it did."""
-        if self.streams.get(stream.id) is not stream:
+        if self.streams.get(stream.id) is not stream or self.size >= limit:
             return False
-        out, before = self.out, self.size
-        while rest and self.size < limit:
-            parts, size = rest, sum(map(len, rest))
-            if size > self._window or size > stream.window or size > self._max_frame:
-                size = min(self._window, stream.window, self._max_frame)
-                if size <= 0:
-                    break
-                parts = _cut(rest, size)
-            out.append(HEADER.pack(size >> 8, size & 0xFF, DATA, 0, stream.id))
-            out += parts
-            if parts is rest:  # as nearly always
-                rest.clear()
-            self._window -= size
-            stream.window -= size
+        size, most = sum(map(len, rest)), self._max_frame
+        if size > self._window or size > stream.window or size > most:
+            frames = -(-(limit - self.size) // (HEADER_BYTES + most))
+            size = min(size, self._window, stream.window, frames * most)
+            if size > 0:
+                self._in_frames(stream.id, rest, size)
+        elif size:  # as nearly always
+            self.out.append(HEADER.pack(size >> 8, size & 0xFF, DATA, 0, stream.id))
+            self.out += rest
             self.size += HEADER_BYTES + size
-        return self.size > before
+            rest.clear()
+        if size <= 0:
+            return False
+        self._window -= size
+        stream.window -= size
+        return True
+
+    def _in_frames(self, number: int, rest: list[Buffer], size: int) -> None:
+        """Takes `size` bytes off the beginning of `rest`, in frames as large as they may be."""
+        most, out, at, view = self._max_frame, self.out, 0, memoryview(rest[0])
+        header = HEADER.pack(most >> 8, most & 0xFF, DATA, 0, number)
+        while size:
+            left = min(size, most)
+            out.append(header if left == most else HEADER.pack(left >> 8, left & 0xFF, DATA, 0, number))
+            self.size += HEADER_BYTES + left
+            size -= left
+            while left:
+                part = view[at : at + left]
+                out.append(part)
+                left -= len(part)
+                at += len(part)
+                if at == len(view):
+                    del rest[0]
+                    at, view = 0, memoryview(rest[0] if rest else b"")
+        if at:
+            rest[0] = view[at:]
 
     def reset(self, stream: Stream, reason: Reason) -> None:
         """Ends a stream without a word."""
@@ -524,21 +544,6 @@ class Http2:
         self.out.append(data)
         self.size += len(data)
         self._user.wrote()
-
-
-def _cut(rest: list[Buffer], size: int) -> list[Buffer]:
-    """Takes `size` bytes off the beginning of more than so many."""
-    parts: list[Buffer] = []
-    while size:
-        part = rest[0]
-        if len(part) <= size:
-            del rest[0]
-        else:
-            view = memoryview(part)
-            part, rest[0] = view[:size], view[size:]
-        parts.append(part)
-        size -= len(part)
-    return parts
 
 
 def _no_window(more: int) -> tuple[Reason, str]:
