@@ -268,7 +268,7 @@ class Pump(Contained):
         began = self._clock()
         self._spoke = False
         try:
-            if self.core.node is None:
+            if self.core.node is None:  # the node's only stream, as nearly all are
                 self._offer()
             else:
                 self._offer_among_siblings()
