@@ -146,6 +146,8 @@ class Discovery:
             self.offering, began = True, clock()
             try:
                 await self._each(waiting, Pump.offer)
+                # ACKs that have come meanwhile are read, and seen to a few at a time: thousands at once keep others waiting.
+                await _turns()
             finally:
                 self.offering = False
             await self._rest(2 * (clock() - began))
@@ -170,8 +172,7 @@ class Discovery:
                 if clock() > until:
                     if flush is not None:
                         flush()
-                    for _ in range(_TURNS):
-                        await asyncio.sleep(0)
+                    await _turns()
                     until = clock() + slice_
             if flush is not None:
                 flush()
@@ -199,3 +200,9 @@ class Discovery:
         every: list[Carried] = [*self._pumps.values(), *self._loads.values()]
         for pump in every:
             pump.end()
+
+
+async def _turns() -> None:
+    """Lets others have their turns."""
+    for _ in range(_TURNS):
+        await asyncio.sleep(0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gzip
+import os
 import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -26,7 +27,7 @@ from hyperframe.frame import (
     WindowUpdateFrame,
 )
 
-from controlplane.server import http2, http2_call, http2_server
+from controlplane.server import http2, http2_call, http2_server, pump
 from controlplane.server.limits import MAX_REQUEST_BYTES, Budget, Limits
 from controlplane.server.shells import serve
 from controlplane.snapshot import CLUSTER, LISTENER
@@ -299,6 +300,35 @@ async def test_nothing_is_taken_from_who_is_told_to_go(rig: Rig, monkeypatch: py
         assert [goaway.error_code for goaway in c.heard(ConnectionTerminated)] == [ErrorCodes.PROTOCOL_ERROR]
         assert c.goaway.last_stream_id == 3
     await rig.until(lambda fleet: fleet.streams == 0)
+
+
+async def test_what_came_while_all_were_sent_something_is_seen_to_a_bit_at_a_time(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Thousands of ACKs wait in the sockets then: taken as they are read, they would keep everybody else waiting."""
+    offer, catch_up = pump.Pump.offer, http2.Connection.catch_up
+    caught: list[http2.Connection] = []
+
+    def catches_up(connection: http2.Connection) -> None:
+        caught.append(connection)
+        catch_up(connection)
+
+    async with raw(rig.port) as c:
+        await c.say(await c.start(), message())
+        await rig.until(lambda fleet: "raw" in fleet.nodes)
+        await c.until(lambda: c.events)
+
+        def answers(stream: pump.Pump) -> None:
+            offer(stream)
+            c.h2.ping(b"meantime")
+            os.write(c.writer.get_extra_info("socket").fileno(), c.h2.data_to_send())
+
+        monkeypatch.setattr(pump.Pump, "offer", answers)
+        monkeypatch.setattr(http2.Connection, "catch_up", catches_up)
+        (ours,) = server(rig).connections
+        await rig.commit(GREEN)
+        await c.until(lambda: c.heard(PingAckReceived))
+        assert caught == [ours]
 
 
 async def test_who_takes_what_it_is_sent_is_there(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
