@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import inspect
+import signal
 import sys
 import tempfile
 from importlib import import_module
@@ -14,13 +14,33 @@ from typing import Any
 from bench import measure, picture
 from controlplane.errors import Error
 
-# Each is a module with a coroutine function `run`, which takes `quick` and those of the options that mean something to it.
+# Each is a module with a coroutine function `run`, which takes `quick` and its options.
 _ALL = ("users", "models", "bad_clients", "envoys", "cores", "shells", "scale", "storms", "burst", "growth")
 _LONG = ("soak",)  # only when asked for
+# Which take an option. Another one that is named beside them goes without it.
+_TAKEN = {
+    "count": ("envoys",),
+    "proxies": ("shells", "scale", "storms", "burst", "growth", "soak"),
+    "models": ("shells", "scale", "storms", "burst", "growth", "soak"),
+    "rounds": ("shells", "scale", "storms", "burst"),
+    "serve": ("envoys", "scale", "storms", "burst", "growth", "soak"),
+    "peers": ("scale",),
+    "minutes": ("soak",),
+}
+_SIZES = ("proxies", "models", "rounds", "minutes")  # --quick has its own
 
 
 def main() -> int:
-    """Runs what was asked for; 1 when it could not be measured."""
+    """Runs what was asked for; 1 when it could not be measured, 2 when it was asked for wrongly, 130 when it was stopped."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        return _main()
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+
+
+def _main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description="Measures Turnout.")
     known = ", ".join(_ALL)
     parser.add_argument(
@@ -29,27 +49,39 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="a smoke run: small sizes, few repetitions; figures mean little")
     parser.add_argument("--out", type=Path, help="where results go; bench/results, or with --quick a scratch directory")
     group = parser.add_argument_group("options of some")
-    group.add_argument("--count", type=_count, help="how many Envoys `envoys` starts; 100, or with --quick 8")
-    group.add_argument(
-        "--proxies", type=_numbers, metavar="N,N…", help="how many simulated proxies; scale, storms, burst, growth, soak"
-    )
-    group.add_argument("--models", type=_numbers, metavar="M,M…", help="how many models; scale, storms, burst, growth, soak")
-    group.add_argument("--rounds", type=_count, help="how often each is measured; scale, storms, burst")
-    group.add_argument(
-        "--serve", metavar="FLAGS", help="further flags of `turnout serve`; envoys, scale, storms, burst, growth, soak"
-    )
-    group.add_argument("--peers", metavar="FLAGS", help="further flags of `bench/peers`, like `--resources same`; scale")
-    group.add_argument("--minutes", type=_minutes, help="how long `soak` goes on; 60")
-    asked = vars(parser.parse_args())
-    names, quick, out = asked.pop("names"), asked.pop("quick"), asked.pop("out")
+
+    def option(name: str, says: str, **more: Any) -> None:
+        without = "; not with --quick" if name in _SIZES else ""
+        group.add_argument(f"--{name}", help=f"{says}; {', '.join(_TAKEN[name])}{without}", **more)
+
+    option("count", "how many Envoys: 100, or with --quick 8", type=_count)
+    option("proxies", "how many simulated proxies", type=_numbers, metavar="N,N…")
+    option("models", "how many models", type=_numbers, metavar="M,M…")
+    option("rounds", "how often each is measured", type=_count)
+    option("serve", "further flags of `turnout serve`", metavar="FLAGS")
+    option("peers", "further flags of `bench/peers`, like `--resources same`", metavar="FLAGS")
+    option("minutes", "how long it goes on: 60", type=_minutes)
+    asked = {k: v for k, v in vars(parser.parse_args()).items() if v is not None}
+    names, quick, out = asked.pop("names"), asked.pop("quick"), asked.pop("out", None)
     if unknown := [n for n in names if n not in (*_ALL, *_LONG)]:
         parser.error(f"there is no {unknown[0]}; there are {known}, {', '.join(_LONG)}")
+    for key in asked:
+        if not set(names or _ALL) & set(_TAKEN[key]):
+            parser.error(f"--{key} is for {', '.join(_TAKEN[key])}, not for {', '.join(names) or 'all'}")
+        if quick and key in _SIZES:
+            parser.error(f"--quick has sizes of its own: it can't be with --{key}")
     with tempfile.TemporaryDirectory(prefix="turnout-bench-") as scratch:
         out = out or (Path(scratch) if quick else Path(__file__).parent / "results")
         try:
+            out.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=out).close()
+        except OSError as error:
+            print(f"bench: nothing can be written to {out}: {error.strerror}", file=sys.stderr)
+            return 2
+        try:
             for name in names or _ALL:
                 run: Any = import_module(f"bench.{name}").run
-                options = {k: v for k, v in asked.items() if v is not None and k in inspect.signature(run).parameters}
+                options = {k: v for k, v in asked.items() if name in _TAKEN[k]}
                 results, page = asyncio.run(run(quick=quick, **options))
                 measure.write(out, name, results, page)
                 if grown := results.get("grown"):

@@ -77,6 +77,8 @@ async def run(
     results |= {"errors": errors, "samples": [asdict(s) for s in samples[:: max(1, len(samples) // 300)]]}
     head = f"{n:,} proxies, {m:,} models, {digits(minutes)} minutes, {len(samples):,} switches."
     verdict = "Not flat: " + "; ".join(grown) + "." if grown else "Flat: nothing grew by more than it may."
+    if quick:
+        verdict = "Too short to be judged."
     said = "Connections that broke without being asked to: " + (str(errors) if errors else "none") + "."
     header = ["", "1st quarter", "2nd", "3rd", "4th", "4th : 2nd"]
     parts = ["# Soak", (__doc__ or "").partition("\n\n")[2].strip(), head, table(header, rows), verdict, said]

@@ -1,0 +1,99 @@
+"""`python -m bench` says what it was asked for wrongly before it measures anything, and never judges a smoke run."""
+
+import inspect
+import signal
+from collections.abc import Iterator, Sequence
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+import bench.__main__ as command
+from bench import soak
+
+
+@pytest.fixture(autouse=True)
+def ends_as_before() -> Iterator[None]:
+    """The test's own process is not to be asked to end in another way."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+def asked(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
+    """Its exit status. Nothing is measured: there is no benchmark that could be found."""
+
+    def none(name: str) -> object:
+        raise RuntimeError(f"{name} was run")
+
+    monkeypatch.setattr("sys.argv", ["bench", *words])
+    monkeypatch.setattr(command, "import_module", none)
+    try:
+        return command.main()
+    except SystemExit as end:
+        return int(end.code or 0)
+
+
+def test_each_is_given_the_options_that_it_has() -> None:
+    for name in (*command._ALL, *command._LONG):
+        has = set(inspect.signature(import_module(f"bench.{name}").run).parameters)
+        assert {option for option, takers in command._TAKEN.items() if name in takers} == has & set(command._TAKEN), name
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("--quick burst --proxies 10", "--quick has sizes of its own: it can't be with --proxies"),
+        ("--quick soak --minutes 1", "--quick has sizes of its own: it can't be with --minutes"),
+        ("--quick --rounds 1", "--quick has sizes of its own: it can't be with --rounds"),
+        ("--quick scale --models 5", "--quick has sizes of its own: it can't be with --models"),
+        ("burst --count 5", "--count is for envoys, not for burst"),
+        ("users cores --proxies 10", "--proxies is for shells, scale, storms, burst, growth, soak, not for users, cores"),
+        ("--minutes 5", "--minutes is for soak, not for all"),
+        ("bursts", "there is no bursts"),
+    ],
+)
+def test_an_option_that_would_be_ignored_is_an_error(
+    words: str, says: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert asked(monkeypatch, *words.split()) == 2
+    assert says in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", ["--quick envoys --count 15", "users burst --proxies 10", "--quick soak --serve=--help"])
+def test_an_option_that_one_of_them_takes_is_none(
+    words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert asked(monkeypatch, *words.split(), "--out", str(tmp_path / "a" / "b")) == 1
+    assert "was run" in capsys.readouterr().err
+    assert (tmp_path / "a" / "b").is_dir()
+
+
+def test_where_nothing_can_be_written_nothing_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "file" / "results"
+    out.parent.touch()
+    assert asked(monkeypatch, "users", "--out", str(out)) == 2
+    assert capsys.readouterr().err == f"bench: nothing can be written to {out}: Not a directory\n"
+
+
+@pytest.mark.parametrize(
+    ("quick", "grows", "says"),
+    [
+        (True, False, "Too short to be judged."),
+        (True, True, "Too short to be judged."),
+        (False, False, "Flat: nothing grew by more than it may."),
+        (False, True, "Not flat: memory grew by a factor of 1.59; 1.1 is allowed."),
+    ],
+)
+async def test_a_soak_is_judged_unless_it_was_a_smoke_run(
+    quick: bool, grows: bool, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def samples(*_: object) -> tuple[Sequence[soak.Sample], dict[str, int]]:
+        return [soak.Sample(i, 0.01, 0.02, 0.03, (10 + i * grows) * 2**20, 50) for i in range(20)], {}
+
+    monkeypatch.setattr(soak, "_samples", samples)
+    results, page = await soak.run(quick=quick)
+    assert [line for line in page.splitlines() if line.startswith(("Flat", "Not flat", "Too short"))] == [says]
+    assert bool(results["grown"]) == (grows and not quick)
