@@ -37,6 +37,11 @@ _COLOURS = {
 
 # Nodes of which the note is shown below a table; the others are counted.
 NOTES = 10
+# Refusals that are shown below it, those that are alike as one; the others are counted.
+REFUSALS = 20
+# Nodes of a watched status as data: the first of those that are not in sync.
+_WATCHED = 100
+_EVERY_NODE = 10_000
 
 
 def nodes(
@@ -83,7 +88,7 @@ def nodes(
         show_nodes(client, [], form)
         return
     wanted = _node_name(name) if name else ""
-    pictures = client.stream(client.nodes.WatchNodes, WatchNodesRequest(max_nodes=10_000))
+    pictures = client.stream(client.nodes.WatchNodes, WatchNodesRequest(max_nodes=_EVERY_NODE))
     if form is Format.TABLE:
         shown = ((p.summary, _only(p.nodes, wanted)) for p in pictures)
         output.live(Group(_summary(counts), _nodes_table(seen), _notes(seen)) for counts, seen in shown)
@@ -110,7 +115,7 @@ def status(
     turnout status -o json
     """
     client = connect(ctx, api)
-    pictures = _statuses(client, watch)
+    pictures = _statuses(client, watch, _EVERY_NODE if form is Format.TABLE else _WATCHED)
     if form is Format.TABLE:
         shown = (_status(picture, models) for picture, models in pictures)
         if watch:
@@ -172,15 +177,18 @@ def show_nodes(client: Client, names: list[str], form: Format) -> None:
         output.notice("no node has connected; `turnout bootstrap NODE_ID` prints what an Envoy needs to")
 
 
-def _statuses(client: Client, watch: bool) -> Iterator[tuple[WatchNodesResponse, list[Model]]]:
-    """The fleet with the models, once or at each change; models are read again when there is a new revision."""
+def _statuses(client: Client, watch: bool, most: int) -> Iterator[tuple[WatchNodesResponse, list[Model]]]:
+    """The fleet with the models, once or at each change; models are read again when there is a new revision.
+
+    At each change `most` nodes are listed at most, those that are not in sync first.
+    """
     if not watch:
         listed, summary = listing.nodes(client)
         yield WatchNodesResponse(summary=summary, nodes=listed), listing.models(client)
         return
     models: list[Model] = []
     revision = -1
-    for picture in client.stream(client.nodes.WatchNodes, WatchNodesRequest(max_nodes=100)):
+    for picture in client.stream(client.nodes.WatchNodes, WatchNodesRequest(max_nodes=most)):
         if picture.summary.revision != revision:
             models, revision = listing.models(client), picture.summary.revision
         yield picture, models
@@ -195,7 +203,7 @@ def _status(picture: WatchNodesResponse, models: list[Model]) -> RenderableType:
     if late:
         parts += [Text(), _nodes_table(late[:20])]
         if len(late) > 20:
-            parts.append(Text(f"and {len(late) - 20} more; `turnout nodes` shows all"))
+            parts.append(Text(f"and {len(late) - 20:,} more; `turnout nodes` shows all"))
     parts += [_notes(picture.nodes), _refusals(late)]
     return Group(*parts)
 
@@ -238,24 +246,37 @@ def _notes(listed: Iterable[Node]) -> RenderableType:
     told = [n for n in listed if n.note and n.state != NodeState.NODE_STATE_GONE]
     lines: list[RenderableType] = [Text(f"{output.shown(n.name)}: {escaped(n.note)}") for n in told[:NOTES]]
     if len(told) > NOTES:
-        lines.append(Text(f"and {len(told) - NOTES} more; `turnout nodes -o json` has every note"))
+        lines.append(Text(f"and {len(told) - NOTES:,} more; `turnout nodes -o json` has every note"))
     return Group(*([Text()] if lines else []), *lines)
 
 
 def _refusals(listed: Iterable[Node]) -> RenderableType:
-    lines: list[RenderableType] = []
+    """What is refused and why, once for all nodes that refuse the same in the same words; what most refuse first."""
+    alike: dict[tuple[str, str], list[tuple[Node, int]]] = {}
     for node in listed:
         for refusal in node.refusals:
             what = output.resources(refusal.type, refusal.resources, 5)
-            lines += [
-                Text(),
-                Text(f"{output.shown(node.name)} refuses {what} of revision {refusal.revision}:", "bold red"),
-                Text(f"    {output.words(refusal.message)}"),
-            ]
-    if lines:
-        refusals = len(lines) // 3
-        who = "that node goes on with what it" if refusals == 1 else "those nodes go on with what they"
-        lines.append(Text(f"{plural(refusals, 'refusal')}: {who} had."))
+            alike.setdefault((what, output.words(refusal.message)), []).append((node, refusal.revision))
+    if not alike:
+        return Group()
+    lines: list[RenderableType] = []
+    ordered = sorted(alike.items(), key=lambda entry: -len(entry[1]))
+    for (what, words), refused in ordered[:REFUSALS]:
+        names = list(dict.fromkeys(node.name for node, _ in refused))
+        verb = "refuses" if len(names) == 1 else "refuse"
+        oldest, newest = min(r for _, r in refused), max(r for _, r in refused)
+        since = f"revision {newest}" if oldest == newest else f"revisions {oldest} to {newest}"
+        lines += [
+            Text(),
+            Text(f"{output.nodes(names)} {verb} {what} of {since}:", "bold red"),
+            Text(f"    {words}"),
+        ]
+    if len(ordered) > REFUSALS:
+        lines += [Text(), Text(f"and {len(ordered) - REFUSALS:,} more; `turnout nodes -o json` has every refusal")]
+    refusals = sum(map(len, alike.values()))
+    who = "that node goes on with what it" if refusals == 1 else "those nodes go on with what they"
+    where = "" if refusals == 1 else " `turnout nodes NODE` shows all of one."
+    lines.append(Text(f"{plural(refusals, 'refusal')}: {who} had.{where}"))
     return Group(*lines)
 
 

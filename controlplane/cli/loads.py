@@ -86,7 +86,7 @@ def _shown(listed: list[ModelTraffic], nodes: list[NodeTraffic], source: Traffic
         rows = ((output.shown(n.node), n.version + _copies(n.copies), *_rate(n.rate)) for n in nodes[:_NODES])
         parts += [Text(), output.table(("NODE", "SENDS TO", "REQ/S", "ERRORS", "OPEN"), rows)]
     if len(nodes) > _NODES:
-        parts.append(Text(f"and {len(nodes) - _NODES} more; `-o json` has all"))
+        parts.append(Text(f"and {len(nodes) - _NODES:,} more; `-o json` has all"))
     return Group(*parts)
 
 

@@ -194,7 +194,7 @@ def _say(error: Error) -> None:
     else:
         lines = [f"{v.field}: {v.description}" if v.field else v.description for v in error.violations]
     if len(lines) > _MAX_LINES:
-        lines = [*lines[:_MAX_LINES], f"and {len(lines) - _MAX_LINES} more"]
+        lines = [*lines[:_MAX_LINES], f"and {len(lines) - _MAX_LINES:,} more"]
     hint = _HINTS.get(error.reason)
     _print("\n".join([*lines, *([hint] if hint else [])]))
 

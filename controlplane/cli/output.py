@@ -45,6 +45,10 @@ class Format(StrEnum):
 _LAYOUT = "\n\t"
 # Characters of a client's id or words in a table; of a resource's name, which a client may have made up.
 _MOST_SHOWN, _MOST_NAMED = 60, 200
+# Names of resources in a refusal, as the API gives them.
+_MOST_REPORTED = 100
+# Nodes that are named where many do the same.
+_FIRST_NODES = 3
 
 
 class _Console(Console):
@@ -98,8 +102,21 @@ def shown(text: str, most: int = _MOST_SHOWN) -> str:
 
 def resources(kind: str, names: Sequence[str], most: int = 1) -> str:
     """Resources of a type in one line, the first few. A client that asked for what there is not may have made up both."""
-    some = ", ".join(shown(name, _MOST_NAMED) for name in names[:most])
-    return f"{shown(kind)} {some}{' …' if len(names) > most else ''}"
+    # The server names so many of a response at most: there may have been more.
+    at_least = "at least " if len(names) >= _MOST_REPORTED else ""
+    return f"{shown(kind)} {first([shown(name, _MOST_NAMED) for name in names], most, at_least)}"
+
+
+def first(texts: Sequence[str], most: int, at_least: str = "") -> str:
+    """The first few of a list, and how many there are besides: `a, b, c and 997 more`."""
+    more = f" and {at_least}{len(texts) - most:,} more" if len(texts) > most else ""
+    return ", ".join(texts[:most]) + more
+
+
+def nodes(names: Sequence[str]) -> str:
+    """Nodes in one line: a few by name, many as `1,000 nodes (nodes/a, nodes/b, nodes/c and 997 more)`."""
+    said = first([shown(name) for name in names], _FIRST_NODES)
+    return said if len(names) <= _FIRST_NODES else f"{plural(len(names), 'node')} ({said})"
 
 
 def words(text: str) -> str:
@@ -281,7 +298,7 @@ def summary(listed: Iterable[Change]) -> str:
         mark = _MARKS.get(change.kind, ("?", ""))[0]
         detail = f" {change.lines[0]}" if len(change.lines) == 1 else ""
         said.append(f"{mark} {change.name}{detail}")
-    return ", ".join(said[:4]) + (f" and {len(said) - 4} more" if len(said) > 4 else "")
+    return first(said, 4)
 
 
 def enum_word(enum: Any, value: int, prefix: str) -> str:

@@ -19,9 +19,13 @@ from controlplane.operator.v1.node_service_pb2 import WatchNodesRequest, WatchNo
 from controlplane.operator.v1.revision_pb2 import Impact, NodeProgress, NodeProgressState, Revision, RevisionProgress
 from controlplane.operator.v1.revision_service_pb2 import WatchRevisionRequest
 
-# A receipt names its nodes up to this many; those that don't hold the revision are named up to `_MAX_NAMED`.
+# A receipt names its nodes up to this many. Of those that don't hold the revision, or hold it but for an older refusal, it has
+# up to `_MAX_NAMED` lines, one for all that stand alike.
 _EACH = 10
 _MAX_NAMED = 20
+# Most nodes that the API lists.
+_EVERY_NODE = 10_000
+_HOLDING = NodeProgressState.NODE_PROGRESS_STATE_HOLDING
 _RECONNECT_EVERY = 0.3
 # Seconds in which a node that lost its stream is back: Envoy tries again within 5.
 _COME_BACK = 10.0
@@ -68,7 +72,7 @@ def finish(
             value["left"] = [output.as_report(node) for node in left]
         output.data(value, form)
     elif progress is not None:
-        _receipt(progress, {node.name for node in left})
+        _receipt(_whole(client, progress), {node.name for node in left})
         _tell_of(left, since)
     if end is not Exit.OK:
         raise Ended(end, _why(end, revision.number, progress, timeout))
@@ -187,9 +191,9 @@ def _headline(revision: Revision, impact: Impact, changed: bool) -> None:
 
 
 def _said(progress: RevisionProgress) -> str:
-    said = f"{progress.holding}/{plural(progress.total, 'node')}"
+    said = f"{progress.holding:,}/{plural(progress.total, 'node')}"
     for count, word in ((progress.refused, "refused"), (progress.gone, "gone")):
-        said += f", {count} {word}" if count else ""
+        said += f", {count:,} {word}" if count else ""
     return said
 
 
@@ -204,38 +208,71 @@ def _receipt(progress: RevisionProgress, told: Container[str]) -> None:
         took = f"; commit to last ACK {output.milliseconds(made, progress.last_ack_time)}"
     everyone = progress.holding == progress.total
     line(
-        f"Held by {progress.holding} of {plural(progress.total, 'node')}{took}",
+        f"Held by {progress.holding:,} of {plural(progress.total, 'node')}{took}",
         "bold green" if everyone else "bold yellow",
     )
     if progress.total <= _EACH:
         for node in sorted(progress.nodes, key=lambda n: (n.hold_time.seconds, n.hold_time.nanos)):
             if node.HasField("hold_time"):
                 line(f"    {output.shown(node.node)}  {output.milliseconds(made, node.hold_time)}")
-    refusing = [n for n in progress.nodes if n.refused_type and n.state == NodeProgressState.NODE_PROGRESS_STATE_HOLDING]
-    for node in refusing[:_MAX_NAMED]:
-        since = f"since revision {node.refused_revision}"
-        line(f"    {output.shown(node.node)} still refuses {_refused(node)} {since}: {output.words(node.error)}", "yellow")
-    if len(refusing) > _MAX_NAMED:
-        line("    and more; `turnout status` shows what each refuses", "yellow")
-    holding = NodeProgressState.NODE_PROGRESS_STATE_HOLDING
-    others = [n for n in progress.nodes if n.state != holding and n.node not in told]
-    for node in others[:_MAX_NAMED]:
-        line(f"    {output.shown(node.node)}  {_state(node, number)}")
+    alike: dict[str, list[NodeProgress]] = {}
+    for node in progress.nodes:
+        if (node.state != _HOLDING or node.refused_type) and node.node not in told:
+            alike.setdefault(_state(node, number), []).append(node)
+    entries = list(alike.values())
+    for nodes in entries[:_MAX_NAMED]:
+        who, stand = output.nodes([n.node for n in nodes]), _state(nodes[0], number, many=len(nodes) > 1)
+        if nodes[0].state == _HOLDING:
+            line(f"    {who} {stand}", "yellow")
+        else:
+            line(f"    {who}  {stand}")
+    # Beyond the lines, and beyond what the server listed.
+    hidden = sum(map(len, entries[_MAX_NAMED:]))
+    hidden += progress.total - progress.holding - sum(n.state != _HOLDING for n in progress.nodes)
+    if hidden:
+        line(f"    and {plural(hidden, 'node')} more; `turnout status` shows what each refuses, `turnout nodes` lists all")
+
+
+def _whole(client: Client, progress: RevisionProgress) -> RevisionProgress:
+    """How far it has come, with all nodes that refuse something or are behind: asked for again where the list was cut."""
+    listed = progress.nodes
+    if len(listed) >= progress.total or not listed or (listed[-1].state == _HOLDING and not listed[-1].refused_type):
+        return progress
+    request = WatchRevisionRequest(name=progress.revision.name, max_nodes=_EVERY_NODE)
+    try:
+        answer = next(client.stream(client.revisions.WatchRevision, request, timeout=_ASK_FOR), None)
+    except (Error, TimeoutError):
+        return progress
+    if answer is None or not answer.progress.nodes:
+        return progress
+    whole = answer.progress
+    # A watch that begins has not seen who went away before.
+    known = {n.node for n in whole.nodes}
+    gone = [n for n in listed if n.state == NodeProgressState.NODE_PROGRESS_STATE_GONE and n.node not in known]
+    whole.nodes.extend(gone)
+    whole.total += len(gone)
+    whole.gone += len(gone)
+    return whole
 
 
 def _refused(node: NodeProgress) -> str:
     return output.resources(node.refused_type, node.refused_resources, 3)
 
 
-def _state(node: NodeProgress, number: int) -> str:
+def _state(node: NodeProgress, number: int, *, many: bool = False) -> str:
+    """How a node stands, or `many` alike."""
     match node.state:
+        case NodeProgressState.NODE_PROGRESS_STATE_HOLDING:
+            since = f"since revision {node.refused_revision}"
+            return f"still {'refuse' if many else 'refuses'} {_refused(node)} {since}: {output.words(node.error)}"
         case NodeProgressState.NODE_PROGRESS_STATE_REFUSED:
             since = f" of revision {node.refused_revision}, which this one needs" if node.refused_revision < number else ""
             return f"refused {_refused(node)}{since}: {output.words(node.error)}"
         case NodeProgressState.NODE_PROGRESS_STATE_GONE:
             return f"went away, holding revision {node.held_revision}"
         case _:
-            return f"has not answered yet, holds revision {node.held_revision}"
+            have, hold = ("have", "hold") if many else ("has", "holds")
+            return f"{have} not answered yet, {hold} revision {node.held_revision}"
 
 
 def _why(end: Exit, number: int, progress: RevisionProgress | None, timeout: float | None) -> str:

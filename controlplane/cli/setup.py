@@ -75,11 +75,14 @@ def serve(
     --data DIR           TURNOUT_DATA           data: DIR
     --api HOST:PORT      TURNOUT_API            api: HOST:PORT
     --xds HOST:PORT      TURNOUT_XDS            xds: HOST:PORT
+    --xds-shell http2    TURNOUT_XDS_SHELL      xds_shell: http2
     --log-format json    TURNOUT_LOG_FORMAT     log_format: json
     --log-level debug    TURNOUT_LOG_LEVEL      log_level: debug
     --grace 5            TURNOUT_GRACE          grace: 5
     --max-stream-age 0   TURNOUT_MAX_STREAM_AGE max_stream_age: 0
     --resource-ttl 0     TURNOUT_RESOURCE_TTL   resource_ttl: 0
+    --max-streams-per-node 256     TURNOUT_MAX_STREAMS_PER_NODE  max_streams_per_node: 256
+    --max-names-per-stream 200000  TURNOUT_MAX_NAMES_PER_STREAM  max_names_per_stream: 200000
     --workers 0          TURNOUT_WORKERS        workers: 0
     --load-report-interval 10  TURNOUT_LOAD_REPORT_INTERVAL  load_report_interval: 10
     --secret-key-file F  TURNOUT_SECRET_KEY_FILE  secret_key_file: F

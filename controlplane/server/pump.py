@@ -56,6 +56,9 @@ _QUIET = 2.0
 # Delta: more names than these are taken in so many at a time, so that others are seen to in between.
 _PIECE = 5_000
 
+# What a client asks is seen to for so long at a time, seconds; then others have their turn, also where it may go on at once.
+_AT_A_TIME = 0.005
+
 # A stream whose newest offer took longer than this is offered the next world after the others. Seconds.
 _DEAR = 0.005
 
@@ -141,6 +144,7 @@ class Pump(Contained):
         "_targeted",
         "_timers",
         "_twin",
+        "_used",
         "_variant",
         "_waiting",
         "_waiting_bytes",
@@ -199,6 +203,8 @@ class Pump(Contained):
         self._twin = False
         # What its requests cost.
         self._budget = Budget(loop.time())
+        # Seconds since others had their turn.
+        self._used = 0.0
         # Pieces of the newest request that are still to be taken in.
         self._pieces: list[Any] = []
         # What the client has not taken yet. At most what the core says unasked (one message a type), and answers to what the
@@ -328,7 +334,9 @@ class Pump(Contained):
             return
         now = self._clock()
         pause = self._budget.spend(now - began, now)
-        if pause or self._pieces or not self.listens or (self._waiting and self._full):
+        self._used += now - began
+        if pause or self._used > _AT_A_TIME or self._pieces or not self.listens or (self._waiting and self._full):
+            self._used = 0.0
             self.listens = False
             self._rest = asyncio.get_running_loop().call_later(pause, self._rested)
 

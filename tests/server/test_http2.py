@@ -331,6 +331,32 @@ async def test_what_came_while_all_were_sent_something_is_seen_to_a_bit_at_a_tim
         assert caught == [ours]
 
 
+async def test_who_asks_much_at_once_leaves_others_their_turn(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also while it has time to spare: with a second of it, what came at once kept everybody waiting for a third of one."""
+    monkeypatch.setattr(pump, "_AT_A_TIME", 0.0)
+    receive, loop = pump.Pump._receive, asyncio.get_running_loop()
+    turn, turns = 0, []
+
+    def count() -> None:
+        nonlocal turn
+        turn += 1
+        handle[0] = loop.call_soon(count)
+
+    def receives(stream: pump.Pump, data: bytes) -> None:
+        turns.append(turn)
+        receive(stream, data)
+
+    handle = [loop.call_soon(count)]
+    try:
+        async with raw(rig.port) as c:
+            monkeypatch.setattr(pump.Pump, "_receive", receives)
+            await c.say(await c.start(), b"".join(message(padding=f"a-{n}") for n in range(5)))
+            await c.until(lambda: len(turns) == 5)
+    finally:
+        handle[0].cancel()
+    assert len(set(turns)) == 5
+
+
 async def test_who_takes_what_it_is_sent_is_there(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is read from a client while its socket is full: so it can't answer a ping."""
     monkeypatch.setattr(http2, "_SILENCE", 0.0)
