@@ -39,6 +39,9 @@ class Lines:
             except RuntimeError as error:
                 raise RuntimeError(f"{error}\n{_tail(log)}".rstrip()) from None
             yield Lines(name, child, hello)
+        except BaseException:
+            child.kill()  # it may be amid a command that takes minutes
+            raise
         finally:
             assert child.stdin is not None
             child.stdin.close()
@@ -80,7 +83,12 @@ async def build(module: str) -> Path:
     child = await asyncio.create_subprocess_exec(
         "go", "build", "-o", str(program), ".", cwd=_HERE / module, stderr=asyncio.subprocess.PIPE
     )
-    _, errors = await child.communicate()
+    try:
+        _, errors = await child.communicate()
+    except asyncio.CancelledError:
+        child.terminate()
+        await child.wait()
+        raise
     if child.returncode:
         raise RuntimeError(f"bench/{module} does not compile:\n{errors.decode(errors='replace')[-2000:]}")
     return program
