@@ -380,8 +380,13 @@ func (f *fleet) wait(c command, there func(*proxy) bool) bool {
 				return enough
 			}
 		}
-		// To ask the loops costs more than a push to a proxy does: not before there can be an answer.
-		time.Sleep(min(max(calm, 10*time.Millisecond), max(deadline-now, 0)+time.Millisecond))
+		// To ask the loops costs more than a push to a proxy does: not before there can be an answer, and seldom while nothing
+		// comes. What comes during a pause no longer than the quiet after it delays no answer.
+		pause := 10 * time.Millisecond
+		if calm <= 0 && !c.Now {
+			pause = max(pause, min(quiet, 50*time.Millisecond))
+		}
+		time.Sleep(min(max(calm, pause), max(deadline-now, 0)+time.Millisecond))
 	}
 }
 
