@@ -23,7 +23,8 @@ from controlplane.operator.v1.revision_service_pb2 import WatchRevisionRequest
 # up to `_MAX_NAMED` lines, one for all that stand alike.
 _EACH = 10
 _MAX_NAMED = 20
-# Most nodes that the API lists.
+# Nodes that are listed while they are waited for, and most that the API lists.
+_WATCHED = 100
 _EVERY_NODE = 10_000
 _HOLDING = NodeProgressState.NODE_PROGRESS_STATE_HOLDING
 _RECONNECT_EVERY = 0.3
@@ -84,7 +85,7 @@ def wait_for(client: Client, number: int, timeout: float) -> tuple[RevisionProgr
     Returns the last picture, None when there was none. A server that restarts meanwhile is found again.
     """
     deadline = time.monotonic() + timeout
-    request = WatchRevisionRequest(name=f"revisions/{number}", max_nodes=100)
+    request = WatchRevisionRequest(name=f"revisions/{number}", max_nodes=_WATCHED)
     progress: RevisionProgress | None = None
     known = _Known()
     console = output.err()

@@ -18,6 +18,8 @@ from controlplane.errors import Error, invalid
 _COUNTS = ("max_streams_per_node", "max_names_per_stream")
 _SECONDS = ("grace", "max_stream_age", "resource_ttl", "load_report_interval")
 SETTINGS = ("data", "api", "xds", "xds_shell", "log_format", "log_level", "secret_key_file", "workers", *_SECONDS, *_COUNTS)
+# Outside of their range 0 is allowed, too.
+_OR_NEVER = ("max_stream_age", "resource_ttl")
 _FIELDS = {"log_format": "log_form"}
 
 
@@ -41,7 +43,10 @@ def config(flags: Map[str, str | None], file: str | None, environ: Map[str, str]
         return Config(**made)
     except Error as error:
         places = {_FIELDS.get(name, name): where for name, (_, where) in chosen.items()}
-        said = "\n".join(f"{places.get(v.field, v.field)}: {v.description}" for v in error.violations)
+        said = "\n".join(
+            f"{places.get(v.field, v.field)}: {v.description}{', or 0 for never' if v.field in _OR_NEVER else ''}"
+            for v in error.violations
+        )
         raise Error(error.code, error.reason, said or error.message) from None
 
 

@@ -53,9 +53,19 @@ def test_an_id_is_one_line_and_no_wider_than_others(capsys: pytest.CaptureFixtur
     assert output.shown("a" * 60) == "a" * 60
     assert output.shown("a" * 5_000) == "a" * 59 + "…"
     assert output.words(" a\nError: b ") == "a\n    Error: b"
-    assert output.resources("a\nb", ["c\nd", "e"]) == "a\\u000ab c\\u000ad …"
+    assert output.resources("a\nb", ["c\nd", "e"]) == "a\\u000ab c\\u000ad and 1 more"
     assert output.resources("Cluster", ["iris/blue", "iris/green"], 2) == "Cluster iris/blue, iris/green"
     assert len(output.resources("Cluster", ["x" * 5_000])) < 250
+    # More than the API names there may have been.
+    assert output.resources("Cluster", ["x"] * 99, 2) == "Cluster x, x and 97 more"
+    assert output.resources("Cluster", ["x"] * 100, 2) == "Cluster x, x and at least 98 more"
+
+
+def test_nodes_in_one_line() -> None:
+    assert output.nodes(["nodes/a"]) == "nodes/a"
+    assert output.nodes(["nodes/a", "nodes/b\nc"]) == "nodes/a, nodes/b\\u000ac"
+    names = [f"nodes/{i}" for i in range(1_200)]
+    assert output.nodes(names) == "1,200 nodes (nodes/0, nodes/1, nodes/2 and 1,197 more)"
 
 
 def test_an_author_need_not_be_ascii(run: Run, applied: Server, monkeypatch: pytest.MonkeyPatch) -> None:

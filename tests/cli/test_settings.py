@@ -42,6 +42,7 @@ def test_flag_beats_environment_beats_file_beats_default(tmp_path: Path) -> None
         ({}, "", {"TURNOUT_GRACE": "soon"}, "TURNOUT_GRACE: 'soon' is not a number of seconds"),
         ({}, "", {"TURNOUT_GRACE": "nan"}, "TURNOUT_GRACE: "),
         ({}, "grace: 1000\n", {}, "turnout.yaml:1: grace: 1,000 s is out of range"),
+        ({"max_stream_age": "-3"}, "", {}, "--max-stream-age: -3 s is out of range: 1 s to 2,592,000 s, or 0 for never"),
         ({}, "log-format: json\n", {}, "turnout.yaml:1: unknown setting 'log-format'; did you mean 'log_format'?"),
         ({}, "zzz: 1\n", {}, "unknown setting 'zzz'; there are: data, api"),
         ({}, "data: [a]\n", {}, "turnout.yaml:1: data: must be a single value"),

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Callable
 
 import pytest
 
-from controlplane.cli import receipt
+from controlplane.cli import fleet, receipt
 from controlplane.cli.exits import Exit
 from controlplane.cli.traffic import basis_points
 from controlplane.snapshot import LISTENER, ROUTES
@@ -180,6 +181,44 @@ def test_a_refusal_is_8_with_the_words(run: Run, applied: Server) -> None:
     status = run("status")
     assert "nodes/bad refuses RouteConfiguration iris of revision 2:" in status.out
     assert "no such thing as green" in status.out
+
+
+def test_many_refusals_alike_are_said_once(run: Run, applied: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    refusing = False
+
+    def refuse(words: str) -> Callable[[str], str]:
+        return lambda type_url: words if refusing and type_url == ROUTES else ""
+
+    for i in range(25):
+        applied.connect(f"bad-{i:02}", refuse=refuse("no such thing as green"))
+    for other in ("odd", "other"):
+        applied.connect(other, refuse=refuse(f"I am {other}"))
+    refusing = True
+    done = run("switch", "iris", "--to", "green", "--timeout", "20")
+    assert done.code == Exit.REFUSED
+    many = "25 nodes (nodes/bad-00, nodes/bad-01, nodes/bad-02 and 22 more)"
+    assert f"    {many}  refused RouteConfiguration iris: no such thing as green\n" in done.out
+    assert "    nodes/odd  refused RouteConfiguration iris: I am odd\n" in done.out
+    for command in ("status", "nodes"):
+        shown = run(command).out
+        assert f"\n{many} refuse RouteConfiguration iris of revision 2:\n    no such thing as green\n" in shown
+        assert "\nnodes/odd refuses RouteConfiguration iris of revision 2:\n    I am odd\n" in shown
+        assert shown.count("no such thing as green") == 1
+        assert "27 refusals: those nodes go on with what they had. `turnout nodes NODE` shows all of one.\n" in shown
+    assert len(run("status", "-o", "json").json["refusing"]) == 27
+
+    # What is cut is counted.
+    monkeypatch.setattr(receipt, "_MAX_NAMED", 1)
+    monkeypatch.setattr(fleet, "REFUSALS", 1)
+    assert "\nand 2 more; `turnout nodes -o json` has every refusal\n" in run("status").out
+    # Where the server lists only some, the others are asked for.
+    monkeypatch.setattr(receipt, "_WATCHED", 10)
+    out = run(
+        "apply", "--wait", "-f", "-", stdin=MINIMAL.replace("8002", "8003").replace("    split: {blue: 10000}\n", "")
+    ).out
+    assert "Held by 27 of 27 nodes" in out
+    assert f"    {many} still refuse RouteConfiguration iris since revision 2: no such thing as green\n" in out
+    assert "    and 2 nodes more; `turnout status` shows what each refuses, `turnout nodes` lists all\n" in out
 
 
 def test_an_older_refusal_is_a_warning(run: Run, applied: Server) -> None:
