@@ -9,7 +9,7 @@ import resource
 import shutil
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,8 @@ class Lines:
                 raise RuntimeError(f"{error}\n{_tail(log)}".rstrip()) from None
             yield Lines(name, child, hello)
         except BaseException:
-            child.kill()  # it may be amid a command that takes minutes
+            with suppress(ProcessLookupError):
+                child.kill()  # it may be amid a command that takes minutes
             raise
         finally:
             assert child.stdin is not None
@@ -86,7 +87,8 @@ async def build(module: str) -> Path:
     try:
         _, errors = await child.communicate()
     except asyncio.CancelledError:
-        child.terminate()
+        with suppress(ProcessLookupError):
+            child.terminate()
         await child.wait()
         raise
     if child.returncode:
