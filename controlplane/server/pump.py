@@ -277,7 +277,7 @@ class Pump(Contained):
             if self.core.node is None:  # the node's only stream, as nearly all are
                 self._offer()
             else:
-                self._offer_among_siblings()
+                self._among_siblings(self._offer)
         except Exception as error:  # noqa: BLE001  it is logged there
             self.fail(error)
         self.last = not self._spoke or self._clock() - began > _DEAR
@@ -358,13 +358,14 @@ class Pump(Contained):
     def _full(self) -> bool:
         return len(self._waiting) >= _MOST_WAITING or self._waiting_bytes >= _MOST_BYTES
 
-    def _offer_among_siblings(self) -> None:
+    def _among_siblings(self, work: Callable[[], None]) -> None:
+        """Does what may lead to something being sent, or having to wait for the node's other streams, if there are any."""
         siblings = self._siblings
         if siblings is None or self.core.node is None:
-            self._offer()
+            work()
             return
         siblings.tick()
-        self._offer()
+        work()
         siblings.offered()
 
     def _offer(self) -> None:
@@ -394,21 +395,11 @@ class Pump(Contained):
         self._tell(())
 
     def _quiet(self) -> None:
-        self._passed(self.core.quiet)
+        self._among_siblings(lambda: self._tell(self.core.quiet()))
 
     def _isolate(self) -> None:
         self._patience = None
-        self._passed(self.core.isolate)
-
-    def _passed(self, tell: Callable[[], list[Event]]) -> None:
-        """Time has passed, which the core is told."""
-        siblings = self._siblings
-        if siblings is None or self.core.node is None:
-            self._tell(tell())
-            return
-        siblings.tick()
-        self._tell(tell())
-        siblings.offered()
+        self._among_siblings(lambda: self._tell(self.core.isolate()))
 
     def _tell(self, events: Iterable[Event]) -> None:
         for event in events:
@@ -445,7 +436,7 @@ class Pump(Contained):
                 log.warning("two Envoys use one node id", node=self._id, says=twins)
                 self._siblings.twins_told = True
             self._twin = True
-            self._offer_among_siblings()
+            self._among_siblings(self._offer)
 
     def _after(self, seconds: float, call: Callable[[], None]) -> None:
         self._timers.append(asyncio.get_running_loop().call_later(seconds, self._contained, call))
