@@ -15,14 +15,14 @@ from bench import measure, picture
 from controlplane.errors import Error
 
 # Each is a module with a coroutine function `run`, which takes `quick` and its options.
-_ALL = ("users", "models", "bad_clients", "envoys", "cores", "shells", "scale", "storms", "burst", "growth")
+_ALL = ("users", "models", "bad_clients", "envoys", "cores", "transports", "scale", "storms", "burst", "growth")
 _LONG = ("soak",)  # only when asked for
 # Which take an option. Another one that is named beside them goes without it.
 _TAKEN = {
     "count": ("envoys",),
-    "proxies": ("shells", "scale", "storms", "burst", "growth", "soak"),
-    "models": ("shells", "scale", "storms", "burst", "growth", "soak"),
-    "rounds": ("shells", "scale", "storms", "burst"),
+    "proxies": ("transports", "scale", "storms", "burst", "growth", "soak"),
+    "models": ("transports", "scale", "storms", "burst", "growth", "soak"),
+    "rounds": ("transports", "scale", "storms", "burst"),
     "serve": ("envoys", "scale", "storms", "burst", "growth", "soak"),
     "peers": ("scale",),
     "minutes": ("soak",),

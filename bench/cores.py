@@ -25,14 +25,13 @@ from envoy.service.discovery.v3 import discovery_pb2
 
 from bench.measure import environment, table
 from controlplane.compiler import Compiler
-from controlplane.fleet import Opened, Report, Targeted
-from controlplane.model import Endpoint, Gateway, HeaderRouting, Model, Version
-from controlplane.reconciler import Observer
-from controlplane.server.pump import DELTA, SOTW, Variant
+from controlplane.domain import Endpoint, Gateway, HeaderRouting, Model, Version
+from controlplane.domain.revision import Head
+from controlplane.domain.state import Changes, State
+from controlplane.reconciler.publish import Observer
 from controlplane.snapshot import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SCOPED_ROUTES, Audience, Snapshot
-from controlplane.state import Changes, State
-from controlplane.store import Head
-from controlplane.xds.events import Event
+from controlplane.xds.events import AudienceAssigned, Event, StreamEvent, StreamOpened
+from controlplane.xds_server.pump import DELTA, SOTW, Variant
 
 STREAMS = 1_000
 # In so many orders clients name the same things.
@@ -188,7 +187,7 @@ class Bench:
         snapshot = self.history.newest
         self.observer.published(Head(number=snapshot.revision, state=State()))
         scripts = [self._script(snapshot, f"node-{self.numbers + i}") for i in range(streams)]
-        told: list[Sequence[Report]] = []
+        told: list[Sequence[StreamEvent]] = []
 
         def connect() -> None:
             hear = self._hear
@@ -210,10 +209,10 @@ class Bench:
             report = self.observer.report
             for i, events in enumerate(told):
                 stream = self.numbers + i
-                report(stream, Opened("127.0.0.1:1", self.variant.name))
+                report(stream, StreamOpened("127.0.0.1:1", self.variant.name))
                 for who in identified[i]:
                     report(stream, who)
-                report(stream, Targeted(AUDIENCE))
+                report(stream, AudienceAssigned(AUDIENCE))
                 for event in events:
                     report(stream, event)
 
@@ -276,7 +275,7 @@ class Bench:
 
         offered = _cpu(offer)
         assert all(len(messages) == 1 for messages in sent)
-        told: list[Sequence[Report]] = []
+        told: list[Sequence[StreamEvent]] = []
 
         def ack() -> None:
             hear = self._hear

@@ -27,7 +27,7 @@ from controlplane.compiler.listeners import compile_listener
 from controlplane.compiler.routes import compile_routes
 from controlplane.demo.envoy import Envoy
 from controlplane.demo.plane import free_port
-from controlplane.model import WHOLE, Endpoint, Gateway, Model, Sticky, Version
+from controlplane.domain import FULL_SHARE, Endpoint, Gateway, Model, Sticky, Version
 from controlplane.snapshot import ROUTES
 
 TABLE = "table"
@@ -96,7 +96,7 @@ class FlatTable(ads_pb2_grpc.AggregatedDiscoveryServiceServicer):  # type: ignor
         gateway = Gateway(GATEWAY, free_port(), "127.0.0.1")
         versions = tuple(Version(name, (Endpoint("127.0.0.1", ports[name]),)) for name in OTHER)
         sticky = Sticky(header=USER_HEADER)
-        made = [Model(name, (GATEWAY,), versions, {"blue": WHOLE}, sticky=sticky) for name in models]
+        made = [Model(name, (GATEWAY,), versions, {"blue": FULL_SHARE}, sticky=sticky) for name in models]
         flat = FlatTable(made)
         server = grpc.aio.server()
         ads_pb2_grpc.add_AggregatedDiscoveryServiceServicer_to_server(flat, server)

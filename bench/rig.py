@@ -18,7 +18,7 @@ from controlplane.compiler.bootstrap import XDS_CLUSTER, node_bootstrap
 from controlplane.demo.envoy import Envoy
 from controlplane.demo.plane import free_port
 from controlplane.demo.process import Process
-from controlplane.operator.v1 import (
+from controlplane.generated.turnout.v1 import (
     gateway_pb2,
     model_pb2,
     model_service_pb2,

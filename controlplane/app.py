@@ -15,10 +15,18 @@ from envoy.service.status.v3 import csds_pb2
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from controlplane.api.csds import ClientStatus
+from controlplane.api.gateway_service import GatewayService
+from controlplane.api.model_service import ModelService
+from controlplane.api.node_service import NodeService
+from controlplane.api.revision_service import RevisionService
+from controlplane.api.secret_service import SecretService
+from controlplane.api.status import StatusInterceptor
+from controlplane.api.traffic_service import TrafficService
 from controlplane.compiler import Compiler
 from controlplane.config import Address, Config
 from controlplane.errors import Code, Error, invalid
-from controlplane.operator.v1 import (
+from controlplane.generated.turnout.v1 import (
     gateway_service_pb2,
     gateway_service_pb2_grpc,
     model_service_pb2,
@@ -32,23 +40,15 @@ from controlplane.operator.v1 import (
     traffic_service_pb2,
     traffic_service_pb2_grpc,
 )
-from controlplane.reconciler import Observer, Publisher
-from controlplane.server.csds import ClientStatus
-from controlplane.server.discovery import Discovery
-from controlplane.server.gateway_service import GatewayService
-from controlplane.server.limits import Limits
-from controlplane.server.model_service import ModelService
-from controlplane.server.node_service import NodeService
-from controlplane.server.revision_service import RevisionService
-from controlplane.server.secret_service import SecretService
-from controlplane.server.shells import Serving, serve
-from controlplane.server.status import StatusInterceptor
-from controlplane.server.traffic_service import TrafficService
-from controlplane.server.workers import Workers
+from controlplane.reconciler.publish import Observer, Publisher
 from controlplane.store import Store
 from controlplane.store.sqlite import open_store
-from controlplane.writer import Guarded, Writer
+from controlplane.workers.supervisor import Supervisor
+from controlplane.writer import CachingCompiler, Writer
 from controlplane.xds.status import ResourceStatus
+from controlplane.xds_server.discovery import Discovery
+from controlplane.xds_server.limits import StreamLimits
+from controlplane.xds_server.transports import Serving, serve
 
 log = structlog.get_logger("app")
 
@@ -81,7 +81,7 @@ class App:
         # What serves xDS: one of the two.
         self._discovery: Discovery | None = None
         self._xds: Serving | None = None
-        self.workers: Workers | None = None
+        self.workers: Supervisor | None = None
         # The xDS port, so that no other program takes it while no worker listens.
         self._reserved: list[socket.socket] = []
         self._servers: list[grpc.aio.Server] = []
@@ -108,11 +108,11 @@ class App:
 
     async def _start(self) -> None:
         self._store = store = await open_store(self.config.data, key_file=self.config.secret_key_file)
-        compiler = Guarded(Compiler())
+        compiler = CachingCompiler(Compiler())
         publisher = Publisher(store.head, compiler, self._observer)
         publisher.publish()
         c = self.config
-        limits = Limits(
+        limits = StreamLimits(
             c.max_streams_per_node,
             c.max_names_per_stream,
             c.max_stream_age,
@@ -124,8 +124,8 @@ class App:
         self._register(api, Writer(store, compiler, self._observer.by_audience), store)
         self.api_port = listen(api, c.api, "api")
         if c.workers:
-            self.workers = Workers(
-                c.workers, publisher.world, self._observer.report, limits, c.xds_shell, c.log_form, c.log_level
+            self.workers = Supervisor(
+                c.workers, publisher.world, self._observer.report, limits, c.xds_transport, c.log_form, c.log_level
             )
             self.xds_port, self._reserved = reserve(c.xds, "xds")
             await self.workers.start(str(Address(c.xds.host, self.xds_port)))
@@ -134,7 +134,7 @@ class App:
             self._discovery = Discovery(publisher.world, self._observer.report, limits)
             check_free(c.xds, "xds")
             try:
-                self._xds = await serve(self._discovery, c.xds.host, c.xds.port, limits, shell=c.xds_shell)
+                self._xds = await serve(self._discovery, c.xds.host, c.xds.port, limits, transport=c.xds_transport)
             except OSError:
                 raise taken(c.xds) from None
             self.xds_port = self._xds.port

@@ -6,12 +6,12 @@ import ipaddress
 from dataclasses import dataclass
 from pathlib import Path
 
+from controlplane.domain import check_range
 from controlplane.errors import Collector, invalid
-from controlplane.model import check_range
 
 LOG_FORMS = ("console", "json")
 LOG_LEVELS = ("debug", "info", "warning", "error")
-XDS_SHELLS = ("http2", "grpc")
+XDS_TRANSPORTS = ("http2", "grpc")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class Config:
     # What Envoys connect to.
     xds: Address = Address("127.0.0.1", 18000)
     # What carries xDS streams: our own HTTP/2, or gRPC's own server.
-    xds_shell: str = "http2"
+    xds_transport: str = "http2"
     log_form: str = "console"
     log_level: str = "info"
     # File with the key that private keys are sealed with in the store; None: `secret.key` in `data`, made when needed.
@@ -85,8 +85,8 @@ class Config:
             if self.log_level not in LOG_LEVELS:
                 raise invalid("log_level", f"'{self.log_level}' is not one of: {', '.join(LOG_LEVELS)}")
         with c.within(""):
-            if self.xds_shell not in XDS_SHELLS:
-                raise invalid("xds_shell", f"'{self.xds_shell}' is not one of: {', '.join(XDS_SHELLS)}")
+            if self.xds_transport not in XDS_TRANSPORTS:
+                raise invalid("xds_transport", f"'{self.xds_transport}' is not one of: {', '.join(XDS_TRANSPORTS)}")
         with c.within(""):
             check_range(self.grace, 0, 300, "grace", " s")
         with c.within(""):

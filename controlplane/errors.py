@@ -1,7 +1,7 @@
 """Errors, split by whose fault they are.
 
 One class carries them all: what kind of wrong it is (`Code`), a machine-readable reason, a sentence for a person, and
-the fields at fault. It is mapped to gRPC in one place (`server/status.py`) and to exit codes in one place
+the fields at fault. It is mapped to gRPC in one place (`api/status.py`) and to exit codes in one place
 (`cli/exits.py`). A NACK is not an error: it is news, and travels as an event.
 """
 

@@ -14,13 +14,21 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any, NamedTuple
 
-from controlplane.model import Locality
+from controlplane.domain import Locality
 from controlplane.snapshot import Audience
-from controlplane.xds.events import Blocked, Event, Held, Identified, Recovered, Refused, Settled
-from controlplane.xds.load import LoadEvent
-
-# Differs between the streams of one control plane; never used again.
-StreamId = int
+from controlplane.xds.events import (
+    AudienceAssigned,
+    Blocked,
+    Held,
+    Identified,
+    Recovered,
+    Refused,
+    Settled,
+    StreamClosed,
+    StreamEvent,
+    StreamId,
+    StreamOpened,
+)
 
 # Nodes that went away stay listed for a day, and at most this many.
 GONE_SECONDS = 24 * 3600.0
@@ -30,33 +38,7 @@ GONE_NODES = 10_000
 HISTORY = 32
 
 
-@dataclass(frozen=True, slots=True)
-class Opened:
-    """A client opened a stream; who it is comes with its first request."""
-
-    peer: str  # `ip:port`
-    variant: str  # `delta` or `sotw`
-
-
-@dataclass(frozen=True, slots=True)
-class Targeted:
-    """What the stream is served from now on."""
-
-    audience: Audience
-    # Why that is not more; "" when there is nothing to say.
-    note: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Closed:
-    """The stream ended. Nothing comes of it afterwards."""
-
-
-# Of load reports (`loads.py`) the fleet makes nothing.
-Report = Event | Opened | Targeted | Closed | LoadEvent
-
-
-class Standing(Enum):
+class NodeState(Enum):
     """Where a node stands. Refusing goes before behind."""
 
     SYNCED = "synced"  # connected, and holds the newest revision
@@ -68,7 +50,7 @@ class Standing(Enum):
     __hash__ = object.__hash__
 
 
-class Part(Enum):
+class ProgressState(Enum):
     """A node's part in one revision."""
 
     REFUSED = "refused"  # refused a part of it, or of something newer, and holds something older
@@ -90,7 +72,7 @@ class Refusal:
     stands_at: int
 
 
-class Holds(NamedTuple):
+class HeldRevisions(NamedTuple):
     """Which revisions are held: all up to one, and a range of newer ones but for what was refused before them."""
 
     # Newest of which everything was ACKed; 0 before any.
@@ -103,14 +85,14 @@ class Holds(NamedTuple):
         assert isinstance(revision, int)
         return revision <= self.all_of or self.since < revision <= self.newest
 
-    def after(self, event: Held | Settled) -> Holds:
+    def after(self, event: Held | Settled) -> HeldRevisions:
         """What a stream holds that has reported one thing more."""
         if isinstance(event, Held):
-            return Holds(event.revision, event.revision)
-        return self if event.revision <= self.all_of else Holds(self.all_of, event.revision, event.since)
+            return HeldRevisions(event.revision, event.revision)
+        return self if event.revision <= self.all_of else HeldRevisions(self.all_of, event.revision, event.since)
 
     @classmethod
-    def common(cls, streams: Iterable[Holds]) -> Holds:
+    def common(cls, streams: Iterable[HeldRevisions]) -> HeldRevisions:
         """What all of several streams hold; of ranges that differ, the newest part."""
         every = tuple(streams)
         all_of, newest = min(h.all_of for h in every), min(h.newest for h in every)
@@ -122,14 +104,14 @@ class _Stream:
     peer: str
     variant: str
     opened: float
-    node: NodeView | None = None  # None until the client has said who it is
+    node: Node | None = None  # None until the client has said who it is
     audience: Audience = Audience()
-    held: Holds = Holds()
+    held: HeldRevisions = HeldRevisions()
     refused: dict[str, Refusal] = field(default_factory=dict)  # by type URL
 
 
 @dataclass(slots=True, eq=False)
-class NodeView:
+class Node:
     """One node. Times are seconds since the epoch. Read-only outside the fleet."""
 
     id: str
@@ -148,7 +130,7 @@ class NodeView:
     # once the node is gone.
     held_revision: int = 0
     # The same, with what is held but for older refusals.
-    holds: Holds = Holds()
+    holds: HeldRevisions = HeldRevisions()
     # When the first of the open streams was opened; None when the node is gone.
     connect_time: float | None = None
     last_seen: float = 0.0
@@ -180,13 +162,13 @@ class NodeView:
         at = bisect_left(self.history, (revision, 0.0))
         return self.history[at][1] if at < len(self.history) else None
 
-    def common(self, before: Holds, alike: bool) -> Holds:
+    def common(self, before: HeldRevisions, alike: bool) -> HeldRevisions:
         """What all open streams hold. `alike`: it is what it was if another still holds `before`, which one held until now."""
         streams = self.open.values()
         # The newest one first: when all report the same thing, they do so in their order.
         if alike and any(s.held == before for s in reversed(streams)):
             return self.holds
-        return Holds.common(s.held for s in streams)
+        return HeldRevisions.common(s.held for s in streams)
 
     def note_held(self, now: float) -> None:
         """Remembers when it first held what it holds."""
@@ -196,14 +178,14 @@ class NodeView:
             if len(history) > HISTORY:
                 del history[0]
 
-    def part(self, revision: int) -> Part:
+    def part(self, revision: int) -> ProgressState:
         """Its part in `revision`."""
         if revision in self.holds:
-            return Part.HOLDING
+            return ProgressState.HOLDING
         if not self.open:
-            return Part.GONE
+            return ProgressState.GONE
         refused = any(r.stands_at >= revision for s in self.open.values() for r in s.refused.values())
-        return Part.REFUSED if refused else Part.BEHIND
+        return ProgressState.REFUSED if refused else ProgressState.BEHIND
 
 
 class Fleet:
@@ -213,25 +195,25 @@ class Fleet:
         # The newest revision that is served: what every connected node should hold.
         self.revision = 0
         # Nodes by standing; always what counting them would give.
-        self.counts: dict[Standing, int] = dict.fromkeys(Standing, 0)
+        self.counts: dict[NodeState, int] = dict.fromkeys(NodeState, 0)
         # Connected nodes by what they are served; no zero counts.
         self.audiences: Counter[Audience] = Counter()
-        self._nodes: dict[str, NodeView] = {}
+        self._nodes: dict[str, Node] = {}
         self._streams: dict[StreamId, _Stream] = {}
         # Ids of nodes that are gone, the longest gone first.
         self._gone: OrderedDict[str, None] = OrderedDict()
         # Connected nodes by what they hold; no zero counts.
-        self._held: Counter[Holds] = Counter()
+        self._held: Counter[HeldRevisions] = Counter()
 
     @property
-    def nodes(self) -> Mapping[str, NodeView]:
+    def nodes(self) -> Mapping[str, Node]:
         """By id, in no particular order."""
         return self._nodes
 
     @property
     def connected(self) -> int:
         """How many nodes are connected."""
-        return len(self._nodes) - self.counts[Standing.GONE]
+        return len(self._nodes) - self.counts[NodeState.GONE]
 
     @property
     def streams(self) -> int:
@@ -242,26 +224,26 @@ class Fleet:
         """How many connected nodes hold `revision` or a newer one, be it but for what they refused before."""
         return sum(n for held, n in self._held.items() if revision in held)
 
-    def standing(self, node: NodeView) -> Standing:
+    def standing(self, node: Node) -> NodeState:
         """Where a node stands."""
         if not node.open:
-            return Standing.GONE
+            return NodeState.GONE
         if node.refusing:
-            return Standing.REFUSING
-        return Standing.SYNCED if node.held_revision >= self.revision else Standing.BEHIND
+            return NodeState.REFUSING
+        return NodeState.SYNCED if node.held_revision >= self.revision else NodeState.BEHIND
 
     def publish(self, revision: int) -> None:
         """A newer revision is served from now on; nobody holds it yet."""
         if revision > self.revision:
             self.revision = revision
-            self.counts[Standing.BEHIND] += self.counts[Standing.SYNCED]
-            self.counts[Standing.SYNCED] = 0
+            self.counts[NodeState.BEHIND] += self.counts[NodeState.SYNCED]
+            self.counts[NodeState.SYNCED] = 0
 
-    def apply(self, stream: StreamId, event: Report, now: float) -> None:
+    def apply(self, stream: StreamId, event: StreamEvent, now: float) -> None:
         """Folds in what a stream reported. What comes of a stream that is closed changes nothing."""
         if type(event) is Held and self._held_plainly(stream, event.revision, now):
             return
-        if isinstance(event, Opened):
+        if isinstance(event, StreamOpened):
             self._streams[stream] = _Stream(event.peer, event.variant, now)
             return
         if isinstance(event, Held | Settled):
@@ -269,7 +251,7 @@ class Fleet:
         known = self._streams.get(stream)
         if known is None:
             return
-        if isinstance(event, Targeted):
+        if isinstance(event, AudienceAssigned):
             self._target(known, event)
         elif isinstance(event, Identified) and event.id not in self._nodes:
             self._meet(stream, known, event, now)
@@ -280,7 +262,7 @@ class Fleet:
                 self._uncount(known.node)
                 self._fold(stream, known, known.node, event, now)
                 self._count(known.node)
-            if isinstance(event, Closed):
+            if isinstance(event, StreamClosed):
                 del self._streams[stream]
         if self._gone:
             self._forget(now)
@@ -295,14 +277,14 @@ class Fleet:
             return False
         if revision > self.revision:
             self.publish(revision)
-        before, known.held = known.held, Holds(revision, revision)
+        before, known.held = known.held, HeldRevisions(revision, revision)
         holds = known.held if len(node.open) == 1 else node.common(before, revision >= before.newest)
         newest = self.revision
         synced = holds.all_of >= newest
         if synced != (node.held_revision >= newest):
             more = 1 if synced else -1
-            self.counts[Standing.BEHIND] -= more
-            self.counts[Standing.SYNCED] += more
+            self.counts[NodeState.BEHIND] -= more
+            self.counts[NodeState.SYNCED] += more
         if holds is not node.holds:
             _take(self._held, node.holds)
             self._held[holds] += 1
@@ -316,14 +298,14 @@ class Fleet:
 
     def _meet(self, stream: StreamId, known: _Stream, who: Identified, now: float) -> None:
         """Somebody new."""
-        node = known.node = self._nodes[who.id] = NodeView(
+        node = known.node = self._nodes[who.id] = Node(
             who.id, who.cluster, who.metadata, who.user_agent, known.peer, who.locality, variants=(known.variant,)
         )
         node.connect_time, node.last_seen = known.opened, now
         node.open[stream] = known
         self._count(node)
 
-    def _target(self, known: _Stream, event: Targeted) -> None:
+    def _target(self, known: _Stream, event: AudienceAssigned) -> None:
         """Our own doing: nothing was heard of the node."""
         known.audience = event.audience
         node = known.node
@@ -334,7 +316,7 @@ class Fleet:
             self.audiences[event.audience] += 1
         node.audience, node.note = event.audience, event.note
 
-    def _fold(self, stream: StreamId, known: _Stream, node: NodeView, event: Report, now: float) -> None:
+    def _fold(self, stream: StreamId, known: _Stream, node: Node, event: StreamEvent, now: float) -> None:
         before, refused = known.held, bool(known.refused)
         match event:
             case Held() | Settled():
@@ -355,9 +337,9 @@ class Fleet:
                 known.refused[event.type_url] = Refusal(*words, event.revision, now, event.revision)
             case Recovered(type_url):
                 known.refused.pop(type_url, None)
-            case Closed():
+            case StreamClosed():
                 del node.open[stream]
-        closed = isinstance(event, Closed)
+        closed = isinstance(event, StreamClosed)
         node.refusing += (bool(known.refused) and not closed) - refused
         node.last_seen = now
         if not node.open:
@@ -373,11 +355,13 @@ class Fleet:
             if known.variant not in node.variants:
                 node.variants = tuple(sorted((*node.variants, known.variant)))
         # A stream holds nothing when it says who it is.
-        node.holds = Holds() if isinstance(event, Identified) else node.common(before, not isinstance(event, Held | Settled))
+        node.holds = (
+            HeldRevisions() if isinstance(event, Identified) else node.common(before, not isinstance(event, Held | Settled))
+        )
         node.held_revision = node.holds.all_of
         node.note_held(now)
 
-    def _uncount(self, node: NodeView) -> None:
+    def _uncount(self, node: Node) -> None:
         if not node.open and node.id not in self._gone:
             return  # new: in no count yet
         self.counts[self.standing(node)] -= 1
@@ -385,7 +369,7 @@ class Fleet:
             _take(self._held, node.holds)
             _take(self.audiences, node.audience)
 
-    def _count(self, node: NodeView) -> None:
+    def _count(self, node: Node) -> None:
         self.counts[self.standing(node)] += 1
         if node.open:
             self._held[node.holds] += 1
@@ -398,14 +382,14 @@ class Fleet:
             if len(self._gone) <= GONE_NODES and now - oldest.last_seen <= GONE_SECONDS:
                 return
             del self._gone[oldest.id], self._nodes[oldest.id]
-            self.counts[Standing.GONE] -= 1
+            self.counts[NodeState.GONE] -= 1
 
-    def not_in_sync_first(self) -> Iterator[NodeView]:
+    def not_in_sync_first(self) -> Iterator[Node]:
         """All nodes: refusing, behind, gone, synced; by id within each."""
-        by_standing: dict[Standing, list[NodeView]] = {s: [] for s in Standing}
+        by_standing: dict[NodeState, list[Node]] = {s: [] for s in NodeState}
         for node in self._nodes.values():
             by_standing[self.standing(node)].append(node)
-        for standing in (Standing.REFUSING, Standing.BEHIND, Standing.GONE, Standing.SYNCED):
+        for standing in (NodeState.REFUSING, NodeState.BEHIND, NodeState.GONE, NodeState.SYNCED):
             yield from sorted(by_standing[standing], key=lambda n: n.id)
 
 

@@ -22,11 +22,12 @@ import structlog
 from controlplane.compiler import audiences
 from controlplane.compiler.proxyless import obstacle, unreachable
 from controlplane.compiler.validation import by_owner, check
+from controlplane.domain.revision import Draft, Head, Revision
+from controlplane.domain.state import Changes, State
 from controlplane.errors import Error, invalid
+from controlplane.published import CompiledRevision, SnapshotCompiler
 from controlplane.snapshot import ORDER, ROUTES, Audience, Client, Snapshot, diff
-from controlplane.state import Changes, State
-from controlplane.store import Draft, Head, Revision, Store
-from controlplane.world import Compiles, World
+from controlplane.store import Store
 
 log = structlog.get_logger("writer")
 
@@ -69,10 +70,10 @@ class Outcome:
     snapshots: Mapping[Audience, Snapshot]
 
 
-class Guarded:
+class CachingCompiler:
     """A compiler that one thread uses at a time; what was compiled to check a change is not compiled again to be served."""
 
-    def __init__(self, compiler: Compiles) -> None:
+    def __init__(self, compiler: SnapshotCompiler) -> None:
         self._compiler = compiler
         self._lock = Lock()
         # Of the newest states that were asked for: the state, its revision, and its snapshots.
@@ -96,7 +97,7 @@ class Writer:
     def __init__(
         self,
         store: Store,
-        compiler: Guarded,
+        compiler: CachingCompiler,
         nodes: Callable[[State], Mapping[Audience, int]] = lambda state: {},
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -107,7 +108,7 @@ class Writer:
         self._clock = clock
         self._writing = asyncio.Lock()
         # The newest head that was compiled here, so that the next change compiles what it changes and no more.
-        self._world: World | None = None
+        self._world: CompiledRevision | None = None
         self._commits: set[asyncio.Task[None]] = set()
 
     async def write(self, change: Change, draft: Draft, *, validate_only: bool = False) -> Outcome:
@@ -147,18 +148,18 @@ class Writer:
 
     async def impact(self, before: Head, after: Head) -> Impact:
         """What lies between two states for the Envoys."""
-        return await self._impact(World(before, self._compiler), World(after, self._compiler))
+        return await self._impact(CompiledRevision(before, self._compiler), CompiledRevision(after, self._compiler))
 
-    async def _world_of(self, head: Head) -> World:
+    async def _world_of(self, head: Head) -> CompiledRevision:
         """The head, compiled for every audience."""
         world = self._world
         if world is None or world.revision != head.number:
-            world = world.next(head) if world else World(head, self._compiler)
+            world = world.next(head) if world else CompiledRevision(head, self._compiler)
             await asyncio.to_thread(_compile, world)
             self._world = world
         return world
 
-    def _propose(self, before: World, change: Change, draft: Draft) -> tuple[World, Changes]:
+    def _propose(self, before: CompiledRevision, change: Change, draft: Draft) -> tuple[CompiledRevision, Changes]:
         """The world after a change, checked, and what really differs in it."""
         head = before.head
         wanted = change(head).objects
@@ -181,7 +182,7 @@ class Writer:
             checked.update((r.type_url, r.name, r.version) for r in fresh)
         return after, changes
 
-    async def _commit(self, before: World, after: World, changes: Changes, draft: Draft) -> None:
+    async def _commit(self, before: CompiledRevision, after: CompiledRevision, changes: Changes, draft: Draft) -> None:
         await self.store.commit(before.revision, changes, draft)
         self._world = after
         log.info(
@@ -201,7 +202,7 @@ class Writer:
         task.add_done_callback(self._commits.discard)
         await asyncio.shield(task)
 
-    async def _unchanged(self, before: World, draft: Draft, validate_only: bool) -> Outcome:
+    async def _unchanged(self, before: CompiledRevision, draft: Draft, validate_only: bool) -> Outcome:
         head = before.head
         if draft.request_id and not validate_only:
             await self.store.remember(draft.request_id, draft.request_digest, head.number)
@@ -222,7 +223,7 @@ class Writer:
         impact = await self.impact(await self.store.at(known.revision - 1), head)
         return Outcome(head, revision, True, impact, {})
 
-    async def _impact(self, before: World, after: World) -> Impact:
+    async def _impact(self, before: CompiledRevision, after: CompiledRevision) -> Impact:
         earlier = self._nodes(before.head.state)
         # Which node is of which audience follows from the gateways alone.
         same = before.head.state.gateways == after.head.state.gateways
@@ -236,12 +237,14 @@ def _seen(task: asyncio.Future[Any]) -> None:
         task.exception()
 
 
-def _outcome(before: World, after: World, changes: Changes, draft: Draft, impact: Impact) -> Outcome:
+def _outcome(before: CompiledRevision, after: CompiledRevision, changes: Changes, draft: Draft, impact: Impact) -> Outcome:
     pairs = {name: (before.head.state.get(name), obj) for name, obj in changes.objects.items()}
     return Outcome(after.head, Revision(after.revision, draft, pairs), True, impact, _compile(after))
 
 
-def _impact(before: World, after: World, earlier: Mapping[Audience, int], nodes: Mapping[Audience, int]) -> Impact:
+def _impact(
+    before: CompiledRevision, after: CompiledRevision, earlier: Mapping[Audience, int], nodes: Mapping[Audience, int]
+) -> Impact:
     changed: dict[str, set[str]] = {t: set() for t in ORDER}
     removed: dict[str, set[str]] = {t: set() for t in ORDER}
     sent: dict[Audience, int] = {}
@@ -275,5 +278,5 @@ def _warnings(state: State, lost: Mapping[str, int]) -> Iterator[str]:
             yield f"{who} no longer given {', '.join(unreachable(model))}"
 
 
-def _compile(world: World) -> dict[Audience, Snapshot]:
+def _compile(world: CompiledRevision) -> dict[Audience, Snapshot]:
     return {audience: world.snapshot(audience) for audience in audiences(world.head.state)}

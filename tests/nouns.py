@@ -8,14 +8,14 @@ from hypothesis import HealthCheck as Health
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from controlplane.model import (
-    WHOLE,
+from controlplane.domain import (
+    FULL_SHARE,
+    ConnectionLimits,
     Endpoint,
     Gateway,
     HeaderRouting,
     HealthCheck,
     HostRouting,
-    Limits,
     Mirror,
     Model,
     NodeSelector,
@@ -106,8 +106,8 @@ versions = st.builds(
         ejection_time=millis(0.1, 3600),
         max_ejection_percent=st.integers(1, 100),
     ),
-    limits=st.just(Limits())
-    | st.builds(Limits, st.integers(1, 2**31 - 1), st.integers(1, 9), st.integers(1, 9), st.integers(0, 9)),
+    limits=st.just(ConnectionLimits())
+    | st.builds(ConnectionLimits, st.integers(1, 2**31 - 1), st.integers(1, 9), st.integers(1, 9), st.integers(0, 9)),
     connect_timeout=millis(0.001, 60),
 )
 stickies = st.none() | headers.map(lambda h: Sticky(header=h)) | st.just(Sticky(cookie="uid"))
@@ -122,8 +122,8 @@ rewrites = st.none() | st.builds(PathRewrite, st.sampled_from(["/", "/v2"]), st.
 def models(draw: st.DrawFn, gateway_labels: st.SearchStrategy[str] = labels, name: st.SearchStrategy[str] = labels) -> Model:
     """A model, its split drawn over its versions."""
     all_of_them = draw(st.lists(versions, min_size=1, max_size=3, unique_by=lambda v: v.name))
-    cuts = sorted(draw(st.lists(st.integers(0, WHOLE), min_size=len(all_of_them) - 1, max_size=len(all_of_them) - 1)))
-    shares = [b - a for a, b in zip([0, *cuts], [*cuts, WHOLE], strict=True)]
+    cuts = sorted(draw(st.lists(st.integers(0, FULL_SHARE), min_size=len(all_of_them) - 1, max_size=len(all_of_them) - 1)))
+    shares = [b - a for a, b in zip([0, *cuts], [*cuts, FULL_SHARE], strict=True)]
     return Model(
         name=draw(name),
         gateways=tuple(draw(st.lists(gateway_labels, min_size=1, max_size=2, unique=True))),
@@ -132,7 +132,7 @@ def models(draw: st.DrawFn, gateway_labels: st.SearchStrategy[str] = labels, nam
         keys=tuple(draw(st.lists(st.from_regex(r"[A-Za-z0-9._~-]{1,9}", fullmatch=True), max_size=3, unique=True))),
         sticky=draw(stickies),
         preview_header=draw(st.just("") | headers),
-        mirror=draw(st.none() | st.builds(Mirror, st.sampled_from([v.name for v in all_of_them]), st.integers(1, WHOLE))),
+        mirror=draw(st.none() | st.builds(Mirror, st.sampled_from([v.name for v in all_of_them]), st.integers(1, FULL_SHARE))),
         timeouts=draw(timeouts),
         retries=draw(retries),
         rewrite=draw(rewrites),

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from controlplane.model import CaCertificates, Secret, TlsCertificate
+from controlplane.domain import CaCertificates, Secret, TlsCertificate
 
 Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 

@@ -8,21 +8,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controlplane.fleet import (
-    GONE_NODES,
-    GONE_SECONDS,
-    HISTORY,
-    Closed,
-    Fleet,
-    Holds,
-    Opened,
-    Part,
-    Report,
-    Standing,
-    Targeted,
-)
+from controlplane.fleet import GONE_NODES, GONE_SECONDS, HISTORY, Fleet, HeldRevisions, NodeState, ProgressState
 from controlplane.snapshot import Audience
-from controlplane.xds.events import Blocked, Held, Identified, Recovered, Refused, Settled
+from controlplane.xds.events import (
+    AudienceAssigned,
+    Blocked,
+    Held,
+    Identified,
+    Recovered,
+    Refused,
+    Settled,
+    StreamClosed,
+    StreamEvent,
+    StreamOpened,
+)
 
 ROUTES = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration"
 LISTENER = "type.googleapis.com/envoy.config.listener.v3.Listener"
@@ -30,7 +29,7 @@ LISTENER = "type.googleapis.com/envoy.config.listener.v3.Listener"
 
 def connect(fleet: Fleet, stream: int, node: str = "edge-1", now: float = 100.0, variant: str = "delta") -> None:
     """A client opens a stream and says who it is."""
-    fleet.apply(stream, Opened(f"10.0.0.1:{stream}", variant), now)
+    fleet.apply(stream, StreamOpened(f"10.0.0.1:{stream}", variant), now)
     fleet.apply(stream, Identified(node, "edge", {}, "envoy 1.40.0"), now)
 
 
@@ -38,16 +37,16 @@ def refusal(revision: int, type_url: str = LISTENER) -> Refused:
     return Refused(type_url, ("public",), "cannot bind", revision)
 
 
-def recount(fleet: Fleet) -> dict[Standing, int]:
+def recount(fleet: Fleet) -> dict[NodeState, int]:
     counted = Counter(fleet.standing(n) for n in fleet.nodes.values())
-    return {s: counted[s] for s in Standing}
+    return {s: counted[s] for s in NodeState}
 
 
 def test_a_stream_is_no_node_until_the_client_says_who_it_is() -> None:
     fleet = Fleet()
-    fleet.apply(1, Opened("10.0.0.1:1", "delta"), 100)
+    fleet.apply(1, StreamOpened("10.0.0.1:1", "delta"), 100)
     assert (fleet.streams, len(fleet.nodes), fleet.connected) == (1, 0, 0)
-    fleet.apply(1, Closed(), 101)
+    fleet.apply(1, StreamClosed(), 101)
     assert (fleet.streams, len(fleet.nodes)) == (0, 0)
 
 
@@ -55,14 +54,14 @@ def test_a_node_tells_what_its_stream_told() -> None:
     fleet = Fleet()
     fleet.publish(7)
     connect(fleet, 1)
-    fleet.apply(1, Targeted(Audience(("public",)), "no reason"), 101)
+    fleet.apply(1, AudienceAssigned(Audience(("public",)), "no reason"), 101)
     node = fleet.nodes["edge-1"]
     assert (node.id, node.cluster, node.user_agent, node.peer) == ("edge-1", "edge", "envoy 1.40.0", "10.0.0.1:1")
     assert node.note == "no reason"
     assert (node.variants, node.gateways, node.connect_time, node.last_seen) == (("delta",), ("public",), 100, 100)
-    assert (node.held_revision, fleet.standing(node)) == (0, Standing.BEHIND)
+    assert (node.held_revision, fleet.standing(node)) == (0, NodeState.BEHIND)
     fleet.apply(1, Held(7), 102)
-    assert (node.held_revision, fleet.standing(node), node.hold_time(7), node.last_seen) == (7, Standing.SYNCED, 102, 102)
+    assert (node.held_revision, fleet.standing(node), node.hold_time(7), node.last_seen) == (7, NodeState.SYNCED, 102, 102)
 
 
 def test_a_newer_revision_puts_every_node_behind_until_it_holds_it() -> None:
@@ -70,11 +69,11 @@ def test_a_newer_revision_puts_every_node_behind_until_it_holds_it() -> None:
     for stream in range(3):
         connect(fleet, stream, f"edge-{stream}")
         fleet.apply(stream, Held(1), 101)
-    assert fleet.counts[Standing.SYNCED] == fleet.holding(1) == 3
+    assert fleet.counts[NodeState.SYNCED] == fleet.holding(1) == 3
     fleet.publish(2)
-    assert (fleet.counts[Standing.SYNCED], fleet.counts[Standing.BEHIND]) == (0, 3)
+    assert (fleet.counts[NodeState.SYNCED], fleet.counts[NodeState.BEHIND]) == (0, 3)
     fleet.apply(1, Held(2), 102)
-    assert (fleet.counts[Standing.SYNCED], fleet.counts[Standing.BEHIND]) == (1, 2)
+    assert (fleet.counts[NodeState.SYNCED], fleet.counts[NodeState.BEHIND]) == (1, 2)
     assert (fleet.holding(1), fleet.holding(2), fleet.holding(3)) == (3, 1, 0)
 
 
@@ -96,7 +95,7 @@ def test_a_node_holds_what_the_last_of_its_streams_holds() -> None:
     assert (node.held_revision, node.hold_time(3)) == (3, 101)
     fleet.apply(1, Held(4), 104)
     assert node.held_revision == 3
-    fleet.apply(2, Closed(), 105)
+    fleet.apply(2, StreamClosed(), 105)
     assert (node.held_revision, node.variants, node.hold_time(4)) == (4, ("delta",), 105)
 
 
@@ -105,9 +104,9 @@ def test_a_node_that_left_stays_listed_with_what_it_held() -> None:
     connect(fleet, 1)
     fleet.apply(1, Held(3), 101)
     fleet.apply(1, refusal(4), 102)
-    fleet.apply(1, Closed(), 103)
+    fleet.apply(1, StreamClosed(), 103)
     node = fleet.nodes["edge-1"]
-    assert (fleet.standing(node), node.connected, node.held_revision, node.connect_time) == (Standing.GONE, False, 3, None)
+    assert (fleet.standing(node), node.connected, node.held_revision, node.connect_time) == (NodeState.GONE, False, 3, None)
     assert (node.refusals, node.last_seen, fleet.holding(3)) == ((), 103, 0)
 
 
@@ -115,12 +114,12 @@ def test_a_node_that_comes_back_holds_nothing_until_it_says_so() -> None:
     fleet = Fleet()
     connect(fleet, 1)
     fleet.apply(1, Held(3), 101)
-    fleet.apply(1, Closed(), 102)
+    fleet.apply(1, StreamClosed(), 102)
     connect(fleet, 2, now=103)
     node = fleet.nodes["edge-1"]
-    assert (node.held_revision, fleet.standing(node), node.connect_time) == (0, Standing.BEHIND, 103)
+    assert (node.held_revision, fleet.standing(node), node.connect_time) == (0, NodeState.BEHIND, 103)
     fleet.apply(2, Held(3), 104)
-    assert (fleet.counts[Standing.SYNCED], fleet.counts[Standing.GONE], node.hold_time(3)) == (1, 0, 101)
+    assert (fleet.counts[NodeState.SYNCED], fleet.counts[NodeState.GONE], node.hold_time(3)) == (1, 0, 101)
 
 
 def test_a_refusal_stands_until_its_type_is_accepted() -> None:
@@ -136,23 +135,23 @@ def test_a_refusal_stands_until_its_type_is_accepted() -> None:
     ]
     fleet.apply(1, Recovered(LISTENER), 104)
     assert [r.type_url for r in node.refusals] == [ROUTES]
-    assert fleet.counts[Standing.REFUSING] == 1
+    assert fleet.counts[NodeState.REFUSING] == 1
     fleet.apply(1, Recovered(ROUTES), 105)
-    assert (node.refusals, fleet.counts[Standing.REFUSING]) == ((), 0)
+    assert (node.refusals, fleet.counts[NodeState.REFUSING]) == ((), 0)
 
 
 def test_a_nodes_part_in_a_revision() -> None:
     fleet = Fleet()
     connect(fleet, 1)
     node = fleet.nodes["edge-1"]
-    assert node.part(1) is Part.BEHIND
+    assert node.part(1) is ProgressState.BEHIND
     fleet.apply(1, Held(1), 101)
-    assert (node.part(1), node.part(2)) == (Part.HOLDING, Part.BEHIND)
+    assert (node.part(1), node.part(2)) == (ProgressState.HOLDING, ProgressState.BEHIND)
     fleet.apply(1, refusal(2), 102)
     # It refused 2, so it does not hold it; of 3 nothing is known yet.
-    assert (node.part(1), node.part(2), node.part(3)) == (Part.HOLDING, Part.REFUSED, Part.BEHIND)
-    fleet.apply(1, Closed(), 103)
-    assert (node.part(1), node.part(2)) == (Part.HOLDING, Part.GONE)
+    assert (node.part(1), node.part(2), node.part(3)) == (ProgressState.HOLDING, ProgressState.REFUSED, ProgressState.BEHIND)
+    fleet.apply(1, StreamClosed(), 103)
+    assert (node.part(1), node.part(2)) == (ProgressState.HOLDING, ProgressState.GONE)
 
 
 def test_a_refusal_goes_for_newer_revisions_that_need_what_was_refused() -> None:
@@ -161,13 +160,13 @@ def test_a_refusal_goes_for_newer_revisions_that_need_what_was_refused() -> None
     fleet.apply(1, Held(1), 101)
     fleet.apply(1, refusal(2), 102)
     node = fleet.nodes["edge-1"]
-    assert node.part(3) is Part.BEHIND
+    assert node.part(3) is ProgressState.BEHIND
     fleet.apply(1, Blocked(3), 103)
-    assert (node.part(2), node.part(3), node.part(4)) == (Part.REFUSED, Part.REFUSED, Part.BEHIND)
+    assert (node.part(2), node.part(3), node.part(4)) == (ProgressState.REFUSED, ProgressState.REFUSED, ProgressState.BEHIND)
     assert [(r.revision, r.stands_at, r.time) for r in node.refusals] == [(2, 3, 102)]
     assert node.last_seen == 102
     fleet.apply(1, Recovered(LISTENER), 105)
-    assert node.part(3) is Part.BEHIND
+    assert node.part(3) is ProgressState.BEHIND
 
 
 def test_an_older_refusal_does_not_make_a_newer_revision_refused() -> None:
@@ -178,18 +177,24 @@ def test_an_older_refusal_does_not_make_a_newer_revision_refused() -> None:
     fleet.apply(1, Settled(30, 28), 103)
     node = fleet.nodes["edge-1"]
     parts = [node.part(n) for n in (27, 28, 29, 30, 31)]
-    assert parts == [Part.HOLDING, Part.REFUSED, Part.HOLDING, Part.HOLDING, Part.BEHIND]
+    assert parts == [
+        ProgressState.HOLDING,
+        ProgressState.REFUSED,
+        ProgressState.HOLDING,
+        ProgressState.HOLDING,
+        ProgressState.BEHIND,
+    ]
     assert (node.held_revision, node.hold_time(30), fleet.holding(28), fleet.holding(30)) == (27, 103, 0, 1)
     # It is told as refusing all the same, and what is refused anew is.
-    assert (fleet.standing(node), [r.revision for r in node.refusals]) == (Standing.REFUSING, [28])
+    assert (fleet.standing(node), [r.revision for r in node.refusals]) == (NodeState.REFUSING, [28])
     fleet.apply(1, refusal(31), 104)
-    assert (node.part(30), node.part(31)) == (Part.HOLDING, Part.REFUSED)
+    assert (node.part(30), node.part(31)) == (ProgressState.HOLDING, ProgressState.REFUSED)
     fleet.apply(1, Settled(32, 31), 105)
-    assert (node.part(31), node.part(32)) == (Part.REFUSED, Part.HOLDING)
+    assert (node.part(31), node.part(32)) == (ProgressState.REFUSED, ProgressState.HOLDING)
     fleet.apply(1, Recovered(LISTENER), 106)
     fleet.apply(1, Held(33), 106)
-    assert all(node.part(n) is Part.HOLDING for n in range(1, 34))
-    assert fleet.counts[Standing.SYNCED] == 1
+    assert all(node.part(n) is ProgressState.HOLDING for n in range(1, 34))
+    assert fleet.counts[NodeState.SYNCED] == 1
 
 
 def test_every_stream_of_a_node_must_hold_a_revision_that_another_holds_but_for_a_refusal() -> None:
@@ -199,11 +204,11 @@ def test_every_stream_of_a_node_must_hold_a_revision_that_another_holds_but_for_
     fleet.apply(1, refusal(2), 101)
     fleet.apply(1, Settled(3, 2), 102)
     node = fleet.nodes["edge-1"]
-    assert node.part(3) is Part.BEHIND
+    assert node.part(3) is ProgressState.BEHIND
     fleet.apply(2, Held(3), 103)
-    assert (node.part(2), node.part(3)) == (Part.REFUSED, Part.HOLDING)
-    fleet.apply(1, Closed(), 104)
-    assert (node.part(2), node.held_revision) == (Part.HOLDING, 3)
+    assert (node.part(2), node.part(3)) == (ProgressState.REFUSED, ProgressState.HOLDING)
+    fleet.apply(1, StreamClosed(), 104)
+    assert (node.part(2), node.held_revision) == (ProgressState.HOLDING, 3)
 
 
 def test_what_was_refused_before_and_is_refused_again_does_not_hide_what_is_newer() -> None:
@@ -213,7 +218,7 @@ def test_what_was_refused_before_and_is_refused_again_does_not_hide_what_is_newe
     fleet.apply(1, refusal(4), 102)
     fleet.apply(1, refusal(2), 103)
     node = fleet.nodes["edge-1"]
-    assert ([r.revision for r in node.refusals], node.part(4), node.last_seen) == ([4], Part.REFUSED, 103)
+    assert ([r.revision for r in node.refusals], node.part(4), node.last_seen) == ([4], ProgressState.REFUSED, 103)
 
 
 def test_a_revision_that_was_skipped_is_held_with_the_newer_one() -> None:
@@ -238,8 +243,8 @@ def test_the_history_is_bounded() -> None:
 def test_what_comes_of_a_closed_stream_changes_nothing() -> None:
     fleet = Fleet()
     connect(fleet, 1)
-    fleet.apply(1, Closed(), 101)
-    for event in (Held(1), refusal(1), Identified("edge-2", "edge"), Targeted(Audience(("x",))), Closed()):
+    fleet.apply(1, StreamClosed(), 101)
+    for event in (Held(1), refusal(1), Identified("edge-2", "edge"), AudienceAssigned(Audience(("x",))), StreamClosed()):
         fleet.apply(1, event, 102)
     assert list(fleet.nodes) == ["edge-1"]
     assert fleet.nodes["edge-1"].held_revision == 0
@@ -248,7 +253,7 @@ def test_what_comes_of_a_closed_stream_changes_nothing() -> None:
 def test_gone_nodes_are_forgotten_after_a_day() -> None:
     fleet = Fleet()
     connect(fleet, 1)
-    fleet.apply(1, Closed(), 100)
+    fleet.apply(1, StreamClosed(), 100)
     connect(fleet, 2, "edge-2", now=100 + GONE_SECONDS)
     assert set(fleet.nodes) == {"edge-1", "edge-2"}
     fleet.apply(2, Held(1), 101 + GONE_SECONDS)
@@ -260,7 +265,7 @@ def test_gone_nodes_are_bounded() -> None:
     fleet = Fleet()
     for stream in range(GONE_NODES + 10):
         connect(fleet, stream, f"n{stream}")
-        fleet.apply(stream, Closed(), 100)
+        fleet.apply(stream, StreamClosed(), 100)
     assert len(fleet.nodes) == GONE_NODES
     assert "n9" not in fleet.nodes
     assert "n10" in fleet.nodes
@@ -272,34 +277,34 @@ def test_those_not_in_sync_come_first() -> None:
     for stream, node in enumerate("dcba"):
         connect(fleet, stream, node)
         fleet.apply(stream, Held(1), 101)
-    fleet.apply(3, Closed(), 102)
+    fleet.apply(3, StreamClosed(), 102)
     fleet.apply(2, refusal(2), 103)
     connect(fleet, 9, "e")
     assert [n.id for n in fleet.not_in_sync_first()] == ["b", "e", "a", "c", "d"]
 
 
-EVENTS: st.SearchStrategy[Report | int] = st.one_of(
-    st.sampled_from(["delta", "sotw"]).map(lambda v: Opened("10.0.0.1:1", v)),
+EVENTS: st.SearchStrategy[StreamEvent | int] = st.one_of(
+    st.sampled_from(["delta", "sotw"]).map(lambda v: StreamOpened("10.0.0.1:1", v)),
     st.sampled_from(["a", "b", "c"]).map(lambda n: Identified(n, "edge")),
     st.integers(1, 9).map(Held),
     st.builds(refusal, st.integers(1, 9), st.sampled_from([LISTENER, ROUTES])),
     st.sampled_from([LISTENER, ROUTES]).map(Recovered),
-    st.sampled_from([("public",), ("public", "inner"), ()]).map(lambda g: Targeted(Audience(g))),
+    st.sampled_from([("public",), ("public", "inner"), ()]).map(lambda g: AudienceAssigned(Audience(g))),
     st.integers(1, 9).map(Blocked),
     st.tuples(st.integers(1, 9), st.integers(0, 8)).filter(lambda t: t[1] < t[0]).map(lambda t: Settled(*t)),
-    st.just(Closed()),
+    st.just(StreamClosed()),
     st.integers(1, 9),  # a revision is published
 )
 
 
 @given(st.lists(st.tuples(st.integers(1, 5), EVENTS, st.sampled_from([0.0, 1.0, GONE_SECONDS]))))
-def test_the_counts_are_what_counting_gives(story: list[tuple[int, Report | int, float]]) -> None:
+def test_the_counts_are_what_counting_gives(story: list[tuple[int, StreamEvent | int, float]]) -> None:
     fleet, now, used = Fleet(), 0.0, set[tuple[int, str]]()
     for stream, event, pause in story:
         now += pause
         if isinstance(event, int):
             fleet.publish(event)
-        elif isinstance(event, Opened | Identified):
+        elif isinstance(event, StreamOpened | Identified):
             # A stream opens once and says once who it is; a number is never used again.
             if (stream, type(event).__name__) in used:
                 continue
@@ -312,7 +317,7 @@ def test_the_counts_are_what_counting_gives(story: list[tuple[int, Report | int,
         assert fleet.connected == len(connected)
         assert fleet.audiences == Counter(n.audience for n in connected)
         for revision in range(11):
-            assert fleet.holding(revision) == sum(n.part(revision) is Part.HOLDING for n in connected)
+            assert fleet.holding(revision) == sum(n.part(revision) is ProgressState.HOLDING for n in connected)
             for node in connected:
                 # Never more than each of its streams holds by itself.
                 assert revision not in node.holds or all(revision in s.held for s in node.open.values())
@@ -324,7 +329,7 @@ def test_the_counts_are_what_counting_gives(story: list[tuple[int, Report | int,
             assert node.refusing == sum(bool(s.refused) for s in streams)
             assert node.connect_time == min((s.opened for s in streams), default=None)
             if streams:
-                assert node.holds == Holds.common(s.held for s in streams)
+                assert node.holds == HeldRevisions.common(s.held for s in streams)
                 assert node.held_revision == node.holds.all_of
                 assert node.variants == tuple(sorted({s.variant for s in streams}))
 
@@ -349,7 +354,7 @@ def test_an_event_costs_the_same_in_a_large_fleet(nodes: int) -> None:
     fleet.apply(0, Held(1), 101)
     fleet.apply(1, Settled(1, 0), 101)
     assert 0 < looked_at < 10
-    assert fleet.counts[Standing.SYNCED] == 1
+    assert fleet.counts[NodeState.SYNCED] == 1
 
 
 @pytest.mark.parametrize("streams", [100, 5_000])
@@ -379,7 +384,7 @@ def test_what_many_streams_of_one_node_report_costs_the_same(streams: int) -> No
     assert (fleet.holding(2), node.held_revision) == (0, 1)
     for stream in range(streams):
         fleet.apply(stream, Held(2), 103)
-    assert (fleet.holding(2), node.held_revision, fleet.counts[Standing.SYNCED]) == (1, 2, 1)
+    assert (fleet.holding(2), node.held_revision, fleet.counts[NodeState.SYNCED]) == (1, 2, 1)
 
 
 def test_what_is_folded_the_short_way_comes_to_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -391,18 +396,18 @@ def test_what_is_folded_the_short_way_comes_to_the_same(monkeypatch: pytest.Monk
             stream = rng.randrange(4)
             event: Any = rng.choice(
                 [
-                    Opened("1.2.3.4:5", "delta"),
+                    StreamOpened("1.2.3.4:5", "delta"),
                     Identified(f"n{rng.randrange(3)}", "edge"),
                     *(Held(r) for r in rng.choices(range(1, 6), k=4)),
                     Settled(rng.randrange(2, 6), 1),
                     Refused(LISTENER, ("a",), "no", 2),
                     Recovered(LISTENER),
-                    Closed(),
+                    StreamClosed(),
                 ]
             )
             if isinstance(event, Identified) and (stream not in short._streams or short._streams[stream].node):
                 continue  # it comes once
-            if isinstance(event, Opened) and stream in short._streams:
+            if isinstance(event, StreamOpened) and stream in short._streams:
                 continue
             for fleet in (short, long):
                 fleet.apply(stream, event, float(now))

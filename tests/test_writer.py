@@ -10,14 +10,15 @@ from pathlib import Path
 import pytest
 
 from controlplane.compiler import Compiler
+from controlplane.domain import Endpoint, Gateway, Model, NodeSelector, Protocol, Version
+from controlplane.domain.revision import Action, Draft, Head
+from controlplane.domain.state import Changes, State, conflict
 from controlplane.errors import Code, Error, failed
-from controlplane.model import Endpoint, Gateway, Model, NodeSelector, Protocol, Version
+from controlplane.published import CompiledRevision
 from controlplane.snapshot import ENDPOINTS, LISTENER, ROUTES, Audience, Client, Snapshot
-from controlplane.state import Changes, State, conflict
-from controlplane.store import Action, Draft, Head, Store
+from controlplane.store import Store
 from controlplane.store.sqlite import open_store
-from controlplane.world import World
-from controlplane.writer import NO_IMPACT, TRIES, Guarded, Writer
+from controlplane.writer import NO_IMPACT, TRIES, CachingCompiler, Writer
 
 EDGE = Gateway("edge", 8080)
 BLUE, GREEN = (Version(n, (Endpoint(f"10.0.0.{i}", 80),)) for i, n in enumerate(("blue", "green"), 1))
@@ -48,7 +49,7 @@ def everywhere(state: State) -> Mapping[Audience, int]:
 
 @pytest.fixture
 def writer(store: Store) -> Writer:
-    return Writer(store, Guarded(Compiler()), everywhere)
+    return Writer(store, CachingCompiler(Compiler()), everywhere)
 
 
 async def reason(writer: Writer, change: Callable[[Head], Changes], said: Draft | None = None) -> str:
@@ -138,7 +139,7 @@ async def test_what_envoy_would_refuse_is_refused(writer: Writer, monkeypatch: p
 
 async def test_a_change_is_tried_again_on_what_came_first(store: Store) -> None:
     """Another writer of the same store: its revision is looked at before the change is made."""
-    compiler = Guarded(Compiler())
+    compiler = CachingCompiler(Compiler())
     one, other = Writer(store, compiler), Writer(store, compiler)
     await one.write(to(EDGE), draft())
     seen: list[int] = []
@@ -165,10 +166,10 @@ async def test_what_was_compiled_to_be_checked_is_what_is_served(store: Store) -
             made.append(revision)
             return super().compile(state, revision, audience, previous)
 
-    compiler = Guarded(Counting())
+    compiler = CachingCompiler(Counting())
     writer = Writer(store, compiler)
     await writer.write(to(EDGE), draft())
-    served = World(store.head.value, compiler)
+    served = CompiledRevision(store.head.value, compiler)
     at_edge = served.snapshot(Audience(("edge",)))
     for change in (to(IRIS), to(SWITCHED)):
         await writer.write(change, draft())
@@ -214,7 +215,7 @@ async def test_request_ids_are_uuids(writer: Writer, bad: str) -> None:
 
 async def test_a_revision_is_of_when_it_was_made_and_not_of_when_it_was_called(store: Store) -> None:
     now = 1.0
-    writer = Writer(store, Guarded(Compiler()), clock=lambda: now)
+    writer = Writer(store, CachingCompiler(Compiler()), clock=lambda: now)
     tried, go = threading.Event(), threading.Event()
 
     def slow(head: Head) -> Changes:
@@ -270,7 +271,7 @@ async def test_a_store_that_is_away(writer: Writer, monkeypatch: pytest.MonkeyPa
 
 async def test_impact_counts_names_once_and_nodes_that_get_anything(store: Store) -> None:
     counts: dict[Audience, int] = {Audience(("a",)): 2, Audience(("b",)): 3, Audience(("a", "b")): 4, Audience(): 50}
-    writer = Writer(store, Guarded(Compiler()), lambda state: counts)
+    writer = Writer(store, CachingCompiler(Compiler()), lambda state: counts)
     a, b = Gateway("a", 81, nodes=NodeSelector(clusters=("x",))), Gateway("b", 82)
     on_a, on_both = replace(IRIS, gateways=("a",)), replace(IRIS, name="rose", gateways=("a", "b"))
     await writer.write(to(a, b, on_a, on_both), draft())
@@ -309,7 +310,7 @@ async def test_who_takes_a_model_from_grpc_clients_is_warned(store: Store) -> No
     def nodes(state: State) -> Mapping[Audience, int]:
         return {Audience(("edge",)): 3, Audience(("edge",), Client.GRPC): clients[0]}
 
-    writer = Writer(store, Guarded(Compiler()), nodes)
+    writer = Writer(store, CachingCompiler(Compiler()), nodes)
     blue = replace(BLUE, protocol=Protocol.GRPC)
     iris, switched = (replace(IRIS, versions=(blue, GREEN), split={v: 10_000}) for v in ("blue", "green"))
     assert (await writer.write(to(EDGE, iris), draft())).impact.warnings == ()

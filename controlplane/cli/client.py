@@ -17,12 +17,12 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 from controlplane.errors import Code, Error, Violation
-from controlplane.operator.v1.gateway_service_pb2_grpc import GatewayServiceStub
-from controlplane.operator.v1.model_service_pb2_grpc import ModelServiceStub
-from controlplane.operator.v1.node_service_pb2_grpc import NodeServiceStub
-from controlplane.operator.v1.revision_service_pb2_grpc import RevisionServiceStub
-from controlplane.operator.v1.secret_service_pb2_grpc import SecretServiceStub
-from controlplane.operator.v1.traffic_service_pb2_grpc import TrafficServiceStub
+from controlplane.generated.turnout.v1.gateway_service_pb2_grpc import GatewayServiceStub
+from controlplane.generated.turnout.v1.model_service_pb2_grpc import ModelServiceStub
+from controlplane.generated.turnout.v1.node_service_pb2_grpc import NodeServiceStub
+from controlplane.generated.turnout.v1.revision_service_pb2_grpc import RevisionServiceStub
+from controlplane.generated.turnout.v1.secret_service_pb2_grpc import SecretServiceStub
+from controlplane.generated.turnout.v1.traffic_service_pb2_grpc import TrafficServiceStub
 
 DEFAULT_API = "127.0.0.1:18080"
 # Seconds that one call may take. Compiling thousands of models takes a few.

@@ -17,9 +17,9 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from controlplane.cli.document import BOOLS, NULLS, NUMBER, Mapping, Node, Scalar, Sequence, is_text
 from controlplane.cli.exits import Place, Problem
+from controlplane.domain import BOUNDS
 from controlplane.errors import join
-from controlplane.model import BOUNDS
-from controlplane.operator.v1.revision_service_pb2 import Manifest
+from controlplane.generated.turnout.v1.revision_service_pb2 import Manifest
 
 COLLECTIONS = ("gateways", "models", "secrets")
 

@@ -12,7 +12,7 @@ from controlplane.cli.decode import Decoder, is_null
 from controlplane.cli.document import documents
 from controlplane.cli.exits import FilesError, Place, Problem
 from controlplane.errors import Error
-from controlplane.operator.v1.revision_service_pb2 import Manifest
+from controlplane.generated.turnout.v1.revision_service_pb2 import Manifest
 
 MAX_BYTES = 16 * 2**20
 SUFFIXES = (".yaml", ".yml", ".json")

@@ -16,9 +16,9 @@ from controlplane.cli.node import view
 from controlplane.cli.options import Api, Output, Watch, connect
 from controlplane.cli.output import Format, plural
 from controlplane.errors import escaped
-from controlplane.operator.v1.model_pb2 import Model
-from controlplane.operator.v1.node_pb2 import Node, NodeState
-from controlplane.operator.v1.node_service_pb2 import (
+from controlplane.generated.turnout.v1.model_pb2 import Model
+from controlplane.generated.turnout.v1.node_pb2 import Node, NodeState
+from controlplane.generated.turnout.v1.node_service_pb2 import (
     FleetSummary,
     GetNodeRequest,
     GetNodeStatusRequest,

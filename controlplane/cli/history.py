@@ -11,8 +11,8 @@ from controlplane.cli.client import Client
 from controlplane.cli.options import Api, Output, connect, resource, revision_name
 from controlplane.cli.output import Format, line
 from controlplane.errors import Code, Error
-from controlplane.operator.v1.revision_pb2 import Action, Revision
-from controlplane.operator.v1.revision_service_pb2 import (
+from controlplane.generated.turnout.v1.revision_pb2 import Action, Revision
+from controlplane.generated.turnout.v1.revision_service_pb2 import (
     DiffRevisionsRequest,
     GetRevisionRequest,
     ListRevisionsRequest,

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from controlplane.cli.client import Client
-from controlplane.operator.v1.gateway_pb2 import Gateway
-from controlplane.operator.v1.gateway_service_pb2 import ListGatewaysRequest
-from controlplane.operator.v1.model_pb2 import Model
-from controlplane.operator.v1.model_service_pb2 import ListModelsRequest
-from controlplane.operator.v1.node_pb2 import Node
-from controlplane.operator.v1.node_service_pb2 import FleetSummary, ListNodesRequest
-from controlplane.operator.v1.secret_pb2 import Secret
-from controlplane.operator.v1.secret_service_pb2 import ListSecretsRequest
-from controlplane.operator.v1.traffic_pb2 import ModelTraffic, TrafficSource
-from controlplane.operator.v1.traffic_service_pb2 import ListTrafficRequest
+from controlplane.generated.turnout.v1.gateway_pb2 import Gateway
+from controlplane.generated.turnout.v1.gateway_service_pb2 import ListGatewaysRequest
+from controlplane.generated.turnout.v1.model_pb2 import Model
+from controlplane.generated.turnout.v1.model_service_pb2 import ListModelsRequest
+from controlplane.generated.turnout.v1.node_pb2 import Node
+from controlplane.generated.turnout.v1.node_service_pb2 import FleetSummary, ListNodesRequest
+from controlplane.generated.turnout.v1.secret_pb2 import Secret
+from controlplane.generated.turnout.v1.secret_service_pb2 import ListSecretsRequest
+from controlplane.generated.turnout.v1.traffic_pb2 import ModelTraffic, TrafficSource
+from controlplane.generated.turnout.v1.traffic_service_pb2 import ListTrafficRequest
 
 PAGE = 1000  # the most that the server gives at once
 

@@ -14,7 +14,7 @@ import typer
 from rich.text import Text
 from typer import completion as typer_completion
 
-from controlplane.cli import fleet, history, loads, objects, output, secret, setup, traffic
+from controlplane.cli import fleet, history, objects, output, secret, setup, switch, traffic
 from controlplane.cli.client import DEFAULT_API
 from controlplane.cli.exits import MEANINGS, Ended, Exit, FilesError, exit_code
 from controlplane.cli.options import Globals
@@ -77,7 +77,7 @@ def root(
 
 
 _COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
-    "Move traffic": {"switch": traffic.switch, "split": traffic.split, "undo": traffic.undo},
+    "Move traffic": {"switch": switch.switch, "split": switch.split, "undo": switch.undo},
     "Desired state": {
         "apply": objects.apply,
         "validate": objects.validate,
@@ -86,7 +86,7 @@ _COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
     },
     "See": {
         "status": fleet.status,
-        "traffic": loads.traffic,
+        "traffic": traffic.traffic,
         "nodes": fleet.nodes,
         "history": history.history,
         "diff": history.diff,

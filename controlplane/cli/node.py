@@ -9,7 +9,7 @@ from rich.text import Text
 
 from controlplane.cli import output
 from controlplane.errors import escaped
-from controlplane.operator.v1.node_pb2 import NodeState, NodeStatus, ResourceState, ResourceStatus, TypeStatus
+from controlplane.generated.turnout.v1.node_pb2 import NodeState, NodeStatus, ResourceState, ResourceStatus, TypeStatus
 
 _COLOURS = {
     ResourceState.RESOURCE_STATE_SYNCED: "green",

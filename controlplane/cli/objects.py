@@ -26,19 +26,19 @@ from controlplane.cli.options import (
 from controlplane.cli.output import Format, line, plural
 from controlplane.cli.receipt import finish
 from controlplane.errors import Code, Error
-from controlplane.operator.v1.gateway_pb2 import Gateway
-from controlplane.operator.v1.gateway_service_pb2 import DeleteGatewayRequest, GetGatewayRequest
-from controlplane.operator.v1.model_pb2 import Model
-from controlplane.operator.v1.model_service_pb2 import DeleteModelRequest, GetModelRequest
-from controlplane.operator.v1.revision_service_pb2 import (
+from controlplane.generated.turnout.v1.gateway_pb2 import Gateway
+from controlplane.generated.turnout.v1.gateway_service_pb2 import DeleteGatewayRequest, GetGatewayRequest
+from controlplane.generated.turnout.v1.model_pb2 import Model
+from controlplane.generated.turnout.v1.model_service_pb2 import DeleteModelRequest, GetModelRequest
+from controlplane.generated.turnout.v1.revision_service_pb2 import (
     ApplyRequest,
     ApplyResponse,
     DiffRevisionsRequest,
     GetRevisionRequest,
     Manifest,
 )
-from controlplane.operator.v1.secret_pb2 import Secret
-from controlplane.operator.v1.secret_service_pb2 import DeleteSecretRequest, GetSecretRequest
+from controlplane.generated.turnout.v1.secret_pb2 import Secret
+from controlplane.generated.turnout.v1.secret_service_pb2 import DeleteSecretRequest, GetSecretRequest
 
 
 class Kind(StrEnum):

@@ -5,11 +5,11 @@ The only use that the command line makes of the server's code: a second translat
 
 from __future__ import annotations
 
+from controlplane.api.convert import check_sound, gateway_from_proto, model_from_proto, secret_from_proto
+from controlplane.domain import Gateway, Model, Object
+from controlplane.domain.state import Changes, State
 from controlplane.errors import Collector
-from controlplane.model import Gateway, Model, Object
-from controlplane.operator.v1.revision_service_pb2 import Manifest
-from controlplane.server.convert import check_sound, gateway_from_proto, model_from_proto, secret_from_proto
-from controlplane.state import Changes, State
+from controlplane.generated.turnout.v1.revision_service_pb2 import Manifest
 
 
 def check(manifest: Manifest) -> None:

@@ -26,7 +26,7 @@ from rich.text import Text
 
 from controlplane.cli.document import is_text
 from controlplane.errors import escaped
-from controlplane.operator.v1.revision_pb2 import Change, ChangeKind, Impact
+from controlplane.generated.turnout.v1.revision_pb2 import Change, ChangeKind, Impact
 
 # Wider than any line: what is piped is never wrapped.
 _UNWRAPPED = 100_000

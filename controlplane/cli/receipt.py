@@ -14,10 +14,10 @@ from controlplane.cli.client import Client
 from controlplane.cli.exits import Ended, Exit
 from controlplane.cli.output import Format, line, plural
 from controlplane.errors import Code, Error
-from controlplane.operator.v1.node_pb2 import Node, NodeState
-from controlplane.operator.v1.node_service_pb2 import WatchNodesRequest, WatchNodesResponse
-from controlplane.operator.v1.revision_pb2 import Impact, NodeProgress, NodeProgressState, Revision, RevisionProgress
-from controlplane.operator.v1.revision_service_pb2 import WatchRevisionRequest
+from controlplane.generated.turnout.v1.node_pb2 import Node, NodeState
+from controlplane.generated.turnout.v1.node_service_pb2 import WatchNodesRequest, WatchNodesResponse
+from controlplane.generated.turnout.v1.revision_pb2 import Impact, NodeProgress, NodeProgressState, Revision, RevisionProgress
+from controlplane.generated.turnout.v1.revision_service_pb2 import WatchRevisionRequest
 
 # A receipt names its nodes up to this many. Of those that don't hold the revision, or hold it but for an older refusal, it has
 # up to `_MAX_NAMED` lines, one for all that stand alike.

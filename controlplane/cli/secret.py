@@ -15,8 +15,8 @@ from controlplane.cli.options import DEFAULT_WAIT, Api, Output, Reason, Timeout,
 from controlplane.cli.output import Format
 from controlplane.cli.receipt import finish
 from controlplane.errors import Error, Violation
-from controlplane.operator.v1.revision_service_pb2 import ApplyRequest, Manifest
-from controlplane.operator.v1.secret_pb2 import Certificate, Secret
+from controlplane.generated.turnout.v1.revision_service_pb2 import ApplyRequest, Manifest
+from controlplane.generated.turnout.v1.secret_pb2 import Certificate, Secret
 
 COLUMNS = ("SECRET", "KIND", "FOR", "EXPIRES", "SHA-256", "REVISION")
 MAX_BYTES = 256 * 1024

@@ -17,7 +17,18 @@ from controlplane.errors import Error, invalid
 # What a setting is called in the file, as a flag (`--log-format`) and in the environment (`TURNOUT_LOG_FORMAT`).
 _COUNTS = ("max_streams_per_node", "max_names_per_stream")
 _SECONDS = ("grace", "max_stream_age", "resource_ttl", "load_report_interval")
-SETTINGS = ("data", "api", "xds", "xds_shell", "log_format", "log_level", "secret_key_file", "workers", *_SECONDS, *_COUNTS)
+SETTINGS = (
+    "data",
+    "api",
+    "xds",
+    "xds_transport",
+    "log_format",
+    "log_level",
+    "secret_key_file",
+    "workers",
+    *_SECONDS,
+    *_COUNTS,
+)
 # Outside of their range 0 is allowed, too.
 _OR_NEVER = ("max_stream_age", "resource_ttl")
 _FIELDS = {"log_format": "log_form"}

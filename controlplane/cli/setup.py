@@ -28,8 +28,8 @@ def serve(
     xds: Annotated[
         str | None, typer.Option("--xds", metavar="HOST:PORT", help=f"Listen here for Envoys. Default: {DEFAULT_XDS}.")
     ] = None,
-    xds_shell: Annotated[
-        str | None, typer.Option("--xds-shell", metavar="NAME", help="What carries xDS: http2 or grpc. Default: http2.")
+    xds_transport: Annotated[
+        str | None, typer.Option("--xds-transport", metavar="NAME", help="What carries xDS: http2 or grpc. Default: http2.")
     ] = None,
     config: Annotated[
         str | None, typer.Option("--config", metavar="FILE", envvar="TURNOUT_CONFIG", help="Settings in YAML.")
@@ -75,7 +75,7 @@ def serve(
     --data DIR           TURNOUT_DATA           data: DIR
     --api HOST:PORT      TURNOUT_API            api: HOST:PORT
     --xds HOST:PORT      TURNOUT_XDS            xds: HOST:PORT
-    --xds-shell http2    TURNOUT_XDS_SHELL      xds_shell: http2
+    --xds-transport http2    TURNOUT_XDS_TRANSPORT      xds_transport: http2
     --log-format json    TURNOUT_LOG_FORMAT     log_format: json
     --log-level debug    TURNOUT_LOG_LEVEL      log_level: debug
     --grace 5            TURNOUT_GRACE          grace: 5
@@ -94,15 +94,16 @@ def serve(
     flags = {"data": data, "api": api, "xds": xds, "log_format": log_format, "log_level": log_level, "grace": grace}
     flags |= {"max_streams_per_node": max_streams_per_node, "max_names_per_stream": max_names_per_stream}
     flags |= {"max_stream_age": max_stream_age, "secret_key_file": secret_key_file, "workers": workers}
-    flags |= {"xds_shell": xds_shell, "resource_ttl": resource_ttl}
+    flags |= {"xds_transport": xds_transport, "resource_ttl": resource_ttl}
     flags |= {"load_report_interval": load_report_interval}
     made = settings.config(flags, config)
     # Only here: the other commands need none of it.
-    from controlplane import eventloop, logs
+    from controlplane import logs
+    from controlplane.aio import event_loop
     from controlplane.app import App
 
     logs.set_up(made.log_form, made.log_level)
-    eventloop.run(App(made).run())
+    event_loop.run(App(made).run())
 
 
 class ClientKind(StrEnum):
@@ -168,7 +169,7 @@ def bootstrap(
     from controlplane.compiler.audience import MODELS
     from controlplane.compiler.bootstrap import grpc_bootstrap, node_bootstrap
     from controlplane.config import Address
-    from controlplane.model import Locality
+    from controlplane.domain import Locality
 
     address = Address.parse(xds, "--xds")
     metadata = {MODELS: models} if models else None

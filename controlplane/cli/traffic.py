@@ -1,163 +1,143 @@
-"""Moving traffic: switch, split, undo."""
+"""What versions get, as their clients report it: traffic."""
 
 from __future__ import annotations
 
-from decimal import Decimal, InvalidOperation
-from typing import Annotated
+import time
+from collections.abc import Iterable, Iterator
+from typing import Annotated, Any
 
 import typer
+from rich.console import Group, RenderableType
+from rich.text import Text
 
-from controlplane.cli import complete, output
+from controlplane.cli import complete, listing, output
 from controlplane.cli.client import Client
-from controlplane.cli.options import DEFAULT_WAIT, Api, Output, Reason, Timeout, connect, request_id, resource, revision_name
-from controlplane.cli.output import Format
-from controlplane.cli.receipt import finish
-from controlplane.errors import failed
-from controlplane.operator.v1.model_pb2 import Model
-from controlplane.operator.v1.model_service_pb2 import GetModelRequest, Split, SwitchTrafficRequest, TrafficSwitch
-from controlplane.operator.v1.revision_service_pb2 import GetRevisionRequest, RevertToRequest
+from controlplane.cli.options import Api, Output, Watch, connect, resource
+from controlplane.cli.output import Format, plural
+from controlplane.generated.turnout.v1.traffic_pb2 import ModelTraffic, NodeTraffic, TrafficRate, TrafficSource, VersionTraffic
+from controlplane.generated.turnout.v1.traffic_service_pb2 import GetTrafficRequest
 
-Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until every connected node holds it.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Check, show what would change, change nothing.")]
-Etag = Annotated[str, typer.Option("--etag", help="Only if the model is as it was at this etag. Default: as read just now.")]
+# Seconds between two pictures of --watch; reports come less often.
+_EVERY = 2.0
+# Nodes of a model that a table shows.
+_NODES = 20
+
+_HEADINGS = ("MODEL", "VERSION", "SHARE", "REQ/S", "ERRORS", "OPEN", "NODES", "LAST", "TOTAL")
+
+Picture = tuple[list[ModelTraffic], list[NodeTraffic], TrafficSource]
 
 
-def switch(
+def traffic(
     ctx: typer.Context,
-    models: Annotated[
-        list[str], typer.Argument(metavar="MODEL[=VERSION]", show_default=False, autocompletion=complete.models)
-    ],
-    to: Annotated[
-        str,
-        typer.Option(
-            "--to", metavar="VERSION", help="For every model that names no version itself.", autocompletion=complete.versions
-        ),
-    ] = "",
-    reason: Reason = "",
-    wait: Wait = True,
-    timeout: Timeout = DEFAULT_WAIT,
-    dry_run: DryRun = False,
-    etag: Etag = "",
+    model: Annotated[str, typer.Argument(metavar="[MODEL]", show_default=False, autocompletion=complete.models)] = "",
+    watch: Watch = False,
     api: Api = None,
     form: Output = Format.TABLE,
 ) -> None:
-    """Move all traffic of models to a version, at once.
+    """Show what each version really gets: requests a second, errors, and who sends them.
 
-    Several models move together, in one revision. Ends when every connected node has ACKed it.
+    Envoys report every ten seconds or so; `turnout get models` shows what should be.
 
-    \b
-    turnout switch iris --to green
-    turnout switch iris wine --to green --reason "better on rare classes"
-    turnout switch iris=green wine=v7 --timeout 10
-    """
-    switches = []
-    for given in models:
-        name, _, version = given.partition("=")
-        if not (version or to):
-            raise typer.BadParameter(f"say where '{given}' goes: --to VERSION, or {given}=VERSION")
-        switches.append(TrafficSwitch(model=resource("models", name), version=version or to))
-    _move(connect(ctx, api), switches, reason, timeout if wait else None, dry_run, etag, form)
-
-
-def split(
-    ctx: typer.Context,
-    model: Annotated[str, typer.Argument(metavar="MODEL", show_default=False, autocompletion=complete.models)],
-    shares: Annotated[list[str], typer.Argument(metavar="VERSION=SHARE", show_default=False)],
-    reason: Reason = "",
-    wait: Wait = True,
-    timeout: Timeout = DEFAULT_WAIT,
-    dry_run: DryRun = False,
-    etag: Etag = "",
-    api: Api = None,
-    form: Output = Format.TABLE,
-) -> None:
-    """Share a model's traffic between its versions.
-
-    Shares are basis points that sum to 10,000, or percent. A version that is not named gets none.
+    OPEN is what is not answered yet. LAST is how long ago the last request was.
 
     \b
-    turnout split iris blue=9000 green=1000
-    turnout split iris blue=99.5% green=0.5%
+    turnout traffic
+    turnout traffic iris --watch
+    turnout traffic iris -o json
     """
-    parsed: dict[str, int] = {}
-    for given in shares:
-        version, _, value = given.partition("=")
-        if version in parsed:
-            raise typer.BadParameter(f"version '{version}' is named twice")
-        parsed[version] = basis_points(given, value)
-    switches = [TrafficSwitch(model=resource("models", model), split=Split(shares=parsed))]
-    _move(connect(ctx, api), switches, reason, timeout if wait else None, dry_run, etag, form)
-
-
-def undo(
-    ctx: typer.Context,
-    to: Annotated[
-        str, typer.Option("--to", metavar="N", help="Go back to this revision. Default: the one before the newest.")
-    ] = "",
-    reason: Reason = "",
-    wait: Wait = True,
-    timeout: Timeout = DEFAULT_WAIT,
-    dry_run: DryRun = False,
-    api: Api = None,
-    form: Output = Format.TABLE,
-) -> None:
-    """Go back: restore an earlier state, as a new revision.
-
-    Undo twice is redo, for the newest revision is then the undoing. Nothing changes if somebody else was faster.
-
-    \b
-    turnout undo
-    turnout undo --to 12 --reason "green is slow"
-    """
-    name = revision_name(to, earlier=True) if to else ""
     client = connect(ctx, api)
-    newest = client.call(client.revisions.GetRevision, GetRevisionRequest(name="revisions/latest")).revision
-    if not newest.number:
-        raise failed("NOTHING_TO_UNDO", "", "there is no revision yet, so there is nothing to undo")
-    name = name or f"revisions/{newest.number - 1}"
-    request = RevertToRequest(
-        name=name, etag=str(newest.number), reason=reason, request_id=request_id(), validate_only=dry_run
+    pictures = _pictures(client, model, watch)
+    if form is Format.TABLE and watch:
+        output.live(_shown(*picture) for picture in pictures)
+        return
+    for listed, nodes, source in pictures:
+        if form is Format.TABLE:
+            output.show(_shown(listed, nodes, source))
+        elif form is Format.NAME:
+            for one in listed:
+                output.raw(one.model)
+        else:
+            value: dict[str, Any] = {"traffic": [output.as_report(t) for t in listed]}
+            if model:
+                value["nodes"] = [output.as_report(n) for n in nodes]
+            output.data(value | {"source": output.as_report(source)}, form, one_line=watch)
+
+
+def _pictures(client: Client, model: str, watch: bool) -> Iterator[Picture]:
+    while True:
+        if model:
+            answer = client.call(
+                client.traffic.GetTraffic, GetTrafficRequest(name=resource("models", model), max_nodes=10_000)
+            )
+            yield [answer.traffic], list(answer.nodes), answer.source
+        else:
+            listed, source = listing.traffic(client)
+            yield listed, [], source
+        if not watch:
+            return
+        time.sleep(_EVERY)
+
+
+def _shown(listed: list[ModelTraffic], nodes: list[NodeTraffic], source: TrafficSource) -> RenderableType:
+    parts: list[RenderableType] = [_source(source)]
+    if listed:
+        parts += [Text(), output.table(_HEADINGS, (row for one in listed for row in _rows(one)))]
+    if nodes:
+        rows = ((output.shown(n.node), n.version + _copies(n.copies), *_rate(n.rate)) for n in nodes[:_NODES])
+        parts += [Text(), output.table(("NODE", "SENDS TO", "REQ/S", "ERRORS", "OPEN"), rows)]
+    if len(nodes) > _NODES:
+        parts.append(Text(f"and {len(nodes) - _NODES:,} more; `-o json` has all"))
+    return Group(*parts)
+
+
+def _source(source: TrafficSource) -> Text:
+    if not source.reporting_nodes:
+        why = "a bootstrap of `turnout bootstrap` makes one do so" if source.connected_nodes else "none is connected"
+        return Text(f"No node reports its load: {why}.", "yellow")
+    when = f", {output.ago(source.last_report_time)} ago" if source.HasField("last_report_time") else "; no report came yet"
+    said = f"As reported by {source.reporting_nodes:,} of {plural(source.connected_nodes, 'node')}{when}"
+    return Text(f"{said}; totals since {output.when(source.start_time)}")
+
+
+def _rows(one: ModelTraffic) -> Iterable[tuple[str | Text, ...]]:
+    for version in one.versions:
+        share = "" if version.copies else output.share(version.share)
+        last = output.ago(version.last_request_time) if version.HasField("last_request_time") else "never"
+        rate = _rate(version.rate)
+        total = f"{version.totals.requests:,}"
+        yield (
+            one.model,
+            version.version + _copies(version.copies),
+            share,
+            *rate,
+            str(version.nodes),
+            _last(version, last),
+            total,
+        )
+
+
+def _last(version: VersionTraffic, said: str) -> Text:
+    """Nothing where there should be something is worth a look."""
+    return Text(said, "yellow" if version.share and not version.nodes else "")
+
+
+def _rate(rate: TrafficRate) -> tuple[str | Text, ...]:
+    failed = rate.errors_per_second
+    share = Text(
+        "0%" if not failed else _percent(failed / max(rate.requests_per_second, failed)), "bold red" if failed else ""
     )
-    answer = client.call(client.revisions.RevertTo, request)
-    changed = answer.revision.number != newest.number
-    if dry_run:
-        output.notice("a dry run: nothing is changed")
-    finish(client, answer.revision, answer.impact, form, changed=changed, timeout=timeout if wait and not dry_run else None)
+    return _number(rate.requests_per_second), share, str(rate.in_progress)
 
 
-def basis_points(given: str, value: str) -> int:
-    """`9000`, `90%` and `0.5%` as basis points."""
-    try:
-        number = Decimal(value.removesuffix("%")) * (100 if value.endswith("%") else 1)
-    except InvalidOperation:
-        raise typer.BadParameter(f"'{given}' is not VERSION=SHARE, like green=1000 or green=10%") from None
-    if not number.is_finite() or number != number.to_integral_value() or not 0 <= number <= 10_000:
-        raise typer.BadParameter(f"'{given}': a share is 0 to 10,000 whole basis points; 1% is 100 of them")
-    return int(number)
+def _copies(copies: bool) -> str:
+    return " (copies)" if copies else ""
 
 
-def _move(
-    client: Client,
-    switches: list[TrafficSwitch],
-    reason: str,
-    timeout: float | None,
-    dry_run: bool,
-    etag: str,
-    form: Format,
-) -> None:
-    if etag and len(switches) > 1:
-        raise typer.BadParameter("an etag is of one model; with several, each is taken as it is read now", param_hint="--etag")
-    before: list[Model] = []
-    for one in switches:
-        model = client.call(client.models.GetModel, GetModelRequest(name=one.model)).model
-        before.append(model)
-        # What moves is what was looked at: if somebody is faster, nothing moves.
-        one.etag = etag or model.etag
-    request = SwitchTrafficRequest(switches=switches, reason=reason, request_id=request_id(), validate_only=dry_run)
-    answer = client.call(client.models.SwitchTraffic, request)
-    changed = any(dict(b.split) != dict(a.split) for b, a in zip(before, answer.models, strict=True))
-    if dry_run:
-        output.notice("a dry run: nothing is changed")
-        timeout = None
-    extra = {"models": [output.as_object(m) for m in answer.models]}
-    finish(client, answer.revision, answer.impact, form, changed=changed, timeout=timeout, extra=extra)
+def _number(rate: float) -> str:
+    """`0`, `0.2`, `12.5`, `1,234`."""
+    return f"{rate:,.0f}" if rate >= 100 or not rate else f"{rate:.1f}" if rate >= 0.1 else "<0.1"
+
+
+def _percent(part: float) -> str:
+    """`0.1%`, `12.5%`; never 0 of something."""
+    return f"{part * 100:.1f}".removesuffix(".0") + "%" if part >= 0.001 else "<0.1%"

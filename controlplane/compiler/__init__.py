@@ -19,7 +19,8 @@ from controlplane.compiler.proxyless import compile_proxyless
 from controlplane.compiler.routes import compile_routes
 from controlplane.compiler.scopes import compile_scopes
 from controlplane.compiler.secrets import compile_secret
-from controlplane.model import Gateway, Model, Secret, Version
+from controlplane.domain import Gateway, Model, Secret, Version
+from controlplane.domain.state import State
 from controlplane.snapshot import (
     CLUSTER,
     LISTENER,
@@ -31,7 +32,6 @@ from controlplane.snapshot import (
     resource_hash,
     type_version,
 )
-from controlplane.state import State
 
 __all__ = ["Compiler", "audience", "audiences"]
 

@@ -15,9 +15,9 @@ from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 from controlplane.compiler.proxyless import unreachable
-from controlplane.model import Gateway, Locality, NodeSelector
+from controlplane.domain import Gateway, Locality, NodeSelector
+from controlplane.domain.state import State
 from controlplane.snapshot import Audience, Client
-from controlplane.state import State
 
 MODELS = "turnout.models"
 CLIENT = "turnout.client"

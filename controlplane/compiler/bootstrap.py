@@ -12,7 +12,7 @@ from google.protobuf import json_format
 from controlplane.compiler.constraints import unpack
 from controlplane.compiler.message import packed
 from controlplane.compiler.validation import decoded
-from controlplane.model import Locality, is_ip
+from controlplane.domain import Locality, is_ip
 from controlplane.snapshot import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SCOPED_ROUTES, SECRET, Resource, Snapshot
 
 _TYPE = "type.googleapis.com/envoy."

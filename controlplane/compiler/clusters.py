@@ -21,7 +21,7 @@ from google.protobuf import wrappers_pb2
 from controlplane.compiler.endpoints import load_assignment
 from controlplane.compiler.message import duration, over_ads, packed, resource
 from controlplane.compiler.secrets import over_sds
-from controlplane.model import HealthCheck, Limits, Model, OutlierDetection, Protocol, UpstreamTls, Version, is_ip
+from controlplane.domain import ConnectionLimits, HealthCheck, Model, OutlierDetection, Protocol, UpstreamTls, Version, is_ip
 from controlplane.snapshot import CLUSTER, ENDPOINTS, SECRET, Resource
 
 _HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
@@ -37,7 +37,7 @@ _HTTP1_IDLE = 4.0
 
 # What copies may hold at a time, and for how long where the model does not limit its requests, in seconds. What would be
 # more is not copied.
-_MIRROR_LIMITS = Limits(max_connections=128, max_pending_requests=128, max_requests=128, max_retries=1)
+_MIRROR_LIMITS = ConnectionLimits(max_connections=128, max_pending_requests=128, max_requests=128, max_retries=1)
 _MIRROR_LONGEST = 60.0
 
 

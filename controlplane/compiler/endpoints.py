@@ -9,7 +9,7 @@ from envoy.config.endpoint.v3 import endpoint_components_pb2, endpoint_pb2
 from google.protobuf import wrappers_pb2
 
 from controlplane.compiler.message import resource, socket_address
-from controlplane.model import Version
+from controlplane.domain import Version
 from controlplane.snapshot import ENDPOINTS, Resource
 
 

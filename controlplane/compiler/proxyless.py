@@ -38,7 +38,7 @@ from google.protobuf import wrappers_pb2
 from controlplane.compiler.clusters import cluster_name
 from controlplane.compiler.endpoints import compile_endpoints, load_assignment
 from controlplane.compiler.message import duration, over_ads, packed, resource
-from controlplane.model import WHOLE, Model, Protocol, Version
+from controlplane.domain import FULL_SHARE, Model, Protocol, Version
 from controlplane.snapshot import CLUSTER, ENDPOINTS, LISTENER, ROUTES, Resource
 
 
@@ -104,7 +104,7 @@ def _routes(model: Model, reachable: list[Version]) -> Resource:
             route.match.headers.add(name=model.preview_header).string_match.exact = version.name
     weighted = _route(host, model).route.weighted_clusters
     # A client that looks at the total refuses weights that don't sum to it; left out it would be 100.
-    weighted.total_weight.value = WHOLE
+    weighted.total_weight.value = FULL_SHARE
     for version in reversed(model.versions):
         if share := model.split.get(version.name):
             weighted.clusters.add(name=cluster_name(model.name, version.name), weight=wrappers_pb2.UInt32Value(value=share))

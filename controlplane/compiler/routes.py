@@ -24,7 +24,7 @@ from google.protobuf import wrappers_pb2
 from controlplane.compiler.clusters import cluster_name, mirror_name
 from controlplane.compiler.listeners import SCOPE_HEADER
 from controlplane.compiler.message import duration, packed, resource
-from controlplane.model import WHOLE, Model
+from controlplane.domain import FULL_SHARE, Model
 from controlplane.snapshot import CLUSTER, ROUTES, Resource
 
 # What an upstream can't have acted on: the connection failed, HTTP/2 said so (RFC 9113, section 8.7), or the request's
@@ -66,7 +66,7 @@ def _route(host: Any, model: Model, previewed: str = "") -> Any:
         policy = action.request_mirror_policies.add(cluster=mirror_name(model.name, model.mirror.version))
         # A copy is a copy: the same host, without Envoy's `-shadow` after it.
         policy.disable_shadow_host_suffix_append = True
-        if model.mirror.basis_points < WHOLE:
+        if model.mirror.basis_points < FULL_SHARE:
             fraction = policy.runtime_fraction.default_value
             fraction.numerator = model.mirror.basis_points
             fraction.denominator = percent_pb2.FractionalPercent.TEN_THOUSAND

@@ -12,9 +12,9 @@ from envoy.config.route.v3 import scoped_route_pb2
 
 from controlplane.compiler.listeners import listener_name
 from controlplane.compiler.message import resource
-from controlplane.model import Gateway, Model
+from controlplane.domain import Gateway, Model
+from controlplane.domain.state import scope_keys
 from controlplane.snapshot import ROUTES, SCOPED_ROUTES, Resource
-from controlplane.state import scope_keys
 
 
 def compile_scopes(gateway: Gateway, model: Model) -> list[Resource]:

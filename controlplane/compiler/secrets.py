@@ -11,7 +11,7 @@ from typing import Any
 from envoy.extensions.transport_sockets.tls.v3 import secret_pb2
 
 from controlplane.compiler.message import over_ads, resource
-from controlplane.model import CaCertificates, Secret, TlsCertificate
+from controlplane.domain import CaCertificates, Secret, TlsCertificate
 from controlplane.snapshot import SECRET, Resource
 
 

@@ -20,19 +20,19 @@ from controlplane.compiler.bootstrap import node_bootstrap
 from controlplane.demo.envoy import Envoy
 from controlplane.demo.process import Process
 from controlplane.errors import Code, Error
-from controlplane.operator.v1.model_service_pb2 import Split, SwitchTrafficRequest, TrafficSwitch
-from controlplane.operator.v1.model_service_pb2_grpc import ModelServiceStub
-from controlplane.operator.v1.node_service_pb2_grpc import NodeServiceStub
-from controlplane.operator.v1.revision_pb2 import RevisionProgress
-from controlplane.operator.v1.revision_service_pb2 import (
+from controlplane.generated.turnout.v1.model_service_pb2 import Split, SwitchTrafficRequest, TrafficSwitch
+from controlplane.generated.turnout.v1.model_service_pb2_grpc import ModelServiceStub
+from controlplane.generated.turnout.v1.node_service_pb2_grpc import NodeServiceStub
+from controlplane.generated.turnout.v1.revision_pb2 import RevisionProgress
+from controlplane.generated.turnout.v1.revision_service_pb2 import (
     ApplyRequest,
     ListRevisionsRequest,
     Manifest,
     WatchRevisionRequest,
     WatchRevisionResponse,
 )
-from controlplane.operator.v1.revision_service_pb2_grpc import RevisionServiceStub
-from controlplane.operator.v1.traffic_service_pb2_grpc import TrafficServiceStub
+from controlplane.generated.turnout.v1.revision_service_pb2_grpc import RevisionServiceStub
+from controlplane.generated.turnout.v1.traffic_service_pb2_grpc import TrafficServiceStub
 
 # Below those that the kernel gives to outgoing connections: none of them can take a port between the choice and its use.
 _PORTS = range(20_000, 32_768)

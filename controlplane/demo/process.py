@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from controlplane.errors import Code, Error
-from controlplane.tether import tethered
+from controlplane.workers.die_with_parent import die_with_parent
 
 
 class Process:
@@ -40,7 +40,7 @@ class Process:
             raise Error(Code.INTERNAL, "RUNNING", f"{self.name} runs already")
         with self.log.open("ab") as log:
             self._child = await asyncio.create_subprocess_exec(
-                *tethered(self.command), stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log, env=self.env
+                *die_with_parent(self.command), stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log, env=self.env
             )
 
     async def stop(self, seconds: float = 10.0) -> int | None:

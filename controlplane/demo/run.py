@@ -23,9 +23,9 @@ from controlplane.demo.modelserver import ModelServer, request
 from controlplane.demo.plane import ControlPlane, free_port
 from controlplane.demo.receipt import STREAMS, Move, Receipt, judge
 from controlplane.errors import Code, Error
-from controlplane.operator.v1.gateway_pb2 import Gateway, NodeSelector
-from controlplane.operator.v1.model_pb2 import Endpoint, Model, Sticky, Version
-from controlplane.operator.v1.revision_service_pb2 import Manifest
+from controlplane.generated.turnout.v1.gateway_pb2 import Gateway, NodeSelector
+from controlplane.generated.turnout.v1.model_pb2 import Endpoint, Model, Sticky, Version
+from controlplane.generated.turnout.v1.revision_service_pb2 import Manifest
 
 _PATH = f"/v2/models/{models.NAME}"
 _RATE = 600.0  # requests a second of all users together; two cores carry it with ease

@@ -11,8 +11,7 @@ from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from controlplane.errors import Code, Error
-from controlplane.model import (
+from controlplane.domain import (
     CaCertificates,
     Gateway,
     HeaderRouting,
@@ -24,6 +23,7 @@ from controlplane.model import (
     Secret,
     TlsCertificate,
 )
+from controlplane.errors import Code, Error
 from controlplane.store.sealing import Keys
 
 # The field of a secret's JSON that holds its private key.

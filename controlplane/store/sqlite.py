@@ -13,10 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
+from controlplane.aio.latest import Latest
+from controlplane.domain.revision import Draft, Head, Revision
+from controlplane.domain.state import Changes, conflict
 from controlplane.errors import Code, Error, not_found
-from controlplane.latest import Latest
-from controlplane.state import Changes, conflict
-from controlplane.store import Draft, Head, Remembered, Revision
+from controlplane.store import Remembered
 from controlplane.store.sqlite_file import Connect, InDoubt, SqliteFile
 
 T = TypeVar("T")

@@ -16,10 +16,11 @@ from contextlib import contextmanager, suppress
 from importlib import resources
 from pathlib import Path
 
+from controlplane.domain import Object
+from controlplane.domain.revision import Action, Draft, Head, ObjectMeta, Revision
+from controlplane.domain.state import Changes, State
 from controlplane.errors import Code, Error
-from controlplane.model import Object
-from controlplane.state import Changes, Kept, State
-from controlplane.store import Action, Draft, Head, Remembered, Revision, sealing
+from controlplane.store import Remembered, sealing
 from controlplane.store.codec import SEALED, decode, encode
 
 DATABASE = "turnout.db"
@@ -94,13 +95,13 @@ class SqliteFile:
     def head(self, number: int) -> Head:
         """The state as of a revision that exists."""
         objects: dict[str, Object | None] = {}
-        kept: dict[str, Kept] = {}
+        kept: dict[str, ObjectMeta] = {}
         with self._explained():
             time = self._db.execute("SELECT time FROM revisions WHERE number = ?", (number,)).fetchone()
             rows = self._db.execute(_STATE, (number,)).fetchall()
         for name, content, revision, create_time, update_time in rows:
             objects[name] = decode(name, content, self.keys)
-            kept[name] = Kept(revision, create_time, update_time)
+            kept[name] = ObjectMeta(revision, create_time, update_time)
         return Head(number, State().replayed(Changes(objects)), kept, time[0] if time else 0.0)
 
     def encode(self, obj: Object) -> str:

@@ -29,7 +29,7 @@ from controlplane.xds import wire
 from controlplane.xds.events import Event
 from controlplane.xds.overlay import same
 from controlplane.xds.stream import Stream
-from controlplane.xds.substream import Substream, unseen
+from controlplane.xds.subscription import Subscription, unseen
 
 
 class DeltaStream(Stream):
@@ -86,7 +86,7 @@ class DeltaStream(Stream):
     def _beat(self, type_url: str, version: str, nonce: str, resources: list[Resource]) -> bytes:
         return wire.delta_heartbeat(type_url, version, nonce, resources, self._ttl)
 
-    def _point(self, sub: Substream) -> None:
+    def _point(self, sub: Subscription) -> None:
         super()._point(sub)
         if self._snapshot is None:
             return
@@ -96,7 +96,7 @@ class DeltaStream(Stream):
                 given = unseen(sub.type_url, name, version)
                 sub.held.set(name, resource if resource and same(resource, given) else given)
 
-    def _send(self, sub: Substream) -> bool:
+    def _send(self, sub: Subscription) -> bool:
         changes = self._changes(sub)
         if not changes and not sub.greet:
             return False

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from controlplane.model import Locality
+from controlplane.domain import Locality
+from controlplane.snapshot import Audience
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,3 +85,62 @@ class Oversized:
 
 
 Event = Identified | Held | Settled | Blocked | Refused | Recovered | Oversized
+
+
+# Differs between the streams of one control plane; never used again.
+StreamId = int
+
+
+@dataclass(frozen=True, slots=True)
+class StreamOpened:
+    """A client opened a stream; who it is comes with its first request."""
+
+    peer: str  # `ip:port`
+    variant: str  # `delta` or `sotw`
+
+
+@dataclass(frozen=True, slots=True)
+class AudienceAssigned:
+    """What the stream is served from now on."""
+
+    audience: Audience
+    # Why that is not more; "" when there is nothing to say.
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamClosed:
+    """The stream ended. Nothing comes of it afterwards."""
+
+
+class ClusterLoad(NamedTuple):
+    """What one client sent to one cluster since its report before. Counts of requests; drops were not sent at all."""
+
+    cluster: str
+    issued: int
+    succeeded: int
+    failed: int
+    dropped: int
+    active: int  # under way when it was reported
+    milliseconds: int  # that the counts are of; 0 when the client does not say
+
+
+@dataclass(frozen=True, slots=True)
+class ReporterIdentified:
+    """The first request of a stream said whose reports it brings."""
+
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
+class LoadReported:
+    """A report. Clusters that are not in it had no requests."""
+
+    loads: tuple[ClusterLoad, ...]
+
+
+LoadEvent = ReporterIdentified | LoadReported
+
+
+# Everything that a stream can report. The fleet ignores load events, and the traffic ignores all but them.
+StreamEvent = Event | StreamOpened | AudienceAssigned | StreamClosed | LoadEvent

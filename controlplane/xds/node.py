@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from controlplane.model import Locality
+from controlplane.domain import Locality
 from controlplane.xds.events import Identified
 
 

@@ -143,7 +143,7 @@ class Names:
         self.base, self.more, self.less = other, inside - other.keys(), (doubtful - inside) & other.keys()
 
 
-class Transition:
+class MappingDiff:
     """What makes one shared mapping of another, worked out once for all streams."""
 
     def __init__(self, old: Resources, new: Resources) -> None:
@@ -203,9 +203,9 @@ class _Memo:
 _transitions, _references = _Memo(), _Memo()
 
 
-def between(old: Resources, new: Resources) -> Transition:
+def between(old: Resources, new: Resources) -> MappingDiff:
     """What makes `new` of `old`. Both are mappings that never change."""
-    return _transitions.get(Transition, old, new)
+    return _transitions.get(MappingDiff, old, new)
 
 
 def references(resources: Resources) -> dict[str, frozenset[str]]:

@@ -36,7 +36,7 @@ from controlplane.xds import wire
 from controlplane.xds.events import Event, Oversized
 from controlplane.xds.overlay import same
 from controlplane.xds.stream import Stream, full_state
-from controlplane.xds.substream import Substream
+from controlplane.xds.subscription import Subscription
 
 
 class SotwStream(Stream):
@@ -87,7 +87,7 @@ class SotwStream(Stream):
     def _beat(self, type_url: str, version: str, nonce: str, resources: list[Resource]) -> bytes:
         return wire.sotw_heartbeat(type_url, version, nonce, resources, self._ttl)
 
-    def _point(self, sub: Substream) -> None:
+    def _point(self, sub: Subscription) -> None:
         super()._point(sub)
         if self._snapshot is None:
             return
@@ -97,7 +97,7 @@ class SotwStream(Stream):
             sub.held.replace(sub.latest)
             sub.greet = False
 
-    def _send(self, sub: Substream) -> bool:
+    def _send(self, sub: Subscription) -> bool:
         if sub.inflight:
             return False
         if sub.asked and not full_state(sub.type_url):
@@ -109,7 +109,7 @@ class SotwStream(Stream):
             return self._send_all(sub, changes) if changes or sub.greet or sub.asked else False
         return self._send_some(sub, changes)
 
-    def _send_all(self, sub: Substream, changes: Mapping[str, Resource | None]) -> bool:
+    def _send_all(self, sub: Subscription, changes: Mapping[str, Resource | None]) -> bool:
         assert self._snapshot is not None
         contents: Mapping[str, Resource] = sub.latest
         version = self._snapshot.versions.get(sub.type_url, "")
@@ -129,7 +129,7 @@ class SotwStream(Stream):
         self._out.append(data)
         return True
 
-    def _send_some(self, sub: Substream, changes: Mapping[str, Resource | None]) -> bool:
+    def _send_some(self, sub: Subscription, changes: Mapping[str, Resource | None]) -> bool:
         assert self._snapshot is not None
         sub.greet = False  # an empty answer says nothing here
         part: dict[str, Resource | None] = {}

@@ -14,7 +14,7 @@ A name is in one of six states. The first that fits counts:
 WAITING is what the order of things holds back (`stream.py`), what follows when something of the type is answered, and what is
 tried again after a NACK. What a client that names everything does not name, it does not want: it is not listed.
 
-A NACK is about a response, so what came along with a bad resource is REFUSED, too (`substream.py`).
+A NACK is about a response, so what came along with a bad resource is REFUSED, too (`subscription.py`).
 
 Several streams of one node count for one: of two states under one name that counts which is further from what should be.
 
@@ -30,9 +30,9 @@ from enum import IntEnum
 from itertools import islice
 
 from controlplane.snapshot import ORDER, Resource
+from controlplane.xds.coordination import StreamView
 from controlplane.xds.overlay import NOTHING, same
-from controlplane.xds.separate import Speaker
-from controlplane.xds.substream import ANYTHING, Batch, Substream
+from controlplane.xds.subscription import ANYTHING, Batch, Subscription
 
 # Names in one part, at most.
 _PART = 5_000
@@ -92,7 +92,7 @@ def known(resource: Resource) -> bool:
     return ANYTHING not in resource.refs
 
 
-def statuses(streams: Iterable[Speaker], ahead: float) -> Iterator[list[ResourceStatus]]:
+def statuses(streams: Iterable[StreamView], ahead: float) -> Iterator[list[ResourceStatus]]:
     """What the streams of one node hold, in parts, for `merged`: a part is of one type on one stream, and takes milliseconds.
 
     Times are those that the streams are told, and `ahead` seconds. Streams may be told things between two parts.
@@ -125,7 +125,7 @@ def merged(parts: Iterable[list[ResourceStatus]]) -> list[ResourceStatus]:
     return [statuses[name] for statuses in by_type.values() for name in sorted(statuses)]
 
 
-def _statuses(sub: Substream, ahead: float) -> Iterator[ResourceStatus]:
+def _statuses(sub: Subscription, ahead: float) -> Iterator[ResourceStatus]:
     doubtful = sub.candidates()
     for batch in sub.inflight.values():
         doubtful.update(batch.contents)
@@ -137,7 +137,7 @@ def _statuses(sub: Substream, ahead: float) -> Iterator[ResourceStatus]:
         yield _status(sub, name, ahead)
 
 
-def _status(sub: Substream, name: str, ahead: float) -> ResourceStatus:
+def _status(sub: Subscription, name: str, ahead: float) -> ResourceStatus:
     held, should, refusal = sub.held.get(name), sub.latest.get(name), sub.refused.get(name)
     sent = next((b.revision for b in reversed(sub.inflight.values()) if _brings(b, name, held)), None)
     if sub.stands(name):
@@ -160,6 +160,6 @@ def _brings(batch: Batch, name: str, held: Resource | None) -> bool:
     return (batch.whole or name in batch.contents) and not same(batch.contents.get(name), held)
 
 
-def _taken(sub: Substream, name: str, ahead: float) -> tuple[float, bool]:
+def _taken(sub: Subscription, name: str, ahead: float) -> tuple[float, bool]:
     time = sub.taken.get(name)
     return (sub.taken_by + ahead, False) if time is None else (time + ahead, True)

@@ -27,7 +27,7 @@ SRDS, RDS, and for every name at which the client differs from the newest snapsh
 - A cluster that changed is warmed again, for which Envoy needs its endpoints anew ("Resource warming"): they are sent after
   it, unasked.
 
-- What a stream does not speak of itself, the node's other streams may: then they are asked (`separate.py`).
+- What a stream does not speak of itself, the node's other streams may: then they are asked (`coordination.py`).
 
 Nothing here waits on LDS, so a request that is late or never comes can't hold up the others: EDS never waits for CDS, since
 an Envoy asks for endpoints before it ACKs the clusters, and CDS waits for nobody except to remove.
@@ -70,10 +70,10 @@ from controlplane.snapshot import (
 from controlplane.xds.events import Blocked, Event, Held, Recovered, Settled
 from controlplane.xds.node import identified
 from controlplane.xds.overlay import NOTHING, references, same
-from controlplane.xds.substream import ANYTHING, Batch, Substream, changed
+from controlplane.xds.subscription import ANYTHING, Batch, Subscription, changed
 
 if TYPE_CHECKING:
-    from controlplane.xds.separate import Separate, Speaker
+    from controlplane.xds.coordination import Coordination, StreamView
 
 # By type: the types of which resources may name it.
 NAMED_BY: Mapping[str, tuple[str, ...]] = {
@@ -84,7 +84,7 @@ NAMED_BY: Mapping[str, tuple[str, ...]] = {
 }
 # Types that one stream may ask for; more is no client, but an attempt to fill the memory.
 MAX_TYPES = 64
-# Never used again in this process: streams that are alike are sent the same bytes (`shared.py`).
+# Never used again in this process: streams that are alike are sent the same bytes (`memo.py`).
 _nonces = itertools.count(1)
 # Responses of a type that are not answered; a client that asks on and on without an answer is none either.
 MAX_UNANSWERED = 1_000
@@ -108,11 +108,11 @@ class Stream:
         # Seconds of any clock that only goes forward; the shell sets it before what it tells. Only `status.py` reads it.
         self.now = 0.0
         # The streams of the node that this one is of; None while none of the others can be of the same client.
-        self.node: Separate | None = None
+        self.node: Coordination | None = None
         # What it is among them; None: itself. Neither a reference to itself nor one that keeps another: points come with each
-        # revision (`shared.py`), and are to go when they are let go of, not when garbage is looked for.
-        self.shell: ReferenceType[Speaker] | None = None
-        self._subs: dict[str, Substream] = {}
+        # revision (`memo.py`), and are to go when they are let go of, not when garbage is looked for.
+        self.shell: ReferenceType[StreamView] | None = None
+        self._subs: dict[str, Subscription] = {}
         # None until the first offer; requests before it are remembered.
         self._snapshot: Snapshot | None = None
         # Of the newest response; 0 before any.
@@ -153,7 +153,7 @@ class Stream:
         """Another stream of the node has moved on; what waited for that may go now."""
         return self._advance()
 
-    def sub(self, type_url: str) -> Substream | None:
+    def sub(self, type_url: str) -> Subscription | None:
         """The conversation about one type, to be read; None when there was none."""
         return self._subs.get(type_url)
 
@@ -190,7 +190,7 @@ class Stream:
         return (type(self), self.type_url, self._ttl, id(self._snapshot), self._quiet, said, *parts)
 
     @property
-    def face(self) -> Speaker:
+    def face(self) -> StreamView:
         """What it is among the streams of its node."""
         shell = self.shell() if self.shell is not None else None
         return self if shell is None else shell
@@ -221,7 +221,7 @@ class Stream:
         return self._subs.keys()
 
     @property
-    def subs(self) -> tuple[Substream, ...]:
+    def subs(self) -> tuple[Subscription, ...]:
         """Every conversation, in the order of types, to be read."""
         return tuple(self._subs.values())
 
@@ -251,7 +251,7 @@ class Stream:
                 self._out.append(self._beat(sub.type_url, type_version(holds), nonce, holds))
 
     def isolate(self) -> list[Event]:
-        """Some time has passed since a NACK: what was refused in company is tried in parts (see `substream.py`).
+        """Some time has passed since a NACK: what was refused in company is tried in parts (see `subscription.py`).
 
         Meant to be called once after each NACK, not sooner than a client may expect silence: say after half a minute.
         """
@@ -266,7 +266,7 @@ class Stream:
 
     # ---------------------------------------------------------------------------------------------- for the variants
 
-    def _send(self, sub: Substream) -> bool:
+    def _send(self, sub: Subscription) -> bool:
         """Sends what the sub-stream lacks, if it may now. Returns whether anything changed by that."""
         raise NotImplementedError
 
@@ -283,7 +283,7 @@ class Stream:
             self._ttl = 0
         return [identified(node)]
 
-    def _substream(self, type_url: str) -> tuple[Substream, bool]:
+    def _substream(self, type_url: str) -> tuple[Subscription, bool]:
         """The sub-stream that a request is about, and whether it is new. Errors: INVALID_ARGUMENT."""
         if self.type_url and type_url not in ("", self.type_url):
             message = f"type_url: this stream serves {self.type_url}, not {type_url[:200]}"
@@ -297,14 +297,14 @@ class Stream:
             return sub, False
         if len(self._subs) >= MAX_TYPES:
             raise Error(Code.INVALID_ARGUMENT, "TOO_MANY_TYPES", f"type_url: more than {MAX_TYPES} types on one stream")
-        sub = Substream(type_url, self.now)
+        sub = Subscription(type_url, self.now)
         if type_url == ENDPOINTS:
             sub.owed = self._owed
         subs = {**self._subs, type_url: sub}
         self._subs = {t: subs[t] for t in (*ORDER, *(t for t in subs if t not in ORDER)) if t in subs}
         return sub, True
 
-    def _point(self, sub: Substream) -> None:
+    def _point(self, sub: Subscription) -> None:
         """Lets a sub-stream look at the newest snapshot, if there is one."""
         if self._snapshot is not None:
             sub.point_to(self._snapshot.resources.get(sub.type_url, NOTHING))
@@ -350,7 +350,7 @@ class Stream:
         self._settled = revision
         return [Settled(revision, since)]
 
-    def _sent(self, sub: Substream, contents: Mapping[str, Resource | None], whole: bool = False) -> str:
+    def _sent(self, sub: Subscription, contents: Mapping[str, Resource | None], whole: bool = False) -> str:
         """Notes that these go out, and returns the nonce to send them with."""
         assert self._snapshot is not None
         if sub.type_url == CLUSTER and self.node is not None and ENDPOINTS not in self._subs:
@@ -379,7 +379,7 @@ class Stream:
             return True
         return all(self._cluster_in_place(clusters, name) for type_url, name in resource.refs if type_url == CLUSTER)
 
-    def _cluster_in_place(self, clusters: Substream, name: str) -> bool:
+    def _cluster_in_place(self, clusters: Subscription, name: str) -> bool:
         cluster = clusters.held.get(name)
         if cluster is None or clusters.current(name) is None or clusters.may_be_gone(name):
             return False  # it is not there, or its removal is on its way, or was refused
@@ -429,7 +429,7 @@ class Stream:
             for t, n in r.refs
         )
 
-    def _changes(self, sub: Substream) -> dict[str, Resource | None]:
+    def _changes(self, sub: Subscription) -> dict[str, Resource | None]:
         """What to send of a type now, by name; None: to remove. Names that were asked for are there whatever is held."""
         changes: dict[str, Resource | None] = {}
         if sub.rest and not sub.owed:
@@ -482,7 +482,7 @@ class Stream:
         """Whether the client takes a type over another stream."""
         return self.node is not None and self.node.speaks(self.face, type_url)
 
-    def _follows(self, sub: Substream, snapshot: Snapshot) -> bool:
+    def _follows(self, sub: Subscription, snapshot: Snapshot) -> bool:
         """Whether what the resources of a sub-stream name is subscribed to; of one that is refused, those at the client."""
         if sub.refused:
             covered = (n for n in sub.latest if sub.covers(n))

@@ -48,7 +48,7 @@ def test_each_is_given_the_options_that_it_has() -> None:
         ("--quick --rounds 1", "--quick has sizes of its own: it can't be with --rounds"),
         ("--quick scale --models 5", "--quick has sizes of its own: it can't be with --models"),
         ("burst --count 5", "--count is for envoys, not for burst"),
-        ("users cores --proxies 10", "--proxies is for shells, scale, storms, burst, growth, soak, not for users, cores"),
+        ("users cores --proxies 10", "--proxies is for transports, scale, storms, burst, growth, soak, not for users, cores"),
         ("--minutes 5", "--minutes is for soak, not for all"),
         ("bursts", "there is no bursts"),
     ],

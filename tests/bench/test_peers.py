@@ -15,9 +15,9 @@ from google.protobuf import json_format
 from bench.rig import USER_HEADER
 from bench.sides import ORDINARY, STRONGEST, peer
 from controlplane.compiler import Compiler
-from controlplane.model import Endpoint, Gateway, Model, Sticky, Version
+from controlplane.domain import Endpoint, Gateway, Model, Sticky, Version
+from controlplane.domain.state import State
 from controlplane.snapshot import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SCOPED_ROUTES, Audience, Snapshot
-from controlplane.state import State
 from tests.fakes.xds_client import client
 
 TEMPLATES = Path(__file__).parents[2] / "bench" / "peers" / "turnout.json"

@@ -12,7 +12,7 @@ import grpc
 import pytest
 
 from controlplane.cli import receipt
-from controlplane.operator.v1.model_service_pb2 import SwitchTrafficRequest
+from controlplane.generated.turnout.v1.model_service_pb2 import SwitchTrafficRequest
 from tests.cli.conftest import MINIMAL, Run, Server
 
 

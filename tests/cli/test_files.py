@@ -20,8 +20,8 @@ from controlplane.cli import output, schema
 from controlplane.cli.exits import FilesError, Problem
 from controlplane.cli.files import MAX_BYTES, load
 from controlplane.errors import Code, Error, Violation
-from controlplane.operator.v1.model_pb2 import Model, Protocol
-from controlplane.operator.v1.revision_service_pb2 import Manifest
+from controlplane.generated.turnout.v1.model_pb2 import Model, Protocol
+from controlplane.generated.turnout.v1.revision_service_pb2 import Manifest
 from tests.cli.conftest import MINIMAL
 
 

@@ -16,7 +16,7 @@ from envoy.service.discovery.v3 import ads_pb2_grpc, discovery_pb2
 from controlplane.cli.exits import Exit
 from controlplane.snapshot import CLUSTER
 from tests.cli.conftest import Run, Server
-from tests.cli.test_traffic import until_state
+from tests.cli.test_switch import until_state
 
 TURNOUT = str(Path(sys.executable).parent / "turnout")
 

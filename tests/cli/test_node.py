@@ -11,7 +11,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from controlplane.cli import output
 from controlplane.cli.exits import Exit
 from controlplane.cli.node import view
-from controlplane.operator.v1 import node_pb2
+from controlplane.generated.turnout.v1 import node_pb2
 from controlplane.snapshot import ROUTES
 from tests.cli.conftest import Run, Server
 

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from controlplane.cli import output
 from controlplane.cli.output import Format
-from controlplane.operator.v1.revision_pb2 import Change, Impact
+from controlplane.generated.turnout.v1.revision_pb2 import Change, Impact
 from tests.cli.conftest import Run, Server
 
 EVIL = "a\x1b]0;owned\x07\x1b[2Jb\x9bc\rd\x00\u202ee\u200bf\U000e0041"

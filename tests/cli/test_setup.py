@@ -40,7 +40,7 @@ def test_what_is_of_an_envoy_is_not_taken_for_grpc(run: Run, option: tuple[str, 
 
 
 def test_every_setting_of_serve_is_in_its_help(run: Run) -> None:
-    assert "--xds-shell" in run("serve", "--help").out
+    assert "--xds-transport" in run("serve", "--help").out
 
 
 def test_a_bootstrap_says_where_a_node_is_and_what_it_wants(run: Run) -> None:

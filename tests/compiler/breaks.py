@@ -13,7 +13,7 @@ from controlplane.compiler import Compiler
 from controlplane.compiler.constraints import unpack
 from controlplane.compiler.message import packed
 from controlplane.compiler.validation import decoded
-from controlplane.model import (
+from controlplane.domain import (
     Endpoint,
     Gateway,
     HealthCheck,
@@ -24,8 +24,8 @@ from controlplane.model import (
     UpstreamTls,
     Version,
 )
+from controlplane.domain.state import State
 from controlplane.snapshot import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SCOPED_ROUTES, Audience, Resource, Snapshot
-from controlplane.state import State
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ from google.protobuf import json_format
 from pydantic import TypeAdapter
 
 from controlplane.compiler.validation import decoded
-from controlplane.model import Gateway, HeaderRouting, HostRouting, Model, Object, PathRouting
+from controlplane.domain import Gateway, HeaderRouting, HostRouting, Model, Object, PathRouting
+from controlplane.domain.state import Changes, State
 from controlplane.snapshot import ORDER, SECRET, Audience, Client, Snapshot, short_name
-from controlplane.state import Changes, State
 from tests.pki import authority, pair
 
 TESTDATA = Path(__file__).parent / "testdata"

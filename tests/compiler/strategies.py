@@ -6,14 +6,14 @@ from dataclasses import replace
 
 from hypothesis import strategies as st
 
-from controlplane.model import (
-    WHOLE,
+from controlplane.domain import (
+    FULL_SHARE,
+    ConnectionLimits,
     Endpoint,
     Gateway,
     HeaderRouting,
     HealthCheck,
     HostRouting,
-    Limits,
     Mirror,
     Model,
     OutlierDetection,
@@ -26,7 +26,7 @@ from controlplane.model import (
     UpstreamTls,
     Version,
 )
-from controlplane.state import State
+from controlplane.domain.state import State
 
 GATEWAYS = ("g1", "g2", "g3")
 MODELS = ("iris", "wine", "digits", "cancer")
@@ -43,14 +43,16 @@ endpoints = st.one_of(
     st.lists(st.ip_addresses().map(str), unique=True, max_size=4),
     st.lists(st.sampled_from(["a.example", "b.example.", "localhost"]), unique=True, max_size=3),
 ).flatmap(
-    lambda hosts: st.tuples(*(st.builds(Endpoint, st.just(h), st.integers(1, 65535), st.integers(1, WHOLE)) for h in hosts))
+    lambda hosts: st.tuples(
+        *(st.builds(Endpoint, st.just(h), st.integers(1, 65535), st.integers(1, FULL_SHARE)) for h in hosts)
+    )
 )
 tls = st.one_of(
     st.builds(UpstreamTls, st.sampled_from(["iris.example", "10.0.0.1"])), st.just(UpstreamTls(insecure_skip_verify=True))
 )
 health_checks = st.builds(HealthCheck, paths, seconds.map(lambda s: max(s, 0.1)), seconds.map(lambda s: max(s, 0.01)))
-outliers = st.builds(OutlierDetection, st.integers(1, WHOLE), st.floats(0.1, 3600), st.integers(1, 100))
-limits = st.builds(Limits, *[st.integers(1, 2**31 - 1)] * 4)
+outliers = st.builds(OutlierDetection, st.integers(1, FULL_SHARE), st.floats(0.1, 3600), st.integers(1, 100))
+limits = st.builds(ConnectionLimits, *[st.integers(1, 2**31 - 1)] * 4)
 retries = st.one_of(
     st.builds(Retries, st.integers(0, 10)),
     st.builds(Retries, st.integers(0, 10), st.just(True), st.floats(0, 100)),
@@ -75,8 +77,8 @@ def versions(name: str) -> st.SearchStrategy[Version]:
 @st.composite
 def splits(draw: st.DrawFn, names: list[str]) -> dict[str, int]:
     """Shares of some of the names, that sum to the whole."""
-    cuts = sorted(draw(st.lists(st.integers(0, WHOLE), min_size=len(names) - 1, max_size=len(names) - 1)))
-    return {n: b - a for n, a, b in zip(names, [0, *cuts], [*cuts, WHOLE], strict=True)}
+    cuts = sorted(draw(st.lists(st.integers(0, FULL_SHARE), min_size=len(names) - 1, max_size=len(names) - 1)))
+    return {n: b - a for n, a, b in zip(names, [0, *cuts], [*cuts, FULL_SHARE], strict=True)}
 
 
 @st.composite
@@ -93,7 +95,7 @@ def models(draw: st.DrawFn, name: str) -> Model:
         draw(st.sampled_from([(), (f"{name}.2", name)])),
         draw(st.none() | stickies),
         draw(st.sampled_from(["", "x-version"])),
-        draw(st.none() | st.builds(Mirror, st.sampled_from(able), st.integers(1, WHOLE))),
+        draw(st.none() | st.builds(Mirror, st.sampled_from(able), st.integers(1, FULL_SHARE))),
         draw(st.builds(Timeouts, st.floats(0, 86_400), st.floats(0, 86_400))),
         draw(retries),
         draw(st.none() | st.builds(PathRewrite, paths, paths)),

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from controlplane.compiler.audience import audience, audiences, left_out, unselected
-from controlplane.model import Endpoint, Gateway, Locality, Model, NodeSelector, Protocol, Version
+from controlplane.domain import Endpoint, Gateway, Locality, Model, NodeSelector, Protocol, Version
+from controlplane.domain.state import State
 from controlplane.snapshot import Audience, Client
-from controlplane.state import State
 
 
 @dataclass(frozen=True)

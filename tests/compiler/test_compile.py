@@ -16,7 +16,7 @@ import pytest
 from controlplane.compiler import Compiler, audiences
 from controlplane.compiler.constraints import unpack
 from controlplane.compiler.validation import check, decoded, owner
-from controlplane.model import (
+from controlplane.domain import (
     Endpoint,
     Gateway,
     HealthCheck,
@@ -29,6 +29,7 @@ from controlplane.model import (
     UpstreamTls,
     Version,
 )
+from controlplane.domain.state import Changes, State
 from controlplane.snapshot import (
     CLUSTER,
     ENDPOINTS,
@@ -42,7 +43,6 @@ from controlplane.snapshot import (
     Resource,
     Snapshot,
 )
-from controlplane.state import Changes, State
 from tests.compiler.cases import CASES, TESTDATA, as_yaml, read_state, widest
 
 EDGE = Audience(("edge",))

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from controlplane.compiler import Compiler, audiences
 from controlplane.compiler.routes import compile_routes
 from controlplane.compiler.validation import check, decoded
-from controlplane.model import WHOLE, Endpoint, Model, Sticky, Version
+from controlplane.domain import FULL_SHARE, Endpoint, Model, Sticky, Version
+from controlplane.domain.state import State
 from controlplane.snapshot import ORDER, Snapshot
-from controlplane.state import State
 from tests.compiler.strategies import GATEWAYS, MODELS, gateways, models, splits, states
 
 quick = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
@@ -85,7 +85,7 @@ def weights(model: Model) -> list[tuple[str, int]]:
 def test_weights_are_the_split_newest_first(model: Model) -> None:
     found = weights(model)
     assert dict(found) == dict(model.split)
-    assert sum(w for _, w in found) == WHOLE
+    assert sum(w for _, w in found) == FULL_SHARE
     order = [v.name for v in reversed(model.versions)]
     assert [n for n, _ in found] == sorted((n for n, _ in found), key=order.index)
 
@@ -112,7 +112,7 @@ def test_every_route_has_what_the_model_says_of_requests(model: Model) -> None:
 
 def chosen(model: Model, number: int) -> str:
     """What Envoy does: the number modulo the total weight falls on the stretch of one cluster."""
-    left = number % WHOLE
+    left = number % FULL_SHARE
     for name, weight in weights(model):
         if left < weight:
             return name
@@ -142,7 +142,10 @@ def test_users_only_move_to_newer_versions_while_those_grow(a: dict[str, int], b
 
 def test_an_undo_returns_just_those_who_had_moved() -> None:
     versions = tuple(Version(n, (Endpoint("10.0.0.1", 80),)) for n in ("blue", "green"))
-    at = [Model("iris", ("edge",), versions, {"blue": WHOLE - g, "green": g}, sticky=Sticky(header="u")) for g in (0, 2500, 0)]
+    at = [
+        Model("iris", ("edge",), versions, {"blue": FULL_SHARE - g, "green": g}, sticky=Sticky(header="u"))
+        for g in (0, 2500, 0)
+    ]
     users = [(i * 2654435761) % 2**64 for i in range(2000)]
     places = [[chosen(m, u) for u in users] for m in at]
     assert places[0] == places[2]

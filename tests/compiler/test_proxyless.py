@@ -10,16 +10,16 @@ from controlplane.compiler.constraints import unpack
 from controlplane.compiler.message import socket_address
 from controlplane.compiler.proxyless import compile_proxyless, obstacle, unreachable
 from controlplane.compiler.validation import check, decoded
+from controlplane.domain import FULL_SHARE, Endpoint, Gateway, Model, Protocol, Retries, UpstreamTls, Version
+from controlplane.domain.state import Changes, State
 from controlplane.errors import Error
-from controlplane.model import WHOLE, Endpoint, Gateway, Model, Protocol, Retries, UpstreamTls, Version
 from controlplane.snapshot import CLUSTER, ENDPOINTS, LISTENER, ORDER, ROUTES, SCOPED_ROUTES, Audience, Client, Resource
-from controlplane.state import Changes, State
 from tests.nouns import models, some
 
 IP, NAME = Endpoint("10.0.0.1", 80), Endpoint("a.svc", 80)
 BLUE = Version("blue", (IP,), Protocol.GRPC)
 GREEN = Version("green", (replace(IP, port=81),), Protocol.HTTP2)
-IRIS = Model("iris", ("edge",), (BLUE, GREEN), {"blue": WHOLE})
+IRIS = Model("iris", ("edge",), (BLUE, GREEN), {"blue": FULL_SHARE})
 GRPC = Audience(("edge",), Client.GRPC)
 
 
@@ -55,7 +55,7 @@ def test_a_switch_touches_routes_only() -> None:
     state = State({"edge": Gateway("edge", 80)}, {"iris": IRIS, "wine": replace(IRIS, name="wine")})
     compiler = Compiler()
     before = compiler.compile(state, 1, GRPC)
-    switched = state.applied(Changes({"models/iris": replace(IRIS, split={"green": WHOLE})}))
+    switched = state.applied(Changes({"models/iris": replace(IRIS, split={"green": FULL_SHARE})}))
     after = compiler.compile(switched, 2, GRPC, before)
     assert [t for t in ORDER if after.resources[t] is not before.resources[t]] == [ROUTES]
     assert after.resources[ROUTES]["wine"] is before.resources[ROUTES]["wine"]
@@ -126,7 +126,7 @@ def test_all_that_grpc_refuses_is_not_there(model: Model) -> None:
             (host,) = message.virtual_hosts
             weighted = host.routes[-1].route.weighted_clusters
             assert list(host.domains) == ["*"]
-            assert sum(c.weight.value for c in weighted.clusters) == weighted.total_weight.value == WHOLE
+            assert sum(c.weight.value for c in weighted.clusters) == weighted.total_weight.value == FULL_SHARE
 
 
 def test_weights_that_miss_their_total_are_found() -> None:

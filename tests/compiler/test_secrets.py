@@ -7,10 +7,10 @@ import pytest
 from controlplane.compiler import Compiler
 from controlplane.compiler.bootstrap import static_bootstrap
 from controlplane.compiler.validation import check, owner
+from controlplane.domain import Endpoint, Gateway, GatewayTls, Model, NodeSelector, Object, Secret, UpstreamTls, Version
+from controlplane.domain.state import Changes, State
 from controlplane.errors import Error
-from controlplane.model import Endpoint, Gateway, GatewayTls, Model, NodeSelector, Object, Secret, UpstreamTls, Version
 from controlplane.snapshot import ORDER, SECRET, SENSITIVE, Audience, Client, Resource
-from controlplane.state import Changes, State
 from tests.pki import authority, marks, pair
 
 EDGE, INNER = Audience(("edge",)), Audience(("inner",))

@@ -7,10 +7,10 @@ import pytest
 
 from controlplane.compiler import Compiler
 from controlplane.compiler.validation import by_owner, check, owner
+from controlplane.domain import Endpoint, Gateway, Model, Version
+from controlplane.domain.state import State
 from controlplane.errors import Code, Error
-from controlplane.model import Endpoint, Gateway, Model, Version
 from controlplane.snapshot import CLUSTER, ENDPOINTS, LISTENER, ORDER, ROUTES, SCOPED_ROUTES, Audience, Resource, Snapshot
-from controlplane.state import State
 from tests.compiler.breaks import BREAKS, EDGE, Break, base, broken
 
 

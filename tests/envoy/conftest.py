@@ -14,9 +14,9 @@ from controlplane.demo.envoy import Envoy
 from controlplane.demo.lean import LeanServer
 from controlplane.demo.load import Group, Load
 from controlplane.demo.plane import ControlPlane, free_port
-from controlplane.operator.v1.gateway_pb2 import Gateway, NodeSelector
-from controlplane.operator.v1.model_pb2 import Endpoint, Model, Sticky, Version
-from controlplane.operator.v1.revision_service_pb2 import Manifest
+from controlplane.generated.turnout.v1.gateway_pb2 import Gateway, NodeSelector
+from controlplane.generated.turnout.v1.model_pb2 import Endpoint, Model, Sticky, Version
+from controlplane.generated.turnout.v1.revision_service_pb2 import Manifest
 
 MODEL = "digits"
 PATH = f"/v2/models/{MODEL}/infer"

@@ -12,12 +12,12 @@ from controlplane.compiler.bootstrap import node_bootstrap
 from controlplane.demo.envoy import Envoy
 from controlplane.demo.lean import LeanServer
 from controlplane.demo.plane import ControlPlane, free_port
-from controlplane.model import Locality
-from controlplane.operator.v1.gateway_pb2 import Gateway, NodeSelector
-from controlplane.operator.v1.model_pb2 import Endpoint, Model, Version
-from controlplane.operator.v1.node_pb2 import NODE_STATE_SYNCED
-from controlplane.operator.v1.node_service_pb2 import ListNodesRequest
-from controlplane.operator.v1.revision_service_pb2 import Manifest
+from controlplane.domain import Locality
+from controlplane.generated.turnout.v1.gateway_pb2 import Gateway, NodeSelector
+from controlplane.generated.turnout.v1.model_pb2 import Endpoint, Model, Version
+from controlplane.generated.turnout.v1.node_pb2 import NODE_STATE_SYNCED
+from controlplane.generated.turnout.v1.node_service_pb2 import ListNodesRequest
+from controlplane.generated.turnout.v1.revision_service_pb2 import Manifest
 
 pytestmark = pytest.mark.envoy
 

@@ -27,7 +27,7 @@ from controlplane.compiler.bootstrap import node_bootstrap, static_bootstrap
 from controlplane.compiler.clusters import SYSTEM_AUTHORITIES
 from controlplane.demo.envoy import Envoy, envoy_binary
 from controlplane.demo.plane import free_port
-from controlplane.model import (
+from controlplane.domain import (
     Endpoint,
     Gateway,
     HeaderRouting,
@@ -46,8 +46,8 @@ from controlplane.model import (
     UpstreamTls,
     Version,
 )
+from controlplane.domain.state import Changes, State
 from controlplane.snapshot import Audience
-from controlplane.state import Changes, State
 from tests.compiler.cases import CASES, of_envoys, read_state
 from tests.compiler.strategies import states
 from tests.pki import Authority, pair

@@ -12,9 +12,9 @@ import pytest
 
 from controlplane.demo.lean import LeanServer
 from controlplane.demo.plane import ControlPlane
-from controlplane.operator.v1.model_service_pb2 import Split, SwitchTrafficRequest, TrafficSwitch
-from controlplane.operator.v1.revision_pb2 import Revision
-from controlplane.operator.v1.revision_service_pb2 import GetRevisionRequest, ListRevisionsRequest
+from controlplane.generated.turnout.v1.model_service_pb2 import Split, SwitchTrafficRequest, TrafficSwitch
+from controlplane.generated.turnout.v1.revision_pb2 import Revision
+from controlplane.generated.turnout.v1.revision_service_pb2 import GetRevisionRequest, ListRevisionsRequest
 from tests.envoy.conftest import MODEL, Fleet, MakeLoad, Report
 
 pytestmark = pytest.mark.envoy

@@ -15,7 +15,7 @@ from controlplane.demo.envoy import Envoy
 from controlplane.demo.lean import LeanServer
 from controlplane.demo.load import Group
 from controlplane.demo.plane import ControlPlane, free_port
-from controlplane.operator.v1.node_service_pb2 import ListNodesRequest
+from controlplane.generated.turnout.v1.node_service_pb2 import ListNodesRequest
 from tests.envoy.conftest import MODEL, PATH, Fleet, MakeLoad
 
 pytestmark = pytest.mark.envoy

@@ -11,8 +11,8 @@ import aiohttp
 import pytest
 
 from controlplane.demo.lean import LeanServer
-from controlplane.operator.v1.traffic_pb2 import VersionTraffic
-from controlplane.operator.v1.traffic_service_pb2 import GetTrafficRequest, GetTrafficResponse
+from controlplane.generated.turnout.v1.traffic_pb2 import VersionTraffic
+from controlplane.generated.turnout.v1.traffic_service_pb2 import GetTrafficRequest, GetTrafficResponse
 from tests.envoy.conftest import MODEL, PATH, Fleet
 
 pytestmark = pytest.mark.envoy

@@ -17,7 +17,7 @@ import pytest
 
 from controlplane.compiler.bootstrap import node_bootstrap
 from controlplane.demo.envoy import Envoy, envoy_binary
-from controlplane.operator.v1 import (
+from controlplane.generated.turnout.v1 import (
     gateway_pb2,
     gateway_service_pb2,
     model_pb2,

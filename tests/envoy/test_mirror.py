@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from controlplane.demo.lean import LeanServer
-from controlplane.model import Endpoint, Mirror, Model, Version
+from controlplane.domain import Endpoint, Mirror, Model, Version
 from tests.envoy.test_compiled import edge, made, rig
 
 pytestmark = pytest.mark.envoy

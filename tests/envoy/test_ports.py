@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 
 from controlplane.demo.plane import free_port
-from controlplane.operator.v1 import gateway_pb2, model_pb2, revision_service_pb2
+from controlplane.generated.turnout.v1 import gateway_pb2, model_pb2, revision_service_pb2
 from tests.envoy.test_sync import HOST, VARIANTS, Plane, plane
 
 __all__ = ["plane"]

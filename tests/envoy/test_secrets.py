@@ -14,10 +14,10 @@ from aiohttp import web
 from cryptography import x509
 
 from controlplane.demo.plane import ControlPlane, free_port
-from controlplane.operator.v1.gateway_pb2 import Gateway, GatewayTls
-from controlplane.operator.v1.model_pb2 import Endpoint, Model, UpstreamTls, Version
-from controlplane.operator.v1.revision_service_pb2 import Manifest, WatchRevisionRequest
-from controlplane.operator.v1.secret_pb2 import CaCertificates, Secret, TlsCertificate
+from controlplane.generated.turnout.v1.gateway_pb2 import Gateway, GatewayTls
+from controlplane.generated.turnout.v1.model_pb2 import Endpoint, Model, UpstreamTls, Version
+from controlplane.generated.turnout.v1.revision_service_pb2 import Manifest, WatchRevisionRequest
+from controlplane.generated.turnout.v1.secret_pb2 import CaCertificates, Secret, TlsCertificate
 from tests.pki import Authority, Pair, marks
 
 pytestmark = pytest.mark.envoy

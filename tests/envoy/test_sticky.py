@@ -4,7 +4,7 @@ import pytest
 
 from controlplane.demo.lean import LeanServer
 from controlplane.demo.load import Group
-from controlplane.operator.v1.model_pb2 import Sticky
+from controlplane.generated.turnout.v1.model_pb2 import Sticky
 from tests.envoy.conftest import PATH, Fleet, MakeLoad, Report
 
 pytestmark = pytest.mark.envoy

@@ -17,7 +17,7 @@ from controlplane.compiler.bootstrap import node_bootstrap
 from controlplane.config import Address, Config
 from controlplane.demo.envoy import Envoy
 from controlplane.demo.plane import free_port
-from controlplane.operator.v1 import (
+from controlplane.generated.turnout.v1 import (
     gateway_pb2,
     gateway_service_pb2,
     gateway_service_pb2_grpc,

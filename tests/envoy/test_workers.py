@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from controlplane.demo.envoy import Envoy
-from controlplane.server.workers import Worker
+from controlplane.workers.supervisor import WorkerHandle
 from tests.envoy.test_matrix import bootstrap
 from tests.envoy.test_sync import Plane
 
@@ -27,7 +27,7 @@ async def plane(tmp_path: Path) -> AsyncIterator[Plane]:
         yield p
 
 
-def serving(plane: Plane, node: str) -> Worker | None:
+def serving(plane: Plane, node: str) -> WorkerHandle | None:
     """The worker that an Envoy is at."""
     assert plane.app.workers is not None
     return next((w for w in plane.app.workers.workers.values() if w.serves(node)), None)

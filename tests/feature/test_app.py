@@ -18,7 +18,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from controlplane.app import App
 from controlplane.config import Address, Config
 from controlplane.errors import Code, Error
-from controlplane.operator.v1 import (
+from controlplane.generated.turnout.v1 import (
     gateway_pb2,
     model_pb2,
     model_service_pb2,
@@ -117,7 +117,7 @@ async def test_it_is_healthy_and_tells_what_it_serves(pair: tuple[App, Operator]
     assert answer.status == health_pb2.HealthCheckResponse.SERVING
     call = operator.reflection.ServerReflectionInfo(iter([reflection_pb2.ServerReflectionRequest(list_services="")]))
     services = {s.name for s in (await call.read()).list_services_response.service}
-    assert {f"controlplane.operator.v1.{n}Service" for n in ("Gateway", "Model", "Revision", "Node")} <= services
+    assert {f"turnout.v1.{n}Service" for n in ("Gateway", "Model", "Revision", "Node")} <= services
 
 
 @VARIANTS

@@ -10,11 +10,11 @@ from typing import Any
 import grpc
 from envoy.service.load_stats.v3 import lrs_pb2
 
-from controlplane.operator.v1 import traffic_service_pb2, traffic_service_pb2_grpc
-from controlplane.server.load import LOAD_REPORTS
-from controlplane.xds.load import SEND_ALL
+from controlplane.generated.turnout.v1 import traffic_service_pb2, traffic_service_pb2_grpc
+from controlplane.xds.lrs import SEND_ALL
+from controlplane.xds_server.lrs_pump import LOAD_REPORTS
 from tests.feature.test_workers import running, until
-from tests.xds.test_load import hello, report, stats
+from tests.xds.test_lrs import hello, report, stats
 
 
 async def test_reports_to_workers_are_seen_by_operators_and_end_with_the_worker(tmp_path: Path) -> None:

@@ -22,10 +22,10 @@ from controlplane.app import App
 from controlplane.config import Address
 from controlplane.demo.plane import free_port
 from controlplane.errors import Code, Error
-from controlplane.operator.v1 import gateway_pb2, node_service_pb2, revision_service_pb2
-from controlplane.server import workers
-from controlplane.server.workers import Worker
+from controlplane.generated.turnout.v1 import gateway_pb2, node_service_pb2, revision_service_pb2
 from controlplane.snapshot import ROUTES
+from controlplane.workers import supervisor as supervisor_module
+from controlplane.workers.supervisor import WorkerHandle
 from tests.fakes.xds_client import XdsClient, client
 from tests.feature.test_app import Operator, config
 
@@ -39,7 +39,7 @@ class Several:
         self.clients: list[XdsClient] = []
 
     @property
-    def workers(self) -> list[Worker]:
+    def workers(self) -> list[WorkerHandle]:
         assert self.app.workers is not None
         return list(self.app.workers.workers.values())
 
@@ -66,7 +66,7 @@ class Several:
             await self.connect("sotw" if len(self.clients) % 3 == 2 else "delta")
         await self.operator.held((await self.operator.list()).summary.revision, len(self.open))
 
-    def of(self, worker: Worker) -> list[XdsClient]:
+    def of(self, worker: WorkerHandle) -> list[XdsClient]:
         return [c for c in self.clients if worker.serves(c.node)]
 
     async def switched(self, version: str) -> None:
@@ -96,7 +96,7 @@ def alive(pid: int) -> bool:
     return True
 
 
-async def successor(several: Several, dead: Worker) -> Worker:
+async def successor(several: Several, dead: WorkerHandle) -> WorkerHandle:
     """Who has its place."""
     await until(lambda: several.workers[dead.number - 1] is not dead)
     return several.workers[dead.number - 1]
@@ -207,7 +207,7 @@ async def test_a_worker_that_is_stuck_keeps_nobody_waiting_and_is_sent_the_newes
 
 
 async def test_a_worker_that_hangs_is_killed_and_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers, "_ASKED_EVERY", 0.5)
+    monkeypatch.setattr(supervisor_module, "_ASKED_EVERY", 0.5)
     async with running(tmp_path) as several:
         await several.spread()
         hung, other = several.workers
@@ -300,7 +300,7 @@ def out_of_processes(fd: int) -> subprocess.Popen[bytes]:
 async def test_a_worker_that_can_not_start_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spawn: Callable[[int], subprocess.Popen[bytes]], said: str
 ) -> None:
-    monkeypatch.setattr(workers, "_spawn", spawn)
+    monkeypatch.setattr(supervisor_module, "_spawn", spawn)
     app = App(config(tmp_path, workers=2))
     with pytest.raises(Error) as caught:
         await app.start()
@@ -311,12 +311,12 @@ async def test_a_worker_that_can_not_start_is_told(
 async def test_a_worker_that_fails_again_and_again_is_tried_again(several: Several, monkeypatch: pytest.MonkeyPatch) -> None:
     dead = several.workers[0]
     with monkeypatch.context() as m:
-        m.setattr(workers, "_spawn", broken)
+        m.setattr(supervisor_module, "_spawn", broken)
         os.kill(dead.pid, signal.SIGKILL)
         for spawn in (out_of_processes, broken):
             dead = await successor(several, dead)
             await until(dead.ended.is_set)
-            m.setattr(workers, "_spawn", spawn)
+            m.setattr(supervisor_module, "_spawn", spawn)
     await several.connect()
     await several.switched("green")
     await until(lambda: several.workers[0].listening.is_set())

@@ -20,12 +20,12 @@ import pytest
 
 from controlplane.compiler.bootstrap import grpc_bootstrap
 from controlplane.demo.plane import ControlPlane
-from controlplane.model import Locality
-from controlplane.operator.v1.gateway_pb2 import Gateway, NodeSelector
-from controlplane.operator.v1.model_pb2 import PROTOCOL_GRPC, Endpoint, Model, Version
-from controlplane.operator.v1.node_pb2 import Node
-from controlplane.operator.v1.node_service_pb2 import ListNodesRequest
-from controlplane.operator.v1.revision_service_pb2 import Manifest
+from controlplane.domain import Locality
+from controlplane.generated.turnout.v1.gateway_pb2 import Gateway, NodeSelector
+from controlplane.generated.turnout.v1.model_pb2 import PROTOCOL_GRPC, Endpoint, Model, Version
+from controlplane.generated.turnout.v1.node_pb2 import Node
+from controlplane.generated.turnout.v1.node_service_pb2 import ListNodesRequest
+from controlplane.generated.turnout.v1.revision_service_pb2 import Manifest
 
 # With it gRPC's C core believes a server that says that a name is unknown (gRFC A88; seen with 1.85). Without it, and in Node
 # (1.14), a client finds that out after 15 s.

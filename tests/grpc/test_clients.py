@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
-from controlplane.operator.v1.model_pb2 import Endpoint, Retries, Sticky, Timeouts, UpstreamTls, Version
-from controlplane.operator.v1.model_service_pb2 import DeleteModelRequest
-from controlplane.operator.v1.node_pb2 import NODE_STATE_SYNCED
+from controlplane.generated.turnout.v1.model_pb2 import Endpoint, Retries, Sticky, Timeouts, UpstreamTls, Version
+from controlplane.generated.turnout.v1.model_service_pb2 import DeleteModelRequest
+from controlplane.generated.turnout.v1.node_pb2 import NODE_STATE_SYNCED
 from tests.grpc.rig import DATA_ERRORS, Gateway, Locality, NodeSelector, Rig, serving
 
 CLIENTS = pytest.mark.parametrize("kind", ["python", "node"])

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from controlplane.operator.v1.traffic_service_pb2 import GetTrafficRequest
+from controlplane.generated.turnout.v1.traffic_service_pb2 import GetTrafficRequest
 from tests.grpc.rig import serving
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from controlplane.domain import Secret, TlsCertificate
+from controlplane.domain.state import Changes
 from controlplane.errors import Error
-from controlplane.model import Secret, TlsCertificate
-from controlplane.state import Changes
 from controlplane.store.sealing import KEY_FILE
 from controlplane.store.sqlite import SqliteStore, open_store
 from controlplane.store.sqlite_file import DATABASE

@@ -16,9 +16,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from controlplane.domain import Gateway, Object
+from controlplane.domain.state import Changes
 from controlplane.errors import Code, Error
-from controlplane.model import Gateway, Object
-from controlplane.state import Changes
 from controlplane.store import Store
 from controlplane.store.sqlite import open_store
 from controlplane.store.sqlite_file import DATABASE

@@ -10,9 +10,9 @@ import os
 import sys
 from pathlib import Path
 
-from controlplane.model import Gateway
-from controlplane.state import Changes
-from controlplane.store import Action, Draft
+from controlplane.domain import Gateway
+from controlplane.domain.revision import Action, Draft
+from controlplane.domain.state import Changes
 from controlplane.store.sqlite import open_store
 
 

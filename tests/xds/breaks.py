@@ -21,7 +21,7 @@ ROOT = Path(__file__).parent.parent.parent
 CORES = Path("controlplane/xds")
 
 # What has to notice, the quickest first.
-TESTS = ("test_load.py", "test_transcripts.py", "test_streams.py", "test_decoders.py", "test_histories.py")
+TESTS = ("test_lrs.py", "test_transcripts.py", "test_streams.py", "test_decoders.py", "test_histories.py")
 
 
 @dataclass(frozen=True)

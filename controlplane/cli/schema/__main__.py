@@ -13,7 +13,7 @@ from grpc_tools import protoc
 from controlplane.cli.schema import FILE
 from controlplane.cli.schema.generate import generate
 
-_PROTO = "controlplane/operator/v1/revision_service.proto"
+_PROTO = "turnout/v1/revision_service.proto"
 
 
 def compiled(protos: Path) -> FileDescriptorSet:

@@ -9,7 +9,7 @@ from google.protobuf.descriptor_pb2 import DescriptorProto, EnumDescriptorProto,
 
 Schema = dict[str, Any]
 
-_ROOT = ".controlplane.operator.v1.Manifest"
+_ROOT = ".turnout.v1.Manifest"
 # How google.protobuf's own types are written in the JSON form.
 _WELL_KNOWN: dict[str, Schema] = {
     ".google.protobuf.Duration": {

@@ -1,0 +1,1 @@
+"""The operator API: gRPC services that translate between messages and the domain."""

@@ -1,0 +1,118 @@
+"""Gateways as protos and back."""
+
+from __future__ import annotations
+
+from controlplane.api.convert.names import label, said, timestamp, tried
+from controlplane.domain import (
+    Gateway,
+    GatewayTls,
+    HeaderRouting,
+    HostRouting,
+    NodeSelector,
+    PathRouting,
+    Routing,
+    TlsVersion,
+)
+from controlplane.domain.revision import ObjectMeta
+from controlplane.errors import Collector, invalid
+from controlplane.generated.turnout.v1 import gateway_pb2
+
+_TLS_VERSIONS = {
+    gateway_pb2.TLS_VERSION_UNSPECIFIED: TlsVersion.TLS_1_2,
+    gateway_pb2.TLS_VERSION_1_2: TlsVersion.TLS_1_2,
+    gateway_pb2.TLS_VERSION_1_3: TlsVersion.TLS_1_3,
+}
+_TLS_VERSION_NUMBERS = {
+    TlsVersion.TLS_1_2: gateway_pb2.TLS_VERSION_1_2,
+    TlsVersion.TLS_1_3: gateway_pb2.TLS_VERSION_1_3,
+}
+
+
+def gateway_to_proto(gateway: Gateway, kept: ObjectMeta | None = None) -> gateway_pb2.Gateway:
+    """The gateway as the API shows it; `kept` is None where it is not kept (yet)."""
+    proto = gateway_pb2.Gateway(name=gateway.resource_name, address=gateway.address, port=gateway.port)
+    match gateway.routing:
+        case PathRouting(segment, verbs):
+            proto.path.CopyFrom(gateway_pb2.PathRouting(segment=segment, verbs=verbs))
+        case HeaderRouting(name):
+            proto.header.name = name
+        case HostRouting():
+            proto.host.SetInParent()
+    if gateway.nodes != NodeSelector():
+        selector = gateway.nodes
+        proto.nodes.CopyFrom(
+            gateway_pb2.NodeSelector(
+                clusters=selector.clusters,
+                ids=selector.ids,
+                metadata=dict(selector.metadata),
+                regions=selector.regions,
+                zones=selector.zones,
+                sub_zones=selector.sub_zones,
+            )
+        )
+    if gateway.tls is not None:
+        tls = gateway.tls
+        proto.tls.certificate = f"secrets/{tls.certificate}"
+        proto.tls.client_ca = f"secrets/{tls.client_ca}" if tls.client_ca else ""
+        proto.tls.min_version = _TLS_VERSION_NUMBERS[tls.min_version]
+    if kept is not None:
+        proto.etag = str(kept.revision)
+        proto.create_time.CopyFrom(timestamp(kept.create_time))
+        proto.update_time.CopyFrom(timestamp(kept.update_time))
+    return proto
+
+
+def gateway_from_proto(proto: gateway_pb2.Gateway) -> Gateway:
+    """The gateway that a caller sent. Errors: INVALID_ARGUMENT with every field that is wrong, from the gateway down."""
+    c = Collector()
+    name = tried(c, "", lambda: label(proto.name, "gateways", "name"))
+    routing = tried(c, "", lambda: _routing(proto))
+    tls = tried(c, "tls", lambda: _gateway_tls(proto.tls)) if proto.HasField("tls") else None
+    # What could not be made has a stand-in, so that the rest is looked at too.
+    gateway = tried(
+        c,
+        "",
+        lambda: Gateway(
+            name=name or "stand-in",
+            port=proto.port,
+            address=proto.address or "0.0.0.0",
+            routing=routing or PathRouting(),
+            nodes=NodeSelector(
+                clusters=tuple(proto.nodes.clusters),
+                ids=tuple(proto.nodes.ids),
+                metadata=dict(proto.nodes.metadata),
+                regions=tuple(proto.nodes.regions),
+                zones=tuple(proto.nodes.zones),
+                sub_zones=tuple(proto.nodes.sub_zones),
+            ),
+            tls=tls,
+        ),
+    )
+    c.check()
+    assert gateway is not None
+    return gateway
+
+
+def _gateway_tls(proto: gateway_pb2.GatewayTls) -> GatewayTls:
+    version = _TLS_VERSIONS.get(proto.min_version)
+    if version is None:
+        raise invalid("min_version", f"{proto.min_version} is not a version of TLS: TLS_VERSION_1_2 or TLS_VERSION_1_3")
+    certificate = label(proto.certificate, "secrets", "certificate")
+    return GatewayTls(certificate, label(proto.client_ca, "secrets", "client_ca") if proto.client_ca else "", version)
+
+
+def _routing(proto: gateway_pb2.Gateway) -> Routing:
+    c = Collector()
+    routing: Routing | None
+    match proto.WhichOneof("routing"):
+        case "header":
+            routing = tried(c, "header", lambda: HeaderRouting(proto.header.name))
+        case "host":
+            routing = HostRouting()
+        case _:
+            default = PathRouting()
+            path = proto.path
+            routing = tried(c, "path", lambda: PathRouting(said(path, "segment", default), tuple(path.verbs) or default.verbs))
+    c.check()
+    assert routing is not None
+    return routing

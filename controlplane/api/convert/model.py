@@ -1,0 +1,167 @@
+"""Models as protos and back."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from controlplane.api.convert.names import duration, label, said, seconds, timestamp, tried
+from controlplane.api.convert.version import version_from_proto, version_to_proto
+from controlplane.domain import (
+    FULL_SHARE,
+    Endpoint,
+    Mirror,
+    Model,
+    PathRewrite,
+    Retries,
+    Sticky,
+    Timeouts,
+    Version,
+)
+from controlplane.domain.revision import ObjectMeta
+from controlplane.errors import Collector, Error, failed, invalid
+from controlplane.generated.turnout.v1 import model_pb2
+
+
+def model_to_proto(model: Model, kept: ObjectMeta | None = None) -> model_pb2.Model:
+    """The model as the API shows it; `kept` is None where it is not kept (yet)."""
+    proto = model_pb2.Model(
+        name=model.resource_name,
+        gateways=[f"gateways/{g}" for g in model.gateways],
+        keys=model.keys,
+        versions=[version_to_proto(v) for v in model.versions],
+        split=model.split,
+        preview_header=model.preview_header,
+    )
+    if model.sticky is not None:
+        if model.sticky.header:
+            proto.sticky.header = model.sticky.header
+        else:
+            proto.sticky.cookie = model.sticky.cookie
+    if model.mirror is not None:
+        proto.mirror.CopyFrom(model_pb2.Mirror(version=model.mirror.version, basis_points=model.mirror.basis_points))
+    if model.timeouts != Timeouts():
+        proto.timeouts.request.CopyFrom(duration(model.timeouts.request))
+        proto.timeouts.idle.CopyFrom(duration(model.timeouts.idle))
+    if model.retries != Retries():
+        proto.retries.attempts = model.retries.attempts
+        proto.retries.unsafe = model.retries.unsafe
+        if model.retries.per_try_timeout:
+            proto.retries.per_try_timeout.CopyFrom(duration(model.retries.per_try_timeout))
+    if model.rewrite is not None:
+        proto.rewrite.CopyFrom(model_pb2.PathRewrite(prefix=model.rewrite.prefix, replacement=model.rewrite.replacement))
+    if kept is not None:
+        proto.etag = str(kept.revision)
+        proto.create_time.CopyFrom(timestamp(kept.create_time))
+        proto.update_time.CopyFrom(timestamp(kept.update_time))
+    return proto
+
+
+def model_from_proto(proto: model_pb2.Model, live: Model | None = None) -> Model:
+    """The model that a caller sent; the split is that of `live` where none was sent.
+
+    Errors: INVALID_ARGUMENT with every field that is wrong, from the model down; FAILED_PRECONDITION / VERSION_HAS_SHARE,
+    NO_ENDPOINTS where the live split can't stay.
+    """
+    c = Collector()
+    name = tried(c, "", lambda: label(proto.name, "models", "name"))
+    gateways = [
+        tried(c, "", partial(label, g, "gateways", f"gateways[{i}]")) or f"stand-in-{i}" for i, g in enumerate(proto.gateways)
+    ]
+    versions = [
+        tried(c, f"versions[{i}]", partial(version_from_proto, v)) or _stand_in(i, v) for i, v in enumerate(proto.versions)
+    ]
+    sticky = tried(c, "sticky", lambda: _sticky(proto.sticky)) if proto.HasField("sticky") else None
+    timeouts = tried(c, "timeouts", lambda: _timeouts(proto.timeouts))
+    retries = tried(c, "retries", lambda: _retries(proto.retries))
+    rewrite = None
+    if proto.HasField("rewrite"):
+        rewrite = tried(c, "rewrite", lambda: PathRewrite(proto.rewrite.prefix, proto.rewrite.replacement))
+    mirror = None
+    if proto.HasField("mirror"):
+        mirror = tried(c, "mirror", lambda: _mirror(proto.mirror))
+    split = tried(c, "", lambda: _split(proto, versions, live))
+    model = tried(
+        c,
+        "",
+        lambda: Model(
+            name=name or "stand-in",
+            gateways=tuple(gateways),
+            versions=tuple(versions),
+            split=split or {},
+            keys=tuple(proto.keys),
+            sticky=sticky,
+            preview_header=proto.preview_header,
+            mirror=mirror,
+            timeouts=timeouts or Timeouts(),
+            retries=retries or Retries(),
+            rewrite=rewrite,
+        ),
+        skip="split" if split is None else None,
+    )
+    c.check()
+    assert model is not None
+    return model
+
+
+def _stand_in(index: int, proto: model_pb2.Version) -> Version:
+    """For a version that could not be made, so that the rest of its model is looked at too."""
+    endpoints = (Endpoint("127.0.0.1", 1),)
+    try:
+        return Version(proto.name, endpoints)
+    except Error:
+        return Version(f"stand-in-{index}", endpoints)
+
+
+def _split(proto: model_pb2.Model, versions: list[Version], live: Model | None) -> dict[str, int]:
+    if proto.split:
+        return dict(proto.split)
+    if live is None:
+        if len(versions) > 1:
+            names = ", ".join(v.name for v in versions)
+            raise invalid("split", f"is required, because there are several versions: {names}", "SPLIT_REQUIRED")
+        return {v.name: FULL_SHARE for v in versions}
+    index = {v.name: i for i, v in enumerate(versions)}
+    c = Collector()
+    for name, share in live.split.items():
+        with c.within(""):
+            if name not in index:
+                raise failed(
+                    "VERSION_HAS_SHARE",
+                    "versions",
+                    f"version '{name}' has {share:,} of 10,000 basis points of the traffic: switch it away first, then leave "
+                    "the version out",
+                )
+            if not versions[index[name]].endpoints:
+                raise failed(
+                    "NO_ENDPOINTS",
+                    f"versions[{index[name]}].endpoints",
+                    f"version '{name}' has {share:,} of 10,000 basis points of the traffic and would have no endpoint left: "
+                    "switch it away first",
+                )
+    c.check()
+    return dict(live.split)
+
+
+def _mirror(proto: model_pb2.Mirror) -> Mirror:
+    return Mirror(proto.version, proto.basis_points if proto.HasField("basis_points") else FULL_SHARE)
+
+
+def _sticky(proto: model_pb2.Sticky) -> Sticky:
+    return Sticky(header=proto.header, cookie=proto.cookie)
+
+
+def _timeouts(proto: model_pb2.Timeouts) -> Timeouts:
+    default = Timeouts()
+    return Timeouts(
+        request=seconds(proto.request) if proto.HasField("request") else default.request,
+        idle=seconds(proto.idle) if proto.HasField("idle") else default.idle,
+    )
+
+
+def _retries(proto: model_pb2.Retries) -> Retries:
+    default = Retries()
+    return Retries(
+        attempts=said(proto, "attempts", default),
+        unsafe=proto.unsafe,
+        per_try_timeout=seconds(proto.per_try_timeout),
+    )

@@ -1,0 +1,165 @@
+"""Versions as protos and back."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from controlplane.api.convert.names import duration, label, said, seconds, tried
+from controlplane.domain import (
+    ConnectionLimits,
+    Endpoint,
+    HealthCheck,
+    OutlierDetection,
+    Protocol,
+    UpstreamTls,
+    Version,
+)
+from controlplane.errors import Collector, invalid
+from controlplane.generated.turnout.v1 import model_pb2
+
+_PROTOCOLS = {
+    model_pb2.PROTOCOL_UNSPECIFIED: Protocol.HTTP1,
+    model_pb2.PROTOCOL_HTTP1: Protocol.HTTP1,
+    model_pb2.PROTOCOL_HTTP2: Protocol.HTTP2,
+    model_pb2.PROTOCOL_GRPC: Protocol.GRPC,
+}
+_PROTOCOL_NUMBERS = {
+    Protocol.HTTP1: model_pb2.PROTOCOL_HTTP1,
+    Protocol.HTTP2: model_pb2.PROTOCOL_HTTP2,
+    Protocol.GRPC: model_pb2.PROTOCOL_GRPC,
+}
+
+
+def version_to_proto(version: Version) -> model_pb2.Version:
+    """The version as the API shows it."""
+    proto = model_pb2.Version(
+        name=version.name,
+        endpoints=[
+            model_pb2.Endpoint(host=e.host, port=e.port, weight=e.weight if e.weight != 1 else None) for e in version.endpoints
+        ],
+        protocol=_PROTOCOL_NUMBERS[version.protocol],
+    )
+    if version.tls is not None:
+        tls = version.tls
+        proto.tls.CopyFrom(
+            model_pb2.UpstreamTls(
+                server_name=tls.server_name,
+                ca_certificates_pem=tls.ca_certificates_pem,
+                insecure_skip_verify=tls.insecure_skip_verify,
+                ca_certificates=f"secrets/{tls.ca_certificates}" if tls.ca_certificates else "",
+                client_certificate=f"secrets/{tls.client_certificate}" if tls.client_certificate else "",
+            )
+        )
+    if version.health_check is not None:
+        check = version.health_check
+        proto.health_check.CopyFrom(
+            model_pb2.HealthCheck(
+                path=check.path,
+                interval=duration(check.interval),
+                timeout=duration(check.timeout),
+                healthy_threshold=check.healthy_threshold,
+                unhealthy_threshold=check.unhealthy_threshold,
+            )
+        )
+    if version.outlier_detection is not None:
+        outlier = version.outlier_detection
+        proto.outlier_detection.CopyFrom(
+            model_pb2.OutlierDetection(
+                consecutive_failures=outlier.consecutive_failures,
+                ejection_time=duration(outlier.ejection_time),
+                max_ejection_percent=outlier.max_ejection_percent,
+            )
+        )
+    if version.limits != ConnectionLimits():
+        limits = version.limits
+        proto.limits.CopyFrom(
+            model_pb2.Limits(
+                max_connections=limits.max_connections,
+                max_pending_requests=limits.max_pending_requests,
+                max_requests=limits.max_requests,
+                max_retries=limits.max_retries,
+            )
+        )
+    if version.connect_timeout != _DEFAULT_CONNECT_TIMEOUT:
+        proto.connect_timeout.CopyFrom(duration(version.connect_timeout))
+    return proto
+
+
+_DEFAULT_CONNECT_TIMEOUT = 5.0
+
+
+def version_from_proto(proto: model_pb2.Version) -> Version:
+    """The version that a caller sent. Errors: INVALID_ARGUMENT with every field that is wrong, from the version down."""
+    c = Collector()
+    endpoints = [tried(c, f"endpoints[{i}]", partial(_endpoint, e)) for i, e in enumerate(proto.endpoints)]
+    tls = health = outlier = None
+    if proto.HasField("tls"):
+        tls = tried(c, "tls", lambda: _upstream_tls(proto.tls))
+    if proto.HasField("health_check"):
+        health = tried(c, "health_check", lambda: _health_check(proto.health_check))
+    if proto.HasField("outlier_detection"):
+        outlier = tried(c, "outlier_detection", lambda: _outlier_detection(proto.outlier_detection))
+    limits = tried(c, "limits", lambda: _limits(proto.limits))
+    protocol = _PROTOCOLS.get(proto.protocol)
+    with c.within(""):
+        if protocol is None:
+            raise invalid("protocol", f"{proto.protocol} is not a protocol: HTTP1, HTTP2 or GRPC")
+    version = tried(
+        c,
+        "",
+        lambda: Version(
+            name=proto.name,
+            endpoints=tuple(e for e in endpoints if e is not None) if None not in endpoints else (),
+            protocol=protocol or Protocol.HTTP1,
+            tls=tls,
+            health_check=health,
+            outlier_detection=outlier,
+            limits=limits or ConnectionLimits(),
+            connect_timeout=seconds(proto.connect_timeout) if proto.HasField("connect_timeout") else _DEFAULT_CONNECT_TIMEOUT,
+        ),
+    )
+    c.check()
+    assert version is not None
+    return version
+
+
+def _endpoint(proto: model_pb2.Endpoint) -> Endpoint:
+    return Endpoint(proto.host, proto.port, proto.weight if proto.HasField("weight") else 1)
+
+
+def _upstream_tls(proto: model_pb2.UpstreamTls) -> UpstreamTls:
+    named = {
+        field: label(getattr(proto, field), "secrets", field) if getattr(proto, field) else ""
+        for field in ("ca_certificates", "client_certificate")
+    }
+    return UpstreamTls(proto.server_name, proto.ca_certificates_pem, proto.insecure_skip_verify, **named)
+
+
+def _health_check(proto: model_pb2.HealthCheck) -> HealthCheck:
+    default = HealthCheck()
+    return HealthCheck(
+        path=proto.path or default.path,
+        interval=seconds(proto.interval) if proto.HasField("interval") else default.interval,
+        timeout=seconds(proto.timeout) if proto.HasField("timeout") else default.timeout,
+        healthy_threshold=said(proto, "healthy_threshold", default),
+        unhealthy_threshold=said(proto, "unhealthy_threshold", default),
+    )
+
+
+def _outlier_detection(proto: model_pb2.OutlierDetection) -> OutlierDetection:
+    default = OutlierDetection()
+    return OutlierDetection(
+        consecutive_failures=said(proto, "consecutive_failures", default),
+        ejection_time=seconds(proto.ejection_time) if proto.HasField("ejection_time") else default.ejection_time,
+        max_ejection_percent=said(proto, "max_ejection_percent", default),
+    )
+
+
+def _limits(proto: model_pb2.Limits) -> ConnectionLimits:
+    default = ConnectionLimits()
+    return ConnectionLimits(
+        max_connections=said(proto, "max_connections", default),
+        max_pending_requests=said(proto, "max_pending_requests", default),
+        max_requests=said(proto, "max_requests", default),
+        max_retries=said(proto, "max_retries", default),
+    )

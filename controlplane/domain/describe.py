@@ -1,0 +1,182 @@
+"""What a change did to an object, as lines that people read: `split: blue 10000 -> green 10000`."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import MISSING, Field, fields, is_dataclass
+from datetime import UTC, datetime
+from enum import Enum
+from typing import Any
+
+from controlplane.domain import (
+    SECRET_KINDS,
+    CaCertificates,
+    Endpoint,
+    HeaderRouting,
+    HostRouting,
+    Model,
+    Object,
+    PathRouting,
+    Secret,
+    TlsCertificate,
+)
+from controlplane.domain.pem import Certificate
+
+# Lines of one version's endpoints; the rest is counted.
+MOST_ENDPOINTS = 20
+
+_NONE = "none"
+
+
+def lines(old: Object | None, new: Object | None) -> list[str]:
+    """A line a field that differs; of a new object, a line a field that is not at its default; none of a deleted one."""
+    if new is None:
+        return []
+    if isinstance(new, Secret):
+        return list(_secret_lines(old.content if isinstance(old, Secret) else None, new.content))
+    after = {path: (text, default) for path, text, default in _flat("", new, old)}
+    before = {path: (text, default) for path, text, default in _flat("", old, new)} if old is not None else {}
+    said = []
+    for path in [*after, *(p for p in before if p not in after)]:
+        was, was_default = before.get(path, (_NONE, True))
+        now, is_default = after.get(path, (_NONE, True))
+        gone = path.startswith("versions.") and not any(path.startswith(f"versions.{n}.") for n in _versions(new))
+        if was == now or gone or (was_default and is_default):
+            continue
+        said.append(f"{path}: {now}" if old is None else f"{path}: {was} -> {now}")
+    return said + list(_endpoint_lines(_versions(old), _versions(new)))
+
+
+def _flat(path: str, value: Any, other: Any) -> Iterator[tuple[str, str, bool]]:
+    """(path, text, whether it is the default) of each field, in order, but of those that are the same in `other`.
+
+    Where there is no other, those at their default are left out. Names and endpoints are told of elsewhere.
+    """
+    for field in fields(value):
+        item = getattr(value, field.name)
+        counterpart = getattr(other, field.name, None)
+        default = _is_default(field, item)
+        if field.name in ("name", "endpoints") or (default if other is None else item == counterpart):
+            continue
+        at = f"{path}{field.name}"
+        if field.name == "versions":
+            yield at, ", ".join(v.name for v in item), False
+            others = {v.name: v for v in counterpart or ()}
+            for version in item:
+                yield from _flat(f"{at}.{version.name}.", version, others.get(version.name))
+        elif isinstance(item, PathRouting | HeaderRouting | HostRouting):
+            yield at, _routing(item), default
+        elif is_dataclass(item):
+            if field.default is None:
+                yield at, "set", False
+            yield from _flat(f"{at}.", item, counterpart)
+        else:
+            yield at, _text(field.name, item), default
+
+
+def _is_default(field: Field[Any], item: object) -> bool:
+    default = field.default_factory() if field.default_factory is not MISSING else field.default
+    return bool(item == default)
+
+
+def _text(name: str, item: object) -> str:
+    match item:
+        case bool():
+            return "yes" if item else "no"
+        case float():
+            return f"{item:g} s"  # every float among the nouns is a time
+        case Enum():
+            return str(item.value)
+        case tuple():
+            return ", ".join(map(_word, item)) or _NONE
+        case Mapping():
+            return ", ".join(f"{_word(k)} {_word(v)}" for k, v in item.items()) or _NONE
+        case str() if name.endswith("_pem") and item:
+            return f"PEM with sha256 {hashlib.sha256(item.encode()).hexdigest()[:16]}"
+        case None | "":
+            return _NONE
+        case _:
+            return str(item)
+
+
+def _word(item: object) -> str:
+    """Quoted where it would not be seen where it ends."""
+    text = str(item)
+    return text if re.fullmatch(r"[^\s,'\"]+", text) else repr(text)
+
+
+def _routing(routing: PathRouting | HeaderRouting | HostRouting) -> str:
+    match routing:
+        case PathRouting(segment, verbs):
+            return f"path segment {segment}, verbs {', '.join(verbs) or _NONE}"
+        case HeaderRouting(name):
+            return f"header {name}"
+        case HostRouting():
+            return "host"
+
+
+def _versions(obj: Object | None) -> dict[str, dict[str, Endpoint]]:
+    """The endpoints of each version of a model, by `host:port`."""
+    if not isinstance(obj, Model):
+        return {}
+    return {v.name: {_address(e): e for e in v.endpoints} for v in obj.versions}
+
+
+def _endpoint_lines(old: Mapping[str, Mapping[str, Endpoint]], new: Mapping[str, Mapping[str, Endpoint]]) -> Iterator[str]:
+    for name, after in new.items():
+        before = old.get(name, {})
+        said = [f"- {a}" for a in before if a not in after]
+        said += [f"+ {a}" + (f" weight {e.weight}" if e.weight != 1 else "") for a, e in after.items() if a not in before]
+        said += [
+            f"{a} weight {before[a].weight} -> {e.weight}"
+            for a, e in after.items()
+            if a in before and before[a].weight != e.weight
+        ]
+        if not said and list(before) != list(after):
+            said = ["in another order"]
+        more = len(said) - MOST_ENDPOINTS
+        for line in said[:MOST_ENDPOINTS]:
+            yield f"versions.{name}.endpoints: {line}"
+        if more > 0:
+            yield f"versions.{name}.endpoints: and {more} more"
+
+
+def _secret_lines(old: TlsCertificate | CaCertificates | None, new: TlsCertificate | CaCertificates) -> Iterator[str]:
+    """What can be known of a secret without having it: whose certificate, since when, until when."""
+    if old is not None and type(old) is not type(new):
+        yield f"{SECRET_KINDS[type(old)]} -> {SECRET_KINDS[type(new)]}"
+        old = None
+    before = _facts(old) if old is not None else {}
+    for name, now in _facts(new).items():
+        was = before.get(name, _NONE)
+        if was != now:
+            yield f"{name}: {was} -> {now}" if before else f"{name}: {now}"
+
+
+def _facts(content: TlsCertificate | CaCertificates) -> dict[str, str]:
+    if isinstance(content, CaCertificates):
+        subjects = "; ".join(c.subject or _NONE for c in content.certificates)
+        return {"certificates": _fingerprints(content.certificates), "subjects": subjects}
+    leaf = content.leaf
+    return {
+        "certificate": _fingerprints(content.chain),
+        "subject": leaf.subject or _NONE,
+        "names": ", ".join(leaf.sans) or _NONE,
+        "not before": _time(leaf.not_before),
+        "not after": _time(leaf.not_after),
+    }
+
+
+def _fingerprints(certificates: Sequence[Certificate]) -> str:
+    return "sha256 " + ", ".join(f"{c.sha256[:16]}…" for c in certificates)
+
+
+def _time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _address(endpoint: Endpoint) -> str:
+    host = f"[{endpoint.host}]" if ":" in endpoint.host else endpoint.host
+    return f"{host}:{endpoint.port}"

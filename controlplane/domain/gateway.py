@@ -1,0 +1,160 @@
+"""Gateways: where requests enter a group of Envoys, and which."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+from controlplane.domain.checks import check_bounds, check_distinct, check_header, check_label, check_port, check_range, is_ip
+from controlplane.domain.secret import CaCertificates, TlsCertificate
+from controlplane.errors import Collector, invalid
+
+_VERB = re.compile(r"[A-Za-z0-9_-]{1,63}")
+
+
+@dataclass(frozen=True, slots=True)
+class PathRouting:
+    """The model's key is a segment of the path."""
+
+    segment: int = 3  # counted from 1
+    verbs: tuple[str, ...] = ("predict", "classify", "regress", "explain")
+
+    def __post_init__(self) -> None:
+        check_bounds(self, "segment")
+        check_range(len(self.verbs), 0, 16, "verbs")
+        check_distinct(self.verbs, "verbs")
+        for i, verb in enumerate(self.verbs):
+            if not _VERB.fullmatch(verb):
+                raise invalid(f"verbs[{i}]", f"'{verb[:80]}' is not a verb: 1 to 63 letters, digits, '_' or '-'")
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderRouting:
+    """The model's key is the whole value of a header."""
+
+    name: str
+
+    def __post_init__(self) -> None:
+        check_header(self.name, "name")
+
+
+@dataclass(frozen=True, slots=True)
+class HostRouting:
+    """The model's key is the host of the request, without its port."""
+
+
+Routing = PathRouting | HeaderRouting | HostRouting
+
+
+@dataclass(frozen=True, slots=True)
+class Locality:
+    """Where a node says that it is; each part may be empty."""
+
+    region: str = ""
+    zone: str = ""
+    sub_zone: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSelector:
+    """Chooses nodes: every part that is not empty must hold. Empty chooses all."""
+
+    clusters: tuple[str, ...] = ()
+    ids: tuple[str, ...] = ()
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    regions: tuple[str, ...] = ()
+    zones: tuple[str, ...] = ()
+    sub_zones: tuple[str, ...] = ()
+
+    def matches(self, cluster: str, node_id: str, metadata: Mapping[str, object], locality: Locality = Locality()) -> bool:
+        """Whether a node with these is chosen."""
+        return (
+            (not self.clusters or cluster in self.clusters)
+            and (not self.ids or node_id in self.ids)
+            and all(metadata.get(k) == v for k, v in self.metadata.items())
+            and (not self.regions or locality.region in self.regions)
+            and (not self.zones or locality.zone in self.zones)
+            and (not self.sub_zones or locality.sub_zone in self.sub_zones)
+        )
+
+    def overlaps(self, other: NodeSelector) -> bool:
+        """Whether some node could be chosen by both."""
+        return (
+            _meet(self.clusters, other.clusters)
+            and _meet(self.ids, other.ids)
+            and _meet(self.regions, other.regions)
+            and _meet(self.zones, other.zones)
+            and _meet(self.sub_zones, other.sub_zones)
+            and all(other.metadata.get(k, v) == v for k, v in self.metadata.items())
+        )
+
+
+def _meet(a: tuple[str, ...], b: tuple[str, ...]) -> bool:
+    return not a or not b or not set(a).isdisjoint(b)
+
+
+class TlsVersion(Enum):
+    """A version of TLS."""
+
+    TLS_1_2 = "1.2"
+    TLS_1_3 = "1.3"
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayTls:
+    """How a gateway shows itself to clients, and whom it lets in. Secrets are named by their labels."""
+
+    certificate: str
+    client_ca: str = ""  # empty: clients show no certificate
+    min_version: TlsVersion = TlsVersion.TLS_1_2
+
+    def __post_init__(self) -> None:
+        check_label(self.certificate, "certificate")
+        if self.client_ca:
+            check_label(self.client_ca, "client_ca")
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """Where requests enter a group of Envoys."""
+
+    name: str  # the label alone: `edge`, not `gateways/edge`
+    port: int
+    address: str = "0.0.0.0"
+    routing: Routing = PathRouting()
+    nodes: NodeSelector = NodeSelector()
+    tls: GatewayTls | None = None
+
+    def __post_init__(self) -> None:
+        c = Collector()
+        with c.within(""):
+            check_label(self.name)
+        with c.within(""):
+            check_port(self.port)
+        with c.within(""):
+            if not is_ip(self.address):
+                raise invalid("address", f"'{self.address[:80]}' is not an IP address; 0.0.0.0 is every IPv4 interface")
+            # One way of writing it: two that write one address differently must meet.
+            object.__setattr__(self, "address", str(ipaddress.ip_address(self.address)))
+        c.check()
+
+    @property
+    def resource_name(self) -> str:
+        return f"gateways/{self.name}"
+
+    @property
+    def secrets(self) -> tuple[tuple[str, str, type[TlsCertificate | CaCertificates]], ...]:
+        """The secrets that it needs: (where it is named, label, kind)."""
+        if self.tls is None:
+            return ()
+        certificate = ("tls.certificate", self.tls.certificate, TlsCertificate)
+        return (certificate, ("tls.client_ca", self.tls.client_ca, CaCertificates)) if self.tls.client_ca else (certificate,)
+
+    def shares_address(self, other: Gateway) -> bool:
+        """Whether the two could want the same socket on some node."""
+        any_address = {"0.0.0.0", "::"}
+        same = self.address == other.address or self.address in any_address or other.address in any_address
+        return same and self.port == other.port and self.nodes.overlaps(other.nodes)

@@ -1,0 +1,198 @@
+"""Models: what users call, and who of them gets which version."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from controlplane.domain.checks import (
+    BOUNDS,
+    FULL_SHARE,
+    HEADER,
+    check_bounds,
+    check_distinct,
+    check_header,
+    check_label,
+    check_path,
+    check_range,
+)
+from controlplane.domain.secret import CaCertificates, TlsCertificate
+from controlplane.domain.version import Version
+from controlplane.errors import Collector, invalid
+
+_KEY = re.compile(r"[A-Za-z0-9._~-]{1,253}")
+
+
+@dataclass(frozen=True, slots=True)
+class Sticky:
+    """What identifies a user: exactly one of the two."""
+
+    header: str = ""
+    cookie: str = ""
+
+    def __post_init__(self) -> None:
+        if bool(self.header) == bool(self.cookie):
+            raise invalid("", "say either a header or a cookie that identifies the user")
+        if self.header:
+            check_header(self.header, "header")
+        elif not HEADER.fullmatch(self.cookie.lower()):
+            raise invalid("cookie", f"'{self.cookie[:80]}' is not the name of a cookie")
+
+
+@dataclass(frozen=True, slots=True)
+class Mirror:
+    """A copy of requests for a second version."""
+
+    version: str
+    basis_points: int = FULL_SHARE
+
+    def __post_init__(self) -> None:
+        if not self.version:
+            raise invalid("version", "is required")
+        check_bounds(self, "basis_points")
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Bounds on one request; 0 is no limit."""
+
+    request: float = 0.0
+    idle: float = 300.0
+
+    def __post_init__(self) -> None:
+        check_range(self.request, 0, 86_400, "request", " s")
+        check_range(self.idle, 0, 86_400, "idle", " s")
+
+
+@dataclass(frozen=True, slots=True)
+class Retries:
+    """When a failed request is tried again."""
+
+    attempts: int = 2
+    unsafe: bool = False  # also where the upstream may have acted on the request
+    per_try_timeout: float = 0.0  # 0: none
+
+    def __post_init__(self) -> None:
+        check_bounds(self, "attempts")
+        check_range(self.per_try_timeout, 0, 86_400, "per_try_timeout", " s")
+        if self.per_try_timeout and not self.unsafe:
+            raise invalid("per_try_timeout", "a try that timed out may have been acted on: it needs `unsafe: true`")
+
+
+@dataclass(frozen=True, slots=True)
+class PathRewrite:
+    """Replaces the start of the path, up to the end of a segment, on its way to the model server."""
+
+    prefix: str
+    replacement: str
+
+    def __post_init__(self) -> None:
+        check_path(self.prefix, "prefix")
+        check_path(self.replacement, "replacement")
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """What users call.
+
+    Always true: the shares sum to 10,000, none is 0, and each is of a version that exists and has endpoints.
+    """
+
+    name: str  # the label alone
+    gateways: tuple[str, ...]  # labels
+    versions: tuple[Version, ...]
+    split: Mapping[str, int]  # version -> basis points
+    keys: tuple[str, ...] = ()  # empty: the name
+    sticky: Sticky | None = None
+    preview_header: str = ""
+    mirror: Mirror | None = None
+    timeouts: Timeouts = Timeouts()
+    retries: Retries = Retries()
+    rewrite: PathRewrite | None = None
+
+    def __post_init__(self) -> None:
+        c = Collector()
+        with c.within(""):
+            check_label(self.name)
+        with c.within(""):
+            if not self.gateways:
+                raise invalid("gateways", "at least one gateway is required")
+            for i, gateway in enumerate(self.gateways):
+                check_label(gateway, f"gateways[{i}]")
+            check_distinct(self.gateways, "gateways")
+        with c.within(""):
+            if not self.versions:
+                raise invalid("versions", "at least one version is required")
+            check_range(len(self.versions), 1, 64, "versions")
+            check_distinct((v.name for v in self.versions), "versions")
+        with c.within(""):
+            self._check_keys()
+        if self.versions:
+            with c.within(""):
+                object.__setattr__(self, "split", self._checked_split())
+        with c.within(""):
+            if self.preview_header:
+                check_header(self.preview_header, "preview_header")
+        if self.mirror is not None:
+            with c.within("mirror"):
+                if not self.version(self.mirror.version, "version").endpoints:
+                    raise invalid("version", f"'{self.mirror.version}' has no endpoints to send copies to")
+        c.check()
+
+    def _check_keys(self) -> None:
+        check_range(len(self.keys), 0, 32, "keys")
+        c = Collector()
+        with c.within(""):
+            check_distinct(self.keys, "keys")
+        for i, key in enumerate(self.keys):
+            with c.within(""):
+                if not _KEY.fullmatch(key):
+                    raise invalid(f"keys[{i}]", f"'{key[:80]}' is not a key: 1 to 253 letters, digits, '.', '_', '~' or '-'")
+        c.check()
+
+    def _checked_split(self) -> Mapping[str, int]:
+        for name, share in self.split.items():
+            self.version(name, f"split.{name}")
+            check_range(share, *BOUNDS["split"], f"split.{name}")
+        total = sum(self.split.values())
+        if total != FULL_SHARE:
+            raise invalid("split", f"the shares sum to {total:,}: they are basis points and must sum to 10,000")
+        for name, share in self.split.items():
+            if share and not self.version(name).endpoints:
+                raise invalid(
+                    f"split.{name}", f"version '{name}' has no endpoints, so it can't be given a share", "NO_ENDPOINTS"
+                )
+        # Versions' order, zeros left out: equal splits are equal values.
+        return {v.name: self.split[v.name] for v in self.versions if self.split.get(v.name)}
+
+    @property
+    def resource_name(self) -> str:
+        return f"models/{self.name}"
+
+    @property
+    def route_keys(self) -> tuple[str, ...]:
+        """What a request calls this model by; never empty."""
+        return self.keys or (self.name,)
+
+    def version(self, name: str, at: str = "version") -> Version:
+        """The version of that name; an error at the field `at` when there is none."""
+        for version in self.versions:
+            if version.name == name:
+                return version
+        exist = ", ".join(v.name for v in self.versions)
+        raise invalid(at, f"there is no version '{name[:80]}'; there are: {exist}", "UNKNOWN_VERSION")
+
+    @property
+    def secrets(self) -> tuple[tuple[str, str, type[TlsCertificate | CaCertificates]], ...]:
+        """The secrets that its versions need: (where it is named, label, kind)."""
+        return tuple(
+            (f"versions[{i}].tls.{at}", name, kind)
+            for i, version in enumerate(self.versions)
+            if version.tls is not None
+            for at, name, kind in (
+                ("ca_certificates", version.tls.ca_certificates, CaCertificates),
+                ("client_certificate", version.tls.client_certificate, TlsCertificate),
+            )
+            if name
+        )

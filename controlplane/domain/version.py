@@ -1,0 +1,135 @@
+"""Versions: what a model is deployed as, and how that is reached."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from controlplane.domain import pem
+from controlplane.domain.checks import HOST, check_bounds, check_label, check_path, check_port, check_range, is_ip
+from controlplane.errors import invalid
+
+
+class Protocol(Enum):
+    """What the endpoints of a version speak."""
+
+    HTTP1 = "http1"
+    HTTP2 = "http2"
+    GRPC = "grpc"
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One address that a version answers at."""
+
+    host: str  # an IP address or a DNS name
+    port: int
+    weight: int = 1
+
+    def __post_init__(self) -> None:
+        if not self.host:
+            raise invalid("host", "is required")
+        if not is_ip(self.host) and (not HOST.fullmatch(self.host) or self.host.replace(".", "").isdigit()):
+            raise invalid("host", f"'{self.host[:80]}' is neither an IP address nor a DNS name")
+        check_port(self.port)
+        check_bounds(self, "weight")
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamTls:
+    """How endpoints are reached over TLS. Either certificates are verified, against a name, or that is waived aloud."""
+
+    server_name: str = ""
+    ca_certificates_pem: str = ""  # empty: those of `ca_certificates`
+    insecure_skip_verify: bool = False
+    ca_certificates: str = ""  # the label of a secret; empty: the Envoy's system's
+    client_certificate: str = ""  # the label of a secret; empty: endpoints are shown none
+
+    def __post_init__(self) -> None:
+        if not self.server_name and not self.insecure_skip_verify:
+            raise invalid("server_name", "is required: the name that the certificate must carry")
+        if self.server_name and not HOST.fullmatch(self.server_name):
+            raise invalid("server_name", f"'{self.server_name[:80]}' is not a DNS name")
+        if self.ca_certificates_pem:
+            pem.certificates(self.ca_certificates_pem, "ca_certificates_pem")
+        if self.ca_certificates_pem and self.ca_certificates:
+            raise invalid("ca_certificates", "can't be given together with ca_certificates_pem: choose one of them")
+        for name in ("ca_certificates", "client_certificate"):
+            if getattr(self, name):
+                check_label(getattr(self, name), name)
+
+
+@dataclass(frozen=True, slots=True)
+class HealthCheck:
+    """Active health check of each endpoint."""
+
+    path: str = "/v2/health/ready"
+    interval: float = 5.0
+    timeout: float = 2.0
+    healthy_threshold: int = 1
+    unhealthy_threshold: int = 3
+
+    def __post_init__(self) -> None:
+        check_path(self.path, "path")
+        check_range(self.interval, 0.1, 3600, "interval", " s")
+        # A new cluster warms until its first checks are through, and an Envoy ACKs no clusters before: other models wait too.
+        check_range(self.timeout, 0.01, 60, "timeout", " s")
+        check_bounds(self, "healthy_threshold", "unhealthy_threshold")
+
+
+@dataclass(frozen=True, slots=True)
+class OutlierDetection:
+    """Ejection of endpoints where real requests fail."""
+
+    consecutive_failures: int = 5
+    ejection_time: float = 30.0
+    max_ejection_percent: int = 50
+
+    def __post_init__(self) -> None:
+        check_bounds(self, "consecutive_failures")
+        check_range(self.ejection_time, 0.1, 3600, "ejection_time", " s")
+        check_bounds(self, "max_ejection_percent")
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionLimits:
+    """Circuit breakers of one version on one Envoy."""
+
+    max_connections: int = 65_536
+    max_pending_requests: int = 65_536
+    max_requests: int = 65_536
+    max_retries: int = 128
+
+    def __post_init__(self) -> None:
+        check_bounds(self, "max_connections", "max_pending_requests", "max_requests", "max_retries")
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One deployable of a model."""
+
+    name: str
+    endpoints: tuple[Endpoint, ...] = ()  # all IPs or all DNS names; empty: it can't be given a share
+    protocol: Protocol = Protocol.HTTP1
+    tls: UpstreamTls | None = None
+    health_check: HealthCheck | None = None
+    outlier_detection: OutlierDetection | None = None
+    limits: ConnectionLimits = ConnectionLimits()
+    connect_timeout: float = 5.0
+
+    def __post_init__(self) -> None:
+        check_label(self.name)
+        check_range(self.connect_timeout, 0.001, 60, "connect_timeout", " s")
+        check_range(len(self.endpoints), 0, 10_000, "endpoints")
+        seen: set[tuple[str, int]] = set()
+        for i, e in enumerate(self.endpoints):
+            if (e.host, e.port) in seen:
+                raise invalid(f"endpoints[{i}]", f"'{e.host}:{e.port}' is named twice", "DUPLICATE")
+            seen.add((e.host, e.port))
+            if is_ip(e.host) != is_ip(self.endpoints[0].host):
+                raise invalid(f"endpoints[{i}].host", "one version has either IP addresses or DNS names, not both")
+
+    @property
+    def has_dns_endpoints(self) -> bool:
+        """Whether Envoy must resolve the endpoints."""
+        return bool(self.endpoints) and not is_ip(self.endpoints[0].host)

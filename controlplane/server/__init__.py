@@ -1,1 +1,0 @@
-"""gRPC: the operator's services, and the xDS pumps. Translation only: nothing is decided here, and nothing is kept."""

@@ -1,0 +1,1 @@
+"""Worker processes that serve xDS: started, supplied with snapshots, and replaced by the main process."""

@@ -1,0 +1,20 @@
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from controlplane.aio.wall_clock import WallClock
+
+
+async def test_one_moment_is_the_same_time_however_often_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop, wall = asyncio.get_running_loop(), WallClock()
+    assert wall.ahead() + loop.time() == pytest.approx(time.time(), abs=1)
+    first = wall.ahead()
+    now = time.time()
+    for off, same in ((0.01, True), (3_600.0, False)):
+        with monkeypatch.context() as patched:
+            patched.setattr("controlplane.aio.wall_clock.time.time", lambda off=off: now + off)
+            patched.setattr(loop, "time", lambda: now - first)
+            assert (wall.ahead() == first) is same

@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+from google.protobuf.field_mask_pb2 import FieldMask
+
+from controlplane.generated.turnout.v1 import gateway_pb2
+from controlplane.generated.turnout.v1 import gateway_service_pb2 as pb
+from tests.api.api import Api, gateway
+
+
+async def test_its_life(empty: Api) -> None:
+    made = await empty.gateways.CreateGateway(pb.CreateGatewayRequest(gateway=gateway(), reason="first"))
+    assert (made.revision, made.gateway.name, made.gateway.address, made.gateway.etag) == (1, "gateways/edge", "0.0.0.0", "1")
+    assert made.gateway.path.segment == 3
+    assert made.gateway.path.verbs == ["predict", "classify", "regress", "explain"]
+    got = await empty.gateways.GetGateway(pb.GetGatewayRequest(name="edge"))
+    assert got.gateway == made.gateway
+
+    header = gateway_pb2.Gateway(name="edge", header=gateway_pb2.HeaderRouting(name="x-model"), etag="1")
+    done = await empty.gateways.UpdateGateway(pb.UpdateGatewayRequest(gateway=header, update_mask=FieldMask(paths=["header"])))
+    assert (done.revision, done.gateway.port, done.gateway.header.name) == (2, 8080, "x-model")
+    assert done.gateway.WhichOneof("routing") == "header"
+    assert done.gateway.create_time == made.gateway.create_time
+
+    gone = await empty.gateways.DeleteGateway(pb.DeleteGatewayRequest(name="gateways/edge", etag="2"))
+    assert gone.revision == 3
+    assert (await empty.gateways.ListGateways(pb.ListGatewaysRequest())).gateways == []
+
+
+async def test_validate_only(api: Api) -> None:
+    made = await api.gateways.CreateGateway(pb.CreateGatewayRequest(gateway=gateway("b", 81), validate_only=True))
+    assert (made.revision, made.gateway.etag) == (0, "")
+    done = await api.gateways.UpdateGateway(pb.UpdateGatewayRequest(gateway=gateway(port=82), validate_only=True))
+    assert (done.revision, done.gateway.port) == (0, 82)
+    assert api.number == 1
+
+
+async def test_pages(api: Api) -> None:
+    await api.apply(*(gateway(f"g{i}", 9_000 + i) for i in range(4)))
+    first = await api.gateways.ListGateways(pb.ListGatewaysRequest(page_size=4))
+    second = await api.gateways.ListGateways(pb.ListGatewaysRequest(page_size=4, page_token=first.next_page_token))
+    assert [g.name for g in (*first.gateways, *second.gateways)] == ["gateways/edge", *(f"gateways/g{i}" for i in range(4))]
+    assert second.next_page_token == ""

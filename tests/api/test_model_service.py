@@ -1,0 +1,186 @@
+from __future__ import annotations
+
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf.field_mask_pb2 import FieldMask
+
+from controlplane.api import request as request_module
+from controlplane.errors import Code, Error
+from controlplane.generated.turnout.v1 import model_pb2, revision_pb2
+from controlplane.generated.turnout.v1 import model_service_pb2 as pb
+from tests.api.api import Api, model, refused, version
+
+
+def switch(name: str = "iris", to: str = "green", etag: str = "") -> pb.TrafficSwitch:
+    return pb.TrafficSwitch(model=name, version=to, etag=etag)
+
+
+async def read(api: Api, name: str = "iris") -> model_pb2.Model:
+    got: model_pb2.Model = (await api.models.GetModel(pb.GetModelRequest(name=name))).model
+    return got
+
+
+async def test_create_and_get(api: Api) -> None:
+    sent = model("rose", split={"blue": 9_000, "green": 1_000}, sticky=model_pb2.Sticky(header="x-user"))
+    made = await api.models.CreateModel(pb.CreateModelRequest(model=sent, reason="new"))
+    assert made.revision == 2
+    assert made.model.name == "models/rose"
+    assert made.model.gateways == ["gateways/edge"]
+    assert made.model.etag == "2"
+    assert made.model.create_time == made.model.update_time
+    for name in ("rose", "models/rose"):
+        assert await read(api, name) == made.model
+
+
+async def test_create_validate_only(api: Api) -> None:
+    request = pb.CreateModelRequest(model=model("rose", split={"blue": 10_000}), validate_only=True)
+    made = await api.models.CreateModel(request)
+    assert (made.revision, made.model.name, made.model.etag) == (0, "models/rose", "")
+    assert api.number == 1
+
+
+async def test_the_only_version_gets_all(api: Api) -> None:
+    sent = model("rose", versions=[version("blue", "10.0.0.1:80")])
+    made = await api.models.CreateModel(pb.CreateModelRequest(model=sent))
+    assert made.model.split == {"blue": 10_000}
+
+
+async def test_pages(api: Api) -> None:
+    await api.apply(*(model(f"m{i}", split={"blue": 10_000}) for i in range(5)))
+    first = await api.models.ListModels(pb.ListModelsRequest(page_size=3))
+    assert [m.name for m in first.models] == ["models/iris", "models/m0", "models/m1"]
+    # What changes in between does not make the token bad, nor names come twice.
+    await api.apply(model("a", split={"blue": 10_000}), delete_names=["models/m1", "models/m2"], force=True)
+    second = await api.models.ListModels(pb.ListModelsRequest(page_size=3, page_token=first.next_page_token))
+    assert [m.name for m in second.models] == ["models/m3", "models/m4", "models/wine"]
+    assert second.next_page_token == ""
+
+
+async def test_a_page_is_bounded_in_bytes(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(request_module, "PAGE_BYTES", 1_000)
+    await api.apply(*(model(f"m{i}", split={"blue": 10_000}) for i in range(20)))
+    pages = [await api.models.ListModels(pb.ListModelsRequest())]
+    while token := pages[-1].next_page_token:
+        pages.append(await api.models.ListModels(pb.ListModelsRequest(page_token=token)))
+    names = [m.name for p in pages for m in p.models]
+    assert names == sorted(names)
+    assert len(set(names)) == 22
+    assert all(p.ByteSize() < 1_200 for p in pages)
+
+
+async def test_update_takes_what_the_mask_names(api: Api) -> None:
+    before = await read(api)
+    sent = model(preview_header="x-preview", keys=["i"], etag="1")
+    done = await api.models.UpdateModel(pb.UpdateModelRequest(model=sent, update_mask=FieldMask(paths=["preview_header"])))
+    assert done.revision == 2
+    assert (done.model.preview_header, done.model.keys, done.model.etag) == ("x-preview", [], "2")
+    assert done.model.create_time == before.create_time
+    assert done.model.update_time != before.update_time
+    cleared = pb.UpdateModelRequest(model=model_pb2.Model(name="iris"), update_mask=FieldMask(paths=["preview_header"]))
+    assert (await api.models.UpdateModel(cleared)).model.preview_header == ""
+
+
+async def test_update_of_all_fields_leaves_the_split(api: Api) -> None:
+    done = await api.models.UpdateModel(pb.UpdateModelRequest(model=model(keys=["k"])))
+    assert done.model.split == {"blue": 10_000}
+    assert done.model.keys == ["k"]
+    starred = pb.UpdateModelRequest(model=model(), update_mask=FieldMask(paths=["*"]))
+    assert (await api.models.UpdateModel(starred)).model.keys == []
+
+
+async def test_update_of_the_split_needs_an_etag_or_force(api: Api) -> None:
+    sent = model(split={"green": 10_000}, etag="1")
+    done = await api.models.UpdateModel(pb.UpdateModelRequest(model=sent, update_mask=FieldMask(paths=["split"])))
+    assert done.model.split == {"green": 10_000}
+    back = pb.UpdateModelRequest(model=model(split={"blue": 10_000}, etag="1"), force=True)
+    assert (await api.models.UpdateModel(back)).model.split == {"blue": 10_000}
+
+
+async def test_an_update_of_nothing_makes_no_revision(api: Api) -> None:
+    done = await api.models.UpdateModel(pb.UpdateModelRequest(model=model()))
+    assert (done.revision, done.model.etag, api.number) == (1, "1", 1)
+
+
+async def test_update_validate_only(api: Api) -> None:
+    done = await api.models.UpdateModel(pb.UpdateModelRequest(model=model(keys=["k"]), validate_only=True))
+    assert (done.revision, done.model.keys, done.model.etag) == (0, ["k"], "")
+    assert api.number == 1
+
+
+async def test_delete(api: Api) -> None:
+    tried = await api.models.DeleteModel(pb.DeleteModelRequest(name="iris", force=True, validate_only=True))
+    assert (tried.revision, api.number) == (0, 1)
+    done = await api.models.DeleteModel(pb.DeleteModelRequest(name="iris", etag="1"))
+    assert done.revision == 2
+    assert "iris" not in api.store.head.value.state.models
+
+
+async def test_switch_of_two_models_is_one_revision(api: Api) -> None:
+    request = pb.SwitchTrafficRequest(switches=[switch("wine", etag="1"), switch("models/iris", etag="1")], reason="go")
+    done = await api.models.SwitchTraffic(request, metadata=[("x-turnout-author", "ann")])
+    assert (done.revision.number, done.revision.name, done.revision.author, done.revision.reason) == (
+        2,
+        "revisions/2",
+        "ann",
+        "go",
+    )
+    assert done.revision.action == revision_pb2.ACTION_SWITCH
+    assert [(c.name, list(c.lines)) for c in done.revision.changes] == [
+        ("models/iris", ["split: blue 10000 -> green 10000"]),
+        ("models/wine", ["split: blue 10000 -> green 10000"]),
+    ]
+    assert [m.name for m in done.models] == ["models/wine", "models/iris"]
+    assert all(m.split == {"green": 10_000} and m.etag == "2" for m in done.models)
+    assert [(t.type, t.changed, t.removed) for t in done.impact.types] == [("RouteConfiguration", 2, 0)]
+    assert done.impact.nodes == 3
+    assert 0 < done.impact.bytes_per_node < 2_000
+    assert api.number == 2
+
+
+async def test_switch_to_a_split(api: Api) -> None:
+    target = pb.TrafficSwitch(model="iris", split=pb.Split(shares={"green": 1_000, "blue": 9_000, "red": 0}))
+    done = await api.models.SwitchTraffic(pb.SwitchTrafficRequest(switches=[target], force=True))
+    assert done.models[0].split == {"blue": 9_000, "green": 1_000}
+    assert list(done.revision.changes[0].lines) == ["split: blue 10000 -> blue 9000, green 1000"]
+
+
+async def test_a_switch_to_where_it_is_makes_no_revision(api: Api) -> None:
+    done = await api.models.SwitchTraffic(pb.SwitchTrafficRequest(switches=[switch(to="blue", etag="1")]))
+    assert (done.revision.number, api.number, len(done.impact.types)) == (1, 1, 0)
+
+
+async def test_switch_validate_only(api: Api) -> None:
+    request = pb.SwitchTrafficRequest(switches=[switch(etag="1")], validate_only=True)
+    done = await api.models.SwitchTraffic(request)
+    assert (done.revision.number, done.models[0].split, done.models[0].etag) == (2, {"green": 10_000}, "")
+    assert done.impact.nodes == 3
+    assert api.number == 1
+
+
+async def test_force_is_whatever_is_live(api: Api) -> None:
+    await api.models.SwitchTraffic(pb.SwitchTrafficRequest(switches=[switch(etag="1")]))
+    done = await api.models.SwitchTraffic(pb.SwitchTrafficRequest(switches=[switch(to="blue", etag="1")], force=True))
+    assert done.revision.number == 3
+
+
+async def test_bytes_that_are_no_request(api: Api) -> None:
+    raw: Any = api.channel
+    refusal = await refused(raw.unary_unary("/turnout.v1.ModelService/GetModel")(b"\xff\xff"))
+    assert (refusal.code, refusal.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "MALFORMED")
+
+
+async def test_who_did_it(api: Api) -> None:
+    said = {"ann": "ann", " a b ": "a b", "": "unknown", "x" * 200: "x" * 200}
+    for i, (given, kept) in enumerate(said.items()):
+        request = pb.SwitchTrafficRequest(switches=[switch(to=("green", "blue")[i % 2])], force=True)
+        done = await api.models.SwitchTraffic(request, metadata=[("x-turnout-author", given)])
+        assert done.revision.author == kept
+    both: list[tuple[str, str | bytes]] = [("x-turnout-author", "J\\xf6rg"), ("x-turnout-author-bin", "Jörg".encode())]
+    assert request_module.author(both) == "Jörg"
+    for key, long in (("x-turnout-author", "x" * 201), ("x-turnout-author-bin", ("ö" * 201).encode())):
+        with pytest.raises(Error) as caught:
+            request_module.author([(key, long)])
+        assert (caught.value.code, caught.value.violations[0].field) == (Code.INVALID_ARGUMENT, key)
+    assert request_module.author([("x-turnout-author", b"Ann\x00\n\xff")]) == "Ann\N{REPLACEMENT CHARACTER}"

@@ -1,0 +1,171 @@
+"""Secrets over gRPC: their life, and that no answer has a key in it."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf.field_mask_pb2 import FieldMask
+from google.protobuf.message import Message
+
+from controlplane.api.request import without_keys
+from controlplane.domain import TlsCertificate
+from controlplane.generated.turnout.v1 import gateway_pb2, model_pb2, secret_pb2
+from controlplane.generated.turnout.v1 import revision_service_pb2 as rpb
+from controlplane.generated.turnout.v1 import secret_service_pb2 as pb
+from tests.api.api import Api, gateway
+from tests.pki import Pair, authority, marks, pair
+
+OLD, NEW, OTHER = pair("old.example"), pair("new.example"), pair("other.example")
+
+
+def tls(of: Pair, name: str = "edge", *, key: str | None = None, **fields: Any) -> secret_pb2.Secret:
+    content = secret_pb2.TlsCertificate(certificate_chain_pem=of.certificate, private_key_pem=of.key if key is None else key)
+    return secret_pb2.Secret(name=name, tls_certificate=content, **fields)
+
+
+def ca(name: str = "ca") -> secret_pb2.Secret:
+    return secret_pb2.Secret(name=name, ca_certificates=secret_pb2.CaCertificates(ca_certificates_pem=authority().certificate))
+
+
+def bare(*answers: Message) -> None:
+    """No answer has anything of a key."""
+    said = "".join(repr(a) + str(a.SerializeToString()) for a in answers)
+    assert "PRIVATE" not in said
+    assert not any(mark in said for p in (OLD, NEW, OTHER) for mark in marks(p.key))
+
+
+async def refused(call: Any) -> tuple[str, str]:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call
+    trailers = str(caught.value.trailing_metadata())
+    assert not any(mark in trailers + str(caught.value) for p in (OLD, NEW, OTHER) for mark in marks(p.key))
+    return caught.value.code().name, str(caught.value.details())
+
+
+async def test_its_life(empty: Api) -> None:
+    made = await empty.secrets.CreateSecret(pb.CreateSecretRequest(secret=tls(OLD), reason="first"))
+    assert (made.revision, made.secret.name, made.secret.etag) == (1, "secrets/edge", "1")
+    leaf = made.secret.tls_certificate.leaf
+    assert (leaf.subject, list(leaf.sans), len(leaf.sha256)) == ("CN=old.example", ["old.example"], 64)
+    assert leaf.not_after.seconds - leaf.not_before.seconds == 90 * 86_400
+    assert made.secret.tls_certificate.private_key_pem == ""
+    got = await empty.secrets.GetSecret(pb.GetSecretRequest(name="edge"))
+    assert got.secret == made.secret
+    assert await refused(empty.secrets.CreateSecret(pb.CreateSecretRequest(secret=tls(OLD)))) == (
+        "ALREADY_EXISTS",
+        "secrets/edge exists already",
+    )
+    done = await empty.secrets.UpdateSecret(
+        pb.UpdateSecretRequest(secret=tls(NEW, etag="1"), update_mask=FieldMask(paths=["tls_certificate"]))
+    )
+    assert (done.revision, done.secret.tls_certificate.leaf.subject) == (2, "CN=new.example")
+    assert (await refused(empty.secrets.UpdateSecret(pb.UpdateSecretRequest(secret=tls(OLD, etag="1")))))[0] == "ABORTED"
+    listed = await empty.secrets.ListSecrets(pb.ListSecretsRequest())
+    history = await empty.revisions.ListRevisions(rpb.ListRevisionsRequest(object_name="secrets/edge"))
+    diff = await empty.revisions.DiffRevisions(rpb.DiffRevisionsRequest(**{"from": "revisions/1"}, to="revisions/2"))
+    lines = diff.changes[0].lines
+    assert lines[0].startswith(f"certificate: sha256 {leaf.sha256[:16]}… -> ")
+    assert lines[1] == "subject: CN=old.example -> CN=new.example"
+    gone = await empty.secrets.DeleteSecret(pb.DeleteSecretRequest(name="secrets/edge", etag="2"))
+    assert gone.revision == 3
+    bare(made, got, done, listed, history, diff, gone)
+    back = await empty.revisions.RevertTo(rpb.RevertToRequest(name="revisions/1", force=True))
+    bare(back)
+    content = empty.store.head.value.state.secrets["edge"].content
+    assert isinstance(content, TlsCertificate)
+    assert content.private_key_pem == OLD.key
+
+
+@pytest.mark.parametrize(
+    ("secret", "said"),
+    [
+        (tls(OLD, key=NEW.key), "secret.tls_certificate.private_key_pem: is not the key of the certificate"),
+        (tls(OLD, key=""), "secret.tls_certificate.private_key_pem: is required"),
+        (tls(OLD, key=OLD.key[:90]), "secret.tls_certificate.private_key_pem: is no private key in PEM that can be read"),
+        (
+            tls(Pair(OLD.key, OLD.key, 0)),
+            "secret.tls_certificate.certificate_chain_pem: holds a private key; give certificates only",
+        ),
+        (secret_pb2.Secret(name="edge"), "secret: say either tls_certificate or ca_certificates"),
+        (
+            secret_pb2.Secret(name="edge", ca_certificates=secret_pb2.CaCertificates(ca_certificates_pem=OLD.key)),
+            "secret.ca_certificates.ca_certificates_pem: holds a private key; give certificates only",
+        ),
+        # By mistake in the wrong place: it is said that it is wrong, and not what it is.
+        (secret_pb2.Secret(name=OLD.key, ca_certificates=ca().ca_certificates), None),
+    ],
+)
+async def test_what_is_refused_is_not_quoted(empty: Api, secret: secret_pb2.Secret, said: str | None) -> None:
+    code, details = await refused(empty.secrets.CreateSecret(pb.CreateSecretRequest(secret=secret)))
+    assert code == "INVALID_ARGUMENT"
+    assert said is None or details == said
+    assert (await refused(empty.apply(secret)))[0] == "INVALID_ARGUMENT"
+    assert empty.number == 0
+
+
+async def test_what_was_read_can_be_applied_again_and_keeps_its_key(empty: Api) -> None:
+    await empty.apply(tls(OLD), ca())
+    read = (await empty.revisions.GetRevision(rpb.GetRevisionRequest(name="revisions/1", include_manifest=True))).manifest
+    bare(read)
+    again = await empty.revisions.Apply(rpb.ApplyRequest(manifest=read))
+    assert (again.changed, again.revision.number) == (False, 1)
+    # A certificate that was renewed with its key needs no key either; one with another key does.
+    code, details = await refused(empty.apply(tls(NEW, key="")))
+    assert (code, details.partition(": ")[0]) == ("INVALID_ARGUMENT", "manifest.secrets[0].tls_certificate.private_key_pem")
+    assert details.endswith(": is required: the key that is kept is not that of this certificate")
+
+
+async def test_a_secret_that_is_needed_stays_and_stays_of_its_kind(empty: Api) -> None:
+    shown = gateway(tls=gateway_pb2.GatewayTls(certificate="secrets/edge", client_ca="secrets/ca"))
+    code, details = await refused(empty.apply(shown))
+    assert code == "FAILED_PRECONDITION"
+    assert "secrets/edge does not exist; there are no secrets yet" in details
+    upstream = model_pb2.UpstreamTls(server_name="a.b", ca_certificates="secrets/ca", client_certificate="edge")
+    version = model_pb2.Version(name="blue", endpoints=[model_pb2.Endpoint(host="10.0.0.1", port=80)], tls=upstream)
+    iris = model_pb2.Model(name="iris", gateways=["edge"], versions=[version])
+    await empty.apply(shown, iris, tls(OLD), ca())
+    got = (await empty.revisions.GetRevision(rpb.GetRevisionRequest(name="revisions/1", include_manifest=True))).manifest
+    assert got.gateways[0].tls == gateway_pb2.GatewayTls(
+        certificate="secrets/edge", client_ca="secrets/ca", min_version=gateway_pb2.TLS_VERSION_1_2
+    )
+    assert got.models[0].versions[0].tls.client_certificate == "secrets/edge"
+    for name in ("edge", "ca"):
+        code, details = await refused(empty.secrets.DeleteSecret(pb.DeleteSecretRequest(name=name)))
+        assert code == "FAILED_PRECONDITION"
+        assert f"secrets/{name} can't be deleted: gateways/edge, models/iris need it as it is" in details
+    code, details = await refused(empty.apply(ca("edge")))
+    assert "secrets/edge can't become the other kind: gateways/edge, models/iris need it" in details
+    swapped = gateway(tls=gateway_pb2.GatewayTls(certificate="ca"))
+    assert "secrets/ca is ca_certificates; tls_certificate is needed here" in (await refused(empty.apply(swapped)))[1]
+    assert (await refused(empty.revisions.Apply(rpb.ApplyRequest(delete_names=["secrets/ca"], force=True))))[0] == (
+        "FAILED_PRECONDITION"
+    )
+    # Together with what needs them they may go.
+    await empty.revisions.Apply(rpb.ApplyRequest(delete_names=["models/iris", "gateways/edge", "secrets/edge"], force=True))
+    assert list(empty.store.head.value.state.secrets) == ["ca"]
+
+
+async def test_a_replay_is_known_by_the_certificate_and_no_key_goes_into_what_is_remembered(empty: Api) -> None:
+    request = pb.CreateSecretRequest(secret=tls(OLD), request_id=str(uuid.uuid4()))
+    assert without_keys(request).secret.tls_certificate.private_key_pem == ""
+    assert request.secret.tls_certificate.private_key_pem == OLD.key
+    first = await empty.secrets.CreateSecret(request)
+    assert await empty.secrets.CreateSecret(request) == first
+    request.secret.CopyFrom(tls(NEW))
+    assert (await refused(empty.secrets.CreateSecret(request)))[0] == "INVALID_ARGUMENT"
+
+
+async def test_bootstraps_have_stand_ins_for_keys(empty: Api) -> None:
+    shown = gateway(tls=gateway_pb2.GatewayTls(certificate="secrets/edge", client_ca="secrets/ca"))
+    manifest = rpb.Manifest(gateways=[shown], secrets=[tls(OLD), ca()])
+    answer = await empty.revisions.Apply(rpb.ApplyRequest(manifest=manifest, validate_only=True, include_bootstraps=True))
+    (text,) = answer.bootstraps
+    assert not any(mark in text for mark in marks(OLD.key))
+    secrets = {s["name"]: s for s in json.loads(text)["static_resources"]["secrets"]}
+    assert OLD.certificate not in secrets["edge"]["tls_certificate"]["certificate_chain"]["inline_string"]
+    assert secrets["ca"]["validation_context"]["trusted_ca"]["inline_string"] == authority().certificate
+    assert empty.number == 0

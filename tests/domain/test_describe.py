@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+
+from controlplane.domain import (
+    Endpoint,
+    Gateway,
+    HeaderRouting,
+    HealthCheck,
+    HostRouting,
+    Model,
+    NodeSelector,
+    Sticky,
+    Timeouts,
+    UpstreamTls,
+    Version,
+)
+from controlplane.domain.describe import MOST_ENDPOINTS, lines
+from tests.nouns import gateways, models, some
+from tests.pki import authority, marks, pair
+
+EDGE = Gateway("edge", 8080)
+BLUE, GREEN = (Version(n, (Endpoint(f"10.0.0.{i}", 80),)) for i, n in enumerate(("blue", "green"), 1))
+IRIS = Model("iris", ("edge",), (BLUE, GREEN), {"blue": 10_000})
+PEM = authority().certificate
+
+
+def changed(**fields: object) -> list[str]:
+    return lines(IRIS, replace(IRIS, **fields))  # type: ignore[arg-type]
+
+
+def of_blue(**fields: object) -> list[str]:
+    return changed(versions=(replace(BLUE, **fields), GREEN))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        (changed(split={"green": 10_000}), ["split: blue 10000 -> green 10000"]),
+        (changed(split={"blue": 9_000, "green": 1_000}), ["split: blue 10000 -> blue 9000, green 1000"]),
+        (changed(keys=("a", "b")), ["keys: none -> a, b"]),
+        (changed(sticky=Sticky(header="x-user")), ["sticky: none -> set", "sticky.header: none -> x-user"]),
+        (changed(timeouts=Timeouts(idle=60.0)), ["timeouts.idle: 300 s -> 60 s"]),
+        (changed(versions=(BLUE,)), ["versions: blue, green -> blue"]),
+        (changed(versions=(GREEN, BLUE)), ["versions: blue, green -> green, blue"]),
+        (of_blue(connect_timeout=0.25), ["versions.blue.connect_timeout: 5 s -> 0.25 s"]),
+        (of_blue(health_check=HealthCheck()), ["versions.blue.health_check: none -> set"]),
+        (
+            of_blue(endpoints=(Endpoint("10.0.0.1", 80, 7), Endpoint("10.0.0.9", 81))),
+            ["versions.blue.endpoints: + 10.0.0.9:81", "versions.blue.endpoints: 10.0.0.1:80 weight 1 -> 7"],
+        ),
+        (
+            of_blue(endpoints=(Endpoint("::1", 80, 2),)),
+            ["versions.blue.endpoints: - 10.0.0.1:80", "versions.blue.endpoints: + [::1]:80 weight 2"],
+        ),
+        (
+            lines(EDGE, replace(EDGE, routing=HostRouting())),
+            ["routing: path segment 3, verbs predict, classify, regress, explain -> host"],
+        ),
+        (lines(EDGE, replace(EDGE, nodes=NodeSelector(metadata={"a": "b c"}))), ["nodes.metadata: none -> a 'b c'"]),
+        (lines(EDGE, replace(EDGE, nodes=NodeSelector(ids=("",)))), ["nodes.ids: none -> ''"]),
+        (lines(None, replace(EDGE, routing=HeaderRouting("x-m"))), ["port: 8080", "routing: header x-m"]),
+        (
+            lines(None, IRIS),
+            [
+                "gateways: edge",
+                "versions: blue, green",
+                "split: blue 10000",
+                "versions.blue.endpoints: + 10.0.0.1:80",
+                "versions.green.endpoints: + 10.0.0.2:80",
+            ],
+        ),
+        (lines(IRIS, None), []),
+        (lines(IRIS, IRIS), []),
+    ],
+)
+def test_lines(said: list[str], expected: list[str]) -> None:
+    assert said == expected
+
+
+def test_certificates_are_named_by_their_hash() -> None:
+    (_, line) = (s for s in of_blue(tls=UpstreamTls("a.svc", PEM)) if "pem" in s or "tls: " in s)
+    assert line.startswith("versions.blue.tls.ca_certificates_pem: none -> PEM with sha256 ")
+    assert PEM.splitlines()[1] not in line
+
+
+def test_a_change_of_order_is_a_change() -> None:
+    two = replace(BLUE, endpoints=(Endpoint("10.0.0.1", 80), Endpoint("10.0.0.2", 80)))
+    turned = replace(two, endpoints=two.endpoints[::-1])
+    assert lines(replace(IRIS, versions=(two, GREEN)), replace(IRIS, versions=(turned, GREEN))) == [
+        "versions.blue.endpoints: in another order"
+    ]
+
+
+def test_long_lists_are_cut() -> None:
+    many = of_blue(endpoints=tuple(Endpoint("10.0.0.1", 80 + i) for i in range(100)))
+    assert len(many) == MOST_ENDPOINTS + 1
+    assert many[-1] == f"versions.blue.endpoints: and {99 - MOST_ENDPOINTS} more"
+
+
+@some
+@given(models(), models())
+def test_whatever_differs_is_told(a: Model, b: Model) -> None:
+    b = replace(b, name=a.name)
+    assert bool(lines(a, b)) == (a != b)
+    assert lines(a, a) == []
+    assert lines(None, a)
+
+
+@some
+@given(gateways, gateways)
+def test_whatever_differs_in_gateways_is_told(a: Gateway, b: Gateway) -> None:
+    b = replace(b, name=a.name)
+    assert bool(lines(a, b)) == (a != b)
+
+
+def test_secrets_are_told_of_by_what_anybody_may_know() -> None:
+    old, new = pair("old.example"), pair("new.example")
+    kept, renewed = old.secret(), new.secret()
+    created = lines(None, kept)
+    assert [line.partition(": ")[0] for line in created] == ["certificate", "subject", "names", "not before", "not after"]
+    assert created[1:3] == ["subject: CN=old.example", "names: old.example"]
+    assert re.fullmatch(r"certificate: sha256 [0-9a-f]{16}…", created[0])
+    changed = lines(kept, renewed)
+    assert re.fullmatch(r"certificate: sha256 [0-9a-f]{16}… -> [0-9a-f]{16}…|.* -> sha256 [0-9a-f]{16}…", changed[0])
+    assert changed[1] == "subject: CN=old.example -> CN=new.example"
+    assert lines(kept, kept) == lines(kept, None) == []
+    other_kind = lines(kept, authority().secret("edge"))
+    assert other_kind[0] == "tls_certificate -> ca_certificates"
+    assert other_kind[2] == "subjects: CN=test authority"
+    assert not any(mark in repr(created + changed + other_kind) for p in (old, new) for mark in marks(p.key))

@@ -1,0 +1,468 @@
+"""A node whose types come over several streams: make before break, by what the client ACKed on the others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
+
+import pytest
+from envoy.service.discovery.v3 import discovery_pb2
+
+from controlplane.snapshot import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SCOPED_ROUTES, SECRET, Audience, Resource, Snapshot
+from controlplane.xds.coordination import LINGER, UNASKED, Coordination
+from controlplane.xds.delta import DeltaStream
+from controlplane.xds.events import Blocked, Held
+from controlplane.xds.memo import MemoisedStream, TransitionMemo
+from controlplane.xds.sotw import SotwStream
+
+VARIANTS = pytest.mark.parametrize("variant", ["delta", "sotw"])
+
+Said = tuple[str, list[str], list[str]]  # type URL, names of resources, names that are removed (delta)
+
+
+def cluster(name: str, content: str = "1") -> list[Resource]:
+    """A cluster and its endpoints."""
+    return [
+        Resource.of(CLUSTER, name, f"{name} {content}".encode(), [(ENDPOINTS, name)]),
+        Resource.of(ENDPOINTS, name, name.encode()),
+    ]
+
+
+def route(name: str, *clusters: str) -> Resource:
+    return Resource.of(ROUTES, name, " ".join(clusters).encode(), [(CLUSTER, c) for c in clusters])
+
+
+def snapshot(revision: int, *resources: Resource | Iterable[Resource]) -> Snapshot:
+    flat = [r for rs in resources for r in ((rs,) if isinstance(rs, Resource) else rs)]
+    return Snapshot.of(revision, Audience(), flat)
+
+
+class Conversation:
+    """One of the streams of a node. It ACKs nothing by itself."""
+
+    def __init__(self, node: Node, variant: str, type_url: str) -> None:
+        self.node, self.delta = node, variant == "delta"
+        self.core: Any = node.make(DeltaStream if self.delta else SotwStream, type_url)
+        self.events: list[Any] = []
+        self.nonces: dict[str, str] = {}  # of the newest response, by type
+        self.names: dict[str, list[str]] = {}
+
+    def ask(self, type_url: str, *names: str, **known: str) -> None:
+        self.names[type_url] = list(names)
+        if self.delta:
+            request = discovery_pb2.DeltaDiscoveryRequest(type_url=type_url, initial_resource_versions=known)
+            request.resource_names_subscribe.extend(names)
+        else:
+            request = discovery_pb2.DiscoveryRequest(type_url=type_url, resource_names=names)
+            request.response_nonce = self.nonces.get(type_url, "")
+        request.node.id = "n"
+        self._receive(request)
+
+    def ack(self, type_url: str, error: str = "") -> None:
+        request = (discovery_pb2.DeltaDiscoveryRequest if self.delta else discovery_pb2.DiscoveryRequest)(type_url=type_url)
+        if not self.delta:
+            request.resource_names.extend(self.names[type_url])
+        request.response_nonce = self.nonces[type_url]
+        if error:
+            request.error_detail.message = error
+        self._receive(request)
+
+    def _receive(self, request: Any) -> None:
+        self.events += self.core.receive(request)
+        for other in self.node.separate.moved(self.core):
+            self.node.of(other).again()
+
+    def again(self) -> None:
+        self.events += self.core.again()
+
+    def hears(self) -> list[Said]:
+        """What it was sent since it last asked."""
+        said: list[Said] = []
+        for data in self.core.to_send():
+            if self.delta:
+                response = discovery_pb2.DeltaDiscoveryResponse.FromString(data)
+                names = [r.name for r in response.resources]
+                said.append((response.type_url, sorted(names), sorted(response.removed_resources)))
+            else:
+                response = discovery_pb2.DiscoveryResponse.FromString(data)
+                said.append((response.type_url, sorted(r.value.decode() for r in response.resources), []))
+            self.nonces[response.type_url] = response.nonce
+        return said
+
+
+def alone(kind: Any, type_url: str) -> Any:
+    return kind(type_url)
+
+
+@pytest.fixture(autouse=True, params=["own", "shared"])
+def _cores(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything holds of cores by themselves, and of streams that share them where they may."""
+    if request.param == "shared":
+        monkeypatch.setattr(Node, "make", staticmethod(partial(MemoisedStream, book=TransitionMemo())))
+
+
+class Node:
+    make: Callable[[Any, str], Any] = staticmethod(alone)
+
+    def __init__(self, variant: str = "delta") -> None:
+        self.separate, self.variant, self.now = Coordination(), variant, 0.0
+        self.streams: list[Conversation] = []
+        self.newest: Snapshot | None = None
+
+    def of(self, core: object) -> Conversation:
+        return next(s for s in self.streams if s.core is core)
+
+    def stream(self, type_url: str = "") -> Conversation:
+        """A new stream: of one type, or ADS."""
+        stream = Conversation(self, self.variant, type_url)
+        self.streams.append(stream)
+        self.separate.join(stream.core, self.now)
+        if self.newest is not None:
+            stream.core.offer(self.newest)
+        return stream
+
+    def offer(self, newest: Snapshot, *, backwards: bool = False) -> None:
+        self.newest = newest
+        for stream in reversed(self.streams) if backwards else self.streams:
+            stream.events += stream.core.offer(newest)
+
+    def passes(self, seconds: float) -> None:
+        self.now += seconds
+        self.separate.tick(self.now)
+        for core in self.separate.overdue():
+            self.of(core).again()
+
+    def close(self, stream: Conversation) -> None:
+        self.streams.remove(stream)
+        self.separate.leave(stream.core, self.now)
+
+
+def served(variant: str = "delta") -> tuple[Node, Conversation, Conversation, Conversation]:
+    """A node with streams of its own for CDS, EDS and RDS, that holds one route to one cluster."""
+    node = Node(variant)
+    node.offer(snapshot(1, cluster("blue"), route("iris", "blue")))
+    cds, eds, rds = node.stream(CLUSTER), node.stream(ENDPOINTS), node.stream(ROUTES)
+    for stream, type_url, names in ((cds, CLUSTER, ()), (eds, ENDPOINTS, ("blue",)), (rds, ROUTES, ("iris",))):
+        stream.ask(type_url, *names)
+        assert len(stream.hears()) == 1
+        stream.ack(type_url)
+    assert all(Held(1) in s.events for s in (cds, eds, rds))
+    return node, cds, eds, rds
+
+
+@VARIANTS
+@pytest.mark.parametrize("backwards", [False, True])
+def test_a_route_waits_for_its_new_cluster_and_the_endpoints_of_it(variant: str, backwards: bool) -> None:
+    node, cds, eds, rds = served(variant)
+    node.offer(snapshot(2, cluster("blue"), cluster("green"), route("iris", "green")), backwards=backwards)
+    assert len(cds.hears()) == 1
+    assert rds.hears() == []
+    cds.ack(CLUSTER)
+    assert rds.hears() == []
+    eds.ask(ENDPOINTS, *(["green"] if variant == "delta" else ["blue", "green"]))
+    assert len(eds.hears()) == 1
+    assert rds.hears() == []
+    eds.ack(ENDPOINTS)
+    assert rds.hears() == [(ROUTES, ["iris" if variant == "delta" else "green"], [])]
+    rds.ack(ROUTES)
+    assert Held(2) in rds.events
+
+
+@VARIANTS
+def test_a_route_waits_for_the_secrets_of_its_new_cluster(variant: str) -> None:
+    node, cds, _, rds = served(variant)
+    sds = node.stream(SECRET)
+    sds.ask(SECRET, "none")
+    sds.hears()
+    green = Resource.of(CLUSTER, "green", b"green", [(SECRET, "key")])
+    node.offer(snapshot(2, cluster("blue"), green, Resource.of(SECRET, "key", b"key"), route("iris", "green")))
+    cds.hears()
+    cds.ack(CLUSTER)
+    assert rds.hears() == []
+    sds.ask(SECRET, *(["key"] if variant == "delta" else ["key", "none"]))
+    assert len(sds.hears()) == 1
+    assert rds.hears() == []
+    sds.ack(SECRET)
+    assert rds.hears() == [(ROUTES, ["iris" if variant == "delta" else "green"], [])]
+
+
+@VARIANTS
+@pytest.mark.parametrize("backwards", [False, True])
+def test_a_cluster_and_its_endpoints_go_after_the_route_that_named_them(variant: str, backwards: bool) -> None:
+    node, cds, eds, rds = served(variant)
+    node.offer(snapshot(2, cluster("blue"), cluster("green"), route("iris", "blue")))
+    cds.hears()
+    cds.ack(CLUSTER)
+    eds.ask(ENDPOINTS, *(["green"] if variant == "delta" else ["blue", "green"]))
+    eds.hears()
+    eds.ack(ENDPOINTS)
+    node.offer(snapshot(3, cluster("green"), route("iris", "green")), backwards=backwards)
+    assert len(rds.hears()) == 1
+    assert (cds.hears(), eds.hears()) == ([], [])
+    rds.ack(ROUTES)
+    assert cds.hears() == [(CLUSTER, [], ["blue"]) if variant == "delta" else (CLUSTER, ["green 1"], [])]
+    assert eds.hears() == []
+    cds.ack(CLUSTER)
+    assert eds.hears() == ([(ENDPOINTS, [], ["blue"])] if variant == "delta" else [])
+    if variant == "delta":
+        eds.ack(ENDPOINTS)
+    assert all(Held(3) in s.events for s in (cds, eds, rds))
+
+
+@VARIANTS
+def test_a_removal_waits_no_longer_than_the_stated_time(variant: str) -> None:
+    node, cds, _, rds = served(variant)
+    node.offer(snapshot(2))
+    assert len(rds.hears()) == (1 if variant == "delta" else 0)  # and is never answered
+    if variant == "sotw":
+        return
+    assert cds.hears() == []
+    node.passes(LINGER - 0.1)
+    assert cds.hears() == []
+    assert node.separate.due == pytest.approx(LINGER)
+    node.passes(0.2)
+    assert cds.hears() == [(CLUSTER, [], ["blue"])]
+
+
+def test_what_a_client_refused_may_be_in_use_on_any_stream() -> None:
+    node, cds, _, rds = served()
+    node.offer(snapshot(2, cluster("blue"), route("iris", "blue"), route("wine", "blue")))
+    rds.ask(ROUTES, "wine")
+    rds.hears()
+    rds.ack(ROUTES, error="no")
+    node.offer(snapshot(3, route("iris")))
+    rds.hears()
+    assert cds.hears() == []
+    rds.ack(ROUTES)
+    assert cds.hears() == [(CLUSTER, [], ["blue"])]
+
+
+def test_a_new_cluster_that_is_refused_holds_back_its_routes_and_no_others() -> None:
+    node, cds, _, rds = served()
+    node.offer(snapshot(2, cluster("blue"), cluster("bad"), route("iris", "bad")))
+    cds.hears()
+    cds.ack(CLUSTER, error="bad")
+    assert rds.hears() == []
+    node.passes(10 * LINGER)
+    assert rds.hears() == []
+    node.offer(snapshot(3, cluster("blue", "2"), cluster("bad"), route("iris", "blue", "blue")))
+    assert rds.hears() == [(ROUTES, ["iris"], [])]
+
+
+def test_a_stream_that_closed_counts_for_a_while() -> None:
+    node, cds, _, rds = served()
+    node.close(rds)
+    node.offer(snapshot(2, cluster("green"), route("iris", "green")))
+    assert cds.hears() == [(CLUSTER, ["green"], [])]
+    cds.ack(CLUSTER)
+    assert cds.hears() == []
+    node.passes(LINGER + 0.1)
+    assert cds.hears() == [(CLUSTER, [], ["blue"])]
+
+
+def test_routes_wait_while_the_stream_of_clusters_is_away() -> None:
+    node, cds, eds, rds = served()
+    node.close(cds)
+    node.offer(snapshot(2, cluster("blue"), cluster("green"), route("iris", "green")))
+    assert rds.hears() == []
+    again = node.stream(CLUSTER)
+    again.ask(CLUSTER, blue=cluster("blue")[0].version)
+    assert again.hears() == [(CLUSTER, ["green"], [])]
+    again.ack(CLUSTER)
+    eds.ask(ENDPOINTS, "green")
+    eds.hears()
+    eds.ack(ENDPOINTS)
+    assert rds.hears() == [(ROUTES, ["iris"], [])]
+
+
+def test_a_route_does_not_wait_for_ever_for_endpoints_that_nobody_asks_for() -> None:
+    node, cds, _, rds = served()
+    node.offer(snapshot(2, cluster("blue"), cluster("green"), route("iris", "green")))
+    cds.hears()
+    cds.ack(CLUSTER)
+    assert rds.hears() == []
+    assert node.separate.due == pytest.approx(UNASKED)
+    node.passes(UNASKED + 0.1)
+    assert rds.hears() == [(ROUTES, ["iris"], [])]
+
+
+def test_a_stream_that_closed_means_nothing_to_one_that_opened_later() -> None:
+    node, cds, eds, rds = served()
+    for stream in (cds, eds, rds):
+        node.close(stream)
+    later = node.stream(ROUTES)
+    later.ask(ROUTES, "iris")
+    assert later.hears() == [(ROUTES, ["iris"], [])]
+    node.offer(snapshot(2, cluster("green"), route("iris", "green")))
+    later.ack(ROUTES)
+    assert later.hears() == [(ROUTES, ["iris"], [])]
+
+
+def test_a_client_that_names_its_clusters_does_not_wait_for_them() -> None:
+    node = Node()
+    node.offer(snapshot(1, cluster("blue"), route("iris", "blue")))
+    cds, rds = node.stream(CLUSTER), node.stream(ROUTES)
+    cds.ask(CLUSTER, "other")
+    rds.ask(ROUTES, "iris")
+    assert rds.hears() == [(ROUTES, ["iris"], [])]
+
+
+def test_clusters_of_their_own_and_the_rest_over_ads() -> None:
+    """As an Envoy does whose bootstrap has its clusters and listeners from services of their own."""
+    node = Node()
+    scope = Resource.of(SCOPED_ROUTES, "s", b"s", [(ROUTES, "iris")])
+    listener = Resource.of(LISTENER, "l", b"l")
+    node.offer(snapshot(1, cluster("blue"), route("iris", "blue"), scope, listener))
+    cds, lds, ads = node.stream(CLUSTER), node.stream(LISTENER), node.stream()
+    cds.ask(CLUSTER)
+    cds.hears()
+    ads.ask(ENDPOINTS, "blue")
+    assert ads.hears() == [(ENDPOINTS, ["blue"], [])]
+    ads.ack(ENDPOINTS)
+    ads.ask(SCOPED_ROUTES)
+    assert ads.hears() == [(SCOPED_ROUTES, ["s"], [])]
+    ads.ack(SCOPED_ROUTES)
+    ads.ask(ROUTES, "iris")
+    assert ads.hears() == []
+    cds.ack(CLUSTER)
+    assert ads.hears() == [(ROUTES, ["iris"], [])]
+    assert Held(1) not in ads.events
+    ads.ack(ROUTES)
+    lds.ask(LISTENER)
+    lds.hears()
+    lds.ack(LISTENER)
+    assert all(Held(1) in s.events for s in (cds, lds, ads))
+    # A cluster that changed is warmed again, for which its endpoints are sent anew: once it has arrived.
+    node.offer(snapshot(2, cluster("blue", "2"), route("iris", "blue"), scope, listener))
+    assert cds.hears() == [(CLUSTER, ["blue"], [])]
+    assert ads.hears() == []
+    cds.ack(CLUSTER)
+    assert ads.hears() == [(ENDPOINTS, ["blue"], [])]
+    ads.ack(ENDPOINTS)
+    assert Held(2) in ads.events
+
+
+def test_whole_clients_under_one_name_do_not_wait_for_each_other() -> None:
+    node = Node()
+    node.offer(snapshot(1, cluster("blue"), route("iris", "blue")))
+    both = [node.stream(), node.stream()]
+    for ads in both:
+        ads.ask(CLUSTER)
+        ads.hears()
+        ads.ack(CLUSTER)
+        ads.ask(ENDPOINTS, "blue")
+        ads.hears()
+        ads.ack(ENDPOINTS)
+        ads.ask(ROUTES, "iris")
+        assert ads.hears() == [(ROUTES, ["iris"], [])]
+        ads.ack(ROUTES)
+    node.offer(snapshot(2, cluster("green"), route("iris", "green")))
+    good, deaf = both
+    assert good.hears() == [(CLUSTER, ["green"], [])]
+    deaf.hears()
+    good.ask(ENDPOINTS, "green")
+    good.ack(CLUSTER)
+    good.hears()
+    good.ack(ENDPOINTS)
+    assert good.hears() == [(ROUTES, ["iris"], [])]
+    good.ack(ROUTES)
+    assert good.hears() == [(CLUSTER, [], ["blue"])]
+
+
+def test_closed_streams_are_forgotten() -> None:
+    node = Node()
+    node.offer(snapshot(1, cluster("blue")))
+    keep = node.stream(CLUSTER)
+    for _ in range(1_000):
+        node.close(node.stream(ROUTES))
+    assert len(node.separate._left) <= 64
+    node.passes(LINGER + 0.1)
+    assert not node.separate._left
+    node.close(keep)
+    assert len(node.separate) == 0
+
+
+def whole(node: Node, *names: str) -> Conversation:
+    """A client that takes all over ADS: these clusters, with their endpoints and a route of the name."""
+    ads = node.stream()
+    for type_url in (CLUSTER, ENDPOINTS, ROUTES):
+        ads.ask(type_url, *(() if type_url == CLUSTER else names))
+        ads.hears()
+        ads.ack(type_url)
+    assert ads.events[-1] == Held(1)
+    return ads
+
+
+@VARIANTS
+def test_whole_clients_under_one_name_are_as_if_alone(variant: str) -> None:
+    node = Node(variant)
+    node.offer(snapshot(1, cluster("blue"), route("blue", "blue")))
+    first, second = whole(node, "blue"), whole(node, "blue")
+    # The second held nothing before it had all of it: what the first has asked for is no business of its.
+    assert [e for e in second.events if e == Held(1)] == [Held(1)]
+    assert first.core.node is second.core.node is None
+    # What follows from a refusal is said of each.
+    new = (cluster("blue"), cluster("green"), route("blue", "green"))
+    node.offer(snapshot(2, *new))
+    second.hears()
+    second.ack(CLUSTER, error="bad")
+    node.offer(snapshot(3, *new, route("other", "blue")))
+    assert second.events[-1] == Blocked(3)
+    assert node.separate.due is None
+
+
+@VARIANTS
+def test_a_stream_that_asks_for_something_else_may_be_a_part_of_each(variant: str) -> None:
+    node = Node(variant)
+    node.offer(snapshot(1, cluster("blue"), route("blue", "blue")))
+    first, second = whole(node, "blue"), whole(node, "blue")
+    secrets = node.stream(SECRET)
+    secrets.ask(SECRET, "none")
+    assert all(s.core.node is node.separate for s in (first, second, secrets))
+    node.close(secrets)
+    assert first.core.node is node.separate
+    node.passes(LINGER + 0.1)
+    assert first.core.node is second.core.node is None
+    # The same over ADS, until it asks for what they have.
+    third = node.stream()
+    assert first.core.node is None
+    third.ask(SECRET, "none")
+    assert all(s.core.node is node.separate for s in (first, second, third))
+    third.ask(CLUSTER)
+    assert all(s.core.node is None for s in (first, second, third))
+
+
+def two(variant: str) -> tuple[Conversation, Conversation]:
+    """Two streams over ADS: one has asked for clusters, and the other for a route that waits for them."""
+    node = Node(variant)
+    node.offer(snapshot(1, cluster("blue"), route("iris", "blue")))
+    one, other = node.stream(), node.stream()
+    one.ask(CLUSTER)
+    one.hears()
+    other.ask(ROUTES, "iris")
+    assert other.hears() == []
+    return one, other
+
+
+@VARIANTS
+def test_types_over_two_streams_of_ads_wait_for_each_other(variant: str) -> None:
+    one, other = two(variant)
+    one.ask(ENDPOINTS, "blue")
+    one.hears()
+    one.ack(ENDPOINTS)
+    assert other.hears() == []
+    one.ack(CLUSTER)
+    assert len(other.hears()) == 1
+    other.ack(ROUTES)
+    assert Held(1) in one.events
+    assert Held(1) in other.events
+
+
+@VARIANTS
+def test_what_waited_for_another_stream_goes_once_nobody_is_waited_for(variant: str) -> None:
+    _, other = two(variant)
+    # It has clusters of its own from now on, and names none of them: nobody holds back its routes.
+    other.ask(CLUSTER, "none")
+    assert other.core.node is None
+    assert (ROUTES, ["iris"] if variant == "delta" else ["blue"], []) in other.hears()

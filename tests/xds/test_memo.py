@@ -1,0 +1,514 @@
+"""Streams that share a core say just what streams with cores of their own would say."""
+
+from __future__ import annotations
+
+import gc
+import random
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+from weakref import WeakSet, ref
+
+import pytest
+from envoy.config.core.v3 import base_pb2
+from envoy.service.discovery.v3 import discovery_pb2
+
+from controlplane.errors import Error
+from controlplane.snapshot import CLUSTER, ENDPOINTS, Audience, Resource, Snapshot
+from controlplane.xds import memo
+from controlplane.xds.coordination import Coordination
+from controlplane.xds.delta import DeltaStream
+from controlplane.xds.events import Event, Held, Identified
+from controlplane.xds.memo import MemoisedStream, TransitionMemo, gist, has_gist
+from controlplane.xds.sotw import SotwStream
+from tests.xds import test_histories
+from tests.xds.transcript import Transcript, snapshot
+
+TRANSCRIPTS = sorted((Path(__file__).parent / "transcripts").glob("*.txt"))
+VARIANTS = pytest.mark.parametrize("variant", [DeltaStream, SotwStream])
+
+
+class Wire(MemoisedStream):
+    """Hears requests as the shell does: by their bytes first."""
+
+    recalled = 0
+
+    def receive(self, request: Any, data: bytes = b"") -> list[Event]:
+        data = request.SerializeToString()
+        events = self.recall(data)
+        if events is not None:
+            Wire.recalled += 1
+            return events
+        return super().receive(request, data)
+
+
+class Snapshots(Transcript):
+    """A transcript whose snapshots are the same objects each time that it is played."""
+
+    def __init__(self, path: Path, stream: Any) -> None:
+        super().__init__(path.read_text())
+        kind = DeltaStream if self.variant == "delta" else SotwStream
+        self.stream = stream(kind, self.stream.type_url, self.ttl)
+
+
+@pytest.mark.parametrize("path", TRANSCRIPTS, ids=lambda p: p.stem)
+def test_every_transcript_goes_as_written_also_for_those_that_follow(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tests.xds.transcript.snapshot", lru_cache(snapshot))
+    book = TransitionMemo()
+    for _ in range(3):
+        Snapshots(path, partial(Wire, book=book)).run()
+
+
+class Both:
+    """A core of its own, and two streams that share: told the same, they say the same. Nonces are those of the first."""
+
+    def __init__(self, kind: type[DeltaStream] | type[SotwStream], book: TransitionMemo) -> None:
+        self.own = kind()
+        self.sharing = [Wire(kind, book=book), Wire(kind, book=book)]
+        # By nonce of the first: those of the others.
+        self.nonces: dict[str, list[str]] = {"": ["", ""]}
+        self.said: list[bytes] = []
+
+    def tell(self, method: str, *arguments: Any) -> list[Event]:
+        told = []
+        for i, stream in enumerate([self.own, *self.sharing]):
+            given = arguments
+            if method == "receive":
+                request = type(arguments[0]).FromString(arguments[0].SerializeToString())
+                if i and request.response_nonce in self.nonces:
+                    request.response_nonce = self.nonces[request.response_nonce][i - 1]
+                given = (request,)
+            told.append(getattr(stream, method)(*given))
+        # A sharing stream is identified before it is told; so is one that a test does not identify.
+        events = [[e for e in events if not isinstance(e, Identified)] for events in told]
+        assert events[0] == events[1] == events[2]
+        self.hear()
+        return told[0]  # type: ignore[no-any-return]
+
+    def hear(self) -> None:
+        heard = [stream.to_send() for stream in (self.own, *self.sharing)]
+        assert len({len(messages) for messages in heard}) == 1
+        kind = discovery_pb2.DeltaDiscoveryResponse if isinstance(self.own, DeltaStream) else discovery_pb2.DiscoveryResponse
+        for datas in zip(*heard, strict=True):
+            parsed: list[Any] = [kind.FromString(data) for data in datas]
+            self.nonces[parsed[0].nonce] = [p.nonce for p in parsed[1:]]
+            for p in parsed:
+                p.nonce = "n"
+            assert parsed[0] == parsed[1] == parsed[2]
+            self.said.append(datas[0])
+
+    def receive(self, request: Any) -> list[Event]:
+        return self.tell("receive", request)
+
+    def offer(self, snapshot: Snapshot) -> list[Event]:
+        return self.tell("offer", snapshot)
+
+    def isolate(self) -> list[Event]:
+        return self.tell("isolate")
+
+    def quiet(self) -> list[Event]:
+        return self.tell("quiet")
+
+    def to_send(self) -> list[bytes]:
+        said, self.said = self.said, []
+        return said
+
+
+class SharedHistories(test_histories.Histories):
+    """Every stream of a history is on one book: those that come back meet those that were there."""
+
+    def __init__(self) -> None:
+        self.book = TransitionMemo()
+        super().__init__()
+
+    def connect(self) -> None:
+        super().connect()
+        self.stream: Any = Both(DeltaStream if self.variant == "delta" else SotwStream, self.book)
+        if self.snapshot is not None:
+            self.came(self.stream.offer(self.snapshot))
+
+
+class SharedSotwHistories(SharedHistories):
+    variant = "sotw"
+
+
+@pytest.mark.parametrize("machine", [SharedHistories, SharedSotwHistories], ids=["delta", "sotw"])
+def test_random_histories_go_the_same_way_for_all(machine: type[SharedHistories]) -> None:
+    test_histories.run(machine, 60)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("machine", [SharedHistories, SharedSotwHistories], ids=["delta", "sotw"])
+def test_random_histories_go_the_same_way_for_all_at_length(machine: type[SharedHistories]) -> None:
+    test_histories.run(machine, 3_000)
+
+
+# ------------------------------------------------------------------------------------------------------- what is shared
+
+
+def node(name: str) -> base_pb2.Node:
+    return base_pb2.Node(id=name)
+
+
+def clusters(revision: int, *contents: str) -> Snapshot:
+    return Snapshot.of(revision, Audience(), [Resource.of(CLUSTER, c[0], c.encode()) for c in contents])
+
+
+def ask(variant: Any, name: str = "", nonce: str = "", error: str = "") -> Any:
+    kind: Any = discovery_pb2.DeltaDiscoveryRequest if variant is DeltaStream else discovery_pb2.DiscoveryRequest
+    request = kind(type_url=CLUSTER, response_nonce=nonce)
+    if name:
+        request.node.id = name
+    if error:
+        request.error_detail.message = error
+    return request
+
+
+def nonce(variant: Any, data: bytes) -> str:
+    kind: Any = discovery_pb2.DeltaDiscoveryResponse if variant is DeltaStream else discovery_pb2.DiscoveryResponse
+    said: str = kind.FromString(data).nonce
+    return said
+
+
+@VARIANTS
+def test_the_second_of_two_that_are_alike_costs_no_work(variant: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    book, snapshots = TransitionMemo(), [clusters(1, "a1"), clusters(2, "a2")]
+
+    def play(name: str) -> list[bytes]:
+        stream, heard = MemoisedStream(variant, book=book), []
+        (who,) = stream.receive(ask(variant, name))
+        assert isinstance(who, Identified)
+        assert who.id == name
+        for offered in snapshots:
+            stream.offer(offered)
+            (data,) = stream.to_send()
+            heard.append(data)
+            request = ask(variant, nonce=nonce(variant, data)).SerializeToString()
+            events = stream.recall(request)
+            if events is None:
+                events = stream.receive(ask(variant, nonce=nonce(variant, data)), request)
+            assert events == [Held(offered.revision)]
+        return heard
+
+    first = play("one")
+    monkeypatch.setattr(variant, "fork", None)  # nothing is worked out any more
+    again = play("other")
+    assert first == again
+    assert all(a is b for a, b in zip(first, again, strict=True))
+
+
+@VARIANTS
+def test_a_second_client_of_the_same_name_costs_no_work(variant: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    book, node = TransitionMemo(), Coordination()
+    offered = [clusters(1, "a1"), clusters(2, "a2")]
+
+    def join() -> MemoisedStream:
+        stream = MemoisedStream(variant, book=book)
+        node.join(stream, 0.0)
+        stream.receive(ask(variant, "same"))
+        return stream
+
+    def play(stream: MemoisedStream) -> list[Event]:
+        (heard,) = stream.to_send()
+        told = ask(variant, nonce=nonce(variant, heard))
+        data = told.SerializeToString()
+        return stream.recall(data) or stream.receive(told, data)
+
+    first = join()
+    for newest in offered:
+        first.offer(newest)
+        assert play(first) == [Held(newest.revision)]
+    other = MemoisedStream(variant, book=book)
+    other.receive(ask(variant, "other"))
+    other.offer(offered[1])
+    assert play(other) == [Held(2)]
+    monkeypatch.setattr(variant, "fork", None)  # nothing is worked out any more
+    second = join()
+    assert second.node is first.node is None
+    second.offer(offered[1])
+    assert play(second) == [Held(2)]
+
+
+@VARIANTS
+def test_that_time_has_passed_is_told_where_the_ways_end(variant: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    book, offered = TransitionMemo(), clusters(1, "a1")
+
+    def begun(name: str) -> tuple[MemoisedStream, str]:
+        stream = MemoisedStream(variant, book=book)
+        stream.receive(ask(variant, name))
+        stream.offer(offered)
+        return stream, nonce(variant, *stream.to_send())
+
+    first, told = begun("first")
+    first.receive(ask(variant, nonce=told))
+    first.quiet()
+    second, told = begun("second")
+    monkeypatch.setattr(variant, "fork", None)  # nothing is worked out any more
+    assert second.quiet() == []
+    assert second.receive(ask(variant, nonce=told)) == [Held(1)]
+    assert second._point is first._point
+    assert not second._hush
+    assert first._point is not None
+    assert first._point.core._quiet
+
+
+@VARIANTS
+def test_that_time_has_passed_does_not_wait_for_ever(variant: Any) -> None:
+    def begun(own: bool) -> MemoisedStream:
+        stream = MemoisedStream(variant, book=TransitionMemo())
+        stream.receive(ask(variant, "n"))
+        stream.offer(clusters(1, "a1"))
+        told = nonce(variant, *stream.to_send())
+        stream.now = 5.0
+        stream.quiet()
+        if own:  # since it refuses something
+            stream.receive(ask(variant, nonce=told, error="no"))
+            assert stream._core is not None
+            assert stream._core._quiet
+        return stream
+
+    begun(own=True)
+    stream = begun(own=False)
+    for now, quiet in ((14.9, False), (15.0, True)):
+        stream.now = now
+        stream.receive(ask(variant, nonce="of another stream"))
+        assert stream._point is not None
+        assert stream._point.core.busy
+        assert stream._point.core._quiet is quiet
+
+
+def test_streams_that_came_by_different_ways_meet() -> None:
+    book, newest = TransitionMemo(), clusters(2, "a2")
+    streams = []
+    for snapshots in ([newest], [clusters(1, "a1"), newest]):
+        stream = MemoisedStream(DeltaStream, book=book)
+        stream.receive(ask(DeltaStream, "n"))
+        for offered in snapshots:
+            stream.offer(offered)
+            (data,) = stream.to_send()
+            stream.receive(ask(DeltaStream, nonce=nonce(DeltaStream, data)))
+        streams.append(stream)
+    assert streams[0]._point is streams[1]._point
+    assert streams[0]._point is not None
+
+
+@VARIANTS
+def test_one_that_refuses_goes_alone_and_comes_back(variant: Any) -> None:
+    book = TransitionMemo()
+    bad, good = (MemoisedStream(variant, book=book) for _ in range(2))
+    sent, first = {}, clusters(1, "a1")
+    for stream in (bad, good):
+        stream.receive(ask(variant, "n"))
+        stream.offer(first)
+        (sent[stream],) = stream.to_send()
+    assert bad._point is good._point
+    bad.now = 77.0
+    (refused,) = bad.receive(ask(variant, nonce=nonce(variant, sent[bad]), error="no"))
+    assert refused.message == "no"  # type: ignore[union-attr]
+    assert [r.time for sub in bad.subs for r in sub.refused.values()] == [77.0]
+    good.receive(ask(variant, nonce=nonce(variant, sent[good])))
+    mended = clusters(2, "a2")
+    for stream in (bad, good):
+        stream.offer(mended)
+        (data,) = stream.to_send()
+        assert stream.receive(ask(variant, nonce=nonce(variant, data)))[-1] == Held(2)
+    if variant is DeltaStream:  # a SotW stream is where its newest nonce is
+        assert bad._point is good._point
+    assert bad._core is None
+
+
+def test_when_things_were_taken_is_each_stream_s_own() -> None:
+    book, snapshot = TransitionMemo(), clusters(1, "a1", "b1")
+    streams = [MemoisedStream(DeltaStream, book=book) for _ in range(2)]
+    for stream, now in zip(streams, (10.0, 20.0), strict=True):
+        stream.now = now
+        stream.receive(ask(DeltaStream, "n"))
+        stream.offer(snapshot)
+        (data,) = stream.to_send()
+        stream.now = now + 1
+        stream.receive(ask(DeltaStream, nonce=nonce(DeltaStream, data)))
+    assert [[sub.taken for sub in s.subs] for s in streams] == [[{"a": 11.0, "b": 11.0}], [{"a": 21.0, "b": 21.0}]]
+    assert streams[0]._point is streams[1]._point
+
+
+def test_when_things_were_taken_is_known_of_the_newest_few_whenever_it_is_summed_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+    for noted in (0, 3, 1_000):
+        monkeypatch.setattr(memo, "_NOTED", noted)
+        stream = MemoisedStream(DeltaStream, book=TransitionMemo())
+        stream.receive(ask(DeltaStream, "n"))
+        for revision in range(1, 40):
+            stream.now = float(revision)
+            stream.offer(clusters(revision, *(f"{chr(97 + i)}{revision // (i + 1)}" for i in range(26))))
+            (data,) = stream.to_send()
+            stream.receive(ask(DeltaStream, nonce=nonce(DeltaStream, data)))
+            assert len(stream._noted) <= noted
+        (sub,) = stream.subs
+        found.append((sub.taken, sub.taken_by))
+    assert found[0] == found[1] == found[2]
+    assert found[0][0]["a"] == found[0][0]["m"] == 39.0
+    assert len(found[0][0]) == 15
+    assert found[0][1] < 39.0
+
+
+def test_a_nonce_comes_once_on_a_stream_though_it_comes_by_one_point_twice() -> None:
+    book, snapshot = TransitionMemo(), clusters(1, "a1")
+    streams = [MemoisedStream(DeltaStream, book=book) for _ in range(2)]
+    heard: list[list[str]] = [[], []]
+    for stream, nonces in zip(streams, heard, strict=True):
+        stream.receive(ask(DeltaStream, "n"))
+        stream.offer(snapshot)
+        for _ in range(4):
+            (data,) = stream.to_send()
+            nonces.append(nonce(DeltaStream, data))
+            stream.receive(ask(DeltaStream, nonce=nonces[-1]))
+            point = stream._point
+            stream.receive(discovery_pb2.DeltaDiscoveryRequest(type_url=CLUSTER, resource_names_subscribe=["a"]))
+        assert stream._point is not point
+    assert all(len(set(nonces)) == 4 for nonces in heard)
+    assert heard[0][0] == heard[1][0]
+
+
+def test_an_error_leaves_a_stream_where_it_was() -> None:
+    stream = MemoisedStream(DeltaStream, CLUSTER, book=TransitionMemo())
+    stream.receive(ask(DeltaStream, "n"))
+    with pytest.raises(Error):
+        stream.receive(discovery_pb2.DeltaDiscoveryRequest(type_url=ENDPOINTS))
+    assert stream.offer(clusters(1)) == []
+    assert len(stream.to_send()) == 1
+
+
+def test_what_is_remembered_is_bounded_in_bytes_and_in_revisions() -> None:
+    book = TransitionMemo(most=300_000)
+    stream = MemoisedStream(DeltaStream, book=book)
+    stream.receive(ask(DeltaStream, "n"))
+    for revision in range(1, 100):
+        stream.offer(clusters(revision, f"a{revision}"))
+        (data,) = stream.to_send()
+        stream.receive(ask(DeltaStream, nonce=nonce(DeltaStream, data)))
+        assert book._bytes <= 300_000
+        assert len(book._order) <= 3 * (memo._REVISIONS + 1)
+    assert sum(size for _, size, _, _ in book._order) == book._bytes
+
+
+@VARIANTS
+def test_a_core_that_is_let_go_of_is_gone_without_a_search_for_garbage(variant: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    forks: WeakSet[Any] = WeakSet()
+    fork = variant.fork
+
+    def noted(core: Any) -> Any:
+        forks.add(other := fork(core))
+        return other
+
+    monkeypatch.setattr(variant, "fork", noted)
+    book, left = TransitionMemo(), []
+    gc.disable()
+    try:
+        streams = [MemoisedStream(variant, book=book) for _ in range(3)]
+        for stream in streams:
+            stream.receive(ask(variant, "n"))
+        for revision in range(1, 100):
+            offered = clusters(revision, f"a{revision}")
+            for stream in streams:
+                stream.offer(offered)
+                (data,) = stream.to_send()
+                # The first one refuses every other revision, and so has a core of its own for a while.
+                error = "no" if stream is streams[0] and revision % 2 else ""
+                stream.receive(ask(variant, nonce=nonce(variant, data), error=error))
+            left.append(len(forks))
+        assert max(left[50:]) <= max(left[:50])
+        assert left[-1] <= 4 * (memo._REVISIONS + 1)
+        streams[0].offer(clusters(100, "a100"))
+        (data,) = streams[0].to_send()
+        streams[0].receive(ask(variant, nonce=nonce(variant, data), error="no"))
+        own = ref(streams[0]._core)
+        assert own() is not None
+        streams.clear()
+        del stream
+        assert own() is None
+    finally:
+        gc.enable()
+
+
+# ---------------------------------------------------------------------------------------------------------------- gists
+
+
+def delta(names: list[str], known: dict[str, str] | None = None, **more: Any) -> Any:
+    return discovery_pb2.DeltaDiscoveryRequest(
+        type_url=ENDPOINTS, resource_names_subscribe=names, initial_resource_versions=known or {}, **more
+    )
+
+
+def sotw(names: list[str], **more: Any) -> Any:
+    return discovery_pb2.DiscoveryRequest(type_url=ENDPOINTS, resource_names=names, **more)
+
+
+NAMES = [f"model-{i:03}/{v}" for i in range(50) for v in ("blue", "green")]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        delta,
+        sotw,
+        partial(sotw, version_info="1" * 32, response_nonce="17"),
+        lambda names: delta(names, dict.fromkeys(names, "0123456789abcdef")),
+        lambda names: delta([], dict.fromkeys(names, "0123456789abcdef")),
+    ],
+    ids=["delta", "sotw", "sotw-ack", "delta-returning", "delta-returning-wildcard"],
+)
+def test_the_order_of_names_is_no_part_of_a_gist(make: Any) -> None:
+    request = make(NAMES)
+    data = request.SerializeToString()
+    assert has_gist(request, data)
+    other = NAMES[:]
+    random.Random(1).shuffle(other)
+    assert gist(make(other).SerializeToString()) == gist(data)
+    for less in (NAMES[1:], [*NAMES, "x"], [*NAMES[1:], "y"]):
+        assert gist(make(less).SerializeToString()) != gist(data)
+
+
+def test_what_follows_the_names_is_part_of_a_gist() -> None:
+    acks = [sotw(NAMES, version_info="1", response_nonce=n).SerializeToString() for n in ("17", "18")]
+    assert gist(acks[0]) != gist(acks[1])
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        delta([*NAMES, "x" * 26]),
+        delta([*NAMES, "a\x1ab"]),
+        delta([*NAMES, "x" * 200]),
+        delta(NAMES, {"a*b": "1", **dict.fromkeys(NAMES, "1")}),
+        delta(NAMES, response_nonce="7"),
+        delta(NAMES, resource_names_unsubscribe=["z"]),
+    ],
+    ids=["its length is a mark", "it has a mark", "a long name", "a version with a mark", "an answer", "an end"],
+)
+def test_a_gist_that_could_mean_something_else_is_none(request_: Any) -> None:
+    data = request_.SerializeToString()
+    assert not has_gist(request_, data) or gist(data)[2]
+
+
+def test_requests_with_one_gist_mean_one_thing() -> None:
+    """By construction, at random: pieces of requests, put together in other ways."""
+    rng = random.Random(2)
+    words = ["a", "b*", "\x1a", "\x1a\x1a", "c" * 26, "d" * 42, "\x01x", "*", "e\x1a\x01f", ""]
+    found: dict[tuple[Any, Any], object] = {}
+    for _ in range(3_000):
+        names = rng.choices(words, k=rng.randint(0, 4))
+        request = delta(names, {n: rng.choice(words) for n in rng.choices(words, k=rng.randint(0, 2))})
+        if rng.random() < 0.3:
+            request = sotw(names, response_nonce=rng.choice(words))
+        data = request.SerializeToString()
+        if has_gist(request, data):
+            key = (type(request), gist(data))
+            assert found.setdefault(key, memo._words(request)) == memo._words(request)
+    # Whatever else has the gist of one of these must say the same.
+    for (kind, parts), said in found.items():
+        pieces = [b"\x1a" + n for n in parts[1]]
+        rng.shuffle(pieces)
+        data = parts[0] + b"".join(pieces) + parts[2] + b"".join(b"\x2a" + v for v in parts[3])
+        if gist(data) == parts:
+            assert memo._words(kind.FromString(data)) == said

@@ -1,0 +1,52 @@
+"""Who is let in, what it may use, and how long it stays."""
+
+from __future__ import annotations
+
+import pytest
+from envoy.config.core.v3 import base_pb2
+
+from controlplane.errors import Code, Error
+from controlplane.xds_server.limits import MAX_NODE_BYTES, Budget, StreamLimits, server_options
+
+
+def refusal(limits: StreamLimits, node: object, streams: int = 0) -> tuple[Code, str]:
+    with pytest.raises(Error) as caught:
+        limits.admit(node, streams)
+    return caught.value.code, caught.value.reason
+
+
+def test_who_may_be_served() -> None:
+    limits = StreamLimits(streams_per_node=2, names_per_stream=10)
+    node = base_pb2.Node(id="n", cluster="c")
+    limits.admit(node, 1)
+    assert refusal(limits, node, 2) == (Code.RESOURCE_EXHAUSTED, "TOO_MANY_STREAMS")
+    assert refusal(limits, base_pb2.Node(cluster="c")) == (Code.INVALID_ARGUMENT, "NODE_REQUIRED")
+    node.metadata.update({"a": "x" * MAX_NODE_BYTES})
+    assert refusal(limits, node) == (Code.RESOURCE_EXHAUSTED, "NODE_TOO_LARGE")
+    # Envoy lists its hundreds of extensions, which are not kept.
+    many = base_pb2.Node(id="n", extensions=[base_pb2.Extension(name="x" * 100) for _ in range(2_000)])
+    limits.admit(many, 0)
+    limits.check_names(10)
+    with pytest.raises(Error) as caught:
+        limits.check_names(11)
+    assert (caught.value.code, caught.value.reason) == (Code.RESOURCE_EXHAUSTED, "TOO_MANY_NAMES")
+
+
+def test_a_budget_lets_a_burst_through_and_then_a_tenth() -> None:
+    budget = Budget(0.0)
+    assert budget.spend(0.6, 1.0) == 0
+    assert budget.spend(0.3, 1.0) == 0
+    # 0.1 s more than there was to spare: ten times that is waited for.
+    assert budget.spend(0.2, 1.0) == pytest.approx(1.0)
+    assert budget.spend(0.0, 2.0) == pytest.approx(0.0)
+    # Who uses no more than a tenth never waits.
+    quiet = Budget(0.0)
+    assert not any(quiet.spend(0.1, float(n)) for n in range(1, 1_000))
+    # And nobody saves up for more than the burst.
+    assert quiet.spend(1.1, 10_000.0) == pytest.approx(1.0)
+
+
+def test_a_connection_closes_before_its_streams_do() -> None:
+    assert "grpc.max_connection_age_ms" not in dict(server_options(StreamLimits()))
+    age = dict(server_options(StreamLimits(max_stream_age=100.0)))["grpc.max_connection_age_ms"] / 1000
+    assert age * 1.1 < 100 * 0.9
