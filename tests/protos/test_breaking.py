@@ -1,0 +1,96 @@
+"""buf's configuration: which changes of the API it refuses, and that none can be excused in a comment."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+BUF = Path(sys.executable).with_name("buf")
+
+
+@pytest.fixture
+def changed(tmp_path: Path) -> Path:
+    """A copy of the protos, to be changed by a test."""
+    copy_protos(tmp_path)
+    return tmp_path
+
+
+def copy_protos(to: Path) -> None:
+    shutil.copytree(ROOT / "protos", to / "protos")
+    shutil.copy(ROOT / "buf.yaml", to)
+
+
+def buf(*arguments: str, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([BUF, *arguments], cwd=folder, capture_output=True, text=True, check=False)
+
+
+def edit(folder: Path, name: str, change: Callable[[str], str]) -> None:
+    path = folder / "protos" / "turnout" / "v1" / name
+    before = path.read_text()
+    after = change(before)
+    assert after != before
+    path.write_text(after)
+
+
+def breaking(folder: Path) -> str:
+    run = buf("breaking", "--against", str(ROOT), folder=folder)
+    assert run.returncode in (0, 100), run.stderr
+    return run.stdout
+
+
+def test_an_unchanged_copy_breaks_nothing(changed: Path) -> None:
+    assert breaking(changed) == ""
+
+
+def test_a_deleted_service_is_refused(changed: Path) -> None:
+    edit(changed, "traffic_service.proto", lambda text: re.sub(r"(?ms)^service TrafficService \{.*?^\}\n", "", text))
+    assert 'Previously present service "TrafficService" was deleted' in breaking(changed)
+
+
+def test_a_deleted_rpc_is_refused(changed: Path) -> None:
+    edit(
+        changed,
+        "model_service.proto",
+        lambda text: re.sub(r"  rpc SwitchTraffic\(.*?\n(?=\}|  //)", "", text, flags=re.DOTALL),
+    )
+    assert 'Previously present RPC "SwitchTraffic" on service "ModelService" was deleted' in breaking(changed)
+
+
+def test_a_renamed_field_is_refused_since_json_names_it(changed: Path) -> None:
+    edit(changed, "model.proto", lambda text: text.replace("preview_header = 7", "try_header = 7"))
+    assert "preview_header" in breaking(changed)
+
+
+def test_a_new_field_is_no_break(changed: Path) -> None:
+    edit(
+        changed,
+        "gateway.proto",
+        lambda text: text.replace("message HostRouting {}", "message HostRouting {\n  bool x = 1;\n}"),
+    )
+    assert breaking(changed) == ""
+
+
+def test_a_field_without_a_comment_is_refused(changed: Path) -> None:
+    edit(
+        changed,
+        "gateway.proto",
+        lambda text: text.replace("message HostRouting {}", "message HostRouting {\n  bool x = 1;\n}"),
+    )
+    run = buf("lint", folder=changed)
+    assert run.returncode == 100
+    assert 'Field "x" should have a non-empty comment' in run.stdout
+
+
+def test_a_comment_excuses_nothing(changed: Path) -> None:
+    unexplained = "message HostRouting {\n  // buf:lint:ignore FIELD_LOWER_SNAKE_CASE\n  bool nameOfHost = 1;\n}"
+    edit(changed, "gateway.proto", lambda text: text.replace("message HostRouting {}", unexplained))
+    run = buf("lint", folder=changed)
+    assert run.returncode == 100
+    assert 'Field name "nameOfHost" should be lower_snake_case' in run.stdout
