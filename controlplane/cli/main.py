@@ -14,7 +14,7 @@ import typer
 from rich.text import Text
 from typer import completion as typer_completion
 
-from controlplane.cli import fleet, history, objects, output, secret, setup, switch, traffic
+from controlplane.cli import fleet, history, objects, output, secret, settings, setup, switch, traffic
 from controlplane.cli.client import DEFAULT_API
 from controlplane.cli.exits import MEANINGS, Ended, Exit, FilesError, exit_code
 from controlplane.cli.options import Globals
@@ -173,7 +173,7 @@ def _said_by_typer(error: Exception) -> Exit | None:
     """Errors of the command line itself; None when it is none of them."""
     if not hasattr(error, "format_message"):
         return None
-    if message := error.format_message():
+    if message := settings.renamed_flag(getattr(error, "option_name", None) or "") or error.format_message():
         _print(message)
         if ctx := getattr(error, "ctx", None):
             output.notice(f"try: {ctx.command_path} --help")

@@ -29,6 +29,8 @@ SETTINGS = (
     *_SECONDS,
     *_COUNTS,
 )
+# Settings that had another name before: old name -> new name. An old name is an error that names the new one.
+RENAMED = {"xds_shell": "xds_transport"}
 # Outside of their range 0 is allowed, too.
 _OR_NEVER = ("max_stream_age", "resource_ttl")
 _FIELDS = {"log_format": "log_form"}
@@ -40,8 +42,11 @@ def config(flags: Map[str, str | None], file: str | None, environ: Map[str, str]
     chosen: dict[str, tuple[str, str]] = {}  # setting -> its text, and where it stands
     if file:
         chosen |= read(file)
+    for old, new in RENAMED.items():
+        if env.get(_variable(old)):
+            raise invalid(_variable(old), f"is now called {_variable(new)}")
     for name in SETTINGS:
-        variable = f"TURNOUT_{name.upper()}"
+        variable = _variable(name)
         if env.get(variable):
             chosen[name] = (env[variable], variable)
     for name, value in flags.items():
@@ -79,7 +84,9 @@ def read(file: str) -> dict[str, tuple[str, str]]:
             continue
         for name, (key, value) in document.entries.items():
             place = Place(file, key.line)
-            if name not in SETTINGS:
+            if name in RENAMED:
+                problems.append(Problem(place, "", f"{name} is now called {RENAMED[name]}"))
+            elif name not in SETTINGS:
                 close = get_close_matches(name.replace("-", "_"), SETTINGS, n=1)
                 hint = f"did you mean '{close[0]}'?" if close else f"there are: {', '.join(SETTINGS)}"
                 problems.append(Problem(place, "", f"unknown setting '{name[:80]}'; {hint}"))
@@ -90,6 +97,16 @@ def read(file: str) -> dict[str, tuple[str, str]]:
     if problems:
         raise FilesError(problems)
     return found
+
+
+def renamed_flag(flag: str) -> str:
+    """Return an error text that names the new flag in place of an old one; empty for a flag that was never renamed."""
+    new = RENAMED.get(flag.removeprefix("--").replace("-", "_"))
+    return f"{flag} is now called --{new.replace('_', '-')}" if new else ""
+
+
+def _variable(name: str) -> str:
+    return f"TURNOUT_{name.upper()}"
 
 
 def _value(name: str, text: str, where: str) -> Any:

@@ -67,6 +67,8 @@ def test_nothing_said_is_help(run: Run) -> None:
         (["delete", "nodes/edge"], "'nodes/edge' is no model, gateway or secret"),
         (["--api", "nowhere", "get", "models"], "'nowhere' is not HOST:PORT"),
         (["get", "models", "--api", "http://x:1"], "is not HOST:PORT"),
+        (["serve", "--xds-shell", "grpc"], "Error: --xds-shell is now called --xds-transport try: turnout serve --help"),
+        (["serve", "--xds-shell=grpc"], "Error: --xds-shell is now called --xds-transport"),
         (["apply"], "Missing option"),
         (["bootstrap", "edge", "-o", "table"], "a bootstrap is yaml or json"),
         (["completion", "tcsh"], "'tcsh' is not one of"),

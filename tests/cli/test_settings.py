@@ -44,6 +44,8 @@ def test_flag_beats_environment_beats_file_beats_default(tmp_path: Path) -> None
         ({}, "grace: 1000\n", {}, "turnout.yaml:1: grace: 1,000 s is out of range"),
         ({"max_stream_age": "-3"}, "", {}, "--max-stream-age: -3 s is out of range: 1 s to 2,592,000 s, or 0 for never"),
         ({}, "log-format: json\n", {}, "turnout.yaml:1: unknown setting 'log-format'; did you mean 'log_format'?"),
+        ({}, "xds_shell: grpc\n", {}, "turnout.yaml:1: xds_shell is now called xds_transport"),
+        ({}, "", {"TURNOUT_XDS_SHELL": "grpc"}, "TURNOUT_XDS_SHELL: is now called TURNOUT_XDS_TRANSPORT"),
         ({}, "zzz: 1\n", {}, "unknown setting 'zzz'; there are: data, api"),
         ({}, "data: [a]\n", {}, "turnout.yaml:1: data: must be a single value"),
         ({}, "- a\n", {}, "turnout.yaml:1: must be `name: value` lines"),
