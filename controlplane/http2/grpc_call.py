@@ -44,7 +44,7 @@ class Connection(Protocol):
         """Sends as much of `rest` as may be sent now, and leaves what may not."""
 
     def wait(self, call: Call) -> None:
-        """A call has something to say, once there is room for it (`wake`)."""
+        """A call has something to say, once there is room for it (`notify`)."""
 
     def headers(self, call: Call, headers: Headers, *, end: bool = False) -> None:
         """Sends these; `end` ends the stream, in both directions."""
@@ -134,9 +134,9 @@ class Call:
             self._connection.took(len(data))
             return
         self._received += len(data) + padding
-        if serves.listens and (message := messages.whole(data)) is not None:
+        if serves.reading and (message := messages.whole(data)) is not None:
             self._connection.took(len(data))
-            serves.received(message)
+            serves.receive_message(message)
         else:
             self._connection.spent(_PIECE)
             messages.feed(data)
@@ -158,7 +158,7 @@ class Call:
 
     # ----------------------------------------------------------------------------------------------- from what serves
 
-    def wake(self) -> None:
+    def notify(self) -> None:
         """Sends while there is something to send, and room for it; to be called again when there may be room."""
         serves = self._serves
         if serves is None or self._gone or self._sending:
@@ -167,7 +167,7 @@ class Call:
         try:
             while not self._gone:
                 if not self._rest:
-                    if self._over or (message := serves.take()) is None:
+                    if self._over or (message := serves.next_message()) is None:
                         break
                     self._rest = [len(message).to_bytes(5, "big"), message]
                 self._connection.write(self, self._rest)
@@ -179,7 +179,7 @@ class Call:
         if self._over:
             self._conclude()
 
-    def listen(self) -> None:
+    def resume_reading(self) -> None:
         self._deliver()
         self._give_back()
 
@@ -196,30 +196,30 @@ class Call:
     # --------------------------------------------------------------------------------------------------------- inside
 
     def _deliver(self) -> None:
-        """Gives what the client says to what serves it, as long as that listens."""
+        """Gives what the client says to what serves it, as long as that reads."""
         messages, serves = self._messages, self._serves
         if messages is None or serves is None:
             return
         kept = messages.size
         try:
-            while serves.listens and (message := messages.next()) is not None:
+            while serves.reading and (message := messages.next()) is not None:
                 kept, count = messages.size, kept - messages.size
                 # What came, not what it was made into.
                 self._connection.took(count)
                 if len(message) > count:
                     self._connection.spent(_UNPACKED * len(message))
-                serves.received(message)
+                serves.receive_message(message)
         except Error as error:
             self._connection.took(kept - messages.size)
             serves.end(error)
-        if self.half_closed and messages.partial and serves.listens:
+        if self.half_closed and messages.partial and serves.reading:
             serves.end(Error(Code.INTERNAL, "CUT_OFF", "the client ended in the middle of a message"))
-        if self.half_closed and serves.listens:
+        if self.half_closed and serves.reading:
             serves.half_closed()
 
     def _give_back(self) -> None:
         serves = self._serves
-        if serves is not None and serves.listens and self._received and not self.half_closed:
+        if serves is not None and serves.reading and self._received and not self.half_closed:
             count, self._received = self._received, 0
             self._connection.more(self, count)
 

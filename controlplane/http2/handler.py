@@ -18,31 +18,31 @@ log = structlog.get_logger("xds")
 class Transport(Protocol):
     """What carries the messages of one stream."""
 
-    def wake(self) -> None:
+    def notify(self) -> None:
         """There is something to take. To be taken one by one, the next when the client has room for it."""
 
-    def listen(self) -> None:
-        """The pump listens again, after it did not."""
+    def resume_reading(self) -> None:
+        """The handler reads again, after a pause."""
 
     def end(self, error: Error | None) -> None:
         """The stream is over: well, or with an error that the client is to be told. Called once."""
 
 
 class StreamHandler(Protocol):
-    """A stream, as its carrier sees it: a pump of xDS, or one of load reports (`lrs_pump.py`)."""
+    """A stream, as its transport sees it: a pump of xDS, or one of load reports (`lrs_pump.py`)."""
 
     # Nothing is done with a stream that has ended.
     ended: bool
-    # Whether the next message may be `received`.
-    listens: bool
+    # Whether the next message may be received (`receive_message`).
+    reading: bool
 
-    def received(self, data: bytes) -> None:
-        """Takes in a message. Not to be called while it does not listen."""
+    def receive_message(self, data: bytes) -> None:
+        """Takes in a message. Not to be called while `reading` is false."""
 
     def half_closed(self) -> None:
         """The client says no more."""
 
-    def take(self) -> bytes | None:
+    def next_message(self) -> bytes | None:
         """What is to be sent next; None when there is nothing. Call it when the message before is out of the way."""
 
     def end(self, error: Error | None = None) -> None:
@@ -61,9 +61,9 @@ class GuardedHandler:
         # Nothing is done with a stream that has ended.
         self.ended = False
 
-    def received(self, data: bytes) -> None:
-        """Takes in a message. Not to be called while it does not listen."""
-        if self.ended:  # as `_contained`, with a call less: this is where most of the time goes
+    def receive_message(self, data: bytes) -> None:
+        """Takes in a message. Not to be called while `reading` is false."""
+        if self.ended:  # as `_guarded`, with a call less: this is where most of the time goes
             return
         try:
             self._receive(data)
@@ -84,7 +84,7 @@ class GuardedHandler:
     def _receive(self, data: bytes) -> None:
         raise NotImplementedError
 
-    def _contained(self, work: Callable[..., None], *arguments: object) -> None:
+    def _guarded(self, work: Callable[..., None], *arguments: object) -> None:
         """Whatever goes wrong inside ends this stream, and nothing else."""
         if self.ended:
             return

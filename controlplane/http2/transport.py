@@ -230,7 +230,7 @@ class SocketTransport(asyncio.Protocol):
         self._crowded = False
         blocked, self._blocked = self._blocked, {}
         for call in blocked:
-            call.wake()
+            call.notify()
 
     def leaving(self, reason: int) -> None:
         """The client goes; it may still want what is under way."""

@@ -97,18 +97,18 @@ class Discovery:
             opens[f"/envoy.service.{service}/Stream{stem}"] = functools.partial(self.open, SOTW, type_url)
         return opens
 
-    def open(self, variant: Variant, type_url: str, peer: str, carrier: Transport) -> Pump:
+    def open(self, variant: Variant, type_url: str, peer: str, transport: Transport) -> Pump:
         """A client at `peer` has opened a stream. Errors: UNAVAILABLE while nothing is served yet, or any more."""
         stream = self._opened(peer, variant.name)
-        pump = Pump(stream, variant, type_url, peer, self._worlds, self._told, self._nodes, self._limits, carrier)
+        pump = Pump(stream, variant, type_url, peer, self._worlds, self._told, self._nodes, self._limits, transport)
         self._pumps[stream] = pump
         return pump
 
-    def open_load(self, peer: str, carrier: Transport) -> LoadPump:
+    def open_load(self, peer: str, transport: Transport) -> LoadPump:
         """A client at `peer` is about to report its load. Errors: as those of `open`."""
         stream = self._opened(peer, "load")
         others = self._loads.values()
-        pump = LoadPump(stream, self._worlds, self._told, others, self._load_nodes, self._limits, carrier)
+        pump = LoadPump(stream, self._worlds, self._told, others, self._load_nodes, self._limits, transport)
         self._loads[stream] = pump
         return pump
 

@@ -71,10 +71,10 @@ class _Call:
         # Set when the pump has ended, with the error if there was one.
         self._over: asyncio.Future[Error | None] = asyncio.get_running_loop().create_future()
 
-    def wake(self) -> None:
+    def notify(self) -> None:
         self._awake.set()
 
-    def listen(self) -> None:
+    def resume_reading(self) -> None:
         self._listening.set()
 
     def end(self, error: Error | None) -> None:
@@ -105,8 +105,8 @@ class _Call:
 
     async def _read(self, pump: StreamHandler) -> None:
         while (data := await self._context.read()) is not _EOF:
-            pump.received(data)
-            while not pump.listens:
+            pump.receive_message(data)
+            while not pump.reading:
                 self._listening.clear()
                 await self._listening.wait()
         pump.half_closed()
@@ -114,7 +114,7 @@ class _Call:
     async def _write(self, pump: StreamHandler) -> None:
         while await self._awake.wait():
             self._awake.clear()
-            while (message := pump.take()) is not None:
+            while (message := pump.next_message()) is not None:
                 await self._context.write(message)
 
     async def _until_it_fails(self, pump: StreamHandler, work: Coroutine[Any, Any, None]) -> None:

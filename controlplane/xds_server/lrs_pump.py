@@ -44,11 +44,11 @@ class LoadPump(GuardedHandler):
         pumps: Collection[LoadPump],
         nodes: Counter[str],
         limits: StreamLimits,
-        carrier: Transport,
+        transport: Transport,
     ) -> None:
         super().__init__()
-        # Whether the next message may be `received`; false while the client has asked too much of late.
-        self.listens = True
+        # Whether the next message may be received (`receive_message`); false while the client has asked too much of late.
+        self.reading = True
         self._core = LoadStream()
         self._stream = stream
         self._worlds = worlds
@@ -56,7 +56,7 @@ class LoadPump(GuardedHandler):
         self._pumps = pumps
         self._nodes = nodes
         self._limits = limits
-        self._carrier = carrier
+        self._transport = transport
         # Whose it is; "" until the client has said it.
         self._id = ""
         # What the client has not taken yet; a newer answer takes the place of an older one.
@@ -75,9 +75,9 @@ class LoadPump(GuardedHandler):
     def half_closed(self) -> None:
         """The client says no more: the stream ends once it has taken what waits for it."""
         self._says_no_more = True
-        self._carrier.wake()
+        self._transport.notify()
 
-    def take(self) -> bytes | None:
+    def next_message(self) -> bytes | None:
         """What is to be sent next; None when there is nothing."""
         message, self._waiting = self._waiting, None
         if message is None and self._says_no_more:
@@ -85,10 +85,10 @@ class LoadPump(GuardedHandler):
         return message
 
     def end(self, error: Error | None = None) -> None:
-        """Ends the stream; well, when there is no error. The carrier calls it too, when the client is gone."""
+        """Ends the stream; well, when there is no error. The transport calls it too, when the client is gone."""
         if self.ended:
             return
-        self.ended, self.listens = True, False
+        self.ended, self.reading = True, False
         for timer in (*self._timers, self._rest, self._look):
             if timer is not None:
                 timer.cancel()
@@ -97,7 +97,7 @@ class LoadPump(GuardedHandler):
             if not self._nodes[self._id]:
                 del self._nodes[self._id]
         self._report(self._stream, StreamClosed())
-        self._carrier.end(error)
+        self._transport.end(error)
 
     def _receive(self, data: bytes) -> None:
         began = self._clock()
@@ -114,25 +114,25 @@ class LoadPump(GuardedHandler):
         self._ask()
         now = self._clock()
         if pause := self._budget.spend(now - began, now):
-            self.listens = False
+            self.reading = False
             self._rest = asyncio.get_running_loop().call_later(pause, self._rested)
 
     def _rested(self) -> None:
         self._rest = None
-        self.listens = True
-        self._carrier.listen()
+        self.reading = True
+        self._transport.resume_reading()
 
     def _ask(self) -> None:
         if self._look is not None:
             self._look.cancel()
         names = self._names()
         if names is None:
-            self._look = asyncio.get_running_loop().call_later(_LOOK_AGAIN, self._contained, self._ask)
+            self._look = asyncio.get_running_loop().call_later(_LOOK_AGAIN, self._guarded, self._ask)
             return
         self._core.ask(pace(len(self._pumps), self._core.size, self._limits.load_reports), names)
         if messages := self._core.to_send():
             self._waiting = messages[-1]
-            self._carrier.wake()
+            self._transport.notify()
 
     def _names(self) -> Iterable[str] | None:
         """The clusters that the client is given, where it must be told; None when that can't be said yet."""

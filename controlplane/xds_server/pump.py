@@ -10,11 +10,11 @@ One of these things happens to a stream, and each wakes the core once:
     another stream moved on      `Stream.again`
     it has had time enough       `Stream.quiet`; after a refusal `Stream.isolate`; in time for its TTLs `Stream.heartbeat`
 
-There are no tasks and nothing is awaited: a pump is called, and calls back the carrier that it was made for, which is HTTP/2
+There are no tasks and nothing is awaited: a pump is called, and calls back the transport that it was made for, which is HTTP/2
 in one form or another (`grpc_transport.py`, `http2/transport.py`). What is said:
 
-    by the carrier               `received` a message, the client will say no more (`half_closed`), it is gone (`end`)
-    by the pump                  `wake`: there is something to `take`; `listen`: go on, after `listens` was false; `end`
+    by the transport             `receive_message`; the client sends no more (`half_closed`); it is gone (`end`)
+    by the pump                  `notify`: there is a `next_message`; `resume_reading`, after `reading` was false; `end`
 
 Messages are bytes on the way in and out. The cores serialise, and what can't be parsed is answered with a status that fits.
 """
@@ -124,7 +124,6 @@ class Pump(GuardedHandler):
         "__weakref__",
         "_audience",
         "_budget",
-        "_carrier",
         "_client",
         "_clock",
         "_gateways",
@@ -142,6 +141,7 @@ class Pump(GuardedHandler):
         "_stream",
         "_targeted",
         "_timers",
+        "_transport",
         "_twin",
         "_used",
         "_variant",
@@ -151,7 +151,7 @@ class Pump(GuardedHandler):
         "core",
         "host",
         "last",
-        "listens",
+        "reading",
         "world",
     )
 
@@ -165,12 +165,12 @@ class Pump(GuardedHandler):
         report: Callable[[StreamId, StreamEvent], None],
         nodes: dict[str, NodeStreams],
         limits: StreamLimits,
-        carrier: Transport,
+        transport: Transport,
     ) -> None:
         super().__init__()
         self.core = variant.core(type_url, limits.resource_ttl)
-        # Whether the next message may be `received`; false while the client has asked too much of late.
-        self.listens = True
+        # Whether the next message may be received (`receive_message`); false while the client has asked too much of late.
+        self.reading = True
         # Whether it is offered the next world after the others: the newest offer took long, or nothing was to be sent at once.
         self.last = False
         # Something was sent.
@@ -186,7 +186,7 @@ class Pump(GuardedHandler):
         self._report = report
         self._nodes = nodes
         self._limits = limits
-        self._carrier = carrier
+        self._transport = transport
         loop = asyncio.get_running_loop()
         self._clock = loop.time
         # All streams of the client, this one included; None until the client has said who it is.
@@ -222,16 +222,16 @@ class Pump(GuardedHandler):
         if limits.max_stream_age:
             self._after(limits.max_stream_age * random.uniform(0.9, 1.1), self.end)
 
-    # ------------------------------------------------------------------------------------------------ for the carrier
+    # ------------------------------------------------------------------------------------------------ for the transport
 
     def half_closed(self) -> None:
         """The client says no more: the stream ends once it has taken what waits for it."""
         if not self.ended and not self._says_no_more:
             self._says_no_more = True
             self._after(_DRAIN, self.end)
-            self._carrier.wake()
+            self._transport.notify()
 
-    def take(self) -> bytes | None:
+    def next_message(self) -> bytes | None:
         """What is to be sent next; None when there is nothing. Call it when the message before is out of the way."""
         if not self._waiting:
             if self._says_no_more:
@@ -239,16 +239,16 @@ class Pump(GuardedHandler):
             return None
         message = self._waiting.popleft()
         self._waiting_bytes -= len(message)
-        if not self.listens and not self._full:
+        if not self.reading and not self._full:
             # Soon, since this may be called from inside of what it leads to.
-            asyncio.get_running_loop().call_soon(self._contained, self._go_on)
+            asyncio.get_running_loop().call_soon(self._guarded, self._go_on)
         return message
 
     def end(self, error: Error | None = None) -> None:
-        """Ends the stream; well, when there is no error. The carrier calls it too, when the client is gone."""
+        """Ends the stream; well, when there is no error. The transport calls it too, when the client is gone."""
         if self.ended:
             return
-        self.ended, self.listens = True, False
+        self.ended, self.reading = True, False
         for timer in self._timers:
             timer.cancel()
         self._timers.clear()
@@ -262,13 +262,13 @@ class Pump(GuardedHandler):
             if not self._siblings:
                 del self._nodes[self._id]
         self._report(self._stream, StreamClosed())
-        self._carrier.end(error)
+        self._transport.end(error)
 
     # ------------------------------------------------------------------------------------------------- for the server
 
     def offer(self) -> None:
         """Takes in the newest world."""
-        if self.ended:  # as `_contained`, with a call less: thousands wait for each other's
+        if self.ended:  # as `_guarded`, with a call less: thousands wait for each other's
             return
         began = self._clock()
         self._spoke = False
@@ -283,11 +283,11 @@ class Pump(GuardedHandler):
 
     def heartbeat(self) -> None:
         """Prolongs what the client holds, where it has a TTL."""
-        self._contained(self._beat)
+        self._guarded(self._beat)
 
     def again(self) -> None:
         """Another stream of the node has moved on."""
-        self._contained(self._again)
+        self._guarded(self._again)
 
     # -------------------------------------------------------------------------------------------------------- inside
 
@@ -334,24 +334,24 @@ class Pump(GuardedHandler):
         now = self._clock()
         pause = self._budget.spend(now - began, now)
         self._used += now - began
-        if pause or self._used > _AT_A_TIME or self._pieces or not self.listens or (self._waiting and self._full):
+        if pause or self._used > _AT_A_TIME or self._pieces or not self.reading or (self._waiting and self._full):
             self._used = 0.0
-            self.listens = False
+            self.reading = False
             self._rest = asyncio.get_running_loop().call_later(pause, self._rested)
 
     def _rested(self) -> None:
         self._rest = None
-        self._contained(self._go_on)
+        self._guarded(self._go_on)
 
     def _go_on(self) -> None:
         """There may be time again, and room, for what the client says."""
-        if self.listens or self._full or self._rest is not None:
+        if self.reading or self._full or self._rest is not None:
             return
         if self._pieces:
             self._take_in(self._pieces.pop(0), 1, self._clock())
         else:
-            self.listens = True
-            self._carrier.listen()
+            self.reading = True
+            self._transport.resume_reading()
 
     @property
     def _full(self) -> bool:
@@ -410,12 +410,12 @@ class Pump(GuardedHandler):
                 self._look_for_twins()
             elif isinstance(event, Refused) and self._patience is None:
                 loop = asyncio.get_running_loop()
-                self._patience = loop.call_later(self._limits.patience, self._contained, self._isolate)
+                self._patience = loop.call_later(self._limits.patience, self._guarded, self._isolate)
         if messages := self.core.to_send():
             self._spoke = True
             self._waiting.extend(messages)
             self._waiting_bytes += sum(map(len, messages))
-            self._carrier.wake()
+            self._transport.notify()
 
     def _look_for_twins(self) -> None:
         if self._peer and self._audience is not None and self._audience.client is Client.ENVOY:
@@ -438,7 +438,7 @@ class Pump(GuardedHandler):
             self._among_siblings(self._offer)
 
     def _after(self, seconds: float, call: Callable[[], None]) -> None:
-        self._timers.append(asyncio.get_running_loop().call_later(seconds, self._contained, call))
+        self._timers.append(asyncio.get_running_loop().call_later(seconds, self._guarded, call))
 
     def _check_greeted(self) -> None:
         if self._siblings is None:

@@ -419,7 +419,7 @@ async def test_who_waits_for_its_client_is_not_asked_at_every_turn(rig: Rig, mon
         (ours,) = server(rig).connections
         assert ours._blocked
         asked: list[object] = []
-        monkeypatch.setattr(grpc_call.Call, "wake", lambda call: asked.append(call))
+        monkeypatch.setattr(grpc_call.Call, "notify", lambda call: asked.append(call))
         for n in range(3):
             c.h2.ping(bytes([n]) * 8)
             await c.flush()
