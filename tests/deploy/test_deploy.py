@@ -3,31 +3,33 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.tools import program
+
 ROOT = Path(__file__).parents[2]
 UNIT = ROOT / "deploy" / "turnout.service"
 
-needs_systemd = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not on this machine")
+
+@pytest.fixture
+def systemd_analyze() -> str:
+    return program("systemd-analyze", "the unit is not verified")
 
 
-@needs_systemd
-def test_the_unit_verifies(tmp_path: Path) -> None:
+def test_the_unit_verifies(systemd_analyze: str, tmp_path: Path) -> None:
     unit = tmp_path / "turnout.service"
     unit.write_text(UNIT.read_text().replace("/opt/turnout/bin/turnout", sys.executable))
-    result = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True, check=False)
+    result = subprocess.run([systemd_analyze, "verify", unit], capture_output=True, text=True, check=False)
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
 
 
-@needs_systemd
-def test_the_unit_is_locked_down() -> None:
+def test_the_unit_is_locked_down(systemd_analyze: str) -> None:
     result = subprocess.run(
-        ["systemd-analyze", "security", "--offline=true", "--threshold=20", UNIT], capture_output=True, text=True, check=False
+        [systemd_analyze, "security", "--offline=true", "--threshold=20", UNIT], capture_output=True, text=True, check=False
     )
     assert result.returncode == 0, result.stdout[-300:] + result.stderr
 

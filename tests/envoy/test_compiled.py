@@ -51,6 +51,7 @@ from controlplane.snapshot import Audience
 from tests.compiler.cases import CASES, of_envoys, read_state
 from tests.compiler.strategies import states
 from tests.pki import Authority, pair
+from tests.tools import missing, program
 
 pytestmark = pytest.mark.envoy
 
@@ -67,7 +68,7 @@ def validate(bootstrap: Mapping[str, object], directory: Path, level: str = "war
 @pytest.mark.parametrize("case", CASES)
 def test_envoy_takes_every_golden_case(case: str, tmp_path: Path) -> None:
     if case in ("tls", "secrets") and not Path(SYSTEM_AUTHORITIES).exists():
-        pytest.skip(f"this system has no {SYSTEM_AUTHORITIES}")
+        missing(f"{SYSTEM_AUTHORITIES} does not exist: Envoy can't load the system's authorities")
     state = read_state(case)
     for audience in of_envoys(audiences(state)):
         made = static_bootstrap(Compiler().compile(state, 1, audience), (pair().certificate, pair().key))
@@ -243,15 +244,13 @@ async def test_a_path_names_a_model(tmp_path: Path) -> None:
 
 
 async def test_http2_clients_are_served_as_well(tmp_path: Path) -> None:
+    curl = program("curl", "an HTTP/2 client is not tested")
     ups, (v1,) = await versions("v1")
     async with rig(made(edge(), Model("iris", ("edge",), (v1,), {"v1": 10_000})), ups, tmp_path) as r:
-        command = ["curl", "-s", "-m", "10", "--http2-prior-knowledge", "-w", " %{http_version}"]
+        command = [curl, "-s", "-m", "10", "--http2-prior-knowledge", "-w", " %{http_version}"]
         url = f"http://127.0.0.1:{r.ports['edge']}/v2/models/iris?x=1"
-        try:
-            curl = await asyncio.create_subprocess_exec(*command, url, stdout=asyncio.subprocess.PIPE)
-        except FileNotFoundError:
-            pytest.skip("no curl here")
-        out, _ = await curl.communicate()
+        process = await asyncio.create_subprocess_exec(*command, url, stdout=asyncio.subprocess.PIPE)
+        out, _ = await process.communicate()
         assert out.decode() == '{"version": "v1", "path": "/v2/models/iris?x=1"} 2'
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import shutil
-import subprocess
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
@@ -16,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-import pytest
 
 from controlplane.compiler.bootstrap import grpc_bootstrap
 from controlplane.demo.plane import ControlPlane
@@ -26,6 +23,7 @@ from controlplane.generated.turnout.v1.model_pb2 import PROTOCOL_GRPC, Endpoint,
 from controlplane.generated.turnout.v1.node_pb2 import Node
 from controlplane.generated.turnout.v1.node_service_pb2 import ListNodesRequest
 from controlplane.generated.turnout.v1.revision_service_pb2 import Manifest
+from tests.tools import npm_modules, program
 
 # With it gRPC's C core believes a server that says that a name is unknown (gRFC A88; seen with 1.85). Without it, and in Node
 # (1.14), a client finds that out after 15 s.
@@ -39,16 +37,8 @@ def command(kind: str) -> list[str]:
     """How to start a caller. Skips the test where there is no Node."""
     if kind == "python":
         return [sys.executable, str(HERE / "caller.py")]
-    node, npm = shutil.which("node"), shutil.which("npm")
-    if node is None or npm is None:
-        pytest.skip("there is no `node` with `npm` here: gRPC's client for Node is not tested")
-    installed = NODE / "node_modules" / ".package-lock.json"
-    if not installed.exists() or installed.stat().st_mtime < (NODE / "package-lock.json").stat().st_mtime:
-        ci = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
-        done = subprocess.run(ci, cwd=NODE, capture_output=True, text=True, timeout=110, check=False)
-        if done.returncode:
-            pytest.fail(f"npm can't install gRPC's client for Node: {done.stderr.strip()[-300:]}")
-        installed.touch()
+    node = program("node", "gRPC's client for Node is not tested")
+    npm_modules(NODE)
     return [node, str(NODE / "caller.js")]
 
 

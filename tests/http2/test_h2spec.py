@@ -8,9 +8,7 @@ against the real server, plain and over TLS, without the cases of `_REFUSED`.
 from __future__ import annotations
 
 import asyncio
-import shutil
 import ssl
-import subprocess
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,6 +25,7 @@ from controlplane.store import Store
 from controlplane.xds_server.limits import StreamLimits
 from controlplane.xds_server.transports import serve
 from tests.pki import Authority
+from tests.tools import go_tool
 from tests.xds_server.test_discovery import running
 from tests.xds_server.test_discovery import store as _store
 
@@ -61,13 +60,7 @@ _WITHOUT_BODY = 4
 @pytest.fixture(scope="module")
 def h2spec() -> Path:
     """The suite, built as its module pins it."""
-    if shutil.which("go") is None:
-        pytest.skip("h2spec is written in Go, and there is none")
-    _PROGRAM.parent.mkdir(exist_ok=True)
-    build = ["go", "build", "-o", str(_PROGRAM), "github.com/summerwind/h2spec/cmd/h2spec"]
-    done = subprocess.run(build, cwd=_MODULE, capture_output=True, text=True, timeout=100, check=False)
-    assert done.returncode == 0, f"h2spec can't be built: {done.stderr[-300:]}"
-    return _PROGRAM
+    return go_tool(_MODULE, "github.com/summerwind/h2spec/cmd/h2spec", _PROGRAM)
 
 
 @dataclass
