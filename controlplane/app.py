@@ -125,13 +125,13 @@ class App:
         self.api_port = listen(api, c.api, "api")
         if c.workers:
             self.workers = Supervisor(
-                c.workers, publisher.world, self._observer.report, limits, c.xds_transport, c.log_form, c.log_level
+                c.workers, publisher.published, self._observer.report, limits, c.xds_transport, c.log_form, c.log_level
             )
             self.xds_port, self._reserved = reserve(c.xds, "xds")
             await self.workers.start(str(Address(c.xds.host, self.xds_port)))
             serving = self.workers.run()
         else:
-            self._discovery = Discovery(publisher.world, self._observer.report, limits)
+            self._discovery = Discovery(publisher.published, self._observer.report, limits)
             check_free(c.xds, "xds")
             try:
                 self._xds = await serve(self._discovery, c.xds.host, c.xds.port, limits, transport=c.xds_transport)
@@ -150,7 +150,7 @@ class App:
         secret_service_pb2_grpc.add_SecretServiceServicer_to_server(SecretService(writer, store), server)
         node_service_pb2_grpc.add_NodeServiceServicer_to_server(NodeService(changed, self._reconnect, self._describe), server)
         server.add_generic_rpc_handlers((ClientStatus(changed, self._describe).handler(),))
-        traffic = TrafficService(store, self._observer.loads, changed)
+        traffic = TrafficService(store, self._observer.traffic, changed)
         traffic_service_pb2_grpc.add_TrafficServiceServicer_to_server(traffic, server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         files = (

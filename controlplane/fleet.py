@@ -178,7 +178,7 @@ class Node:
             if len(history) > HISTORY:
                 del history[0]
 
-    def part(self, revision: int) -> ProgressState:
+    def progress(self, revision: int) -> ProgressState:
         """Its part in `revision`."""
         if revision in self.holds:
             return ProgressState.HOLDING
@@ -224,7 +224,7 @@ class Fleet:
         """How many connected nodes hold `revision` or a newer one, be it but for what they refused before."""
         return sum(n for held, n in self._held.items() if revision in held)
 
-    def standing(self, node: Node) -> NodeState:
+    def state_of(self, node: Node) -> NodeState:
         """Where a node stands."""
         if not node.open:
             return NodeState.GONE
@@ -364,13 +364,13 @@ class Fleet:
     def _uncount(self, node: Node) -> None:
         if not node.open and node.id not in self._gone:
             return  # new: in no count yet
-        self.counts[self.standing(node)] -= 1
+        self.counts[self.state_of(node)] -= 1
         if node.open:
             _take(self._held, node.holds)
             _take(self.audiences, node.audience)
 
     def _count(self, node: Node) -> None:
-        self.counts[self.standing(node)] += 1
+        self.counts[self.state_of(node)] += 1
         if node.open:
             self._held[node.holds] += 1
             self.audiences[node.audience] += 1
@@ -384,13 +384,13 @@ class Fleet:
             del self._gone[oldest.id], self._nodes[oldest.id]
             self.counts[NodeState.GONE] -= 1
 
-    def not_in_sync_first(self) -> Iterator[Node]:
+    def unsynced_first(self) -> Iterator[Node]:
         """All nodes: refusing, behind, gone, synced; by id within each."""
-        by_standing: dict[NodeState, list[Node]] = {s: [] for s in NodeState}
+        by_state: dict[NodeState, list[Node]] = {s: [] for s in NodeState}
         for node in self._nodes.values():
-            by_standing[self.standing(node)].append(node)
+            by_state[self.state_of(node)].append(node)
         for standing in (NodeState.REFUSING, NodeState.BEHIND, NodeState.GONE, NodeState.SYNCED):
-            yield from sorted(by_standing[standing], key=lambda n: n.id)
+            yield from sorted(by_state[standing], key=lambda n: n.id)
 
 
 def _take(counter: Counter[Any], key: object) -> None:

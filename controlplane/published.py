@@ -1,4 +1,8 @@
-"""One revision as every audience sees it."""
+"""One revision as every audience sees it.
+
+Invariant that the streams rely on: the same object means unchanged. `gateways`, and each mapping of a snapshot, are the same
+object in one revision after another for as long as their content is equal.
+"""
 
 from __future__ import annotations
 
@@ -11,79 +15,85 @@ from controlplane.domain.revision import Head
 from controlplane.domain.state import State
 from controlplane.snapshot import Audience, Snapshot
 
-# An audience that nobody asked for in so many worlds is not made ready any more. In a burst of changes the next world can
-# come before every stream has asked this one.
-_IDLE = 16
+# An audience that no stream asked for in this many revisions is no longer compiled ahead. More than one, since in a burst of
+# changes the next revision can come before every stream has asked for its snapshot of this one.
+IDLE_REVISIONS = 16
 
 
 class SnapshotCompiler(Protocol):
-    """What a world needs of the compiler."""
+    """A compiler of snapshots; `compiler.Compiler` is one."""
 
     def compile(self, state: State, revision: int, audience: Audience, previous: Snapshot | None = None) -> Snapshot: ...
 
 
 class PublishedRevision(Protocol):
-    """A revision as a stream looks at it."""
+    """A revision as a stream needs it."""
 
     @property
     def gateways(self) -> Mapping[str, Gateway]: ...
+
+    # Its state has the gateways at least: a node's audience follows from them.
     @property
-    def head(self) -> Head: ...  # audiences follow from it
-    def snapshot(self, audience: Audience) -> Snapshot | None: ...  # None: on its way; the world is said to be new again then
+    def head(self) -> Head: ...
+
+    # None: it is not here yet. The revision is published again once it is.
+    def snapshot(self, audience: Audience) -> Snapshot | None: ...
+
+    # Why the audience is not served more; "" when there is no reason.
     def note(self, audience: Audience) -> str: ...
 
 
 class CompiledRevision:
-    """A revision, and its snapshot for each audience: compiled when first asked for, once, and shared by all its nodes."""
+    """A revision with its snapshots: each audience's is compiled when first asked for, once, and shared by all its nodes."""
 
     def __init__(self, head: Head, compiler: SnapshotCompiler, previous: Mapping[Audience, Snapshot] | None = None) -> None:
         self.head = head
-        # The same object in one world after another, for as long as gateways are the same: then so is every node's audience.
         self.gateways: Mapping[str, Gateway] = head.state.gateways
         self._compiler = compiler
-        # The snapshot before of each audience, so that what did not change is not made again.
+        # Snapshots of an earlier revision, so that resources that did not change are not compiled again.
         self._previous = previous or {}
         self._snapshots: dict[Audience, Snapshot] = {}
-        # For how many worlds nobody has asked for an audience; 0 once somebody did in this one.
+        # By audience: in how many revisions before this one no stream has asked for it; 0 once one asks for it in this one.
         self._idle: dict[Audience, int] = {}
         self._notes: dict[Audience, str] = {}
-        # The newest answers: thousands of nodes ask the same, one after the other.
-        self._newest: tuple[Audience | None, Snapshot | None] = None, None
+        # The newest answers: thousands of nodes ask for the same audience one after the other.
+        self._newest_snapshot: tuple[Audience | None, Snapshot | None] = None, None
         self._newest_note: tuple[Audience | None, str] = None, ""
 
     @property
     def revision(self) -> int:
+        """Return the revision's number."""
         return self.head.number
 
     def snapshot(self, audience: Audience) -> Snapshot:
-        """What this audience should hold."""
-        asked, found = self._newest
-        if asked is not audience or found is None:
+        """Return the snapshot of an audience. Errors: the compiler's."""
+        newest, snapshot = self._newest_snapshot
+        if newest is not audience or snapshot is None:
             self._idle[audience] = 0
-            found = self._compiled(audience)
-            self._newest = audience, found
-        return found
+            snapshot = self._compiled(audience)
+            self._newest_snapshot = audience, snapshot
+        return snapshot
 
     def note(self, audience: Audience) -> str:
-        """Why its nodes are not given more; "" when there is nothing to say. Found out once."""
-        asked, found = self._newest_note
-        if asked is not audience:
-            found = self._noted(audience)
-            self._newest_note = audience, found
-        return found
+        """Return the reason why an audience is not served more; "" when there is none. Worked out once."""
+        newest, note = self._newest_note
+        if newest is not audience:
+            note = self._noted(audience)
+            self._newest_note = audience, note
+        return note
 
     def next(self, head: Head) -> CompiledRevision:
-        """The world of a newer head, with the snapshots ready that were asked for of late."""
-        # A copy, since another thread may be asking for one more.
-        known, gateways = self._snapshots.copy(), head.state.gateways.keys()
-        live = {a: s for a, s in known.items() if self._idle[a] < _IDLE and gateways >= set(a.gateways)}
-        world = CompiledRevision(head, self._compiler, live)
-        if world.gateways == self.gateways:
-            world.gateways = self.gateways
+        """Return the revision of a newer head, with snapshots ready for the audiences that were asked for recently."""
+        # A copy, since another thread may be compiling one more.
+        snapshots, gateways = self._snapshots.copy(), head.state.gateways.keys()
+        live = {a: s for a, s in snapshots.items() if self._idle[a] < IDLE_REVISIONS and gateways >= set(a.gateways)}
+        revision = CompiledRevision(head, self._compiler, live)
+        if revision.gateways == self.gateways:
+            revision.gateways = self.gateways
         for audience in live:
-            world._idle[audience] = self._idle[audience] + 1
-            world._compiled(audience)
-        return world
+            revision._idle[audience] = self._idle[audience] + 1
+            revision._compiled(audience)
+        return revision
 
     def _noted(self, audience: Audience) -> str:
         note = self._notes.get(audience)

@@ -1,11 +1,15 @@
-"""Loads: what clients reported of their requests, folded into what each version gets.
+"""Observed traffic: load reports of the clients, folded into what each version gets.
 
-A report names clusters, so a load is a cluster's: `MODEL/VERSION`, or that of a mirror's copies. Two things are kept of
-each. Totals, since the control plane started: they only grow. And what it gets now: the sum, over the clients that report, of
-what each said last; so a client that leaves is in the totals, and no longer in that.
+A report names clusters, so traffic is counted by cluster: `MODEL/VERSION`, or `MODEL/VERSION/mirror` for a mirror's copies.
+Two things are kept for each cluster:
 
-Everything here is a fold of values, as the fleet is: no sockets, and the time is an argument. A report costs as much as it
-names clusters that had requests, however large the fleet is: the sums are kept up, in whole numbers so that they stay exact.
+    totals    requests since the control plane started; they only grow
+    rate      what the cluster gets now: the sum of the newest report of each client that is connected
+
+A client that disconnects stays in the totals and leaves the rate.
+
+Everything here is a fold of values: no I/O, and the time is an argument. A report costs as much as it names clusters that had
+requests, whatever the size of the fleet. Sums are updated in place, in whole numbers, so that they stay exact.
 """
 
 from __future__ import annotations
@@ -18,19 +22,25 @@ from controlplane.compiler.clusters import cluster_name, mirror_name
 from controlplane.domain import Model
 from controlplane.xds.events import ClusterLoad, LoadReported, ReporterIdentified, StreamClosed, StreamId
 
-# Pairs of a client and a cluster that it sends requests to of which the newest load is known: about 100 MB of them. A report
-# that does not fit any more counts in the totals only.
-MOST_PAIRS = 500_000
+# The bound on pairs of a stream and a cluster whose newest rate is kept: about 100 MB. At the bound, a report counts in the
+# totals only.
+MAX_RATES = 500_000
 
-# What int64 holds; totals stay there.
-_MOST = 2**63 - 1
+# Totals are capped at the largest int64, which is what the API can carry.
+_MAX_TOTAL = 2**63 - 1
+
+# Up to so many clusters nothing is looked through for clusters that left desired state.
+_FEW_CLUSTERS = 64
 
 
 TrafficEvent = ReporterIdentified | LoadReported | StreamClosed
 
+# One stream's rate for one cluster, with the fields of `Rate`.
+_RateTuple = tuple[int, int, int, int, int]
+
 
 class Rate(NamedTuple):
-    """What is sent to a cluster: requests in thousandths of one a second, and how many are under way."""
+    """The requests that a cluster gets now: thousandths of a request per second, and `active` as a count."""
 
     issued: int = 0
     succeeded: int = 0
@@ -40,7 +50,7 @@ class Rate(NamedTuple):
 
 
 class Totals(NamedTuple):
-    """Requests since the control plane started, as far as they were reported."""
+    """Requests reported since the control plane started."""
 
     issued: int = 0
     succeeded: int = 0
@@ -49,133 +59,133 @@ class Totals(NamedTuple):
 
 
 class ClusterTraffic:
-    """What one cluster gets. Read-only outside."""
+    """The traffic of one cluster. Read-only outside this module."""
 
-    __slots__ = ("_checked", "_rate", "_totals", "last_request", "nodes")
+    __slots__ = ("_checked_generation", "_rate", "_totals", "last_request", "nodes")
 
     def __init__(self) -> None:
-        # As in `Totals` and `Rate`: changed in place, at each report.
+        # The fields of `Totals` and `Rate`. Lists, since each report changes them in place.
         self._totals = [0, 0, 0, 0]
         self._rate = [0, 0, 0, 0, 0]
-        # How many nodes send it anything, as they said last.
+        # Number of nodes whose newest report has requests for this cluster.
         self.nodes = 0
-        # When it was last reported that something was sent to it, seconds since the epoch; 0 for never.
+        # Time of the newest report with requests for this cluster, seconds since the epoch; 0 before any.
         self.last_request = 0.0
-        # The generation of models in which it was last seen to be one of theirs.
-        self._checked = 0
+        # The generation of models in which this cluster was last found to belong to a model.
+        self._checked_generation = 0
 
     @property
     def totals(self) -> Totals:
-        """Since the control plane started."""
-        return Totals(*(min(count, _MOST) for count in self._totals))
+        """Return the requests since the control plane started."""
+        return Totals(*(min(count, _MAX_TOTAL) for count in self._totals))
 
     @property
     def rate(self) -> Rate:
-        """The sum of what each client said last."""
+        """Return the sum of the newest reports of all clients."""
         return Rate(*self._rate)
 
 
 @dataclass(slots=True, eq=False)
 class _Stream:
     node: str
-    # What it said last, by cluster, as in `Rate`; nothing of what had no requests.
-    rates: dict[str, tuple[int, int, int, int, int]] = field(default_factory=dict)
+    # The newest report, by cluster. Clusters without requests are left out.
+    rates: dict[str, _RateTuple] = field(default_factory=dict)
 
 
 NO_TRAFFIC = ClusterTraffic()
 
 
 class Traffic:
-    """What every version gets, and from whom."""
+    """The traffic of every version, and the nodes that send it."""
 
     def __init__(self, since: float = 0.0) -> None:
-        # When the totals were all zero, seconds since the epoch.
+        # When all totals were zero, seconds since the epoch.
         self.since = since
         self._models: Mapping[str, Model] = {}
-        # Grows by one with each of them.
+        # Counts the calls of `publish`.
         self._generation = 1
         self._streams: dict[StreamId, _Stream] = {}
-        # Streams by node id; of nodes that have one. A gRPC client has one for each channel to the control plane.
+        # Streams by node id, for nodes that have any. A gRPC client has one stream for each channel to the control plane.
         self._nodes: dict[str, list[_Stream]] = {}
-        # By cluster; of clusters that are in desired state, but for some that have left it.
-        self._loads: dict[str, ClusterTraffic] = {}
-        # More loads than these are looked through for what is gone.
-        self._enough = 64
-        self._pairs = 0
-        # When the newest report came, seconds since the epoch; 0 before any.
+        # By cluster name: the clusters of desired state, and some that have left it.
+        self._clusters: dict[str, ClusterTraffic] = {}
+        # `publish` looks for clusters that left desired state once there are more than so many.
+        self._purge_above = _FEW_CLUSTERS
+        # Number of entries in the `rates` of all streams.
+        self._rate_count = 0
+        # When the newest report arrived, seconds since the epoch; 0 before any.
         self.last_report = 0.0
 
     @property
     def reporting(self) -> int:
-        """How many nodes report."""
+        """Return the number of nodes that report."""
         return len(self._nodes)
 
-    def reports(self, node: str) -> bool:
-        """Whether a node reports."""
-        return node in self._nodes
-
-    def load(self, cluster: str) -> ClusterTraffic:
-        """What a cluster gets; nothing of one that was never heard of."""
-        return self._loads.get(cluster, NO_TRAFFIC)
+    def cluster(self, name: str) -> ClusterTraffic:
+        """Return the traffic of a cluster; NO_TRAFFIC when nothing was reported of it."""
+        return self._clusters.get(name, NO_TRAFFIC)
 
     def by_node(self, cluster: str) -> dict[str, Rate]:
-        """Who sends something to a cluster, and what, by node id. Costs as much as there are clients."""
-        found: dict[str, Rate] = {}
+        """Return the rate at which each node sends to a cluster, by node id. The cost grows with the number of streams."""
+        rates: dict[str, Rate] = {}
         for stream in self._streams.values():
             if rate := stream.rates.get(cluster):
-                before = found.get(stream.node, Rate())
-                found[stream.node] = Rate(*(a + b for a, b in zip(before, rate, strict=True)))
-        return found
+                earlier = rates.get(stream.node, Rate())
+                rates[stream.node] = Rate(*(a + b for a, b in zip(earlier, rate, strict=True)))
+        return rates
 
     def publish(self, models: Mapping[str, Model]) -> None:
-        """These are the models from now on. Loads of what is gone are forgotten, once it could be more than there is."""
+        """Use `models` from now on: reports of clusters that belong to none of them are dropped.
+
+        Clusters that left desired state are forgotten once they could outnumber those that are in it.
+        """
         self._models = models
         self._generation += 1
-        if len(self._loads) > self._enough:
-            self._loads = {c: load for c, load in self._loads.items() if load.nodes or self._known(c)}
-            self._enough = 64 + 2 * len(self._loads)
+        if len(self._clusters) > self._purge_above:
+            self._clusters = {c: traffic for c, traffic in self._clusters.items() if traffic.nodes or self._in_state(c)}
+            self._purge_above = _FEW_CLUSTERS + 2 * len(self._clusters)
 
     def apply(self, stream: StreamId, event: TrafficEvent, now: float) -> None:
-        """Folds in what a stream reported. What comes of a stream that is not open changes nothing."""
+        """Fold in an event of a stream. Events of a stream that is not open change nothing."""
         if isinstance(event, ReporterIdentified):
             opened = self._streams[stream] = _Stream(event.node)
             self._nodes.setdefault(event.node, []).append(opened)
             return
-        known = self._streams.get(stream)
-        if known is None:
+        reporter = self._streams.get(stream)
+        if reporter is None:
             return
         if isinstance(event, LoadReported):
-            self._replace(known, self._counted(event.loads, now))
+            self._replace(reporter, self._add_to_totals(event.loads, now))
             self.last_report = now
             return
-        self._replace(known, {})
+        self._replace(reporter, {})
         del self._streams[stream]
-        streams = self._nodes[known.node]
-        streams.remove(known)
+        streams = self._nodes[reporter.node]
+        streams.remove(reporter)
         if not streams:
-            del self._nodes[known.node]
+            del self._nodes[reporter.node]
 
-    def _counted(self, loads: Iterable[ClusterLoad], now: float) -> dict[str, tuple[int, int, int, int, int]]:
-        """Adds a report to the totals; returns it as rates."""
-        rates: dict[str, tuple[int, int, int, int, int]] = {}
-        for cluster, issued, succeeded, failed, dropped, active, lasted in loads:
-            load = self._loads.get(cluster)
-            if load is None or load._checked != self._generation:
-                if not self._known(cluster):
+    def _add_to_totals(self, loads: Iterable[ClusterLoad], now: float) -> dict[str, _RateTuple]:
+        """Add a report to the totals, and return its rates by cluster."""
+        rates: dict[str, _RateTuple] = {}
+        for cluster, issued, succeeded, failed, dropped, active, milliseconds in loads:
+            traffic = self._clusters.get(cluster)
+            if traffic is None or traffic._checked_generation != self._generation:
+                if not self._in_state(cluster):
                     continue
-                load = self._loads.setdefault(cluster, ClusterTraffic())
-                load._checked = self._generation
-            totals = load._totals
+                traffic = self._clusters.setdefault(cluster, ClusterTraffic())
+                traffic._checked_generation = self._generation
+            totals = traffic._totals
             totals[0] += issued
             totals[1] += succeeded
             totals[2] += failed
             totals[3] += dropped
             if issued or dropped:
-                load.last_request = now
-            if lasted:
-                k = 1_000_000
-                rate = (issued * k // lasted, succeeded * k // lasted, failed * k // lasted, dropped * k // lasted, active)
-            else:  # it does not say how long this is of
+                traffic.last_request = now
+            if milliseconds:
+                k, ms = 1_000_000, milliseconds
+                rate = (issued * k // ms, succeeded * k // ms, failed * k // ms, dropped * k // ms, active)
+            else:  # without the length of the interval there is no rate
                 rate = (0, 0, 0, 0, active)
             if cluster in rates:
                 a, b, c, d, e = rates[cluster]
@@ -184,38 +194,38 @@ class Traffic:
                 rates[cluster] = rate
         return rates
 
-    def _replace(self, stream: _Stream, rates: dict[str, tuple[int, int, int, int, int]]) -> None:
-        """What a stream said last is now this."""
-        if self._pairs - len(stream.rates) + len(rates) > MOST_PAIRS:
+    def _replace(self, stream: _Stream, rates: dict[str, _RateTuple]) -> None:
+        """Replace a stream's newest report, and update the sums."""
+        if self._rate_count - len(stream.rates) + len(rates) > MAX_RATES:
             rates = {}
-        self._pairs += len(rates) - len(stream.rates)
+        self._rate_count += len(rates) - len(stream.rates)
         others = [s for s in self._nodes[stream.node] if s is not stream]
         for change, sign in ((stream.rates, -1), (rates, 1)):
             for cluster, (issued, succeeded, failed, dropped, active) in change.items():
-                load = self._loads[cluster]
-                rate = load._rate
+                traffic = self._clusters[cluster]
+                rate = traffic._rate
                 rate[0] += sign * issued
                 rate[1] += sign * succeeded
                 rate[2] += sign * failed
                 rate[3] += sign * dropped
                 rate[4] += sign * active
                 if not others or not any(cluster in s.rates for s in others):
-                    load.nodes += sign
+                    traffic.nodes += sign
         stream.rates = rates
 
-    def _known(self, cluster: str) -> bool:
-        """Whether a cluster is a version's of today, or its mirror's."""
-        name, _, rest = cluster.partition("/")
+    def _in_state(self, cluster: str) -> bool:
+        """Return True if a cluster belongs to a version of `models`, or to its mirror."""
+        name, _, remainder = cluster.partition("/")
         model = self._models.get(name)
         if model is None:
             return False
-        version = rest.partition("/")[0]
-        here = cluster in (cluster_name(name, version), mirror_name(name, version))
-        return here and any(v.name == version for v in model.versions)
+        version = remainder.partition("/")[0]
+        named = cluster in (cluster_name(name, version), mirror_name(name, version))
+        return named and any(v.name == version for v in model.versions)
 
 
-def clusters(model: Model) -> Iterator[tuple[str, str, bool]]:
-    """The clusters of a model, as (cluster, version, whether it is for copies): the newest version first."""
+def model_clusters(model: Model) -> Iterator[tuple[str, str, bool]]:
+    """Yield the clusters of a model as (cluster, version, True for a mirror's copies), the newest version first."""
     for version in reversed(model.versions):
         yield cluster_name(model.name, version.name), version.name, False
         if model.mirror is not None and model.mirror.version == version.name:

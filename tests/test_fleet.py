@@ -38,7 +38,7 @@ def refusal(revision: int, type_url: str = LISTENER) -> Refused:
 
 
 def recount(fleet: Fleet) -> dict[NodeState, int]:
-    counted = Counter(fleet.standing(n) for n in fleet.nodes.values())
+    counted = Counter(fleet.state_of(n) for n in fleet.nodes.values())
     return {s: counted[s] for s in NodeState}
 
 
@@ -59,9 +59,9 @@ def test_a_node_tells_what_its_stream_told() -> None:
     assert (node.id, node.cluster, node.user_agent, node.peer) == ("edge-1", "edge", "envoy 1.40.0", "10.0.0.1:1")
     assert node.note == "no reason"
     assert (node.variants, node.gateways, node.connect_time, node.last_seen) == (("delta",), ("public",), 100, 100)
-    assert (node.held_revision, fleet.standing(node)) == (0, NodeState.BEHIND)
+    assert (node.held_revision, fleet.state_of(node)) == (0, NodeState.BEHIND)
     fleet.apply(1, Held(7), 102)
-    assert (node.held_revision, fleet.standing(node), node.hold_time(7), node.last_seen) == (7, NodeState.SYNCED, 102, 102)
+    assert (node.held_revision, fleet.state_of(node), node.hold_time(7), node.last_seen) == (7, NodeState.SYNCED, 102, 102)
 
 
 def test_a_newer_revision_puts_every_node_behind_until_it_holds_it() -> None:
@@ -106,7 +106,7 @@ def test_a_node_that_left_stays_listed_with_what_it_held() -> None:
     fleet.apply(1, refusal(4), 102)
     fleet.apply(1, StreamClosed(), 103)
     node = fleet.nodes["edge-1"]
-    assert (fleet.standing(node), node.connected, node.held_revision, node.connect_time) == (NodeState.GONE, False, 3, None)
+    assert (fleet.state_of(node), node.connected, node.held_revision, node.connect_time) == (NodeState.GONE, False, 3, None)
     assert (node.refusals, node.last_seen, fleet.holding(3)) == ((), 103, 0)
 
 
@@ -117,7 +117,7 @@ def test_a_node_that_comes_back_holds_nothing_until_it_says_so() -> None:
     fleet.apply(1, StreamClosed(), 102)
     connect(fleet, 2, now=103)
     node = fleet.nodes["edge-1"]
-    assert (node.held_revision, fleet.standing(node), node.connect_time) == (0, NodeState.BEHIND, 103)
+    assert (node.held_revision, fleet.state_of(node), node.connect_time) == (0, NodeState.BEHIND, 103)
     fleet.apply(2, Held(3), 104)
     assert (fleet.counts[NodeState.SYNCED], fleet.counts[NodeState.GONE], node.hold_time(3)) == (1, 0, 101)
 
@@ -144,14 +144,18 @@ def test_a_nodes_part_in_a_revision() -> None:
     fleet = Fleet()
     connect(fleet, 1)
     node = fleet.nodes["edge-1"]
-    assert node.part(1) is ProgressState.BEHIND
+    assert node.progress(1) is ProgressState.BEHIND
     fleet.apply(1, Held(1), 101)
-    assert (node.part(1), node.part(2)) == (ProgressState.HOLDING, ProgressState.BEHIND)
+    assert (node.progress(1), node.progress(2)) == (ProgressState.HOLDING, ProgressState.BEHIND)
     fleet.apply(1, refusal(2), 102)
     # It refused 2, so it does not hold it; of 3 nothing is known yet.
-    assert (node.part(1), node.part(2), node.part(3)) == (ProgressState.HOLDING, ProgressState.REFUSED, ProgressState.BEHIND)
+    assert (node.progress(1), node.progress(2), node.progress(3)) == (
+        ProgressState.HOLDING,
+        ProgressState.REFUSED,
+        ProgressState.BEHIND,
+    )
     fleet.apply(1, StreamClosed(), 103)
-    assert (node.part(1), node.part(2)) == (ProgressState.HOLDING, ProgressState.GONE)
+    assert (node.progress(1), node.progress(2)) == (ProgressState.HOLDING, ProgressState.GONE)
 
 
 def test_a_refusal_goes_for_newer_revisions_that_need_what_was_refused() -> None:
@@ -160,13 +164,17 @@ def test_a_refusal_goes_for_newer_revisions_that_need_what_was_refused() -> None
     fleet.apply(1, Held(1), 101)
     fleet.apply(1, refusal(2), 102)
     node = fleet.nodes["edge-1"]
-    assert node.part(3) is ProgressState.BEHIND
+    assert node.progress(3) is ProgressState.BEHIND
     fleet.apply(1, Blocked(3), 103)
-    assert (node.part(2), node.part(3), node.part(4)) == (ProgressState.REFUSED, ProgressState.REFUSED, ProgressState.BEHIND)
+    assert (node.progress(2), node.progress(3), node.progress(4)) == (
+        ProgressState.REFUSED,
+        ProgressState.REFUSED,
+        ProgressState.BEHIND,
+    )
     assert [(r.revision, r.stands_at, r.time) for r in node.refusals] == [(2, 3, 102)]
     assert node.last_seen == 102
     fleet.apply(1, Recovered(LISTENER), 105)
-    assert node.part(3) is ProgressState.BEHIND
+    assert node.progress(3) is ProgressState.BEHIND
 
 
 def test_an_older_refusal_does_not_make_a_newer_revision_refused() -> None:
@@ -176,7 +184,7 @@ def test_an_older_refusal_does_not_make_a_newer_revision_refused() -> None:
     fleet.apply(1, refusal(28), 102)
     fleet.apply(1, Settled(30, 28), 103)
     node = fleet.nodes["edge-1"]
-    parts = [node.part(n) for n in (27, 28, 29, 30, 31)]
+    parts = [node.progress(n) for n in (27, 28, 29, 30, 31)]
     assert parts == [
         ProgressState.HOLDING,
         ProgressState.REFUSED,
@@ -186,14 +194,14 @@ def test_an_older_refusal_does_not_make_a_newer_revision_refused() -> None:
     ]
     assert (node.held_revision, node.hold_time(30), fleet.holding(28), fleet.holding(30)) == (27, 103, 0, 1)
     # It is told as refusing all the same, and what is refused anew is.
-    assert (fleet.standing(node), [r.revision for r in node.refusals]) == (NodeState.REFUSING, [28])
+    assert (fleet.state_of(node), [r.revision for r in node.refusals]) == (NodeState.REFUSING, [28])
     fleet.apply(1, refusal(31), 104)
-    assert (node.part(30), node.part(31)) == (ProgressState.HOLDING, ProgressState.REFUSED)
+    assert (node.progress(30), node.progress(31)) == (ProgressState.HOLDING, ProgressState.REFUSED)
     fleet.apply(1, Settled(32, 31), 105)
-    assert (node.part(31), node.part(32)) == (ProgressState.REFUSED, ProgressState.HOLDING)
+    assert (node.progress(31), node.progress(32)) == (ProgressState.REFUSED, ProgressState.HOLDING)
     fleet.apply(1, Recovered(LISTENER), 106)
     fleet.apply(1, Held(33), 106)
-    assert all(node.part(n) is ProgressState.HOLDING for n in range(1, 34))
+    assert all(node.progress(n) is ProgressState.HOLDING for n in range(1, 34))
     assert fleet.counts[NodeState.SYNCED] == 1
 
 
@@ -204,11 +212,11 @@ def test_every_stream_of_a_node_must_hold_a_revision_that_another_holds_but_for_
     fleet.apply(1, refusal(2), 101)
     fleet.apply(1, Settled(3, 2), 102)
     node = fleet.nodes["edge-1"]
-    assert node.part(3) is ProgressState.BEHIND
+    assert node.progress(3) is ProgressState.BEHIND
     fleet.apply(2, Held(3), 103)
-    assert (node.part(2), node.part(3)) == (ProgressState.REFUSED, ProgressState.HOLDING)
+    assert (node.progress(2), node.progress(3)) == (ProgressState.REFUSED, ProgressState.HOLDING)
     fleet.apply(1, StreamClosed(), 104)
-    assert (node.part(2), node.held_revision) == (ProgressState.HOLDING, 3)
+    assert (node.progress(2), node.held_revision) == (ProgressState.HOLDING, 3)
 
 
 def test_what_was_refused_before_and_is_refused_again_does_not_hide_what_is_newer() -> None:
@@ -218,7 +226,7 @@ def test_what_was_refused_before_and_is_refused_again_does_not_hide_what_is_newe
     fleet.apply(1, refusal(4), 102)
     fleet.apply(1, refusal(2), 103)
     node = fleet.nodes["edge-1"]
-    assert ([r.revision for r in node.refusals], node.part(4), node.last_seen) == ([4], ProgressState.REFUSED, 103)
+    assert ([r.revision for r in node.refusals], node.progress(4), node.last_seen) == ([4], ProgressState.REFUSED, 103)
 
 
 def test_a_revision_that_was_skipped_is_held_with_the_newer_one() -> None:
@@ -280,7 +288,7 @@ def test_those_not_in_sync_come_first() -> None:
     fleet.apply(3, StreamClosed(), 102)
     fleet.apply(2, refusal(2), 103)
     connect(fleet, 9, "e")
-    assert [n.id for n in fleet.not_in_sync_first()] == ["b", "e", "a", "c", "d"]
+    assert [n.id for n in fleet.unsynced_first()] == ["b", "e", "a", "c", "d"]
 
 
 EVENTS: st.SearchStrategy[StreamEvent | int] = st.one_of(
@@ -317,7 +325,7 @@ def test_the_counts_are_what_counting_gives(story: list[tuple[int, StreamEvent |
         assert fleet.connected == len(connected)
         assert fleet.audiences == Counter(n.audience for n in connected)
         for revision in range(11):
-            assert fleet.holding(revision) == sum(n.part(revision) is ProgressState.HOLDING for n in connected)
+            assert fleet.holding(revision) == sum(n.progress(revision) is ProgressState.HOLDING for n in connected)
             for node in connected:
                 # Never more than each of its streams holds by itself.
                 assert revision not in node.holds or all(revision in s.held for s in node.open.values())

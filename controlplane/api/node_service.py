@@ -82,7 +82,7 @@ class NodeService(node_service_pb2_grpc.NodeServiceServicer):
             raise invalid("max_nodes", f"{request.max_nodes} is negative")
 
         def picture(fleet: Fleet) -> node_service_pb2.WatchNodesResponse:
-            nodes = [to_proto(fleet, n) for n in islice(fleet.not_in_sync_first(), most)]
+            nodes = [to_proto(fleet, n) for n in islice(fleet.unsynced_first(), most)]
             return node_service_pb2.WatchNodesResponse(summary=summary(fleet), nodes=nodes)
 
         async for response in pictures(self._changed, picture, FLEET_INTERVAL):
@@ -124,7 +124,7 @@ def to_proto(fleet: Fleet, node: Node) -> node_pb2.Node:
         id=node.id,
         cluster=node.cluster,
         user_agent=node.user_agent,
-        state=_STATES[fleet.standing(node)],
+        state=_STATES[fleet.state_of(node)],
         gateways=[f"gateways/{g}" for g in node.gateways],
         held_revision=node.held_revision,
         target_revision=fleet.revision,

@@ -56,7 +56,7 @@ class RevisionWatch:
                 self._seen.add(node.id)
             elif node.id not in self._seen:
                 continue
-            part = node.part(self.revision)
+            part = node.progress(self.revision)
             parts[part].append(node)
             if part is ProgressState.HOLDING:
                 last_ack = max(last_ack, node.hold_time(self.revision) or 0.0)

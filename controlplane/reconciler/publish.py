@@ -94,7 +94,7 @@ class Observer:
 
     def __init__(self) -> None:
         self.fleet = Fleet()
-        self.loads = Traffic(time.time())
+        self.traffic = Traffic(time.time())
         # The same fleet, set at each report so that watchers wake; None once the server stops.
         self.changed: Latest[Fleet | None] = Latest(self.fleet)
         self._open = True
@@ -133,7 +133,7 @@ class Observer:
             self._aimed.clear()
         self._head = head
         self.fleet.publish(head.number)
-        self.loads.publish(head.state.models)
+        self.traffic.publish(head.state.models)
         self._stop_waiting()
         if head.number:
             self._awaited = True
@@ -145,7 +145,7 @@ class Observer:
         """Takes what a stream reported: just now, or at a time (seconds since the epoch)."""
         now = time.time() if when is None else when
         if isinstance(event, (ReporterIdentified, LoadReported)):
-            self.loads.apply(stream, event, now)
+            self.traffic.apply(stream, event, now)
             return
         self.fleet.apply(stream, event, now)
         if type(event) is not Held:  # as most often: of those that hold a revision it is told together
@@ -194,7 +194,7 @@ class Observer:
 
     def _tell_late(self) -> None:
         """Who is behind is told once a revision, if that takes long."""
-        behind = [n.id for n in self.fleet.nodes.values() if self.fleet.standing(n) is NodeState.BEHIND]
+        behind = [n.id for n in self.fleet.nodes.values() if self.fleet.state_of(n) is NodeState.BEHIND]
         if behind:
             log.warning("revision not held by all yet", revision=self._head.number, behind=len(behind), nodes=behind[:8])
 
@@ -223,7 +223,7 @@ class Observer:
         elif isinstance(event, Oversized):
             self._oversize.tell(self._nodes[stream].id, type=short_name(event.type_url), bytes=event.bytes)
         elif isinstance(event, StreamClosed):
-            self.loads.apply(stream, event, now)
+            self.traffic.apply(stream, event, now)
             gone = self._nodes.pop(stream, None)
             if gone is not None and not gone.open:
                 self._aimed.pop(gone.id, None)
@@ -240,19 +240,19 @@ class Publisher:
         # Serial of the head that was published, or could not be.
         self._seen = -1
         # None until there is a first one.
-        self.world: Latest[CompiledRevision | None] = Latest(None)
+        self.published: Latest[CompiledRevision | None] = Latest(None)
 
     def publish(self) -> None:
         """Makes the newest revision what is served. When it can't be compiled, what was served before stays."""
         self._seen, head = self._head.serial, self._head.value
-        before = self.world.value
+        before = self.published.value
         try:
             world = before.next(head) if before else CompiledRevision(head, self._compiler)
         except Exception:  # the fleet goes on with what it has, whatever the compiler met
             log.exception("revision not served: it does not compile", revision=head.number)
             return
         self._observer.published(head)
-        self.world.set(world)
+        self.published.set(world)
         if before is not None:
             log.info("revision served", revision=head.number, ms=round((time.time() - head.time) * 1000, 1))
 

@@ -23,10 +23,8 @@ from controlplane.domain import Gateway
 from controlplane.domain.revision import Head
 from controlplane.domain.state import State
 from controlplane.errors import Code, Error
+from controlplane.published import IDLE_REVISIONS
 from controlplane.snapshot import Audience, Resource, Snapshot, diff
-
-# An audience that no stream asked for in so many worlds is left out from then on, as in `published.py`.
-_IDLE = 16
 
 
 class Served(Protocol):
@@ -255,7 +253,7 @@ class SnapshotReceiver:
             self._tell_ask(audience)
 
     def _wanted(self, audience: Audience, known: _Known) -> bool:
-        if known.idle < _IDLE:
+        if known.idle < IDLE_REVISIONS:
             return True
         self._tell_forget(audience)
         return False

@@ -20,13 +20,13 @@ from tests.test_traffic import load
 async def traffic(api: Api) -> TrafficService:
     """`iris` with a mirror to green, and three nodes that report."""
     await api.apply(model(split={"blue": 10_000}, mirror=model_pb2.Mirror(version="green")), force=True)
-    loads = Traffic(100.0)
-    loads.publish(api.store.head.value.state.models)
+    traffic = Traffic(100.0)
+    traffic.publish(api.store.head.value.state.models)
     for stream, node in enumerate(("edge-1", "edge/2", "edge-3")):
-        loads.apply(stream, ReporterIdentified(node), 110.0)
+        traffic.apply(stream, ReporterIdentified(node), 110.0)
         blue = load(issued=100 * stream, failed=10 * stream, active=1)
-        loads.apply(stream, LoadReported((blue, load("iris/green/mirror", issued=50))), 120.0)
-    return TrafficService(api.store, loads, Latest(Fleet()))
+        traffic.apply(stream, LoadReported((blue, load("iris/green/mirror", issued=50))), 120.0)
+    return TrafficService(api.store, traffic, Latest(Fleet()))
 
 
 async def test_versions_newest_first_and_copies_on_their_own(traffic: TrafficService) -> None:

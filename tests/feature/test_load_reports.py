@@ -24,12 +24,12 @@ async def test_reports_to_workers_are_seen_by_operators_and_end_with_the_worker(
             request_serializer=lambda request: request.SerializeToString(),
             response_deserializer=lrs_pb2.LoadStatsResponse.FromString,
         )
-        loads = several.app._observer.loads
+        traffic = several.app._observer.traffic
         call = open_stream()
         await call.write(hello(SEND_ALL))
         assert (await call.read()).send_all_clusters
         await call.write(report(stats(issued=10, succeeded=10)))
-        await until(lambda: loads.load("iris/blue").nodes)
+        await until(lambda: traffic.cluster("iris/blue").nodes)
         async with grpc.aio.insecure_channel(f"127.0.0.1:{several.app.api_port}") as api:
             stub: Any = traffic_service_pb2_grpc.TrafficServiceStub(api)
             seen = await stub.GetTraffic(traffic_service_pb2.GetTrafficRequest(name="models/iris"))
@@ -38,5 +38,5 @@ async def test_reports_to_workers_are_seen_by_operators_and_end_with_the_worker(
 
         for worker in several.workers:
             os.kill(worker.pid, signal.SIGKILL)
-        await until(lambda: not loads.reporting)
-        assert (loads.load("iris/blue").nodes, loads.load("iris/blue").totals.issued) == (0, 10)
+        await until(lambda: not traffic.reporting)
+        assert (traffic.cluster("iris/blue").nodes, traffic.cluster("iris/blue").totals.issued) == (0, 10)

@@ -296,14 +296,14 @@ async def test_what_does_not_compile_leaves_what_is_served() -> None:
     compiler, heads, observer = Compiler(), Latest(head(1, EDGE)), Observer()
     publisher = Publisher(heads, compiler, observer)
     publisher.publish()
-    before = publisher.world.value
+    before = publisher.published.value
     assert before is not None
     before.snapshot(AT_EDGE)
     compiler.broken = True
     heads.set(head(2, EDGE))
     with capture_logs() as lines:
         publisher.publish()
-    assert publisher.world.value is before
+    assert publisher.published.value is before
     assert observer.fleet.revision == 1
     assert [(line["event"], line["log_level"]) for line in lines] == [("revision not served: it does not compile", "error")]
 
@@ -316,7 +316,7 @@ async def test_the_first_change_goes_out_at_once_and_a_burst_after_it_together()
     served: list[int] = []
 
     async def watch() -> None:
-        async for world in publisher.world.watch():
+        async for world in publisher.published.watch():
             if world is not None:
                 served.append(world.revision)
 
@@ -324,12 +324,12 @@ async def test_the_first_change_goes_out_at_once_and_a_burst_after_it_together()
     began = time.monotonic()
     async with asyncio.timeout(5):
         await asyncio.sleep(0.02)
-        assert publisher.world.serial == 1  # what is published is not published again
+        assert publisher.published.serial == 1  # what is published is not published again
         for number in range(2, 40):
             heads.set(head(number))
             await asyncio.sleep(0)
-        while publisher.world.value is None or publisher.world.value.revision < 39:
-            await publisher.world.newer(publisher.world.serial)
+        while publisher.published.value is None or publisher.published.value.revision < 39:
+            await publisher.published.newer(publisher.published.serial)
         await asyncio.sleep(0)
     for task in (run, watching):
         task.cancel()

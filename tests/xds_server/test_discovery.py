@@ -53,7 +53,7 @@ class Rig:
         self.store = store
         self.observer = Observer()
         self.publisher = Publisher(store.head, Compiler(), self.observer)
-        self.discovery = discovery.Discovery(self.publisher.world, self.observer.report, limits)
+        self.discovery = discovery.Discovery(self.publisher.published, self.observer.report, limits)
         self.port = 0
         self._loops: list[asyncio.Task[None]] = []
 
@@ -186,12 +186,12 @@ async def test_newer_revisions_are_held_but_for_what_was_refused(rig: Rig, varia
         node = rig.fleet.nodes["edge-1"]
         c.refuse = lambda type_url, names: "port in use" if type_url == LISTENER else ""
         await rig.commit(Gateway("second", 10001))
-        await rig.until(lambda fleet: node.part(2) is ProgressState.REFUSED)
+        await rig.until(lambda fleet: node.progress(2) is ProgressState.REFUSED)
         # The listener is as it was, and the routes are taken.
         await rig.commit(GREEN)
-        await rig.until(lambda fleet: node.part(3) is ProgressState.HOLDING)
+        await rig.until(lambda fleet: node.progress(3) is ProgressState.HOLDING)
         assert clusters_of(c) == {"iris/green"}
-        assert (node.held_revision, node.part(2)) == (1, ProgressState.REFUSED)
+        assert (node.held_revision, node.progress(2)) == (1, ProgressState.REFUSED)
         assert [(r.revision, r.stands_at) for r in node.refusals] == [(2, 2)]
         c.refuse = lambda type_url, names: ""
         await rig.held(await rig.commit(Gateway("second", 10002)))
@@ -479,9 +479,9 @@ async def test_what_does_not_compile_is_not_served_and_the_next_revision_is(rig:
         with monkeypatch.context() as patched:
             patched.setattr(Compiler, "compile", broken)
             await rig.commit(GREEN)
-            world = rig.publisher.world.value
+            world = rig.publisher.published.value
             await asyncio.sleep(0.05)  # nothing is to happen: there is no condition to wait on
-            assert rig.publisher.world.value is world
+            assert rig.publisher.published.value is world
         await rig.held(await rig.commit(model({"blue": 5_000, "green": 5_000})))
         assert c.responses[before:] == [(ROUTES, ["iris"], [])]
         assert c.ended is None
@@ -491,12 +491,12 @@ async def test_a_burst_of_changes_costs_few_worlds_and_ends_at_the_newest(rig: R
     await rig.commit(GATEWAY, BLUE)
     async with client(rig.port, "edge-1") as c:
         await rig.held(1)
-        serial, before = rig.publisher.world.serial, len(c.responses)
+        serial, before = rig.publisher.published.serial, len(c.responses)
         for n in range(60):
             await rig.commit(GREEN if n % 2 == 0 else BLUE)
         await rig.held(61)
         assert clusters_of(c) == {"iris/blue"}
-        assert len(c.responses) - before <= rig.publisher.world.serial - serial < 60
+        assert len(c.responses) - before <= rig.publisher.published.serial - serial < 60
 
 
 async def test_what_takes_long_to_offer_is_followed_by_time_for_changes(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -55,8 +55,8 @@ class Rig:
         await self.server.stop(10)
 
     @property
-    def loads(self) -> Traffic:
-        return self.observer.loads
+    def traffic(self) -> Traffic:
+        return self.observer.traffic
 
     def publish(self, head: Head) -> None:
         self.observer.published(head)
@@ -106,14 +106,14 @@ async def test_a_client_is_told_what_to_report_and_its_reports_are_folded(rig: R
     await call.write(hello(SEND_ALL))
     answer = await call.read()
     assert (answer.send_all_clusters, answer.load_reporting_interval.seconds) == (True, 10)
-    assert (rig.loads.reporting, rig.observer.fleet.connected) == (1, 0)
+    assert (rig.traffic.reporting, rig.observer.fleet.connected) == (1, 0)
     await call.write(report(stats(issued=10, succeeded=9, failed=1), stats("turnout", issued=3)))
-    await rig.until(lambda: rig.loads.load("iris/blue").totals.issued == 10)
-    assert rig.loads.load("turnout").totals.issued == 0
+    await rig.until(lambda: rig.traffic.cluster("iris/blue").totals.issued == 10)
+    assert rig.traffic.cluster("turnout").totals.issued == 0
     call.cancel()
-    await rig.until(lambda: rig.loads.reporting == 0)
-    assert rig.loads.load("iris/blue").nodes == 0
-    assert rig.loads.load("iris/blue").totals.issued == 10
+    await rig.until(lambda: rig.traffic.reporting == 0)
+    assert rig.traffic.cluster("iris/blue").nodes == 0
+    assert rig.traffic.cluster("iris/blue").totals.issued == 10
     assert rig.observer.fleet.streams == 0
 
 
@@ -146,7 +146,7 @@ async def test_a_bad_request_gets_a_fitting_status(rig: Rig, sent: Any, code: gr
     found, details = await ended(call)
     assert found is code
     assert said in details
-    assert rig.loads.reporting == 0
+    assert rig.traffic.reporting == 0
 
 
 async def test_a_node_has_so_many_streams_and_no_more() -> None:
