@@ -172,7 +172,6 @@ CASES = [
     # splits
     create(["split"], split={"blue": 9_999}, says="sum to 9,999"),
     create(["split.green"], split={"green": 10_000}, reason="UNKNOWN_VERSION", says="there are: blue"),
-    create(["split"], versions=[BLUE, version("green", "10.0.0.2:80")], reason="SPLIT_REQUIRED", says="blue, green"),
     create(["split.blue"], versions=[version("blue")], reason="NO_ENDPOINTS"),
     # the rest of a model
     create(["keys[0]"], keys=["a/b"]),

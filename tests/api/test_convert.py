@@ -25,6 +25,7 @@ from controlplane.generated.turnout.v1 import gateway_pb2, model_pb2
 from tests.nouns import gateways, models, some
 
 BLUE = model_pb2.Version(name="blue", endpoints=[model_pb2.Endpoint(host="10.0.0.1", port=80)])
+GREEN = model_pb2.Version(name="green", endpoints=[model_pb2.Endpoint(host="10.0.0.2", port=80)])
 KEPT = ObjectMeta(7, 100.5, 200.25)
 
 
@@ -69,6 +70,20 @@ def test_no_retries_at_once_is_a_limit_and_is_shown() -> None:
     shown = model_to_proto(made)
     assert shown.versions[0].limits.HasField("max_retries")
     assert model_from_proto(shown) == made
+
+
+@pytest.mark.parametrize(
+    ("versions", "split"),
+    [
+        ([BLUE, GREEN], {"blue": 10_000}),
+        ([GREEN, BLUE], {"green": 10_000}),
+        ([model_pb2.Version(name="blue"), GREEN], {"green": 10_000}),
+    ],
+)
+def test_a_new_model_without_a_split_sends_all_to_its_first_version_with_endpoints(
+    versions: list[model_pb2.Version], split: dict[str, int]
+) -> None:
+    assert model_from_proto(model_pb2.Model(name="m", gateways=["g"], versions=versions)).split == split
 
 
 @some

@@ -39,6 +39,20 @@ def test_examples_are_ready_to_apply(run: Run, server: Server, path: Path) -> No
     assert done.json["progress"]["complete"]
 
 
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda p: p.name)
+def test_examples_can_be_applied_again_after_a_switch(run: Run, server: Server, path: Path) -> None:
+    assert run("apply", "-f", path).code == 0
+    assert run("apply", "-f", path).out.startswith("Nothing to change")
+    moved = 0
+    for model in run("get", "models", "-o", "json").json["models"]:
+        assert list(model["split"]) == [model["versions"][0]["name"]]
+        if len(model["versions"]) > 1:
+            last = model["versions"][-1]["name"]
+            assert run("switch", model["name"], "--to", last, "--no-wait").code == 0
+            moved += 1
+    assert run("apply", "-f", path).out == f"Nothing to change: revision {1 + moved} is like this already.\n"
+
+
 def test_stdin_and_json_output(run: Run, server: Server) -> None:
     done = run("apply", "-f", "-", "-o", "json", stdin=MINIMAL)
     assert done.code == 0

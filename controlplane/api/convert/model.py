@@ -18,7 +18,7 @@ from controlplane.domain import (
     Version,
 )
 from controlplane.domain.revision import ObjectMeta
-from controlplane.errors import Collector, Error, failed, invalid
+from controlplane.errors import Collector, Error, failed
 from controlplane.generated.turnout.v1 import model_pb2
 
 
@@ -116,10 +116,9 @@ def _split(proto: model_pb2.Model, versions: list[Version], live: Model | None) 
     if proto.split:
         return dict(proto.split)
     if live is None:
-        if len(versions) > 1:
-            names = ", ".join(v.name for v in versions)
-            raise invalid("split", f"is required, because there are several versions: {names}", "SPLIT_REQUIRED")
-        return {v.name: FULL_SHARE for v in versions}
+        # A new model has no users yet, so a default moves nobody.
+        first = next((v.name for v in versions if v.endpoints), versions[0].name if versions else "")
+        return {first: FULL_SHARE} if first else {}
     index = {v.name: i for i, v in enumerate(versions)}
     c = Collector()
     for name, share in live.split.items():

@@ -112,7 +112,7 @@ class Model(_message.Message):
     @_builtins.property
     def split(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
         """Share of each version in basis points; the shares sum to 10,000, and a version that is not named has none. Unset on a
-        new model: all to its only version, an error when there are several. Unset on an update: what is live stays.
+        new model: all to the first version that has endpoints. Unset on an update: the live split stays.
         """
 
     @_builtins.property
