@@ -13,9 +13,8 @@ import pytest
 from controlplane.http2.server import Server
 from controlplane.store import Store
 from tests.http2.raw import message, prefixed, raw
-from tests.xds_server.test_discovery import BLUE, GATEWAY, Rig, running
-from tests.xds_server.test_discovery import store as _store
-from tests.xds_server.test_services import served
+from tests.xds_server.rig import BLUE, GATEWAY, Rig, running
+from tests.xds_server.rig import store as _store
 
 store = _store
 
@@ -23,7 +22,7 @@ store = _store
 @pytest.fixture
 async def rig(store: Store) -> AsyncIterator[Rig]:
     async with running(store) as r:
-        await served(r, GATEWAY, BLUE)
+        await r.commit_and_publish(GATEWAY, BLUE)
         yield r
 
 

@@ -26,8 +26,8 @@ from controlplane.xds_server.limits import StreamLimits
 from controlplane.xds_server.transports import serve
 from tests.pki import Authority
 from tests.tools import go_tool
-from tests.xds_server.test_discovery import running
-from tests.xds_server.test_discovery import store as _store
+from tests.xds_server.rig import running
+from tests.xds_server.rig import store as _store
 
 store = _store
 

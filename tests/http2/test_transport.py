@@ -38,9 +38,8 @@ from tests.fakes.xds_client import client
 from tests.http2.raw import ADS, Raw, message, prefixed, raw
 from tests.pki import Authority
 from tests.workers.test_link import until
-from tests.xds_server.test_discovery import BLUE, GATEWAY, GREEN, Rig, model, running
-from tests.xds_server.test_discovery import store as _store
-from tests.xds_server.test_services import PerType, served
+from tests.xds_server.rig import BLUE, GATEWAY, GREEN, PerTypeStream, Rig, model, running
+from tests.xds_server.rig import store as _store
 
 store = _store
 
@@ -53,7 +52,7 @@ def server(rig: Rig) -> http2_server.Server:
 @pytest.fixture
 async def rig(store: Store) -> AsyncIterator[Rig]:
     async with running(store) as r:
-        await served(r, GATEWAY, BLUE)
+        await r.commit_and_publish(GATEWAY, BLUE)
         yield r
 
 
@@ -209,7 +208,7 @@ async def test_a_large_request_gets_through_small_windows(rig: Rig) -> None:
 
 
 async def test_a_client_gets_no_more_than_it_has_room_for(rig: Rig) -> None:
-    await served(rig, *(model({"blue": 10_000}, f"m{n}") for n in range(50)))
+    await rig.commit_and_publish(*(model({"blue": 10_000}, f"m{n}") for n in range(50)))
     async with raw(rig.port) as c:
         c.acknowledges = False
         stream = await c.start({SettingCodes.INITIAL_WINDOW_SIZE: 3})
@@ -583,20 +582,20 @@ async def test_tls_with_client_certificates(store: Store, tmp_path: Path) -> Non
     context.load_verify_locations(cadata=authority.certificate)
     context.verify_mode = ssl.CERT_REQUIRED
     async with running(store) as rig:
-        await served(rig, GATEWAY, BLUE)
+        await rig.commit_and_publish(GATEWAY, BLUE)
         secure = await serve(rig.discovery, "127.0.0.1", 0, StreamLimits(), context=http2_server.tls(context))
         ca, key, chain = authority.certificate.encode(), mine.key.encode(), mine.certificate.encode()
         async with grpc.aio.secure_channel(
             f"localhost:{secure.port}", grpc.ssl_channel_credentials(ca, key, chain)
         ) as channel:
-            stream = PerType(channel, CLUSTER, "delta")
-            await stream.ask()
-            response = await stream.hear()
+            stream = PerTypeStream(channel, CLUSTER, "delta")
+            await stream.subscribe()
+            response = await stream.response_received()
             assert len(response.resources) == 2
             await stream.ack(response)
             await rig.held(1)
         async with grpc.aio.secure_channel(f"localhost:{secure.port}", grpc.ssl_channel_credentials(ca)) as channel:
-            assert (await PerType(channel, CLUSTER, "delta").end())[0] is grpc.StatusCode.UNAVAILABLE
+            assert (await PerTypeStream(channel, CLUSTER, "delta").status())[0] is grpc.StatusCode.UNAVAILABLE
         # Who speaks no HTTP/2 is not let in.
         context = authority.context(mine, tmp_path)
         reader, writer = await asyncio.open_connection("localhost", secure.port, ssl=context)

@@ -3,9 +3,8 @@
 import asyncio
 import gc
 import time
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
+from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any, ClassVar
 
 import grpc
@@ -15,104 +14,19 @@ from envoy.service.discovery.v3 import discovery_pb2
 from structlog.testing import capture_logs
 
 from controlplane.compiler import Compiler
-from controlplane.config import XDS_TRANSPORTS
-from controlplane.domain import Endpoint, Gateway, Model, NodeSelector, Version
-from controlplane.domain.revision import Action, Draft
-from controlplane.domain.state import Changes
+from controlplane.domain import Gateway, NodeSelector
 from controlplane.errors import Code, Error
 from controlplane.fleet import Fleet, NodeState, ProgressState
 from controlplane.http2.handler import GuardedHandler
-from controlplane.reconciler.publish import Observer, Publisher
 from controlplane.snapshot import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SCOPED_ROUTES
 from controlplane.store import Store
-from controlplane.store.sqlite import open_store
-from controlplane.xds_server import discovery, grpc_transport, pump
-from controlplane.xds_server.limits import StreamLimits
-from controlplane.xds_server.transports import serve
+from controlplane.xds_server import grpc_transport, pump
 from tests.fakes.xds_client import EOF, XdsClient, client
+from tests.xds_server.rig import BLUE, GATEWAY, GREEN, VARIANTS, Rig, model, running
+from tests.xds_server.rig import rig as _rig
+from tests.xds_server.rig import store as _store
 
-VARIANTS = pytest.mark.parametrize("variant", ["delta", "sotw"])
-
-GATEWAY = Gateway("public", 10000)
-
-
-def model(split: dict[str, int], name: str = "iris", gateways: tuple[str, ...] = ("public",)) -> Model:
-    versions = tuple(Version(v, (Endpoint("127.0.0.1", p),)) for v, p in (("blue", 9001), ("green", 9002)))
-    return Model(name, gateways, versions, split)
-
-
-BLUE, GREEN = model({"blue": 10_000}), model({"green": 10_000})
-
-
-class Rig:
-    """Everything between a store and a socket."""
-
-    def __init__(self, store: Store, limits: StreamLimits | None = None, transport: str = "http2") -> None:
-        self.limits = limits = limits or StreamLimits()
-        self.transport = transport
-        self.store = store
-        self.observer = Observer()
-        self.publisher = Publisher(store.head, Compiler(), self.observer)
-        self.discovery = discovery.Discovery(self.publisher.published, self.observer.report, limits)
-        self.port = 0
-        self._loops: list[asyncio.Task[None]] = []
-
-    @property
-    def fleet(self) -> Fleet:
-        return self.observer.fleet
-
-    async def start(self) -> None:
-        await self.serve()
-        self._loops = [asyncio.create_task(self.publisher.run()), asyncio.create_task(self.discovery.run())]
-
-    async def serve(self) -> None:
-        self.server = await serve(self.discovery, "127.0.0.1", 0, self.limits, transport=self.transport)
-        self.port = self.server.port
-
-    async def stop(self) -> None:
-        self.discovery.close()
-        await self.server.stop(20)
-        for loop in self._loops:
-            loop.cancel()
-        await asyncio.gather(*self._loops, return_exceptions=True)
-
-    async def commit(self, *objects: Gateway | Model) -> int:
-        changes = Changes({o.resource_name: o for o in objects})
-        head = await self.store.commit(self.store.head.value.number, changes, Draft("me", "", Action.APPLY, time.time()))
-        return head.number
-
-    async def until(self, holds: Any, seconds: float = 30.0) -> None:
-        """Waits until something is true of the fleet."""
-        changed = self.observer.changed
-        async with asyncio.timeout(seconds):
-            while not holds(self.fleet):
-                await changed.newer(changed.serial)
-
-    async def held(self, revision: int, nodes: int = 1) -> None:
-        await self.until(lambda fleet: fleet.holding(revision) >= nodes)
-
-
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[Store]:
-    s = await open_store(tmp_path)
-    yield s
-    await s.close()
-
-
-@asynccontextmanager
-async def running(store: Store, limits: StreamLimits | None = None, transport: str = "http2") -> AsyncIterator[Rig]:
-    r = Rig(store, limits, transport)
-    await r.start()
-    try:
-        yield r
-    finally:
-        await r.stop()
-
-
-@pytest.fixture(params=XDS_TRANSPORTS)
-async def rig(store: Store, request: pytest.FixtureRequest) -> AsyncIterator[Rig]:
-    async with running(store, transport=request.param) as r:
-        yield r
+rig, store = _rig, _store
 
 
 def clusters_of(c: XdsClient) -> set[str]:
@@ -239,6 +153,10 @@ async def test_two_streams_of_one_node_are_one_node(rig: Rig) -> None:
         assert rig.fleet.connected == 1
 
 
+def _good_holds(revision: int, fleet: Fleet) -> bool:
+    return fleet.nodes["good"].held_revision == revision
+
+
 async def test_a_client_that_does_not_read_delays_nobody(rig: Rig) -> None:
     await rig.commit(GATEWAY, *(model({"blue": 10_000}, f"m{n}") for n in range(300)))
     async with AsyncExitStack() as stack:
@@ -249,7 +167,7 @@ async def test_a_client_that_does_not_read_delays_nobody(rig: Rig) -> None:
         for n in range(20):
             split = {"green": 10_000} if n % 2 == 0 else {"blue": 10_000}
             revision = await rig.commit(*(model(split, f"m{i}") for i in range(300)))
-            await rig.until(lambda fleet, r=revision: fleet.nodes["good"].held_revision == r)
+            await rig.until(partial(_good_holds, revision))
         behind = len(slow.responses)
         slow.reading.set()
         await rig.held(21, 2)

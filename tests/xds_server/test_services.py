@@ -10,78 +10,20 @@ import pytest
 from envoy.service.discovery.v3 import discovery_pb2
 from structlog.testing import capture_logs
 
-from controlplane.domain import Gateway, Model
+from controlplane.domain import Gateway
 from controlplane.snapshot import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SCOPED_ROUTES
 from controlplane.store import Store
-from controlplane.xds_server import discovery, pump
+from controlplane.xds_server import discovery, pump, variants
 from controlplane.xds_server.limits import StreamLimits
-from tests.fakes.xds_client import EOF, client
-from tests.xds_server.test_discovery import BLUE, GATEWAY, GREEN, Rig, model, running
-from tests.xds_server.test_discovery import store as _store
+from tests.fakes.xds_client import client
+from tests.xds_server.rig import BLUE, GATEWAY, GREEN, VARIANTS, PerTypeStream, model, running
+from tests.xds_server.rig import store as _store
 
 store = _store
 
-VARIANTS = pytest.mark.parametrize("variant", ["delta", "sotw"])
 SERVED = (CLUSTER, ENDPOINTS, LISTENER, SCOPED_ROUTES, ROUTES)
 # What a client of each type asks for: all of it, or by name.
 NAMES = {ENDPOINTS: ["iris/blue", "iris/green"], ROUTES: ["iris"]}
-
-
-async def served(rig: Rig, *objects: Gateway | Model) -> None:
-    """Commits, and waits until it is what is served."""
-    revision = await rig.commit(*objects)
-    await rig.until(lambda fleet: fleet.revision >= revision)
-
-
-class PerType:
-    """A stream of a per-type service, spoken by hand."""
-
-    def __init__(self, channel: grpc.aio.Channel, type_url: str, variant: str, node: str = "edge-1") -> None:
-        service, stem, _ = next(s for s in discovery.SERVICES if s[2] == type_url)
-        self.type_url, self.delta = type_url, variant == "delta"
-        self.request: Any = discovery_pb2.DeltaDiscoveryRequest if self.delta else discovery_pb2.DiscoveryRequest
-        self.response: Any = discovery_pb2.DeltaDiscoveryResponse if self.delta else discovery_pb2.DiscoveryResponse
-        self.node = node
-        self.features: list[str] = []
-        self.version = ""
-        make: Any = channel.stream_stream
-        self.call = make(
-            f"/envoy.service.{service}/{'Delta' if self.delta else 'Stream'}{stem}",
-            request_serializer=self.request.SerializeToString,
-            response_deserializer=self.response.FromString,
-        )()
-
-    async def ask(self, *names: str, type_url: str = "") -> None:
-        """A first request; the type goes without saying."""
-        request = self.request(type_url=type_url)
-        request.node.id = self.node
-        request.node.client_features.extend(self.features)
-        (request.resource_names_subscribe if self.delta else request.resource_names).extend(names)
-        self.names = names
-        await self.call.write(request)
-
-    async def hear(self) -> Any:
-        async with asyncio.timeout(30):
-            response = await self.call.read()
-        assert response is not EOF
-        assert response.type_url == self.type_url
-        return response
-
-    async def ack(self, response: Any) -> None:
-        request = self.request(response_nonce=response.nonce)
-        if not self.delta:
-            request.version_info = response.version_info
-            request.resource_names.extend(self.names)
-        await self.call.write(request)
-
-    async def end(self) -> tuple[grpc.StatusCode, str]:
-        try:
-            async with asyncio.timeout(30):
-                while await self.call.read() is not EOF:
-                    pass
-        except grpc.aio.AioRpcError:
-            pass
-        return await self.call.code(), await self.call.details()
 
 
 @VARIANTS
@@ -89,16 +31,16 @@ async def test_every_type_has_a_service_of_its_own_and_a_switch_comes_over_the_o
     store: Store, variant: str
 ) -> None:
     async with running(store) as rig, grpc.aio.insecure_channel(f"127.0.0.1:{rig.port}") as channel:
-        await served(rig, GATEWAY, BLUE)
-        streams = {t: PerType(channel, t, variant) for t in SERVED}
+        await rig.commit_and_publish(GATEWAY, BLUE)
+        streams = {t: PerTypeStream(channel, t, variant) for t in SERVED}
         for type_url, stream in streams.items():
-            await stream.ask(*NAMES.get(type_url, ()))
-            response = await stream.hear()
+            await stream.subscribe(*NAMES.get(type_url, ()))
+            response = await stream.response_received()
             assert len(response.resources) == {ENDPOINTS: 2, CLUSTER: 2, SCOPED_ROUTES: 5}.get(type_url, 1)
             await stream.ack(response)
         await rig.until(lambda fleet: fleet.streams == 5 and fleet.holding(1) == 1)
-        await served(rig, GREEN)
-        response = await streams[ROUTES].hear()
+        await rig.commit_and_publish(GREEN)
+        response = await streams[ROUTES].response_received()
         await streams[ROUTES].ack(response)
         await rig.held(2)
         assert rig.fleet.nodes["edge-1"].variants == (variant,)
@@ -107,18 +49,18 @@ async def test_every_type_has_a_service_of_its_own_and_a_switch_comes_over_the_o
 @VARIANTS
 async def test_clusters_go_after_the_routes_that_named_them_on_another_stream(store: Store, variant: str) -> None:
     async with running(store) as rig, grpc.aio.insecure_channel(f"127.0.0.1:{rig.port}") as channel:
-        await served(rig, GATEWAY, BLUE)
-        cds, rds = PerType(channel, CLUSTER, variant), PerType(channel, ROUTES, variant)
-        await cds.ask()
-        await cds.ack(await cds.hear())
-        await rds.ask("iris")
-        await rds.ack(await rds.hear())
+        await rig.commit_and_publish(GATEWAY, BLUE)
+        cds, rds = PerTypeStream(channel, CLUSTER, variant), PerTypeStream(channel, ROUTES, variant)
+        await cds.subscribe()
+        await cds.ack(await cds.response_received())
+        await rds.subscribe("iris")
+        await rds.ack(await rds.response_received())
         await rig.held(1)
         await rig.until(lambda fleet: all(s.held.all_of == 1 for s in fleet.nodes["edge-1"].open.values()))
         other = model({"blue": 10_000})
         only_green = type(other)("iris", other.gateways, (other.versions[1],), {"green": 10_000})
-        await served(rig, only_green)
-        response = await rds.hear()
+        await rig.commit_and_publish(only_green)
+        response = await rds.response_received()
         reading = asyncio.ensure_future(cds.call.read())
         await asyncio.sleep(0.1)  # nothing is to happen: there is no condition to wait on
         assert not reading.done()
@@ -132,18 +74,18 @@ async def test_clusters_go_after_the_routes_that_named_them_on_another_stream(st
 async def test_a_removal_waits_for_a_silent_stream_only_so_long(store: Store, variant: str) -> None:
     limits = StreamLimits(linger=0.3)
     async with running(store, limits) as rig, grpc.aio.insecure_channel(f"127.0.0.1:{rig.port}") as channel:
-        await served(rig, GATEWAY, BLUE)
-        cds, rds = PerType(channel, CLUSTER, variant), PerType(channel, ROUTES, variant)
-        await cds.ask()
-        await cds.ack(await cds.hear())
-        await rds.ask("iris")
-        await rds.ack(await rds.hear())
+        await rig.commit_and_publish(GATEWAY, BLUE)
+        cds, rds = PerTypeStream(channel, CLUSTER, variant), PerTypeStream(channel, ROUTES, variant)
+        await cds.subscribe()
+        await cds.ack(await cds.response_received())
+        await rds.subscribe("iris")
+        await rds.ack(await rds.response_received())
         await rig.until(lambda fleet: fleet.streams == 2 and fleet.holding(1) == 1)
         began = asyncio.get_running_loop().time()
         other = model({"blue": 10_000})
-        await served(rig, type(other)("iris", other.gateways, (other.versions[1],), {"green": 10_000}))
-        await rds.hear()  # and never answers
-        await cds.hear()
+        await rig.commit_and_publish(type(other)("iris", other.gateways, (other.versions[1],), {"green": 10_000}))
+        await rds.response_received()  # and never answers
+        await cds.response_received()
         assert asyncio.get_running_loop().time() - began > 0.25
 
 
@@ -153,11 +95,11 @@ async def test_types_that_nothing_is_made_of_are_answered_as_the_protocol_says(
     store: Store, variant: str, type_url: str
 ) -> None:
     async with running(store) as rig, grpc.aio.insecure_channel(f"127.0.0.1:{rig.port}") as channel:
-        await served(rig, Gateway("public", 10000))
-        stream = PerType(channel, type_url, variant)
-        await stream.ask("none-of-these")
+        await rig.commit_and_publish(Gateway("public", 10000))
+        stream = PerTypeStream(channel, type_url, variant)
+        await stream.subscribe("none-of-these")
         if variant == "delta":
-            response = await stream.hear()
+            response = await stream.response_received()
             assert (list(response.resources), list(response.removed_resources)) == ([], ["none-of-these"])
             await stream.ack(response)
         await rig.held(1)
@@ -166,9 +108,9 @@ async def test_types_that_nothing_is_made_of_are_answered_as_the_protocol_says(
 @VARIANTS
 async def test_another_type_than_the_services_is_refused(store: Store, variant: str) -> None:
     async with running(store) as rig, grpc.aio.insecure_channel(f"127.0.0.1:{rig.port}") as channel:
-        stream = PerType(channel, CLUSTER, variant)
-        await stream.ask(type_url=LISTENER)
-        code, details = await stream.end()
+        stream = PerTypeStream(channel, CLUSTER, variant)
+        await stream.subscribe(type_url=LISTENER)
+        code, details = await stream.status()
         assert code is grpc.StatusCode.INVALID_ARGUMENT
         assert "config.cluster.v3.Cluster" in details
 
@@ -189,23 +131,23 @@ async def test_a_node_may_have_so_many_streams_and_another_when_one_has_closed(s
         running(store, StreamLimits(streams_per_node=2)) as rig,
         grpc.aio.insecure_channel(f"127.0.0.1:{rig.port}") as channel,
     ):
-        await served(rig, GATEWAY, BLUE)
-        first, second, third = (PerType(channel, t, "delta") for t in (CLUSTER, LISTENER, ROUTES))
+        await rig.commit_and_publish(GATEWAY, BLUE)
+        first, second, third = (PerTypeStream(channel, t, "delta") for t in (CLUSTER, LISTENER, ROUTES))
         for stream in (first, second):
-            await stream.ask()
-            await stream.hear()
-        await third.ask("iris")
-        code, details = await third.end()
+            await stream.subscribe()
+            await stream.response_received()
+        await third.subscribe("iris")
+        code, details = await third.status()
         assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
         assert "edge-1" in details
-        other = PerType(channel, ROUTES, "delta", "edge-2")
-        await other.ask("iris")
-        await other.hear()
+        other = PerTypeStream(channel, ROUTES, "delta", "edge-2")
+        await other.subscribe("iris")
+        await other.response_received()
         first.call.cancel()
         await rig.until(lambda fleet: len(fleet.nodes["edge-1"].open) == 1)
-        again = PerType(channel, ROUTES, "delta")
-        await again.ask("iris")
-        await again.hear()
+        again = PerTypeStream(channel, ROUTES, "delta")
+        await again.subscribe("iris")
+        await again.response_received()
 
 
 async def test_who_says_nothing_is_sent_away(store: Store) -> None:
@@ -213,7 +155,7 @@ async def test_who_says_nothing_is_sent_away(store: Store) -> None:
         running(store, StreamLimits(greeting=0.2)) as rig,
         grpc.aio.insecure_channel(f"127.0.0.1:{rig.port}") as channel,
     ):
-        code, details = await PerType(channel, CLUSTER, "delta").end()
+        code, details = await PerTypeStream(channel, CLUSTER, "delta").status()
         assert code is grpc.StatusCode.FAILED_PRECONDITION
         assert "nothing was asked" in details
         assert not rig.discovery._nodes
@@ -222,7 +164,7 @@ async def test_who_says_nothing_is_sent_away(store: Store) -> None:
 @VARIANTS
 async def test_a_stream_of_age_ends_well_and_the_next_comes_over_a_new_connection(store: Store, variant: str) -> None:
     async with running(store, StreamLimits(max_stream_age=1.0)) as rig:
-        await served(rig, GATEWAY, BLUE)
+        await rig.commit_and_publish(GATEWAY, BLUE)
         async with client(rig.port, "edge-1", variant) as c:
             await rig.held(1)
             await c.until(lambda: c.ended is not None, 5)
@@ -230,25 +172,25 @@ async def test_a_stream_of_age_ends_well_and_the_next_comes_over_a_new_connectio
         async with grpc.aio.insecure_channel(f"127.0.0.1:{rig.port}") as channel:
             peers = []
             for _ in range(2):
-                stream = PerType(channel, LISTENER, variant, "edge-2")
-                await stream.ask()
-                await stream.hear()
+                stream = PerTypeStream(channel, LISTENER, variant, "edge-2")
+                await stream.subscribe()
+                await stream.response_received()
                 peers.append(rig.fleet.nodes["edge-2"].peer)
-                assert (await stream.end())[0] is grpc.StatusCode.OK
+                assert (await stream.status())[0] is grpc.StatusCode.OK
             assert peers[0] != peers[1]
 
 
 async def test_a_large_subscription_is_taken_in_pieces(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pump, "_PIECE", 100)
+    monkeypatch.setattr(variants, "NAMES_PER_PART", 100)
     async with running(store) as rig, grpc.aio.insecure_channel(f"127.0.0.1:{rig.port}") as channel:
-        await served(rig, GATEWAY, BLUE)
-        stream = PerType(channel, ENDPOINTS, "delta")
+        await rig.commit_and_publish(GATEWAY, BLUE)
+        stream = PerTypeStream(channel, ENDPOINTS, "delta")
         asked = {"iris/blue", *(f"no-{n}" for n in range(1_000))}
-        await stream.ask(*sorted(asked))
+        await stream.subscribe(*sorted(asked))
         removed: set[str] = set()
         found: set[str] = set()
         while removed | found != asked:
-            response = await stream.hear()
+            response = await stream.response_received()
             removed.update(response.removed_resources)
             found.update(r.name for r in response.resources)
             await stream.ack(response)
@@ -259,10 +201,10 @@ async def test_a_large_subscription_is_taken_in_pieces(store: Store, monkeypatch
 async def test_pings_every_second_are_not_answered_with_goaway(store: Store) -> None:
     pinging = [("grpc.keepalive_time_ms", 1_000), ("grpc.http2.max_pings_without_data", 0)]
     async with running(store) as rig, grpc.aio.insecure_channel(f"127.0.0.1:{rig.port}", pinging) as channel:
-        await served(rig, GATEWAY, BLUE)
-        stream = PerType(channel, LISTENER, "delta")
-        await stream.ask()
-        await stream.ack(await stream.hear())
+        await rig.commit_and_publish(GATEWAY, BLUE)
+        stream = PerTypeStream(channel, LISTENER, "delta")
+        await stream.subscribe()
+        await stream.ack(await stream.response_received())
         await asyncio.sleep(4.5)  # gRPC's default gives up on a client at the third ping too many
         assert not stream.call.done()
         assert rig.fleet.connected == 1
@@ -270,7 +212,7 @@ async def test_pings_every_second_are_not_answered_with_goaway(store: Store) -> 
 
 async def test_what_is_known_of_nodes_goes_with_their_last_stream(store: Store) -> None:
     async with running(store) as rig:
-        await served(rig, GATEWAY, BLUE)
+        await rig.commit_and_publish(GATEWAY, BLUE)
         async with client(rig.port, "a"), client(rig.port, "b", "sotw"), client(rig.port, "b"):
             await rig.held(1, 2)
             assert set(rig.discovery._nodes) == {"a", "b"}
@@ -281,7 +223,7 @@ async def test_what_is_known_of_nodes_goes_with_their_last_stream(store: Store) 
 @VARIANTS
 async def test_what_was_refused_along_with_others_is_tried_in_parts_a_while_later(store: Store, variant: str) -> None:
     async with running(store, StreamLimits(patience=0.2)) as rig:
-        await served(rig, GATEWAY, BLUE, *(model({"blue": 10_000}, f"m{n}") for n in range(4)))
+        await rig.commit_and_publish(GATEWAY, BLUE, *(model({"blue": 10_000}, f"m{n}") for n in range(4)))
 
         def refuse(type_url: str, names: list[str]) -> str:
             return "m2 is bad" if type_url == ROUTES and "m2" in names else ""
@@ -298,14 +240,14 @@ async def test_what_was_refused_along_with_others_is_tried_in_parts_a_while_late
 async def test_resources_with_a_ttl_are_prolonged(store: Store, variant: str) -> None:
     limits = StreamLimits(resource_ttl=1)
     async with running(store, limits) as rig, grpc.aio.insecure_channel(f"127.0.0.1:{rig.port}") as channel:
-        await served(rig, GATEWAY, BLUE)
-        able, unable = PerType(channel, CLUSTER, variant), PerType(channel, CLUSTER, variant, "edge-2")
+        await rig.commit_and_publish(GATEWAY, BLUE)
+        able, unable = PerTypeStream(channel, CLUSTER, variant), PerTypeStream(channel, CLUSTER, variant, "edge-2")
         able.features = ["xds.config.supports-resource-ttl", "xds.config.resource-in-sotw"]
         for stream in (able, unable):
-            await stream.ask()
-            await stream.ack(await stream.hear())
+            await stream.subscribe()
+            await stream.ack(await stream.response_received())
         for _ in range(3):
-            beat = await able.hear()
+            beat = await able.response_received()
             for packed in beat.resources:
                 resource = packed if variant == "delta" else discovery_pb2.Resource.FromString(packed.value)
                 assert (resource.ttl.seconds, resource.resource.value) == (1, b"")
@@ -320,7 +262,7 @@ async def test_two_envoys_under_one_name_are_told_of_and_clients_that_only_look_
 ) -> None:
     monkeypatch.setattr(pump, "_TWINS", 0.2)
     async with running(store) as rig:
-        await served(rig, GATEWAY, BLUE)
+        await rig.commit_and_publish(GATEWAY, BLUE)
         # One that comes back while its old stream is open, and another name.
         async with client(rig.port, "edge-1"), client(rig.port, "edge-1", "sotw"), client(rig.port, "edge-2"):
             await rig.held(1, 2)
