@@ -31,7 +31,7 @@ from controlplane.domain.state import Changes, State
 from controlplane.reconciler.publish import Observer
 from controlplane.snapshot import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SCOPED_ROUTES, Audience, Snapshot
 from controlplane.xds.events import AudienceAssigned, Event, StreamEvent, StreamOpened
-from controlplane.xds_server.pump import DELTA, SOTW, Variant
+from controlplane.xds_server.variants import DELTA, SOTW, Variant
 
 STREAMS = 1_000
 # In so many orders clients name the same things.

@@ -25,7 +25,8 @@ from controlplane.xds.status import ResourceStatus, merged, statuses
 from controlplane.xds_server.limits import StreamLimits
 from controlplane.xds_server.lrs_pump import LOAD_REPORTS, LoadPump
 from controlplane.xds_server.node_streams import NodeStreams
-from controlplane.xds_server.pump import DELTA, SOTW, Pump, Variant
+from controlplane.xds_server.pump import Pump
+from controlplane.xds_server.variants import DELTA, SOTW, Variant
 
 # For how long a new world is offered to streams before the event loop sees to other things, seconds. Longer, where what is
 # sent goes out meanwhile: what comes then is ACKs, most of all, and the last client is not to wait for those of the first.

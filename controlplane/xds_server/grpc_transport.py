@@ -16,7 +16,7 @@ from controlplane.errors import Error
 from controlplane.http2.handler import StreamHandler
 from controlplane.xds_server.discovery import NO_POLLING, SERVICES, Discovery
 from controlplane.xds_server.lrs_pump import METHOD, SERVICE
-from controlplane.xds_server.pump import DELTA, SOTW, Variant
+from controlplane.xds_server.variants import DELTA, SOTW, Variant
 
 # Not in the stubs.
 _EOF: Any = vars(grpc.aio)["EOF"]

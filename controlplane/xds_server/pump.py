@@ -25,12 +25,9 @@ import asyncio
 import random
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import structlog
-from envoy.service.discovery.v3 import discovery_pb2
 from google.protobuf.message import DecodeError
 
 from controlplane.aio.latest import Newest
@@ -40,20 +37,16 @@ from controlplane.errors import Code, Error
 from controlplane.http2.handler import GuardedHandler, Transport
 from controlplane.published import PublishedRevision
 from controlplane.snapshot import Audience, Client
-from controlplane.xds.delta import DeltaStream
 from controlplane.xds.events import AudienceAssigned, Event, Identified, Refused, StreamClosed, StreamEvent, StreamId
-from controlplane.xds.memo import MemoisedStream
-from controlplane.xds.sotw import SotwStream
+from controlplane.xds_server import variants
 from controlplane.xds_server.limits import Budget, StreamLimits
 from controlplane.xds_server.node_streams import NodeStreams
+from controlplane.xds_server.variants import Variant
 
 log = structlog.get_logger("xds")
 
 # A client that comes back says within this time of its first request what it holds, on all its streams, seconds.
 _QUIET = 2.0
-
-# Delta: more names than these are taken in so many at a time, so that others are seen to in between.
-_PIECE = 5_000
 
 # What a client asks is seen to for so long at a time, seconds; then others have their turn, also where it may go on at once.
 _AT_A_TIME = 0.005
@@ -70,51 +63,6 @@ _TWINS = 90.0
 
 # A client that says no more has this long to take what waits for it, seconds.
 _DRAIN = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class Variant:
-    """One way to speak xDS."""
-
-    name: str
-    # Takes the one type that the stream is about, "" on ADS; and the TTL of resources in seconds, 0 for none.
-    core: Callable[[str, int], MemoisedStream]
-    parse: Callable[[bytes], Any]
-    # How many names a request carries.
-    names: Callable[[Any], int]
-    # Requests that mean the same one after the other.
-    pieces: Callable[[Any], list[Any]]
-
-
-def _delta_names(request: Any) -> int:
-    return len(request.resource_names_subscribe) + len(request.initial_resource_versions)
-
-
-def _delta_pieces(request: Any) -> list[Any]:
-    names = request.resource_names_subscribe
-    # What a client says it holds counts on the first request of a type only, together with its names.
-    if len(names) <= _PIECE or request.initial_resource_versions:
-        return [request]
-    first, rest = list(names[:_PIECE]), list(names[_PIECE:])
-    del request.resource_names_subscribe[:]
-    request.resource_names_subscribe.extend(first)
-    more = (rest[i : i + _PIECE] for i in range(0, len(rest), _PIECE))
-    make = discovery_pb2.DeltaDiscoveryRequest
-    return [request, *(make(type_url=request.type_url, resource_names_subscribe=names) for names in more)]
-
-
-def _sotw_names(request: Any) -> int:
-    return len(request.resource_names)
-
-
-def _whole(request: Any) -> list[Any]:
-    return [request]
-
-
-DELTA = Variant(
-    "delta", partial(MemoisedStream, DeltaStream), discovery_pb2.DeltaDiscoveryRequest.FromString, _delta_names, _delta_pieces
-)
-SOTW = Variant("sotw", partial(MemoisedStream, SotwStream), discovery_pb2.DiscoveryRequest.FromString, _sotw_names, _whole)
 
 
 class Pump(GuardedHandler):
@@ -305,12 +253,12 @@ class Pump(GuardedHandler):
             request = variant.parse(data)
         except DecodeError:
             raise Error(Code.INVALID_ARGUMENT, "NOT_A_REQUEST", "the message is not a discovery request") from None
-        count = variant.names(request)
+        count = variant.count_names(request)
         self._limits.check_names(count)
         if self._siblings is None:
             self._join(request.node)
-        if count > _PIECE:
-            request, *self._pieces = variant.pieces(request)
+        if count > variants.NAMES_PER_PART:
+            request, *self._pieces = variant.divide(request)
         self._take_in(request, count, began, data if not self._pieces else b"")
 
     def _take_in(self, request: Any, count: int, began: float, data: bytes = b"") -> None:
