@@ -26,6 +26,7 @@ from envoy.service.discovery.v3 import discovery_pb2
 from bench.measure import environment, table
 from controlplane.compiler import Compiler
 from controlplane.domain import Endpoint, Gateway, HeaderRouting, Model, Version
+from controlplane.domain.endpoints import NO_LIVE_ENDPOINTS
 from controlplane.domain.revision import Head
 from controlplane.domain.state import Changes, State
 from controlplane.reconciler.publish import Observer
@@ -60,7 +61,7 @@ class History:
 
     def __init__(self, models: int) -> None:
         self._state, self._compiler, self._models = state(models), Compiler(), models
-        self.newest = self._compiler.compile(self._state, 1, AUDIENCE)
+        self.newest = self._compiler.compile(self._state, NO_LIVE_ENDPOINTS, AUDIENCE, 1)
 
     def switch(self) -> Snapshot:
         """Moves a model, another one each time."""
@@ -69,7 +70,7 @@ class History:
         (live,) = model.split
         moved = replace(model, split={"green" if live == "blue" else "blue": 10_000})
         self._state = self._state.applied(Changes({f"models/{model.name}": moved}))
-        self.newest = self._compiler.compile(self._state, revision, AUDIENCE, self.newest)
+        self.newest = self._compiler.compile(self._state, NO_LIVE_ENDPOINTS, AUDIENCE, revision, self.newest)
         return self.newest
 
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
-from controlplane.compiler.audience import left_out, unselected
+from controlplane.compiler.audience import AudienceResolver, Node, left_out, unselected
 from controlplane.domain import Gateway
+from controlplane.domain.endpoints import NO_LIVE_ENDPOINTS, Endpoints
 from controlplane.domain.revision import Head
 from controlplane.domain.state import State
 from controlplane.snapshot import Audience, Snapshot
@@ -23,7 +24,9 @@ IDLE_REVISIONS = 16
 class SnapshotCompiler(Protocol):
     """A compiler of snapshots; `compiler.Compiler` is one."""
 
-    def compile(self, state: State, revision: int, audience: Audience, previous: Snapshot | None = None) -> Snapshot: ...
+    def compile(
+        self, state: State, endpoints: Endpoints, audience: Audience, revision: int, previous: Snapshot | None = None
+    ) -> Snapshot: ...
 
 
 class PublishedRevision(Protocol):
@@ -32,9 +35,8 @@ class PublishedRevision(Protocol):
     @property
     def gateways(self) -> Mapping[str, Gateway]: ...
 
-    # Its state has the gateways at least: a node's audience follows from them.
-    @property
-    def head(self) -> Head: ...
+    # The same object for all nodes of an audience. It changes only with `gateways`.
+    def audience(self, node: Node) -> Audience: ...
 
     # None: it is not here yet. The revision is published again once it is.
     def snapshot(self, audience: Audience) -> Snapshot | None: ...
@@ -46,10 +48,18 @@ class PublishedRevision(Protocol):
 class CompiledRevision:
     """A revision with its snapshots: each audience's is compiled when first asked for, once, and shared by all its nodes."""
 
-    def __init__(self, head: Head, compiler: SnapshotCompiler, previous: Mapping[Audience, Snapshot] | None = None) -> None:
+    def __init__(
+        self,
+        head: Head,
+        compiler: SnapshotCompiler,
+        previous: Mapping[Audience, Snapshot] | None = None,
+        audiences: AudienceResolver | None = None,
+    ) -> None:
         self.head = head
         self.gateways: Mapping[str, Gateway] = head.state.gateways
         self._compiler = compiler
+        # One for all revisions, so that a node's audience stays the same object.
+        self._audiences = audiences or AudienceResolver()
         # Snapshots of an earlier revision, so that resources that did not change are not compiled again.
         self._previous = previous or {}
         self._snapshots: dict[Audience, Snapshot] = {}
@@ -64,6 +74,10 @@ class CompiledRevision:
     def revision(self) -> int:
         """Return the revision's number."""
         return self.head.number
+
+    def audience(self, node: Node) -> Audience:
+        """Return a node's audience: the same object for all nodes of it. Changes only with `gateways`."""
+        return self._audiences.resolve(self.head.state, node)
 
     def snapshot(self, audience: Audience) -> Snapshot:
         """Return the snapshot of an audience. Errors: the compiler's."""
@@ -87,7 +101,7 @@ class CompiledRevision:
         # A copy, since another thread may be compiling one more.
         snapshots, gateways = self._snapshots.copy(), head.state.gateways.keys()
         live = {a: s for a, s in snapshots.items() if self._idle[a] < IDLE_REVISIONS and gateways >= set(a.gateways)}
-        revision = CompiledRevision(head, self._compiler, live)
+        revision = CompiledRevision(head, self._compiler, live, self._audiences)
         if revision.gateways == self.gateways:
             revision.gateways = self.gateways
         for audience in live:
@@ -106,6 +120,6 @@ class CompiledRevision:
         snapshot = self._snapshots.get(audience)
         if snapshot is None:
             previous = self._previous.get(audience)
-            snapshot = self._compiler.compile(self.head.state, self.head.number, audience, previous)
+            snapshot = self._compiler.compile(self.head.state, NO_LIVE_ENDPOINTS, audience, self.head.number, previous)
             self._snapshots[audience] = snapshot
         return snapshot

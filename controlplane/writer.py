@@ -22,6 +22,7 @@ import structlog
 from controlplane.compiler import audiences
 from controlplane.compiler.proxyless import obstacle, unreachable
 from controlplane.compiler.validation import by_owner, check
+from controlplane.domain.endpoints import Endpoints
 from controlplane.domain.revision import Draft, Head, Revision
 from controlplane.domain.state import Changes, State
 from controlplane.errors import Error, invalid
@@ -76,19 +77,23 @@ class CachingCompiler:
     def __init__(self, compiler: SnapshotCompiler) -> None:
         self._compiler = compiler
         self._lock = Lock()
-        # Of the newest states that were asked for: the state, its revision, and its snapshots.
-        self._made: deque[tuple[State, int, dict[Audience, Snapshot]]] = deque(maxlen=2)
+        # The newest inputs (state, live endpoints, revision), and their snapshots.
+        self._made: deque[tuple[State, Endpoints, int, dict[Audience, Snapshot]]] = deque(maxlen=2)
 
-    def compile(self, state: State, revision: int, audience: Audience, previous: Snapshot | None = None) -> Snapshot:
+    def compile(
+        self, state: State, endpoints: Endpoints, audience: Audience, revision: int, previous: Snapshot | None = None
+    ) -> Snapshot:
         """As `Compiler.compile`."""
         with self._lock:
-            made = next((made for of, number, made in self._made if of is state and number == revision), None)
-            if made is None:
-                made = {}
-                self._made.append((state, revision, made))
-            if audience not in made:
-                made[audience] = self._compiler.compile(state, revision, audience, previous)
-            return made[audience]
+            snapshots = next(
+                (s for of, with_, number, s in self._made if of is state and with_ is endpoints and number == revision), None
+            )
+            if snapshots is None:
+                snapshots = {}
+                self._made.append((state, endpoints, revision, snapshots))
+            if audience not in snapshots:
+                snapshots[audience] = self._compiler.compile(state, endpoints, audience, revision, previous)
+            return snapshots[audience]
 
 
 class Writer:

@@ -11,6 +11,7 @@ import pytest
 
 from controlplane.compiler import Compiler
 from controlplane.domain import Endpoint, Gateway, Model, NodeSelector, Protocol, Version
+from controlplane.domain.endpoints import NO_LIVE_ENDPOINTS, Endpoints
 from controlplane.domain.revision import Action, Draft, Head
 from controlplane.domain.state import Changes, State, conflict
 from controlplane.errors import Code, Error, failed
@@ -162,9 +163,11 @@ async def test_what_was_compiled_to_be_checked_is_what_is_served(store: Store) -
     made: list[int] = []
 
     class Counting(Compiler):
-        def compile(self, state: State, revision: int, audience: Audience, previous: Snapshot | None = None) -> Snapshot:
+        def compile(
+            self, state: State, endpoints: Endpoints, audience: Audience, revision: int, previous: Snapshot | None = None
+        ) -> Snapshot:
             made.append(revision)
-            return super().compile(state, revision, audience, previous)
+            return super().compile(state, NO_LIVE_ENDPOINTS, audience, revision, previous)
 
     compiler = CachingCompiler(Counting())
     writer = Writer(store, compiler)
@@ -181,7 +184,7 @@ async def test_what_was_compiled_to_be_checked_is_what_is_served(store: Store) -
     # What is only looked at is not what is made then, though it would be the same revision.
     await writer.write(to(Gateway("b", 81)), draft(), validate_only=True)
     await writer.write(to(Gateway("c", 82)), draft())
-    assert compiler.compile(store.head.value.state, 4, Audience(("c",))).resources[LISTENER]
+    assert compiler.compile(store.head.value.state, NO_LIVE_ENDPOINTS, Audience(("c",)), 4).resources[LISTENER]
 
 
 async def test_a_change_is_not_tried_for_ever(writer: Writer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,11 +25,6 @@ CLIENT = "turnout.client"
 # Names in a note; the rest is counted.
 _MOST = 3
 
-# Audiences that nodes are of, so that nodes of one have the same object: to find out that it is one costs nothing then. When
-# there are more, it begins anew.
-_known: dict[Audience, Audience] = {}
-_MOST_KNOWN = 4_096
-
 
 class Node(Protocol):
     """What a client says of itself."""
@@ -47,14 +42,30 @@ class Node(Protocol):
 
 
 def audience(state: State, node: Node) -> Audience:
-    """The audience that a node is of. It follows from the gateways of `state` alone, whatever the models are."""
+    """Return a node's audience. It follows from the node and the gateways of `state`, never from its models."""
     selecting = (
         g.name for g in state.gateways.values() if g.nodes.matches(node.cluster, node.id, node.metadata, node.locality)
     )
-    found = Audience(tuple(sorted(selecting)), _client(node), _models(node))
-    if len(_known) >= _MOST_KNOWN:
-        _known.clear()
-    return _known.setdefault(found, found)
+    return Audience(tuple(sorted(selecting)), _client(node), _models(node))
+
+
+class AudienceResolver:
+    """Resolves nodes to audiences. Nodes of one audience get the same object, so that comparing it costs nothing."""
+
+    __slots__ = ("_audiences",)
+
+    # At the bound all are forgotten; equal audiences are then two objects for a while, which costs time only.
+    _BOUND = 4_096
+
+    def __init__(self) -> None:
+        self._audiences: dict[Audience, Audience] = {}
+
+    def resolve(self, state: State, node: Node) -> Audience:
+        """Return a node's audience, as `audience` does."""
+        resolved = audience(state, node)
+        if len(self._audiences) >= self._BOUND:
+            self._audiences.clear()
+        return self._audiences.setdefault(resolved, resolved)
 
 
 def _client(node: Node) -> Client:

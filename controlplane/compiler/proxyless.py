@@ -36,7 +36,7 @@ from envoy.extensions.filters.network.http_connection_manager.v3 import http_con
 from google.protobuf import wrappers_pb2
 
 from controlplane.compiler.clusters import cluster_name
-from controlplane.compiler.endpoints import compile_endpoints, load_assignment
+from controlplane.compiler.endpoints import load_assignment
 from controlplane.compiler.message import duration, over_ads, packed, resource
 from controlplane.domain import FULL_SHARE, Model, Protocol, Version
 from controlplane.snapshot import CLUSTER, ENDPOINTS, LISTENER, ROUTES, Resource
@@ -64,16 +64,22 @@ def unreachable(model: Model) -> list[str]:
     return [f"{cluster_name(model.name, name)} (it {why})" for name, why in blocked.items()]
 
 
-def compile_proxyless(model: Model) -> list[Resource]:
-    """All that gRPC's clients are given of a model: nothing, when a version that has a share is out of their reach."""
-    reachable = [v for v in model.versions if v.endpoints and not obstacle(v)]
+def served_versions(model: Model) -> list[Version]:
+    """Return the versions that gRPC's clients get. Empty if a version that has a share is out of their reach."""
     if any(obstacle(v) for v in model.versions if model.split.get(v.name)):
         return []
-    resources = [_listener(model), _routes(model, reachable)]
-    for version in reachable:
-        resources.append(_cluster(model.name, version))
-        resources += compile_endpoints(cluster_name(model.name, version.name), version)
-    return resources
+    return [v for v in model.versions if v.endpoints and not obstacle(v)]
+
+
+def compile_proxyless(model: Model) -> list[Resource]:
+    """Return a model's listener, routes and clusters for gRPC's clients: nothing if it has no `served_versions`.
+
+    Their ClusterLoadAssignments are those of Envoys.
+    """
+    versions = served_versions(model)
+    if not versions:
+        return []
+    return [_listener(model), _routes(model, versions), *(_cluster(model.name, version) for version in versions)]
 
 
 def _listener(model: Model) -> Resource:

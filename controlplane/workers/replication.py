@@ -19,8 +19,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from controlplane.compiler.audience import AudienceResolver, Node
 from controlplane.domain import Gateway
-from controlplane.domain.revision import Head
 from controlplane.domain.state import State
 from controlplane.errors import Code, Error
 from controlplane.published import IDLE_REVISIONS
@@ -186,15 +186,25 @@ class ReceivedRevision:
     """One revision in a worker: what came of it so far."""
 
     def __init__(
-        self, revision: int, gateways: Mapping[str, Gateway], known: dict[Audience, _Known], ask: Callable[[Audience], None]
+        self,
+        revision: int,
+        gateways: Mapping[str, Gateway],
+        known: dict[Audience, _Known],
+        audiences: AudienceResolver,
+        ask: Callable[[Audience], None],
     ) -> None:
         self.revision = revision
         # The same object as long as they are the same.
         self.gateways = gateways
-        # Nothing but the gateways: audiences follow from them.
-        self.head = Head(revision, State(gateways=gateways))
+        # Only the gateways: audiences follow from them.
+        self._state = State(gateways=gateways)
         self._known = known
+        self._audiences = audiences
         self._ask = ask
+
+    def audience(self, node: Node) -> Audience:
+        """Return a node's audience: the same object for all nodes of it. Changes only with `gateways`."""
+        return self._audiences.resolve(self._state, node)
 
     def snapshot(self, audience: Audience) -> Snapshot | None:
         """What this audience should hold; None: it is asked for, and will be there. Errors: INTERNAL, it can't be made."""
@@ -223,6 +233,7 @@ class SnapshotReceiver:
         self._asked: set[Audience] = set()
         self._gateways: Mapping[str, Gateway] = {}
         self._world: ReceivedRevision | None = None
+        self._audiences = AudienceResolver()
         # Resources by type and name, of whatever audience, so that audiences share what is the same in them.
         self._resources: dict[tuple[str, str], Resource] = {}
         self._most = 1_000
@@ -244,7 +255,7 @@ class SnapshotReceiver:
                 self._known[part.audience] = self._changed(part, self._known[part.audience], update.revision)
         self._tidy()
         if newer or self._world is None:
-            self._world = ReceivedRevision(update.revision, self._gateways, self._known, self._ask)
+            self._world = ReceivedRevision(update.revision, self._gateways, self._known, self._audiences, self._ask)
         return self._world
 
     def _ask(self, audience: Audience) -> None:

@@ -15,7 +15,6 @@ from envoy.service.load_stats.v3 import lrs_pb2
 from google.protobuf.message import DecodeError
 
 from controlplane.aio.latest import Newest
-from controlplane.compiler import audience
 from controlplane.errors import Code, Error
 from controlplane.http2.handler import GuardedHandler, Transport
 from controlplane.published import PublishedRevision
@@ -139,7 +138,7 @@ class LoadPump(GuardedHandler):
         world, client = self._worlds.value, self._core.client
         if self._core.sends_all or world is None or client is None:
             return ()
-        snapshot = world.snapshot(audience(world.head.state, client))
+        snapshot = world.snapshot(world.audience(client))
         return None if snapshot is None else snapshot.resources[CLUSTER]
 
     def _check_greeted(self) -> None:

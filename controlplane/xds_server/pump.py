@@ -31,7 +31,6 @@ import structlog
 from google.protobuf.message import DecodeError
 
 from controlplane.aio.latest import Newest
-from controlplane.compiler import audience
 from controlplane.domain import Gateway
 from controlplane.errors import Code, Error
 from controlplane.http2.handler import GuardedHandler, Transport
@@ -320,7 +319,7 @@ class Pump(GuardedHandler):
         if world is None or client is None:
             return
         if self._audience is None or world.gateways is not self._gateways:
-            self._gateways, self._audience = world.gateways, audience(world.head.state, client)
+            self._gateways, self._audience = world.gateways, world.audience(client)
         target = self._audience
         snapshot = world.snapshot(target)
         if snapshot is None:

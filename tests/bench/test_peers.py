@@ -16,6 +16,7 @@ from bench.rig import USER_HEADER
 from bench.sides import ORDINARY, STRONGEST, peer
 from controlplane.compiler import Compiler
 from controlplane.domain import Endpoint, Gateway, Model, Sticky, Version
+from controlplane.domain.endpoints import NO_LIVE_ENDPOINTS
 from controlplane.domain.state import State
 from controlplane.snapshot import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SCOPED_ROUTES, Audience, Snapshot
 from tests.fakes.xds_client import client
@@ -43,7 +44,7 @@ def compiled(models: int) -> Snapshot:
     names = [f"model-{i:04}" for i in range(models)]
     made = {n: Model(name=n, gateways=("edge",), versions=versions, split={"blue": 10_000}, sticky=sticky) for n in names}
     state = State(gateways={"edge": gateway}, models=made)
-    return Compiler().compile(state, 1, Audience(("edge",)))
+    return Compiler().compile(state, NO_LIVE_ENDPOINTS, Audience(("edge",)), 1)
 
 
 def shown(type_url: str, body: bytes) -> dict[str, object]:

@@ -24,6 +24,7 @@ from controlplane.domain import (
     UpstreamTls,
     Version,
 )
+from controlplane.domain.endpoints import NO_LIVE_ENDPOINTS
 from controlplane.domain.state import State
 from controlplane.snapshot import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SCOPED_ROUTES, Audience, Resource, Snapshot
 
@@ -54,7 +55,9 @@ def base() -> Snapshot:
     )
     versions = (blue, Version("green", (Endpoint("10.0.0.3", 8000),)), Version("named", (Endpoint("localhost", 8000),)))
     model = Model("iris", ("edge",), versions, {"blue": 9_000, "green": 1_000}, rewrite=PathRewrite("/v2", "/v1"))
-    return Compiler().compile(State({"edge": Gateway("edge", 8080)}, {"iris": model}), 1, Audience(("edge",)))
+    return Compiler().compile(
+        State({"edge": Gateway("edge", 8080)}, {"iris": model}), NO_LIVE_ENDPOINTS, Audience(("edge",)), 1
+    )
 
 
 def broken(made: Break) -> Resource:

@@ -14,6 +14,7 @@ from google.protobuf import json_format
 from controlplane.compiler import Compiler, audiences
 from controlplane.compiler.bootstrap import node_bootstrap, static_bootstrap
 from controlplane.compiler.constraints import problems, unpack
+from controlplane.domain.endpoints import NO_LIVE_ENDPOINTS
 from tests.compiler.cases import CASES, of_envoys, read_state
 
 ENVOY = Path(__file__).parents[2] / "envoy"
@@ -54,7 +55,7 @@ def test_a_node_says_who_it_is_and_where_it_is_told() -> None:
 def test_static_bootstraps_ask_for_nothing(case: str) -> None:
     state = read_state(case)
     for a in of_envoys(audiences(state)):
-        message = parsed(static_bootstrap(Compiler().compile(state, 1, a)))
+        message = parsed(static_bootstrap(Compiler().compile(state, NO_LIVE_ENDPOINTS, a, 1)))
         assert not message.HasField("dynamic_resources")
         assert "ads {" not in str(message)
         types = {c.name: c.type for c in message.static_resources.clusters}

@@ -12,6 +12,7 @@ from google.protobuf import json_format
 
 from controlplane.compiler import Compiler, audiences
 from controlplane.compiler.validation import decoded
+from controlplane.domain.endpoints import NO_LIVE_ENDPOINTS
 from controlplane.snapshot import ORDER
 from tests.compiler.cases import CASES, read_state, widest
 
@@ -53,7 +54,7 @@ def lower(form: Any) -> Any:
 def test_reads_the_same(case: str, decoders: dict[str, Any]) -> None:
     state = read_state(case)
     for audience in widest(audiences(state)):
-        snapshot = Compiler().compile(state, 1, audience)
+        snapshot = Compiler().compile(state, NO_LIVE_ENDPOINTS, audience, 1)
         for type_url in ORDER:
             for resource in snapshot.resources[type_url].values():
                 read = decoders[type_url].parse(resource.body).to_dict()

@@ -13,6 +13,7 @@ from controlplane.compiler import Compiler, audiences
 from controlplane.compiler.routes import compile_routes
 from controlplane.compiler.validation import check, decoded
 from controlplane.domain import FULL_SHARE, Endpoint, Model, Sticky, Version
+from controlplane.domain.endpoints import NO_LIVE_ENDPOINTS
 from controlplane.domain.state import State
 from controlplane.snapshot import ORDER, Snapshot
 from tests.compiler.strategies import GATEWAYS, MODELS, gateways, models, splits, states
@@ -46,13 +47,13 @@ def whole(snapshot: Snapshot) -> Snapshot:
 
 def histories_agree(state: State, history: list[tuple[str, Any]]) -> None:
     compiler = Compiler()
-    held = {a: whole(compiler.compile(state, 0, a)) for a in audiences(state)}
+    held = {a: whole(compiler.compile(state, NO_LIVE_ENDPOINTS, a, 0)) for a in audiences(state)}
     for i, (name, new) in enumerate(history, 1):
         state = changed(state, name, new)
         for a in audiences(state):
             before = held.get(a)
-            held[a] = whole(compiler.compile(state, i, a, before))
-            assert held[a] == Compiler().compile(state, i, a)
+            held[a] = whole(compiler.compile(state, NO_LIVE_ENDPOINTS, a, i, before))
+            assert held[a] == Compiler().compile(state, NO_LIVE_ENDPOINTS, a, i)
             for t in ORDER:
                 assert before is None or (before.resources[t] is held[a].resources[t]) == (
                     before.versions[t] == held[a].versions[t]

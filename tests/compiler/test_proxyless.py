@@ -6,11 +6,14 @@ import pytest
 from hypothesis import given
 
 from controlplane.compiler import Compiler
+from controlplane.compiler.clusters import cluster_name
 from controlplane.compiler.constraints import unpack
+from controlplane.compiler.endpoints import compile_endpoints
 from controlplane.compiler.message import socket_address
-from controlplane.compiler.proxyless import compile_proxyless, obstacle, unreachable
+from controlplane.compiler.proxyless import compile_proxyless, obstacle, served_versions, unreachable
 from controlplane.compiler.validation import check, decoded
 from controlplane.domain import FULL_SHARE, Endpoint, Gateway, Model, Protocol, Retries, UpstreamTls, Version
+from controlplane.domain.endpoints import NO_LIVE_ENDPOINTS
 from controlplane.domain.state import Changes, State
 from controlplane.errors import Error
 from controlplane.snapshot import CLUSTER, ENDPOINTS, LISTENER, ORDER, ROUTES, SCOPED_ROUTES, Audience, Client, Resource
@@ -21,6 +24,14 @@ BLUE = Version("blue", (IP,), Protocol.GRPC)
 GREEN = Version("green", (replace(IP, port=81),), Protocol.HTTP2)
 IRIS = Model("iris", ("edge",), (BLUE, GREEN), {"blue": FULL_SHARE})
 GRPC = Audience(("edge",), Client.GRPC)
+
+
+def everything(model: Model) -> list[Resource]:
+    """All resources that a gRPC client gets of a model."""
+    resources = compile_proxyless(model)
+    for version in served_versions(model):
+        resources += compile_endpoints(cluster_name(model.name, version.name), version)
+    return resources
 
 
 def names(resources: list[Resource]) -> dict[str, list[str]]:
@@ -44,40 +55,40 @@ def test_what_is_out_of_reach(version: Version, why: str) -> None:
 
 
 def test_a_model_is_a_target() -> None:
-    listener, routes, *rest = compile_proxyless(IRIS)
+    listener, routes, *others = everything(IRIS)
     assert (listener.type_url, listener.name, listener.refs) == (LISTENER, "iris", frozenset({(ROUTES, "iris")}))
     assert unpack(decoded(listener).api_listener.api_listener).rds.route_config_name == "iris"
     assert (routes.type_url, routes.name, routes.refs) == (ROUTES, "iris", frozenset({(CLUSTER, "iris/blue")}))
-    assert names(rest)[CLUSTER] == names(rest)[ENDPOINTS] == ["iris/blue", "iris/green"]
+    assert names(others)[CLUSTER] == names(others)[ENDPOINTS] == ["iris/blue", "iris/green"]
 
 
 def test_a_switch_touches_routes_only() -> None:
     state = State({"edge": Gateway("edge", 80)}, {"iris": IRIS, "wine": replace(IRIS, name="wine")})
     compiler = Compiler()
-    before = compiler.compile(state, 1, GRPC)
+    before = compiler.compile(state, NO_LIVE_ENDPOINTS, GRPC, 1)
     switched = state.applied(Changes({"models/iris": replace(IRIS, split={"green": FULL_SHARE})}))
-    after = compiler.compile(switched, 2, GRPC, before)
+    after = compiler.compile(switched, NO_LIVE_ENDPOINTS, GRPC, 2, before)
     assert [t for t in ORDER if after.resources[t] is not before.resources[t]] == [ROUTES]
     assert after.resources[ROUTES]["wine"] is before.resources[ROUTES]["wine"]
 
 
 def test_endpoints_are_those_that_envoys_get() -> None:
     state, compiler = State({"edge": Gateway("edge", 80)}, {"iris": IRIS}), Compiler()
-    of_envoys = compiler.compile(state, 1, Audience(("edge",)))
-    assert compiler.compile(state, 1, GRPC).resources[ENDPOINTS] == of_envoys.resources[ENDPOINTS]
-    assert compiler.compile(state, 1, GRPC).resources[CLUSTER] != of_envoys.resources[CLUSTER]
+    of_envoys = compiler.compile(state, NO_LIVE_ENDPOINTS, Audience(("edge",)), 1)
+    assert compiler.compile(state, NO_LIVE_ENDPOINTS, GRPC, 1).resources[ENDPOINTS] == of_envoys.resources[ENDPOINTS]
+    assert compiler.compile(state, NO_LIVE_ENDPOINTS, GRPC, 1).resources[CLUSTER] != of_envoys.resources[CLUSTER]
 
 
 def test_a_model_that_would_lose_calls_is_not_given() -> None:
     secure = replace(GREEN, tls=UpstreamTls("a.svc"))
     model = replace(IRIS, versions=(BLUE, secure), preview_header="x-version")
     assert unreachable(model) == ["iris/green (it is reached over TLS)"]
-    given_now = names(compile_proxyless(model))
-    assert given_now[CLUSTER] == given_now[ENDPOINTS] == ["iris/blue"]
+    served = names(everything(model))
+    assert served[CLUSTER] == served[ENDPOINTS] == ["iris/blue"]
     assert len(decoded(compile_proxyless(model)[1]).virtual_hosts[0].routes) == 2
     shared = replace(model, split={"blue": 9_999, "green": 1})
     assert unreachable(shared) == ["iris (its version green is reached over TLS)"]
-    assert compile_proxyless(shared) == []
+    assert everything(shared) == []
 
 
 def test_what_may_have_been_acted_on_is_tried_again_only_if_asked() -> None:
@@ -93,15 +104,15 @@ def test_a_node_is_given_the_models_that_it_names() -> None:
     state = State({"edge": Gateway("edge", 80)}, {n: replace(IRIS, name=n) for n in ("iris", "rose", "wine")})
     for client, scopes in ((Client.GRPC, 0), (Client.ENVOY, 10)):
         audience = Audience(("edge",), client, frozenset(("iris", "wine", "nosuch")))
-        snapshot = Compiler().compile(state, 1, audience)
+        snapshot = Compiler().compile(state, NO_LIVE_ENDPOINTS, audience, 1)
         check((r for t in ORDER for r in snapshot.resources[t].values()), snapshot)
         assert set(snapshot.resources[ROUTES]) == {"iris", "wine"}
         assert {n.partition("/")[0] for n in snapshot.resources[CLUSTER]} == {"iris", "wine"}
         assert len(snapshot.resources[SCOPED_ROUTES]) == scopes
     # A model that comes, is named and is not is taken up or left out, on the fast way too.
     compiler = Compiler()
-    before = compiler.compile(State(state.gateways, {}), 1, audience)
-    after = compiler.compile(state, 2, audience, before)
+    before = compiler.compile(State(state.gateways, {}), NO_LIVE_ENDPOINTS, audience, 1)
+    after = compiler.compile(state, NO_LIVE_ENDPOINTS, audience, 2, before)
     assert after.resources == snapshot.resources
 
 
@@ -109,7 +120,7 @@ def test_a_node_is_given_the_models_that_it_names() -> None:
 @given(models())
 def test_all_that_grpc_refuses_is_not_there(model: Model) -> None:
     """What its clients refuse, or hang on without a word ("What the clients demand")."""
-    for resource in compile_proxyless(model):
+    for resource in everything(model):
         check([resource])
         message = decoded(resource)
         if resource.type_url == LISTENER:

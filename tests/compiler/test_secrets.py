@@ -8,6 +8,7 @@ from controlplane.compiler import Compiler
 from controlplane.compiler.bootstrap import static_bootstrap
 from controlplane.compiler.validation import check, owner
 from controlplane.domain import Endpoint, Gateway, GatewayTls, Model, NodeSelector, Object, Secret, UpstreamTls, Version
+from controlplane.domain.endpoints import NO_LIVE_ENDPOINTS
 from controlplane.domain.state import Changes, State
 from controlplane.errors import Error
 from controlplane.snapshot import ORDER, SECRET, SENSITIVE, Audience, Client, Resource
@@ -38,27 +39,31 @@ def state(*more: Secret) -> State:
 
 def test_an_audience_is_sent_what_its_gateways_and_models_name_and_nothing_else() -> None:
     compiler = Compiler()
-    assert set(compiler.compile(state(), 1, EDGE).resources[SECRET]) == {"shown", "ca"}
-    assert set(compiler.compile(state(), 1, INNER).resources[SECRET]) == {"mine"}
-    assert set(compiler.compile(state(), 1, Audience(("edge",), models=frozenset())).resources[SECRET]) == {"shown"}
+    assert set(compiler.compile(state(), NO_LIVE_ENDPOINTS, EDGE, 1).resources[SECRET]) == {"shown", "ca"}
+    assert set(compiler.compile(state(), NO_LIVE_ENDPOINTS, INNER, 1).resources[SECRET]) == {"mine"}
+    assert set(compiler.compile(state(), NO_LIVE_ENDPOINTS, Audience(("edge",), models=frozenset()), 1).resources[SECRET]) == {
+        "shown"
+    }
     for audience in (Audience(), Audience(("edge", "inner"), Client.GRPC)):
-        assert not compiler.compile(state(), 1, audience).resources[SECRET]
+        assert not compiler.compile(state(), NO_LIVE_ENDPOINTS, audience, 1).resources[SECRET]
 
 
 def test_a_rotation_changes_one_secret_and_no_other_type() -> None:
     compiler, old = Compiler(), state()
-    before = compiler.compile(old, 1, EDGE)
-    after = compiler.compile(old.applied(Changes({"secrets/shown": NEW.secret("shown")})), 2, EDGE, before)
+    before = compiler.compile(old, NO_LIVE_ENDPOINTS, EDGE, 1)
+    after = compiler.compile(old.applied(Changes({"secrets/shown": NEW.secret("shown")})), NO_LIVE_ENDPOINTS, EDGE, 2, before)
     assert [t for t in ORDER if after.versions[t] != before.versions[t]] == [SECRET]
     assert [t for t in ORDER if after.resources[t] is not before.resources[t]] == [SECRET]
     assert [n for n, r in after.resources[SECRET].items() if r != before.resources[SECRET][n]] == ["shown"]
-    unused = compiler.compile(old.applied(Changes({"secrets/unused": NEW.secret("unused")})), 2, EDGE, before)
+    unused = compiler.compile(
+        old.applied(Changes({"secrets/unused": NEW.secret("unused")})), NO_LIVE_ENDPOINTS, EDGE, 2, before
+    )
     assert unused.resources[SECRET] is before.resources[SECRET]
 
 
 def test_step_by_step_is_the_same_as_at_once() -> None:
     compiler, now = Compiler(), state()
-    snapshot = compiler.compile(now, 1, EDGE)
+    snapshot = compiler.compile(now, NO_LIVE_ENDPOINTS, EDGE, 1)
     steps: list[dict[str, Gateway | Model | Secret | None]] = [
         {"models/iris": model("iris", "edge", None)},
         {"models/iris": model("iris", "edge", UpstreamTls("a.b", client_certificate="mine"))},
@@ -69,13 +74,13 @@ def test_step_by_step_is_the_same_as_at_once() -> None:
     expected = [{"shown"}, {"shown", "mine"}, {"shown", "mine"}, {"shown"}, set()]
     for i, (step, names) in enumerate(zip(steps, expected, strict=True), 2):
         now = now.applied(Changes(step))
-        snapshot = compiler.compile(now, i, EDGE, snapshot)
+        snapshot = compiler.compile(now, NO_LIVE_ENDPOINTS, EDGE, i, snapshot)
         assert set(snapshot.resources[SECRET]) == names
-        assert snapshot == Compiler().compile(now, i, EDGE)
+        assert snapshot == Compiler().compile(now, NO_LIVE_ENDPOINTS, EDGE, i)
 
 
 def test_a_secret_has_no_text_form_and_what_is_wrong_with_one_is_not_quoted() -> None:
-    snapshot = Compiler().compile(state(), 1, EDGE)
+    snapshot = Compiler().compile(state(), NO_LIVE_ENDPOINTS, EDGE, 1)
     resource = snapshot.resources[SECRET]["shown"]
     assert (resource.type_url in SENSITIVE, owner(resource)) == (True, "secrets/shown")
     said = repr((state(), snapshot, resource, OLD.secret()))

@@ -8,6 +8,7 @@ import pytest
 from controlplane.compiler import Compiler
 from controlplane.compiler.validation import by_owner, check, owner
 from controlplane.domain import Endpoint, Gateway, Model, Version
+from controlplane.domain.endpoints import NO_LIVE_ENDPOINTS
 from controlplane.domain.state import State
 from controlplane.errors import Code, Error
 from controlplane.snapshot import CLUSTER, ENDPOINTS, LISTENER, ORDER, ROUTES, SCOPED_ROUTES, Audience, Resource, Snapshot
@@ -48,7 +49,7 @@ def test_two_scopes_with_one_key_clash() -> None:
     blue = Version("blue", (Endpoint("10.0.0.1", 8000),))
     models = {n: Model(n, ("edge",), (blue,), {"blue": 10_000}, keys=("same",)) for n in ("iris", "wine")}
     states = [State({"edge": Gateway("edge", 8080)}, {n: m}) for n, m in models.items()]
-    first, second = (Compiler().compile(s, 1, Audience(("edge",))) for s in states)
+    first, second = (Compiler().compile(s, NO_LIVE_ENDPOINTS, Audience(("edge",)), 1) for s in states)
     scope = Resource.of(SCOPED_ROUTES, "other", second.resources[SCOPED_ROUTES][f"{EDGE}/same"].body)
     with pytest.raises(Error, match=f"scope '{EDGE}/same' has the same key"):
         check([first.resources[SCOPED_ROUTES][f"{EDGE}/same"], scope], first)

@@ -46,6 +46,7 @@ from controlplane.domain import (
     UpstreamTls,
     Version,
 )
+from controlplane.domain.endpoints import NO_LIVE_ENDPOINTS
 from controlplane.domain.state import Changes, State
 from controlplane.snapshot import Audience
 from tests.compiler.cases import CASES, of_envoys, read_state
@@ -71,7 +72,7 @@ def test_envoy_takes_every_golden_case(case: str, tmp_path: Path) -> None:
         missing(f"{SYSTEM_AUTHORITIES} does not exist: Envoy can't load the system's authorities")
     state = read_state(case)
     for audience in of_envoys(audiences(state)):
-        made = static_bootstrap(Compiler().compile(state, 1, audience), (pair().certificate, pair().key))
+        made = static_bootstrap(Compiler().compile(state, NO_LIVE_ENDPOINTS, audience, 1), (pair().certificate, pair().key))
         assert validate(made, tmp_path) == ""
 
 
@@ -79,7 +80,7 @@ def takes_any_state(directory: Path, examples: int) -> None:
     @settings(max_examples=examples, deadline=None, database=None, suppress_health_check=list(hypothesis.HealthCheck))
     @given(states())
     def takes(state: State) -> None:
-        snapshot = Compiler().compile(state, 1, Audience(tuple(sorted(state.gateways))))
+        snapshot = Compiler().compile(state, NO_LIVE_ENDPOINTS, Audience(tuple(sorted(state.gateways))), 1)
         assert validate(static_bootstrap(snapshot), directory, "critical") == ""
 
     takes()
@@ -186,7 +187,7 @@ async def rig(state: State, upstreams: dict[str, Upstream], directory: Path) -> 
         for u in upstreams.values():
             if u.runner is not None:
                 stack.push_async_callback(u.runner.cleanup)
-        snapshot = Compiler().compile(state, 1, Audience(tuple(sorted(state.gateways))))
+        snapshot = Compiler().compile(state, NO_LIVE_ENDPOINTS, Audience(tuple(sorted(state.gateways))), 1)
         envoy = await stack.enter_async_context(Envoy(static_bootstrap(snapshot), directory=directory))
         await envoy.ready()
         session = await stack.enter_async_context(aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=20)))

@@ -9,6 +9,7 @@ from structlog.testing import capture_logs
 
 from controlplane.aio.latest import Latest
 from controlplane.domain import Gateway, NodeSelector
+from controlplane.domain.endpoints import Endpoints
 from controlplane.domain.revision import Head
 from controlplane.domain.state import State
 from controlplane.published import CompiledRevision
@@ -46,7 +47,9 @@ class Compiler:
         self.asked: list[tuple[int, Audience, int | None]] = []
         self.broken = False
 
-    def compile(self, state: State, revision: int, audience: Audience, previous: Snapshot | None = None) -> Snapshot:
+    def compile(
+        self, state: State, endpoints: Endpoints, audience: Audience, revision: int, previous: Snapshot | None = None
+    ) -> Snapshot:
         if self.broken:
             raise RuntimeError("broken")
         self.asked.append((revision, audience, previous.revision if previous else None))

@@ -26,6 +26,7 @@ from controlplane.workers.replication import (
     Update,
     UpdateEncoder,
 )
+from controlplane.xds.events import Identified
 
 EDGE = Audience(("edge",))
 AUDIENCES = [
@@ -128,7 +129,9 @@ def test_a_worker_serves_what_main_would() -> None:
         assert worker.world.note(audience) == desired.world.note(audience)
     assert worker.world is not None
     assert worker.world.gateways == desired.world.gateways
-    assert worker.world.head.state.gateways == desired.world.gateways
+    node = Identified("edge-1", "edge", {}, "envoy 1.40.0")
+    assert worker.world.audience(node) == desired.world.audience(node)
+    assert worker.world.audience(node) is worker.world.audience(node)
 
 
 def test_a_switch_is_sent_as_what_it_changes_and_leaves_the_rest_as_it_is() -> None:

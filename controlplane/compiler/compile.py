@@ -1,0 +1,193 @@
+"""From desired state to snapshots.
+
+The same input gives the same bytes in every process: the result never depends on time, on the order in which things came, or
+on what was compiled before. Earlier results only make it faster: a switch of one model among thousands compiles that model's
+RouteConfiguration, and takes everything else from the previous snapshot.
+
+**The same object means unchanged.** Resources whose input stays equal stay the same `Resource` objects, and a type in which
+nothing changed keeps the mapping of the previous snapshot.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from controlplane.compiler.listeners import listener_name
+from controlplane.compiler.resources import CompiledObjects
+from controlplane.domain import Model
+from controlplane.domain.endpoints import Endpoints
+from controlplane.domain.state import State
+from controlplane.snapshot import (
+    CLUSTER,
+    LISTENER,
+    SECRET,
+    Audience,
+    Client,
+    Resource,
+    Snapshot,
+    resource_hash,
+    type_version,
+)
+
+_MASK = (1 << 128) - 1  # type versions are sums modulo 2**128, see snapshot.py
+
+# Snapshots that are remembered for each audience. More than one, so that a change that is only tried does not push out the
+# live snapshot. At the bound the oldest is forgotten, and what follows on it is compiled whole.
+_SNAPSHOTS = 4
+# Audiences of which snapshots are remembered. At the bound the one that was compiled longest ago is forgotten.
+_AUDIENCES = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Compiled:
+    """A snapshot, and the input that it was compiled from."""
+
+    snapshot: Snapshot
+    state: State
+    endpoints: Endpoints
+
+
+class Compiler:
+    """Compiles states to snapshots, and remembers results so that unchanged parts stay the same objects.
+
+    Not for several threads at a time.
+    """
+
+    def __init__(self) -> None:
+        self._objects = CompiledObjects()
+        # The newest snapshots of each audience, newest last. Audiences are in the order in which they were compiled.
+        self._compiled: OrderedDict[Audience, deque[_Compiled]] = OrderedDict()
+
+    def compile(
+        self, state: State, endpoints: Endpoints, audience: Audience, revision: int, previous: Snapshot | None = None
+    ) -> Snapshot:
+        """Return what `audience` should hold as of `revision`. Gateways that don't exist have nothing to hold.
+
+        `endpoints` are the live endpoints; they change ClusterLoadAssignments only. `previous` is an earlier snapshot of the
+        same audience: a type in which nothing changed keeps its mapping.
+        """
+        for entry in self._compiled.get(audience, ()):
+            snapshot = entry.snapshot
+            # A revision that was compiled to be checked is compiled again, with the same input, when it is served.
+            same_input = entry.state is state and entry.endpoints is endpoints and snapshot.revision == revision
+            if same_input and (previous is None or _shares(snapshot, previous)):
+                return snapshot
+        before = self._input_of(previous)
+        if before is not None and _same_gateways(before.state, state, audience.gateways):
+            snapshot = self._advance(before, state, endpoints, revision)
+        else:
+            snapshot = self._compile_whole(state, endpoints, audience, revision)
+            if previous is not None:
+                snapshot = _sharing(snapshot, previous)
+        self._remember(_Compiled(snapshot, state, endpoints))
+        return snapshot
+
+    def _compile_whole(self, state: State, endpoints: Endpoints, audience: Audience, revision: int) -> Snapshot:
+        self._forget(state)
+        served = _served(state, audience)
+        resources: list[Resource] = []
+        if audience.client is Client.ENVOY:
+            resources += [self._objects.listener(state.gateways[g]) for g in served.gateways]
+        for name in sorted(state.models):
+            resources += self._objects.model(state, endpoints, state.models[name], served)
+        resources += self._objects.secrets(state, resources)
+        return Snapshot.of(revision, audience, resources)
+
+    def _advance(self, before: _Compiled, state: State, endpoints: Endpoints, revision: int) -> Snapshot:
+        """Return the earlier snapshot with the changes between the two inputs applied. They have the same gateways."""
+        previous = before.snapshot
+        removed: list[Resource] = []
+        added: list[Resource] = []
+        served = _served(state, previous.audience)
+        for old, new in _changed_models(before.state, state, before.endpoints.changed_models(endpoints)):
+            removed += self._objects.model(before.state, before.endpoints, old, served) if old is not None else ()
+            added += self._objects.model(state, endpoints, new, served) if new is not None else ()
+        resources = dict(previous.resources)
+        versions = dict(previous.versions)
+        for type_url, held in previous.resources.items():
+            old_names = {r.name for r in removed if r.type_url == type_url}
+            new_resources = {r.name: r for r in added if r.type_url == type_url}
+            changed = {n: r for n, r in new_resources.items() if n not in held or held[n].version != r.version}
+            dropped = old_names - new_resources.keys()
+            if not changed and not dropped:
+                continue
+            total = int(versions[type_url], 16)
+            total -= sum(resource_hash(held[n]) for n in (*dropped, *changed) if n in held)
+            total += sum(resource_hash(r) for r in changed.values())
+            versions[type_url] = f"{total & _MASK:032x}"
+            mapping = {**held, **changed}
+            for n in dropped:
+                del mapping[n]
+            resources[type_url] = mapping
+        if before.state.secrets != state.secrets or any(t == SECRET for r in (*removed, *added) for t, _ in r.refs):
+            secrets = self._objects.secrets(state, [*resources[LISTENER].values(), *resources[CLUSTER].values()])
+            version = type_version(secrets)
+            if version != versions[SECRET]:
+                resources[SECRET], versions[SECRET] = {r.name: r for r in secrets}, version
+        return Snapshot(revision, previous.audience, resources, versions)
+
+    def _input_of(self, snapshot: Snapshot | None) -> _Compiled | None:
+        if snapshot is None:
+            return None
+        entries = self._compiled.get(snapshot.audience, ())
+        return next((entry for entry in entries if entry.snapshot is snapshot), None)
+
+    def _remember(self, entry: _Compiled) -> None:
+        audience = entry.snapshot.audience
+        self._compiled.setdefault(audience, deque(maxlen=_SNAPSHOTS)).append(entry)
+        self._compiled.move_to_end(audience)
+        if len(self._compiled) > _AUDIENCES:
+            self._compiled.popitem(last=False)
+
+    def _forget(self, state: State) -> None:
+        """Drop results of objects that are gone."""
+        if self._objects.forget(state):
+            gone = [a for a in self._compiled if not all(g in state.gateways for g in a.gateways)]
+            for audience in gone:
+                del self._compiled[audience]
+
+
+def _served(state: State, audience: Audience) -> Audience:
+    """Return the audience with only those of its gateways that it can get: they exist, and no two have one address.
+
+    Two can have one address once their selectors have changed. Then no node is of this audience any more, or will not be when
+    its audience is next resolved. Until then it gets the first of them.
+    """
+    gateways = [state.gateways[g] for g in audience.gateways if g in state.gateways]
+    if audience.client is Client.ENVOY:
+        gateways = list({listener_name(g): g for g in reversed(gateways)}.values())[::-1]
+    return replace(audience, gateways=tuple(g.name for g in gateways))
+
+
+def _same_gateways(a: State, b: State, names: Iterable[str]) -> bool:
+    """Return True if these gateways are the same objects in both states."""
+    return all(a.gateways.get(n) is b.gateways.get(n) for n in names)
+
+
+def _changed_models(a: State, b: State, more: Iterable[str] = ()) -> list[tuple[Model | None, Model | None]]:
+    """Return the models that are not the same object in both states, and those of `more`, as (old, new) pairs by name."""
+    old, new = a.models, b.models
+    # With thousands of models of which one changed, this loop is most of the cost of a switch.
+    names = [n for n, m in new.items() if old.get(n) is not m]
+    names += [n for n in old if n not in new]
+    if more:
+        names = list({*names, *more})
+    return [(old.get(n), new.get(n)) for n in sorted(names)]
+
+
+def _shares(snapshot: Snapshot, previous: Snapshot) -> bool:
+    """Return True if types that have the same version have the same mapping object."""
+    return all(
+        snapshot.resources[t] is previous.resources[t] for t, v in previous.versions.items() if snapshot.versions[t] == v
+    )
+
+
+def _sharing(snapshot: Snapshot, previous: Snapshot) -> Snapshot:
+    """Return the snapshot with the mappings of `previous` for the types that have the same version."""
+    resources = {
+        t: previous.resources[t] if previous.versions.get(t) == v else snapshot.resources[t]
+        for t, v in snapshot.versions.items()
+    }
+    return Snapshot(snapshot.revision, snapshot.audience, resources, snapshot.versions)

@@ -1,0 +1,119 @@
+"""The resources of each object, compiled once for as long as the object stays equal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from controlplane.compiler.clusters import cluster_name, compile_cluster, compile_mirror, mirror_name
+from controlplane.compiler.endpoints import compile_endpoints
+from controlplane.compiler.listeners import compile_listener
+from controlplane.compiler.memo import Memo
+from controlplane.compiler.proxyless import compile_proxyless, served_versions
+from controlplane.compiler.routes import compile_routes
+from controlplane.compiler.scopes import compile_scopes
+from controlplane.compiler.secrets import compile_secret
+from controlplane.domain import Gateway, Model, Secret, Version
+from controlplane.domain.endpoints import Endpoints, LiveEndpoint
+from controlplane.domain.state import State
+from controlplane.snapshot import SECRET, Audience, Client, Resource
+
+# Entries of objects that are gone are dropped once there are more than twice as many models as in the state, and this many.
+_SLACK = 64
+
+_LiveEndpoints = tuple[LiveEndpoint, ...] | None
+
+
+class CompiledObjects:
+    """Compiles objects, and returns the same Resource objects for as long as an object stays equal."""
+
+    def __init__(self) -> None:
+        # By (model, version).
+        self._clusters: Memo[tuple[str, str], Version, list[Resource]] = Memo()
+        # By cluster name.
+        self._assignments: Memo[str, tuple[Version, _LiveEndpoints], list[Resource]] = Memo()
+        # By model; the float is the model's request timeout.
+        self._mirrors: Memo[str, tuple[Version, float], list[Resource]] = Memo()
+        self._routes: Memo[str, Model, Resource] = Memo()
+        self._proxyless: Memo[str, Model, list[Resource]] = Memo()
+        # By (gateway, model), of a gateway and the model's route keys.
+        self._scopes: Memo[tuple[str, str], tuple[Gateway, tuple[str, ...]], list[Resource]] = Memo()
+        self._listeners: Memo[str, Gateway, Resource] = Memo()
+        self._secrets: Memo[str, Secret, Resource] = Memo()
+
+    def listener(self, gateway: Gateway) -> Resource:
+        """Return the listener of a gateway."""
+        return self._listeners.get(gateway.name, gateway, lambda: compile_listener(gateway))
+
+    def model(self, state: State, endpoints: Endpoints, model: Model, audience: Audience) -> list[Resource]:
+        """Return everything that an audience gets of a model.
+
+        Empty if the audience has none of the model's gateways, or names other models.
+        """
+        if audience.models is not None and model.name not in audience.models:
+            return []
+        gateways = [state.gateways[g] for g in audience.gateways if g in model.gateways]
+        if not gateways:
+            return []
+        if audience.client is Client.GRPC:
+            return self._for_grpc(endpoints, model)
+        resources: list[Resource] = []
+        for version in model.versions:
+            resources += self._cluster(model.name, version)
+            resources += self._assignment(cluster_name(model.name, version.name), model.name, version, endpoints)
+        resources += self._mirror(endpoints, model)
+        resources.append(self._route(model))
+        for gateway in gateways:
+            resources += self._scope(gateway, model)
+        return resources
+
+    def secrets(self, state: State, resources: Iterable[Resource]) -> list[Resource]:
+        """Return the secrets that the resources refer to, and no others. A node never gets a secret that it does not need."""
+        labels = sorted({name for r in resources for type_url, name in r.refs if type_url == SECRET})
+        return [self._secret(state.secrets[label]) for label in labels]
+
+    def forget(self, state: State) -> bool:
+        """Drop entries of objects that are gone: of secrets at once, of others when there are many.
+
+        Return True if there were many.
+        """
+        self._secrets.keep(lambda label: label in state.secrets)
+        if max(len(self._routes), len(self._proxyless)) <= 2 * len(state.models) + _SLACK:
+            return False
+        self._proxyless.keep(lambda model: model in state.models)
+        self._routes.keep(lambda model: model in state.models)
+        self._clusters.keep(lambda key: key[0] in state.models)
+        self._assignments.keep(lambda cluster: cluster.partition("/")[0] in state.models)
+        self._mirrors.keep(lambda model: model in state.models)
+        self._scopes.keep(lambda key: key[0] in state.gateways and key[1] in state.models)
+        self._listeners.keep(lambda gateway: gateway in state.gateways)
+        return True
+
+    def _cluster(self, model: str, version: Version) -> list[Resource]:
+        return self._clusters.get((model, version.name), version, lambda: compile_cluster(model, version))
+
+    def _assignment(self, cluster: str, model: str, version: Version, endpoints: Endpoints) -> list[Resource]:
+        live = endpoints.of(model, version.name)
+        return self._assignments.get(cluster, (version, live), lambda: compile_endpoints(cluster, version, live))
+
+    def _mirror(self, endpoints: Endpoints, model: Model) -> list[Resource]:
+        if model.mirror is None:
+            return []
+        version = model.version(model.mirror.version)
+        cluster = self._mirrors.get(model.name, (version, model.timeouts.request), lambda: compile_mirror(model))
+        return [*cluster, *self._assignment(mirror_name(model.name, version.name), model.name, version, endpoints)]
+
+    def _route(self, model: Model) -> Resource:
+        return self._routes.get(model.name, model, lambda: compile_routes(model))
+
+    def _scope(self, gateway: Gateway, model: Model) -> list[Resource]:
+        source = (gateway, model.route_keys)
+        return self._scopes.get((gateway.name, model.name), source, lambda: compile_scopes(gateway, model))
+
+    def _for_grpc(self, endpoints: Endpoints, model: Model) -> list[Resource]:
+        resources = list(self._proxyless.get(model.name, model, lambda: compile_proxyless(model)))
+        for version in served_versions(model):
+            resources += self._assignment(cluster_name(model.name, version.name), model.name, version, endpoints)
+        return resources
+
+    def _secret(self, secret: Secret) -> Resource:
+        return self._secrets.get(secret.name, secret, lambda: compile_secret(secret))
