@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -13,6 +14,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 BUF = Path(sys.executable).with_name("buf")
+# With this interpreter first, as in `make check`.
+PATH = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
 
 
 @pytest.fixture
@@ -23,7 +26,9 @@ def changed(tmp_path: Path) -> Path:
 
 
 def copy_protos(to: Path) -> None:
-    shutil.copytree(ROOT / "protos", to / "protos")
+    subprocess.run([ROOT / "protos" / "googleapis"], env={**os.environ, "PATH": PATH}, check=True)
+    for folder in ("protos", "build/googleapis"):
+        shutil.copytree(ROOT / folder, to / folder)
     shutil.copy(ROOT / "buf.yaml", to)
 
 

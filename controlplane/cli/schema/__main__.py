@@ -7,6 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import google.api
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from grpc_tools import protoc
 
@@ -19,9 +20,17 @@ _PROTO = "turnout/v1/revision_service.proto"
 def compiled(protos: Path) -> FileDescriptorSet:
     """The protos with their comments."""
     includes = Path(protoc.__file__).parent / "_proto"
+    annotations = Path(next(iter(google.api.__path__))).parents[1]
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "protos"
-        arguments = ["protoc", f"-I{protos}", f"-I{includes}", "--include_source_info", "--include_imports"]
+        arguments = [
+            "protoc",
+            f"-I{protos}",
+            f"-I{includes}",
+            f"-I{annotations}",
+            "--include_source_info",
+            "--include_imports",
+        ]
         if protoc.main([*arguments, f"--descriptor_set_out={out}", str(protos / _PROTO)]):
             raise SystemExit("protoc failed")
         return FileDescriptorSet.FromString(out.read_bytes())

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
+from google.api import field_behavior_pb2
 from google.protobuf.descriptor_pb2 import DescriptorProto, EnumDescriptorProto, FieldDescriptorProto, FileDescriptorSet
 
 Schema = dict[str, Any]
@@ -81,7 +81,7 @@ class _Index:
         message = self.messages[name]
         made: Schema = {"description": self.comments[name, -1], "type": "object", "additionalProperties": False}
         made["properties"] = {f.name: self.field_schema(message, f, self.comments[name, f.number]) for f in message.field}
-        required = [f.name for f in message.field if self._is_required(name, f)]
+        required = [f.name for f in message.field if _is_required(f)]
         if required:
             made["required"] = required
         exclusive = [names for names in self._oneofs(message) if len(names) > 1]
@@ -108,17 +108,17 @@ class _Index:
             return {"$ref": f"#/definitions/{_short(field.type_name)}"}
         return dict(_SCALARS[field.type])
 
-    def _is_required(self, message: str, field: FieldDescriptorProto) -> bool:
-        if field.name == "name" and message.rpartition(".")[2] in ("Gateway", "Model", "Secret"):
-            return True
-        return bool(re.search(r"\bRequired[.;]|\bRequired, opens|^At least one\b", self.comments[message, field.number]))
-
     def _oneofs(self, message: DescriptorProto) -> list[list[str]]:
         """Names of fields of which one at most may be given."""
         return [
             [f.name for f in message.field if f.HasField("oneof_index") and f.oneof_index == i and not f.proto3_optional]
             for i in range(len(message.oneof_decl))
         ]
+
+
+def _is_required(field: FieldDescriptorProto) -> bool:
+    behaviors = field.options.Extensions[field_behavior_pb2.field_behavior]
+    return field_behavior_pb2.REQUIRED in behaviors or field_behavior_pb2.IDENTIFIER in behaviors
 
 
 def _short(name: str) -> str:

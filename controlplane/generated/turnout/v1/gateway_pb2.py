@@ -22,32 +22,83 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
+from google.api import resource_pb2 as google_dot_api_dot_resource__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18turnout/v1/gateway.proto\x12\nturnout.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xfe\x02\n\x07Gateway\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x0c\n\x04port\x18\x03 \x01(\r\x12\'\n\x04path\x18\x04 \x01(\x0b\x32\x17.turnout.v1.PathRoutingH\x00\x12+\n\x06header\x18\x05 \x01(\x0b\x32\x19.turnout.v1.HeaderRoutingH\x00\x12\'\n\x04host\x18\x06 \x01(\x0b\x32\x17.turnout.v1.HostRoutingH\x00\x12\'\n\x05nodes\x18\x07 \x01(\x0b\x32\x18.turnout.v1.NodeSelector\x12\x0c\n\x04\x65tag\x18\x08 \x01(\t\x12/\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12#\n\x03tls\x18\x0b \x01(\x0b\x32\x16.turnout.v1.GatewayTlsB\t\n\x07routing\"a\n\nGatewayTls\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\t\x12\x11\n\tclient_ca\x18\x02 \x01(\t\x12+\n\x0bmin_version\x18\x03 \x01(\x0e\x32\x16.turnout.v1.TlsVersion\">\n\x0bPathRouting\x12\x14\n\x07segment\x18\x01 \x01(\rH\x00\x88\x01\x01\x12\r\n\x05verbs\x18\x02 \x03(\tB\n\n\x08_segment\"\x1d\n\rHeaderRouting\x12\x0c\n\x04name\x18\x01 \x01(\t\"\r\n\x0bHostRouting\"\xcb\x01\n\x0cNodeSelector\x12\x10\n\x08\x63lusters\x18\x01 \x03(\t\x12\x0b\n\x03ids\x18\x02 \x03(\t\x12\x38\n\x08metadata\x18\x03 \x03(\x0b\x32&.turnout.v1.NodeSelector.MetadataEntry\x12\x0f\n\x07regions\x18\x04 \x03(\t\x12\r\n\x05zones\x18\x05 \x03(\t\x12\x11\n\tsub_zones\x18\x06 \x03(\t\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01*S\n\nTlsVersion\x12\x1b\n\x17TLS_VERSION_UNSPECIFIED\x10\x00\x12\x13\n\x0fTLS_VERSION_1_2\x10\x01\x12\x13\n\x0fTLS_VERSION_1_3\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18turnout/v1/gateway.proto\x12\nturnout.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x81\x04\n\x07Gateway\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x15\n\x07\x61\x64\x64ress\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x12\n\x04port\x18\x03 \x01(\rB\x04\xe2\x41\x01\x02\x12-\n\x04path\x18\x04 \x01(\x0b\x32\x17.turnout.v1.PathRoutingB\x04\xe2\x41\x01\x01H\x00\x12\x31\n\x06header\x18\x05 \x01(\x0b\x32\x19.turnout.v1.HeaderRoutingB\x04\xe2\x41\x01\x01H\x00\x12-\n\x04host\x18\x06 \x01(\x0b\x32\x17.turnout.v1.HostRoutingB\x04\xe2\x41\x01\x01H\x00\x12-\n\x05nodes\x18\x07 \x01(\x0b\x32\x18.turnout.v1.NodeSelectorB\x04\xe2\x41\x01\x01\x12\x12\n\x04\x65tag\x18\x08 \x01(\tB\x04\xe2\x41\x01\x01\x12\x35\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0bupdate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12)\n\x03tls\x18\x0b \x01(\x0b\x32\x16.turnout.v1.GatewayTlsB\x04\xe2\x41\x01\x01:?\xea\x41<\n\x13turnout.dev/Gateway\x12\x12gateways/{gateway}*\x08gateways2\x07gatewayB\t\n\x07routing\"\xa1\x01\n\nGatewayTls\x12\x30\n\x0b\x63\x65rtificate\x18\x01 \x01(\tB\x1b\xe2\x41\x01\x02\xfa\x41\x14\n\x12turnout.dev/Secret\x12.\n\tclient_ca\x18\x02 \x01(\tB\x1b\xe2\x41\x01\x01\xfa\x41\x14\n\x12turnout.dev/Secret\x12\x31\n\x0bmin_version\x18\x03 \x01(\x0e\x32\x16.turnout.v1.TlsVersionB\x04\xe2\x41\x01\x01\"J\n\x0bPathRouting\x12\x1a\n\x07segment\x18\x01 \x01(\rB\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12\x13\n\x05verbs\x18\x02 \x03(\tB\x04\xe2\x41\x01\x01\x42\n\n\x08_segment\"#\n\rHeaderRouting\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\r\n\x0bHostRouting\"\xef\x01\n\x0cNodeSelector\x12\x16\n\x08\x63lusters\x18\x01 \x03(\tB\x04\xe2\x41\x01\x01\x12\x11\n\x03ids\x18\x02 \x03(\tB\x04\xe2\x41\x01\x01\x12>\n\x08metadata\x18\x03 \x03(\x0b\x32&.turnout.v1.NodeSelector.MetadataEntryB\x04\xe2\x41\x01\x01\x12\x15\n\x07regions\x18\x04 \x03(\tB\x04\xe2\x41\x01\x01\x12\x13\n\x05zones\x18\x05 \x03(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tsub_zones\x18\x06 \x03(\tB\x04\xe2\x41\x01\x01\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01*S\n\nTlsVersion\x12\x1b\n\x17TLS_VERSION_UNSPECIFIED\x10\x00\x12\x13\n\x0fTLS_VERSION_1_2\x10\x01\x12\x13\n\x0fTLS_VERSION_1_3\x10\x02\x42\x38\n\x0e\x64\x65v.turnout.v1P\x01Z$turnout.dev/gen/turnout/v1;turnoutv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'controlplane.generated.turnout.v1.gateway_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\016dev.turnout.v1P\001Z$turnout.dev/gen/turnout/v1;turnoutv1'
+  _globals['_GATEWAY'].fields_by_name['name']._loaded_options = None
+  _globals['_GATEWAY'].fields_by_name['name']._serialized_options = b'\342A\001\010'
+  _globals['_GATEWAY'].fields_by_name['address']._loaded_options = None
+  _globals['_GATEWAY'].fields_by_name['address']._serialized_options = b'\342A\001\001'
+  _globals['_GATEWAY'].fields_by_name['port']._loaded_options = None
+  _globals['_GATEWAY'].fields_by_name['port']._serialized_options = b'\342A\001\002'
+  _globals['_GATEWAY'].fields_by_name['path']._loaded_options = None
+  _globals['_GATEWAY'].fields_by_name['path']._serialized_options = b'\342A\001\001'
+  _globals['_GATEWAY'].fields_by_name['header']._loaded_options = None
+  _globals['_GATEWAY'].fields_by_name['header']._serialized_options = b'\342A\001\001'
+  _globals['_GATEWAY'].fields_by_name['host']._loaded_options = None
+  _globals['_GATEWAY'].fields_by_name['host']._serialized_options = b'\342A\001\001'
+  _globals['_GATEWAY'].fields_by_name['nodes']._loaded_options = None
+  _globals['_GATEWAY'].fields_by_name['nodes']._serialized_options = b'\342A\001\001'
+  _globals['_GATEWAY'].fields_by_name['etag']._loaded_options = None
+  _globals['_GATEWAY'].fields_by_name['etag']._serialized_options = b'\342A\001\001'
+  _globals['_GATEWAY'].fields_by_name['create_time']._loaded_options = None
+  _globals['_GATEWAY'].fields_by_name['create_time']._serialized_options = b'\342A\001\003'
+  _globals['_GATEWAY'].fields_by_name['update_time']._loaded_options = None
+  _globals['_GATEWAY'].fields_by_name['update_time']._serialized_options = b'\342A\001\003'
+  _globals['_GATEWAY'].fields_by_name['tls']._loaded_options = None
+  _globals['_GATEWAY'].fields_by_name['tls']._serialized_options = b'\342A\001\001'
+  _globals['_GATEWAY']._loaded_options = None
+  _globals['_GATEWAY']._serialized_options = b'\352A<\n\023turnout.dev/Gateway\022\022gateways/{gateway}*\010gateways2\007gateway'
+  _globals['_GATEWAYTLS'].fields_by_name['certificate']._loaded_options = None
+  _globals['_GATEWAYTLS'].fields_by_name['certificate']._serialized_options = b'\342A\001\002\372A\024\n\022turnout.dev/Secret'
+  _globals['_GATEWAYTLS'].fields_by_name['client_ca']._loaded_options = None
+  _globals['_GATEWAYTLS'].fields_by_name['client_ca']._serialized_options = b'\342A\001\001\372A\024\n\022turnout.dev/Secret'
+  _globals['_GATEWAYTLS'].fields_by_name['min_version']._loaded_options = None
+  _globals['_GATEWAYTLS'].fields_by_name['min_version']._serialized_options = b'\342A\001\001'
+  _globals['_PATHROUTING'].fields_by_name['segment']._loaded_options = None
+  _globals['_PATHROUTING'].fields_by_name['segment']._serialized_options = b'\342A\001\001'
+  _globals['_PATHROUTING'].fields_by_name['verbs']._loaded_options = None
+  _globals['_PATHROUTING'].fields_by_name['verbs']._serialized_options = b'\342A\001\001'
+  _globals['_HEADERROUTING'].fields_by_name['name']._loaded_options = None
+  _globals['_HEADERROUTING'].fields_by_name['name']._serialized_options = b'\342A\001\002'
   _globals['_NODESELECTOR_METADATAENTRY']._loaded_options = None
   _globals['_NODESELECTOR_METADATAENTRY']._serialized_options = b'8\001'
-  _globals['_TLSVERSION']._serialized_start=873
-  _globals['_TLSVERSION']._serialized_end=956
-  _globals['_GATEWAY']._serialized_start=74
-  _globals['_GATEWAY']._serialized_end=456
-  _globals['_GATEWAYTLS']._serialized_start=458
-  _globals['_GATEWAYTLS']._serialized_end=555
-  _globals['_PATHROUTING']._serialized_start=557
-  _globals['_PATHROUTING']._serialized_end=619
-  _globals['_HEADERROUTING']._serialized_start=621
-  _globals['_HEADERROUTING']._serialized_end=650
-  _globals['_HOSTROUTING']._serialized_start=652
-  _globals['_HOSTROUTING']._serialized_end=665
-  _globals['_NODESELECTOR']._serialized_start=668
-  _globals['_NODESELECTOR']._serialized_end=871
-  _globals['_NODESELECTOR_METADATAENTRY']._serialized_start=824
-  _globals['_NODESELECTOR_METADATAENTRY']._serialized_end=871
+  _globals['_NODESELECTOR'].fields_by_name['clusters']._loaded_options = None
+  _globals['_NODESELECTOR'].fields_by_name['clusters']._serialized_options = b'\342A\001\001'
+  _globals['_NODESELECTOR'].fields_by_name['ids']._loaded_options = None
+  _globals['_NODESELECTOR'].fields_by_name['ids']._serialized_options = b'\342A\001\001'
+  _globals['_NODESELECTOR'].fields_by_name['metadata']._loaded_options = None
+  _globals['_NODESELECTOR'].fields_by_name['metadata']._serialized_options = b'\342A\001\001'
+  _globals['_NODESELECTOR'].fields_by_name['regions']._loaded_options = None
+  _globals['_NODESELECTOR'].fields_by_name['regions']._serialized_options = b'\342A\001\001'
+  _globals['_NODESELECTOR'].fields_by_name['zones']._loaded_options = None
+  _globals['_NODESELECTOR'].fields_by_name['zones']._serialized_options = b'\342A\001\001'
+  _globals['_NODESELECTOR'].fields_by_name['sub_zones']._loaded_options = None
+  _globals['_NODESELECTOR'].fields_by_name['sub_zones']._serialized_options = b'\342A\001\001'
+  _globals['_TLSVERSION']._serialized_start=1183
+  _globals['_TLSVERSION']._serialized_end=1266
+  _globals['_GATEWAY']._serialized_start=134
+  _globals['_GATEWAY']._serialized_end=647
+  _globals['_GATEWAYTLS']._serialized_start=650
+  _globals['_GATEWAYTLS']._serialized_end=811
+  _globals['_PATHROUTING']._serialized_start=813
+  _globals['_PATHROUTING']._serialized_end=887
+  _globals['_HEADERROUTING']._serialized_start=889
+  _globals['_HEADERROUTING']._serialized_end=924
+  _globals['_HOSTROUTING']._serialized_start=926
+  _globals['_HOSTROUTING']._serialized_end=939
+  _globals['_NODESELECTOR']._serialized_start=942
+  _globals['_NODESELECTOR']._serialized_end=1181
+  _globals['_NODESELECTOR_METADATAENTRY']._serialized_start=1134
+  _globals['_NODESELECTOR_METADATAENTRY']._serialized_end=1181
 # @@protoc_insertion_point(module_scope)

@@ -46,7 +46,7 @@ Global___TlsVersion: _TypeAlias = TlsVersion  # noqa: Y015
 
 @_typing.final
 class Gateway(_message.Message):
-    """A Gateway is where requests enter a group of Envoys: one listener, on the nodes that it selects."""
+    """A Gateway is where requests enter a group of Envoys: one listener on each node that the gateway selects."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -62,13 +62,17 @@ class Gateway(_message.Message):
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     TLS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Resource name, `gateways/{gateway}`; the last part is a DNS label. On input the last part alone is enough."""
+    """Resource name, `gateways/{gateway}`. The part after the slash is a DNS label of at most 63 characters. In a request, that
+    part alone is enough.
+    """
     address: _builtins.str
-    """IP address that the listener binds. Unset: `0.0.0.0`."""
+    """IP address that the listener binds. Unset: `0.0.0.0`, every IPv4 address of the host."""
     port: _builtins.int
     """TCP port that the listener binds, 1 to 65535. Required."""
     etag: _builtins.str
-    """Revision in which this gateway last changed. Output; on input see the call that takes it."""
+    """Revision in which this gateway last changed, set by the server. In a request: the etag that was read, to fail if the
+    gateway changed since. Unset in a request: no check.
+    """
     @_builtins.property
     def path(self) -> Global___PathRouting:
         """The model's key is a segment of the path."""
@@ -83,15 +87,15 @@ class Gateway(_message.Message):
 
     @_builtins.property
     def nodes(self) -> Global___NodeSelector:
-        """Which nodes get this gateway, and its models. Unset: every node. gRPC's own clients get its models only."""
+        """Nodes that get this gateway and its models. Unset: every node. A proxyless gRPC client gets the models, not the listener."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """When this gateway was made. Output only."""
+        """Time at which this gateway was created. Output only; ignored in a request."""
 
     @_builtins.property
     def update_time(self) -> _timestamp_pb2.Timestamp:
-        """When this gateway last changed. Output only."""
+        """Time of the last change of this gateway. Output only; ignored in a request."""
 
     @_builtins.property
     def tls(self) -> Global___GatewayTls:
@@ -124,7 +128,7 @@ Global___Gateway: _TypeAlias = Gateway  # noqa: Y015
 
 @_typing.final
 class GatewayTls(_message.Message):
-    """GatewayTls says how a gateway shows itself to clients, and whom it lets in."""
+    """GatewayTls configures TLS between clients and a gateway."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -132,13 +136,13 @@ class GatewayTls(_message.Message):
     CLIENT_CA_FIELD_NUMBER: _builtins.int
     MIN_VERSION_FIELD_NUMBER: _builtins.int
     certificate: _builtins.str
-    """Name of the secret with the certificate and key that clients are shown, `secrets/{secret}`. Required."""
+    """Secret with the certificate and key that the gateway presents to clients, `secrets/{secret}`. Required."""
     client_ca: _builtins.str
-    """Name of the secret with the authorities of clients' certificates: a client must show one that they signed. Unset: clients
-    show none.
+    """Secret with the authorities that client certificates are verified against, `secrets/{secret}`. A client must then present
+    a certificate that one of them signed. Unset: clients present none.
     """
     min_version: Global___TlsVersion.ValueType
-    """Oldest version of TLS that is spoken. Unset: 1.2."""
+    """Lowest version of TLS that the gateway accepts. Unset: TLS 1.2."""
     def __init__(
         self,
         *,
@@ -163,11 +167,11 @@ class PathRouting(_message.Message):
     SEGMENT_FIELD_NUMBER: _builtins.int
     VERBS_FIELD_NUMBER: _builtins.int
     segment: _builtins.int
-    """Which segment holds the key, counted from 1: in `/v2/models/NAME/infer` it is 3. Unset: 3. 1 to 16."""
+    """Path segment that holds the key, counted from 1, 1 to 16. In `/v2/models/NAME/infer` it is 3. Unset: 3."""
     @_builtins.property
     def verbs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Verbs that may follow the key after a colon, as in TF-Serving's `NAME:predict`. Unset: predict, classify, regress,
-        explain. Maximum: 16.
+        """Verbs that may follow the key after a colon, as in TensorFlow Serving's `NAME:predict`. At most 16. Unset: predict,
+        classify, regress, explain.
         """
 
     def __init__(
@@ -210,7 +214,7 @@ Global___HeaderRouting: _TypeAlias = HeaderRouting  # noqa: Y015
 
 @_typing.final
 class HostRouting(_message.Message):
-    """HostRouting finds the model's key in the host; it has no settings of its own."""
+    """HostRouting finds the model's key in the host. It has no settings."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -227,7 +231,7 @@ Global___HostRouting: _TypeAlias = HostRouting  # noqa: Y015
 
 @_typing.final
 class NodeSelector(_message.Message):
-    """NodeSelector chooses nodes. A node is chosen when every part that is set holds of it; an empty selector chooses all."""
+    """NodeSelector selects nodes. A node is selected if it satisfies every field that is set. An empty selector selects all nodes."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -259,27 +263,27 @@ class NodeSelector(_message.Message):
     SUB_ZONES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def clusters(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The node's `cluster` is one of these. Unset: any."""
+        """The node's `cluster` must be one of these. Unset: any."""
 
     @_builtins.property
     def ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The node's `id` is one of these. Unset: any."""
+        """The node's `id` must be one of these. Unset: any."""
 
     @_builtins.property
     def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """The node's `metadata` has each of these keys, at the top level, with this string value. Unset: any."""
+        """The node's `metadata` must have each of these top-level keys, with this string as its value. Unset: any."""
 
     @_builtins.property
     def regions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The region of the node's `locality` is one of these. Unset: any."""
+        """The region in the node's `locality` must be one of these. Unset: any."""
 
     @_builtins.property
     def zones(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The zone of the node's `locality` is one of these. Unset: any."""
+        """The zone in the node's `locality` must be one of these. Unset: any."""
 
     @_builtins.property
     def sub_zones(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The sub-zone of the node's `locality` is one of these. Unset: any."""
+        """The sub-zone in the node's `locality` must be one of these. Unset: any."""
 
     def __init__(
         self,

@@ -22,13 +22,13 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class GetGatewayRequest(_message.Message):
-    """GetGatewayRequest asks for one gateway."""
+    """GetGatewayRequest names one gateway."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     NAME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Name of the gateway, `gateways/{gateway}`."""
+    """Name of the gateway, `gateways/{gateway}`. Required."""
     def __init__(
         self,
         *,
@@ -44,7 +44,7 @@ Global___GetGatewayRequest: _TypeAlias = GetGatewayRequest  # noqa: Y015
 
 @_typing.final
 class GetGatewayResponse(_message.Message):
-    """GetGatewayResponse carries one gateway."""
+    """GetGatewayResponse contains one gateway."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -75,9 +75,9 @@ class ListGatewaysRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """Most gateways to return. Unset: 100. Maximum: 1,000; more is cut to that."""
+    """Maximum number of gateways to return, at most 1,000; a larger number counts as 1,000. The page may be shorter. Unset: 100."""
     page_token: _builtins.str
-    """Where to go on: `next_page_token` of the page before. Unset: from the start."""
+    """`next_page_token` of the page before. Unset: from the start."""
     def __init__(
         self,
         *,
@@ -94,14 +94,14 @@ Global___ListGatewaysRequest: _TypeAlias = ListGatewaysRequest  # noqa: Y015
 
 @_typing.final
 class ListGatewaysResponse(_message.Message):
-    """ListGatewaysResponse carries a page of gateways."""
+    """ListGatewaysResponse contains a page of gateways."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     GATEWAYS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """Where the next page begins; empty on the last."""
+    """Token of the next page. Empty on the last page."""
     @_builtins.property
     def gateways(self) -> _containers.RepeatedCompositeFieldContainer[_gateway_pb2.Gateway]:
         """The gateways, by name."""
@@ -122,7 +122,7 @@ Global___ListGatewaysResponse: _TypeAlias = ListGatewaysResponse  # noqa: Y015
 
 @_typing.final
 class CreateGatewayRequest(_message.Message):
-    """CreateGatewayRequest asks for a new gateway."""
+    """CreateGatewayRequest contains a new gateway."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -131,14 +131,16 @@ class CreateGatewayRequest(_message.Message):
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """UUID4 of this call: a replay returns the first answer. Unset: a replay is a new call."""
+    """UUID4 of this call. A repeated call with the same id and content returns the first answer and changes nothing. Unset:
+    every call is new.
+    """
     validate_only: _builtins.bool
-    """Check and compile, change nothing. Unset: false."""
+    """Check and compile the change, but don't make it. Unset: false."""
     reason: _builtins.str
-    """Why, for the revision."""
+    """Reason for the change, kept in the revision: one line, at most 1,000 characters. Unset: none."""
     @_builtins.property
     def gateway(self) -> _gateway_pb2.Gateway:
-        """The gateway, with its name."""
+        """The gateway, with its name and without an etag. Required."""
 
     def __init__(
         self,
@@ -158,17 +160,17 @@ Global___CreateGatewayRequest: _TypeAlias = CreateGatewayRequest  # noqa: Y015
 
 @_typing.final
 class CreateGatewayResponse(_message.Message):
-    """CreateGatewayResponse carries the new gateway."""
+    """CreateGatewayResponse contains the new gateway."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     GATEWAY_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
-    """The revision made; 0 when validate_only."""
+    """Number of the new revision. 0 if `validate_only`."""
     @_builtins.property
     def gateway(self) -> _gateway_pb2.Gateway:
-        """The gateway as it is kept."""
+        """The gateway as it is stored."""
 
     def __init__(
         self,
@@ -186,7 +188,7 @@ Global___CreateGatewayResponse: _TypeAlias = CreateGatewayResponse  # noqa: Y015
 
 @_typing.final
 class UpdateGatewayRequest(_message.Message):
-    """UpdateGatewayRequest asks for a change of a gateway."""
+    """UpdateGatewayRequest contains the new values of a gateway's fields."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -196,18 +198,23 @@ class UpdateGatewayRequest(_message.Message):
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """UUID4 of this call: a replay returns the first answer. Unset: a replay is a new call."""
+    """UUID4 of this call. A repeated call with the same id and content returns the first answer and changes nothing. Unset:
+    every call is new.
+    """
     validate_only: _builtins.bool
-    """Check and compile, change nothing. Unset: false."""
+    """Check and compile the change, but don't make it. Unset: false."""
     reason: _builtins.str
-    """Why, for the revision."""
+    """Reason for the change, kept in the revision: one line, at most 1,000 characters. Unset: none."""
     @_builtins.property
     def gateway(self) -> _gateway_pb2.Gateway:
-        """The gateway, with its name, and its etag where it must be unchanged since it was read."""
+        """The gateway, with its name. With its etag, the update fails if the gateway changed since the etag was read. Required."""
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """Fields to take from `gateway`; top-level names. Unset: all of them."""
+        """Top-level fields to take from `gateway`. A field that is named here and not populated in `gateway` is cleared. Unset: all
+        fields that are populated in `gateway`; the others keep their values. `*`: replace the gateway, so that fields that are
+        not populated get their defaults.
+        """
 
     def __init__(
         self,
@@ -228,17 +235,17 @@ Global___UpdateGatewayRequest: _TypeAlias = UpdateGatewayRequest  # noqa: Y015
 
 @_typing.final
 class UpdateGatewayResponse(_message.Message):
-    """UpdateGatewayResponse carries the gateway after the change."""
+    """UpdateGatewayResponse contains the gateway after the update."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     GATEWAY_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
-    """The revision made, or the newest one when nothing changed; 0 when validate_only."""
+    """Number of the new revision, or of the newest one if nothing changed. 0 if `validate_only`."""
     @_builtins.property
     def gateway(self) -> _gateway_pb2.Gateway:
-        """The gateway as it is kept."""
+        """The gateway as it is stored."""
 
     def __init__(
         self,
@@ -256,7 +263,7 @@ Global___UpdateGatewayResponse: _TypeAlias = UpdateGatewayResponse  # noqa: Y015
 
 @_typing.final
 class DeleteGatewayRequest(_message.Message):
-    """DeleteGatewayRequest asks for a gateway's end."""
+    """DeleteGatewayRequest names a gateway to delete."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -266,15 +273,17 @@ class DeleteGatewayRequest(_message.Message):
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Name of the gateway, `gateways/{gateway}`."""
+    """Name of the gateway, `gateways/{gateway}`. Required."""
     etag: _builtins.str
-    """The gateway's etag where it must be unchanged since it was read. Unset: whatever it is."""
+    """Etag of the gateway, to fail if the gateway changed since it was read. Unset: no check."""
     request_id: _builtins.str
-    """UUID4 of this call: a replay returns the first answer. Unset: a replay is a new call."""
+    """UUID4 of this call. A repeated call with the same id and content returns the first answer and changes nothing. Unset:
+    every call is new.
+    """
     validate_only: _builtins.bool
-    """Check and compile, change nothing. Unset: false."""
+    """Check and compile the change, but don't make it. Unset: false."""
     reason: _builtins.str
-    """Why, for the revision."""
+    """Reason for the change, kept in the revision: one line, at most 1,000 characters. Unset: none."""
     def __init__(
         self,
         *,
@@ -294,13 +303,13 @@ Global___DeleteGatewayRequest: _TypeAlias = DeleteGatewayRequest  # noqa: Y015
 
 @_typing.final
 class DeleteGatewayResponse(_message.Message):
-    """DeleteGatewayResponse says that the gateway is gone."""
+    """DeleteGatewayResponse contains the revision that deleted the gateway."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     REVISION_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
-    """The revision made; 0 when validate_only."""
+    """Number of the new revision. 0 if `validate_only`."""
     def __init__(
         self,
         *,

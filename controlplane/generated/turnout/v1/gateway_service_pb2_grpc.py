@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class GatewayServiceStub:
-    """GatewayService keeps the gateways of desired state. Each accepted mutation is one revision.
+    """GatewayService manages the gateways in desired state. Each accepted change is one revision.
     """
 
     def __init__(self, channel):
@@ -63,40 +63,41 @@ class GatewayServiceStub:
 
 
 class GatewayServiceServicer:
-    """GatewayService keeps the gateways of desired state. Each accepted mutation is one revision.
+    """GatewayService manages the gateways in desired state. Each accepted change is one revision.
     """
 
     def GetGateway(self, request, context):
-        """Reads one gateway. Errors: NOT_FOUND.
+        """Returns one gateway. Errors: NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListGateways(self, request, context):
-        """Lists gateways by name.
+        """Lists the gateways by name.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CreateGateway(self, request, context):
-        """Creates a gateway. Errors: ALREADY_EXISTS; INVALID_ARGUMENT with the field; FAILED_PRECONDITION when it clashes with
-        another gateway.
+        """Creates a gateway. Errors: ALREADY_EXISTS; INVALID_ARGUMENT with the field; FAILED_PRECONDITION if it conflicts with
+        another gateway, or its secret does not exist.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UpdateGateway(self, request, context):
-        """Updates the fields that the mask names. Errors: NOT_FOUND, INVALID_ARGUMENT, ABORTED (STALE_ETAG).
+        """Updates the fields that the mask names. Errors: NOT_FOUND; INVALID_ARGUMENT with the field; FAILED_PRECONDITION as for
+        CreateGateway; ABORTED (STALE_ETAG).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteGateway(self, request, context):
-        """Deletes a gateway. Errors: NOT_FOUND, FAILED_PRECONDITION while a model is served through it, ABORTED (STALE_ETAG).
+        """Deletes a gateway. Errors: NOT_FOUND; FAILED_PRECONDITION (GATEWAY_IN_USE) while a model uses it; ABORTED (STALE_ETAG).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -139,7 +140,7 @@ def add_GatewayServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class GatewayService:
-    """GatewayService keeps the gateways of desired state. Each accepted mutation is one revision.
+    """GatewayService manages the gateways in desired state. Each accepted change is one revision.
     """
 
     @staticmethod

@@ -27,45 +27,49 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class GatewayServiceStub:
-    """GatewayService keeps the gateways of desired state. Each accepted mutation is one revision."""
+    """GatewayService manages the gateways in desired state. Each accepted change is one revision."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> GatewayServiceAsyncStub: ...
     GetGateway: _grpc.UnaryUnaryMultiCallable[_gateway_service_pb2.GetGatewayRequest, _gateway_service_pb2.GetGatewayResponse]
-    """Reads one gateway. Errors: NOT_FOUND."""
+    """Returns one gateway. Errors: NOT_FOUND."""
     ListGateways: _grpc.UnaryUnaryMultiCallable[_gateway_service_pb2.ListGatewaysRequest, _gateway_service_pb2.ListGatewaysResponse]
-    """Lists gateways by name."""
+    """Lists the gateways by name."""
     CreateGateway: _grpc.UnaryUnaryMultiCallable[_gateway_service_pb2.CreateGatewayRequest, _gateway_service_pb2.CreateGatewayResponse]
-    """Creates a gateway. Errors: ALREADY_EXISTS; INVALID_ARGUMENT with the field; FAILED_PRECONDITION when it clashes with
-    another gateway.
+    """Creates a gateway. Errors: ALREADY_EXISTS; INVALID_ARGUMENT with the field; FAILED_PRECONDITION if it conflicts with
+    another gateway, or its secret does not exist.
     """
     UpdateGateway: _grpc.UnaryUnaryMultiCallable[_gateway_service_pb2.UpdateGatewayRequest, _gateway_service_pb2.UpdateGatewayResponse]
-    """Updates the fields that the mask names. Errors: NOT_FOUND, INVALID_ARGUMENT, ABORTED (STALE_ETAG)."""
+    """Updates the fields that the mask names. Errors: NOT_FOUND; INVALID_ARGUMENT with the field; FAILED_PRECONDITION as for
+    CreateGateway; ABORTED (STALE_ETAG).
+    """
     DeleteGateway: _grpc.UnaryUnaryMultiCallable[_gateway_service_pb2.DeleteGatewayRequest, _gateway_service_pb2.DeleteGatewayResponse]
-    """Deletes a gateway. Errors: NOT_FOUND, FAILED_PRECONDITION while a model is served through it, ABORTED (STALE_ETAG)."""
+    """Deletes a gateway. Errors: NOT_FOUND; FAILED_PRECONDITION (GATEWAY_IN_USE) while a model uses it; ABORTED (STALE_ETAG)."""
 
 @_typing.type_check_only
 class GatewayServiceAsyncStub(GatewayServiceStub):
-    """GatewayService keeps the gateways of desired state. Each accepted mutation is one revision."""
+    """GatewayService manages the gateways in desired state. Each accepted change is one revision."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetGateway: _aio.UnaryUnaryMultiCallable[_gateway_service_pb2.GetGatewayRequest, _gateway_service_pb2.GetGatewayResponse]  # type: ignore[assignment]
-    """Reads one gateway. Errors: NOT_FOUND."""
+    """Returns one gateway. Errors: NOT_FOUND."""
     ListGateways: _aio.UnaryUnaryMultiCallable[_gateway_service_pb2.ListGatewaysRequest, _gateway_service_pb2.ListGatewaysResponse]  # type: ignore[assignment]
-    """Lists gateways by name."""
+    """Lists the gateways by name."""
     CreateGateway: _aio.UnaryUnaryMultiCallable[_gateway_service_pb2.CreateGatewayRequest, _gateway_service_pb2.CreateGatewayResponse]  # type: ignore[assignment]
-    """Creates a gateway. Errors: ALREADY_EXISTS; INVALID_ARGUMENT with the field; FAILED_PRECONDITION when it clashes with
-    another gateway.
+    """Creates a gateway. Errors: ALREADY_EXISTS; INVALID_ARGUMENT with the field; FAILED_PRECONDITION if it conflicts with
+    another gateway, or its secret does not exist.
     """
     UpdateGateway: _aio.UnaryUnaryMultiCallable[_gateway_service_pb2.UpdateGatewayRequest, _gateway_service_pb2.UpdateGatewayResponse]  # type: ignore[assignment]
-    """Updates the fields that the mask names. Errors: NOT_FOUND, INVALID_ARGUMENT, ABORTED (STALE_ETAG)."""
+    """Updates the fields that the mask names. Errors: NOT_FOUND; INVALID_ARGUMENT with the field; FAILED_PRECONDITION as for
+    CreateGateway; ABORTED (STALE_ETAG).
+    """
     DeleteGateway: _aio.UnaryUnaryMultiCallable[_gateway_service_pb2.DeleteGatewayRequest, _gateway_service_pb2.DeleteGatewayResponse]  # type: ignore[assignment]
-    """Deletes a gateway. Errors: NOT_FOUND, FAILED_PRECONDITION while a model is served through it, ABORTED (STALE_ETAG)."""
+    """Deletes a gateway. Errors: NOT_FOUND; FAILED_PRECONDITION (GATEWAY_IN_USE) while a model uses it; ABORTED (STALE_ETAG)."""
 
 class GatewayServiceServicer(metaclass=_abc_1.ABCMeta):
-    """GatewayService keeps the gateways of desired state. Each accepted mutation is one revision."""
+    """GatewayService manages the gateways in desired state. Each accepted change is one revision."""
 
     @_abc_1.abstractmethod
     def GetGateway(
@@ -73,7 +77,7 @@ class GatewayServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _gateway_service_pb2.GetGatewayRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_gateway_service_pb2.GetGatewayResponse, _abc.Awaitable[_gateway_service_pb2.GetGatewayResponse]]:
-        """Reads one gateway. Errors: NOT_FOUND."""
+        """Returns one gateway. Errors: NOT_FOUND."""
 
     @_abc_1.abstractmethod
     def ListGateways(
@@ -81,7 +85,7 @@ class GatewayServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _gateway_service_pb2.ListGatewaysRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_gateway_service_pb2.ListGatewaysResponse, _abc.Awaitable[_gateway_service_pb2.ListGatewaysResponse]]:
-        """Lists gateways by name."""
+        """Lists the gateways by name."""
 
     @_abc_1.abstractmethod
     def CreateGateway(
@@ -89,8 +93,8 @@ class GatewayServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _gateway_service_pb2.CreateGatewayRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_gateway_service_pb2.CreateGatewayResponse, _abc.Awaitable[_gateway_service_pb2.CreateGatewayResponse]]:
-        """Creates a gateway. Errors: ALREADY_EXISTS; INVALID_ARGUMENT with the field; FAILED_PRECONDITION when it clashes with
-        another gateway.
+        """Creates a gateway. Errors: ALREADY_EXISTS; INVALID_ARGUMENT with the field; FAILED_PRECONDITION if it conflicts with
+        another gateway, or its secret does not exist.
         """
 
     @_abc_1.abstractmethod
@@ -99,7 +103,9 @@ class GatewayServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _gateway_service_pb2.UpdateGatewayRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_gateway_service_pb2.UpdateGatewayResponse, _abc.Awaitable[_gateway_service_pb2.UpdateGatewayResponse]]:
-        """Updates the fields that the mask names. Errors: NOT_FOUND, INVALID_ARGUMENT, ABORTED (STALE_ETAG)."""
+        """Updates the fields that the mask names. Errors: NOT_FOUND; INVALID_ARGUMENT with the field; FAILED_PRECONDITION as for
+        CreateGateway; ABORTED (STALE_ETAG).
+        """
 
     @_abc_1.abstractmethod
     def DeleteGateway(
@@ -107,6 +113,6 @@ class GatewayServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _gateway_service_pb2.DeleteGatewayRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_gateway_service_pb2.DeleteGatewayResponse, _abc.Awaitable[_gateway_service_pb2.DeleteGatewayResponse]]:
-        """Deletes a gateway. Errors: NOT_FOUND, FAILED_PRECONDITION while a model is served through it, ABORTED (STALE_ETAG)."""
+        """Deletes a gateway. Errors: NOT_FOUND; FAILED_PRECONDITION (GATEWAY_IN_USE) while a model uses it; ABORTED (STALE_ETAG)."""
 
 def add_GatewayServiceServicer_to_server(servicer: GatewayServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -28,30 +28,30 @@ class _Protocol:
 class _ProtocolEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Protocol.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     PROTOCOL_UNSPECIFIED: _Protocol.ValueType  # 0
-    """HTTP/1.1, the default."""
+    """The default, HTTP/1.1."""
     PROTOCOL_HTTP1: _Protocol.ValueType  # 1
     """HTTP/1.1."""
     PROTOCOL_HTTP2: _Protocol.ValueType  # 2
-    """HTTP/2, with prior knowledge or by ALPN over TLS."""
+    """HTTP/2: with prior knowledge over plain text, by ALPN over TLS."""
     PROTOCOL_GRPC: _Protocol.ValueType  # 3
-    """gRPC: HTTP/2, and health checks by the gRPC health protocol."""
+    """gRPC: HTTP/2, with health checks by the gRPC health protocol."""
 
 class Protocol(_Protocol, metaclass=_ProtocolEnumTypeWrapper):
-    """Protocol is what the endpoints of a version speak."""
+    """Protocol is the protocol of a version's endpoints."""
 
 PROTOCOL_UNSPECIFIED: Protocol.ValueType  # 0
-"""HTTP/1.1, the default."""
+"""The default, HTTP/1.1."""
 PROTOCOL_HTTP1: Protocol.ValueType  # 1
 """HTTP/1.1."""
 PROTOCOL_HTTP2: Protocol.ValueType  # 2
-"""HTTP/2, with prior knowledge or by ALPN over TLS."""
+"""HTTP/2: with prior knowledge over plain text, by ALPN over TLS."""
 PROTOCOL_GRPC: Protocol.ValueType  # 3
-"""gRPC: HTTP/2, and health checks by the gRPC health protocol."""
+"""gRPC: HTTP/2, with health checks by the gRPC health protocol."""
 Global___Protocol: _TypeAlias = Protocol  # noqa: Y015
 
 @_typing.final
 class Model(_message.Message):
-    """A Model is what users call: one name in front of several versions, and the split of its traffic between them."""
+    """A Model is the name that users call. It has one or more versions, and a split of its traffic between them."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -90,58 +90,66 @@ class Model(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Resource name, `models/{model}`; the last part is a DNS label. On input the last part alone is enough."""
+    """Resource name, `models/{model}`. The part after the slash is a DNS label of at most 63 characters. In a request, that part
+    alone is enough.
+    """
     preview_header: _builtins.str
-    """Header by which a request picks a version by name, whatever its share. Unset: no preview."""
+    """Header in which a request can name the version that it wants, regardless of the shares. In lower case. Unset: no preview."""
     etag: _builtins.str
-    """Revision in which this model last changed. Output; on input see the call that takes it."""
+    """Revision in which this model last changed, set by the server. In a request: the etag that was read, to fail if the model
+    changed since. A request that moves traffic needs it, or `force`. Unset in a request: no check.
+    """
     @_builtins.property
     def gateways(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Gateways that serve this model, `gateways/{gateway}`. At least one."""
+        """Gateways that serve this model, `gateways/{gateway}`. At least one. Required."""
 
     @_builtins.property
     def keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """What a request calls this model by: path segment, header value or host, as the gateway routes. Unset: the last part of
-        the model's name. Maximum: 32.
+        """Keys by which a request names this model: path segments, header values or hosts, as the gateway routes. At most 32. Unset:
+        the part of `name` after the slash.
         """
 
     @_builtins.property
     def versions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Version]:
-        """Deployables of this model. At least one. Their order is kept; append new ones."""
+        """Versions of this model, 1 to 64. Their order is kept; append new ones, so that sticky users stay on their version.
+        Required.
+        """
 
     @_builtins.property
     def split(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
-        """Share of each version in basis points; the shares sum to 10,000, and a version that is not named has none. Unset on a
-        new model: all to the first version that has endpoints. Unset on an update: the live split stays.
+        """Share of each version in basis points. The shares sum to 10,000, and a version that is not in the map gets nothing. Unset
+        on a new model: the first version that has endpoints gets everything. Unset in an update: the live split stays.
         """
 
     @_builtins.property
     def sticky(self) -> Global___Sticky:
-        """What keeps a user on one version while shares move. Unset: each request is drawn at random."""
+        """How a user is identified, so that the user stays on one version while shares change. Unset: the version is drawn at random
+        for each request.
+        """
 
     @_builtins.property
     def mirror(self) -> Global___Mirror:
-        """A second version that gets a copy of requests; its answers are thrown away. Unset: none."""
+        """Second version that gets copies of requests. Its responses are discarded. Unset: none."""
 
     @_builtins.property
     def timeouts(self) -> Global___Timeouts:
-        """Time limits of a request. Unset: each of its defaults."""
+        """Time limits of a request. Unset: the default of each."""
 
     @_builtins.property
     def retries(self) -> Global___Retries:
-        """When a failed request is tried again. Unset: only when the upstream can't have seen it."""
+        """When a failed request is retried. Unset: only if the upstream cannot have received it."""
 
     @_builtins.property
     def rewrite(self) -> Global___PathRewrite:
-        """Replaces the start of the path on its way to the model server. Unset: the path is kept."""
+        """Replacement of the start of the path before a request is forwarded. Unset: the path is forwarded as it is."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """When this model was made. Output only."""
+        """Time at which this model was created. Output only; ignored in a request."""
 
     @_builtins.property
     def update_time(self) -> _timestamp_pb2.Timestamp:
-        """When this model last changed. Output only."""
+        """Time of the last change of this model. Output only; ignored in a request."""
 
     def __init__(
         self,
@@ -171,7 +179,7 @@ Global___Model: _TypeAlias = Model  # noqa: Y015
 
 @_typing.final
 class Version(_message.Message):
-    """A Version is one deployable of a model: where it runs and how it is spoken to."""
+    """A Version is one deployable of a model: its endpoints, and how Envoy connects to them."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -186,10 +194,10 @@ class Version(_message.Message):
     name: _builtins.str
     """Name of the version within its model, a DNS label: `blue`, `green`, `v7`. Required."""
     protocol: Global___Protocol.ValueType
-    """Protocol that the endpoints speak. Unset: HTTP/1.1."""
+    """Protocol of the endpoints. Unset: HTTP/1.1."""
     @_builtins.property
     def endpoints(self) -> _containers.RepeatedCompositeFieldContainer[Global___Endpoint]:
-        """Where it runs. None: the version exists but can't be given a share."""
+        """Addresses at which the version runs, at most 10,000. Unset: the version exists but cannot be given a share."""
 
     @_builtins.property
     def tls(self) -> Global___UpstreamTls:
@@ -197,19 +205,19 @@ class Version(_message.Message):
 
     @_builtins.property
     def health_check(self) -> Global___HealthCheck:
-        """Active health check. Unset: none, every endpoint counts as healthy."""
+        """Active health check. Unset: none, and every endpoint counts as healthy."""
 
     @_builtins.property
     def outlier_detection(self) -> Global___OutlierDetection:
-        """Ejection of endpoints that fail. Unset: none are ejected."""
+        """Ejection of endpoints whose requests fail. Unset: none are ejected."""
 
     @_builtins.property
     def limits(self) -> Global___Limits:
-        """Bounds on what may be under way at once. Unset: each of its defaults."""
+        """Maximum numbers of connections and requests. Unset: the default of each."""
 
     @_builtins.property
     def connect_timeout(self) -> _duration_pb2.Duration:
-        """Time allowed to open a connection to an endpoint. Unset: 5 s. Maximum: 60 s."""
+        """Time limit for opening a connection to an endpoint, 1 ms to 60 s. Unset: 5 s."""
 
     def __init__(
         self,
@@ -233,7 +241,7 @@ Global___Version: _TypeAlias = Version  # noqa: Y015
 
 @_typing.final
 class Endpoint(_message.Message):
-    """An Endpoint is one address that a version answers at."""
+    """An Endpoint is one address of a version."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -241,11 +249,13 @@ class Endpoint(_message.Message):
     PORT_FIELD_NUMBER: _builtins.int
     WEIGHT_FIELD_NUMBER: _builtins.int
     host: _builtins.str
-    """IP address, or DNS name that Envoy resolves; one version has either all IPs or all names. Required."""
+    """IP address, or DNS name that Envoy resolves. The endpoints of one version are either all IP addresses or all DNS names.
+    Required.
+    """
     port: _builtins.int
     """TCP port, 1 to 65535. Required."""
     weight: _builtins.int
-    """Weight among the version's endpoints, 1 to 10,000. Unset: 1."""
+    """Weight among the endpoints of the version, 1 to 10,000. Unset: 1."""
     def __init__(
         self,
         *,
@@ -265,7 +275,7 @@ Global___Endpoint: _TypeAlias = Endpoint  # noqa: Y015
 
 @_typing.final
 class UpstreamTls(_message.Message):
-    """UpstreamTls says how a version's endpoints are reached over TLS, and whose certificates are believed."""
+    """UpstreamTls configures TLS between Envoy and the endpoints of a version."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -275,17 +285,21 @@ class UpstreamTls(_message.Message):
     CA_CERTIFICATES_FIELD_NUMBER: _builtins.int
     CLIENT_CERTIFICATE_FIELD_NUMBER: _builtins.int
     server_name: _builtins.str
-    """Name sent as SNI, and that the certificate must carry. Required, but with `insecure_skip_verify`."""
+    """Name that Envoy sends as SNI, and that the endpoint's certificate must contain. Needed unless `insecure_skip_verify` is
+    set.
+    """
     ca_certificates_pem: _builtins.str
-    """Certificates of the authorities that are believed, in PEM. Unset: those of `ca_certificates`."""
+    """Certificates of the authorities that the endpoint's certificate is verified against, in PEM. Unset: those of
+    `ca_certificates`.
+    """
     insecure_skip_verify: _builtins.bool
-    """Believe any certificate: for trials only. Unset: false."""
+    """Accept every certificate. For trials only. Unset: false."""
     ca_certificates: _builtins.str
-    """Name of the secret with the certificates of the authorities that are believed, `secrets/{secret}`; not together with
-    `ca_certificates_pem`. Unset: those of the Envoy's system.
+    """Secret with the authorities that the endpoint's certificate is verified against, `secrets/{secret}`. It cannot be combined
+    with `ca_certificates_pem`. Unset: the authorities of Envoy's operating system.
     """
     client_certificate: _builtins.str
-    """Name of the secret with the certificate and key that endpoints are shown, `secrets/{secret}`. Unset: none."""
+    """Secret with the certificate and key that Envoy presents to the endpoints, `secrets/{secret}`. Unset: it presents none."""
     def __init__(
         self,
         *,
@@ -305,7 +319,7 @@ Global___UpstreamTls: _TypeAlias = UpstreamTls  # noqa: Y015
 
 @_typing.final
 class HealthCheck(_message.Message):
-    """HealthCheck asks each endpoint from time to time whether it can serve."""
+    """HealthCheck asks each endpoint at intervals whether it can serve."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -315,18 +329,18 @@ class HealthCheck(_message.Message):
     HEALTHY_THRESHOLD_FIELD_NUMBER: _builtins.int
     UNHEALTHY_THRESHOLD_FIELD_NUMBER: _builtins.int
     path: _builtins.str
-    """Path that answers 200 when healthy; not used with gRPC. Unset: `/v2/health/ready`."""
+    """Path that answers 200 if the endpoint is healthy. Not used with gRPC. Unset: `/v2/health/ready`."""
     healthy_threshold: _builtins.int
-    """Checks in a row that must pass before an endpoint counts as healthy, 1 to 100. Unset: 1."""
+    """Consecutive passed checks after which an endpoint counts as healthy, 1 to 100. Unset: 1."""
     unhealthy_threshold: _builtins.int
-    """Checks in a row that must fail before an endpoint counts as unhealthy, 1 to 100. Unset: 3."""
+    """Consecutive failed checks after which an endpoint counts as unhealthy, 1 to 100. Unset: 3."""
     @_builtins.property
     def interval(self) -> _duration_pb2.Duration:
-        """Time between checks. Unset: 5 s. Minimum: 0.1 s."""
+        """Time between checks, 0.1 s to 1 h. Unset: 5 s."""
 
     @_builtins.property
     def timeout(self) -> _duration_pb2.Duration:
-        """Time after which a check counts as failed. Unset: 2 s. Maximum: 60 s."""
+        """Time after which a check counts as failed, 10 ms to 60 s. Unset: 2 s."""
 
     def __init__(
         self,
@@ -354,7 +368,7 @@ Global___HealthCheck: _TypeAlias = HealthCheck  # noqa: Y015
 
 @_typing.final
 class OutlierDetection(_message.Message):
-    """OutlierDetection takes endpoints out for a while when real requests fail there."""
+    """OutlierDetection ejects an endpoint for a while if real requests to it fail."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -362,12 +376,12 @@ class OutlierDetection(_message.Message):
     EJECTION_TIME_FIELD_NUMBER: _builtins.int
     MAX_EJECTION_PERCENT_FIELD_NUMBER: _builtins.int
     consecutive_failures: _builtins.int
-    """Gateway errors (502, 503, 504, resets) in a row that eject an endpoint, 1 to 10,000. Unset: 5."""
+    """Consecutive gateway errors (502, 503, 504, connection resets) that eject an endpoint, 1 to 10,000. Unset: 5."""
     max_ejection_percent: _builtins.int
-    """Largest part of the endpoints that may be out at once, in percent, 1 to 100. Unset: 50."""
+    """Largest part of the endpoints that can be ejected at the same time, in percent, 1 to 100. Unset: 50."""
     @_builtins.property
     def ejection_time(self) -> _duration_pb2.Duration:
-        """Time of a first ejection; each further one is longer. Unset: 30 s."""
+        """Duration of the first ejection, 0.1 s to 1 h. Each further ejection is longer. Unset: 30 s."""
 
     def __init__(
         self,
@@ -402,13 +416,13 @@ class Limits(_message.Message):
     MAX_REQUESTS_FIELD_NUMBER: _builtins.int
     MAX_RETRIES_FIELD_NUMBER: _builtins.int
     max_connections: _builtins.int
-    """Connections to all endpoints together, at least 1. Unset: 65,536."""
+    """Maximum of connections to all endpoints together, 1 to 2,147,483,647. Unset: 65,536."""
     max_pending_requests: _builtins.int
-    """Requests waiting for a connection, at least 1. Unset: 65,536."""
+    """Maximum of requests that wait for a connection, 1 to 2,147,483,647. Unset: 65,536."""
     max_requests: _builtins.int
-    """Requests under way, at least 1. Unset: 65,536."""
+    """Maximum of requests in flight, 1 to 2,147,483,647. Unset: 65,536."""
     max_retries: _builtins.int
-    """Retries under way. Unset: 128. 0: none."""
+    """Maximum of retries in flight, 0 to 2,147,483,647. 0: no retries. Unset: 128."""
     def __init__(
         self,
         *,
@@ -442,7 +456,9 @@ Global___Limits: _TypeAlias = Limits  # noqa: Y015
 
 @_typing.final
 class Sticky(_message.Message):
-    """Sticky names what identifies a user. The user's hash, not a table, decides the version, so users move once as shares move."""
+    """Sticky says how a user is identified. The version follows from a hash of the identity, not from a table, so that a user
+    moves at most once while shares move in one direction.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -451,7 +467,7 @@ class Sticky(_message.Message):
     header: _builtins.str
     """Header that identifies the user, in lower case."""
     cookie: _builtins.str
-    """Cookie that identifies the user; a request without it is drawn at random."""
+    """Cookie that identifies the user. The version is drawn at random for a request without it."""
     def __init__(
         self,
         *,
@@ -470,16 +486,16 @@ Global___Sticky: _TypeAlias = Sticky  # noqa: Y015
 
 @_typing.final
 class Mirror(_message.Message):
-    """Mirror sends a copy of requests to a second version."""
+    """Mirror sends copies of requests to a second version."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     VERSION_FIELD_NUMBER: _builtins.int
     BASIS_POINTS_FIELD_NUMBER: _builtins.int
     version: _builtins.str
-    """Version that gets the copies. Required; it needs endpoints."""
+    """Version that gets the copies. It must have endpoints. Required."""
     basis_points: _builtins.int
-    """How many of the requests are copied, in basis points, 1 to 10,000. Unset: 10,000."""
+    """Part of the requests that is copied, in basis points, 1 to 10,000. Unset: 10,000, every request."""
     def __init__(
         self,
         *,
@@ -498,7 +514,7 @@ Global___Mirror: _TypeAlias = Mirror  # noqa: Y015
 
 @_typing.final
 class Timeouts(_message.Message):
-    """Timeouts bound a request; the defaults let answers stream for as long as they flow."""
+    """Timeouts limit the duration of a request. With the defaults, a response may stream for as long as data flows."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -506,11 +522,11 @@ class Timeouts(_message.Message):
     IDLE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def request(self) -> _duration_pb2.Duration:
-        """Whole time from the end of the request to the end of the answer. Unset or 0: no limit."""
+        """Maximum time from the end of the request to the end of the response, at most 24 h. Unset or 0: no limit."""
 
     @_builtins.property
     def idle(self) -> _duration_pb2.Duration:
-        """Longest silence in either direction. Unset: 300 s. 0: no limit."""
+        """Maximum time without data in either direction, at most 24 h. 0: no limit. Unset: 300 s."""
 
     def __init__(
         self,
@@ -528,7 +544,7 @@ Global___Timeouts: _TypeAlias = Timeouts  # noqa: Y015
 
 @_typing.final
 class Retries(_message.Message):
-    """Retries say when a failed request is tried again."""
+    """Retries say when a failed request is sent again."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -536,14 +552,17 @@ class Retries(_message.Message):
     UNSAFE_FIELD_NUMBER: _builtins.int
     PER_TRY_TIMEOUT_FIELD_NUMBER: _builtins.int
     attempts: _builtins.int
-    """Further tries after the first. Unset: 2. Maximum: 10."""
+    """Maximum of further attempts after the first, 0 to 10. Unset: 2."""
     unsafe: _builtins.bool
-    """Retry also when the upstream may have acted on the request (resets, 502, 503, 504): fit for idempotent calls only.
-    Unset: false, only what can't have been seen (failed connection, refused stream) is tried again.
+    """Retry also if the upstream may have acted on the request (connection reset, 502, 503, 504). Set it only if calls are
+    idempotent. Unset: false, and a request is retried only if the upstream cannot have received it (failed connection,
+    refused stream).
     """
     @_builtins.property
     def per_try_timeout(self) -> _duration_pb2.Duration:
-        """Time for each try, the first one included. Unset: no limit but that of the request."""
+        """Time limit of each attempt, the first one included, at most 24 h. It needs `unsafe`. Unset: only the limit of the whole
+        request.
+        """
 
     def __init__(
         self,
@@ -571,11 +590,11 @@ class PathRewrite(_message.Message):
     PREFIX_FIELD_NUMBER: _builtins.int
     REPLACEMENT_FIELD_NUMBER: _builtins.int
     prefix: _builtins.str
-    """Start of the path that is replaced, up to the end of a segment or before its verb: `/v2/models/p` is no start of
-    `/v2/models/p2`. Other paths are kept. Required, opens with `/`.
+    """Start of the path that is replaced. It ends at the end of a segment, or before a verb: `/v2/models/p` does not match
+    `/v2/models/p2`. Paths that don't match are kept. It begins with `/`. Required.
     """
     replacement: _builtins.str
-    """What stands there instead. Required, opens with `/`."""
+    """Text that replaces `prefix`. It begins with `/`. Required."""
     def __init__(
         self,
         *,

@@ -23,13 +23,13 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class GetModelRequest(_message.Message):
-    """GetModelRequest asks for one model."""
+    """GetModelRequest names one model."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     NAME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Name of the model, `models/{model}`."""
+    """Name of the model, `models/{model}`. Required."""
     def __init__(
         self,
         *,
@@ -45,7 +45,7 @@ Global___GetModelRequest: _TypeAlias = GetModelRequest  # noqa: Y015
 
 @_typing.final
 class GetModelResponse(_message.Message):
-    """GetModelResponse carries one model."""
+    """GetModelResponse contains one model."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -76,9 +76,9 @@ class ListModelsRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """Most models to return. Unset: 100. Maximum: 1,000; more is cut to that."""
+    """Maximum number of models to return, at most 1,000; a larger number counts as 1,000. The page may be shorter. Unset: 100."""
     page_token: _builtins.str
-    """Where to go on: `next_page_token` of the page before. Unset: from the start."""
+    """`next_page_token` of the page before. Unset: from the start."""
     def __init__(
         self,
         *,
@@ -95,14 +95,14 @@ Global___ListModelsRequest: _TypeAlias = ListModelsRequest  # noqa: Y015
 
 @_typing.final
 class ListModelsResponse(_message.Message):
-    """ListModelsResponse carries a page of models."""
+    """ListModelsResponse contains a page of models."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     MODELS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """Where the next page begins; empty on the last."""
+    """Token of the next page. Empty on the last page."""
     @_builtins.property
     def models(self) -> _containers.RepeatedCompositeFieldContainer[_model_pb2.Model]:
         """The models, by name."""
@@ -123,7 +123,7 @@ Global___ListModelsResponse: _TypeAlias = ListModelsResponse  # noqa: Y015
 
 @_typing.final
 class CreateModelRequest(_message.Message):
-    """CreateModelRequest asks for a new model."""
+    """CreateModelRequest contains a new model."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -132,14 +132,16 @@ class CreateModelRequest(_message.Message):
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """UUID4 of this call: a replay returns the first answer. Unset: a replay is a new call."""
+    """UUID4 of this call. A repeated call with the same id and content returns the first answer and changes nothing. Unset:
+    every call is new.
+    """
     validate_only: _builtins.bool
-    """Check and compile, change nothing. Unset: false."""
+    """Check and compile the change, but don't make it. Unset: false."""
     reason: _builtins.str
-    """Why, for the revision."""
+    """Reason for the change, kept in the revision: one line, at most 1,000 characters. Unset: none."""
     @_builtins.property
     def model(self) -> _model_pb2.Model:
-        """The model, with its name."""
+        """The model, with its name and without an etag. Required."""
 
     def __init__(
         self,
@@ -159,17 +161,17 @@ Global___CreateModelRequest: _TypeAlias = CreateModelRequest  # noqa: Y015
 
 @_typing.final
 class CreateModelResponse(_message.Message):
-    """CreateModelResponse carries the new model."""
+    """CreateModelResponse contains the new model."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     MODEL_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
-    """The revision made; 0 when validate_only."""
+    """Number of the new revision. 0 if `validate_only`."""
     @_builtins.property
     def model(self) -> _model_pb2.Model:
-        """The model as it is kept."""
+        """The model as it is stored."""
 
     def __init__(
         self,
@@ -187,7 +189,7 @@ Global___CreateModelResponse: _TypeAlias = CreateModelResponse  # noqa: Y015
 
 @_typing.final
 class UpdateModelRequest(_message.Message):
-    """UpdateModelRequest asks for a change of a model."""
+    """UpdateModelRequest contains the new values of a model's fields."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -198,20 +200,25 @@ class UpdateModelRequest(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     FORCE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """UUID4 of this call: a replay returns the first answer. Unset: a replay is a new call."""
+    """UUID4 of this call. A repeated call with the same id and content returns the first answer and changes nothing. Unset:
+    every call is new.
+    """
     validate_only: _builtins.bool
-    """Check and compile, change nothing. Unset: false."""
+    """Check and compile the change, but don't make it. Unset: false."""
     reason: _builtins.str
-    """Why, for the revision."""
+    """Reason for the change, kept in the revision: one line, at most 1,000 characters. Unset: none."""
     force: _builtins.bool
-    """Move traffic without an etag, whatever is live. Unset: false."""
+    """Move traffic without an etag, or with one that is out of date. Unset: false."""
     @_builtins.property
     def model(self) -> _model_pb2.Model:
-        """The model, with its name, and its etag where it must be unchanged since it was read."""
+        """The model, with its name. With its etag, the update fails if the model changed since the etag was read. Required."""
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """Fields to take from `model`; top-level names. Unset: all of them."""
+        """Top-level fields to take from `model`. A field that is named here and not populated in `model` is cleared. Unset: all
+        fields that are populated in `model`; the others keep their values. `*`: replace the model, so that fields that are not
+        populated get their defaults. A split that is not populated stays as it is live in any case.
+        """
 
     def __init__(
         self,
@@ -233,17 +240,17 @@ Global___UpdateModelRequest: _TypeAlias = UpdateModelRequest  # noqa: Y015
 
 @_typing.final
 class UpdateModelResponse(_message.Message):
-    """UpdateModelResponse carries the model after the change."""
+    """UpdateModelResponse contains the model after the update."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     MODEL_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
-    """The revision made, or the newest one when nothing changed; 0 when validate_only."""
+    """Number of the new revision, or of the newest one if nothing changed. 0 if `validate_only`."""
     @_builtins.property
     def model(self) -> _model_pb2.Model:
-        """The model as it is kept."""
+        """The model as it is stored."""
 
     def __init__(
         self,
@@ -261,7 +268,7 @@ Global___UpdateModelResponse: _TypeAlias = UpdateModelResponse  # noqa: Y015
 
 @_typing.final
 class DeleteModelRequest(_message.Message):
-    """DeleteModelRequest asks for a model's end."""
+    """DeleteModelRequest names a model to delete."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -272,17 +279,19 @@ class DeleteModelRequest(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     FORCE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Name of the model, `models/{model}`."""
+    """Name of the model, `models/{model}`. Required."""
     etag: _builtins.str
-    """The model's etag: nothing is deleted when it changed since. Required, or `force`."""
+    """Etag of the model, to fail if the model changed since it was read. Needed unless `force` is set."""
     request_id: _builtins.str
-    """UUID4 of this call: a replay returns the first answer. Unset: a replay is a new call."""
+    """UUID4 of this call. A repeated call with the same id and content returns the first answer and changes nothing. Unset:
+    every call is new.
+    """
     validate_only: _builtins.bool
-    """Check and compile, change nothing. Unset: false."""
+    """Check and compile the change, but don't make it. Unset: false."""
     reason: _builtins.str
-    """Why, for the revision."""
+    """Reason for the change, kept in the revision: one line, at most 1,000 characters. Unset: none."""
     force: _builtins.bool
-    """Move traffic without an etag, whatever is live. Unset: false."""
+    """Move traffic without an etag, or with one that is out of date. Unset: false."""
     def __init__(
         self,
         *,
@@ -303,13 +312,13 @@ Global___DeleteModelRequest: _TypeAlias = DeleteModelRequest  # noqa: Y015
 
 @_typing.final
 class DeleteModelResponse(_message.Message):
-    """DeleteModelResponse says that the model is gone."""
+    """DeleteModelResponse contains the revision that deleted the model."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     REVISION_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
-    """The revision made; 0 when validate_only."""
+    """Number of the new revision. 0 if `validate_only`."""
     def __init__(
         self,
         *,
@@ -325,7 +334,7 @@ Global___DeleteModelResponse: _TypeAlias = DeleteModelResponse  # noqa: Y015
 
 @_typing.final
 class TrafficSwitch(_message.Message):
-    """TrafficSwitch is where the traffic of one model goes."""
+    """TrafficSwitch says where the traffic of one model goes."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -334,14 +343,14 @@ class TrafficSwitch(_message.Message):
     SPLIT_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
     model: _builtins.str
-    """Name of the model, `models/{model}`."""
+    """Name of the model, `models/{model}`. Required."""
     version: _builtins.str
-    """Version that gets all of it."""
+    """Version that gets all traffic."""
     etag: _builtins.str
-    """The model's etag: nothing moves when it changed since. Required, or `force`."""
+    """Etag of the model, to fail if the model changed since it was read. Needed unless `force` is set."""
     @_builtins.property
     def split(self) -> Global___Split:
-        """Shares of its versions."""
+        """Shares of the versions."""
 
     def __init__(
         self,
@@ -390,7 +399,9 @@ class Split(_message.Message):
     SHARES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def shares(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
-        """Share of each version in basis points; they sum to 10,000, and a version that is not named has none."""
+        """Share of each version in basis points. The shares sum to 10,000, and a version that is not in the map gets nothing.
+        Required.
+        """
 
     def __init__(
         self,
@@ -407,7 +418,7 @@ Global___Split: _TypeAlias = Split  # noqa: Y015
 
 @_typing.final
 class SwitchTrafficRequest(_message.Message):
-    """SwitchTrafficRequest asks that traffic of models be moved together."""
+    """SwitchTrafficRequest contains the traffic switches to make together."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -417,16 +428,18 @@ class SwitchTrafficRequest(_message.Message):
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     force: _builtins.bool
-    """Move traffic without an etag, whatever is live. Unset: false."""
+    """Move traffic without an etag, or with one that is out of date. Unset: false."""
     request_id: _builtins.str
-    """UUID4 of this call: a replay returns the first answer. Unset: a replay is a new call."""
+    """UUID4 of this call. A repeated call with the same id and content returns the first answer and changes nothing. Unset:
+    every call is new.
+    """
     validate_only: _builtins.bool
-    """Check and compile, change nothing. Unset: false."""
+    """Check and compile the change, but don't make it. Unset: false."""
     reason: _builtins.str
-    """Why, for the revision."""
+    """Reason for the change, kept in the revision: one line, at most 1,000 characters. Unset: none."""
     @_builtins.property
     def switches(self) -> _containers.RepeatedCompositeFieldContainer[Global___TrafficSwitch]:
-        """The models and where their traffic goes; at least one, none twice."""
+        """One switch for each model, at least one. A model can be named once. Required."""
 
     def __init__(
         self,
@@ -447,7 +460,7 @@ Global___SwitchTrafficRequest: _TypeAlias = SwitchTrafficRequest  # noqa: Y015
 
 @_typing.final
 class SwitchTrafficResponse(_message.Message):
-    """SwitchTrafficResponse carries what the switch made."""
+    """SwitchTrafficResponse contains the result of the switches."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -456,15 +469,15 @@ class SwitchTrafficResponse(_message.Message):
     IMPACT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def revision(self) -> _revision_pb2.Revision:
-        """The revision made, or the newest one when nothing changed; what it would have been when validate_only."""
+        """The new revision, or the newest one if nothing changed. If `validate_only`: the revision that would have been made."""
 
     @_builtins.property
     def models(self) -> _containers.RepeatedCompositeFieldContainer[_model_pb2.Model]:
-        """The models after the switch, in the order asked."""
+        """The models after the switch, in the order of the request."""
 
     @_builtins.property
     def impact(self) -> _revision_pb2.Impact:
-        """What the Envoys are sent."""
+        """Envoy resources that the switch sends."""
 
     def __init__(
         self,

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class ModelServiceStub:
-    """ModelService keeps the models of desired state. Each accepted mutation is one revision.
+    """ModelService manages the models in desired state, and moves their traffic. Each accepted change is one revision.
     """
 
     def __init__(self, channel):
@@ -68,51 +68,51 @@ class ModelServiceStub:
 
 
 class ModelServiceServicer:
-    """ModelService keeps the models of desired state. Each accepted mutation is one revision.
+    """ModelService manages the models in desired state, and moves their traffic. Each accepted change is one revision.
     """
 
     def GetModel(self, request, context):
-        """Reads one model. Errors: NOT_FOUND.
+        """Returns one model. Errors: NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListModels(self, request, context):
-        """Lists models by name.
+        """Lists the models by name.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CreateModel(self, request, context):
-        """Creates a model. Errors: ALREADY_EXISTS; INVALID_ARGUMENT with the field; FAILED_PRECONDITION when a request could not
-        tell it from another model, or its gateway does not exist.
+        """Creates a model. Errors: ALREADY_EXISTS; INVALID_ARGUMENT with the field; FAILED_PRECONDITION if a request could mean this
+        model and another one, or if a gateway or secret that it names does not exist.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UpdateModel(self, request, context):
-        """Updates the fields that the mask names. Errors: NOT_FOUND, INVALID_ARGUMENT, ABORTED (STALE_ETAG); FAILED_PRECONDITION
-        (MOVES_TRAFFIC) when it changes the split and neither an etag nor `force` was given.
+        """Updates the fields that the mask names. Errors: NOT_FOUND; INVALID_ARGUMENT with the field; FAILED_PRECONDITION as for
+        CreateModel, and (MOVES_TRAFFIC) if it changes the split without an etag or `force`; ABORTED (STALE_ETAG).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteModel(self, request, context):
-        """Deletes a model: its requests are answered 404 from then on. Errors: NOT_FOUND, ABORTED (STALE_ETAG);
-        FAILED_PRECONDITION (MOVES_TRAFFIC) when neither an etag nor `force` was given.
+        """Deletes a model. Gateways answer its requests with 404 from then on. Errors: NOT_FOUND; FAILED_PRECONDITION
+        (MOVES_TRAFFIC) without an etag or `force`; ABORTED (STALE_ETAG).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SwitchTraffic(self, request, context):
-        """Moves the traffic of one or several models in one revision, all or nothing. Errors: NOT_FOUND; INVALID_ARGUMENT with the
-        field; FAILED_PRECONDITION when a version has no endpoints (NO_ENDPOINTS) or neither an etag nor `force` was given
-        (MOVES_TRAFFIC); ABORTED (STALE_ETAG).
+        """Moves the traffic of one or more models in one revision: all of them, or none. Errors: NOT_FOUND; INVALID_ARGUMENT with
+        the field; FAILED_PRECONDITION (NO_ENDPOINTS) if a version has no endpoints, or (MOVES_TRAFFIC) without an etag or
+        `force`; ABORTED (STALE_ETAG).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -160,7 +160,7 @@ def add_ModelServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ModelService:
-    """ModelService keeps the models of desired state. Each accepted mutation is one revision.
+    """ModelService manages the models in desired state, and moves their traffic. Each accepted change is one revision.
     """
 
     @staticmethod

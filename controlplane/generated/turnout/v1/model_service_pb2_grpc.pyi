@@ -27,63 +27,63 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class ModelServiceStub:
-    """ModelService keeps the models of desired state. Each accepted mutation is one revision."""
+    """ModelService manages the models in desired state, and moves their traffic. Each accepted change is one revision."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ModelServiceAsyncStub: ...
     GetModel: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.GetModelRequest, _model_service_pb2.GetModelResponse]
-    """Reads one model. Errors: NOT_FOUND."""
+    """Returns one model. Errors: NOT_FOUND."""
     ListModels: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.ListModelsRequest, _model_service_pb2.ListModelsResponse]
-    """Lists models by name."""
+    """Lists the models by name."""
     CreateModel: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.CreateModelRequest, _model_service_pb2.CreateModelResponse]
-    """Creates a model. Errors: ALREADY_EXISTS; INVALID_ARGUMENT with the field; FAILED_PRECONDITION when a request could not
-    tell it from another model, or its gateway does not exist.
+    """Creates a model. Errors: ALREADY_EXISTS; INVALID_ARGUMENT with the field; FAILED_PRECONDITION if a request could mean this
+    model and another one, or if a gateway or secret that it names does not exist.
     """
     UpdateModel: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.UpdateModelRequest, _model_service_pb2.UpdateModelResponse]
-    """Updates the fields that the mask names. Errors: NOT_FOUND, INVALID_ARGUMENT, ABORTED (STALE_ETAG); FAILED_PRECONDITION
-    (MOVES_TRAFFIC) when it changes the split and neither an etag nor `force` was given.
+    """Updates the fields that the mask names. Errors: NOT_FOUND; INVALID_ARGUMENT with the field; FAILED_PRECONDITION as for
+    CreateModel, and (MOVES_TRAFFIC) if it changes the split without an etag or `force`; ABORTED (STALE_ETAG).
     """
     DeleteModel: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.DeleteModelRequest, _model_service_pb2.DeleteModelResponse]
-    """Deletes a model: its requests are answered 404 from then on. Errors: NOT_FOUND, ABORTED (STALE_ETAG);
-    FAILED_PRECONDITION (MOVES_TRAFFIC) when neither an etag nor `force` was given.
+    """Deletes a model. Gateways answer its requests with 404 from then on. Errors: NOT_FOUND; FAILED_PRECONDITION
+    (MOVES_TRAFFIC) without an etag or `force`; ABORTED (STALE_ETAG).
     """
     SwitchTraffic: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.SwitchTrafficRequest, _model_service_pb2.SwitchTrafficResponse]
-    """Moves the traffic of one or several models in one revision, all or nothing. Errors: NOT_FOUND; INVALID_ARGUMENT with the
-    field; FAILED_PRECONDITION when a version has no endpoints (NO_ENDPOINTS) or neither an etag nor `force` was given
-    (MOVES_TRAFFIC); ABORTED (STALE_ETAG).
+    """Moves the traffic of one or more models in one revision: all of them, or none. Errors: NOT_FOUND; INVALID_ARGUMENT with
+    the field; FAILED_PRECONDITION (NO_ENDPOINTS) if a version has no endpoints, or (MOVES_TRAFFIC) without an etag or
+    `force`; ABORTED (STALE_ETAG).
     """
 
 @_typing.type_check_only
 class ModelServiceAsyncStub(ModelServiceStub):
-    """ModelService keeps the models of desired state. Each accepted mutation is one revision."""
+    """ModelService manages the models in desired state, and moves their traffic. Each accepted change is one revision."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetModel: _aio.UnaryUnaryMultiCallable[_model_service_pb2.GetModelRequest, _model_service_pb2.GetModelResponse]  # type: ignore[assignment]
-    """Reads one model. Errors: NOT_FOUND."""
+    """Returns one model. Errors: NOT_FOUND."""
     ListModels: _aio.UnaryUnaryMultiCallable[_model_service_pb2.ListModelsRequest, _model_service_pb2.ListModelsResponse]  # type: ignore[assignment]
-    """Lists models by name."""
+    """Lists the models by name."""
     CreateModel: _aio.UnaryUnaryMultiCallable[_model_service_pb2.CreateModelRequest, _model_service_pb2.CreateModelResponse]  # type: ignore[assignment]
-    """Creates a model. Errors: ALREADY_EXISTS; INVALID_ARGUMENT with the field; FAILED_PRECONDITION when a request could not
-    tell it from another model, or its gateway does not exist.
+    """Creates a model. Errors: ALREADY_EXISTS; INVALID_ARGUMENT with the field; FAILED_PRECONDITION if a request could mean this
+    model and another one, or if a gateway or secret that it names does not exist.
     """
     UpdateModel: _aio.UnaryUnaryMultiCallable[_model_service_pb2.UpdateModelRequest, _model_service_pb2.UpdateModelResponse]  # type: ignore[assignment]
-    """Updates the fields that the mask names. Errors: NOT_FOUND, INVALID_ARGUMENT, ABORTED (STALE_ETAG); FAILED_PRECONDITION
-    (MOVES_TRAFFIC) when it changes the split and neither an etag nor `force` was given.
+    """Updates the fields that the mask names. Errors: NOT_FOUND; INVALID_ARGUMENT with the field; FAILED_PRECONDITION as for
+    CreateModel, and (MOVES_TRAFFIC) if it changes the split without an etag or `force`; ABORTED (STALE_ETAG).
     """
     DeleteModel: _aio.UnaryUnaryMultiCallable[_model_service_pb2.DeleteModelRequest, _model_service_pb2.DeleteModelResponse]  # type: ignore[assignment]
-    """Deletes a model: its requests are answered 404 from then on. Errors: NOT_FOUND, ABORTED (STALE_ETAG);
-    FAILED_PRECONDITION (MOVES_TRAFFIC) when neither an etag nor `force` was given.
+    """Deletes a model. Gateways answer its requests with 404 from then on. Errors: NOT_FOUND; FAILED_PRECONDITION
+    (MOVES_TRAFFIC) without an etag or `force`; ABORTED (STALE_ETAG).
     """
     SwitchTraffic: _aio.UnaryUnaryMultiCallable[_model_service_pb2.SwitchTrafficRequest, _model_service_pb2.SwitchTrafficResponse]  # type: ignore[assignment]
-    """Moves the traffic of one or several models in one revision, all or nothing. Errors: NOT_FOUND; INVALID_ARGUMENT with the
-    field; FAILED_PRECONDITION when a version has no endpoints (NO_ENDPOINTS) or neither an etag nor `force` was given
-    (MOVES_TRAFFIC); ABORTED (STALE_ETAG).
+    """Moves the traffic of one or more models in one revision: all of them, or none. Errors: NOT_FOUND; INVALID_ARGUMENT with
+    the field; FAILED_PRECONDITION (NO_ENDPOINTS) if a version has no endpoints, or (MOVES_TRAFFIC) without an etag or
+    `force`; ABORTED (STALE_ETAG).
     """
 
 class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
-    """ModelService keeps the models of desired state. Each accepted mutation is one revision."""
+    """ModelService manages the models in desired state, and moves their traffic. Each accepted change is one revision."""
 
     @_abc_1.abstractmethod
     def GetModel(
@@ -91,7 +91,7 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _model_service_pb2.GetModelRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_model_service_pb2.GetModelResponse, _abc.Awaitable[_model_service_pb2.GetModelResponse]]:
-        """Reads one model. Errors: NOT_FOUND."""
+        """Returns one model. Errors: NOT_FOUND."""
 
     @_abc_1.abstractmethod
     def ListModels(
@@ -99,7 +99,7 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _model_service_pb2.ListModelsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_model_service_pb2.ListModelsResponse, _abc.Awaitable[_model_service_pb2.ListModelsResponse]]:
-        """Lists models by name."""
+        """Lists the models by name."""
 
     @_abc_1.abstractmethod
     def CreateModel(
@@ -107,8 +107,8 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _model_service_pb2.CreateModelRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_model_service_pb2.CreateModelResponse, _abc.Awaitable[_model_service_pb2.CreateModelResponse]]:
-        """Creates a model. Errors: ALREADY_EXISTS; INVALID_ARGUMENT with the field; FAILED_PRECONDITION when a request could not
-        tell it from another model, or its gateway does not exist.
+        """Creates a model. Errors: ALREADY_EXISTS; INVALID_ARGUMENT with the field; FAILED_PRECONDITION if a request could mean this
+        model and another one, or if a gateway or secret that it names does not exist.
         """
 
     @_abc_1.abstractmethod
@@ -117,8 +117,8 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _model_service_pb2.UpdateModelRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_model_service_pb2.UpdateModelResponse, _abc.Awaitable[_model_service_pb2.UpdateModelResponse]]:
-        """Updates the fields that the mask names. Errors: NOT_FOUND, INVALID_ARGUMENT, ABORTED (STALE_ETAG); FAILED_PRECONDITION
-        (MOVES_TRAFFIC) when it changes the split and neither an etag nor `force` was given.
+        """Updates the fields that the mask names. Errors: NOT_FOUND; INVALID_ARGUMENT with the field; FAILED_PRECONDITION as for
+        CreateModel, and (MOVES_TRAFFIC) if it changes the split without an etag or `force`; ABORTED (STALE_ETAG).
         """
 
     @_abc_1.abstractmethod
@@ -127,8 +127,8 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _model_service_pb2.DeleteModelRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_model_service_pb2.DeleteModelResponse, _abc.Awaitable[_model_service_pb2.DeleteModelResponse]]:
-        """Deletes a model: its requests are answered 404 from then on. Errors: NOT_FOUND, ABORTED (STALE_ETAG);
-        FAILED_PRECONDITION (MOVES_TRAFFIC) when neither an etag nor `force` was given.
+        """Deletes a model. Gateways answer its requests with 404 from then on. Errors: NOT_FOUND; FAILED_PRECONDITION
+        (MOVES_TRAFFIC) without an etag or `force`; ABORTED (STALE_ETAG).
         """
 
     @_abc_1.abstractmethod
@@ -137,9 +137,9 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _model_service_pb2.SwitchTrafficRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_model_service_pb2.SwitchTrafficResponse, _abc.Awaitable[_model_service_pb2.SwitchTrafficResponse]]:
-        """Moves the traffic of one or several models in one revision, all or nothing. Errors: NOT_FOUND; INVALID_ARGUMENT with the
-        field; FAILED_PRECONDITION when a version has no endpoints (NO_ENDPOINTS) or neither an etag nor `force` was given
-        (MOVES_TRAFFIC); ABORTED (STALE_ETAG).
+        """Moves the traffic of one or more models in one revision: all of them, or none. Errors: NOT_FOUND; INVALID_ARGUMENT with
+        the field; FAILED_PRECONDITION (NO_ENDPOINTS) if a version has no endpoints, or (MOVES_TRAFFIC) without an etag or
+        `force`; ABORTED (STALE_ETAG).
         """
 
 def add_ModelServiceServicer_to_server(servicer: ModelServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -29,27 +29,27 @@ class _NodeStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_NodeState.V
     NODE_STATE_UNSPECIFIED: _NodeState.ValueType  # 0
     """Not used."""
     NODE_STATE_SYNCED: _NodeState.ValueType  # 1
-    """Connected, and holds what it should."""
+    """The node is connected and has ACKed everything that it should hold."""
     NODE_STATE_BEHIND: _NodeState.ValueType  # 2
-    """Connected, and has not answered all of it yet."""
+    """The node is connected and has not answered everything yet."""
     NODE_STATE_REFUSING: _NodeState.ValueType  # 3
-    """Connected, and refuses a part; it goes on with what it had."""
+    """The node is connected and refuses a part. It keeps what it had."""
     NODE_STATE_GONE: _NodeState.ValueType  # 4
-    """Not connected any more."""
+    """The node is not connected any more."""
 
 class NodeState(_NodeState, metaclass=_NodeStateEnumTypeWrapper):
-    """NodeState is where a node stands."""
+    """NodeState is the state of a node."""
 
 NODE_STATE_UNSPECIFIED: NodeState.ValueType  # 0
 """Not used."""
 NODE_STATE_SYNCED: NodeState.ValueType  # 1
-"""Connected, and holds what it should."""
+"""The node is connected and has ACKed everything that it should hold."""
 NODE_STATE_BEHIND: NodeState.ValueType  # 2
-"""Connected, and has not answered all of it yet."""
+"""The node is connected and has not answered everything yet."""
 NODE_STATE_REFUSING: NodeState.ValueType  # 3
-"""Connected, and refuses a part; it goes on with what it had."""
+"""The node is connected and refuses a part. It keeps what it had."""
 NODE_STATE_GONE: NodeState.ValueType  # 4
-"""Not connected any more."""
+"""The node is not connected any more."""
 Global___NodeState: _TypeAlias = NodeState  # noqa: Y015
 
 class _ResourceState:
@@ -61,39 +61,39 @@ class _ResourceStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Resourc
     RESOURCE_STATE_UNSPECIFIED: _ResourceState.ValueType  # 0
     """Not used."""
     RESOURCE_STATE_SYNCED: _ResourceState.ValueType  # 1
-    """The node has ACKed just what it should hold."""
+    """The node has ACKed exactly what it should hold."""
     RESOURCE_STATE_SENT: _ResourceState.ValueType  # 2
-    """Something newer, or the end of it, was sent, and the node has not answered."""
+    """A newer version or the removal was sent, and the node has not answered."""
     RESOURCE_STATE_WAITING: _ResourceState.ValueType  # 3
-    """It is not what it should be, and nothing of it is on its way: it waits for what must come first (a route for its clusters,
-    a removal for the last use), for an answer to what was sent before, or for its turn after a refusal.
+    """The node does not hold what it should, and nothing of it is in flight. It waits for a resource that must be in place
+    first, for the answer to an earlier response, or for its next attempt after a refusal.
     """
     RESOURCE_STATE_REFUSED: _ResourceState.ValueType  # 4
-    """The node has refused just what it should hold. It goes on with what it had."""
+    """The node has refused exactly what it should hold. It keeps what it had."""
     RESOURCE_STATE_NOT_ASKED: _ResourceState.ValueType  # 5
-    """There is something for it, and the node, which takes all that there is, has not asked for it."""
+    """The resource exists, and the node, which takes every resource of its gateways, has not subscribed to it."""
     RESOURCE_STATE_ABSENT: _ResourceState.ValueType  # 6
-    """The node asks for a name that nothing has."""
+    """The node subscribes to a name that does not exist."""
 
 class ResourceState(_ResourceState, metaclass=_ResourceStateEnumTypeWrapper):
-    """ResourceState is where one resource stands at a node."""
+    """ResourceState is the state of one resource at a node."""
 
 RESOURCE_STATE_UNSPECIFIED: ResourceState.ValueType  # 0
 """Not used."""
 RESOURCE_STATE_SYNCED: ResourceState.ValueType  # 1
-"""The node has ACKed just what it should hold."""
+"""The node has ACKed exactly what it should hold."""
 RESOURCE_STATE_SENT: ResourceState.ValueType  # 2
-"""Something newer, or the end of it, was sent, and the node has not answered."""
+"""A newer version or the removal was sent, and the node has not answered."""
 RESOURCE_STATE_WAITING: ResourceState.ValueType  # 3
-"""It is not what it should be, and nothing of it is on its way: it waits for what must come first (a route for its clusters,
-a removal for the last use), for an answer to what was sent before, or for its turn after a refusal.
+"""The node does not hold what it should, and nothing of it is in flight. It waits for a resource that must be in place
+first, for the answer to an earlier response, or for its next attempt after a refusal.
 """
 RESOURCE_STATE_REFUSED: ResourceState.ValueType  # 4
-"""The node has refused just what it should hold. It goes on with what it had."""
+"""The node has refused exactly what it should hold. It keeps what it had."""
 RESOURCE_STATE_NOT_ASKED: ResourceState.ValueType  # 5
-"""There is something for it, and the node, which takes all that there is, has not asked for it."""
+"""The resource exists, and the node, which takes every resource of its gateways, has not subscribed to it."""
 RESOURCE_STATE_ABSENT: ResourceState.ValueType  # 6
-"""The node asks for a name that nothing has."""
+"""The node subscribes to a name that does not exist."""
 Global___ResourceState: _TypeAlias = ResourceState  # noqa: Y015
 
 @_typing.final
@@ -120,54 +120,56 @@ class Node(_message.Message):
     MODELS_FIELD_NUMBER: _builtins.int
     LOCALITY_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Resource name, `nodes/{node}`: the id that the client gave, percent-encoded where it has a `/`."""
+    """Resource name, `nodes/{node}`: the client's id, in which `/` and `%` are percent-encoded."""
     id: _builtins.str
-    """The client's id, as it gave it."""
+    """The client's id, as the client sent it."""
     cluster: _builtins.str
-    """The client's cluster, as it gave it. May be empty."""
+    """The client's cluster, as the client sent it. May be empty."""
     user_agent: _builtins.str
     """Program and version of the client, like `envoy 1.40.0`. May be empty."""
     state: Global___NodeState.ValueType
-    """Where it stands."""
+    """State of the node."""
     held_revision: _builtins.int
-    """Newest revision that it has ACKed all of; 0 when none."""
+    """Newest revision that the node has ACKed completely; 0 if none."""
     target_revision: _builtins.int
-    """Newest revision that it should hold."""
+    """Newest revision that the node should hold."""
     streams: _builtins.int
-    """Open streams."""
+    """Number of open streams."""
     peer: _builtins.str
-    """Address of its newest connection, `ip:port`."""
+    """Address of the newest connection, `ip:port`."""
     note: _builtins.str
-    """Why it is not given all that it could be meant to have: that no gateway selects it, that it names models which are not
-    there, that a gRPC client can't reach a version. Empty when there is nothing to say. For people; may change.
+    """Reason why the node gets less than it could: no gateway selects it, it names models that don't exist, or a gRPC client
+    cannot reach a version. Empty if there is nothing to report. Text for people; it may change.
     """
     @_builtins.property
     def gateways(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Gateways that select it, `gateways/{gateway}`. Empty: it is served an empty, valid world."""
+        """Gateways that select the node, `gateways/{gateway}`. Empty: the node gets a valid configuration without any resources."""
 
     @_builtins.property
     def variants(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """How its streams speak: `delta`, `sotw`. Sorted, none twice."""
+        """Variants of xDS on the node's open streams: `delta`, `sotw`. Sorted, without duplicates."""
 
     @_builtins.property
     def connect_time(self) -> _timestamp_pb2.Timestamp:
-        """When it connected, the first of the streams that are open now. Unset when gone."""
+        """Time at which the oldest open stream was opened. Unset if the node is gone."""
 
     @_builtins.property
     def last_seen_time(self) -> _timestamp_pb2.Timestamp:
-        """When something was last heard of it."""
+        """Time of the last message or connection of the node."""
 
     @_builtins.property
     def refusals(self) -> _containers.RepeatedCompositeFieldContainer[Global___Refusal]:
-        """What it refuses now; empty when nothing."""
+        """Refusals (NACKs) that still apply. Empty if none."""
 
     @_builtins.property
     def models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Models that it is given and no others, by name, as its metadata `turnout.models` has them. Empty: all of its gateways'."""
+        """Models that the node asks for in its metadata `turnout.models`; it gets no others. Sorted. Empty: all models of its
+        gateways.
+        """
 
     @_builtins.property
     def locality(self) -> Global___NodeLocality:
-        """Where it says that it is."""
+        """Locality of the node, as the client sent it."""
 
     def __init__(
         self,
@@ -200,7 +202,7 @@ Global___Node: _TypeAlias = Node  # noqa: Y015
 
 @_typing.final
 class NodeLocality(_message.Message):
-    """NodeLocality is where a node says that it is; each part may be empty."""
+    """NodeLocality is the locality that a node reports. Each part may be empty."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -208,11 +210,11 @@ class NodeLocality(_message.Message):
     ZONE_FIELD_NUMBER: _builtins.int
     SUB_ZONE_FIELD_NUMBER: _builtins.int
     region: _builtins.str
-    """Region, as the client gave it."""
+    """Region, as the client sent it."""
     zone: _builtins.str
-    """Zone, as the client gave it."""
+    """Zone, as the client sent it."""
     sub_zone: _builtins.str
-    """Sub-zone, as the client gave it."""
+    """Sub-zone, as the client sent it."""
     def __init__(
         self,
         *,
@@ -230,7 +232,7 @@ Global___NodeLocality: _TypeAlias = NodeLocality  # noqa: Y015
 
 @_typing.final
 class Refusal(_message.Message):
-    """A Refusal is a NACK that stands: the client has not accepted that type since."""
+    """A Refusal is a NACK that still applies: the client has not accepted a response of that type since."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -240,18 +242,18 @@ class Refusal(_message.Message):
     REVISION_FIELD_NUMBER: _builtins.int
     TIME_FIELD_NUMBER: _builtins.int
     type: _builtins.str
-    """Short name of the Envoy type."""
+    """Short name of the Envoy type, like `Cluster`."""
     message: _builtins.str
-    """The client's words."""
+    """Error text of the client."""
     revision: _builtins.int
-    """Revision that the response was of."""
+    """Revision of the refused response."""
     @_builtins.property
     def resources(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Names of the resources in the response that was refused; at most 100."""
+        """Names of the resources in the refused response, at most 100."""
 
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
-        """When it refused."""
+        """Time of the refusal."""
 
     def __init__(
         self,
@@ -272,7 +274,7 @@ Global___Refusal: _TypeAlias = Refusal  # noqa: Y015
 
 @_typing.final
 class NodeStatus(_message.Message):
-    """NodeStatus is what a node holds of each resource, against what it should hold."""
+    """NodeStatus compares what a node holds of each resource with what it should hold."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -281,18 +283,18 @@ class NodeStatus(_message.Message):
     RESOURCES_FIELD_NUMBER: _builtins.int
     OMITTED_FIELD_NUMBER: _builtins.int
     omitted: _builtins.int
-    """Resources that would be in the list too, but for its limit."""
+    """Number of resources that the limit of the request cut off `resources`."""
     @_builtins.property
     def node(self) -> Global___Node:
         """The node."""
 
     @_builtins.property
     def types(self) -> _containers.RepeatedCompositeFieldContainer[Global___TypeStatus]:
-        """Counts by Envoy type, of all resources. Empty when the node is not connected: what it holds is not known then."""
+        """Counts of all resources, by Envoy type. Empty if the node is not connected: what it holds is then unknown."""
 
     @_builtins.property
     def resources(self) -> _containers.RepeatedCompositeFieldContainer[Global___ResourceStatus]:
-        """Resources: by default those that are not as they should be; refused ones first."""
+        """Resources, refused ones first. Resources in RESOURCE_STATE_SYNCED are left out unless the request includes them."""
 
     def __init__(
         self,
@@ -325,22 +327,22 @@ class TypeStatus(_message.Message):
     ABSENT_FIELD_NUMBER: _builtins.int
     NEWEST_TIME_FIELD_NUMBER: _builtins.int
     type: _builtins.str
-    """Short name of the Envoy type."""
+    """Short name of the Envoy type, like `Cluster`."""
     synced: _builtins.int
-    """In RESOURCE_STATE_SYNCED."""
+    """Number in RESOURCE_STATE_SYNCED."""
     sent: _builtins.int
-    """In RESOURCE_STATE_SENT."""
+    """Number in RESOURCE_STATE_SENT."""
     waiting: _builtins.int
-    """In RESOURCE_STATE_WAITING."""
+    """Number in RESOURCE_STATE_WAITING."""
     refused: _builtins.int
-    """In RESOURCE_STATE_REFUSED."""
+    """Number in RESOURCE_STATE_REFUSED."""
     not_asked: _builtins.int
-    """In RESOURCE_STATE_NOT_ASKED."""
+    """Number in RESOURCE_STATE_NOT_ASKED."""
     absent: _builtins.int
-    """In RESOURCE_STATE_ABSENT."""
+    """Number in RESOURCE_STATE_ABSENT."""
     @_builtins.property
     def newest_time(self) -> _timestamp_pb2.Timestamp:
-        """When the node last took one of them, or by when. Unset when it holds none."""
+        """Latest `take_time` of these resources. Unset if the node holds none."""
 
     def __init__(
         self,
@@ -364,7 +366,7 @@ Global___TypeStatus: _TypeAlias = TypeStatus  # noqa: Y015
 
 @_typing.final
 class ResourceStatus(_message.Message):
-    """ResourceStatus is one resource at one node."""
+    """ResourceStatus is the status of one resource at one node."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -380,33 +382,37 @@ class ResourceStatus(_message.Message):
     DIFF_FIELD_NUMBER: _builtins.int
     DIFF_NOTE_FIELD_NUMBER: _builtins.int
     type: _builtins.str
-    """Short name of the Envoy type."""
+    """Short name of the Envoy type, like `Cluster`."""
     name: _builtins.str
     """Name of the Envoy resource."""
     state: Global___ResourceState.ValueType
-    """Where it stands."""
+    """State of the resource."""
     held_version: _builtins.str
-    """Version that the node holds, as it last said; empty when it holds none."""
+    """Version that the node holds, as it last ACKed it. Empty if it holds none."""
     target_version: _builtins.str
-    """Version that it should hold; empty when it should hold none."""
+    """Version that the node should hold. Empty if it should hold none."""
     take_time_exact: _builtins.bool
-    """Whether `take_time` is when, and not just by when: that is known of the few that were taken last."""
+    """True if `take_time` is exact. False: the node accepted it at that time or earlier. Exact times are kept for the newest
+    resources only.
+    """
     sent_revision: _builtins.int
-    """Revision of what is on its way; 0 when nothing is."""
+    """Revision in flight; 0 if none."""
     diff_note: _builtins.str
-    """Why they are not compared: a secret's content is shown nowhere, say. Empty otherwise. For people; may change."""
+    """Reason why the two are not compared, for example because the content is secret. Empty otherwise. Text for people; it may
+    change.
+    """
     @_builtins.property
     def take_time(self) -> _timestamp_pb2.Timestamp:
-        """When it took what it holds. Unset when it holds none."""
+        """Time at which the node accepted what it holds. Unset if it holds none."""
 
     @_builtins.property
     def refusal(self) -> Global___ResourceRefusal:
-        """What it refused under the name, since when it has taken nothing else there. Unset when nothing."""
+        """Last refusal under this name, if the node has accepted nothing under the name since. Unset if there is none."""
 
     @_builtins.property
     def diff(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """What makes of what it holds what it should hold, as lines of a unified diff of the two in YAML. Empty where they are the
-        same, and where they are not compared.
+        """Difference between what the node holds and what it should hold: lines of a unified diff of the two in YAML. Empty if they
+        are equal, or not compared.
         """
 
     def __init__(
@@ -434,7 +440,7 @@ Global___ResourceStatus: _TypeAlias = ResourceStatus  # noqa: Y015
 
 @_typing.final
 class ResourceRefusal(_message.Message):
-    """ResourceRefusal is a NACK of one resource. A NACK is about a response: what came along in it stands as refused, too."""
+    """ResourceRefusal is a NACK of one resource. A NACK concerns a whole response, so every resource in it counts as refused."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -443,14 +449,14 @@ class ResourceRefusal(_message.Message):
     MESSAGE_FIELD_NUMBER: _builtins.int
     TIME_FIELD_NUMBER: _builtins.int
     version: _builtins.str
-    """Version that was refused; empty where it was the removal."""
+    """Refused version. Empty if the removal was refused."""
     revision: _builtins.int
-    """Newest revision that the response was of."""
+    """Newest revision of the refused response."""
     message: _builtins.str
-    """The client's words."""
+    """Error text of the client."""
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
-        """When it refused."""
+        """Time of the refusal."""
 
     def __init__(
         self,

@@ -22,38 +22,67 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
+from google.api import resource_pb2 as google_dot_api_dot_resource__pb2
 from controlplane.generated.turnout.v1 import node_pb2 as turnout_dot_v1_dot_node__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dturnout/v1/node_service.proto\x12\nturnout.v1\x1a\x15turnout/v1/node.proto\"\x1e\n\x0eGetNodeRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"1\n\x0fGetNodeResponse\x12\x1e\n\x04node\x18\x01 \x01(\x0b\x32\x10.turnout.v1.Node\"j\n\x14GetNodeStatusRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x15\n\rmax_resources\x18\x02 \x01(\x05\x12\x16\n\x0einclude_synced\x18\x03 \x01(\x08\x12\x15\n\rexclude_diffs\x18\x04 \x01(\x08\"?\n\x15GetNodeStatusResponse\x12&\n\x06status\x18\x01 \x01(\x0b\x32\x16.turnout.v1.NodeStatus\"9\n\x10ListNodesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"x\n\x11ListNodesResponse\x12\x1f\n\x05nodes\x18\x01 \x03(\x0b\x32\x10.turnout.v1.Node\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12)\n\x07summary\x18\x03 \x01(\x0b\x32\x18.turnout.v1.FleetSummary\"`\n\x0c\x46leetSummary\x12\x10\n\x08revision\x18\x01 \x01(\x03\x12\x0e\n\x06synced\x18\x02 \x01(\x05\x12\x0e\n\x06\x62\x65hind\x18\x03 \x01(\x05\x12\x10\n\x08refusing\x18\x04 \x01(\x05\x12\x0c\n\x04gone\x18\x05 \x01(\x05\"&\n\x11WatchNodesRequest\x12\x11\n\tmax_nodes\x18\x01 \x01(\x05\"`\n\x12WatchNodesResponse\x12)\n\x07summary\x18\x01 \x01(\x0b\x32\x18.turnout.v1.FleetSummary\x12\x1f\n\x05nodes\x18\x02 \x03(\x0b\x32\x10.turnout.v1.Node\"$\n\x14ReconnectNodeRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"(\n\x15ReconnectNodeResponse\x12\x0f\n\x07streams\x18\x01 \x01(\x05\x32\x96\x03\n\x0bNodeService\x12\x42\n\x07GetNode\x12\x1a.turnout.v1.GetNodeRequest\x1a\x1b.turnout.v1.GetNodeResponse\x12T\n\rGetNodeStatus\x12 .turnout.v1.GetNodeStatusRequest\x1a!.turnout.v1.GetNodeStatusResponse\x12H\n\tListNodes\x12\x1c.turnout.v1.ListNodesRequest\x1a\x1d.turnout.v1.ListNodesResponse\x12M\n\nWatchNodes\x12\x1d.turnout.v1.WatchNodesRequest\x1a\x1e.turnout.v1.WatchNodesResponse0\x01\x12T\n\rReconnectNode\x12 .turnout.v1.ReconnectNodeRequest\x1a!.turnout.v1.ReconnectNodeResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dturnout/v1/node_service.proto\x12\nturnout.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x15turnout/v1/node.proto\"9\n\x0eGetNodeRequest\x12\'\n\x04name\x18\x01 \x01(\tB\x19\xe2\x41\x01\x02\xfa\x41\x12\n\x10turnout.dev/Node\"1\n\x0fGetNodeResponse\x12\x1e\n\x04node\x18\x01 \x01(\x0b\x32\x10.turnout.v1.Node\"\x97\x01\n\x14GetNodeStatusRequest\x12\'\n\x04name\x18\x01 \x01(\tB\x19\xe2\x41\x01\x02\xfa\x41\x12\n\x10turnout.dev/Node\x12\x1b\n\rmax_resources\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x1c\n\x0einclude_synced\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x1b\n\rexclude_diffs\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01\"?\n\x15GetNodeStatusResponse\x12&\n\x06status\x18\x01 \x01(\x0b\x32\x16.turnout.v1.NodeStatus\"E\n\x10ListNodesRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"x\n\x11ListNodesResponse\x12\x1f\n\x05nodes\x18\x01 \x03(\x0b\x32\x10.turnout.v1.Node\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12)\n\x07summary\x18\x03 \x01(\x0b\x32\x18.turnout.v1.FleetSummary\"`\n\x0c\x46leetSummary\x12\x10\n\x08revision\x18\x01 \x01(\x03\x12\x0e\n\x06synced\x18\x02 \x01(\x05\x12\x0e\n\x06\x62\x65hind\x18\x03 \x01(\x05\x12\x10\n\x08refusing\x18\x04 \x01(\x05\x12\x0c\n\x04gone\x18\x05 \x01(\x05\",\n\x11WatchNodesRequest\x12\x17\n\tmax_nodes\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\"`\n\x12WatchNodesResponse\x12)\n\x07summary\x18\x01 \x01(\x0b\x32\x18.turnout.v1.FleetSummary\x12\x1f\n\x05nodes\x18\x02 \x03(\x0b\x32\x10.turnout.v1.Node\"?\n\x14ReconnectNodeRequest\x12\'\n\x04name\x18\x01 \x01(\tB\x19\xe2\x41\x01\x02\xfa\x41\x12\n\x10turnout.dev/Node\"(\n\x15ReconnectNodeResponse\x12\x0f\n\x07streams\x18\x01 \x01(\x05\x32\xaa\x03\n\x0bNodeService\x12G\n\x07GetNode\x12\x1a.turnout.v1.GetNodeRequest\x1a\x1b.turnout.v1.GetNodeResponse\"\x03\x90\x02\x01\x12Y\n\rGetNodeStatus\x12 .turnout.v1.GetNodeStatusRequest\x1a!.turnout.v1.GetNodeStatusResponse\"\x03\x90\x02\x01\x12M\n\tListNodes\x12\x1c.turnout.v1.ListNodesRequest\x1a\x1d.turnout.v1.ListNodesResponse\"\x03\x90\x02\x01\x12R\n\nWatchNodes\x12\x1d.turnout.v1.WatchNodesRequest\x1a\x1e.turnout.v1.WatchNodesResponse\"\x03\x90\x02\x01\x30\x01\x12T\n\rReconnectNode\x12 .turnout.v1.ReconnectNodeRequest\x1a!.turnout.v1.ReconnectNodeResponseB8\n\x0e\x64\x65v.turnout.v1P\x01Z$turnout.dev/gen/turnout/v1;turnoutv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'controlplane.generated.turnout.v1.node_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
-  _globals['_GETNODEREQUEST']._serialized_start=68
-  _globals['_GETNODEREQUEST']._serialized_end=98
-  _globals['_GETNODERESPONSE']._serialized_start=100
-  _globals['_GETNODERESPONSE']._serialized_end=149
-  _globals['_GETNODESTATUSREQUEST']._serialized_start=151
-  _globals['_GETNODESTATUSREQUEST']._serialized_end=257
-  _globals['_GETNODESTATUSRESPONSE']._serialized_start=259
-  _globals['_GETNODESTATUSRESPONSE']._serialized_end=322
-  _globals['_LISTNODESREQUEST']._serialized_start=324
-  _globals['_LISTNODESREQUEST']._serialized_end=381
-  _globals['_LISTNODESRESPONSE']._serialized_start=383
-  _globals['_LISTNODESRESPONSE']._serialized_end=503
-  _globals['_FLEETSUMMARY']._serialized_start=505
-  _globals['_FLEETSUMMARY']._serialized_end=601
-  _globals['_WATCHNODESREQUEST']._serialized_start=603
-  _globals['_WATCHNODESREQUEST']._serialized_end=641
-  _globals['_WATCHNODESRESPONSE']._serialized_start=643
-  _globals['_WATCHNODESRESPONSE']._serialized_end=739
-  _globals['_RECONNECTNODEREQUEST']._serialized_start=741
-  _globals['_RECONNECTNODEREQUEST']._serialized_end=777
-  _globals['_RECONNECTNODERESPONSE']._serialized_start=779
-  _globals['_RECONNECTNODERESPONSE']._serialized_end=819
-  _globals['_NODESERVICE']._serialized_start=822
-  _globals['_NODESERVICE']._serialized_end=1228
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\016dev.turnout.v1P\001Z$turnout.dev/gen/turnout/v1;turnoutv1'
+  _globals['_GETNODEREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_GETNODEREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002\372A\022\n\020turnout.dev/Node'
+  _globals['_GETNODESTATUSREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_GETNODESTATUSREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002\372A\022\n\020turnout.dev/Node'
+  _globals['_GETNODESTATUSREQUEST'].fields_by_name['max_resources']._loaded_options = None
+  _globals['_GETNODESTATUSREQUEST'].fields_by_name['max_resources']._serialized_options = b'\342A\001\001'
+  _globals['_GETNODESTATUSREQUEST'].fields_by_name['include_synced']._loaded_options = None
+  _globals['_GETNODESTATUSREQUEST'].fields_by_name['include_synced']._serialized_options = b'\342A\001\001'
+  _globals['_GETNODESTATUSREQUEST'].fields_by_name['exclude_diffs']._loaded_options = None
+  _globals['_GETNODESTATUSREQUEST'].fields_by_name['exclude_diffs']._serialized_options = b'\342A\001\001'
+  _globals['_LISTNODESREQUEST'].fields_by_name['page_size']._loaded_options = None
+  _globals['_LISTNODESREQUEST'].fields_by_name['page_size']._serialized_options = b'\342A\001\001'
+  _globals['_LISTNODESREQUEST'].fields_by_name['page_token']._loaded_options = None
+  _globals['_LISTNODESREQUEST'].fields_by_name['page_token']._serialized_options = b'\342A\001\001'
+  _globals['_WATCHNODESREQUEST'].fields_by_name['max_nodes']._loaded_options = None
+  _globals['_WATCHNODESREQUEST'].fields_by_name['max_nodes']._serialized_options = b'\342A\001\001'
+  _globals['_RECONNECTNODEREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_RECONNECTNODEREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002\372A\022\n\020turnout.dev/Node'
+  _globals['_NODESERVICE'].methods_by_name['GetNode']._loaded_options = None
+  _globals['_NODESERVICE'].methods_by_name['GetNode']._serialized_options = b'\220\002\001'
+  _globals['_NODESERVICE'].methods_by_name['GetNodeStatus']._loaded_options = None
+  _globals['_NODESERVICE'].methods_by_name['GetNodeStatus']._serialized_options = b'\220\002\001'
+  _globals['_NODESERVICE'].methods_by_name['ListNodes']._loaded_options = None
+  _globals['_NODESERVICE'].methods_by_name['ListNodes']._serialized_options = b'\220\002\001'
+  _globals['_NODESERVICE'].methods_by_name['WatchNodes']._loaded_options = None
+  _globals['_NODESERVICE'].methods_by_name['WatchNodes']._serialized_options = b'\220\002\001'
+  _globals['_GETNODEREQUEST']._serialized_start=128
+  _globals['_GETNODEREQUEST']._serialized_end=185
+  _globals['_GETNODERESPONSE']._serialized_start=187
+  _globals['_GETNODERESPONSE']._serialized_end=236
+  _globals['_GETNODESTATUSREQUEST']._serialized_start=239
+  _globals['_GETNODESTATUSREQUEST']._serialized_end=390
+  _globals['_GETNODESTATUSRESPONSE']._serialized_start=392
+  _globals['_GETNODESTATUSRESPONSE']._serialized_end=455
+  _globals['_LISTNODESREQUEST']._serialized_start=457
+  _globals['_LISTNODESREQUEST']._serialized_end=526
+  _globals['_LISTNODESRESPONSE']._serialized_start=528
+  _globals['_LISTNODESRESPONSE']._serialized_end=648
+  _globals['_FLEETSUMMARY']._serialized_start=650
+  _globals['_FLEETSUMMARY']._serialized_end=746
+  _globals['_WATCHNODESREQUEST']._serialized_start=748
+  _globals['_WATCHNODESREQUEST']._serialized_end=792
+  _globals['_WATCHNODESRESPONSE']._serialized_start=794
+  _globals['_WATCHNODESRESPONSE']._serialized_end=890
+  _globals['_RECONNECTNODEREQUEST']._serialized_start=892
+  _globals['_RECONNECTNODEREQUEST']._serialized_end=955
+  _globals['_RECONNECTNODERESPONSE']._serialized_start=957
+  _globals['_RECONNECTNODERESPONSE']._serialized_end=997
+  _globals['_NODESERVICE']._serialized_start=1000
+  _globals['_NODESERVICE']._serialized_end=1426
 # @@protoc_insertion_point(module_scope)

@@ -21,13 +21,13 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class GetNodeRequest(_message.Message):
-    """GetNodeRequest asks for one node."""
+    """GetNodeRequest names one node."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     NAME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Name of the node, `nodes/{node}`."""
+    """Name of the node, `nodes/{node}`. Required."""
     def __init__(
         self,
         *,
@@ -43,7 +43,7 @@ Global___GetNodeRequest: _TypeAlias = GetNodeRequest  # noqa: Y015
 
 @_typing.final
 class GetNodeResponse(_message.Message):
-    """GetNodeResponse carries one node."""
+    """GetNodeResponse contains one node."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -67,7 +67,7 @@ Global___GetNodeResponse: _TypeAlias = GetNodeResponse  # noqa: Y015
 
 @_typing.final
 class GetNodeStatusRequest(_message.Message):
-    """GetNodeStatusRequest asks what a node holds."""
+    """GetNodeStatusRequest names one node and says how much to return."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -76,13 +76,13 @@ class GetNodeStatusRequest(_message.Message):
     INCLUDE_SYNCED_FIELD_NUMBER: _builtins.int
     EXCLUDE_DIFFS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Name of the node, `nodes/{node}`."""
+    """Name of the node, `nodes/{node}`. Required."""
     max_resources: _builtins.int
-    """Most resources to list. Unset: 100. Maximum: 10,000; more is cut to that."""
+    """Maximum number of resources to return, at most 10,000; a larger number counts as 10,000. Unset: 100."""
     include_synced: _builtins.bool
-    """Lists those that are as they should be, too, after the others."""
+    """Return resources in RESOURCE_STATE_SYNCED too, after the others. Unset: false."""
     exclude_diffs: _builtins.bool
-    """Leaves out the diffs."""
+    """Leave out the diffs. Unset: false."""
     def __init__(
         self,
         *,
@@ -101,14 +101,14 @@ Global___GetNodeStatusRequest: _TypeAlias = GetNodeStatusRequest  # noqa: Y015
 
 @_typing.final
 class GetNodeStatusResponse(_message.Message):
-    """GetNodeStatusResponse carries what a node holds."""
+    """GetNodeStatusResponse contains the status of one node."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     STATUS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def status(self) -> _node_pb2.NodeStatus:
-        """What it holds."""
+        """The status."""
 
     def __init__(
         self,
@@ -132,9 +132,9 @@ class ListNodesRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """Most nodes to return. Unset: 100. Maximum: 1,000; more is cut to that."""
+    """Maximum number of nodes to return, at most 1,000; a larger number counts as 1,000. The page may be shorter. Unset: 100."""
     page_token: _builtins.str
-    """Where to go on: `next_page_token` of the page before. Unset: from the start."""
+    """`next_page_token` of the page before. Unset: from the start."""
     def __init__(
         self,
         *,
@@ -151,7 +151,7 @@ Global___ListNodesRequest: _TypeAlias = ListNodesRequest  # noqa: Y015
 
 @_typing.final
 class ListNodesResponse(_message.Message):
-    """ListNodesResponse carries a page of nodes."""
+    """ListNodesResponse contains a page of nodes."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -159,14 +159,14 @@ class ListNodesResponse(_message.Message):
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     SUMMARY_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """Where the next page begins; empty on the last."""
+    """Token of the next page. Empty on the last page."""
     @_builtins.property
     def nodes(self) -> _containers.RepeatedCompositeFieldContainer[_node_pb2.Node]:
         """The nodes, by name."""
 
     @_builtins.property
     def summary(self) -> Global___FleetSummary:
-        """Counts over all nodes, not just this page."""
+        """Counts over all nodes, not only this page."""
 
     def __init__(
         self,
@@ -185,7 +185,7 @@ Global___ListNodesResponse: _TypeAlias = ListNodesResponse  # noqa: Y015
 
 @_typing.final
 class FleetSummary(_message.Message):
-    """FleetSummary counts the nodes by where they stand."""
+    """FleetSummary counts the nodes by state."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -197,13 +197,13 @@ class FleetSummary(_message.Message):
     revision: _builtins.int
     """Newest revision of desired state."""
     synced: _builtins.int
-    """Nodes that are connected and hold what they should."""
+    """Number of nodes in NODE_STATE_SYNCED."""
     behind: _builtins.int
-    """Nodes that are connected and have not answered all of it yet."""
+    """Number of nodes in NODE_STATE_BEHIND."""
     refusing: _builtins.int
-    """Nodes that refuse a part."""
+    """Number of nodes in NODE_STATE_REFUSING."""
     gone: _builtins.int
-    """Nodes that are not connected any more."""
+    """Number of nodes in NODE_STATE_GONE."""
     def __init__(
         self,
         *,
@@ -223,13 +223,13 @@ Global___FleetSummary: _TypeAlias = FleetSummary  # noqa: Y015
 
 @_typing.final
 class WatchNodesRequest(_message.Message):
-    """WatchNodesRequest asks to follow the fleet."""
+    """WatchNodesRequest asks for a stream of the fleet's state."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     MAX_NODES_FIELD_NUMBER: _builtins.int
     max_nodes: _builtins.int
-    """Most nodes to list in each picture, those that are not in sync first. Unset: 100. Maximum: 10,000; more is cut to that."""
+    """Maximum number of nodes in each message, at most 10,000; a larger number counts as 10,000. Unset: 100."""
     def __init__(
         self,
         *,
@@ -245,7 +245,7 @@ Global___WatchNodesRequest: _TypeAlias = WatchNodesRequest  # noqa: Y015
 
 @_typing.final
 class WatchNodesResponse(_message.Message):
-    """WatchNodesResponse carries one picture."""
+    """WatchNodesResponse is the state of the fleet at one time."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -257,7 +257,7 @@ class WatchNodesResponse(_message.Message):
 
     @_builtins.property
     def nodes(self) -> _containers.RepeatedCompositeFieldContainer[_node_pb2.Node]:
-        """The nodes: those that are not in sync first, then by name."""
+        """The nodes: first those that are not in sync, then by name."""
 
     def __init__(
         self,
@@ -275,13 +275,13 @@ Global___WatchNodesResponse: _TypeAlias = WatchNodesResponse  # noqa: Y015
 
 @_typing.final
 class ReconnectNodeRequest(_message.Message):
-    """ReconnectNodeRequest asks a node to connect anew."""
+    """ReconnectNodeRequest names the node that should connect again."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     NAME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Name of the node, `nodes/{node}`."""
+    """Name of the node, `nodes/{node}`. Required."""
     def __init__(
         self,
         *,
@@ -297,13 +297,13 @@ Global___ReconnectNodeRequest: _TypeAlias = ReconnectNodeRequest  # noqa: Y015
 
 @_typing.final
 class ReconnectNodeResponse(_message.Message):
-    """ReconnectNodeResponse says what was done."""
+    """ReconnectNodeResponse contains the result."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     STREAMS_FIELD_NUMBER: _builtins.int
     streams: _builtins.int
-    """Streams that were ended: one, where the node takes everything over ADS."""
+    """Number of streams that were closed: one if the node uses ADS."""
     def __init__(
         self,
         *,

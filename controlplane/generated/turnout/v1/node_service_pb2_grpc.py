@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class NodeServiceStub:
-    """NodeService shows the xDS clients that are connected, or were.
+    """NodeService reports on the xDS clients that are connected or were connected recently.
     """
 
     def __init__(self, channel):
@@ -63,40 +63,41 @@ class NodeServiceStub:
 
 
 class NodeServiceServicer:
-    """NodeService shows the xDS clients that are connected, or were.
+    """NodeService reports on the xDS clients that are connected or were connected recently.
     """
 
     def GetNode(self, request, context):
-        """Reads one node. Errors: NOT_FOUND.
+        """Returns one node. Errors: NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetNodeStatus(self, request, context):
-        """Says what a node holds of each resource, against what it should hold. Errors: NOT_FOUND.
+        """Compares what a node holds of each resource with what it should hold. Errors: NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListNodes(self, request, context):
-        """Lists nodes by name.
+        """Lists the nodes by name.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def WatchNodes(self, request, context):
-        """Streams the fleet, a whole picture at each change, at most ten a second.
+        """Streams the state of the fleet: one message at once, then one after each change, at most ten per second. Each message is
+        complete by itself. Errors: UNAVAILABLE when the control plane stops.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ReconnectNode(self, request, context):
-        """Ends a node's streams well, so that it connects anew and is sent what it lacks, also what it refused: once its host is
-        mended. It serves what it has meanwhile. Errors: NOT_FOUND when it is not connected.
+        """Closes a node's streams gracefully. The node connects again and gets what it lacks, including what it refused, for example
+        after its host was repaired. It serves what it has in the meantime. Errors: NOT_FOUND if it is not connected.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -139,7 +140,7 @@ def add_NodeServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class NodeService:
-    """NodeService shows the xDS clients that are connected, or were.
+    """NodeService reports on the xDS clients that are connected or were connected recently.
     """
 
     @staticmethod

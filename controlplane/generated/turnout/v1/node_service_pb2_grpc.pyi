@@ -27,45 +27,49 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class NodeServiceStub:
-    """NodeService shows the xDS clients that are connected, or were."""
+    """NodeService reports on the xDS clients that are connected or were connected recently."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> NodeServiceAsyncStub: ...
     GetNode: _grpc.UnaryUnaryMultiCallable[_node_service_pb2.GetNodeRequest, _node_service_pb2.GetNodeResponse]
-    """Reads one node. Errors: NOT_FOUND."""
+    """Returns one node. Errors: NOT_FOUND."""
     GetNodeStatus: _grpc.UnaryUnaryMultiCallable[_node_service_pb2.GetNodeStatusRequest, _node_service_pb2.GetNodeStatusResponse]
-    """Says what a node holds of each resource, against what it should hold. Errors: NOT_FOUND."""
+    """Compares what a node holds of each resource with what it should hold. Errors: NOT_FOUND."""
     ListNodes: _grpc.UnaryUnaryMultiCallable[_node_service_pb2.ListNodesRequest, _node_service_pb2.ListNodesResponse]
-    """Lists nodes by name."""
+    """Lists the nodes by name."""
     WatchNodes: _grpc.UnaryStreamMultiCallable[_node_service_pb2.WatchNodesRequest, _node_service_pb2.WatchNodesResponse]
-    """Streams the fleet, a whole picture at each change, at most ten a second."""
+    """Streams the state of the fleet: one message at once, then one after each change, at most ten per second. Each message is
+    complete by itself. Errors: UNAVAILABLE when the control plane stops.
+    """
     ReconnectNode: _grpc.UnaryUnaryMultiCallable[_node_service_pb2.ReconnectNodeRequest, _node_service_pb2.ReconnectNodeResponse]
-    """Ends a node's streams well, so that it connects anew and is sent what it lacks, also what it refused: once its host is
-    mended. It serves what it has meanwhile. Errors: NOT_FOUND when it is not connected.
+    """Closes a node's streams gracefully. The node connects again and gets what it lacks, including what it refused, for example
+    after its host was repaired. It serves what it has in the meantime. Errors: NOT_FOUND if it is not connected.
     """
 
 @_typing.type_check_only
 class NodeServiceAsyncStub(NodeServiceStub):
-    """NodeService shows the xDS clients that are connected, or were."""
+    """NodeService reports on the xDS clients that are connected or were connected recently."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetNode: _aio.UnaryUnaryMultiCallable[_node_service_pb2.GetNodeRequest, _node_service_pb2.GetNodeResponse]  # type: ignore[assignment]
-    """Reads one node. Errors: NOT_FOUND."""
+    """Returns one node. Errors: NOT_FOUND."""
     GetNodeStatus: _aio.UnaryUnaryMultiCallable[_node_service_pb2.GetNodeStatusRequest, _node_service_pb2.GetNodeStatusResponse]  # type: ignore[assignment]
-    """Says what a node holds of each resource, against what it should hold. Errors: NOT_FOUND."""
+    """Compares what a node holds of each resource with what it should hold. Errors: NOT_FOUND."""
     ListNodes: _aio.UnaryUnaryMultiCallable[_node_service_pb2.ListNodesRequest, _node_service_pb2.ListNodesResponse]  # type: ignore[assignment]
-    """Lists nodes by name."""
+    """Lists the nodes by name."""
     WatchNodes: _aio.UnaryStreamMultiCallable[_node_service_pb2.WatchNodesRequest, _node_service_pb2.WatchNodesResponse]  # type: ignore[assignment]
-    """Streams the fleet, a whole picture at each change, at most ten a second."""
+    """Streams the state of the fleet: one message at once, then one after each change, at most ten per second. Each message is
+    complete by itself. Errors: UNAVAILABLE when the control plane stops.
+    """
     ReconnectNode: _aio.UnaryUnaryMultiCallable[_node_service_pb2.ReconnectNodeRequest, _node_service_pb2.ReconnectNodeResponse]  # type: ignore[assignment]
-    """Ends a node's streams well, so that it connects anew and is sent what it lacks, also what it refused: once its host is
-    mended. It serves what it has meanwhile. Errors: NOT_FOUND when it is not connected.
+    """Closes a node's streams gracefully. The node connects again and gets what it lacks, including what it refused, for example
+    after its host was repaired. It serves what it has in the meantime. Errors: NOT_FOUND if it is not connected.
     """
 
 class NodeServiceServicer(metaclass=_abc_1.ABCMeta):
-    """NodeService shows the xDS clients that are connected, or were."""
+    """NodeService reports on the xDS clients that are connected or were connected recently."""
 
     @_abc_1.abstractmethod
     def GetNode(
@@ -73,7 +77,7 @@ class NodeServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _node_service_pb2.GetNodeRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_node_service_pb2.GetNodeResponse, _abc.Awaitable[_node_service_pb2.GetNodeResponse]]:
-        """Reads one node. Errors: NOT_FOUND."""
+        """Returns one node. Errors: NOT_FOUND."""
 
     @_abc_1.abstractmethod
     def GetNodeStatus(
@@ -81,7 +85,7 @@ class NodeServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _node_service_pb2.GetNodeStatusRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_node_service_pb2.GetNodeStatusResponse, _abc.Awaitable[_node_service_pb2.GetNodeStatusResponse]]:
-        """Says what a node holds of each resource, against what it should hold. Errors: NOT_FOUND."""
+        """Compares what a node holds of each resource with what it should hold. Errors: NOT_FOUND."""
 
     @_abc_1.abstractmethod
     def ListNodes(
@@ -89,7 +93,7 @@ class NodeServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _node_service_pb2.ListNodesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_node_service_pb2.ListNodesResponse, _abc.Awaitable[_node_service_pb2.ListNodesResponse]]:
-        """Lists nodes by name."""
+        """Lists the nodes by name."""
 
     @_abc_1.abstractmethod
     def WatchNodes(
@@ -97,7 +101,9 @@ class NodeServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _node_service_pb2.WatchNodesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_node_service_pb2.WatchNodesResponse], _abc.AsyncIterator[_node_service_pb2.WatchNodesResponse]]:
-        """Streams the fleet, a whole picture at each change, at most ten a second."""
+        """Streams the state of the fleet: one message at once, then one after each change, at most ten per second. Each message is
+        complete by itself. Errors: UNAVAILABLE when the control plane stops.
+        """
 
     @_abc_1.abstractmethod
     def ReconnectNode(
@@ -105,8 +111,8 @@ class NodeServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _node_service_pb2.ReconnectNodeRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_node_service_pb2.ReconnectNodeResponse, _abc.Awaitable[_node_service_pb2.ReconnectNodeResponse]]:
-        """Ends a node's streams well, so that it connects anew and is sent what it lacks, also what it refused: once its host is
-        mended. It serves what it has meanwhile. Errors: NOT_FOUND when it is not connected.
+        """Closes a node's streams gracefully. The node connects again and gets what it lacks, including what it refused, for example
+        after its host was repaired. It serves what it has in the meantime. Errors: NOT_FOUND if it is not connected.
         """
 
 def add_NodeServiceServicer_to_server(servicer: NodeServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

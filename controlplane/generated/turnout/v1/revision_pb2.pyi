@@ -35,7 +35,7 @@ class _ActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Action.ValueTy
     ACTION_DELETE: _Action.ValueType  # 3
     """A gateway, model or secret was deleted."""
     ACTION_APPLY: _Action.ValueType  # 4
-    """Objects were applied together."""
+    """A manifest was applied."""
     ACTION_SWITCH: _Action.ValueType  # 5
     """Traffic of models was moved."""
     ACTION_REVERT: _Action.ValueType  # 6
@@ -53,7 +53,7 @@ ACTION_UPDATE: Action.ValueType  # 2
 ACTION_DELETE: Action.ValueType  # 3
 """A gateway, model or secret was deleted."""
 ACTION_APPLY: Action.ValueType  # 4
-"""Objects were applied together."""
+"""A manifest was applied."""
 ACTION_SWITCH: Action.ValueType  # 5
 """Traffic of models was moved."""
 ACTION_REVERT: Action.ValueType  # 6
@@ -69,23 +69,23 @@ class _ChangeKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ChangeKind
     CHANGE_KIND_UNSPECIFIED: _ChangeKind.ValueType  # 0
     """Not used."""
     CHANGE_KIND_CREATED: _ChangeKind.ValueType  # 1
-    """It did not exist before."""
+    """The object was created."""
     CHANGE_KIND_UPDATED: _ChangeKind.ValueType  # 2
-    """It existed and is different now."""
+    """The object existed before and is different now."""
     CHANGE_KIND_DELETED: _ChangeKind.ValueType  # 3
-    """It exists no longer."""
+    """The object was deleted."""
 
 class ChangeKind(_ChangeKind, metaclass=_ChangeKindEnumTypeWrapper):
-    """ChangeKind is what happened to an object."""
+    """ChangeKind is the kind of a change of one object."""
 
 CHANGE_KIND_UNSPECIFIED: ChangeKind.ValueType  # 0
 """Not used."""
 CHANGE_KIND_CREATED: ChangeKind.ValueType  # 1
-"""It did not exist before."""
+"""The object was created."""
 CHANGE_KIND_UPDATED: ChangeKind.ValueType  # 2
-"""It existed and is different now."""
+"""The object existed before and is different now."""
 CHANGE_KIND_DELETED: ChangeKind.ValueType  # 3
-"""It exists no longer."""
+"""The object was deleted."""
 Global___ChangeKind: _TypeAlias = ChangeKind  # noqa: Y015
 
 class _NodeProgressState:
@@ -97,32 +97,36 @@ class _NodeProgressStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Nod
     NODE_PROGRESS_STATE_UNSPECIFIED: _NodeProgressState.ValueType  # 0
     """Not used."""
     NODE_PROGRESS_STATE_HOLDING: _NodeProgressState.ValueType  # 1
-    """It has ACKed all of it, or of a newer one; or, when `refused_type` is set, all but what it refused before."""
+    """The node has ACKed everything of the revision or of a newer one; if `refused_type` is set, everything except an older
+    refusal.
+    """
     NODE_PROGRESS_STATE_BEHIND: _NodeProgressState.ValueType  # 2
-    """It has not answered yet."""
+    """The node has not answered everything yet."""
     NODE_PROGRESS_STATE_REFUSED: _NodeProgressState.ValueType  # 3
-    """It refused a part of it."""
+    """The node refused a part of the revision."""
     NODE_PROGRESS_STATE_GONE: _NodeProgressState.ValueType  # 4
-    """It went away before it held it."""
+    """The node disconnected before it held the revision."""
 
 class NodeProgressState(_NodeProgressState, metaclass=_NodeProgressStateEnumTypeWrapper):
-    """NodeProgressState is how far a node has come with a revision."""
+    """NodeProgressState is the state of a node with a revision."""
 
 NODE_PROGRESS_STATE_UNSPECIFIED: NodeProgressState.ValueType  # 0
 """Not used."""
 NODE_PROGRESS_STATE_HOLDING: NodeProgressState.ValueType  # 1
-"""It has ACKed all of it, or of a newer one; or, when `refused_type` is set, all but what it refused before."""
+"""The node has ACKed everything of the revision or of a newer one; if `refused_type` is set, everything except an older
+refusal.
+"""
 NODE_PROGRESS_STATE_BEHIND: NodeProgressState.ValueType  # 2
-"""It has not answered yet."""
+"""The node has not answered everything yet."""
 NODE_PROGRESS_STATE_REFUSED: NodeProgressState.ValueType  # 3
-"""It refused a part of it."""
+"""The node refused a part of the revision."""
 NODE_PROGRESS_STATE_GONE: NodeProgressState.ValueType  # 4
-"""It went away before it held it."""
+"""The node disconnected before it held the revision."""
 Global___NodeProgressState: _TypeAlias = NodeProgressState  # noqa: Y015
 
 @_typing.final
 class Revision(_message.Message):
-    """A Revision is one accepted change of desired state, numbered 1, 2, 3 … without a gap. It never changes afterwards."""
+    """A Revision is one accepted change of desired state. Revisions are numbered 1, 2, 3 … without gaps and never change."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -135,24 +139,24 @@ class Revision(_message.Message):
     CHANGES_FIELD_NUMBER: _builtins.int
     REVERTED_TO_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Resource name, `revisions/{number}`."""
+    """Resource name, `revisions/{revision}`, where the part after the slash is the number."""
     number: _builtins.int
     """Number of the revision, from 1."""
     author: _builtins.str
-    """Who made it, as the caller said in the metadata `x-turnout-author`; `unknown` when nothing was said."""
+    """Author, as the caller named it in the metadata `x-turnout-author`; `unknown` if the caller sent none."""
     reason: _builtins.str
-    """Why, in the author's words. May be empty."""
+    """Reason for the change, as the author wrote it. May be empty."""
     action: Global___Action.ValueType
-    """What kind of call made it."""
+    """Kind of call that made the revision."""
     reverted_to: _builtins.int
-    """Revision that was gone back to, when the action is ACTION_REVERT; 0 otherwise."""
+    """Number of the revision whose state was restored, if the action is ACTION_REVERT; 0 otherwise."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was accepted."""
+        """Time at which the revision was accepted."""
 
     @_builtins.property
     def changes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Change]:
-        """What it changed, gateways first, then by name."""
+        """Changed objects: gateways first, then models, then secrets, each by name."""
 
     def __init__(
         self,
@@ -176,7 +180,7 @@ Global___Revision: _TypeAlias = Revision  # noqa: Y015
 
 @_typing.final
 class Change(_message.Message):
-    """A Change says what became of one object."""
+    """A Change describes how one object changed."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -186,10 +190,10 @@ class Change(_message.Message):
     name: _builtins.str
     """Resource name of the object."""
     kind: Global___ChangeKind.ValueType
-    """What happened to it."""
+    """Kind of the change."""
     @_builtins.property
     def lines(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """What changed, one line a field, as people read it: `split: blue 10000 -> green 10000`."""
+        """Changed fields, one line for each, as text for people: `split: blue 10000 -> green 10000`."""
 
     def __init__(
         self,
@@ -208,7 +212,7 @@ Global___Change: _TypeAlias = Change  # noqa: Y015
 
 @_typing.final
 class Impact(_message.Message):
-    """An Impact counts what a change of desired state is to the Envoys: which resources they are sent."""
+    """An Impact counts the Envoy resources that a change of desired state sends."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -217,16 +221,18 @@ class Impact(_message.Message):
     BYTES_PER_NODE_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
     nodes: _builtins.int
-    """Connected nodes that are sent anything."""
+    """Number of connected nodes that are sent anything."""
     bytes_per_node: _builtins.int
-    """Bytes of the resources that one node is sent, for the node that is sent most."""
+    """Bytes of the resources sent to one node: the largest number over all nodes."""
     @_builtins.property
     def types(self) -> _containers.RepeatedCompositeFieldContainer[Global___TypeImpact]:
-        """Resources that are new or changed or gone, by Envoy type."""
+        """Counts by Envoy type. Types without a change are left out."""
 
     @_builtins.property
     def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """What is right and may yet be a surprise, as that connected gRPC clients lose a model. For people; may change."""
+        """Valid but possibly unexpected effects, for example that connected gRPC clients lose a model. Text for people; it may
+        change.
+        """
 
     def __init__(
         self,
@@ -246,7 +252,7 @@ Global___Impact: _TypeAlias = Impact  # noqa: Y015
 
 @_typing.final
 class TypeImpact(_message.Message):
-    """A TypeImpact counts the changes to resources of one Envoy type, over all audiences."""
+    """A TypeImpact counts the changed resources of one Envoy type. A resource that several groups of nodes get counts once."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -254,13 +260,13 @@ class TypeImpact(_message.Message):
     CHANGED_FIELD_NUMBER: _builtins.int
     REMOVED_FIELD_NUMBER: _builtins.int
     type: _builtins.str
-    """Short name of the type: `Cluster`, `ClusterLoadAssignment`, `Secret`, `Listener`, `ScopedRouteConfiguration`,
+    """Short name of the Envoy type: `Cluster`, `ClusterLoadAssignment`, `Secret`, `Listener`, `ScopedRouteConfiguration`,
     `RouteConfiguration`.
     """
     changed: _builtins.int
-    """Resources that are new or changed."""
+    """Number of new or changed resources."""
     removed: _builtins.int
-    """Resources that are gone."""
+    """Number of removed resources."""
     def __init__(
         self,
         *,
@@ -278,7 +284,7 @@ Global___TypeImpact: _TypeAlias = TypeImpact  # noqa: Y015
 
 @_typing.final
 class RevisionProgress(_message.Message):
-    """RevisionProgress is how far a revision has come: a whole picture each time it is sent."""
+    """RevisionProgress says how many nodes hold a revision. Each message of a watch is complete by itself."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -292,30 +298,32 @@ class RevisionProgress(_message.Message):
     COMPLETE_FIELD_NUMBER: _builtins.int
     LAST_ACK_TIME_FIELD_NUMBER: _builtins.int
     total: _builtins.int
-    """Nodes that the revision is for: those connected, and those that went away while it was watched."""
+    """Number of nodes that count: those that are connected, and those that disconnected during the watch."""
     holding: _builtins.int
-    """Nodes that have ACKed all of it, or of a newer revision; be it but for what they refused of older ones, which stands."""
+    """Number of nodes that have ACKed everything of this revision or of a newer one. Parts that a node refused in an older
+    revision, and still refuses, don't count against it.
+    """
     behind: _builtins.int
-    """Nodes that are connected and have not ACKed all of it yet."""
+    """Number of connected nodes that have not answered everything yet."""
     refused: _builtins.int
-    """Nodes that refused a part of it (NACK) and hold something older; or that can't be given a part of it, because that needs
-    what they refused before.
+    """Number of nodes that refused a part of this revision (NACK), or cannot get a part of it because it needs something that
+    they refused before. They keep what they had.
     """
     gone: _builtins.int
-    """Nodes that went away before they held it."""
+    """Number of nodes that disconnected before they held the revision."""
     complete: _builtins.bool
-    """True when every connected node holds it; the stream ends after that."""
+    """True if every connected node holds the revision. It is the last message of the stream."""
     @_builtins.property
     def revision(self) -> Global___Revision:
-        """The revision that is watched."""
+        """The watched revision."""
 
     @_builtins.property
     def nodes(self) -> _containers.RepeatedCompositeFieldContainer[Global___NodeProgress]:
-        """Each node's part: refused first, then behind, gone, holding. At most as many as asked for."""
+        """Progress of each node: refused first, then behind, gone, holding. At most as many as the request asks for."""
 
     @_builtins.property
     def last_ack_time(self) -> _timestamp_pb2.Timestamp:
-        """Time of the ACK that made the last of the holding nodes hold it. Unset while none does."""
+        """Time of the latest ACK by which a holding node came to hold the revision. Unset if none holds it."""
 
     def __init__(
         self,
@@ -340,7 +348,7 @@ Global___RevisionProgress: _TypeAlias = RevisionProgress  # noqa: Y015
 
 @_typing.final
 class NodeProgress(_message.Message):
-    """NodeProgress is one node's part in a revision."""
+    """NodeProgress is the progress of one node with a revision."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -355,22 +363,22 @@ class NodeProgress(_message.Message):
     node: _builtins.str
     """Resource name of the node, `nodes/{node}`."""
     state: Global___NodeProgressState.ValueType
-    """How far it has come."""
+    """State of the node with this revision."""
     refused_type: _builtins.str
-    """Envoy type of what it refused. Empty unless refused; or holding, but for what it refused before."""
+    """Short name of the refused Envoy type. Set if `state` is refused, or if it is holding except for an older refusal."""
     error: _builtins.str
-    """Envoy's words. Empty when `refused_type` is."""
+    """Error text of the client. Empty if `refused_type` is empty."""
     held_revision: _builtins.int
-    """Newest revision that it holds all of; 0 when none."""
+    """Newest revision that the node holds completely; 0 if none."""
     refused_revision: _builtins.int
-    """Revision as of which it refused that; below the one that is watched when the node is holding. Unset when `refused_type` is."""
+    """Revision of the refused response; lower than the watched one if `state` is holding. 0 if `refused_type` is empty."""
     @_builtins.property
     def hold_time(self) -> _timestamp_pb2.Timestamp:
-        """When it came to hold the revision. Unset unless it holds it."""
+        """Time at which the node came to hold the revision. Unset if it does not hold it."""
 
     @_builtins.property
     def refused_resources(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Names of the resources in the response that it refused. Empty when `refused_type` is."""
+        """Names of the resources in the refused response. Empty if `refused_type` is empty."""
 
     def __init__(
         self,

@@ -24,7 +24,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class Manifest(_message.Message):
-    """A Manifest is any number of objects: the form of the files that `turnout apply` reads."""
+    """A Manifest is any number of objects. It is the format of the files that `turnout apply` reads."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -41,7 +41,9 @@ class Manifest(_message.Message):
 
     @_builtins.property
     def secrets(self) -> _containers.RepeatedCompositeFieldContainer[_secret_pb2.Secret]:
-        """Secrets, each with its name. Private keys are never given out: one that is left out stays as it is kept."""
+        """Secrets, each with its name. No response contains a private key. If you apply a secret without one, the stored key is
+        kept.
+        """
 
     def __init__(
         self,
@@ -60,7 +62,7 @@ Global___Manifest: _TypeAlias = Manifest  # noqa: Y015
 
 @_typing.final
 class ApplyRequest(_message.Message):
-    """ApplyRequest asks for objects to be as given."""
+    """ApplyRequest contains the objects to create, replace and delete."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -72,24 +74,26 @@ class ApplyRequest(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     INCLUDE_BOOTSTRAPS_FIELD_NUMBER: _builtins.int
     force: _builtins.bool
-    """Move traffic without an etag, whatever is live. Unset: false."""
+    """Move traffic without an etag, or with one that is out of date. Unset: false."""
     request_id: _builtins.str
-    """UUID4 of this call: a replay returns the first answer. Unset: a replay is a new call."""
+    """UUID4 of this call. A repeated call with the same id and content returns the first answer and changes nothing. Unset:
+    every call is new.
+    """
     validate_only: _builtins.bool
-    """Check and compile, change nothing. Unset: false."""
+    """Check and compile the change, but don't make it. Unset: false."""
     reason: _builtins.str
-    """Why, for the revision."""
+    """Reason for the change, kept in the revision: one line, at most 1,000 characters. Unset: none."""
     include_bootstraps: _builtins.bool
-    """Return the compiled resources of the whole state as an Envoy bootstrap, one a set of gateways. Only with validate_only."""
+    """Return the compiled resources as Envoy bootstraps, one for each set of gateways. It needs `validate_only`. Unset: false."""
     @_builtins.property
     def manifest(self) -> Global___Manifest:
-        """Objects to create, or to replace whole. A model's split that is left out stays as it is live. An etag that is given must
-        be that of the object.
+        """Objects to create or to replace completely. A model without a split keeps the live one. An object with an etag must not
+        have changed since the etag was read.
         """
 
     @_builtins.property
     def delete_names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Names of objects to delete in the same revision."""
+        """Names of objects to delete in the same revision, like `models/iris`."""
 
     def __init__(
         self,
@@ -112,7 +116,7 @@ Global___ApplyRequest: _TypeAlias = ApplyRequest  # noqa: Y015
 
 @_typing.final
 class ApplyResponse(_message.Message):
-    """ApplyResponse says what was made of it."""
+    """ApplyResponse contains the result of an Apply."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -121,19 +125,19 @@ class ApplyResponse(_message.Message):
     IMPACT_FIELD_NUMBER: _builtins.int
     BOOTSTRAPS_FIELD_NUMBER: _builtins.int
     changed: _builtins.bool
-    """Whether anything changed."""
+    """True if the request changed anything."""
     @_builtins.property
     def revision(self) -> _revision_pb2.Revision:
-        """The revision made, or the newest one when nothing changed; what it would have been when validate_only."""
+        """The new revision, or the newest one if nothing changed. If `validate_only`: the revision that would have been made."""
 
     @_builtins.property
     def impact(self) -> _revision_pb2.Impact:
-        """What the Envoys are sent."""
+        """Envoy resources that the change sends."""
 
     @_builtins.property
     def bootstraps(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Envoy bootstraps in JSON, with every compiled resource static, for `envoy --mode validate`. Certificates with keys are
-        replaced by one that is good for nothing.
+        """Envoy bootstraps in JSON with every compiled resource in them, for `envoy --mode validate`. A placeholder certificate
+        stands for each certificate that has a private key. Empty unless the request asks for them.
         """
 
     def __init__(
@@ -154,16 +158,16 @@ Global___ApplyResponse: _TypeAlias = ApplyResponse  # noqa: Y015
 
 @_typing.final
 class GetRevisionRequest(_message.Message):
-    """GetRevisionRequest asks for one revision."""
+    """GetRevisionRequest names one revision."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     NAME_FIELD_NUMBER: _builtins.int
     INCLUDE_MANIFEST_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Name of the revision, `revisions/{number}`, or `revisions/latest`."""
+    """Name of the revision, `revisions/{revision}` or `revisions/latest`. Required."""
     include_manifest: _builtins.bool
-    """Return also the desired state of that revision. Unset: false."""
+    """Return the desired state of that revision too. Unset: false."""
     def __init__(
         self,
         *,
@@ -180,7 +184,7 @@ Global___GetRevisionRequest: _TypeAlias = GetRevisionRequest  # noqa: Y015
 
 @_typing.final
 class GetRevisionResponse(_message.Message):
-    """GetRevisionResponse carries one revision."""
+    """GetRevisionResponse contains one revision."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -192,7 +196,7 @@ class GetRevisionResponse(_message.Message):
 
     @_builtins.property
     def manifest(self) -> Global___Manifest:
-        """Desired state as of that revision, when it was asked for."""
+        """Desired state of that revision. Unset unless the request asks for it."""
 
     def __init__(
         self,
@@ -218,11 +222,13 @@ class ListRevisionsRequest(_message.Message):
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     OBJECT_NAME_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """Most revisions to return. Unset: 100. Maximum: 1,000; more is cut to that."""
+    """Maximum number of revisions to return, at most 1,000; a larger number counts as 1,000. The page may be shorter. Unset:
+    100.
+    """
     page_token: _builtins.str
-    """Where to go on: `next_page_token` of the page before. Unset: from the newest."""
+    """`next_page_token` of the page before. Unset: from the newest revision."""
     object_name: _builtins.str
-    """Only revisions that changed this object. Unset: all."""
+    """Return only revisions that changed this object, like `models/iris`. Unset: all revisions."""
     def __init__(
         self,
         *,
@@ -240,14 +246,14 @@ Global___ListRevisionsRequest: _TypeAlias = ListRevisionsRequest  # noqa: Y015
 
 @_typing.final
 class ListRevisionsResponse(_message.Message):
-    """ListRevisionsResponse carries a page of the history."""
+    """ListRevisionsResponse contains a page of the history."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     REVISIONS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """Where the next page begins; empty on the last."""
+    """Token of the next page. Empty on the last page."""
     @_builtins.property
     def revisions(self) -> _containers.RepeatedCompositeFieldContainer[_revision_pb2.Revision]:
         """The revisions, newest first."""
@@ -268,14 +274,14 @@ Global___ListRevisionsResponse: _TypeAlias = ListRevisionsResponse  # noqa: Y015
 
 @_typing.final
 class DiffRevisionsRequest(_message.Message):
-    """DiffRevisionsRequest asks what lies between two revisions."""
+    """DiffRevisionsRequest names two revisions to compare."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     FROM_FIELD_NUMBER: _builtins.int
     TO_FIELD_NUMBER: _builtins.int
     to: _builtins.str
-    """Revision to go to, `revisions/{number}` or `revisions/latest`."""
+    """Newer side of the comparison, `revisions/{revision}` or `revisions/latest`; `revisions/0` is the empty state. Required."""
     def __init__(
         self,
         *,
@@ -291,7 +297,7 @@ Global___DiffRevisionsRequest: _TypeAlias = DiffRevisionsRequest  # noqa: Y015
 
 @_typing.final
 class DiffRevisionsResponse(_message.Message):
-    """DiffRevisionsResponse says what lies between two revisions."""
+    """DiffRevisionsResponse contains the difference of two revisions."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -299,11 +305,11 @@ class DiffRevisionsResponse(_message.Message):
     IMPACT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def changes(self) -> _containers.RepeatedCompositeFieldContainer[_revision_pb2.Change]:
-        """What changed, gateways first, then by name."""
+        """Changed objects: gateways first, then models, then secrets, each by name."""
 
     @_builtins.property
     def impact(self) -> _revision_pb2.Impact:
-        """What that is to the Envoys."""
+        """Envoy resources that a change from the one to the other sends."""
 
     def __init__(
         self,
@@ -321,7 +327,7 @@ Global___DiffRevisionsResponse: _TypeAlias = DiffRevisionsResponse  # noqa: Y015
 
 @_typing.final
 class RevertToRequest(_message.Message):
-    """RevertToRequest asks to go back."""
+    """RevertToRequest names the revision to go back to."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -332,17 +338,19 @@ class RevertToRequest(_message.Message):
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Revision whose state is restored, `revisions/{number}`; `revisions/0` is the empty state."""
+    """Revision whose state is restored, `revisions/{revision}`; `revisions/0` is the empty state. Required."""
     etag: _builtins.str
-    """Number of the newest revision as the caller knows it: nothing changes when there is a newer one. Required, or `force`."""
+    """Number of the newest revision that the caller knows, to fail if there is a newer one. Needed unless `force` is set."""
     force: _builtins.bool
-    """Go back whatever is live. Unset: false."""
+    """Go back whatever the newest revision is. Unset: false."""
     request_id: _builtins.str
-    """UUID4 of this call: a replay returns the first answer. Unset: a replay is a new call."""
+    """UUID4 of this call. A repeated call with the same id and content returns the first answer and changes nothing. Unset:
+    every call is new.
+    """
     validate_only: _builtins.bool
-    """Check and compile, change nothing. Unset: false."""
+    """Check and compile the change, but don't make it. Unset: false."""
     reason: _builtins.str
-    """Why, for the revision."""
+    """Reason for the change, kept in the revision: one line, at most 1,000 characters. Unset: none."""
     def __init__(
         self,
         *,
@@ -363,7 +371,7 @@ Global___RevertToRequest: _TypeAlias = RevertToRequest  # noqa: Y015
 
 @_typing.final
 class RevertToResponse(_message.Message):
-    """RevertToResponse carries what going back made."""
+    """RevertToResponse contains the result of going back."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -371,11 +379,11 @@ class RevertToResponse(_message.Message):
     IMPACT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def revision(self) -> _revision_pb2.Revision:
-        """The revision made, or the newest one when nothing changed; what it would have been when validate_only."""
+        """The new revision, or the newest one if nothing changed. If `validate_only`: the revision that would have been made."""
 
     @_builtins.property
     def impact(self) -> _revision_pb2.Impact:
-        """What the Envoys are sent."""
+        """Envoy resources that the change sends."""
 
     def __init__(
         self,
@@ -393,16 +401,16 @@ Global___RevertToResponse: _TypeAlias = RevertToResponse  # noqa: Y015
 
 @_typing.final
 class WatchRevisionRequest(_message.Message):
-    """WatchRevisionRequest asks to follow a revision."""
+    """WatchRevisionRequest names the revision to follow."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     NAME_FIELD_NUMBER: _builtins.int
     MAX_NODES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Name of the revision, `revisions/{number}`, or `revisions/latest`."""
+    """Name of the revision, `revisions/{revision}` or `revisions/latest`. Required."""
     max_nodes: _builtins.int
-    """Most nodes to list in each picture. Unset: 100. Maximum: 10,000; more is cut to that."""
+    """Maximum number of nodes in each message, at most 10,000; a larger number counts as 10,000. Unset: 100."""
     def __init__(
         self,
         *,
@@ -419,14 +427,14 @@ Global___WatchRevisionRequest: _TypeAlias = WatchRevisionRequest  # noqa: Y015
 
 @_typing.final
 class WatchRevisionResponse(_message.Message):
-    """WatchRevisionResponse carries one picture."""
+    """WatchRevisionResponse is the progress of the revision at one time."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     PROGRESS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def progress(self) -> _revision_pb2.RevisionProgress:
-        """How far the revision has come."""
+        """The progress."""
 
     def __init__(
         self,

@@ -26,8 +26,8 @@ if _version_not_supported:
 
 
 class RevisionServiceStub:
-    """RevisionService makes revisions of several objects at once, reads the history, goes back in it, and watches revisions on
-    their way to the fleet.
+    """RevisionService changes several objects in one revision, reads the history, restores an earlier state, and follows revisions
+    to the nodes.
     """
 
     def __init__(self, channel):
@@ -69,28 +69,28 @@ class RevisionServiceStub:
 
 
 class RevisionServiceServicer:
-    """RevisionService makes revisions of several objects at once, reads the history, goes back in it, and watches revisions on
-    their way to the fleet.
+    """RevisionService changes several objects in one revision, reads the history, restores an earlier state, and follows revisions
+    to the nodes.
     """
 
     def Apply(self, request, context):
-        """Creates, updates and deletes any number of objects in one revision, all or nothing. Errors: INVALID_ARGUMENT with every
-        field that is wrong; FAILED_PRECONDITION (MOVES_TRAFFIC) when it changes what is live and neither an etag nor `force` was
-        given; ABORTED (STALE_ETAG).
+        """Creates, updates and deletes any number of objects in one revision: all of them, or none. Errors: INVALID_ARGUMENT with
+        every field that is wrong; NOT_FOUND if an object to delete does not exist; FAILED_PRECONDITION (MOVES_TRAFFIC) if it
+        moves traffic without an etag or `force`; ABORTED (STALE_ETAG).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetRevision(self, request, context):
-        """Reads one revision. Errors: NOT_FOUND.
+        """Returns one revision. Errors: NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListRevisions(self, request, context):
-        """Lists revisions, newest first.
+        """Lists the revisions, newest first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -105,15 +105,15 @@ class RevisionServiceServicer:
 
     def RevertTo(self, request, context):
         """Restores the desired state of an earlier revision, as a new revision. Errors: NOT_FOUND; FAILED_PRECONDITION
-        (MOVES_TRAFFIC) when neither an etag nor `force` was given; ABORTED (STALE_ETAG).
+        (MOVES_TRAFFIC) without an etag or `force`; ABORTED (STALE_ETAG).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def WatchRevision(self, request, context):
-        """Streams how far a revision has come, a whole picture at each change, until every connected node holds it. Errors:
-        NOT_FOUND.
+        """Streams how many nodes hold a revision: one message at once, then one after each change, at most twenty per second. The
+        stream ends after every connected node holds it. Errors: NOT_FOUND; UNAVAILABLE when the control plane stops.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -161,8 +161,8 @@ def add_RevisionServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class RevisionService:
-    """RevisionService makes revisions of several objects at once, reads the history, goes back in it, and watches revisions on
-    their way to the fleet.
+    """RevisionService changes several objects in one revision, reads the history, restores an earlier state, and follows revisions
+    to the nodes.
     """
 
     @staticmethod

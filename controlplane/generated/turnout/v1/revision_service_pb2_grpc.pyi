@@ -27,8 +27,8 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class RevisionServiceStub:
-    """RevisionService makes revisions of several objects at once, reads the history, goes back in it, and watches revisions on
-    their way to the fleet.
+    """RevisionService changes several objects in one revision, reads the history, restores an earlier state, and follows revisions
+    to the nodes.
     """
 
     @_typing.overload
@@ -36,55 +36,55 @@ class RevisionServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> RevisionServiceAsyncStub: ...
     Apply: _grpc.UnaryUnaryMultiCallable[_revision_service_pb2.ApplyRequest, _revision_service_pb2.ApplyResponse]
-    """Creates, updates and deletes any number of objects in one revision, all or nothing. Errors: INVALID_ARGUMENT with every
-    field that is wrong; FAILED_PRECONDITION (MOVES_TRAFFIC) when it changes what is live and neither an etag nor `force` was
-    given; ABORTED (STALE_ETAG).
+    """Creates, updates and deletes any number of objects in one revision: all of them, or none. Errors: INVALID_ARGUMENT with
+    every field that is wrong; NOT_FOUND if an object to delete does not exist; FAILED_PRECONDITION (MOVES_TRAFFIC) if it
+    moves traffic without an etag or `force`; ABORTED (STALE_ETAG).
     """
     GetRevision: _grpc.UnaryUnaryMultiCallable[_revision_service_pb2.GetRevisionRequest, _revision_service_pb2.GetRevisionResponse]
-    """Reads one revision. Errors: NOT_FOUND."""
+    """Returns one revision. Errors: NOT_FOUND."""
     ListRevisions: _grpc.UnaryUnaryMultiCallable[_revision_service_pb2.ListRevisionsRequest, _revision_service_pb2.ListRevisionsResponse]
-    """Lists revisions, newest first."""
+    """Lists the revisions, newest first."""
     DiffRevisions: _grpc.UnaryUnaryMultiCallable[_revision_service_pb2.DiffRevisionsRequest, _revision_service_pb2.DiffRevisionsResponse]
     """Compares the desired state of two revisions. Errors: NOT_FOUND."""
     RevertTo: _grpc.UnaryUnaryMultiCallable[_revision_service_pb2.RevertToRequest, _revision_service_pb2.RevertToResponse]
     """Restores the desired state of an earlier revision, as a new revision. Errors: NOT_FOUND; FAILED_PRECONDITION
-    (MOVES_TRAFFIC) when neither an etag nor `force` was given; ABORTED (STALE_ETAG).
+    (MOVES_TRAFFIC) without an etag or `force`; ABORTED (STALE_ETAG).
     """
     WatchRevision: _grpc.UnaryStreamMultiCallable[_revision_service_pb2.WatchRevisionRequest, _revision_service_pb2.WatchRevisionResponse]
-    """Streams how far a revision has come, a whole picture at each change, until every connected node holds it. Errors:
-    NOT_FOUND.
+    """Streams how many nodes hold a revision: one message at once, then one after each change, at most twenty per second. The
+    stream ends after every connected node holds it. Errors: NOT_FOUND; UNAVAILABLE when the control plane stops.
     """
 
 @_typing.type_check_only
 class RevisionServiceAsyncStub(RevisionServiceStub):
-    """RevisionService makes revisions of several objects at once, reads the history, goes back in it, and watches revisions on
-    their way to the fleet.
+    """RevisionService changes several objects in one revision, reads the history, restores an earlier state, and follows revisions
+    to the nodes.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Apply: _aio.UnaryUnaryMultiCallable[_revision_service_pb2.ApplyRequest, _revision_service_pb2.ApplyResponse]  # type: ignore[assignment]
-    """Creates, updates and deletes any number of objects in one revision, all or nothing. Errors: INVALID_ARGUMENT with every
-    field that is wrong; FAILED_PRECONDITION (MOVES_TRAFFIC) when it changes what is live and neither an etag nor `force` was
-    given; ABORTED (STALE_ETAG).
+    """Creates, updates and deletes any number of objects in one revision: all of them, or none. Errors: INVALID_ARGUMENT with
+    every field that is wrong; NOT_FOUND if an object to delete does not exist; FAILED_PRECONDITION (MOVES_TRAFFIC) if it
+    moves traffic without an etag or `force`; ABORTED (STALE_ETAG).
     """
     GetRevision: _aio.UnaryUnaryMultiCallable[_revision_service_pb2.GetRevisionRequest, _revision_service_pb2.GetRevisionResponse]  # type: ignore[assignment]
-    """Reads one revision. Errors: NOT_FOUND."""
+    """Returns one revision. Errors: NOT_FOUND."""
     ListRevisions: _aio.UnaryUnaryMultiCallable[_revision_service_pb2.ListRevisionsRequest, _revision_service_pb2.ListRevisionsResponse]  # type: ignore[assignment]
-    """Lists revisions, newest first."""
+    """Lists the revisions, newest first."""
     DiffRevisions: _aio.UnaryUnaryMultiCallable[_revision_service_pb2.DiffRevisionsRequest, _revision_service_pb2.DiffRevisionsResponse]  # type: ignore[assignment]
     """Compares the desired state of two revisions. Errors: NOT_FOUND."""
     RevertTo: _aio.UnaryUnaryMultiCallable[_revision_service_pb2.RevertToRequest, _revision_service_pb2.RevertToResponse]  # type: ignore[assignment]
     """Restores the desired state of an earlier revision, as a new revision. Errors: NOT_FOUND; FAILED_PRECONDITION
-    (MOVES_TRAFFIC) when neither an etag nor `force` was given; ABORTED (STALE_ETAG).
+    (MOVES_TRAFFIC) without an etag or `force`; ABORTED (STALE_ETAG).
     """
     WatchRevision: _aio.UnaryStreamMultiCallable[_revision_service_pb2.WatchRevisionRequest, _revision_service_pb2.WatchRevisionResponse]  # type: ignore[assignment]
-    """Streams how far a revision has come, a whole picture at each change, until every connected node holds it. Errors:
-    NOT_FOUND.
+    """Streams how many nodes hold a revision: one message at once, then one after each change, at most twenty per second. The
+    stream ends after every connected node holds it. Errors: NOT_FOUND; UNAVAILABLE when the control plane stops.
     """
 
 class RevisionServiceServicer(metaclass=_abc_1.ABCMeta):
-    """RevisionService makes revisions of several objects at once, reads the history, goes back in it, and watches revisions on
-    their way to the fleet.
+    """RevisionService changes several objects in one revision, reads the history, restores an earlier state, and follows revisions
+    to the nodes.
     """
 
     @_abc_1.abstractmethod
@@ -93,9 +93,9 @@ class RevisionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _revision_service_pb2.ApplyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_revision_service_pb2.ApplyResponse, _abc.Awaitable[_revision_service_pb2.ApplyResponse]]:
-        """Creates, updates and deletes any number of objects in one revision, all or nothing. Errors: INVALID_ARGUMENT with every
-        field that is wrong; FAILED_PRECONDITION (MOVES_TRAFFIC) when it changes what is live and neither an etag nor `force` was
-        given; ABORTED (STALE_ETAG).
+        """Creates, updates and deletes any number of objects in one revision: all of them, or none. Errors: INVALID_ARGUMENT with
+        every field that is wrong; NOT_FOUND if an object to delete does not exist; FAILED_PRECONDITION (MOVES_TRAFFIC) if it
+        moves traffic without an etag or `force`; ABORTED (STALE_ETAG).
         """
 
     @_abc_1.abstractmethod
@@ -104,7 +104,7 @@ class RevisionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _revision_service_pb2.GetRevisionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_revision_service_pb2.GetRevisionResponse, _abc.Awaitable[_revision_service_pb2.GetRevisionResponse]]:
-        """Reads one revision. Errors: NOT_FOUND."""
+        """Returns one revision. Errors: NOT_FOUND."""
 
     @_abc_1.abstractmethod
     def ListRevisions(
@@ -112,7 +112,7 @@ class RevisionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _revision_service_pb2.ListRevisionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_revision_service_pb2.ListRevisionsResponse, _abc.Awaitable[_revision_service_pb2.ListRevisionsResponse]]:
-        """Lists revisions, newest first."""
+        """Lists the revisions, newest first."""
 
     @_abc_1.abstractmethod
     def DiffRevisions(
@@ -129,7 +129,7 @@ class RevisionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_revision_service_pb2.RevertToResponse, _abc.Awaitable[_revision_service_pb2.RevertToResponse]]:
         """Restores the desired state of an earlier revision, as a new revision. Errors: NOT_FOUND; FAILED_PRECONDITION
-        (MOVES_TRAFFIC) when neither an etag nor `force` was given; ABORTED (STALE_ETAG).
+        (MOVES_TRAFFIC) without an etag or `force`; ABORTED (STALE_ETAG).
         """
 
     @_abc_1.abstractmethod
@@ -138,8 +138,8 @@ class RevisionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _revision_service_pb2.WatchRevisionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_revision_service_pb2.WatchRevisionResponse], _abc.AsyncIterator[_revision_service_pb2.WatchRevisionResponse]]:
-        """Streams how far a revision has come, a whole picture at each change, until every connected node holds it. Errors:
-        NOT_FOUND.
+        """Streams how many nodes hold a revision: one message at once, then one after each change, at most twenty per second. The
+        stream ends after every connected node holds it. Errors: NOT_FOUND; UNAVAILABLE when the control plane stops.
         """
 
 def add_RevisionServiceServicer_to_server(servicer: RevisionServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -22,24 +22,49 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
+from google.api import resource_pb2 as google_dot_api_dot_resource__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17turnout/v1/secret.proto\x12\nturnout.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xff\x01\n\x06Secret\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x35\n\x0ftls_certificate\x18\x02 \x01(\x0b\x32\x1a.turnout.v1.TlsCertificateH\x00\x12\x35\n\x0f\x63\x61_certificates\x18\x03 \x01(\x0b\x32\x1a.turnout.v1.CaCertificatesH\x00\x12\x0c\n\x04\x65tag\x18\x04 \x01(\t\x12/\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\t\n\x07\x63ontent\"t\n\x0eTlsCertificate\x12\x1d\n\x15\x63\x65rtificate_chain_pem\x18\x01 \x01(\t\x12\x1c\n\x0fprivate_key_pem\x18\x02 \x01(\tB\x03\x80\x01\x01\x12%\n\x04leaf\x18\x03 \x01(\x0b\x32\x17.turnout.v1.Certificate\"\\\n\x0e\x43\x61\x43\x65rtificates\x12\x1b\n\x13\x63\x61_certificates_pem\x18\x01 \x01(\t\x12-\n\x0c\x63\x65rtificates\x18\x02 \x03(\x0b\x32\x17.turnout.v1.Certificate\"\x9b\x01\n\x0b\x43\x65rtificate\x12\x0e\n\x06sha256\x18\x01 \x01(\t\x12\x0f\n\x07subject\x18\x02 \x01(\t\x12\x0c\n\x04sans\x18\x03 \x03(\t\x12.\n\nnot_before\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tnot_after\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestampb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17turnout/v1/secret.proto\x12\nturnout.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xdf\x02\n\x06Secret\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12;\n\x0ftls_certificate\x18\x02 \x01(\x0b\x32\x1a.turnout.v1.TlsCertificateB\x04\xe2\x41\x01\x01H\x00\x12;\n\x0f\x63\x61_certificates\x18\x03 \x01(\x0b\x32\x1a.turnout.v1.CaCertificatesB\x04\xe2\x41\x01\x01H\x00\x12\x12\n\x04\x65tag\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x35\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0bupdate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03::\xea\x41\x37\n\x12turnout.dev/Secret\x12\x10secrets/{secret}*\x07secrets2\x06secretB\t\n\x07\x63ontent\"\x85\x01\n\x0eTlsCertificate\x12#\n\x15\x63\x65rtificate_chain_pem\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12!\n\x0fprivate_key_pem\x18\x02 \x01(\tB\x08\x80\x01\x01\xe2\x41\x02\x01\x04\x12+\n\x04leaf\x18\x03 \x01(\x0b\x32\x17.turnout.v1.CertificateB\x04\xe2\x41\x01\x03\"h\n\x0e\x43\x61\x43\x65rtificates\x12!\n\x13\x63\x61_certificates_pem\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x33\n\x0c\x63\x65rtificates\x18\x02 \x03(\x0b\x32\x17.turnout.v1.CertificateB\x04\xe2\x41\x01\x03\"\x9b\x01\n\x0b\x43\x65rtificate\x12\x0e\n\x06sha256\x18\x01 \x01(\t\x12\x0f\n\x07subject\x18\x02 \x01(\t\x12\x0c\n\x04sans\x18\x03 \x03(\t\x12.\n\nnot_before\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tnot_after\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB8\n\x0e\x64\x65v.turnout.v1P\x01Z$turnout.dev/gen/turnout/v1;turnoutv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'controlplane.generated.turnout.v1.secret_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\016dev.turnout.v1P\001Z$turnout.dev/gen/turnout/v1;turnoutv1'
+  _globals['_SECRET'].fields_by_name['name']._loaded_options = None
+  _globals['_SECRET'].fields_by_name['name']._serialized_options = b'\342A\001\010'
+  _globals['_SECRET'].fields_by_name['tls_certificate']._loaded_options = None
+  _globals['_SECRET'].fields_by_name['tls_certificate']._serialized_options = b'\342A\001\001'
+  _globals['_SECRET'].fields_by_name['ca_certificates']._loaded_options = None
+  _globals['_SECRET'].fields_by_name['ca_certificates']._serialized_options = b'\342A\001\001'
+  _globals['_SECRET'].fields_by_name['etag']._loaded_options = None
+  _globals['_SECRET'].fields_by_name['etag']._serialized_options = b'\342A\001\001'
+  _globals['_SECRET'].fields_by_name['create_time']._loaded_options = None
+  _globals['_SECRET'].fields_by_name['create_time']._serialized_options = b'\342A\001\003'
+  _globals['_SECRET'].fields_by_name['update_time']._loaded_options = None
+  _globals['_SECRET'].fields_by_name['update_time']._serialized_options = b'\342A\001\003'
+  _globals['_SECRET']._loaded_options = None
+  _globals['_SECRET']._serialized_options = b'\352A7\n\022turnout.dev/Secret\022\020secrets/{secret}*\007secrets2\006secret'
+  _globals['_TLSCERTIFICATE'].fields_by_name['certificate_chain_pem']._loaded_options = None
+  _globals['_TLSCERTIFICATE'].fields_by_name['certificate_chain_pem']._serialized_options = b'\342A\001\002'
   _globals['_TLSCERTIFICATE'].fields_by_name['private_key_pem']._loaded_options = None
-  _globals['_TLSCERTIFICATE'].fields_by_name['private_key_pem']._serialized_options = b'\200\001\001'
-  _globals['_SECRET']._serialized_start=73
-  _globals['_SECRET']._serialized_end=328
-  _globals['_TLSCERTIFICATE']._serialized_start=330
-  _globals['_TLSCERTIFICATE']._serialized_end=446
-  _globals['_CACERTIFICATES']._serialized_start=448
-  _globals['_CACERTIFICATES']._serialized_end=540
-  _globals['_CERTIFICATE']._serialized_start=543
-  _globals['_CERTIFICATE']._serialized_end=698
+  _globals['_TLSCERTIFICATE'].fields_by_name['private_key_pem']._serialized_options = b'\200\001\001\342A\002\001\004'
+  _globals['_TLSCERTIFICATE'].fields_by_name['leaf']._loaded_options = None
+  _globals['_TLSCERTIFICATE'].fields_by_name['leaf']._serialized_options = b'\342A\001\003'
+  _globals['_CACERTIFICATES'].fields_by_name['ca_certificates_pem']._loaded_options = None
+  _globals['_CACERTIFICATES'].fields_by_name['ca_certificates_pem']._serialized_options = b'\342A\001\002'
+  _globals['_CACERTIFICATES'].fields_by_name['certificates']._loaded_options = None
+  _globals['_CACERTIFICATES'].fields_by_name['certificates']._serialized_options = b'\342A\001\003'
+  _globals['_SECRET']._serialized_start=133
+  _globals['_SECRET']._serialized_end=484
+  _globals['_TLSCERTIFICATE']._serialized_start=487
+  _globals['_TLSCERTIFICATE']._serialized_end=620
+  _globals['_CACERTIFICATES']._serialized_start=622
+  _globals['_CACERTIFICATES']._serialized_end=726
+  _globals['_CERTIFICATE']._serialized_start=729
+  _globals['_CERTIFICATE']._serialized_end=884
 # @@protoc_insertion_point(module_scope)

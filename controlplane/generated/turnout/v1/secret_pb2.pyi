@@ -21,8 +21,8 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class Secret(_message.Message):
-    """A Secret is what TLS needs: a certificate with its private key, or the certificates of authorities. Gateways and versions
-    name it. When it changes, Envoys are sent the secret and nothing else: no listener and no cluster changes with it.
+    """A Secret is material for TLS: a certificate with its private key, or certificates of authorities. Gateways and versions
+    refer to it by name. When it changes, Envoys get only the secret again: no listener and no cluster changes with it.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -34,24 +34,28 @@ class Secret(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Resource name, `secrets/{secret}`; the last part is a DNS label. On input the last part alone is enough."""
+    """Resource name, `secrets/{secret}`. The part after the slash is a DNS label of at most 63 characters. In a request, that
+    part alone is enough.
+    """
     etag: _builtins.str
-    """Revision in which this secret last changed. Output; on input see the call that takes it."""
+    """Revision in which this secret last changed, set by the server. In a request: the etag that was read, to fail if the secret
+    changed since. Unset in a request: no check.
+    """
     @_builtins.property
     def tls_certificate(self) -> Global___TlsCertificate:
-        """A certificate and its private key, to show to the other side."""
+        """A certificate and its private key, to present to the peer."""
 
     @_builtins.property
     def ca_certificates(self) -> Global___CaCertificates:
-        """Certificates of authorities, to believe the other side by."""
+        """Certificates of authorities, to verify the peer's certificate against."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """When this secret was made. Output only."""
+        """Time at which this secret was created. Output only; ignored in a request."""
 
     @_builtins.property
     def update_time(self) -> _timestamp_pb2.Timestamp:
-        """When this secret last changed. Output only."""
+        """Time of the last change of this secret. Output only; ignored in a request."""
 
     def __init__(
         self,
@@ -83,14 +87,14 @@ class TlsCertificate(_message.Message):
     PRIVATE_KEY_PEM_FIELD_NUMBER: _builtins.int
     LEAF_FIELD_NUMBER: _builtins.int
     certificate_chain_pem: _builtins.str
-    """Certificates in PEM: the leaf first, then those between it and the authority. Required."""
+    """Certificates in PEM: first the leaf, then the intermediates up to the authority. Required."""
     private_key_pem: _builtins.str
-    """Private key of the leaf in PEM, without a passphrase: RSA of 2,048 bits or more, or ECDSA on P-256, P-384 or P-521. Input
-    only: it is never given out again. Unset: the key that is kept, which must be that of the leaf.
+    """Private key of the leaf in PEM, without a passphrase: RSA of at least 2,048 bits, or ECDSA on P-256, P-384 or P-521. Input
+    only: no response contains it. Unset in an update: the stored key is kept; it must be the key of the leaf.
     """
     @_builtins.property
     def leaf(self) -> Global___Certificate:
-        """The leaf, as people know it. Output only; ignored on input."""
+        """Description of the leaf certificate. Output only; ignored in a request."""
 
     def __init__(
         self,
@@ -109,17 +113,17 @@ Global___TlsCertificate: _TypeAlias = TlsCertificate  # noqa: Y015
 
 @_typing.final
 class CaCertificates(_message.Message):
-    """CaCertificates are the certificates of authorities."""
+    """CaCertificates are certificates of authorities."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     CA_CERTIFICATES_PEM_FIELD_NUMBER: _builtins.int
     CERTIFICATES_FIELD_NUMBER: _builtins.int
     ca_certificates_pem: _builtins.str
-    """Certificates in PEM. Required."""
+    """Certificates in PEM, at least one. Required."""
     @_builtins.property
     def certificates(self) -> _containers.RepeatedCompositeFieldContainer[Global___Certificate]:
-        """Each of them, as people know it. Output only; ignored on input."""
+        """Description of each certificate, in the same order. Output only; ignored in a request."""
 
     def __init__(
         self,
@@ -137,7 +141,7 @@ Global___CaCertificates: _TypeAlias = CaCertificates  # noqa: Y015
 
 @_typing.final
 class Certificate(_message.Message):
-    """A Certificate is what a certificate says of itself."""
+    """A Certificate describes an X.509 certificate."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -149,10 +153,10 @@ class Certificate(_message.Message):
     sha256: _builtins.str
     """SHA-256 of the certificate in DER, in hex: its fingerprint."""
     subject: _builtins.str
-    """Subject, as in RFC 4514. May be empty."""
+    """Subject, written as in RFC 4514. May be empty."""
     @_builtins.property
     def sans(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Names and addresses that it is for (subject alternative names)."""
+        """Subject alternative names: DNS names, addresses and URIs that the certificate is for."""
 
     @_builtins.property
     def not_before(self) -> _timestamp_pb2.Timestamp:

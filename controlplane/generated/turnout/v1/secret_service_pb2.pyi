@@ -22,13 +22,13 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class GetSecretRequest(_message.Message):
-    """GetSecretRequest asks for one secret."""
+    """GetSecretRequest names one secret."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     NAME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Name of the secret, `secrets/{secret}`."""
+    """Name of the secret, `secrets/{secret}`. Required."""
     def __init__(
         self,
         *,
@@ -44,7 +44,7 @@ Global___GetSecretRequest: _TypeAlias = GetSecretRequest  # noqa: Y015
 
 @_typing.final
 class GetSecretResponse(_message.Message):
-    """GetSecretResponse carries one secret."""
+    """GetSecretResponse contains one secret."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -75,9 +75,9 @@ class ListSecretsRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """Most secrets to return. Unset: 100. Maximum: 1,000; more is cut to that."""
+    """Maximum number of secrets to return, at most 1,000; a larger number counts as 1,000. The page may be shorter. Unset: 100."""
     page_token: _builtins.str
-    """Where to go on: `next_page_token` of the page before. Unset: from the start."""
+    """`next_page_token` of the page before. Unset: from the start."""
     def __init__(
         self,
         *,
@@ -94,14 +94,14 @@ Global___ListSecretsRequest: _TypeAlias = ListSecretsRequest  # noqa: Y015
 
 @_typing.final
 class ListSecretsResponse(_message.Message):
-    """ListSecretsResponse carries a page of secrets."""
+    """ListSecretsResponse contains a page of secrets."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     SECRETS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """Where the next page begins; empty on the last."""
+    """Token of the next page. Empty on the last page."""
     @_builtins.property
     def secrets(self) -> _containers.RepeatedCompositeFieldContainer[_secret_pb2.Secret]:
         """The secrets, by name."""
@@ -122,7 +122,7 @@ Global___ListSecretsResponse: _TypeAlias = ListSecretsResponse  # noqa: Y015
 
 @_typing.final
 class CreateSecretRequest(_message.Message):
-    """CreateSecretRequest asks for a new secret."""
+    """CreateSecretRequest contains a new secret."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -131,14 +131,16 @@ class CreateSecretRequest(_message.Message):
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """UUID4 of this call: a replay returns the first answer. Unset: a replay is a new call."""
+    """UUID4 of this call. A repeated call with the same id and content returns the first answer and changes nothing. Unset:
+    every call is new.
+    """
     validate_only: _builtins.bool
-    """Check and compile, change nothing. Unset: false."""
+    """Check and compile the change, but don't make it. Unset: false."""
     reason: _builtins.str
-    """Why, for the revision."""
+    """Reason for the change, kept in the revision: one line, at most 1,000 characters. Unset: none."""
     @_builtins.property
     def secret(self) -> _secret_pb2.Secret:
-        """The secret, with its name."""
+        """The secret, with its name and without an etag. Required."""
 
     def __init__(
         self,
@@ -158,17 +160,17 @@ Global___CreateSecretRequest: _TypeAlias = CreateSecretRequest  # noqa: Y015
 
 @_typing.final
 class CreateSecretResponse(_message.Message):
-    """CreateSecretResponse carries the new secret."""
+    """CreateSecretResponse contains the new secret."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     SECRET_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
-    """The revision made; 0 when validate_only."""
+    """Number of the new revision. 0 if `validate_only`."""
     @_builtins.property
     def secret(self) -> _secret_pb2.Secret:
-        """The secret as it is kept."""
+        """The secret as it is stored."""
 
     def __init__(
         self,
@@ -186,7 +188,7 @@ Global___CreateSecretResponse: _TypeAlias = CreateSecretResponse  # noqa: Y015
 
 @_typing.final
 class UpdateSecretRequest(_message.Message):
-    """UpdateSecretRequest asks for a change of a secret."""
+    """UpdateSecretRequest contains the new values of a secret's fields."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -196,18 +198,23 @@ class UpdateSecretRequest(_message.Message):
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """UUID4 of this call: a replay returns the first answer. Unset: a replay is a new call."""
+    """UUID4 of this call. A repeated call with the same id and content returns the first answer and changes nothing. Unset:
+    every call is new.
+    """
     validate_only: _builtins.bool
-    """Check and compile, change nothing. Unset: false."""
+    """Check and compile the change, but don't make it. Unset: false."""
     reason: _builtins.str
-    """Why, for the revision."""
+    """Reason for the change, kept in the revision: one line, at most 1,000 characters. Unset: none."""
     @_builtins.property
     def secret(self) -> _secret_pb2.Secret:
-        """The secret, with its name, and its etag where it must be unchanged since it was read."""
+        """The secret, with its name. With its etag, the update fails if the secret changed since the etag was read. Required."""
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """Fields to take from `secret`; top-level names. Unset: all of them."""
+        """Top-level fields to take from `secret`. A field that is named here and not populated in `secret` is cleared. Unset: all
+        fields that are populated in `secret`; the others keep their values. `*`: replace the secret, so that fields that are not
+        populated get their defaults. A private key that is not populated is kept in any case.
+        """
 
     def __init__(
         self,
@@ -228,17 +235,17 @@ Global___UpdateSecretRequest: _TypeAlias = UpdateSecretRequest  # noqa: Y015
 
 @_typing.final
 class UpdateSecretResponse(_message.Message):
-    """UpdateSecretResponse carries the secret after the change."""
+    """UpdateSecretResponse contains the secret after the update."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     SECRET_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
-    """The revision made, or the newest one when nothing changed; 0 when validate_only."""
+    """Number of the new revision, or of the newest one if nothing changed. 0 if `validate_only`."""
     @_builtins.property
     def secret(self) -> _secret_pb2.Secret:
-        """The secret as it is kept."""
+        """The secret as it is stored."""
 
     def __init__(
         self,
@@ -256,7 +263,7 @@ Global___UpdateSecretResponse: _TypeAlias = UpdateSecretResponse  # noqa: Y015
 
 @_typing.final
 class DeleteSecretRequest(_message.Message):
-    """DeleteSecretRequest asks for a secret's end."""
+    """DeleteSecretRequest names a secret to delete."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -266,15 +273,17 @@ class DeleteSecretRequest(_message.Message):
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Name of the secret, `secrets/{secret}`."""
+    """Name of the secret, `secrets/{secret}`. Required."""
     etag: _builtins.str
-    """The secret's etag where it must be unchanged since it was read. Unset: whatever it is."""
+    """Etag of the secret, to fail if the secret changed since it was read. Unset: no check."""
     request_id: _builtins.str
-    """UUID4 of this call: a replay returns the first answer. Unset: a replay is a new call."""
+    """UUID4 of this call. A repeated call with the same id and content returns the first answer and changes nothing. Unset:
+    every call is new.
+    """
     validate_only: _builtins.bool
-    """Check and compile, change nothing. Unset: false."""
+    """Check and compile the change, but don't make it. Unset: false."""
     reason: _builtins.str
-    """Why, for the revision."""
+    """Reason for the change, kept in the revision: one line, at most 1,000 characters. Unset: none."""
     def __init__(
         self,
         *,
@@ -294,13 +303,13 @@ Global___DeleteSecretRequest: _TypeAlias = DeleteSecretRequest  # noqa: Y015
 
 @_typing.final
 class DeleteSecretResponse(_message.Message):
-    """DeleteSecretResponse says that the secret is gone."""
+    """DeleteSecretResponse contains the revision that deleted the secret."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     REVISION_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
-    """The revision made; 0 when validate_only."""
+    """Number of the new revision. 0 if `validate_only`."""
     def __init__(
         self,
         *,

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class SecretServiceStub:
-    """SecretService keeps the secrets of desired state. Each accepted mutation is one revision. No call returns a private key.
+    """SecretService manages the secrets in desired state. Each accepted change is one revision. No call returns a private key.
     """
 
     def __init__(self, channel):
@@ -63,40 +63,42 @@ class SecretServiceStub:
 
 
 class SecretServiceServicer:
-    """SecretService keeps the secrets of desired state. Each accepted mutation is one revision. No call returns a private key.
+    """SecretService manages the secrets in desired state. Each accepted change is one revision. No call returns a private key.
     """
 
     def GetSecret(self, request, context):
-        """Reads one secret. Errors: NOT_FOUND.
+        """Returns one secret, without its private key. Errors: NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListSecrets(self, request, context):
-        """Lists secrets by name.
+        """Lists the secrets by name, without their private keys.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CreateSecret(self, request, context):
-        """Creates a secret. Errors: ALREADY_EXISTS; INVALID_ARGUMENT with the field, such as a key that is not the certificate's.
+        """Creates a secret. Errors: ALREADY_EXISTS; INVALID_ARGUMENT with the field, for example if the key does not belong to the
+        certificate.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UpdateSecret(self, request, context):
-        """Updates the fields that the mask names: a rotation. Errors: NOT_FOUND, INVALID_ARGUMENT, ABORTED (STALE_ETAG);
-        FAILED_PRECONDITION (SECRET_IN_USE) when what uses it needs another kind.
+        """Updates the fields that the mask names, to rotate a certificate for example. Errors: NOT_FOUND; INVALID_ARGUMENT with the
+        field; ABORTED (STALE_ETAG); FAILED_PRECONDITION (SECRET_IN_USE) if a gateway or version that uses the secret needs the
+        other kind.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteSecret(self, request, context):
-        """Deletes a secret. Errors: NOT_FOUND, FAILED_PRECONDITION (SECRET_IN_USE) while something names it, ABORTED
+        """Deletes a secret. Errors: NOT_FOUND; FAILED_PRECONDITION (SECRET_IN_USE) while a gateway or version uses it; ABORTED
         (STALE_ETAG).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -140,7 +142,7 @@ def add_SecretServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class SecretService:
-    """SecretService keeps the secrets of desired state. Each accepted mutation is one revision. No call returns a private key.
+    """SecretService manages the secrets in desired state. Each accepted change is one revision. No call returns a private key.
     """
 
     @staticmethod

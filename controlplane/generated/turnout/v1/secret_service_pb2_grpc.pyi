@@ -27,49 +27,55 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class SecretServiceStub:
-    """SecretService keeps the secrets of desired state. Each accepted mutation is one revision. No call returns a private key."""
+    """SecretService manages the secrets in desired state. Each accepted change is one revision. No call returns a private key."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> SecretServiceAsyncStub: ...
     GetSecret: _grpc.UnaryUnaryMultiCallable[_secret_service_pb2.GetSecretRequest, _secret_service_pb2.GetSecretResponse]
-    """Reads one secret. Errors: NOT_FOUND."""
+    """Returns one secret, without its private key. Errors: NOT_FOUND."""
     ListSecrets: _grpc.UnaryUnaryMultiCallable[_secret_service_pb2.ListSecretsRequest, _secret_service_pb2.ListSecretsResponse]
-    """Lists secrets by name."""
+    """Lists the secrets by name, without their private keys."""
     CreateSecret: _grpc.UnaryUnaryMultiCallable[_secret_service_pb2.CreateSecretRequest, _secret_service_pb2.CreateSecretResponse]
-    """Creates a secret. Errors: ALREADY_EXISTS; INVALID_ARGUMENT with the field, such as a key that is not the certificate's."""
+    """Creates a secret. Errors: ALREADY_EXISTS; INVALID_ARGUMENT with the field, for example if the key does not belong to the
+    certificate.
+    """
     UpdateSecret: _grpc.UnaryUnaryMultiCallable[_secret_service_pb2.UpdateSecretRequest, _secret_service_pb2.UpdateSecretResponse]
-    """Updates the fields that the mask names: a rotation. Errors: NOT_FOUND, INVALID_ARGUMENT, ABORTED (STALE_ETAG);
-    FAILED_PRECONDITION (SECRET_IN_USE) when what uses it needs another kind.
+    """Updates the fields that the mask names, to rotate a certificate for example. Errors: NOT_FOUND; INVALID_ARGUMENT with the
+    field; ABORTED (STALE_ETAG); FAILED_PRECONDITION (SECRET_IN_USE) if a gateway or version that uses the secret needs the
+    other kind.
     """
     DeleteSecret: _grpc.UnaryUnaryMultiCallable[_secret_service_pb2.DeleteSecretRequest, _secret_service_pb2.DeleteSecretResponse]
-    """Deletes a secret. Errors: NOT_FOUND, FAILED_PRECONDITION (SECRET_IN_USE) while something names it, ABORTED
+    """Deletes a secret. Errors: NOT_FOUND; FAILED_PRECONDITION (SECRET_IN_USE) while a gateway or version uses it; ABORTED
     (STALE_ETAG).
     """
 
 @_typing.type_check_only
 class SecretServiceAsyncStub(SecretServiceStub):
-    """SecretService keeps the secrets of desired state. Each accepted mutation is one revision. No call returns a private key."""
+    """SecretService manages the secrets in desired state. Each accepted change is one revision. No call returns a private key."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetSecret: _aio.UnaryUnaryMultiCallable[_secret_service_pb2.GetSecretRequest, _secret_service_pb2.GetSecretResponse]  # type: ignore[assignment]
-    """Reads one secret. Errors: NOT_FOUND."""
+    """Returns one secret, without its private key. Errors: NOT_FOUND."""
     ListSecrets: _aio.UnaryUnaryMultiCallable[_secret_service_pb2.ListSecretsRequest, _secret_service_pb2.ListSecretsResponse]  # type: ignore[assignment]
-    """Lists secrets by name."""
+    """Lists the secrets by name, without their private keys."""
     CreateSecret: _aio.UnaryUnaryMultiCallable[_secret_service_pb2.CreateSecretRequest, _secret_service_pb2.CreateSecretResponse]  # type: ignore[assignment]
-    """Creates a secret. Errors: ALREADY_EXISTS; INVALID_ARGUMENT with the field, such as a key that is not the certificate's."""
+    """Creates a secret. Errors: ALREADY_EXISTS; INVALID_ARGUMENT with the field, for example if the key does not belong to the
+    certificate.
+    """
     UpdateSecret: _aio.UnaryUnaryMultiCallable[_secret_service_pb2.UpdateSecretRequest, _secret_service_pb2.UpdateSecretResponse]  # type: ignore[assignment]
-    """Updates the fields that the mask names: a rotation. Errors: NOT_FOUND, INVALID_ARGUMENT, ABORTED (STALE_ETAG);
-    FAILED_PRECONDITION (SECRET_IN_USE) when what uses it needs another kind.
+    """Updates the fields that the mask names, to rotate a certificate for example. Errors: NOT_FOUND; INVALID_ARGUMENT with the
+    field; ABORTED (STALE_ETAG); FAILED_PRECONDITION (SECRET_IN_USE) if a gateway or version that uses the secret needs the
+    other kind.
     """
     DeleteSecret: _aio.UnaryUnaryMultiCallable[_secret_service_pb2.DeleteSecretRequest, _secret_service_pb2.DeleteSecretResponse]  # type: ignore[assignment]
-    """Deletes a secret. Errors: NOT_FOUND, FAILED_PRECONDITION (SECRET_IN_USE) while something names it, ABORTED
+    """Deletes a secret. Errors: NOT_FOUND; FAILED_PRECONDITION (SECRET_IN_USE) while a gateway or version uses it; ABORTED
     (STALE_ETAG).
     """
 
 class SecretServiceServicer(metaclass=_abc_1.ABCMeta):
-    """SecretService keeps the secrets of desired state. Each accepted mutation is one revision. No call returns a private key."""
+    """SecretService manages the secrets in desired state. Each accepted change is one revision. No call returns a private key."""
 
     @_abc_1.abstractmethod
     def GetSecret(
@@ -77,7 +83,7 @@ class SecretServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _secret_service_pb2.GetSecretRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_secret_service_pb2.GetSecretResponse, _abc.Awaitable[_secret_service_pb2.GetSecretResponse]]:
-        """Reads one secret. Errors: NOT_FOUND."""
+        """Returns one secret, without its private key. Errors: NOT_FOUND."""
 
     @_abc_1.abstractmethod
     def ListSecrets(
@@ -85,7 +91,7 @@ class SecretServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _secret_service_pb2.ListSecretsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_secret_service_pb2.ListSecretsResponse, _abc.Awaitable[_secret_service_pb2.ListSecretsResponse]]:
-        """Lists secrets by name."""
+        """Lists the secrets by name, without their private keys."""
 
     @_abc_1.abstractmethod
     def CreateSecret(
@@ -93,7 +99,9 @@ class SecretServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _secret_service_pb2.CreateSecretRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_secret_service_pb2.CreateSecretResponse, _abc.Awaitable[_secret_service_pb2.CreateSecretResponse]]:
-        """Creates a secret. Errors: ALREADY_EXISTS; INVALID_ARGUMENT with the field, such as a key that is not the certificate's."""
+        """Creates a secret. Errors: ALREADY_EXISTS; INVALID_ARGUMENT with the field, for example if the key does not belong to the
+        certificate.
+        """
 
     @_abc_1.abstractmethod
     def UpdateSecret(
@@ -101,8 +109,9 @@ class SecretServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _secret_service_pb2.UpdateSecretRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_secret_service_pb2.UpdateSecretResponse, _abc.Awaitable[_secret_service_pb2.UpdateSecretResponse]]:
-        """Updates the fields that the mask names: a rotation. Errors: NOT_FOUND, INVALID_ARGUMENT, ABORTED (STALE_ETAG);
-        FAILED_PRECONDITION (SECRET_IN_USE) when what uses it needs another kind.
+        """Updates the fields that the mask names, to rotate a certificate for example. Errors: NOT_FOUND; INVALID_ARGUMENT with the
+        field; ABORTED (STALE_ETAG); FAILED_PRECONDITION (SECRET_IN_USE) if a gateway or version that uses the secret needs the
+        other kind.
         """
 
     @_abc_1.abstractmethod
@@ -111,7 +120,7 @@ class SecretServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _secret_service_pb2.DeleteSecretRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_secret_service_pb2.DeleteSecretResponse, _abc.Awaitable[_secret_service_pb2.DeleteSecretResponse]]:
-        """Deletes a secret. Errors: NOT_FOUND, FAILED_PRECONDITION (SECRET_IN_USE) while something names it, ABORTED
+        """Deletes a secret. Errors: NOT_FOUND; FAILED_PRECONDITION (SECRET_IN_USE) while a gateway or version uses it; ABORTED
         (STALE_ETAG).
         """
 

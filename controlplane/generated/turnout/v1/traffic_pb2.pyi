@@ -21,8 +21,8 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class ModelTraffic(_message.Message):
-    """ModelTraffic is what a model's versions get, as its clients report it: Envoys every ten seconds or so, less often where there
-    are many. It is what was counted, not what should be: the split says that.
+    """ModelTraffic is the traffic of a model's versions, as xDS clients report it: an Envoy every ten seconds, or less often in a
+    large fleet. These are measured requests; the shares that are wanted are in the model's split.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -33,7 +33,7 @@ class ModelTraffic(_message.Message):
     """Name of the model, `models/{model}`."""
     @_builtins.property
     def versions(self) -> _containers.RepeatedCompositeFieldContainer[Global___VersionTraffic]:
-        """What each version gets, the newest version first. A version that a mirror copies to has a second entry for the copies."""
+        """Traffic of each version, the newest version first. A version that a mirror copies to has a second entry for the copies."""
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ Global___ModelTraffic: _TypeAlias = ModelTraffic  # noqa: Y015
 
 @_typing.final
 class VersionTraffic(_message.Message):
-    """VersionTraffic is what one version gets."""
+    """VersionTraffic is the traffic of one version."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -63,24 +63,24 @@ class VersionTraffic(_message.Message):
     NODES_FIELD_NUMBER: _builtins.int
     LAST_REQUEST_TIME_FIELD_NUMBER: _builtins.int
     version: _builtins.str
-    """Name of the version."""
+    """Name of the version within its model."""
     copies: _builtins.bool
-    """Whether these are the copies that a mirror makes, whose answers are thrown away. False: requests."""
+    """True for the copies that a mirror sends, whose responses are discarded. False for requests."""
     share: _builtins.int
-    """Share of the model's requests that it should get, in basis points; 0 for copies."""
+    """Share of the model's requests that the version should get, in basis points. 0 for copies."""
     nodes: _builtins.int
-    """Nodes that sent it something, as they reported last."""
+    """Number of nodes whose last report has requests to this version."""
     @_builtins.property
     def rate(self) -> Global___TrafficRate:
-        """What it gets now: the sum of what each client reported last."""
+        """Current rate: the sum of each client's last report."""
 
     @_builtins.property
     def totals(self) -> Global___TrafficCounts:
-        """Requests since the control plane started, as far as they were reported."""
+        """Reported requests since the control plane started."""
 
     @_builtins.property
     def last_request_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was last reported that something was sent to it. Unset: never since the control plane started."""
+        """Time of the last report with requests to this version. Unset: no report since the control plane started."""
 
     def __init__(
         self,
@@ -103,7 +103,7 @@ Global___VersionTraffic: _TypeAlias = VersionTraffic  # noqa: Y015
 
 @_typing.final
 class TrafficRate(_message.Message):
-    """TrafficRate is requests by the time."""
+    """TrafficRate is a rate of requests."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -112,13 +112,13 @@ class TrafficRate(_message.Message):
     DROPS_PER_SECOND_FIELD_NUMBER: _builtins.int
     IN_PROGRESS_FIELD_NUMBER: _builtins.int
     requests_per_second: _builtins.float
-    """Requests sent in a second."""
+    """Requests sent, per second."""
     errors_per_second: _builtins.float
-    """Of these, those that failed in a second: a 5xx, no answer at all, or for gRPC any status but OK."""
+    """Failed requests among them, per second: a 5xx, no response, or with gRPC any status except OK."""
     drops_per_second: _builtins.float
-    """Requests in a second that were not sent, since a limit was reached. Envoys don't report them."""
+    """Requests that were not sent because a limit was reached, per second. Envoys don't report them."""
     in_progress: _builtins.int
-    """Requests that were under way when they were last reported."""
+    """Requests in flight at the time of the last report."""
     def __init__(
         self,
         *,
@@ -146,13 +146,13 @@ class TrafficCounts(_message.Message):
     ERRORS_FIELD_NUMBER: _builtins.int
     DROPS_FIELD_NUMBER: _builtins.int
     requests: _builtins.int
-    """Requests that were sent."""
+    """Requests sent."""
     successes: _builtins.int
     """Requests that succeeded."""
     errors: _builtins.int
-    """Requests that failed: a 5xx, no answer at all, or for gRPC any status but OK."""
+    """Requests that failed: a 5xx, no response, or with gRPC any status except OK."""
     drops: _builtins.int
-    """Requests that were not sent, since a limit was reached. Envoys don't report them."""
+    """Requests that were not sent because a limit was reached. Envoys don't report them."""
     def __init__(
         self,
         *,
@@ -171,7 +171,7 @@ Global___TrafficCounts: _TypeAlias = TrafficCounts  # noqa: Y015
 
 @_typing.final
 class NodeTraffic(_message.Message):
-    """NodeTraffic is what one node sends to one version."""
+    """NodeTraffic is the traffic from one node to one version."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -182,12 +182,12 @@ class NodeTraffic(_message.Message):
     node: _builtins.str
     """Name of the node, `nodes/{node}`."""
     version: _builtins.str
-    """Name of the version."""
+    """Name of the version within its model."""
     copies: _builtins.bool
-    """Whether these are the copies that a mirror makes."""
+    """True for the copies that a mirror sends."""
     @_builtins.property
     def rate(self) -> Global___TrafficRate:
-        """What it sends, as it reported last."""
+        """Rate, from the node's last report."""
 
     def __init__(
         self,
@@ -207,7 +207,7 @@ Global___NodeTraffic: _TypeAlias = NodeTraffic  # noqa: Y015
 
 @_typing.final
 class TrafficSource(_message.Message):
-    """TrafficSource is who reported what is shown."""
+    """TrafficSource says how many nodes the numbers come from."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -216,16 +216,16 @@ class TrafficSource(_message.Message):
     LAST_REPORT_TIME_FIELD_NUMBER: _builtins.int
     START_TIME_FIELD_NUMBER: _builtins.int
     reporting_nodes: _builtins.int
-    """Nodes that report."""
+    """Number of nodes that report."""
     connected_nodes: _builtins.int
-    """Nodes that are connected, whether they report or not. What the others send is not known."""
+    """Number of connected nodes. The traffic of those that don't report is unknown."""
     @_builtins.property
     def last_report_time(self) -> _timestamp_pb2.Timestamp:
-        """When the newest report came. Unset: none did."""
+        """Time of the newest report. Unset: no report yet."""
 
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
-        """When the counting began: when the control plane started."""
+        """Time at which the counts began: the start of the control plane."""
 
     def __init__(
         self,

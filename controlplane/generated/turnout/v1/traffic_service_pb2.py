@@ -22,24 +22,39 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
+from google.api import resource_pb2 as google_dot_api_dot_resource__pb2
 from controlplane.generated.turnout.v1 import traffic_pb2 as turnout_dot_v1_dot_traffic__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n turnout/v1/traffic_service.proto\x12\nturnout.v1\x1a\x18turnout/v1/traffic.proto\"4\n\x11GetTrafficRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tmax_nodes\x18\x02 \x01(\x05\"\x92\x01\n\x12GetTrafficResponse\x12)\n\x07traffic\x18\x01 \x01(\x0b\x32\x18.turnout.v1.ModelTraffic\x12&\n\x05nodes\x18\x02 \x03(\x0b\x32\x17.turnout.v1.NodeTraffic\x12)\n\x06source\x18\x03 \x01(\x0b\x32\x19.turnout.v1.TrafficSource\";\n\x12ListTrafficRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"\x84\x01\n\x13ListTrafficResponse\x12)\n\x07traffic\x18\x01 \x03(\x0b\x32\x18.turnout.v1.ModelTraffic\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12)\n\x06source\x18\x03 \x01(\x0b\x32\x19.turnout.v1.TrafficSource2\xad\x01\n\x0eTrafficService\x12K\n\nGetTraffic\x12\x1d.turnout.v1.GetTrafficRequest\x1a\x1e.turnout.v1.GetTrafficResponse\x12N\n\x0bListTraffic\x12\x1e.turnout.v1.ListTrafficRequest\x1a\x1f.turnout.v1.ListTrafficResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n turnout/v1/traffic_service.proto\x12\nturnout.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x18turnout/v1/traffic.proto\"V\n\x11GetTrafficRequest\x12(\n\x04name\x18\x01 \x01(\tB\x1a\xe2\x41\x01\x02\xfa\x41\x13\n\x11turnout.dev/Model\x12\x17\n\tmax_nodes\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x01\"\x92\x01\n\x12GetTrafficResponse\x12)\n\x07traffic\x18\x01 \x01(\x0b\x32\x18.turnout.v1.ModelTraffic\x12&\n\x05nodes\x18\x02 \x03(\x0b\x32\x17.turnout.v1.NodeTraffic\x12)\n\x06source\x18\x03 \x01(\x0b\x32\x19.turnout.v1.TrafficSource\"G\n\x12ListTrafficRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"\x84\x01\n\x13ListTrafficResponse\x12)\n\x07traffic\x18\x01 \x03(\x0b\x32\x18.turnout.v1.ModelTraffic\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12)\n\x06source\x18\x03 \x01(\x0b\x32\x19.turnout.v1.TrafficSource2\xb7\x01\n\x0eTrafficService\x12P\n\nGetTraffic\x12\x1d.turnout.v1.GetTrafficRequest\x1a\x1e.turnout.v1.GetTrafficResponse\"\x03\x90\x02\x01\x12S\n\x0bListTraffic\x12\x1e.turnout.v1.ListTrafficRequest\x1a\x1f.turnout.v1.ListTrafficResponse\"\x03\x90\x02\x01\x42\x38\n\x0e\x64\x65v.turnout.v1P\x01Z$turnout.dev/gen/turnout/v1;turnoutv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'controlplane.generated.turnout.v1.traffic_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-  DESCRIPTOR._loaded_options = None
-  _globals['_GETTRAFFICREQUEST']._serialized_start=74
-  _globals['_GETTRAFFICREQUEST']._serialized_end=126
-  _globals['_GETTRAFFICRESPONSE']._serialized_start=129
-  _globals['_GETTRAFFICRESPONSE']._serialized_end=275
-  _globals['_LISTTRAFFICREQUEST']._serialized_start=277
-  _globals['_LISTTRAFFICREQUEST']._serialized_end=336
-  _globals['_LISTTRAFFICRESPONSE']._serialized_start=339
-  _globals['_LISTTRAFFICRESPONSE']._serialized_end=471
-  _globals['_TRAFFICSERVICE']._serialized_start=474
-  _globals['_TRAFFICSERVICE']._serialized_end=647
+  _globals['DESCRIPTOR']._loaded_options = None
+  _globals['DESCRIPTOR']._serialized_options = b'\n\016dev.turnout.v1P\001Z$turnout.dev/gen/turnout/v1;turnoutv1'
+  _globals['_GETTRAFFICREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_GETTRAFFICREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002\372A\023\n\021turnout.dev/Model'
+  _globals['_GETTRAFFICREQUEST'].fields_by_name['max_nodes']._loaded_options = None
+  _globals['_GETTRAFFICREQUEST'].fields_by_name['max_nodes']._serialized_options = b'\342A\001\001'
+  _globals['_LISTTRAFFICREQUEST'].fields_by_name['page_size']._loaded_options = None
+  _globals['_LISTTRAFFICREQUEST'].fields_by_name['page_size']._serialized_options = b'\342A\001\001'
+  _globals['_LISTTRAFFICREQUEST'].fields_by_name['page_token']._loaded_options = None
+  _globals['_LISTTRAFFICREQUEST'].fields_by_name['page_token']._serialized_options = b'\342A\001\001'
+  _globals['_TRAFFICSERVICE'].methods_by_name['GetTraffic']._loaded_options = None
+  _globals['_TRAFFICSERVICE'].methods_by_name['GetTraffic']._serialized_options = b'\220\002\001'
+  _globals['_TRAFFICSERVICE'].methods_by_name['ListTraffic']._loaded_options = None
+  _globals['_TRAFFICSERVICE'].methods_by_name['ListTraffic']._serialized_options = b'\220\002\001'
+  _globals['_GETTRAFFICREQUEST']._serialized_start=134
+  _globals['_GETTRAFFICREQUEST']._serialized_end=220
+  _globals['_GETTRAFFICRESPONSE']._serialized_start=223
+  _globals['_GETTRAFFICRESPONSE']._serialized_end=369
+  _globals['_LISTTRAFFICREQUEST']._serialized_start=371
+  _globals['_LISTTRAFFICREQUEST']._serialized_end=442
+  _globals['_LISTTRAFFICRESPONSE']._serialized_start=445
+  _globals['_LISTTRAFFICRESPONSE']._serialized_end=577
+  _globals['_TRAFFICSERVICE']._serialized_start=580
+  _globals['_TRAFFICSERVICE']._serialized_end=763
 # @@protoc_insertion_point(module_scope)

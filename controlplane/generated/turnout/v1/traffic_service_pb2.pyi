@@ -21,16 +21,16 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class GetTrafficRequest(_message.Message):
-    """GetTrafficRequest asks for what one model gets."""
+    """GetTrafficRequest names one model."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     NAME_FIELD_NUMBER: _builtins.int
     MAX_NODES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Name of the model, `models/{model}`."""
+    """Name of the model, `models/{model}`. Required."""
     max_nodes: _builtins.int
-    """Most entries of `nodes` to return. Unset: 100. Maximum: 10,000; more is cut to that."""
+    """Maximum number of entries in `nodes`, at most 10,000; a larger number counts as 10,000. Unset: 100."""
     def __init__(
         self,
         *,
@@ -47,7 +47,7 @@ Global___GetTrafficRequest: _TypeAlias = GetTrafficRequest  # noqa: Y015
 
 @_typing.final
 class GetTrafficResponse(_message.Message):
-    """GetTrafficResponse carries what one model gets."""
+    """GetTrafficResponse contains the traffic of one model."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -56,15 +56,15 @@ class GetTrafficResponse(_message.Message):
     SOURCE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def traffic(self) -> _traffic_pb2.ModelTraffic:
-        """What it gets."""
+        """The traffic."""
 
     @_builtins.property
     def nodes(self) -> _containers.RepeatedCompositeFieldContainer[_traffic_pb2.NodeTraffic]:
-        """Who sends it, the most requests first; those that send nothing are left out."""
+        """Traffic by node, the most requests first. Nodes that send nothing are left out."""
 
     @_builtins.property
     def source(self) -> _traffic_pb2.TrafficSource:
-        """Who reported."""
+        """Source of the numbers."""
 
     def __init__(
         self,
@@ -83,16 +83,16 @@ Global___GetTrafficResponse: _TypeAlias = GetTrafficResponse  # noqa: Y015
 
 @_typing.final
 class ListTrafficRequest(_message.Message):
-    """ListTrafficRequest asks for a page of what models get."""
+    """ListTrafficRequest asks for a page of the models' traffic."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """Most models to return. Unset: 100. Maximum: 1,000; more is cut to that."""
+    """Maximum number of models to return, at most 1,000; a larger number counts as 1,000. The page may be shorter. Unset: 100."""
     page_token: _builtins.str
-    """Where to go on: `next_page_token` of the page before. Unset: from the start."""
+    """`next_page_token` of the page before. Unset: from the start."""
     def __init__(
         self,
         *,
@@ -109,7 +109,7 @@ Global___ListTrafficRequest: _TypeAlias = ListTrafficRequest  # noqa: Y015
 
 @_typing.final
 class ListTrafficResponse(_message.Message):
-    """ListTrafficResponse carries a page of what models get."""
+    """ListTrafficResponse contains a page of the models' traffic."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -117,14 +117,14 @@ class ListTrafficResponse(_message.Message):
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     SOURCE_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """Where the next page begins; empty on the last."""
+    """Token of the next page. Empty on the last page."""
     @_builtins.property
     def traffic(self) -> _containers.RepeatedCompositeFieldContainer[_traffic_pb2.ModelTraffic]:
-        """What each model gets, by name."""
+        """Traffic of each model, by name."""
 
     @_builtins.property
     def source(self) -> _traffic_pb2.TrafficSource:
-        """Who reported."""
+        """Source of the numbers."""
 
     def __init__(
         self,

@@ -26,8 +26,8 @@ if _version_not_supported:
 
 
 class TrafficServiceStub:
-    """TrafficService shows the requests that models get, as their clients report them. It remembers the last report of each client,
-    and totals since the control plane started; a history of them is Prometheus's to keep.
+    """TrafficService reports the requests that models get, as xDS clients report them over LRS. It keeps the last report of each
+    client, and totals since the control plane started. For a history, use Prometheus.
     """
 
     def __init__(self, channel):
@@ -49,19 +49,19 @@ class TrafficServiceStub:
 
 
 class TrafficServiceServicer:
-    """TrafficService shows the requests that models get, as their clients report them. It remembers the last report of each client,
-    and totals since the control plane started; a history of them is Prometheus's to keep.
+    """TrafficService reports the requests that models get, as xDS clients report them over LRS. It keeps the last report of each
+    client, and totals since the control plane started. For a history, use Prometheus.
     """
 
     def GetTraffic(self, request, context):
-        """Shows what one model gets, and from which nodes. Errors: NOT_FOUND.
+        """Returns the traffic of one model, and the nodes that it comes from. Errors: NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListTraffic(self, request, context):
-        """Lists what models get, by name.
+        """Lists the traffic of the models, by name.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -89,8 +89,8 @@ def add_TrafficServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class TrafficService:
-    """TrafficService shows the requests that models get, as their clients report them. It remembers the last report of each client,
-    and totals since the control plane started; a history of them is Prometheus's to keep.
+    """TrafficService reports the requests that models get, as xDS clients report them over LRS. It keeps the last report of each
+    client, and totals since the control plane started. For a history, use Prometheus.
     """
 
     @staticmethod

@@ -27,8 +27,8 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class TrafficServiceStub:
-    """TrafficService shows the requests that models get, as their clients report them. It remembers the last report of each client,
-    and totals since the control plane started; a history of them is Prometheus's to keep.
+    """TrafficService reports the requests that models get, as xDS clients report them over LRS. It keeps the last report of each
+    client, and totals since the control plane started. For a history, use Prometheus.
     """
 
     @_typing.overload
@@ -36,25 +36,25 @@ class TrafficServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> TrafficServiceAsyncStub: ...
     GetTraffic: _grpc.UnaryUnaryMultiCallable[_traffic_service_pb2.GetTrafficRequest, _traffic_service_pb2.GetTrafficResponse]
-    """Shows what one model gets, and from which nodes. Errors: NOT_FOUND."""
+    """Returns the traffic of one model, and the nodes that it comes from. Errors: NOT_FOUND."""
     ListTraffic: _grpc.UnaryUnaryMultiCallable[_traffic_service_pb2.ListTrafficRequest, _traffic_service_pb2.ListTrafficResponse]
-    """Lists what models get, by name."""
+    """Lists the traffic of the models, by name."""
 
 @_typing.type_check_only
 class TrafficServiceAsyncStub(TrafficServiceStub):
-    """TrafficService shows the requests that models get, as their clients report them. It remembers the last report of each client,
-    and totals since the control plane started; a history of them is Prometheus's to keep.
+    """TrafficService reports the requests that models get, as xDS clients report them over LRS. It keeps the last report of each
+    client, and totals since the control plane started. For a history, use Prometheus.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetTraffic: _aio.UnaryUnaryMultiCallable[_traffic_service_pb2.GetTrafficRequest, _traffic_service_pb2.GetTrafficResponse]  # type: ignore[assignment]
-    """Shows what one model gets, and from which nodes. Errors: NOT_FOUND."""
+    """Returns the traffic of one model, and the nodes that it comes from. Errors: NOT_FOUND."""
     ListTraffic: _aio.UnaryUnaryMultiCallable[_traffic_service_pb2.ListTrafficRequest, _traffic_service_pb2.ListTrafficResponse]  # type: ignore[assignment]
-    """Lists what models get, by name."""
+    """Lists the traffic of the models, by name."""
 
 class TrafficServiceServicer(metaclass=_abc_1.ABCMeta):
-    """TrafficService shows the requests that models get, as their clients report them. It remembers the last report of each client,
-    and totals since the control plane started; a history of them is Prometheus's to keep.
+    """TrafficService reports the requests that models get, as xDS clients report them over LRS. It keeps the last report of each
+    client, and totals since the control plane started. For a history, use Prometheus.
     """
 
     @_abc_1.abstractmethod
@@ -63,7 +63,7 @@ class TrafficServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _traffic_service_pb2.GetTrafficRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_traffic_service_pb2.GetTrafficResponse, _abc.Awaitable[_traffic_service_pb2.GetTrafficResponse]]:
-        """Shows what one model gets, and from which nodes. Errors: NOT_FOUND."""
+        """Returns the traffic of one model, and the nodes that it comes from. Errors: NOT_FOUND."""
 
     @_abc_1.abstractmethod
     def ListTraffic(
@@ -71,6 +71,6 @@ class TrafficServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _traffic_service_pb2.ListTrafficRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_traffic_service_pb2.ListTrafficResponse, _abc.Awaitable[_traffic_service_pb2.ListTrafficResponse]]:
-        """Lists what models get, by name."""
+        """Lists the traffic of the models, by name."""
 
 def add_TrafficServiceServicer_to_server(servicer: TrafficServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
