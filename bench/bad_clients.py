@@ -24,11 +24,11 @@ from h2.settings import SettingCodes
 from bench.measure import Figure, environment, seconds, table
 from controlplane.demo.plane import ControlPlane
 from controlplane.demo.process import Process
+from controlplane.envoy_types import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SCOPED_ROUTES
 from controlplane.errors import Code, Error
 from controlplane.generated.turnout.v1.gateway_pb2 import Gateway
 from controlplane.generated.turnout.v1.model_pb2 import Endpoint, Model, Version
 from controlplane.generated.turnout.v1.revision_service_pb2 import Manifest
-from controlplane.snapshot import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SCOPED_ROUTES
 from tests.fakes.xds_client import EOF, XdsClient, client
 
 ADS = "/envoy.service.discovery.v3.AggregatedDiscoveryService/"

@@ -29,8 +29,9 @@ from controlplane.domain import Endpoint, Gateway, HeaderRouting, Model, Version
 from controlplane.domain.endpoints import NO_LIVE_ENDPOINTS
 from controlplane.domain.revision import Head
 from controlplane.domain.state import Changes, State
+from controlplane.envoy_types import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SCOPED_ROUTES
 from controlplane.reconciler.publish import Observer
-from controlplane.snapshot import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SCOPED_ROUTES, Audience, Snapshot
+from controlplane.snapshot import Audience, Snapshot
 from controlplane.xds.events import AudienceAssigned, Event, StreamEvent, StreamOpened
 from controlplane.xds_server.variants import DELTA, SOTW, Variant
 

@@ -28,7 +28,7 @@ from controlplane.compiler.routes import compile_routes
 from controlplane.demo.envoy import Envoy
 from controlplane.demo.plane import free_port
 from controlplane.domain import FULL_SHARE, Endpoint, Gateway, Model, Sticky, Version
-from controlplane.snapshot import ROUTES
+from controlplane.envoy_types import ROUTES
 
 TABLE = "table"
 

@@ -12,28 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-_PREFIX = "type.googleapis.com/"
-CLUSTER = _PREFIX + "envoy.config.cluster.v3.Cluster"
-ENDPOINTS = _PREFIX + "envoy.config.endpoint.v3.ClusterLoadAssignment"
-LISTENER = _PREFIX + "envoy.config.listener.v3.Listener"
-SCOPED_ROUTES = _PREFIX + "envoy.config.route.v3.ScopedRouteConfiguration"
-ROUTES = _PREFIX + "envoy.config.route.v3.RouteConfiguration"
-SECRET = _PREFIX + "envoy.extensions.transport_sockets.tls.v3.Secret"
-
-# Make before break: what is earlier is sent earlier, and removed later (xDS protocol, "Eventual consistency considerations").
-# Secrets have no place in it: what names them is warmed until they are there. So they come before listeners, after clusters.
-ORDER = (CLUSTER, ENDPOINTS, SECRET, LISTENER, SCOPED_ROUTES, ROUTES)
-
-# Types of which SotW clients take the full state: what is absent is deleted.
-FULL_STATE = frozenset({CLUSTER, LISTENER, SCOPED_ROUTES})
-
-# Types of which a body is for the clients alone: it is shown nowhere, neither logged nor dumped.
-SENSITIVE = frozenset({SECRET})
-
-
-def short_name(type_url: str) -> str:
-    """`Cluster` for `type.googleapis.com/envoy.config.cluster.v3.Cluster`."""
-    return type_url.rpartition(".")[2]
+from controlplane.envoy_types import ORDER, short_name
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,9 +25,10 @@ from controlplane.compiler.validation import by_owner, check
 from controlplane.domain.endpoints import Endpoints
 from controlplane.domain.revision import Draft, Head, Revision
 from controlplane.domain.state import Changes, State
+from controlplane.envoy_types import ORDER, ROUTES
 from controlplane.errors import Error, invalid
 from controlplane.published import CompiledRevision, SnapshotCompiler
-from controlplane.snapshot import ORDER, ROUTES, Audience, Client, Snapshot, diff
+from controlplane.snapshot import Audience, Client, Snapshot, diff
 from controlplane.store import Store
 
 log = structlog.get_logger("writer")

@@ -14,9 +14,10 @@ from controlplane.domain import Endpoint, Gateway, Model, NodeSelector, Protocol
 from controlplane.domain.endpoints import NO_LIVE_ENDPOINTS, Endpoints
 from controlplane.domain.revision import Action, Draft, Head
 from controlplane.domain.state import Changes, State, conflict
+from controlplane.envoy_types import ENDPOINTS, LISTENER, ROUTES
 from controlplane.errors import Code, Error, failed
 from controlplane.published import CompiledRevision
-from controlplane.snapshot import ENDPOINTS, LISTENER, ROUTES, Audience, Client, Snapshot
+from controlplane.snapshot import Audience, Client, Snapshot
 from controlplane.store import Store
 from controlplane.store.sqlite import open_store
 from controlplane.writer import NO_IMPACT, TRIES, CachingCompiler, Writer

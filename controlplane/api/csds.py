@@ -38,9 +38,10 @@ from controlplane.api.convert import timestamp
 from controlplane.api.matchers import node_test
 from controlplane.api.progress import live
 from controlplane.domain import Locality
+from controlplane.envoy_types import SENSITIVE
 from controlplane.errors import Code, Error
 from controlplane.fleet import Fleet, Node
-from controlplane.snapshot import SENSITIVE, Resource
+from controlplane.snapshot import Resource
 from controlplane.xds.status import ResourceStatus, State, known
 
 Describe = Callable[[str], Awaitable[list[ResourceStatus]]]

@@ -15,10 +15,10 @@ from controlplane.api.convert import timestamp
 from controlplane.api.csds import Describe
 from controlplane.api.progress import FLEET_INTERVAL, live, pictures, resource_name
 from controlplane.api.request import page
+from controlplane.envoy_types import short_name
 from controlplane.errors import Code, Error, invalid, not_found
 from controlplane.fleet import Fleet, Node, NodeState, Refusal
 from controlplane.generated.turnout.v1 import node_pb2, node_service_pb2, node_service_pb2_grpc
-from controlplane.snapshot import short_name
 
 log = structlog.get_logger("fleet")
 

@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from controlplane.aio.time_sliced import time_sliced
 from controlplane.api.convert import timestamp
 from controlplane.api.resource_diff import difference
+from controlplane.envoy_types import short_name
 from controlplane.generated.turnout.v1 import node_pb2
-from controlplane.snapshot import short_name
 from controlplane.xds.status import ResourceStatus, State
 
 MOST_RESOURCES = 10_000

@@ -12,10 +12,10 @@ from typing import TypeVar
 
 from controlplane.aio.latest import Latest
 from controlplane.api.convert import timestamp
+from controlplane.envoy_types import short_name
 from controlplane.errors import Code, Error
 from controlplane.fleet import Fleet, Node, ProgressState, Refusal
 from controlplane.generated.turnout.v1 import revision_pb2
-from controlplane.snapshot import short_name
 
 P = TypeVar("P")
 

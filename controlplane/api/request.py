@@ -18,9 +18,9 @@ from controlplane.api.convert import timestamp
 from controlplane.domain import Object
 from controlplane.domain.describe import lines
 from controlplane.domain.revision import Action, Draft, Head, ObjectMeta, Revision
+from controlplane.envoy_types import short_name
 from controlplane.errors import Error, Violation, failed, invalid, stale_etag
 from controlplane.generated.turnout.v1 import revision_pb2
-from controlplane.snapshot import short_name
 from controlplane.writer import Impact, Outcome
 
 M = TypeVar("M", bound=Message)

@@ -10,7 +10,8 @@ import yaml
 from google.protobuf.json_format import MessageToDict
 
 from controlplane.compiler.validation import decoded
-from controlplane.snapshot import SENSITIVE, Resource
+from controlplane.envoy_types import SENSITIVE
+from controlplane.snapshot import Resource
 from controlplane.xds.status import known
 
 # Larger contents are not compared, bytes; and of a diff more lines than this are not shown.

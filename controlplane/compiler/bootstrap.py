@@ -13,9 +13,10 @@ from controlplane.compiler.constraints import unpack
 from controlplane.compiler.message import packed
 from controlplane.compiler.validation import decoded
 from controlplane.domain import Locality, is_ip
-from controlplane.snapshot import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SCOPED_ROUTES, SECRET, Resource, Snapshot
+from controlplane.envoy_types import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SCOPED_ROUTES, SECRET, url_of
+from controlplane.snapshot import Resource, Snapshot
 
-_TYPE = "type.googleapis.com/envoy."
+_TYPE = url_of("envoy.")
 XDS_CLUSTER = "turnout"
 NOWHERE = Locality()
 

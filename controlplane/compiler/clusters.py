@@ -22,7 +22,8 @@ from controlplane.compiler.endpoints import load_assignment
 from controlplane.compiler.message import duration, over_ads, packed, resource
 from controlplane.compiler.secrets import over_sds
 from controlplane.domain import ConnectionLimits, HealthCheck, Model, OutlierDetection, Protocol, UpstreamTls, Version, is_ip
-from controlplane.snapshot import CLUSTER, ENDPOINTS, SECRET, Resource
+from controlplane.envoy_types import CLUSTER, ENDPOINTS, SECRET
+from controlplane.snapshot import Resource
 
 _HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 

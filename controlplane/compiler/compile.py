@@ -19,17 +19,8 @@ from controlplane.compiler.resources import CompiledObjects
 from controlplane.domain import Model
 from controlplane.domain.endpoints import Endpoints
 from controlplane.domain.state import State
-from controlplane.snapshot import (
-    CLUSTER,
-    LISTENER,
-    SECRET,
-    Audience,
-    Client,
-    Resource,
-    Snapshot,
-    resource_hash,
-    type_version,
-)
+from controlplane.envoy_types import CLUSTER, LISTENER, SECRET
+from controlplane.snapshot import Audience, Client, Resource, Snapshot, resource_hash, type_version
 
 _MASK = (1 << 128) - 1  # type versions are sums modulo 2**128, see snapshot.py
 

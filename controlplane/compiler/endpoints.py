@@ -12,7 +12,8 @@ from google.protobuf import wrappers_pb2
 from controlplane.compiler.message import resource, socket_address
 from controlplane.domain import Locality, Version
 from controlplane.domain.endpoints import Health, LiveEndpoint
-from controlplane.snapshot import ENDPOINTS, Resource
+from controlplane.envoy_types import ENDPOINTS
+from controlplane.snapshot import Resource
 
 _HEALTH = {
     Health.UNKNOWN: health_check_pb2.UNKNOWN,

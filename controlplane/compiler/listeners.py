@@ -30,7 +30,8 @@ from google.protobuf import wrappers_pb2
 from controlplane.compiler.message import duration, over_ads, packed, resource, socket_address
 from controlplane.compiler.secrets import over_sds
 from controlplane.domain import Gateway, GatewayTls, HeaderRouting, HostRouting, PathRouting, TlsVersion
-from controlplane.snapshot import LISTENER, SECRET, Resource
+from controlplane.envoy_types import LISTENER, SECRET
+from controlplane.snapshot import Resource
 
 # Set by the listener, read by its scope key, taken off by the route.
 SCOPE_HEADER = "x-turnout-scope"

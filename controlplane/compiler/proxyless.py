@@ -39,7 +39,8 @@ from controlplane.compiler.clusters import cluster_name
 from controlplane.compiler.endpoints import load_assignment
 from controlplane.compiler.message import duration, over_ads, packed, resource
 from controlplane.domain import FULL_SHARE, Model, Protocol, Version
-from controlplane.snapshot import CLUSTER, ENDPOINTS, LISTENER, ROUTES, Resource
+from controlplane.envoy_types import CLUSTER, ENDPOINTS, LISTENER, ROUTES
+from controlplane.snapshot import Resource
 
 
 def obstacle(version: Version) -> str:

@@ -15,7 +15,8 @@ from controlplane.compiler.secrets import compile_secret
 from controlplane.domain import Gateway, Model, Secret, Version
 from controlplane.domain.endpoints import Endpoints, LiveEndpoint
 from controlplane.domain.state import State
-from controlplane.snapshot import SECRET, Audience, Client, Resource
+from controlplane.envoy_types import SECRET
+from controlplane.snapshot import Audience, Client, Resource
 
 # Entries of objects that are gone are dropped once there are more than twice as many models as in the state, and this many.
 _SLACK = 64

@@ -25,7 +25,8 @@ from controlplane.compiler.clusters import cluster_name, mirror_name
 from controlplane.compiler.listeners import SCOPE_HEADER
 from controlplane.compiler.message import duration, packed, resource
 from controlplane.domain import FULL_SHARE, Model
-from controlplane.snapshot import CLUSTER, ROUTES, Resource
+from controlplane.envoy_types import CLUSTER, ROUTES
+from controlplane.snapshot import Resource
 
 # What an upstream can't have acted on: the connection failed, HTTP/2 said so (RFC 9113, section 8.7), or the request's
 # headers had not been sent.

@@ -14,7 +14,8 @@ from controlplane.compiler.listeners import listener_name
 from controlplane.compiler.message import resource
 from controlplane.domain import Gateway, Model
 from controlplane.domain.state import scope_keys
-from controlplane.snapshot import ROUTES, SCOPED_ROUTES, Resource
+from controlplane.envoy_types import ROUTES, SCOPED_ROUTES
+from controlplane.snapshot import Resource
 
 
 def compile_scopes(gateway: Gateway, model: Model) -> list[Resource]:

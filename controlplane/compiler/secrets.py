@@ -12,7 +12,8 @@ from envoy.extensions.transport_sockets.tls.v3 import secret_pb2
 
 from controlplane.compiler.message import over_ads, resource
 from controlplane.domain import CaCertificates, Secret, TlsCertificate
-from controlplane.snapshot import SECRET, Resource
+from controlplane.envoy_types import SECRET
+from controlplane.snapshot import Resource
 
 
 def compile_secret(secret: Secret) -> Resource:

@@ -16,29 +16,26 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from envoy.config.cluster.v3 import cluster_pb2
-from envoy.config.endpoint.v3 import endpoint_pb2
-from envoy.config.listener.v3 import listener_pb2
-from envoy.config.route.v3 import route_pb2, scoped_route_pb2
-from envoy.extensions.transport_sockets.tls.v3 import secret_pb2
 from google.protobuf.message import DecodeError
 
 from controlplane.compiler.constraints import Problem, problems, unpack
-from controlplane.errors import Code, Error, Violation
-from controlplane.snapshot import (
+from controlplane.envoy_types import (
     CLUSTER,
+    COMPILED,
     ENDPOINTS,
     LISTENER,
     ROUTES,
     SCOPED_ROUTES,
     SECRET,
     SENSITIVE,
-    Resource,
-    Snapshot,
     short_name,
 )
+from controlplane.errors import Code, Error, Violation
+from controlplane.snapshot import Resource, Snapshot
 
 _MAX_U32 = 2**32 - 1
 _MAX_VIOLATIONS = 100
+_MESSAGES: dict[str, Any] = {t.url: t.message_class() for t in COMPILED.values()}
 
 
 def check(resources: Iterable[Resource], snapshot: Snapshot | None = None) -> None:
@@ -107,7 +104,7 @@ def _shown(resource: Resource, problem: Problem) -> Problem:
 
 def decoded(resource: Resource) -> Any:
     """The message that a resource is. DecodeError when it isn't one."""
-    return _TYPES[resource.type_url][0].FromString(resource.body)
+    return _MESSAGES[resource.type_url].FromString(resource.body)
 
 
 def _label(resource: Resource) -> str:
@@ -122,7 +119,7 @@ def _problems(resource: Resource) -> Iterator[Problem]:
         return
     broken = list(problems(message))
     # The rules in code may rely on those in the protos.
-    yield from (_shown(resource, p) for p in broken or _TYPES[resource.type_url][1](message))
+    yield from (_shown(resource, p) for p in broken or _RULES[resource.type_url](message))
 
 
 def _dangling(resources: list[Resource], snapshot: Snapshot) -> Iterator[tuple[Resource, str, str]]:
@@ -282,11 +279,11 @@ def _is_ip(host: str) -> bool:
     return True
 
 
-_TYPES: dict[str, tuple[Any, Callable[[Any], Iterator[Problem]]]] = {
-    CLUSTER: (cluster_pb2.Cluster, _cluster),
-    ENDPOINTS: (endpoint_pb2.ClusterLoadAssignment, _load_assignment),
-    LISTENER: (listener_pb2.Listener, _listener),
-    SCOPED_ROUTES: (scoped_route_pb2.ScopedRouteConfiguration, _scope),
-    ROUTES: (route_pb2.RouteConfiguration, _routes),
-    SECRET: (secret_pb2.Secret, _secret),
+_RULES: dict[str, Callable[[Any], Iterator[Problem]]] = {
+    CLUSTER: _cluster,
+    ENDPOINTS: _load_assignment,
+    LISTENER: _listener,
+    SCOPED_ROUTES: _scope,
+    ROUTES: _routes,
+    SECRET: _secret,
 }

@@ -18,9 +18,10 @@ from controlplane.aio.latest import Latest
 from controlplane.compiler import audience
 from controlplane.domain.revision import Head
 from controlplane.domain.state import State
+from controlplane.envoy_types import short_name
 from controlplane.fleet import Fleet, Node, NodeState
 from controlplane.published import CompiledRevision, SnapshotCompiler
-from controlplane.snapshot import Audience, short_name
+from controlplane.snapshot import Audience
 from controlplane.traffic import Traffic
 from controlplane.xds.events import (
     Held,

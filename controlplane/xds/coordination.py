@@ -39,9 +39,9 @@ from __future__ import annotations
 from collections.abc import Collection, Container, Iterable, Iterator, Mapping
 from typing import Protocol
 
-from controlplane.snapshot import CLUSTER, ENDPOINTS, LISTENER, Resource
+from controlplane.envoy_types import CLUSTER, ENDPOINTS, LISTENER, NAMED_BY
+from controlplane.snapshot import Resource
 from controlplane.xds.overlay import between, same
-from controlplane.xds.stream import NAMED_BY
 from controlplane.xds.subscription import ANYTHING, Subscription
 
 # How long a removal waits for the other streams to let go, seconds.

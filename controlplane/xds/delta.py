@@ -24,7 +24,8 @@ from __future__ import annotations
 
 from typing import Any, Self
 
-from controlplane.snapshot import LISTENER, ROUTES, SCOPED_ROUTES, Resource
+from controlplane.envoy_types import LISTENER, ROUTES, SCOPED_ROUTES
+from controlplane.snapshot import Resource
 from controlplane.xds import wire
 from controlplane.xds.events import Event
 from controlplane.xds.overlay import same

@@ -31,11 +31,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Self
 
+from controlplane.envoy_types import FULL_STATE
 from controlplane.snapshot import Resource, type_version
 from controlplane.xds import wire
 from controlplane.xds.events import Event, Oversized
 from controlplane.xds.overlay import same
-from controlplane.xds.stream import Stream, full_state
+from controlplane.xds.stream import Stream
 from controlplane.xds.subscription import Subscription
 
 
@@ -92,7 +93,7 @@ class SotwStream(Stream):
         if self._snapshot is None:
             return
         brought = self._brought.pop(sub.type_url, "")
-        comparable = sub.wildcard and not sub.asked and full_state(sub.type_url)
+        comparable = sub.wildcard and not sub.asked and sub.type_url in FULL_STATE
         if comparable and brought and brought == self._snapshot.versions.get(sub.type_url):
             sub.held.replace(sub.latest)
             sub.greet = False
@@ -100,12 +101,12 @@ class SotwStream(Stream):
     def _send(self, sub: Subscription) -> bool:
         if sub.inflight:
             return False
-        if sub.asked and not full_state(sub.type_url):
+        if sub.asked and sub.type_url not in FULL_STATE:
             # Nothing is said of names that are not there, of which a client may ask for any number.
             absent = sub.asked - sub.latest.keys()
             sub.asked -= {n for n in absent if n not in sub.refused and sub.held.get(n) is None}
         changes = self._changes(sub)
-        if full_state(sub.type_url):
+        if sub.type_url in FULL_STATE:
             return self._send_all(sub, changes) if changes or sub.greet or sub.asked else False
         return self._send_some(sub, changes)
 

@@ -29,7 +29,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from itertools import islice
 
-from controlplane.snapshot import ORDER, Resource
+from controlplane.envoy_types import ORDER
+from controlplane.snapshot import Resource
 from controlplane.xds.coordination import StreamView
 from controlplane.xds.overlay import NOTHING, same
 from controlplane.xds.subscription import ANYTHING, Batch, Subscription

@@ -53,20 +53,9 @@ from copy import copy
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 from weakref import ReferenceType
 
+from controlplane.envoy_types import CLUSTER, ENDPOINTS, LISTENER, NAMED_BY, ORDER, ROUTES
 from controlplane.errors import Code, Error
-from controlplane.snapshot import (
-    CLUSTER,
-    ENDPOINTS,
-    FULL_STATE,
-    LISTENER,
-    ORDER,
-    ROUTES,
-    SCOPED_ROUTES,
-    SECRET,
-    Resource,
-    Snapshot,
-    type_version,
-)
+from controlplane.snapshot import Resource, Snapshot, type_version
 from controlplane.xds.events import Blocked, Event, Held, Recovered, Settled
 from controlplane.xds.node import identified
 from controlplane.xds.overlay import NOTHING, references, same
@@ -75,13 +64,6 @@ from controlplane.xds.subscription import ANYTHING, Batch, Subscription, changed
 if TYPE_CHECKING:
     from controlplane.xds.coordination import Coordination, StreamView
 
-# By type: the types of which resources may name it.
-NAMED_BY: Mapping[str, tuple[str, ...]] = {
-    CLUSTER: (ROUTES, LISTENER),
-    ENDPOINTS: (CLUSTER,),
-    SECRET: (CLUSTER, LISTENER),
-    ROUTES: (SCOPED_ROUTES, LISTENER),
-}
 # Types that one stream may ask for; more is no client, but an attempt to fill the memory.
 MAX_TYPES = 64
 # Never used again in this process: streams that are alike are sent the same bytes (`memo.py`).
@@ -514,8 +496,3 @@ class Stream:
 class _Everything(Container[str]):
     def __contains__(self, name: object) -> bool:
         return True
-
-
-def full_state(type_url: str) -> bool:
-    """Whether SotW clients take the type as a whole ("Grouping Resources into Responses")."""
-    return type_url in FULL_STATE

@@ -49,8 +49,9 @@ from copy import copy
 from dataclasses import dataclass
 from typing import cast
 
+from controlplane.envoy_types import CLUSTER
 from controlplane.errors import redacted, shortened
-from controlplane.snapshot import CLUSTER, Resource
+from controlplane.snapshot import Resource
 from controlplane.xds.events import Event, Refused
 from controlplane.xds.overlay import NOTHING, Names, Overlay, Resources, same
 

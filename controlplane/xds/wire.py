@@ -13,9 +13,10 @@ from envoy.service.discovery.v3 import discovery_pb2
 from google.protobuf import any_pb2
 from google.rpc import code_pb2, status_pb2
 
+from controlplane.envoy_types import url_of
 from controlplane.snapshot import Resource
 
-WRAPPER = "type.googleapis.com/envoy.service.discovery.v3.Resource"
+WRAPPER = url_of("envoy.service.discovery.v3.Resource")
 
 # gRPC clients refuse messages above 4 MiB by default; some room is left for the outer fields.
 LIMIT = 4 * 1024 * 1024 - 64 * 1024

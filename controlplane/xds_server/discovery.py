@@ -1,8 +1,8 @@
 """The xDS services, and every stream of theirs that is open, whatever carries it (`grpc_transport.py`, `http2/transport.py`).
 
 Each service is there in both variants over one and the same pump (`pump.py`): ADS, where a stream speaks of any type, and the
-services of a single type. Of types that the compiler makes nothing of (secrets, extension configurations, virtual hosts,
-runtime layers) a client gets what the protocol says of names that don't exist.
+services of a single type (`envoy_types.py`). Of types that the compiler does not make
+(extension configurations, virtual hosts, runtime layers) a client gets what the protocol says of names that don't exist.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from collections.abc import Callable
 from controlplane.aio.latest import Newest
 from controlplane.aio.time_sliced import time_sliced
 from controlplane.aio.wall_clock import WallClock
+from controlplane.envoy_types import TABLE
 from controlplane.errors import Code, Error
 from controlplane.http2.handler import StreamHandler, Transport
 from controlplane.published import PublishedRevision
-from controlplane.snapshot import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SCOPED_ROUTES
 from controlplane.xds.events import StreamClosed, StreamEvent, StreamId, StreamOpened
 from controlplane.xds.status import ResourceStatus, merged, statuses
 from controlplane.xds_server.limits import StreamLimits
@@ -44,20 +44,10 @@ _TURNS = 3
 # for each write, where they are on this machine, and put them in the server's way.
 _TOGETHER = 256
 
-_TYPES = "type.googleapis.com/envoy."
-
 # Service, what its methods are named after, and the type that its streams are about: any, on ADS.
 SERVICES = (
     ("discovery.v3.AggregatedDiscoveryService", "AggregatedResources", ""),
-    ("cluster.v3.ClusterDiscoveryService", "Clusters", CLUSTER),
-    ("endpoint.v3.EndpointDiscoveryService", "Endpoints", ENDPOINTS),
-    ("listener.v3.ListenerDiscoveryService", "Listeners", LISTENER),
-    ("route.v3.ScopedRoutesDiscoveryService", "ScopedRoutes", SCOPED_ROUTES),
-    ("route.v3.RouteDiscoveryService", "Routes", ROUTES),
-    ("route.v3.VirtualHostDiscoveryService", "VirtualHosts", f"{_TYPES}config.route.v3.VirtualHost"),
-    ("secret.v3.SecretDiscoveryService", "Secrets", f"{_TYPES}extensions.transport_sockets.tls.v3.Secret"),
-    ("runtime.v3.RuntimeDiscoveryService", "Runtime", f"{_TYPES}service.runtime.v3.Runtime"),
-    ("extension.v3.ExtensionConfigDiscoveryService", "ExtensionConfigs", f"{_TYPES}config.core.v3.TypedExtensionConfig"),
+    *((t.service, t.method_stem, t.url) for t in TABLE),
 )
 
 # What is said to who polls.

@@ -15,10 +15,10 @@ from envoy.service.load_stats.v3 import lrs_pb2
 from google.protobuf.message import DecodeError
 
 from controlplane.aio.latest import Newest
+from controlplane.envoy_types import CLUSTER
 from controlplane.errors import Code, Error
 from controlplane.http2.handler import GuardedHandler, Transport
 from controlplane.published import PublishedRevision
-from controlplane.snapshot import CLUSTER
 from controlplane.xds.events import StreamClosed, StreamEvent, StreamId
 from controlplane.xds.lrs import LoadStream, pace
 from controlplane.xds_server.limits import Budget, StreamLimits

@@ -19,9 +19,10 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from controlplane.aio.latest import Latest
 from controlplane.api import csds
+from controlplane.envoy_types import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SCOPED_ROUTES, SECRET
 from controlplane.errors import Code, Error
 from controlplane.fleet import Fleet
-from controlplane.snapshot import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SCOPED_ROUTES, SECRET, Resource
+from controlplane.snapshot import Resource
 from controlplane.xds.events import Identified, StreamClosed, StreamOpened
 from controlplane.xds.status import ResourceStatus, State
 from tests import pki

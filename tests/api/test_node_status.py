@@ -11,8 +11,9 @@ import grpc
 import pytest
 
 from controlplane.api import node_status
+from controlplane.envoy_types import CLUSTER, LISTENER, ROUTES, SECRET
 from controlplane.generated.turnout.v1 import node_pb2
-from controlplane.snapshot import CLUSTER, LISTENER, ROUTES, SECRET, Resource
+from controlplane.snapshot import Resource
 from controlplane.xds.status import ResourceStatus, State
 from tests import pki
 from tests.api.api import read_refusal

@@ -4,7 +4,8 @@ from envoy.config.route.v3 import route_pb2
 from envoy.extensions.transport_sockets.tls.v3 import secret_pb2
 
 from controlplane.api.resource_diff import MOST_BYTES, MOST_LINES, difference
-from controlplane.snapshot import ROUTES, SECRET, Resource
+from controlplane.envoy_types import ROUTES, SECRET
+from controlplane.snapshot import Resource
 from controlplane.xds.subscription import unseen
 
 

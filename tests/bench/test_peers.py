@@ -18,7 +18,8 @@ from controlplane.compiler import Compiler
 from controlplane.domain import Endpoint, Gateway, Model, Sticky, Version
 from controlplane.domain.endpoints import NO_LIVE_ENDPOINTS
 from controlplane.domain.state import State
-from controlplane.snapshot import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SCOPED_ROUTES, Audience, Snapshot
+from controlplane.envoy_types import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SCOPED_ROUTES
+from controlplane.snapshot import Audience, Snapshot
 from tests.fakes.xds_client import client
 
 TEMPLATES = Path(__file__).parents[2] / "bench" / "peers" / "turnout.json"

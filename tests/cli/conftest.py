@@ -20,7 +20,7 @@ import structlog
 
 from controlplane.cli.main import main
 from controlplane.config import Address, Config
-from controlplane.snapshot import ROUTES
+from controlplane.envoy_types import ROUTES
 from tests.fakes.xds_client import XdsClient, client
 
 MINIMAL = """\

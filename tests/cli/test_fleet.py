@@ -14,7 +14,7 @@ import grpc
 from envoy.service.discovery.v3 import ads_pb2_grpc, discovery_pb2
 
 from controlplane.cli.exits import Exit
-from controlplane.snapshot import CLUSTER
+from controlplane.envoy_types import CLUSTER
 from tests.cli.conftest import Run, Server
 from tests.cli.test_switch import until_state
 

@@ -11,8 +11,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from controlplane.cli import output
 from controlplane.cli.exits import Exit
 from controlplane.cli.node import view
+from controlplane.envoy_types import ROUTES
 from controlplane.generated.turnout.v1 import node_pb2
-from controlplane.snapshot import ROUTES
 from tests.cli.conftest import Run, Server
 
 

@@ -10,7 +10,8 @@ import yaml
 from controlplane.cli import envoy
 from controlplane.cli.exits import Exit
 from controlplane.compiler import validation
-from controlplane.snapshot import ENDPOINTS, Resource
+from controlplane.envoy_types import ENDPOINTS
+from controlplane.snapshot import Resource
 from tests.cli.conftest import MINIMAL, Run, Server
 
 ROOT = Path(__file__).parents[2]

@@ -12,7 +12,7 @@ import yaml
 
 from controlplane import logs
 from controlplane.cli.main import main
-from controlplane.snapshot import SECRET
+from controlplane.envoy_types import SECRET
 from tests.cli.conftest import MINIMAL, Run, Server
 from tests.pki import Pair, authority, marks, pair
 

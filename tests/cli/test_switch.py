@@ -11,7 +11,7 @@ import pytest
 from controlplane.cli import fleet, receipt
 from controlplane.cli.exits import Exit
 from controlplane.cli.switch import basis_points
-from controlplane.snapshot import LISTENER, ROUTES
+from controlplane.envoy_types import LISTENER, ROUTES
 from tests.cli.conftest import MINIMAL, Run, Server
 
 TWO = MINIMAL + MINIMAL.partition("models:\n")[2].replace("iris", "wine")

@@ -26,7 +26,8 @@ from controlplane.domain import (
 )
 from controlplane.domain.endpoints import NO_LIVE_ENDPOINTS
 from controlplane.domain.state import State
-from controlplane.snapshot import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SCOPED_ROUTES, Audience, Resource, Snapshot
+from controlplane.envoy_types import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SCOPED_ROUTES
+from controlplane.snapshot import Audience, Resource, Snapshot
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,8 @@ from pydantic import TypeAdapter
 from controlplane.compiler.validation import decoded
 from controlplane.domain import Gateway, HeaderRouting, HostRouting, Model, Object, PathRouting
 from controlplane.domain.state import Changes, State
-from controlplane.snapshot import ORDER, SECRET, Audience, Client, Snapshot, short_name
+from controlplane.envoy_types import ORDER, SECRET, short_name
+from controlplane.snapshot import Audience, Client, Snapshot
 from tests.pki import authority, pair
 
 TESTDATA = Path(__file__).parent / "testdata"

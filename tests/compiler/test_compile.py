@@ -31,19 +31,8 @@ from controlplane.domain import (
 )
 from controlplane.domain.endpoints import NO_LIVE_ENDPOINTS
 from controlplane.domain.state import Changes, State
-from controlplane.snapshot import (
-    CLUSTER,
-    ENDPOINTS,
-    LISTENER,
-    ORDER,
-    ROUTES,
-    SCOPED_ROUTES,
-    SECRET,
-    Audience,
-    Client,
-    Resource,
-    Snapshot,
-)
+from controlplane.envoy_types import CLUSTER, ENDPOINTS, LISTENER, ORDER, ROUTES, SCOPED_ROUTES, SECRET
+from controlplane.snapshot import Audience, Client, Resource, Snapshot
 from tests.compiler.cases import CASES, TESTDATA, as_yaml, read_state, widest
 
 EDGE = Audience(("edge",))

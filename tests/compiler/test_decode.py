@@ -13,7 +13,7 @@ from google.protobuf import json_format
 from controlplane.compiler import Compiler, audiences
 from controlplane.compiler.validation import decoded
 from controlplane.domain.endpoints import NO_LIVE_ENDPOINTS
-from controlplane.snapshot import ORDER
+from controlplane.envoy_types import ORDER
 from tests.compiler.cases import CASES, read_state, widest
 
 # Types that stand inside a google.protobuf.Any are known once their module is.

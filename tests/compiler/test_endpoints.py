@@ -15,7 +15,8 @@ from controlplane.compiler.validation import check, decoded
 from controlplane.domain import Endpoint, Gateway, Locality, Mirror, Model, Protocol, Version
 from controlplane.domain.endpoints import NO_LIVE_ENDPOINTS, Endpoints, Health, LiveEndpoint
 from controlplane.domain.state import State
-from controlplane.snapshot import CLUSTER, ENDPOINTS, ORDER, Audience, Client, Snapshot
+from controlplane.envoy_types import CLUSTER, ENDPOINTS, ORDER
+from controlplane.snapshot import Audience, Client, Snapshot
 from tests.compiler.strategies import MODELS, VERSIONS, states
 
 BLUE = Version("blue", (Endpoint("10.0.0.1", 80), Endpoint("10.0.0.2", 80, 3)), Protocol.GRPC)

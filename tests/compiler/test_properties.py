@@ -15,7 +15,8 @@ from controlplane.compiler.validation import check, decoded
 from controlplane.domain import FULL_SHARE, Endpoint, Model, Sticky, Version
 from controlplane.domain.endpoints import NO_LIVE_ENDPOINTS
 from controlplane.domain.state import State
-from controlplane.snapshot import ORDER, Snapshot
+from controlplane.envoy_types import ORDER
+from controlplane.snapshot import Snapshot
 from tests.compiler.strategies import GATEWAYS, MODELS, gateways, models, splits, states
 
 quick = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))

@@ -15,8 +15,9 @@ from controlplane.compiler.validation import check, decoded
 from controlplane.domain import FULL_SHARE, Endpoint, Gateway, Model, Protocol, Retries, UpstreamTls, Version
 from controlplane.domain.endpoints import NO_LIVE_ENDPOINTS
 from controlplane.domain.state import Changes, State
+from controlplane.envoy_types import CLUSTER, ENDPOINTS, LISTENER, ORDER, ROUTES, SCOPED_ROUTES
 from controlplane.errors import Error
-from controlplane.snapshot import CLUSTER, ENDPOINTS, LISTENER, ORDER, ROUTES, SCOPED_ROUTES, Audience, Client, Resource
+from controlplane.snapshot import Audience, Client, Resource
 from tests.nouns import models, some
 
 IP, NAME = Endpoint("10.0.0.1", 80), Endpoint("a.svc", 80)

@@ -10,8 +10,9 @@ from controlplane.compiler.validation import check, owner
 from controlplane.domain import Endpoint, Gateway, GatewayTls, Model, NodeSelector, Object, Secret, UpstreamTls, Version
 from controlplane.domain.endpoints import NO_LIVE_ENDPOINTS
 from controlplane.domain.state import Changes, State
+from controlplane.envoy_types import ORDER, SECRET, SENSITIVE
 from controlplane.errors import Error
-from controlplane.snapshot import ORDER, SECRET, SENSITIVE, Audience, Client, Resource
+from controlplane.snapshot import Audience, Client, Resource
 from tests.pki import authority, marks, pair
 
 EDGE, INNER = Audience(("edge",)), Audience(("inner",))

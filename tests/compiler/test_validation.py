@@ -10,8 +10,9 @@ from controlplane.compiler.validation import by_owner, check, owner
 from controlplane.domain import Endpoint, Gateway, Model, Version
 from controlplane.domain.endpoints import NO_LIVE_ENDPOINTS
 from controlplane.domain.state import State
+from controlplane.envoy_types import CLUSTER, ENDPOINTS, LISTENER, ORDER, ROUTES, SCOPED_ROUTES
 from controlplane.errors import Code, Error
-from controlplane.snapshot import CLUSTER, ENDPOINTS, LISTENER, ORDER, ROUTES, SCOPED_ROUTES, Audience, Resource, Snapshot
+from controlplane.snapshot import Audience, Resource, Snapshot
 from tests.compiler.breaks import BREAKS, EDGE, Break, base, broken
 
 

@@ -14,7 +14,8 @@ from google.protobuf import json_format
 from controlplane.compiler.bootstrap import node_bootstrap, static_bootstrap
 from controlplane.compiler.validation import decoded
 from controlplane.demo.envoy import envoy_binary
-from controlplane.snapshot import CLUSTER, LISTENER, Resource
+from controlplane.envoy_types import CLUSTER, LISTENER
+from controlplane.snapshot import Resource
 from tests.compiler.breaks import BREAKS, Break, base, broken
 
 pytestmark = pytest.mark.envoy

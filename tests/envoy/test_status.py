@@ -13,8 +13,8 @@ from envoy.admin.v3 import config_dump_shared_pb2
 from envoy.service.status.v3 import csds_pb2, csds_pb2_grpc
 
 from controlplane.demo.envoy import Envoy
+from controlplane.envoy_types import CLUSTER, LISTENER, ROUTES, SCOPED_ROUTES
 from controlplane.generated.turnout.v1 import gateway_pb2, gateway_service_pb2, node_pb2, node_service_pb2
-from controlplane.snapshot import CLUSTER, LISTENER, ROUTES, SCOPED_ROUTES
 from tests.envoy.test_sync import HOST, Plane, another_program
 
 pytestmark = pytest.mark.envoy

@@ -23,7 +23,8 @@ from google.protobuf import json_format
 from controlplane.compiler.bootstrap import node_bootstrap
 from controlplane.demo.envoy import Envoy
 from controlplane.demo.plane import free_port
-from controlplane.snapshot import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SCOPED_ROUTES, Audience, Resource, Snapshot, short_name
+from controlplane.envoy_types import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SCOPED_ROUTES, short_name
+from controlplane.snapshot import Audience, Resource, Snapshot
 from controlplane.xds.delta import DeltaStream
 from controlplane.xds.events import Event, Held, Identified, Refused
 from controlplane.xds.sotw import SotwStream

@@ -17,6 +17,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from controlplane.app import App
 from controlplane.config import Address, Config
+from controlplane.envoy_types import LISTENER, ROUTES
 from controlplane.errors import Code, Error
 from controlplane.generated.turnout.v1 import (
     gateway_pb2,
@@ -30,7 +31,6 @@ from controlplane.generated.turnout.v1 import (
     revision_service_pb2,
     revision_service_pb2_grpc,
 )
-from controlplane.snapshot import LISTENER, ROUTES
 from tests.fakes.xds_client import client
 
 VARIANTS = pytest.mark.parametrize("variant", ["delta", "sotw"])

@@ -21,9 +21,9 @@ from structlog.testing import capture_logs
 from controlplane.app import App
 from controlplane.config import Address
 from controlplane.demo.plane import free_port
+from controlplane.envoy_types import ROUTES
 from controlplane.errors import Code, Error
 from controlplane.generated.turnout.v1 import gateway_pb2, node_service_pb2, revision_service_pb2
-from controlplane.snapshot import ROUTES
 from controlplane.workers import supervisor as supervisor_module
 from controlplane.workers.supervisor import WorkerHandle
 from tests.fakes.xds_client import XdsClient, client

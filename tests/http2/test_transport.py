@@ -27,9 +27,9 @@ from hyperframe.frame import (
     WindowUpdateFrame,
 )
 
+from controlplane.envoy_types import CLUSTER, LISTENER
 from controlplane.http2 import grpc_call, transport
 from controlplane.http2 import server as http2_server
-from controlplane.snapshot import CLUSTER, LISTENER
 from controlplane.store import Store
 from controlplane.xds_server import pump
 from controlplane.xds_server.limits import MAX_REQUEST_BYTES, Budget, StreamLimits

@@ -14,9 +14,10 @@ from controlplane.compiler import Compiler
 from controlplane.domain import Endpoint, Gateway, Model, Object, Version
 from controlplane.domain.revision import Head
 from controlplane.domain.state import Changes, State
+from controlplane.envoy_types import CLUSTER, ROUTES
 from controlplane.errors import Code, Error
 from controlplane.published import CompiledRevision
-from controlplane.snapshot import CLUSTER, ROUTES, Audience, Client, Snapshot
+from controlplane.snapshot import Audience, Client, Snapshot
 from controlplane.workers.replication import (
     Part,
     ReceivedRevision,

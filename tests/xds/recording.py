@@ -28,6 +28,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import astuple, dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -35,21 +36,16 @@ from envoy.config.core.v3 import base_pb2
 from envoy.service.discovery.v3 import discovery_pb2
 
 from controlplane.errors import Error
-from controlplane.snapshot import (
-    CLUSTER,
-    ENDPOINTS,
-    LISTENER,
-    ORDER,
-    ROUTES,
-    SCOPED_ROUTES,
-    SECRET,
-    Audience,
-    Resource,
-    Snapshot,
-)
+from controlplane.snapshot import Audience, Resource, Snapshot
 from tests.xds import transcript
 
 HERE = Path(__file__).parent
+# In bddd395 the types are in `snapshot.py`.
+_types = importlib.import_module(
+    "controlplane.envoy_types" if find_spec("controlplane.envoy_types") else "controlplane.snapshot"
+)
+CLUSTER, ENDPOINTS, LISTENER, ROUTES = _types.CLUSTER, _types.ENDPOINTS, _types.LISTENER, _types.ROUTES
+SCOPED_ROUTES, SECRET, ORDER = _types.SCOPED_ROUTES, _types.SECRET, _types.ORDER
 TYPES = {"cds": CLUSTER, "eds": ENDPOINTS, "sds": SECRET, "lds": LISTENER, "srds": SCOPED_ROUTES, "rds": ROUTES}
 SHORT = {url: short for short, url in TYPES.items()}
 FEATURES = ("xds.config.supports-resource-ttl", "xds.config.resource-in-sotw")

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from envoy.service.discovery.v3 import discovery_pb2
 
-from controlplane.snapshot import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SCOPED_ROUTES, SECRET, Audience, Resource, Snapshot
+from controlplane.envoy_types import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SCOPED_ROUTES, SECRET
+from controlplane.snapshot import Audience, Resource, Snapshot
 from controlplane.xds.coordination import LINGER, UNASKED, Coordination
 from controlplane.xds.delta import DeltaStream
 from controlplane.xds.events import Blocked, Held

@@ -10,7 +10,8 @@ import pytest
 from envoy.config.core.v3 import base_pb2
 from envoy.service.discovery.v3 import discovery_pb2
 
-from controlplane.snapshot import CLUSTER, ENDPOINTS, LISTENER, ORDER, ROUTES, SCOPED_ROUTES, Audience, Resource, Snapshot
+from controlplane.envoy_types import CLUSTER, ENDPOINTS, LISTENER, ORDER, ROUTES, SCOPED_ROUTES
+from controlplane.snapshot import Audience, Resource, Snapshot
 from controlplane.xds.delta import DeltaStream
 from controlplane.xds.sotw import SotwStream
 from controlplane.xds.wire import WRAPPER

@@ -14,8 +14,9 @@ from envoy.config.core.v3 import base_pb2
 from envoy.service.discovery.v3 import discovery_pb2
 from google.protobuf.message import DecodeError
 
+from controlplane.envoy_types import CLUSTER, ENDPOINTS, LISTENER, ORDER, ROUTES, SCOPED_ROUTES
 from controlplane.errors import Code, Error
-from controlplane.snapshot import CLUSTER, ENDPOINTS, LISTENER, ORDER, ROUTES, SCOPED_ROUTES, Audience, Resource, Snapshot
+from controlplane.snapshot import Audience, Resource, Snapshot
 from controlplane.xds.delta import DeltaStream
 from controlplane.xds.sotw import SotwStream
 from controlplane.xds.stream import MAX_TYPES, MAX_UNANSWERED

@@ -17,18 +17,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
-from controlplane.snapshot import (
-    CLUSTER,
-    ENDPOINTS,
-    FULL_STATE,
-    LISTENER,
-    ORDER,
-    ROUTES,
-    SCOPED_ROUTES,
-    Audience,
-    Resource,
-    Snapshot,
-)
+from controlplane.envoy_types import CLUSTER, ENDPOINTS, FULL_STATE, LISTENER, ORDER, ROUTES, SCOPED_ROUTES
+from controlplane.snapshot import Audience, Resource, Snapshot
 from controlplane.xds.delta import DeltaStream
 from controlplane.xds.events import Event, Held, Refused
 from controlplane.xds.sotw import SotwStream

@@ -13,8 +13,9 @@ import pytest
 from envoy.config.core.v3 import base_pb2
 from envoy.service.discovery.v3 import discovery_pb2
 
+from controlplane.envoy_types import CLUSTER, ENDPOINTS
 from controlplane.errors import Error
-from controlplane.snapshot import CLUSTER, ENDPOINTS, Audience, Resource, Snapshot
+from controlplane.snapshot import Audience, Resource, Snapshot
 from controlplane.xds import memo
 from controlplane.xds.coordination import Coordination
 from controlplane.xds.delta import DeltaStream

@@ -5,7 +5,8 @@ from __future__ import annotations
 from envoy.service.discovery.v3 import discovery_pb2
 from google.rpc import code_pb2
 
-from controlplane.snapshot import LISTENER, Audience, Resource, Snapshot
+from controlplane.envoy_types import LISTENER
+from controlplane.snapshot import Audience, Resource, Snapshot
 from controlplane.xds.sotw import SotwStream
 
 IRIS = Resource.of(LISTENER, "iris", b"1")

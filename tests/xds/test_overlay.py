@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from controlplane.snapshot import CLUSTER, ROUTES, Resource
+from controlplane.envoy_types import CLUSTER, ROUTES
+from controlplane.snapshot import Resource
 from controlplane.xds import overlay
 from controlplane.xds.overlay import Resources, _Memo, between, references
 

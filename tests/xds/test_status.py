@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from envoy.service.discovery.v3 import discovery_pb2
 
-from controlplane.snapshot import CLUSTER, ENDPOINTS, LISTENER, ROUTES
+from controlplane.envoy_types import CLUSTER, ENDPOINTS, LISTENER, ROUTES
 from controlplane.xds.delta import DeltaStream
 from controlplane.xds.sotw import SotwStream
 from controlplane.xds.status import ResourceStatus, State, known, merged, statuses

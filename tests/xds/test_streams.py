@@ -9,8 +9,9 @@ import pytest
 from envoy.config.core.v3 import base_pb2
 from envoy.service.discovery.v3 import discovery_pb2
 
+from controlplane.envoy_types import CLUSTER, ENDPOINTS, ROUTES
 from controlplane.errors import Code, Error
-from controlplane.snapshot import CLUSTER, ENDPOINTS, ROUTES, Audience, Resource, Snapshot
+from controlplane.snapshot import Audience, Resource, Snapshot
 from controlplane.xds import wire
 from controlplane.xds.delta import DeltaStream
 from controlplane.xds.events import Held, Identified, Oversized, Refused

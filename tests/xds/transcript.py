@@ -26,14 +26,15 @@ from typing import Any
 from envoy.config.core.v3 import base_pb2
 from envoy.service.discovery.v3 import discovery_pb2
 
+from controlplane.envoy_types import CLUSTER, COMPILED, ENDPOINTS, LISTENER, ROUTES, SCOPED_ROUTES
 from controlplane.errors import Error
-from controlplane.snapshot import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SCOPED_ROUTES, SECRET, Audience, Resource, Snapshot
+from controlplane.snapshot import Audience, Resource, Snapshot
 from controlplane.xds.delta import DeltaStream
 from controlplane.xds.events import Blocked, Event, Held, Identified, Oversized, Recovered, Refused, Settled
 from controlplane.xds.sotw import SotwStream
 from controlplane.xds.wire import WRAPPER
 
-TYPES = {"cds": CLUSTER, "eds": ENDPOINTS, "lds": LISTENER, "srds": SCOPED_ROUTES, "rds": ROUTES, "sds": SECRET, "none": ""}
+TYPES = {**{t.abbreviation: t.url for t in COMPILED.values()}, "none": ""}
 SHORT = {url: short for short, url in TYPES.items()}
 FEATURES = {"ttl": "xds.config.supports-resource-ttl", "in-sotw": "xds.config.resource-in-sotw"}
 NAMES = {CLUSTER: ENDPOINTS, LISTENER: ROUTES, SCOPED_ROUTES: ROUTES, ROUTES: CLUSTER}

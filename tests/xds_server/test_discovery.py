@@ -15,10 +15,10 @@ from structlog.testing import capture_logs
 
 from controlplane.compiler import Compiler
 from controlplane.domain import Gateway, NodeSelector
+from controlplane.envoy_types import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SCOPED_ROUTES
 from controlplane.errors import Code, Error
 from controlplane.fleet import Fleet, NodeState, ProgressState
 from controlplane.http2.handler import GuardedHandler
-from controlplane.snapshot import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SCOPED_ROUTES
 from controlplane.store import Store
 from controlplane.xds_server import grpc_transport, pump
 from tests.fakes.xds_client import EOF, XdsClient, client

@@ -11,7 +11,7 @@ from envoy.service.discovery.v3 import discovery_pb2
 from structlog.testing import capture_logs
 
 from controlplane.domain import Gateway
-from controlplane.snapshot import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SCOPED_ROUTES
+from controlplane.envoy_types import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SCOPED_ROUTES
 from controlplane.store import Store
 from controlplane.xds_server import discovery, pump, variants
 from controlplane.xds_server.limits import StreamLimits
