@@ -64,13 +64,13 @@ _NUMBER = 0x7FFF_FFFF
 class Listener(Protocol):
     """What a stream is for."""
 
-    def data(self, data: bytes, padding: int) -> None:
+    def data_received(self, data: bytes, padding: int) -> None:
         """A part of what the client says, and how many bytes came with it that mean nothing."""
 
-    def said_all(self) -> None:
+    def end_received(self) -> None:
         """The client says no more."""
 
-    def lost(self) -> None:
+    def aborted(self) -> None:
         """The stream is over: the client has left, or did something wrong."""
 
 
@@ -89,7 +89,7 @@ class User(Protocol):
     def leaving(self, reason: int) -> None:
         """The client opens no more streams (GOAWAY), for this reason."""
 
-    def took(self, count: int) -> None:
+    def consumed(self, count: int) -> None:
         """So many bytes came that nobody wants."""
 
     def spent(self, seconds: float) -> None:
@@ -201,7 +201,7 @@ class Connection:
                     stream.room -= length
                     if self._room < 0 or stream.room < 0:
                         raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "more DATA than there was room for")
-                    stream.listener.data(data[at + HEADER_BYTES : end], 0)
+                    stream.listener.data_received(data[at + HEADER_BYTES : end], 0)
                     at = end
                     continue
             self._frame(kind, flags, number & _NUMBER, data[at + HEADER_BYTES : end])
@@ -237,7 +237,7 @@ class Connection:
             raise ConnectionFault(ErrorCode.FLOW_CONTROL_ERROR, "more DATA than there was room for on the connection")
         data = self._unpadded(flags, payload)
         if stream is None or stream.heard_all:
-            self._user.took(size)
+            self._user.consumed(size)
             if number not in self._left:
                 raise StreamFault("DATA on a stream that is over", ErrorCode.STREAM_CLOSED)
             return
@@ -248,16 +248,16 @@ class Connection:
         if stream.length != _ANY:
             stream.length -= len(data)
             if stream.length < 0 or (end and stream.length):
-                self._user.took(size)
+                self._user.consumed(size)
                 raise StreamFault("not as long as content-length says")
         # Before it is told, so that who ends the stream over it need not ask the client to stop.
         stream.heard_all = bool(end)
         padding = size - len(data)
-        self._user.took(padding)
+        self._user.consumed(padding)
         if stream.listener is None:
-            self._user.took(len(data))
+            self._user.consumed(len(data))
         elif data or padding:
-            stream.listener.data(data, padding)
+            stream.listener.data_received(data, padding)
         if end:
             self._heard_all(stream)
 
@@ -321,7 +321,7 @@ class Connection:
     def _heard_all(self, stream: Stream) -> None:
         stream.heard_all = True
         if stream.listener is not None and stream.id in self.streams:
-            stream.listener.said_all()
+            stream.listener.end_received()
 
     def _priority(self, flags: int, number: int, payload: bytes) -> None:
         """Nothing is made of it."""
@@ -338,7 +338,7 @@ class Connection:
         if stream is not None:
             del self.streams[number]
             if stream.listener is not None:
-                stream.listener.lost()
+                stream.listener.aborted()
 
     def _settings(self, flags: int, number: int, payload: bytes) -> None:
         if number:
@@ -530,7 +530,7 @@ class Connection:
         stream = self.streams.pop(number, None)
         self._leave(number, reason)
         if stream is not None and stream.listener is not None:
-            stream.listener.lost()
+            stream.listener.aborted()
 
     def _leave(self, number: int, reason: ErrorCode) -> None:
         self._say(reset(number, reason))

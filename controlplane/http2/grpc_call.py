@@ -1,271 +1,251 @@
-"""A call over HTTP/2: one stream of a connection, as the carrier of what serves it."""
+"""A gRPC call: one stream of an HTTP/2 connection, as the transport of its handler."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Protocol
 
-import grpc
-
-from controlplane.errors import Code, Error
 from controlplane.http2.connection import Stream
 from controlplane.http2.frames import Buffer, ErrorCode
-from controlplane.http2.grpc_messages import ENCODINGS, Messages, percent_encoded
-from controlplane.http2.handler import StreamHandler, Transport
+from controlplane.http2.grpc_messages import ENCODINGS, MessageReader
+from controlplane.http2.grpc_status import OK, Status, StatusCode, StatusError, trailers
+from controlplane.http2.handler import Open, StreamHandler
 from controlplane.http2.headers import Headers
-from controlplane.xds_server.discovery import NO_POLLING
+from controlplane.http2.limits import ConnectionLimits
+from controlplane.http2.peer import Peer
 
-# Opens what serves a call from a client at this address. Errors: what the client is told instead.
-Open = Callable[[str, Transport], StreamHandler]
-
-# What a client may say on one stream before it is taken, bytes.
-STREAM_WINDOW = 256 * 1024
-
-# How long the rest of a message, and how it ended, wait for a client that does not read. Seconds.
-_LINGER = 5.0
-
-# What a piece of a message costs its connection, whatever becomes of the message, seconds: thousands of pieces of a few bytes
-# are a flood.
-_PIECE = 5e-6
-# And each byte that gzip makes of one, seconds.
-_UNPACKED = 2e-9
+# Charged to the connection's budget for each DATA frame that is not exactly one message, seconds: thousands of frames of a
+# few bytes are a flood.
+_FRAGMENT_COST = 5e-6
+# Charged for each byte that decompression makes, seconds.
+_DECOMPRESSION_COST = 2e-9
 
 _GRPC = "application/grpc"
+_RESPONSE_HEADERS: Headers = ((":status", "200"), ("content-type", _GRPC), ("grpc-accept-encoding", "identity,gzip"))
 
 
 class Connection(Protocol):
-    """What a call needs of its connection."""
+    """The connection of a call, as the call sees it."""
 
+    # By path: `/SERVICE/METHOD`.
     methods: Mapping[str, Open]
-    peer: str
+    peer: Peer
+    limits: ConnectionLimits
 
-    def write(self, call: Call, rest: list[Buffer]) -> None:
-        """Sends as much of `rest` as may be sent now, and leaves what may not."""
+    def unknown_method(self, path: str) -> str:
+        """Return the message for a method that is not served."""
+
+    def write(self, call: Call, unsent: list[Buffer]) -> None:
+        """Send as much of `unsent` as flow control permits now, and remove it from the list."""
 
     def wait(self, call: Call) -> None:
-        """A call has something to say, once there is room for it (`notify`)."""
+        """Call the call's `notify` once there is room for more."""
 
-    def headers(self, call: Call, headers: Headers, *, end: bool = False) -> None:
-        """Sends these; `end` ends the stream, in both directions."""
+    def send_headers(self, call: Call, headers: Headers, *, end: bool = False) -> None:
+        """Send a header block; `end` ends the stream in both directions."""
 
     def reset(self, call: Call, reason: ErrorCode) -> None:
-        """Ends a call's stream without a word."""
+        """End the call's stream with RST_STREAM."""
 
-    def forget(self, call: Call) -> None:
-        """A call is over."""
+    def remove(self, call: Call) -> None:
+        """Forget an ended call."""
 
     def spent(self, seconds: float) -> None:
-        """So much of the server's time went on what the connection says."""
+        """Charge the server's time to the connection's budget."""
 
-    def took(self, count: int) -> None:
-        """So many bytes of DATA are done with."""
+    def consumed(self, count: int) -> None:
+        """Give DATA bytes back to the connection's window: they are handled or dropped."""
 
-    def more(self, call: Call, count: int) -> None:
-        """Opens a call's window by so many bytes."""
+    def open_window(self, call: Call, count: int) -> None:
+        """Open the window of the call's stream by so many bytes."""
 
 
 class Call:
-    """A call: one stream of a connection, as the carrier of what serves it."""
+    """A gRPC call: one stream of an HTTP/2 connection, as the transport of its handler."""
 
     __slots__ = (
         "__weakref__",
+        "_closed",
         "_connection",
-        "_error",
-        "_gone",
-        "_messages",
-        "_over",
-        "_received",
-        "_rest",
-        "_sending",
-        "_serves",
+        "_ending",
+        "_half_closed",
+        "_handler",
+        "_reader",
+        "_status",
         "_timer",
-        "half_closed",
+        "_unacknowledged",
+        "_unsent",
+        "_update_at",
+        "_writing",
         "stream",
     )
 
     def __init__(self, connection: Connection, stream: Stream) -> None:
         self.stream = stream
         stream.listener = self
-        # The client has said that it says no more, and that was heard.
-        self.half_closed = False
         self._connection = connection
-        self._serves: StreamHandler | None = None
-        self._messages: Messages | None = None
-        # What is left of the message under way.
-        self._rest: list[Buffer] = []
-        self._sending = False
-        # Bytes received, and not given back to the stream's window yet.
-        self._received = 0
-        # Set when it is over but for the rest of a message; and how it ended.
-        self._over = False
-        self._error: Error | None = None
-        self._gone = False
+        # None before the call is accepted, and after it is closed.
+        self._handler: StreamHandler | None = None
+        self._reader: MessageReader | None = None
+        # The client has sent its last message.
+        self._half_closed = False
+        # The part of the current message that is not sent yet.
+        self._unsent: list[Buffer] = []
+        self._writing = False
+        # Bytes received and not yet given back to the stream's window; at `_update_at` they are.
+        self._unacknowledged = 0
+        self._update_at = connection.limits.stream_window // 4
+        # Set when the handler has ended the call and a part of a message is still unsent; the status follows that.
+        self._ending = False
+        self._status = OK
+        # Nothing is sent or received on the stream any more.
+        self._closed = False
         self._timer: asyncio.TimerHandle | None = None
 
-    # --------------------------------------------------------------------------------------------- from the connection
+    # ------------------------------------------------------------------------------------------- called by the connection
 
     def open(self, headers: Mapping[str, str]) -> None:
-        """The client has asked for something."""
+        """Accept or refuse the call by its request headers."""
         path = headers.get(":path", "")
         kind = headers.get("content-type", "")
         if headers.get(":method") != "POST" or not (kind == _GRPC or kind.startswith((_GRPC + "+", _GRPC + ";"))):
-            self._say(((":status", "415" if headers.get(":method") == "POST" else "405"),))
+            self._send_end(((":status", "415" if headers.get(":method") == "POST" else "405"),))
             return
-        opens, encoding = self._connection.methods.get(path), headers.get("grpc-encoding", "identity")
-        if opens is None or encoding not in ENCODINGS:
-            why = no_method(path) if opens is None else f"grpc-encoding: {encoding[:50]} is not known here"
-            self._say(_HEADERS + status(grpc.StatusCode.UNIMPLEMENTED, why))
+        connection = self._connection
+        open_handler, encoding = connection.methods.get(path), headers.get("grpc-encoding", "identity")
+        if open_handler is None or encoding not in ENCODINGS:
+            unsupported = f"grpc-encoding {encoding[:50]} is not supported; use {' or '.join(ENCODINGS)}"
+            message = connection.unknown_method(path) if open_handler is None else unsupported
+            self._send_end(_RESPONSE_HEADERS + trailers(Status(StatusCode.UNIMPLEMENTED, message)))
             return
         try:
-            self._messages = Messages(encoding)
-            self._serves = opens(self._connection.peer, self)
-        except Error as error:
-            self._say(_HEADERS + trailers(error))
+            self._reader = MessageReader(connection.limits.max_message_bytes, encoding)
+            self._handler = open_handler(connection.peer, self)
+        except StatusError as error:
+            self._send_end(_RESPONSE_HEADERS + trailers(error.status))
             return
-        # At once: a client may wait for them before it says anything.
-        self._connection.headers(self, _HEADERS)
+        # At once: some clients send nothing before they have them.
+        connection.send_headers(self, _RESPONSE_HEADERS)
 
-    def data(self, data: bytes, padding: int) -> None:
-        """A part of what it says, and how much was added that means nothing."""
-        messages, serves = self._messages, self._serves
-        if messages is None or serves is None or serves.ended:
-            self._connection.spent(_PIECE)
-            self._connection.took(len(data))
+    def data_received(self, data: bytes, padding: int) -> None:
+        """Handle a DATA frame's bytes; `padding` bytes came with them."""
+        reader, handler = self._reader, self._handler
+        if reader is None or handler is None or handler.ended:
+            self._connection.spent(_FRAGMENT_COST)
+            self._connection.consumed(len(data))
             return
-        self._received += len(data) + padding
-        if serves.reading and (message := messages.whole(data)) is not None:
-            self._connection.took(len(data))
-            serves.receive_message(message)
+        self._unacknowledged += len(data) + padding
+        if handler.reading and (message := reader.whole(data)) is not None:
+            self._connection.consumed(len(data))
+            handler.receive_message(message)
         else:
-            self._connection.spent(_PIECE)
-            messages.feed(data)
+            self._connection.spent(_FRAGMENT_COST)
+            reader.feed(data)
             self._deliver()
-        if self._received > STREAM_WINDOW // 4:
-            self._give_back()
+        if self._unacknowledged > self._update_at:
+            self._open_window()
 
-    def said_all(self) -> None:
-        """The client says no more."""
-        self.half_closed = True
+    def end_received(self) -> None:
+        """Handle END_STREAM: the client sends nothing more on this stream."""
+        self._half_closed = True
         self._deliver()
 
-    def lost(self) -> None:
-        """The client has left, or the connection has."""
-        self._gone = True
-        if self._serves is not None:
-            self._serves.end()
-        self._finish()
+    def aborted(self) -> None:
+        """Handle the loss of the stream or of the connection."""
+        self._closed = True
+        if self._handler is not None:
+            self._handler.end()
+        self._release()
 
-    # ----------------------------------------------------------------------------------------------- from what serves
+    # ----------------------------------------------------------------------------------------------- called by the handler
 
     def notify(self) -> None:
-        """Sends while there is something to send, and room for it; to be called again when there may be room."""
-        serves = self._serves
-        if serves is None or self._gone or self._sending:
+        """Send the handler's messages while there is room. Call it again when there may be room."""
+        handler = self._handler
+        if handler is None or self._closed or self._writing:
             return
-        self._sending = True
+        self._writing = True
         try:
-            while not self._gone:
-                if not self._rest:
-                    if self._over or (message := serves.next_message()) is None:
+            while not self._closed:
+                if not self._unsent:
+                    if self._ending or (message := handler.next_message()) is None:
                         break
-                    self._rest = [len(message).to_bytes(5, "big"), message]
-                self._connection.write(self, self._rest)
-                if self._rest:
+                    self._unsent = [len(message).to_bytes(5, "big"), message]
+                self._connection.write(self, self._unsent)
+                if self._unsent:
                     self._connection.wait(self)
                     return
         finally:
-            self._sending = False
-        if self._over:
-            self._conclude()
+            self._writing = False
+        if self._ending:
+            self._send_status()
 
     def resume_reading(self) -> None:
+        """Deliver the messages that waited while the handler was not reading, and open the window."""
         self._deliver()
-        self._give_back()
+        self._open_window()
 
-    def end(self, error: Error | None) -> None:
-        if self._over or self._gone:
+    def end(self, status: Status | None) -> None:
+        """End the call, after the rest of the message that is being sent; None is OK."""
+        if self._ending or self._closed:
             return
-        self._over, self._error = True, error
-        if not self._rest:
-            self._conclude()
+        self._ending, self._status = True, status or OK
+        if not self._unsent:
+            self._send_status()
         else:
-            loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(_LINGER, self._give_up)
+            self._timer = asyncio.get_running_loop().call_later(self._connection.limits.end_timeout, self._reset)
 
-    # --------------------------------------------------------------------------------------------------------- inside
+    # --------------------------------------------------------------------------------------------------------- private
 
     def _deliver(self) -> None:
-        """Gives what the client says to what serves it, as long as that reads."""
-        messages, serves = self._messages, self._serves
-        if messages is None or serves is None:
+        """Pass complete messages to the handler while it reads, then the end of the client's messages."""
+        reader, handler = self._reader, self._handler
+        if reader is None or handler is None:
             return
-        kept = messages.size
+        buffered = reader.size
         try:
-            while serves.reading and (message := messages.next()) is not None:
-                kept, count = messages.size, kept - messages.size
-                # What came, not what it was made into.
-                self._connection.took(count)
+            while handler.reading and (message := reader.next()) is not None:
+                buffered, count = reader.size, buffered - reader.size
+                # The window counts bytes as they came, not decompressed.
+                self._connection.consumed(count)
                 if len(message) > count:
-                    self._connection.spent(_UNPACKED * len(message))
-                serves.receive_message(message)
-        except Error as error:
-            self._connection.took(kept - messages.size)
-            serves.end(error)
-        if self.half_closed and messages.partial and serves.reading:
-            serves.end(Error(Code.INTERNAL, "CUT_OFF", "the client ended in the middle of a message"))
-        if self.half_closed and serves.reading:
-            serves.half_closed()
+                    self._connection.spent(_DECOMPRESSION_COST * len(message))
+                handler.receive_message(message)
+        except StatusError as error:
+            self._connection.consumed(buffered - reader.size)
+            handler.end(error.status)
+        if self._half_closed and reader.partial and handler.reading:
+            handler.end(Status(StatusCode.INTERNAL, "the client ended its stream in the middle of a message"))
+        if self._half_closed and handler.reading:
+            handler.half_closed()
 
-    def _give_back(self) -> None:
-        serves = self._serves
-        if serves is not None and serves.reading and self._received and not self.half_closed:
-            count, self._received = self._received, 0
-            self._connection.more(self, count)
+    def _open_window(self) -> None:
+        handler = self._handler
+        if handler is not None and handler.reading and self._unacknowledged and not self._half_closed:
+            count, self._unacknowledged = self._unacknowledged, 0
+            self._connection.open_window(self, count)
 
-    def _conclude(self) -> None:
-        if not self._gone:
-            self._say(trailers(self._error))
+    def _send_status(self) -> None:
+        if not self._closed:
+            self._send_end(trailers(self._status))
 
-    def _say(self, headers: Headers) -> None:
-        self._connection.headers(self, headers, end=True)
-        self._gone = True
-        self._finish()
+    def _send_end(self, headers: Headers) -> None:
+        self._connection.send_headers(self, headers, end=True)
+        self._closed = True
+        self._release()
 
-    def _give_up(self) -> None:
+    def _reset(self) -> None:
         self._connection.reset(self, ErrorCode.CANCEL)
-        self._gone = True
-        self._finish()
+        self._closed = True
+        self._release()
 
-    def _finish(self) -> None:
+    def _release(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._rest = []
-        if self._messages is not None:
-            self._connection.took(self._messages.clear())
-        self._connection.forget(self)
-        # Nothing of it points back at it, so that it is gone at once, not when garbage is looked for.
-        self._serves = self._error = self.stream.listener = None
-
-
-_HEADERS: Headers = ((":status", "200"), ("content-type", _GRPC), ("grpc-accept-encoding", "identity,gzip"))
-
-
-def trailers(error: Error | None) -> Headers:
-    """How a call ended, as gRPC says it."""
-    return (("grpc-status", "0"),) if error is None else status(grpc.StatusCode[error.code.name], error.message)
-
-
-def status(code: grpc.StatusCode, message: str) -> Headers:
-    """A status that is not OK, as gRPC says it."""
-    return (("grpc-status", str(code.value[0])), ("grpc-message", percent_encoded(message)))
-
-
-def no_method(path: str) -> str:
-    """What is said of a method that is not served."""
-    service, _, method = path.lstrip("/").partition("/")
-    if service.endswith("ClientStatusDiscoveryService"):
-        return "client status is served where operators are: at --api"
-    if service.endswith("DiscoveryService") and method.startswith("Fetch"):
-        return NO_POLLING.format(stem=method.removeprefix("Fetch")[:100])
-    return f"there is no method {path[:200]} here"
+        self._unsent = []
+        if self._reader is not None:
+            self._connection.consumed(self._reader.clear())
+        self._connection.remove(self)
+        # Break the reference cycles, so that the call is freed by reference count and not by the cycle collector.
+        self._handler = self.stream.listener = None

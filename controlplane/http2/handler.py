@@ -1,6 +1,14 @@
-"""What carries a stream and what serves it, as they see each other.
+"""The contract between a transport, which moves the messages of one call, and the handler that serves it.
 
-There are two that serve: a pump of xDS (`pump.py`), and one of load reports (`lrs_pump.py`).
+There are no tasks and nothing is awaited: each side calls the other.
+
+    the transport calls    `receive_message` for each message while the handler is `reading`
+                           `half_closed` after the client's last message
+                           `next_message` when there is room for a message
+                           `end` when the client is gone
+    the handler calls      `notify` when there is a message to send
+                           `resume_reading` when it is `reading` again
+                           `end` once
 """
 
 from __future__ import annotations
@@ -8,87 +16,88 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-import structlog
-
-from controlplane.errors import Code, Error
-
-log = structlog.get_logger("xds")
+from controlplane.http2.grpc_status import Status, StatusCode, StatusError
+from controlplane.http2.peer import Peer
 
 
 class Transport(Protocol):
-    """What carries the messages of one stream."""
+    """Moves the messages of one call between a client and a handler."""
 
     def notify(self) -> None:
-        """There is something to take. To be taken one by one, the next when the client has room for it."""
+        """Take the handler's messages, one by one, each when the client has room for it."""
 
     def resume_reading(self) -> None:
-        """The handler reads again, after a pause."""
+        """Pass on the client's messages again: the handler is `reading`."""
 
-    def end(self, error: Error | None) -> None:
-        """The stream is over: well, or with an error that the client is to be told. Called once."""
+    def end(self, status: Status | None) -> None:
+        """End the call with this status; None is OK. Called once."""
 
 
 class StreamHandler(Protocol):
-    """A stream, as its transport sees it: a pump of xDS, or one of load reports (`lrs_pump.py`)."""
+    """Serves one call."""
 
-    # Nothing is done with a stream that has ended.
+    # An ended handler ignores every call.
     ended: bool
-    # Whether the next message may be received (`receive_message`).
+    # While false, the transport keeps the client's next message back (backpressure).
     reading: bool
 
     def receive_message(self, data: bytes) -> None:
-        """Takes in a message. Not to be called while `reading` is false."""
+        """Handle a message of the client. Called only while `reading`."""
 
     def half_closed(self) -> None:
-        """The client says no more."""
+        """Handle the end of the client's messages."""
 
     def next_message(self) -> bytes | None:
-        """What is to be sent next; None when there is nothing. Call it when the message before is out of the way."""
+        """Return the next message for the client; None when there is none. Called when the one before has been sent."""
 
-    def end(self, error: Error | None = None) -> None:
-        """The client is gone, or must go."""
+    def end(self, status: Status | None = None) -> None:
+        """End the call: the client is gone (None), or broke the protocol."""
 
     def fail(self, error: Exception) -> None:
-        """Something went wrong on the way."""
+        """End the call because of an exception."""
+
+
+# Opens the handler of a new call. Errors: StatusError, whose status ends the call.
+Open = Callable[[Peer, Transport], StreamHandler]
 
 
 class GuardedHandler:
-    """What serves a stream: whatever goes wrong in it ends it, and nothing else."""
+    """A handler whose exceptions end its own call, and nothing else."""
 
     __slots__ = ("ended",)
 
     def __init__(self) -> None:
-        # Nothing is done with a stream that has ended.
         self.ended = False
 
     def receive_message(self, data: bytes) -> None:
-        """Takes in a message. Not to be called while `reading` is false."""
-        if self.ended:  # as `_guarded`, with a call less: this is where most of the time goes
+        """Handle a message of the client. Called only while `reading`."""
+        if self.ended:  # the same as `_guarded`, without its call: most of the time is spent here
             return
         try:
             self._receive(data)
-        except Exception as error:  # noqa: BLE001  it is logged there
+        except Exception as error:  # noqa: BLE001  `status_of` logs it
             self.fail(error)
 
-    def end(self, error: Error | None = None) -> None:
-        """Ends the stream."""
+    def end(self, status: Status | None = None) -> None:
+        """End the call; None is OK."""
         raise NotImplementedError
 
     def fail(self, error: Exception) -> None:
-        """Ends the stream with what went wrong. Of what is not an `Error`, the log has all and the client nothing."""
-        if not isinstance(error, Error):
-            log.error("stream failed", exc_info=error)
-            error = Error(Code.INTERNAL, "INTERNAL", "something went wrong in the control plane; its log says what")
-        self.end(error)
+        """End the call with the status of an exception."""
+        self.end(self.status_of(error))
+
+    def status_of(self, error: Exception) -> Status:
+        """Return the status of an exception. Subclasses log the ones that nobody expected."""
+        return error.status if isinstance(error, StatusError) else Status(StatusCode.INTERNAL, "internal error")
 
     def _receive(self, data: bytes) -> None:
         raise NotImplementedError
 
     def _guarded(self, work: Callable[..., None], *arguments: object) -> None:
-        """Whatever goes wrong inside ends this stream, and nothing else."""
+        """Run `work`, unless the call has ended. An exception ends this call, and nothing else."""
         if self.ended:
             return
         try:
             work(*arguments)
-        except Exception as error:  # noqa: BLE001  it is logged there
+        except Exception as error:  # noqa: BLE001  `status_of` logs it
             self.fail(error)

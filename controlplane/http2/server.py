@@ -8,13 +8,10 @@ import ssl
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import structlog
-
-from controlplane.http2.grpc_call import Open
-from controlplane.http2.transport import FAREWELL, PREFACE, SocketTransport
-from controlplane.xds_server.limits import StreamLimits
-
-log = structlog.get_logger("xds")
+from controlplane.http2.handler import Open
+from controlplane.http2.limits import ConnectionLimits
+from controlplane.http2.logger import Logger, StandardLogger
+from controlplane.http2.transport import SocketTransport
 
 # How often it is looked after who is silent, seconds.
 _SWEEP = 2.5
@@ -27,8 +24,18 @@ _PATIENCE, _SLICE = 0.25, 0.005
 class Server:
     """Listens, and keeps the connections."""
 
-    def __init__(self, methods: Mapping[str, Open], limits: StreamLimits, busy: Callable[[], bool] = lambda: False) -> None:
-        """`methods` are by path: `/SERVICE/METHOD`. While it is `busy`, what clients say can wait."""
+    def __init__(
+        self,
+        methods: Mapping[str, Open],
+        limits: ConnectionLimits,
+        *,
+        busy: Callable[[], bool] = lambda: False,
+        unknown_method: Callable[[str], str] = lambda path: f"unknown method {path[:200]}",
+        log: Logger | None = None,
+    ) -> None:
+        """Serve `methods`, by path: `/SERVICE/METHOD`. While the server is `busy`, reading from clients is deferred."""
+        self.unknown_method = unknown_method
+        self.log = log or StandardLogger()
         self.methods = methods
         self.busy = busy
         self.limits = limits
@@ -52,7 +59,11 @@ class Server:
             sock.setblocking(False)
             tls: dict[str, Any] = {}
             if context is not None:
-                tls = {"ssl": context, "ssl_handshake_timeout": PREFACE, "ssl_shutdown_timeout": FAREWELL}
+                tls = {
+                    "ssl": context,
+                    "ssl_handshake_timeout": self.limits.preface_timeout,
+                    "ssl_shutdown_timeout": self.limits.close_timeout,
+                }
             self._listening.append(await loop.create_server(lambda: SocketTransport(self), sock=sock, backlog=4096, **tls))
         self._sweep = loop.call_later(_SWEEP, self._look_after)
 
@@ -89,7 +100,7 @@ class Server:
             try:
                 connection.flush()
             except Exception as error:  # noqa: BLE001  it is logged there
-                _failed(connection, error)
+                self._failed(connection, error)
 
     def defer(self, connection: SocketTransport) -> bool:
         """Whether what a connection says may wait; then it is asked to `catch_up`."""
@@ -112,7 +123,7 @@ class Server:
                 try:
                     connection.catch_up()
                 except Exception as error:  # noqa: BLE001  it is logged there
-                    _failed(connection, error)
+                    self._failed(connection, error)
         if self._deferred:
             loop.call_soon(self._catch_up)
 
@@ -125,18 +136,17 @@ class Server:
         if self.stopping and not self.connections:
             self._empty.set()
 
+    def _failed(self, connection: SocketTransport, error: Exception) -> None:
+        """Whatever went wrong inside of a connection ends it, and nothing else."""
+        self.log.error("connection failed", peer=connection.peer.address, exc_info=error)
+        connection.abort()
+
     def _look_after(self) -> None:
         loop = asyncio.get_running_loop()
         self._sweep = loop.call_later(_SWEEP, self._look_after)
         now = loop.time()
         for connection in list(self.connections):
             connection.look_after(now)
-
-
-def _failed(connection: SocketTransport, error: Exception) -> None:
-    """Whatever went wrong inside of a connection ends it, and nothing else."""
-    log.error("connection failed", peer=connection.peer, exc_info=error)
-    connection.abort()
 
 
 def tls(context: ssl.SSLContext) -> ssl.SSLContext:

@@ -25,35 +25,17 @@ import socket
 import sys
 import termios
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
-import structlog
-
+from controlplane.http2.budget import Budget
 from controlplane.http2.connection import Connection, Stream
 from controlplane.http2.frames import Buffer, ConnectionFault, ErrorCode
-from controlplane.http2.grpc_call import STREAM_WINDOW, Call
+from controlplane.http2.grpc_call import Call
 from controlplane.http2.headers import Headers
-from controlplane.xds_server.limits import MAX_REQUEST_BYTES, Budget
+from controlplane.http2.peer import Peer, address
 
 if TYPE_CHECKING:
     from controlplane.http2.server import Server
-
-log = structlog.get_logger("xds")
-
-# A connection that has said nothing for so long is asked whether it is there; and is closed when it does not answer. Seconds.
-_SILENCE, _ANSWER = 30.0, 10.0
-
-# How long a client may take to begin: TLS, and HTTP/2's preface.
-PREFACE = 10.0
-
-# How long a connection that is over waits for the client to close it, which has read all then. Seconds. Closed at once, it
-# would be reset by the kernel as soon as the client says more, and what the client has not read yet, as a GOAWAY, be lost.
-FAREWELL = 0.5
-
-_STREAMS = 1_024
-# Of what was taken, so much is given back at a time, bytes; beside that, two of the largest requests can be on their way.
-_GIVEN_BACK = MAX_REQUEST_BYTES // 8
-_CONNECTION_WINDOW = 2 * MAX_REQUEST_BYTES + _GIVEN_BACK
 
 # So much is written to a connection before it is asked whether it takes more. As one piece, if it is no more than this.
 _HIGH = 256 * 1024
@@ -84,23 +66,29 @@ class SocketTransport(asyncio.Protocol):
         "closed",
         "draining",
         "http2",
+        "limits",
         "methods",
         "peer",
         "server",
+        "unknown_method",
         "writable",
     )
 
     def __init__(self, server: Server) -> None:
         self.server = server
         self.methods = server.methods
-        self.peer = ""
+        self.peer = Peer("")
+        self.limits = server.limits
+        self.unknown_method = server.unknown_method
         # False while the socket is full.
         self.writable = True
         # No new calls are taken.
         self.draining = False
         self.closed = False
         self._loop = asyncio.get_running_loop()
-        self.http2 = Connection(self, self._loop.time, _STREAMS, STREAM_WINDOW, _CONNECTION_WINDOW)
+        self.http2 = Connection(
+            self, self._loop.time, self.limits.max_streams, self.limits.stream_window, self.limits.connection_window
+        )
         self._transport: asyncio.Transport = cast(asyncio.Transport, None)
         self._calls: dict[int, Call] = {}
         # Calls that have something to say and no room for it.
@@ -128,7 +116,7 @@ class SocketTransport(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        self.peer = address(transport.get_extra_info("peername"))
+        self.peer = Peer(address(transport.get_extra_info("peername")))
         secured = transport.get_extra_info("ssl_object")
         # Without TLS, so that uvloop writes at once what it is given, and not after what came in this turn has been read.
         self._transport.set_write_buffer_limits(high=_HIGH if secured is not None else 0)
@@ -136,7 +124,7 @@ class SocketTransport(asyncio.Protocol):
             self._transport.abort()
             return
         self.server.connections.add(self)
-        self._after(PREFACE, self._check_begun)
+        self._after(self.limits.preface_timeout, self._check_begun)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.closed = True
@@ -168,8 +156,8 @@ class SocketTransport(asyncio.Protocol):
         except ConnectionFault as error:
             self._tail = b""
             self._wrong(error)
-        except Exception:  # whatever it was, it is this connection's
-            log.exception("connection failed", peer=self.peer)
+        except Exception as error:
+            self.server.log.error("connection failed", peer=self.peer.address, exc_info=error)
             self._tail = b""
             self.abort()
         self._in_turn = False
@@ -217,10 +205,8 @@ class SocketTransport(asyncio.Protocol):
         assert self._timer is not None
         self._timer.cancel()
         self._timer = None
-        if self.server.limits.max_stream_age:
-            # A new stream on the old connection would come to the same replica: from shortly before its first one ends, the
-            # connection takes no new ones.
-            age = 0.8 * self.server.limits.max_stream_age * random.uniform(0.9, 1.1)
+        if self.limits.max_age:
+            age = self.limits.max_age * random.uniform(0.9, 1.1)
             self._after(age, self.drain)
 
     def opened(self) -> None:
@@ -250,12 +236,12 @@ class SocketTransport(asyncio.Protocol):
 
     # ------------------------------------------------------------------------------------------------------ for calls
 
-    def write(self, call: Call, rest: list[Buffer]) -> None:
+    def write(self, call: Call, unsent: list[Buffer]) -> None:
         """Sends as much of `rest` as may be sent now, and leaves what may not."""
         if not self.writable:
             return
         http2 = self.http2
-        if http2.send(call.stream, rest, _HIGH):
+        if http2.send(call.stream, unsent, _HIGH):
             self.wrote()
         if http2.size >= _HIGH:
             self._crowded = True
@@ -264,7 +250,7 @@ class SocketTransport(asyncio.Protocol):
         """A call has something to say, once there is room for it."""
         self._blocked[call] = None
 
-    def headers(self, call: Call, headers: Headers, *, end: bool = False) -> None:
+    def send_headers(self, call: Call, headers: Headers, *, end: bool = False) -> None:
         """Sends these; `end` ends the stream, in both directions."""
         self.http2.headers(call.stream, headers, end=end)
 
@@ -272,21 +258,21 @@ class SocketTransport(asyncio.Protocol):
         """Ends a call's stream without a word."""
         self.http2.reset(call.stream, reason)
 
-    def forget(self, call: Call) -> None:
+    def remove(self, call: Call) -> None:
         """A call is over."""
         self._calls.pop(call.stream.id, None)
         self._blocked.pop(call, None)
         if self.draining and not self._calls and not self.closed:
             self._part()
 
-    def took(self, count: int) -> None:
+    def consumed(self, count: int) -> None:
         """So many bytes of DATA are done with."""
         self._taken += count
-        if self._taken >= _GIVEN_BACK and not self.closed:
+        if self._taken >= self.limits.window_update_bytes and not self.closed:
             self.http2.more(self._taken)
             self._taken = 0
 
-    def more(self, call: Call, count: int) -> None:
+    def open_window(self, call: Call, count: int) -> None:
         """Opens a call's window by so many bytes."""
         self.http2.more(count, call.stream)
 
@@ -328,9 +314,9 @@ class SocketTransport(asyncio.Protocol):
         if self._pinged:
             if self._takes():
                 self._pinged = now  # it has not come to the ping yet
-            elif now - self._pinged > _ANSWER:
+            elif now - self._pinged > self.limits.keepalive_timeout:
                 self.abort()
-        elif now - self._heard > _SILENCE and self._begun and not self.http2.over:
+        elif now - self._heard > self.limits.keepalive_interval and self._begun and not self.http2.over:
             self._pinged = now
             self.http2.ping()
             self._takes()
@@ -349,7 +335,7 @@ class SocketTransport(asyncio.Protocol):
 
     def _wrong(self, error: ConnectionFault) -> None:
         """What the client said is not HTTP/2. It is told so, and everything of it ends."""
-        log.info("connection closed: not HTTP/2 as it should be", peer=self.peer, error=str(error)[:200])
+        self.server.log.info("connection closed: not HTTP/2 as it should be", peer=self.peer.address, error=str(error)[:200])
         self._lose()
         self._close(error.reason)
 
@@ -357,13 +343,13 @@ class SocketTransport(asyncio.Protocol):
         """Ends every call: nobody is there any more."""
         for call in list(self._calls.values()):
             try:
-                call.lost()
-            except Exception:  # the others are to hear of it, too
-                log.exception("stream failed", peer=self.peer)
+                call.aborted()
+            except Exception as error:
+                self.server.log.error("stream failed", peer=self.peer.address, exc_info=error)
 
     def _part(self) -> None:
         """All is said. The client is to close; if it does not, that is done for it."""
-        self._loop.call_later(FAREWELL, self._close)
+        self._loop.call_later(self.limits.close_timeout, self._close)
 
     def _close(self, reason: ErrorCode = ErrorCode.NO_ERROR) -> None:
         """Says that nothing more comes, and waits for the client to close. TLS has a farewell of its own."""
@@ -374,14 +360,14 @@ class SocketTransport(asyncio.Protocol):
         if self._transport.can_write_eof():
             self._transport.write_eof()
             self._transport.resume_reading()
-            self._after(FAREWELL, self._end)
+            self._after(self.limits.close_timeout, self._end)
         else:
             self._end()
 
     def _end(self) -> None:
         self._transport.close()
         # Which waits until the client has taken what was written: not for ever.
-        self._after(_ANSWER, self.abort)
+        self._after(self.limits.keepalive_timeout, self.abort)
 
     def _after(self, seconds: float, then: Callable[[], None]) -> None:
         """Sets the one timer anew."""
@@ -410,11 +396,3 @@ def unsent(sock: socket.socket) -> int:
         return int.from_bytes(fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder)
     except OSError:
         return 0
-
-
-def address(name: Any) -> str:
-    """A socket's name as people write it: `127.0.0.1:5000`, `[::1]:5000`."""
-    if not isinstance(name, tuple):
-        return str(name or "")
-    host, port = str(name[0]).removeprefix("::ffff:"), name[1]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

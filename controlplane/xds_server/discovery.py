@@ -18,7 +18,8 @@ from controlplane.aio.time_sliced import time_sliced
 from controlplane.aio.wall_clock import WallClock
 from controlplane.envoy_types import TABLE
 from controlplane.errors import Code, Error
-from controlplane.http2.handler import StreamHandler, Transport
+from controlplane.http2.handler import Open, StreamHandler, Transport
+from controlplane.http2.peer import Peer
 from controlplane.published import PublishedRevision
 from controlplane.xds.events import StreamClosed, StreamEvent, StreamId, StreamOpened
 from controlplane.xds.status import ResourceStatus, merged, statuses
@@ -80,24 +81,24 @@ class Discovery:
         # Sends what streams have to send, set by who carries them; None where that is left to the event loop.
         self.flush: Callable[[], None] | None = None
 
-    def methods(self) -> dict[str, Callable[[str, Transport], StreamHandler]]:
+    def methods(self) -> dict[str, Open]:
         """What opens a stream of each method, by path; it takes what `open` takes."""
-        opens: dict[str, Callable[[str, Transport], StreamHandler]] = {LOAD_REPORTS: self.open_load}
+        opens: dict[str, Open] = {LOAD_REPORTS: self.open_load}
         for service, stem, type_url in SERVICES:
             opens[f"/envoy.service.{service}/Delta{stem}"] = functools.partial(self.open, DELTA, type_url)
             opens[f"/envoy.service.{service}/Stream{stem}"] = functools.partial(self.open, SOTW, type_url)
         return opens
 
-    def open(self, variant: Variant, type_url: str, peer: str, transport: Transport) -> Pump:
+    def open(self, variant: Variant, type_url: str, peer: Peer, transport: Transport) -> Pump:
         """A client at `peer` has opened a stream. Errors: UNAVAILABLE while nothing is served yet, or any more."""
-        stream = self._opened(peer, variant.name)
-        pump = Pump(stream, variant, type_url, peer, self._worlds, self._told, self._nodes, self._limits, transport)
+        stream = self._opened(peer.address, variant.name)
+        pump = Pump(stream, variant, type_url, peer.address, self._worlds, self._told, self._nodes, self._limits, transport)
         self._pumps[stream] = pump
         return pump
 
-    def open_load(self, peer: str, transport: Transport) -> LoadPump:
+    def open_load(self, peer: Peer, transport: Transport) -> LoadPump:
         """A client at `peer` is about to report its load. Errors: as those of `open`."""
-        stream = self._opened(peer, "load")
+        stream = self._opened(peer.address, "load")
         others = self._loads.values()
         pump = LoadPump(stream, self._worlds, self._told, others, self._load_nodes, self._limits, transport)
         self._loads[stream] = pump

@@ -1,29 +1,33 @@
-"""xDS streams over gRPC's own server, `grpc.aio`: the carrier that gRPC makes of HTTP/2.
+"""xDS streams over gRPC's own server, `grpc.aio`.
 
-It costs two tasks a stream. `http2/transport.py` does the same with less.
+It costs two tasks a stream. `http2/transport.py` does the same without tasks.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from functools import partial
 from typing import Any
 from urllib.parse import unquote
 
 import grpc
 
 from controlplane.errors import Error
-from controlplane.http2.handler import StreamHandler
+from controlplane.http2.grpc_status import OK, Status
+from controlplane.http2.handler import Open, StreamHandler
+from controlplane.http2.peer import Peer
 from controlplane.xds_server.discovery import NO_POLLING, SERVICES, Discovery
 from controlplane.xds_server.lrs_pump import METHOD, SERVICE
-from controlplane.xds_server.variants import DELTA, SOTW, Variant
+from controlplane.xds_server.status import to_status
+from controlplane.xds_server.variants import DELTA, SOTW
 
-# Not in the stubs.
+# Missing in gRPC's type stubs.
 _EOF: Any = vars(grpc.aio)["EOF"]
 
 
 def handlers(discovery: Discovery) -> list[grpc.GenericRpcHandler[Any, Any]]:
-    """What a gRPC server serves."""
+    """Return the xDS services for a gRPC server."""
     reports = grpc.stream_stream_rpc_method_handler(_handler(discovery.open_load))
     return [
         *(_service(discovery, *service) for service in SERVICES),
@@ -32,30 +36,31 @@ def handlers(discovery: Discovery) -> list[grpc.GenericRpcHandler[Any, Any]]:
 
 
 def _service(discovery: Discovery, name: str, stem: str, type_url: str) -> grpc.GenericRpcHandler[Any, Any]:
+    delta, sotw = (_handler(partial(discovery.open, variant, type_url)) for variant in (DELTA, SOTW))
     methods = {
-        f"Delta{stem}": grpc.stream_stream_rpc_method_handler(_stream(discovery, DELTA, type_url)),
-        f"Stream{stem}": grpc.stream_stream_rpc_method_handler(_stream(discovery, SOTW, type_url)),
-        f"Fetch{stem}": grpc.unary_unary_rpc_method_handler(_polled(stem)),
+        f"Delta{stem}": grpc.stream_stream_rpc_method_handler(delta),
+        f"Stream{stem}": grpc.stream_stream_rpc_method_handler(sotw),
+        f"Fetch{stem}": grpc.unary_unary_rpc_method_handler(_fetch(stem)),
     }
     return grpc.method_handlers_generic_handler(f"envoy.service.{name}", methods)
 
 
-def _stream(discovery: Discovery, variant: Variant, type_url: str) -> Callable[[Any, Any], Any]:
-    return _handler(lambda peer, call: discovery.open(variant, type_url, peer, call))
-
-
-def _handler(open_stream: Callable[[str, _Call], StreamHandler]) -> Callable[[Any, Any], Any]:
+def _handler(open_handler: Open) -> Callable[[Any, Any], Any]:
     async def serve(_: Any, context: Any) -> None:
+        call = _Call(context)
         try:
-            call = _Call(context)
-            await call.run(open_stream(peer(context.peer()), call))
+            handler = open_handler(Peer(address(context.peer())), call)
         except Error as error:
-            await context.abort(grpc.StatusCode[error.code.name], error.message)
+            status = to_status(error)
+        else:
+            status = await call.run(handler)
+        if status is not OK:
+            await context.abort(grpc.StatusCode[status.code.name], status.message)
 
     return serve
 
 
-def _polled(stem: str) -> Callable[[Any, Any], Any]:
+def _fetch(stem: str) -> Callable[[Any, Any], Any]:
     async def refuse(_: Any, context: Any) -> None:
         await context.abort(grpc.StatusCode.UNIMPLEMENTED, NO_POLLING.format(stem=stem))
 
@@ -63,69 +68,71 @@ def _polled(stem: str) -> Callable[[Any, Any], Any]:
 
 
 class _Call:
-    """A call as the carrier of a stream."""
+    """A call of gRPC's server, as the transport of a stream."""
 
     def __init__(self, context: Any) -> None:
         self._context = context
-        self._awake, self._listening = asyncio.Event(), asyncio.Event()
-        # Set when the pump has ended, with the error if there was one.
-        self._over: asyncio.Future[Error | None] = asyncio.get_running_loop().create_future()
+        self._has_messages, self._may_read = asyncio.Event(), asyncio.Event()
+        # The status that the handler ended with.
+        self._end: asyncio.Future[Status] = asyncio.get_running_loop().create_future()
 
     def notify(self) -> None:
-        self._awake.set()
+        """Send the handler's messages."""
+        self._has_messages.set()
 
     def resume_reading(self) -> None:
-        self._listening.set()
+        """Read from the client again."""
+        self._may_read.set()
 
-    def end(self, error: Error | None) -> None:
-        if not self._over.done():
-            self._over.set_result(error)
+    def end(self, status: Status | None) -> None:
+        """End the call; None is OK."""
+        if not self._end.done():
+            self._end.set_result(status or OK)
 
-    async def run(self, pump: StreamHandler) -> None:
-        """Serves the stream until it is over. Errors: what was wrong."""
+    async def run(self, handler: StreamHandler) -> Status:
+        """Serve the stream until it ends. Return its status."""
         tasks: list[asyncio.Task[None]] = []
         try:
             # On their own: gRPC takes headers for unsent until the write that they went with is through. A stream that ends
             # before that would send them again with its status, which fails, and the client would not learn of the end.
-            await self._until_it_fails(pump, self._context.send_initial_metadata(()))
-            if not self._over.done():
+            await self._guarded(handler, self._context.send_initial_metadata(()))
+            if not self._end.done():
                 tasks = [
-                    asyncio.create_task(self._until_it_fails(pump, work)) for work in (self._read(pump), self._write(pump))
+                    asyncio.create_task(self._guarded(handler, work)) for work in (self._read(handler), self._write(handler))
                 ]
-            error = await self._over
+            return await self._end
         finally:
             for task in tasks:
                 task.cancel()
             try:
                 await asyncio.gather(*tasks, return_exceptions=True)
             finally:  # gRPC may cancel this while it waits
-                pump.end()
-        if error is not None:
-            raise error
+                handler.end()
 
-    async def _read(self, pump: StreamHandler) -> None:
+    async def _read(self, handler: StreamHandler) -> None:
         while (data := await self._context.read()) is not _EOF:
-            pump.receive_message(data)
-            while not pump.reading:
-                self._listening.clear()
-                await self._listening.wait()
-        pump.half_closed()
+            handler.receive_message(data)
+            while not handler.reading:
+                self._may_read.clear()
+                await self._may_read.wait()
+        handler.half_closed()
 
-    async def _write(self, pump: StreamHandler) -> None:
-        while await self._awake.wait():
-            self._awake.clear()
-            while (message := pump.next_message()) is not None:
+    async def _write(self, handler: StreamHandler) -> None:
+        while await self._has_messages.wait():
+            self._has_messages.clear()
+            while (message := handler.next_message()) is not None:
                 await self._context.write(message)
 
-    async def _until_it_fails(self, pump: StreamHandler, work: Coroutine[Any, Any, None]) -> None:
+    async def _guarded(self, handler: StreamHandler, work: Coroutine[Any, Any, None]) -> None:
+        """Await `work`. An exception ends the stream."""
         try:
             await work
         except grpc.aio.InternalError:
-            pump.end()  # gRPC had a message, and the client was gone
-        except Exception as error:  # noqa: BLE001  it is logged there
-            pump.fail(error)
+            handler.end()  # gRPC had a message to send, and the client was gone
+        except Exception as error:  # noqa: BLE001  the handler logs it
+            handler.fail(error)
 
 
-def peer(said: str) -> str:
-    """`127.0.0.1:5000` for gRPC's `ipv4:127.0.0.1:5000`; `[::1]:5000` for its `ipv6:%5B::1%5D:5000`."""
-    return unquote(said.partition(":")[2])
+def address(name: str) -> str:
+    """Return the address in gRPC's name of a peer: `[::1]:5000` for `ipv6:%5B::1%5D:5000`."""
+    return unquote(name.partition(":")[2])

@@ -17,11 +17,14 @@ from google.protobuf.message import DecodeError
 from controlplane.aio.latest import Newest
 from controlplane.envoy_types import CLUSTER
 from controlplane.errors import Code, Error
-from controlplane.http2.handler import GuardedHandler, Transport
+from controlplane.http2.budget import Budget
+from controlplane.http2.grpc_status import Status
+from controlplane.http2.handler import Transport
 from controlplane.published import PublishedRevision
 from controlplane.xds.events import StreamClosed, StreamEvent, StreamId
 from controlplane.xds.lrs import LoadStream, pace
-from controlplane.xds_server.limits import Budget, StreamLimits
+from controlplane.xds_server.limits import StreamLimits
+from controlplane.xds_server.status import XdsHandler
 
 log = structlog.get_logger("xds")
 
@@ -32,7 +35,7 @@ SERVICE, METHOD = "envoy.service.load_stats.v3.LoadReportingService", "StreamLoa
 LOAD_REPORTS = f"/{SERVICE}/{METHOD}"
 
 
-class LoadPump(GuardedHandler):
+class LoadPump(XdsHandler):
     """One stream. `report` is told what becomes of it; `pumps` are all that are open, `nodes` counts those of each node."""
 
     def __init__(
@@ -67,7 +70,7 @@ class LoadPump(GuardedHandler):
         # Until when it is left alone, since it says too much; and when to look whether it can be told what to report.
         self._rest: asyncio.TimerHandle | None = None
         self._look: asyncio.TimerHandle | None = None
-        self._timers = [loop.call_later(limits.greeting, self._check_greeted)]
+        self._timers = [loop.call_later(limits.greeting, self._guarded, self._check_greeted)]
         if limits.max_stream_age:
             self._timers.append(loop.call_later(limits.max_stream_age * random.uniform(0.9, 1.1), self.end))
 
@@ -83,8 +86,8 @@ class LoadPump(GuardedHandler):
             self.end()
         return message
 
-    def end(self, error: Error | None = None) -> None:
-        """Ends the stream; well, when there is no error. The transport calls it too, when the client is gone."""
+    def end(self, status: Status | None = None) -> None:
+        """Ends the stream; well, when there is no status. The transport calls it too, when the client is gone."""
         if self.ended:
             return
         self.ended, self.reading = True, False
@@ -96,7 +99,7 @@ class LoadPump(GuardedHandler):
             if not self._nodes[self._id]:
                 del self._nodes[self._id]
         self._report(self._stream, StreamClosed())
-        self._transport.end(error)
+        self._transport.end(status)
 
     def _receive(self, data: bytes) -> None:
         began = self._clock()
@@ -144,4 +147,4 @@ class LoadPump(GuardedHandler):
     def _check_greeted(self) -> None:
         if not self._id:
             message = f"nothing was said within {self._limits.greeting:g} s of opening the stream"
-            self.end(Error(Code.FAILED_PRECONDITION, "NOTHING_ASKED", message))
+            raise Error(Code.FAILED_PRECONDITION, "NOTHING_ASKED", message)

@@ -33,13 +33,16 @@ from google.protobuf.message import DecodeError
 from controlplane.aio.latest import Newest
 from controlplane.domain import Gateway
 from controlplane.errors import Code, Error
-from controlplane.http2.handler import GuardedHandler, Transport
+from controlplane.http2.budget import Budget
+from controlplane.http2.grpc_status import Status
+from controlplane.http2.handler import Transport
 from controlplane.published import PublishedRevision
 from controlplane.snapshot import Audience, Client
 from controlplane.xds.events import AudienceAssigned, Event, Identified, Refused, StreamClosed, StreamEvent, StreamId
 from controlplane.xds_server import variants
-from controlplane.xds_server.limits import Budget, StreamLimits
+from controlplane.xds_server.limits import StreamLimits
 from controlplane.xds_server.node_streams import NodeStreams
+from controlplane.xds_server.status import XdsHandler
 from controlplane.xds_server.variants import Variant
 
 log = structlog.get_logger("xds")
@@ -64,7 +67,7 @@ _TWINS = 90.0
 _DRAIN = 10.0
 
 
-class Pump(GuardedHandler):
+class Pump(XdsHandler):
     """One stream. `report` is told what becomes of it; `nodes` are the streams that are open, by node id."""
 
     __slots__ = (
@@ -191,8 +194,8 @@ class Pump(GuardedHandler):
             asyncio.get_running_loop().call_soon(self._guarded, self._go_on)
         return message
 
-    def end(self, error: Error | None = None) -> None:
-        """Ends the stream; well, when there is no error. The transport calls it too, when the client is gone."""
+    def end(self, status: Status | None = None) -> None:
+        """Ends the stream; well, when there is no status. The transport calls it too, when the client is gone."""
         if self.ended:
             return
         self.ended, self.reading = True, False
@@ -209,7 +212,7 @@ class Pump(GuardedHandler):
             if not self._siblings:
                 del self._nodes[self._id]
         self._report(self._stream, StreamClosed())
-        self._transport.end(error)
+        self._transport.end(status)
 
     # ------------------------------------------------------------------------------------------------- for the server
 

@@ -1,6 +1,6 @@
-"""What carries xDS streams: one of two transports around the same pumps.
+"""The two transports of xDS streams, around the same pumps.
 
-http2    HTTP/2 on the event loop, our own (`http2/server.py`): the default, since it costs about a third as much
+http2    our own HTTP/2 on the event loop (`http2/server.py`): the default, since it costs about a third as much
 grpc     gRPC's own server (`grpc_transport.py`)
 """
 
@@ -12,20 +12,26 @@ import ssl
 from typing import Protocol
 
 import grpc
+import structlog
 
+from controlplane.errors import Error
+from controlplane.http2.grpc_status import StatusError
+from controlplane.http2.handler import Open, StreamHandler, Transport
+from controlplane.http2.peer import Peer
 from controlplane.http2.server import Server
-from controlplane.xds_server.discovery import Discovery
+from controlplane.xds_server.discovery import NO_POLLING, Discovery
 from controlplane.xds_server.grpc_transport import handlers
-from controlplane.xds_server.limits import StreamLimits, server_options
+from controlplane.xds_server.limits import StreamLimits, connection_limits, server_options
+from controlplane.xds_server.status import to_status
 
 
 class Serving(Protocol):
-    """A server of xDS that serves."""
+    """A running xDS server."""
 
     port: int
 
     async def stop(self, grace: float) -> None:
-        """Takes nothing new, and ends what is open within `grace` seconds."""
+        """Accept nothing new, and end open streams within `grace` seconds."""
 
 
 async def serve(
@@ -38,48 +44,83 @@ async def serve(
     share: bool = False,
     context: ssl.SSLContext | None = None,
 ) -> Serving:
-    """Serves xDS on a port; 0 takes a free one. `share`: other processes listen there, too. `context`: TLS, `http2` only.
+    """Serve xDS on a port; 0 takes a free one. `share`: other processes listen on it, too. `context`: TLS, `http2` only.
 
     Errors: OSError when it can't listen.
     """
     if transport == "http2":
         sockets = listening(host, port, share=share)
-        server = Server(discovery.methods(), limits, lambda: discovery.offering)
+        server = http2_server(discovery, limits)
         discovery.flush = server.flush
         await server.start(sockets, context)
         return server
     assert context is None
     options = [*(o for o in server_options(limits) if o[0] != "grpc.so_reuseport"), ("grpc.so_reuseport", int(share))]
-    served = grpc.aio.server(options=options, handlers=handlers(discovery))
+    grpc_server = grpc.aio.server(options=options, handlers=handlers(discovery))
     try:
-        chosen = served.add_insecure_port(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+        bound_port = grpc_server.add_insecure_port(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
     except RuntimeError:
         raise OSError(errno.EADDRINUSE, "address already in use") from None
-    await served.start()
-    return _Grpc(served, chosen)
+    await grpc_server.start()
+    return _Grpc(grpc_server, bound_port)
+
+
+def http2_server(discovery: Discovery, limits: StreamLimits) -> Server:
+    """Return a server of the xDS services over our own HTTP/2, not yet listening."""
+    return Server(
+        {path: _open(method) for path, method in discovery.methods().items()},
+        connection_limits(limits),
+        busy=lambda: discovery.offering,
+        unknown_method=unknown_method,
+        log=structlog.get_logger("xds"),
+    )
+
+
+def _open(method: Open) -> Open:
+    """Return `method`, raising StatusError instead of `Error`."""
+
+    def open_handler(peer: Peer, transport: Transport) -> StreamHandler:
+        try:
+            return method(peer, transport)
+        except Error as error:
+            status = to_status(error)
+            raise StatusError(status.code, status.message) from None
+
+    return open_handler
+
+
+def unknown_method(path: str) -> str:
+    """Return the error text for a method that is not served."""
+    service, _, method = path.lstrip("/").partition("/")
+    if service.endswith("ClientStatusDiscoveryService"):
+        return "client status is served on the operators' port: --api"
+    if service.endswith("DiscoveryService") and method.startswith("Fetch"):
+        return NO_POLLING.format(stem=method.removeprefix("Fetch")[:100])
+    return f"unknown method {path[:200]}"
 
 
 class _Grpc:
-    """gRPC's server."""
+    """gRPC's server, as `Serving`."""
 
     def __init__(self, server: grpc.aio.Server, port: int) -> None:
         self.port = port
         self._server = server
 
     async def stop(self, grace: float) -> None:
+        """Accept nothing new, and end open streams within `grace` seconds."""
         await self._server.stop(grace)
 
 
 def listening(host: str, port: int, *, share: bool = False) -> list[socket.socket]:
-    """Sockets bound to every address of `host`, on the same port. Errors: OSError."""
-    wild = {"0.0.0.0": socket.AF_INET, "::": socket.AF_INET6}.get(host)
+    """Return sockets bound to every address of `host`, on the same port. Errors: OSError."""
+    wildcard = {"0.0.0.0": socket.AF_INET, "::": socket.AF_INET6}.get(host)
     sockets: list[socket.socket] = []
     try:
-        if wild is not None and socket.has_dualstack_ipv6():
-            # Every interface, in both kinds of addresses; as gRPC understands it, too.
+        if wildcard is not None and socket.has_dualstack_ipv6():
+            # Every interface, IPv4 and IPv6; gRPC's server does the same.
             return [socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=True, reuse_port=share)]
-        for family, _, _, _, where in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
-            sockets.append(socket.create_server((str(where[0]), port), family=family, reuse_port=share))
+        for family, _, _, _, sockaddr in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+            sockets.append(socket.create_server((str(sockaddr[0]), port), family=family, reuse_port=share))
             port = sockets[0].getsockname()[1]
     except OSError:
         for sock in sockets:

@@ -30,14 +30,14 @@ class Heard:
     def __init__(self) -> None:
         self.data_said, self.padding, self.over, self.gone = b"", 0, False, False
 
-    def data(self, data: bytes, padding: int) -> None:
+    def data_received(self, data: bytes, padding: int) -> None:
         self.data_said += data
         self.padding += padding
 
-    def said_all(self) -> None:
+    def end_received(self) -> None:
         self.over = True
 
-    def lost(self) -> None:
+    def aborted(self) -> None:
         self.gone = True
 
 
@@ -66,7 +66,7 @@ class Side:
     def leaving(self, reason: int) -> None:
         self.left = reason
 
-    def took(self, count: int) -> None:
+    def consumed(self, count: int) -> None:
         self.unwanted += count
 
     def spent(self, seconds: float) -> None:
@@ -345,7 +345,7 @@ def test_who_ends_a_stream_with_its_last_data_is_not_asked_to_stop() -> None:
     stream, heard = side.streams[1], side.heard[1]
 
     class Ends(Heard):
-        def data(self, data: bytes, padding: int) -> None:
+        def data_received(self, data: bytes, padding: int) -> None:
             side.http2.headers(stream, (("grpc-status", "0"),), end=True)
 
     stream.listener = Ends()
@@ -459,17 +459,17 @@ class Restless(Heard):
             else:
                 http2.reset(stream, ErrorCode.CANCEL)
 
-    def data(self, data: bytes, padding: int) -> None:
-        super().data(data, padding)
+    def data_received(self, data: bytes, padding: int) -> None:
+        super().data_received(data, padding)
         self._may_end_one()
 
-    def said_all(self) -> None:
-        super().said_all()
+    def end_received(self) -> None:
+        super().end_received()
         self._may_end_one()
 
-    def lost(self) -> None:
+    def aborted(self) -> None:
         self._may_end_one()
-        super().lost()
+        super().aborted()
 
 
 DATA = st.tuples(st.just(frames.DATA), st.sampled_from([0, 0, 1, 8, 9]), st.binary(max_size=30))

@@ -58,4 +58,4 @@ def of_the_only_call(rig: Rig) -> list[ReferenceType[Any]]:
     assert isinstance(rig.server, Server)
     (connection,) = rig.server.connections
     (call,) = connection._calls.values()
-    return [ref(connection), ref(call), ref(call._serves)]
+    return [ref(connection), ref(call), ref(call._handler)]

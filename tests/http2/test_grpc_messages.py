@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controlplane.errors import Code, Error
-from controlplane.http2.grpc_messages import Messages, percent_encoded
-from controlplane.xds_server.limits import MAX_REQUEST_BYTES
+from controlplane.http2.grpc_messages import MessageReader
+from controlplane.http2.grpc_status import StatusCode, StatusError, percent_encoded
+
+MAX_BYTES = 1_000_000
 
 
 def prefixed(data: bytes, compressed: int = 0) -> bytes:
@@ -23,7 +24,7 @@ def prefixed(data: bytes, compressed: int = 0) -> bytes:
 def test_messages_are_the_same_however_they_are_cut(said: list[bytes], cuts: list[int]) -> None:
     data = b"".join(map(prefixed, said))
     at = [0, *sorted(c for c in cuts if c < len(data)), len(data)]
-    messages, heard = Messages(), []
+    messages, heard = MessageReader(MAX_BYTES), []
     for start, end in itertools.pairwise(at):
         piece = data[start:end]
         if (whole := messages.whole(piece)) is not None:
@@ -36,39 +37,39 @@ def test_messages_are_the_same_however_they_are_cut(said: list[bytes], cuts: lis
     assert messages.clear() == 0
 
 
-def refused(messages: Messages) -> Code:
-    with pytest.raises(Error) as caught:
+def refused(messages: MessageReader) -> StatusCode:
+    with pytest.raises(StatusError) as caught:
         messages.next()
-    return caught.value.code
+    return caught.value.status.code
 
 
 def test_what_is_too_large_is_refused_before_it_is_there() -> None:
-    messages = Messages()
-    messages.feed(b"\0" + (MAX_REQUEST_BYTES + 1).to_bytes(4, "big"))
-    assert refused(messages) is Code.RESOURCE_EXHAUSTED
-    packed = Messages("gzip")
-    packed.feed(prefixed(gzip.compress(bytes(MAX_REQUEST_BYTES + 1)), 1))
-    assert refused(packed) is Code.RESOURCE_EXHAUSTED
+    messages = MessageReader(MAX_BYTES)
+    messages.feed(b"\0" + (MAX_BYTES + 1).to_bytes(4, "big"))
+    assert refused(messages) is StatusCode.RESOURCE_EXHAUSTED
+    packed = MessageReader(MAX_BYTES, "gzip")
+    packed.feed(prefixed(gzip.compress(bytes(MAX_BYTES + 1)), 1))
+    assert refused(packed) is StatusCode.RESOURCE_EXHAUSTED
 
 
 def test_gzip() -> None:
-    messages = Messages("gzip")
+    messages = MessageReader(MAX_BYTES, "gzip")
     messages.feed(prefixed(gzip.compress(b"one"), 1) + prefixed(b"two"))
     assert (messages.next(), messages.next(), messages.next()) == (b"one", b"two", None)
     messages.feed(prefixed(b"no", 1))
-    assert refused(messages) is Code.INVALID_ARGUMENT
+    assert refused(messages) is StatusCode.INVALID_ARGUMENT
     messages.feed(prefixed(gzip.compress(bytes(1000))[:-9], 1))
-    assert refused(messages) is Code.INVALID_ARGUMENT
-    messages.feed(prefixed(gzip.compress(bytes(MAX_REQUEST_BYTES)), 1))
-    assert messages.next() == bytes(MAX_REQUEST_BYTES)
-    plain = Messages()
+    assert refused(messages) is StatusCode.INVALID_ARGUMENT
+    messages.feed(prefixed(gzip.compress(bytes(MAX_BYTES)), 1))
+    assert messages.next() == bytes(MAX_BYTES)
+    plain = MessageReader(MAX_BYTES)
     assert plain.whole(prefixed(b"x", 1)) is None
     plain.feed(prefixed(b"x", 1))
-    assert refused(plain) is Code.INTERNAL
+    assert refused(plain) is StatusCode.INTERNAL
 
 
 def test_what_is_left_is_forgotten() -> None:
-    messages = Messages()
+    messages = MessageReader(MAX_BYTES)
     messages.feed(b"\0\0\0")
     assert (messages.next(), messages.clear()) == (None, 3)
 

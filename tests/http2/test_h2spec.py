@@ -142,7 +142,7 @@ class Pages(asyncio.Protocol):
 
     def began(self) -> None: ...
 
-    def took(self, count: int) -> None: ...
+    def consumed(self, count: int) -> None: ...
 
     def spent(self, seconds: float) -> None: ...
 
@@ -155,12 +155,12 @@ class Page:
     def __init__(self, pages: Pages, stream: Stream) -> None:
         self._pages, self._stream = pages, stream
 
-    def data(self, data: bytes, padding: int) -> None: ...
+    def data_received(self, data: bytes, padding: int) -> None: ...
 
-    def said_all(self) -> None:
+    def end_received(self) -> None:
         self._pages.answer(self._stream)
 
-    def lost(self) -> None:
+    def aborted(self) -> None:
         self._pages.left(self._stream)
 
 

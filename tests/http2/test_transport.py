@@ -30,9 +30,12 @@ from hyperframe.frame import (
 from controlplane.envoy_types import CLUSTER, LISTENER
 from controlplane.http2 import grpc_call, transport
 from controlplane.http2 import server as http2_server
+from controlplane.http2.budget import Budget
+from controlplane.http2.limits import ConnectionLimits
+from controlplane.http2.peer import address as text_of
 from controlplane.store import Store
-from controlplane.xds_server import pump
-from controlplane.xds_server.limits import MAX_REQUEST_BYTES, Budget, StreamLimits
+from controlplane.xds_server import pump, transports
+from controlplane.xds_server.limits import MAX_REQUEST_BYTES, StreamLimits
 from controlplane.xds_server.transports import serve
 from tests.fakes.xds_client import client
 from tests.http2.raw import ADS, Raw, message, prefixed, raw
@@ -91,7 +94,7 @@ async def test_a_client_that_says_how_much_it_will_say_is_held_to_it(rig: Rig) -
 async def test_two_of_the_largest_requests_come_through_at_a_time_whatever_was_said_before(rig: Rig) -> None:
     async with raw(rig.port) as c:
         stream = await c.start()
-        await sent(c, {stream: message(padding="x" * (transport._GIVEN_BACK - 1_000))})
+        await sent(c, {stream: message(padding="x" * (MAX_REQUEST_BYTES // 8 - 1_000))})
         await c.until(lambda: c.responses(stream))
         (ours,) = server(rig).connections
         assert ours._taken  # and not given back
@@ -158,7 +161,7 @@ async def test_what_is_not_gRPC_is_told_so(rig: Rig) -> None:
         assert (await ended(c, method="GET"))[1][":status"] == "405"
         _, headers = await ended(c, path="/no.such.Service/M%thod")
         assert headers["grpc-status"] == "12"
-        assert headers["grpc-message"].startswith("there is no method /no.such.Service/M")
+        assert headers["grpc-message"].startswith("unknown method /no.such.Service/M")
         assert headers["grpc-message"].isascii()
         _, headers = await ended(c, path="/envoy.service.status.v3.ClientStatusDiscoveryService/FetchClientStatus")
         assert headers["grpc-status"] == "12"
@@ -239,7 +242,7 @@ async def test_a_setting_opens_windows_too(rig: Rig) -> None:
 
 
 async def test_windows_hold_for_clients(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(grpc_call.Call, "_give_back", lambda _: None)
+    monkeypatch.setattr(grpc_call.Call, "_open_window", lambda _: None)
     async with raw(rig.port) as c:
         stream = await c.start()
         await c.until(lambda: ":status" in c.headers(stream))
@@ -278,11 +281,11 @@ async def test_what_is_not_http2_ends_its_own_connection(rig: Rig, data: bytes, 
 
 
 async def test_nothing_is_taken_from_who_is_told_to_go(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transport, "_ANSWER", 0.05)
     async with raw(rig.port) as c:
         await c.start()
         await rig.until(lambda fleet: fleet.streams == 1)
         (ours,) = server(rig).connections
+        ours.limits = ConnectionLimits(keepalive_timeout=0.05)
         # As if it took what is left to be written never.
         monkeypatch.setattr(ours._transport, "close", lambda: None)
         fields = [(":method", "POST"), (":scheme", "http"), (":path", ADS), (":authority", "x")]
@@ -360,12 +363,11 @@ async def test_who_asks_much_at_once_leaves_others_their_turn(rig: Rig, monkeypa
 
 async def test_who_takes_what_it_is_sent_is_there(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is read from a client while its socket is full: so it can't answer a ping."""
-    monkeypatch.setattr(transport, "_SILENCE", 0.0)
-    monkeypatch.setattr(transport, "_ANSWER", 0.0)
     async with raw(rig.port) as c:
         stream = await c.start()
         await c.until(lambda: ":status" in c.headers(stream))
         (ours,) = server(rig).connections
+        ours.limits = ConnectionLimits(keepalive_interval=0, keepalive_timeout=0)
         ours.look_after(ours._heard + 1)
         ours.pause_writing()
         ours.resume_writing()
@@ -382,16 +384,16 @@ async def test_who_takes_what_comes_before_a_ping_is_there(rig: Rig) -> None:
         (ours,) = server(rig).connections
         await c.until(lambda: ours._begun)
         ours._transport.write(bytes(16_000_000))
-        now = ours._heard + transport._SILENCE + 1
+        now = ours._heard + ours.limits.keepalive_interval + 1
         ours.look_after(now)
         for _ in range(3):
             await c.reader.readexactly(2_000_000)
-            now += transport._ANSWER + 1
+            now += ours.limits.keepalive_timeout + 1
             ours.look_after(now)
             assert not ours._transport.is_closing()
         for _ in range(20):  # what is on its way yet arrives
             await asyncio.sleep(0.01)
-            now += transport._ANSWER + 1
+            now += ours.limits.keepalive_timeout + 1
             ours.look_after(now)
         assert ours._transport.is_closing()
 
@@ -403,10 +405,10 @@ async def test_one_stream_that_fails_at_its_end_does_not_keep_the_others(rig: Ri
         await c.until(lambda: ":status" in c.headers(stream))
         (ours,) = server(rig).connections
         first, second = ours._calls.values()
-        lost = grpc_call.Call.lost
-        monkeypatch.setattr(grpc_call.Call, "lost", lambda call: 1 / 0 if call is first else lost(call))
+        lost = grpc_call.Call.aborted
+        monkeypatch.setattr(grpc_call.Call, "aborted", lambda call: 1 / 0 if call is first else lost(call))
     await rig.until(lambda fleet: fleet.streams == 1)
-    assert second._gone
+    assert second._closed
     assert not server(rig).connections
 
 
@@ -427,7 +429,7 @@ async def test_who_waits_for_its_client_is_not_asked_at_every_turn(rig: Rig, mon
 
 
 async def test_streams_on_a_connection_are_bounded(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transport, "_STREAMS", 5)
+    server(rig).limits = ConnectionLimits(max_streams=5)
     async with raw(rig.port) as c:
         await c.start()
         await c.until(lambda: c.h2.remote_settings.max_concurrent_streams == 5)
@@ -472,12 +474,12 @@ def frames(kind: str, c: Raw, stream: int) -> bytes:
 
 @pytest.mark.parametrize("kind", ["pings", "settings", "empty", "windows", "resets"])
 async def test_a_flood_is_left_alone_and_others_notice_nothing(rig: Rig, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Budget, "SPARE", 0.02)
+    monkeypatch.setattr(Budget, "BURST", 0.02)
     async with client(rig.port, "good") as good, raw(rig.port) as c:
         await rig.held(1)
         stream = await c.start()
         await c.until(lambda: ":status" in c.headers(stream))
-        (ours,) = (k for k in server(rig).connections if stream in k._calls and k.peer == address(c.writer))
+        (ours,) = (k for k in server(rig).connections if stream in k._calls and k.peer.address == address(c.writer))
 
         async def pour() -> None:
             while True:
@@ -499,12 +501,11 @@ async def test_a_flood_is_left_alone_and_others_notice_nothing(rig: Rig, kind: s
 
 
 def address(writer: asyncio.StreamWriter) -> str:
-    return transport.address(writer.get_extra_info("sockname"))
+    return text_of(writer.get_extra_info("sockname"))
 
 
 async def test_who_is_silent_is_pinged_and_who_does_not_answer_is_left(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transport, "_SILENCE", 0.1)
-    monkeypatch.setattr(transport, "_ANSWER", 0.3)
+    server(rig).limits = ConnectionLimits(keepalive_interval=0.1, keepalive_timeout=0.3)
     server(rig)._look_after()
     monkeypatch.setattr(http2_server, "_SWEEP", 0.05)
     server(rig)._look_after()
@@ -520,7 +521,7 @@ async def test_who_is_silent_is_pinged_and_who_does_not_answer_is_left(rig: Rig,
 
 
 async def test_who_does_not_begin_is_left(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transport, "PREFACE", 0.1)
+    monkeypatch.setattr(transports, "connection_limits", lambda limits: ConnectionLimits(preface_timeout=0.1))
     async with running(store) as rig, raw(rig.port) as c:
         c.writer.write(PREFACE[:10])
         while await c.reader.read(1024):
@@ -607,7 +608,7 @@ async def test_tls_with_client_certificates(store: Store, tmp_path: Path) -> Non
 
 
 def test_addresses_are_written_as_people_do() -> None:
-    assert transport.address(("127.0.0.1", 5000)) == "127.0.0.1:5000"
-    assert transport.address(("::1", 5000, 0, 0)) == "[::1]:5000"
-    assert transport.address(("::ffff:10.0.0.1", 5000, 0, 0)) == "10.0.0.1:5000"
-    assert transport.address("") == ""
+    assert text_of(("127.0.0.1", 5000)) == "127.0.0.1:5000"
+    assert text_of(("::1", 5000, 0, 0)) == "[::1]:5000"
+    assert text_of(("::ffff:10.0.0.1", 5000, 0, 0)) == "10.0.0.1:5000"
+    assert text_of("") == ""

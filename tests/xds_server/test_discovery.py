@@ -16,8 +16,9 @@ from structlog.testing import capture_logs
 from controlplane.compiler import Compiler
 from controlplane.domain import Gateway, NodeSelector
 from controlplane.envoy_types import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SCOPED_ROUTES
-from controlplane.errors import Code, Error
+from controlplane.errors import Code
 from controlplane.fleet import Fleet, NodeState, ProgressState
+from controlplane.http2.grpc_status import Status
 from controlplane.http2.handler import GuardedHandler
 from controlplane.store import Store
 from controlplane.xds_server import grpc_transport, pump
@@ -447,22 +448,22 @@ async def test_a_client_that_goes_while_grpc_has_a_message_for_it_is_no_trouble_
             return await asyncio.Future()
 
     class Serves(GuardedHandler):
-        errors: ClassVar[list[object]] = []
+        statuses: ClassVar[list[Status | None]] = []
 
-        def end(self, error: Error | None = None) -> None:
-            self.errors.append(error)
-            call.end(error)
+        def end(self, status: Status | None = None) -> None:
+            self.statuses.append(status)
+            call.end(status)
 
     call: Any = grpc_transport._Call(Gone())
     with capture_logs() as lines:
         await call.run(Serves())
-    assert set(Serves.errors) == {None}
+    assert set(Serves.statuses) == {None}
     assert not lines
 
 
 def test_a_peer_is_told_as_people_write_it() -> None:
-    assert grpc_transport.peer("ipv4:127.0.0.1:5000") == "127.0.0.1:5000"
-    assert grpc_transport.peer("ipv6:%5B::1%5D:5000") == "[::1]:5000"
+    assert grpc_transport.address("ipv4:127.0.0.1:5000") == "127.0.0.1:5000"
+    assert grpc_transport.address("ipv6:%5B::1%5D:5000") == "[::1]:5000"
 
 
 @pytest.mark.parametrize("code", list(Code))

@@ -6,7 +6,7 @@ import pytest
 from envoy.config.core.v3 import base_pb2
 
 from controlplane.errors import Code, Error
-from controlplane.xds_server.limits import MAX_NODE_BYTES, Budget, StreamLimits, server_options
+from controlplane.xds_server.limits import MAX_NODE_BYTES, StreamLimits, server_options
 
 
 def refusal(limits: StreamLimits, node: object, streams: int = 0) -> tuple[Code, str]:
@@ -30,20 +30,6 @@ def test_who_may_be_served() -> None:
     with pytest.raises(Error) as caught:
         limits.check_names(11)
     assert (caught.value.code, caught.value.reason) == (Code.RESOURCE_EXHAUSTED, "TOO_MANY_NAMES")
-
-
-def test_a_budget_lets_a_burst_through_and_then_a_tenth() -> None:
-    budget = Budget(0.0)
-    assert budget.spend(0.6, 1.0) == 0
-    assert budget.spend(0.3, 1.0) == 0
-    # 0.1 s more than there was to spare: ten times that is waited for.
-    assert budget.spend(0.2, 1.0) == pytest.approx(1.0)
-    assert budget.spend(0.0, 2.0) == pytest.approx(0.0)
-    # Who uses no more than a tenth never waits.
-    quiet = Budget(0.0)
-    assert not any(quiet.spend(0.1, float(n)) for n in range(1, 1_000))
-    # And nobody saves up for more than the burst.
-    assert quiet.spend(1.1, 10_000.0) == pytest.approx(1.0)
 
 
 def test_a_connection_closes_before_its_streams_do() -> None:

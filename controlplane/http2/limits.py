@@ -1,0 +1,45 @@
+"""Bounds of one connection: bytes, streams and seconds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionLimits:
+    """Bounds of one connection. Durations are seconds, sizes are bytes."""
+
+    # Largest gRPC message that a client may send, after decompression.
+    max_message_bytes: int = 16 * 1024 * 1024
+    # Streams that a client may have open at a time (SETTINGS_MAX_CONCURRENT_STREAMS).
+    max_streams: int = 1_024
+    # Bytes that a client may send on one stream before the server has read them (SETTINGS_INITIAL_WINDOW_SIZE).
+    stream_window: int = 256 * 1024
+
+    # The connection is asked to close (GOAWAY) at about this age, up to a tenth more or less. 0: never.
+    max_age: float = 0.0
+    # A client must complete TLS and send HTTP/2's preface within this time.
+    preface_timeout: float = 10.0
+    # A client that was silent for `keepalive_interval` gets a PING, and is disconnected `keepalive_timeout` later unless it
+    # answers or reads.
+    keepalive_interval: float = 30.0
+    keepalive_timeout: float = 10.0
+    # After the last frame, the server waits this long for the client to close the connection. If the server closed at once,
+    # the kernel would reset the connection when the client writes again, and data that the client has not read would be lost.
+    close_timeout: float = 0.5
+    # The rest of a message and the trailers of an ended call wait this long for a client that does not read.
+    end_timeout: float = 5.0
+
+    # At this many unsent bytes no further DATA frames are made. Up to `write_chunk` bytes are joined into one write.
+    write_high: int = 256 * 1024
+    write_chunk: int = 64 * 1024
+
+    @property
+    def window_update_bytes(self) -> int:
+        """Return how many received bytes are collected before one WINDOW_UPDATE opens the connection's window again."""
+        return self.max_message_bytes // 8
+
+    @property
+    def connection_window(self) -> int:
+        """Return the connection's window: two of the largest messages fit beside the bytes that are not given back yet."""
+        return 2 * self.max_message_bytes + self.window_update_bytes

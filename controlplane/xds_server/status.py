@@ -1,0 +1,31 @@
+"""The place where an `Error` becomes the gRPC status of an xDS stream, whatever transport it has."""
+
+from __future__ import annotations
+
+import structlog
+
+from controlplane.errors import Error
+from controlplane.http2.grpc_status import Status, StatusCode
+from controlplane.http2.handler import GuardedHandler
+
+log = structlog.get_logger("xds")
+
+_UNEXPECTED = Status(StatusCode.INTERNAL, "something went wrong in the control plane; its log says what")
+
+
+def to_status(error: Error) -> Status:
+    """Return the status of an error. `Code` has the names of gRPC's codes."""
+    return Status(StatusCode[error.code.name], error.message)
+
+
+class XdsHandler(GuardedHandler):
+    """A handler that ends its stream with the status of an `Error`."""
+
+    __slots__ = ()
+
+    def status_of(self, error: Exception) -> Status:
+        """Return the status of an exception. Log everything but an `Error`, and tell the client nothing about it."""
+        if isinstance(error, Error):
+            return to_status(error)
+        log.error("stream failed", exc_info=error)
+        return _UNEXPECTED
