@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from controlplane.api.convert import gateway_from_proto, gateway_to_proto, label
+from controlplane.api.masks import updated
 from controlplane.api.request import (
     check_etag,
     check_gateways_free,
     check_new,
     draft,
     kept_of,
-    masked,
     named,
     number_of,
     page,
@@ -74,7 +74,7 @@ class GatewayService(gateway_service_pb2_grpc.GatewayServiceServicer):
         def change(head: Head) -> Changes:
             live = head.state.gateway(short)
             check_etag(name, request.gateway.etag, head.kept.get(name), "gateway.etag")
-            proto = masked(gateway_to_proto(live), request.gateway, request.update_mask)
+            proto = updated(gateway_to_proto(live), request.gateway, request.update_mask)
             with within("gateway"):
                 return Changes({name: gateway_from_proto(proto)})
 

@@ -7,13 +7,13 @@ from dataclasses import replace
 from typing import Any
 
 from controlplane.api.convert import label, model_from_proto, model_to_proto
+from controlplane.api.masks import updated, updated_fields
 from controlplane.api.request import (
     check_etag,
     check_new,
     draft,
     impact_to_proto,
     kept_of,
-    masked,
     moves_traffic,
     named,
     number_of,
@@ -75,8 +75,8 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
         def change(head: Head) -> Changes:
             live = head.state.model(short)
             check_etag(name, request.model.etag, head.kept.get(name), "model.etag", request.force)
-            proto = masked(model_to_proto(live), request.model, request.update_mask)
-            if proto is not request.model and "split" not in request.update_mask.paths:
+            proto = updated(model_to_proto(live), request.model, request.update_mask)
+            if "split" not in updated_fields(request.model, request.update_mask):
                 proto.ClearField("split")  # the live one is looked at as what it is, and not as one that was sent
             with within("model"):
                 model = model_from_proto(proto, live)

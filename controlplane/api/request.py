@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
 
 from controlplane.api.convert import timestamp
@@ -45,9 +44,6 @@ _MANY = 50
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,17}")
-
-# Fields that say what is kept, and are not the caller's to set.
-_OUTPUT = frozenset({"name", "etag", "create_time", "update_time"})
 
 
 def draft(request: Any, context: Any, action: Action, reverted_to: int = 0) -> Draft:
@@ -127,34 +123,6 @@ def moves_traffic(name: str, etag_field: str, what: str) -> Error:
     """A FAILED_PRECONDITION: the caller must show that it knows what is live, or say that it doesn't matter."""
     said = f"{what}: give the etag of {name} as it was read, or force"
     return failed("MOVES_TRAFFIC", etag_field, said, name=name)
-
-
-# ------------------------------------------------------------------------------------------------------------- masks
-
-
-def masked(live: M, sent: M, mask: FieldMask) -> M:
-    """`live` with the fields of `sent` that the mask names; `sent` as it is when the mask is empty or `*`.
-
-    Errors: INVALID_ARGUMENT for a path that is not the name of a field that can be set.
-    """
-    paths = list(mask.paths)
-    if not paths or paths == ["*"]:
-        return sent
-    settable = [f.name for f in sent.DESCRIPTOR.fields if f.name not in _OUTPUT]
-    for i, path in enumerate(paths):
-        if path not in settable:
-            said = f"'{path[:80]}' is not a field that can be updated; there are: {', '.join(settable)}"
-            raise invalid(f"update_mask.paths[{i}]", said, "UNKNOWN_FIELD")
-    result = type(live)()
-    result.CopyFrom(live)
-    picked = type(live)()
-    picked.CopyFrom(sent)
-    for name in {f.name for f in sent.DESCRIPTOR.fields} - set(paths):
-        picked.ClearField(name)
-    for path in paths:
-        result.ClearField(path)
-    result.MergeFrom(picked)
-    return result
 
 
 # ------------------------------------------------------------------------------------------------------------- pages

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from controlplane.api.convert import check_sound, label, secret_from_proto, secret_to_proto
-from controlplane.api.request import check_etag, check_new, draft, kept_of, masked, named, number_of, page
+from controlplane.api.masks import updated
+from controlplane.api.request import check_etag, check_new, draft, kept_of, named, number_of, page
 from controlplane.domain.revision import Action, Head
 from controlplane.domain.state import Changes
 from controlplane.errors import Code, Error, within
@@ -64,7 +65,7 @@ class SecretService(secret_service_pb2_grpc.SecretServiceServicer):
         def change(head: Head) -> Changes:
             live = head.state.secret(short)
             check_etag(name, request.secret.etag, head.kept.get(name), "secret.etag")
-            proto = masked(secret_to_proto(live), request.secret, request.update_mask)
+            proto = updated(secret_to_proto(live), request.secret, request.update_mask)
             with within("secret"):
                 secret = secret_from_proto(proto, live)
                 check_sound(proto)

@@ -267,7 +267,7 @@ CASES = [
         INVALID,
         "UNKNOWN_FIELD",
         ["update_mask.paths[1]"],
-        "there are: gateways, keys, versions, split",
+        "these can be: gateways, keys, versions, split",
     ),
     update(
         mpb.UpdateModelRequest(model=model(), update_mask=mask("versions.blue")),

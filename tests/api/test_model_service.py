@@ -82,12 +82,27 @@ async def test_update_takes_what_the_mask_names(api: Api) -> None:
     assert (await api.models.UpdateModel(cleared)).model.preview_header == ""
 
 
-async def test_update_of_all_fields_leaves_the_split(api: Api) -> None:
-    done = await api.models.UpdateModel(pb.UpdateModelRequest(model=model(keys=["k"])))
-    assert done.model.split == {"blue": 10_000}
-    assert done.model.keys == ["k"]
+async def test_update_without_a_mask_takes_the_populated_fields(api: Api) -> None:
+    done = await api.models.UpdateModel(pb.UpdateModelRequest(model=model_pb2.Model(name="iris", keys=["k"])))
+    assert (done.model.keys, done.model.split) == (["k"], {"blue": 10_000})
+    assert [v.name for v in done.model.versions] == [v.name for v in model().versions]
+    done = await api.models.UpdateModel(pb.UpdateModelRequest(model=model_pb2.Model(name="iris", preview_header="x-try")))
+    assert (done.model.keys, done.model.preview_header) == (["k"], "x-try")
+
+
+async def test_update_without_a_mask_of_a_populated_split_moves_traffic(api: Api) -> None:
+    sent = model_pb2.Model(name="iris", split={"green": 10_000})
+    assert (await refused(api.models.UpdateModel(pb.UpdateModelRequest(model=sent)))).reason == "MOVES_TRAFFIC"
+    sent.etag = "1"
+    assert (await api.models.UpdateModel(pb.UpdateModelRequest(model=sent))).model.split == {"green": 10_000}
+
+
+async def test_update_with_a_star_replaces_the_model_and_leaves_the_split(api: Api) -> None:
+    sent = model_pb2.Model(name="iris", keys=["k"], preview_header="x-try")
+    await api.models.UpdateModel(pb.UpdateModelRequest(model=sent))
     starred = pb.UpdateModelRequest(model=model(), update_mask=FieldMask(paths=["*"]))
-    assert (await api.models.UpdateModel(starred)).model.keys == []
+    done = await api.models.UpdateModel(starred)
+    assert (done.model.keys, done.model.preview_header, done.model.split) == ([], "", {"blue": 10_000})
 
 
 async def test_update_of_the_split_needs_an_etag_or_force(api: Api) -> None:
