@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
@@ -105,7 +105,7 @@ def not_found(name: str, hint: str = "") -> Error:
     return Error(Code.NOT_FOUND, "NOT_FOUND", message, metadata={"name": name})
 
 
-def failed(reason: str, field: str, description: str, **metadata: str) -> Error:
+def failed_precondition(reason: str, field: str, description: str, **metadata: str) -> Error:
     """A FAILED_PRECONDITION about one field, given what the state is."""
     message = f"{field}: {description}" if field else description
     violations = (Violation(field, description),) if field else ()
@@ -118,9 +118,19 @@ def stale_etag(name: str, given: str, live: str) -> Error:
     return Error(Code.ABORTED, "STALE_ETAG", message, metadata={"name": name, "given": given, "live": live})
 
 
+def abbreviated(names: Sequence[str], most: int = 8) -> str:
+    """Return a list for a sentence: `a, b`; of more than `most` names the first ones, and how many more there are."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
 def prefixed(error: Error, prefix: str) -> Error:
-    """The same error, its fields looked at from further up."""
-    violations = tuple(Violation(join(prefix, v.field), v.description) for v in error.violations)
+    """Return the same error with each field's path extended by `prefix`, its parent."""
+    return renamed(error, lambda field: join(prefix, field))
+
+
+def renamed(error: Error, rename: Callable[[str], str]) -> Error:
+    """Return the same error about fields that have other names in the caller's request."""
+    violations = tuple(Violation(rename(v.field), v.description) for v in error.violations)
     message = f"{violations[0].field}: {violations[0].description}" if len(violations) == 1 else error.message
     return Error(error.code, error.reason, message, violations=violations, metadata=error.metadata)
 

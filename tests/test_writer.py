@@ -13,12 +13,12 @@ from controlplane.compiler import Compiler
 from controlplane.domain import Endpoint, Gateway, Model, NodeSelector, Protocol, Version
 from controlplane.domain.endpoints import NO_LIVE_ENDPOINTS, Endpoints
 from controlplane.domain.revision import Action, Draft, Head
-from controlplane.domain.state import Changes, State, conflict
+from controlplane.domain.state import Changes, State
 from controlplane.envoy_types import ENDPOINTS, LISTENER, ROUTES
-from controlplane.errors import Code, Error, failed
+from controlplane.errors import Code, Error, failed_precondition
 from controlplane.published import CompiledRevision
 from controlplane.snapshot import Audience, Client, Snapshot
-from controlplane.store import Store
+from controlplane.store import Store, conflict
 from controlplane.store.sqlite import open_store
 from controlplane.writer import NO_IMPACT, TRIES, CachingCompiler, Writer
 
@@ -115,7 +115,7 @@ async def test_what_does_not_fit_together_is_refused(writer: Writer) -> None:
     assert await reason(writer, to(Gateway("other", 8080))) == "ADDRESS_TAKEN"
 
     def refuse(head: Head) -> Changes:
-        raise failed("NO", "field", f"not at {head.number}")
+        raise failed_precondition("NO", "field", f"not at {head.number}")
 
     assert await reason(writer, refuse) == "NO"
 

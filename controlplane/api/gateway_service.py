@@ -7,16 +7,16 @@ from typing import Any
 from controlplane.api.convert import gateway_from_proto, gateway_to_proto, label
 from controlplane.api.masks import updated
 from controlplane.api.request import (
-    check_etag,
-    check_gateways_free,
     check_new,
     draft,
-    kept_of,
+    meta_of,
     named,
     number_of,
     page,
 )
 from controlplane.domain import Gateway
+from controlplane.domain.collections import resource_name
+from controlplane.domain.etag import check_etag
 from controlplane.domain.revision import Action, Head
 from controlplane.domain.state import Changes
 from controlplane.errors import Code, Error, within
@@ -35,14 +35,14 @@ class GatewayService(gateway_service_pb2_grpc.GatewayServiceServicer):
 
     async def GetGateway(self, request: pb.GetGatewayRequest, context: Any) -> pb.GetGatewayResponse:
         head = self._store.head.value
-        gateway = head.state.gateway(label(request.name, "gateways", "name"))
-        return pb.GetGatewayResponse(gateway=gateway_to_proto(gateway, head.kept[gateway.resource_name]))
+        gateway = head.state.require(Gateway, label(request.name, Gateway, "name"))
+        return pb.GetGatewayResponse(gateway=gateway_to_proto(gateway, head.meta[gateway.resource_name]))
 
     async def ListGateways(self, request: pb.ListGatewaysRequest, context: Any) -> pb.ListGatewaysResponse:
         head = self._store.head.value
         gateways, token = page(
             head.state.gateways,
-            lambda n: gateway_to_proto(head.state.gateways[n], head.kept[f"gateways/{n}"]),
+            lambda n: gateway_to_proto(head.state.gateways[n], head.meta[resource_name(Gateway, n)]),
             request,
             "gateways",
         )
@@ -68,12 +68,12 @@ class GatewayService(gateway_service_pb2_grpc.GatewayServiceServicer):
         )
 
     async def UpdateGateway(self, request: pb.UpdateGatewayRequest, context: Any) -> pb.UpdateGatewayResponse:
-        short = label(request.gateway.name, "gateways", "gateway.name")
-        name = f"gateways/{short}"
+        short = label(request.gateway.name, Gateway, "gateway.name")
+        name = resource_name(Gateway, short)
 
         def change(head: Head) -> Changes:
-            live = head.state.gateway(short)
-            check_etag(name, request.gateway.etag, head.kept.get(name), "gateway.etag")
+            live = head.state.require(Gateway, short)
+            check_etag(head, name, request.gateway.etag, "gateway.etag")
             proto = updated(gateway_to_proto(live), request.gateway, request.update_mask)
             with within("gateway"):
                 return Changes({name: gateway_from_proto(proto)})
@@ -87,20 +87,21 @@ class GatewayService(gateway_service_pb2_grpc.GatewayServiceServicer):
         )
 
     async def DeleteGateway(self, request: pb.DeleteGatewayRequest, context: Any) -> pb.DeleteGatewayResponse:
-        short = label(request.name, "gateways", "name")
-        name = f"gateways/{short}"
+        short = label(request.name, Gateway, "name")
+        name = resource_name(Gateway, short)
 
         def change(head: Head) -> Changes:
-            head.state.gateway(short)
-            check_etag(name, request.etag, head.kept.get(name), "etag")
-            objects: dict[str, Gateway | None] = {name: None}
-            check_gateways_free(head, objects, {name: "name"})
-            return Changes(objects)
+            head.state.require(Gateway, short)
+            check_etag(head, name, request.etag, "etag")
+            return Changes({name: None})
 
-        outcome = await self._writer.write(change, draft(request, context, Action.DELETE), validate_only=request.validate_only)
+        with named({name: "name"}):
+            outcome = await self._writer.write(
+                change, draft(request, context, Action.DELETE), validate_only=request.validate_only
+            )
         return pb.DeleteGatewayResponse(revision=number_of(outcome, request.validate_only))
 
 
 def _shown(outcome: Outcome, short: str, validate_only: bool) -> Any:
     gateway = outcome.head.state.gateways[short]
-    return gateway_to_proto(gateway, kept_of(outcome, gateway.resource_name, validate_only))
+    return gateway_to_proto(gateway, meta_of(outcome, gateway.resource_name, validate_only))

@@ -13,12 +13,13 @@ from typing import Any, TypeVar
 
 from google.protobuf.message import Message
 
+from controlplane import errors
 from controlplane.api.convert import timestamp
 from controlplane.domain import Object
 from controlplane.domain.describe import lines
-from controlplane.domain.revision import Action, Draft, Head, ObjectMeta, Revision
+from controlplane.domain.revision import Action, Draft, ObjectMeta, Revision
 from controlplane.envoy_types import short_name
-from controlplane.errors import Error, Violation, failed, invalid, stale_etag
+from controlplane.errors import Error, Violation, invalid
 from controlplane.generated.turnout.v1 import revision_pb2
 from controlplane.writer import Impact, Outcome
 
@@ -42,8 +43,6 @@ PAGE_BYTES = 2 * 1024 * 1024
 _MANY = 50
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-
-_NUMBER = re.compile(r"0|[1-9][0-9]{0,17}")
 
 
 def draft(request: Any, context: Any, action: Action, reverted_to: int = 0) -> Draft:
@@ -102,27 +101,10 @@ def author(metadata: Iterable[tuple[str, str | bytes]]) -> str:
 # ------------------------------------------------------------------------------------------------------------- etags
 
 
-def check_etag(name: str, given: str, kept: ObjectMeta | None, field: str, force: bool = False) -> None:
-    """Nothing when no etag is given, it is the live one, or `force`. Errors: INVALID_ARGUMENT; ABORTED / STALE_ETAG."""
-    if not given:
-        return
-    if not _NUMBER.fullmatch(given):
-        raise invalid(field, f"'{given[:80]}' is not an etag: give the one that was read", "INVALID_ETAG")
-    live = str(kept.revision) if kept else "none"
-    if given != live and not force:
-        raise stale_etag(name, given, live)
-
-
 def check_new(etag: str) -> None:
     """Nothing when what is created has no etag. Errors: INVALID_ARGUMENT: it was read, and so it is not new."""
     if etag:
         raise invalid("etag", "must be unset: what is created has none yet")
-
-
-def moves_traffic(name: str, etag_field: str, what: str) -> Error:
-    """A FAILED_PRECONDITION: the caller must show that it knows what is live, or say that it doesn't matter."""
-    said = f"{what}: give the etag of {name} as it was read, or force"
-    return failed("MOVES_TRAFFIC", etag_field, said, name=name)
 
 
 # ------------------------------------------------------------------------------------------------------------- pages
@@ -182,35 +164,26 @@ def named(fields: Mapping[str, str]) -> Iterator[None]:
         raise Error(error.code, error.reason, error.message, violations=violations, metadata=error.metadata) from None
 
 
+@contextmanager
+def renamed(fields: Mapping[str, str]) -> Iterator[None]:
+    """Rename fields of errors inside to those of the request: {"split": "split.shares"}."""
+    try:
+        yield
+    except Error as error:
+        raise errors.renamed(error, lambda field: fields.get(field, field)) from None
+
+
 def _named(field: str, fields: Mapping[str, str]) -> str:
     name, dot, rest = field.partition(".")
     return f"{fields[name]}{dot}{rest}" if name in fields else field
 
 
-def check_gateways_free(head: Head, objects: Mapping[str, Object | None], fields: Mapping[str, str]) -> None:
-    """No gateway is deleted that a model is served through. `fields`: where the caller named each object."""
-    deleted = {n.partition("/")[2] for n, o in objects.items() if o is None and n.startswith("gateways/")}
-    users: dict[str, list[str]] = {}
-    if deleted:
-        for name, kept in head.state.models.items():
-            model = objects.get(f"models/{name}", kept)
-            for gateway in getattr(model, "gateways", ()):
-                users.setdefault(gateway, []).append(f"models/{name}")
-    for label in sorted(deleted & users.keys()):
-        names = sorted(users[label])
-        said = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
-        name = f"gateways/{label}"
-        raise failed(
-            "GATEWAY_IN_USE", fields.get(name, "name"), f"{name} serves {said}: delete or move those first", name=name
-        )
-
-
 # ---------------------------------------------------------------------------------------------------------- outcomes
 
 
-def kept_of(outcome: Outcome, name: str, validate_only: bool) -> ObjectMeta | None:
+def meta_of(outcome: Outcome, name: str, validate_only: bool) -> ObjectMeta | None:
     """When an object came to be as it is; None when it isn't: an etag that was never made must not fit a later one."""
-    kept = outcome.head.kept.get(name)
+    kept = outcome.head.meta.get(name)
     if validate_only and outcome.changed and kept is not None and kept.revision == outcome.head.number:
         return None
     return kept

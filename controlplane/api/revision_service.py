@@ -11,38 +11,32 @@ from typing import Any
 
 from controlplane.aio.latest import Latest
 from controlplane.api.convert import (
-    check_sound,
-    gateway_from_proto,
-    gateway_to_proto,
+    CONVERTERS,
     label,
-    model_from_proto,
-    model_to_proto,
-    secret_from_proto,
-    secret_to_proto,
 )
 from controlplane.api.progress import revision_progress
 from controlplane.api.request import (
     PAGE_BYTES,
     Clock,
     changes_to_proto,
-    check_etag,
-    check_gateways_free,
     draft,
     impact_to_proto,
-    moves_traffic,
     named,
     page_size,
     read_token,
+    renamed,
     revision_to_proto,
     shown,
     told,
     write_token,
 )
 from controlplane.compiler.bootstrap import static_bootstrap
-from controlplane.domain import Object, pem
+from controlplane.domain import Model, Object, pem, switch
+from controlplane.domain.collections import BY_NAME, BY_NOUN, COLLECTIONS, alternatives, parse_name
+from controlplane.domain.etag import check_etag
 from controlplane.domain.revision import Action, Head
 from controlplane.domain.state import Changes
-from controlplane.errors import Collector, failed, invalid, not_found, stale_etag
+from controlplane.errors import Collector, invalid, not_found
 from controlplane.fleet import Fleet
 from controlplane.generated.turnout.v1 import revision_pb2, revision_service_pb2_grpc
 from controlplane.generated.turnout.v1 import revision_service_pb2 as pb
@@ -54,8 +48,6 @@ from controlplane.writer import Writer
 _CHUNK = 50
 
 MAX_NODES = 10_000
-
-COLLECTIONS = ("gateways", "models", "secrets")
 
 _NAME = re.compile(r"(?:revisions/)?(0|[1-9][0-9]{0,17}|latest)")
 
@@ -98,13 +90,13 @@ class RevisionService(revision_service_pb2_grpc.RevisionServiceServicer):
         response = pb.GetRevisionResponse(revision=await told(revision_to_proto, revision, len(revision.changes)))
         if request.include_manifest:
             head = await self._store.at(number)
-            response.manifest.CopyFrom(await told(manifest_of, head, len(head.kept)))
+            response.manifest.CopyFrom(await told(manifest_of, head, len(head.meta)))
         return response
 
     async def ListRevisions(self, request: pb.ListRevisionsRequest, context: Any) -> pb.ListRevisionsResponse:
         name = request.object_name
-        if name and name.partition("/")[0] not in COLLECTIONS:
-            raise invalid("object_name", f"'{name[:80]}' is not the name of a gateway, model or secret, like models/NAME")
+        if name and name.partition("/")[0] not in BY_NAME:
+            raise invalid("object_name", f"'{name[:80]}' is not the name of a {alternatives()}, like models/NAME")
         size = page_size(request.page_size)
         listing = f"revisions {name}"
         after = read_token(listing, request.page_token)
@@ -139,13 +131,7 @@ class RevisionService(revision_service_pb2_grpc.RevisionServiceServicer):
         target = await self._store.at(self._number(request.name, "name"))
 
         def change(head: Head) -> Changes:
-            if not request.force:
-                if not request.etag:
-                    raise moves_traffic("revisions/latest", "etag", "going back moves live traffic")
-                check_etag("revisions/latest", request.etag, None, "etag", force=True)
-                if request.etag != str(head.number):
-                    raise stale_etag("revisions/latest", request.etag, str(head.number))
-            return head.state.changes_to(target.state)
+            return switch.restore(head, target.state, request.etag, force=request.force)
 
         outcome = await self._writer.write(
             change,
@@ -188,59 +174,40 @@ def applied(head: Head, request: pb.ApplyRequest, fields: dict[str, str]) -> Cha
     """
     c = Collector()
     objects: dict[str, Object | None] = {}
-    for i, sent in enumerate(request.manifest.gateways):
-        with c.within(f"manifest.gateways[{i}]"):
-            name = f"gateways/{label(sent.name, 'gateways', 'name')}"
-            _claim(name, f"manifest.gateways[{i}]", "name", fields, objects)
-            check_etag(name, sent.etag, head.kept.get(name), "etag", request.force)
-            objects[name] = gateway_from_proto(sent)
-    for i, proto in enumerate(request.manifest.models):
-        with c.within(f"manifest.models[{i}]"):
-            short = label(proto.name, "models", "name")
-            name = f"models/{short}"
-            _claim(name, f"manifest.models[{i}]", "name", fields, objects)
-            check_etag(name, proto.etag, head.kept.get(name), "etag", request.force)
-            live = head.state.models.get(short)
-            model = objects[name] = model_from_proto(proto, live)
-            if live is not None and model.split != live.split and not proto.etag and not request.force:
-                raise moves_traffic(name, "split", f"the split of {name} is another than the live one")
-    for i, secret in enumerate(request.manifest.secrets):
-        with c.within(f"manifest.secrets[{i}]"):
-            short = label(secret.name, "secrets", "name")
-            name = f"secrets/{short}"
-            _claim(name, f"manifest.secrets[{i}]", "name", fields, objects)
-            check_etag(name, secret.etag, head.kept.get(name), "etag", request.force)
-            objects[name] = secret_from_proto(secret, head.state.secrets.get(short))
-            check_sound(secret)
+    for row in COLLECTIONS:
+        for i, proto in enumerate(getattr(request.manifest, row.name)):
+            at = f"manifest.{row.name}[{i}]"
+            with c.within(at):
+                name = row.resource_name(label(proto.name, row.noun, "name"))
+                _claim(name, at, "name", fields, objects)
+                check_etag(head, name, proto.etag, force=request.force)
+                live = head.state.get(name)
+                obj = objects[name] = CONVERTERS[row.noun].from_proto(proto, live)
+                if isinstance(obj, Model) and isinstance(live, Model):
+                    switch.check_split(live, obj, proto.etag, "split", force=request.force)
     for i, name in enumerate(request.delete_names):
         at = f"delete_names[{i}]"
         with c.within(""):
-            collection, _, short = name.partition("/")
-            if collection not in COLLECTIONS or not short:
-                raise invalid(at, f"'{name[:80]}' is not the full name of a gateway, model or secret, like models/NAME")
+            parsed = parse_name(name)
+            if parsed is None:
+                raise invalid(at, f"'{name[:80]}' is not the full name of a {alternatives()}, like models/NAME")
             _claim(name, at, at, fields, objects)
-            if collection == "gateways":
-                head.state.gateway(short)
-            elif collection == "secrets":
-                head.state.secret(short)
-            else:
-                head.state.model(short)
-                if not request.force:
-                    said = f"requests for {name} would be answered 404: say force, if that is meant"
-                    raise failed("MOVES_TRAFFIC", at, said, name=name)
+            row, short = parsed
+            head.state.require(row.noun, short)
+            if row.noun is Model:
+                with renamed({"etag": at}):
+                    switch.delete(head, short, None, force=request.force)
     c.check()
-    check_gateways_free(head, objects, fields)
     return Changes(objects)
 
 
 def manifest_of(head: Head) -> pb.Manifest:
-    """Desired state as a manifest, by name."""
-    state = head.state
-    return pb.Manifest(
-        gateways=[gateway_to_proto(state.gateways[n], head.kept[f"gateways/{n}"]) for n in sorted(state.gateways)],
-        models=[model_to_proto(state.models[n], head.kept[f"models/{n}"]) for n in sorted(state.models)],
-        secrets=[secret_to_proto(state.secrets[n], head.kept[f"secrets/{n}"]) for n in sorted(state.secrets)],
-    )
+    """Return desired state as a manifest; each list is sorted by name."""
+    manifest = pb.Manifest()
+    for obj in head.state.objects():
+        row = BY_NOUN[type(obj)]
+        getattr(manifest, row.name).append(CONVERTERS[row.noun].to_proto(obj, head.meta[obj.resource_name]))
+    return manifest
 
 
 def _claim(name: str, at: str, field: str, fields: dict[str, str], objects: dict[str, Object | None]) -> None:

@@ -6,7 +6,10 @@ from typing import Any
 
 from controlplane.api.convert import check_sound, label, secret_from_proto, secret_to_proto
 from controlplane.api.masks import updated
-from controlplane.api.request import check_etag, check_new, draft, kept_of, named, number_of, page
+from controlplane.api.request import check_new, draft, meta_of, named, number_of, page
+from controlplane.domain import Secret
+from controlplane.domain.collections import resource_name
+from controlplane.domain.etag import check_etag
 from controlplane.domain.revision import Action, Head
 from controlplane.domain.state import Changes
 from controlplane.errors import Code, Error, within
@@ -25,14 +28,14 @@ class SecretService(secret_service_pb2_grpc.SecretServiceServicer):
 
     async def GetSecret(self, request: pb.GetSecretRequest, context: Any) -> pb.GetSecretResponse:
         head = self._store.head.value
-        secret = head.state.secret(label(request.name, "secrets", "name"))
-        return pb.GetSecretResponse(secret=secret_to_proto(secret, head.kept[secret.resource_name]))
+        secret = head.state.require(Secret, label(request.name, Secret, "name"))
+        return pb.GetSecretResponse(secret=secret_to_proto(secret, head.meta[secret.resource_name]))
 
     async def ListSecrets(self, request: pb.ListSecretsRequest, context: Any) -> pb.ListSecretsResponse:
         head = self._store.head.value
         secrets, token = page(
             head.state.secrets,
-            lambda n: secret_to_proto(head.state.secrets[n], head.kept[f"secrets/{n}"]),
+            lambda n: secret_to_proto(head.state.secrets[n], head.meta[resource_name(Secret, n)]),
             request,
             "secrets",
         )
@@ -59,12 +62,12 @@ class SecretService(secret_service_pb2_grpc.SecretServiceServicer):
         )
 
     async def UpdateSecret(self, request: pb.UpdateSecretRequest, context: Any) -> pb.UpdateSecretResponse:
-        short = label(request.secret.name, "secrets", "secret.name")
-        name = f"secrets/{short}"
+        short = label(request.secret.name, Secret, "secret.name")
+        name = resource_name(Secret, short)
 
         def change(head: Head) -> Changes:
-            live = head.state.secret(short)
-            check_etag(name, request.secret.etag, head.kept.get(name), "secret.etag")
+            live = head.state.require(Secret, short)
+            check_etag(head, name, request.secret.etag, "secret.etag")
             proto = updated(secret_to_proto(live), request.secret, request.update_mask)
             with within("secret"):
                 secret = secret_from_proto(proto, live)
@@ -80,12 +83,12 @@ class SecretService(secret_service_pb2_grpc.SecretServiceServicer):
         )
 
     async def DeleteSecret(self, request: pb.DeleteSecretRequest, context: Any) -> pb.DeleteSecretResponse:
-        short = label(request.name, "secrets", "name")
-        name = f"secrets/{short}"
+        short = label(request.name, Secret, "name")
+        name = resource_name(Secret, short)
 
         def change(head: Head) -> Changes:
-            head.state.secret(short)
-            check_etag(name, request.etag, head.kept.get(name), "etag")
+            head.state.require(Secret, short)
+            check_etag(head, name, request.etag, "etag")
             return Changes({name: None})
 
         with named({name: "name"}):
@@ -97,4 +100,4 @@ class SecretService(secret_service_pb2_grpc.SecretServiceServicer):
 
 def _shown(outcome: Outcome, short: str, validate_only: bool) -> Any:
     secret = outcome.head.state.secrets[short]
-    return secret_to_proto(secret, kept_of(outcome, secret.resource_name, validate_only))
+    return secret_to_proto(secret, meta_of(outcome, secret.resource_name, validate_only))

@@ -31,7 +31,7 @@ class TrafficService(traffic_service_pb2_grpc.TrafficServiceServicer):
     async def GetTraffic(
         self, request: traffic_service_pb2.GetTrafficRequest, context: Any
     ) -> traffic_service_pb2.GetTrafficResponse:
-        model = self._store.head.value.state.model(label(request.name, "models", "name"))
+        model = self._store.head.value.state.require(Model, label(request.name, Model, "name"))
         if request.max_nodes < 0:
             raise invalid("max_nodes", f"{request.max_nodes} is negative")
         return traffic_service_pb2.GetTrafficResponse(

@@ -6,7 +6,7 @@ The only use that the command line makes of the server's code: a second translat
 from __future__ import annotations
 
 from controlplane.api.convert import check_sound, gateway_from_proto, model_from_proto, secret_from_proto
-from controlplane.domain import Gateway, Model, Object
+from controlplane.domain import Gateway, Model, Object, Secret
 from controlplane.domain.state import Changes, State
 from controlplane.errors import Collector
 from controlplane.generated.turnout.v1.revision_service_pb2 import Manifest
@@ -40,4 +40,4 @@ def check(manifest: Manifest) -> None:
 
 
 def _has_all(obj: Gateway | Model, made: dict[str, Object]) -> bool:
-    return all(f"secrets/{label}" in made for _, label, _ in obj.secrets)
+    return all(r.resource_name in made for r in obj.references if r.collection == Secret.collection)

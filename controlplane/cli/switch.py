@@ -12,7 +12,7 @@ from controlplane.cli.client import Client
 from controlplane.cli.options import DEFAULT_WAIT, Api, Output, Reason, Timeout, connect, request_id, resource, revision_name
 from controlplane.cli.output import Format
 from controlplane.cli.receipt import finish
-from controlplane.errors import failed
+from controlplane.errors import failed_precondition
 from controlplane.generated.turnout.v1.model_pb2 import Model
 from controlplane.generated.turnout.v1.model_service_pb2 import GetModelRequest, Split, SwitchTrafficRequest, TrafficSwitch
 from controlplane.generated.turnout.v1.revision_service_pb2 import GetRevisionRequest, RevertToRequest
@@ -113,7 +113,7 @@ def undo(
     client = connect(ctx, api)
     newest = client.call(client.revisions.GetRevision, GetRevisionRequest(name="revisions/latest")).revision
     if not newest.number:
-        raise failed("NOTHING_TO_UNDO", "", "there is no revision yet, so there is nothing to undo")
+        raise failed_precondition("NOTHING_TO_UNDO", "", "there is no revision yet, so there is nothing to undo")
     name = name or f"revisions/{newest.number - 1}"
     request = RevertToRequest(
         name=name, etag=str(newest.number), reason=reason, request_id=request_id(), validate_only=dry_run

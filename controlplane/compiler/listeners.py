@@ -62,7 +62,7 @@ def compile_listener(gateway: Gateway) -> Resource:
         chain.transport_socket.typed_config.CopyFrom(packed(_tls(gateway.tls)))
         # A client that opens a connection and does not shake hands.
         chain.transport_socket_connect_timeout.CopyFrom(duration(10))
-    return resource(LISTENER, listener, [(SECRET, label) for _, label, _ in gateway.secrets])
+    return resource(LISTENER, listener, [(SECRET, reference.label) for reference in gateway.references])
 
 
 _VERSIONS = {

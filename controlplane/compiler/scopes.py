@@ -13,7 +13,7 @@ from envoy.config.route.v3 import scoped_route_pb2
 from controlplane.compiler.listeners import listener_name
 from controlplane.compiler.message import resource
 from controlplane.domain import Gateway, Model
-from controlplane.domain.state import scope_keys
+from controlplane.domain.routing import scope_keys
 from controlplane.envoy_types import ROUTES, SCOPED_ROUTES
 from controlplane.snapshot import Resource
 

@@ -18,6 +18,7 @@ from controlplane.domain.checks import (
     check_range,
     is_ip,
 )
+from controlplane.domain.collections import Object
 from controlplane.domain.gateway import (
     Gateway,
     GatewayTls,
@@ -79,5 +80,3 @@ __all__ = [
     "check_range",
     "is_ip",
 ]
-
-Object = Gateway | Model | Secret

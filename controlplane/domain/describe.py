@@ -146,13 +146,17 @@ def _endpoint_lines(old: Mapping[str, Mapping[str, Endpoint]], new: Mapping[str,
 def _secret_lines(old: TlsCertificate | CaCertificates | None, new: TlsCertificate | CaCertificates) -> Iterator[str]:
     """What can be known of a secret without having it: whose certificate, since when, until when."""
     if old is not None and type(old) is not type(new):
-        yield f"{SECRET_KINDS[type(old)]} -> {SECRET_KINDS[type(new)]}"
+        yield f"{_kind(old)} -> {_kind(new)}"
         old = None
     before = _facts(old) if old is not None else {}
     for name, now in _facts(new).items():
         was = before.get(name, _NONE)
         if was != now:
             yield f"{name}: {was} -> {now}" if before else f"{name}: {now}"
+
+
+def _kind(content: TlsCertificate | CaCertificates) -> str:
+    return next(name for name, kind in SECRET_KINDS.items() if isinstance(content, kind))
 
 
 def _facts(content: TlsCertificate | CaCertificates) -> dict[str, str]:

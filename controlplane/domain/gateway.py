@@ -7,9 +7,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import ClassVar
 
 from controlplane.domain.checks import check_bounds, check_distinct, check_header, check_label, check_port, check_range, is_ip
-from controlplane.domain.secret import CaCertificates, TlsCertificate
+from controlplane.domain.references import Reference
+from controlplane.domain.secret import Secret
 from controlplane.errors import Collector, invalid
 
 _VERB = re.compile(r"[A-Za-z0-9_-]{1,63}")
@@ -47,6 +49,9 @@ class HostRouting:
 
 
 Routing = PathRouting | HeaderRouting | HostRouting
+
+# The classes of `routing`, by the name that the API and the store use.
+ROUTING_KINDS: Mapping[str, type[Routing]] = {"path": PathRouting, "header": HeaderRouting, "host": HostRouting}
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +126,8 @@ class GatewayTls:
 class Gateway:
     """Where requests enter a group of Envoys."""
 
+    collection: ClassVar[str] = "gateways"
+
     name: str  # the label alone: `edge`, not `gateways/edge`
     port: int
     address: str = "0.0.0.0"
@@ -143,15 +150,17 @@ class Gateway:
 
     @property
     def resource_name(self) -> str:
-        return f"gateways/{self.name}"
+        return f"{self.collection}/{self.name}"
 
     @property
-    def secrets(self) -> tuple[tuple[str, str, type[TlsCertificate | CaCertificates]], ...]:
-        """The secrets that it needs: (where it is named, label, kind)."""
+    def references(self) -> tuple[Reference, ...]:
+        """The secrets that it needs."""
         if self.tls is None:
             return ()
-        certificate = ("tls.certificate", self.tls.certificate, TlsCertificate)
-        return (certificate, ("tls.client_ca", self.tls.client_ca, CaCertificates)) if self.tls.client_ca else (certificate,)
+        certificate = Reference("tls.certificate", Secret.collection, self.tls.certificate, "tls_certificate")
+        if not self.tls.client_ca:
+            return (certificate,)
+        return certificate, Reference("tls.client_ca", Secret.collection, self.tls.client_ca, "ca_certificates")
 
     def shares_address(self, other: Gateway) -> bool:
         """Whether the two could want the same socket on some node."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 from controlplane.domain.checks import (
     BOUNDS,
@@ -17,7 +18,9 @@ from controlplane.domain.checks import (
     check_path,
     check_range,
 )
-from controlplane.domain.secret import CaCertificates, TlsCertificate
+from controlplane.domain.gateway import Gateway
+from controlplane.domain.references import Reference
+from controlplane.domain.secret import Secret
 from controlplane.domain.version import Version
 from controlplane.errors import Collector, invalid
 
@@ -99,6 +102,8 @@ class Model:
     Always true: the shares sum to 10,000, none is 0, and each is of a version that exists and has endpoints.
     """
 
+    collection: ClassVar[str] = "models"
+
     name: str  # the label alone
     gateways: tuple[str, ...]  # labels
     versions: tuple[Version, ...]
@@ -168,7 +173,7 @@ class Model:
 
     @property
     def resource_name(self) -> str:
-        return f"models/{self.name}"
+        return f"{self.collection}/{self.name}"
 
     @property
     def route_keys(self) -> tuple[str, ...]:
@@ -184,15 +189,17 @@ class Model:
         raise invalid(at, f"there is no version '{name[:80]}'; there are: {exist}", "UNKNOWN_VERSION")
 
     @property
-    def secrets(self) -> tuple[tuple[str, str, type[TlsCertificate | CaCertificates]], ...]:
-        """The secrets that its versions need: (where it is named, label, kind)."""
-        return tuple(
-            (f"versions[{i}].tls.{at}", name, kind)
+    def references(self) -> tuple[Reference, ...]:
+        """The gateways that serve it, then the secrets that its versions need."""
+        gateways = (Reference(f"gateways[{i}]", Gateway.collection, label) for i, label in enumerate(self.gateways))
+        secrets = (
+            Reference(f"versions[{i}].tls.{field}", Secret.collection, label, kind)
             for i, version in enumerate(self.versions)
             if version.tls is not None
-            for at, name, kind in (
-                ("ca_certificates", version.tls.ca_certificates, CaCertificates),
-                ("client_certificate", version.tls.client_certificate, TlsCertificate),
+            for field, label, kind in (
+                ("ca_certificates", version.tls.ca_certificates, "ca_certificates"),
+                ("client_certificate", version.tls.client_certificate, "tls_certificate"),
             )
-            if name
+            if label
         )
+        return (*gateways, *secrets)

@@ -6,8 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
-from controlplane.domain import Object
+from controlplane.domain.collections import Object
 from controlplane.domain.state import Changes, State
+
+# The name of the newest revision.
+LATEST = "revisions/latest"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +66,7 @@ class Head:
     number: int = 0
     state: State = State()
     # By resource name: when each object of `state` came to be as it is.
-    kept: Mapping[str, ObjectMeta] = field(default_factory=dict)
+    meta: Mapping[str, ObjectMeta] = field(default_factory=dict)
     # When this revision was made, seconds since the epoch; 0.0 for number 0.
     time: float = 0.0
 
@@ -74,7 +77,7 @@ class Head:
         if key[0] is self and key[1] is changes and key[2] is draft:
             assert isinstance(proposed, Head)
             return proposed
-        kept = dict(self.kept)
+        kept = dict(self.meta)
         for name, obj in changes.objects.items():
             before = kept.pop(name, None)
             if obj is not None:

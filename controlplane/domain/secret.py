@@ -1,19 +1,21 @@
-"""Secrets: certificates with their keys, and authorities."""
+"""Secrets: certificates with their private keys, and the certificates of authorities."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from controlplane.domain import pem
 from controlplane.domain.checks import check_label
+from controlplane.domain.references import Reference
 
 
 @dataclass(frozen=True, slots=True)
 class TlsCertificate:
-    """A certificate, with what leads from it to its authority, and its private key.
+    """A certificate, the chain from it to its authority, and its private key.
 
-    Always true: the key is that of the first certificate; both are written one way, so that equal ones are equal values.
+    Always true: the private key belongs to the first certificate. Both are normalised, so that equal ones are equal values.
     """
 
     certificate_chain_pem: str = field(repr=False)
@@ -35,7 +37,7 @@ class TlsCertificate:
 
 @dataclass(frozen=True, slots=True)
 class CaCertificates:
-    """Certificates of authorities."""
+    """The certificates of authorities."""
 
     ca_certificates_pem: str = field(repr=False)
     certificates: tuple[pem.Certificate, ...] = field(init=False, compare=False)  # never empty
@@ -48,7 +50,9 @@ class CaCertificates:
 
 @dataclass(frozen=True, slots=True)
 class Secret:
-    """What TLS needs. It has no text form that shows a key."""
+    """A certificate with its key, or authorities. Its `repr` never shows a private key."""
+
+    collection: ClassVar[str] = "secrets"
 
     name: str  # the label alone
     content: TlsCertificate | CaCertificates
@@ -57,11 +61,22 @@ class Secret:
         check_label(self.name)
 
     @property
+    def kind(self) -> str:
+        """The name of the content's class, a key of `SECRET_KINDS`."""
+        return next(name for name, content in SECRET_KINDS.items() if isinstance(self.content, content))
+
+    @property
     def resource_name(self) -> str:
-        return f"secrets/{self.name}"
+        return f"{self.collection}/{self.name}"
+
+    @property
+    def references(self) -> tuple[Reference, ...]:
+        """The objects that it needs: none."""
+        return ()
 
 
-SECRET_KINDS: Mapping[type[TlsCertificate | CaCertificates], str] = {
-    TlsCertificate: "tls_certificate",
-    CaCertificates: "ca_certificates",
+# The classes of `content`, by the name that the API and the store use.
+SECRET_KINDS: Mapping[str, type[TlsCertificate | CaCertificates]] = {
+    "tls_certificate": TlsCertificate,
+    "ca_certificates": CaCertificates,
 }

@@ -18,6 +18,17 @@ from typing import Protocol
 from controlplane.aio.latest import Latest
 from controlplane.domain.revision import Draft, Head, Revision
 from controlplane.domain.state import Changes
+from controlplane.errors import Code, Error
+
+
+def conflict(expected: int, live: int) -> Error:
+    """Return the ABORTED / CONFLICT of a commit that was based on a revision that is not the newest."""
+    return Error(
+        Code.ABORTED,
+        "CONFLICT",
+        f"revision {live} was made in the meantime (the change was based on {expected}); try again",
+        metadata={"expected": str(expected), "live": str(live)},
+    )
 
 
 @dataclass(frozen=True, slots=True)

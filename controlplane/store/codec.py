@@ -1,69 +1,58 @@
-"""Objects as JSON, for the store: the fields of the nouns as they are, so that history can be read without this program.
+"""Objects as JSON: the fields of the nouns as they are, so that history can be read without this program.
 
-A field that is missing takes its default: an older version wrote it. A field that is not known is an error: a newer version
-wrote it, and guessing what it meant would serve something else than was asked for. Of a secret everything can be read but the
-private key, which is sealed.
+The form of each noun follows from its row in `domain.collections`:
+
+| row | form |
+|---|---|
+| an ordinary one | its fields |
+| `unions={"routing": …}` | `"routing": {"path": {…}}`: the value by the name of its class, since fields don't tell |
+| `sensitive=True` | `"name"` and `"tls_certificate": {…}`: the kind of secret and its fields, the private key sealed |
+
+A field that is missing takes its default: an older version wrote the object. An unknown field is an error: a newer version
+wrote it, and guessing its meaning would serve something other than what was asked for.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from controlplane.domain import (
-    CaCertificates,
-    Gateway,
-    HeaderRouting,
-    HostRouting,
-    Model,
-    Object,
-    PathRouting,
-    Routing,
-    Secret,
-    TlsCertificate,
-)
+from controlplane.domain import CaCertificates, Object, Secret, TlsCertificate
+from controlplane.domain.collections import BY_NAME, BY_NOUN, Collection
 from controlplane.errors import Code, Error
 from controlplane.store.sealing import Keys
 
-# The field of a secret's JSON that holds its private key.
+# The field of a secret's JSON that holds its sealed private key.
 SEALED = "sealed_private_key"
 
 _FORBID = ConfigDict(extra="forbid")
-# pydantic takes a config for a container, and hands it down to the dataclasses inside; hence the tuples of one.
-_MODEL = TypeAdapter(tuple[Model], config=_FORBID)
-_GATEWAY = TypeAdapter(tuple[Gateway], config=_FORBID)
-# A union's members are told apart by name here, not by which fields happen to fit: HostRouting has none.
-_ROUTINGS: dict[str, tuple[type[Routing], TypeAdapter[Any]]] = {
-    "path": (PathRouting, TypeAdapter(tuple[PathRouting], config=_FORBID)),
-    "header": (HeaderRouting, TypeAdapter(tuple[HeaderRouting], config=_FORBID)),
-    "host": (HostRouting, TypeAdapter(tuple[HostRouting], config=_FORBID)),
-}
 _TEXT = TypeAdapter(dict[str, Any])
-_FIELDS = {"tls_certificate": {"certificate_chain_pem", SEALED}, "ca_certificates": {"ca_certificates_pem"}}
+_SECRET_FIELDS = {"tls_certificate": {"certificate_chain_pem", SEALED}, "ca_certificates": {"ca_certificates_pem"}}
+# Reasons of errors that name the object already.
+_FINAL = ("STORE_NEWER", "STORE_CORRUPT", "SECRET_KEY_WRONG")
 
 
 def encode(obj: Object, keys: Keys) -> str:
-    """JSON of an object; `decode` gives back an equal one."""
-    if isinstance(obj, Model):
-        return _MODEL.dump_json((obj,)).decode()[1:-1]
+    """Return the JSON of an object. `decode` makes an equal object of it."""
     if isinstance(obj, Secret):
-        return _TEXT.dump_json({"name": obj.name, **_content(obj, keys)}).decode()
-    (data,) = _GATEWAY.dump_python((obj,), mode="json")
-    kind = next(k for k, (cls, _) in _ROUTINGS.items() if isinstance(obj.routing, cls))
-    data["routing"] = {kind: data["routing"]}
-    return _TEXT.dump_json(data).decode()
+        return _TEXT.dump_json({"name": obj.name, **_secret_content(obj, keys)}).decode()
+    return _noun_codec(BY_NOUN[type(obj)].name).encode(obj)
 
 
 def decode(name: str, content: str, keys: Keys) -> Object:
-    """The object that `content` is, by its resource name.
+    """Return the object of a resource name from its JSON.
 
     Errors: FAILED_PRECONDITION / STORE_NEWER, STORE_CORRUPT; SECRET_KEY_WRONG.
     """
+    row = BY_NAME.get(name.partition("/")[0])
+    if row is None:
+        raise _newer(name, name)
     try:
-        if name.startswith("models/"):
-            return _MODEL.validate_json(f"[{content}]")[0]
-        return _secret(name, content, keys) if name.startswith("secrets/") else _gateway(name, content)
+        return _secret(name, content, keys) if row.sensitive else _noun_codec(row.name).decode(name, content)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         path = ".".join(str(p) for p in first["loc"])
@@ -71,39 +60,80 @@ def decode(name: str, content: str, keys: Keys) -> Object:
             raise _newer(name, path) from None
         raise _corrupt(name, f"{path}: {first['msg']}") from None
     except Error as error:
-        if error.reason in ("STORE_NEWER", "STORE_CORRUPT", "SECRET_KEY_WRONG"):
+        if error.reason in _FINAL:
             raise
         raise _corrupt(name, error.message) from None
 
 
-def _gateway(name: str, content: str) -> Gateway:
-    data = _TEXT.validate_json(content)
-    kind, body = next(iter(data.get("routing", {"path": {}}).items()))
-    if kind not in _ROUTINGS:
-        raise _newer(name, f"routing.{kind}")
-    (data["routing"],) = _ROUTINGS[kind][1].validate_python((body,))
-    gateway: Gateway = _GATEWAY.validate_python((data,))[0]
-    return gateway
+@dataclass(frozen=True, slots=True)
+class _NounCodec:
+    """The codec of one collection without secrets."""
+
+    adapter: TypeAdapter[Any]
+    # For each field that is a union: by name, the class and its adapter.
+    unions: Mapping[str, Mapping[str, tuple[type, TypeAdapter[Any]]]]
+
+    def encode(self, obj: Object) -> str:
+        """Return the JSON of an object."""
+        if not self.unions:
+            text: bytes = self.adapter.dump_json((obj,))
+            return text.decode()[1:-1]
+        (data,) = self.adapter.dump_python((obj,), mode="json")
+        for field, members in self.unions.items():
+            kind = next(k for k, (cls, _) in members.items() if isinstance(getattr(obj, field), cls))
+            data[field] = {kind: data[field]}
+        return _TEXT.dump_json(data).decode()
+
+    def decode(self, name: str, content: str) -> Object:
+        """Return the object. Errors: ValidationError; STORE_NEWER for an unknown member of a union."""
+        obj: Object
+        if not self.unions:
+            (obj,) = self.adapter.validate_json(f"[{content}]")
+            return obj
+        data = _TEXT.validate_json(content)
+        for field, members in self.unions.items():
+            if field in data:
+                if not isinstance(data[field], dict) or len(data[field]) != 1:
+                    raise _corrupt(name, f"{field}: must have exactly one member")
+                ((kind, body),) = data[field].items()
+                if kind not in members:
+                    raise _newer(name, f"{field}.{kind}")
+                (data[field],) = members[kind][1].validate_python((body,))
+        (obj,) = self.adapter.validate_python((data,))
+        return obj
 
 
-def _content(secret: Secret, keys: Keys) -> dict[str, dict[str, str]]:
+@cache
+def _noun_codec(collection: str) -> _NounCodec:
+    """Return the codec of a collection. There is one for each row of the table."""
+    row: Collection = BY_NAME[collection]
+    unions = {field: {kind: (cls, _adapter(cls)) for kind, cls in members.items()} for field, members in row.unions.items()}
+    return _NounCodec(_adapter(row.noun), unions)
+
+
+def _adapter(cls: type) -> TypeAdapter[Any]:
+    # pydantic takes a configuration for a container only, and hands it down to the dataclass inside: hence the tuple.
+    return TypeAdapter(tuple[cls], config=_FORBID)  # type: ignore[valid-type]
+
+
+def _secret_content(secret: Secret, keys: Keys) -> dict[str, dict[str, str]]:
     match secret.content:
         case TlsCertificate(chain, key):
             sealed = keys.seal(key, secret.resource_name)
-            return {"tls_certificate": {"certificate_chain_pem": chain, SEALED: sealed}}
+            return {secret.kind: {"certificate_chain_pem": chain, SEALED: sealed}}
         case CaCertificates(pem):
-            return {"ca_certificates": {"ca_certificates_pem": pem}}
+            return {secret.kind: {"ca_certificates_pem": pem}}
 
 
 def _secret(name: str, content: str, keys: Keys) -> Secret:
     data = _TEXT.validate_json(content)
     label = data.pop("name", "")
     kind, body = next(iter(data.items()), ("", None))
-    if kind not in _FIELDS or len(data) > 1:
+    if kind not in _SECRET_FIELDS or len(data) > 1:
         raise _newer(name, ", ".join(data))
     if not isinstance(body, dict) or not all(isinstance(v, str) for v in (label, *body.values())):
-        raise _corrupt(name, f"{kind}: must hold texts")
-    unknown = body.keys() - _FIELDS[kind]
+        raise _corrupt(name, f"{kind}: every value must be text")
+    unknown = body.keys() - _SECRET_FIELDS[kind]
     if unknown:
         raise _newer(name, f"{kind}.{min(unknown)}")
     if kind == "ca_certificates":
@@ -119,7 +149,7 @@ def _newer(name: str, path: str) -> Error:
     return Error(
         Code.FAILED_PRECONDITION,
         "STORE_NEWER",
-        f"{name} in the store was written by a newer version: this one does not know '{path}'; run the newer one",
+        f"{name} in the store was written by a newer version: this one does not know '{path}'. Run the newer version",
     )
 
 
@@ -127,5 +157,5 @@ def _corrupt(name: str, why: str) -> Error:
     return Error(
         Code.FAILED_PRECONDITION,
         "STORE_CORRUPT",
-        f"{name} in the store is not valid ({why}): the file was changed from outside; restore it from a backup",
+        f"{name} in the store is not valid ({why}): the file was changed from outside. Restore it from a backup",
     )

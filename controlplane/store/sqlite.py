@@ -15,9 +15,9 @@ from typing import Any, TypeVar
 
 from controlplane.aio.latest import Latest
 from controlplane.domain.revision import Draft, Head, Revision
-from controlplane.domain.state import Changes, conflict
+from controlplane.domain.state import Changes
 from controlplane.errors import Code, Error, not_found
-from controlplane.store import Remembered
+from controlplane.store import Remembered, conflict
 from controlplane.store.sqlite_file import Connect, InDoubt, SqliteFile
 
 T = TypeVar("T")
@@ -119,7 +119,7 @@ class SqliteStore:
         new = head.after(changes, draft)
         rows: list[tuple[str, str | None, float]] = []
         for name, obj in changes.objects.items():
-            since = new.kept.get(name) or head.kept.get(name)
+            since = new.meta.get(name) or head.meta.get(name)
             rows.append(
                 (name, self._file.encode(obj) if obj is not None else None, since.create_time if since else draft.time)
             )

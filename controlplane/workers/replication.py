@@ -197,7 +197,7 @@ class ReceivedRevision:
         # The same object as long as they are the same.
         self.gateways = gateways
         # Only the gateways: audiences follow from them.
-        self._state = State(gateways=gateways)
+        self._state = State(gateways)
         self._known = known
         self._audiences = audiences
         self._ask = ask

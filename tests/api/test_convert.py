@@ -147,13 +147,13 @@ def test_what_is_at_its_default_is_left_out() -> None:
 
 @pytest.mark.parametrize("name", ["iris", "models/iris"])
 def test_labels(name: str) -> None:
-    assert label(name, "models", "f") == "iris"
+    assert label(name, Model, "f") == "iris"
 
 
 @pytest.mark.parametrize("name", ["", "gateways/iris", "/iris", "models/x/iris", "model/iris"])
 def test_names_of_something_else(name: str) -> None:
     with pytest.raises(Error) as caught:
-        label(name, "models", "f")
+        label(name, Model, "f")
     assert [v.field for v in caught.value.violations] == ["f"]
 
 

@@ -10,7 +10,7 @@ import structlog
 from google.rpc import code_pb2
 
 from controlplane.api.status import StatusInterceptor, to_status
-from controlplane.errors import Code, Error, Violation, failed, invalid, not_found, stale_etag
+from controlplane.errors import Code, Error, Violation, failed_precondition, invalid, not_found, stale_etag
 from tests.api.api import DETAILS, Refusal, read_refusal
 
 MANY = Error(
@@ -33,8 +33,8 @@ def test_codes_are_those_of_grpc(code: Code) -> None:
     ("error", "names"),
     [
         (invalid("a", "b"), ["ErrorInfo", "BadRequest"]),
-        (failed("R", "a", "b"), ["ErrorInfo", "PreconditionFailure"]),
-        (failed("R", "", "b", name="models/x"), ["ErrorInfo", "ResourceInfo"]),
+        (failed_precondition("R", "a", "b"), ["ErrorInfo", "PreconditionFailure"]),
+        (failed_precondition("R", "", "b", name="models/x"), ["ErrorInfo", "ResourceInfo"]),
         (not_found("models/x"), ["ErrorInfo", "ResourceInfo"]),
         (stale_etag("models/x", "1", "2"), ["ErrorInfo", "ResourceInfo"]),
         (Error(Code.UNAVAILABLE, "R", "m"), ["ErrorInfo", "RetryInfo"]),

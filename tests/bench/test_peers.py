@@ -44,7 +44,7 @@ def compiled(models: int) -> Snapshot:
     sticky = Sticky(header=USER_HEADER)
     names = [f"model-{i:04}" for i in range(models)]
     made = {n: Model(name=n, gateways=("edge",), versions=versions, split={"blue": 10_000}, sticky=sticky) for n in names}
-    state = State(gateways={"edge": gateway}, models=made)
+    state = State({"edge": gateway}, made)
     return Compiler().compile(state, NO_LIVE_ENDPOINTS, Audience(("edge",)), 1)
 
 

@@ -7,7 +7,9 @@ import dataclasses
 import pytest
 
 from controlplane.domain import Endpoint, Gateway, HeaderRouting, HostRouting, Model, Object, PathRouting, Version
-from controlplane.domain.state import Changes, State, moves_traffic, scope_keys
+from controlplane.domain.routing import scope_keys
+from controlplane.domain.state import Changes, State
+from controlplane.domain.switch import moved_models
 from controlplane.errors import Code, Error
 
 VERSIONS = tuple(Version(n, (Endpoint("127.0.0.1", p),)) for n, p in (("blue", 1), ("green", 2)))
@@ -44,7 +46,8 @@ def test_a_gateway_that_serves_a_model_stays() -> None:
     s = state(Gateway("edge", 80), model("iris"))
     with pytest.raises(Error) as caught:
         s.applied(Changes({"gateways/edge": None}))
-    assert caught.value.reason == "UNKNOWN_GATEWAY"
+    assert caught.value.reason == "GATEWAY_IN_USE"
+    assert caught.value.message == "gateways/edge can't be deleted: models/iris need it as it is"
 
 
 def test_two_gateways_cannot_share_an_address() -> None:
@@ -97,17 +100,17 @@ def test_changes_between_states_make_one_of_the_other() -> None:
     assert not a.changes_to(a)
 
 
-def test_what_moves_traffic() -> None:
+def test_what_moved_models() -> None:
     before = state(Gateway("edge", 80), Gateway("inner", 81), model("iris", "iris", "alias", gateways=("edge", "inner")))
     iris = before.models["iris"]
 
     def after(**changes: object) -> list[str]:
         new = dataclasses.replace(iris, **changes)  # type: ignore[arg-type]
-        return moves_traffic(before, before.applied(Changes({"models/iris": new})))
+        return moved_models(before, before.applied(Changes({"models/iris": new})))
 
     assert after(split={"green": 10_000}) == ["models/iris"]
     assert after(keys=("iris",)) == ["models/iris"]
     assert after(gateways=("edge",)) == ["models/iris"]
     assert after(preview_header="x-version") == []
     assert after(keys=("iris", "alias", "more")) == []
-    assert moves_traffic(before, before.applied(Changes({"models/iris": None}))) == ["models/iris"]
+    assert moved_models(before, before.applied(Changes({"models/iris": None}))) == ["models/iris"]

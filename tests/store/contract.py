@@ -70,10 +70,10 @@ class Contract:
     async def test_the_head_knows_since_when(self, place: Open) -> None:
         store = await place()
         heads = await filled(store)
-        assert heads[3].kept == {"gateways/edge": ObjectMeta(1, 101.0, 101.0), "models/iris": ObjectMeta(3, 101.0, 103.0)}
+        assert heads[3].meta == {"gateways/edge": ObjectMeta(1, 101.0, 101.0), "models/iris": ObjectMeta(3, 101.0, 103.0)}
         assert heads[3].time == 103.0
-        assert "models/iris" not in heads[4].kept
-        assert heads[5].kept["models/iris"] == ObjectMeta(5, 105.0, 105.0), "made anew, it has a new beginning"
+        assert "models/iris" not in heads[4].meta
+        assert heads[5].meta["models/iris"] == ObjectMeta(5, 105.0, 105.0), "made anew, it has a new beginning"
         await store.close()
 
     async def test_at_is_the_head_as_it_was(self, place: Open) -> None:

@@ -85,7 +85,7 @@ async def test_each_state_is_as_it_was(stored: Store, number: int) -> None:
     expected = EXPECTED[number - 1]
     head = await stored.at(number)
     assert {o.resource_name: digest(o) for o in head.state.objects()} == expected["objects"]
-    assert {n: [m.revision, m.create_time, m.update_time] for n, m in head.kept.items()} == expected["meta"]
+    assert {n: [m.revision, m.create_time, m.update_time] for n, m in head.meta.items()} == expected["meta"]
     assert head.time == expected["draft"]["time"]
 
 

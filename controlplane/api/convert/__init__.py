@@ -6,12 +6,19 @@ its path. Going out, names are full, and settings that are all at their defaults
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
 from controlplane.api.convert.gateway import gateway_from_proto, gateway_to_proto
 from controlplane.api.convert.model import model_from_proto, model_to_proto
 from controlplane.api.convert.names import duration, label, seconds, timestamp
 from controlplane.api.convert.secret import check_sound, secret_from_proto, secret_to_proto
+from controlplane.domain import Gateway, Model, Object, Secret
 
 __all__ = [
+    "CONVERTERS",
+    "Converter",
     "check_sound",
     "duration",
     "gateway_from_proto",
@@ -24,3 +31,27 @@ __all__ = [
     "secret_to_proto",
     "timestamp",
 ]
+
+
+@dataclass(frozen=True, slots=True)
+class Converter:
+    """Both ways for one noun."""
+
+    # (message, the live object or None) -> the object that the caller sent. Errors: INVALID_ARGUMENT at the object's fields.
+    from_proto: Callable[[Any, Any], Object]
+    # (object, its metadata or None) -> message.
+    to_proto: Callable[[Any, Any], Any]
+
+
+def _sound_secret(proto: Any, live: Secret | None) -> Secret:
+    secret = secret_from_proto(proto, live)
+    check_sound(proto)
+    return secret
+
+
+# A row for each noun of `domain.collections`.
+CONVERTERS: Mapping[type[Object], Converter] = {
+    Gateway: Converter(lambda proto, live: gateway_from_proto(proto), gateway_to_proto),
+    Model: Converter(model_from_proto, model_to_proto),
+    Secret: Converter(_sound_secret, secret_to_proto),
+}

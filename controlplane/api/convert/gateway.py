@@ -11,8 +11,10 @@ from controlplane.domain import (
     NodeSelector,
     PathRouting,
     Routing,
+    Secret,
     TlsVersion,
 )
+from controlplane.domain.collections import resource_name
 from controlplane.domain.revision import ObjectMeta
 from controlplane.errors import Collector, invalid
 from controlplane.generated.turnout.v1 import gateway_pb2
@@ -52,8 +54,8 @@ def gateway_to_proto(gateway: Gateway, kept: ObjectMeta | None = None) -> gatewa
         )
     if gateway.tls is not None:
         tls = gateway.tls
-        proto.tls.certificate = f"secrets/{tls.certificate}"
-        proto.tls.client_ca = f"secrets/{tls.client_ca}" if tls.client_ca else ""
+        proto.tls.certificate = resource_name(Secret, tls.certificate)
+        proto.tls.client_ca = resource_name(Secret, tls.client_ca) if tls.client_ca else ""
         proto.tls.min_version = _TLS_VERSION_NUMBERS[tls.min_version]
     if kept is not None:
         proto.etag = str(kept.revision)
@@ -65,7 +67,7 @@ def gateway_to_proto(gateway: Gateway, kept: ObjectMeta | None = None) -> gatewa
 def gateway_from_proto(proto: gateway_pb2.Gateway) -> Gateway:
     """The gateway that a caller sent. Errors: INVALID_ARGUMENT with every field that is wrong, from the gateway down."""
     c = Collector()
-    name = tried(c, "", lambda: label(proto.name, "gateways", "name"))
+    name = tried(c, "", lambda: label(proto.name, Gateway, "name"))
     routing = tried(c, "", lambda: _routing(proto))
     tls = tried(c, "tls", lambda: _gateway_tls(proto.tls)) if proto.HasField("tls") else None
     # What could not be made has a stand-in, so that the rest is looked at too.
@@ -97,8 +99,8 @@ def _gateway_tls(proto: gateway_pb2.GatewayTls) -> GatewayTls:
     version = _TLS_VERSIONS.get(proto.min_version)
     if version is None:
         raise invalid("min_version", f"{proto.min_version} is not a version of TLS: TLS_VERSION_1_2 or TLS_VERSION_1_3")
-    certificate = label(proto.certificate, "secrets", "certificate")
-    return GatewayTls(certificate, label(proto.client_ca, "secrets", "client_ca") if proto.client_ca else "", version)
+    certificate = label(proto.certificate, Secret, "certificate")
+    return GatewayTls(certificate, label(proto.client_ca, Secret, "client_ca") if proto.client_ca else "", version)
 
 
 def _routing(proto: gateway_pb2.Gateway) -> Routing:

@@ -9,6 +9,7 @@ from controlplane.api.convert.version import version_from_proto, version_to_prot
 from controlplane.domain import (
     FULL_SHARE,
     Endpoint,
+    Gateway,
     Mirror,
     Model,
     PathRewrite,
@@ -17,8 +18,9 @@ from controlplane.domain import (
     Timeouts,
     Version,
 )
+from controlplane.domain.collections import resource_name
 from controlplane.domain.revision import ObjectMeta
-from controlplane.errors import Collector, Error, failed
+from controlplane.errors import Collector, Error, failed_precondition
 from controlplane.generated.turnout.v1 import model_pb2
 
 
@@ -26,7 +28,7 @@ def model_to_proto(model: Model, kept: ObjectMeta | None = None) -> model_pb2.Mo
     """The model as the API shows it; `kept` is None where it is not kept (yet)."""
     proto = model_pb2.Model(
         name=model.resource_name,
-        gateways=[f"gateways/{g}" for g in model.gateways],
+        gateways=[resource_name(Gateway, g) for g in model.gateways],
         keys=model.keys,
         versions=[version_to_proto(v) for v in model.versions],
         split=model.split,
@@ -63,9 +65,9 @@ def model_from_proto(proto: model_pb2.Model, live: Model | None = None) -> Model
     NO_ENDPOINTS where the live split can't stay.
     """
     c = Collector()
-    name = tried(c, "", lambda: label(proto.name, "models", "name"))
+    name = tried(c, "", lambda: label(proto.name, Model, "name"))
     gateways = [
-        tried(c, "", partial(label, g, "gateways", f"gateways[{i}]")) or f"stand-in-{i}" for i, g in enumerate(proto.gateways)
+        tried(c, "", partial(label, g, Gateway, f"gateways[{i}]")) or f"stand-in-{i}" for i, g in enumerate(proto.gateways)
     ]
     versions = [
         tried(c, f"versions[{i}]", partial(version_from_proto, v)) or _stand_in(i, v) for i, v in enumerate(proto.versions)
@@ -124,14 +126,14 @@ def _split(proto: model_pb2.Model, versions: list[Version], live: Model | None) 
     for name, share in live.split.items():
         with c.within(""):
             if name not in index:
-                raise failed(
+                raise failed_precondition(
                     "VERSION_HAS_SHARE",
                     "versions",
                     f"version '{name}' has {share:,} of 10,000 basis points of the traffic: switch it away first, then leave "
                     "the version out",
                 )
             if not versions[index[name]].endpoints:
-                raise failed(
+                raise failed_precondition(
                     "NO_ENDPOINTS",
                     f"versions[{index[name]}].endpoints",
                     f"version '{name}' has {share:,} of 10,000 basis points of the traffic and would have no endpoint left: "

@@ -9,6 +9,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from controlplane.domain import Object
 from controlplane.errors import Collector, invalid
 
 T = TypeVar("T")
@@ -16,8 +17,9 @@ T = TypeVar("T")
 _NANO = 10**9
 
 
-def label(name: str, collection: str, field: str) -> str:
-    """`iris` of `iris` or `models/iris`; an error for the name of another collection."""
+def label(name: str, noun: type[Object], field: str) -> str:
+    """Return `iris` of `iris` or `models/iris`. Errors: INVALID_ARGUMENT for no name, or that of another collection."""
+    collection = noun.collection
     if not name:
         raise invalid(field, f"is required: {collection}/NAME")
     given, slash, last = name.rpartition("/")

@@ -48,7 +48,7 @@ def secret_from_proto(proto: secret_pb2.Secret, live: Secret | None = None) -> S
     Errors: INVALID_ARGUMENT with every field that is wrong, from the secret down; none says what a key is.
     """
     c = Collector()
-    name = tried(c, "", lambda: label(proto.name, "secrets", "name"))
+    name = tried(c, "", lambda: label(proto.name, Secret, "name"))
     with c.within(""):
         check_label(name or "stand-in")
     content = tried(c, "", lambda: _content(proto, live))

@@ -11,9 +11,11 @@ from controlplane.domain import (
     HealthCheck,
     OutlierDetection,
     Protocol,
+    Secret,
     UpstreamTls,
     Version,
 )
+from controlplane.domain.collections import resource_name
 from controlplane.errors import Collector, invalid
 from controlplane.generated.turnout.v1 import model_pb2
 
@@ -46,8 +48,8 @@ def version_to_proto(version: Version) -> model_pb2.Version:
                 server_name=tls.server_name,
                 ca_certificates_pem=tls.ca_certificates_pem,
                 insecure_skip_verify=tls.insecure_skip_verify,
-                ca_certificates=f"secrets/{tls.ca_certificates}" if tls.ca_certificates else "",
-                client_certificate=f"secrets/{tls.client_certificate}" if tls.client_certificate else "",
+                ca_certificates=resource_name(Secret, tls.ca_certificates) if tls.ca_certificates else "",
+                client_certificate=resource_name(Secret, tls.client_certificate) if tls.client_certificate else "",
             )
         )
     if version.health_check is not None:
@@ -129,7 +131,7 @@ def _endpoint(proto: model_pb2.Endpoint) -> Endpoint:
 
 def _upstream_tls(proto: model_pb2.UpstreamTls) -> UpstreamTls:
     named = {
-        field: label(getattr(proto, field), "secrets", field) if getattr(proto, field) else ""
+        field: label(getattr(proto, field), Secret, field) if getattr(proto, field) else ""
         for field in ("ca_certificates", "client_certificate")
     }
     return UpstreamTls(proto.server_name, proto.ca_certificates_pem, proto.insecure_skip_verify, **named)

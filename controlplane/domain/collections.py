@@ -1,0 +1,84 @@
+"""The table of nouns: one row for each kind of object in desired state.
+
+State, changes, the store's codec, listings and error texts are derived from these rows. A resource name is `COLLECTION/LABEL`,
+like `models/iris`.
+
+To add a noun, write its class with `collection`, `name`, `resource_name` and `references`. Then add the class to `Object`, and
+a row to `COLLECTIONS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from controlplane.domain.gateway import ROUTING_KINDS, Gateway
+from controlplane.domain.model import Model
+from controlplane.domain.secret import Secret
+from controlplane.errors import Error, abbreviated, not_found
+
+Object = Gateway | Model | Secret
+
+T = TypeVar("T", bound=Gateway | Model | Secret)
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """A row of the table: the facts about one kind of object."""
+
+    # The class of its objects. Its `collection` is the first part of a resource name and the name of the field in a manifest.
+    noun: type[Object]
+    # For sentences about one object; the field of a request that holds one.
+    singular: str
+    # Fields whose value is one of several classes: by field, the class of each name. The store writes `{name: value}`.
+    unions: Mapping[str, Mapping[str, type]] = field(default_factory=dict)
+    # True where the object holds a private key: the store seals it, and no text may show it.
+    sensitive: bool = False
+
+    @property
+    def name(self) -> str:
+        """The collection's name, like `models`."""
+        return self.noun.collection
+
+    def resource_name(self, label: str) -> str:
+        """Return the full name of one object, like `models/iris`."""
+        return f"{self.name}/{label}"
+
+    def not_found(self, label: str, labels: Iterable[str]) -> Error:
+        """Return a NOT_FOUND that says which `labels` exist instead."""
+        return not_found(self.resource_name(label), self.existing(labels))
+
+    def existing(self, labels: Iterable[str]) -> str:
+        """Return a hint for an error text: the labels that exist."""
+        names = sorted(labels)
+        return f"there are: {abbreviated(names)}" if names else f"there are no {self.name} yet"
+
+
+# In the order in which objects are listed and described. An object refers only to objects of other rows.
+COLLECTIONS = (
+    Collection(Gateway, "gateway", unions={"routing": ROUTING_KINDS}),
+    Collection(Model, "model"),
+    Collection(Secret, "secret", sensitive=True),
+)
+
+BY_NAME: Mapping[str, Collection] = {row.name: row for row in COLLECTIONS}
+BY_NOUN: Mapping[type[Object], Collection] = {row.noun: row for row in COLLECTIONS}
+
+
+def parse_name(resource_name: str) -> tuple[Collection, str] | None:
+    """Return the collection and the label of a resource name; None when it is not the full name of an object."""
+    name, _, label = resource_name.partition("/")
+    row = BY_NAME.get(name)
+    return (row, label) if row is not None and label else None
+
+
+def resource_name(noun: type[Object], label: str) -> str:
+    """Return the full name of an object of a class, like `models/iris`."""
+    return BY_NOUN[noun].resource_name(label)
+
+
+def alternatives() -> str:
+    """Return the nouns for a sentence: `gateway, model or secret`."""
+    *others, last = (row.singular for row in COLLECTIONS)
+    return f"{', '.join(others)} or {last}"

@@ -1,0 +1,161 @@
+"""The rules by which objects fit together. Each rule looks only at what a change may have broken.
+
+| rule | reason of the error | looks at |
+|---|---|---|
+| no two gateways want one socket on one node | ADDRESS_TAKEN | changed gateways |
+| every object that is named exists, and is of the kind that is needed | UNKNOWN_…, WRONG_… | changed objects |
+| no request can mean two models | AMBIGUOUS_KEY | models with other keys or gateways; all models of changed gateways |
+| nothing that is used is deleted, or becomes another kind | …_IN_USE | deleted objects, secrets of another kind |
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Protocol
+
+from controlplane.domain.collections import BY_NAME, Object
+from controlplane.domain.gateway import Gateway
+from controlplane.domain.model import Model
+from controlplane.domain.references import Reference
+from controlplane.domain.routing import scope_keys
+from controlplane.domain.secret import Secret
+from controlplane.errors import Code, Collector, Error, Violation, abbreviated, failed_precondition
+
+
+class Objects(Protocol):
+    """The part of a `State` that the rules need."""
+
+    @property
+    def gateways(self) -> Mapping[str, Gateway]: ...
+    @property
+    def models(self) -> Mapping[str, Model]: ...
+    @property
+    def collections(self) -> Mapping[str, Mapping[str, Object]]: ...
+
+
+def check(before: Objects, after: Objects, changes: Mapping[str, Object | None]) -> None:
+    """Check that the objects of `after` fit together. `changes` lead from `before`, which is consistent, to it.
+
+    Errors: FAILED_PRECONDITION, one for all misfits. Fields are paths from a resource name: `models/iris.gateways[0]`.
+    """
+    changed = [obj for obj in changes.values() if obj is not None]
+    c = Collector()
+    _check_addresses(after, [obj for obj in changed if isinstance(obj, Gateway)], c)
+    _check_references(after, changed, c)
+    _check_keys(after, _models_to_check(before, after, changes), c)
+    _check_users(before, after, changes, c)
+    c.check()
+
+
+def _check_addresses(state: Objects, changed: list[Gateway], c: Collector) -> None:
+    for gateway in changed:
+        for other in state.gateways.values():
+            if other.name != gateway.name and gateway.shares_address(other):
+                with c.within(gateway.resource_name):
+                    raise failed_precondition(
+                        "ADDRESS_TAKEN",
+                        "port",
+                        f"{other.resource_name} listens on {other.address}:{other.port}, on nodes that both select",
+                    )
+
+
+def _check_references(state: Objects, changed: Iterable[Object], c: Collector) -> None:
+    for obj in changed:
+        for reference in obj.references:
+            with c.within(obj.resource_name):
+                _check_reference(state, reference)
+
+
+def _check_reference(state: Objects, reference: Reference) -> None:
+    row = BY_NAME[reference.collection]
+    objects = state.collections[reference.collection]
+    target = objects.get(reference.label)
+    if target is None:
+        description = f"{reference.resource_name} does not exist; {row.existing(objects)}"
+        raise failed_precondition(f"UNKNOWN_{row.singular.upper()}", reference.field, description)
+    if reference.kind and _kind(target) != reference.kind:
+        description = f"{reference.resource_name} is {_kind(target)}; {reference.kind} is needed here"
+        raise failed_precondition(f"WRONG_{row.singular.upper()}", reference.field, description)
+
+
+def _models_to_check(before: Objects, after: Objects, changes: Mapping[str, Object | None]) -> list[Model]:
+    """Return the models whose keys may have become ambiguous."""
+    # Most changes only move traffic: a model with the same keys and gateways as before can't collide anew.
+    models = [o for o in changes.values() if isinstance(o, Model) and not _same_keys(before.models.get(o.name), o)]
+    # A gateway's change can make models collide that did not change themselves.
+    gateways = {obj.name for obj in changes.values() if isinstance(obj, Gateway)}
+    if gateways:
+        names = {model.name for model in models}
+        models += [m for m in after.models.values() if m.name not in names and not gateways.isdisjoint(m.gateways)]
+    return models
+
+
+def _same_keys(old: Model | None, new: Model) -> bool:
+    return old is not None and old.gateways == new.gateways and old.route_keys == new.route_keys
+
+
+def _check_keys(state: Objects, models: list[Model], c: Collector) -> None:
+    if not models:
+        return
+    owners: dict[tuple[str, str], list[str]] = {}
+    for model in state.models.values():
+        for gateway, key in _keys(state, model):
+            owners.setdefault((gateway.name, key), []).append(model.name)
+    for model in models:
+        with c.within(model.resource_name):
+            for gateway, key in _keys(state, model):
+                others = [name for name in owners[gateway.name, key] if name != model.name]
+                if others:
+                    raise failed_precondition(
+                        "AMBIGUOUS_KEY",
+                        "keys",
+                        f"'{key}' means {state.models[others[0]].resource_name} on {gateway.resource_name} already: "
+                        "a request with it could mean either model",
+                    )
+
+
+def _keys(state: Objects, model: Model) -> Iterable[tuple[Gateway, str]]:
+    for label in model.gateways:
+        gateway = state.gateways.get(label)
+        if gateway is not None:  # else its reference is reported
+            yield from ((gateway, key) for key in scope_keys(gateway, model))
+
+
+def _check_users(before: Objects, after: Objects, changes: Mapping[str, Object | None], c: Collector) -> None:
+    """Check that no object was deleted, or became another kind, that something in `after` needs as it was."""
+    lost = {name for name, new in changes.items() if _is_lost(_find(before, name), new)}
+    users = _users(after, lost) if lost else {}
+    for resource_name, names in users.items():
+        become = "be deleted" if changes[resource_name] is None else "become the other kind"
+        description = f"{resource_name} can't {become}: {abbreviated(sorted(names))} need it as it is"
+        with c.within(""):
+            raise Error(
+                Code.FAILED_PRECONDITION,
+                f"{BY_NAME[resource_name.partition('/')[0]].singular.upper()}_IN_USE",
+                description,
+                violations=(Violation(resource_name, description),),
+                metadata={"name": resource_name},
+            )
+
+
+def _is_lost(old: Object | None, new: Object | None) -> bool:
+    return old is not None and (new is None or _kind(old) != _kind(new))
+
+
+def _find(state: Objects, resource_name: str) -> Object | None:
+    collection, _, label = resource_name.partition("/")
+    return state.collections[collection].get(label)
+
+
+def _users(state: Objects, resource_names: set[str]) -> dict[str, list[str]]:
+    """Return, for each of these objects that is needed, the resource names of the objects that need it."""
+    users: dict[str, list[str]] = {}
+    for objects in state.collections.values():
+        for obj in objects.values():
+            for resource_name in {reference.resource_name for reference in obj.references} & resource_names:
+                users.setdefault(resource_name, []).append(obj.resource_name)
+    return users
+
+
+def _kind(obj: Object) -> str:
+    return obj.kind if isinstance(obj, Secret) else ""
