@@ -21,7 +21,7 @@ import structlog
 
 from controlplane.compiler import audiences
 from controlplane.compiler.proxyless import obstacle, unreachable
-from controlplane.compiler.validation import by_owner, check
+from controlplane.compiler.validation import Validator, by_owner
 from controlplane.domain.endpoints import Endpoints
 from controlplane.domain.revision import Draft, Head, Revision
 from controlplane.domain.state import Changes, State
@@ -110,6 +110,7 @@ class Writer:
         """`nodes` counts the connected nodes by the audience that they are under a state; `clock` is of the epoch."""
         self.store = store
         self._compiler = compiler
+        self._validator = Validator()
         self._nodes = nodes
         self._clock = clock
         self._writing = asyncio.Lock()
@@ -182,7 +183,7 @@ class Writer:
             # What several audiences are sent is checked once.
             unchecked = [r for r in fresh if (r.type_url, r.name, r.version) not in checked]
             try:
-                check(unchecked, snapshot)
+                self._validator.check(unchecked, snapshot)
             except Error as error:
                 raise by_owner(error, unchecked) from None
             checked.update((r.type_url, r.name, r.version) for r in fresh)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from controlplane.compiler import Compiler
+from controlplane.compiler.validation import Validator
 from controlplane.domain import Endpoint, Gateway, Model, NodeSelector, Protocol, Version
 from controlplane.domain.endpoints import NO_LIVE_ENDPOINTS, Endpoints
 from controlplane.domain.revision import Action, Draft, Head
@@ -124,12 +125,12 @@ async def test_what_envoy_would_refuse_is_refused(writer: Writer, monkeypatch: p
     """The check is asked of what is new or different, once each, and what it says is final."""
     asked: list[list[str]] = []
 
-    def check(resources: list[object], snapshot: object) -> None:
+    def check(self: Validator, resources: list[object], snapshot: object) -> None:
         asked.append([f"{r.name}" for r in resources])  # type: ignore[attr-defined]
         if len(asked) > 4:
             raise Error(Code.INVALID_ARGUMENT, "ENVOY_WOULD_REFUSE", "no")
 
-    monkeypatch.setattr("controlplane.writer.check", check)
+    monkeypatch.setattr(Validator, "check", check)
     await writer.write(to(EDGE, Gateway("other", 81), IRIS), draft())
     assert sorted(n for names in asked for n in names if n == "iris") == ["iris"]
     asked.clear()

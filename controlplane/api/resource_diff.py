@@ -9,7 +9,7 @@ from itertools import islice
 import yaml
 from google.protobuf.json_format import MessageToDict
 
-from controlplane.compiler.validation import decoded
+from controlplane.compiler.decode import decoded
 from controlplane.envoy_types import SENSITIVE
 from controlplane.snapshot import Resource
 from controlplane.xds.status import known

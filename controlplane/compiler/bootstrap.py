@@ -9,9 +9,8 @@ from typing import Any, Literal
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2 as hcm_pb2
 from google.protobuf import json_format
 
-from controlplane.compiler.constraints import unpack
+from controlplane.compiler.decode import decoded, unpack
 from controlplane.compiler.message import packed
-from controlplane.compiler.validation import decoded
 from controlplane.domain import Locality, is_ip
 from controlplane.envoy_types import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SCOPED_ROUTES, SECRET, url_of
 from controlplane.snapshot import Resource, Snapshot

@@ -9,7 +9,7 @@ import yaml
 
 from controlplane.cli import envoy
 from controlplane.cli.exits import Exit
-from controlplane.compiler import validation
+from controlplane.compiler.validation import Validator
 from controlplane.envoy_types import ENDPOINTS
 from controlplane.snapshot import Resource
 from tests.cli.conftest import MINIMAL, Run, Server
@@ -132,10 +132,12 @@ def test_an_authority_that_cannot_be_read_is_said_with_its_line(run: Run, server
 
 
 def test_what_envoy_would_refuse_is_said_with_its_line(run: Run, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    def check(resources: list[Resource], snapshot: object) -> None:
-        validation.check([Resource.of(r.type_url, r.name, b"") for r in resources if r.type_url == ENDPOINTS])
+    original = Validator.check
 
-    monkeypatch.setattr("controlplane.writer.check", check)
+    def check(self: Validator, resources: list[Resource], snapshot: object) -> None:
+        original(self, [Resource.of(r.type_url, r.name, b"") for r in resources if r.type_url == ENDPOINTS])
+
+    monkeypatch.setattr(Validator, "check", check)
     done = run("apply", "-f", "-", stdin=MINIMAL)
     assert done.code == Exit.INVALID
     assert "<stdin>:5: models[0]: Envoy would refuse ClusterLoadAssignment[iris/blue].cluster_name: " in done.err

@@ -10,9 +10,8 @@ from typing import Any
 from envoy.extensions.transport_sockets.tls.v3 import tls_pb2
 
 from controlplane.compiler import Compiler
-from controlplane.compiler.constraints import unpack
+from controlplane.compiler.decode import decoded, unpack
 from controlplane.compiler.message import packed
-from controlplane.compiler.validation import decoded
 from controlplane.domain import (
     Endpoint,
     Gateway,

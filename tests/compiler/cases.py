@@ -12,12 +12,16 @@ import yaml
 from google.protobuf import json_format
 from pydantic import TypeAdapter
 
-from controlplane.compiler.validation import decoded
+from controlplane.compiler.decode import decoded
+from controlplane.compiler.validation import Validator
 from controlplane.domain import Gateway, HeaderRouting, HostRouting, Model, Object, PathRouting
 from controlplane.domain.state import Changes, State
 from controlplane.envoy_types import ORDER, SECRET, short_name
 from controlplane.snapshot import Audience, Client, Snapshot
 from tests.pki import authority, pair
+
+# One for all tests, so that the rules are read from the protos once.
+check = Validator().check
 
 TESTDATA = Path(__file__).parent / "testdata"
 CASES = sorted(path.name.removesuffix(".in.yaml") for path in TESTDATA.glob("*.in.yaml"))

@@ -13,7 +13,8 @@ from google.protobuf import json_format
 
 from controlplane.compiler import Compiler, audiences
 from controlplane.compiler.bootstrap import node_bootstrap, static_bootstrap
-from controlplane.compiler.constraints import problems, unpack
+from controlplane.compiler.constraints import Constraints
+from controlplane.compiler.decode import unpack
 from controlplane.domain.endpoints import NO_LIVE_ENDPOINTS
 from tests.compiler.cases import CASES, of_envoys, read_state
 
@@ -23,7 +24,7 @@ ENVOY = Path(__file__).parents[2] / "envoy"
 def parsed(bootstrap: dict[str, object]) -> bootstrap_pb2.Bootstrap:
     """The bootstrap as a message; an unknown field is an error. It breaks no constraint."""
     message = json_format.ParseDict(bootstrap, bootstrap_pb2.Bootstrap())
-    assert list(problems(message)) == []
+    assert list(Constraints().problems(message)) == []
     return message
 
 

@@ -14,8 +14,7 @@ from pathlib import Path
 import pytest
 
 from controlplane.compiler import Compiler, audiences
-from controlplane.compiler.constraints import unpack
-from controlplane.compiler.validation import check, decoded, owner
+from controlplane.compiler.decode import decoded, owner, unpack
 from controlplane.domain import (
     Endpoint,
     Gateway,
@@ -33,7 +32,7 @@ from controlplane.domain.endpoints import NO_LIVE_ENDPOINTS
 from controlplane.domain.state import Changes, State
 from controlplane.envoy_types import CLUSTER, ENDPOINTS, LISTENER, ORDER, ROUTES, SCOPED_ROUTES, SECRET
 from controlplane.snapshot import Audience, Client, Resource, Snapshot
-from tests.compiler.cases import CASES, TESTDATA, as_yaml, read_state, widest
+from tests.compiler.cases import CASES, TESTDATA, as_yaml, check, read_state, widest
 
 EDGE = Audience(("edge",))
 

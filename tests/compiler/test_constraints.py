@@ -15,8 +15,10 @@ from envoy.extensions.filters.network.http_connection_manager.v3 import http_con
 from envoy.extensions.transport_sockets.tls.v3 import tls_pb2
 from google.protobuf import any_pb2, duration_pb2, wrappers_pb2
 
-from controlplane.compiler.constraints import _plan, problems
+from controlplane.compiler.constraints import Constraints
 from controlplane.compiler.message import packed
+
+problems = Constraints().problems
 
 NAMED = cluster_pb2.Cluster(name="c")
 ROUTE = route_components_pb2.Route
@@ -130,12 +132,12 @@ def test_it_says_what_would_be_right() -> None:
 )
 def test_every_rule_of_everything_within_reach_can_be_read(message: Any) -> None:
     """A kind of rule that is not known would raise while its plan is made."""
-    seen: set[str] = set()
+    constraints, seen = Constraints(), set[str]()
     todo = [message.DESCRIPTOR]
     while todo:
         descriptor = todo.pop()
         if descriptor.full_name not in seen:
             seen.add(descriptor.full_name)
-            _plan(descriptor)
+            constraints.plan(descriptor)
             todo += [f.message_type for f in descriptor.fields if f.message_type]
     assert len(seen) > 30

@@ -11,7 +11,7 @@ import pytest
 from google.protobuf import json_format
 
 from controlplane.compiler import Compiler, audiences
-from controlplane.compiler.validation import decoded
+from controlplane.compiler.decode import decoded
 from controlplane.domain.endpoints import NO_LIVE_ENDPOINTS
 from controlplane.envoy_types import ORDER
 from tests.compiler.cases import CASES, read_state, widest

@@ -10,13 +10,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from controlplane.compiler import Compiler, audiences
+from controlplane.compiler.decode import decoded
 from controlplane.compiler.endpoints import compile_endpoints
-from controlplane.compiler.validation import check, decoded
 from controlplane.domain import Endpoint, Gateway, Locality, Mirror, Model, Protocol, Version
 from controlplane.domain.endpoints import NO_LIVE_ENDPOINTS, Endpoints, Health, LiveEndpoint
 from controlplane.domain.state import State
 from controlplane.envoy_types import CLUSTER, ENDPOINTS, ORDER
 from controlplane.snapshot import Audience, Client, Snapshot
+from tests.compiler.cases import check
 from tests.compiler.strategies import MODELS, VERSIONS, states
 
 BLUE = Version("blue", (Endpoint("10.0.0.1", 80), Endpoint("10.0.0.2", 80, 3)), Protocol.GRPC)

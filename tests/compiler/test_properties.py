@@ -10,13 +10,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from controlplane.compiler import Compiler, audiences
+from controlplane.compiler.decode import decoded
 from controlplane.compiler.routes import compile_routes
-from controlplane.compiler.validation import check, decoded
 from controlplane.domain import FULL_SHARE, Endpoint, Model, Sticky, Version
 from controlplane.domain.endpoints import NO_LIVE_ENDPOINTS
 from controlplane.domain.state import State
 from controlplane.envoy_types import ORDER
 from controlplane.snapshot import Snapshot
+from tests.compiler.cases import check
 from tests.compiler.strategies import GATEWAYS, MODELS, gateways, models, splits, states
 
 quick = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))

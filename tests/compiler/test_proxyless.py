@@ -7,17 +7,17 @@ from hypothesis import given
 
 from controlplane.compiler import Compiler
 from controlplane.compiler.clusters import cluster_name
-from controlplane.compiler.constraints import unpack
+from controlplane.compiler.decode import decoded, unpack
 from controlplane.compiler.endpoints import compile_endpoints
 from controlplane.compiler.message import socket_address
 from controlplane.compiler.proxyless import compile_proxyless, obstacle, served_versions, unreachable
-from controlplane.compiler.validation import check, decoded
 from controlplane.domain import FULL_SHARE, Endpoint, Gateway, Model, Protocol, Retries, UpstreamTls, Version
 from controlplane.domain.endpoints import NO_LIVE_ENDPOINTS
 from controlplane.domain.state import Changes, State
 from controlplane.envoy_types import CLUSTER, ENDPOINTS, LISTENER, ORDER, ROUTES, SCOPED_ROUTES
 from controlplane.errors import Error
 from controlplane.snapshot import Audience, Client, Resource
+from tests.compiler.cases import check
 from tests.nouns import models, some
 
 IP, NAME = Endpoint("10.0.0.1", 80), Endpoint("a.svc", 80)
@@ -145,7 +145,7 @@ def test_weights_that_miss_their_total_are_found() -> None:
     routes = compile_proxyless(IRIS)[1]
     message = decoded(routes)
     message.virtual_hosts[0].routes[0].route.weighted_clusters.total_weight.value = 100
-    with pytest.raises(Error, match="the weights sum to 10000, and not to the total of 100"):
+    with pytest.raises(Error, match="the weights sum to 10000, but total_weight is 100"):
         check([Resource.of(ROUTES, "iris", message.SerializeToString())])
 
 

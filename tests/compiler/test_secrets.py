@@ -6,13 +6,14 @@ import pytest
 
 from controlplane.compiler import Compiler
 from controlplane.compiler.bootstrap import static_bootstrap
-from controlplane.compiler.validation import check, owner
+from controlplane.compiler.decode import owner
 from controlplane.domain import Endpoint, Gateway, GatewayTls, Model, NodeSelector, Object, Secret, UpstreamTls, Version
 from controlplane.domain.endpoints import NO_LIVE_ENDPOINTS
 from controlplane.domain.state import Changes, State
 from controlplane.envoy_types import ORDER, SECRET, SENSITIVE
 from controlplane.errors import Error
 from controlplane.snapshot import Audience, Client, Resource
+from tests.compiler.cases import check
 from tests.pki import authority, marks, pair
 
 EDGE, INNER = Audience(("edge",)), Audience(("inner",))

@@ -6,7 +6,8 @@ from __future__ import annotations
 import pytest
 
 from controlplane.compiler import Compiler
-from controlplane.compiler.validation import by_owner, check, owner
+from controlplane.compiler.decode import owner
+from controlplane.compiler.validation import by_owner
 from controlplane.domain import Endpoint, Gateway, Model, Version
 from controlplane.domain.endpoints import NO_LIVE_ENDPOINTS
 from controlplane.domain.state import State
@@ -14,6 +15,7 @@ from controlplane.envoy_types import CLUSTER, ENDPOINTS, LISTENER, ORDER, ROUTES
 from controlplane.errors import Code, Error
 from controlplane.snapshot import Audience, Resource, Snapshot
 from tests.compiler.breaks import BREAKS, EDGE, Break, base, broken
+from tests.compiler.cases import check
 
 
 def everything(snapshot: Snapshot) -> list[Resource]:
@@ -42,7 +44,8 @@ def test_a_name_that_leads_nowhere_is_our_fault() -> None:
         check([whole.resources[ROUTES]["iris"]], lacking)
     assert caught.value.code is Code.INTERNAL
     assert (
-        caught.value.message == "Envoy would refuse RouteConfiguration[iris]: names Cluster 'iris/green', which is not there"
+        caught.value.message
+        == "Envoy would refuse RouteConfiguration[iris]: refers to Cluster 'iris/green', which does not exist"
     )
 
 

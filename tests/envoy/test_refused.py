@@ -12,7 +12,7 @@ import pytest
 from google.protobuf import json_format
 
 from controlplane.compiler.bootstrap import node_bootstrap, static_bootstrap
-from controlplane.compiler.validation import decoded
+from controlplane.compiler.decode import decoded
 from controlplane.demo.envoy import envoy_binary
 from controlplane.envoy_types import CLUSTER, LISTENER
 from controlplane.snapshot import Resource

@@ -1,0 +1,49 @@
+"""Compiled resources read back: the message, and the object of desired state that it was compiled from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from google.protobuf import descriptor_pool, message_factory
+from google.protobuf.message import DecodeError
+
+from controlplane.envoy_types import COMPILED, LISTENER, SCOPED_ROUTES, SECRET
+from controlplane.snapshot import Resource
+
+_MESSAGES: Mapping[str, Any] = {t.url: t.message_class() for t in COMPILED.values()}
+
+
+def decoded(resource: Resource) -> Any:
+    """Return the message of a resource. Errors: DecodeError if its body is not a message of its type."""
+    return _MESSAGES[resource.type_url].FromString(resource.body)
+
+
+def unpack(message: Any) -> Any:
+    """Return the message in a `google.protobuf.Any`.
+
+    Errors: KeyError if its type is not known here; DecodeError if its value is not of that type.
+    """
+    descriptor = descriptor_pool.Default().FindMessageTypeByName(message.type_url.rpartition("/")[2])
+    return message_factory.GetMessageClass(descriptor).FromString(message.value)
+
+
+def owner(resource: Resource) -> str:
+    """Return the name of the object that a resource was compiled from: `models/iris` for its cluster `iris/blue`."""
+    if resource.type_url == LISTENER:
+        listener = decoded(resource)
+        return f"models/{resource.name}" if listener.HasField("api_listener") else f"gateways/{_gateway(listener)}"
+    if resource.type_url == SCOPED_ROUTES:
+        return f"models/{decoded(resource).route_configuration_name}"
+    if resource.type_url == SECRET:
+        return f"secrets/{resource.name}"
+    return f"models/{resource.name.partition('/')[0]}"
+
+
+def _gateway(listener: Any) -> str:
+    """Return the label of a listener's gateway, after which its statistics are named; else the listener's own name."""
+    try:
+        stat_prefix = unpack(listener.filter_chains[0].filters[0].typed_config).stat_prefix
+    except (IndexError, KeyError, DecodeError):
+        stat_prefix = ""
+    return str(stat_prefix or listener.name)
