@@ -17,8 +17,8 @@ from controlplane.cli.schema.generate import generate
 _PROTO = "turnout/v1/revision_service.proto"
 
 
-def compiled(protos: Path) -> FileDescriptorSet:
-    """The protos with their comments."""
+def compiled(protos: Path, pattern: str = _PROTO) -> FileDescriptorSet:
+    """Return the protos that match a pattern and what they import, with their comments."""
     includes = Path(protoc.__file__).parent / "_proto"
     annotations = Path(next(iter(google.api.__path__))).parents[1]
     with tempfile.TemporaryDirectory() as folder:
@@ -31,7 +31,8 @@ def compiled(protos: Path) -> FileDescriptorSet:
             "--include_source_info",
             "--include_imports",
         ]
-        if protoc.main([*arguments, f"--descriptor_set_out={out}", str(protos / _PROTO)]):
+        files = map(str, sorted(protos.glob(pattern)))
+        if protoc.main([*arguments, f"--descriptor_set_out={out}", *files]):
             raise SystemExit("protoc failed")
         return FileDescriptorSet.FromString(out.read_bytes())
 
