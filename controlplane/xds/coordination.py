@@ -21,13 +21,14 @@ holds back the routes that need it for as long as that lasts.
 
 A stream that speaks of both ends, as every stream of an Envoy does that takes all over ADS, asks nobody and is asked by
 nobody. So two whole clients under one node id don't wait for each other. They are known by this: no client asks for a type
-on two streams of ADS. Where there is a type that all have asked for, each is *apart*, as if it were alone: `node` is None.
-A stream that has asked for nothing is judged when it does (`begins`), and whenever it has asked for more (`moved`).
+on two streams of ADS. Where there is a type that all streams have asked for, each stream is *independent*, as if it were the
+only one: its `coordination` is None. This is decided when a stream asks for its first type (`before_first_request`), and again
+whenever it has asked for more (`after_request`).
 
 Known flaws:
 - After a restart of the control plane nothing is known of what the client holds over a stream that is not back yet. Removals
-  wait for it a while (`Stream.quiet`), routes don't. How many streams a client will open it does not say, so for the same
-  reason a node counts as holding a revision when those that are back do.
+  wait for it a while (`Stream.assume_complete`), routes don't. How many streams a client will open it does not say, so for
+  the same reason a node counts as holding a revision when those that are back do.
 - Nobody says `Blocked` of a client with several streams: it takes the refusal on one and what waits for it on another, and
   neither knows both. Such a node is behind, and its refusal is shown, but no revision after the refused one is said to fail.
 
@@ -58,17 +59,17 @@ _LEFT = 64
 class StreamView(Protocol):
     """A stream, as the others of its node see it."""
 
-    node: Coordination | None
+    coordination: Coordination | None
 
     @property
     def type_url(self) -> str: ...
     @property
     def types(self) -> Collection[str]: ...
     @property
-    def coming_back(self) -> bool: ...
+    def returning(self) -> bool: ...
     @property
-    def subs(self) -> tuple[Subscription, ...]: ...
-    def sub(self, type_url: str) -> Subscription | None: ...
+    def subscriptions(self) -> tuple[Subscription, ...]: ...
+    def subscription(self, type_url: str) -> Subscription | None: ...
     def should_hold(self, type_url: str) -> Mapping[str, Resource]: ...
 
 
@@ -100,15 +101,15 @@ class Coordination:
 
     def join(self, stream: StreamView, now: float) -> None:
         """A stream has said that it is this node's."""
-        self.tick(now)
+        self.set_time(now)
         self._open[stream] = self._numbers
         self._numbers += 1
         if self._common:
-            stream.node = self  # until it is known what it asks for
+            stream.coordination = self  # until it is known what it asks for
         else:
             self._judge()
 
-    def begins(self, stream: StreamView, type_url: str) -> None:
+    def before_first_request(self, stream: StreamView, type_url: str) -> None:
         """A stream is about to ask for something, its first type: from then on it is apart, or all point to this."""
         if stream.type_url or not type_url:
             self._tell(frozenset())
@@ -117,17 +118,17 @@ class Coordination:
             self._judge()
         if type_url in self._common or len(self._open) + len(self._left) == 1:
             self._common = frozenset((type_url,))
-            stream.node = None
+            stream.coordination = None
         else:
             self._tell(frozenset())
 
     def leave(self, stream: StreamView, now: float) -> None:
         """A stream has closed."""
-        self.tick(now)
+        self.set_time(now)
         if stream not in self._open:
             return
         del self._open[stream]
-        stream.node = None
+        stream.coordination = None
         self._waiting.discard(stream)
         self._owed.pop(stream, None)
         self._left[stream] = now, self._numbers
@@ -136,7 +137,7 @@ class Coordination:
         if not self._common:
             self._judge()
 
-    def tick(self, now: float) -> None:
+    def set_time(self, now: float) -> None:
         """The time is `now`."""
         self._now = now
         left = {s: left for s, left in self._left.items() if now - left[0] < self._linger}
@@ -147,22 +148,22 @@ class Coordination:
         # What is over is kept a while, so that it does not begin anew.
         self._until = {k: t for k, t in self._until.items() if now - t < self._linger}
 
-    def moved(self, stream: StreamView) -> list[StreamView]:
-        """Something became of `stream`. Returns the others that have waited: they are to look again (`Stream.again`)."""
+    def after_request(self, stream: StreamView) -> list[StreamView]:
+        """Something became of `stream`. Returns the others that have waited: they are to look again (`Stream.reconsider`)."""
         self._settle(stream)
-        if stream.node is not None and self._judge():
-            return self.overdue()  # nobody waits for others any more
+        if stream.coordination is not None and self._judge():
+            return self.take_overdue()  # nobody waits for others any more
         woken = self._waiting - {stream}
         self._waiting &= {stream}
         return [s for s in self._open if s in woken]
 
-    def overdue(self) -> list[StreamView]:
-        """The streams that have waited, since the time of something they wait for has passed. Call `tick` first."""
+    def take_overdue(self) -> list[StreamView]:
+        """The streams that have waited, since the time of something they wait for has passed. Call `set_time` first."""
         woken, self._waiting = self._waiting, set()
         return [s for s in self._open if s in woken]
 
     @property
-    def due(self) -> float | None:
+    def next_deadline(self) -> float | None:
         """When something that waits need wait no longer; None when nothing waits."""
         ends = [*self._until.values(), *(closed + self._linger for closed, _ in self._left.values())]
         return min((t for t in ends if t > self._now), default=None) if self._waiting else None
@@ -182,20 +183,20 @@ class Coordination:
         self._common = common
         several = len(self._open) + len(self._left) > 1
         for stream in self._open:
-            stream.node = self if several and not (common and stream.types) else None
+            stream.coordination = self if several and not (common and stream.types) else None
 
     def _settle(self, stream: StreamView) -> None:
         """Once the client has answered for its clusters, their endpoints are to be sent anew where they come over ADS.
 
         An Envoy that takes endpoints over a stream a cluster opens a new one for a cluster that changed.
         """
-        owed, clusters = self._owed.get(stream), stream.sub(CLUSTER)
+        owed, clusters = self._owed.get(stream), stream.subscription(CLUSTER)
         if not owed or clusters is None or clusters.inflight:
             return
         del self._owed[stream]
         for other in self._open:
-            endpoints = other.sub(ENDPOINTS)
-            if endpoints is not None and not other.type_url and other.sub(CLUSTER) is None:
+            endpoints = other.subscription(ENDPOINTS)
+            if endpoints is not None and not other.type_url and other.subscription(CLUSTER) is None:
                 endpoints.owed.update(filter(endpoints.covers, owed))
                 self._waiting.add(other)
 
@@ -203,7 +204,7 @@ class Coordination:
 
     def speaks(self, stream: StreamView, type_url: str) -> bool:
         """Whether one of the others has asked for a type."""
-        if any(True for _ in self._subs(stream, type_url)):
+        if any(True for _ in self._subscriptions(stream, type_url)):
             return True
         self._waiting.add(stream)
         return False
@@ -211,7 +212,7 @@ class Coordination:
     @property
     def takes_all(self) -> bool:
         """Whether the client takes all that there is of a type: an Envoy, which goes on to ask for the other types."""
-        return any((s := o.sub(t)) is not None and s.wildcard for o in self._open for t in (CLUSTER, LISTENER))
+        return any((s := o.subscription(t)) is not None and s.wildcard for o in self._open for t in (CLUSTER, LISTENER))
 
     def clusters_sent(self, stream: StreamView, clusters: Iterable[Resource]) -> None:
         """Clusters that the client has in another version are on their way to it."""
@@ -221,8 +222,8 @@ class Coordination:
 
     def in_place(self, stream: StreamView, resource: Resource) -> bool:
         """Whether every cluster that `resource` names is at the client, with its endpoints."""
-        own = stream.sub(CLUSTER)
-        clusters = [own] if own is not None else list(self._subs(stream, CLUSTER, resource.type_url))
+        own = stream.subscription(CLUSTER)
+        clusters = [own] if own is not None else list(self._subscriptions(stream, CLUSTER, resource.type_url))
         clusters = [s for s in clusters if s.wildcard]
         if not clusters:
             return True
@@ -240,8 +241,8 @@ class Coordination:
 
     def _warm(self, stream: StreamView, type_url: str, name: str) -> bool:
         """Whether the client has what a cluster is warmed with; if it takes none of the type anywhere: yes."""
-        own = stream.sub(type_url)
-        subs = [*([own] if own is not None else []), *self._subs(stream, type_url)]
+        own = stream.subscription(type_url)
+        subs = [*([own] if own is not None else []), *self._subscriptions(stream, type_url)]
         if not subs:
             return True
         covering = [s for s in subs if s.covers(name)]
@@ -254,9 +255,9 @@ class Coordination:
         names: set[str] = set()
         anything = False
         for parent in NAMED_BY.get(type_url, ()):
-            own = stream.sub(parent)
-            subs = [own] if own is not None else list(self._subs(stream, parent, type_url))
-            anything = anything or (not subs and stream.coming_back)
+            own = stream.subscription(parent)
+            subs = [own] if own is not None else list(self._subscriptions(stream, parent, type_url))
+            anything = anything or (not subs and stream.returning)
             for sub in subs:
                 for old in in_use(sub, stream.should_hold(parent)):
                     anything = anything or ANYTHING in old.refs
@@ -275,12 +276,12 @@ class Coordination:
     def _waits(self, type_url: str, name: str, seconds: float) -> bool:
         return self._now < self._until.setdefault((type_url, name), self._now + seconds)
 
-    def _subs(self, stream: StreamView, type_url: str, without: str = "") -> Iterator[Subscription]:
+    def _subscriptions(self, stream: StreamView, type_url: str, without: str = "") -> Iterator[Subscription]:
         """The conversations of other streams about a type; not of those that speak of `without` too."""
         number = self._open.get(stream, -1)
         for other in (*self._open, *(s for s, (_, next_number) in self._left.items() if number < next_number)):
-            sub = other.sub(type_url)
-            if other is not stream and sub is not None and not (without and other.sub(without)):
+            sub = other.subscription(type_url)
+            if other is not stream and sub is not None and not (without and other.subscription(without)):
                 yield sub
 
 
@@ -288,13 +289,13 @@ class _Kept(Container[str]):
     """Names, or with None everything, each for a limited time."""
 
     def __init__(self, node: Coordination, stream: StreamView, type_url: str, names: set[str] | None) -> None:
-        self._node, self._stream, self._type_url, self._names = node, stream, type_url, names
+        self._coordination, self._stream, self._type_url, self._names = node, stream, type_url, names
 
     def __contains__(self, name: object) -> bool:
         assert isinstance(name, str)
         if self._names is None or name in self._names:
-            return self._node.keeps(self._stream, self._type_url, name)
-        self._node.forget(self._type_url, name)
+            return self._coordination.keeps(self._stream, self._type_url, name)
+        self._coordination.forget(self._type_url, name)
         return False
 
 

@@ -77,7 +77,7 @@ class DeltaStream(Stream):
 
     def _feed_listener(self) -> None:
         """The client has taken a listener that it did not have: it must be told the scopes that it makes nothing of."""
-        scopes, routes = self._subs.get(SCOPED_ROUTES), self._subs.get(ROUTES)
+        scopes, routes = self._subscriptions.get(SCOPED_ROUTES), self._subscriptions.get(ROUTES)
         if scopes is None:
             return
         for scope in scopes.holds():

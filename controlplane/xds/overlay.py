@@ -41,7 +41,7 @@ class Overlay:
         other.base, other.over = self.base, dict(self.over)
         return other
 
-    def likeness(self) -> tuple[object, ...] | None:
+    def fingerprint(self) -> tuple[object, ...] | None:
         """Equal for equal content, said alike; None where it would be long. Of identities."""
         return (id(self.base), frozenset((n, id(r)) for n, r in self.over.items())) if len(self.over) <= _FEW else None
 
@@ -91,7 +91,7 @@ class Names:
         other.base, other.more, other.less = self.base, set(self.more), set(self.less)
         return other
 
-    def likeness(self) -> tuple[object, ...] | None:
+    def fingerprint(self) -> tuple[object, ...] | None:
         """As of an overlay."""
         few = len(self.more) + len(self.less) <= _FEW
         return (id(self.base), frozenset(self.more), frozenset(self.less)) if few else None

@@ -74,10 +74,10 @@ class SotwStream(Stream):
             sub.asked = {n for n in sub.asked if not sub.stands(n)}  # it has just been given these, and refused them
         return events + self._advance()
 
-    def likeness(self) -> tuple[object, ...] | None:
+    def fingerprint(self) -> tuple[object, ...] | None:
         """As of every stream; and what a request is follows from the newest nonce."""
-        alike = super().likeness()
-        return None if alike is None else (*alike, *(sub.last_nonce for sub in self._subs.values()))
+        alike = super().fingerprint()
+        return None if alike is None else (*alike, *(sub.last_nonce for sub in self._subscriptions.values()))
 
     def fork(self) -> Self:
         """As of every stream."""

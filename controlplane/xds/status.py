@@ -99,7 +99,7 @@ def statuses(streams: Iterable[StreamView], ahead: float) -> Iterator[list[Resou
     Times are those that the streams are told, and `ahead` seconds. Streams may be told things between two parts.
     """
     streams = tuple(streams)
-    subs = [sub for stream in streams for sub in stream.subs]
+    subs = [sub for stream in streams for sub in stream.subscriptions]
     for sub in subs:
         found = _statuses(sub, ahead)
         while part := list(islice(found, _PART)):

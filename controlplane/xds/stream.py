@@ -23,7 +23,7 @@ SRDS, RDS, and for every name at which the client differs from the newest snapsh
   routes after scopes and listeners.
 - A client that comes back (`initial_resource_versions`) may hold things that we have never seen. What they name we can't
   know, so while it has one, or has not said yet what it has of a type, nothing goes that the type could name. Of a type
-  that it never speaks of it would never say so: `quiet` tells that it has had time enough.
+  that it never speaks of it would never say so: `assume_complete` tells that it has had time enough.
 - A cluster that changed is warmed again, for which Envoy needs its endpoints anew ("Resource warming"): they are sent after
   it, unasked.
 
@@ -87,14 +87,14 @@ class Stream:
         self.type_url = type_url
         # Seconds that a client goes on using a resource for without a heartbeat; 0: for ever, and to clients that can't do it.
         self._ttl = ttl
-        # Seconds of any clock that only goes forward; the shell sets it before what it tells. Only `status.py` reads it.
+        # Seconds of any clock that only goes forward; the owner sets it before what it tells. Only `status.py` reads it.
         self.now = 0.0
         # The streams of the node that this one is of; None while none of the others can be of the same client.
-        self.node: Coordination | None = None
+        self.coordination: Coordination | None = None
         # What it is among them; None: itself. Neither a reference to itself nor one that keeps another: points come with each
         # revision (`memo.py`), and are to go when they are let go of, not when garbage is looked for.
-        self.shell: ReferenceType[StreamView] | None = None
-        self._subs: dict[str, Subscription] = {}
+        self.owner: ReferenceType[StreamView] | None = None
+        self._subscriptions: dict[str, Subscription] = {}
         # None until the first offer; requests before it are remembered.
         self._snapshot: Snapshot | None = None
         # Of the newest response; 0 before any.
@@ -106,7 +106,7 @@ class Stream:
         # The same of Settled, and of Blocked.
         self._settled = self._blocked = -1
         # The client has had time to say what it holds.
-        self._quiet = False
+        self._assumed_complete = False
         # Endpoints to be sent after a cluster that changed; also of a client that is still to ask for endpoints.
         self._owed: set[str] = set()
         # Events that came up while sending.
@@ -118,26 +118,26 @@ class Stream:
     def offer(self, snapshot: Snapshot) -> list[Event]:
         """Takes the newest snapshot; what an older one still had to send is forgotten."""
         self._snapshot = snapshot
-        for sub in self._subs.values():
+        for sub in self._subscriptions.values():
             self._point(sub)
         return self._advance()
 
-    def quiet(self) -> list[Event]:
+    def assume_complete(self) -> list[Event]:
         """The client has had the time to ask for all that it wants; what it did not mention, it neither has nor waits for.
 
         Meant to be called once, some time after a stream's first request. Without it nothing goes wrong, but what
         only a client with unusual subscriptions could still be using may stay with it.
         """
-        self._quiet = True
+        self._assumed_complete = True
         return self._advance()
 
-    def again(self) -> list[Event]:
+    def reconsider(self) -> list[Event]:
         """Another stream of the node has moved on; what waited for that may go now."""
         return self._advance()
 
-    def sub(self, type_url: str) -> Subscription | None:
+    def subscription(self, type_url: str) -> Subscription | None:
         """The conversation about one type, to be read; None when there was none."""
-        return self._subs.get(type_url)
+        return self._subscriptions.get(type_url)
 
     @classmethod
     def takes_ttl(cls, node: Any) -> bool:
@@ -147,35 +147,35 @@ class Stream:
     def fork(self) -> Self:
         """Another stream in the same state, whatever becomes of this one. Nothing may stand refused, or be there to send."""
         other = copy(self)
-        other.shell = None
+        other.owner = None
         other._owed, other._news, other._out = set(self._owed), [], []
-        other._subs = {t: sub.fork() for t, sub in self._subs.items()}
-        if ENDPOINTS in other._subs:
-            other._subs[ENDPOINTS].owed = other._owed
+        other._subscriptions = {t: sub.fork() for t, sub in self._subscriptions.items()}
+        if ENDPOINTS in other._subscriptions:
+            other._subscriptions[ENDPOINTS].owed = other._owed
         return other
 
-    def likeness(self) -> tuple[object, ...] | None:
+    def fingerprint(self) -> tuple[object, ...] | None:
         """Equal for two streams that will say the same when they are told the same; None unless all is quiet.
 
         Identities are in it: it means something as long as this stream is there, and unchanged.
         """
-        if self.node is not None or self._snapshot is None or self._owed:
+        if self.coordination is not None or self._snapshot is None or self._owed:
             return None
         parts = []
-        for sub in self._subs.values():
-            part = sub.likeness(self._quiet)
+        for sub in self._subscriptions.values():
+            part = sub.fingerprint(self._assumed_complete)
             if part is None:
                 return None
             parts.append(part)
         revision = self._snapshot.revision
         said = tuple(r == revision for r in (self._held, self._settled, self._blocked))
-        return (type(self), self.type_url, self._ttl, id(self._snapshot), self._quiet, said, *parts)
+        return (type(self), self.type_url, self._ttl, id(self._snapshot), self._assumed_complete, said, *parts)
 
     @property
-    def face(self) -> StreamView:
+    def view(self) -> StreamView:
         """What it is among the streams of its node."""
-        shell = self.shell() if self.shell is not None else None
-        return self if shell is None else shell
+        owner = self.owner() if self.owner is not None else None
+        return self if owner is None else owner
 
     @property
     def revision(self) -> int:
@@ -183,62 +183,62 @@ class Stream:
         return self._snapshot.revision if self._snapshot is not None else 0
 
     @property
-    def weight(self) -> int:
+    def difference_count(self) -> int:
         """In how many names it differs from shared mappings."""
-        return sum(sub.weight for sub in self._subs.values())
+        return sum(sub.difference_count for sub in self._subscriptions.values())
 
     @property
-    def refuses(self) -> bool:
+    def has_refusals(self) -> bool:
         """Whether the client has refused something that stands, or has not been said to be over."""
-        return any(sub.refused or sub.refusing for sub in self._subs.values())
+        return any(sub.refused or sub.refusing for sub in self._subscriptions.values())
 
     @property
-    def busy(self) -> bool:
+    def awaits_answer(self) -> bool:
         """Whether the client has something to answer."""
-        return any(sub.inflight for sub in self._subs.values())
+        return any(sub.inflight for sub in self._subscriptions.values())
 
     @property
     def types(self) -> Collection[str]:
         """Type URLs that the client has asked for."""
-        return self._subs.keys()
+        return self._subscriptions.keys()
 
     @property
-    def subs(self) -> tuple[Subscription, ...]:
+    def subscriptions(self) -> tuple[Subscription, ...]:
         """Every conversation, in the order of types, to be read."""
-        return tuple(self._subs.values())
+        return tuple(self._subscriptions.values())
 
     def should_hold(self, type_url: str) -> Mapping[str, Resource]:
         """All of a type in the newest snapshot."""
         return NOTHING if self._snapshot is None else self._snapshot.resources.get(type_url, NOTHING)
 
     @property
-    def coming_back(self) -> bool:
+    def returning(self) -> bool:
         """Whether the client holds things from an earlier stream, and has not had the time to say all that it holds."""
-        return not self._quiet and any(s.returning for s in self._subs.values())
+        return not self._assumed_complete and any(s.returning for s in self._subscriptions.values())
 
     @property
-    def names(self) -> int:
+    def name_count(self) -> int:
         """How many names are subscribed to."""
-        return sum(len(s.names) for s in self._subs.values())
+        return sum(len(s.names) for s in self._subscriptions.values())
 
     def heartbeat(self) -> None:
         """Prolongs all that the client holds; to be called a few times in each TTL. Does nothing for clients without TTLs.
 
         A type with a response in flight is left out: it is prolonged the next time. A heartbeat is about 150 bytes a resource.
         """
-        for sub in self._subs.values() if self._ttl and self._snapshot is not None else ():
+        for sub in self._subscriptions.values() if self._ttl and self._snapshot is not None else ():
             holds = sub.holds()
             if holds and not sub.inflight:
                 nonce = self._sent(sub, NOTHING)
                 self._out.append(self._beat(sub.type_url, type_version(holds), nonce, holds))
 
-    def isolate(self) -> list[Event]:
+    def retry_in_parts(self) -> list[Event]:
         """Some time has passed since a NACK: what was refused in company is tried in parts (see `subscription.py`).
 
         Meant to be called once after each NACK, not sooner than a client may expect silence: say after half a minute.
         """
-        for sub in self._subs.values():
-            sub.isolate()
+        for sub in self._subscriptions.values():
+            sub.retry_in_parts()
         return self._advance()
 
     def to_send(self) -> list[bytes]:
@@ -273,23 +273,23 @@ class Stream:
         type_url = type_url or self.type_url
         if not type_url:
             raise Error(Code.INVALID_ARGUMENT, "TYPE_URL_REQUIRED", "type_url: is required on an aggregated stream")
-        sub = self._subs.get(type_url)
+        sub = self._subscriptions.get(type_url)
         if sub is not None:
             sub.now = self.now
             return sub, False
-        if len(self._subs) >= MAX_TYPES:
+        if len(self._subscriptions) >= MAX_TYPES:
             raise Error(Code.INVALID_ARGUMENT, "TOO_MANY_TYPES", f"type_url: more than {MAX_TYPES} types on one stream")
         sub = Subscription(type_url, self.now)
         if type_url == ENDPOINTS:
             sub.owed = self._owed
-        subs = {**self._subs, type_url: sub}
-        self._subs = {t: subs[t] for t in (*ORDER, *(t for t in subs if t not in ORDER)) if t in subs}
+        subs = {**self._subscriptions, type_url: sub}
+        self._subscriptions = {t: subs[t] for t in (*ORDER, *(t for t in subs if t not in ORDER)) if t in subs}
         return sub, True
 
     def _point(self, sub: Subscription) -> None:
         """Lets a sub-stream look at the newest snapshot, if there is one."""
         if self._snapshot is not None:
-            sub.point_to(self._snapshot.resources.get(sub.type_url, NOTHING))
+            sub.set_latest(self._snapshot.resources.get(sub.type_url, NOTHING))
 
     def _advance(self) -> list[Event]:
         """Passes until nothing more can be sent; then reports what came of it."""
@@ -299,10 +299,10 @@ class Stream:
         while progress:
             # Letting go of one thing can free another that comes earlier in the order; it never goes round in circles.
             progress = False
-            for sub in self._subs.values():
+            for sub in self._subscriptions.values():
                 progress = self._send(sub) or progress
         events, self._news = self._news, []
-        for sub in self._subs.values():
+        for sub in self._subscriptions.values():
             if sub.refusing and not sub.refused:
                 sub.refusing = False
                 events.append(Recovered(sub.type_url))
@@ -313,18 +313,18 @@ class Stream:
 
     def _without_refused(self, snapshot: Snapshot) -> list[Event]:
         """What is to be said of a snapshot that is not held only because something older was refused."""
-        revision, subs = snapshot.revision, self._subs.values()
+        revision, subs = snapshot.revision, self._subscriptions.values()
         since = max((r.since for s in subs for r in s.refused.values()), default=revision)
         if since >= revision or revision in (self._held, self._settled) or not all(s.answered() for s in subs):
             return []
-        if any(sub.lacks(n) for sub in subs if not sub.rest for n in sub.candidates()):
+        if any(sub.lacks(n) for sub in subs if not sub.idle for n in sub.candidates()):
             # Other streams, and a client that has not said yet what it holds, are waited for too.
-            if self._blocked == revision or self.node is not None or self.coming_back:
+            if self._blocked == revision or self.coordination is not None or self.returning:
                 return []
             self._blocked = revision
             return [Blocked(revision)]
         if not self.type_url:
-            asked_first = [t for t in (CLUSTER, LISTENER) if snapshot.resources.get(t) and t not in self._subs]
+            asked_first = [t for t in (CLUSTER, LISTENER) if snapshot.resources.get(t) and t not in self._subscriptions]
             if any(s.wildcard for s in subs) and not all(map(self._elsewhere, asked_first)):
                 return []
             if not all(self._follows(sub, snapshot) for sub in subs):
@@ -335,8 +335,8 @@ class Stream:
     def _sent(self, sub: Subscription, contents: Mapping[str, Resource | None], whole: bool = False) -> str:
         """Notes that these go out, and returns the nonce to send them with."""
         assert self._snapshot is not None
-        if sub.type_url == CLUSTER and self.node is not None and ENDPOINTS not in self._subs:
-            self.node.clusters_sent(self.face, [c for c in changed(sub, contents) if sub.held.get(c.name)])
+        if sub.type_url == CLUSTER and self.coordination is not None and ENDPOINTS not in self._subscriptions:
+            self.coordination.clusters_sent(self.view, [c for c in changed(sub, contents) if sub.held.get(c.name)])
         elif sub.type_url == CLUSTER and not self.type_url:
             for cluster in changed(sub, contents):
                 self._owed.update(n for t, n in cluster.refs if t == ENDPOINTS)
@@ -352,11 +352,11 @@ class Stream:
 
     def _in_place(self, resource: Resource) -> bool:
         """Whether every cluster that it names is at the client, with its endpoints."""
-        clusters = self._subs.get(CLUSTER)
+        clusters = self._subscriptions.get(CLUSTER)
         if resource.type_url == CLUSTER:
             return True
-        if self.node is not None and (clusters is None or ENDPOINTS not in self._subs):
-            return self.node.in_place(self.face, resource)
+        if self.coordination is not None and (clusters is None or ENDPOINTS not in self._subscriptions):
+            return self.coordination.in_place(self.view, resource)
         if clusters is None or not clusters.wildcard:
             return True
         return all(self._cluster_in_place(clusters, name) for type_url, name in resource.refs if type_url == CLUSTER)
@@ -369,25 +369,25 @@ class Stream:
 
     def _has(self, type_url: str, name: str) -> bool:
         """Whether the client has what a cluster is warmed with: endpoints, or a secret. If it never asks for the type: yes."""
-        sub = self._subs.get(type_url)
+        sub = self._subscriptions.get(type_url)
         return (
             sub is None
             or name not in sub.latest
             or (sub.held.get(name) is not None and sub.current(name) is not None and name not in sub.owed)
-            or (self._quiet and not sub.covers(name))
+            or (self._assumed_complete and not sub.covers(name))
         )
 
     def _still_named(self, type_url: str) -> Container[str]:
         """The names of this type in all that the client may hold and should not. A lone per-type stream knows of none."""
-        if self.node is not None and not all(p in self._subs for p in NAMED_BY.get(type_url, ())):
-            return self.node.named(self.face, type_url)
+        if self.coordination is not None and not all(p in self._subscriptions for p in NAMED_BY.get(type_url, ())):
+            return self.coordination.named(self.view, type_url)
         if type_url == CLUSTER and self._taking_up_routes():
             return _Everything()
         named: set[str] = set()
         for parent in NAMED_BY.get(type_url, ()) if not self.type_url else ():
-            sub = self._subs.get(parent)
+            sub = self._subscriptions.get(parent)
             if sub is None:
-                if not self._quiet and any(s.returning for s in self._subs.values()):
+                if not self._assumed_complete and any(s.returning for s in self._subscriptions.values()):
                     return _Everything()
                 continue
             for resource in sub.stale():
@@ -398,7 +398,7 @@ class Stream:
 
     def _taking_up_routes(self) -> bool:
         """Whether a client that names its clusters lacks one that its new routes name: until it has it, it uses the old."""
-        clusters, routes = self._subs.get(CLUSTER), self._subs.get(ROUTES)
+        clusters, routes = self._subscriptions.get(CLUSTER), self._subscriptions.get(ROUTES)
         if clusters is None or routes is None or clusters.wildcard:
             return False
         held = (r for name in routes.names if (r := routes.held.get(name)))
@@ -406,7 +406,7 @@ class Stream:
             t == CLUSTER
             and n in clusters.latest
             and not self._cluster_in_place(clusters, n)
-            and not (self._quiet and not clusters.covers(n))
+            and not (self._assumed_complete and not clusters.covers(n))
             for r in held
             for t, n in r.refs
         )
@@ -414,7 +414,7 @@ class Stream:
     def _changes(self, sub: Subscription) -> dict[str, Resource | None]:
         """What to send of a type now, by name; None: to remove. Names that were asked for are there whatever is held."""
         changes: dict[str, Resource | None] = {}
-        if sub.rest and not sub.owed:
+        if sub.idle and not sub.owed:
             return changes
         settled = True
         still_named: Container[str] | None = None
@@ -440,29 +440,31 @@ class Stream:
             changes[name] = resource
         if settled and not changes and sub.settled():
             sub.compact()
-            sub.rest = True
+            sub.idle = True
         return sub.portion(changes)
 
     def _complete(self, snapshot: Snapshot) -> bool:
         """Whether the client holds all that the snapshot has for it."""
-        subs = self._subs
+        subs = self._subscriptions
         if not subs or not all(s.settled() for s in subs.values()):
             return False
         for sub in subs.values():
-            if sub.rest:
+            if sub.idle:
                 continue
             if any(sub.covers(n) and not same(sub.held.get(n), sub.latest.get(n)) for n in sub.candidates()):
                 return False
         if self.type_url:
             return True
         missing = [t for t, rs in snapshot.resources.items() if rs and t not in subs and not self._elsewhere(t)]
-        if missing and (any(s.wildcard for s in subs.values()) or (self.node is not None and self.node.takes_all)):
+        if missing and (
+            any(s.wildcard for s in subs.values()) or (self.coordination is not None and self.coordination.takes_all)
+        ):
             return False
         return all(self._follows(sub, snapshot) for sub in subs.values())
 
     def _elsewhere(self, type_url: str) -> bool:
         """Whether the client takes a type over another stream."""
-        return self.node is not None and self.node.speaks(self.face, type_url)
+        return self.coordination is not None and self.coordination.speaks(self.view, type_url)
 
     def _follows(self, sub: Subscription, snapshot: Snapshot) -> bool:
         """Whether what the resources of a sub-stream name is subscribed to; of one that is refused, those at the client."""
@@ -471,7 +473,7 @@ class Stream:
             return self._subscribed((sub.held.get(n) if sub.stands(n) else sub.latest[n] for n in covered), snapshot)
         if sub.wildcard or sub.names.all_of(sub.latest):
             for type_url, names in references(sub.latest).items():
-                other, there = self._subs.get(type_url), snapshot.resources.get(type_url, NOTHING)
+                other, there = self._subscriptions.get(type_url), snapshot.resources.get(type_url, NOTHING)
                 if other is None:
                     if not there.keys().isdisjoint(names) and not self._elsewhere(type_url):
                         return False
@@ -485,7 +487,7 @@ class Stream:
     def _subscribed(self, resources: Iterable[Resource | None], snapshot: Snapshot) -> bool:
         """Whether all that these name, as far as it is there, is subscribed to."""
         for type_url, name in {ref for r in resources if r is not None for ref in r.refs}:
-            other = self._subs.get(type_url)
+            other = self._subscriptions.get(type_url)
             if other is None and self._elsewhere(type_url):
                 continue
             if name in snapshot.resources.get(type_url, NOTHING) and (other is None or not other.covers(name)):

@@ -38,8 +38,8 @@ parts. It goes again, as a whole, when something in it is new. Only new clusters
 
 So nothing goes round: a part is always smaller than the batch that it was in, the same content goes at most 1 + log2(n) times
 in answer to one change, and never twice in the same company. Without a change nothing is tried ("ACK and NACK semantics"
-asks for something newer), unless the shell says, a good while later, that it is time (`Stream.isolate`): an Envoy that starts
-anew and is given 1,000 routes in one response, one of them bad, would be without the other 999 until someone mends that one.
+asks for something newer), unless the owner calls `Stream.retry_in_parts`, a good while later: an Envoy that starts anew
+and is given 1,000 routes in one response, one of them bad, would be without the other 999 until someone mends that one.
 """
 
 from __future__ import annotations
@@ -109,13 +109,14 @@ def unseen(type_url: str, name: str, version: str) -> Resource:
 
 
 class Subscription:
-    """One type on one stream. `latest` is the newest snapshot's mapping of the type, as of the last `point_to`."""
+    """One type on one stream. `latest` is the newest snapshot's mapping of the type, as of the last `set_latest`."""
 
     __slots__ = (
         "_explicit",
         "asked",
         "greet",
         "held",
+        "idle",
         "inflight",
         "last_nonce",
         "latest",
@@ -124,7 +125,6 @@ class Subscription:
         "owed",
         "refused",
         "refusing",
-        "rest",
         "returning",
         "taken",
         "taken_by",
@@ -158,7 +158,7 @@ class Subscription:
         self.returning = False
         # Whatever the other types do, there is nothing to send: all that is covered is held, and nobody waits for anything.
         # What changes that, but for `owed`, makes it False. A type at rest costs nothing when another is pushed or ACKed.
-        self.rest = False
+        self.idle = False
 
     def fork(self) -> Subscription:
         """Another one in the same state; nothing may stand refused."""
@@ -169,18 +169,18 @@ class Subscription:
         return other
 
     @property
-    def weight(self) -> int:
+    def difference_count(self) -> int:
         """In how many names it differs from shared mappings."""
         return len(self.names.more) + len(self.names.less) + len(self.held.over) + len(self.asked) + len(self.owed)
 
-    def likeness(self, quiet: bool) -> tuple[object, ...] | None:
+    def fingerprint(self, quiet: bool) -> tuple[object, ...] | None:
         """Equal for two that will do the same from now on; None when something is on its way, refused or owed."""
         if self.inflight or self.asked or self.owed or self.greet or self.refused or self.refusing:
             return None
-        names, held = self.names.likeness(), self.held.likeness()
+        names, held = self.names.fingerprint(), self.held.fingerprint()
         if names is None or held is None:
             return None
-        flags = (self.wildcard, self._explicit, self.rest, self.returning and not quiet)
+        flags = (self.wildcard, self._explicit, self.idle, self.returning and not quiet)
         return (self.type_url, flags, names, held)
 
     # ------------------------------------------------------------------------------------------------ subscription
@@ -193,13 +193,13 @@ class Subscription:
         """A request without names from a client that has never named anything on this stream: all of the type."""
         if not self.wildcard:
             self.wildcard = self.greet = True
-            self.rest = False
+            self.idle = False
 
     def subscribe(self, names: Iterable[str], known: Container[str] = ()) -> None:
         """Adds names. All are to be answered, but for those that are `known` to the client from an earlier stream."""
         for name in names:
             self._explicit = True
-            self.rest = False
+            self.idle = False
             if name == WILDCARD:
                 self.greet = self.greet or not self.wildcard
                 self.wildcard = True
@@ -215,7 +215,7 @@ class Subscription:
         ("Unsubscribing from Resources"), also if it never subscribed to that name by itself.
         """
         for name in names:
-            self.rest = False
+            self.idle = False
             if name == WILDCARD:
                 if self.wildcard:
                     self.wildcard = self.greet = False
@@ -258,10 +258,10 @@ class Subscription:
 
     # ----------------------------------------------------------------------------------------------------- content
 
-    def point_to(self, latest: Resources) -> None:
+    def set_latest(self, latest: Resources) -> None:
         """There is a newer snapshot."""
         if latest is not self.latest:
-            self.latest, self.rest = latest, False
+            self.latest, self.idle = latest, False
             for batch in {r.batch for r in self.refused.values()}:
                 self._release(batch)
             for name in [n for n, r in self.refused.items() if r.replaced and same(self.held.get(n), latest.get(n))]:
@@ -270,7 +270,7 @@ class Subscription:
     def _release(self, batch: Batch) -> None:
         batch.released = batch.split or any(not same(batch.contents.get(n), self.latest.get(n)) for n in batch.suspects)
 
-    def isolate(self) -> None:
+    def retry_in_parts(self) -> None:
         """What was refused along with others, and still stands, is tried in parts, to find out which of them is bad."""
         for batch in {r.batch for n, r in self.refused.items() if self.stands(n)}:
             batch.split = self._divisible(batch)
@@ -357,7 +357,7 @@ class Subscription:
         """A response is on its way."""
         self.inflight[nonce] = batch
         self.last_nonce = nonce
-        self.greet = self.rest = False
+        self.greet = self.idle = False
         if batch.whole:
             self.asked.clear()
             self.owed.clear()
@@ -370,7 +370,7 @@ class Subscription:
         batch = self.inflight.pop(nonce, None)
         if batch is None:
             return
-        self.rest = False
+        self.idle = False
         self._note_taken(batch)
         refused = [n for n in self.refused if n in batch.contents or batch.whole]
         for name in refused:
@@ -412,7 +412,7 @@ class Subscription:
         if batch is None:
             return []
         batch = copy(batch)  # forks have it in flight still
-        self.rest = False
+        self.idle = False
         contents = batch.contents
         suspects = {n for n in contents if not same(contents[n], self.held.get(n))}
         if batch.whole:

@@ -18,7 +18,7 @@ class StreamPump(Protocol):
     @property
     def host(self) -> str: ...
 
-    def again(self) -> None: ...
+    def reconsider(self) -> None: ...
 
     def end(self) -> None: ...
 
@@ -64,7 +64,7 @@ class NodeStreams:
 
     def tick(self) -> None:
         """A stream of the node is about to be offered something."""
-        self._separate.tick(self._now())
+        self._separate.set_time(self._now())
 
     def offered(self) -> None:
         """A stream of the node was offered something; it may have to wait."""
@@ -72,15 +72,15 @@ class NodeStreams:
 
     def moved(self, member: StreamPump) -> None:
         """The client has said something on a stream: the others that waited look again."""
-        self._wake(self._separate.moved(member.core))
+        self._wake(self._separate.after_request(member.core))
 
     def _overdue(self) -> None:
-        self._separate.tick(self._now())
-        self._wake(self._separate.overdue())
+        self._separate.set_time(self._now())
+        self._wake(self._separate.take_overdue())
 
     def _wake(self, streams: list[StreamView]) -> None:
         for stream in streams:
-            self._members[stream].again()
+            self._members[stream].reconsider()
         self._set_timer()
 
     def _set_timer(self) -> None:
@@ -88,7 +88,7 @@ class NodeStreams:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        due = self._separate.due if self._members else None
+        due = self._separate.next_deadline if self._members else None
         # A little late, so that what is due is past.
         if due is not None:
             self._timer = asyncio.get_running_loop().call_at(due + 0.01, self._overdue)

@@ -7,8 +7,8 @@ One of these things happens to a stream, and each wakes the core once:
 
     the client says something    `Stream.receive`, and the node's other streams look again
     there is a newer world       `Stream.offer`
-    another stream moved on      `Stream.again`
-    it has had time enough       `Stream.quiet`; after a refusal `Stream.isolate`; in time for its TTLs `Stream.heartbeat`
+    another stream moved on      `Stream.reconsider`
+    time has passed              `Stream.assume_complete`; after a NACK `Stream.retry_in_parts`; with TTLs `Stream.heartbeat`
 
 There are no tasks and nothing is awaited: a pump is called, and calls back the transport that it was made for, which is HTTP/2
 in one form or another (`grpc_transport.py`, `http2/transport.py`). What is said:
@@ -223,7 +223,7 @@ class Pump(XdsHandler):
         began = self._clock()
         self._spoke = False
         try:
-            if self.core.node is None:  # the node's only stream, as nearly all are
+            if self.core.coordination is None:  # the node's only stream, as nearly all are
                 self._offer()
             else:
                 self._among_siblings(self._offer)
@@ -235,9 +235,9 @@ class Pump(XdsHandler):
         """Prolongs what the client holds, where it has a TTL."""
         self._guarded(self._beat)
 
-    def again(self) -> None:
+    def reconsider(self) -> None:
         """Another stream of the node has moved on."""
-        self._guarded(self._again)
+        self._guarded(self._reconsider)
 
     # -------------------------------------------------------------------------------------------------------- inside
 
@@ -268,13 +268,13 @@ class Pump(XdsHandler):
         siblings = self._siblings
         assert siblings is not None
         # Others are only asked and told where there are others.
-        if self.core.node is not None:
+        if self.core.coordination is not None:
             siblings.tick()
         self.core.now = began
         self._tell(self.core.receive(request, data))
         if count:
-            self._limits.check_names(self.core.names)
-        if self.core.node is not None and not self.ended:
+            self._limits.check_names(self.core.name_count)
+        if self.core.coordination is not None and not self.ended:
             siblings.moved(self)
         self._spent(began)
 
@@ -310,7 +310,7 @@ class Pump(XdsHandler):
     def _among_siblings(self, work: Callable[[], None]) -> None:
         """Does what may lead to something being sent, or having to wait for the node's other streams, if there are any."""
         siblings = self._siblings
-        if siblings is None or self.core.node is None:
+        if siblings is None or self.core.coordination is None:
             work()
             return
         siblings.tick()
@@ -336,19 +336,19 @@ class Pump(XdsHandler):
             self._report(self._stream, self._targeted)
         self._tell(self.core.offer(snapshot))
 
-    def _again(self) -> None:
-        self._tell(self.core.again())
+    def _reconsider(self) -> None:
+        self._tell(self.core.reconsider())
 
     def _beat(self) -> None:
         self.core.heartbeat()
         self._tell(())
 
     def _quiet(self) -> None:
-        self._among_siblings(lambda: self._tell(self.core.quiet()))
+        self._among_siblings(lambda: self._tell(self.core.assume_complete()))
 
     def _isolate(self) -> None:
         self._patience = None
-        self._among_siblings(lambda: self._tell(self.core.isolate()))
+        self._among_siblings(lambda: self._tell(self.core.retry_in_parts()))
 
     def _tell(self, events: Iterable[Event]) -> None:
         for event in events:

@@ -107,7 +107,18 @@ def api_of_today() -> Api:
 
         return make
 
-    return Api(begin, coordination.Coordination, "quiet", "again", "isolate", "node", "begins", "moved", "overdue", "tick")
+    return Api(
+        begin,
+        coordination.Coordination,
+        "assume_complete",
+        "reconsider",
+        "retry_in_parts",
+        "coordination",
+        "before_first_request",
+        "after_request",
+        "take_overdue",
+        "set_time",
+    )
 
 
 class Log:

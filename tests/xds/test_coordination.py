@@ -43,7 +43,7 @@ class Conversation:
     """One of the streams of a node. It ACKs nothing by itself."""
 
     def __init__(self, node: Node, variant: str, type_url: str) -> None:
-        self.node, self.delta = node, variant == "delta"
+        self.coordination, self.delta = node, variant == "delta"
         self.core: Any = node.make(DeltaStream if self.delta else SotwStream, type_url)
         self.events: list[Any] = []
         self.nonces: dict[str, str] = {}  # of the newest response, by type
@@ -71,11 +71,11 @@ class Conversation:
 
     def _receive(self, request: Any) -> None:
         self.events += self.core.receive(request)
-        for other in self.node.separate.moved(self.core):
-            self.node.of(other).again()
+        for other in self.coordination.separate.after_request(self.core):
+            self.coordination.of(other).reconsider()
 
-    def again(self) -> None:
-        self.events += self.core.again()
+    def reconsider(self) -> None:
+        self.events += self.core.reconsider()
 
     def hears(self) -> list[Said]:
         """What it was sent since it last asked."""
@@ -100,7 +100,7 @@ def alone(kind: Any, type_url: str) -> Any:
 def _cores(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything holds of cores by themselves, and of streams that share them where they may."""
     if request.param == "shared":
-        monkeypatch.setattr(Node, "make", staticmethod(partial(MemoisedStream, book=TransitionMemo())))
+        monkeypatch.setattr(Node, "make", staticmethod(partial(MemoisedStream, memo=TransitionMemo())))
 
 
 class Node:
@@ -130,9 +130,9 @@ class Node:
 
     def passes(self, seconds: float) -> None:
         self.now += seconds
-        self.separate.tick(self.now)
-        for core in self.separate.overdue():
-            self.of(core).again()
+        self.separate.set_time(self.now)
+        for core in self.separate.take_overdue():
+            self.of(core).reconsider()
 
     def close(self, stream: Conversation) -> None:
         self.streams.remove(stream)
@@ -221,7 +221,7 @@ def test_a_removal_waits_no_longer_than_the_stated_time(variant: str) -> None:
     assert cds.hears() == []
     node.passes(LINGER - 0.1)
     assert cds.hears() == []
-    assert node.separate.due == pytest.approx(LINGER)
+    assert node.separate.next_deadline == pytest.approx(LINGER)
     node.passes(0.2)
     assert cds.hears() == [(CLUSTER, [], ["blue"])]
 
@@ -283,7 +283,7 @@ def test_a_route_does_not_wait_for_ever_for_endpoints_that_nobody_asks_for() -> 
     cds.hears()
     cds.ack(CLUSTER)
     assert rds.hears() == []
-    assert node.separate.due == pytest.approx(UNASKED)
+    assert node.separate.next_deadline == pytest.approx(UNASKED)
     node.passes(UNASKED + 0.1)
     assert rds.hears() == [(ROUTES, ["iris"], [])]
 
@@ -402,7 +402,7 @@ def test_whole_clients_under_one_name_are_as_if_alone(variant: str) -> None:
     first, second = whole(node, "blue"), whole(node, "blue")
     # The second held nothing before it had all of it: what the first has asked for is no business of its.
     assert [e for e in second.events if e == Held(1)] == [Held(1)]
-    assert first.core.node is second.core.node is None
+    assert first.core.coordination is second.core.coordination is None
     # What follows from a refusal is said of each.
     new = (cluster("blue"), cluster("green"), route("blue", "green"))
     node.offer(snapshot(2, *new))
@@ -410,7 +410,7 @@ def test_whole_clients_under_one_name_are_as_if_alone(variant: str) -> None:
     second.ack(CLUSTER, error="bad")
     node.offer(snapshot(3, *new, route("other", "blue")))
     assert second.events[-1] == Blocked(3)
-    assert node.separate.due is None
+    assert node.separate.next_deadline is None
 
 
 @VARIANTS
@@ -420,18 +420,18 @@ def test_a_stream_that_asks_for_something_else_may_be_a_part_of_each(variant: st
     first, second = whole(node, "blue"), whole(node, "blue")
     secrets = node.stream(SECRET)
     secrets.ask(SECRET, "none")
-    assert all(s.core.node is node.separate for s in (first, second, secrets))
+    assert all(s.core.coordination is node.separate for s in (first, second, secrets))
     node.close(secrets)
-    assert first.core.node is node.separate
+    assert first.core.coordination is node.separate
     node.passes(LINGER + 0.1)
-    assert first.core.node is second.core.node is None
+    assert first.core.coordination is second.core.coordination is None
     # The same over ADS, until it asks for what they have.
     third = node.stream()
-    assert first.core.node is None
+    assert first.core.coordination is None
     third.ask(SECRET, "none")
-    assert all(s.core.node is node.separate for s in (first, second, third))
+    assert all(s.core.coordination is node.separate for s in (first, second, third))
     third.ask(CLUSTER)
-    assert all(s.core.node is None for s in (first, second, third))
+    assert all(s.core.coordination is None for s in (first, second, third))
 
 
 def two(variant: str) -> tuple[Conversation, Conversation]:
@@ -465,5 +465,5 @@ def test_what_waited_for_another_stream_goes_once_nobody_is_waited_for(variant: 
     _, other = two(variant)
     # It has clusters of its own from now on, and names none of them: nobody holds back its routes.
     other.ask(CLUSTER, "none")
-    assert other.core.node is None
+    assert other.core.coordination is None
     assert (ROUTES, ["iris"] if variant == "delta" else ["blue"], []) in other.hears()

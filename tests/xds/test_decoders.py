@@ -70,7 +70,7 @@ def conversation(history: list[Snapshot], delta: bool, ttl: int) -> list[bytes]:
         answer()
         stream.heartbeat()
         answer()
-        stream.isolate()
+        stream.retry_in_parts()
         answer()
     return heard
 

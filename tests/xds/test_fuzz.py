@@ -137,7 +137,7 @@ class Fuzzer:
             self.revision += 1
             self.stream.offer(world(self.rng, self.revision))
         elif what < 0.07:
-            self.rng.choice((self.stream.quiet, self.stream.isolate, self.stream.heartbeat))()
+            self.rng.choice((self.stream.assume_complete, self.stream.retry_in_parts, self.stream.heartbeat))()
         elif what < 0.08:
             self.open()
         for response in self.stream.to_send():
@@ -148,8 +148,8 @@ class Fuzzer:
 
     def check_bounds(self) -> None:
         """What a stream keeps is bounded by what its client named and what there is."""
-        assert len(self.stream._subs) <= MAX_TYPES
-        for sub in self.stream._subs.values():
+        assert len(self.stream._subscriptions) <= MAX_TYPES
+        for sub in self.stream._subscriptions.values():
             assert len(sub.inflight) <= MAX_UNANSWERED
             assert all(len(refusal.earlier) < 10 for refusal in sub.refused.values())
             assert not self.stream.to_send()

@@ -113,7 +113,7 @@ def test_a_stream_that_holds_everything_keeps_nothing_of_its_own(type_url: str) 
         (response,) = told(stream)
         assert len(response.resources) == (1_000 if revision == 1 else 1)
         assert stream.receive(ask(type_url, response.nonce)) == [Held(revision)]
-        sub = stream._subs[type_url]
+        sub = stream._subscriptions[type_url]
         assert sub.held.base is snapshot.resources[type_url]
         assert not sub.held.over
         assert not sub.names.more
@@ -148,12 +148,12 @@ def refusing(first: Snapshot, *more: Snapshot) -> DeltaStream:
 
 def test_a_client_that_refuses_for_ever_is_remembered_in_bounds() -> None:
     stream = refusing(*(many(revision, 2, first=revision) for revision in range(100)))
-    assert all(len(r.earlier) < 10 for r in stream._subs[CLUSTER].refused.values())
+    assert all(len(r.earlier) < 10 for r in stream._subscriptions[CLUSTER].refused.values())
 
 
 def test_what_is_refused_in_turn_is_remembered_once() -> None:
     stream = refusing(*(many(revision, 1, first=revision % 2) for revision in range(20)))
-    assert [len(r.all_of_it()) for r in stream._subs[CLUSTER].refused.values()] == [2]
+    assert [len(r.all_of_it()) for r in stream._subscriptions[CLUSTER].refused.values()] == [2]
 
 
 def test_a_full_state_above_the_limit_is_told() -> None:
@@ -206,7 +206,7 @@ def test_innocents_of_a_refused_response_are_found_in_bounds(count: int) -> None
                 else:
                     held |= names
                     stream.receive(ask(ENDPOINTS, responses[0].nonce))
-            stream.isolate()
+            stream.retry_in_parts()
         assert held == {f"n{i:03}" for i in range(count) if i != bad}
         assert sizes == sorted(set(sizes), reverse=True)
         assert len(sizes) <= 2 + math.log2(count)

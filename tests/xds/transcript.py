@@ -7,8 +7,8 @@
     < eds a=1 -b                                       delta response: resources, removed; sorted
     < cds a=1 b=1                                      SotW response
     ! held 2                                           an event; `held 3 but 2`: but for what was refused, newest of 2
-    quiet                                              the client has had time to ask
-    isolate                                            it is time to try in parts what was refused
+    assume-complete                                    the client has had time to ask
+    retry-in-parts                                     it is time to try in parts what was refused
     heartbeat                                          it is time to prolong: `a=1~` is that alone, and `for 9s` a TTL
 
 `ack` and `nack` are about the newest response of the type, `ack-1` about the one before it, `nonce X` gives any nonce.
@@ -79,7 +79,7 @@ class Transcript:
         expected: list[str] = []
         got: list[str] = []
         at = 0
-        for number, line in enumerate([*self.lines, "quiet"], 1):
+        for number, line in enumerate([*self.lines, "assume-complete"], 1):
             said = " ".join(line.split("#")[0].split())
             if not said or said.startswith(self.variant):
                 continue
@@ -102,10 +102,10 @@ class Transcript:
         yield from map(self.response, self.stream.to_send())
 
     def act(self, said: str) -> list[Event]:
-        if said == "quiet":
-            return self.stream.quiet()
-        if said == "isolate":
-            return self.stream.isolate()
+        if said == "assume-complete":
+            return self.stream.assume_complete()
+        if said == "retry-in-parts":
+            return self.stream.retry_in_parts()
         if said == "heartbeat":
             self.stream.heartbeat()
             return []
