@@ -128,11 +128,7 @@ def test_every_optional_field_says_what_unset_means() -> None:
         for i, field in enumerate(entry.descriptor.field):
             comment = entry.comments[2, i]
             optional = "OPTIONAL" in behaviors(message.fields_by_name[field.name])
-            plural = field.label == field.LABEL_REPEATED and message.name in (
-                "Manifest",
-                "ApplyRequest",
-            )  # unset is an empty list
             choice = field.HasField("oneof_index") and not field.proto3_optional  # the comment is that of the oneof
-            if optional and not plural and not choice and not any(w in comment for w in ("Unset", "Needed unless")):
+            if optional and not choice and not any(w in comment for w in ("Unset", "Needed unless")):
                 silent.append(f"{message.name}.{field.name}")
     assert silent == []

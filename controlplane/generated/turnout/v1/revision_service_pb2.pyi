@@ -33,16 +33,16 @@ class Manifest(_message.Message):
     SECRETS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def gateways(self) -> _containers.RepeatedCompositeFieldContainer[_gateway_pb2.Gateway]:
-        """Gateways, each with its name."""
+        """Gateways, each with its name. Unset: none."""
 
     @_builtins.property
     def models(self) -> _containers.RepeatedCompositeFieldContainer[_model_pb2.Model]:
-        """Models, each with its name."""
+        """Models, each with its name. Unset: none."""
 
     @_builtins.property
     def secrets(self) -> _containers.RepeatedCompositeFieldContainer[_secret_pb2.Secret]:
         """Secrets, each with its name. No response contains a private key. If you apply a secret without one, the stored key is
-        kept.
+        kept. Unset: none.
         """
 
     def __init__(
@@ -88,12 +88,12 @@ class ApplyRequest(_message.Message):
     @_builtins.property
     def manifest(self) -> Global___Manifest:
         """Objects to create or to replace completely. A model without a split keeps the live one. An object with an etag must not
-        have changed since the etag was read.
+        have changed since the etag was read. Unset: the request only deletes.
         """
 
     @_builtins.property
     def delete_names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Names of objects to delete in the same revision, like `models/iris`."""
+        """Names of objects to delete in the same revision, like `models/iris`. Unset: none."""
 
     def __init__(
         self,
