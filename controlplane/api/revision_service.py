@@ -30,7 +30,7 @@ from controlplane.api.request import (
     told,
     write_token,
 )
-from controlplane.compiler.bootstrap import static_bootstrap
+from controlplane.compiler.static_bootstrap import static_bootstrap
 from controlplane.domain import Model, Object, pem, switch
 from controlplane.domain.collections import BY_NAME, BY_NOUN, COLLECTIONS, alternatives, parse_name
 from controlplane.domain.etag import check_etag

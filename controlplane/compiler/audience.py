@@ -1,12 +1,12 @@
-"""Which audience a node is of, and why it is not given more.
+"""A node's audience, and the reasons why an audience does not get more.
 
-What a node is given follows from three things: the gateways that select it, what kind of client it is, and the models that
-it names, if it names any. All nodes for which these are the same are one audience, and share one snapshot.
+What a node gets follows from three things: the gateways that select it, its kind of client, and the models that it names, if
+it names any. All nodes for which these are the same are one audience, and share one snapshot.
 
 Two keys of a node's metadata are ours:
 
-    turnout.models    the models that it is given, and no others: a list of names, or one text with commas between them
-    turnout.client    `envoy` or `grpc`; without it, clients whose user agent opens with `grpc` are gRPC's own
+    turnout.models    the only models that the node gets: a list of names, or one text with commas between them
+    turnout.client    `envoy` or `grpc`; without it, a client whose user agent begins with `grpc` is gRPC's own
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from controlplane.snapshot import Audience, Client
 MODELS = "turnout.models"
 CLIENT = "turnout.client"
 
-# Names in a note; the rest is counted.
-_MOST = 3
+# A note lists this many names, and the number of the others.
+_LISTED = 3
 
 
 class Node(Protocol):
-    """What a client says of itself."""
+    """The properties of a client that decide its audience, as it reports them itself."""
 
     @property
     def id(self) -> str: ...
@@ -54,7 +54,7 @@ class AudienceResolver:
 
     __slots__ = ("_audiences",)
 
-    # At the bound all are forgotten; equal audiences are then two objects for a while, which costs time only.
+    # At the bound all are forgotten. Equal audiences are then two objects for a while, which costs time only.
     _BOUND = 4_096
 
     def __init__(self) -> None:
@@ -69,26 +69,26 @@ class AudienceResolver:
 
 
 def _client(node: Node) -> Client:
-    said = node.metadata.get(CLIENT)
-    if said in ("envoy", "grpc"):
-        return Client(said)
+    kind = node.metadata.get(CLIENT)
+    if kind in ("envoy", "grpc"):
+        return Client(kind)
     return Client.GRPC if node.user_agent.lower().startswith("grpc") else Client.ENVOY
 
 
 def _models(node: Node) -> frozenset[str] | None:
-    said = node.metadata.get(MODELS)
-    if isinstance(said, str):
-        said = said.split(",")
-    if not isinstance(said, list):
+    names = node.metadata.get(MODELS)
+    if isinstance(names, str):
+        names = names.split(",")
+    if not isinstance(names, list):
         return None
-    return frozenset(name.strip() for name in said if isinstance(name, str) and name.strip())
+    return frozenset(name.strip() for name in names if isinstance(name, str) and name.strip())
 
 
 def audiences(state: State) -> set[Audience]:
-    """The audiences that are checked before a commit: each gateway, and as many together as could be on one node.
+    """Return the audiences to check before a commit: each gateway alone, and as many together as could be on one node.
 
-    All together is one audience, unless two gateways want one socket, on different nodes. gRPC clients open no sockets, so all
-    gateways together are one audience of theirs.
+    All gateways together are one audience, unless two of them bind the same socket on different nodes. gRPC clients bind no
+    sockets, so all gateways together are one audience of theirs.
     """
     groups: list[list[Gateway]] = []
     for name in sorted(state.gateways):
@@ -101,8 +101,9 @@ def audiences(state: State) -> set[Audience]:
             group.append(gateway)
     if not groups:
         return {Audience()}
-    found = {Audience((name,)) for name in state.gateways} | {Audience(tuple(g.name for g in group)) for group in groups}
-    return found | {Audience(tuple(sorted(state.gateways)), Client.GRPC)}
+    alone = {Audience((name,)) for name in state.gateways}
+    together = {Audience(tuple(g.name for g in group)) for group in groups}
+    return alone | together | {Audience(tuple(sorted(state.gateways)), Client.GRPC)}
 
 
 def _same_socket(a: Gateway, b: Gateway) -> bool:
@@ -113,14 +114,14 @@ def _same_socket(a: Gateway, b: Gateway) -> bool:
 
 
 def unselected(state: State) -> str:
-    """Why a node that no gateway selects has none."""
+    """Return the reason why a node that no gateway selects gets nothing."""
     if not state.gateways:
         return "there are no gateways yet"
-    wants = [f"{name} wants {_wants(state.gateways[name].nodes)}" for name in sorted(state.gateways)]
-    return f"no gateway selects it: {_some(wants, '; ')}"
+    selectors = [f"{name} wants {_selector(state.gateways[name].nodes)}" for name in sorted(state.gateways)]
+    return f"no gateway selects it: {_listed(selectors, '; ')}"
 
 
-def _wants(selector: NodeSelector) -> str:
+def _selector(selector: NodeSelector) -> str:
     parts = [
         f"{word} in [{', '.join(values)}]"
         for word, values in (
@@ -137,25 +138,25 @@ def _wants(selector: NodeSelector) -> str:
 
 
 def left_out(state: State, audience: Audience) -> str:
-    """What an audience is not given that it could be meant to have, and why; "" when nothing."""
-    said = []
+    """Return what an audience could be expected to get but does not, and why; "" if there is nothing."""
+    reasons = []
     gateways = set(audience.gateways)
+    models = state.models.keys() if audience.models is None else audience.models & state.models.keys()
+    served = {name for name in models if not gateways.isdisjoint(state.models[name].gateways)}
     if audience.models is not None:
-        there = {n for n in audience.models if n in state.models and not gateways.isdisjoint(state.models[n].gateways)}
-        unknown = sorted(audience.models - there)
+        unknown = sorted(audience.models - served)
         if unknown:
-            said.append(f"it names models that its gateways don't have: {_some(unknown, ', ')}")
+            reasons.append(f"it names models that its gateways don't have: {_listed(unknown, ', ')}")
         if not audience.models:
-            said.append(f"its metadata {MODELS} names no model")
+            reasons.append(f"its metadata {MODELS} names no model")
     if audience.client is Client.GRPC:
-        models = (state.models[n] for n in sorted(state.models if audience.models is None else there))
-        lines = [line for m in models if not gateways.isdisjoint(m.gateways) for line in unreachable(m)]
+        lines = [line for name in sorted(served) for line in unreachable(state.models[name])]
         if lines:
-            said.append(f"not given to gRPC clients: {_some(lines, ', ')}")
-    return "; ".join(said)
+            reasons.append(f"not given to gRPC clients: {_listed(lines, ', ')}")
+    return "; ".join(reasons)
 
 
-def _some(items: Iterable[str], separator: str) -> str:
+def _listed(items: Iterable[str], separator: str) -> str:
     items = list(items)
-    more = len(items) - _MOST
-    return separator.join(items[:_MOST]) + (f" and {more} more" if more > 0 else "")
+    more = len(items) - _LISTED
+    return separator.join(items[:_LISTED]) + (f" and {more} more" if more > 0 else "")

@@ -1,8 +1,8 @@
-"""Clusters: one a version, named `MODEL/VERSION`. A version without endpoints has none: nothing can be sent to it.
+"""Clusters: one for each version, named `MODEL/VERSION`. A version without endpoints has none: it can't get requests.
 
-The version that a model mirrors to has a second one, `MODEL/VERSION/mirror`, for the copies alone. Nobody waits for their
-answers, so nobody would notice a server that accepts and stays silent; in a cluster of their own they can be few and short,
-whatever the version's own limits are, and what they use up is not missing where the version has a share.
+The version that a model mirrors to has a second cluster, `MODEL/VERSION/mirror`, for the copies only. Nobody waits for the
+answers to copies, so nobody would notice a server that accepts them and never answers. In a cluster of their own the copies
+have low limits of their own, and never use up those of the version's live requests.
 """
 
 from __future__ import annotations
@@ -27,70 +27,70 @@ from controlplane.snapshot import Resource
 
 _HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
-# The authorities of the Envoy's system. Envoy has no word for them (`system_root_certs` is read by gRPC only), so it is a
-# file: where Debian, Ubuntu, Alpine and so Envoy's own images have it. Elsewhere, link it or give the certificates.
+# The authorities of the Envoy's system. Envoy has no setting for them (only gRPC reads `system_root_certs`), so this is the
+# file's path on Debian, Ubuntu, Alpine and Envoy's own images. Elsewhere, link it or configure the certificates.
 SYSTEM_AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"
 
-# Model servers close idle HTTP/1 connections, uvicorn after 5 s. A POST that meets the close is lost, since it may not be
-# retried; so Envoy closes first. HTTP/2 says GOAWAY and loses nothing, and keeps Envoy's hour. The same limit closes the
-# connection of a health check that waits for its answer: where one may take longer, so must this (`_http1_idle`).
+# Model servers close idle HTTP/1 connections, uvicorn after 5 s. A POST that crosses the close is lost, since it may not be
+# retried, so Envoy closes first. HTTP/2 sends GOAWAY and loses nothing, and keeps Envoy's default of an hour. The same limit
+# closes the connection of a health check that waits for its answer, so it is raised for slow checks (`_http1_idle`). Seconds.
 _HTTP1_IDLE = 4.0
 
-# What copies may hold at a time, and for how long where the model does not limit its requests, in seconds. What would be
-# more is not copied.
+# The limits of copies at a time, and their duration in seconds if the model does not limit its requests. Requests beyond the
+# limits are not copied.
 _MIRROR_LIMITS = ConnectionLimits(max_connections=128, max_pending_requests=128, max_requests=128, max_retries=1)
-_MIRROR_LONGEST = 60.0
+_MIRROR_TIMEOUT = 60.0
 
 
 def cluster_name(model: str, version: str) -> str:
-    """`MODEL/VERSION`: both are labels, so no two are alike."""
+    """Return `MODEL/VERSION`. Unique, since both are labels."""
     return f"{model}/{version}"
 
 
 def mirror_name(model: str, version: str) -> str:
-    """`MODEL/VERSION/mirror`: no label has a slash, so it is no version's."""
+    """Return `MODEL/VERSION/mirror`. No version's name, since labels have no slash."""
     return f"{cluster_name(model, version)}/mirror"
 
 
 def compile_cluster(model: str, version: Version) -> list[Resource]:
-    """The cluster of a version; nothing when it has no endpoints."""
+    """Return the cluster of a version; empty if it has no endpoints."""
     return [_cluster(cluster_name(model, version.name), model, version)] if version.endpoints else []
 
 
 def compile_mirror(model: Model) -> list[Resource]:
-    """The cluster that a model's copies go to; nothing when it has no mirror."""
+    """Return the cluster that a model's copies go to; empty if it has no mirror."""
     if model.mirror is None:
         return []
-    # Without health checks of its own: they would ask each endpoint twice, and a slow one would hold up the cluster.
+    # Without health checks of its own: they would check each endpoint twice, and a slow check would delay the cluster.
     version = replace(model.version(model.mirror.version), limits=_MIRROR_LIMITS, health_check=None)
-    longest = model.timeouts.request or _MIRROR_LONGEST
-    return [_cluster(mirror_name(model.name, version.name), model.name, version, longest)]
+    timeout = model.timeouts.request or _MIRROR_TIMEOUT
+    return [_cluster(mirror_name(model.name, version.name), model.name, version, timeout)]
 
 
-def _cluster(name: str, model: str, version: Version, longest: float = 0.0) -> Resource:
-    """A cluster of the version's endpoints; `longest` is the most that a request may take, in seconds, 0 for no limit."""
+def _cluster(name: str, model: str, version: Version, timeout: float = 0.0) -> Resource:
+    """Return a cluster of the version's endpoints. A request ends after `timeout` seconds; 0 is no limit."""
     cluster = cluster_pb2.Cluster(
         name=name,
         connect_timeout=duration(version.connect_timeout),
-        # Inference takes long, and differently long: whoever has less under way gets the next one, where turns would queue
-        # a request behind a slow one beside an idle server.
+        # Inference takes long, and its duration varies. Least-request picks the server with fewer requests in flight, while
+        # round-robin would queue a request behind a slow one although another server is idle.
         lb_policy=cluster_pb2.Cluster.LEAST_REQUEST,
         circuit_breakers=_circuit_breakers(version),
-        # No HTTP/2 keepalive: a gRPC server with its defaults answers pings every 30 s with GOAWAY. TCP's asks less.
+        # No HTTP/2 keepalive: a gRPC server with its defaults answers pings every 30 s with GOAWAY. TCP's does not disturb it.
         upstream_connection_options=cluster_pb2.UpstreamConnectionOptions(
             tcp_keepalive=address_pb2.TcpKeepalive(
                 keepalive_probes=_u32(3), keepalive_time=_u32(60), keepalive_interval=_u32(10)
             )
         ),
     )
-    cluster.typed_extension_protocol_options[_HTTP_OPTIONS].CopyFrom(packed(_protocol(version, longest)))
+    cluster.typed_extension_protocol_options[_HTTP_OPTIONS].CopyFrom(packed(_protocol(version, timeout)))
     if version.tls is not None:
         cluster.transport_socket.name = "envoy.transport_sockets.tls"
         cluster.transport_socket.typed_config.CopyFrom(packed(_tls(version.tls, version.protocol)))
     if version.health_check is not None:
         host = version.tls.server_name if version.tls and version.tls.server_name else model
         cluster.health_checks.append(_health_check(version.health_check, version.protocol, host))
-        # Health checks would keep an endpoint that was taken away for as long as it answers them.
+        # Otherwise Envoy keeps an endpoint that was removed for as long as it answers health checks.
         cluster.ignore_health_on_host_removal = True
     if version.outlier_detection is not None:
         cluster.outlier_detection.CopyFrom(_outlier_detection(version.outlier_detection))
@@ -105,15 +105,16 @@ def _cluster(name: str, model: str, version: Version, longest: float = 0.0) -> R
 
 
 def _secrets(tls: UpstreamTls | None) -> list[tuple[str, str]]:
-    named = (tls.ca_certificates if not tls.insecure_skip_verify else "", tls.client_certificate) if tls else ()
-    return [(SECRET, label) for label in named if label]
+    """Return references to the secrets that a cluster with these settings names."""
+    labels = (tls.ca_certificates if not tls.insecure_skip_verify else "", tls.client_certificate) if tls else ()
+    return [(SECRET, label) for label in labels if label]
 
 
-def _protocol(version: Version, longest: float) -> Any:
-    # Explicit, so that Envoy never guesses from what the client happened to speak.
+def _protocol(version: Version, timeout: float) -> Any:
+    # Explicit, so that Envoy never chooses by the protocol of the client.
     options = http_protocol_options_pb2.HttpProtocolOptions()
-    if longest:
-        options.common_http_protocol_options.max_stream_duration.CopyFrom(duration(longest))
+    if timeout:
+        options.common_http_protocol_options.max_stream_duration.CopyFrom(duration(timeout))
     if version.protocol is Protocol.HTTP1:
         options.common_http_protocol_options.idle_timeout.CopyFrom(duration(_http1_idle(version)))
         options.explicit_http_config.http_protocol_options.CopyFrom(protocol_pb2.Http1ProtocolOptions())
@@ -144,7 +145,7 @@ def _tls(tls: UpstreamTls, protocol: Protocol) -> Any:
     context = tls_pb2.UpstreamTlsContext()
     common = context.common_tls_context
     common.alpn_protocols.append("http/1.1" if protocol is Protocol.HTTP1 else "h2")
-    # SNI carries names only (RFC 6066, section 3); an address can still be what the certificate must carry.
+    # SNI carries names only (RFC 6066, section 3); the certificate may still be verified against an address.
     if not is_ip(tls.server_name):
         context.sni = tls.server_name
     if tls.client_certificate:
@@ -153,7 +154,7 @@ def _tls(tls: UpstreamTls, protocol: Protocol) -> Any:
         return context
     validation = common.validation_context
     if tls.ca_certificates:
-        # The authorities come on their own, and whose certificate it must be is said here.
+        # The authorities come as a Secret; the name that the certificate must carry is set here.
         common.combined_validation_context.validation_context_sds_secret_config.CopyFrom(over_sds(tls.ca_certificates))
         validation = common.combined_validation_context.default_validation_context
     elif tls.ca_certificates_pem:
@@ -169,8 +170,8 @@ def _tls(tls: UpstreamTls, protocol: Protocol) -> Any:
 
 
 def _health_check(check: HealthCheck, protocol: Protocol, host: str) -> Any:
-    # The interval holds without traffic, too: green must be known to be well before its first request, and Envoy would
-    # look only once a minute.
+    # The same interval without traffic: green must be known to be healthy before its first request, and by default Envoy
+    # would check it only once a minute.
     message = health_check_pb2.HealthCheck(
         timeout=duration(check.timeout),
         interval=duration(check.interval),
@@ -181,7 +182,7 @@ def _health_check(check: HealthCheck, protocol: Protocol, host: str) -> Any:
     if protocol is Protocol.GRPC:
         message.grpc_health_check.authority = host
         return message
-    # Without a host Envoy sends the cluster's name, whose slash is no host to many servers.
+    # Without a host Envoy sends the cluster's name. Many servers refuse a host with a slash.
     message.http_health_check.host = host
     message.http_health_check.path = check.path
     if protocol is Protocol.HTTP2:
@@ -190,16 +191,16 @@ def _health_check(check: HealthCheck, protocol: Protocol, host: str) -> Any:
 
 
 def _outlier_detection(outlier: OutlierDetection) -> Any:
-    # Ejection can't take everything: `always_eject_one_host` is off, so a single endpoint is never ejected below 100 %; and
-    # when fewer than half are left Envoy panics and uses all of them (`healthy_panic_threshold`, 50 % by default).
+    # Ejection never removes all endpoints: `always_eject_one_host` is off, so a single endpoint is not ejected below 100 %. If
+    # fewer than half are left, Envoy panics and uses all of them (`healthy_panic_threshold`, 50 % by default).
     return outlier_detection_pb2.OutlierDetection(
         consecutive_gateway_failure=_u32(outlier.consecutive_failures),
         enforcing_consecutive_gateway_failure=_u32(100),
-        # What else Envoy would eject for, by default: any 5xx, which a model may answer to a bad input; and statistics.
+        # Envoy's other reasons to eject, on by default: any 5xx, which a model may answer to a bad input; and success rates.
         enforcing_consecutive_5xx=_u32(0),
         enforcing_success_rate=_u32(0),
         base_ejection_time=duration(outlier.ejection_time),
-        # Envoy refuses a base above the maximum, which is 300 s by default.
+        # Envoy refuses a base time above the maximum, which is 300 s by default.
         max_ejection_time=duration(max(300.0, outlier.ejection_time)),
         max_ejection_percent=_u32(outlier.max_ejection_percent),
     )

@@ -1,18 +1,22 @@
-"""Listeners: one a gateway, named by its address. It does not change when models do: a listener change drains connections.
+"""Listeners: one for each gateway, named after its address. It does not change with models: that would drain connections.
 
-Why not by the gateway. Envoy takes the listeners of a response one by one, and refuses one whose address another still has;
-so two gateways that swap ports, or one that takes a port that another leaves, would be refused, and the port could close. By
-its address, a port that stays in use is one listener that is updated in place, whoever it is of; a port that changes is one
-listener that comes and one that goes. Scopes are keyed by the address too: a port finds its models before and after.
+Why it is not named after the gateway: Envoy applies the listeners of a response one by one, and refuses one whose address
+another still has. So it would refuse two gateways that swap ports, or one that takes a port which another gives up, and the
+port could close. Named after its address, a port that stays in use is one listener that is updated in place, whichever
+gateway it belongs to. A port that changes is one listener added and one removed. Scopes have the address in their key too, so
+a port finds its models before and after.
 
-How a request finds its model. Scopes are matched on the parts of a key, and a part is taken from a header. The path would
-do (`:path`, split at `/`), but for two things: a query string is part of `:path`, so `/v2/models/iris?x=1` would look for
-`iris?x=1`; and scopes are shared by all listeners of an Envoy. So the listener first sets `x-turnout-scope`, to
-`ADDRESS/v2/models/iris` where the path names the model and to `ADDRESS` where a header or the host does: part 0 is the
-listener's name, part N the Nth segment of the path. It overwrites what a client sent under that name, and each
-RouteConfiguration takes it off again on the way to the model server.
+How a request finds its model: scopes are matched on the parts of a key, and each part is taken from a header. The path
+(`:path`, split at `/`) does not work, for two reasons. A query string is part of `:path`, so `/v2/models/iris?x=1` would look
+for `iris?x=1`. And all listeners of an Envoy share its scopes. So the listener first sets the header `x-turnout-scope`:
 
-TLS is for the clients: their certificate and their authorities are named here and come on their own (`secrets.py`).
+    the path names the model          `ADDRESS/v2/models/iris`: part 0 is the listener's name, part N the path's segment N
+    a header or the host names it     `ADDRESS`: part 0 is the listener's name; the other part comes from that header
+
+It overwrites a header of this name that a client sent, and each RouteConfiguration removes it before the request goes to the
+model server.
+
+TLS is the clients' side: the listener names the certificate and the authorities, which come as Secrets (`secrets.py`).
 """
 
 from __future__ import annotations
@@ -33,21 +37,21 @@ from controlplane.domain import Gateway, GatewayTls, HeaderRouting, HostRouting,
 from controlplane.envoy_types import LISTENER, SECRET
 from controlplane.snapshot import Resource
 
-# Set by the listener, read by its scope key, taken off by the route.
+# Set by the listener, read by its scope key, removed by the route.
 SCOPE_HEADER = "x-turnout-scope"
 
 HCM = "envoy.filters.network.http_connection_manager"
 
-_BUFFER = 1 << 20  # bytes that a connection may hold on either side; more is left in the socket
+_BUFFER = 1 << 20  # bytes that Envoy buffers for a connection on either side; more stays in the socket
 
 
 def listener_name(gateway: Gateway) -> str:
-    """The address that it binds, like `127.0.0.1:80` and `[::1]:80`. On one node no two gateways have the same."""
+    """Return the address that a gateway binds, like `127.0.0.1:80` or `[::1]:80`. On one node no two gateways share it."""
     return f"[{gateway.address}]:{gateway.port}" if ":" in gateway.address else f"{gateway.address}:{gateway.port}"
 
 
 def compile_listener(gateway: Gateway) -> Resource:
-    """The listener of a gateway."""
+    """Return the listener of a gateway."""
     listener = listener_pb2.Listener(
         name=listener_name(gateway),
         address=socket_address(gateway.address, gateway.port),
@@ -60,7 +64,7 @@ def compile_listener(gateway: Gateway) -> Resource:
     if gateway.tls is not None:
         chain.transport_socket.name = "envoy.transport_sockets.tls"
         chain.transport_socket.typed_config.CopyFrom(packed(_tls(gateway.tls)))
-        # A client that opens a connection and does not shake hands.
+        # For a client that opens a connection and does not complete the handshake.
         chain.transport_socket_connect_timeout.CopyFrom(duration(10))
     return resource(LISTENER, listener, [(SECRET, reference.label) for reference in gateway.references])
 
@@ -86,20 +90,20 @@ def _tls(tls: GatewayTls) -> Any:
 
 def _connection_manager(gateway: Gateway) -> Any:
     manager = hcm_pb2.HttpConnectionManager(
-        stat_prefix=gateway.name,  # also what says whose the listener is (`validation.owner`)
+        stat_prefix=gateway.name,  # also names the listener's owner (`decode.owner`)
         codec_type=hcm_pb2.HttpConnectionManager.AUTO,
-        # An edge: clients' own x-forwarded-for and x-envoy-* headers are not believed, wherever they come from. An x-envoy-*
-        # header could ask for retries that the model does not allow. No `internal_address_config`: without it no address is
-        # internal (Envoy 1.33 and newer), while an empty one makes private addresses so.
+        # An edge: Envoy trusts no client's x-forwarded-for and x-envoy-* headers. An x-envoy-* header could ask for retries
+        # that the model does not allow. No `internal_address_config`: without it no address is internal (Envoy 1.33 and
+        # newer), while an empty one makes private addresses internal.
         use_remote_address=wrappers_pb2.BoolValue(value=True),
-        # `/v2/models/iris/../wine` must not reach one model's servers under the other's name. Double slashes and %2F are left
-        # alone: to a model server they can mean something, and here they find no other scope.
+        # `/v2/models/iris/../wine` must not reach one model's servers under another's name. Double slashes and %2F stay: a
+        # model server may give them a meaning, and they find no other scope.
         normalize_path=wrappers_pb2.BoolValue(value=True),
         path_with_escaped_slashes_action=hcm_pb2.HttpConnectionManager.KEEP_UNCHANGED,
-        # A client that opens a request and does not go on; what comes after the headers is the route's idle timeout.
+        # For a client that opens a request and does not complete its headers. The body has the route's idle timeout.
         request_headers_timeout=duration(10),
     )
-    # Tensors are large: with 64 KiB a stream would wait for its window on every round trip.
+    # Tensors are large: with a window of 64 KiB a stream would wait a round trip for each 64 KiB.
     manager.http2_protocol_options.initial_stream_window_size.value = _BUFFER
     manager.http2_protocol_options.initial_connection_window_size.value = 16 * _BUFFER
     manager.http2_protocol_options.max_concurrent_streams.value = 1000
@@ -109,7 +113,7 @@ def _connection_manager(gateway: Gateway) -> Any:
     scoped.name = listener_name(gateway)
     scoped.rds_config_source.CopyFrom(over_ads())
     scoped.scoped_rds.scoped_rds_config_source.CopyFrom(over_ads())
-    header = listener_name(gateway).replace("%", "%%")  # an IPv6 zone; Envoy would take it for the start of a command
+    header = listener_name(gateway).replace("%", "%%")  # of an IPv6 zone; Envoy reads % as the start of a command
     _fragment(scoped, SCOPE_HEADER, "/", 0)
     match gateway.routing:
         case PathRouting(segment=segment):
@@ -118,7 +122,7 @@ def _connection_manager(gateway: Gateway) -> Any:
         case HeaderRouting(name=name):
             _fragment(scoped, name)
         case HostRouting():
-            # Known flaw: a host in capitals is not found. Envoy 1.40 can't fold a scope key's case.
+            # Known flaw: a host in capital letters is not found. Envoy 1.40 can't ignore case in a scope key.
             manager.strip_any_host_port = True
             manager.strip_trailing_host_dot = True
             _fragment(scoped, ":authority")

@@ -1,4 +1,4 @@
-"""Small things that every compiled message is made of."""
+"""Small messages that compiled messages are made of."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ from controlplane.snapshot import Resource
 
 
 def resource(type_url: str, message: Any, refs: Iterable[tuple[str, str]] = ()) -> Resource:
-    """The resource that `message` is; a load assignment is named by its cluster."""
+    """Return a resource with this message as its body. A ClusterLoadAssignment is named after its cluster."""
     name = message.cluster_name if hasattr(message, "cluster_name") else message.name
-    # Deterministic: a map has no order otherwise, and the version is a hash of these bytes.
+    # Deterministic, since maps have no order otherwise, and the version is a hash of these bytes.
     return Resource.of(type_url, name, message.SerializeToString(deterministic=True), refs)
 
 
 def packed(message: Any) -> Any:
-    """`message` in a google.protobuf.Any, the same bytes each time."""
+    """Return `message` in a google.protobuf.Any, with the same bytes each time."""
     packed = any_pb2.Any()
     packed.Pack(message, deterministic=True)
     return packed
 
 
 def duration(seconds: float) -> Any:
-    """A google.protobuf.Duration, to the microsecond."""
+    """Return a google.protobuf.Duration, rounded to the microsecond."""
     whole, micros = divmod(round(seconds * 1_000_000), 1_000_000)
     return duration_pb2.Duration(seconds=whole, nanos=micros * 1000)
 
 
 def socket_address(host: str, port: int) -> Any:
-    """A TCP address; `host` is an IP, or a name where Envoy resolves it."""
+    """Return a TCP address. `host` is an IP address, or a DNS name where Envoy resolves it."""
     return address_pb2.Address(socket_address=address_pb2.SocketAddress(address=host, port_value=port))
 
 
 def over_ads() -> Any:
-    """Where everything dynamic comes from: the stream that named it."""
+    """Return the source of everything dynamic: the ADS stream that named it."""
     return config_source_pb2.ConfigSource(
         ads=config_source_pb2.AggregatedConfigSource(), resource_api_version=config_source_pb2.ApiVersion.V3
     )

@@ -1,27 +1,27 @@
-"""What gRPC's own xDS clients are given: a model is a target of theirs, `xds:///MODEL`, and there is no proxy.
+"""Resources for gRPC's own xDS clients. For them a model is a target, `xds:///MODEL`, and there is no proxy.
 
-A client asks for the Listener that its target names, for the RouteConfiguration that this one names, for the clusters of that
-and their endpoints, always by name. So all of it is called what it is called for Envoys, but the Listener, which is the
-model's. There is nothing to listen on, and there are no scopes.
+A client asks for the Listener of its target, then for the RouteConfiguration that the Listener names, then for the clusters of
+that and their endpoints, always by name. All have the same names as for Envoys, except for the Listener, which has the model's
+name. It listens on no socket, and there are no scopes.
 
     of a model        gRPC's client
-    split             draws among the weights, which must sum to the total that is stated (gRFC A28)
-    sticky            is drawn at random all the same: it does not read `use_hash_policy`
+    split             draws by the weights, which must sum to the stated total (gRFC A28)
+    sticky            draws at random nevertheless: it does not read `use_hash_policy`
     preview header    reads it, as metadata of the call (A28)
-    request timeout   bounds the call, if the caller's own deadline does not (A31); silence it does not bound
-    retries           tries again by itself what no server has seen; `unsafe` adds UNAVAILABLE (A44)
+    request timeout   limits the call, unless the caller's own deadline is shorter (A31); it has no idle timeout
+    retries           retries by itself a call that no server has seen; `unsafe` adds UNAVAILABLE (A44)
     mirror, rewrite   reads neither
-    endpoints, their  takes turns: LEAST_REQUEST it would refuse, and weights of addresses it does not read
+    endpoints, their  uses them in turn: it refuses LEAST_REQUEST, and does not read the weights of addresses
       weights
     limits            reads `max_requests` (A32)
-    health checks,    reads neither: it leaves alone what it can't connect to
+    health checks,    reads neither: it avoids an endpoint that it can't connect to
       outliers
-    DNS names         resolves one name a version (LOGICAL_DNS, A37), not several
-    load              reports it, where it takes its configuration from (A27)
+    DNS names         resolves one name for a version (LOGICAL_DNS, A37), not several
+    load              reports it to the server of its configuration (A27)
     HTTP/1, TLS       speaks HTTP/2 only; certificates would have to come from its own bootstrap (A29)
 
-What it can't reach it is not given, and the node's note says so: a model of which a version with a share is out of reach
-is left out whole, rather than failing a part of its calls.
+A client does not get a version that it can't reach, and the node's note says so. If such a version has a share, the client
+does not get the model at all, since it would fail a part of the model's calls.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from controlplane.snapshot import Resource
 
 
 def obstacle(version: Version) -> str:
-    """Why gRPC's client can't reach a version; "" when it can, or when there is nothing to reach."""
+    """Return the reason why gRPC's client can't reach a version; "" if it can, or if there is nothing to reach."""
     if not version.endpoints:
         return ""
     if version.protocol is Protocol.HTTP1:
@@ -57,12 +57,12 @@ def obstacle(version: Version) -> str:
 
 
 def unreachable(model: Model) -> list[str]:
-    """What of a model gRPC's clients are not given, and why."""
-    blocked = {v.name: why for v in model.versions if (why := obstacle(v))}
-    in_the_way = [name for name in blocked if model.split.get(name)]
-    if in_the_way:
-        return [f"{model.name} (its version {in_the_way[0]} {blocked[in_the_way[0]]})"]
-    return [f"{cluster_name(model.name, name)} (it {why})" for name, why in blocked.items()]
+    """Return the parts of a model that gRPC's clients do not get, each with the reason."""
+    blocked = {v.name: reason for v in model.versions if (reason := obstacle(v))}
+    with_share = next((name for name in blocked if model.split.get(name)), None)
+    if with_share is not None:
+        return [f"{model.name} (its version {with_share} {blocked[with_share]})"]
+    return [f"{cluster_name(model.name, name)} (it {reason})" for name, reason in blocked.items()]
 
 
 def served_versions(model: Model) -> list[Version]:
@@ -93,24 +93,24 @@ def _listener(model: Model) -> Resource:
     return resource(LISTENER, listener, [(ROUTES, model.name)])
 
 
-def _routes(model: Model, reachable: list[Version]) -> Resource:
+def _routes(model: Model, versions: list[Version]) -> Resource:
     config = route_pb2.RouteConfiguration(name=model.name)
-    # The authority of a call is the target's, unless the caller says another: any will do.
+    # Any authority matches: a call has the target's, unless the caller sets another.
     host = config.virtual_hosts.add(name="*", domains=["*"])
     if model.retries.attempts and model.retries.unsafe:
-        # Not `gateway-error` and the like, which gRPC does not know: what has no answer is UNAVAILABLE.
+        # gRPC does not know `gateway-error` and the like. A call without an answer is UNAVAILABLE.
         host.retry_policy.CopyFrom(
             route_components_pb2.RetryPolicy(
                 retry_on="unavailable", num_retries=wrappers_pb2.UInt32Value(value=model.retries.attempts)
             )
         )
     if model.preview_header:
-        for version in reachable:
+        for version in versions:
             route = _route(host, model)
             route.route.cluster = cluster_name(model.name, version.name)
             route.match.headers.add(name=model.preview_header).string_match.exact = version.name
     weighted = _route(host, model).route.weighted_clusters
-    # A client that looks at the total refuses weights that don't sum to it; left out it would be 100.
+    # Some clients refuse weights that don't sum to the total. Its default would be 100.
     weighted.total_weight.value = FULL_SHARE
     for version in reversed(model.versions):
         if share := model.split.get(version.name):
@@ -122,7 +122,7 @@ def _routes(model: Model, reachable: list[Version]) -> Resource:
 def _route(host: Any, model: Model) -> Any:
     route = host.routes.add()
     route.match.prefix = "/"
-    # 0 is no limit, as for Envoys; `timeout` it does not read.
+    # 0 is no limit, as for Envoys. gRPC does not read `timeout`.
     route.route.max_stream_duration.max_stream_duration.CopyFrom(duration(model.timeouts.request))
     return route
 
@@ -130,11 +130,11 @@ def _route(host: Any, model: Model) -> Any:
 def _cluster(model: str, version: Version) -> Resource:
     name = cluster_name(model, version.name)
     cluster = cluster_pb2.Cluster(name=name, lb_policy=cluster_pb2.Cluster.ROUND_ROBIN)
-    # `self` is the server that this came from; another it would refuse.
+    # `self` is the server that sent this cluster. gRPC refuses any other.
     cluster.lrs_server.self.SetInParent()
-    most = wrappers_pb2.UInt32Value(value=version.limits.max_requests)
+    limit = wrappers_pb2.UInt32Value(value=version.limits.max_requests)
     cluster.circuit_breakers.CopyFrom(
-        circuit_breaker_pb2.CircuitBreakers(thresholds=[circuit_breaker_pb2.CircuitBreakers.Thresholds(max_requests=most)])
+        circuit_breaker_pb2.CircuitBreakers(thresholds=[circuit_breaker_pb2.CircuitBreakers.Thresholds(max_requests=limit)])
     )
     if version.has_dns_endpoints:
         cluster.type = cluster_pb2.Cluster.LOGICAL_DNS

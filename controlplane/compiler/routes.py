@@ -1,13 +1,13 @@
-"""Routes: one small RouteConfiguration a model, so that a switch sends a few hundred bytes, however many there are.
+"""Routes: one small RouteConfiguration for each model, so that a switch sends a few hundred bytes, however many models exist.
 
-Who gets which version. Clusters stand in a fixed order, the newest version first, with weights in basis points of a fixed
-total. Envoy draws a number below the total, and the clusters' weights, laid end to end, say whose it is. With a sticky key
-the number is the key's hash: while green's share grows, its stretch grows at its far end only, so a user who is in it stays
-in it. Users move once, and nobody's place is kept anywhere.
+How a request gets its version: clusters are in a fixed order, the newest version first, with weights in basis points of a
+fixed total. Envoy draws a number below the total. The weights, laid end to end, divide the numbers into one interval for each
+cluster, and the number's interval decides. With a sticky key the number is the key's hash. While green's share grows, its
+interval grows at its far end only, so a user in it stays in it. Each user moves once, and no state per user exists anywhere.
 
-`validate_clusters` stays off, as RDS has it by default. The server sends clusters before the routes that name them; but on
-separate streams no order between types holds, and a route that was refused for want of a cluster is not sent again until it
-changes, while one that was taken early heals when the cluster comes.
+`validate_clusters` stays off, as is RDS's default. The server sends clusters before the routes that name them, but separate
+streams keep no order between types. A route that Envoy refused because a cluster was missing is not sent again until it
+changes, while a route that Envoy accepted early works as soon as the cluster comes.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ from controlplane.domain import FULL_SHARE, Model
 from controlplane.envoy_types import CLUSTER, ROUTES
 from controlplane.snapshot import Resource
 
-# What an upstream can't have acted on: the connection failed, HTTP/2 said so (RFC 9113, section 8.7), or the request's
-# headers had not been sent.
+# Failures after which the upstream can't have acted on the request: the connection failed, HTTP/2 says so (RFC 9113, section
+# 8.7), or the request's headers had not been sent.
 SAFE_RETRIES = "connect-failure,refused-stream,reset-before-request"
-# What it may have: for idempotent calls only.
+# Also failures after which it may have: for idempotent calls only.
 UNSAFE_RETRIES = f"{SAFE_RETRIES},reset,gateway-error"
-# How often an endpoint is drawn anew that has failed the request already, before it is taken all the same.
+# How often Envoy draws another endpoint if it drew one that already failed the request; after that it uses it again.
 _REDRAWS = 16
 
 
 def compile_routes(model: Model) -> Resource:
-    """The RouteConfiguration of a model."""
+    """Return the RouteConfiguration of a model."""
     config = route_pb2.RouteConfiguration(name=model.name, request_headers_to_remove=[SCOPE_HEADER])
     host = config.virtual_hosts.add(name="*", domains=["*"])
     if model.retries.attempts:
@@ -49,12 +49,12 @@ def compile_routes(model: Model) -> Resource:
                 route = _route(host, model, previewed=version.name)
                 route.route.cluster = cluster_name(model.name, version.name)
                 route.match.headers.add(name=model.preview_header).string_match.exact = version.name
-    _weigh(_route(host, model).route, model)
+    _set_weights(_route(host, model).route, model)
     return resource(ROUTES, config, [(CLUSTER, name) for name in _clusters(config)])
 
 
 def _route(host: Any, model: Model, previewed: str = "") -> Any:
-    """A route for every path, with all that a model says of its requests; where to is left open."""
+    """Add a route for every path with the model's settings for requests. The caller sets where it leads to."""
     route = host.routes.add()
     route.match.prefix = "/"
     action = route.route
@@ -65,7 +65,7 @@ def _route(host: Any, model: Model, previewed: str = "") -> Any:
         action.regex_rewrite.CopyFrom(_rewrite(model.rewrite.prefix, model.rewrite.replacement))
     if model.mirror is not None and model.mirror.version != previewed:
         policy = action.request_mirror_policies.add(cluster=mirror_name(model.name, model.mirror.version))
-        # A copy is a copy: the same host, without Envoy's `-shadow` after it.
+        # The same host as the request, without Envoy's `-shadow` after it.
         policy.disable_shadow_host_suffix_append = True
         if model.mirror.basis_points < FULL_SHARE:
             fraction = policy.runtime_fraction.default_value
@@ -74,7 +74,7 @@ def _route(host: Any, model: Model, previewed: str = "") -> Any:
     return route
 
 
-def _weigh(action: Any, model: Model) -> None:
+def _set_weights(action: Any, model: Model) -> None:
     weighted = action.weighted_clusters
     for version in reversed(model.versions):
         if share := model.split.get(version.name):
@@ -85,7 +85,7 @@ def _weigh(action: Any, model: Model) -> None:
         if model.sticky.header:
             policy.header.header_name = model.sticky.header
         else:
-            # Without a TTL Envoy makes no cookie of its own: a request that lacks it is drawn at random.
+            # Without a TTL Envoy sets no cookie. A request without the cookie is drawn at random.
             policy.cookie.name = model.sticky.cookie
 
 
@@ -103,9 +103,9 @@ def _retry_policy(model: Model) -> Any:
 
 
 def _rewrite(prefix: str, replacement: str) -> Any:
-    # `prefix_rewrite` would need a second route for paths that lack the prefix; a regex that finds nothing changes nothing.
-    # Envoy leaves the query out of it. The prefix ends where a segment or a verb does: `/v2/models/p` is no start of
-    # `/v2/models/p2`. RE2 can't look ahead, so what follows is captured and put back.
+    # `prefix_rewrite` would need a second route for paths without the prefix; a regex that does not match changes nothing.
+    # Envoy does not apply it to the query. The prefix must end with a segment, or before a verb: `/v2/models/p` does not match
+    # `/v2/models/p2`. RE2 has no look-ahead, so the next character is captured and put back.
     regex, substitution = "^" + re.escape(prefix), replacement.replace("\\", "\\\\")
     if not prefix.endswith(("/", ":")):
         regex, substitution = regex + "(/|:|$)", substitution + "\\1"
@@ -113,7 +113,7 @@ def _rewrite(prefix: str, replacement: str) -> Any:
 
 
 def _clusters(config: Any) -> set[str]:
-    """Every cluster that the routes name."""
+    """Return every cluster that the routes name."""
     names: set[str] = set()
     for host in config.virtual_hosts:
         for route in host.routes:

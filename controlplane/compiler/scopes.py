@@ -1,9 +1,8 @@
-"""Scopes: which RouteConfiguration a request finds. One ScopedRouteConfiguration for each key of a model on a gateway.
+"""Scopes: from a request to its RouteConfiguration. One ScopedRouteConfiguration for each key of a model on a gateway.
 
-A scope's key has two parts, `[address, key]`, where the address is the listener's name. Scopes are
-asked for by wildcard and shared by all listeners of an Envoy, so
-the key alone would let one gateway serve another's models. The address comes from a header that the listener sets
-(`listeners.py`).
+A scope's key has two parts, `[address, key]`, where the address is the listener's name. Envoy subscribes to all scopes by
+wildcard, and its listeners share them, so the key alone would let one gateway serve another's models. The address comes from
+a header that the listener sets (`listeners.py`).
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from controlplane.snapshot import Resource
 
 
 def compile_scopes(gateway: Gateway, model: Model) -> list[Resource]:
-    """A scope for every value that a request to `gateway` can carry that means `model`."""
+    """Return a scope for each key with which a request to `gateway` names `model`."""
     scope = scoped_route_pb2.ScopedRouteConfiguration
     fragment = scope.Key.Fragment
     listener = listener_name(gateway)

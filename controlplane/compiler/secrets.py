@@ -1,7 +1,7 @@
-"""Secrets: what listeners and clusters name, sent on its own (SDS), so that a rotation changes neither.
+"""Secrets: sent separately (SDS) from the listeners and clusters that name them, so that a rotation changes neither.
 
-An Envoy asks for a secret by its name when a listener or a cluster that names it comes, and holds that back until it has it.
-What it is sent later under the same name it uses for new connections; those that are open go on.
+An Envoy subscribes to a secret by name when it gets a listener or a cluster that names it, and does not use that before the
+secret has come. It uses a later secret of the same name for new connections; open connections go on.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from controlplane.snapshot import Resource
 
 
 def compile_secret(secret: Secret) -> Resource:
-    """The secret, named by its label."""
+    """Return the secret, named by its label."""
     message = secret_pb2.Secret(name=secret.name)
     match secret.content:
         case TlsCertificate(chain, key):
@@ -29,5 +29,5 @@ def compile_secret(secret: Secret) -> Resource:
 
 
 def over_sds(label: str) -> Any:
-    """Where a listener or a cluster finds a secret."""
+    """Return the configuration by which a listener or a cluster subscribes to a secret."""
     return secret_pb2.SdsSecretConfig(name=label, sds_config=over_ads())

@@ -12,9 +12,10 @@ from envoy.extensions.resource_monitors.downstream_connections.v3 import downstr
 from google.protobuf import json_format
 
 from controlplane.compiler import Compiler, audiences
-from controlplane.compiler.bootstrap import node_bootstrap, static_bootstrap
+from controlplane.compiler.bootstrap import node_bootstrap
 from controlplane.compiler.constraints import Constraints
 from controlplane.compiler.decode import unpack
+from controlplane.compiler.static_bootstrap import static_bootstrap
 from controlplane.domain.endpoints import NO_LIVE_ENDPOINTS
 from tests.compiler.cases import CASES, of_envoys, read_state
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from controlplane.compiler import Compiler
-from controlplane.compiler.bootstrap import static_bootstrap
 from controlplane.compiler.decode import owner
+from controlplane.compiler.static_bootstrap import static_bootstrap
 from controlplane.domain import Endpoint, Gateway, GatewayTls, Model, NodeSelector, Object, Secret, UpstreamTls, Version
 from controlplane.domain.endpoints import NO_LIVE_ENDPOINTS
 from controlplane.domain.state import Changes, State

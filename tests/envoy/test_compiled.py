@@ -23,8 +23,9 @@ from hypothesis import given, settings
 from yarl import URL
 
 from controlplane.compiler import Compiler, audiences
-from controlplane.compiler.bootstrap import node_bootstrap, static_bootstrap
+from controlplane.compiler.bootstrap import node_bootstrap
 from controlplane.compiler.clusters import SYSTEM_AUTHORITIES
+from controlplane.compiler.static_bootstrap import static_bootstrap
 from controlplane.demo.envoy import Envoy, envoy_binary
 from controlplane.demo.plane import free_port
 from controlplane.domain import (

@@ -23,7 +23,7 @@ async def never_answers(reader: asyncio.StreamReader, writer: asyncio.StreamWrit
 
 async def test_a_mirror_that_never_answers_holds_little_and_is_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # A minute would be long to wait for. Not the request timeout of the model: Envoy keeps copies to that by itself.
-    monkeypatch.setattr("controlplane.compiler.clusters._MIRROR_LONGEST", 2.0)
+    monkeypatch.setattr("controlplane.compiler.clusters._MIRROR_TIMEOUT", 2.0)
     async with LeanServer(("blue",)) as lean, await asyncio.start_server(never_answers, "127.0.0.1", 0) as mute:
         ports = {"blue": lean.ports["blue"], "green": mute.sockets[0].getsockname()[1]}
         both = tuple(Version(n, (Endpoint("127.0.0.1", port),)) for n, port in ports.items())

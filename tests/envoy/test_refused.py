@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from google.protobuf import json_format
 
-from controlplane.compiler.bootstrap import node_bootstrap, static_bootstrap
+from controlplane.compiler.bootstrap import node_bootstrap
 from controlplane.compiler.decode import decoded
+from controlplane.compiler.static_bootstrap import static_bootstrap
 from controlplane.demo.envoy import envoy_binary
 from controlplane.envoy_types import CLUSTER, LISTENER
 from controlplane.snapshot import Resource
