@@ -30,7 +30,10 @@ from controlplane.domain.endpoints import NO_LIVE_ENDPOINTS
 from controlplane.domain.revision import Head
 from controlplane.domain.state import Changes, State
 from controlplane.envoy_types import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SCOPED_ROUTES
-from controlplane.reconciler.publish import Observer
+from controlplane.fleet import Fleet
+from controlplane.observers.folds import FleetFold
+from controlplane.observers.log import FleetLog
+from controlplane.reconciler.report import EventDispatcher
 from controlplane.snapshot import Audience, Snapshot
 from controlplane.xds.events import AudienceAssigned, Event, StreamEvent, StreamOpened
 from controlplane.xds_server.variants import DELTA, SOTW, Variant
@@ -170,7 +173,8 @@ class Bench:
     def __init__(self, variant: Variant, models: int, streams: int = STREAMS) -> None:
         self.variant, self.streams = variant, streams
         self.history = History(models)
-        self.observer = Observer()
+        self.fleet = Fleet()
+        self.events = EventDispatcher(self.fleet, [FleetFold(self.fleet), FleetLog(self.fleet)])
         self.figures = Figures()
         self.cores: list[Any] = []
         self.numbers = 0
@@ -187,7 +191,7 @@ class Bench:
     def _connect(self, streams: int) -> None:
         """Opens streams, and plays each until it is in sync."""
         snapshot = self.history.newest
-        self.observer.published(Head(number=snapshot.revision, state=State()))
+        self.events.publish(Head(number=snapshot.revision, state=State()))
         scripts = [self._script(snapshot, f"node-{self.numbers + i}") for i in range(streams)]
         told: list[Sequence[StreamEvent]] = []
 
@@ -208,7 +212,7 @@ class Bench:
         identified = [self._hear(self.variant.core("", 0), s[0]) for s in scripts]
 
         def fold() -> None:
-            report = self.observer.report
+            report = self.events.report
             for i, events in enumerate(told):
                 stream = self.numbers + i
                 report(stream, StreamOpened("127.0.0.1:1", self.variant.name))
@@ -220,7 +224,7 @@ class Bench:
 
         self.figures.cold_fleet = _cpu(fold) / streams
         self.numbers += streams
-        held = self.observer.fleet.holding(snapshot.revision)
+        held = self.fleet.holding(snapshot.revision)
         assert held == self.numbers, f"{held} of {self.numbers} hold it"
 
     _known: list[bytes] | None = None
@@ -261,7 +265,7 @@ class Bench:
 
     def _switch(self) -> tuple[float, float, float]:
         snapshot = self.history.switch()
-        self.observer.published(Head(number=snapshot.revision, state=State()))
+        self.events.publish(Head(number=snapshot.revision, state=State()))
         sent: list[list[bytes]] = []
         probe = self.cores[0]
         probe.offer(snapshot)  # what all of them share is made here
@@ -289,15 +293,15 @@ class Bench:
         acked = _cpu(ack)
 
         def fold() -> None:
-            report = self.observer.report
+            report = self.events.report
             for stream, events in enumerate(told, 1):
                 for event in events:
                     report(stream, event)
 
         for event in told_first:
-            self.observer.report(0, event)
+            self.events.report(0, event)
         folded = _cpu(fold)
-        assert self.observer.fleet.holding(snapshot.revision) == len(self.cores)
+        assert self.fleet.holding(snapshot.revision) == len(self.cores)
         n = len(others)
         return offered / n, acked / n, folded / n
 

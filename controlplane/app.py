@@ -1,12 +1,12 @@
-"""The whole control plane in one process. The only file that knows everyone."""
+"""The wiring of the control plane. The only module that imports all the others."""
 
 from __future__ import annotations
 
 import asyncio
-import errno
 import gc
 import signal
 import socket
+import time
 from typing import Any
 
 import grpc
@@ -19,13 +19,14 @@ from controlplane.api.csds import ClientStatus
 from controlplane.api.gateway_service import GatewayService
 from controlplane.api.model_service import ModelService
 from controlplane.api.node_service import NodeService
+from controlplane.api.ports import check_free, listen, port_taken, reserve
 from controlplane.api.revision_service import RevisionService
 from controlplane.api.secret_service import SecretService
 from controlplane.api.status import StatusInterceptor
 from controlplane.api.traffic_service import TrafficService
 from controlplane.compiler import Compiler
 from controlplane.config import Address, Config
-from controlplane.errors import Code, Error, invalid
+from controlplane.fleet import Fleet
 from controlplane.generated.turnout.v1 import (
     gateway_service_pb2,
     gateway_service_pb2_grpc,
@@ -40,9 +41,14 @@ from controlplane.generated.turnout.v1 import (
     traffic_service_pb2,
     traffic_service_pb2_grpc,
 )
-from controlplane.reconciler.publish import Observer, Publisher
+from controlplane.observers.audiences import AudienceCounts
+from controlplane.observers.folds import FleetFold, TrafficFold
+from controlplane.observers.log import FleetLog
+from controlplane.reconciler.publish import Publisher
+from controlplane.reconciler.report import EventDispatcher
 from controlplane.store import Store
 from controlplane.store.sqlite import open_store
+from controlplane.traffic import Traffic
 from controlplane.workers.supervisor import Supervisor
 from controlplane.writer import CachingCompiler, Writer
 from controlplane.xds.status import ResourceStatus
@@ -52,7 +58,7 @@ from controlplane.xds_server.transports import Serving, serve
 
 log = structlog.get_logger("app")
 
-# A manifest of thousands of models fits; a client that sends more is told so.
+# Enough for a manifest of thousands of models. Larger messages are refused with RESOURCE_EXHAUSTED.
 MAX_API_BYTES = 32 * 1024 * 1024
 
 API_OPTIONS: list[tuple[str, int]] = [
@@ -67,28 +73,43 @@ API_OPTIONS: list[tuple[str, int]] = [
 
 
 class App:
-    """The control plane: a store, what follows from it, and two gRPC servers."""
+    """The control plane: a store, the loops and cores that follow it, and the servers for operators and Envoys."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        # Where it listens, once it has started; what was asked for, but for port 0.
+        # The ports that it listens on, once it has started: those of the config, or free ones where the config has 0.
         self.api_port = self.xds_port = 0
-        self._observer = Observer()
-        # Set once it serves.
+        # Set while it serves.
         self.started = asyncio.Event()
-        self._health: Any = vars(health)["aio"].HealthServicer()  # not in its stubs
+        self.fleet = Fleet()
+        self.traffic = Traffic(time.time())
+        self._audiences = AudienceCounts(self.fleet)
+        # In the order in which they handle an event: the fold of the fleet first.
+        self.events = EventDispatcher(
+            self.fleet,
+            [
+                FleetFold(self.fleet),
+                TrafficFold(self.traffic),
+                self._audiences,
+                FleetLog(self.fleet),
+            ],
+        )
+        self._health: Any = vars(health)["aio"].HealthServicer()  # the type stubs lack it
         self._store: Store | None = None
-        # What serves xDS: one of the two.
+        # Either this process serves xDS, with `_discovery` and `_xds`, or worker processes do.
         self._discovery: Discovery | None = None
         self._xds: Serving | None = None
         self.workers: Supervisor | None = None
-        # The xDS port, so that no other program takes it while no worker listens.
+        # Keep the xDS port from other programs while no worker listens.
         self._reserved: list[socket.socket] = []
         self._servers: list[grpc.aio.Server] = []
         self._loops: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
-        """Loads the state, and serves. Errors: the store's; UNAVAILABLE / PORT_TAKEN. Nothing is left behind by an error."""
+        """Load the state and serve. After an error, everything that was opened is closed.
+
+        Errors: the store's; UNAVAILABLE / PORT_TAKEN; INVALID_ARGUMENT for an address that can't be listened on.
+        """
         await self._health.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
         try:
             await self._start()
@@ -103,13 +124,13 @@ class App:
             xds=str(Address(self.config.xds.host, self.xds_port)),
             data=str(self.config.data),
             **({"workers": self.config.workers} if self.config.workers else {}),
-            revision=self._observer.fleet.revision,
+            revision=self.fleet.revision,
         )
 
     async def _start(self) -> None:
         self._store = store = await open_store(self.config.data, key_file=self.config.secret_key_file)
         compiler = CachingCompiler(Compiler())
-        publisher = Publisher(store.head, compiler, self._observer)
+        publisher = Publisher(store.head, compiler, self.events.publish)
         publisher.publish()
         c = self.config
         limits = StreamLimits(
@@ -121,36 +142,43 @@ class App:
         )
         api = grpc.aio.server(options=API_OPTIONS, interceptors=[StatusInterceptor()])
         self._servers = [api]
-        self._register(api, Writer(store, compiler, self._observer.by_audience), store)
+        self._register(api, Writer(store, compiler, self._audiences.by_audience), store)
         self.api_port = listen(api, c.api, "api")
         if c.workers:
             self.workers = Supervisor(
-                c.workers, publisher.published, self._observer.report, limits, c.xds_transport, c.log_form, c.log_level
+                c.workers,
+                publisher.published,
+                self.events.report,
+                self.fleet.streams_of,
+                limits,
+                c.xds_transport,
+                c.log_form,
+                c.log_level,
             )
             self.xds_port, self._reserved = reserve(c.xds, "xds")
             await self.workers.start(str(Address(c.xds.host, self.xds_port)))
             serving = self.workers.run()
         else:
-            self._discovery = Discovery(publisher.published, self._observer.report, limits)
+            self._discovery = Discovery(publisher.published, self.events.report, limits)
             check_free(c.xds, "xds")
             try:
                 self._xds = await serve(self._discovery, c.xds.host, c.xds.port, limits, transport=c.xds_transport)
             except OSError:
-                raise taken(c.xds) from None
+                raise port_taken(c.xds) from None
             self.xds_port = self._xds.port
             serving = self._discovery.run()
         self._loops = [asyncio.create_task(publisher.run()), asyncio.create_task(serving)]
         await asyncio.gather(*(server.start() for server in self._servers))
 
     def _register(self, server: grpc.aio.Server, writer: Writer, store: Store) -> None:
-        changed = self._observer.changed
+        changed = self.events.changed
         gateway_service_pb2_grpc.add_GatewayServiceServicer_to_server(GatewayService(writer, store), server)
         model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(writer, store), server)
         revision_service_pb2_grpc.add_RevisionServiceServicer_to_server(RevisionService(writer, store, changed), server)
         secret_service_pb2_grpc.add_SecretServiceServicer_to_server(SecretService(writer, store), server)
         node_service_pb2_grpc.add_NodeServiceServicer_to_server(NodeService(changed, self._reconnect, self._describe), server)
         server.add_generic_rpc_handlers((ClientStatus(changed, self._describe).handler(),))
-        traffic = TrafficService(store, self._observer.traffic, changed)
+        traffic = TrafficService(store, self.traffic, changed)
         traffic_service_pb2_grpc.add_TrafficServiceServicer_to_server(traffic, server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         files = (
@@ -177,12 +205,15 @@ class App:
         return await self._discovery.describe(node_id) if self._discovery is not None else []
 
     async def stop(self, grace: float | None = None) -> None:
-        """Stops: calls under way may end for `grace` seconds, streams end well, and the store is closed last."""
+        """Stop: let calls in progress end within `grace` seconds, end the streams, and close the store last.
+
+        `grace` is the config's when it is None.
+        """
         grace = self.config.grace if grace is None else grace
         await self._health.enter_graceful_shutdown()
         if self._discovery is not None:
             self._discovery.close()
-        self._observer.close()
+        self.events.close()
         ends = [server.stop(grace) for server in self._servers]
         if self._xds is not None:
             ends.append(self._xds.stop(grace))
@@ -200,16 +231,19 @@ class App:
         self.workers = self._xds = self._store = None
 
     async def run(self) -> None:
-        """Starts, serves until SIGTERM or SIGINT, and stops. A second signal ends the process at once. Errors: `start`'s."""
-        asked = asyncio.Event()
+        """Start, serve until SIGTERM or SIGINT, and stop. A second signal ends the process at once.
+
+        Errors: those of `start`.
+        """
+        signalled = asyncio.Event()
         loop = asyncio.get_running_loop()
-        # Before it can be seen from outside: whoever learns that it serves may stop it in the same moment.
+        # Before the start: a supervisor that sees the server answer may stop it at once.
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, asked.set)
-        waiting = asyncio.create_task(asked.wait())
+            loop.add_signal_handler(number, signalled.set)
+        waiting = asyncio.create_task(signalled.wait())
         try:
             await self.start()
-            # What is there now stays. It is not looked through for garbage, and what streams keep less often.
+            # The objects that exist now stay, so the garbage collector skips them, and looks at those of streams less often.
             gc.freeze()
             gc.set_threshold(20_000, 20, 20)
             await asyncio.wait([waiting, *self._loops], return_when=asyncio.FIRST_COMPLETED)
@@ -224,60 +258,3 @@ class App:
                 log.info("stopped")
         for task in ended:
             task.result()
-
-
-def listen(server: grpc.aio.Server, address: Address, name: str) -> int:
-    """Makes `server` listen, and returns the port. Errors: as `reserve`."""
-    try:
-        # Asked first, since gRPC says neither why it can't listen nor keeps quiet about it.
-        check_free(address, name)
-        return server.add_insecure_port(str(address))
-    except RuntimeError:
-        raise taken(address) from None
-
-
-def reserve(address: Address, name: str) -> tuple[int, list[socket.socket]]:
-    """Takes a port for several processes to listen on: by sockets that don't listen, one for each address of the host.
-
-    Errors: UNAVAILABLE / PORT_TAKEN; INVALID_ARGUMENT for an address that is not this machine's.
-    """
-    # Who listens already might have said that it shares: so first it is asked without sharing.
-    check_free(address, name)
-    sockets: list[socket.socket] = []
-    port = address.port
-    try:
-        for family, kind, protocol, _, where in socket.getaddrinfo(address.host, port, type=socket.SOCK_STREAM):
-            sock = socket.socket(family, kind, protocol)
-            sockets.append(sock)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            sock.bind((where[0], port, *where[2:]))
-            port = sock.getsockname()[1]
-    except OSError:
-        for sock in sockets:
-            sock.close()
-        raise taken(address) from None
-    return port, sockets
-
-
-def check_free(address: Address, name: str) -> None:
-    """Errors: as `reserve`."""
-    if not address.loopback:
-        log.warning("reachable from other machines, and there is no authentication yet", **{name: str(address)})
-    try:
-        for family, kind, protocol, _, where in socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM):
-            with socket.socket(family, kind, protocol) as trial:
-                trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                trial.bind(where)
-    except socket.gaierror:
-        raise invalid(name, f"'{address.host}' is not the name of a machine") from None
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            raise taken(address) from None
-        raise invalid(name, f"can't listen on {address}: {(error.strerror or str(error)).lower()}", "CANNOT_LISTEN") from None
-
-
-def taken(address: Address) -> Error:
-    """What is said of a port that another program listens on."""
-    message = f"{address} is taken: another program listens there, maybe a control plane that runs already"
-    return Error(Code.UNAVAILABLE, "PORT_TAKEN", message, metadata={"address": str(address)})

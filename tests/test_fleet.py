@@ -90,7 +90,7 @@ def test_a_node_holds_what_the_last_of_its_streams_holds() -> None:
     fleet.apply(1, Held(3), 101)
     connect(fleet, 2, now=102, variant="sotw")
     node = fleet.nodes["edge-1"]
-    assert (node.held_revision, node.variants, len(node.open), node.connect_time) == (0, ("delta", "sotw"), 2, 100)
+    assert (node.held_revision, node.variants, len(node.streams), node.connect_time) == (0, ("delta", "sotw"), 2, 100)
     fleet.apply(2, Held(3), 103)
     assert (node.held_revision, node.hold_time(3)) == (3, 101)
     fleet.apply(1, Held(4), 104)
@@ -328,12 +328,12 @@ def test_the_counts_are_what_counting_gives(story: list[tuple[int, StreamEvent |
             assert fleet.holding(revision) == sum(n.progress(revision) is ProgressState.HOLDING for n in connected)
             for node in connected:
                 # Never more than each of its streams holds by itself.
-                assert revision not in node.holds or all(revision in s.held for s in node.open.values())
+                assert revision not in node.holds or all(revision in s.held for s in node.streams.values())
         for node in fleet.nodes.values():
             assert node.history == sorted(set(node.history))
             assert len({revision for revision, _ in node.history}) == len(node.history)
             # What is kept up is what the open streams come to.
-            streams = node.open.values()
+            streams = node.streams.values()
             assert node.refusing == sum(bool(s.refused) for s in streams)
             assert node.connect_time == min((s.opened for s in streams), default=None)
             if streams:
@@ -357,7 +357,7 @@ def test_an_event_costs_the_same_in_a_large_fleet(nodes: int) -> None:
             return super().values()
 
     for node in fleet.nodes.values():
-        node.open = Counting(node.open)  # type: ignore[assignment]
+        node.streams = Counting(node.streams)  # type: ignore[assignment]
     fleet.publish(1)
     fleet.apply(0, Held(1), 101)
     fleet.apply(1, Settled(1, 0), 101)
@@ -384,11 +384,11 @@ def test_what_many_streams_of_one_node_report_costs_the_same(streams: int) -> No
                 yield found
 
     node = fleet.nodes["edge-1"]
-    node.open = Counting(node.open)
+    node.streams = Counting(node.streams)
     for stream in range(0, last, streams // 10):
         fleet.apply(stream, Held(2), 102)
     assert 0 < looked_at <= 11
-    node.open = dict(node.open)
+    node.streams = dict(node.streams)
     assert (fleet.holding(2), node.held_revision) == (0, 1)
     for stream in range(streams):
         fleet.apply(stream, Held(2), 103)
@@ -399,7 +399,7 @@ def test_what_is_folded_the_short_way_comes_to_the_same(monkeypatch: pytest.Monk
     rng = random.Random(7)
     for _ in range(300):
         short, long = Fleet(), Fleet()
-        monkeypatch.setattr(long, "_held_plainly", lambda *_: False)
+        monkeypatch.setattr(long, "_apply_held", lambda *_: False)
         for now in range(60):
             stream = rng.randrange(4)
             event: Any = rng.choice(

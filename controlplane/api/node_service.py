@@ -129,7 +129,7 @@ def to_proto(fleet: Fleet, node: Node) -> node_pb2.Node:
         held_revision=node.held_revision,
         target_revision=fleet.revision,
         variants=node.variants,
-        streams=len(node.open),
+        streams=len(node.streams),
         peer=node.peer,
         connect_time=timestamp(node.connect_time) if node.connect_time is not None else None,
         last_seen_time=timestamp(node.last_seen),

@@ -1,1 +1,1 @@
-"""Loops that turn desired state into what is served, and what streams report into the fleet."""
+"""The two loops around the cores: publish the newest revision downwards, report the streams' events upwards."""

@@ -23,8 +23,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import structlog
 
@@ -36,7 +35,7 @@ from controlplane.workers.die_with_parent import die_with_parent
 from controlplane.workers.link import Link, gone
 from controlplane.workers.messages import Answer, Ask, Call, Forget, Listening, Reports, Start, Stop
 from controlplane.workers.replication import SnapshotSender, UpdateEncoder
-from controlplane.xds.events import Identified, StreamClosed, StreamEvent, StreamId
+from controlplane.xds.events import StreamClosed, StreamEvent, StreamId, StreamOpened
 from controlplane.xds.status import ResourceStatus, merged
 from controlplane.xds_server.limits import StreamLimits
 
@@ -68,6 +67,7 @@ class Supervisor:
         count: int,
         worlds: Latest[CompiledRevision | None],
         report: Callable[[StreamId, StreamEvent, float], None],
+        streams_of: Callable[[str], Collection[StreamId]],
         limits: StreamLimits,
         transport: str,
         log_form: str,
@@ -76,6 +76,8 @@ class Supervisor:
         self._count = count
         self._worlds = worlds
         self._report = report
+        # Returns the open streams of a node, by its id.
+        self._streams_of = streams_of
         self._limits = limits
         self._settings = transport, log_form, log_level
         self._packer = UpdateEncoder(_not_compiled)
@@ -112,8 +114,9 @@ class Supervisor:
         return merged([part for part in answers if isinstance(part, list)])
 
     async def _call(self, method: str, node_id: str) -> list[object]:
-        with_it = [worker for worker in self.workers.values() if worker.serves(node_id)]
-        return await asyncio.gather(*(worker.call(method, node_id) for worker in with_it))
+        streams = self._streams_of(node_id)
+        serving = [worker for worker in self.workers.values() if worker.has_any(streams)]
+        return await asyncio.gather(*(worker.call(method, node_id) for worker in serving))
 
     async def stop(self, grace: float) -> None:
         """Ends them: streams end well, within `grace` seconds. Who takes longer is killed."""
@@ -207,9 +210,8 @@ class WorkerHandle:
         self.listening, self.ended = asyncio.Event(), asyncio.Event()
         # Whether anything came from it since it was last asked if it is there.
         self.heard = False
-        # Those that are open: whose they are, "" until that is known. And how many a node has.
-        self._streams: dict[StreamId, str] = {}
-        self._nodes: Counter[str] = Counter()
+        # Its open streams; once it has ended, those that were open then.
+        self._streams: set[StreamId] = set()
         self._feed = SnapshotSender(packer)
         self._worlds = worlds
         self._report = report
@@ -228,9 +230,9 @@ class WorkerHandle:
         """How many it has open; had, once it has ended."""
         return len(self._streams)
 
-    def serves(self, node_id: str) -> bool:
-        """Whether it has a stream of a node."""
-        return node_id in self._nodes
+    def has_any(self, streams: Collection[StreamId]) -> bool:
+        """Return True if one of these streams is open in this worker."""
+        return not self._streams.isdisjoint(streams)
 
     async def launch(self, start: Start) -> None:
         """Starts the process, and tells it how to serve. Errors: OSError."""
@@ -314,15 +316,10 @@ class WorkerHandle:
                 self.listening.set()
 
     def _note(self, stream: StreamId, event: StreamEvent) -> None:
-        if stream not in self._streams:
-            self._streams[stream] = ""
-        if isinstance(event, Identified):
-            self._streams[stream] = event.id
-            self._nodes[event.id] += 1
-        elif isinstance(event, StreamClosed) and (node_id := self._streams.pop(stream)):
-            self._nodes[node_id] -= 1
-            if not self._nodes[node_id]:
-                del self._nodes[node_id]
+        if isinstance(event, StreamOpened):
+            self._streams.add(stream)
+        elif isinstance(event, StreamClosed):
+            self._streams.discard(stream)
 
     def _lost(self) -> None:
         """It is gone, and so are its streams."""

@@ -77,9 +77,9 @@ class Matrix(Plane):
 
     async def connected(self, streams: int) -> None:
         """Waits until the node has this many streams open: each comes back by itself."""
-        changed = self.app._observer.changed
+        changed = self.app.events.changed
         async with asyncio.timeout(20):
-            while (node := self.app._observer.fleet.nodes.get("edge-1")) is None or len(node.open) != streams:
+            while (node := self.app.fleet.nodes.get("edge-1")) is None or len(node.streams) != streams:
                 await changed.newer(changed.serial)
 
     async def remove(self, name: str) -> int:
@@ -153,7 +153,7 @@ async def test_a_life(tmp_path: Path, version: str, variant: str, separate: bool
                 taken = gateway_pb2.Gateway(name="taken", address=HOST, port=int(envoy.admin.rpartition(":")[2]))
                 taken.address = "127.0.0.1"
                 await plane.gateways.CreateGateway(gateway_service_pb2.CreateGatewayRequest(gateway=taken))
-                revision = plane.app._observer.fleet.revision
+                revision = plane.app.fleet.revision
                 (refused,) = (await plane.progress(revision, lambda p: p.refused)).nodes
                 assert (refused.refused_type, refused.refused_revision) == ("Listener", revision)
                 assert f"{taken.address}:{taken.port}" in refused.refused_resources
@@ -184,6 +184,6 @@ async def test_a_life(tmp_path: Path, version: str, variant: str, separate: bool
             # The Envoy restarts.
             await envoy.restart()
             await plane.connected(streams)
-            await plane.held(plane.app._observer.fleet.revision)
+            await plane.held(plane.app.fleet.revision)
             assert await plane.ask() == "moved"
             assert not await counts(envoy, "update_rejected$")

@@ -30,7 +30,7 @@ async def plane(tmp_path: Path) -> AsyncIterator[Plane]:
 def serving(plane: Plane, node: str) -> WorkerHandle | None:
     """The worker that an Envoy is at."""
     assert plane.app.workers is not None
-    return next((w for w in plane.app.workers.workers.values() if w.serves(node)), None)
+    return next((w for w in plane.app.workers.workers.values() if w.has_any(plane.app.fleet.streams_of(node))), None)
 
 
 async def test_envoys_follow_a_switch_and_come_back_when_their_worker_is_killed(plane: Plane) -> None:
@@ -60,9 +60,9 @@ async def test_an_envoy_has_all_its_streams_at_one_worker(plane: Plane) -> None:
     await plane.apply()
     async with Envoy(bootstrap(plane.xds_port, "delta", separate=True)) as envoy:
         async with asyncio.timeout(20):
-            while (node := plane.app._observer.fleet.nodes.get(envoy.id)) is None or len(node.open) != 3:  # noqa: ASYNC110
+            while (node := plane.app.fleet.nodes.get(envoy.id)) is None or len(node.streams) != 3:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         await plane.held(await plane.switch("green"))
         assert plane.app.workers is not None
-        assert sum(w.serves(envoy.id) for w in plane.app.workers.workers.values()) == 1
+        assert sum(w.has_any(plane.app.fleet.streams_of(envoy.id)) for w in plane.app.workers.workers.values()) == 1
         assert (await envoy.stats("cluster.turnout.upstream_cx_active"))["cluster.turnout.upstream_cx_active"] == 1

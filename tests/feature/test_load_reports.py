@@ -24,7 +24,7 @@ async def test_reports_to_workers_are_seen_by_operators_and_end_with_the_worker(
             request_serializer=lambda request: request.SerializeToString(),
             response_deserializer=lrs_pb2.LoadStatsResponse.FromString,
         )
-        traffic = several.app._observer.traffic
+        traffic = several.app.traffic
         call = open_stream()
         await call.write(hello(SEND_ALL))
         assert (await call.read()).send_all_clusters

@@ -57,8 +57,11 @@ class Several:
             if one.ended is None:
                 return one
 
+    def _has(self, worker: WorkerHandle, one: XdsClient) -> bool:
+        return worker.has_any(self.app.fleet.streams_of(one.node))
+
     def _settled(self, one: XdsClient) -> bool:
-        return one.ended is not None or any(worker.serves(one.node) for worker in self.workers)
+        return one.ended is not None or any(self._has(worker, one) for worker in self.workers)
 
     async def spread(self) -> None:
         """Connects clients until each worker has some; the kernel decides whose they are."""
@@ -67,7 +70,7 @@ class Several:
         await self.operator.held((await self.operator.list()).summary.revision, len(self.open))
 
     def of(self, worker: WorkerHandle) -> list[XdsClient]:
-        return [c for c in self.clients if worker.serves(c.node)]
+        return [c for c in self.clients if self._has(worker, c)]
 
     async def switched(self, version: str) -> None:
         """Moves the traffic, and waits until every client that is connected holds that."""

@@ -19,7 +19,9 @@ from controlplane.domain import Endpoint, Gateway, Model, Version
 from controlplane.domain.revision import Action, Draft
 from controlplane.domain.state import Changes
 from controlplane.fleet import Fleet
-from controlplane.reconciler.publish import Observer, Publisher
+from controlplane.observers.folds import FleetFold
+from controlplane.reconciler.publish import Publisher
+from controlplane.reconciler.report import EventDispatcher
 from controlplane.store import Store
 from controlplane.store.sqlite import open_store
 from controlplane.xds_server.discovery import SERVICES, Discovery
@@ -48,15 +50,12 @@ class Rig:
         self.limits = limits = limits or StreamLimits()
         self.transport = transport
         self.store = store
-        self.observer = Observer()
-        self.publisher = Publisher(store.head, Compiler(), self.observer)
-        self.discovery = Discovery(self.publisher.published, self.observer.report, limits)
+        self.fleet = Fleet()
+        self.events = EventDispatcher(self.fleet, [FleetFold(self.fleet)])
+        self.publisher = Publisher(store.head, Compiler(), self.events.publish)
+        self.discovery = Discovery(self.publisher.published, self.events.report, limits)
         self.port = 0
         self._loops: list[asyncio.Task[None]] = []
-
-    @property
-    def fleet(self) -> Fleet:
-        return self.observer.fleet
 
     async def start(self) -> None:
         """Serve, publish each head and push it."""
@@ -89,7 +88,7 @@ class Rig:
 
     async def until(self, holds: Callable[[Fleet], bool], seconds: float = 30.0) -> None:
         """Wait until something is true of the fleet."""
-        changed = self.observer.changed
+        changed = self.events.changed
         async with asyncio.timeout(seconds):
             while not holds(self.fleet):
                 await changed.newer(changed.serial)

@@ -282,7 +282,7 @@ async def test_many_quick_streams_leak_nothing(rig: Rig) -> None:
     gc.collect()
     assert rig.fleet.counts == {**dict.fromkeys(NodeState, 0), NodeState.GONE: len(rig.fleet.nodes)}
     assert len(rig.fleet.nodes) <= 10
-    assert not rig.observer._nodes
+    assert not rig.fleet._streams
     assert not rig.discovery._pumps
     async with asyncio.timeout(30):
         while len(asyncio.all_tasks()) >= 20:  # noqa: ASYNC110  the clients' own need a moment

@@ -17,8 +17,10 @@ from controlplane.config import XDS_TRANSPORTS
 from controlplane.domain import Endpoint, Gateway, Model, Version
 from controlplane.domain.revision import Head
 from controlplane.domain.state import State
+from controlplane.fleet import Fleet
+from controlplane.observers.folds import FleetFold, TrafficFold
 from controlplane.published import CompiledRevision
-from controlplane.reconciler.publish import Observer
+from controlplane.reconciler.report import EventDispatcher
 from controlplane.traffic import Traffic
 from controlplane.xds.lrs import SEND_ALL
 from controlplane.xds_server.discovery import Discovery
@@ -42,8 +44,9 @@ class Rig:
     def __init__(self, limits: StreamLimits) -> None:
         self.limits = limits
         self.worlds: Latest[CompiledRevision | None] = Latest(None)
-        self.observer = Observer()
-        self.discovery = Discovery(self.worlds, self.observer.report, limits)
+        self.fleet, self.traffic = Fleet(), Traffic()
+        self.events = EventDispatcher(self.fleet, [FleetFold(self.fleet), TrafficFold(self.traffic)])
+        self.discovery = Discovery(self.worlds, self.events.report, limits)
 
     async def start(self, transport: str) -> None:
         self.server = await serve(self.discovery, "127.0.0.1", 0, self.limits, transport=transport)
@@ -54,12 +57,8 @@ class Rig:
         self.discovery.close()
         await self.server.stop(10)
 
-    @property
-    def traffic(self) -> Traffic:
-        return self.observer.traffic
-
     def publish(self, head: Head) -> None:
-        self.observer.published(head)
+        self.events.publish(head)
         self.worlds.set(CompiledRevision(head, Compiler()))
 
     def open(self) -> Any:
@@ -106,7 +105,7 @@ async def test_a_client_is_told_what_to_report_and_its_reports_are_folded(rig: R
     await call.write(hello(SEND_ALL))
     answer = await call.read()
     assert (answer.send_all_clusters, answer.load_reporting_interval.seconds) == (True, 10)
-    assert (rig.traffic.reporting, rig.observer.fleet.connected) == (1, 0)
+    assert (rig.traffic.reporting, rig.fleet.connected) == (1, 0)
     await call.write(report(stats(issued=10, succeeded=9, failed=1), stats("turnout", issued=3)))
     await rig.until(lambda: rig.traffic.cluster("iris/blue").totals.issued == 10)
     assert rig.traffic.cluster("turnout").totals.issued == 0
@@ -114,7 +113,7 @@ async def test_a_client_is_told_what_to_report_and_its_reports_are_folded(rig: R
     await rig.until(lambda: rig.traffic.reporting == 0)
     assert rig.traffic.cluster("iris/blue").nodes == 0
     assert rig.traffic.cluster("iris/blue").totals.issued == 10
-    assert rig.observer.fleet.streams == 0
+    assert rig.fleet.streams == 0
 
 
 async def test_a_client_that_must_be_told_is_told_the_clusters_of_today(rig: Rig) -> None:
@@ -159,7 +158,7 @@ async def test_a_node_has_so_many_streams_and_no_more() -> None:
         await third.write(hello(SEND_ALL))
         assert (await ended(third))[0] is grpc.StatusCode.RESOURCE_EXHAUSTED
         calls[0].cancel()
-        await rig.until(lambda: rig.observer.fleet.streams == 1)
+        await rig.until(lambda: rig.fleet.streams == 1)
         again = rig.open()
         await again.write(hello(SEND_ALL))
         assert (await again.read()).send_all_clusters

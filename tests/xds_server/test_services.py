@@ -56,7 +56,7 @@ async def test_clusters_go_after_the_routes_that_named_them_on_another_stream(st
         await rds.subscribe("iris")
         await rds.ack(await rds.response_received())
         await rig.held(1)
-        await rig.until(lambda fleet: all(s.held.all_of == 1 for s in fleet.nodes["edge-1"].open.values()))
+        await rig.until(lambda fleet: all(s.held.all_of == 1 for s in fleet.nodes["edge-1"].streams.values()))
         other = model({"blue": 10_000})
         only_green = type(other)("iris", other.gateways, (other.versions[1],), {"green": 10_000})
         await rig.commit_and_publish(only_green)
@@ -144,7 +144,7 @@ async def test_a_node_may_have_so_many_streams_and_another_when_one_has_closed(s
         await other.subscribe("iris")
         await other.response_received()
         first.call.cancel()
-        await rig.until(lambda fleet: len(fleet.nodes["edge-1"].open) == 1)
+        await rig.until(lambda fleet: len(fleet.nodes["edge-1"].streams) == 1)
         again = PerTypeStream(channel, ROUTES, "delta")
         await again.subscribe("iris")
         await again.response_received()
@@ -280,4 +280,4 @@ async def test_two_envoys_under_one_name_are_told_of_and_clients_that_only_look_
                         p._tell_of_twins()
                 assert [(line["event"], line["node"]) for line in lines] == [("two Envoys use one node id", "edge-2")]
                 assert rig.fleet.nodes["edge-1"].note == ""
-            await rig.until(lambda fleet: len(fleet.nodes["edge-2"].open) == 1)
+            await rig.until(lambda fleet: len(fleet.nodes["edge-2"].streams) == 1)

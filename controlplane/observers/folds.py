@@ -1,0 +1,68 @@
+"""The folds that the API reads: the fleet and the traffic, as observers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from controlplane.domain.revision import Head
+from controlplane.fleet import Fleet
+from controlplane.observers import Handler, Observer
+from controlplane.traffic import Traffic
+from controlplane.xds.events import (
+    AudienceAssigned,
+    Blocked,
+    Held,
+    Identified,
+    LoadReported,
+    Oversized,
+    Recovered,
+    Refused,
+    ReporterIdentified,
+    Settled,
+    StreamClosed,
+    StreamOpened,
+)
+
+FLEET_EVENTS = (
+    StreamOpened,
+    Identified,
+    AudienceAssigned,
+    Held,
+    Settled,
+    Blocked,
+    Refused,
+    Recovered,
+    Oversized,
+    StreamClosed,
+)
+TRAFFIC_EVENTS = (ReporterIdentified, LoadReported, StreamClosed)
+
+
+class FleetFold(Observer):
+    """Applies events to the fleet."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
+
+    def handlers(self) -> Mapping[type, Handler]:
+        """Return the events of xDS streams."""
+        return dict.fromkeys(FLEET_EVENTS, self._fleet.apply)
+
+    def publish(self, head: Head) -> None:
+        """Expect every connected node to hold `head` from now on."""
+        self._fleet.publish(head.number)
+
+
+class TrafficFold(Observer):
+    """Applies load reports to the observed traffic."""
+
+    def __init__(self, traffic: Traffic) -> None:
+        self._traffic = traffic
+
+    def handlers(self) -> Mapping[type, Handler]:
+        """Return the events of load report streams."""
+        return dict.fromkeys(TRAFFIC_EVENTS, self._traffic.apply)
+
+    def publish(self, head: Head) -> None:
+        """Count reports of the models of `head` from now on."""
+        self._traffic.publish(head.state.models)

@@ -1,0 +1,147 @@
+"""The log of the fleet: a few lines for each revision, one for each NACK, one when a node connects or disconnects."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Mapping
+
+import structlog
+
+from controlplane.domain.revision import Head
+from controlplane.envoy_types import short_name
+from controlplane.fleet import Fleet, NodeState
+from controlplane.observers import Handler, Observer
+from controlplane.observers.rate_limited_log import RateLimitedLog
+from controlplane.xds.events import (
+    Held,
+    Identified,
+    Oversized,
+    Recovered,
+    Refused,
+    Settled,
+    StreamClosed,
+    StreamEvent,
+    StreamId,
+)
+
+log = structlog.get_logger("fleet")
+
+# Nodes that do not hold the newest revision this many seconds after it was published are named in the log.
+LATE = 10.0
+
+
+class FleetLog(Observer):
+    """Writes the log lines about nodes and revisions."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
+        self._head = Head()
+        # True until the log says that every connected node holds `_head`; and the timer that names those that don't.
+        self._awaited = False
+        self._late: asyncio.TimerHandle | None = None
+        self._connected = RateLimitedLog("node connected", "more nodes connected")
+        self._disconnected = RateLimitedLog("node disconnected", "more nodes disconnected")
+        self._refused = RateLimitedLog(
+            "revision refused",
+            "revision refused by more nodes",
+            logging.WARNING,
+            example=("revision", "type", "resources", "error"),
+        )
+        self._settled = RateLimitedLog(
+            "revision held except for an earlier refusal",
+            "revision held by more nodes except for earlier refusals",
+            example=("revision", "refused"),
+        )
+        self._oversized = RateLimitedLog(
+            "response above gRPC's default limit; google_grpc clients may drop the stream",
+            "more responses above gRPC's default limit",
+            logging.WARNING,
+            example=("type", "bytes"),
+        )
+
+    def handlers(self) -> Mapping[type, Handler]:
+        """Return the events that are worth a line, and those after which no node may be behind any more."""
+        return {
+            Identified: self._on_identified,
+            Held: self._on_progress,
+            Settled: self._on_settled,
+            Refused: self._on_refused,
+            Recovered: self._on_progress,
+            Oversized: self._on_oversized,
+            StreamClosed: self._on_closed,
+        }
+
+    def publish(self, head: Head) -> None:
+        """Wait for every connected node to hold `head`."""
+        self._head = head
+        self._stop_waiting()
+        if head.number:
+            self._awaited = True
+            with contextlib.suppress(RuntimeError):  # without an event loop there is no timer
+                self._late = asyncio.get_running_loop().call_later(LATE, self._log_late)
+
+    def close(self) -> None:
+        """Stop the timers, and write the summaries that are pending."""
+        self._stop_waiting()
+        for limited in (self._connected, self._disconnected, self._refused, self._settled, self._oversized):
+            limited.close()
+
+    def _on_progress(self, stream: StreamId, event: StreamEvent, now: float) -> None:
+        if self._awaited and not self._fleet.counts[NodeState.BEHIND]:
+            self._log_held(now)
+
+    def _on_identified(self, stream: StreamId, event: Identified, now: float) -> None:
+        node = self._fleet.nodes[event.id]
+        if len(node.streams) == 1:
+            self._connected.log(node.id, cluster=node.cluster, client=node.user_agent, peer=node.peer)
+        self._on_progress(stream, event, now)
+
+    def _on_settled(self, stream: StreamId, event: Settled, now: float) -> None:
+        if (node := self._fleet.node_of(stream)) is not None:
+            self._settled.log(node.id, revision=event.revision, refused=event.since)
+        self._on_progress(stream, event, now)
+
+    def _on_refused(self, stream: StreamId, event: Refused, now: float) -> None:
+        if (node := self._fleet.node_of(stream)) is not None:
+            self._refused.log(
+                node.id,
+                revision=event.revision,
+                type=short_name(event.type_url),
+                resources=list(event.resources),
+                error=event.message,
+            )
+        self._on_progress(stream, event, now)
+
+    def _on_oversized(self, stream: StreamId, event: Oversized, now: float) -> None:
+        if (node := self._fleet.node_of(stream)) is not None:
+            self._oversized.log(node.id, type=short_name(event.type_url), bytes=event.bytes)
+
+    def _on_closed(self, stream: StreamId, event: StreamClosed, now: float) -> None:
+        node = self._fleet.node_of(stream)
+        if node is not None and not node.connected:
+            self._disconnected.log(node.id, held=node.held_revision)
+        self._on_progress(stream, event, now)
+
+    def _log_held(self, now: float) -> None:
+        """Log, once for each revision, that no connected node is behind. Waits until at least one node is in sync."""
+        head, counts = self._head, self._fleet.counts
+        if not counts[NodeState.SYNCED]:
+            return
+        duration = {"ms": round((now - head.time) * 1000, 1)} if head.time else {}
+        refusing = {"refusing": counts[NodeState.REFUSING]} if counts[NodeState.REFUSING] else {}
+        log.info("revision held by all", revision=head.number, nodes=counts[NodeState.SYNCED], **refusing, **duration)
+        self._stop_waiting()
+
+    def _log_late(self) -> None:
+        """Log, once for each revision, which nodes are still behind."""
+        behind = [n.id for n in self._fleet.nodes.values() if self._fleet.state_of(n) is NodeState.BEHIND]
+        if behind:
+            log.warning("revision not held by all yet", revision=self._head.number, behind=len(behind), nodes=behind[:8])
+
+    def _stop_waiting(self) -> None:
+        self._awaited = False
+        if self._late is not None:
+            self._late.cancel()
+            self._late = None

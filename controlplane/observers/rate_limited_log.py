@@ -1,0 +1,57 @@
+"""Log lines about nodes, limited in rate: one line for each node, or one a second for a whole fleet."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Collection
+
+import structlog
+
+log = structlog.get_logger("fleet")
+
+# Number of nodes per second that each get a line; the others are counted, and summed up in one line.
+LINES_PER_SECOND = 20
+
+
+class RateLimitedLog:
+    """One kind of log line, of which a fleet can cause thousands at a time."""
+
+    def __init__(self, event: str, summary: str, level: int = logging.INFO, example: Collection[str] = ()) -> None:
+        """Write `event` for single nodes, and `summary` for those above the limit.
+
+        `example` names the fields of the first node above the limit that the summary repeats.
+        """
+        self._event, self._summary, self._level, self._example = event, summary, level, example
+        # Number of calls in this second, and the fields of the first one that got no line.
+        self._count = 0
+        self._first: dict[str, object] = {}
+        # Runs while there were calls in this second.
+        self._second: asyncio.TimerHandle | None = None
+        self._open = True
+
+    def log(self, node: str, **fields: object) -> None:
+        """Write a line about a node, or count it. Without a running event loop there is no limit."""
+        self._count += 1
+        if self._count <= LINES_PER_SECOND:
+            log.log(self._level, self._event, node=node, **fields)
+            if self._second is None and self._open:
+                try:
+                    self._second = asyncio.get_running_loop().call_later(1.0, self._sum_up)
+                except RuntimeError:
+                    self._count = 0
+        elif not self._first:
+            self._first = {"first": node, **{key: fields[key] for key in self._example}}
+
+    def close(self) -> None:
+        """Write the summary that is pending. There are no summaries afterwards."""
+        self._open = False
+        if self._second is not None:
+            self._second.cancel()
+            self._sum_up()
+
+    def _sum_up(self) -> None:
+        self._second = None
+        if self._count > LINES_PER_SECOND:
+            log.log(self._level, self._summary, count=self._count - LINES_PER_SECOND, **self._first)
+        self._count, self._first = 0, {}

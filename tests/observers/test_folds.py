@@ -1,0 +1,39 @@
+"""The folds as observers: each takes the events of its own streams."""
+
+from typing import get_args
+
+from controlplane.domain import Endpoint, Model, Version
+from controlplane.domain.revision import Head
+from controlplane.domain.state import State
+from controlplane.fleet import Fleet
+from controlplane.observers.folds import FLEET_EVENTS, TRAFFIC_EVENTS, FleetFold, TrafficFold
+from controlplane.traffic import Traffic
+from controlplane.xds.events import Held, LoadReported, ReporterIdentified, StreamEvent
+from tests.events import EDGE, head
+from tests.test_traffic import load
+
+
+def test_every_event_is_folded() -> None:
+    assert {*FLEET_EVENTS, *TRAFFIC_EVENTS} == set(get_args(StreamEvent))
+    assert FleetFold(Fleet()).handlers().keys() == set(FLEET_EVENTS)
+    assert TrafficFold(Traffic()).handlers().keys() == set(TRAFFIC_EVENTS)
+
+
+def test_the_fleet_is_expected_to_hold_what_is_published() -> None:
+    fleet = Fleet()
+    FleetFold(fleet).publish(head(7, EDGE))
+    assert fleet.revision == 7
+    FleetFold(fleet).handlers()[Held](1, Held(8), 100.0)
+    assert fleet.revision == 8
+
+
+def test_reports_count_for_the_published_models() -> None:
+    traffic = Traffic()
+    fold = TrafficFold(traffic)
+    version = Version("blue", (Endpoint("127.0.0.1", 9001),))
+    fold.publish(Head(1, State({"edge": EDGE}, {"iris": Model("iris", ("edge",), (version,), {"blue": 10_000})})))
+    handlers = fold.handlers()
+    handlers[ReporterIdentified](1, ReporterIdentified("edge-1"), 100.0)
+    handlers[LoadReported](1, LoadReported((load("iris/blue", issued=10), load("wine/blue", issued=10))), 110.0)
+    assert (traffic.cluster("iris/blue").totals.issued, traffic.cluster("wine/blue").totals.issued) == (10, 0)
+    assert traffic.last_report == 110.0

@@ -1,0 +1,181 @@
+"""The log of the fleet: which events cause which lines."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from controlplane.fleet import Fleet
+from controlplane.observers.folds import FleetFold
+from controlplane.observers.log import FleetLog
+from controlplane.observers.rate_limited_log import LINES_PER_SECOND
+from controlplane.reconciler.report import EventDispatcher
+from controlplane.xds.events import Held, Oversized, Recovered, Refused, Settled, StreamClosed, StreamOpened
+from tests.events import AT_EDGE, LISTENER, connect, head
+
+
+@pytest.fixture
+def fleet() -> Fleet:
+    return Fleet()
+
+
+@pytest.fixture
+def events(fleet: Fleet) -> EventDispatcher:
+    return EventDispatcher(fleet, [FleetFold(fleet), FleetLog(fleet)])
+
+
+def test_one_line_for_each_thing_that_happens_to_a_node(events: EventDispatcher) -> None:
+    events.publish(head(7))
+    with capture_logs() as lines:
+        for stream in (1, 2):
+            connect(events, stream, audience=AT_EDGE)
+        events.report(1, Held(7))
+        events.report(1, Refused(LISTENER, ("public",), "cannot bind", 7))
+        events.report(1, Recovered(LISTENER))
+        events.report(1, StreamClosed())
+        events.report(2, StreamClosed())
+        events.report(3, StreamOpened("10.0.0.1:3", "delta"))
+        events.report(3, StreamClosed())
+    assert lines == [
+        {
+            "event": "node connected",
+            "log_level": "info",
+            "node": "edge-1",
+            "cluster": "edge",
+            "client": "envoy 1.40.0",
+            "peer": "10.0.0.1:1",
+        },
+        {
+            "event": "revision refused",
+            "log_level": "warning",
+            "node": "edge-1",
+            "revision": 7,
+            "type": "Listener",
+            "resources": ["public"],
+            "error": "cannot bind",
+        },
+        {"event": "node disconnected", "log_level": "info", "node": "edge-1", "held": 0},
+    ]
+
+
+async def test_a_fleet_that_connects_and_disconnects_has_a_summary(events: EventDispatcher) -> None:
+    nodes = LINES_PER_SECOND + 1
+    with capture_logs() as lines:
+        for stream in range(nodes):
+            connect(events, stream, f"edge-{stream}")
+        for stream in range(nodes):
+            events.report(stream, StreamClosed())
+        events.close()
+    assert [(line["event"], line["count"]) for line in lines[2 * LINES_PER_SECOND :]] == [
+        ("more nodes connected", 1),
+        ("more nodes disconnected", 1),
+    ]
+
+
+async def test_a_fleet_that_refuses_has_a_line_a_second_and_all_nacks_are_kept(fleet: Fleet, events: EventDispatcher) -> None:
+    nodes = 1_000
+    events.publish(head(1))
+
+    def lines_of(event: str) -> list[dict[str, Any]]:
+        return [dict(line) for line in lines if line["event"] == event]
+
+    with capture_logs() as lines:
+        for stream in range(nodes):
+            connect(events, stream, f"edge-{stream}")
+            events.report(stream, Refused(LISTENER, ("public",), f"cannot bind {stream}", 1))
+        async with asyncio.timeout(10):
+            while not lines_of("revision refused by more nodes"):  # noqa: ASYNC110  a log line wakes nobody
+                await asyncio.sleep(0.05)
+        # The same limit holds for nodes that hold a newer revision except for that refusal, and for large responses.
+        for stream in range(nodes):
+            events.report(stream, Settled(2, 1))
+            events.report(stream, Oversized(LISTENER, 5_000_000))
+        events.close()
+    assert [line["node"] for line in lines_of("revision refused")] == [f"edge-{i}" for i in range(LINES_PER_SECOND)]
+    assert lines_of("revision refused by more nodes") == [
+        {
+            "event": "revision refused by more nodes",
+            "log_level": "warning",
+            "count": nodes - LINES_PER_SECOND,
+            "first": f"edge-{LINES_PER_SECOND}",
+            "revision": 1,
+            "type": "Listener",
+            "resources": ["public"],
+            "error": f"cannot bind {LINES_PER_SECOND}",
+        }
+    ]
+    for event, summary, level in (
+        ("revision held except for an earlier refusal", "revision held by more nodes except for earlier refusals", "info"),
+        (
+            "response above gRPC's default limit; google_grpc clients may drop the stream",
+            "more responses above gRPC's default limit",
+            "warning",
+        ),
+    ):
+        assert len(lines_of(event)) == LINES_PER_SECOND
+        assert [(line["log_level"], line["count"], line["first"]) for line in lines_of(summary)] == [
+            (level, nodes - LINES_PER_SECOND, f"edge-{LINES_PER_SECOND}")
+        ]
+    refusals = {n.id: [r.message for r in n.refusals] for n in fleet.nodes.values()}
+    assert refusals == {f"edge-{i}": [f"cannot bind {i}"] for i in range(nodes)}
+
+
+def test_one_line_once_no_node_is_behind(events: EventDispatcher) -> None:
+    with capture_logs() as lines:
+        for revision in (7, 8):
+            events.publish(head(revision))
+            for stream in (1, 2):
+                if revision == 7:
+                    connect(events, stream, f"edge-{stream}", audience=AT_EDGE)
+            events.report(1, Held(revision))
+            events.report(2, Refused(LISTENER, ("public",), "no", 8) if revision == 8 else Held(revision))
+            events.report(1, Held(revision))
+    held = [line for line in lines if line["event"] == "revision held by all"]
+    assert all(0 <= line.pop("ms") < 60_000 for line in held)
+    assert held == [
+        {"event": "revision held by all", "log_level": "info", "revision": 7, "nodes": 2},
+        {"event": "revision held by all", "log_level": "info", "revision": 8, "nodes": 1, "refusing": 1},
+    ]
+
+
+@pytest.mark.parametrize("event", [StreamClosed(), Refused(LISTENER, ("public",), "no", 7)])
+def test_the_last_node_behind_may_close_or_refuse(events: EventDispatcher, event: StreamClosed | Refused) -> None:
+    events.publish(head(7))
+    for stream in (1, 2):
+        connect(events, stream, f"edge-{stream}")
+    events.report(1, Held(7))
+    with capture_logs() as lines:
+        events.report(2, event)
+    assert [(line["event"], line.get("nodes")) for line in lines[1:]] == [("revision held by all", 1)]
+
+
+def test_a_node_that_recovers_may_be_the_first_in_sync(events: EventDispatcher) -> None:
+    connect(events, 1)
+    events.report(1, Held(7))
+    events.publish(head(7))
+    events.report(1, Refused(LISTENER, ("public",), "no", 7))
+    with capture_logs() as lines:
+        events.report(1, Recovered(LISTENER))
+    assert [(line["event"], line["nodes"]) for line in lines] == [("revision held by all", 1)]
+
+
+async def test_late_nodes_are_named(events: EventDispatcher, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("controlplane.observers.log.LATE", 0.01)
+    with capture_logs() as lines:
+        events.publish(head(7))
+        connect(events, 1)
+        async with asyncio.timeout(10):
+            while not (late := [line for line in lines if line["event"] == "revision not held by all yet"]):  # noqa: ASYNC110
+                await asyncio.sleep(0.005)
+    events.close()
+    assert late == [
+        {"event": "revision not held by all yet", "log_level": "warning", "revision": 7, "behind": 1, "nodes": ["edge-1"]}
+    ]
+
+
+def test_events_of_a_stream_that_is_not_open_have_no_line(events: EventDispatcher) -> None:
+    with capture_logs() as lines:
+        for event in (Refused(LISTENER, (), "no", 1), Settled(2, 1), Oversized(LISTENER, 5_000_000), StreamClosed()):
+            events.report(9, event)
+    assert lines == []

@@ -1,0 +1,63 @@
+"""One revision as every audience sees it."""
+
+from __future__ import annotations
+
+from controlplane.domain.endpoints import Endpoints
+from controlplane.domain.state import State
+from controlplane.published import IDLE_REVISIONS, CompiledRevision
+from controlplane.snapshot import Audience, Snapshot
+from tests.events import AT_EDGE, EDGE, INNER, head
+
+
+class Compiler:
+    """Compiles empty snapshots, and records its calls."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[int, Audience, int | None]] = []
+        self.broken = False
+
+    def compile(
+        self, state: State, endpoints: Endpoints, audience: Audience, revision: int, previous: Snapshot | None = None
+    ) -> Snapshot:
+        if self.broken:
+            raise RuntimeError("broken")
+        self.calls.append((revision, audience, previous.revision if previous else None))
+        return Snapshot.of(revision, audience, [])
+
+
+def test_each_audience_is_compiled_once_and_only_when_asked_for() -> None:
+    compiler = Compiler()
+    first = CompiledRevision(head(1, EDGE, INNER), compiler)
+    assert compiler.calls == []
+    assert first.snapshot(AT_EDGE) is first.snapshot(AT_EDGE)
+    first.snapshot(Audience(("inner",)))
+    assert compiler.calls == [(1, AT_EDGE, None), (1, Audience(("inner",)), None)]
+    # The next revision compiles ahead, from the snapshot before; not for an audience whose gateway is gone.
+    compiler.calls.clear()
+    first.next(head(2, EDGE))
+    assert compiler.calls == [(2, AT_EDGE, 1)]
+
+
+def test_an_audience_that_nobody_asks_for_is_compiled_ahead_for_some_revisions() -> None:
+    compiler = Compiler()
+    revision = CompiledRevision(head(1, EDGE), compiler)
+    revision.snapshot(AT_EDGE)
+    compiler.calls.clear()
+    for number in range(2, 100):
+        revision = revision.next(head(number, EDGE))
+    assert compiler.calls == [(number, AT_EDGE, number - 1) for number in range(2, IDLE_REVISIONS + 2)]
+    # Then it is compiled when a stream asks for it, without a snapshot to go by.
+    compiler.calls.clear()
+    assert revision.snapshot(AT_EDGE).revision == 99
+    assert compiler.calls == [(99, AT_EDGE, None)]
+
+
+def test_equal_gateways_are_the_same_object_in_the_next_revision() -> None:
+    first = CompiledRevision(head(1, EDGE), Compiler())
+    second = first.next(head(2, EDGE))
+    third = second.next(head(3, EDGE, INNER))
+    assert first.gateways is second.gateways is not third.gateways
+    assert [r.note(Audience()) for r in (second, third)] == [
+        "no gateway selects it: edge wants cluster in [edge]",
+        "no gateway selects it: edge wants cluster in [edge]; inner wants metadata zone = in",
+    ]
