@@ -1,4 +1,4 @@
-"""The operator API as this command line calls it: one address, an author, retries that can't act twice, errors as `Error`."""
+"""A client of the operator API: it sends the author, retries safely, and raises `Error` for failed calls."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from controlplane.generated.turnout.v1.traffic_service_pb2_grpc import TrafficSe
 DEFAULT_API = "127.0.0.1:18080"
 # Seconds that one call may take. Compiling thousands of models takes a few.
 CALL_TIMEOUT = 60.0
-# Seconds between tries when the server does not answer.
+# Seconds between attempts when the server does not answer.
 _RETRY_EVERY = 0.3
 _MAX_MESSAGE = 256 * 2**20
 _MAX_AUTHOR = 200
-# Milliseconds after which the look at stdout ends when its call has.
-_LOOK_EVERY = 500
+# Milliseconds between two checks whether the watched call has ended.
+_POLL_TIMEOUT = 500
 
 _Request = TypeVar("_Request")
 _Response = TypeVar("_Response")
@@ -47,7 +47,7 @@ _CODES = {
 
 
 def default_author() -> str:
-    """`$TURNOUT_AUTHOR`, or user@host."""
+    """Return `$TURNOUT_AUTHOR`, or user@host."""
     if author := os.environ.get("TURNOUT_AUTHOR"):
         return author
     try:
@@ -57,10 +57,10 @@ def default_author() -> str:
     return f"{user}@{socket.gethostname()}"
 
 
-def _authored(author: str) -> tuple[tuple[str, str | bytes], ...]:
-    """Metadata that says who calls: in ASCII, and where that is not enough also in UTF-8, which gRPC takes under `-bin`.
+def _author_metadata(author: str) -> tuple[tuple[str, str | bytes], ...]:
+    """Return the metadata that names the author: in ASCII, and if needed also in UTF-8, which gRPC allows in `-bin` keys.
 
-    One character more than a server takes is sent of what is too long: it is refused, and not cut in silence.
+    A name that is too long is cut to one character more than the server allows, so that the server refuses it.
     """
     printable = "".join(c for c in author if c.isprintable())[: _MAX_AUTHOR + 1]
     if printable.isascii():
@@ -70,21 +70,21 @@ def _authored(author: str) -> tuple[tuple[str, str | bytes], ...]:
 
 
 def _watch_reader(answers: Any, ended: Event, unread: Event) -> None:
-    """Cancels a call when nobody reads stdout any more: a fleet that is quiet would let nobody notice."""
+    """Cancel a call when the reader of stdout is gone. Without updates, no write would fail and the call would never end."""
     poll = select.poll()
     try:
-        poll.register(sys.stdout.fileno(), 0)  # errors are told in any case
+        poll.register(sys.stdout.fileno(), 0)  # poll reports errors without being asked to
     except (OSError, ValueError):
-        return  # it is no file
+        return  # stdout is not a file
     while not ended.is_set():
-        if any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(_LOOK_EVERY)):
+        if any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(_POLL_TIMEOUT)):
             unread.set()
             answers.cancel()
             return
 
 
 class Client:
-    """One connection to the operator API. Calls block."""
+    """A connection to the operator API. Calls block."""
 
     def __init__(
         self, address: str, *, retry_for: float, notice: Callable[[str], None], call_timeout: float = CALL_TIMEOUT
@@ -93,7 +93,7 @@ class Client:
         self._retry_for = retry_for
         self._call_timeout = call_timeout
         self._notice = notice
-        self._metadata = _authored(default_author())
+        self._metadata = _author_metadata(default_author())
         self._channel = grpc.insecure_channel(
             address,
             options=[
@@ -113,30 +113,33 @@ class Client:
         self.traffic = TrafficServiceStub(self._channel)
 
     def close(self) -> None:
-        """Lets go of the connection."""
+        """Close the connection."""
         self._channel.close()
 
     def call(self, rpc: grpc.UnaryUnaryMultiCallable[_Request, _Response], request: _Request) -> _Response:
-        """One answer. Tried again while the server is away: a mutation carries a request id, so none is made twice."""
+        """Return the answer to one call, repeated while the server is unreachable.
+
+        A mutation has a request id, so the server makes it only once. Errors: Error.
+        """
         give_up = time.monotonic() + self._retry_for
-        told = False
+        noticed = False
         while True:
             try:
                 return rpc(request, timeout=self._call_timeout, metadata=self._metadata)
             except grpc.RpcError as error:
                 if error.code() is not grpc.StatusCode.UNAVAILABLE or time.monotonic() >= give_up:
                     raise self.error(error) from None
-            if not told:
-                self._notice(f"{self.address} does not answer; trying for {self._retry_for:g} s …")
-                told = True
+            if not noticed:
+                self._notice(f"{self.address} does not answer; retrying for {self._retry_for:g} s …")
+                noticed = True
             time.sleep(min(_RETRY_EVERY, max(0.0, give_up - time.monotonic())))
 
     def stream(
         self, rpc: grpc.UnaryStreamMultiCallable[_Request, _Response], request: _Request, timeout: float | None = None
     ) -> Iterator[_Response]:
-        """Answers as they come; without a `timeout` in seconds, as long as somebody reads what is printed of them.
+        """Yield the answers of a stream for `timeout` seconds, or without it until the reader of stdout is gone.
 
-        Errors: TimeoutError after `timeout` seconds; BrokenPipeError when nobody reads; Error when the stream fails.
+        Errors: TimeoutError after `timeout` seconds; BrokenPipeError when the reader is gone; Error when the stream fails.
         """
         answers = rpc(request, timeout=timeout, metadata=self._metadata)
         ended, unread = Event(), Event()
@@ -155,7 +158,7 @@ class Client:
             answers.cancel()  # type: ignore[no-untyped-call]
 
     def error(self, error: Any) -> Error:
-        """What a failed call says, from google.rpc.Status where the server sent one."""
+        """Return the Error of a failed call, from google.rpc.Status if the server sent one."""
         code = error.code()
         try:
             status = rpc_status.from_call(error)
@@ -166,12 +169,14 @@ class Client:
                 Code.UNAVAILABLE,
                 "UNREACHABLE",
                 f"the control plane at {self.address} can't be reached\n"
-                "say where it is with --api HOST:PORT or TURNOUT_API; `turnout serve` starts one",
+                "give its address with --api HOST:PORT or TURNOUT_API, or start one with `turnout serve`",
             )
         if code is grpc.StatusCode.DEADLINE_EXCEEDED:
             return Error(Code.UNAVAILABLE, "NO_ANSWER", f"{self.address} did not answer within {self._call_timeout:g} s")
         if code is grpc.StatusCode.UNIMPLEMENTED:
-            return Error(Code.INTERNAL, "UNIMPLEMENTED", f"{self.address} is not a Turnout operator API, or an older one")
+            return Error(
+                Code.INTERNAL, "UNIMPLEMENTED", f"{self.address} is not a Turnout operator API, or an older version of it"
+            )
         mapped = _CODES.get(code) or (Code[code.name] if code.name in Code.__members__ else Code.INTERNAL)
         return _from_status(mapped, str(error.details() or code.name), status)
 

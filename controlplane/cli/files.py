@@ -1,4 +1,4 @@
-"""Files of desired state: found, bounded, read, decoded, and named again in what the server says of them."""
+"""Read files of desired state, and map the server's errors back to their lines."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ STDIN = "-"
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """What files say, and where each field of it was written."""
+    """Objects from files, and the place of each of their fields."""
 
     manifest: Manifest
     # Path of a field, like `models[0].versions[1].port` -> its place.
@@ -30,14 +30,14 @@ class Loaded:
     paths: dict[str, str] = field(default_factory=dict)
 
     def located(self, error: Error) -> Error:
-        """The same error with the places of its fields, as far as they are of these files."""
+        """Return the error with the place of each field; unchanged if none of the fields is in these files."""
         problems = [Problem(self.place(v.field), _without_call(v.field), v.description) for v in error.violations]
         if not any(p.place for p in problems):
             return error
         return FilesError(problems, error.code, error.reason)
 
     def place(self, path: str) -> Place | None:
-        """Where a field was written, or the nearest one around it; None when it is of no file."""
+        """Return the place of a field, or of the nearest field around it; None if it is in no file."""
         path = _without_call(path)
         if named := re.match(r"(gateways|models|secrets)/[^.\[]+", path):
             path = self.paths.get(named[0], "?") + path[named.end() :]
@@ -49,7 +49,7 @@ class Loaded:
 
 
 def load(names: list[str]) -> Loaded:
-    """Reads files, folders and `-`. Errors: FilesError with all that is wrong in all of them."""
+    """Read files, folders and `-`. Errors: FilesError with the problems of all files."""
     decoder = Decoder()
     problems: list[Problem] = []
     for name in names:
@@ -60,68 +60,68 @@ def load(names: list[str]) -> Loaded:
             problems += error.problems
     problems += decoder.problems
     if not problems and not decoder.paths and not decoder.manifest.ListFields():
-        nothing = "holds no objects: there is nothing under `gateways:`, `models:` or `secrets:`"
-        problems.append(Problem(Place(_shown(names[0]), 1), "", nothing))
+        cause = "contains no objects: there is nothing under `gateways:`, `models:` or `secrets:`"
+        problems.append(Problem(Place(_display_name(names[0]), 1), "", cause))
     if problems:
         raise FilesError(problems)
     return Loaded(decoder.manifest, decoder.places, decoder.paths)
 
 
-def _shown(file: str) -> str:
+def _display_name(file: str) -> str:
     return "<stdin>" if file == STDIN else file
 
 
 def _load_one(file: str, decoder: Decoder, problems: list[Problem]) -> None:
-    shown = _shown(file)
+    display_name = _display_name(file)
     try:
-        found = documents(_text(_bytes(file, shown), shown), shown)
+        trees = documents(_text(_bytes(file, display_name), display_name), display_name)
     except FilesError as error:
         problems += error.problems
         return
-    if all(is_null(d) for d in found):
-        problems.append(Problem(Place(shown, 1), "", "is empty"))
-    for document in found:
-        decoder.add(document, shown)
+    if all(is_null(tree) for tree in trees):
+        problems.append(Problem(Place(display_name, 1), "", "is empty"))
+    for tree in trees:
+        decoder.add(tree, display_name)
 
 
 def _files(name: str) -> list[str]:
     if name == STDIN or not os.path.isdir(name):
         return [name]
-    found = sorted(str(p) for p in Path(name).iterdir() if p.suffix in SUFFIXES and not p.name.startswith("."))
-    if not found:
-        raise _wrong(name, f"is a folder without files that end in {', '.join(SUFFIXES)}")
-    return found
+    files = sorted(str(p) for p in Path(name).iterdir() if p.suffix in SUFFIXES and not p.name.startswith("."))
+    if not files:
+        raise _error(name, f"is a folder without files that end in {', '.join(SUFFIXES)}")
+    return files
 
 
-def _bytes(file: str, shown: str) -> bytes:
+def _bytes(file: str, display_name: str) -> bytes:
     try:
         if file == STDIN:
             data = sys.stdin.buffer.read(MAX_BYTES + 1)
         else:
             size = os.stat(file).st_size
             if size > MAX_BYTES:
-                raise _wrong(shown, f"file is {size / 2**20:.1f} MB; the limit is {MAX_BYTES // 2**20} MB")
-            # Devices and pipes have no size: what is read is bounded as well.
+                raise _error(display_name, f"is {size / 2**20:.1f} MB; the limit is {MAX_BYTES // 2**20} MB")
+            # Devices and pipes have no size, so the read is limited too.
             with open(file, "rb") as opened:
                 data = opened.read(MAX_BYTES + 1)
     except OSError as error:
-        raise _wrong(shown, f"can't be read: {(error.strerror or str(error)).lower()}") from None
+        raise _error(display_name, f"can't be read: {(error.strerror or str(error)).lower()}") from None
     if len(data) > MAX_BYTES:
-        raise _wrong(shown, f"file is more than {MAX_BYTES // 2**20} MB; that is the limit")
+        raise _error(display_name, f"is larger than the limit of {MAX_BYTES // 2**20} MB")
     return data
 
 
-def _text(data: bytes, shown: str) -> str:
+def _text(data: bytes, display_name: str) -> str:
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise FilesError(
-            [Problem(Place(shown, line), "", f"is not UTF-8: byte {data[error.start]:#04x} at offset {error.start}")]
+            [Problem(Place(display_name, line), "", f"is not UTF-8: byte {data[error.start]:#04x} at offset {error.start}")]
         ) from None
 
 
-def _wrong(file: str, description: str) -> FilesError:
+def _error(file: str, description: str) -> FilesError:
     return FilesError([Problem(Place(file, 0), "", description)])
 
 

@@ -1,4 +1,4 @@
-"""The past: history, diff."""
+"""The commands `history` and `diff`: earlier revisions."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from controlplane.cli import complete, output
+from controlplane.cli import complete, messages, output, wording
+from controlplane.cli.changes import describe_impact, print_changes, summary
 from controlplane.cli.client import Client
 from controlplane.cli.options import Api, Output, connect, resource, revision_name
 from controlplane.cli.output import Format, line
@@ -16,9 +17,13 @@ from controlplane.generated.turnout.v1.revision_service_pb2 import (
     DiffRevisionsRequest,
     GetRevisionRequest,
     ListRevisionsRequest,
+    ListRevisionsResponse,
 )
 
+# Revisions that one call returns at most.
 _PAGE = 1000
+# Revisions that `get revisions` shows.
+_NEWEST = 100
 
 
 def history(
@@ -26,51 +31,60 @@ def history(
     name: Annotated[
         str,
         typer.Argument(
-            metavar="[NAME]", show_default=False, autocompletion=complete.objects, help="Only what changed this object."
+            metavar="[NAME]",
+            show_default=False,
+            autocompletion=complete.objects,
+            help="Show only revisions that changed this object.",
         ),
     ] = "",
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many, newest first.")] = 20,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many revisions to show, newest first.")] = 20,
     api: Api = None,
     form: Output = Format.TABLE,
 ) -> None:
-    """Show who changed what, when, and why; newest first.
+    """Show who changed what, when and why; newest first.
 
     \b
     turnout history
     turnout history iris
     turnout history gateways/edge --limit 100 -o json
+
+    JSON: ListRevisionsResponse.
     """
     client = connect(ctx, api)
-    wanted = name if not name or "/" in name else resource("models", name)
-    found: list[Revision] = []
+    object_name = name if not name or "/" in name else resource("models", name)
+    revisions: list[Revision] = []
     token = ""
-    while len(found) < limit:
-        request = ListRevisionsRequest(page_size=min(limit - len(found), _PAGE), page_token=token, object_name=wanted)
+    while len(revisions) < limit:
+        request = ListRevisionsRequest(page_size=min(limit - len(revisions), _PAGE), page_token=token, object_name=object_name)
         answer = client.call(client.revisions.ListRevisions, request)
-        found += answer.revisions
+        revisions += answer.revisions
         token = answer.next_page_token
         if not token:
             break
-    if wanted and not found:
-        raise Error(Code.NOT_FOUND, "NOT_FOUND", f"there is no object {wanted}, and there never was")
-    _show(found, form)
+    if object_name and not revisions:
+        raise Error(Code.NOT_FOUND, "NOT_FOUND", f"{object_name} does not exist and never existed")
+    _show(ListRevisionsResponse(revisions=revisions, next_page_token=token), form)
     if form is Format.TABLE and token:
-        output.notice(f"there are older ones: --limit {limit * 10}")
+        output.notice(f"there are older revisions: --limit {limit * 10}")
 
 
 def diff(
     ctx: typer.Context,
-    a: Annotated[str, typer.Argument(metavar="[A]", show_default=False, help="From this revision.")] = "",
-    b: Annotated[str, typer.Argument(metavar="[B]", show_default=False, help="To this one. Default: the newest.")] = "",
+    a: Annotated[str, typer.Argument(metavar="[A]", show_default=False, help="The revision to start from.")] = "",
+    b: Annotated[
+        str, typer.Argument(metavar="[B]", show_default=False, help="The revision to compare it with. Default: the newest.")
+    ] = "",
     api: Api = None,
     form: Output = Format.TABLE,
 ) -> None:
-    """Show what lies between two revisions, in desired state and in what Envoys get.
+    """Show the difference between two revisions: in desired state, and in what the Envoys get.
 
     \b
-    turnout diff          the newest revision's own change
+    turnout diff          what the newest revision changed
     turnout diff 3        from 3 to the newest
     turnout diff 3 5      from 3 to 5; 0 is the empty state before the first
+
+    JSON: DiffRevisionsResponse.
     """
     client = connect(ctx, api)
     if not a:
@@ -82,53 +96,53 @@ def diff(
         for change in answer.changes:
             output.raw(change.name)
     elif form is not Format.TABLE:
-        output.data(output.as_report(answer), form)
+        messages.print_data(messages.report(answer, form), form)
     elif answer.changes:
-        output.changes(answer.changes)
-        line(f"To the Envoys: {output.impact(answer.impact)}")
+        print_changes(answer.changes)
+        line(f"To the Envoys: {describe_impact(answer.impact)}")
     else:
         line("No difference.")
 
 
 def show_revisions(client: Client, names: list[str], form: Format) -> None:
-    """Prints revisions: those that are named, with every line of what they changed, or the newest 100."""
+    """Print the named revisions with every line of their changes, or a table of the newest 100."""
     if not names:
-        _show(list(client.call(client.revisions.ListRevisions, ListRevisionsRequest(page_size=100)).revisions), form)
+        _show(client.call(client.revisions.ListRevisions, ListRevisionsRequest(page_size=_NEWEST)), form)
         return
-    found = [
+    revisions = [
         client.call(client.revisions.GetRevision, GetRevisionRequest(name=revision_name(name))).revision for name in names
     ]
     if form is not Format.TABLE:
-        _show(found, form)
+        _show(ListRevisionsResponse(revisions=revisions), form)
         return
-    for revision in found:
+    for revision in revisions:
         if not revision.number:
             raise Error(Code.NOT_FOUND, "NOT_FOUND", "there is no revision yet")
         line(
-            f"Revision {revision.number}: {_action(revision)} by {revision.author}, {output.when(revision.create_time)}",
+            f"Revision {revision.number}: {_action(revision)} by {revision.author}, {wording.when(revision.create_time)}",
             "bold",
         )
         if revision.reason:
             line(revision.reason)
-        output.changes(revision.changes)
+        print_changes(revision.changes)
 
 
-def _show(found: list[Revision], form: Format) -> None:
+def _show(answer: ListRevisionsResponse, form: Format) -> None:
     if form is Format.NAME:
-        for revision in found:
+        for revision in answer.revisions:
             output.raw(revision.name)
     elif form is not Format.TABLE:
-        output.data({"revisions": [output.as_report(r) for r in found]}, form)
-    elif found:
+        messages.print_data(messages.report(answer, form), form)
+    elif answer.revisions:
         rows = (
-            (str(r.number), output.when(r.create_time), r.author, _action(r), output.summary(r.changes), r.reason)
-            for r in found
+            (str(r.number), wording.when(r.create_time), r.author, _action(r), summary(r.changes), r.reason)
+            for r in answer.revisions
         )
         output.show(output.table(("REVISION", "WHEN", "WHO", "DID", "WHAT", "WHY"), rows))
     else:
-        output.notice("there is no such revision yet")
+        output.notice("there is no revision yet")
 
 
 def _action(revision: Revision) -> str:
-    word = output.enum_word(Action, revision.action, "ACTION_")
+    word = wording.enum_word(Action, revision.action, "ACTION_")
     return f"{word} to {revision.reverted_to}" if word == "revert" else word

@@ -1,4 +1,4 @@
-"""Whole lists, page by page."""
+"""Complete lists from the API, which returns them in pages."""
 
 from __future__ import annotations
 
@@ -14,64 +14,65 @@ from controlplane.generated.turnout.v1.secret_service_pb2 import ListSecretsRequ
 from controlplane.generated.turnout.v1.traffic_pb2 import ModelTraffic, TrafficSource
 from controlplane.generated.turnout.v1.traffic_service_pb2 import ListTrafficRequest
 
-PAGE = 1000  # the most that the server gives at once
+# Objects that one call returns at most.
+PAGE = 1000
 
 
 def gateways(client: Client) -> list[Gateway]:
-    """All gateways, by name."""
-    found: list[Gateway] = []
+    """Return all gateways, by name."""
+    all_gateways: list[Gateway] = []
     request = ListGatewaysRequest(page_size=PAGE)
     while True:
         answer = client.call(client.gateways.ListGateways, request)
-        found += answer.gateways
+        all_gateways += answer.gateways
         request.page_token = answer.next_page_token
         if not request.page_token:
-            return found
+            return all_gateways
 
 
 def models(client: Client) -> list[Model]:
-    """All models, by name."""
-    found: list[Model] = []
+    """Return all models, by name."""
+    all_models: list[Model] = []
     request = ListModelsRequest(page_size=PAGE)
     while True:
         answer = client.call(client.models.ListModels, request)
-        found += answer.models
+        all_models += answer.models
         request.page_token = answer.next_page_token
         if not request.page_token:
-            return found
+            return all_models
 
 
 def secrets(client: Client) -> list[Secret]:
-    """All secrets, by name."""
-    found: list[Secret] = []
+    """Return all secrets, by name."""
+    all_secrets: list[Secret] = []
     request = ListSecretsRequest(page_size=PAGE)
     while True:
         answer = client.call(client.secrets.ListSecrets, request)
-        found += answer.secrets
+        all_secrets += answer.secrets
         request.page_token = answer.next_page_token
         if not request.page_token:
-            return found
+            return all_secrets
 
 
 def traffic(client: Client) -> tuple[list[ModelTraffic], TrafficSource]:
-    """What all models get, by name, and who reported it as of the last page."""
-    found: list[ModelTraffic] = []
+    """Return the traffic of all models, by name, and its source as of the last page."""
+    models_traffic: list[ModelTraffic] = []
     request = ListTrafficRequest(page_size=PAGE)
     while True:
         answer = client.call(client.traffic.ListTraffic, request)
-        found += answer.traffic
+        models_traffic += answer.traffic
         request.page_token = answer.next_page_token
         if not request.page_token:
-            return found, answer.source
+            return models_traffic, answer.source
 
 
 def nodes(client: Client) -> tuple[list[Node], FleetSummary]:
-    """All nodes, by name, and the counts as of the last page."""
-    found: list[Node] = []
+    """Return all nodes, by name, and the fleet's counts as of the last page."""
+    all_nodes: list[Node] = []
     request = ListNodesRequest(page_size=PAGE)
     while True:
         answer = client.call(client.nodes.ListNodes, request)
-        found += answer.nodes
+        all_nodes += answer.nodes
         request.page_token = answer.next_page_token
         if not request.page_token:
-            return found, answer.summary
+            return all_nodes, answer.summary

@@ -1,4 +1,4 @@
-"""One node: what it holds of each resource, against what it should hold."""
+"""One node: what it holds of each resource, compared with what it should hold."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from controlplane.cli import output
+from controlplane.cli import output, wording
 from controlplane.errors import escaped
 from controlplane.generated.turnout.v1.node_pb2 import NodeState, NodeStatus, ResourceState, ResourceStatus, TypeStatus
 
@@ -23,29 +23,32 @@ _DIFF_COLOURS = {"+": "green", "-": "red", "@": "dim"}
 
 
 def view(status: NodeStatus, every: bool) -> RenderableType:
-    """Counts by type, what is not in sync and why, and what lies between; with `every` what is in sync, too."""
+    """Return counts by type, each resource that is not in sync with the reason, and its diff.
+
+    With `every`, a table of all resources comes first.
+    """
     parts: list[RenderableType] = [Text()]
     if status.node.state == NodeState.NODE_STATE_GONE:
-        parts.append(Text("It is not connected: what it holds now is not known."))
+        parts.append(Text("It is not connected, so what it holds now is unknown."))
         return Group(*parts)
     if not status.types:
-        parts.append(Text("It has asked for nothing, and there is nothing for it."))
+        parts.append(Text("It has subscribed to nothing, and nothing is meant for it."))
         return Group(*parts)
     parts.append(_types(status.types))
     absent = sum(t.absent for t in status.types)
     if absent:
-        parts.append(Text(f"It asks for {output.plural(absent, 'name')} that nothing has."))
+        parts.append(Text(f"It subscribes to {wording.plural(absent, 'name')} that no resource has."))
     if every:
         headings = ("TYPE", "NAME", "STATE", "VERSION", "TAKEN")
         parts += [Text(), output.table(headings, map(_row, status.resources))]
     late = [r for r in status.resources if r.state not in _IN_SYNC]
     for i, resource in enumerate(late):
-        parts += [Text(), _why(resource, late[i - 1] if i else None), *_between(resource)]
+        parts += [Text(), _why(resource, late[i - 1] if i else None), *_diff(resource)]
     if status.omitted:
         more = "" if every else "; `--all -o json` lists up to 10,000"
-        parts += [Text(), Text(f"and {output.plural(status.omitted, 'resource')} more{more}")]
+        parts += [Text(), Text(f"and {wording.plural(status.omitted, 'resource')} more{more}")]
     if not late and not absent:
-        parts += [Text(), Text("All is as it should be.")]
+        parts += [Text(), Text("Everything is in sync.")]
     return Group(*parts)
 
 
@@ -61,13 +64,13 @@ def _types(types: Iterable[TypeStatus]) -> RenderableType:
             Text(str(t.not_asked), "yellow" if t.not_asked else ""),
         )
         total = t.synced + stale + t.refused + t.not_asked
-        rows.append((t.type, str(total), *counts, output.ago(t.newest_time)))
+        rows.append((t.type, str(total), *counts, wording.ago(t.newest_time)))
     return output.table(headings, rows)
 
 
 def _row(resource: ResourceStatus) -> tuple[str | Text, ...]:
-    state = output.enum_word(ResourceState, resource.state, "RESOURCE_STATE_").replace("_", " ")
-    taken = output.ago(resource.take_time)
+    state = wording.enum_word(ResourceState, resource.state, "RESOURCE_STATE_").replace("_", " ")
+    taken = wording.ago(resource.take_time)
     if taken and not resource.take_time_exact:
         taken = f"{taken} or more"
     version = resource.held_version or "none"
@@ -75,38 +78,41 @@ def _row(resource: ResourceStatus) -> tuple[str | Text, ...]:
 
 
 def _why(resource: ResourceStatus, before: ResourceStatus | None) -> Text:
-    """Which, and why; the words of a response that was refused as a whole are not said twice."""
-    said = before is not None and before.refusal.message == resource.refusal.message
-    text = Text(f"{output.resources(resource.type, [resource.name])} ", "bold")
-    return text.append(_reason(resource, said_before=said), _COLOURS.get(resource.state, ""))
+    """Return the resource and why it is not in sync.
+
+    A node refuses a response as a whole, so neighbours often have the same error text. It is printed once.
+    """
+    same_error = before is not None and before.refusal.message == resource.refusal.message
+    text = Text(f"{wording.resources(resource.type, [resource.name])} ", "bold")
+    return text.append(_reason(resource, same_error=same_error), _COLOURS.get(resource.state, ""))
 
 
-def _reason(resource: ResourceStatus, *, said_before: bool) -> str:
+def _reason(resource: ResourceStatus, *, same_error: bool) -> str:
     refusal = resource.refusal
-    words = "in the same words" if said_before else output.words(refusal.message)
-    went = bool(resource.held_version) and not resource.target_version
+    error = "the same error as above" if same_error else wording.indented(refusal.message)
+    is_removal = bool(resource.held_version) and not resource.target_version
     match resource.state:
         case ResourceState.RESOURCE_STATE_REFUSED:
-            what = "its removal was refused" if went else "was refused"
-            return f"{what} {output.ago(refusal.time)} ago, of revision {refusal.revision}: {words}"
+            what = "its removal was refused" if is_removal else "was refused"
+            return f"{what} {wording.ago(refusal.time)} ago, of revision {refusal.revision}: {error}"
         case ResourceState.RESOURCE_STATE_SENT:
-            what = "its removal was sent" if went else "was sent"
-            return f"{what} with revision {resource.sent_revision}, and is not answered yet"
+            what = "its removal was sent" if is_removal else "was sent"
+            return f"{what} with revision {resource.sent_revision} and is not ACKed yet"
         case ResourceState.RESOURCE_STATE_WAITING if resource.HasField("refusal"):
-            return f"is to be tried again after a refusal {output.ago(refusal.time)} ago: {words}"
-        case ResourceState.RESOURCE_STATE_WAITING if went:
-            return "is to be removed, once nothing at the node can use it"
+            return f"will be sent again; it was refused {wording.ago(refusal.time)} ago: {error}"
+        case ResourceState.RESOURCE_STATE_WAITING if is_removal:
+            return "will be removed once the node no longer uses it"
         case ResourceState.RESOURCE_STATE_WAITING:
-            return "is not sent yet: it waits for what it needs, or for an answer to what was sent before"
+            return "is not sent yet: it waits for a resource that it needs, or for the answer to an earlier response"
         case ResourceState.RESOURCE_STATE_NOT_ASKED:
-            return "is there for it, and it has not asked for it"
+            return "is available, but the node has not subscribed to it"
         case state:
-            return output.enum_word(ResourceState, state, "RESOURCE_STATE_")
+            return wording.enum_word(ResourceState, state, "RESOURCE_STATE_")
 
 
-def _between(resource: ResourceStatus) -> Iterator[RenderableType]:
+def _diff(resource: ResourceStatus) -> Iterator[RenderableType]:
     if resource.diff_note:
-        held, target = output.shown(resource.held_version) or "nothing", resource.target_version or "nothing"
+        held, target = wording.clip(resource.held_version) or "nothing", resource.target_version or "nothing"
         yield Text(f"    holds {held}, should hold {target}; not compared: {resource.diff_note}")
     for line in resource.diff:
         yield Text(f"    {escaped(line)}", _DIFF_COLOURS.get(line[:1], ""))

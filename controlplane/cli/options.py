@@ -1,4 +1,4 @@
-"""What commands have in common: their options, the way to the server, and names as people type them."""
+"""Options that several commands share, the connection to the server, and resource names as people type them."""
 
 from __future__ import annotations
 
@@ -16,55 +16,72 @@ Api = Annotated[
     str | None,
     typer.Option("--api", metavar="HOST:PORT", help=f"The operator API. Default: $TURNOUT_API, or {DEFAULT_API}."),
 ]
-Output = Annotated[Format, typer.Option("--output", "-o", help="How to print the result.")]
-Reason = Annotated[str, typer.Option("--reason", "-r", metavar="TEXT", help="Why: kept with the revision.")]
-Timeout = Annotated[float, typer.Option("--timeout", metavar="SECONDS", min=0.1, help="How long --wait waits.")]
-Watch = Annotated[bool, typer.Option("--watch", "-w", help="Go on showing it as it changes; Ctrl-C ends.")]
+Output = Annotated[
+    Format,
+    typer.Option(
+        "--output", "-o", help="How to print the result: a table for people, JSON or YAML for programs, or only names."
+    ),
+]
+Reason = Annotated[
+    str, typer.Option("--reason", "-r", metavar="TEXT", help="The reason for the change, stored in the history.")
+]
+Timeout = Annotated[float, typer.Option("--timeout", metavar="SECONDS", min=0.1, help="How long --wait waits at most.")]
+Watch = Annotated[bool, typer.Option("--watch", "-w", help="Show it again whenever it changes, until Ctrl-C.")]
 Files = Annotated[
     list[str],
     typer.Option(
-        "--file", "-f", metavar="FILE|DIR|-", help="YAML or JSON; a folder's *.yaml, *.yml, *.json; - is stdin. Repeatable."
+        "--file",
+        "-f",
+        metavar="FILE|DIR|-",
+        help="A YAML or JSON file, a folder of *.yaml, *.yml and *.json files, or - for stdin. Repeatable.",
     ),
 ]
 
+Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until every connected node holds the revision.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Check, and show what would change. Change nothing.")]
+
+# Where `serve` listens for Envoys, and where a bootstrap sends them.
+DEFAULT_XDS = "127.0.0.1:18000"
 DEFAULT_WAIT = 60.0
+# Most nodes that the API lists in one answer of a watch.
+MAX_NODES = 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class Globals:
-    """Options that stand before the command."""
+    """Options that come before the command."""
 
     api: str = DEFAULT_API
-    # Seconds for which a server that is away is tried again.
+    # Seconds for which calls to an unreachable server are repeated.
     retry_for: float = 5.0
 
 
 def connect(ctx: typer.Context, api: str | None) -> Client:
-    """A client for the command; closed with it."""
-    given = ctx.find_object(Globals) or Globals()
-    address = api or given.api
+    """Return a client that is closed when the command ends."""
+    options = ctx.find_object(Globals) or Globals()
+    address = api or options.api
     if not re.fullmatch(r"[^\s/]+:\d{1,5}", address):
         raise typer.BadParameter(f"'{address}' is not HOST:PORT, like {DEFAULT_API}", param_hint="--api")
-    client = Client(address, retry_for=given.retry_for, notice=notice)
+    client = Client(address, retry_for=options.retry_for, notice=notice)
     ctx.call_on_close(client.close)
     return client
 
 
 def request_id() -> str:
-    """A new id for one mutation; its retries carry the same."""
+    """Return a new id for one mutation. Its retries use the same id."""
     return str(uuid.uuid4())
 
 
 def resource(collection: str, name: str) -> str:
-    """`iris` and `models/iris` are the same model."""
+    """Return the resource name: both `iris` and `models/iris` are `models/iris`."""
     return name if name.startswith(f"{collection}/") else f"{collection}/{name}"
 
 
-def revision_name(given: str, *, earlier: bool = False) -> str:
-    """`7`, `revisions/7`, `latest`; where it must be an `earlier` one, the newest is none."""
-    number = given.removeprefix("revisions/")
+def revision_name(text: str, *, earlier: bool = False) -> str:
+    """Return the resource name of `7`, `revisions/7` or `latest`. With `earlier`, `latest` is an error."""
+    number = text.removeprefix("revisions/")
     if earlier and number == "latest":
-        raise typer.BadParameter("the newest revision is what there is; say an earlier one", param_hint="--to")
+        raise typer.BadParameter("the newest revision is live already; name an earlier one", param_hint="--to")
     if number != "latest" and not (number.isascii() and number.isdecimal()):
-        raise typer.BadParameter(f"'{given}' is not a revision: a number" + ("" if earlier else ", or latest"))
+        raise typer.BadParameter(f"'{text}' is not a revision: write a number" + ("" if earlier else ", or latest"))
     return f"revisions/{number}"

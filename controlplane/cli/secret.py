@@ -1,4 +1,4 @@
-"""Secrets: certificates set from files, and shown without their keys."""
+"""The commands `secret …`: certificates and keys from files. Keys are never printed."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Annotated
 
 import typer
 
-from controlplane.cli import output
+from controlplane.cli import wording
 from controlplane.cli.exits import FilesError, Place, Problem
-from controlplane.cli.options import DEFAULT_WAIT, Api, Output, Reason, Timeout, connect, request_id, resource
+from controlplane.cli.options import DEFAULT_WAIT, Api, Output, Reason, Timeout, Wait, connect, request_id, resource
 from controlplane.cli.output import Format
 from controlplane.cli.receipt import finish
 from controlplane.errors import Error, Violation
@@ -22,37 +22,40 @@ COLUMNS = ("SECRET", "KIND", "FOR", "EXPIRES", "SHA-256", "REVISION")
 MAX_BYTES = 256 * 1024
 STDIN = "-"
 
-app = typer.Typer(no_args_is_help=True, help="Certificates and keys: set them.")
+app = typer.Typer(no_args_is_help=True, help="Set certificates and keys.")
 
 
 @app.command("set")
 def set_secret(
     ctx: typer.Context,
     name: Annotated[str, typer.Argument(metavar="NAME", show_default=False)],
-    cert: Annotated[str, typer.Option("--cert", metavar="FILE", help="Certificates in PEM, the leaf first.")] = "",
+    cert: Annotated[str, typer.Option("--cert", metavar="FILE", help="The certificate chain in PEM, the leaf first.")] = "",
     key: Annotated[
-        str, typer.Option("--key", metavar="FILE|-", help="The leaf's private key in PEM. Left out: the one that is kept.")
+        str, typer.Option("--key", metavar="FILE|-", help="The leaf's private key in PEM. Default: the stored key stays.")
     ] = "",
-    ca: Annotated[str, typer.Option("--ca", metavar="FILE", help="Or certificates of authorities, in PEM.")] = "",
+    ca: Annotated[str, typer.Option("--ca", metavar="FILE", help="Instead: certificates of authorities, in PEM.")] = "",
     reason: Reason = "",
-    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until every connected node holds it.")] = False,
+    wait: Wait = False,
     timeout: Timeout = DEFAULT_WAIT,
     api: Api = None,
     form: Output = Format.TABLE,
 ) -> None:
-    """Make a secret, or rotate it: new connections use what it is from then on, those that are open go on.
+    """Create or rotate a secret.
 
-    The key goes to the server, which keeps it sealed, and nobody is shown it again. No listener changes.
+    New connections use it; open connections continue. No listener changes. The server stores the private key sealed
+    (encrypted) and never shows it again.
 
     \b
     turnout secret set edge --cert fullchain.pem --key privkey.pem
     pass show tls/edge | turnout secret set edge --cert fullchain.pem --key -
     turnout secret set clients --ca clients-ca.pem --wait
+
+    JSON: ApplyResponse. With --wait also `progress` (RevisionProgress) and `disconnectedNodes` (list of Node).
     """
     if bool(cert) == bool(ca):
-        raise typer.BadParameter("say either --cert (with --key) or --ca")
+        raise typer.BadParameter("give either --cert (with --key) or --ca")
     if key and not cert:
-        raise typer.BadParameter("goes with --cert", param_hint="--key")
+        raise typer.BadParameter("needs --cert", param_hint="--key")
     secret = Secret(name=resource("secrets", name))
     if ca:
         secret.ca_certificates.ca_certificates_pem = _text(ca)
@@ -65,7 +68,7 @@ def set_secret(
         answer = client.call(client.revisions.Apply, request)
     except Error as error:
         raise _as_options(error) from None
-    finish(client, answer.revision, answer.impact, form, changed=answer.changed, timeout=timeout if wait else None)
+    finish(client, answer, form, changed=answer.changed, timeout=timeout if wait else None)
 
 
 _OPTIONS = {
@@ -77,7 +80,7 @@ _OPTIONS = {
 
 
 def _as_options(error: Error) -> Error:
-    """The same error, its fields called what they are called here."""
+    """Return the error with the names of options in place of the API's fields."""
     violations = tuple(Violation(_option(v.field), v.description) for v in error.violations)
     message = error.message
     for before, after in zip(error.violations, violations, strict=True):
@@ -91,36 +94,36 @@ def _option(field: str) -> str:
 
 
 def row(secret: Secret) -> tuple[str, ...]:
-    """A line of the table: the leaf, or the authority that expires first."""
-    certificate = _telling(secret)
+    """Return a row of the table, for the leaf, or for the authority that expires first."""
+    certificate = _main_certificate(secret)
     kind = (secret.WhichOneof("content") or "").replace("_", " ")
     name = ", ".join(certificate.sans) or certificate.subject
     return secret.name, kind, name, _expires(certificate), certificate.sha256[:16], secret.etag
 
 
-def described(secret: Secret) -> str:
-    """What somebody must know who is to decide about it."""
-    certificate = _telling(secret)
+def describe(secret: Secret) -> str:
+    """Return what an operator must know before deleting the secret."""
+    certificate = _main_certificate(secret)
     return f"for {', '.join(certificate.sans) or certificate.subject or 'no name'}, {_expires(certificate)}"
 
 
-def _telling(secret: Secret) -> Certificate:
+def _main_certificate(secret: Secret) -> Certificate:
     if secret.WhichOneof("content") == "tls_certificate":
         return secret.tls_certificate.leaf
     return min(secret.ca_certificates.certificates, key=lambda c: c.not_after.seconds, default=Certificate())
 
 
 def _expires(certificate: Certificate) -> str:
-    left = certificate.not_after.seconds - time.time()
-    when = output.when(certificate.not_after)
-    if left < 0:
+    remaining = certificate.not_after.seconds - time.time()
+    when = wording.when(certificate.not_after)
+    if remaining < 0:
         return f"expired {when}"
-    return f"{when} ({int(left // 86_400)}d)"
+    return f"{when} ({int(remaining // 86_400)}d)"
 
 
 def _text(name: str) -> str:
-    """A file, or standard input. Errors: FilesError, that quotes nothing of it."""
-    shown = "<stdin>" if name == STDIN else name
+    """Return the text of a file, or of standard input. Errors: FilesError, which never quotes the text."""
+    place = Place("<stdin>" if name == STDIN else name, 0)
     try:
         if name == STDIN:
             data = sys.stdin.buffer.read(MAX_BYTES + 1)
@@ -128,11 +131,11 @@ def _text(name: str) -> str:
             with open(name, "rb") as file:
                 data = file.read(MAX_BYTES + 1)
     except OSError as error:
-        said = f"can't be read: {(error.strerror or os.strerror(error.errno or 0)).lower()}"
-        raise FilesError([Problem(Place(shown, 0), "", said)]) from None
+        cause = (error.strerror or os.strerror(error.errno or 0)).lower()
+        raise FilesError([Problem(place, "", f"can't be read: {cause}")]) from None
     if len(data) > MAX_BYTES:
-        raise FilesError([Problem(Place(shown, 0), "", f"is more than {MAX_BYTES // 1024} KB: no certificate, no key")])
+        raise FilesError([Problem(place, "", f"is larger than {MAX_BYTES // 1024} KB: not a certificate or a key")])
     try:
         return data.decode("ascii")
     except UnicodeDecodeError:
-        raise FilesError([Problem(Place(shown, 0), "", "is not PEM: it holds other bytes than text")]) from None
+        raise FilesError([Problem(place, "", "is not PEM: it contains bytes that are not ASCII text")]) from None

@@ -1,4 +1,4 @@
-"""The server's settings, from four layers: a flag beats the environment, which beats the file, which beats the default."""
+"""The server's settings. A flag overrides the environment, which overrides the file, which overrides the default."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from controlplane.cli.files import MAX_BYTES
 from controlplane.config import Address, Config
 from controlplane.errors import Error, invalid
 
-# What a setting is called in the file, as a flag (`--log-format`) and in the environment (`TURNOUT_LOG_FORMAT`).
+# Names in the settings file. The flag of `log_format` is `--log-format`, its variable `TURNOUT_LOG_FORMAT`.
 _COUNTS = ("max_streams_per_node", "max_names_per_stream")
 _SECONDS = ("grace", "max_stream_age", "resource_ttl", "load_report_interval")
 SETTINGS = (
@@ -31,15 +31,19 @@ SETTINGS = (
 )
 # Settings that had another name before: old name -> new name. An old name is an error that names the new one.
 RENAMED = {"xds_shell": "xds_transport"}
-# Outside of their range 0 is allowed, too.
+# Settings that also accept 0, outside of their range.
 _OR_NEVER = ("max_stream_age", "resource_ttl")
+# Settings whose field of Config has another name.
 _FIELDS = {"log_format": "log_form"}
 
 
 def config(flags: Map[str, str | None], file: str | None, environ: Map[str, str] | None = None) -> Config:
-    """Settings as text, by name, made into a Config. Errors: INVALID_ARGUMENT, named by where the value came from."""
+    """Return the Config from flags by setting name, the settings file and the environment.
+
+    Errors: INVALID_ARGUMENT that names the flag, the variable or the line of the file.
+    """
     env = os.environ if environ is None else environ
-    chosen: dict[str, tuple[str, str]] = {}  # setting -> its text, and where it stands
+    chosen: dict[str, tuple[str, str]] = {}  # setting -> its text and its source
     if file:
         chosen |= read(file)
     for old, new in RENAMED.items():
@@ -52,22 +56,22 @@ def config(flags: Map[str, str | None], file: str | None, environ: Map[str, str]
     for name, value in flags.items():
         if value is not None:
             chosen[name] = (value, "--" + name.replace("_", "-"))
-    made: dict[str, Any] = {}
-    for name, (text, where) in chosen.items():
-        made[_FIELDS.get(name, name)] = _value(name, text, where)
+    values: dict[str, Any] = {}
+    for name, (text, source) in chosen.items():
+        values[_FIELDS.get(name, name)] = _value(name, text, source)
     try:
-        return Config(**made)
+        return Config(**values)
     except Error as error:
-        places = {_FIELDS.get(name, name): where for name, (_, where) in chosen.items()}
-        said = "\n".join(
-            f"{places.get(v.field, v.field)}: {v.description}{', or 0 for never' if v.field in _OR_NEVER else ''}"
+        sources = {_FIELDS.get(name, name): source for name, (_, source) in chosen.items()}
+        lines = "\n".join(
+            f"{sources.get(v.field, v.field)}: {v.description}{', or 0 for never' if v.field in _OR_NEVER else ''}"
             for v in error.violations
         )
-        raise Error(error.code, error.reason, said or error.message) from None
+        raise Error(error.code, error.reason, lines or error.message) from None
 
 
 def read(file: str) -> dict[str, tuple[str, str]]:
-    """A settings file: `name: value` lines in YAML. Returns texts with their places. Errors: FilesError."""
+    """Read a settings file of `name: value` lines in YAML. Return each text with its place. Errors: FilesError."""
     try:
         with open(file, "rb") as opened:
             text = opened.read(MAX_BYTES).decode("utf-8-sig")
@@ -75,7 +79,7 @@ def read(file: str) -> dict[str, tuple[str, str]]:
         raise FilesError([Problem(Place(file, 0), "", f"can't be read: {(error.strerror or str(error)).lower()}")]) from None
     except UnicodeDecodeError:
         raise FilesError([Problem(Place(file, 0), "", "is not UTF-8")]) from None
-    found: dict[str, tuple[str, str]] = {}
+    settings: dict[str, tuple[str, str]] = {}
     problems: list[Problem] = []
     for document in documents(text, file):
         if not isinstance(document, Mapping):
@@ -93,10 +97,10 @@ def read(file: str) -> dict[str, tuple[str, str]]:
             elif not isinstance(value, Scalar):
                 problems.append(Problem(place, name, "must be a single value"))
             else:
-                found[name] = (value.text, f"{place}: {name}")
+                settings[name] = (value.text, f"{place}: {name}")
     if problems:
         raise FilesError(problems)
-    return found
+    return settings
 
 
 def renamed_flag(flag: str) -> str:
@@ -109,16 +113,16 @@ def _variable(name: str) -> str:
     return f"TURNOUT_{name.upper()}"
 
 
-def _value(name: str, text: str, where: str) -> Any:
+def _value(name: str, text: str, source: str) -> Any:
     if name in ("api", "xds"):
-        return Address.parse(text, where)
+        return Address.parse(text, source)
     if name in ("data", "secret_key_file"):
         return Path(text)
     if name in _SECONDS:
         try:
             return float(text)
         except ValueError:
-            raise invalid(where, f"'{text[:80]}' is not a number of seconds") from None
+            raise invalid(source, f"'{text[:80]}' is not a number of seconds") from None
     if name == "workers" and text == "auto":
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if name in (*_COUNTS, "workers"):
@@ -126,5 +130,5 @@ def _value(name: str, text: str, where: str) -> Any:
             return int(text)
         except ValueError:
             or_auto = ", nor auto" if name == "workers" else ""
-            raise invalid(where, f"'{text[:80]}' is not a whole number{or_auto}") from None
+            raise invalid(source, f"'{text[:80]}' is not a whole number{or_auto}") from None
     return text

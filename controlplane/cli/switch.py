@@ -1,4 +1,4 @@
-"""Moving traffic: switch, split, undo."""
+"""The commands that move traffic: `switch`, `split`, `undo`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,19 @@ import typer
 
 from controlplane.cli import complete, output
 from controlplane.cli.client import Client
-from controlplane.cli.options import DEFAULT_WAIT, Api, Output, Reason, Timeout, connect, request_id, resource, revision_name
+from controlplane.cli.options import (
+    DEFAULT_WAIT,
+    Api,
+    DryRun,
+    Output,
+    Reason,
+    Timeout,
+    Wait,
+    connect,
+    request_id,
+    resource,
+    revision_name,
+)
 from controlplane.cli.output import Format
 from controlplane.cli.receipt import finish
 from controlplane.errors import failed_precondition
@@ -17,9 +29,9 @@ from controlplane.generated.turnout.v1.model_pb2 import Model
 from controlplane.generated.turnout.v1.model_service_pb2 import GetModelRequest, Split, SwitchTrafficRequest, TrafficSwitch
 from controlplane.generated.turnout.v1.revision_service_pb2 import GetRevisionRequest, RevertToRequest
 
-Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until every connected node holds it.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Check, show what would change, change nothing.")]
-Etag = Annotated[str, typer.Option("--etag", help="Only if the model is as it was at this etag. Default: as read just now.")]
+Etag = Annotated[
+    str, typer.Option("--etag", help="Move traffic only if the model still has this etag. Default: as the command reads it.")
+]
 
 
 def switch(
@@ -30,7 +42,10 @@ def switch(
     to: Annotated[
         str,
         typer.Option(
-            "--to", metavar="VERSION", help="For every model that names no version itself.", autocompletion=complete.versions
+            "--to",
+            metavar="VERSION",
+            help="The version for each MODEL without =VERSION.",
+            autocompletion=complete.versions,
         ),
     ] = "",
     reason: Reason = "",
@@ -41,20 +56,22 @@ def switch(
     api: Api = None,
     form: Output = Format.TABLE,
 ) -> None:
-    """Move all traffic of models to a version, at once.
+    """Move all traffic of one or more models to a version, in one revision.
 
-    Several models move together, in one revision. Ends when every connected node has ACKed it.
+    Ends when every connected node has ACKed the revision.
 
     \b
     turnout switch iris --to green
     turnout switch iris wine --to green --reason "better on rare classes"
     turnout switch iris=green wine=v7 --timeout 10
+
+    JSON: SwitchTrafficResponse, `changed`, `progress` (RevisionProgress) and `disconnectedNodes` (list of Node).
     """
     switches = []
-    for given in models:
-        name, _, version = given.partition("=")
+    for argument in models:
+        name, _, version = argument.partition("=")
         if not (version or to):
-            raise typer.BadParameter(f"say where '{given}' goes: --to VERSION, or {given}=VERSION")
+            raise typer.BadParameter(f"'{argument}' has no version: add --to VERSION, or write {argument}=VERSION")
         switches.append(TrafficSwitch(model=resource("models", name), version=version or to))
     _move(connect(ctx, api), switches, reason, timeout if wait else None, dry_run, etag, form)
 
@@ -73,18 +90,20 @@ def split(
 ) -> None:
     """Share a model's traffic between its versions.
 
-    Shares are basis points that sum to 10,000, or percent. A version that is not named gets none.
+    A share is percent or basis points; all shares sum to 100% or 10,000. A version that is not named gets no traffic.
 
     \b
     turnout split iris blue=9000 green=1000
     turnout split iris blue=99.5% green=0.5%
+
+    JSON: SwitchTrafficResponse, `changed`, `progress` (RevisionProgress) and `disconnectedNodes` (list of Node).
     """
     parsed: dict[str, int] = {}
-    for given in shares:
-        version, _, value = given.partition("=")
+    for text in shares:
+        version, _, value = text.partition("=")
         if version in parsed:
-            raise typer.BadParameter(f"version '{version}' is named twice")
-        parsed[version] = basis_points(given, value)
+            raise typer.BadParameter(f"version '{version}' is given twice")
+        parsed[version] = basis_points(text, value)
     switches = [TrafficSwitch(model=resource("models", model), split=Split(shares=parsed))]
     _move(connect(ctx, api), switches, reason, timeout if wait else None, dry_run, etag, form)
 
@@ -92,7 +111,7 @@ def split(
 def undo(
     ctx: typer.Context,
     to: Annotated[
-        str, typer.Option("--to", metavar="N", help="Go back to this revision. Default: the one before the newest.")
+        str, typer.Option("--to", metavar="N", help="Restore this revision. Default: the one before the newest.")
     ] = "",
     reason: Reason = "",
     wait: Wait = True,
@@ -101,13 +120,16 @@ def undo(
     api: Api = None,
     form: Output = Format.TABLE,
 ) -> None:
-    """Go back: restore an earlier state, as a new revision.
+    """Restore an earlier state, as a new revision.
 
-    Undo twice is redo, for the newest revision is then the undoing. Nothing changes if somebody else was faster.
+    `turnout undo` a second time is a redo, because it undoes the undo. Nothing changes if somebody else made a revision in
+    the meantime.
 
     \b
     turnout undo
     turnout undo --to 12 --reason "green is slow"
+
+    JSON: RevertToResponse, `changed`, `progress` (RevisionProgress) and `disconnectedNodes` (list of Node).
     """
     name = revision_name(to, earlier=True) if to else ""
     client = connect(ctx, api)
@@ -121,18 +143,20 @@ def undo(
     answer = client.call(client.revisions.RevertTo, request)
     changed = answer.revision.number != newest.number
     if dry_run:
-        output.notice("a dry run: nothing is changed")
-    finish(client, answer.revision, answer.impact, form, changed=changed, timeout=timeout if wait and not dry_run else None)
+        output.notice("Dry run: nothing was changed.")
+    finish(client, answer, form, changed=changed, timeout=timeout if wait and not dry_run else None)
 
 
-def basis_points(given: str, value: str) -> int:
-    """`9000`, `90%` and `0.5%` as basis points."""
+def basis_points(text: str, value: str) -> int:
+    """Return `9000`, `90%` or `0.5%` as basis points. `text` is the whole argument, for the error."""
     try:
         number = Decimal(value.removesuffix("%")) * (100 if value.endswith("%") else 1)
     except InvalidOperation:
-        raise typer.BadParameter(f"'{given}' is not VERSION=SHARE, like green=1000 or green=10%") from None
+        raise typer.BadParameter(f"'{text}' is not VERSION=SHARE, like green=1000 or green=10%") from None
     if not number.is_finite() or number != number.to_integral_value() or not 0 <= number <= 10_000:
-        raise typer.BadParameter(f"'{given}': a share is 0 to 10,000 whole basis points; 1% is 100 of them")
+        raise typer.BadParameter(
+            f"'{text}': a share is a whole number of basis points from 0 to 10,000; 1% is 100 basis points"
+        )
     return int(number)
 
 
@@ -146,18 +170,19 @@ def _move(
     form: Format,
 ) -> None:
     if etag and len(switches) > 1:
-        raise typer.BadParameter("an etag is of one model; with several, each is taken as it is read now", param_hint="--etag")
+        raise typer.BadParameter(
+            "works with one model only; several models are moved as the command reads them", param_hint="--etag"
+        )
     before: list[Model] = []
     for one in switches:
         model = client.call(client.models.GetModel, GetModelRequest(name=one.model)).model
         before.append(model)
-        # What moves is what was looked at: if somebody is faster, nothing moves.
+        # The etag makes the call fail if somebody changes the model after this read.
         one.etag = etag or model.etag
     request = SwitchTrafficRequest(switches=switches, reason=reason, request_id=request_id(), validate_only=dry_run)
     answer = client.call(client.models.SwitchTraffic, request)
     changed = any(dict(b.split) != dict(a.split) for b, a in zip(before, answer.models, strict=True))
     if dry_run:
-        output.notice("a dry run: nothing is changed")
+        output.notice("Dry run: nothing was changed.")
         timeout = None
-    extra = {"models": [output.as_object(m) for m in answer.models]}
-    finish(client, answer.revision, answer.impact, form, changed=changed, timeout=timeout, extra=extra)
+    finish(client, answer, form, changed=changed, timeout=timeout)

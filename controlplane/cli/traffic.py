@@ -1,30 +1,35 @@
-"""What versions get, as their clients report it: traffic."""
+"""The command `traffic`: the requests that each version gets, as the nodes report them."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from controlplane.cli import complete, listing, output
+from controlplane.cli import complete, listing, messages, output, wording
 from controlplane.cli.client import Client
-from controlplane.cli.options import Api, Output, Watch, connect, resource
-from controlplane.cli.output import Format, plural
+from controlplane.cli.options import MAX_NODES, Api, Output, Watch, connect, resource
+from controlplane.cli.output import Format
+from controlplane.cli.wording import plural
 from controlplane.generated.turnout.v1.traffic_pb2 import ModelTraffic, NodeTraffic, TrafficRate, TrafficSource, VersionTraffic
-from controlplane.generated.turnout.v1.traffic_service_pb2 import GetTrafficRequest
+from controlplane.generated.turnout.v1.traffic_service_pb2 import (
+    GetTrafficRequest,
+    GetTrafficResponse,
+    ListTrafficResponse,
+)
 
-# Seconds between two pictures of --watch; reports come less often.
-_EVERY = 2.0
-# Nodes of a model that a table shows.
-_NODES = 20
+# Seconds between two updates of --watch. Nodes report less often.
+_UPDATE_EVERY = 2.0
+# Nodes of a model that a table lists.
+_TABLE_NODES = 20
 
 _HEADINGS = ("MODEL", "VERSION", "SHARE", "REQ/S", "ERRORS", "OPEN", "NODES", "LAST", "TOTAL")
 
-Picture = tuple[list[ModelTraffic], list[NodeTraffic], TrafficSource]
+Answer = GetTrafficResponse | ListTrafficResponse
 
 
 def traffic(
@@ -34,75 +39,81 @@ def traffic(
     api: Api = None,
     form: Output = Format.TABLE,
 ) -> None:
-    """Show what each version really gets: requests a second, errors, and who sends them.
+    """Show what each version really gets: requests a second, errors, and the nodes that send them.
 
-    Envoys report every ten seconds or so; `turnout get models` shows what should be.
+    Envoys report about every ten seconds. `turnout get models` shows the desired split.
 
-    OPEN is what is not answered yet. LAST is how long ago the last request was.
+    \b
+    OPEN  requests that are not answered yet
+    LAST  time since the last request
 
     \b
     turnout traffic
     turnout traffic iris --watch
     turnout traffic iris -o json
+
+    JSON: ListTrafficResponse; with MODEL, GetTrafficResponse. With --watch, one of them a line.
     """
     client = connect(ctx, api)
-    pictures = _pictures(client, model, watch)
+    answers = _answers(client, model, watch)
     if form is Format.TABLE and watch:
-        output.live(_shown(*picture) for picture in pictures)
+        output.live(_page(answer) for answer in answers)
         return
-    for listed, nodes, source in pictures:
+    for answer in answers:
         if form is Format.TABLE:
-            output.show(_shown(listed, nodes, source))
+            output.show(_page(answer))
         elif form is Format.NAME:
-            for one in listed:
+            for one in _models(answer):
                 output.raw(one.model)
         else:
-            value: dict[str, Any] = {"traffic": [output.as_report(t) for t in listed]}
-            if model:
-                value["nodes"] = [output.as_report(n) for n in nodes]
-            output.data(value | {"source": output.as_report(source)}, form, one_line=watch)
+            messages.print_data(messages.report(answer, form), form, one_line=watch)
 
 
-def _pictures(client: Client, model: str, watch: bool) -> Iterator[Picture]:
+def _answers(client: Client, model: str, watch: bool) -> Iterator[Answer]:
+    """Yield what one model gets, or all models; with `watch` again and again."""
     while True:
         if model:
-            answer = client.call(
-                client.traffic.GetTraffic, GetTrafficRequest(name=resource("models", model), max_nodes=10_000)
-            )
-            yield [answer.traffic], list(answer.nodes), answer.source
+            request = GetTrafficRequest(name=resource("models", model), max_nodes=MAX_NODES)
+            yield client.call(client.traffic.GetTraffic, request)
         else:
             listed, source = listing.traffic(client)
-            yield listed, [], source
+            yield ListTrafficResponse(traffic=listed, source=source)
         if not watch:
             return
-        time.sleep(_EVERY)
+        time.sleep(_UPDATE_EVERY)
 
 
-def _shown(listed: list[ModelTraffic], nodes: list[NodeTraffic], source: TrafficSource) -> RenderableType:
-    parts: list[RenderableType] = [_source(source)]
-    if listed:
-        parts += [Text(), output.table(_HEADINGS, (row for one in listed for row in _rows(one)))]
+def _models(answer: Answer) -> list[ModelTraffic]:
+    return [answer.traffic] if isinstance(answer, GetTrafficResponse) else list(answer.traffic)
+
+
+def _page(answer: Answer) -> RenderableType:
+    parts: list[RenderableType] = [_source(answer.source)]
+    if models := _models(answer):
+        parts += [Text(), output.table(_HEADINGS, (row for one in models for row in _rows(one)))]
+    nodes: list[NodeTraffic] = list(answer.nodes) if isinstance(answer, GetTrafficResponse) else []
     if nodes:
-        rows = ((output.shown(n.node), n.version + _copies(n.copies), *_rate(n.rate)) for n in nodes[:_NODES])
+        rows = ((wording.clip(n.node), n.version + _copies(n.copies), *_rate(n.rate)) for n in nodes[:_TABLE_NODES])
         parts += [Text(), output.table(("NODE", "SENDS TO", "REQ/S", "ERRORS", "OPEN"), rows)]
-    if len(nodes) > _NODES:
-        parts.append(Text(f"and {len(nodes) - _NODES:,} more; `-o json` has all"))
+    if len(nodes) > _TABLE_NODES:
+        parts.append(Text(f"and {len(nodes) - _TABLE_NODES:,} more; `-o json` lists all"))
     return Group(*parts)
 
 
 def _source(source: TrafficSource) -> Text:
     if not source.reporting_nodes:
-        why = "a bootstrap of `turnout bootstrap` makes one do so" if source.connected_nodes else "none is connected"
-        return Text(f"No node reports its load: {why}.", "yellow")
-    when = f", {output.ago(source.last_report_time)} ago" if source.HasField("last_report_time") else "; no report came yet"
-    said = f"As reported by {source.reporting_nodes:,} of {plural(source.connected_nodes, 'node')}{when}"
-    return Text(f"{said}; totals since {output.when(source.start_time)}")
+        if source.connected_nodes:
+            return Text("No node reports its load. Nodes report if their bootstrap is from `turnout bootstrap`.", "yellow")
+        return Text("No node reports its load: none is connected.", "yellow")
+    last = f", {wording.ago(source.last_report_time)} ago" if source.HasField("last_report_time") else "; no report yet"
+    reporters = f"As reported by {source.reporting_nodes:,} of {plural(source.connected_nodes, 'node')}{last}"
+    return Text(f"{reporters}; totals since {wording.when(source.start_time)}")
 
 
 def _rows(one: ModelTraffic) -> Iterable[tuple[str | Text, ...]]:
     for version in one.versions:
-        share = "" if version.copies else output.share(version.share)
-        last = output.ago(version.last_request_time) if version.HasField("last_request_time") else "never"
+        share = "" if version.copies else wording.share(version.share)
+        last = wording.ago(version.last_request_time) if version.HasField("last_request_time") else "never"
         rate = _rate(version.rate)
         total = f"{version.totals.requests:,}"
         yield (
@@ -116,9 +127,9 @@ def _rows(one: ModelTraffic) -> Iterable[tuple[str | Text, ...]]:
         )
 
 
-def _last(version: VersionTraffic, said: str) -> Text:
-    """Nothing where there should be something is worth a look."""
-    return Text(said, "yellow" if version.share and not version.nodes else "")
+def _last(version: VersionTraffic, text: str) -> Text:
+    """Return the time since the last request, in yellow if a version with a share gets no requests."""
+    return Text(text, "yellow" if version.share and not version.nodes else "")
 
 
 def _rate(rate: TrafficRate) -> tuple[str | Text, ...]:
@@ -134,10 +145,10 @@ def _copies(copies: bool) -> str:
 
 
 def _number(rate: float) -> str:
-    """`0`, `0.2`, `12.5`, `1,234`."""
+    """Return `0`, `0.2`, `12.5`, `1,234`."""
     return f"{rate:,.0f}" if rate >= 100 or not rate else f"{rate:.1f}" if rate >= 0.1 else "<0.1"
 
 
 def _percent(part: float) -> str:
-    """`0.1%`, `12.5%`; never 0 of something."""
+    """Return `0.1%`, `12.5%`; at least `<0.1%`."""
     return f"{part * 100:.1f}".removesuffix(".0") + "%" if part >= 0.001 else "<0.1%"

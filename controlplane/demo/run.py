@@ -169,13 +169,13 @@ class Demo:
         try:
             answer = json.loads(out)
             progress: Mapping[str, Any] = answer["progress"]
-            commit, last_ack = _seconds(answer["revision"]["create_time"]), _seconds(progress["last_ack_time"])
+            commit, last_ack = _seconds(answer["revision"]["createTime"]), _seconds(progress["lastAckTime"])
         except (ValueError, KeyError):
             raise Error(Code.UNAVAILABLE, "MOVE_FAILED", f"`{said}` ended with status {child.returncode}") from None
-        for node in sorted(progress["nodes"], key=lambda n: str(n.get("hold_time", "~"))):
-            if "hold_time" in node:
+        for node in sorted(progress["nodes"], key=lambda n: str(n.get("holdTime", "~"))):
+            if "holdTime" in node:
                 self._say(
-                    f"{node['node'].removeprefix('nodes/')} ACKed after {(_seconds(node['hold_time']) - commit) * 1e3:.1f} ms"
+                    f"{node['node'].removeprefix('nodes/')} ACKed after {(_seconds(node['holdTime']) - commit) * 1e3:.1f} ms"
                 )
         await self._calling(load, f"users call, and {new} answers")
         accuracy = await self._accuracy(new)

@@ -11,7 +11,7 @@ from typing import Any
 import grpc
 import pytest
 
-from controlplane.cli import receipt
+from controlplane.cli import wait
 from controlplane.generated.turnout.v1.model_service_pb2 import SwitchTrafficRequest
 from tests.cli.conftest import MINIMAL, Run, Server
 
@@ -62,7 +62,7 @@ def test_a_lost_answer_is_asked_for_again_and_nothing_is_made_twice(run: Run, lo
     api = f"127.0.0.1:{lossy.port}"
     done = run("--retry-for", "20", "switch", "iris", "--to", "green", "--no-wait", "--api", api)
     assert done.code == 0
-    assert done.err == f"{api} does not answer; trying for 20 s …\n"
+    assert done.err == f"{api} does not answer; retrying for 20 s …\n"
     assert "Revision 2 by ada@tests" in done.out
     assert run("history", "-o", "name").out == "revisions/2\nrevisions/1\n"
     ids = {SwitchTrafficRequest.FromString(r).request_id for r in lossy.requests}
@@ -109,7 +109,7 @@ def test_waiting_outlives_a_restart(run: Run, applied: Server, monkeypatch: pyte
 def test_a_node_that_leaves_for_good_is_not_waited_for_forever(
     run: Run, applied: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(receipt, "_COME_BACK", 0.5)
+    monkeypatch.setattr(wait, "_RECONNECT_TIME", 0.5)
     leaving = applied.connect("leaving")
     applied.connect("staying")
 
@@ -142,4 +142,4 @@ def test_something_else_that_answers_is_said(run: Run) -> None:
     done = run("get", "models", "--api", f"127.0.0.1:{port}")
     other.stop(None)
     assert done.code == 1
-    assert "is not a Turnout operator API, or an older one" in done.err
+    assert "is not a Turnout operator API, or an older version of it" in done.err

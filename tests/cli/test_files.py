@@ -16,9 +16,10 @@ from google.protobuf.json_format import MessageToDict
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from controlplane.cli import output, schema
+from controlplane.cli import messages, schema
 from controlplane.cli.exits import FilesError, Problem
 from controlplane.cli.files import MAX_BYTES, load
+from controlplane.cli.output import Format
 from controlplane.errors import Code, Error, Violation
 from controlplane.generated.turnout.v1.model_pb2 import Model, Protocol
 from controlplane.generated.turnout.v1.revision_service_pb2 import Manifest
@@ -94,9 +95,9 @@ def test_documents_files_and_folders_are_one_manifest(tmp_path: Path) -> None:
     ("line", "said"),
     [
         ("gatewayz: [edge]", "models[0]: unknown key 'gatewayz'; did you mean 'gateways'?"),
-        ("zzz: 1", "models[0]: unknown key 'zzz'; there are: name, gateways"),
+        ("zzz: 1", "models[0]: unknown key 'zzz'; known keys: name, gateways"),
         ("gateways: edge", "models[0].gateways: is the text 'edge'; it must be a list"),
-        ("gateways: [7]", "models[0].gateways[0]: is the number 7; it must be text: put it in quotes, '7'"),
+        ("gateways: [7]", "models[0].gateways[0]: is the number 7; it must be text: write it in quotes, '7'"),
         ("gateways: [true]", "models[0].gateways[0]: is the truth value true; it must be text"),
         ("gateways: [[]]", "models[0].gateways[0]: is a list; it must be text"),
         ("split: [1]", "models[0].split: is a list; it must be names with values"),
@@ -107,13 +108,13 @@ def test_documents_files_and_folders_are_one_manifest(tmp_path: Path) -> None:
         ("timeouts: {request: 415576000000s}", "models[0].timeouts.request: 415,576,000,000 s is out of range"),
         ("split: {blue: 0.5}", "models[0].split.blue: is the number 0.5; it must be a whole number"),
         ("sticky: x", "models[0].sticky: is the text 'x'; it must have fields: header, cookie"),
-        ("sticky: {header: a, cookie: b}", "models[0].sticky.cookie: can't be given together with `header`"),
+        ("sticky: {header: a, cookie: b}", "models[0].sticky.cookie: can't be set together with `header`"),
         ("timeouts: {idle: 5m}", "models[0].timeouts.idle: is the text '5m'; it must be a number of seconds"),
         ("timeouts: {idle: 5m}", "write 300s"),
         ("timeouts: {idle: 5}", "write 5s"),
         ("retries: {unsafe: yes}", "models[0].retries.unsafe: is the text 'yes'; it must be true or false"),
         ("versions: [{protocol: http2}]", "did you mean PROTOCOL_HTTP2?"),
-        ("versions: [{protocol: smoke}]", "'smoke' is not one of the values; there are: PROTOCOL_HTTP1"),
+        ("versions: [{protocol: smoke}]", "'smoke' is not one of the values; the values are: PROTOCOL_HTTP1"),
         ("create_time: yesterday", "models[0].create_time: is the text 'yesterday'; it must be a time like"),
         ("versions: [7]", "models[0].versions[0]: is the number 7; it must have fields: name, endpoints"),
     ],
@@ -130,14 +131,14 @@ def test_a_wrong_field_is_named_with_its_line(tmp_path: Path, line: str, said: s
     [
         ("", ":1: is empty"),
         ("# only words\n", ":1: is empty"),
-        ("models: []\n", ":1: holds no objects"),
-        ("just words\n", ":1: is the text 'just words'; a file holds lists of objects"),
-        ("- a\n", ":1: is a list; a file holds lists of objects"),
-        ("name: iris\nport: 1\n", ":1: unknown key 'name'; objects stand in lists under"),
+        ("models: []\n", ":1: contains no objects"),
+        ("just words\n", ":1: is the text 'just words'; a file must contain lists of objects"),
+        ("- a\n", ":1: is a list; a file must contain lists of objects"),
+        ("name: iris\nport: 1\n", ":1: unknown key 'name'; put objects into lists under"),
         ("model: []\n", ":1: unknown key 'model'; did you mean 'models'?"),
         ("models: {name: iris}\n", ":1: models: is a mapping; it must be a list"),
         ("gateways: [{name: a, port: 1, host: }]", "gateways[0].host: has no value; write `host: {}`"),
-        ("gateways: [{name: a, port: 1, host: {}, header: {name: x}}]", "can't be given together with `host`"),
+        ("gateways: [{name: a, port: 1, host: {}, header: {name: x}}]", "can't be set together with `host`"),
         ("a: [", "is not YAML"),
         (b"models: \xff\n", ":1: is not UTF-8: byte 0xff at offset 8"),
     ],
@@ -168,11 +169,11 @@ def test_too_large_is_refused_before_it_is_read(tmp_path: Path) -> None:
     path = tmp_path / "large.yaml"
     with path.open("wb") as file:
         file.truncate(20 * 2**20)
-    assert refused(path) == f"{path}: file is 20.0 MB; the limit is 16 MB"
+    assert refused(path) == f"{path}: is 20.0 MB; the limit is 16 MB"
 
 
 def test_what_has_no_size_is_bounded_too() -> None:
-    assert refused("/dev/zero") == f"/dev/zero: file is more than {MAX_BYTES // 2**20} MB; that is the limit"
+    assert refused("/dev/zero") == f"/dev/zero: is larger than the limit of {MAX_BYTES // 2**20} MB"
 
 
 def test_folders_without_files(tmp_path: Path) -> None:
@@ -312,9 +313,9 @@ def test_what_is_printed_is_read_back(
     model.versions.add(name="v", protocol=Protocol.PROTOCOL_HTTP2).connect_timeout.nanos = nanos
     model.retries.attempts = 0
     manifest = Manifest(models=[model])
-    for form in (output.Format.YAML, output.Format.JSON):
+    for form in (Format.YAML, Format.JSON):
         printed = io.StringIO()
         monkeypatch.setattr(sys, "stdout", printed)
-        output.data(output.as_object(manifest), form)
+        messages.print_data(messages.desired(manifest, form), form)
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(printed.getvalue().encode())))
         assert load(["-"]).manifest == manifest

@@ -24,10 +24,10 @@ def test_history_of_one_object_and_its_limit(run: Run, applied: Server) -> None:
     assert run("history", "gateways/edge", "-o", "name").out == "revisions/1\n"
     assert run("history", "iris", "-o", "name").out == "revisions/2\nrevisions/1\n"
     none = run("history", "nope", "-o", "json")
-    assert (none.code, none.out, none.err) == (4, "", "Error: there is no object models/nope, and there never was\n")
+    assert (none.code, none.out, none.err) == (4, "", "Error: models/nope does not exist and never existed\n")
     cut = run("history", "--limit", "1")
     assert len(cut.out.splitlines()) == 2
-    assert "there are older ones" in cut.err
+    assert "there are older revisions" in cut.err
 
 
 def test_one_revision(run: Run, applied: Server) -> None:

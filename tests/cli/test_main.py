@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from controlplane.cli import exits
-from controlplane.cli import main as cli_main
+from controlplane.cli.commands import COMMANDS
 from controlplane.cli.exits import Exit, exit_code
 from controlplane.errors import Code, Error
 from tests.cli.conftest import MINIMAL, Run, Server
@@ -24,7 +24,7 @@ def test_help_teaches(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     done = run("--help")
     assert done.code == 0
-    for panel in cli_main._COMMANDS:
+    for panel in COMMANDS:
         assert panel in done.out
     assert "turnout switch iris --to green" in done.out
     for code, meaning in exits.MEANINGS.items():
@@ -32,7 +32,7 @@ def test_help_teaches(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     assert max(map(len, done.out.splitlines())) <= 80
 
 
-@pytest.mark.parametrize("command", [c for commands in cli_main._COMMANDS.values() for c in commands])
+@pytest.mark.parametrize("command", [c for commands in COMMANDS.values() for c in commands])
 def test_every_command_has_an_example(run: Run, command: str) -> None:
     done = run(command, "--help")
     assert done.code == 0
@@ -51,19 +51,19 @@ def test_nothing_said_is_help(run: Run) -> None:
     [
         (["swich"], "Did you mean 'switch'?"),
         (["switch"], "Missing argument"),
-        (["switch", "iris"], "say where 'iris' goes: --to VERSION, or iris=VERSION"),
+        (["switch", "iris"], "'iris' has no version: add --to VERSION, or write iris=VERSION"),
         (["split", "iris", "blue"], "'blue' is not VERSION=SHARE"),
-        (["split", "iris", "blue=33.333%"], "whole basis points"),
-        (["split", "iris", "blue=nan"], "whole basis points"),
-        (["split", "iris", "blue=110%"], "0 to 10,000"),
-        (["split", "iris", "blue=1", "blue=2"], "named twice"),
-        (["undo", "--to", "yesterday"], "'yesterday' is not a revision: a number try: "),
-        (["undo", "--to=-1"], "'-1' is not a revision: a number try: "),
-        (["undo", "--to", "latest"], "say an earlier one"),
-        (["diff", "yesterday"], "'yesterday' is not a revision: a number, or latest try: "),
+        (["split", "iris", "blue=33.333%"], "a share is a whole number of basis points"),
+        (["split", "iris", "blue=nan"], "a share is a whole number of basis points"),
+        (["split", "iris", "blue=110%"], "from 0 to 10,000"),
+        (["split", "iris", "blue=1", "blue=2"], "version 'blue' is given twice"),
+        (["undo", "--to", "yesterday"], "'yesterday' is not a revision: write a number try: "),
+        (["undo", "--to=-1"], "'-1' is not a revision: write a number try: "),
+        (["undo", "--to", "latest"], "name an earlier one"),
+        (["diff", "yesterday"], "'yesterday' is not a revision: write a number, or latest try: "),
         (["get", "everything"], "'everything' is none of: gateways, models"),
         (["get", "models", "-o", "xml"], "'xml' is not one of"),
-        (["delete", "iris"], "say models/iris or gateways/iris"),
+        (["delete", "iris"], "'iris' has no kind: write models/iris, gateways/iris or secrets/iris"),
         (["delete", "nodes/edge"], "'nodes/edge' is no model, gateway or secret"),
         (["--api", "nowhere", "get", "models"], "'nowhere' is not HOST:PORT"),
         (["get", "models", "--api", "http://x:1"], "is not HOST:PORT"),
@@ -111,7 +111,7 @@ def test_an_unreachable_server_is_6_and_says_what_to_do(run: Run) -> None:
 def test_a_server_that_is_away_is_tried_again(run: Run) -> None:
     done = run("--retry-for", "0.4", "get", "models", "--api", NOWHERE)
     assert done.code == Exit.UNAVAILABLE
-    assert done.err.startswith(f"{NOWHERE} does not answer; trying for 0.4 s …\n")
+    assert done.err.startswith(f"{NOWHERE} does not answer; retrying for 0.4 s …\n")
 
 
 def test_a_defect_is_1_without_a_traceback(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

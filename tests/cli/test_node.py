@@ -20,7 +20,7 @@ def settled(run: Run, *args: str, resources: int) -> Any:
     """The report, once so many resources are not in sync: an ACK takes its time."""
     deadline = time.monotonic() + 20
     while True:
-        shown = run("nodes", "edge-1", "-o", "json", *args).json
+        shown = run("nodes", "edge-1", "-o", "json", *args).json["status"]
         if shown["types"] and len(shown["resources"]) == resources:
             return shown
         assert time.monotonic() < deadline, shown
@@ -30,10 +30,10 @@ def settled(run: Run, *args: str, resources: int) -> Any:
 def test_in_sync(run: Run, applied: Server) -> None:
     applied.connect("edge-1")
     shown = settled(run, resources=0)
-    assert [n["name"] for n in shown["nodes"]] == ["nodes/edge-1"]
+    assert shown["node"]["name"] == "nodes/edge-1"
     assert {t["type"]: t["synced"] for t in shown["types"]}["Cluster"] == 2
     table = run("nodes", "edge-1").out
-    assert "All is as it should be." in table
+    assert "Everything is in sync." in table
     cells = next(line.split() for line in table.splitlines() if line.startswith("Cluster "))
     assert cells[1:6] == ["2", "2", "0", "0", "0"]
 
@@ -41,8 +41,8 @@ def test_in_sync(run: Run, applied: Server) -> None:
 def test_all_of_them_with_version_and_time(run: Run, applied: Server) -> None:
     client = applied.connect("edge-1")
     settled(run, resources=0)
-    every = run("nodes", "edge-1", "--all", "-o", "json").json["resources"]
-    assert {(r["name"], r["held_version"]) for r in every if r["type"] == "RouteConfiguration"} == {
+    every = run("nodes", "edge-1", "--all", "-o", "json").json["status"]["resources"]
+    assert {(r["name"], r["heldVersion"]) for r in every if r["type"] == "RouteConfiguration"} == {
         ("iris", client.held[ROUTES]["iris"][0])
     }
     rows = [line.split()[:4] for line in run("nodes", "edge-1", "--all").out.splitlines()]
@@ -63,7 +63,7 @@ def test_what_is_refused_and_what_lies_between(run: Run, applied: Server) -> Non
     lines = [line.strip() for line in shown.splitlines()]
     assert any(line.startswith("-") and "iris/blue" in line for line in lines)
     assert any(line.startswith("+") and "iris/green" in line for line in lines)
-    assert "All is as it should be." not in shown
+    assert "Everything is in sync." not in shown
 
 
 def test_names_that_are_not_nodes(run: Run, applied: Server) -> None:
@@ -105,14 +105,14 @@ def test_each_state_says_why(capsys: pytest.CaptureFixture[str]) -> None:
     assert [line.rstrip() for line in shown.splitlines() if line.strip()] == [
         "TYPE     RESOURCES  SYNCED  STALE  REFUSED  UNASKED  NEWEST",
         "Cluster  7          0       4      2        1        2h",
-        "It asks for 2 names that nothing has.",
+        "It subscribes to 2 names that no resource has.",
         "Cluster a was refused 5m ago, of revision 7: bad",
-        "Cluster b its removal was refused 5m ago, of revision 7: in the same words",
-        "Cluster c its removal was sent with revision 8, and is not answered yet",
-        "Cluster d is to be removed, once nothing at the node can use it",
-        "Cluster e is not sent yet: it waits for what it needs, or for an answer to what was sent before",
-        "Cluster f is to be tried again after a refusal 5m ago: bad",
-        "Secret g is there for it, and it has not asked for it",
+        "Cluster b its removal was refused 5m ago, of revision 7: the same error as above",
+        "Cluster c its removal was sent with revision 8 and is not ACKed yet",
+        "Cluster d will be removed once the node no longer uses it",
+        "Cluster e is not sent yet: it waits for a resource that it needs, or for the answer to an earlier response",
+        "Cluster f will be sent again; it was refused 5m ago: bad",
+        "Secret g is available, but the node has not subscribed to it",
         "    holds nothing, should hold 2; not compared: secret",
         "and 3 resources more; `--all -o json` lists up to 10,000",
     ]
@@ -120,8 +120,8 @@ def test_each_state_says_why(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_a_node_that_is_gone_and_one_that_asked_for_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     gone = node_pb2.NodeStatus(node=node_pb2.Node(state=node_pb2.NODE_STATE_GONE))
-    assert "what it holds now is not known" in printed(gone, capsys)
-    assert "It has asked for nothing" in printed(node_pb2.NodeStatus(), capsys)
+    assert "what it holds now is unknown" in printed(gone, capsys)
+    assert "It has subscribed to nothing" in printed(node_pb2.NodeStatus(), capsys)
 
 
 def test_a_time_that_is_only_a_limit_says_so(capsys: pytest.CaptureFixture[str]) -> None:

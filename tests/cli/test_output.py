@@ -9,7 +9,7 @@ import yaml
 from rich.console import Group
 from rich.text import Text
 
-from controlplane.cli import output
+from controlplane.cli import changes, messages, output, wording
 from controlplane.cli.output import Format
 from controlplane.generated.turnout.v1.revision_pb2 import Change, Impact
 from tests.cli.conftest import Run, Server
@@ -22,10 +22,10 @@ def printed() -> None:
     output.line(Text(EVIL, "bold"))
     output.notice(EVIL)
     output.raw(EVIL)
-    output.changes([Change(name=EVIL, lines=[EVIL])])
+    changes.print_changes([Change(name=EVIL, lines=[EVIL])])
     output.show(Group(Text(EVIL), output.table(("NAME",), [(EVIL,), (Text(EVIL),)])))
-    output.data({EVIL: EVIL}, Format.JSON)
-    output.data({EVIL: EVIL}, Format.YAML)
+    messages.print_data({EVIL: EVIL}, Format.JSON)
+    messages.print_data({EVIL: EVIL}, Format.YAML)
 
 
 def test_no_control_character_reaches_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
@@ -39,33 +39,33 @@ def test_no_control_character_reaches_a_terminal(capsys: pytest.CaptureFixture[s
 def test_data_is_what_it_was(capsys: pytest.CaptureFixture[str]) -> None:
     for form, read in ((Format.JSON, json.loads), (Format.YAML, yaml.safe_load)):
         value = {"reason": EVIL, "lines": "a\tb\nc", "both": "a\n\u202eb", "fine": "木 \U0001f600", "\u2066key": "\u202e"}
-        output.data(value, form)
+        messages.print_data(value, form)
         shown = capsys.readouterr().out
         assert read(shown) == value
         assert not {c for c in shown if c != "\n" and not c.isprintable()} - {"\t"}
 
 
 def test_an_id_is_one_line_and_no_wider_than_others(capsys: pytest.CaptureFixture[str]) -> None:
-    output.name("a\nb\tc\u202ed")
+    output.print_name("a\nb\tc\u202ed")
     assert capsys.readouterr().out == "a\\u000ab\\u0009c\\u202ed\n"
     output.show(output.table(("NODE", "STATE"), [("a\nb\tc", Text("d\ne"))]))
     assert capsys.readouterr().out.splitlines()[1].split() == ["a\\u000ab\\u0009c", "d\\u000ae"]
-    assert output.shown("a" * 60) == "a" * 60
-    assert output.shown("a" * 5_000) == "a" * 59 + "…"
-    assert output.words(" a\nError: b ") == "a\n    Error: b"
-    assert output.resources("a\nb", ["c\nd", "e"]) == "a\\u000ab c\\u000ad and 1 more"
-    assert output.resources("Cluster", ["iris/blue", "iris/green"], 2) == "Cluster iris/blue, iris/green"
-    assert len(output.resources("Cluster", ["x" * 5_000])) < 250
+    assert wording.clip("a" * 60) == "a" * 60
+    assert wording.clip("a" * 5_000) == "a" * 59 + "…"
+    assert wording.indented(" a\nError: b ") == "a\n    Error: b"
+    assert wording.resources("a\nb", ["c\nd", "e"]) == "a\\u000ab c\\u000ad and 1 more"
+    assert wording.resources("Cluster", ["iris/blue", "iris/green"], 2) == "Cluster iris/blue, iris/green"
+    assert len(wording.resources("Cluster", ["x" * 5_000])) < 250
     # More than the API names there may have been.
-    assert output.resources("Cluster", ["x"] * 99, 2) == "Cluster x, x and 97 more"
-    assert output.resources("Cluster", ["x"] * 100, 2) == "Cluster x, x and at least 98 more"
+    assert wording.resources("Cluster", ["x"] * 99, 2) == "Cluster x, x and 97 more"
+    assert wording.resources("Cluster", ["x"] * 100, 2) == "Cluster x, x and at least 98 more"
 
 
 def test_nodes_in_one_line() -> None:
-    assert output.nodes(["nodes/a"]) == "nodes/a"
-    assert output.nodes(["nodes/a", "nodes/b\nc"]) == "nodes/a, nodes/b\\u000ac"
+    assert wording.node_list(["nodes/a"]) == "nodes/a"
+    assert wording.node_list(["nodes/a", "nodes/b\nc"]) == "nodes/a, nodes/b\\u000ac"
     names = [f"nodes/{i}" for i in range(1_200)]
-    assert output.nodes(names) == "1,200 nodes (nodes/0, nodes/1, nodes/2 and 1,197 more)"
+    assert wording.node_list(names) == "1,200 nodes (nodes/0, nodes/1, nodes/2 and 1,197 more)"
 
 
 def test_an_author_need_not_be_ascii(run: Run, applied: Server, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,7 +79,7 @@ def test_an_author_need_not_be_ascii(run: Run, applied: Server, monkeypatch: pyt
 
 
 def test_warnings_are_a_line_each(capfd: pytest.CaptureFixture[str]) -> None:
-    output.warnings(Impact(warnings=["one", EVIL]))
+    changes.print_warnings(Impact(warnings=["one", EVIL]))
     said = capfd.readouterr().out
     assert said.startswith("Warning: one\nWarning: a\\u001b")
     assert len(said.splitlines()) == 2

@@ -69,11 +69,11 @@ def test_set_rotate_show_and_delete(run: Run, server: Server, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        ((), "say either --cert (with --key) or --ca"),
-        (("--ca", "a", "--cert", "b"), "say either --cert (with --key) or --ca"),
-        (("--ca", "a", "--key", "b"), "goes with --cert"),
+        ((), "give either --cert (with --key) or --ca"),
+        (("--ca", "a", "--cert", "b"), "give either --cert (with --key) or --ca"),
+        (("--ca", "a", "--key", "b"), "needs --cert"),
         (("--ca", "/nowhere/a.pem"), "/nowhere/a.pem: can't be read: no such file or directory"),
-        (("--ca", "/dev/zero"), "/dev/zero: is more than 256 KB: no certificate, no key"),
+        (("--ca", "/dev/zero"), "/dev/zero: is larger than 256 KB: not a certificate or a key"),
     ],
 )
 def test_options_that_make_no_sense(run: Run, args: tuple[str, ...], said: str) -> None:
@@ -138,7 +138,7 @@ def test_an_example_needs_its_secrets_and_then_applies(run: Run, server: Server,
         assert run("secret", "set", name, "--ca", tmp_path / "ca.pem").code == 0
     taken = run("apply", "-f", example, "--validate-with-envoy")
     assert taken.code == 0, taken.err
-    assert "takes it" in taken.err
+    assert "accepts it" in taken.err
     assert "0.0.0.0:10443 (TLS)" in run("get", "gateways").out
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from controlplane.cli import fleet, receipt
+from controlplane.cli import node_table, receipt, wait
 from controlplane.cli.exits import Exit
 from controlplane.cli.switch import basis_points
 from controlplane.envoy_types import LISTENER, ROUTES
@@ -57,7 +57,7 @@ def test_several_models_in_one_revision(run: Run, server: Server) -> None:
 def test_without_nodes_nobody_is_waited_for(run: Run, applied: Server) -> None:
     done = run("switch", "iris", "--to", "green")
     assert (done.code, done.err) == (0, "")
-    assert "No node is connected: nothing holds revision 2 yet" in done.out
+    assert "No Envoy is connected. Revision 2 is saved and goes to the next Envoy that connects." in done.out
 
 
 def between_connections(run: Run, server: Server, *nodes: str) -> None:
@@ -72,7 +72,7 @@ def between_connections(run: Run, server: Server, *nodes: str) -> None:
 
 def until_state(run: Run, node: str, state: str) -> None:
     deadline = time.monotonic() + 20
-    while run("nodes", node, "-o", "json").json["nodes"][0]["state"] != state:
+    while run("nodes", node, "-o", "json").json["status"]["node"]["state"] != state:
         assert time.monotonic() < deadline
         time.sleep(0.02)
 
@@ -80,8 +80,8 @@ def until_state(run: Run, node: str, state: str) -> None:
 def test_a_node_that_left_just_before_is_told_of(run: Run, applied: Server) -> None:
     between_connections(run, applied, "edge-1")
     done = run("switch", "iris", "--to", "green")
-    assert (done.code, "No node is connected" in done.out) == (0, True)
-    said = r"Warning: 1 node went away and does not hold it: nodes/edge-1 \([0-9.]+ m?s before\)\n"
+    assert (done.code, "No Envoy is connected" in done.out) == (0, True)
+    said = r"Warning: 1 node disconnected and does not hold it: nodes/edge-1 \([0-9.]+ m?s before\)\n"
     assert re.search(said, done.out)
     applied.connect("edge-2")
     done = run("switch", "iris", "--to", "blue")
@@ -90,7 +90,7 @@ def test_a_node_that_left_just_before_is_told_of(run: Run, applied: Server) -> N
     # Nothing changes, and it is as far away.
     assert re.search(said, run("switch", "iris", "--to", "blue").out)
     shown = run("switch", "iris", "--to", "green", "-o", "json").json
-    assert [(n["name"], n["state"], n["held_revision"]) for n in shown["left"]] == [
+    assert [(n["name"], n["state"], n["heldRevision"]) for n in shown["disconnectedNodes"]] == [
         ("nodes/edge-1", "NODE_STATE_GONE", "1"),
     ]
     # Back again, it holds it.
@@ -98,16 +98,16 @@ def test_a_node_that_left_just_before_is_told_of(run: Run, applied: Server) -> N
     done = run("switch", "iris", "--to", "blue")
     assert "Held by 2 of 2 nodes" in done.out
     assert "Warning" not in done.out
-    assert run("switch", "iris", "--to", "green", "-o", "json").json["left"] == []
+    assert run("switch", "iris", "--to", "green", "-o", "json").json["disconnectedNodes"] == []
 
 
 def test_of_many_that_left_a_few_are_named(run: Run, applied: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     between_connections(run, applied, "a", "b", "c", "d", "e")
     out = run("switch", "iris", "--to", "green").out
     named = r"(nodes/[a-e] \([0-9.]+ m?s before\)(, )?){3}"
-    assert re.search(rf"Warning: 5 nodes went away and do not hold it: {named} and 2 more\n", out)
+    assert re.search(rf"Warning: 5 nodes disconnected and do not hold it: {named} and 2 more\n", out)
     # Who left long before has gone for good.
-    monkeypatch.setattr(receipt, "_LEFT_WITHIN", -60)
+    monkeypatch.setattr(wait, "_RECENT", -60)
     assert "Warning" not in run("switch", "iris", "--to", "blue").out
 
 
@@ -132,7 +132,7 @@ def test_dry_run_moves_nothing(run: Run, applied: Server) -> None:
     for args in (["switch", "iris", "--to", "green"], ["split", "iris", "blue=1", "green=9999"], ["undo"]):
         done = run(*args, "--dry-run")
         assert done.code == 0
-        assert "a dry run" in done.err
+        assert "Dry run: nothing was changed." in done.err
         assert "iris" in done.out
     assert split_of(run) == {"blue": 10000}
 
@@ -204,15 +204,15 @@ def test_many_refusals_alike_are_said_once(run: Run, applied: Server, monkeypatc
         assert f"\n{many} refuse RouteConfiguration iris of revision 2:\n    no such thing as green\n" in shown
         assert "\nnodes/odd refuses RouteConfiguration iris of revision 2:\n    I am odd\n" in shown
         assert shown.count("no such thing as green") == 1
-        assert "27 refusals: those nodes go on with what they had. `turnout nodes NODE` shows all of one.\n" in shown
-    assert len(run("status", "-o", "json").json["refusing"]) == 27
+        assert "27 refusals: the nodes keep using what they had. `turnout nodes NODE` shows one of them.\n" in shown
+    assert len(run("status", "-o", "json").json["nodes"]) == 27
 
     # What is cut is counted.
-    monkeypatch.setattr(receipt, "_MAX_NAMED", 1)
-    monkeypatch.setattr(fleet, "REFUSALS", 1)
+    monkeypatch.setattr(receipt, "_MAX_LINES", 1)
+    monkeypatch.setattr(node_table, "MAX_REFUSALS", 1)
     assert "\nand 2 more; `turnout nodes -o json` has every refusal\n" in run("status").out
     # Where the server lists only some, the others are asked for.
-    monkeypatch.setattr(receipt, "_WATCHED", 10)
+    monkeypatch.setattr(wait, "_WATCHED_NODES", 10)
     out = run(
         "apply", "--wait", "-f", "-", stdin=MINIMAL.replace("8002", "8003").replace("    split: {blue: 10000}\n", "")
     ).out
@@ -231,7 +231,7 @@ def test_an_older_refusal_is_a_warning(run: Run, applied: Server) -> None:
         return MINIMAL.replace("port: 10000", f"port: {port}").replace("    split: {blue: 10000}\n", "")
 
     done = run("apply", "--wait", "-f", "-", stdin=moved(10001))
-    assert (done.code, "1 node refused it and goes on with what it had" in done.err) == (Exit.REFUSED, True)
+    assert (done.code, "1 node refused it and keeps what it had" in done.err) == (Exit.REFUSED, True)
     done = run("switch", "iris", "--to", "green", "--timeout", "20")
     assert (done.code, done.err) == (0, "")
     assert "Held by 2 of 2 nodes; commit to last ACK" in done.out
@@ -249,8 +249,8 @@ def test_a_wait_that_ends_is_7(run: Run, applied: Server, monkeypatch: pytest.Mo
     monkeypatch.setattr(applied.connect("silent"), "_take", ignored)
     done = run("switch", "iris", "--to", "green", "--timeout", "0.5")
     assert done.code == Exit.TIMEOUT
-    assert "revision 2 is made, but not every node holds it after 0.5 s" in done.err
-    assert "has not answered yet" in done.out
+    assert "revision 2 was made, but not every node holds it after 0.5 s" in done.err
+    assert "has not ACKed yet" in done.out
     assert split_of(run) == {"green": 10000}
 
 

@@ -140,7 +140,7 @@ def test_ctrl_c_while_waiting_says_what_is_made(run: Run, applied: Server, monke
         shown.until("0/1 node")
         shown.process.send_signal(signal.SIGINT)
         assert shown.end() == Exit.INTERRUPTED
-        assert "revision 2 is made; only the waiting was ended" in shown.plain
+        assert "Revision 2 was made. Only the waiting was interrupted." in shown.plain
         assert "Traceback" not in shown.seen
 
 

@@ -63,25 +63,25 @@ def test_without_reports_it_says_so(run: Run, applied: Server) -> None:
     assert "models/iris" in done.out
     assert "never" in done.out
     applied.connect("edge-1")
-    assert "a bootstrap of `turnout bootstrap` makes one do so" in run("traffic").out
+    assert "Nodes report if their bootstrap is from `turnout bootstrap`." in run("traffic").out
 
 
 def test_each_version_and_who_sends_to_it(run: Run, applied: Server, reporter: Reporter) -> None:
     applied.connect("edge-1")
     reporter.report(report(stats(issued=250, succeeded=200, failed=50, active=3)))
-    said = until(run, lambda said: said["traffic"][0]["versions"][1]["nodes"], "iris")
-    green, blue = said["traffic"][0]["versions"]
+    said = until(run, lambda said: said["traffic"]["versions"][1]["nodes"], "iris")
+    green, blue = said["traffic"]["versions"]
     assert (blue["version"], blue["share"], green["version"], green["share"]) == ("blue", 10_000, "green", 0)
     assert blue["rate"] == {
-        "requests_per_second": 25.0,
-        "errors_per_second": 5.0,
-        "drops_per_second": 0.0,
-        "in_progress": "3",
+        "requestsPerSecond": 25.0,
+        "errorsPerSecond": 5.0,
+        "dropsPerSecond": 0.0,
+        "inProgress": "3",
     }
     assert blue["totals"] == {"requests": "250", "successes": "200", "errors": "50", "drops": "0"}
-    assert (green["nodes"], green["rate"]["requests_per_second"]) == (0, 0)
+    assert (green["nodes"], green["rate"]["requestsPerSecond"]) == (0, 0)
     assert [(n["node"], n["version"]) for n in said["nodes"]] == [("nodes/edge-1", "blue")]
-    assert (said["source"]["reporting_nodes"], said["source"]["connected_nodes"]) == (1, 1)
+    assert (said["source"]["reportingNodes"], said["source"]["connectedNodes"]) == (1, 1)
     table = run("traffic", "models/iris").out
     assert "As reported by 1 of 1 node, " in table
     blue_line = next(line for line in table.splitlines() if line.startswith("models/iris  blue"))
@@ -96,8 +96,8 @@ def test_after_a_switch_the_old_version_is_at_nothing(run: Run, applied: Server,
     reporter.report(report(stats("iris/green", issued=100, succeeded=100)))
     said = until(run, lambda said: said["traffic"][0]["versions"][0]["nodes"])
     green, blue = said["traffic"][0]["versions"]
-    assert (green["share"], green["rate"]["requests_per_second"]) == (10_000, 10.0)
-    assert (blue["share"], blue["nodes"], blue["rate"]["requests_per_second"]) == (0, 0, 0.0)
+    assert (green["share"], green["rate"]["requestsPerSecond"]) == (10_000, 10.0)
+    assert (blue["share"], blue["nodes"], blue["rate"]["requestsPerSecond"]) == (0, 0, 0.0)
     assert blue["totals"]["requests"] == "250"
 
 

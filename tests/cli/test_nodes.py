@@ -81,10 +81,10 @@ def test_a_node_is_asked_to_connect_anew(run: Run, applied: Server) -> None:
     applied.connect("edge-1")
     done = run("nodes", "edge-1", "--reconnect")
     assert (done.code, done.err) == (0, "")
-    assert done.out == "1 stream of nodes/edge-1 was ended: it connects anew within seconds.\n"
+    assert done.out == "Ended 1 stream of nodes/edge-1. The node connects again within seconds.\n"
     for args, code, said in (
         (["none", "--reconnect"], Exit.NOT_FOUND, "nodes/none is not connected"),
-        (["--reconnect"], Exit.USAGE, "goes with the name of one node"),
+        (["--reconnect"], Exit.USAGE, "needs the name of one node"),
     ):
         done = run("nodes", *args)
         assert (done.code, said in done.err) == (code, True)
@@ -99,7 +99,7 @@ def test_status(run: Run, applied: Server) -> None:
     shown = run("status", "-o", "json").json
     assert shown["models"][0]["split"] == {"blue": 9000, "green": 1000}
     assert shown["summary"]["synced"] == 1
-    assert shown["refusing"] == []
+    assert shown["nodes"] == []
 
 
 def test_a_node_that_nothing_selects_is_told_of(run: Run, applied: Server, minimal: Path) -> None:

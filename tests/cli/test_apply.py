@@ -69,9 +69,9 @@ def test_dry_run_shows_both_sides_and_changes_nothing(run: Run, applied: Server)
     assert "~ models/iris" in done.out
     assert "split: blue 10000 -> green 10000" in done.out
     assert "Envoys would be sent: 1 RouteConfiguration, 0 Listeners, 1 node" in done.out
-    assert "To apply it, say --force" in done.out
+    assert "To apply it, add --force" in done.out
     assert run("get", "models", "-o", "json").json["models"][0]["split"] == {"blue": 10000}
-    assert run("apply", "-f", "-", "--dry-run", "-o", "json", stdin=MOVED).json["needs_force"] is True
+    assert run("apply", "-f", "-", "--dry-run", "-o", "json", stdin=MOVED).json["needsForce"] is True
     assert run("apply", "-f", "-", "--dry-run", stdin=MINIMAL).out.startswith("Nothing would change")
 
 
@@ -152,7 +152,7 @@ def test_two_models_that_a_request_cannot_tell_apart(run: Run, applied: Server) 
 
 def test_validate(run: Run, server: Server, minimal: Path) -> None:
     assert run("validate", "-f", minimal).out == "Valid: 1 gateway, 1 model.\n"
-    assert run("history", "-o", "json").json == {"revisions": []}
+    assert run("history", "-o", "json").json == {"revisions": [], "nextPageToken": ""}
 
 
 @pytest.mark.envoy
@@ -160,7 +160,7 @@ def test_validate(run: Run, server: Server, minimal: Path) -> None:
 def test_a_real_envoy_takes_the_examples(run: Run, server: Server, path: Path) -> None:
     done = run("apply", "-f", path, "--validate-with-envoy", "--dry-run")
     assert done.code == 0
-    assert "takes it" in done.err
+    assert "accepts it" in done.err
     assert run("validate", "-f", path, "--with-envoy").code == 0
     assert run("get", "all", "-o", "json").json == EMPTY
 

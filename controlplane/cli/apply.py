@@ -1,0 +1,176 @@
+"""The commands `apply` and `validate`: files of desired state."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from controlplane.cli import envoy, messages, output
+from controlplane.cli.changes import describe_impact, print_changes, print_warnings
+from controlplane.cli.client import Client
+from controlplane.cli.files import Loaded, load
+from controlplane.cli.options import DEFAULT_WAIT, Api, DryRun, Files, Output, Reason, Timeout, Wait, connect, request_id
+from controlplane.cli.output import Format, line
+from controlplane.cli.receipt import finish
+from controlplane.cli.wording import plural
+from controlplane.errors import Error
+from controlplane.generated.turnout.v1.gateway_pb2 import Gateway
+from controlplane.generated.turnout.v1.model_pb2 import Model
+from controlplane.generated.turnout.v1.revision_service_pb2 import ApplyRequest, ApplyResponse, Manifest
+from controlplane.generated.turnout.v1.secret_pb2 import Secret
+
+
+def apply(
+    ctx: typer.Context,
+    files: Files,
+    dry_run: DryRun = False,
+    force: Annotated[bool, typer.Option("--force", help="Apply it even if it moves live traffic.")] = False,
+    reason: Reason = "",
+    wait: Wait = False,
+    timeout: Timeout = DEFAULT_WAIT,
+    validate_with_envoy: Annotated[
+        bool, typer.Option("--validate-with-envoy", help="First check the result with the Envoy that is installed here.")
+    ] = False,
+    api: Api = None,
+    form: Output = Format.TABLE,
+) -> None:
+    """Create and update objects from files: one revision, all or nothing.
+
+    Objects that no file names stay as they are. If a file leaves out a model's split, the live split stays, and a new model
+    sends all traffic to its first version. A split in a file that differs from the live one moves traffic: that needs
+    --force, or the model's etag in the file.
+
+    \b
+    turnout apply -f models.yaml
+    turnout apply -f models/ -f gateway.yaml --dry-run
+    turnout get all -o yaml | sed 's/:8001/:8002/' | turnout apply -f - --wait
+
+    JSON: ApplyResponse. With --wait also `progress` (RevisionProgress) and `disconnectedNodes` (list of Node). With
+    --dry-run also `needsForce`.
+    """
+    loaded = load(files)
+    client = connect(ctx, api)
+    if validate_with_envoy:
+        _ask_envoy(client, loaded)
+    if dry_run:
+        _dry_run(client, loaded, force, form)
+        return
+    request = ApplyRequest(manifest=loaded.manifest, force=force, reason=reason, request_id=request_id())
+    answer = _apply(client, loaded, request)
+    finish(client, answer, form, changed=answer.changed, timeout=timeout if wait else None)
+
+
+def validate(
+    ctx: typer.Context,
+    files: Files,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Check the files alone, without a server and what is live.")
+    ] = False,
+    validate_with_envoy: Annotated[
+        bool, typer.Option("--with-envoy", help="Also check the result with the Envoy that is installed here.")
+    ] = False,
+    api: Api = None,
+    form: Output = Format.TABLE,
+) -> None:
+    """Check files without changing anything.
+
+    The server checks them against what is live, as `apply --dry-run` does. With --offline they are checked as if nothing else
+    existed: the format, every field, and whether the objects fit together.
+
+    \b
+    turnout validate -f models.yaml
+    turnout validate -f models/ --offline
+
+    JSON: ApplyResponse of a dry run; with --offline, Manifest with the names of the objects.
+    """
+    loaded = load(files)
+    count = _count(loaded.manifest)
+    if offline:
+        # Only this branch uses the server's own code: its conversion and its checks, without a server.
+        from controlplane.cli.offline import check
+
+        try:
+            check(loaded.manifest)
+        except Error as error:
+            raise loaded.located(error) from None
+        _print_valid(
+            loaded.manifest,
+            f"Valid: {count}. Not checked: whether it fits what is live.",
+            messages.desired(_names_only(loaded.manifest), form),
+            form,
+        )
+        return
+    client = connect(ctx, api)
+    answer = _apply(client, loaded, ApplyRequest(manifest=loaded.manifest, force=True, validate_only=True))
+    if validate_with_envoy:
+        _ask_envoy(client, loaded)
+    _print_valid(loaded.manifest, f"Valid: {count}.", messages.report(answer, form), form)
+
+
+def _count(manifest: Manifest) -> str:
+    parts = [plural(len(manifest.gateways), "gateway"), plural(len(manifest.models), "model")]
+    if manifest.secrets:
+        parts.append(plural(len(manifest.secrets), "secret"))
+    return ", ".join(parts)
+
+
+def _names_only(manifest: Manifest) -> Manifest:
+    """Return the same objects with nothing but their names, so that no private key is printed."""
+    return Manifest(
+        gateways=[Gateway(name=gateway.name) for gateway in manifest.gateways],
+        models=[Model(name=model.name) for model in manifest.models],
+        secrets=[Secret(name=secret.name) for secret in manifest.secrets],
+    )
+
+
+def _print_valid(manifest: Manifest, text: str, value: dict[str, Any], form: Format) -> None:
+    if form is Format.NAME:
+        for name in messages.object_names(manifest):
+            output.raw(name)
+    elif form is not Format.TABLE:
+        messages.print_data(value, form)
+    else:
+        line(text)
+
+
+def _apply(client: Client, loaded: Loaded, request: ApplyRequest) -> ApplyResponse:
+    try:
+        return client.call(client.revisions.Apply, request)
+    except Error as error:
+        raise loaded.located(error) from None
+
+
+def _dry_run(client: Client, loaded: Loaded, force: bool, form: Format) -> None:
+    needs_force = ""
+    try:
+        answer = client.call(client.revisions.Apply, ApplyRequest(manifest=loaded.manifest, force=force, validate_only=True))
+    except Error as error:
+        if error.reason != "MOVES_TRAFFIC":
+            raise loaded.located(error) from None
+        # A dry run shows the whole effect even if --force is missing.
+        needs_force = error.message
+        answer = _apply(client, loaded, ApplyRequest(manifest=loaded.manifest, force=True, validate_only=True))
+    if form is Format.NAME:
+        for change in answer.revision.changes:
+            output.raw(change.name)
+    elif form is not Format.TABLE:
+        value = messages.report(answer, form) | {messages.key("needs_force", form): bool(needs_force)}
+        messages.print_data(value, form)
+    else:
+        if answer.changed:
+            print_changes(answer.revision.changes)
+            line(f"Envoys would be sent: {describe_impact(answer.impact)}")
+            print_warnings(answer.impact)
+            line("Dry run: nothing was changed.")
+        else:
+            line(f"Nothing would change: revision {answer.revision.number} is like this already.")
+        if needs_force:
+            line(f"To apply it, add --force: {needs_force}", "yellow")
+
+
+def _ask_envoy(client: Client, loaded: Loaded) -> None:
+    request = ApplyRequest(manifest=loaded.manifest, force=True, validate_only=True, include_bootstraps=True)
+    bootstraps = list(_apply(client, loaded, request).bootstraps)
+    version = envoy.validate(bootstraps)
+    output.notice(f"{version} accepts it ({plural(len(bootstraps), 'set')} of gateways)")

@@ -1,0 +1,115 @@
+"""The command `bootstrap`: the file by which an Envoy or a gRPC program finds the control plane."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from controlplane.cli import messages
+from controlplane.cli.options import DEFAULT_XDS
+from controlplane.cli.output import Format
+
+
+class ClientKind(StrEnum):
+    """The clients that a bootstrap can be for."""
+
+    ENVOY = "envoy"
+    GRPC = "grpc"
+
+
+class Variant(StrEnum):
+    """The variants of the xDS protocol."""
+
+    DELTA = "delta"
+    SOTW = "sotw"
+
+
+def bootstrap(
+    node_id: Annotated[
+        str, typer.Argument(metavar="NODE_ID", show_default=False, help="The node's id; each node needs its own.")
+    ],
+    cluster: Annotated[str, typer.Option("--cluster", help="The node's group. Gateways can select nodes by it.")] = "turnout",
+    variant: Annotated[
+        Variant | None,
+        typer.Option("--variant", help="delta: only changed resources are sent; sotw: all of a type. Default: delta."),
+    ] = None,
+    xds: Annotated[
+        str,
+        typer.Option("--xds", metavar="HOST:PORT", envvar="TURNOUT_XDS", help="The control plane's address for Envoys."),
+    ] = DEFAULT_XDS,
+    admin_port: Annotated[
+        int | None,
+        typer.Option("--admin-port", min=0, max=65535, help="Port of Envoy's admin page; 0: any free port. Default: 9901."),
+    ] = None,
+    client: Annotated[
+        ClientKind, typer.Option("--client", help="envoy, or grpc for a program that calls xds:///MODEL.")
+    ] = ClientKind.ENVOY,
+    models: Annotated[
+        list[str] | None,
+        typer.Option("--model", metavar="NAME", help="Give the node only the models that are named like this. Repeatable."),
+    ] = None,
+    region: Annotated[str, typer.Option("--region", help="The node's region. Gateways can select nodes by it.")] = "",
+    zone: Annotated[str, typer.Option("--zone", help="The zone in the region.")] = "",
+    sub_zone: Annotated[str, typer.Option("--sub-zone", help="The part of the zone.")] = "",
+    load_reports: Annotated[
+        bool,
+        typer.Option(
+            "--load-reports/--no-load-reports", help="Let the node report how many requests it sends to each version."
+        ),
+    ] = True,
+    form: Annotated[
+        Format | None, typer.Option("--output", "-o", help="yaml or json. Default: yaml; json for gRPC.", show_default=False)
+    ] = None,
+) -> None:
+    """Print the bootstrap of a node: the file by which it finds the control plane.
+
+    The node is an Envoy, or with `--client grpc` a program that uses gRPC's own xDS client.
+
+    \b
+    turnout bootstrap edge-1 > edge-1.yaml && envoy -c edge-1.yaml
+    turnout bootstrap edge-2 --variant sotw --xds turnout.internal:18000 --admin-port 9902
+    turnout bootstrap sidecar-7 --model iris --model wine --zone eu-1a
+    turnout bootstrap app-1 --client grpc > app-1.json && GRPC_XDS_BOOTSTRAP=app-1.json python app.py
+
+    JSON: Envoy's Bootstrap message, with the field names of Envoy's protos; with --client grpc, gRPC's bootstrap.
+    """
+    if form not in (None, Format.YAML, Format.JSON):
+        raise typer.BadParameter("a bootstrap is yaml or json", param_hint="--output")
+    if not node_id:
+        raise typer.BadParameter("is empty: a node needs its own id", param_hint="NODE_ID")
+    if client is ClientKind.GRPC:
+        _only_for_envoys({"--variant": variant, "--admin-port": admin_port, "--no-load-reports": not load_reports or None})
+    from controlplane.compiler.audience import MODELS
+    from controlplane.compiler.bootstrap import grpc_bootstrap, node_bootstrap
+    from controlplane.config import Address
+    from controlplane.domain import Locality
+
+    address = Address.parse(xds, "--xds")
+    metadata = {MODELS: models} if models else None
+    locality = Locality(region, zone, sub_zone)
+    if client is ClientKind.GRPC:
+        for_grpc = grpc_bootstrap(
+            node_id, cluster, xds_host=address.host, xds_port=address.port, metadata=metadata, locality=locality
+        )
+        messages.print_data(for_grpc, form or Format.JSON)
+        return
+    for_envoy = node_bootstrap(
+        node_id,
+        cluster,
+        xds_host=address.host,
+        xds_port=address.port,
+        variant=(variant or Variant.DELTA).value,
+        admin_port=9901 if admin_port is None else admin_port,
+        metadata=metadata,
+        locality=locality,
+        load_reports=load_reports,
+    )
+    messages.print_data(for_envoy, form or Format.YAML)
+
+
+def _only_for_envoys(options: dict[str, object]) -> None:
+    for name, value in options.items():
+        if value is not None:
+            raise typer.BadParameter("works only for Envoys, not with --client grpc", param_hint=name)

@@ -1,0 +1,103 @@
+"""The commands of `turnout`, with their groups and the options that come before a command."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+
+from controlplane.cli import apply, bootstrap, delete, get, history, nodes, secret, serve, setup, status, switch, traffic
+from controlplane.cli.client import DEFAULT_API
+from controlplane.cli.exits import MEANINGS
+from controlplane.cli.options import Globals
+
+_HELP = """Move the traffic of ML models from one version to another, on every Envoy at once.
+
+\b
+turnout serve                            run the control plane
+turnout bootstrap edge-1 > edge-1.yaml   print the bootstrap of an Envoy
+turnout apply -f models.yaml             create gateways, models and versions
+turnout switch iris --to green           move all users, on every Envoy
+turnout undo                             move them back
+
+`turnout COMMAND --help` explains a command. `turnout demo` shows a switch with
+real Envoys.
+
+Every command that reads or changes state takes `--output json`.
+
+\b
+Environment
+  TURNOUT_API        address of the operator API, HOST:PORT
+  TURNOUT_AUTHOR     author of changes in the history; default user@host
+  TURNOUT_RETRY_FOR  seconds for which calls to an unreachable server are retried
+  NO_COLOR           turn colours off; they are off without a terminal
+
+\b
+Exit codes
+"""
+
+_HELP += "\n".join(f"{code.value:>5}  {meaning}" for code, meaning in MEANINGS.items())
+
+app = typer.Typer(
+    name="turnout",
+    help=_HELP,
+    rich_markup_mode="rich",
+    no_args_is_help=True,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback()
+def root(
+    ctx: typer.Context,
+    api: Annotated[
+        str, typer.Option("--api", metavar="HOST:PORT", envvar="TURNOUT_API", help="Address of the operator API.")
+    ] = DEFAULT_API,
+    retry_for: Annotated[
+        float,
+        typer.Option(
+            "--retry-for",
+            metavar="SECONDS",
+            min=0.0,
+            envvar="TURNOUT_RETRY_FOR",
+            help="How long to retry calls to an unreachable server.",
+        ),
+    ] = 5.0,
+) -> None:
+    """Store the options that come before the command."""
+    ctx.obj = Globals(api, retry_for)
+
+
+# Group -> name of the command -> its function.
+COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
+    "Move traffic": {"switch": switch.switch, "split": switch.split, "undo": switch.undo},
+    "Desired state": {
+        "apply": apply.apply,
+        "validate": apply.validate,
+        "get": get.get,
+        "delete": delete.delete,
+    },
+    "Observe": {
+        "status": status.status,
+        "traffic": traffic.traffic,
+        "nodes": nodes.nodes,
+        "history": history.history,
+        "diff": history.diff,
+    },
+    "Set up": {
+        "serve": serve.serve,
+        "bootstrap": bootstrap.bootstrap,
+        "demo": setup.demo,
+        "schema": setup.show_schema,
+        "completion": setup.completion,
+        "version": setup.version,
+    },
+}
+
+for _group, _commands in COMMANDS.items():
+    for _name, _function in _commands.items():
+        app.command(_name, rich_help_panel=_group)(_function)
+
+app.add_typer(secret.app, name="secret", rich_help_panel="Desired state")

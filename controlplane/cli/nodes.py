@@ -1,0 +1,155 @@
+"""The command `nodes`: the Envoys and other xDS clients, and what each holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated, Any
+from urllib.parse import quote
+
+import typer
+from rich.console import Group
+
+from controlplane.cli import complete, listing, messages, output
+from controlplane.cli.client import Client
+from controlplane.cli.node import view
+from controlplane.cli.node_table import fleet_line, nodes_table, notes, refusals
+from controlplane.cli.options import MAX_NODES, Api, Output, Watch, connect
+from controlplane.cli.output import Format
+from controlplane.cli.wording import plural
+from controlplane.generated.turnout.v1.node_pb2 import Node
+from controlplane.generated.turnout.v1.node_service_pb2 import (
+    GetNodeRequest,
+    GetNodeStatusRequest,
+    ListNodesResponse,
+    ReconnectNodeRequest,
+    WatchNodesRequest,
+    WatchNodesResponse,
+)
+
+# Resources of one node that a table lists.
+_TABLE_RESOURCES = 100
+_MAX_RESOURCES = 10_000
+
+
+def nodes(
+    ctx: typer.Context,
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="[NODE]",
+            show_default=False,
+            autocompletion=complete.nodes,
+            help="Show this node in detail. Default: a table of all nodes.",
+        ),
+    ] = "",
+    watch: Watch = False,
+    reconnect: Annotated[
+        bool,
+        typer.Option("--reconnect", help="End the node's streams. It connects again and gets again what it refused."),
+    ] = False,
+    every: Annotated[
+        bool, typer.Option("--all", help="Of one node: list also the resources that are in sync, with version and time.")
+    ] = False,
+    api: Api = None,
+    form: Output = Format.TABLE,
+) -> None:
+    """Show the Envoys: what each holds, should hold, and refuses.
+
+    With the name of one node: each resource that is not in sync, the reason, and a diff between what the node holds and
+    what it should hold.
+
+    \b
+    STALE    sent and not yet ACKed, or waiting for another resource
+    REFUSED  the node refused (NACKed) the response that contained it
+    UNASKED  available for the node, which has not subscribed to it
+
+    \b
+    turnout nodes
+    turnout nodes edge-1
+    turnout nodes edge-1 --all -o json
+    turnout nodes --watch
+    turnout nodes edge-1 --reconnect
+
+    JSON: ListNodesResponse; with NODE, GetNodeStatusResponse; with --watch, one WatchNodesResponse a line; with
+    --reconnect, ReconnectNodeResponse.
+    """
+    if every and (watch or reconnect or not name):
+        raise typer.BadParameter("needs the name of one node, and no --watch or --reconnect", param_hint="--all")
+    if reconnect and (watch or not name):
+        raise typer.BadParameter("needs the name of one node, and no --watch", param_hint="--reconnect")
+    client = connect(ctx, api)
+    if reconnect:
+        _reconnect(client, _resource_name(name), form)
+    elif watch:
+        _watch(client, _resource_name(name) if name else "", form)
+    elif name:
+        _show_node(client, _resource_name(name), form, every)
+    else:
+        show_nodes(client, [], form)
+
+
+def show_nodes(client: Client, names: list[str], form: Format) -> None:
+    """Print the named nodes, or all."""
+    if names:
+        listed = [client.call(client.nodes.GetNode, GetNodeRequest(name=_resource_name(n))).node for n in names]
+        answer = ListNodesResponse(nodes=listed)
+    else:
+        listed, summary = listing.nodes(client)
+        answer = ListNodesResponse(nodes=listed, summary=summary)
+    if form is Format.NAME:
+        for node in listed:
+            output.print_name(node.name)
+    elif form is not Format.TABLE:
+        messages.print_data(messages.report(answer, form), form)
+    elif listed:
+        output.show(Group(nodes_table(listed), notes(listed), refusals(listed)))
+    else:
+        output.notice("no node has connected; `turnout bootstrap NODE_ID` prints what an Envoy needs to connect")
+
+
+def _watch(client: Client, name: str, form: Format) -> None:
+    answers = client.stream(client.nodes.WatchNodes, WatchNodesRequest(max_nodes=MAX_NODES))
+    if form is Format.TABLE:
+        updates = ((answer.summary, _named(answer.nodes, name)) for answer in answers)
+        output.live(Group(fleet_line(summary), nodes_table(listed), notes(listed)) for summary, listed in updates)
+        return
+    for answer in answers:
+        listed = _named(answer.nodes, name)
+        if form is Format.NAME:
+            output.print_name(" ".join(n.name for n in listed))
+        else:
+            update = WatchNodesResponse(summary=answer.summary, nodes=listed)
+            messages.print_data(messages.report(update, form), form, one_line=True)
+
+
+def _reconnect(client: Client, name: str, form: Format) -> None:
+    answer = client.call(client.nodes.ReconnectNode, ReconnectNodeRequest(name=name))
+    if form is Format.NAME:
+        output.print_name(name)
+    elif form is not Format.TABLE:
+        messages.print_data(messages.report(answer, form), form)
+    else:
+        output.line(f"Ended {plural(answer.streams, 'stream')} of {name}. The node connects again within seconds.")
+
+
+def _show_node(client: Client, name: str, form: Format, every: bool) -> None:
+    limit = _TABLE_RESOURCES if form is Format.TABLE and not every else _MAX_RESOURCES
+    request = GetNodeStatusRequest(name=name, max_resources=limit, include_synced=every)
+    answer = client.call(client.nodes.GetNodeStatus, request)
+    node: Node = answer.status.node
+    if form is Format.NAME:
+        output.print_name(node.name)
+    elif form is not Format.TABLE:
+        value: dict[str, Any] = messages.report(answer, form)
+        messages.print_data(value, form)
+    else:
+        output.show(Group(nodes_table([node]), notes([node]), view(answer.status, every)))
+
+
+def _named(nodes: Iterable[Node], name: str) -> list[Node]:
+    """Return the node of this name, or all nodes if the name is empty."""
+    return [n for n in nodes if not name or n.name == name]
+
+
+def _resource_name(node: str) -> str:
+    return node if node.startswith("nodes/") else f"nodes/{quote(node, safe='')}"

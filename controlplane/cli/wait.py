@@ -1,0 +1,162 @@
+"""Waiting until the nodes hold a revision.
+
+A revision is done when every connected node has ACKed it. The server's stream WatchRevision reports the progress; this module
+follows it, also through a restart of the server, and asks which nodes left without the revision.
+"""
+
+from __future__ import annotations
+
+import time
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from controlplane.cli import output
+from controlplane.cli.client import Client
+from controlplane.cli.exits import Exit
+from controlplane.cli.options import MAX_NODES
+from controlplane.cli.wording import plural
+from controlplane.errors import Code, Error
+from controlplane.generated.turnout.v1.node_pb2 import Node, NodeState
+from controlplane.generated.turnout.v1.node_service_pb2 import WatchNodesRequest, WatchNodesResponse
+from controlplane.generated.turnout.v1.revision_pb2 import NodeProgressState, RevisionProgress
+from controlplane.generated.turnout.v1.revision_service_pb2 import WatchRevisionRequest
+
+# Nodes that the server lists in each report while the command waits.
+_WATCHED_NODES = 100
+# Seconds between two attempts to follow the revision.
+_RECONNECT_EVERY = 0.3
+# Seconds after which a node that lost its stream counts as gone. Envoy reconnects within 5.
+_RECONNECT_TIME = 10.0
+# A node that disconnected at most so many seconds before the revision may be between two streams.
+_RECENT = 60
+# Seconds that one question about the fleet may take.
+_ASK_TIMEOUT = 5.0
+
+
+def wait_for(client: Client, number: int, timeout: float) -> tuple[RevisionProgress | None, Exit]:
+    """Follow a revision until one of three things happens.
+
+    Every connected node holds it; or no node is behind and at least one refused it; or `timeout` seconds have passed. Returns
+    the last progress (None if the server reported none) and the exit code.
+    """
+    deadline = time.monotonic() + timeout
+    request = WatchRevisionRequest(name=f"revisions/{number}", max_nodes=_WATCHED_NODES)
+    progress: RevisionProgress | None = None
+    absence = Absence()
+    with _progress_bar() as bar:
+        task = bar.add_task(str(number), total=None, counts="")
+        try:
+            while (remaining := deadline - time.monotonic()) > 0:
+                try:
+                    for answer in client.stream(client.revisions.WatchRevision, request, timeout=remaining):
+                        progress = answer.progress
+                        _advance(bar, task, progress)
+                        missing = absence.missing(progress, time.monotonic())
+                        if progress.complete and missing is not None:
+                            if missing:
+                                output.notice(
+                                    f"{plural(missing, 'node')} disconnected and stayed away for {_RECONNECT_TIME:g} s"
+                                )
+                            return progress, Exit.OK
+                        if progress.refused and not progress.behind:
+                            return progress, Exit.REFUSED
+                except Error as error:
+                    if error.code is not Code.UNAVAILABLE:
+                        raise
+                # The stream ended because nodes are still missing, or because the server went away. Follow it again.
+                time.sleep(max(0.0, min(_RECONNECT_EVERY, deadline - time.monotonic())))
+        except TimeoutError:
+            pass
+        except KeyboardInterrupt:
+            output.notice(f"Revision {number} was made. Only the waiting was interrupted.")
+            raise
+    return progress, Exit.TIMEOUT
+
+
+class Absence:
+    """Counts the nodes that disconnected while the command waits.
+
+    A server that stops sees its nodes leave, and a server that has just started knows none. Both report a revision as
+    complete although no node holds it. So nodes that left get some time to come back.
+    """
+
+    def __init__(self) -> None:
+        self._most_connected = 0
+        # Time at which a node was missing first; None as long as none was.
+        self._since: float | None = None
+
+    def missing(self, progress: RevisionProgress, now: float) -> int | None:
+        """Return how many nodes stayed away, or None while they may still come back."""
+        self._most_connected = max(self._most_connected, progress.total)
+        missing = self._most_connected - (progress.total - progress.gone)
+        if not missing:
+            return 0
+        if self._since is None:
+            self._since = now
+        return None if now - self._since < _RECONNECT_TIME else missing
+
+
+def disconnected_nodes(client: Client, number: int, since: Timestamp) -> list[Node]:
+    """Return nodes that disconnected shortly before `since`, or later, and don't hold the revision; newest first.
+
+    The command does not wait for them, because they may never come back. But an Envoy between two streams still uses its old
+    configuration. Empty also if the server does not answer.
+    """
+    try:
+        summary = _fleet(client, 1).summary
+        # Nodes that are gone come before those in sync, so this limit reaches all of them.
+        nodes = _fleet(client, summary.refusing + summary.behind + summary.gone).nodes if summary.gone else ()
+    except (Error, TimeoutError):
+        return []
+    gone = [n for n in nodes if n.state == NodeState.NODE_STATE_GONE and n.held_revision < number]
+    recent = [n for n in gone if n.last_seen_time.seconds >= since.seconds - _RECENT]
+    return sorted(recent, key=lambda n: (-n.last_seen_time.seconds, -n.last_seen_time.nanos, n.name))
+
+
+def with_all_nodes(client: Client, progress: RevisionProgress) -> RevisionProgress:
+    """Return the progress with every node that refused something or is behind; ask again if the server's list was cut."""
+    listed = progress.nodes
+    holding = NodeProgressState.NODE_PROGRESS_STATE_HOLDING
+    # Refusing nodes come first and holding ones last: a list that ends with a holding node is long enough.
+    if len(listed) >= progress.total or not listed or (listed[-1].state == holding and not listed[-1].refused_type):
+        return progress
+    request = WatchRevisionRequest(name=progress.revision.name, max_nodes=MAX_NODES)
+    try:
+        answer = next(client.stream(client.revisions.WatchRevision, request, timeout=_ASK_TIMEOUT), None)
+    except (Error, TimeoutError):
+        return progress
+    if answer is None or not answer.progress.nodes:
+        return progress
+    full = answer.progress
+    # A new watch does not know which nodes disconnected before it began.
+    present = {n.node for n in full.nodes}
+    gone = [n for n in listed if n.state == NodeProgressState.NODE_PROGRESS_STATE_GONE and n.node not in present]
+    full.nodes.extend(gone)
+    full.total += len(gone)
+    full.gone += len(gone)
+    return full
+
+
+def _fleet(client: Client, max_nodes: int) -> WatchNodesResponse:
+    """Return the fleet now, nodes that are not in sync first."""
+    request = WatchNodesRequest(max_nodes=max_nodes)
+    return next(client.stream(client.nodes.WatchNodes, request, timeout=_ASK_TIMEOUT), WatchNodesResponse())
+
+
+def _progress_bar() -> Progress:
+    console = output.err()
+    columns = (
+        TextColumn("revision {task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[counts]}"),
+        TimeElapsedColumn(),
+    )
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+
+
+def _advance(bar: Progress, task: TaskID, progress: RevisionProgress) -> None:
+    counts = f"{progress.holding:,}/{plural(progress.total, 'node')}"
+    for count, word in ((progress.refused, "refused"), (progress.gone, "gone")):
+        counts += f", {count:,} {word}" if count else ""
+    bar.update(task, total=max(progress.total, 1), completed=progress.holding, counts=counts)
