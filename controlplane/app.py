@@ -49,7 +49,7 @@ from controlplane.reconciler.report import EventDispatcher
 from controlplane.store import Store
 from controlplane.store.sqlite import open_store
 from controlplane.traffic import Traffic
-from controlplane.workers.supervisor import Supervisor
+from controlplane.workers.supervisor import Supervisor, WorkerSettings
 from controlplane.writer import CachingCompiler, Writer
 from controlplane.xds.status import ResourceStatus
 from controlplane.xds_server.discovery import Discovery
@@ -145,16 +145,8 @@ class App:
         self._register(api, Writer(store, compiler, self._audiences.by_audience), store)
         self.api_port = listen(api, c.api, "api")
         if c.workers:
-            self.workers = Supervisor(
-                c.workers,
-                publisher.published,
-                self.events.report,
-                self.fleet.streams_of,
-                limits,
-                c.xds_transport,
-                c.log_form,
-                c.log_level,
-            )
+            settings = WorkerSettings(limits, c.xds_transport, c.log_form, c.log_level)
+            self.workers = Supervisor(c.workers, publisher.published, self.events.report, self.fleet.streams_of, settings)
             self.xds_port, self._reserved = reserve(c.xds, "xds")
             await self.workers.start(str(Address(c.xds.host, self.xds_port)))
             serving = self.workers.run()

@@ -1,1 +1,1 @@
-"""Worker processes that serve xDS: started, supplied with snapshots, and replaced by the main process."""
+"""Worker processes that serve xDS: the main process starts them, sends them snapshots, and replaces those that end."""

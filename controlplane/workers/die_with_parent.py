@@ -1,4 +1,4 @@
-"""A program that never outlives the one that starts it, not even when it is stopped (SIGSTOP) or hangs. On Linux only."""
+"""Make a program end when the process that started it ends, even if the program is stopped (SIGSTOP) or hangs. Linux only."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import os
 import sys
 from collections.abc import Sequence
 
-# Runs before the program proper: the kernel is asked to kill it when the thread that started it ends, however it ends. In a
-# process of its own, because code between fork and exec can deadlock where gRPC's threads run. Who started it may have ended
-# before the kernel was asked; then its parent is another.
-_TIE = (
+# Runs in the new process before the program: asks the kernel to kill the process when the thread that started it ends. It is a
+# program of its own because Python code between fork and exec can deadlock while gRPC's threads run. The parent may have ended
+# before the kernel was asked; then the process has another parent, and exits.
+_WRAPPER = (
     "import ctypes,os,signal,sys;"
     "ctypes.CDLL(None).prctl(1,signal.SIGKILL);"  # 1: PR_SET_PDEATHSIG
     "os.getppid()==int(sys.argv[1]) or os._exit(1);"
@@ -18,10 +18,11 @@ _TIE = (
 
 
 def die_with_parent(command: Sequence[str]) -> list[str]:
-    """The command that runs `command`, with the same process id, for as long as the calling process is there.
+    """Return a command that runs `command`, under the same process id, for as long as the calling process exists.
 
-    Start it from the thread that stays: it ends with that thread. Elsewhere than on Linux it is `command` itself.
+    Run it from a thread that lives as long as the process: the program ends with that thread. On other systems than Linux,
+    return `command` itself.
     """
     if sys.platform != "linux":
         return list(command)
-    return [sys.executable, "-I", "-S", "-c", _TIE, str(os.getpid()), *command]
+    return [sys.executable, "-I", "-S", "-c", _WRAPPER, str(os.getpid()), *command]

@@ -1,6 +1,6 @@
-"""Messages between the main process and a worker: pickled values over a socket pair, each with its length before it.
+"""Messages between the main process and a worker: pickled values over a socket pair, each after its length.
 
-Both ends are this program, of one user, and the socket has no name: what comes is trusted.
+Both ends are this program, run by one user, and the socket has no name. So messages are trusted.
 """
 
 from __future__ import annotations
@@ -11,46 +11,49 @@ import socket
 from collections.abc import Callable
 from typing import Any, cast
 
-from controlplane.errors import Code, Error
+_LENGTH_BYTES = 8
 
-_LENGTH = 8
-
-# Bytes that wait for the other end before `ready` says no; and at the most, however urgent: then the link is cut.
-_WAITING = 256 * 1024
-_MOST = 256 * 1024 * 1024
+# Above this many unsent bytes, `writable` is false.
+_HIGH_WATER = 256 * 1024
 
 
 class Link(asyncio.Protocol):
-    """One end. `received` is called with each message, `lost` once when there is no other end any more."""
+    """One end of a socket pair.
+
+    It calls `on_message` with each message, `on_writable` when `writable` becomes true again, and `on_lost` once, when the
+    other end is gone.
+    """
+
+    # Above this many unsent bytes, the link is cut.
+    MAX_UNSENT = 256 * 1024 * 1024
 
     def __init__(
-        self, received: Callable[[Any], None], lost: Callable[[], None], resumed: Callable[[], None] = lambda: None
+        self, on_message: Callable[[Any], None], on_lost: Callable[[], None], on_writable: Callable[[], None] = lambda: None
     ) -> None:
-        self._received = received
-        self._lost = lost
-        self._resumed = resumed
+        self._on_message = on_message
+        self._on_lost = on_lost
+        self._on_writable = on_writable
         self._transport: asyncio.Transport | None = None
         self._buffer = bytearray()
-        # Whether the other end takes what is sent about as fast as it is sent; `resumed` is called when it does again.
-        self.ready = False
+        # The other end reads about as fast as this one sends. While it is false, only small messages should be sent.
+        self.writable = False
 
-    @staticmethod
-    async def over(sock: socket.socket, link: Link) -> None:
-        """Puts `link` on a connected socket."""
-        await asyncio.get_running_loop().create_unix_connection(lambda: link, sock=sock)
+    async def connect(self, sock: socket.socket) -> None:
+        """Use a connected, non-blocking socket. Errors: OSError."""
+        await asyncio.get_running_loop().create_unix_connection(lambda: self, sock=sock)
 
     def send(self, message: object) -> None:
-        """Sends it, sooner or later; never waits. What is not `ready` should be sent little."""
+        """Send a message, without waiting. It is lost if the link is closed."""
         transport = self._transport
         if transport is None or transport.is_closing():
             return
         data = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
-        transport.write(len(data).to_bytes(_LENGTH, "big") + data)
-        if transport.get_write_buffer_size() > _MOST:
+        transport.write(len(data).to_bytes(_LENGTH_BYTES, "big") + data)
+        if transport.get_write_buffer_size() > self.MAX_UNSENT:
             transport.abort()
 
     def close(self) -> None:
-        """Closes this end, after all that was sent."""
+        """Close this end after all messages have been written."""
         if self._transport is not None:
             self._transport.close()
 
@@ -58,34 +61,29 @@ class Link(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        self._transport.set_write_buffer_limits(_WAITING)
-        self.ready = True
+        self._transport.set_write_buffer_limits(_HIGH_WATER)
+        self.writable = True
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
-        at = 0
-        while len(self._buffer) - at >= _LENGTH:
-            end = at + _LENGTH + int.from_bytes(self._buffer[at : at + _LENGTH], "big")
+        start = 0
+        while len(self._buffer) - start >= _LENGTH_BYTES:
+            end = start + _LENGTH_BYTES + int.from_bytes(self._buffer[start : start + _LENGTH_BYTES], "big")
             if len(self._buffer) < end:
                 break
-            message = pickle.loads(memoryview(self._buffer)[at + _LENGTH : end])
-            at = end
-            self._received(message)
-        del self._buffer[:at]
+            message = pickle.loads(memoryview(self._buffer)[start + _LENGTH_BYTES : end])
+            start = end
+            self._on_message(message)
+        del self._buffer[:start]
 
     def pause_writing(self) -> None:
-        self.ready = False
+        self.writable = False
 
     def resume_writing(self) -> None:
-        self.ready = True
-        self._resumed()
+        self.writable = True
+        self._on_writable()
 
     def connection_lost(self, error: Exception | None) -> None:
-        self.ready = False
+        self.writable = False
         self._transport = None
-        self._lost()
-
-
-def gone() -> Error:
-    """What is said of a worker that does not answer."""
-    return Error(Code.UNAVAILABLE, "WORKER_GONE", "a worker process does not answer; try again")
+        self._on_lost()

@@ -1,4 +1,4 @@
-"""What the main process and its workers say to each other, besides `feed.Update`."""
+"""Messages between the main process and its workers, besides `replication.Update`."""
 
 from __future__ import annotations
 
@@ -13,34 +13,39 @@ from controlplane.xds_server.limits import StreamLimits
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Comes first. The worker listens once it has a world, too."""
+    """Settings of a worker: the first message. The worker listens once it has an `Update`, too."""
 
-    # 1, 2, 3 …: which of the workers it is; one that takes another's place has its number.
+    # 1, 2, 3 …: its place among the workers. A worker that replaces another has its number.
     number: int
     # `HOST:PORT`; the port is not 0.
     address: str
     # Its streams are numbered from here.
     first_stream: StreamId
     limits: StreamLimits
-    # What carries the streams: see `transports.py`.
+    # `http2` or `grpc`: see `transports.py`.
     transport: str
     log_form: str
     log_level: str
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
-    """Something to be answered about a node; or just to be answered, by who is there."""
+class Ping:
+    """A check that the worker is alive. It answers with `Pong`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A call of a method of the worker's `Discovery`. It answers with a `Response` of the same number."""
 
     number: int
-    # `reconnect` or `describe`, methods of `Discovery`; "" for neither.
-    method: str = ""
-    node_id: str = ""
+    # `reconnect` or `describe`.
+    method: str
+    node_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """No new streams; those that are open end well, within `grace` seconds, and then the worker does."""
+    """End: accept no streams, end the open ones with OK within `grace` seconds, then exit."""
 
     grace: float
 
@@ -50,33 +55,38 @@ class Stop:
 
 @dataclass(frozen=True, slots=True)
 class Listening:
-    """It serves."""
+    """The worker accepts connections."""
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
-    """There are streams of these audiences."""
+class Pong:
+    """The answer to a `Ping`."""
+
+
+@dataclass(frozen=True, slots=True)
+class SubscribeAudiences:
+    """The worker has streams of these audiences, and needs their snapshots."""
 
     audiences: tuple[Audience, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Forget:
-    """There is none any more, and has not been for a while."""
+class UnsubscribeAudience:
+    """The worker has dropped this audience: no stream has asked for it for a while."""
 
     audience: Audience
 
 
 @dataclass(frozen=True, slots=True)
-class Reports:
-    """What became of its streams, in order: the stream, what it was, when (seconds since the epoch)."""
+class Events:
+    """Events of the worker's streams, in order: (stream, event, time in seconds since the epoch)."""
 
-    reports: list[tuple[StreamId, StreamEvent, float]] = field(repr=False)
+    events: list[tuple[StreamId, StreamEvent, float]] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """To a `Call`: what the method returned, None for neither."""
+class Response:
+    """The answer to a `Request`: the value that the method returned, or None when the worker does not serve yet."""
 
     number: int
     value: object

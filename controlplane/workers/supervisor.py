@@ -1,29 +1,26 @@
-"""Worker processes: each serves xDS on the same port, and is fed from here.
+"""Worker processes: each serves xDS on the same port, and gets its snapshots from here.
 
-    main                                    worker 1 … N (`controlplane/workers/process.py`)
-    store, writer, operator API             listens on the xDS port, with SO_REUSEPORT:
-    publisher ─ World                         the kernel deals out the connections
-         │ Feed, one a worker  ── Update ─▶  Fed ─ FedWorld
-         ▼                                            │
-    observer, fleet           ◀─ Reports ──  Discovery ┘
+    main                                       worker 1 … N (`process.py`)
+    store, writer, operator API                listens on the xDS port, with SO_REUSEPORT:
+    publisher ─ CompiledRevision               the kernel distributes the connections
+         │ SnapshotSender, one a worker  ── Update ─▶  SnapshotReceiver ─ ReceivedRevision
+         ▼                                                       │
+    fleet, traffic, log            ◀─ Events ──            Discovery ┘
 
-A worker holds nothing that can't be had anew, so it may die at any time: its streams count as closed, their clients connect to
-the others, and another takes its place. One that hangs is killed. It ends by itself when the main process is gone; on Linux
-the kernel sees to that, so that one that hangs does not keep the port.
+All that a worker has can be sent again, so it may end at any time: its streams count as closed, their clients connect to the
+other workers, and a new worker replaces it. A worker that hangs is killed. A worker ends by itself when the main process is
+gone. On Linux the kernel ends it, so that a worker that hangs does not keep the port.
 
-The port is reserved here by a socket that does not listen, so that it is this program's before the first worker listens and
-while none does.
+A socket that does not listen reserves the port here, before the first worker listens and while none does.
 """
 
 from __future__ import annotations
 
 import asyncio
 import itertools
-import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
 
 import structlog
 
@@ -31,114 +28,121 @@ from controlplane.aio.latest import Latest
 from controlplane.errors import Code, Error
 from controlplane.published import CompiledRevision
 from controlplane.snapshot import Audience
-from controlplane.workers.die_with_parent import die_with_parent
-from controlplane.workers.link import Link, gone
-from controlplane.workers.messages import Answer, Ask, Call, Forget, Listening, Reports, Start, Stop
-from controlplane.workers.replication import SnapshotSender, UpdateEncoder
-from controlplane.xds.events import StreamClosed, StreamEvent, StreamId, StreamOpened
+from controlplane.workers.messages import Start, Stop
+from controlplane.workers.restart_policy import MAX_UNANSWERED_PINGS, HangDetector, RestartPause
+from controlplane.workers.snapshot_sender import UpdateEncoder
+from controlplane.workers.worker_handle import WorkerHandle
+from controlplane.xds.events import StreamEvent, StreamId
 from controlplane.xds.status import ResourceStatus, merged
 from controlplane.xds_server.limits import StreamLimits
 
 log = structlog.get_logger("workers")
 
-# How long a worker may take to listen, and to answer a call; seconds.
-_STARTING = 60.0
-_ANSWERING = 10.0
+# A worker must listen within this time. Seconds.
+_START_TIMEOUT = 60.0
 
-# A worker that ends is replaced after so long, and twice as long each time, unless it lived for a while. Seconds.
-_FIRST_PAUSE = 0.1
-_LONGEST_PAUSE = 10.0
-_LIVED = 30.0
+# A worker that takes this much longer to stop than it may is killed. Seconds.
+_STOP_MARGIN = 2.0
 
-# Each is asked so often whether it is there, in seconds; one that has said nothing after so many times is killed. Times are
-# counted, so that a pause of the main process is not taken for one of the worker.
-_ASKED_EVERY = 5.0
-_IN_VAIN = 4
+# Streams that one worker process can number.
+_STREAMS_PER_WORKER = 2**40
 
-# Streams of one worker process.
-_STREAMS = 2**40
+
+@dataclass(frozen=True, slots=True)
+class WorkerSettings:
+    """Settings that all workers have in common."""
+
+    limits: StreamLimits
+    # `http2` or `grpc`: see `transports.py`.
+    transport: str
+    log_form: str
+    log_level: str
 
 
 class Supervisor:
-    """All workers. `report` is told what becomes of their streams, and when."""
+    """All workers: start them, send them each new revision, replace the ones that end.
+
+    `report` gets the events of their streams. `streams_of` returns the open streams of a node, as the fleet knows them.
+    """
+
+    # Workers are pinged this often. Seconds.
+    PING_INTERVAL = 5.0
 
     def __init__(
         self,
         count: int,
-        worlds: Latest[CompiledRevision | None],
+        published: Latest[CompiledRevision | None],
         report: Callable[[StreamId, StreamEvent, float], None],
         streams_of: Callable[[str], Collection[StreamId]],
-        limits: StreamLimits,
-        transport: str,
-        log_form: str,
-        log_level: str,
+        settings: WorkerSettings,
     ) -> None:
         self._count = count
-        self._worlds = worlds
+        self._published = published
         self._report = report
-        # Returns the open streams of a node, by its id.
         self._streams_of = streams_of
-        self._limits = limits
-        self._settings = transport, log_form, log_level
-        self._packer = UpdateEncoder(_not_compiled)
+        self._settings = settings
+        self._encoder = UpdateEncoder(_log_compile_error)
         self._address = ""
-        # By their numbers.
+        # By number, 1 … count.
         self.workers: dict[int, WorkerHandle] = {}
+        # One for each process that was ever started.
         self._generations = itertools.count(1)
-        self._closing = False
+        self._stopping = False
         self._keepers: list[asyncio.Task[None]] = []
 
     async def start(self, address: str) -> None:
-        """Starts them, and returns when all of them listen on `HOST:PORT`. Errors: UNAVAILABLE when one does not."""
+        """Start the workers, and return when all of them listen on `HOST:PORT`. Errors: UNAVAILABLE when one does not."""
         self._address = address
         workers = await asyncio.gather(*(self._launch(n) for n in range(1, self._count + 1)))
-        await asyncio.gather(*(self._listens(worker) for worker in workers))
+        await asyncio.gather(*(self._wait_until_listening(worker) for worker in workers))
         self._keepers = [asyncio.create_task(self._keep(worker)) for worker in workers]
 
     async def run(self) -> None:
-        """Feeds each newest world to every worker, until it is cancelled."""
+        """Send each newest revision to every worker, until cancelled."""
         seen = 0
         while True:
-            seen = await self._worlds.newer(seen)
+            seen = await self._published.newer(seen)
             for worker in self.workers.values():
-                worker.feed(self._worlds.value)
+                worker.send_newest()
+
+    def serving(self, node_id: str) -> list[WorkerHandle]:
+        """Return the workers that have streams of a node."""
+        streams = self._streams_of(node_id)
+        return [worker for worker in self.workers.values() if worker.has_any(streams)]
 
     async def reconnect(self, node_id: str) -> int:
-        """Ends the streams of a node well, so that it connects anew. Returns how many. Errors: UNAVAILABLE."""
-        answers = await self._call("reconnect", node_id)
-        return sum(n for n in answers if isinstance(n, int))
+        """End the streams of a node with OK, so that it connects again. Return how many there were. Errors: UNAVAILABLE."""
+        counts = await self._request("reconnect", node_id)
+        return sum(n for n in counts if isinstance(n, int))
 
     async def describe(self, node_id: str) -> list[ResourceStatus]:
-        """What a node holds of each resource, against what it should. Errors: UNAVAILABLE."""
-        answers = await self._call("describe", node_id)
-        return merged([part for part in answers if isinstance(part, list)])
-
-    async def _call(self, method: str, node_id: str) -> list[object]:
-        streams = self._streams_of(node_id)
-        serving = [worker for worker in self.workers.values() if worker.has_any(streams)]
-        return await asyncio.gather(*(worker.call(method, node_id) for worker in serving))
+        """Return what a node holds of each resource, compared with what it should hold. Errors: UNAVAILABLE."""
+        parts = await self._request("describe", node_id)
+        return merged([part for part in parts if isinstance(part, list)])
 
     async def stop(self, grace: float) -> None:
-        """Ends them: streams end well, within `grace` seconds. Who takes longer is killed."""
-        self._closing = True
+        """Stop the workers. Their streams end with OK within `grace` seconds; a worker that takes longer is killed."""
+        self._stopping = True
         for worker in self.workers.values():
             worker.link.send(Stop(grace))
         ends = [asyncio.create_task(worker.ended.wait()) for worker in self.workers.values()]
         if ends:
-            await asyncio.wait(ends, timeout=grace + 2.0)
+            await asyncio.wait(ends, timeout=grace + _STOP_MARGIN)
         for task in (*ends, *self._keepers):
             task.cancel()
         await asyncio.gather(*ends, *self._keepers, return_exceptions=True)
         await asyncio.gather(*(worker.reap() for worker in self.workers.values()))
         self.workers, self._keepers = {}, []
 
-    # ---------------------------------------------------------------------------------------------------- one's life
+    async def _request(self, method: str, node_id: str) -> list[object]:
+        return await asyncio.gather(*(worker.request(method, node_id) for worker in self.serving(node_id)))
 
     async def _launch(self, number: int) -> WorkerHandle:
-        first = next(self._generations) * _STREAMS
-        start = Start(number, self._address, first, self._limits, *self._settings)
-        worker = WorkerHandle(number, self._packer, self._worlds, self._report)
-        self.workers[number] = worker
+        """Start a worker. Errors: UNAVAILABLE / WORKER_FAILED."""
+        s = self._settings
+        first_stream = next(self._generations) * _STREAMS_PER_WORKER
+        start = Start(number, self._address, first_stream, s.limits, s.transport, s.log_form, s.log_level)
+        worker = self.workers[number] = WorkerHandle(number, self._encoder, self._published, self._report)
         try:
             await worker.launch(start)
         except OSError as error:
@@ -147,196 +151,54 @@ class Supervisor:
             raise Error(Code.UNAVAILABLE, "WORKER_FAILED", message) from None
         return worker
 
-    async def _listens(self, worker: WorkerHandle) -> None:
-        """Returns once it does. Errors: UNAVAILABLE / WORKER_FAILED."""
+    async def _wait_until_listening(self, worker: WorkerHandle) -> None:
+        """Return once a worker listens. Errors: UNAVAILABLE / WORKER_FAILED."""
         waits = [asyncio.create_task(event.wait()) for event in (worker.listening, worker.ended)]
         try:
-            await asyncio.wait(waits, timeout=_STARTING, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(waits, timeout=_START_TIMEOUT, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for task in waits:
                 task.cancel()
         if not worker.listening.is_set() or worker.ended.is_set():
+            has_ended = worker.ended.is_set()
             code = await worker.reap()
-            said = f"ended with code {code}" if worker.ended.is_set() else f"did not listen within {_STARTING:g} s"
-            raise Error(Code.UNAVAILABLE, "WORKER_FAILED", f"worker {worker.number} {said}; the log says why")
+            problem = f"ended with code {code}" if has_ended else f"did not listen within {_START_TIMEOUT:g} s"
+            raise Error(Code.UNAVAILABLE, "WORKER_FAILED", f"worker {worker.number} {problem}; the log says why")
 
     async def _keep(self, worker: WorkerHandle) -> None:
-        """Puts another in a worker's place whenever it ends."""
-        pause = _FIRST_PAUSE
+        """Replace a worker each time that it ends, until the supervisor stops."""
+        pauses = RestartPause()
         while True:
-            began = time.monotonic()
-            await self._ends(worker)
-            if self._closing:
+            # A worker serves until it ends; then one of three things happens: the supervisor stops, another worker listens,
+            # or the other one fails and is the next that has ended.
+            started = time.monotonic()
+            await self._wait_until_ended(worker)
+            if self._stopping:
                 return
             code, streams = await worker.reap(), worker.streams
-            if time.monotonic() - began > _LIVED:
-                pause = _FIRST_PAUSE
+            pause = pauses.after(time.monotonic() - started)
             log.warning("worker ended; another takes its place", worker=worker.number, code=code, streams=streams, in_s=pause)
             await asyncio.sleep(pause)
-            pause = min(2 * pause, _LONGEST_PAUSE)
             try:
                 worker = await self._launch(worker.number)
-                await self._listens(worker)
+                await self._wait_until_listening(worker)
                 log.info("worker started", worker=worker.number, pid=worker.pid)
             except Error as error:
                 log.error("worker not started", worker=worker.number, error=error.message)
 
-    async def _ends(self, worker: WorkerHandle) -> None:
-        """Returns once it has ended, for which it is killed when it hangs."""
-        in_vain = 0
+    async def _wait_until_ended(self, worker: WorkerHandle) -> None:
+        """Return once a worker has ended. Ping it, and kill it when it hangs."""
+        detector = HangDetector()
         while not worker.ended.is_set():
-            worker.ask()
+            worker.ping()
             try:
-                await asyncio.wait_for(worker.ended.wait(), _ASKED_EVERY)
+                await asyncio.wait_for(worker.ended.wait(), self.PING_INTERVAL)
             except TimeoutError:
-                in_vain = 0 if worker.heard else in_vain + 1
-                if in_vain == _IN_VAIN:
-                    log.error("worker hangs; it is killed", worker=worker.number, pid=worker.pid, s=_IN_VAIN * _ASKED_EVERY)
-                    worker.kill()
+                if detector.is_hung(answered=worker.answered):
+                    seconds = MAX_UNANSWERED_PINGS * self.PING_INTERVAL
+                    log.error("worker hangs; it is killed", worker=worker.number, pid=worker.pid, s=seconds)
+                    worker.process.kill()
 
 
-class WorkerHandle:
-    """One worker, as it is seen from the main process."""
-
-    def __init__(
-        self,
-        number: int,
-        packer: UpdateEncoder,
-        worlds: Latest[CompiledRevision | None],
-        report: Callable[[StreamId, StreamEvent, float], None],
-    ) -> None:
-        self.number = number
-        self.link = Link(self._received, self._lost, self._feed_newest)
-        self.listening, self.ended = asyncio.Event(), asyncio.Event()
-        # Whether anything came from it since it was last asked if it is there.
-        self.heard = False
-        # Its open streams; once it has ended, those that were open then.
-        self._streams: set[StreamId] = set()
-        self._feed = SnapshotSender(packer)
-        self._worlds = worlds
-        self._report = report
-        self._process: subprocess.Popen[bytes] | None = None
-        # By number: what is to be answered.
-        self._calls: dict[int, asyncio.Future[object]] = {}
-        self._numbers = itertools.count(1)
-
-    @property
-    def pid(self) -> int:
-        """0 before it was started."""
-        return self._process.pid if self._process is not None else 0
-
-    @property
-    def streams(self) -> int:
-        """How many it has open; had, once it has ended."""
-        return len(self._streams)
-
-    def has_any(self, streams: Collection[StreamId]) -> bool:
-        """Return True if one of these streams is open in this worker."""
-        return not self._streams.isdisjoint(streams)
-
-    async def launch(self, start: Start) -> None:
-        """Starts the process, and tells it how to serve. Errors: OSError."""
-        ours, theirs = socket.socketpair()
-        ours.setblocking(False)
-        try:
-            with theirs:
-                self._process = _spawn(theirs.fileno())
-        except OSError:
-            ours.close()
-            raise
-        await Link.over(ours, self.link)
-        self.link.send(start)
-        self._feed_newest()
-
-    def feed(self, world: CompiledRevision | None) -> None:
-        """Sends what it lacks of a world: to a slow one nothing, until it can take it; then what it lacks of the newest."""
-        if world is None or not self.link.ready:
-            return
-        update = self._feed.update(world)
-        if update is not None:
-            self.link.send(update)
-
-    def ask(self) -> None:
-        """Asks it whether it is there."""
-        self.heard = False
-        self.link.send(Call(next(self._numbers)))
-
-    def kill(self) -> None:
-        """Ends the process without asking; once it has, `ended` is set."""
-        if self._process is not None:
-            self._process.kill()
-
-    async def call(self, method: str, node_id: str) -> object:
-        """Asks it something; None when it ends meanwhile. Errors: UNAVAILABLE when it does not answer."""
-        number = next(self._numbers)
-        self._calls[number] = asyncio.get_running_loop().create_future()
-        self.link.send(Call(number, method, node_id))
-        if self.ended.is_set():
-            return None
-        try:
-            return await asyncio.wait_for(self._calls[number], _ANSWERING)
-        except TimeoutError:
-            raise gone() from None
-        finally:
-            del self._calls[number]
-
-    async def reap(self) -> int:
-        """Makes sure that the process is gone, and returns its exit code."""
-        self.link.close()
-        if self._process is None:
-            return 0
-        if not self.ended.is_set():
-            self._process.kill()
-        try:
-            return await asyncio.to_thread(self._process.wait, 5.0)
-        except subprocess.TimeoutExpired:  # it has closed the link, and stays
-            self._process.kill()
-            return await asyncio.to_thread(self._process.wait)
-
-    def _feed_newest(self) -> None:
-        self.feed(self._worlds.value)
-
-    def _received(self, message: object) -> None:
-        self.heard = True
-        match message:
-            case Reports(reports):
-                for stream, event, when in reports:
-                    self._note(stream, event)
-                    self._report(stream, event, when)
-            case Ask(audiences):
-                for audience in audiences:
-                    self._feed.ask(audience)
-                self._feed_newest()
-            case Forget(audience):
-                self._feed.forget(audience)
-            case Answer(number, value):
-                if (asked := self._calls.get(number)) is not None and not asked.done():
-                    asked.set_result(value)
-            case Listening():
-                self.listening.set()
-
-    def _note(self, stream: StreamId, event: StreamEvent) -> None:
-        if isinstance(event, StreamOpened):
-            self._streams.add(stream)
-        elif isinstance(event, StreamClosed):
-            self._streams.discard(stream)
-
-    def _lost(self) -> None:
-        """It is gone, and so are its streams."""
-        self.ended.set()
-        for asked in self._calls.values():
-            if not asked.done():
-                asked.set_result(None)
-        now = time.time()
-        for stream in self._streams:
-            self._report(stream, StreamClosed(), now)
-
-
-def _not_compiled(audience: Audience, error: Exception) -> None:
-    log.error("an audience is served nothing: it does not compile", gateways=audience.gateways, exc_info=error)
-
-
-def _spawn(fd: int) -> subprocess.Popen[bytes]:
-    # In a session of its own, so that Ctrl-C reaches the main process alone, which then ends the workers.
-    command = die_with_parent([sys.executable, "-m", "controlplane.workers.process", str(fd)])
-    return subprocess.Popen(command, pass_fds=[fd], stdin=subprocess.DEVNULL, start_new_session=True)
+def _log_compile_error(audience: Audience, error: Exception) -> None:
+    log.error("audience not served: it does not compile", gateways=audience.gateways, exc_info=error)

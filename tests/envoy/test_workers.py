@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from controlplane.demo.envoy import Envoy
-from controlplane.workers.supervisor import WorkerHandle
+from controlplane.workers.worker_handle import WorkerHandle
 from tests.envoy.test_matrix import bootstrap
 from tests.envoy.test_sync import Plane
 
@@ -30,7 +30,7 @@ async def plane(tmp_path: Path) -> AsyncIterator[Plane]:
 def serving(plane: Plane, node: str) -> WorkerHandle | None:
     """The worker that an Envoy is at."""
     assert plane.app.workers is not None
-    return next((w for w in plane.app.workers.workers.values() if w.has_any(plane.app.fleet.streams_of(node))), None)
+    return next(iter(plane.app.workers.serving(node)), None)
 
 
 async def test_envoys_follow_a_switch_and_come_back_when_their_worker_is_killed(plane: Plane) -> None:
@@ -64,5 +64,5 @@ async def test_an_envoy_has_all_its_streams_at_one_worker(plane: Plane) -> None:
                 await asyncio.sleep(0.01)
         await plane.held(await plane.switch("green"))
         assert plane.app.workers is not None
-        assert sum(w.has_any(plane.app.fleet.streams_of(envoy.id)) for w in plane.app.workers.workers.values()) == 1
+        assert len(plane.app.workers.serving(envoy.id)) == 1
         assert (await envoy.stats("cluster.turnout.upstream_cx_active"))["cluster.turnout.upstream_cx_active"] == 1

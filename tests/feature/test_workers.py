@@ -24,8 +24,9 @@ from controlplane.demo.plane import free_port
 from controlplane.envoy_types import ROUTES
 from controlplane.errors import Code, Error
 from controlplane.generated.turnout.v1 import gateway_pb2, node_service_pb2, revision_service_pb2
-from controlplane.workers import supervisor as supervisor_module
-from controlplane.workers.supervisor import WorkerHandle
+from controlplane.workers import child_process
+from controlplane.workers.supervisor import Supervisor
+from controlplane.workers.worker_handle import WorkerHandle
 from tests.fakes.xds_client import XdsClient, client
 from tests.feature.test_app import Operator, config
 
@@ -39,9 +40,13 @@ class Several:
         self.clients: list[XdsClient] = []
 
     @property
-    def workers(self) -> list[WorkerHandle]:
+    def _supervisor(self) -> Supervisor:
         assert self.app.workers is not None
-        return list(self.app.workers.workers.values())
+        return self.app.workers
+
+    @property
+    def workers(self) -> list[WorkerHandle]:
+        return list(self._supervisor.workers.values())
 
     @property
     def open(self) -> list[XdsClient]:
@@ -57,11 +62,8 @@ class Several:
             if one.ended is None:
                 return one
 
-    def _has(self, worker: WorkerHandle, one: XdsClient) -> bool:
-        return worker.has_any(self.app.fleet.streams_of(one.node))
-
     def _settled(self, one: XdsClient) -> bool:
-        return one.ended is not None or any(self._has(worker, one) for worker in self.workers)
+        return one.ended is not None or bool(self._supervisor.serving(one.node))
 
     async def spread(self) -> None:
         """Connects clients until each worker has some; the kernel decides whose they are."""
@@ -70,7 +72,7 @@ class Several:
         await self.operator.held((await self.operator.list()).summary.revision, len(self.open))
 
     def of(self, worker: WorkerHandle) -> list[XdsClient]:
-        return [c for c in self.clients if self._has(worker, c)]
+        return [c for c in self.clients if worker in self._supervisor.serving(c.node)]
 
     async def switched(self, version: str) -> None:
         """Moves the traffic, and waits until every client that is connected holds that."""
@@ -210,7 +212,7 @@ async def test_a_worker_that_is_stuck_keeps_nobody_waiting_and_is_sent_the_newes
 
 
 async def test_a_worker_that_hangs_is_killed_and_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(supervisor_module, "_ASKED_EVERY", 0.5)
+    monkeypatch.setattr(Supervisor, "PING_INTERVAL", 0.5)
     async with running(tmp_path) as several:
         await several.spread()
         hung, other = several.workers
@@ -303,7 +305,7 @@ def out_of_processes(fd: int) -> subprocess.Popen[bytes]:
 async def test_a_worker_that_can_not_start_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spawn: Callable[[int], subprocess.Popen[bytes]], said: str
 ) -> None:
-    monkeypatch.setattr(supervisor_module, "_spawn", spawn)
+    monkeypatch.setattr(child_process, "spawn", spawn)
     app = App(config(tmp_path, workers=2))
     with pytest.raises(Error) as caught:
         await app.start()
@@ -314,12 +316,12 @@ async def test_a_worker_that_can_not_start_is_told(
 async def test_a_worker_that_fails_again_and_again_is_tried_again(several: Several, monkeypatch: pytest.MonkeyPatch) -> None:
     dead = several.workers[0]
     with monkeypatch.context() as m:
-        m.setattr(supervisor_module, "_spawn", broken)
+        m.setattr(child_process, "spawn", broken)
         os.kill(dead.pid, signal.SIGKILL)
         for spawn in (out_of_processes, broken):
             dead = await successor(several, dead)
             await until(dead.ended.is_set)
-            m.setattr(supervisor_module, "_spawn", spawn)
+            m.setattr(child_process, "spawn", spawn)
     await several.connect()
     await several.switched("green")
     await until(lambda: several.workers[0].listening.is_set())

@@ -40,7 +40,7 @@ from controlplane.xds_server.transports import serve
 from tests.fakes.xds_client import client
 from tests.http2.raw import ADS, Raw, message, prefixed, raw
 from tests.pki import Authority
-from tests.workers.test_link import until
+from tests.workers.rig import until
 from tests.xds_server.rig import BLUE, GATEWAY, GREEN, PerTypeStream, Rig, model, running
 from tests.xds_server.rig import store as _store
 

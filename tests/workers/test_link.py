@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
 
 import pytest
 
-from controlplane.workers import link as link_module
 from controlplane.workers.link import Link
+from tests.workers.rig import until
 
 
 class End:
-    """One end, and what came of it."""
+    """One end, and what it has received."""
 
     def __init__(self) -> None:
         self.received: list[object] = []
@@ -29,14 +28,8 @@ async def pair() -> tuple[End, End]:
     ends = End(), End()
     for sock, end in zip(socket.socketpair(), ends, strict=True):
         sock.setblocking(False)
-        await Link.over(sock, end.link)
+        await end.link.connect(sock)
     return ends
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(30):
-        while not holds():  # noqa: ASYNC110  the other end says nothing
-            await asyncio.sleep(0.001)
 
 
 async def test_messages_arrive_whole_and_in_order() -> None:
@@ -51,7 +44,7 @@ async def test_messages_arrive_whole_and_in_order() -> None:
     one.link.close()
 
 
-async def test_what_was_sent_before_a_close_arrives() -> None:
+async def test_messages_sent_before_a_close_arrive_and_later_ones_are_dropped() -> None:
     one, other = await pair()
     one.link.send(b"x" * 5_000_000)
     one.link.send("last")
@@ -59,35 +52,35 @@ async def test_what_was_sent_before_a_close_arrives() -> None:
     await asyncio.wait_for(other.lost.wait(), 30)
     await asyncio.wait_for(one.lost.wait(), 30)
     assert other.received[1:] == ["last"]
-    one.link.send("into the void")
+    one.link.send("too late")
 
 
-async def test_an_end_that_does_not_read_is_not_ready_until_it_does() -> None:
+async def test_a_link_is_not_writable_while_the_other_end_does_not_read() -> None:
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
     one, other = End(), End()
-    await Link.over(ours, one.link)
+    await one.link.connect(ours)
     sent = 0
-    while one.link.ready:
+    while one.link.writable:
         one.link.send(b"x" * 10_000)
         sent += 1
         await asyncio.sleep(0)
     assert one.resumed == 0
     theirs.setblocking(False)
-    await Link.over(theirs, other.link)
-    await until(lambda: one.link.ready and len(other.received) == sent)
+    await other.link.connect(theirs)
+    await until(lambda: one.link.writable and len(other.received) == sent)
     assert one.resumed == 1
     one.link.close()
 
 
-async def test_an_end_that_never_reads_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_link_whose_other_end_never_reads_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
     ours, theirs = socket.socketpair()
     with theirs:
         ours.setblocking(False)
         one = End()
-        await Link.over(ours, one.link)
-        monkeypatch.setattr(link_module, "_MOST", 3_000_000)
+        await one.link.connect(ours)
+        monkeypatch.setattr(Link, "MAX_UNSENT", 3_000_000)
         for _ in range(5):
             one.link.send(b"x" * 1_000_000)
         await asyncio.wait_for(one.lost.wait(), 30)
-        assert not one.link.ready
+        assert not one.link.writable
