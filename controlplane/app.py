@@ -47,6 +47,7 @@ from controlplane.observers.log import FleetLog
 from controlplane.reconciler.publish import Publisher
 from controlplane.reconciler.report import EventDispatcher
 from controlplane.store import Store
+from controlplane.store.key_file import key_source
 from controlplane.store.sqlite import open_store
 from controlplane.traffic import Traffic
 from controlplane.workers.supervisor import Supervisor, WorkerSettings
@@ -128,7 +129,7 @@ class App:
         )
 
     async def _start(self) -> None:
-        self._store = store = await open_store(self.config.data, key_file=self.config.secret_key_file)
+        self._store = store = await open_store(self.config.data, key_source(self.config.data, self.config.secret_key_file))
         compiler = CachingCompiler(Compiler())
         publisher = Publisher(store.head, compiler, self.events.publish)
         publisher.publish()

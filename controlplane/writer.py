@@ -190,7 +190,7 @@ class Writer:
         return after, changes
 
     async def _commit(self, before: CompiledRevision, after: CompiledRevision, changes: Changes, draft: Draft) -> None:
-        await self.store.commit(before.revision, changes, draft)
+        await self.store.commit(after.head, changes, draft)
         self._world = after
         log.info(
             "revision made",

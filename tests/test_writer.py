@@ -20,8 +20,8 @@ from controlplane.errors import Code, Error, failed_precondition
 from controlplane.published import CompiledRevision
 from controlplane.snapshot import Audience, Client, Snapshot
 from controlplane.store import Store, conflict
-from controlplane.store.sqlite import open_store
 from controlplane.writer import NO_IMPACT, TRIES, CachingCompiler, Writer
+from tests.store.opening import open_store
 
 EDGE = Gateway("edge", 8080)
 BLUE, GREEN = (Version(n, (Endpoint(f"10.0.0.{i}", 80),)) for i, n in enumerate(("blue", "green"), 1))
@@ -192,10 +192,10 @@ async def test_what_was_compiled_to_be_checked_is_what_is_served(store: Store) -
 async def test_a_change_is_not_tried_for_ever(writer: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
     tries = 0
 
-    async def commit(base: int, changes: Changes, said: Draft) -> Head:
+    async def commit(proposed: Head, changes: Changes, draft: Draft) -> Head:
         nonlocal tries
         tries += 1
-        raise conflict(base, base + 1)
+        raise conflict(proposed.number - 1, proposed.number)
 
     monkeypatch.setattr(writer.store, "commit", commit)
     assert await reason(writer, to(EDGE)) == "CONFLICT"

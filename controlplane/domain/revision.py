@@ -71,21 +71,10 @@ class Head:
     time: float = 0.0
 
     def after(self, changes: Changes, draft: Draft) -> Head:
-        """The next head, once `changes` are made by `draft`; the same object for who proposes it and who then makes it."""
-        global _proposed
-        key, proposed = _proposed
-        if key[0] is self and key[1] is changes and key[2] is draft:
-            assert isinstance(proposed, Head)
-            return proposed
-        kept = dict(self.meta)
+        """Return the next head, once `changes` are made by `draft`. Objects that don't change stay the same objects."""
+        meta = dict(self.meta)
         for name, obj in changes.objects.items():
-            before = kept.pop(name, None)
+            before = meta.pop(name, None)
             if obj is not None:
-                kept[name] = ObjectMeta(self.number + 1, before.create_time if before else draft.time, draft.time)
-        after = Head(self.number + 1, self.state.replayed(changes), kept, draft.time)
-        _proposed = (self, changes, draft), after
-        return after
-
-
-# The newest head that `after` made, and what it made it of.
-_proposed: tuple[tuple[object, object, object], Head | None] = ((None, None, None), None)
+                meta[name] = ObjectMeta(self.number + 1, before.create_time if before else draft.time, draft.time)
+        return Head(self.number + 1, self.state.replayed(changes), meta, draft.time)

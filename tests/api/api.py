@@ -34,8 +34,9 @@ from controlplane.generated.turnout.v1 import (
 )
 from controlplane.generated.turnout.v1 import revision_service_pb2 as rpb
 from controlplane.snapshot import Audience
-from controlplane.store.sqlite import SqliteStore, open_store
+from controlplane.store.sqlite import SqliteStore
 from controlplane.writer import CachingCompiler, Writer
+from tests.store.opening import open_store
 
 DETAILS: dict[str, type[Message]] = {
     cls.DESCRIPTOR.full_name: cls

@@ -15,7 +15,7 @@ from controlplane.domain import Endpoint, Gateway, Model, Version
 from controlplane.domain.revision import Action, Draft, Head, ObjectMeta, Revision
 from controlplane.domain.state import Changes, State
 from controlplane.errors import Code, Error
-from controlplane.store import Store
+from controlplane.store import Fence, Store
 
 Open = Callable[[], Awaitable[Store]]
 
@@ -39,12 +39,19 @@ def changes(*objects: Gateway | Model, deleted: tuple[str, ...] = ()) -> Changes
     return Changes({**{o.resource_name: o for o in objects}, **dict.fromkeys(deleted)})
 
 
+async def commit(store: Store, base: int, change: Changes, said: Draft, fence: Fence | None = None) -> Head:
+    """Commit a change that is based on revision `base`, which may be another one than the newest."""
+    newest = store.head.value
+    head = newest if base == newest.number else Head(base, newest.state, newest.meta)
+    return await store.commit(head.after(change, said), change, said, fence=fence)
+
+
 async def filled(store: Store) -> list[Head]:
     """Five revisions: both made, switched, switched back, model deleted, model made again. Head i is of revision i."""
     heads = [store.head.value]
     steps = [changes(EDGE, IRIS), changes(GREEN), changes(IRIS), changes(deleted=("models/iris",)), changes(GREEN)]
     for i, step in enumerate(steps, 1):
-        heads.append(await store.commit(i - 1, step, draft(time=100.0 + i)))
+        heads.append(await commit(store, i - 1, step, draft(time=100.0 + i)))
     return heads
 
 
@@ -114,7 +121,7 @@ class Contract:
     async def test_a_draft_is_kept_whole(self, place: Open) -> None:
         store = await place()
         said = Draft("Ann é", "why\nnot", Action.REVERT, 12.25, 7, "id-1", "digest")
-        await store.commit(0, changes(EDGE), said)
+        await commit(store, 0, changes(EDGE), said)
         await store.close()
         store = await place()
         assert (await store.revision(1)).draft == said
@@ -138,7 +145,7 @@ class Contract:
         head = (await filled(store))[-1]
         serial = store.head.serial
         with pytest.raises(Error) as caught:
-            await store.commit(base, changes(IRIS), draft(request_id="r", digest="d"))
+            await commit(store, base, changes(IRIS), draft(request_id="r", digest="d"))
         assert (caught.value.code, caught.value.reason) == (Code.ABORTED, "CONFLICT")
         assert store.head.value == head
         assert store.head.serial == serial
@@ -148,7 +155,7 @@ class Contract:
     async def test_of_commits_that_race_one_wins(self, place: Open) -> None:
         store = await place()
         results = await asyncio.gather(
-            *(store.commit(0, changes(Gateway("edge", 1000 + i)), draft(i)) for i in range(20)), return_exceptions=True
+            *(commit(store, 0, changes(Gateway("edge", 1000 + i)), draft(i)) for i in range(20)), return_exceptions=True
         )
         won = [r for r in results if isinstance(r, Head)]
         assert [h.number for h in won] == [1]
@@ -163,7 +170,7 @@ class Contract:
         async def insist(i: int) -> int:
             while True:
                 try:
-                    return (await store.commit(store.head.value.number, changes(Gateway(f"g{i}", 1000 + i)), draft(i))).number
+                    return (await commit(store, store.head.value.number, changes(Gateway(f"g{i}", 1000 + i)), draft(i))).number
                 except Error as error:
                     if error.reason != "CONFLICT":
                         raise
@@ -175,7 +182,7 @@ class Contract:
 
     async def test_request_ids_are_remembered(self, place: Open) -> None:
         store = await place()
-        await store.commit(0, changes(EDGE), draft(request_id="one", digest="d1"))
+        await commit(store, 0, changes(EDGE), draft(request_id="one", digest="d1"))
         await store.remember("two", "d2", 1)
         await store.close()
         store = await place()
@@ -188,15 +195,15 @@ class Contract:
     @pytest.mark.parametrize("used", ["one", "two"])
     async def test_a_request_id_is_used_once(self, place: Open, used: str) -> None:
         store = await place()
-        head = await store.commit(0, changes(EDGE), draft(request_id="one", digest="d1"))
+        head = await commit(store, 0, changes(EDGE), draft(request_id="one", digest="d1"))
         await store.remember("two", "d2", 1)
-        for again in (store.commit(1, changes(IRIS), draft(request_id=used, digest="d3")), store.remember(used, "d3", 1)):
+        for again in (commit(store, 1, changes(IRIS), draft(request_id=used, digest="d3")), store.remember(used, "d3", 1)):
             with pytest.raises(Error) as caught:
                 await again
             assert (caught.value.code, caught.value.reason) == (Code.ALREADY_EXISTS, "REQUEST_ID_USED")
         assert store.head.value == head
         assert await store.revisions(100, 100) == [await store.revision(1)]
-        assert (await store.commit(1, changes(IRIS), draft())).number == 2
+        assert (await commit(store, 1, changes(IRIS), draft())).number == 2
         await store.close()
 
     async def test_watchers_are_woken_and_see_the_newest(self, place: Open) -> None:
@@ -222,12 +229,12 @@ class Contract:
         store = await place()
         for i in range(10):
             number = store.head.value.number
-            task = asyncio.create_task(store.commit(number, changes(Gateway("edge", 1000 + i)), draft(i)))
+            task = asyncio.create_task(commit(store, number, changes(Gateway("edge", 1000 + i)), draft(i)))
             for _ in range(i):
                 await asyncio.sleep(0)
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-        head = await store.commit(await _quiet(store), changes(IRIS), draft())
+        head = await commit(store, await _quiet(store), changes(IRIS), draft())
         await store.close()
         store = await place()
         assert store.head.value == head
@@ -248,5 +255,5 @@ class Contract:
 async def _quiet(store: Store) -> int:
     """The newest number, once a write that nobody waits for any more is through."""
     with pytest.raises(Error):
-        await store.commit(-1, changes(EDGE), draft())
+        await commit(store, -1, changes(EDGE), draft())
     return store.head.value.number

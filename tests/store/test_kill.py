@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from controlplane.store.sqlite import open_store
+from tests.store.opening import open_store
 from tests.store.writing import pair
 
 

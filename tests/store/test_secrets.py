@@ -13,18 +13,19 @@ import pytest
 from controlplane.domain import Secret, TlsCertificate
 from controlplane.domain.state import Changes
 from controlplane.errors import Error
-from controlplane.store.sealing import KEY_FILE
-from controlplane.store.sqlite import SqliteStore, open_store
-from controlplane.store.sqlite_file import DATABASE
+from controlplane.store.key_file import KEY_FILE
+from controlplane.store.sqlite import DATABASE, SqliteStore
 from tests.pki import authority, marks, pair
+from tests.store import contract
 from tests.store.contract import draft
+from tests.store.opening import open_store
 
 OLD, NEW = pair("old.example"), pair("new.example")
 
 
 async def commit(store: SqliteStore, *secrets: Secret, deleted: tuple[str, ...] = ()) -> None:
     objects = {**{s.resource_name: s for s in secrets}, **dict.fromkeys(deleted)}
-    await store.commit(store.head.value.number, Changes(objects), draft())
+    await contract.commit(store, store.head.value.number, Changes(objects), draft())
 
 
 async def fill(directory: Path) -> None:

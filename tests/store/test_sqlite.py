@@ -20,10 +20,10 @@ from controlplane.domain import Gateway, Object
 from controlplane.domain.state import Changes
 from controlplane.errors import Code, Error
 from controlplane.store import Store
-from controlplane.store.sqlite import open_store
-from controlplane.store.sqlite_file import DATABASE
+from controlplane.store.sqlite import DATABASE
 from tests.nouns import gateways, models
-from tests.store.contract import EDGE, IRIS, Contract, Open, changes, draft, filled
+from tests.store.contract import EDGE, IRIS, Contract, Open, changes, commit, draft, filled
+from tests.store.opening import open_store
 
 
 class TestSqlite(Contract):
@@ -76,7 +76,7 @@ def test_any_history_is_the_same_after_reopening(history: list[dict[str, Object 
                 wanted[obj.resource_name if obj else f"models/{name}"] = obj
             real = {n: o for n, o in wanted.items() if o is not None or heads[-1].state.get(n) is not None}
             if real:
-                heads.append(await store.commit(heads[-1].number, Changes(real), draft(float(len(heads)))))
+                heads.append(await commit(store, heads[-1].number, Changes(real), draft(float(len(heads)))))
         revisions = await store.revisions(10**9, 100)
         await store.close()
         store = await open_store(directory)
@@ -141,7 +141,7 @@ def test_a_store_is_held_against_another_process(tmp_path: Path) -> None:
     code = f"""
 import asyncio, pathlib
 from controlplane.errors import Error
-from controlplane.store.sqlite import open_store
+from tests.store.opening import open_store
 try:
     asyncio.run(open_store(pathlib.Path({str(tmp_path)!r})))
 except Error as error:
@@ -261,13 +261,14 @@ def without_privileges(directory: Path) -> str:
     """The error of opening the store, also for root, whom permissions don't bind: its capabilities are dropped first."""
     code = f"""
 import asyncio, ctypes, pathlib
-import controlplane.store.sqlite as sqlite
+from controlplane.errors import Error
+from tests.store.opening import open_store
 header, nothing = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
 assert ctypes.CDLL(None).capset(header, nothing) == 0
 try:
-    asyncio.run(sqlite.open_store(pathlib.Path({str(directory)!r})))
+    asyncio.run(open_store(pathlib.Path({str(directory)!r})))
     print("opened")
-except sqlite.Error as error:
+except Error as error:
     print(error.reason, error.message)
 """
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
@@ -300,8 +301,8 @@ async def gateway_by_gateway(store: Store, most: int = 2_000) -> Error:
     for _ in range(most):
         head = store.head.value
         try:
-            await store.commit(
-                head.number, changes(Gateway("edge", 1 + head.number % 60_000)), draft(request_id=str(head.number))
+            await commit(
+                store, head.number, changes(Gateway("edge", 1 + head.number % 60_000)), draft(request_id=str(head.number))
             )
         except Error as error:
             assert store.head.value == head
@@ -328,7 +329,7 @@ def test_a_full_file(tmp_path: Path) -> None:
         await store.close()
         store = await open_store(tmp_path)  # somebody made room
         assert store.head.value == head
-        assert (await store.commit(head.number, changes(IRIS), draft())).number == head.number + 1
+        assert (await commit(store, head.number, changes(IRIS), draft())).number == head.number + 1
         await store.close()
 
     asyncio.run(run())
@@ -350,7 +351,7 @@ def test_a_full_disk(tmp_path: Path) -> None:
         assert head.number > 0
         assert await store.at(head.number - 1)
         await asyncio.to_thread(subprocess.run, ["mount", "-o", "remount,size=10m", str(mount)], check=True)
-        assert (await store.commit(head.number, changes(IRIS), draft())).number == head.number + 1
+        assert (await commit(store, head.number, changes(IRIS), draft())).number == head.number + 1
         newest = store.head.value
         await store.close()
         store = await open_store(mount)
@@ -367,12 +368,13 @@ def test_a_full_disk(tmp_path: Path) -> None:
 def test_a_full_disk_at_the_start(tmp_path: Path) -> None:
     code = f"""
 import asyncio, pathlib, resource, signal
-import controlplane.store.sqlite as sqlite
+from controlplane.errors import Error
+from tests.store.opening import open_store
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (8192, resource.RLIM_INFINITY))
 try:
-    asyncio.run(sqlite.open_store(pathlib.Path({str(tmp_path)!r})))
-except sqlite.Error as error:
+    asyncio.run(open_store(pathlib.Path({str(tmp_path)!r})))
+except Error as error:
     print(error.code.name, error.reason)
 """
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
@@ -416,10 +418,10 @@ def open_flaky(directory: Path) -> Awaitable[Store]:
 async def test_a_commit_that_failed_and_happened(tmp_path: Path, flaky: type[Flaky]) -> None:
     store = await open_flaky(tmp_path)
     flaky.mode = "after"
-    head = await store.commit(0, changes(EDGE), draft(request_id="r", digest="d"))
+    head = await commit(store, 0, changes(EDGE), draft(request_id="r", digest="d"))
     assert (head.number, store.head.value) == (1, head)
     flaky.mode = ""
-    assert (await store.commit(1, changes(IRIS), draft())).number == 2
+    assert (await commit(store, 1, changes(IRIS), draft())).number == 2
     await store.close()
 
 
@@ -427,12 +429,12 @@ async def test_a_commit_that_failed_and_did_not_happen(tmp_path: Path, flaky: ty
     store = await open_flaky(tmp_path)
     flaky.mode = "before"
     with pytest.raises(Error) as caught:
-        await store.commit(0, changes(EDGE), draft(request_id="r", digest="d"))
+        await commit(store, 0, changes(EDGE), draft(request_id="r", digest="d"))
     assert (caught.value.code, caught.value.reason) == (Code.UNAVAILABLE, "STORE_IO")
     assert store.head.value.number == 0
     flaky.mode = ""
     assert await store.recall("r") is None
-    assert (await store.commit(0, changes(EDGE), draft(request_id="r", digest="d"))).number == 1
+    assert (await commit(store, 0, changes(EDGE), draft(request_id="r", digest="d"))).number == 1
     await store.close()
 
 
@@ -441,18 +443,18 @@ async def test_a_commit_of_which_nothing_is_known(tmp_path: Path, flaky: type[Fl
     store = await open_flaky(tmp_path)
     flaky.mode = "after, then away"
     with pytest.raises(Error) as caught:
-        await store.commit(0, changes(EDGE), draft(request_id="r", digest="d"))
+        await commit(store, 0, changes(EDGE), draft(request_id="r", digest="d"))
     assert (caught.value.code, caught.value.reason) == (Code.UNAVAILABLE, "STORE_UNKNOWN_OUTCOME")
     assert store.head.value.number == 0
     with pytest.raises(Error) as caught:
-        await store.commit(0, changes(IRIS), draft())
+        await commit(store, 0, changes(IRIS), draft())
     assert caught.value.reason == "STORE_IO"
     flaky.mode = ""
     with pytest.raises(Error) as caught:
-        await store.commit(0, changes(IRIS), draft())
+        await commit(store, 0, changes(IRIS), draft())
     assert caught.value.reason == "CONFLICT"
     assert store.head.value.state.gateways == {"edge": EDGE}
-    assert (await store.commit(1, changes(IRIS), draft())).number == 2
+    assert (await commit(store, 1, changes(IRIS), draft())).number == 2
     await store.close()
 
 
@@ -461,13 +463,13 @@ async def test_a_disk_that_is_away(tmp_path: Path, flaky: type[Flaky]) -> None:
     await filled(store)
     head = store.head.value
     flaky.mode = "away"
-    for call in (store.commit(5, changes(IRIS), draft()), store.remember("x", "d", 5), store.recall("x"), store.at(3)):
+    for call in (commit(store, 5, changes(IRIS), draft()), store.remember("x", "d", 5), store.recall("x"), store.at(3)):
         with pytest.raises(Error) as caught:
             await call
         assert caught.value.code is Code.UNAVAILABLE
     assert store.head.value == head, "what is in memory goes on being served"
     flaky.mode = ""
-    assert (await store.commit(5, changes(IRIS), draft())).number == 6
+    assert (await commit(store, 5, changes(IRIS), draft())).number == 6
     await store.close()
 
 
@@ -478,5 +480,5 @@ async def test_a_request_that_failed_to_be_remembered(tmp_path: Path, flaky: typ
     with pytest.raises(Error):
         await store.remember("x", "d", 5)
     flaky.mode = ""
-    assert (await store.commit(5, changes(IRIS), draft(request_id="x", digest="d"))).number == 6
+    assert (await commit(store, 5, changes(IRIS), draft(request_id="x", digest="d"))).number == 6
     await store.close()

@@ -17,8 +17,8 @@ from controlplane.domain.state import Changes
 from controlplane.store import Store
 from controlplane.store.codec import encode
 from controlplane.store.sealing import Keys
-from controlplane.store.sqlite import open_store
-from tests.store.contract import draft
+from tests.store.contract import commit, draft
+from tests.store.opening import open_store
 
 STORED = Path(__file__).parent / "testdata" / "bddd395"
 EXPECTED: list[dict[str, Any]] = json.loads((STORED / "expected.json").read_text())
@@ -112,7 +112,7 @@ async def test_request_ids_are_remembered(stored: Store) -> None:
 async def test_a_further_commit_is_kept(directory: Path) -> None:
     stored = await open_store(directory)
     iris = replace(stored.head.value.state.models["iris"], split={"green": 10_000})
-    head = await stored.commit(NEWEST, Changes({"models/iris": iris}), draft())
+    head = await commit(stored, NEWEST, Changes({"models/iris": iris}), draft())
     assert head.number == NEWEST + 1
     await stored.close()
     again = await open_store(directory)

@@ -13,7 +13,8 @@ from pathlib import Path
 from controlplane.domain import Gateway
 from controlplane.domain.revision import Action, Draft
 from controlplane.domain.state import Changes
-from controlplane.store.sqlite import open_store
+from tests.store.contract import commit
+from tests.store.opening import open_store
 
 
 def pair(number: int) -> dict[str, Gateway]:
@@ -27,7 +28,7 @@ async def main(directory: Path) -> None:
     while True:
         number = store.head.value.number + 1
         draft = Draft("child", "r" * (number % 5_000), Action.APPLY, float(number), 0, f"id-{number}", "digest")
-        head = await store.commit(number - 1, Changes(pair(number)), draft)
+        head = await commit(store, number - 1, Changes(pair(number)), draft)
         os.write(1, f"{head.number}\n".encode())
 
 

@@ -23,11 +23,11 @@ from controlplane.observers.folds import FleetFold
 from controlplane.reconciler.publish import Publisher
 from controlplane.reconciler.report import EventDispatcher
 from controlplane.store import Store
-from controlplane.store.sqlite import open_store
 from controlplane.xds_server.discovery import SERVICES, Discovery
 from controlplane.xds_server.limits import StreamLimits
 from controlplane.xds_server.transports import serve
 from tests.fakes.xds_client import EOF
+from tests.store.opening import open_store
 
 VARIANTS = pytest.mark.parametrize("variant", ["delta", "sotw"])
 
@@ -78,7 +78,8 @@ class Rig:
     async def commit(self, *objects: Gateway | Model) -> int:
         """Commit these objects and return the number of the revision."""
         changes = Changes({o.resource_name: o for o in objects})
-        head = await self.store.commit(self.store.head.value.number, changes, Draft("me", "", Action.APPLY, time.time()))
+        draft = Draft("me", "", Action.APPLY, time.time())
+        head = await self.store.commit(self.store.head.value.after(changes, draft), changes, draft)
         return head.number
 
     async def commit_and_publish(self, *objects: Gateway | Model) -> None:

@@ -10,26 +10,26 @@ from pathlib import Path
 import pytest
 
 from controlplane.errors import Error
-from controlplane.store import sealing
+from controlplane.store import key_file
 
 
 def refused(path: Path, *, make: bool = False) -> str:
     with pytest.raises(Error) as caught:
-        sealing.load(path, make=make)
+        key_file.load(path, make=make)
     return caught.value.reason
 
 
 def test_a_key_is_made_for_its_owner_only_and_found_again(tmp_path: Path) -> None:
     path = tmp_path / "secret.key"
-    sealed = sealing.load(path, make=True).seal("a key", "secrets/edge")
+    sealed = key_file.load(path, make=True).seal("a key", "secrets/edge")
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert "a key" not in sealed
-    assert sealing.load(path, make=True).open(sealed, "secrets/edge") == "a key"
+    assert key_file.load(path, make=True).open(sealed, "secrets/edge") == "a key"
     assert os.listdir(tmp_path) == ["secret.key"]
 
 
 def test_what_is_sealed_twice_is_not_the_same_and_opens_under_its_name_only(tmp_path: Path) -> None:
-    keys = sealing.load(tmp_path / "secret.key", make=True)
+    keys = key_file.load(tmp_path / "secret.key", make=True)
     one, two = (keys.seal("a key", "secrets/edge") for _ in range(2))
     assert one != two
     with pytest.raises(ValueError, match="changed, or moved here"):
@@ -42,15 +42,15 @@ def test_what_is_sealed_twice_is_not_the_same_and_opens_under_its_name_only(tmp_
 
 def test_a_new_first_line_seals_and_the_old_one_still_opens(tmp_path: Path) -> None:
     path = tmp_path / "secret.key"
-    old = sealing.load(path, make=True).seal("old", "secrets/edge")
+    old = key_file.load(path, make=True).seal("old", "secrets/edge")
     path.write_bytes(base64.b64encode(b"n" * 32) + b"\n" + path.read_bytes())
-    keys = sealing.load(path, make=True)
+    keys = key_file.load(path, make=True)
     new = keys.seal("new", "secrets/edge")
     assert new.partition(":")[0] != old.partition(":")[0]
     assert [keys.open(s, "secrets/edge") for s in (old, new)] == ["old", "new"]
     path.write_bytes(path.read_bytes().splitlines()[0])
     with pytest.raises(Error, match="sealed with another key"):
-        sealing.load(path, make=True).open(old, "secrets/edge")
+        key_file.load(path, make=True).open(old, "secrets/edge")
 
 
 def test_a_file_that_is_no_key_is_said_to_be_none(tmp_path: Path) -> None:
@@ -68,5 +68,5 @@ def test_a_file_that_is_no_key_is_said_to_be_none(tmp_path: Path) -> None:
 
 def test_keys_have_no_text_form(tmp_path: Path) -> None:
     path = tmp_path / "secret.key"
-    keys = sealing.load(path, make=True)
+    keys = key_file.load(path, make=True)
     assert path.read_text().strip() not in repr(keys) + str(vars(keys))

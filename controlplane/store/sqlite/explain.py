@@ -1,0 +1,52 @@
+"""Errors of SQLite and of the operating system as ours, with what to do about them."""
+
+from __future__ import annotations
+
+import errno
+import sqlite3
+from pathlib import Path
+
+from controlplane.errors import Code, Error
+
+
+def explain_os(error: OSError, directory: Path) -> Error:
+    """Return our error for one of the operating system about the store's directory."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return Error(Code.RESOURCE_EXHAUSTED, "STORE_FULL", f"there is no space left on the disk under {directory}: free some")
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        why = error.strerror or "no permission"
+        return refused("STORE_READ_ONLY", f"{directory} can't be written to ({why.lower()}): make it writable for this user")
+    return refused("STORE_CANT_OPEN", f"{directory} can't be opened: {error.strerror}")
+
+
+def explain(error: sqlite3.Error, path: Path) -> Error:
+    """Return our error for one of SQLite about the store's file."""
+    match getattr(error, "sqlite_errorcode", 0) & 0xFF:
+        case sqlite3.SQLITE_FULL:
+            return Error(Code.RESOURCE_EXHAUSTED, "STORE_FULL", f"there is no space left on the disk under {path}: free some")
+        case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM:
+            return refused("STORE_READ_ONLY", f"{path} can't be written to: make it and its directory writable for this user")
+        case sqlite3.SQLITE_CANTOPEN:
+            return refused("STORE_CANT_OPEN", f"{path} can't be opened: make it and its directory writable for this user")
+        case sqlite3.SQLITE_NOTADB | sqlite3.SQLITE_CORRUPT:
+            return corrupt(path, str(error))
+        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
+            return Error(Code.UNAVAILABLE, "STORE_BUSY", f"{path} is locked by another program; try again")
+        case sqlite3.SQLITE_IOERR:
+            return Error(
+                Code.UNAVAILABLE, "STORE_IO", f"the disk under {path} fails or is full ({error}); check the disk and try again"
+            )
+        case _:
+            return Error(Code.INTERNAL, "STORE_FAILED", f"{path}: {error}")
+
+
+def refused(reason: str, message: str) -> Error:
+    """Return the FAILED_PRECONDITION of a store that can't be used as it is."""
+    return Error(Code.FAILED_PRECONDITION, reason, message)
+
+
+def corrupt(path: Path, why: str) -> Error:
+    """Return the FAILED_PRECONDITION / STORE_CORRUPT of a damaged file."""
+    return refused(
+        "STORE_CORRUPT", f"{path} is damaged or not a store ({why}): restore it from a backup, or name another directory"
+    )

@@ -1,0 +1,166 @@
+"""The SQL of the history. Everything here blocks."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Any
+
+from controlplane.domain import Object, Secret
+from controlplane.domain.revision import Action, Draft, Head, ObjectMeta, Revision
+from controlplane.domain.state import Changes, State
+from controlplane.errors import Code, Error
+from controlplane.store.codec import SEALED, decode, encode
+from controlplane.store.history import Remembered
+from controlplane.store.lease import Fence
+from controlplane.store.sealing import Keys, KeySource, wrong_key
+from controlplane.store.sqlite.explain import corrupt
+from controlplane.store.sqlite.file import SqliteFile
+from controlplane.store.sqlite.leases import check_fence
+
+
+class HistoryTables:
+    """The tables of revisions, objects and requests."""
+
+    def __init__(self, file: SqliteFile, source: KeySource) -> None:
+        """Check the file, and get the sealing keys. Errors: STORE_CORRUPT; SECRET_KEY_WRONG; those of `source`."""
+        self._file = file
+        self._check_numbers()
+        self._keys = self._load_keys(source)
+
+    def history_id(self) -> str:
+        """Return the random name of this history."""
+        with self._file.read() as db:
+            history_id: str = db.execute("SELECT history_id FROM identity").fetchone()[0]
+            return history_id
+
+    def newest(self) -> int:
+        """Return the number of the newest revision, 0 when there is none."""
+        with self._file.read() as db:
+            number: int = db.execute("SELECT coalesce(max(number), 0) FROM revisions").fetchone()[0]
+            return number
+
+    def head(self, number: int) -> Head:
+        """Return the state as of a revision that exists."""
+        objects: dict[str, Object | None] = {}
+        meta: dict[str, ObjectMeta] = {}
+        with self._file.read() as db:
+            time = db.execute("SELECT time FROM revisions WHERE number = ?", (number,)).fetchone()
+            rows = db.execute(_STATE, (number,)).fetchall()
+        for name, content, revision, create_time, update_time in rows:
+            objects[name] = decode(name, content, self._keys)
+            meta[name] = ObjectMeta(revision, create_time, update_time)
+        return Head(number, State().replayed(Changes(objects)), meta, time[0] if time else 0.0)
+
+    def revisions(self, before: int, limit: int, object_name: str) -> list[Revision]:
+        """Return revisions as the contract says; `before` may be any number."""
+        with self._file.read() as db:
+            if object_name:
+                rows = db.execute(_REVISIONS_OF, (object_name, before, limit)).fetchall()
+            else:
+                rows = db.execute(_REVISIONS, (before, limit)).fetchall()
+            return [self._revision(db, row) for row in rows]
+
+    def _revision(self, db: sqlite3.Connection, row: tuple[Any, ...]) -> Revision:
+        number, time, author, reason, action, reverted_to, request_id, digest = row
+        changes: dict[str, tuple[Object | None, Object | None]] = {}
+        for name, new, old in db.execute(_CHANGES, (number,)):
+            changes[name] = (
+                decode(name, old, self._keys) if old else None,
+                decode(name, new, self._keys) if new else None,
+            )
+        draft = Draft(author, reason, Action(action), time, reverted_to, request_id, digest)
+        return Revision(number, draft, changes)
+
+    def recall(self, request_id: str) -> Remembered | None:
+        """Return the result of a request id."""
+        with self._file.read() as db:
+            row = db.execute("SELECT digest, revision FROM requests WHERE id = ?", (request_id,)).fetchone()
+        return Remembered(*row) if row else None
+
+    def append(self, before: Head, proposed: Head, changes: Changes, draft: Draft, fence: Fence | None) -> None:
+        """Append the revision that leads from `before` to `proposed`. Errors: REQUEST_ID_USED; LEASE_LOST; InDoubt."""
+        number = proposed.number
+        rows: list[tuple[int, str, str | None, float]] = []
+        for name, obj in changes.objects.items():
+            meta = proposed.meta.get(name) or before.meta.get(name)
+            content = encode(obj, self._keys) if obj is not None else None
+            rows.append((number, name, content, meta.create_time if meta else draft.time))
+        with self._file.transaction() as db:
+            check_fence(db, fence)
+            db.execute("INSERT INTO revisions VALUES (?, ?, ?, ?, ?, ?, ?, ?)", _row(number, draft))
+            db.executemany("INSERT INTO objects VALUES (?, ?, ?, ?)", rows)
+            if draft.request_id:
+                _insert_request(db, draft.request_id, draft.request_digest, number)
+
+    def remember(self, request_id: str, digest: str, revision: int, fence: Fence | None) -> None:
+        """Remember a call that changed nothing. Errors: REQUEST_ID_USED; LEASE_LOST; InDoubt."""
+        with self._file.transaction() as db:
+            check_fence(db, fence)
+            _insert_request(db, request_id, digest, revision)
+
+    def _check_numbers(self) -> None:
+        with self._file.read() as db:
+            newest, count = db.execute("SELECT coalesce(max(number), 0), count(*) FROM revisions").fetchone()
+        if newest != count:
+            raise corrupt(self._file.path, f"it holds {count} revisions, and the newest is {newest}")
+
+    def _load_keys(self, source: KeySource) -> Keys:
+        """Return the sealing keys, after a check that they open the whole history."""
+        with self._file.read() as db:
+            used = {
+                row[0]
+                for row in db.execute(_SEALED_WITH, (f"{Secret.collection}/", f"{Secret.collection}0"))
+                if row[0] is not None
+            }
+        keys = source(used)
+        missing = keys.lacks(used)
+        if missing:
+            raise wrong_key(missing)
+        return keys
+
+
+_STATE = """
+SELECT o.name, o.content, o.revision, o.create_time, r.time
+FROM (SELECT name, max(revision) AS revision FROM objects WHERE revision <= ? GROUP BY name) AS newest
+JOIN objects AS o USING (name, revision)
+JOIN revisions AS r ON r.number = o.revision
+WHERE o.content IS NOT NULL
+"""
+# Ids of sealing keys. The parameters bound the names of one collection ('0' follows '/'), so that the index finds them.
+_SEALED_WITH = f"""
+SELECT DISTINCT substr(sealed, 1, instr(sealed, ':') - 1)
+FROM (SELECT json_extract(content, '$.tls_certificate.{SEALED}') AS sealed FROM objects
+      WHERE name >= ? AND name < ? AND content IS NOT NULL)
+"""
+_COLUMNS = "number, time, author, reason, action, reverted_to, request_id, request_digest"
+_REVISIONS = f"SELECT {_COLUMNS} FROM revisions WHERE number < ? ORDER BY number DESC LIMIT ?"
+_REVISIONS_OF = f"""
+SELECT {_COLUMNS} FROM revisions
+WHERE number IN (SELECT revision FROM objects WHERE name = ? AND revision < ? ORDER BY revision DESC LIMIT ?)
+ORDER BY number DESC
+"""
+_CHANGES = """
+SELECT o.name, o.content,
+  (SELECT p.content FROM objects AS p WHERE p.name = o.name AND p.revision < o.revision ORDER BY p.revision DESC LIMIT 1)
+FROM objects AS o WHERE o.revision = ? ORDER BY o.name
+"""
+
+
+def _row(number: int, draft: Draft) -> tuple[object, ...]:
+    """Return the columns of a revision, in the table's order."""
+    return (
+        number,
+        draft.time,
+        draft.author,
+        draft.reason,
+        draft.action.value,
+        draft.reverted_to,
+        draft.request_id,
+        draft.request_digest,
+    )
+
+
+def _insert_request(db: sqlite3.Connection, request_id: str, digest: str, revision: int) -> None:
+    if db.execute("SELECT 1 FROM requests WHERE id = ?", (request_id,)).fetchone():
+        raise Error(Code.ALREADY_EXISTS, "REQUEST_ID_USED", f"request id {request_id} was used already")
+    db.execute("INSERT INTO requests VALUES (?, ?, ?)", (request_id, digest, revision))

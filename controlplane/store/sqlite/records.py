@@ -1,0 +1,127 @@
+"""Records in the SQLite file: the SQL, and the part of the contract."""
+
+from __future__ import annotations
+
+import builtins
+import sqlite3
+from collections.abc import AsyncIterator, Mapping, Set
+from functools import partial
+
+from controlplane.aio.latest import Latest
+from controlplane.store.lease import Fence
+from controlplane.store.records import Kind, Record, check_size, record_changed, too_many
+from controlplane.store.sqlite.file import SqliteFile
+from controlplane.store.sqlite.leases import check_fence, next_number
+from controlplane.store.sqlite.runner import FileRunner
+
+
+class SqliteRecords:
+    """The `Records` of a SQLite store."""
+
+    def __init__(self, runner: FileRunner) -> None:
+        self._runner = runner
+        # Wakes the watchers of a kind, by its name; one for each kind that was watched.
+        self._changed: dict[str, Latest[None]] = {}
+        # Watchers must look again after a write that was in doubt.
+        runner.settled.append(self._wake_all)
+
+    async def get(self, kind: Kind, name: str) -> Record | None:
+        return await self._runner.read(lambda file: _get(file, kind, name))
+
+    async def list(self, kind: Kind) -> builtins.list[Record]:
+        return await self._runner.read(lambda file: _list(file, kind))
+
+    async def put(self, kind: Kind, name: str, value: bytes, expected: int, *, fence: Fence | None = None) -> Record:
+        check_size(kind, name, value)
+        record = await self._runner.write(lambda file: _put(file, kind, name, value, expected, fence))
+        self._wake(kind)
+        return record
+
+    async def delete(self, kind: Kind, name: str, expected: int, *, fence: Fence | None = None) -> None:
+        await self._runner.write(lambda file: _delete(file, kind, name, expected, fence))
+        self._wake(kind)
+
+    async def watch(self, kind: Kind) -> AsyncIterator[Mapping[str, Record | None]]:
+        changed = self._changed.setdefault(kind.name, Latest(None))
+        names: set[str] = set()
+        newest = 0
+        serial = changed.serial
+        first = True
+        while True:
+            changes = await self._runner.read(partial(_changes, kind=kind, names=names, newest=newest))
+            if changes or first:
+                first = False
+                names = (names | changes.keys()) - {name for name, record in changes.items() if record is None}
+                newest = max((record.version for record in changes.values() if record is not None), default=newest)
+                yield changes
+            serial = await changed.newer(serial)
+
+    def _wake(self, kind: Kind) -> None:
+        changed = self._changed.get(kind.name)
+        if changed is not None:
+            changed.set(None)
+
+    async def _wake_all(self) -> None:
+        for changed in self._changed.values():
+            changed.set(None)
+
+
+def _get(file: SqliteFile, kind: Kind, name: str) -> Record | None:
+    with file.read() as db:
+        row = db.execute("SELECT name, version, value FROM records WHERE kind = ? AND name = ?", (kind.name, name)).fetchone()
+    return Record(*row) if row else None
+
+
+def _list(file: SqliteFile, kind: Kind) -> list[Record]:
+    with file.read() as db:
+        rows = db.execute("SELECT name, version, value FROM records WHERE kind = ? ORDER BY name", (kind.name,)).fetchall()
+    return [Record(*row) for row in rows]
+
+
+def _put(file: SqliteFile, kind: Kind, name: str, value: bytes, expected: int, fence: Fence | None) -> Record:
+    with file.transaction() as db:
+        check_fence(db, fence)
+        live = _check_version(db, kind, name, expected)
+        if (
+            not live
+            and db.execute("SELECT count(*) FROM records WHERE kind = ?", (kind.name,)).fetchone()[0] >= kind.max_records
+        ):
+            raise too_many(kind)
+        version = next_number(db)
+        db.execute("INSERT OR REPLACE INTO records VALUES (?, ?, ?, ?)", (kind.name, name, version, value))
+    return Record(name, version, value)
+
+
+def _delete(file: SqliteFile, kind: Kind, name: str, expected: int, fence: Fence | None) -> None:
+    with file.transaction() as db:
+        check_fence(db, fence)
+        if not _check_version(db, kind, name, expected):
+            raise record_changed(kind, name, expected, 0)
+        db.execute("DELETE FROM records WHERE kind = ? AND name = ?", (kind.name, name))
+
+
+def _count(db: sqlite3.Connection, kind: Kind) -> int:
+    count: int = db.execute("SELECT count(*) FROM records WHERE kind = ?", (kind.name,)).fetchone()[0]
+    return count
+
+
+def _check_version(db: sqlite3.Connection, kind: Kind, name: str, expected: int) -> int:
+    """Return the version of a record, 0 when there is none. Errors: RECORD_CHANGED when it is not `expected`."""
+    row = db.execute("SELECT version FROM records WHERE kind = ? AND name = ?", (kind.name, name)).fetchone()
+    live: int = row[0] if row else 0
+    if live != expected:
+        raise record_changed(kind, name, expected, live)
+    return live
+
+
+def _changes(file: SqliteFile, kind: Kind, names: Set[str], newest: int) -> dict[str, Record | None]:
+    """Return the records that are newer than version `newest`, and None for those of `names` that were deleted."""
+    with file.read() as db:
+        rows = db.execute(
+            "SELECT name, version, value FROM records WHERE kind = ? AND version > ? ORDER BY version", (kind.name, newest)
+        ).fetchall()
+        changes: dict[str, Record | None] = {row[0]: Record(*row) for row in rows}
+        if _count(db, kind) != len(names | changes.keys()):
+            live = {name for (name,) in db.execute("SELECT name FROM records WHERE kind = ?", (kind.name,))}
+            changes |= dict.fromkeys(names - live)
+    return changes
