@@ -1,4 +1,4 @@
-"""`python -m bench [NAME …] [--quick] [--out DIR]`: measures, prints, and keeps the results."""
+"""`python -m bench [NAME …] [--quick] [--out DIR]`: measure, print the figures, and write them to files."""
 
 from __future__ import annotations
 
@@ -14,24 +14,29 @@ from typing import Any
 from bench import measure, picture
 from controlplane.errors import Error
 
-# Each is a module with a coroutine function `run`, which takes `quick` and its options.
+# Each is a module with a coroutine function `run`, whose parameters are `quick` and its options.
 _ALL = ("users", "models", "bad_clients", "envoys", "cores", "transports", "scale", "storms", "burst", "growth")
-_LONG = ("soak",)  # only when asked for
-# Which take an option. Another one that is named beside them goes without it.
-_TAKEN = {
+_BY_NAME = ("soak", "compare")  # only if they are named
+# By option: the benchmarks that have it. A benchmark that is named beside them runs without it.
+_OPTIONS = {
     "count": ("envoys",),
-    "proxies": ("transports", "scale", "storms", "burst", "growth", "soak"),
-    "models": ("transports", "scale", "storms", "burst", "growth", "soak"),
-    "rounds": ("transports", "scale", "storms", "burst"),
-    "serve": ("envoys", "scale", "storms", "burst", "growth", "soak"),
+    "proxies": ("transports", "scale", "storms", "burst", "growth", "soak", "compare"),
+    "models": ("transports", "scale", "storms", "burst", "growth", "soak", "compare"),
+    "rounds": ("transports", "scale", "storms", "burst", "compare"),
+    "serve": ("envoys", "scale", "storms", "burst", "growth", "soak", "compare"),
     "peers": ("scale",),
     "minutes": ("soak",),
+    "checkout": ("compare",),
 }
-_SIZES = ("proxies", "models", "rounds", "minutes")  # --quick has its own
+_FLAGS = {"checkout": "with"}  # flags that are not called after their option
+_SIZES = ("proxies", "models", "rounds", "minutes")  # --quick sets these itself
 
 
 def main() -> int:
-    """Runs what was asked for; 1 when it could not be measured, 2 when it was asked for wrongly, 130 when it was stopped."""
+    """Run the benchmarks that were named.
+
+    Return 0; 1 if one could not be measured, 2 if the command line is wrong, 130 if the run was stopped.
+    """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return _main()
@@ -41,35 +46,7 @@ def main() -> int:
 
 
 def _main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m bench", description="Measures Turnout.")
-    known = ", ".join(_ALL)
-    parser.add_argument(
-        "names", nargs="*", metavar="NAME", help=f"what to measure: {known}, all of it if left out; or {', '.join(_LONG)}"
-    )
-    parser.add_argument("--quick", action="store_true", help="a smoke run: small sizes, few repetitions; figures mean little")
-    parser.add_argument("--out", type=Path, help="where results go; bench/results, or with --quick a scratch directory")
-    group = parser.add_argument_group("options of some")
-
-    def option(name: str, says: str, **more: Any) -> None:
-        without = "; not with --quick" if name in _SIZES else ""
-        group.add_argument(f"--{name}", help=f"{says}; {', '.join(_TAKEN[name])}{without}", **more)
-
-    option("count", "how many Envoys: 100, or with --quick 8", type=_count)
-    option("proxies", "how many simulated proxies", type=_numbers, metavar="N,N…")
-    option("models", "how many models", type=_numbers, metavar="M,M…")
-    option("rounds", "how often each is measured", type=_count)
-    option("serve", "further flags of `turnout serve`", metavar="FLAGS")
-    option("peers", "further flags of `bench/peers`, like `--resources same`", metavar="FLAGS")
-    option("minutes", "how long it goes on: 60", type=_minutes)
-    asked = {k: v for k, v in vars(parser.parse_args()).items() if v is not None}
-    names, quick, out = asked.pop("names"), asked.pop("quick"), asked.pop("out", None)
-    if unknown := [n for n in names if n not in (*_ALL, *_LONG)]:
-        parser.error(f"there is no {unknown[0]}; there are {known}, {', '.join(_LONG)}")
-    for key in asked:
-        if not set(names or _ALL) & set(_TAKEN[key]):
-            parser.error(f"--{key} is for {', '.join(_TAKEN[key])}, not for {', '.join(names) or 'all'}")
-        if quick and key in _SIZES:
-            parser.error(f"--quick has sizes of its own: it can't be with --{key}")
+    names, quick, out, options = _arguments()
     with tempfile.TemporaryDirectory(prefix="turnout-bench-") as scratch:
         out = out or (Path(scratch) if quick else Path(__file__).parent / "results")
         try:
@@ -79,18 +56,63 @@ def _main() -> int:
             print(f"bench: nothing can be written to {out}: {error.strerror}", file=sys.stderr)
             return 2
         try:
-            for name in names or _ALL:
-                run: Any = import_module(f"bench.{name}").run
-                options = {k: v for k, v in asked.items() if name in _TAKEN[k]}
-                results, page = asyncio.run(run(quick=quick, **options))
-                measure.write(out, name, results, page)
-                if grown := results.get("grown"):
-                    raise AssertionError(f"{name}: {'; '.join(grown)}")
+            for name in names:
+                _run(name, quick, out, {k: v for k, v in options.items() if name in _OPTIONS[k]})
             picture.draw(out)
         except (Error, OSError, RuntimeError, AssertionError) as error:
             print(f"bench: {error}", file=sys.stderr)
             return 1
     return 0
+
+
+def _run(name: str, quick: bool, out: Path, options: dict[str, Any]) -> None:
+    run: Any = import_module(f"bench.{name}").run
+    results, page = asyncio.run(run(quick=quick, **options))
+    measure.write(out, name, results, page)
+    if grown := results.get("grown"):
+        raise AssertionError(f"{name}: {'; '.join(grown)}")
+
+
+def _arguments() -> tuple[tuple[str, ...], bool, Path | None, dict[str, Any]]:
+    """Return the names, --quick, --out and the options. Exits with a message if they don't fit together."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description="Measure Turnout.")
+    every = ", ".join(_ALL)
+    by_name = ", ".join(_BY_NAME)
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"what to measure: {every}; all of these if left out; or {by_name}"
+    )
+    parser.add_argument("--quick", action="store_true", help="a smoke run: small sizes, few rounds; its figures mean little")
+    parser.add_argument("--out", type=Path, help="folder for the results: bench/results, or with --quick a temporary folder")
+    group = parser.add_argument_group("options of some benchmarks")
+
+    def option(name: str, text: str, **more: Any) -> None:
+        without = "; not with --quick" if name in _SIZES else ""
+        group.add_argument(f"--{_flag(name)}", dest=name, help=f"{text}; {', '.join(_OPTIONS[name])}{without}", **more)
+
+    option("count", "number of Envoys: 100, or with --quick 8", type=_count)
+    option("proxies", "numbers of simulated proxies", type=_numbers, metavar="N,N…")
+    option("models", "numbers of models", type=_numbers, metavar="M,M…")
+    option("rounds", "how often each is measured", type=_count)
+    option("serve", "further flags of `turnout serve`", metavar="FLAGS")
+    option("peers", "further flags of `bench/peers`, like `--resources same`", metavar="FLAGS")
+    option("minutes", "duration: 60", type=_minutes)
+    option("checkout", "folder of the other checkout, with a virtual environment in .venv", metavar="PATH")
+    given = {k: v for k, v in vars(parser.parse_args()).items() if v is not None}
+    names, quick, out = tuple(given.pop("names")), given.pop("quick"), given.pop("out", None)
+    if unknown := [n for n in names if n not in (*_ALL, *_BY_NAME)]:
+        parser.error(f"there is no {unknown[0]}; there are {every}, {by_name}")
+    for name in given:
+        if not set(names or _ALL) & set(_OPTIONS[name]):
+            parser.error(f"--{_flag(name)} is for {', '.join(_OPTIONS[name])}, not for {', '.join(names) or 'all'}")
+        if quick and name in _SIZES:
+            parser.error(f"--quick sets the sizes itself: it can't be combined with --{name}")
+    if "compare" in names and "checkout" not in given:
+        parser.error("compare needs the other checkout: --with PATH")
+    return names or _ALL, quick, out, given
+
+
+def _flag(option: str) -> str:
+    return _FLAGS.get(option, option)
 
 
 def _numbers(text: str) -> tuple[int, ...]:

@@ -28,11 +28,13 @@ class Lines:
 
     @staticmethod
     @asynccontextmanager
-    async def start(name: str, command: Sequence[str], log: Path) -> AsyncIterator[Lines]:
-        """Starts it, and ends it."""
+    async def start(name: str, command: Sequence[str], log: Path, cwd: Path | None = None) -> AsyncIterator[Lines]:
+        """Start a child in the folder `cwd`, or in this process's, and end it."""
         with log.open("ab") as errors:
             pipe = asyncio.subprocess.PIPE
-            child = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe, stderr=errors, limit=1 << 24)
+            child = await asyncio.create_subprocess_exec(
+                *command, stdin=pipe, stdout=pipe, stderr=errors, cwd=cwd, limit=1 << 24
+            )
         try:
             try:
                 hello = await _answer(name, child)

@@ -26,7 +26,11 @@ SETTLE = 2.0  # seconds of quiet before memory is read
 QUIET = 300  # milliseconds without a response after which a switch is over; CPU counts till then
 WARM_UP = 1  # switches that don't count: the first one is dearer for each side
 
-# The most that Turnout may take, as a ratio to the others; by what is measured, by M.
+SOTW_PROXIES = 1000  # for state of the world one number of proxies is enough
+
+# The most that Turnout may take, as a ratio to the others; by what is measured, by M. For GOALS_FROM proxies or more: below,
+# the fixed cost of a switch, like its durable write, is a large part of its cost per proxy.
+GOALS_FROM = 1000
 GOALS: dict[str, dict[str, dict[int, float]]] = {
     "switch_cpu": {ORDINARY: {10: 0.7, 100: 0.3, 1000: 0.04}, STRONGEST: {10: 1.0, 100: 1.0, 1000: 0.7}},
     "received_p99": {ORDINARY: {10: 0.8, 100: 0.3, 1000: 0.05}, STRONGEST: {10: 1.0, 100: 1.0, 1000: 0.7}},
@@ -148,7 +152,7 @@ Cell = dict[str, list[Run]]  # by side: a run for each round
 async def run(
     *,
     quick: bool,
-    proxies: Sequence[int] = (1000, 5000),
+    proxies: Sequence[int] = (100, 1000, 5000),
     models: Sequence[int] = (10, 100, 1000),
     rounds: int = 3,
     serve: str = "",
@@ -163,18 +167,19 @@ async def run(
     cells: dict[tuple[int, int, str], Cell] = {}
     wanted = [(n, m, "delta") for n in proxies for m in models]
     if sotw:
-        wanted += [(min(proxies), m, "sotw") for m in models]
+        wanted += [(SOTW_PROXIES if SOTW_PROXIES in proxies else min(proxies), m, "sotw") for m in models]
     for n, m, variant in wanted:
         cell = cells[n, m, variant] = {name: [] for name in starters}
         for i in range(1 if variant == "sotw" else rounds):
             for name, start in starters.items():
                 done = await measure(start, n, m, variant=variant)
                 cell[name].append(done)
-                print(f"{variant} N={n} M={m} round {i + 1}: {name}: {_said(done)}", flush=True)
+                print(f"{variant} N={n} M={m} round {i + 1}: {name}: {progress(done)}", flush=True)
     return _results(cells, serve, peers), _page(cells, serve, peers)
 
 
-def _said(run: Run) -> str:
+def progress(run: Run) -> str:
+    """Return the main figures of a run as one line."""
     return (
         f"{run.value('switch_cpu') * 1e6:.0f} µs per proxy and switch, p99 {run.value('received_p99') * 1e3:.0f} ms, "
         f"cold sync {run.sync_cpu:.2f} s CPU in {run.sync_wall:.1f} s, {run.memory / 1024:.0f} KiB per proxy"
@@ -217,6 +222,8 @@ def _page(cells: Mapping[tuple[int, int, str], Cell], serve: str, peers: str) ->
         if not these:
             continue
         parts += [f"## {title}: what was measured", table(_COLUMNS, _rows(these))]
+        if variant == "delta" and len({n for n, _ in these}) > 1:
+            parts += ["## By the number of proxies", table(*_by_proxies(these))]
         if variant == "delta":
             parts += ["## Ratios to the others, and the goals", table(*_goals(these))]
     return "\n\n".join(part.strip() for part in [*parts, _NOTES])
@@ -253,14 +260,32 @@ def _rows(cells: Mapping[tuple[int, int], Cell]) -> list[list[str]]:
     return rows
 
 
+def _by_proxies(cells: Mapping[tuple[int, int], Cell]) -> tuple[list[str], list[list[str]]]:
+    """Return a table with a column for each number of proxies, so that their figures are side by side."""
+    proxies, models = sorted({n for n, _ in cells}), sorted({m for _, m in cells})
+    units = {"switch_cpu": ("CPU µs per proxy and switch", 1e6), "received_p99": ("p99 ms", 1e3)}
+    units |= {"sync_cpu": ("CPU s of a cold sync", 1), "memory": ("KiB per idle proxy", 1 / 1024)}
+    rows = []
+    for m in models:
+        for what, (title, scale) in units.items():
+            for side in (TURNOUT, ORDINARY, STRONGEST):
+                row = [f"{title}: {side}", f"{m:,}"]
+                for n in proxies:
+                    runs = cells[n, m][side] if (n, m) in cells else []
+                    row.append(digits(Figure.of(r.value(what) * scale for r in runs).median) if runs else "")
+                rows.append(row)
+    return ["", "M", *(f"N={n:,}" for n in proxies)], rows
+
+
 def _goals(cells: Mapping[tuple[int, int], Cell]) -> tuple[list[str], list[list[str]]]:
     header = ["Turnout to", *(f"N={n:,} M={m:,}" for n, m in cells)]
     rows = []
     for other in (ORDINARY, STRONGEST):
         for what, title in (TITLES | BESIDE).items():
             row = [f"{other.rpartition(' ')[2]}: {title}"]
-            for (_, m), cell in cells.items():
-                ratio, goal = ratios(cell, what, other), GOALS.get(what, {}).get(other, {}).get(m)
+            for (n, m), cell in cells.items():
+                ratio = ratios(cell, what, other)
+                goal = GOALS.get(what, {}).get(other, {}).get(m) if n >= GOALS_FROM else None
                 spread = "" if ratio.count == 1 else f" ({ratio.low:.2f}–{ratio.high:.2f})"
                 against = "" if goal is None else f" {'≤' if ratio.median <= goal else '**>**'} {goal}"
                 row.append(f"{ratio.median:.2f}{spread}{against}")

@@ -15,7 +15,7 @@ from bench.rig import OTHER, Turnout
 TURNOUT, ORDINARY, STRONGEST = "Turnout", "go-control-plane, ordinary", "go-control-plane, strongest"
 
 # Nobody connects to the models: these ports are only written down.
-_PORTS = {"blue": 9001, "green": 9101}
+PORTS = {"blue": 9001, "green": 9101}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ def turnout(flags: str = "") -> Starter:
     @asynccontextmanager
     async def start(models: int, _: Path) -> AsyncIterator[Side]:
         async with Turnout.serve(*shlex.split(flags)) as server:
-            await server.apply(names(models), _PORTS, endpoints=2)
+            await server.apply(names(models), PORTS, endpoints=2)
             yield Side(server.process.pid, server.xds_port, _turnout_moves(server, models), server)
 
     return start

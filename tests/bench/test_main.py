@@ -35,22 +35,27 @@ def asked(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
 
 
 def test_each_is_given_the_options_that_it_has() -> None:
-    for name in (*command._ALL, *command._LONG):
+    for name in (*command._ALL, *command._BY_NAME):
         has = set(inspect.signature(import_module(f"bench.{name}").run).parameters)
-        assert {option for option, takers in command._TAKEN.items() if name in takers} == has & set(command._TAKEN), name
+        assert {option for option, takers in command._OPTIONS.items() if name in takers} == has & set(command._OPTIONS), name
 
 
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        ("--quick burst --proxies 10", "--quick has sizes of its own: it can't be with --proxies"),
-        ("--quick soak --minutes 1", "--quick has sizes of its own: it can't be with --minutes"),
-        ("--quick --rounds 1", "--quick has sizes of its own: it can't be with --rounds"),
-        ("--quick scale --models 5", "--quick has sizes of its own: it can't be with --models"),
+        ("--quick burst --proxies 10", "--quick sets the sizes itself: it can't be combined with --proxies"),
+        ("--quick soak --minutes 1", "--quick sets the sizes itself: it can't be combined with --minutes"),
+        ("--quick --rounds 1", "--quick sets the sizes itself: it can't be combined with --rounds"),
+        ("--quick scale --models 5", "--quick sets the sizes itself: it can't be combined with --models"),
         ("burst --count 5", "--count is for envoys, not for burst"),
-        ("users cores --proxies 10", "--proxies is for transports, scale, storms, burst, growth, soak, not for users, cores"),
+        (
+            "users cores --proxies 10",
+            "--proxies is for transports, scale, storms, burst, growth, soak, compare, not for users, cores",
+        ),
         ("--minutes 5", "--minutes is for soak, not for all"),
         ("bursts", "there is no bursts"),
+        ("compare", "compare needs the other checkout: --with PATH"),
+        ("scale --with /", "--with is for compare, not for scale"),
     ],
 )
 def test_an_option_that_would_be_ignored_is_an_error(
