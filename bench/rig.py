@@ -92,7 +92,7 @@ class Turnout:
         async with AsyncExitStack() as stack:
             directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="turnout-bench-")))
             command = [sys.executable, "-m", "controlplane.cli.main", "serve", "--data", str(directory / "data")]
-            command += ["--api", f"127.0.0.1:{api}", "--xds", f"127.0.0.1:{xds}", *flags]
+            command += ["--api", f"127.0.0.1:{api}", "--xds", f"127.0.0.1:{xds}", "--metrics", "off", *flags]
             process = Process("turnout serve", command, directory / "serve.log")
             limits = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
             await process.start()

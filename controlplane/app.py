@@ -14,6 +14,7 @@ import structlog
 from envoy.service.status.v3 import csds_pb2
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
+from prometheus_client import CollectorRegistry
 
 from controlplane.api.csds import ClientStatus
 from controlplane.api.gateway_service import GatewayService
@@ -44,6 +45,8 @@ from controlplane.generated.turnout.v1 import (
 from controlplane.observers.audiences import AudienceCounts
 from controlplane.observers.folds import FleetFold, TrafficFold
 from controlplane.observers.log import FleetLog
+from controlplane.observers.metrics import FleetMetrics
+from controlplane.observers.metrics_server import MetricsServer
 from controlplane.reconciler.publish import Publisher
 from controlplane.reconciler.report import EventDispatcher
 from controlplane.store import Store
@@ -79,11 +82,12 @@ class App:
     def __init__(self, config: Config) -> None:
         self.config = config
         # The ports that it listens on, once it has started: those of the config, or free ones where the config has 0.
-        self.api_port = self.xds_port = 0
+        self.api_port = self.xds_port = self.metrics_port = 0
         # Set while it serves.
         self.started = asyncio.Event()
         self.fleet = Fleet()
         self.traffic = Traffic(time.time())
+        self.metrics = CollectorRegistry()
         self._audiences = AudienceCounts(self.fleet)
         # In the order in which they handle an event: the fold of the fleet first.
         self.events = EventDispatcher(
@@ -93,6 +97,7 @@ class App:
                 TrafficFold(self.traffic),
                 self._audiences,
                 FleetLog(self.fleet),
+                FleetMetrics(self.fleet, self.metrics),
             ],
         )
         self._health: Any = vars(health)["aio"].HealthServicer()  # the type stubs lack it
@@ -104,6 +109,7 @@ class App:
         # Keep the xDS port from other programs while no worker listens.
         self._reserved: list[socket.socket] = []
         self._servers: list[grpc.aio.Server] = []
+        self._metrics_server: MetricsServer | None = None
         self._loops: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -123,6 +129,7 @@ class App:
             "serving",
             api=str(Address(self.config.api.host, self.api_port)),
             xds=str(Address(self.config.xds.host, self.xds_port)),
+            **({"metrics": str(Address(self.config.metrics.host, self.metrics_port))} if self.config.metrics else {}),
             data=str(self.config.data),
             **({"workers": self.config.workers} if self.config.workers else {}),
             revision=self.fleet.revision,
@@ -145,6 +152,8 @@ class App:
         self._servers = [api]
         self._register(api, Writer(store, compiler, self._audiences.by_audience), store)
         self.api_port = listen(api, c.api, "api")
+        if c.metrics is not None:
+            self._serve_metrics(c.metrics)
         if c.workers:
             settings = WorkerSettings(limits, c.xds_transport, c.log_form, c.log_level)
             self.workers = Supervisor(c.workers, publisher.published, self.events.report, self.fleet.streams_of, settings)
@@ -157,11 +166,19 @@ class App:
             try:
                 self._xds = await serve(self._discovery, c.xds.host, c.xds.port, limits, transport=c.xds_transport)
             except OSError:
-                raise port_taken(c.xds) from None
+                raise port_taken(c.xds, "xds") from None
             self.xds_port = self._xds.port
             serving = self._discovery.run()
         self._loops = [asyncio.create_task(publisher.run()), asyncio.create_task(serving)]
         await asyncio.gather(*(server.start() for server in self._servers))
+
+    def _serve_metrics(self, address: Address) -> None:
+        check_free(address, "metrics")
+        try:
+            self._metrics_server = MetricsServer(self.metrics, address.host, address.port)
+        except OSError:
+            raise port_taken(address, "metrics") from None
+        self.metrics_port = self._metrics_server.port
 
     def _register(self, server: grpc.aio.Server, writer: Writer, store: Store) -> None:
         changed = self.events.changed
@@ -212,6 +229,8 @@ class App:
             ends.append(self._xds.stop(grace))
         if self.workers is not None:
             ends.append(self.workers.stop(grace))
+        if self._metrics_server is not None:
+            ends.append(self._metrics_server.stop())
         await asyncio.gather(*ends)
         for sock in self._reserved:
             sock.close()
@@ -221,7 +240,7 @@ class App:
         if self._store is not None:
             await self._store.close()
         self._servers, self._loops, self._reserved = [], [], []
-        self.workers = self._xds = self._store = None
+        self.workers = self._xds = self._metrics_server = self._store = None
 
     async def run(self) -> None:
         """Start, serve until SIGTERM or SIGINT, and stop. A second signal ends the process at once.

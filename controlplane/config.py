@@ -55,6 +55,8 @@ class Config:
     api: Address = Address("127.0.0.1", 18080)
     # What Envoys connect to.
     xds: Address = Address("127.0.0.1", 18000)
+    # Where Prometheus scrapes `/metrics`, on loopback only; None: nowhere.
+    metrics: Address | None = Address("127.0.0.1", 18090)
     # What carries xDS streams: our own HTTP/2, or gRPC's own server.
     xds_transport: str = "http2"
     log_form: str = "console"
@@ -106,4 +108,20 @@ class Config:
         with c.within(""):
             if self.api == self.xds and self.api.port:
                 raise invalid("xds", f"{self.xds} is the address of the operator API already")
+        with c.within(""):
+            self._check_metrics()
         c.check()
+
+    def _check_metrics(self) -> None:
+        metrics = self.metrics
+        if metrics is None:
+            return
+        if not metrics.loopback:
+            message = (
+                f"{metrics} can be reached from other machines, and metrics are served without authentication: "
+                f"use an address of this machine only, like 127.0.0.1:{metrics.port}, or off"
+            )
+            raise invalid("metrics", message)
+        for name, address in (("the operator API", self.api), ("xDS", self.xds)):
+            if metrics == address and address.port:
+                raise invalid("metrics", f"{metrics} is the address of {name} already")

@@ -42,6 +42,10 @@ def test_what_is_no_address_is_told(text: str) -> None:
         ({"log_level": "loud", "grace": -1.0}, ["log_level", "grace"]),
         ({"grace": float("nan")}, ["grace"]),
         ({"api": Address("127.0.0.1", 5), "xds": Address("127.0.0.1", 5)}, ["xds"]),
+        ({"api": Address("127.0.0.1", 5), "metrics": Address("127.0.0.1", 5)}, ["metrics"]),
+        ({"xds": Address("127.0.0.1", 5), "metrics": Address("127.0.0.1", 5)}, ["metrics"]),
+        ({"metrics": Address("0.0.0.0", 18090)}, ["metrics"]),
+        ({"metrics": Address("metrics.example", 18090)}, ["metrics"]),
     ],
 )
 def test_bad_settings_are_told_all_at_once(settings: dict[str, Any], fields: list[str]) -> None:
@@ -54,3 +58,16 @@ def test_defaults_are_for_this_machine_only() -> None:
     config = Config()
     assert config.api.loopback
     assert config.xds.loopback
+    assert config.metrics is not None
+    assert config.metrics.loopback
+
+
+def test_free_ports_do_not_collide_and_metrics_can_be_off() -> None:
+    free = Address("127.0.0.1", 0)
+    assert Config(api=free, xds=free, metrics=free).metrics == free
+    assert Config(metrics=None).metrics is None
+
+
+def test_metrics_for_other_machines_are_refused_with_what_to_do() -> None:
+    with pytest.raises(Error, match=r"0\.0\.0\.0:1 can be reached from other machines.*use .* 127\.0\.0\.1:1, or off"):
+        Config(metrics=Address("0.0.0.0", 1))

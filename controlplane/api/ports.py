@@ -25,7 +25,7 @@ def listen(server: grpc.aio.Server, address: Address, name: str) -> int:
         check_free(address, name)
         return server.add_insecure_port(str(address))
     except RuntimeError:
-        raise port_taken(address) from None
+        raise port_taken(address, name) from None
 
 
 def reserve(address: Address, name: str) -> tuple[int, list[socket.socket]]:
@@ -48,7 +48,7 @@ def reserve(address: Address, name: str) -> tuple[int, list[socket.socket]]:
     except OSError:
         for sock in sockets:
             sock.close()
-        raise port_taken(address) from None
+        raise port_taken(address, name) from None
     return port, sockets
 
 
@@ -65,11 +65,14 @@ def check_free(address: Address, name: str) -> None:
         raise invalid(name, f"'{address.host}' is not the name of a machine") from None
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            raise port_taken(address) from None
+            raise port_taken(address, name) from None
         raise invalid(name, f"can't listen on {address}: {(error.strerror or str(error)).lower()}", "CANNOT_LISTEN") from None
 
 
-def port_taken(address: Address) -> Error:
+def port_taken(address: Address, name: str) -> Error:
     """Return the error for an address on which another program listens."""
-    message = f"{address} is taken: another program listens there, maybe a control plane that runs already"
+    message = (
+        f"{address} is taken: another program listens there, maybe a control plane that runs already; "
+        f"give the setting `{name}` another address{' or set it to off' if name == 'metrics' else ''}"
+    )
     return Error(Code.UNAVAILABLE, "PORT_TAKEN", message, metadata={"address": str(address)})

@@ -21,6 +21,12 @@ def serve(
     xds: Annotated[
         str | None, typer.Option("--xds", metavar="HOST:PORT", help=f"Address for Envoys. Default: {DEFAULT_XDS}.")
     ] = None,
+    metrics: Annotated[
+        str | None,
+        typer.Option(
+            "--metrics", metavar="HOST:PORT", help="Address for Prometheus, on loopback, or off. Default: 127.0.0.1:18090."
+        ),
+    ] = None,
     xds_transport: Annotated[
         str | None, typer.Option("--xds-transport", metavar="NAME", help="Transport of xDS: http2 or grpc. Default: http2.")
     ] = None,
@@ -94,6 +100,7 @@ def serve(
     --data DIR                      TURNOUT_DATA                  data: DIR
     --api HOST:PORT                 TURNOUT_API                   api: HOST:PORT
     --xds HOST:PORT                 TURNOUT_XDS                   xds: HOST:PORT
+    --metrics HOST:PORT             TURNOUT_METRICS               metrics: HOST:PORT
     --xds-transport http2           TURNOUT_XDS_TRANSPORT         xds_transport: http2
     --log-format json               TURNOUT_LOG_FORMAT            log_format: json
     --log-level debug               TURNOUT_LOG_LEVEL             log_level: debug
@@ -117,7 +124,7 @@ def serve(
     flags |= {"max_streams_per_node": max_streams_per_node, "max_names_per_stream": max_names_per_stream}
     flags |= {"max_stream_age": max_stream_age, "secret_key_file": secret_key_file, "workers": workers}
     flags |= {"xds_transport": xds_transport, "resource_ttl": resource_ttl}
-    flags |= {"load_report_interval": load_report_interval}
+    flags |= {"load_report_interval": load_report_interval, "metrics": metrics}
     chosen = settings.config(flags, config)
     # Imported here because the other commands need none of it, and start faster.
     from controlplane import logs

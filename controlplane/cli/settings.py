@@ -21,6 +21,7 @@ SETTINGS = (
     "data",
     "api",
     "xds",
+    "metrics",
     "xds_transport",
     "log_format",
     "log_level",
@@ -114,7 +115,9 @@ def _variable(name: str) -> str:
 
 
 def _value(name: str, text: str, source: str) -> Any:
-    if name in ("api", "xds"):
+    if name == "metrics" and text == "off":
+        return None
+    if name in ("api", "xds", "metrics"):
         return Address.parse(text, source)
     if name in ("data", "secret_key_file"):
         return Path(text)

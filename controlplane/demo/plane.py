@@ -62,7 +62,17 @@ class ControlPlane:
         self.api = f"127.0.0.1:{free_port()}"
         self.xds_port = free_port()
         self.command = [sys.executable, "-m", "controlplane.cli.main"]
-        serve = ["serve", "--data", str(self.data), "--api", self.api, "--xds", f"127.0.0.1:{self.xds_port}"]
+        serve = [
+            "serve",
+            "--data",
+            str(self.data),
+            "--api",
+            self.api,
+            "--xds",
+            f"127.0.0.1:{self.xds_port}",
+            "--metrics",
+            "off",
+        ]
         log = self.directory / "serve.log"
         self.process = Process("turnout serve", [*self.command, *serve, "--log-format", "json", "--log-level", log_level], log)
         self._channel: grpc.aio.Channel | None = None

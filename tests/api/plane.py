@@ -76,7 +76,7 @@ class Plane:
 async def serving(directory: Path, workers: int = 0) -> AsyncIterator[Plane]:
     """A control plane that serves, until the block ends."""
     local = Address("127.0.0.1", 0)
-    app = App(Config(data=directory, api=local, xds=local, grace=0.1, workers=workers))
+    app = App(Config(data=directory, api=local, xds=local, metrics=None, grace=0.1, workers=workers))
     await app.start()
     try:
         async with grpc.aio.insecure_channel(f"127.0.0.1:{app.api_port}") as channel:

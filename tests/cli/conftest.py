@@ -86,7 +86,7 @@ class Server:
         self.clients = AsyncExitStack()
         api, xds = Address("127.0.0.1", api_port), Address("127.0.0.1", 0)
         # gRPC binds to the running loop, so the App is made on it.
-        self.app = self.wait(self._started(App, Config(data=data, api=api, xds=xds, grace=0.1)))
+        self.app = self.wait(self._started(App, Config(data=data, api=api, xds=xds, metrics=None, grace=0.1)))
 
     def connect(self, node: str, variant: str = "delta", refuse: Callable[[str], str] = lambda type_url: "") -> XdsClient:
         """An honest xDS client that holds `iris` until the server stops; `refuse` gives a NACK's words for a type."""

@@ -185,7 +185,18 @@ def test_what_an_encoding_lacks_is_written_all_the_same(tmp_path: Path) -> None:
 
 
 def test_serve_until_sigterm(tmp_path: Path) -> None:
-    command = [TURNOUT, "serve", "--data", str(tmp_path / "data"), "--api", "127.0.0.1:0", "--xds", "127.0.0.1:0"]
+    command = [
+        TURNOUT,
+        "serve",
+        "--data",
+        str(tmp_path / "data"),
+        "--api",
+        "127.0.0.1:0",
+        "--xds",
+        "127.0.0.1:0",
+        "--metrics",
+        "off",
+    ]
     with subprocess.Popen([*command, "--log-format", "json"], stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         try:
@@ -202,7 +213,7 @@ def test_serve_until_sigterm(tmp_path: Path) -> None:
 
 def test_a_port_that_is_taken_is_6(run: Run, server: Server, tmp_path: Path) -> None:
     done = subprocess.run(
-        [TURNOUT, "serve", "--data", str(tmp_path / "other"), "--api", server.api, "--xds", "127.0.0.1:0"],
+        [TURNOUT, "serve", "--data", str(tmp_path / "other"), "--api", server.api, "--xds", "127.0.0.1:0", "--metrics", "off"],
         capture_output=True,
         text=True,
         timeout=60,

@@ -36,6 +36,8 @@ def test_flag_beats_environment_beats_file_beats_default(tmp_path: Path) -> None
         ({"api": "nowhere"}, "", {}, "--api: 'nowhere' is not HOST:PORT"),
         ({}, "", {"TURNOUT_XDS": "a:b"}, "TURNOUT_XDS: 'a:b' is not HOST:PORT"),
         ({}, "\napi: x\n", {}, "turnout.yaml:2: api: 'x' is not HOST:PORT"),
+        ({"metrics": "on"}, "", {}, "--metrics: 'on' is not HOST:PORT"),
+        ({}, "metrics: :1\n", {}, "turnout.yaml:1: metrics: 0.0.0.0:1 can be reached from other machines"),
         ({"log_format": "xml"}, "", {}, "--log-format: 'xml' is not one of: console, json"),
         ({"workers": "many"}, "", {}, "--workers: 'many' is not a whole number, nor auto"),
         ({}, "\nworkers: 1000\n", {}, "turnout.yaml:2: workers: "),
@@ -71,6 +73,16 @@ def test_wrong_settings_are_named_by_where_they_stand(
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(Error, match=r"none\.yaml: can't be read"):
         config({}, str(tmp_path / "none.yaml"), {})
+
+
+@pytest.mark.parametrize("text", ["off", "[::1]:9"])
+def test_metrics_may_be_off(tmp_path: Path, text: str) -> None:
+    metrics = None if text == "off" else Address("::1", 9)
+    assert config({"metrics": text}, None, {}).metrics == metrics
+    assert config({}, None, {"TURNOUT_METRICS": text}).metrics == metrics
+    file = tmp_path / "turnout.yaml"
+    file.write_text(f'metrics: "{text}"\n')
+    assert config({}, str(file), {}).metrics == metrics
 
 
 def test_workers_are_as_many_as_cores_when_that_is_said() -> None:

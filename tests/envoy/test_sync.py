@@ -91,7 +91,7 @@ class Plane:
         """Starts, on the same xDS port each time."""
         loopback = Address("127.0.0.1", 0)
         xds = Address("127.0.0.1", self.xds_port)
-        self.app = App(Config(self.path, loopback, xds, grace=1.0, workers=self.workers))
+        self.app = App(Config(self.path, loopback, xds, metrics=None, grace=1.0, workers=self.workers))
         await self.app.start()
         self.xds_port = self.app.xds_port
         self._channel = grpc.aio.insecure_channel(f"127.0.0.1:{self.app.api_port}")

@@ -32,6 +32,7 @@ from controlplane.generated.turnout.v1 import (
     revision_service_pb2_grpc,
 )
 from tests.fakes.xds_client import client
+from tests.observers.test_metrics_server import get
 
 VARIANTS = pytest.mark.parametrize("variant", ["delta", "sotw"])
 
@@ -91,7 +92,9 @@ class Operator:
 
 
 def config(path: Path, **more: Any) -> Config:
-    return Config(**{"data": path, "api": Address("127.0.0.1", 0), "xds": Address("127.0.0.1", 0), "grace": 2.0, **more})
+    return Config(
+        **{"data": path, "api": Address("127.0.0.1", 0), "xds": Address("127.0.0.1", 0), "metrics": None, "grace": 2.0, **more}
+    )
 
 
 @asynccontextmanager
@@ -293,7 +296,7 @@ async def test_when_it_stops_streams_and_watches_end_at_once_and_the_store_is_fr
         assert (await operator.list()).summary.revision == 1
 
 
-@pytest.mark.parametrize("which", ["api", "xds"])
+@pytest.mark.parametrize("which", ["api", "xds", "metrics"])
 async def test_a_port_that_is_taken_is_told_and_leaves_nothing_behind(tmp_path: Path, which: str) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
@@ -303,6 +306,7 @@ async def test_a_port_that_is_taken_is_told_and_leaves_nothing_behind(tmp_path: 
         with pytest.raises(Error, match=f"{taken} is taken") as caught:
             await app.start()
         assert (caught.value.code, caught.value.reason) == (Code.UNAVAILABLE, "PORT_TAKEN")
+        assert f"give the setting `{which}` another address" in caught.value.message
     async with running(tmp_path):
         pass
 
@@ -319,6 +323,31 @@ async def test_an_address_that_is_not_ours_is_told(tmp_path: Path, host: str) ->
         await App(config(tmp_path, api=Address(host, 0))).start()
     assert caught.value.code is Code.INVALID_ARGUMENT
     assert host in caught.value.message
+
+
+async def test_metrics_count_the_nodes_that_the_status_counts(tmp_path: Path) -> None:
+    app = App(config(tmp_path, metrics=Address("127.0.0.1", 0)))
+    await app.start()
+    try:
+        async with (
+            grpc.aio.insecure_channel(f"127.0.0.1:{app.api_port}") as channel,
+            client(app.xds_port, "a") as a,
+        ):
+            await a.until(lambda: a.done == 2)
+            summary = (await Operator(channel).list()).summary
+            status, text = await get(app.metrics_port, "/metrics")
+        counts = {line for line in text.splitlines() if line.startswith("turnout_nodes{")}
+        assert (status, summary.synced) == (200, 1)
+        assert counts == {
+            f'turnout_nodes{{state="synced"}} {summary.synced}.0',
+            f'turnout_nodes{{state="behind"}} {summary.behind}.0',
+            f'turnout_nodes{{state="refusing"}} {summary.refusing}.0',
+            f'turnout_nodes{{state="gone"}} {summary.gone}.0',
+        }
+    finally:
+        await app.stop()
+    with pytest.raises(OSError):
+        await get(app.metrics_port, "/metrics")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

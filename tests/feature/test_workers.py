@@ -270,7 +270,18 @@ async def test_a_port_that_is_taken_is_told(several: Several, tmp_path: Path) ->
 async def test_workers_end_when_the_main_process_is_killed_and_its_port_is_free_for_the_next(
     tmp_path: Path, stuck: bool
 ) -> None:
-    flags = ["--workers", "2", "--data", str(tmp_path), "--api", "127.0.0.1:0", "--xds", f"127.0.0.1:{free_port()}"]
+    flags = [
+        "--workers",
+        "2",
+        "--data",
+        str(tmp_path),
+        "--metrics",
+        "off",
+        "--api",
+        "127.0.0.1:0",
+        "--xds",
+        f"127.0.0.1:{free_port()}",
+    ]
     seen: list[int] = []
     for _ in range(2):
         main = await asyncio.create_subprocess_exec(

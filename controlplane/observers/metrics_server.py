@@ -1,0 +1,81 @@
+"""The port that Prometheus scrapes: `GET /metrics` over HTTP/1.
+
+The server runs in threads, and the metrics are read on the event loop: there is no moment at which a thread could see half of
+an event. Only the text is made in the thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+from prometheus_client import CollectorRegistry, Metric, make_wsgi_app
+from prometheus_client.exposition import ThreadingWSGIServer
+from prometheus_client.registry import Collector
+
+# How long a scrape waits for the event loop, and for the client to send its request; seconds.
+_TIMEOUT = 10.0
+
+# How long `stop` may take, since the serving thread looks for its end this often; seconds.
+_POLL = 0.1
+
+
+class MetricsServer:
+    """Serves a registry over HTTP until `stop`."""
+
+    def __init__(self, registry: CollectorRegistry, host: str, port: int) -> None:
+        """Listen on a host and port. Call it on the event loop. Errors: OSError."""
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        server_class: type[ThreadingWSGIServer] = type("_Server", (ThreadingWSGIServer,), {"address_family": family})
+        app = _only_metrics(make_wsgi_app(_OnLoop(registry, asyncio.get_running_loop())))
+        self._server: WSGIServer = make_server(str(address[0]), port, app, server_class, _QuietHandler)
+        self.port = self._server.server_port
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(_POLL,), name="metrics", daemon=True)
+        self._thread.start()
+
+    async def stop(self) -> None:
+        """Stop listening. Scrapes in progress are not waited for."""
+        await asyncio.to_thread(self._server.shutdown)
+        self._server.server_close()
+        self._thread.join()
+
+
+class _OnLoop(Collector):
+    """A registry whose metrics are collected on the event loop, whichever thread asks."""
+
+    def __init__(self, registry: Any, loop: asyncio.AbstractEventLoop) -> None:
+        self._registry = registry
+        self._loop = loop
+
+    def collect(self) -> Iterable[Metric]:
+        return asyncio.run_coroutine_threadsafe(self._collected(), self._loop).result(_TIMEOUT)
+
+    def restricted_registry(self, names: Iterable[str]) -> _OnLoop:
+        """Return a registry of these metrics only: what a scrape with `?name[]=…` asks for."""
+        return _OnLoop(self._registry.restricted_registry(names), self._loop)
+
+    async def _collected(self) -> list[Metric]:
+        return list(self._registry.collect())
+
+
+class _QuietHandler(WSGIRequestHandler):
+    timeout = _TIMEOUT
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Log nothing: there is a scrape every few seconds."""
+
+
+def _only_metrics(app: Callable[..., Any]) -> Callable[..., Any]:
+    """Answer 404 for every other path than `/metrics`."""
+
+    def handle(environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
+        if environ["PATH_INFO"] == "/metrics":
+            return app(environ, start_response)
+        start_response("404 Not Found", [("Content-Type", "text/plain")])
+        return [b"Metrics are at /metrics.\n"]
+
+    return handle
