@@ -67,13 +67,13 @@ def test_exactly_the_reads_have_no_side_effects(method: MethodDescriptor) -> Non
 def test_every_change_can_be_repeated_and_tried(method: MethodDescriptor) -> None:
     fields = method.input_type.fields_by_name
     if not method.name.startswith((*READS, "Reconnect")):  # a reconnection changes no desired state
-        assert {"request_id", "validate_only", "reason"} <= fields.keys()
+        assert {"request_id", "validate_only", "reason"} <= set(fields)
 
 
 @method
 def test_every_list_has_pages(method: MethodDescriptor) -> None:
     if method.name.startswith("List"):
-        assert {"page_size", "page_token"} <= method.input_type.fields_by_name.keys()
+        assert {"page_size", "page_token"} <= set(method.input_type.fields_by_name)
         assert "next_page_token" in method.output_type.fields_by_name
 
 
