@@ -36,7 +36,7 @@ from controlplane.aio.latest import Latest
 from controlplane.aio.time_sliced import time_sliced
 from controlplane.api.convert import timestamp
 from controlplane.api.matchers import node_test
-from controlplane.api.progress import live
+from controlplane.api.watch import current_fleet
 from controlplane.domain import Locality
 from controlplane.envoy_types import SENSITIVE
 from controlplane.errors import Code, Error
@@ -114,7 +114,7 @@ class ClientStatus:
     async def _nodes(self, request: Any) -> AsyncIterator[bytes]:
         """A ClientStatusResponse for each node: one after the other they are one of all of them."""
         meant = node_test(request.node_matchers)
-        fleet = live(self._changed)
+        fleet = current_fleet(self._changed)
         ids: list[str] = []
         every = list(fleet.nodes.values())
         async for some in time_sliced(every[i : i + _NODES] for i in range(0, len(every), _NODES)):

@@ -13,7 +13,6 @@ from controlplane.envoy_types import short_name
 from controlplane.generated.turnout.v1 import node_pb2
 from controlplane.xds.status import ResourceStatus, State
 
-MOST_RESOURCES = 10_000
 # Diffs in one answer; the others say that they were left out.
 MOST_DIFFS = 100
 # Resources that are put into words before others are seen to.

@@ -11,7 +11,7 @@ import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
 
-from controlplane.api.request import without_keys
+from controlplane.api.drafts import without_keys
 from controlplane.domain import TlsCertificate
 from controlplane.generated.turnout.v1 import gateway_pb2, model_pb2, secret_pb2
 from controlplane.generated.turnout.v1 import revision_service_pb2 as rpb
@@ -57,7 +57,7 @@ async def test_its_life(empty: Api) -> None:
     assert got.secret == made.secret
     assert await refused(empty.secrets.CreateSecret(pb.CreateSecretRequest(secret=tls(OLD)))) == (
         "ALREADY_EXISTS",
-        "secrets/edge exists already",
+        "secrets/edge already exists",
     )
     done = await empty.secrets.UpdateSecret(
         pb.UpdateSecretRequest(secret=tls(NEW, etag="1"), update_mask=FieldMask(paths=["tls_certificate"]))

@@ -41,6 +41,8 @@ class Converter:
     from_proto: Callable[[Any, Any], Object]
     # (object, its metadata or None) -> message.
     to_proto: Callable[[Any, Any], Any]
+    # Fields that keep their live value when a request does not populate them.
+    kept_if_unset: frozenset[str] = frozenset()
 
 
 def _sound_secret(proto: Any, live: Secret | None) -> Secret:
@@ -52,6 +54,6 @@ def _sound_secret(proto: Any, live: Secret | None) -> Secret:
 # A row for each noun of `domain.collections`.
 CONVERTERS: Mapping[type[Object], Converter] = {
     Gateway: Converter(lambda proto, live: gateway_from_proto(proto), gateway_to_proto),
-    Model: Converter(model_from_proto, model_to_proto),
+    Model: Converter(model_from_proto, model_to_proto, frozenset({"split"})),
     Secret: Converter(_sound_secret, secret_to_proto),
 }

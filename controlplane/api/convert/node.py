@@ -1,0 +1,77 @@
+"""Nodes and the fleet's counts as protos."""
+
+from __future__ import annotations
+
+from urllib.parse import unquote
+
+from controlplane.api.convert.names import timestamp
+from controlplane.domain import Gateway
+from controlplane.domain.collections import resource_name
+from controlplane.envoy_types import short_name
+from controlplane.errors import invalid
+from controlplane.fleet import Fleet, Node, NodeState, Refusal
+from controlplane.generated.turnout.v1 import node_pb2, node_service_pb2
+
+_STATES = {
+    NodeState.SYNCED: node_pb2.NODE_STATE_SYNCED,
+    NodeState.BEHIND: node_pb2.NODE_STATE_BEHIND,
+    NodeState.REFUSING: node_pb2.NODE_STATE_REFUSING,
+    NodeState.GONE: node_pb2.NODE_STATE_GONE,
+}
+
+
+def node_name(node_id: str) -> str:
+    """Return the resource name of a node: its id, in which `/` and `%` are percent-encoded."""
+    return "nodes/" + node_id.replace("%", "%25").replace("/", "%2F")
+
+
+def node_id_of(name: str) -> str:
+    """Return the id in the resource name of a node. Errors: INVALID_ARGUMENT."""
+    collection, _, encoded = name.partition("/")
+    if collection != "nodes" or "/" in encoded:
+        raise invalid("name", f"'{name[:80]}' is not the name of a node, like nodes/edge-1")
+    return unquote(encoded)
+
+
+def summary_of(fleet: Fleet) -> node_service_pb2.FleetSummary:
+    """Return the number of nodes in each state."""
+    return node_service_pb2.FleetSummary(
+        revision=fleet.revision,
+        synced=fleet.counts[NodeState.SYNCED],
+        behind=fleet.counts[NodeState.BEHIND],
+        refusing=fleet.counts[NodeState.REFUSING],
+        gone=fleet.counts[NodeState.GONE],
+    )
+
+
+def node_to_proto(fleet: Fleet, node: Node) -> node_pb2.Node:
+    """Return the message of a node."""
+    return node_pb2.Node(
+        name=node_name(node.id),
+        id=node.id,
+        cluster=node.cluster,
+        user_agent=node.user_agent,
+        state=_STATES[fleet.state_of(node)],
+        gateways=[resource_name(Gateway, label) for label in node.gateways],
+        held_revision=node.held_revision,
+        target_revision=fleet.revision,
+        variants=node.variants,
+        streams=len(node.streams),
+        peer=node.peer,
+        connect_time=timestamp(node.connect_time) if node.connect_time is not None else None,
+        last_seen_time=timestamp(node.last_seen),
+        refusals=[_refusal_to_proto(r) for r in node.refusals],
+        note=node.note,
+        models=sorted(node.audience.models or ()),
+        locality=node_pb2.NodeLocality(region=node.locality.region, zone=node.locality.zone, sub_zone=node.locality.sub_zone),
+    )
+
+
+def _refusal_to_proto(refusal: Refusal) -> node_pb2.Refusal:
+    return node_pb2.Refusal(
+        type=short_name(refusal.type_url),
+        resources=refusal.resources,
+        message=refusal.message,
+        revision=refusal.revision,
+        time=timestamp(refusal.time),
+    )

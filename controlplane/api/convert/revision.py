@@ -1,0 +1,63 @@
+"""Revisions, their changes and their impact as protos."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from controlplane.api.convert.names import timestamp
+from controlplane.domain import Object
+from controlplane.domain.describe import lines
+from controlplane.domain.revision import Action, Revision
+from controlplane.envoy_types import short_name
+from controlplane.generated.turnout.v1 import revision_pb2
+from controlplane.writer import Impact
+
+_ACTIONS = {
+    Action.CREATE: revision_pb2.ACTION_CREATE,
+    Action.UPDATE: revision_pb2.ACTION_UPDATE,
+    Action.DELETE: revision_pb2.ACTION_DELETE,
+    Action.APPLY: revision_pb2.ACTION_APPLY,
+    Action.SWITCH: revision_pb2.ACTION_SWITCH,
+    Action.REVERT: revision_pb2.ACTION_REVERT,
+}
+
+
+def revision_to_proto(revision: Revision) -> revision_pb2.Revision:
+    """Return the message of a revision."""
+    return revision_pb2.Revision(
+        name=f"revisions/{revision.number}",
+        number=revision.number,
+        create_time=timestamp(revision.draft.time),
+        author=revision.draft.author,
+        reason=revision.draft.reason,
+        action=_ACTIONS[revision.draft.action],
+        changes=changes_to_proto(revision.changes),
+        reverted_to=revision.draft.reverted_to,
+    )
+
+
+def changes_to_proto(changes: Mapping[str, tuple[Object | None, Object | None]]) -> list[revision_pb2.Change]:
+    """Return a message for each changed object, sorted by name. `changes` are (old, new) by resource name."""
+    return [
+        revision_pb2.Change(name=name, kind=_kind(old, new), lines=lines(old, new))
+        for name, (old, new) in sorted(changes.items())
+    ]
+
+
+def _kind(old: Object | None, new: Object | None) -> revision_pb2.ChangeKind.ValueType:
+    if old is None:
+        return revision_pb2.CHANGE_KIND_CREATED
+    return revision_pb2.CHANGE_KIND_DELETED if new is None else revision_pb2.CHANGE_KIND_UPDATED
+
+
+def impact_to_proto(impact: Impact) -> revision_pb2.Impact:
+    """Return the message of an impact."""
+    return revision_pb2.Impact(
+        types=[
+            revision_pb2.TypeImpact(type=short_name(type_url), changed=changed, removed=removed)
+            for type_url, (changed, removed) in impact.types.items()
+        ],
+        nodes=impact.nodes,
+        bytes_per_node=impact.bytes_per_node,
+        warnings=impact.warnings,
+    )

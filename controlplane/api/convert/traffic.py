@@ -1,0 +1,52 @@
+"""Observed traffic as protos."""
+
+from __future__ import annotations
+
+from controlplane.api.convert.names import timestamp
+from controlplane.api.convert.node import node_name
+from controlplane.domain import Model
+from controlplane.generated.turnout.v1 import traffic_pb2 as pb
+from controlplane.traffic import Rate, Traffic, model_clusters
+
+
+def traffic_to_proto(model: Model, traffic: Traffic) -> pb.ModelTraffic:
+    """Return the message of a model's traffic."""
+    message = pb.ModelTraffic(model=model.resource_name)
+    for cluster, version, copies in model_clusters(model):
+        observed = traffic.cluster(cluster)
+        totals = observed.totals
+        message.versions.add(
+            version=version,
+            copies=copies,
+            share=0 if copies else model.split.get(version, 0),
+            rate=_rate_to_proto(observed.rate),
+            totals=pb.TrafficCounts(
+                requests=totals.issued, successes=totals.succeeded, errors=totals.failed, drops=totals.dropped
+            ),
+            nodes=observed.nodes,
+            last_request_time=timestamp(observed.last_request) if observed.last_request else None,
+        )
+    return message
+
+
+def node_traffic_to_proto(model: Model, traffic: Traffic, max_nodes: int) -> list[pb.NodeTraffic]:
+    """Return the messages of a model's traffic by node, the most requests first, at most `max_nodes`."""
+    entries = [
+        (rate, node, version, copies)
+        for cluster, version, copies in model_clusters(model)
+        for node, rate in traffic.by_node(cluster).items()
+    ]
+    entries.sort(key=lambda entry: (-entry[0].issued, -entry[0].active, entry[1]))
+    return [
+        pb.NodeTraffic(node=node_name(node), version=version, copies=copies, rate=_rate_to_proto(rate))
+        for rate, node, version, copies in entries[:max_nodes]
+    ]
+
+
+def _rate_to_proto(rate: Rate) -> pb.TrafficRate:
+    return pb.TrafficRate(
+        requests_per_second=rate.issued / 1000,
+        errors_per_second=rate.failed / 1000,
+        drops_per_second=rate.dropped / 1000,
+        in_progress=rate.active,
+    )

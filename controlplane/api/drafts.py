@@ -1,0 +1,80 @@
+"""Drafts: who asks for a revision, why, and how a repeated request is recognised."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable
+from typing import Any, TypeVar
+
+from google.protobuf.message import Message
+
+from controlplane.domain.revision import Action, Draft
+from controlplane.errors import invalid
+
+M = TypeVar("M", bound=Message)
+
+AUTHOR_KEY = "x-turnout-author"
+AUTHOR_UTF8_KEY = "x-turnout-author-bin"  # UTF-8, for names that are not ASCII; it wins over the other
+MAX_AUTHOR = 200  # characters
+MAX_REASON = 1_000  # characters
+
+_CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+
+def draft(request: Any, context: Any, action: Action, reverted_to: int = 0) -> Draft:
+    """Return the draft of the revision that a request asks for. The writer sets its time.
+
+    Errors: INVALID_ARGUMENT for a reason or an author that is too long, or a reason that is not one line of text.
+    """
+    if len(request.reason) > MAX_REASON:
+        raise invalid("reason", f"is {len(request.reason):,} characters long: at most {MAX_REASON:,}")
+    if match := _CONTROL_CHARACTER.search(request.reason):
+        description = f"has a control character, U+{ord(match[0]):04X}, at {match.start()}: it must be one line of text"
+        raise invalid("reason", description)
+    return Draft(
+        author=author(context.invocation_metadata() or ()),
+        reason=request.reason,
+        action=action,
+        reverted_to=reverted_to,
+        request_id=request.request_id,
+        request_digest=digest(request),
+    )
+
+
+def digest(request: Message) -> str:
+    """Return a digest of a request without its private keys: equal requests have equal digests."""
+    text = f"{request.DESCRIPTOR.full_name}\0".encode() + without_keys(request).SerializeToString(deterministic=True)
+    return hashlib.sha256(text).hexdigest()
+
+
+def without_keys(request: M) -> M:
+    """Return the request without private keys, so that nothing that is stored is derived from one.
+
+    It still distinguishes requests: a certificate has only one key, and a request with another key fails.
+    """
+    fields = request.DESCRIPTOR.fields_by_name
+    if "secret" not in fields and "manifest" not in fields:
+        return request
+    copy = type(request)()
+    copy.CopyFrom(request)
+    secrets = [copy.secret] if "secret" in fields else copy.manifest.secrets  # type: ignore[attr-defined]
+    for secret in secrets:
+        if secret.WhichOneof("content") == "tls_certificate":
+            secret.tls_certificate.ClearField("private_key_pem")
+    return copy
+
+
+def author(metadata: Iterable[tuple[str, str | bytes]]) -> str:
+    """Return the printable part of the author in a call's metadata; `unknown` if there is none.
+
+    Errors: INVALID_ARGUMENT when it is longer than 200 characters.
+    """
+    values = {key: value for key, value in metadata if key in (AUTHOR_KEY, AUTHOR_UTF8_KEY)}
+    key = AUTHOR_UTF8_KEY if AUTHOR_UTF8_KEY in values else AUTHOR_KEY
+    value = values.get(key, "")
+    text = value.decode(errors="replace") if isinstance(value, bytes) else value
+    printable = "".join(c for c in text if c.isprintable()).strip()
+    if len(printable) > MAX_AUTHOR:
+        raise invalid(key, f"is an author of more than {MAX_AUTHOR} characters")
+    return printable or "unknown"
