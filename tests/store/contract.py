@@ -1,62 +1,48 @@
 """What every store must do. A technology's test module inherits `Contract` and gives it the fixture `place`.
 
 `place` opens a store, and opens the same one again: what it returns may be called after the store before was closed.
+The suite has a file for each part: this one is about history, the others about records and leases.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from dataclasses import replace
+import re
 
 import pytest
 
-from controlplane.domain import Endpoint, Gateway, Model, Version
+from controlplane.domain import Gateway
 from controlplane.domain.revision import Action, Draft, Head, ObjectMeta, Revision
 from controlplane.domain.state import Changes, State
 from controlplane.errors import Code, Error
-from controlplane.store import Fence, Store
-
-Open = Callable[[], Awaitable[Store]]
-
-EDGE = Gateway("edge", 8080)
-IRIS = Model(
-    "iris",
-    ("edge",),
-    (Version("blue", (Endpoint("10.0.0.1", 80),)), Version("green", (Endpoint("10.0.0.2", 80),))),
-    {"blue": 10_000},
-)
-GREEN = replace(IRIS, split={"green": 10_000})
+from controlplane.store import Store
+from tests.store.contract_leases import LeasesContract
+from tests.store.contract_records import RecordsContract
+from tests.store.places import EDGE, GREEN, IRIS, Open, changes, commit, draft, filled
 
 
-def draft(time: float = 1.0, request_id: str = "", digest: str = "") -> Draft:
-    """A draft that differs by its time."""
-    return Draft("ann", "because", Action.APPLY, time, 0, request_id, digest)
-
-
-def changes(*objects: Gateway | Model, deleted: tuple[str, ...] = ()) -> Changes:
-    """Changes that set and delete these."""
-    return Changes({**{o.resource_name: o for o in objects}, **dict.fromkeys(deleted)})
-
-
-async def commit(store: Store, base: int, change: Changes, said: Draft, fence: Fence | None = None) -> Head:
-    """Commit a change that is based on revision `base`, which may be another one than the newest."""
-    newest = store.head.value
-    head = newest if base == newest.number else Head(base, newest.state, newest.meta)
-    return await store.commit(head.after(change, said), change, said, fence=fence)
-
-
-async def filled(store: Store) -> list[Head]:
-    """Five revisions: both made, switched, switched back, model deleted, model made again. Head i is of revision i."""
-    heads = [store.head.value]
-    steps = [changes(EDGE, IRIS), changes(GREEN), changes(IRIS), changes(deleted=("models/iris",)), changes(GREEN)]
-    for i, step in enumerate(steps, 1):
-        heads.append(await commit(store, i - 1, step, draft(time=100.0 + i)))
-    return heads
-
-
-class Contract:
+class Contract(RecordsContract, LeasesContract):
     """The suite."""
+
+    async def test_a_history_has_a_random_id_that_stays(self, place: Open) -> None:
+        store = await place()
+        history_id = store.history_id
+        assert re.fullmatch(r"[0-9a-f]{8}", history_id)
+        await filled(store)
+        await store.close()
+        store = await place()
+        assert store.history_id == history_id
+        await store.close()
+
+    async def test_a_commit_returns_the_very_head_that_was_proposed(self, place: Open) -> None:
+        store = await place()
+        change = changes(EDGE, IRIS)
+        proposed = store.head.value.after(change, draft())
+        assert await store.commit(proposed, change, draft()) is proposed
+        assert store.head.value is proposed
+        await commit(store, 1, changes(GREEN), draft())
+        assert store.head.value.state.gateways is proposed.state.gateways, "what is unchanged is the same object"
+        await store.close()
 
     async def test_starts_empty(self, place: Open) -> None:
         store = await place()

@@ -13,26 +13,26 @@ from pathlib import Path
 import pytest
 
 from tests.store.opening import open_store
-from tests.store.writing import pair
+from tests.store.writing import PROGRESS, pair
 
 
 def run_until_killed(directory: Path, delay: float) -> int:
-    """Starts a writer, kills it `delay` seconds after it opened the store, and returns the last number that it was told."""
+    """Start a writer, kill it `delay` seconds after it opened the store, and return the last number that it printed."""
     command = [sys.executable, "-m", "tests.store.writing", str(directory)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        told = process.stdout.readline().split()
-        assert told[:1] == ["open"]
+        opened = process.stdout.readline().split()
+        assert opened[:1] == ["open"]
         time.sleep(delay)
         process.send_signal(signal.SIGKILL)
         lines = process.stdout.read().split("\n")
         process.wait()
     # The last line may be cut off; one that is whole ends with a newline.
-    return int(lines[-2]) if len(lines) > 1 else int(told[1])
+    return int(lines[-2]) if len(lines) > 1 else int(opened[1])
 
 
 async def survey(directory: Path, acknowledged: int, checked: int) -> int:
-    """Opens the store after a kill and checks all that came after revision `checked`; returns the newest number."""
+    """Open the store after a kill, check everything after revision `checked`, and return the newest number."""
     store = await open_store(directory)
     newest = store.head.value.number
     assert newest >= acknowledged, "an acknowledged revision is lost"
@@ -47,12 +47,16 @@ async def survey(directory: Path, acknowledged: int, checked: int) -> int:
             pair(number - 1) if number > 1 else dict.fromkeys(pair(1))
         )
         assert revision.draft.reason == "r" * (number % 5_000)
-        known = await store.recall(f"id-{number}")
-        assert known is not None
-        assert known.revision == number
+        remembered = await store.recall(f"id-{number}")
+        assert remembered is not None
+        assert remembered.revision == number
     assert await store.recall(f"id-{newest + 1}") is None
     if newest:
         assert {f"gateways/{n}": g for n, g in store.head.value.state.gateways.items()} == pair(newest)
+    record = await store.records.get(PROGRESS, "progress")
+    progress = int(record.value) if record else 0
+    assert progress in (newest - 1, newest), "the record is the last revision's, or the one before"
+    assert progress >= acknowledged, "an acknowledged record is lost"
     await store.close()
     return newest
 

@@ -16,16 +16,16 @@ from controlplane.errors import Error
 from controlplane.store.key_file import KEY_FILE
 from controlplane.store.sqlite import DATABASE, SqliteStore
 from tests.pki import authority, marks, pair
-from tests.store import contract
-from tests.store.contract import draft
+from tests.store import places
 from tests.store.opening import open_store
+from tests.store.places import draft
 
 OLD, NEW = pair("old.example"), pair("new.example")
 
 
 async def commit(store: SqliteStore, *secrets: Secret, deleted: tuple[str, ...] = ()) -> None:
     objects = {**{s.resource_name: s for s in secrets}, **dict.fromkeys(deleted)}
-    await contract.commit(store, store.head.value.number, Changes(objects), draft())
+    await places.commit(store, store.head.value.number, Changes(objects), draft())
 
 
 async def fill(directory: Path) -> None:

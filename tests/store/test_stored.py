@@ -17,8 +17,8 @@ from controlplane.domain.state import Changes
 from controlplane.store import Store
 from controlplane.store.codec import encode
 from controlplane.store.sealing import Keys
-from tests.store.contract import commit, draft
 from tests.store.opening import open_store
+from tests.store.places import commit, draft
 
 STORED = Path(__file__).parent / "testdata" / "bddd395"
 EXPECTED: list[dict[str, Any]] = json.loads((STORED / "expected.json").read_text())

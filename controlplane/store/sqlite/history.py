@@ -107,11 +107,8 @@ class HistoryTables:
     def _load_keys(self, source: KeySource) -> Keys:
         """Return the sealing keys, after a check that they open the whole history."""
         with self._file.read() as db:
-            used = {
-                row[0]
-                for row in db.execute(_SEALED_WITH, (f"{Secret.collection}/", f"{Secret.collection}0"))
-                if row[0] is not None
-            }
+            rows = db.execute(_SEALED_WITH, (f"{Secret.collection}/", f"{Secret.collection}0")).fetchall()
+        used = {key_id for (key_id,) in rows if key_id is not None}
         keys = source(used)
         missing = keys.lacks(used)
         if missing:

@@ -82,10 +82,7 @@ def _put(file: SqliteFile, kind: Kind, name: str, value: bytes, expected: int, f
     with file.transaction() as db:
         check_fence(db, fence)
         live = _check_version(db, kind, name, expected)
-        if (
-            not live
-            and db.execute("SELECT count(*) FROM records WHERE kind = ?", (kind.name,)).fetchone()[0] >= kind.max_records
-        ):
+        if not live and _count(db, kind) >= kind.max_records:
             raise too_many(kind)
         version = next_number(db)
         db.execute("INSERT OR REPLACE INTO records VALUES (?, ?, ?, ?)", (kind.name, name, version, value))

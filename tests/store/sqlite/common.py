@@ -1,0 +1,109 @@
+"""What the tests of the SQLite store share."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Awaitable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from controlplane.domain import Gateway
+from controlplane.errors import Error
+from controlplane.store import Store
+from controlplane.store.sqlite import DATABASE
+from tests.store.opening import open_store
+from tests.store.places import changes, commit, draft, filled
+
+
+def store_error(directory: Path) -> Error:
+    """The error of opening the store there."""
+
+    async def attempt() -> None:
+        store = await open_store(directory)
+        await store.close()
+
+    with pytest.raises(Error) as caught:
+        asyncio.run(attempt())
+    return caught.value
+
+
+def make(directory: Path) -> None:
+    """A store with five revisions."""
+
+    async def fill() -> None:
+        store = await open_store(directory)
+        await filled(store)
+        await store.close()
+
+    asyncio.run(fill())
+
+
+def rewrite(directory: Path, old: str, new: str) -> None:
+    """Changes content behind the triggers' back."""
+    db = sqlite3.connect(directory / DATABASE)
+    db.execute("DROP TRIGGER objects_stay")
+    db.execute("UPDATE objects SET content = replace(content, ?, ?)", (old, new))
+    db.commit()
+    db.close()
+
+
+def without_privileges(directory: Path) -> str:
+    """The error of opening the store, also for root, whom permissions don't bind: its capabilities are dropped first."""
+    code = f"""
+import asyncio, ctypes, pathlib
+from controlplane.errors import Error
+from tests.store.opening import open_store
+header, nothing = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
+assert ctypes.CDLL(None).capset(header, nothing) == 0
+try:
+    asyncio.run(open_store(pathlib.Path({str(directory)!r})))
+    print("opened")
+except Error as error:
+    print(error.reason, error.message)
+"""
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+
+
+async def gateway_by_gateway(store: Store, most: int = 2_000) -> Error:
+    """Commits until one is refused, and returns why."""
+    for _ in range(most):
+        head = store.head.value
+        try:
+            await commit(
+                store, head.number, changes(Gateway("edge", 1 + head.number % 60_000)), draft(request_id=str(head.number))
+            )
+        except Error as error:
+            assert store.head.value == head
+            return error
+    raise AssertionError("never refused")
+
+
+class Flaky(sqlite3.Connection):
+    """A connection whose COMMIT fails when told to, before or after it happened; and that can be away altogether."""
+
+    mode = ""
+
+    def execute(self, sql: str, *args: Any) -> sqlite3.Cursor:
+        if Flaky.mode == "away" or (Flaky.mode == "after, then away" and sql.startswith("PRAGMA journal_mode")):
+            raise _broken()
+        if sql == "COMMIT" and Flaky.mode == "before":
+            raise _broken()
+        if sql == "COMMIT" and Flaky.mode.startswith("after"):
+            super().execute(sql)
+            raise _broken()
+        return super().execute(sql, *args)
+
+
+def _broken() -> sqlite3.OperationalError:
+    error = sqlite3.OperationalError("disk I/O error")
+    error.sqlite_errorcode = sqlite3.SQLITE_IOERR
+    return error
+
+
+def open_flaky(directory: Path) -> Awaitable[Store]:
+    return open_store(directory, lambda *a, **k: sqlite3.connect(*a, factory=Flaky, **k))

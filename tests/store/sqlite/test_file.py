@@ -1,0 +1,174 @@
+"""The file: made, held, and what can happen to it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from controlplane.errors import Code, Error
+from controlplane.store.sqlite import DATABASE
+from tests.store.opening import open_store
+from tests.store.places import IRIS, changes, commit, draft
+from tests.store.sqlite.common import gateway_by_gateway, make, store_error, without_privileges
+
+
+def test_a_missing_directory_is_made(tmp_path: Path) -> None:
+    make(tmp_path / "a" / "b")
+    assert (tmp_path / "a" / "b" / DATABASE).exists()
+
+
+def test_a_store_is_held_by_one(tmp_path: Path) -> None:
+    async def run() -> None:
+        store = await open_store(tmp_path)
+        with pytest.raises(Error) as caught:
+            await open_store(tmp_path)
+        assert (caught.value.code, caught.value.reason) == (Code.FAILED_PRECONDITION, "STORE_HELD")
+        assert f"process {os.getpid()}" in caught.value.message
+        await store.close()
+        await (await open_store(tmp_path)).close()
+
+    asyncio.run(run())
+
+
+def test_a_store_is_held_against_another_process(tmp_path: Path) -> None:
+    code = f"""
+import asyncio, pathlib
+from controlplane.errors import Error
+from tests.store.opening import open_store
+try:
+    asyncio.run(open_store(pathlib.Path({str(tmp_path)!r})))
+except Error as error:
+    print(error.reason, error.message)
+"""
+
+    async def run() -> str:
+        store = await open_store(tmp_path)
+        try:
+            process = await asyncio.create_subprocess_exec(sys.executable, "-c", code, stdout=subprocess.PIPE)
+            return (await process.communicate())[0].decode()
+        finally:
+            await store.close()
+
+    said = asyncio.run(run())
+    assert said.startswith("STORE_HELD")
+    assert f"process {os.getpid()}" in said
+
+
+def test_not_a_database(tmp_path: Path) -> None:
+    (tmp_path / DATABASE).write_bytes(b"gateways:\n- name: edge\n" * 500)
+    error = store_error(tmp_path)
+    assert (error.code, error.reason) == (Code.FAILED_PRECONDITION, "STORE_CORRUPT")
+    assert str(tmp_path / DATABASE) in error.message
+
+
+def test_a_damaged_file(tmp_path: Path) -> None:
+    make(tmp_path)
+    file = tmp_path / DATABASE
+    data = bytearray(file.read_bytes())
+    data[4096:] = os.urandom(len(data) - 4096)
+    file.write_bytes(data)
+    assert store_error(tmp_path).reason == "STORE_CORRUPT"
+
+
+def test_the_place_is_a_file(tmp_path: Path) -> None:
+    (tmp_path / "data").write_text("")
+    assert store_error(tmp_path / "data").reason == "STORE_CANT_OPEN"
+    assert store_error(tmp_path / "data" / "below").reason == "STORE_CANT_OPEN"
+
+
+def test_a_directory_that_is_read_only(tmp_path: Path) -> None:
+    directory = tmp_path / "data"
+    make(directory)
+    directory.chmod(0o555)
+    for file in directory.iterdir():
+        file.chmod(0o444)
+    said = without_privileges(directory)
+    assert said.startswith("STORE_READ_ONLY"), said
+    assert "writable" in said
+
+
+def test_a_file_that_is_read_only(tmp_path: Path) -> None:
+    directory = tmp_path / "data"
+    make(directory)
+    (directory / DATABASE).chmod(0o444)
+    said = without_privileges(directory)
+    assert said.startswith("STORE_READ_ONLY"), said
+
+
+def test_a_full_file(tmp_path: Path) -> None:
+    """SQLite's own limit stands for the disk's: the same code, at the same places."""
+
+    def connect(*args: Any, **kwargs: Any) -> sqlite3.Connection:
+        db: sqlite3.Connection = sqlite3.connect(*args, **kwargs)
+        db.execute("PRAGMA max_page_count = 40")
+        return db
+
+    async def run() -> None:
+        store = await open_store(tmp_path, connect)
+        error = await gateway_by_gateway(store)
+        assert (error.code, error.reason) == (Code.RESOURCE_EXHAUSTED, "STORE_FULL")
+        head = store.head.value
+        assert head.number > 0
+        assert await store.revision(head.number)
+        assert await store.recall(str(head.number)) is None
+        await store.close()
+        store = await open_store(tmp_path)  # somebody made room
+        assert store.head.value == head
+        assert (await commit(store, head.number, changes(IRIS), draft())).number == head.number + 1
+        await store.close()
+
+    asyncio.run(run())
+
+
+def test_a_full_disk(tmp_path: Path) -> None:
+    mount = tmp_path / "disk"
+    mount.mkdir()
+    tried = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "none", str(mount)], capture_output=True, check=False)
+    if tried.returncode:
+        pytest.skip("only root can mount a small disk")
+
+    async def run() -> None:
+        store = await open_store(mount)
+        error = await gateway_by_gateway(store)
+        assert error.reason in ("STORE_FULL", "STORE_IO"), error.message
+        assert "full" in error.message or "no space" in error.message
+        head = store.head.value
+        assert head.number > 0
+        assert await store.at(head.number - 1)
+        await asyncio.to_thread(subprocess.run, ["mount", "-o", "remount,size=10m", str(mount)], check=True)
+        assert (await commit(store, head.number, changes(IRIS), draft())).number == head.number + 1
+        newest = store.head.value
+        await store.close()
+        store = await open_store(mount)
+        assert store.head.value == newest
+        assert len(await store.revisions(10**9, 10**6)) == newest.number
+        await store.close()
+
+    try:
+        asyncio.run(run())
+    finally:
+        subprocess.run(["umount", str(mount)], check=True)
+
+
+def test_a_full_disk_at_the_start(tmp_path: Path) -> None:
+    code = f"""
+import asyncio, pathlib, resource, signal
+from controlplane.errors import Error
+from tests.store.opening import open_store
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (8192, resource.RLIM_INFINITY))
+try:
+    asyncio.run(open_store(pathlib.Path({str(tmp_path)!r})))
+except Error as error:
+    print(error.code.name, error.reason)
+"""
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert said in (["RESOURCE_EXHAUSTED", "STORE_FULL"], ["UNAVAILABLE", "STORE_IO"])
+    make(tmp_path)  # with room it goes on from there

@@ -1,0 +1,87 @@
+"""The schema: newer files, files of other programs, and files of earlier versions."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from controlplane.errors import Code
+from controlplane.store.sqlite import DATABASE
+from tests.store.opening import open_store
+from tests.store.sqlite.common import make, store_error
+
+
+def test_a_newer_file(tmp_path: Path) -> None:
+    make(tmp_path)
+    db = sqlite3.connect(tmp_path / DATABASE)
+    db.execute("PRAGMA user_version = 99")
+    db.close()
+    error = store_error(tmp_path)
+    assert (error.code, error.reason) == (Code.FAILED_PRECONDITION, "STORE_NEWER")
+    assert "schema 99" in error.message
+    # It was left as it was, and is not held.
+    assert store_error(tmp_path).reason == "STORE_NEWER"
+
+
+def test_another_programs_database(tmp_path: Path) -> None:
+    db = sqlite3.connect(tmp_path / DATABASE)
+    db.execute("CREATE TABLE bookmarks (url TEXT)")
+    db.close()
+    assert store_error(tmp_path).reason == "STORE_FOREIGN"
+
+
+def schema(directory: Path) -> int:
+    """Return the version of a file's schema."""
+    with sqlite3.connect(directory / DATABASE) as db:
+        version: int = db.execute("PRAGMA user_version").fetchone()[0]
+    db.close()
+    return version
+
+
+async def history_id(directory: Path) -> str:
+    """Open a store, and return the id of its history."""
+    store = await open_store(directory)
+    await store.close()
+    return store.history_id
+
+
+async def test_each_history_has_an_id_of_its_own(tmp_path: Path) -> None:
+    ids = [await history_id(tmp_path / str(i)) for i in range(5)]
+    assert len(set(ids)) == 5
+    assert await history_id(tmp_path / "0") == ids[0]
+
+
+async def test_a_file_of_an_earlier_schema_gets_a_history_id_once(tmp_path: Path) -> None:
+    stored = Path(__file__).parents[1] / "testdata" / "bddd395"
+    for name in ("turnout.db", "secret.key"):
+        (tmp_path / name).write_bytes((stored / name).read_bytes())
+        (tmp_path / name).chmod(0o600)
+    assert schema(tmp_path) == 1
+    first = await history_id(tmp_path)
+    assert schema(tmp_path) == 2
+    assert await history_id(tmp_path) == first
+
+
+@pytest.mark.parametrize("table", ["revisions", "objects", "requests"])
+async def test_the_tables_of_the_first_schema_stay(tmp_path: Path, table: str) -> None:
+    def columns(path: Path) -> list[tuple[object, ...]]:
+        with sqlite3.connect(path) as db:
+            rows = db.execute("SELECT name, sql FROM sqlite_schema WHERE tbl_name = ? ORDER BY name", (table,)).fetchall()
+        db.close()
+        return rows
+
+    stored = tmp_path / "stored.db"
+    stored.write_bytes((Path(__file__).parents[1] / "testdata" / "bddd395" / "turnout.db").read_bytes())
+    await history_id(tmp_path / "new")
+    assert columns(tmp_path / "new" / DATABASE) == columns(stored)
+
+
+@pytest.mark.parametrize("statement", ["UPDATE identity SET history_id = 'other'", "DELETE FROM identity"])
+async def test_a_history_id_stays(tmp_path: Path, statement: str) -> None:
+    await history_id(tmp_path)
+    db = sqlite3.connect(tmp_path / DATABASE)
+    with pytest.raises(sqlite3.IntegrityError):
+        db.execute(statement)
+    db.close()
