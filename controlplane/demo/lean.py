@@ -1,9 +1,9 @@
-"""Upstreams that cost little: what tests and benchmarks put behind the Envoys. One process, a port for each version.
+"""A cheap model server for tests and benchmarks: one process, one port for each version.
 
     python -m controlplane.demo.lean FILE blue green     writes {"blue": PORT, …} to FILE
 
-Any path is answered 200 with the version in a header and in the body. `?seconds=N` streams
-the answer for that long, a chunk every 50 ms.
+It answers any path with 200, and names the version in a header and in the body. `?seconds=N` streams the answer for that long,
+a chunk every 50 ms.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _TICK = 0.05  # seconds between chunks
 
 
 class LeanServer:
-    """The process, seen from the outside. `async with` starts and ends it."""
+    """The process as a test sees it. `async with` starts and ends it."""
 
     def __init__(self, versions: Sequence[str] = ("blue", "green")) -> None:
         self._temporary = tempfile.TemporaryDirectory(prefix="turnout-lean-")
@@ -49,7 +49,7 @@ class LeanServer:
         await self.close()
 
     async def start(self) -> None:
-        """Starts it, and returns when it listens. Errors: UNAVAILABLE when it does not within 20 s."""
+        """Start it, and return when it listens. Errors: UNAVAILABLE after 20 s."""
         await self.process.start()
         deadline = time.monotonic() + 20
         while not self._file.exists():
@@ -60,7 +60,7 @@ class LeanServer:
         self.ports = json.loads(self._file.read_text())
 
     async def close(self) -> None:
-        """Ends it."""
+        """Kill it."""
         await self.process.kill()
         self._temporary.cleanup()
 
@@ -69,7 +69,7 @@ class LeanServer:
 
 
 class Connection(asyncio.Protocol):
-    """One HTTP/1.1 connection; requests one after the other, bodies are thrown away."""
+    """One HTTP/1.1 connection: one request after the other; request bodies are discarded."""
 
     def __init__(self, version: str) -> None:
         body = json.dumps({"model_version": version}).encode()
@@ -93,7 +93,7 @@ class Connection(asyncio.Protocol):
             head = self.buffer[:end].lower()
             at = head.find(b"\r\ncontent-length:")
             if b"\r\ntransfer-encoding: chunked" in head:
-                # The last chunk ends like this; a body that had the same bytes inside would be cut short, and answered.
+                # The last chunk ends like this. Known flaw: a body with the same bytes inside is answered too early.
                 stop = self.buffer.find(b"0\r\n\r\n", end + 4) + 5
             else:
                 stop = end + 4 + (int(head[at + 17 :].split(b"\r\n", 1)[0]) if at >= 0 else 0)
@@ -103,6 +103,7 @@ class Connection(asyncio.Protocol):
             self.respond(head.split(b" ", 2)[1])
 
     def respond(self, path: bytes) -> None:
+        """Answer a request for a path."""
         if self.transport is None:
             return
         _, streams, seconds = path.partition(b"?seconds=")
@@ -110,16 +111,17 @@ class Connection(asyncio.Protocol):
             self.transport.write(self.answer)
         else:
             self.transport.write(self.stream_head)
-            self.go_on(round(float(seconds) / _TICK))
+            self.send_chunks(round(float(seconds) / _TICK))
 
-    def go_on(self, chunks: int) -> None:
+    def send_chunks(self, chunks: int) -> None:
+        """Send so many chunks, one at each tick, and then the end of the answer."""
         if self.transport is None:
             return
         if chunks == 0:
             self.transport.write(b"0\r\n\r\n")
         else:
             self.transport.write(self.chunk)
-            asyncio.get_running_loop().call_later(_TICK, self.go_on, chunks - 1)
+            asyncio.get_running_loop().call_later(_TICK, self.send_chunks, chunks - 1)
 
 
 async def _serve(file: Path, versions: Sequence[str]) -> None:
@@ -129,9 +131,9 @@ async def _serve(file: Path, versions: Sequence[str]) -> None:
         server = await loop.create_server(lambda v=version: Connection(v), "127.0.0.1", 0, backlog=1024)  # type: ignore[misc]
         ports[version] = server.sockets[0].getsockname()[1]
         await server.start_serving()
-    fresh = file.with_suffix(".new")
-    fresh.write_text(json.dumps(ports))
-    os.replace(fresh, file)
+    new_file = file.with_suffix(".new")
+    new_file.write_text(json.dumps(ports))
+    os.replace(new_file, file)
     await asyncio.Event().wait()
 
 

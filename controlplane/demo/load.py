@@ -1,8 +1,8 @@
-"""Users who call without a pause, and a record of every request: when it started, when it ended, which version answered.
+"""Users who send requests without a pause, and a record of every request: start, end, and the version that answered.
 
-The load runs in a process of its own (`callers.py`), so that it neither slows what it measures nor waits for it. It is a
-closed loop: each slot sends its next request when it has the whole answer to the last. A request has failed when its answer
-is not 200, is not whole, or never came; nothing is tried again, nothing is counted on luck.
+The load runs in its own process (`callers.py`), so that it neither slows what it measures nor waits for it. It is a closed
+loop: each slot sends its next request when it has the complete answer to the last. A request has failed if its answer is not
+200, is incomplete, or never came. Nothing is retried.
 """
 
 from __future__ import annotations
@@ -21,11 +21,13 @@ from pathlib import Path
 from controlplane.demo.process import Process
 from controlplane.errors import Code, Error
 
-# Names the version that answered; a 200 without it has failed.
+# Header with the version that answered. A 200 without it counts as failed.
 VERSION_HEADER = "x-model-version"
-# How a request is recorded: start, head, end, user, version (FAILED: none), group.
+# A recorded request: start, head, end, user, version (FAILED if none answered), group.
 ROW = struct.Struct("<dddIHH")
 FAILED = 0xFFFF
+# Failures whose texts are recorded.
+MAX_FAILURES = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +40,8 @@ class Group:
     name: str = ""
     http2: bool = False
     connections: int = 8
-    slots: int = 1  # requests under way at once on each connection; more than 1 needs http2
-    rate: float = 0.0  # requests a second of the whole group; 0: as fast as they are answered
+    slots: int = 1  # requests in flight on each connection; more than 1 needs http2
+    rate: float = 0.0  # requests a second of the whole group; 0: as fast as answers come
     body: str = ""  # empty: a GET
     user_header: str = "x-user"  # `cookie:NAME` sends a cookie instead
     authority: str = "turnout.test"
@@ -47,41 +49,41 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request, as its sender saw it. Times are seconds since the epoch."""
+    """One request as its sender saw it. Times are seconds since the epoch."""
 
     start: float
-    # When the head of the answer came: it was routed before that. As `end` when none came.
+    # Time of the answer's head: the request was routed before. Equal to `end` if there was no head.
     head: float
     end: float
     user: int
-    # The version that answered; None when it failed.
+    # The version that answered; None if the request failed.
     version: str | None
     group: str
 
 
 @dataclass(frozen=True, slots=True)
 class Records:
-    """What became of a load."""
+    """The recorded requests of a load."""
 
     requests: Sequence[Request]
-    # The first failures, in words; at most 50.
+    # Texts of the first failures; at most MAX_FAILURES.
     failures: Sequence[str]
 
     @property
     def failed(self) -> int:
-        """How many requests failed."""
+        """The number of failed requests."""
         return sum(r.version is None for r in self.requests)
 
     def by_version(self, since: float = 0.0, until: float = float("inf")) -> Counter[str]:
-        """Answered requests that started in [since, until), by version."""
+        """Count answered requests that started in [since, until), by version."""
         return Counter(r.version for r in self.requests if r.version is not None and since <= r.start < until)
 
 
 class Load:
-    """A load under way, seen from the outside."""
+    """A running load: starts and stops the process, and reads its records."""
 
     def __init__(self, groups: Sequence[Group], *, users: int, passes: int = 0, first_user: int = 0) -> None:
-        """Calls as users `u{first_user}` … in turn; `passes` > 0 ends by itself when each user called that often."""
+        """Send requests as users `u{first_user}` and following, in turn. With `passes` > 0 each user sends that many."""
         self._temporary = tempfile.TemporaryDirectory(prefix="turnout-load-")
         self.directory = Path(self._temporary.name)
         spec = {"groups": [asdict(g) for g in groups], "users": users, "passes": passes, "first_user": first_user}
@@ -91,10 +93,10 @@ class Load:
         self.process = Process("the load", command, self.directory / "load.log")
 
     async def start(self) -> None:
-        """Starts, and returns when the first answer is there. Errors: UNAVAILABLE when none comes within 20 s."""
+        """Start, and return after the first answer. Errors: UNAVAILABLE if none comes within 20 s."""
         await self.process.start()
         deadline = time.monotonic() + 20
-        # A short load can be over before it has told how it goes.
+        # A short load can end before it reports any progress.
         while not self.progress() and not (self.directory / "records").exists():
             self.process.check()
             if time.monotonic() > deadline:
@@ -102,18 +104,18 @@ class Load:
             await asyncio.sleep(0.02)
 
     def progress(self) -> dict[str, int]:
-        """Answers so far by version, and failures as `failed`, at most 0.1 s old; empty before the first."""
+        """Return answers so far by version, and failures as `failed`, at most 0.1 s old; empty before the first."""
         status = self.directory / "status.json"
-        found: dict[str, int] = json.loads(status.read_text()) if status.exists() else {}
-        return found
+        counts: dict[str, int] = json.loads(status.read_text()) if status.exists() else {}
+        return counts
 
     async def stop(self) -> Records:
-        """Sends nothing more, waits for the answers under way (at most 30 s), and returns the records."""
+        """Send nothing more, wait up to 30 s for the requests in flight, and return the records."""
         await self.process.stop(40)
         return self._records()
 
     async def finish(self, seconds: float = 300.0) -> Records:
-        """Waits until all passes are through, and returns the records. Errors: UNAVAILABLE when it takes too long."""
+        """Wait until all passes are done, and return the records. Errors: UNAVAILABLE after `seconds`."""
         deadline = time.monotonic() + seconds
         while self.process.running:
             if time.monotonic() > deadline:
@@ -122,7 +124,7 @@ class Load:
         return self._records()
 
     async def close(self) -> None:
-        """Ends it and forgets its records."""
+        """Kill the process and delete its records."""
         await self.process.kill()
         self._temporary.cleanup()
 
@@ -132,10 +134,10 @@ class Load:
             self.process.check()
             raise Error(Code.INTERNAL, "NO_RECORDS", f"the load left no records\n{self.process.log_tail()}")
         head, _, rows = file.read_bytes().partition(b"\n")
-        said = json.loads(head)
-        names, groups = said["versions"], said["groups"]
+        summary = json.loads(head)
+        names, groups = summary["versions"], summary["groups"]
         requests = [
             Request(start, head, end, user, None if version == FAILED else names[version], groups[group])
             for start, head, end, user, version, group in ROW.iter_unpack(rows)
         ]
-        return Records(requests, said["failures"])
+        return Records(requests, summary["failures"])

@@ -1,4 +1,4 @@
-"""A real model in two versions: hand-written digits (scikit-learn's own 1,797 pictures), read by a tree and by an SVM."""
+"""A real model in two versions: a tree and an SVM that read hand-written digits (scikit-learn's 1,797 pictures)."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from sklearn.tree import DecisionTreeClassifier
 NAME = "digits"
 VERSIONS = ("blue", "green")
 PIXELS = 64
-WHAT = {"blue": "a decision tree", "green": "a support vector machine"}
+# The kind of each version.
+KIND = {"blue": "a decision tree", "green": "a support vector machine"}
 
 
 @dataclass(frozen=True, slots=True)
 class Data:
-    """Pictures of 8 x 8 pixels (0 to 16), flat, and the digits they show; the test pictures are never trained on."""
+    """Pictures as rows of 8 x 8 pixels (0 to 16), and the digits that they show. No test picture is used in training."""
 
     train: Any
     train_digits: Any
@@ -27,14 +28,14 @@ class Data:
 
 
 def data(seed: int = 1) -> Data:
-    """The same pictures for the same seed, a quarter of them for the test."""
+    """Return the pictures; the same seed selects the same quarter for the test."""
     pixels, digits = load_digits(return_X_y=True)
     train, test, train_digits, test_digits = train_test_split(pixels, digits, test_size=0.25, random_state=seed)
     return Data(train, train_digits, test, test_digits)
 
 
 def train(version: str, seed: int = 1) -> Any:
-    """A trained classifier; takes about a tenth of a second."""
-    given = data(seed)
+    """Return a trained classifier. Training takes about 0.1 s."""
+    pictures = data(seed)
     model = DecisionTreeClassifier(random_state=seed) if version == "blue" else SVC(gamma=0.001, random_state=seed)
-    return model.fit(given.train, given.train_digits)
+    return model.fit(pictures.train, pictures.train_digits)

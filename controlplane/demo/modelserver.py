@@ -1,8 +1,8 @@
 """A model server that speaks the Open Inference Protocol v2 over HTTP.
 
-    python -m controlplane.demo.modelserver blue --port 8001     trains, listens, and says so
+    python -m controlplane.demo.modelserver blue --port 8001     trains the model, listens, and prints its address
 
-Which version answered stands in the answer's `model_version` and in a header.
+Each answer names the version in `model_version` and in a header.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _MAX_ROWS = 10_000
 
 
 class ModelServer:
-    """The process, seen from the outside."""
+    """The process as its parent sees it."""
 
     def __init__(self, version: str, seed: int = 1) -> None:
         self._temporary = tempfile.TemporaryDirectory(prefix="turnout-model-")
@@ -38,15 +38,15 @@ class ModelServer:
         options = ["--seed", str(seed), "--port-file", str(self._file)]
         command = [sys.executable, "-m", "controlplane.demo.modelserver", version, *options]
         self.process = Process(f"the {version} model server", command, Path(self._temporary.name) / "log")
-        # 0 before it is ready.
+        # 0 until it is ready.
         self.port = 0
 
     async def start(self) -> None:
-        """Starts it, and waits for nothing."""
+        """Start it without waiting for it."""
         await self.process.start()
 
     async def ready(self, seconds: float = 60.0) -> None:
-        """Waits until it is trained and listens. Errors: UNAVAILABLE when it ends or takes too long."""
+        """Wait until it is trained and listens. Errors: UNAVAILABLE if it ends or after `seconds`."""
         deadline = time.monotonic() + seconds
         while not self._file.exists():
             self.process.check()
@@ -56,7 +56,7 @@ class ModelServer:
         self.port = int(self._file.read_text())
 
     async def close(self) -> None:
-        """Ends it."""
+        """Kill it."""
         await self.process.kill()
         self._temporary.cleanup()
 
@@ -65,16 +65,16 @@ class ModelServer:
 
 
 def application(version: str, classifier: Any) -> web.Application:
-    """The protocol around one version of the model; `classifier` is scikit-learn's."""
+    """Return the web application for one version of the model; `classifier` is scikit-learn's."""
     headers = {VERSION_HEADER: version}
 
     def answer(value: dict[str, Any], status: int = 200) -> web.Response:
         return web.json_response(value, status=status, headers=headers)
 
     def unknown(request: web.Request) -> web.Response | None:
-        """What is said to a request for another model or version; None when it is for this one."""
-        name, asked = request.match_info["name"], request.match_info.get("version", version)
-        if (name, asked) == (models.NAME, version):
+        """Return a 404 if the request is for another model or version, otherwise None."""
+        name, wanted = request.match_info["name"], request.match_info.get("version", version)
+        if (name, wanted) == (models.NAME, version):
             return None
         return answer({"error": f"this server has model {models.NAME}, version {version}"}, 404)
 
@@ -104,17 +104,17 @@ def application(version: str, classifier: Any) -> web.Application:
         if refused := unknown(request):
             return refused
         try:
-            asked = await request.json()
-            rows = tensor(asked)
+            body = await request.json()
+            rows = tensor(body)
         except (ValueError, Error) as error:
             return answer({"error": str(error)}, 400)
         digits = classifier.predict(rows).tolist()
         output = {"name": "digit", "datatype": "INT64", "shape": [len(digits)], "data": digits}
-        made = {"model_name": models.NAME, "model_version": version, "outputs": [output]}
-        return answer(made | ({"id": asked["id"]} if "id" in asked else {}))
+        result = {"model_name": models.NAME, "model_version": version, "outputs": [output]}
+        return answer(result | ({"id": body["id"]} if "id" in body else {}))
 
-    async def slowly(request: web.Request) -> web.StreamResponse:
-        """Like `infer` of one picture after the other, a line each: an answer that streams for `?seconds=N`."""
+    async def stream(request: web.Request) -> web.StreamResponse:
+        """Stream an answer for `?seconds=N`: one line of JSON every 50 ms."""
         response = web.StreamResponse(headers=headers | {"content-type": "application/x-ndjson"})
         await response.prepare(request)
         ticks = max(1, min(12_000, round(float(request.query.get("seconds", "1")) / 0.05)))
@@ -132,21 +132,21 @@ def application(version: str, classifier: Any) -> web.Application:
         app.router.add_get(path, metadata)
         app.router.add_get(path + "/ready", ready)
         app.router.add_post(path + "/infer", infer)
-        app.router.add_post(path + "/stream", slowly)
+        app.router.add_post(path + "/stream", stream)
     return app
 
 
-def tensor(asked: Any) -> Any:
-    """The rows of an inference request, as an array of (rows, pixels). Errors: INVALID_ARGUMENT naming the field."""
-    inputs = asked.get("inputs") if isinstance(asked, dict) else None
+def tensor(body: Any) -> Any:
+    """Return the rows of an inference request as an array of (rows, pixels). Errors: INVALID_ARGUMENT with the field."""
+    inputs = body.get("inputs") if isinstance(body, dict) else None
     if not isinstance(inputs, list) or len(inputs) != 1 or not isinstance(inputs[0], dict):
         raise invalid("inputs", "must be one tensor")
-    given = inputs[0]
-    shape = given.get("shape")
+    pixels = inputs[0]
+    shape = pixels.get("shape")
     if not isinstance(shape, list) or len(shape) != 2 or shape[1] != models.PIXELS or not 0 < shape[0] <= _MAX_ROWS:
         raise invalid("inputs[0].shape", f"must be [rows, {models.PIXELS}], with 1 to {_MAX_ROWS} rows")
     try:
-        rows = np.asarray(given.get("data"), dtype=np.float32)
+        rows = np.asarray(pixels.get("data"), dtype=np.float32)
     except (TypeError, ValueError):
         raise invalid("inputs[0].data", "must be numbers") from None
     if rows.size != shape[0] * shape[1] or not np.isfinite(rows).all():
@@ -155,7 +155,7 @@ def tensor(asked: Any) -> Any:
 
 
 def request(rows: Any) -> dict[str, Any]:
-    """An inference request for pictures, an array of (rows, pixels)."""
+    """Return an inference request for pictures, an array of (rows, pixels)."""
     flat = [round(float(x), 3) for x in np.asarray(rows).ravel()]
     return {"inputs": [{"name": "pixels", "datatype": "FP32", "shape": [len(rows), models.PIXELS], "data": flat}]}
 
@@ -166,29 +166,29 @@ async def _serve(version: str, seed: int, port: int, port_file: Path | None) -> 
     await web.TCPSite(runner, "127.0.0.1", port, backlog=1024).start()
     port = runner.addresses[0][1]
     if port_file is not None:
-        fresh = port_file.with_suffix(".new")
-        fresh.write_text(str(port))
-        os.replace(fresh, port_file)
+        new_file = port_file.with_suffix(".new")
+        new_file.write_text(str(port))
+        os.replace(new_file, port_file)
     else:
-        sys.stdout.write(f"version {version}: {models.WHAT[version]}, at 127.0.0.1:{port}\n")
+        sys.stdout.write(f"version {version}: {models.KIND[version]}, at 127.0.0.1:{port}\n")
         sys.stdout.flush()
     await asyncio.Event().wait()
 
 
 def main() -> int:
-    """Serves until Ctrl-C."""
-    parser = argparse.ArgumentParser(description="A model server for trials: it reads pictures of digits.")
-    parser.add_argument("version", choices=models.VERSIONS, help="which of the two trained models")
-    parser.add_argument("--port", type=int, default=0, help="where to listen on 127.0.0.1; default: any free port")
-    parser.add_argument("--seed", type=int, default=1, help="of the training; default: 1")
+    """Serve until Ctrl-C. Return the exit code."""
+    parser = argparse.ArgumentParser(description="A model server for trying Turnout. Its model reads pictures of digits.")
+    parser.add_argument("version", choices=models.VERSIONS, help="the version to train and serve")
+    parser.add_argument("--port", type=int, default=0, help="port on 127.0.0.1; default: any free port")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the training; default: 1")
     parser.add_argument("--port-file", type=Path, help=argparse.SUPPRESS)
-    asked = parser.parse_args()
+    options = parser.parse_args()
     try:
-        asyncio.run(_serve(asked.version, asked.seed, asked.port, asked.port_file))
+        asyncio.run(_serve(options.version, options.seed, options.port, options.port_file))
     except KeyboardInterrupt:
         return 130
     except OSError as error:
-        sys.stderr.write(f"can't listen on 127.0.0.1:{asked.port}: {error.strerror or error}\n")
+        sys.stderr.write(f"can't listen on 127.0.0.1:{options.port}: {error.strerror or error}\n")
         return 6
     return 0
 

@@ -1,4 +1,4 @@
-"""The control plane as a child process (`turnout serve`), and an operator who calls its gRPC API."""
+"""The control plane as a child process (`turnout serve`), and calls of its gRPC API."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ from controlplane.generated.turnout.v1.revision_service_pb2 import (
 from controlplane.generated.turnout.v1.revision_service_pb2_grpc import RevisionServiceStub
 from controlplane.generated.turnout.v1.traffic_service_pb2_grpc import TrafficServiceStub
 
-# Below those that the kernel gives to outgoing connections: none of them can take a port between the choice and its use.
+# These are below the ports that the kernel gives to outgoing connections, so none of those can take a chosen port.
 _PORTS = range(20_000, 32_768)
 _shuffled = itertools.cycle(random.sample(_PORTS, len(_PORTS)))
 
 
 def free_port() -> int:
-    """A port that nothing listens on now, and another one each time. Errors: UNAVAILABLE when none is found."""
+    """Return a port that nothing listens on, a different one each time. Errors: UNAVAILABLE if none is found."""
     for port in itertools.islice(_shuffled, 200):
         with socket.socket() as trial:
             trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -53,7 +53,7 @@ def free_port() -> int:
 
 
 class ControlPlane:
-    """`turnout serve` on an embedded store; its ports and its store outlive a restart. `async with` starts and closes it."""
+    """`turnout serve` with an embedded store. Ports and store survive a restart. `async with` starts and ends it."""
 
     def __init__(self, *, log_level: str = "info") -> None:
         self._temporary = tempfile.TemporaryDirectory(prefix="turnout-plane-")
@@ -89,7 +89,7 @@ class ControlPlane:
         await self.close()
 
     async def start(self, seconds: float = 30.0) -> None:
-        """Starts it, and returns when it answers. Errors: UNAVAILABLE with its log when it ends or takes too long."""
+        """Start it, and return when it answers. Errors: UNAVAILABLE with the log if it ends or after `seconds`."""
         if self._channel is None:
             backoff = [("grpc.initial_reconnect_backoff_ms", 50), ("grpc.min_reconnect_backoff_ms", 50)]
             backoff += [("grpc.max_reconnect_backoff_ms", 200), ("grpc.enable_http_proxy", 0)]
@@ -114,44 +114,44 @@ class ControlPlane:
             await asyncio.sleep(0.05)
 
     async def stop(self) -> None:
-        """Ends it; `start` may follow."""
+        """End it; `start` may follow."""
         await self.process.stop()
 
     async def kill(self) -> None:
-        """Ends it without asking; `start` may follow."""
+        """Kill it; `start` may follow."""
         await self.process.kill()
 
     async def close(self) -> None:
-        """Ends it, and removes its store."""
+        """End it, and remove its store."""
         await self.process.stop()
         if self._channel is not None:
             await self._channel.close(None)
         self._temporary.cleanup()
 
     def envoy(self, node_id: str, variant: Literal["delta", "sotw"] = "delta", cluster: str = "demo") -> Envoy:
-        """An Envoy that takes everything from here; not started yet."""
+        """Return an Envoy that connects to this control plane; it is not started yet."""
         return Envoy(node_bootstrap(node_id, cluster, xds_port=self.xds_port, variant=variant, admin_port=0))
 
     # ---------------------------------------------------------------------------------------------------- operator
 
     async def apply(self, manifest: Manifest, reason: str = "") -> int:
-        """Applies objects; returns the revision. Errors: grpc's."""
+        """Apply objects, and return the revision. Errors: grpc's."""
         answer = await self.revisions.Apply(ApplyRequest(manifest=manifest, reason=reason, force=True), timeout=30)
         return answer.revision.number
 
     async def split(self, model: str, shares: Mapping[str, int]) -> int:
-        """Moves a model's traffic, whatever is live; returns the revision. Errors: grpc's."""
+        """Move a model's traffic without an etag, and return the revision. Errors: grpc's."""
         switch = TrafficSwitch(model=f"models/{model}", split=Split(shares=shares))
         answer = await self.models.SwitchTraffic(SwitchTrafficRequest(switches=[switch], force=True), timeout=30)
         return answer.revision.number
 
     async def held(self, revision: int, nodes: int, seconds: float = 30.0) -> RevisionProgress:
-        """Waits until a revision is held by all, and by so many `nodes` at least. Errors: UNAVAILABLE after `seconds`."""
+        """Wait until all nodes, and at least `nodes`, hold a revision. Errors: UNAVAILABLE after `seconds`."""
         request = WatchRevisionRequest(name=f"revisions/{revision}")
         deadline, progress = time.monotonic() + seconds, RevisionProgress()
-        while (left := deadline - time.monotonic()) > 0:
+        while (remaining := deadline - time.monotonic()) > 0:
             try:
-                answers: AsyncIterable[WatchRevisionResponse] = self.revisions.WatchRevision(request, timeout=left)
+                answers: AsyncIterable[WatchRevisionResponse] = self.revisions.WatchRevision(request, timeout=remaining)
                 async for answer in answers:
                     progress = answer.progress
                     if progress.complete and progress.holding >= nodes:
@@ -160,5 +160,5 @@ class ControlPlane:
                 if error.code() not in (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.UNAVAILABLE):
                     raise
             await asyncio.sleep(0.05)
-        said = f"{progress.holding} of {max(nodes, progress.total)} nodes hold revision {revision} after {seconds:g} s"
-        raise Error(Code.UNAVAILABLE, "NOT_HELD", f"{said}\n{self.process.log_tail()}".rstrip())
+        state = f"{progress.holding} of {max(nodes, progress.total)} nodes hold revision {revision} after {seconds:g} s"
+        raise Error(Code.UNAVAILABLE, "NOT_HELD", f"{state}\n{self.process.log_tail()}".rstrip())

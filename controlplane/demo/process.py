@@ -1,4 +1,4 @@
-"""A child process that never outlives its parent, with a log to look into when it fails. Linux only."""
+"""A child process that ends with its parent, and a log for when it fails. Linux only."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from controlplane.workers.die_with_parent import die_with_parent
 
 
 class Process:
-    """One program under way; start it from the thread that stays: it ends with that thread."""
+    """One child process. It ends with the thread that started it."""
 
     def __init__(self, name: str, command: Sequence[str], log: Path, env: dict[str, str] | None = None) -> None:
         self.name = name
@@ -24,27 +24,27 @@ class Process:
 
     @property
     def pid(self) -> int:
-        """Its process id. Errors: INTERNAL when it was never started."""
+        """Its process id. Errors: INTERNAL if it was never started."""
         if self._child is None:
             raise Error(Code.INTERNAL, "NOT_STARTED", f"{self.name} was not started")
         return self._child.pid
 
     @property
     def running(self) -> bool:
-        """Whether it was started and has not ended."""
+        """True if it was started and has not ended."""
         return self._child is not None and self._child.returncode is None
 
     async def start(self) -> None:
-        """Starts the program; its output is appended to the log. Errors: INTERNAL when it runs already."""
+        """Start the program, and append its output to the log. Errors: INTERNAL if it is running."""
         if self.running:
-            raise Error(Code.INTERNAL, "RUNNING", f"{self.name} runs already")
+            raise Error(Code.INTERNAL, "RUNNING", f"{self.name} is running already")
         with self.log.open("ab") as log:
             self._child = await asyncio.create_subprocess_exec(
                 *die_with_parent(self.command), stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log, env=self.env
             )
 
     async def stop(self, seconds: float = 10.0) -> int | None:
-        """Asks it to end, and kills it after `seconds`. Returns its exit status; None when it never ran."""
+        """Send SIGTERM, and SIGKILL after `seconds`. Return the exit status; None if it never ran."""
         if self._child is None:
             return None
         if self._child.returncode is None:
@@ -56,7 +56,7 @@ class Process:
         return self._child.returncode
 
     async def kill(self) -> int | None:
-        """Ends it without asking (SIGKILL). Returns its exit status; None when it never ran."""
+        """Send SIGKILL. Return the exit status; None if it never ran."""
         if self._child is None:
             return None
         if self._child.returncode is None:
@@ -64,13 +64,13 @@ class Process:
         return await self._child.wait()
 
     def check(self) -> None:
-        """Nothing while it runs. Errors: UNAVAILABLE with the end of its log when it does not."""
+        """Check that it is running. Errors: UNAVAILABLE with the end of its log if it is not."""
         if not self.running:
             status = "was not started" if self._child is None else f"ended with status {self._child.returncode}"
             raise Error(Code.UNAVAILABLE, "PROCESS_ENDED", f"{self.name} {status}\n{self.log_tail()}".rstrip())
 
     def log_tail(self, lines: int = 20) -> str:
-        """The last lines of its log."""
+        """Return the last lines of its log."""
         if not self.log.exists():
             return ""
         with self.log.open("rb") as file:
@@ -78,11 +78,11 @@ class Process:
             return "\n".join(file.read().decode(errors="replace").splitlines()[-lines:])
 
     def cpu_seconds(self) -> float:
-        """CPU time of all its threads so far, to the nanosecond; threads that have ended are not counted."""
+        """Return the CPU time of its threads, to the nanosecond. Threads that have ended are not counted."""
         tasks = Path(f"/proc/{self.pid}/task")
         return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks.iterdir()) / 1e9
 
     def rss_bytes(self) -> int:
-        """Memory it has resident now, in bytes."""
+        """Return its resident memory in bytes."""
         pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE")

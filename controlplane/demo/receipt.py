@@ -1,4 +1,4 @@
-"""What the demo promised, held against the record of every request. No I/O, so that it can be tried with made-up records."""
+"""Compare what the demo promises with the record of every request. Without I/O, so tests can use invented records."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Any
 
 from controlplane.demo.load import Records
 
-STREAMS = "streams"  # group of the requests whose answers stream for longer than a switch takes
+# Group of the requests whose answers stream for longer than a switch takes.
+STREAMS = "streams"
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,26 +24,26 @@ class Move:
     nodes: int  # that ACKed
     commit: float
     last_ack: float
-    # Right answers among the test pictures, 0 to 1, of the version that answered afterwards; None when not tried.
+    # Share of test pictures that the new version reads correctly, 0 to 1; None if it was not measured.
     accuracy: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A move, and what users saw of it."""
+    """A move, and what users noticed of it."""
 
     move: Move
-    before: Mapping[str, int]  # requests that started before the commit, back to the last ACK before it, by version
-    between: Mapping[str, int]  # that started after the commit and before the last ACK
-    after: Mapping[str, int]  # that started after the last ACK, up to the next commit
-    late: int  # of those, how many the old version answered, though no later move explains it
-    outlived: int  # answers that began on the old version and went on streaming past the last ACK, whole
-    failed: int  # of all the requests named here
+    before: Mapping[str, int]  # requests that started between the previous move's last ACK and this commit, by version
+    between: Mapping[str, int]  # requests that started between the commit and the last ACK
+    after: Mapping[str, int]  # requests that started between the last ACK and the next commit
+    late: int  # requests after the last ACK that the old version answered, although no later move explains it
+    outlived: int  # complete answers that began on the old version and ended after the last ACK
+    failed: int  # failed requests among all of these
 
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """The whole of it."""
+    """The result of the demo."""
 
     nodes: int
     users: int
@@ -50,13 +51,13 @@ class Receipt:
     failed: int
     failures: Sequence[str]
     lines: Sequence[Line]
-    # What was promised and did not hold, in sentences; empty: all held.
+    # A sentence for each promise that was not kept; empty if all were.
     broken: Sequence[str] = field(default_factory=tuple)
 
     def as_json(self) -> dict[str, Any]:
-        """For programs; durations in seconds."""
+        """Return the receipt for programs. Durations are in seconds."""
         return {
-            "held": not self.broken,
+            "kept": not self.broken,
             "broken": list(self.broken),
             "nodes": self.nodes,
             "users": self.users,
@@ -67,15 +68,15 @@ class Receipt:
                 {
                     "command": line.move.command,
                     "revision": line.move.revision,
-                    "nodes_acked": line.move.nodes,
-                    "commit_to_last_ack": round(line.move.last_ack - line.move.commit, 6),
-                    "requests_before": dict(line.before),
-                    "requests_between": dict(line.between),
-                    "requests_after": dict(line.after),
-                    "late_to_old_version": line.late,
-                    "streams_that_outlived_it": line.outlived,
+                    "nodesAcked": line.move.nodes,
+                    "commitToLastAck": round(line.move.last_ack - line.move.commit, 6),
+                    "requestsBefore": dict(line.before),
+                    "requestsBetween": dict(line.between),
+                    "requestsAfter": dict(line.after),
+                    "lateToOldVersion": line.late,
+                    "streamsThatOutlivedIt": line.outlived,
                     "failed": line.failed,
-                    "accuracy_after": line.move.accuracy,
+                    "accuracyAfter": line.move.accuracy,
                 }
                 for line in self.lines
             ],
@@ -83,7 +84,7 @@ class Receipt:
 
 
 def judge(moves: Sequence[Move], records: Records, nodes: int, users: int) -> Receipt:
-    """Holds the promises against the records: every node ACKs, nothing fails, and no user is late."""
+    """Check the promises: every node ACKs, no request fails, and no request after the last ACK reaches the old version."""
     lines = [_line(moves, i, records) for i in range(len(moves))]
     broken: list[str] = []
     for line in lines:
@@ -94,18 +95,18 @@ def judge(moves: Sequence[Move], records: Records, nodes: int, users: int) -> Re
             broken.append(f"{name}: {line.late} requests that started after the last ACK reached {move.old}")
         for when, counts, version in (("before", line.before, move.old), ("after", line.after, move.new)):
             if not counts.get(version):
-                broken.append(f"{name}: no request reached {version} {when} it, so it shows nothing")
+                broken.append(f"{name}: no request reached {version} {when} it, so it proves nothing")
         if not line.outlived:
-            broken.append(f"{name}: no streaming answer outlived it, so it shows nothing of them")
+            broken.append(f"{name}: no streaming answer outlived it, so it proves nothing about them")
         if wrong := line.before.keys() - {move.old}:
             broken.append(f"{name}: requests before it reached {', '.join(sorted(wrong))}")
     if failed := records.failed:
         broken.append(f"{failed} of {len(records.requests)} requests failed, the first: {records.failures[0]}")
     if not moves:
-        broken.append("nothing was moved")
+        broken.append("no traffic was moved")
     callers = len({r.user for r in records.requests})
     if callers < users:
-        broken.append(f"only {callers} of {users} users called")
+        broken.append(f"only {callers} of {users} users sent requests")
     return Receipt(nodes, users, len(records.requests), failed, records.failures, lines, broken)
 
 
@@ -122,7 +123,7 @@ def _line(moves: Sequence[Move], i: int, records: Records) -> Line:
             failed += 1
             continue
         if r.start < move.commit:
-            # What was routed after the commit may have reached either, and is not counted as before it.
+            # A request that was routed after the commit may have reached either version.
             (before if r.head < move.commit else between)[r.version] += 1
         elif r.start < move.last_ack:
             between[r.version] += 1

@@ -43,8 +43,8 @@ def test_all_held() -> None:
     assert second.before == {"green": 2}
     assert second.after == {"blue": 1}
     said = receipt.as_json()
-    assert said["held"] is True
-    assert [m["commit_to_last_ack"] for m in said["moves"]] == [0.5, 0.5]
+    assert said["kept"] is True
+    assert [m["commitToLastAck"] for m in said["moves"]] == [0.5, 0.5]
 
 
 @pytest.mark.parametrize(
@@ -61,8 +61,8 @@ def test_a_broken_promise_is_told(extra: list[Request], words: str) -> None:
 
 
 def test_what_shows_nothing_does_not_hold() -> None:
-    assert "only 2 of 3 users called" in broken([], users=3)
-    assert broken([], moves=()) == ["nothing was moved"]
+    assert "only 2 of 3 users sent requests" in broken([], users=3)
+    assert broken([], moves=()) == ["no traffic was moved"]
     assert any("2 of 3 nodes" in s for s in broken([], moves=(replace(SWITCH, nodes=2), UNDO)))
     silent = judge([SWITCH], Records([], []), nodes=3, users=0)
     assert len(silent.broken) == 3, silent.broken

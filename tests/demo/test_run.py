@@ -6,12 +6,13 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 
 import pytest
 
-from controlplane.demo import run
+from controlplane.demo import run, scenario
+from controlplane.generated.turnout.v1.revision_service_pb2 import Manifest
 
 pytestmark = pytest.mark.envoy
 
@@ -43,15 +44,15 @@ def test_holds_what_it_promises(temp: Path, capfd: pytest.CaptureFixture[str]) -
     out, err = capfd.readouterr()
     said = json.loads(out)
     assert (code, said["broken"]) == (0, [])
-    assert said["held"] is True
+    assert said["kept"] is True
     assert said["failed"] == 0
     switch, undo = said["moves"]
     assert (switch["revision"], undo["revision"]) == (2, 3)
-    assert switch["nodes_acked"] == undo["nodes_acked"] == 2
-    assert switch["requests_before"].keys() == {"blue"}
-    assert switch["requests_after"]["green"] > 100
-    assert switch["accuracy_after"] > undo["accuracy_after"] > 0.8
-    assert "All held" in err
+    assert switch["nodesAcked"] == undo["nodesAcked"] == 2
+    assert switch["requestsBefore"].keys() == {"blue"}
+    assert switch["requestsAfter"]["green"] > 100
+    assert switch["accuracyAfter"] > undo["accuracyAfter"] > 0.8
+    assert "All promises kept" in err
     assert "\x1b" not in err  # not a terminal: plain
     assert left(temp) == []
 
@@ -59,23 +60,20 @@ def test_holds_what_it_promises(temp: Path, capfd: pytest.CaptureFixture[str]) -
 def test_a_promise_that_does_not_hold_is_exit_1(
     temp: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    manifest = run.Demo._manifest
+    original = scenario.manifest
 
-    def broken(demo: run.Demo):  # type: ignore[no-untyped-def]
-        """Green is served by blue's server: the fleet ACKs, the users see that nothing moved."""
-        made = manifest(demo)
-        for version in made.models[0].versions:
-            version.endpoints[0].port = demo.servers["blue"].port
-        return made
+    def broken(gateway_ports: Mapping[str, int], version_ports: Mapping[str, int]) -> Manifest:
+        """Point green at blue's server: the fleet ACKs the switch, but users still reach blue."""
+        return original(gateway_ports, dict.fromkeys(version_ports, version_ports["blue"]))
 
     async def unasked(demo: run.Demo, version: str) -> float:
         return 0.5
 
-    monkeypatch.setattr(run.Demo, "_manifest", broken)
+    monkeypatch.setattr(scenario, "manifest", broken)
     monkeypatch.setattr(run.Demo, "_accuracy", unasked)
     assert run.main(users=50, envoys=1, seconds=0.5) == 1
     out, _ = capfd.readouterr()
-    assert "This did not hold" in out
+    assert "These promises were not kept" in out
     assert "started after the last ACK reached blue" in out
     assert left(temp) == []
 
@@ -110,9 +108,9 @@ async def start(temp: Path) -> AsyncIterator[Start]:
 @pytest.mark.parametrize(
     ("keep", "until", "number", "code"),
     [
-        (False, "users call, and blue", signal.SIGINT, 130),
-        (False, "on an embedded store", signal.SIGTERM, 130),
-        (True, "Ctrl-C ends it all", signal.SIGINT, 0),
+        (False, "users send requests, and blue", signal.SIGINT, 130),
+        (False, "with an embedded store", signal.SIGTERM, 130),
+        (True, "Ctrl-C ends everything", signal.SIGINT, 0),
     ],
 )
 async def test_an_interrupt_leaves_nothing(

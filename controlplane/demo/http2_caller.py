@@ -1,0 +1,131 @@
+"""HTTP/2 connections of the load."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import h2.config
+import h2.connection
+import h2.events
+
+from controlplane.demo.driver import Connection, Driver, Pace
+from controlplane.demo.load import VERSION_HEADER
+
+
+@dataclass(slots=True)
+class Sent:
+    """A request in flight on an HTTP/2 stream."""
+
+    pace: Pace
+    start: float
+    user: int
+    # The answer's version and the time of its head; None and 0.0 before the head has come.
+    version: str | None = None
+    head: float = 0.0
+    # Bytes of the body that have come, and its content-length (-1 without one).
+    received: int = 0
+    announced: int = -1
+
+
+class Http2(Connection):
+    """One HTTP/2 connection (prior knowledge) with several requests in flight."""
+
+    def __init__(self, driver: Driver, number: int, slot: int) -> None:
+        super().__init__(driver, number)
+        self.paces = [Pace(self.group, slot * self.group.slots + i) for i in range(self.group.slots)]
+        self.streams: dict[int, Sent] = {}
+        # True after a GOAWAY: requests in flight are finished, and no new one is sent on this connection.
+        self.leaving = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport, self.leaving = transport, False
+        self.generation += 1
+        config = h2.config.H2Configuration(validate_outbound_headers=False, header_encoding="utf-8")
+        self.h2 = h2.connection.H2Connection(config)
+        self.h2.initiate_connection()
+        self.h2.increment_flow_control_window(2**30)
+        self.flush()
+        for pace in self.paces:
+            self.pause(pace)
+
+    def pause(self, pace: Pace) -> None:
+        """Send the next request of a slot when it is due."""
+        delay = pace.delay()
+        if delay:
+            asyncio.get_running_loop().call_later(delay, self.send, pace, self.generation)
+        else:
+            self.send(pace, self.generation)
+
+    def send(self, pace: Pace, generation: int) -> None:
+        """Send the next user's request, unless the connection of this generation is closed."""
+        closed = self.transport is None or self.transport.is_closing() or self.leaving
+        if closed or generation != self.generation or (user := self.driver.next_user()) is None:
+            return
+        stream, g = self.h2.get_next_available_stream_id(), self.group
+        headers = [
+            (":method", "POST" if g.body else "GET"),
+            (":scheme", "http"),
+            (":authority", g.authority),
+            (":path", g.path),
+        ]
+        cookie = g.user_header.removeprefix("cookie:")
+        headers.append(("cookie", f"{cookie}=u{user}") if cookie != g.user_header else (g.user_header, f"u{user}"))
+        if g.body:
+            headers += [("content-type", "application/json"), ("content-length", str(len(g.body.encode())))]
+        self.streams[stream] = Sent(pace, time.time(), user)
+        self.h2.send_headers(stream, headers, end_stream=not g.body)
+        if g.body:
+            self.h2.send_data(stream, g.body.encode(), end_stream=True)
+        self.flush()
+
+    def flush(self) -> None:
+        """Write what h2 has to send."""
+        if self.transport is not None and (data := self.h2.data_to_send()):
+            self.transport.write(data)
+
+    def data_received(self, data: bytes) -> None:
+        for event in self.h2.receive_data(data):
+            if isinstance(event, h2.events.ResponseReceived):
+                self.head(event.stream_id, dict(event.headers or ()))
+            elif isinstance(event, h2.events.DataReceived):
+                if (state := self.streams.get(event.stream_id)) is not None:
+                    state.received += len(event.data or b"")
+                self.h2.acknowledge_received_data(event.flow_controlled_length or 0, event.stream_id)
+            elif isinstance(event, h2.events.StreamEnded):
+                self.end(event.stream_id, "")
+            elif isinstance(event, h2.events.StreamReset):
+                self.end(event.stream_id, f"stream reset with {event.error_code}")
+            elif isinstance(event, h2.events.ConnectionTerminated):
+                self.leaving = True
+        self.flush()
+        if self.leaving and not self.streams and self.transport is not None:
+            self.transport.close()
+
+    def head(self, stream: int, headers: dict[Any, Any]) -> None:
+        """Take in the head of an answer."""
+        if headers.get(":status") != "200" or VERSION_HEADER not in headers:
+            self.end(stream, f"status {headers.get(':status')}")
+        elif (state := self.streams.get(stream)) is not None:
+            state.version, state.head = headers[VERSION_HEADER], time.time()
+            state.announced = int(headers.get("content-length", -1))
+
+    def end(self, stream: int, failure: str) -> None:
+        """Record the request of a stream that has ended. It succeeded if `failure` is empty and the body is complete."""
+        if (state := self.streams.pop(stream, None)) is None:
+            return
+        if not failure and state.announced not in (-1, state.received):
+            failure = f"{state.received} of {state.announced} bytes"
+        if not failure and state.version is None:
+            failure = "ended without an answer"
+        self.driver.done(state.start, state.head, state.user, self.number, None if failure else state.version, failure)
+        self.pause(state.pace)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.transport = None
+        for stream in list(self.streams):
+            self.end(stream, f"connection closed ({error or 'EOF'})")
+        self.reconnect()
