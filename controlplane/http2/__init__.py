@@ -1,1 +1,1 @@
-"""An HTTP/2 server that speaks gRPC: frames, headers, connections, streams and gRPC messages."""
+"""An HTTP/2 and gRPC server for asyncio. It depends on nothing else in this project; `README.md` describes it."""

@@ -1,4 +1,4 @@
-"""Frames of HTTP/2 (RFC 9113, 6 and 7): what they are called, and how those are written that a server has."""
+"""Frames of HTTP/2 (RFC 9113, sections 6 and 7): constants, faults, and the frames that a server writes."""
 
 from __future__ import annotations
 
@@ -14,21 +14,24 @@ HEADER = struct.Struct(">HBBBL")
 HEADER_BYTES = 9
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
-# No frame is larger than this unless who takes it has said so (SETTINGS): clients may, this server does not.
+# The largest payload of a frame until the receiver announces another (SETTINGS_MAX_FRAME_SIZE). This server never does.
 MAX_FRAME = 16_384
 MAX_WINDOW = 2**31 - 1
-# Of a stream and of a connection, until something else is said.
-WINDOW = 65_535
+# The first window of a stream and of a connection (SETTINGS_INITIAL_WINDOW_SIZE), bytes.
+INITIAL_WINDOW = 65_535
+
+# The highest bit of a stream number and of a window increment is reserved.
+LOW_31_BITS = 0x7FFF_FFFF
 
 DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION = range(10)
 
-# Flags. An ACK is one of SETTINGS and PING.
+# Flags. ACK is one of SETTINGS and PING.
 END_STREAM = ACK = 0x1
-END_HEADERS, PADDED, PRIORITISED = 0x4, 0x8, 0x20
+END_HEADERS, PADDED, HAS_PRIORITY = 0x4, 0x8, 0x20
 
 
 class Setting(enum.IntEnum):
-    """What each side says of itself."""
+    """Parameters of SETTINGS."""
 
     HEADER_TABLE_SIZE = 1
     ENABLE_PUSH = 2
@@ -40,7 +43,7 @@ class Setting(enum.IntEnum):
 
 
 class ErrorCode(enum.IntEnum):
-    """Why a stream or a connection ends."""
+    """The reason in RST_STREAM and GOAWAY."""
 
     NO_ERROR = 0
     PROTOCOL_ERROR = 1
@@ -59,7 +62,7 @@ class ErrorCode(enum.IntEnum):
 
 
 class ConnectionFault(Exception):
-    """What a client says is not HTTP/2: its connection ends."""
+    """The client broke the protocol, and the connection must close (RFC 9113, section 5.4.1)."""
 
     def __init__(self, reason: ErrorCode, message: str) -> None:
         super().__init__(message)
@@ -67,67 +70,74 @@ class ConnectionFault(Exception):
 
 
 class StreamFault(Exception):
-    """What a client says on a stream is not HTTP/2: the stream ends."""
+    """The client broke the protocol on one stream, and only the stream ends (RFC 9113, section 5.4.2)."""
 
-    def __init__(self, message: str, reason: ErrorCode = ErrorCode.PROTOCOL_ERROR) -> None:
+    def __init__(self, reason: ErrorCode, message: str) -> None:
         super().__init__(message)
         self.reason = reason
 
 
 def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
-    """A frame; the stream is 0 for one of the connection."""
+    """Return a frame; stream 0 is the connection."""
     size = len(payload)
     return HEADER.pack(size >> 8, size & 0xFF, kind, flags, stream) + payload
 
 
 def settings(values: Mapping[Setting, int]) -> bytes:
-    """What this side says of itself."""
+    """Return a SETTINGS frame."""
     return frame(SETTINGS, 0, 0, b"".join(struct.pack(">HL", key, value) for key, value in values.items()))
 
 
 SETTINGS_ACK = frame(SETTINGS, ACK, 0)
 
 
-def window_update(stream: int, more: int) -> bytes:
-    """The other side may send so many bytes more."""
-    return frame(WINDOW_UPDATE, 0, stream, more.to_bytes(4, "big"))
+def window_update(stream: int, increment: int) -> bytes:
+    """Return a WINDOW_UPDATE frame; stream 0 is the connection."""
+    return frame(WINDOW_UPDATE, 0, stream, increment.to_bytes(4, "big"))
 
 
 def reset(stream: int, reason: ErrorCode) -> bytes:
-    """A stream is over."""
+    """Return an RST_STREAM frame."""
     return frame(RST_STREAM, 0, stream, reason.to_bytes(4, "big"))
 
 
 def ping(payload: bytes = bytes(8), *, ack: bool = False) -> bytes:
-    """Whether the other side is there; or that this one is."""
+    """Return a PING frame of eight bytes, or the answer to one."""
     return frame(PING, ACK if ack else 0, 0, payload)
 
 
-def goaway(last: int, reason: ErrorCode) -> bytes:
-    """Streams after `last` are not served; and with a reason, nothing is."""
-    return frame(GOAWAY, 0, 0, struct.pack(">LL", last, reason))
+def goaway(last_stream: int, reason: ErrorCode) -> bytes:
+    """Return a GOAWAY frame: streams after `last_stream` are not served."""
+    return frame(GOAWAY, 0, 0, struct.pack(">LL", last_stream, reason))
 
 
 def headers(stream: int, block: bytes, size: int = MAX_FRAME, *, end: bool = False) -> bytes:
-    """A block of headers, in frames of at most `size` bytes; `end`: nothing comes after it on the stream."""
+    """Return a header block in HEADERS and CONTINUATION frames of at most `size` bytes; `end` sets END_STREAM."""
     flags = END_STREAM if end else 0
     if len(block) <= size:
         return frame(HEADERS, flags | END_HEADERS, stream, block)
     parts = [block[at : at + size] for at in range(0, len(block), size)]
-    last = len(parts) - 1
-    kinds = ((HEADERS if i == 0 else CONTINUATION, flags if i == 0 else 0) for i in range(len(parts)))
-    return b"".join(
-        frame(kind, flag | (END_HEADERS if i == last else 0), stream, part)
-        for i, ((kind, flag), part) in enumerate(zip(kinds, parts, strict=True))
-    )
+    frames = [frame(HEADERS, flags, stream, parts[0])]
+    frames += [frame(CONTINUATION, 0, stream, part) for part in parts[1:-1]]
+    frames.append(frame(CONTINUATION, END_HEADERS, stream, parts[-1]))
+    return b"".join(frames)
 
 
 @functools.lru_cache(16)
-def greeting(streams: int, stream_window: int, connection_window: int, header_list: int) -> bytes:
-    """What a server says first: how many streams at a time, how much of data and headers before it is taken, in bytes."""
-    said = {
-        Setting.MAX_CONCURRENT_STREAMS: streams,
+def server_preface(max_streams: int, stream_window: int, connection_window: int, max_header_list: int) -> bytes:
+    """Return the server's first frames (RFC 9113, section 3.4); windows and the header list are bytes."""
+    values = {
+        Setting.MAX_CONCURRENT_STREAMS: max_streams,
         Setting.INITIAL_WINDOW_SIZE: stream_window,
-        Setting.MAX_HEADER_LIST_SIZE: header_list,
+        Setting.MAX_HEADER_LIST_SIZE: max_header_list,
     }
-    return settings(said) + window_update(0, connection_window - WINDOW)
+    return settings(values) + window_update(0, connection_window - INITIAL_WINDOW)
+
+
+def unpadded(flags: int, payload: bytes) -> bytes:
+    """Return the payload of DATA or HEADERS without its padding. Errors: ConnectionFault."""
+    if not flags & PADDED:
+        return payload
+    if not payload or payload[0] >= len(payload):
+        raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "padding longer than the frame")
+    return payload[1 : len(payload) - payload[0]]

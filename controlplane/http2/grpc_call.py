@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Mapping
 from typing import Protocol
 
-from controlplane.http2.connection import Stream
 from controlplane.http2.frames import Buffer, ErrorCode
 from controlplane.http2.grpc_messages import ENCODINGS, MessageReader
 from controlplane.http2.grpc_status import OK, Status, StatusCode, StatusError, trailers
@@ -14,6 +13,7 @@ from controlplane.http2.handler import Open, StreamHandler
 from controlplane.http2.headers import Headers
 from controlplane.http2.limits import ConnectionLimits
 from controlplane.http2.peer import Peer
+from controlplane.http2.streams import Stream
 
 # Charged to the connection's budget for each DATA frame that is not exactly one message, seconds: thousands of frames of a
 # few bytes are a flood.

@@ -24,6 +24,8 @@ class ConnectionLimits:
     # answers or reads.
     keepalive_interval: float = 30.0
     keepalive_timeout: float = 10.0
+    # How often the connections are checked for that.
+    keepalive_sweep: float = 2.5
     # After the last frame, the server waits this long for the client to close the connection. If the server closed at once,
     # the kernel would reset the connection when the client writes again, and data that the client has not read would be lost.
     close_timeout: float = 0.5

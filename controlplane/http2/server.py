@@ -1,4 +1,4 @@
-"""The server of xDS over HTTP/2: listens, and sees to its connections (`http2/transport.py`) together."""
+"""The server: listens, keeps the connections, and does together what would cost more for each connection alone."""
 
 from __future__ import annotations
 
@@ -8,21 +8,15 @@ import ssl
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from controlplane.http2.deferred import DeferredReads
 from controlplane.http2.handler import Open
 from controlplane.http2.limits import ConnectionLimits
 from controlplane.http2.logger import Logger, StandardLogger
 from controlplane.http2.transport import SocketTransport
 
-# How often it is looked after who is silent, seconds.
-_SWEEP = 2.5
-
-# While every client is sent something new, what they say to that waits, so that the last does not wait for the ACKs of the
-# others: for so long at most. What waited is seen to for so long at a time. Seconds.
-_PATIENCE, _SLICE = 0.25, 0.005
-
 
 class Server:
-    """Listens, and keeps the connections."""
+    """A gRPC server for streaming calls over HTTP/2."""
 
     def __init__(
         self,
@@ -34,122 +28,115 @@ class Server:
         log: Logger | None = None,
     ) -> None:
         """Serve `methods`, by path: `/SERVICE/METHOD`. While the server is `busy`, reading from clients is deferred."""
+        self.methods = methods
+        self.limits = limits
+        self.busy = busy
         self.unknown_method = unknown_method
         self.log = log or StandardLogger()
-        self.methods = methods
-        self.busy = busy
-        self.limits = limits
         self.connections: set[SocketTransport] = set()
         self.stopping = False
+        # The port that it listens on, after `start`.
         self.port = 0
         self._listening: list[asyncio.Server] = []
-        self._sweep: asyncio.TimerHandle | None = None
-        # Connections that have something to write at the end of this turn.
-        self._dirty: list[SocketTransport] = []
-        # Connections that have said something that waits; and since when the first of them does.
-        self._deferred: dict[SocketTransport, None] = {}
-        self._deferred_since = 0.0
-        self._empty = asyncio.Event()
+        self._keepalive: asyncio.TimerHandle | None = None
+        # Connections that are flushed at the end of this turn of the event loop.
+        self._to_flush: list[SocketTransport] = []
+        self._deferred: DeferredReads[SocketTransport] = DeferredReads(lambda: self.busy(), self._catch_up)
+        self._all_closed = asyncio.Event()
 
     async def start(self, sockets: Sequence[socket.socket], context: ssl.SSLContext | None = None) -> None:
-        """Serves on bound sockets, which are its own from now on; over TLS with `context`, which `tls` makes ready."""
+        """Serve on bound sockets, which the server closes when it stops; over TLS with a `context` from `tls`."""
         loop = asyncio.get_running_loop()
         self.port = sockets[0].getsockname()[1]
+        options: dict[str, Any] = {}
+        if context is not None:
+            options = {
+                "ssl": context,
+                "ssl_handshake_timeout": self.limits.preface_timeout,
+                "ssl_shutdown_timeout": self.limits.close_timeout,
+            }
         for sock in sockets:
             sock.setblocking(False)
-            tls: dict[str, Any] = {}
-            if context is not None:
-                tls = {
-                    "ssl": context,
-                    "ssl_handshake_timeout": self.limits.preface_timeout,
-                    "ssl_shutdown_timeout": self.limits.close_timeout,
-                }
-            self._listening.append(await loop.create_server(lambda: SocketTransport(self), sock=sock, backlog=4096, **tls))
-        self._sweep = loop.call_later(_SWEEP, self._look_after)
+            server = await loop.create_server(lambda: SocketTransport(self), sock=sock, backlog=4096, **options)
+            self._listening.append(server)
+        self._keepalive = loop.call_later(self.limits.keepalive_sweep, self._check_alive)
 
     async def stop(self, grace: float) -> None:
-        """Takes no more connections, asks the clients to leave, and after `grace` seconds leaves those that have not."""
+        """Refuse new connections, ask clients to leave, and disconnect the rest after `grace` seconds."""
         self.stopping = True
         for server in self._listening:
             server.close()
         for connection in list(self.connections):
-            connection.drain()
-        self._emptied()
+            connection.grpc.drain()
+        self._check_all_closed()
         try:
             async with asyncio.timeout(grace):
-                await self._empty.wait()
+                await self._all_closed.wait()
         except TimeoutError:
             pass
         for connection in list(self.connections):
             connection.abort()
-        if self._sweep is not None:
-            self._sweep.cancel()
+        if self._keepalive is not None:
+            self._keepalive.cancel()
         for server in self._listening:
             await server.wait_closed()
 
-    def dirty(self, connection: SocketTransport) -> None:
-        """Something is to be written to a connection."""
-        if not self._dirty:
-            asyncio.get_running_loop().call_soon(self.flush)
-        self._dirty.append(connection)
-
     def flush(self) -> None:
-        """Writes what is to be written."""
-        dirty, self._dirty = self._dirty, []
-        for connection in dirty:
+        """Write the output of all connections now."""
+        to_flush, self._to_flush = self._to_flush, []
+        for connection in to_flush:
             try:
                 connection.flush()
-            except Exception as error:  # noqa: BLE001  it is logged there
+            except Exception as error:  # noqa: BLE001  it is logged
                 self._failed(connection, error)
 
-    def defer(self, connection: SocketTransport) -> bool:
-        """Whether what a connection says may wait; then it is asked to `catch_up`."""
-        loop = asyncio.get_running_loop()
-        if not self._deferred:
-            self._deferred_since = loop.time()
-            loop.call_soon(self._catch_up)
-        elif loop.time() - self._deferred_since > _PATIENCE:
-            return False
-        self._deferred[connection] = None
-        return True
+    # ---------------------------------------------------------------------------------------------- called by connections
 
-    def _catch_up(self) -> None:
-        loop = asyncio.get_running_loop()
-        now = loop.time()
-        if not self.busy() or now - self._deferred_since > _PATIENCE:
-            while self._deferred and loop.time() - now < _SLICE:
-                connection = next(iter(self._deferred))
-                del self._deferred[connection]
-                try:
-                    connection.catch_up()
-                except Exception as error:  # noqa: BLE001  it is logged there
-                    self._failed(connection, error)
-        if self._deferred:
-            loop.call_soon(self._catch_up)
+    def opened(self, connection: SocketTransport) -> None:
+        """Add a connection."""
+        self.connections.add(connection)
 
-    def left(self, connection: SocketTransport) -> None:
-        """A connection is closed."""
+    def closed(self, connection: SocketTransport) -> None:
+        """Remove a connection."""
         self.connections.discard(connection)
-        self._emptied()
+        self._check_all_closed()
 
-    def _emptied(self) -> None:
-        if self.stopping and not self.connections:
-            self._empty.set()
+    def flush_soon(self, connection: SocketTransport) -> None:
+        """Flush a connection at the end of this turn of the event loop."""
+        if not self._to_flush:
+            asyncio.get_running_loop().call_soon(self.flush)
+        self._to_flush.append(connection)
+
+    def defer(self, connection: SocketTransport) -> bool:
+        """Call a connection's `catch_up` later. Return False if it must read now."""
+        return self._deferred.add(connection)
+
+    # ----------------------------------------------------------------------------------------------------------- private
+
+    def _catch_up(self, connection: SocketTransport) -> None:
+        try:
+            connection.catch_up()
+        except Exception as error:  # noqa: BLE001  it is logged
+            self._failed(connection, error)
 
     def _failed(self, connection: SocketTransport, error: Exception) -> None:
-        """Whatever went wrong inside of a connection ends it, and nothing else."""
+        """Close a connection after an unexpected exception. The others go on."""
         self.log.error("connection failed", peer=connection.peer.address, exc_info=error)
         connection.abort()
 
-    def _look_after(self) -> None:
+    def _check_all_closed(self) -> None:
+        if self.stopping and not self.connections:
+            self._all_closed.set()
+
+    def _check_alive(self) -> None:
         loop = asyncio.get_running_loop()
-        self._sweep = loop.call_later(_SWEEP, self._look_after)
+        self._keepalive = loop.call_later(self.limits.keepalive_sweep, self._check_alive)
         now = loop.time()
         for connection in list(self.connections):
-            connection.look_after(now)
+            connection.check_alive(now)
 
 
 def tls(context: ssl.SSLContext) -> ssl.SSLContext:
-    """Lets `context` speak HTTP/2."""
+    """Let `context` negotiate HTTP/2 (ALPN), and return it."""
     context.set_alpn_protocols(["h2"])
     return context

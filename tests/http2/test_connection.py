@@ -17,9 +17,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controlplane.http2 import frames
-from controlplane.http2.connection import Connection, Stream
+from controlplane.http2.connection import Connection
 from controlplane.http2.frames import PREFACE, Buffer, ConnectionFault, ErrorCode
-from controlplane.http2.headers import MAX_LIST, Reader, written
+from controlplane.http2.headers import MAX_HEADER_LIST, HeaderReader, encoded
+from controlplane.http2.streams import Stream
 
 FIELDS = [(":method", "POST"), (":scheme", "http"), (":path", "/x"), (":authority", "x")]
 
@@ -45,7 +46,13 @@ class Side:
     """The server's side, and what it was told. Clocks stand still."""
 
     def __init__(self, streams: int = 10, stream_window: int = 100_000, connection_window: int = 1_000_000) -> None:
-        self.http2 = Connection(self, lambda: 0.0, streams, stream_window, connection_window)
+        self.http2 = Connection(
+            self,
+            lambda: 0.0,
+            max_streams=streams,
+            stream_window=stream_window,
+            connection_window=connection_window,
+        )
         self.streams: dict[int, Stream] = {}
         self.heard: dict[int, Heard] = {}
         self.fields: dict[int, Mapping[str, str]] = {}
@@ -53,17 +60,17 @@ class Side:
         self.left: int | None = None
         self.rest = b""
 
-    def requested(self, stream: Stream, fields: Mapping[str, str]) -> None:
+    def stream_opened(self, stream: Stream, fields: Mapping[str, str]) -> None:
         self.streams[stream.id], self.fields[stream.id] = stream, fields
         self.heard[stream.id] = stream.listener = Heard()
 
-    def began(self) -> None:
+    def settings_received(self) -> None:
         pass
 
-    def opened(self) -> None:
+    def window_opened(self) -> None:
         pass
 
-    def leaving(self, reason: int) -> None:
+    def goaway_received(self, reason: int) -> None:
         self.left = reason
 
     def consumed(self, count: int) -> None:
@@ -72,7 +79,7 @@ class Side:
     def spent(self, seconds: float) -> None:
         pass
 
-    def wrote(self) -> None:
+    def output_added(self) -> None:
         pass
 
     def take(self, data: bytes) -> None:
@@ -80,7 +87,7 @@ class Side:
 
     @property
     def said(self) -> bytes:
-        return b"".join(self.http2.written()[0])
+        return b"".join(self.http2.output.take()[0])
 
 
 def pair(side: Side | None = None, settings: dict[SettingCodes | int, int] | None = None) -> tuple[H2Connection, Side]:
@@ -91,7 +98,7 @@ def pair(side: Side | None = None, settings: dict[SettingCodes | int, int] | Non
         client.update_settings(settings)
     client.send_headers(1, FIELDS)
     side.take(client.data_to_send())
-    side.http2.headers(side.streams[1], ((":status", "200"),))
+    side.http2.send_headers(side.streams[1], ((":status", "200"),))
     client.receive_data(side.said)
     side.take(client.data_to_send())
     return client, side
@@ -113,9 +120,9 @@ def test_what_a_client_says_comes_however_it_is_cut(data: st.DataObject, pieces:
     assert side.unwanted == side.heard[1].padding
     assert side.heard[1].over
     # It is only this side that has more to say.
-    assert 1 in side.http2.streams
-    side.http2.headers(side.streams[1], (("grpc-status", "0"),), end=True)
-    assert 1 not in side.http2.streams
+    assert 1 in side.http2.streams.by_id
+    side.http2.send_headers(side.streams[1], (("grpc-status", "0"),), end=True)
+    assert 1 not in side.http2.streams.by_id
     assert not any(isinstance(e, StreamReset) for e in client.receive_data(side.said))
 
 
@@ -124,8 +131,8 @@ def test_what_is_given_back_may_be_sent_again_and_no_more() -> None:
     client.send_data(1, bytes(16_384))
     client.send_data(1, bytes(16_384))
     side.take(client.data_to_send())
-    side.http2.more(30_000, side.streams[1])
-    side.http2.more(25_000)
+    side.http2.open_window(30_000, side.streams[1])
+    side.http2.open_window(25_000)
     client.receive_data(side.said)
     assert client.local_flow_control_window(1) == min(70_000 - 32_768 + 30_000, 80_000 - 32_768 + 25_000)
     room = client.local_flow_control_window(1) // 16_384
@@ -153,7 +160,7 @@ def test_windows_open_as_a_library_opens_them(opened: list[tuple[int, int]]) -> 
         ends: list[bool] = []
         try:
             side.take(frame.serialize())
-            ends.append(1 not in side.http2.streams)
+            ends.append(1 not in side.http2.streams.by_id)
         except ConnectionFault:
             ends.append(True)
         try:
@@ -165,7 +172,7 @@ def test_windows_open_as_a_library_opens_them(opened: list[tuple[int, int]]) -> 
         if ends[0]:
             return
     rest: list[Buffer] = [bytes(16_000)]
-    side.http2.send(side.streams[1], rest, 1 << 20)
+    side.http2.send_data(side.streams[1], rest, 1 << 20)
     assert not rest
 
 
@@ -176,8 +183,8 @@ def test_what_goes_out_is_within_the_windows_and_whole(parts: list[bytes], opene
     got = b""
     for more in [*opened, 300_000]:
         before = min(client.remote_flow_control_window(1), sum(map(len, rest)))
-        side.http2.send(side.streams[1], rest, 1_000_000)
-        data, size = side.http2.written()
+        side.http2.send_data(side.streams[1], rest, 1_000_000)
+        data, size = side.http2.output.take()
         assert sum(map(len, data)) == size
         # The library at the other end finds nothing wrong with them.
         came = b"".join(e.data for e in client.receive_data(b"".join(data)) if isinstance(e, DataReceived))
@@ -187,7 +194,7 @@ def test_what_goes_out_is_within_the_windows_and_whole(parts: list[bytes], opene
             client.increment_flow_control_window(more)
             client.increment_flow_control_window(more, 1)
             side.take(client.data_to_send())
-    side.http2.send(side.streams[1], rest, 1_000_000)
+    side.http2.send_data(side.streams[1], rest, 1_000_000)
     got += b"".join(e.data for e in client.receive_data(side.said) if isinstance(e, DataReceived))
     assert not rest
     assert got == b"".join(parts)
@@ -196,8 +203,8 @@ def test_what_goes_out_is_within_the_windows_and_whole(parts: list[bytes], opene
 def test_no_more_than_asked_for_at_a_time() -> None:
     _, side = pair()
     rest: list[Buffer] = [bytes(60_000)]
-    side.http2.send(side.streams[1], rest, 20_000)
-    assert side.http2.size == 2 * (16_384 + frames.HEADER_BYTES)
+    side.http2.send_data(side.streams[1], rest, 20_000)
+    assert side.http2.output.size == 2 * (16_384 + frames.HEADER_BYTES)
     assert sum(map(len, rest)) == 60_000 - 2 * 16_384
 
 
@@ -206,7 +213,7 @@ def test_long_headers_go_out_in_pieces_and_any_table_will_do() -> None:
     client, side = pair(settings={SettingCodes.HEADER_TABLE_SIZE: 0})
     # Where the client has no room for a table either.
     client.decoder.max_allowed_table_size = 0
-    side.http2.headers(side.streams[1], fields, end=True)
+    side.http2.send_headers(side.streams[1], fields, end=True)
     client.max_inbound_frame_size = 16_384
     client.decoder.max_header_list_size = 1 << 20
     events = client.receive_data(side.said)
@@ -218,19 +225,19 @@ def test_long_headers_go_out_in_pieces_and_any_table_will_do() -> None:
 
 
 def test_the_second_block_of_a_connection_means_what_it_would_without_memory() -> None:
-    first, second = Encoder(), Reader()
+    first, second = Encoder(), HeaderReader()
     fields = [*FIELDS, ("user-agent", "someone"), ("x-thing", "value")]
     block = first.encode(fields)
     again = first.encode(fields)
     assert len(again) < len(block)
     for _ in range(2):
-        second = Reader()
+        second = HeaderReader()
         assert second.read(block)["x-thing"] == "value"
         assert second.read(again) == second.read(first.encode(fields)) == dict(fields)
 
 
 def test_a_long_first_block_counts_for_those_after_it() -> None:
-    encoder, reader = Encoder(), Reader()
+    encoder, reader = Encoder(), HeaderReader()
     fields = [*FIELDS, ("x-token", "t" * 2_000)]
     for _ in range(3):
         assert reader.read(encoder.encode(fields)) == dict(fields)
@@ -284,7 +291,7 @@ def test_content_length_is_kept(sent: int) -> None:
     client.send_data(3, bytes(sent), end_stream=True)
     side.take(client.data_to_send())
     assert side.heard[3].gone
-    assert 3 not in side.http2.streams
+    assert 3 not in side.http2.streams.by_id
     # All of it may be said again: on the connection nothing is lost.
     assert side.unwanted == sent
 
@@ -297,7 +304,7 @@ def test_what_is_said_on_a_stream_that_was_reset_is_taken_and_forgotten() -> Non
     client.send_headers(3, FIELDS)
     side.take(client.data_to_send())
     assert side.unwanted == 10
-    assert 3 in side.http2.streams
+    assert 3 in side.http2.streams.by_id
     assert not side.heard[1].data_said
     (event,) = (e for e in client.receive_data(said) if isinstance(e, StreamReset))
     assert event.error_code == ErrorCode.CANCEL
@@ -307,14 +314,14 @@ def test_what_is_said_on_a_stream_that_was_reset_is_taken_and_forgotten() -> Non
 def test_a_settings_frame_moves_the_windows_of_open_streams() -> None:
     client, side = pair()
     rest: list[Buffer] = [bytes(80_000)]
-    side.http2.send(side.streams[1], rest, 1 << 20)
+    side.http2.send_data(side.streams[1], rest, 1 << 20)
     assert sum(map(len, rest)) == 80_000 - 65_535
     client.receive_data(side.said)
     client.update_settings({SettingCodes.INITIAL_WINDOW_SIZE: 10, SettingCodes.MAX_FRAME_SIZE: 1 << 20})
     client.increment_flow_control_window(100_000)
     client.increment_flow_control_window(65_535, 1)
     side.take(client.data_to_send())
-    side.http2.send(side.streams[1], rest, 1 << 20)
+    side.http2.send_data(side.streams[1], rest, 1 << 20)
     events = client.receive_data(side.said)
     assert sum(len(e.data) for e in events if isinstance(e, DataReceived)) == 10
     assert sum(map(len, rest)) == 80_000 - 65_535 - 10
@@ -325,10 +332,10 @@ def test_frames_are_not_as_large_as_a_client_would_take_them() -> None:
     client, side = pair(settings={SettingCodes.INITIAL_WINDOW_SIZE: 2**31 - 1, SettingCodes.MAX_FRAME_SIZE: (1 << 24) - 1})
     client.increment_flow_control_window(2**30)
     side.take(client.data_to_send())
-    side.http2.written()
+    side.http2.output.take()
     rest: list[Buffer] = [bytes(10_000_000)]
-    side.http2.send(side.streams[1], rest, 100_000)
-    assert side.http2.size < 200_000
+    side.http2.send_data(side.streams[1], rest, 100_000)
+    assert side.http2.output.size < 200_000
 
 
 def test_what_a_settings_frame_says_last_holds() -> None:
@@ -336,7 +343,7 @@ def test_what_a_settings_frame_says_last_holds() -> None:
     pairs = ((4, 2**31 - 1), (4, 7), (5, 20_000), (5, 16_384))
     side.take(frames.frame(frames.SETTINGS, 0, 0, b"".join(struct.pack(">HL", *pair) for pair in pairs)))
     rest: list[Buffer] = [bytes(100)]
-    side.http2.send(side.streams[1], rest, 1 << 20)
+    side.http2.send_data(side.streams[1], rest, 1 << 20)
     assert sum(map(len, rest)) == 93
 
 
@@ -346,13 +353,13 @@ def test_who_ends_a_stream_with_its_last_data_is_not_asked_to_stop() -> None:
 
     class Ends(Heard):
         def data_received(self, data: bytes, padding: int) -> None:
-            side.http2.headers(stream, (("grpc-status", "0"),), end=True)
+            side.http2.send_headers(stream, (("grpc-status", "0"),), end=True)
 
     stream.listener = Ends()
     client.send_data(1, b"all", end_stream=True)
     side.take(client.data_to_send())
     assert frames.reset(1, ErrorCode.NO_ERROR) not in side.said
-    assert not side.http2.streams
+    assert not side.http2.streams.by_id
     assert not heard.over
 
 
@@ -367,7 +374,7 @@ def test_a_ping_is_answered_and_goodbyes_are_heard() -> None:
     side.take(client.data_to_send())
     assert side.left == 0
     side.http2.close(ErrorCode.NO_ERROR)
-    assert side.http2.over
+    assert side.http2.closed
 
 
 def test_unknown_frames_and_settings_are_nothing() -> None:
@@ -390,7 +397,7 @@ def test_it_speaks_only_after_the_client_and_settings_come_first() -> None:
     assert client.outbound_flow_control_window == 1_000_000
 
 
-OPEN = frames.settings({}) + frames.headers(1, written((*FIELDS,)))
+OPEN = frames.settings({}) + frames.headers(1, encoded((*FIELDS,)))
 
 
 @pytest.mark.parametrize(
@@ -403,7 +410,7 @@ OPEN = frames.settings({}) + frames.headers(1, written((*FIELDS,)))
         (OPEN + frames.frame(frames.HEADERS, 0, 3) + frames.ping(), ErrorCode.PROTOCOL_ERROR),
         (OPEN + frames.frame(frames.HEADERS, 0, 3) + frames.frame(9, 0, 3) * 64, ErrorCode.ENHANCE_YOUR_CALM),
         (OPEN + frames.frame(frames.HEADERS, 0, 3) + frames.frame(9, 0, 3, bytes(16_384)) * 5, ErrorCode.ENHANCE_YOUR_CALM),
-        (OPEN + frames.headers(3, written((*FIELDS, ("a", "b" * MAX_LIST)))), ErrorCode.ENHANCE_YOUR_CALM),
+        (OPEN + frames.headers(3, encoded((*FIELDS, ("a", "b" * MAX_HEADER_LIST)))), ErrorCode.ENHANCE_YOUR_CALM),
         (OPEN + frames.headers(3, b"\xff\xff\xff\xff\xff\xff"), ErrorCode.COMPRESSION_ERROR),
         (OPEN + frames.headers(3, b"\x00\x85\xff"), ErrorCode.COMPRESSION_ERROR),
         (OPEN + frames.headers(2, b"\x82"), ErrorCode.PROTOCOL_ERROR),
@@ -431,15 +438,15 @@ def test_what_is_not_http2_ends_the_connection(data: bytes, reason: ErrorCode) -
 def test_a_client_that_resets_what_it_opens_leaves_nothing() -> None:
     side = Side(streams=2)
     side.take(PREFACE + frames.settings({}))
-    block = written((*FIELDS,))
+    block = encoded((*FIELDS,))
     for number in range(1, 2001, 2):
         side.take(frames.headers(number, block) + frames.reset(number, ErrorCode.CANCEL))
-    assert not side.http2.streams
+    assert not side.http2.streams.by_id
     assert all(h.gone for h in side.heard.values())
     for number in range(2001, 4001, 2):
         side.take(frames.headers(number, block))
-    assert len(side.http2.streams) == 2
-    assert len(side.http2._left) <= 256
+    assert len(side.http2.streams.by_id) == 2
+    assert len(side.http2.streams._reset) <= 256
 
 
 class Restless(Heard):
@@ -453,9 +460,9 @@ class Restless(Heard):
         assert not self.gone
         http2 = self.side.http2
         if self.reasons and (which := self.reasons.pop()) < 4:
-            stream = self.stream if which < 2 else next(iter(http2.streams.values()), self.stream)
+            stream = self.stream if which < 2 else next(iter(http2.streams.by_id.values()), self.stream)
             if which % 2:
-                http2.headers(stream, ((":status", "200"),), end=True)
+                http2.send_headers(stream, ((":status", "200"),), end=True)
             else:
                 http2.reset(stream, ErrorCode.CANCEL)
 
@@ -487,11 +494,11 @@ def test_every_byte_is_told_of_once_whoever_ends_what(
     side = Side(streams=3)
     listeners: list[Restless] = []
 
-    def requested(stream: Stream, fields: Mapping[str, str]) -> None:
+    def stream_opened(stream: Stream, fields: Mapping[str, str]) -> None:
         listeners.append(Restless(side, stream, reasons))
         stream.listener = listeners[-1]
 
-    side.requested = requested  # type: ignore[method-assign]
+    side.stream_opened = stream_opened  # type: ignore[method-assign]
     side.take(PREFACE + frames.settings({}))
     sent, highest = 0, -1
     for which, (kind, flags, payload) in said:
@@ -499,7 +506,7 @@ def test_every_byte_is_told_of_once_whoever_ends_what(
         if kind == frames.HEADERS or highest < 0:
             highest += 1
             fields = (*FIELDS, *([("content-length", "20")] if which == 1 else []))
-            side.take(frames.headers(2 * highest + 1, written(fields), end=bool(flags & 1)))
+            side.take(frames.headers(2 * highest + 1, encoded(fields), end=bool(flags & 1)))
         elif kind == frames.DATA:
             if flags & frames.PADDED:
                 payload = bytes([len(payload)]) + 2 * payload
@@ -510,7 +517,7 @@ def test_every_byte_is_told_of_once_whoever_ends_what(
         else:
             side.take(frames.window_update(number, 1_000))
     assert side.unwanted + sum(len(listener.data_said) for listener in listeners) == sent
-    assert side.http2._room == 1_000_000 - sent
+    assert side.http2._windows.receive == 1_000_000 - sent
 
 
 @given(st.lists(st.tuples(st.integers(0, 12), st.integers(0, 255), st.integers(0, 5), st.binary(max_size=30)), max_size=20))
@@ -531,7 +538,7 @@ def test_nonsense_is_an_error_and_nothing_else(said: list[tuple[int, int, int, b
 
 @given(st.binary(max_size=60), st.binary(max_size=60))
 def test_blocks_of_nonsense_are_errors_and_nothing_else(one: bytes, two: bytes) -> None:
-    reader = Reader()
+    reader = HeaderReader()
     for block in (one, two):
         try:
             reader.read(block)

@@ -57,5 +57,5 @@ async def gone(them: list[ReferenceType[Any]]) -> None:
 def of_the_only_call(rig: Rig) -> list[ReferenceType[Any]]:
     assert isinstance(rig.server, Server)
     (connection,) = rig.server.connections
-    (call,) = connection._calls.values()
+    (call,) = connection.grpc.calls.values()
     return [ref(connection), ref(call), ref(call._handler)]

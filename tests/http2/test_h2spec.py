@@ -19,8 +19,9 @@ from xml.etree import ElementTree
 import pytest
 
 from controlplane.http2 import server as http2_server
-from controlplane.http2.connection import Connection, Stream
+from controlplane.http2.connection import Connection
 from controlplane.http2.frames import Buffer, ConnectionFault, ErrorCode
+from controlplane.http2.streams import Stream
 from controlplane.store import Store
 from controlplane.xds_server.limits import StreamLimits
 from controlplane.xds_server.transports import serve
@@ -99,7 +100,9 @@ class Pages(asyncio.Protocol):
     """A connection to a server that has one page, and gives it to whoever has said all: a User of the protocol."""
 
     def __init__(self) -> None:
-        self.http2 = Connection(self, asyncio.get_running_loop().time, 100, 1 << 16, 1 << 20)
+        self.http2 = Connection(
+            self, asyncio.get_running_loop().time, max_streams=100, stream_window=1 << 16, connection_window=1 << 20
+        )
         self._tail = b""
         self._waiting: dict[Stream, list[Buffer]] = {}
         self._transport = cast(asyncio.Transport, None)
@@ -108,45 +111,45 @@ class Pages(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
-        if self.http2.over:
+        if self.http2.closed:
             return
         try:
             self._tail = self.http2.receive(self._tail + data)
         except ConnectionFault as error:
             self.http2.close(error.reason)
-        self._transport.writelines(self.http2.written()[0])
-        if self.http2.over:
+        self._transport.writelines(self.http2.output.take()[0])
+        if self.http2.closed:
             # And not closed, since what comes yet would have it reset, and the end of what was written be lost.
             self._transport.write_eof()
 
-    def requested(self, stream: Stream, fields: Mapping[str, str]) -> None:
+    def stream_opened(self, stream: Stream, fields: Mapping[str, str]) -> None:
         stream.listener = Page(self, stream)
 
     def answer(self, stream: Stream) -> None:
-        self.http2.headers(stream, ((":status", "200"),))
+        self.http2.send_headers(stream, ((":status", "200"),))
         self._waiting[stream] = [b"a page"]
-        self.opened()
+        self.window_opened()
 
-    def opened(self) -> None:
+    def window_opened(self) -> None:
         for stream, rest in list(self._waiting.items()):
-            self.http2.send(stream, rest, 1 << 20)
+            self.http2.send_data(stream, rest, 1 << 20)
             if not rest:
                 del self._waiting[stream]
-                self.http2.headers(stream, (("x-end", "yes"),), end=True)
+                self.http2.send_headers(stream, (("x-end", "yes"),), end=True)
 
     def left(self, stream: Stream) -> None:
         self._waiting.pop(stream, None)
 
-    def leaving(self, reason: int) -> None:
+    def goaway_received(self, reason: int) -> None:
         self.http2.close(ErrorCode.NO_ERROR)
 
-    def began(self) -> None: ...
+    def settings_received(self) -> None: ...
 
     def consumed(self, count: int) -> None: ...
 
     def spent(self, seconds: float) -> None: ...
 
-    def wrote(self) -> None: ...
+    def output_added(self) -> None: ...
 
 
 class Page:

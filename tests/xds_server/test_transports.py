@@ -97,7 +97,7 @@ async def test_two_of_the_largest_requests_come_through_at_a_time_whatever_was_s
         await sent(c, {stream: message(padding="x" * (MAX_REQUEST_BYTES // 8 - 1_000))})
         await c.until(lambda: c.responses(stream))
         (ours,) = server(rig).connections
-        assert ours._taken  # and not given back
+        assert ours.grpc._unacknowledged  # and not given back
         largest = message(padding="x" * (MAX_REQUEST_BYTES - 1_000))
         more = [await c.open(), await c.open()]
         await sent(c, dict.fromkeys(more, largest))
@@ -150,9 +150,9 @@ async def test_what_came_compressed_is_given_back_as_it_came(rig: Rig) -> None:
         await c.say(stream, small + large)
         await c.until(lambda: len(c.responses(stream)) == 2)
         (ours,) = server(rig).connections
-        assert ours._taken == len(small) + len(large)
+        assert ours.grpc._unacknowledged == len(small) + len(large)
         await ended(c, prefixed(b"x" * 1000, compressed=1), grpc_encoding="gzip")
-        assert ours._taken == len(small) + len(large) + 1005
+        assert ours.grpc._unacknowledged == len(small) + len(large) + 1005
 
 
 async def test_what_is_not_gRPC_is_told_so(rig: Rig) -> None:
@@ -285,7 +285,7 @@ async def test_nothing_is_taken_from_who_is_told_to_go(rig: Rig, monkeypatch: py
         await c.start()
         await rig.until(lambda fleet: fleet.streams == 1)
         (ours,) = server(rig).connections
-        ours.limits = ConnectionLimits(keepalive_timeout=0.05)
+        server(rig).limits = ConnectionLimits(keepalive_timeout=0.05)
         # As if it took what is left to be written never.
         monkeypatch.setattr(ours._transport, "close", lambda: None)
         fields = [(":method", "POST"), (":scheme", "http"), (":path", ADS), (":authority", "x")]
@@ -297,9 +297,9 @@ async def test_nothing_is_taken_from_who_is_told_to_go(rig: Rig, monkeypatch: py
         ours.data_received(opens[0])
         server(rig).busy = lambda: False
         ours.data_received(WindowUpdateFrame(7, window_increment=1).serialize())
-        assert not ours._calls
+        assert not ours.grpc.calls
         ours.data_received(opens[1])
-        assert not ours._calls
+        assert not ours.grpc.calls
         await c.end()
         assert [goaway.error_code for goaway in c.heard(ConnectionTerminated)] == [ErrorCodes.PROTOCOL_ERROR]
         assert c.goaway.last_stream_id == 3
@@ -367,11 +367,11 @@ async def test_who_takes_what_it_is_sent_is_there(rig: Rig, monkeypatch: pytest.
         stream = await c.start()
         await c.until(lambda: ":status" in c.headers(stream))
         (ours,) = server(rig).connections
-        ours.limits = ConnectionLimits(keepalive_interval=0, keepalive_timeout=0)
-        ours.look_after(ours._heard + 1)
+        server(rig).limits = ConnectionLimits(keepalive_interval=0, keepalive_timeout=0)
+        ours.check_alive(ours._keepalive._active_at + 1)
         ours.pause_writing()
         ours.resume_writing()
-        ours.look_after(ours._heard + 2)
+        ours.check_alive(ours._keepalive._active_at + 2)
         await c.say(stream, message())
         await c.until(lambda: len(c.responses(stream)) == 1)
 
@@ -382,19 +382,19 @@ async def test_who_takes_what_comes_before_a_ping_is_there(rig: Rig) -> None:
         await c.until(lambda: True)
         await c.start()
         (ours,) = server(rig).connections
-        await c.until(lambda: ours._begun)
+        await c.until(lambda: ours._speaks_http2)
         ours._transport.write(bytes(16_000_000))
-        now = ours._heard + ours.limits.keepalive_interval + 1
-        ours.look_after(now)
+        now = ours._keepalive._active_at + server(rig).limits.keepalive_interval + 1
+        ours.check_alive(now)
         for _ in range(3):
             await c.reader.readexactly(2_000_000)
-            now += ours.limits.keepalive_timeout + 1
-            ours.look_after(now)
+            now += server(rig).limits.keepalive_timeout + 1
+            ours.check_alive(now)
             assert not ours._transport.is_closing()
         for _ in range(20):  # what is on its way yet arrives
             await asyncio.sleep(0.01)
-            now += ours.limits.keepalive_timeout + 1
-            ours.look_after(now)
+            now += server(rig).limits.keepalive_timeout + 1
+            ours.check_alive(now)
         assert ours._transport.is_closing()
 
 
@@ -404,7 +404,7 @@ async def test_one_stream_that_fails_at_its_end_does_not_keep_the_others(rig: Ri
             stream = await (c.open() if c.h2.streams else c.start())
         await c.until(lambda: ":status" in c.headers(stream))
         (ours,) = server(rig).connections
-        first, second = ours._calls.values()
+        first, second = ours.grpc.calls.values()
         lost = grpc_call.Call.aborted
         monkeypatch.setattr(grpc_call.Call, "aborted", lambda call: 1 / 0 if call is first else lost(call))
     await rig.until(lambda fleet: fleet.streams == 1)
@@ -418,7 +418,7 @@ async def test_who_waits_for_its_client_is_not_asked_at_every_turn(rig: Rig, mon
         await c.say(stream, message())
         await rig.until(lambda fleet: "raw" in fleet.nodes)
         (ours,) = server(rig).connections
-        assert ours._blocked
+        assert ours.grpc._waiting
         asked: list[object] = []
         monkeypatch.setattr(grpc_call.Call, "notify", lambda call: asked.append(call))
         for n in range(3):
@@ -479,7 +479,7 @@ async def test_a_flood_is_left_alone_and_others_notice_nothing(rig: Rig, kind: s
         await rig.held(1)
         stream = await c.start()
         await c.until(lambda: ":status" in c.headers(stream))
-        (ours,) = (k for k in server(rig).connections if stream in k._calls and k.peer.address == address(c.writer))
+        (ours,) = (k for k in server(rig).connections if stream in k.grpc.calls and k.peer.address == address(c.writer))
 
         async def pour() -> None:
             while True:
@@ -489,7 +489,7 @@ async def test_a_flood_is_left_alone_and_others_notice_nothing(rig: Rig, kind: s
 
         pouring = asyncio.create_task(pour())
         async with asyncio.timeout(20):
-            while not ours._resting:  # noqa: ASYNC110  nobody is told of it
+            while not ours._throttled:  # noqa: ASYNC110  nobody is told of it
                 await asyncio.sleep(0.01)
         await rig.until(lambda fleet: "good" in fleet.nodes)
         await rig.held(await rig.commit(GREEN))
@@ -505,10 +505,9 @@ def address(writer: asyncio.StreamWriter) -> str:
 
 
 async def test_who_is_silent_is_pinged_and_who_does_not_answer_is_left(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    server(rig).limits = ConnectionLimits(keepalive_interval=0.1, keepalive_timeout=0.3)
-    server(rig)._look_after()
-    monkeypatch.setattr(http2_server, "_SWEEP", 0.05)
-    server(rig)._look_after()
+    server(rig).limits = ConnectionLimits(keepalive_interval=0.1, keepalive_timeout=0.3, keepalive_sweep=0.05)
+    server(rig)._check_alive()
+    server(rig)._check_alive()
     async with raw(rig.port) as alive, raw(rig.port) as gone:
         for c in (alive, gone):
             stream = await c.start()
@@ -549,7 +548,7 @@ async def test_a_connection_that_is_asked_to_close_takes_no_new_streams_and_serv
         stream = await c.start()
         await c.until(lambda: ":status" in c.headers(stream))
         (connection,) = server(rig).connections
-        connection.drain()
+        connection.grpc.drain()
         # Opened before the news was there.
         late = await c.open()
         c.h2.send_data(stream, message())
