@@ -20,6 +20,7 @@ from controlplane.errors import Code
 from controlplane.fleet import Fleet, NodeState, ProgressState
 from controlplane.http2.grpc_status import Status
 from controlplane.http2.handler import GuardedHandler
+from controlplane.published import CompiledRevision
 from controlplane.store import Store
 from controlplane.xds_server import grpc_transport, pump
 from tests.fakes.xds_client import EOF, XdsClient, client
@@ -353,7 +354,7 @@ async def test_trouble_inside_is_internal_and_says_nothing_of_it(rig: Rig, monke
     await rig.commit(GATEWAY, BLUE)
     async with client(rig.port, "good") as good:
         await rig.held(1)
-        monkeypatch.setattr(pump, "audience", broken)
+        monkeypatch.setattr(CompiledRevision, "audience", broken)
         async with client(rig.port, "bad") as bad:
             await bad.until(lambda: bad.ended is not None)
             assert bad.ended is grpc.StatusCode.INTERNAL
