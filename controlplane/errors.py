@@ -1,8 +1,7 @@
 """Errors, split by whose fault they are.
 
-One class carries them all: what kind of wrong it is (`Code`), a machine-readable reason, a sentence for a person, and
-the fields at fault. It is mapped to gRPC in one place (`api/status.py`) and to exit codes in one place
-(`cli/exits.py`). A NACK is not an error: it is news, and travels as an event.
+There is one class: a code, a machine-readable reason, a sentence for a person, and the fields at fault. It is mapped to gRPC
+in one place (`api/status.py`) and to exit codes in one place (`cli/exits.py`). A NACK is not an error but an event.
 """
 
 from __future__ import annotations
@@ -16,17 +15,17 @@ from enum import Enum
 
 
 class Code(Enum):
-    """Whose fault it is. The names are those of gRPC's status codes."""
+    """The kind of an error, which says whose fault it is. The names are those of gRPC's status codes."""
 
-    # The caller's: the same call can never succeed.
+    # The caller's fault: the same call can never succeed.
     INVALID_ARGUMENT = "invalid argument"
     NOT_FOUND = "not found"
     ALREADY_EXISTS = "already exists"
-    # The caller's, given the state there is: it may succeed once that has changed.
+    # The caller's fault in the present state: the call may succeed once the state has changed.
     FAILED_PRECONDITION = "failed precondition"
     ABORTED = "aborted"
     RESOURCE_EXHAUSTED = "resource exhausted"
-    # Ours, or the machine's: it may succeed later.
+    # Our fault, or the machine's: the call may succeed later.
     UNAVAILABLE = "unavailable"
     INTERNAL = "internal"
 
@@ -35,12 +34,12 @@ _KEY = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY.*?(-----END [A-Z ]*PRIVATE KEY
 
 
 def redacted(text: str) -> str:
-    """The text without private keys in PEM, whole or cut off: a net below all that takes care not to quote one."""
+    """Return the text without private keys in PEM, whole or cut off: the last defence behind code that quotes none."""
     return _KEY.sub("[a private key]", text) if "PRIVATE KEY" in text else text
 
 
 def shortened(text: str, most: int = 4_000) -> str:
-    """The text, cut off after so many characters: a client's words go into every answer that shows what it refuses."""
+    """Return the text, cut off after `most` characters, for texts of clients that are shown in many places."""
     return text if len(text) <= most else f"{text[:most]} … ({len(text) - most} more characters)"
 
 
@@ -48,10 +47,12 @@ _UNUSUAL = re.compile(r"[^\x20-\x7e]")
 
 
 def escaped(text: str, keep: str = "") -> str:
-    """The text with `\\u001b` for each character that a terminal obeys or doesn't show: all controls, ends of lines too, what
-    turns the direction of writing, what is unassigned. Those in `keep` stay.
+    r"""Return the text with `\u001b` and the like for each character that a terminal obeys or doesn't show.
+
+    Those are all controls, ends of lines too, changes of the writing direction, and unassigned characters. Characters in
+    `keep` stay.
     """
-    return _UNUSUAL.sub(lambda found: found[0] if found[0] in keep else _escaped(found[0]), text)
+    return _UNUSUAL.sub(lambda match: match[0] if match[0] in keep else _escaped(match[0]), text)
 
 
 def _escaped(character: str) -> str:
@@ -63,16 +64,16 @@ def _escaped(character: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """A field, and what is wrong with it."""
+    """A field, and the problem with it."""
 
-    # Path from the top of what the caller sent, like `models[0].versions[1].endpoints[0].port`; "" is the whole.
+    # Path from the top of the request, like `models[0].versions[1].endpoints[0].port`; "" is the whole request.
     field: str
-    # A sentence that says what is wrong and what would be right.
+    # A sentence that says what is wrong, and what would be right.
     description: str
 
 
 class Error(Exception):
-    """What went wrong, for programs (`code`, `reason`, `violations`, `metadata`) and for people (`message`)."""
+    """An error for programs (`code`, `reason`, `violations`, `metadata`) and for people (`message`)."""
 
     def __init__(
         self,
@@ -90,32 +91,32 @@ class Error(Exception):
         self.reason = reason
         self.message = message
         self.violations = tuple(Violation(redacted(v.field), redacted(v.description)) for v in violations)
-        # Facts that a program may want, like the etag that is live.
+        # Facts that a program may need, like the live etag.
         self.metadata = metadata or {}
 
 
 def invalid(field: str, description: str, reason: str = "INVALID_FIELD") -> Error:
-    """An INVALID_ARGUMENT about one field."""
+    """Return an INVALID_ARGUMENT about one field."""
     return Error(Code.INVALID_ARGUMENT, reason, f"{field}: {description}", violations=(Violation(field, description),))
 
 
 def not_found(name: str, hint: str = "") -> Error:
-    """A NOT_FOUND for a resource name; `hint` says what exists instead."""
+    """Return a NOT_FOUND for a resource name; `hint` says what exists instead."""
     message = f"{name} does not exist" + (f"; {hint}" if hint else "")
     return Error(Code.NOT_FOUND, "NOT_FOUND", message, metadata={"name": name})
 
 
 def failed_precondition(reason: str, field: str, description: str, **metadata: str) -> Error:
-    """A FAILED_PRECONDITION about one field, given what the state is."""
+    """Return a FAILED_PRECONDITION about one field; "" is no field."""
     message = f"{field}: {description}" if field else description
     violations = (Violation(field, description),) if field else ()
     return Error(Code.FAILED_PRECONDITION, reason, message, violations=violations, metadata=metadata)
 
 
-def stale_etag(name: str, given: str, live: str) -> Error:
-    """An ABORTED: `name` has changed since the caller read it."""
-    message = f"{name} has changed since it was read: etag {given} was given, {live} is live; read it again and retry"
-    return Error(Code.ABORTED, "STALE_ETAG", message, metadata={"name": name, "given": given, "live": live})
+def stale_etag(name: str, etag: str, live: str) -> Error:
+    """Return an ABORTED / STALE_ETAG: `name` has changed since the caller read it."""
+    message = f"{name} has changed since it was read: etag {etag} was sent, {live} is live; read it again and retry"
+    return Error(Code.ABORTED, "STALE_ETAG", message, metadata={"name": name, "given": etag, "live": live})
 
 
 def abbreviated(names: Sequence[str], most: int = 8) -> str:
@@ -136,7 +137,7 @@ def renamed(error: Error, rename: Callable[[str], str]) -> Error:
 
 
 def merged(errors: list[Error]) -> Error:
-    """One error that says what all of them say; the first one's code and reason."""
+    """Return one error with the texts and fields of all; its code and reason are those of the first."""
     if len(errors) == 1:
         return errors[0]
     violations = tuple(v for e in errors for v in e.violations)
@@ -145,13 +146,13 @@ def merged(errors: list[Error]) -> Error:
 
 
 def join(prefix: str, field: str) -> str:
-    """`models[0]` and `name` make `models[0].name`; an index or nothing is appended as it is."""
+    """Return the path of a field below `prefix`: `models[0]` and `name` make `models[0].name`, an index needs no dot."""
     return prefix + field if not field or not prefix or field.startswith("[") else f"{prefix}.{field}"
 
 
 @contextmanager
 def within(prefix: str) -> Iterator[None]:
-    """Whatever error is raised inside names its fields from further up."""
+    """Raise an error from inside with `prefix` before its fields."""
     try:
         yield
     except Error as error:
@@ -159,20 +160,20 @@ def within(prefix: str) -> Iterator[None]:
 
 
 class Collector:
-    """Gathers the errors of siblings, so that a caller sees all of them at once."""
+    """Collects errors about several fields, so that a caller sees all of them at once."""
 
     def __init__(self) -> None:
         self.errors: list[Error] = []
 
     @contextmanager
     def within(self, prefix: str) -> Iterator[None]:
-        """An error inside is kept for `check`, its fields named from further up."""
+        """Keep an error from inside for `check`, with `prefix` before its fields."""
         try:
             yield
         except Error as error:
             self.errors.append(prefixed(error, prefix) if prefix else error)
 
     def check(self) -> None:
-        """Raises all that was gathered, as one; nothing when there was none."""
+        """Raise all collected errors as one. Without any, return."""
         if self.errors:
             raise merged(self.errors)

@@ -1,8 +1,8 @@
 """The nouns of desired state: frozen, and valid by construction.
 
-An object that exists is valid in itself; whether objects fit together (a model's gateway exists, two gateways don't share
-an address) is `state.py`'s. A constructor that is given something wrong raises `Error` with the path of the field, named
-as in the operator API. Durations are seconds; shares are basis points.
+An object that exists is valid in itself. `consistency.py` checks that objects fit together: a model's gateway exists, two
+gateways don't share an address. A constructor raises `Error` for a wrong value, with the path of the field, named as in the
+operator API. Durations are seconds; shares are basis points.
 """
 
 from __future__ import annotations

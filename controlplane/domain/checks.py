@@ -1,4 +1,4 @@
-"""What values must be like: words and numbers. Each check says nothing, or raises `Error` with the name of the field."""
+"""Checks of single values, words and numbers. Each returns None, or raises `Error` with the name of the field."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from controlplane.errors import invalid
 
 FULL_SHARE = 10_000  # basis points
 
-# Whole numbers that are only a part of what their type holds: the least and the most, by field.
+# Bounds of whole numbers: the least and the most, by field.
 BOUNDS: Mapping[str, tuple[int, int]] = {
     "port": (1, 65_535),
     "split": (0, FULL_SHARE),
@@ -32,53 +32,53 @@ _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 HOST = re.compile(r"(?=.{1,253}$)[a-z0-9_]([-a-z0-9_]{0,61}[a-z0-9_])?(\.[a-z0-9_]([-a-z0-9_]{0,61}[a-z0-9_])?)*\.?", re.I)
 HEADER = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]{1,100}")
 
-# Headers that carry the request itself, or the connection; none of them names a model, a user or a version.
+# Headers that belong to the request itself, or to the connection. None of them can name a model, a user or a version.
 _RESERVED_HEADERS = frozenset({"host", "connection", "content-length", "transfer-encoding", "te", "upgrade"})
 
 
 def check_label(value: str, name: str = "name") -> None:
-    """A DNS label (RFC 1123), or an error."""
+    """Check that a value is a DNS label (RFC 1123)."""
     if not _LABEL.fullmatch(value):
-        said = f"'{value[:80]}' is not a DNS label" if value else "is required"
-        raise invalid(name, f"{said}: 1 to 63 of a-z, 0-9 and '-', a letter or digit at both ends")
+        problem = f"'{value[:80]}' is not a DNS label" if value else "is required"
+        raise invalid(name, f"{problem}: 1 to 63 of a-z, 0-9 and '-', a letter or digit at both ends")
 
 
 def check_port(value: int, name: str = "port") -> None:
-    """A TCP port, or an error."""
+    """Check that a value is a TCP port."""
     if not BOUNDS["port"][0] <= value <= BOUNDS["port"][1]:
         raise invalid(name, f"{value} is not a port: 1 to 65535")
 
 
 def check_header(value: str, name: str) -> None:
-    """The lower-case name of an ordinary request header, or an error."""
+    """Check that a value is the lower-case name of an ordinary request header."""
     if not value:
         raise invalid(name, "is required")
     if value != value.lower():
         raise invalid(name, f"'{value[:80]}' must be in lower case: '{value[:80].lower()}'")
     if not HEADER.fullmatch(value) or value in _RESERVED_HEADERS or value.startswith(("x-envoy-", "x-turnout-")):
-        raise invalid(name, f"'{value[:80]}' can't be used as a header name here")
+        raise invalid(name, f"'{value[:80]}' can't be used as the name of a header here")
 
 
 def check_range(value: float, low: float, high: float, name: str, unit: str = "") -> None:
-    """A number within bounds, or an error that states them."""
+    """Check that a number is within bounds; the error states them."""
     if not low <= value <= high:
-        said, least, most = (f"{_written(number)}{unit}" for number in (value, low, high))
-        raise invalid(name, f"{said} is out of range: {least} to {most}")
+        text, least, most = (f"{_text(number)}{unit}" for number in (value, low, high))
+        raise invalid(name, f"{text} is out of range: {least} to {most}")
 
 
-def _written(number: float) -> str:
-    """`415,576,000,000`, `0.1`: in full, as people write it."""
+def _text(number: float) -> str:
+    """Return a number in full, as people write it: `415,576,000,000`, `0.1`."""
     return f"{number:,.9f}".rstrip("0").rstrip(".") if number % 1 else f"{int(number):,}"
 
 
 def check_bounds(noun: object, *names: str) -> None:
-    """Fields of a noun that are within `BOUNDS`, or an error at the first that is not."""
+    """Check that fields of a noun are within `BOUNDS`; the error is about the first that is not."""
     for name in names:
         check_range(getattr(noun, name), *BOUNDS[name], name)
 
 
 def check_distinct(values: Iterable[str], name: str) -> None:
-    """No value twice, or an error at the second one."""
+    """Check that no value is there twice; the error is about the second one."""
     seen: set[str] = set()
     for i, value in enumerate(values):
         if value in seen:
@@ -87,7 +87,7 @@ def check_distinct(values: Iterable[str], name: str) -> None:
 
 
 def is_ip(host: str) -> bool:
-    """Whether `host` is an IP address rather than a DNS name."""
+    """Return True for an IP address, False for a DNS name."""
     try:
         ipaddress.ip_address(host)
     except ValueError:
@@ -96,8 +96,8 @@ def is_ip(host: str) -> bool:
 
 
 def check_path(value: str, name: str) -> None:
-    """The start of a URL's path, or an error."""
+    """Check that a value is the start of a URL's path."""
     if not value:
         raise invalid(name, "is required")
     if not re.fullmatch(r"/[!-\"$->@-~]{0,1023}", value):
-        raise invalid(name, f"'{value[:80]}' is not a path: it opens with '/', without spaces, '?' or '#'")
+        raise invalid(name, f"'{value[:80]}' is not a path: it starts with '/', and has no spaces, '?' or '#'")

@@ -1,4 +1,4 @@
-"""What a change did to an object, as lines that people read: `split: blue 10000 -> green 10000`."""
+"""Descriptions of a change to an object, as lines for people: `split: blue 10000 -> green 10000`."""
 
 from __future__ import annotations
 
@@ -24,35 +24,40 @@ from controlplane.domain import (
 )
 from controlplane.domain.pem import Certificate
 
-# Lines of one version's endpoints; the rest is counted.
+# Lines about the endpoints of one version. More are only counted.
 MOST_ENDPOINTS = 20
 
 _NONE = "none"
 
 
 def lines(old: Object | None, new: Object | None) -> list[str]:
-    """A line a field that differs; of a new object, a line a field that is not at its default; none of a deleted one."""
+    """Return a line for each field that differs; for a new object, for each field that is not at its default.
+
+    A deleted object has no lines.
+    """
     if new is None:
         return []
     if isinstance(new, Secret):
         return list(_secret_lines(old.content if isinstance(old, Secret) else None, new.content))
     after = {path: (text, default) for path, text, default in _flat("", new, old)}
     before = {path: (text, default) for path, text, default in _flat("", old, new)} if old is not None else {}
-    said = []
+    changed = []
     for path in [*after, *(p for p in before if p not in after)]:
         was, was_default = before.get(path, (_NONE, True))
         now, is_default = after.get(path, (_NONE, True))
-        gone = path.startswith("versions.") and not any(path.startswith(f"versions.{n}.") for n in _versions(new))
-        if was == now or gone or (was_default and is_default):
+        is_removed_version = path.startswith("versions.") and not any(
+            path.startswith(f"versions.{n}.") for n in _versions(new)
+        )
+        if was == now or is_removed_version or (was_default and is_default):
             continue
-        said.append(f"{path}: {now}" if old is None else f"{path}: {was} -> {now}")
-    return said + list(_endpoint_lines(_versions(old), _versions(new)))
+        changed.append(f"{path}: {now}" if old is None else f"{path}: {was} -> {now}")
+    return changed + list(_endpoint_lines(_versions(old), _versions(new)))
 
 
 def _flat(path: str, value: Any, other: Any) -> Iterator[tuple[str, str, bool]]:
-    """(path, text, whether it is the default) of each field, in order, but of those that are the same in `other`.
+    """Yield (path, text, is the default) of each field that differs from `other`, in order.
 
-    Where there is no other, those at their default are left out. Names and endpoints are told of elsewhere.
+    Without another object, yield the fields that are not at their default. Names and endpoints are left out.
     """
     for field in fields(value):
         item = getattr(value, field.name)
@@ -102,7 +107,7 @@ def _text(name: str, item: object) -> str:
 
 
 def _word(item: object) -> str:
-    """Quoted where it would not be seen where it ends."""
+    """Return the text of an item, quoted where its end would not be clear."""
     text = str(item)
     return text if re.fullmatch(r"[^\s,'\"]+", text) else repr(text)
 
@@ -118,7 +123,7 @@ def _routing(routing: PathRouting | HeaderRouting | HostRouting) -> str:
 
 
 def _versions(obj: Object | None) -> dict[str, dict[str, Endpoint]]:
-    """The endpoints of each version of a model, by `host:port`."""
+    """Return the endpoints of each version of a model by `host:port`."""
     if not isinstance(obj, Model):
         return {}
     return {v.name: {_address(e): e for e in v.endpoints} for v in obj.versions}
@@ -127,24 +132,24 @@ def _versions(obj: Object | None) -> dict[str, dict[str, Endpoint]]:
 def _endpoint_lines(old: Mapping[str, Mapping[str, Endpoint]], new: Mapping[str, Mapping[str, Endpoint]]) -> Iterator[str]:
     for name, after in new.items():
         before = old.get(name, {})
-        said = [f"- {a}" for a in before if a not in after]
-        said += [f"+ {a}" + (f" weight {e.weight}" if e.weight != 1 else "") for a, e in after.items() if a not in before]
-        said += [
+        changed = [f"- {a}" for a in before if a not in after]
+        changed += [f"+ {a}" + (f" weight {e.weight}" if e.weight != 1 else "") for a, e in after.items() if a not in before]
+        changed += [
             f"{a} weight {before[a].weight} -> {e.weight}"
             for a, e in after.items()
             if a in before and before[a].weight != e.weight
         ]
-        if not said and list(before) != list(after):
-            said = ["in another order"]
-        more = len(said) - MOST_ENDPOINTS
-        for line in said[:MOST_ENDPOINTS]:
+        if not changed and list(before) != list(after):
+            changed = ["in another order"]
+        more = len(changed) - MOST_ENDPOINTS
+        for line in changed[:MOST_ENDPOINTS]:
             yield f"versions.{name}.endpoints: {line}"
         if more > 0:
             yield f"versions.{name}.endpoints: and {more} more"
 
 
 def _secret_lines(old: TlsCertificate | CaCertificates | None, new: TlsCertificate | CaCertificates) -> Iterator[str]:
-    """What can be known of a secret without having it: whose certificate, since when, until when."""
+    """Yield the changed facts about a secret that reveal nothing: subject, names, and the times of validity."""
     if old is not None and type(old) is not type(new):
         yield f"{_kind(old)} -> {_kind(new)}"
         old = None

@@ -29,7 +29,7 @@ def check_etag(head: Head, name: str, etag: str, field: str = "etag", *, force: 
     if not etag:
         return
     if not _NUMBER.fullmatch(etag):
-        raise invalid(field, f"'{etag[:80]}' is not an etag: give the one that was read", "INVALID_ETAG")
+        raise invalid(field, f"'{etag[:80]}' is not an etag: send the one that was read", "INVALID_ETAG")
     live = live_etag(head, name)
     if etag != live and not force:
         raise stale_etag(name, etag, live)

@@ -1,4 +1,4 @@
-"""Gateways: where requests enter a group of Envoys, and which."""
+"""Gateways: where requests enter a group of Envoys, and which Envoys those are."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ ROUTING_KINDS: Mapping[str, type[Routing]] = {"path": PathRouting, "header": Hea
 
 @dataclass(frozen=True, slots=True)
 class Locality:
-    """Where a node says that it is; each part may be empty."""
+    """The place of a node, as it reports it. Each part may be empty."""
 
     region: str = ""
     zone: str = ""
@@ -65,7 +65,7 @@ class Locality:
 
 @dataclass(frozen=True, slots=True)
 class NodeSelector:
-    """Chooses nodes: every part that is not empty must hold. Empty chooses all."""
+    """Selects nodes: every part that is not empty must match. An empty selector selects all."""
 
     clusters: tuple[str, ...] = ()
     ids: tuple[str, ...] = ()
@@ -75,7 +75,7 @@ class NodeSelector:
     sub_zones: tuple[str, ...] = ()
 
     def matches(self, cluster: str, node_id: str, metadata: Mapping[str, object], locality: Locality = Locality()) -> bool:
-        """Whether a node with these is chosen."""
+        """Return True when a node with these facts is selected."""
         return (
             (not self.clusters or cluster in self.clusters)
             and (not self.ids or node_id in self.ids)
@@ -86,7 +86,7 @@ class NodeSelector:
         )
 
     def overlaps(self, other: NodeSelector) -> bool:
-        """Whether some node could be chosen by both."""
+        """Return True when both could select the same node."""
         return (
             _meet(self.clusters, other.clusters)
             and _meet(self.ids, other.ids)
@@ -110,10 +110,10 @@ class TlsVersion(Enum):
 
 @dataclass(frozen=True, slots=True)
 class GatewayTls:
-    """How a gateway shows itself to clients, and whom it lets in. Secrets are named by their labels."""
+    """The TLS settings towards clients. Secrets are named by their labels."""
 
     certificate: str
-    client_ca: str = ""  # empty: clients show no certificate
+    client_ca: str = ""  # empty: clients need no certificate
     min_version: TlsVersion = TlsVersion.TLS_1_2
 
     def __post_init__(self) -> None:
@@ -144,7 +144,7 @@ class Gateway:
         with c.within(""):
             if not is_ip(self.address):
                 raise invalid("address", f"'{self.address[:80]}' is not an IP address; 0.0.0.0 is every IPv4 interface")
-            # One way of writing it: two that write one address differently must meet.
+            # Normalised, so that two gateways that write one address differently are found to share it.
             object.__setattr__(self, "address", str(ipaddress.ip_address(self.address)))
         c.check()
 
@@ -163,7 +163,7 @@ class Gateway:
         return certificate, Reference("tls.client_ca", Secret.collection, self.tls.client_ca, "ca_certificates")
 
     def shares_address(self, other: Gateway) -> bool:
-        """Whether the two could want the same socket on some node."""
+        """Return True when the two could want the same socket on some node."""
         any_address = {"0.0.0.0", "::"}
         same = self.address == other.address or self.address in any_address or other.address in any_address
         return same and self.port == other.port and self.nodes.overlaps(other.nodes)

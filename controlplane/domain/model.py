@@ -1,4 +1,4 @@
-"""Models: what users call, and who of them gets which version."""
+"""Models, and which of their users get which version."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ _KEY = re.compile(r"[A-Za-z0-9._~-]{1,253}")
 
 @dataclass(frozen=True, slots=True)
 class Sticky:
-    """What identifies a user: exactly one of the two."""
+    """The header or the cookie that identifies a user: exactly one of the two."""
 
     header: str = ""
     cookie: str = ""
 
     def __post_init__(self) -> None:
         if bool(self.header) == bool(self.cookie):
-            raise invalid("", "say either a header or a cookie that identifies the user")
+            raise invalid("", "set either a header or a cookie that identifies the user")
         if self.header:
             check_header(self.header, "header")
         elif not HEADER.fullmatch(self.cookie.lower()):
@@ -45,7 +45,7 @@ class Sticky:
 
 @dataclass(frozen=True, slots=True)
 class Mirror:
-    """A copy of requests for a second version."""
+    """A second version that gets copies of requests."""
 
     version: str
     basis_points: int = FULL_SHARE
@@ -73,19 +73,21 @@ class Retries:
     """When a failed request is tried again."""
 
     attempts: int = 2
-    unsafe: bool = False  # also where the upstream may have acted on the request
+    unsafe: bool = False  # retry also where the upstream may have acted on the request
     per_try_timeout: float = 0.0  # 0: none
 
     def __post_init__(self) -> None:
         check_bounds(self, "attempts")
         check_range(self.per_try_timeout, 0, 86_400, "per_try_timeout", " s")
         if self.per_try_timeout and not self.unsafe:
-            raise invalid("per_try_timeout", "a try that timed out may have been acted on: it needs `unsafe: true`")
+            raise invalid(
+                "per_try_timeout", "the model server may have acted on a try that timed out, so this needs `unsafe: true`"
+            )
 
 
 @dataclass(frozen=True, slots=True)
 class PathRewrite:
-    """Replaces the start of the path, up to the end of a segment, on its way to the model server."""
+    """Replaces the start of the path, up to the end of a segment, before the request goes to the model server."""
 
     prefix: str
     replacement: str
@@ -97,9 +99,9 @@ class PathRewrite:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """What users call.
+    """A model that users call.
 
-    Always true: the shares sum to 10,000, none is 0, and each is of a version that exists and has endpoints.
+    Always true: the shares sum to 10,000, none is 0, and the version of each exists and has endpoints.
     """
 
     collection: ClassVar[str] = "models"
@@ -168,7 +170,7 @@ class Model:
                 raise invalid(
                     f"split.{name}", f"version '{name}' has no endpoints, so it can't be given a share", "NO_ENDPOINTS"
                 )
-        # Versions' order, zeros left out: equal splits are equal values.
+        # In the order of versions and without zeros, so that equal splits are equal values.
         return {v.name: self.split[v.name] for v in self.versions if self.split.get(v.name)}
 
     @property
@@ -177,16 +179,16 @@ class Model:
 
     @property
     def route_keys(self) -> tuple[str, ...]:
-        """What a request calls this model by; never empty."""
+        """The names by which a request can mean this model; never empty."""
         return self.keys or (self.name,)
 
     def version(self, name: str, at: str = "version") -> Version:
-        """The version of that name; an error at the field `at` when there is none."""
+        """Return the version of a name. Errors: INVALID_ARGUMENT / UNKNOWN_VERSION at the field `at`."""
         for version in self.versions:
             if version.name == name:
                 return version
-        exist = ", ".join(v.name for v in self.versions)
-        raise invalid(at, f"there is no version '{name[:80]}'; there are: {exist}", "UNKNOWN_VERSION")
+        names = ", ".join(v.name for v in self.versions)
+        raise invalid(at, f"there is no version '{name[:80]}'; there are: {names}", "UNKNOWN_VERSION")
 
     @property
     def references(self) -> tuple[Reference, ...]:

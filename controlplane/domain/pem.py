@@ -1,7 +1,6 @@
-"""Certificates and private keys in PEM: read, checked as Envoy will check them, and written one way only.
+"""Certificates and private keys in PEM: read, checked as Envoy will check them, and normalised.
 
-Nothing here, errors included, ever says what a key is. What is wrong with one is said in words of our own: a library's could
-quote it.
+Nothing here, errors included, ever quotes a private key. Error texts are our own, since those of a library could quote it.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from controlplane.errors import invalid
 
-# What Envoy takes (BoringSSL): anything else would be refused by each of them.
+# The keys that Envoy (BoringSSL) accepts. It refuses all others.
 _CURVES = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
 _RSA_BITS = 2048
 MAX_BYTES = 256 * 1024
@@ -34,9 +33,9 @@ PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """What a certificate says of itself. Times are seconds since the epoch."""
+    """The facts about a certificate that people know it by. Times are seconds since the epoch."""
 
-    sha256: str  # of its DER form, in hex
+    sha256: str  # hash of the DER form, in hex
     subject: str  # RFC 4514; "" where it has none
     sans: tuple[str, ...]
     not_before: float
@@ -44,34 +43,37 @@ class Certificate:
 
 
 def certificates(pem: str, field: str) -> tuple[str, tuple[Certificate, ...]]:
-    """The certificates of a text, at least one: in PEM and nothing else, and as people know them. Errors: INVALID_ARGUMENT."""
-    return _written(found := _certificates(pem, field)), tuple(map(_described, found))
+    """Return the certificates of a text, at least one: normalised PEM, and the facts about each. Errors: INVALID_ARGUMENT."""
+    chain = _certificates(pem, field)
+    return _to_pem(chain), tuple(map(_describe, chain))
 
 
 def key_pair(chain: str, key: str, chain_field: str, key_field: str) -> tuple[str, str, tuple[Certificate, ...]]:
-    """A chain, its leaf first, and the leaf's key, both in PEM and written one way; the chain as people know it.
+    """Return a chain (leaf first), the leaf's private key, both in normalised PEM, and the facts about the chain.
 
-    That the key is sound in itself is asked by `check_sound`. Errors: INVALID_ARGUMENT, for the key also with the reasons
-    KEY_MISMATCH and KEY_REQUIRED.
+    `check_sound` checks the key itself. Errors: INVALID_ARGUMENT, for the key also with the reasons KEY_MISMATCH and
+    KEY_REQUIRED.
     """
-    found = _certificates(chain, chain_field)
+    certificates = _certificates(chain, chain_field)
     private = _private_key(key, key_field)
-    if not _same_key(found[0], private):
-        if any(_same_key(other, private) for other in found[1:]):
-            raise invalid(chain_field, "the certificate that the key is of must come first")
+    if not _same_key(certificates[0], private):
+        if any(_same_key(other, private) for other in certificates[1:]):
+            raise invalid(chain_field, "the certificate that the key belongs to must come first")
         raise invalid(key_field, "is not the key of the certificate", "KEY_MISMATCH")
-    for certificate, issuer in pairwise(found):
+    for certificate, issuer in pairwise(certificates):
         try:
             certificate.verify_directly_issued_by(issuer)
         except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
             raise invalid(chain_field, "each certificate must be signed by the one after it") from None
-    written = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
-    return _written(found), written, tuple(map(_described, found))
+    key_pem = private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    return _to_pem(certificates), key_pem, tuple(map(_describe, certificates))
 
 
 def check_sound(key: str, field: str) -> None:
-    """Nothing when the numbers of a private key fit together, as Envoy will ask. Takes 0.4 s for RSA of 4,096 bits: once, when
-    the key comes in. Errors: INVALID_ARGUMENT."""
+    """Check that the numbers of a private key fit together, as Envoy will. Errors: INVALID_ARGUMENT.
+
+    It takes 0.4 s for RSA of 4,096 bits, so it runs only once, when the key comes in.
+    """
     try:
         load_pem_private_key(key.encode(), None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
@@ -79,7 +81,7 @@ def check_sound(key: str, field: str) -> None:
 
 
 def stand_in(now: float) -> tuple[str, str]:
-    """A new certificate and its key, in PEM, that are good for nothing: to ask an Envoy with in place of real ones."""
+    """Return a new certificate and its key in PEM, to validate a configuration with in place of real ones."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "stand-in")])
     start = datetime.fromtimestamp(now, UTC)
@@ -93,7 +95,7 @@ def stand_in(now: float) -> tuple[str, str]:
         .not_valid_after(start + timedelta(hours=1))
         .sign(key, hashes.SHA256())
     )
-    return _written([certificate]), key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    return _to_pem([certificate]), key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
 
 
 def _certificates(pem: str, field: str) -> list[x509.Certificate]:
@@ -106,8 +108,10 @@ def _certificates(pem: str, field: str) -> list[x509.Certificate]:
     try:
         return x509.load_pem_x509_certificates(pem.encode())
     except (ValueError, UnsupportedAlgorithm):
-        begun = "-----BEGIN CERTIFICATE-----" in pem
-        raise invalid(field, "holds a certificate that can't be read" if begun else "holds no certificate in PEM") from None
+        has_certificate = "-----BEGIN CERTIFICATE-----" in pem
+        raise invalid(
+            field, "holds a certificate that can't be read" if has_certificate else "holds no certificate in PEM"
+        ) from None
 
 
 def _private_key(pem: str, field: str) -> PrivateKey:
@@ -118,18 +122,18 @@ def _private_key(pem: str, field: str) -> PrivateKey:
     try:
         key = load_pem_private_key(pem.encode(), None, unsafe_skip_rsa_key_validation=True)  # see `check_sound`
     except TypeError:
-        raise invalid(field, "has a passphrase, which no Envoy could be told: take it off") from None
+        raise invalid(field, "has a passphrase, which Envoy does not support: remove it") from None
     except (ValueError, UnsupportedAlgorithm):
-        raise invalid(field, "is no private key in PEM that can be read") from None
+        raise invalid(field, "is not a private key in PEM that can be read") from None
     if isinstance(key, rsa.RSAPrivateKey):
         if key.key_size < _RSA_BITS:
-            raise invalid(field, f"is RSA of {key.key_size:,} bits: Envoy takes {_RSA_BITS:,} or more")
+            raise invalid(field, f"is RSA of {key.key_size:,} bits: Envoy accepts {_RSA_BITS:,} or more")
         return key
     if isinstance(key, ec.EllipticCurvePrivateKey):
         if not isinstance(key.curve, _CURVES):
-            raise invalid(field, f"is ECDSA on {key.curve.name}: Envoy takes P-256, P-384 and P-521")
+            raise invalid(field, f"is ECDSA on {key.curve.name}: Envoy accepts P-256, P-384 and P-521")
         return key
-    raise invalid(field, "is neither RSA nor ECDSA, and Envoy takes no others")
+    raise invalid(field, "is neither RSA nor ECDSA, and Envoy accepts no others")
 
 
 def _same_key(certificate: x509.Certificate, key: object) -> bool:
@@ -142,11 +146,11 @@ def _same_key(certificate: x509.Certificate, key: object) -> bool:
         return False
 
 
-def _written(found: list[x509.Certificate]) -> str:
-    return "".join(c.public_bytes(Encoding.PEM).decode() for c in found)
+def _to_pem(certificates: list[x509.Certificate]) -> str:
+    return "".join(c.public_bytes(Encoding.PEM).decode() for c in certificates)
 
 
-def _described(certificate: x509.Certificate) -> Certificate:
+def _describe(certificate: x509.Certificate) -> Certificate:
     return Certificate(
         certificate.fingerprint(hashes.SHA256()).hex(),
         _subject(certificate),

@@ -14,7 +14,7 @@ class Reference:
     # Collection and label of the object that is needed.
     collection: str
     label: str
-    # Of a secret: the kind that is needed, a key of `SECRET_KINDS`; "" where any object will do.
+    # The kind of secret that is needed, a key of `SECRET_KINDS`; "" for references to other objects.
     kind: str = ""
 
     @property

@@ -15,9 +15,9 @@ LATEST = "revisions/latest"
 
 @dataclass(frozen=True, slots=True)
 class ObjectMeta:
-    """When an object came to be as it is. Times are seconds since the epoch."""
+    """The history of an object in short. Times are seconds since the epoch."""
 
-    revision: int  # in which it last changed: its etag
+    revision: int  # the one in which it last changed: its etag
     create_time: float
     update_time: float
 
@@ -35,16 +35,16 @@ class Action(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """What a caller says of a revision it wants to make."""
+    """The facts about a revision that its caller gives."""
 
     author: str
     reason: str
     action: Action
-    # When it is made, seconds since the epoch; 0.0 until it is the writer's turn.
+    # The time at which it is made, seconds since the epoch; 0.0 until the writer begins with it.
     time: float = 0.0
     # 0 unless action is REVERT.
     reverted_to: int = 0
-    # UUID of the call, "" when it gave none; and a digest of what it asked, to tell a replay from a reused id.
+    # UUID of the call, "" when it has none; and a digest of the request, to tell a replay from a reused id.
     request_id: str = ""
     request_digest: str = ""
 
@@ -55,7 +55,7 @@ class Revision:
 
     number: int
     draft: Draft
-    # What was before and what is now, by resource name, gateways first; None: it was, or is, not there.
+    # The object before and the object now, by resource name, sorted; None where it did not exist, or was deleted.
     changes: Mapping[str, tuple[Object | None, Object | None]]
 
 
@@ -65,9 +65,9 @@ class Head:
 
     number: int = 0
     state: State = State()
-    # By resource name: when each object of `state` came to be as it is.
+    # By resource name, for each object of `state`.
     meta: Mapping[str, ObjectMeta] = field(default_factory=dict)
-    # When this revision was made, seconds since the epoch; 0.0 for number 0.
+    # The time at which this revision was made, seconds since the epoch; 0.0 for number 0.
     time: float = 0.0
 
     def after(self, changes: Changes, draft: Draft) -> Head:

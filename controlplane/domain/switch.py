@@ -48,7 +48,7 @@ def switch(head: Head, label: str, split: Mapping[str, int], etag: str = "", *, 
             raise failed_precondition("NO_ENDPOINTS", field, description, name=name)
     check_etag(head, name, etag, force=force)
     if not etag and not force:
-        raise moves_traffic(name, "etag", "it moves live traffic")
+        raise moves_traffic(name, "etag", "this moves live traffic")
     return replace(live, split=split)
 
 
@@ -92,7 +92,9 @@ def restore(head: Head, target: State, etag: str = "", *, force: bool = False) -
 
 def moves_traffic(name: str, field: str, why: str) -> Error:
     """Return a FAILED_PRECONDITION / MOVES_TRAFFIC at a field: the caller gave neither an etag nor force."""
-    return failed_precondition("MOVES_TRAFFIC", field, f"{why}: give the etag of {name} as it was read, or force", name=name)
+    return failed_precondition(
+        "MOVES_TRAFFIC", field, f"{why}: send the etag of {name} as it was read, or set force", name=name
+    )
 
 
 def moved_models(old: State, new: State) -> list[str]:

@@ -1,4 +1,4 @@
-"""Versions: what a model is deployed as, and how that is reached."""
+"""Versions: the deployables of a model, and how they are reached."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from controlplane.errors import invalid
 
 
 class Protocol(Enum):
-    """What the endpoints of a version speak."""
+    """The protocol of a version's endpoints."""
 
     HTTP1 = "http1"
     HTTP2 = "http2"
@@ -20,7 +20,7 @@ class Protocol(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One address that a version answers at."""
+    """One address of a version."""
 
     host: str  # an IP address or a DNS name
     port: int
@@ -37,23 +37,23 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class UpstreamTls:
-    """How endpoints are reached over TLS. Either certificates are verified, against a name, or that is waived aloud."""
+    """The TLS settings towards endpoints. Certificates are verified against a name, unless that is waived explicitly."""
 
     server_name: str = ""
-    ca_certificates_pem: str = ""  # empty: those of `ca_certificates`
+    ca_certificates_pem: str = ""  # empty: those of the secret `ca_certificates`
     insecure_skip_verify: bool = False
-    ca_certificates: str = ""  # the label of a secret; empty: the Envoy's system's
-    client_certificate: str = ""  # the label of a secret; empty: endpoints are shown none
+    ca_certificates: str = ""  # the label of a secret; empty: the authorities of the Envoy's system
+    client_certificate: str = ""  # the label of a secret; empty: no certificate
 
     def __post_init__(self) -> None:
         if not self.server_name and not self.insecure_skip_verify:
-            raise invalid("server_name", "is required: the name that the certificate must carry")
+            raise invalid("server_name", "is required: the name that the certificate must be for")
         if self.server_name and not HOST.fullmatch(self.server_name):
             raise invalid("server_name", f"'{self.server_name[:80]}' is not a DNS name")
         if self.ca_certificates_pem:
             pem.certificates(self.ca_certificates_pem, "ca_certificates_pem")
         if self.ca_certificates_pem and self.ca_certificates:
-            raise invalid("ca_certificates", "can't be given together with ca_certificates_pem: choose one of them")
+            raise invalid("ca_certificates", "can't be set together with ca_certificates_pem: choose one of them")
         for name in ("ca_certificates", "client_certificate"):
             if getattr(self, name):
                 check_label(getattr(self, name), name)
@@ -72,14 +72,14 @@ class HealthCheck:
     def __post_init__(self) -> None:
         check_path(self.path, "path")
         check_range(self.interval, 0.1, 3600, "interval", " s")
-        # A new cluster warms until its first checks are through, and an Envoy ACKs no clusters before: other models wait too.
+        # A new cluster warms until its first checks have ended. The Envoy ACKs no clusters before, so other models wait too.
         check_range(self.timeout, 0.01, 60, "timeout", " s")
         check_bounds(self, "healthy_threshold", "unhealthy_threshold")
 
 
 @dataclass(frozen=True, slots=True)
 class OutlierDetection:
-    """Ejection of endpoints where real requests fail."""
+    """Ejection of endpoints at which real requests fail."""
 
     consecutive_failures: int = 5
     ejection_time: float = 30.0
@@ -131,5 +131,5 @@ class Version:
 
     @property
     def has_dns_endpoints(self) -> bool:
-        """Whether Envoy must resolve the endpoints."""
+        """True when Envoy must resolve the endpoints' names."""
         return bool(self.endpoints) and not is_ip(self.endpoints[0].host)

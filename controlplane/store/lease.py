@@ -34,7 +34,7 @@ class Lease:
     """One acquisition of a lease."""
 
     name: str
-    # Who holds it; unique among the processes that use the store.
+    # The name of its holder; unique among the processes that use the store.
     holder: str
     # Larger than that of every acquisition before.
     token: int

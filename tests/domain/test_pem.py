@@ -1,4 +1,4 @@
-"""Certificates and keys: what is taken, what is refused, and that no sentence about a key quotes it."""
+"""Certificates and keys: which are accepted, which are refused, and that no text about a key quotes it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_a_pair_is_read_and_described() -> None:
     assert [c.subject for c in described] == ["CN=a.example", "CN=test authority"]
 
 
-def test_what_is_written_differently_is_one_value() -> None:
+def test_different_encodings_become_one_value() -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     pair = AUTHORITY.pair("a.example", key=key)
     older = key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption()).decode()
@@ -40,35 +40,35 @@ def test_what_is_written_differently_is_one_value() -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "said"),
+    ("key", "problem"),
     [
         ("", "is required"),
-        ("no key", "is no private key in PEM that can be read"),
+        ("no key", "is not a private key in PEM that can be read"),
         (pki.pem(ec.generate_private_key(ec.SECP256R1())), "is not the key of the certificate"),
-        (PAIR.key[:60] + "A" * 8 + PAIR.key[68:], "is no private key in PEM that can be read"),
-        (pki.pem(ec.generate_private_key(ec.SECP256K1())), "is ECDSA on secp256k1: Envoy takes P-256, P-384 and P-521"),
-        (pki.pem(rsa.generate_private_key(65537, 1024)), "is RSA of 1,024 bits: Envoy takes 2,048 or more"),
+        (PAIR.key[:60] + "A" * 8 + PAIR.key[68:], "is not a private key in PEM that can be read"),
+        (pki.pem(ec.generate_private_key(ec.SECP256K1())), "is ECDSA on secp256k1: Envoy accepts P-256, P-384 and P-521"),
+        (pki.pem(rsa.generate_private_key(65537, 1024)), "is RSA of 1,024 bits: Envoy accepts 2,048 or more"),
         (
             ed25519.Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode(),
-            "is neither RSA nor ECDSA, and Envoy takes no others",
+            "is neither RSA nor ECDSA, and Envoy accepts no others",
         ),
         (
             ec.generate_private_key(ec.SECP256R1())
             .private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"word"))
             .decode(),
-            "has a passphrase, which no Envoy could be told: take it off",
+            "has a passphrase, which Envoy does not support: remove it",
         ),
     ],
 )
-def test_a_key_that_is_refused_is_not_quoted(key: str, said: str) -> None:
+def test_a_refused_key_is_not_quoted(key: str, problem: str) -> None:
     error = refused(PAIR.certificate, key)
-    assert error.message == f"key: {said}"
+    assert error.message == f"key: {problem}"
     assert not any(
         mark in repr((error, error.violations, error.metadata)) for mark in (pki.marks(key) if "-----" in key else ())
     )
 
 
-def test_an_rsa_pair_is_taken_and_one_with_a_broken_number_is_found_out() -> None:
+def test_an_rsa_pair_is_accepted_and_one_with_a_broken_number_is_refused() -> None:
     key = rsa.generate_private_key(65537, 2048)
     pair = AUTHORITY.pair("a.example", key=key)
     assert pem.key_pair(pair.certificate, pair.key, "chain", "key")[1] == pair.key
@@ -81,19 +81,19 @@ def test_an_rsa_pair_is_taken_and_one_with_a_broken_number_is_found_out() -> Non
 
 
 @pytest.mark.parametrize(
-    ("chain", "said"),
+    ("chain", "problem"),
     [
         ("", "is required"),
         ("text", "holds no certificate in PEM"),
         (PAIR.key, "holds a private key; give certificates only"),
         ("-----BEGIN CERTIFICATE-----\nMII\n-----END CERTIFICATE-----\n", "holds a certificate that can't be read"),
-        (AUTHORITY.certificate + PAIR.certificate, "the certificate that the key is of must come first"),
+        (AUTHORITY.certificate + PAIR.certificate, "the certificate that the key belongs to must come first"),
         (PAIR.certificate + PAIR.certificate, "each certificate must be signed by the one after it"),
         ("x" * (pem.MAX_BYTES + 1), "is 262,145 bytes long: at most 262,144"),
     ],
 )
-def test_a_chain_that_is_refused(chain: str, said: str) -> None:
-    assert refused(chain, PAIR.key).message == f"chain: {said}"
+def test_refused_chains(chain: str, problem: str) -> None:
+    assert refused(chain, PAIR.key).message == f"chain: {problem}"
 
 
 def test_a_stand_in_is_a_pair() -> None:
