@@ -1,4 +1,4 @@
-"""Ways to break what is compiled, each of which Envoy refuses; put to `check` and to a real Envoy alike."""
+"""Ways to break compiled resources so that Envoy refuses them. Both our checks and a real Envoy are tested with each."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ from controlplane.snapshot import Audience, Resource, Snapshot
 
 @dataclass(frozen=True)
 class Break:
-    """One wrong thing."""
+    """One change that makes a resource invalid."""
 
     name: str
     type_url: str
     resource: str
-    # Does it to the message.
-    make: Callable[[Any], None]
-    # As `check` says it.
+    # Applies the change to the message.
+    apply: Callable[[Any], None]
+    # The field that `check` names.
     field: str
 
 
 @cache
 def base() -> Snapshot:
-    """A model with all there is, whole."""
+    """A valid snapshot of a model that uses every setting which a break needs."""
     blue = Version(
         "blue",
         (Endpoint("10.0.0.1", 8000), Endpoint("10.0.0.2", 8000)),
@@ -60,40 +60,40 @@ def base() -> Snapshot:
     )
 
 
-def broken(made: Break) -> Resource:
-    """The resource with the wrong thing done to it."""
-    message = decoded(base().resources[made.type_url][made.resource])
-    made.make(message)
-    return Resource.of(made.type_url, made.resource, message.SerializeToString(deterministic=True))
+def broken(wrong: Break) -> Resource:
+    """The resource with the change applied."""
+    message = decoded(base().resources[wrong.type_url][wrong.resource])
+    wrong.apply(message)
+    return Resource.of(wrong.type_url, wrong.resource, message.SerializeToString(deterministic=True))
 
 
 def _manager(change: Callable[[Any], None]) -> Callable[[Any], None]:
-    def make(listener: Any) -> None:
+    def apply(listener: Any) -> None:
         network = listener.filter_chains[0].filters[0]
         manager = unpack(network.typed_config)
         change(manager)
         network.typed_config.CopyFrom(packed(manager))
 
-    return make
+    return apply
 
 
 def _tls(change: Callable[[Any], None]) -> Callable[[Any], None]:
-    def make(cluster: Any) -> None:
+    def apply(cluster: Any) -> None:
         context = tls_pb2.UpstreamTlsContext.FromString(cluster.transport_socket.typed_config.value)
         change(context.common_tls_context.validation_context)
         cluster.transport_socket.typed_config.CopyFrom(packed(context))
 
-    return make
+    return apply
 
 
 def _protocol(change: Callable[[Any], None]) -> Callable[[Any], None]:
-    def make(cluster: Any) -> None:
-        for held in cluster.typed_extension_protocol_options.values():
-            options = unpack(held)
+    def apply(cluster: Any) -> None:
+        for value in cluster.typed_extension_protocol_options.values():
+            options = unpack(value)
             change(options)
-            held.CopyFrom(packed(options))
+            value.CopyFrom(packed(options))
 
-    return make
+    return apply
 
 
 def _no_weights(config: Any) -> None:
@@ -111,15 +111,15 @@ def _action(config: Any) -> Any:
 
 
 def _set(path: str, value: Any) -> Callable[[Any], None]:
-    """Sets a field, like `virtual_hosts.0.name`."""
-    *way, last = path.split(".")
+    """Set a field, like `virtual_hosts.0.name`."""
+    *parents, name = path.split(".")
 
-    def make(message: Any) -> None:
-        for step in way:
+    def apply(message: Any) -> None:
+        for step in parents:
             message = message[int(step)] if step.isdigit() else getattr(message, step)
-        setattr(message, last, value)
+        setattr(message, name, value)
 
-    return make
+    return apply
 
 
 EDGE = "0.0.0.0:8080"  # the listener of the gateway `edge`
@@ -131,17 +131,21 @@ _PROTOCOL = "Cluster[iris/blue].typed_extension_protocol_options[envoy.extension
 BREAKS = [
     Break("cluster without a name", CLUSTER, "iris/blue", lambda m: m.ClearField("name"), "Cluster[iris/blue].name"),
     Break(
-        "no time to connect", CLUSTER, "iris/blue", lambda m: m.connect_timeout.Clear(), "Cluster[iris/blue].connect_timeout"
+        "no connect timeout",
+        CLUSTER,
+        "iris/blue",
+        lambda m: m.connect_timeout.Clear(),
+        "Cluster[iris/blue].connect_timeout",
     ),
     Break(
-        "EDS from nowhere",
+        "EDS without a source",
         CLUSTER,
         "iris/blue",
         lambda m: m.ClearField("eds_cluster_config"),
         "Cluster[iris/blue].eds_cluster_config",
     ),
     Break(
-        "EDS for names",
+        "EDS configuration on a DNS cluster",
         CLUSTER,
         "iris/named",
         lambda m: m.eds_cluster_config.CopyFrom(decoded(base().resources[CLUSTER]["iris/green"]).eds_cluster_config),
@@ -162,21 +166,25 @@ BREAKS = [
         "Cluster[iris/blue].health_checks[0].grpc_health_check",
     ),
     Break(
-        "ejection for longer than the longest",
+        "ejection time above the maximum",
         CLUSTER,
         "iris/blue",
         lambda m: m.outlier_detection.base_ejection_time.FromSeconds(301),
         "Cluster[iris/blue].outlier_detection.base_ejection_time",
     ),
     Break(
-        "more than all ejected",
+        "ejection of more than 100 %",
         CLUSTER,
         "iris/blue",
         _set("outlier_detection.max_ejection_percent.value", 101),
         "Cluster[iris/blue].outlier_detection.max_ejection_percent",
     ),
     Break(
-        "a name without an authority", CLUSTER, "iris/blue", _tls(lambda v: v.ClearField("trusted_ca")), f"{_TLS}.trusted_ca"
+        "a name without an authority",
+        CLUSTER,
+        "iris/blue",
+        _tls(lambda v: v.ClearField("trusted_ca")),
+        f"{_TLS}.trusted_ca",
     ),
     Break(
         "an authority that can't be read",
@@ -197,7 +205,7 @@ BREAKS = [
         "ClusterLoadAssignment[iris/blue].endpoints[0].lb_endpoints[0].load_balancing_weight",
     ),
     Break(
-        "a name over EDS",
+        "a DNS name over EDS",
         ENDPOINTS,
         "iris/blue",
         _set("endpoints.0.lb_endpoints.1.endpoint.address.socket_address.address", "localhost"),
@@ -212,7 +220,7 @@ BREAKS = [
         f"Listener[{EDGE}].address",
     ),
     Break("no filter chain", LISTENER, EDGE, lambda m: m.ClearField("filter_chains"), f"Listener[{EDGE}].filter_chains"),
-    Break("a nameless statistic", LISTENER, EDGE, _manager(lambda m: m.ClearField("stat_prefix")), f"{_HCM}.stat_prefix"),
+    Break("no statistics prefix", LISTENER, EDGE, _manager(lambda m: m.ClearField("stat_prefix")), f"{_HCM}.stat_prefix"),
     Break("no router", LISTENER, EDGE, _manager(lambda m: m.ClearField("http_filters")), f"{_HCM}.http_filters"),
     Break(
         "no scope key",
@@ -237,7 +245,7 @@ BREAKS = [
         "RouteConfiguration[iris].virtual_hosts",
     ),
     Break(
-        "a route to nowhere",
+        "a route without an action",
         ROUTES,
         "iris",
         lambda m: m.virtual_hosts[0].routes[0].ClearField("route"),
@@ -260,7 +268,7 @@ BREAKS = [
         f"{_HOST}.routes[0].route.regex_rewrite.pattern.regex",
     ),
     Break(
-        "the path taken off",
+        "the path removed",
         ROUTES,
         "iris",
         lambda m: m.request_headers_to_remove.append(":path"),

@@ -1,4 +1,4 @@
-"""Desired state as the golden files have it, and compiled resources as people read them."""
+"""Desired state read from the golden files, and compiled resources in a form that people can read."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ check = Validator().check
 TESTDATA = Path(__file__).parent / "testdata"
 CASES = sorted(path.name.removesuffix(".in.yaml") for path in TESTDATA.glob("*.in.yaml"))
 
-# A PEM text in JSON, of which the label is shown.
+# A PEM text in JSON. Golden files have only its label.
 _PEM = re.compile(r"-----BEGIN ([A-Z ]+)-----.*?-----END \1-----(\\n)?")
 
 _ROUTINGS: dict[str, Any] = {"path": PathRouting, "header": HeaderRouting, "host": HostRouting}
 
 
 def read_state(case: str) -> State:
-    """The state that `testdata/CASE.in.yaml` describes: the nouns of model/, a gateway's routing named by its kind.
+    """The state that `testdata/CASE.in.yaml` describes: nouns of domain/, with a routing named by its kind.
 
-    Of secrets it has the kinds, and they are made anew in each run.
+    A file has only the kinds of secrets. Their contents are generated in each run.
     """
     document = yaml.safe_load((TESTDATA / f"{case}.in.yaml").read_text())
     kinds = document.get("secrets", {}).items()
@@ -49,9 +49,9 @@ def read_state(case: str) -> State:
 
 
 def widest(audiences: Iterable[Audience]) -> list[Audience]:
-    """Those audiences that no other one contains: Envoys', then gRPC clients'."""
-    found = set(audiences)
-    wide = (a for a in found if not any(a.client is b.client and set(a.gateways) < set(b.gateways) for b in found))
+    """The audiences that no other one contains: those of Envoys, then of gRPC clients."""
+    every = set(audiences)
+    wide = (a for a in every if not any(a.client is b.client and set(a.gateways) < set(b.gateways) for b in every))
     return sorted(wide, key=lambda a: (a.client.value, a.gateways))
 
 
@@ -68,7 +68,7 @@ def as_yaml(snapshots: Iterable[Snapshot]) -> str:
             **({} if snapshot.audience.client is Client.ENVOY else {"client": snapshot.audience.client.value}),
             **{
                 short_name(t): [
-                    json.loads(_shown(t, json_format.MessageToJson(decoded(r), preserving_proto_field_name=True)))
+                    json.loads(_without_pem(t, json_format.MessageToJson(decoded(r), preserving_proto_field_name=True)))
                     for _, r in sorted(snapshot.resources[t].items())
                 ]
                 for t in ORDER
@@ -80,5 +80,5 @@ def as_yaml(snapshots: Iterable[Snapshot]) -> str:
     return yaml.safe_dump_all(documents, sort_keys=False, width=120)
 
 
-def _shown(type_url: str, text: str) -> str:
+def _without_pem(type_url: str, text: str) -> str:
     return _PEM.sub(r"(\1)", text) if type_url == SECRET else text

@@ -76,26 +76,28 @@ def versions(name: str) -> st.SearchStrategy[Version]:
 
 @st.composite
 def splits(draw: st.DrawFn, names: list[str]) -> dict[str, int]:
-    """Shares of some of the names, that sum to the whole."""
+    """Shares of the names, some of them 0, that sum to the whole."""
     cuts = sorted(draw(st.lists(st.integers(0, FULL_SHARE), min_size=len(names) - 1, max_size=len(names) - 1)))
     return {n: b - a for n, a, b in zip(names, [0, *cuts], [*cuts, FULL_SHARE], strict=True)}
 
 
 @st.composite
 def models(draw: st.DrawFn, name: str) -> Model:
-    made = draw(st.lists(st.sampled_from(VERSIONS), min_size=1, unique=True).flatmap(lambda ns: st.tuples(*map(versions, ns))))
-    if not any(v.endpoints for v in made):
-        made = (replace(made[0], endpoints=(Endpoint("10.0.0.1", 80),)), *made[1:])
-    able = [v.name for v in made if v.endpoints]
+    drawn = draw(
+        st.lists(st.sampled_from(VERSIONS), min_size=1, unique=True).flatmap(lambda ns: st.tuples(*map(versions, ns)))
+    )
+    if not any(v.endpoints for v in drawn):
+        drawn = (replace(drawn[0], endpoints=(Endpoint("10.0.0.1", 80),)), *drawn[1:])
+    with_endpoints = [v.name for v in drawn if v.endpoints]
     return Model(
         name,
         tuple(draw(st.lists(st.sampled_from(GATEWAYS), min_size=1, unique=True))),
-        made,
-        draw(splits(able)),
+        drawn,
+        draw(splits(with_endpoints)),
         draw(st.sampled_from([(), (f"{name}.2", name)])),
         draw(st.none() | stickies),
         draw(st.sampled_from(["", "x-version"])),
-        draw(st.none() | st.builds(Mirror, st.sampled_from(able), st.integers(1, FULL_SHARE))),
+        draw(st.none() | st.builds(Mirror, st.sampled_from(with_endpoints), st.integers(1, FULL_SHARE))),
         draw(st.builds(Timeouts, st.floats(0, 86_400), st.floats(0, 86_400))),
         draw(retries),
         draw(st.none() | st.builds(PathRewrite, paths, paths)),
@@ -110,5 +112,5 @@ def gateways(draw: st.DrawFn, name: str) -> Gateway:
 @st.composite
 def states(draw: st.DrawFn) -> State:
     """All gateways, and some of the models."""
-    named = draw(st.lists(st.sampled_from(MODELS), unique=True))
-    return State({n: draw(gateways(n)) for n in GATEWAYS}, {n: draw(models(n)) for n in named})
+    names = draw(st.lists(st.sampled_from(MODELS), unique=True))
+    return State({n: draw(gateways(n)) for n in GATEWAYS}, {n: draw(models(n)) for n in names})

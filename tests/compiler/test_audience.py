@@ -1,3 +1,5 @@
+"""Audiences of nodes, and the notes on what they do not get."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -5,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from controlplane.compiler.audience import audience, audiences, left_out, unselected
+from controlplane.compiler.audience import AudienceResolver, audience, audiences, left_out, unselected
 from controlplane.domain import Endpoint, Gateway, Locality, Model, NodeSelector, Protocol, Version
 from controlplane.domain.state import State
 from controlplane.snapshot import Audience, Client
@@ -68,7 +70,7 @@ def test_kinds_of_clients(user_agent: str, metadata: Mapping[str, object], clien
 
 
 @pytest.mark.parametrize(
-    ("said", "models"),
+    ("named", "models"),
     [
         (["iris", "wine", "iris"], {"iris", "wine"}),
         ("iris, wine", {"iris", "wine"}),
@@ -79,43 +81,56 @@ def test_kinds_of_clients(user_agent: str, metadata: Mapping[str, object], clien
         ({"iris": True}, None),
     ],
 )
-def test_models_that_a_node_names(said: object, models: set[str] | None) -> None:
-    assert audience(State(), Node(metadata={"turnout.models": said})).models == models
+def test_models_that_a_node_names(named: object, models: set[str] | None) -> None:
+    assert audience(State(), Node(metadata={"turnout.models": named})).models == models
 
 
-def test_nodes_of_which_the_same_is_true_are_one_audience() -> None:
+def test_nodes_with_the_same_gateways_client_and_models_are_one_audience() -> None:
     a, b = (Node(i, metadata={"turnout.models": m}) for i, m in (("a", ["iris", "wine"]), ("b", "wine,iris")))
     assert audience(state(EDGE), a) == audience(state(EDGE), b)
     assert hash(audience(state(EDGE), a)) == hash(audience(state(EDGE), b))
 
 
-def test_audiences_are_each_gateway_and_those_that_can_be_together() -> None:
-    def found(*gateways: Gateway) -> set[tuple[str, ...]]:
-        known = audiences(state(*gateways))
-        assert {a for a in known if a.client is Client.GRPC} == {Audience(tuple(g.name for g in gateways), Client.GRPC)}
-        return {a.gateways for a in known if a.client is Client.ENVOY}
+def test_nodes_of_one_audience_get_the_same_object(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(AudienceResolver, "_BOUND", 2)
+    resolver, desired = AudienceResolver(), state(EDGE)
+    first = resolver.resolve(desired, Node("a"))
+    assert resolver.resolve(desired, Node("b")) is first
+    assert first == audience(desired, Node("a"))
+    # At the bound all are forgotten; the audience stays equal.
+    for name in ("iris", "wine", "rose"):
+        resolver.resolve(desired, Node(metadata={"turnout.models": name}))
+    assert len(resolver._audiences) <= 2
+    assert resolver.resolve(desired, Node("a")) == first
+
+
+def test_audiences_are_each_gateway_and_those_that_can_be_on_one_node() -> None:
+    def of_envoys(*gateways: Gateway) -> set[tuple[str, ...]]:
+        every = audiences(state(*gateways))
+        assert {a for a in every if a.client is Client.GRPC} == {Audience(tuple(g.name for g in gateways), Client.GRPC)}
+        return {a.gateways for a in every if a.client is Client.ENVOY}
 
     assert audiences(State()) == {Audience()}
-    assert found(Gateway("a", 1), Gateway("b", 2)) == {("a",), ("b",), ("a", "b")}
+    assert of_envoys(Gateway("a", 1), Gateway("b", 2)) == {("a",), ("b",), ("a", "b")}
     east, west = (Gateway(n, 8080, nodes=NodeSelector(clusters=(n,))) for n in ("east", "west"))
-    assert found(east, Gateway("lab", 1), west) == {("east",), ("west",), ("lab",), ("east", "lab")}
-    assert found(east, replace(west, address="10.0.0.1")) == {("east",), ("west",)}
+    assert of_envoys(east, Gateway("lab", 1), west) == {("east",), ("west",), ("lab",), ("east", "lab")}
+    assert of_envoys(east, replace(west, address="10.0.0.1")) == {("east",), ("west",)}
 
 
-def test_why_nothing_selects_a_node() -> None:
+def test_the_reason_why_no_gateway_selects_a_node() -> None:
     assert unselected(State()) == "there are no gateways yet"
     a = Gateway("a", 1, nodes=NodeSelector(("x", "y"), ("n",), {"tier": "1"}, ("eu",), ("eu-1",), ("rack",)))
     assert unselected(state(a)) == (
         "no gateway selects it: a wants cluster in [x, y] and id in [n] and region in [eu] and zone in [eu-1] "
         "and sub-zone in [rack] and metadata tier = 1"
     )
-    many = (Gateway(n, 1, nodes=NodeSelector(clusters=(n,))) for n in "dcbea")
-    assert unselected(state(*many)) == (
+    more = (Gateway(n, 1, nodes=NodeSelector(clusters=(n,))) for n in "dcbea")
+    assert unselected(state(*more)) == (
         "no gateway selects it: a wants cluster in [a]; b wants cluster in [b]; c wants cluster in [c] and 2 more"
     )
 
 
-def test_what_a_node_names_and_does_not_get() -> None:
+def test_models_that_a_node_names_and_does_not_get() -> None:
     desired = state(EDGE, Gateway("inner", 2), models=(model("iris"), model("wine", "inner")))
     at_edge = Audience(("edge",))
     assert left_out(desired, at_edge) == ""
@@ -126,7 +141,7 @@ def test_what_a_node_names_and_does_not_get() -> None:
     assert left_out(desired, replace(at_edge, models=frozenset())) == "its metadata turnout.models names no model"
 
 
-def test_what_grpc_clients_do_not_get() -> None:
+def test_models_that_grpc_clients_do_not_get() -> None:
     desired = state(EDGE, models=(model("iris"), model("rose", protocol=Protocol.GRPC), model("wine")))
     everything = Audience(("edge",), Client.GRPC)
     assert left_out(desired, everything) == (

@@ -11,13 +11,8 @@ from envoy.config.bootstrap.v3 import bootstrap_pb2
 from envoy.extensions.resource_monitors.downstream_connections.v3 import downstream_connections_pb2  # noqa: F401
 from google.protobuf import json_format
 
-from controlplane.compiler import Compiler, audiences
 from controlplane.compiler.bootstrap import node_bootstrap
 from controlplane.compiler.constraints import Constraints
-from controlplane.compiler.decode import unpack
-from controlplane.compiler.static_bootstrap import static_bootstrap
-from controlplane.domain.endpoints import NO_LIVE_ENDPOINTS
-from tests.compiler.cases import CASES, of_envoys, read_state
 
 ENVOY = Path(__file__).parents[2] / "envoy"
 
@@ -30,20 +25,20 @@ def parsed(bootstrap: dict[str, object]) -> bootstrap_pb2.Bootstrap:
 
 
 @pytest.mark.parametrize("variant", ["delta", "sotw"])
-def test_the_files_are_what_the_code_makes(variant: Literal["delta", "sotw"]) -> None:
+def test_the_files_are_equal_to_what_the_code_returns(variant: Literal["delta", "sotw"]) -> None:
     assert yaml.safe_load((ENVOY / f"{variant}.yaml").read_text()) == node_bootstrap("envoy-1", variant=variant)
 
 
-def test_no_python_beside_the_bootstraps() -> None:
+def test_the_folder_of_the_files_has_no_python() -> None:
     """An __init__.py there would hide the installed `envoy` package."""
     assert sorted(p.suffix for p in ENVOY.iterdir()) == [".md", ".yaml", ".yaml"]
 
 
-def test_a_node_says_who_it_is_and_where_it_is_told() -> None:
-    made = node_bootstrap(
+def test_a_bootstrap_has_the_node_and_the_addresses_that_it_is_called_with() -> None:
+    bootstrap = node_bootstrap(
         "gw-1", "edge", xds_host="cp.example", xds_port=1, variant="sotw", admin_host="::1", admin_port=0, metadata={"a": "b"}
     )
-    message = parsed(made)
+    message = parsed(bootstrap)
     assert (message.node.id, message.node.cluster, dict(message.node.metadata)) == ("gw-1", "edge", {"a": "b"})
     assert message.dynamic_resources.ads_config.api_type == message.dynamic_resources.ads_config.GRPC
     [cluster] = message.static_resources.clusters
@@ -51,21 +46,3 @@ def test_a_node_says_who_it_is_and_where_it_is_told() -> None:
     socket = cluster.load_assignment.endpoints[0].lb_endpoints[0].endpoint.address.socket_address
     assert (socket.address, socket.port_value) == ("cp.example", 1)
     assert (message.admin.address.socket_address.address, message.admin.address.socket_address.port_value) == ("::1", 0)
-
-
-@pytest.mark.parametrize("case", CASES)
-def test_static_bootstraps_ask_for_nothing(case: str) -> None:
-    state = read_state(case)
-    for a in of_envoys(audiences(state)):
-        message = parsed(static_bootstrap(Compiler().compile(state, NO_LIVE_ENDPOINTS, a, 1)))
-        assert not message.HasField("dynamic_resources")
-        assert "ads {" not in str(message)
-        types = {c.name: c.type for c in message.static_resources.clusters}
-        named = {f"{m.name}/{v.name}" for m in state.models.values() for v in m.versions if v.has_dns_endpoints}
-        assert types == {
-            c.name: c.STRICT_DNS if c.name.removesuffix("/mirror") in named else c.STATIC
-            for c in message.static_resources.clusters
-        }
-        for listener in message.static_resources.listeners:
-            manager = unpack(listener.filter_chains[0].filters[0].typed_config)
-            assert "ads {" not in str(manager)

@@ -1,4 +1,4 @@
-"""Each kind of rule that Envoy's protos use is read, and catches what breaks it."""
+"""Every kind of rule in Envoy's protos is read, and finds a message that breaks it."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ BROKEN: dict[str, tuple[Any, str]] = {
 
 
 @pytest.mark.parametrize("kind", BROKEN)
-def test_catches(kind: str) -> None:
+def test_a_broken_constraint_is_found(kind: str) -> None:
     message, field = BROKEN[kind]
     assert field in {path for path, _ in problems(message)}
 
@@ -113,16 +113,16 @@ def test_a_message_that_breaks_nothing_has_no_problem() -> None:
     assert list(problems(ROUTE(match=MATCH, route=ACTION(cluster="c")))) == []
 
 
-def test_nothing_is_asked_of_a_oneofs_other_fields() -> None:
+def test_the_unset_fields_of_a_oneof_are_not_checked() -> None:
     weighted = route_components_pb2.WeightedCluster(clusters=[{"name": "c", "weight": {"value": 1}}])
     assert list(problems(ROUTE(match=MATCH, route=ACTION(weighted_clusters=weighted)))) == []
 
 
-def test_it_says_what_would_be_right() -> None:
-    said = dict(problems(address_pb2.SocketAddress(address="a", port_value=65536)))
-    assert said == {"port_value": "must be at most 65535"}
-    said = dict(problems(cluster_pb2.Cluster(name="c", connect_timeout=duration_pb2.Duration())))
-    assert said == {"connect_timeout": "must be above 0 s"}
+def test_a_problem_says_what_would_be_right() -> None:
+    wrong_port = dict(problems(address_pb2.SocketAddress(address="a", port_value=65536)))
+    assert wrong_port == {"port_value": "must be at most 65535"}
+    no_time = dict(problems(cluster_pb2.Cluster(name="c", connect_timeout=duration_pb2.Duration())))
+    assert no_time == {"connect_timeout": "must be above 0 s"}
 
 
 @pytest.mark.parametrize(
@@ -130,8 +130,8 @@ def test_it_says_what_would_be_right() -> None:
     [bootstrap_pb2.Bootstrap, hcm_pb2.HttpConnectionManager, tls_pb2.UpstreamTlsContext],
     ids=lambda m: m.DESCRIPTOR.name,
 )
-def test_every_rule_of_everything_within_reach_can_be_read(message: Any) -> None:
-    """A kind of rule that is not known would raise while its plan is made."""
+def test_every_rule_of_every_message_within_reach_can_be_read(message: Any) -> None:
+    """A plan fails if a rule of it is of an unknown kind."""
     constraints, seen = Constraints(), set[str]()
     todo = [message.DESCRIPTOR]
     while todo:

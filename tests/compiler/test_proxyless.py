@@ -1,3 +1,5 @@
+"""Resources for gRPC's own clients."""
+
 from __future__ import annotations
 
 from dataclasses import replace
@@ -40,7 +42,7 @@ def names(resources: list[Resource]) -> dict[str, list[str]]:
 
 
 @pytest.mark.parametrize(
-    ("version", "why"),
+    ("version", "reason"),
     [
         (BLUE, ""),
         (GREEN, ""),
@@ -51,8 +53,8 @@ def names(resources: list[Resource]) -> dict[str, list[str]]:
         (Version("v", (NAME, Endpoint("b.svc", 80)), Protocol.GRPC), "has several DNS names"),
     ],
 )
-def test_what_is_out_of_reach(version: Version, why: str) -> None:
-    assert obstacle(version) == why
+def test_versions_that_grpc_clients_cannot_reach(version: Version, reason: str) -> None:
+    assert obstacle(version) == reason
 
 
 def test_a_model_is_a_target() -> None:
@@ -73,14 +75,14 @@ def test_a_switch_touches_routes_only() -> None:
     assert after.resources[ROUTES]["wine"] is before.resources[ROUTES]["wine"]
 
 
-def test_endpoints_are_those_that_envoys_get() -> None:
+def test_endpoints_are_the_same_as_for_envoys() -> None:
     state, compiler = State({"edge": Gateway("edge", 80)}, {"iris": IRIS}), Compiler()
     of_envoys = compiler.compile(state, NO_LIVE_ENDPOINTS, Audience(("edge",)), 1)
     assert compiler.compile(state, NO_LIVE_ENDPOINTS, GRPC, 1).resources[ENDPOINTS] == of_envoys.resources[ENDPOINTS]
     assert compiler.compile(state, NO_LIVE_ENDPOINTS, GRPC, 1).resources[CLUSTER] != of_envoys.resources[CLUSTER]
 
 
-def test_a_model_that_would_lose_calls_is_not_given() -> None:
+def test_a_model_that_would_lose_calls_is_left_out() -> None:
     secure = replace(GREEN, tls=UpstreamTls("a.svc"))
     model = replace(IRIS, versions=(BLUE, secure), preview_header="x-version")
     assert unreachable(model) == ["iris/green (it is reached over TLS)"]
@@ -92,7 +94,7 @@ def test_a_model_that_would_lose_calls_is_not_given() -> None:
     assert everything(shared) == []
 
 
-def test_what_may_have_been_acted_on_is_tried_again_only_if_asked() -> None:
+def test_calls_that_a_server_may_have_acted_on_are_retried_only_if_the_model_says_so() -> None:
     def policy(retries: Retries) -> str:
         host = decoded(compile_proxyless(replace(IRIS, retries=retries))[1]).virtual_hosts[0]
         return f"{host.retry_policy.retry_on} {host.retry_policy.num_retries.value}" if host.HasField("retry_policy") else ""
@@ -101,7 +103,7 @@ def test_what_may_have_been_acted_on_is_tried_again_only_if_asked() -> None:
     assert policy(Retries(3, unsafe=True)) == "unavailable 3"
 
 
-def test_a_node_is_given_the_models_that_it_names() -> None:
+def test_a_node_gets_the_models_that_it_names() -> None:
     state = State({"edge": Gateway("edge", 80)}, {n: replace(IRIS, name=n) for n in ("iris", "rose", "wine")})
     for client, scopes in ((Client.GRPC, 0), (Client.ENVOY, 10)):
         audience = Audience(("edge",), client, frozenset(("iris", "wine", "nosuch")))
@@ -110,7 +112,7 @@ def test_a_node_is_given_the_models_that_it_names() -> None:
         assert set(snapshot.resources[ROUTES]) == {"iris", "wine"}
         assert {n.partition("/")[0] for n in snapshot.resources[CLUSTER]} == {"iris", "wine"}
         assert len(snapshot.resources[SCOPED_ROUTES]) == scopes
-    # A model that comes, is named and is not is taken up or left out, on the fast way too.
+    # The same when the models are added to an earlier snapshot.
     compiler = Compiler()
     before = compiler.compile(State(state.gateways, {}), NO_LIVE_ENDPOINTS, audience, 1)
     after = compiler.compile(state, NO_LIVE_ENDPOINTS, audience, 2, before)
@@ -119,8 +121,8 @@ def test_a_node_is_given_the_models_that_it_names() -> None:
 
 @some
 @given(models())
-def test_all_that_grpc_refuses_is_not_there(model: Model) -> None:
-    """What its clients refuse, or hang on without a word ("What the clients demand")."""
+def test_nothing_that_grpc_refuses_is_compiled(model: Model) -> None:
+    """Neither what its clients refuse, nor what makes their calls hang without an error."""
     for resource in everything(model):
         check([resource])
         message = decoded(resource)
@@ -141,7 +143,7 @@ def test_all_that_grpc_refuses_is_not_there(model: Model) -> None:
             assert sum(c.weight.value for c in weighted.clusters) == weighted.total_weight.value == FULL_SHARE
 
 
-def test_weights_that_miss_their_total_are_found() -> None:
+def test_weights_that_do_not_sum_to_the_total_are_a_problem() -> None:
     routes = compile_proxyless(IRIS)[1]
     message = decoded(routes)
     message.virtual_hosts[0].routes[0].route.weighted_clusters.total_weight.value = 100

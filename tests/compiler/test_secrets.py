@@ -1,4 +1,4 @@
-"""Which secrets an audience is sent, and what a rotation is to it."""
+"""The secrets that an audience gets, and what a rotation changes for it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def model(name: str, gateway: str, tls: UpstreamTls | None) -> Model:
 
 
 def state(*more: Secret) -> State:
-    made: list[Object] = [
+    objects: list[Object] = [
         Gateway("edge", 8443, nodes=NodeSelector(clusters=("edge",)), tls=GatewayTls("shown")),
         Gateway("inner", 8080, nodes=NodeSelector(clusters=("inner",))),
         model("iris", "edge", UpstreamTls("a.b", ca_certificates="ca")),
@@ -36,10 +36,10 @@ def state(*more: Secret) -> State:
         authority().secret(),
         *more,
     ]
-    return State().applied(Changes({o.resource_name: o for o in made}))
+    return State().applied(Changes({o.resource_name: o for o in objects}))
 
 
-def test_an_audience_is_sent_what_its_gateways_and_models_name_and_nothing_else() -> None:
+def test_an_audience_gets_the_secrets_that_its_gateways_and_models_name() -> None:
     compiler = Compiler()
     assert set(compiler.compile(state(), NO_LIVE_ENDPOINTS, EDGE, 1).resources[SECRET]) == {"shown", "ca"}
     assert set(compiler.compile(state(), NO_LIVE_ENDPOINTS, INNER, 1).resources[SECRET]) == {"mine"}
@@ -63,7 +63,7 @@ def test_a_rotation_changes_one_secret_and_no_other_type() -> None:
     assert unused.resources[SECRET] is before.resources[SECRET]
 
 
-def test_step_by_step_is_the_same_as_at_once() -> None:
+def test_compiling_step_by_step_is_the_same_as_at_once() -> None:
     compiler, now = Compiler(), state()
     snapshot = compiler.compile(now, NO_LIVE_ENDPOINTS, EDGE, 1)
     steps: list[dict[str, Gateway | Model | Secret | None]] = [
@@ -81,13 +81,13 @@ def test_step_by_step_is_the_same_as_at_once() -> None:
         assert snapshot == Compiler().compile(now, NO_LIVE_ENDPOINTS, EDGE, i)
 
 
-def test_a_secret_has_no_text_form_and_what_is_wrong_with_one_is_not_quoted() -> None:
+def test_a_secret_has_no_text_form_and_problems_do_not_quote_it() -> None:
     snapshot = Compiler().compile(state(), NO_LIVE_ENDPOINTS, EDGE, 1)
     resource = snapshot.resources[SECRET]["shown"]
     assert (resource.type_url in SENSITIVE, owner(resource)) == (True, "secrets/shown")
-    said = repr((state(), snapshot, resource, OLD.secret()))
-    assert not any(mark in said for mark in marks(OLD.key))
-    assert "PRIVATE" not in said
+    text = repr((state(), snapshot, resource, OLD.secret()))
+    assert not any(mark in text for mark in marks(OLD.key))
+    assert "PRIVATE" not in text
     assert not any(mark in repr(static_bootstrap(snapshot)) for mark in marks(OLD.key))
     broken = Resource.of(SECRET, "shown", b"\x12\xff" + OLD.key.encode())
     with pytest.raises(Error) as caught:

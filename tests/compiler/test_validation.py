@@ -1,5 +1,7 @@
-"""What Envoy would refuse is refused here, with the resource and the field. The same breaks are put to a real Envoy in
-`tests/envoy/test_refused.py`."""
+"""Resources that Envoy would refuse are refused here, with the resource and the field.
+
+`tests/envoy/test_refused.py` puts the same breaks to a real Envoy.
+"""
 
 from __future__ import annotations
 
@@ -11,45 +13,42 @@ from controlplane.compiler.validation import by_owner
 from controlplane.domain import Endpoint, Gateway, Model, Version
 from controlplane.domain.endpoints import NO_LIVE_ENDPOINTS
 from controlplane.domain.state import State
-from controlplane.envoy_types import CLUSTER, ENDPOINTS, LISTENER, ORDER, ROUTES, SCOPED_ROUTES
+from controlplane.envoy_types import CLUSTER, ENDPOINTS, ROUTES, SCOPED_ROUTES
 from controlplane.errors import Code, Error
 from controlplane.snapshot import Audience, Resource, Snapshot
 from tests.compiler.breaks import BREAKS, EDGE, Break, base, broken
 from tests.compiler.cases import check
+from tests.compiler.values import everything
 
 
-def everything(snapshot: Snapshot) -> list[Resource]:
-    return [r for t in ORDER for r in snapshot.resources[t].values()]
-
-
-def test_what_is_compiled_passes() -> None:
+def test_a_whole_snapshot_passes() -> None:
     check(everything(base()), base())
 
 
-@pytest.mark.parametrize("made", BREAKS, ids=lambda b: b.name)
-def test_catches(made: Break) -> None:
-    resource = broken(made)
+@pytest.mark.parametrize("wrong", BREAKS, ids=lambda b: b.name)
+def test_a_break_is_found(wrong: Break) -> None:
+    resource = broken(wrong)
     with pytest.raises(Error) as caught:
         check([resource])
     assert caught.value.code is Code.INVALID_ARGUMENT
     assert caught.value.reason == "ENVOY_WOULD_REFUSE"
-    assert [v.field for v in caught.value.violations] == [made.field]
+    assert [v.field for v in caught.value.violations] == [wrong.field]
     assert caught.value.metadata == {"objects": owner(resource)}
 
 
-def test_a_name_that_leads_nowhere_is_our_fault() -> None:
+def test_a_reference_to_a_missing_resource_is_the_compilers_fault() -> None:
     whole = base()
-    lacking = Snapshot.of(1, whole.audience, [r for r in everything(whole) if (r.type_url, r.name) != (CLUSTER, "iris/green")])
+    others = [r for r in everything(whole) if (r.type_url, r.name) != (CLUSTER, "iris/green")]
+    lacking = Snapshot.of(1, whole.audience, others)
     with pytest.raises(Error) as caught:
         check([whole.resources[ROUTES]["iris"]], lacking)
     assert caught.value.code is Code.INTERNAL
-    assert (
-        caught.value.message
-        == "Envoy would refuse RouteConfiguration[iris]: refers to Cluster 'iris/green', which does not exist"
+    assert caught.value.message == (
+        "Envoy would refuse RouteConfiguration[iris]: refers to Cluster 'iris/green', which does not exist"
     )
 
 
-def test_two_scopes_with_one_key_clash() -> None:
+def test_two_scopes_with_one_key_conflict() -> None:
     blue = Version("blue", (Endpoint("10.0.0.1", 8000),))
     models = {n: Model(n, ("edge",), (blue,), {"blue": 10_000}, keys=("same",)) for n in ("iris", "wine")}
     states = [State({"edge": Gateway("edge", 8080)}, {n: m}) for n, m in models.items()]
@@ -59,7 +58,7 @@ def test_two_scopes_with_one_key_clash() -> None:
         check([first.resources[SCOPED_ROUTES][f"{EDGE}/same"], scope], first)
 
 
-def test_what_is_wrong_is_said_of_the_object_that_it_was_compiled_of() -> None:
+def test_problems_are_reported_for_the_object_that_the_resource_comes_from() -> None:
     resources = [Resource.of(CLUSTER, "iris/blue", b"\xff\xff"), Resource.of(ENDPOINTS, "wine/v.1", b"")]
     with pytest.raises(Error) as caught:
         check(resources)
@@ -69,7 +68,7 @@ def test_what_is_wrong_is_said_of_the_object_that_it_was_compiled_of() -> None:
     assert (error.code, error.reason, error.message) == (caught.value.code, "ENVOY_WOULD_REFUSE", caught.value.message)
 
 
-def test_garbage_is_no_message() -> None:
+def test_a_body_that_is_not_a_message_is_a_problem() -> None:
     with pytest.raises(Error, match=r"Cluster\[iris/blue\]: is not a message of its type"):
         check([Resource.of(CLUSTER, "iris/blue", b"\xff\xff")])
 
@@ -79,10 +78,3 @@ def test_many_problems_are_counted_and_the_first_named() -> None:
     with pytest.raises(Error, match="and 197 more") as caught:
         check(resources)
     assert len(caught.value.violations) == 100
-
-
-def test_owner_is_the_object_that_a_person_can_change() -> None:
-    snapshot = base()
-    owners = {t: {owner(r) for r in snapshot.resources[t].values()} for t in ORDER}
-    assert owners[LISTENER] == {"gateways/edge"}
-    assert all(owners[t] == {"models/iris"} for t in (CLUSTER, ENDPOINTS, SCOPED_ROUTES, ROUTES))

@@ -1,4 +1,4 @@
-"""A real Envoy refuses what `check` refuses: each break of `tests/compiler/breaks.py`, put to `envoy --mode validate`."""
+"""A real Envoy refuses the breaks of `tests/compiler/breaks.py`, as our checks do: `envoy --mode validate` says so."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ from tests.compiler.breaks import BREAKS, Break, base, broken
 
 pytestmark = pytest.mark.envoy
 
-# Envoy takes it, and then no request is ever answered.
-TAKEN_BY_ENVOY = {"no router"}
+# Envoy accepts these, and then never answers a request.
+ACCEPTED_BY_ENVOY = {"no router"}
 
 
 def bootstrap(resource: Resource) -> dict[str, Any]:
-    """A bootstrap with the resource in place of the whole one."""
+    """A bootstrap with this resource in place of the valid one."""
     if resource.type_url in (CLUSTER, LISTENER):
-        made: dict[str, Any] = node_bootstrap("refused")
-        form = json_format.MessageToDict(decoded(resource), preserving_proto_field_name=True)
-        made["static_resources"].setdefault("listeners" if resource.type_url == LISTENER else "clusters", []).append(form)
-        return made
+        form: dict[str, Any] = node_bootstrap("refused")
+        message = json_format.MessageToDict(decoded(resource), preserving_proto_field_name=True)
+        form["static_resources"].setdefault("listeners" if resource.type_url == LISTENER else "clusters", []).append(message)
+        return form
     whole = base()
     of_type = {**whole.resources[resource.type_url], resource.name: resource}
     return static_bootstrap(replace(whole, resources={**whole.resources, resource.type_url: of_type}))
 
 
 def refused(form: dict[str, Any], directory: Path) -> str:
-    """Why Envoy refuses a bootstrap; "" when it doesn't."""
+    """The output of an Envoy that refuses a bootstrap; "" if it accepts it."""
     file = directory / "bootstrap.json"
     file.write_text(json.dumps(form))
     command = [envoy_binary(), "--mode", "validate", "-l", "critical", "-c", str(file)]
@@ -47,11 +47,11 @@ def refused(form: dict[str, Any], directory: Path) -> str:
 
 
 @pytest.mark.parametrize(("type_url", "name"), sorted({(b.type_url, b.resource) for b in BREAKS}))
-def test_takes_what_is_whole(type_url: str, name: str, tmp_path: Path) -> None:
+def test_envoy_accepts_the_valid_resources(type_url: str, name: str, tmp_path: Path) -> None:
     assert refused(bootstrap(base().resources[type_url][name]), tmp_path) == ""
 
 
-@pytest.mark.parametrize("made", BREAKS, ids=lambda b: b.name)
-def test_refuses_what_is_broken(made: Break, tmp_path: Path) -> None:
-    said = refused(bootstrap(broken(made)), tmp_path)
-    assert bool(said) is (made.name not in TAKEN_BY_ENVOY), said
+@pytest.mark.parametrize("wrong", BREAKS, ids=lambda b: b.name)
+def test_envoy_refuses_the_broken_ones(wrong: Break, tmp_path: Path) -> None:
+    output = refused(bootstrap(broken(wrong)), tmp_path)
+    assert bool(output) is (wrong.name not in ACCEPTED_BY_ENVOY), output

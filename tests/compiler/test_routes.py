@@ -1,0 +1,146 @@
+"""Routes: the split, the settings for requests, and where sticky users go."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from controlplane.compiler.decode import decoded
+from controlplane.compiler.listeners import SCOPE_HEADER
+from controlplane.compiler.routes import SAFE_RETRIES, UNSAFE_RETRIES, compile_routes
+from controlplane.domain import FULL_SHARE, Endpoint, Model, PathRewrite, Retries, Sticky, Version
+from controlplane.envoy_types import CLUSTER
+from tests.compiler.cases import check
+from tests.compiler.strategies import models, splits
+from tests.compiler.values import a_model
+from tests.nouns import some
+
+
+def weights(model: Model) -> list[tuple[str, int]]:
+    """The weights of the last route by version, in the order that Envoy sees."""
+    action = decoded(compile_routes(model)).virtual_hosts[0].routes[-1].route
+    return [(c.name.partition("/")[2], c.weight.value) for c in action.weighted_clusters.clusters]
+
+
+@some
+@given(models("iris"))
+def test_weights_are_the_split_newest_first(model: Model) -> None:
+    shares = weights(model)
+    assert dict(shares) == dict(model.split)
+    assert sum(w for _, w in shares) == FULL_SHARE
+    order = [v.name for v in reversed(model.versions)]
+    assert [n for n, _ in shares] == sorted((n for n, _ in shares), key=order.index)
+
+
+@some
+@given(models("iris"))
+def test_every_route_has_the_settings_of_its_model(model: Model) -> None:
+    config = decoded(compile_routes(model))
+    routes = config.virtual_hosts[0].routes
+    with_endpoints = [v.name for v in model.versions if v.endpoints]
+    assert len(routes) == 1 + (len(with_endpoints) if model.preview_header else 0)
+    for route in routes:
+        assert route.match.prefix == "/"
+        assert route.route.HasField("timeout")
+        assert route.route.HasField("idle_timeout")
+        assert route.route.HasField("regex_rewrite") == (model.rewrite is not None)
+        copies = [p.cluster for p in route.route.request_mirror_policies]
+        copied = model.mirror is not None and route.route.cluster != f"iris/{model.mirror.version}"
+        assert copies == ([f"iris/{model.mirror.version}/mirror"] if model.mirror and copied else [])
+    assert routes[-1].route.weighted_clusters.use_hash_policy.value == (model.sticky is not None)
+    assert bool(routes[-1].route.hash_policy) == (model.sticky is not None)
+    assert config.virtual_hosts[0].HasField("retry_policy") == (model.retries.attempts > 0)
+
+
+def chosen(model: Model, number: int) -> str:
+    """The version that Envoy chooses: the number modulo the total weight falls into the interval of one cluster."""
+    remaining = number % FULL_SHARE
+    for name, weight in weights(model):
+        if remaining < weight:
+            return name
+        remaining -= weight
+    raise AssertionError("the weights don't sum to the whole")
+
+
+names = ["v1", "v2", "v3"]
+
+
+@some
+@given(splits(names), splits(names), st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=50))
+def test_users_only_move_to_newer_versions_while_those_grow(a: dict[str, int], b: dict[str, int], users: list[int]) -> None:
+    """If each group of the newest versions keeps at least its share, no user moves to an older version."""
+    versions = tuple(Version(n, (Endpoint("10.0.0.1", 80),)) for n in names)
+    model = Model("iris", ("edge",), versions, a, sticky=Sticky(header="x-user"))
+    grown = {n: b[n] for n in names}
+    for i in range(1, len(names)):
+        newest, before = sum(grown[n] for n in names[i:]), sum(a[n] for n in names[i:])
+        if newest < before:  # A group would shrink: keep the split instead.
+            grown = dict(a)
+            break
+    after = replace(model, split=grown)
+    for user in users:
+        assert names.index(chosen(after, user)) >= names.index(chosen(model, user))
+
+
+def test_going_back_returns_exactly_the_users_who_had_moved() -> None:
+    versions = tuple(Version(n, (Endpoint("10.0.0.1", 80),)) for n in ("blue", "green"))
+    steps = [
+        Model("iris", ("edge",), versions, {"blue": FULL_SHARE - g, "green": g}, sticky=Sticky(header="u"))
+        for g in (0, 2500, 0)
+    ]
+    users = [(i * 2654435761) % 2**64 for i in range(2000)]
+    places = [[chosen(m, u) for u in users] for m in steps]
+    assert places[0] == places[2]
+    assert 0.2 < places[1].count("green") / len(users) < 0.3
+
+
+def test_a_retry_goes_to_another_endpoint_and_only_if_that_is_safe() -> None:
+    def policy(retries: Retries) -> Any:
+        return decoded(compile_routes(replace(a_model(), retries=retries))).virtual_hosts[0].retry_policy
+
+    safe = policy(Retries(2))
+    assert (safe.retry_on, safe.num_retries.value) == (SAFE_RETRIES, 2)
+    assert [p.name for p in safe.retry_host_predicate] == ["previous_hosts"]
+    assert not safe.HasField("per_try_timeout")
+    unsafe = policy(Retries(1, unsafe=True, per_try_timeout=2.5))
+    assert unsafe.retry_on == UNSAFE_RETRIES
+    assert unsafe.per_try_timeout.ToTimedelta().total_seconds() == 2.5
+
+
+@pytest.mark.parametrize(
+    ("prefix", "replacement", "path", "rewritten"),
+    [
+        ("/v2/models/p", "/v2/models/q", "/v2/models/p/infer", "/v2/models/q/infer"),
+        ("/v2/models/p", "/v2/models/q", "/v2/models/p:predict", "/v2/models/q:predict"),
+        ("/v2/models/p", "/v2/models/q", "/v2/models/p", "/v2/models/q"),
+        ("/v2/models/p", "/v2/models/q", "/v2/models/p2/infer", "/v2/models/p2/infer"),
+        ("/a/", "/", "/a/b", "/b"),
+        ("/a.b", "/c", "/aXb", "/aXb"),
+        ("/a", "/\\1", "/a/b", "/\\1/b"),
+    ],
+)
+def test_a_rewrite_replaces_whole_segments(prefix: str, replacement: str, path: str, rewritten: str) -> None:
+    model = replace(a_model(), rewrite=PathRewrite(prefix, replacement))
+    action = decoded(compile_routes(model)).virtual_hosts[0].routes[-1].route
+    # RE2 writes a group of a substitution as Python does, and both read an escaped backslash as one.
+    assert re.sub(action.regex_rewrite.pattern.regex, action.regex_rewrite.substitution, path) == rewritten
+
+
+def test_the_route_removes_the_scope_header() -> None:
+    assert list(decoded(compile_routes(a_model())).request_headers_to_remove) == [SCOPE_HEADER]
+
+
+@some
+@given(models("iris"))
+def test_envoy_accepts_every_route_and_it_refers_to_its_clusters(model: Model) -> None:
+    resource = compile_routes(model)
+    check([resource])
+    with_share = {f"iris/{name}" for name, share in model.split.items() if share}
+    assert {(CLUSTER, name) for name in with_share} <= resource.refs
+    mirrors = {(CLUSTER, f"iris/{model.mirror.version}/mirror")} if model.mirror else set()
+    assert mirrors <= resource.refs
