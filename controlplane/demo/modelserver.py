@@ -69,7 +69,8 @@ def application(version: str, classifier: Any) -> web.Application:
     headers = {VERSION_HEADER: version}
 
     def answer(value: dict[str, Any], status: int = 200) -> web.Response:
-        return web.json_response(value, status=status, headers=headers)
+        # The newline keeps a terminal readable after `curl`.
+        return web.json_response(text=json.dumps(value) + "\n", status=status, headers=headers)
 
     def unknown(request: web.Request) -> web.Response | None:
         """Return a 404 if the request is for another model or version, otherwise None."""
