@@ -1,0 +1,14 @@
+"""Run a client's program beside the server."""
+
+from __future__ import annotations
+
+import asyncio
+
+
+async def output_of(*command: str) -> str:
+    """Return what a program writes to stdout. Fails unless it ends well within a minute."""
+    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE)
+    async with asyncio.timeout(60):
+        output, errors = await process.communicate()
+    assert process.returncode == 0, errors.decode()[-2_000:]
+    return output.decode()
