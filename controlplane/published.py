@@ -75,6 +75,11 @@ class CompiledRevision:
         """Return the revision's number."""
         return self.head.number
 
+    @property
+    def state(self) -> State:
+        """Return desired state as of this revision."""
+        return self.head.state
+
     def audience(self, node: Node) -> Audience:
         """Return a node's audience: the same object for all nodes of it. Changes only with `gateways`."""
         return self._audiences.resolve(self.head.state, node)

@@ -1,3 +1,5 @@
+"""The writer: what is committed, what is refused, and what a repeated call gets."""
+
 from __future__ import annotations
 
 import asyncio
@@ -10,17 +12,18 @@ from pathlib import Path
 import pytest
 
 from controlplane.compiler import Compiler
+from controlplane.compiler.impact import NO_IMPACT
 from controlplane.compiler.validation import Validator
-from controlplane.domain import Endpoint, Gateway, Model, NodeSelector, Protocol, Version
+from controlplane.domain import Endpoint, Gateway, Model, Protocol, Version
 from controlplane.domain.endpoints import NO_LIVE_ENDPOINTS, Endpoints
 from controlplane.domain.revision import Action, Draft, Head
 from controlplane.domain.state import Changes, State
-from controlplane.envoy_types import ENDPOINTS, LISTENER, ROUTES
+from controlplane.envoy_types import LISTENER, ROUTES
 from controlplane.errors import Code, Error, failed_precondition
 from controlplane.published import CompiledRevision
 from controlplane.snapshot import Audience, Client, Snapshot
 from controlplane.store import Store, conflict
-from controlplane.writer import NO_IMPACT, TRIES, CachingCompiler, Writer
+from controlplane.writer import ATTEMPTS, CachingCompiler, Writer
 from tests.store.opening import open_store
 
 EDGE = Gateway("edge", 8080)
@@ -34,7 +37,7 @@ def draft(request_id: str = "", digest: str = "d") -> Draft:
 
 
 def to(*objects: Gateway | Model, deleted: tuple[str, ...] = ()) -> Callable[[Head], Changes]:
-    """A change that sets and deletes these, whatever there is."""
+    """Return a change that sets and deletes these objects, whatever the head is."""
     return lambda head: Changes({**{o.resource_name: o for o in objects}, **dict.fromkeys(deleted)})
 
 
@@ -46,7 +49,7 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
 
 
 def everywhere(state: State) -> Mapping[Audience, int]:
-    """Ten nodes that take whatever gateways there are."""
+    """Count ten nodes, which all gateways select."""
     return {Audience(tuple(sorted(state.gateways))): 10}
 
 
@@ -55,11 +58,11 @@ def writer(store: Store) -> Writer:
     return Writer(store, CachingCompiler(Compiler()), everywhere)
 
 
-async def reason(writer: Writer, change: Callable[[Head], Changes], said: Draft | None = None) -> str:
-    """Why a write is refused. Nothing was changed by it."""
+async def reason(writer: Writer, change: Callable[[Head], Changes], by: Draft | None = None) -> str:
+    """Return the reason why a write is refused. Checks that it changed nothing."""
     head = writer.store.head.value
     with pytest.raises(Error) as caught:
-        await writer.write(change, said or draft())
+        await writer.write(change, by or draft())
     assert writer.store.head.value is head
     return caught.value.reason
 
@@ -84,7 +87,7 @@ async def test_a_switch_costs_one_route(writer: Writer) -> None:
     assert (done.impact.bytes_per_node, done.impact.nodes) == (len(sent.body), 10)
 
 
-async def test_what_is_as_it_was_makes_no_revision(writer: Writer) -> None:
+async def test_a_change_without_a_difference_makes_no_revision(writer: Writer) -> None:
     empty = await writer.write(to(), draft())
     assert (empty.changed, empty.revision, empty.impact) == (False, None, NO_IMPACT)
     await writer.write(to(EDGE, IRIS), draft())
@@ -110,7 +113,7 @@ async def test_validate_only_changes_nothing(writer: Writer) -> None:
     assert (done.impact, done.snapshots) == (tried.impact, tried.snapshots)
 
 
-async def test_what_does_not_fit_together_is_refused(writer: Writer) -> None:
+async def test_objects_that_do_not_fit_together_are_refused(writer: Writer) -> None:
     assert await reason(writer, to(IRIS)) == "UNKNOWN_GATEWAY"
     await writer.write(to(EDGE, IRIS), draft())
     assert await reason(writer, to(Gateway("other", 8080))) == "ADDRESS_TAKEN"
@@ -121,27 +124,27 @@ async def test_what_does_not_fit_together_is_refused(writer: Writer) -> None:
     assert await reason(writer, refuse) == "NO"
 
 
-async def test_what_envoy_would_refuse_is_refused(writer: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The check is asked of what is new or different, once each, and what it says is final."""
-    asked: list[list[str]] = []
+async def test_resources_that_envoy_would_refuse_are_refused(writer: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each resource that is new or different is checked, once, and an error of the check refuses the change."""
+    checked: list[list[str]] = []
 
     def check(self: Validator, resources: list[object], snapshot: object) -> None:
-        asked.append([f"{r.name}" for r in resources])  # type: ignore[attr-defined]
-        if len(asked) > 4:
+        checked.append([f"{r.name}" for r in resources])  # type: ignore[attr-defined]
+        if len(checked) > 4:
             raise Error(Code.INVALID_ARGUMENT, "ENVOY_WOULD_REFUSE", "no")
 
     monkeypatch.setattr(Validator, "check", check)
     await writer.write(to(EDGE, Gateway("other", 81), IRIS), draft())
-    assert sorted(n for names in asked for n in names if n == "iris") == ["iris"]
-    asked.clear()
+    assert sorted(n for names in checked for n in names if n == "iris") == ["iris"]
+    checked.clear()
     await writer.write(to(SWITCHED), draft())
-    assert [n for names in asked for n in names] == ["iris"]
-    asked[:] = [[]] * 4
+    assert [n for names in checked for n in names] == ["iris"]
+    checked[:] = [[]] * 4
     assert await reason(writer, to(IRIS)) == "ENVOY_WOULD_REFUSE"
 
 
-async def test_a_change_is_tried_again_on_what_came_first(store: Store) -> None:
-    """Another writer of the same store: its revision is looked at before the change is made."""
+async def test_a_change_is_applied_again_to_a_revision_that_was_committed_first(store: Store) -> None:
+    """There is another writer of the same store. The change sees its revision before it is committed."""
     compiler = CachingCompiler(Compiler())
     one, other = Writer(store, compiler), Writer(store, compiler)
     await one.write(to(EDGE), draft())
@@ -161,14 +164,14 @@ async def test_a_change_is_tried_again_on_what_came_first(store: Store) -> None:
     assert done.head == store.head.value
 
 
-async def test_what_was_compiled_to_be_checked_is_what_is_served(store: Store) -> None:
-    made: list[int] = []
+async def test_a_snapshot_is_compiled_once_to_be_checked_and_served(store: Store) -> None:
+    compiled: list[int] = []
 
     class Counting(Compiler):
         def compile(
             self, state: State, endpoints: Endpoints, audience: Audience, revision: int, previous: Snapshot | None = None
         ) -> Snapshot:
-            made.append(revision)
+            compiled.append(revision)
             return super().compile(state, NO_LIVE_ENDPOINTS, audience, revision, previous)
 
     compiler = CachingCompiler(Counting())
@@ -178,39 +181,39 @@ async def test_what_was_compiled_to_be_checked_is_what_is_served(store: Store) -
     at_edge = served.snapshot(Audience(("edge",)))
     for change in (to(IRIS), to(SWITCHED)):
         await writer.write(change, draft())
-        made.clear()
+        compiled.clear()
         served = served.next(store.head.value)
-        assert not made
+        assert not compiled
         assert served.snapshot(Audience(("edge",))) is not at_edge
         assert served.snapshot(Audience(("edge",))).revision == store.head.value.number
-    # What is only looked at is not what is made then, though it would be the same revision.
+    # A change that was only validated is not served in place of the next one, which has the same number.
     await writer.write(to(Gateway("b", 81)), draft(), validate_only=True)
     await writer.write(to(Gateway("c", 82)), draft())
     assert compiler.compile(store.head.value.state, NO_LIVE_ENDPOINTS, Audience(("c",)), 4).resources[LISTENER]
 
 
-async def test_a_change_is_not_tried_for_ever(writer: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
-    tries = 0
+async def test_the_attempts_are_bounded(writer: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
+    attempts = 0
 
     async def commit(proposed: Head, changes: Changes, draft: Draft) -> Head:
-        nonlocal tries
-        tries += 1
+        nonlocal attempts
+        attempts += 1
         raise conflict(proposed.number - 1, proposed.number)
 
     monkeypatch.setattr(writer.store, "commit", commit)
     assert await reason(writer, to(EDGE)) == "CONFLICT"
-    assert tries == TRIES
+    assert attempts == ATTEMPTS
 
 
 async def test_changes_run_beside_the_event_loop(writer: Writer) -> None:
-    where: list[threading.Thread] = []
+    threads: list[threading.Thread] = []
 
     def change(head: Head) -> Changes:
-        where.append(threading.current_thread())
+        threads.append(threading.current_thread())
         return Changes({})
 
     await writer.write(change, draft())
-    assert where != [threading.main_thread()]
+    assert threads != [threading.main_thread()]
 
 
 @pytest.mark.parametrize("bad", ["x", "00000000-0000-1000-8000-000000000000", "{" + "0" * 8 + "}", "a" * 32])
@@ -218,28 +221,28 @@ async def test_request_ids_are_uuids(writer: Writer, bad: str) -> None:
     assert await reason(writer, to(EDGE), draft(bad)) == "INVALID_REQUEST_ID"
 
 
-async def test_a_revision_is_of_when_it_was_made_and_not_of_when_it_was_called(store: Store) -> None:
+async def test_the_time_of_a_revision_is_that_of_its_commit_and_not_of_the_call(store: Store) -> None:
     now = 1.0
     writer = Writer(store, CachingCompiler(Compiler()), clock=lambda: now)
-    tried, go = threading.Event(), threading.Event()
+    called, go_on = threading.Event(), threading.Event()
 
     def slow(head: Head) -> Changes:
-        tried.set()
-        assert go.wait(5)
+        called.set()
+        assert go_on.wait(5)
         return to(EDGE)(head)
 
     first = asyncio.create_task(writer.write(slow, draft()))
-    await asyncio.to_thread(tried.wait, 5)
+    await asyncio.to_thread(called.wait, 5)
     second = asyncio.create_task(writer.write(to(IRIS), draft()))
     await asyncio.sleep(0)
     now = 7.0
-    go.set()
-    made = [(await written).revision for written in (first, second)]
-    assert [revision.draft.time for revision in made if revision is not None] == [1.0, 7.0]
+    go_on.set()
+    revisions = [(await written).revision for written in (first, second)]
+    assert [revision.draft.time for revision in revisions if revision is not None] == [1.0, 7.0]
     assert store.head.value.time == 7.0
 
 
-async def test_a_replay_gives_the_first_answer(writer: Writer) -> None:
+async def test_a_repeated_call_gets_the_first_answer(writer: Writer) -> None:
     used = str(uuid.uuid4())
     first = await writer.write(to(EDGE, IRIS), draft(used))
     await writer.write(to(SWITCHED), draft())
@@ -249,7 +252,7 @@ async def test_a_replay_gives_the_first_answer(writer: Writer) -> None:
     assert await reason(writer, to(EDGE, IRIS), draft(used, "other")) == "REQUEST_ID_REUSED"
 
 
-async def test_a_replay_of_nothing_is_nothing(writer: Writer) -> None:
+async def test_a_repeated_call_that_changed_nothing_still_changes_nothing(writer: Writer) -> None:
     used, on_empty = str(uuid.uuid4()), str(uuid.uuid4())
     await writer.write(to(), draft(on_empty))
     await writer.write(to(EDGE, IRIS), draft())
@@ -261,10 +264,12 @@ async def test_a_replay_of_nothing_is_nothing(writer: Writer) -> None:
     assert (empty.changed, empty.revision) == (False, None)
 
 
-async def test_a_store_that_is_away(writer: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_write_fails_while_the_store_is_away_and_works_afterwards(
+    writer: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await writer.write(to(EDGE, IRIS), draft())
 
-    async def commit(base: int, changes: Changes, said: Draft) -> Head:
+    async def commit(base: int, changes: Changes, draft: Draft) -> Head:
         raise Error(Code.UNAVAILABLE, "STORE_IO", "away")
 
     with monkeypatch.context() as patched:
@@ -274,29 +279,14 @@ async def test_a_store_that_is_away(writer: Writer, monkeypatch: pytest.MonkeyPa
     assert done.impact.types == {ROUTES: (1, 0)}
 
 
-async def test_impact_counts_names_once_and_nodes_that_get_anything(store: Store) -> None:
-    counts: dict[Audience, int] = {Audience(("a",)): 2, Audience(("b",)): 3, Audience(("a", "b")): 4, Audience(): 50}
-    writer = Writer(store, CachingCompiler(Compiler()), lambda state: counts)
-    a, b = Gateway("a", 81, nodes=NodeSelector(clusters=("x",))), Gateway("b", 82)
-    on_a, on_both = replace(IRIS, gateways=("a",)), replace(IRIS, name="rose", gateways=("a", "b"))
-    await writer.write(to(a, b, on_a, on_both), draft())
-    of_a = await writer.write(to(replace(on_a, split={"green": 10_000})), draft())
-    assert (of_a.impact.types, of_a.impact.nodes) == ({ROUTES: (1, 0)}, 6)
-    of_both = await writer.write(to(replace(on_both, split={"green": 10_000})), draft())
-    assert (of_both.impact.types, of_both.impact.nodes) == ({ROUTES: (1, 0)}, 9)
-    gone = await writer.write(to(deleted=("models/iris",)), draft())
-    assert (gone.impact.types[ROUTES], gone.impact.types[ENDPOINTS], gone.impact.nodes) == ((0, 1), (0, 2), 6)
-    assert gone.impact.bytes_per_node == 0
-
-
-async def test_nodes_that_come_to_a_gateway_are_counted(writer: Writer) -> None:
+async def test_nodes_that_another_gateway_selects_are_counted(writer: Writer) -> None:
     first = await writer.write(to(EDGE), draft())
     assert first.impact.nodes == 10
     second = await writer.write(to(Gateway("other", 81)), draft())
     assert second.impact.nodes == 10
 
 
-async def test_a_write_that_is_given_up_is_whole_or_not_there(writer: Writer) -> None:
+async def test_a_write_that_is_cancelled_is_committed_completely_or_not_at_all(writer: Writer) -> None:
     for i in range(12):
         task = asyncio.create_task(writer.write(to(Gateway("edge", 1000 + i)), draft()))
         await asyncio.sleep(i * 0.0005)
@@ -309,7 +299,7 @@ async def test_a_write_that_is_given_up_is_whole_or_not_there(writer: Writer) ->
     assert [r.number for r in revisions] == list(range(done.revision.number, 0, -1))
 
 
-async def test_who_takes_a_model_from_grpc_clients_is_warned(store: Store) -> None:
+async def test_the_impact_has_the_warnings_for_nodes_that_are_connected_now(store: Store) -> None:
     clients = [0]
 
     def nodes(state: State) -> Mapping[Audience, int]:
@@ -321,12 +311,12 @@ async def test_who_takes_a_model_from_grpc_clients_is_warned(store: Store) -> No
     assert (await writer.write(to(EDGE, iris), draft())).impact.warnings == ()
     assert (await writer.write(to(switched), draft(), validate_only=True)).impact.warnings == ()
     clients[0] = 1
-    (said,) = (await writer.write(to(switched), draft(), validate_only=True)).impact.warnings
-    assert said == "1 connected gRPC client is no longer given iris (its version green speaks HTTP/1)"
+    (warning,) = (await writer.write(to(switched), draft(), validate_only=True)).impact.warnings
+    assert warning == "1 connected gRPC client is no longer given iris (its version green speaks HTTP/1)"
     clients[0] = 2
-    (said,) = (await writer.write(to(switched), draft())).impact.warnings
-    assert said.startswith("2 connected gRPC clients are no longer given iris")
-    # It is not news twice, and neither is a model that was deleted on purpose.
+    (warning,) = (await writer.write(to(switched), draft())).impact.warnings
+    assert warning.startswith("2 connected gRPC clients are no longer given iris")
+    # A model that is lost already is not warned of again, and one that is deleted on purpose is not either.
     assert (await writer.write(to(replace(switched, keys=("i",))), draft())).impact.warnings == ()
     assert (await writer.write(to(iris), draft())).impact.warnings == ()
     assert (await writer.write(to(deleted=("models/iris",)), draft())).impact.warnings == ()

@@ -6,10 +6,11 @@ import threading
 from typing import Any
 
 from controlplane.api.outcomes import meta_of, number_of, off_loop, revision_of
+from controlplane.compiler.impact import NO_IMPACT
 from controlplane.domain import Gateway
 from controlplane.domain.revision import Action, Draft, Head, Revision
 from controlplane.domain.state import Changes
-from controlplane.writer import NO_IMPACT, Outcome
+from controlplane.writer import Outcome
 
 EDGE, OTHER = Gateway("edge", 80), Gateway("other", 81)
 DRAFT = Draft("ann", "why", Action.CREATE, time=5.0)

@@ -173,7 +173,7 @@ def test_nothing_that_is_logged_or_kept_has_a_key(
         server.stop()
         structlog.reset_defaults()
     out, err = capfd.readouterr()
-    assert '"event": "revision made"' in err
+    assert '"event": "revision committed"' in err
     assert "Failed to load private key from <inline>: [a private key]" in out
     assert '"request": "[a private key]' in err
     assert not leaked(out + err)

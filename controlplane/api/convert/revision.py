@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from controlplane.api.convert.names import timestamp
+from controlplane.compiler.impact import Impact
 from controlplane.domain import Object
 from controlplane.domain.describe import lines
 from controlplane.domain.revision import Action, Revision
 from controlplane.envoy_types import short_name
 from controlplane.generated.turnout.v1 import revision_pb2
-from controlplane.writer import Impact
 
 _ACTIONS = {
     Action.CREATE: revision_pb2.ACTION_CREATE,
