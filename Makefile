@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup demo test check protos bench soak mutants clean
+.PHONY: help setup demo test check protos picture bench soak mutants clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -29,8 +29,11 @@ test: $(READY) ## run every test, those with real Envoys included
 check: $(READY) ## format, lint, types, layers, protos: cheap, no tests
 	@VENV=$(VENV) PATH="$(CURDIR)/$(BIN):$$PATH" ./.ci/check
 
-protos: $(READY) ## regenerate the stubs and the JSON Schema from protos/
+protos: $(READY) ## regenerate the stubs, the JSON Schema and the reference pages
 	@PATH="$(CURDIR)/$(BIN):$$PATH" ./protos/generate
+
+picture: $(READY) ## record docs/switch.svg: a switch with real Envoys
+	@$(BIN)/python -m controlplane.demo.recording docs/switch.svg
 
 bench: $(READY) ## measure: results into bench/results; needs Go
 	@$(BIN)/python -m bench

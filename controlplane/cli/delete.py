@@ -34,7 +34,12 @@ def delete(
     ctx: typer.Context,
     names: Annotated[
         list[str],
-        typer.Argument(metavar="models/NAME|gateways/NAME|secrets/NAME", show_default=False, autocompletion=complete.objects),
+        typer.Argument(
+            metavar="models/NAME|gateways/NAME|secrets/NAME",
+            show_default=False,
+            autocompletion=complete.objects,
+            help="The objects to delete.",
+        ),
     ],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask for confirmation.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Don't ask, and ignore changes since the object was read.")] = False,

@@ -35,9 +35,13 @@ def get(
     ctx: typer.Context,
     kind: Annotated[
         str,
-        typer.Argument(metavar="gateways|models|secrets|nodes|revisions|all", show_default=False),
+        typer.Argument(
+            metavar="gateways|models|secrets|nodes|revisions|all", show_default=False, help="The kind of objects to show."
+        ),
     ],
-    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]", show_default=False)] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME]", show_default=False, help="Show only these. Default: all.")
+    ] = None,
     api: Api = None,
     form: Output = Format.TABLE,
 ) -> None:

@@ -28,7 +28,7 @@ app = typer.Typer(no_args_is_help=True, help="Set certificates and keys.")
 @app.command("set")
 def set_secret(
     ctx: typer.Context,
-    name: Annotated[str, typer.Argument(metavar="NAME", show_default=False)],
+    name: Annotated[str, typer.Argument(metavar="NAME", show_default=False, help="The secret's name.")],
     cert: Annotated[str, typer.Option("--cert", metavar="FILE", help="The certificate chain in PEM, the leaf first.")] = "",
     key: Annotated[
         str, typer.Option("--key", metavar="FILE|-", help="The leaf's private key in PEM. Default: the stored key stays.")

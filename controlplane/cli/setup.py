@@ -83,7 +83,11 @@ class Shell(StrEnum):
     FISH = "fish"
 
 
-def completion(shell: Annotated[Shell, typer.Argument(show_default=False)]) -> None:
+def completion(
+    shell: Annotated[
+        Shell, typer.Argument(metavar="bash|zsh|fish", show_default=False, help="The shell to print a script for.")
+    ],
+) -> None:
     """Print a script that makes the shell complete commands, options and names.
 
     \b

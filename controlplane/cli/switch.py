@@ -30,14 +30,23 @@ from controlplane.generated.turnout.v1.model_service_pb2 import GetModelRequest,
 from controlplane.generated.turnout.v1.revision_service_pb2 import GetRevisionRequest, RevertToRequest
 
 Etag = Annotated[
-    str, typer.Option("--etag", help="Move traffic only if the model still has this etag. Default: as the command reads it.")
+    str,
+    typer.Option(
+        "--etag", metavar="ETAG", help="Move traffic only if the model still has this etag. Default: as the command reads it."
+    ),
 ]
 
 
 def switch(
     ctx: typer.Context,
     models: Annotated[
-        list[str], typer.Argument(metavar="MODEL[=VERSION]", show_default=False, autocompletion=complete.models)
+        list[str],
+        typer.Argument(
+            metavar="MODEL[=VERSION]",
+            show_default=False,
+            autocompletion=complete.models,
+            help="The models to move, each with its version unless --to names it.",
+        ),
     ],
     to: Annotated[
         str,
@@ -78,8 +87,12 @@ def switch(
 
 def split(
     ctx: typer.Context,
-    model: Annotated[str, typer.Argument(metavar="MODEL", show_default=False, autocompletion=complete.models)],
-    shares: Annotated[list[str], typer.Argument(metavar="VERSION=SHARE", show_default=False)],
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", show_default=False, autocompletion=complete.models, help="The model to split.")
+    ],
+    shares: Annotated[
+        list[str], typer.Argument(metavar="VERSION=SHARE", show_default=False, help="Each version's share, like green=10%.")
+    ],
     reason: Reason = "",
     wait: Wait = True,
     timeout: Timeout = DEFAULT_WAIT,

@@ -34,7 +34,15 @@ Answer = GetTrafficResponse | ListTrafficResponse
 
 def traffic(
     ctx: typer.Context,
-    model: Annotated[str, typer.Argument(metavar="[MODEL]", show_default=False, autocompletion=complete.models)] = "",
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="[MODEL]",
+            show_default=False,
+            autocompletion=complete.models,
+            help="Show this model with its nodes. Default: all models.",
+        ),
+    ] = "",
     watch: Watch = False,
     api: Api = None,
     form: Output = Format.TABLE,
