@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from controlplane.http2.frames import INITIAL_WINDOW
+
 
 @dataclass(frozen=True, slots=True)
 class ConnectionLimits:
@@ -43,5 +45,8 @@ class ConnectionLimits:
 
     @property
     def connection_window(self) -> int:
-        """Return the connection's window: two of the largest messages fit beside the bytes that are not given back yet."""
-        return 2 * self.max_message_bytes + self.window_update_bytes
+        """Return the connection's window: two of the largest messages fit beside the bytes that are not given back yet.
+
+        It is larger than HTTP/2's initial window, since a server can only open a connection's window, never shrink it.
+        """
+        return max(2 * self.max_message_bytes + self.window_update_bytes, 2 * INITIAL_WINDOW)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import structlog
 
 from controlplane.errors import Error
-from controlplane.http2.grpc_status import Status, StatusCode
+from controlplane.http2.grpc_status import Status, StatusCode, StatusError
 from controlplane.http2.handler import GuardedHandler
 
 log = structlog.get_logger("xds")
@@ -27,5 +27,7 @@ class XdsHandler(GuardedHandler):
         """Return the status of an exception. Log everything but an `Error`, and tell the client nothing about it."""
         if isinstance(error, Error):
             return to_status(error)
+        if isinstance(error, StatusError):
+            return error.status
         log.error("stream failed", exc_info=error)
         return _UNEXPECTED
