@@ -8,6 +8,8 @@ from typing import Any
 from google.protobuf import descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
 
+from controlplane.domain import Gateway, Model, Secret
+from controlplane.domain.collections import resource_name
 from controlplane.envoy_types import COMPILED, LISTENER, SCOPED_ROUTES, SECRET
 from controlplane.snapshot import Resource
 
@@ -32,12 +34,13 @@ def owner(resource: Resource) -> str:
     """Return the name of the object that a resource was compiled from: `models/iris` for its cluster `iris/blue`."""
     if resource.type_url == LISTENER:
         listener = decoded(resource)
-        return f"models/{resource.name}" if listener.HasField("api_listener") else f"gateways/{_gateway(listener)}"
+        is_proxyless = listener.HasField("api_listener")
+        return resource_name(Model, resource.name) if is_proxyless else resource_name(Gateway, _gateway(listener))
     if resource.type_url == SCOPED_ROUTES:
-        return f"models/{decoded(resource).route_configuration_name}"
+        return resource_name(Model, decoded(resource).route_configuration_name)
     if resource.type_url == SECRET:
-        return f"secrets/{resource.name}"
-    return f"models/{resource.name.partition('/')[0]}"
+        return resource_name(Secret, resource.name)
+    return resource_name(Model, resource.name.partition("/")[0])
 
 
 def _gateway(listener: Any) -> str:

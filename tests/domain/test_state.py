@@ -1,16 +1,18 @@
-"""Desired state: objects that fit together."""
+"""Desired state: objects of all collections, and the changes between two states."""
 
 from __future__ import annotations
 
 import dataclasses
+import pickle
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from controlplane.domain import Endpoint, Gateway, HeaderRouting, HostRouting, Model, Object, PathRouting, Version
-from controlplane.domain.routing import scope_keys
+from controlplane.domain import Endpoint, Gateway, Model, Object, Version
 from controlplane.domain.state import Changes, State
-from controlplane.domain.switch import moved_models
 from controlplane.errors import Code, Error
+from tests.nouns import gateways, some
 
 VERSIONS = tuple(Version(n, (Endpoint("127.0.0.1", p),)) for n, p in (("blue", 1), ("green", 2)))
 
@@ -23,72 +25,10 @@ def state(*objects: Object) -> State:
     return State().applied(Changes({o.resource_name: o for o in objects}))
 
 
-def refused(before: State, *objects: Object) -> Error:
-    with pytest.raises(Error) as caught:
-        before.applied(Changes({o.resource_name: o for o in objects}))
-    assert caught.value.code is Code.FAILED_PRECONDITION
-    return caught.value
-
-
 def test_objects_come_and_go_together() -> None:
     s = state(Gateway("edge", 80), model("iris"))
     assert [o.resource_name for o in s.objects()] == ["gateways/edge", "models/iris"]
     assert s.applied(Changes({"models/iris": None, "gateways/edge": None})) == State()
-
-
-def test_a_models_gateway_must_exist() -> None:
-    error = refused(State(), model("iris"))
-    assert error.reason == "UNKNOWN_GATEWAY"
-    assert error.violations[0].field == "models/iris.gateways[0]"
-
-
-def test_a_gateway_that_serves_a_model_stays() -> None:
-    s = state(Gateway("edge", 80), model("iris"))
-    with pytest.raises(Error) as caught:
-        s.applied(Changes({"gateways/edge": None}))
-    assert caught.value.reason == "GATEWAY_IN_USE"
-    assert caught.value.message == "gateways/edge can't be deleted: models/iris need it as it is"
-
-
-def test_two_gateways_cannot_share_an_address() -> None:
-    assert refused(state(Gateway("edge", 80)), Gateway("inner", 80)).reason == "ADDRESS_TAKEN"
-
-
-@pytest.mark.parametrize(
-    ("a", "b"),
-    [
-        (model("iris"), model("other", "iris")),
-        (model("iris"), model("other", "x", "iris")),
-        (model("a", "x"), model("b", "x")),
-    ],
-)
-def test_a_request_must_mean_one_model(a: Model, b: Model) -> None:
-    error = refused(state(Gateway("edge", 80), a), b)
-    assert error.reason == "AMBIGUOUS_KEY"
-
-
-def test_the_same_key_on_two_gateways_is_two_things() -> None:
-    s = state(Gateway("edge", 80), Gateway("inner", 81))
-    s = s.applied(Changes({"models/a": model("a", "x"), "models/b": model("b", "x", gateways=("inner",))}))
-    assert len(s.models) == 2
-
-
-def test_a_gateways_change_can_make_models_collide() -> None:
-    edge = Gateway("edge", 80, routing=HeaderRouting("x-model"))
-    s = state(edge, model("a", "iris"), model("b", "IRIS"))
-    assert refused(s, dataclasses.replace(edge, routing=HostRouting())).reason == "AMBIGUOUS_KEY"
-
-
-def test_keys_follow_the_gateways_routing() -> None:
-    iris = model("iris", "Iris", "iris2")
-    assert scope_keys(Gateway("g", 1, routing=PathRouting(verbs=("predict",))), iris) == [
-        "Iris",
-        "Iris:predict",
-        "iris2",
-        "iris2:predict",
-    ]
-    assert scope_keys(Gateway("g", 1, routing=HeaderRouting("x-model")), iris) == ["Iris", "iris2"]
-    assert scope_keys(Gateway("g", 1, routing=HostRouting()), iris) == ["iris", "iris2"]
 
 
 def test_changes_between_states_make_one_of_the_other() -> None:
@@ -100,17 +40,58 @@ def test_changes_between_states_make_one_of_the_other() -> None:
     assert not a.changes_to(a)
 
 
-def test_what_moved_models() -> None:
-    before = state(Gateway("edge", 80), Gateway("inner", 81), model("iris", "iris", "alias", gateways=("edge", "inner")))
-    iris = before.models["iris"]
+def test_a_state_is_made_of_a_mapping_for_each_collection() -> None:
+    edge, iris = Gateway("edge", 80), model("iris")
+    made = State({"edge": edge}, {"iris": iris})
+    assert made == state(edge, iris)
+    assert (made.gateways, made.models, made.secrets) == ({"edge": edge}, {"iris": iris}, {})
+    assert made.of(Model) is made.models
+    with pytest.raises(TypeError):
+        State({}, {}, {}, {})
 
-    def after(**changes: object) -> list[str]:
-        new = dataclasses.replace(iris, **changes)  # type: ignore[arg-type]
-        return moved_models(before, before.applied(Changes({"models/iris": new})))
 
-    assert after(split={"green": 10_000}) == ["models/iris"]
-    assert after(keys=("iris",)) == ["models/iris"]
-    assert after(gateways=("edge",)) == ["models/iris"]
-    assert after(preview_header="x-version") == []
-    assert after(keys=("iris", "alias", "more")) == []
-    assert moved_models(before, before.applied(Changes({"models/iris": None}))) == ["models/iris"]
+def test_objects_are_found_by_name() -> None:
+    edge = Gateway("edge", 80)
+    s = state(edge)
+    assert s.get("gateways/edge") is edge
+    assert [s.get(n) for n in ("gateways/other", "models/edge", "nodes/edge", "edge", "gateways/edge/more", "")] == [None] * 6
+    assert s.require(Gateway, "edge") is edge
+
+
+def test_an_object_that_does_not_exist() -> None:
+    with pytest.raises(Error, match="gateways/x does not exist; there are: edge") as caught:
+        state(Gateway("edge", 80)).require(Gateway, "x")
+    assert caught.value.code is Code.NOT_FOUND
+    with pytest.raises(Error, match="models/x does not exist; there are no models yet"):
+        State().require(Model, "x")
+
+
+def test_a_state_survives_pickling() -> None:
+    s = state(Gateway("edge", 80), model("iris"))
+    assert pickle.loads(pickle.dumps(s)) == s
+
+
+def test_a_collection_stays_the_same_object_while_nothing_in_it_changes() -> None:
+    before = state(Gateway("edge", 80), model("iris"))
+    after = before.applied(Changes({"models/wine": model("wine", "wine")}))
+    assert after.gateways is before.gateways
+    assert after.secrets is before.secrets
+    assert after.models is not before.models
+    assert "wine" not in before.models
+
+
+histories = st.lists(st.dictionaries(st.sampled_from(["a", "b", "c"]), gateways | st.none(), max_size=3), max_size=5)
+
+
+@given(histories)
+@some
+def test_changes_lead_from_any_state_to_any_other(history: list[dict[str, Gateway | None]]) -> None:
+    states = [State()]
+    for step in history:
+        changes = {
+            f"gateways/{name}": dataclasses.replace(gateway, name=name) if gateway else None for name, gateway in step.items()
+        }
+        states.append(states[-1].replayed(Changes(changes)))
+    for a in states:
+        for b in states:
+            assert a.replayed(a.changes_to(b)) == b

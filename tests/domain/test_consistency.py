@@ -1,0 +1,137 @@
+"""The rules by which objects fit together, and the fields that their errors name."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from controlplane.domain import Endpoint, Gateway, GatewayTls, HeaderRouting, HostRouting, Model, Object, UpstreamTls, Version
+from controlplane.domain.state import Changes, State
+from controlplane.errors import Code, Error
+from tests.pki import authority, pair
+
+VERSIONS = tuple(Version(n, (Endpoint("127.0.0.1", p),)) for n, p in (("blue", 1), ("green", 2)))
+
+
+def model(name: str, *keys: str, gateways: tuple[str, ...] = ("edge",)) -> Model:
+    return Model(name, gateways, VERSIONS, {"blue": 10_000}, keys)
+
+
+def state(*objects: Object) -> State:
+    return State().applied(Changes({o.resource_name: o for o in objects}))
+
+
+def refused(before: State, *objects: Object) -> Error:
+    with pytest.raises(Error) as caught:
+        before.applied(Changes({o.resource_name: o for o in objects}))
+    assert caught.value.code is Code.FAILED_PRECONDITION
+    return caught.value
+
+
+def test_a_models_gateway_must_exist() -> None:
+    error = refused(State(), model("iris"))
+    assert error.reason == "UNKNOWN_GATEWAY"
+    assert error.violations[0].field == "models/iris.gateways[0]"
+
+
+def test_a_gateway_that_serves_a_model_stays() -> None:
+    s = state(Gateway("edge", 80), model("iris"))
+    with pytest.raises(Error) as caught:
+        s.applied(Changes({"gateways/edge": None}))
+    assert caught.value.reason == "GATEWAY_IN_USE"
+    assert caught.value.message == "gateways/edge can't be deleted: models/iris need it as it is"
+
+
+def test_two_gateways_cannot_share_an_address() -> None:
+    assert refused(state(Gateway("edge", 80)), Gateway("inner", 80)).reason == "ADDRESS_TAKEN"
+
+
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [
+        (model("iris"), model("other", "iris")),
+        (model("iris"), model("other", "x", "iris")),
+        (model("a", "x"), model("b", "x")),
+    ],
+)
+def test_a_request_must_mean_one_model(a: Model, b: Model) -> None:
+    error = refused(state(Gateway("edge", 80), a), b)
+    assert error.reason == "AMBIGUOUS_KEY"
+
+
+def test_the_same_key_on_two_gateways_is_two_things() -> None:
+    s = state(Gateway("edge", 80), Gateway("inner", 81))
+    s = s.applied(Changes({"models/a": model("a", "x"), "models/b": model("b", "x", gateways=("inner",))}))
+    assert len(s.models) == 2
+
+
+def test_a_gateways_change_can_make_models_collide() -> None:
+    edge = Gateway("edge", 80, routing=HeaderRouting("x-model"))
+    s = state(edge, model("a", "iris"), model("b", "IRIS"))
+    assert refused(s, dataclasses.replace(edge, routing=HostRouting())).reason == "AMBIGUOUS_KEY"
+
+
+FRONT, AUTHORITIES = pair("front.example").secret("front"), authority().secret("authorities")
+TLS = Gateway("edge", 443, tls=GatewayTls("front", "authorities"))
+CALLING = dataclasses.replace(VERSIONS[0], tls=UpstreamTls("blue.svc", ca_certificates="authorities"))
+
+
+def test_secrets_that_are_named_must_exist() -> None:
+    error = refused(state(FRONT), TLS)
+    assert error.reason == "UNKNOWN_SECRET"
+    assert [v.field for v in error.violations] == ["gateways/edge.tls.client_ca"]
+    assert "secrets/authorities does not exist; there are: front" in error.message
+    error = refused(State(), TLS)
+    assert [v.field for v in error.violations] == ["gateways/edge.tls.certificate", "gateways/edge.tls.client_ca"]
+    assert "there are no secrets yet" in error.message
+    error = refused(state(Gateway("edge", 80)), dataclasses.replace(model("iris"), versions=(CALLING, VERSIONS[1])))
+    assert [v.field for v in error.violations] == ["models/iris.versions[0].tls.ca_certificates"]
+
+
+def test_secrets_must_be_of_the_kind_that_is_needed() -> None:
+    error = refused(state(FRONT), Gateway("edge", 443, tls=GatewayTls("front", "front")))
+    assert error.reason == "WRONG_SECRET"
+    assert error.message == "gateways/edge.tls.client_ca: secrets/front is tls_certificate; ca_certificates is needed here"
+
+
+def test_used_secrets_stay_and_stay_of_their_kind() -> None:
+    calling = dataclasses.replace(model("iris"), versions=(CALLING, VERSIONS[1]))
+    before = state(FRONT, AUTHORITIES, TLS, calling)
+    with pytest.raises(Error) as caught:
+        before.applied(Changes({"secrets/authorities": None}))
+    assert caught.value.reason == "SECRET_IN_USE"
+    assert "secrets/authorities can't be deleted: gateways/edge, models/iris need it as it is" in caught.value.message
+    assert caught.value.metadata == {"name": "secrets/authorities"}
+    assert [v.field for v in caught.value.violations] == ["secrets/authorities"]
+    error = refused(before, dataclasses.replace(FRONT, content=AUTHORITIES.content))
+    assert error.reason == "SECRET_IN_USE"
+    assert "can't become the other kind" in error.message
+    renewed = pair("renewed.example").secret("front")
+    assert before.applied(Changes({"secrets/front": renewed})).secrets["front"] is renewed
+
+
+def test_users_may_go_together_with_what_they_use() -> None:
+    before = state(FRONT, AUTHORITIES, TLS, model("iris"))
+    gone = dict.fromkeys(["secrets/front", "secrets/authorities", "gateways/edge", "models/iris"])
+    assert before.applied(Changes(gone)) == State()
+    moved = {"secrets/front": None, "secrets/authorities": None, "gateways/edge": Gateway("edge", 80)}
+    assert before.applied(Changes(moved)).secrets == {}
+
+
+def test_a_deletion_of_nothing_is_consistent() -> None:
+    assert State().applied(Changes({"secrets/front": None, "models/iris": None})) == State()
+
+
+def test_all_misfits_are_reported_at_once() -> None:
+    error = refused(
+        state(Gateway("edge", 80), model("iris")), Gateway("inner", 80), model("x", gateways=("no",)), model("y", "iris")
+    )
+    assert [v.field for v in error.violations] == ["gateways/inner.port", "models/x.gateways[0]", "models/y.keys"]
+    assert error.reason == "ADDRESS_TAKEN"
+
+
+def test_long_lists_are_cut_short() -> None:
+    before = state(Gateway("edge", 80), *(model(f"m{i:02}") for i in range(10)))
+    with pytest.raises(Error, match="m07 and 2 more need it"):
+        before.applied(Changes({"gateways/edge": None}))

@@ -1,0 +1,103 @@
+"""Gateways: valid by construction, and every error names its field."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from controlplane.domain import (
+    Gateway,
+    GatewayTls,
+    HeaderRouting,
+    Locality,
+    NodeSelector,
+    PathRouting,
+)
+from controlplane.domain.references import Reference
+from controlplane.errors import Code, Error
+
+BAD: list[tuple[str, Callable[[], object], str]] = [
+    ("label with a dot", lambda: Gateway("a.b", 80), "name"),
+    ("label too long", lambda: Gateway("a" * 64, 80), "name"),
+    ("label with a newline", lambda: Gateway("edge\n", 80), "name"),
+    ("no name", lambda: Gateway("", 80), "name"),
+    ("port 0", lambda: Gateway("edge", 0), "port"),
+    ("port 65536", lambda: Gateway("edge", 65_536), "port"),
+    ("address that is a name", lambda: Gateway("edge", 80, "localhost"), "address"),
+    ("segment 0", lambda: PathRouting(0), "segment"),
+    ("verb with a slash", lambda: PathRouting(verbs=("a/b",)), "verbs[0]"),
+    ("verb twice", lambda: PathRouting(verbs=("a", "a")), "verbs[1]"),
+    ("header in capitals", lambda: HeaderRouting("X-Model"), "name"),
+    ("pseudo header", lambda: HeaderRouting(":path"), "name"),
+    ("host as a header", lambda: HeaderRouting("host"), "name"),
+    ("our own header", lambda: HeaderRouting("x-turnout-scope"), "name"),
+]
+
+
+@pytest.mark.parametrize(("build", "field"), [b[1:] for b in BAD], ids=[b[0] for b in BAD])
+def test_an_error_names_its_field(build: Callable[[], object], field: str) -> None:
+    with pytest.raises(Error) as caught:
+        build()
+    assert caught.value.code is Code.INVALID_ARGUMENT
+    assert caught.value.violations[0].field == field
+    assert caught.value.violations[0].description
+
+
+def test_an_address_is_written_one_way() -> None:
+    assert Gateway("edge", 1, "0:0:0:0:0:0:0:1") == Gateway("edge", 1, "::1")
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "together"),
+    [
+        (NodeSelector(), NodeSelector(clusters=("x",)), True),
+        (NodeSelector(clusters=("x",)), NodeSelector(clusters=("y",)), False),
+        (NodeSelector(clusters=("x",)), NodeSelector(ids=("1",)), True),
+        (NodeSelector(metadata={"a": "1"}), NodeSelector(metadata={"a": "2"}), False),
+        (NodeSelector(metadata={"a": "1"}), NodeSelector(metadata={"b": "2"}), True),
+        (NodeSelector(regions=("eu",)), NodeSelector(zones=("eu-1",)), True),
+        (NodeSelector(regions=("eu",)), NodeSelector(regions=("us", "eu")), True),
+        (NodeSelector(regions=("eu",)), NodeSelector(regions=("us",)), False),
+        (NodeSelector(zones=("a",)), NodeSelector(zones=("b",)), False),
+        (NodeSelector(sub_zones=("a",)), NodeSelector(sub_zones=("b",)), False),
+    ],
+)
+def test_selectors_overlap(a: NodeSelector, b: NodeSelector, together: bool) -> None:
+    assert a.overlaps(b) is b.overlaps(a) is together
+
+
+def test_gateways_share_an_address_only_where_a_node_has_both() -> None:
+    edge = Gateway("edge", 80)
+    assert edge.shares_address(Gateway("other", 80, "127.0.0.1"))
+    assert not edge.shares_address(Gateway("other", 81))
+    assert not Gateway("a", 80, "127.0.0.1").shares_address(Gateway("b", 80, "127.0.0.2"))
+    assert not Gateway("a", 80, nodes=NodeSelector(clusters=("x",))).shares_address(
+        Gateway("b", 80, nodes=NodeSelector(clusters=("y",)))
+    )
+
+
+def test_its_references_are_its_secrets() -> None:
+    assert Gateway("edge", 80).references == ()
+    tls = Gateway("edge", 443, tls=GatewayTls("front"))
+    assert tls.references == (Reference("tls.certificate", "secrets", "front", "tls_certificate"),)
+    mutual = Gateway("edge", 443, tls=GatewayTls("front", "authorities"))
+    assert mutual.references[1] == Reference("tls.client_ca", "secrets", "authorities", "ca_certificates")
+
+
+@pytest.mark.parametrize(
+    ("selector", "selected"),
+    [
+        (NodeSelector(), True),
+        (NodeSelector(clusters=("x", "y")), True),
+        (NodeSelector(clusters=("y",)), False),
+        (NodeSelector(ids=("edge-1",), metadata={"tier": "front"}), True),
+        (NodeSelector(metadata={"tier": "back"}), False),
+        (NodeSelector(regions=("eu",), zones=("eu-1",), sub_zones=("a",)), True),
+        (NodeSelector(regions=("us",)), False),
+        (NodeSelector(zones=("eu-2",)), False),
+        (NodeSelector(sub_zones=("b",)), False),
+    ],
+)
+def test_selectors_match(selector: NodeSelector, selected: bool) -> None:
+    assert selector.matches("x", "edge-1", {"tier": "front"}, Locality("eu", "eu-1", "a")) is selected

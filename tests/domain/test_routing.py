@@ -1,0 +1,28 @@
+"""The keys by which a request names its model."""
+
+from __future__ import annotations
+
+import pytest
+
+from controlplane.domain import Endpoint, Gateway, HeaderRouting, HostRouting, Model, PathRouting, Routing, Version
+from controlplane.domain.routing import scope_keys
+
+IRIS = Model("iris", ("g",), (Version("blue", (Endpoint("10.0.0.1", 80),)),), {"blue": 10_000}, ("Iris", "iris2"))
+
+
+@pytest.mark.parametrize(
+    ("routing", "keys"),
+    [
+        (PathRouting(verbs=("predict",)), ["Iris", "Iris:predict", "iris2", "iris2:predict"]),
+        (PathRouting(verbs=()), ["Iris", "iris2"]),
+        (HeaderRouting("x-model"), ["Iris", "iris2"]),
+        (HostRouting(), ["iris", "iris2"]),
+    ],
+)
+def test_keys_follow_the_gateways_routing(routing: Routing, keys: list[str]) -> None:
+    assert scope_keys(Gateway("g", 1, routing=routing), IRIS) == keys
+
+
+def test_hosts_that_differ_by_case_are_one_key() -> None:
+    model = Model("m", ("g",), IRIS.versions, {"blue": 10_000}, ("A.example", "a.example"))
+    assert scope_keys(Gateway("g", 1, routing=HostRouting()), model) == ["a.example"]

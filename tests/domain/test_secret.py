@@ -1,0 +1,41 @@
+"""Secrets: normalised, and never shown."""
+
+from __future__ import annotations
+
+import pytest
+
+from controlplane.domain import SECRET_KINDS, Secret, TlsCertificate
+from controlplane.errors import Error
+from tests.pki import authority, marks, pair
+
+PAIR = pair("a.example")
+
+
+def test_kinds() -> None:
+    assert PAIR.secret().kind == "tls_certificate"
+    assert authority().secret().kind == "ca_certificates"
+    assert {PAIR.secret().kind, authority().secret().kind} == SECRET_KINDS.keys()
+
+
+def test_a_secret_has_a_name_and_needs_nothing() -> None:
+    assert PAIR.secret("edge").resource_name == "secrets/edge"
+    assert PAIR.secret().references == ()
+    with pytest.raises(Error) as caught:
+        PAIR.secret("Edge")
+    assert caught.value.violations[0].field == "name"
+
+
+def test_the_leaf_is_the_first_certificate() -> None:
+    content = PAIR.secret().content
+    assert isinstance(content, TlsCertificate)
+    assert content.leaf.subject == "CN=a.example"
+
+
+def test_no_text_form_shows_a_key() -> None:
+    secret = PAIR.secret()
+    assert not any(mark in f"{secret!r}{secret}" for mark in marks(PAIR.key))
+
+
+def test_differently_written_certificates_are_equal() -> None:
+    certificate = PAIR.certificate.replace("\n", "\r\n")
+    assert Secret("edge", TlsCertificate(certificate, PAIR.key)) == PAIR.secret("edge")

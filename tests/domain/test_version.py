@@ -1,0 +1,57 @@
+"""Versions: valid by construction, and every error names its field."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from controlplane.domain import (
+    ConnectionLimits,
+    Endpoint,
+    HealthCheck,
+    UpstreamTls,
+    Version,
+)
+from controlplane.errors import Code, Error
+
+HERE = (Endpoint("127.0.0.1", 8001),)
+
+
+BAD: list[tuple[str, Callable[[], object], str]] = [
+    ("endpoint without host", lambda: Endpoint("", 80), "host"),
+    ("endpoint that is neither", lambda: Endpoint("not a host", 80), "host"),
+    ("endpoint that is half an IP", lambda: Endpoint("10.0.0", 80), "host"),
+    ("endpoint port", lambda: Endpoint("10.0.0.1", 70_000), "port"),
+    ("endpoint weight", lambda: Endpoint("10.0.0.1", 80, 0), "weight"),
+    ("endpoint twice", lambda: Version("blue", HERE * 2), "endpoints[1]"),
+    ("IPs and names mixed", lambda: Version("blue", (*HERE, Endpoint("a.b", 1))), "endpoints[1].host"),
+    ("connect timeout", lambda: Version("blue", connect_timeout=0), "connect_timeout"),
+    ("TLS without a name", lambda: UpstreamTls(), "server_name"),
+    ("CA that is none", lambda: UpstreamTls("a.b", "hello"), "ca_certificates_pem"),
+    (
+        "CA that can't be read",
+        lambda: UpstreamTls("a", "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"),
+        "ca_certificates_pem",
+    ),
+    ("private key as CA", lambda: UpstreamTls("a", "-----BEGIN CERTIFICATE-----\nPRIVATE KEY"), "ca_certificates_pem"),
+    ("health path", lambda: HealthCheck("health"), "path"),
+    ("health timeout", lambda: HealthCheck(timeout=61), "timeout"),
+    ("health interval", lambda: HealthCheck(interval=0), "interval"),
+    ("limit 0", lambda: ConnectionLimits(max_requests=0), "max_requests"),
+]
+
+
+@pytest.mark.parametrize(("build", "field"), [b[1:] for b in BAD], ids=[b[0] for b in BAD])
+def test_an_error_names_its_field(build: Callable[[], object], field: str) -> None:
+    with pytest.raises(Error) as caught:
+        build()
+    assert caught.value.code is Code.INVALID_ARGUMENT
+    assert caught.value.violations[0].field == field
+    assert caught.value.violations[0].description
+
+
+def test_endpoints_are_addresses_or_names() -> None:
+    assert not Version("idle").has_dns_endpoints
+    assert not Version("blue", (Endpoint("10.0.0.1", 80), Endpoint("::1", 80))).has_dns_endpoints
+    assert Version("blue", (Endpoint("blue.svc", 80),)).has_dns_endpoints
