@@ -155,7 +155,7 @@ class App:
         if c.metrics is not None:
             self._serve_metrics(c.metrics)
         if c.workers:
-            settings = WorkerSettings(limits, c.xds_transport, c.log_form, c.log_level)
+            settings = WorkerSettings(limits, c.xds_transport, c.log_format, c.log_level)
             self.workers = Supervisor(c.workers, publisher.published, self.events.report, self.fleet.streams_of, settings)
             self.xds_port, self._reserved = reserve(c.xds, "xds")
             await self.workers.start(str(Address(c.xds.host, self.xds_port)))

@@ -1,4 +1,4 @@
-"""Settings of the server: plain values, checked when they are made."""
+"""Settings of the server: plain values, checked when a `Config` is made."""
 
 from __future__ import annotations
 
@@ -9,33 +9,36 @@ from pathlib import Path
 from controlplane.domain import check_range
 from controlplane.errors import Collector, invalid
 
-LOG_FORMS = ("console", "json")
+LOG_FORMATS = ("console", "json")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 XDS_TRANSPORTS = ("http2", "grpc")
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a server listens."""
+    """An address that a server listens on."""
 
     host: str  # an IP address or a name
-    port: int  # 0 takes any free one
+    port: int  # 0 is any free port
 
     @staticmethod
     def parse(text: str, name: str = "address") -> Address:
-        """Reads `HOST:PORT`, `[IPV6]:PORT` or `:PORT` (every interface). Errors: INVALID_ARGUMENT naming the field `name`."""
+        """Parse `HOST:PORT`, `[IPV6]:PORT` or `:PORT`, which is every interface.
+
+        Errors: INVALID_ARGUMENT that names the field `name`.
+        """
         host, colon, port = text.rpartition(":")
         if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535:
             raise invalid(name, f"'{text[:80]}' is not HOST:PORT, like 127.0.0.1:18000")
         if host.startswith("[") and host.endswith("]"):
             host = host[1:-1]
         elif ":" in host:
-            raise invalid(name, f"'{text[:80]}': an IPv6 address stands in brackets, like [::1]:18000")
+            raise invalid(name, f"'{text[:80]}': put an IPv6 address into brackets, like [::1]:18000")
         return Address(host or "0.0.0.0", int(port))
 
     @property
     def loopback(self) -> bool:
-        """Whether only this machine can reach it."""
+        """Return True if only this machine can reach the address."""
         try:
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:
@@ -47,42 +50,42 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """How the control plane runs. Durations are seconds."""
+    """The settings of the control plane. Durations are seconds."""
 
-    # Directory of the store; it is made when it is not there.
+    # The store's directory. Created when it does not exist.
     data: Path = Path("turnout-data")
-    # The operator API.
+    # Where the operator API listens.
     api: Address = Address("127.0.0.1", 18080)
-    # What Envoys connect to.
+    # Where the xDS server listens, for Envoys and gRPC clients.
     xds: Address = Address("127.0.0.1", 18000)
     # Where Prometheus scrapes `/metrics`, on loopback only; None: nowhere.
     metrics: Address | None = Address("127.0.0.1", 18090)
-    # What carries xDS streams: our own HTTP/2, or gRPC's own server.
+    # The transport of xDS streams: `http2` is our own HTTP/2, `grpc` is the gRPC library's server.
     xds_transport: str = "http2"
-    log_form: str = "console"
+    log_format: str = "console"
     log_level: str = "info"
-    # File with the key that private keys are sealed with in the store; None: `secret.key` in `data`, made when needed.
+    # File with the key that encrypts private keys in the store. None: `secret.key` in `data`, which is created when needed.
     secret_key_file: Path | None = None
-    # How long calls under way may take to end when the server stops.
+    # Time for calls in progress to end when the server stops.
     grace: float = 5.0
-    # Open xDS streams of one node; RESOURCE_EXHAUSTED above it.
+    # Limit of open xDS streams of one node. Above it, streams end with RESOURCE_EXHAUSTED.
     max_streams_per_node: int = 256
-    # Names that one xDS stream may be subscribed to; RESOURCE_EXHAUSTED above it.
+    # Limit of names that one xDS stream subscribes to. Above it, the stream ends with RESOURCE_EXHAUSTED.
     max_names_per_stream: int = 200_000
-    # About how long an xDS stream lives before the client is to open a new one, give or take a tenth; 0: for ever.
+    # Age at which the server ends an xDS stream, so that the client opens a new one. Varied by a tenth. 0: no limit.
     max_stream_age: float = 0.0
-    # How long clients that can do it use what they were given while the control plane is away; 0: for ever.
+    # Time for which clients that support TTLs keep resources while the control plane is away. 0: no limit.
     resource_ttl: float = 0.0
-    # How often clients report their load, where there are few of them; many do it less often.
+    # Interval of a client's load reports. It is longer where many clients report.
     load_report_interval: float = 10.0
-    # Processes that serve xDS, on the same port; 0: the main process does.
+    # Number of worker processes that serve xDS on one port. 0: the main process serves it.
     workers: int = 0
 
     def __post_init__(self) -> None:
         c = Collector()
         with c.within(""):
-            if self.log_form not in LOG_FORMS:
-                raise invalid("log_form", f"'{self.log_form}' is not one of: {', '.join(LOG_FORMS)}")
+            if self.log_format not in LOG_FORMATS:
+                raise invalid("log_format", f"'{self.log_format}' is not one of: {', '.join(LOG_FORMATS)}")
         with c.within(""):
             if self.log_level not in LOG_LEVELS:
                 raise invalid("log_level", f"'{self.log_level}' is not one of: {', '.join(LOG_LEVELS)}")

@@ -1,4 +1,4 @@
-"""Logs: one line an event, as JSON for machines or in columns for people, to standard error."""
+"""Logs to standard error: one line for each event, as JSON for machines or in columns for people."""
 
 from __future__ import annotations
 
@@ -15,12 +15,15 @@ from controlplane.errors import escaped, redacted
 
 
 def _redact(logger: Any, method: str, line: Any) -> str:
-    """The last step of each line, whatever it is about."""
+    """Remove private keys from a finished line. The last step of each line."""
     return redacted(str(line))
 
 
 def _escape(logger: Any, method: str, event: EventDict) -> EventDict:
-    """Names and words of clients must not move a terminal's cursor, nor make lines. Of lists, `repr` takes care."""
+    """Escape control characters: a client's names and messages must not move a terminal's cursor or start new lines.
+
+    Strings in lists are escaped by `repr`.
+    """
     return {key: escaped(value) if isinstance(value, str) else value for key, value in event.items()}
 
 
@@ -30,8 +33,11 @@ def _traceback(out: TextIO, exc_info: ExcInfo) -> None:
     out.write(escaped(lines.getvalue(), keep="\n"))
 
 
-def set_up(form: str = "console", level: str = "info") -> None:
-    """Sets up structlog for the process. `form` is `json` or `console`; `level` is debug, info, warning or error."""
+def set_up(log_format: str = "console", level: str = "info") -> None:
+    """Configure structlog for the process, and the standard library's logging for the libraries that use it.
+
+    `log_format` is `json` or `console`; `level` is debug, info, warning or error.
+    """
     number = getattr(logging, level.upper())
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -39,8 +45,8 @@ def set_up(form: str = "console", level: str = "info") -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     last: list[Processor]
-    if form == "json":
-        # Without local variables: there can be keys and certificates among them.
+    if log_format == "json":
+        # Without local variables, since keys and certificates can be among them.
         tracebacks = structlog.processors.ExceptionRenderer(ExceptionDictTransformer(show_locals=False))
         last = [tracebacks, structlog.processors.JSONRenderer(), _redact]
     else:
@@ -55,7 +61,7 @@ def set_up(form: str = "console", level: str = "info") -> None:
         logger_factory=structlog.WriteLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
-    # What libraries say through the standard library: warnings and worse, in the same form.
+    # Warnings and errors of libraries, in the same format.
     handler = logging.StreamHandler()
     drop_meta = structlog.stdlib.ProcessorFormatter.remove_processors_meta
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(processors=[drop_meta, *last], foreign_pre_chain=shared))

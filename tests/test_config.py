@@ -1,4 +1,4 @@
-"""Settings: read, and refused with the field at fault."""
+"""Settings: parsed, and refused with the field that is wrong."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from controlplane.errors import Code, Error
 
 
 @pytest.mark.parametrize(
-    ("text", "host", "port", "shown", "loopback"),
+    ("text", "host", "port", "written", "loopback"),
     [
         ("127.0.0.1:18000", "127.0.0.1", 18000, "127.0.0.1:18000", True),
         ("127.9.9.9:1", "127.9.9.9", 1, "127.9.9.9:1", True),
@@ -20,15 +20,15 @@ from controlplane.errors import Code, Error
         ("control.example:443", "control.example", 443, "control.example:443", False),
     ],
 )
-def test_an_address_is_read(text: str, host: str, port: int, shown: str, loopback: bool) -> None:
+def test_an_address_is_parsed(text: str, host: str, port: int, written: str, loopback: bool) -> None:
     address = Address.parse(text)
-    assert (address.host, address.port, str(address), address.loopback) == (host, port, shown, loopback)
+    assert (address.host, address.port, str(address), address.loopback) == (host, port, written, loopback)
 
 
 @pytest.mark.parametrize(
     "text", ["", "18000", "127.0.0.1", "127.0.0.1:", "127.0.0.1:x", "127.0.0.1:65536", "a:-1", "::1:18000"]
 )
-def test_what_is_no_address_is_told(text: str) -> None:
+def test_a_text_that_is_no_address_is_refused(text: str) -> None:
     with pytest.raises(Error) as caught:
         Address.parse(text, "xds")
     assert caught.value.code is Code.INVALID_ARGUMENT
@@ -38,7 +38,7 @@ def test_what_is_no_address_is_told(text: str) -> None:
 @pytest.mark.parametrize(
     ("settings", "fields"),
     [
-        ({"log_form": "xml"}, ["log_form"]),
+        ({"log_format": "xml"}, ["log_format"]),
         ({"log_level": "loud", "grace": -1.0}, ["log_level", "grace"]),
         ({"grace": float("nan")}, ["grace"]),
         ({"api": Address("127.0.0.1", 5), "xds": Address("127.0.0.1", 5)}, ["xds"]),
@@ -48,7 +48,7 @@ def test_what_is_no_address_is_told(text: str) -> None:
         ({"metrics": Address("metrics.example", 18090)}, ["metrics"]),
     ],
 )
-def test_bad_settings_are_told_all_at_once(settings: dict[str, Any], fields: list[str]) -> None:
+def test_all_bad_settings_are_in_one_error(settings: dict[str, Any], fields: list[str]) -> None:
     with pytest.raises(Error) as caught:
         Config(**settings)
     assert [v.field for v in caught.value.violations] == fields

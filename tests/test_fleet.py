@@ -1,4 +1,4 @@
-"""The fleet: events folded into nodes, and counts that are always what counting would give."""
+"""The fleet: events folded into nodes, and counts that always equal counting the nodes."""
 
 import random
 from collections import Counter
@@ -28,7 +28,7 @@ LISTENER = "type.googleapis.com/envoy.config.listener.v3.Listener"
 
 
 def connect(fleet: Fleet, stream: int, node: str = "edge-1", now: float = 100.0, variant: str = "delta") -> None:
-    """A client opens a stream and says who it is."""
+    """Open a stream, and identify its client."""
     fleet.apply(stream, StreamOpened(f"10.0.0.1:{stream}", variant), now)
     fleet.apply(stream, Identified(node, "edge", {}, "envoy 1.40.0"), now)
 
@@ -42,7 +42,7 @@ def recount(fleet: Fleet) -> dict[NodeState, int]:
     return {s: counted[s] for s in NodeState}
 
 
-def test_a_stream_is_no_node_until_the_client_says_who_it_is() -> None:
+def test_a_stream_has_no_node_until_its_client_is_identified() -> None:
     fleet = Fleet()
     fleet.apply(1, StreamOpened("10.0.0.1:1", "delta"), 100)
     assert (fleet.streams, len(fleet.nodes), fleet.connected) == (1, 0, 0)
@@ -50,7 +50,7 @@ def test_a_stream_is_no_node_until_the_client_says_who_it_is() -> None:
     assert (fleet.streams, len(fleet.nodes)) == (0, 0)
 
 
-def test_a_node_tells_what_its_stream_told() -> None:
+def test_a_node_has_what_its_stream_reported() -> None:
     fleet = Fleet()
     fleet.publish(7)
     connect(fleet, 1)
@@ -77,14 +77,14 @@ def test_a_newer_revision_puts_every_node_behind_until_it_holds_it() -> None:
     assert (fleet.holding(1), fleet.holding(2), fleet.holding(3)) == (3, 1, 0)
 
 
-def test_an_older_revision_is_not_gone_back_to() -> None:
+def test_an_older_revision_is_ignored() -> None:
     fleet = Fleet()
     fleet.publish(5)
     fleet.publish(4)
     assert fleet.revision == 5
 
 
-def test_a_node_holds_what_the_last_of_its_streams_holds() -> None:
+def test_a_node_holds_what_all_of_its_streams_hold() -> None:
     fleet = Fleet()
     connect(fleet, 1)
     fleet.apply(1, Held(3), 101)
@@ -99,7 +99,7 @@ def test_a_node_holds_what_the_last_of_its_streams_holds() -> None:
     assert (node.held_revision, node.variants, node.hold_time(4)) == (4, ("delta",), 105)
 
 
-def test_a_node_that_left_stays_listed_with_what_it_held() -> None:
+def test_a_node_that_disconnected_stays_listed_with_what_it_held() -> None:
     fleet = Fleet()
     connect(fleet, 1)
     fleet.apply(1, Held(3), 101)
@@ -110,7 +110,7 @@ def test_a_node_that_left_stays_listed_with_what_it_held() -> None:
     assert (node.refusals, node.last_seen, fleet.holding(3)) == ((), 103, 0)
 
 
-def test_a_node_that_comes_back_holds_nothing_until_it_says_so() -> None:
+def test_a_node_that_reconnects_holds_nothing_until_it_acks() -> None:
     fleet = Fleet()
     connect(fleet, 1)
     fleet.apply(1, Held(3), 101)
@@ -140,7 +140,7 @@ def test_a_refusal_stands_until_its_type_is_accepted() -> None:
     assert (node.refusals, fleet.counts[NodeState.REFUSING]) == ((), 0)
 
 
-def test_a_nodes_part_in_a_revision() -> None:
+def test_the_progress_of_a_node_with_a_revision() -> None:
     fleet = Fleet()
     connect(fleet, 1)
     node = fleet.nodes["edge-1"]
@@ -148,7 +148,7 @@ def test_a_nodes_part_in_a_revision() -> None:
     fleet.apply(1, Held(1), 101)
     assert (node.progress(1), node.progress(2)) == (ProgressState.HOLDING, ProgressState.BEHIND)
     fleet.apply(1, refusal(2), 102)
-    # It refused 2, so it does not hold it; of 3 nothing is known yet.
+    # It refused 2, so it does not hold it. About 3 nothing is known yet.
     assert (node.progress(1), node.progress(2), node.progress(3)) == (
         ProgressState.HOLDING,
         ProgressState.REFUSED,
@@ -158,7 +158,7 @@ def test_a_nodes_part_in_a_revision() -> None:
     assert (node.progress(1), node.progress(2)) == (ProgressState.HOLDING, ProgressState.GONE)
 
 
-def test_a_refusal_goes_for_newer_revisions_that_need_what_was_refused() -> None:
+def test_a_refusal_also_blocks_newer_revisions_that_need_the_refused_resource() -> None:
     fleet = Fleet()
     connect(fleet, 1)
     fleet.apply(1, Held(1), 101)
@@ -184,8 +184,8 @@ def test_an_older_refusal_does_not_make_a_newer_revision_refused() -> None:
     fleet.apply(1, refusal(28), 102)
     fleet.apply(1, Settled(30, 28), 103)
     node = fleet.nodes["edge-1"]
-    parts = [node.progress(n) for n in (27, 28, 29, 30, 31)]
-    assert parts == [
+    progress = [node.progress(n) for n in (27, 28, 29, 30, 31)]
+    assert progress == [
         ProgressState.HOLDING,
         ProgressState.REFUSED,
         ProgressState.HOLDING,
@@ -193,7 +193,7 @@ def test_an_older_refusal_does_not_make_a_newer_revision_refused() -> None:
         ProgressState.BEHIND,
     ]
     assert (node.held_revision, node.hold_time(30), fleet.holding(28), fleet.holding(30)) == (27, 103, 0, 1)
-    # It is told as refusing all the same, and what is refused anew is.
+    # The node is refusing nevertheless, and a new refusal is recorded.
     assert (fleet.state_of(node), [r.revision for r in node.refusals]) == (NodeState.REFUSING, [28])
     fleet.apply(1, refusal(31), 104)
     assert (node.progress(30), node.progress(31)) == (ProgressState.HOLDING, ProgressState.REFUSED)
@@ -205,7 +205,7 @@ def test_an_older_refusal_does_not_make_a_newer_revision_refused() -> None:
     assert fleet.counts[NodeState.SYNCED] == 1
 
 
-def test_every_stream_of_a_node_must_hold_a_revision_that_another_holds_but_for_a_refusal() -> None:
+def test_every_stream_of_a_node_must_hold_a_revision_that_another_holds_except_for_a_refusal() -> None:
     fleet = Fleet()
     connect(fleet, 1)
     connect(fleet, 2)
@@ -219,7 +219,7 @@ def test_every_stream_of_a_node_must_hold_a_revision_that_another_holds_but_for_
     assert (node.progress(2), node.held_revision) == (ProgressState.HOLDING, 3)
 
 
-def test_what_was_refused_before_and_is_refused_again_does_not_hide_what_is_newer() -> None:
+def test_an_old_refusal_that_is_repeated_does_not_replace_a_newer_one() -> None:
     fleet = Fleet()
     connect(fleet, 1)
     fleet.apply(1, refusal(2), 101)
@@ -248,7 +248,7 @@ def test_the_history_is_bounded() -> None:
     assert history[-1] == (3 * HISTORY - 1, 100 + 3 * HISTORY - 1)
 
 
-def test_what_comes_of_a_closed_stream_changes_nothing() -> None:
+def test_events_of_a_closed_stream_change_nothing() -> None:
     fleet = Fleet()
     connect(fleet, 1)
     fleet.apply(1, StreamClosed(), 101)
@@ -280,7 +280,7 @@ def test_gone_nodes_are_bounded() -> None:
     assert fleet.counts == recount(fleet)
 
 
-def test_those_not_in_sync_come_first() -> None:
+def test_nodes_that_are_not_in_sync_come_first() -> None:
     fleet = Fleet()
     for stream, node in enumerate("dcba"):
         connect(fleet, stream, node)
@@ -306,14 +306,14 @@ EVENTS: st.SearchStrategy[StreamEvent | int] = st.one_of(
 
 
 @given(st.lists(st.tuples(st.integers(1, 5), EVENTS, st.sampled_from([0.0, 1.0, GONE_SECONDS]))))
-def test_the_counts_are_what_counting_gives(story: list[tuple[int, StreamEvent | int, float]]) -> None:
+def test_the_counts_equal_counting_the_nodes(story: list[tuple[int, StreamEvent | int, float]]) -> None:
     fleet, now, used = Fleet(), 0.0, set[tuple[int, str]]()
     for stream, event, pause in story:
         now += pause
         if isinstance(event, int):
             fleet.publish(event)
         elif isinstance(event, StreamOpened | Identified):
-            # A stream opens once and says once who it is; a number is never used again.
+            # A stream opens once and is identified once. Its number is never used again.
             if (stream, type(event).__name__) in used:
                 continue
             used.add((stream, type(event).__name__))
@@ -327,12 +327,12 @@ def test_the_counts_are_what_counting_gives(story: list[tuple[int, StreamEvent |
         for revision in range(11):
             assert fleet.holding(revision) == sum(n.progress(revision) is ProgressState.HOLDING for n in connected)
             for node in connected:
-                # Never more than each of its streams holds by itself.
+                # A node never holds more than each of its streams.
                 assert revision not in node.holds or all(revision in s.held for s in node.streams.values())
         for node in fleet.nodes.values():
             assert node.history == sorted(set(node.history))
             assert len({revision for revision, _ in node.history}) == len(node.history)
-            # What is kept up is what the open streams come to.
+            # Values that are updated with each event equal those worked out from the open streams.
             streams = node.streams.values()
             assert node.refusing == sum(bool(s.refused) for s in streams)
             assert node.connect_time == min((s.opened for s in streams), default=None)
@@ -344,7 +344,7 @@ def test_the_counts_are_what_counting_gives(story: list[tuple[int, StreamEvent |
 
 @pytest.mark.parametrize("nodes", [100, 5_000])
 def test_an_event_costs_the_same_in_a_large_fleet(nodes: int) -> None:
-    # Not a stopwatch: what an event looks at is counted instead, by the nodes whose streams it reads.
+    # Without a clock: the test counts the nodes whose streams an event reads.
     fleet = Fleet()
     for stream in range(nodes):
         connect(fleet, stream, f"n{stream}")
@@ -366,7 +366,7 @@ def test_an_event_costs_the_same_in_a_large_fleet(nodes: int) -> None:
 
 
 @pytest.mark.parametrize("streams", [100, 5_000])
-def test_what_many_streams_of_one_node_report_costs_the_same(streams: int) -> None:
+def test_an_event_costs_the_same_for_a_node_with_many_streams(streams: int) -> None:
     fleet, last = Fleet(), streams - 1
     for stream in range(streams):
         connect(fleet, stream)
@@ -379,9 +379,9 @@ def test_what_many_streams_of_one_node_report_costs_the_same(streams: int) -> No
 
         def __reversed__(self) -> Any:
             nonlocal looked_at
-            for found in reversed(list(super().values())):
+            for stream in reversed(list(super().values())):
                 looked_at += 1
-                yield found
+                yield stream
 
     node = fleet.nodes["edge-1"]
     node.streams = Counting(node.streams)
@@ -395,7 +395,7 @@ def test_what_many_streams_of_one_node_report_costs_the_same(streams: int) -> No
     assert (fleet.holding(2), node.held_revision, fleet.counts[NodeState.SYNCED]) == (1, 2, 1)
 
 
-def test_what_is_folded_the_short_way_comes_to_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_fast_path_of_held_has_the_same_result(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = random.Random(7)
     for _ in range(300):
         short, long = Fleet(), Fleet()
@@ -414,7 +414,7 @@ def test_what_is_folded_the_short_way_comes_to_the_same(monkeypatch: pytest.Monk
                 ]
             )
             if isinstance(event, Identified) and (stream not in short._streams or short._streams[stream].node):
-                continue  # it comes once
+                continue  # a stream is identified once
             if isinstance(event, StreamOpened) and stream in short._streams:
                 continue
             for fleet in (short, long):
@@ -426,3 +426,36 @@ def test_what_is_folded_the_short_way_comes_to_the_same(monkeypatch: pytest.Monk
             for node, other in zip(short.nodes.values(), long.nodes.values(), strict=True):
                 same = ("id", "held_revision", "holds", "history", "last_seen", "connected", "refusals")
                 assert [getattr(node, n) for n in same] == [getattr(other, n) for n in same]
+
+
+def test_the_node_of_a_stream_is_known_until_another_closes() -> None:
+    fleet = Fleet()
+    fleet.apply(1, StreamOpened("10.0.0.1:1", "delta"), 100)
+    assert (fleet.node_of(1), fleet.node_of(2)) == (None, None)
+    fleet.apply(1, Identified("edge-1", "edge"), 100)
+    connect(fleet, 2, "edge-2")
+    edge_1 = fleet.nodes["edge-1"]
+    assert (fleet.node_of(1), fleet.node_of(2)) == (edge_1, fleet.nodes["edge-2"])
+    fleet.apply(1, StreamClosed(), 101)
+    assert fleet.node_of(1) is edge_1
+    assert not edge_1.connected
+    fleet.apply(2, StreamClosed(), 102)
+    assert fleet.node_of(1) is None
+    # A stream whose client never identified itself has no node, also right after it closed.
+    fleet.apply(3, StreamOpened("10.0.0.1:3", "delta"), 103)
+    fleet.apply(3, StreamClosed(), 103)
+    assert fleet.node_of(3) is None
+
+
+def test_the_streams_of_a_node_are_those_that_are_open() -> None:
+    fleet = Fleet()
+    connect(fleet, 1)
+    connect(fleet, 2)
+    connect(fleet, 3, "edge-2")
+    assert (set(fleet.streams_of("edge-1")), set(fleet.streams_of("edge-2")), set(fleet.streams_of("x"))) == (
+        {1, 2},
+        {3},
+        set(),
+    )
+    fleet.apply(1, StreamClosed(), 101)
+    assert set(fleet.streams_of("edge-1")) == {2}

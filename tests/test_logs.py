@@ -1,4 +1,4 @@
-"""Logs, in a process of their own: how they are set up is set up for good."""
+"""Logs, each time in a new process, since structlog caches its configuration."""
 
 import json
 import subprocess
@@ -9,12 +9,12 @@ import pytest
 PROGRAM = """
 import logging, structlog
 from controlplane import logs
-logs.set_up({form!r}, {level!r})
+logs.set_up({log_format!r}, {level!r})
 log = structlog.get_logger("fleet")
 log.info("node connected", node="edge-1", resources=["a", "b"])
-log.debug("not asked for")
-logging.getLogger("some.library").warning("said by %s", "a library")
-logging.getLogger("some.library").info("not asked for")
+log.debug("below the level")
+logging.getLogger("some.library").warning("warning of %s", "a library")
+logging.getLogger("some.library").info("below the level")
 try:
     password = "hunter2"
     1 / len(password[8:])
@@ -25,10 +25,10 @@ except ZeroDivisionError:
 ODD = """
 import logging, structlog
 from controlplane import logs
-logs.set_up({form!r}, {level!r})
+logs.set_up({log_format!r}, {level!r})
 log = structlog.get_logger("fleet")
 log.info("odd", node="evil\\nname\\u202e\\x1b[2J", names=["\\x1b"])
-logging.getLogger("some.library").warning("said by \\x1b[31m")
+logging.getLogger("some.library").warning("warning \\x1b[31m")
 try:
     raise ValueError("\\x1b[31mwords")
 except ValueError:
@@ -36,19 +36,23 @@ except ValueError:
 """
 
 
-def said(form: str, level: str = "info", program: str = PROGRAM) -> str:
+def log_lines(log_format: str, level: str = "info", program: str = PROGRAM) -> str:
     done = subprocess.run(
-        [sys.executable, "-c", program.format(form=form, level=level)], capture_output=True, text=True, check=True, timeout=30
+        [sys.executable, "-c", program.format(log_format=log_format, level=level)],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=30,
     )
     assert done.stdout == ""
     return done.stderr
 
 
-def test_json_is_one_object_a_line() -> None:
-    lines = [json.loads(line) for line in said("json").splitlines()]
+def test_json_is_one_object_for_each_line() -> None:
+    lines = [json.loads(line) for line in log_lines("json").splitlines()]
     assert [(line["event"], line["level"]) for line in lines] == [
         ("node connected", "info"),
-        ("said by a library", "warning"),
+        ("warning of a library", "warning"),
         ("stream failed", "error"),
     ]
     assert (lines[0]["node"], lines[0]["resources"]) == ("edge-1", ["a", "b"])
@@ -57,29 +61,31 @@ def test_json_is_one_object_a_line() -> None:
 
 
 def test_console_is_for_people() -> None:
-    text = said("console")
+    text = log_lines("console")
     assert "node connected" in text
     assert "node=edge-1" in text
     assert "\x1b" not in text  # not a terminal: no colours
-    assert "not asked for" not in text
+    assert "below the level" not in text
 
 
-def test_clients_words_do_not_act_on_a_terminal() -> None:
-    lines = said("console", program=ODD).splitlines()
+def test_control_characters_of_clients_do_not_reach_a_terminal() -> None:
+    lines = log_lines("console", program=ODD).splitlines()
     assert any("evil\\u000aname\\u202e\\u001b[2J" in line for line in lines)
-    assert any("said by \\u001b[31m" in line and "_record" not in line for line in lines)
+    assert any("warning \\u001b[31m" in line and "_record" not in line for line in lines)
     assert any("ValueError: \\u001b[31mwords" in line for line in lines)
     assert not {c for line in lines for c in line if not c.isprintable()}
-    assert any(json.loads(line).get("node") == "evil\nname\u202e\x1b[2J" for line in said("json", program=ODD).splitlines())
+    assert any(
+        json.loads(line).get("node") == "evil\nname\u202e\x1b[2J" for line in log_lines("json", program=ODD).splitlines()
+    )
 
 
-@pytest.mark.parametrize("form", ["json", "console"])
-def test_an_exception_does_not_tell_what_was_in_its_variables(form: str) -> None:
-    assert "hunter2" not in said(form)
+@pytest.mark.parametrize("log_format", ["json", "console"])
+def test_an_exception_does_not_show_its_local_variables(log_format: str) -> None:
+    assert "hunter2" not in log_lines(log_format)
 
 
-@pytest.mark.parametrize("form", ["json", "console"])
-def test_the_level_is_kept(form: str) -> None:
-    text = said(form, "error")
+@pytest.mark.parametrize("log_format", ["json", "console"])
+def test_lines_below_the_level_are_dropped(log_format: str) -> None:
+    text = log_lines(log_format, "error")
     assert "node connected" not in text
     assert "stream failed" in text

@@ -1,4 +1,4 @@
-"""Loads: reports folded into totals, and into what each version gets now."""
+"""Observed traffic: reports folded into totals, and into the rate of each version."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from controlplane.xds.events import ClusterLoad, LoadReported, ReporterIdentifie
 
 
 def model(name: str = "iris", *versions: str, mirror: str = "") -> Model:
-    made = tuple(Version(v, (Endpoint("127.0.0.1", 9001),)) for v in versions or ("blue", "green"))
-    return Model(name, ("edge",), made, {made[0].name: 10_000}, mirror=Mirror(mirror) if mirror else None)
+    of = tuple(Version(v, (Endpoint("127.0.0.1", 9001),)) for v in versions or ("blue", "green"))
+    return Model(name, ("edge",), of, {of[0].name: 10_000}, mirror=Mirror(mirror) if mirror else None)
 
 
-def models(*made: Model) -> Mapping[str, Model]:
-    return {m.name: m for m in made}
+def models(*every: Model) -> Mapping[str, Model]:
+    return {m.name: m for m in every}
 
 
 @pytest.fixture
 def traffic() -> Traffic:
-    made = Traffic()
-    made.publish(models(model(mirror="green")))
-    return made
+    empty = Traffic()
+    empty.publish(models(model(mirror="green")))
+    return empty
 
 
 def load(cluster: str = "iris/blue", issued: int = 0, failed: int = 0, active: int = 0, ms: int = 10_000) -> ClusterLoad:
@@ -38,7 +38,7 @@ def connect(traffic: Traffic, stream: int, node: str = "") -> None:
     traffic.apply(stream, ReporterIdentified(node or f"edge-{stream}"), 100.0)
 
 
-def test_what_is_reported_adds_up_and_the_last_interval_is_what_there_is_now(traffic: Traffic) -> None:
+def test_totals_are_the_sum_of_reports_and_the_rate_is_that_of_the_newest(traffic: Traffic) -> None:
     connect(traffic, 1)
     traffic.apply(1, LoadReported((load(issued=100, failed=10),)), 110.0)
     traffic.apply(1, LoadReported((load(issued=50, active=2),)), 120.0)
@@ -48,7 +48,7 @@ def test_what_is_reported_adds_up_and_the_last_interval_is_what_there_is_now(tra
     assert (blue.nodes, blue.last_request, traffic.last_report) == (1, 120.0, 120.0)
 
 
-def test_a_version_that_gets_nothing_any_more_has_its_totals(traffic: Traffic) -> None:
+def test_a_version_without_requests_keeps_its_totals(traffic: Traffic) -> None:
     connect(traffic, 1)
     traffic.apply(1, LoadReported((load(issued=100, active=3),)), 110.0)
     traffic.apply(1, LoadReported((load(active=3), load("iris/green", issued=90))), 120.0)
@@ -59,7 +59,7 @@ def test_a_version_that_gets_nothing_any_more_has_its_totals(traffic: Traffic) -
     assert (green.totals.issued, green.rate.issued, green.nodes, green.last_request) == (180, 9_000, 1, 130.0)
 
 
-def test_a_client_that_leaves_stays_in_the_totals(traffic: Traffic) -> None:
+def test_a_client_that_disconnects_stays_in_the_totals(traffic: Traffic) -> None:
     connect(traffic, 1)
     connect(traffic, 2)
     for stream in (1, 2):
@@ -93,14 +93,14 @@ def test_one_report_may_name_a_cluster_twice(traffic: Traffic) -> None:
 
 
 @pytest.mark.parametrize("name", ["turnout", "", "/", "iris", "iris/red", "rose/blue", "iris/blue/", "iris/blue/x", "a/b/c/d"])
-def test_clusters_that_are_no_versions_are_dropped(traffic: Traffic, name: str) -> None:
+def test_reports_of_unknown_clusters_are_dropped(traffic: Traffic, name: str) -> None:
     connect(traffic, 1)
     traffic.apply(1, LoadReported((load(name, issued=10),)), 110.0)
     assert traffic.cluster(name) is NO_TRAFFIC
     assert traffic.by_node(name) == {}
 
 
-def test_copies_are_counted_on_their_own(traffic: Traffic) -> None:
+def test_copies_of_a_mirror_are_counted_separately(traffic: Traffic) -> None:
     connect(traffic, 1)
     traffic.apply(1, LoadReported((load("iris/green/mirror", issued=10),)), 110.0)
     assert traffic.cluster("iris/green/mirror").totals.issued == 10
@@ -112,20 +112,20 @@ def test_copies_are_counted_on_their_own(traffic: Traffic) -> None:
     ]
 
 
-def test_a_report_that_does_not_say_how_long_it_is_of_counts_in_the_totals(traffic: Traffic) -> None:
+def test_a_report_without_an_interval_counts_in_the_totals_only(traffic: Traffic) -> None:
     connect(traffic, 1)
     traffic.apply(1, LoadReported((load(issued=10, active=1, ms=0),)), 110.0)
     assert (traffic.cluster("iris/blue").totals.issued, traffic.cluster("iris/blue").rate) == (10, Rate(active=1))
 
 
-def test_totals_stay_within_what_the_api_can_say(traffic: Traffic) -> None:
+def test_totals_are_capped_at_the_largest_int64(traffic: Traffic) -> None:
     connect(traffic, 1)
     for _ in range(3):
         traffic.apply(1, LoadReported((load(issued=2**62),)), 110.0)
     assert traffic.cluster("iris/blue").totals.issued == 2**63 - 1
 
 
-def test_what_left_desired_state_is_forgotten_in_time(traffic: Traffic) -> None:
+def test_clusters_that_left_desired_state_are_forgotten(traffic: Traffic) -> None:
     connect(traffic, 1)
     for i in range(1_000):
         traffic.publish(models(model(f"m{i}", "v1")))
@@ -136,7 +136,9 @@ def test_what_left_desired_state_is_forgotten_in_time(traffic: Traffic) -> None:
     assert traffic.cluster("m999/v1").rate == Rate()
 
 
-def test_pairs_are_bounded_and_what_does_not_fit_is_in_the_totals(traffic: Traffic, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rates_are_bounded_and_reports_above_the_bound_count_in_the_totals(
+    traffic: Traffic, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "MAX_RATES", 3)
     for stream in (1, 2):
         connect(traffic, stream)
@@ -151,7 +153,7 @@ def test_pairs_are_bounded_and_what_does_not_fit_is_in_the_totals(traffic: Traff
 NAMES = ("iris/blue", "iris/green", "rose/blue")
 EVENTS = st.one_of(
     st.builds(
-        lambda found: LoadReported(tuple(load(c, n, 0, a, ms) for c, (n, a, ms) in found.items())),
+        lambda loads: LoadReported(tuple(load(c, n, 0, a, ms) for c, (n, a, ms) in loads.items())),
         st.dictionaries(st.sampled_from(NAMES), st.tuples(st.integers(0, 50), st.integers(0, 3), st.integers(0, 9_999))),
     ),
     st.just(StreamClosed()),
@@ -160,7 +162,7 @@ EVENTS = st.one_of(
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), EVENTS), max_size=30))
-def test_the_sums_are_what_adding_up_would_give(
+def test_the_sums_equal_adding_up_the_streams(
     events: list[tuple[int, ReporterIdentified | LoadReported | StreamClosed]],
 ) -> None:
     traffic = Traffic()

@@ -1,1 +1,1 @@
-"""Helpers around asyncio: the newest value of something, work in time slices, the wall clock, the event loop."""
+"""Helpers for asyncio: the newest value, work in time slices, the wall clock, the event loop. Imports nothing of ours."""

@@ -1,4 +1,4 @@
-"""The event loop that the server runs on: uvloop's where there is one, since it costs less."""
+"""The event loop of the server: uvloop's where it is installed, since it needs less CPU, and asyncio's elsewhere."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ T = TypeVar("T")
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
-    """`asyncio.run`."""
+    """Run a coroutine as `asyncio.run` does."""
     try:
         from uvloop import new_event_loop
-    except ImportError:  # there is none for this platform
+    except ImportError:  # not available for this platform
         return asyncio.run(main)
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         return runner.run(main)

@@ -1,4 +1,4 @@
-"""Newest value wins: no queue, a slow reader skips and never blocks the writer."""
+"""The newest value of something: there is no queue, so a slow reader skips values and never blocks the writer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 class Newest(Protocol[T_co]):
-    """A `Latest` for those who read it."""
+    """The part of a `Latest` that readers need."""
 
     @property
     def value(self) -> T_co: ...
@@ -19,16 +19,16 @@ class Newest(Protocol[T_co]):
 
 
 class Latest(Generic[T]):
-    """A value that changes. Readers see the newest; what came in between while they were busy, they never see."""
+    """A value that changes. Readers see the newest value, and never those that were set in between while they were busy."""
 
     def __init__(self, value: T) -> None:
         self.value = value
-        # Grows by one at each set; a reader that remembers it knows whether it has seen the newest.
+        # Grows by one with each `set`. A reader that remembers it can tell whether it has seen the newest value.
         self.serial = 0
         self._waiting: set[asyncio.Future[None]] = set()
 
     def set(self, value: T) -> None:
-        """Replaces the value and wakes the readers. Call it on the event loop's thread."""
+        """Replace the value and wake the readers. Call it on the event loop's thread."""
         self.value = value
         self.serial += 1
         for waiting in self._waiting:
@@ -36,9 +36,9 @@ class Latest(Generic[T]):
                 waiting.set_result(None)
 
     async def newer(self, seen: int) -> int:
-        """Waits until `serial` is past `seen`, and returns it."""
+        """Wait until `serial` is greater than `seen`, and return it."""
         while self.serial <= seen:
-            # Each its own, so that it is woken in the next turn of the loop.
+            # A future for each reader. A shared event would wake readers one loop turn later.
             waiting = asyncio.get_running_loop().create_future()
             self._waiting.add(waiting)
             try:
@@ -48,7 +48,7 @@ class Latest(Generic[T]):
         return self.serial
 
     async def watch(self) -> AsyncIterator[T]:
-        """Yields the value there is, and then each newest one."""
+        """Yield the current value, and then the newest one after each change."""
         seen = self.serial
         yield self.value
         while True:

@@ -1,4 +1,4 @@
-"""Work in slices: what takes long for a person who asks must not keep Envoys waiting."""
+"""Work in time slices: a long answer to an operator must not keep Envoys waiting."""
 
 from __future__ import annotations
 
@@ -9,19 +9,20 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-# Work that may be done in one go; and the longest rest, since whoever uses a part may have waited for something else
-# meanwhile. Seconds.
-_SPELL = 0.005
-_LONGEST = 0.05
+# Time to work before a pause, in seconds.
+_SLICE = 0.005
+
+# Longest pause, in seconds. The measured work can include time in which the caller waited for something else.
+_MAX_PAUSE = 0.05
 
 
 async def time_sliced(parts: Iterable[T]) -> AsyncIterator[T]:
-    """Yields what `parts` does. What it takes to make and use them is rested, too: at most half of the process is used."""
+    """Yield each of `parts`, with pauses as long as the work of making and using them: at most half of the CPU is used."""
     worked, began = 0.0, time.perf_counter()
     for part in parts:
         yield part
         worked += time.perf_counter() - began
-        if worked > _SPELL:
-            await asyncio.sleep(min(worked, _LONGEST))
+        if worked > _SLICE:
+            await asyncio.sleep(min(worked, _MAX_PAUSE))
             worked = 0.0
         began = time.perf_counter()

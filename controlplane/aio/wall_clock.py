@@ -1,23 +1,23 @@
-"""What the event loop's time is on the clock on the wall."""
+"""Wall clock time for times of the event loop."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 
-# Closer than this two readings are one: so what is said of one moment is the same each time. Seconds.
-_SAME = 0.05
+# Readings that differ by less are equal, so that one moment has the same wall clock time each time. Seconds.
+_TOLERANCE = 0.05
 
 
 class WallClock:
-    """Follows the clock on the wall when it is set anew, or the machine has slept."""
+    """Converts times of the event loop. Follows the wall clock when it is set, or when the machine was suspended."""
 
     def __init__(self) -> None:
         self._ahead = 0.0
 
     def ahead(self) -> float:
-        """What to add to a time of the running event loop to get seconds since the epoch."""
+        """Return the number to add to a time of the running event loop to get seconds since the epoch."""
         ahead = time.time() - asyncio.get_running_loop().time()
-        if abs(ahead - self._ahead) > _SAME:
+        if abs(ahead - self._ahead) > _TOLERANCE:
             self._ahead = ahead
         return self._ahead

@@ -131,5 +131,5 @@ def serve(
     from controlplane.aio import event_loop
     from controlplane.app import App
 
-    logs.set_up(chosen.log_form, chosen.log_level)
+    logs.set_up(chosen.log_format, chosen.log_level)
     event_loop.run(App(chosen).run())

@@ -34,8 +34,6 @@ SETTINGS = (
 RENAMED = {"xds_shell": "xds_transport"}
 # Settings that also accept 0, outside of their range.
 _OR_NEVER = ("max_stream_age", "resource_ttl")
-# Settings whose field of Config has another name.
-_FIELDS = {"log_format": "log_form"}
 
 
 def config(flags: Map[str, str | None], file: str | None, environ: Map[str, str] | None = None) -> Config:
@@ -59,11 +57,11 @@ def config(flags: Map[str, str | None], file: str | None, environ: Map[str, str]
             chosen[name] = (value, "--" + name.replace("_", "-"))
     values: dict[str, Any] = {}
     for name, (text, source) in chosen.items():
-        values[_FIELDS.get(name, name)] = _value(name, text, source)
+        values[name] = _value(name, text, source)
     try:
         return Config(**values)
     except Error as error:
-        sources = {_FIELDS.get(name, name): source for name, (_, source) in chosen.items()}
+        sources = {name: source for name, (_, source) in chosen.items()}
         lines = "\n".join(
             f"{sources.get(v.field, v.field)}: {v.description}{', or 0 for never' if v.field in _OR_NEVER else ''}"
             for v in error.violations

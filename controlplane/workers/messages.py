@@ -24,7 +24,7 @@ class Start:
     limits: StreamLimits
     # `http2` or `grpc`: see `transports.py`.
     transport: str
-    log_form: str
+    log_format: str
     log_level: str
 
 

@@ -76,7 +76,7 @@ class WorkerProcess:
         start, events = self._start, self._events
         assert start is not None, "`Start` comes before the first update"
         assert events is not None
-        logs.set_up(start.log_form, start.log_level)
+        logs.set_up(start.log_format, start.log_level)
         structlog.contextvars.bind_contextvars(worker=start.number)
         self._discovery = discovery = Discovery(self._published, events.add, start.limits)
         where = Address.parse(start.address)

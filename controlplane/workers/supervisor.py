@@ -55,7 +55,7 @@ class WorkerSettings:
     limits: StreamLimits
     # `http2` or `grpc`: see `transports.py`.
     transport: str
-    log_form: str
+    log_format: str
     log_level: str
 
 
@@ -141,7 +141,7 @@ class Supervisor:
         """Start a worker. Errors: UNAVAILABLE / WORKER_FAILED."""
         s = self._settings
         first_stream = next(self._generations) * _STREAMS_PER_WORKER
-        start = Start(number, self._address, first_stream, s.limits, s.transport, s.log_form, s.log_level)
+        start = Start(number, self._address, first_stream, s.limits, s.transport, s.log_format, s.log_level)
         worker = self.workers[number] = WorkerHandle(number, self._encoder, self._published, self._report)
         try:
             await worker.launch(start)

@@ -1,4 +1,4 @@
-"""Newest value wins."""
+"""The newest value: slow readers skip, and each reader wakes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ async def test_a_slow_reader_skips_to_the_newest() -> None:
     assert seen == [0, 1_000]
 
 
-async def test_every_reader_wakes_and_one_that_is_cancelled_harms_no_other() -> None:
+async def test_every_reader_wakes_and_a_cancelled_one_does_not_affect_the_others() -> None:
     latest = Latest("a")
     readers = [asyncio.create_task(latest.newer(0)) for _ in range(3)]
     await asyncio.sleep(0)
@@ -42,3 +42,13 @@ async def test_a_value_set_before_the_read_is_not_waited_for() -> None:
     latest = Latest("a")
     latest.set("b")
     assert await asyncio.wait_for(latest.newer(0), 5) == 1
+
+
+async def test_readers_wake_in_the_next_turn_of_the_loop() -> None:
+    latest = Latest("a")
+    readers = [asyncio.create_task(latest.newer(0)) for _ in range(3)]
+    await asyncio.sleep(0)
+    latest.set("b")
+    await asyncio.sleep(0)
+    assert [reader.done() for reader in readers] == [True] * 3
+    assert not latest._waiting

@@ -1,3 +1,5 @@
+"""Work in slices: other tasks run in between."""
+
 from __future__ import annotations
 
 import asyncio
@@ -15,8 +17,8 @@ def busy(parts: int, seconds: float) -> Iterator[int]:
         yield i
 
 
-async def turns_of_others(parts: int, seconds: float) -> int:
-    """How often something else came to its turn while the parts were made."""
+async def count_turns(parts: int, seconds: float) -> int:
+    """Return how often another task ran while the parts were made."""
     turns = 0
 
     async def others() -> None:
@@ -31,5 +33,5 @@ async def turns_of_others(parts: int, seconds: float) -> int:
     return turns
 
 
-async def test_others_come_to_their_turn_after_each_spell() -> None:
-    assert await turns_of_others(10, 0.006) >= 10
+async def test_other_tasks_run_after_each_slice() -> None:
+    assert await count_turns(10, 0.006) >= 10

@@ -1,3 +1,5 @@
+"""Wall clock time: stable for one moment, and corrected when the clock is set."""
+
 from __future__ import annotations
 
 import asyncio
@@ -8,7 +10,7 @@ import pytest
 from controlplane.aio.wall_clock import WallClock
 
 
-async def test_one_moment_is_the_same_time_however_often_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_one_moment_has_the_same_time_until_the_clock_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
     loop, wall = asyncio.get_running_loop(), WallClock()
     assert wall.ahead() + loop.time() == pytest.approx(time.time(), abs=1)
     first = wall.ahead()

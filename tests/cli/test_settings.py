@@ -24,7 +24,7 @@ def test_flag_beats_environment_beats_file_beats_default(tmp_path: Path) -> None
         data=Path("/file"),
         api=Address("127.0.0.1", 3),
         xds=Address("127.0.0.1", 5),
-        log_form="json",
+        log_format="json",
         log_level="info",
         grace=1.5,
     )
