@@ -83,7 +83,7 @@ class App:
         self.config = config
         # The ports that it listens on, once it has started: those of the config, or free ones where the config has 0.
         self.api_port = self.xds_port = self.metrics_port = 0
-        # Set while it serves.
+        # Set once it serves.
         self.started = asyncio.Event()
         self.fleet = Fleet()
         self.traffic = Traffic(time.time())
@@ -108,7 +108,7 @@ class App:
         self.workers: Supervisor | None = None
         # Keep the xDS port from other programs while no worker listens.
         self._reserved: list[socket.socket] = []
-        self._servers: list[grpc.aio.Server] = []
+        self._api: grpc.aio.Server | None = None
         self._metrics_server: MetricsServer | None = None
         self._loops: list[asyncio.Task[None]] = []
 
@@ -148,8 +148,7 @@ class App:
             resource_ttl=round(c.resource_ttl),
             load_reports=c.load_report_interval,
         )
-        api = grpc.aio.server(options=API_OPTIONS, interceptors=[StatusInterceptor()])
-        self._servers = [api]
+        self._api = api = grpc.aio.server(options=API_OPTIONS, interceptors=[StatusInterceptor()])
         self._register(api, Writer(store, compiler, self._audiences.by_audience), store)
         self.api_port = listen(api, c.api, "api")
         if c.metrics is not None:
@@ -170,7 +169,7 @@ class App:
             self.xds_port = self._xds.port
             serving = self._discovery.run()
         self._loops = [asyncio.create_task(publisher.run()), asyncio.create_task(serving)]
-        await asyncio.gather(*(server.start() for server in self._servers))
+        await api.start()
 
     def _serve_metrics(self, address: Address) -> None:
         check_free(address, "metrics")
@@ -224,14 +223,8 @@ class App:
         if self._discovery is not None:
             self._discovery.close()
         self.events.close()
-        ends = [server.stop(grace) for server in self._servers]
-        if self._xds is not None:
-            ends.append(self._xds.stop(grace))
-        if self.workers is not None:
-            ends.append(self.workers.stop(grace))
-        if self._metrics_server is not None:
-            ends.append(self._metrics_server.stop())
-        await asyncio.gather(*ends)
+        servers = (self._api, self._xds, self.workers, self._metrics_server)
+        await asyncio.gather(*(server.stop(grace) for server in servers if server is not None))
         for sock in self._reserved:
             sock.close()
         for loop in self._loops:
@@ -239,8 +232,8 @@ class App:
         await asyncio.gather(*self._loops, return_exceptions=True)
         if self._store is not None:
             await self._store.close()
-        self._servers, self._loops, self._reserved = [], [], []
-        self.workers = self._xds = self._metrics_server = self._store = None
+        self._loops, self._reserved = [], []
+        self._api = self.workers = self._xds = self._metrics_server = self._store = None
 
     async def run(self) -> None:
         """Start, serve until SIGTERM or SIGINT, and stop. A second signal ends the process at once.
@@ -264,7 +257,7 @@ class App:
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.remove_signal_handler(number)
             ended = [task for task in self._loops if task.done()]
-            if self._servers:
+            if self._api is not None:
                 log.info("stopping", grace=self.config.grace)
                 await self.stop()
                 log.info("stopped")

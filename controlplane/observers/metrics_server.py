@@ -37,8 +37,8 @@ class MetricsServer:
         self._thread = threading.Thread(target=self._server.serve_forever, args=(_POLL,), name="metrics", daemon=True)
         self._thread.start()
 
-    async def stop(self) -> None:
-        """Stop listening. Scrapes in progress are not waited for."""
+    async def stop(self, grace: float = 0.0) -> None:
+        """Stop listening. Scrapes in progress are not waited for, whatever `grace` is."""
         await asyncio.to_thread(self._server.shutdown)
         self._server.server_close()
         self._thread.join()

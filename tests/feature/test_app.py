@@ -1,4 +1,4 @@
-"""The whole control plane on real sockets: operators on one side, xDS clients on the other."""
+"""The whole control plane on real sockets: operators call its API, and xDS clients subscribe."""
 
 import asyncio
 import os
@@ -49,16 +49,16 @@ class Operator:
         self.reflection: Any = reflection_pb2_grpc.ServerReflectionStub(channel)
 
     async def apply(self, *models: str) -> int:
-        """A gateway, and models of two versions that are all blue."""
+        """Apply a gateway, and models with two versions whose traffic goes to blue. Return the revision."""
         gateway = gateway_pb2.Gateway(name="public", port=10000)
         versions = [
             model_pb2.Version(name=v, endpoints=[model_pb2.Endpoint(host="127.0.0.1", port=p)])
             for v, p in (("blue", 9001), ("green", 9002))
         ]
-        made = [
+        objects = [
             model_pb2.Model(name=m, gateways=["gateways/public"], versions=versions, split={"blue": 10_000}) for m in models
         ]
-        manifest = revision_service_pb2.Manifest(gateways=[gateway], models=made)
+        manifest = revision_service_pb2.Manifest(gateways=[gateway], models=objects)
         response = await self.revisions.Apply(revision_service_pb2.ApplyRequest(manifest=manifest, force=True))
         return int(response.revision.number)
 
@@ -72,7 +72,7 @@ class Operator:
         return self.revisions.WatchRevision(request)
 
     async def until(self, revision: int, holds: Any, seconds: float = 10.0) -> revision_pb2.RevisionProgress:
-        """The first picture of which something is true."""
+        """Return the first progress for which `holds` is true."""
         async with asyncio.timeout(seconds):
             async for response in self.watch(revision):
                 if holds(response.progress):
@@ -80,7 +80,7 @@ class Operator:
         raise AssertionError("the watch ended first")
 
     async def held(self, revision: int, nodes: int = 1) -> revision_pb2.RevisionProgress:
-        """Waits until so many nodes hold it, and nobody is behind."""
+        """Wait until this many nodes hold a revision, and no node is behind. Return the progress."""
         async with asyncio.timeout(10):
             while True:
                 progress = await self.until(revision, lambda p: p.complete)
@@ -114,7 +114,7 @@ async def pair(tmp_path: Path) -> AsyncIterator[tuple[App, Operator]]:
         yield p
 
 
-async def test_it_is_healthy_and_tells_what_it_serves(pair: tuple[App, Operator]) -> None:
+async def test_it_is_healthy_and_lists_its_services(pair: tuple[App, Operator]) -> None:
     _, operator = pair
     answer = await operator.health.Check(health_pb2.HealthCheckRequest())
     assert answer.status == health_pb2.HealthCheckResponse.SERVING
@@ -124,7 +124,7 @@ async def test_it_is_healthy_and_tells_what_it_serves(pair: tuple[App, Operator]
 
 
 @VARIANTS
-async def test_a_switch_reaches_every_node_and_is_seen_to(pair: tuple[App, Operator], variant: str) -> None:
+async def test_a_switch_reaches_every_node_and_its_progress_shows_that(pair: tuple[App, Operator], variant: str) -> None:
     app, operator = pair
     assert await operator.apply("iris") == 1
     async with client(app.xds_port, "a", variant) as a, client(app.xds_port, "b", variant):
@@ -159,7 +159,7 @@ async def test_a_switch_of_one_model_is_one_small_response(pair: tuple[App, Oper
 
 
 @VARIANTS
-async def test_a_refusal_is_shown_with_the_clients_words(pair: tuple[App, Operator], variant: str) -> None:
+async def test_a_nack_is_shown_with_the_clients_message(pair: tuple[App, Operator], variant: str) -> None:
     app, operator = pair
     await operator.apply("iris")
     async with client(app.xds_port, "bad", variant) as bad, client(app.xds_port, "good", variant):
@@ -180,13 +180,13 @@ async def test_a_refusal_is_shown_with_the_clients_words(pair: tuple[App, Operat
         assert [(r.type, list(r.resources), r.message, r.revision) for r in node.refusals] == [
             ("RouteConfiguration", ["iris"], "route: no such thing", 2)
         ]
-        # What is good again heals it.
+        # A revision that the client accepts clears the NACK.
         bad.refuse = lambda type_url, names: ""
         assert (await operator.held(await operator.switch("iris", "blue"), 2)).refused == 0
         assert (await operator.list()).summary.refusing == 0
 
 
-async def test_a_node_that_leaves_while_it_is_watched_is_counted_gone(pair: tuple[App, Operator]) -> None:
+async def test_a_node_that_disconnects_during_a_watch_is_counted_as_gone(pair: tuple[App, Operator]) -> None:
     app, operator = pair
     await operator.apply("iris")
     async with client(app.xds_port, "stays"):
@@ -206,7 +206,7 @@ async def test_a_node_that_leaves_while_it_is_watched_is_counted_gone(pair: tupl
             ("nodes/stays", revision_pb2.NODE_PROGRESS_STATE_HOLDING),
         ]
         assert await watch.read() is vars(grpc.aio)["EOF"]
-        # Who was gone before the watch began has no part in it.
+        # A node that was gone before the watch began is not counted.
         assert (await operator.until(revision, lambda p: p.complete)).total == 1
 
 
@@ -248,14 +248,14 @@ async def test_the_fleet_is_watched_at_a_bounded_rate(pair: tuple[App, Operator]
     async with client(app.xds_port, "a"):
         for n in range(30):
             await operator.held(await operator.switch("iris", "blue" if n % 2 else "green"))
-        pictures = 0
+        answers = 0
         while True:
-            picture = await watch.read()
-            pictures += 1
-            if picture.summary.revision == 31 and picture.summary.synced == 1:
+            answer = await watch.read()
+            answers += 1
+            if answer.summary.revision == 31 and answer.summary.synced == 1:
                 break
-        assert pictures <= (time.monotonic() - began) * 10 + 2
-        assert [n.name for n in picture.nodes] == ["nodes/a"]
+        assert answers <= (time.monotonic() - began) * 10 + 2
+        assert [n.name for n in answer.nodes] == ["nodes/a"]
     watch.cancel()
 
 
@@ -270,7 +270,7 @@ async def test_after_a_restart_a_client_that_holds_the_state_is_sent_nothing(tmp
         assert after.responses == []
 
 
-async def test_when_it_stops_streams_and_watches_end_at_once_and_the_store_is_free(tmp_path: Path) -> None:
+async def test_a_stop_ends_streams_and_watches_at_once_and_frees_the_store(tmp_path: Path) -> None:
     app = App(config(tmp_path, grace=20.0))
     await app.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{app.api_port}") as channel:
@@ -297,7 +297,7 @@ async def test_when_it_stops_streams_and_watches_end_at_once_and_the_store_is_fr
 
 
 @pytest.mark.parametrize("which", ["api", "xds", "metrics"])
-async def test_a_port_that_is_taken_is_told_and_leaves_nothing_behind(tmp_path: Path, which: str) -> None:
+async def test_a_taken_port_is_an_error_after_which_nothing_stays_open(tmp_path: Path, which: str) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
@@ -318,7 +318,7 @@ async def test_two_control_planes_do_not_share_a_port(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("host", ["203.0.113.7", "no-such-host.invalid"])
-async def test_an_address_that_is_not_ours_is_told(tmp_path: Path, host: str) -> None:
+async def test_an_address_of_another_machine_is_an_error(tmp_path: Path, host: str) -> None:
     with pytest.raises(Error) as caught:
         await App(config(tmp_path, api=Address(host, 0))).start()
     assert caught.value.code is Code.INVALID_ARGUMENT
@@ -351,13 +351,13 @@ async def test_metrics_count_the_nodes_that_the_status_counts(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_a_signal_stops_it_well(tmp_path: Path, number: signal.Signals) -> None:
+async def test_a_signal_stops_it_gracefully(tmp_path: Path, number: signal.Signals) -> None:
     app = App(config(tmp_path))
     run = asyncio.create_task(app.run())
     async with asyncio.timeout(10):
         await app.started.wait()
         async with client(app.xds_port, "a") as a:
-            # It answers nothing any more: gRPC calls a stream that ends under a write INTERNAL, whatever its status.
+            # After its last answer: gRPC gives a stream that ends during a write the code INTERNAL, whatever its status.
             await a.until(lambda: a.done == 2)
             os.kill(os.getpid(), number)
             await run

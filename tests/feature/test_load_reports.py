@@ -1,4 +1,4 @@
-"""Load reports that come to other processes than the one that operators ask."""
+"""Load reports to worker processes, and the traffic that the main process shows operators."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.feature.test_workers import running, until
 from tests.xds.test_lrs import hello, report, stats
 
 
-async def test_reports_to_workers_are_seen_by_operators_and_end_with_the_worker(tmp_path: Path) -> None:
+async def test_reports_to_workers_are_shown_to_operators_and_end_with_the_worker(tmp_path: Path) -> None:
     async with running(tmp_path) as several, grpc.aio.insecure_channel(f"127.0.0.1:{several.app.xds_port}") as channel:
         open_stream: Any = channel.stream_stream(
             LOAD_REPORTS,

@@ -1,4 +1,4 @@
-"""Several processes that serve xDS on one port."""
+"""Several worker processes that serve xDS on one port."""
 
 from __future__ import annotations
 
@@ -50,11 +50,11 @@ class Several:
 
     @property
     def open(self) -> list[XdsClient]:
-        """Those that are connected."""
+        """Return the clients that are connected."""
         return [c for c in self.clients if c.ended is None]
 
     async def connect(self, variant: str = "delta") -> XdsClient:
-        """One client more. As any would, it tries again when the worker that it comes to is just dying."""
+        """Connect one more client. Like any client, it tries again when its worker dies meanwhile."""
         while True:
             one = await self._stack.enter_async_context(client(self.app.xds_port, f"n{len(self.clients)}", variant))
             self.clients.append(one)
@@ -66,7 +66,7 @@ class Several:
         return one.ended is not None or bool(self._supervisor.serving(one.node))
 
     async def spread(self) -> None:
-        """Connects clients until each worker has some; the kernel decides whose they are."""
+        """Connect clients until each worker has some. The kernel chooses the worker of each."""
         while not all(worker.streams for worker in self.workers):
             await self.connect("sotw" if len(self.clients) % 3 == 2 else "delta")
         await self.operator.held((await self.operator.list()).summary.revision, len(self.open))
@@ -75,7 +75,7 @@ class Several:
         return [c for c in self.clients if worker in self._supervisor.serving(c.node)]
 
     async def switched(self, version: str) -> None:
-        """Moves the traffic, and waits until every client that is connected holds that."""
+        """Move the traffic, and wait until every connected client holds that."""
         await self.operator.held(await self.operator.switch("iris", version), len(self.open))
         assert len({c.body(ROUTES, "iris") for c in self.open}) == 1
         assert version.encode() in self.open[0].body(ROUTES, "iris")
@@ -102,7 +102,7 @@ def alive(pid: int) -> bool:
 
 
 async def successor(several: Several, dead: WorkerHandle) -> WorkerHandle:
-    """Who has its place."""
+    """Wait until another worker replaces a dead one, and return it."""
     await until(lambda: several.workers[dead.number - 1] is not dead)
     return several.workers[dead.number - 1]
 
@@ -143,7 +143,7 @@ async def test_a_switch_reaches_the_clients_of_every_worker(several: Several) ->
     assert {n.streams for n in listed.nodes} == {1}
 
 
-async def test_a_node_is_asked_about_and_ended_wherever_it_is(several: Several) -> None:
+async def test_a_node_is_described_and_reconnected_at_whichever_worker_it_is(several: Several) -> None:
     await several.spread()
     assert several.app.workers is not None
     for worker in several.workers:
@@ -159,7 +159,7 @@ async def test_a_node_is_asked_about_and_ended_wherever_it_is(several: Several) 
     assert caught.value.code() is grpc.StatusCode.NOT_FOUND
 
 
-async def test_the_impact_of_another_gateway_is_on_the_clients_of_every_worker(several: Several) -> None:
+async def test_the_impact_of_another_gateway_counts_the_clients_of_every_worker(several: Several) -> None:
     await several.spread()
     gateways = [gateway_pb2.Gateway(name=name, port=port) for name, port in (("more", 10001), ("most", 10002))]
     for gateway in gateways:
@@ -172,7 +172,7 @@ async def test_the_impact_of_another_gateway_is_on_the_clients_of_every_worker(s
             assert response.impact.nodes == len(several.clients), (gateway.name, validate_only)
 
 
-async def test_a_worker_that_dies_is_replaced_and_its_clients_come_back(several: Several) -> None:
+async def test_a_worker_that_dies_is_replaced_and_its_clients_reconnect(several: Several) -> None:
     await several.spread()
     dead, other = several.workers
     lost, kept = several.of(dead), several.of(other)
@@ -182,11 +182,11 @@ async def test_a_worker_that_dies_is_replaced_and_its_clients_come_back(several:
     await until(lambda: dead.ended.is_set())
     summary = (await several.operator.list()).summary
     assert (summary.synced, summary.gone) == (len(kept), len(lost))
-    # They come back at once, to the one that is left, and are served.
+    # They connect to the other worker at once, and are served.
     back = [await several.connect("sotw") for _ in lost]
     await several.switched("green")
     assert all(one.ended is None for one in (*kept, *back))
-    # Another has its place.
+    # Another worker replaces the dead one.
     await until((await successor(several, dead)).listening.is_set)
     assert several.workers[0].pid != dead.pid
     assert not alive(dead.pid)
@@ -195,7 +195,7 @@ async def test_a_worker_that_dies_is_replaced_and_its_clients_come_back(several:
     await several.switched("blue")
 
 
-async def test_a_worker_that_is_stuck_keeps_nobody_waiting_and_is_sent_the_newest(several: Several) -> None:
+async def test_a_stuck_worker_delays_no_other_and_is_sent_the_newest_revision_later(several: Several) -> None:
     await several.spread()
     stuck, other = several.workers
     os.kill(stuck.pid, signal.SIGSTOP)
@@ -223,15 +223,15 @@ async def test_a_worker_that_hangs_is_killed_and_replaced(tmp_path: Path, monkey
             summary = (await several.operator.list()).summary
             assert (summary.synced, summary.gone) == (len(kept), len(lost))
             await until((await successor(several, hung)).listening.is_set)
-        said = [line["event"] for line in lines if line.get("worker") == hung.number]
-        assert said[:2] == ["worker hangs; it is killed", "worker ended; another takes its place"]
+        events = [line["event"] for line in lines if line.get("worker") == hung.number]
+        assert events[:2] == ["worker hangs; it is killed", "worker ended; another takes its place"]
         assert not alive(hung.pid)
         assert several.workers[1] is other
         await several.spread()
         await several.switched("green")
 
 
-async def test_a_stop_ends_streams_well_and_leaves_no_process(tmp_path: Path) -> None:
+async def test_a_stop_ends_streams_gracefully_and_leaves_no_process(tmp_path: Path) -> None:
     async with running(tmp_path) as several:
         await several.spread()
         pids = [worker.pid for worker in several.workers]
@@ -241,8 +241,8 @@ async def test_a_stop_ends_streams_well_and_leaves_no_process(tmp_path: Path) ->
         assert not any(alive(pid) for pid in pids)
 
 
-async def test_a_port_that_is_taken_is_told(several: Several, tmp_path: Path) -> None:
-    """Taken by workers of another control plane, which share theirs; by a program that does not; by ours, for one process."""
+async def test_a_taken_port_is_an_error(several: Several, tmp_path: Path) -> None:
+    """Whether workers of another control plane share the port, or another program or a single process has it."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         for port in (several.app.xds_port, other.getsockname()[1]):
             app = App(config(tmp_path / str(port), workers=2, xds=Address("127.0.0.1", port)))
@@ -310,21 +310,21 @@ def out_of_processes(fd: int) -> subprocess.Popen[bytes]:
 
 
 @pytest.mark.parametrize(
-    ("spawn", "said"),
+    ("spawn", "words"),
     [(broken, "ended with code 3"), (out_of_processes, "can't be started: resource temporarily unavailable")],
 )
-async def test_a_worker_that_can_not_start_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spawn: Callable[[int], subprocess.Popen[bytes]], said: str
+async def test_a_worker_that_can_not_start_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spawn: Callable[[int], subprocess.Popen[bytes]], words: str
 ) -> None:
     monkeypatch.setattr(child_process, "spawn", spawn)
     app = App(config(tmp_path, workers=2))
     with pytest.raises(Error) as caught:
         await app.start()
     assert (caught.value.code, caught.value.reason) == (Code.UNAVAILABLE, "WORKER_FAILED")
-    assert said in caught.value.message
+    assert words in caught.value.message
 
 
-async def test_a_worker_that_fails_again_and_again_is_tried_again(several: Several, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_worker_that_fails_repeatedly_is_started_again(several: Several, monkeypatch: pytest.MonkeyPatch) -> None:
     dead = several.workers[0]
     with monkeypatch.context() as m:
         m.setattr(child_process, "spawn", broken)
