@@ -36,6 +36,7 @@ from controlplane.observers.log import FleetLog
 from controlplane.reconciler.report import EventDispatcher
 from controlplane.snapshot import Audience, Snapshot
 from controlplane.xds.events import AudienceAssigned, Event, StreamEvent, StreamOpened
+from controlplane.xds.memo import TransitionMemo
 from controlplane.xds_server.variants import DELTA, SOTW, Variant
 
 STREAMS = 1_000
@@ -177,6 +178,7 @@ class Bench:
         self.events = EventDispatcher(self.fleet, [FleetFold(self.fleet), FleetLog(self.fleet)])
         self.figures = Figures()
         self.cores: list[Any] = []
+        self.memo = TransitionMemo()
         self.numbers = 0
 
     def run(self, switches: int) -> Figures:
@@ -198,7 +200,7 @@ class Bench:
         def connect() -> None:
             hear = self._hear
             for script in scripts:
-                core = self.variant.core("", 0)
+                core = self.variant.core("", 0, self.memo)
                 hear(core, script[0])
                 events = list(core.offer(snapshot))
                 core.to_send()
@@ -209,7 +211,7 @@ class Bench:
                 told.append(events)
 
         self.figures.cold = _cpu(connect) / streams
-        identified = [self._hear(self.variant.core("", 0), s[0]) for s in scripts]
+        identified = [self._hear(self.variant.core("", 0, self.memo), s[0]) for s in scripts]
 
         def fold() -> None:
             report = self.events.report
@@ -232,7 +234,7 @@ class Bench:
     def _script(self, snapshot: Snapshot, node: str) -> list[bytes]:
         """What a client says until it is in sync."""
         if self._known is None:
-            core, client = self.variant.core("", 0), Played(self.variant, node)
+            core, client = self.variant.core("", 0, self.memo), Played(self.variant, node)
             said = [client.first()]
             self._hear(core, said[0])
             core.offer(snapshot)

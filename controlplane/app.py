@@ -49,12 +49,14 @@ from controlplane.observers.metrics import FleetMetrics
 from controlplane.observers.metrics_server import MetricsServer
 from controlplane.reconciler.publish import Publisher
 from controlplane.reconciler.report import EventDispatcher
+from controlplane.snapshot import DiffCache
 from controlplane.store import Store
 from controlplane.store.key_file import key_source
 from controlplane.store.sqlite import open_store
 from controlplane.traffic import Traffic
 from controlplane.workers.supervisor import Supervisor, WorkerSettings
 from controlplane.writer import CachingCompiler, Writer
+from controlplane.xds.context import Context
 from controlplane.xds.status import ResourceStatus
 from controlplane.xds_server.discovery import Discovery
 from controlplane.xds_server.limits import StreamLimits
@@ -149,7 +151,8 @@ class App:
             load_reports=c.load_report_interval,
         )
         self._api = api = grpc.aio.server(options=API_OPTIONS, interceptors=[StatusInterceptor()])
-        self._register(api, Writer(store, compiler, self._audiences.by_audience), store)
+        diffs = DiffCache()
+        self._register(api, Writer(store, compiler, self._audiences.by_audience, diffs=diffs), store)
         self.api_port = listen(api, c.api, "api")
         if c.metrics is not None:
             self._serve_metrics(c.metrics)
@@ -160,7 +163,7 @@ class App:
             await self.workers.start(str(Address(c.xds.host, self.xds_port)))
             serving = self.workers.run()
         else:
-            self._discovery = Discovery(publisher.published, self.events.report, limits)
+            self._discovery = Discovery(publisher.published, self.events.report, limits, Context(diffs))
             check_free(c.xds, "xds")
             try:
                 self._xds = await serve(self._discovery, c.xds.host, c.xds.port, limits, transport=c.xds_transport)

@@ -31,7 +31,7 @@ from controlplane.domain.revision import Draft, Head, Revision
 from controlplane.domain.state import Changes, State
 from controlplane.errors import Error, invalid
 from controlplane.published import CompiledRevision, SnapshotCompiler
-from controlplane.snapshot import Audience, Snapshot, diff
+from controlplane.snapshot import Audience, DiffCache, Snapshot
 from controlplane.store import Store
 
 log = structlog.get_logger("writer")
@@ -95,6 +95,7 @@ class Writer:
         compiler: CachingCompiler,
         count_nodes: Callable[[State], Mapping[Audience, int]] = lambda state: {},
         clock: Callable[[], float] = time.time,
+        diffs: DiffCache | None = None,
     ) -> None:
         """Write to `store`.
 
@@ -106,6 +107,8 @@ class Writer:
         self._validator = Validator()
         self._count_nodes = count_nodes
         self._clock = clock
+        # Shared with the streams, where they are in this process: each needs the same diffs.
+        self._diffs = diffs if diffs is not None else DiffCache()
         self._writing = asyncio.Lock()
         # The newest head that was compiled here, so that the next change compiles only what it changes.
         self._compiled: CompiledRevision | None = None
@@ -179,7 +182,9 @@ class Writer:
         checked: set[tuple[str, str, str]] = set()
         for audience, snapshot in after.items():
             old = before[audience].resources if audience in before else {}
-            changed = [r for t, resources in snapshot.resources.items() for r in diff(old.get(t, {}), resources).changed]
+            changed = [
+                r for t, resources in snapshot.resources.items() for r in self._diffs.diff(old.get(t, {}), resources).changed
+            ]
             unchecked = [r for r in changed if (r.type_url, r.name, r.version) not in checked]
             try:
                 self._validator.check(unchecked, snapshot)
@@ -233,7 +238,7 @@ class Writer:
         # A node's audience depends on the gateways only.
         same_gateways = before.state.gateways == after.state.gateways
         nodes_after = nodes_before if same_gateways else self._count_nodes(after.state)
-        return await asyncio.to_thread(impact_of, before, after, nodes_before, nodes_after)
+        return await asyncio.to_thread(impact_of, before, after, nodes_before, nodes_after, self._diffs)
 
 
 def _retrieve_error(task: asyncio.Future[Any]) -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controlplane.envoy_types import CLUSTER, ORDER, ROUTES
-from controlplane.snapshot import Audience, Resource, Snapshot, diff, resource_hash, type_version
+from controlplane.snapshot import Audience, DiffCache, Resource, Snapshot, diff, resource_hash, type_version
 
 resources = st.dictionaries(st.text("abcd", min_size=1, max_size=3), st.binary(max_size=4), max_size=8).map(
     lambda bodies: {n: Resource.of(CLUSTER, n, b) for n, b in bodies.items()}
@@ -43,3 +43,30 @@ def test_a_snapshot_has_every_type_and_no_name_twice() -> None:
     assert set(Snapshot.of(1, Audience(), []).resources) == set(ORDER)
     with pytest.raises(ValueError, match="Cluster are named a"):
         Snapshot.of(1, Audience(), [Resource.of(CLUSTER, "a", b"1"), Resource.of(CLUSTER, "a", b"2")])
+
+
+def routes(count: int, first: int = 0) -> dict[str, Resource]:
+    """Return so many routes. Another `first` is another version of the first one."""
+    versions = {n: first if n == 0 else 0 for n in range(count)}
+    return {f"{n}": Resource(ROUTES, f"{n}", f"{v}", b"") for n, v in versions.items()}
+
+
+def test_a_diff_is_computed_once_for_a_pair() -> None:
+    cache, old, new = DiffCache(), routes(3), routes(3, first=1)
+    assert cache.diff(old, new).names == ("0",)
+    assert cache.diff(old, new) is cache.diff(old, new)
+    assert not cache.diff(old, old)
+    assert cache.diff({}, new).names == ("0", "1", "2")
+    assert cache.diff(new, {}).names == ("0", "1", "2")
+
+
+@pytest.mark.parametrize(("count", "most"), [(3, 256), (1_000, 250), (100_000, 4)])
+def test_a_cache_is_bounded_in_values_and_in_names(count: int, most: int) -> None:
+    cache, original = DiffCache(), routes(count)
+    old = original
+    for _ in range(300 if count < 10_000 else 10):
+        new = dict(original)  # another object each time, as a new revision's is
+        assert cache.diff(old, new).names == ()
+        old = new
+    assert most - 1 <= len(cache._entries) <= most
+    assert cache._names() <= cache.MOST_NAMES or len(cache._entries) <= cache.FEWEST

@@ -11,7 +11,7 @@ from controlplane.compiler.audience import audiences
 from controlplane.compiler.proxyless import obstacle, unreachable
 from controlplane.domain.state import State
 from controlplane.envoy_types import ORDER, ROUTES
-from controlplane.snapshot import Audience, Client, Snapshot, diff
+from controlplane.snapshot import Audience, Client, DiffCache, Snapshot
 
 
 class CompiledState(Protocol):
@@ -42,7 +42,11 @@ NO_IMPACT = Impact({}, 0, 0)
 
 
 def impact_of(
-    before: CompiledState, after: CompiledState, nodes_before: Mapping[Audience, int], nodes_after: Mapping[Audience, int]
+    before: CompiledState,
+    after: CompiledState,
+    nodes_before: Mapping[Audience, int],
+    nodes_after: Mapping[Audience, int],
+    diffs: DiffCache,
 ) -> Impact:
     """Return the impact of going from one state to another.
 
@@ -58,7 +62,7 @@ def impact_of(
     # Audiences of gRPC clients count only where such clients are connected.
     for audience in {a for a in possible if a.client is Client.ENVOY} | nodes_after.keys():
         old, new = before.snapshot(audience).resources, after.snapshot(audience).resources
-        differences = {t: diff(old[t], new[t]) for t in ORDER}
+        differences = {t: diffs.diff(old[t], new[t]) for t in ORDER}
         for type_url, difference in differences.items():
             changed[type_url].update(r.name for r in difference.changed)
             removed[type_url].update(difference.removed)

@@ -1,76 +1,61 @@
 """Several streams of one node: what one of them may be sent depends on what the client holds over the others.
 
-A client may take each type over a stream of its own (CDS, EDS, …), or some of them so and the rest over ADS. Then no order
-between types can be promised by the order of sending: streams overtake each other ("Eventual consistency considerations").
-What can be done is to wait for ACKs on the other streams. The rules are those of `stream.py`; a stream that does not speak
-of a type itself asks here:
+A client may take each type over a stream of its own (CDS, EDS, …), or some types so and the others over ADS. Then the order of
+sending can't promise an order between types: streams overtake each other ("Eventual consistency considerations"). But a stream
+can wait for ACKs on the other streams. The rules are those of `readiness.py`; a stream that has no subscription to a type of
+its own asks here:
 
-    a stream wants to            waits until
-    send a route                 each cluster that it names was ACKed on a stream that takes all clusters, and its endpoints
-                                 and secrets on one that takes them
+    a stream wants to            and waits until
+    send a route                 the client has ACKed each cluster that the route names, on a stream that takes all clusters,
+                                 and the cluster's endpoints and secrets on a stream that takes them
     remove a cluster             nothing on the streams of routes and listeners may still name it
     remove endpoints             nothing on the streams of clusters may still name them
     remove a route               nothing on the streams of scopes and listeners may still name it
 
-What the others may still use is judged by the newest snapshot of the stream that asks: another may not have seen it yet.
+What the other streams may still use is judged by the newest snapshot of the stream that asks, because another stream may not
+have been offered it yet.
 
-Waiting has an end: a removal waits for `linger` seconds and no longer, and a route of which the client never asked for the
-endpoints or secrets for `UNASKED`. For `linger` a stream that closed counts too, with what it held then, for those that were
-open beside it: its client will mostly be back, and uses it meanwhile. A new cluster that was refused, or is not answered,
-holds back the routes that need it for as long as that lasts.
+Waiting has an end. A removal waits for `linger` seconds, and a route waits for `UNASKED` seconds for endpoints or secrets that
+the client has not asked for. A stream that closed counts for `linger` seconds too, with what it held then, for the streams
+that were open beside it: its client will probably be back, and uses the resources meanwhile. A new cluster that was refused,
+or is not answered, holds back the routes that need it for as long as that lasts.
 
-A stream that speaks of both ends, as every stream of an Envoy does that takes all over ADS, asks nobody and is asked by
-nobody. So two whole clients under one node id don't wait for each other. They are known by this: no client asks for a type
-on two streams of ADS. Where there is a type that all streams have asked for, each stream is *independent*, as if it were the
-only one: its `coordination` is None. This is decided when a stream asks for its first type (`before_first_request`), and again
-whenever it has asked for more (`after_request`).
+A stream of a client that takes everything over ADS, as Envoys do, has both ends of each reference: it asks nobody, and no
+other stream asks about it. So two whole clients under one node id do not wait for each other. They are recognised by this: no
+client asks for one type on two ADS streams. If there is a type that all streams have asked for, each stream is *independent*,
+as if it were the only one: its `coordination` is None. This is decided when a stream asks for its first type
+(`before_first_request`), and again whenever it has asked for more (`after_request`).
 
 Known flaws:
 - After a restart of the control plane nothing is known of what the client holds over a stream that is not back yet. Removals
-  wait for it a while (`Stream.assume_complete`), routes don't. How many streams a client will open it does not say, so for
-  the same reason a node counts as holding a revision when those that are back do.
-- Nobody says `Blocked` of a client with several streams: it takes the refusal on one and what waits for it on another, and
-  neither knows both. Such a node is behind, and its refusal is shown, but no revision after the refused one is said to fail.
+  wait for it a while (`Stream.assume_complete`), routes don't. A client does not say how many streams it will open. So for the
+  same reason a node counts as holding a revision when the streams that are back hold it.
+- `Blocked` is never reported for a client with several streams: one stream gets the NACK, another waits because of it, and
+  neither knows both. Such a node is behind, and its NACK is shown, but no revision after the refused one is reported as
+  failed.
 
 There is no clock in here: `now` is seconds of any clock that only goes forward.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Container, Iterable, Iterator, Mapping
-from typing import Protocol
+from collections.abc import Container, Iterable, Iterator, Sequence
 
-from controlplane.envoy_types import CLUSTER, ENDPOINTS, LISTENER, NAMED_BY
-from controlplane.snapshot import Resource
-from controlplane.xds.overlay import between, same
-from controlplane.xds.subscription import ANYTHING, Subscription
+from controlplane.envoy_types import CLUSTER, ENDPOINTS, LISTENER
+from controlplane.snapshot import Resource, Resources
+from controlplane.xds import readiness
+from controlplane.xds.subscription import Subscription
+from controlplane.xds.view import StreamView
 
-# How long a removal waits for the other streams to let go, seconds.
+# How long a removal waits for the other streams, seconds.
 LINGER = 15.0
 
-# How long a route waits for what its clusters are warmed with and the client has not asked for, seconds: it asks for that as
-# soon as it has the cluster.
+# How long a route waits for endpoints or secrets that the client has not asked for, seconds. The client asks for them as soon
+# as it has the cluster.
 UNASKED = 2.0
 
-# Closed streams that are remembered, at most; then the one that closed first is forgotten.
-_LEFT = 64
-
-
-class StreamView(Protocol):
-    """A stream, as the others of its node see it."""
-
-    coordination: Coordination | None
-
-    @property
-    def type_url(self) -> str: ...
-    @property
-    def types(self) -> Collection[str]: ...
-    @property
-    def returning(self) -> bool: ...
-    @property
-    def subscriptions(self) -> tuple[Subscription, ...]: ...
-    def subscription(self, type_url: str) -> Subscription | None: ...
-    def should_hold(self, type_url: str) -> Mapping[str, Resource]: ...
+# Closed streams that are remembered, at most; one more, and the one that closed first is forgotten.
+_MOST_CLOSED = 64
 
 
 class Coordination:
@@ -78,234 +63,236 @@ class Coordination:
 
     def __init__(self, linger: float = LINGER) -> None:
         self._linger = linger
-        self._now = 0.0
-        # The open ones, in the order that they came in, which their numbers say.
+        # The open streams, in the order in which they opened: their numbers.
         self._open: dict[StreamView, int] = {}
-        self._numbers = 0
-        # Closed ones, the first first: when they closed, and the number that the next stream to come has.
-        self._left: dict[StreamView, tuple[float, int]] = {}
-        # Until when something waits, by type and name.
-        self._until: dict[tuple[str, str], float] = {}
-        # Streams that were told to wait since they last looked.
+        self._next_number = 0
+        # The closed streams, in the order in which they closed: when, and the number of the next stream to open.
+        self._closed: dict[StreamView, tuple[float, int]] = {}
+        self.deadlines = _Deadlines(linger)
+        # Streams that had to wait since they last looked.
         self._waiting: set[StreamView] = set()
-        # Types that all have asked for, open and closed, that have asked for any: then each is apart. Empty: not known of any.
-        # It may lack some.
+        # Types that all streams have asked for, open and closed, that have asked for any: then each stream is independent. May
+        # lack some types. Empty: no such type is known.
         self._common: frozenset[str] = frozenset()
-        # By stream of clusters: endpoints that the client will want anew once it has taken those that were sent.
-        self._owed: dict[StreamView, set[str]] = {}
+        # By stream of clusters: endpoints that the client will need again once it has ACKed the clusters that were sent.
+        self._resend: dict[StreamView, set[str]] = {}
 
-    # ------------------------------------------------------------------------------------------------- for the shell
+    # ------------------------------------------------------------------------------------------------- for the owner
 
     def __len__(self) -> int:
         return len(self._open)
 
     def join(self, stream: StreamView, now: float) -> None:
-        """A stream has said that it is this node's."""
+        """Add a stream whose client has said that it is this node."""
         self.set_time(now)
-        self._open[stream] = self._numbers
-        self._numbers += 1
+        self._open[stream] = self._next_number
+        self._next_number += 1
         if self._common:
-            stream.coordination = self  # until it is known what it asks for
+            stream.coordination = self  # until it asks for its first type
         else:
-            self._judge()
+            self._find_common()
 
     def before_first_request(self, stream: StreamView, type_url: str) -> None:
-        """A stream is about to ask for something, its first type: from then on it is apart, or all point to this."""
+        """Decide whether the stream is independent. It is about to ask for its first type."""
         if stream.type_url or not type_url:
-            self._tell(frozenset())
+            self._set_common(frozenset())
             return
         if type_url not in self._common:
-            self._judge()
-        if type_url in self._common or len(self._open) + len(self._left) == 1:
+            self._find_common()
+        if type_url in self._common or len(self._open) + len(self._closed) == 1:
             self._common = frozenset((type_url,))
             stream.coordination = None
         else:
-            self._tell(frozenset())
+            self._set_common(frozenset())
 
     def leave(self, stream: StreamView, now: float) -> None:
-        """A stream has closed."""
+        """Take out a stream that has closed. It counts for a while."""
         self.set_time(now)
         if stream not in self._open:
             return
         del self._open[stream]
         stream.coordination = None
         self._waiting.discard(stream)
-        self._owed.pop(stream, None)
-        self._left[stream] = now, self._numbers
-        if len(self._left) > _LEFT:
-            del self._left[next(iter(self._left))]
+        self._resend.pop(stream, None)
+        self._closed[stream] = now, self._next_number
+        if len(self._closed) > _MOST_CLOSED:
+            del self._closed[next(iter(self._closed))]
         if not self._common:
-            self._judge()
+            self._find_common()
 
     def set_time(self, now: float) -> None:
-        """The time is `now`."""
-        self._now = now
-        left = {s: left for s, left in self._left.items() if now - left[0] < self._linger}
-        if len(left) < len(self._left):
-            self._left = left
+        """Set the time."""
+        self.deadlines.set_time(now)
+        closed = {s: entry for s, entry in self._closed.items() if now - entry[0] < self._linger}
+        if len(closed) < len(self._closed):
+            self._closed = closed
             if not self._common:
-                self._judge()
-        # What is over is kept a while, so that it does not begin anew.
-        self._until = {k: t for k, t in self._until.items() if now - t < self._linger}
+                self._find_common()
 
     def after_request(self, stream: StreamView) -> list[StreamView]:
-        """Something became of `stream`. Returns the others that have waited: they are to look again (`Stream.reconsider`)."""
-        self._settle(stream)
-        if stream.coordination is not None and self._judge():
-            return self.take_overdue()  # nobody waits for others any more
+        """Take the consequences of a request on `stream`. Returns the streams that have waited: they should reconsider."""
+        self._pass_on_resends(stream)
+        if stream.coordination is not None and self._find_common():
+            return self.take_overdue()  # no stream waits for others any longer
         woken = self._waiting - {stream}
         self._waiting &= {stream}
         return [s for s in self._open if s in woken]
 
     def take_overdue(self) -> list[StreamView]:
-        """The streams that have waited, since the time of something they wait for has passed. Call `set_time` first."""
+        """Return the streams that have waited. Call it when a deadline has passed, after `set_time`."""
         woken, self._waiting = self._waiting, set()
         return [s for s in self._open if s in woken]
 
     @property
     def next_deadline(self) -> float | None:
-        """When something that waits need wait no longer; None when nothing waits."""
-        ends = [*self._until.values(), *(closed + self._linger for closed, _ in self._left.values())]
-        return min((t for t in ends if t > self._now), default=None) if self._waiting else None
+        """The time when a wait ends; None when no stream waits."""
+        ends = [*self.deadlines.times(), *(closed + self._linger for closed, _ in self._closed.values())]
+        return min((t for t in ends if t > self.deadlines.now), default=None) if self._waiting else None
 
-    def _judge(self) -> bool:
-        """Finds out what all have asked for, and tells the streams whether they are apart; which is returned."""
-        everyone = (*self._open, *self._left)
-        if any(stream.type_url for stream in everyone):
+    def _find_common(self) -> bool:
+        """Find the types that all streams have asked for, and set their independence. Returns whether there are any."""
+        every = (*self._open, *self._closed)
+        if any(stream.type_url for stream in every):
             common: frozenset[str] = frozenset()
         else:
-            asked = [frozenset(stream.types) for stream in everyone if stream.types]
+            asked = [frozenset(stream.types) for stream in every if stream.types]
             common = frozenset.intersection(*asked) if asked else frozenset()
-        self._tell(common)
+        self._set_common(common)
         return bool(common)
 
-    def _tell(self, common: frozenset[str]) -> None:
+    def _set_common(self, common: frozenset[str]) -> None:
         self._common = common
-        several = len(self._open) + len(self._left) > 1
+        several = len(self._open) + len(self._closed) > 1
         for stream in self._open:
             stream.coordination = self if several and not (common and stream.types) else None
 
-    def _settle(self, stream: StreamView) -> None:
-        """Once the client has answered for its clusters, their endpoints are to be sent anew where they come over ADS.
+    def _pass_on_resends(self, stream: StreamView) -> None:
+        """Have endpoints sent anew over ADS once the client has answered for their clusters.
 
-        An Envoy that takes endpoints over a stream a cluster opens a new one for a cluster that changed.
+        An Envoy that takes endpoints over one stream a cluster opens a new one for a cluster that changed.
         """
-        owed, clusters = self._owed.get(stream), stream.subscription(CLUSTER)
-        if not owed or clusters is None or clusters.inflight:
+        resend, clusters = self._resend.get(stream), stream.subscription(CLUSTER)
+        if not resend or clusters is None or clusters.inflight:
             return
-        del self._owed[stream]
+        del self._resend[stream]
         for other in self._open:
             endpoints = other.subscription(ENDPOINTS)
             if endpoints is not None and not other.type_url and other.subscription(CLUSTER) is None:
-                endpoints.owed.update(filter(endpoints.covers, owed))
+                endpoints.resend.update(filter(endpoints.covers, resend))
                 self._waiting.add(other)
 
     # -------------------------------------------------------------------------------------------- for the streams
 
-    def speaks(self, stream: StreamView, type_url: str) -> bool:
-        """Whether one of the others has asked for a type."""
-        if any(True for _ in self._subscriptions(stream, type_url)):
+    def asked_elsewhere(self, stream: StreamView, type_url: str) -> bool:
+        """Return whether another stream has asked for a type."""
+        if any(True for _ in self.others(stream, type_url)):
             return True
         self._waiting.add(stream)
         return False
 
     @property
-    def takes_all(self) -> bool:
-        """Whether the client takes all that there is of a type: an Envoy, which goes on to ask for the other types."""
+    def takes_everything(self) -> bool:
+        """Whether the client subscribes to all clusters or listeners: an Envoy, which goes on to ask for the other types."""
         return any((s := o.subscription(t)) is not None and s.wildcard for o in self._open for t in (CLUSTER, LISTENER))
 
     def clusters_sent(self, stream: StreamView, clusters: Iterable[Resource]) -> None:
-        """Clusters that the client has in another version are on their way to it."""
+        """Note that clusters which the client holds in another version were sent to it."""
         names = {n for c in clusters for t, n in c.refs if t == ENDPOINTS}
         if names:
-            self._owed.setdefault(stream, set()).update(names)
+            self._resend.setdefault(stream, set()).update(names)
 
     def in_place(self, stream: StreamView, resource: Resource) -> bool:
-        """Whether every cluster that `resource` names is at the client, with its endpoints."""
-        own = stream.subscription(CLUSTER)
-        clusters = [own] if own is not None else list(self._subscriptions(stream, CLUSTER, resource.type_url))
-        clusters = [s for s in clusters if s.wildcard]
-        if not clusters:
-            return True
-        names = (n for t, n in resource.refs if t == CLUSTER)
-        if all(any(self._cluster_in_place(stream, s, n) for s in clusters) for n in names):
+        """Return whether every cluster that a resource names is in place; if not, the stream waits."""
+        if readiness.in_place(_NodeView(self, stream), resource):
             return True
         self._waiting.add(stream)
         return False
 
-    def _cluster_in_place(self, stream: StreamView, clusters: Subscription, name: str) -> bool:
-        cluster = clusters.held.get(name)
-        if cluster is None or clusters.current(name) is None or clusters.may_be_gone(name):
-            return False
-        return all(self._warm(stream, t, n) for t, n in cluster.refs if n in stream.should_hold(t))
+    def still_used(self, stream: StreamView, type_url: str) -> Container[str]:
+        """Return the names of a type that the client may still use, each for a limited time."""
+        return _Kept(self, stream, type_url, readiness.still_used(_NodeView(self, stream), type_url))
 
-    def _warm(self, stream: StreamView, type_url: str, name: str) -> bool:
-        """Whether the client has what a cluster is warmed with; if it takes none of the type anywhere: yes."""
-        own = stream.subscription(type_url)
-        subs = [*([own] if own is not None else []), *self._subscriptions(stream, type_url)]
-        if not subs:
-            return True
-        covering = [s for s in subs if s.covers(name)]
-        if not covering:
-            return not self._waits(type_url, name, min(UNASKED, self._linger))
-        return any(s.held.get(name) is not None and s.current(name) is not None for s in covering)
-
-    def named(self, stream: StreamView, type_url: str) -> Container[str]:
-        """The names of a type that are to be kept, because the client may still use them."""
-        names: set[str] = set()
-        anything = False
-        for parent in NAMED_BY.get(type_url, ()):
-            own = stream.subscription(parent)
-            subs = [own] if own is not None else list(self._subscriptions(stream, parent, type_url))
-            anything = anything or (not subs and stream.returning)
-            for sub in subs:
-                for old in in_use(sub, stream.should_hold(parent)):
-                    anything = anything or ANYTHING in old.refs
-                    names.update(n for t, n in old.refs if t == type_url)
-        return _Kept(self, stream, type_url, None if anything else names)
+    # ------------------------------------------------------------------------------------------------ for this module
 
     def keeps(self, stream: StreamView, type_url: str, name: str) -> bool:
-        """Whether the time for which a name is kept has not passed yet; it begins with the first call."""
+        """Return whether a used name is still to be kept. Its time begins with the first call."""
         self._waiting.add(stream)
-        return self._waits(type_url, name, self._linger)
+        return self.deadlines.running(type_url, name, self._linger)
 
-    def forget(self, type_url: str, name: str) -> None:
-        """Nothing uses a name any more."""
-        self._until.pop((type_url, name), None)
-
-    def _waits(self, type_url: str, name: str, seconds: float) -> bool:
-        return self._now < self._until.setdefault((type_url, name), self._now + seconds)
-
-    def _subscriptions(self, stream: StreamView, type_url: str, without: str = "") -> Iterator[Subscription]:
-        """The conversations of other streams about a type; not of those that speak of `without` too."""
+    def others(self, stream: StreamView, type_url: str, without: str = "") -> Iterator[Subscription]:
+        """Yield the other streams' subscriptions to a type; not of streams that have asked for the type `without` as well."""
         number = self._open.get(stream, -1)
-        for other in (*self._open, *(s for s, (_, next_number) in self._left.items() if number < next_number)):
+        for other in (*self._open, *(s for s, (_, next_number) in self._closed.items() if number < next_number)):
             sub = other.subscription(type_url)
             if other is not stream and sub is not None and not (without and other.subscription(without)):
                 yield sub
 
 
-class _Kept(Container[str]):
-    """Names, or with None everything, each for a limited time."""
+class _Deadlines:
+    """Until when something waits, by type and name."""
 
-    def __init__(self, node: Coordination, stream: StreamView, type_url: str, names: set[str] | None) -> None:
-        self._coordination, self._stream, self._type_url, self._names = node, stream, type_url, names
+    def __init__(self, linger: float) -> None:
+        self._linger = linger
+        self.now = 0.0
+        self._until: dict[tuple[str, str], float] = {}
+
+    def set_time(self, now: float) -> None:
+        """Set the time. A deadline is remembered for a while after it has passed, so that the wait does not begin anew."""
+        self.now = now
+        self._until = {k: t for k, t in self._until.items() if now - t < self._linger}
+
+    def running(self, type_url: str, name: str, seconds: float) -> bool:
+        """Return whether there is time left, of so many seconds since the first call."""
+        return self.now < self._until.setdefault((type_url, name), self.now + seconds)
+
+    def had_time(self, type_url: str, name: str) -> bool:
+        """Return whether the client had time to ask for a resource. Its time begins with the first call."""
+        return not self.running(type_url, name, min(UNASKED, self._linger))
+
+    def forget(self, type_url: str, name: str) -> None:
+        """Forget a deadline."""
+        self._until.pop((type_url, name), None)
+
+    def times(self) -> Iterable[float]:
+        """Return all deadlines."""
+        return self._until.values()
+
+
+class _NodeView:
+    """A client with several streams, as one of them sees it: a `readiness.ClientView`."""
+
+    def __init__(self, node: Coordination, stream: StreamView) -> None:
+        self._node, self._stream = node, stream
+
+    @property
+    def returning(self) -> bool:
+        return self._stream.returning
+
+    def about(self, type_url: str) -> Sequence[Subscription]:
+        own = self._stream.subscription(type_url)
+        return [*([own] if own is not None else []), *self._node.others(self._stream, type_url)]
+
+    def parents(self, parent: str, child: str) -> Sequence[Subscription]:
+        """Return the stream's own subscription; else those of streams that have no subscription to `child` themselves."""
+        own = self._stream.subscription(parent)
+        return [own] if own is not None else list(self._node.others(self._stream, parent, child))
+
+    def should_hold(self, type_url: str) -> Resources:
+        return self._stream.should_hold(type_url)
+
+    def had_time(self, type_url: str, name: str) -> bool:
+        return self._node.deadlines.had_time(type_url, name)
+
+
+class _Kept(Container[str]):
+    """The names that the client may still use, each for a limited time."""
+
+    def __init__(self, node: Coordination, stream: StreamView, type_url: str, used: Container[str]) -> None:
+        self._node, self._stream, self._type_url, self._used = node, stream, type_url, used
 
     def __contains__(self, name: object) -> bool:
         assert isinstance(name, str)
-        if self._names is None or name in self._names:
-            return self._coordination.keeps(self._stream, self._type_url, name)
-        self._coordination.forget(self._type_url, name)
+        if name in self._used:
+            return self._node.keeps(self._stream, self._type_url, name)
+        self._node.deadlines.forget(self._type_url, name)
         return False
-
-
-def in_use(sub: Subscription, latest: Mapping[str, Resource]) -> Iterator[Resource]:
-    """What the client may hold of a type, or soon may, and by `latest` should not."""
-    for name in {*between(sub.held.base, latest).names, *sub.held.over} if sub.held.base else sub.held.over:
-        if (content := sub.held.get(name)) and not same(content, latest.get(name)):
-            yield content
-    for batch in sub.inflight.values():
-        if batch.contents is not latest:
-            yield from (c for n, c in batch.contents.items() if c and not same(c, latest.get(n)))
-    for refusal in sub.refused.values():
-        yield from refusal.all_of_it()

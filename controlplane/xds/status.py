@@ -1,25 +1,26 @@
-"""What a node holds of each resource, against what it should hold: read off its streams, and never kept.
+"""The state of each resource at a node: what it holds, against what it should hold. Read off its streams, and never stored.
 
 A name is in one of six states. The first that fits counts:
 
-    what should be held               and                                           state
-    (whatever)                        the client refused just this                  REFUSED
-    (whatever)                        it is on its way: sent, and not answered      SENT
-    what is held, or nothing more     nobody waits for it                           SYNCED
-    something else                    (whatever)                                    WAITING
+    the client should hold            and                                           state
+    (anything)                        the client refused exactly this               REFUSED
+    (anything)                        it is in flight: sent, and not answered       SENT
+    what it holds, or nothing         the client does not wait for it               SYNCED
+    another content                   (in any case)                                 WAITING
     nothing                           the client asks for it by its name            ABSENT
-    something                         a client that takes all there is does not     UNASKED
+    something                         a client that takes everything does not       UNASKED
                                       ask for it
 
-WAITING is what the order of things holds back (`stream.py`), what follows when something of the type is answered, and what is
-tried again after a NACK. What a client that names everything does not name, it does not want: it is not listed.
+A WAITING resource is held back by the order of types (`ordering.py`), or it follows when a response of the type is answered,
+or it is tried again after a NACK. A resource that a client which names everything does not name is not wanted, and so is not
+listed.
 
-A NACK is about a response, so what came along with a bad resource is REFUSED, too (`subscription.py`).
+A NACK is about a response, so the resources that came with a bad one are REFUSED, too (`refusals.py`).
 
-Several streams of one node count for one: of two states under one name that counts which is further from what should be.
+Several streams of one node count as one: of two states under one name the one that is further from what should be counts.
 
-Of the resources that a stream took last it is known when; of the others by when (`exact` is False). Whoever has a clock says
-what the time that the streams are told is on it (`ahead`).
+For the resources that a stream ACKed last the time is known exactly; for the others only a time by which they were ACKed
+(`exact` is False). `ahead` converts the times of the streams to those of the caller's clock.
 """
 
 from __future__ import annotations
@@ -30,17 +31,18 @@ from enum import IntEnum
 from itertools import islice
 
 from controlplane.envoy_types import ORDER
-from controlplane.snapshot import Resource
-from controlplane.xds.coordination import StreamView
-from controlplane.xds.overlay import NOTHING, same
-from controlplane.xds.subscription import ANYTHING, Batch, Subscription
+from controlplane.snapshot import NOTHING, Resource
+from controlplane.xds.overlay import same
+from controlplane.xds.refusals import ANYTHING, Batch
+from controlplane.xds.subscription import Subscription
+from controlplane.xds.view import StreamView
 
 # Names in one part, at most.
 _PART = 5_000
 
 
 class State(IntEnum):
-    """How a resource stands; what is further from what should be is greater, but for the first."""
+    """The state of a resource. Except for the first, a greater one is further from what should be."""
 
     UNASKED = 0
     SYNCED = 1
@@ -52,14 +54,14 @@ class State(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A NACK of what is under a name, since which nothing else was taken there."""
+    """A NACK of the content under a name, in whose place no other content was ACKed since."""
 
-    # None: what was refused is that it goes.
+    # None: the client refused the removal.
     content: Resource | None
-    # The client's words, and when it said them.
+    # The client's error message, and when it was received.
     message: str
     time: float
-    # Newest revision that the same was refused of first.
+    # The revision as of which the same content was refused first.
     revision: int
 
 
@@ -70,60 +72,62 @@ class ResourceStatus:
     type_url: str
     name: str
     state: State
-    # What the client took last; None: nothing. `known` says whether more than its version is known.
+    # The content that the client ACKed last; None: nothing. `known` says whether more than its version is known.
     held: Resource | None
-    # None: it should be gone, or never was.
+    # None: it should be gone, or never existed.
     should: Resource | None
-    # When it took what it holds, or by when; None when it holds nothing.
+    # When the client ACKed what it holds, or a time by which it had; None when it holds nothing.
     time: float | None = None
     exact: bool = False
-    # Revision that what is on its way was sent with; 0 when nothing is.
+    # The revision of the content in flight; 0 if none is.
     sent: int = 0
-    # Also when the state is another: then what was refused is not what should be held any more, or is tried again.
+    # Also in another state: then the refused content is no longer the one that should be held, or is tried again.
     refused: Refused | None = None
 
     @property
     def synced(self) -> bool:
-        """Whether there is nothing that the client should hold and doesn't, or the other way round."""
+        """Whether the client holds all that it should, and nothing else."""
         return self.state in (State.SYNCED, State.ABSENT)
 
 
 def known(resource: Resource) -> bool:
-    """Whether the content is known: of what a client brought along from an earlier stream it may be only the version."""
+    """Return whether the content is known: a client may have brought it along from an earlier stream, as a version only."""
     return ANYTHING not in resource.refs
 
 
 def statuses(streams: Iterable[StreamView], ahead: float) -> Iterator[list[ResourceStatus]]:
-    """What the streams of one node hold, in parts, for `merged`: a part is of one type on one stream, and takes milliseconds.
+    """Yield what the streams of one node hold, in parts, for `merged`.
 
-    Times are those that the streams are told, and `ahead` seconds. Streams may be told things between two parts.
+    A part is of one type on one stream, and takes milliseconds.
+
+    Times are those of the streams, plus `ahead` seconds. Streams may change between two parts.
     """
     streams = tuple(streams)
     subs = [sub for stream in streams for sub in stream.subscriptions]
     for sub in subs:
-        found = _statuses(sub, ahead)
-        while part := list(islice(found, _PART)):
+        each = _statuses(sub, ahead)
+        while part := list(islice(each, _PART)):
             yield part
     if not any(sub.wildcard for sub in subs):
         return
     for type_url in ORDER:
         covering = [sub for sub in subs if sub.type_url == type_url]
-        there = next((whole for stream in streams if (whole := stream.should_hold(type_url))), NOTHING)
         if not any(sub.wildcard for sub in covering):
-            unasked = (r for n, r in there.items() if not any(sub.covers(n) for sub in covering))
+            wanted = next((resources for stream in streams if (resources := stream.should_hold(type_url))), NOTHING)
+            unasked = (r for n, r in wanted.items() if not any(sub.covers(n) for sub in covering))
             yield [ResourceStatus(type_url, r.name, State.UNASKED, None, r) for r in unasked]
 
 
 def merged(parts: Iterable[list[ResourceStatus]]) -> list[ResourceStatus]:
-    """The parts of one node as one: in the order of types, by name within a type, each name once."""
+    """Merge the parts of one node: in the order of types, by name within a type, each name once."""
     by_type: dict[str, dict[str, ResourceStatus]] = {t: {} for t in ORDER}
     for part in parts:
         for status in part:
-            there = by_type.setdefault(status.type_url, {})
-            before = there.get(status.name)
+            by_name = by_type.setdefault(status.type_url, {})
+            before = by_name.get(status.name)
             if before is None or before.state < status.state:
-                there[status.name] = status
-    return [statuses[name] for statuses in by_type.values() for name in sorted(statuses)]
+                by_name[status.name] = status
+    return [by_name[name] for by_name in by_type.values() for name in sorted(by_name)]
 
 
 def _statuses(sub: Subscription, ahead: float) -> Iterator[ResourceStatus]:
@@ -132,15 +136,15 @@ def _statuses(sub: Subscription, ahead: float) -> Iterator[ResourceStatus]:
         doubtful.update(batch.contents)
     for name, resource in sub.latest.items():
         if name not in doubtful and sub.covers(name):
-            yield ResourceStatus(sub.type_url, name, State.SYNCED, resource, resource, *_taken(sub, name, ahead))
-    # A name that the client gave up while something was on its way under it is none of its any more.
+            yield ResourceStatus(sub.type_url, name, State.SYNCED, resource, resource, *_ack_time(sub, name, ahead))
+    # A name that the client unsubscribed from while it was in flight does not count any more.
     for name in {n for n in doubtful if sub.covers(n)}.union(n for n in sub.names if n not in sub.latest):
         yield _status(sub, name, ahead)
 
 
 def _status(sub: Subscription, name: str, ahead: float) -> ResourceStatus:
     held, should, refusal = sub.held.get(name), sub.latest.get(name), sub.refused.get(name)
-    sent = next((b.revision for b in reversed(sub.inflight.values()) if _brings(b, name, held)), None)
+    sent = next((b.revision for b in reversed(sub.inflight.values()) if _changes(b, name, held)), None)
     if sub.stands(name):
         state = State.REFUSED
     elif sent is not None:
@@ -151,16 +155,17 @@ def _status(sub: Subscription, name: str, ahead: float) -> ResourceStatus:
         state = State.SYNCED
     else:
         state = State.WAITING
-    time, exact = _taken(sub, name, ahead) if held is not None else (None, False)
+    time, exact = _ack_time(sub, name, ahead) if held is not None else (None, False)
     refused = None if refusal is None else Refused(refusal.content, refusal.message, refusal.time + ahead, refusal.since)
     return ResourceStatus(sub.type_url, name, state, held, should, time, exact, sent or 0, refused)
 
 
-def _brings(batch: Batch, name: str, held: Resource | None) -> bool:
-    """Whether a response is news to a client that holds this."""
-    return (batch.whole or name in batch.contents) and not same(batch.contents.get(name), held)
+def _changes(batch: Batch, name: str, held: Resource | None) -> bool:
+    """Return whether a response carries another content of `name` than the client holds."""
+    return (batch.full_state or name in batch.contents) and not same(batch.contents.get(name), held)
 
 
-def _taken(sub: Subscription, name: str, ahead: float) -> tuple[float, bool]:
-    time = sub.taken.get(name)
-    return (sub.taken_by + ahead, False) if time is None else (time + ahead, True)
+def _ack_time(sub: Subscription, name: str, ahead: float) -> tuple[float, bool]:
+    """Return when the client ACKed a name, or a time by which it had, and which of both it is."""
+    time = sub.times.by_name.get(name)
+    return (sub.times.others + ahead, False) if time is None else (time + ahead, True)

@@ -1,7 +1,7 @@
 """Responses as bytes. A resource is wrapped once per content, whatever the number of streams that it is sent on.
 
-Serialised protobuf messages concatenate: the bytes of a message's fields, put one after another in any order, are the
-message. So the repeated `resources` are prepared and shared, and the few fields around them are added per response.
+Serialised protobuf messages concatenate: the bytes of a message's fields, in any order, one after another, are the message. So
+the repeated field `resources` is serialised once and shared, and the few other fields are added for each response.
 """
 
 from __future__ import annotations
@@ -18,33 +18,41 @@ from controlplane.snapshot import Resource
 
 WRAPPER = url_of("envoy.service.discovery.v3.Resource")
 
-# gRPC clients refuse messages above 4 MiB by default; some room is left for the outer fields.
+# gRPC clients refuse messages above 4 MiB by default. This leaves room for the other fields.
 LIMIT = 4 * 1024 * 1024 - 64 * 1024
 
-
-@lru_cache(maxsize=16_384)
-def delta_entry(resource: Resource, ttl: int = 0) -> bytes:
-    """The resource as one element of DeltaDiscoveryResponse.resources. `ttl`: seconds, 0 for none."""
-    entry = _wrapped(resource, ttl)
-    entry.resource.CopyFrom(_any(resource))
-    part: bytes = discovery_pb2.DeltaDiscoveryResponse(resources=[entry]).SerializeToString(deterministic=True)
-    return part
+# Entries that an encoder keeps, of each variant; then it drops those that were not used for longest.
+_MOST_ENTRIES = 16_384
 
 
-@lru_cache(maxsize=16_384)
-def sotw_entry(resource: Resource, ttl: int = 0) -> bytes:
-    """The resource as one element of DiscoveryResponse.resources; with a TTL it is wrapped ("SotW TTL")."""
-    inner = _any(resource)
-    if ttl:
-        entry = _wrapped(resource, ttl)
-        entry.resource.CopyFrom(inner)
-        inner = any_pb2.Any(type_url=WRAPPER, value=entry.SerializeToString(deterministic=True))
-    part: bytes = discovery_pb2.DiscoveryResponse(resources=[inner]).SerializeToString(deterministic=True)
-    return part
+class Encoder:
+    """Serialises responses, and keeps the bytes of each resource for the streams to come."""
+
+    def __init__(self) -> None:
+        # The resource as one element of `resources`, of DeltaDiscoveryResponse and of DiscoveryResponse. The second argument
+        # is the TTL in seconds, 0 for none.
+        self.delta_entry = lru_cache(_MOST_ENTRIES)(_delta_entry)
+        self.sotw_entry = lru_cache(_MOST_ENTRIES)(_sotw_entry)
+
+    def delta_response(
+        self, type_url: str, version: str, nonce: str, resources: Iterable[Resource], removed: Iterable[str], ttl: int = 0
+    ) -> bytes:
+        """Return a DeltaDiscoveryResponse. `ttl`: seconds, 0 for none."""
+        outer: bytes = discovery_pb2.DeltaDiscoveryResponse(
+            type_url=type_url, system_version_info=version, nonce=nonce, removed_resources=removed
+        ).SerializeToString()
+        return b"".join((*(self.delta_entry(r, ttl) for r in resources), outer))
+
+    def sotw_response(self, type_url: str, version: str, nonce: str, resources: Iterable[Resource], ttl: int = 0) -> bytes:
+        """Return a DiscoveryResponse. `ttl`: seconds, 0 for none."""
+        outer: bytes = discovery_pb2.DiscoveryResponse(
+            type_url=type_url, version_info=version, nonce=nonce
+        ).SerializeToString()
+        return b"".join((*(self.sotw_entry(r, ttl) for r in resources), outer))
 
 
 def delta_heartbeat(type_url: str, version: str, nonce: str, resources: Iterable[Resource], ttl: int) -> bytes:
-    """A DeltaDiscoveryResponse that prolongs these and brings nothing."""
+    """Return a DeltaDiscoveryResponse that renews the TTL of these resources, and carries no bodies."""
     message: bytes = discovery_pb2.DeltaDiscoveryResponse(
         type_url=type_url, system_version_info=version, nonce=nonce, resources=[_wrapped(r, ttl) for r in resources]
     ).SerializeToString()
@@ -52,7 +60,7 @@ def delta_heartbeat(type_url: str, version: str, nonce: str, resources: Iterable
 
 
 def sotw_heartbeat(type_url: str, version: str, nonce: str, resources: Iterable[Resource], ttl: int) -> bytes:
-    """A DiscoveryResponse that prolongs these and brings nothing."""
+    """Return a DiscoveryResponse that renews the TTL of these resources, and carries no bodies."""
     inner = [any_pb2.Any(type_url=WRAPPER, value=_wrapped(r, ttl).SerializeToString()) for r in resources]
     message: bytes = discovery_pb2.DiscoveryResponse(
         type_url=type_url, version_info=version, nonce=nonce, resources=inner
@@ -60,24 +68,8 @@ def sotw_heartbeat(type_url: str, version: str, nonce: str, resources: Iterable[
     return message
 
 
-def delta_response(
-    type_url: str, version: str, nonce: str, resources: Iterable[Resource], removed: Iterable[str], ttl: int = 0
-) -> bytes:
-    """A DeltaDiscoveryResponse."""
-    outer: bytes = discovery_pb2.DeltaDiscoveryResponse(
-        type_url=type_url, system_version_info=version, nonce=nonce, removed_resources=removed
-    ).SerializeToString()
-    return b"".join((*(delta_entry(r, ttl) for r in resources), outer))
-
-
-def sotw_response(type_url: str, version: str, nonce: str, resources: Iterable[Resource], ttl: int = 0) -> bytes:
-    """A DiscoveryResponse."""
-    outer: bytes = discovery_pb2.DiscoveryResponse(type_url=type_url, version_info=version, nonce=nonce).SerializeToString()
-    return b"".join((*(sotw_entry(r, ttl) for r in resources), outer))
-
-
 def sotw_missing(names: Iterable[str]) -> bytes:
-    """What a DiscoveryResponse says of names that were asked for and are not there; to be put after it (xRFC TP3)."""
+    """Return the end of a DiscoveryResponse: a list of the requested names that do not exist (xRFC TP3)."""
     errors = [
         discovery_pb2.ResourceError(
             resource_name=discovery_pb2.ResourceName(name=name),
@@ -89,8 +81,26 @@ def sotw_missing(names: Iterable[str]) -> bytes:
     return part
 
 
+def _delta_entry(resource: Resource, ttl: int = 0) -> bytes:
+    entry = _wrapped(resource, ttl)
+    entry.resource.CopyFrom(_any(resource))
+    part: bytes = discovery_pb2.DeltaDiscoveryResponse(resources=[entry]).SerializeToString(deterministic=True)
+    return part
+
+
+def _sotw_entry(resource: Resource, ttl: int = 0) -> bytes:
+    """Return the entry; with a TTL the resource is wrapped ("SotW TTL")."""
+    inner = _any(resource)
+    if ttl:
+        entry = _wrapped(resource, ttl)
+        entry.resource.CopyFrom(inner)
+        inner = any_pb2.Any(type_url=WRAPPER, value=entry.SerializeToString(deterministic=True))
+    part: bytes = discovery_pb2.DiscoveryResponse(resources=[inner]).SerializeToString(deterministic=True)
+    return part
+
+
 def _wrapped(resource: Resource, ttl: int) -> discovery_pb2.Resource:
-    """Name, version and TTL; without a body it is a heartbeat ("TTL")."""
+    """Return the resource's name, version and TTL. Without a body it is a heartbeat ("TTL")."""
     entry = discovery_pb2.Resource(name=resource.name, version=resource.version)
     if ttl:
         entry.ttl.seconds = ttl

@@ -21,7 +21,9 @@ from controlplane.errors import Code, Error
 from controlplane.http2.handler import Open, StreamHandler, Transport
 from controlplane.http2.peer import Peer
 from controlplane.published import PublishedRevision
+from controlplane.xds.context import Context
 from controlplane.xds.events import StreamClosed, StreamEvent, StreamId, StreamOpened
+from controlplane.xds.memo import TransitionMemo
 from controlplane.xds.status import ResourceStatus, merged, statuses
 from controlplane.xds_server.limits import StreamLimits
 from controlplane.xds_server.lrs_pump import LOAD_REPORTS, LoadPump
@@ -63,10 +65,13 @@ class Discovery:
         worlds: Newest[PublishedRevision | None],
         report: Callable[[StreamId, StreamEvent], None],
         limits: StreamLimits | None = None,
+        context: Context | None = None,
     ) -> None:
         self._worlds = worlds
         self._report = report
         self._limits = limits or StreamLimits()
+        # What all streams share, and what comes of their inputs.
+        self._memo = TransitionMemo(context)
         self._ids = itertools.count(1)
         self._pumps: dict[StreamId, Pump] = {}
         # By node id; of nodes that have a stream.
@@ -92,7 +97,8 @@ class Discovery:
     def open(self, variant: Variant, type_url: str, peer: Peer, transport: Transport) -> Pump:
         """A client at `peer` has opened a stream. Errors: UNAVAILABLE while nothing is served yet, or any more."""
         stream = self._opened(peer.address, variant.name)
-        pump = Pump(stream, variant, type_url, peer.address, self._worlds, self._told, self._nodes, self._limits, transport)
+        core = variant.core(type_url, self._limits.resource_ttl, self._memo)
+        pump = Pump(stream, variant, core, peer.address, self._worlds, self._told, self._nodes, self._limits, transport)
         self._pumps[stream] = pump
         return pump
 

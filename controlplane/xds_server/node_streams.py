@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
-from controlplane.xds.coordination import Coordination, StreamView
+from controlplane.xds.coordination import Coordination
+from controlplane.xds.view import StreamView
 
 
 class StreamPump(Protocol):

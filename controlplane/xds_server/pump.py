@@ -39,6 +39,7 @@ from controlplane.http2.handler import Transport
 from controlplane.published import PublishedRevision
 from controlplane.snapshot import Audience, Client
 from controlplane.xds.events import AudienceAssigned, Event, Identified, Refused, StreamClosed, StreamEvent, StreamId
+from controlplane.xds.memo import MemoisedStream
 from controlplane.xds_server import variants
 from controlplane.xds_server.limits import StreamLimits
 from controlplane.xds_server.node_streams import NodeStreams
@@ -109,7 +110,7 @@ class Pump(XdsHandler):
         self,
         stream: StreamId,
         variant: Variant,
-        type_url: str,
+        core: MemoisedStream,
         peer: str,
         worlds: Newest[PublishedRevision | None],
         report: Callable[[StreamId, StreamEvent], None],
@@ -118,7 +119,7 @@ class Pump(XdsHandler):
         transport: Transport,
     ) -> None:
         super().__init__()
-        self.core = variant.core(type_url, limits.resource_ttl)
+        self.core = core
         # Whether the next message may be received (`receive_message`); false while the client has asked too much of late.
         self.reading = True
         # Whether it is offered the next world after the others: the newest offer took long, or nothing was to be sent at once.
@@ -127,7 +128,7 @@ class Pump(XdsHandler):
         self._spoke = False
         # Of an Envoy that takes all over this stream: its address, without the port. "" of others.
         self.host = ""
-        self._peer = peer if not type_url else ""
+        self._peer = peer if not core.type_url else ""
         # What it was offered last; None before that.
         self.world: PublishedRevision | None = None
         self._stream = stream

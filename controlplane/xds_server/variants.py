@@ -10,7 +10,7 @@ from typing import Any
 from envoy.service.discovery.v3 import discovery_pb2
 
 from controlplane.xds.delta import DeltaStream
-from controlplane.xds.memo import MemoisedStream
+from controlplane.xds.memo import MemoisedStream, TransitionMemo
 from controlplane.xds.sotw import SotwStream
 
 # Delta: a request with more names than this is processed in parts of this size, and other streams are served in between.
@@ -22,9 +22,9 @@ class Variant:
     """One variant of xDS."""
 
     name: str
-    # Make the protocol core of a stream, from the one type that the stream is about ("" on ADS) and the TTL of resources in
-    # seconds (0: none).
-    core: Callable[[str, int], MemoisedStream]
+    # Make the protocol core of a stream, from the one type that the stream is about ("" on ADS), the TTL of resources in
+    # seconds (0: none), and the memo of the process.
+    core: Callable[[str, int, TransitionMemo], MemoisedStream]
     # Parse a request. Errors: DecodeError.
     parse: Callable[[bytes], Any]
     # Return how many names a request carries.
@@ -57,13 +57,15 @@ def _keep_whole(request: Any) -> list[Any]:
     return [request]
 
 
+def _core(kind: type[DeltaStream | SotwStream], type_url: str, ttl: int, memo: TransitionMemo) -> MemoisedStream:
+    return MemoisedStream(kind, type_url, ttl, memo=memo)
+
+
 DELTA = Variant(
     "delta",
-    partial(MemoisedStream, DeltaStream),
+    partial(_core, DeltaStream),
     discovery_pb2.DeltaDiscoveryRequest.FromString,
     _count_delta_names,
     _divide_delta,
 )
-SOTW = Variant(
-    "sotw", partial(MemoisedStream, SotwStream), discovery_pb2.DiscoveryRequest.FromString, _count_sotw_names, _keep_whole
-)
+SOTW = Variant("sotw", partial(_core, SotwStream), discovery_pb2.DiscoveryRequest.FromString, _count_sotw_names, _keep_whole)

@@ -6,7 +6,7 @@ from envoy.extensions.transport_sockets.tls.v3 import secret_pb2
 from controlplane.api.resource_diff import MOST_BYTES, MOST_LINES, difference
 from controlplane.envoy_types import ROUTES, SECRET
 from controlplane.snapshot import Resource
-from controlplane.xds.subscription import unseen
+from controlplane.xds.refusals import unseen
 
 
 def routes(*hosts: str) -> Resource:

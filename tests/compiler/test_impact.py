@@ -12,7 +12,7 @@ from controlplane.domain.endpoints import NO_LIVE_ENDPOINTS
 from controlplane.domain.state import State
 from controlplane.envoy_types import CLUSTER, ENDPOINTS, LISTENER, ORDER, ROUTES
 from controlplane.fleet import Node
-from controlplane.snapshot import Audience, Client, Snapshot
+from controlplane.snapshot import Audience, Client, DiffCache, Snapshot
 
 BLUE, GREEN = (Version(n, (Endpoint(f"10.0.0.{i}", 80),)) for i, n in enumerate(("blue", "green"), 1))
 IRIS = Model("iris", ("edge",), (BLUE, GREEN), {"blue": 10_000})
@@ -37,7 +37,7 @@ def switched(model: Model) -> Model:
 
 
 def impact(before: Compiled, after: Compiled, nodes: Mapping[Audience, int]) -> Impact:
-    return impact_of(before, after, nodes, nodes)
+    return impact_of(before, after, nodes, nodes, DiffCache())
 
 
 def test_names_count_once_and_nodes_where_they_are_sent_anything() -> None:
@@ -87,7 +87,7 @@ def test_nodes_that_move_to_another_audience_count() -> None:
         of = [audience(compiled.state, node) for node in nodes]
         counts.append({a: of.count(a) for a in of})
     assert counts == [{Audience(("edge",)): 3}, {Audience(("edge",)): 1, Audience(): 2}]
-    assert impact_of(before, after, *counts).nodes == 2
+    assert impact_of(before, after, counts[0], counts[1], DiffCache()).nodes == 2
 
 
 def test_a_switch_that_takes_a_model_from_grpc_clients_is_warned_of() -> None:

@@ -93,17 +93,19 @@ def api_of_bddd395() -> Api:
 
 def api_of_today() -> Api:
     """The names as of this tree."""
-    stream, delta, sotw, coordination, memo = (
-        importlib.import_module(f"controlplane.xds.{name}") for name in ("stream", "delta", "sotw", "coordination", "memo")
+    context, delta, sotw, coordination, memo = (
+        importlib.import_module(f"controlplane.xds.{name}") for name in ("context", "delta", "sotw", "coordination", "memo")
     )
 
     def begin() -> Callable[[str, str, int, bool], Any]:
-        stream.__dict__["_nonces"] = itertools.count(1)
-        book = memo.TransitionMemo()
+        shared = context.Context()
+        transitions = memo.TransitionMemo(shared)
 
         def make(kind: str, type_url: str, ttl: int, memoised: bool) -> Any:
             core = delta.DeltaStream if kind == "delta" else sotw.SotwStream
-            return memo.MemoisedStream(core, type_url, ttl, book) if memoised else core(type_url, ttl)
+            if memoised:
+                return memo.MemoisedStream(core, type_url, ttl, memo=transitions)
+            return core(type_url, ttl, shared)
 
         return make
 

@@ -377,9 +377,9 @@ def test_closed_streams_are_forgotten() -> None:
     keep = node.stream(CLUSTER)
     for _ in range(1_000):
         node.close(node.stream(ROUTES))
-    assert len(node.separate._left) <= 64
+    assert len(node.separate._closed) <= 64
     node.passes(LINGER + 0.1)
-    assert not node.separate._left
+    assert not node.separate._closed
     node.close(keep)
     assert len(node.separate) == 0
 

@@ -20,7 +20,8 @@ from controlplane.xds import memo as memo_module
 from controlplane.xds.coordination import Coordination
 from controlplane.xds.delta import DeltaStream
 from controlplane.xds.events import Event, Held, Identified
-from controlplane.xds.memo import MemoisedStream, TransitionMemo, has_unordered_key, unordered_key
+from controlplane.xds.memo import MemoisedStream, TransitionMemo
+from controlplane.xds.request_key import canonical, has_unordered_key, unordered_key
 from controlplane.xds.sotw import SotwStream
 from tests.xds import test_histories
 from tests.xds.transcript import Transcript, snapshot
@@ -249,7 +250,7 @@ def test_that_time_has_passed_is_told_where_the_ways_end(variant: Any, monkeypat
     assert second.assume_complete() == []
     assert second.receive(ask(variant, nonce=told)) == [Held(1)]
     assert second._state is first._state
-    assert not second._hush
+    assert not second._assume_by
     assert first._state is not None
     assert first._state.core._assumed_complete
 
@@ -329,14 +330,17 @@ def test_when_things_were_taken_is_each_stream_s_own() -> None:
         (data,) = stream.to_send()
         stream.now = now + 1
         stream.receive(ask(DeltaStream, nonce=nonce(DeltaStream, data)))
-    assert [[sub.taken for sub in s.subscriptions] for s in streams] == [[{"a": 11.0, "b": 11.0}], [{"a": 21.0, "b": 21.0}]]
+    assert [[sub.times.by_name for sub in s.subscriptions] for s in streams] == [
+        [{"a": 11.0, "b": 11.0}],
+        [{"a": 21.0, "b": 21.0}],
+    ]
     assert streams[0]._state is streams[1]._state
 
 
 def test_when_things_were_taken_is_known_of_the_newest_few_whenever_it_is_summed_up(monkeypatch: pytest.MonkeyPatch) -> None:
     found = []
     for noted in (0, 3, 1_000):
-        monkeypatch.setattr(memo_module, "_NOTED", noted)
+        monkeypatch.setattr(memo_module, "_MOST_UNFOLDED", noted)
         stream = MemoisedStream(DeltaStream, memo=TransitionMemo())
         stream.receive(ask(DeltaStream, "n"))
         for revision in range(1, 40):
@@ -344,9 +348,9 @@ def test_when_things_were_taken_is_known_of_the_newest_few_whenever_it_is_summed
             stream.offer(clusters(revision, *(f"{chr(97 + i)}{revision // (i + 1)}" for i in range(26))))
             (data,) = stream.to_send()
             stream.receive(ask(DeltaStream, nonce=nonce(DeltaStream, data)))
-            assert len(stream._noted) <= noted
+            assert len(stream._times._unfolded) <= noted
         (sub,) = stream.subscriptions
-        found.append((sub.taken, sub.taken_by))
+        found.append((sub.times.by_name, sub.times.others))
     assert found[0] == found[1] == found[2]
     assert found[0][0]["a"] == found[0][0]["m"] == 39.0
     assert len(found[0][0]) == 15
@@ -432,7 +436,7 @@ def test_a_core_that_is_let_go_of_is_gone_without_a_search_for_garbage(variant: 
         gc.enable()
 
 
-# ---------------------------------------------------------------------------------------------------------------- gists
+# ---------------------------------------------------------------------------------------------------------------- keys
 
 
 def delta(names: list[str], known: dict[str, str] | None = None, **more: Any) -> Any:
@@ -459,7 +463,7 @@ NAMES = [f"model-{i:03}/{v}" for i in range(50) for v in ("blue", "green")]
     ],
     ids=["delta", "sotw", "sotw-ack", "delta-returning", "delta-returning-wildcard"],
 )
-def test_the_order_of_names_is_no_part_of_a_unordered_key(make: Any) -> None:
+def test_the_order_of_names_is_no_part_of_an_unordered_key(make: Any) -> None:
     request = make(NAMES)
     data = request.SerializeToString()
     assert has_unordered_key(request, data)
@@ -487,12 +491,12 @@ def test_what_follows_the_names_is_part_of_a_unordered_key() -> None:
     ],
     ids=["its length is a mark", "it has a mark", "a long name", "a version with a mark", "an answer", "an end"],
 )
-def test_a_gist_that_could_mean_something_else_is_none(request_: Any) -> None:
+def test_an_unordered_key_that_could_mean_something_else_does_not_exist(request_: Any) -> None:
     data = request_.SerializeToString()
     assert not has_unordered_key(request_, data) or unordered_key(data)[2]
 
 
-def test_requests_with_one_gist_mean_one_thing() -> None:
+def test_requests_with_one_unordered_key_mean_one_thing() -> None:
     """By construction, at random: pieces of requests, put together in other ways."""
     rng = random.Random(2)
     words = ["a", "b*", "\x1a", "\x1a\x1a", "c" * 26, "d" * 42, "\x01x", "*", "e\x1a\x01f", ""]
@@ -505,11 +509,11 @@ def test_requests_with_one_gist_mean_one_thing() -> None:
         data = request.SerializeToString()
         if has_unordered_key(request, data):
             key = (type(request), unordered_key(data))
-            assert found.setdefault(key, memo_module._words(request)) == memo_module._words(request)
-    # Whatever else has the gist of one of these must say the same.
+            assert found.setdefault(key, canonical(request)) == canonical(request)
+    # Whatever else has the unordered key of one of these must say the same.
     for (kind, parts), said in found.items():
         pieces = [b"\x1a" + n for n in parts[1]]
         rng.shuffle(pieces)
         data = parts[0] + b"".join(pieces) + parts[2] + b"".join(b"\x2a" + v for v in parts[3])
         if unordered_key(data) == parts:
-            assert memo_module._words(kind.FromString(data)) == said
+            assert canonical(kind.FromString(data)) == said

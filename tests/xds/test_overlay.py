@@ -1,51 +1,85 @@
-"""What is worked out of shared mappings is worked out once, and remembered in bounds."""
+"""Overlays and names refer to shared mappings, and keep the differences only."""
 
 from __future__ import annotations
 
-import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from controlplane.envoy_types import CLUSTER, ROUTES
-from controlplane.snapshot import Resource
-from controlplane.xds import overlay
-from controlplane.xds.overlay import Resources, _Memo, between, references
+from controlplane.envoy_types import CLUSTER, ENDPOINTS, ROUTES
+from controlplane.snapshot import DiffCache, Resource
+from controlplane.xds.overlay import Names, Overlay, ReferenceCache, same
 
-
-def routes(count: int, first: int = 0) -> dict[str, Resource]:
-    """Of so many models; the first one has another version in each `first`."""
-    versions = {n: first if n == 0 else 0 for n in range(count)}
-    refs = frozenset({(CLUSTER, "blue")})
-    return {f"{n}": Resource(ROUTES, f"{n}", f"{v}", b"", refs) for n, v in versions.items()}
+resources = st.dictionaries(st.sampled_from("abcdef"), st.binary(max_size=1), max_size=6).map(
+    lambda bodies: {n: Resource.of(CLUSTER, n, b) for n, b in bodies.items()}
+)
+names = st.sets(st.sampled_from("abcdefgh"))
 
 
-@pytest.fixture(autouse=True)
-def _nothing_yet(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(overlay, "_transitions", _Memo())
-    monkeypatch.setattr(overlay, "_references", _Memo())
+def content(overlay: Overlay) -> dict[str, str]:
+    return {n: r.version for n in "abcdef" if (r := overlay.get(n)) is not None}
 
 
-def test_what_lies_between_two_is_found_once() -> None:
-    old, new = routes(3), routes(3, first=1)
-    assert between(old, new).names == ("0",)
-    assert between(old, new) is between(old, new)
-    assert references(new) == {CLUSTER: frozenset({"blue"})}
-    assert references(new) is references(new)
+def versions(resources: dict[str, Resource]) -> dict[str, str]:
+    return {n: r.version for n, r in resources.items()}
 
 
-@pytest.mark.parametrize(("count", "most"), [(3, 256), (1_000, 250), (100_000, 4)])
-def test_what_is_remembered_is_bounded_in_how_many_and_in_names(count: int, most: int) -> None:
-    same = routes(count)
-    old: Resources = same
-    for _ in range(300 if count < 10_000 else 10):
-        # Another object each time, as a new revision's is.
-        new = dict(same)
-        assert between(old, new).names == ()
-        assert references(new)
-        old = new
-    transitions, kept = overlay._transitions, overlay._references
-    assert between(old, old) is between(old, old)
-    assert len(transitions._values) <= most
-    assert len(kept._values) <= most * 2
-    for memo in (transitions, kept):
-        assert memo._names == sum(value.size for value in memo._values.values())
-        assert memo._names <= 500_000 or len(memo._values) <= 4
-    assert len(transitions._values) >= most - 1
+@given(resources, resources, resources)
+def test_an_overlay_has_its_content_whatever_its_base_is(
+    base: dict[str, Resource], over: dict[str, Resource], other: dict[str, Resource]
+) -> None:
+    overlay = Overlay(DiffCache())
+    overlay.replace(base)
+    for name in "abc":
+        overlay.set(name, over.get(name))
+    expected = versions({n: r for n, r in base.items() if n not in "abc"} | {n: r for n, r in over.items() if n in "abc"})
+    assert content(overlay) == expected
+    differing = {n for n in "abcdef" if not same(overlay.get(n), other.get(n))}
+    assert differing <= set(overlay.differing(other))
+    fork = overlay.fork()
+    overlay.rebase(other)
+    assert overlay.base is other
+    assert overlay.over.keys() == differing
+    assert content(overlay) == content(fork) == expected
+
+
+@given(resources, resources, names, names)
+def test_names_are_the_same_whatever_their_base_is(
+    first: dict[str, Resource], other: dict[str, Resource], more: set[str], less: set[str]
+) -> None:
+    subscribed = Names(DiffCache())
+    subscribed.rebase(first)
+    expected = set(subscribed)
+    for name in more:
+        subscribed.add(name)
+    for name in less:
+        subscribed.discard(name)
+    expected = (expected | more) - less
+    assert set(subscribed) == expected
+    assert len(subscribed) == len(expected)
+    subscribed.rebase(other)
+    assert set(subscribed) == set(subscribed.fork()) == expected
+    assert {n for n in "abcdefgh" if n in subscribed} == expected
+    assert subscribed.covers(frozenset(more), first) is (more & first.keys() <= expected)
+    assert not subscribed.all_of(other) or other.keys() <= expected
+    assert not subscribed.same(expected) or set(subscribed) == expected
+
+
+def test_an_overlay_with_many_differences_has_no_fingerprint() -> None:
+    overlay = Overlay(DiffCache())
+    fingerprints = []
+    for number in range(257):
+        fingerprints.append(overlay.fingerprint())
+        overlay.set(f"{number}", Resource.of(CLUSTER, f"{number}", b"x"))
+    assert None not in fingerprints
+    assert overlay.fingerprint() is None
+
+
+def test_references_are_found_once_a_mapping() -> None:
+    cache = ReferenceCache()
+    mapping = {
+        "a": Resource.of(ROUTES, "a", b"a", {(CLUSTER, "blue")}),
+        "b": Resource.of(ROUTES, "b", b"b", {(CLUSTER, "green"), (ENDPOINTS, "green")}),
+    }
+    assert cache.references(mapping) == {CLUSTER: frozenset({"blue", "green"}), ENDPOINTS: frozenset({"green"})}
+    assert cache.references(mapping) is cache.references(mapping)
+    assert cache.references({}) == {}

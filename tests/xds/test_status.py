@@ -219,7 +219,7 @@ def test_of_many_only_the_newest_times_are_known(variant: str) -> None:
     for i, name in enumerate(many):
         # The eight that were taken last; of the others, that it was no later than the last that is forgotten.
         assert times[name] == ((AHEAD + 10.0 + i, True) if 4 <= i < 12 else (AHEAD + 13.0, False))
-    assert all(len(sub.taken) <= 8 for sub in c.core.subscriptions)
+    assert all(len(sub.times.by_name) <= 8 for sub in c.core.subscriptions)
 
 
 def test_what_is_further_from_what_should_be_counts_of_several_streams() -> None:

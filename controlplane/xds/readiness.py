@@ -1,0 +1,143 @@
+"""Is a cluster in place, is it warmed, is a resource still used: answered once, for one stream and for several of a node.
+
+- A cluster is *in place* when the client has ACKed it, at any version, and it is warmed. Routes wait for that, because routes
+  are not warmed. The version does not matter: a cluster that is replaced goes on serving as it was until the new one is warm.
+  So a refused new cluster holds back the routes that need it.
+- A cluster is *warmed* when the client has ACKed the resources that the cluster names: its endpoints, if they come over EDS,
+  and
+  its secrets. If the client asks for no resource of the type, nothing has to be there. A client that asks for other resources
+  of the type, but not for this one, had time to ask for it (`had_time`), and is not waited for any longer.
+- A resource is *still used* when something that the client may hold, and should not, names it. The client may hold what it
+  ACKed, what is in flight, and what was in a response that it refused (it may have applied a part). Endpoints are removed
+  after their clusters, secrets after clusters and listeners, clusters after routes and listeners, routes after scopes and
+  listeners (`envoy_types.NAMED_BY`).
+- A returning client (`initial_resource_versions`) may hold resources that we have never seen. We can't know what they name. So
+  while it holds one, or has not yet said what it holds of a type, nothing is removed that the type could name.
+
+The barrier in front of routes is for clients that subscribe to all clusters (CDS with a wildcard: Envoys). A client that names
+its clusters asks for them because a route names them (gRPC: LDS, RDS, CDS, EDS): to hold back the route would be to wait for
+ever. It ACKs a route before it has the clusters, and uses the old ones until it has them. So no cluster is removed until then.
+
+One stream and several streams of a node differ in three things, which a `ClientView` answers: the subscriptions that count;
+how long a client has time to ask; and, because resources of several streams arrive in any order, for how long a used resource
+is kept, which the caller decides (`coordination.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterator, Sequence
+from typing import Protocol
+
+from controlplane.envoy_types import CLUSTER, NAMED_BY, ROUTES
+from controlplane.snapshot import Resource, Resources
+from controlplane.xds.overlay import same
+from controlplane.xds.refusals import ANYTHING
+from controlplane.xds.subscription import Subscription
+
+
+class ClientView(Protocol):
+    """Everything that one client holds and subscribes to, as far as it is known."""
+
+    def about(self, type_url: str) -> Sequence[Subscription]:
+        """Return the client's subscriptions to a type."""
+
+    def parents(self, parent: str, child: str) -> Sequence[Subscription]:
+        """Return the subscriptions to type `parent` whose resources may name those of type `child`."""
+
+    def should_hold(self, type_url: str) -> Resources:
+        """Return all resources of a type in the newest snapshot."""
+
+    def had_time(self, type_url: str, name: str) -> bool:
+        """Return whether the client had time enough to ask for a resource."""
+
+    @property
+    def returning(self) -> bool:
+        """Whether the client holds resources from an earlier stream, and may still have to say which ones."""
+
+
+class Everything(Container[str]):
+    """All names."""
+
+    def __contains__(self, name: object) -> bool:
+        return True
+
+
+def in_place(view: ClientView, resource: Resource) -> bool:
+    """Return whether every cluster that a resource names is in place. Clusters themselves wait for nothing."""
+    if resource.type_url == CLUSTER:
+        return True
+    clusters = [s for s in view.parents(CLUSTER, resource.type_url) if s.wildcard]
+    if not clusters:
+        return True
+    return all(any(cluster_in_place(view, s, n) for s in clusters) for t, n in resource.refs if t == CLUSTER)
+
+
+def cluster_in_place(view: ClientView, clusters: Subscription, name: str, above: frozenset[str] = frozenset()) -> bool:
+    """Return whether the client has a cluster by this subscription. `above` are the clusters that led to it by reference."""
+    cluster = clusters.held.get(name)
+    if cluster is None or clusters.current(name) is None or clusters.refused.may_be_gone(name):
+        return False  # it is not there, or its removal is in flight, or was refused
+    wanted = view.should_hold(CLUSTER).get(name, cluster)
+    return all(_warmed(view, t, n, above | {name}) for t, n in wanted.refs)
+
+
+def _warmed(view: ClientView, type_url: str, name: str, above: frozenset[str]) -> bool:
+    """Return whether the client has a resource that a cluster is warmed with."""
+    subs = view.about(type_url)
+    if not subs or name not in view.should_hold(type_url):
+        return True
+    if type_url == CLUSTER:  # as an aggregate cluster names others
+        return name in above or any(cluster_in_place(view, s, name, above) for s in subs)
+    covering = [s for s in subs if s.covers(name)]
+    if not covering:
+        return view.had_time(type_url, name)
+    return any(s.held.get(name) is not None and s.current(name) is not None and name not in s.resend for s in covering)
+
+
+def still_used(view: ClientView, type_url: str) -> Container[str]:
+    """Return the names of a type that the client may still use, because something that it should not hold names them."""
+    if type_url == CLUSTER and _taking_up_routes(view):
+        return Everything()
+    names: set[str] = set()
+    for parent in NAMED_BY.get(type_url, ()):
+        subs = view.parents(parent, type_url)
+        if not subs and view.returning:
+            return Everything()
+        for sub in subs:
+            for resource in _outdated(sub, view.should_hold(parent)):
+                if ANYTHING in resource.refs:
+                    return Everything()
+                names.update(n for t, n in resource.refs if t == type_url)
+    return names
+
+
+def _outdated(sub: Subscription, latest: Resources) -> Iterator[Resource]:
+    """Yield the resources of a type that the client may hold, or soon may, and that it should not hold by `latest`."""
+    held = sub.held
+    for name in set(held.differing(latest)) if held.base else held.over:
+        if (content := held.get(name)) and not same(content, latest.get(name)):
+            yield content
+    for batch in sub.inflight.values():
+        if batch.contents is not latest:
+            yield from (c for n, c in batch.contents.items() if c and not same(c, latest.get(n)))
+    for name, refusal in sub.refused.items():
+        yield from refusal.earlier
+        if refusal.content and not same(refusal.content, latest.get(name)):
+            yield refusal.content
+
+
+def _taking_up_routes(view: ClientView) -> bool:
+    """Return whether a client that names its clusters lacks one that its new routes name: until it has it, it uses the old."""
+    clusters = view.about(CLUSTER)
+    if not clusters or any(s.wildcard for s in clusters):
+        return False
+    wanted = view.should_hold(CLUSTER)
+    routes = (r for sub in view.about(ROUTES) for name in sub.names if (r := sub.held.get(name)))
+    return any(
+        t == CLUSTER
+        and n in wanted
+        and not any(cluster_in_place(view, s, n) for s in clusters)
+        and (any(s.covers(n) for s in clusters) or not view.had_time(CLUSTER, n))
+        for r in routes
+        for t, n in r.refs
+    )
