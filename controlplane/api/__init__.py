@@ -1,1 +1,1 @@
-"""The operator API: gRPC services that translate between messages and the domain."""
+"""The operator API: gRPC services that translate between messages of turnout.v1 and the domain, and Envoy's CSDS."""

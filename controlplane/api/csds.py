@@ -1,21 +1,23 @@
-"""Envoy's client status discovery service (CSDS): what every node of the fleet holds, for tools that speak it.
+"""Envoy's client status discovery service (CSDS): the resources that each node holds, for tools that speak it.
 
-One ClientConfig a node that is connected, by id, and in it one GenericXdsConfig a resource:
+A response has one ClientConfig for each connected node, sorted by id. It has one GenericXdsConfig for each resource:
 
-    version_info      what the node took last; with `last_updated`: when, or by when where that is all that is known
-    xds_config        the content of that
-    config_status     SYNCED  it is what it should be, and the node has said so
-                      STALE   it is not, and the node has not answered yet, or waits for what must come first
-                      ERROR   the node refused what it should be
-                      NOT_SENT  it holds nothing under the name, and was sent nothing (also when nothing has the name)
-    client_status     ACKED, NACKED, REQUESTED or DOES_NOT_EXIST: what the node last said
-    error_state       what it refused, since it took nothing else there: version, content, its words, when
+| field | content |
+|---|---|
+| version_info | the version that the node holds; `last_updated` is when it took it, or a later time if that is unknown |
+| xds_config | the content of that version |
+| config_status SYNCED | the node has ACKed what it should hold |
+| config_status STALE | the node should hold something else, and has not answered yet or waits for another resource |
+| config_status ERROR | the node has refused what it should hold |
+| config_status NOT_SENT | the node holds nothing under the name, and nothing was sent (also if no resource has the name) |
+| client_status | ACKED, NACKED, REQUESTED or DOES_NOT_EXIST: the node's last answer |
+| error_state | the last refusal, if the node has taken nothing since: version, content, the client's error text, time |
 
-Content is left out where the request says so, of secrets always, and where only the version is known.
+The content is left out if the request says so, if only the version is known, and always for secrets.
 
-Bounds. An answer to FetchClientStatus is one message, at most `MAX_BYTES`. On StreamClientStatus an answer to one request
-comes in as many messages as it takes to keep each below `PART_BYTES`, whole nodes in each; only a node that alone is larger
-makes a larger one. Answers are made in slices, those that are one message at most two at a time.
+Bounds: FetchClientStatus answers with one message of at most `MAX_BYTES`. StreamClientStatus answers each request with as many
+messages as it takes to keep each below `PART_BYTES`. A message contains whole nodes, so one node alone can exceed that.
+Messages are made in time slices; at most two of FetchClientStatus are made at the same time.
 """
 
 from __future__ import annotations
@@ -48,15 +50,15 @@ Describe = Callable[[str], Awaitable[list[ResourceStatus]]]
 
 SERVICE = csds_pb2.DESCRIPTOR.services_by_name["ClientStatusDiscoveryService"].full_name
 
-MAX_REQUEST = 64 * 1024
+MAX_REQUEST = 64 * 1024  # bytes
 MAX_BYTES = 31 * 1024 * 1024
 PART_BYTES = 3 * 1024 * 1024
 
-# Answers in one message that are made at a time; others wait.
-_AT_A_TIME = 2
-# Resources that are put into words, and nodes that are matched, before others are seen to.
-_SLICE = 500
-_NODES = 100
+# Responses of FetchClientStatus that are made at the same time; further calls wait.
+_CONCURRENT_FETCHES = 2
+# Resources that are converted, and nodes that are matched, in one time slice.
+_RESOURCES_PER_SLICE = 500
+_NODES_PER_SLICE = 100
 
 _CONFIG, _CLIENT = csds_pb2.ConfigStatus, config_dump_shared_pb2.ClientResourceStatus
 _CONFIG_STATUS = {
@@ -70,15 +72,16 @@ _CONFIG_STATUS = {
 
 
 class ClientStatus:
-    """The service. `describe` says what a node holds."""
+    """The service ClientStatusDiscoveryService."""
 
     def __init__(self, changed: Latest[Fleet | None], describe: Describe) -> None:
+        """Make the service. `describe` returns the status of a node's resources."""
         self._changed = changed
         self._describe = describe
-        self._turns = asyncio.Semaphore(_AT_A_TIME)
+        self._fetches = asyncio.Semaphore(_CONCURRENT_FETCHES)
 
     def handler(self) -> Any:
-        """What a gRPC server serves. Messages are bytes on both sides: nodes are serialised one by one."""
+        """Return the handler for a gRPC server. Messages are bytes on both sides, because nodes are serialised one by one."""
         methods = {
             "FetchClientStatus": grpc.unary_unary_rpc_method_handler(self.fetch),
             "StreamClientStatus": grpc.stream_stream_rpc_method_handler(self.stream),
@@ -86,10 +89,10 @@ class ClientStatus:
         return grpc.method_handlers_generic_handler(SERVICE, methods)
 
     async def fetch(self, data: bytes, context: Any) -> bytes:
-        """Every node that is asked about, in one message. Errors: INVALID_ARGUMENT; RESOURCE_EXHAUSTED."""
+        """Return the matching nodes in one message. Errors: INVALID_ARGUMENT; RESOURCE_EXHAUSTED."""
         request = _read(data)
         answer = bytearray()
-        async with self._turns:
+        async with self._fetches:
             async for node in self._nodes(request):
                 answer += node
                 if len(answer) > MAX_BYTES:
@@ -97,32 +100,32 @@ class ClientStatus:
         return bytes(answer)
 
     async def stream(self, requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[bytes]:
-        """The same in parts, for each request. Errors: INVALID_ARGUMENT; RESOURCE_EXHAUSTED for one node that is too large."""
+        """Yield the matching nodes of each request in parts. Errors: INVALID_ARGUMENT; RESOURCE_EXHAUSTED by one node."""
         async for data in requests:
             request = _read(data)
-            said, part = False, bytearray()
+            answered, part = False, bytearray()
             async for node in self._nodes(request):
                 if part and len(part) + len(node) > PART_BYTES:
                     yield bytes(part)
-                    said, part = True, bytearray()
+                    answered, part = True, bytearray()
                 part += node
                 if len(part) > MAX_BYTES:
                     raise _too_large(request)
-            if part or not said:
+            if part or not answered:
                 yield bytes(part)
 
     async def _nodes(self, request: Any) -> AsyncIterator[bytes]:
-        """A ClientStatusResponse for each node: one after the other they are one of all of them."""
-        meant = node_test(request.node_matchers)
+        """Yield a serialised ClientStatusResponse for each matching node. Concatenated, they are one response."""
+        matches = node_test(request.node_matchers)
         fleet = current_fleet(self._changed)
         ids: list[str] = []
-        every = list(fleet.nodes.values())
-        async for some in time_sliced(every[i : i + _NODES] for i in range(0, len(every), _NODES)):
-            ids += [n.id for n in some if n.connected and meant(n.id, n.metadata)]
+        nodes = list(fleet.nodes.values())
+        async for chunk in time_sliced(nodes[i : i + _NODES_PER_SLICE] for i in range(0, len(nodes), _NODES_PER_SLICE)):
+            ids += [n.id for n in chunk if n.connected and matches(n.id, n.metadata)]
         for node_id in sorted(ids):
             node = fleet.nodes.get(node_id)
             if node is None or not node.connected:
-                continue  # it left meanwhile
+                continue  # it disconnected meanwhile
             statuses = await self._describe(node_id)
             config = bytearray(csds_pb2.ClientConfig(node=_node(node)).SerializeToString())
             async for part in time_sliced(_configs(statuses, not request.exclude_resource_contents)):
@@ -132,7 +135,7 @@ class ClientStatus:
 
 def _read(data: bytes) -> Any:
     if len(data) > MAX_REQUEST:
-        message = f"the request has {len(data):,} bytes; {MAX_REQUEST:,} are the most"
+        message = f"the request has {len(data):,} bytes; the maximum is {MAX_REQUEST:,}"
         raise Error(Code.INVALID_ARGUMENT, "REQUEST_TOO_LARGE", message)
     try:
         return csds_pb2.ClientStatusRequest.FromString(data)
@@ -141,33 +144,34 @@ def _read(data: bytes) -> Any:
 
 
 def _response(config: bytes) -> bytes:
-    """A response of one ClientConfig that is serialised already: a message in field 1 is written as bytes there are."""
+    """Return a serialised response with one serialised ClientConfig: on the wire, a message in field 1 is like bytes there."""
     response: bytes = BytesValue(value=config).SerializeToString()
     return response
 
 
 def _too_large(request: Any) -> Error:
-    ways = ["name fewer nodes in node_matchers", "ask StreamClientStatus, which answers in parts"]
+    remedies = ["name fewer nodes in node_matchers", "ask StreamClientStatus, which answers in parts"]
     if not request.exclude_resource_contents:
-        ways.insert(0, "set exclude_resource_contents")
-    message = f"the answer is larger than {MAX_BYTES >> 20} MiB: {', or '.join(ways)}"
+        remedies.insert(0, "set exclude_resource_contents")
+    message = f"the answer is larger than {MAX_BYTES >> 20} MiB: {', or '.join(remedies)}"
     return Error(Code.RESOURCE_EXHAUSTED, "ANSWER_TOO_LARGE", message)
 
 
 def _node(node: Node) -> Any:
     name, _, version = node.user_agent.partition(" ")
-    made = base_pb2.Node(id=node.id, cluster=node.cluster, user_agent_name=name, user_agent_version=version)
-    made.metadata.update(node.metadata)
-    where = node.locality
-    if where != Locality():
-        made.locality.region, made.locality.zone, made.locality.sub_zone = where.region, where.zone, where.sub_zone
-    return made
+    proto = base_pb2.Node(id=node.id, cluster=node.cluster, user_agent_name=name, user_agent_version=version)
+    proto.metadata.update(node.metadata)
+    locality = node.locality
+    if locality != Locality():
+        proto.locality.region, proto.locality.zone = locality.region, locality.zone
+        proto.locality.sub_zone = locality.sub_zone
+    return proto
 
 
 def _configs(statuses: list[ResourceStatus], contents: bool) -> Iterator[bytes]:
-    for i in range(0, len(statuses), _SLICE):
-        some = [_config(status, contents) for status in statuses[i : i + _SLICE]]
-        yield csds_pb2.ClientConfig(generic_xds_configs=some).SerializeToString()
+    for i in range(0, len(statuses), _RESOURCES_PER_SLICE):
+        configs = [_config(status, contents) for status in statuses[i : i + _RESOURCES_PER_SLICE]]
+        yield csds_pb2.ClientConfig(generic_xds_configs=configs).SerializeToString()
 
 
 def _config(status: ResourceStatus, contents: bool) -> Any:
@@ -184,15 +188,15 @@ def _config(status: ResourceStatus, contents: bool) -> Any:
         config.version_info = held.version
         if status.time is not None:
             config.last_updated.CopyFrom(timestamp(status.time))
-        if contents and (body := _content(held)) is not None:
-            config.xds_config.CopyFrom(body)
+        if contents and (content := _content(held)) is not None:
+            config.xds_config.CopyFrom(content)
     if refused is not None:
         config.error_state.details = refused.message
         config.error_state.last_update_attempt.CopyFrom(timestamp(refused.time))
         if refused.content is not None:
             config.error_state.version_info = refused.content.version
-            if contents and (body := _content(refused.content)) is not None:
-                config.error_state.failed_configuration.CopyFrom(body)
+            if contents and (content := _content(refused.content)) is not None:
+                config.error_state.failed_configuration.CopyFrom(content)
     return config
 
 
@@ -207,7 +211,7 @@ def _client_status(status: ResourceStatus) -> Any:
 
 
 def _content(resource: Resource) -> Any:
-    """None where it is not to be shown, or not known."""
+    """Return the content of a resource; None if it is secret or unknown."""
     if resource.type_url in SENSITIVE or not known(resource):
         return None
     return AnyMessage(type_url=resource.type_url, value=resource.body)

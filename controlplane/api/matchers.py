@@ -1,10 +1,10 @@
-"""Envoy's node matchers: which nodes a status request is about.
+"""Envoy's node matchers: the nodes that a status request asks for.
 
-A NodeMatcher matches when its id matcher and all of its metadata matchers do; of several NodeMatchers one is enough, and none
-at all means every node. A metadata path that leads nowhere is matched by nothing.
+A NodeMatcher matches a node if its id matcher and all its metadata matchers match. One of several NodeMatchers is enough, and
+a request without any asks for every node. A metadata path that does not exist matches nothing.
 
-Regular expressions are Envoy's RE2, which takes linear time; Python's don't. So only those are taken that can't take long:
-without repeated groups, with three groups and repeats at most, and of texts up to 512 characters.
+Envoy's regular expressions (RE2) take linear time, and Python's don't. So only expressions are accepted that can't take long:
+no repeated groups, at most three groups and repeats, and only ids and values of up to 512 characters are compared.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from typing import Any
 from controlplane.errors import Error, invalid, within
 
 Test = Callable[[object], bool]
-# Whether a node of this id and metadata is meant.
+# (node id, metadata) -> true if the node matches.
 NodeTest = Callable[[str, Mapping[str, object]], bool]
 
-_NOWHERE = object()
-MOST_MATCHERS = 1_000
-_MOST_CHOICES = 3
-_MOST_PATTERN = 256
-_MOST_TEXT = 512
-# A group that is repeated; a group of another kind than `(…)` and `(?:…)`; a reference to a group.
-_TOO_MUCH = re.compile(r"\)[*+?{]|\(\?(?!:)|\\[1-9]")
+_ABSENT = object()
+MAX_MATCHERS = 1_000
+_MAX_CHOICES = 3  # groups and repeats in a regular expression
+_MAX_PATTERN = 256  # characters
+_MAX_TEXT = 512  # characters
+# A repeated group; a group other than `(…)` and `(?:…)`; a reference to a group.
+_UNSUPPORTED = re.compile(r"\)[*+?{]|\(\?(?!:)|\\[1-9]")
 
 
 def node_test(matchers: Sequence[Any]) -> NodeTest:
-    """A test of envoy.type.matcher.v3.NodeMatchers. Errors: INVALID_ARGUMENT for what is wrong, or not supported."""
+    """Return a test for envoy.type.matcher.v3.NodeMatchers. Errors: INVALID_ARGUMENT if one is invalid or not supported."""
     tests: list[NodeTest] = []
-    if len(matchers) > MOST_MATCHERS:
-        raise invalid("node_matchers", f"there are {len(matchers):,}; {MOST_MATCHERS:,} are the most")
+    if len(matchers) > MAX_MATCHERS:
+        raise invalid("node_matchers", f"there are {len(matchers):,}; the maximum is {MAX_MATCHERS:,}")
     for i, matcher in enumerate(matchers):
         with within(f"node_matchers[{i}]"):
             tests.append(_node(matcher))
@@ -46,10 +46,10 @@ def _node(matcher: Any) -> NodeTest:
         with within(f"node_metadatas[{i}]"):
             path = [segment.key for segment in struct.path]
             if not path:
-                raise invalid("path", "has no segments; the first is a key at the top of the metadata")
+                raise invalid("path", "is empty: give at least one segment, a top-level key of the metadata")
             by_metadata.append((path, _value(struct.value, "value")))
     if by_id is None and not by_metadata:
-        raise invalid("node_id", "neither an id nor metadata is matched; leave the whole matcher out for every node")
+        raise invalid("node_id", "the matcher has neither an id nor metadata; to get every node, leave the matcher out")
 
     def matches(node_id: str, metadata: Mapping[str, object]) -> bool:
         return (by_id is None or by_id(node_id)) and all(test(_at(metadata, path)) for path, test in by_metadata)
@@ -59,7 +59,7 @@ def _node(matcher: Any) -> NodeTest:
 
 def _at(value: object, path: list[str]) -> object:
     for key in path:
-        value = value.get(key, _NOWHERE) if isinstance(value, Mapping) else _NOWHERE
+        value = value.get(key, _ABSENT) if isinstance(value, Mapping) else _ABSENT
     return value
 
 
@@ -76,7 +76,7 @@ def _value(matcher: Any, field: str) -> Test:
             return lambda value: value is wanted
         case "present_match":
             present = matcher.present_match
-            return lambda value: present and value is not _NOWHERE
+            return lambda value: present and value is not _ABSENT
         case "list_match":
             one = _value(matcher.list_match.one_of, f"{field}.list_match.one_of")
             return lambda value: isinstance(value, list) and any(map(one, value))
@@ -125,20 +125,20 @@ def _string(matcher: Any, field: str) -> Test:
 
 
 def _regex(pattern: str, field: str) -> Test:
-    if len(pattern) > _MOST_PATTERN:
-        raise invalid(field, f"has {len(pattern)} characters; {_MOST_PATTERN} are the most")
+    if len(pattern) > _MAX_PATTERN:
+        raise invalid(field, f"has {len(pattern)} characters; the maximum is {_MAX_PATTERN}")
     try:
         compiled = re.compile(pattern)
     except (re.error, OverflowError, RecursionError) as error:
-        raise invalid(field, f"can't be read: {error}") from None
-    if _TOO_MUCH.search(pattern) or sum(map(pattern.replace("(?:", "(").count, "*+?{(")) > _MOST_CHOICES:
+        raise invalid(field, f"is not a regular expression: {error}") from None
+    if _UNSUPPORTED.search(pattern) or sum(map(pattern.replace("(?:", "(").count, "*+?{(")) > _MAX_CHOICES:
         raise invalid(
             field,
-            f"not supported: repeated groups, groups with '(?' other than '(?:', references, more than {_MOST_CHOICES} groups "
-            "and repeats; say it with several matchers, or with prefix, suffix or contains",
+            "is not supported: it must not have repeated groups, groups with '(?' other than '(?:', references, or more than "
+            f"{_MAX_CHOICES} groups and repeats; use several matchers, or prefix, suffix or contains",
         )
-    return lambda value: isinstance(value, str) and len(value) <= _MOST_TEXT and compiled.fullmatch(value) is not None
+    return lambda value: isinstance(value, str) and len(value) <= _MAX_TEXT and compiled.fullmatch(value) is not None
 
 
 def _unsupported(field: str, kind: str | None) -> Error:
-    return invalid(field, f"{kind} is not supported" if kind else "is empty: it says nothing to match")
+    return invalid(field, f"{kind} is not supported" if kind else "is empty: give a pattern")

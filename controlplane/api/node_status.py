@@ -1,4 +1,4 @@
-"""What one node holds, as the operator API says it."""
+"""The status of one node: what it holds of each resource, against what it should hold, as a message."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from controlplane.envoy_types import short_name
 from controlplane.generated.turnout.v1 import node_pb2
 from controlplane.xds.status import ResourceStatus, State
 
-# Diffs in one answer; the others say that they were left out.
-MOST_DIFFS = 100
-# Resources that are put into words before others are seen to.
-_SLICE = 500
+# Diffs in one response. Further resources get a note instead.
+MAX_DIFFS = 100
+# Resources that are converted in one time slice.
+_RESOURCES_PER_SLICE = 500
 
 _STATES = {
     State.SYNCED: node_pb2.RESOURCE_STATE_SYNCED,
@@ -34,23 +34,23 @@ _COUNTS = {
     State.UNASKED: "not_asked",
     State.ABSENT: "absent",
 }
-# Those first of which a person wants to know first.
-_URGENCY = (State.REFUSED, State.SENT, State.WAITING, State.UNASKED, State.ABSENT, State.SYNCED)
+# The order in which resources are listed.
+_LIST_ORDER = (State.REFUSED, State.SENT, State.WAITING, State.UNASKED, State.ABSENT, State.SYNCED)
 
 
 async def to_proto(
-    node: node_pb2.Node, statuses: list[ResourceStatus], most: int, *, include_synced: bool, diffs: bool
+    node: node_pb2.Node, statuses: list[ResourceStatus], max_resources: int, *, include_synced: bool, diffs: bool
 ) -> node_pb2.NodeStatus:
-    """The status of a node. `statuses` are in the order of types, by name within one."""
+    """Return the status of a node. `statuses` are sorted by type and name."""
     wanted = [s for s in statuses if include_synced or not s.synced]
-    wanted.sort(key=lambda s: _URGENCY.index(s.state))
-    made = node_pb2.NodeStatus(node=node, types=_types(statuses), omitted=max(0, len(wanted) - most))
-    wanted = wanted[:most]
-    async for some in time_sliced(wanted[i : i + _SLICE] for i in range(0, len(wanted), _SLICE)):
-        made.resources.extend(map(_resource, some))
+    wanted.sort(key=lambda s: _LIST_ORDER.index(s.state))
+    proto = node_pb2.NodeStatus(node=node, types=_types(statuses), omitted=max(0, len(wanted) - max_resources))
+    wanted = wanted[:max_resources]
+    async for part in time_sliced(wanted[i : i + _RESOURCES_PER_SLICE] for i in range(0, len(wanted), _RESOURCES_PER_SLICE)):
+        proto.resources.extend(map(_resource, part))
     if diffs:
-        await asyncio.to_thread(_compare, made, wanted)
-    return made
+        await asyncio.to_thread(_add_diffs, proto, wanted)
+    return proto
 
 
 def _types(statuses: Iterable[ResourceStatus]) -> list[node_pb2.TypeStatus]:
@@ -71,7 +71,7 @@ def _types(statuses: Iterable[ResourceStatus]) -> list[node_pb2.TypeStatus]:
 
 
 def _resource(status: ResourceStatus) -> node_pb2.ResourceStatus:
-    made = node_pb2.ResourceStatus(
+    proto = node_pb2.ResourceStatus(
         type=short_name(status.type_url),
         name=status.name,
         state=_STATES[status.state],
@@ -82,18 +82,18 @@ def _resource(status: ResourceStatus) -> node_pb2.ResourceStatus:
         sent_revision=status.sent,
     )
     if (refused := status.refused) is not None:
-        made.refusal.message, made.refusal.revision = refused.message, refused.revision
-        made.refusal.version = refused.content.version if refused.content is not None else ""
-        made.refusal.time.CopyFrom(timestamp(refused.time))
-    return made
+        proto.refusal.message, proto.refusal.revision = refused.message, refused.revision
+        proto.refusal.version = refused.content.version if refused.content is not None else ""
+        proto.refusal.time.CopyFrom(timestamp(refused.time))
+    return proto
 
 
-def _compare(made: node_pb2.NodeStatus, statuses: list[ResourceStatus]) -> None:
-    """Takes milliseconds a resource, so it is for a thread."""
+def _add_diffs(proto: node_pb2.NodeStatus, statuses: list[ResourceStatus]) -> None:
+    """Add a diff to each resource. It takes milliseconds for each one, so call it on a thread."""
     compared = 0
-    for resource, status in zip(made.resources, statuses, strict=True):
-        if compared == MOST_DIFFS:
-            resource.diff_note = f"only the first {MOST_DIFFS} are compared" if _differs(status) else ""
+    for resource, status in zip(proto.resources, statuses, strict=True):
+        if compared == MAX_DIFFS:
+            resource.diff_note = f"only the first {MAX_DIFFS} resources are compared" if _differs(status) else ""
             continue
         lines, resource.diff_note = difference(status.held, status.should)
         resource.diff.extend(lines)

@@ -1,4 +1,4 @@
-"""What lies between two contents of an Envoy resource, as lines that people read."""
+"""The difference between two contents of an Envoy resource, as lines for people."""
 
 from __future__ import annotations
 
@@ -14,38 +14,41 @@ from controlplane.envoy_types import SENSITIVE
 from controlplane.snapshot import Resource
 from controlplane.xds.status import known
 
-# Larger contents are not compared, bytes; and of a diff more lines than this are not shown.
-MOST_BYTES = 256 * 1024
-MOST_LINES = 400
+# Larger contents are not compared.
+MAX_BYTES = 256 * 1024
+MAX_LINES = 400  # of one diff
 
-# In C, where there is one.
+# The faster one in C, if it is installed.
 _Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 
 def difference(held: Resource | None, target: Resource | None) -> tuple[list[str], str]:
-    """What makes `target` of `held`, as a unified diff of the two in YAML; or why there is none. Takes milliseconds."""
+    """Return the lines of a unified diff of two resources in YAML, and the reason if they are not compared.
+
+    It takes milliseconds.
+    """
     both = [r for r in (held, target) if r is not None]
     if (held is None and target is None) or (held is not None and target is not None and held.version == target.version):
         return [], ""
     if any(r.type_url in SENSITIVE for r in both):
-        return [], "its content is secret"
+        return [], "the content is secret"
     if not all(map(known, both)):
-        return [], "it was taken from an earlier stream, of which only the version is known"
-    if any(len(r.body) > MOST_BYTES for r in both):
-        return [], f"it is larger than {MOST_BYTES // 1024} KiB"
+        return [], "the node got it on an earlier stream, and only the version is known"
+    if any(len(r.body) > MAX_BYTES for r in both):
+        return [], f"the content is larger than {MAX_BYTES // 1024} KiB"
     old, new = _lines(held), _lines(target)
     before, after = ("nothing" if r is None else r.version for r in (held, target))
-    found = unified_diff(old, new, f"holds {before}", f"should hold {after}", lineterm="")
-    lines = [line.rstrip() for line in islice(found, MOST_LINES + 1)]
-    if len(lines) > MOST_LINES:
-        lines[MOST_LINES:] = [f"… only the first {MOST_LINES} lines of the diff are shown"]
+    diff = unified_diff(old, new, f"holds {before}", f"should hold {after}", lineterm="")
+    lines = [line.rstrip() for line in islice(diff, MAX_LINES + 1)]
+    if len(lines) > MAX_LINES:
+        lines[MAX_LINES:] = [f"… only the first {MAX_LINES} lines of the diff are shown"]
     return lines, ""
 
 
 def _lines(resource: Resource | None) -> list[str]:
     if resource is None:
         return []
-    # What is inside of an Any is an OrderedDict, which YAML would tag.
+    # An Any becomes an OrderedDict, for which YAML would write a tag; through JSON it becomes a plain dict.
     form = json.loads(json.dumps(MessageToDict(decoded(resource), preserving_proto_field_name=True)))
     text: str = yaml.dump(form, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
     return text.splitlines()

@@ -1,8 +1,8 @@
-"""Errors as gRPC says them: the one place where `Error` becomes a `google.rpc.Status`.
+"""Errors in gRPC: the one place where an `Error` becomes a `google.rpc.Status`.
 
-A status carries exactly one ErrorInfo, and at most one each of BadRequest (INVALID_ARGUMENT, NOT_FOUND), PreconditionFailure
-(FAILED_PRECONDITION), ResourceInfo (where the error is about a named resource) and RetryInfo (UNAVAILABLE). It travels in a
-trailer, and clients take trailers of 8 KB at most: long lists are cut, and say so.
+A status has exactly one ErrorInfo, and at most one each of BadRequest (INVALID_ARGUMENT, NOT_FOUND), PreconditionFailure
+(FAILED_PRECONDITION), ResourceInfo (if the error is about a named resource) and RetryInfo (UNAVAILABLE). It is sent in a
+trailer, and clients accept trailers of at most 8 KB. So long lists are cut, and their last entry says how many are missing.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ log = structlog.get_logger("api")
 
 DOMAIN = "turnout"
 
-# Bytes of the violations in one status, of one sentence, and of the message. The trailer holds the message twice, once with
-# up to three bytes for one, and the details in base64.
+# Maximum bytes of all violations in one status, of one sentence, and of the message. The trailer contains the message twice,
+# once percent-encoded, and the details in base64.
 _VIOLATIONS = 2_500
 _SENTENCE = 600
 _MESSAGE = 700
@@ -36,11 +36,11 @@ _RETRY_AFTER = 1  # seconds
 
 
 def to_status(error: Error) -> status_pb2.Status:
-    """The error with its details."""
+    """Return the status of an error, with its details."""
     status = status_pb2.Status(code=code_pb2.Code.Value(error.code.name), message=_cut(error.message, _MESSAGE))
     metadata = {k: _cut(v, 200) for k, v in list(error.metadata.items())[:10]}
     details: list[Message] = [error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=metadata)]
-    violations = _few(error.violations)
+    violations = _fitting(error.violations)
     if error.code in (Code.INVALID_ARGUMENT, Code.NOT_FOUND) and violations:
         fields = [error_details_pb2.BadRequest.FieldViolation(field=v.field, description=v.description) for v in violations]
         details.append(error_details_pb2.BadRequest(field_violations=fields))
@@ -64,21 +64,21 @@ def to_status(error: Error) -> status_pb2.Status:
 
 
 def unexpected(method: str) -> Error:
-    """What a caller is told of an exception that nobody foresaw: an id to find it by in the log, where all of it is."""
+    """Log an unexpected exception under an incident id, and return the error for the caller, which names only the id."""
     incident = uuid.uuid4().hex[:12]
     log.error("unexpected error", incident=incident, method=method, exc_info=True)
-    message = f"something went wrong inside the control plane; its log has the details under {incident}"
+    message = f"internal error; the log of the control plane has the details under incident {incident}"
     return Error(Code.INTERNAL, "INTERNAL", message, metadata={"incident": incident})
 
 
-if TYPE_CHECKING:  # generic in its stubs only
+if TYPE_CHECKING:  # generic only in its stubs
     _ServerInterceptor = grpc.aio.ServerInterceptor[Any, Any]
 else:
     _ServerInterceptor = grpc.aio.ServerInterceptor
 
 
 class StatusInterceptor(_ServerInterceptor):
-    """Ends every call whose handler raises with a status that says why."""
+    """End a call whose handler raises with the status of the error."""
 
     async def intercept_service(
         self, continuation: Callable[[Any], Awaitable[Any]], handler_call_details: grpc.HandlerCallDetails
@@ -92,7 +92,7 @@ class StatusInterceptor(_ServerInterceptor):
         elif inspect.iscoroutinefunction(call):
             wrapped = _awaited(call, handler_call_details.method)
         else:
-            return handler  # a library's, that runs on a thread: it has its own ways
+            return handler  # of a library, on a thread: it reports its errors itself
         make = _MAKERS[handler.request_streaming, handler.response_streaming]
         read = handler.request_deserializer if handler.request_streaming else _reading(handler.request_deserializer)
         return make(wrapped, read, handler.response_serializer)
@@ -107,8 +107,8 @@ _MAKERS: dict[tuple[bool, bool], Callable[[Any, Any, Any], Any]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class _Garbage:
-    """Stands for a request whose bytes are no message of its type: gRPC itself would say UNKNOWN, and name a class."""
+class _Unparsable:
+    """Take the place of a request that can't be parsed: gRPC itself would answer UNKNOWN and name a Python class."""
 
     error: Exception
 
@@ -121,14 +121,14 @@ def _reading(deserialize: Callable[[bytes], Any] | None) -> Callable[[bytes], An
         try:
             return deserialize(data)
         except DecodeError as error:
-            return _Garbage(error)
+            return _Unparsable(error)
 
     return read
 
 
 def _read(request: Any) -> Any:
-    if isinstance(request, _Garbage):
-        raise Error(Code.INVALID_ARGUMENT, "MALFORMED", f"the request can't be read: {request.error}")
+    if isinstance(request, _Unparsable):
+        raise Error(Code.INVALID_ARGUMENT, "MALFORMED", f"the request is not a valid message: {request.error}")
     return request
 
 
@@ -136,7 +136,7 @@ def _awaited(call: Callable[[Any, Any], Awaitable[Any]], method: str) -> Callabl
     async def wrapped(request: Any, context: Any) -> Any:
         try:
             return await call(_read(request), context)
-        except Exception as error:  # noqa: BLE001 - nothing of it may reach a caller
+        except Exception as error:  # noqa: BLE001 - no exception may reach a caller
             await _abort(error, context, method)
 
     return wrapped
@@ -147,7 +147,7 @@ def _streaming(call: Callable[[Any, Any], AsyncIterator[Any]], method: str) -> C
         try:
             async for response in call(_read(request), context):
                 yield response
-        except Exception as error:  # noqa: BLE001 - nothing of it may reach a caller
+        except Exception as error:  # noqa: BLE001 - no exception may reach a caller
             await _abort(error, context, method)
 
     return wrapped
@@ -156,25 +156,25 @@ def _streaming(call: Callable[[Any, Any], AsyncIterator[Any]], method: str) -> C
 async def _abort(error: Exception, context: Any, method: str) -> None:
     if isinstance(error, grpc.aio.AbortError):
         raise error
-    known = error if isinstance(error, Error) else unexpected(method)
-    await context.abort_with_status(rpc_status.to_status(to_status(known)))
+    reported = error if isinstance(error, Error) else unexpected(method)
+    await context.abort_with_status(rpc_status.to_status(to_status(reported)))
 
 
-def _few(violations: tuple[Violation, ...]) -> list[Violation]:
-    """As many as fit; the last one says how many don't."""
-    few: list[Violation] = []
+def _fitting(violations: tuple[Violation, ...]) -> list[Violation]:
+    """Return as many violations as fit. The last one says how many are missing."""
+    result: list[Violation] = []
     room = _VIOLATIONS
     for i, violation in enumerate(violations):
         short = Violation(_cut(violation.field, 200), _cut(violation.description, _SENTENCE))
         room -= len(short.field.encode()) + len(short.description.encode()) + 8
         if room < 0:
-            few.append(Violation("", f"and {len(violations) - i} more"))
+            result.append(Violation("", f"and {len(violations) - i} more"))
             break
-        few.append(short)
-    return few
+        result.append(short)
+    return result
 
 
 def _cut(text: str, size: int) -> str:
-    """At most `size` bytes of a text in UTF-8."""
+    """Return a text, cut to at most `size` bytes in UTF-8."""
     data = text.encode(errors="replace")
     return text if len(data) <= size else data[: size - 4].decode(errors="ignore") + " …"

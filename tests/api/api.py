@@ -1,4 +1,4 @@
-"""The operator services on a loopback port with a real store, and short ways to call them."""
+"""The services of objects and revisions on a loopback port, with a real store, and helpers to call them."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ DETAILS: dict[str, type[Message]] = {
 
 @dataclass
 class Api:
-    """What a test needs. `gateways`, `models`, `revisions` and `secrets` are stubs over one channel."""
+    """A running server. `gateways`, `models`, `revisions` and `secrets` are stubs over one channel."""
 
     store: SqliteStore
     writer: Writer
@@ -61,7 +61,7 @@ class Api:
     revisions: Any
     secrets: Any
     channel: grpc.aio.Channel
-    # What the services take for the time; each call moves it on by a second.
+    # The time of the services' clock. Each reading of the clock advances it by a second.
     now: list[float]
 
     @property
@@ -69,7 +69,7 @@ class Api:
         return self.store.head.value.number
 
     async def apply(self, *objects: Message, **fields: Any) -> rpb.ApplyResponse:
-        """Applies gateways, models and secrets."""
+        """Apply gateways, models and secrets as one manifest."""
         manifest = rpb.Manifest(
             gateways=[o for o in objects if isinstance(o, gateway_pb2.Gateway)],
             models=[o for o in objects if isinstance(o, model_pb2.Model)],
@@ -85,7 +85,7 @@ async def serving(
     nodes: Callable[[State], dict[Audience, int]] = lambda state: {},
     fleet: Latest[Fleet | None] | None = None,
 ) -> AsyncIterator[Api]:
-    """The services, until the block ends."""
+    """Run the services until the block ends."""
     store = await open_store(directory)
     now = [1_700_000_000.0]
 
@@ -121,18 +121,18 @@ async def serving(
 
 
 def gateway(name: str = "edge", port: int = 8080, **fields: Any) -> gateway_pb2.Gateway:
-    """A gateway on all nodes."""
+    """Return a gateway on all nodes."""
     return gateway_pb2.Gateway(name=name, port=port, **fields)
 
 
 def version(name: str, *addresses: str, **fields: Any) -> model_pb2.Version:
-    """A version at addresses like `10.0.0.1:80`."""
+    """Return a version with endpoints at addresses like `10.0.0.1:80`."""
     endpoints = [model_pb2.Endpoint(host=a.rpartition(":")[0], port=int(a.rpartition(":")[2])) for a in addresses]
     return model_pb2.Version(name=name, endpoints=endpoints, **fields)
 
 
 def model(name: str = "iris", split: dict[str, int] | None = None, **fields: Any) -> model_pb2.Model:
-    """A model on gateway `edge`: blue and green at an endpoint each, and red at none."""
+    """Return a model on gateway `edge`: blue and green have one endpoint each, red has none."""
     versions = [version("blue", "10.0.0.1:80"), version("green", "10.0.0.2:80"), version("red")]
     return model_pb2.Model(**{"name": name, "gateways": ["edge"], "versions": versions, "split": split, **fields})
 
@@ -159,7 +159,7 @@ class Refusal:
 
 
 def read_refusal(error: grpc.aio.AioRpcError) -> Refusal:
-    """The error with its details, each kind once."""
+    """Return the error of a call with its details, each kind once."""
     status = rpc_status.from_call(cast(grpc.Call, error))
     assert isinstance(status, status_pb2.Status), f"no details: {error}"
     details: dict[str, Any] = {}
@@ -177,7 +177,7 @@ def read_refusal(error: grpc.aio.AioRpcError) -> Refusal:
 
 
 async def refused(call: Any) -> Refusal:
-    """The error that a call ends with."""
+    """Return the error that a call ends with."""
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call
     return read_refusal(caught.value)

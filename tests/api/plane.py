@@ -1,4 +1,4 @@
-"""A real control plane to ask what its clients hold: gateway `edge`, of a certificate, and model `iris`, all on blue."""
+"""A real control plane with gateway `edge`, which has a certificate, and model `iris`, whose traffic goes to blue."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ EDGE = pki.pair("edge.test")
 
 @dataclass
 class Plane:
-    """The control plane, and the stubs of its services."""
+    """A control plane, and the stubs of its services."""
 
     app: App
     models: Any
@@ -42,24 +42,24 @@ class Plane:
         return await self.status.FetchClientStatus(csds_pb2.ClientStatusRequest(**request))
 
     async def of(self, node: str, **request: Any) -> dict[tuple[str, str], Any]:
-        """What a node is said to hold, by type and name; nothing when it is not there."""
+        """Return the resources of a node by type and name, as CSDS reports them; none if it is not connected."""
         matcher = node_pb2.NodeMatcher(node_id=string_pb2.StringMatcher(exact=node))
         configs = (await self.fetch(node_matchers=[matcher], **request)).config
         assert [config.node.id for config in configs] in ([node], [])
-        every = [c for config in configs for c in config.generic_xds_configs]
-        found = {(c.type_url, c.name): c for c in every}
-        assert len(found) == len(every)
-        return found
+        resources = [c for config in configs for c in config.generic_xds_configs]
+        by_name = {(c.type_url, c.name): c for c in resources}
+        assert len(by_name) == len(resources)
+        return by_name
 
     async def until(self, node: str, holds: Callable[[dict[tuple[str, str], Any]], bool]) -> dict[tuple[str, str], Any]:
-        """The same, once something is true of it: an ACK takes its time."""
+        """Return the resources of a node once `holds` is true of them: an ACK takes some time."""
         async with asyncio.timeout(20):
-            while not holds(found := await self.of(node)):  # noqa: ASYNC110  nothing but asking tells
+            while not holds(resources := await self.of(node)):  # noqa: ASYNC110  there is no event to wait for
                 await asyncio.sleep(0.01)
-        return found
+        return resources
 
-    async def standing(self, node: str, **request: Any) -> Any:
-        """The NodeStatus."""
+    async def node_status(self, node: str, **request: Any) -> Any:
+        """Return the NodeStatus of a node."""
         return (await self.nodes.GetNodeStatus(npb.GetNodeStatusRequest(name=f"nodes/{node}", **request))).status
 
     async def switch(self, version: str) -> None:
@@ -74,7 +74,7 @@ class Plane:
 
 @asynccontextmanager
 async def serving(directory: Path, workers: int = 0) -> AsyncIterator[Plane]:
-    """A control plane that serves, until the block ends."""
+    """Run a control plane until the block ends."""
     local = Address("127.0.0.1", 0)
     app = App(Config(data=directory, api=local, xds=local, metrics=None, grace=0.1, workers=workers))
     await app.start()
@@ -102,8 +102,8 @@ async def serving(directory: Path, workers: int = 0) -> AsyncIterator[Plane]:
                 npb_grpc.NodeServiceStub,
                 csds_pb2_grpc.ClientStatusDiscoveryServiceStub,
             )
-            made = Plane(app, *(stub(channel) for stub in stubs))
-            await made.revisions.Apply(rpb.ApplyRequest(manifest=manifest))
-            yield made
+            plane = Plane(app, *(stub(channel) for stub in stubs))
+            await plane.revisions.Apply(rpb.ApplyRequest(manifest=manifest))
+            yield plane
     finally:
         await app.stop(0)

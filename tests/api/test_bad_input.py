@@ -1,4 +1,4 @@
-"""Each bad input gives its code, reason and field, and changes nothing."""
+"""Invalid requests: each gives its code, reason and field, and changes nothing."""
 
 from __future__ import annotations
 
@@ -31,39 +31,39 @@ class Case:
     code: grpc.StatusCode
     reason: str
     fields: list[str] = field(default_factory=list)
-    says: str = ""
+    text: str = ""
 
 
 def create(
-    fields: list[str], reason: str = "INVALID_FIELD", code: grpc.StatusCode = INVALID, says: str = "", **given: Any
+    fields: list[str], reason: str = "INVALID_FIELD", code: grpc.StatusCode = INVALID, text: str = "", **values: Any
 ) -> Case:
-    """A model `new` that is created with something wrong in it."""
-    sent = model_pb2.Model(**{"name": "new", "gateways": ["edge"], "versions": [BLUE], **given})
+    """Return the case of a new model that is invalid."""
+    message = model_pb2.Model(**{"name": "new", "gateways": ["edge"], "versions": [BLUE], **values})
     at = [f"model.{f}" if f else "model" for f in fields]
     return Case(
-        f"model: {at} {says}", lambda a: a.models.CreateModel(mpb.CreateModelRequest(model=sent)), code, reason, at, says
+        f"model: {at} {text}", lambda a: a.models.CreateModel(mpb.CreateModelRequest(model=message)), code, reason, at, text
     )
 
 
-def of_version(fields: list[str], says: str = "", reason: str = "INVALID_FIELD", **given: Any) -> Case:
-    """A version with something wrong in it."""
-    sent = model_pb2.Version(**{"name": "blue", "endpoints": BLUE.endpoints, **given})
-    return create([f"versions[0].{f}" for f in fields], versions=[sent], says=says, reason=reason)
+def of_version(fields: list[str], text: str = "", reason: str = "INVALID_FIELD", **values: Any) -> Case:
+    """Return the case of a model with an invalid version."""
+    message = model_pb2.Version(**{"name": "blue", "endpoints": BLUE.endpoints, **values})
+    return create([f"versions[0].{f}" for f in fields], versions=[message], text=text, reason=reason)
 
 
 def of_gateway(
-    fields: list[str], reason: str = "INVALID_FIELD", code: grpc.StatusCode = INVALID, says: str = "", **given: Any
+    fields: list[str], reason: str = "INVALID_FIELD", code: grpc.StatusCode = INVALID, text: str = "", **values: Any
 ) -> Case:
-    """A gateway with something wrong in it."""
-    sent = gateway_pb2.Gateway(**{"name": "new", "port": 1234, **given})
+    """Return the case of a new gateway that is invalid."""
+    message = gateway_pb2.Gateway(**{"name": "new", "port": 1234, **values})
     at = [f"gateway.{f}" for f in fields]
     return Case(
-        f"gateway: {at} {says}",
-        lambda a: a.gateways.CreateGateway(gpb.CreateGatewayRequest(gateway=sent)),
+        f"gateway: {at} {text}",
+        lambda a: a.gateways.CreateGateway(gpb.CreateGatewayRequest(gateway=message)),
         code,
         reason,
         at,
-        says,
+        text,
     )
 
 
@@ -72,19 +72,19 @@ def switch(
     reason: str,
     *switches: mpb.TrafficSwitch,
     code: grpc.StatusCode = INVALID,
-    says: str = "",
+    text: str = "",
     force: bool = True,
 ) -> Case:
-    """A switch that can't be made."""
+    """Return the case of a switch that is refused."""
     request = mpb.SwitchTrafficRequest(switches=switches, force=force)
-    return Case(f"switch: {reason} {fields} {says}", lambda a: a.models.SwitchTraffic(request), code, reason, fields, says)
+    return Case(f"switch: {reason} {fields} {text}", lambda a: a.models.SwitchTraffic(request), code, reason, fields, text)
 
 
 def apply(
-    fields: list[str], reason: str, *objects: Any, code: grpc.StatusCode = INVALID, says: str = "", **given: Any
+    fields: list[str], reason: str, *objects: Any, code: grpc.StatusCode = INVALID, text: str = "", **values: Any
 ) -> Case:
-    """A manifest that can't be applied."""
-    return Case(f"apply: {reason} {fields} {says}", lambda a: a.apply(*objects, **given), code, reason, fields, says)
+    """Return the case of a manifest that is refused."""
+    return Case(f"apply: {reason} {fields} {text}", lambda a: a.apply(*objects, **values), code, reason, fields, text)
 
 
 def to(name: str, version: str = "", etag: str = "", **shares: int) -> mpb.TrafficSwitch:
@@ -96,37 +96,37 @@ def mask(*paths: str) -> FieldMask:
     return FieldMask(paths=paths)
 
 
-def update(request: mpb.UpdateModelRequest, code: grpc.StatusCode, reason: str, fields: list[str], says: str = "") -> Case:
-    return Case(f"update: {reason} {fields} {says}", lambda a: a.models.UpdateModel(request), code, reason, fields, says)
+def update(request: mpb.UpdateModelRequest, code: grpc.StatusCode, reason: str, fields: list[str], text: str = "") -> Case:
+    return Case(f"update: {reason} {fields} {text}", lambda a: a.models.UpdateModel(request), code, reason, fields, text)
 
 
-def revert(code: grpc.StatusCode, reason: str, fields: list[str], says: str = "", **given: Any) -> Case:
-    return Case(f"revert: {given}", lambda a: a.revisions.RevertTo(rpb.RevertToRequest(**given)), code, reason, fields, says)
+def revert(code: grpc.StatusCode, reason: str, fields: list[str], text: str = "", **values: Any) -> Case:
+    return Case(f"revert: {values}", lambda a: a.revisions.RevertTo(rpb.RevertToRequest(**values)), code, reason, fields, text)
 
 
-def deletion(code: grpc.StatusCode, reason: str, fields: list[str], says: str = "", **given: Any) -> Case:
+def deletion(code: grpc.StatusCode, reason: str, fields: list[str], text: str = "", **values: Any) -> Case:
     return Case(
-        f"delete: {given}", lambda a: a.models.DeleteModel(mpb.DeleteModelRequest(**given)), code, reason, fields, says
+        f"delete: {values}", lambda a: a.models.DeleteModel(mpb.DeleteModelRequest(**values)), code, reason, fields, text
     )
 
 
 LONG = "x" * 64
 CASES = [
     # names
-    create(["name"], name="", says="required"),
-    create(["name"], name="Iris", says="DNS label"),
+    create(["name"], name="", text="required"),
+    create(["name"], name="Iris", text="DNS label"),
     create(["name"], name=LONG),
-    create(["name"], name="gateways/new", says="models/NAME"),
+    create(["name"], name="gateways/new", text="models/NAME"),
     create(["name"], name="models/a/b"),
-    create(["gateways[0]"], gateways=["models/edge"], says="gateways/NAME"),
-    create(["gateways"], gateways=[], says="at least one"),
-    create(["gateways[1]"], gateways=["edge", "gateways/edge"], says="twice", reason="DUPLICATE"),
-    create(["gateways[0]"], gateways=["nowhere"], reason="UNKNOWN_GATEWAY", code=FAILED, says="there are: edge"),
+    create(["gateways[0]"], gateways=["models/edge"], text="gateways/NAME"),
+    create(["gateways"], gateways=[], text="at least one"),
+    create(["gateways[1]"], gateways=["edge", "gateways/edge"], text="twice", reason="DUPLICATE"),
+    create(["gateways[0]"], gateways=["nowhere"], reason="UNKNOWN_GATEWAY", code=FAILED, text="there are: edge"),
     # versions
-    create(["versions"], versions=[], says="at least one"),
+    create(["versions"], versions=[], text="at least one"),
     create(["versions[1]"], versions=[BLUE, BLUE], split={"blue": 10_000}, reason="DUPLICATE"),
     of_version(["name"], name="Blue"),
-    of_version(["endpoints[0].port"], endpoints=[model_pb2.Endpoint(host="10.0.0.1", port=70_000)], says="1 to 65535"),
+    of_version(["endpoints[0].port"], endpoints=[model_pb2.Endpoint(host="10.0.0.1", port=70_000)], text="1 to 65535"),
     of_version(["endpoints[0].port"], endpoints=[model_pb2.Endpoint(host="10.0.0.1")]),
     of_version(["endpoints[0].host"], endpoints=[model_pb2.Endpoint(host="not a host", port=1)]),
     of_version(
@@ -144,43 +144,43 @@ CASES = [
         ["outlier_detection.max_ejection_percent"], outlier_detection=model_pb2.OutlierDetection(max_ejection_percent=101)
     ),
     of_version(["tls.server_name"], tls=model_pb2.UpstreamTls()),
-    of_version(["limits.max_requests"], limits=model_pb2.Limits(max_requests=2**32 - 1), says="4,294,967,295 is out of range"),
+    of_version(["limits.max_requests"], limits=model_pb2.Limits(max_requests=2**32 - 1), text="4,294,967,295 is out of range"),
     of_version(["protocol"], protocol=9),
     of_version(
         ["tls.ca_certificates_pem"],
         tls=model_pb2.UpstreamTls(
             server_name="a.b", ca_certificates_pem="-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
         ),
-        says="can't be read",
+        text="can't be read",
     ),
-    # a 0 that was sent is no default
-    of_version(["endpoints[0].weight"], endpoints=[model_pb2.Endpoint(host="10.0.0.1", port=1, weight=0)], says="1 to 10,000"),
+    # a 0 that was message is no default
+    of_version(["endpoints[0].weight"], endpoints=[model_pb2.Endpoint(host="10.0.0.1", port=1, weight=0)], text="1 to 10,000"),
     *(
-        of_version([f"limits.{f}"], limits=model_pb2.Limits(**{f: 0}), says="0 is out of range: 1 to 2,147,483,647")
+        of_version([f"limits.{f}"], limits=model_pb2.Limits(**{f: 0}), text="0 is out of range: 1 to 2,147,483,647")
         for f in ("max_connections", "max_pending_requests", "max_requests")
     ),
-    of_version(["health_check.healthy_threshold"], health_check=model_pb2.HealthCheck(healthy_threshold=0), says="1 to 100"),
-    of_version(["health_check.unhealthy_threshold"], health_check=model_pb2.HealthCheck(unhealthy_threshold=0), says="1 to"),
+    of_version(["health_check.healthy_threshold"], health_check=model_pb2.HealthCheck(healthy_threshold=0), text="1 to 100"),
+    of_version(["health_check.unhealthy_threshold"], health_check=model_pb2.HealthCheck(unhealthy_threshold=0), text="1 to"),
     of_version(
         ["outlier_detection.consecutive_failures"], outlier_detection=model_pb2.OutlierDetection(consecutive_failures=0)
     ),
     of_version(
         ["outlier_detection.max_ejection_percent"], outlier_detection=model_pb2.OutlierDetection(max_ejection_percent=0)
     ),
-    create(["mirror.basis_points"], mirror=model_pb2.Mirror(version="blue", basis_points=0), says="1 to 10,000"),
-    of_gateway(["path.segment"], path=gateway_pb2.PathRouting(segment=0), says="1 to 16"),
+    create(["mirror.basis_points"], mirror=model_pb2.Mirror(version="blue", basis_points=0), text="1 to 10,000"),
+    of_gateway(["path.segment"], path=gateway_pb2.PathRouting(segment=0), text="1 to 16"),
     # splits
-    create(["split"], split={"blue": 9_999}, says="sum to 9,999"),
-    create(["split.green"], split={"green": 10_000}, reason="UNKNOWN_VERSION", says="there are: blue"),
+    create(["split"], split={"blue": 9_999}, text="sum to 9,999"),
+    create(["split.green"], split={"green": 10_000}, reason="UNKNOWN_VERSION", text="there are: blue"),
     create(["split.blue"], versions=[version("blue")], reason="NO_ENDPOINTS"),
     # the rest of a model
     create(["keys[0]"], keys=["a/b"]),
     create(["keys[2]", "keys[0]", "keys[3]"], keys=["a/b", "c", "c", "d e"], reason="DUPLICATE"),
-    create(["etag"], etag="1", says="must be unset"),
-    of_gateway(["etag"], etag="1", says="must be unset"),
-    create(["keys"], keys=["wine"], reason="AMBIGUOUS_KEY", code=FAILED, says="models/wine"),
+    create(["etag"], etag="1", text="must be unset"),
+    of_gateway(["etag"], etag="1", text="must be unset"),
+    create(["keys"], keys=["wine"], reason="AMBIGUOUS_KEY", code=FAILED, text="models/wine"),
     create(["sticky"], sticky=model_pb2.Sticky()),
-    create(["sticky.header"], sticky=model_pb2.Sticky(header="X-User"), says="lower case"),
+    create(["sticky.header"], sticky=model_pb2.Sticky(header="X-User"), text="lower case"),
     create(["preview_header"], preview_header="host"),
     create(["mirror.version"], mirror=model_pb2.Mirror(version="pink"), reason="UNKNOWN_VERSION"),
     create(["mirror.basis_points"], mirror=model_pb2.Mirror(version="blue", basis_points=10_001)),
@@ -202,7 +202,7 @@ CASES = [
     of_gateway(["path.segment"], path=gateway_pb2.PathRouting(segment=17)),
     of_gateway(["header.name"], header=gateway_pb2.HeaderRouting()),
     of_gateway(["header.name", "name", "port"], name="_", port=0, header=gateway_pb2.HeaderRouting(name="A")),
-    of_gateway(["port"], port=8080, reason="ADDRESS_TAKEN", code=FAILED, says="gateways/edge"),
+    of_gateway(["port"], port=8080, reason="ADDRESS_TAKEN", code=FAILED, text="gateways/edge"),
     Case(
         "gateway in use",
         lambda a: a.gateways.DeleteGateway(gpb.DeleteGatewayRequest(name="gateways/edge")),
@@ -240,21 +240,21 @@ CASES = [
     ),
     # switches
     switch(["switches"], "INVALID_FIELD"),
-    switch(["switches[0].model"], "NOT_FOUND", to("rose", "green"), code=MISSING, says="there are: iris, wine"),
+    switch(["switches[0].model"], "NOT_FOUND", to("rose", "green"), code=MISSING, text="there are: iris, wine"),
     switch(["switches[1].model"], "NOT_FOUND", to("iris", "green"), to("rose", "green"), code=MISSING),
     switch(["switches[0].model"], "INVALID_FIELD", to("gateways/iris", "green")),
     switch(["switches[0].model"], "INVALID_FIELD", to("", "green")),
-    switch(["switches[0].version"], "UNKNOWN_VERSION", to("iris", "pink"), says="blue, green, red"),
+    switch(["switches[0].version"], "UNKNOWN_VERSION", to("iris", "pink"), text="blue, green, red"),
     switch(["switches[0].split.shares.pink"], "UNKNOWN_VERSION", to("iris", blue=1, pink=9_999)),
     switch(["switches[0].version"], "TARGET_REQUIRED", to("iris")),
-    switch(["switches[0].version"], "NO_ENDPOINTS", to("iris", "red"), code=FAILED, says="red"),
+    switch(["switches[0].version"], "NO_ENDPOINTS", to("iris", "red"), code=FAILED, text="red"),
     switch(["switches[0].split.shares.red"], "NO_ENDPOINTS", to("iris", blue=5_000, red=5_000), code=FAILED),
-    switch(["switches[0].split.shares"], "INVALID_FIELD", to("iris", blue=5_000, green=4_000), says="9,000"),
+    switch(["switches[0].split.shares"], "INVALID_FIELD", to("iris", blue=5_000, green=4_000), text="9,000"),
     switch(["switches[0].split.shares.blue"], "INVALID_FIELD", to("iris", blue=20_000)),
     switch(["switches[1].model"], "DUPLICATE", to("iris", "green"), to("models/iris", "blue")),
     switch(["switches[0].version", "switches[1].version"], "UNKNOWN_VERSION", to("iris", "pink"), to("wine", "pink")),
     switch(["switches[1].version"], "UNKNOWN_VERSION", to("iris", "green"), to("wine", "pink")),
-    switch(["switches[0].etag"], "MOVES_TRAFFIC", to("iris", "green"), code=FAILED, force=False, says="etag"),
+    switch(["switches[0].etag"], "MOVES_TRAFFIC", to("iris", "green"), code=FAILED, force=False, text="etag"),
     switch(["switches[1].etag"], "MOVES_TRAFFIC", to("iris", "green", "1"), to("wine", "green"), code=FAILED, force=False),
     switch([], "STALE_ETAG", to("iris", "green", "7"), code=ABORTED, force=False),
     switch(["switches[0].etag"], "INVALID_ETAG", to("iris", "green", "garbage"), force=False),
@@ -313,7 +313,7 @@ CASES = [
         "DUPLICATE",
         model("a", split={"blue": 10_000}),
         model("models/a"),
-        says="manifest.models[0]",
+        text="manifest.models[0]",
     ),
     apply(["manifest.gateways[1].name"], "DUPLICATE", gateway("a", 1), gateway("a", 2)),
     apply(
@@ -333,21 +333,21 @@ CASES = [
     ),
     apply(["manifest.models[0].split"], "MOVES_TRAFFIC", model(split={"green": 10_000}), code=FAILED),
     apply([], "STALE_ETAG", model(etag="5"), code=ABORTED),
-    apply([], "STALE_ETAG", model("new", {"blue": 10_000}, etag="1"), code=ABORTED, says="none is live"),
+    apply([], "STALE_ETAG", model("new", {"blue": 10_000}, etag="1"), code=ABORTED, text="none is live"),
     apply(["manifest.models[0].versions"], "VERSION_HAS_SHARE", model(versions=[version("green", "1.2.3.4:5")]), code=FAILED),
     apply(["delete_names[0]"], "INVALID_FIELD", delete_names=["iris"]),
     apply(["delete_names[0]"], "INVALID_FIELD", delete_names=["revisions/1"]),
     apply(["delete_names[1]"], "DUPLICATE", delete_names=["models/iris", "models/iris"], force=True),
     apply(["delete_names[0]"], "DUPLICATE", model(), delete_names=["models/iris"], force=True),
     apply(["delete_names[0]"], "MOVES_TRAFFIC", delete_names=["models/iris"], code=FAILED),
-    apply(["delete_names[0]"], "GATEWAY_IN_USE", delete_names=["gateways/edge"], code=FAILED, says="models/iris, models/wine"),
+    apply(["delete_names[0]"], "GATEWAY_IN_USE", delete_names=["gateways/edge"], code=FAILED, text="models/iris, models/wine"),
     apply(
         ["delete_names[0]"],
         "GATEWAY_IN_USE",
         delete_names=["gateways/edge", "models/iris"],
         code=FAILED,
         force=True,
-        says="models/wine",
+        text="models/wine",
     ),
     apply([], "NOT_FOUND", delete_names=["models/rose"], force=True, code=MISSING),
     apply(["include_bootstraps"], "INVALID_FIELD", include_bootstraps=True),
@@ -358,7 +358,7 @@ CASES = [
     revert(FAILED, "MOVES_TRAFFIC", ["etag"], name="revisions/0"),
     revert(ABORTED, "STALE_ETAG", [], name="revisions/0", etag="0"),
     revert(INVALID, "INVALID_ETAG", ["etag"], name="revisions/0", etag="x"),
-    revert(MISSING, "NOT_FOUND", [], name="revisions/9", force=True, says="revisions/1"),
+    revert(MISSING, "NOT_FOUND", [], name="revisions/9", force=True, text="revisions/1"),
     revert(INVALID, "INVALID_FIELD", ["name"], name="revisions/x", force=True),
     revert(INVALID, "INVALID_FIELD", ["name"], name="revisions/-1", force=True),
     revert(INVALID, "INVALID_FIELD", ["name"], name="revisions/01", force=True),
@@ -425,7 +425,7 @@ CASES = [
         "ALREADY_EXISTS",
     ),
     Case(
-        "create a gateway that is there",
+        "create a gateway that exists",
         lambda a: a.gateways.CreateGateway(gpb.CreateGatewayRequest(gateway=gateway(port=99))),
         grpc.StatusCode.ALREADY_EXISTS,
         "ALREADY_EXISTS",
@@ -434,16 +434,16 @@ CASES = [
 
 
 async def test_bad_input(api: Api) -> None:
-    """One server for all: a server each would take most of the time. What is wrong is told of all cases at once."""
+    """Try all cases on one server, because starting a server takes longest, and report all failures together."""
     head = api.store.head.value
     wrong = []
     for case in CASES:
         refusal = await refused(case.call(api))
-        got = (refusal.code, refusal.reason, refusal.fields)
-        if got != (case.code, case.reason, case.fields):
-            wrong.append(f"{case.name}: {got}: {refusal.message}")
-        if case.says not in refusal.message and not any(case.says in str(d) for d in refusal.details.values()):
-            wrong.append(f"{case.name}: does not say {case.says!r}: {refusal.message}")
+        actual = (refusal.code, refusal.reason, refusal.fields)
+        if actual != (case.code, case.reason, case.fields):
+            wrong.append(f"{case.name}: {actual}: {refusal.message}")
+        if case.text not in refusal.message and not any(case.text in str(d) for d in refusal.details.values()):
+            wrong.append(f"{case.name}: lacks {case.text!r}: {refusal.message}")
         if api.store.head.value != head:
             wrong.append(f"{case.name}: it changed the state")
             head = api.store.head.value

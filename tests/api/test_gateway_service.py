@@ -1,3 +1,5 @@
+"""The service for gateways."""
+
 from __future__ import annotations
 
 from google.protobuf.field_mask_pb2 import FieldMask
@@ -7,30 +9,37 @@ from controlplane.generated.turnout.v1 import gateway_service_pb2 as pb
 from tests.api.api import Api, gateway
 
 
-async def test_its_life(empty: Api) -> None:
-    made = await empty.gateways.CreateGateway(pb.CreateGatewayRequest(gateway=gateway(), reason="first"))
-    assert (made.revision, made.gateway.name, made.gateway.address, made.gateway.etag) == (1, "gateways/edge", "0.0.0.0", "1")
-    assert made.gateway.path.segment == 3
-    assert made.gateway.path.verbs == ["predict", "classify", "regress", "explain"]
-    got = await empty.gateways.GetGateway(pb.GetGatewayRequest(name="edge"))
-    assert got.gateway == made.gateway
+async def test_create_read_update_list_and_delete(empty: Api) -> None:
+    created = await empty.gateways.CreateGateway(pb.CreateGatewayRequest(gateway=gateway(), reason="first"))
+    assert (created.revision, created.gateway.name, created.gateway.address, created.gateway.etag) == (
+        1,
+        "gateways/edge",
+        "0.0.0.0",
+        "1",
+    )
+    assert created.gateway.path.segment == 3
+    assert created.gateway.path.verbs == ["predict", "classify", "regress", "explain"]
+    read = await empty.gateways.GetGateway(pb.GetGatewayRequest(name="edge"))
+    assert read.gateway == created.gateway
 
     header = gateway_pb2.Gateway(name="edge", header=gateway_pb2.HeaderRouting(name="x-model"), etag="1")
-    done = await empty.gateways.UpdateGateway(pb.UpdateGatewayRequest(gateway=header, update_mask=FieldMask(paths=["header"])))
-    assert (done.revision, done.gateway.port, done.gateway.header.name) == (2, 8080, "x-model")
-    assert done.gateway.WhichOneof("routing") == "header"
-    assert done.gateway.create_time == made.gateway.create_time
+    updated = await empty.gateways.UpdateGateway(
+        pb.UpdateGatewayRequest(gateway=header, update_mask=FieldMask(paths=["header"]))
+    )
+    assert (updated.revision, updated.gateway.port, updated.gateway.header.name) == (2, 8080, "x-model")
+    assert updated.gateway.WhichOneof("routing") == "header"
+    assert updated.gateway.create_time == created.gateway.create_time
 
-    gone = await empty.gateways.DeleteGateway(pb.DeleteGatewayRequest(name="gateways/edge", etag="2"))
-    assert gone.revision == 3
+    deleted = await empty.gateways.DeleteGateway(pb.DeleteGatewayRequest(name="gateways/edge", etag="2"))
+    assert deleted.revision == 3
     assert (await empty.gateways.ListGateways(pb.ListGatewaysRequest())).gateways == []
 
 
 async def test_validate_only(api: Api) -> None:
-    made = await api.gateways.CreateGateway(pb.CreateGatewayRequest(gateway=gateway("b", 81), validate_only=True))
-    assert (made.revision, made.gateway.etag) == (0, "")
-    done = await api.gateways.UpdateGateway(pb.UpdateGatewayRequest(gateway=gateway(port=82), validate_only=True))
-    assert (done.revision, done.gateway.port) == (0, 82)
+    created = await api.gateways.CreateGateway(pb.CreateGatewayRequest(gateway=gateway("b", 81), validate_only=True))
+    assert (created.revision, created.gateway.etag) == (0, "")
+    updated = await api.gateways.UpdateGateway(pb.UpdateGatewayRequest(gateway=gateway(port=82), validate_only=True))
+    assert (updated.revision, updated.gateway.port) == (0, 82)
     assert api.number == 1
 
 

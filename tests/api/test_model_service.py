@@ -1,3 +1,5 @@
+"""The service for models."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -15,64 +17,64 @@ def switch(name: str = "iris", to: str = "green", etag: str = "") -> pb.TrafficS
 
 
 async def read(api: Api, name: str = "iris") -> model_pb2.Model:
-    got: model_pb2.Model = (await api.models.GetModel(pb.GetModelRequest(name=name))).model
-    return got
+    result: model_pb2.Model = (await api.models.GetModel(pb.GetModelRequest(name=name))).model
+    return result
 
 
 async def test_create_and_get(api: Api) -> None:
     sent = model("rose", split={"blue": 9_000, "green": 1_000}, sticky=model_pb2.Sticky(header="x-user"))
-    made = await api.models.CreateModel(pb.CreateModelRequest(model=sent, reason="new"))
-    assert made.revision == 2
-    assert made.model.name == "models/rose"
-    assert made.model.gateways == ["gateways/edge"]
-    assert made.model.etag == "2"
-    assert made.model.create_time == made.model.update_time
+    created = await api.models.CreateModel(pb.CreateModelRequest(model=sent, reason="new"))
+    assert created.revision == 2
+    assert created.model.name == "models/rose"
+    assert created.model.gateways == ["gateways/edge"]
+    assert created.model.etag == "2"
+    assert created.model.create_time == created.model.update_time
     for name in ("rose", "models/rose"):
-        assert await read(api, name) == made.model
+        assert await read(api, name) == created.model
 
 
 async def test_create_validate_only(api: Api) -> None:
     request = pb.CreateModelRequest(model=model("rose", split={"blue": 10_000}), validate_only=True)
-    made = await api.models.CreateModel(request)
-    assert (made.revision, made.model.name, made.model.etag) == (0, "models/rose", "")
+    created = await api.models.CreateModel(request)
+    assert (created.revision, created.model.name, created.model.etag) == (0, "models/rose", "")
     assert api.number == 1
 
 
-async def test_the_only_version_gets_all(api: Api) -> None:
+async def test_the_only_version_gets_all_traffic(api: Api) -> None:
     sent = model("rose", versions=[version("blue", "10.0.0.1:80")])
-    made = await api.models.CreateModel(pb.CreateModelRequest(model=sent))
-    assert made.model.split == {"blue": 10_000}
+    created = await api.models.CreateModel(pb.CreateModelRequest(model=sent))
+    assert created.model.split == {"blue": 10_000}
 
 
 async def test_pages(api: Api) -> None:
     await api.apply(*(model(f"m{i}", split={"blue": 10_000}) for i in range(5)))
     first = await api.models.ListModels(pb.ListModelsRequest(page_size=3))
     assert [m.name for m in first.models] == ["models/iris", "models/m0", "models/m1"]
-    # What changes in between does not make the token bad, nor names come twice.
+    # Changes between two pages neither invalidate the token nor repeat names.
     await api.apply(model("a", split={"blue": 10_000}), delete_names=["models/m1", "models/m2"], force=True)
     second = await api.models.ListModels(pb.ListModelsRequest(page_size=3, page_token=first.next_page_token))
     assert [m.name for m in second.models] == ["models/m3", "models/m4", "models/wine"]
     assert second.next_page_token == ""
 
 
-async def test_update_takes_what_the_mask_names(api: Api) -> None:
+async def test_update_with_a_mask_takes_the_fields_that_it_names(api: Api) -> None:
     before = await read(api)
     sent = model(preview_header="x-preview", keys=["i"], etag="1")
-    done = await api.models.UpdateModel(pb.UpdateModelRequest(model=sent, update_mask=FieldMask(paths=["preview_header"])))
-    assert done.revision == 2
-    assert (done.model.preview_header, done.model.keys, done.model.etag) == ("x-preview", [], "2")
-    assert done.model.create_time == before.create_time
-    assert done.model.update_time != before.update_time
+    response = await api.models.UpdateModel(pb.UpdateModelRequest(model=sent, update_mask=FieldMask(paths=["preview_header"])))
+    assert response.revision == 2
+    assert (response.model.preview_header, response.model.keys, response.model.etag) == ("x-preview", [], "2")
+    assert response.model.create_time == before.create_time
+    assert response.model.update_time != before.update_time
     cleared = pb.UpdateModelRequest(model=model_pb2.Model(name="iris"), update_mask=FieldMask(paths=["preview_header"]))
     assert (await api.models.UpdateModel(cleared)).model.preview_header == ""
 
 
 async def test_update_without_a_mask_takes_the_populated_fields(api: Api) -> None:
-    done = await api.models.UpdateModel(pb.UpdateModelRequest(model=model_pb2.Model(name="iris", keys=["k"])))
-    assert (done.model.keys, done.model.split) == (["k"], {"blue": 10_000})
-    assert [v.name for v in done.model.versions] == [v.name for v in model().versions]
-    done = await api.models.UpdateModel(pb.UpdateModelRequest(model=model_pb2.Model(name="iris", preview_header="x-try")))
-    assert (done.model.keys, done.model.preview_header) == (["k"], "x-try")
+    response = await api.models.UpdateModel(pb.UpdateModelRequest(model=model_pb2.Model(name="iris", keys=["k"])))
+    assert (response.model.keys, response.model.split) == (["k"], {"blue": 10_000})
+    assert [v.name for v in response.model.versions] == [v.name for v in model().versions]
+    response = await api.models.UpdateModel(pb.UpdateModelRequest(model=model_pb2.Model(name="iris", preview_header="x-try")))
+    assert (response.model.keys, response.model.preview_header) == (["k"], "x-try")
 
 
 async def test_update_without_a_mask_of_a_populated_split_moves_traffic(api: Api) -> None:
@@ -86,86 +88,86 @@ async def test_update_with_a_star_replaces_the_model_and_leaves_the_split(api: A
     sent = model_pb2.Model(name="iris", keys=["k"], preview_header="x-try")
     await api.models.UpdateModel(pb.UpdateModelRequest(model=sent))
     starred = pb.UpdateModelRequest(model=model(), update_mask=FieldMask(paths=["*"]))
-    done = await api.models.UpdateModel(starred)
-    assert (done.model.keys, done.model.preview_header, done.model.split) == ([], "", {"blue": 10_000})
+    response = await api.models.UpdateModel(starred)
+    assert (response.model.keys, response.model.preview_header, response.model.split) == ([], "", {"blue": 10_000})
 
 
 async def test_update_of_the_split_needs_an_etag_or_force(api: Api) -> None:
     sent = model(split={"green": 10_000}, etag="1")
-    done = await api.models.UpdateModel(pb.UpdateModelRequest(model=sent, update_mask=FieldMask(paths=["split"])))
-    assert done.model.split == {"green": 10_000}
+    response = await api.models.UpdateModel(pb.UpdateModelRequest(model=sent, update_mask=FieldMask(paths=["split"])))
+    assert response.model.split == {"green": 10_000}
     back = pb.UpdateModelRequest(model=model(split={"blue": 10_000}, etag="1"), force=True)
     assert (await api.models.UpdateModel(back)).model.split == {"blue": 10_000}
 
 
-async def test_an_update_of_nothing_makes_no_revision(api: Api) -> None:
-    done = await api.models.UpdateModel(pb.UpdateModelRequest(model=model()))
-    assert (done.revision, done.model.etag, api.number) == (1, "1", 1)
+async def test_an_update_without_a_change_makes_no_revision(api: Api) -> None:
+    response = await api.models.UpdateModel(pb.UpdateModelRequest(model=model()))
+    assert (response.revision, response.model.etag, api.number) == (1, "1", 1)
 
 
 async def test_update_validate_only(api: Api) -> None:
-    done = await api.models.UpdateModel(pb.UpdateModelRequest(model=model(keys=["k"]), validate_only=True))
-    assert (done.revision, done.model.keys, done.model.etag) == (0, ["k"], "")
+    response = await api.models.UpdateModel(pb.UpdateModelRequest(model=model(keys=["k"]), validate_only=True))
+    assert (response.revision, response.model.keys, response.model.etag) == (0, ["k"], "")
     assert api.number == 1
 
 
 async def test_delete(api: Api) -> None:
-    tried = await api.models.DeleteModel(pb.DeleteModelRequest(name="iris", force=True, validate_only=True))
-    assert (tried.revision, api.number) == (0, 1)
-    done = await api.models.DeleteModel(pb.DeleteModelRequest(name="iris", etag="1"))
-    assert done.revision == 2
+    validated = await api.models.DeleteModel(pb.DeleteModelRequest(name="iris", force=True, validate_only=True))
+    assert (validated.revision, api.number) == (0, 1)
+    response = await api.models.DeleteModel(pb.DeleteModelRequest(name="iris", etag="1"))
+    assert response.revision == 2
     assert "iris" not in api.store.head.value.state.models
 
 
 async def test_switch_of_two_models_is_one_revision(api: Api) -> None:
     request = pb.SwitchTrafficRequest(switches=[switch("wine", etag="1"), switch("models/iris", etag="1")], reason="go")
-    done = await api.models.SwitchTraffic(request, metadata=[("x-turnout-author", "ann")])
-    assert (done.revision.number, done.revision.name, done.revision.author, done.revision.reason) == (
+    response = await api.models.SwitchTraffic(request, metadata=[("x-turnout-author", "ann")])
+    assert (response.revision.number, response.revision.name, response.revision.author, response.revision.reason) == (
         2,
         "revisions/2",
         "ann",
         "go",
     )
-    assert done.revision.action == revision_pb2.ACTION_SWITCH
-    assert [(c.name, list(c.lines)) for c in done.revision.changes] == [
+    assert response.revision.action == revision_pb2.ACTION_SWITCH
+    assert [(c.name, list(c.lines)) for c in response.revision.changes] == [
         ("models/iris", ["split: blue 10000 -> green 10000"]),
         ("models/wine", ["split: blue 10000 -> green 10000"]),
     ]
-    assert [m.name for m in done.models] == ["models/wine", "models/iris"]
-    assert all(m.split == {"green": 10_000} and m.etag == "2" for m in done.models)
-    assert [(t.type, t.changed, t.removed) for t in done.impact.types] == [("RouteConfiguration", 2, 0)]
-    assert done.impact.nodes == 3
-    assert 0 < done.impact.bytes_per_node < 2_000
+    assert [m.name for m in response.models] == ["models/wine", "models/iris"]
+    assert all(m.split == {"green": 10_000} and m.etag == "2" for m in response.models)
+    assert [(t.type, t.changed, t.removed) for t in response.impact.types] == [("RouteConfiguration", 2, 0)]
+    assert response.impact.nodes == 3
+    assert 0 < response.impact.bytes_per_node < 2_000
     assert api.number == 2
 
 
 async def test_switch_to_a_split(api: Api) -> None:
     target = pb.TrafficSwitch(model="iris", split=pb.Split(shares={"green": 1_000, "blue": 9_000, "red": 0}))
-    done = await api.models.SwitchTraffic(pb.SwitchTrafficRequest(switches=[target], force=True))
-    assert done.models[0].split == {"blue": 9_000, "green": 1_000}
-    assert list(done.revision.changes[0].lines) == ["split: blue 10000 -> blue 9000, green 1000"]
+    response = await api.models.SwitchTraffic(pb.SwitchTrafficRequest(switches=[target], force=True))
+    assert response.models[0].split == {"blue": 9_000, "green": 1_000}
+    assert list(response.revision.changes[0].lines) == ["split: blue 10000 -> blue 9000, green 1000"]
 
 
-async def test_a_switch_to_where_it_is_makes_no_revision(api: Api) -> None:
-    done = await api.models.SwitchTraffic(pb.SwitchTrafficRequest(switches=[switch(to="blue", etag="1")]))
-    assert (done.revision.number, api.number, len(done.impact.types)) == (1, 1, 0)
+async def test_a_switch_to_the_live_version_makes_no_revision(api: Api) -> None:
+    response = await api.models.SwitchTraffic(pb.SwitchTrafficRequest(switches=[switch(to="blue", etag="1")]))
+    assert (response.revision.number, api.number, len(response.impact.types)) == (1, 1, 0)
 
 
 async def test_switch_validate_only(api: Api) -> None:
     request = pb.SwitchTrafficRequest(switches=[switch(etag="1")], validate_only=True)
-    done = await api.models.SwitchTraffic(request)
-    assert (done.revision.number, done.models[0].split, done.models[0].etag) == (2, {"green": 10_000}, "")
-    assert done.impact.nodes == 3
+    response = await api.models.SwitchTraffic(request)
+    assert (response.revision.number, response.models[0].split, response.models[0].etag) == (2, {"green": 10_000}, "")
+    assert response.impact.nodes == 3
     assert api.number == 1
 
 
-async def test_force_is_whatever_is_live(api: Api) -> None:
+async def test_force_permits_a_stale_etag(api: Api) -> None:
     await api.models.SwitchTraffic(pb.SwitchTrafficRequest(switches=[switch(etag="1")]))
-    done = await api.models.SwitchTraffic(pb.SwitchTrafficRequest(switches=[switch(to="blue", etag="1")], force=True))
-    assert done.revision.number == 3
+    response = await api.models.SwitchTraffic(pb.SwitchTrafficRequest(switches=[switch(to="blue", etag="1")], force=True))
+    assert response.revision.number == 3
 
 
-async def test_bytes_that_are_no_request(api: Api) -> None:
+async def test_bytes_that_are_not_a_message_are_refused(api: Api) -> None:
     raw: Any = api.channel
     refusal = await refused(raw.unary_unary("/turnout.v1.ModelService/GetModel")(b"\xff\xff"))
     assert (refusal.code, refusal.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "MALFORMED")
@@ -173,5 +175,5 @@ async def test_bytes_that_are_no_request(api: Api) -> None:
 
 async def test_the_author_is_kept_in_the_revision(api: Api) -> None:
     request = pb.SwitchTrafficRequest(switches=[switch(to="green")], force=True)
-    done = await api.models.SwitchTraffic(request, metadata=[("x-turnout-author", "ann")])
-    assert done.revision.author == "ann"
+    response = await api.models.SwitchTraffic(request, metadata=[("x-turnout-author", "ann")])
+    assert response.revision.author == "ann"

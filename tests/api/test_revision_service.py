@@ -1,3 +1,5 @@
+"""The service for revisions: apply, history, going back, repeated requests, and watches."""
+
 from __future__ import annotations
 
 import asyncio
@@ -27,38 +29,42 @@ async def switch(api: Api, name: str = "iris", to: str = "green") -> int:
 # ------------------------------------------------------------------------------------------------------------- Apply
 
 
-async def test_apply_is_one_revision(empty: Api) -> None:
-    done = await empty.apply(gateway(), model(split={"blue": 10_000}), reason="start")
-    assert done.changed
-    assert (done.revision.number, done.revision.action, done.revision.author) == (1, revision_pb2.ACTION_APPLY, "unknown")
-    assert kinds(done.revision.changes) == [("gateways/edge", CREATED), ("models/iris", CREATED)]
-    assert done.impact.nodes == 3
-    assert {t.type: t.changed for t in done.impact.types}["RouteConfiguration"] == 1
+async def test_apply_makes_one_revision(empty: Api) -> None:
+    response = await empty.apply(gateway(), model(split={"blue": 10_000}), reason="start")
+    assert response.changed
+    assert (response.revision.number, response.revision.action, response.revision.author) == (
+        1,
+        revision_pb2.ACTION_APPLY,
+        "unknown",
+    )
+    assert kinds(response.revision.changes) == [("gateways/edge", CREATED), ("models/iris", CREATED)]
+    assert response.impact.nodes == 3
+    assert {t.type: t.changed for t in response.impact.types}["RouteConfiguration"] == 1
 
 
-async def test_apply_of_nothing(empty: Api) -> None:
-    done = await empty.apply()
-    assert not done.changed
-    assert not done.HasField("revision")
+async def test_an_empty_apply_changes_nothing(empty: Api) -> None:
+    response = await empty.apply()
+    assert not response.changed
+    assert not response.HasField("revision")
 
 
 async def test_apply_again_makes_no_revision(api: Api) -> None:
-    done = await api.apply(gateway(), model(), model("wine"))
-    assert not done.changed
-    assert (done.revision.number, api.number, len(done.impact.types)) == (1, 1, 0)
+    response = await api.apply(gateway(), model(), model("wine"))
+    assert not response.changed
+    assert (response.revision.number, api.number, len(response.impact.types)) == (1, 1, 0)
 
 
 async def test_apply_creates_updates_and_deletes(api: Api) -> None:
-    done = await api.apply(gateway(port=81), model(keys=["k"]), delete_names=["models/wine"], force=True)
-    assert kinds(done.revision.changes) == [("gateways/edge", UPDATED), ("models/iris", UPDATED), ("models/wine", DELETED)]
-    assert [list(c.lines) for c in done.revision.changes] == [["port: 8080 -> 81"], ["keys: none -> k"], []]
+    response = await api.apply(gateway(port=81), model(keys=["k"]), delete_names=["models/wine"], force=True)
+    assert kinds(response.revision.changes) == [("gateways/edge", UPDATED), ("models/iris", UPDATED), ("models/wine", DELETED)]
+    assert [list(c.lines) for c in response.revision.changes] == [["port: 8080 -> 81"], ["keys: none -> k"], []]
 
 
 async def test_apply_leaves_the_live_split(api: Api) -> None:
     await switch(api)
-    done = await api.apply(model(versions=[*model().versions, version("gold", "10.0.0.9:80")]))
+    response = await api.apply(model(versions=[*model().versions, version("gold", "10.0.0.9:80")]))
     assert api.store.head.value.state.models["iris"].split == {"green": 10_000}
-    assert list(done.revision.changes[0].lines) == [
+    assert list(response.revision.changes[0].lines) == [
         "versions: blue, green, red -> blue, green, red, gold",
         "versions.gold.endpoints: + 10.0.0.9:80",
     ]
@@ -72,40 +78,40 @@ async def test_apply_moves_traffic_with_an_etag_or_force(api: Api) -> None:
 
 
 async def test_apply_validate_only_with_bootstraps(api: Api) -> None:
-    done = await api.apply(model(split={"green": 10_000}), force=True, validate_only=True, include_bootstraps=True)
-    assert (done.changed, done.revision.number, api.number) == (True, 2, 1)
-    (bootstrap,) = (json.loads(b) for b in done.bootstraps)
+    response = await api.apply(model(split={"green": 10_000}), force=True, validate_only=True, include_bootstraps=True)
+    assert (response.changed, response.revision.number, api.number) == (True, 2, 1)
+    (bootstrap,) = (json.loads(b) for b in response.bootstraps)
     assert {c["name"] for c in bootstrap["static_resources"]["clusters"]} >= {"iris/blue", "iris/green"}
     same = await api.apply(validate_only=True, include_bootstraps=True)
     assert (same.changed, len(same.bootstraps)) == (False, 1)
 
 
-async def test_a_gateway_and_its_models_go_together(api: Api) -> None:
+async def test_a_gateway_and_its_models_are_deleted_together(api: Api) -> None:
     names = ["gateways/edge", "models/iris", "models/wine"]
-    done = await api.apply(delete_names=names, force=True)
-    assert kinds(done.revision.changes) == [(n, DELETED) for n in names]
-    # Nodes that were sent something are sent that it is gone.
-    assert {t.type: t.removed for t in done.impact.types}["Listener"] == 1
+    response = await api.apply(delete_names=names, force=True)
+    assert kinds(response.revision.changes) == [(n, DELETED) for n in names]
+    # Nodes that have the listener are told to remove it.
+    assert {t.type: t.removed for t in response.impact.types}["Listener"] == 1
 
 
 async def test_thousands_of_models(empty: Api) -> None:
-    """Streams are served meanwhile: the event loop is never held for long."""
-    worst = 0.0
+    """The event loop is never blocked for long, so that streams are served meanwhile."""
+    longest = 0.0
     loop = asyncio.get_running_loop()
 
-    async def pulse() -> None:
-        nonlocal worst
+    async def measure_pauses() -> None:
+        nonlocal longest
         while True:
             before = loop.time()
             await asyncio.sleep(0.001)
-            worst = max(worst, loop.time() - before)
+            longest = max(longest, loop.time() - before)
 
     await empty.apply(gateway())
-    pulsing = asyncio.create_task(pulse())
-    done = await empty.apply(*(model(f"m{i}", split={"blue": 10_000}) for i in range(2_000)))
-    pulsing.cancel()
-    assert len(done.revision.changes) == 2_000
-    assert worst < 2.0
+    measuring = asyncio.create_task(measure_pauses())
+    response = await empty.apply(*(model(f"m{i}", split={"blue": 10_000}) for i in range(2_000)))
+    measuring.cancel()
+    assert len(response.revision.changes) == 2_000
+    assert longest < 2.0
 
 
 # --------------------------------------------------------------------------------------------------------- history
@@ -133,40 +139,40 @@ async def test_a_long_history_is_read_in_chunks(api: Api) -> None:
         await switch(api, to=("green", "blue")[i % 2])
     listed = await api.revisions.ListRevisions(pb.ListRevisionsRequest(page_size=110))
     assert [r.number for r in listed.revisions] == list(range(121, 11, -1))
-    rest = await api.revisions.ListRevisions(pb.ListRevisionsRequest(page_size=110, page_token=listed.next_page_token))
-    assert [r.number for r in rest.revisions] == list(range(11, 0, -1))
+    second = await api.revisions.ListRevisions(pb.ListRevisionsRequest(page_size=110, page_token=listed.next_page_token))
+    assert [r.number for r in second.revisions] == list(range(11, 0, -1))
 
 
 async def test_get_revision(api: Api) -> None:
     await switch(api)
     for name in ("revisions/1", "1"):
-        got = await api.revisions.GetRevision(pb.GetRevisionRequest(name=name, include_manifest=True))
-        assert got.revision.number == 1
-        assert [m.name for m in got.manifest.models] == ["models/iris", "models/wine"]
-        assert got.manifest.models[0].split == {"blue": 10_000}
-        assert [g.name for g in got.manifest.gateways] == ["gateways/edge"]
+        response = await api.revisions.GetRevision(pb.GetRevisionRequest(name=name, include_manifest=True))
+        assert response.revision.number == 1
+        assert [m.name for m in response.manifest.models] == ["models/iris", "models/wine"]
+        assert response.manifest.models[0].split == {"blue": 10_000}
+        assert [g.name for g in response.manifest.gateways] == ["gateways/edge"]
     latest = await api.revisions.GetRevision(pb.GetRevisionRequest(name="revisions/latest"))
     assert latest.revision.number == 2
     assert not latest.HasField("manifest")
 
 
-async def test_latest_of_nothing(empty: Api) -> None:
+async def test_there_is_no_latest_revision_at_first(empty: Api) -> None:
     refusal = await refused(empty.revisions.GetRevision(pb.GetRevisionRequest(name="revisions/latest")))
     assert (refusal.code, refusal.details["ResourceInfo"].resource_name) == (grpc.StatusCode.NOT_FOUND, "revisions/latest")
 
 
 async def test_a_manifest_of_history_can_be_applied(api: Api) -> None:
-    got = await api.revisions.GetRevision(pb.GetRevisionRequest(name="1", include_manifest=True))
-    done = await api.revisions.Apply(pb.ApplyRequest(manifest=got.manifest))
-    assert not done.changed
+    response = await api.revisions.GetRevision(pb.GetRevisionRequest(name="1", include_manifest=True))
+    response = await api.revisions.Apply(pb.ApplyRequest(manifest=response.manifest))
+    assert not response.changed
 
 
 async def test_diff(api: Api) -> None:
     await switch(api)
     request = pb.DiffRevisionsRequest(to="revisions/latest", **{"from": "revisions/1"})
-    done = await api.revisions.DiffRevisions(request)
-    assert [(c.name, list(c.lines)) for c in done.changes] == [("models/iris", ["split: blue 10000 -> green 10000"])]
-    assert [(t.type, t.changed, t.removed) for t in done.impact.types] == [("RouteConfiguration", 1, 0)]
+    response = await api.revisions.DiffRevisions(request)
+    assert [(c.name, list(c.lines)) for c in response.changes] == [("models/iris", ["split: blue 10000 -> green 10000"])]
+    assert [(t.type, t.changed, t.removed) for t in response.impact.types] == [("RouteConfiguration", 1, 0)]
     back = await api.revisions.DiffRevisions(pb.DiffRevisionsRequest(to="0", **{"from": "2"}))
     assert kinds(back.changes) == [("gateways/edge", DELETED), ("models/iris", DELETED), ("models/wine", DELETED)]
 
@@ -175,17 +181,21 @@ async def test_revert(api: Api) -> None:
     before = api.store.head.value.state
     await switch(api)
     await api.apply(delete_names=["models/wine"], force=True)
-    tried = await api.revisions.RevertTo(pb.RevertToRequest(name="revisions/1", etag="3", validate_only=True))
-    assert (tried.revision.number, api.number) == (4, 3)
-    done = await api.revisions.RevertTo(pb.RevertToRequest(name="revisions/1", etag="3", reason="oops"))
-    assert (done.revision.number, done.revision.action, done.revision.reverted_to) == (4, revision_pb2.ACTION_REVERT, 1)
-    assert kinds(done.revision.changes) == [("models/iris", UPDATED), ("models/wine", CREATED)]
+    validated = await api.revisions.RevertTo(pb.RevertToRequest(name="revisions/1", etag="3", validate_only=True))
+    assert (validated.revision.number, api.number) == (4, 3)
+    response = await api.revisions.RevertTo(pb.RevertToRequest(name="revisions/1", etag="3", reason="oops"))
+    assert (response.revision.number, response.revision.action, response.revision.reverted_to) == (
+        4,
+        revision_pb2.ACTION_REVERT,
+        1,
+    )
+    assert kinds(response.revision.changes) == [("models/iris", UPDATED), ("models/wine", CREATED)]
     assert api.store.head.value.state == before
     again = await api.revisions.RevertTo(pb.RevertToRequest(name="revisions/1", etag="4"))
     assert (again.revision.number, api.number) == (4, 4)
 
 
-async def test_revert_to_nothing_and_back(api: Api) -> None:
+async def test_revert_to_the_empty_state_and_back(api: Api) -> None:
     before = api.store.head.value.state
     await api.revisions.RevertTo(pb.RevertToRequest(name="revisions/0", force=True))
     assert list(api.store.head.value.state.objects()) == []
@@ -216,7 +226,7 @@ async def test_a_replay_of_each_call(api: Api) -> None:
     create = mpb.CreateModelRequest(model=sent, request_id=request_id())
     update = mpb.UpdateModelRequest(model=model("rose", keys=["k"]), request_id=request_id())
     delete = mpb.DeleteModelRequest(name="rose", force=True, request_id=request_id())
-    made = gpb.CreateGatewayRequest(gateway=gateway("b", 81), request_id=request_id())
+    applies = gpb.CreateGatewayRequest(gateway=gateway("b", 81), request_id=request_id())
     gone = gpb.DeleteGatewayRequest(name="b", request_id=request_id())
     apply = pb.ApplyRequest(manifest=pb.Manifest(models=[sent]), request_id=request_id())
     revert = pb.RevertToRequest(name="0", force=True, request_id=request_id())
@@ -224,7 +234,7 @@ async def test_a_replay_of_each_call(api: Api) -> None:
         (api.models.CreateModel, create),
         (api.models.UpdateModel, update),
         (api.models.DeleteModel, delete),
-        (api.gateways.CreateGateway, made),
+        (api.gateways.CreateGateway, applies),
         (api.gateways.DeleteGateway, gone),
         (api.revisions.Apply, apply),
         (api.revisions.RevertTo, revert),
@@ -236,7 +246,7 @@ async def test_a_replay_of_each_call(api: Api) -> None:
     assert api.number == newest
 
 
-async def test_a_replay_of_what_changed_nothing(api: Api) -> None:
+async def test_a_replay_of_a_call_that_changed_nothing(api: Api) -> None:
     request = pb.ApplyRequest(manifest=pb.Manifest(models=[model()]), request_id=request_id())
     first = await api.revisions.Apply(request)
     assert (first.changed, first.revision.number) == (False, 1)
@@ -258,33 +268,33 @@ async def test_a_request_id_is_for_one_call(api: Api) -> None:
     assert api.number == 2
 
 
-async def test_what_was_refused_can_be_tried_again_with_its_id(api: Api) -> None:
+async def test_a_refused_call_can_be_repeated_with_its_id(api: Api) -> None:
     used = request_id()
     assert (await refused(api.apply(model("rose", {"blue": 10_000}, gateways=["later"]), request_id=used))).reason
     await api.apply(gateway("later", 81))
     assert (await api.apply(model("rose", {"blue": 10_000}, gateways=["later"]), request_id=used)).revision.number == 3
 
 
-async def test_many_at_once(api: Api) -> None:
-    """Each gets a number of its own; of those that named one etag, one wins."""
+async def test_concurrent_changes(api: Api) -> None:
+    """Each change gets its own number, and only one of those with the same etag succeeds."""
     request = mpb.SwitchTrafficRequest(switches=[mpb.TrafficSwitch(model="iris", version="green", etag="1")])
-    made = [api.apply(model(f"m{i}", split={"blue": 10_000})) for i in range(10)]
-    raced = [api.models.SwitchTraffic(request) for _ in range(5)]
-    results = await asyncio.gather(*made, *raced, return_exceptions=True)
+    applies = [api.apply(model(f"m{i}", split={"blue": 10_000})) for i in range(10)]
+    switches = [api.models.SwitchTraffic(request) for _ in range(5)]
+    results = await asyncio.gather(*applies, *switches, return_exceptions=True)
     numbers = [r.revision.number for r in results if not isinstance(r, BaseException)]
     assert sorted(numbers) == list(range(2, 13))
     stale = [r for r in results if isinstance(r, grpc.aio.AioRpcError)]
     assert [r.code() for r in stale] == [grpc.StatusCode.ABORTED] * 4
 
 
-async def test_a_call_that_is_given_up_leaves_nothing_half_done(api: Api) -> None:
+async def test_a_cancelled_call_is_made_completely_or_not_at_all(api: Api) -> None:
     calls = [asyncio.ensure_future(api.apply(model(f"m{i}", split={"blue": 10_000}))) for i in range(10)]
     await asyncio.sleep(0.02)
     for call in calls:
         call.cancel()
     await asyncio.gather(*calls, return_exceptions=True)
-    done = await api.apply(model("last", split={"blue": 10_000}))
-    assert done.revision.number == api.number
+    response = await api.apply(model("last", split={"blue": 10_000}))
+    assert response.revision.number == api.number
     listed = await api.revisions.ListRevisions(pb.ListRevisionsRequest())
     assert [r.number for r in listed.revisions] == list(range(api.number, 0, -1))
 
@@ -294,12 +304,12 @@ async def test_a_call_that_is_given_up_leaves_nothing_half_done(api: Api) -> Non
 
 async def test_watch(api: Api) -> None:
     await switch(api)
-    pictures = [p.progress async for p in api.revisions.WatchRevision(pb.WatchRevisionRequest(name="latest"))]
-    assert len(pictures) == 1
-    assert (pictures[0].revision.number, pictures[0].complete) == (2, True)
+    messages = [p.progress async for p in api.revisions.WatchRevision(pb.WatchRevisionRequest(name="latest"))]
+    assert len(messages) == 1
+    assert (messages[0].revision.number, messages[0].complete) == (2, True)
 
 
-async def test_watch_of_what_is_not(api: Api) -> None:
+async def test_watch_of_an_invalid_revision(api: Api) -> None:
     async def watch(**fields: object) -> None:
         async for _ in api.revisions.WatchRevision(pb.WatchRevisionRequest(**fields)):  # type: ignore[arg-type]
             pass

@@ -1,4 +1,4 @@
-"""Secrets over gRPC: their life, and that no answer has a key in it."""
+"""The service for secrets; no response contains a private key."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ def ca(name: str = "ca") -> secret_pb2.Secret:
     return secret_pb2.Secret(name=name, ca_certificates=secret_pb2.CaCertificates(ca_certificates_pem=authority().certificate))
 
 
-def bare(*answers: Message) -> None:
-    """No answer has anything of a key."""
-    said = "".join(repr(a) + str(a.SerializeToString()) for a in answers)
-    assert "PRIVATE" not in said
-    assert not any(mark in said for p in (OLD, NEW, OTHER) for mark in marks(p.key))
+def assert_no_key(*responses: Message) -> None:
+    """Assert that no response contains a part of a private key."""
+    text = "".join(repr(r) + str(r.SerializeToString()) for r in responses)
+    assert "PRIVATE" not in text
+    assert not any(mark in text for p in (OLD, NEW, OTHER) for mark in marks(p.key))
 
 
 async def refused(call: Any) -> tuple[str, str]:
@@ -46,23 +46,23 @@ async def refused(call: Any) -> tuple[str, str]:
     return caught.value.code().name, str(caught.value.details())
 
 
-async def test_its_life(empty: Api) -> None:
-    made = await empty.secrets.CreateSecret(pb.CreateSecretRequest(secret=tls(OLD), reason="first"))
-    assert (made.revision, made.secret.name, made.secret.etag) == (1, "secrets/edge", "1")
-    leaf = made.secret.tls_certificate.leaf
+async def test_create_read_update_list_and_delete(empty: Api) -> None:
+    created = await empty.secrets.CreateSecret(pb.CreateSecretRequest(secret=tls(OLD), reason="first"))
+    assert (created.revision, created.secret.name, created.secret.etag) == (1, "secrets/edge", "1")
+    leaf = created.secret.tls_certificate.leaf
     assert (leaf.subject, list(leaf.sans), len(leaf.sha256)) == ("CN=old.example", ["old.example"], 64)
     assert leaf.not_after.seconds - leaf.not_before.seconds == 90 * 86_400
-    assert made.secret.tls_certificate.private_key_pem == ""
-    got = await empty.secrets.GetSecret(pb.GetSecretRequest(name="edge"))
-    assert got.secret == made.secret
+    assert created.secret.tls_certificate.private_key_pem == ""
+    read = await empty.secrets.GetSecret(pb.GetSecretRequest(name="edge"))
+    assert read.secret == created.secret
     assert await refused(empty.secrets.CreateSecret(pb.CreateSecretRequest(secret=tls(OLD)))) == (
         "ALREADY_EXISTS",
         "secrets/edge already exists",
     )
-    done = await empty.secrets.UpdateSecret(
+    renewed = await empty.secrets.UpdateSecret(
         pb.UpdateSecretRequest(secret=tls(NEW, etag="1"), update_mask=FieldMask(paths=["tls_certificate"]))
     )
-    assert (done.revision, done.secret.tls_certificate.leaf.subject) == (2, "CN=new.example")
+    assert (renewed.revision, renewed.secret.tls_certificate.leaf.subject) == (2, "CN=new.example")
     assert (await refused(empty.secrets.UpdateSecret(pb.UpdateSecretRequest(secret=tls(OLD, etag="1")))))[0] == "ABORTED"
     listed = await empty.secrets.ListSecrets(pb.ListSecretsRequest())
     history = await empty.revisions.ListRevisions(rpb.ListRevisionsRequest(object_name="secrets/edge"))
@@ -70,18 +70,18 @@ async def test_its_life(empty: Api) -> None:
     lines = diff.changes[0].lines
     assert lines[0].startswith(f"certificate: sha256 {leaf.sha256[:16]}… -> ")
     assert lines[1] == "subject: CN=old.example -> CN=new.example"
-    gone = await empty.secrets.DeleteSecret(pb.DeleteSecretRequest(name="secrets/edge", etag="2"))
-    assert gone.revision == 3
-    bare(made, got, done, listed, history, diff, gone)
+    deleted = await empty.secrets.DeleteSecret(pb.DeleteSecretRequest(name="secrets/edge", etag="2"))
+    assert deleted.revision == 3
+    assert_no_key(created, read, renewed, listed, history, diff, deleted)
     back = await empty.revisions.RevertTo(rpb.RevertToRequest(name="revisions/1", force=True))
-    bare(back)
+    assert_no_key(back)
     content = empty.store.head.value.state.secrets["edge"].content
     assert isinstance(content, TlsCertificate)
     assert content.private_key_pem == OLD.key
 
 
 @pytest.mark.parametrize(
-    ("secret", "said"),
+    ("secret", "text"),
     [
         (tls(OLD, key=NEW.key), "secret.tls_certificate.private_key_pem: is not the key of the certificate"),
         (tls(OLD, key=""), "secret.tls_certificate.private_key_pem: is required"),
@@ -90,49 +90,49 @@ async def test_its_life(empty: Api) -> None:
             tls(Pair(OLD.key, OLD.key, 0)),
             "secret.tls_certificate.certificate_chain_pem: holds a private key; give certificates only",
         ),
-        (secret_pb2.Secret(name="edge"), "secret: say either tls_certificate or ca_certificates"),
+        (secret_pb2.Secret(name="edge"), "secret: either tls_certificate or ca_certificates is required"),
         (
             secret_pb2.Secret(name="edge", ca_certificates=secret_pb2.CaCertificates(ca_certificates_pem=OLD.key)),
             "secret.ca_certificates.ca_certificates_pem: holds a private key; give certificates only",
         ),
-        # By mistake in the wrong place: it is said that it is wrong, and not what it is.
+        # A key in the wrong field: the error must not quote it.
         (secret_pb2.Secret(name=OLD.key, ca_certificates=ca().ca_certificates), None),
     ],
 )
-async def test_what_is_refused_is_not_quoted(empty: Api, secret: secret_pb2.Secret, said: str | None) -> None:
+async def test_errors_do_not_quote_keys(empty: Api, secret: secret_pb2.Secret, text: str | None) -> None:
     code, details = await refused(empty.secrets.CreateSecret(pb.CreateSecretRequest(secret=secret)))
     assert code == "INVALID_ARGUMENT"
-    assert said is None or details == said
+    assert text is None or details == text
     assert (await refused(empty.apply(secret)))[0] == "INVALID_ARGUMENT"
     assert empty.number == 0
 
 
-async def test_what_was_read_can_be_applied_again_and_keeps_its_key(empty: Api) -> None:
+async def test_a_secret_that_was_read_can_be_applied_again_and_keeps_its_key(empty: Api) -> None:
     await empty.apply(tls(OLD), ca())
-    read = (await empty.revisions.GetRevision(rpb.GetRevisionRequest(name="revisions/1", include_manifest=True))).manifest
-    bare(read)
-    again = await empty.revisions.Apply(rpb.ApplyRequest(manifest=read))
+    manifest = (await empty.revisions.GetRevision(rpb.GetRevisionRequest(name="revisions/1", include_manifest=True))).manifest
+    assert_no_key(manifest)
+    again = await empty.revisions.Apply(rpb.ApplyRequest(manifest=manifest))
     assert (again.changed, again.revision.number) == (False, 1)
-    # A certificate that was renewed with its key needs no key either; one with another key does.
+    # A certificate for another key needs that key.
     code, details = await refused(empty.apply(tls(NEW, key="")))
     assert (code, details.partition(": ")[0]) == ("INVALID_ARGUMENT", "manifest.secrets[0].tls_certificate.private_key_pem")
-    assert details.endswith(": is required: the key that is kept is not that of this certificate")
+    assert details.endswith(": is required: the stored key does not belong to this certificate")
 
 
-async def test_a_secret_that_is_needed_stays_and_stays_of_its_kind(empty: Api) -> None:
-    shown = gateway(tls=gateway_pb2.GatewayTls(certificate="secrets/edge", client_ca="secrets/ca"))
-    code, details = await refused(empty.apply(shown))
+async def test_a_used_secret_can_be_neither_deleted_nor_changed_to_the_other_kind(empty: Api) -> None:
+    tls_gateway = gateway(tls=gateway_pb2.GatewayTls(certificate="secrets/edge", client_ca="secrets/ca"))
+    code, details = await refused(empty.apply(tls_gateway))
     assert code == "FAILED_PRECONDITION"
     assert "secrets/edge does not exist; there are no secrets yet" in details
     upstream = model_pb2.UpstreamTls(server_name="a.b", ca_certificates="secrets/ca", client_certificate="edge")
     version = model_pb2.Version(name="blue", endpoints=[model_pb2.Endpoint(host="10.0.0.1", port=80)], tls=upstream)
     iris = model_pb2.Model(name="iris", gateways=["edge"], versions=[version])
-    await empty.apply(shown, iris, tls(OLD), ca())
-    got = (await empty.revisions.GetRevision(rpb.GetRevisionRequest(name="revisions/1", include_manifest=True))).manifest
-    assert got.gateways[0].tls == gateway_pb2.GatewayTls(
+    await empty.apply(tls_gateway, iris, tls(OLD), ca())
+    read = (await empty.revisions.GetRevision(rpb.GetRevisionRequest(name="revisions/1", include_manifest=True))).manifest
+    assert read.gateways[0].tls == gateway_pb2.GatewayTls(
         certificate="secrets/edge", client_ca="secrets/ca", min_version=gateway_pb2.TLS_VERSION_1_2
     )
-    assert got.models[0].versions[0].tls.client_certificate == "secrets/edge"
+    assert read.models[0].versions[0].tls.client_certificate == "secrets/edge"
     for name in ("edge", "ca"):
         code, details = await refused(empty.secrets.DeleteSecret(pb.DeleteSecretRequest(name=name)))
         assert code == "FAILED_PRECONDITION"
@@ -144,12 +144,12 @@ async def test_a_secret_that_is_needed_stays_and_stays_of_its_kind(empty: Api) -
     assert (await refused(empty.revisions.Apply(rpb.ApplyRequest(delete_names=["secrets/ca"], force=True))))[0] == (
         "FAILED_PRECONDITION"
     )
-    # Together with what needs them they may go.
+    # A secret can be deleted together with its users.
     await empty.revisions.Apply(rpb.ApplyRequest(delete_names=["models/iris", "gateways/edge", "secrets/edge"], force=True))
     assert list(empty.store.head.value.state.secrets) == ["ca"]
 
 
-async def test_a_replay_is_known_by_the_certificate_and_no_key_goes_into_what_is_remembered(empty: Api) -> None:
+async def test_a_repeated_request_is_recognised_without_its_private_key(empty: Api) -> None:
     request = pb.CreateSecretRequest(secret=tls(OLD), request_id=str(uuid.uuid4()))
     assert without_keys(request).secret.tls_certificate.private_key_pem == ""
     assert request.secret.tls_certificate.private_key_pem == OLD.key
@@ -159,9 +159,9 @@ async def test_a_replay_is_known_by_the_certificate_and_no_key_goes_into_what_is
     assert (await refused(empty.secrets.CreateSecret(request)))[0] == "INVALID_ARGUMENT"
 
 
-async def test_bootstraps_have_stand_ins_for_keys(empty: Api) -> None:
-    shown = gateway(tls=gateway_pb2.GatewayTls(certificate="secrets/edge", client_ca="secrets/ca"))
-    manifest = rpb.Manifest(gateways=[shown], secrets=[tls(OLD), ca()])
+async def test_bootstraps_have_placeholders_for_certificates_with_keys(empty: Api) -> None:
+    tls_gateway = gateway(tls=gateway_pb2.GatewayTls(certificate="secrets/edge", client_ca="secrets/ca"))
+    manifest = rpb.Manifest(gateways=[tls_gateway], secrets=[tls(OLD), ca()])
     answer = await empty.revisions.Apply(rpb.ApplyRequest(manifest=manifest, validate_only=True, include_bootstraps=True))
     (text,) = answer.bootstraps
     assert not any(mark in text for mark in marks(OLD.key))

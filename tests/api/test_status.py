@@ -1,3 +1,5 @@
+"""Errors as statuses of gRPC, and the interceptor that sends them."""
+
 from __future__ import annotations
 
 import logging
@@ -50,13 +52,13 @@ def test_a_status_fits_into_a_trailer() -> None:
     assert status.ByteSize() < 4_500
     request: Any = DETAILS["google.rpc.BadRequest"]()
     assert status.details[1].Unpack(request)
-    *shown, last = request.field_violations
-    assert last.description == f"and {2_000 - len(shown)} more"
-    assert len(shown) > 5
+    *complete, last = request.field_violations
+    assert last.description == f"and {2_000 - len(complete)} more"
+    assert len(complete) > 5
 
 
 class Service(grpc.GenericRpcHandler[Any, Any] if TYPE_CHECKING else grpc.GenericRpcHandler):  # type: ignore[misc]
-    """Methods that raise what the test says."""
+    """Methods that raise the error that a test sets."""
 
     def __init__(self) -> None:
         self.error: BaseException = RuntimeError()
@@ -89,7 +91,7 @@ class Service(grpc.GenericRpcHandler[Any, Any] if TYPE_CHECKING else grpc.Generi
         raise self.error
 
     async def abort(self, request: bytes, context: Any) -> bytes:
-        await context.abort(grpc.StatusCode.DATA_LOSS, "its own way")
+        await context.abort(grpc.StatusCode.DATA_LOSS, "of the handler")
         return b""
 
 
@@ -106,8 +108,8 @@ async def service() -> AsyncIterator[tuple[Service, Any]]:
 
 
 async def call(channel: Any, method: str) -> tuple[list[bytes], Refusal]:
-    """What a method answered before it failed, and how it failed."""
-    got: list[bytes] = []
+    """Return the responses of a method before it failed, and its error."""
+    responses: list[bytes] = []
 
     async def run() -> None:
         if method == "/test/Unary":
@@ -117,11 +119,11 @@ async def call(channel: Any, method: str) -> tuple[list[bytes], Refusal]:
             channel.stream_stream(method)(iter([b"one"])) if method == "/test/Both" else channel.unary_stream(method)(b"")
         )
         async for answer in streamed:
-            got.append(answer)
+            responses.append(answer)
 
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await run()
-    return got, read_refusal(caught.value)
+    return responses, read_refusal(caught.value)
 
 
 METHODS = [("/test/Unary", []), ("/test/Stream", [b"one"]), ("/test/Both", [b"one"]), ("/test/Written", [b"one"])]
@@ -130,8 +132,8 @@ METHODS = [("/test/Unary", []), ("/test/Stream", [b"one"]), ("/test/Both", [b"on
 @pytest.mark.parametrize(("method", "before"), METHODS)
 async def test_errors_arrive_with_their_details(service: tuple[Service, Any], method: str, before: list[bytes]) -> None:
     service[0].error = invalid("model.name", "is wrong")
-    got, refusal = await call(service[1], method)
-    assert got == before
+    responses, refusal = await call(service[1], method)
+    assert responses == before
     assert (refusal.code, refusal.reason, refusal.fields) == (
         grpc.StatusCode.INVALID_ARGUMENT,
         "INVALID_FIELD",
@@ -147,13 +149,13 @@ async def test_the_longest_error_arrives(service: tuple[Service, Any]) -> None:
 
 
 @pytest.mark.parametrize(("method", "before"), METHODS)
-async def test_what_nobody_foresaw_is_logged_and_not_told(
+async def test_an_unexpected_exception_is_logged_and_not_shown(
     service: tuple[Service, Any], method: str, before: list[bytes]
 ) -> None:
     service[0].error = ZeroDivisionError("secret")
     with structlog.testing.capture_logs() as logs:
-        got, refusal = await call(service[1], method)
-    assert got == before
+        responses, refusal = await call(service[1], method)
+    assert responses == before
     assert (refusal.code, refusal.reason) == (grpc.StatusCode.INTERNAL, "INTERNAL")
     assert "secret" not in refusal.message
     (entry,) = logs
@@ -163,16 +165,16 @@ async def test_what_nobody_foresaw_is_logged_and_not_told(
     assert entry["exc_info"]
 
 
-async def test_what_is_fine_passes(service: tuple[Service, Any], caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_call_without_an_error_passes(service: tuple[Service, Any], caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         assert await service[1].unary_unary("/test/Unary")(b"fine") == b"fine"
     assert not caplog.records
 
 
-async def test_an_abort_of_its_own_passes(service: tuple[Service, Any]) -> None:
+async def test_an_abort_by_the_handler_passes(service: tuple[Service, Any]) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await service[1].unary_unary("/test/Abort")(b"")
-    assert (caught.value.code(), caught.value.details()) == (grpc.StatusCode.DATA_LOSS, "its own way")
+    assert (caught.value.code(), caught.value.details()) == (grpc.StatusCode.DATA_LOSS, "of the handler")
 
 
 async def test_an_unknown_method(service: tuple[Service, Any]) -> None:

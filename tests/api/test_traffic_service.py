@@ -1,4 +1,4 @@
-"""Traffic as the API shows it."""
+"""The service for observed traffic."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.test_traffic import load
 
 @pytest.fixture
 async def traffic(api: Api) -> TrafficService:
-    """`iris` with a mirror to green, and three nodes that report."""
+    """Make a service with model `iris`, which has a mirror to green, and three nodes that report."""
     await api.apply(model(split={"blue": 10_000}, mirror=model_pb2.Mirror(version="green")), force=True)
     traffic = Traffic(100.0)
     traffic.publish(api.store.head.value.state.models)
@@ -29,9 +29,9 @@ async def traffic(api: Api) -> TrafficService:
     return TrafficService(api.store, traffic, Latest(Fleet()))
 
 
-async def test_versions_newest_first_and_copies_on_their_own(traffic: TrafficService) -> None:
-    answer = await traffic.GetTraffic(pb.GetTrafficRequest(name="models/iris"), None)
-    versions = answer.traffic.versions
+async def test_versions_are_listed_newest_first_with_separate_copies(traffic: TrafficService) -> None:
+    response = await traffic.GetTraffic(pb.GetTrafficRequest(name="models/iris"), None)
+    versions = response.traffic.versions
     assert [(v.version, v.copies, v.share) for v in versions] == [
         ("red", False, 0),
         ("green", False, 0),
@@ -44,13 +44,13 @@ async def test_versions_newest_first_and_copies_on_their_own(traffic: TrafficSer
     assert (blue.totals.requests, blue.totals.successes, blue.totals.errors) == (300, 270, 30)
     assert blue.last_request_time.seconds == 120
     assert not versions[0].HasField("last_request_time")
-    assert (answer.source.reporting_nodes, answer.source.connected_nodes) == (3, 0)
-    assert (answer.source.last_report_time.seconds, answer.source.start_time.seconds) == (120, 100)
+    assert (response.source.reporting_nodes, response.source.connected_nodes) == (3, 0)
+    assert (response.source.last_report_time.seconds, response.source.start_time.seconds) == (120, 100)
 
 
-async def test_nodes_that_send_most_come_first(traffic: TrafficService) -> None:
-    answer = await traffic.GetTraffic(pb.GetTrafficRequest(name="models/iris", max_nodes=3), None)
-    assert [(n.node, n.version, n.copies) for n in answer.nodes] == [
+async def test_the_nodes_with_the_most_requests_come_first(traffic: TrafficService) -> None:
+    response = await traffic.GetTraffic(pb.GetTrafficRequest(name="models/iris", max_nodes=3), None)
+    assert [(n.node, n.version, n.copies) for n in response.nodes] == [
         ("nodes/edge-3", "blue", False),
         ("nodes/edge%2F2", "blue", False),
         ("nodes/edge-1", "green", True),
@@ -60,8 +60,8 @@ async def test_nodes_that_send_most_come_first(traffic: TrafficService) -> None:
 async def test_pages(traffic: TrafficService) -> None:
     first = await traffic.ListTraffic(pb.ListTrafficRequest(page_size=1), None)
     assert ([t.model for t in first.traffic], first.source.reporting_nodes) == (["models/iris"], 3)
-    rest = await traffic.ListTraffic(pb.ListTrafficRequest(page_token=first.next_page_token), None)
-    assert ([t.model for t in rest.traffic], rest.next_page_token) == (["models/wine"], "")
+    second = await traffic.ListTraffic(pb.ListTrafficRequest(page_token=first.next_page_token), None)
+    assert ([t.model for t in second.traffic], second.next_page_token) == (["models/wine"], "")
 
 
 @pytest.mark.parametrize(

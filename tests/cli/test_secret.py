@@ -46,7 +46,7 @@ def test_set_rotate_show_and_delete(run: Run, server: Server, tmp_path: Path) ->
     assert "is like this already" in same.out
     new, _ = NEW.files(tmp_path, "new")
     needs = run("secret", "set", "edge", "--cert", new)
-    assert (needs.code, "the key that is kept is not that of this certificate" in needs.err) == (3, True)
+    assert (needs.code, "the stored key does not belong to this certificate" in needs.err) == (3, True)
     rotated = run("secret", "set", "edge", "--cert", new, "--key", "-", "-o", "json", stdin=NEW.key)
     assert rotated.json["changed"] is True
     (tmp_path / "ca.pem").write_text(authority().certificate)

@@ -1,7 +1,7 @@
-"""Nouns as protos and back: names, defaults and units change, and nothing else.
+"""Conversion of the nouns to messages and back: names, defaults and units change, and nothing else.
 
-Going in, what is unset takes the default that the proto's comment states, and everything that is wrong is gathered, each with
-its path. Going out, names are full, and settings that are all at their defaults are left out as if they had not been set.
+From a message, an unset field gets the default that its comment states, and all errors are collected, each with its path. To a
+message, names are full, and a group of settings that are all at their defaults is left unset.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Converter:
-    """Both ways for one noun."""
+    """The conversions of one noun."""
 
     # (message, the live object or None) -> the object that the caller sent. Errors: INVALID_ARGUMENT at the object's fields.
     from_proto: Callable[[Any, Any], Object]

@@ -1,8 +1,8 @@
-"""Gateways as protos and back."""
+"""Conversion of gateways to messages and back."""
 
 from __future__ import annotations
 
-from controlplane.api.convert.names import label, said, timestamp, tried
+from controlplane.api.convert.names import collected, label, number, timestamp
 from controlplane.domain import (
     Gateway,
     GatewayTls,
@@ -30,8 +30,8 @@ _TLS_VERSION_NUMBERS = {
 }
 
 
-def gateway_to_proto(gateway: Gateway, kept: ObjectMeta | None = None) -> gateway_pb2.Gateway:
-    """The gateway as the API shows it; `kept` is None where it is not kept (yet)."""
+def gateway_to_proto(gateway: Gateway, meta: ObjectMeta | None = None) -> gateway_pb2.Gateway:
+    """Return the message of a gateway. `meta` is None if the gateway is not stored."""
     proto = gateway_pb2.Gateway(name=gateway.resource_name, address=gateway.address, port=gateway.port)
     match gateway.routing:
         case PathRouting(segment, verbs):
@@ -57,25 +57,25 @@ def gateway_to_proto(gateway: Gateway, kept: ObjectMeta | None = None) -> gatewa
         proto.tls.certificate = resource_name(Secret, tls.certificate)
         proto.tls.client_ca = resource_name(Secret, tls.client_ca) if tls.client_ca else ""
         proto.tls.min_version = _TLS_VERSION_NUMBERS[tls.min_version]
-    if kept is not None:
-        proto.etag = str(kept.revision)
-        proto.create_time.CopyFrom(timestamp(kept.create_time))
-        proto.update_time.CopyFrom(timestamp(kept.update_time))
+    if meta is not None:
+        proto.etag = str(meta.revision)
+        proto.create_time.CopyFrom(timestamp(meta.create_time))
+        proto.update_time.CopyFrom(timestamp(meta.update_time))
     return proto
 
 
 def gateway_from_proto(proto: gateway_pb2.Gateway) -> Gateway:
-    """The gateway that a caller sent. Errors: INVALID_ARGUMENT with every field that is wrong, from the gateway down."""
+    """Return the gateway of a message. Errors: INVALID_ARGUMENT with every wrong field, by its path in the gateway."""
     c = Collector()
-    name = tried(c, "", lambda: label(proto.name, Gateway, "name"))
-    routing = tried(c, "", lambda: _routing(proto))
-    tls = tried(c, "tls", lambda: _gateway_tls(proto.tls)) if proto.HasField("tls") else None
-    # What could not be made has a stand-in, so that the rest is looked at too.
-    gateway = tried(
+    name = collected(c, "", lambda: label(proto.name, Gateway, "name"))
+    routing = collected(c, "", lambda: _routing(proto))
+    tls = collected(c, "tls", lambda: _gateway_tls(proto.tls)) if proto.HasField("tls") else None
+    # A part that is invalid is replaced by a placeholder, so that the errors of the other parts are found too.
+    gateway = collected(
         c,
         "",
         lambda: Gateway(
-            name=name or "stand-in",
+            name=name or "placeholder",
             port=proto.port,
             address=proto.address or "0.0.0.0",
             routing=routing or PathRouting(),
@@ -108,13 +108,13 @@ def _routing(proto: gateway_pb2.Gateway) -> Routing:
     routing: Routing | None
     match proto.WhichOneof("routing"):
         case "header":
-            routing = tried(c, "header", lambda: HeaderRouting(proto.header.name))
+            routing = collected(c, "header", lambda: HeaderRouting(proto.header.name))
         case "host":
             routing = HostRouting()
         case _:
             default = PathRouting()
-            path = proto.path
-            routing = tried(c, "path", lambda: PathRouting(said(path, "segment", default), tuple(path.verbs) or default.verbs))
+            segment, verbs = number(proto.path, "segment", default), tuple(proto.path.verbs) or default.verbs
+            routing = collected(c, "path", lambda: PathRouting(segment, verbs))
     c.check()
     assert routing is not None
     return routing

@@ -1,10 +1,10 @@
-"""Models as protos and back."""
+"""Conversion of models to messages and back."""
 
 from __future__ import annotations
 
 from functools import partial
 
-from controlplane.api.convert.names import duration, label, said, seconds, timestamp, tried
+from controlplane.api.convert.names import collected, duration, label, number, seconds, timestamp
 from controlplane.api.convert.version import version_from_proto, version_to_proto
 from controlplane.domain import (
     FULL_SHARE,
@@ -24,8 +24,8 @@ from controlplane.errors import Collector, Error, failed_precondition
 from controlplane.generated.turnout.v1 import model_pb2
 
 
-def model_to_proto(model: Model, kept: ObjectMeta | None = None) -> model_pb2.Model:
-    """The model as the API shows it; `kept` is None where it is not kept (yet)."""
+def model_to_proto(model: Model, meta: ObjectMeta | None = None) -> model_pb2.Model:
+    """Return the message of a model. `meta` is None if the model is not stored."""
     proto = model_pb2.Model(
         name=model.resource_name,
         gateways=[resource_name(Gateway, g) for g in model.gateways],
@@ -51,42 +51,44 @@ def model_to_proto(model: Model, kept: ObjectMeta | None = None) -> model_pb2.Mo
             proto.retries.per_try_timeout.CopyFrom(duration(model.retries.per_try_timeout))
     if model.rewrite is not None:
         proto.rewrite.CopyFrom(model_pb2.PathRewrite(prefix=model.rewrite.prefix, replacement=model.rewrite.replacement))
-    if kept is not None:
-        proto.etag = str(kept.revision)
-        proto.create_time.CopyFrom(timestamp(kept.create_time))
-        proto.update_time.CopyFrom(timestamp(kept.update_time))
+    if meta is not None:
+        proto.etag = str(meta.revision)
+        proto.create_time.CopyFrom(timestamp(meta.create_time))
+        proto.update_time.CopyFrom(timestamp(meta.update_time))
     return proto
 
 
 def model_from_proto(proto: model_pb2.Model, live: Model | None = None) -> Model:
-    """The model that a caller sent; the split is that of `live` where none was sent.
+    """Return the model of a message. An unset split is that of `live`.
 
-    Errors: INVALID_ARGUMENT with every field that is wrong, from the model down; FAILED_PRECONDITION / VERSION_HAS_SHARE,
-    NO_ENDPOINTS where the live split can't stay.
+    Errors: INVALID_ARGUMENT with every wrong field, by its path in the model; FAILED_PRECONDITION / VERSION_HAS_SHARE or
+    NO_ENDPOINTS if the live split does not fit the versions.
     """
     c = Collector()
-    name = tried(c, "", lambda: label(proto.name, Model, "name"))
+    name = collected(c, "", lambda: label(proto.name, Model, "name"))
     gateways = [
-        tried(c, "", partial(label, g, Gateway, f"gateways[{i}]")) or f"stand-in-{i}" for i, g in enumerate(proto.gateways)
+        collected(c, "", partial(label, g, Gateway, f"gateways[{i}]")) or f"placeholder-{i}"
+        for i, g in enumerate(proto.gateways)
     ]
     versions = [
-        tried(c, f"versions[{i}]", partial(version_from_proto, v)) or _stand_in(i, v) for i, v in enumerate(proto.versions)
+        collected(c, f"versions[{i}]", partial(version_from_proto, v)) or _placeholder(i, v)
+        for i, v in enumerate(proto.versions)
     ]
-    sticky = tried(c, "sticky", lambda: _sticky(proto.sticky)) if proto.HasField("sticky") else None
-    timeouts = tried(c, "timeouts", lambda: _timeouts(proto.timeouts))
-    retries = tried(c, "retries", lambda: _retries(proto.retries))
+    sticky = collected(c, "sticky", lambda: _sticky(proto.sticky)) if proto.HasField("sticky") else None
+    timeouts = collected(c, "timeouts", lambda: _timeouts(proto.timeouts))
+    retries = collected(c, "retries", lambda: _retries(proto.retries))
     rewrite = None
     if proto.HasField("rewrite"):
-        rewrite = tried(c, "rewrite", lambda: PathRewrite(proto.rewrite.prefix, proto.rewrite.replacement))
+        rewrite = collected(c, "rewrite", lambda: PathRewrite(proto.rewrite.prefix, proto.rewrite.replacement))
     mirror = None
     if proto.HasField("mirror"):
-        mirror = tried(c, "mirror", lambda: _mirror(proto.mirror))
-    split = tried(c, "", lambda: _split(proto, versions, live))
-    model = tried(
+        mirror = collected(c, "mirror", lambda: _mirror(proto.mirror))
+    split = collected(c, "", lambda: _split(proto, versions, live))
+    model = collected(
         c,
         "",
         lambda: Model(
-            name=name or "stand-in",
+            name=name or "placeholder",
             gateways=tuple(gateways),
             versions=tuple(versions),
             split=split or {},
@@ -105,20 +107,21 @@ def model_from_proto(proto: model_pb2.Model, live: Model | None = None) -> Model
     return model
 
 
-def _stand_in(index: int, proto: model_pb2.Version) -> Version:
-    """For a version that could not be made, so that the rest of its model is looked at too."""
+def _placeholder(index: int, proto: model_pb2.Version) -> Version:
+    """Return a version in place of an invalid one, so that the errors of the rest of the model are found too."""
     endpoints = (Endpoint("127.0.0.1", 1),)
     try:
         return Version(proto.name, endpoints)
     except Error:
-        return Version(f"stand-in-{index}", endpoints)
+        return Version(f"placeholder-{index}", endpoints)
 
 
 def _split(proto: model_pb2.Model, versions: list[Version], live: Model | None) -> dict[str, int]:
+    """Return the split of a message; if it is unset, the live one or the default of a new model."""
     if proto.split:
         return dict(proto.split)
     if live is None:
-        # A new model has no users yet, so a default moves nobody.
+        # A new model has no users yet, so the default moves no traffic.
         first = next((v.name for v in versions if v.endpoints), versions[0].name if versions else "")
         return {first: FULL_SHARE} if first else {}
     index = {v.name: i for i, v in enumerate(versions)}
@@ -162,7 +165,7 @@ def _timeouts(proto: model_pb2.Timeouts) -> Timeouts:
 def _retries(proto: model_pb2.Retries) -> Retries:
     default = Retries()
     return Retries(
-        attempts=said(proto, "attempts", default),
+        attempts=number(proto, "attempts", default),
         unsafe=proto.unsafe,
         per_try_timeout=seconds(proto.per_try_timeout),
     )

@@ -1,4 +1,4 @@
-"""What all conversions share: names, times, defaults, and gathering what is wrong."""
+"""Names, times, defaults and the collection of errors, for all conversions."""
 
 from __future__ import annotations
 
@@ -22,43 +22,46 @@ def label(name: str, noun: type[Object], field: str) -> str:
     collection = noun.collection
     if not name:
         raise invalid(field, f"is required: {collection}/NAME")
-    given, slash, last = name.rpartition("/")
-    if slash and given != collection:
+    prefix, slash, last = name.rpartition("/")
+    if slash and prefix != collection:
         raise invalid(field, f"'{name[:80]}' is not the name of one of the {collection}: {collection}/NAME")
     return last
 
 
 def timestamp(seconds: float) -> Timestamp:
-    """A time in seconds since the epoch, to the microsecond."""
+    """Return the Timestamp of a time in seconds since the epoch, rounded to microseconds."""
     micros = round(seconds * 1_000_000)
     return Timestamp(seconds=micros // 1_000_000, nanos=micros % 1_000_000 * 1_000)
 
 
 def duration(seconds: float) -> Duration:
-    """Seconds as a Duration, to the nanosecond."""
+    """Return the Duration of a number of seconds, rounded to nanoseconds."""
     nanos = round(seconds * _NANO)
     return Duration(seconds=nanos // _NANO, nanos=nanos % _NANO)
 
 
 def seconds(value: Duration) -> float:
-    """A Duration in seconds: the float that is nearest to it."""
+    """Return a Duration in seconds, as the nearest float."""
     return (value.seconds * _NANO + value.nanos) / _NANO
 
 
-def said(proto: Message, field: str, default: object) -> int:
-    """A number that was sent, also when it is 0; otherwise that of `default`."""
+def number(proto: Message, field: str, default: object) -> int:
+    """Return a number of a message if it is set, also if it is 0; otherwise the one of `default`."""
     return int(getattr(proto if proto.HasField(field) else default, field))
 
 
-def tried(c: Collector, prefix: str, make: Callable[[], T], skip: str | None = None) -> T | None:
-    """What `make` makes; None when it can't, and why is with the collector. Nothing is said of the field `skip`."""
+def collected(c: Collector, prefix: str, make: Callable[[], T], skip: str | None = None) -> T | None:
+    """Return the result of `make`; None if it raises an error, which the collector keeps with paths below `prefix`.
+
+    Violations of the field `skip` are dropped, because they were reported before.
+    """
     with c.within(prefix):
         return make()
     if skip is not None and c.errors:
         last = c.errors.pop()
-        kept = tuple(v for v in last.violations if v.field != skip and not v.field.startswith(f"{skip}."))
-        if kept:
+        others = tuple(v for v in last.violations if v.field != skip and not v.field.startswith(f"{skip}."))
+        if others:
             c.errors.append(
-                type(last)(last.code, last.reason, "; ".join(f"{v.field}: {v.description}" for v in kept), violations=kept)
+                type(last)(last.code, last.reason, "; ".join(f"{v.field}: {v.description}" for v in others), violations=others)
             )
     return None

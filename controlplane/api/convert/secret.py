@@ -1,8 +1,8 @@
-"""Secrets as protos and back. A private key goes in, and never out."""
+"""Conversion of secrets to messages and back. No message that is made here contains a private key."""
 
 from __future__ import annotations
 
-from controlplane.api.convert.names import label, timestamp, tried
+from controlplane.api.convert.names import collected, label, timestamp
 from controlplane.domain import (
     CaCertificates,
     Secret,
@@ -15,8 +15,8 @@ from controlplane.errors import Collector, Error, invalid, within
 from controlplane.generated.turnout.v1 import secret_pb2
 
 
-def secret_to_proto(secret: Secret, kept: ObjectMeta | None = None) -> secret_pb2.Secret:
-    """The secret as the API shows it: without its private key. `kept` is None where it is not kept (yet)."""
+def secret_to_proto(secret: Secret, meta: ObjectMeta | None = None) -> secret_pb2.Secret:
+    """Return the message of a secret, without its private key. `meta` is None if the secret is not stored."""
     proto = secret_pb2.Secret(name=secret.resource_name)
     match secret.content:
         case TlsCertificate() as tls:
@@ -25,10 +25,10 @@ def secret_to_proto(secret: Secret, kept: ObjectMeta | None = None) -> secret_pb
         case CaCertificates() as ca:
             proto.ca_certificates.ca_certificates_pem = ca.ca_certificates_pem
             proto.ca_certificates.certificates.extend(map(_certificate_to_proto, ca.certificates))
-    if kept is not None:
-        proto.etag = str(kept.revision)
-        proto.create_time.CopyFrom(timestamp(kept.create_time))
-        proto.update_time.CopyFrom(timestamp(kept.update_time))
+    if meta is not None:
+        proto.etag = str(meta.revision)
+        proto.create_time.CopyFrom(timestamp(meta.create_time))
+        proto.update_time.CopyFrom(timestamp(meta.update_time))
     return proto
 
 
@@ -43,15 +43,15 @@ def _certificate_to_proto(certificate: pem.Certificate) -> secret_pb2.Certificat
 
 
 def secret_from_proto(proto: secret_pb2.Secret, live: Secret | None = None) -> Secret:
-    """The secret that a caller sent; a private key that it leaves out is that of `live`.
+    """Return the secret of a message. An unset private key is that of `live`.
 
-    Errors: INVALID_ARGUMENT with every field that is wrong, from the secret down; none says what a key is.
+    Errors: INVALID_ARGUMENT with every wrong field, by its path in the secret; no text contains a key.
     """
     c = Collector()
-    name = tried(c, "", lambda: label(proto.name, Secret, "name"))
+    name = collected(c, "", lambda: label(proto.name, Secret, "name"))
     with c.within(""):
-        check_label(name or "stand-in")
-    content = tried(c, "", lambda: _content(proto, live))
+        check_label(name or "placeholder")
+    content = collected(c, "", lambda: _content(proto, live))
     c.check()
     assert name is not None
     assert content is not None
@@ -65,24 +65,24 @@ def _content(proto: secret_pb2.Secret, live: Secret | None) -> TlsCertificate | 
             with within("tls_certificate"):
                 if sent.private_key_pem or live is None or not isinstance(live.content, TlsCertificate):
                     return TlsCertificate(sent.certificate_chain_pem, sent.private_key_pem)
-                return _with_kept_key(sent.certificate_chain_pem, live.content.private_key_pem)
+                return _with_stored_key(sent.certificate_chain_pem, live.content.private_key_pem)
         case "ca_certificates":
             with within("ca_certificates"):
                 return CaCertificates(proto.ca_certificates.ca_certificates_pem)
         case _:
-            raise invalid("", "say either tls_certificate or ca_certificates")
+            raise invalid("", "either tls_certificate or ca_certificates is required")
 
 
-def _with_kept_key(chain: str, key: str) -> TlsCertificate:
+def _with_stored_key(chain: str, key: str) -> TlsCertificate:
     try:
         return TlsCertificate(chain, key)
     except Error as error:
         if error.reason != "KEY_MISMATCH":
             raise
-    raise invalid("private_key_pem", "is required: the key that is kept is not that of this certificate", "KEY_REQUIRED")
+    raise invalid("private_key_pem", "is required: the stored key does not belong to this certificate", "KEY_REQUIRED")
 
 
 def check_sound(proto: secret_pb2.Secret) -> None:
-    """Nothing when the private key that a caller sent is sound: it takes longest of all that is asked. Errors: INVALID."""
+    """Check that the private key in a message is sound. It is the slowest check. Errors: INVALID_ARGUMENT."""
     if proto.tls_certificate.private_key_pem:
         pem.check_sound(proto.tls_certificate.private_key_pem, "tls_certificate.private_key_pem")

@@ -1,10 +1,10 @@
-"""Versions as protos and back."""
+"""Conversion of versions to messages and back."""
 
 from __future__ import annotations
 
 from functools import partial
 
-from controlplane.api.convert.names import duration, label, said, seconds, tried
+from controlplane.api.convert.names import collected, duration, label, number, seconds
 from controlplane.domain import (
     ConnectionLimits,
     Endpoint,
@@ -33,7 +33,7 @@ _PROTOCOL_NUMBERS = {
 
 
 def version_to_proto(version: Version) -> model_pb2.Version:
-    """The version as the API shows it."""
+    """Return the message of a version."""
     proto = model_pb2.Version(
         name=version.name,
         endpoints=[
@@ -91,22 +91,22 @@ _DEFAULT_CONNECT_TIMEOUT = 5.0
 
 
 def version_from_proto(proto: model_pb2.Version) -> Version:
-    """The version that a caller sent. Errors: INVALID_ARGUMENT with every field that is wrong, from the version down."""
+    """Return the version of a message. Errors: INVALID_ARGUMENT with every wrong field, by its path in the version."""
     c = Collector()
-    endpoints = [tried(c, f"endpoints[{i}]", partial(_endpoint, e)) for i, e in enumerate(proto.endpoints)]
+    endpoints = [collected(c, f"endpoints[{i}]", partial(_endpoint, e)) for i, e in enumerate(proto.endpoints)]
     tls = health = outlier = None
     if proto.HasField("tls"):
-        tls = tried(c, "tls", lambda: _upstream_tls(proto.tls))
+        tls = collected(c, "tls", lambda: _upstream_tls(proto.tls))
     if proto.HasField("health_check"):
-        health = tried(c, "health_check", lambda: _health_check(proto.health_check))
+        health = collected(c, "health_check", lambda: _health_check(proto.health_check))
     if proto.HasField("outlier_detection"):
-        outlier = tried(c, "outlier_detection", lambda: _outlier_detection(proto.outlier_detection))
-    limits = tried(c, "limits", lambda: _limits(proto.limits))
+        outlier = collected(c, "outlier_detection", lambda: _outlier_detection(proto.outlier_detection))
+    limits = collected(c, "limits", lambda: _limits(proto.limits))
     protocol = _PROTOCOLS.get(proto.protocol)
     with c.within(""):
         if protocol is None:
-            raise invalid("protocol", f"{proto.protocol} is not a protocol: HTTP1, HTTP2 or GRPC")
-    version = tried(
+            raise invalid("protocol", f"{proto.protocol} is not a protocol: PROTOCOL_HTTP1, PROTOCOL_HTTP2 or PROTOCOL_GRPC")
+    version = collected(
         c,
         "",
         lambda: Version(
@@ -143,25 +143,25 @@ def _health_check(proto: model_pb2.HealthCheck) -> HealthCheck:
         path=proto.path or default.path,
         interval=seconds(proto.interval) if proto.HasField("interval") else default.interval,
         timeout=seconds(proto.timeout) if proto.HasField("timeout") else default.timeout,
-        healthy_threshold=said(proto, "healthy_threshold", default),
-        unhealthy_threshold=said(proto, "unhealthy_threshold", default),
+        healthy_threshold=number(proto, "healthy_threshold", default),
+        unhealthy_threshold=number(proto, "unhealthy_threshold", default),
     )
 
 
 def _outlier_detection(proto: model_pb2.OutlierDetection) -> OutlierDetection:
     default = OutlierDetection()
     return OutlierDetection(
-        consecutive_failures=said(proto, "consecutive_failures", default),
+        consecutive_failures=number(proto, "consecutive_failures", default),
         ejection_time=seconds(proto.ejection_time) if proto.HasField("ejection_time") else default.ejection_time,
-        max_ejection_percent=said(proto, "max_ejection_percent", default),
+        max_ejection_percent=number(proto, "max_ejection_percent", default),
     )
 
 
 def _limits(proto: model_pb2.Limits) -> ConnectionLimits:
     default = ConnectionLimits()
     return ConnectionLimits(
-        max_connections=said(proto, "max_connections", default),
-        max_pending_requests=said(proto, "max_pending_requests", default),
-        max_requests=said(proto, "max_requests", default),
-        max_retries=said(proto, "max_retries", default),
+        max_connections=number(proto, "max_connections", default),
+        max_pending_requests=number(proto, "max_pending_requests", default),
+        max_requests=number(proto, "max_requests", default),
+        max_retries=number(proto, "max_retries", default),
     )
