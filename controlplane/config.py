@@ -1,4 +1,4 @@
-"""Settings of the server: plain values, checked when a `Config` is made."""
+"""Settings of the server: plain values, checked when a `Config` is created."""
 
 from __future__ import annotations
 

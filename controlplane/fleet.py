@@ -124,7 +124,7 @@ class Node:
     # `ip:port` of its newest stream, also when that has closed.
     peer: str = ""
     locality: Locality = Locality()
-    # Of the stream that reported its audience last. Audiences differ only while the node's streams identify it differently.
+    # The newest audience that a stream of the node reported. They differ only while the streams identify the node differently.
     audience: Audience = Audience()
     note: str = ""
     # Sorted, without duplicates: the variants of its open streams; once the node is gone, of the last ones.

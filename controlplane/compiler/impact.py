@@ -24,7 +24,7 @@ class CompiledState(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Impact:
-    """What a change means for the fleet."""
+    """The effect of a change on the fleet."""
 
     # (resources that are new or changed, resources that are removed) over all audiences, by type URL in the order of `ORDER`.
     # Types without any are left out.

@@ -1,7 +1,7 @@
 """The port that Prometheus scrapes: `GET /metrics` over HTTP/1.
 
-The server runs in threads, and the metrics are read on the event loop: there is no moment at which a thread could see half of
-an event. Only the text is made in the thread.
+The server runs in threads. The metrics are read on the event loop, so that no scrape sees an event half applied. Only the text
+is formatted in a thread.
 """
 
 from __future__ import annotations

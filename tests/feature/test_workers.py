@@ -242,7 +242,7 @@ async def test_a_stop_ends_streams_gracefully_and_leaves_no_process(tmp_path: Pa
 
 
 async def test_a_taken_port_is_an_error(several: Several, tmp_path: Path) -> None:
-    """Whether workers of another control plane share the port, or another program or a single process has it."""
+    """The port is taken by workers of another control plane, by another program, or for one process by our own workers."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         for port in (several.app.xds_port, other.getsockname()[1]):
             app = App(config(tmp_path / str(port), workers=2, xds=Address("127.0.0.1", port)))

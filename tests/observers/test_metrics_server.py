@@ -17,10 +17,10 @@ from controlplane.observers.metrics_server import MetricsServer
 
 @pytest.fixture
 def registry() -> CollectorRegistry:
-    made = CollectorRegistry()
-    Gauge("turnout_first", "The first.", registry=made).set(1)
-    Gauge("turnout_second", "The second.", registry=made).set(2)
-    return made
+    filled = CollectorRegistry()
+    Gauge("turnout_first", "The first.", registry=filled).set(1)
+    Gauge("turnout_second", "The second.", registry=filled).set(2)
+    return filled
 
 
 @pytest.fixture
