@@ -1,10 +1,28 @@
-"""The net below what errors, logs and NACKs say: no private key gets through, whole or cut off."""
+"""Errors: fields, merged texts, and that no private key gets into one, whole or cut off."""
 
 from __future__ import annotations
 
 import pytest
 
-from controlplane.errors import Code, Error, Violation, redacted, shortened
+from controlplane.errors import (
+    Code,
+    Collector,
+    Error,
+    Violation,
+    abbreviated,
+    escaped,
+    failed_precondition,
+    invalid,
+    join,
+    merged,
+    not_found,
+    prefixed,
+    redacted,
+    renamed,
+    shortened,
+    stale_etag,
+    within,
+)
 from tests.pki import marks, pair
 
 KEY = pair().key
@@ -23,17 +41,100 @@ KEY = pair().key
         (pair().certificate, pair().certificate),
     ],
 )
-def test_keys_are_taken_out(text: str, expected: str) -> None:
+def test_keys_are_removed(text: str, expected: str) -> None:
     assert redacted(text) == expected
 
 
-def test_no_error_carries_one() -> None:
+def test_no_error_holds_a_key() -> None:
     error = Error(Code.INTERNAL, "X", f"wrong: {KEY}", violations=(Violation(f"a.{KEY}", f"is {KEY}"),))
-    said = repr((error, error.args, error.message, error.violations))
-    assert not any(mark in said for mark in marks(KEY))
+    text = repr((error, error.args, error.message, error.violations))
+    assert not any(mark in text for mark in marks(KEY))
     assert error.message == "wrong: [a private key]\n"
 
 
-def test_long_words_are_cut_off() -> None:
+def test_long_texts_are_cut_off() -> None:
     assert shortened("short") == "short"
     assert shortened("x" * 5_000_000) == f"{'x' * 4_000} … (4996000 more characters)"
+
+
+@pytest.mark.parametrize(
+    ("text", "keep", "expected"),
+    [
+        ("plain é 漢", "", "plain é 漢"),
+        ("a\x1b[31mb", "", "a\\u001b[31mb"),
+        ("two\nlines\ttab", "", "two\\u000alines\\u0009tab"),
+        ("two\nlines\ttab", "\n", "two\nlines\\u0009tab"),
+        ("turned \u202e text", "", "turned \\u202e text"),
+        ("wide\u3000space", "", "wide\u3000space"),
+        ("unassigned \U000e0fff", "", "unassigned \\U000e0fff"),
+    ],
+)
+def test_unusual_characters_are_escaped(text: str, keep: str, expected: str) -> None:
+    assert escaped(text, keep) == expected
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "reason", "message", "fields"),
+    [
+        (invalid("port", "is wrong"), Code.INVALID_ARGUMENT, "INVALID_FIELD", "port: is wrong", ["port"]),
+        (invalid("port", "is wrong", "R"), Code.INVALID_ARGUMENT, "R", "port: is wrong", ["port"]),
+        (not_found("models/a"), Code.NOT_FOUND, "NOT_FOUND", "models/a does not exist", []),
+        (not_found("models/a", "there are: b"), Code.NOT_FOUND, "NOT_FOUND", "models/a does not exist; there are: b", []),
+        (failed_precondition("R", "port", "is taken"), Code.FAILED_PRECONDITION, "R", "port: is taken", ["port"]),
+        (failed_precondition("R", "", "not now"), Code.FAILED_PRECONDITION, "R", "not now", []),
+    ],
+)
+def test_constructors(error: Error, code: Code, reason: str, message: str, fields: list[str]) -> None:
+    assert (error.code, error.reason, error.message) == (code, reason, message)
+    assert [v.field for v in error.violations] == fields
+
+
+def test_a_stale_etag_names_both() -> None:
+    error = stale_etag("models/a", "3", "5")
+    assert (error.code, error.reason) == (Code.ABORTED, "STALE_ETAG")
+    assert error.metadata == {"name": "models/a", "given": "3", "live": "5"}
+    assert "etag 3 was sent, 5 is live" in error.message
+
+
+@pytest.mark.parametrize(
+    ("prefix", "field", "path"),
+    [("a", "b", "a.b"), ("a", "[0]", "a[0]"), ("a", "", "a"), ("", "b", "b"), ("", "", "")],
+)
+def test_paths(prefix: str, field: str, path: str) -> None:
+    assert join(prefix, field) == path
+
+
+def test_fields_are_prefixed_and_renamed() -> None:
+    error = prefixed(invalid("port", "is wrong"), "gateways[0]")
+    assert (error.message, error.violations[0].field) == ("gateways[0].port: is wrong", "gateways[0].port")
+    two = merged([invalid("a", "x"), invalid("b", "y")])
+    upper = renamed(two, str.upper)
+    assert [v.field for v in upper.violations] == ["A", "B"]
+    assert upper.message == two.message == "a: x; b: y", "a text about several fields stays as it is"
+
+
+def test_an_error_inside_gets_the_prefix() -> None:
+    with pytest.raises(Error, match=r"model\.name: is required"), within("model"):
+        raise invalid("name", "is required")
+
+
+def test_errors_are_collected() -> None:
+    collector = Collector()
+    collector.check()
+    with collector.within("a"):
+        raise failed_precondition("FIRST", "x", "is wrong", key="value")
+    with collector.within(""):
+        pass
+    with collector.within(""):
+        raise invalid("y", "is wrong")
+    with pytest.raises(Error) as caught:
+        collector.check()
+    assert (caught.value.code, caught.value.reason) == (Code.FAILED_PRECONDITION, "FIRST")
+    assert caught.value.message == "a.x: is wrong; y: is wrong"
+    assert [v.field for v in caught.value.violations] == ["a.x", "y"]
+    assert caught.value.metadata == {"key": "value"}
+
+
+@pytest.mark.parametrize(("count", "text"), [(0, ""), (1, "n0"), (3, "n0, n1, n2"), (4, "n0, n1, n2 and 1 more")])
+def test_long_lists_are_abbreviated(count: int, text: str) -> None:
+    assert abbreviated([f"n{i}" for i in range(count)], most=3) == text

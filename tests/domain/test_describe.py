@@ -1,3 +1,5 @@
+"""Descriptions of changes: a line for each field that differs, and never a private key."""
+
 from __future__ import annotations
 
 import re
@@ -38,7 +40,7 @@ def of_blue(**fields: object) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("said", "expected"),
+    ("described", "expected"),
     [
         (changed(split={"green": 10_000}), ["split: blue 10000 -> green 10000"]),
         (changed(split={"blue": 9_000, "green": 1_000}), ["split: blue 10000 -> blue 9000, green 1000"]),
@@ -78,8 +80,8 @@ def of_blue(**fields: object) -> list[str]:
         (lines(IRIS, IRIS), []),
     ],
 )
-def test_lines(said: list[str], expected: list[str]) -> None:
-    assert said == expected
+def test_lines(described: list[str], expected: list[str]) -> None:
+    assert described == expected
 
 
 def test_certificates_are_named_by_their_hash() -> None:
@@ -96,7 +98,7 @@ def test_a_change_of_order_is_a_change() -> None:
     ]
 
 
-def test_long_lists_are_cut() -> None:
+def test_long_lists_are_cut_short() -> None:
     many = of_blue(endpoints=tuple(Endpoint("10.0.0.1", 80 + i) for i in range(100)))
     assert len(many) == MOST_ENDPOINTS + 1
     assert many[-1] == f"versions.blue.endpoints: and {99 - MOST_ENDPOINTS} more"
@@ -104,7 +106,7 @@ def test_long_lists_are_cut() -> None:
 
 @some
 @given(models(), models())
-def test_whatever_differs_is_told(a: Model, b: Model) -> None:
+def test_every_difference_is_described(a: Model, b: Model) -> None:
     b = replace(b, name=a.name)
     assert bool(lines(a, b)) == (a != b)
     assert lines(a, a) == []
@@ -113,12 +115,12 @@ def test_whatever_differs_is_told(a: Model, b: Model) -> None:
 
 @some
 @given(gateways, gateways)
-def test_whatever_differs_in_gateways_is_told(a: Gateway, b: Gateway) -> None:
+def test_every_difference_between_gateways_is_described(a: Gateway, b: Gateway) -> None:
     b = replace(b, name=a.name)
     assert bool(lines(a, b)) == (a != b)
 
 
-def test_secrets_are_told_of_by_what_anybody_may_know() -> None:
+def test_secrets_are_described_by_public_facts() -> None:
     old, new = pair("old.example"), pair("new.example")
     kept, renewed = old.secret(), new.secret()
     created = lines(None, kept)

@@ -1,4 +1,4 @@
-"""The file of keys, and what is sealed with them; what becomes of it in a store is in `test_secrets.py`."""
+"""The file of sealing keys: made for its owner only, and refused where it is not as it should be."""
 
 from __future__ import annotations
 
@@ -10,50 +10,45 @@ from pathlib import Path
 import pytest
 
 from controlplane.errors import Error
-from controlplane.store import key_file
+from controlplane.store.key_file import KEY_FILE, key_source, load
 
 
 def refused(path: Path, *, make: bool = False) -> str:
+    """Return the reason of the error that loading raises."""
     with pytest.raises(Error) as caught:
-        key_file.load(path, make=make)
+        load(path, make=make)
+    assert str(path) in caught.value.message
     return caught.value.reason
 
 
 def test_a_key_is_made_for_its_owner_only_and_found_again(tmp_path: Path) -> None:
     path = tmp_path / "secret.key"
-    sealed = key_file.load(path, make=True).seal("a key", "secrets/edge")
+    sealed = load(path, make=True).seal("a key", "secrets/edge")
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert "a key" not in sealed
-    assert key_file.load(path, make=True).open(sealed, "secrets/edge") == "a key"
+    assert load(path, make=True).open(sealed, "secrets/edge") == "a key"
     assert os.listdir(tmp_path) == ["secret.key"]
 
 
-def test_what_is_sealed_twice_is_not_the_same_and_opens_under_its_name_only(tmp_path: Path) -> None:
-    keys = key_file.load(tmp_path / "secret.key", make=True)
-    one, two = (keys.seal("a key", "secrets/edge") for _ in range(2))
-    assert one != two
-    with pytest.raises(ValueError, match="changed, or moved here"):
-        keys.open(one, "secrets/other")
-    changed = base64.b64decode(one.partition(":")[2])
-    changed = changed[:-1] + bytes([changed[-1] ^ 1])
-    with pytest.raises(ValueError, match="changed"):
-        keys.open(f"{one.partition(':')[0]}:{base64.b64encode(changed).decode()}", "secrets/edge")
+def test_a_half_made_file_is_no_obstacle(tmp_path: Path) -> None:
+    (tmp_path / "secret.key.new").write_bytes(b"half")
+    load(tmp_path / "secret.key", make=True)
+    assert os.listdir(tmp_path) == ["secret.key"]
 
 
 def test_a_new_first_line_seals_and_the_old_one_still_opens(tmp_path: Path) -> None:
     path = tmp_path / "secret.key"
-    old = key_file.load(path, make=True).seal("old", "secrets/edge")
+    old = load(path, make=True).seal("old", "secrets/edge")
     path.write_bytes(base64.b64encode(b"n" * 32) + b"\n" + path.read_bytes())
-    keys = key_file.load(path, make=True)
+    keys = load(path, make=True)
     new = keys.seal("new", "secrets/edge")
     assert new.partition(":")[0] != old.partition(":")[0]
-    assert [keys.open(s, "secrets/edge") for s in (old, new)] == ["old", "new"]
+    assert [keys.open(sealed, "secrets/edge") for sealed in (old, new)] == ["old", "new"]
     path.write_bytes(path.read_bytes().splitlines()[0])
     with pytest.raises(Error, match="sealed with another key"):
-        key_file.load(path, make=True).open(old, "secrets/edge")
+        load(path, make=True).open(old, "secrets/edge")
 
 
-def test_a_file_that_is_no_key_is_said_to_be_none(tmp_path: Path) -> None:
+def test_files_that_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "secret.key"
     assert refused(path) == "SECRET_KEY_MISSING"
     for content in (b"", b"c2hvcnQ=", b"not base64!", base64.b64encode(b"k" * 32) + b"\nx"):
@@ -66,7 +61,20 @@ def test_a_file_that_is_no_key_is_said_to_be_none(tmp_path: Path) -> None:
     assert refused(tmp_path) == "SECRET_KEY_UNREADABLE"
 
 
+def test_only_the_stores_own_file_is_made_and_only_while_nothing_is_sealed(tmp_path: Path) -> None:
+    with pytest.raises(Error) as caught:
+        key_source(tmp_path)({"some key"})
+    assert caught.value.reason == "SECRET_KEY_MISSING"
+    with pytest.raises(Error) as caught:
+        key_source(tmp_path, tmp_path / "other.key")(set())
+    assert caught.value.reason == "SECRET_KEY_MISSING"
+    assert os.listdir(tmp_path) == []
+    made = key_source(tmp_path)(set()).seal("a key", "secrets/edge")
+    assert os.listdir(tmp_path) == [KEY_FILE]
+    assert key_source(tmp_path)({"any"}).open(made, "secrets/edge") == "a key"
+
+
 def test_keys_have_no_text_form(tmp_path: Path) -> None:
     path = tmp_path / "secret.key"
-    keys = key_file.load(path, make=True)
+    keys = load(path, make=True)
     assert path.read_text().strip() not in repr(keys) + str(vars(keys))

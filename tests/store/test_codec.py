@@ -1,0 +1,113 @@
+"""Objects as JSON: equal after a round trip, readable without this program, and refused where a newer version wrote them."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+
+from controlplane.domain import Gateway, HeaderRouting, HostRouting, Model, PathRouting, Routing, Secret
+from controlplane.domain.collections import COLLECTIONS
+from controlplane.errors import Error
+from controlplane.store.codec import SEALED, decode, encode
+from controlplane.store.sealing import Keys
+from tests.nouns import gateways, models, some
+from tests.pki import authority, marks, pair
+from tests.store.places import EDGE, IRIS
+
+KEYS = Keys([b"k" * 32])
+SECRETS = [pair("a.example").secret(), authority().secret()]
+
+
+def reason(name: str, content: object) -> tuple[str, str]:
+    """Return the reason and the text of the error that decoding raises."""
+    with pytest.raises(Error) as caught:
+        decode(name, content if isinstance(content, str) else json.dumps(content), KEYS)
+    return caught.value.reason, caught.value.message
+
+
+@given(models())
+@some
+def test_models_come_back_equal(model: Model) -> None:
+    assert decode(model.resource_name, encode(model, KEYS), KEYS) == model
+
+
+@given(gateways)
+@some
+def test_gateways_come_back_equal(gateway: Gateway) -> None:
+    assert decode(gateway.resource_name, encode(gateway, KEYS), KEYS) == gateway
+
+
+@pytest.mark.parametrize("secret", SECRETS, ids=lambda s: s.kind)
+def test_secrets_come_back_equal_and_show_no_key(secret: Secret) -> None:
+    content = encode(secret, KEYS)
+    assert decode(secret.resource_name, content, KEYS) == secret
+    assert not any(mark in content for mark in marks(pair("a.example").key))
+    assert json.loads(content)["name"] == secret.name
+
+
+def test_every_row_of_the_table_has_a_form() -> None:
+    forms = {row.noun: obj for row, obj in zip(COLLECTIONS, (EDGE, IRIS, SECRETS[0]), strict=True)}
+    assert all(isinstance(obj, noun) and json.loads(encode(obj, KEYS)) for noun, obj in forms.items())
+
+
+@pytest.mark.parametrize(
+    ("routing", "content"),
+    [
+        (PathRouting(2, ("predict",)), {"path": {"segment": 2, "verbs": ["predict"]}}),
+        (HeaderRouting("x-model"), {"header": {"name": "x-model"}}),
+        (HostRouting(), {"host": {}}),
+    ],
+)
+def test_a_union_names_its_member(routing: Routing, content: object) -> None:
+    assert json.loads(encode(Gateway("edge", 80, routing=routing), KEYS))["routing"] == content
+
+
+def test_missing_fields_take_their_defaults() -> None:
+    assert decode("gateways/edge", '{"name": "edge", "port": 8080}', KEYS) == EDGE
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"name": "edge", "port": 80, "colour": "red"},
+        {"name": "edge", "port": 80, "routing": {"smell": {}}},
+        {"name": "edge", "port": 80, "routing": {"path": {"segment": 3, "extra": 1}}},
+        {"name": "edge", "port": 80, "tls": {"certificate": "a", "min_version": "1.4"}},
+    ],
+)
+def test_content_of_a_newer_version(content: object) -> None:
+    error, message = reason("gateways/edge", content)
+    assert error == "STORE_NEWER"
+    assert message.startswith("gateways/edge in the store was written by a newer version")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "[]",
+        "{",
+        {"name": "edge"},
+        {"name": "edge", "port": "many"},
+        {"name": "edge", "port": 0},
+        {"name": "edge", "port": 80, "routing": {}},
+        {"name": "edge", "port": 80, "routing": "path"},
+        {"name": "edge", "port": 80, "routing": {"path": {}, "host": {}}},
+    ],
+)
+def test_content_that_is_damaged(content: object) -> None:
+    error, message = reason("gateways/edge", content)
+    assert error == "STORE_CORRUPT"
+    assert message.startswith("gateways/edge in the store is not valid")
+
+
+def test_a_collection_of_a_newer_version() -> None:
+    assert reason("rollouts/iris", {})[0] == "STORE_NEWER"
+
+
+def test_a_sealed_key_that_is_missing() -> None:
+    content = json.loads(encode(SECRETS[0], KEYS))
+    del content["tls_certificate"][SEALED]
+    assert reason(SECRETS[0].resource_name, content)[0] == "SECRET_KEY_WRONG"
