@@ -31,7 +31,7 @@ from controlplane.domain import (
 )
 from tests.pki import authority
 
-# Nouns are large: fewer of them, and however long they take on a busy machine.
+# Nouns are large, so there are fewer examples, without a deadline on a busy machine.
 some = settings(max_examples=40, deadline=None, suppress_health_check=[Health.too_slow])
 
 labels = st.from_regex(r"[a-z0-9]([-a-z0-9]{0,8}[a-z0-9])?", fullmatch=True)
@@ -41,7 +41,7 @@ texts = st.text(string.ascii_letters + string.digits + "-_ é", max_size=12)
 
 
 def millis(low: float, high: float) -> st.SearchStrategy[float]:
-    """Seconds, in whole milliseconds."""
+    """Return a strategy for seconds, in whole milliseconds."""
     return st.integers(round(low * 1000), round(high * 1000)).map(lambda ms: ms / 1000)
 
 
@@ -74,7 +74,7 @@ names = st.from_regex(r"[a-z]{1,8}\.svc", fullmatch=True)
 
 
 def endpoint_lists(hosts: st.SearchStrategy[str]) -> st.SearchStrategy[tuple[Endpoint, ...]]:
-    """Endpoints of one kind, none twice."""
+    """Return a strategy for endpoints with hosts of one kind, none twice."""
     each = st.builds(Endpoint, host=hosts, port=ports, weight=st.integers(1, 10_000))
     return st.lists(each, min_size=1, max_size=4, unique_by=lambda e: (e.host, e.port)).map(tuple)
 
@@ -120,19 +120,19 @@ rewrites = st.none() | st.builds(PathRewrite, st.sampled_from(["/", "/v2"]), st.
 
 @st.composite
 def models(draw: st.DrawFn, gateway_labels: st.SearchStrategy[str] = labels, name: st.SearchStrategy[str] = labels) -> Model:
-    """A model, its split drawn over its versions."""
-    all_of_them = draw(st.lists(versions, min_size=1, max_size=3, unique_by=lambda v: v.name))
-    cuts = sorted(draw(st.lists(st.integers(0, FULL_SHARE), min_size=len(all_of_them) - 1, max_size=len(all_of_them) - 1)))
+    """Draw a model, its split over its versions."""
+    drawn = draw(st.lists(versions, min_size=1, max_size=3, unique_by=lambda v: v.name))
+    cuts = sorted(draw(st.lists(st.integers(0, FULL_SHARE), min_size=len(drawn) - 1, max_size=len(drawn) - 1)))
     shares = [b - a for a, b in zip([0, *cuts], [*cuts, FULL_SHARE], strict=True)]
     return Model(
         name=draw(name),
         gateways=tuple(draw(st.lists(gateway_labels, min_size=1, max_size=2, unique=True))),
-        versions=tuple(all_of_them),
-        split={v.name: share for v, share in zip(all_of_them, shares, strict=True)},
+        versions=tuple(drawn),
+        split={v.name: share for v, share in zip(drawn, shares, strict=True)},
         keys=tuple(draw(st.lists(st.from_regex(r"[A-Za-z0-9._~-]{1,9}", fullmatch=True), max_size=3, unique=True))),
         sticky=draw(stickies),
         preview_header=draw(st.just("") | headers),
-        mirror=draw(st.none() | st.builds(Mirror, st.sampled_from([v.name for v in all_of_them]), st.integers(1, FULL_SHARE))),
+        mirror=draw(st.none() | st.builds(Mirror, st.sampled_from([v.name for v in drawn]), st.integers(1, FULL_SHARE))),
         timeouts=draw(timeouts),
         retries=draw(retries),
         rewrite=draw(rewrites),

@@ -126,13 +126,13 @@ def modules() -> list[Path]:
 
 def test_no_other_module_spells_the_name_of_a_collection() -> None:
     assert len(modules()) > 50
-    found = [
+    violations = [
         f"{path.relative_to(ROOT)}:{line}: {text!r}"
         for path in modules()
         for line, text in literals(path)
         if text not in EXCEPTIONS.get(str(path.relative_to(ROOT)), ())
     ]
-    assert found == []
+    assert violations == []
 
 
 def test_each_exception_is_needed() -> None:

@@ -25,13 +25,13 @@ def state(*objects: Object) -> State:
     return State().applied(Changes({o.resource_name: o for o in objects}))
 
 
-def test_objects_come_and_go_together() -> None:
+def test_objects_are_made_and_deleted_together() -> None:
     s = state(Gateway("edge", 80), model("iris"))
     assert [o.resource_name for o in s.objects()] == ["gateways/edge", "models/iris"]
     assert s.applied(Changes({"models/iris": None, "gateways/edge": None})) == State()
 
 
-def test_changes_between_states_make_one_of_the_other() -> None:
+def test_changes_lead_from_one_state_to_the_other() -> None:
     a = state(Gateway("edge", 80), model("iris"), model("wine"))
     b = state(Gateway("edge", 81), model("iris"), model("digits"))
     changes = a.changes_to(b)
@@ -42,10 +42,10 @@ def test_changes_between_states_make_one_of_the_other() -> None:
 
 def test_a_state_is_made_of_a_mapping_for_each_collection() -> None:
     edge, iris = Gateway("edge", 80), model("iris")
-    made = State({"edge": edge}, {"iris": iris})
-    assert made == state(edge, iris)
-    assert (made.gateways, made.models, made.secrets) == ({"edge": edge}, {"iris": iris}, {})
-    assert made.of(Model) is made.models
+    explicit = State({"edge": edge}, {"iris": iris})
+    assert explicit == state(edge, iris)
+    assert (explicit.gateways, explicit.models, explicit.secrets) == ({"edge": edge}, {"iris": iris}, {})
+    assert explicit.of(Model) is explicit.models
     with pytest.raises(TypeError):
         State({}, {}, {}, {})
 

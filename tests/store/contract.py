@@ -1,7 +1,7 @@
-"""What every store must do. A technology's test module inherits `Contract` and gives it the fixture `place`.
+"""The suite that every store must pass. A technology's test module inherits `Contract` and gives it the fixture `place`.
 
-`place` opens a store, and opens the same one again: what it returns may be called after the store before was closed.
-The suite has a file for each part: this one is about history, the others about records and leases.
+`place` is a function that opens a store, and opens the same store again after it was closed. The suite has a file for each
+part of the contract: this one is about history, the others are about records and leases.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tests.store.places import EDGE, GREEN, IRIS, Open, changes, commit, draft, 
 
 
 class Contract(RecordsContract, LeasesContract):
-    """The suite."""
+    """The whole suite, and its part about history."""
 
     async def test_a_history_has_a_random_id_that_stays(self, place: Open) -> None:
         store = await place()
@@ -41,10 +41,10 @@ class Contract(RecordsContract, LeasesContract):
         assert await store.commit(proposed, change, draft()) is proposed
         assert store.head.value is proposed
         await commit(store, 1, changes(GREEN), draft())
-        assert store.head.value.state.gateways is proposed.state.gateways, "what is unchanged is the same object"
+        assert store.head.value.state.gateways is proposed.state.gateways, "an unchanged collection is the same object"
         await store.close()
 
-    async def test_starts_empty(self, place: Open) -> None:
+    async def test_a_new_store_is_empty(self, place: Open) -> None:
         store = await place()
         assert store.head.value == Head()
         assert await store.at(0) == Head()
@@ -60,16 +60,16 @@ class Contract(RecordsContract, LeasesContract):
         assert [r.number for r in await store.revisions(100, 100)] == [5, 4, 3, 2, 1]
         await store.close()
 
-    async def test_the_head_knows_since_when(self, place: Open) -> None:
+    async def test_the_head_has_metadata_of_each_object(self, place: Open) -> None:
         store = await place()
         heads = await filled(store)
         assert heads[3].meta == {"gateways/edge": ObjectMeta(1, 101.0, 101.0), "models/iris": ObjectMeta(3, 101.0, 103.0)}
         assert heads[3].time == 103.0
         assert "models/iris" not in heads[4].meta
-        assert heads[5].meta["models/iris"] == ObjectMeta(5, 105.0, 105.0), "made anew, it has a new beginning"
+        assert heads[5].meta["models/iris"] == ObjectMeta(5, 105.0, 105.0), "made again, it is as old as that"
         await store.close()
 
-    async def test_at_is_the_head_as_it_was(self, place: Open) -> None:
+    async def test_earlier_heads_are_read_as_they_were(self, place: Open) -> None:
         store = await place()
         heads = await filled(store)
         for head in heads:
@@ -82,7 +82,7 @@ class Contract(RecordsContract, LeasesContract):
         await store.close()
 
     @pytest.mark.parametrize("number", [-1, 6, 10**15])
-    async def test_at_a_revision_that_is_not(self, place: Open, number: int) -> None:
+    async def test_revisions_that_do_not_exist(self, place: Open, number: int) -> None:
         store = await place()
         await filled(store)
         for read in (store.at, store.revision):
@@ -92,7 +92,7 @@ class Contract(RecordsContract, LeasesContract):
             assert "revisions/5" in caught.value.message
         await store.close()
 
-    async def test_a_revision_says_what_was_and_what_is(self, place: Open) -> None:
+    async def test_a_revision_has_the_objects_before_and_after(self, place: Open) -> None:
         store = await place()
         await filled(store)
         assert await store.revision(1) == Revision(
@@ -106,14 +106,14 @@ class Contract(RecordsContract, LeasesContract):
 
     async def test_a_draft_is_kept_whole(self, place: Open) -> None:
         store = await place()
-        said = Draft("Ann é", "why\nnot", Action.REVERT, 12.25, 7, "id-1", "digest")
-        await commit(store, 0, changes(EDGE), said)
+        full = Draft("Ann é", "why\nnot", Action.REVERT, 12.25, 7, "id-1", "digest")
+        await commit(store, 0, changes(EDGE), full)
         await store.close()
         store = await place()
-        assert (await store.revision(1)).draft == said
+        assert (await store.revision(1)).draft == full
         await store.close()
 
-    async def test_pages_of_the_history(self, place: Open) -> None:
+    async def test_the_history_is_read_in_pages(self, place: Open) -> None:
         store = await place()
         await filled(store)
         assert [r.number for r in await store.revisions(6, 2)] == [5, 4]
@@ -138,22 +138,22 @@ class Contract(RecordsContract, LeasesContract):
         assert await store.recall("r") is None
         await store.close()
 
-    async def test_of_commits_that_race_one_wins(self, place: Open) -> None:
+    async def test_one_of_several_racing_commits_wins(self, place: Open) -> None:
         store = await place()
         results = await asyncio.gather(
             *(commit(store, 0, changes(Gateway("edge", 1000 + i)), draft(i)) for i in range(20)), return_exceptions=True
         )
-        won = [r for r in results if isinstance(r, Head)]
-        assert [h.number for h in won] == [1]
-        assert all(isinstance(r, Error) and r.reason == "CONFLICT" for r in results if r is not won[0])
-        assert store.head.value == won[0]
+        winners = [r for r in results if isinstance(r, Head)]
+        assert [h.number for h in winners] == [1]
+        assert all(isinstance(r, Error) and r.reason == "CONFLICT" for r in results if r is not winners[0])
+        assert store.head.value == winners[0]
         assert len(await store.revisions(100, 100)) == 1
         await store.close()
 
-    async def test_writers_that_retry_all_get_through(self, place: Open) -> None:
+    async def test_all_writers_succeed_when_they_retry(self, place: Open) -> None:
         store = await place()
 
-        async def insist(i: int) -> int:
+        async def retry(i: int) -> int:
             while True:
                 try:
                     return (await commit(store, store.head.value.number, changes(Gateway(f"g{i}", 1000 + i)), draft(i))).number
@@ -161,7 +161,7 @@ class Contract(RecordsContract, LeasesContract):
                     if error.reason != "CONFLICT":
                         raise
 
-        numbers = await asyncio.gather(*(insist(i) for i in range(15)))
+        numbers = await asyncio.gather(*(retry(i) for i in range(15)))
         assert sorted(numbers) == list(range(1, 16))
         assert len(store.head.value.state.gateways) == 15
         await store.close()
@@ -211,7 +211,7 @@ class Contract(RecordsContract, LeasesContract):
         assert seen == sorted(set(seen))
         await store.close()
 
-    async def test_a_commit_whose_caller_goes_away_is_whole(self, place: Open) -> None:
+    async def test_a_commit_whose_caller_is_cancelled_is_whole(self, place: Open) -> None:
         store = await place()
         for i in range(10):
             number = store.head.value.number
@@ -220,14 +220,14 @@ class Contract(RecordsContract, LeasesContract):
                 await asyncio.sleep(0)
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-        head = await commit(store, await _quiet(store), changes(IRIS), draft())
+        head = await commit(store, await _settled_number(store), changes(IRIS), draft())
         await store.close()
         store = await place()
         assert store.head.value == head
         assert len(await store.revisions(100, 100)) == head.number
         await store.close()
 
-    async def test_state_is_what_replaying_makes_of_it(self, place: Open) -> None:
+    async def test_replaying_the_changes_gives_the_state(self, place: Open) -> None:
         store = await place()
         await filled(store)
         state = State()
@@ -238,8 +238,8 @@ class Contract(RecordsContract, LeasesContract):
         await store.close()
 
 
-async def _quiet(store: Store) -> int:
-    """The newest number, once a write that nobody waits for any more is through."""
+async def _settled_number(store: Store) -> int:
+    """Return the newest number, after any write under way whose caller was cancelled."""
     with pytest.raises(Error):
         await commit(store, -1, changes(EDGE), draft())
     return store.head.value.number

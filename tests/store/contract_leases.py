@@ -1,4 +1,4 @@
-"""What every store must do with leases and fences. `contract.py` says how a technology inherits this.
+"""The suite about leases and fences that every store must pass. `contract.py` says how a technology inherits it.
 
 The time is an argument, and these tests pass one that they choose.
 """
@@ -39,7 +39,7 @@ class LeasesContract:
         assert other.holder == "b"
         await store.close()
 
-    async def test_of_acquisitions_that_race_one_wins(self, place: Open) -> None:
+    async def test_one_of_several_racing_acquisitions_wins(self, place: Open) -> None:
         store = await place()
         results = await asyncio.gather(
             *(store.leases.acquire("leader", f"r{i}", 10.0, now=0.0) for i in range(20)), return_exceptions=True

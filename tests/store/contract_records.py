@@ -1,4 +1,4 @@
-"""What every store must do with records. `contract.py` says how a technology inherits this."""
+"""The suite about records that every store must pass. `contract.py` says how a technology inherits it."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class RecordsContract:
         assert await store.records.list(NODES) == sorted(records, key=lambda r: r.name)
         await store.close()
 
-    async def test_kinds_are_apart(self, place: Open) -> None:
+    async def test_kinds_are_separate(self, place: Open) -> None:
         store = await place()
         node = await store.records.put(NODES, "a", b"node", 0)
         rollout = await store.records.put(ROLLOUTS, "a", b"rollout", 0)
@@ -102,7 +102,7 @@ class RecordsContract:
         assert await refused(store.records.put(NODES, "a", b"2", first.version)) == (Code.ABORTED, "RECORD_CHANGED")
         await store.close()
 
-    async def test_of_writes_that_race_one_wins(self, place: Open) -> None:
+    async def test_one_of_several_racing_writes_wins(self, place: Open) -> None:
         store = await place()
         first = await store.records.put(NODES, "a", b"", 0)
         results = await asyncio.gather(
@@ -114,7 +114,7 @@ class RecordsContract:
         assert await store.records.get(NODES, "a") == winners[0]
         await store.close()
 
-    async def test_writers_that_retry_all_get_through(self, place: Open) -> None:
+    async def test_all_writers_of_a_record_succeed_when_they_retry(self, place: Open) -> None:
         store = await place()
 
         async def add_one() -> None:
@@ -140,7 +140,7 @@ class RecordsContract:
         records = [await store.records.put(NODES, f"n{i}", b"x", 0) for i in range(NODES.max_records)]
         too_many = (Code.RESOURCE_EXHAUSTED, "TOO_MANY_RECORDS")
         assert await refused(store.records.put(NODES, "more", b"x", 0)) == too_many
-        assert await store.records.put(ROLLOUTS, "more", b"x", 0), "each kind has its own"
+        assert await store.records.put(ROLLOUTS, "more", b"x", 0), "each kind has its own bound"
         assert await store.records.put(NODES, "n0", b"y", records[0].version), "a record that exists may still change"
         await store.records.delete(NODES, "n1", records[1].version)
         assert await store.records.put(NODES, "more", b"x", 0)
@@ -180,7 +180,7 @@ class RecordsContract:
         a = await store.records.put(NODES, "a", b"1", 0)
         batches = store.records.watch(NODES)
         assert await next_batch(batches) == {"a": a}
-        for i in range(10):  # nobody looks meanwhile
+        for i in range(10):  # the watcher does not look meanwhile
             a = await store.records.put(NODES, "a", str(i).encode(), a.version)
         b = await store.records.put(NODES, "b", b"", 0)
         assert await next_batch(batches) == {"a": a, "b": b}
@@ -193,7 +193,7 @@ class RecordsContract:
         assert await next_batch(batches) == {"a": None, "c": c}
         await store.close()
 
-    async def test_a_record_that_came_and_went_unseen_is_not_in_a_watch(self, place: Open) -> None:
+    async def test_a_watch_skips_a_record_that_was_made_and_deleted_unseen(self, place: Open) -> None:
         store = await place()
         batches = store.records.watch(NODES)
         assert await next_batch(batches) == {}

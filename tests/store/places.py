@@ -1,4 +1,4 @@
-"""What the suites for stores share: a place to open a store in, objects, and revisions to fill it with."""
+"""Shared by the suites for stores: the place to open a store in, objects, and revisions to fill a store with."""
 
 from __future__ import annotations
 
@@ -23,24 +23,27 @@ GREEN = replace(IRIS, split={"green": 10_000})
 
 
 def draft(time: float = 1.0, request_id: str = "", digest: str = "") -> Draft:
-    """A draft that differs by its time."""
+    """Return a draft; drafts differ by their time."""
     return Draft("ann", "because", Action.APPLY, time, 0, request_id, digest)
 
 
 def changes(*objects: Gateway | Model, deleted: tuple[str, ...] = ()) -> Changes:
-    """Changes that set and delete these."""
+    """Return changes that set and delete these objects."""
     return Changes({**{o.resource_name: o for o in objects}, **dict.fromkeys(deleted)})
 
 
-async def commit(store: Store, base: int, change: Changes, said: Draft, fence: Fence | None = None) -> Head:
+async def commit(store: Store, base: int, change: Changes, by: Draft, fence: Fence | None = None) -> Head:
     """Commit a change that is based on revision `base`, which may be another one than the newest."""
     newest = store.head.value
     head = newest if base == newest.number else Head(base, newest.state, newest.meta)
-    return await store.commit(head.after(change, said), change, said, fence=fence)
+    return await store.commit(head.after(change, by), change, by, fence=fence)
 
 
 async def filled(store: Store) -> list[Head]:
-    """Five revisions: both made, switched, switched back, model deleted, model made again. Head i is of revision i."""
+    """Commit five revisions, and return the head of each, that of revision 0 first.
+
+    They make two objects, switch the model, switch it back, delete it, and make it again.
+    """
     heads = [store.head.value]
     steps = [changes(EDGE, IRIS), changes(GREEN), changes(IRIS), changes(deleted=("models/iris",)), changes(GREEN)]
     for i, step in enumerate(steps, 1):

@@ -69,9 +69,9 @@ def test_only_the_stores_own_file_is_made_and_only_while_nothing_is_sealed(tmp_p
         key_source(tmp_path, tmp_path / "other.key")(set())
     assert caught.value.reason == "SECRET_KEY_MISSING"
     assert os.listdir(tmp_path) == []
-    made = key_source(tmp_path)(set()).seal("a key", "secrets/edge")
+    sealed = key_source(tmp_path)(set()).seal("a key", "secrets/edge")
     assert os.listdir(tmp_path) == [KEY_FILE]
-    assert key_source(tmp_path)({"any"}).open(made, "secrets/edge") == "a key"
+    assert key_source(tmp_path)({"any"}).open(sealed, "secrets/edge") == "a key"
 
 
 def test_keys_have_no_text_form(tmp_path: Path) -> None:

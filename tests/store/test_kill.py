@@ -1,4 +1,4 @@
-"""kill -9 at random moments of a stream of writes: what was acknowledged is there, whole, and numbered without a gap."""
+"""kill -9 at random moments of a stream of writes: acknowledged revisions and records are there, whole, and without a gap."""
 
 from __future__ import annotations
 

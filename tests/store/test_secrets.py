@@ -1,4 +1,4 @@
-"""Secrets in the SQLite store: kept, found again, and not to be read from its files."""
+"""Secrets in the SQLite store: read back equal, and unreadable in its files."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ async def commit(store: SqliteStore, *secrets: Secret, deleted: tuple[str, ...] 
 
 
 async def fill(directory: Path) -> None:
-    """A certificate, authorities; the certificate rotated; then deleted."""
+    """Make a certificate and authorities, rotate the certificate, and delete it."""
     store = await open_store(directory)
     await commit(store, OLD.secret(), authority().secret())
     await commit(store, NEW.secret())
@@ -44,7 +44,7 @@ async def reason(directory: Path, key_file: Path | None = None) -> str:
     return caught.value.reason
 
 
-async def test_every_revision_has_the_certificate_and_the_key_that_it_had(tmp_path: Path) -> None:
+async def test_every_revision_has_its_certificate_and_key(tmp_path: Path) -> None:
     await fill(tmp_path / "data")
     store = await open_store(tmp_path / "data")
     assert [(await store.at(n)).state.secrets.get("edge") for n in (1, 2, 3)] == [OLD.secret(), NEW.secret(), None]
@@ -56,7 +56,7 @@ async def test_every_revision_has_the_certificate_and_the_key_that_it_had(tmp_pa
     await store.close()
 
 
-async def test_no_file_holds_a_key_and_all_are_their_owners_only(tmp_path: Path) -> None:
+async def test_no_file_holds_a_key_and_only_the_owner_reads_them(tmp_path: Path) -> None:
     directory = tmp_path / "data"
     store = await open_store(directory)
     await commit(store, OLD.secret(), NEW.secret("other"))
@@ -69,33 +69,33 @@ async def test_no_file_holds_a_key_and_all_are_their_owners_only(tmp_path: Path)
     await store.close()
 
 
-async def test_files_that_others_could_read_are_closed_to_them(tmp_path: Path) -> None:
+async def test_permissions_of_files_that_others_can_read_are_corrected(tmp_path: Path) -> None:
     await fill(tmp_path / "data")
     (tmp_path / "data" / DATABASE).chmod(0o644)
     await (await open_store(tmp_path / "data")).close()
     assert stat.S_IMODE((tmp_path / "data" / DATABASE).stat().st_mode) == 0o600
 
 
-async def test_history_is_read_without_the_key_but_for_keys(tmp_path: Path) -> None:
+async def test_history_is_readable_without_the_sealing_key_except_for_keys(tmp_path: Path) -> None:
     await fill(tmp_path / "data")
     with sqlite3.connect(tmp_path / "data" / DATABASE) as db:
         rows = db.execute("SELECT content FROM objects WHERE name = 'secrets/edge' AND content IS NOT NULL").fetchall()
-    found = [json.loads(content)["tls_certificate"] for (content,) in rows]
-    assert [f["certificate_chain_pem"] for f in found] == [OLD.certificate, NEW.certificate]
+    contents = [json.loads(content)["tls_certificate"] for (content,) in rows]
+    assert [content["certificate_chain_pem"] for content in contents] == [OLD.certificate, NEW.certificate]
 
 
-async def test_without_its_key_a_store_does_not_start_and_nothing_is_lost(tmp_path: Path) -> None:
+async def test_a_store_does_not_open_without_its_key_and_loses_nothing(tmp_path: Path) -> None:
     directory = tmp_path / "data"
     await fill(directory)
     kept = tmp_path / "kept.key"
     shutil.move(directory / KEY_FILE, kept)
     before = (directory / DATABASE).read_bytes()
     assert await reason(directory) == "SECRET_KEY_MISSING"
-    assert not (directory / KEY_FILE).exists()  # a new one would open nothing
+    assert not (directory / KEY_FILE).exists()  # a new key would open nothing
     other = tmp_path / "other"
     await (await open_store(other)).close()
     shutil.copy(other / KEY_FILE, directory / KEY_FILE)
-    # What is live has no key in it any more; the history has.
+    # The live objects hold no key any more, but the history does.
     assert await reason(directory) == "SECRET_KEY_WRONG"
     assert await reason(directory, tmp_path / "nowhere.key") == "SECRET_KEY_MISSING"
     assert (directory / DATABASE).read_bytes() == before
@@ -104,7 +104,7 @@ async def test_without_its_key_a_store_does_not_start_and_nothing_is_lost(tmp_pa
     await store.close()
 
 
-async def test_a_new_key_seals_from_then_on_and_the_old_one_opens_what_was_before(tmp_path: Path) -> None:
+async def test_a_new_key_seals_from_then_on_and_the_old_one_still_opens(tmp_path: Path) -> None:
     directory = tmp_path / "data"
     await fill(directory)
     other = tmp_path / "other"
@@ -119,7 +119,7 @@ async def test_a_new_key_seals_from_then_on_and_the_old_one_opens_what_was_befor
     await store.close()
 
 
-async def test_what_was_sealed_for_one_secret_does_not_open_as_another(tmp_path: Path) -> None:
+async def test_a_sealed_key_does_not_open_in_another_secret(tmp_path: Path) -> None:
     directory = tmp_path / "data"
     store = await open_store(directory)
     await commit(store, OLD.secret(), OLD.secret("other"))
@@ -144,7 +144,7 @@ async def test_what_was_sealed_for_one_secret_does_not_open_as_another(tmp_path:
         ("[]", "STORE_CORRUPT"),
     ],
 )
-async def test_content_that_is_not_what_it_should_be(tmp_path: Path, content: str, expected: str) -> None:
+async def test_content_that_is_refused(tmp_path: Path, content: str, expected: str) -> None:
     directory = tmp_path / "data"
     store = await open_store(directory)
     await commit(store, authority().secret("edge"))

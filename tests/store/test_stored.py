@@ -1,4 +1,4 @@
-"""A data directory that commit bddd395 wrote: today's code reads the same history from it, and goes on writing."""
+"""A data directory that commit bddd395 wrote: today's code reads the same history from it, and can write to it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the tests of the SQLite store share."""
+"""Helpers for the tests of the SQLite store."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.store.places import changes, commit, draft, filled
 
 
 def store_error(directory: Path) -> Error:
-    """The error of opening the store there."""
+    """Return the error that opening the store raises."""
 
     async def attempt() -> None:
         store = await open_store(directory)
@@ -33,7 +33,7 @@ def store_error(directory: Path) -> Error:
 
 
 def make(directory: Path) -> None:
-    """A store with five revisions."""
+    """Make a store with five revisions."""
 
     async def fill() -> None:
         store = await open_store(directory)
@@ -44,7 +44,7 @@ def make(directory: Path) -> None:
 
 
 def rewrite(directory: Path, old: str, new: str) -> None:
-    """Changes content behind the triggers' back."""
+    """Replace a text in the content of all objects, which the triggers would forbid."""
     db = sqlite3.connect(directory / DATABASE)
     db.execute("DROP TRIGGER objects_stay")
     db.execute("UPDATE objects SET content = replace(content, ?, ?)", (old, new))
@@ -53,7 +53,10 @@ def rewrite(directory: Path, old: str, new: str) -> None:
 
 
 def without_privileges(directory: Path) -> str:
-    """The error of opening the store, also for root, whom permissions don't bind: its capabilities are dropped first."""
+    """Return the error that opening the store raises without privileges.
+
+    Permissions don't bind root, so the process drops its capabilities first.
+    """
     code = f"""
 import asyncio, ctypes, pathlib
 from controlplane.errors import Error
@@ -70,7 +73,7 @@ except Error as error:
 
 
 async def gateway_by_gateway(store: Store, most: int = 2_000) -> Error:
-    """Commits until one is refused, and returns why."""
+    """Commit until a commit is refused, and return its error."""
     for _ in range(most):
         head = store.head.value
         try:
@@ -80,11 +83,15 @@ async def gateway_by_gateway(store: Store, most: int = 2_000) -> Error:
         except Error as error:
             assert store.head.value == head
             return error
-    raise AssertionError("never refused")
+    raise AssertionError("no commit was refused")
 
 
 class Flaky(sqlite3.Connection):
-    """A connection whose COMMIT fails when told to, before or after it happened; and that can be away altogether."""
+    """A connection that fails as its `mode` says.
+
+    "before" and "after": a COMMIT fails, before or after it happened. "away": every call fails. "after, then away": a COMMIT
+    fails after it happened, and so does every new connection.
+    """
 
     mode = ""
 

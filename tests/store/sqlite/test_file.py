@@ -1,4 +1,4 @@
-"""The file: made, held, and what can happen to it."""
+"""The file: made, locked, damaged, read-only, and on disks that are full."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_a_missing_directory_is_made(tmp_path: Path) -> None:
     assert (tmp_path / "a" / "b" / DATABASE).exists()
 
 
-def test_a_store_is_held_by_one(tmp_path: Path) -> None:
+def test_a_store_is_locked_in_its_process(tmp_path: Path) -> None:
     async def run() -> None:
         store = await open_store(tmp_path)
         with pytest.raises(Error) as caught:
@@ -37,7 +37,7 @@ def test_a_store_is_held_by_one(tmp_path: Path) -> None:
     asyncio.run(run())
 
 
-def test_a_store_is_held_against_another_process(tmp_path: Path) -> None:
+def test_a_store_is_locked_against_another_process(tmp_path: Path) -> None:
     code = f"""
 import asyncio, pathlib
 from controlplane.errors import Error
@@ -56,9 +56,9 @@ except Error as error:
         finally:
             await store.close()
 
-    said = asyncio.run(run())
-    assert said.startswith("STORE_HELD")
-    assert f"process {os.getpid()}" in said
+    output = asyncio.run(run())
+    assert output.startswith("STORE_HELD")
+    assert f"process {os.getpid()}" in output
 
 
 def test_not_a_database(tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ def test_a_damaged_file(tmp_path: Path) -> None:
     assert store_error(tmp_path).reason == "STORE_CORRUPT"
 
 
-def test_the_place_is_a_file(tmp_path: Path) -> None:
+def test_a_directory_that_is_a_file(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("")
     assert store_error(tmp_path / "data").reason == "STORE_CANT_OPEN"
     assert store_error(tmp_path / "data" / "below").reason == "STORE_CANT_OPEN"
@@ -89,21 +89,21 @@ def test_a_directory_that_is_read_only(tmp_path: Path) -> None:
     directory.chmod(0o555)
     for file in directory.iterdir():
         file.chmod(0o444)
-    said = without_privileges(directory)
-    assert said.startswith("STORE_READ_ONLY"), said
-    assert "writable" in said
+    output = without_privileges(directory)
+    assert output.startswith("STORE_READ_ONLY"), output
+    assert "writable" in output
 
 
 def test_a_file_that_is_read_only(tmp_path: Path) -> None:
     directory = tmp_path / "data"
     make(directory)
     (directory / DATABASE).chmod(0o444)
-    said = without_privileges(directory)
-    assert said.startswith("STORE_READ_ONLY"), said
+    output = without_privileges(directory)
+    assert output.startswith("STORE_READ_ONLY"), output
 
 
 def test_a_full_file(tmp_path: Path) -> None:
-    """SQLite's own limit stands for the disk's: the same code, at the same places."""
+    """SQLite's own limit gives the same error code as a full disk, at the same places."""
 
     def connect(*args: Any, **kwargs: Any) -> sqlite3.Connection:
         db: sqlite3.Connection = sqlite3.connect(*args, **kwargs)
@@ -119,7 +119,7 @@ def test_a_full_file(tmp_path: Path) -> None:
         assert await store.revision(head.number)
         assert await store.recall(str(head.number)) is None
         await store.close()
-        store = await open_store(tmp_path)  # somebody made room
+        store = await open_store(tmp_path)  # there is room again
         assert store.head.value == head
         assert (await commit(store, head.number, changes(IRIS), draft())).number == head.number + 1
         await store.close()
@@ -130,8 +130,8 @@ def test_a_full_file(tmp_path: Path) -> None:
 def test_a_full_disk(tmp_path: Path) -> None:
     mount = tmp_path / "disk"
     mount.mkdir()
-    tried = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "none", str(mount)], capture_output=True, check=False)
-    if tried.returncode:
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "none", str(mount)], capture_output=True, check=False)
+    if mounted.returncode:
         pytest.skip("only root can mount a small disk")
 
     async def run() -> None:
@@ -169,6 +169,6 @@ try:
 except Error as error:
     print(error.code.name, error.reason)
 """
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    assert said in (["RESOURCE_EXHAUSTED", "STORE_FULL"], ["UNAVAILABLE", "STORE_IO"])
-    make(tmp_path)  # with room it goes on from there
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert output in (["RESOURCE_EXHAUSTED", "STORE_FULL"], ["UNAVAILABLE", "STORE_IO"])
+    make(tmp_path)  # with room, the store is made

@@ -1,4 +1,4 @@
-"""The SQL of the history: triggers that protect it, and content that is not as it should be."""
+"""The SQL of the history: triggers that protect it, and content that this version refuses."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.store.sqlite.common import Flaky, make, open_flaky, rewrite, store_er
         "INSERT INTO revisions VALUES (7, 0, '', '', 'apply', 0, '', '')",
     ],
 )
-def test_the_file_itself_keeps_history(tmp_path: Path, statement: str) -> None:
+def test_triggers_protect_the_history(tmp_path: Path, statement: str) -> None:
     async def fill() -> None:
         store = await open_store(tmp_path)
         await filled(store)
@@ -55,7 +55,7 @@ def test_the_file_itself_keeps_history(tmp_path: Path, statement: str) -> None:
         ('{"name":"edge"', '{"name":"edge', "STORE_CORRUPT"),
     ],
 )
-def test_content_that_is_not_known(tmp_path: Path, old: str, new: str, reason: str) -> None:
+def test_content_that_is_refused(tmp_path: Path, old: str, new: str, reason: str) -> None:
     make(tmp_path)
     rewrite(tmp_path, old, new)
     error = store_error(tmp_path)
@@ -63,7 +63,7 @@ def test_content_that_is_not_known(tmp_path: Path, old: str, new: str, reason: s
     assert "models/iris" in error.message or "gateways/edge" in error.message
 
 
-def test_content_from_before_a_field_was_there(tmp_path: Path) -> None:
+def test_content_of_an_older_version(tmp_path: Path) -> None:
     make(tmp_path)
     rewrite(tmp_path, ',"preview_header":""', "")
 

@@ -37,7 +37,7 @@ def _renamed(gateway: Gateway, name: str) -> Gateway:
 
 @given(steps)
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-def test_any_history_is_the_same_after_reopening(history: list[dict[str, Object | None]]) -> None:
+def test_any_history_reads_the_same_after_reopening(history: list[dict[str, Object | None]]) -> None:
     async def run(directory: Path) -> None:
         store = await open_store(directory)
         heads = [store.head.value]
@@ -84,8 +84,8 @@ async def test_a_commit_that_failed_and_did_not_happen(tmp_path: Path, flaky: ty
     await store.close()
 
 
-async def test_a_commit_of_which_nothing_is_known(tmp_path: Path, flaky: type[Flaky]) -> None:
-    """It happened, and the disk went away before that could be seen: it is found out before anything else is written."""
+async def test_a_commit_whose_outcome_is_unknown(tmp_path: Path, flaky: type[Flaky]) -> None:
+    """The commit happened, and the disk failed before that could be read. The next write finds out first."""
     store = await open_flaky(tmp_path)
     flaky.mode = "after, then away"
     with pytest.raises(Error) as caught:
@@ -113,7 +113,7 @@ async def test_a_disk_that_is_away(tmp_path: Path, flaky: type[Flaky]) -> None:
         with pytest.raises(Error) as caught:
             await call
         assert caught.value.code is Code.UNAVAILABLE
-    assert store.head.value == head, "what is in memory goes on being served"
+    assert store.head.value == head, "the head in memory is still served"
     flaky.mode = ""
     assert (await commit(store, 5, changes(IRIS), draft())).number == 6
     await store.close()
