@@ -1,0 +1,85 @@
+"""The limits on sizes, and a command that prints what is largest: `python -m tests.structure.sizes` or `make sizes`.
+
+    module      at most 500 lines
+    function    at most 60 lines, its signature and docstring included
+    class       at most 20 methods, properties and private methods included
+
+The exit status is 1 when something is above its limit and is not one of the exceptions.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from tests.structure.tree import Module, length, methods, modules
+
+MODULE_LINES, FUNCTION_LINES, CLASS_METHODS = 500, 60, 20
+
+# What may be above its limit, by the name that the command prints, and why. At most ten.
+EXCEPTIONS: dict[str, str] = {}
+
+MOST_EXCEPTIONS = 10
+# These may never be exceptions.
+NO_EXCEPTION = ("Stream", "Connection", "Subscription", "SocketTransport")
+
+_SHOWN = 8
+
+
+class Size(NamedTuple):
+    """One module, function or class, and its size."""
+
+    name: str
+    size: int
+    limit: int
+
+    @property
+    def over(self) -> bool:
+        """Tell whether it is above its limit and is not an exception."""
+        return self.size > self.limit and self.name not in EXCEPTIONS
+
+
+def module_sizes(found: list[Module]) -> Iterator[Size]:
+    """Yield each module with its lines."""
+    yield from (Size(m.name, len(m.text.splitlines()), MODULE_LINES) for m in found)
+
+
+def function_sizes(found: list[Module]) -> Iterator[Size]:
+    """Yield each function with its lines."""
+    for module in found:
+        for owner in ast.walk(module.tree):
+            for node in ast.iter_child_nodes(owner):
+                if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                    prefix = f"{owner.name}." if isinstance(owner, ast.ClassDef) else ""
+                    yield Size(f"{module.name}:{prefix}{node.name}", length(node), FUNCTION_LINES)
+
+
+def class_sizes(found: list[Module]) -> Iterator[Size]:
+    """Yield each class with the number of its methods."""
+    for module in found:
+        yield from (Size(f"{module.name}:{c.name}", len(methods(c)), CLASS_METHODS) for c in module.classes())
+
+
+def main() -> int:
+    """Print the largest of each kind; return 1 when something is over its limit."""
+    found = modules()
+    failed = False
+    for title, sizes in (
+        ("modules, lines", module_sizes(found)),
+        ("functions, lines", function_sizes(found)),
+        ("classes, methods", class_sizes(found)),
+    ):
+        largest = sorted(sizes, key=lambda s: -s.size)
+        over = [s for s in largest if s.over]
+        failed = failed or bool(over)
+        print(f"{title}: at most {largest[0].limit}")
+        for size in largest[: max(_SHOWN, len(over))]:
+            mark = "  OVER" if size.over else f"  exception: {EXCEPTIONS[size.name]}" if size.size > size.limit else ""
+            print(f"  {size.size:5}  {size.name}{mark}")
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
