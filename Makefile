@@ -4,10 +4,10 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup demo test check protos picture bench soak mutants clean
+.PHONY: help setup demo test test-slow check protos picture sizes bench soak mutants clean
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
 setup: $(READY) ## make the virtual environment, with everything that the other targets use
 
@@ -23,8 +23,11 @@ $(READY): pyproject.toml constraints.txt tests/envoy/versions.txt
 demo: $(READY) ## show the main job end to end: DEMO="--keep" leaves it running
 	@$(BIN)/turnout demo $(DEMO)
 
-test: $(READY) ## run every test, those with real Envoys included
-	@$(BIN)/python -m pytest
+test: $(READY) ## run every test, those with real Envoys included; prints the ten slowest
+	@$(BIN)/python -m pytest --durations=10
+
+test-slow: $(READY) ## run the slow tests: whole attack tables, all clients
+	@$(BIN)/python -m pytest -m slow --durations=10
 
 check: $(READY) ## format, lint, types, layers, protos: cheap, no tests
 	@VENV=$(VENV) PATH="$(CURDIR)/$(BIN):$$PATH" ./.ci/check
@@ -34,6 +37,9 @@ protos: $(READY) ## regenerate the stubs, the JSON Schema and the reference page
 
 picture: $(READY) ## record docs/switch.svg: a switch with real Envoys
 	@$(BIN)/python -m controlplane.demo.recording docs/switch.svg
+
+sizes: $(READY) ## print the largest modules, functions and classes, and fail when one is above its limit
+	@$(BIN)/python -m tests.structure.sizes
 
 bench: $(READY) ## measure: results into bench/results; needs Go
 	@$(BIN)/python -m bench
