@@ -1,6 +1,6 @@
-"""One stream of load reports: a pump like those of xDS, and carried as they are.
+"""One stream of load reports (LRS): a pump like that of an xDS stream, with the same transports.
 
-`http2/handler.py` has the contract of transport and pump. This one is simpler: the server speaks when it is spoken to.
+It is simpler: the server sends only in answer to a report, and a newer answer replaces an older one that was not sent yet.
 """
 
 from __future__ import annotations
@@ -8,143 +8,156 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Iterable
 
-import structlog
 from envoy.service.load_stats.v3 import lrs_pb2
 from google.protobuf.message import DecodeError
 
-from controlplane.aio.latest import Newest
 from controlplane.envoy_types import CLUSTER
 from controlplane.errors import Code, Error
 from controlplane.http2.budget import Budget
 from controlplane.http2.grpc_status import Status
 from controlplane.http2.handler import Transport
-from controlplane.published import PublishedRevision
-from controlplane.xds.events import StreamClosed, StreamEvent, StreamId
+from controlplane.xds.events import StreamClosed, StreamId
 from controlplane.xds.lrs import LoadStream, pace
-from controlplane.xds_server.limits import StreamLimits
+from controlplane.xds_server.context import PumpContext
 from controlplane.xds_server.status import XdsHandler
+from controlplane.xds_server.stream_timers import StreamTimers
 
-log = structlog.get_logger("xds")
-
-# What a snapshot takes to come from another process, seconds.
+# A worker process may not have a client's snapshot yet. It looks again after this time, in seconds.
 _LOOK_AGAIN = 0.1
 
 SERVICE, METHOD = "envoy.service.load_stats.v3.LoadReportingService", "StreamLoadStats"
 LOAD_REPORTS = f"/{SERVICE}/{METHOD}"
 
 
-class LoadPump(XdsHandler):
-    """One stream. `report` is told what becomes of it; `pumps` are all that are open, `nodes` counts those of each node."""
+class ReporterCounts:
+    """How many streams of load reports are open, in all and by node."""
 
-    def __init__(
-        self,
-        stream: StreamId,
-        worlds: Newest[PublishedRevision | None],
-        report: Callable[[StreamId, StreamEvent], None],
-        pumps: Collection[LoadPump],
-        nodes: Counter[str],
-        limits: StreamLimits,
-        transport: Transport,
-    ) -> None:
+    def __init__(self) -> None:
+        self.total = 0
+        self._by_node: Counter[str] = Counter()
+
+    def of(self, node_id: str) -> int:
+        """Return how many streams of a node are open."""
+        return self._by_node.get(node_id, 0)
+
+    def open(self) -> None:
+        """Count a stream, whose node is not known yet."""
+        self.total += 1
+
+    def identify(self, node_id: str) -> None:
+        """Count an open stream as one of this node."""
+        self._by_node[node_id] += 1
+
+    def close(self, node_id: str) -> None:
+        """Count a stream no more; "" when its node never became known."""
+        self.total -= 1
+        if node_id:
+            self._by_node[node_id] -= 1
+            if not self._by_node[node_id]:
+                del self._by_node[node_id]
+
+
+class LoadPump(XdsHandler):
+    """One stream of load reports of a client."""
+
+    def __init__(self, context: PumpContext, reporters: ReporterCounts, stream: StreamId, transport: Transport) -> None:
         super().__init__()
-        # Whether the next message may be received (`receive_message`); false while the client has asked too much of late.
+        # False while the client must wait, since it has used too much time.
         self.reading = True
+        self._context, self._reporters, self._stream, self._transport = context, reporters, stream, transport
         self._core = LoadStream()
-        self._stream = stream
-        self._worlds = worlds
-        self._report = report
-        self._pumps = pumps
-        self._nodes = nodes
-        self._limits = limits
-        self._transport = transport
-        # Whose it is; "" until the client has said it.
-        self._id = ""
-        # What the client has not taken yet; a newer answer takes the place of an older one.
-        self._waiting: bytes | None = None
-        loop = asyncio.get_running_loop()
-        self._clock = loop.time
-        self._budget = Budget(loop.time())
-        self._says_no_more = False
-        # Until when it is left alone, since it says too much; and when to look whether it can be told what to report.
-        self._rest: asyncio.TimerHandle | None = None
+        # "" until the first request.
+        self._node_id = ""
+        # The answer that the client has not taken yet.
+        self._answer: bytes | None = None
+        self._half_closed = False
+        self._clock = asyncio.get_running_loop().time
+        self._budget = Budget(self._clock())
+        # Until reading continues; and until the client's snapshot is looked for again. None while there is no such wait.
+        self._pause: asyncio.TimerHandle | None = None
         self._look: asyncio.TimerHandle | None = None
-        self._timers = [loop.call_later(limits.greeting, self._guarded, self._check_greeted)]
+        self._timers = StreamTimers()
+        limits = context.limits
+        self._timers.after(limits.greeting, self._guarded, self._check_first_request)
         if limits.max_stream_age:
-            self._timers.append(loop.call_later(limits.max_stream_age * random.uniform(0.9, 1.1), self.end))
+            self._timers.after(limits.max_stream_age * random.uniform(0.9, 1.1), self._guarded, self.end)
+        reporters.open()
 
     def half_closed(self) -> None:
-        """The client says no more: the stream ends once it has taken what waits for it."""
-        self._says_no_more = True
+        """End the stream once the client has taken its answer: it sends no more reports."""
+        self._half_closed = True
         self._transport.notify()
 
     def next_message(self) -> bytes | None:
-        """What is to be sent next; None when there is nothing."""
-        message, self._waiting = self._waiting, None
-        if message is None and self._says_no_more:
+        """Return the next message for the client; None when there is none."""
+        message, self._answer = self._answer, None
+        if message is None and self._half_closed:
             self.end()
         return message
 
     def end(self, status: Status | None = None) -> None:
-        """Ends the stream; well, when there is no status. The transport calls it too, when the client is gone."""
+        """End the stream; None is OK. The transport calls it, too, when the client is gone."""
         if self.ended:
             return
         self.ended, self.reading = True, False
-        for timer in (*self._timers, self._rest, self._look):
-            if timer is not None:
-                timer.cancel()
-        if self._id:
-            self._nodes[self._id] -= 1
-            if not self._nodes[self._id]:
-                del self._nodes[self._id]
-        self._report(self._stream, StreamClosed())
+        self._timers.cancel()
+        for handle in (self._pause, self._look):
+            if handle is not None:
+                handle.cancel()
+        self._reporters.close(self._node_id)
+        self._context.on_end(self._stream)
+        self._context.report(self._stream, StreamClosed())
         self._transport.end(status)
 
     def _receive(self, data: bytes) -> None:
-        began = self._clock()
+        start = self._clock()
         try:
             request = lrs_pb2.LoadStatsRequest.FromString(data)
         except DecodeError:
             raise Error(Code.INVALID_ARGUMENT, "NOT_A_REPORT", "the message is not a load report") from None
-        if not self._id:
-            self._limits.admit(request.node, self._nodes[request.node.id])
-            self._id = request.node.id
-            self._nodes[self._id] += 1
+        if not self._node_id:
+            self._context.limits.admit(request.node, self._reporters.of(request.node.id))
+            self._node_id = request.node.id
+            self._reporters.identify(self._node_id)
         for event in self._core.receive(request):
-            self._report(self._stream, event)
-        self._ask()
+            self._context.report(self._stream, event)
+        self._send_answer()
         now = self._clock()
-        if pause := self._budget.spend(now - began, now):
+        if pause := self._budget.spend(now - start, now):
             self.reading = False
-            self._rest = asyncio.get_running_loop().call_later(pause, self._rested)
+            self._pause = asyncio.get_running_loop().call_later(pause, self._guarded, self._resume_reading)
 
-    def _rested(self) -> None:
-        self._rest = None
+    def _resume_reading(self) -> None:
+        self._pause = None
         self.reading = True
         self._transport.resume_reading()
 
-    def _ask(self) -> None:
+    def _send_answer(self) -> None:
+        """Tell the client how often to report, and about which clusters, when that has changed."""
         if self._look is not None:
             self._look.cancel()
-        names = self._names()
+            self._look = None
+        names = self._cluster_names()
         if names is None:
-            self._look = asyncio.get_running_loop().call_later(_LOOK_AGAIN, self._guarded, self._ask)
+            self._look = asyncio.get_running_loop().call_later(_LOOK_AGAIN, self._guarded, self._send_answer)
             return
-        self._core.ask(pace(len(self._pumps), self._core.size, self._limits.load_reports), names)
+        limits = self._context.limits
+        self._core.ask(pace(self._reporters.total, self._core.size, limits.load_reports), names)
         if messages := self._core.to_send():
-            self._waiting = messages[-1]
+            self._answer = messages[-1]
             self._transport.notify()
 
-    def _names(self) -> Iterable[str] | None:
-        """The clusters that the client is given, where it must be told; None when that can't be said yet."""
-        world, client = self._worlds.value, self._core.client
-        if self._core.sends_all or world is None or client is None:
+    def _cluster_names(self) -> Iterable[str] | None:
+        """Return the clusters of a client that must be told their names; None when its snapshot is not here yet."""
+        published, client = self._context.published.value, self._core.client
+        if self._core.sends_all or published is None or client is None:
             return ()
-        snapshot = world.snapshot(world.audience(client))
+        snapshot = published.snapshot(published.audience(client))
         return None if snapshot is None else snapshot.resources[CLUSTER]
 
-    def _check_greeted(self) -> None:
-        if not self._id:
-            message = f"nothing was said within {self._limits.greeting:g} s of opening the stream"
+    def _check_first_request(self) -> None:
+        if not self._node_id:
+            message = f"no report came within {self._context.limits.greeting:g} s after the stream was opened"
             raise Error(Code.FAILED_PRECONDITION, "NOTHING_ASKED", message)

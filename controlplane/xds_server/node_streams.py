@@ -1,21 +1,24 @@
-"""The streams of one node: who may be sent something is asked again when another of them has moved on."""
+"""The registry of streams by node, and a clock and a timer for the `Coordination` of each node's streams."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Protocol
+from collections.abc import Iterator
+from typing import Any, Protocol
 
 from controlplane.xds.coordination import Coordination
 from controlplane.xds.view import StreamView
+from controlplane.xds_server import duplicate_node_id
+from controlplane.xds_server.limits import StreamLimits
 
 
 class StreamPump(Protocol):
-    """A stream's pump."""
+    """The pump of a stream."""
 
     @property
     def core(self) -> StreamView: ...
 
-    # Of an Envoy that takes all over this stream: its address, without the port. "" of others.
+    # The client's address without the port, if the stream is an Envoy's over ADS; else "".
     @property
     def host(self) -> str: ...
 
@@ -25,74 +28,113 @@ class StreamPump(Protocol):
 
 
 class NodeStreams:
-    """A clock and a timer around `Coordination`."""
+    """The open streams of one node."""
 
-    def __init__(self, linger: float) -> None:
-        self._separate = Coordination(linger)
-        # The log says that two Envoys use the node's id.
-        self.twins_told = False
-        self._members: dict[StreamView, StreamPump] = {}
+    def __init__(self, node_id: str, linger: float) -> None:
+        self.id = node_id
+        # The log has a line about another Envoy with the same id.
+        self.duplicate_logged = False
+        self._coordination = Coordination(linger)
+        # In the order in which they opened.
+        self._pumps: dict[StreamView, StreamPump] = {}
+        # One at most: when something that waits need not wait any longer.
         self._timer: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
-        return len(self._members)
+        return len(self._pumps)
 
     @property
     def cores(self) -> tuple[StreamView, ...]:
-        """The open streams, in the order that they came in, to be read."""
-        return tuple(self._members)
+        """Return the protocol cores of the streams, in the order in which they opened."""
+        return tuple(self._pumps)
 
-    def join(self, member: StreamPump) -> None:
-        """A stream of the node has opened."""
-        self._members[member.core] = member
-        self._separate.join(member.core, self._now())
+    def join(self, pump: StreamPump) -> None:
+        """Add a stream."""
+        self._pumps[pump.core] = pump
+        self._coordination.join(pump.core, _now())
 
-    def leave(self, member: StreamPump) -> None:
-        """A stream of the node has closed."""
-        del self._members[member.core]
-        self._separate.leave(member.core, self._now())
+    def leave(self, pump: StreamPump) -> None:
+        """Remove a stream that has ended."""
+        del self._pumps[pump.core]
+        self._coordination.leave(pump.core, _now())
         self._set_timer()
 
     def end(self) -> None:
-        """Ends every stream of the node well; its client opens others."""
-        for member in list(self._members.values()):
-            member.end()
+        """End every stream with OK. The client opens new ones."""
+        for pump in list(self._pumps.values()):
+            pump.end()
 
-    def elsewhere(self, member: StreamPump) -> str:
-        """The address of another Envoy that takes all under this name; "" when there is none, as there should be."""
-        hosts = (other.host for other in self._members.values())
-        return next((host for host in hosts if host and host != member.host), "") if member.host else ""
+    def other_host(self, pump: StreamPump) -> str:
+        """Return the address of another Envoy that uses this node id; "" when there is none, as there should be."""
+        return duplicate_node_id.other_host(pump, self._pumps.values())
 
-    def tick(self) -> None:
-        """A stream of the node is about to be offered something."""
-        self._separate.set_time(self._now())
+    def before_offer(self) -> None:
+        """Set the time of the coordination. Call it before a stream of several is offered something."""
+        self._coordination.set_time(_now())
 
-    def offered(self) -> None:
-        """A stream of the node was offered something; it may have to wait."""
+    def after_offer(self) -> None:
+        """Set the timer. Call it after a stream of several was offered something, since it may have to wait for the others."""
         self._set_timer()
 
-    def moved(self, member: StreamPump) -> None:
-        """The client has said something on a stream: the others that waited look again."""
-        self._wake(self._separate.after_request(member.core))
+    def after_request(self, pump: StreamPump) -> None:
+        """Let the other streams reconsider what waited for a request of this one."""
+        self._reconsider(self._coordination.after_request(pump.core))
 
-    def _overdue(self) -> None:
-        self._separate.set_time(self._now())
-        self._wake(self._separate.take_overdue())
+    def _end_wait(self) -> None:
+        self._coordination.set_time(_now())
+        self._reconsider(self._coordination.take_overdue())
 
-    def _wake(self, streams: list[StreamView]) -> None:
+    def _reconsider(self, streams: list[StreamView]) -> None:
         for stream in streams:
-            self._members[stream].reconsider()
+            self._pumps[stream].reconsider()
         self._set_timer()
 
     def _set_timer(self) -> None:
-        """There is one timer at most, for what need not be waited for any longer."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        due = self._separate.next_deadline if self._members else None
-        # A little late, so that what is due is past.
-        if due is not None:
-            self._timer = asyncio.get_running_loop().call_at(due + 0.01, self._overdue)
+        deadline = self._coordination.next_deadline if self._pumps else None
+        if deadline is not None:
+            # A little late, so that the deadline has passed.
+            self._timer = asyncio.get_running_loop().call_at(deadline + 0.01, self._end_wait)
 
-    def _now(self) -> float:
-        return asyncio.get_running_loop().time()
+
+class NodeRegistry:
+    """The nodes that have open streams."""
+
+    def __init__(self, limits: StreamLimits) -> None:
+        self._limits = limits
+        # By id. A node is removed with its last stream.
+        self._nodes: dict[str, NodeStreams] = {}
+
+    def __len__(self) -> int:
+        return len(self._nodes)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._nodes)
+
+    def get(self, node_id: str) -> NodeStreams | None:
+        """Return the streams of a node; None when it has none."""
+        return self._nodes.get(node_id)
+
+    def join(self, pump: StreamPump, node: Any) -> NodeStreams:
+        """Add a stream whose first request has this `Node` message. Return the node's streams, this one included.
+
+        Errors: INVALID_ARGUMENT, RESOURCE_EXHAUSTED when the limits do not admit it.
+        """
+        streams = self._nodes.get(node.id)
+        self._limits.admit(node, 0 if streams is None else len(streams))
+        if streams is None:
+            streams = self._nodes[node.id] = NodeStreams(node.id, self._limits.linger)
+        streams.join(pump)
+        return streams
+
+    def leave(self, pump: StreamPump, streams: NodeStreams) -> None:
+        """Remove a stream that has ended."""
+        streams.leave(pump)
+        if not streams:
+            del self._nodes[streams.id]
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

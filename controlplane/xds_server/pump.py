@@ -1,405 +1,357 @@
-"""One xDS stream: a pump between the client and its protocol core.
+"""One xDS stream: a pump between the transport of a client and the protocol core of its stream.
 
-What the client says goes into the core; what the core has to say goes out when the client takes it. A core is told of the
-newest world only, so a client that does not read costs its own stream and nothing else: nothing queues for it here.
+Requests go into the core, and the core's responses go to the transport when it has room for them. A core is offered only the
+newest revision. So a client that does not read costs only its own stream: nothing queues for it.
 
-One of these things happens to a stream, and each wakes the core once:
+One of these things happens to a stream. Each calls the core once:
 
-    the client says something    `Stream.receive`, and the node's other streams look again
-    there is a newer world       `Stream.offer`
-    another stream moved on      `Stream.reconsider`
-    time has passed              `Stream.assume_complete`; after a NACK `Stream.retry_in_parts`; with TTLs `Stream.heartbeat`
+    the client sends a request       `receive`; then the node's other streams `reconsider`
+    a newer revision is published    `offer`
+    another stream moved on          `reconsider`
+    enough time has passed           `assume_complete`; after a NACK `retry_in_parts`; before a TTL ends `heartbeat`
 
-There are no tasks and nothing is awaited: a pump is called, and calls back the transport that it was made for, which is HTTP/2
-in one form or another (`grpc_transport.py`, `http2/transport.py`). What is said:
-
-    by the transport             `receive_message`; the client sends no more (`half_closed`); it is gone (`end`)
-    by the pump                  `notify`: there is a `next_message`; `resume_reading`, after `reading` was false; `end`
-
-Messages are bytes on the way in and out. The cores serialise, and what can't be parsed is answered with a status that fits.
+There are no tasks and nothing is awaited. `http2/handler.py` has the contract between pump and transport. Messages are bytes
+in both directions: the cores serialise responses, and a request that can't be parsed ends the stream with a status.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import structlog
 from google.protobuf.message import DecodeError
 
-from controlplane.aio.latest import Newest
 from controlplane.domain import Gateway
 from controlplane.errors import Code, Error
-from controlplane.http2.budget import Budget
 from controlplane.http2.grpc_status import Status
 from controlplane.http2.handler import Transport
+from controlplane.http2.peer import Peer
 from controlplane.published import PublishedRevision
 from controlplane.snapshot import Audience, Client
-from controlplane.xds.events import AudienceAssigned, Event, Identified, Refused, StreamClosed, StreamEvent, StreamId
+from controlplane.xds.events import AudienceAssigned, Event, Held, Identified, Refused, StreamClosed, StreamId
 from controlplane.xds.memo import MemoisedStream
-from controlplane.xds_server import variants
-from controlplane.xds_server.limits import StreamLimits
-from controlplane.xds_server.node_streams import NodeStreams
+from controlplane.xds_server import duplicate_node_id, variants
+from controlplane.xds_server.context import PumpContext
+from controlplane.xds_server.node_streams import NodeRegistry, NodeStreams
+from controlplane.xds_server.push_schedule import SLOW_PUSH
+from controlplane.xds_server.reading_budget import ReadingBudget
+from controlplane.xds_server.send_queue import SendQueue
 from controlplane.xds_server.status import XdsHandler
+from controlplane.xds_server.stream_timers import StreamTimers
 from controlplane.xds_server.variants import Variant
 
 log = structlog.get_logger("xds")
 
-# A client that comes back says within this time of its first request what it holds, on all its streams, seconds.
-_QUIET = 2.0
+# Within this time of its first request, a returning client has sent what it holds, on all its streams. Seconds.
+RETURN_TIMEOUT = 2.0
 
-# What a client asks is seen to for so long at a time, seconds; then others have their turn, also where it may go on at once.
-_AT_A_TIME = 0.005
-
-# A stream whose newest offer took longer than this is offered the next world after the others. Seconds.
-_DEAR = 0.005
-
-_MOST_WAITING = 64
-_MOST_BYTES = 8 * 1024 * 1024
-
-# Two Envoys under one name are told of once they have been there for so long: one may be the other, that comes back from
-# elsewhere, and its old connection is not known to be broken yet. Seconds.
-_TWINS = 90.0
-
-# A client that says no more has this long to take what waits for it, seconds.
-_DRAIN = 10.0
+# A client that has half-closed its stream has this long to take the messages that wait for it. Seconds.
+DRAIN_TIMEOUT = 10.0
 
 
 class Pump(XdsHandler):
-    """One stream. `report` is told what becomes of it; `nodes` are the streams that are open, by node id."""
+    """One xDS stream of a client."""
 
     __slots__ = (
         "__weakref__",
+        "_address",
+        "_assigned",
         "_audience",
         "_budget",
         "_client",
         "_clock",
+        "_context",
         "_gateways",
-        "_id",
-        "_limits",
+        "_half_closed",
+        "_has_duplicate",
+        "_node",
         "_nodes",
-        "_patience",
-        "_peer",
-        "_pieces",
+        "_parts",
+        "_pause",
+        "_published",
+        "_queue",
         "_report",
-        "_rest",
-        "_says_no_more",
-        "_siblings",
-        "_spoke",
+        "_retry",
+        "_sent",
         "_stream",
-        "_targeted",
         "_timers",
         "_transport",
-        "_twin",
-        "_used",
         "_variant",
-        "_waiting",
-        "_waiting_bytes",
-        "_worlds",
         "core",
+        "deprioritised",
         "host",
-        "last",
+        "offered",
         "reading",
-        "world",
     )
 
     def __init__(
         self,
+        context: PumpContext,
+        nodes: NodeRegistry,
         stream: StreamId,
         variant: Variant,
         core: MemoisedStream,
-        peer: str,
-        worlds: Newest[PublishedRevision | None],
-        report: Callable[[StreamId, StreamEvent], None],
-        nodes: dict[str, NodeStreams],
-        limits: StreamLimits,
+        peer: Peer,
         transport: Transport,
     ) -> None:
         super().__init__()
+        self._context, self._nodes, self._stream, self._variant, self._transport = context, nodes, stream, variant, transport
+        self._report = context.report
+        self._published = context.published
+        self._clock = clock = asyncio.get_running_loop().time
+        limits = context.limits
         self.core = core
-        # Whether the next message may be received (`receive_message`); false while the client has asked too much of late.
+        # False while the client must wait, since it has used too much time, or takes no messages.
         self.reading = True
-        # Whether it is offered the next world after the others: the newest offer took long, or nothing was to be sent at once.
-        self.last = False
-        # Something was sent.
-        self._spoke = False
-        # Of an Envoy that takes all over this stream: its address, without the port. "" of others.
-        self.host = ""
-        self._peer = peer if not core.type_url else ""
-        # What it was offered last; None before that.
-        self.world: PublishedRevision | None = None
-        self._stream = stream
-        self._variant = variant
-        self._worlds = worlds
-        self._report = report
-        self._nodes = nodes
-        self._limits = limits
-        self._transport = transport
-        loop = asyncio.get_running_loop()
-        self._clock = loop.time
-        # All streams of the client, this one included; None until the client has said who it is.
-        self._siblings: NodeStreams | None = None
-        self._id = ""
-        # None until the client has said who it is; it is offered nothing before.
+        # The newest push took long, or sent nothing at once. Then the next one comes after those to other streams.
+        self.deprioritised = False
+        # A message was sent since the newest push began.
+        self._sent = False
+        # The revision that was offered last; None before the first one.
+        self.offered: PublishedRevision | None = None
+        # All streams of the node, this one included; None until the first request.
+        self._node: NodeStreams | None = None
+        # None until the first request: nothing is offered before.
         self._client: Identified | None = None
-        # What it is served, which follows from these gateways; and what was reported of it.
+        # The client's audience follows from these gateways. None until the first offer.
         self._audience: Audience | None = None
         self._gateways: Mapping[str, Gateway] = {}
-        self._targeted: AudienceAssigned | None = None
-        # Another Envoy has had the same name for long.
-        self._twin = False
-        # What its requests cost.
-        self._budget = Budget(loop.time())
-        # Seconds since others had their turn.
-        self._used = 0.0
-        # Pieces of the newest request that are still to be taken in.
-        self._pieces: list[Any] = []
-        # What the client has not taken yet. At most what the core says unasked (one message a type), and answers to what the
-        # client asks: at _MOST_WAITING messages, or _MOST_BYTES of them, it is not listened to any more, until it has taken
-        # them.
-        self._waiting: deque[bytes] = deque()
-        self._waiting_bytes = 0
-        self._says_no_more = False
-        # When what it has refused is tried in parts.
-        self._patience: asyncio.TimerHandle | None = None
-        # Until when it is left alone, since it asked too much of late.
-        self._rest: asyncio.TimerHandle | None = None
-        # What is to be done one day, if the stream has not ended.
-        self._timers: list[asyncio.TimerHandle] = []
-        self._after(limits.greeting, self._check_greeted)
+        # The audience as it was reported last.
+        self._assigned: AudienceAssigned | None = None
+        # The client's address if the stream is ADS, and its host if it is an Envoy, too; else "".
+        self._address = peer.address if not core.type_url else ""
+        self.host = ""
+        # Another Envoy with the same node id is confirmed.
+        self._has_duplicate = False
+        self._budget = ReadingBudget(clock())
+        # Parts of the newest request that are not processed yet.
+        self._parts: list[Any] = []
+        self._queue = SendQueue()
+        self._half_closed = False
+        # Until reading continues; None while no pause is set.
+        self._pause: asyncio.TimerHandle | None = None
+        # Until refused resources are sent again in parts; None while none is refused.
+        self._retry: asyncio.TimerHandle | None = None
+        self._timers = StreamTimers()
+        self._timers.after(limits.greeting, self._guarded, self._check_first_request)
         if limits.max_stream_age:
-            self._after(limits.max_stream_age * random.uniform(0.9, 1.1), self.end)
+            self._timers.after(limits.max_stream_age * random.uniform(0.9, 1.1), self._guarded, self.end)
 
     # ------------------------------------------------------------------------------------------------ for the transport
 
     def half_closed(self) -> None:
-        """The client says no more: the stream ends once it has taken what waits for it."""
-        if not self.ended and not self._says_no_more:
-            self._says_no_more = True
-            self._after(_DRAIN, self.end)
+        """End the stream once the client has taken all messages: it sends no more requests."""
+        if not self.ended and not self._half_closed:
+            self._half_closed = True
+            self._timers.after(DRAIN_TIMEOUT, self._guarded, self.end)
             self._transport.notify()
 
     def next_message(self) -> bytes | None:
-        """What is to be sent next; None when there is nothing. Call it when the message before is out of the way."""
-        if not self._waiting:
-            if self._says_no_more:
+        """Return the next message for the client; None when there is none. Called when the one before has been sent."""
+        message = self._queue.take()
+        if message is None:
+            if self._half_closed:
                 self.end()
-            return None
-        message = self._waiting.popleft()
-        self._waiting_bytes -= len(message)
-        if not self.reading and not self._full:
-            # Soon, since this may be called from inside of what it leads to.
-            asyncio.get_running_loop().call_soon(self._guarded, self._go_on)
+        elif not self.reading and not self._queue.full:
+            # In another turn of the event loop, because reading may lead to a message while this one is being sent.
+            asyncio.get_running_loop().call_soon(self._guarded, self._continue_reading)
         return message
 
     def end(self, status: Status | None = None) -> None:
-        """Ends the stream; well, when there is no status. The transport calls it too, when the client is gone."""
+        """End the stream; None is OK. The transport calls it, too, when the client is gone."""
         if self.ended:
             return
         self.ended, self.reading = True, False
-        for timer in self._timers:
-            timer.cancel()
-        self._timers.clear()
-        for handle in (self._rest, self._patience):
+        self._timers.cancel()
+        for handle in (self._pause, self._retry):
             if handle is not None:
                 handle.cancel()
-        self._waiting.clear()
-        self._pieces.clear()
-        if self._siblings is not None:
-            self._siblings.leave(self)
-            if not self._siblings:
-                del self._nodes[self._id]
+        self._queue.clear()
+        self._parts.clear()
+        if self._node is not None:
+            self._nodes.leave(self, self._node)
+        self._context.on_end(self._stream)
         self._report(self._stream, StreamClosed())
         self._transport.end(status)
 
     # ------------------------------------------------------------------------------------------------- for the server
 
-    def offer(self) -> None:
-        """Takes in the newest world."""
-        if self.ended:  # as `_guarded`, with a call less: thousands wait for each other's
-            return
-        began = self._clock()
-        self._spoke = False
+    def push(self, now: float) -> float:
+        """Offer the newest revision to the client at `now`. Return the time after it."""
+        if self.ended:  # the same as `_guarded`, without its call: other clients wait for this one's push to end
+            return now
+        self._sent = False
         try:
-            if self.core.coordination is None:  # the node's only stream, as nearly all are
+            if self.core.coordination is None:  # the node has no other stream, as nearly always
                 self._offer()
             else:
-                self._among_siblings(self._offer)
-        except Exception as error:  # noqa: BLE001  it is logged there
+                self._coordinated(self._offer)
+        except Exception as error:  # noqa: BLE001  `status_of` logs it
             self.fail(error)
-        self.last = not self._spoke or self._clock() - began > _DEAR
+        end = self._clock()
+        self.deprioritised = not self._sent or end - now > SLOW_PUSH
+        return end
 
-    def heartbeat(self) -> None:
-        """Prolongs what the client holds, where it has a TTL."""
-        self._guarded(self._beat)
+    def heartbeat(self, now: float) -> float:
+        """Extend the TTLs of the client's resources at `now`. Return the time after it."""
+        self._guarded(self.core.heartbeat)
+        self._guarded(self._apply, ())
+        return self._clock()
 
     def reconsider(self) -> None:
-        """Another stream of the node has moved on."""
-        self._guarded(self._reconsider)
+        """Send what waited for another stream of the node, which has moved on."""
+        self._guarded(lambda: self._apply(self.core.reconsider()))
 
-    # -------------------------------------------------------------------------------------------------------- inside
+    # -------------------------------------------------------------------------------------------------------- requests
 
     def _receive(self, data: bytes) -> None:
-        began = self._clock()
+        start = self._clock()
         core = self.core
-        core.now = began
+        core.now = start
         if (events := core.recall(data)) is not None:
-            # As most often: what was heard from another stream before, and costs next to nothing.
-            self._tell(events)
-            self._spent(began)
-            return
-        variant = self._variant
+            # As nearly always: another stream in the same state has sent the same request, and the result is known.
+            self._apply(events)
+        else:
+            self._receive_new(data, start)
+        pause = self._budget.spend(start, self._clock())
+        if pause is not None or self._parts or self._queue.full:
+            self._pause_reading(pause or 0.0)
+
+    def _receive_new(self, data: bytes, start: float) -> None:
+        """Parse a request, and pass it to the core. Errors: INVALID_ARGUMENT, RESOURCE_EXHAUSTED."""
+        variant, limits = self._variant, self._context.limits
         try:
             request = variant.parse(data)
         except DecodeError:
             raise Error(Code.INVALID_ARGUMENT, "NOT_A_REQUEST", "the message is not a discovery request") from None
-        count = variant.count_names(request)
-        self._limits.check_names(count)
-        if self._siblings is None:
-            self._join(request.node)
-        if count > variants.NAMES_PER_PART:
-            request, *self._pieces = variant.divide(request)
-        self._take_in(request, count, began, data if not self._pieces else b"")
+        name_count = variant.count_names(request)
+        limits.check_names(name_count)
+        if self._node is None:
+            self._node = self._nodes.join(self, request.node)
+        if name_count > variants.NAMES_PER_PART:
+            request, *self._parts = variant.divide(request)
+        self._pass_to_core(request, name_count, b"" if self._parts else data, start)
 
-    def _take_in(self, request: Any, count: int, began: float, data: bytes = b"") -> None:
-        """One request, or a piece of one, which costs the time since `began`; `data` are the bytes of a whole one."""
-        siblings = self._siblings
-        assert siblings is not None
-        # Others are only asked and told where there are others.
+    def _pass_to_core(self, request: Any, name_count: int, data: bytes, now: float) -> None:
+        """Pass a request, or a part of one, to the core. `data` are the bytes of a whole request, b"" for a part.
+
+        Errors: INVALID_ARGUMENT; RESOURCE_EXHAUSTED when the stream is subscribed to too many names.
+        """
+        node = self._node
+        assert node is not None, "the first request joins a node"
         if self.core.coordination is not None:
-            siblings.tick()
-        self.core.now = began
-        self._tell(self.core.receive(request, data))
-        if count:
-            self._limits.check_names(self.core.name_count)
+            node.before_offer()
+        self.core.now = now
+        self._apply(self.core.receive(request, data))
+        if name_count:
+            self._context.limits.check_names(self.core.name_count)
         if self.core.coordination is not None and not self.ended:
-            siblings.moved(self)
-        self._spent(began)
+            node.after_request(self)
 
-    def _spent(self, began: float) -> None:
-        if self.ended:
-            return
-        now = self._clock()
-        pause = self._budget.spend(now - began, now)
-        self._used += now - began
-        if pause or self._used > _AT_A_TIME or self._pieces or not self.reading or (self._waiting and self._full):
-            self._used = 0.0
+    def _pause_reading(self, seconds: float) -> None:
+        if not self.ended:
+            self._budget.start_slice()
             self.reading = False
-            self._rest = asyncio.get_running_loop().call_later(pause, self._rested)
+            self._pause = asyncio.get_running_loop().call_later(seconds, self._guarded, self._continue_reading, True)
 
-    def _rested(self) -> None:
-        self._rest = None
-        self._guarded(self._go_on)
-
-    def _go_on(self) -> None:
-        """There may be time again, and room, for what the client says."""
-        if self.reading or self._full or self._rest is not None:
+    def _continue_reading(self, pause_is_over: bool = False) -> None:
+        """Process the next part of a request, or read again, unless the stream must still wait."""
+        if pause_is_over:
+            self._pause = None
+        # One of three things happens: it waits for the end of a pause or for the client to take messages, it processes a part
+        # and pauses, or it reads again.
+        if self.reading or self._queue.full or self._pause is not None:
             return
-        if self._pieces:
-            self._take_in(self._pieces.pop(0), 1, self._clock())
+        if self._parts:
+            start = self._clock()
+            self._pass_to_core(self._parts.pop(0), variants.NAMES_PER_PART, b"", start)
+            self._pause_reading(self._budget.spend(start, self._clock()) or 0.0)
         else:
             self.reading = True
             self._transport.resume_reading()
 
-    @property
-    def _full(self) -> bool:
-        return len(self._waiting) >= _MOST_WAITING or self._waiting_bytes >= _MOST_BYTES
+    # ------------------------------------------------------------------------------------------------------- responses
 
-    def _among_siblings(self, work: Callable[[], None]) -> None:
-        """Does what may lead to something being sent, or having to wait for the node's other streams, if there are any."""
-        siblings = self._siblings
-        if siblings is None or self.core.coordination is None:
+    def _coordinated(self, work: Callable[[], None]) -> None:
+        """Do work that may send something, together with the node's other streams when there are any."""
+        node = self._node
+        if node is None or self.core.coordination is None:
             work()
             return
-        siblings.tick()
+        node.before_offer()
         work()
-        siblings.offered()
+        node.after_offer()
 
     def _offer(self) -> None:
-        world, client = self._worlds.value, self._client
-        if world is None or client is None:
+        """Offer the newest revision to the core, and report the audience when it changed."""
+        published, client = self._published.value, self._client
+        if published is None or client is None:
             return
-        if self._audience is None or world.gateways is not self._gateways:
-            self._gateways, self._audience = world.gateways, world.audience(client)
-        target = self._audience
-        snapshot = world.snapshot(target)
+        audience = self._audience
+        if audience is None or published.gateways is not self._gateways:
+            audience = self._audience = published.audience(client)
+            self._gateways = published.gateways
+        snapshot = published.snapshot(audience)
         if snapshot is None:
             return
-        self.world, note = world, world.note(target)
-        if self._twin and (twin := self._twins()):
-            note = f"{twin}; {note}" if note else twin
-        told = self._targeted
-        if told is None or told.note != note or (told.audience is not target and told.audience != target):
-            self._targeted = AudienceAssigned(target, note)
-            self._report(self._stream, self._targeted)
-        self._tell(self.core.offer(snapshot))
+        self.offered, note = published, published.note(audience)
+        if self._has_duplicate and self._node is not None and (other := self._node.other_host(self)):
+            warning = duplicate_node_id.warning(self.host, other)
+            note = f"{warning}; {note}" if note else warning
+        assigned = self._assigned
+        if assigned is None or assigned.note != note or (assigned.audience is not audience and assigned.audience != audience):
+            self._assigned = AudienceAssigned(audience, note)
+            self._report(self._stream, self._assigned)
+        self._apply(self.core.offer(snapshot))
 
-    def _reconsider(self) -> None:
-        self._tell(self.core.reconsider())
+    def _assume_complete(self) -> None:
+        self._coordinated(lambda: self._apply(self.core.assume_complete()))
 
-    def _beat(self) -> None:
-        self.core.heartbeat()
-        self._tell(())
+    def _retry_in_parts(self) -> None:
+        self._retry = None
+        self._coordinated(lambda: self._apply(self.core.retry_in_parts()))
 
-    def _quiet(self) -> None:
-        self._among_siblings(lambda: self._tell(self.core.assume_complete()))
-
-    def _isolate(self) -> None:
-        self._patience = None
-        self._among_siblings(lambda: self._tell(self.core.retry_in_parts()))
-
-    def _tell(self, events: Iterable[Event]) -> None:
+    def _apply(self, events: Iterable[Event]) -> None:
+        """Report the core's events, and send its responses."""
         for event in events:
             self._report(self._stream, event)
+            if type(event) is Held:  # as nearly always
+                continue
             if isinstance(event, Identified):
-                self._client = event
-                self._after(_QUIET, self._quiet)
-                self._offer()
-                self._look_for_twins()
-            elif isinstance(event, Refused) and self._patience is None:
-                loop = asyncio.get_running_loop()
-                self._patience = loop.call_later(self._limits.patience, self._guarded, self._isolate)
+                self._on_identified(event)
+            elif isinstance(event, Refused) and self._retry is None:
+                loop, patience = asyncio.get_running_loop(), self._context.limits.patience
+                self._retry = loop.call_later(patience, self._guarded, self._retry_in_parts)
         if messages := self.core.to_send():
-            self._spoke = True
-            self._waiting.extend(messages)
-            self._waiting_bytes += sum(map(len, messages))
+            self._sent = True
+            self._queue.put(messages)
             self._transport.notify()
 
-    def _look_for_twins(self) -> None:
-        if self._peer and self._audience is not None and self._audience.client is Client.ENVOY:
-            self.host = self._peer.rpartition(":")[0]
-            if self._twins():
-                self._after(_TWINS, self._tell_of_twins)
+    # ------------------------------------------------------------------------------------------------------ the client
 
-    def _twins(self) -> str:
-        """What is to be said of two Envoys of one name; "" when there are none."""
-        other = self._siblings.elsewhere(self) if self._siblings is not None else ""
-        return f"two Envoys use this name, at {self.host} and {other}: what one holds is told of both" if other else ""
-
-    def _tell_of_twins(self) -> None:
-        if twins := self._twins():
-            assert self._siblings is not None
-            if not self._siblings.twins_told:  # by each stream, it would be a line for each of a hundred
-                log.warning("two Envoys use one node id", node=self._id, says=twins)
-                self._siblings.twins_told = True
-            self._twin = True
-            self._among_siblings(self._offer)
-
-    def _after(self, seconds: float, call: Callable[[], None]) -> None:
-        self._timers.append(asyncio.get_running_loop().call_later(seconds, self._guarded, call))
-
-    def _check_greeted(self) -> None:
-        if self._siblings is None:
-            message = f"nothing was asked within {self._limits.greeting:g} s of opening the stream"
+    def _check_first_request(self) -> None:
+        if self._node is None:
+            message = f"no request came within {self._context.limits.greeting:g} s after the stream was opened"
             raise Error(Code.FAILED_PRECONDITION, "NOTHING_ASKED", message)
 
-    def _join(self, node: Any) -> None:
-        """The client says who it is. Errors: INVALID_ARGUMENT, RESOURCE_EXHAUSTED when it may not be served."""
-        streams = self._nodes.get(node.id)
-        self._limits.admit(node, len(streams) if streams is not None else 0)
-        self._id = node.id
-        self._siblings = self._nodes.setdefault(node.id, streams or NodeStreams(self._limits.linger))
-        self._siblings.join(self)
+    def _on_identified(self, client: Identified) -> None:
+        self._client = client
+        self._timers.after(RETURN_TIMEOUT, self._guarded, self._assume_complete)
+        self._offer()
+        if self._address and self._audience is not None and self._audience.client is Client.ENVOY:
+            self.host = duplicate_node_id.host_of(self._address)
+            if self._node is not None and self._node.other_host(self):
+                self._timers.after(duplicate_node_id.CONFIRM_AFTER, self._guarded, self._confirm_duplicate)
+
+    def _confirm_duplicate(self) -> None:
+        """Warn of another Envoy with the same node id, if it is still connected."""
+        node = self._node
+        if node is not None and (other := node.other_host(self)):
+            if not node.duplicate_logged:  # one line a node, and not one for each of its streams
+                log.warning("two Envoys use one node id", node=node.id, addresses=[self.host, other])
+                node.duplicate_logged = True
+            self._has_duplicate = True
+            self._coordinated(self._offer)

@@ -51,7 +51,7 @@ async def serve(
     if transport == "http2":
         sockets = listening(host, port, share=share)
         server = http2_server(discovery, limits)
-        discovery.flush = server.flush
+        discovery.pusher.flush = server.flush
         await server.start(sockets, context)
         return server
     assert context is None
@@ -70,7 +70,7 @@ def http2_server(discovery: Discovery, limits: StreamLimits) -> Server:
     return Server(
         {path: _open(method) for path, method in discovery.methods().items()},
         connection_limits(limits),
-        busy=lambda: discovery.offering,
+        busy=lambda: discovery.pusher.pushing,
         unknown_method=unknown_method,
         log=structlog.get_logger("xds"),
     )

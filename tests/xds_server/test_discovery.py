@@ -23,6 +23,7 @@ from controlplane.http2.handler import GuardedHandler
 from controlplane.published import CompiledRevision
 from controlplane.store import Store
 from controlplane.xds_server import grpc_transport, pump
+from controlplane.xds_server.send_queue import SendQueue
 from tests.fakes.xds_client import EOF, XdsClient, client
 from tests.xds_server.rig import BLUE, GATEWAY, GREEN, VARIANTS, Rig, model, running
 from tests.xds_server.rig import rig as _rig
@@ -226,10 +227,10 @@ async def test_a_client_that_asks_and_never_reads_is_not_listened_to_for_long(ri
         await rig.until(lambda fleet: "deaf" in fleet.nodes)
         (stream,) = rig.discovery._pumps.values()
         async with asyncio.timeout(30):
-            while len(stream._waiting) < pump._MOST_WAITING:  # noqa: ASYNC110  nobody is told of it
+            while not stream._queue.full:  # noqa: ASYNC110  nobody is told of it
                 await asyncio.sleep(0.01)
         await asyncio.sleep(0.1)  # nothing is to happen: there is no condition to wait on
-        assert len(stream._waiting) == pump._MOST_WAITING
+        assert len(stream._queue) == SendQueue.MAX_MESSAGES
         # What it asked is answered once it reads: the world, and 150 times what it asked for.
         async with asyncio.timeout(30):
             for _ in range(151):
@@ -424,13 +425,13 @@ async def test_what_takes_long_to_offer_is_followed_by_time_for_changes(rig: Rig
     await rig.commit(GATEWAY, BLUE)
     async with client(rig.port, "edge-1") as c:
         await rig.held(1)
-        before, offer = len(c.responses), pump.Pump.offer
+        before, push = len(c.responses), pump.Pump.push
 
-        def slowly(stream: pump.Pump) -> None:
+        def slowly(stream: pump.Pump, now: float) -> float:
             time.sleep(0.02)  # as a fleet takes
-            offer(stream)
+            return push(stream, now)
 
-        monkeypatch.setattr(pump.Pump, "offer", slowly)
+        monkeypatch.setattr(pump.Pump, "push", slowly)
         began = time.monotonic()
         for n in range(60):
             await rig.commit(GREEN if n % 2 == 0 else BLUE)

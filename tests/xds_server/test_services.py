@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 from controlplane.domain import Gateway
 from controlplane.envoy_types import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SCOPED_ROUTES
 from controlplane.store import Store
-from controlplane.xds_server import discovery, pump, variants
+from controlplane.xds_server import discovery, duplicate_node_id, variants
 from controlplane.xds_server.limits import StreamLimits
 from tests.fakes.xds_client import client
 from tests.xds_server.rig import BLUE, GATEWAY, GREEN, VARIANTS, PerTypeStream, model, running
@@ -157,8 +157,8 @@ async def test_who_says_nothing_is_sent_away(store: Store) -> None:
     ):
         code, details = await PerTypeStream(channel, CLUSTER, "delta").status()
         assert code is grpc.StatusCode.FAILED_PRECONDITION
-        assert "nothing was asked" in details
-        assert not rig.discovery._nodes
+        assert "no request came" in details
+        assert not len(rig.discovery._nodes)
 
 
 @VARIANTS
@@ -217,7 +217,7 @@ async def test_what_is_known_of_nodes_goes_with_their_last_stream(store: Store) 
             await rig.held(1, 2)
             assert set(rig.discovery._nodes) == {"a", "b"}
         await rig.until(lambda fleet: fleet.streams == 0)
-        assert not rig.discovery._nodes
+        assert not len(rig.discovery._nodes)
 
 
 @VARIANTS
@@ -257,27 +257,28 @@ async def test_resources_with_a_ttl_are_prolonged(store: Store, variant: str) ->
         unable.call.cancel()
 
 
-async def test_two_envoys_under_one_name_are_told_of_and_clients_that_only_look_like_it_are_not(
+async def test_two_envoys_with_one_node_id_are_reported_and_clients_that_only_look_like_it_are_not(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pump, "_TWINS", 0.2)
+    monkeypatch.setattr(duplicate_node_id, "CONFIRM_AFTER", 0.2)
     async with running(store) as rig:
         await rig.commit_and_publish(GATEWAY, BLUE)
         # One that comes back while its old stream is open, and another name.
         async with client(rig.port, "edge-1"), client(rig.port, "edge-1", "sotw"), client(rig.port, "edge-2"):
             await rig.held(1, 2)
-            second = next(p for p in rig.discovery._pumps.values() if p._id == "edge-2")
+            (second,) = rig.discovery._nodes._nodes["edge-2"]._pumps.values()
             with capture_logs() as lines:
                 for p in rig.discovery._pumps.values():
-                    p._tell_of_twins()
+                    p._confirm_duplicate()
                 assert not lines
-            # Elsewhere is another address, which there is only one of here.
+            # All clients here have the same address. Give one another.
             monkeypatch.setattr(second, "host", "10.0.0.1")
             async with client(rig.port, "edge-2"), client(rig.port, "edge-2"):
                 with capture_logs() as lines:
-                    await rig.until(lambda fleet: "two Envoys use this name" in fleet.nodes["edge-2"].note)
+                    await rig.until(lambda fleet: "two Envoys use this node id" in fleet.nodes["edge-2"].note)
                     for p in rig.discovery._pumps.values():
-                        p._tell_of_twins()
+                        p._confirm_duplicate()
                 assert [(line["event"], line["node"]) for line in lines] == [("two Envoys use one node id", "edge-2")]
+                assert set(lines[0]["addresses"]) == {"127.0.0.1", "10.0.0.1"}
                 assert rig.fleet.nodes["edge-1"].note == ""
             await rig.until(lambda fleet: len(fleet.nodes["edge-2"].streams) == 1)

@@ -22,7 +22,7 @@ from controlplane.envoy_types import CLUSTER, LISTENER
 from controlplane.http2 import server as http2_server
 from controlplane.http2 import transport
 from controlplane.store import Store
-from controlplane.xds_server import pump
+from controlplane.xds_server import pump, reading_budget
 from controlplane.xds_server.limits import MAX_REQUEST_BYTES, StreamLimits
 from controlplane.xds_server.transports import listening, serve, unknown_method
 from tests.http2.raw import Raw, prefixed
@@ -114,7 +114,7 @@ async def test_bytes_that_arrive_while_a_revision_is_pushed_are_handled_later(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Thousands of ACKs wait in the sockets then. Handled as they are read, they would keep everybody else waiting."""
-    offer, catch_up = pump.Pump.offer, transport.SocketTransport.catch_up
+    push, catch_up = pump.Pump.push, transport.SocketTransport.catch_up
     caught_up: list[transport.SocketTransport] = []
 
     def record(connection: transport.SocketTransport) -> None:
@@ -126,12 +126,13 @@ async def test_bytes_that_arrive_while_a_revision_is_pushed_are_handled_later(
         await rig.until(lambda fleet: "raw" in fleet.nodes)
         await c.until(lambda: c.events)
 
-        def offer_and_ping(stream: pump.Pump) -> None:
-            offer(stream)
+        def push_and_ping(stream: pump.Pump, now: float) -> float:
+            end = push(stream, now)
             c.h2.ping(b"meantime")
             os.write(c.writer.get_extra_info("socket").fileno(), c.h2.data_to_send())
+            return end
 
-        monkeypatch.setattr(pump.Pump, "offer", offer_and_ping)
+        monkeypatch.setattr(pump.Pump, "push", push_and_ping)
         monkeypatch.setattr(transport.SocketTransport, "catch_up", record)
         (ours,) = server(rig).connections
         await rig.commit(GREEN)
@@ -192,7 +193,7 @@ def references_to_the_only_call(rig: Rig) -> list[ReferenceType[Any]]:
 
 async def test_a_client_that_asks_much_at_once_leaves_others_their_turn(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also within its budget: a burst of one second would keep everybody waiting for a third of one."""
-    monkeypatch.setattr(pump, "_AT_A_TIME", 0.0)
+    monkeypatch.setattr(reading_budget, "READING_TIME_SLICE", 0.0)
     receive, loop = pump.Pump._receive, asyncio.get_running_loop()
     turn, turns = 0, []
 

@@ -1,0 +1,24 @@
+"""All that the streams of one server have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from controlplane.aio.latest import Newest
+from controlplane.published import PublishedRevision
+from controlplane.xds.events import StreamEvent, StreamId
+from controlplane.xds_server.limits import StreamLimits
+
+
+@dataclass(frozen=True, slots=True)
+class PumpContext:
+    """All that the pumps of one server have in common."""
+
+    # The newest revision; None before the first one.
+    published: Newest[PublishedRevision | None]
+    # Get the events of a stream.
+    report: Callable[[StreamId, StreamEvent], None]
+    limits: StreamLimits
+    # Called once with each stream that ends, before it is reported as closed.
+    on_end: Callable[[StreamId], None]

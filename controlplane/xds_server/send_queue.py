@@ -1,0 +1,48 @@
+"""Messages of one stream that the client has not taken yet."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+
+
+class SendQueue:
+    """A queue with a bound. At the bound it is `full`, and the stream's requests are not read until the client has taken some.
+
+    Nothing that the server sends on its own can fill it: a push adds at most one message a type, and nothing while an earlier
+    one of the type is not ACKed. Only answers to requests can.
+    """
+
+    __slots__ = ("_bytes", "_messages", "full")
+
+    MAX_MESSAGES = 64
+    MAX_BYTES = 8 * 1024 * 1024
+
+    def __init__(self) -> None:
+        self._messages: deque[bytes] = deque()  # at MAX_MESSAGES or MAX_BYTES: `full`, and nothing is read that adds more
+        self._bytes = 0
+        self.full = False
+
+    def __len__(self) -> int:
+        return len(self._messages)
+
+    def put(self, messages: Sequence[bytes]) -> None:
+        """Add messages."""
+        self._messages.extend(messages)
+        self._bytes += sum(map(len, messages))
+        self.full = self._bytes >= self.MAX_BYTES or len(self._messages) >= self.MAX_MESSAGES
+
+    def take(self) -> bytes | None:
+        """Remove the oldest message, and return it; None when there is none."""
+        if not self._messages:
+            return None
+        message = self._messages.popleft()
+        self._bytes -= len(message)
+        if self.full:
+            self.full = self._bytes >= self.MAX_BYTES or len(self._messages) >= self.MAX_MESSAGES
+        return message
+
+    def clear(self) -> None:
+        """Drop all messages."""
+        self._messages.clear()
+        self._bytes, self.full = 0, False
