@@ -1,4 +1,4 @@
-"""What is measured, how to run it, and what it is measured against. `python -m bench` runs everything.
+"""Benchmarks of Turnout, and the servers that it is compared with. `python -m bench` runs all of them.
 
-Nothing of the project imports it, and it sees Turnout as an operator and an Envoy do: through their sockets.
+No other code of the project imports this package. It uses Turnout as an operator and an Envoy do, through sockets.
 """

@@ -1,8 +1,8 @@
-"""Clients that misbehave, and what the others notice of it: `python -m bench bad_clients`.
+"""Clients that misbehave, and their effect on a healthy one: `python -m bench bad_clients`.
 
-A bad client is a process of its own: `python -m bench.bad_clients KIND PORT`. It prints `ready` once it misbehaves, and how
-its stream ended, if it was ended. A healthy client follows switches meanwhile. What is measured is the time from the
-operator's call to the response in the client's hands, and the memory of the server.
+Each bad client is a process: `python -m bench.bad_clients KIND PORT`. It prints `ready` once it misbehaves, and how the server
+ended its stream, if it did. Meanwhile a healthy client follows switches. Measured are the time from the operator's call until
+the healthy client has the response, and the memory of the server.
 """
 
 from __future__ import annotations
@@ -41,25 +41,25 @@ _STREAMS = 257
 
 
 def say(text: str) -> None:
-    """To whoever started this process."""
+    """Print a line for the process that started this one."""
     print(text, flush=True)
 
 
 def request(type_url: str, *names: str, node: str = "bad") -> Any:
-    """A first delta request."""
-    made = discovery_pb2.DeltaDiscoveryRequest(type_url=type_url, resource_names_subscribe=names)
-    made.node.id = node
-    return made
+    """Return a first delta request."""
+    first = discovery_pb2.DeltaDiscoveryRequest(type_url=type_url, resource_names_subscribe=names)
+    first.node.id = node
+    return first
 
 
 def opened(channel: grpc.aio.Channel, method: str = DELTA) -> Call:
-    """A stream of bytes."""
-    make: Any = channel.stream_stream
-    return make(method, request_serializer=bytes, response_deserializer=bytes)()
+    """Return a new stream of raw messages."""
+    open_stream: Any = channel.stream_stream
+    return open_stream(method, request_serializer=bytes, response_deserializer=bytes)()
 
 
 async def ending(call: Call) -> None:
-    """Reads until the stream ends, and says how."""
+    """Read until the stream ends, and print its status."""
     try:
         while await call.read() is not EOF:
             pass
@@ -69,7 +69,7 @@ async def ending(call: Call) -> None:
 
 
 async def deaf(port: int) -> None:
-    """Asks for everything, over and over, and never reads."""
+    """Ask for everything again and again, and never read."""
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", [("grpc.http2.lookahead_bytes", 1)]) as channel:
         call = opened(channel)
         for type_url in (CLUSTER, LISTENER, SCOPED_ROUTES):
@@ -79,11 +79,11 @@ async def deaf(port: int) -> None:
         await call.write(again)
         say("ready")
         while True:
-            await call.write(again)  # until flow control stops it
+            await call.write(again)  # until flow control stops this client
 
 
 async def trickle(port: int) -> None:
-    """Reads a byte a second: HTTP/2's window is opened by one, once a second."""
+    """Read a byte a second: open the window of HTTP/2 by one byte each second."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     h2 = H2Connection(H2Configuration(client_side=True))
     h2.initiate_connection()
@@ -104,7 +104,7 @@ async def trickle(port: int) -> None:
 
 
 async def flood(port: int) -> None:
-    """Opens a thousand streams in a row, and drops each."""
+    """Open a thousand streams one after the other, and cancel each."""
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         say("ready")
         for n in range(1_000):
@@ -117,7 +117,7 @@ async def flood(port: int) -> None:
 
 
 async def names(port: int) -> None:
-    """Subscribes to 100,000 names that don't exist."""
+    """Subscribe to 100,000 names that don't exist."""
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", [("grpc.max_receive_message_length", -1)]) as channel:
         call = opened(channel)
         await call.write(request(ENDPOINTS, *(f"no-such-model-{n}/blue" for n in range(100_000))).SerializeToString())
@@ -129,7 +129,7 @@ async def names(port: int) -> None:
 
 
 async def many_names(port: int) -> None:
-    """Subscribes to more names than may be."""
+    """Subscribe to more names than are allowed."""
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         call = opened(channel)
         say("ready")
@@ -139,7 +139,7 @@ async def many_names(port: int) -> None:
 
 
 async def many_streams(port: int) -> None:
-    """Opens more streams than a node may have, and keeps them."""
+    """Open more streams than a node may have, and keep them open."""
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         calls = [opened(channel) for _ in range(_STREAMS)]
         for call in calls:
@@ -151,7 +151,7 @@ async def many_streams(port: int) -> None:
 
 
 async def garbage(port: int) -> None:
-    """Sends bytes that are no message, and no HTTP/2."""
+    """Send bytes that are neither HTTP/2 nor a message."""
     for _ in range(50):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(bytes(range(256)) * 100)
@@ -166,7 +166,7 @@ async def garbage(port: int) -> None:
 
 
 async def wrong_type(port: int) -> None:
-    """Asks the service of clusters for listeners."""
+    """Ask the cluster discovery service for listeners."""
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         call = opened(channel, "/envoy.service.cluster.v3.ClusterDiscoveryService/DeltaClusters")
         await call.write(request(LISTENER).SerializeToString())
@@ -175,7 +175,7 @@ async def wrong_type(port: int) -> None:
 
 
 async def huge_node(port: int) -> None:
-    """Says who it is in 8 MB."""
+    """Send a node of 8 MB."""
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         call = opened(channel)
         first = request(CLUSTER)
@@ -186,7 +186,7 @@ async def huge_node(port: int) -> None:
 
 
 async def huge_request(port: int) -> None:
-    """Sends a request of 20 MB."""
+    """Send a request of 20 MB."""
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         call = opened(channel)
         await call.write(request(CLUSTER, "x" * 20_000_000).SerializeToString())
@@ -195,7 +195,7 @@ async def huge_request(port: int) -> None:
 
 
 async def nobody(port: int) -> None:
-    """Does not say who it is."""
+    """Send a first request without a node."""
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         call = opened(channel)
         await call.write(discovery_pb2.DeltaDiscoveryRequest(type_url=CLUSTER).SerializeToString())
@@ -204,7 +204,7 @@ async def nobody(port: int) -> None:
 
 
 async def half_close(port: int) -> None:
-    """Asks, and says that it will say nothing more."""
+    """Send a request, and half-close the stream."""
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         call = opened(channel)
         await call.write(request(CLUSTER).SerializeToString())
@@ -233,42 +233,42 @@ KINDS: dict[str, Callable[[int], Coroutine[Any, Any, None]]] = {
 
 
 class Bad:
-    """A bad client, as a process of its own. `async with` starts it and waits until it misbehaves."""
+    """The process of a bad client. `async with` starts it and waits until it misbehaves."""
 
     def __init__(self, kind: str, port: int, directory: Path) -> None:
         self.process = Process(kind, [sys.executable, "-m", "bench.bad_clients", kind, str(port)], directory / f"{kind}.log")
 
     async def __aenter__(self) -> Bad:
         await self.process.start()
-        await self.said("ready")
+        await self.printed("ready")
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self.process.kill()
 
-    async def said(self, text: str, seconds: float = 30.0) -> str:
-        """Waits until it has printed a line that begins so. Errors: UNAVAILABLE with what it printed."""
+    async def printed(self, text: str, seconds: float = 30.0) -> str:
+        """Return the first line that begins with `text`, once the client has printed it. Errors: UNAVAILABLE with its log."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             for line in self.process.log_tail().splitlines():
                 if line.startswith(text):
                     return line
             await asyncio.sleep(0.02)
-        message = f"{self.process.name} did not say '{text}'\n{self.process.log_tail()}"
-        raise Error(Code.UNAVAILABLE, "NOT_SAID", message)
+        message = f"{self.process.name} did not print '{text}'\n{self.process.log_tail()}"
+        raise Error(Code.UNAVAILABLE, "NOT_PRINTED", message)
 
 
 def manifest(models: int) -> Manifest:
-    """A gateway and so many models, called m0, m1, …"""
-    made = Manifest(gateways=[Gateway(name="public", port=10000)])
+    """Return a gateway and this many models, called m0, m1, …"""
+    manifest = Manifest(gateways=[Gateway(name="public", port=10000)])
     for n in range(models):
         versions = [Version(name=v, endpoints=[Endpoint(host="127.0.0.1", port=9000)]) for v in ("blue", "green")]
-        made.models.append(Model(name=f"m{n}", gateways=["public"], versions=versions, split={"blue": 10_000}))
-    return made
+        manifest.models.append(Model(name=f"m{n}", gateways=["public"], versions=versions, split={"blue": 10_000}))
+    return manifest
 
 
 async def switch(plane: ControlPlane, healthy: XdsClient, version: str) -> float:
-    """Moves m0; seconds from the call until the client has it."""
+    """Move m0, and return the seconds from the call until the client has the response."""
     before = len(healthy.responses)
     began = time.perf_counter()
     await plane.split("m0", {version: 10_000})
@@ -277,12 +277,12 @@ async def switch(plane: ControlPlane, healthy: XdsClient, version: str) -> float
 
 
 async def measured(plane: ControlPlane, healthy: XdsClient, times: int) -> list[float]:
-    """Switches to and fro; seconds of each."""
+    """Switch this many times, and return the seconds of each."""
     return [await switch(plane, healthy, ("green", "blue")[n % 2]) for n in range(times)]
 
 
 async def run(*, quick: bool) -> tuple[dict[str, Any], str]:
-    """Each kind in turn: the healthy client's switches, and the server's memory."""
+    """Measure the healthy client's switches and the server's memory beside each kind of bad client."""
     times = 4 if quick else 30
     rows: list[tuple[str, list[float], float]] = []
     async with AsyncExitStack() as stack:
@@ -295,15 +295,18 @@ async def run(*, quick: bool) -> tuple[dict[str, Any], str]:
             async with AsyncExitStack() as meanwhile:
                 if kind:
                     await meanwhile.enter_async_context(Bad(kind, plane.xds_port, plane.directory))
-                took = await measured(plane, healthy, times)
-                rows.append((kind or "nobody bad", took, plane.process.rss_bytes() / 1e6))
+                times_taken = await measured(plane, healthy, times)
+                rows.append((kind or "nobody bad", times_taken, plane.process.rss_bytes() / 1e6))
     results: dict[str, Any] = {"environment": environment()}
     results |= {
-        kind: {"seconds": Figure.of(took).json() | {"longest": float(f"{max(took):.4g}")}, "rss_mb": round(rss, 1)}
-        for kind, took, rss in rows
+        kind: {
+            "seconds": Figure.of(times_taken).json() | {"longest": float(f"{max(times_taken):.4g}")},
+            "rss_mb": round(rss, 1),
+        }
+        for kind, times_taken, rss in rows
     }
     header = ["meanwhile", "call to response at a healthy client", "the longest", "server's memory"]
-    cells = [[kind, Figure.of(took).text("s"), seconds(max(took)), f"{rss:.0f} MB"] for kind, took, rss in rows]
+    cells = [[kind, Figure.of(t).text("s"), seconds(max(t)), f"{rss:.0f} MB"] for kind, t, rss in rows]
     return results, "## Beside bad clients\n\n" + table(header, cells)
 
 

@@ -25,7 +25,7 @@ from bench.sides import PORTS, Move, Side, Starter, names
 
 THIS, THAT = "this", "other"
 
-# What is compared: the title, the unit, and the factor from seconds or bytes to that unit.
+# By figure: its title, its unit, and the factor from seconds or bytes to that unit.
 FIGURES: Mapping[str, tuple[str, str, float]] = {
     "switch_cpu": ("server CPU per proxy and switch", "µs", 1e6),
     "received_p99": ("p99 from the call to receipt", "ms", 1e3),

@@ -1,10 +1,10 @@
-"""The protocol cores alone: what a stream costs in them and in the fleet, without sockets.
+"""The protocol cores alone: the cost of a stream in them and in the fleet, without sockets.
 
-One client is played to the end; then a thousand others do just what it did, each with a stream of its own. They are clients
-over ADS at rest behind one listener, with as many scopes, route tables and twice as many clusters and endpoints as there are
-models. Times are this process's CPU, of one thread. "Cold sync" is all that a client is sent first, with all of its requests
-heard; each client names things in an order of its own (but in the ACK of a switch over SotW, which all write alike). The first
-stream of a snapshot, which makes what the others share, is not counted.
+One client is simulated until it is in sync. Then a thousand others repeat its requests, each on its own stream. They are ADS
+clients behind one listener, with as many scopes and route tables as models, and twice as many clusters and endpoints. Times
+are the CPU of this process's one thread. "Cold sync" is everything that a client is sent first, with all of its requests
+handled. Each client names resources in its own order (except in the ACK of a switch over SotW, where all use the same). The
+first stream of a snapshot does work that the others share; it is not counted.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from controlplane.xds.memo import TransitionMemo
 from controlplane.xds_server.variants import DELTA, SOTW, Variant
 
 STREAMS = 1_000
-# In so many orders clients name the same things.
+# The number of orders in which clients name the same resources.
 _ORDERS = 20
 AUDIENCE = Audience(("public",))
 WILDCARD = (CLUSTER, LISTENER, SCOPED_ROUTES)
@@ -50,26 +50,26 @@ structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(30))
 
 
 def state(models: int) -> State:
-    """One gateway, and so many models with two versions of two endpoints each."""
+    """Return one gateway, and this many models with two versions of two endpoints each."""
     gateway = Gateway("public", port=8080, routing=HeaderRouting("x-model"))
-    made: dict[str, Any] = {"gateways/public": gateway}
+    objects: dict[str, Any] = {"gateways/public": gateway}
     for i in range(models):
         name = f"model-{i:04}"
         ends = (Endpoint("10.0.0.1", 8000 + i), Endpoint("10.0.0.2", 8000 + i))
         versions = (Version("blue", ends), Version("green", ends))
-        made[f"models/{name}"] = Model(name, ("public",), versions, {"blue": 10_000})
-    return State().applied(Changes(made))
+        objects[f"models/{name}"] = Model(name, ("public",), versions, {"blue": 10_000})
+    return State().applied(Changes(objects))
 
 
 class History:
-    """Snapshots, each a switch of one model away from the one before."""
+    """Snapshots that follow on each other, each with a switch of one model."""
 
     def __init__(self, models: int) -> None:
         self._state, self._compiler, self._models = state(models), Compiler(), models
         self.newest = self._compiler.compile(self._state, NO_LIVE_ENDPOINTS, AUDIENCE, 1)
 
     def switch(self) -> Snapshot:
-        """Moves a model, another one each time."""
+        """Switch a model, a different one each time, and return the new snapshot."""
         revision = self.newest.revision + 1
         model = self._state.models[f"model-{revision * 7 % self._models:04}"]
         (live,) = model.split
@@ -81,13 +81,13 @@ class History:
 
 @dataclass(slots=True)
 class Script:
-    """What a client says from its first word until it is in sync, serialised; nonces are the same on every stream."""
+    """A client's requests until it is in sync, serialised. Nonces are the same on every stream."""
 
     requests: list[bytes] = field(default_factory=list)
 
 
-class Played:
-    """A client that is played: it answers, and asks for what follows."""
+class SimulatedClient:
+    """A simulated client: it ACKs responses, and asks for the resources that they name."""
 
     def __init__(self, variant: Variant, node: str) -> None:
         self.delta = variant is DELTA
@@ -100,7 +100,7 @@ class Played:
         return self._ask(CLUSTER)
 
     def answer(self, data: bytes) -> Iterator[bytes]:
-        """What it says to a response. It asks for what follows before it answers, as an Envoy does."""
+        """Return the requests after a response. Like an Envoy, it asks for further resources before it ACKs."""
         kind = discovery_pb2.DeltaDiscoveryResponse if self.delta else discovery_pb2.DiscoveryResponse
         response: Any = kind.FromString(data)
         type_url = response.type_url
@@ -154,7 +154,7 @@ def _names(response: Any, delta: bool, module: str, kind: str, of: str) -> list[
 
 @dataclass(slots=True)
 class Figures:
-    """Microseconds of CPU a stream, but for the memory: bytes a stream."""
+    """Microseconds of CPU per stream; memory is in bytes per stream."""
 
     cold: float = 0.0
     cold_fleet: float = 0.0
@@ -169,7 +169,7 @@ class Figures:
 
 
 class Bench:
-    """A thousand streams of one variant on one history, and the fleet that they report to."""
+    """Streams of one variant on one history, and the fleet that they report to."""
 
     def __init__(self, variant: Variant, models: int, streams: int = STREAMS) -> None:
         self.variant, self.streams = variant, streams
@@ -182,7 +182,7 @@ class Bench:
         self.numbers = 0
 
     def run(self, switches: int) -> Figures:
-        self._connect(1)  # makes what is shared
+        self._connect(1)  # does the work that the others share
         before = _rss()
         self._connect(self.streams)
         self.figures.memory = (_rss() - before) / self.streams
@@ -191,31 +191,31 @@ class Bench:
         return self.figures
 
     def _connect(self, streams: int) -> None:
-        """Opens streams, and plays each until it is in sync."""
+        """Open streams, and run each until it is in sync."""
         snapshot = self.history.newest
         self.events.publish(Head(number=snapshot.revision, state=State()))
         scripts = [self._script(snapshot, f"node-{self.numbers + i}") for i in range(streams)]
-        told: list[Sequence[StreamEvent]] = []
+        reported: list[Sequence[StreamEvent]] = []
 
         def connect() -> None:
-            hear = self._hear
+            receive = self._receive
             for script in scripts:
                 core = self.variant.core("", 0, self.memo)
-                hear(core, script[0])
+                receive(core, script[0])
                 events = list(core.offer(snapshot))
                 core.to_send()
                 for data in script[1:]:
-                    events += hear(core, data)
+                    events += receive(core, data)
                     core.to_send()
                 self.cores.append(core)
-                told.append(events)
+                reported.append(events)
 
         self.figures.cold = _cpu(connect) / streams
-        identified = [self._hear(self.variant.core("", 0, self.memo), s[0]) for s in scripts]
+        identified = [self._receive(self.variant.core("", 0, self.memo), s[0]) for s in scripts]
 
         def fold() -> None:
             report = self.events.report
-            for i, events in enumerate(told):
+            for i, events in enumerate(reported):
                 stream = self.numbers + i
                 report(stream, StreamOpened("127.0.0.1:1", self.variant.name))
                 for who in identified[i]:
@@ -229,29 +229,30 @@ class Bench:
         held = self.fleet.holding(snapshot.revision)
         assert held == self.numbers, f"{held} of {self.numbers} hold it"
 
-    _known: list[bytes] | None = None
+    # The requests of the first client.
+    _requests: list[bytes] | None = None
 
     def _script(self, snapshot: Snapshot, node: str) -> list[bytes]:
-        """What a client says until it is in sync."""
-        if self._known is None:
-            core, client = self.variant.core("", 0, self.memo), Played(self.variant, node)
-            said = [client.first()]
-            self._hear(core, said[0])
+        """Return the requests of a client until it is in sync."""
+        if self._requests is None:
+            core, client = self.variant.core("", 0, self.memo), SimulatedClient(self.variant, node)
+            requests_sent = [client.first()]
+            self._receive(core, requests_sent[0])
             core.offer(snapshot)
             waiting = core.to_send()
             while waiting:
                 for request in client.answer(waiting.pop(0)):
-                    said.append(request)
-                    self._hear(core, request)
+                    requests_sent.append(request)
+                    self._receive(core, request)
                     waiting += core.to_send()
-            self._known, self.client = said, client
-            orders = [[self._shuffled(data, rng) for data in said] for rng in map(random.Random, range(_ORDERS))]
+            self._requests, self.client = requests_sent, client
+            orders = [[self._shuffled(data, rng) for data in requests_sent] for rng in map(random.Random, range(_ORDERS))]
             self._next_order = itertools.cycle(orders)
-        first = Played(self.variant, node).first()
+        first = SimulatedClient(self.variant, node).first()
         return [first, *next(self._next_order)[1:]]
 
     def _shuffled(self, data: bytes, rng: random.Random) -> bytes:
-        """A request with its names in another order, as Envoys write them."""
+        """Return a request with its names in another order, as Envoys send them."""
         request = self.variant.parse(data)
         names = request.resource_names_subscribe if self.variant is DELTA else request.resource_names
         shuffled = rng.sample(list(names), len(names))
@@ -259,7 +260,7 @@ class Bench:
         names.extend(shuffled)
         return bytes(request.SerializeToString())
 
-    def _hear(self, core: Any, data: bytes) -> list[Event]:
+    def _receive(self, core: Any, data: bytes) -> list[Event]:
         events: list[Event] | None = core.recall(data)
         if events is None:
             events = core.receive(self.variant.parse(data), data)
@@ -270,7 +271,7 @@ class Bench:
         self.events.publish(Head(number=snapshot.revision, state=State()))
         sent: list[list[bytes]] = []
         probe = self.cores[0]
-        probe.offer(snapshot)  # what all of them share is made here
+        probe.offer(snapshot)  # does the work that the others share
         (data,) = probe.to_send()
         request, *more = list(self.client.answer(data))
         assert not more
@@ -283,24 +284,24 @@ class Bench:
 
         offered = _cpu(offer)
         assert all(len(messages) == 1 for messages in sent)
-        told: list[Sequence[StreamEvent]] = []
+        reported: list[Sequence[StreamEvent]] = []
 
         def ack() -> None:
-            hear = self._hear
+            receive = self._receive
             for core in others:
-                told.append(hear(core, request))
+                reported.append(receive(core, request))
                 core.to_send()
 
-        told_first = self._hear(probe, request)
+        first_events = self._receive(probe, request)
         acked = _cpu(ack)
 
         def fold() -> None:
             report = self.events.report
-            for stream, events in enumerate(told, 1):
+            for stream, events in enumerate(reported, 1):
                 for event in events:
                     report(stream, event)
 
-        for event in told_first:
+        for event in first_events:
             self.events.report(0, event)
         folded = _cpu(fold)
         assert self.fleet.holding(snapshot.revision) == len(self.cores)
@@ -309,7 +310,7 @@ class Bench:
 
 
 def _cpu(work: Callable[[], None]) -> float:
-    """Microseconds of CPU that something takes."""
+    """Return the microseconds of CPU that `work` takes."""
     gc.collect()
     before = time.process_time_ns()
     work()
@@ -323,17 +324,17 @@ def _rss() -> int:
 
 
 async def run(*, quick: bool) -> tuple[dict[str, Any], str]:
-    """Measures. The results, and a page about them."""
+    """Measure, and return the results and a page about them."""
     sizes, streams, switches = ([10, 100], 100, 3) if quick else ([10, 100, 1_000], STREAMS, 7)
     header = ["", "models", "cold sync", "of it in the fleet", "offer of a switch", "its ACK", "in the fleet", "memory"]
     rows: list[list[str]] = []
-    found: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     for variant in (DELTA, SOTW):
         for models in sizes:
             figures = Bench(variant, models, streams).run(switches)
             rows.append([variant.name, f"{models:,}", *figures.cells()])
-            found.setdefault(variant.name, {})[models] = {n: round(getattr(figures, n), 2) for n in Figures.__slots__}
+            results.setdefault(variant.name, {})[models] = {n: round(getattr(figures, n), 2) for n in Figures.__slots__}
             print(*rows[-1])
     about = __doc__.partition("\n\n")[2].strip() if __doc__ else ""
     page = "\n\n".join(["# The cores", about, f"## A stream, of {streams:,}", table(header, rows)])
-    return {"environment": environment(), "streams": streams, "variants": found}, page
+    return {"environment": environment(), "streams": streams, "variants": results}, page

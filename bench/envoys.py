@@ -1,9 +1,9 @@
 """A fleet of real Envoys: how long a switch takes to reach all of them, and when the old version answers for the last time.
 
 All Envoys share one port of this machine (each binds it with SO_REUSEPORT, as Envoy does by default), so there is one gateway,
-and the kernel spreads the connections of the load over them. The load begins once all Envoys are there, and counts only if
-every one of them has answered. It goes on through the switches: when users were on the new version is read from the record
-of every request, not from the control plane's word.
+and the kernel spreads the connections of the load over them. The load begins once all Envoys run, and counts only if every
+one of them has answered. It continues through the switches. The record of every request, and not the control plane, says when
+users got the new version.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from controlplane.demo.load import Group, Load, Records
 
 MODELS = 10
 AT_ONCE = 4  # Envoys that start at the same time
-CONNECTIONS = 8  # of the load, for each Envoy on average
+CONNECTIONS = 8  # connections of the load, for each Envoy on average
 RATE = 10.0  # requests a second for each Envoy on average,
-MOST = 1_000.0  # and through all of them at most: two cores carry that beside the Envoys' own work
+MOST = 1_000.0  # and at most this many through all of them: two cores can do that beside the Envoys' own work
 SETTLE = 0.03  # seconds after the ACK in which the Envoys' workers take the routes over; their CPU counts
 PAUSE = 1.0  # seconds between switches
 ANSWERED = f"http.{GATEWAY}.downstream_rq_total"
@@ -36,7 +36,7 @@ ANSWERED = f"http.{GATEWAY}.downstream_rq_total"
 
 @dataclass(slots=True)
 class Cell:
-    """What switches took, a value each: without load, or under it."""
+    """The figures of switches without load or under load, one value for each switch."""
 
     ack: list[float] = field(default_factory=list)  # seconds from the commit to the last ACK
     wall: list[float] = field(default_factory=list)  # seconds from the call to the answer that it is complete
@@ -51,17 +51,17 @@ class Cell:
     late: list[float] = field(default_factory=list)
 
     def json(self) -> dict[str, Any]:
-        """As it is kept."""
-        found = {"ack_seconds": self.ack, "wall_seconds": self.wall}
-        found |= {"control_cpu_seconds": self.control_cpu, "envoy_cpu_seconds": self.envoy_cpu}
-        found |= {"last_old_sent_seconds": self.sent, "last_old_answered_seconds": self.answered}
-        found |= {"old_after_commit": self.between, "old_after_last_ack": self.late}
-        return {name: Figure.of(values).json() for name, values in found.items() if values}
+        """Return the figures in the form of the results file."""
+        figures = {"ack_seconds": self.ack, "wall_seconds": self.wall}
+        figures |= {"control_cpu_seconds": self.control_cpu, "envoy_cpu_seconds": self.envoy_cpu}
+        figures |= {"last_old_sent_seconds": self.sent, "last_old_answered_seconds": self.answered}
+        figures |= {"old_after_commit": self.between, "old_after_last_ack": self.late}
+        return {name: Figure.of(values).json() for name, values in figures.items() if values}
 
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """What was there."""
+    """Figures of the whole run."""
 
     serve: str  # flags of `turnout serve`
     envoys: int
@@ -74,7 +74,7 @@ class Fleet:
 
 
 async def run(*, quick: bool, count: int | None = None, serve: str = "") -> tuple[dict[str, Any], str]:
-    """Measures; `serve` is further flags for `turnout serve`. The results, and a page about them."""
+    """Measure, and return the results and a page about them. `serve` is further flags for `turnout serve`."""
     count = count or (8 if quick else 100)
     times = 3 if quick else 20
     many_files(CONNECTIONS * count + 1_000)
@@ -83,10 +83,10 @@ async def run(*, quick: bool, count: int | None = None, serve: str = "") -> tupl
         server = await stack.enter_async_context(LeanServer())
         turnout = await stack.enter_async_context(Turnout.serve(*shlex.split(serve)))
         await turnout.apply(models, server.ports)
-        began = time.perf_counter()
+        start_time = time.perf_counter()
         envoys = await stack.enter_async_context(_started(turnout, count))
         await turnout.settled(count)
-        start = time.perf_counter() - began
+        start = time.perf_counter() - start_time
         print(f"envoys: {count} hold the first revision after {start:.0f} s")
 
         quiet, live = Cell(), "blue"
@@ -113,7 +113,7 @@ async def run(*, quick: bool, count: int | None = None, serve: str = "") -> tupl
 
 @asynccontextmanager
 async def _started(turnout: Turnout, count: int) -> AsyncIterator[list[Envoy]]:
-    """So many Envoys, a few at a time; each has its first configuration."""
+    """Start this many Envoys, a few at a time, and wait until each has its first configuration."""
     gate = asyncio.Semaphore(AT_ONCE)
     async with AsyncExitStack() as stack:
 
@@ -147,7 +147,7 @@ def _cpu(envoys: list[Envoy]) -> float:
 
 @asynccontextmanager
 async def _loaded(turnout: Turnout, envoys: list[Envoy], model: str) -> AsyncIterator[Load]:
-    """A load that goes through all Envoys."""
+    """Start a load that goes through all Envoys."""
     path, n = f"/v2/models/{model}/infer", len(envoys)
     connections, rate = CONNECTIONS * n, min(RATE * n, MOST)
     for _ in range(10):
@@ -168,12 +168,12 @@ async def _loaded(turnout: Turnout, envoys: list[Envoy], model: str) -> AsyncIte
 
 
 async def _answered(envoys: list[Envoy]) -> list[int]:
-    """Requests so far, by Envoy."""
+    """Return the number of requests so far of each Envoy."""
     return [(await envoy.stats(f"^{ANSWERED}$")).get(ANSWERED, 0) for envoy in envoys]
 
 
 def _read(cell: Cell, switches: list[tuple[str, Switch]], records: Records) -> None:
-    """What users saw of each switch. One that was sent before the next commit and routed after it is not held against it."""
+    """Add the answers that users got around each switch. Requests between two switches count for neither."""
     for i, (version, switch) in enumerate(switches):
         commit = switch.commit
         before = switches[i - 1][1].commit + switches[i - 1][1].ack if i else 0.0
@@ -188,32 +188,32 @@ def _read(cell: Cell, switches: list[tuple[str, Switch]], records: Records) -> N
 
 
 def _results(fleet: Fleet, quiet: Cell, loaded: Cell) -> dict[str, Any]:
-    found: dict[str, Any] = {
+    figures: dict[str, Any] = {
         "serve": fleet.serve,
         "envoys": fleet.envoys,
         "models": MODELS,
         "start_seconds": round(fleet.start, 1),
     }
-    found |= {"envoy_pss_bytes": round(fleet.memory), "control_pss_bytes": round(fleet.control_memory)}
-    found |= {"requests": fleet.requests, "failed": fleet.failed, "fewest_requests_of_an_envoy": fleet.fewest}
-    return {"environment": environment(), **found, "without_load": quiet.json(), "under_load": loaded.json()}
+    figures |= {"envoy_pss_bytes": round(fleet.memory), "control_pss_bytes": round(fleet.control_memory)}
+    figures |= {"requests": fleet.requests, "failed": fleet.failed, "fewest_requests_of_an_envoy": fleet.fewest}
+    return {"environment": environment(), **figures, "without_load": quiet.json(), "under_load": loaded.json()}
 
 
 def _page(fleet: Fleet, quiet: Cell, loaded: Cell) -> str:
     both = [("commit to the last ACK", "ack"), ("call to complete", "wall")]
     cpu = [("CPU of the control plane", "control_cpu"), ("CPU of each Envoy", "envoy_cpu")]
-    seen = [
+    last_old = [
         ("commit to the last request sent that the old version answered", "sent"),
         ("commit to the last answer by the old version", "answered"),
     ]
 
-    def row(title: str, what: str) -> list[str]:
-        return [title, *(Figure.of(v).text("s") if (v := getattr(cell, what)) else "" for cell in (quiet, loaded))]
+    def row(title: str, field_name: str) -> list[str]:
+        return [title, *(Figure.of(v).text("s") if (v := getattr(cell, field_name)) else "" for cell in (quiet, loaded))]
 
     def counted(title: str, values: list[float]) -> list[str]:
         return [title, "", f"{statistics.median(values):g} (at most {max(values):g})"]
 
-    rows = [row(title, what) for title, what in both + cpu + seen]
+    rows = [row(title, name) for title, name in both + cpu + last_old]
     rows.append(counted("requests sent after the commit and answered by the old version", loaded.between))
     rows.append(counted("… sent after the last ACK", loaded.late))
     share = "what they share is split among them"
@@ -233,8 +233,8 @@ def _page(fleet: Fleet, quiet: Cell, loaded: Cell) -> str:
 
 
 _NOTES = f"""Medians; in brackets the spread (10th to 90th percentile; least to greatest of fewer than ten). Commit and last
-ACK are by the control plane's clock, requests by the load's; it is one machine. An Envoy is asked {RATE:g} times a second on
-average, and all of them at most {MOST:,.0f} times: when the users of one moved is known to {1 / RATE:g} s or so, and of many
-Envoys the last is known better. CPU is up to 30 ms after the ACK. An Envoy ACKs routes before its worker has taken them
-over, so an answer by the old version after the last ACK is possible, and is counted. All runs on one machine: the Envoys take
-turns on its cores, and that is most of the time."""
+ACK are by the control plane's clock, requests by the load's; it is one machine. An Envoy gets {RATE:g} requests a second on
+average, and all of them at most {MOST:,.0f}. So the time at which the users of one Envoy moved is known to about
+{1 / RATE:g} s, and the last time of many Envoys is known better. CPU is up to 30 ms after the ACK. An Envoy ACKs routes
+before its worker has taken them over, so an answer by the old version after the last ACK is possible, and is counted. All run
+on one machine: the Envoys take turns on its cores, and that is most of the time."""

@@ -1,9 +1,9 @@
-"""What Turnout is measured against: the same models in one route table, as most set-ups keep them.
+"""A flat route table to compare with: the same models in one RouteConfiguration, as most set-ups have them.
 
-The smallest ADS server that can switch it: one RouteConfiguration, sent whole at each change, since xDS knows nothing
-smaller than a resource. Routes and listener are those that Turnout's compiler makes, so that the two differ in how they are
-laid out and in little else: each route has its model's path in front, and the listener looks for no scope. Listener and
-clusters are static. It is spared what a full table would need besides: routes for TF-Serving's verbs.
+This is the smallest ADS server that can switch such a table. It sends the whole RouteConfiguration at each change, since xDS
+has no smaller unit than a resource. Routes and listener are those of Turnout's compiler, so that the two set-ups differ only
+in their layout: each route begins with its model's path, and the listener uses no scopes. Listener and clusters are static.
+A complete table would also need routes for TF-Serving's verbs; this one has none.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ TABLE = "table"
 
 
 class FlatTable(ads_pb2_grpc.AggregatedDiscoveryServiceServicer):  # type: ignore[misc]
-    """The table of some models, and the server of one Envoy that has it."""
+    """The route table of some models, and the ADS server of one Envoy that has it."""
 
     def __init__(self, models: Iterable[Model]) -> None:
-        """`models`: each with all its traffic on one version."""
+        """Build the table. Each of `models` has all its traffic on one version."""
         self.table = RouteConfiguration(name=TABLE)
         host = self.table.virtual_hosts.add(name=TABLE, domains=["*"])
         # By model: the one cluster in the table that has all its traffic.
@@ -55,7 +55,7 @@ class FlatTable(ads_pb2_grpc.AggregatedDiscoveryServiceServicer):  # type: ignor
         self._acked = asyncio.Event()
 
     async def switch(self, model: str, version: str) -> Switch:
-        """Moves all traffic of a model, and waits until the Envoy has ACKed the table."""
+        """Move all traffic of a model, and wait until the Envoy has ACKed the table."""
         start = time.perf_counter()
         self._weights[model].name = f"{model}/{version}"
         self._serial += 1
@@ -63,11 +63,11 @@ class FlatTable(ads_pb2_grpc.AggregatedDiscoveryServiceServicer):  # type: ignor
         self._changed.set()
         async with asyncio.timeout(30):
             await self._acked.wait()
-        took = time.perf_counter() - start
-        return Switch(took, took, self.table.ByteSize())
+        seconds = time.perf_counter() - start
+        return Switch(seconds, seconds, self.table.ByteSize())
 
     async def DeltaAggregatedResources(self, requests: Any, context: Any) -> AsyncIterator[Any]:
-        """One stream. Nothing is sent before the table has been asked for."""
+        """Serve one stream. Send nothing before the Envoy has asked for the table."""
         reader = asyncio.create_task(self._read(requests))
         try:
             while True:
@@ -92,18 +92,18 @@ class FlatTable(ads_pb2_grpc.AggregatedDiscoveryServiceServicer):  # type: ignor
     @staticmethod
     @asynccontextmanager
     async def serve(models: Iterable[str], ports: Mapping[str, int]) -> AsyncIterator[tuple[FlatTable, Envoy, int]]:
-        """The server, an Envoy that holds the table, and the port of its gateway."""
+        """Start the server and an Envoy that holds the table. Yield both and the port of the gateway."""
         gateway = Gateway(GATEWAY, free_port(), "127.0.0.1")
         versions = tuple(Version(name, (Endpoint("127.0.0.1", ports[name]),)) for name in OTHER)
         sticky = Sticky(header=USER_HEADER)
-        made = [Model(name, (GATEWAY,), versions, {"blue": FULL_SHARE}, sticky=sticky) for name in models]
-        flat = FlatTable(made)
+        nouns = [Model(name, (GATEWAY,), versions, {"blue": FULL_SHARE}, sticky=sticky) for name in models]
+        flat = FlatTable(nouns)
         server = grpc.aio.server()
         ads_pb2_grpc.add_AggregatedDiscoveryServiceServicer_to_server(flat, server)
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
         try:
-            async with Envoy(_bootstrap(gateway, made, ports, port)) as envoy:
+            async with Envoy(_bootstrap(gateway, nouns, ports, port)) as envoy:
                 async with asyncio.timeout(60):
                     await flat._acked.wait()
                 await envoy.ready(60)
@@ -123,8 +123,8 @@ def _bootstrap(gateway: Gateway, models: Iterable[Model], ports: Mapping[str, in
     manager.rds.config_source.ads.SetInParent()
     filter_config.Pack(manager)
     bootstrap: dict[str, Any] = node_bootstrap("bench-flat", "bench", xds_port=xds_port, admin_port=0)
-    for asked in ("cds_config", "lds_config"):
-        del bootstrap["dynamic_resources"][asked]
+    for section in ("cds_config", "lds_config"):
+        del bootstrap["dynamic_resources"][section]
     static = bootstrap["static_resources"]
     static["listeners"] = [MessageToDict(listener)]
     static["clusters"] += [_cluster(f"{m.name}/{v}", port) for m in models for v, port in ports.items()]

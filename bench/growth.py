@@ -1,7 +1,8 @@
-"""Growth: what a switch, a cold start and an idle proxy cost Turnout, over N proxies, M models and worker processes.
+"""Growth: the cost of a switch, a cold start and an idle proxy over N proxies, M models and worker processes.
 
-Simulated proxies (`bench/fleet`), delta ADS, a connection each; each N and M on a server of its own. A line is fitted to each
-figure over N, and an exponent over M: 0 is flat, 1 is in proportion. What is fitted says how many proxies a machine carries.
+Simulated proxies (`bench/fleet`), delta ADS, a connection each; each N and M has a server of its own. A line is fitted to
+each figure over N, and an exponent over M: 0 is flat, 1 is proportional. From these follows how many proxies a machine
+carries.
 """
 
 from __future__ import annotations
@@ -16,15 +17,15 @@ from bench.measure import digits, environment, table
 from bench.scale import Run, measure
 from bench.sides import turnout
 
-# What is fixed while the other grows.
+# The number of models while proxies grow, and the reverse.
 MODELS, PROXIES = 100, 500
 # Proxies for each number of workers.
 SHARED = 5000
 
-# What a replica is to do, and what it may take for it.
+# The tasks of a replica, and the resources that it may use for them.
 SWITCH = 1.0  # seconds until the last proxy has a switch
 RESTART = 30.0  # seconds until all proxies are in sync again after all came at once
-BUSY = 0.7  # of a core; the rest is for all else
+BUSY = 0.7  # share of a core; the remaining share is for other work
 GIB_PER_CORE = 2.0
 CORES = (2, 8, 32)
 FLEETS = (100_000, 1_000_000)
@@ -32,7 +33,7 @@ FLEETS = (100_000, 1_000_000)
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """One figure: in which unit it is kept, how it is worked out, and how it is printed."""
+    """One figure: its unit, how to calculate it, and how to print it."""
 
     title: str
     unit: str
@@ -60,7 +61,10 @@ async def run(
     workers: Sequence[int] = (1, 2, 4),
     serve: str = "",
 ) -> tuple[dict[str, Any], str]:
-    """Over N at 100 models, over M at 500 proxies, over workers at 5,000; `serve` is further flags of `turnout serve`."""
+    """Measure over N at 100 models, over M at 500 proxies, and over workers at 5,000 proxies.
+
+    `serve` is further flags of `turnout serve`.
+    """
     fixed_m, fixed_n, shared = MODELS, PROXIES, SHARED
     if quick:
         proxies, models, workers, fixed_m, fixed_n, shared = (10, 30, 100), (1, 10), (1,), 10, 50, 50
@@ -70,31 +74,31 @@ async def run(
     results: dict[str, Any] = {"environment": environment(), "serve": serve, "models": fixed_m, "proxies": fixed_n}
     results |= {"over_proxies": _kept(over_n), "over_models": _kept(over_m), "over_workers": _kept(split), "fits": {}}
     sections = []
-    for axis, other, found in (("N", f"M = {fixed_m}", over_n), ("M", f"N = {fixed_n}", over_m)):
+    for axis, other, by_size in (("N", f"M = {fixed_m}", over_n), ("M", f"N = {fixed_n}", over_m)):
         rows = []
         for name, measure_ in MEASURES.items():
-            fit = Fit.of({x: values[name] for x, values in found.items()})
+            fit = Fit.of({x: values[name] for x, values in by_size.items()})
             results["fits"][f"{name} over {axis}"] = fit.json()
-            said = fit.text(measure_) if axis == "N" else f"exponent {fit.exponent:.2f}"
-            cells = [digits(values[name] * measure_.scale) for values in found.values()]
-            rows.append([f"{measure_.title}{', ' if measure_.printed else ''}{measure_.printed}", *cells, said])
-        sections += [f"## Over {axis}, {other}", table([axis, *(f"{x:,}" for x in found), "fitted"], rows)]
-    rows = [[title, *(digits(v[what] * 1e6) for v in split.values())] for what, title in _SPLIT.items()]
+            text = fit.text(measure_) if axis == "N" else f"exponent {fit.exponent:.2f}"
+            cells = [digits(values[name] * measure_.scale) for values in by_size.values()]
+            rows.append([f"{measure_.title}{', ' if measure_.printed else ''}{measure_.printed}", *cells, text])
+        sections += [f"## Over {axis}, {other}", table([axis, *(f"{x:,}" for x in by_size), "fitted"], rows)]
+    rows = [[title, *(digits(v[metric] * 1e6) for v in split.values())] for metric, title in _SPLIT.items()]
     header = ["CPU per proxy, µs", *(f"{w} worker{'s' * (w > 1)}" for w in split)]
     sections += [f"## Over workers, N = {shared}, M = {fixed_m}", table(header, rows)]
     memory = Fit.of({n: values["memory"] for n, values in over_n.items()}).slope
-    dearest = {what: max(found[what] for found in split.values()) for what in _SPLIT}
-    results["sizing"] = [asdict(size(cores, dearest, memory)) for cores in CORES]
-    sections += ["## What a replica carries", _sizes(dearest, memory)]
+    highest = {metric: max(values[metric] for values in split.values()) for metric in _SPLIT}
+    results["sizing"] = [asdict(size(cores, highest, memory)) for cores in CORES]
+    sections += ["## What a replica carries", _sizes(highest, memory)]
     parts = ["# Growth", (__doc__ or "").partition("\n\n")[2].strip(), *sections, _NOTES]
     return results, "\n\n".join(part.strip() for part in parts)
 
 
 async def _one(n: int, m: int, serve: str) -> dict[str, float]:
     done = await measure(turnout(serve), n, m)
-    found = {name: measure_.of(done, n) for name, measure_ in MEASURES.items()}
-    print(f"N={n} M={m}: " + ", ".join(f"{name} {value:.4g}" for name, value in found.items()), flush=True)
-    return found
+    values = {name: measure_.of(done, n) for name, measure_ in MEASURES.items()}
+    print(f"N={n} M={m}: " + ", ".join(f"{name} {value:.4g}" for name, value in values.items()), flush=True)
+    return values
 
 
 _SPLIT = {
@@ -106,22 +110,22 @@ _SPLIT = {
 
 
 async def _split(n: int, m: int, workers: int, serve: str) -> dict[str, float]:
-    """Seconds of CPU per proxy of the process that holds the state, and of those that serve."""
+    """Return the seconds of CPU per proxy of the main process and of the workers."""
     done = await measure(turnout(f"{serve} --workers {workers}"), n, m)
     main, sync = done.value("main_cpu"), done.sync_main_cpu / n
-    found = {
+    values = {
         "switch_main": main,
         "switch_workers": done.value("switch_cpu") - main,
         "sync_main": sync,
         "sync_workers": done.sync_cpu / n - sync,
     }
-    print(f"N={n} M={m} workers={workers}: " + ", ".join(f"{k} {v * 1e6:.1f} µs" for k, v in found.items()), flush=True)
-    return found
+    print(f"N={n} M={m} workers={workers}: " + ", ".join(f"{k} {v * 1e6:.1f} µs" for k, v in values.items()), flush=True)
+    return values
 
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How many proxies a replica carries by each of its limits; the least of them is what it carries."""
+    """The number of proxies that a replica carries by each of its limits. It carries the least of these."""
 
     cores: int
     switch_workers: int
@@ -132,17 +136,17 @@ class Size:
 
     @property
     def carries(self) -> int:
-        """Proxies, rounded down to two digits."""
+        """Return the number of proxies, rounded down to two digits."""
         least = min(self.switch_workers, self.switch_main, self.restart_workers, self.restart_main, self.memory)
         step = int(10 ** max(0, len(str(least)) - 2))
         return least // step * step
 
 
 def size(cores: int, cpu: Mapping[str, float], memory: float) -> Size:
-    """Of a machine with so many cores: one is the main process's, each other a worker's. `memory` is bytes per proxy."""
+    """Return the size of a replica. One core is for the main process, each other for a worker; `memory` is bytes per proxy."""
 
-    def within(seconds: float, cores: int, what: str) -> int:
-        return int(BUSY * seconds * cores / max(cpu[what], 1e-9))
+    def within(seconds: float, cores: int, metric: str) -> int:
+        return int(BUSY * seconds * cores / max(cpu[metric], 1e-9))
 
     return Size(
         cores,
@@ -164,25 +168,25 @@ def _sizes(cpu: Mapping[str, float], memory: float) -> str:
         f"memory of {GIB_PER_CORE:.0f} GiB a core": "memory",
         "**carries**": "carries",
     }
-    rows = [[title, *(f"{getattr(s, what):,}" for s in sizes)] for title, what in limits.items()]
+    rows = [[title, *(f"{getattr(s, metric):,}" for s in sizes)] for title, metric in limits.items()]
     for fleet in FLEETS:
-        # One more than is needed, so that one can be away.
+        # One more than is needed, so that one can fail.
         rows.append([f"replicas for {fleet:,} proxies, one to spare", *(f"{-(-fleet // s.carries) + 1:,}" for s in sizes)])
-    said = (
-        f"Worked out, not measured: proxies ≤ {BUSY} · seconds · cores / CPU per proxy, with one core for the main process "
-        f"and each other for a worker, each figure that of the dearest column above; "
+    text = (
+        f"Calculated, not measured: proxies ≤ {BUSY} · seconds · cores / CPU per proxy, with one core for the main process "
+        f"and each other for a worker, each figure from the most expensive column above; "
         f"proxies ≤ {BUSY} · memory / {memory / 1024:.0f} KiB."
     )
-    return f"{said}\n\n{table(['limit', *(f'{s.cores} cores' for s in sizes)], rows)}"
+    return f"{text}\n\n{table(['limit', *(f'{s.cores} cores' for s in sizes)], rows)}"
 
 
-def _kept(found: dict[int, dict[str, float]]) -> dict[str, dict[str, float]]:
-    return {str(x): {name: float(f"{value:.4g}") for name, value in values.items()} for x, values in found.items()}
+def _kept(by_size: dict[int, dict[str, float]]) -> dict[str, dict[str, float]]:
+    return {str(x): {name: float(f"{value:.4g}") for name, value in values.items()} for x, values in by_size.items()}
 
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """A line through points, y = fixed + slope·x, that weighs relative errors; and the exponent of a power of x."""
+    """A line through points, y = fixed + slope·x, fitted by relative errors; and the exponent of a power of x."""
 
     fixed: float
     slope: float
@@ -190,7 +194,7 @@ class Fit:
 
     @staticmethod
     def of(points: dict[int, float]) -> Fit:
-        """Of the points above zero: less than that is noise."""
+        """Fit the points above zero. Others are noise."""
         points = {x: y for x, y in points.items() if y > 0}
         if not points:
             return Fit(0, 0, 0)
@@ -205,19 +209,19 @@ class Fit:
         return Fit(mean_y - slope * mean_x, slope, exponent)
 
     def json(self) -> dict[str, float]:
-        """As it is kept."""
+        """Return the figures in the form of the results file."""
         return {"fixed": float(f"{self.fixed:.4g}"), "slope": float(f"{self.slope:.4g}"), "exponent": round(self.exponent, 3)}
 
-    def text(self, what: Measure) -> str:
-        """For people: `5.1 ms + 48 µs · N`."""
+    def text(self, metric: Measure) -> str:
+        """Return text like `5.1 ms + 48 µs · N`."""
         if abs(self.exponent) < 0.05:
             return "flat"
-        steps = (("", 1.0), ("m", 1e3), ("µ", 1e6)) if what.unit == "s" else (("Ki", 2.0**-10), ("", 1.0))
+        steps = (("", 1.0), ("m", 1e3), ("µ", 1e6)) if metric.unit == "s" else (("Ki", 2.0**-10), ("", 1.0))
         prefix, scale = next((s for s in steps if abs(self.slope) * s[1] >= 1), steps[-1])
-        fixed = f"{digits(self.fixed * what.scale)} {what.printed or what.unit}"
-        return f"{fixed} + {digits(self.slope * scale)} {prefix}{what.unit} · N"
+        fixed = f"{digits(self.fixed * metric.scale)} {metric.printed or metric.unit}"
+        return f"{fixed} + {digits(self.slope * scale)} {prefix}{metric.unit} · N"
 
 
-_NOTES = """One run each; a switch's figures are medians of five. A line weighs relative errors, so that few proxies count as
-much as many. What is fixed of a switch is the operator's call itself: the write, the compiler, the answer. Simulator and
-server share the machine. Memory of a few proxies is below what can be told from noise."""
+_NOTES = """One run each; a switch's figures are medians of five. Lines are fitted by relative errors, so that few
+proxies count as much as many. The fixed cost of a switch is the operator's call: the write, the compiler, the answer.
+Simulator and server share the machine. Memory of a few proxies can't be told from noise."""

@@ -1,4 +1,4 @@
-"""Programs in Go that the benchmarks drive by JSON, one object a line, and what processes cost."""
+"""Programs that the benchmarks drive by JSON, one object a line; and the CPU, memory and files of processes."""
 
 from __future__ import annotations
 
@@ -18,12 +18,15 @@ _BUILT = _HERE / "build"
 
 
 class Lines:
-    """A child that is asked on its standard input and answers on its standard output. It ends when its input does."""
+    """A child process that reads commands from its standard input and answers on its standard output.
+
+    It ends when its input ends.
+    """
 
     def __init__(self, name: str, child: asyncio.subprocess.Process, hello: dict[str, Any]) -> None:
         self.name = name
         self.pid = child.pid
-        self.hello = hello  # what it said first
+        self.hello = hello  # its first line
         self._child = child
 
     @staticmethod
@@ -43,7 +46,7 @@ class Lines:
             yield Lines(name, child, hello)
         except BaseException:
             with suppress(ProcessLookupError):
-                child.kill()  # it may be amid a command that takes minutes
+                child.kill()  # it may be running a command that takes minutes
             raise
         finally:
             assert child.stdin is not None
@@ -55,7 +58,7 @@ class Lines:
                 await child.wait()
 
     async def ask(self, cmd: str, **more: Any) -> dict[str, Any]:
-        """One command and its answer. Errors: RuntimeError when it says that it can't."""
+        """Send a command, and return the answer. Errors: RuntimeError if the answer is an error."""
         assert self._child.stdin is not None
         self._child.stdin.write(json.dumps({"cmd": cmd, **more}).encode() + b"\n")
         answer = await _answer(self.name, self._child)
@@ -78,7 +81,7 @@ def _tail(log: Path) -> str:
 
 
 async def build(module: str) -> Path:
-    """Compiles a Go module of this folder. Errors: RuntimeError when there is no Go, or it does not compile."""
+    """Compile a Go module of this folder. Errors: RuntimeError if Go is missing, or the module does not compile."""
     if shutil.which("go") is None:
         raise RuntimeError(f"bench/{module} is written in Go, and there is no `go` on the PATH")
     _BUILT.mkdir(exist_ok=True)
@@ -100,33 +103,33 @@ async def build(module: str) -> Path:
 
 @asynccontextmanager
 async def simulator(target: str, directory: Path, *flags: str) -> AsyncIterator[Lines]:
-    """The simulated fleet, without a proxy yet; `flags` are its own, beside the target."""
+    """Start the simulated fleet without a proxy. `flags` are further flags of the simulator."""
     command = [str(await build("fleet")), "-target", target, *flags]
     async with Lines.start("fleet", command, directory / "fleet.log") as lines:
         yield lines
 
 
 def tree(pid: int) -> list[int]:
-    """A process and all that come from it."""
-    found = [pid]
-    for one in found:
+    """Return the ids of a process and all its descendants."""
+    pids = [pid]
+    for one in pids:
         for task in Path(f"/proc/{one}/task").glob("*/children"):
-            found += [int(child) for child in task.read_text().split()]
-    return found
+            pids += [int(child) for child in task.read_text().split()]
+    return pids
 
 
 def cpu_seconds(pid: int) -> float:
-    """CPU time of a process and all that come from it so far, ended threads included, to the nanosecond."""
+    """Return the CPU time of a process and its descendants so far, with ended threads, to the nanosecond."""
     return sum(main_seconds(one) for one in tree(pid))
 
 
 def main_seconds(pid: int) -> float:
-    """CPU time of a process alone."""
-    return time.clock_gettime(~pid << 3 | 2)  # Linux's clock of another process
+    """Return the CPU time of a process without its descendants."""
+    return time.clock_gettime(~pid << 3 | 2)  # Linux's CPU clock of another process
 
 
 def pss_bytes(pid: int) -> int:
-    """Memory that a process and all that come from it have resident, in bytes; what they share is counted once."""
+    """Return the resident memory of a process and its descendants, in bytes. Shared pages count once."""
     total = 0
     for one in tree(pid):
         for line in Path(f"/proc/{one}/smaps_rollup").read_text().splitlines():
@@ -136,12 +139,12 @@ def pss_bytes(pid: int) -> int:
 
 
 def descriptors(pid: int) -> int:
-    """Open files of a process and all that come from it."""
+    """Return the number of open files of a process and its descendants."""
     return sum(len(os.listdir(f"/proc/{one}/fd")) for one in tree(pid))
 
 
 def many_files(wanted: int) -> None:
-    """Allows this process, and those that it starts, so many open files. Errors: OSError when the system does not let it."""
+    """Allow this process and its descendants this many open files. Errors: OSError if the system does not allow it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < wanted:
         raise OSError(f"{wanted} open files are needed, and the system allows {hard} (ulimit -Hn)")

@@ -1,7 +1,7 @@
-"""Requests over HTTP/1.1 from bare sockets: cheap enough that the Envoy, not the client, is what is measured.
+"""Requests over HTTP/1.1 from plain sockets: so cheap that the Envoy limits the rate, and not the client.
 
-Every connection has one request under way: the client reads the answer of one, sends its next request, and turns to the
-next connection. All of it blocks; call it through `asyncio.to_thread`.
+Every connection has one request in flight. The client reads the answer of one connection, sends its next request, and goes on
+to the next connection. All functions block; call them through `asyncio.to_thread`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _TIMEOUT = 30.0  # seconds for one answer
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What a while of load came to."""
+    """The result of a period of load."""
 
     requests: int
     failed: int  # answers other than 200
@@ -26,19 +26,19 @@ class Load:
 
     @property
     def rate(self) -> float:
-        """Requests per second."""
+        """Return the requests per second."""
         return self.requests / self.seconds
 
 
 class Clients:
-    """Connections that are kept between one while of load and the next, so that opening them is not measured."""
+    """Connections that stay open between periods of load, so that opening them is not measured."""
 
     def __init__(self, port: int, connections: int = 128) -> None:
         self._stack = ExitStack()
         self._sockets = self._stack.enter_context(_connected(port, connections))
 
     def load(self, path: str, seconds: float) -> Load:
-        """Asks for `path` for a while; returns when all is answered."""
+        """Send requests for `path` for this time, and return once all are answered."""
         request = _request(path)
         requests = failed = 0
         start = time.perf_counter()
@@ -54,24 +54,24 @@ class Clients:
         return Load(requests + len(self._sockets), failed, time.perf_counter() - start)
 
     def close(self) -> None:
-        """Closes the connections."""
+        """Close the connections."""
         self._stack.close()
 
 
 def ask(port: int, path: str, header: str, users: Iterable[str], connections: int = 16) -> Counter[str]:
-    """One request for each user, named in `header`: how many were answered with which body, or status where it isn't 200."""
-    found: Counter[str] = Counter()
+    """Send one request for each user, named in `header`. Return the count of each body, or status if it is not 200."""
+    counts: Counter[str] = Counter()
     with _connected(port, connections) as sockets:
         sent = 0
         for user in users:
             s = sockets[sent % connections]
             if sent >= connections:
-                found[_said(_answer(s))] += 1
+                counts[_outcome(_answer(s))] += 1
             s.sendall(_request(path, f"{header}: {user}\r\n"))
             sent += 1
         for s in sockets[:sent]:
-            found[_said(_answer(s))] += 1
-    return found
+            counts[_outcome(_answer(s))] += 1
+    return counts
 
 
 @contextmanager
@@ -90,7 +90,7 @@ def _request(path: str, headers: str = "") -> bytes:
 
 
 def _answer(s: socket.socket) -> bytes:
-    """One whole answer: most come in one piece."""
+    """Read one whole answer. Most come in one piece."""
     data = b""
     while True:
         piece = s.recv(65_536)
@@ -106,7 +106,7 @@ def _answer(s: socket.socket) -> bytes:
             return data
 
 
-def _said(answer: bytes) -> str:
+def _outcome(answer: bytes) -> str:
     head, _, body = answer.partition(b"\r\n\r\n")
     status = head[9:12].decode()
     return body.decode() if status == "200" else status

@@ -1,7 +1,6 @@
-"""The starting point that Turnout is measured against: a version kept for each user, and a loop that updates them all.
+"""The alternative to Turnout: a table with a version for each user, and a loop that updates all of them.
 
-Each table is as fast as its kind gets without changing what it does: users are integers, routes carry nothing but a
-version, and nothing is sent to any proxy.
+Each table is as fast as possible for its kind: users are integers, routes have only a version, and no proxy is notified.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ BATCH = 10_000  # users
 
 
 class Route:
-    """Where one user's requests go."""
+    """The route of one user."""
 
     __slots__ = ("version",)
 
@@ -28,7 +27,7 @@ class Memory:
     name = "loop, in memory"
 
     def __init__(self, users: int) -> None:
-        # A collection would look at millions of objects that are all in use, time and again.
+        # Otherwise the garbage collector would visit millions of live objects again and again.
         gc.disable()
         self.live = "blue"
         self.routes = {user: Route(self.live) for user in range(users)}
@@ -36,18 +35,18 @@ class Memory:
         gc.enable()
 
     def switch(self, version: str) -> None:
-        """Moves every user."""
+        """Move every user."""
         for route in self.routes.values():
             route.version = version
         self.live = version
 
     def holds(self, version: str) -> bool:
-        """Whether every user is there."""
+        """Return True if every user is on this version."""
         return all(route.version == version for route in self.routes.values())
 
 
 class Rebuilt:
-    """A dict from user to version, made anew in one go: the batch of this kind."""
+    """A dict from user to version, replaced as a whole: the batch variant in memory."""
 
     name = "batches, in memory"
 
@@ -56,17 +55,17 @@ class Rebuilt:
         self.versions = dict.fromkeys(range(users), self.live)
 
     def switch(self, version: str) -> None:
-        """Moves every user."""
+        """Move every user."""
         self.versions = dict.fromkeys(self.versions, version)
         self.live = version
 
     def holds(self, version: str) -> bool:
-        """Whether every user is there."""
+        """Return True if every user is on this version."""
         return all(v == version for v in self.versions.values())
 
 
 class Database:
-    """A table in SQLite, one row a user; its changes are durable when they return. One file, whatever way it is changed."""
+    """A table in SQLite with a row for each user. Changes are durable when they return. All variants share the file."""
 
     def __init__(self, path: Path, users: int) -> None:
         self.users = users
@@ -80,17 +79,17 @@ class Database:
             self.connection.executemany("INSERT INTO route VALUES (?, 'blue')", ((user,) for user in range(users)))
 
     def holds(self, version: str) -> bool:
-        """Whether every user is there."""
+        """Return True if every user is on this version."""
         rows = self.connection.execute("SELECT version, count(*) FROM route GROUP BY version").fetchall()
         return rows == [(version, self.users)]
 
     def close(self) -> None:
-        """Lets go of the file."""
+        """Close the file."""
         self.connection.close()
 
 
 class Rows:
-    """One UPDATE a user, committed once at the end."""
+    """One UPDATE for each user, with one commit at the end."""
 
     name = "loop, SQLite"
 
@@ -99,16 +98,16 @@ class Rows:
 
     @property
     def live(self) -> str:
-        """The version that every user has."""
+        """Return the version that every user has."""
         return self.database.live
 
     def switch(self, version: str) -> None:
-        """Moves every user."""
+        """Move every user."""
         self.update(version)
         self.database.live = version
 
     def update(self, version: str) -> None:
-        """The statements."""
+        """Run the statements."""
         execute = self.database.connection.execute
         execute("BEGIN")
         for user in range(self.database.users):
@@ -116,29 +115,29 @@ class Rows:
         execute("COMMIT")
 
     def holds(self, version: str) -> bool:
-        """Whether every user is there."""
+        """Return True if every user is on this version."""
         return self.database.holds(version)
 
 
 class Committed(Rows):
-    """One UPDATE a user, each committed: what a loop does that may be interrupted."""
+    """One UPDATE for each user, each with a commit, as in a loop that may be interrupted."""
 
     name = "loop, SQLite, commit each"
 
     def update(self, version: str) -> None:
-        """The statements."""
+        """Run the statements."""
         execute = self.database.connection.execute
         for user in range(self.database.users):
             execute("UPDATE route SET version = ? WHERE user = ?", (version, user))
 
 
 class Batches(Rows):
-    """One UPDATE for 10,000 users at a time, committed once at the end."""
+    """One UPDATE for each 10,000 users, with one commit at the end."""
 
     name = "batches, SQLite"
 
     def update(self, version: str) -> None:
-        """The statements."""
+        """Run the statements."""
         execute = self.database.connection.execute
         execute("BEGIN")
         for first in range(0, self.database.users, BATCH):

@@ -1,4 +1,4 @@
-"""Figures: medians with their spread, the machine they were taken on, and the files they are written to."""
+"""Figures: medians with their spread, the machine that they were measured on, and the files of results."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """The median of several measurements, and what lies around it; in the unit they were taken in."""
+    """The median and the spread of several measurements, in their unit."""
 
     median: float
     # The 10th and 90th percentile; with fewer than ten measurements the least and the greatest.
@@ -26,34 +26,34 @@ class Figure:
 
     @staticmethod
     def of(values: Iterable[float]) -> Figure:
-        """Of at least one measurement."""
+        """Return the figure of at least one measurement."""
         ordered = sorted(values)
         cut = len(ordered) // 10
         return Figure(statistics.median(ordered), ordered[cut], ordered[-1 - cut], len(ordered))
 
     def json(self) -> dict[str, float]:
-        """As it is kept: four significant digits."""
+        """Return the form of the results file, with four significant digits."""
         return {k: v if k == "count" else float(f"{v:.4g}") for k, v in asdict(self).items()}
 
     def text(self, unit: str) -> str:
-        """For people: `1.5 ms (1.4–1.9)`."""
+        """Return text like `1.5 ms (1.4–1.9)`."""
         scale, name = _scale(self.median, unit)
         return f"{digits(self.median * scale)} {name} ({digits(self.low * scale)}–{digits(self.high * scale)})"
 
 
 async def rounds(count: int, title: str, once: Callable[[], Awaitable[Mapping[str, float]]]) -> dict[str, list[float]]:
-    """Measures so often, and says each time what came of it. By what was measured, its values."""
-    found: dict[str, list[float]] = {}
+    """Measure `count` times, and print each result. Return the values by metric."""
+    values: dict[str, list[float]] = {}
     for i in range(count):
-        for what, value in (await once()).items():
-            found.setdefault(what, []).append(value)
-        said = ", ".join(f"{what} {values[-1]:.3g}" for what, values in found.items())
-        print(f"{title} round {i + 1}: {said}", flush=True)
-    return found
+        for metric, value in (await once()).items():
+            values.setdefault(metric, []).append(value)
+        text = ", ".join(f"{metric} {values[-1]:.3g}" for metric, values in values.items())
+        print(f"{title} round {i + 1}: {text}", flush=True)
+    return values
 
 
 def seconds(value: float) -> str:
-    """For people: `1.5 ms`."""
+    """Return text like `1.5 ms`."""
     scale, name = _scale(value, "s")
     return f"{digits(value * scale)} {name}"
 
@@ -65,14 +65,14 @@ def _scale(value: float, unit: str) -> tuple[float, str]:
 
 
 def digits(value: float) -> str:
-    """Three significant digits, without an exponent."""
+    """Return text with three significant digits, without an exponent."""
     if value == 0 or abs(value) >= 100:
         return f"{value:,.0f}"
     return f"{value:.{2 if abs(value) < 10 else 1}f}" if abs(value) >= 1 else f"{value:.2g}"
 
 
 def environment() -> dict[str, str]:
-    """What the figures were taken on and with. No names of machines or of people."""
+    """Return the machine and the versions of the software. No names of machines or of people."""
     cpu = platform.processor() or platform.machine()
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("model name"):
@@ -98,16 +98,16 @@ def _version(package: str) -> str:
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table in Markdown; the first column left, the others right."""
+    """Return a table in Markdown, with the first column on the left and the others on the right."""
     lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
 def write(directory: Path, name: str, results: dict[str, Any], text: str) -> None:
-    """Writes `NAME.json` and `NAME.md`, and prints the latter."""
+    """Write `NAME.json` and `NAME.md`, and print the page."""
     directory.mkdir(parents=True, exist_ok=True)
     (directory / f"{name}.json").write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
-    where = ", ".join(f"{k} {v}" if k not in ("cpu", "memory", "system") else v for k, v in results["environment"].items())
-    text = f"{text.rstrip()}\n\nTaken on: {where}.\n"
+    machine = ", ".join(f"{k} {v}" if k not in ("cpu", "memory", "system") else v for k, v in results["environment"].items())
+    text = f"{text.rstrip()}\n\nMeasured on: {machine}.\n"
     (directory / f"{name}.md").write_text(text)
     print(text)

@@ -1,8 +1,8 @@
-"""Flat in models: what a switch of one model costs, and what a request costs, while there are m models.
+"""Flat in models: the cost of a switch of one model, and of a request, with m models.
 
-For each m there are three Envoys with the same models, each with a control plane of its own: Turnout over delta ADS, Turnout
-over state-of-the-world ADS, and the same routes in one table (`bench/flat.py`). They are switched in turn, one model each
-time. Then load goes to the first and the last model, in turn, through Turnout's delta Envoy and through the table's.
+For each m there are three Envoys with the same models, each with its own control plane: Turnout over delta ADS, Turnout over
+state-of-the-world ADS, and the same routes in one table (`bench/flat.py`). They switch in turn, one model each time. Then load
+goes to the first and the last model in turn, through Turnout's delta Envoy and through the table's.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ DELTA, SOTW, TABLE = "Turnout, delta ADS", "Turnout, SotW ADS", "one flat table"
 
 @dataclass(slots=True)
 class Cell:
-    """What switches and requests took on one Envoy with one number of models, a value each time."""
+    """The costs of switches and requests on one Envoy with one number of models, one value for each."""
 
     sent: list[float] = field(default_factory=list)  # bytes, as the Envoy counts them
     resource: list[float] = field(default_factory=list)  # bytes of the resource in them
     ack: list[float] = field(default_factory=list)  # seconds from commit to ACK
     wall: list[float] = field(default_factory=list)  # seconds from call to complete
-    envoy_cpu: list[float] = field(default_factory=list)  # seconds; idle time's share is taken off
+    envoy_cpu: list[float] = field(default_factory=list)  # seconds, without the CPU that an idle process would have used
     control_cpu: list[float] = field(default_factory=list)  # the same
     # Requests per second, and seconds of the Envoy's CPU for each, to the first and the last model.
     rate: dict[str, list[float]] = field(default_factory=dict)
@@ -42,7 +42,7 @@ class Cell:
     rss: int = 0  # bytes, after the switches
 
     def json(self) -> dict[str, Any]:
-        """As it is kept."""
+        """Return the figures in the form of the results file."""
         switches = {
             "bytes_sent": self.sent,
             "resource_bytes": self.resource,
@@ -51,35 +51,35 @@ class Cell:
             "envoy_cpu_seconds": self.envoy_cpu,
             "control_plane_cpu_seconds": self.control_cpu,
         }
-        found: dict[str, Any] = {name: Figure.of(values).json() for name, values in switches.items() if values}
+        figures: dict[str, Any] = {name: Figure.of(values).json() for name, values in switches.items() if values}
         for name, by_model in (("requests_per_second", self.rate), ("envoy_cpu_seconds_per_request", self.request_cpu)):
             if by_model:
-                found[name] = {which: Figure.of(values).json() for which, values in by_model.items()}
-                found[f"{name}_last_to_first"] = float(f"{_last_to_first(by_model):.4g}")
-        return found | {"envoy_rss_bytes": self.rss}
+                figures[name] = {which: Figure.of(values).json() for which, values in by_model.items()}
+                figures[f"{name}_last_to_first"] = float(f"{_last_to_first(by_model):.4g}")
+        return figures | {"envoy_rss_bytes": self.rss}
 
 
 @dataclass(slots=True)
 class Side:
-    """One of those that are compared, and how to switch it."""
+    """One of the set-ups that are compared, and how to switch it."""
 
     cell: Cell
     envoy: Envoy
     port: int
     switch: Callable[[str, str], Awaitable[Switch]]
-    # Its CPU so far, in seconds; None where it has no process of its own.
+    # The control plane's CPU so far, in seconds; None if it has no process of its own.
     control_cpu: Callable[[], float] | None
-    # Seconds of CPU (the Envoy's, the control plane's) and of time: of each switch, and of each idle while.
+    # Seconds of CPU (of the Envoy, of the control plane) and of time: for each switch, and for each idle period.
     busy: list[tuple[float, float, float]] = field(default_factory=list)
     idle: list[tuple[float, float, float]] = field(default_factory=list)
-    live: dict[str, str] = field(default_factory=dict)  # by model; `blue` where it is not named
+    live: dict[str, str] = field(default_factory=dict)  # by model; `blue` for a model without an entry
 
 
 Cells = dict[str, dict[int, Cell]]
 
 
 async def run(*, quick: bool) -> tuple[dict[str, Any], str]:
-    """Measures. The results, and a page about them."""
+    """Measure, and return the results and a page about them."""
     sizes = [1, 20] if quick else [1, 10, 100, 1_000, 2_000]
     switches, pairs, each = (6, 3, 0.2) if quick else (30, 24, 0.3)
     cells: Cells = {name: {} for name in (DELTA, SOTW, TABLE)}
@@ -98,11 +98,11 @@ async def run(*, quick: bool) -> tuple[dict[str, Any], str]:
                 print(f"models: {m} on three Envoys after {time.perf_counter() - started:.0f} s")
                 rng = random.Random(m)
                 for round_ in range(switches + 2):
-                    # The first two warm up: an Envoy's first switch makes what later ones find.
+                    # The first two warm up: the first switch of an Envoy allocates what later ones use.
                     for side in sides:
                         await _measure_switch(side, rng.choice(models), keep=round_ >= 2)
                 for side in sides:
-                    _take_idle_off(side)
+                    _subtract_idle(side)
                     side.cell.rss = side.envoy.rss_bytes()
                 await _measure_requests([sides[0], sides[2]], models, pairs, each)
             print(f"models: {m} measured after {time.perf_counter() - started:.0f} s")
@@ -125,10 +125,10 @@ async def _flat(stack: AsyncExitStack, models: list[str], ports: Mapping[str, in
 
 
 async def _measure_switch(side: Side, model: str, *, keep: bool) -> None:
-    """One switch, and a while of idleness before it."""
+    """Measure one switch, and an idle period before it."""
     version = OTHER[side.live.get(model, "blue")]
     sent = (await side.envoy.stats(f"^{RECEIVED}$"))[RECEIVED]
-    # Looking into an Envoy with many models keeps it busy past the answer.
+    # An Envoy with many models is still busy after it has answered for its statistics.
     await asyncio.sleep(SETTLE)
 
     idle = _clocks(side)
@@ -146,16 +146,16 @@ async def _measure_switch(side: Side, model: str, *, keep: bool) -> None:
         side.cell.resource.append(switch.resource)
         side.cell.ack.append(switch.ack)
         side.cell.wall.append(switch.wall)
-    found = await asyncio.to_thread(ask, side.port, _path(model), USER_HEADER, ["anyone"])
-    if found != {version: 1}:
-        raise AssertionError(f"{model} should be on {version}; a request got {dict(found)}")
+    answers = await asyncio.to_thread(ask, side.port, _path(model), USER_HEADER, ["anyone"])
+    if answers != {version: 1}:
+        raise AssertionError(f"{model} should be on {version}; a request got {dict(answers)}")
 
 
-def _take_idle_off(side: Side) -> None:
-    """The CPU of switches, less what is used meanwhile anyway.
+def _subtract_idle(side: Side) -> None:
+    """Subtract from the CPU of switches the CPU that an idle process would have used.
 
-    By the median of the idle whiles: an Envoy with thousands of models is busy for 20 ms every 5 s (statistics), and seldom
-    within a switch.
+    That is the median of the idle periods: an Envoy with thousands of models is busy for 20 ms every 5 s (statistics), and
+    seldom within a switch.
     """
     envoy, control = (statistics.median(i[which] / i[2] for i in side.idle) for which in (0, 1))
     side.cell.envoy_cpu = [b[0] - envoy * b[2] for b in side.busy]
@@ -177,14 +177,14 @@ async def _measure_requests(sides: list[Side], models: list[str], pairs: int, ea
     with ExitStack() as stack:
         clients = [stack.enter_context(closing(Clients(side.port))) for side in sides]
         for pair in range(pairs + 1):
-            # The first pair opens connections to the model servers. Every other pair goes the other way round.
+            # The first pair opens connections to the model servers. Every second pair is in the reverse order.
             for side, client in zip(sides, clients, strict=True):
                 for which in ("first", "last") if pair % 2 else ("last", "first"):
                     cpu = side.envoy.cpu_seconds()
                     try:
                         done = await asyncio.to_thread(client.load, _path(ends[which]), each)
                     except OSError as error:
-                        side.envoy.process.check()  # says it if the Envoy is gone
+                        side.envoy.process.check()  # raises if the Envoy has ended
                         raise ConnectionError(f"{side.envoy.id}, pair {pair}, {which}: {error}") from None
                     cpu = side.envoy.cpu_seconds() - cpu
                     if done.failed:
@@ -199,7 +199,7 @@ def _path(model: str) -> str:
 
 
 def _last_to_first(by_model: dict[str, list[float]]) -> float:
-    """Median over the pairs of the last model's value over the first's."""
+    """Return the median over the pairs of the ratio of the last model's value to the first's."""
     return statistics.median(b / a for a, b in zip(by_model["first"], by_model["last"], strict=True))
 
 
@@ -219,10 +219,10 @@ def _page(cells: Cells, sizes: list[int]) -> str:
         ("Envoy's CPU for a switch", "envoy_cpu", "s"),
         ("Control plane's CPU for a switch", "control_cpu", "s"),
     ]
-    for title, what, unit in switches:
+    for title, field_name, unit in switches:
         rows = []
         for name, by_size in cells.items():
-            if not (figures := [Figure.of(v) for m in sizes if (v := getattr(by_size[m], what))]):
+            if not (figures := [Figure.of(v) for m in sizes if (v := getattr(by_size[m], field_name))]):
                 continue
             ratio = figures[-1].median / figures[0].median
             rows.append([name, *(f.text(unit) for f in figures), f"{ratio:.2f} ×" if ratio < 10 else f"{digits(ratio)} ×"])
@@ -232,8 +232,8 @@ def _page(cells: Cells, sizes: list[int]) -> str:
         for which in ("first", "last"):
             figures = [Figure.of(cells[name][m].rate[which]) for m in sizes]
             rows.append([f"{name}: {which}", *(f.text("/s") for f in figures), ""])
-        for title, what in (("requests/s", "rate"), ("Envoy's CPU a request", "request_cpu")):
-            ratios = (_last_to_first(getattr(cells[name][m], what)) for m in sizes)
+        for title, field_name in (("requests/s", "rate"), ("Envoy's CPU a request", "request_cpu")):
+            ratios = (_last_to_first(getattr(cells[name][m], field_name)) for m in sizes)
             rows.append([f"{name}: {title}, last : first", *(f"{r:.3f}" for r in ratios), ""])
         for which in ("first", "last"):
             figures = [Figure.of(cells[name][m].request_cpu[which]) for m in sizes]
@@ -245,7 +245,7 @@ def _page(cells: Cells, sizes: list[int]) -> str:
 
 
 _NOTES = """Medians; in brackets the spread (10th to 90th percentile; least to greatest of fewer than ten). Bytes vary with
-HTTP/2's own frames (window updates, pings), which come when they come. CPU is up to 30 ms after the ACK, less what the same
-process uses in as long a while of idleness. The table's control plane is part of the measuring program: it has neither a store
+HTTP/2's own frames (window updates, pings). CPU is up to 30 ms after the ACK, less what the same process uses in as long an
+idle period. The table's control plane is part of the measuring program: it has neither a store
 nor a compiler, its 'commit' is the call, and its CPU is not shown. Ratios of last to first are medians over pairs of runs that
 followed each other."""

@@ -18,13 +18,13 @@ _MODELS = {"one flat table": (LOOP, "one flat route table"), "Turnout, delta ADS
 
 
 def draw(directory: Path) -> None:
-    """Draws what there are results for in a directory, next to them."""
+    """Draw the pictures of the results in a directory, and save them there."""
     _flat(directory)
     _growth(directory)
 
 
 def _flat(directory: Path) -> None:
-    """Draws `flat.svg` from `users.json` and `models.json` in the same directory; nothing where one of them is missing."""
+    """Draw `flat.svg` from `users.json` and `models.json`; do nothing if one of them is missing."""
     files = [directory / "users.json", directory / "models.json"]
     if not all(f.exists() for f in files):
         return
@@ -34,15 +34,15 @@ def _flat(directory: Path) -> None:
     figure, (left, middle, right) = pyplot.subplots(1, 3, figsize=(11, 3.6), width_ratios=(1.5, 1, 1), layout="constrained")
     for name, (color, style, label) in _USERS.items():
         by_size = users["methods"][name]["users"]
-        what = "ack_seconds" if name == "Turnout" else "wall_seconds"
-        _line(left, by_size, what, color, style, label)
+        metric = "ack_seconds" if name == "Turnout" else "wall_seconds"
+        _line(left, by_size, metric, color, style, label)
     _axes(left, "Moving every user to green", "users", "time", "s")
-    for axes, what, title, unit in (
+    for axes, metric, title, unit in (
         (middle, "bytes_sent", "Switching one model: sent to an Envoy", "B"),
         (right, "envoy_cpu_seconds", "Switching one model: an Envoy's CPU", "s"),
     ):
         for name, (color, label) in _MODELS.items():
-            _line(axes, models["sides"][name]["models"], what, color, "-", label)
+            _line(axes, models["sides"][name]["models"], metric, color, "-", label)
         _axes(axes, title, "models", "", unit)
     _save(figure, directory / "flat.svg")
 
@@ -57,18 +57,18 @@ _GROWTH = {
 
 
 def _growth(directory: Path) -> None:
-    """Draws `growth.svg` from `growth.json`: over proxies above, over models below; nothing where it is missing."""
+    """Draw `growth.svg` from `growth.json`, over proxies above and over models below; do nothing if it is missing."""
     file = directory / "growth.json"
     if not file.exists():
         return
-    found = json.loads(file.read_text())
+    results = json.loads(file.read_text())
     figure, rows = _pyplot().subplots(2, len(_GROWTH), figsize=(14, 6), layout="constrained")
     for row, key, x, fixed in (
-        (rows[0], "over_proxies", "proxies", f"{found['models']} models"),
-        (rows[1], "over_models", "models", f"{found['proxies']} proxies"),
+        (rows[0], "over_proxies", "proxies", f"{results['models']} models"),
+        (rows[1], "over_models", "models", f"{results['proxies']} proxies"),
     ):
-        for axes, (what, (title, unit)) in zip(row, _GROWTH.items(), strict=True):
-            points = [(int(n), values[what]) for n, values in found[key].items() if values[what] > 0]
+        for axes, (metric, (title, unit)) in zip(row, _GROWTH.items(), strict=True):
+            points = [(int(n), values[metric]) for n, values in results[key].items() if values[metric] > 0]
             if not points:
                 axes.set_axis_off()
                 continue
@@ -94,9 +94,9 @@ def _save(figure: Any, file: Path) -> None:
     _pyplot().close(figure)
 
 
-def _line(axes: Any, by_size: dict[str, Any], what: str, color: str, style: str, label: str) -> None:
+def _line(axes: Any, by_size: dict[str, Any], metric: str, color: str, style: str, label: str) -> None:
     sizes = [int(n) for n in by_size]
-    figures = [by_size[str(n)][what] for n in sizes]
+    figures = [by_size[str(n)][metric] for n in sizes]
     axes.plot(sizes, [f["median"] for f in figures], style, color=color, label=label, marker="o", markersize=3, linewidth=1.6)
     axes.fill_between(sizes, [f["low"] for f in figures], [f["high"] for f in figures], color=color, alpha=0.12, linewidth=0)
 

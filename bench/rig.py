@@ -1,4 +1,4 @@
-"""What is measured: the control plane as a process of its own, real Envoys, and servers that cost next to nothing."""
+"""The programs that are measured: the control plane as a process, real Envoys, and cheap model servers."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ GATEWAY = "edge"
 USER_HEADER = "x-user"
 OTHER = {"blue": "green", "green": "blue"}
 
-# Bytes that an Envoy has been sent by its control plane, HTTP/2's frames and pings included.
+# The Envoy's count of bytes from its control plane, with HTTP/2's frames and pings.
 RECEIVED = f"cluster.{XDS_CLUSTER}.upstream_cx_rx_bytes_total"
 
 
 def address(port: int) -> dict[str, Any]:
-    """A loopback address in Envoy's JSON form."""
+    """Return a loopback address in Envoy's JSON form."""
     return {"socket_address": {"address": "127.0.0.1", "port_value": port}}
 
 
 def connection_manager(**routes: Any) -> dict[str, Any]:
-    """The network filter that speaks HTTP, in Envoy's JSON form; `routes` is where its routes come from."""
+    """Return the network filter for HTTP in Envoy's JSON form. `routes` is the source of its routes."""
     http = "type.googleapis.com/envoy.extensions.filters"
     router = {"name": "router", "typed_config": {"@type": f"{http}.http.router.v3.Router"}}
     manager = f"{http}.network.http_connection_manager.v3.HttpConnectionManager"
@@ -50,7 +50,7 @@ def connection_manager(**routes: Any) -> dict[str, Any]:
 
 @asynccontextmanager
 async def model_servers() -> AsyncIterator[Mapping[str, int]]:
-    """Servers of `blue` and `green` that answer anything with their name, by port: one Envoy that answers by itself."""
+    """Start servers that answer every request with `blue` or `green`: one Envoy with direct responses. Yield their ports."""
     ports = {version: free_port() for version in OTHER}
     listeners = []
     for version, port in ports.items():
@@ -66,16 +66,16 @@ async def model_servers() -> AsyncIterator[Mapping[str, int]]:
 
 @dataclass(frozen=True, slots=True)
 class Switch:
-    """What one switch took, as the operator sees it."""
+    """The costs of one switch, as the operator sees it."""
 
     ack: float  # seconds from the commit to the last ACK, by the control plane's clock
     wall: float  # seconds from the call to the answer that it is complete
     resource: float  # bytes of the resources that one Envoy is sent
-    commit: float = 0.0  # when it was committed, in seconds since the epoch
+    commit: float = 0.0  # time of the commit, in seconds since the epoch
 
 
 class Turnout:
-    """`turnout serve`, and an operator who calls it."""
+    """A `turnout serve` process, and an operator who calls it."""
 
     def __init__(self, process: Process, channel: grpc.aio.Channel, xds_port: int, gateway_port: int) -> None:
         self.process = process
@@ -87,7 +87,7 @@ class Turnout:
     @staticmethod
     @asynccontextmanager
     async def serve(*flags: str) -> AsyncIterator[Turnout]:
-        """Starts it on an empty store, with further flags of `turnout serve`, and ends it."""
+        """Start the server on an empty store with these flags, and end it."""
         api, xds = free_port(), free_port()
         async with AsyncExitStack() as stack:
             directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="turnout-bench-")))
@@ -103,7 +103,7 @@ class Turnout:
             yield turnout
 
     async def restart(self) -> None:
-        """Kills it, and starts it anew on the same store; returns once it takes calls."""
+        """Kill the server, start it again on the same store, and wait until it accepts calls."""
         await self.process.kill()
         await self.process.start()
         await self._ready()
@@ -121,7 +121,7 @@ class Turnout:
             await asyncio.sleep(0.05)
 
     async def apply(self, models: Iterable[str], ports: Mapping[str, int], endpoints: int = 1) -> None:
-        """Makes the gateway, and models with all traffic on `blue`, in one revision; further endpoints have the next ports."""
+        """Apply the gateway, and models with all traffic on `blue`, in one revision. Further endpoints have the next ports."""
         gateway = gateway_pb2.Gateway(name=GATEWAY, address="127.0.0.1", port=self.gateway_port)
         versions = [
             model_pb2.Version(
@@ -136,24 +136,24 @@ class Turnout:
         await self._revisions.Apply(revision_service_pb2.ApplyRequest(manifest=manifest))
 
     async def move(self, model: str, version: str) -> model_service_pb2.SwitchTrafficResponse:
-        """Moves all traffic of a model; returns once that is committed."""
+        """Move all traffic of a model, and return once that is committed."""
         switch = model_service_pb2.TrafficSwitch(model=f"models/{model}", version=version)
         request = model_service_pb2.SwitchTrafficRequest(switches=[switch], force=True)
-        made: model_service_pb2.SwitchTrafficResponse = await self._models.SwitchTraffic(request)
-        return made
+        response: model_service_pb2.SwitchTrafficResponse = await self._models.SwitchTraffic(request)
+        return response
 
     async def switch(self, model: str, version: str) -> Switch:
-        """Moves all traffic of a model, and waits until every node holds it."""
+        """Move all traffic of a model, and wait until every node holds that."""
         start = time.perf_counter()
-        made = await self.move(model, version)
-        progress = await self._completed(made.revision.name)
+        response = await self.move(model, version)
+        progress = await self._completed(response.revision.name)
         wall = time.perf_counter() - start
-        ack = progress.last_ack_time.ToNanoseconds() - made.revision.create_time.ToNanoseconds()
-        commit = made.revision.create_time.ToNanoseconds() / 1e9
-        return Switch(ack / 1e9, wall, made.impact.bytes_per_node, commit)
+        ack = progress.last_ack_time.ToNanoseconds() - response.revision.create_time.ToNanoseconds()
+        commit = response.revision.create_time.ToNanoseconds() / 1e9
+        return Switch(ack / 1e9, wall, response.impact.bytes_per_node, commit)
 
     async def settled(self, nodes: int) -> None:
-        """Waits until this many nodes hold the newest revision."""
+        """Wait until this many nodes hold the newest revision."""
         deadline = time.monotonic() + 180
         while True:
             progress = await self._completed("revisions/latest")
@@ -173,7 +173,7 @@ class Turnout:
 
     @asynccontextmanager
     async def envoy(self, node: str, variant: Literal["delta", "sotw"] = "delta") -> AsyncIterator[Envoy]:
-        """An Envoy that gets everything from this control plane."""
+        """Start an Envoy that gets everything from this control plane."""
         bootstrap = node_bootstrap(node, "bench", xds_port=self.xds_port, variant=variant, admin_port=0)
         async with Envoy(bootstrap) as envoy:
             await envoy.ready(180)

@@ -1,8 +1,8 @@
-"""The fleet at scale: what a switch, a cold start and an idle proxy cost, beside go-control-plane in two set-ups.
+"""The fleet at scale: the cost of a switch, a cold start and an idle proxy, beside go-control-plane in two set-ups.
 
 N simulated proxies (`bench/fleet`) with a connection each, M models with a blue and a green cluster each, two endpoints a
 cluster. go-control-plane (`bench/peers`) does the same work: **ordinary** is its SnapshotCache with a consistent snapshot a
-change, **strongest** a MuxCache of LinearCaches. They run in turn, A B C A B C, each time anew.
+change, **strongest** a MuxCache of LinearCaches. They run in turn, A B C A B C, each time from the start.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from bench.lines import Lines, cpu_seconds, main_seconds, many_files, pss_bytes,
 from bench.measure import Figure, digits, environment, table
 from bench.sides import ORDINARY, STRONGEST, TURNOUT, Side, Starter, peer, turnout
 
-SETTLE = 2.0  # seconds of quiet before memory is read
-QUIET = 300  # milliseconds without a response after which a switch is over; CPU counts till then
-WARM_UP = 1  # switches that don't count: the first one is dearer for each side
+SETTLE = 2.0  # seconds without work before memory is read
+QUIET = 300  # milliseconds without a response after which a switch is over; CPU counts until then
+WARM_UP = 1  # switches that don't count: each side's first one is more expensive
 
 SOTW_PROXIES = 1000  # for state of the world one number of proxies is enough
 
-# The most that Turnout may take, as a ratio to the others; by what is measured, by M. For GOALS_FROM proxies or more: below,
+# The upper limits of Turnout's ratio to the peers, by metric, peer and M. For GOALS_FROM proxies or more: below,
 # the fixed cost of a switch, like its durable write, is a large part of its cost per proxy.
 GOALS_FROM = 1000
 GOALS: dict[str, dict[str, dict[int, float]]] = {
@@ -43,22 +43,22 @@ TITLES = {
     "sync_cpu": "server CPU of a cold sync of all N",
     "memory": "server memory per idle proxy",
 }
-# What is compared beside the goals: nobody's server collects its garbage because it is about to be measured.
+# Compared without a goal: in production no server collects its garbage because it is about to be measured.
 BESIDE = {"memory_freed": "the same after the switches, the peers' garbage collected on purpose"}
 
 
 @dataclass(slots=True)
 class Run:
-    """What one server and N proxies came to, from the start of both to the end."""
+    """The figures of one server with N proxies, from the start of both to the end."""
 
-    sync_cpu: float  # seconds of the server's CPU until all had everything
-    sync_wall: float  # seconds until the last had
-    memory: float  # bytes per proxy, all processes of the server, less before the first proxy
-    empty: int  # bytes before
+    sync_cpu: float  # seconds of the server's CPU until all proxies were in sync
+    sync_wall: float  # seconds until the last was in sync
+    memory: float  # bytes per proxy, of all processes of the server, less `empty`
+    empty: int  # bytes before the first proxy
     sync_bytes: float  # per proxy
-    sync_fleet_cpu: float  # seconds of the simulator's own
-    sync_main_cpu: float  # seconds of the server's main process, which is in sync_cpu; the rest is its workers'
-    memory_freed: float = 0.0  # as `memory`, after the switches, garbage collected on purpose where a server can be asked to
+    sync_fleet_cpu: float  # seconds of the simulator's CPU
+    sync_main_cpu: float  # seconds of the server's main process; sync_cpu contains it and the workers'
+    memory_freed: float = 0.0  # as `memory`, after the switches and a garbage collection, if the server has a command for that
     # A value for each switch. CPU in seconds per proxy; times in seconds from the operator's call.
     switch_cpu: list[float] = field(default_factory=list)
     main_cpu: list[float] = field(default_factory=list)
@@ -71,14 +71,14 @@ class Run:
     bytes: list[float] = field(default_factory=list)
     messages: list[float] = field(default_factory=list)
 
-    def value(self, what: str) -> float:
-        """A figure of this run; the median where there is one for each switch."""
-        found = getattr(self, what)
-        return statistics.median(found) if isinstance(found, list) else float(found)
+    def value(self, metric: str) -> float:
+        """Return a figure of this run: the median of the switches, if there is a value for each."""
+        figure = getattr(self, metric)
+        return statistics.median(figure) if isinstance(figure, list) else float(figure)
 
 
 async def measure(start: Starter, proxies: int, models: int, *, switches: int = 5, variant: str = "delta") -> Run:
-    """One run. Errors: AssertionError when a proxy does not get what it should."""
+    """Measure one run. Errors: AssertionError if a proxy does not get what it should."""
     many_files(proxies + 1000)
     with tempfile.TemporaryDirectory(prefix="turnout-bench-") as scratch:
         directory = Path(scratch)
@@ -94,54 +94,54 @@ async def measure(start: Starter, proxies: int, models: int, *, switches: int = 
 
 
 async def cold_sync(side: Side, fleet: Lines, proxies: int, variant: str = "delta") -> Run:
-    """Opens all proxies at once, and waits until each has everything."""
-    # One proxy before all: what a server works out once for all is not what a proxy costs.
+    """Open all proxies at once, and wait until each is in sync."""
+    # One proxy first: work that a server does once for all proxies is not the cost of a proxy.
     await fleet.ask("open", n=1, group="first", variant=variant)
     await synced(fleet, group="first", timeout=180)
     await fleet.ask("close", group="first")
     await asyncio.sleep(SETTLE)
     empty = pss_bytes(side.pid)
-    before, main, own = cpu_seconds(side.pid), main_seconds(side.pid), (await fleet.ask("stats"))["cpu"]
+    before, main, fleet_before = cpu_seconds(side.pid), main_seconds(side.pid), (await fleet.ask("stats"))["cpu"]
     called = time.monotonic_ns()
     await fleet.ask("open", n=proxies, variant=variant)
-    came = await synced(fleet, from_ns=called, quiet_ms=QUIET, timeout=600)
+    answer = await synced(fleet, from_ns=called, quiet_ms=QUIET, timeout=600)
     cpu, main = cpu_seconds(side.pid) - before, main_seconds(side.pid) - main
     await asyncio.sleep(SETTLE)
     memory = (pss_bytes(side.pid) - empty) / proxies
-    return Run(cpu, came["synced"]["max"], memory, empty, came["bytes"]["mean"], came["cpu"] - own, main)
+    return Run(cpu, answer["synced"]["max"], memory, empty, answer["bytes"]["mean"], answer["cpu"] - fleet_before, main)
 
 
 async def synced(fleet: Lines, **asked: Any) -> dict[str, Any]:
-    """Waits until each proxy of a group has everything. Errors: AssertionError when that takes too long."""
-    came = await fleet.ask("wait_synced", **asked)
-    assert came["ok"], f"{came['synced']['n']} of {came['n']} proxies have everything; errors: {came['errors']}"
-    return came
+    """Wait until each proxy of a group is in sync. Errors: AssertionError if that takes too long."""
+    answer = await fleet.ask("wait_synced", **asked)
+    assert answer["ok"], f"{answer['synced']['n']} of {answer['n']} proxies are in sync; errors: {answer['errors']}"
+    return answer
 
 
 async def _switch(side: Side, fleet: Lines, run: Run, proxies: int, *, counts: bool) -> None:
     move = next(side.moves)
     await fleet.ask("watch", name=move.name, contains=move.contains)
-    own = (await fleet.ask("stats"))["cpu"]
+    fleet_before = (await fleet.ask("stats"))["cpu"]
     before, main, called = cpu_seconds(side.pid), main_seconds(side.pid), time.monotonic_ns()
     await move.call()
-    came = await fleet.ask("result", from_ns=called, quiet_ms=QUIET, timeout=180)
+    answer = await fleet.ask("result", from_ns=called, quiet_ms=QUIET, timeout=180)
     cpu, main = cpu_seconds(side.pid) - before, main_seconds(side.pid) - main
-    got = came["received"]["n"], came["acked"]["n"]
-    assert came["ok"], (
-        f"{got[0]} of {proxies} proxies have received a switch, {got[1]} have ACKed it; errors: {came['errors']}"
+    got = answer["received"]["n"], answer["acked"]["n"]
+    assert answer["ok"], (
+        f"{got[0]} of {proxies} proxies have received a switch, {got[1]} have ACKed it; errors: {answer['errors']}"
     )
     if not counts:
         return
     run.switch_cpu.append(cpu / proxies)
     run.main_cpu.append(main / proxies)
-    run.fleet_cpu.append((came["cpu"] - own) / proxies)
-    run.received_p50.append(came["received"]["p50"])
-    run.received_p99.append(came["received"]["p99"])
-    run.received_max.append(came["received"]["max"])
-    run.acked_p99.append(came["acked"]["p99"])
-    run.acked_max.append(came["acked"]["max"])
-    run.bytes.append(came["bytes"]["mean"])
-    run.messages.append(came["messages"]["mean"])
+    run.fleet_cpu.append((answer["cpu"] - fleet_before) / proxies)
+    run.received_p50.append(answer["received"]["p50"])
+    run.received_p99.append(answer["received"]["p99"])
+    run.received_max.append(answer["received"]["max"])
+    run.acked_p99.append(answer["acked"]["p99"])
+    run.acked_max.append(answer["acked"]["max"])
+    run.bytes.append(answer["bytes"]["mean"])
+    run.messages.append(answer["messages"]["mean"])
 
 
 # ---------------------------------------------------------------------------------------------------------- the table
@@ -159,7 +159,7 @@ async def run(
     peers: str = "",
     sotw: bool = True,
 ) -> tuple[dict[str, Any], str]:
-    """Runs all three in turn for each N and M; `serve` is further flags for `turnout serve`, `peers` for the others."""
+    """Run all three in turn for each N and M. `serve` is further flags for `turnout serve`, `peers` for the others."""
     if quick:
         proxies, models, rounds = (100,), (10,), 1
     flags = shlex.split(peers)
@@ -186,29 +186,31 @@ def progress(run: Run) -> str:
     )
 
 
-def ratios(cell: Mapping[str, list[Run]], what: str, other: str) -> Figure:
-    """Turnout's figure over another's, round by round."""
+def ratios(cell: Mapping[str, list[Run]], metric: str, other: str) -> Figure:
+    """Return the ratio of Turnout's figure to another's, round by round."""
     pairs = zip(cell[TURNOUT], cell[other], strict=True)
-    return Figure.of(ours.value(what) / theirs.value(what) for ours, theirs in pairs)
+    return Figure.of(ours.value(metric) / theirs.value(metric) for ours, theirs in pairs)
 
 
 def _results(cells: Mapping[tuple[int, int, str], Cell], serve: str, peers: str) -> dict[str, Any]:
-    found = []
+    cells_json = []
     for (n, m, variant), cell in cells.items():
-        sides = {name: {what: Figure.of(r.value(what) for r in runs).json() for what in _KEPT} for name, runs in cell.items()}
-        against = {o: {what: ratios(cell, what, o).json() for what in (*GOALS, *BESIDE)} for o in (ORDINARY, STRONGEST)}
-        found.append({"proxies": n, "models": m, "variant": variant, "sides": sides, "ratios": against})
-    return {"environment": environment() | versions(), "serve": serve, "peers": peers, "cells": found}
+        sides = {
+            name: {metric: Figure.of(r.value(metric) for r in runs).json() for metric in _KEPT} for name, runs in cell.items()
+        }
+        to_peers = {o: {metric: ratios(cell, metric, o).json() for metric in (*GOALS, *BESIDE)} for o in (ORDINARY, STRONGEST)}
+        cells_json.append({"proxies": n, "models": m, "variant": variant, "sides": sides, "ratios": to_peers})
+    return {"environment": environment() | versions(), "serve": serve, "peers": peers, "cells": cells_json}
 
 
 _KEPT = tuple(f.name for f in fields(Run))
 
 
 def versions() -> dict[str, str]:
-    """What the peers are built with."""
+    """Return the versions of the peers' libraries."""
     module = (Path(__file__).parent / "peers" / "go.mod").read_text()
-    found = re.findall(r"(go-control-plane|google.golang.org/grpc) (v\S+)", module)
-    return {"grpc-go" if "/" in name else name: version for name, version in found}
+    modules = re.findall(r"(go-control-plane|google.golang.org/grpc) (v\S+)", module)
+    return {"grpc-go" if "/" in name else name: version for name, version in modules}
 
 
 def _page(cells: Mapping[tuple[int, int, str], Cell], serve: str, peers: str) -> str:
@@ -250,13 +252,18 @@ def _rows(cells: Mapping[tuple[int, int], Cell]) -> list[list[str]]:
     for (n, m), cell in cells.items():
         for name, runs in cell.items():
 
-            def said(what: str, scale: float = 1.0, runs: list[Run] = runs) -> str:
-                f = Figure.of(r.value(what) * scale for r in runs)
+            def figure_text(metric: str, scale: float = 1.0, runs: list[Run] = runs) -> str:
+                f = Figure.of(r.value(metric) * scale for r in runs)
                 return digits(f.median) if f.count == 1 else f"{digits(f.median)} ({digits(f.low)}–{digits(f.high)})"
 
-            times = [said(what, 1e3) for what in ("received_p50", "received_p99", "acked_max")]
-            sync = [said("sync_cpu"), said("sync_wall"), said("memory", 1 / 1024), said("empty", 1 / 2**20)]
-            rows.append([name, f"{n:,}", f"{m:,}", said("bytes"), said("switch_cpu", 1e6), *times, *sync])
+            times = [figure_text(metric, 1e3) for metric in ("received_p50", "received_p99", "acked_max")]
+            sync = [
+                figure_text("sync_cpu"),
+                figure_text("sync_wall"),
+                figure_text("memory", 1 / 1024),
+                figure_text("empty", 1 / 2**20),
+            ]
+            rows.append([name, f"{n:,}", f"{m:,}", figure_text("bytes"), figure_text("switch_cpu", 1e6), *times, *sync])
     return rows
 
 
@@ -267,12 +274,12 @@ def _by_proxies(cells: Mapping[tuple[int, int], Cell]) -> tuple[list[str], list[
     units |= {"sync_cpu": ("CPU s of a cold sync", 1), "memory": ("KiB per idle proxy", 1 / 1024)}
     rows = []
     for m in models:
-        for what, (title, scale) in units.items():
+        for metric, (title, scale) in units.items():
             for side in (TURNOUT, ORDINARY, STRONGEST):
                 row = [f"{title}: {side}", f"{m:,}"]
                 for n in proxies:
                     runs = cells[n, m][side] if (n, m) in cells else []
-                    row.append(digits(Figure.of(r.value(what) * scale for r in runs).median) if runs else "")
+                    row.append(digits(Figure.of(r.value(metric) * scale for r in runs).median) if runs else "")
                 rows.append(row)
     return ["", "M", *(f"N={n:,}" for n in proxies)], rows
 
@@ -281,21 +288,21 @@ def _goals(cells: Mapping[tuple[int, int], Cell]) -> tuple[list[str], list[list[
     header = ["Turnout to", *(f"N={n:,} M={m:,}" for n, m in cells)]
     rows = []
     for other in (ORDINARY, STRONGEST):
-        for what, title in (TITLES | BESIDE).items():
+        for metric, title in (TITLES | BESIDE).items():
             row = [f"{other.rpartition(' ')[2]}: {title}"]
             for (n, m), cell in cells.items():
-                ratio = ratios(cell, what, other)
-                goal = GOALS.get(what, {}).get(other, {}).get(m) if n >= GOALS_FROM else None
+                ratio = ratios(cell, metric, other)
+                goal = GOALS.get(metric, {}).get(other, {}).get(m) if n >= GOALS_FROM else None
                 spread = "" if ratio.count == 1 else f" ({ratio.low:.2f}–{ratio.high:.2f})"
-                against = "" if goal is None else f" {'≤' if ratio.median <= goal else '**>**'} {goal}"
-                row.append(f"{ratio.median:.2f}{spread}{against}")
+                to_peers = "" if goal is None else f" {'≤' if ratio.median <= goal else '**>**'} {goal}"
+                row.append(f"{ratio.median:.2f}{spread}{to_peers}")
             rows.append(row)
     return header, rows
 
 
 _NOTES = """Medians over the rounds, in brackets the least and the greatest; a round's own figure is the median of five
-switches after one that does not count. CPU is that of all processes of the server, from the operator's call until nothing has
-come for 300 ms. Times are from the operator's call: `SwitchTraffic` over gRPC with a durable write to SQLite for Turnout, a
-function of the cache for the others. Memory is the proportional set size of all processes two seconds after the last proxy
-had everything, less what it was before the first. Turnout sends one RouteConfiguration a model, the others have one route
-table unless they were told otherwise."""
+switches after one that does not count. CPU is that of all processes of the server, from the operator's call until no
+response has come for 300 ms. Times are from the operator's call: `SwitchTraffic` over gRPC with a durable write to SQLite
+for Turnout, a function of the cache for the others. Memory is the proportional set size of all processes two seconds after
+the last proxy was in sync, less the set before the first. Turnout sends one RouteConfiguration for each model; the others
+have one route table, unless their flags say otherwise."""

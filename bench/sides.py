@@ -1,4 +1,4 @@
-"""What the simulated fleet is let loose on: Turnout, and go-control-plane in two set-ups, each with the same models."""
+"""The servers that the simulated fleet connects to: Turnout, and go-control-plane in two set-ups, with the same models."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from bench.rig import OTHER, Turnout
 
 TURNOUT, ORDINARY, STRONGEST = "Turnout", "go-control-plane, ordinary", "go-control-plane, strongest"
 
-# Nobody connects to the models: these ports are only written down.
+# The ports of the models' endpoints. Nobody connects to them.
 PORTS = {"blue": 9001, "green": 9101}
 
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """The next switch: what its RouteConfiguration is called and contains ("" where anything will do), and how to make it."""
+    """A switch: the name of its RouteConfiguration, a text in it ("": any), and how to make it."""
 
     name: str
     contains: str
@@ -33,23 +33,23 @@ class Side:
 
     pid: int
     port: int
-    moves: Iterator[Move]  # without end: one model after the other
+    moves: Iterator[Move]  # endless: one model after the other
     turnout: Turnout | None = None
-    # Collects garbage and gives what is free back to the system; None where that can't be asked for.
+    # Collects garbage and returns free memory to the system; None if the server has no command for that.
     free: Callable[[], Awaitable[object]] | None = None
 
 
-# Starts a side with so many models; what it logs goes into the directory.
+# Starts a side with this many models. Its log goes into the directory.
 Starter = Callable[[int, Path], AbstractAsyncContextManager[Side]]
 
 
 def names(models: int) -> list[str]:
-    """What the models of Turnout are called."""
+    """Return the names of Turnout's models."""
     return [f"model-{i}" for i in range(models)]
 
 
 def turnout(flags: str = "") -> Starter:
-    """`turnout serve`, with these flags beside those that it needs."""
+    """Return the starter of `turnout serve` with these further flags."""
 
     @asynccontextmanager
     async def start(models: int, _: Path) -> AsyncIterator[Side]:
@@ -72,7 +72,7 @@ def _turnout_moves(server: Turnout, models: int) -> Iterator[Move]:
 
 
 def peer(setup: str, *flags: str) -> Starter:
-    """`bench/peers` in one of its set-ups: one route table for all models, unless the flags say otherwise."""
+    """Return the starter of `bench/peers` in a set-up, with one route table for all models unless the flags say otherwise."""
 
     @asynccontextmanager
     async def start(models: int, directory: Path) -> AsyncIterator[Side]:

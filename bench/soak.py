@@ -1,7 +1,7 @@
-"""Soak: switches, reconnects and NACKs for an hour. Memory, latency, CPU and open files must stay where they are.
+"""Soak: switches, reconnects and NACKs for an hour. Memory, latency, CPU and open files must not grow.
 
-A simulated fleet (`bench/fleet`), delta ADS, a connection each: most proxies behave, a tenth opens its connections anew at
-once every ten seconds (in turn as Envoys that know what they held, and as new ones), a twentieth NACKs every change. A
+A simulated fleet (`bench/fleet`), delta ADS, a connection each. Most proxies behave well. A tenth reconnects at once every ten
+seconds, in turn as Envoys that still hold their configuration and as new ones. A twentieth NACKs every change. There is a
 switch a second, one model after the other.
 """
 
@@ -27,19 +27,19 @@ GOOD, COMING, REFUSING = "good", "coming", "refusing"
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One switch, and what the server holds after it."""
+    """The figures of one switch, and of the server after it."""
 
     at: float  # seconds since the start
-    p50: float  # seconds from the call to receipt, of those that behave
+    p50: float  # seconds from the call to receipt, of proxies that behave well
     p99: float
-    cpu: float  # seconds of the server's, since the sample before
+    cpu: float  # seconds of the server's CPU since the previous sample
     memory: int  # bytes
     files: int
 
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """One figure, and how much more of it the last quarter may have than the second."""
+    """One figure, and the greatest allowed ratio of the last quarter to the second."""
 
     title: str
     unit: str
@@ -60,7 +60,7 @@ MEASURES = (
 async def run(
     *, quick: bool, proxies: Sequence[int] = (1000,), models: Sequence[int] = (100,), minutes: float = 60, serve: str = ""
 ) -> tuple[dict[str, Any], str]:
-    """One run; `serve` is further flags for `turnout serve`. What is not flat is in `grown`, and fails the run."""
+    """Measure one run. Figures that are not flat are in `grown`, and fail the run. `serve` is further flags for the server."""
     (n, *_), (m, *_) = proxies, models
     if quick:
         n, m, minutes = 100, 10, 0.5
@@ -70,22 +70,22 @@ async def run(
     for measure in MEASURES:
         figures = [Figure.of(measure.of(s) * measure.scale for s in part) for part in quarters]
         ratio = figures[3].median / figures[1].median
-        rows.append([f"{measure.title} {measure.unit}".strip(), *(_said(f) for f in figures), f"{ratio:.3f}"])
+        rows.append([f"{measure.title} {measure.unit}".strip(), *(_figure_text(f) for f in figures), f"{ratio:.3f}"])
         if ratio > measure.most and not quick:
             grown.append(f"{measure.title} grew by a factor of {ratio:.2f}; {measure.most} is allowed")
     results = {"environment": environment(), "serve": serve, "proxies": n, "models": m, "minutes": minutes, "grown": grown}
     results |= {"errors": errors, "samples": [asdict(s) for s in samples[:: max(1, len(samples) // 300)]]}
     head = f"{n:,} proxies, {m:,} models, {digits(minutes)} minutes, {len(samples):,} switches."
-    verdict = "Not flat: " + "; ".join(grown) + "." if grown else "Flat: nothing grew by more than it may."
+    verdict = "Not flat: " + "; ".join(grown) + "." if grown else "Flat: nothing grew by more than is allowed."
     if quick:
-        verdict = "Too short to be judged."
-    said = "Connections that broke without being asked to: " + (str(errors) if errors else "none") + "."
+        verdict = "Too short to judge."
+    text = "Connections that broke unexpectedly: " + (str(errors) if errors else "none") + "."
     header = ["", "1st quarter", "2nd", "3rd", "4th", "4th : 2nd"]
-    parts = ["# Soak", (__doc__ or "").partition("\n\n")[2].strip(), head, table(header, rows), verdict, said]
+    parts = ["# Soak", (__doc__ or "").partition("\n\n")[2].strip(), head, table(header, rows), verdict, text]
     return results, "\n\n".join(part.strip() for part in parts)
 
 
-def _said(figure: Figure) -> str:
+def _figure_text(figure: Figure) -> str:
     return f"{digits(figure.median)} ({digits(figure.low)}–{digits(figure.high)})"
 
 
@@ -110,19 +110,21 @@ async def _samples(n: int, m: int, seconds: float, serve: str) -> tuple[list[Sam
                 await fleet.ask("watch", name=move.name, contains=move.contains)
                 called = time.monotonic_ns()
                 await move.call()
-                came = await fleet.ask("result", from_ns=called, group=GOOD)
-                assert came["ok"], f"{came['received']['n']} of {came['n']} proxies have a switch; errors: {came['errors']}"
+                answer = await fleet.ask("result", from_ns=called, group=GOOD)
+                assert answer["ok"], (
+                    f"{answer['received']['n']} of {answer['n']} proxies have a switch; errors: {answer['errors']}"
+                )
                 if i % CHURN == CHURN - 1:
                     await synced(fleet, group=COMING)
                 if time.monotonic() < due:
                     await asyncio.sleep(due - time.monotonic())
                 now, i = cpu_seconds(side.pid), i + 1
-                times = came["received"]["p50"], came["received"]["p99"], now - spent
+                times = answer["received"]["p50"], answer["received"]["p99"], now - spent
                 spent = now
                 memory, files = pss_bytes(side.pid), descriptors(side.pid)
                 samples.append(Sample(time.monotonic() - start, *times, memory, files))
                 if i % 60 == 0:
                     last = samples[-1]
-                    said = f"p99 {last.p99 * 1e3:.0f} ms, {last.memory / 2**20:.0f} MiB, {last.files} files"
-                    print(f"{last.at / 60:.0f} min: {said}", flush=True)
+                    text = f"p99 {last.p99 * 1e3:.0f} ms, {last.memory / 2**20:.0f} MiB, {last.files} files"
+                    print(f"{last.at / 60:.0f} min: {text}", flush=True)
             return samples, (await fleet.ask("stats"))["errors"]

@@ -1,8 +1,8 @@
-"""Storms: everybody comes at once, some never answer, and a switch falls into the middle of it.
+"""Storms: all proxies connect at once, some never answer, and a switch comes in the middle.
 
-The fleet is simulated (`bench/fleet`), a connection each, delta ADS. A proxy in a storm **knows** what it held (an Envoy whose
-control plane was restarted) or comes **new** (an Envoy that starts). It is in sync again when it has everything that it asks
-for; that the last one is, and how far behind the median, says whether any starves.
+The fleet is simulated (`bench/fleet`), a connection each, delta ADS. A proxy in a storm either **knows** what it holds (an
+Envoy whose control plane was restarted) or is **new** (an Envoy that starts). It is in sync again once it has everything that
+it asks for. The distance between the last one and the median shows whether some proxies starve.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ GOOD, OTHERS = "good", "others"
 async def run(
     *, quick: bool, proxies: Sequence[int] = (1000, 5000), models: Sequence[int] = (100,), rounds: int = 3, serve: str = ""
 ) -> tuple[dict[str, Any], str]:
-    """Measures each storm for each N; `serve` is further flags for `turnout serve`."""
+    """Measure each storm for each N. `serve` is further flags for `turnout serve`."""
     if quick:
         proxies, models, rounds = (100,), (10,), 1
-    found: list[dict[str, Any]] = []
+    cells: list[dict[str, Any]] = []
     for n in proxies:
         for m in models:
             cell = await measure.rounds(rounds, f"N={n} M={m}", partial(_storms, n, m, serve))
-            found.append({"proxies": n, "models": m, "seconds": {k: Figure.of(v).json() for k, v in cell.items()}})
-    header = ["", *(f"N={cell['proxies']:,} M={cell['models']:,}" for cell in found)]
+            cells.append({"proxies": n, "models": m, "seconds": {k: Figure.of(v).json() for k, v in cell.items()}})
+    header = ["", *(f"N={cell['proxies']:,} M={cell['models']:,}" for cell in cells)]
     rows = []
-    for what, title in _TITLES.items():
-        figures = [cell["seconds"][what] for cell in found]
+    for metric, title in _TITLES.items():
+        figures = [cell["seconds"][metric] for cell in cells]
         rows.append([title, *(Figure(**{**f, "count": int(f["count"])}).text("s") for f in figures)])
     parts = ["# Storms", (__doc__ or "").partition("\n\n")[2].strip(), table(header, rows), _NOTES]
-    return {"environment": environment(), "serve": serve, "cells": found}, "\n\n".join(part.strip() for part in parts)
+    return {"environment": environment(), "serve": serve, "cells": cells}, "\n\n".join(part.strip() for part in parts)
 
 
 _TITLES = {
@@ -70,114 +70,114 @@ _TITLES = {
     "gone_slow": "the same, the switches after it",
 }
 
-# What the others of a fleet do badly.
+# How the other proxies of a fleet misbehave.
 _BAD: dict[str, dict[str, Any]] = {"mute": {"mute": True}, "slow": {"slow_ms": 1000}}
 
 
 async def _storms(n: int, m: int, serve: str) -> dict[str, float]:
     many_files(n + 1000)
-    found: dict[str, float] = {}
+    figures: dict[str, float] = {}
     with tempfile.TemporaryDirectory(prefix="turnout-bench-") as scratch:
         directory = Path(scratch)
         async with turnout(serve)(m, directory) as side, simulator(f"127.0.0.1:{side.port}", directory) as fleet:
             called = time.monotonic_ns()
             await fleet.ask("open", n=n)
-            came = await synced(fleet, from_ns=called, quiet_ms=QUIET, timeout=600)
-            found |= {"cold_p50": came["synced"]["p50"], "cold_max": came["synced"]["max"]}
-            await _restart(side, fleet, found, "restart")
+            answer = await synced(fleet, from_ns=called, quiet_ms=QUIET, timeout=600)
+            figures |= {"cold_p50": answer["synced"]["p50"], "cold_max": answer["synced"]["max"]}
+            await _restart(side, fleet, figures, "restart")
             await fleet.ask("keep", keep=False)
-            await _restart(side, fleet, found, "restart_new")
-            await _in_the_middle(side, fleet, found)
+            await _restart(side, fleet, figures, "restart_new")
+            await _in_the_middle(side, fleet, figures)
             await fleet.ask("close")
 
             await fleet.ask("open", n=n // 2, group=GOOD)
             await synced(fleet, group=GOOD, quiet_ms=QUIET, timeout=600)
-            found["half"] = statistics.median(await _receipts(side, fleet, SWITCHES))
-            found |= await bad_from_the_start(side, fleet, n // 2) | await gone_bad(side, fleet, n // 2)
-    return found
+            figures["half"] = statistics.median(await _receipts(side, fleet, SWITCHES))
+            figures |= await bad_from_the_start(side, fleet, n // 2) | await gone_bad(side, fleet, n // 2)
+    return figures
 
 
 async def bad_from_the_start(side: Side, fleet: Lines, n: int) -> dict[str, float]:
-    """Beside those that ACK there are n that behave badly, and are in their first sync."""
-    found = {}
-    for what, behaviour in _BAD.items():
+    """Return the receipts of proxies that ACK, while n others misbehave and are in their first sync."""
+    figures = {}
+    for metric, behaviour in _BAD.items():
         await fleet.ask("open", n=n, group=OTHERS, **behaviour)
-        # Those that never ACK are not sent everything, and those that read slowly take long: some is enough.
+        # Proxies that never ACK don't get everything, and slow ones take long, so waiting for half of them is enough.
         await fleet.ask("wait_synced", group=OTHERS, fraction=0.5, timeout=5)
-        found[f"half_{what}"] = statistics.median(await _receipts(side, fleet, SWITCHES))
+        figures[f"half_{metric}"] = statistics.median(await _receipts(side, fleet, SWITCHES))
         await fleet.ask("close", group=OTHERS)
-    return found
+    return figures
 
 
 async def gone_bad(side: Side, fleet: Lines, n: int, switches: int = SWITCHES) -> dict[str, float]:
-    """Beside those that ACK there are n that did so too, until all were in sync."""
-    found = {}
+    """Return the receipts of proxies that ACK, while n others misbehave that were in sync before."""
+    figures = {}
     both: list[float] = []
-    for what, behaviour in _BAD.items():
+    for metric, behaviour in _BAD.items():
         await fleet.ask("open", n=n, group=OTHERS)
         await synced(fleet, group=OTHERS, quiet_ms=QUIET, timeout=600)
         both += await _receipts(side, fleet, switches)
         await fleet.ask("behave", group=OTHERS, **behaviour)
-        (found[f"gone_{what}_first"],) = await _receipts(side, fleet, 1)
-        if what == "mute":
+        (figures[f"gone_{metric}_first"],) = await _receipts(side, fleet, 1)
+        if metric == "mute":
             await _all_mute(fleet, n)
-        found[f"gone_{what}"] = statistics.median(await _receipts(side, fleet, switches))
+        figures[f"gone_{metric}"] = statistics.median(await _receipts(side, fleet, switches))
         await fleet.ask("close", group=OTHERS)
-    return found | {"both": statistics.median(both)}
+    return figures | {"both": statistics.median(both)}
 
 
-async def _restart(side: Side, fleet: Lines, found: dict[str, float], what: str) -> None:
-    """The control plane is killed, and started anew: the proxies notice by themselves, and come back as Envoys do."""
+async def _restart(side: Side, fleet: Lines, figures: dict[str, float], metric: str) -> None:
+    """Kill the control plane and start it again. The proxies notice that, and reconnect as Envoys do."""
     assert side.turnout is not None
     called = time.monotonic_ns()
     await side.turnout.restart()
     ready = (time.monotonic_ns() - called) / 1e9
-    came = await synced(fleet, from_ns=called, quiet_ms=QUIET, timeout=600)
-    found.setdefault("restart_ready", ready)
-    found[f"{what}_p50"], found[f"{what}_max"] = came["synced"]["p50"], came["synced"]["max"]
-    found[f"{what}_served"] = came["served"]["max"]
-    found[f"{what}_cpu"] = cpu_seconds(side.turnout.process.pid)
+    answer = await synced(fleet, from_ns=called, quiet_ms=QUIET, timeout=600)
+    figures.setdefault("restart_ready", ready)
+    figures[f"{metric}_p50"], figures[f"{metric}_max"] = answer["synced"]["p50"], answer["synced"]["max"]
+    figures[f"{metric}_served"] = answer["served"]["max"]
+    figures[f"{metric}_cpu"] = cpu_seconds(side.turnout.process.pid)
 
 
-async def _in_the_middle(side: Side, fleet: Lines, found: dict[str, float]) -> None:
-    """All connections are opened anew at once, and a switch is called when the first proxies are through."""
+async def _in_the_middle(side: Side, fleet: Lines, figures: dict[str, float]) -> None:
+    """Reopen all connections at once, and call a switch as soon as the first proxies are in sync."""
     move = next(side.moves)
     await fleet.ask("watch", name=move.name, contains=move.contains)
     opened = (await fleet.ask("reopen", keep=False))["at_ns"]
     first = await fleet.ask("wait_synced", fraction=0.02, now=True)
-    assert first["ok"], "no proxy came back"
+    assert first["ok"], "no proxy reconnected"
     called = time.monotonic_ns()
     await move.call()
-    came = await fleet.ask("result", from_ns=called, timeout=600)
-    assert came["ok"], f"{came['received']['n']} of {came['n']} proxies have the switch; errors: {came['errors']}"
-    found["storm_switch"] = came["received"]["max"]
-    found["storm_sync"] = (await synced(fleet, from_ns=opened, timeout=600))["synced"]["max"]
+    answer = await fleet.ask("result", from_ns=called, timeout=600)
+    assert answer["ok"], f"{answer['received']['n']} of {answer['n']} proxies have the switch; errors: {answer['errors']}"
+    figures["storm_switch"] = answer["received"]["max"]
+    figures["storm_sync"] = (await synced(fleet, from_ns=opened, timeout=600))["synced"]["max"]
 
 
 async def _receipts(side: Side, fleet: Lines, switches: int) -> list[float]:
-    """For each switch, seconds from its call until the last proxy of the good group has it."""
-    found = []
+    """Return for each switch the seconds from its call until the last proxy of the good group has it."""
+    times = []
     for _ in range(switches):
         move = next(side.moves)
         await fleet.ask("watch", name=move.name, contains=move.contains)
         called = time.monotonic_ns()
         await move.call()
-        came = await fleet.ask("result", from_ns=called, group=GOOD, timeout=120)
-        assert came["ok"], f"{came['received']['n']} of {came['n']} proxies have a switch; errors: {came['errors']}"
+        answer = await fleet.ask("result", from_ns=called, group=GOOD, timeout=120)
+        assert answer["ok"], f"{answer['received']['n']} of {answer['n']} proxies have a switch; errors: {answer['errors']}"
         await asyncio.sleep(0.2)
-        found.append(float(came["received"]["max"]))
-    return found
+        times.append(float(answer["received"]["max"]))
+    return times
 
 
 async def _all_mute(fleet: Lines, n: int) -> None:
-    """Checks that the others were in sync: they were sent the first switch after they went mute, and none has ACKed it."""
-    came = await fleet.ask("result", group=OTHERS, timeout=10)
-    got = came["received"]["n"], came["acked"]["n"]
+    """Check that the others were in sync: they got the first switch after they went mute, and none has ACKed it."""
+    answer = await fleet.ask("result", group=OTHERS, timeout=10)
+    got = answer["received"]["n"], answer["acked"]["n"]
     assert got == (n, 0), f"{got[0]} of {n} mute proxies were sent a switch, {got[1]} have ACKed it"
 
 
-_NOTES = """Medians over the rounds, in brackets the least and the greatest. After a kill, times are from the kill: what
-`turnout serve` takes to start is inside, and so is what Envoys wait before they connect anew (at random up to 0.5 s, the limit
-doubles with each failure). The last one is mostly one that failed several times while the server was down and then drew a long
-wait; what the server is to answer for is the time from a proxy's own connection. A mute proxy is sent one switch, and no more
-of that type until it ACKs: so its first switch is told apart. Simulator and server share the machine."""
+_NOTES = """Medians over the rounds, in brackets the least and the greatest. After a kill, times are from the kill: they
+contain the start of `turnout serve`, and the time that Envoys wait before they reconnect (at random up to 0.5 s; the limit
+doubles with each failure). The last proxy has mostly failed several times while the server was down, and then drawn a long
+wait. The server is responsible for the time from a proxy's own connection only. A mute proxy gets one switch, and no more of
+that type until it ACKs, so its first switch has its own row. Simulator and server share the machine."""

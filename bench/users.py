@@ -1,10 +1,10 @@
-"""Flat in users: what moving n users costs a loop, the same in batches, and Turnout.
+"""Flat in users: the cost of moving n users with a loop, with the same loop in batches, and with Turnout.
 
-Turnout keeps nothing for a user: the Envoy hashes whoever asks, so there is nothing to update and n is not an input of a
-switch. What n changes is who asks: before and after each switch, up to 2,000 distinct users drawn from the n call through
-the Envoy, and every one must get the version that is live.
+Turnout has no state per user: the Envoy hashes the key of each request, so there is nothing to update, and n is not an input
+of a switch. n only changes who calls: before and after each switch, up to 2,000 distinct users, drawn from the n, call through
+the Envoy, and each must get the live version.
 
-All tables of all sizes are made first. Then come rounds, and in each round every size of every method, one after the other.
+The tables of all sizes are made first. Then come rounds; each measures every size of every method, one after the other.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from controlplane.demo.envoy import Envoy
 
 MODEL = "ranker"
 SAMPLE = 2_000  # users who call around a switch
-COMMITTED = 10_000  # users up to which each update is committed by itself; beyond that it takes minutes
+COMMITTED = 10_000  # most users for the loop that commits each update; with more it takes minutes
 COMMITTED_QUICK = 100
 SETTLE = 0.03  # seconds after the ACK in which the Envoy's workers take the routes over; their CPU counts
 TURNOUT = "Turnout"
@@ -35,7 +35,7 @@ TURNOUT = "Turnout"
 
 @dataclass(slots=True)
 class Cell:
-    """What one method took with one number of users, a value a round."""
+    """The costs of one method with one number of users, one value for each round."""
 
     cpu: list[float] = field(default_factory=list)
     wall: list[float] = field(default_factory=list)
@@ -45,10 +45,10 @@ class Cell:
     moved: int = 0  # users who were seen on one version before and on the other after; Turnout only
 
     def json(self) -> dict[str, Any]:
-        """As it is kept."""
-        found = {"cpu_seconds": self.cpu, "wall_seconds": self.wall, "ack_seconds": self.ack}
-        found |= {"bytes_sent": self.sent, "resource_bytes": self.resource}
-        figures: dict[str, Any] = {name: Figure.of(values).json() for name, values in found.items() if values}
+        """Return the figures in the form of the results file."""
+        values_by_name = {"cpu_seconds": self.cpu, "wall_seconds": self.wall, "ack_seconds": self.ack}
+        values_by_name |= {"bytes_sent": self.sent, "resource_bytes": self.resource}
+        figures: dict[str, Any] = {name: Figure.of(values).json() for name, values in values_by_name.items() if values}
         return figures | ({"users_seen_moved": self.moved} if self.moved else {})
 
 
@@ -56,7 +56,7 @@ Cells = dict[str, dict[int, Cell]]
 
 
 async def run(*, quick: bool) -> tuple[dict[str, Any], str]:
-    """Measures. The results, and a page about them."""
+    """Measure, and return the results and a page about them."""
     sizes = [10, 100, 1_000, 10_000] if quick else [10**k for k in range(1, 8)]
     cells: Cells = {}
     started = time.perf_counter()
@@ -77,7 +77,7 @@ async def run(*, quick: bool) -> tuple[dict[str, Any], str]:
                 _measure_loop(cells.setdefault(loop.name, {}).setdefault(n, Cell()), loop)
             for again in range(2 if quick else 4):
                 rng = random.Random(f"{round_} {again}")
-                # In another order each time, so that whatever else the machine does falls on every size alike.
+                # In another order each time, so that other work of the machine affects all sizes alike.
                 for n in rng.sample(sizes, len(sizes)):
                     users = [f"user-{i}" for i in rng.sample(range(n), min(n, SAMPLE))]
                     cell = cells.setdefault(TURNOUT, {}).setdefault(n, Cell())
@@ -90,7 +90,7 @@ Loop = Memory | Rebuilt | Rows
 
 
 def _loops(directory: Path, n: int, stack: AsyncExitStack, committed: int) -> list[tuple[int, Loop]]:
-    """Each way to keep a version for each of n users. The ways into the database share one; `committed` bounds the slowest."""
+    """Return the tables of n users. Those in SQLite share a database; the slowest is left out above `committed` users."""
     database = Database(directory / f"users-{n}.db", n)
     stack.callback(database.close)
     loops: list[Loop] = [Memory(n), Rebuilt(n), Rows(database), Batches(database)]
@@ -110,7 +110,7 @@ def _measure_loop(cell: Cell, loop: Loop) -> None:
 
 
 async def _measure_turnout(cell: Cell, turnout: Turnout, envoy: Envoy, users: list[str], live: str) -> str:
-    """One switch, with these users calling before and after it. The version that is live then."""
+    """Measure one switch; these users call before and after it. Return the version that is live then."""
     version = OTHER[live]
     await _check_users(turnout, users, live)
     sent, cpu = (await envoy.stats(f"^{RECEIVED}$"))[RECEIVED], turnout.process.cpu_seconds() + envoy.cpu_seconds()
@@ -128,22 +128,22 @@ async def _measure_turnout(cell: Cell, turnout: Turnout, envoy: Envoy, users: li
 
 async def _check_users(turnout: Turnout, users: list[str], version: str) -> None:
     path = f"/v2/models/{MODEL}/infer"
-    found = await asyncio.to_thread(ask, turnout.gateway_port, path, USER_HEADER, users)
-    if found != Counter({version: len(users)}):
-        raise AssertionError(f"{len(users)} users should get {version}; they got {dict(found)}")
+    answers = await asyncio.to_thread(ask, turnout.gateway_port, path, USER_HEADER, users)
+    if answers != Counter({version: len(users)}):
+        raise AssertionError(f"{len(users)} users should get {version}; they got {dict(answers)}")
 
 
-def _ratio(cells: dict[int, Cell], what: str) -> float:
-    """The median with the most users, over the one with the fewest."""
-    return Figure.of(getattr(cells[max(cells)], what)).median / Figure.of(getattr(cells[min(cells)], what)).median
+def _ratio(cells: dict[int, Cell], metric: str) -> float:
+    """Return the ratio of the median with the most users to the one with the fewest."""
+    return Figure.of(getattr(cells[max(cells)], metric)).median / Figure.of(getattr(cells[min(cells)], metric)).median
 
 
 def _results(cells: Cells, sizes: list[int]) -> dict[str, Any]:
     methods = {}
     for name, by_size in cells.items():
-        ratios = {f"{what}_ratio": float(f"{_ratio(by_size, what):.4g}") for what in ("cpu", "wall")}
+        ratios = {f"{metric}_ratio": float(f"{_ratio(by_size, metric):.4g}") for metric in ("cpu", "wall")}
         if name == TURNOUT:
-            ratios |= {f"{what}_ratio": float(f"{_ratio(by_size, what):.4g}") for what in ("ack", "sent", "resource")}
+            ratios |= {f"{metric}_ratio": float(f"{_ratio(by_size, metric):.4g}") for metric in ("ack", "sent", "resource")}
         methods[name] = {
             "ratio_of": [max(by_size), min(by_size)],
             **ratios,
@@ -155,8 +155,8 @@ def _results(cells: Cells, sizes: list[int]) -> dict[str, Any]:
 def _page(cells: Cells, sizes: list[int]) -> str:
     header = ["users", *(f"{n:,}" for n in sizes), "largest : smallest"]
     parts = ["# Flat in users", __doc__.partition("\n\n")[2].strip() if __doc__ else ""]
-    for title, what in (("CPU of one switch", "cpu"), ("Wall time of one switch", "wall")):
-        rows = [_row(name, by_size, sizes, what) for name, by_size in cells.items()]
+    for title, metric in (("CPU of one switch", "cpu"), ("Wall time of one switch", "wall")):
+        rows = [_row(name, by_size, sizes, metric) for name, by_size in cells.items()]
         parts += [f"## {title}", table(header, rows)]
     turnout = cells[TURNOUT]
     rows = [
@@ -176,18 +176,18 @@ def _page(cells: Cells, sizes: list[int]) -> str:
 _NOTES = """Medians; in brackets the spread (10th to 90th percentile; least to greatest of fewer than ten). *Italics* are not
 measured: they are the largest measured size times the number of users. CPU is that of the loop's process; for Turnout that of
 the control plane and the Envoy together, up to 30 ms after the ACK. Wall time is from the operator's call to the answer that
-every node holds it; the loops' ends when their own table is changed, and no proxy knows of it yet."""
+every node holds it; a loop's ends when its table is changed, and no proxy has been notified yet."""
 
 
-def _row(name: str, by_size: dict[int, Cell], sizes: list[int], what: str) -> list[str]:
+def _row(name: str, by_size: dict[int, Cell], sizes: list[int], metric: str) -> list[str]:
     row = [name]
     largest = max(by_size)
     for n in sizes:
         if n in by_size:
-            row.append(Figure.of(getattr(by_size[n], what)).text("s"))
+            row.append(Figure.of(getattr(by_size[n], metric)).text("s"))
         else:
-            row.append(f"*{seconds(Figure.of(getattr(by_size[largest], what)).median * n / largest)}*")
-    ratio = _times(_ratio(by_size, what))
+            row.append(f"*{seconds(Figure.of(getattr(by_size[largest], metric)).median * n / largest)}*")
+    ratio = _times(_ratio(by_size, metric))
     return [*row, ratio if largest == sizes[-1] else f"{ratio} ({largest:,} : {min(by_size)})"]
 
 

@@ -55,7 +55,7 @@ async def test_the_others_notice_nothing(served: tuple[ControlPlane, XdsClient],
         for version in ("green", "blue", "green", "blue"):
             assert await switch(plane, healthy, version) < 5
         if KINDS[kind]:
-            await bad.said(KINDS[kind])
+            await bad.printed(KINDS[kind])
         assert plane.process.rss_bytes() - before < GROWTH
     assert healthy.ended is None
     assert plane.process.running
