@@ -1,3 +1,5 @@
+"""A running server with an empty store, and one with a gateway and two models."""
+
 from __future__ import annotations
 
 from collections.abc import AsyncIterator

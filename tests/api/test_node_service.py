@@ -1,0 +1,104 @@
+"""The service for nodes, called without a server."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import structlog
+
+from controlplane.aio.latest import Latest
+from controlplane.api.node_service import NodeService
+from controlplane.errors import Code, Error
+from controlplane.fleet import Fleet
+from controlplane.generated.turnout.v1 import node_pb2
+from controlplane.generated.turnout.v1 import node_service_pb2 as pb
+from controlplane.xds.events import Held, StreamClosed
+from controlplane.xds.status import ResourceStatus
+from tests.api.convert.test_node import fleet_of
+
+
+class Nodes:
+    """A service for two nodes, which records the calls of what it is given."""
+
+    def __init__(self, streams: int = 1) -> None:
+        self.fleet = fleet_of("edge-1", "edge/2")
+        self.changed: Latest[Fleet | None] = Latest(self.fleet)
+        self.reconnected: list[str] = []
+        self.described: list[str] = []
+        self._streams = streams
+        self.service = NodeService(self.changed, self.reconnect, self.describe)
+
+    async def reconnect(self, node_id: str) -> int:
+        self.reconnected.append(node_id)
+        return self._streams
+
+    async def describe(self, node_id: str) -> list[ResourceStatus]:
+        self.described.append(node_id)
+        return []
+
+
+async def refused(call: Any) -> tuple[Code, list[str]]:
+    with pytest.raises(Error) as caught:
+        await call
+    return caught.value.code, [v.field for v in caught.value.violations]
+
+
+async def test_get() -> None:
+    service = Nodes().service
+    response = await service.GetNode(pb.GetNodeRequest(name="nodes/edge%2F2"), None)
+    assert (response.node.id, response.node.held_revision) == ("edge/2", 1)
+    assert (await refused(service.GetNode(pb.GetNodeRequest(name="nodes/none"), None)))[0] is Code.NOT_FOUND
+    assert await refused(service.GetNode(pb.GetNodeRequest(name="edge-1"), None)) == (Code.INVALID_ARGUMENT, ["name"])
+
+
+async def test_status() -> None:
+    nodes = Nodes()
+    response = await nodes.service.GetNodeStatus(pb.GetNodeStatusRequest(name="nodes/edge%2F2"), None)
+    assert (response.status.node.name, nodes.described) == ("nodes/edge%2F2", ["edge/2"])
+    negative = pb.GetNodeStatusRequest(name="nodes/edge-1", max_resources=-1)
+    assert await refused(nodes.service.GetNodeStatus(negative, None)) == (Code.INVALID_ARGUMENT, ["max_resources"])
+
+
+async def test_list_has_pages_and_counts_all_nodes() -> None:
+    service = Nodes().service
+    first = await service.ListNodes(pb.ListNodesRequest(page_size=1), None)
+    second = await service.ListNodes(pb.ListNodesRequest(page_size=1, page_token=first.next_page_token), None)
+    assert [n.name for n in (*first.nodes, *second.nodes)] == ["nodes/edge%2F2", "nodes/edge-1"]
+    assert (first.summary.behind, second.summary.behind, second.next_page_token) == (2, 2, "")
+
+
+async def test_watch_sends_the_fleet_at_once_and_after_a_change() -> None:
+    nodes = Nodes()
+    stream: AsyncIterator[pb.WatchNodesResponse] = nodes.service.WatchNodes(pb.WatchNodesRequest(max_nodes=1), None)
+    first = await anext(stream)
+    assert (first.summary.behind, len(first.nodes)) == (2, 1)
+    nodes.fleet.apply(0, Held(2), 101)
+    nodes.changed.set(nodes.fleet)
+    second = await anext(stream)
+    assert (second.summary.synced, second.summary.behind) == (1, 1)
+    assert [n.state for n in second.nodes] == [node_pb2.NODE_STATE_BEHIND]
+    negative = nodes.service.WatchNodes(pb.WatchNodesRequest(max_nodes=-1), None)
+    assert await refused(anext(negative)) == (Code.INVALID_ARGUMENT, ["max_nodes"])
+
+
+async def test_reconnect_is_logged() -> None:
+    nodes = Nodes(streams=3)
+    with structlog.testing.capture_logs() as logs:
+        response = await nodes.service.ReconnectNode(pb.ReconnectNodeRequest(name="nodes/edge%2F2"), None)
+    assert (response.streams, nodes.reconnected) == (3, ["edge/2"])
+    assert [(entry["node"], entry["streams"]) for entry in logs] == [("edge/2", 3)]
+
+
+async def test_a_node_without_a_stream_cannot_reconnect() -> None:
+    nodes = Nodes(streams=0)
+    nodes.fleet.apply(0, StreamClosed(), 101)
+    call = nodes.service.ReconnectNode(pb.ReconnectNodeRequest(name="nodes/edge-1"), None)
+    assert (await refused(call))[0] is Code.NOT_FOUND
+
+
+async def test_nothing_is_reported_once_the_control_plane_stops() -> None:
+    nodes = Nodes()
+    nodes.changed.set(None)
+    assert (await refused(nodes.service.ListNodes(pb.ListNodesRequest(), None)))[0] is Code.UNAVAILABLE
