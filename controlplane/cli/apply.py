@@ -35,7 +35,7 @@ def apply(
     api: Api = None,
     form: Output = Format.TABLE,
 ) -> None:
-    """Create and update objects from files: one revision, all or nothing.
+    r"""Create and update objects from files: one revision, all or nothing.
 
     Objects that no file names stay as they are. If a file leaves out a model's split, the live split stays, and a new model
     sends all traffic to its first version. A split in a file that differs from the live one moves traffic: that needs
@@ -73,7 +73,7 @@ def validate(
     api: Api = None,
     form: Output = Format.TABLE,
 ) -> None:
-    """Check files without changing anything.
+    r"""Check files without changing anything.
 
     The server checks them against what is live, as `apply --dry-run` does. With --offline they are checked as if nothing else
     existed: the format, every field, and whether the objects fit together.

@@ -63,7 +63,7 @@ def bootstrap(
         Format | None, typer.Option("--output", "-o", help="yaml or json. Default: yaml; json for gRPC.", show_default=False)
     ] = None,
 ) -> None:
-    """Print the bootstrap of a node: the file by which it finds the control plane.
+    r"""Print the bootstrap of a node: the file by which it finds the control plane.
 
     The node is an Envoy, or with `--client grpc` a program that uses gRPC's own xDS client.
 

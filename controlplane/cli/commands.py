@@ -10,7 +10,7 @@ import typer
 from controlplane.cli import apply, bootstrap, delete, get, history, nodes, secret, serve, setup, status, switch, traffic
 from controlplane.cli.client import DEFAULT_API
 from controlplane.cli.exits import MEANINGS
-from controlplane.cli.options import Globals
+from controlplane.cli.options import Globals, help_text
 
 _HELP = """Move the traffic of ML models from one version to another, on every Envoy at once.
 
@@ -98,6 +98,6 @@ COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
 
 for _group, _commands in COMMANDS.items():
     for _name, _function in _commands.items():
-        app.command(_name, rich_help_panel=_group)(_function)
+        app.command(_name, rich_help_panel=_group, help=help_text(_function))(_function)
 
 app.add_typer(secret.app, name="secret", rich_help_panel="Desired state")

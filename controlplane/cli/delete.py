@@ -49,7 +49,7 @@ def delete(
     api: Api = None,
     form: Output = Format.TABLE,
 ) -> None:
-    """Delete models, gateways and secrets: one revision, all or nothing.
+    r"""Delete models, gateways and secrets: one revision, all or nothing.
 
     Shows what is live and asks for confirmation. Envoys answer requests for a deleted model with 404.
 

@@ -45,7 +45,7 @@ def get(
     api: Api = None,
     form: Output = Format.TABLE,
 ) -> None:
-    """Show objects.
+    r"""Show objects.
 
     `turnout apply` reads the YAML and JSON of gateways, models, secrets and all. Private keys are never shown. If you apply
     a secret without a private key, the stored key is kept.

@@ -41,7 +41,7 @@ def history(
     api: Api = None,
     form: Output = Format.TABLE,
 ) -> None:
-    """Show who changed what, when and why; newest first.
+    r"""Show who changed what, when and why; newest first.
 
     \b
     turnout history
@@ -77,7 +77,7 @@ def diff(
     api: Api = None,
     form: Output = Format.TABLE,
 ) -> None:
-    """Show the difference between two revisions: in desired state, and in what the Envoys get.
+    r"""Show the difference between two revisions: in desired state, and in what the Envoys get.
 
     \b
     turnout diff          what the newest revision changed

@@ -121,10 +121,10 @@ def _print_error(error: Error) -> None:
 
 def _print(message: str) -> None:
     """Print `Error: ` and the message to stderr."""
-    first, _, rest = message.partition("\n")
+    first, _, more_lines = message.partition("\n")
     output.err().print(Text("Error: ", "bold red").append(first, "not bold default"), soft_wrap=True)
-    if rest:
-        output.err().print(rest, soft_wrap=True)
+    if more_lines:
+        output.err().print(more_lines, soft_wrap=True)
 
 
 if __name__ == "__main__":

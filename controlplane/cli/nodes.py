@@ -53,7 +53,7 @@ def nodes(
     api: Api = None,
     form: Output = Format.TABLE,
 ) -> None:
-    """Show the Envoys: what each holds, should hold, and refuses.
+    r"""Show the Envoys: what each holds, should hold, and refuses.
 
     With the name of one node: each resource that is not in sync, the reason, and a diff between what the node holds and
     what it should hold.

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -65,6 +67,11 @@ def connect(ctx: typer.Context, api: str | None) -> Client:
     client = Client(address, retry_for=options.retry_for, notice=notice)
     ctx.call_on_close(client.close)
     return client
+
+
+def help_text(command: Callable[..., None]) -> str:
+    r"""Return a command's help: its docstring. A paragraph after a line `\b` keeps its line breaks."""
+    return inspect.cleandoc(command.__doc__ or "").replace("\\b\n", "\b\n")
 
 
 def request_id() -> str:

@@ -81,7 +81,7 @@ def _section(command: Any, parent: typer.Context, name: str) -> str:
 
 
 def _paragraphs(text: str) -> list[str]:
-    """Return a help text as Markdown: a block after `\\b` keeps its lines, other paragraphs are filled again."""
+    r"""Return a help text as Markdown: a block after `\b` keeps its lines, other paragraphs are filled again."""
     paragraphs = []
     for paragraph in text.replace("\\[", "[").strip().split("\n\n"):
         if paragraph.startswith("\b\n"):

@@ -11,7 +11,18 @@ import typer
 
 from controlplane.cli import wording
 from controlplane.cli.exits import FilesError, Place, Problem
-from controlplane.cli.options import DEFAULT_WAIT, Api, Output, Reason, Timeout, Wait, connect, request_id, resource
+from controlplane.cli.options import (
+    DEFAULT_WAIT,
+    Api,
+    Output,
+    Reason,
+    Timeout,
+    Wait,
+    connect,
+    help_text,
+    request_id,
+    resource,
+)
 from controlplane.cli.output import Format
 from controlplane.cli.receipt import finish
 from controlplane.errors import Error, Violation
@@ -25,7 +36,6 @@ STDIN = "-"
 app = typer.Typer(no_args_is_help=True, help="Set certificates and keys.")
 
 
-@app.command("set")
 def set_secret(
     ctx: typer.Context,
     name: Annotated[str, typer.Argument(metavar="NAME", show_default=False, help="The secret's name.")],
@@ -40,7 +50,7 @@ def set_secret(
     api: Api = None,
     form: Output = Format.TABLE,
 ) -> None:
-    """Create or rotate a secret.
+    r"""Create or rotate a secret.
 
     New connections use it; open connections continue. No listener changes. The server stores the private key sealed
     (encrypted) and never shows it again.
@@ -70,6 +80,8 @@ def set_secret(
         raise _as_options(error) from None
     finish(client, answer, form, changed=answer.changed, timeout=timeout if wait else None)
 
+
+app.command("set", help=help_text(set_secret))(set_secret)
 
 _OPTIONS = {
     "name": "NAME",

@@ -91,7 +91,7 @@ def serve(
         ),
     ] = None,
 ) -> None:
-    """Run the control plane until SIGTERM or Ctrl-C.
+    r"""Run the control plane until SIGTERM or Ctrl-C.
 
     Each setting can be a flag, an environment variable or a line of the settings file. A flag overrides the environment, the
     environment overrides the file, and the file overrides the default.

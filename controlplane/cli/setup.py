@@ -24,9 +24,9 @@ def demo(
     seed: Annotated[int, typer.Option("--seed", help="Seed of the training. The same seed trains the same models.")] = 1,
     form: Annotated[Format, typer.Option("--output", "-o", help="table, or json for the receipt.")] = Format.TABLE,
 ) -> None:
-    """Show a switch and an undo in a minute, with real Envoys, a real model and real load.
+    r"""Show a switch and an undo in a minute, with real Envoys, a real model and real load.
 
-    Needs `pip install 'turnout\\[demo]'`.
+    Needs `pip install 'turnout\[demo]'`.
 
     \b
     turnout demo
@@ -46,7 +46,7 @@ def demo(
 
 
 def show_schema() -> None:
-    """Print the JSON Schema of files of desired state, for editors.
+    r"""Print the JSON Schema of files of desired state, for editors.
 
     \b
     turnout schema > turnout.schema.json
@@ -88,7 +88,7 @@ def completion(
         Shell, typer.Argument(metavar="bash|zsh|fish", show_default=False, help="The shell to print a script for.")
     ],
 ) -> None:
-    """Print a script that makes the shell complete commands, options and names.
+    r"""Print a script that makes the shell complete commands, options and names.
 
     \b
     bash:  eval "$(turnout completion bash)"

@@ -29,7 +29,7 @@ def status(
     api: Api = None,
     form: Output = Format.TABLE,
 ) -> None:
-    """Show the fleet, where the traffic of each model goes, and which nodes are not in sync.
+    r"""Show the fleet, where the traffic of each model goes, and which nodes are not in sync.
 
     \b
     turnout status

@@ -65,7 +65,7 @@ def switch(
     api: Api = None,
     form: Output = Format.TABLE,
 ) -> None:
-    """Move all traffic of one or more models to a version, in one revision.
+    r"""Move all traffic of one or more models to a version, in one revision.
 
     Ends when every connected node has ACKed the revision.
 
@@ -101,7 +101,7 @@ def split(
     api: Api = None,
     form: Output = Format.TABLE,
 ) -> None:
-    """Share a model's traffic between its versions.
+    r"""Share a model's traffic between its versions.
 
     A share is percent or basis points; all shares sum to 100% or 10,000. A version that is not named gets no traffic.
 
@@ -133,7 +133,7 @@ def undo(
     api: Api = None,
     form: Output = Format.TABLE,
 ) -> None:
-    """Restore an earlier state, as a new revision.
+    r"""Restore an earlier state, as a new revision.
 
     `turnout undo` a second time is a redo, because it undoes the undo. Nothing changes if somebody else made a revision in
     the meantime.

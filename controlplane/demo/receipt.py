@@ -21,7 +21,7 @@ class Move:
     old: str
     new: str
     revision: int
-    nodes: int  # that ACKed
+    nodes: int  # nodes that ACKed
     commit: float
     last_ack: float
     # Share of test pictures that the new version reads correctly, 0 to 1; None if it was not measured.

@@ -1,4 +1,4 @@
-"""The command line in this process, through the same `main` as the real one; and a real control plane for it to talk to."""
+"""Run commands in this process through the real `main`, against a real control plane."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import json
 import logging
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import AsyncExitStack
@@ -18,6 +19,8 @@ from typing import Any
 import pytest
 import structlog
 
+from controlplane.cli.exits import FilesError
+from controlplane.cli.files import load
 from controlplane.cli.main import main
 from controlplane.config import Address, Config
 from controlplane.envoy_types import ROUTES
@@ -41,7 +44,7 @@ models:
 
 @dataclass(frozen=True)
 class Result:
-    """What a command left behind."""
+    """The exit code and the output of a command."""
 
     code: int
     out: str
@@ -57,7 +60,7 @@ Run = Callable[..., Result]
 
 @pytest.fixture
 def run(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Runs a command; `stdin` is what it may read."""
+    """Return a function that runs a command; `stdin` is the text of its standard input."""
     monkeypatch.setenv("TURNOUT_AUTHOR", "ada@tests")
     monkeypatch.delenv("TURNOUT_DEBUG", raising=False)
     monkeypatch.setenv("TURNOUT_RETRY_FOR", "0")
@@ -74,7 +77,7 @@ def run(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> R
 
 
 class Server:
-    """A real control plane on free ports, on a thread of its own, for callers that block."""
+    """A real control plane on free ports, in its own thread, for callers that block."""
 
     def __init__(self, data: Path, api_port: int = 0) -> None:
         from controlplane.app import App
@@ -85,15 +88,15 @@ class Server:
         self.data = data
         self.clients = AsyncExitStack()
         api, xds = Address("127.0.0.1", api_port), Address("127.0.0.1", 0)
-        # gRPC binds to the running loop, so the App is made on it.
+        # gRPC binds to the running loop, so the App is created on it.
         self.app = self.wait(self._started(App, Config(data=data, api=api, xds=xds, metrics=None, grace=0.1)))
 
     def connect(self, node: str, variant: str = "delta", refuse: Callable[[str], str] = lambda type_url: "") -> XdsClient:
         """An honest xDS client that holds `iris` until the server stops; `refuse` gives a NACK's words for a type."""
         connected = client(self.app.xds_port, node, variant, refuse=lambda type_url, names: refuse(type_url))
-        made: XdsClient = self.wait(self.clients.enter_async_context(connected))
-        self.wait(made.until(lambda: "iris" in made.names(ROUTES)))
-        return made
+        created: XdsClient = self.wait(self.clients.enter_async_context(connected))
+        self.wait(created.until(lambda: "iris" in created.names(ROUTES)))
+        return created
 
     @property
     def api(self) -> str:
@@ -120,19 +123,19 @@ class Server:
 
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    """A control plane without any state, that TURNOUT_API points at."""
-    # Its logs would stand between what commands print.
+    """Start an empty control plane, and set TURNOUT_API to its address."""
+    # The server's log lines would mix with the output of commands.
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
-    made = Server(tmp_path / "data")
-    monkeypatch.setenv("TURNOUT_API", made.api)
-    yield made
-    made.stop()
+    created = Server(tmp_path / "data")
+    monkeypatch.setenv("TURNOUT_API", created.api)
+    yield created
+    created.stop()
     structlog.reset_defaults()
 
 
 @pytest.fixture
 def minimal(tmp_path: Path) -> Path:
-    """A file with a gateway `edge` and a model `iris`, all on blue."""
+    """Return a file with a gateway `edge` and a model `iris` with all traffic on blue."""
     path = tmp_path / "minimal.yaml"
     path.write_text(MINIMAL)
     return path
@@ -140,6 +143,30 @@ def minimal(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def applied(run: Run, server: Server, minimal: Path) -> Server:
-    """The same control plane with `minimal` applied: revision 1."""
+    """Return the control plane after `minimal` was applied as revision 1."""
     assert run("apply", "-f", minimal, "--reason", "first").code == 0
     return server
+
+
+def split_of(run: Run, model: str = "iris") -> dict[str, int]:
+    split: dict[str, int] = run("get", "models", model, "-o", "json").json["models"][0]["split"]
+    return split
+
+
+def until_state(run: Run, node: str, state: str) -> None:
+    deadline = time.monotonic() + 20
+    while run("nodes", node, "-o", "json").json["status"]["node"]["state"] != state:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def problems_of(*names: str | Path) -> str:
+    with pytest.raises(FilesError) as caught:
+        load([str(n) for n in names])
+    return str(caught.value)
+
+
+def write_file(folder: Path, text: str | bytes, name: str = "f.yaml") -> Path:
+    path = folder / name
+    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    return path

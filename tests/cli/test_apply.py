@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import yaml
 
 from controlplane.cli import envoy
 from controlplane.cli.exits import Exit
@@ -22,22 +21,22 @@ MOVED = MINIMAL.replace("{blue: 10000}", "{green: 10000}")
 
 
 def test_apply_makes_one_revision(run: Run, server: Server, minimal: Path) -> None:
-    done = run("apply", "-f", minimal, "--reason", "first")
-    assert (done.code, done.err) == (0, "")
-    assert "Revision 1 by ada@tests: first" in done.out
-    assert "+ gateways/edge" in done.out
-    assert "+ models/iris" in done.out
-    assert "Envoys are sent: " in done.out
+    result = run("apply", "-f", minimal, "--reason", "first")
+    assert (result.code, result.err) == (0, "")
+    assert "Revision 1 by ada@tests: first" in result.out
+    assert "+ gateways/edge" in result.out
+    assert "+ models/iris" in result.out
+    assert "Envoys are sent: " in result.out
     again = run("apply", "-f", minimal)
     assert again.out == "Nothing to change: revision 1 is like this already.\n"
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda p: p.name)
 def test_examples_are_ready_to_apply(run: Run, server: Server, path: Path) -> None:
-    done = run("apply", "-f", path, "-o", "json", "--wait")
-    assert (done.code, done.err) == (0, "")
-    assert done.json["revision"]["number"] == "1"
-    assert done.json["progress"]["complete"]
+    result = run("apply", "-f", path, "-o", "json", "--wait")
+    assert (result.code, result.err) == (0, "")
+    assert result.json["revision"]["number"] == "1"
+    assert result.json["progress"]["complete"]
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda p: p.name)
@@ -55,45 +54,45 @@ def test_examples_can_be_applied_again_after_a_switch(run: Run, server: Server, 
 
 
 def test_stdin_and_json_output(run: Run, server: Server) -> None:
-    done = run("apply", "-f", "-", "-o", "json", stdin=MINIMAL)
-    assert done.code == 0
-    assert done.json["changed"] is True
-    assert done.json["revision"]["author"] == "ada@tests"
+    result = run("apply", "-f", "-", "-o", "json", stdin=MINIMAL)
+    assert result.code == 0
+    assert result.json["changed"] is True
+    assert result.json["revision"]["author"] == "ada@tests"
     assert run("apply", "-f", "-", "-o", "name", stdin=MINIMAL).out == "revisions/1\n"
 
 
 def test_dry_run_shows_both_sides_and_changes_nothing(run: Run, applied: Server) -> None:
     applied.connect("edge-1")
-    done = run("apply", "-f", "-", "--dry-run", stdin=MOVED)
-    assert done.code == 0
-    assert "~ models/iris" in done.out
-    assert "split: blue 10000 -> green 10000" in done.out
-    assert "Envoys would be sent: 1 RouteConfiguration, 0 Listeners, 1 node" in done.out
-    assert "To apply it, add --force" in done.out
+    result = run("apply", "-f", "-", "--dry-run", stdin=MOVED)
+    assert result.code == 0
+    assert "~ models/iris" in result.out
+    assert "split: blue 10000 -> green 10000" in result.out
+    assert "Envoys would be sent: 1 RouteConfiguration, 0 Listeners, 1 node" in result.out
+    assert "To apply it, add --force" in result.out
     assert run("get", "models", "-o", "json").json["models"][0]["split"] == {"blue": 10000}
     assert run("apply", "-f", "-", "--dry-run", "-o", "json", stdin=MOVED).json["needsForce"] is True
     assert run("apply", "-f", "-", "--dry-run", stdin=MINIMAL).out.startswith("Nothing would change")
 
 
 def test_moving_live_traffic_needs_force(run: Run, applied: Server) -> None:
-    done = run("apply", "-f", "-", stdin=MOVED)
-    assert done.code == Exit.CONFLICT
-    assert "<stdin>:" in done.err or "models/iris" in done.err
-    assert "--force" in done.err
+    result = run("apply", "-f", "-", stdin=MOVED)
+    assert result.code == Exit.CONFLICT
+    assert "<stdin>:" in result.err or "models/iris" in result.err
+    assert "--force" in result.err
     assert run("apply", "-f", "-", "--force", stdin=MOVED).code == 0
     assert run("get", "models", "-o", "json").json["models"][0]["split"] == {"green": 10000}
 
 
-def test_an_etag_in_the_file_guards(run: Run, applied: Server) -> None:
+def test_an_etag_in_the_file_is_checked(run: Run, applied: Server) -> None:
     stale = MOVED.replace("name: iris", "name: iris\n    etag: '77'")
-    done = run("apply", "-f", "-", stdin=stale)
-    assert done.code == Exit.CONFLICT
-    assert "has changed since it was read" in done.err
+    result = run("apply", "-f", "-", stdin=stale)
+    assert result.code == Exit.CONFLICT
+    assert "has changed since it was read" in result.err
     assert run("apply", "-f", "-", stdin=MOVED.replace("name: iris", "name: iris\n    etag: '1'")).code == 0
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "code", "line", "said"),
+    ("old", "new", "code", "line", "expected"),
     [
         ("8002}]", "80020}]", 3, 11, "80020 is not a port"),
         ("{blue: 10000}", "{blue: 9000}", 3, 12, "must sum to 10,000"),
@@ -104,50 +103,52 @@ def test_an_etag_in_the_file_guards(run: Run, applied: Server) -> None:
         ("port: 10000\n", "port: 10000\n  - name: other\n    port: 10000\n", 5, None, "listens on"),
     ],
 )
-def test_what_the_server_refuses_is_said_with_its_line(
-    run: Run, server: Server, old: str, new: str, code: int, line: int | None, said: str
+def test_an_error_of_the_server_names_the_line(
+    run: Run, server: Server, old: str, new: str, code: int, line: int | None, expected: str
 ) -> None:
     assert old in MINIMAL
     text = MINIMAL.replace(old, new, 1)
     for command in (["apply"], ["apply", "--dry-run"], ["validate"], ["validate", "--offline"]):
         if "--offline" in command and "elsewhere" in new:
             continue  # it may be live
-        done = run(*command, "-f", "-", stdin=text)
-        assert done.code == code, done
-        assert said in done.err
-        assert f"<stdin>:{line}: " in done.err if line else "<stdin>:" in done.err
+        result = run(*command, "-f", "-", stdin=text)
+        assert result.code == code, result
+        assert expected in result.err
+        assert f"<stdin>:{line}: " in result.err if line else "<stdin>:" in result.err
     assert run("get", "all", "-o", "json").json == EMPTY
 
 
 @pytest.mark.parametrize("command", [["validate", "--offline"], ["apply"]])
-def test_an_authority_that_cannot_be_read_is_said_with_its_line(run: Run, server: Server, command: list[str]) -> None:
+def test_an_unreadable_authority_is_an_error_with_its_line(run: Run, server: Server, command: list[str]) -> None:
     tls = (
         "    tls: {server_name: a.b, ca_certificates_pem: "
         '"-----BEGIN CERTIFICATE-----\\nMIIB\\n-----END CERTIFICATE-----\\n"}\n'
     )
     text = f"models:\n- name: iris\n  gateways: [edge]\n  versions:\n  - name: blue\n{tls}"
-    done = run(*command, "-f", "-", stdin=text)
-    assert (done.code, done.out) == (Exit.INVALID, "")
-    assert "<stdin>:6: models[0].versions[0].tls.ca_certificates_pem: holds a certificate that can't be read" in done.err
+    result = run(*command, "-f", "-", stdin=text)
+    assert (result.code, result.out) == (Exit.INVALID, "")
+    assert "<stdin>:6: models[0].versions[0].tls.ca_certificates_pem: holds a certificate that can't be read" in result.err
 
 
-def test_what_envoy_would_refuse_is_said_with_its_line(run: Run, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_resource_that_envoy_would_refuse_is_an_error_with_its_line(
+    run: Run, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
     original = Validator.check
 
     def check(self: Validator, resources: list[Resource], snapshot: object) -> None:
         original(self, [Resource.of(r.type_url, r.name, b"") for r in resources if r.type_url == ENDPOINTS])
 
     monkeypatch.setattr(Validator, "check", check)
-    done = run("apply", "-f", "-", stdin=MINIMAL)
-    assert done.code == Exit.INVALID
-    assert "<stdin>:5: models[0]: Envoy would refuse ClusterLoadAssignment[iris/blue].cluster_name: " in done.err
+    result = run("apply", "-f", "-", stdin=MINIMAL)
+    assert result.code == Exit.INVALID
+    assert "<stdin>:5: models[0]: Envoy would refuse ClusterLoadAssignment[iris/blue].cluster_name: " in result.err
 
 
 def test_two_models_that_a_request_cannot_tell_apart(run: Run, applied: Server) -> None:
     other = "models: [{name: wine, gateways: [edge], keys: [iris], versions: [{name: v, endpoints: [{host: h, port: 1}]}]}]"
-    done = run("apply", "-f", "-", stdin=other)
-    assert done.code == Exit.CONFLICT
-    assert "'iris' means models/iris" in done.err
+    result = run("apply", "-f", "-", stdin=other)
+    assert result.code == Exit.CONFLICT
+    assert "'iris' means models/iris" in result.err
 
 
 def test_validate(run: Run, server: Server, minimal: Path) -> None:
@@ -157,74 +158,22 @@ def test_validate(run: Run, server: Server, minimal: Path) -> None:
 
 @pytest.mark.envoy
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda p: p.name)
-def test_a_real_envoy_takes_the_examples(run: Run, server: Server, path: Path) -> None:
-    done = run("apply", "-f", path, "--validate-with-envoy", "--dry-run")
-    assert done.code == 0
-    assert "accepts it" in done.err
+def test_a_real_envoy_accepts_the_examples(run: Run, server: Server, path: Path) -> None:
+    result = run("apply", "-f", path, "--validate-with-envoy", "--dry-run")
+    assert result.code == 0
+    assert "accepts it" in result.err
     assert run("validate", "-f", path, "--with-envoy").code == 0
     assert run("get", "all", "-o", "json").json == EMPTY
 
 
 @pytest.mark.envoy
-def test_what_a_real_envoy_refuses_is_not_applied(
+def test_a_configuration_that_a_real_envoy_refuses_is_not_applied(
     run: Run, server: Server, minimal: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wrong = '{"static_resources": {"clusters": [{"name": "c", "connect_timeout": "-1s"}]}}'
     taken = envoy.validate
     monkeypatch.setattr(envoy, "validate", lambda bootstraps: taken([*bootstraps, wrong]))
-    done = run("apply", "-f", minimal, "--validate-with-envoy")
-    assert done.code == Exit.REFUSED
-    assert "Expected positive duration" in done.err
+    result = run("apply", "-f", minimal, "--validate-with-envoy")
+    assert result.code == Exit.REFUSED
+    assert "Expected positive duration" in result.err
     assert run("get", "all", "-o", "json").json == EMPTY
-
-
-def test_get(run: Run, applied: Server) -> None:
-    table = run("get", "all").out
-    assert "gateways/edge" in table
-    assert "blue 100%" in table
-    assert run("get", "models", "-o", "name").out == "models/iris\n"
-    assert run("get", "model", "iris", "-o", "name").out == "models/iris\n"
-    assert run("get", "gateway", "gateways/edge", "-o", "json").json["gateways"][0]["port"] == 10000
-    assert yaml.safe_load(run("get", "models", "iris", "-o", "yaml").out)["models"][0]["split"] == {"blue": 10000}
-    missing = run("get", "models", "wine")
-    assert missing.code == Exit.NOT_FOUND
-    assert "models/wine does not exist; there are: iris" in missing.err
-
-
-def test_what_is_shown_can_be_applied(run: Run, applied: Server) -> None:
-    for form in ("yaml", "json"):
-        everything = run("get", "all", "-o", form).out
-        done = run("apply", "-f", "-", stdin=everything)
-        assert (done.code, done.out) == (0, "Nothing to change: revision 1 is like this already.\n")
-
-
-def test_nothing_yet(run: Run, server: Server) -> None:
-    for kind in ("models", "gateways", "all", "nodes", "revisions"):
-        done = run("get", kind)
-        assert (done.code, done.out) == (0, "")
-        assert done.err
-
-
-def test_delete_asks_and_shows_what_is_live(run: Run, applied: Server) -> None:
-    unasked = run("delete", "models/iris")
-    assert unasked.code == Exit.USAGE
-    assert "models/iris: live at gateways/edge, blue 100%" in unasked.err
-    assert "--yes" in unasked.err
-    done = run("delete", "models/iris", "--yes", "--reason", "end")
-    assert (done.code, done.err) == (0, "")
-    assert "Revision 2 by ada@tests: end" in done.out
-    assert "- models/iris" in done.out
-    assert "1 RouteConfiguration removed" in done.out
-    assert run("get", "models", "-o", "json").json == {"models": []}
-
-
-def test_delete_several_in_one_revision(run: Run, applied: Server) -> None:
-    assert run("delete", "models/iris", "gateways/edge", "--force", "-o", "name").out == "revisions/2\n"
-    assert run("get", "all", "-o", "json").json == EMPTY
-
-
-def test_delete_what_is_not_there_or_in_use(run: Run, applied: Server) -> None:
-    assert run("delete", "models/wine", "--yes").code == Exit.NOT_FOUND
-    used = run("delete", "gateways/edge", "--yes")
-    assert used.code == Exit.CONFLICT
-    assert "iris" in used.err

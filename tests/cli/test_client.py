@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +10,6 @@ from typing import Any
 import grpc
 import pytest
 
-from controlplane.cli import wait
 from controlplane.generated.turnout.v1.model_service_pb2 import SwitchTrafficRequest
 from tests.cli.conftest import MINIMAL, Run, Server
 
@@ -53,9 +51,9 @@ class Lossy(grpc.GenericRpcHandler):  # type: ignore[type-arg]
 
 @pytest.fixture
 def lossy(applied: Server) -> Iterator[Lossy]:
-    made = Lossy(applied.api, "/SwitchTraffic", 2)
-    yield made
-    made.close()
+    proxy = Lossy(applied.api, "/SwitchTraffic", 2)
+    yield proxy
+    proxy.close()
 
 
 def test_a_lost_answer_is_asked_for_again_and_nothing_is_made_twice(run: Run, lossy: Lossy) -> None:
@@ -74,68 +72,28 @@ def test_a_lost_answer_is_asked_for_again_and_nothing_is_made_twice(run: Run, lo
 def test_a_server_that_restarts_is_waited_for(run: Run, applied: Server) -> None:
     port = applied.app.api_port
     applied.stop()
-    with ThreadPoolExecutor(1) as elsewhere:
-        starting = elsewhere.submit(Server, applied.data, port)
+    with ThreadPoolExecutor(1) as executor:
+        starting = executor.submit(Server, applied.data, port)
         done = run("--retry-for", "30", "switch", "iris", "--to", "green")
         starting.result(30).stop()
     assert done.code == 0
     assert "Revision 2 by ada@tests" in done.out
 
 
-def test_waiting_outlives_a_restart(run: Run, applied: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    port = applied.app.api_port
-    watched = threading.Event()
-
-    async def ignored(call: object, response: object) -> None:
-        watched.set()
-
-    monkeypatch.setattr(applied.connect("edge-1"), "_take", ignored)
-
-    def restart() -> Server:
-        assert watched.wait(20)
-        applied.stop()
-        anew = Server(applied.data, port)
-        anew.connect("edge-1")
-        return anew
-
-    with ThreadPoolExecutor(1) as elsewhere:
-        starting = elsewhere.submit(restart)
-        done = run("--retry-for", "30", "switch", "iris", "--to", "green", "--timeout", "30")
-        starting.result(30).stop()
-    assert done.code == 0
-    assert "Held by 1 of 1 node" in done.out
-
-
-def test_a_node_that_leaves_for_good_is_not_waited_for_forever(
-    run: Run, applied: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(wait, "_RECONNECT_TIME", 0.5)
-    leaving = applied.connect("leaving")
-    applied.connect("staying")
-
-    async def leave(call: Any, response: object) -> None:
-        call.cancel()
-
-    monkeypatch.setattr(leaving, "_take", leave)
-    done = run("switch", "iris", "--to", "green", "--timeout", "30")
-    assert done.code == 0
-    assert "nodes/staying  " in done.out
-
-
-def test_what_stays_lost_is_6(run: Run, lossy: Lossy) -> None:
+def test_an_answer_that_is_always_lost_is_6(run: Run, lossy: Lossy) -> None:
     lossy.lose = 1_000
     done = run("--retry-for", "0.5", "switch", "iris", "--to", "green", "--api", f"127.0.0.1:{lossy.port}")
     assert done.code == 6
 
 
 @pytest.mark.parametrize("author", ["Zoë ☃", "a\nb", "x" * 200, ""])
-def test_whatever_an_author_is_called(run: Run, server: Server, monkeypatch: pytest.MonkeyPatch, author: str) -> None:
+def test_an_author_may_have_any_name(run: Run, server: Server, monkeypatch: pytest.MonkeyPatch, author: str) -> None:
     monkeypatch.setenv("TURNOUT_AUTHOR", author)
     assert run("apply", "-f", "-", stdin=MINIMAL).code == 0
     assert run("history", "-o", "json").json["revisions"][0]["author"]
 
 
-def test_something_else_that_answers_is_said(run: Run) -> None:
+def test_a_server_that_is_not_turnout_is_an_error(run: Run) -> None:
     other = grpc.server(ThreadPoolExecutor(1))
     port = other.add_insecure_port("127.0.0.1:0")
     other.start()
@@ -143,3 +101,13 @@ def test_something_else_that_answers_is_said(run: Run) -> None:
     other.stop(None)
     assert done.code == 1
     assert "is not a Turnout operator API, or an older version of it" in done.err
+
+
+def test_an_author_need_not_be_ascii(run: Run, applied: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TURNOUT_AUTHOR", "Jörg 木")
+    assert "by Jörg 木" in run("switch", "iris", "--to", "green", "--no-wait").out
+    assert run("history", "-n", "1", "-o", "json").json["revisions"][0]["author"] == "Jörg 木"
+    monkeypatch.setenv("TURNOUT_AUTHOR", "j" * 201)
+    done = run("undo", "--no-wait")
+    assert done.code == 3
+    assert "x-turnout-author: is an author of more than 200 characters" in done.err

@@ -8,7 +8,7 @@ from controlplane.cli.document import MAX_ALIASED, Mapping, Scalar, Sequence, do
 from controlplane.cli.exits import FilesError
 
 
-def refused(text: str) -> str:
+def problem_of(text: str) -> str:
     with pytest.raises(FilesError) as caught:
         documents(text, "f.yaml")
     return str(caught.value)
@@ -24,8 +24,8 @@ def test_values_keep_their_lines() -> None:
 
 
 def test_documents_and_blanks() -> None:
-    found = documents("a: 1\n---\n---\nb: 2\n", "f.yaml")
-    assert [type(d) for d in found] == [Mapping, Scalar, Mapping]
+    first = documents("a: 1\n---\n---\nb: 2\n", "f.yaml")
+    assert [type(d) for d in first] == [Mapping, Scalar, Mapping]
     assert documents("", "f.yaml") == []
     assert documents("# nothing\n", "f.yaml") == []
 
@@ -45,7 +45,7 @@ def test_aliases_and_merges() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "expected"),
     [
         ("a: 1\nb: [1,\n", "f.yaml:3: is not YAML"),
         ("a: 1\n  b: 2\n", "f.yaml:2: is not YAML"),
@@ -60,16 +60,16 @@ def test_aliases_and_merges() -> None:
         ("a: {<<: 1}\n", "f.yaml:1: '<<' can merge only mappings"),
     ],
 )
-def test_refused_with_the_line(text: str, said: str) -> None:
-    assert said in refused(text)
+def test_refused_with_the_line(text: str, expected: str) -> None:
+    assert expected in problem_of(text)
 
 
 @pytest.mark.parametrize("text", ["[" * 1_000_000, "{a: " * 100_000, "- " * 100_000, "[" * 100 + "]" * 100])
 def test_deep_nesting_is_refused(text: str) -> None:
-    assert "nested deeper than 64 levels" in refused(text)
+    assert "nested deeper than 64 levels" in problem_of(text)
 
 
 def test_alias_bombs_are_refused_quickly() -> None:
     levels = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     levels += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 10)]
-    assert f"aliases expand to more than {MAX_ALIASED:,} values" in refused("\n".join(levels))
+    assert f"aliases expand to more than {MAX_ALIASED:,} values" in problem_of("\n".join(levels))

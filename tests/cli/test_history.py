@@ -31,10 +31,10 @@ def test_history_of_one_object_and_its_limit(run: Run, applied: Server) -> None:
 
 
 def test_one_revision(run: Run, applied: Server) -> None:
-    shown = run("get", "revision", "1").out
-    assert "Revision 1: apply by ada@tests" in shown
-    assert "first" in shown
-    assert "+ models/iris" in shown
+    printed = run("get", "revision", "1").out
+    assert "Revision 1: apply by ada@tests" in printed
+    assert "first" in printed
+    assert "+ models/iris" in printed
     assert run("get", "revisions", "1", "-o", "json").json["revisions"][0]["reason"] == "first"
     assert run("get", "revisions", "9").code == Exit.NOT_FOUND
 
@@ -42,10 +42,10 @@ def test_one_revision(run: Run, applied: Server) -> None:
 def test_diff(run: Run, applied: Server) -> None:
     run("switch", "iris", "--to", "green")
     for args in ([], ["1"], ["1", "2"], ["revisions/1", "latest"]):
-        shown = run("diff", *args)
-        assert shown.code == 0
-        assert "split: blue 10000 -> green 10000" in shown.out
-        assert "To the Envoys: 1 RouteConfiguration, 0 Listeners" in shown.out
+        printed = run("diff", *args)
+        assert printed.code == 0
+        assert "split: blue 10000 -> green 10000" in printed.out
+        assert "To the Envoys: 1 RouteConfiguration, 0 Listeners" in printed.out
     assert "+ gateways/edge" in run("diff", "0", "1").out
     assert run("diff", "2", "2").out == "No difference.\n"
     assert run("diff", "latest").out == "No difference.\n"

@@ -16,22 +16,22 @@ from controlplane.generated.turnout.v1 import node_pb2
 from tests.cli.conftest import Run, Server
 
 
-def settled(run: Run, *args: str, resources: int) -> Any:
+def status_when_settled(run: Run, *args: str, resources: int) -> Any:
     """The report, once so many resources are not in sync: an ACK takes its time."""
     deadline = time.monotonic() + 20
     while True:
-        shown = run("nodes", "edge-1", "-o", "json", *args).json["status"]
-        if shown["types"] and len(shown["resources"]) == resources:
-            return shown
-        assert time.monotonic() < deadline, shown
+        report = run("nodes", "edge-1", "-o", "json", *args).json["status"]
+        if report["types"] and len(report["resources"]) == resources:
+            return report
+        assert time.monotonic() < deadline, report
         time.sleep(0.02)
 
 
 def test_in_sync(run: Run, applied: Server) -> None:
     applied.connect("edge-1")
-    shown = settled(run, resources=0)
-    assert shown["node"]["name"] == "nodes/edge-1"
-    assert {t["type"]: t["synced"] for t in shown["types"]}["Cluster"] == 2
+    report = status_when_settled(run, resources=0)
+    assert report["node"]["name"] == "nodes/edge-1"
+    assert {t["type"]: t["synced"] for t in report["types"]}["Cluster"] == 2
     table = run("nodes", "edge-1").out
     assert "Everything is in sync." in table
     cells = next(line.split() for line in table.splitlines() if line.startswith("Cluster "))
@@ -40,7 +40,7 @@ def test_in_sync(run: Run, applied: Server) -> None:
 
 def test_all_of_them_with_version_and_time(run: Run, applied: Server) -> None:
     client = applied.connect("edge-1")
-    settled(run, resources=0)
+    status_when_settled(run, resources=0)
     every = run("nodes", "edge-1", "--all", "-o", "json").json["status"]["resources"]
     assert {(r["name"], r["heldVersion"]) for r in every if r["type"] == "RouteConfiguration"} == {
         ("iris", client.held[ROUTES]["iris"][0])
@@ -49,27 +49,27 @@ def test_all_of_them_with_version_and_time(run: Run, applied: Server) -> None:
     assert ["RouteConfiguration", "iris", "synced", client.held[ROUTES]["iris"][0]] in rows
 
 
-def test_what_is_refused_and_what_lies_between(run: Run, applied: Server) -> None:
-    words = {"said": ""}
-    applied.connect("edge-1", refuse=lambda type_url: words["said"] if type_url == ROUTES else "")
-    settled(run, resources=0)
-    words["said"] = "no such\x1b[31m thing"
+def test_a_refused_resource_is_shown_with_its_diff(run: Run, applied: Server) -> None:
+    error = {"said": ""}
+    applied.connect("edge-1", refuse=lambda type_url: error["said"] if type_url == ROUTES else "")
+    status_when_settled(run, resources=0)
+    error["said"] = "no such\x1b[31m thing"
     assert run("switch", "iris", "--to", "green").code == Exit.REFUSED
-    (route,) = settled(run, resources=1)["resources"]
+    (route,) = status_when_settled(run, resources=1)["resources"]
     assert (route["state"], route["refusal"]["revision"]) == ("RESOURCE_STATE_REFUSED", "2")
-    shown = run("nodes", "edge-1").out
-    assert "RouteConfiguration iris was refused" in shown
-    assert "of revision 2: no such\\u001b[31m thing" in shown
-    lines = [line.strip() for line in shown.splitlines()]
+    report = run("nodes", "edge-1").out
+    assert "RouteConfiguration iris was refused" in report
+    assert "of revision 2: no such\\u001b[31m thing" in report
+    lines = [line.strip() for line in report.splitlines()]
     assert any(line.startswith("-") and "iris/blue" in line for line in lines)
     assert any(line.startswith("+") and "iris/green" in line for line in lines)
-    assert "Everything is in sync." not in shown
+    assert "Everything is in sync." not in report
 
 
 def test_names_that_are_not_nodes(run: Run, applied: Server) -> None:
     applied.connect("edge-1")
-    done = run("nodes", "nobody")
-    assert (done.code, "nodes/nobody does not exist" in done.err) == (Exit.NOT_FOUND, True)
+    result = run("nodes", "nobody")
+    assert (result.code, "nodes/nobody does not exist" in result.err) == (Exit.NOT_FOUND, True)
     for args in (["--all"], ["edge-1", "--all", "--watch"], ["edge-1", "--all", "--reconnect"]):
         assert run("nodes", *args).code == Exit.USAGE
 
@@ -85,24 +85,24 @@ def printed(status: node_pb2.NodeStatus, capsys: pytest.CaptureFixture[str], *, 
 
 def test_each_state_says_why(capsys: pytest.CaptureFixture[str]) -> None:
     refusal = node_pb2.ResourceRefusal(version="2", revision=7, message="bad", time=ago(300))
-    made, state = node_pb2.ResourceStatus, node_pb2.ResourceState
+    status_of, state = node_pb2.ResourceStatus, node_pb2.ResourceState
     status = node_pb2.NodeStatus(
         types=[
             node_pb2.TypeStatus(type="Cluster", sent=1, waiting=3, refused=2, not_asked=1, absent=2, newest_time=ago(7_300))
         ],
         resources=[
-            made(type="Cluster", name="a", state=state.RESOURCE_STATE_REFUSED, target_version="2", refusal=refusal),
-            made(type="Cluster", name="b", state=state.RESOURCE_STATE_REFUSED, held_version="1", refusal=refusal),
-            made(type="Cluster", name="c", state=state.RESOURCE_STATE_SENT, held_version="1", sent_revision=8),
-            made(type="Cluster", name="d", state=state.RESOURCE_STATE_WAITING, held_version="1"),
-            made(type="Cluster", name="e", state=state.RESOURCE_STATE_WAITING, target_version="2"),
-            made(type="Cluster", name="f", state=state.RESOURCE_STATE_WAITING, target_version="2", refusal=refusal),
-            made(type="Secret", name="g", state=state.RESOURCE_STATE_NOT_ASKED, target_version="2", diff_note="secret"),
+            status_of(type="Cluster", name="a", state=state.RESOURCE_STATE_REFUSED, target_version="2", refusal=refusal),
+            status_of(type="Cluster", name="b", state=state.RESOURCE_STATE_REFUSED, held_version="1", refusal=refusal),
+            status_of(type="Cluster", name="c", state=state.RESOURCE_STATE_SENT, held_version="1", sent_revision=8),
+            status_of(type="Cluster", name="d", state=state.RESOURCE_STATE_WAITING, held_version="1"),
+            status_of(type="Cluster", name="e", state=state.RESOURCE_STATE_WAITING, target_version="2"),
+            status_of(type="Cluster", name="f", state=state.RESOURCE_STATE_WAITING, target_version="2", refusal=refusal),
+            status_of(type="Secret", name="g", state=state.RESOURCE_STATE_NOT_ASKED, target_version="2", diff_note="secret"),
         ],
         omitted=3,
     )
-    shown = printed(status, capsys)
-    assert [line.rstrip() for line in shown.splitlines() if line.strip()] == [
+    report = printed(status, capsys)
+    assert [line.rstrip() for line in report.splitlines() if line.strip()] == [
         "TYPE     RESOURCES  SYNCED  STALE  REFUSED  UNASKED  NEWEST",
         "Cluster  7          0       4      2        1        2h",
         "It subscribes to 2 names that no resource has.",
@@ -137,7 +137,7 @@ def test_a_time_that_is_only_a_limit_says_so(capsys: pytest.CaptureFixture[str])
 
 def test_eighty_columns_are_enough(run: Run, applied: Server) -> None:
     applied.connect("edge-1")
-    settled(run, resources=0)
+    status_when_settled(run, resources=0)
     counts = [line for line in run("nodes", "edge-1").out.splitlines() if line.startswith(("TYPE", "ScopedRoute"))]
     assert counts
     assert all(len(line.rstrip()) <= 80 for line in counts)

@@ -21,18 +21,18 @@ EXAMPLES = sorted(p for p in (ROOT / "examples").rglob("*.yaml"))
 
 @pytest.fixture(scope="module")
 def validator() -> Any:
-    made = json.loads(schema.text())
-    jsonschema.Draft7Validator.check_schema(made)
-    return jsonschema.Draft7Validator(made)
+    generated = json.loads(schema.text())
+    jsonschema.Draft7Validator.check_schema(generated)
+    return jsonschema.Draft7Validator(generated)
 
 
-def test_it_is_what_the_protos_say() -> None:
+def test_the_schema_matches_the_protos() -> None:
     assert schema.text() == rendered(ROOT / "protos"), "run protos/generate"
 
 
 def test_everything_is_described() -> None:
-    made = json.loads(schema.text())
-    for name, definition in made["definitions"].items():
+    generated = json.loads(schema.text())
+    for name, definition in generated["definitions"].items():
         assert definition["description"], name
         for field, value in definition.get("properties", {}).items():
             assert value["description"], f"{name}.{field}"
@@ -62,7 +62,7 @@ def test_examples_are_valid_and_name_the_schema(validator: Any, path: Path) -> N
         ("models:", "modelz:"),
     ],
 )
-def test_what_is_wrong_is_wrong_to_both(validator: Any, tmp_path: Path, old: str, new: str) -> None:
+def test_schema_and_reader_refuse_the_same_files(validator: Any, tmp_path: Path, old: str, new: str) -> None:
     assert old in MINIMAL
     text = MINIMAL.replace(old, new, 1)
     assert list(validator.iter_errors(yaml.safe_load(text)))

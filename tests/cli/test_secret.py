@@ -36,12 +36,12 @@ def document(of: Pair) -> str:
 
 def test_set_rotate_show_and_delete(run: Run, server: Server, tmp_path: Path) -> None:
     certificate, key = OLD.files(tmp_path, "old")
-    made = run("secret", "set", "edge", "--cert", certificate, "--key", key, "-r", "first")
-    assert (made.code, made.err) == (0, "")
-    assert "secrets/edge" in made.out
-    shown = run("get", "secrets")
-    assert "old.example" in shown.out
-    assert "(89d)" in shown.out
+    server_ = run("secret", "set", "edge", "--cert", certificate, "--key", key, "-r", "first")
+    assert (server_.code, server_.err) == (0, "")
+    assert "secrets/edge" in server_.out
+    printed = run("get", "secrets")
+    assert "old.example" in printed.out
+    assert "(89d)" in printed.out
     same = run("secret", "set", "edge", "--cert", certificate)
     assert "is like this already" in same.out
     new, _ = NEW.files(tmp_path, "new")
@@ -62,12 +62,12 @@ def test_set_rotate_show_and_delete(run: Run, server: Server, tmp_path: Path) ->
     history = [run("history", "secrets/edge", "-o", form) for form in ("table", "json")]
     diffs = [run("diff", "1", "2"), run("diff", "0"), run("get", "revision", "2"), run("get", "secret", "edge", "-o", "json")]
     assert diffs[0].out.splitlines()[1].startswith("    certificate: sha256 ")
-    for result in (made, shown, same, needs, rotated, everything, again, gone, undone, *history, *diffs):
+    for result in (server_, printed, same, needs, rotated, everything, again, gone, undone, *history, *diffs):
         assert not leaked(result.out + result.err)
 
 
 @pytest.mark.parametrize(
-    ("args", "said"),
+    ("args", "expected"),
     [
         ((), "give either --cert (with --key) or --ca"),
         (("--ca", "a", "--cert", "b"), "give either --cert (with --key) or --ca"),
@@ -76,16 +76,16 @@ def test_set_rotate_show_and_delete(run: Run, server: Server, tmp_path: Path) ->
         (("--ca", "/dev/zero"), "/dev/zero: is larger than 256 KB: not a certificate or a key"),
     ],
 )
-def test_options_that_make_no_sense(run: Run, args: tuple[str, ...], said: str) -> None:
+def test_options_that_make_no_sense(run: Run, args: tuple[str, ...], expected: str) -> None:
     result = run("secret", "set", "edge", *args)
-    assert (result.code in (2, 3), said in result.err) == (True, True)
+    assert (result.code in (2, 3), expected in result.err) == (True, True)
 
 
-def test_errors_speak_of_the_options(run: Run, server: Server, tmp_path: Path) -> None:
+def test_errors_name_the_options(run: Run, server: Server, tmp_path: Path) -> None:
     old, key = OLD.files(tmp_path, "old")
     new, other = NEW.files(tmp_path, "new")
     (tmp_path / "text").write_text("text")
-    for args, said in (
+    for args, expected in (
         (("edge", "--cert", old, "--key", other), "Error: --key: "),
         (("edge", "--cert", old), "Error: --key: "),
         (("edge", "--cert", tmp_path / "text", "--key", key), "Error: --cert: "),
@@ -94,7 +94,7 @@ def test_errors_speak_of_the_options(run: Run, server: Server, tmp_path: Path) -
     ):
         result = run("secret", "set", *args)
         assert result.code == 3
-        assert result.err.startswith(said), result.err
+        assert result.err.startswith(expected), result.err
         assert "secrets[0]" not in result.err
 
 
@@ -136,9 +136,9 @@ def test_an_example_needs_its_secrets_and_then_applies(run: Run, server: Server,
         assert run("secret", "set", name, "--cert", certificate, "--key", key).code == 0
     for name in ("clients", "models"):
         assert run("secret", "set", name, "--ca", tmp_path / "ca.pem").code == 0
-    taken = run("apply", "-f", example, "--validate-with-envoy")
-    assert taken.code == 0, taken.err
-    assert "accepts it" in taken.err
+    applied_ = run("apply", "-f", example, "--validate-with-envoy")
+    assert applied_.code == 0, applied_.err
+    assert "accepts it" in applied_.err
     assert "0.0.0.0:10443 (TLS)" in run("get", "gateways").out
 
 

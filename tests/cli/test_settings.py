@@ -19,8 +19,8 @@ def test_flag_beats_environment_beats_file_beats_default(tmp_path: Path) -> None
     file = tmp_path / "turnout.yaml"
     file.write_text("data: /file\napi: 127.0.0.1:1\nxds: 127.0.0.1:2\nlog_format: json\n")
     environ = {"TURNOUT_API": "127.0.0.1:3", "TURNOUT_XDS": "127.0.0.1:4", "TURNOUT_GRACE": "1.5", "TURNOUT_LOG_LEVEL": ""}
-    made = config({"xds": "127.0.0.1:5", "api": None}, str(file), environ)
-    assert made == Config(
+    created = config({"xds": "127.0.0.1:5", "api": None}, str(file), environ)
+    assert created == Config(
         data=Path("/file"),
         api=Address("127.0.0.1", 3),
         xds=Address("127.0.0.1", 5),
@@ -31,7 +31,7 @@ def test_flag_beats_environment_beats_file_beats_default(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("flags", "text", "environ", "said"),
+    ("flags", "text", "environ", "expected"),
     [
         ({"api": "nowhere"}, "", {}, "--api: 'nowhere' is not HOST:PORT"),
         ({}, "", {"TURNOUT_XDS": "a:b"}, "TURNOUT_XDS: 'a:b' is not HOST:PORT"),
@@ -61,16 +61,16 @@ def test_flag_beats_environment_beats_file_beats_default(tmp_path: Path) -> None
     ],
 )
 def test_wrong_settings_are_named_by_where_they_stand(
-    tmp_path: Path, flags: dict[str, str | None], text: str, environ: dict[str, str], said: str
+    tmp_path: Path, flags: dict[str, str | None], text: str, environ: dict[str, str], expected: str
 ) -> None:
     file = tmp_path / "turnout.yaml"
     file.write_text(text)
     with pytest.raises(Error) as caught:
         config(flags, str(file), environ)
-    assert said in caught.value.message
+    assert expected in caught.value.message
 
 
-def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(Error, match=r"none\.yaml: can't be read"):
         config({}, str(tmp_path / "none.yaml"), {})
 
@@ -85,6 +85,6 @@ def test_metrics_may_be_off(tmp_path: Path, text: str) -> None:
     assert config({}, str(file), {}).metrics == metrics
 
 
-def test_workers_are_as_many_as_cores_when_that_is_said() -> None:
+def test_auto_workers_means_one_a_core() -> None:
     assert config({"workers": "auto"}, None, {}).workers >= 1
     assert config({}, None, {"TURNOUT_WORKERS": "3"}).workers == 3

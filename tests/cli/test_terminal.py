@@ -1,4 +1,4 @@
-"""What people see in a terminal: pictures that change in place, questions, and no colour where none is wanted."""
+"""Commands in a terminal: output that is updated in place, questions, and colours."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Terminal:
         self.seen = ""
 
     def until(self, text: str) -> None:
-        """Reads until `text` was shown, colours aside."""
+        """Read until `text` appears, ignoring colours."""
         give_up = time.monotonic() + 20
         while text not in self.plain:
             assert time.monotonic() < give_up, self.plain
@@ -41,7 +41,7 @@ class Terminal:
                 raise AssertionError(f"ended with {self.process.returncode}: {self.plain}")
 
     def read(self, patience: float) -> bool:
-        """Takes what is there within `patience` seconds; False when there is nothing."""
+        """Read what comes within `patience` seconds. Return False if nothing comes."""
         if not select.select([self.master], [], [], patience)[0]:
             return False
         try:
@@ -67,37 +67,37 @@ class Terminal:
 
 @contextlib.contextmanager
 def terminal(*args: str, **environ: str) -> Iterator[Terminal]:
-    made = Terminal(*args, **environ)
+    opened = Terminal(*args, **environ)
     try:
-        yield made
+        yield opened
     finally:
-        made.process.kill()
-        made.process.wait()
-        os.close(made.master)
+        opened.process.kill()
+        opened.process.wait()
+        os.close(opened.master)
 
 
-def test_status_follows_what_happens_until_ctrl_c(run: Run, applied: Server) -> None:
+def test_status_is_updated_until_ctrl_c(run: Run, applied: Server) -> None:
     applied.connect("edge-1")
-    with terminal("status", "--watch") as shown:
-        shown.until("blue 100%")
+    with terminal("status", "--watch") as screen:
+        screen.until("blue 100%")
         run("split", "iris", "blue=7000", "green=3000", "--no-wait")
-        shown.until("blue 70%, green 30%")
-        shown.process.send_signal(signal.SIGINT)
-        assert shown.end() == Exit.INTERRUPTED
-        assert "Traceback" not in shown.seen
+        screen.until("blue 70%, green 30%")
+        screen.process.send_signal(signal.SIGINT)
+        assert screen.end() == Exit.INTERRUPTED
+        assert "Traceback" not in screen.seen
 
 
 def test_nodes_follow(run: Run, applied: Server) -> None:
-    with terminal("nodes", "--watch") as shown:
-        shown.until("0 in sync")
+    with terminal("nodes", "--watch") as screen:
+        screen.until("0 in sync")
         applied.connect("edge-1")
-        shown.until("nodes/edge-1")
-        shown.process.send_signal(signal.SIGINT)
-        assert shown.end() == Exit.INTERRUPTED
+        screen.until("nodes/edge-1")
+        screen.process.send_signal(signal.SIGINT)
+        assert screen.end() == Exit.INTERRUPTED
 
 
 def interrupt(process: subprocess.Popen[bytes]) -> None:
-    """Ctrl-C, again where it was not seen: Python misses one that comes just before it reads a line, until the next."""
+    """Send SIGINT until the process ends. Python can miss one that comes just before it reads a line."""
     for _ in range(20):
         process.send_signal(signal.SIGINT)
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -107,57 +107,59 @@ def interrupt(process: subprocess.Popen[bytes]) -> None:
 
 @pytest.mark.parametrize(("answer", "code"), [("n\n", Exit.INTERRUPTED), ("y\n", Exit.OK), ("", Exit.INTERRUPTED)])
 def test_delete_asks(run: Run, applied: Server, answer: str, code: Exit) -> None:
-    with terminal("delete", "models/iris", "gateways/edge") as shown:
-        shown.until("Delete 2 objects? [y/N]")
-        assert "live at gateways/edge, blue 100%" in shown.plain
-        assert "listens on 0.0.0.0:10000" in shown.plain
+    with terminal("delete", "models/iris", "gateways/edge") as screen:
+        screen.until("Delete 2 objects? [y/N]")
+        assert "live at gateways/edge, blue 100%" in screen.plain
+        assert "listens on 0.0.0.0:10000" in screen.plain
         if answer:
-            shown.type(answer)
+            screen.type(answer)
         else:
-            interrupt(shown.process)
-        assert shown.end() == code
+            interrupt(screen.process)
+        assert screen.end() == code
     assert (run("get", "models", "-o", "json").json == {"models": []}) is (code is Exit.OK)
 
 
 def test_a_receipt_in_colour_and_without(run: Run, applied: Server) -> None:
     applied.connect("edge-1")
-    with terminal("switch", "iris", "--to", "green") as shown:
-        assert shown.end() == 0
-        assert "Held by 1 of 1 node" in shown.plain
-        assert "\x1b[1;32m" in shown.seen
-    with terminal("switch", "iris", "--to", "blue", NO_COLOR="1") as shown:
-        assert shown.end() == 0
-        assert "\x1b[1;32m" not in shown.seen
-        assert "\x1b[33m" not in shown.seen
+    with terminal("switch", "iris", "--to", "green") as screen:
+        assert screen.end() == 0
+        assert "Held by 1 of 1 node" in screen.plain
+        assert "\x1b[1;32m" in screen.seen
+    with terminal("switch", "iris", "--to", "blue", NO_COLOR="1") as screen:
+        assert screen.end() == 0
+        assert "\x1b[1;32m" not in screen.seen
+        assert "\x1b[33m" not in screen.seen
 
 
-def test_ctrl_c_while_waiting_says_what_is_made(run: Run, applied: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_while_waiting_says_that_the_revision_was_made(
+    run: Run, applied: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def ignored(call: object, response: object) -> None:
         return
 
     monkeypatch.setattr(applied.connect("silent"), "_take", ignored)
-    with terminal("switch", "iris", "--to", "green") as shown:
-        shown.until("0/1 node")
-        shown.process.send_signal(signal.SIGINT)
-        assert shown.end() == Exit.INTERRUPTED
-        assert "Revision 2 was made. Only the waiting was interrupted." in shown.plain
-        assert "Traceback" not in shown.seen
+    with terminal("switch", "iris", "--to", "green") as screen:
+        screen.until("0/1 node")
+        screen.process.send_signal(signal.SIGINT)
+        assert screen.end() == Exit.INTERRUPTED
+        assert "Revision 2 was made. Only the waiting was interrupted." in screen.plain
+        assert "Traceback" not in screen.seen
 
 
 def test_nothing_is_cut_at_80_columns(run: Run, applied: Server) -> None:
     applied.connect("edge-1")
     run("switch", "iris", "--to", "green", "--reason", "a reason that is longer than what fits into a narrow column")
     for command in (["history"], ["nodes"], ["status"], ["get", "all"], ["traffic"]):
-        with terminal(*command) as shown:
-            assert shown.end() == 0
-            assert "…" not in shown.plain
-            assert max(len(line.rstrip()) for line in shown.plain.splitlines()) <= 80
+        with terminal(*command) as screen:
+            assert screen.end() == 0
+            assert "…" not in screen.plain
+            assert max(len(line.rstrip()) for line in screen.plain.splitlines()) <= 80
 
 
-def test_names_of_models_are_whole_at_80_columns(run: Run, applied: Server, minimal: Path) -> None:
+def test_model_names_are_not_cut_at_80_columns(run: Run, applied: Server, minimal: Path) -> None:
     minimal.write_text(minimal.read_text().replace("iris", "fraud-cards"))
     assert run("apply", "-f", minimal, "--force").code == 0
-    with terminal("traffic") as shown:
-        assert shown.end() == 0
-    assert "models/fraud-cards  green" in shown.plain
-    assert "models/fraud-cards  blue" in shown.plain
+    with terminal("traffic") as screen:
+        assert screen.end() == 0
+    assert "models/fraud-cards  green" in screen.plain
+    assert "models/fraud-cards  blue" in screen.plain

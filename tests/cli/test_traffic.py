@@ -19,7 +19,7 @@ from tests.xds.test_lrs import hello, report, stats
 
 
 class Reporter:
-    """A client that reports what it is told to."""
+    """A client that sends load reports."""
 
     def __init__(self, port: int) -> None:
         self._channel = grpc.insecure_channel(f"127.0.0.1:{port}")
@@ -43,34 +43,34 @@ class Reporter:
 
 @pytest.fixture
 def reporter(applied: Server) -> Iterator[Reporter]:
-    made = Reporter(applied.app.xds_port)
-    yield made
-    made.close()
+    reporter_ = Reporter(applied.app.xds_port)
+    yield reporter_
+    reporter_.close()
 
 
 def until(run: Run, holds: Callable[[Any], bool], *args: str) -> Any:
-    """What the command says as JSON, once it is so."""
+    """Return the command's JSON as soon as the condition holds."""
     deadline = time.monotonic() + 10
-    while not holds(said := run("traffic", *args, "-o", "json").json):
-        assert time.monotonic() < deadline, said
-    return said
+    while not holds(answer := run("traffic", *args, "-o", "json").json):
+        assert time.monotonic() < deadline, answer
+    return answer
 
 
 def test_without_reports_it_says_so(run: Run, applied: Server) -> None:
-    done = run("traffic")
-    assert (done.code, done.err) == (0, "")
-    assert "No node reports its load: none is connected." in done.out
-    assert "models/iris" in done.out
-    assert "never" in done.out
+    result = run("traffic")
+    assert (result.code, result.err) == (0, "")
+    assert "No node reports its load: none is connected." in result.out
+    assert "models/iris" in result.out
+    assert "never" in result.out
     applied.connect("edge-1")
     assert "Nodes report if their bootstrap is from `turnout bootstrap`." in run("traffic").out
 
 
-def test_each_version_and_who_sends_to_it(run: Run, applied: Server, reporter: Reporter) -> None:
+def test_each_version_with_its_nodes(run: Run, applied: Server, reporter: Reporter) -> None:
     applied.connect("edge-1")
     reporter.report(report(stats(issued=250, succeeded=200, failed=50, active=3)))
-    said = until(run, lambda said: said["traffic"]["versions"][1]["nodes"], "iris")
-    green, blue = said["traffic"]["versions"]
+    answer = until(run, lambda answer: answer["traffic"]["versions"][1]["nodes"], "iris")
+    green, blue = answer["traffic"]["versions"]
     assert (blue["version"], blue["share"], green["version"], green["share"]) == ("blue", 10_000, "green", 0)
     assert blue["rate"] == {
         "requestsPerSecond": 25.0,
@@ -80,8 +80,8 @@ def test_each_version_and_who_sends_to_it(run: Run, applied: Server, reporter: R
     }
     assert blue["totals"] == {"requests": "250", "successes": "200", "errors": "50", "drops": "0"}
     assert (green["nodes"], green["rate"]["requestsPerSecond"]) == (0, 0)
-    assert [(n["node"], n["version"]) for n in said["nodes"]] == [("nodes/edge-1", "blue")]
-    assert (said["source"]["reportingNodes"], said["source"]["connectedNodes"]) == (1, 1)
+    assert [(n["node"], n["version"]) for n in answer["nodes"]] == [("nodes/edge-1", "blue")]
+    assert (answer["source"]["reportingNodes"], answer["source"]["connectedNodes"]) == (1, 1)
     table = run("traffic", "models/iris").out
     assert "As reported by 1 of 1 node, " in table
     blue_line = next(line for line in table.splitlines() if line.startswith("models/iris  blue"))
@@ -91,11 +91,11 @@ def test_each_version_and_who_sends_to_it(run: Run, applied: Server, reporter: R
 
 def test_after_a_switch_the_old_version_is_at_nothing(run: Run, applied: Server, reporter: Reporter) -> None:
     reporter.report(report(stats(issued=250, succeeded=250)))
-    until(run, lambda said: said["traffic"][0]["versions"][1]["nodes"])
+    until(run, lambda answer: answer["traffic"][0]["versions"][1]["nodes"])
     assert run("switch", "iris", "--to", "green", "--no-wait").code == 0
     reporter.report(report(stats("iris/green", issued=100, succeeded=100)))
-    said = until(run, lambda said: said["traffic"][0]["versions"][0]["nodes"])
-    green, blue = said["traffic"][0]["versions"]
+    answer = until(run, lambda answer: answer["traffic"][0]["versions"][0]["nodes"])
+    green, blue = answer["traffic"][0]["versions"]
     assert (green["share"], green["rate"]["requestsPerSecond"]) == (10_000, 10.0)
     assert (blue["share"], blue["nodes"], blue["rate"]["requestsPerSecond"]) == (0, 0, 0.0)
     assert blue["totals"]["requests"] == "250"
@@ -103,18 +103,18 @@ def test_after_a_switch_the_old_version_is_at_nothing(run: Run, applied: Server,
 
 def test_other_forms_and_errors(run: Run, applied: Server) -> None:
     assert run("traffic", "-o", "name").out == "models/iris\n"
-    done = run("traffic", "wine")
-    assert (done.code, done.out) == (4, "")
-    assert "models/wine does not exist" in done.err
+    result = run("traffic", "wine")
+    assert (result.code, result.out) == (4, "")
+    assert "models/wine does not exist" in result.err
 
 
 @pytest.mark.parametrize(
-    ("rate", "said"), [(0, "0"), (0.01, "<0.1"), (0.25, "0.2"), (99.94, "99.9"), (100, "100"), (12_345.6, "12,346")]
+    ("rate", "answer"), [(0, "0"), (0.01, "<0.1"), (0.25, "0.2"), (99.94, "99.9"), (100, "100"), (12_345.6, "12,346")]
 )
-def test_rates_as_people_read_them(rate: float, said: str) -> None:
-    assert _number(rate) == said
+def test_rates_as_people_read_them(rate: float, answer: str) -> None:
+    assert _number(rate) == answer
 
 
-@pytest.mark.parametrize(("part", "said"), [(1, "100%"), (0.125, "12.5%"), (0.0004, "<0.1%"), (0.001, "0.1%")])
-def test_shares_of_errors(part: float, said: str) -> None:
-    assert _percent(part) == said
+@pytest.mark.parametrize(("part", "answer"), [(1, "100%"), (0.125, "12.5%"), (0.0004, "<0.1%"), (0.001, "0.1%")])
+def test_shares_of_errors(part: float, answer: str) -> None:
+    assert _percent(part) == answer

@@ -1,4 +1,4 @@
-"""The rig itself: a real Envoy starts, is looked into, and is never left behind."""
+"""A real Envoy as a child process: it starts, answers, and always ends."""
 
 import asyncio
 import os
@@ -18,7 +18,7 @@ BOOTSTRAP = {"node": {"id": "rig", "cluster": "test"}, "static_resources": {"clu
 
 
 def alive(pid: int) -> bool:
-    """Whether the process exists and is no zombie."""
+    """Return True if the process exists and is no zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except FileNotFoundError:
@@ -52,7 +52,7 @@ async def test_restarts_as_a_new_process() -> None:
     assert not directory.exists()
 
 
-async def test_a_bad_bootstrap_is_told_with_envoys_words() -> None:
+async def test_a_bad_bootstrap_is_an_error_with_envoys_text() -> None:
     envoy = Envoy({"node": {"id": "bad"}, "static_resources": {"clusters": [{"name": "x", "type": "NO_SUCH"}]}})
     with pytest.raises(Error, match="NO_SUCH") as caught:
         async with envoy:

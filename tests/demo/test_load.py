@@ -1,4 +1,4 @@
-"""The load tells the truth: about versions, users and times, and above all about failures."""
+"""The load's records: versions, users, times, and every failure."""
 
 import asyncio
 import time
@@ -29,7 +29,7 @@ async def run(groups: list[Group], seconds: float = 0.3, users: int = 100) -> Re
 
 
 async def scripted(answer: bytes, *, close: bool = True) -> tuple[asyncio.Server, int]:
-    """A server that gives the same bytes to any request."""
+    """Start a server that answers every request with the same bytes."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -60,7 +60,7 @@ async def test_counts_by_version_and_time(lean: LeanServer) -> None:
 
 async def test_streaming_answers_are_read_to_their_end(lean: LeanServer) -> None:
     records = await run([Group("127.0.0.1", lean.ports["blue"], "/x?seconds=0.5", connections=3)], seconds=0.1)
-    # Those under way when the load was told to stop were waited for.
+    # The load waited for the requests that were in flight when it stopped.
     assert len(records.requests) >= 3
     assert records.failed == 0
     assert all(r.end - r.start >= 0.5 for r in records.requests)
@@ -77,7 +77,7 @@ async def test_passes_call_each_user_that_often(lean: LeanServer) -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "words"),
+    ("answer", "text"),
     [
         (b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 2\r\n\r\nno", "503"),
         (b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", "200 OK"),  # no version
@@ -87,7 +87,7 @@ async def test_passes_call_each_user_that_often(lean: LeanServer) -> None:
         (HEAD[:20], "before the answer"),
     ],
 )
-async def test_whatever_is_not_a_whole_answer_failed(answer: bytes, words: str) -> None:
+async def test_an_incomplete_or_wrong_answer_is_a_failure(answer: bytes, text: str) -> None:
     server, port = await scripted(answer)
     async with server:
         load = Load([Group("127.0.0.1", port, "/x", connections=1)], users=5, passes=1)
@@ -97,7 +97,7 @@ async def test_whatever_is_not_a_whole_answer_failed(answer: bytes, words: str) 
         finally:
             await load.close()
     assert records.failed == len(records.requests) == 5
-    assert words in records.failures[0]
+    assert text in records.failures[0]
 
 
 async def test_a_refused_connection_is_a_failure(unused_tcp_port_factory: Callable[[], int]) -> None:

@@ -1,4 +1,4 @@
-"""The model server speaks the Open Inference Protocol, and its model is a real one."""
+"""The model server: the Open Inference Protocol and its predictions."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -23,11 +23,11 @@ async def served(request: pytest.FixtureRequest) -> AsyncIterator[tuple[str, Any
 async def test_answers_name_the_version_and_are_mostly_right(served: tuple[str, Any]) -> None:
     version, client = served
     answer = await client.post("/v2/models/digits/infer", json=request(DATA.test) | {"id": "7"})
-    said = await answer.json()
+    answered = await answer.json()
     assert answer.status == 200
-    assert answer.headers["x-model-version"] == said["model_version"] == version
-    assert said["id"] == "7"
-    output = said["outputs"][0]
+    assert answer.headers["x-model-version"] == answered["model_version"] == version
+    assert answered["id"] == "7"
+    output = answered["outputs"][0]
     assert output["shape"] == [len(DATA.test)] == [450]
     right = sum(a == b for a, b in zip(output["data"], DATA.test_digits.tolist(), strict=True)) / 450
     assert {"blue": 0.8, "green": 0.98}[version] < right < {"blue": 0.9, "green": 1.0}[version]
@@ -56,13 +56,13 @@ async def test_health_and_metadata(served: tuple[str, Any]) -> None:
         (b'{"inputs": [{"shape": [1, 64], "data": "many"}]}', r"inputs[0].data"),
     ],
 )
-async def test_what_is_no_tensor_is_refused(served: tuple[str, Any], body: bytes, field: str) -> None:
+async def test_a_body_without_a_tensor_is_400(served: tuple[str, Any], body: bytes, field: str) -> None:
     answer = await served[1].post("/v2/models/digits/infer", data=body)
     assert answer.status == 400
     assert field in (await answer.json())["error"]
 
 
-async def test_a_stream_is_whole(served: tuple[str, Any]) -> None:
+async def test_a_stream_is_complete(served: tuple[str, Any]) -> None:
     version, client = served
     answer = await client.post("/v2/models/digits/stream?seconds=0.2")
     assert len((await answer.text()).splitlines()) == 4

@@ -1,4 +1,4 @@
-"""The receipt says what did not hold; each promise is broken here once."""
+"""The demo's receipt: a sentence for each broken promise."""
 
 from dataclasses import replace
 
@@ -20,7 +20,7 @@ GOOD = [
     request(1, "blue"),
     request(9, "blue", user=1),
     request(9, "blue", took=3, group=STREAMS),
-    request(10.2, "blue"),  # on its way: either is right
+    request(10.2, "blue"),  # between commit and last ACK: both versions are right
     request(10.3, "green"),
     request(11, "green"),
     request(19, "green", took=3, group=STREAMS),
@@ -42,13 +42,13 @@ def test_all_held() -> None:
     assert (first.late, first.outlived, first.failed) == (0, 1, 0)
     assert second.before == {"green": 2}
     assert second.after == {"blue": 1}
-    said = receipt.as_json()
-    assert said["kept"] is True
-    assert [m["commitToLastAck"] for m in said["moves"]] == [0.5, 0.5]
+    data = receipt.as_json()
+    assert data["kept"] is True
+    assert [m["commitToLastAck"] for m in data["moves"]] == [0.5, 0.5]
 
 
 @pytest.mark.parametrize(
-    ("extra", "words"),
+    ("extra", "sentence_"),
     [
         ([request(10.6, "blue")], "1 requests that started after the last ACK reached blue"),
         ([request(21, "green")], "started after the last ACK reached green"),
@@ -56,11 +56,11 @@ def test_all_held() -> None:
         ([request(5, "green")], "requests before it reached green"),
     ],
 )
-def test_a_broken_promise_is_told(extra: list[Request], words: str) -> None:
-    assert any(words in sentence for sentence in broken(extra)), broken(extra)
+def test_a_broken_promise_has_a_sentence(extra: list[Request], sentence_: str) -> None:
+    assert any(sentence_ in sentence for sentence in broken(extra)), broken(extra)
 
 
-def test_what_shows_nothing_does_not_hold() -> None:
+def test_a_run_that_proves_nothing_breaks_a_promise() -> None:
     assert "only 2 of 3 users sent requests" in broken([], users=3)
     assert broken([], moves=()) == ["no traffic was moved"]
     assert any("2 of 3 nodes" in s for s in broken([], moves=(replace(SWITCH, nodes=2), UNDO)))

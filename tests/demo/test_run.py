@@ -1,4 +1,4 @@
-"""`turnout demo` as a user runs it: short here, with everything real."""
+"""`turnout demo` with real processes, for a shorter time."""
 
 import asyncio
 import json
@@ -19,15 +19,15 @@ pytestmark = pytest.mark.envoy
 
 @pytest.fixture
 def temp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where temporary directories are made: what is left of them can be seen."""
+    """Return the folder of all temporary directories, so that a test can look for leftovers."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr(tempfile, "tempdir", None)
     return tmp_path
 
 
-def left(temp: Path) -> list[str]:
-    """Temporary directories, and processes that have something to do with them."""
-    found = [str(p) for p in temp.iterdir()]
+def leftovers(temp: Path) -> list[str]:
+    """Return temporary directories that still exist, and processes that use them."""
+    traces = [str(p) for p in temp.iterdir()]
     for process in Path("/proc").iterdir():
         if process.name.isdecimal():
             try:
@@ -35,18 +35,18 @@ def left(temp: Path) -> list[str]:
             except OSError:
                 continue
             if str(temp) in command:
-                found.append(command.replace("\0", " "))
-    return found
+                traces.append(command.replace("\0", " "))
+    return traces
 
 
-def test_holds_what_it_promises(temp: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_demo_keeps_its_promises(temp: Path, capfd: pytest.CaptureFixture[str]) -> None:
     code = run.main(users=300, envoys=2, seconds=1.0, form="json")
     out, err = capfd.readouterr()
-    said = json.loads(out)
-    assert (code, said["broken"]) == (0, [])
-    assert said["kept"] is True
-    assert said["failed"] == 0
-    switch, undo = said["moves"]
+    receipt = json.loads(out)
+    assert (code, receipt["broken"]) == (0, [])
+    assert receipt["kept"] is True
+    assert receipt["failed"] == 0
+    switch, undo = receipt["moves"]
     assert (switch["revision"], undo["revision"]) == (2, 3)
     assert switch["nodesAcked"] == undo["nodesAcked"] == 2
     assert switch["requestsBefore"].keys() == {"blue"}
@@ -54,7 +54,7 @@ def test_holds_what_it_promises(temp: Path, capfd: pytest.CaptureFixture[str]) -
     assert switch["accuracyAfter"] > undo["accuracyAfter"] > 0.8
     assert "All promises kept" in err
     assert "\x1b" not in err  # not a terminal: plain
-    assert left(temp) == []
+    assert leftovers(temp) == []
 
 
 def test_a_promise_that_does_not_hold_is_exit_1(
@@ -75,7 +75,7 @@ def test_a_promise_that_does_not_hold_is_exit_1(
     out, _ = capfd.readouterr()
     assert "These promises were not kept" in out
     assert "started after the last ACK reached blue" in out
-    assert left(temp) == []
+    assert leftovers(temp) == []
 
 
 Start = Callable[[bool, str], Awaitable[asyncio.subprocess.Process]]
@@ -83,7 +83,7 @@ Start = Callable[[bool, str], Awaitable[asyncio.subprocess.Process]]
 
 @pytest.fixture
 async def start(temp: Path) -> AsyncIterator[Start]:
-    """Starts the demo in a session of its own, and returns when it has printed something."""
+    """Return a function that starts the demo in its own session, and waits for a text."""
     started: list[asyncio.subprocess.Process] = []
 
     async def start(keep: bool, until: str) -> asyncio.subprocess.Process:
@@ -113,11 +113,11 @@ async def start(temp: Path) -> AsyncIterator[Start]:
         (True, "Ctrl-C ends everything", signal.SIGINT, 0),
     ],
 )
-async def test_an_interrupt_leaves_nothing(
+async def test_an_interrupt_leaves_nothing_behind(
     temp: Path, start: Start, keep: bool, until: str, number: signal.Signals, code: int
 ) -> None:
     process = await start(keep, until)
-    # As a terminal does it: to the whole group.
+    # A terminal sends the signal to the whole group.
     os.killpg(process.pid, number)
     assert await asyncio.wait_for(process.wait(), 30) == code
-    assert left(temp) == []
+    assert leftovers(temp) == []

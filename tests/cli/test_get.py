@@ -1,0 +1,35 @@
+"""`turnout get`: objects of desired state, on a real control plane."""
+
+from __future__ import annotations
+
+import yaml
+
+from controlplane.cli.exits import Exit
+from tests.cli.conftest import Run, Server
+
+
+def test_get(run: Run, applied: Server) -> None:
+    table = run("get", "all").out
+    assert "gateways/edge" in table
+    assert "blue 100%" in table
+    assert run("get", "models", "-o", "name").out == "models/iris\n"
+    assert run("get", "model", "iris", "-o", "name").out == "models/iris\n"
+    assert run("get", "gateway", "gateways/edge", "-o", "json").json["gateways"][0]["port"] == 10000
+    assert yaml.safe_load(run("get", "models", "iris", "-o", "yaml").out)["models"][0]["split"] == {"blue": 10000}
+    missing = run("get", "models", "wine")
+    assert missing.code == Exit.NOT_FOUND
+    assert "models/wine does not exist; there are: iris" in missing.err
+
+
+def test_the_output_of_get_can_be_applied(run: Run, applied: Server) -> None:
+    for form in ("yaml", "json"):
+        everything = run("get", "all", "-o", form).out
+        result = run("apply", "-f", "-", stdin=everything)
+        assert (result.code, result.out) == (0, "Nothing to change: revision 1 is like this already.\n")
+
+
+def test_get_before_the_first_revision(run: Run, server: Server) -> None:
+    for kind in ("models", "gateways", "all", "nodes", "revisions"):
+        result = run("get", kind)
+        assert (result.code, result.out) == (0, "")
+        assert result.err

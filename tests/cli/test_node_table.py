@@ -1,0 +1,39 @@
+"""Tables of nodes: odd ids, several streams, notes and refusals."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.cli.conftest import Run, Server
+
+
+def test_an_odd_id_is_shown_on_one_short_line(run: Run, applied: Server) -> None:
+    applied.connect("a\nb\t\u202ec" + "d" * 5_000)
+    lines = run("nodes").out.splitlines()
+    row = next(line for line in lines if line.startswith("nodes/a"))
+    assert row.startswith("nodes/a\\u000ab\\u0009\\u202ecd")
+    assert "d…  " in row
+    assert len(row) < 200
+    assert len(run("nodes", "-o", "name").out.splitlines()) == 1
+    assert run("nodes", "-o", "json").json["nodes"][0]["id"].startswith("a\nb\t\u202ec")
+    out = run("switch", "iris", "--to", "green").out
+    assert "    nodes/a\\u000ab" in out
+    assert len(max(out.splitlines(), key=len)) < 200
+
+
+def test_several_streams_of_one_node_are_counted(run: Run, applied: Server) -> None:
+    applied.connect("edge-1")
+    assert "×" not in run("nodes").out
+    applied.connect("edge-1")
+    assert "delta ×2" in run("nodes").out
+
+
+def test_a_node_that_no_gateway_selects_has_a_note(run: Run, applied: Server, minimal: Path) -> None:
+    applied.connect("edge-1")
+    note = "nodes/edge-1: no gateway selects it: edge wants cluster in [elsewhere]"
+    assert note not in run("nodes").out
+    minimal.write_text(minimal.read_text().replace("port: 10000", "port: 10000\n    nodes: {clusters: [elsewhere]}"))
+    assert run("apply", "-f", minimal, "--force").code == 0
+    assert note in run("nodes").out
+    assert note in run("nodes", "edge-1").out
+    assert note in run("status").out
