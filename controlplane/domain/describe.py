@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
-from datetime import UTC, datetime
 from enum import Enum
 from typing import Any
 
 from controlplane.domain import (
-    SECRET_KINDS,
-    CaCertificates,
     Endpoint,
     HeaderRouting,
     HostRouting,
@@ -20,9 +17,8 @@ from controlplane.domain import (
     Object,
     PathRouting,
     Secret,
-    TlsCertificate,
 )
-from controlplane.domain.pem import Certificate
+from controlplane.domain.describe_secret import secret_lines
 
 # Lines about the endpoints of one version. More are only counted.
 MOST_ENDPOINTS = 20
@@ -38,7 +34,7 @@ def lines(old: Object | None, new: Object | None) -> list[str]:
     if new is None:
         return []
     if isinstance(new, Secret):
-        return list(_secret_lines(old.content if isinstance(old, Secret) else None, new.content))
+        return secret_lines(old if isinstance(old, Secret) else None, new)
     after = {path: (text, default) for path, text, default in _flat("", new, old)}
     before = {path: (text, default) for path, text, default in _flat("", old, new)} if old is not None else {}
     changed = []
@@ -146,44 +142,6 @@ def _endpoint_lines(old: Mapping[str, Mapping[str, Endpoint]], new: Mapping[str,
             yield f"versions.{name}.endpoints: {line}"
         if more > 0:
             yield f"versions.{name}.endpoints: and {more} more"
-
-
-def _secret_lines(old: TlsCertificate | CaCertificates | None, new: TlsCertificate | CaCertificates) -> Iterator[str]:
-    """Yield the changed facts about a secret that reveal nothing: subject, names, and the times of validity."""
-    if old is not None and type(old) is not type(new):
-        yield f"{_kind(old)} -> {_kind(new)}"
-        old = None
-    before = _facts(old) if old is not None else {}
-    for name, now in _facts(new).items():
-        was = before.get(name, _NONE)
-        if was != now:
-            yield f"{name}: {was} -> {now}" if before else f"{name}: {now}"
-
-
-def _kind(content: TlsCertificate | CaCertificates) -> str:
-    return next(name for name, kind in SECRET_KINDS.items() if isinstance(content, kind))
-
-
-def _facts(content: TlsCertificate | CaCertificates) -> dict[str, str]:
-    if isinstance(content, CaCertificates):
-        subjects = "; ".join(c.subject or _NONE for c in content.certificates)
-        return {"certificates": _fingerprints(content.certificates), "subjects": subjects}
-    leaf = content.leaf
-    return {
-        "certificate": _fingerprints(content.chain),
-        "subject": leaf.subject or _NONE,
-        "names": ", ".join(leaf.sans) or _NONE,
-        "not before": _time(leaf.not_before),
-        "not after": _time(leaf.not_after),
-    }
-
-
-def _fingerprints(certificates: Sequence[Certificate]) -> str:
-    return "sha256 " + ", ".join(f"{c.sha256[:16]}…" for c in certificates)
-
-
-def _time(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _address(endpoint: Endpoint) -> str:

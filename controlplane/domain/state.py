@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import zip_longest
-from typing import cast
 
 from controlplane.domain import consistency
 from controlplane.domain.collections import BY_NAME, COLLECTIONS, Object, T
@@ -48,21 +47,21 @@ class State:
     @property
     def gateways(self) -> Mapping[str, Gateway]:
         """The gateways by label."""
-        return self.of(Gateway)
+        return self.collections[Gateway.collection]  # type: ignore[return-value]
 
     @property
     def models(self) -> Mapping[str, Model]:
         """The models by label."""
-        return self.of(Model)
+        return self.collections[Model.collection]  # type: ignore[return-value]
 
     @property
     def secrets(self) -> Mapping[str, Secret]:
         """The secrets by label."""
-        return self.of(Secret)
+        return self.collections[Secret.collection]  # type: ignore[return-value]
 
     def of(self, noun: type[T]) -> Mapping[str, T]:
         """Return the objects of one class by label."""
-        return cast("Mapping[str, T]", self.collections[noun.collection])
+        return self.collections[noun.collection]  # type: ignore[return-value]
 
     def get(self, resource_name: str) -> Object | None:
         """Return the object of a resource name, or None."""

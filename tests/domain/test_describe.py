@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 
 import pytest
@@ -23,7 +22,7 @@ from controlplane.domain import (
 )
 from controlplane.domain.describe import MOST_ENDPOINTS, lines
 from tests.nouns import gateways, models, some
-from tests.pki import authority, marks, pair
+from tests.pki import authority
 
 EDGE = Gateway("edge", 8080)
 BLUE, GREEN = (Version(n, (Endpoint(f"10.0.0.{i}", 80),)) for i, n in enumerate(("blue", "green"), 1))
@@ -118,20 +117,3 @@ def test_every_difference_is_described(a: Model, b: Model) -> None:
 def test_every_difference_between_gateways_is_described(a: Gateway, b: Gateway) -> None:
     b = replace(b, name=a.name)
     assert bool(lines(a, b)) == (a != b)
-
-
-def test_secrets_are_described_by_public_facts() -> None:
-    old, new = pair("old.example"), pair("new.example")
-    kept, renewed = old.secret(), new.secret()
-    created = lines(None, kept)
-    assert [line.partition(": ")[0] for line in created] == ["certificate", "subject", "names", "not before", "not after"]
-    assert created[1:3] == ["subject: CN=old.example", "names: old.example"]
-    assert re.fullmatch(r"certificate: sha256 [0-9a-f]{16}…", created[0])
-    changed = lines(kept, renewed)
-    assert re.fullmatch(r"certificate: sha256 [0-9a-f]{16}… -> [0-9a-f]{16}…|.* -> sha256 [0-9a-f]{16}…", changed[0])
-    assert changed[1] == "subject: CN=old.example -> CN=new.example"
-    assert lines(kept, kept) == lines(kept, None) == []
-    other_kind = lines(kept, authority().secret("edge"))
-    assert other_kind[0] == "tls_certificate -> ca_certificates"
-    assert other_kind[2] == "subjects: CN=test authority"
-    assert not any(mark in repr(created + changed + other_kind) for p in (old, new) for mark in marks(p.key))

@@ -1,0 +1,37 @@
+"""Descriptions of secrets: public facts, and never a private key."""
+
+from __future__ import annotations
+
+import re
+
+from controlplane.domain.describe import lines
+from controlplane.domain.describe_secret import secret_lines
+from tests.pki import authority, marks, pair
+
+
+def test_secrets_are_described_by_public_facts() -> None:
+    old, new = pair("old.example"), pair("new.example")
+    kept, renewed = old.secret(), new.secret()
+    created = lines(None, kept)
+    assert [line.partition(": ")[0] for line in created] == ["certificate", "subject", "names", "not before", "not after"]
+    assert created[1:3] == ["subject: CN=old.example", "names: old.example"]
+    assert re.fullmatch(r"certificate: sha256 [0-9a-f]{16}…", created[0])
+    changed = lines(kept, renewed)
+    assert re.fullmatch(r"certificate: sha256 [0-9a-f]{16}… -> [0-9a-f]{16}…|.* -> sha256 [0-9a-f]{16}…", changed[0])
+    assert changed[1] == "subject: CN=old.example -> CN=new.example"
+    assert lines(kept, kept) == lines(kept, None) == []
+    other_kind = lines(kept, authority().secret("edge"))
+    assert other_kind[0] == "tls_certificate -> ca_certificates"
+    assert other_kind[2] == "subjects: CN=test authority"
+    assert not any(mark in repr(created + changed + other_kind) for p in (old, new) for mark in marks(p.key))
+
+
+def test_times_are_written_in_utc() -> None:
+    created = secret_lines(None, pair("a.example").secret())
+    assert all(re.fullmatch(r"not (before|after): \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", line) for line in created[-2:])
+
+
+def test_only_the_changed_facts_have_a_line() -> None:
+    old, new = pair("a.example").secret(), pair("a.example").secret()
+    assert secret_lines(old, old) == []
+    assert not any(line.startswith(("subject", "names")) for line in secret_lines(old, new))
