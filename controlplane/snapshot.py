@@ -162,8 +162,8 @@ class DiffCache(IdentityCache[Diff]):
         if old is new:
             return _SAME
         key = id(old), id(new)
-        found = self.find(key)
-        return self.keep(key, diff(old, new), old, new) if found is None else found
+        known = self.find(key)
+        return self.keep(key, diff(old, new), old, new) if known is None else known
 
 
 def type_version(resources: Iterable[Resource]) -> str:

@@ -1,5 +1,5 @@
-"""The protocol: subscriptions, SotW, delta. Knows nothing of sockets, clocks or desired state.
+"""The xDS protocol: requests and snapshots become responses and events.
 
-This package turns requests and snapshots into responses and events. It is not the server (that is
-`xds_server/pump.py`), and it decides nothing about what a node should hold (that is the compiler's).
+Subscriptions, state of the world and delta, without sockets and clocks. The server around it is `xds_server/`; which content a
+node should hold is decided by `compiler/`.
 """

@@ -192,7 +192,7 @@ class Coordination:
 
     @property
     def takes_everything(self) -> bool:
-        """Whether the client subscribes to all clusters or listeners: an Envoy, which goes on to ask for the other types."""
+        """Return whether the client subscribes to all clusters or listeners: an Envoy, which asks for the other types next."""
         return any((s := o.subscription(t)) is not None and s.wildcard for o in self._open for t in (CLUSTER, LISTENER))
 
     def clusters_sent(self, stream: StreamView, clusters: Iterable[Resource]) -> None:

@@ -1,4 +1,4 @@
-"""What a stream reports upwards. Values only; whoever receives them adds the node, the stream and the time."""
+"""The events that a stream reports. They are values; whoever receives them adds the node, the stream and the time."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from controlplane.snapshot import Audience
 
 @dataclass(frozen=True, slots=True)
 class Identified:
-    """The first request of a stream said who the client is. Comes once, before every other event of the stream."""
+    """The first request of a stream named the client. Comes once, before every other event of the stream."""
 
     id: str
     cluster: str
     # Top level of the node's metadata, as Python values (str, float, bool, None, list, dict).
     metadata: Mapping[str, object] = field(default_factory=dict)
-    # Like `envoy 1.40.0`; "" when the client did not say.
+    # For example `envoy 1.40.0`; "" if the client does not send it.
     user_agent: str = ""
     locality: Locality = Locality()
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """All that the newest offered snapshot has for this stream has been asked for, sent and ACKed.
+    """The client has asked for, was sent, and has ACKed everything that the newest snapshot has for this stream.
 
-    All means: for an ADS stream, every resource that follows from the wildcards, and from them by reference. Comes once for
-    each revision that is reached, also when the revision changed nothing for this stream.
+    Everything means, for an ADS stream: every resource that follows from the wildcards, and by reference from those resources.
+    Comes once for each revision that is reached, also if the revision changed nothing for this stream.
     """
 
     revision: int
@@ -36,21 +36,22 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """As Held, but for what stands refused, which is all of older revisions: everything newer has been taken.
+    """As Held, except for resources that stand refused, all of older revisions. Everything newer was ACKed.
 
-    Once for each revision; Held may follow. What is to be removed and may still be used, because of what was refused, stays.
+    Comes once for each revision; Held may follow. A resource that is to be removed, and may still be used because of what was
+    refused, stays.
     """
 
     revision: int
-    # Newest revision that something which stands refused is of; below `revision`.
+    # The newest revision of a refused resource; below `revision`.
     since: int
 
 
 @dataclass(frozen=True, slots=True)
 class Blocked:
-    """The newest offered snapshot can't be held: a part of it waits for what was refused of older ones, not for an answer.
+    """The newest snapshot can't be held: a part of it waits because of what was refused of older ones, not for an answer.
 
-    Once for each revision; Settled or Held may follow.
+    Comes once for each revision; Settled or Held may follow.
     """
 
     revision: int
@@ -58,20 +59,20 @@ class Blocked:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A NACK: the client keeps what it had of this type. Nothing of it is sent again until there is something newer."""
+    """A NACK: the client keeps its older resources. The refused content is not sent again before something newer exists."""
 
     type_url: str
-    # Names in the response that was refused, sorted, at most 100.
+    # Names in the refused response, sorted, at most 100.
     resources: tuple[str, ...]
-    # The client's words.
+    # The client's error message.
     message: str
-    # Revision of the snapshot that the response was of; the earlier one, if just this content was refused before.
+    # Revision of the response's snapshot; the earlier one, if exactly this content was refused before.
     revision: int
 
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """A type that was refused is accepted again: something newer was ACKed, or the newest is what was ACKed since."""
+    """A type that was refused is accepted again: a newer content was ACKed, or the newest is what was ACKed since."""
 
     type_url: str
 
@@ -87,13 +88,13 @@ class Oversized:
 Event = Identified | Held | Settled | Blocked | Refused | Recovered | Oversized
 
 
-# Differs between the streams of one control plane; never used again.
+# Unique among the streams of one control plane, and never used again.
 StreamId = int
 
 
 @dataclass(frozen=True, slots=True)
 class StreamOpened:
-    """A client opened a stream; who it is comes with its first request."""
+    """A client opened a stream. Its first request will name the client."""
 
     peer: str  # `ip:port`
     variant: str  # `delta` or `sotw`
@@ -101,40 +102,40 @@ class StreamOpened:
 
 @dataclass(frozen=True, slots=True)
 class AudienceAssigned:
-    """What the stream is served from now on."""
+    """The stream is served the content of this audience from now on."""
 
     audience: Audience
-    # Why that is not more; "" when there is nothing to say.
+    # Why the audience does not get more; "" if there is no reason to give.
     note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class StreamClosed:
-    """The stream ended. Nothing comes of it afterwards."""
+    """The stream ended. It reports nothing afterwards."""
 
 
 class ClusterLoad(NamedTuple):
-    """What one client sent to one cluster since its report before. Counts of requests; drops were not sent at all."""
+    """One client's load on one cluster since its report before. Counts of requests; dropped requests were not sent at all."""
 
     cluster: str
     issued: int
     succeeded: int
     failed: int
     dropped: int
-    active: int  # under way when it was reported
-    milliseconds: int  # that the counts are of; 0 when the client does not say
+    active: int  # in progress at the time of the report
+    milliseconds: int  # the time in which the requests were counted; 0 if the client does not send it
 
 
 @dataclass(frozen=True, slots=True)
 class ReporterIdentified:
-    """The first request of a stream said whose reports it brings."""
+    """The first request of a stream of load reports named the client."""
 
     node: str
 
 
 @dataclass(frozen=True, slots=True)
 class LoadReported:
-    """A report. Clusters that are not in it had no requests."""
+    """A load report. Clusters that are not in it had no requests."""
 
     loads: tuple[ClusterLoad, ...]
 
@@ -142,5 +143,5 @@ class LoadReported:
 LoadEvent = ReporterIdentified | LoadReported
 
 
-# Everything that a stream can report. The fleet ignores load events, and the traffic ignores all but them.
+# Everything that a stream can report. The fleet ignores load events, and the traffic ignores all others.
 StreamEvent = Event | StreamOpened | AudienceAssigned | StreamClosed | LoadEvent

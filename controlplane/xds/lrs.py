@@ -1,20 +1,20 @@
-"""Load reports (LRS, `envoy.service.load_stats.v3`): clients say how many requests they sent where, and how those ended.
+"""Load reports (LRS, `envoy.service.load_stats.v3`): how many requests clients sent to each cluster, and how those ended.
 
-The client opens the stream and says who it is; the server answers what to report and how often; then the client reports at
-that pace until one of them ends the stream. What counts is decided by how clients do it:
+The client opens the stream and names itself. The server answers what to report, and how often. Then the client reports at that
+interval until one of them ends the stream. Clients report in this way:
 
-    reports are deltas        a counter is what came since the report before; only requests under way are a level
-    nothing is acknowledged   what was counted in the last interval of a stream that breaks may never be reported
+    reports are deltas        a counter has the requests since the report before; only requests in progress are a level
+    nothing is ACKed          the counters of the last interval of a broken stream may never be reported
     counting starts late      Envoy counts a cluster from the interval after it first saw it: a new cluster's first requests
                               are missing
-    idle clusters             Envoy names each in every report, with nothing in it; gRPC's client leaves them out
+    idle clusters             Envoy lists each in every report, without counters; gRPC's client leaves them out
     the node                  Envoy repeats it in every report, with the list of its extensions: 60 KB
 
-The last two make reports dear, the more so the larger the fleet is. So the pace follows from what there is to read (`pace`),
-and the server asks anew when it has become another by a factor of two. A client that can't send all clusters is
-told which, and again when they change.
+Because of the last two, reports cost more CPU the larger the fleet is. So the interval follows from the amount to read
+(`pace`), and the server asks anew when it has changed by a factor of two. A client that can't report all clusters by itself is
+sent their names, and again when they change.
 
-As all of `xds`: no sockets and no clock, and events are plain values.
+As everywhere in `xds`, there are no sockets and no clock, and events are values.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ from envoy.service.load_stats.v3 import lrs_pb2
 from controlplane.xds.events import ClusterLoad, Identified, LoadEvent, LoadReported, ReporterIdentified
 from controlplane.xds.node import identified
 
-# A client that says so can be asked for all of its clusters, without their names.
+# A client with this feature can be asked for all of its clusters, without their names.
 SEND_ALL = "envoy.lrs.supports_send_all_clusters"
 
 # Seconds between two reports of a client, at least and at most.
 SHORTEST, LONGEST = 10.0, 600.0
 
-# What may be read in a second, in idle clusters, at about 0.6 µs each; and what is as dear as so many of them: the rest of an
-# Envoy's report, and a cluster that has requests. So reports take about a twentieth of a core.
+# Reports may take about a twentieth of a core. In units of one idle cluster, about 0.6 µs: how much is read in a second; and
+# how much the other parts of an Envoy's report, and a cluster with requests, cost.
 _READ, _REPORT, _BUSY = 100_000, 600, 8
 
-# No client sends as many requests between two reports: such numbers are garbage.
+# No client sends as many requests between two reports, so a larger number is invalid.
 _MOST_REQUESTS = 2**48
 _LONGEST_REPORTED = 24 * 3600
 
 
 def pace(streams: int, size: int, shortest: float = SHORTEST) -> float:
-    """Seconds between reports of this size (`LoadStream.size`), when so many streams report; `shortest` at least."""
+    """Return the seconds between reports of this size (`LoadStream.size`) when so many streams report; at least `shortest`."""
     return max(shortest, min(streams * size / _READ, LONGEST))
 
 
@@ -51,25 +51,25 @@ class LoadStream:
     """One stream of LoadReportingService, from the server's side."""
 
     def __init__(self) -> None:
-        # None until the client has said who it is.
+        # None until the first request.
         self.client: Identified | None = None
-        # Whether it can be asked for all of its clusters.
+        # The client can be asked for all of its clusters.
         self.sends_all = False
-        # What it took to read its newest report, in idle clusters.
+        # The cost of reading the newest report, in idle clusters.
         self.size = _REPORT
-        # What it was last asked for; 0 and None before.
+        # The newest interval and cluster names that the client was asked for; 0 and None before.
         self._pace = 0.0
         self._names: frozenset[str] | None = None
         self._out: list[bytes] = []
 
     def receive(self, request: Any) -> list[LoadEvent]:
-        """Takes a LoadStatsRequest."""
+        """Take a LoadStatsRequest."""
         events: list[LoadEvent] = []
         if self.client is None:
             self.client = identified(request.node)
             self.sends_all = SEND_ALL in request.node.client_features
             events.append(ReporterIdentified(self.client.id))
-        # The first request only opens the stream; but one that comes after a break may already carry a report.
+        # The first request only opens the stream. But after a break it may already carry a report.
         if self._pace or request.cluster_stats:
             loads = tuple([load for stats in request.cluster_stats if (load := _load(stats)) is not None])
             self.size = _REPORT + len(request.cluster_stats) + _BUSY * len(loads)
@@ -77,9 +77,9 @@ class LoadStream:
         return events
 
     def ask(self, seconds: float, names: Iterable[str]) -> None:
-        """Asks for a report each so many seconds: of all clusters, or of these where the client wants to be told.
+        """Ask for a report at this interval: of all clusters, or of these if the client needs their names.
 
-        Nothing is sent when it was asked for that already, or for nearly that.
+        Sends nothing if the client was asked for the same, or for nearly the same interval, already.
         """
         wanted = None if self.sends_all else frozenset(names)
         if wanted == self._names and self._pace / 2 < seconds < self._pace * 2:
@@ -90,13 +90,13 @@ class LoadStream:
         self._out.append(response.SerializeToString())
 
     def to_send(self) -> list[bytes]:
-        """Serialised responses, in the order to send."""
+        """Take out the serialised responses, in the order to send."""
         out, self._out = self._out, []
         return out
 
 
 def _load(stats: Any) -> ClusterLoad | None:
-    """One cluster's part of a report; None when there was nothing, or it can't be."""
+    """Return one cluster's part of a report; None if it has no requests, or is invalid."""
     dropped = stats.total_dropped_requests
     localities = stats.upstream_locality_stats
     if not localities and not dropped:
@@ -107,9 +107,9 @@ def _load(stats: Any) -> ClusterLoad | None:
         succeeded += part.total_successful_requests
         failed += part.total_error_requests
         active += part.total_requests_in_progress
-    lasted = stats.load_report_interval
-    sound = 0 <= lasted.seconds <= _LONGEST_REPORTED and 0 <= lasted.nanos < 1_000_000_000
+    interval = stats.load_report_interval
+    valid = 0 <= interval.seconds <= _LONGEST_REPORTED and 0 <= interval.nanos < 1_000_000_000
     counts = (issued, succeeded, failed, dropped, active)
-    if not sound or max(counts) > _MOST_REQUESTS or not any(counts):
+    if not valid or max(counts) > _MOST_REQUESTS or not any(counts):
         return None
-    return ClusterLoad(stats.cluster_name, *counts, lasted.seconds * 1000 + lasted.nanos // 1_000_000)
+    return ClusterLoad(stats.cluster_name, *counts, interval.seconds * 1000 + interval.nanos // 1_000_000)

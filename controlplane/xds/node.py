@@ -1,4 +1,4 @@
-"""Who a client says it is, on the first request of a stream."""
+"""The client's identity, on the first request of a stream."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from controlplane.xds.events import Identified
 
 
 def identified(node: Any) -> Identified:
-    """What a `core.v3.Node` says, as a value. Whether that is enough is for the caller to say."""
+    """Return a `core.v3.Node` as a value. The caller checks that it is sufficient."""
     version = node.user_agent_version
     if node.HasField("user_agent_build_version"):
         v = node.user_agent_build_version.version
@@ -20,7 +20,7 @@ def identified(node: Any) -> Identified:
 
 
 def plain(value: Any) -> object:
-    """A google.protobuf.Value as a Python value. Unlike JSON, it may be a number that isn't one."""
+    """Return a google.protobuf.Value as a Python value. Unlike in JSON, a number may be NaN or infinite."""
     match value.WhichOneof("kind"):
         case "struct_value":
             return {key: plain(inner) for key, inner in value.struct_value.fields.items()}
@@ -29,5 +29,5 @@ def plain(value: Any) -> object:
         case None | "null_value":
             return None
         case kind:
-            found: object = getattr(value, kind)
-            return found
+            scalar: object = getattr(value, kind)
+            return scalar

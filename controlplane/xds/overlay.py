@@ -153,8 +153,8 @@ class ReferenceCache(IdentityCache[dict[str, frozenset[str]]]):
     def references(self, resources: Resources) -> dict[str, frozenset[str]]:
         """Return the names that `resources` refer to."""
         key = (id(resources),)
-        found = self.find(key)
-        return self.keep(key, _references(resources), resources) if found is None else found
+        names = self.find(key)
+        return self.keep(key, _references(resources), resources) if names is None else names
 
 
 def _references(resources: Resources) -> dict[str, frozenset[str]]:

@@ -52,7 +52,7 @@ class ClientView(Protocol):
 
     @property
     def returning(self) -> bool:
-        """Whether the client holds resources from an earlier stream, and may still have to say which ones."""
+        """Return whether the client holds resources from an earlier stream, and may still have to say which ones."""
 
 
 class Everything(Container[str]):
@@ -64,7 +64,7 @@ class Everything(Container[str]):
 
 def in_place(view: ClientView, resource: Resource) -> bool:
     """Return whether every cluster that a resource names is in place. Clusters themselves wait for nothing."""
-    if resource.type_url == CLUSTER:
+    if not resource.refs or resource.type_url == CLUSTER:
         return True
     clusters = [s for s in view.parents(CLUSTER, resource.type_url) if s.wildcard]
     if not clusters:
@@ -88,10 +88,13 @@ def _warmed(view: ClientView, type_url: str, name: str, above: frozenset[str]) -
         return True
     if type_url == CLUSTER:  # as an aggregate cluster names others
         return name in above or any(cluster_in_place(view, s, name, above) for s in subs)
-    covering = [s for s in subs if s.covers(name)]
-    if not covering:
-        return view.had_time(type_url, name)
-    return any(s.held.get(name) is not None and s.current(name) is not None and name not in s.resend for s in covering)
+    covered = False
+    for sub in subs:
+        if sub.covers(name):
+            covered = True
+            if sub.held.get(name) is not None and sub.current(name) is not None and name not in sub.resend:
+                return True
+    return not covered and view.had_time(type_url, name)
 
 
 def still_used(view: ClientView, type_url: str) -> Container[str]:

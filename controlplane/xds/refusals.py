@@ -157,8 +157,8 @@ class Refusals(dict[str, Refusal]):
         suspects = {n for n in contents if not same(contents[n], held.get(n))}
         if batch.full_state:
             suspects |= {n for n in (*held.base, *held.over) if n not in contents and held.get(n)}
-        # Names that were refused in another version before, and should be by now as in this response: this was the answer to
-        # that NACK, and it was refused as well.
+        # A name that was refused in another version before, and should be by now as in this response: the response answered
+        # the NACK, and was refused as well.
         answers = self if batch.full_state else self.keys() & contents.keys()
         suspects |= {n for n in answers if same(contents.get(n), latest.get(n))}
         names = suspects or set(contents)

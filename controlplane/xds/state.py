@@ -12,7 +12,7 @@ from controlplane.xds.view import OtherStreams, StreamView
 
 
 class StreamState:
-    """What one stream knows: a `StreamView` for others, and by itself the whole client (`readiness.ClientView`)."""
+    """One stream's data: a `StreamView` for others, and by itself the whole client (`readiness.ClientView`)."""
 
     def __init__(self, type_url: str, context: Context) -> None:
         self.type_url = type_url
@@ -62,7 +62,7 @@ class StreamState:
 
     @property
     def returning(self) -> bool:
-        """Whether the client holds resources from an earlier stream, and may still have to say which ones."""
+        """Return whether the client holds resources from an earlier stream, and may still have to say which ones."""
         return not self._assumed_complete and any(s.returning for s in self._subscriptions.values())
 
     @property
@@ -72,12 +72,12 @@ class StreamState:
 
     @property
     def has_refusals(self) -> bool:
-        """Whether the client has refused something, and has not recovered from all of it."""
+        """Return whether the client has refused something, and has not recovered from all of it."""
         return any(sub.refused or sub.recovery_pending for sub in self._subscriptions.values())
 
     @property
     def awaits_answer(self) -> bool:
-        """Whether a response is in flight."""
+        """Return whether a response is in flight."""
         return any(sub.inflight for sub in self._subscriptions.values())
 
     # -------------------------------------------------------------------------------------- as a `readiness.ClientView`

@@ -86,7 +86,7 @@ class ResourceStatus:
 
     @property
     def synced(self) -> bool:
-        """Whether the client holds all that it should, and nothing else."""
+        """Return whether the client holds all that it should, and nothing else."""
         return self.state in (State.SYNCED, State.ABSENT)
 
 

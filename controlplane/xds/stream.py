@@ -224,12 +224,10 @@ class Stream(StreamState):
 
     def in_place(self, resource: Resource) -> bool:
         """Return whether every cluster that a resource names is in place."""
-        subs = self._subscriptions
-        elsewhere = self.coordination is not None and not (CLUSTER in subs and ENDPOINTS in subs)
-        if elsewhere and resource.type_url != CLUSTER:
-            assert self.coordination is not None
-            return self.coordination.in_place(self.view, resource)
-        return readiness.in_place(self, resource)
+        node, subs = self.coordination, self._subscriptions
+        if node is None or resource.type_url == CLUSTER or (CLUSTER in subs and ENDPOINTS in subs):
+            return readiness.in_place(self, resource)
+        return node.in_place(self.view, resource)
 
     def still_used(self, type_url: str) -> Container[str]:
         """Return the names of a type that the client may still use. A per-type stream by itself knows of none."""

@@ -42,7 +42,7 @@ class AckTimes:
     __slots__ = ("by_name", "others")
 
     def __init__(self, now: float) -> None:
-        # Of the newest few names, oldest first.
+        # The newest few names, oldest first.
         self.by_name: dict[str, float] = {}
         # All other names were ACKed by this time.
         self.others = now
@@ -216,7 +216,7 @@ class Subscription:
 
     @property
     def uses_unacked(self) -> bool:
-        """Whether the client may be using a resource that it was sent and has not ACKed on this stream.
+        """Return whether the client may be using a resource that it was sent and has not ACKed on this stream.
 
         Not clusters, if the client takes all clusters: its routes wait until those are ACKed. But a returning client may have
         them from before.

@@ -25,7 +25,7 @@ class StreamView(Protocol):
 
     @property
     def returning(self) -> bool:
-        """Whether the client holds resources from an earlier stream, and may still have to say which ones."""
+        """Return whether the client holds resources from an earlier stream, and may still have to say which ones."""
 
     @property
     def subscriptions(self) -> tuple[Subscription, ...]:
@@ -49,7 +49,7 @@ class OtherStreams(Protocol):
 
     @property
     def takes_everything(self) -> bool:
-        """Whether the client subscribes to all clusters or all listeners."""
+        """Return whether the client subscribes to all clusters or all listeners."""
 
     def clusters_sent(self, stream: StreamView, clusters: Iterable[Resource]) -> None:
         """Note that clusters which the client holds in another version were sent to it."""

@@ -1,9 +1,9 @@
-"""Breaks the cores on purpose, one break of `breaks.txt` at a time, and tells which ones the tests see.
+"""Break the cores on purpose, one break of `breaks.txt` at a time, and report which ones the tests notice.
 
     python -m tests.xds.breaks           every break; the exit status is 1 when one was missed
     python -m tests.xds.breaks 08 32     those of these rules
 
-Each is made in a copy of the tree; nothing here is ever changed.
+Each is made in a copy of the tree. The tree itself is never changed.
 """
 
 from __future__ import annotations
@@ -20,19 +20,24 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent.parent
 CORES = Path("controlplane/xds")
 
-# What has to notice, the quickest first.
-TESTS = ("test_lrs.py", "test_transcripts.py", "test_streams.py", "test_decoders.py", "test_histories.py")
+# The tests that have to notice a break, the quickest first; and those of load reports, which share nothing with the others.
+TESTS = (
+    ("test_transcripts.py",),
+    ("test_stream.py", "test_delta.py", "test_sotw.py", "test_refusals.py", "test_subscription.py", "test_wire.py"),
+    ("test_histories.py",),
+)
+LOAD_REPORT_TESTS = (("test_lrs.py",),)
 
 
 @dataclass(frozen=True)
 class Break:
-    """One wrong thing."""
+    """One deliberate error."""
 
     # Number of the rule, or `d` and that of the defect, as in docs/protocol.md.
     rule: str
     # A module of controlplane/xds, or of controlplane.
     module: str
-    # What the server does then.
+    # The wrong behaviour.
     name: str
     old: str
     new: str
@@ -45,7 +50,7 @@ class Break:
 
 
 def read(text: str) -> Iterator[Break]:
-    """The breaks that a text describes."""
+    """Yield the breaks that a text describes."""
     for block in text.split("\n\n"):
         lines = [line for line in block.splitlines() if line and not line.startswith("#")]
         if lines:
@@ -58,49 +63,49 @@ def read(text: str) -> Iterator[Break]:
 BREAKS = tuple(read((Path(__file__).parent / "breaks.txt").read_text()))
 
 
-def problems(found: Iterable[Break] = BREAKS) -> Iterator[str]:
-    """Breaks that can't be made any more: the text that they replace is not there, or not once."""
-    for made in found:
-        count = (ROOT / made.path).read_text().count(made.old)
+def problems(breaks: Iterable[Break] = BREAKS) -> Iterator[str]:
+    """Yield the breaks that can't be made: the text that they replace is not in the module exactly once."""
+    for each in breaks:
+        count = (ROOT / each.path).read_text().count(each.old)
         if count != 1:
-            yield f"{made.rule} {made.name}: found {count} times in {made.module}.py"
+            yield f"{each.rule} {each.name}: its text is {count} times in {each.module}.py"
 
 
-def caught(made: Break) -> str:
-    """The file of tests that sees it; "" when none does."""
+def caught(broken: Break) -> str:
+    """Return the files of tests of which one notices a break; "" if none does."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder)
         for part in ("controlplane", "tests/xds"):
             shutil.copytree(ROOT / part, copy / part)
         for file in ("pyproject.toml", "tests/__init__.py"):
             shutil.copy(ROOT / file, copy / file)
-        module = copy / made.path
-        module.write_text(module.read_text().replace(made.old, made.new))
+        module = copy / broken.path
+        module.write_text(module.read_text().replace(broken.old, broken.new))
         options = ["-x", "-q", "-m", "not soak", "-p", "no:cacheprovider", "--timeout=100"]
-        for test in TESTS:
-            command = [sys.executable, "-m", "pytest", *options, f"tests/xds/{test}"]
+        for tests in LOAD_REPORT_TESTS if broken.module == "lrs" else TESTS:
+            command = [sys.executable, "-m", "pytest", *options, *(f"tests/xds/{test}" for test in tests)]
             environment = {**os.environ, "PYTHONPATH": str(copy)}
             done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, check=False)
             if done.returncode == 1:
-                return test
+                return " ".join(tests)
             if done.returncode != 0:
-                raise RuntimeError(f"{made.rule} {made.name}: the tests did not run\n{done.stdout}{done.stderr}")
+                raise RuntimeError(f"{broken.rule} {broken.name}: the tests did not run\n{done.stdout}{done.stderr}")
     return ""
 
 
 def main(rules: list[str]) -> int:
-    """Makes each break, and prints what came of it."""
-    found = [b for b in BREAKS if not rules or b.rule in rules]
-    if wrong := list(problems(found)):
-        sys.stderr.write("\n".join(wrong) + "\n")
+    """Make each break, and print the tests that notice it."""
+    breaks = [b for b in BREAKS if not rules or b.rule in rules]
+    if errors := list(problems(breaks)):
+        sys.stderr.write("\n".join(errors) + "\n")
         return 2
     missed = 0
-    for made in found:
-        test = caught(made)
-        missed += not test
-        sys.stdout.write(f"{made.rule:3} {made.name}: {test or 'MISSED'}\n")
+    for broken in breaks:
+        tests = caught(broken)
+        missed += not tests
+        sys.stdout.write(f"{broken.rule:3} {broken.name}: {tests or 'MISSED'}\n")
         sys.stdout.flush()
-    sys.stdout.write(f"{len(found) - missed} of {len(found)} breaks caught\n")
+    sys.stdout.write(f"{len(breaks) - missed} of {len(breaks)} breaks noticed\n")
     return 1 if missed else 0
 
 

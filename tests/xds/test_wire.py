@@ -12,9 +12,11 @@ from envoy.service.discovery.v3 import discovery_pb2
 
 from controlplane.envoy_types import CLUSTER, ENDPOINTS, LISTENER, ORDER, ROUTES, SCOPED_ROUTES
 from controlplane.snapshot import Audience, Resource, Snapshot
+from controlplane.xds.context import Context
 from controlplane.xds.delta import DeltaStream
 from controlplane.xds.sotw import SotwStream
 from controlplane.xds.wire import WRAPPER
+from tests.xds.rig import many
 
 FEATURES = ["xds.config.supports-resource-ttl", "xds.config.resource-in-sotw"]
 
@@ -139,3 +141,16 @@ def without_nonces(heard: list[bytes], delta: bool) -> list[bytes]:
         assert response.nonce
         response.ClearField("nonce")
     return [response.SerializeToString(deterministic=True) for response in parsed]
+
+
+@pytest.mark.parametrize("variant", [DeltaStream, SotwStream])
+def test_a_resource_is_serialised_once_for_all_streams(variant: type[DeltaStream] | type[SotwStream]) -> None:
+    snapshot, context = many(1, 50), Context()
+    entries = context.encoder.delta_entry if variant is DeltaStream else context.encoder.sotw_entry
+    for _ in range(20):
+        stream = variant(context=context)
+        stream.offer(snapshot)
+        request = discovery_pb2.DeltaDiscoveryRequest if variant is DeltaStream else discovery_pb2.DiscoveryRequest
+        stream.receive(request(type_url=CLUSTER))
+        assert stream.to_send()
+    assert entries.cache_info().misses == 50

@@ -1,0 +1,112 @@
+"""SotW: the size of responses, versions, and missing names. Transcripts show the conversations."""
+
+from __future__ import annotations
+
+from envoy.service.discovery.v3 import discovery_pb2
+from google.rpc import code_pb2
+
+from controlplane.envoy_types import CLUSTER, ENDPOINTS, LISTENER
+from controlplane.snapshot import Audience, Resource, Snapshot
+from controlplane.xds.events import Held, Oversized
+from controlplane.xds.sotw import SotwStream
+from tests.xds.rig import MIB, many
+
+
+def test_sotw_splits_types_that_may_come_in_parts() -> None:
+    stream, snapshot = SotwStream(), many(1, 10, ENDPOINTS, size=MIB)
+    stream.offer(snapshot)
+    wanted = sorted(snapshot.resources[ENDPOINTS])
+    stream.receive(discovery_pb2.DiscoveryRequest(type_url=ENDPOINTS, resource_names=wanted))
+    count = 0
+    while parts := stream.to_send():
+        assert len(parts) == 1
+        assert len(parts[0]) < 4 * MIB
+        response = discovery_pb2.DiscoveryResponse.FromString(parts[0])
+        count += len(response.resources)
+        answer = discovery_pb2.DiscoveryRequest(type_url=ENDPOINTS, resource_names=wanted, response_nonce=response.nonce)
+        events = stream.receive(answer)
+    assert count == 10
+    assert events == [Held(1)]
+
+
+def test_a_full_state_above_the_limit_is_reported() -> None:
+    stream = SotwStream()
+    stream.offer(many(1, 6, size=MIB))
+    stream.to_send()
+    events = stream.receive(discovery_pb2.DiscoveryRequest(type_url=CLUSTER))
+    (data,) = stream.to_send()
+    assert events[1:] == [Oversized(CLUSTER, len(data))]
+    assert len(data) > 4 * MIB
+
+
+def test_a_version_is_of_the_content_and_not_of_the_stream() -> None:
+    """Rule 6: it is the same, whichever snapshots a stream was offered before."""
+    versions: set[str] = set()
+    for history in ([3], [1, 3], [1, 2, 3]):
+        stream = SotwStream()
+        nonce = ""
+        for first in history:
+            stream.offer(many(first, 5, first=first))
+            stream.receive(discovery_pb2.DiscoveryRequest(type_url=CLUSTER, response_nonce=nonce))
+            *_, data = stream.to_send()
+            response = discovery_pb2.DiscoveryResponse.FromString(data)
+            nonce = response.nonce
+            stream.receive(discovery_pb2.DiscoveryRequest(type_url=CLUSTER, response_nonce=nonce))
+        versions.add(response.version_info)
+    assert versions == {many(9, 5, first=3).versions[CLUSTER]}
+
+
+IRIS = Resource.of(LISTENER, "iris", b"1")
+
+
+def ask_names(*names: str, nonce: str = "") -> discovery_pb2.DiscoveryRequest:
+    return discovery_pb2.DiscoveryRequest(type_url=LISTENER, resource_names=names, response_nonce=nonce)
+
+
+class Newest:
+    """The nonce of the newest response."""
+
+    nonce = ""
+
+
+def answered(stream: SotwStream, newest: Newest) -> list[tuple[int, list[str]]]:
+    """Return for each response the number of its resources, and the names that it lists as missing."""
+    counts = []
+    for data in stream.to_send():
+        response = discovery_pb2.DiscoveryResponse.FromString(data)
+        assert all(e.error_detail.code == code_pb2.NOT_FOUND for e in response.resource_errors)
+        missing = [e.resource_name.name for e in response.resource_errors]
+        newest.nonce = response.nonce
+        counts.append((len(response.resources), missing))
+    return counts
+
+
+def test_a_missing_name_is_listed_once() -> None:
+    stream, newest = SotwStream(), Newest()
+    stream.offer(Snapshot.of(1, Audience(), [IRIS]))
+    stream.receive(ask_names("rose", "wine"))
+    assert answered(stream, newest) == [(0, ["rose", "wine"])]
+    stream.receive(ask_names("rose", "wine", nonce=newest.nonce))
+    assert answered(stream, newest) == []
+    stream.receive(ask_names("iris", "rose", "wine", nonce=newest.nonce))
+    assert answered(stream, newest) == [(1, [])]
+
+
+def test_a_missing_name_that_appears_is_sent_and_a_removal_is_no_error() -> None:
+    stream, newest = SotwStream(), Newest()
+    stream.offer(Snapshot.of(1, Audience(), []))
+    stream.receive(ask_names("iris"))
+    assert answered(stream, newest) == [(0, ["iris"])]
+    stream.receive(ask_names("iris", nonce=newest.nonce))
+    stream.offer(Snapshot.of(2, Audience(), [IRIS]))
+    assert answered(stream, newest) == [(1, [])]
+    stream.receive(ask_names("iris", nonce=newest.nonce))
+    stream.offer(Snapshot.of(3, Audience(), []))
+    assert answered(stream, newest) == [(0, [])]
+
+
+def test_no_name_is_missing_from_a_wildcard() -> None:
+    stream, newest = SotwStream(), Newest()
+    stream.offer(Snapshot.of(1, Audience(), []))
+    stream.receive(ask_names())
+    assert answered(stream, newest) == [(0, [])]
