@@ -52,6 +52,10 @@ class NodeState(Enum):
     __hash__ = object.__hash__
 
 
+# Constants, since they are looked up for every Held, and looking up a member of an Enum is slow.
+_SYNCED, _BEHIND = NodeState.SYNCED, NodeState.BEHIND
+
+
 class ProgressState(Enum):
     """A node's progress with one revision."""
 
@@ -314,8 +318,8 @@ class Fleet:
         synced = holds.all_of >= newest
         if synced != (node.held_revision >= newest):
             more = 1 if synced else -1
-            self.counts[NodeState.BEHIND] -= more
-            self.counts[NodeState.SYNCED] += more
+            self.counts[_BEHIND] -= more
+            self.counts[_SYNCED] += more
         if holds is not node.holds:
             _decrement(self._held, node.holds)
             self._held[holds] += 1

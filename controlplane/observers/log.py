@@ -28,6 +28,9 @@ from controlplane.xds.events import (
 
 log = structlog.get_logger("fleet")
 
+# A constant, since it is looked up for every Held, and looking up a member of an Enum is slow.
+_BEHIND = NodeState.BEHIND
+
 # Nodes that do not hold the newest revision this many seconds after it was published are named in the log.
 LATE = 10.0
 
@@ -37,6 +40,7 @@ class FleetLog(Observer):
 
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
+        self._counts = fleet.counts
         self._head = Head()
         # True until the log says that every connected node holds `_head`; and the timer that names those that don't.
         self._awaited = False
@@ -89,7 +93,7 @@ class FleetLog(Observer):
             limited.close()
 
     def _on_progress(self, stream: StreamId, event: StreamEvent, now: float) -> None:
-        if self._awaited and not self._fleet.counts[NodeState.BEHIND]:
+        if self._awaited and not self._counts[_BEHIND]:
             self._log_held(now)
 
     def _on_identified(self, stream: StreamId, event: Identified, now: float) -> None:

@@ -12,7 +12,7 @@ from controlplane.aio.latest import Latest
 from controlplane.domain.revision import Head
 from controlplane.fleet import Fleet
 from controlplane.observers import Handler, Observer
-from controlplane.observers.folds import FLEET_EVENTS
+from controlplane.observers.folds import FLEET_EVENTS, TRAFFIC_EVENTS
 from controlplane.xds.events import StreamEvent, StreamId
 
 
@@ -30,20 +30,21 @@ class EventDispatcher:
         # The fleet. Set after each event that changes it, so that watchers wake; None once the server stops.
         self.changed: Latest[Fleet | None] = Latest(fleet)
         self._open = True
-        handlers: dict[type, list[Handler]] = {}
+        handlers: dict[type, list[Handler]] = {kind: [] for kind in (*FLEET_EVENTS, *TRAFFIC_EVENTS)}
         for observer in self._observers:
             for kind, handler in observer.handlers().items():
-                handlers.setdefault(kind, []).append(handler)
-        for kind in FLEET_EVENTS:
-            handlers.setdefault(kind, []).append(self._on_fleet_changed)
-        # By the type of the event. A tuple for each, since this is looked up for every event.
-        self._handlers = {kind: tuple(called) for kind, called in handlers.items()}
+                handlers[kind].append(handler)
+        # By the type of the event: the functions to call, and True if the event changes the fleet.
+        self._handlers = {kind: (tuple(called), kind in FLEET_EVENTS) for kind, called in handlers.items()}
 
     def report(self, stream: StreamId, event: StreamEvent, when: float | None = None) -> None:
         """Pass on an event of a stream. `when` is its time in seconds since the epoch; None is now."""
         now = self._clock() if when is None else when
-        for handle in self._handlers.get(type(event), ()):
+        handlers, changes_fleet = self._handlers[type(event)]
+        for handle in handlers:
             handle(stream, event, now)
+        if changes_fleet and self._open:
+            self.changed.set(self._fleet)
 
     def publish(self, head: Head) -> None:
         """Let every observer know that `head` is served from now on."""
@@ -58,7 +59,3 @@ class EventDispatcher:
         for observer in self._observers:
             observer.close()
         self.changed.set(None)
-
-    def _on_fleet_changed(self, stream: StreamId, event: StreamEvent, now: float) -> None:
-        if self._open:
-            self.changed.set(self._fleet)
