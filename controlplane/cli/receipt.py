@@ -42,7 +42,7 @@ def finish(client: Client, answer: Answer, form: Format, *, changed: bool, timeo
     revision = answer.revision
     if form is Format.TABLE:
         _print_change(revision, answer.impact, changed)
-    progress, code = (None, Exit.OK) if timeout is None else wait_for(client, revision.number, timeout)
+    progress, code = (None, Exit.OK) if timeout is None else wait_for(client, revision.number, timeout, answer.impact.nodes)
     since = revision.create_time
     if not changed:
         since = Timestamp()

@@ -34,16 +34,17 @@ _RECENT = 60
 _ASK_TIMEOUT = 5.0
 
 
-def wait_for(client: Client, number: int, timeout: float) -> tuple[RevisionProgress | None, Exit]:
+def wait_for(client: Client, number: int, timeout: float, nodes: int = 0) -> tuple[RevisionProgress | None, Exit]:
     """Follow a revision until one of three things happens.
 
-    Every connected node holds it; or no node is behind and at least one refused it; or `timeout` seconds have passed. Returns
-    the last progress (None if the server reported none) and the exit code.
+    Every connected node holds it; or no node is behind and at least one refused it; or `timeout` seconds have passed. `nodes`
+    is how many nodes were connected when the revision was made, as far as known: if the server restarts at once, it does not
+    know them. Returns the last progress (None if the server reported none) and the exit code.
     """
     deadline = time.monotonic() + timeout
     request = WatchRevisionRequest(name=f"revisions/{number}", max_nodes=_WATCHED_NODES)
     progress: RevisionProgress | None = None
-    absence = Absence()
+    absence = Absence(nodes)
     with _progress_bar() as bar:
         task = bar.add_task(str(number), total=None, counts="")
         try:
@@ -81,8 +82,8 @@ class Absence:
     complete although no node holds it. So nodes that left get some time to come back.
     """
 
-    def __init__(self) -> None:
-        self._most_connected = 0
+    def __init__(self, connected: int = 0) -> None:
+        self._most_connected = connected
         # Time at which a node was missing first; None as long as none was.
         self._since: float | None = None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from controlplane.cli.exits import exit_code
+from controlplane.cli.exits import MEANINGS, Exit, FilesError, Place, Problem, exit_code
 from controlplane.errors import Code, Error
 
 
@@ -17,3 +17,18 @@ def test_every_error_has_an_exit_code() -> None:
         Code.UNAVAILABLE: 6,
         Code.INTERNAL: 1,
     }
+
+
+def test_every_exit_code_but_that_of_a_closed_pipe_is_explained() -> None:
+    assert set(MEANINGS) == set(Exit) - {Exit.BROKEN_PIPE}
+    assert [code.value for code in MEANINGS] == sorted(code.value for code in MEANINGS)
+
+
+def test_a_problem_names_its_place_and_field() -> None:
+    problem = Problem(Place("a.yaml", 3), "models[0].name", "is empty")
+    assert str(problem) == "a.yaml:3: models[0].name: is empty"
+    assert str(Problem(Place("a.yaml", 0), "", "can't be read")) == "a.yaml: can't be read"
+    assert str(Problem(None, "models/x.keys", "is wrong")) == "models/x.keys: is wrong"
+    error = FilesError([problem, problem])
+    assert (error.code, error.problems) == (Code.INVALID_ARGUMENT, (problem, problem))
+    assert str(error).count("\n") == 1

@@ -15,6 +15,7 @@ from controlplane.cli import messages
 from controlplane.cli.files import load
 from controlplane.cli.output import Format
 from controlplane.generated.turnout.v1.model_pb2 import Model, Protocol
+from controlplane.generated.turnout.v1.node_service_pb2 import FleetSummary
 from controlplane.generated.turnout.v1.revision_service_pb2 import Manifest
 
 # No noun takes control characters, and neither does YAML.
@@ -55,3 +56,36 @@ def test_a_printed_manifest_can_be_read_back(
         messages.print_data(messages.desired(manifest, form), form)
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(printed.getvalue().encode())))
         assert load(["-"]).manifest == manifest
+
+
+def test_json_has_the_names_of_protojson_and_yaml_those_of_files() -> None:
+    model = Model(name="models/iris", preview_header="x-version", split={"blue": 10_000})
+    assert messages.desired(model, Format.JSON) == {
+        "name": "models/iris",
+        "previewHeader": "x-version",
+        "split": {"blue": 10_000},
+    }
+    assert "preview_header" in messages.desired(model, Format.YAML)
+    assert (messages.key("needs_force", Format.JSON), messages.key("needs_force", Format.YAML)) == (
+        "needsForce",
+        "needs_force",
+    )
+
+
+def test_a_report_has_every_key() -> None:
+    assert messages.report(FleetSummary(), Format.JSON) == {
+        "revision": "0",
+        "synced": 0,
+        "behind": 0,
+        "refusing": 0,
+        "gone": 0,
+    }
+    assert messages.reports([FleetSummary()], Format.YAML)[0]["revision"] == "0"
+
+
+def test_names_of_all_objects() -> None:
+    manifest = Manifest()
+    manifest.models.add(name="models/b")
+    manifest.gateways.add(name="gateways/a")
+    manifest.secrets.add(name="secrets/c")
+    assert messages.object_names(manifest) == ["gateways/a", "models/b", "secrets/c"]

@@ -7,9 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from controlplane.cli import wait
 from controlplane.cli.exits import Exit
+from controlplane.generated.turnout.v1.revision_pb2 import RevisionProgress
 from tests.cli.conftest import Run, Server, split_of
 
 
@@ -61,3 +64,36 @@ def test_a_wait_that_ends_is_7(run: Run, applied: Server, monkeypatch: pytest.Mo
     assert "revision 2 was made, but not every node holds it after 0.5 s" in done.err
     assert "has not ACKed yet" in done.out
     assert split_of(run) == {"green": 10000}
+
+
+def progress(*, total: int, gone: int = 0) -> RevisionProgress:
+    return RevisionProgress(total=total, gone=gone)
+
+
+def test_a_node_has_some_time_to_come_back() -> None:
+    absence = wait.Absence()
+    assert absence.missing(progress(total=3), now=0.0) == 0
+    assert absence.missing(progress(total=3, gone=1), now=1.0) is None
+    assert absence.missing(progress(total=2), now=2.0) is None  # a new watch does not know the node
+    assert absence.missing(progress(total=3), now=3.0) == 0
+    assert absence.missing(progress(total=0), now=10.9) is None  # a server that has just started knows no node
+    assert absence.missing(progress(total=2), now=11.0) == 1
+
+
+def test_a_restarted_server_knows_none_of_the_nodes_that_a_change_was_for() -> None:
+    absence = wait.Absence(connected=1)
+    assert absence.missing(progress(total=0), now=0.0) is None
+    assert absence.missing(progress(total=1), now=1.0) == 0
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5), st.floats(0, 5)), max_size=12))
+def test_missing_nodes_are_never_negative_and_none_only_for_a_while(reports: list[tuple[int, int, float]]) -> None:
+    absence, now, first = wait.Absence(), 0.0, None
+    for total, gone, seconds in reports:
+        now += seconds
+        missing = absence.missing(progress(total=total, gone=min(gone, total)), now)
+        if missing is None:
+            first = now if first is None else first
+            assert now - first < wait._RECONNECT_TIME
+        else:
+            assert missing >= 0
