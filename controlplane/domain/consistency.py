@@ -55,7 +55,7 @@ def _check_addresses(state: Objects, changed: list[Gateway], c: Collector) -> No
                     raise failed_precondition(
                         "ADDRESS_TAKEN",
                         "port",
-                        f"{other.resource_name} listens on {other.address}:{other.port}, on nodes that both select",
+                        f"{other.resource_name} listens on {other.address}:{other.port} already, on nodes that both select",
                     )
 
 
@@ -74,7 +74,7 @@ def _check_reference(state: Objects, reference: Reference) -> None:
         description = f"{reference.resource_name} does not exist; {row.existing(objects)}"
         raise failed_precondition(f"UNKNOWN_{row.singular.upper()}", reference.field, description)
     if reference.kind and _kind(target) != reference.kind:
-        description = f"{reference.resource_name} is {_kind(target)}; {reference.kind} is needed here"
+        description = f"{reference.resource_name} is of kind {_kind(target)}, but {reference.kind} is needed here"
         raise failed_precondition(f"WRONG_{row.singular.upper()}", reference.field, description)
 
 
@@ -127,7 +127,7 @@ def _check_users(before: Objects, after: Objects, changes: Mapping[str, Object |
     users = _users(after, lost) if lost else {}
     for resource_name, names in users.items():
         become = "be deleted" if changes[resource_name] is None else "become the other kind"
-        description = f"{resource_name} can't {become}: {abbreviated(sorted(names))} need it as it is"
+        description = f"{resource_name} can't {become} while {abbreviated(sorted(names))} use it: change or delete those first"
         with c.within(""):
             raise Error(
                 Code.FAILED_PRECONDITION,

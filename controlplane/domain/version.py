@@ -47,7 +47,7 @@ class UpstreamTls:
 
     def __post_init__(self) -> None:
         if not self.server_name and not self.insecure_skip_verify:
-            raise invalid("server_name", "is required: the name that the certificate must be for")
+            raise invalid("server_name", "is required: the DNS name that the endpoints' certificate is for")
         if self.server_name and not HOST.fullmatch(self.server_name):
             raise invalid("server_name", f"'{self.server_name[:80]}' is not a DNS name")
         if self.ca_certificates_pem:

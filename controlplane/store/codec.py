@@ -16,13 +16,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from controlplane.domain import CaCertificates, Object, Secret, TlsCertificate
-from controlplane.domain.collections import BY_NAME, BY_NOUN, Collection
+from controlplane.domain.collections import BY_NAME, COLLECTIONS, Collection
 from controlplane.errors import Code, Error
 from controlplane.store.sealing import Keys
 
@@ -40,7 +39,7 @@ def encode(obj: Object, keys: Keys) -> str:
     """Return the JSON of an object. `decode` makes an equal object of it."""
     if isinstance(obj, Secret):
         return _TEXT.dump_json({"name": obj.name, **_secret_content(obj, keys)}).decode()
-    return _noun_codec(BY_NOUN[type(obj)].name).encode(obj)
+    return _CODECS[obj.collection].encode(obj)
 
 
 def decode(name: str, content: str, keys: Keys) -> Object:
@@ -52,7 +51,7 @@ def decode(name: str, content: str, keys: Keys) -> Object:
     if row is None:
         raise _newer(name, name)
     try:
-        return _secret(name, content, keys) if row.sensitive else _noun_codec(row.name).decode(name, content)
+        return _secret(name, content, keys) if row.sensitive else _CODECS[row.name].decode(name, content)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         path = ".".join(str(p) for p in first["loc"])
@@ -103,10 +102,8 @@ class _NounCodec:
         return obj
 
 
-@cache
-def _noun_codec(collection: str) -> _NounCodec:
-    """Return the codec of a collection. There is one for each row of the table."""
-    row: Collection = BY_NAME[collection]
+def _noun_codec(row: Collection) -> _NounCodec:
+    """Return the codec of a row of the table."""
     unions = {field: {kind: (cls, _adapter(cls)) for kind, cls in members.items()} for field, members in row.unions.items()}
     return _NounCodec(_adapter(row.noun), unions)
 
@@ -114,6 +111,10 @@ def _noun_codec(collection: str) -> _NounCodec:
 def _adapter(cls: type) -> TypeAdapter[Any]:
     # pydantic takes a configuration for a container only, and hands it down to the dataclass inside: hence the tuple.
     return TypeAdapter(tuple[cls], config=_FORBID)  # type: ignore[valid-type]
+
+
+# By collection; secrets have a form of their own.
+_CODECS: Mapping[str, _NounCodec] = {row.name: _noun_codec(row) for row in COLLECTIONS if not row.sensitive}
 
 
 def _secret_content(secret: Secret, keys: Keys) -> dict[str, dict[str, str]]:

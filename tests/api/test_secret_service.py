@@ -136,11 +136,15 @@ async def test_a_used_secret_can_be_neither_deleted_nor_changed_to_the_other_kin
     for name in ("edge", "ca"):
         code, details = await refused(empty.secrets.DeleteSecret(pb.DeleteSecretRequest(name=name)))
         assert code == "FAILED_PRECONDITION"
-        assert f"secrets/{name} can't be deleted: gateways/edge, models/iris need it as it is" in details
+        assert (
+            f"secrets/{name} can't be deleted while gateways/edge, models/iris use it: change or delete those first" in details
+        )
     code, details = await refused(empty.apply(ca("edge")))
-    assert "secrets/edge can't become the other kind: gateways/edge, models/iris need it" in details
+    assert "secrets/edge can't become the other kind while gateways/edge, models/iris use it" in details
     swapped = gateway(tls=gateway_pb2.GatewayTls(certificate="ca"))
-    assert "secrets/ca is ca_certificates; tls_certificate is needed here" in (await refused(empty.apply(swapped)))[1]
+    assert (
+        "secrets/ca is of kind ca_certificates, but tls_certificate is needed here" in (await refused(empty.apply(swapped)))[1]
+    )
     assert (await refused(empty.revisions.Apply(rpb.ApplyRequest(delete_names=["secrets/ca"], force=True))))[0] == (
         "FAILED_PRECONDITION"
     )

@@ -40,7 +40,7 @@ def test_a_gateway_that_serves_a_model_stays() -> None:
     with pytest.raises(Error) as caught:
         s.applied(Changes({"gateways/edge": None}))
     assert caught.value.reason == "GATEWAY_IN_USE"
-    assert caught.value.message == "gateways/edge can't be deleted: models/iris need it as it is"
+    assert caught.value.message == "gateways/edge can't be deleted while models/iris use it: change or delete those first"
 
 
 def test_two_gateways_cannot_share_an_address() -> None:
@@ -92,7 +92,10 @@ def test_secrets_that_are_named_must_exist() -> None:
 def test_secrets_must_be_of_the_kind_that_is_needed() -> None:
     error = refused(state(FRONT), Gateway("edge", 443, tls=GatewayTls("front", "front")))
     assert error.reason == "WRONG_SECRET"
-    assert error.message == "gateways/edge.tls.client_ca: secrets/front is tls_certificate; ca_certificates is needed here"
+    assert (
+        error.message
+        == "gateways/edge.tls.client_ca: secrets/front is of kind tls_certificate, but ca_certificates is needed here"
+    )
 
 
 def test_used_secrets_stay_and_stay_of_their_kind() -> None:
@@ -101,7 +104,7 @@ def test_used_secrets_stay_and_stay_of_their_kind() -> None:
     with pytest.raises(Error) as caught:
         before.applied(Changes({"secrets/authorities": None}))
     assert caught.value.reason == "SECRET_IN_USE"
-    assert "secrets/authorities can't be deleted: gateways/edge, models/iris need it as it is" in caught.value.message
+    assert "secrets/authorities can't be deleted while gateways/edge, models/iris use it" in caught.value.message
     assert caught.value.metadata == {"name": "secrets/authorities"}
     assert [v.field for v in caught.value.violations] == ["secrets/authorities"]
     error = refused(before, dataclasses.replace(FRONT, content=AUTHORITIES.content))
@@ -133,5 +136,5 @@ def test_all_misfits_are_reported_at_once() -> None:
 
 def test_long_lists_are_cut_short() -> None:
     before = state(Gateway("edge", 80), *(model(f"m{i:02}") for i in range(10)))
-    with pytest.raises(Error, match="m07 and 2 more need it"):
+    with pytest.raises(Error, match="m07 and 2 more use it"):
         before.applied(Changes({"gateways/edge": None}))

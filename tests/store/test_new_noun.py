@@ -15,6 +15,7 @@ from controlplane.domain.collections import Collection, alternatives, parse_name
 from controlplane.domain.references import Reference
 from controlplane.domain.state import Changes, State
 from controlplane.errors import Error
+from controlplane.store import codec
 from tests.store.opening import open_store
 from tests.store.places import EDGE, IRIS, commit, draft
 
@@ -64,6 +65,7 @@ def _row(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(state, "COLLECTIONS", rows)
     monkeypatch.setitem(cast("dict[str, Collection]", collections.BY_NAME), "schedules", ROW)
     monkeypatch.setitem(cast("dict[Any, Collection]", collections.BY_NOUN), Schedule, ROW)
+    monkeypatch.setitem(cast("dict[str, Any]", codec._CODECS), "schedules", codec._noun_codec(ROW))
 
 
 def changes(*objects: Object | Schedule, deleted: tuple[str, ...] = ()) -> Changes:
@@ -93,7 +95,7 @@ def test_its_name_is_in_error_texts() -> None:
 def test_its_references_are_checked() -> None:
     with pytest.raises(Error, match=r"schedules/nightly\.model: models/iris does not exist"):
         State().applied(changes(NIGHTLY))
-    with pytest.raises(Error, match="models/iris can't be deleted: schedules/nightly need it as it is") as caught:
+    with pytest.raises(Error, match="models/iris can't be deleted while schedules/nightly use it") as caught:
         all_three().applied(changes(deleted=("models/iris",)))
     assert caught.value.reason == "MODEL_IN_USE"
 
