@@ -1,0 +1,58 @@
+"""The messages of one stream that the client has not taken yet."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from controlplane.xds_server.send_queue import SendQueue
+
+
+def test_messages_are_taken_in_order_and_none_is_left() -> None:
+    queue = SendQueue()
+    assert queue.take() is None
+    queue.put([b"1", b"22"])
+    queue.put([b"333"])
+    assert len(queue) == 3
+    assert [queue.take() for _ in range(4)] == [b"1", b"22", b"333", None]
+
+
+def test_a_queue_is_full_at_its_bounds_and_not_before() -> None:
+    queue = SendQueue()
+    queue.put([b"x"] * (SendQueue.MAX_MESSAGES - 1))
+    assert not queue.full
+    queue.put([b"x"])
+    assert queue.full
+    queue.take()
+    assert not queue.full
+    queue.clear()
+    queue.put([bytes(SendQueue.MAX_BYTES - 1)])
+    assert not queue.full
+    queue.put([b"x"])
+    assert queue.full
+    queue.take()
+    assert not queue.full
+
+
+def test_a_cleared_queue_is_empty() -> None:
+    queue = SendQueue()
+    queue.put([b"x"] * 100)
+    queue.clear()
+    assert (len(queue), queue.full, queue.take()) == (0, False, None)
+
+
+@given(st.lists(st.one_of(st.none(), st.lists(st.integers(0, SendQueue.MAX_BYTES // 3), max_size=40)), max_size=30))
+def test_a_queue_is_full_exactly_while_it_holds_too_many_messages_or_bytes(steps: list[list[int] | None]) -> None:
+    queue, model = SendQueue(), deque[bytes]()
+    chunk = bytes(SendQueue.MAX_BYTES)
+    for sizes in steps:
+        if sizes is None:
+            assert queue.take() == (model.popleft() if model else None)
+        else:
+            messages = [memoryview(chunk)[:size] for size in sizes]
+            queue.put(messages)  # type: ignore[arg-type]  # not copied: only the lengths count
+            model.extend(messages)  # type: ignore[arg-type]
+        assert len(queue) == len(model)
+        assert queue.full == (len(model) >= SendQueue.MAX_MESSAGES or sum(map(len, model)) >= SendQueue.MAX_BYTES)
