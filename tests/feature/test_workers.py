@@ -28,7 +28,7 @@ from controlplane.workers import child_process
 from controlplane.workers.supervisor import Supervisor
 from controlplane.workers.worker_handle import WorkerHandle
 from tests.fakes.xds_client import XdsClient, client
-from tests.feature.test_app import Operator, config
+from tests.test_app import Operator, config
 
 
 class Several:
