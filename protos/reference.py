@@ -77,14 +77,18 @@ def _entry(descriptor: D, path: tuple[int, int], comments: dict[tuple[int, ...],
 def page(files: FileDescriptorSet, head: str) -> str:
     """Return the text of the page."""
     declarations = Declarations(files)
-    own = {
-        n for s in declarations.services for m in s.descriptor.method for n in (_short(m.input_type), _short(m.output_type))
-    }
-    blocks = [head.strip(), "# Services"]
+    blocks = [head.strip(), "## Services"]
     for service in declarations.services:
         blocks += _service(service, declarations)
-    blocks += ["# Messages", *(b for n, m in sorted(declarations.messages.items()) if n not in own for b in _message(m, "##"))]
-    blocks += ["# Enums", *(b for _, e in sorted(declarations.enums.items()) for b in _enum(e))]
+    methods = [m for s in declarations.services for m in s.descriptor.method]
+    of_methods = {_short(name) for m in methods for name in (m.input_type, m.output_type)}
+    blocks.append("## Messages")
+    for name, message in sorted(declarations.messages.items()):
+        if name not in of_methods:
+            blocks += _message(message, "###")
+    blocks.append("## Enums")
+    for _, enum in sorted(declarations.enums.items()):
+        blocks += _enum(enum)
     return "\n\n".join(blocks) + "\n"
 
 
@@ -101,7 +105,7 @@ def _method(method: MethodDescriptorProto, comment: str) -> Iterator[str]:
     yield f"#### {method.name}"
     request, response = _short(method.input_type), _short(method.output_type)
     stream = "stream of " if method.server_streaming else ""
-    effects = "no side effects" if method.options.idempotency_level == MethodOptions.NO_SIDE_EFFECTS else "changes state"
+    effects = "no side effects" if method.options.idempotency_level == MethodOptions.NO_SIDE_EFFECTS else "has side effects"
     yield f"[{request}](#{request.lower()}) → {stream}[{response}](#{response.lower()}); {effects}."
     text, _, errors = comment.partition(" Errors: ")
     yield text

@@ -62,7 +62,7 @@ def test_an_rpc_with_its_errors(text: str) -> None:
     start = text.index("#### DeleteGateway\n")
     assert text[start : text.index("#####", start)].strip().split("\n\n") == [
         "#### DeleteGateway",
-        "[DeleteGatewayRequest](#deletegatewayrequest) → [DeleteGatewayResponse](#deletegatewayresponse); changes state.",
+        "[DeleteGatewayRequest](#deletegatewayrequest) → [DeleteGatewayResponse](#deletegatewayresponse); has side effects.",
         "Deletes a gateway.",
         "Errors:\n- NOT_FOUND\n- FAILED_PRECONDITION (GATEWAY_IN_USE) while a model uses it\n- ABORTED (STALE_ETAG)",
     ]
