@@ -2,25 +2,25 @@ package main
 
 import "bytes"
 
-// Thousands of proxies are sent the same, megabytes each in their first sync, in pieces that come in turn. So a long message is
-// not put together for each: it is compared, as it comes, with one that was read before. What is equal need not be kept, and
-// need not be read again.
+// Thousands of proxies receive the same messages, of megabytes in their first sync, in pieces that alternate between them. So a
+// long message is not assembled for each proxy. Its pieces are compared with a message that was read before; equal bytes are
+// neither kept nor read again.
 
-// body is a long message that was read. Its bytes are never changed.
+// body is a long message that was read. Its bytes are immutable.
 type body struct {
 	bytes []byte
-	at    int      // where its nonce begins, by which messages differ
-	read  response // what scan found before that
+	at    int      // where its nonce begins; messages to different proxies differ from there
+	read  response // the result of scan up to there
 }
 
-// message is one from the server: it begins with so many bytes of another, where there is a like, and goes on with its own.
+// message is a message from the server. With `like` it is the first `same` bytes of that body, followed by its own bytes.
 type message struct {
 	like *body
 	same int
 	own  []byte
 }
 
-// scan is what each proxy reads of the message itself.
+// scan returns the part of the message that each proxy reads itself.
 func (m message) scan(delta bool) (response, bool) {
 	if m.like == nil || m.same < m.like.at {
 		return scan(response{kind: -1}, m.whole(), delta)
@@ -28,7 +28,7 @@ func (m message) scan(delta bool) (response, bool) {
 	return scan(m.like.read, append(bytes.Clone(m.like.bytes[m.like.at:m.same]), m.own...), delta)
 }
 
-// whole is all bytes of the message.
+// whole returns all bytes of the message.
 func (m message) whole() []byte {
 	if m.like == nil {
 		return m.own
@@ -36,17 +36,17 @@ func (m message) whole() []byte {
 	return append(m.like.bytes[:m.same:m.same], m.own...)
 }
 
-// Bodies that are kept: shorter ones cost little to put together.
+// Bounds of the bodies that are kept. Messages shorter than `shortest` are cheap to assemble.
 const (
-	shortest   = 64 << 10
-	mostBodies = 32
-	mostBytes  = 256 << 20
+	shortest  = 64 << 10
+	maxBodies = 32
+	maxBytes  = 256 << 20
 )
 
-// bodies are the newest, the last at the end.
+// bodies are the newest long messages, with the newest at the end.
 type bodies []*body
 
-// keep remembers a message that was new, if it is long.
+// keep remembers a new message if it is long.
 func (all *bodies) keep(m message, delta bool) {
 	if m.same+len(m.own) < shortest {
 		return
@@ -60,32 +60,32 @@ func (all *bodies) keep(m message, delta bool) {
 	*all = append(*all, &body{whole, at, read})
 	total := 0
 	for i := len(*all) - 1; i >= 0; i-- {
-		if total += len((*all)[i].bytes); total > mostBytes || len(*all)-i > mostBodies {
+		if total += len((*all)[i].bytes); total > maxBytes || len(*all)-i > maxBodies {
 			*all = append(bodies(nil), (*all)[i+1:]...)
 			return
 		}
 	}
 }
 
-// find is a body of about this size that a message begins like, of which some has come; nil if there is none. The data begins
-// with the message's head.
+// find returns a body of about this size that begins like this message, or nil. `data` is the first piece of the message, with
+// its head.
 func (all bodies) find(data []byte, size int) *body {
 	if size < shortest || len(data) < 512 || data[0] != 0 {
 		return nil
 	}
 	for i := len(all) - 1; i >= 0; i-- {
-		known := all[i]
-		if off := len(known.bytes) - size; off > -64 && off < 64 && bytes.Equal(known.bytes[:507], data[5:512]) {
-			return known
+		candidate := all[i]
+		if off := len(candidate.bytes) - size; off > -64 && off < 64 && bytes.Equal(candidate.bytes[:507], data[5:512]) {
+			return candidate
 		}
 	}
 	return nil
 }
 
-// common is how many bytes both begin with.
+// common returns the length of the common prefix.
 func common(a, b []byte) int {
 	least, n := 0, min(len(a), len(b))
-	for step := n; step > 0; step /= 2 { // so much is equal, and of what follows it is looked at most at this much
+	for step := n; step > 0; step /= 2 { // `least` bytes are equal; look at most at `step` bytes after them
 		for least+step <= n && bytes.Equal(a[least:least+step], b[least:least+step]) {
 			least += step
 		}

@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// made is a response with these resources; the nonce stands where servers put it.
-func made(kind int, resources [][]byte, nonce string, removed ...string) []byte {
+// newResponse returns a response with these resources. The nonce is where servers put it.
+func newResponse(kind int, resources [][]byte, nonce string, removed ...string) []byte {
 	body := appendString(nil, 1, "7")
 	for _, r := range resources {
 		body = appendField(body, 2, r)
@@ -21,8 +21,8 @@ func made(kind int, resources [][]byte, nonce string, removed ...string) []byte 
 	return body
 }
 
-// several are resources of some 500 bytes each, for a message of this size.
-func several(random *rand.Rand, size int) (found [][]byte) {
+// newResources returns resources of about 500 bytes each, for a message of this size.
+func newResources(random *rand.Rand, size int) (resources [][]byte) {
 	for i := 0; i*500 < size; i++ {
 		content := make([]byte, 400+random.IntN(200))
 		for j := range content {
@@ -30,30 +30,30 @@ func several(random *rand.Rand, size int) (found [][]byte) {
 		}
 		value := appendField(appendString(nil, 1, fmt.Sprintf("cluster-%d", i)), 9, content)
 		packed := appendField(appendString(nil, 1, urls[cds]), 2, value)
-		found = append(found, appendField(appendString(appendString(nil, 3, fmt.Sprintf("cluster-%d", i)), 1, "v"), 2, packed))
+		resources = append(resources, appendField(appendString(appendString(nil, 3, fmt.Sprintf("cluster-%d", i)), 1, "v"), 2, packed))
 	}
-	return found
+	return resources
 }
 
-// What is read of messages does not depend on the pieces in which they come, nor on what came before.
+// The result of reading messages depends neither on their pieces nor on earlier messages.
 func TestMessagesInPieces(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
-	base := several(random, 300_000)
+	base := newResources(random, 300_000)
 	changed := append([][]byte{}, base...)
-	changed[len(changed)/2] = several(random, 1)[0]
+	changed[len(changed)/2] = newResources(random, 1)[0]
 	var bodies [][]byte
 	for range 200 {
-		resources := [][][]byte{base, changed, base[:len(base)-1], base[:3], nil, several(random, 100_000)}[random.IntN(6)]
+		resources := [][][]byte{base, changed, base[:len(base)-1], base[:3], nil, newResources(random, 100_000)}[random.IntN(6)]
 		var removed []string
 		if random.IntN(3) == 0 {
 			removed = []string{fmt.Sprint("gone-", random.IntN(3))}
 		}
-		bodies = append(bodies, made(cds, resources, fmt.Sprint(random.IntN(1000)), removed...))
+		bodies = append(bodies, newResponse(cds, resources, fmt.Sprint(random.IntN(1000)), removed...))
 	}
 	w := newWire("")
 	read, compared := 0, 0
 	for range 30 {
-		// Each is a connection that gets some of the messages, in pieces of any length.
+		// A connection that gets some of the messages, in pieces of any length.
 		var stream []byte
 		var expected [][]byte
 		for range 1 + random.IntN(8) {
@@ -68,12 +68,12 @@ func TestMessagesInPieces(t *testing.T) {
 				body := expected[0]
 				expected = expected[1:]
 				if !bytes.Equal(m.whole(), body) {
-					t.Fatal("another message came out than went in")
+					t.Fatal("the message differs from the one that was sent")
 				}
-				found, ok := m.scan(true)
+				result, ok := m.scan(true)
 				wanted, _ := scan(response{kind: -1}, body, true)
-				if !ok || found.kind != wanted.kind || found.sum != wanted.sum || !bytes.Equal(found.nonce, wanted.nonce) {
-					t.Fatalf("read as %v, not %v", found, wanted)
+				if !ok || result.kind != wanted.kind || result.sum != wanted.sum || !bytes.Equal(result.nonce, wanted.nonce) {
+					t.Fatalf("read as %v, not %v", result, wanted)
 				}
 				read++
 				if m.like != nil && m.same >= m.like.at {
@@ -89,20 +89,20 @@ func TestMessagesInPieces(t *testing.T) {
 			stream = stream[n:]
 		}
 		if len(expected) > 0 || len(c.msg) > 0 || c.like != nil {
-			t.Fatal("something is left over")
+			t.Fatal("some data was not read")
 		}
 	}
 	if compared < read/5 {
-		t.Fatalf("of %d messages only %d were found to be known", read, compared)
+		t.Fatalf("of %d messages only %d were compared with an earlier one", read, compared)
 	}
 }
 
-// Some servers send their resources in another order to each.
+// Some servers send their resources in a different order to each client.
 func TestOrderIsNoDifference(t *testing.T) {
 	random := rand.New(rand.NewPCG(3, 4))
-	resources := several(random, 5000)
+	resources := newResources(random, 5000)
 	sum := func(nonce string, resources [][]byte, removed ...string) uint64 {
-		r, ok := scan(response{kind: -1}, made(cds, resources, nonce, removed...), true)
+		r, ok := scan(response{kind: -1}, newResponse(cds, resources, nonce, removed...), true)
 		if !ok || r.kind != cds || string(r.nonce) != nonce {
 			t.Fatalf("read as %v", r)
 		}
@@ -111,10 +111,10 @@ func TestOrderIsNoDifference(t *testing.T) {
 	first := sum("1", resources, "a", "b")
 	random.Shuffle(len(resources), func(i, j int) { resources[i], resources[j] = resources[j], resources[i] })
 	if sum("20", resources, "b", "a") != first {
-		t.Fatal("another order, or another nonce, is another response")
+		t.Fatal("a response in another order or with another nonce differs")
 	}
 	if sum("1", resources, "a") == first || sum("1", resources[1:], "a", "b") == first || sum("1", nil) == sum("1", nil, "a") {
-		t.Fatal("other resources are the same response")
+		t.Fatal("a response with other resources is equal")
 	}
 }
 
@@ -145,12 +145,12 @@ func TestSpareBuffers(t *testing.T) {
 		}
 	}
 	if s.bytes != 0 {
-		t.Fatalf("%d bytes are said to be kept, and none are", s.bytes)
+		t.Fatalf("%d bytes are counted, but none is kept", s.bytes)
 	}
 	for range 3 {
-		s.give(make([]byte, 0, mostSpare/2))
+		s.give(make([]byte, 0, maxSpare/2))
 	}
-	if s.bytes > mostSpare {
+	if s.bytes > maxSpare {
 		t.Fatalf("%d bytes are kept", s.bytes)
 	}
 }

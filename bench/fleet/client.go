@@ -6,28 +6,29 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
-// client is the xDS side of a proxy, as Envoy behaves: clusters first, then their endpoints, listeners once all endpoints are
-// there, then scopes and routes. It sends the names that follow from a response before it ACKs the response.
+// client is the xDS client of a proxy, and behaves as Envoy does. It asks for clusters first, then for their endpoints, for
+// listeners once it has all endpoints, and then for scopes and routes. Before it ACKs a response, it asks for the resources that
+// the response names.
 type client struct {
 	delta   bool
-	node    []byte // the field of the first request
-	nack    bool   // refuses the response that comes
-	mute    bool   // never answers a response
-	greeted bool   // the first request of this stream is out
+	node    []byte // the field `node` of the first request
+	nack    bool   // refuses the next response
+	mute    bool   // never ACKs a response
+	greeted bool   // the first request of this stream has been sent
 	subs    [kinds]sub
 }
 
-// sub is one type on the stream.
+// sub is the subscription to one type.
 type sub struct {
 	held    *held
 	asked   *names     // nil before the first request; the empty set for a wildcard
-	version string     // SotW: the last that was ACKed
-	nonce   string     // SotW: the last that was received
-	owed    []response // what was left without an ACK; SotW: the last
+	version string     // SotW: the last version that was ACKed
+	nonce   string     // SotW: the last nonce that was received
+	owed    []response // responses without an ACK; SotW: the last one only
 }
 
-// start opens a stream: with what was asked for and is held, where there was a stream before.
-func (c *client) start(w *world, keep bool, out func([]byte)) {
+// start begins a stream. With keep it subscribes again as on the stream before, and tells the server what it holds.
+func (c *client) start(w *memo, keep bool, out func([]byte)) {
 	c.greeted = false
 	if !keep {
 		c.subs = [kinds]sub{}
@@ -52,8 +53,8 @@ func (c *client) start(w *world, keep bool, out func([]byte)) {
 	}
 }
 
-// receive takes a response in, and sends what Envoy would. The batch is what the response says.
-func (c *client) receive(w *world, r response, b *batch, out func([]byte)) {
+// receive handles a response with this content, and sends the requests that Envoy would send.
+func (c *client) receive(w *memo, r response, b *batch, out func([]byte)) {
 	s := &c.subs[r.kind]
 	if !c.delta {
 		s.nonce = string(r.nonce)
@@ -77,7 +78,7 @@ func (c *client) receive(w *world, r response, b *batch, out func([]byte)) {
 	c.answer(r, out)
 }
 
-// answer ACKs.
+// answer ACKs a response.
 func (c *client) answer(r response, out func([]byte)) {
 	if c.delta {
 		c.ack(r, out)
@@ -86,7 +87,7 @@ func (c *client) answer(r response, out func([]byte)) {
 	}
 }
 
-// settle ACKs what was left without an ACK while the client was mute.
+// settle ACKs the responses that came while the client was mute.
 func (c *client) settle(out func([]byte)) {
 	for kind := range c.subs {
 		s := &c.subs[kind]
@@ -97,8 +98,8 @@ func (c *client) settle(out func([]byte)) {
 	}
 }
 
-// follow asks for what the newest response names.
-func (c *client) follow(w *world, kind int, out func([]byte)) {
+// follow asks for the resources that the newest response names.
+func (c *client) follow(w *memo, kind int, out func([]byte)) {
 	none := w.names(nil)
 	switch kind {
 	case cds:
@@ -118,12 +119,14 @@ func (c *client) follow(w *world, kind int, out func([]byte)) {
 	}
 }
 
+// warm returns true if the client has the endpoints of all its clusters.
 func (c *client) warm() bool {
 	clusters := c.subs[cds].held
 	return clusters != nil && c.subs[eds].held.has(clusters.wants)
 }
 
-func (c *client) routes(w *world) *names {
+// routes returns the RouteConfigurations that listeners and scopes name.
+func (c *client) routes(w *memo) *names {
 	set := w.names(nil)
 	for _, kind := range [...]int{lds, srds} {
 		if h := c.subs[kind].held; h != nil {
@@ -133,8 +136,8 @@ func (c *client) routes(w *world) *names {
 	return set
 }
 
-// synced tells whether everything that is named has come.
-func (c *client) synced(w *world) bool {
+// synced returns true if the client has every resource that is named.
+func (c *client) synced(w *memo) bool {
 	listeners := c.subs[lds].held
 	if listeners == nil || !c.warm() || listeners.scoped && c.subs[srds].held == nil {
 		return false
@@ -142,8 +145,8 @@ func (c *client) synced(w *world) bool {
 	return c.subs[rds].held.has(c.routes(w))
 }
 
-// ask subscribes to these names and no others.
-func (c *client) ask(w *world, kind int, set *names, out func([]byte)) {
+// ask changes the subscription to these names, and no others.
+func (c *client) ask(w *memo, kind int, set *names, out func([]byte)) {
 	s := &c.subs[kind]
 	if s.asked == set || s.asked == nil && len(set.list) == 0 {
 		return
@@ -172,7 +175,7 @@ func (c *client) wildcard(kind int, out func([]byte)) {
 	}
 }
 
-// begin is what a request begins with, and room for this much beside a type and a nonce.
+// begin returns the first bytes of a request, with capacity for `room` bytes beside a type and a nonce.
 func (c *client) begin(room int) []byte {
 	if c.greeted {
 		return make([]byte, 0, 160+room)
@@ -217,10 +220,10 @@ func (c *client) refuse(r response, out func([]byte)) {
 	}
 }
 
-// refusal is a google.rpc.Status: INVALID_ARGUMENT and a reason.
+// refusal is a google.rpc.Status with INVALID_ARGUMENT and a message.
 var refusal = appendString(protowire.AppendVarint(protowire.AppendTag(nil, 1, protowire.VarintType), 3), 2, "refused on purpose")
 
-// node is the field `node` of a request, as an Envoy fills it in; field is its number.
+// node returns the field `node` of a request, as an Envoy fills it in. `field` is its number.
 func node(field protowire.Number, id, cluster string, metadata map[string]string) []byte {
 	body := appendString(appendString(nil, 1, id), 2, cluster)
 	if len(metadata) > 0 {

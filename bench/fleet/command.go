@@ -10,7 +10,7 @@ import (
 	"strings"
 )
 
-// command is what a line may say. What is left out is nil or 0, which stands for the default that `keys` names.
+// command is a line of input. A key that is left out is nil or 0, which means the default in `keys`.
 type command struct {
 	Cmd   string `json:"cmd"`
 	Group string `json:"group"`
@@ -38,82 +38,82 @@ type command struct {
 }
 
 const (
-	mostProxies = 1_000_000
-	day         = 86_400 // seconds; no wait is longer
+	maxProxies = 1_000_000
+	day        = 86_400 // seconds; the longest wait
 )
 
-// keys are in the order in which they are told.
-var keys = []struct{ name, says string }{
-	{"group", `proxies that are opened together; "", which is a name like any other`},
-	{"n", "how many"},
+// keys are the keys of commands in the order of the help text, each with its meaning and its default.
+var keys = []struct{ name, text string }{
+	{"group", `name of the proxies that are opened together; "", which is a valid name`},
+	{"n", "number of proxies"},
 	{"variant", "delta or sotw; delta"},
 	{"cluster", "the nodes' cluster; bench"},
 	{"metadata", "the nodes' metadata, an object of strings; none"},
-	{"rate", "connections a second; 0, which is all at once"},
+	{"rate", "connections a second; 0, which opens all at once"},
 	{"retry_ms", "the limit of the first wait after a connection broke, doubled up to 30 s; 500"},
-	{"keep", "a new stream says what is held from the one before; true"},
-	{"nack", "refuse what comes once everything is there; false"},
+	{"keep", "tell the server on a new stream what is held from the one before; true"},
+	{"nack", "refuse responses once in sync; false"},
 	{"mute", "never ACK; false"},
-	{"slow_ms", "read 4 KiB in this time and no more; 0, which is all that comes, at once"},
+	{"slow_ms", "read at most 4 KiB in each period of this length; 0, which reads everything at once"},
 	{"name", "the RouteConfiguration that will change; any resource"},
-	{"contains", "what it will contain; anything"},
-	{"from_ns", "when time begins; for wait_synced when the group was told to open, for result the start of the clock"},
-	{"timeout", "how long to wait at most; 60"},
-	{"quiet_ms", "how long nothing came to any proxy before the answer; 100"},
-	{"fraction", "of the group that is waited for; 1"},
-	{"now", "don't wait for quiet; false"},
+	{"contains", "a text that it will contain; any"},
+	{"from_ns", "the start of measured times; by default the open command for wait_synced, and the start of the clock for result"},
+	{"timeout", "the longest wait; 60"},
+	{"quiet_ms", "answer only after this time without a response to any proxy; 100"},
+	{"fraction", "share of the group to wait for; 1"},
+	{"now", "answer without such a time; false"},
 }
 
-// verb is a command. `do` is called with a group that is there, unless the verb is without one or opens it.
+// verb is a command. `do` is called with an existing group, unless the verb has no group or opens it.
 type verb struct {
 	name string
 	keys []string
-	says string
+	text string
 	do   func(*fleet, command) answer
 }
 
 var verbs = []verb{
 	{
 		"open", []string{"n", "group", "variant", "cluster", "metadata", "rate", "retry_ms", "keep", "nack", "mute", "slow_ms"},
-		"starts n proxies, a group", (*fleet).open,
+		"starts n proxies as a group", (*fleet).open,
 	},
 	{
 		"behave", []string{"group", "nack", "mute", "slow_ms"},
-		"how a group behaves from now on; what is left out stays as it is. Who is mute no more ACKs what it owes",
+		"changes how a group behaves; keys that are left out change nothing. A proxy that is no longer mute ACKs what came meanwhile",
 		(*fleet).behave,
 	},
-	{"reopen", []string{"group", "keep", "rate"}, "closes all connections of a group, and opens them anew", (*fleet).reopen},
-	{"keep", []string{"group", "keep"}, "what a group says on its next streams; waits begin from the shortest", (*fleet).keep},
-	{"close", []string{"group"}, "closes a group for good", (*fleet).close},
+	{"reopen", []string{"group", "keep", "rate"}, "closes all connections of a group, and opens new ones", (*fleet).reopen},
+	{"keep", []string{"group", "keep"}, "changes what a group tells the server on new streams; waits before a reconnect begin with the shortest again", (*fleet).keep},
+	{"close", []string{"group"}, "closes and forgets a group", (*fleet).close},
 	{
 		"wait_synced", []string{"group", "from_ns", "timeout", "quiet_ms", "fraction", "now"},
-		"answers once a group has all that it asks for; ok is false after the timeout", (*fleet).waitSynced,
+		"answers once a group is in sync: it has all resources that it asks for; ok is false after the timeout", (*fleet).waitSynced,
 	},
-	{"watch", []string{"name", "contains"}, "counts anew, and looks for a change in what comes from now on", (*fleet).watch},
+	{"watch", []string{"name", "contains"}, "resets the counters, and watches the following responses for a change", (*fleet).watch},
 	{
 		"result", []string{"group", "from_ns", "timeout", "quiet_ms", "fraction", "now"},
-		"answers once a group has received and, unless it is mute or refuses, ACKed what is watched for; else ok is false", (*fleet).result,
+		"answers once a group has received and, unless it is mute or refuses, ACKed the watched change; ok is false after the timeout", (*fleet).result,
 	},
-	{"stats", nil, "how many connections there are, and what this program has cost", (*fleet).stats},
+	{"stats", nil, "returns the number of connections, and the cost of this program", (*fleet).stats},
 	{"quit", nil, "ends", nil},
 }
 
-// read is the command that a line says, and its verb. The error says what is wrong and what is allowed.
+// read returns the command of a line, and its verb. The error says what is wrong, and what is allowed.
 func read(line []byte) (command, verb, error) {
 	var c command
-	var said map[string]json.RawMessage
-	if err := json.Unmarshal(line, &said); err != nil || said == nil {
+	var values map[string]json.RawMessage
+	if err := json.Unmarshal(line, &values); err != nil || values == nil {
 		return c, verb{}, errors.New(`a line must be one JSON object, like {"cmd":"stats"}`)
 	}
-	if err := json.Unmarshal(said["cmd"], &c.Cmd); err != nil {
-		return c, verb{}, errors.New(`"cmd" is missing, or no string; there are ` + known())
+	if err := json.Unmarshal(values["cmd"], &c.Cmd); err != nil {
+		return c, verb{}, errors.New(`"cmd" is missing, or not a string; there are ` + verbNames())
 	}
 	at := slices.IndexFunc(verbs, func(v verb) bool { return v.name == c.Cmd })
 	if at < 0 {
-		return c, verb{}, fmt.Errorf("there is no command %q; there are %s", c.Cmd, known())
+		return c, verb{}, fmt.Errorf("there is no command %q; there are %s", c.Cmd, verbNames())
 	}
 	v := verbs[at]
-	for key := range said {
+	for key := range values {
 		if key != "cmd" && !slices.Contains(v.keys, key) {
 			return c, v, fmt.Errorf("%s has no key %q; it has %s", v.name, key, strings.Join(append([]string{"cmd"}, v.keys...), ", "))
 		}
@@ -132,7 +132,7 @@ func read(line []byte) (command, verb, error) {
 	return c, v, c.check()
 }
 
-func known() string {
+func verbNames() string {
 	names := make([]string, len(verbs))
 	for i, v := range verbs {
 		names[i] = v.name
@@ -154,10 +154,10 @@ func needed(kind reflect.Kind) string {
 	return "a string"
 }
 
-// check tells the first value that is not allowed.
+// check returns an error for the first value that is not allowed.
 func (c *command) check() error {
-	if c.Cmd == "open" && (c.N < 1 || c.N > mostProxies) {
-		return fmt.Errorf(`"n" must be from 1 to %d`, mostProxies)
+	if c.Cmd == "open" && (c.N < 1 || c.N > maxProxies) {
+		return fmt.Errorf(`"n" must be from 1 to %d`, maxProxies)
 	}
 	if !slices.Contains([]string{"", "delta", "sotw"}, c.Variant) {
 		return fmt.Errorf("there is no variant %q; there are delta and sotw", c.Variant)
@@ -169,9 +169,9 @@ func (c *command) check() error {
 	if c.SlowMs != nil {
 		slow = *c.SlowMs
 	}
-	for _, value := range []struct {
-		key      string
-		is, most float64
+	for _, bound := range []struct {
+		key        string
+		value, max float64
 	}{
 		{"rate", c.Rate, 1e9},
 		{"retry_ms", float64(c.RetryMs), 30_000},
@@ -181,8 +181,8 @@ func (c *command) check() error {
 		{"quiet_ms", float64(c.QuietMs), day * 1000},
 		{"fraction", c.Fraction, 1},
 	} {
-		if value.is < 0 || value.is > value.most {
-			return fmt.Errorf("%q must be from 0 to %.0f", value.key, value.most)
+		if bound.value < 0 || bound.value > bound.max {
+			return fmt.Errorf("%q must be from 0 to %.0f", bound.key, bound.max)
 		}
 	}
 	return nil

@@ -13,49 +13,49 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What Envoy 1.40 grants its control plane.
+// The windows that Envoy 1.40 grants its control plane.
 const (
 	streamWindow     = 16 << 20
 	connectionWindow = 24 << 20
 )
 
 const (
-	plainWindow = 65_535 // what HTTP/2 grants until it is told otherwise
-	plainFrame  = 16_384 // the same of a frame; we grant no more
-	headSize    = 9      // bytes before what a frame holds
+	plainWindow = 65_535 // HTTP/2's default window
+	plainFrame  = 16_384 // HTTP/2's default frame size, and the limit of this program
+	headSize    = 9      // bytes of a frame's header
 )
 
-// conn is one connection with one stream, number 1, as a client of gRPC has it.
+// conn is one connection with one stream, number 1, as a gRPC client has it.
 type conn struct {
-	in    []byte // a frame that has not come whole; shorter than a frame
-	msg   []byte // a message that has not come whole: with its head, or where there is a like, what differs from that
-	like  *body  // what a long message that has not come whole begins like; mostly nil
-	same  int    // so many bytes of it
-	size  int    // of that message, without its head
-	out   []byte // what the socket has not taken yet
-	queue []byte // what the server's window has not let out yet
+	in    []byte // the first bytes of a frame that is not complete
+	msg   []byte // the first bytes of a message that is not complete, with its head; with `like`, the bytes that differ from that
+	like  *body  // the body that an incomplete long message begins like; mostly nil
+	same  int    // the number of equal bytes
+	size  int    // the size of that message, without its head
+	out   []byte // bytes that the socket has not accepted yet
+	queue []byte // bytes that wait for the server's window
 
-	streamOut, connOut, initialOut int64 // what the server lets us send
-	frame                          int   // its largest frame
+	streamOut, connOut, initialOut int64 // the server's windows
+	frame                          int   // the server's largest frame
 	unread                         int   // bytes of data since the last window update
-	accepted                       bool  // the response headers are here
+	accepted                       bool  // the response headers have come
 }
 
-// wire is what the connections of one loop share to read and write frames. Not more than one connection uses it at a time.
+// wire reads and writes frames for the connections of one loop, one connection at a time.
 type wire struct {
 	reader  bytes.Reader
 	framer  *http2.Framer
 	sink    bytes.Buffer
-	decoder *hpack.Decoder // without a dynamic table, which we grant nobody, it has no state
+	decoder *hpack.Decoder // has no state, since this program allows no dynamic table
 	fields  []hpack.HeaderField
 	opening map[string][]byte // by path
 	target  string
-	buffer  []byte // what is read from a socket
+	buffer  []byte // bytes that were read from a socket
 	spare   spare
 	bodies  bodies
 }
 
-// Bytes that one read takes at most, beside what is left of the one before.
+// The most bytes that one read takes, beside those left over from the read before.
 const readSize = 256 << 10
 
 func newWire(target string) *wire {
@@ -64,14 +64,14 @@ func newWire(target string) *wire {
 	return w
 }
 
-// reset forgets what a connection that broke off may have left in the middle.
+// reset clears the state that a broken connection may have left.
 func (w *wire) reset() {
 	w.framer = http2.NewFramer(&w.sink, &w.reader)
 	w.framer.SetReuseFrames()
 	w.decoder = hpack.NewDecoder(0, func(f hpack.HeaderField) { w.fields = append(w.fields, f) })
 }
 
-// open is what a connection says first: the preface, settings, and the headers of the stream.
+// open writes the first bytes of a connection: the preface, settings, and the headers of the stream.
 func (w *wire) open(c *conn, path string) {
 	*c = conn{in: c.in[:0], streamOut: plainWindow, connOut: plainWindow, initialOut: plainWindow, frame: plainFrame}
 	if w.opening[path] == nil {
@@ -99,7 +99,7 @@ func (w *wire) open(c *conn, path string) {
 	w.sink.Write(w.opening[path])
 }
 
-// send queues one gRPC message, and writes what the server's windows allow.
+// send queues one gRPC message, and writes as much as the server's windows allow.
 func (w *wire) send(c *conn, message []byte) {
 	if len(c.queue) == 0 && int64(len(message)+5) <= min(c.streamOut, c.connOut) && len(message)+5 <= c.frame {
 		// The usual case: one frame, at once.
@@ -135,18 +135,18 @@ func (w *wire) drain(c *conn) {
 	c.queue = nil
 }
 
-// room is where the next read of at most so many bytes goes to.
-func (w *wire) room(c *conn, most int) []byte { return w.buffer[len(c.in) : len(c.in)+most] }
+// room returns the buffer for the next read of at most `max` bytes.
+func (w *wire) room(c *conn, max int) []byte { return w.buffer[len(c.in) : len(c.in)+max] }
 
-// read takes in the n bytes that came into the room, frame by frame, and hands whole messages to f, which must not keep them.
-// The error is why the stream has ended.
+// read handles the n bytes that were read into the room, frame by frame, and passes whole messages to f, which must not keep
+// them. The error is the reason why the stream has ended.
 func (w *wire) read(c *conn, n int, f func(message) error) error {
 	data := w.buffer[:len(c.in)+n]
 	copy(data, c.in)
 	for len(data) >= headSize {
 		size := int(data[0])<<16 + int(data[1])<<8 + int(data[2])
 		if size > plainFrame {
-			return errors.New("a frame that is larger than was granted")
+			return errors.New("a frame above the maximum size")
 		}
 		if size += headSize; size > len(data) {
 			break
@@ -157,7 +157,7 @@ func (w *wire) read(c *conn, n int, f func(message) error) error {
 		}
 	}
 	if len(data) == 0 && cap(c.in) > 4096 {
-		c.in = nil // most of the time nothing is left over: thousands of proxies keep no large buffers
+		c.in = nil // mostly nothing is left over; without this, thousands of proxies would keep large buffers
 	} else {
 		c.in = append(c.in[:0], data...)
 	}
@@ -166,7 +166,7 @@ func (w *wire) read(c *conn, n int, f func(message) error) error {
 
 func (w *wire) one(c *conn, data []byte, f func(message) error) error {
 	if data[3] == byte(http2.FrameData) && data[4]&^byte(http2.FlagDataEndStream) == 0 {
-		// The usual case, which needs no copy; with padding it is left to the framer.
+		// The usual case, which needs no copy. The framer handles padding.
 		return w.data(c, data[headSize:], len(data)-headSize, data[4] != 0, f)
 	}
 	w.reader.Reset(data)
@@ -212,13 +212,14 @@ func (w *wire) one(c *conn, data []byte, f func(message) error) error {
 	case *http2.GoAwayFrame:
 		// The stream may go on until the server ends it.
 		if frame.LastStreamID < 1 {
-			return fmt.Errorf("turned away: %v", frame.ErrCode)
+			return fmt.Errorf("GOAWAY: %v", frame.ErrCode)
 		}
 	}
 	return nil
 }
 
-// messageSize is how long a message that begins with these bytes is, its head included; the head's five while that isn't here.
+// messageSize returns the size of a message that begins with these bytes, with its head of five bytes. Before the head is
+// complete, it returns the size of the head.
 func messageSize(data []byte) int {
 	if len(data) < 5 {
 		return 5
@@ -226,8 +227,8 @@ func messageSize(data []byte) int {
 	return 5 + int(binary.BigEndian.Uint32(data[1:]))
 }
 
-// gather adds to a message what is missing, and tells what is left of the data.
-func (w *wire) gather(message, data []byte) (gathered, left []byte) {
+// gather appends missing bytes to a message, and returns it and the remaining data.
+func (w *wire) gather(message, data []byte) (gathered, remaining []byte) {
 	for len(message) < messageSize(message) && len(data) > 0 {
 		size := messageSize(message)
 		if size > cap(message) {
@@ -241,8 +242,8 @@ func (w *wire) gather(message, data []byte) (gathered, left []byte) {
 	return message, data
 }
 
-// piece is the message that ends in the data, and what is left of that; no message if there is more to come. One of three things
-// happens: a message is here as a whole, one is compared with what came before, or what there is of one is kept.
+// piece returns the message that ends in the data, and the remaining data; no message if it is not complete. One of three things
+// happens: the data has a whole message, a long message is compared with an earlier one, or an incomplete message is kept.
 func (w *wire) piece(c *conn, data []byte) (message, []byte) {
 	if c.like == nil && len(c.msg) == 0 {
 		size := messageSize(data)
@@ -278,7 +279,7 @@ func (w *wire) piece(c *conn, data []byte) (message, []byte) {
 	return message{like: c.like, same: c.same, own: c.msg}, data[n:]
 }
 
-// data takes in what a frame of `size` bytes holds of messages.
+// data handles the messages in a DATA frame of `size` bytes.
 func (w *wire) data(c *conn, data []byte, size int, ended bool, f func(message) error) error {
 	c.unread += size
 	if c.unread > streamWindow/2 {
@@ -316,7 +317,7 @@ func (w *wire) headers(c *conn, frame *http2.HeadersFrame) error {
 	_, err := w.decoder.Write(frame.HeaderBlockFragment())
 	if err = errors.Join(err, w.decoder.Close()); err != nil || !frame.HeadersEnded() {
 		w.reset()
-		return fmt.Errorf("headers that can't be read: %w", err)
+		return fmt.Errorf("invalid headers: %w", err)
 	}
 	status, message := "", ""
 	for _, f := range w.fields {
@@ -338,14 +339,14 @@ func (w *wire) headers(c *conn, frame *http2.HeadersFrame) error {
 	return nil
 }
 
-// dial starts to connect; the socket is writable once that has come to an end.
+// dial starts to connect. The socket is writable once it is connected, or has failed.
 func dial(address unix.Sockaddr) (int, error) {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return -1, err
 	}
 	must(unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1))
-	// A connection that we close leaves nothing behind: in storms, ports would run out.
+	// Close without TIME_WAIT: in storms, ports would run out.
 	must(unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1}))
 	if err := unix.Connect(fd, address); err != nil && err != unix.EINPROGRESS {
 		unix.Close(fd)

@@ -15,9 +15,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const mostLoops = 64
+const maxLoops = 64
 
-// options is what the command line says.
+// options are those of the command line.
 type options struct {
 	target  string
 	address *unix.SockaddrInet4
@@ -38,7 +38,7 @@ func parseFlags(arguments []string) (options, error) {
 		o.address, err = resolve(text)
 		return err
 	})
-	set.Func("loops", "", whole(&o.loops, 1, mostLoops))
+	set.Func("loops", "", whole(&o.loops, 1, maxLoops))
 	set.Func("first", "", whole(&o.first, 0, math.MaxInt32))
 	set.Func("prefix", "", func(text string) error {
 		o.prefix = text
@@ -58,18 +58,18 @@ func parseFlags(arguments []string) (options, error) {
 	case err != nil:
 		return o, err
 	case set.NArg() > 0:
-		return o, fmt.Errorf("%q is no flag; fleet takes flags only, and its commands on standard input", set.Arg(0))
+		return o, fmt.Errorf("%q is not a flag; fleet takes flags only, and commands on standard input", set.Arg(0))
 	case o.address == nil:
-		return o, errors.New("-target is missing: the xDS server as HOST:PORT, as in -target 127.0.0.1:18000; -h tells more")
+		return o, errors.New("-target is missing: the xDS server as HOST:PORT, as in -target 127.0.0.1:18000; see -h")
 	}
 	return o, nil
 }
 
-func whole(to *int, least, greatest int) func(string) error {
+func whole(to *int, minimum, maximum int) func(string) error {
 	return func(text string) error {
 		n, err := strconv.Atoi(text)
-		if err != nil || n < least || n > greatest {
-			return fmt.Errorf("it must be a whole number from %d to %d", least, greatest)
+		if err != nil || n < minimum || n > maximum {
+			return fmt.Errorf("it must be a whole number from %d to %d", minimum, maximum)
 		}
 		*to = n
 		return nil
@@ -79,7 +79,7 @@ func whole(to *int, least, greatest int) func(string) error {
 func resolve(target string) (*unix.SockaddrInet4, error) {
 	host, number, err := net.SplitHostPort(target)
 	if err != nil || host == "" || number == "" {
-		return nil, errors.New("it is no HOST:PORT, like 127.0.0.1:18000")
+		return nil, errors.New("it must be HOST:PORT, like 127.0.0.1:18000")
 	}
 	port, err := strconv.Atoi(number)
 	if err != nil || port < 1 || port > 65_535 {
@@ -92,39 +92,39 @@ func resolve(target string) (*unix.SockaddrInet4, error) {
 	return &unix.SockaddrInet4{Port: port, Addr: [4]byte(address.IP.To4())}, nil
 }
 
-// help is what -h prints.
+// help returns the text of -h.
 func help() string {
 	var b strings.Builder
-	b.WriteString(`fleet plays thousands of Envoys towards one xDS server, a connection each, and measures what they receive.
+	b.WriteString(`fleet simulates thousands of Envoys that connect to one xDS server, and measures what they receive.
 
   fleet -target HOST:PORT [-loops N] [-prefix TEXT] [-first N] [-cpuprofile FILE]
 
   -target HOST:PORT  the xDS server, over IPv4 and without TLS
-  -loops N           threads that the proxies are dealt out to, 1 to 64; 1
-  -prefix TEXT       what node ids begin with; envoy-
-  -first N           the number of the first node, which its id ends with; 1. Proxies are numbered as they are opened:
-                     envoy-00001, envoy-00002 ... Two fleets at one server need different prefixes or numbers that don't
-                     meet; with the same ones, each node has two streams
+  -loops N           threads for the proxies, 1 to 64; 1
+  -prefix TEXT       the first part of node ids; envoy-
+  -first N           the number at the end of the first node's id; 1. Proxies are numbered in the order of opening:
+                     envoy-00001, envoy-00002 ... Two fleets at one server need different prefixes or different
+                     numbers; otherwise a node has two streams
   -cpuprofile FILE   writes a profile of this program, for go tool pprof
 
-It is driven by JSON, one object a line on standard input, and answers each with one line on standard output, with "ok" and, of
-what it can't do, "error". Times are in seconds unless a name says otherwise; points in time are nanoseconds of CLOCK_MONOTONIC
-(in Python: time.monotonic_ns). The first line says that it is there, and its process id. It ends when its input does, once it has
-answered what it was asked.
+It reads commands from standard input, one JSON object a line, and answers each with one line on standard output: with "ok",
+and with "error" if a command failed. Times are in seconds unless a name says otherwise; points in time are nanoseconds of
+CLOCK_MONOTONIC (in Python: time.monotonic_ns). The first line has its process id. It ends when its input ends, once it has
+answered all commands.
 
-Commands, and the keys that each takes beside cmd:
+Commands, and their keys beside cmd:
 
 `)
 	for _, v := range verbs {
 		head := fmt.Sprintf("  %-12s %s", v.name, strings.Join(v.keys, " "))
-		fmt.Fprintf(&b, "%s\n%15s%s\n", strings.TrimRight(head, " "), "", v.says)
+		fmt.Fprintf(&b, "%s\n%15s%s\n", strings.TrimRight(head, " "), "", v.text)
 	}
-	b.WriteString("\nKeys, with what they are if left out:\n\n")
+	b.WriteString("\nKeys, each with its default:\n\n")
 	for _, k := range keys {
-		fmt.Fprintf(&b, "  %-12s %s\n", k.name, k.says)
+		fmt.Fprintf(&b, "  %-12s %s\n", k.name, k.text)
 	}
 	b.WriteString(`
-An example; half of 1000 proxies cease to ACK once they are in sync, and then the model iris is switched to green:
+An example: half of 1000 proxies stop to ACK once they are in sync, and then the model iris is switched to green:
 
   $ fleet -target 127.0.0.1:18000
   {"cmd":"open","n":500,"group":"mute"}

@@ -13,57 +13,57 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// group is proxies that were opened together, and behave alike.
+// group is a set of proxies that were opened together, and behave in the same way.
 type group struct {
 	name    string
 	path    string
 	delta   bool
-	nack    bool          // refuses what comes once it has everything
+	nack    bool          // refuses responses once it is in sync
 	mute    bool          // never ACKs
-	slow    time.Duration // between two reads of at most slowBytes; 0 reads at once
-	retry   time.Duration // the first wait before a connection is opened anew, doubled up to 30 s
-	keep    bool          // says on a new stream what is held from the one before
+	slow    time.Duration // the time between two reads of at most slowBytes; 0 reads at once
+	retry   time.Duration // the first wait before a reconnect, doubled up to 30 s
+	keep    bool          // tells the server on a new stream what it holds from the one before
 	cluster string
 	meta    map[string]string
 }
 
 const slowBytes = 4096
 
-// proxy is one Envoy as its control plane sees it.
+// proxy is one simulated Envoy.
 type proxy struct {
 	client
 	conn
 	group   *group
 	fd      int // -1 while there is no connection
-	epoch   int // counts connections, so that timers of an older one are void
-	tries   int // since the last response
+	epoch   int // counts connections; a timer of an older one does nothing
+	tries   int // attempts to connect since the last response
 	wanted  bool
 	events  uint32
-	opening bool // the connection does not stand yet
+	opening bool // not connected yet
 
-	since    time.Duration // when it was told to open
-	stood    time.Duration // when the newest connection stood
-	inSync   time.Duration // when everything had come; 0 before
-	received time.Duration // the first hit since the watch was armed
+	since    time.Duration // the time of the command to open
+	opened   time.Duration // the time at which the newest connection opened
+	inSync   time.Duration // the time at which it was in sync; 0 before
+	received time.Duration // the time of the first hit since the watch began
 	acked    time.Duration
-	waiting  bool // the ACK of a hit is to be written
+	waiting  bool // the ACK of a hit must be written
 	connects int
 	bytes    int64
 	messages int64
 }
 
-// loop is one thread and its share of the proxies. All its state is touched by that thread only: do() runs there.
+// loop is one thread and its share of the proxies. Only that thread uses the loop's state: do() runs on it.
 type loop struct {
 	target  unix.Sockaddr
 	wire    *wire
-	world   *world
+	memo    *memo
 	proxies []*proxy
 	byFd    []*proxy
 	timers  timers
 	epoll   int
 	wake    int
 	asks    chan func()
-	active  atomic.Int64 // when a response came last, by the clock; read by others too
+	active  atomic.Int64 // the time of the last response; other threads read it too
 	errors  map[string]int
 	watched string
 	content []byte
@@ -79,13 +79,13 @@ func newLoop(target unix.Sockaddr, authority string) (*loop, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &loop{target: target, wire: newWire(authority), world: newWorld(), epoll: epoll, wake: wake}
+	l := &loop{target: target, wire: newWire(authority), memo: newMemo(), epoll: epoll, wake: wake}
 	l.asks, l.errors = make(chan func(), 16), map[string]int{}
 	event := unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(wake)}
 	return l, unix.EpollCtl(epoll, unix.EPOLL_CTL_ADD, wake, &event)
 }
 
-// do runs f on the loop's thread, and returns when it has run.
+// do runs f on the loop's thread, and waits until it has run.
 func (l *loop) do(f func()) {
 	done := make(chan struct{})
 	l.asks <- func() { f(); close(done) }
@@ -118,12 +118,12 @@ func (l *loop) run() {
 	}
 }
 
-// after runs f on the loop's thread.
+// after runs f on the loop's thread once this time has passed.
 func (l *loop) after(wait time.Duration, f func()) {
 	heap.Push(&l.timers, timer{clock() + wait, f})
 }
 
-// connect opens the connection of a proxy, whatever was before.
+// connect opens the connection of a proxy, and closes an existing one.
 func (l *loop) connect(p *proxy) {
 	l.hangUp(p)
 	p.wanted = true
@@ -142,7 +142,7 @@ func (l *loop) connect(p *proxy) {
 	l.wire.sink.Reset()
 	l.wire.open(&p.conn, p.group.path)
 	p.out = append(p.out[:0], l.wire.sink.Bytes()...)
-	// The first request is made once the connection stands: till then nothing is known to be sent.
+	// The first request is sent once the connection is open.
 	p.opening = true
 	p.events = unix.EPOLLOUT
 	event := unix.EpollEvent{Events: p.events, Fd: int32(fd)}
@@ -158,7 +158,7 @@ func (l *loop) hangUp(p *proxy) {
 	p.conn = conn{}
 }
 
-// failed closes a connection that has come to an end, and opens another later.
+// failed closes a connection that has ended, and opens another later.
 func (l *loop) failed(p *proxy, err error) {
 	l.errors[err.Error()]++
 	l.hangUp(p)
@@ -167,7 +167,7 @@ func (l *loop) failed(p *proxy, err error) {
 	if !p.wanted {
 		return
 	}
-	// As Envoy does: at random, up to a limit that doubles.
+	// As Envoy does: a random time up to a limit that doubles.
 	limit := min(p.group.retry<<min(p.tries, 16), 30*time.Second)
 	p.tries++
 	epoch := p.epoch
@@ -182,9 +182,9 @@ func (l *loop) ready(p *proxy, events uint32) {
 	l.wire.sink.Reset()
 	if p.opening && events&(unix.EPOLLERR|unix.EPOLLHUP) == 0 {
 		p.opening = false
-		p.stood = clock()
+		p.opened = clock()
 		l.want(p, unix.EPOLLIN)
-		p.client.start(l.world, p.group.keep, func(m []byte) { l.wire.send(&p.conn, m) })
+		p.client.start(l.memo, p.group.keep, func(m []byte) { l.wire.send(&p.conn, m) })
 	}
 	var err error
 	if events&(unix.EPOLLIN|unix.EPOLLERR|unix.EPOLLHUP) != 0 {
@@ -199,12 +199,12 @@ func (l *loop) ready(p *proxy, events uint32) {
 }
 
 func (l *loop) read(p *proxy) error {
-	most := readSize
+	limit := readSize
 	if p.group.slow > 0 {
-		most = slowBytes
+		limit = slowBytes
 	}
 	for {
-		n, err := unix.Read(p.fd, l.wire.room(&p.conn, most))
+		n, err := unix.Read(p.fd, l.wire.room(&p.conn, limit))
 		switch {
 		case err == unix.EAGAIN || err == unix.EINTR:
 			return nil
@@ -220,20 +220,20 @@ func (l *loop) read(p *proxy) error {
 			}
 			return err
 		}
-		if p.accepted && p.inSync == 0 && p.group.keep && p.synced(l.world) {
-			p.inSync = clock() // nothing new since the stream before: no response will say so
+		if p.accepted && p.inSync == 0 && p.group.keep && p.synced(l.memo) {
+			p.inSync = clock() // nothing changed since the stream before, so no response will come
 		}
 		if p.group.slow > 0 {
 			l.pause(p, p.group.slow)
 			return nil
 		}
-		if n < most {
+		if n < limit {
 			return nil
 		}
 	}
 }
 
-// pause reads no more for a while.
+// pause stops reading for this time.
 func (l *loop) pause(p *proxy, wait time.Duration) {
 	l.want(p, p.events&^unix.EPOLLIN)
 	epoch := p.epoch
@@ -244,7 +244,7 @@ func (l *loop) pause(p *proxy, wait time.Duration) {
 	})
 }
 
-// turn is called when a proxy behaves in another way than a moment ago.
+// turn is called when the behaviour of a proxy has changed.
 func (l *loop) turn(p *proxy, was *group) {
 	if p.fd < 0 || p.opening {
 		return
@@ -252,7 +252,7 @@ func (l *loop) turn(p *proxy, was *group) {
 	switch now := p.group; {
 	case now.slow == was.slow:
 	case now.slow > 0:
-		l.pause(p, rand.N(now.slow)) // so that they don't all read in the same moment from now on
+		l.pause(p, rand.N(now.slow)) // so that not all proxies read at the same time
 	default:
 		l.want(p, p.events|unix.EPOLLIN)
 	}
@@ -279,28 +279,28 @@ func (l *loop) message(p *proxy, m message) error {
 	p.tries = 0
 	r, ok := m.scan(p.delta)
 	if !ok || r.kind < 0 {
-		return errors.New("a response that can't be read")
+		return errors.New("an invalid response")
 	}
-	b := l.world.known(r)
+	b := l.memo.seen(r)
 	if b == nil {
-		b = l.world.read(r, m.whole(), p.delta, l.hit)
+		b = l.memo.read(r, m.whole(), p.delta, l.hit)
 		l.wire.bodies.keep(m, p.delta)
 	}
 	p.nack, p.mute = p.group.nack && p.inSync > 0, p.group.mute
-	p.client.receive(l.world, r, b, func(m []byte) { l.wire.send(&p.conn, m) })
+	p.client.receive(l.memo, r, b, func(m []byte) { l.wire.send(&p.conn, m) })
 	now := clock()
 	l.active.Store(int64(now))
 	if l.armed && b.hit && p.received == 0 {
 		p.received = now
 		p.waiting = !p.mute && !p.nack
 	}
-	if p.inSync == 0 && p.synced(l.world) {
+	if p.inSync == 0 && p.synced(l.memo) {
 		p.inSync = now
 	}
 	return nil
 }
 
-// write gives the socket what there is, and remembers what it does not take.
+// write writes pending bytes to the socket, and keeps those that it does not accept.
 func (l *loop) write(p *proxy) error {
 	data := l.wire.sink.Bytes()
 	if len(p.out) > 0 {
@@ -333,12 +333,12 @@ func (l *loop) write(p *proxy) error {
 	return nil
 }
 
-// hit tells whether a resource is what is watched for.
+// hit returns true if a resource is the watched change.
 func (l *loop) hit(name string, body []byte) bool {
 	return l.armed && (l.watched == "" || l.watched == name) && (len(l.content) == 0 || bytes.Contains(body, l.content))
 }
 
-// timers are in a heap, the next on top.
+// timers are a heap with the next one on top.
 type timers []timer
 
 type timer struct {
@@ -357,7 +357,7 @@ func (t *timers) Pop() any {
 	return last
 }
 
-// wait is how long nothing is due, in milliseconds; -1 is for ever.
+// wait returns the time until the next timer is due, in milliseconds; -1 if there is none.
 func (t timers) wait() int {
 	if len(t) == 0 {
 		return -1
@@ -369,7 +369,7 @@ func (t timers) wait() int {
 	return int((wait + time.Millisecond - 1) / time.Millisecond)
 }
 
-// clock is CLOCK_MONOTONIC, which other processes of this machine read too (Python's time.monotonic_ns).
+// clock returns CLOCK_MONOTONIC, which is the same for all processes of this machine (Python: time.monotonic_ns).
 func clock() time.Duration { return epoch + time.Since(started) }
 
 var started, epoch = func() (time.Time, time.Duration) {

@@ -1,7 +1,7 @@
-// Command fleet plays thousands of Envoys towards one xDS server: a connection each, in few threads.
+// Command fleet simulates thousands of Envoys that connect to one xDS server, in few threads.
 //
-// It is driven by JSON, one object a line on standard input, and answers each with one line on standard output: `fleet -h` tells
-// which.
+// It reads commands from standard input, one JSON object a line, and answers each with one line on standard output. `fleet -h`
+// lists them.
 package main
 
 import (
@@ -26,7 +26,7 @@ const (
 	sotwPath  = "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources"
 )
 
-const longest = 1 << 20 // bytes of a line
+const maxLine = 1 << 20 // bytes
 
 type answer map[string]any
 
@@ -43,7 +43,7 @@ func main() {
 	if o.profile != "" {
 		file, err := os.Create(o.profile)
 		if err != nil {
-			fmt.Fprintln(os.Stderr, "fleet: the profile can't be written:", err)
+			fmt.Fprintln(os.Stderr, "fleet: can't write the profile:", err)
 			os.Exit(2)
 		}
 		must(pprof.StartCPUProfile(file))
@@ -56,7 +56,7 @@ func main() {
 	}
 }
 
-// run does what the lines say, until they end.
+// run runs the commands of the input until it ends.
 func run(o options, in io.Reader, out io.Writer) error {
 	f, err := newFleet(o)
 	if err != nil {
@@ -64,11 +64,11 @@ func run(o options, in io.Reader, out io.Writer) error {
 	}
 	answers := json.NewEncoder(out)
 	answers.SetEscapeHTML(false)
-	said := answer{"ok": true, "pid": os.Getpid()}
+	reply := answer{"ok": true, "pid": os.Getpid()}
 	lines := bufio.NewScanner(in)
-	lines.Buffer(nil, longest)
+	lines.Buffer(nil, maxLine)
 	for {
-		if err := answers.Encode(said); err != nil {
+		if err := answers.Encode(reply); err != nil {
 			return err
 		}
 		if !lines.Scan() {
@@ -77,22 +77,22 @@ func run(o options, in io.Reader, out io.Writer) error {
 		c, v, err := read(lines.Bytes())
 		switch {
 		case err != nil:
-			said = wrong(err.Error())
+			reply = wrong(err.Error())
 		case v.do == nil:
 			return nil
 		default:
-			said = f.handle(c, v)
+			reply = f.handle(c, v)
 		}
 	}
 	if errors.Is(lines.Err(), bufio.ErrTooLong) {
-		return fmt.Errorf("a line is longer than %d bytes", longest)
+		return fmt.Errorf("a line is longer than %d bytes", maxLine)
 	}
 	return lines.Err()
 }
 
 func wrong(text string) answer { return answer{"ok": false, "error": text} }
 
-// fleet is all loops; the proxies of a group are dealt out to them in turn.
+// fleet has all loops. The proxies of a group are distributed to them in turn.
 type fleet struct {
 	loops  []*loop
 	groups map[string]*group
@@ -101,11 +101,11 @@ type fleet struct {
 }
 
 func newFleet(o options) (*fleet, error) {
-	raise()
+	raiseFileLimit()
 	f := &fleet{groups: map[string]*group{}, prefix: o.prefix, next: o.first}
 	runtime.GOMAXPROCS(max(o.loops+1, runtime.NumCPU()))
 	for range o.loops {
-		to := *o.address // the system's form of it is kept inside, and is written to
+		to := *o.address // a copy, since the socket library writes to it
 		l, err := newLoop(&to, o.target)
 		if err != nil {
 			return nil, err
@@ -116,8 +116,8 @@ func newFleet(o options) (*fleet, error) {
 	return f, nil
 }
 
-// raise allows as many open files as the system lets us.
-func raise() {
+// raiseFileLimit allows as many open files as the system permits.
+func raiseFileLimit() {
 	var limit unix.Rlimit
 	if unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) == nil {
 		limit.Cur = limit.Max
@@ -135,11 +135,11 @@ func (f *fleet) handle(c command, v verb) answer {
 	if c.Fraction == 0 {
 		c.Fraction = 1
 	}
-	there := f.groups[c.Group] != nil
+	exists := f.groups[c.Group] != nil
 	switch {
-	case c.Cmd == "open" && there:
+	case c.Cmd == "open" && exists:
 		return wrong(fmt.Sprintf("the group %q is open already", c.Group))
-	case c.Cmd != "open" && slices.Contains(v.keys, "group") && !there:
+	case c.Cmd != "open" && slices.Contains(v.keys, "group") && !exists:
 		return wrong(fmt.Sprintf("there is no group %q", c.Group))
 	}
 	return v.do(f, c)
@@ -192,7 +192,7 @@ func (f *fleet) connect(c command, g *group) answer {
 	return answer{"ok": true, "at_ns": now.Nanoseconds()}
 }
 
-// behave changes how a group behaves from now on, as c says; a group is never changed while proxies have it.
+// behave changes the behaviour of a group as c says. The group must not be in use by proxies.
 func (g *group) behave(c command) {
 	if c.Nack != nil {
 		g.nack = *c.Nack
@@ -205,7 +205,7 @@ func (g *group) behave(c command) {
 	}
 }
 
-// change puts another in the place of a group, and calls then for each of its proxies.
+// change replaces a group by another, and calls then for each of its proxies.
 func (f *fleet) change(from, to *group, then func(*loop, *proxy)) {
 	for _, l := range f.loops {
 		l.do(func() {
@@ -226,7 +226,7 @@ func (f *fleet) behave(c command) answer {
 	return answer{"ok": true, "at_ns": clock().Nanoseconds()}
 }
 
-// keep changes what a group says on new streams from now on; waits begin from the shortest again.
+// keep changes what a group tells the server on new streams. Waits before a reconnect begin with the shortest again.
 func (f *fleet) keep(c command) answer {
 	to := *f.groups[c.Group]
 	to.keep = c.Keep == nil || *c.Keep
@@ -234,7 +234,7 @@ func (f *fleet) keep(c command) answer {
 	return answer{"ok": true}
 }
 
-// reopen closes all connections of a group, and opens them anew at once.
+// reopen closes all connections of a group, and opens new ones at once.
 func (f *fleet) reopen(c command) answer {
 	to := *f.groups[c.Group]
 	if c.Keep != nil {
@@ -248,35 +248,35 @@ func (f *fleet) reopen(c command) answer {
 	return f.connect(c, &to)
 }
 
-// close closes all connections of a group for good.
+// close closes all connections of a group, and forgets the group.
 func (f *fleet) close(c command) answer {
 	g := f.groups[c.Group]
 	for _, l := range f.loops {
 		l.do(func() {
-			left := l.proxies[:0]
+			others := l.proxies[:0]
 			for _, p := range l.proxies {
 				if p.group == g {
 					l.hangUp(p)
 					p.epoch++
 					p.wanted = false
 				} else {
-					left = append(left, p)
+					others = append(others, p)
 				}
 			}
-			clear(l.proxies[len(left):])
-			l.proxies = left
+			clear(l.proxies[len(others):])
+			l.proxies = others
 		})
 	}
 	delete(f.groups, c.Group)
 	return answer{"ok": true}
 }
 
-// watch counts anew, and looks for a RouteConfiguration from now on.
+// watch resets the counters, and watches the following responses for a RouteConfiguration.
 func (f *fleet) watch(c command) answer {
 	for _, l := range f.loops {
 		l.do(func() {
 			l.armed, l.watched, l.content = true, c.Name, []byte(c.Contains)
-			clear(l.world.batches) // what was read before was not looked through
+			clear(l.memo.batches) // these were not searched for the watched change
 			for _, p := range l.proxies {
 				p.received, p.acked, p.bytes, p.messages = 0, 0, 0, 0
 			}
@@ -285,11 +285,11 @@ func (f *fleet) watch(c command) answer {
 	return answer{"ok": true, "at_ns": clock().Nanoseconds()}
 }
 
-// waitSynced waits until all proxies of a group have all that they ask for.
+// waitSynced waits until all proxies of a group are in sync.
 func (f *fleet) waitSynced(c command) answer {
 	from := time.Duration(c.FromNs)
 	done := f.wait(c, func(p *proxy) bool { return p.inSync > 0 })
-	var took, served, bytes, messages []float64
+	var synced, served, bytes, messages []float64
 	last := time.Duration(0)
 	n := f.each(c, func(p *proxy) {
 		bytes, messages = append(bytes, float64(p.bytes)), append(messages, float64(p.messages))
@@ -298,18 +298,18 @@ func (f *fleet) waitSynced(c command) answer {
 			if from > 0 {
 				start = from
 			}
-			took = append(took, (p.inSync - start).Seconds())
-			served = append(served, (p.inSync - p.stood).Seconds())
+			synced = append(synced, (p.inSync - start).Seconds())
+			served = append(served, (p.inSync - p.opened).Seconds())
 			last = max(last, p.inSync)
 		}
 	})
 	return answer{
-		"ok": done, "n": n, "synced": summary(took), "served": summary(served), "bytes": summary(bytes), "messages": summary(messages),
+		"ok": done, "n": n, "synced": summary(synced), "served": summary(served), "bytes": summary(bytes), "messages": summary(messages),
 		"last_ns": last.Nanoseconds(), "errors": f.errors(), "cpu": cpu(),
 	}
 }
 
-// result waits until all proxies of a group have received and ACKed what is watched for, and tells how long that took.
+// result waits until all proxies of a group have received and ACKed the watched change, and returns their times.
 func (f *fleet) result(c command) answer {
 	from := time.Duration(c.FromNs)
 	g := f.groups[c.Group]
@@ -330,7 +330,7 @@ func (f *fleet) result(c command) answer {
 	}
 }
 
-// stats is how many connections there are, and what this program has cost.
+// stats returns the number of connections, and the cost of this program.
 func (f *fleet) stats(command) answer {
 	open, inSync, connects, messages, total := 0, 0, 0, int64(0), 0
 	for _, l := range f.loops {
@@ -356,8 +356,9 @@ func (f *fleet) stats(command) answer {
 	}
 }
 
-// wait returns once enough proxies of a group are as they should be and nothing has come for a while; false after the timeout.
-func (f *fleet) wait(c command, there func(*proxy) bool) bool {
+// wait returns once enough proxies of a group satisfy the condition and no response has come for a while; false after the
+// timeout.
+func (f *fleet) wait(c command, condition func(*proxy) bool) bool {
 	deadline := clock() + time.Duration(c.Timeout*float64(time.Second))
 	quiet := time.Duration(c.QuietMs) * time.Millisecond
 	for {
@@ -371,7 +372,7 @@ func (f *fleet) wait(c command, there func(*proxy) bool) bool {
 		if calm <= 0 || now > deadline {
 			count := 0
 			n := f.each(c, func(p *proxy) {
-				if there(p) {
+				if condition(p) {
 					count++
 				}
 			})
@@ -380,8 +381,8 @@ func (f *fleet) wait(c command, there func(*proxy) bool) bool {
 				return enough
 			}
 		}
-		// To ask the loops costs more than a push to a proxy does: not before there can be an answer, and seldom while nothing
-		// comes. What comes during a pause no longer than the quiet after it delays no answer.
+		// Asking the loops costs more than a push to a proxy. So ask no earlier than an answer is possible, and seldom while no
+		// response comes. A pause that is not longer than the quiet time delays no answer.
 		pause := 10 * time.Millisecond
 		if calm <= 0 && !c.Now {
 			pause = max(pause, min(quiet, 50*time.Millisecond))
@@ -390,7 +391,7 @@ func (f *fleet) wait(c command, there func(*proxy) bool) bool {
 	}
 }
 
-// each calls visit for the proxies of a group, and tells how many they are.
+// each calls visit for the proxies of a group, and returns their number.
 func (f *fleet) each(c command, visit func(*proxy)) (n int) {
 	g := f.groups[c.Group]
 	for _, l := range f.loops {
@@ -416,18 +417,18 @@ func (f *fleet) errors() map[string]int {
 	return all
 }
 
-// of is the proxies of a group.
+// of returns the proxies of a group.
 func (l *loop) of(g *group) []*proxy {
-	found := make([]*proxy, 0, len(l.proxies))
+	proxies := make([]*proxy, 0, len(l.proxies))
 	for _, p := range l.proxies {
 		if p.group == g {
-			found = append(found, p)
+			proxies = append(proxies, p)
 		}
 	}
-	return found
+	return proxies
 }
 
-// cpu is the CPU time of this program so far, in seconds.
+// cpu returns the CPU time of this program so far, in seconds.
 func cpu() float64 {
 	var usage unix.Rusage
 	must(unix.Getrusage(unix.RUSAGE_SELF, &usage))

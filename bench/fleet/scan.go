@@ -6,7 +6,7 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
-// The types that an Envoy behind Turnout asks for, in the order in which it does.
+// The types that an Envoy of Turnout asks for, in this order.
 const (
 	cds = iota
 	eds
@@ -31,33 +31,34 @@ const (
 
 var seed = maphash.MakeSeed()
 
-// response is what each proxy reads of a response itself; the rest is read once for all that are sent the same bytes.
+// response is the part of a response that each proxy reads itself. The other parts are read once for all proxies that receive the
+// same bytes.
 type response struct {
 	kind    int
 	nonce   []byte
 	version []byte // SotW only
-	sum     uint64 // of what the response says, in any order, without what may differ from stream to stream
+	sum     uint64 // of the content in any order, without the fields that differ between streams
 }
 
-// item is one resource. Items are shared by all proxies that hold them.
+// item is one resource. All proxies that hold it share it.
 type item struct {
 	name    string
 	version string
 	sum     uint64   // of version and body
-	refs    []string // what it makes a proxy ask for: endpoints for a cluster, routes for a listener or a scope
-	scoped  bool     // a listener that takes its routes from scopes
+	refs    []string // names that a proxy asks for because of it: endpoints of a cluster, routes of a listener or a scope
+	scoped  bool     // a listener that finds its routes through scopes
 }
 
-// batch is what one response says.
+// batch is the content of one response.
 type batch struct {
 	kind    int
 	items   []*item
 	removed []string
-	hit     bool // it carries what is watched for
+	hit     bool // it has the watched change
 }
 
-// scan finds the nonce and the sum of a response; r is what was found in what came before the body. The fields of both kinds of
-// response have the same numbers up to the nonce.
+// scan finds the nonce and the sum of a response; r is the result for the bytes before the body. Both kinds of response have the
+// same field numbers up to the nonce.
 func scan(r response, body []byte, delta bool) (response, bool) {
 	skipped := protowire.Number(6) // control_plane
 	if delta {
@@ -96,7 +97,7 @@ func scan(r response, body []byte, delta bool) (response, bool) {
 	return r, true
 }
 
-// nonceAt is where the nonce of a response begins; 0 if there is none, or it is the first.
+// nonceAt returns where the nonce of a response begins; 0 if there is none, or if it is the first field.
 func nonceAt(body []byte) int {
 	for at := 0; at < len(body); {
 		number, _, n := protowire.ConsumeField(body[at:])
@@ -119,15 +120,15 @@ func mixed(sum uint64, part []byte) uint64 {
 }
 
 func kindOf(url []byte) int {
-	for kind, known := range urls {
-		if known == string(url) {
+	for kind, candidate := range urls {
+		if candidate == string(url) {
 			return kind
 		}
 	}
 	return -1
 }
 
-// each calls f for every field of a message; bytes are nil for a field that is a number.
+// each calls f for every field of a message. `bytes` is nil for a number.
 func each(body []byte, f func(number protowire.Number, bytes []byte, value uint64)) {
 	for len(body) > 0 {
 		number, wire, n := protowire.ConsumeTag(body)
@@ -151,14 +152,14 @@ func each(body []byte, f func(number protowire.Number, bytes []byte, value uint6
 	}
 }
 
-// field is the last bytes of this number in a message.
-func field(body []byte, wanted protowire.Number) (found []byte) {
+// field returns the bytes of the last field with this number in a message.
+func field(body []byte, wanted protowire.Number) (last []byte) {
 	each(body, func(number protowire.Number, bytes []byte, _ uint64) {
 		if number == wanted {
-			found = bytes
+			last = bytes
 		}
 	})
-	return found
+	return last
 }
 
 // parse reads a whole response.
@@ -204,7 +205,7 @@ func unpack(body []byte) (url string, value []byte) {
 	return string(field(body, 1)), field(body, 2)
 }
 
-// clusterRefs is what a cluster's endpoints are called; nothing unless its type is EDS.
+// clusterRefs returns the names of a cluster's endpoints; none unless its type is EDS.
 func clusterRefs(name string, body []byte) []string {
 	isEDS := false
 	each(body, func(number protowire.Number, _ []byte, value uint64) {
@@ -219,7 +220,7 @@ func clusterRefs(name string, body []byte) []string {
 	return []string{name}
 }
 
-// listenerRefs is which routes a listener's connection managers name, and whether one of them takes scopes over ADS.
+// listenerRefs returns the routes that a listener's connection managers name, and true if one of them gets scopes over ADS.
 func listenerRefs(body []byte) (refs []string, scoped bool) {
 	each(body, func(number protowire.Number, chain []byte, _ uint64) {
 		if number != 3 && number != 25 {

@@ -5,7 +5,7 @@ import (
 	"sort"
 )
 
-// figures are what is said of many values.
+// figures describe many values.
 type figures struct {
 	N    int     `json:"n"`
 	Min  float64 `json:"min"`
@@ -15,7 +15,7 @@ type figures struct {
 	Mean float64 `json:"mean"`
 }
 
-// summary sorts the values. A percentile is the least value that as many are not above.
+// summary sorts the values and returns their figures. A percentile is the least value such that this share is not above it.
 func summary(values []float64) figures {
 	n := len(values)
 	if n == 0 {

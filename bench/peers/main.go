@@ -1,17 +1,17 @@
-// Command peers is what Turnout is measured against: github.com/envoyproxy/go-control-plane, doing the same work.
+// Command peers serves the benchmark's models with github.com/envoyproxy/go-control-plane, to compare Turnout with it.
 //
 //	peers --setup ordinary|strongest --models M [--tables one|each] [--resources least|same] [--port P]
 //
-// It serves M models, each with a blue and a green cluster, to every xDS client alike, and talks to whoever measures it in
-// lines of JSON. It begins with {"port":…,"pid":…}, once it listens. Then it answers each line on its standard input:
+// It serves M models, each with a blue and a green cluster, to every xDS client. Once it listens, it prints one line of JSON,
+// {"port":…,"pid":…}. Then it answers each line on its standard input:
 //
 //	{"cmd":"switch","model":0}   the model's traffic goes to its other version: {"done":true,"took_ns":…,"version":"green"}
 //	{"cmd":"stats"}              memory and garbage collection: {"heap_bytes":…,"sys_bytes":…,"gcs":…,"gc_cpu_seconds":…,…}
-//	{"cmd":"free"}               collects garbage and gives what is free back to the system: {"done":true}
+//	{"cmd":"free"}               collects garbage and returns free memory to the system: {"done":true}
 //	{"cmd":"quit"}               ends; so does the end of the input
 //
-// What can't be done is answered with {"error":…}. `took_ns` ends when the cache has taken the change and woken its
-// watches, not when clients have it.
+// A command that fails is answered with {"error":…}. `took_ns` ends when the cache has the change and has woken its watches,
+// not when clients have it.
 package main
 
 import (
@@ -37,11 +37,11 @@ import (
 
 func main() {
 	setup := flag.String("setup", "ordinary", "ordinary or strongest")
-	models := flag.Int("models", 10, "how many models")
+	models := flag.Int("models", 10, "number of models")
 	tables := flag.String("tables", "one", "one route table for all models, or one for each")
-	resources := flag.String("resources", "least", "the least that works, or the same as Turnout's")
+	resources := flag.String("resources", "least", "the smallest that work (least), or the same as Turnout's (same)")
 	port := flag.Int("port", 0, "the port of the xDS server on 127.0.0.1; 0 takes a free one")
-	ordered := flag.Bool("ordered", true, "answers types in order where the library lets one choose")
+	ordered := flag.Bool("ordered", true, "answer types in order, if the library lets one choose")
 	flag.Parse()
 	if err := run(*setup, *models, *tables, *resources, *port, *ordered); err != nil {
 		fmt.Fprintln(os.Stderr, "peers:", err)
@@ -51,12 +51,12 @@ func main() {
 
 func run(setup string, models int, tables, resources string, port int, ordered bool) error {
 	if models < 1 || tables != "one" && tables != "each" {
-		return fmt.Errorf("there must be a model, and one table or one for each; not %d and %q", models, tables)
+		return fmt.Errorf("models must be 1 or more, and tables one or each; not %d and %q", models, tables)
 	}
 	if resources != "least" && resources != "same" {
-		return fmt.Errorf("resources are least or same; not %q", resources)
+		return fmt.Errorf("resources must be least or same, not %q", resources)
 	}
-	peer, err := newPeer(setup, newWorld(models, tables == "each", resources == "same"), ordered)
+	peer, err := newPeer(setup, newContent(models, tables == "each", resources == "same"), ordered)
 	if err != nil {
 		return err
 	}
@@ -68,8 +68,8 @@ func run(setup string, models int, tables, resources string, port int, ordered b
 	failed := make(chan error, 1)
 	go func() { failed <- grpcServer.Serve(listener) }()
 
-	say(map[string]any{"port": listener.Addr().(*net.TCPAddr).Port, "pid": os.Getpid()})
-	go func() { failed <- obey(os.Stdin, peer) }()
+	write(map[string]any{"port": listener.Addr().(*net.TCPAddr).Port, "pid": os.Getpid()})
+	go func() { failed <- answerCommands(os.Stdin, peer) }()
 	return <-failed
 }
 
@@ -78,11 +78,11 @@ func newServer(peer peer, ordered bool) *grpc.Server {
 	if ordered {
 		options = append(options, sotw.WithOrderedADS())
 	}
-	// No callbacks: whoever has some pays for them.
+	// No callbacks: they would cost CPU.
 	xds := server.NewServer(context.Background(), peer.watched(), nil, options...)
-	made := grpc.NewServer(serverOptions()...)
-	discovery.RegisterAggregatedDiscoveryServiceServer(made, xds)
-	return made
+	grpcServer := grpc.NewServer(serverOptions()...)
+	discovery.RegisterAggregatedDiscoveryServiceServer(grpcServer, xds)
+	return grpcServer
 }
 
 // serverOptions are those of the library's own example server.
@@ -100,55 +100,55 @@ type command struct {
 	Model int    `json:"model"`
 }
 
-// obey answers commands; nil when there are no more.
-func obey(input io.Reader, peer peer) error {
+// answerCommands answers commands until the input ends.
+func answerCommands(input io.Reader, peer peer) error {
 	lines := bufio.NewScanner(input)
 	for lines.Scan() {
-		var asked command
-		if err := json.Unmarshal(lines.Bytes(), &asked); err != nil {
-			say(map[string]any{"error": err.Error()})
+		var request command
+		if err := json.Unmarshal(lines.Bytes(), &request); err != nil {
+			write(map[string]any{"error": err.Error()})
 			continue
 		}
-		switch asked.Cmd {
+		switch request.Cmd {
 		case "switch":
 			start := time.Now()
-			version, err := peer.move(asked.Model)
+			version, err := peer.move(request.Model)
 			if err != nil {
-				say(map[string]any{"error": err.Error()})
+				write(map[string]any{"error": err.Error()})
 				continue
 			}
-			say(map[string]any{"done": true, "took_ns": time.Since(start).Nanoseconds(), "version": version})
+			write(map[string]any{"done": true, "took_ns": time.Since(start).Nanoseconds(), "version": version})
 		case "stats":
-			say(stats())
+			write(stats())
 		case "free":
 			debug.FreeOSMemory()
-			say(map[string]any{"done": true})
+			write(map[string]any{"done": true})
 		case "quit":
 			return nil
 		default:
-			say(map[string]any{"error": fmt.Sprintf("there is no command %q", asked.Cmd)})
+			write(map[string]any{"error": fmt.Sprintf("there is no command %q", request.Cmd)})
 		}
 	}
 	return lines.Err()
 }
 
 func stats() map[string]any {
-	var found runtime.MemStats
-	runtime.ReadMemStats(&found)
+	var memory runtime.MemStats
+	runtime.ReadMemStats(&memory)
 	return map[string]any{
-		"heap_bytes":     found.HeapAlloc,
-		"sys_bytes":      found.Sys,
-		"released_bytes": found.HeapReleased,
-		"stack_bytes":    found.StackInuse,
-		"gcs":            found.NumGC,
-		"gc_pause_ns":    found.PauseTotalNs,
-		"gc_cpu_share":   found.GCCPUFraction,
+		"heap_bytes":     memory.HeapAlloc,
+		"sys_bytes":      memory.Sys,
+		"released_bytes": memory.HeapReleased,
+		"stack_bytes":    memory.StackInuse,
+		"gcs":            memory.NumGC,
+		"gc_pause_ns":    memory.PauseTotalNs,
+		"gc_cpu_share":   memory.GCCPUFraction,
 		"goroutines":     runtime.NumGoroutine(),
 	}
 }
 
-// say writes a line of output; nobody else writes there.
-func say(answer map[string]any) {
+// write writes a line to the standard output. Nothing else writes there.
+func write(answer map[string]any) {
 	line, err := json.Marshal(answer)
 	if err != nil {
 		panic(err)

@@ -24,7 +24,7 @@ type client struct {
 	stream grpc.BidiStreamingClient[discovery.DeltaDiscoveryRequest, discovery.DeltaDiscoveryResponse]
 }
 
-// ask subscribes to names of a type, all where there are none, and returns the answer, which is ACKed.
+// ask subscribes to names of a type, or to all if there are none. It ACKs and returns the response.
 func (c client) ask(kind string, names ...string) map[string]*discovery.Resource {
 	c.t.Helper()
 	request := &discovery.DeltaDiscoveryRequest{Node: &core.Node{Id: "n"}, TypeUrl: kind, ResourceNamesSubscribe: names}
@@ -41,7 +41,7 @@ func (c client) next(kind string) map[string]*discovery.Resource {
 		c.t.Fatal(err)
 	}
 	if answer.GetTypeUrl() != kind {
-		c.t.Fatalf("%s came, and not %s", answer.GetTypeUrl(), kind)
+		c.t.Fatalf("got %s instead of %s", answer.GetTypeUrl(), kind)
 	}
 	ack := &discovery.DeltaDiscoveryRequest{TypeUrl: kind, ResponseNonce: answer.GetNonce()}
 	if err := c.stream.Send(ack); err != nil {
@@ -54,7 +54,7 @@ func (c client) next(kind string) map[string]*discovery.Resource {
 	return found
 }
 
-// routed says to which clusters a table's routes go.
+// routed returns the clusters of a table's routes.
 func routed(t *testing.T, table *discovery.Resource) []string {
 	t.Helper()
 	var config route.RouteConfiguration
@@ -101,7 +101,7 @@ func TestSwitchSendsTheTableAndNothingElse(t *testing.T) {
 		for i := range 4 {
 			each, same := i&1 != 0, i&2 != 0
 			t.Run(fmt.Sprint(setup, " each ", each, " same ", same), func(t *testing.T) {
-				peer, err := newPeer(setup, newWorld(models, each, same), true)
+				peer, err := newPeer(setup, newContent(models, each, same), true)
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -20,15 +20,16 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// What Turnout's compiler makes of the benchmark's gateway and of its first model; tests/bench/test_peers.py keeps it so.
+// The resources that Turnout's compiler makes for the benchmark's gateway and its first model. tests/bench/test_peers.py checks
+// that they are up to date.
 //
 //go:embed turnout.json
 var turnoutJSON string
 
-// verbs may follow a model's name, as Turnout's scopes have it.
+// verbs may follow a model's name, as in Turnout's scopes.
 const verbs = "predict|classify|regress|explain"
 
-// templates are the resources of one model and of the gateway, in JSON; the model's name is to be replaced.
+// templates are the resources of one model and of the gateway, in JSON. The model's name is replaced.
 type templates struct {
 	Clusters  []json.RawMessage // by version
 	Endpoints []json.RawMessage
@@ -38,75 +39,75 @@ type templates struct {
 }
 
 func newTemplates() *templates {
-	made := &templates{}
-	if err := json.Unmarshal([]byte(turnoutJSON), made); err != nil {
+	result := &templates{}
+	if err := json.Unmarshal([]byte(turnoutJSON), result); err != nil {
 		panic(err)
 	}
-	return made
+	return result
 }
 
-// of reads a template as a resource of a model.
-func of[T proto.Message](template json.RawMessage, model int, made T) T {
+// of returns a template as a resource of a model.
+func of[T proto.Message](template json.RawMessage, model int, result T) T {
 	text := strings.ReplaceAll(string(template), modelName(0), modelName(model))
-	if err := protojson.Unmarshal([]byte(text), made); err != nil {
+	if err := protojson.Unmarshal([]byte(text), result); err != nil {
 		panic(err)
 	}
-	return made
+	return result
 }
 
 func (t *templates) model(model int, each bool) map[resource.Type][]types.Resource {
-	made := map[resource.Type][]types.Resource{}
+	result := map[resource.Type][]types.Resource{}
 	for version := range versions {
-		made[resource.ClusterType] = append(made[resource.ClusterType], of(t.Clusters[version], model, &cluster.Cluster{}))
-		found := of(t.Endpoints[version], model, &endpoint.ClusterLoadAssignment{})
-		made[resource.EndpointType] = append(made[resource.EndpointType], found)
+		result[resource.ClusterType] = append(result[resource.ClusterType], of(t.Clusters[version], model, &cluster.Cluster{}))
+		assignment := of(t.Endpoints[version], model, &endpoint.ClusterLoadAssignment{})
+		result[resource.EndpointType] = append(result[resource.EndpointType], assignment)
 	}
 	if each {
 		for _, scope := range t.Scopes {
-			found := of(scope, model, &route.ScopedRouteConfiguration{})
-			made[resource.ScopedRouteType] = append(made[resource.ScopedRouteType], found)
+			assignment := of(scope, model, &route.ScopedRouteConfiguration{})
+			result[resource.ScopedRouteType] = append(result[resource.ScopedRouteType], assignment)
 		}
 	}
-	return made
+	return result
 }
 
-// table is Turnout's RouteConfiguration of a model, with the traffic on a version.
+// table returns Turnout's RouteConfiguration of a model, with the traffic on a version.
 func (t *templates) table(model int, version string) *route.RouteConfiguration {
-	made := of(t.Routes, model, &route.RouteConfiguration{})
-	for _, one := range made.GetVirtualHosts()[0].GetRoutes() {
+	result := of(t.Routes, model, &route.RouteConfiguration{})
+	for _, one := range result.GetVirtualHosts()[0].GetRoutes() {
 		one.GetRoute().GetWeightedClusters().GetClusters()[0].Name = clusterName(model, version)
 	}
-	return made
+	return result
 }
 
-// route is the route of that for a table that all models share: it finds by its path what scopes find elsewhere.
+// route returns a model's route for a table that all models share. It matches the path that otherwise selects the scope.
 func (t *templates) route(model int, version string) *route.Route {
-	made := t.table(model, version).GetVirtualHosts()[0].GetRoutes()[0]
+	result := t.table(model, version).GetVirtualHosts()[0].GetRoutes()[0]
 	regex := "/[^/]*/[^/]*/" + modelName(model) + "(:(" + verbs + "))?(/.*)?"
-	made.Match = &route.RouteMatch{PathSpecifier: &route.RouteMatch_SafeRegex{SafeRegex: &matcher.RegexMatcher{Regex: regex}}}
-	return made
+	result.Match = &route.RouteMatch{PathSpecifier: &route.RouteMatch_SafeRegex{SafeRegex: &matcher.RegexMatcher{Regex: regex}}}
+	return result
 }
 
-// shared is the table that all models share. What is alike in all, how to try again, stands in it once.
+// shared returns the table that all models share. It has the retry policy, which is the same for all models, only once.
 func (t *templates) shared(routes []*route.Route) *route.RouteConfiguration {
-	made := of(t.Routes, 0, &route.RouteConfiguration{})
-	made.Name, made.RequestHeadersToRemove = table, nil // no scope was looked up
-	made.VirtualHosts[0].Routes = append([]*route.Route(nil), routes...)
-	return made
+	result := of(t.Routes, 0, &route.RouteConfiguration{})
+	result.Name, result.RequestHeadersToRemove = table, nil // there is no scope
+	result.VirtualHosts[0].Routes = append([]*route.Route(nil), routes...)
+	return result
 }
 
 func (t *templates) listener(each bool) *listener.Listener {
-	made := of(t.Listener, 0, &listener.Listener{})
+	result := of(t.Listener, 0, &listener.Listener{})
 	if each {
-		return made
+		return result
 	}
 	manager := &hcm.HttpConnectionManager{}
-	filter := made.GetFilterChains()[0].GetFilters()[0]
+	filter := result.GetFilterChains()[0].GetFilters()[0]
 	if err := filter.GetTypedConfig().UnmarshalTo(manager); err != nil {
 		panic(err)
 	}
-	manager.EarlyHeaderMutationExtensions = nil // it says which scope
+	manager.EarlyHeaderMutationExtensions = nil // it sets the scope
 	manager.RouteSpecifier = &hcm.HttpConnectionManager_Rds{Rds: &hcm.Rds{ConfigSource: overADS(), RouteConfigName: table}}
 	filter.ConfigType = &listener.Filter_TypedConfig{TypedConfig: packed(manager)}
-	return made
+	return result
 }

@@ -11,30 +11,30 @@ import (
 	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 )
 
-// peer is one way to use the library.
+// peer is one set-up of the library.
 type peer interface {
-	// watched is what its xDS server reads from.
+	// watched returns the cache that the xDS server reads.
 	watched() cache.Cache
-	// move gives a model's traffic to its other version, whose name it returns.
+	// move moves a model's traffic to its other version, and returns the version's name.
 	move(model int) (string, error)
 }
 
-func newPeer(setup string, world *world, ordered bool) (peer, error) {
+func newPeer(setup string, content *content, ordered bool) (peer, error) {
 	switch setup {
 	case "ordinary":
-		return newOrdinary(world, ordered)
+		return newOrdinary(content, ordered)
 	case "strongest":
-		return newStrongest(world), nil
+		return newStrongest(content), nil
 	default:
 		return nil, fmt.Errorf("there is no setup %q; there are ordinary and strongest", setup)
 	}
 }
 
-// ordinary is what the library's documentation describes and most of its users do: every change makes a snapshot of
-// everything, checked to be consistent, and sets it. The nodes share one: a snapshot for each would cost that many times more.
+// ordinary follows the library's documentation, as most users do: every change makes a snapshot of everything, checks that it
+// is consistent, and sets it. All nodes share it; a snapshot for each node would cost that many times more.
 type ordinary struct {
 	cache   cache.SnapshotCache
-	world   *world
+	content *content
 	version int
 }
 
@@ -43,25 +43,25 @@ type everyone struct{}
 
 func (everyone) ID(*core.Node) string { return "everyone" }
 
-func newOrdinary(world *world, ordered bool) (*ordinary, error) {
-	made := &ordinary{cache: cache.NewSnapshotCache(ordered, everyone{}, nil), world: world}
-	return made, made.publish()
+func newOrdinary(content *content, ordered bool) (*ordinary, error) {
+	peer := &ordinary{cache: cache.NewSnapshotCache(ordered, everyone{}, nil), content: content}
+	return peer, peer.publish()
 }
 
 func (o *ordinary) watched() cache.Cache { return o.cache }
 
 func (o *ordinary) move(model int) (string, error) {
-	if _, err := o.world.move(model); err != nil {
+	if _, err := o.content.move(model); err != nil {
 		return "", err
 	}
-	return o.world.version(model), o.publish()
+	return o.content.version(model), o.publish()
 }
 
 func (o *ordinary) publish() error {
 	o.version++
-	resources := map[resource.Type][]types.Resource{resource.RouteType: o.world.tables()}
-	for kind, found := range o.world.fixed {
-		resources[kind] = found
+	resources := map[resource.Type][]types.Resource{resource.RouteType: o.content.tables()}
+	for kind, fixed := range o.content.fixed {
+		resources[kind] = fixed
 	}
 	snapshot, err := cache.NewSnapshot(strconv.Itoa(o.version), resources)
 	if err != nil {
@@ -73,17 +73,17 @@ func (o *ordinary) publish() error {
 	return o.cache.SetSnapshot(context.Background(), everyone{}.ID(nil), snapshot)
 }
 
-// strongest is the least work that the library can be made to do: a cache of its own for each type, bytes marshalled once
-// for all streams, and only what changed is touched. It keeps no order between types and knows no groups of nodes.
+// strongest does the least work that the library allows: a cache for each type, bytes marshalled once for all streams, and an
+// update of only the changed resource. It keeps no order between types and has no groups of nodes.
 type strongest struct {
-	caches map[resource.Type]*cache.LinearCache
-	mux    *cache.MuxCache
-	world  *world
+	caches  map[resource.Type]*cache.LinearCache
+	mux     *cache.MuxCache
+	content *content
 }
 
-func newStrongest(world *world) *strongest {
-	made := &strongest{caches: map[resource.Type]*cache.LinearCache{}, world: world}
-	made.mux = &cache.MuxCache{
+func newStrongest(content *content) *strongest {
+	peer := &strongest{caches: map[resource.Type]*cache.LinearCache{}, content: content}
+	peer.mux = &cache.MuxCache{
 		Classify:      func(request *cache.Request) string { return request.GetTypeUrl() },
 		ClassifyDelta: func(request *cache.DeltaRequest) string { return request.GetTypeUrl() },
 		Caches:        map[string]cache.Cache{},
@@ -92,22 +92,22 @@ func newStrongest(world *world) *strongest {
 		resource.ClusterType, resource.EndpointType, resource.ListenerType, resource.ScopedRouteType, resource.RouteType,
 	}
 	for _, kind := range kinds {
-		found := world.fixed[kind]
+		resources := content.fixed[kind]
 		if kind == resource.RouteType {
-			found = world.tables()
+			resources = content.tables()
 		}
-		made.caches[kind] = cache.NewLinearCache(kind, cache.WithInitialResources(cache.IndexRawResourcesByName(found)))
-		made.mux.Caches[kind] = made.caches[kind]
+		peer.caches[kind] = cache.NewLinearCache(kind, cache.WithInitialResources(cache.IndexRawResourcesByName(resources)))
+		peer.mux.Caches[kind] = peer.caches[kind]
 	}
-	return made
+	return peer
 }
 
 func (s *strongest) watched() cache.Cache { return s.mux }
 
 func (s *strongest) move(model int) (string, error) {
-	changed, err := s.world.move(model)
+	changed, err := s.content.move(model)
 	if err != nil {
 		return "", err
 	}
-	return s.world.version(model), s.caches[resource.RouteType].UpdateResource(changed.GetName(), changed)
+	return s.content.version(model), s.caches[resource.RouteType].UpdateResource(changed.GetName(), changed)
 }

@@ -1,4 +1,4 @@
-"""The benchmark of many Envoys runs, and reads the record of requests right."""
+"""The benchmark of many Envoys runs, and reads the record of requests correctly."""
 
 import json
 import subprocess

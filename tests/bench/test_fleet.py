@@ -1,4 +1,4 @@
-"""The simulated fleet does what Envoys do, and the benchmarks that use it read it right. Skipped where there is no Go."""
+"""The simulated fleet behaves as Envoys do, and the benchmarks read its answers correctly. Needs Go."""
 
 import asyncio
 import json
@@ -49,10 +49,10 @@ async def switched(move: Move, fleet: Lines, **asked: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("variant", ["delta", "sotw"])
 async def test_every_proxy_gets_everything_and_each_switch(side: Side, fleet: Lines, variant: str) -> None:
     await fleet.ask("open", n=PROXIES, variant=variant)
-    came = await synced(fleet)
-    assert came["n"] == came["synced"]["n"] == PROXIES
+    answer = await synced(fleet)
+    assert answer["n"] == answer["synced"]["n"] == PROXIES
     # Clusters, endpoints, listeners, scopes, routes: a response each.
-    assert came["messages"]["min"] >= 5
+    assert answer["messages"]["min"] >= 5
     for _ in range(MODELS + 1):
         done = await switched(next(side.moves), fleet)
         assert done["ok"]
@@ -66,15 +66,15 @@ async def test_every_proxy_gets_everything_and_each_switch(side: Side, fleet: Li
 
 
 @pytest.mark.parametrize("variant", ["delta", "sotw"])
-async def test_long_responses_are_read_as_short_ones_are(go: Path, tmp_path: Path, variant: str) -> None:
+async def test_long_responses_are_read_like_short_ones(go: Path, tmp_path: Path, variant: str) -> None:
     # From 64 KiB on what comes is compared with what came before: clusters, scopes, with the state of the world routes too.
     async with turnout()(300, tmp_path) as side, simulator(f"127.0.0.1:{side.port}", tmp_path) as fleet:
         for _ in range(2):
             await fleet.ask("open", n=PROXIES, variant=variant)
-            came = await synced(fleet)
-            assert came["messages"]["min"] >= 5
-            assert came["bytes"]["min"] > 500_000
-            assert came["bytes"]["max"] < came["bytes"]["min"] * 1.01
+            answer = await synced(fleet)
+            assert answer["messages"]["min"] >= 5
+            assert answer["bytes"]["min"] > 500_000
+            assert answer["bytes"]["max"] < answer["bytes"]["min"] * 1.01
             for _ in range(3):
                 done = await switched(next(side.moves), fleet)
                 assert done["received"]["n"] == done["acked"]["n"] == PROXIES
@@ -89,7 +89,7 @@ async def test_long_responses_are_read_as_short_ones_are(go: Path, tmp_path: Pat
             await fleet.ask("close")
 
 
-async def test_a_route_that_is_not_what_is_watched_for_is_no_receipt(side: Side, fleet: Lines) -> None:
+async def test_a_route_other_than_the_watched_one_does_not_count(side: Side, fleet: Lines) -> None:
     move = next(side.moves)
     await fleet.ask("watch", name=move.name, contains=move.contains)
     await fleet.ask("open", n=PROXIES)
@@ -99,7 +99,7 @@ async def test_a_route_that_is_not_what_is_watched_for_is_no_receipt(side: Side,
     assert done["received"]["n"] == 0
 
 
-async def test_those_that_refuse_or_never_ack_are_no_receipt_and_hold_nobody_up(side: Side, fleet: Lines) -> None:
+async def test_proxies_that_refuse_or_never_ack_do_not_delay_the_answer(side: Side, fleet: Lines) -> None:
     await fleet.ask("open", n=PROXIES)
     await fleet.ask("open", n=2, group="refusing", nack=True)
     await synced(fleet)
@@ -117,7 +117,7 @@ async def test_those_that_refuse_or_never_ack_are_no_receipt_and_hold_nobody_up(
     assert (await fleet.ask("stats"))["open"] == PROXIES + 6
 
 
-async def test_proxies_come_back_to_a_server_that_was_killed_and_say_what_they_hold(side: Side, fleet: Lines) -> None:
+async def test_proxies_reconnect_to_a_server_that_was_killed_with_what_they_hold(side: Side, fleet: Lines) -> None:
     await fleet.ask("open", n=PROXIES, retry_ms=20)
     new = await synced(fleet)
     await fleet.ask("watch")
@@ -133,9 +133,7 @@ async def test_proxies_come_back_to_a_server_that_was_killed_and_say_what_they_h
 
 
 @pytest.mark.parametrize("variant", ["delta", "sotw"])
-async def test_those_that_go_mute_once_in_sync_are_sent_one_switch_more_and_ack_it_when_they_are_back(
-    side: Side, fleet: Lines, variant: str
-) -> None:
+async def test_proxies_that_go_mute_get_one_more_switch_and_ack_it_later(side: Side, fleet: Lines, variant: str) -> None:
     await fleet.ask("open", n=PROXIES)
     await fleet.ask("open", n=3, group="others", variant=variant)
     await synced(fleet)
@@ -159,9 +157,7 @@ async def test_those_that_go_mute_once_in_sync_are_sent_one_switch_more_and_ack_
     assert not missed["errors"]
 
 
-async def test_those_that_read_slowly_once_in_sync_get_a_switch_late_and_at_once_again_when_they_are_back(
-    side: Side, fleet: Lines
-) -> None:
+async def test_proxies_that_read_slowly_get_a_switch_late(side: Side, fleet: Lines) -> None:
     await fleet.ask("open", n=PROXIES)
     await fleet.ask("open", n=3, group="others")
     await synced(fleet)
@@ -171,9 +167,9 @@ async def test_those_that_read_slowly_once_in_sync_get_a_switch_late_and_at_once
     late = await fleet.ask("result", group="others", timeout=0.01)
     assert late["received"]["n"] < 3  # each reads at a moment of its own: that all do so now does not happen
     await fleet.ask("behave", group="others", slow_ms=0)
-    came = await fleet.ask("result", group="others", timeout=10)
-    assert came["ok"]
-    assert came["received"]["n"] == 3
+    answer = await fleet.ask("result", group="others", timeout=10)
+    assert answer["ok"]
+    assert answer["received"]["n"] == 3
     assert (await switched(next(side.moves), fleet, group="others"))["acked"]["n"] == 3
 
 
@@ -190,11 +186,11 @@ async def test_fleets_at_one_server_share_node_ids_only_on_purpose(side: Side, f
             assert (await turnout._completed("revisions/latest")).holding == nodes
 
 
-async def test_what_it_can_not_do_it_says(go: Path, tmp_path: Path) -> None:
+async def test_a_command_that_is_wrong_is_an_error(go: Path, tmp_path: Path) -> None:
     async with simulator("127.0.0.1:1", tmp_path) as fleet:
 
-        async def refused(said: str, cmd: str, **more: Any) -> None:
-            with pytest.raises(RuntimeError, match=re.escape(said)):
+        async def refused(message: str, cmd: str, **more: Any) -> None:
+            with pytest.raises(RuntimeError, match=re.escape(message)):
                 await fleet.ask(cmd, **more)
 
         await refused('there is no group "x"', "close", group="x")
@@ -213,7 +209,7 @@ async def test_what_it_can_not_do_it_says(go: Path, tmp_path: Path) -> None:
         await refused('the group "" is open already', "open", n=1)
         await refused("behave needs one of nack, mute and slow_ms", "behave")
         assert (await fleet.ask("stats"))["n"] == 1
-    with pytest.raises(RuntimeError, match="is no HOST:PORT"):
+    with pytest.raises(RuntimeError, match="must be HOST:PORT"):
         async with simulator("nowhere", tmp_path):
             pass
 
@@ -222,11 +218,11 @@ TARGET = ("-target", "127.0.0.1:1")
 
 
 @pytest.mark.parametrize(
-    ("flags", "said"),
+    ("flags", "message"),
     [
         ((), "-target is missing: the xDS server as HOST:PORT"),
-        (("-target", ":18000"), 'invalid value ":18000" for flag -target: it is no HOST:PORT, like 127.0.0.1:18000'),
-        (("-target", "127.0.0.1"), "it is no HOST:PORT"),
+        (("-target", ":18000"), 'invalid value ":18000" for flag -target: it must be HOST:PORT, like 127.0.0.1:18000'),
+        (("-target", "127.0.0.1"), "it must be HOST:PORT"),
         (("-target", "127.0.0.1:0"), "the port must be a number from 1 to 65535"),
         (("-target", "127.0.0.1:http"), "the port must be a number from 1 to 65535"),
         (("-target", "[::1]:18000"), "the host has no IPv4 address"),
@@ -235,38 +231,38 @@ TARGET = ("-target", "127.0.0.1:1")
         ((*TARGET, "-loops"), "flag needs an argument: -loops"),
         ((*TARGET, "-first", "-1"), "it must be a whole number from 0 to 2147483647"),
         ((*TARGET, "-prefix", "a\nb"), "without control characters"),
-        ((*TARGET, "-cpuprofile", "/no/such/directory/p"), "the profile can't be written"),
+        ((*TARGET, "-cpuprofile", "/no/such/directory/p"), "can't write the profile"),
         ((*TARGET, "-loop", "1"), "there is no flag -loop; there are -target, -loops"),
-        ((*TARGET, "open"), '"open" is no flag'),
+        ((*TARGET, "open"), '"open" is not a flag'),
     ],
 )
-def test_a_flag_that_is_wrong_is_one_line_and_status_2(program: Path, flags: tuple[str, ...], said: str) -> None:
+def test_a_flag_that_is_wrong_is_one_line_and_status_2(program: Path, flags: tuple[str, ...], message: str) -> None:
     done = subprocess.run([program, *flags], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=20, check=False)
     assert done.returncode == 2
     assert done.stdout == ""
     assert done.stderr.startswith("fleet: ")
-    assert said in done.stderr
+    assert message in done.stderr
     assert done.stderr.count("\n") == 1
 
 
-def test_help_tells_every_flag_command_and_key(program: Path) -> None:
+def test_help_names_every_flag_command_and_key(program: Path) -> None:
     done = subprocess.run([program, "-h"], capture_output=True, text=True, timeout=20, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     for word in ("-target", "-loops", "-prefix", "-first", "-cpuprofile"):
         assert f"  {word} " in done.stdout
     usage, _, keys = done.stdout.partition("\nKeys")
     taken = {word for line in re.findall(r"^  [a-z_]+ +([a-z_ ]*)$", usage, re.M) for word in line.split()}
-    told = set(re.findall(r"^  ([a-z_]+) ", keys, re.M))
+    documented = set(re.findall(r"^  ([a-z_]+) ", keys, re.M))
     assert {"n", "group", "mute", "quiet_ms"} <= taken
-    assert taken == told
+    assert taken == documented
 
 
-def test_its_own_tests(go: Path) -> None:
+def test_the_tests_in_go_pass(go: Path) -> None:
     done = subprocess.run(["go", "test", "."], cwd=go, capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_lines_that_are_no_commands(program: Path) -> None:
+def test_lines_that_are_not_commands_are_errors(program: Path) -> None:
     wrong = ["", "x", "[1]", "null", '{"cmd":3}', '{"cmd":"stats"} {}', "{}"]
     lines = "\n".join([*wrong, '{"cmd":"stats"}', "x" * (1 << 20)]) + "\n"
     done = subprocess.run([program, *TARGET], input=lines, capture_output=True, text=True, timeout=20, check=False)
@@ -279,9 +275,9 @@ def test_lines_that_are_no_commands(program: Path) -> None:
 
 def run(switch_cpu: float) -> Run:
     """A run in which only one figure matters."""
-    made = Run(1.0, 1.0, 1000.0, 0, 0.0, 0.0, 0.0)
-    made.switch_cpu = [switch_cpu, switch_cpu, 100.0]
-    return made
+    result = Run(1.0, 1.0, 1000.0, 0, 0.0, 0.0, 0.0)
+    result.switch_cpu = [switch_cpu, switch_cpu, 100.0]
+    return result
 
 
 def test_ratios_are_of_the_same_round() -> None:
@@ -290,7 +286,7 @@ def test_ratios_are_of_the_same_round() -> None:
     assert (ratio.low, ratio.high) == (0.5, 2.0)
 
 
-def test_a_line_is_fitted_to_few_and_many_alike() -> None:
+def test_a_line_is_fitted_by_relative_errors() -> None:
     points = {n: 5e-3 + 40e-6 * n for n in (10, 100, 1000, 10_000)}
     fit = growth.Fit.of(points)
     assert fit.fixed == pytest.approx(5e-3)
@@ -300,11 +296,11 @@ def test_a_line_is_fitted_to_few_and_many_alike() -> None:
     assert growth.Fit.of({1: -5.0, 10: 20.0, 100: 200.0}).exponent == pytest.approx(1)
 
 
-def test_a_replica_carries_what_its_narrowest_limit_lets_it() -> None:
+def test_a_replica_carries_the_least_of_its_limits() -> None:
     cpu = {"switch_main": 7e-6, "switch_workers": 70e-6, "sync_main": 70e-6, "sync_workers": 700e-6}
-    found = growth.size(8, cpu, 20 * 1024)
-    assert (found.switch_workers, found.switch_main) == (70_000, 100_000)
-    assert (found.restart_workers, found.restart_main) == (210_000, 300_000)
-    assert found.memory > 500_000
-    assert found.carries == 70_000
+    size = growth.size(8, cpu, 20 * 1024)
+    assert (size.switch_workers, size.switch_main) == (70_000, 100_000)
+    assert (size.restart_workers, size.restart_main) == (210_000, 300_000)
+    assert size.memory > 500_000
+    assert size.carries == 70_000
     assert growth.size(32, cpu, 20 * 1024).carries == 100_000

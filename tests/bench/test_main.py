@@ -1,4 +1,4 @@
-"""`python -m bench` says what it was asked for wrongly before it measures anything, and never judges a smoke run."""
+"""`python -m bench` reports a wrong command line before it measures anything, and never judges a smoke run."""
 
 import inspect
 import signal
@@ -13,15 +13,15 @@ from bench import soak
 
 
 @pytest.fixture(autouse=True)
-def ends_as_before() -> Iterator[None]:
-    """The test's own process is not to be asked to end in another way."""
+def same_signal_handler() -> Iterator[None]:
+    """Restore the signal handler of this process."""
     before = signal.getsignal(signal.SIGTERM)
     yield
     signal.signal(signal.SIGTERM, before)
 
 
 def asked(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
-    """Its exit status. Nothing is measured: there is no benchmark that could be found."""
+    """Run the command, and return its exit status. Nothing is measured, since no benchmark can be imported."""
 
     def none(name: str) -> object:
         raise RuntimeError(f"{name} was run")
@@ -34,7 +34,7 @@ def asked(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
         return int(end.code or 0)
 
 
-def test_each_is_given_the_options_that_it_has() -> None:
+def test_each_benchmark_gets_the_options_that_it_has() -> None:
     for name in (*command._ALL, *command._BY_NAME):
         has = set(inspect.signature(import_module(f"bench.{name}").run).parameters)
         assert {option for option, takers in command._OPTIONS.items() if name in takers} == has & set(command._OPTIONS), name
@@ -58,7 +58,7 @@ def test_each_is_given_the_options_that_it_has() -> None:
         ("scale --with /", "--with is for compare, not for scale"),
     ],
 )
-def test_an_option_that_would_be_ignored_is_an_error(
+def test_an_option_that_no_benchmark_has_is_an_error(
     words: str, says: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert asked(monkeypatch, *words.split()) == 2
@@ -66,7 +66,7 @@ def test_an_option_that_would_be_ignored_is_an_error(
 
 
 @pytest.mark.parametrize("words", ["--quick envoys --count 15", "users burst --proxies 10", "--quick soak --serve=--help"])
-def test_an_option_that_one_of_them_takes_is_none(
+def test_an_option_that_one_benchmark_has_is_accepted(
     words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert asked(monkeypatch, *words.split(), "--out", str(tmp_path / "a" / "b")) == 1
@@ -74,7 +74,7 @@ def test_an_option_that_one_of_them_takes_is_none(
     assert (tmp_path / "a" / "b").is_dir()
 
 
-def test_where_nothing_can_be_written_nothing_is_measured(
+def test_nothing_is_measured_if_the_results_cannot_be_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "file" / "results"
@@ -92,7 +92,7 @@ def test_where_nothing_can_be_written_nothing_is_measured(
         (False, True, "Not flat: memory grew by a factor of 1.59; 1.1 is allowed."),
     ],
 )
-async def test_a_soak_is_judged_unless_it_was_a_smoke_run(
+async def test_a_soak_is_judged_unless_it_is_a_smoke_run(
     quick: bool, grows: bool, says: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def samples(*_: object) -> tuple[Sequence[soak.Sample], dict[str, int]]:

@@ -43,8 +43,8 @@ def compiled(models: int) -> Snapshot:
     )
     sticky = Sticky(header=USER_HEADER)
     names = [f"model-{i:04}" for i in range(models)]
-    made = {n: Model(name=n, gateways=("edge",), versions=versions, split={"blue": 10_000}, sticky=sticky) for n in names}
-    state = State({"edge": gateway}, made)
+    by_name = {n: Model(name=n, gateways=("edge",), versions=versions, split={"blue": 10_000}, sticky=sticky) for n in names}
+    state = State({"edge": gateway}, by_name)
     return Compiler().compile(state, NO_LIVE_ENDPOINTS, Audience(("edge",)), 1)
 
 
@@ -53,10 +53,10 @@ def shown(type_url: str, body: bytes) -> dict[str, object]:
     return json_format.MessageToDict(KINDS[type_url].FromString(body), preserving_proto_field_name=True)
 
 
-def test_the_templates_are_what_the_compiler_makes() -> None:
+def test_the_templates_are_equal_to_compiled_resources() -> None:
     resources = compiled(1).resources
     all_of = {t: [shown(t, r.body) for r in resources[t].values()] for t in KINDS}
-    found = {
+    templates = {
         "clusters": all_of[CLUSTER],
         "endpoints": all_of[ENDPOINTS],
         "listener": all_of[LISTENER][0],
@@ -64,12 +64,12 @@ def test_the_templates_are_what_the_compiler_makes() -> None:
         "routes": all_of[ROUTES][0],
     }
     if os.environ.get("REGENERATE"):
-        TEMPLATES.write_text(json.dumps(found, indent=1) + "\n")
-    assert json.loads(TEMPLATES.read_text()) == found
+        TEMPLATES.write_text(json.dumps(templates, indent=1) + "\n")
+    assert json.loads(TEMPLATES.read_text()) == templates
 
 
 @pytest.mark.parametrize("setup", [s.rpartition(" ")[2] for s in (ORDINARY, STRONGEST)])
-async def test_the_same_resources(go: Path, setup: str, tmp_path: Path) -> None:
+async def test_peers_serve_the_same_resources(go: Path, setup: str, tmp_path: Path) -> None:
     resources = compiled(MODELS).resources
     wanted = {t: {n: shown(t, r.body) for n, r in resources[t].items()} for t in KINDS}
     async with (

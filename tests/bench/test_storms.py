@@ -1,4 +1,4 @@
-"""What `storms` measures is what it says. Skipped where there is no Go."""
+"""The storms measure what their titles say. Needs Go."""
 
 from pathlib import Path
 
@@ -12,18 +12,18 @@ from bench.sides import turnout
 MODELS, HALF = 3, 5
 
 
-async def test_a_half_that_goes_bad_was_in_sync_and_the_other_gets_every_switch(go: Path, tmp_path: Path) -> None:
+async def test_half_of_a_fleet_misbehaves_and_the_other_half_gets_every_switch(go: Path, tmp_path: Path) -> None:
     async with turnout()(MODELS, tmp_path) as side, simulator(f"127.0.0.1:{side.port}", tmp_path) as fleet:
         await fleet.ask("open", n=HALF, group=storms.GOOD)
         await synced(fleet, group=storms.GOOD)
-        found = await storms.gone_bad(side, fleet, HALF, switches=1)
+        figures = await storms.gone_bad(side, fleet, HALF, switches=1)
         assert (await fleet.ask("stats"))["open"] == HALF
-    assert set(found) == {"both", "gone_mute_first", "gone_mute", "gone_slow_first", "gone_slow"}
-    assert set(found) < set(storms._TITLES)
-    assert all(0 < seconds < 30 for seconds in found.values())
+    assert set(figures) == {"both", "gone_mute_first", "gone_mute", "gone_slow_first", "gone_slow"}
+    assert set(figures) < set(storms._TITLES)
+    assert all(0 < seconds < 30 for seconds in figures.values())
 
 
-async def test_mute_proxies_that_ack_or_were_never_in_sync_are_no_measurement(go: Path, tmp_path: Path) -> None:
+async def test_mute_proxies_that_ack_or_were_never_in_sync_are_an_error(go: Path, tmp_path: Path) -> None:
     async with turnout()(MODELS, tmp_path) as side, simulator(f"127.0.0.1:{side.port}", tmp_path) as fleet:
         await fleet.ask("open", n=HALF, group=storms.OTHERS)
         await synced(fleet, group=storms.OTHERS)

@@ -19,7 +19,7 @@ import (
 )
 
 const (
-	table        = "models" // the route table, where there is one for all
+	table        = "models" // the name of the route table, if there is one for all models
 	listenerName = "edge"
 	listenerPort = 10_000
 	endpoints    = 2
@@ -27,45 +27,45 @@ const (
 
 var versions = [2]string{"blue", "green"}
 
-// world is what is served: the resources by type, and where each model's traffic goes. What does not change is built once.
-type world struct {
-	each   bool  // a route table for each model, found through scoped routes; or else one for all
-	live   []int // by model: the index of the version that has its traffic
+// content has the served resources by type, and the live version of each model. Resources that don't change are built once.
+type content struct {
+	each   bool  // a route table for each model, found through scopes; false: one for all
+	live   []int // by model: the index of its live version
 	routes []*route.Route
-	fixed  map[resource.Type][]types.Resource // all but the route tables
+	fixed  map[resource.Type][]types.Resource // all except the route tables
 	same   *templates                         // Turnout's resources; nil: the least that works
 }
 
-func newWorld(models int, each, same bool) *world {
-	made := &world{each: each, live: make([]int, models), fixed: map[resource.Type][]types.Resource{}}
+func newContent(models int, each, same bool) *content {
+	built := &content{each: each, live: make([]int, models), fixed: map[resource.Type][]types.Resource{}}
 	if same {
-		made.same = newTemplates()
+		built.same = newTemplates()
 		for model := range models {
-			made.routes = append(made.routes, made.route(model))
-			for kind, found := range made.same.model(model, each) {
-				made.fixed[kind] = append(made.fixed[kind], found...)
+			built.routes = append(built.routes, built.route(model))
+			for kind, resources := range built.same.model(model, each) {
+				built.fixed[kind] = append(built.fixed[kind], resources...)
 			}
 		}
-		made.fixed[resource.ListenerType] = []types.Resource{made.same.listener(each)}
-		return made
+		built.fixed[resource.ListenerType] = []types.Resource{built.same.listener(each)}
+		return built
 	}
 	for model := range models {
-		made.routes = append(made.routes, made.route(model))
+		built.routes = append(built.routes, built.route(model))
 		for _, version := range versions {
 			name := clusterName(model, version)
-			made.fixed[resource.ClusterType] = append(made.fixed[resource.ClusterType], newCluster(name))
-			made.fixed[resource.EndpointType] = append(made.fixed[resource.EndpointType], newEndpoints(name))
+			built.fixed[resource.ClusterType] = append(built.fixed[resource.ClusterType], newCluster(name))
+			built.fixed[resource.EndpointType] = append(built.fixed[resource.EndpointType], newEndpoints(name))
 		}
 		if each {
-			made.fixed[resource.ScopedRouteType] = append(made.fixed[resource.ScopedRouteType], newScope(modelName(model)))
+			built.fixed[resource.ScopedRouteType] = append(built.fixed[resource.ScopedRouteType], newScope(modelName(model)))
 		}
 	}
-	made.fixed[resource.ListenerType] = []types.Resource{newListener(each)}
-	return made
+	built.fixed[resource.ListenerType] = []types.Resource{newListener(each)}
+	return built
 }
 
-// move gives a model's traffic to its other version, and returns the route table that changed by it.
-func (w *world) move(model int) (*route.RouteConfiguration, error) {
+// move moves a model's traffic to its other version, and returns the changed route table.
+func (w *content) move(model int) (*route.RouteConfiguration, error) {
 	if model < 0 || model >= len(w.live) {
 		return nil, fmt.Errorf("there is no model %d; there are %d", model, len(w.live))
 	}
@@ -74,22 +74,22 @@ func (w *world) move(model int) (*route.RouteConfiguration, error) {
 	return w.table(model), nil
 }
 
-func (w *world) version(model int) string { return versions[w.live[model]] }
+func (w *content) version(model int) string { return versions[w.live[model]] }
 
 // tables returns all route tables.
-func (w *world) tables() []types.Resource {
+func (w *content) tables() []types.Resource {
 	if !w.each {
 		return []types.Resource{w.table(0)}
 	}
-	made := make([]types.Resource, len(w.routes))
+	built := make([]types.Resource, len(w.routes))
 	for model := range w.routes {
-		made[model] = w.table(model)
+		built[model] = w.table(model)
 	}
-	return made
+	return built
 }
 
 // table returns the route table that has a model's route.
-func (w *world) table(model int) *route.RouteConfiguration {
+func (w *content) table(model int) *route.RouteConfiguration {
 	if w.same != nil && w.each {
 		return w.same.table(model, w.version(model))
 	}
@@ -100,13 +100,13 @@ func (w *world) table(model int) *route.RouteConfiguration {
 	if w.each {
 		name, routes = modelName(model), w.routes[model:model+1]
 	}
-	// Caches go on reading the table that they have: this one is to have a list of its own.
+	// Caches still read their table, so the new one needs its own list.
 	host := &route.VirtualHost{Name: "models", Domains: []string{"*"}, Routes: append([]*route.Route(nil), routes...)}
 	return &route.RouteConfiguration{Name: name, VirtualHosts: []*route.VirtualHost{host}}
 }
 
-// route returns what sends a model's requests to its live version, and no more, unless it is to be the same as Turnout's.
-func (w *world) route(model int) *route.Route {
+// route returns the route of a model to its live version: the smallest that works, or Turnout's.
+func (w *content) route(model int) *route.Route {
 	if w.same != nil {
 		return w.same.route(model, w.version(model))
 	}
@@ -119,7 +119,7 @@ func modelName(model int) string { return fmt.Sprintf("model-%04d", model) }
 
 func clusterName(model int, version string) string { return modelName(model) + "/" + version }
 
-// overADS says that a resource comes over the stream that its reader came over.
+// overADS returns the source of resources that come over the ADS stream.
 func overADS() *core.ConfigSource {
 	ads := &core.ConfigSource_Ads{Ads: &core.AggregatedConfigSource{}}
 	return &core.ConfigSource{ResourceApiVersion: core.ApiVersion_V3, ConfigSourceSpecifier: ads}
@@ -135,12 +135,12 @@ func newCluster(name string) *cluster.Cluster {
 }
 
 func newEndpoints(name string) *endpoint.ClusterLoadAssignment {
-	var found []*endpoint.LbEndpoint
+	var resources []*endpoint.LbEndpoint
 	for n := range endpoints {
 		host := &endpoint.Endpoint{Address: address("127.0.0.1", uint32(9_000+n))}
-		found = append(found, &endpoint.LbEndpoint{HostIdentifier: &endpoint.LbEndpoint_Endpoint{Endpoint: host}})
+		resources = append(resources, &endpoint.LbEndpoint{HostIdentifier: &endpoint.LbEndpoint_Endpoint{Endpoint: host}})
 	}
-	return &endpoint.ClusterLoadAssignment{ClusterName: name, Endpoints: []*endpoint.LocalityLbEndpoints{{LbEndpoints: found}}}
+	return &endpoint.ClusterLoadAssignment{ClusterName: name, Endpoints: []*endpoint.LocalityLbEndpoints{{LbEndpoints: resources}}}
 }
 
 func newScope(model string) *route.ScopedRouteConfiguration {
@@ -198,9 +198,9 @@ func address(host string, port uint32) *core.Address {
 }
 
 func packed(message proto.Message) *anypb.Any {
-	made, err := anypb.New(message)
+	built, err := anypb.New(message)
 	if err != nil {
 		panic(err)
 	}
-	return made
+	return built
 }

@@ -5,16 +5,16 @@ import (
 	"sort"
 )
 
-// Thousands of proxies hold the same. So what a proxy holds of a type is one pointer to a value that all share, and what a
-// response makes of it is worked out for the first proxy and looked up for the others. Values are never changed once made.
+// Thousands of proxies hold the same resources. So the state of a proxy is one pointer for each type, to a value that all share.
+// The state after a response is computed for the first proxy and looked up for the others. Values are immutable.
 
-// held is what a proxy holds of one type.
+// held is the set of resources of one type that a proxy holds.
 type held struct {
 	kind  int
-	items map[string]*item // nil for a name that the server said does not exist
-	sum   uint64           // of the items, whatever their order
+	items map[string]*item // nil for a name that does not exist, according to the server
+	sum   uint64           // of the items, in any order
 
-	next   map[*batch]*held // what a response makes of it
+	next   map[*batch]*held // the state after a response
 	covers map[*names]bool
 	only   map[*names]*held
 	wants  *names
@@ -22,13 +22,13 @@ type held struct {
 	first  []byte // initial_resource_versions
 }
 
-// names is a set of names that proxies ask for.
+// names is a set of names that proxies subscribe to.
 type names struct {
 	list []string
 	set  map[string]struct{}
 	sum  uint64
-	with map[*names]*names // both together
-	from map[*names]change // how a subscription to another set becomes this one
+	with map[*names]*names // the union
+	from map[*names]change // the change from a subscription to another set
 	sotw []byte            // resource_names
 }
 
@@ -39,26 +39,26 @@ type key struct {
 	sum  uint64
 }
 
-// Entries in each table; a full one is emptied, and costs one round of working out.
-const most = 4096
+// maxEntries is the bound of each table. A full table is emptied, and its values are computed once more.
+const maxEntries = 4096
 
-// world is what the proxies of one loop share.
-type world struct {
+// memo has the values that the proxies of one loop share.
+type memo struct {
 	batches map[key]*batch
 	states  map[key]*held
 	sets    map[uint64]*names
 }
 
-func newWorld() *world {
-	return &world{batches: map[key]*batch{}, states: map[key]*held{}, sets: map[uint64]*names{}}
+func newMemo() *memo {
+	return &memo{batches: map[key]*batch{}, states: map[key]*held{}, sets: map[uint64]*names{}}
 }
 
-// known is what a response says that was met before; nil if it was not.
-func (w *world) known(r response) *batch { return w.batches[key{r.kind, r.sum}] }
+// seen returns the content of a response that came before; nil if none did.
+func (w *memo) seen(r response) *batch { return w.batches[key{r.kind, r.sum}] }
 
-// read is what a response says that is met for the first time.
-func (w *world) read(r response, body []byte, delta bool, hit func(string, []byte) bool) *batch {
-	if len(w.batches) >= most {
+// read parses a response that comes for the first time.
+func (w *memo) read(r response, body []byte, delta bool, hit func(string, []byte) bool) *batch {
+	if len(w.batches) >= maxEntries {
 		clear(w.batches)
 	}
 	b := parse(r.kind, body, delta, hit)
@@ -66,8 +66,8 @@ func (w *world) read(r response, body []byte, delta bool, hit func(string, []byt
 	return b
 }
 
-// held is the state with these items; equal states are one.
-func (w *world) held(kind int, items map[string]*item) *held {
+// held returns the state with these items. Equal states are the same pointer.
+func (w *memo) held(kind int, items map[string]*item) *held {
 	h := &held{kind: kind, items: items, sum: uint64(len(items)), next: map[*batch]*held{}}
 	h.covers, h.only = map[*names]bool{}, map[*names]*held{}
 	var refs []string
@@ -81,10 +81,10 @@ func (w *world) held(kind int, items map[string]*item) *held {
 		refs = append(refs, i.refs...)
 	}
 	k := key{kind, h.sum}
-	if known := w.states[k]; known != nil {
-		return known
+	if cached := w.states[k]; cached != nil {
+		return cached
 	}
-	if len(w.states) >= most {
+	if len(w.states) >= maxEntries {
 		clear(w.states)
 	}
 	h.wants = w.names(refs)
@@ -92,8 +92,8 @@ func (w *world) held(kind int, items map[string]*item) *held {
 	return h
 }
 
-// apply is what a response makes of what is held; nil stands for nothing held yet.
-func (w *world) apply(h *held, b *batch, delta bool) *held {
+// apply returns the state after a response. nil is the state before any response.
+func (w *memo) apply(h *held, b *batch, delta bool) *held {
 	if h == nil {
 		h = w.held(b.kind, nil)
 	}
@@ -102,7 +102,7 @@ func (w *world) apply(h *held, b *batch, delta bool) *held {
 	}
 	named := b.kind == eds || b.kind == rds
 	items := make(map[string]*item, len(h.items)+len(b.items))
-	if delta || named { // SotW names all there is but of types that are asked for by name
+	if delta || named { // a SotW response is complete, except for types that are subscribed to by name
 		for name, i := range h.items {
 			items[name] = i
 		}
@@ -117,7 +117,7 @@ func (w *world) apply(h *held, b *batch, delta bool) *held {
 			delete(items, name)
 		}
 	}
-	if len(h.next) >= most {
+	if len(h.next) >= maxEntries {
 		clear(h.next)
 	}
 	next := w.held(b.kind, items)
@@ -125,28 +125,28 @@ func (w *world) apply(h *held, b *batch, delta bool) *held {
 	return next
 }
 
-// keep is what is left of what is held when only these names are asked for.
-func (w *world) keep(h *held, set *names) *held {
+// keep returns the state of a proxy that subscribes to only these names from now on.
+func (w *memo) keep(h *held, set *names) *held {
 	if h == nil {
 		return nil
 	}
-	if known := h.only[set]; known != nil {
-		return known
+	if cached := h.only[set]; cached != nil {
+		return cached
 	}
 	items := make(map[string]*item, len(set.list))
 	for name, i := range h.items {
-		if _, asked := set.set[name]; asked {
+		if _, wanted := set.set[name]; wanted {
 			items[name] = i
 		}
 	}
-	if len(h.only) >= most {
+	if len(h.only) >= maxEntries {
 		clear(h.only)
 	}
 	h.only[set] = w.held(h.kind, items)
 	return h.only[set]
 }
 
-// has tells whether every name has been answered.
+// has returns true if the server has answered for every name.
 func (h *held) has(set *names) bool {
 	if len(set.list) == 0 {
 		return true
@@ -154,25 +154,25 @@ func (h *held) has(set *names) bool {
 	if h == nil {
 		return false
 	}
-	known, found := h.covers[set]
-	if found {
-		return known
+	cached, ok := h.covers[set]
+	if ok {
+		return cached
 	}
 	all := true
 	for _, name := range set.list {
-		if _, there := h.items[name]; !there {
+		if _, answered := h.items[name]; !answered {
 			all = false
 			break
 		}
 	}
-	if len(h.covers) >= most {
+	if len(h.covers) >= maxEntries {
 		clear(h.covers)
 	}
 	h.covers[set] = all
 	return all
 }
 
-// initial is the field initial_resource_versions of a delta request.
+// initial returns the field initial_resource_versions of a delta request.
 func (h *held) initial() []byte {
 	if h.first == nil {
 		for name, i := range h.items {
@@ -184,20 +184,20 @@ func (h *held) initial() []byte {
 	return h.first
 }
 
-// names is the set of these; equal sets are one.
-func (w *world) names(list []string) *names {
+// names returns the set of these names. Equal sets are the same pointer.
+func (w *memo) names(list []string) *names {
 	n := &names{set: make(map[string]struct{}, len(list)), with: map[*names]*names{}, from: map[*names]change{}}
 	for _, name := range list {
-		if _, twice := n.set[name]; !twice {
+		if _, duplicate := n.set[name]; !duplicate {
 			n.set[name] = struct{}{}
 			n.list = append(n.list, name)
 			n.sum += maphash.String(seed, name)
 		}
 	}
-	if known := w.sets[n.sum]; known != nil && len(known.list) == len(n.list) {
-		return known
+	if cached := w.sets[n.sum]; cached != nil && len(cached.list) == len(n.list) {
+		return cached
 	}
-	if len(w.sets) >= most {
+	if len(w.sets) >= maxEntries {
 		clear(w.sets)
 	}
 	sort.Strings(n.list)
@@ -208,8 +208,8 @@ func (w *world) names(list []string) *names {
 	return n
 }
 
-// union is both sets together.
-func (w *world) union(a, b *names) *names {
+// union returns the union of two sets.
+func (w *memo) union(a, b *names) *names {
 	if len(a.list) == 0 || a == b {
 		return b
 	}
@@ -224,15 +224,15 @@ func (w *world) union(a, b *names) *names {
 	return both
 }
 
-// since is what a delta request says to turn a subscription to `old` into one to n; `old` may be nil.
+// since returns the fields of a delta request that change a subscription to `old` into one to n. `old` may be nil.
 func (n *names) since(old *names) change {
-	if known, found := n.from[old]; found {
-		return known
+	if cached, ok := n.from[old]; ok {
+		return cached
 	}
 	var c change
 	for _, name := range n.list {
 		if old != nil {
-			if _, there := old.set[name]; there {
+			if _, subscribed := old.set[name]; subscribed {
 				continue
 			}
 		}
@@ -240,7 +240,7 @@ func (n *names) since(old *names) change {
 	}
 	if old != nil {
 		for _, name := range old.list {
-			if _, there := n.set[name]; !there {
+			if _, wanted := n.set[name]; !wanted {
 				c.unsubscribe = appendString(c.unsubscribe, 4, name)
 			}
 		}
