@@ -37,7 +37,7 @@ class ClientSettings:
         """Apply a SETTINGS frame. Return by how many bytes the windows of open streams grow. Errors: ConnectionFault."""
         self.received = True
         before = self.initial_window
-        # Of a repeated setting the last value counts. A frame may repeat one 2,730 times.
+        # If a setting is repeated, the last value counts. A frame may repeat one 2,730 times.
         for key, value in dict(struct.iter_unpack(">HL", payload)).items():
             low, high, reason = _RANGES.get(key, (0, value, ErrorCode.NO_ERROR))
             if not low <= value <= high:

@@ -100,39 +100,45 @@ class Connection:
         Errors: ConnectionFault, after which the caller must `close` the connection.
         """
         at, whole, streams, output, block = 0, len(data), self.streams.by_id, self.output, self._handlers.block
-        if self._preface:
-            self.send_preface()
-            at = self._receive_preface(data)
-        while whole - at >= HEADER_BYTES and not self.paused and not output.closed:
-            high, low, kind, flags, number = HEADER.unpack_from(data, at)
-            length = high << 8 | low
-            if length > MAX_FRAME:
-                raise ConnectionFault(ErrorCode.FRAME_SIZE_ERROR, f"frame of {length} bytes; at most {MAX_FRAME} are allowed")
-            end = at + HEADER_BYTES + length
-            if end > whole:
-                break
-            if kind == DATA and not flags and length and not block.stream:
-                # Nearly every frame takes this path.
-                stream = streams.get(number)
-                if (
-                    stream is not None
-                    and not stream.half_closed
-                    and stream.remaining_length == ANY_LENGTH
-                    and stream.listener is not None
-                ):
-                    windows = self._windows
-                    windows.receive -= length
-                    stream.receive_window -= length
-                    if windows.receive < 0 or stream.receive_window < 0:
-                        raise receive_overflow("connection" if windows.receive < 0 else "stream")
-                    stream.listener.data_received(data[at + HEADER_BYTES : end], 0)
-                    at = end
-                    continue
-            began = self._clock()
-            self._handlers.handle(kind, flags, number & LOW_31_BITS, data[at + HEADER_BYTES : end])
-            self._events.spent(self._clock() - began)
-            at = end
-        return data[at:] if at else data
+        output.silent = True
+        try:
+            if self._preface:
+                self.send_preface()
+                at = self._receive_preface(data)
+            while whole - at >= HEADER_BYTES and not self.paused and not output.closed:
+                high, low, kind, flags, number = HEADER.unpack_from(data, at)
+                length = high << 8 | low
+                if length > MAX_FRAME:
+                    raise ConnectionFault(
+                        ErrorCode.FRAME_SIZE_ERROR, f"frame of {length} bytes; at most {MAX_FRAME} are allowed"
+                    )
+                end = at + HEADER_BYTES + length
+                if end > whole:
+                    break
+                if kind == DATA and not flags and length and not block.stream:
+                    # Nearly every frame takes this path.
+                    stream = streams.get(number)
+                    if (
+                        stream is not None
+                        and not stream.half_closed
+                        and stream.remaining_length == ANY_LENGTH
+                        and stream.listener is not None
+                    ):
+                        windows = self._windows
+                        windows.receive -= length
+                        stream.receive_window -= length
+                        if windows.receive < 0 or stream.receive_window < 0:
+                            raise receive_overflow("connection" if windows.receive < 0 else "stream")
+                        stream.listener.data_received(data[at + HEADER_BYTES : end], 0)
+                        at = end
+                        continue
+                began = self._clock()
+                self._handlers.handle(kind, flags, number & LOW_31_BITS, data[at + HEADER_BYTES : end])
+                self._events.spent(self._clock() - began)
+                at = end
+            return data[at:] if at else data
+        finally:
+            output.silent = False
 
     def _receive_preface(self, data: bytes) -> int:
         """Check the client's preface. Return how many bytes of `data` are part of it. Errors: ConnectionFault."""

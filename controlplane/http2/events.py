@@ -30,4 +30,4 @@ class ConnectionEvents(Protocol):
         """Handle the time that a frame took, except DATA frames in the ordinary form."""
 
     def output_added(self) -> None:
-        """Handle new frames in the connection's output."""
+        """Handle new frames in the connection's output. Not called during `receive`, after which there may be some, too."""

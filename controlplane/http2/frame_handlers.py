@@ -145,7 +145,7 @@ class FrameHandlers:
                 raise wrong_size("HEADERS")
             self._priority(0, number, part[:5])
             part = part[5:]
-        if self._streams.state(number) is CLOSED:
+        if number <= self._streams.last_id and self._streams.state(number) is CLOSED:
             self._streams.accept(HEADERS, number)  # a connection fault, before one of the block's content is found
         self.block.begin(number, end_stream=bool(flags & END_STREAM))
         self._add_to_block(flags, number, part)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 from weakref import proxy
 
+from controlplane.http2.budget import Budget
 from controlplane.http2.connection import Connection
 from controlplane.http2.frames import Buffer, ErrorCode
 from controlplane.http2.grpc_call import Call
@@ -42,8 +43,8 @@ class Socket(Protocol):
     def output_added(self) -> None:
         """Write the connection's output soon."""
 
-    def spent(self, seconds: float) -> None:
-        """Charge the server's time to the connection's budget."""
+    def throttle(self, seconds: float) -> None:
+        """Read nothing from the client for so long."""
 
     def settings_received(self) -> None:
         """Record that the client speaks HTTP/2."""
@@ -64,6 +65,8 @@ class GrpcConnection:
 
     __slots__ = (
         "__weakref__",
+        "_budget",
+        "_clock",
         "_socket",
         "_unacknowledged",
         "_update_at",
@@ -93,6 +96,8 @@ class GrpcConnection:
             stream_window=limits.stream_window,
             connection_window=limits.connection_window,
         )
+        self._clock = clock
+        self._budget = Budget(clock())
         # By stream.
         self.calls: dict[int, Call] = {}
         # False while the socket is full.
@@ -152,8 +157,10 @@ class GrpcConnection:
             self._unacknowledged = 0
 
     def spent(self, seconds: float) -> None:
-        """Charge the server's time to the connection's budget."""
-        self._socket.spent(seconds)
+        """Charge the server's time to the connection's budget. Beyond it, nothing is read from the client for a while."""
+        pause = self._budget.spend(seconds, self._clock())
+        if pause and not self.closed:
+            self._socket.throttle(pause)
 
     def output_added(self) -> None:
         """Write the connection's output soon."""
@@ -166,7 +173,7 @@ class GrpcConnection:
         if not self.writable:
             return
         http2, limit = self.http2, self.limits.write_high
-        if http2.send_data(call.stream, unsent, limit):
+        if http2.send_data(call.stream, unsent, limit) and not http2.output.silent:
             self._socket.output_added()
         if http2.output.size >= limit:
             self.output_full = True

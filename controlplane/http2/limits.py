@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from controlplane.http2.frames import INITIAL_WINDOW
 
@@ -38,15 +38,13 @@ class ConnectionLimits:
     write_high: int = 256 * 1024
     write_chunk: int = 64 * 1024
 
-    @property
-    def window_update_bytes(self) -> int:
-        """Return how many received bytes are collected before one WINDOW_UPDATE opens the connection's window again."""
-        return self.max_message_bytes // 8
+    # Received bytes are collected up to this many before one WINDOW_UPDATE opens the connection's window again.
+    window_update_bytes: int = field(init=False)
+    # Bytes that a client may send on all streams before the server has read them. Two of the largest messages fit beside the
+    # bytes that are not given back yet. Larger than HTTP/2's initial window, since a server can only open a window.
+    connection_window: int = field(init=False)
 
-    @property
-    def connection_window(self) -> int:
-        """Return the connection's window: two of the largest messages fit beside the bytes that are not given back yet.
-
-        It is larger than HTTP/2's initial window, since a server can only open a connection's window, never shrink it.
-        """
-        return max(2 * self.max_message_bytes + self.window_update_bytes, 2 * INITIAL_WINDOW)
+    def __post_init__(self) -> None:
+        update = self.max_message_bytes // 8
+        object.__setattr__(self, "window_update_bytes", update)
+        object.__setattr__(self, "connection_window", max(2 * self.max_message_bytes + update, 2 * INITIAL_WINDOW))

@@ -9,7 +9,7 @@ from controlplane.http2.frames import DATA, HEADER, HEADER_BYTES, Buffer
 class Output:
     """Frames that are to be written, in order."""
 
-    __slots__ = ("_events", "buffers", "closed", "size")
+    __slots__ = ("_events", "buffers", "closed", "silent", "size")
 
     def __init__(self, events: ConnectionEvents) -> None:
         self.buffers: list[Buffer] = []
@@ -17,15 +17,18 @@ class Output:
         self.size = 0
         # The last GOAWAY is in it; nothing can follow.
         self.closed = False
+        # Set while `Connection.receive` runs: frames are not reported, since its caller writes the output afterwards.
+        self.silent = False
         self._events = events
 
     def add(self, data: bytes) -> None:
-        """Add whole frames, and report them (`output_added`), unless the output is closed."""
+        """Add whole frames, and report them (`output_added`) unless `silent`. A closed output takes none."""
         if self.closed:
             return
         self.buffers.append(data)
         self.size += len(data)
-        self._events.output_added()
+        if not self.silent:
+            self._events.output_added()
 
     def add_data_frame(self, stream: int, unsent: list[Buffer], size: int) -> None:
         """Move all of `unsent`, `size` bytes, into one DATA frame, and report nothing."""

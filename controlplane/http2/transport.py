@@ -18,7 +18,6 @@ import random
 from collections.abc import Callable
 from typing import Protocol, cast
 
-from controlplane.http2.budget import Budget
 from controlplane.http2.closing import Closing
 from controlplane.http2.frames import ConnectionFault, ErrorCode
 from controlplane.http2.grpc_connection import GrpcConnection, Service
@@ -52,13 +51,11 @@ class SocketTransport(asyncio.Protocol):
 
     __slots__ = (
         "__weakref__",
-        "_budget",
         "_closing",
         "_flush_scheduled",
         "_host",
         "_keepalive",
         "_loop",
-        "_receiving",
         "_speaks_http2",
         "_throttled",
         "_transport",
@@ -73,15 +70,12 @@ class SocketTransport(asyncio.Protocol):
         self._closing = cast(Closing, None)
         self.grpc = GrpcConnection(host, self, self._loop.time)
         self._keepalive = Keepalive(host.limits, self._loop.time())
-        self._budget = Budget(self._loop.time())
         # The client exceeded its budget, and nothing is read from it for a while.
         self._throttled = False
         # The client has sent the preface and SETTINGS.
         self._speaks_http2 = False
         # Received bytes: a part of a frame, or more while reading is deferred.
         self._unparsed = b""
-        # Set while received bytes are handled: what is sent meanwhile is flushed at the end.
-        self._receiving = False
         self._flush_scheduled = False
 
     @property
@@ -150,17 +144,16 @@ class SocketTransport(asyncio.Protocol):
         if self._host.limits.max_age:
             self._closing.after(self._host.limits.max_age * random.uniform(0.9, 1.1), self.grpc.drain)
 
-    def spent(self, seconds: float) -> None:
-        """Charge the server's time to the connection's budget. Beyond it, stop reading for a while."""
-        pause = self._budget.spend(seconds, self._loop.time())
-        if pause and not self._throttled and not self.grpc.closed:
+    def throttle(self, seconds: float) -> None:
+        """Read nothing from the client for so long: it has exceeded its budget."""
+        if not self._throttled:
             self._throttled = self.grpc.http2.paused = True
             self._update_reading()
-            self._loop.call_later(pause, self._end_throttling)
+            self._loop.call_later(seconds, self._end_throttling)
 
     def output_added(self) -> None:
         """Write the connection's output at the end of this turn of the event loop."""
-        if not self._receiving and not self._flush_scheduled:
+        if not self._flush_scheduled:
             self._flush_scheduled = True
             self._host.flush_soon(self)
 
@@ -217,7 +210,6 @@ class SocketTransport(asyncio.Protocol):
     # ----------------------------------------------------------------------------------------------------------- private
 
     def _receive(self, data: bytes) -> None:
-        self._receiving = True
         try:
             self._unparsed = self.grpc.http2.receive(data)
         except ConnectionFault as fault:
@@ -229,7 +221,6 @@ class SocketTransport(asyncio.Protocol):
             self._host.log.error("connection failed", peer=self.peer.address, exc_info=error)
             self._unparsed = b""
             self.abort()
-        self._receiving = False
         self.flush()
 
     def _end_throttling(self) -> None:

@@ -16,28 +16,28 @@ from tests.http2.side import pair
 
 def test_settings_change_the_windows_of_open_streams() -> None:
     client, side = pair()
-    rest: list[Buffer] = [bytes(80_000)]
-    side.http2.send_data(side.streams[1], rest, 1 << 20)
-    assert sum(map(len, rest)) == 80_000 - 65_535
+    unsent: list[Buffer] = [bytes(80_000)]
+    side.http2.send_data(side.streams[1], unsent, 1 << 20)
+    assert sum(map(len, unsent)) == 80_000 - 65_535
     client.receive_data(side.output())
     client.update_settings({SettingCodes.INITIAL_WINDOW_SIZE: 10, SettingCodes.MAX_FRAME_SIZE: 1 << 20})
     client.increment_flow_control_window(100_000)
     client.increment_flow_control_window(65_535, 1)
     side.receive(client.data_to_send())
-    side.http2.send_data(side.streams[1], rest, 1 << 20)
+    side.http2.send_data(side.streams[1], unsent, 1 << 20)
     events = client.receive_data(side.output())
     assert sum(len(e.data) for e in events if isinstance(e, DataReceived)) == 10
-    assert sum(map(len, rest)) == 80_000 - 65_535 - 10
+    assert sum(map(len, unsent)) == 80_000 - 65_535 - 10
 
 
 def test_frames_are_smaller_than_a_client_permits() -> None:
-    """One frame is one piece: nothing else can be said until all of it is."""
+    """A frame is written as one piece, and the rest of the connection waits."""
     client, side = pair(settings={SettingCodes.INITIAL_WINDOW_SIZE: 2**31 - 1, SettingCodes.MAX_FRAME_SIZE: (1 << 24) - 1})
     client.increment_flow_control_window(2**30)
     side.receive(client.data_to_send())
     side.http2.output.take()
-    rest: list[Buffer] = [bytes(10_000_000)]
-    side.http2.send_data(side.streams[1], rest, 100_000)
+    unsent: list[Buffer] = [bytes(10_000_000)]
+    side.http2.send_data(side.streams[1], unsent, 100_000)
     assert side.http2.output.size < 200_000
 
 
@@ -45,9 +45,9 @@ def test_of_a_repeated_setting_the_last_value_counts() -> None:
     _, side = pair()
     pairs = ((4, 2**31 - 1), (4, 7), (5, 20_000), (5, 16_384))
     side.receive(frames.frame(frames.SETTINGS, 0, 0, b"".join(struct.pack(">HL", *pair) for pair in pairs)))
-    rest: list[Buffer] = [bytes(100)]
-    side.http2.send_data(side.streams[1], rest, 1 << 20)
-    assert sum(map(len, rest)) == 93
+    unsent: list[Buffer] = [bytes(100)]
+    side.http2.send_data(side.streams[1], unsent, 1 << 20)
+    assert sum(map(len, unsent)) == 93
 
 
 SETTING = frames.Setting

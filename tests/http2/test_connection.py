@@ -60,35 +60,35 @@ def test_the_client_may_send_what_windows_permit_and_no_more() -> None:
 
 
 @given(st.lists(st.binary(min_size=1, max_size=40_000), max_size=6), st.lists(st.integers(1, 70_000), max_size=12))
-def test_sent_data_is_within_the_windows_and_complete(parts: list[bytes], opened: list[int]) -> None:
+def test_sent_data_is_within_the_windows_and_complete(parts: list[bytes], increments: list[int]) -> None:
     client, side = pair()
-    rest: list[Buffer] = list(parts)
+    unsent: list[Buffer] = list(parts)
     got = b""
-    for more in [*opened, 300_000]:
-        before = min(client.remote_flow_control_window(1), sum(map(len, rest)))
-        side.http2.send_data(side.streams[1], rest, 1_000_000)
+    for more in [*increments, 300_000]:
+        before = min(client.remote_flow_control_window(1), sum(map(len, unsent)))
+        side.http2.send_data(side.streams[1], unsent, 1_000_000)
         data, size = side.http2.output.take()
         assert sum(map(len, data)) == size
-        # The library at the other end finds nothing wrong with them.
-        came = b"".join(e.data for e in client.receive_data(b"".join(data)) if isinstance(e, DataReceived))
-        assert len(came) == before
-        got += came
-        if rest:
+        # The library at the other end accepts the frames.
+        received = b"".join(e.data for e in client.receive_data(b"".join(data)) if isinstance(e, DataReceived))
+        assert len(received) == before
+        got += received
+        if unsent:
             client.increment_flow_control_window(more)
             client.increment_flow_control_window(more, 1)
             side.receive(client.data_to_send())
-    side.http2.send_data(side.streams[1], rest, 1_000_000)
+    side.http2.send_data(side.streams[1], unsent, 1_000_000)
     got += b"".join(e.data for e in client.receive_data(side.output()) if isinstance(e, DataReceived))
-    assert not rest
+    assert not unsent
     assert got == b"".join(parts)
 
 
 def test_send_data_stops_at_the_limit() -> None:
     _, side = pair()
-    rest: list[Buffer] = [bytes(60_000)]
-    side.http2.send_data(side.streams[1], rest, 20_000)
+    unsent: list[Buffer] = [bytes(60_000)]
+    side.http2.send_data(side.streams[1], unsent, 20_000)
     assert side.http2.output.size == 2 * (16_384 + frames.HEADER_BYTES)
-    assert sum(map(len, rest)) == 60_000 - 2 * 16_384
+    assert sum(map(len, unsent)) == 60_000 - 2 * 16_384
 
 
 def test_long_header_blocks_use_continuation_and_no_dynamic_table() -> None:
@@ -102,7 +102,7 @@ def test_long_header_blocks_use_continuation_and_no_dynamic_table() -> None:
     events = client.receive_data(side.output())
     (trailers,) = (e for e in events if isinstance(e, TrailersReceived))
     assert {str(name): str(value) for name, value in trailers.headers} == dict(fields)
-    # The client had not said all: it need not.
+    # The client need not send the rest of its request (RFC 9113, section 8.1).
     (end,) = (e for e in events if isinstance(e, StreamReset))
     assert end.error_code == ErrorCode.NO_ERROR
 
@@ -110,14 +110,14 @@ def test_long_header_blocks_use_continuation_and_no_dynamic_table() -> None:
 def test_frames_for_a_stream_that_was_reset_are_ignored() -> None:
     client, side = pair()
     side.http2.reset(side.streams[1], ErrorCode.CANCEL)
-    said = side.output()
+    reset = side.output()
     client.send_data(1, b"on its way", end_stream=True)
     client.send_headers(3, FIELDS)
     side.receive(client.data_to_send())
     assert side.unwanted == 10
     assert 3 in side.http2.streams.by_id
     assert not side.listeners[1].data
-    (event,) = (e for e in client.receive_data(said) if isinstance(e, StreamReset))
+    (event,) = (e for e in client.receive_data(reset) if isinstance(e, StreamReset))
     assert event.error_code == ErrorCode.CANCEL
     assert not side.output()
 
@@ -126,11 +126,11 @@ def test_no_rst_stream_if_a_stream_ends_on_its_last_data() -> None:
     client, side = pair()
     stream, listener = side.streams[1], side.listeners[1]
 
-    class Ends(Listener):
+    class Ending(Listener):
         def data_received(self, data: bytes, padding: int) -> None:
             side.http2.send_headers(stream, (("grpc-status", "0"),), end=True)
 
-    stream.listener = Ends()
+    stream.listener = Ending()
     client.send_data(1, b"all", end_stream=True)
     side.receive(client.data_to_send())
     assert frames.reset(1, ErrorCode.NO_ERROR) not in side.output()
@@ -165,16 +165,16 @@ def test_the_server_preface_follows_the_first_bytes_of_the_client() -> None:
 
 
 class Restless(Listener):
-    """Ends a stream, its own or another, whenever it is told something and there is a reason left to do it with."""
+    """Ends a stream, its own or another, at an event, as the next number of `choices` says; 4 and more ends none."""
 
-    def __init__(self, side: Side, stream: Stream, reasons: list[int]) -> None:
+    def __init__(self, side: Side, stream: Stream, choices: list[int]) -> None:
         super().__init__()
-        self.side, self.stream, self.reasons = side, stream, reasons
+        self.side, self.stream, self.choices = side, stream, choices
 
     def _may_end_one(self) -> None:
         assert not self.was_aborted
         http2 = self.side.http2
-        if self.reasons and (which := self.reasons.pop()) < 4:
+        if self.choices and (which := self.choices.pop()) < 4:
             stream = self.stream if which < 2 else next(iter(http2.streams.by_id.values()), self.stream)
             if which % 2:
                 http2.send_headers(stream, ((":status", "200"),), end=True)
@@ -203,20 +203,20 @@ OTHER = st.tuples(st.sampled_from([frames.HEADERS, frames.RST_STREAM, frames.WIN
     st.lists(st.integers(0, 9), max_size=20),
 )
 def test_every_byte_of_data_is_reported_once_whoever_ends_the_stream(
-    said: list[tuple[int, tuple[int, int, bytes]]], reasons: list[int]
+    actions: list[tuple[int, tuple[int, int, bytes]]], choices: list[int]
 ) -> None:
-    """Or the window of the connection would close for good, a little at a time."""
+    """Otherwise the window of the connection would close for ever, a little at a time."""
     side = Side(streams=3)
     listeners: list[Restless] = []
 
     def stream_opened(stream: Stream, fields: Mapping[str, str]) -> None:
-        listeners.append(Restless(side, stream, reasons))
+        listeners.append(Restless(side, stream, choices))
         stream.listener = listeners[-1]
 
     side.stream_opened = stream_opened  # type: ignore[method-assign]
     side.receive(PREFACE + frames.settings({}))
     sent, highest = 0, -1
-    for which, (kind, flags, payload) in said:
+    for which, (kind, flags, payload) in actions:
         number = 2 * min(which, highest) + 1
         if kind == frames.HEADERS or highest < 0:
             highest += 1

@@ -48,7 +48,7 @@ def test_a_malformed_request_ends_its_stream_only(fields: list[tuple[str, str]])
         assert int.from_bytes(data[9:13], "big") == ErrorCode.PROTOCOL_ERROR
         data = data[9 + size :]
     assert kinds == [("RstStreamFrame", 3), ("RstStreamFrame", 5)]
-    # What the table is by now is known all the same.
+    # The malformed blocks have changed the dynamic table, as they should.
     client.send_headers(7, FIELDS)
     side.receive(client.data_to_send())
     assert side.fields[7] == dict(FIELDS)

@@ -15,7 +15,7 @@ from tests.http2.side import FIELDS, pair
 
 @given(st.lists(st.tuples(st.sampled_from([0, 1]), st.integers(0, 2**31 - 1)), max_size=5))
 def test_windows_open_as_in_the_h2_library(opened: list[tuple[int, int]]) -> None:
-    """Where the library sees an error, so does this."""
+    """Both see an error, or neither does."""
     _, side = pair()
     other = H2Connection(H2Configuration(client_side=False))
     client = H2Connection(H2Configuration())
@@ -40,6 +40,6 @@ def test_windows_open_as_in_the_h2_library(opened: list[tuple[int, int]]) -> Non
         assert ends[0] == ends[1]
         if ends[0]:
             return
-    rest: list[Buffer] = [bytes(16_000)]
-    side.http2.send_data(side.streams[1], rest, 1 << 20)
-    assert not rest
+    unsent: list[Buffer] = [bytes(16_000)]
+    side.http2.send_data(side.streams[1], unsent, 1 << 20)
+    assert not unsent

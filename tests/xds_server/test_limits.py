@@ -1,4 +1,4 @@
-"""Who is let in, what it may use, and how long it stays."""
+"""Limits of a client and of its connection."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 from envoy.config.core.v3 import base_pb2
 
 from controlplane.errors import Code, Error
-from controlplane.xds_server.limits import MAX_NODE_BYTES, StreamLimits, server_options
+from controlplane.xds_server.limits import MAX_NODE_BYTES, StreamLimits, connection_limits, server_options
 
 
 def refusal(limits: StreamLimits, node: object, streams: int = 0) -> tuple[Code, str]:
@@ -15,7 +15,7 @@ def refusal(limits: StreamLimits, node: object, streams: int = 0) -> tuple[Code,
     return caught.value.code, caught.value.reason
 
 
-def test_who_may_be_served() -> None:
+def test_a_node_is_admitted_within_its_limits() -> None:
     limits = StreamLimits(streams_per_node=2, names_per_stream=10)
     node = base_pb2.Node(id="n", cluster="c")
     limits.admit(node, 1)
@@ -23,7 +23,7 @@ def test_who_may_be_served() -> None:
     assert refusal(limits, base_pb2.Node(cluster="c")) == (Code.INVALID_ARGUMENT, "NODE_REQUIRED")
     node.metadata.update({"a": "x" * MAX_NODE_BYTES})
     assert refusal(limits, node) == (Code.RESOURCE_EXHAUSTED, "NODE_TOO_LARGE")
-    # Envoy lists its hundreds of extensions, which are not kept.
+    # Envoy's list of its extensions is not stored and does not count.
     many = base_pb2.Node(id="n", extensions=[base_pb2.Extension(name="x" * 100) for _ in range(2_000)])
     limits.admit(many, 0)
     limits.check_names(10)
@@ -32,7 +32,17 @@ def test_who_may_be_served() -> None:
     assert (caught.value.code, caught.value.reason) == (Code.RESOURCE_EXHAUSTED, "TOO_MANY_NAMES")
 
 
-def test_a_connection_closes_before_its_streams_do() -> None:
+def test_a_connection_refuses_new_streams_before_its_streams_end() -> None:
     assert "grpc.max_connection_age_ms" not in dict(server_options(StreamLimits()))
     age = dict(server_options(StreamLimits(max_stream_age=100.0)))["grpc.max_connection_age_ms"] / 1000
     assert age * 1.1 < 100 * 0.9
+
+
+def test_both_transports_have_the_same_limits() -> None:
+    limits = StreamLimits(max_stream_age=100.0)
+    ours, options = connection_limits(limits), dict(server_options(limits))
+    assert ours.max_message_bytes == options["grpc.max_receive_message_length"]
+    assert ours.max_age * 1000 == options["grpc.max_connection_age_ms"]
+    assert ours.keepalive_interval * 1000 == options["grpc.keepalive_time_ms"]
+    assert ours.keepalive_timeout * 1000 == options["grpc.keepalive_timeout_ms"]
+    assert connection_limits(StreamLimits()).max_age == 0
