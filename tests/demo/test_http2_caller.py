@@ -1,0 +1,92 @@
+"""The load's HTTP/2 connection, with h2 on the other side of it instead of a network."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, cast
+
+import h2.config
+import h2.connection
+import h2.events
+import pytest
+
+from controlplane.demo.driver import Driver
+from controlplane.demo.http2_caller import Http2
+
+
+class Peer(asyncio.Transport):
+    """The server's side: takes the caller's bytes, and lets a test answer streams."""
+
+    def __init__(self, caller: Http2) -> None:
+        super().__init__()
+        self.caller = caller
+        self.closed = False
+        self.h2 = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False, header_encoding="utf-8"))
+        self.h2.initiate_connection()
+        self.requests: dict[int, dict[str, str]] = {}
+
+    def write(self, data: Any) -> None:
+        for event in self.h2.receive_data(bytes(data)):
+            if isinstance(event, h2.events.RequestReceived):
+                self.requests[event.stream_id] = dict(cast(Any, event.headers))
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def close(self) -> None:
+        self.closed = True
+
+    def flush(self) -> None:
+        self.caller.data_received(self.h2.data_to_send())
+
+    def answer(self, stream: int, body: bytes, *, status: str = "200", length: int | None = None, end: bool = True) -> None:
+        headers = [(":status", status), ("x-model-version", "blue")]
+        if length is not None:
+            headers.append(("content-length", str(length)))
+        self.h2.send_headers(stream, headers)
+        self.h2.send_data(stream, body, end_stream=end)
+        self.flush()
+
+
+@pytest.fixture
+async def peer() -> Peer:
+    group = {"host": "h", "port": 1, "path": "/x", "authority": "test", "http2": True, "slots": 2, "connections": 1}
+    driver = Driver({"groups": [group], "users": 10, "passes": 1, "first_user": 0})
+    caller = Http2(driver, 0, 0)
+    peer = Peer(caller)
+    caller.connection_made(peer)
+    peer.flush()
+    return peer
+
+
+async def test_each_slot_has_a_request_in_flight(peer: Peer) -> None:
+    assert [request["x-user"] for request in peer.requests.values()] == ["u0", "u1"]
+    peer.answer(1, b"abc", length=3)
+    assert peer.caller.driver.counts == {"blue": 1}
+    assert [request["x-user"] for request in peer.requests.values()] == ["u0", "u1", "u2"]
+
+
+async def test_a_short_answer_a_wrong_status_and_a_reset_are_failures(peer: Peer) -> None:
+    driver = peer.caller.driver
+    peer.answer(1, b"no", status="503")
+    peer.h2.reset_stream(3)
+    peer.flush()
+    assert driver.counts == {"failed": 2}
+    assert "status 503" in driver.failures[0]
+    assert "stream reset" in driver.failures[1]
+
+
+async def test_after_a_goaway_requests_in_flight_finish_and_no_new_one_is_sent(peer: Peer) -> None:
+    peer.h2.close_connection(last_stream_id=3)
+    peer.flush()
+    assert peer.caller.leaving
+    assert not peer.closed
+    assert len(peer.requests) == 2
+
+
+async def test_a_closed_connection_fails_every_request_in_flight(peer: Peer) -> None:
+    driver = peer.caller.driver
+    driver.stopping.set()
+    peer.caller.connection_lost(None)
+    assert driver.counts == {"failed": 2}
+    assert peer.caller.transport is None
