@@ -124,7 +124,7 @@ class GatewayTls:
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
-    """Where requests enter a group of Envoys."""
+    """An entrance for requests to a group of Envoys: address, TLS, and how requests name their models."""
 
     collection: ClassVar[str] = "gateways"
 

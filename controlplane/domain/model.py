@@ -70,7 +70,7 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True)
 class Retries:
-    """When a failed request is tried again."""
+    """The rules for retrying a failed request."""
 
     attempts: int = 2
     unsafe: bool = False  # retry also where the upstream may have acted on the request

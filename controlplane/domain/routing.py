@@ -1,4 +1,4 @@
-"""How a request names its model: the keys that a gateway finds a model by."""
+"""The keys by which a request names its model at a gateway."""
 
 from __future__ import annotations
 
