@@ -10,8 +10,9 @@ import asyncio
 import socket
 import threading
 from collections.abc import Callable, Iterable
+from socketserver import TCPServer
 from typing import Any
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+from wsgiref.simple_server import WSGIRequestHandler
 
 from prometheus_client import CollectorRegistry, Metric, make_wsgi_app
 from prometheus_client.exposition import ThreadingWSGIServer
@@ -29,10 +30,8 @@ class MetricsServer:
 
     def __init__(self, registry: CollectorRegistry, host: str, port: int) -> None:
         """Listen on a host and port. Call it on the event loop. Errors: OSError."""
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        server_class: type[ThreadingWSGIServer] = type("_Server", (ThreadingWSGIServer,), {"address_family": family})
-        app = _only_metrics(make_wsgi_app(_OnLoop(registry, asyncio.get_running_loop())))
-        self._server: WSGIServer = make_server(str(address[0]), port, app, server_class, _QuietHandler)
+        self._server = _Server(host, port)
+        self._server.set_app(_only_metrics(make_wsgi_app(_OnLoop(registry, asyncio.get_running_loop()))))
         self.port = self._server.server_port
         self._thread = threading.Thread(target=self._server.serve_forever, args=(_POLL,), name="metrics", daemon=True)
         self._thread.start()
@@ -42,6 +41,18 @@ class MetricsServer:
         await asyncio.to_thread(self._server.shutdown)
         self._server.server_close()
         self._thread.join()
+
+
+class _Server(ThreadingWSGIServer):
+    def __init__(self, host: str, port: int) -> None:
+        self.address_family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        super().__init__((str(address[0]), port), _QuietHandler)
+
+    def server_bind(self) -> None:
+        """Bind as TCPServer does. HTTPServer would look up the host's name in DNS, which can take long."""
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = str(self.server_address[0]), self.server_address[1]
+        self.setup_environ()
 
 
 class _OnLoop(Collector):

@@ -71,6 +71,16 @@ async def test_metrics_are_read_on_the_event_loop(registry: CollectorRegistry, s
     assert set(threads) == {threading.current_thread()}
 
 
+async def test_the_host_is_not_looked_up_in_dns(registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(name: str = "") -> str:
+        raise AssertionError(f"looked up {name}")
+
+    monkeypatch.setattr("socket.getfqdn", fail)
+    server = MetricsServer(registry, "127.0.0.1", 0)
+    assert (await get(server.port, "/metrics"))[0] == 200
+    await server.stop()
+
+
 async def test_a_port_is_free_again_after_the_end(registry: CollectorRegistry) -> None:
     first = MetricsServer(registry, "localhost", 0)
     with pytest.raises(OSError, match="in use"):
