@@ -22,7 +22,7 @@ class SqliteRecords:
         self._runner = runner
         # Wakes the watchers of a kind, by its name; one for each kind that was watched.
         self._changed: dict[str, Latest[None]] = {}
-        # Watchers must look again after a write that was in doubt.
+        # After a write in doubt, watchers must read again. A known flaw: they do so only once the next write has found out.
         runner.settled.append(self._wake_all)
 
     async def get(self, kind: Kind, name: str) -> Record | None:
