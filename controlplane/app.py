@@ -17,28 +17,20 @@ from grpc_reflection.v1alpha import reflection
 from prometheus_client import CollectorRegistry
 
 from controlplane.api.csds import ClientStatus
-from controlplane.api.gateway_service import GatewayService
-from controlplane.api.model_service import ModelService
 from controlplane.api.node_service import NodeService
+from controlplane.api.nouns import add_services
 from controlplane.api.ports import check_free, listen, port_taken, reserve
 from controlplane.api.revision_service import RevisionService
-from controlplane.api.secret_service import SecretService
 from controlplane.api.status import StatusInterceptor
 from controlplane.api.traffic_service import TrafficService
 from controlplane.compiler import Compiler
 from controlplane.config import Address, Config
 from controlplane.fleet import Fleet
 from controlplane.generated.turnout.v1 import (
-    gateway_service_pb2,
-    gateway_service_pb2_grpc,
-    model_service_pb2,
-    model_service_pb2_grpc,
     node_service_pb2,
     node_service_pb2_grpc,
     revision_service_pb2,
     revision_service_pb2_grpc,
-    secret_service_pb2,
-    secret_service_pb2_grpc,
     traffic_service_pb2,
     traffic_service_pb2_grpc,
 )
@@ -184,26 +176,15 @@ class App:
 
     def _register(self, server: grpc.aio.Server, writer: Writer, store: Store) -> None:
         changed = self.events.changed
-        gateway_service_pb2_grpc.add_GatewayServiceServicer_to_server(GatewayService(writer, store), server)
-        model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(writer, store), server)
+        services = add_services(server, writer, store)
         revision_service_pb2_grpc.add_RevisionServiceServicer_to_server(RevisionService(writer, store, changed), server)
-        secret_service_pb2_grpc.add_SecretServiceServicer_to_server(SecretService(writer, store), server)
         node_service_pb2_grpc.add_NodeServiceServicer_to_server(NodeService(changed, self._reconnect, self._describe), server)
         server.add_generic_rpc_handlers((ClientStatus(changed, self._describe).handler(),))
         traffic = TrafficService(store, self.traffic, changed)
         traffic_service_pb2_grpc.add_TrafficServiceServicer_to_server(traffic, server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        files = (
-            gateway_service_pb2,
-            model_service_pb2,
-            secret_service_pb2,
-            revision_service_pb2,
-            node_service_pb2,
-            traffic_service_pb2,
-            csds_pb2,
-            health_pb2,
-        )
-        services = [s.full_name for f in files for s in f.DESCRIPTOR.services_by_name.values()]
+        files = (revision_service_pb2, node_service_pb2, traffic_service_pb2, csds_pb2, health_pb2)
+        services += [s.full_name for f in files for s in f.DESCRIPTOR.services_by_name.values()]
         reflection.enable_server_reflection([*services, reflection.SERVICE_NAME], server)
 
     async def _reconnect(self, node_id: str) -> int:

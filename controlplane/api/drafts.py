@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any, TypeVar
 
+from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 
 from controlplane.domain.revision import Action, Draft
@@ -49,20 +51,45 @@ def digest(request: Message) -> str:
 
 
 def without_keys(request: M) -> M:
-    """Return the request without private keys, so that nothing that is stored is derived from one.
+    """Return the request without its secret fields, so that nothing that is stored is derived from a private key.
 
     It still distinguishes requests: a certificate has only one key, and a request with another key fails.
     """
-    fields = request.DESCRIPTOR.fields_by_name
-    if "secret" not in fields and "manifest" not in fields:
+    paths = secret_fields(request.DESCRIPTOR)
+    if not paths:
         return request
     copy = type(request)()
     copy.CopyFrom(request)
-    secrets = [copy.secret] if "secret" in fields else copy.manifest.secrets  # type: ignore[attr-defined]
-    for secret in secrets:
-        if secret.WhichOneof("content") == "tls_certificate":
-            secret.tls_certificate.ClearField("private_key_pem")
+    for path in paths:
+        _clear(copy, path)
     return copy
+
+
+@lru_cache(maxsize=256)
+def secret_fields(message: Descriptor) -> tuple[tuple[str, ...], ...]:
+    """Return the paths of the fields of a message, however deep, that are marked `debug_redact`."""
+    paths: list[tuple[str, ...]] = []
+    for field in message.fields:
+        if field.GetOptions().debug_redact:
+            paths.append((field.name,))
+        elif field.message_type is not None:
+            paths += ((field.name, *path) for path in secret_fields(field.message_type))
+    return tuple(paths)
+
+
+def _clear(message: Any, path: tuple[str, ...]) -> None:
+    """Clear the field at a path, in each element of the lists on the way."""
+    name, *below = path
+    if not below:
+        message.ClearField(name)
+        return
+    value = getattr(message, name)
+    if isinstance(value, Message):
+        if message.HasField(name):
+            _clear(value, tuple(below))
+        return
+    for element in value:
+        _clear(element, tuple(below))
 
 
 def author(metadata: Iterable[tuple[str, str | bytes]]) -> str:

@@ -5,8 +5,9 @@ A second implementation of the checks in the command line would differ from the 
 
 from __future__ import annotations
 
-from controlplane.api.convert import check_sound, gateway_from_proto, model_from_proto, secret_from_proto
+from controlplane.api.convert import CONVERTERS
 from controlplane.domain import Gateway, Model, Object, Secret
+from controlplane.domain.collections import COLLECTIONS
 from controlplane.domain.state import Changes, State
 from controlplane.errors import Collector
 from controlplane.generated.turnout.v1.revision_service_pb2 import Manifest
@@ -19,19 +20,11 @@ def check(manifest: Manifest) -> None:
     """
     objects: dict[str, Object] = {}
     c = Collector()
-    for i, gateway in enumerate(manifest.gateways):
-        with c.within(f"gateways[{i}]"):
-            obj: Object = gateway_from_proto(gateway)
-            objects[obj.resource_name] = obj
-    for i, model in enumerate(manifest.models):
-        with c.within(f"models[{i}]"):
-            obj = model_from_proto(model)
-            objects[obj.resource_name] = obj
-    for i, secret in enumerate(manifest.secrets):
-        with c.within(f"secrets[{i}]"):
-            obj = secret_from_proto(secret)
-            check_sound(secret)
-            objects[obj.resource_name] = obj
+    for row in COLLECTIONS:
+        for i, message in enumerate(getattr(manifest, row.name)):
+            with c.within(f"{row.name}[{i}]"):
+                obj = CONVERTERS[row.noun].from_proto(message, None)
+                objects[obj.resource_name] = obj
     c.check()
     with_secrets = {n: o for n, o in objects.items() if not isinstance(o, Gateway | Model) or _has_secrets(o, objects)}
     gateways = {o.name for o in with_secrets.values() if isinstance(o, Gateway)}

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controlplane.api.drafts import author, digest, draft, without_keys
+from controlplane.api.drafts import author, digest, draft, secret_fields, without_keys
 from controlplane.domain.revision import Action
 from controlplane.errors import Code, Error
 from controlplane.generated.turnout.v1 import (
@@ -93,6 +93,19 @@ def test_private_keys_are_left_out_of_a_copy() -> None:
     assert apply.manifest.secrets[1] == authorities
     plain = switch()
     assert without_keys(plain) is plain
+
+
+def test_exactly_the_messages_with_a_private_key_have_secret_fields() -> None:
+    key = ("tls_certificate", "private_key_pem")
+    assert secret_fields(secret_service_pb2.UpdateSecretRequest.DESCRIPTOR) == (("secret", *key),)
+    assert secret_fields(revision_service_pb2.ApplyRequest.DESCRIPTOR) == (("manifest", "secrets", *key),)
+    assert secret_fields(model_service_pb2.UpdateModelRequest.DESCRIPTOR) == ()
+
+
+def test_an_unset_message_stays_unset_without_its_keys() -> None:
+    request = revision_service_pb2.ApplyRequest(reason="why")
+    assert without_keys(request) == request
+    assert not without_keys(request).HasField("manifest")
 
 
 @given(st.text(max_size=5), st.text(max_size=5), st.text(min_size=1, max_size=5))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from controlplane.api.convert import gateway_from_proto, model_from_proto
+from controlplane.api.convert.gateway import gateway_from_proto
+from controlplane.api.convert.model import model_from_proto
 from controlplane.demo import scenario
 from controlplane.demo.receipt import STREAMS
 

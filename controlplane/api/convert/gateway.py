@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from controlplane.api.convert.converter import Converter
 from controlplane.api.convert.names import collected, label, number, timestamp
 from controlplane.domain import (
     Gateway,
@@ -118,3 +119,6 @@ def _routing(proto: gateway_pb2.Gateway) -> Routing:
     c.check()
     assert routing is not None
     return routing
+
+
+CONVERTER = Converter(lambda proto, live: gateway_from_proto(proto), gateway_to_proto)

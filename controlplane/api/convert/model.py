@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+from controlplane.api.convert.converter import Converter
 from controlplane.api.convert.names import collected, duration, label, number, seconds, timestamp
 from controlplane.api.convert.version import version_from_proto, version_to_proto
 from controlplane.domain import (
@@ -169,3 +170,6 @@ def _retries(proto: model_pb2.Retries) -> Retries:
         unsafe=proto.unsafe,
         per_try_timeout=seconds(proto.per_try_timeout),
     )
+
+
+CONVERTER = Converter(model_from_proto, model_to_proto, kept_if_unset=frozenset({"split"}))

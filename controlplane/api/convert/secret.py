@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from controlplane.api.convert.converter import Converter
 from controlplane.api.convert.names import collected, label, timestamp
 from controlplane.domain import (
     CaCertificates,
@@ -86,3 +87,13 @@ def check_sound(proto: secret_pb2.Secret) -> None:
     """Check that the private key in a message is sound. It is the slowest check. Errors: INVALID_ARGUMENT."""
     if proto.tls_certificate.private_key_pem:
         pem.check_sound(proto.tls_certificate.private_key_pem, "tls_certificate.private_key_pem")
+
+
+def _sound_secret(proto: secret_pb2.Secret, live: Secret | None) -> Secret:
+    """Return the secret of a message, after all checks. Errors: as `secret_from_proto` and `check_sound`."""
+    secret = secret_from_proto(proto, live)
+    check_sound(proto)
+    return secret
+
+
+CONVERTER = Converter(_sound_secret, secret_to_proto)
