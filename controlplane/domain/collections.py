@@ -20,7 +20,7 @@ from controlplane.errors import Error, abbreviated, not_found
 
 Object = Gateway | Model | Secret
 
-T = TypeVar("T", bound=Gateway | Model | Secret)
+T = TypeVar("T", bound=Object)
 
 
 @dataclass(frozen=True, slots=True)
