@@ -26,42 +26,50 @@ class Variant(StrEnum):
     SOTW = "sotw"
 
 
+NodeId = Annotated[str, typer.Argument(metavar="NODE_ID", show_default=False, help="The node's id; each node needs its own.")]
+Cluster = Annotated[str, typer.Option("--cluster", help="The node's group. Gateways can select nodes by it.")]
+VariantOption = Annotated[
+    Variant | None,
+    typer.Option("--variant", help="delta: only changed resources are sent; sotw: all of a type. Default: delta."),
+]
+Xds = Annotated[
+    str,
+    typer.Option("--xds", metavar="HOST:PORT", envvar="TURNOUT_XDS", help="The control plane's address for Envoys."),
+]
+AdminPort = Annotated[
+    int | None,
+    typer.Option("--admin-port", min=0, max=65535, help="Port of Envoy's admin page; 0: any free port. Default: 9901."),
+]
+Client = Annotated[ClientKind, typer.Option("--client", help="envoy, or grpc for a program that calls xds:///MODEL.")]
+Models = Annotated[
+    list[str] | None,
+    typer.Option("--model", metavar="NAME", help="Give the node only the models that are named like this. Repeatable."),
+]
+Region = Annotated[str, typer.Option("--region", help="The node's region. Gateways can select nodes by it.")]
+Zone = Annotated[str, typer.Option("--zone", help="The zone in the region.")]
+SubZone = Annotated[str, typer.Option("--sub-zone", help="The part of the zone.")]
+LoadReports = Annotated[
+    bool,
+    typer.Option("--load-reports/--no-load-reports", help="Let the node report how many requests it sends to each version."),
+]
+BootstrapFormat = Annotated[
+    Format | None, typer.Option("--output", "-o", help="yaml or json. Default: yaml; json for gRPC.", show_default=False)
+]
+
+
 def bootstrap(
-    node_id: Annotated[
-        str, typer.Argument(metavar="NODE_ID", show_default=False, help="The node's id; each node needs its own.")
-    ],
-    cluster: Annotated[str, typer.Option("--cluster", help="The node's group. Gateways can select nodes by it.")] = "turnout",
-    variant: Annotated[
-        Variant | None,
-        typer.Option("--variant", help="delta: only changed resources are sent; sotw: all of a type. Default: delta."),
-    ] = None,
-    xds: Annotated[
-        str,
-        typer.Option("--xds", metavar="HOST:PORT", envvar="TURNOUT_XDS", help="The control plane's address for Envoys."),
-    ] = DEFAULT_XDS,
-    admin_port: Annotated[
-        int | None,
-        typer.Option("--admin-port", min=0, max=65535, help="Port of Envoy's admin page; 0: any free port. Default: 9901."),
-    ] = None,
-    client: Annotated[
-        ClientKind, typer.Option("--client", help="envoy, or grpc for a program that calls xds:///MODEL.")
-    ] = ClientKind.ENVOY,
-    models: Annotated[
-        list[str] | None,
-        typer.Option("--model", metavar="NAME", help="Give the node only the models that are named like this. Repeatable."),
-    ] = None,
-    region: Annotated[str, typer.Option("--region", help="The node's region. Gateways can select nodes by it.")] = "",
-    zone: Annotated[str, typer.Option("--zone", help="The zone in the region.")] = "",
-    sub_zone: Annotated[str, typer.Option("--sub-zone", help="The part of the zone.")] = "",
-    load_reports: Annotated[
-        bool,
-        typer.Option(
-            "--load-reports/--no-load-reports", help="Let the node report how many requests it sends to each version."
-        ),
-    ] = True,
-    form: Annotated[
-        Format | None, typer.Option("--output", "-o", help="yaml or json. Default: yaml; json for gRPC.", show_default=False)
-    ] = None,
+    node_id: NodeId,
+    cluster: Cluster = "turnout",
+    variant: VariantOption = None,
+    xds: Xds = DEFAULT_XDS,
+    admin_port: AdminPort = None,
+    client: Client = ClientKind.ENVOY,
+    models: Models = None,
+    region: Region = "",
+    zone: Zone = "",
+    sub_zone: SubZone = "",
+    load_reports: LoadReports = True,
+    form: BootstrapFormat = None,
 ) -> None:
     r"""Print the bootstrap of a node: the file by which it finds the control plane.
 

@@ -64,76 +64,84 @@ class ModelServer:
 # ------------------------------------------------------------------------------------------------- inside the process
 
 
-def application(version: str, classifier: Any) -> web.Application:
-    """Return the web application for one version of the model; `classifier` is scikit-learn's."""
-    headers = {VERSION_HEADER: version}
+class InferenceService:
+    """The Open Inference Protocol for one version of the model; `classifier` is scikit-learn's."""
 
-    def answer(value: dict[str, Any], status: int = 200) -> web.Response:
-        # The newline keeps a terminal readable after `curl`.
-        return web.json_response(text=json.dumps(value) + "\n", status=status, headers=headers)
+    def __init__(self, version: str, classifier: Any) -> None:
+        self.version = version
+        self.classifier = classifier
+        self.headers = {VERSION_HEADER: version}
 
-    def unknown(request: web.Request) -> web.Response | None:
-        """Return a 404 if the request is for another model or version, otherwise None."""
-        name, wanted = request.match_info["name"], request.match_info.get("version", version)
-        if (name, wanted) == (models.NAME, version):
-            return None
-        return answer({"error": f"this server has model {models.NAME}, version {version}"}, 404)
+    async def live(self, request: web.Request) -> web.Response:
+        return self._answer({"live": True})
 
-    async def live(request: web.Request) -> web.Response:
-        return answer({"live": True})
+    async def server(self, request: web.Request) -> web.Response:
+        return self._answer({"name": "turnout-demo", "version": "1", "extensions": []})
 
-    async def server(request: web.Request) -> web.Response:
-        return answer({"name": "turnout-demo", "version": "1", "extensions": []})
+    async def ready(self, request: web.Request) -> web.Response:
+        if "name" in request.match_info and (refusal := self._refusal(request)):
+            return refusal
+        return self._answer({"name": models.NAME, "ready": True})
 
-    async def ready(request: web.Request) -> web.Response:
-        if "name" in request.match_info and (refused := unknown(request)):
-            return refused
-        return answer({"name": models.NAME, "ready": True})
-
-    async def metadata(request: web.Request) -> web.Response:
-        return unknown(request) or answer(
+    async def metadata(self, request: web.Request) -> web.Response:
+        return self._refusal(request) or self._answer(
             {
                 "name": models.NAME,
-                "versions": [version],
+                "versions": [self.version],
                 "platform": "sklearn",
                 "inputs": [{"name": "pixels", "datatype": "FP32", "shape": [-1, models.PIXELS]}],
                 "outputs": [{"name": "digit", "datatype": "INT64", "shape": [-1]}],
             }
         )
 
-    async def infer(request: web.Request) -> web.Response:
-        if refused := unknown(request):
-            return refused
+    async def infer(self, request: web.Request) -> web.Response:
+        if refusal := self._refusal(request):
+            return refusal
         try:
             body = await request.json()
             rows = tensor(body)
         except (ValueError, Error) as error:
-            return answer({"error": str(error)}, 400)
-        digits = classifier.predict(rows).tolist()
+            return self._answer({"error": str(error)}, 400)
+        digits = self.classifier.predict(rows).tolist()
         output = {"name": "digit", "datatype": "INT64", "shape": [len(digits)], "data": digits}
-        result = {"model_name": models.NAME, "model_version": version, "outputs": [output]}
-        return answer(result | ({"id": body["id"]} if "id" in body else {}))
+        result = {"model_name": models.NAME, "model_version": self.version, "outputs": [output]}
+        return self._answer(result | ({"id": body["id"]} if "id" in body else {}))
 
-    async def stream(request: web.Request) -> web.StreamResponse:
+    async def stream(self, request: web.Request) -> web.StreamResponse:
         """Stream an answer for `?seconds=N`: one line of JSON every 50 ms."""
-        response = web.StreamResponse(headers=headers | {"content-type": "application/x-ndjson"})
+        response = web.StreamResponse(headers=self.headers | {"content-type": "application/x-ndjson"})
         await response.prepare(request)
         ticks = max(1, min(12_000, round(float(request.query.get("seconds", "1")) / 0.05)))
         for i in range(ticks):
-            await response.write(json.dumps({"model_version": version, "index": i}).encode() + b"\n")
+            await response.write(json.dumps({"model_version": self.version, "index": i}).encode() + b"\n")
             await asyncio.sleep(0.05)
         await response.write_eof()
         return response
 
+    def _answer(self, value: dict[str, Any], status: int = 200) -> web.Response:
+        # The newline keeps a terminal readable after `curl`.
+        return web.json_response(text=json.dumps(value) + "\n", status=status, headers=self.headers)
+
+    def _refusal(self, request: web.Request) -> web.Response | None:
+        """Return a 404 if the request is for another model or version, otherwise None."""
+        name, version = request.match_info["name"], request.match_info.get("version", self.version)
+        if (name, version) == (models.NAME, self.version):
+            return None
+        return self._answer({"error": f"this server has model {models.NAME}, version {self.version}"}, 404)
+
+
+def application(version: str, classifier: Any) -> web.Application:
+    """Return the web application for one version of the model."""
+    service = InferenceService(version, classifier)
     app = web.Application(client_max_size=32 * 2**20)
-    app.router.add_get("/v2", server)
-    app.router.add_get("/v2/health/live", live)
-    app.router.add_get("/v2/health/ready", ready)
+    app.router.add_get("/v2", service.server)
+    app.router.add_get("/v2/health/live", service.live)
+    app.router.add_get("/v2/health/ready", service.ready)
     for path in ("/v2/models/{name}", "/v2/models/{name}/versions/{version}"):
-        app.router.add_get(path, metadata)
-        app.router.add_get(path + "/ready", ready)
-        app.router.add_post(path + "/infer", infer)
-        app.router.add_post(path + "/stream", stream)
+        app.router.add_get(path, service.metadata)
+        app.router.add_get(path + "/ready", service.ready)
+        app.router.add_post(path + "/infer", service.infer)
+        app.router.add_post(path + "/stream", service.stream)
     return app
 
 

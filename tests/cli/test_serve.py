@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from controlplane.cli.exits import Exit
+from controlplane.cli.settings import SETTINGS
 from tests.cli.conftest import Run, Server
 
 TURNOUT = str(Path(sys.executable).parent / "turnout")
@@ -17,8 +21,20 @@ TURNOUT = str(Path(sys.executable).parent / "turnout")
 TURNOUT = str(Path(sys.executable).parent / "turnout")
 
 
-def test_every_setting_of_serve_is_in_its_help(run: Run) -> None:
-    assert "--xds-transport" in run("serve", "--help").out
+def test_every_setting_is_an_option_with_a_help(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    printed = run("serve", "--help").out
+    for name in SETTINGS:
+        flag = "--" + name.replace("_", "-")
+        assert re.search(rf"{flag} .*Default: ", printed), flag
+
+
+# Any text is a path.
+@pytest.mark.parametrize("name", [name for name in SETTINGS if name not in ("data", "secret_key_file")])
+def test_a_wrong_value_of_every_option_is_named_by_its_flag(run: Run, name: str) -> None:
+    flag = "--" + name.replace("_", "-")
+    result = run("serve", flag, "wrong")
+    assert (result.code, result.err.startswith(f"Error: {flag}: ")) == (Exit.INVALID, True), result.err
 
 
 def test_serve_until_sigterm(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The JSON Schema of the files that `turnout apply` reads; `python -m controlplane.cli.schema` makes it from the protos."""
+"""The JSON Schema of files of desired state. `python -m controlplane.cli.schema` makes it from the protos."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ FILE = Path(__file__).parent / "turnout.schema.json"
 
 
 def text() -> str:
-    """The schema as it is packaged."""
+    """Return the schema from the package."""
     return FILE.read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Writes the JSON Schema anew: `python -m controlplane.cli.schema`, from the repository's root. `--check` only compares."""
+"""Write the JSON Schema: `python -m controlplane.cli.schema`, from the repository's root. `--check` only compares."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def compiled(protos: Path, pattern: str = _PROTO) -> FileDescriptorSet:
 
 
 def rendered(protos: Path) -> str:
-    """The schema's text."""
+    """Return the text of the schema."""
     return json.dumps(generate(compiled(protos)), indent=2, ensure_ascii=False) + "\n"
 
 
@@ -47,4 +47,4 @@ if __name__ == "__main__":
     if "--check" not in sys.argv:
         FILE.write_text(text, encoding="utf-8")
     elif FILE.read_text(encoding="utf-8") != text:
-        raise SystemExit(f"{FILE.name} is not what the protos say: run protos/generate")
+        raise SystemExit(f"{FILE.name} differs from the protos: run `make protos`")

@@ -1,4 +1,4 @@
-"""From proto descriptors, comments included, to the JSON Schema of a Manifest. Pure: the same protos give the same bytes."""
+"""Make the JSON Schema of a Manifest from proto descriptors with comments. The same protos give the same bytes."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ _FILE_MESSAGE, _FILE_ENUM, _MESSAGE_FIELD = 4, 5, 2
 
 
 def generate(files: FileDescriptorSet) -> Schema:
-    """The schema of the root message, with a definition for each message and enum that it leads to."""
+    """Return the schema of the root message, with a definition for each message and enum that it refers to."""
     index = _Index(files)
     root = index.message_schema(_ROOT)
     root.pop("required", None)
     definitions: Schema = {}
-    waiting = sorted(index.used)
-    while waiting:
-        name = waiting.pop(0)
+    pending = sorted(index.used)
+    while pending:
+        name = pending.pop(0)
         if name not in definitions:
             definitions[name] = index.schema(name)
-            waiting = sorted(index.used - definitions.keys())
+            pending = sorted(index.used - definitions.keys())
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
         "title": "Turnout: desired state",
@@ -59,45 +59,48 @@ class _Index:
         # Names that schemas refer to so far.
         self.used: set[str] = set()
         for file in files.file:
-            said = {tuple(place.path): _clean(place.leading_comments) for place in file.source_code_info.location}
+            comments = {tuple(place.path): _clean(place.leading_comments) for place in file.source_code_info.location}
             for i, message in enumerate(file.message_type):
                 name = f".{file.package}.{message.name}"
                 self.messages[name] = message
-                self.comments[name, -1] = said.get((_FILE_MESSAGE, i), "")
+                self.comments[name, -1] = comments.get((_FILE_MESSAGE, i), "")
                 for j, field in enumerate(message.field):
-                    self.comments[name, field.number] = said.get((_FILE_MESSAGE, i, _MESSAGE_FIELD, j), "")
+                    self.comments[name, field.number] = comments.get((_FILE_MESSAGE, i, _MESSAGE_FIELD, j), "")
             for i, enum in enumerate(file.enum_type):
                 name = f".{file.package}.{enum.name}"
                 self.enums[name] = enum
-                self.comments[name, -1] = said.get((_FILE_ENUM, i), "")
+                self.comments[name, -1] = comments.get((_FILE_ENUM, i), "")
 
     def schema(self, name: str) -> Schema:
+        """Return the schema of a message or an enum."""
         if name in self.enums:
             values = [v.name for v in self.enums[name].value]
             return {"description": self.comments[name, -1], "type": "string", "enum": values}
         return self.message_schema(name)
 
     def message_schema(self, name: str) -> Schema:
+        """Return the schema of a message."""
         message = self.messages[name]
-        made: Schema = {"description": self.comments[name, -1], "type": "object", "additionalProperties": False}
-        made["properties"] = {f.name: self.field_schema(message, f, self.comments[name, f.number]) for f in message.field}
+        schema: Schema = {"description": self.comments[name, -1], "type": "object", "additionalProperties": False}
+        schema["properties"] = {f.name: self.field_schema(message, f, self.comments[name, f.number]) for f in message.field}
         required = [f.name for f in message.field if _is_required(f)]
         if required:
-            made["required"] = required
+            schema["required"] = required
         exclusive = [names for names in self._oneofs(message) if len(names) > 1]
         if exclusive:
             pairs = [[a, b] for names in exclusive for i, a in enumerate(names) for b in names[i + 1 :]]
-            made["not"] = {"anyOf": [{"required": pair} for pair in pairs]}
-        return made
+            schema["not"] = {"anyOf": [{"required": pair} for pair in pairs]}
+        return schema
 
     def field_schema(self, message: DescriptorProto, field: FieldDescriptorProto, comment: str) -> Schema:
+        """Return the schema of a field."""
         entry = next((n for n in message.nested_type if n.options.map_entry and field.type_name.endswith(f".{n.name}")), None)
         if entry is not None:
             return {"description": comment, "type": "object", "additionalProperties": self._value_schema(entry.field[1])}
         if field.label == FieldDescriptorProto.LABEL_REPEATED:
             return {"description": comment, "type": "array", "items": self._value_schema(field)}
         value = self._value_schema(field)
-        # In draft 7 nothing beside a $ref counts, so it stands apart from the description.
+        # Draft 7 ignores everything beside a $ref, so the $ref goes into an allOf next to the description.
         return {"description": comment, **({"allOf": [value]} if "$ref" in value else value)}
 
     def _value_schema(self, field: FieldDescriptorProto) -> Schema:
@@ -109,7 +112,7 @@ class _Index:
         return dict(_SCALARS[field.type])
 
     def _oneofs(self, message: DescriptorProto) -> list[list[str]]:
-        """Names of fields of which one at most may be given."""
+        """Return groups of fields of which at most one may be set."""
         return [
             [f.name for f in message.field if f.HasField("oneof_index") and f.oneof_index == i and not f.proto3_optional]
             for i in range(len(message.oneof_decl))
