@@ -1,8 +1,8 @@
 """Two checkouts of Turnout side by side: this one, and another one, like that of the commit before a change.
 
 One simulated fleet, this checkout's, connects to the servers of both. Each server runs with the Python of its own checkout
-(`.venv/bin/python`). They take turns, other, this, other, this, each time anew, so that a machine that becomes slower or
-faster during the run does not favour one of them. A round is one run of each.
+(`.venv/bin/python`). They take turns, other, this, other, this, each time with a new server, so that a machine that becomes
+slower or faster during the run does not favour one of them. A round is one run of each.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ import json
 import random
 import shlex
 import statistics
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +26,23 @@ from bench.sides import PORTS, Move, Side, Starter, names
 
 THIS, THAT = "this", "other"
 
-# By figure: its title, its unit, and the factor from seconds or bytes to that unit.
-FIGURES: Mapping[str, tuple[str, str, float]] = {
-    "switch_cpu": ("server CPU per proxy and switch", "µs", 1e6),
-    "received_p99": ("p99 from the call to receipt", "ms", 1e3),
-    "sync_cpu": ("server CPU of a cold sync of all proxies", "s", 1),
-    "memory": ("server memory per idle proxy", "KiB", 1 / 1024),
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """A figure that is compared."""
+
+    title: str
+    unit: str
+    scale: float  # from seconds or bytes to the unit
+    of: Callable[[Run, int], float]  # from a run with this many proxies
+
+
+FIGURES: Mapping[str, Compared] = {
+    "switch_cpu": Compared("server CPU per proxy and switch", "µs", 1e6, lambda run, _: run.value("switch_cpu")),
+    "received_p99": Compared("p99 from the call to receipt", "ms", 1e3, lambda run, _: run.value("received_p99")),
+    "sync_cpu": Compared("server CPU of a cold sync of all proxies", "s", 1, lambda run, _: run.sync_cpu),
+    "memory": Compared("server memory per idle proxy", "KiB", 1 / 1024, lambda run, _: run.memory),
+    "all_memory": Compared("server memory with all proxies", "MiB", 1 / 2**20, lambda run, n: run.empty + run.memory * n),
 }
 # The ratio of this checkout to the other that counts as no slower and no larger.
 ALLOWED = 1.05
@@ -107,18 +119,19 @@ async def run(
     return results, _page(compared, serve)
 
 
-def ratios(cell: Pairs, figure: str) -> list[float]:
+def ratios(cell: Pairs, figure: str, proxies: int) -> list[float]:
     """Return this checkout's figure over the other's, round by round."""
-    return [ours.value(figure) / theirs.value(figure) for ours, theirs in zip(cell[THIS], cell[THAT], strict=True)]
+    of = FIGURES[figure].of
+    return [of(ours, proxies) / of(theirs, proxies) for ours, theirs in zip(cell[THIS], cell[THAT], strict=True)]
 
 
 def _compared(proxies: int, models: int, cell: Pairs) -> dict[str, Any]:
     figures = {}
-    for figure in FIGURES:
-        paired = ratios(cell, figure)
+    for figure, compared in FIGURES.items():
+        paired = ratios(cell, figure, proxies)
         low, high = interval(paired)
         figures[figure] = {
-            **{name: Figure.of(r.value(figure) for r in runs).json() for name, runs in cell.items()},
+            **{name: Figure.of(compared.of(r, proxies) for r in runs).json() for name, runs in cell.items()},
             "ratio": round(statistics.median(paired), 4),
             "interval": [round(low, 4), round(high, 4)],
             "ratios": [round(ratio, 4) for ratio in paired],
@@ -130,13 +143,13 @@ def _page(compared: Sequence[Mapping[str, Any]], serve: str) -> str:
     header = ["", "N", "M", "other", "this", "ratio", f"interval, {_CONFIDENCE:.0%}", f"at most {ALLOWED}"]
     rows = []
     for cell in compared:
-        for figure, (title, unit, scale) in FIGURES.items():
+        for figure, about in FIGURES.items():
             values = cell["figures"][figure]
-            medians = [f"{digits(values[name]['median'] * scale)} {unit}" for name in (THAT, THIS)]
+            medians = [f"{digits(values[name]['median'] * about.scale)} {about.unit}" for name in (THAT, THIS)]
             low, high = values["interval"]
             verdict = "yes" if values["ratio"] <= ALLOWED else "**no**"
             size = [f"{cell['proxies']:,}", f"{cell['models']:,}"]
-            rows.append([title, *size, *medians, f"{values['ratio']:.3f}", f"{low:.3f}–{high:.3f}", verdict])
+            rows.append([about.title, *size, *medians, f"{values['ratio']:.3f}", f"{low:.3f}–{high:.3f}", verdict])
     parts = ["# Two checkouts", __doc__.partition("\n\n")[2].strip() if __doc__ else ""]
     if serve:
         parts.append(f"Both were started with `{serve}`.")
@@ -145,4 +158,5 @@ def _page(compared: Sequence[Mapping[str, Any]], serve: str) -> str:
 
 _NOTES = """N proxies, M models. Medians over the rounds. A ratio is this checkout's figure over the other's in the same round;
 the table has the median of these, and the bootstrap interval of that median. A round's own figure for switches is the median
-of five, after one that does not count. The p99 includes some 0.2 ms for handing each call to a client of its own checkout."""
+of five, after one that does not count. The p99 includes about 0.2 ms, in which each call is passed to a client of
+the same checkout. With few proxies, memory per proxy can't be told from noise."""
