@@ -150,7 +150,7 @@ class LoadPump(XdsHandler):
             self._transport.notify()
 
     def _cluster_names(self) -> Iterable[str] | None:
-        """Return the clusters of a client that must be told their names; None when its snapshot is not here yet."""
+        """Return the clusters of a client that does not report all by itself; None when its snapshot is not here yet."""
         published, client = self._context.published.value, self._core.client
         if self._core.sends_all or published is None or client is None:
             return ()

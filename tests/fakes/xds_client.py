@@ -1,8 +1,7 @@
-"""An honest xDS client on a real socket: it asks for what an Envoy asks for, applies what it gets, and says so.
+"""An xDS client on a real socket: it subscribes to what an Envoy subscribes to, applies responses, and ACKs or NACKs them.
 
 It follows references as Envoy does: clusters to their endpoints, listeners to scopes, scopes to their routes, clusters and
-listeners to their secrets. It speaks delta
-or SotW over one ADS stream.
+listeners to their secrets. It uses delta or SotW, over one ADS stream.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from envoy.service.discovery.v3 import discovery_pb2
 from controlplane.compiler.decode import unpack
 from controlplane.envoy_types import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SCOPED_ROUTES, SECRET
 
-# Not in the stubs.
+# Missing in gRPC's type stubs.
 EOF: Any = vars(grpc.aio)["EOF"]
 
 _ADS = "/envoy.service.discovery.v3.AggregatedDiscoveryService/"
@@ -42,7 +41,7 @@ Held = dict[str, dict[str, tuple[str, bytes]]]  # type URL -> name -> (version, 
 
 
 class XdsClient:
-    """One client with one stream. `run` is its life; `client` below starts and ends it."""
+    """One client with one stream. `client` below starts and stops it."""
 
     def __init__(
         self,
@@ -55,7 +54,7 @@ class XdsClient:
         held: Held | None = None,
         refuse: Callable[[str, list[str]], str] = lambda type_url, names: "",
     ) -> None:
-        """`held` is what it has from an earlier life; `refuse` gives the words of a NACK, "" to accept."""
+        """`held` is what it holds from an earlier stream. `refuse` returns the message of a NACK, or "" to ACK."""
         self.port, self.node, self.variant = port, node, variant
         self.identity = discovery_pb2.DiscoveryRequest().node
         self.identity.id, self.identity.cluster = node, cluster
@@ -66,17 +65,17 @@ class XdsClient:
         # (type URL, names, removed names) of each response, in order of arrival.
         self.responses: list[tuple[str, list[str], list[str]]] = []
         self.nacks = 0
-        # How many of them it has dealt with: answered, and asked for what follows.
+        # How many responses it has answered, and followed the references of.
         self.done = 0
         # When the newest response came, by `time.perf_counter`.
         self.last_at = 0.0
         # How the stream ended; None while it is open.
         self.ended: grpc.StatusCode | None = None
         self.details = ""
-        # While this is not set it reads no more than what comes next, and answers nothing.
+        # While it is not set, the client reads at most one response, and answers none.
         self.reading = asyncio.Event()
         self.reading.set()
-        self._asked: dict[str, set[str]] = {}
+        self._subscribed: dict[str, set[str]] = {}
         self._versions: dict[str, str] = {}
         self._nonces: dict[str, str] = {}
         self._changed = asyncio.Condition()
@@ -88,7 +87,7 @@ class XdsClient:
         return self.held[type_url][name][1]
 
     async def until(self, holds: Callable[[], bool], seconds: float = 10.0) -> None:
-        """Waits until something is true of it."""
+        """Wait until something is true of the client."""
         async with self._changed:
             await asyncio.wait_for(self._changed.wait_for(holds), seconds)
 
@@ -105,17 +104,17 @@ class XdsClient:
             call = open_stream()
             try:
                 for type_url in _WILDCARDS:
-                    await self._ask(call, type_url, set())
-                for type_url in list(self.held):  # what it has from an earlier life, it asks for anew
+                    await self._subscribe(call, type_url, set())
+                for type_url in list(self.held):  # subscribe again to what it holds
                     await self._follow(call, type_url)
                 while True:
                     response = await call.read()
                     if response is EOF:
                         break
                     await self.reading.wait()
-                    await self._take(call, response)
+                    await self._apply(call, response)
                     self.done += 1
-                    await self._tell()
+                    await self._notify()
                 self.ended, self.details = await call.code(), await call.details()
             except grpc.aio.AioRpcError as error:
                 self.ended, self.details = error.code(), error.details() or ""
@@ -123,13 +122,13 @@ class XdsClient:
                 self.ended, self.details = await call.code(), await call.details()
             finally:
                 call.cancel()
-                await self._tell()
+                await self._notify()
 
-    async def _tell(self) -> None:
+    async def _notify(self) -> None:
         async with self._changed:
             self._changed.notify_all()
 
-    async def _take(self, call: Any, response: Any) -> None:
+    async def _apply(self, call: Any, response: Any) -> None:
         self.last_at = time.perf_counter()
         type_url = response.type_url
         if self.variant == "delta":
@@ -141,8 +140,8 @@ class XdsClient:
             removed = [n for n in self.held.get(type_url, {}) if n not in got] if full else []
         self.responses.append((type_url, sorted(got), sorted(removed)))
         self._nonces[type_url] = response.nonce
-        words = self.refuse(type_url, sorted(got))
-        if words:
+        message = self.refuse(type_url, sorted(got))
+        if message:
             self.nacks += 1
         else:
             held = self.held.setdefault(type_url, {})
@@ -151,11 +150,11 @@ class XdsClient:
                 held.pop(name, None)
             if self.variant == "sotw":
                 self._versions[type_url] = response.version_info
-        await self._answer(call, type_url, response.nonce, words)
-        if not words:
+        await self._answer(call, type_url, response.nonce, message)
+        if not message:
             await self._follow(call, type_url)
 
-    async def _answer(self, call: Any, type_url: str, nonce: str, words: str) -> None:
+    async def _answer(self, call: Any, type_url: str, nonce: str, message: str) -> None:
         if self.variant == "delta":
             request: Any = discovery_pb2.DeltaDiscoveryRequest(type_url=type_url, response_nonce=nonce)
         else:
@@ -163,27 +162,27 @@ class XdsClient:
                 type_url=type_url,
                 response_nonce=nonce,
                 version_info=self._versions.get(type_url, ""),
-                resource_names=sorted(self._asked[type_url]),
+                resource_names=sorted(self._subscribed[type_url]),
             )
-        if words:
-            request.error_detail.code, request.error_detail.message = 13, words
+        if message:
+            request.error_detail.code, request.error_detail.message = 13, message
         await call.write(request)
 
     async def _follow(self, call: Any, type_url: str) -> None:
         bodies = [body for _, body in self.held.get(type_url, {}).values()]
         if type_url in (CLUSTER, LISTENER):
-            await self._ask(call, SECRET, self._secrets())
+            await self._subscribe(call, SECRET, self._secrets())
         if type_url == CLUSTER:
             clusters = [cluster_pb2.Cluster.FromString(body) for body in bodies]
-            await self._ask(call, ENDPOINTS, {c.name for c in clusters if c.HasField("eds_cluster_config")})
+            await self._subscribe(call, ENDPOINTS, {c.name for c in clusters if c.HasField("eds_cluster_config")})
         elif type_url == LISTENER and bodies:
-            await self._ask(call, SCOPED_ROUTES, set())
+            await self._subscribe(call, SCOPED_ROUTES, set())
         elif type_url == SCOPED_ROUTES:
             scopes = [scoped_route_pb2.ScopedRouteConfiguration.FromString(body) for body in bodies]
-            await self._ask(call, ROUTES, {s.route_configuration_name for s in scopes})
+            await self._subscribe(call, ROUTES, {s.route_configuration_name for s in scopes})
 
     def _secrets(self) -> set[str]:
-        """The names of the secrets that it needs."""
+        """Return the names of the secrets that it needs."""
         sockets = [cluster_pb2.Cluster.FromString(b).transport_socket for _, b in self.held.get(CLUSTER, {}).values()]
         for _, body in self.held.get(LISTENER, {}).values():
             sockets += [chain.transport_socket for chain in listener_pb2.Listener.FromString(body).filter_chains]
@@ -194,14 +193,14 @@ class XdsClient:
             named.add(common.combined_validation_context.validation_context_sds_secret_config.name)
         return named - {""}
 
-    async def _ask(self, call: Any, type_url: str, names: set[str]) -> None:
-        """Asks for just these from now on; for all of the type when there are none and it is a type of which that is said."""
-        first = type_url not in self._asked
-        before = self._asked.get(type_url, set())
+    async def _subscribe(self, call: Any, type_url: str, names: set[str]) -> None:
+        """Subscribe to these names only; without names, to all resources of a type that allows it."""
+        first = type_url not in self._subscribed
+        before = self._subscribed.get(type_url, set())
         wildcard = type_url in (*_WILDCARDS, SCOPED_ROUTES)
         if not (first and (names or wildcard)) and names == before:
             return
-        self._asked[type_url] = names
+        self._subscribed[type_url] = names
         if self.variant == "delta":
             request: Any = discovery_pb2.DeltaDiscoveryRequest(
                 type_url=type_url,
@@ -224,14 +223,14 @@ class XdsClient:
 
 
 def _name(resource: Any) -> str:
-    """Name of a resource in a SotW response."""
+    """Return the name of a resource in a SotW response."""
     message = _MESSAGES[resource.type_url].FromString(resource.value)
     return str(message.cluster_name if resource.type_url == ENDPOINTS else message.name)
 
 
 @asynccontextmanager
 async def client(port: int, node: str, variant: str = "delta", **rest: Any) -> AsyncIterator[XdsClient]:
-    """A client that runs while the block does."""
+    """A client that is connected while the block runs."""
     c = XdsClient(port, node, variant, **rest)
     task = asyncio.create_task(c.run())
     try:

@@ -1,4 +1,4 @@
-"""Clients that misbehave: each gets a fitting status, memory stays bounded, and the others notice nothing."""
+"""Clients that misbehave: their streams end with a status, memory stays bounded, and other clients are not delayed."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from tests.fakes.xds_client import XdsClient, client
 
 MODELS = 500
 
-# What a server may grow by for the bad clients of all kinds, one after the other. Bytes.
+# The memory that a server may use for the bad clients of all kinds, one after the other. Bytes.
 GROWTH = 150_000_000
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def served() -> AsyncIterator[tuple[ControlPlane, XdsClient]]:
-    """`turnout serve`, and a client that behaves."""
+    """`turnout serve`, and a client that follows the protocol."""
     async with AsyncExitStack() as stack:
         plane = await stack.enter_async_context(ControlPlane())
         await plane.apply(manifest(MODELS))
@@ -29,7 +29,7 @@ async def served() -> AsyncIterator[tuple[ControlPlane, XdsClient]]:
         yield plane, healthy
 
 
-# By kind: how its stream ends, as far as it does.
+# By kind of client: the status of its stream; "" when the stream need not end.
 KINDS = {
     "deaf": "",
     "trickle": "",
@@ -48,7 +48,7 @@ KINDS = {
 
 @pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize("kind", KINDS)
-async def test_the_others_notice_nothing(served: tuple[ControlPlane, XdsClient], kind: str) -> None:
+async def test_a_bad_client_does_not_delay_others(served: tuple[ControlPlane, XdsClient], kind: str) -> None:
     plane, healthy = served
     before = plane.process.rss_bytes()
     async with Bad(kind, plane.xds_port, plane.directory) as bad:

@@ -1,4 +1,4 @@
-"""Streams of load reports on a real socket: who is served, how often reports come, and how a stream ends."""
+"""Streams of load reports on a real socket: admission, the interval of reports, and the ends of streams."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ EOF: Any = vars(grpc.aio)["EOF"]
 
 
 def head(*versions: str) -> Head:
-    made = tuple(Version(v, (Endpoint("127.0.0.1", 9001),)) for v in versions)
-    model = Model("iris", ("public",), made, {versions[0]: 10_000})
+    model_versions = tuple(Version(v, (Endpoint("127.0.0.1", 9001),)) for v in versions)
+    model = Model("iris", ("public",), model_versions, {versions[0]: 10_000})
     return Head(1, State({"public": Gateway("public", 10_000)}, {"iris": model}))
 
 
@@ -43,10 +43,10 @@ class Rig:
 
     def __init__(self, limits: StreamLimits) -> None:
         self.limits = limits
-        self.worlds: Latest[CompiledRevision | None] = Latest(None)
+        self.published: Latest[CompiledRevision | None] = Latest(None)
         self.fleet, self.traffic = Fleet(), Traffic()
         self.events = EventDispatcher(self.fleet, [FleetFold(self.fleet), TrafficFold(self.traffic)])
-        self.discovery = Discovery(self.worlds, self.events.report, limits)
+        self.discovery = Discovery(self.published, self.events.report, limits)
 
     async def start(self, transport: str) -> None:
         self.server = await serve(self.discovery, "127.0.0.1", 0, self.limits, transport=transport)
@@ -59,7 +59,7 @@ class Rig:
 
     def publish(self, head: Head) -> None:
         self.events.publish(head)
-        self.worlds.set(CompiledRevision(head, Compiler()))
+        self.published.set(CompiledRevision(head, Compiler()))
 
     def open(self) -> Any:
         call: Any = self.channel.stream_stream(
@@ -90,17 +90,17 @@ async def running(transport: str = "http2", **limits: Any) -> AsyncIterator[Rig]
 
 @pytest.fixture(params=XDS_TRANSPORTS)
 async def rig(request: pytest.FixtureRequest) -> AsyncIterator[Rig]:
-    async with running(request.param) as made:
-        yield made
+    async with running(request.param) as rig:
+        yield rig
 
 
 async def ended(call: Any) -> tuple[grpc.StatusCode, str]:
-    """How a stream ends."""
+    """Return the status of a stream once it has ended."""
     async with asyncio.timeout(10):
         return await call.code(), await call.details()
 
 
-async def test_a_client_is_told_what_to_report_and_its_reports_are_folded(rig: Rig) -> None:
+async def test_a_client_gets_the_interval_and_its_reports_become_traffic(rig: Rig) -> None:
     call = rig.open()
     await call.write(hello(SEND_ALL))
     answer = await call.read()
@@ -116,7 +116,7 @@ async def test_a_client_is_told_what_to_report_and_its_reports_are_folded(rig: R
     assert rig.fleet.streams == 0
 
 
-async def test_a_client_that_must_be_told_is_told_the_clusters_of_today(rig: Rig) -> None:
+async def test_a_client_that_needs_the_names_of_clusters_gets_the_current_ones(rig: Rig) -> None:
     call = rig.open()
     await call.write(hello())
     assert list((await call.read()).clusters) == ["iris/blue", "iris/green"]
@@ -125,7 +125,7 @@ async def test_a_client_that_must_be_told_is_told_the_clusters_of_today(rig: Rig
     assert list((await call.read()).clusters) == ["iris/green", "iris/red"]
 
 
-async def test_the_interval_is_a_setting() -> None:
+async def test_the_interval_of_reports_is_a_setting() -> None:
     async with running(load_reports=1.5) as rig:
         call = rig.open()
         await call.write(hello(SEND_ALL))
@@ -133,22 +133,22 @@ async def test_the_interval_is_a_setting() -> None:
 
 
 @pytest.mark.parametrize(
-    ("sent", "code", "said"),
+    ("data", "code", "text"),
     [
         (lrs_pb2.LoadStatsRequest(), grpc.StatusCode.INVALID_ARGUMENT, "node.id: is required"),
         (b"\xff\xff\xff", grpc.StatusCode.INVALID_ARGUMENT, "is not a load report"),
     ],
 )
-async def test_a_bad_request_gets_a_fitting_status(rig: Rig, sent: Any, code: grpc.StatusCode, said: str) -> None:
+async def test_a_bad_report_ends_its_stream_with_a_status(rig: Rig, data: Any, code: grpc.StatusCode, text: str) -> None:
     call = rig.open()
-    await call.write(sent)
-    found, details = await ended(call)
-    assert found is code
-    assert said in details
+    await call.write(data)
+    status, details = await ended(call)
+    assert status is code
+    assert text in details
     assert rig.traffic.reporting == 0
 
 
-async def test_a_node_has_so_many_streams_and_no_more() -> None:
+async def test_the_streams_of_a_node_are_limited() -> None:
     async with running(streams_per_node=2) as rig:
         calls = [rig.open() for _ in range(2)]
         for call in calls:
@@ -164,14 +164,14 @@ async def test_a_node_has_so_many_streams_and_no_more() -> None:
         assert (await again.read()).send_all_clusters
 
 
-async def test_who_says_nothing_is_sent_away() -> None:
+async def test_a_stream_without_a_report_ends() -> None:
     async with running(greeting=0.05) as rig:
-        code, said = await ended(rig.open())
+        code, details = await ended(rig.open())
         assert code is grpc.StatusCode.FAILED_PRECONDITION
-        assert "no report came" in said
+        assert "no report came" in details
 
 
-async def test_streams_have_an_age_and_end_well() -> None:
+async def test_an_old_stream_ends_with_ok() -> None:
     async with running(max_stream_age=0.2) as rig:
         call = rig.open()
         await call.write(hello(SEND_ALL))
@@ -180,7 +180,7 @@ async def test_streams_have_an_age_and_end_well() -> None:
         assert (await ended(call))[0] is grpc.StatusCode.OK
 
 
-async def test_a_server_that_stops_ends_them_well_and_takes_no_more(rig: Rig) -> None:
+async def test_a_server_that_stops_ends_streams_with_ok_and_opens_no_more(rig: Rig) -> None:
     call = rig.open()
     await call.write(hello(SEND_ALL))
     await call.read()
@@ -190,7 +190,7 @@ async def test_a_server_that_stops_ends_them_well_and_takes_no_more(rig: Rig) ->
     assert (await ended(rig.open()))[0] is grpc.StatusCode.UNAVAILABLE
 
 
-async def test_who_half_closes_is_answered_first(rig: Rig) -> None:
+async def test_a_client_that_half_closes_is_answered_first(rig: Rig) -> None:
     call = rig.open()
     await call.write(hello(SEND_ALL))
     await call.done_writing()
@@ -198,12 +198,12 @@ async def test_who_half_closes_is_answered_first(rig: Rig) -> None:
     assert await call.read() is EOF
 
 
-async def test_no_state_no_streams() -> None:
+async def test_streams_are_refused_before_the_state_is_loaded() -> None:
     rig = Rig(StreamLimits())
     await rig.start("http2")
     try:
-        code, said = await ended(rig.open())
+        code, details = await ended(rig.open())
         assert code is grpc.StatusCode.UNAVAILABLE
-        assert "has not loaded its state yet" in said
+        assert "has not loaded its state yet" in details
     finally:
         await rig.stop()

@@ -1,4 +1,4 @@
-"""A service for each type beside ADS; streams of one node together; what is refused, and when a stream ends."""
+"""The services of a single type beside ADS, the streams of one node together, refusals, and ends of streams."""
 
 from __future__ import annotations
 
@@ -22,14 +22,12 @@ from tests.xds_server.rig import store as _store
 store = _store
 
 SERVED = (CLUSTER, ENDPOINTS, LISTENER, SCOPED_ROUTES, ROUTES)
-# What a client of each type asks for: all of it, or by name.
+# The names that a client of a type subscribes to; none for a wildcard.
 NAMES = {ENDPOINTS: ["iris/blue", "iris/green"], ROUTES: ["iris"]}
 
 
 @VARIANTS
-async def test_every_type_has_a_service_of_its_own_and_a_switch_comes_over_the_one_for_routes(
-    store: Store, variant: str
-) -> None:
+async def test_every_type_has_a_service_of_its_own_and_a_switch_comes_over_that_of_routes(store: Store, variant: str) -> None:
     async with running(store) as rig, grpc.aio.insecure_channel(f"127.0.0.1:{rig.port}") as channel:
         await rig.commit_and_publish(GATEWAY, BLUE)
         streams = {t: PerTypeStream(channel, t, variant) for t in SERVED}
@@ -47,7 +45,7 @@ async def test_every_type_has_a_service_of_its_own_and_a_switch_comes_over_the_o
 
 
 @VARIANTS
-async def test_clusters_go_after_the_routes_that_named_them_on_another_stream(store: Store, variant: str) -> None:
+async def test_clusters_are_removed_after_the_routes_on_another_stream_that_named_them(store: Store, variant: str) -> None:
     async with running(store) as rig, grpc.aio.insecure_channel(f"127.0.0.1:{rig.port}") as channel:
         await rig.commit_and_publish(GATEWAY, BLUE)
         cds, rds = PerTypeStream(channel, CLUSTER, variant), PerTypeStream(channel, ROUTES, variant)
@@ -71,7 +69,7 @@ async def test_clusters_go_after_the_routes_that_named_them_on_another_stream(st
 
 
 @VARIANTS
-async def test_a_removal_waits_for_a_silent_stream_only_so_long(store: Store, variant: str) -> None:
+async def test_a_removal_waits_only_a_limited_time_for_a_silent_stream(store: Store, variant: str) -> None:
     limits = StreamLimits(linger=0.3)
     async with running(store, limits) as rig, grpc.aio.insecure_channel(f"127.0.0.1:{rig.port}") as channel:
         await rig.commit_and_publish(GATEWAY, BLUE)
@@ -84,16 +82,14 @@ async def test_a_removal_waits_for_a_silent_stream_only_so_long(store: Store, va
         began = asyncio.get_running_loop().time()
         other = model({"blue": 10_000})
         await rig.commit_and_publish(type(other)("iris", other.gateways, (other.versions[1],), {"green": 10_000}))
-        await rds.response_received()  # and never answers
+        await rds.response_received()  # it never answers
         await cds.response_received()
         assert asyncio.get_running_loop().time() - began > 0.25
 
 
 @VARIANTS
 @pytest.mark.parametrize("type_url", [s[2] for s in discovery.SERVICES if s[2] and s[2] not in SERVED])
-async def test_types_that_nothing_is_made_of_are_answered_as_the_protocol_says(
-    store: Store, variant: str, type_url: str
-) -> None:
+async def test_a_type_that_the_compiler_does_not_make_has_no_resources(store: Store, variant: str, type_url: str) -> None:
     async with running(store) as rig, grpc.aio.insecure_channel(f"127.0.0.1:{rig.port}") as channel:
         await rig.commit_and_publish(Gateway("public", 10000))
         stream = PerTypeStream(channel, type_url, variant)
@@ -106,7 +102,7 @@ async def test_types_that_nothing_is_made_of_are_answered_as_the_protocol_says(
 
 
 @VARIANTS
-async def test_another_type_than_the_services_is_refused(store: Store, variant: str) -> None:
+async def test_a_type_that_the_service_does_not_serve_is_refused(store: Store, variant: str) -> None:
     async with running(store) as rig, grpc.aio.insecure_channel(f"127.0.0.1:{rig.port}") as channel:
         stream = PerTypeStream(channel, CLUSTER, variant)
         await stream.subscribe(type_url=LISTENER)
@@ -116,7 +112,7 @@ async def test_another_type_than_the_services_is_refused(store: Store, variant: 
 
 
 @pytest.mark.parametrize("service", discovery.SERVICES, ids=lambda s: s[1])
-async def test_polling_is_refused_with_what_to_do_instead(store: Store, service: tuple[str, str, str]) -> None:
+async def test_polling_is_refused_and_the_error_names_other_methods(store: Store, service: tuple[str, str, str]) -> None:
     async with running(store) as rig, grpc.aio.insecure_channel(f"127.0.0.1:{rig.port}") as channel:
         make: Any = channel.unary_unary
         call = make(f"/envoy.service.{service[0]}/Fetch{service[1]}", request_serializer=bytes, response_deserializer=bytes)
@@ -126,7 +122,7 @@ async def test_polling_is_refused_with_what_to_do_instead(store: Store, service:
         assert f"Stream{service[1]}" in str(caught.value.details())
 
 
-async def test_a_node_may_have_so_many_streams_and_another_when_one_has_closed(store: Store) -> None:
+async def test_the_streams_of_a_node_are_limited_and_a_closed_one_makes_room(store: Store) -> None:
     async with (
         running(store, StreamLimits(streams_per_node=2)) as rig,
         grpc.aio.insecure_channel(f"127.0.0.1:{rig.port}") as channel,
@@ -150,7 +146,7 @@ async def test_a_node_may_have_so_many_streams_and_another_when_one_has_closed(s
         await again.response_received()
 
 
-async def test_who_says_nothing_is_sent_away(store: Store) -> None:
+async def test_a_stream_without_a_request_ends(store: Store) -> None:
     async with (
         running(store, StreamLimits(greeting=0.2)) as rig,
         grpc.aio.insecure_channel(f"127.0.0.1:{rig.port}") as channel,
@@ -162,7 +158,7 @@ async def test_who_says_nothing_is_sent_away(store: Store) -> None:
 
 
 @VARIANTS
-async def test_a_stream_of_age_ends_well_and_the_next_comes_over_a_new_connection(store: Store, variant: str) -> None:
+async def test_an_old_stream_ends_with_ok_and_the_next_one_uses_a_new_connection(store: Store, variant: str) -> None:
     async with running(store, StreamLimits(max_stream_age=1.0)) as rig:
         await rig.commit_and_publish(GATEWAY, BLUE)
         async with client(rig.port, "edge-1", variant) as c:
@@ -180,7 +176,7 @@ async def test_a_stream_of_age_ends_well_and_the_next_comes_over_a_new_connectio
             assert peers[0] != peers[1]
 
 
-async def test_a_large_subscription_is_taken_in_pieces(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_large_subscription_is_processed_in_parts(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(variants, "NAMES_PER_PART", 100)
     async with running(store) as rig, grpc.aio.insecure_channel(f"127.0.0.1:{rig.port}") as channel:
         await rig.commit_and_publish(GATEWAY, BLUE)
@@ -188,13 +184,13 @@ async def test_a_large_subscription_is_taken_in_pieces(store: Store, monkeypatch
         asked = {"iris/blue", *(f"no-{n}" for n in range(1_000))}
         await stream.subscribe(*sorted(asked))
         removed: set[str] = set()
-        found: set[str] = set()
-        while removed | found != asked:
+        received: set[str] = set()
+        while removed | received != asked:
             response = await stream.response_received()
             removed.update(response.removed_resources)
-            found.update(r.name for r in response.resources)
+            received.update(r.name for r in response.resources)
             await stream.ack(response)
-        assert found == {"iris/blue"}
+        assert received == {"iris/blue"}
         await rig.held(1)
 
 
@@ -205,12 +201,12 @@ async def test_pings_every_second_are_not_answered_with_goaway(store: Store) -> 
         stream = PerTypeStream(channel, LISTENER, "delta")
         await stream.subscribe()
         await stream.ack(await stream.response_received())
-        await asyncio.sleep(4.5)  # gRPC's default gives up on a client at the third ping too many
+        await asyncio.sleep(4.5)  # by default, gRPC disconnects a client at the third ping too many
         assert not stream.call.done()
         assert rig.fleet.connected == 1
 
 
-async def test_what_is_known_of_nodes_goes_with_their_last_stream(store: Store) -> None:
+async def test_a_node_is_forgotten_with_its_last_stream(store: Store) -> None:
     async with running(store) as rig:
         await rig.commit_and_publish(GATEWAY, BLUE)
         async with client(rig.port, "a"), client(rig.port, "b", "sotw"), client(rig.port, "b"):
@@ -221,7 +217,7 @@ async def test_what_is_known_of_nodes_goes_with_their_last_stream(store: Store) 
 
 
 @VARIANTS
-async def test_what_was_refused_along_with_others_is_tried_in_parts_a_while_later(store: Store, variant: str) -> None:
+async def test_resources_that_were_refused_together_are_sent_in_parts_later(store: Store, variant: str) -> None:
     async with running(store, StreamLimits(patience=0.2)) as rig:
         await rig.commit_and_publish(GATEWAY, BLUE, *(model({"blue": 10_000}, f"m{n}") for n in range(4)))
 
@@ -230,14 +226,14 @@ async def test_what_was_refused_along_with_others_is_tried_in_parts_a_while_late
 
         async with client(rig.port, "edge-1", variant, refuse=refuse) as c:
             await c.until(lambda: c.names(ROUTES) == {"iris", "m0", "m1", "m3"})
-            # And then no more.
+            # The bad one is not sent again.
             nacks = c.nacks
             await rig.until(lambda fleet: {n for r in fleet.nodes["edge-1"].refusals for n in r.resources} == {"m2"})
             assert nacks <= 4
 
 
 @VARIANTS
-async def test_resources_with_a_ttl_are_prolonged(store: Store, variant: str) -> None:
+async def test_the_ttls_of_resources_are_extended(store: Store, variant: str) -> None:
     limits = StreamLimits(resource_ttl=1)
     async with running(store, limits) as rig, grpc.aio.insecure_channel(f"127.0.0.1:{rig.port}") as channel:
         await rig.commit_and_publish(GATEWAY, BLUE)
@@ -247,12 +243,12 @@ async def test_resources_with_a_ttl_are_prolonged(store: Store, variant: str) ->
             await stream.subscribe()
             await stream.ack(await stream.response_received())
         for _ in range(3):
-            beat = await able.response_received()
-            for packed in beat.resources:
+            heartbeat = await able.response_received()
+            for packed in heartbeat.resources:
                 resource = packed if variant == "delta" else discovery_pb2.Resource.FromString(packed.value)
                 assert (resource.ttl.seconds, resource.resource.value) == (1, b"")
-            assert len(beat.resources) == 2
-            await able.ack(beat)
+            assert len(heartbeat.resources) == 2
+            await able.ack(heartbeat)
         await rig.until(lambda fleet: fleet.holding(1) == 2)
         unable.call.cancel()
 
@@ -263,7 +259,7 @@ async def test_two_envoys_with_one_node_id_are_reported_and_clients_that_only_lo
     monkeypatch.setattr(duplicate_node_id, "CONFIRM_AFTER", 0.2)
     async with running(store) as rig:
         await rig.commit_and_publish(GATEWAY, BLUE)
-        # One that comes back while its old stream is open, and another name.
+        # A client that reconnects while its old stream is open, and a client with another id.
         async with client(rig.port, "edge-1"), client(rig.port, "edge-1", "sotw"), client(rig.port, "edge-2"):
             await rig.held(1, 2)
             (second,) = rig.discovery._nodes._nodes["edge-2"]._pumps.values()
