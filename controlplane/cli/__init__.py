@@ -1,5 +1,5 @@
-"""The command line: words in, words out, exit codes.
+"""The command line: a client of the operator API, with texts for people, JSON for programs, and exit codes.
 
-It talks gRPC to the operator API and knows nothing of how the server does its work. Three commands are more than a client:
-`serve` starts the application, `bootstrap` prints what a node needs, `demo` plays the whole thing.
+One module a command, or a small group of commands. Four commands are more than a client: `serve` starts the application,
+`bootstrap` prints a node's configuration, `validate --offline` uses the server's checks, and `demo` starts everything.
 """
