@@ -67,10 +67,16 @@ def test_an_author_that_is_too_long_is_refused(key: str, value: str | bytes) -> 
 
 
 def test_a_draft_has_the_callers_words_and_no_time() -> None:
-    made = draft(switch(reason="why", request_id="7"), Context(("x-turnout-author", "ann")), Action.SWITCH)
-    assert (made.author, made.reason, made.action, made.request_id, made.reverted_to) == ("ann", "why", Action.SWITCH, "7", 0)
+    switched = draft(switch(reason="why", request_id="7"), Context(("x-turnout-author", "ann")), Action.SWITCH)
+    assert (switched.author, switched.reason, switched.action, switched.request_id, switched.reverted_to) == (
+        "ann",
+        "why",
+        Action.SWITCH,
+        "7",
+        0,
+    )
     assert draft(switch(), Context(), Action.REVERT, reverted_to=3).reverted_to == 3
-    assert made.time == draft(switch(), Context(), Action.SWITCH).time == 0
+    assert switched.time == draft(switch(), Context(), Action.SWITCH).time == 0
 
 
 @pytest.mark.parametrize("reason", ["x" * 1_001, "a\nb", "a\x1bb", "a\u2028b"])

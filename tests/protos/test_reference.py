@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from controlplane.cli.schema.__main__ import compiled
 from protos import reference
 
 PROTOS = Path(__file__).parents[2] / "protos"
+PACKAGE = PROTOS.parent / "controlplane"
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +46,33 @@ def test_every_service_rpc_message_field_and_value_is_described(files: FileDescr
         for i, value in enumerate(enum.descriptor.value):
             assert enum.comments[2, i], value.name
             assert f"| `{value.name}` | {value.number} |" in text
+
+
+# Raised for CSDS or at the start of a server, which are not described on the page.
+ELSEWHERE = {"ANSWER_TOO_LARGE", "REQUEST_TOO_LARGE", "CANNOT_LISTEN", "PORT_TAKEN"}
+
+
+def reasons() -> set[str]:
+    """Return the reasons of errors that the API, the domain and the writer raise."""
+    sources = [p for folder in ("api", "domain") for p in (PACKAGE / folder).rglob("*.py")]
+    result: set[str] = set()
+    for path in [*sources, PACKAGE / "errors.py", PACKAGE / "writer.py"]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("Error", "invalid", "failed_precondition"):
+                values = [a.value for a in node.args if isinstance(a, ast.Constant) and isinstance(a.value, str)]
+                result.update(v for v in values if re.fullmatch(r"[A-Z]+(_[A-Z]+)*", v))
+    return result
+
+
+def test_every_reason_of_an_error_is_described(text: str) -> None:
+    table = text[text.index("### Reasons") : text.index("## JSON")]
+    described = set(re.findall(r"`([A-Z_]+)`", table))
+    assert len(reasons()) > 20
+    assert reasons() - ELSEWHERE <= described
+    # The domain makes these of the nouns: UNKNOWN_…, WRONG_…, …_IN_USE.
+    nouns = {"UNKNOWN_GATEWAY", "UNKNOWN_SECRET", "WRONG_SECRET", "GATEWAY_IN_USE", "SECRET_IN_USE", "INVALID_FIELD"}
+    raised = "".join(p.read_text() for folder in ("store", "compiler") for p in (PACKAGE / folder).rglob("*.py"))
+    assert {r for r in described - reasons() - nouns if f'"{r}"' not in raised} == set()
 
 
 def test_links_lead_to_headings(text: str) -> None:
