@@ -72,8 +72,8 @@ def test_envoy_has_a_service_of_this_name_for_the_type(row: EnvoyType) -> None:
     folder = importlib.import_module(package)
     files = (p.stem for path in folder.__path__ for p in Path(path).glob("*_pb2.py"))
     services = [importlib.import_module(f"{package}.{file}").DESCRIPTOR.services_by_name for file in files]
-    methods = {m.name for found in services if name in found for m in found[name].methods}
-    # Of virtual hosts Envoy has the delta method only.
+    methods = {m.name for by_name in services if name in by_name for m in by_name[name].methods}
+    # For virtual hosts Envoy has the delta method only.
     assert {f"Delta{row.method_stem}"} <= methods
     assert (f"Stream{row.method_stem}" in methods) is (row.method_stem != "VirtualHosts")
 

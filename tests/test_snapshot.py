@@ -17,8 +17,8 @@ resources = st.dictionaries(st.text("abcd", min_size=1, max_size=3), st.binary(m
 @given(resources, resources)
 def test_a_diff_makes_one_of_the_other(old: dict[str, Resource], new: dict[str, Resource]) -> None:
     d = diff(old, new)
-    made = {n: r for n, r in old.items() if n not in d.removed} | {r.name: r for r in d.changed}
-    assert made == new
+    patched = {n: r for n, r in old.items() if n not in d.removed} | {r.name: r for r in d.changed}
+    assert patched == new
     assert all(old.get(r.name) != r for r in d.changed)
     assert bool(d) is (old != new)
 

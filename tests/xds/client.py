@@ -152,8 +152,8 @@ class Client:
             assert removed.isdisjoint(given)
         else:
             response = discovery_pb2.DiscoveryResponse.FromString(data)
-            made = [(json.loads(r.value), Resource.of(r.type_url, "", r.value).version) for r in response.resources]
-            given = {m["name"]: (v, m) for m, v in made}
+            parsed = [(json.loads(r.value), Resource.of(r.type_url, "", r.value).version) for r in response.resources]
+            given = {m["name"]: (v, m) for m, v in parsed}
             assert len(given) == len(response.resources)
             removed = set()
             if response.type_url in WILDCARD:
@@ -203,7 +203,7 @@ class Client:
             if self.delta or type_url not in WILDCARD:
                 assert not unchanged or t.causes[name] > 0 or rewarmed, f"{name} was sent again without cause"
             if unchanged and t.causes[name]:
-                t.causes[name] -= 1  # what was on its way when it was asked for is not the answer
+                t.causes[name] -= 1  # a response that was in flight when the client asked is not the answer
         first = not t.accepted and not t.has
         assert news or first or t.doubt or rewarmed or +t.causes, f"a {type_url} response without news"
 
@@ -225,7 +225,7 @@ class Client:
                 for _, cluster_name in refs:
                     assert cluster_name in self.types[CLUSTER].has, f"route {name} names {cluster_name}, which is not here"
                     assert self.types[CLUSTER].has[cluster_name].usable, f"route {name} names {cluster_name}, which is cold"
-        for name in removed & t.has.keys():  # else it is only told that there is none
+        for name in removed & t.has.keys():  # else the response only says that it does not exist
             del t.has[name]
             for parent in (CLUSTER, SCOPED_ROUTES, ROUTES):
                 for other, has in self.types[parent].has.items():

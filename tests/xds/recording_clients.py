@@ -37,13 +37,13 @@ class Api:
     begin: Callable[[], Callable[[str, str, int, bool], Any]]
     # Makes what coordinates a node's streams.
     coordinate: Callable[[], Any]
-    # Of a stream: time to subscribe has passed; another stream has moved on; time to try in parts what was refused.
+    # Methods of a stream: it may assume that subscriptions are complete; another stream has moved on; it may retry in parts.
     assume_complete: str
     reconsider: str
     retry_in_parts: str
-    # What coordinates a stream, when others may be of the same client.
+    # The attribute of a stream that coordinates it with others.
     coordination: str
-    # Of that: before a stream's first request; after a request; the streams whose time has come; the time.
+    # Methods of that object: before a stream's first request; after a request; the streams that have waited; the time.
     before_first: str
     after_request: str
     overdue: str

@@ -1,4 +1,4 @@
-"""What the streams of one process share, and what those of two processes don't."""
+"""Streams of one process share nonces and caches; those of two processes share nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A node whose types come over several streams: make before break, by what the client ACKed on the others."""
+"""A node that takes its types over several streams: make before break, by the ACKs on the other streams."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from controlplane.xds.sotw import SotwStream
 
 VARIANTS = pytest.mark.parametrize("variant", ["delta", "sotw"])
 
-Said = tuple[str, list[str], list[str]]  # type URL, names of resources, names that are removed (delta)
+Sent = tuple[str, list[str], list[str]]  # type URL, names of resources, names that are removed (delta)
 
 
 def cluster(name: str, content: str = "1") -> list[Resource]:
@@ -43,10 +43,10 @@ class Conversation:
     """One of the streams of a node. It ACKs nothing by itself."""
 
     def __init__(self, node: Node, variant: str, type_url: str) -> None:
-        self.coordination, self.delta = node, variant == "delta"
+        self.node, self.delta = node, variant == "delta"
         self.core: Any = node.make(DeltaStream if self.delta else SotwStream, type_url)
         self.events: list[Any] = []
-        self.nonces: dict[str, str] = {}  # of the newest response, by type
+        self.nonces: dict[str, str] = {}  # nonces of the newest responses, by type
         self.names: dict[str, list[str]] = {}
 
     def ask(self, type_url: str, *names: str, **known: str) -> None:
@@ -71,43 +71,43 @@ class Conversation:
 
     def _receive(self, request: Any) -> None:
         self.events += self.core.receive(request)
-        for other in self.coordination.separate.after_request(self.core):
-            self.coordination.of(other).reconsider()
+        for other in self.node.coordination.after_request(self.core):
+            self.node.of(other).reconsider()
 
     def reconsider(self) -> None:
         self.events += self.core.reconsider()
 
-    def hears(self) -> list[Said]:
-        """What it was sent since it last asked."""
-        said: list[Said] = []
+    def received(self) -> list[Sent]:
+        """Return the responses since the call before."""
+        sent: list[Sent] = []
         for data in self.core.to_send():
             if self.delta:
                 response = discovery_pb2.DeltaDiscoveryResponse.FromString(data)
                 names = [r.name for r in response.resources]
-                said.append((response.type_url, sorted(names), sorted(response.removed_resources)))
+                sent.append((response.type_url, sorted(names), sorted(response.removed_resources)))
             else:
                 response = discovery_pb2.DiscoveryResponse.FromString(data)
-                said.append((response.type_url, sorted(r.value.decode() for r in response.resources), []))
+                sent.append((response.type_url, sorted(r.value.decode() for r in response.resources), []))
             self.nonces[response.type_url] = response.nonce
-        return said
+        return sent
 
 
-def alone(kind: Any, type_url: str) -> Any:
+def own_core(kind: Any, type_url: str) -> Any:
     return kind(type_url)
 
 
-@pytest.fixture(autouse=True, params=["own", "shared"])
+@pytest.fixture(autouse=True, params=["own", "memoised"])
 def _cores(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Everything holds of cores by themselves, and of streams that share them where they may."""
-    if request.param == "shared":
+    """Run each test with cores by themselves, and with memoised streams."""
+    if request.param == "memoised":
         monkeypatch.setattr(Node, "make", staticmethod(partial(MemoisedStream, memo=TransitionMemo())))
 
 
 class Node:
-    make: Callable[[Any, str], Any] = staticmethod(alone)
+    make: Callable[[Any, str], Any] = staticmethod(own_core)
 
     def __init__(self, variant: str = "delta") -> None:
-        self.separate, self.variant, self.now = Coordination(), variant, 0.0
+        self.coordination, self.variant, self.now = Coordination(), variant, 0.0
         self.streams: list[Conversation] = []
         self.newest: Snapshot | None = None
 
@@ -118,7 +118,7 @@ class Node:
         """A new stream: of one type, or ADS."""
         stream = Conversation(self, self.variant, type_url)
         self.streams.append(stream)
-        self.separate.join(stream.core, self.now)
+        self.coordination.join(stream.core, self.now)
         if self.newest is not None:
             stream.core.offer(self.newest)
         return stream
@@ -130,13 +130,13 @@ class Node:
 
     def passes(self, seconds: float) -> None:
         self.now += seconds
-        self.separate.set_time(self.now)
-        for core in self.separate.take_overdue():
+        self.coordination.set_time(self.now)
+        for core in self.coordination.take_overdue():
             self.of(core).reconsider()
 
     def close(self, stream: Conversation) -> None:
         self.streams.remove(stream)
-        self.separate.leave(stream.core, self.now)
+        self.coordination.leave(stream.core, self.now)
 
 
 def served(variant: str = "delta") -> tuple[Node, Conversation, Conversation, Conversation]:
@@ -146,7 +146,7 @@ def served(variant: str = "delta") -> tuple[Node, Conversation, Conversation, Co
     cds, eds, rds = node.stream(CLUSTER), node.stream(ENDPOINTS), node.stream(ROUTES)
     for stream, type_url, names in ((cds, CLUSTER, ()), (eds, ENDPOINTS, ("blue",)), (rds, ROUTES, ("iris",))):
         stream.ask(type_url, *names)
-        assert len(stream.hears()) == 1
+        assert len(stream.received()) == 1
         stream.ack(type_url)
     assert all(Held(1) in s.events for s in (cds, eds, rds))
     return node, cds, eds, rds
@@ -157,15 +157,15 @@ def served(variant: str = "delta") -> tuple[Node, Conversation, Conversation, Co
 def test_a_route_waits_for_its_new_cluster_and_the_endpoints_of_it(variant: str, backwards: bool) -> None:
     node, cds, eds, rds = served(variant)
     node.offer(snapshot(2, cluster("blue"), cluster("green"), route("iris", "green")), backwards=backwards)
-    assert len(cds.hears()) == 1
-    assert rds.hears() == []
+    assert len(cds.received()) == 1
+    assert rds.received() == []
     cds.ack(CLUSTER)
-    assert rds.hears() == []
+    assert rds.received() == []
     eds.ask(ENDPOINTS, *(["green"] if variant == "delta" else ["blue", "green"]))
-    assert len(eds.hears()) == 1
-    assert rds.hears() == []
+    assert len(eds.received()) == 1
+    assert rds.received() == []
     eds.ack(ENDPOINTS)
-    assert rds.hears() == [(ROUTES, ["iris" if variant == "delta" else "green"], [])]
+    assert rds.received() == [(ROUTES, ["iris" if variant == "delta" else "green"], [])]
     rds.ack(ROUTES)
     assert Held(2) in rds.events
 
@@ -175,17 +175,17 @@ def test_a_route_waits_for_the_secrets_of_its_new_cluster(variant: str) -> None:
     node, cds, _, rds = served(variant)
     sds = node.stream(SECRET)
     sds.ask(SECRET, "none")
-    sds.hears()
+    sds.received()
     green = Resource.of(CLUSTER, "green", b"green", [(SECRET, "key")])
     node.offer(snapshot(2, cluster("blue"), green, Resource.of(SECRET, "key", b"key"), route("iris", "green")))
-    cds.hears()
+    cds.received()
     cds.ack(CLUSTER)
-    assert rds.hears() == []
+    assert rds.received() == []
     sds.ask(SECRET, *(["key"] if variant == "delta" else ["key", "none"]))
-    assert len(sds.hears()) == 1
-    assert rds.hears() == []
+    assert len(sds.received()) == 1
+    assert rds.received() == []
     sds.ack(SECRET)
-    assert rds.hears() == [(ROUTES, ["iris" if variant == "delta" else "green"], [])]
+    assert rds.received() == [(ROUTES, ["iris" if variant == "delta" else "green"], [])]
 
 
 @VARIANTS
@@ -193,19 +193,19 @@ def test_a_route_waits_for_the_secrets_of_its_new_cluster(variant: str) -> None:
 def test_a_cluster_and_its_endpoints_go_after_the_route_that_named_them(variant: str, backwards: bool) -> None:
     node, cds, eds, rds = served(variant)
     node.offer(snapshot(2, cluster("blue"), cluster("green"), route("iris", "blue")))
-    cds.hears()
+    cds.received()
     cds.ack(CLUSTER)
     eds.ask(ENDPOINTS, *(["green"] if variant == "delta" else ["blue", "green"]))
-    eds.hears()
+    eds.received()
     eds.ack(ENDPOINTS)
     node.offer(snapshot(3, cluster("green"), route("iris", "green")), backwards=backwards)
-    assert len(rds.hears()) == 1
-    assert (cds.hears(), eds.hears()) == ([], [])
+    assert len(rds.received()) == 1
+    assert (cds.received(), eds.received()) == ([], [])
     rds.ack(ROUTES)
-    assert cds.hears() == [(CLUSTER, [], ["blue"]) if variant == "delta" else (CLUSTER, ["green 1"], [])]
-    assert eds.hears() == []
+    assert cds.received() == [(CLUSTER, [], ["blue"]) if variant == "delta" else (CLUSTER, ["green 1"], [])]
+    assert eds.received() == []
     cds.ack(CLUSTER)
-    assert eds.hears() == ([(ENDPOINTS, [], ["blue"])] if variant == "delta" else [])
+    assert eds.received() == ([(ENDPOINTS, [], ["blue"])] if variant == "delta" else [])
     if variant == "delta":
         eds.ack(ENDPOINTS)
     assert all(Held(3) in s.events for s in (cds, eds, rds))
@@ -215,77 +215,77 @@ def test_a_cluster_and_its_endpoints_go_after_the_route_that_named_them(variant:
 def test_a_removal_waits_no_longer_than_the_stated_time(variant: str) -> None:
     node, cds, _, rds = served(variant)
     node.offer(snapshot(2))
-    assert len(rds.hears()) == (1 if variant == "delta" else 0)  # and is never answered
+    assert len(rds.received()) == (1 if variant == "delta" else 0)  # and is never answered
     if variant == "sotw":
         return
-    assert cds.hears() == []
+    assert cds.received() == []
     node.passes(LINGER - 0.1)
-    assert cds.hears() == []
-    assert node.separate.next_deadline == pytest.approx(LINGER)
+    assert cds.received() == []
+    assert node.coordination.next_deadline == pytest.approx(LINGER)
     node.passes(0.2)
-    assert cds.hears() == [(CLUSTER, [], ["blue"])]
+    assert cds.received() == [(CLUSTER, [], ["blue"])]
 
 
 def test_what_a_client_refused_may_be_in_use_on_any_stream() -> None:
     node, cds, _, rds = served()
     node.offer(snapshot(2, cluster("blue"), route("iris", "blue"), route("wine", "blue")))
     rds.ask(ROUTES, "wine")
-    rds.hears()
+    rds.received()
     rds.ack(ROUTES, error="no")
     node.offer(snapshot(3, route("iris")))
-    rds.hears()
-    assert cds.hears() == []
+    rds.received()
+    assert cds.received() == []
     rds.ack(ROUTES)
-    assert cds.hears() == [(CLUSTER, [], ["blue"])]
+    assert cds.received() == [(CLUSTER, [], ["blue"])]
 
 
 def test_a_new_cluster_that_is_refused_holds_back_its_routes_and_no_others() -> None:
     node, cds, _, rds = served()
     node.offer(snapshot(2, cluster("blue"), cluster("bad"), route("iris", "bad")))
-    cds.hears()
+    cds.received()
     cds.ack(CLUSTER, error="bad")
-    assert rds.hears() == []
+    assert rds.received() == []
     node.passes(10 * LINGER)
-    assert rds.hears() == []
+    assert rds.received() == []
     node.offer(snapshot(3, cluster("blue", "2"), cluster("bad"), route("iris", "blue", "blue")))
-    assert rds.hears() == [(ROUTES, ["iris"], [])]
+    assert rds.received() == [(ROUTES, ["iris"], [])]
 
 
 def test_a_stream_that_closed_counts_for_a_while() -> None:
     node, cds, _, rds = served()
     node.close(rds)
     node.offer(snapshot(2, cluster("green"), route("iris", "green")))
-    assert cds.hears() == [(CLUSTER, ["green"], [])]
+    assert cds.received() == [(CLUSTER, ["green"], [])]
     cds.ack(CLUSTER)
-    assert cds.hears() == []
+    assert cds.received() == []
     node.passes(LINGER + 0.1)
-    assert cds.hears() == [(CLUSTER, [], ["blue"])]
+    assert cds.received() == [(CLUSTER, [], ["blue"])]
 
 
 def test_routes_wait_while_the_stream_of_clusters_is_away() -> None:
     node, cds, eds, rds = served()
     node.close(cds)
     node.offer(snapshot(2, cluster("blue"), cluster("green"), route("iris", "green")))
-    assert rds.hears() == []
+    assert rds.received() == []
     again = node.stream(CLUSTER)
     again.ask(CLUSTER, blue=cluster("blue")[0].version)
-    assert again.hears() == [(CLUSTER, ["green"], [])]
+    assert again.received() == [(CLUSTER, ["green"], [])]
     again.ack(CLUSTER)
     eds.ask(ENDPOINTS, "green")
-    eds.hears()
+    eds.received()
     eds.ack(ENDPOINTS)
-    assert rds.hears() == [(ROUTES, ["iris"], [])]
+    assert rds.received() == [(ROUTES, ["iris"], [])]
 
 
-def test_a_route_does_not_wait_for_ever_for_endpoints_that_nobody_asks_for() -> None:
+def test_a_route_waits_for_unasked_endpoints_for_a_limited_time() -> None:
     node, cds, _, rds = served()
     node.offer(snapshot(2, cluster("blue"), cluster("green"), route("iris", "green")))
-    cds.hears()
+    cds.received()
     cds.ack(CLUSTER)
-    assert rds.hears() == []
-    assert node.separate.next_deadline == pytest.approx(UNASKED)
+    assert rds.received() == []
+    assert node.coordination.next_deadline == pytest.approx(UNASKED)
     node.passes(UNASKED + 0.1)
-    assert rds.hears() == [(ROUTES, ["iris"], [])]
+    assert rds.received() == [(ROUTES, ["iris"], [])]
 
 
 def test_a_stream_that_closed_means_nothing_to_one_that_opened_later() -> None:
@@ -294,10 +294,10 @@ def test_a_stream_that_closed_means_nothing_to_one_that_opened_later() -> None:
         node.close(stream)
     later = node.stream(ROUTES)
     later.ask(ROUTES, "iris")
-    assert later.hears() == [(ROUTES, ["iris"], [])]
+    assert later.received() == [(ROUTES, ["iris"], [])]
     node.offer(snapshot(2, cluster("green"), route("iris", "green")))
     later.ack(ROUTES)
-    assert later.hears() == [(ROUTES, ["iris"], [])]
+    assert later.received() == [(ROUTES, ["iris"], [])]
 
 
 def test_a_client_that_names_its_clusters_does_not_wait_for_them() -> None:
@@ -306,7 +306,7 @@ def test_a_client_that_names_its_clusters_does_not_wait_for_them() -> None:
     cds, rds = node.stream(CLUSTER), node.stream(ROUTES)
     cds.ask(CLUSTER, "other")
     rds.ask(ROUTES, "iris")
-    assert rds.hears() == [(ROUTES, ["iris"], [])]
+    assert rds.received() == [(ROUTES, ["iris"], [])]
 
 
 def test_clusters_of_their_own_and_the_rest_over_ads() -> None:
@@ -317,29 +317,29 @@ def test_clusters_of_their_own_and_the_rest_over_ads() -> None:
     node.offer(snapshot(1, cluster("blue"), route("iris", "blue"), scope, listener))
     cds, lds, ads = node.stream(CLUSTER), node.stream(LISTENER), node.stream()
     cds.ask(CLUSTER)
-    cds.hears()
+    cds.received()
     ads.ask(ENDPOINTS, "blue")
-    assert ads.hears() == [(ENDPOINTS, ["blue"], [])]
+    assert ads.received() == [(ENDPOINTS, ["blue"], [])]
     ads.ack(ENDPOINTS)
     ads.ask(SCOPED_ROUTES)
-    assert ads.hears() == [(SCOPED_ROUTES, ["s"], [])]
+    assert ads.received() == [(SCOPED_ROUTES, ["s"], [])]
     ads.ack(SCOPED_ROUTES)
     ads.ask(ROUTES, "iris")
-    assert ads.hears() == []
+    assert ads.received() == []
     cds.ack(CLUSTER)
-    assert ads.hears() == [(ROUTES, ["iris"], [])]
+    assert ads.received() == [(ROUTES, ["iris"], [])]
     assert Held(1) not in ads.events
     ads.ack(ROUTES)
     lds.ask(LISTENER)
-    lds.hears()
+    lds.received()
     lds.ack(LISTENER)
     assert all(Held(1) in s.events for s in (cds, lds, ads))
     # A cluster that changed is warmed again, for which its endpoints are sent anew: once it has arrived.
     node.offer(snapshot(2, cluster("blue", "2"), route("iris", "blue"), scope, listener))
-    assert cds.hears() == [(CLUSTER, ["blue"], [])]
-    assert ads.hears() == []
+    assert cds.received() == [(CLUSTER, ["blue"], [])]
+    assert ads.received() == []
     cds.ack(CLUSTER)
-    assert ads.hears() == [(ENDPOINTS, ["blue"], [])]
+    assert ads.received() == [(ENDPOINTS, ["blue"], [])]
     ads.ack(ENDPOINTS)
     assert Held(2) in ads.events
 
@@ -350,25 +350,25 @@ def test_whole_clients_under_one_name_do_not_wait_for_each_other() -> None:
     both = [node.stream(), node.stream()]
     for ads in both:
         ads.ask(CLUSTER)
-        ads.hears()
+        ads.received()
         ads.ack(CLUSTER)
         ads.ask(ENDPOINTS, "blue")
-        ads.hears()
+        ads.received()
         ads.ack(ENDPOINTS)
         ads.ask(ROUTES, "iris")
-        assert ads.hears() == [(ROUTES, ["iris"], [])]
+        assert ads.received() == [(ROUTES, ["iris"], [])]
         ads.ack(ROUTES)
     node.offer(snapshot(2, cluster("green"), route("iris", "green")))
     good, deaf = both
-    assert good.hears() == [(CLUSTER, ["green"], [])]
-    deaf.hears()
+    assert good.received() == [(CLUSTER, ["green"], [])]
+    deaf.received()
     good.ask(ENDPOINTS, "green")
     good.ack(CLUSTER)
-    good.hears()
+    good.received()
     good.ack(ENDPOINTS)
-    assert good.hears() == [(ROUTES, ["iris"], [])]
+    assert good.received() == [(ROUTES, ["iris"], [])]
     good.ack(ROUTES)
-    assert good.hears() == [(CLUSTER, [], ["blue"])]
+    assert good.received() == [(CLUSTER, [], ["blue"])]
 
 
 def test_closed_streams_are_forgotten() -> None:
@@ -377,11 +377,11 @@ def test_closed_streams_are_forgotten() -> None:
     keep = node.stream(CLUSTER)
     for _ in range(1_000):
         node.close(node.stream(ROUTES))
-    assert len(node.separate._closed) <= 64
+    assert len(node.coordination._closed) <= 64
     node.passes(LINGER + 0.1)
-    assert not node.separate._closed
+    assert not node.coordination._closed
     node.close(keep)
-    assert len(node.separate) == 0
+    assert len(node.coordination) == 0
 
 
 def whole(node: Node, *names: str) -> Conversation:
@@ -389,28 +389,28 @@ def whole(node: Node, *names: str) -> Conversation:
     ads = node.stream()
     for type_url in (CLUSTER, ENDPOINTS, ROUTES):
         ads.ask(type_url, *(() if type_url == CLUSTER else names))
-        ads.hears()
+        ads.received()
         ads.ack(type_url)
     assert ads.events[-1] == Held(1)
     return ads
 
 
 @VARIANTS
-def test_whole_clients_under_one_name_are_as_if_alone(variant: str) -> None:
+def test_whole_clients_under_one_name_are_independent(variant: str) -> None:
     node = Node(variant)
     node.offer(snapshot(1, cluster("blue"), route("blue", "blue")))
     first, second = whole(node, "blue"), whole(node, "blue")
-    # The second held nothing before it had all of it: what the first has asked for is no business of its.
+    # The second reports Held once, when it has everything by itself; the subscriptions of the first do not count.
     assert [e for e in second.events if e == Held(1)] == [Held(1)]
     assert first.core.coordination is second.core.coordination is None
-    # What follows from a refusal is said of each.
+    # Each reports the consequences of its own NACK.
     new = (cluster("blue"), cluster("green"), route("blue", "green"))
     node.offer(snapshot(2, *new))
-    second.hears()
+    second.received()
     second.ack(CLUSTER, error="bad")
     node.offer(snapshot(3, *new, route("other", "blue")))
     assert second.events[-1] == Blocked(3)
-    assert node.separate.next_deadline is None
+    assert node.coordination.next_deadline is None
 
 
 @VARIANTS
@@ -420,16 +420,16 @@ def test_a_stream_that_asks_for_something_else_may_be_a_part_of_each(variant: st
     first, second = whole(node, "blue"), whole(node, "blue")
     secrets = node.stream(SECRET)
     secrets.ask(SECRET, "none")
-    assert all(s.core.coordination is node.separate for s in (first, second, secrets))
+    assert all(s.core.coordination is node.coordination for s in (first, second, secrets))
     node.close(secrets)
-    assert first.core.coordination is node.separate
+    assert first.core.coordination is node.coordination
     node.passes(LINGER + 0.1)
     assert first.core.coordination is second.core.coordination is None
     # The same over ADS, until it asks for what they have.
     third = node.stream()
     assert first.core.coordination is None
     third.ask(SECRET, "none")
-    assert all(s.core.coordination is node.separate for s in (first, second, third))
+    assert all(s.core.coordination is node.coordination for s in (first, second, third))
     third.ask(CLUSTER)
     assert all(s.core.coordination is None for s in (first, second, third))
 
@@ -440,9 +440,9 @@ def two(variant: str) -> tuple[Conversation, Conversation]:
     node.offer(snapshot(1, cluster("blue"), route("iris", "blue")))
     one, other = node.stream(), node.stream()
     one.ask(CLUSTER)
-    one.hears()
+    one.received()
     other.ask(ROUTES, "iris")
-    assert other.hears() == []
+    assert other.received() == []
     return one, other
 
 
@@ -450,20 +450,20 @@ def two(variant: str) -> tuple[Conversation, Conversation]:
 def test_types_over_two_streams_of_ads_wait_for_each_other(variant: str) -> None:
     one, other = two(variant)
     one.ask(ENDPOINTS, "blue")
-    one.hears()
+    one.received()
     one.ack(ENDPOINTS)
-    assert other.hears() == []
+    assert other.received() == []
     one.ack(CLUSTER)
-    assert len(other.hears()) == 1
+    assert len(other.received()) == 1
     other.ack(ROUTES)
     assert Held(1) in one.events
     assert Held(1) in other.events
 
 
 @VARIANTS
-def test_what_waited_for_another_stream_goes_once_nobody_is_waited_for(variant: str) -> None:
+def test_a_route_is_sent_once_its_stream_becomes_independent(variant: str) -> None:
     _, other = two(variant)
     # It has clusters of its own from now on, and names none of them: nobody holds back its routes.
     other.ask(CLUSTER, "none")
     assert other.core.coordination is None
-    assert (ROUTES, ["iris"] if variant == "delta" else ["blue"], []) in other.hears()
+    assert (ROUTES, ["iris"] if variant == "delta" else ["blue"], []) in other.received()

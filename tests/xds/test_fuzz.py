@@ -37,18 +37,18 @@ RESPONSES: dict[Variant, Any] = {
 }
 
 
-def world(rng: random.Random, revision: int) -> Snapshot:
-    """A small world with something of each type, most of the time."""
-    found = []
+def random_snapshot(rng: random.Random, revision: int) -> Snapshot:
+    """Return a small snapshot, which has something of each type most of the time."""
+    resources = []
     for name in "abc":
         if rng.random() < 0.8:
-            found.append(Resource.of(CLUSTER, name, b"%d" % rng.randrange(3), [(ENDPOINTS, name)]))
-            found.append(Resource.of(ENDPOINTS, name, b"%d" % rng.randrange(3)))
+            resources.append(Resource.of(CLUSTER, name, b"%d" % rng.randrange(3), [(ENDPOINTS, name)]))
+            resources.append(Resource.of(ENDPOINTS, name, b"%d" % rng.randrange(3)))
     if rng.random() < 0.8:
-        found.append(Resource.of(ROUTES, "m", b"%d" % rng.randrange(3), [(CLUSTER, rng.choice("abc"))]))
-        found.append(Resource.of(SCOPED_ROUTES, "g/m", b"0", [(ROUTES, "m")]))
-        found.append(Resource.of(LISTENER, "g", b"0"))
-    return Snapshot.of(revision, Audience(), found)
+        resources.append(Resource.of(ROUTES, "m", b"%d" % rng.randrange(3), [(CLUSTER, rng.choice("abc"))]))
+        resources.append(Resource.of(SCOPED_ROUTES, "g/m", b"0", [(ROUTES, "m")]))
+        resources.append(Resource.of(LISTENER, "g", b"0"))
+    return Snapshot.of(revision, Audience(), resources)
 
 
 class Fuzzer:
@@ -58,7 +58,7 @@ class Fuzzer:
         self.variant, self.rng = variant, random.Random(seed)
         self.revision = 0
         self.seen: list[bytes] = []
-        # What came of it all, so that a run that exercises nothing does not go unnoticed.
+        # Counted, so that a run without any effect is noticed.
         self.responses = self.errors = self.events = 0
         self.open()
 
@@ -67,10 +67,10 @@ class Fuzzer:
         self.stream = self.variant(service, self.rng.choice((0, 9)))
         self.nonces: list[str] = []
         if self.rng.random() < 0.9:
-            self.stream.offer(world(self.rng, self.revision))
+            self.stream.offer(random_snapshot(self.rng, self.revision))
 
     def request(self) -> Any:
-        """A request that could be one."""
+        """Return a request that a client could send."""
         rng = self.rng
         message = REQUESTS[self.variant](type_url=rng.choice(TYPES))
         if rng.random() < 0.7 and self.nonces:
@@ -93,7 +93,7 @@ class Fuzzer:
         return message
 
     def bytes(self) -> bytes:
-        """What comes over the wire."""
+        """Return the bytes of one message, often damaged."""
         rng = self.rng
         kind = rng.random()
         data: bytes = self.request().SerializeToString()
@@ -112,7 +112,7 @@ class Fuzzer:
         return rng.randbytes(rng.randrange(40))
 
     def receive(self, request: Any) -> bool:
-        """Whether the request was taken. What is raised otherwise, but for the one error, is a failure."""
+        """Give the stream a request. Returns whether it was accepted; every error but INVALID_ARGUMENT is a failure."""
         try:
             self.events += len(self.stream.receive(request))
         except Error as error:
@@ -122,7 +122,7 @@ class Fuzzer:
         return True
 
     def step(self) -> None:
-        """One input, now and then something else, and all that comes of it."""
+        """Make one input, sometimes something else, and take the responses."""
         data = self.bytes()
         try:
             request = REQUESTS[self.variant].FromString(data)
@@ -132,13 +132,13 @@ class Fuzzer:
             self.errors += 1
             self.open()
             return
-        what = self.rng.random()
-        if what < 0.05:
+        chance = self.rng.random()
+        if chance < 0.05:
             self.revision += 1
-            self.stream.offer(world(self.rng, self.revision))
-        elif what < 0.07:
+            self.stream.offer(random_snapshot(self.rng, self.revision))
+        elif chance < 0.07:
             self.rng.choice((self.stream.assume_complete, self.stream.retry_in_parts, self.stream.heartbeat))()
-        elif what < 0.08:
+        elif chance < 0.08:
             self.open()
         for response in self.stream.to_send():
             self.responses += 1
@@ -147,7 +147,7 @@ class Fuzzer:
         self.check_bounds()
 
     def check_bounds(self) -> None:
-        """What a stream keeps is bounded by what its client named and what there is."""
+        """Check the bounds of what a stream keeps."""
         assert len(self.stream._subscriptions) <= MAX_TYPES
         for sub in self.stream._subscriptions.values():
             assert len(sub.inflight) <= MAX_UNANSWERED

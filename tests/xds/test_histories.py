@@ -36,37 +36,37 @@ class Model:
 
 
 @dataclass(frozen=True)
-class World:
-    """A small world that fits together: routes name clusters that are there, and scopes the routes."""
+class RandomState:
+    """A small consistent state: routes name clusters that exist, and scopes name the routes."""
 
     models: tuple[Model | None, ...]
     spare: frozenset[str]
-    # Of each cluster: its content, that of its endpoints, and whether it is one that a client refuses.
+    # For each cluster: its content, the content of its endpoints, and whether a client refuses it.
     clusters: tuple[tuple[int, int, bool], ...]
 
     def snapshot(self, revision: int, healed: bool = False) -> Snapshot:
-        found: list[Resource] = []
+        resources: list[Resource] = []
         used = set(self.spare)
         for name, model in zip(MODELS, self.models, strict=True):
             if model is not None:
                 used |= model.clusters
-                found.append(
+                resources.append(
                     resource(ROUTES, name, model.content, {(CLUSTER, c) for c in model.clusters}, model.bad and not healed)
                 )
-                found.append(resource(SCOPED_ROUTES, f"g/{name}", 0, {(ROUTES, name)}))
+                resources.append(resource(SCOPED_ROUTES, f"g/{name}", 0, {(ROUTES, name)}))
         if any(self.models):
-            found.append(resource(LISTENER, "g", 0))
+            resources.append(resource(LISTENER, "g", 0))
         for name, (content, endpoints, bad) in zip(CLUSTERS, self.clusters, strict=True):
             if name in used:
-                found.append(resource(CLUSTER, name, content, {(ENDPOINTS, name)}, bad and not healed))
-                found.append(resource(ENDPOINTS, name, endpoints))
-        return Snapshot.of(revision, Audience(), found)
+                resources.append(resource(CLUSTER, name, content, {(ENDPOINTS, name)}, bad and not healed))
+                resources.append(resource(ENDPOINTS, name, endpoints))
+        return Snapshot.of(revision, Audience(), resources)
 
 
 seldom = st.integers(0, 9).map(lambda n: n == 9)
 models = st.builds(Model, st.integers(0, 1), st.frozensets(st.sampled_from(CLUSTERS), min_size=1, max_size=2), seldom)
-worlds = st.builds(
-    World,
+random_states = st.builds(
+    RandomState,
     st.tuples(*(st.none() | models for _ in MODELS)),
     st.frozensets(st.sampled_from(CLUSTERS), max_size=2),
     st.tuples(*(st.tuples(st.integers(0, 1), st.integers(0, 1), seldom) for _ in CLUSTERS)),
@@ -82,7 +82,7 @@ class Histories(RuleBasedStateMachine):
         super().__init__()
         self.client = Client(self.variant)
         self.revision = 0
-        self.world: World | None = None
+        self.state: RandomState | None = None
         self.snapshot: Snapshot | None = None
         self.connect()
 
@@ -90,21 +90,21 @@ class Histories(RuleBasedStateMachine):
         self.stream = DeltaStream() if self.variant == "delta" else SotwStream()
         self.down: deque[bytes] = deque()
         self.events: list[Event] = []
-        # What was refused on this stream, by type: what each refused response had that was news, versions by name.
+        # By type: for each response that was refused on this stream, the versions by name that were new in it.
         self.refused: dict[str, list[dict[str, str]]] = {t: [] for t in ORDER}
-        # What was ACKed on this stream, by type: versions by name.
+        # By type: the versions by name that were ACKed on this stream.
         self.acked: dict[str, dict[str, str]] = {t: {} for t in ORDER}
-        # Names of which something was refused since they were ACKed: of a refused response a client may have taken a part.
+        # By type: names of which a content was refused since their ACK. The client may have applied a part of that response.
         self.doubted: dict[str, set[str]] = {t: set() for t in ORDER}
         # By type: names that the client asked for (anew) on this stream after they were refused, or before.
         self.forgotten: dict[str, set[str]] = {t: set() for t in ORDER}
-        # By type: what it wants as of its last request. By nonce: what it was sent, and has not answered yet.
+        # By type: the names in its newest request. By nonce: the versions in each response that it has not answered yet.
         self.names: dict[str, set[str]] = {}
         self.sent: dict[str, dict[str, str]] = {}
         if self.snapshot is not None:
-            self.came(self.stream.offer(self.snapshot))
+            self.take(self.stream.offer(self.snapshot))
 
-    def came(self, events: list[Event]) -> None:
+    def take(self, events: list[Event]) -> None:
         self.events += events
         for data in self.stream.to_send():
             self.check_refused(data)
@@ -133,7 +133,7 @@ class Histories(RuleBasedStateMachine):
         return self.variant == "sotw" and type_url in FULL_STATE
 
     def news(self, type_url: str, contents: dict[str, str]) -> dict[str, str]:
-        """What of a response is not what was ACKed; "" is a removal.
+        """Return the part of a response that differs from what was ACKed; "" is a removal.
 
         And what was ACKed once, where it is the answer to what was refused since: of that the client may have taken a part, so
         it may stumble over this too. When this is refused with something else, each of both may be to blame, and is tried.
@@ -158,12 +158,12 @@ class Histories(RuleBasedStateMachine):
 
     # -------------------------------------------------------------------------------------------------------- rules
 
-    @rule(world=worlds)
-    def offer(self, world: World) -> None:
+    @rule(state=random_states)
+    def offer(self, state: RandomState) -> None:
         self.revision += 1
-        self.world = world
-        self.snapshot = world.snapshot(self.revision)
-        self.came(self.stream.offer(self.snapshot))
+        self.state = state
+        self.snapshot = state.snapshot(self.revision)
+        self.take(self.stream.offer(self.snapshot))
 
     @rule(count=st.integers(1, 6))
     def requests_arrive(self, count: int) -> None:
@@ -173,21 +173,23 @@ class Histories(RuleBasedStateMachine):
                 self.asks(request)
                 events = self.stream.receive(request)
                 # Said twice with the same nonce, it is about the names alone.
-                said = self.sent.pop(request.response_nonce, None)
+                answered = self.sent.pop(request.response_nonce, None)
                 acked, names = self.acked[request.type_url], self.names[request.type_url]
                 if any(isinstance(e, Refused) for e in events):
-                    news = self.news(request.type_url, said or {})
+                    news = self.news(request.type_url, answered or {})
                     self.refused[request.type_url] += [news] if news else []
                     self.forgotten[request.type_url] -= news.keys()
                     self.doubted[request.type_url] |= news.keys()
-                elif said is not None and not request.HasField("error_detail"):
+                elif answered is not None and not request.HasField("error_detail"):
                     if self.whole(request.type_url):
                         acked.clear()
                         self.doubted[request.type_url].clear()
                     # A name that it has dropped meanwhile it does not take; but it may have been refused for that one.
-                    acked.update({n: v for n, v in said.items() if n in names or "*" in names or self.whole(request.type_url)})
-                    self.doubted[request.type_url] -= said.keys()
-                self.came(events)
+                    acked.update(
+                        {n: v for n, v in answered.items() if n in names or "*" in names or self.whole(request.type_url)}
+                    )
+                    self.doubted[request.type_url] -= answered.keys()
+                self.take(events)
 
     def asks(self, request: Any) -> None:
         """Notes what is asked for anew; to ask is to be answered."""
@@ -201,7 +203,7 @@ class Histories(RuleBasedStateMachine):
             dropped = before - names
             self.forgotten[type_url] |= names - before
             self.names[type_url] = names
-        # What a client drops it has no more, and what it said of it is forgotten.
+        # A client has no resource that it has unsubscribed from, and its NACKs of it are forgotten.
         for name in dropped:
             self.acked[type_url].pop(name, None)
             self.doubted[type_url].discard(name)
@@ -228,11 +230,11 @@ class Histories(RuleBasedStateMachine):
             self.responses_arrive(1)
             if not self.down and not self.client.outbox:
                 return
-        raise AssertionError("it never goes quiet")
+        raise AssertionError("the conversation does not end")
 
     @rule()
     def some_time_passes(self) -> None:
-        self.came(self.stream.retry_in_parts())
+        self.take(self.stream.retry_in_parts())
 
     @rule()
     def client_reconnects(self) -> None:
@@ -242,14 +244,14 @@ class Histories(RuleBasedStateMachine):
     def teardown(self) -> None:
         """Whatever has happened: when the newest snapshot has nothing bad, the client ends up with exactly that."""
         self.all_arrives()
-        if self.world is None:
+        if self.state is None:
             return
         self.revision += 1
-        self.snapshot = self.world.snapshot(self.revision, healed=True)
-        self.came(self.stream.offer(self.snapshot))
+        self.snapshot = self.state.snapshot(self.revision, healed=True)
+        self.take(self.stream.offer(self.snapshot))
         self.all_arrives()
         # A client that came back and has nothing to ask routes for, never says that it has none.
-        self.came(self.stream.assume_complete())
+        self.take(self.stream.assume_complete())
         self.all_arrives()
         for type_url in ORDER:
             has = {n: h.version for n, h in self.client.types[type_url].has.items()}

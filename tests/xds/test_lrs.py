@@ -32,9 +32,9 @@ def stats(cluster: str = "iris/blue", milliseconds: int = 10_000, **counts: int)
         "active": "total_requests_in_progress",
     }
     part = load_report_pb2.UpstreamLocalityStats(**{names[name]: count for name, count in counts.items()})
-    made = load_report_pb2.ClusterStats(cluster_name=cluster, upstream_locality_stats=[part] if counts else [])
-    made.load_report_interval.FromMilliseconds(milliseconds)
-    return made
+    cluster_stats = load_report_pb2.ClusterStats(cluster_name=cluster, upstream_locality_stats=[part] if counts else [])
+    cluster_stats.load_report_interval.FromMilliseconds(milliseconds)
+    return cluster_stats
 
 
 def report(*clusters: Any) -> Any:
@@ -65,7 +65,7 @@ def test_the_first_report_is_answered_with_what_to_send_and_how_often() -> None:
     assert answers(stream) == []
 
 
-def test_a_client_that_must_be_told_is_told_its_clusters_and_again_when_they_change() -> None:
+def test_a_client_that_needs_names_is_sent_them_and_again_when_they_change() -> None:
     stream = LoadStream()
     stream.receive(hello())
     stream.ask(SHORTEST, reversed(NAMES))
@@ -117,7 +117,7 @@ def test_the_first_request_after_a_break_may_be_a_report_already() -> None:
     assert reported == LoadReported((ClusterLoad("iris/blue", 4, 0, 0, 0, 0, 10_000),))
 
 
-def test_who_the_client_is_is_said_once() -> None:
+def test_the_client_is_reported_once() -> None:
     stream = opened(SEND_ALL)
     again = hello()
     again.cluster_stats.append(stats(issued=1))

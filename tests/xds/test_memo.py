@@ -1,4 +1,4 @@
-"""Streams that share a core say just what streams with cores of their own would say."""
+"""Memoised streams send exactly what streams with cores of their own would send."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ VARIANTS = pytest.mark.parametrize("variant", [DeltaStream, SotwStream])
 
 
 class Wire(MemoisedStream):
-    """Hears requests as the owner does: by their bytes first."""
+    """Takes requests as the server does: by their bytes first."""
 
     recalled = 0
 
@@ -52,7 +52,7 @@ class Snapshots(Transcript):
 
 
 @pytest.mark.parametrize("path", TRANSCRIPTS, ids=lambda p: p.stem)
-def test_every_transcript_goes_as_written_also_for_those_that_follow(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_transcript_goes_as_written_with_the_memo(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tests.xds.transcript.snapshot", lru_cache(snapshot))
     memo = TransitionMemo()
     for _ in range(3):
@@ -60,32 +60,32 @@ def test_every_transcript_goes_as_written_also_for_those_that_follow(path: Path,
 
 
 class Both:
-    """A core of its own, and two streams that share: told the same, they say the same. Nonces are those of the first."""
+    """A core of its own, and two memoised streams: the same inputs have the same outputs. Nonces are those of the first."""
 
     def __init__(self, kind: type[DeltaStream] | type[SotwStream], memo: TransitionMemo) -> None:
         self.own = kind()
         self.sharing = [Wire(kind, memo=memo), Wire(kind, memo=memo)]
         # By nonce of the first: those of the others.
         self.nonces: dict[str, list[str]] = {"": ["", ""]}
-        self.said: list[bytes] = []
+        self.sent: list[bytes] = []
 
-    def tell(self, method: str, *arguments: Any) -> list[Event]:
-        told = []
+    def give(self, method: str, *arguments: Any) -> list[Event]:
+        results = []
         for i, stream in enumerate([self.own, *self.sharing]):
-            given = arguments
+            inputs = arguments
             if method == "receive":
                 request = type(arguments[0]).FromString(arguments[0].SerializeToString())
                 if i and request.response_nonce in self.nonces:
                     request.response_nonce = self.nonces[request.response_nonce][i - 1]
-                given = (request,)
-            told.append(getattr(stream, method)(*given))
-        # A sharing stream is identified before it is told; so is one that a test does not identify.
-        events = [[e for e in events if not isinstance(e, Identified)] for events in told]
+                inputs = (request,)
+            results.append(getattr(stream, method)(*inputs))
+        # A memoised stream reports an identity also when the request has none.
+        events = [[e for e in events if not isinstance(e, Identified)] for events in results]
         assert events[0] == events[1] == events[2]
-        self.hear()
-        return told[0]  # type: ignore[no-any-return]
+        self.compare_responses()
+        return results[0]  # type: ignore[no-any-return]
 
-    def hear(self) -> None:
+    def compare_responses(self) -> None:
         heard = [stream.to_send() for stream in (self.own, *self.sharing)]
         assert len({len(messages) for messages in heard}) == 1
         kind = discovery_pb2.DeltaDiscoveryResponse if isinstance(self.own, DeltaStream) else discovery_pb2.DiscoveryResponse
@@ -95,27 +95,27 @@ class Both:
             for p in parsed:
                 p.nonce = "n"
             assert parsed[0] == parsed[1] == parsed[2]
-            self.said.append(datas[0])
+            self.sent.append(datas[0])
 
     def receive(self, request: Any) -> list[Event]:
-        return self.tell("receive", request)
+        return self.give("receive", request)
 
     def offer(self, snapshot: Snapshot) -> list[Event]:
-        return self.tell("offer", snapshot)
+        return self.give("offer", snapshot)
 
     def retry_in_parts(self) -> list[Event]:
-        return self.tell("retry_in_parts")
+        return self.give("retry_in_parts")
 
     def assume_complete(self) -> list[Event]:
-        return self.tell("assume_complete")
+        return self.give("assume_complete")
 
     def to_send(self) -> list[bytes]:
-        said, self.said = self.said, []
-        return said
+        sent, self.sent = self.sent, []
+        return sent
 
 
 class SharedHistories(test_histories.Histories):
-    """Every stream of a history is on one memo: those that come back meet those that were there."""
+    """All streams of a history use one memo: a stream that reconnects finds the states of the earlier ones."""
 
     def __init__(self) -> None:
         self.memo = TransitionMemo()
@@ -125,7 +125,7 @@ class SharedHistories(test_histories.Histories):
         super().connect()
         self.stream: Any = Both(DeltaStream if self.variant == "delta" else SotwStream, self.memo)
         if self.snapshot is not None:
-            self.came(self.stream.offer(self.snapshot))
+            self.take(self.stream.offer(self.snapshot))
 
 
 class SharedSotwHistories(SharedHistories):
@@ -133,14 +133,14 @@ class SharedSotwHistories(SharedHistories):
 
 
 @pytest.mark.parametrize("machine", [SharedHistories, SharedSotwHistories], ids=["delta", "sotw"])
-def test_random_histories_go_the_same_way_for_all(machine: type[SharedHistories]) -> None:
+def test_random_histories_are_the_same_with_the_memo(machine: type[SharedHistories]) -> None:
     test_histories.run(machine, 60)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("machine", [SharedHistories, SharedSotwHistories], ids=["delta", "sotw"])
-def test_random_histories_go_the_same_way_for_all_at_length(machine: type[SharedHistories]) -> None:
+def test_random_histories_are_the_same_with_the_memo_at_length(machine: type[SharedHistories]) -> None:
     test_histories.run(machine, 3_000)
 
 
@@ -167,12 +167,12 @@ def ask(variant: Any, name: str = "", nonce: str = "", error: str = "") -> Any:
 
 def nonce(variant: Any, data: bytes) -> str:
     kind: Any = discovery_pb2.DeltaDiscoveryResponse if variant is DeltaStream else discovery_pb2.DiscoveryResponse
-    said: str = kind.FromString(data).nonce
-    return said
+    newest: str = kind.FromString(data).nonce
+    return newest
 
 
 @VARIANTS
-def test_the_second_of_two_that_are_alike_costs_no_work(variant: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_second_of_two_equal_streams_computes_nothing(variant: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     memo, snapshots = TransitionMemo(), [clusters(1, "a1"), clusters(2, "a2")]
 
     def play(name: str) -> list[bytes]:
@@ -192,14 +192,14 @@ def test_the_second_of_two_that_are_alike_costs_no_work(variant: Any, monkeypatc
         return heard
 
     first = play("one")
-    monkeypatch.setattr(variant, "fork", None)  # nothing is worked out any more
+    monkeypatch.setattr(variant, "fork", None)  # nothing is computed any more
     again = play("other")
     assert first == again
     assert all(a is b for a, b in zip(first, again, strict=True))
 
 
 @VARIANTS
-def test_a_second_client_of_the_same_name_costs_no_work(variant: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_client_of_the_same_name_computes_nothing(variant: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     memo, node = TransitionMemo(), Coordination()
     offered = [clusters(1, "a1"), clusters(2, "a2")]
 
@@ -210,10 +210,10 @@ def test_a_second_client_of_the_same_name_costs_no_work(variant: Any, monkeypatc
         return stream
 
     def play(stream: MemoisedStream) -> list[Event]:
-        (heard,) = stream.to_send()
-        told = ask(variant, nonce=nonce(variant, heard))
-        data = told.SerializeToString()
-        return stream.recall(data) or stream.receive(told, data)
+        (response,) = stream.to_send()
+        ack = ask(variant, nonce=nonce(variant, response))
+        data = ack.SerializeToString()
+        return stream.recall(data) or stream.receive(ack, data)
 
     first = join()
     for newest in offered:
@@ -223,7 +223,7 @@ def test_a_second_client_of_the_same_name_costs_no_work(variant: Any, monkeypatc
     other.receive(ask(variant, "other"))
     other.offer(offered[1])
     assert play(other) == [Held(2)]
-    monkeypatch.setattr(variant, "fork", None)  # nothing is worked out any more
+    monkeypatch.setattr(variant, "fork", None)  # nothing is computed any more
     second = join()
     assert second.coordination is first.coordination is None
     second.offer(offered[1])
@@ -231,7 +231,7 @@ def test_a_second_client_of_the_same_name_costs_no_work(variant: Any, monkeypatc
 
 
 @VARIANTS
-def test_that_time_has_passed_is_told_where_the_ways_end(variant: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_assume_complete_waits_until_nothing_is_in_flight(variant: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     memo, offered = TransitionMemo(), clusters(1, "a1")
 
     def begun(name: str) -> tuple[MemoisedStream, str]:
@@ -240,13 +240,13 @@ def test_that_time_has_passed_is_told_where_the_ways_end(variant: Any, monkeypat
         stream.offer(offered)
         return stream, nonce(variant, *stream.to_send())
 
-    first, told = begun("first")
-    first.receive(ask(variant, nonce=told))
+    first, newest = begun("first")
+    first.receive(ask(variant, nonce=newest))
     first.assume_complete()
-    second, told = begun("second")
-    monkeypatch.setattr(variant, "fork", None)  # nothing is worked out any more
+    second, newest = begun("second")
+    monkeypatch.setattr(variant, "fork", None)  # nothing is computed any more
     assert second.assume_complete() == []
-    assert second.receive(ask(variant, nonce=told)) == [Held(1)]
+    assert second.receive(ask(variant, nonce=newest)) == [Held(1)]
     assert second._state is first._state
     assert not second._assume_by
     assert first._state is not None
@@ -254,31 +254,31 @@ def test_that_time_has_passed_is_told_where_the_ways_end(variant: Any, monkeypat
 
 
 @VARIANTS
-def test_that_time_has_passed_does_not_wait_for_ever(variant: Any) -> None:
+def test_assume_complete_waits_for_a_limited_time(variant: Any) -> None:
     def begun(own: bool) -> MemoisedStream:
         stream = MemoisedStream(variant, memo=TransitionMemo())
         stream.receive(ask(variant, "n"))
         stream.offer(clusters(1, "a1"))
-        told = nonce(variant, *stream.to_send())
+        newest = nonce(variant, *stream.to_send())
         stream.now = 5.0
         stream.assume_complete()
         if own:  # since it refuses something
-            stream.receive(ask(variant, nonce=told, error="no"))
+            stream.receive(ask(variant, nonce=newest, error="no"))
             assert stream._core is not None
             assert stream._core._assumed_complete
         return stream
 
     begun(own=True)
     stream = begun(own=False)
-    for now, quiet in ((14.9, False), (15.0, True)):
+    for now, complete in ((14.9, False), (15.0, True)):
         stream.now = now
         stream.receive(ask(variant, nonce="of another stream"))
         assert stream._state is not None
         assert stream._state.core.awaits_answer
-        assert stream._state.core._assumed_complete is quiet
+        assert stream._state.core._assumed_complete is complete
 
 
-def test_streams_that_came_by_different_ways_meet() -> None:
+def test_streams_that_came_by_different_ways_share_a_state() -> None:
     memo, newest = TransitionMemo(), clusters(2, "a2")
     streams = []
     for snapshots in ([newest], [clusters(1, "a1"), newest]):
@@ -294,7 +294,7 @@ def test_streams_that_came_by_different_ways_meet() -> None:
 
 
 @VARIANTS
-def test_one_that_refuses_goes_alone_and_comes_back(variant: Any) -> None:
+def test_a_stream_that_refuses_has_its_own_core_until_it_recovers(variant: Any) -> None:
     memo = TransitionMemo()
     bad, good = (MemoisedStream(variant, memo=memo) for _ in range(2))
     sent, first = {}, clusters(1, "a1")
@@ -318,7 +318,7 @@ def test_one_that_refuses_goes_alone_and_comes_back(variant: Any) -> None:
     assert bad._core is None
 
 
-def test_when_things_were_taken_is_each_stream_s_own() -> None:
+def test_each_stream_has_its_own_ack_times() -> None:
     memo, snapshot = TransitionMemo(), clusters(1, "a1", "b1")
     streams = [MemoisedStream(DeltaStream, memo=memo) for _ in range(2)]
     for stream, now in zip(streams, (10.0, 20.0), strict=True):
@@ -335,7 +335,7 @@ def test_when_things_were_taken_is_each_stream_s_own() -> None:
     assert streams[0]._state is streams[1]._state
 
 
-def test_when_things_were_taken_is_known_of_the_newest_few_whenever_it_is_summed_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_newest_ack_times_are_known_whenever_they_are_folded(monkeypatch: pytest.MonkeyPatch) -> None:
     found = []
     for noted in (0, 3, 1_000):
         monkeypatch.setattr(memo_module, "_MOST_UNFOLDED", noted)
@@ -355,7 +355,7 @@ def test_when_things_were_taken_is_known_of_the_newest_few_whenever_it_is_summed
     assert found[0][1] < 39.0
 
 
-def test_a_nonce_comes_once_on_a_stream_though_it_comes_by_one_point_twice() -> None:
+def test_a_stream_gets_a_nonce_once_though_it_comes_to_a_state_twice() -> None:
     memo, snapshot = TransitionMemo(), clusters(1, "a1")
     streams = [MemoisedStream(DeltaStream, memo=memo) for _ in range(2)]
     heard: list[list[str]] = [[], []]
@@ -373,7 +373,7 @@ def test_a_nonce_comes_once_on_a_stream_though_it_comes_by_one_point_twice() -> 
     assert heard[0][0] == heard[1][0]
 
 
-def test_an_error_leaves_a_stream_where_it_was() -> None:
+def test_an_error_leaves_a_stream_in_its_state() -> None:
     stream = MemoisedStream(DeltaStream, CLUSTER, memo=TransitionMemo())
     stream.receive(ask(DeltaStream, "n"))
     with pytest.raises(Error):
@@ -382,7 +382,7 @@ def test_an_error_leaves_a_stream_where_it_was() -> None:
     assert len(stream.to_send()) == 1
 
 
-def test_what_is_remembered_is_bounded_in_bytes_and_in_revisions() -> None:
+def test_the_memo_is_bounded_in_bytes_and_in_revisions() -> None:
     memo = TransitionMemo(most=300_000)
     stream = MemoisedStream(DeltaStream, memo=memo)
     stream.receive(ask(DeltaStream, "n"))
@@ -396,7 +396,7 @@ def test_what_is_remembered_is_bounded_in_bytes_and_in_revisions() -> None:
 
 
 @VARIANTS
-def test_a_core_that_is_let_go_of_is_gone_without_a_search_for_garbage(variant: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unused_core_is_freed_by_reference_count(variant: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     forks: WeakSet[Any] = WeakSet()
     fork = variant.fork
 

@@ -39,11 +39,11 @@ def test_what_the_page_names_is_there() -> None:
 
 def test_each_row_names_a_test_and_where_it_is_done() -> None:
     for rule, cells in ROWS.items():
-        where, shown = quoted(cells[1]) if rule.isdigit() else [], quoted(cells[2])
+        where, shown_by = quoted(cells[1]) if rule.isdigit() else [], quoted(cells[2])
         for name in where:
             assert "/" in name or f"{name}" in "".join((ROOT / w).read_text() for w in where if "/" in w), f"{rule}: {name}"
-        assert shown, rule
-        for name in shown:
+        assert shown_by, rule
+        for name in shown_by:
             assert "/" in name or any(fnmatch(t, name) for t in TRANSCRIPTS), f"{rule}: {name}"
 
 

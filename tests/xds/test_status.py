@@ -1,4 +1,4 @@
-"""What a node holds, read off its streams in each state that a resource can be in."""
+"""The state of each resource at a node, read off its streams."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Client:
 
     def offer(self, revision: int, text: str) -> None:
         self.core.offer(snapshot(revision, text))
-        self._hear()
+        self._receive_responses()
 
     def ask(self, type_url: str, *names: str, at: float = 0.0, drop: Iterable[str] = (), **known: str) -> None:
         self.names[type_url] = list(names)
@@ -59,19 +59,19 @@ class Client:
     def _say(self, request: Any, at: float) -> None:
         self.core.now = at
         self.core.receive(request)
-        self._hear()
+        self._receive_responses()
 
-    def _hear(self) -> None:
+    def _receive_responses(self) -> None:
         response = discovery_pb2.DeltaDiscoveryResponse if self.delta else discovery_pb2.DiscoveryResponse
         for data in self.core.to_send():
-            made: Any = response.FromString(data)
-            self.nonces.setdefault(made.type_url, []).append(made.nonce)
+            parsed: Any = response.FromString(data)
+            self.nonces.setdefault(parsed.type_url, []).append(parsed.nonce)
 
 
 def of(*clients: Client) -> dict[tuple[str, str], ResourceStatus]:
-    found = merged(statuses([c.core for c in clients], AHEAD))
-    assert pickle.loads(pickle.dumps(found)) == found
-    return {(s.type_url, s.name): s for s in found}
+    merged_statuses = merged(statuses([c.core for c in clients], AHEAD))
+    assert pickle.loads(pickle.dumps(merged_statuses)) == merged_statuses
+    return {(s.type_url, s.name): s for s in merged_statuses}
 
 
 def states(*clients: Client, type_url: str = CLUSTER) -> dict[str, State]:
@@ -79,7 +79,7 @@ def states(*clients: Client, type_url: str = CLUSTER) -> dict[str, State]:
 
 
 def holding(variant: str) -> Client:
-    """Holds clusters a and b since 1 and their endpoints since 2."""
+    """A client that holds clusters a and b since 1 and their endpoints since 2."""
     c = Client(variant)
     c.offer(1, "cds a=1(a) b=1(b); eds a=1 b=1")
     c.ask(CLUSTER, at=0.5)
@@ -91,9 +91,9 @@ def holding(variant: str) -> Client:
 
 @VARIANTS
 def test_synced(variant: str) -> None:
-    found = of(holding(variant))
-    assert list(found) == [(CLUSTER, "a"), (CLUSTER, "b"), (ENDPOINTS, "a"), (ENDPOINTS, "b")]
-    for (type_url, _), status in found.items():
+    by_name = of(holding(variant))
+    assert list(by_name) == [(CLUSTER, "a"), (CLUSTER, "b"), (ENDPOINTS, "a"), (ENDPOINTS, "b")]
+    for (type_url, _), status in by_name.items():
         assert (status.state, status.synced) == (State.SYNCED, True)
         assert status.held is status.should is not None
         assert (status.time, status.exact) == (AHEAD + (1.0 if type_url == CLUSTER else 2.0), True)
@@ -101,7 +101,7 @@ def test_synced(variant: str) -> None:
 
 
 @VARIANTS
-def test_sent_and_taken(variant: str) -> None:
+def test_sent_and_acked(variant: str) -> None:
     c = holding(variant)
     c.offer(2, "cds a=2(a) b=1(b); eds a=1 b=1")
     changed = of(c)[CLUSTER, "a"]
@@ -190,14 +190,14 @@ def test_what_was_dropped_is_not_listed() -> None:
     assert states(c, type_url=ENDPOINTS) == {"a": State.UNASKED, "b": State.SENT}
 
 
-def test_what_was_brought_along() -> None:
+def test_versions_of_an_earlier_stream() -> None:
     c = Client()
     snap = snapshot(1, "cds a=1 b=1")
     c.offer(1, "cds a=1 b=1")
     c.ask(CLUSTER, at=3.0, a=snap.resources[CLUSTER]["a"].version, b="old", gone="old")
-    found = of(c)
-    assert [(s.name, s.state) for s in found.values()] == [("a", State.SYNCED), ("b", State.SENT), ("gone", State.WAITING)]
-    a, b = found[CLUSTER, "a"], found[CLUSTER, "b"]
+    by_name = of(c)
+    assert [(s.name, s.state) for s in by_name.values()] == [("a", State.SYNCED), ("b", State.SENT), ("gone", State.WAITING)]
+    a, b = by_name[CLUSTER, "a"], by_name[CLUSTER, "b"]
     assert a.held is not None
     assert b.held is not None
     assert (known(a.held), known(b.held), b.held.version) == (True, False, "old")

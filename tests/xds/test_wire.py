@@ -1,4 +1,4 @@
-"""What the cores put on the wire, read by a second decoder that shares nothing with the first."""
+"""Responses as bytes, read by a second decoder that shares no code with the first."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from tests.xds.rig import many
 FEATURES = ["xds.config.supports-resource-ttl", "xds.config.resource-in-sotw"]
 
 
-def worlds() -> list[Snapshot]:
-    """A history, made anew each time."""
+def history() -> list[Snapshot]:
+    """Return three snapshots, new objects each time."""
     return [
         Snapshot.of(
             revision,
@@ -40,9 +40,9 @@ def worlds() -> list[Snapshot]:
 
 
 def conversation(history: list[Snapshot], delta: bool, ttl: int) -> list[bytes]:
-    """All that a client is sent that takes a history of worlds, with names that there are none of, refusals and heartbeats."""
+    """Return all responses to a client that is offered these, asks for missing names, NACKs some and gets heartbeats."""
     stream: Any = DeltaStream("", ttl) if delta else SotwStream("", ttl)
-    heard: list[bytes] = []
+    received: list[bytes] = []
     names = {ENDPOINTS: ["a", "b", "none"], ROUTES: ["m", "none"]}
 
     def say(type_url: str, nonce: str = "", refuse: bool = False, first: bool = False) -> None:
@@ -59,14 +59,14 @@ def conversation(history: list[Snapshot], delta: bool, ttl: int) -> list[bytes]:
     def answer() -> None:
         while messages := stream.to_send():
             for data in messages:
-                heard.append(data)
+                received.append(data)
                 response: Any = discovery_pb2.DeltaDiscoveryResponse() if delta else discovery_pb2.DiscoveryResponse()
                 response.ParseFromString(data)
-                say(response.type_url, response.nonce, refuse=len(heard) % 7 == 6)
+                say(response.type_url, response.nonce, refuse=len(received) % 7 == 6)
 
-    for world in history:
-        stream.offer(world)
-        if world.revision == 1:
+    for newest in history:
+        stream.offer(newest)
+        if newest.revision == 1:
             for type_url in ORDER:
                 say(type_url, first=True)
         answer()
@@ -74,7 +74,7 @@ def conversation(history: list[Snapshot], delta: bool, ttl: int) -> list[bytes]:
         answer()
         stream.retry_in_parts()
         answer()
-    return heard
+    return received
 
 
 @pytest.fixture(scope="module")
@@ -87,37 +87,37 @@ def second() -> Any:
 
 def by_first(data: bytes) -> tuple[object, ...]:
     """A wrapped resource, by the first decoder."""
-    found = discovery_pb2.Resource.FromString(data)
-    body = (found.resource.type_url, found.resource.value) if found.HasField("resource") else None
-    return (found.name, found.version, body, found.ttl.seconds if found.HasField("ttl") else None)
+    resource = discovery_pb2.Resource.FromString(data)
+    body = (resource.resource.type_url, resource.resource.value) if resource.HasField("resource") else None
+    return (resource.name, resource.version, body, resource.ttl.seconds if resource.HasField("ttl") else None)
 
 
-def by_second(found: Any) -> tuple[object, ...]:
+def by_second(resource: Any) -> tuple[object, ...]:
     """A wrapped resource, by the second decoder."""
-    body = (found.resource.type_url, found.resource.value) if found.resource is not None else None
-    ttl = found.ttl
-    return (found.name, found.version, body, int(ttl.total_seconds()) if ttl is not None else None)
+    body = (resource.resource.type_url, resource.resource.value) if resource.resource is not None else None
+    ttl = resource.ttl
+    return (resource.name, resource.version, body, int(ttl.total_seconds()) if ttl is not None else None)
 
 
 @pytest.mark.parametrize("ttl", [0, 90])
 def test_delta_responses_are_the_same_to_both(second: Any, ttl: int) -> None:
-    heard = conversation(worlds(), True, ttl)
-    assert len(heard) > 8
-    for data in heard:
+    received = conversation(history(), True, ttl)
+    assert len(received) > 8
+    for data in received:
         a, b = discovery_pb2.DeltaDiscoveryResponse.FromString(data), second.DeltaDiscoveryResponse.parse(data)
         assert (a.type_url, a.nonce, a.system_version_info) == (b.type_url, b.nonce, b.system_version_info)
         assert list(a.removed_resources) == b.removed_resources
         assert [by_first(r.SerializeToString()) for r in a.resources] == [by_second(r) for r in b.resources]
         assert {r.ttl.seconds for r in a.resources} <= {ttl}
-    sent = [second.DeltaDiscoveryResponse.parse(data) for data in heard]
+    sent = [second.DeltaDiscoveryResponse.parse(data) for data in received]
     assert {n for r in sent for n in r.removed_resources} >= {"none", "c"}
 
 
 @pytest.mark.parametrize("ttl", [0, 90])
 def test_sotw_responses_are_the_same_to_both(second: Any, ttl: int) -> None:
-    heard = conversation(worlds(), False, ttl)
-    assert len(heard) > 8
-    for data in heard:
+    received = conversation(history(), False, ttl)
+    assert len(received) > 8
+    for data in received:
         a, b = discovery_pb2.DiscoveryResponse.FromString(data), second.DiscoveryResponse.parse(data)
         assert (a.type_url, a.nonce, a.version_info) == (b.type_url, b.nonce, b.version_info)
         assert [(r.type_url, r.value) for r in a.resources] == [(r.type_url, r.value) for r in b.resources]
@@ -128,14 +128,15 @@ def test_sotw_responses_are_the_same_to_both(second: Any, ttl: int) -> None:
 
 def test_what_one_audience_holds_has_the_same_bytes_on_every_stream() -> None:
     """Rule 6, and what follows from it: a version is of the content, whoever is sent it, and when."""
-    one, other = worlds(), worlds()
+    one, other = history(), history()
     for delta in (True, False):
         assert without_nonces(conversation(one, delta, 0), delta) == without_nonces(conversation(other, delta, 0), delta)
 
 
-def without_nonces(heard: list[bytes], delta: bool) -> list[bytes]:
+def without_nonces(received: list[bytes], delta: bool) -> list[bytes]:
     parsed: list[Any] = [
-        (discovery_pb2.DeltaDiscoveryResponse if delta else discovery_pb2.DiscoveryResponse).FromString(data) for data in heard
+        (discovery_pb2.DeltaDiscoveryResponse if delta else discovery_pb2.DiscoveryResponse).FromString(data)
+        for data in received
     ]
     for response in parsed:
         assert response.nonce

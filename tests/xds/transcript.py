@@ -1,19 +1,19 @@
-"""Conversations as text: each line is something that happens, or something that must come of it.
+"""Conversations as text: each line is something that happens, or an expected result of it.
 
-    offer 2: cds a=1(a) b=1; eds a=1; rds r=2(a b)     a snapshot, revision 2: NAME=CONTENT(what it names) by type; `sds:k`
-                                                       among what it names is a secret
+    offer 2: cds a=1(a) b=1; eds a=1; rds r=2(a b)     a snapshot, revision 2: NAME=CONTENT(the names that it refers to) by
+                                                       type; `sds:k` in the brackets is a secret
     > eds +a -b *  has c=1  ack                        delta request: subscribe, unsubscribe, initial version, answer
     > eds a b  ack                                     SotW request: the names, and the answer
     < eds a=1 -b                                       delta response: resources, removed; sorted
     < cds a=1 b=1                                      SotW response
-    ! held 2                                           an event; `held 3 but 2`: but for what was refused, newest of 2
-    assume-complete                                    the client has had time to ask
+    ! held 2                                           an event; `held 3 but 2`: except for what was refused, newest of 2
+    assume-complete                                    the client had time to subscribe
     retry-in-parts                                     it is time to try in parts what was refused
-    heartbeat                                          it is time to prolong: `a=1~` is that alone, and `for 9s` a TTL
+    heartbeat                                          it is time to renew TTLs: `a=1~` is that alone, and `for 9s` a TTL
 
 `ack` and `nack` are about the newest response of the type, `ack-1` about the one before it, `nonce X` gives any nonce.
 `version X` gives a SotW version, `version of N` that of the type in the snapshot with revision N. After each thing that
-happens, all that comes of it must be there: events first, then responses, in their order.
+happens, all of its results must be listed: events first, then responses, in their order.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ RESOURCE = re.compile(r"(?P<name>[^=\s]+)=(?P<content>[^(\s;]+)(?:\((?P<refs>[^)
 
 
 def resource(type_url: str, name: str, content: str, refs: str = "") -> Resource:
-    """A resource whose body says what it is."""
+    """Return a resource whose body has its type, name and content."""
     body = f"{SHORT[type_url]}/{name}/{content}".encode()
     return Resource.of(type_url, name, body, (_ref(type_url, r) for r in refs.split()))
 
@@ -53,7 +53,7 @@ def _ref(type_url: str, text: str) -> tuple[str, str]:
 
 
 def snapshot(revision: int, text: str) -> Snapshot:
-    """A snapshot as it is written in an `offer` line."""
+    """Return the snapshot of an `offer` line."""
     resources = []
     for part in filter(str.strip, text.split(";")):
         short, _, rest = part.strip().partition(" ")
@@ -62,7 +62,7 @@ def snapshot(revision: int, text: str) -> Snapshot:
 
 
 class Transcript:
-    """One conversation being played. `run` raises AssertionError where it goes another way than written."""
+    """One conversation. `run` raises AssertionError where it differs from the text."""
 
     def __init__(self, text: str) -> None:
         self.lines = text.splitlines()
@@ -80,42 +80,42 @@ class Transcript:
         got: list[str] = []
         at = 0
         for number, line in enumerate([*self.lines, "assume-complete"], 1):
-            said = " ".join(line.split("#")[0].split())
-            if not said or said.startswith(self.variant):
+            step = " ".join(line.split("#")[0].split())
+            if not step or step.startswith(self.variant):
                 continue
-            if said[0] in "<!":
-                expected.append(said)
+            if step[0] in "<!":
+                expected.append(step)
                 continue
             assert got == expected, f"line {at}: {self.lines[at - 1]}\n  expected {expected}\n  but got  {got}"
             if number > len(self.lines):
                 return
             expected, at = [], number
-            got = list(self.play(said))
+            got = list(self.play(step))
 
-    def play(self, said: str) -> Iterator[str]:
+    def play(self, step: str) -> Iterator[str]:
         try:
-            events = self.act(said)
+            events = self.act(step)
         except Error as error:
             yield f"! error {error.code.name} {error.reason}"
             return
         yield from (f"! {event}" for event in map(self.event, events) if event)
         yield from map(self.response, self.stream.to_send())
 
-    def act(self, said: str) -> list[Event]:
-        if said == "assume-complete":
+    def act(self, step: str) -> list[Event]:
+        if step == "assume-complete":
             return self.stream.assume_complete()
-        if said == "retry-in-parts":
+        if step == "retry-in-parts":
             return self.stream.retry_in_parts()
-        if said == "heartbeat":
+        if step == "heartbeat":
             self.stream.heartbeat()
             return []
-        if said.startswith("offer"):
-            head, _, text = said.partition(":")
+        if step.startswith("offer"):
+            head, _, text = step.partition(":")
             revision = int(head.split()[1])
             self.snapshots[revision] = snapshot(revision, text)
             return self.stream.offer(self.snapshots[revision])
-        assert said.startswith("> "), said
-        return self.stream.receive(self.request(said[2:].split()))
+        assert step.startswith("> "), step
+        return self.stream.receive(self.request(step[2:].split()))
 
     def request(self, words: list[str]) -> Any:
         type_url = TYPES.get(words[0], words[0])
@@ -163,13 +163,13 @@ class Transcript:
         if self.variant == "sotw":
             message = discovery_pb2.DiscoveryResponse.FromString(data)
             bodies = []
-            for found in message.resources:
-                if found.type_url == WRAPPER:
-                    found = discovery_pb2.Resource.FromString(found.value)
-                    bodies.append(self.wrapped(message, found))
+            for entry in message.resources:
+                if entry.type_url == WRAPPER:
+                    entry = discovery_pb2.Resource.FromString(entry.value)
+                    bodies.append(self.wrapped(message, entry))
                 else:
-                    assert found.type_url == message.type_url
-                    bodies.append(found.value)
+                    assert entry.type_url == message.type_url
+                    bodies.append(entry.value)
             assert message.version_info or not bodies
             removed: list[str] = []
         else:
@@ -180,11 +180,11 @@ class Transcript:
         assert message.nonce
         assert message.nonce not in nonces
         nonces.append(message.nonce)
-        told = sorted("=".join(body.decode().split("/")[1:]) for body in bodies)
-        return " ".join(["<", SHORT[message.type_url], *told, *removed])
+        contents = sorted("=".join(body.decode().split("/")[1:]) for body in bodies)
+        return " ".join(["<", SHORT[message.type_url], *contents, *removed])
 
     def wrapped(self, message: Any, entry: Any) -> bytes:
-        """The body of a resource that comes with its name, version and TTL; of a heartbeat, one that says so."""
+        """Return the body of a resource that has its name, version and TTL; for a heartbeat, a body that is marked as one."""
         assert entry.version
         if entry.HasField("resource"):
             assert entry.resource.type_url == message.type_url
@@ -216,5 +216,5 @@ class Transcript:
 
 
 def play(path: Path) -> None:
-    """Plays a file."""
+    """Play a file."""
     Transcript(path.read_text()).run()
