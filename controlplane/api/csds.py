@@ -134,6 +134,7 @@ class ClientStatus:
 
 
 def _read(data: bytes) -> Any:
+    """Return the parsed request. Errors: INVALID_ARGUMENT."""
     if len(data) > MAX_REQUEST:
         message = f"the request has {len(data):,} bytes; the maximum is {MAX_REQUEST:,}"
         raise Error(Code.INVALID_ARGUMENT, "REQUEST_TOO_LARGE", message)
@@ -150,6 +151,7 @@ def _response(config: bytes) -> bytes:
 
 
 def _too_large(request: Any) -> Error:
+    """Return the error for a response that is too large, with what to do."""
     remedies = ["name fewer nodes in node_matchers", "ask StreamClientStatus, which answers in parts"]
     if not request.exclude_resource_contents:
         remedies.insert(0, "set exclude_resource_contents")
@@ -158,6 +160,7 @@ def _too_large(request: Any) -> Error:
 
 
 def _node(node: Node) -> Any:
+    """Return a node as it identified itself."""
     name, _, version = node.user_agent.partition(" ")
     proto = base_pb2.Node(id=node.id, cluster=node.cluster, user_agent_name=name, user_agent_version=version)
     proto.metadata.update(node.metadata)
@@ -169,12 +172,14 @@ def _node(node: Node) -> Any:
 
 
 def _configs(statuses: list[ResourceStatus], contents: bool) -> Iterator[bytes]:
+    """Yield parts of a serialised ClientConfig with the statuses of resources."""
     for i in range(0, len(statuses), _RESOURCES_PER_SLICE):
         configs = [_config(status, contents) for status in statuses[i : i + _RESOURCES_PER_SLICE]]
         yield csds_pb2.ClientConfig(generic_xds_configs=configs).SerializeToString()
 
 
 def _config(status: ResourceStatus, contents: bool) -> Any:
+    """Return the status of one resource."""
     held, refused = status.held, status.refused
     config = csds_pb2.ClientConfig.GenericXdsConfig(
         type_url=status.type_url,
@@ -201,6 +206,7 @@ def _config(status: ResourceStatus, contents: bool) -> Any:
 
 
 def _client_status(status: ResourceStatus) -> Any:
+    """Return the last answer of the client about a resource."""
     if status.refused is not None:
         return _CLIENT.NACKED
     if status.held is not None:

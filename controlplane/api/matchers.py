@@ -40,6 +40,7 @@ def node_test(matchers: Sequence[Any]) -> NodeTest:
 
 
 def _node(matcher: Any) -> NodeTest:
+    """Return the test of one NodeMatcher."""
     by_id = _string(matcher.node_id, "node_id") if matcher.HasField("node_id") else None
     by_metadata: list[tuple[list[str], Test]] = []
     for i, struct in enumerate(matcher.node_metadatas):
@@ -58,12 +59,14 @@ def _node(matcher: Any) -> NodeTest:
 
 
 def _at(value: object, path: list[str]) -> object:
+    """Return the value at a path of keys; `_ABSENT` if there is none."""
     for key in path:
         value = value.get(key, _ABSENT) if isinstance(value, Mapping) else _ABSENT
     return value
 
 
 def _value(matcher: Any, field: str) -> Test:
+    """Return the test of a ValueMatcher."""
     match matcher.WhichOneof("match_pattern"):
         case "null_match":
             return lambda value: value is None
@@ -88,6 +91,7 @@ def _value(matcher: Any, field: str) -> Test:
 
 
 def _double(matcher: Any, field: str) -> Test:
+    """Return the test of a DoubleMatcher."""
     match matcher.WhichOneof("match_pattern"):
         case "exact":
             exact = matcher.exact
@@ -104,6 +108,7 @@ def _is_number(value: object) -> bool:
 
 
 def _string(matcher: Any, field: str) -> Test:
+    """Return the test of a StringMatcher."""
     kind = matcher.WhichOneof("match_pattern")
     if kind == "safe_regex":
         return _regex(matcher.safe_regex.regex, f"{field}.safe_regex.regex")
@@ -125,6 +130,7 @@ def _string(matcher: Any, field: str) -> Test:
 
 
 def _regex(pattern: str, field: str) -> Test:
+    """Return the test of a regular expression."""
     if len(pattern) > _MAX_PATTERN:
         raise invalid(field, f"has {len(pattern)} characters; the maximum is {_MAX_PATTERN}")
     try:

@@ -54,6 +54,7 @@ async def to_proto(
 
 
 def _types(statuses: Iterable[ResourceStatus]) -> list[node_pb2.TypeStatus]:
+    """Return the counts of each type, in the order of the statuses."""
     counts: dict[str, Counter[State]] = {}
     newest: dict[str, float] = {}
     for status in statuses:
@@ -71,6 +72,7 @@ def _types(statuses: Iterable[ResourceStatus]) -> list[node_pb2.TypeStatus]:
 
 
 def _resource(status: ResourceStatus) -> node_pb2.ResourceStatus:
+    """Return the message of one resource, without a diff."""
     proto = node_pb2.ResourceStatus(
         type=short_name(status.type_url),
         name=status.name,
@@ -101,5 +103,6 @@ def _add_diffs(proto: node_pb2.NodeStatus, statuses: list[ResourceStatus]) -> No
 
 
 def _differs(status: ResourceStatus) -> bool:
+    """Return true if the node should hold another version than it holds."""
     held, should = status.held, status.should
     return (held and held.version) != (should and should.version)

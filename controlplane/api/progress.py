@@ -68,6 +68,7 @@ class RevisionWatch:
         return node.held_revision >= self.revision, node.id
 
     def _node_progress(self, node: Node, state: ProgressState) -> revision_pb2.NodeProgress:
+        """Return the progress of one node. A refusal is named if it keeps the node from holding a part."""
         progress = revision_pb2.NodeProgress(node=node_name(node.id), state=_STATES[state], held_revision=node.held_revision)
         if state is ProgressState.HOLDING and (hold_time := node.hold_time(self.revision)) is not None:
             progress.hold_time.CopyFrom(timestamp(hold_time))

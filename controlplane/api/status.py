@@ -114,6 +114,7 @@ class _Unparsable:
 
 
 def _reading(deserialize: Callable[[bytes], Any] | None) -> Callable[[bytes], Any] | None:
+    """Return a deserializer that does not raise for bytes that are not a message."""
     if deserialize is None:
         return None
 
@@ -127,12 +128,15 @@ def _reading(deserialize: Callable[[bytes], Any] | None) -> Callable[[bytes], An
 
 
 def _read(request: Any) -> Any:
+    """Return the request. Errors: INVALID_ARGUMENT / MALFORMED."""
     if isinstance(request, _Unparsable):
         raise Error(Code.INVALID_ARGUMENT, "MALFORMED", f"the request is not a valid message: {request.error}")
     return request
 
 
 def _awaited(call: Callable[[Any, Any], Awaitable[Any]], method: str) -> Callable[[Any, Any], Awaitable[Any]]:
+    """Return a handler that ends its call with the status of an error."""
+
     async def wrapped(request: Any, context: Any) -> Any:
         try:
             return await call(_read(request), context)
@@ -143,6 +147,8 @@ def _awaited(call: Callable[[Any, Any], Awaitable[Any]], method: str) -> Callabl
 
 
 def _streaming(call: Callable[[Any, Any], AsyncIterator[Any]], method: str) -> Callable[[Any, Any], AsyncIterator[Any]]:
+    """Return a handler that ends its stream with the status of an error."""
+
     async def wrapped(request: Any, context: Any) -> AsyncIterator[Any]:
         try:
             async for response in call(_read(request), context):
@@ -154,6 +160,7 @@ def _streaming(call: Callable[[Any, Any], AsyncIterator[Any]], method: str) -> C
 
 
 async def _abort(error: Exception, context: Any, method: str) -> None:
+    """End a call with the status of an error."""
     if isinstance(error, grpc.aio.AbortError):
         raise error
     reported = error if isinstance(error, Error) else unexpected(method)

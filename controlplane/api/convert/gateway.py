@@ -105,6 +105,7 @@ def _gateway_tls(proto: gateway_pb2.GatewayTls) -> GatewayTls:
 
 
 def _routing(proto: gateway_pb2.Gateway) -> Routing:
+    """Return the routing of a gateway; unset, it is by path with its defaults."""
     c = Collector()
     routing: Routing | None
     match proto.WhichOneof("routing"):

@@ -60,6 +60,7 @@ def secret_from_proto(proto: secret_pb2.Secret, live: Secret | None = None) -> S
 
 
 def _content(proto: secret_pb2.Secret, live: Secret | None) -> TlsCertificate | CaCertificates:
+    """Return the content of a secret. Errors: INVALID_ARGUMENT at its fields."""
     match proto.WhichOneof("content"):
         case "tls_certificate":
             sent = proto.tls_certificate
@@ -75,6 +76,7 @@ def _content(proto: secret_pb2.Secret, live: Secret | None) -> TlsCertificate | 
 
 
 def _with_stored_key(chain: str, key: str) -> TlsCertificate:
+    """Return a certificate with the stored key. Errors: INVALID_ARGUMENT / KEY_REQUIRED if they do not belong together."""
     try:
         return TlsCertificate(chain, key)
     except Error as error:
