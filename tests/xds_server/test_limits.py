@@ -1,4 +1,4 @@
-"""Limits of a client and of its connection."""
+"""Admission of clients, their limits, and the options of connections."""
 
 from __future__ import annotations
 
