@@ -14,7 +14,7 @@ from controlplane.cli.options import DEFAULT_WAIT, Api, DryRun, Files, Output, R
 from controlplane.cli.output import Format, line
 from controlplane.cli.receipt import finish
 from controlplane.cli.wording import plural
-from controlplane.errors import Error
+from controlplane.errors import Error, Violation
 from controlplane.generated.turnout.v1.gateway_pb2 import Gateway
 from controlplane.generated.turnout.v1.model_pb2 import Model
 from controlplane.generated.turnout.v1.revision_service_pb2 import ApplyRequest, ApplyResponse, Manifest
@@ -138,7 +138,16 @@ def _apply(client: Client, loaded: Loaded, request: ApplyRequest) -> ApplyRespon
     try:
         return client.call(client.revisions.Apply, request)
     except Error as error:
-        raise loaded.located(error) from None
+        raise _located(loaded, error) from None
+
+
+def _located(loaded: Loaded, error: Error) -> Error:
+    """Return the error with the lines of the files. The API's advice to send an etag does not fit files, so replace it."""
+    if error.reason == "MOVES_TRAFFIC":
+        text = "differs from the live split, so applying it would move traffic"
+        violations = tuple(Violation(v.field, text) for v in error.violations)
+        error = Error(error.code, error.reason, error.message, violations=violations, metadata=error.metadata)
+    return loaded.located(error)
 
 
 def _dry_run(client: Client, loaded: Loaded, force: bool, form: Format) -> None:
@@ -146,10 +155,11 @@ def _dry_run(client: Client, loaded: Loaded, force: bool, form: Format) -> None:
     try:
         answer = client.call(client.revisions.Apply, ApplyRequest(manifest=loaded.manifest, force=force, validate_only=True))
     except Error as error:
+        located = _located(loaded, error)
         if error.reason != "MOVES_TRAFFIC":
-            raise loaded.located(error) from None
+            raise located from None
         # A dry run shows the whole effect even if --force is missing.
-        needs_force = error.message
+        needs_force = located.message
         answer = _apply(client, loaded, ApplyRequest(manifest=loaded.manifest, force=True, validate_only=True))
     if form is Format.NAME:
         for change in answer.revision.changes:
@@ -166,7 +176,7 @@ def _dry_run(client: Client, loaded: Loaded, force: bool, form: Format) -> None:
         else:
             line(f"Nothing would change: revision {answer.revision.number} is like this already.")
         if needs_force:
-            line(f"To apply it, add --force: {needs_force}", "yellow")
+            line(f"Applying it needs --force:\n{needs_force}", "yellow")
 
 
 def _ask_envoy(client: Client, loaded: Loaded) -> None:

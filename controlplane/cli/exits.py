@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 
-from controlplane.errors import Code, Error
+from controlplane.errors import Code, Error, Violation
 
 
 class Exit(IntEnum):
@@ -86,6 +87,15 @@ class Problem:
 
     def __str__(self) -> str:
         return ": ".join(part for part in (str(self.place or ""), self.field, self.description) if part)
+
+
+def with_fields(error: Error, rename: Callable[[str], str]) -> Error:
+    """Return the error with other names of its fields, both in its violations and in its message."""
+    violations = tuple(Violation(rename(v.field), v.description) for v in error.violations)
+    message = error.message
+    for before, after in zip(error.violations, violations, strict=True):
+        message = message.replace(before.field, after.field) if before.field else message
+    return Error(error.code, error.reason, message, violations=violations, metadata=error.metadata)
 
 
 class FilesError(Error):

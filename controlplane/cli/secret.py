@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from controlplane.cli import wording
-from controlplane.cli.exits import FilesError, Place, Problem
+from controlplane.cli.exits import FilesError, Place, Problem, with_fields
 from controlplane.cli.options import (
     DEFAULT_WAIT,
     Api,
@@ -25,7 +25,7 @@ from controlplane.cli.options import (
 )
 from controlplane.cli.output import Format
 from controlplane.cli.receipt import finish
-from controlplane.errors import Error, Violation
+from controlplane.errors import Error
 from controlplane.generated.turnout.v1.revision_service_pb2 import ApplyRequest, Manifest
 from controlplane.generated.turnout.v1.secret_pb2 import Certificate, Secret
 
@@ -77,7 +77,7 @@ def set_secret(
     try:
         answer = client.call(client.revisions.Apply, request)
     except Error as error:
-        raise _as_options(error) from None
+        raise with_fields(error, _option) from None
     finish(client, answer, form, changed=answer.changed, timeout=timeout if wait else None)
 
 
@@ -91,16 +91,8 @@ _OPTIONS = {
 }
 
 
-def _as_options(error: Error) -> Error:
-    """Return the error with the names of options in place of the API's fields."""
-    violations = tuple(Violation(_option(v.field), v.description) for v in error.violations)
-    message = error.message
-    for before, after in zip(error.violations, violations, strict=True):
-        message = message.replace(before.field, after.field) if before.field else message
-    return Error(error.code, error.reason, message, violations=violations, metadata=error.metadata)
-
-
 def _option(field: str) -> str:
+    """Return the option that stands for a field of the request."""
     inner = field.removeprefix("manifest.").removeprefix("secrets[0].")
     return next((option for path, option in _OPTIONS.items() if inner == path or inner.startswith(f"{path}[")), field)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal, InvalidOperation
 from typing import Annotated
 
@@ -9,6 +10,7 @@ import typer
 
 from controlplane.cli import complete, output
 from controlplane.cli.client import Client
+from controlplane.cli.exits import with_fields
 from controlplane.cli.options import (
     DEFAULT_WAIT,
     Api,
@@ -24,7 +26,7 @@ from controlplane.cli.options import (
 )
 from controlplane.cli.output import Format
 from controlplane.cli.receipt import finish
-from controlplane.errors import failed_precondition
+from controlplane.errors import Error, failed_precondition
 from controlplane.generated.turnout.v1.model_pb2 import Model
 from controlplane.generated.turnout.v1.model_service_pb2 import GetModelRequest, Split, SwitchTrafficRequest, TrafficSwitch
 from controlplane.generated.turnout.v1.revision_service_pb2 import GetRevisionRequest, RevertToRequest
@@ -173,6 +175,12 @@ def basis_points(text: str, value: str) -> int:
     return int(number)
 
 
+def _model_of(field: str, switches: list[TrafficSwitch]) -> str:
+    """Return the model that a field of the request is about: `switches[0].version` is `models/iris`."""
+    match = re.match(r"switches\[(\d+)\]", field)
+    return switches[int(match[1])].model if match else field
+
+
 def _move(
     client: Client,
     switches: list[TrafficSwitch],
@@ -193,7 +201,10 @@ def _move(
         # The etag makes the call fail if somebody changes the model after this read.
         one.etag = etag or model.etag
     request = SwitchTrafficRequest(switches=switches, reason=reason, request_id=request_id(), validate_only=dry_run)
-    answer = client.call(client.models.SwitchTraffic, request)
+    try:
+        answer = client.call(client.models.SwitchTraffic, request)
+    except Error as error:
+        raise with_fields(error, lambda field: _model_of(field, switches)) from None
     changed = any(dict(b.split) != dict(a.split) for b, a in zip(before, answer.models, strict=True))
     if dry_run:
         output.notice("Dry run: nothing was changed.")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from controlplane.cli.exits import MEANINGS, Exit, FilesError, Place, Problem, exit_code
-from controlplane.errors import Code, Error
+from controlplane.cli.exits import MEANINGS, Exit, FilesError, Place, Problem, exit_code, with_fields
+from controlplane.errors import Code, Error, Violation
 
 
 def test_every_error_has_an_exit_code() -> None:
@@ -22,6 +22,15 @@ def test_every_error_has_an_exit_code() -> None:
 def test_every_exit_code_but_that_of_a_closed_pipe_is_explained() -> None:
     assert set(MEANINGS) == set(Exit) - {Exit.BROKEN_PIPE}
     assert [code.value for code in MEANINGS] == sorted(code.value for code in MEANINGS)
+
+
+def test_fields_get_other_names_in_violations_and_message() -> None:
+    error = Error(
+        Code.INVALID_ARGUMENT, "X", "a.b: is wrong", violations=(Violation("a.b", "is wrong"), Violation("", "also"))
+    )
+    renamed = with_fields(error, lambda field: field.replace("a.b", "--flag"))
+    assert (renamed.code, renamed.reason, renamed.message) == (Code.INVALID_ARGUMENT, "X", "--flag: is wrong")
+    assert renamed.violations == (Violation("--flag", "is wrong"), Violation("", "also"))
 
 
 def test_a_problem_names_its_place_and_field() -> None:

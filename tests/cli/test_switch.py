@@ -47,9 +47,13 @@ def test_several_models_in_one_revision(run: Run, server: Server) -> None:
     ("args", "code", "said"),
     [
         (["switch", "wine", "--to", "green"], 4, "models/wine does not exist"),
-        (["switch", "iris", "--to", "red"], 3, "there is no version 'red'"),
+        (["switch", "iris", "--to", "red"], 3, "Error: models/iris: there is no version 'red'"),
         (["switch", "iris", "--to", "green", "--etag", "99"], 5, "has changed since it was read"),
-        (["split", "iris", "blue=50%", "green=40%"], 3, "must sum to 10,000"),
+        (
+            ["split", "iris", "blue=50%", "green=40%"],
+            3,
+            "Error: models/iris: the shares sum to 9,000: they are basis points and must sum to 10,000",
+        ),
         (["undo", "--to", "99"], 4, "99"),
     ],
 )
