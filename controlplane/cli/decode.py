@@ -18,10 +18,14 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from controlplane.cli.document import BOOLS, NULLS, NUMBER, Mapping, Node, Scalar, Sequence, is_text
 from controlplane.cli.exits import Place, Problem
 from controlplane.domain import BOUNDS
+from controlplane.domain.collections import BY_NAME, COLLECTIONS
 from controlplane.errors import join
 from controlplane.generated.turnout.v1.revision_service_pb2 import Manifest
 
-COLLECTIONS = ("gateways", "models", "secrets")
+# Keys of a file: one list of objects for each collection.
+KEYS = tuple(row.name for row in COLLECTIONS)
+# The keys in a sentence: `gateways:`, `models:` and `secrets:`.
+KEYS_TEXT = ", ".join(f"`{key}:`" for key in KEYS[:-1]) + f" and `{KEYS[-1]}:`"
 
 _INTEGER = re.compile(r"[-+]?[0-9]+(\.0+)?")
 _DURATION = re.compile(r"([0-9]{1,12})(\.[0-9]{1,9})?s")
@@ -47,7 +51,7 @@ class Decoder:
         # Resource name -> path of the object in `manifest`.
         self.paths: dict[str, str] = {}
         self._file = ""
-        # True inside a secret: error texts must not quote values there, because one may be a private key.
+        # True inside a sensitive object: error texts must not quote values there, because one may be a private key.
         self._quiet = False
 
     def add(self, document: Node, file: str) -> None:
@@ -59,23 +63,23 @@ class Decoder:
             self._problem(
                 document,
                 "",
-                f"is {self._kind(document)}; a file must contain lists of objects under `gateways:`, `models:` and `secrets:`",
+                f"is {self._kind(document)}; a file must contain lists of objects under {KEYS_TEXT}",
             )
             return
         for key, (key_node, value) in document.entries.items():
-            if key not in COLLECTIONS:
-                self._unknown(key_node, "", COLLECTIONS)
+            if key not in KEYS:
+                self._unknown(key_node, "", KEYS)
             elif is_null(value):
                 continue
             elif not isinstance(value, Sequence):
-                self._quiet = key == "secrets"
+                self._quiet = BY_NAME[key].sensitive
                 self._problem(value, key, f"is {_kind(value)}; it must be a list: put `- ` before each object")
             else:
                 for item in value.items:
                     self._object(key, item)
 
     def _object(self, collection: str, node: Node) -> None:
-        self._quiet = collection == "secrets"
+        self._quiet = BY_NAME[collection].sensitive
         repeated = getattr(self.manifest, collection)
         path = f"{collection}[{len(repeated)}]"
         message = repeated.add()
@@ -214,7 +218,7 @@ class Decoder:
         close = get_close_matches(key.text.lower(), known, n=1, cutoff=0.6)
         hint = f"did you mean '{close[0]}'?" if close else f"known keys: {_some(known)}"
         if not path and not close:
-            hint = "put objects into lists under `gateways:`, `models:` and `secrets:`"
+            hint = f"put objects into lists under {KEYS_TEXT}"
         problem = "unknown key" if self._quiet and not close else f"unknown key '{key.text[:80]}'"
         self._problem(key, path, f"{problem}; {hint}")
 

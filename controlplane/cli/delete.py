@@ -14,6 +14,7 @@ from controlplane.cli.options import DEFAULT_WAIT, Api, Output, Reason, Timeout,
 from controlplane.cli.output import Format
 from controlplane.cli.receipt import finish
 from controlplane.cli.wording import plural
+from controlplane.domain.collections import COLLECTIONS, alternatives, parse_name
 from controlplane.generated.turnout.v1.gateway_pb2 import Gateway
 from controlplane.generated.turnout.v1.gateway_service_pb2 import DeleteGatewayRequest, GetGatewayRequest
 from controlplane.generated.turnout.v1.model_pb2 import Model
@@ -61,9 +62,10 @@ def delete(
     """
     for name in names:
         if "/" not in name:
-            raise typer.BadParameter(f"'{name}' has no kind: write models/{name}, gateways/{name} or secrets/{name}")
-        if name.count("/") != 1 or not name.startswith(("models/", "gateways/", "secrets/")):
-            raise typer.BadParameter(f"'{name}' is no model, gateway or secret")
+            full_names = ", ".join(row.resource_name(name) for row in COLLECTIONS)
+            raise typer.BadParameter(f"'{name}' has no kind: write one of {full_names}")
+        if name.count("/") != 1 or parse_name(name) is None:
+            raise typer.BadParameter(f"'{name}' is not a {alternatives()}")
     client = connect(ctx, api)
     objects = [_read(client, name) for name in names]
     if not (yes or force):

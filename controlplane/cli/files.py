@@ -8,7 +8,7 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from controlplane.cli.decode import Decoder, is_null
+from controlplane.cli.decode import KEYS, KEYS_TEXT, Decoder, is_null
 from controlplane.cli.document import documents
 from controlplane.cli.exits import FilesError, Place, Problem
 from controlplane.errors import Error
@@ -39,7 +39,7 @@ class Loaded:
     def place(self, path: str) -> Place | None:
         """Return the place of a field, or of the nearest field around it; None if it is in no file."""
         path = _without_call(path)
-        if named := re.match(r"(gateways|models|secrets)/[^.\[]+", path):
+        if named := re.match(rf"({'|'.join(KEYS)})/[^.\[]+", path):
             path = self.paths.get(named[0], "?") + path[named.end() :]
         while path:
             if path in self.places:
@@ -60,7 +60,7 @@ def load(names: list[str]) -> Loaded:
             problems += error.problems
     problems += decoder.problems
     if not problems and not decoder.paths and not decoder.manifest.ListFields():
-        cause = "contains no objects: there is nothing under `gateways:`, `models:` or `secrets:`"
+        cause = f"contains no objects: there is nothing under {KEYS_TEXT}"
         problems.append(Problem(Place(_display_name(names[0]), 1), "", cause))
     if problems:
         raise FilesError(problems)

@@ -20,6 +20,7 @@ from google.protobuf.message import Message
 
 from controlplane.cli.document import is_text
 from controlplane.cli.output import LAYOUT, Format, raw
+from controlplane.domain.collections import COLLECTIONS
 from controlplane.errors import escaped
 from controlplane.generated.turnout.v1.revision_service_pb2 import Manifest
 
@@ -40,8 +41,8 @@ def desired(message: Message, form: Format) -> dict[str, Any]:
 
 
 def object_names(manifest: Manifest) -> list[str]:
-    """Return the names of all objects: gateways, then models, then secrets."""
-    return [*(g.name for g in manifest.gateways), *(m.name for m in manifest.models), *(s.name for s in manifest.secrets)]
+    """Return the names of all objects, in the order of the table of nouns."""
+    return [obj.name for row in COLLECTIONS for obj in getattr(manifest, row.name)]
 
 
 def key(name: str, form: Format) -> str:
