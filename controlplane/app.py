@@ -140,7 +140,7 @@ class App:
             c.max_names_per_stream,
             c.max_stream_age,
             resource_ttl=round(c.resource_ttl),
-            load_reports=c.load_report_interval,
+            load_report_interval=c.load_report_interval,
         )
         self._api = api = grpc.aio.server(options=API_OPTIONS, interceptors=[StatusInterceptor()])
         diffs = DiffCache()

@@ -32,14 +32,14 @@ class StreamLimits:
     # How long a removal waits for the node's other streams to stop using the resource.
     linger: float = LINGER
     # The first request must come within this time after the stream was opened.
-    greeting: float = 15.0
+    first_request_timeout: float = 15.0
     # How long clients that support TTLs use a resource without hearing that it is still valid. A heartbeat is sent three times
     # in this time. Whole seconds; 0: no TTL.
     resource_ttl: int = 0
     # How long after a NACK the resources that were refused together are sent one by one.
-    patience: float = 30.0
+    nack_retry_delay: float = 30.0
     # How often clients report their load, while there are few clients.
-    load_reports: float = SHORTEST
+    load_report_interval: float = SHORTEST
 
     def admit(self, node: Any, streams: int) -> None:
         """Check that a node that has this many streams may open one more. Errors: INVALID_ARGUMENT, RESOURCE_EXHAUSTED."""

@@ -80,7 +80,7 @@ class LoadPump(XdsHandler):
         self._look: asyncio.TimerHandle | None = None
         self._timers = StreamTimers()
         limits = context.limits
-        self._timers.after(limits.greeting, self._guarded, self._check_first_request)
+        self._timers.after(limits.first_request_timeout, self._guarded, self._check_first_request)
         if limits.max_stream_age:
             self._timers.after(limits.max_stream_age * random.uniform(0.9, 1.1), self._guarded, self.end)
         reporters.open()
@@ -144,7 +144,7 @@ class LoadPump(XdsHandler):
             self._look = asyncio.get_running_loop().call_later(_LOOK_AGAIN, self._guarded, self._send_answer)
             return
         limits = self._context.limits
-        self._core.ask(pace(self._reporters.total, self._core.size, limits.load_reports), names)
+        self._core.ask(pace(self._reporters.total, self._core.size, limits.load_report_interval), names)
         if messages := self._core.to_send():
             self._answer = messages[-1]
             self._transport.notify()
@@ -159,5 +159,5 @@ class LoadPump(XdsHandler):
 
     def _check_first_request(self) -> None:
         if not self._node_id:
-            message = f"no report came within {self._context.limits.greeting:g} s after the stream was opened"
+            message = f"no report came within {self._context.limits.first_request_timeout:g} s after the stream was opened"
             raise Error(Code.FAILED_PRECONDITION, "NOTHING_ASKED", message)

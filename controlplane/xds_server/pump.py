@@ -136,7 +136,7 @@ class Pump(XdsHandler):
         # Until refused resources are sent again in parts; None while none is refused.
         self._retry: asyncio.TimerHandle | None = None
         self._timers = StreamTimers()
-        self._timers.after(limits.greeting, self._guarded, self._check_first_request)
+        self._timers.after(limits.first_request_timeout, self._guarded, self._check_first_request)
         if limits.max_stream_age:
             self._timers.after(limits.max_stream_age * random.uniform(0.9, 1.1), self._guarded, self.end)
 
@@ -323,7 +323,7 @@ class Pump(XdsHandler):
             if isinstance(event, Identified):
                 self._on_identified(event)
             elif isinstance(event, Refused) and self._retry is None:
-                loop, patience = asyncio.get_running_loop(), self._context.limits.patience
+                loop, patience = asyncio.get_running_loop(), self._context.limits.nack_retry_delay
                 self._retry = loop.call_later(patience, self._guarded, self._retry_in_parts)
         if messages := self.core.to_send():
             self._sent = True
@@ -334,7 +334,7 @@ class Pump(XdsHandler):
 
     def _check_first_request(self) -> None:
         if self._node is None:
-            message = f"no request came within {self._context.limits.greeting:g} s after the stream was opened"
+            message = f"no request came within {self._context.limits.first_request_timeout:g} s after the stream was opened"
             raise Error(Code.FAILED_PRECONDITION, "NOTHING_ASKED", message)
 
     def _on_identified(self, client: Identified) -> None:

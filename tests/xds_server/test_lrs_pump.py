@@ -126,7 +126,7 @@ async def test_a_client_that_needs_the_names_of_clusters_gets_the_current_ones(r
 
 
 async def test_the_interval_of_reports_is_a_setting() -> None:
-    async with running(load_reports=1.5) as rig:
+    async with running(load_report_interval=1.5) as rig:
         call = rig.open()
         await call.write(hello(SEND_ALL))
         assert (await call.read()).load_reporting_interval.ToMilliseconds() == 1_500
@@ -165,7 +165,7 @@ async def test_the_streams_of_a_node_are_limited() -> None:
 
 
 async def test_a_stream_without_a_report_ends() -> None:
-    async with running(greeting=0.05) as rig:
+    async with running(first_request_timeout=0.05) as rig:
         code, details = await ended(rig.open())
         assert code is grpc.StatusCode.FAILED_PRECONDITION
         assert "no report came" in details

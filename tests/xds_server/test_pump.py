@@ -102,7 +102,7 @@ async def test_an_exception_in_a_push_ends_this_stream_only(monkeypatch: pytest.
 
 
 async def test_a_stream_without_a_request_ends() -> None:
-    rig = Rig(StreamLimits(greeting=0.01))
+    rig = Rig(StreamLimits(first_request_timeout=0.01))
     _, transport = rig.open()
     await asyncio.sleep(0.05)
     (status,) = transport.statuses

@@ -148,7 +148,7 @@ async def test_the_streams_of_a_node_are_limited_and_a_closed_one_makes_room(sto
 
 async def test_a_stream_without_a_request_ends(store: Store) -> None:
     async with (
-        running(store, StreamLimits(greeting=0.2)) as rig,
+        running(store, StreamLimits(first_request_timeout=0.2)) as rig,
         grpc.aio.insecure_channel(f"127.0.0.1:{rig.port}") as channel,
     ):
         code, details = await PerTypeStream(channel, CLUSTER, "delta").status()
@@ -218,7 +218,7 @@ async def test_a_node_is_forgotten_with_its_last_stream(store: Store) -> None:
 
 @VARIANTS
 async def test_resources_that_were_refused_together_are_sent_in_parts_later(store: Store, variant: str) -> None:
-    async with running(store, StreamLimits(patience=0.2)) as rig:
+    async with running(store, StreamLimits(nack_retry_delay=0.2)) as rig:
         await rig.commit_and_publish(GATEWAY, BLUE, *(model({"blue": 10_000}, f"m{n}") for n in range(4)))
 
         def refuse(type_url: str, names: list[str]) -> str:

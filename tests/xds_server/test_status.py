@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import grpc
 import pytest
 from structlog.testing import capture_logs
 
@@ -13,6 +14,7 @@ from controlplane.xds_server.status import XdsHandler, to_status
 @pytest.mark.parametrize("code", list(Code))
 def test_every_code_has_a_status_of_its_name(code: Code) -> None:
     status = to_status(Error(code, "REASON", "a sentence"))
+    assert grpc.StatusCode[code.name].value == (status.code, code.value)
     assert (status.code.name, status.message, status.details) == (code.name, "a sentence", b"")
 
 
