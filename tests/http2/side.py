@@ -1,4 +1,4 @@
-"""The server's side of a connection without a socket, and what it was told."""
+"""The server's side of a connection without a socket, and its events."""
 
 from __future__ import annotations
 

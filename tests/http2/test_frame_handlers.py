@@ -62,7 +62,7 @@ def test_data_must_have_its_content_length(sent: int) -> None:
     side.receive(client.data_to_send())
     assert side.listeners[3].was_aborted
     assert 3 not in side.http2.streams.by_id
-    # All of it may be said again: on the connection nothing is lost.
+    # All bytes are given back to the window of the connection.
     assert side.unwanted == sent
 
 
