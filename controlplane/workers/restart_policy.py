@@ -1,4 +1,4 @@
-"""When a worker is replaced, and when one counts as hung. Times are arguments, in seconds."""
+"""The policy for replacing workers, and for counting one as hung. Times are arguments, in seconds."""
 
 from __future__ import annotations
 

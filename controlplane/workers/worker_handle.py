@@ -119,7 +119,7 @@ class WorkerHandle:
                 self.listening.set()
 
     def _on_lost(self) -> None:
-        """The worker is gone, and its streams with it."""
+        """Report the streams of the worker as closed, because it is gone."""
         self.ended.set()
         self._requests.close()
         now = time.time()

@@ -32,7 +32,7 @@ LOAD_REPORTS = f"/{SERVICE}/{METHOD}"
 
 
 class ReporterCounts:
-    """How many streams of load reports are open, in all and by node."""
+    """The number of open streams of load reports, in all and by node."""
 
     def __init__(self) -> None:
         self.total = 0
