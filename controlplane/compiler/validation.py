@@ -1,4 +1,4 @@
-"""Checks before a revision is accepted: would Envoy refuse what was compiled?
+"""Checks of a compiled snapshot by Envoy's own rules, before a revision is accepted.
 
 There are three kinds of rules: those in Envoy's protos (`constraints.py`), those in its code (`rules.py`), and those between
 resources, here. For what none of them covers, `turnout apply --validate-with-envoy` asks a real Envoy.

@@ -5,7 +5,13 @@ from __future__ import annotations
 from tests.structure.tree import ROOT, modules
 
 # Modules without a test file of their own, and why. A folder's `__init__.py` is its first sentence and what it exports.
-EXCEPTIONS: dict[str, str] = {}
+EXCEPTIONS = {
+    "controlplane/cli/schema/generate.py": "tests/cli/test_schema.py covers the whole folder",
+    "controlplane/http2/events.py": "a protocol without code",
+    "controlplane/xds/events.py": "values without code",
+    "controlplane/xds/view.py": "a protocol without code",
+    "controlplane/xds_server/context.py": "a value without code",
+}
 
 
 def expected(name: str) -> str:
