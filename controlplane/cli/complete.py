@@ -1,4 +1,4 @@
-"""Shell completion of names. The server is asked for them; if it does not answer quickly, nothing is offered."""
+"""Shell completion of names. The server knows them; if it does not answer quickly, nothing is offered."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ def validate(bootstraps: list[str]) -> str:
         if done.returncode:
             raise Ended(
                 Exit.REFUSED,
-                f"Envoy refuses the configuration, so nothing was changed. Envoy says:\n{log_text(done.stderr + done.stdout)}",
+                f"Envoy refuses the configuration, so nothing was changed. Its log:\n{log_text(done.stderr + done.stdout)}",
             )
     return f"Envoy {version(program)}"
 

@@ -92,7 +92,7 @@ class Server:
         self.app = self.wait(self._started(App, Config(data=data, api=api, xds=xds, metrics=None, grace=0.1)))
 
     def connect(self, node: str, variant: str = "delta", refuse: Callable[[str], str] = lambda type_url: "") -> XdsClient:
-        """An honest xDS client that holds `iris` until the server stops; `refuse` gives a NACK's words for a type."""
+        """Connect an xDS client until the server stops. `refuse` returns the error text of a NACK for a type, or ""."""
         connected = client(self.app.xds_port, node, variant, refuse=lambda type_url, names: refuse(type_url))
         created: XdsClient = self.wait(self.clients.enter_async_context(connected))
         self.wait(created.until(lambda: "iris" in created.names(ROUTES)))

@@ -1,4 +1,4 @@
-"""apply, validate, get, delete, on a real control plane."""
+"""`turnout apply` and `turnout validate`, on a real control plane."""
 
 from __future__ import annotations
 

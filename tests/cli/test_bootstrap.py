@@ -21,8 +21,8 @@ def test_bootstrap(run: Run) -> None:
     sotw = run("bootstrap", "edge-1", "--variant", "sotw", "-o", "json").json
     assert sotw["dynamic_resources"]["ads_config"]["api_type"] == "GRPC"
     assert run("bootstrap", "edge-1", "--xds", "nowhere").code == Exit.INVALID
-    nobody = run("bootstrap", "")
-    assert (nobody.code, nobody.out, "NODE_ID: is empty" in nobody.err) == (Exit.USAGE, "", True)
+    no_id = run("bootstrap", "")
+    assert (no_id.code, no_id.out, "NODE_ID: is empty" in no_id.err) == (Exit.USAGE, "", True)
 
 
 @pytest.mark.parametrize("option", [("--variant", "sotw"), ("--admin-port", "0"), ("--no-load-reports",)])

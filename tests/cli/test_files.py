@@ -1,4 +1,4 @@
-"""Files of desired state: what is read, and what is said of what is wrong in them."""
+"""Reading files of desired state, and the texts for their problems."""
 
 from __future__ import annotations
 
@@ -104,16 +104,16 @@ def test_an_unreadable_file_is_an_error() -> None:
         directory = Path(name)
         directory.chmod(0o755)
         path = write_file(directory, MINIMAL)
-        with somebody():
+        with without_root():
             assert path.read_text()
         path.chmod(0)
-        with somebody():
+        with without_root():
             assert "permission denied" in problems_of(path)
 
 
 @contextmanager
-def somebody() -> Iterator[None]:
-    """Whoever runs this, but not as root, who may read everything."""
+def without_root() -> Iterator[None]:
+    """Drop root's rights for a block, because root can read every file."""
     root = os.geteuid() == 0
     if root:
         os.seteuid(65534)

@@ -1,4 +1,4 @@
-"""The command line as a whole: help, usage, exit codes, and what a user never sees."""
+"""Running a command: usage errors, exit codes, closed pipes, and no traceback."""
 
 from __future__ import annotations
 

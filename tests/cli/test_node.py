@@ -1,4 +1,4 @@
-"""`turnout nodes NAME`, on a real control plane with honest xDS clients; and what is shown of a status that is rare."""
+"""`turnout nodes NODE`, on a real control plane with xDS clients; and rare states as values."""
 
 from __future__ import annotations
 
@@ -50,10 +50,10 @@ def test_all_of_them_with_version_and_time(run: Run, applied: Server) -> None:
 
 
 def test_a_refused_resource_is_shown_with_its_diff(run: Run, applied: Server) -> None:
-    error = {"said": ""}
-    applied.connect("edge-1", refuse=lambda type_url: error["said"] if type_url == ROUTES else "")
+    error = {"text": ""}
+    applied.connect("edge-1", refuse=lambda type_url: error["text"] if type_url == ROUTES else "")
     status_when_settled(run, resources=0)
-    error["said"] = "no such\x1b[31m thing"
+    error["text"] = "no such\x1b[31m thing"
     assert run("switch", "iris", "--to", "green").code == Exit.REFUSED
     (route,) = status_when_settled(run, resources=1)["resources"]
     assert (route["state"], route["refusal"]["revision"]) == ("RESOURCE_STATE_REFUSED", "2")
@@ -68,8 +68,8 @@ def test_a_refused_resource_is_shown_with_its_diff(run: Run, applied: Server) ->
 
 def test_names_that_are_not_nodes(run: Run, applied: Server) -> None:
     applied.connect("edge-1")
-    result = run("nodes", "nobody")
-    assert (result.code, "nodes/nobody does not exist" in result.err) == (Exit.NOT_FOUND, True)
+    result = run("nodes", "missing")
+    assert (result.code, "nodes/missing does not exist" in result.err) == (Exit.NOT_FOUND, True)
     for args in (["--all"], ["edge-1", "--all", "--watch"], ["edge-1", "--all", "--reconnect"]):
         assert run("nodes", *args).code == Exit.USAGE
 

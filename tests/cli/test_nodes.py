@@ -1,4 +1,4 @@
-"""nodes and status, on a real control plane with honest xDS clients."""
+"""`turnout nodes`, on a real control plane with xDS clients."""
 
 from __future__ import annotations
 

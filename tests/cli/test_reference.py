@@ -1,4 +1,4 @@
-"""docs/cli.md: up to date, complete, and honest about JSON."""
+"""docs/cli.md is up to date and complete, and each JSON message that it names exists."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Secrets on the command line, and that whatever is said, written or kept, no key is in it."""
+"""Secrets on the command line. No output, log or stored file contains a private key."""
 
 from __future__ import annotations
 
@@ -179,6 +179,6 @@ def test_nothing_that_is_logged_or_kept_has_a_key(
     assert not leaked(out + err)
     files = [p for p in (tmp_path / "data").iterdir() if p.is_file()]
     assert len(files) >= 2
-    assert leaked(OLD.key[60:])  # the look itself finds what it looks for
+    assert leaked(OLD.key[60:])  # the search itself works
     assert not any(leaked(p.read_bytes().decode("latin-1")) for p in files)
     assert json.loads(err.splitlines()[0])

@@ -1,4 +1,4 @@
-"""The server's settings: which layer wins, and what is said of what is wrong."""
+"""The server's settings: which layer wins, and the texts for wrong values."""
 
 from __future__ import annotations
 

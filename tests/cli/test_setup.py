@@ -1,4 +1,4 @@
-"""bootstrap, schema, completion, version, demo."""
+"""`turnout demo`, `schema`, `version` and `completion`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`turnout status`, on a real control plane with honest xDS clients."""
+"""`turnout status`, on a real control plane with xDS clients."""
 
 from __future__ import annotations
 

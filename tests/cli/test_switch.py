@@ -1,4 +1,4 @@
-"""switch, split, undo, on a real control plane with honest xDS clients."""
+"""switch, split and undo, on a real control plane with xDS clients."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_several_models_in_one_revision(run: Run, server: Server) -> None:
 
 
 @pytest.mark.parametrize(
-    ("args", "code", "said"),
+    ("args", "code", "expected"),
     [
         (["switch", "wine", "--to", "green"], 4, "models/wine does not exist"),
         (["switch", "iris", "--to", "red"], 3, "Error: models/iris: there is no version 'red'"),
@@ -57,10 +57,10 @@ def test_several_models_in_one_revision(run: Run, server: Server) -> None:
         (["undo", "--to", "99"], 4, "99"),
     ],
 )
-def test_refused(run: Run, applied: Server, args: list[str], code: int, said: str) -> None:
+def test_an_invalid_move_is_an_error(run: Run, applied: Server, args: list[str], code: int, expected: str) -> None:
     result = run(*args)
     assert (result.code, result.out) == (code, "")
-    assert said in result.err
+    assert expected in result.err
     assert run("history", "-o", "json").json["revisions"][0]["number"] == "1"
 
 

@@ -1,4 +1,4 @@
-"""A child process: its log, its end, and what it costs."""
+"""A child process: its log, its end, CPU time and memory."""
 
 from __future__ import annotations
 

@@ -95,7 +95,7 @@ async def start(temp: Path) -> AsyncIterator[Start]:
         assert process.stdout is not None
         async with asyncio.timeout(60):
             while until not in (line := (await process.stdout.readline()).decode()):
-                assert line, f"ended before it said {until!r}"
+                assert line, f"the demo ended before it printed {until!r}"
         return process
 
     yield start
