@@ -61,6 +61,8 @@ _MOST_CLOSED = 64
 class Coordination:
     """The streams of one node, ADS or not."""
 
+    __slots__ = ("_closed", "_common", "_linger", "_next_number", "_open", "_resend", "_waiting", "deadlines")
+
     def __init__(self, linger: float = LINGER) -> None:
         self._linger = linger
         # The open streams, in the order in which they opened: their numbers.
@@ -230,6 +232,8 @@ class Coordination:
 
 class _Deadlines:
     """Until when something waits, by type and name."""
+
+    __slots__ = ("_linger", "_until", "now")
 
     def __init__(self, linger: float) -> None:
         self._linger = linger

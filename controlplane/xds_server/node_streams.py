@@ -30,6 +30,8 @@ class StreamPump(Protocol):
 class NodeStreams:
     """The open streams of one node."""
 
+    __slots__ = ("_coordination", "_pumps", "_timer", "duplicate_logged", "id")
+
     def __init__(self, node_id: str, linger: float) -> None:
         self.id = node_id
         # The log has a line about another Envoy with the same id.
