@@ -129,7 +129,7 @@ class IdentityCache(Generic[V]):
     are. The oldest value goes first. A mapping takes up to 100 bytes a name and a new one comes with each revision, so with
     thousands of models the number of names is what counts.
 
-    Several threads may use one cache: at worst a value is computed twice.
+    Several threads may use one cache: at worst a value is computed twice, or the number of names is a little wrong.
     """
 
     MOST, MOST_NAMES, FEWEST = 256, 500_000, 4
@@ -137,6 +137,7 @@ class IdentityCache(Generic[V]):
     def __init__(self) -> None:
         # By identities: the value, and the mappings, which it keeps alive.
         self._entries: OrderedDict[tuple[int, ...], tuple[V, tuple[Resources, ...]]] = OrderedDict()
+        self._names = 0
 
     def find(self, key: tuple[int, ...]) -> V | None:
         """Return the value that was computed from the mappings with these identities."""
@@ -146,12 +147,11 @@ class IdentityCache(Generic[V]):
     def keep(self, key: tuple[int, ...], value: V, *sources: Resources) -> V:
         """Remember and return a value. `key` is made of the identities of its sources."""
         self._entries[key] = value, sources
-        while len(self._entries) > self.FEWEST and (len(self._entries) > self.MOST or self._names() > self.MOST_NAMES):
-            self._entries.popitem(last=False)
+        self._names += sum(map(len, sources))
+        while len(self._entries) > self.FEWEST and (len(self._entries) > self.MOST or self._names > self.MOST_NAMES):
+            _, (_, forgotten) = self._entries.popitem(last=False)
+            self._names -= sum(map(len, forgotten))
         return value
-
-    def _names(self) -> int:
-        return sum(len(source) for _, sources in list(self._entries.values()) for source in sources)
 
 
 class DiffCache(IdentityCache[Diff]):

@@ -69,4 +69,5 @@ def test_a_cache_is_bounded_in_values_and_in_names(count: int, most: int) -> Non
         assert cache.diff(old, new).names == ()
         old = new
     assert most - 1 <= len(cache._entries) <= most
-    assert cache._names() <= cache.MOST_NAMES or len(cache._entries) <= cache.FEWEST
+    assert cache._names == sum(len(source) for _, sources in cache._entries.values() for source in sources)
+    assert cache._names <= cache.MOST_NAMES or len(cache._entries) <= cache.FEWEST

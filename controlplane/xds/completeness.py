@@ -78,7 +78,8 @@ def _complete(stream: StreamState, snapshot: Snapshot) -> bool:
             return False
     if stream.type_url:
         return True
-    missing = [t for t, rs in snapshot.resources.items() if rs and t not in stream.types and not _elsewhere(stream, t)]
+    types = stream.types
+    missing = [t for t, rs in snapshot.resources.items() if rs and t not in types and not _elsewhere(stream, t)]
     node = stream.coordination
     if missing and (any(s.wildcard for s in subs) or (node is not None and node.takes_everything)):
         return False

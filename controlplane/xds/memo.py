@@ -158,23 +158,18 @@ class TransitionMemo:
 class _Times:
     """When one client ACKed what it holds: a stream's own, while it shares its state."""
 
-    __slots__ = ("_folded", "_unfolded")
+    __slots__ = ("_folded", "unfolded")
 
     def __init__(self) -> None:
         # By resource, oldest first.
         self._folded: dict[Acked, float] = {}
         # The newest, in order, at most _MOST_UNFOLDED: nobody asks most streams for their times.
-        self._unfolded: list[tuple[float, tuple[Acked, ...]]] = []
+        self.unfolded: list[tuple[float, tuple[Acked, ...]]] = []
 
-    def note(self, now: float, acked: tuple[Acked, ...]) -> None:
-        """Note that the client ACKed these."""
-        self._unfolded.append((now, acked))
-        if len(self._unfolded) > _MOST_UNFOLDED:
-            self._fold()
-
-    def _fold(self) -> None:
+    def fold(self) -> None:
+        """Put the newest times to the others."""
         times = self._folded
-        for now, acked in self._unfolded:
+        for now, acked in self.unfolded:
             for resource in acked:
                 if not resource[1]:
                     for other in [r for r in times if r[0] == resource[0]]:
@@ -184,11 +179,11 @@ class _Times:
             while len(times) > _MOST_TIMES:
                 oldest = next(r for r in times if r[1])
                 times[oldest[0], ""] = times.pop(oldest)
-        self._unfolded = []
+        self.unfolded = []
 
     def write_to(self, core: Core, now: float) -> None:
         """Give a core these times."""
-        self._fold()
+        self.fold()
         core.now = now
         for sub in core.subscriptions:
             sub.now = now
@@ -197,7 +192,7 @@ class _Times:
 
     def take_from(self, core: Core) -> None:
         """Take over a core's times; it forgets them."""
-        self._folded, self._unfolded = {}, []
+        self._folded, self.unfolded = {}, []
         for sub in core.subscriptions:
             self._folded[sub.type_url, ""] = sub.times.others
             self._folded.update({(sub.type_url, n): t for n, t in sub.times.by_name.items()})
@@ -385,7 +380,9 @@ class MemoisedStream(_Reader):
             self._out.extend(transition.messages)
             self._newest = transition.newest
         if transition.acked:
-            self._times.note(self.now, transition.acked)
+            self._times.unfolded.append((self.now, transition.acked))  # without a call: this is the hot path
+            if len(self._times.unfolded) > _MOST_UNFOLDED:
+                self._times.fold()
         events = list(transition.events)
         if self._assume_by and (self.now >= self._assume_by or not transition.to.core.awaits_answer):
             self._assume_by = 0.0

@@ -67,34 +67,50 @@ def in_place(view: ClientView, resource: Resource) -> bool:
     if not resource.refs or resource.type_url == CLUSTER:
         return True
     clusters = [s for s in view.parents(CLUSTER, resource.type_url) if s.wildcard]
-    if not clusters:
-        return True
-    return all(any(cluster_in_place(view, s, n) for s in clusters) for t, n in resource.refs if t == CLUSTER)
+    if clusters:
+        # Loops instead of generators: every route of a push comes by here.
+        for type_url, name in resource.refs:
+            if type_url == CLUSTER:
+                for sub in clusters:
+                    if cluster_in_place(view, sub, name):
+                        break
+                else:
+                    return False
+    return True
 
 
-def cluster_in_place(view: ClientView, clusters: Subscription, name: str, above: frozenset[str] = frozenset()) -> bool:
+def cluster_in_place(view: ClientView, clusters: Subscription, name: str, above: tuple[str, ...] = ()) -> bool:
     """Return whether the client has a cluster by this subscription. `above` are the clusters that led to it by reference."""
     cluster = clusters.held.get(name)
     if cluster is None or clusters.current(name) is None or clusters.refused.may_be_gone(name):
         return False  # it is not there, or its removal is in flight, or was refused
-    wanted = view.should_hold(CLUSTER).get(name, cluster)
-    return all(_warmed(view, t, n, above | {name}) for t, n in wanted.refs)
+    for type_url, other in view.should_hold(CLUSTER).get(name, cluster).refs:
+        if type_url != CLUSTER:
+            if not _warmed(view, type_url, other):
+                return False
+        elif not _named_cluster_in_place(view, other, (*above, name)):
+            return False
+    return True
 
 
-def _warmed(view: ClientView, type_url: str, name: str, above: frozenset[str]) -> bool:
+def _named_cluster_in_place(view: ClientView, name: str, above: tuple[str, ...]) -> bool:
+    """Return whether the client has a cluster that another cluster names, as an aggregate cluster does."""
+    if name in above or name not in view.should_hold(CLUSTER):
+        return True
+    return any(cluster_in_place(view, s, name, above) for s in view.about(CLUSTER))
+
+
+def _warmed(view: ClientView, type_url: str, name: str) -> bool:
     """Return whether the client has a resource that a cluster is warmed with."""
     subs = view.about(type_url)
-    if not subs or name not in view.should_hold(type_url):
+    if not subs:
         return True
-    if type_url == CLUSTER:  # as an aggregate cluster names others
-        return name in above or any(cluster_in_place(view, s, name, above) for s in subs)
-    covered = False
     for sub in subs:
-        if sub.covers(name):
-            covered = True
-            if sub.held.get(name) is not None and sub.current(name) is not None and name not in sub.resend:
-                return True
-    return not covered and view.had_time(type_url, name)
+        if sub.held.get(name) is not None and sub.current(name) is not None and name not in sub.resend:
+            return True
+    if name not in view.should_hold(type_url):
+        return True
+    return not any(sub.covers(name) for sub in subs) and view.had_time(type_url, name)
 
 
 def still_used(view: ClientView, type_url: str) -> Container[str]:

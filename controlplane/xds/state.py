@@ -89,7 +89,8 @@ class StreamState:
 
     def parents(self, parent: str, child: str) -> Sequence[Subscription]:
         """Return the subscriptions to type `parent`, which may name resources of type `child`."""
-        return self.about(parent)
+        sub = self._subscriptions.get(parent)
+        return () if sub is None else (sub,)
 
     def had_time(self, type_url: str, name: str) -> bool:
         """Return whether the client had time to ask for a resource. The owner calls `assume_complete` after some seconds."""

@@ -346,7 +346,7 @@ def test_the_newest_ack_times_are_known_whenever_they_are_folded(monkeypatch: py
             stream.offer(clusters(revision, *(f"{chr(97 + i)}{revision // (i + 1)}" for i in range(26))))
             (data,) = stream.to_send()
             stream.receive(ask(DeltaStream, nonce=nonce(DeltaStream, data)))
-            assert len(stream._times._unfolded) <= noted
+            assert len(stream._times.unfolded) <= noted
         (sub,) = stream.subscriptions
         found.append((sub.times.by_name, sub.times.others))
     assert found[0] == found[1] == found[2]
