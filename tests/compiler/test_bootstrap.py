@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import pytest
 import yaml
@@ -11,8 +11,9 @@ from envoy.config.bootstrap.v3 import bootstrap_pb2
 from envoy.extensions.resource_monitors.downstream_connections.v3 import downstream_connections_pb2  # noqa: F401
 from google.protobuf import json_format
 
-from controlplane.compiler.bootstrap import node_bootstrap
+from controlplane.compiler.bootstrap import grpc_bootstrap, node_bootstrap
 from controlplane.compiler.constraints import Constraints
+from controlplane.domain import Locality
 
 ENVOY = Path(__file__).parents[2] / "envoy"
 
@@ -46,3 +47,23 @@ def test_a_bootstrap_has_the_node_and_the_addresses_that_it_is_called_with() -> 
     socket = cluster.load_assignment.endpoints[0].lb_endpoints[0].endpoint.address.socket_address
     assert (socket.address, socket.port_value) == ("cp.example", 1)
     assert (message.admin.address.socket_address.address, message.admin.address.socket_address.port_value) == ("::1", 0)
+
+
+def test_load_reports_can_be_turned_off() -> None:
+    assert parsed(node_bootstrap("gw-1")).cluster_manager.HasField("load_stats_config")
+    assert not parsed(node_bootstrap("gw-1", load_reports=False)).HasField("cluster_manager")
+
+
+def test_a_grpc_client_has_a_bootstrap_of_its_own() -> None:
+    bootstrap = grpc_bootstrap("app-1", xds_host="::1", xds_port=1, locality=Locality("eu", "eu-1"), metadata={"a": "b"})
+    (server,) = cast(list[dict[str, object]], bootstrap["xds_servers"])
+    assert server["server_uri"] == "[::1]:1"
+    assert server["channel_creds"] == [{"type": "insecure"}]
+    assert bootstrap["node"] == {
+        "id": "app-1",
+        "cluster": "turnout",
+        "locality": {"region": "eu", "zone": "eu-1"},
+        "metadata": {"a": "b"},
+    }
+    # grpc-js requires a locality, even if it is empty.
+    assert grpc_bootstrap("app-1")["node"] == {"id": "app-1", "cluster": "turnout", "locality": {}}

@@ -165,3 +165,10 @@ def test_the_number_of_remembered_snapshots_is_bounded(monkeypatch: pytest.Monke
     again = compiler.compile(state, NO_LIVE_ENDPOINTS, snapshots[0].audience, 2, snapshots[0])
     assert shared_types(snapshots[0], again) == set(ORDER)
     assert after.versions == compiler.compile(state, NO_LIVE_ENDPOINTS, EDGE, 99).versions
+
+
+def test_snapshots_of_deleted_gateways_are_forgotten() -> None:
+    compiler, models = Compiler(), {f"m{i}": a_model(f"m{i}") for i in range(100)}
+    compiler.compile(State({"edge": Gateway("edge", 8080)}, models), NO_LIVE_ENDPOINTS, EDGE, 1)
+    compiler.compile(State({"inner": Gateway("inner", 8080)}, {}), NO_LIVE_ENDPOINTS, Audience(("inner",)), 2)
+    assert list(compiler._compiled) == [Audience(("inner",))]

@@ -78,3 +78,8 @@ def test_many_problems_are_counted_and_the_first_named() -> None:
     with pytest.raises(Error, match="and 197 more") as caught:
         check(resources)
     assert len(caught.value.violations) == 100
+
+
+def test_an_error_that_is_no_objects_fault_keeps_its_fields() -> None:
+    error = Error(Code.INTERNAL, "ENVOY_WOULD_REFUSE", "no")
+    assert by_owner(error, everything(base())) is error
