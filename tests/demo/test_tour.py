@@ -79,6 +79,7 @@ def test_the_tour_works_when_it_is_pasted(clone: tuple[Path, dict[str, str]]) ->
         "TURNOUT_API": f"127.0.0.1:{free_port()}",
         "TURNOUT_XDS": f"127.0.0.1:{free_port()}",
         "TURNOUT_AUTHOR": "ada@tests",
+        "TURNOUT_METRICS": f"127.0.0.1:{free_port()}",
     }
     process = subprocess.Popen(
         ["bash", "-c", script],
@@ -95,7 +96,8 @@ def test_the_tour_works_when_it_is_pasted(clone: tuple[Path, dict[str, str]]) ->
         # Background programs of a tour that failed half-way are in the same session.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-    assert process.returncode == 0, output
+    logs = "".join(f"{log.name}:\n{log.read_text()[-2000:]}" for log in temporary.rglob("*.log"))
+    assert process.returncode == 0, f"{output}\n{logs}"
     for i, (commands, lines) in enumerate(steps):
         printed = output.partition(f"=== {i}\n")[2].partition(f"=== {i + 1}\n")[0]
         for line in lines:

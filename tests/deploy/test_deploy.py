@@ -1,4 +1,4 @@
-"""What deploy/ promises, as far as it can be seen without systemd as process 1 and without a container engine."""
+"""The files in deploy/, checked without a running systemd and without a container engine."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ def test_the_unit_is_locked_down(systemd_analyze: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["Containerfile", "Containerfile.demo"])
-def test_what_a_container_file_copies_exists(name: str) -> None:
+def test_every_path_that_a_container_file_copies_exists(name: str) -> None:
     lines = (ROOT / "deploy" / name).read_text().splitlines()
     copied = [p for line in lines if line.startswith("COPY") and "--from" not in line for p in line.split()[1:-1]]
     assert copied
     assert [p for p in copied if not (ROOT / p).exists()] == []
 
 
-def test_every_command_that_deploy_runs_is_one_that_turnout_knows() -> None:
+def test_turnout_knows_every_command_that_deploy_runs() -> None:
     text = "".join(p.read_text() for p in (ROOT / "deploy").iterdir() if p.name != "README.md")
     commands = set(re.findall(r'bin/turnout (\w+)|"turnout", "(\w+)"|CMD \["(\w+)"', text))
-    for name in {n for found in commands for n in found if n}:
+    for name in {n for groups in commands for n in groups if n}:
         subprocess.run([Path(sys.executable).parent / "turnout", name, "--help"], check=True, capture_output=True)
     flags = set(re.findall(r'"(--\w+)"', text)) | set(re.findall(r"turnout serve (--\w+)", text))
     serve = subprocess.run(
