@@ -32,6 +32,12 @@ class Completeness:
         # -1: none yet.
         self._held = self._settled = self._blocked = -1
 
+    def fork(self) -> Completeness:
+        """Return a copy."""
+        other = Completeness()
+        other._held, other._settled, other._blocked = self._held, self._settled, self._blocked
+        return other
+
     def reported(self, revision: int) -> tuple[bool, ...]:
         """Return which events were reported for a revision."""
         return tuple(r == revision for r in (self._held, self._settled, self._blocked))

@@ -119,7 +119,7 @@ class Stream(StreamState):
         """Return a copy, which does not change with this stream. Nothing may be refused, or wait to be sent."""
         other = copy(self)
         other.owner = None
-        other._completeness = copy(self._completeness)
+        other._completeness = self._completeness.fork()
         other._resend, other._news, other._out = set(self._resend), [], []
         other._subscriptions = {t: sub.fork() for t, sub in self._subscriptions.items()}
         if ENDPOINTS in other._subscriptions:
