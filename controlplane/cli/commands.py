@@ -21,8 +21,7 @@ turnout apply -f models.yaml             create gateways, models and versions
 turnout switch iris --to green           move all users, on every Envoy
 turnout undo                             move them back
 
-`turnout COMMAND --help` explains a command. `turnout demo` shows a switch with
-real Envoys.
+`turnout COMMAND --help` explains a command. `turnout demo` shows a switch.
 
 Every command that reads or changes state takes `--output json`.
 
@@ -30,7 +29,7 @@ Every command that reads or changes state takes `--output json`.
 Environment
   TURNOUT_API        address of the operator API, HOST:PORT
   TURNOUT_AUTHOR     author of changes in the history; default user@host
-  TURNOUT_RETRY_FOR  seconds for which calls to an unreachable server are retried
+  TURNOUT_RETRY_FOR  seconds to retry calls to an unreachable server
   NO_COLOR           turn colours off; they are off without a terminal
 
 \b

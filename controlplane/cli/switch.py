@@ -76,7 +76,8 @@ def switch(
     turnout switch iris wine --to green --reason "better on rare classes"
     turnout switch iris=green wine=v7 --timeout 10
 
-    JSON: SwitchTrafficResponse, `changed`, `progress` (RevisionProgress) and `disconnectedNodes` (list of Node).
+    JSON: SwitchTrafficResponse and `changed`. Without --no-wait also `progress` (RevisionProgress) and `disconnectedNodes`
+    (list of Node).
     """
     switches = []
     for argument in models:
@@ -111,7 +112,8 @@ def split(
     turnout split iris blue=9000 green=1000
     turnout split iris blue=99.5% green=0.5%
 
-    JSON: SwitchTrafficResponse, `changed`, `progress` (RevisionProgress) and `disconnectedNodes` (list of Node).
+    JSON: SwitchTrafficResponse and `changed`. Without --no-wait also `progress` (RevisionProgress) and `disconnectedNodes`
+    (list of Node).
     """
     parsed: dict[str, int] = {}
     for text in shares:
@@ -144,7 +146,8 @@ def undo(
     turnout undo
     turnout undo --to 12 --reason "green is slow"
 
-    JSON: RevertToResponse, `changed`, `progress` (RevisionProgress) and `disconnectedNodes` (list of Node).
+    JSON: RevertToResponse and `changed`. Without --no-wait also `progress` (RevisionProgress) and `disconnectedNodes`
+    (list of Node).
     """
     name = revision_name(to, earlier=True) if to else ""
     client = connect(ctx, api)
