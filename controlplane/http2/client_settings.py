@@ -6,7 +6,7 @@ import struct
 
 from controlplane.http2.frames import INITIAL_WINDOW, MAX_FRAME, MAX_WINDOW, ConnectionFault, ErrorCode, Setting
 
-# No frame is larger, even if a client permits it: a frame is written as one piece, and the rest of the connection waits.
+# The server sends no larger frame, even if a client permits it: all other streams wait until a frame is written.
 _LARGEST_FRAME = 4 * MAX_FRAME
 
 # Valid values, and the error code for others.

@@ -11,9 +11,9 @@ from controlplane.http2.limits import ConnectionLimits
 class Closing:
     """The one timer of a connection, and the steps of closing its socket.
 
-    begin            no more writes (a FIN over TCP), and bytes of the client are read and dropped
-    close_timeout    later: close, even if the client did not. TLS begins here, since it has a closing handshake
-    keepalive_timeout later: abort, if the client still has not read what was written
+    at once                    no more writes (a FIN over TCP); bytes of the client are read and dropped
+    after `close_timeout`      close, even if the client did not. TLS begins here, because it has a closing handshake
+    after `keepalive_timeout`  abort, if the client still has not read everything that was written
     """
 
     __slots__ = ("_limits", "_loop", "_timer", "_transport")
@@ -25,7 +25,7 @@ class Closing:
         self._timer: asyncio.TimerHandle | None = None
 
     def after(self, seconds: float, call: Callable[[], None]) -> None:
-        """Set the timer, instead of what it was set to."""
+        """Set the timer. It replaces the timer that was set before."""
         self.cancel()
         self._timer = self._loop.call_later(seconds, call)
 
@@ -46,5 +46,5 @@ class Closing:
 
     def _close(self) -> None:
         self._transport.close()
-        # `close` waits until the client has read what was written, for ever if need be.
+        # `close` waits until the client has read everything that was written. It has no time limit of its own.
         self.after(self._limits.keepalive_timeout, self._transport.abort)

@@ -45,7 +45,7 @@ class Connection:
         "_clock",
         "_events",
         "_handlers",
-        "_preface",
+        "_missing_preface",
         "_preface_to_send",
         "_settings",
         "_windows",
@@ -72,9 +72,10 @@ class Connection:
         self.output = Output(weak)
         # While set, `receive` handles no frames.
         self.paused = False
-        # The server's preface, until it is in the output; and how many bytes of the client's are still to come.
+        # The server's preface, until it is in the output; b"" afterwards.
         self._preface_to_send = server_preface(max_streams, stream_window, connection_window, MAX_HEADER_LIST)
-        self._preface = len(PREFACE)
+        # Bytes of the client's preface that have not come yet.
+        self._missing_preface = len(PREFACE)
         self._windows = Windows(connection_window)
         self._settings = ClientSettings()
         self._handlers = FrameHandlers(
@@ -102,7 +103,7 @@ class Connection:
         at, whole, streams, output, block = 0, len(data), self.streams.by_id, self.output, self._handlers.block
         output.silent = True
         try:
-            if self._preface:
+            if self._missing_preface:
                 self.send_preface()
                 at = self._receive_preface(data)
             while whole - at >= HEADER_BYTES and not self.paused and not output.closed:
@@ -142,17 +143,17 @@ class Connection:
 
     def _receive_preface(self, data: bytes) -> int:
         """Check the client's preface. Return how many bytes of `data` are part of it. Errors: ConnectionFault."""
-        done = len(PREFACE) - self._preface
-        count = min(self._preface, len(data))
+        done = len(PREFACE) - self._missing_preface
+        count = min(self._missing_preface, len(data))
         if data[:count] != PREFACE[done : done + count]:
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "invalid connection preface: the client does not speak HTTP/2")
-        self._preface -= count
+        self._missing_preface -= count
         return count
 
     # ------------------------------------------------------------------------------------------------------------- sending
 
     def send_preface(self) -> None:
-        """Send the server's preface (SETTINGS), unless it was sent."""
+        """Send the server's preface (SETTINGS), unless it was sent already."""
         if self._preface_to_send:
             self.output.add(self._preface_to_send)
             self._preface_to_send = b""
@@ -165,7 +166,7 @@ class Connection:
         if end:
             self.streams.close(stream.id)
             if not stream.half_closed:
-                # Asks the client to stop sending (RFC 9113, section 8.1).
+                # Ask the client to stop sending (RFC 9113, section 8.1).
                 self._reset(stream.id, ErrorCode.NO_ERROR)
 
     def send_data(self, stream: Stream, unsent: list[Buffer], limit: int) -> bool:

@@ -8,9 +8,11 @@ from typing import Generic, TypeVar
 
 C = TypeVar("C")
 
-# While every client is sent something new, their answers wait, so that the last client does not wait for the ACKs of the
-# first: for this long at most. After that, deferred reads are caught up in slices of this length. Seconds.
-_MAX_DELAY, _SLICE = 0.25, 0.005
+# During a push to all clients their ACKs are not read, so that the last client does not wait for the ACKs of the first.
+# Reading is deferred for this long at most. Seconds.
+_MAX_DELAY = 0.25
+# Deferred bytes are then handled in slices of this length. Seconds.
+_SLICE = 0.005
 
 
 class DeferredReads(Generic[C]):
@@ -20,13 +22,13 @@ class DeferredReads(Generic[C]):
         """Call `catch_up` for each deferred connection, when the server is no longer `busy`."""
         self._busy = busy
         self._catch_up = catch_up
-        # In the order of their arrival. At most one entry a connection.
+        # In the order in which they were deferred. At most one entry a connection.
         self._waiting: dict[C, None] = {}
-        # When the first of them came.
+        # When `_waiting` last became non-empty.
         self._since = 0.0
 
     def add(self, connection: C) -> bool:
-        """Defer a connection. Return False if the oldest has waited too long: then read now."""
+        """Defer a connection. Return False if connections have waited for too long: the caller must read now."""
         loop = asyncio.get_running_loop()
         if not self._waiting:
             self._since = loop.time()

@@ -1,4 +1,4 @@
-"""The events of a connection, for the object that uses it."""
+"""The events that a connection reports to its owner."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class ConnectionEvents(Protocol):
         """Handle a SETTINGS frame. The first one proves that the client speaks HTTP/2."""
 
     def window_opened(self) -> None:
-        """Handle a change after which more may be sent."""
+        """Handle a frame after which flow control may permit the server to send more."""
 
     def goaway_received(self, reason: int) -> None:
         """Handle GOAWAY: the client opens no more streams."""
@@ -27,7 +27,7 @@ class ConnectionEvents(Protocol):
         """Handle DATA bytes that reach no listener: padding, or bytes for a stream that is over."""
 
     def spent(self, seconds: float) -> None:
-        """Handle the time that a frame took, except DATA frames in the ordinary form."""
+        """Handle the seconds that the server worked on a frame. Not called for ordinary DATA frames."""
 
     def output_added(self) -> None:
-        """Handle new frames in the connection's output. Not called during `receive`, after which there may be some, too."""
+        """Handle new frames in the connection's output. Not called during `receive`, whose caller writes them."""

@@ -9,7 +9,7 @@
     PING             answered
     GOAWAY           reported: the client opens no more streams
     WINDOW_UPDATE    opens a window
-    CONTINUATION     goes on with a header block
+    CONTINUATION     continues a header block
     other types      ignored
 
 The effect of a frame in each state of its stream is a table in `streams.py`.
@@ -25,9 +25,12 @@ from controlplane.http2.frames import (
     DATA,
     END_HEADERS,
     END_STREAM,
+    GOAWAY,
     HAS_PRIORITY,
     HEADERS,
     LOW_31_BITS,
+    PING,
+    PRIORITY,
     RST_STREAM,
     SETTINGS,
     SETTINGS_ACK,
@@ -46,10 +49,10 @@ from controlplane.http2.streams import ANY_LENGTH, CLOSED, Stream, Streams
 from controlplane.http2.windows import Windows, grow_send_windows
 
 # By frame type: the exact size of the payload, where it has one.
-_SIZES = {2: 5, 3: 4, 6: 8, 8: 4}
+_SIZES = {PRIORITY: 5, RST_STREAM: 4, PING: 8, WINDOW_UPDATE: 4}
 _NAMES = ("DATA", "HEADERS", "PRIORITY", "RST_STREAM", "SETTINGS", "PUSH_PROMISE", "PING", "GOAWAY", "WINDOW_UPDATE")
 # Frame types that belong to the connection, never to a stream.
-_OF_CONNECTION = frozenset((4, 6, 7))
+_OF_CONNECTION = frozenset((SETTINGS, PING, GOAWAY))
 
 
 class FrameHandlers:
@@ -125,7 +128,7 @@ class FrameHandlers:
             if stream.remaining_length < 0 or (end and stream.remaining_length):
                 self._events.consumed(size)
                 raise StreamFault(ErrorCode.PROTOCOL_ERROR, "content-length differs from the length of DATA")
-        # Before the listener runs: if it ends the stream, the client need not be asked to stop (RST_STREAM).
+        # Set before the listener runs: if it ends the stream, no RST_STREAM must ask the client to stop.
         stream.half_closed = bool(end)
         padding = size - len(data)
         self._events.consumed(padding)
@@ -146,7 +149,7 @@ class FrameHandlers:
             self._priority(0, number, part[:5])
             part = part[5:]
         if number <= self._streams.last_id and self._streams.state(number) is CLOSED:
-            self._streams.accept(HEADERS, number)  # a connection fault, before one of the block's content is found
+            self._streams.accept(HEADERS, number)  # raises the fault of a closed stream before the block is decoded
         self.block.begin(number, end_stream=bool(flags & END_STREAM))
         self._add_to_block(flags, number, part)
 
@@ -179,7 +182,7 @@ class FrameHandlers:
             self._end_receiving(stream)
 
     def _trailers(self, number: int, block: bytes, *, end_stream: bool) -> None:
-        # Decoded in every state of the stream, since later blocks refer to it.
+        # Decode the block in every state of the stream, because later blocks refer to it.
         self._reader.read(block, trailers=True)
         stream = self._streams.accept(HEADERS, number)
         if stream is None:

@@ -55,7 +55,7 @@ class Connection(Protocol):
         """Charge the server's time to the connection's budget."""
 
     def consumed(self, count: int) -> None:
-        """Give DATA bytes back to the connection's window: they are handled or dropped."""
+        """Open the connection's window for DATA bytes that are handled or dropped."""
 
     def open_window(self, call: Call, count: int) -> None:
         """Open the window of the call's stream by so many bytes."""
@@ -93,10 +93,10 @@ class Call:
         # The part of the current message that is not sent yet.
         self._unsent: list[Buffer] = []
         self._writing = False
-        # Bytes received and not yet given back to the stream's window; at `_update_at` they are.
+        # Received bytes for which no WINDOW_UPDATE was sent on the stream yet. One is sent beyond `_update_at` bytes.
         self._unacknowledged = 0
         self._update_at = connection.limits.stream_window // 4
-        # Set when the handler has ended the call and a part of a message is still unsent; the status follows that.
+        # Set when the handler has ended the call. The status is sent after the unsent part of the current message.
         self._ending = False
         self._status = OK
         # Nothing is sent or received on the stream any more.
@@ -125,7 +125,7 @@ class Call:
         except StatusError as error:
             self._send_end(_RESPONSE_HEADERS + trailers(error.status))
             return
-        # At once: some clients send nothing before they have them.
+        # Sent at once, because some clients send nothing before they have the response headers.
         connection.send_headers(self, _RESPONSE_HEADERS)
 
     def data_received(self, data: bytes, padding: int) -> None:
@@ -161,7 +161,7 @@ class Call:
     # ----------------------------------------------------------------------------------------------- called by the handler
 
     def notify(self) -> None:
-        """Send the handler's messages while there is room. Call it again when there may be room."""
+        """Send the handler's messages while there is room. The connection calls it again when there may be room."""
         handler = self._handler
         if handler is None or self._closed or self._writing:
             return
@@ -207,7 +207,7 @@ class Call:
         try:
             while handler.reading and (message := reader.next()) is not None:
                 buffered, count = reader.size, buffered - reader.size
-                # The window counts bytes as they came, not decompressed.
+                # The window counts bytes as they were received, before decompression.
                 self._connection.consumed(count)
                 if len(message) > count:
                     self._connection.spent(_DECOMPRESSION_COST * len(message))

@@ -56,7 +56,7 @@ class Socket(Protocol):
         """Close the connection."""
 
 
-# Until the socket is open.
+# The peer until the socket is open.
 _UNKNOWN = Peer("")
 
 
@@ -112,7 +112,7 @@ class GrpcConnection:
         self._socket: Socket = proxy(socket)
         # Calls that have a message and no room for it.
         self._waiting: dict[Call, None] = {}
-        # Bytes received and consumed, and not given back to the connection's window yet; at `_update_at` they are.
+        # Handled bytes for which no WINDOW_UPDATE was sent on the connection yet. One is sent at `_update_at` bytes.
         self._unacknowledged = 0
         self._update_at = limits.window_update_bytes
 
@@ -150,7 +150,7 @@ class GrpcConnection:
                 self._socket.finish()
 
     def consumed(self, count: int) -> None:
-        """Give DATA bytes back to the connection's window, many at a time."""
+        """Open the connection's window for handled DATA bytes, many at a time."""
         self._unacknowledged += count
         if self._unacknowledged >= self._update_at and not self.closed:
             self.http2.open_window(self._unacknowledged)
@@ -166,7 +166,7 @@ class GrpcConnection:
         """Write the connection's output soon."""
         self._socket.output_added()
 
-    # -------------------------------------------------------------------------------------------------- called by its calls
+    # -------------------------------------------------------------------------------------------------- called by the calls
 
     def write(self, call: Call, unsent: list[Buffer]) -> None:
         """Send as much of `unsent` as flow control permits now, and remove it from the list."""

@@ -28,7 +28,7 @@ class MessageReader:
         self._buffer: bytearray | None = None
 
     def whole(self, data: bytes) -> bytes | None:
-        """Return the message if `data` is exactly one uncompressed message and the buffer is empty, as it mostly is."""
+        """Return the message if `data` is exactly one uncompressed message and nothing is buffered: the usual case."""
         if self._buffer is None and len(data) >= _PREFIX and int.from_bytes(data[:_PREFIX], "big") == len(data) - _PREFIX:
             return data[_PREFIX:]
         return None
@@ -58,7 +58,7 @@ class MessageReader:
 
     @property
     def partial(self) -> bool:
-        """Return True if bytes are buffered: a part of a message, or messages that nobody took."""
+        """Return True if bytes are buffered: a part of a message, or messages that `next` has not returned."""
         return self._buffer is not None
 
     @property

@@ -22,10 +22,10 @@ class Action(enum.Enum):
 
 
 class Keepalive:
-    """Decides when to ping a client, and when to give it up. Times are seconds of a monotonic clock.
+    """Decides when to ping a client, and when to disconnect it. Times are seconds of a monotonic clock.
 
-    A client is alive if it sends something, or if it reads: megabytes may lie before the PING, and while they do, the client
-    can't answer it.
+    A client is alive if it sends something, or if it reads. Reading counts because the client may have to read megabytes of
+    output before it can see the PING and answer it.
     """
 
     __slots__ = ("_active_at", "_limits", "_pinged_at", "_unread")
@@ -34,9 +34,9 @@ class Keepalive:
         self._limits = limits
         # When the client was last active.
         self._active_at = now
-        # When it was pinged since then, or last read something that lies before the PING; 0 for neither.
+        # When the unanswered PING was sent, or when the client last read output after that; 0 while no PING is unanswered.
         self._pinged_at = 0.0
-        # Bytes that it had not read at the last check.
+        # Bytes that the client had not read at the last check.
         self._unread = 0
 
     def active(self, now: float) -> None:

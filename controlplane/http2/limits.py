@@ -18,7 +18,7 @@ class ConnectionLimits:
     # Bytes that a client may send on one stream before the server has read them (SETTINGS_INITIAL_WINDOW_SIZE).
     stream_window: int = 256 * 1024
 
-    # The connection is asked to close (GOAWAY) at about this age, up to a tenth more or less. 0: never.
+    # The server asks the client to leave the connection (GOAWAY) at about this age, up to a tenth more or less. 0: never.
     max_age: float = 0.0
     # A client must complete TLS and send HTTP/2's preface within this time.
     preface_timeout: float = 10.0
@@ -26,7 +26,7 @@ class ConnectionLimits:
     # answers or reads.
     keepalive_interval: float = 30.0
     keepalive_timeout: float = 10.0
-    # How often the connections are checked for that.
+    # Time between two checks of all connections for such clients.
     keepalive_sweep: float = 2.5
     # After the last frame, the server waits this long for the client to close the connection. If the server closed at once,
     # the kernel would reset the connection when the client writes again, and data that the client has not read would be lost.
@@ -34,14 +34,16 @@ class ConnectionLimits:
     # The rest of a message and the trailers of an ended call wait this long for a client that does not read.
     end_timeout: float = 5.0
 
-    # At this many unsent bytes no further DATA frames are made. Up to `write_chunk` bytes are joined into one write.
+    # At this many unwritten bytes the connection makes no further DATA frames. Up to `write_chunk` bytes are joined into one
+    # write.
     write_high: int = 256 * 1024
     write_chunk: int = 64 * 1024
 
-    # Received bytes are collected up to this many before one WINDOW_UPDATE opens the connection's window again.
+    # The server sends a WINDOW_UPDATE for the connection after each time it has handled this many received bytes.
     window_update_bytes: int = field(init=False)
-    # Bytes that a client may send on all streams before the server has read them. Two of the largest messages fit beside the
-    # bytes that are not given back yet. Larger than HTTP/2's initial window, since a server can only open a window.
+    # Bytes that a client may send on all streams before the server has read them: two of the largest messages, and the bytes
+    # that wait for the next WINDOW_UPDATE. It is larger than HTTP/2's initial window, because WINDOW_UPDATE can't make a
+    # window smaller.
     connection_window: int = field(init=False)
 
     def __post_init__(self) -> None:

@@ -15,7 +15,7 @@ class Output:
         self.buffers: list[Buffer] = []
         # Bytes in `buffers`.
         self.size = 0
-        # The last GOAWAY is in it; nothing can follow.
+        # True once the last GOAWAY was added: no frame may follow it.
         self.closed = False
         # Set while `Connection.receive` runs: frames are not reported, since its caller writes the output afterwards.
         self.silent = False

@@ -1,4 +1,4 @@
-"""The server: listens, keeps the connections, and does together what would cost more for each connection alone."""
+"""The server: listens, holds the connections, and batches their writes, deferred reads and keepalive checks."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Server:
         self.log = log or StandardLogger()
         self.connections: set[SocketTransport] = set()
         self.stopping = False
-        # The port that it listens on, after `start`.
+        # The port on which the server listens; 0 before `start`.
         self.port = 0
         self._listening: list[asyncio.Server] = []
         self._keepalive: asyncio.TimerHandle | None = None
@@ -62,7 +62,7 @@ class Server:
         self._keepalive = loop.call_later(self.limits.keepalive_sweep, self._check_alive)
 
     async def stop(self, grace: float) -> None:
-        """Refuse new connections, ask clients to leave, and disconnect the rest after `grace` seconds."""
+        """Refuse new connections, ask clients to leave, and disconnect the remaining ones after `grace` seconds."""
         self.stopping = True
         for server in self._listening:
             server.close()

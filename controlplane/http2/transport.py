@@ -70,9 +70,9 @@ class SocketTransport(asyncio.Protocol):
         self._closing = cast(Closing, None)
         self.grpc = GrpcConnection(host, self, self._loop.time)
         self._keepalive = Keepalive(host.limits, self._loop.time())
-        # The client exceeded its budget, and nothing is read from it for a while.
+        # True after the client exceeded its budget: nothing is read from it for a while.
         self._throttled = False
-        # The client has sent the preface and SETTINGS.
+        # True once the client has sent the preface and SETTINGS.
         self._speaks_http2 = False
         # Received bytes: a part of a frame, or more while reading is deferred.
         self._unparsed = b""
@@ -91,7 +91,7 @@ class SocketTransport(asyncio.Protocol):
         self._closing = Closing(self._transport, self._loop, self._host.limits)
         self.grpc.peer = Peer(address(transport.get_extra_info("peername")))
         tls = transport.get_extra_info("ssl_object")
-        # 0 without TLS, so that uvloop writes at once, and not after it has read everything that came in this turn.
+        # 0 without TLS, so that uvloop writes at once. Otherwise it would first read from all sockets that have data.
         self._transport.set_write_buffer_limits(high=self._host.limits.write_high if tls is not None else 0)
         if self._host.stopping or (tls is not None and tls.selected_alpn_protocol() != "h2"):
             self._transport.abort()
@@ -119,21 +119,23 @@ class SocketTransport(asyncio.Protocol):
             self._receive(data)
 
     def pause_writing(self) -> None:
-        """Stop: the socket is full."""
+        """Stop sending and reading: the socket is full."""
         self.grpc.writable = False
-        # Frames of the client, if only PING and SETTINGS, would need answers, which the client does not read.
+        # Stop reading, too: answers to the client's frames, such as PING, would add to the output that it does not read.
         self._update_reading()
 
     def resume_writing(self) -> None:
-        """Go on: the socket has room."""
+        """Send and read again: the socket has room."""
         self.grpc.writable = True
-        # A client that reads is alive. It can't show it otherwise: nothing is read from it while the socket is full.
+        # The client reads, so it is alive. It has no other way to show this, because the server read nothing from it
+        # meanwhile.
         self._keepalive.active(self._loop.time())
         self._update_reading()
-        # Not at once: the socket may be full again immediately, and the client must be read from in between.
+        # In the next turn of the event loop: the socket may be full again at once, and the client must be read from in
+        # between.
         self._loop.call_soon(self.grpc.window_opened)
 
-    # ---------------------------------------------------------------------------------------------- called by its calls
+    # ------------------------------------------------------------------------------------------ called by GrpcConnection
 
     def settings_received(self) -> None:
         """Record that the client speaks HTTP/2, and start the connection's age."""
@@ -158,7 +160,7 @@ class SocketTransport(asyncio.Protocol):
             self._host.flush_soon(self)
 
     def finish(self) -> None:
-        """Close the connection, after a time in which the client may do so."""
+        """Close the connection after `close_timeout`, unless the client closes it first."""
         self._loop.call_later(self._host.limits.close_timeout, self.close)
 
     def close(self, reason: ErrorCode = ErrorCode.NO_ERROR) -> None:
