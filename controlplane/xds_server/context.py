@@ -1,4 +1,4 @@
-"""All that the streams of one server have in common."""
+"""The objects that all streams of one server share."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from controlplane.xds_server.limits import StreamLimits
 
 @dataclass(frozen=True, slots=True)
 class PumpContext:
-    """All that the pumps of one server have in common."""
+    """The objects that all pumps of one server share."""
 
     # The newest revision; None before the first one.
     published: Newest[PublishedRevision | None]
-    # Get the events of a stream.
+    # Called with each event of a stream.
     report: Callable[[StreamId, StreamEvent], None]
     limits: StreamLimits
     # Called once with each stream that ends, before it is reported as closed.

@@ -1,8 +1,8 @@
 """The xDS services, and their open streams, whatever the transport (`grpc_transport.py`, `http2/transport.py`).
 
-All services have both variants, and all streams the same pump (`pump.py`). A stream of ADS carries every type, a stream of
-another service one type (`envoy_types.py`). A client that asks for types that the compiler does not make (extension
-configurations, virtual hosts, runtime layers) gets the protocol's answer for names that do not exist.
+All services have both variants, and all streams have the same kind of pump (`pump.py`). A stream of ADS has every type, and a
+stream of another service has one type (`envoy_types.py`). The compiler does not make some types: extension configurations,
+virtual hosts, runtime layers. A client that subscribes to them gets the protocol's answer for names that do not exist.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from controlplane.xds_server.pump import Pump
 from controlplane.xds_server.pusher import Pusher
 from controlplane.xds_server.variants import DELTA, SOTW, Variant
 
-# (service, stem of its methods' names, the type of its streams; "" for ADS, which carries all types).
+# (service, stem of its methods' names, the type of its streams; "" for ADS, whose streams have all types).
 SERVICES = (
     ("discovery.v3.AggregatedDiscoveryService", "AggregatedResources", ""),
     *((t.service, t.method_stem, t.url) for t in TABLE),

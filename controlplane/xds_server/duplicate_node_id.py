@@ -1,8 +1,8 @@
 """Detect two Envoys that use the same node id.
 
-Each Envoy counts that has a stream of ADS, which carries all types. Two such streams of one node id from two addresses are two
-Envoys, or one that has moved: its old connection may be open still. So only streams that stay beside each other for
-`CONFIRM_AFTER` seconds count.
+Only streams of ADS are compared, because an Envoy has at most one. Two of them with one node id and different addresses belong
+to two Envoys, or to one Envoy whose address changed and whose old connection is still open. So the warning is given only if
+both streams are still open after `CONFIRM_AFTER` seconds.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Protocol
 
-# After this time both connections are known to be alive. Seconds.
+# A dead connection is closed well within this time. Seconds.
 CONFIRM_AFTER = 90.0
 
 

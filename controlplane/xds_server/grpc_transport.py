@@ -93,8 +93,9 @@ class _Call:
         """Serve the stream until it ends. Return its status."""
         tasks: list[asyncio.Task[None]] = []
         try:
-            # On their own: gRPC takes headers for unsent until the write that they went with is through. A stream that ends
-            # before that would send them again with its status, which fails, and the client would not learn of the end.
+            # Send the headers alone. If they went with the first message, gRPC would count them as unsent until that write is
+            # done. A stream that ends before would send them again with its status. That fails, and the client does not see
+            # the end.
             await self._guarded(handler, self._context.send_initial_metadata(()))
             if not self._end.done():
                 tasks = [
@@ -128,7 +129,7 @@ class _Call:
         try:
             await work
         except grpc.aio.InternalError:
-            handler.end()  # gRPC had a message to send, and the client was gone
+            handler.end()  # gRPC could not send a message, because the client is gone
         except Exception as error:  # noqa: BLE001  the handler logs it
             handler.fail(error)
 

@@ -21,8 +21,8 @@ MAX_NODE_BYTES = 64 * 1024
 class StreamLimits:
     """Limits of the streams of one client. Durations are seconds."""
 
-    # Open streams of one node id. An Envoy has one over ADS, and one more for each type that it takes otherwise; gRPC's C core
-    # has one for each model that it calls.
+    # Open streams of one node id. An Envoy has one stream of ADS, and one more for each type that it gets from another
+    # service. gRPC's C core has one for each model that it calls.
     streams_per_node: int = 256
     # Names that one stream may be subscribed to, all types together.
     names_per_stream: int = 200_000
@@ -80,7 +80,7 @@ def server_options(limits: StreamLimits) -> list[tuple[str, int]]:
         ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
         # A second server on the port gets an error, and not half of the connections.
         ("grpc.so_reuseport", 0),
-        # A whole fleet may connect at once; gRPC's default refuses what comes after the first 1,000 calls.
+        # A whole fleet may connect at once; by default gRPC refuses calls after the first 1,000.
         ("grpc.server.max_pending_requests", 100_000),
         ("grpc.server.max_pending_requests_hard_limit", 200_000),
         # A client that disappears without closing its connection is noticed within 40 s.

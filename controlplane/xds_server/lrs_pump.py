@@ -24,8 +24,8 @@ from controlplane.xds_server.context import PumpContext
 from controlplane.xds_server.status import XdsHandler
 from controlplane.xds_server.stream_timers import StreamTimers
 
-# A worker process may not have a client's snapshot yet. It looks again after this time, in seconds.
-_LOOK_AGAIN = 0.1
+# A worker process may not have a client's snapshot yet. It tries again after this time. Seconds.
+_SNAPSHOT_RETRY = 0.1
 
 SERVICE, METHOD = "envoy.service.load_stats.v3.LoadReportingService", "StreamLoadStats"
 LOAD_REPORTS = f"/{SERVICE}/{METHOD}"
@@ -43,7 +43,7 @@ class ReporterCounts:
         return self._by_node.get(node_id, 0)
 
     def open(self) -> None:
-        """Count a stream, whose node is not known yet."""
+        """Count a new stream. Its node is not known yet."""
         self.total += 1
 
     def identify(self, node_id: str) -> None:
@@ -51,7 +51,7 @@ class ReporterCounts:
         self._by_node[node_id] += 1
 
     def close(self, node_id: str) -> None:
-        """Count a stream no more; "" when its node never became known."""
+        """Stop counting a stream. `node_id` is "" if its node never became known."""
         self.total -= 1
         if node_id:
             self._by_node[node_id] -= 1
@@ -64,7 +64,7 @@ class LoadPump(XdsHandler):
 
     def __init__(self, context: PumpContext, reporters: ReporterCounts, stream: StreamId, transport: Transport) -> None:
         super().__init__()
-        # False while the client must wait, since it has used too much time.
+        # False during a pause, because the client has used too much time.
         self.reading = True
         self._context, self._reporters, self._stream, self._transport = context, reporters, stream, transport
         self._core = LoadStream()
@@ -75,9 +75,10 @@ class LoadPump(XdsHandler):
         self._half_closed = False
         self._clock = asyncio.get_running_loop().time
         self._budget = Budget(self._clock())
-        # Until reading continues; and until the client's snapshot is looked for again. None while there is no such wait.
+        # Continues reading; None while no pause is set.
         self._pause: asyncio.TimerHandle | None = None
-        self._look: asyncio.TimerHandle | None = None
+        # Looks for the client's snapshot again; None while the pump does not wait for it.
+        self._snapshot_retry: asyncio.TimerHandle | None = None
         self._timers = StreamTimers()
         limits = context.limits
         self._timers.after(limits.first_request_timeout, self._guarded, self._check_first_request)
@@ -103,7 +104,7 @@ class LoadPump(XdsHandler):
             return
         self.ended, self.reading = True, False
         self._timers.cancel()
-        for handle in (self._pause, self._look):
+        for handle in (self._pause, self._snapshot_retry):
             if handle is not None:
                 handle.cancel()
         self._reporters.close(self._node_id)
@@ -136,12 +137,12 @@ class LoadPump(XdsHandler):
 
     def _send_answer(self) -> None:
         """Tell the client how often to report, and about which clusters, when that has changed."""
-        if self._look is not None:
-            self._look.cancel()
-            self._look = None
+        if self._snapshot_retry is not None:
+            self._snapshot_retry.cancel()
+            self._snapshot_retry = None
         names = self._cluster_names()
         if names is None:
-            self._look = asyncio.get_running_loop().call_later(_LOOK_AGAIN, self._guarded, self._send_answer)
+            self._snapshot_retry = asyncio.get_running_loop().call_later(_SNAPSHOT_RETRY, self._guarded, self._send_answer)
             return
         limits = self._context.limits
         self._core.ask(pace(self._reporters.total, self._core.size, limits.load_report_interval), names)
@@ -150,7 +151,7 @@ class LoadPump(XdsHandler):
             self._transport.notify()
 
     def _cluster_names(self) -> Iterable[str] | None:
-        """Return the clusters of a client that does not report all by itself; None when its snapshot is not here yet."""
+        """Return the clusters to report, by name; none for a client that reports all anyway; None while it has no snapshot."""
         published, client = self._context.published.value, self._core.client
         if self._core.sends_all or published is None or client is None:
             return ()

@@ -34,12 +34,12 @@ class NodeStreams:
 
     def __init__(self, node_id: str, linger: float) -> None:
         self.id = node_id
-        # The log has a line about another Envoy with the same id.
+        # True once the log has a line about another Envoy with the same id.
         self.duplicate_logged = False
         self._coordination = Coordination(linger)
         # In the order in which they opened.
         self._pumps: dict[StreamView, StreamPump] = {}
-        # One at most: when something that waits need not wait any longer.
+        # Runs at the next deadline of the coordination; None while no stream waits.
         self._timer: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
@@ -67,19 +67,19 @@ class NodeStreams:
             pump.end()
 
     def other_host(self, pump: StreamPump) -> str:
-        """Return the address of another Envoy that uses this node id; "" when there is none, as there should be."""
+        """Return the address of another Envoy that uses this node id; "" when there is none."""
         return duplicate_node_id.other_host(pump, self._pumps.values())
 
     def before_offer(self) -> None:
-        """Set the time of the coordination. Call it before a stream of several is offered something."""
+        """Set the time of the coordination. Call it before an offer to one of several streams."""
         self._coordination.set_time(_now())
 
     def after_offer(self) -> None:
-        """Set the timer. Call it after a stream of several was offered something, since it may have to wait for the others."""
+        """Set the timer. Call it after an offer to one of several streams: that stream may have to wait for the others."""
         self._set_timer()
 
     def after_request(self, pump: StreamPump) -> None:
-        """Let the other streams reconsider what waited for a request of this one."""
+        """Let the other streams reconsider the responses that waited for a request of this one."""
         self._reconsider(self._coordination.after_request(pump.core))
 
     def _end_wait(self) -> None:

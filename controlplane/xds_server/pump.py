@@ -7,7 +7,7 @@ One of these things happens to a stream. Each calls the core once:
 
     the client sends a request       `receive`; then the node's other streams `reconsider`
     a newer revision is published    `offer`
-    another stream moved on          `reconsider`
+    another stream made progress     `reconsider`
     enough time has passed           `assume_complete`; after a NACK `retry_in_parts`; before a TTL ends `heartbeat`
 
 There are no tasks and nothing is awaited. `http2/handler.py` has the contract between pump and transport. Messages are bytes
@@ -104,9 +104,9 @@ class Pump(XdsHandler):
         self._clock = clock = asyncio.get_running_loop().time
         limits = context.limits
         self.core = core
-        # False while the client must wait, since it has used too much time, or takes no messages.
+        # False while the client must wait, because it has used too much time or takes no messages.
         self.reading = True
-        # The newest push took long, or sent nothing at once. Then the next one comes after those to other streams.
+        # True when the newest push took long or sent nothing. Then the next push to this stream comes after the other streams.
         self.deprioritised = False
         # A message was sent since the newest push began.
         self._sent = False
@@ -116,24 +116,25 @@ class Pump(XdsHandler):
         self._node: NodeStreams | None = None
         # None until the first request: nothing is offered before.
         self._client: Identified | None = None
-        # The client's audience follows from these gateways. None until the first offer.
+        # None until the first offer. `_gateways` are the gateways from which it was computed.
         self._audience: Audience | None = None
         self._gateways: Mapping[str, Gateway] = {}
-        # The audience as it was reported last.
+        # The audience that was reported last; None before the first one.
         self._assigned: AudienceAssigned | None = None
-        # The client's address if the stream is ADS, and its host if it is an Envoy, too; else "".
+        # The client's address if this is a stream of ADS; else "". `host` is the address without the port, if the client is
+        # also an Envoy; else "".
         self._address = peer.address if not core.type_url else ""
         self.host = ""
-        # Another Envoy with the same node id is confirmed.
+        # True once another Envoy with the same node id is confirmed.
         self._has_duplicate = False
         self._budget = ReadingBudget(clock())
         # Parts of the newest request that are not processed yet.
         self._parts: list[Any] = []
         self._queue = SendQueue()
         self._half_closed = False
-        # Until reading continues; None while no pause is set.
+        # Continues reading; None while no pause is set.
         self._pause: asyncio.TimerHandle | None = None
-        # Until refused resources are sent again in parts; None while none is refused.
+        # Sends refused resources again in parts; None while none is refused.
         self._retry: asyncio.TimerHandle | None = None
         self._timers = StreamTimers()
         self._timers.after(limits.first_request_timeout, self._guarded, self._check_first_request)
@@ -185,7 +186,7 @@ class Pump(XdsHandler):
             return now
         self._sent = False
         try:
-            if self.core.coordination is None:  # the node has no other stream, as nearly always
+            if self.core.coordination is None:  # the usual case: the node has no other stream
                 self._offer()
             else:
                 self._coordinated(self._offer)
@@ -202,7 +203,7 @@ class Pump(XdsHandler):
         return self._clock()
 
     def reconsider(self) -> None:
-        """Send what waited for another stream of the node, which has moved on."""
+        """Send the responses that waited for another stream of the node, which has made progress."""
         self._guarded(lambda: self._apply(self.core.reconsider()))
 
     # -------------------------------------------------------------------------------------------------------- requests
@@ -212,7 +213,7 @@ class Pump(XdsHandler):
         core = self.core
         core.now = start
         if (events := core.recall(data)) is not None:
-            # As nearly always: another stream in the same state has sent the same request, and the result is known.
+            # The usual case: another stream in the same state has sent the same request, and the result is known.
             self._apply(events)
         else:
             self._receive_new(data, start)
@@ -261,8 +262,8 @@ class Pump(XdsHandler):
         """Process the next part of a request, or read again, unless the stream must still wait."""
         if pause_is_over:
             self._pause = None
-        # One of three things happens: it waits for the end of a pause or for the client to take messages, it processes a part
-        # and pauses, or it reads again.
+        # One of three things happens: the stream waits for the end of a pause or for the client to take messages, it processes
+        # a part and pauses, or it reads again.
         if self.reading or self._queue.full or self._pause is not None:
             return
         if self._parts:
@@ -318,13 +319,13 @@ class Pump(XdsHandler):
         """Report the core's events, and send its responses."""
         for event in events:
             self._report(self._stream, event)
-            if type(event) is Held:  # as nearly always
+            if type(event) is Held:  # the usual case
                 continue
             if isinstance(event, Identified):
                 self._on_identified(event)
             elif isinstance(event, Refused) and self._retry is None:
-                loop, patience = asyncio.get_running_loop(), self._context.limits.nack_retry_delay
-                self._retry = loop.call_later(patience, self._guarded, self._retry_in_parts)
+                loop, delay = asyncio.get_running_loop(), self._context.limits.nack_retry_delay
+                self._retry = loop.call_later(delay, self._guarded, self._retry_in_parts)
         if messages := self.core.to_send():
             self._sent = True
             self._queue.put(messages)

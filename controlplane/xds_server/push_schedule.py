@@ -1,6 +1,6 @@
 """The order and the pace of pushes, as decisions without I/O. Times are seconds of a monotonic clock.
 
-order      a stream that was slow, or had nothing to send because it had not ACKed, is pushed to after the others
+order      a stream that was slow, or had nothing to send because it waits for an ACK, is pushed to after the others
 slices     a push to many streams is interrupted now and then, so that the event loop does other work
 flushes    what was written is sent after each `FLUSH_SIZE` streams
 idle time  after a push that took long, no push begins for twice as long
@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Protocol, TypeVar
 
-# A push is interrupted after this time. It is long where the pushed messages are flushed meanwhile: the work that waits is
-# mostly to read ACKs, and the last client should not wait for the ACKs of the first. 1,000 clients take 20 ms, 5,000 take 70,
-# and more when other programs use the processor, too.
+# A push is interrupted after this time. It is longer where the transport flushes the pushed messages during the push: other
+# work is then mostly to read ACKs, and the last client should not wait for the ACKs of the first. A push to 1,000 clients
+# takes 20 ms, and to 5,000 clients 70 ms, or more when other programs use the processor.
 PUSH_TIME_SLICE = 0.005
 PUSH_TIME_SLICE_WITH_FLUSH = 0.1
 
@@ -27,7 +27,7 @@ FLUSH_SIZE = 256
 # A stream to which a push took longer than this is deprioritised.
 SLOW_PUSH = 0.005
 
-# Idle time is waited for in naps of this length; a push that took less than half of one needs none. It is limited because
+# Idle time is spent in naps of this length. A push that took less than half of one needs none. Idle time is limited so that
 # changes are not delayed for longer.
 NAP = 0.005
 LONGEST_IDLE = 0.2
@@ -60,7 +60,7 @@ class IdleTime:
         self._deadline = now + LONGEST_IDLE
 
     def is_over(self, now: float) -> bool:
-        """Return whether the next push may begin."""
+        """Return True if the next push may begin."""
         return self._remaining <= NAP or now >= self._deadline
 
     def record_nap(self, seconds: float) -> None:

@@ -33,9 +33,9 @@ class Pusher:
         self._pumps = pumps
         # Seconds; 0: resources have no TTL, and there are no heartbeats.
         self._resource_ttl = resource_ttl
-        # A revision is being pushed.
+        # True while a revision is being pushed.
         self.pushing = False
-        # Send all that was written. The transport sets it; None when the event loop does it.
+        # Write all output to the sockets. The transport `http2` sets it; None when the transport writes by itself.
         self.flush: Callable[[], None] | None = None
 
     async def run(self) -> None:
@@ -76,8 +76,8 @@ class Pusher:
         slice_end = now + time_slice
         for start in range(0, len(pumps), FLUSH_SIZE):
             for pump in pumps[start : start + FLUSH_SIZE]:
-                # A pump may have ended meanwhile, and then does nothing. After each pump the time slice may be over, and after
-                # the last one of a batch what was written is sent.
+                # A pump that has ended meanwhile does nothing. The time slice may be over after each pump, and the output is
+                # flushed after the last one of a batch.
                 now = work(pump, now)
                 if now > slice_end:
                     if flush is not None:

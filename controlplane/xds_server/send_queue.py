@@ -9,8 +9,8 @@ from collections.abc import Sequence
 class SendQueue:
     """A queue with a bound. At the bound it is `full`, and the stream's requests are not read until the client has taken some.
 
-    Nothing that the server sends on its own can fill it: a push adds at most one message a type, and nothing while an earlier
-    one of the type is not ACKed. Only answers to requests can.
+    Only answers to requests can fill the queue. Pushes can't: a push adds at most one message a type, and none while an
+    earlier message of the type is not ACKed.
     """
 
     __slots__ = ("_bytes", "_messages", "full")
@@ -19,7 +19,7 @@ class SendQueue:
     MAX_BYTES = 8 * 1024 * 1024
 
     def __init__(self) -> None:
-        self._messages: deque[bytes] = deque()  # at MAX_MESSAGES or MAX_BYTES: `full`, and nothing is read that adds more
+        self._messages: deque[bytes] = deque()  # at MAX_MESSAGES or MAX_BYTES: `full`, and no request is read
         self._bytes = 0
         self.full = False
 

@@ -1,4 +1,4 @@
-"""The place where an `Error` becomes the gRPC status of an xDS stream, whatever transport it has."""
+"""The gRPC status of an xDS stream, from an `Error`: the one place for both transports."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class XdsHandler(GuardedHandler):
     __slots__ = ()
 
     def status_of(self, error: Exception) -> Status:
-        """Return the status of an exception. Log everything but an `Error`, and tell the client nothing about it."""
+        """Return the status of an exception. An unexpected one is logged, and its text is not sent to the client."""
         if isinstance(error, Error):
             return to_status(error)
         if isinstance(error, StatusError):

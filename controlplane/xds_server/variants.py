@@ -27,9 +27,9 @@ class Variant:
     core: Callable[[str, int, TransitionMemo], MemoisedStream]
     # Parse a request. Errors: DecodeError.
     parse: Callable[[bytes], Any]
-    # Return how many names a request carries.
+    # Return the number of names in a request.
     count_names: Callable[[Any], int]
-    # Return the requests that mean the same when they are received one after the other.
+    # Return the parts of a request. They have the same effect when they are received one after the other.
     divide: Callable[[Any], list[Any]]
 
 
@@ -39,7 +39,8 @@ def _count_delta_names(request: Any) -> int:
 
 def _divide_delta(request: Any) -> list[Any]:
     names = request.resource_names_subscribe
-    # initial_resource_versions counts on the first request of a type only, together with the names of that request.
+    # A request with initial_resource_versions stays whole: clients send them with the first request of a type only, and they
+    # belong to the names of that request.
     if len(names) <= NAMES_PER_PART or request.initial_resource_versions:
         return [request]
     parts = [list(names[i : i + NAMES_PER_PART]) for i in range(0, len(names), NAMES_PER_PART)]
