@@ -1,4 +1,4 @@
-"""Gather what a worker sends to the main process, so that one message carries many events or subscriptions."""
+"""Batches of events and subscriptions, so that a worker sends many of them in one message to the main process."""
 
 from __future__ import annotations
 
@@ -20,14 +20,16 @@ class EventBatcher:
     def __init__(self, send: Callable[[Events], None], first_stream: StreamId) -> None:
         self._send = send
         self._first_stream = first_stream
-        self._events: list[tuple[StreamId, StreamEvent, float]] = []  # unbounded for GATHER_TIME; `Link` bounds what is unsent
+        self._events: list[
+            tuple[StreamId, StreamEvent, float]
+        ] = []  # unbounded within GATHER_TIME; `Link` bounds the unsent bytes
         self._newest_held = Held(0)
 
     def add(self, stream: StreamId, event: StreamEvent) -> None:
         """Add an event of a stream, which the worker numbers from 1."""
         if not self._events:
             asyncio.get_running_loop().call_later(GATHER_TIME, self.flush)
-        # Thousands of streams come to hold the same revision. They share one event, and pickle writes it once.
+        # Thousands of streams report that they hold the same revision. They share one event, so that pickle writes it once.
         if isinstance(event, Held):
             if event.revision != self._newest_held.revision:
                 self._newest_held = event

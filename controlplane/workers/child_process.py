@@ -15,7 +15,7 @@ _EXIT_TIMEOUT = 5.0
 
 def spawn(fd: int) -> subprocess.Popen[bytes]:
     """Start `process.py` on a socket. Errors: OSError."""
-    # It gets a session of its own, so that Ctrl-C reaches only the main process, which then stops the workers.
+    # The worker has its own session, so that Ctrl-C reaches only the main process, which then stops the workers.
     command = die_with_parent([sys.executable, "-m", "controlplane.workers.process", str(fd)])
     return subprocess.Popen(command, pass_fds=[fd], stdin=subprocess.DEVNULL, start_new_session=True)
 

@@ -24,7 +24,7 @@ class Link(asyncio.Protocol):
     other end is gone.
     """
 
-    # Above this many unsent bytes, the link is cut.
+    # Above this many unsent bytes, the link is aborted.
     MAX_UNSENT = 256 * 1024 * 1024
 
     def __init__(
@@ -35,7 +35,7 @@ class Link(asyncio.Protocol):
         self._on_writable = on_writable
         self._transport: asyncio.Transport | None = None
         self._buffer = bytearray()
-        # The other end reads about as fast as this one sends. While it is false, only small messages should be sent.
+        # True while the other end reads about as fast as this one sends. While false, send only small messages.
         self.writable = False
 
     async def connect(self, sock: socket.socket) -> None:
@@ -43,7 +43,7 @@ class Link(asyncio.Protocol):
         await asyncio.get_running_loop().create_unix_connection(lambda: self, sock=sock)
 
     def send(self, message: object) -> None:
-        """Send a message, without waiting. It is lost if the link is closed."""
+        """Send a message, without waiting. A message to a closed link is dropped."""
         transport = self._transport
         if transport is None or transport.is_closing():
             return

@@ -15,14 +15,14 @@ from controlplane.xds_server.limits import StreamLimits
 class Start:
     """Settings of a worker: the first message. The worker listens once it has an `Update`, too."""
 
-    # 1, 2, 3 …: its place among the workers. A worker that replaces another has its number.
+    # 1, 2, 3 …. A worker that replaces another gets the number of the other.
     number: int
     # `HOST:PORT`; the port is not 0.
     address: str
-    # Its streams are numbered from here.
+    # The worker's streams have this number and higher ones.
     first_stream: StreamId
     limits: StreamLimits
-    # `http2` or `grpc`: see `transports.py`.
+    # `http2` or `grpc`: see `xds_server/transports.py`.
     transport: str
     log_format: str
     log_level: str
@@ -30,12 +30,12 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Ping:
-    """A check that the worker is alive. It answers with `Pong`."""
+    """A check that the worker is alive. The worker answers with `Pong`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A call of a method of the worker's `Discovery`. It answers with a `Response` of the same number."""
+    """A call of a method of the worker's `Discovery`. The worker answers with a `Response` of the same number."""
 
     number: int
     # `reconnect` or `describe`.

@@ -1,7 +1,7 @@
 """`python -m controlplane.workers.process FD`: one of the processes that serve xDS, started by `supervisor.py`.
 
-It has no state of its own: snapshots come over the socket FD, and the events of its streams go back over it. When the socket
-closes, the process ends.
+The process has no state of its own. It receives snapshots over the socket FD, and sends the events of its streams over it. It
+ends when the socket closes.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from controlplane.xds_server.transports import serve
 
 log = structlog.get_logger("worker")
 
-# When the worker alone gets SIGTERM, its streams may take this long to end. Seconds.
+# If somebody sends SIGTERM to the worker itself, its streams may take this long to end. Seconds.
 _SIGTERM_GRACE = 1.0
 
 
@@ -39,8 +39,8 @@ class WorkerProcess:
 
     def __init__(self) -> None:
         self.link = Link(self._receive, self._on_lost)
-        # None until the first update. It is set again when more snapshots of the same revision have arrived: streams that wait
-        # for them look again.
+        # None until the first update. The same revision is set again when more of its snapshots have arrived, so that streams
+        # that wait for them try again.
         self._published: Latest[ReceivedRevision | None] = Latest(None)
         self._subscriptions = SubscriptionBatcher(self.link.send)
         self._receiver = SnapshotReceiver(self._subscriptions.add, self._unsubscribe)
@@ -49,10 +49,10 @@ class WorkerProcess:
         self._events: EventBatcher | None = None
         # Set when the process is to end, with the seconds that its streams may take.
         self._stop: asyncio.Future[float] = asyncio.get_running_loop().create_future()
-        # None until it serves.
+        # None until the worker serves.
         self._discovery: Discovery | None = None
         self._responding: set[asyncio.Task[None]] = set()
-        # The link is closed: the main process has all that was sent, or is gone.
+        # Set when the link is closed: the main process has received everything, or is gone.
         self._lost = asyncio.Event()
 
     async def run(self, sock: socket.socket) -> None:
@@ -92,7 +92,7 @@ class WorkerProcess:
         pushing = asyncio.create_task(discovery.run())
         grace = await self._stop
         if self._lost.is_set():
-            # The main process is gone, so nothing can be reported. If it starts again, it needs the port: exit at once.
+            # The main process is gone, so there is nobody to report to. A new one needs the port: exit at once.
             os._exit(1)
         discovery.close()
         await server.stop(grace)

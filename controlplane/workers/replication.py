@@ -6,12 +6,11 @@
     a stream has a new audience             ── Subscribe ─▶    the next update has the audience's whole snapshot
     no stream asks for an audience          ── Unsubscribe ─▶  later updates leave the audience out
 
-Each direction keeps its order. Nothing else is required of the connection. An update leads from the revision that was sent
-last to the newest one, however many were published in between. So a worker that reads slowly gets one update, and nothing
-queues.
+The connection must keep the order in each direction, and nothing more. An update leads from the revision that was sent last to
+the newest one, however many were published in between. So a worker that reads slowly gets one update, and nothing queues.
 
-In a worker, as in the main process, what did not change stays the same object. Streams rely on it to skip the parts of a
-snapshot that did not change (`xds/overlay.py`).
+In a worker, as in the main process, a resource that did not change stays the same Python object. Streams compare objects to
+skip the parts of a snapshot that did not change (`xds/overlay.py`).
 
 This file has the messages, `snapshot_sender.py` and `snapshot_receiver.py` the two ends. None of them does I/O.
 """
@@ -38,19 +37,19 @@ class TypeChange:
 
 @dataclass(frozen=True, slots=True)
 class AudienceUpdate:
-    """One audience's share in an update."""
+    """The part of an update that is for one audience."""
 
     audience: Audience
     note: str
     # By type URL; types that are left out did not change. None: the audience's snapshot does not compile.
     changes: Mapping[str, TypeChange] | None
-    # The changes are the whole snapshot, and do not build on an earlier one.
+    # True: `changes` are the whole snapshot. False: they are relative to the snapshot that was sent before.
     whole: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """A worker's way to the newest revision. Audiences without an `AudienceUpdate` have the same resources in it as before."""
+    """The changes from the revision that a worker has to the newest one. Other audiences have the same resources as before."""
 
     revision: int
     # None: the same as before.

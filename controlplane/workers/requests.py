@@ -41,7 +41,7 @@ class PendingRequests:
             del self._pending[number]
 
     def resolve(self, response: Response) -> None:
-        """Hand a response to the request that it answers. One that comes too late is dropped."""
+        """Pass a response to the request that it answers. A response that comes too late is dropped."""
         pending = self._pending.get(response.number)
         if pending is not None and not pending.done():
             pending.set_result(response.value)

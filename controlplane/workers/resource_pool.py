@@ -1,4 +1,4 @@
-"""One object for equal resources, so that a worker's audiences share the memory of what they have in common."""
+"""One object for equal resources, so that a worker's audiences share memory."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ _SMALL = 1_000
 
 
 class ResourcePool:
-    """The newest resource of each type and name, of whatever audience."""
+    """The newest resource of each type and name, of all audiences."""
 
     def __init__(self) -> None:
-        self._resources: dict[tuple[str, str], Resource] = {}  # at `_bound` resources, `prune` drops what no snapshot has
+        self._resources: dict[tuple[str, str], Resource] = {}  # above `_bound` resources, `prune` drops those in no snapshot
         self._bound = _SMALL
 
     def __len__(self) -> int:
         return len(self._resources)
 
     def intern(self, resource: Resource) -> Resource:
-        """Return the pool's object that is equal to `resource`, which is added when there is none."""
+        """Return the pool's object that is equal to `resource`. If there is none, add `resource` and return it."""
         key = resource.type_url, resource.name
         pooled = self._resources.get(key)
         if pooled is not None and pooled.version == resource.version:

@@ -9,8 +9,8 @@ LONGEST_PAUSE = 10.0
 # A worker that lived longer than this counts as healthy: the pause after it is the first one again.
 HEALTHY_LIFETIME = 30.0
 
-# A worker that has sent nothing after this many pings in a row counts as hung. Pings are counted, and time is not measured,
-# so that a pause of the main process does not look like one of the worker.
+# A worker that has sent nothing after this many pings in a row counts as hung. The policy counts pings and does not measure
+# time, so that a worker does not count as hung after the main process itself was paused.
 MAX_UNANSWERED_PINGS = 4
 
 
@@ -34,6 +34,6 @@ class HangDetector:
         self._unanswered = 0
 
     def is_hung(self, *, answered: bool) -> bool:
-        """Count a ping, and return whether the worker counts as hung. True once for a row of unanswered pings."""
+        """Count a ping. Return True when the worker counts as hung: once in a row of unanswered pings."""
         self._unanswered = 0 if answered else self._unanswered + 1
         return self._unanswered == MAX_UNANSWERED_PINGS

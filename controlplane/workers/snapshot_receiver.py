@@ -23,12 +23,12 @@ class ReceivedSnapshot:
     # None: it does not compile.
     snapshot: Snapshot | None
     note: str
-    # For how many revisions no stream has asked for it.
+    # Number of revisions in a row in which no stream has asked for the snapshot.
     idle: int = 0
 
 
 class ReceivedRevision:
-    """A revision as a worker has it: the snapshots of the audiences that it subscribed to. More can arrive later."""
+    """A revision in a worker: the snapshots of the audiences that the worker subscribed to. More of them can arrive later."""
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class ReceivedRevision:
         self.revision = revision
         # The same object in one revision after another, as long as no gateway changes.
         self.gateways = gateways
-        # Only the gateways: audiences follow from them.
+        # Has only the gateways, from which audiences are computed.
         self._state = State(gateways)
         self._snapshots = snapshots
         self._audiences = audiences
@@ -52,7 +52,7 @@ class ReceivedRevision:
         return self._audiences.resolve(self._state, node)
 
     def snapshot(self, audience: Audience) -> Snapshot | None:
-        """Return an audience's snapshot. None: subscribe to it; it is here once the revision is published again.
+        """Return an audience's snapshot. If it is not here, subscribe to it and return None: it comes with a later update.
 
         Errors: INTERNAL when it does not compile.
         """
@@ -74,14 +74,14 @@ class ReceivedRevision:
 
 
 class SnapshotReceiver:
-    """All that a worker has. `subscribe` and `unsubscribe` send the main process an audience."""
+    """The snapshots that a worker has received. `subscribe` and `unsubscribe` send the main process an audience."""
 
     def __init__(self, subscribe: Callable[[Audience], None], unsubscribe: Callable[[Audience], None]) -> None:
         self._send_subscribe = subscribe
         self._send_unsubscribe = unsubscribe
         # An audience that no stream asked for in `IDLE_REVISIONS` revisions is dropped.
         self._snapshots: dict[Audience, ReceivedSnapshot] = {}
-        # Subscribed to, but not received.
+        # Audiences that are subscribed to, and whose snapshots have not come yet.
         self._pending: set[Audience] = set()
         self._gateways: Mapping[str, Gateway] = {}
         self._published: ReceivedRevision | None = None
@@ -111,7 +111,7 @@ class SnapshotReceiver:
             self._send_subscribe(audience)
 
     def _move_to(self, revision: int) -> None:
-        """Take the snapshots over into a new revision, except those of audiences that no stream asks for."""
+        """Move the snapshots to a new revision, and unsubscribe from audiences that no stream asks for."""
         kept: dict[Audience, ReceivedSnapshot] = {}
         for audience, received in self._snapshots.items():
             if received.idle < IDLE_REVISIONS:

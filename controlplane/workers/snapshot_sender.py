@@ -1,4 +1,4 @@
-"""The main process' end of replication: make the updates for one worker. `replication.py` has the theory."""
+"""The main process' end of replication: make the updates for a worker. `replication.py` has the theory."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ class UpdateEncoder:
         # Both caches are for this revision only, which bounds them.
         self._published: CompiledRevision | None = None
         self._snapshots: dict[Audience, SentSnapshot] = {}
-        # By audience, and id of what the worker has. The values keep that alive, so that no other object gets its id.
+        # By audience and id of the snapshot that the worker has. The values refer to that snapshot, so that no other object
+        # gets its id.
         self._encoded: dict[tuple[Audience, int], tuple[SentSnapshot | None, bytes | None]] = {}
 
     def snapshot(self, published: CompiledRevision, audience: Audience) -> SentSnapshot:
@@ -73,13 +74,13 @@ def _audience_update(audience: Audience, previous: SentSnapshot | None, current:
 
 
 class SnapshotSender:
-    """Make the updates for one worker, from what it was sent before."""
+    """Make the updates for one worker, relative to the snapshots that it was sent before."""
 
     def __init__(self, encoder: UpdateEncoder) -> None:
         self._encoder = encoder
-        # The snapshot that the worker has of each audience that it subscribed to; None: it was not sent one yet.
+        # The snapshot that the worker has, by audience that it subscribed to; None: it was not sent yet.
         self._sent: dict[Audience, SentSnapshot | None] = {}
-        # Audiences that it subscribed to after the newest update.
+        # Audiences that the worker subscribed to after the newest update.
         self._new: list[Audience] = []
         # The revision of the newest update.
         self._published: CompiledRevision | None = None
@@ -95,7 +96,7 @@ class SnapshotSender:
         self._sent.pop(audience, None)
 
     def update(self, published: CompiledRevision) -> Update | None:
-        """Return the update to this revision; None when the worker has all of it. The update counts as sent."""
+        """Return the update to this revision; None when the worker needs none. The update counts as sent."""
         previous, same = self._published, published is self._published
         candidates, self._new = self._new if same else list(self._sent), []
         audience_updates: list[bytes] = []

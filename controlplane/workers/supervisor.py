@@ -1,4 +1,4 @@
-"""Worker processes: each serves xDS on the same port, and gets its snapshots from here.
+"""The supervisor of the worker processes. Each worker serves xDS on the same port, and gets its snapshots from here.
 
     main                                       worker 1 … N (`process.py`)
     store, writer, operator API                listens on the xDS port, with SO_REUSEPORT:
@@ -7,11 +7,11 @@
          ▼                                                       │
     fleet, traffic, log            ◀─ Events ──            Discovery ┘
 
-All that a worker has can be sent again, so it may end at any time: its streams count as closed, their clients connect to the
-other workers, and a new worker replaces it. A worker that hangs is killed. A worker ends by itself when the main process is
-gone. On Linux the kernel ends it, so that a worker that hangs does not keep the port.
+A worker may end at any time, because everything that it has can be sent again: its streams count as closed, their clients
+connect to the other workers, and a new worker replaces it. A worker that hangs is killed. A worker ends by itself when the
+main process is gone. On Linux the kernel ends it, so that a worker that hangs does not keep the port.
 
-A socket that does not listen reserves the port here, before the first worker listens and while none does.
+The main process reserves the port with a bound socket that does not listen, for the times when no worker listens.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ log = structlog.get_logger("workers")
 # A worker must listen within this time. Seconds.
 _START_TIMEOUT = 60.0
 
-# A worker that takes this much longer to stop than it may is killed. Seconds.
+# A worker that has not stopped this long after the grace period is killed. Seconds.
 _STOP_MARGIN = 2.0
 
 # Streams that one worker process can number.
@@ -50,10 +50,10 @@ _STREAMS_PER_WORKER = 2**40
 
 @dataclass(frozen=True, slots=True)
 class WorkerSettings:
-    """Settings that all workers have in common."""
+    """The settings that all workers share."""
 
     limits: StreamLimits
-    # `http2` or `grpc`: see `transports.py`.
+    # `http2` or `grpc`: see `xds_server/transports.py`.
     transport: str
     log_format: str
     log_level: str
@@ -85,17 +85,17 @@ class Supervisor:
         self._address = ""
         # By number, 1 … count.
         self.workers: dict[int, WorkerHandle] = {}
-        # One for each process that was ever started.
+        # A number for each process that was ever started, so that no two processes use the same stream ids.
         self._generations = itertools.count(1)
         self._stopping = False
-        self._keepers: list[asyncio.Task[None]] = []
+        self._keep_tasks: list[asyncio.Task[None]] = []
 
     async def start(self, address: str) -> None:
         """Start the workers, and return when all of them listen on `HOST:PORT`. Errors: UNAVAILABLE when one does not."""
         self._address = address
         workers = await asyncio.gather(*(self._launch(n) for n in range(1, self._count + 1)))
         await asyncio.gather(*(self._wait_until_listening(worker) for worker in workers))
-        self._keepers = [asyncio.create_task(self._keep(worker)) for worker in workers]
+        self._keep_tasks = [asyncio.create_task(self._keep(worker)) for worker in workers]
 
     async def run(self) -> None:
         """Send each newest revision to every worker, until cancelled."""
@@ -128,11 +128,11 @@ class Supervisor:
         ends = [asyncio.create_task(worker.ended.wait()) for worker in self.workers.values()]
         if ends:
             await asyncio.wait(ends, timeout=grace + _STOP_MARGIN)
-        for task in (*ends, *self._keepers):
+        for task in (*ends, *self._keep_tasks):
             task.cancel()
-        await asyncio.gather(*ends, *self._keepers, return_exceptions=True)
+        await asyncio.gather(*ends, *self._keep_tasks, return_exceptions=True)
         await asyncio.gather(*(worker.reap() for worker in self.workers.values()))
-        self.workers, self._keepers = {}, []
+        self.workers, self._keep_tasks = {}, []
 
     async def _request(self, method: str, node_id: str) -> list[object]:
         return await asyncio.gather(*(worker.request(method, node_id) for worker in self.serving(node_id)))
@@ -169,8 +169,8 @@ class Supervisor:
         """Replace a worker each time that it ends, until the supervisor stops."""
         pauses = RestartPause()
         while True:
-            # A worker serves until it ends; then one of three things happens: the supervisor stops, another worker listens,
-            # or the other one fails and is the next that has ended.
+            # After the worker has ended, one of three things happens: the supervisor stops, a new worker listens, or the new
+            # worker fails and is the next one that has ended.
             started = time.monotonic()
             await self._wait_until_ended(worker)
             if self._stopping:

@@ -41,7 +41,7 @@ class WorkerHandle:
         self.link = Link(self._receive, self._on_lost, self.send_newest)
         self.process = ChildProcess()
         self.listening, self.ended = asyncio.Event(), asyncio.Event()
-        # The worker has sent something since the newest `ping`.
+        # True if the worker has sent something since the newest `ping`.
         self.answered = False
         self._open_streams: set[StreamId] = set()
         self._sender = SnapshotSender(encoder)
@@ -60,7 +60,7 @@ class WorkerHandle:
         return len(self._open_streams)
 
     def has_any(self, streams: Collection[StreamId]) -> bool:
-        """Return whether one of these streams is open at this worker."""
+        """Return True if one of these streams is open at this worker."""
         return not self._open_streams.isdisjoint(streams)
 
     async def launch(self, start: Start) -> None:
@@ -70,7 +70,7 @@ class WorkerHandle:
         self.send_newest()
 
     def send_newest(self) -> None:
-        """Send what the worker lacks of the newest revision: nothing to a slow worker, until its link is writable again."""
+        """Send an update to the newest revision, if one is needed. A slow worker gets it once its link is writable again."""
         published = self._published.value
         if published is None or not self.link.writable:
             return
@@ -79,7 +79,7 @@ class WorkerHandle:
             self.link.send(update)
 
     def ping(self) -> None:
-        """Ask the worker for a sign of life; `answered` says later whether it gave one."""
+        """Ask the worker to answer. `answered` becomes True when it does."""
         self.answered = False
         self.link.send(Ping())
 
@@ -91,7 +91,7 @@ class WorkerHandle:
         return await self._requests.send(method, node_id)
 
     async def reap(self) -> int:
-        """Make sure that the process is gone, and return its exit code."""
+        """End the process if it still runs, and return its exit code."""
         self.link.close()
         if not self.ended.is_set():
             self.process.kill()
