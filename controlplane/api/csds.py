@@ -4,20 +4,20 @@ A response has one ClientConfig for each connected node, sorted by id. It has on
 
 | field | content |
 |---|---|
-| version_info | the version that the node holds; `last_updated` is when it took it, or a later time if that is unknown |
+| version_info | the version that the node holds; `last_updated` is when it ACKed it, or a later time if that is unknown |
 | xds_config | the content of that version |
 | config_status SYNCED | the node has ACKed what it should hold |
 | config_status STALE | the node should hold something else, and has not answered yet or waits for another resource |
 | config_status ERROR | the node has refused what it should hold |
 | config_status NOT_SENT | the node holds nothing under the name, and nothing was sent (also if no resource has the name) |
 | client_status | ACKED, NACKED, REQUESTED or DOES_NOT_EXIST: the node's last answer |
-| error_state | the last refusal, if the node has taken nothing since: version, content, the client's error text, time |
+| error_state | the last refusal, if the node has ACKed nothing since: version, content, the client's error text, time |
 
 The content is left out if the request says so, if only the version is known, and always for secrets.
 
-Bounds: FetchClientStatus answers with one message of at most `MAX_BYTES`. StreamClientStatus answers each request with as many
-messages as it takes to keep each below `PART_BYTES`. A message contains whole nodes, so one node alone can exceed that.
-Messages are made in time slices; at most two of FetchClientStatus are made at the same time.
+Bounds: FetchClientStatus answers with one message of at most `MAX_BYTES`. StreamClientStatus divides each answer into messages
+of at most `PART_BYTES`. A message contains whole nodes, so a node that is larger has a message of its own. Messages are made
+in time slices, and at most two for FetchClientStatus at the same time.
 """
 
 from __future__ import annotations
@@ -145,13 +145,13 @@ def _read(data: bytes) -> Any:
 
 
 def _response(config: bytes) -> bytes:
-    """Return a serialised response with one serialised ClientConfig: on the wire, a message in field 1 is like bytes there."""
+    """Return a serialised response with one serialised ClientConfig. On the wire, a message in field 1 looks like bytes."""
     response: bytes = BytesValue(value=config).SerializeToString()
     return response
 
 
 def _too_large(request: Any) -> Error:
-    """Return the error for a response that is too large, with what to do."""
+    """Return the error for a response that is too large. Its text says what to do."""
     remedies = ["name fewer nodes in node_matchers", "ask StreamClientStatus, which answers in parts"]
     if not request.exclude_resource_contents:
         remedies.insert(0, "set exclude_resource_contents")

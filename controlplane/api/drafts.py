@@ -1,4 +1,4 @@
-"""Drafts: who asks for a revision, why, and how a repeated request is recognised."""
+"""Drafts of revisions: the author, the reason, and the digest by which a repeated request is recognised."""
 
 from __future__ import annotations
 
@@ -53,7 +53,8 @@ def digest(request: Message) -> str:
 def without_keys(request: M) -> M:
     """Return the request without its secret fields, so that nothing that is stored is derived from a private key.
 
-    It still distinguishes requests: a certificate has only one key, and a request with another key fails.
+    Two requests that differ only in a key have the same digest. That does no harm: a certificate has only one key, and a
+    request with another key fails.
     """
     paths = secret_fields(request.DESCRIPTOR)
     if not paths:

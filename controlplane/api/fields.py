@@ -1,4 +1,4 @@
-"""Paths of fields in errors: from those of an object to those of the request that contained it."""
+"""Paths of fields in errors: paths in an object become paths in the request that contained the object."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from controlplane.errors import Error, Violation
 
 @contextmanager
 def at_objects(fields: Mapping[str, str]) -> Iterator[None]:
-    """Rename fields of errors inside that begin with the name of an object. The error's text is kept.
+    """Rename the fields of an error that is raised inside, if they begin with the name of an object. Keep the error's text.
 
     With {"models/iris": "model"}, an error at `models/iris.keys` becomes one at `model.keys`.
     """
@@ -24,7 +24,7 @@ def at_objects(fields: Mapping[str, str]) -> Iterator[None]:
 
 @contextmanager
 def at_fields(fields: Mapping[str, str]) -> Iterator[None]:
-    """Rename fields of errors inside, also in the text: {"split": "split.shares"}."""
+    """Rename the fields of an error that is raised inside, also in its text: {"split": "split.shares"}."""
     try:
         yield
     except Error as error:

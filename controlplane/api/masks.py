@@ -1,4 +1,4 @@
-"""Update masks: which fields of an object an update takes."""
+"""Update masks: the fields of an object that an update changes."""
 
 from __future__ import annotations
 

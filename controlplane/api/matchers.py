@@ -1,10 +1,10 @@
-"""Envoy's node matchers: the nodes that a status request asks for.
+"""Envoy's node matchers, which select the nodes of a status request.
 
 A NodeMatcher matches a node if its id matcher and all its metadata matchers match. One of several NodeMatchers is enough, and
 a request without any asks for every node. A metadata path that does not exist matches nothing.
 
-Envoy's regular expressions (RE2) take linear time, and Python's don't. So only expressions are accepted that can't take long:
-no repeated groups, at most three groups and repeats, and only ids and values of up to 512 characters are compared.
+Envoy's regular expressions (RE2) take linear time, and Python's don't. So only expressions that can't take long are accepted:
+no repeated groups, and at most three groups and repeats. Ids and values of more than 512 characters never match.
 """
 
 from __future__ import annotations

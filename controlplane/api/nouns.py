@@ -1,4 +1,4 @@
-"""The services of the nouns, found by name: that of `gateway` is `GatewayService` in `gateway_service.py`."""
+"""The services of the nouns, found by name: the service of `gateway` is `GatewayService` in `gateway_service.py`."""
 
 from __future__ import annotations
 

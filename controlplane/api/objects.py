@@ -1,6 +1,6 @@
 """The standard methods of one noun: get, list, create, update and delete objects of desired state.
 
-A service calls these with its messages. Whether a change may move traffic is decided in `domain.switch`.
+A service calls them with its messages. `domain/switch.py` decides if a change may move traffic.
 """
 
 from __future__ import annotations
@@ -72,8 +72,8 @@ class Objects:
     ) -> dict[str, Any]:
         """Update the object of a request, and return the fields of the response.
 
-        `check` gets the live object and the new one, and raises if the one must not replace the other. `force` permits a
-        stale etag. Errors: NOT_FOUND, INVALID_ARGUMENT; ABORTED / STALE_ETAG; those of `check` and the writer.
+        `check` gets the live object and the new one, and raises if the new one must not replace it. `force` permits a stale
+        etag. Errors: NOT_FOUND, INVALID_ARGUMENT; ABORTED / STALE_ETAG; those of `check` and the writer.
         """
         field = self._row.singular
         message = getattr(request, field)

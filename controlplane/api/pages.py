@@ -1,4 +1,4 @@
-"""Pages: how much of a list one response contains, and where the next one starts.
+"""Pages of lists: how many items one response contains, and where the next page starts.
 
 A page token names its list and the last item of its page. It stays valid when items are added and removed between two pages.
 """

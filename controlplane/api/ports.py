@@ -1,7 +1,7 @@
-"""The server's ports: bound at its start, with errors that name the port and the reason.
+"""The server's ports. They are bound when it starts, and errors name the port and the reason.
 
 Errors of every function here: UNAVAILABLE / PORT_TAKEN when another program listens on the address; INVALID_ARGUMENT when the
-address is not one of this machine's, or its name is unknown. `name` is the field that an error names.
+address is not one of this machine's, or its name is unknown. `name` is the setting that the errors name.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def reserve(address: Address, name: str) -> tuple[int, list[socket.socket]]:
 
 
 def check_free(address: Address, name: str) -> None:
-    """Check that this process can listen on an address. Warns when other machines can reach it."""
+    """Check that this process can listen on an address. Log a warning when other machines can reach it."""
     if not address.loopback:
         log.warning("reachable from other machines, and there is no authentication yet", **{name: str(address)})
     try:

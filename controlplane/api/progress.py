@@ -1,4 +1,4 @@
-"""Progress of a revision: how many nodes hold it, and which don't."""
+"""The progress of a revision: how many nodes hold it, and which nodes don't."""
 
 from __future__ import annotations
 
@@ -64,11 +64,11 @@ class RevisionWatch:
         return progress
 
     def _order(self, node: Node) -> tuple[bool, str]:
-        """Return the sort key of a node among those in the same state: those that hold it except for a refusal come first."""
+        """Return the sort key of a node within its state: nodes that hold all but a refused part come first."""
         return node.held_revision >= self.revision, node.id
 
     def _node_progress(self, node: Node, state: ProgressState) -> revision_pb2.NodeProgress:
-        """Return the progress of one node. A refusal is named if it keeps the node from holding a part."""
+        """Return the progress of one node, with the refusal that keeps it from holding a part, if there is one."""
         progress = revision_pb2.NodeProgress(node=node_name(node.id), state=_STATES[state], held_revision=node.held_revision)
         if state is ProgressState.HOLDING and (hold_time := node.hold_time(self.revision)) is not None:
             progress.hold_time.CopyFrom(timestamp(hold_time))

@@ -1,4 +1,4 @@
-"""The gRPC service for revisions: it makes them from manifests, lists them, restores them, and follows them to the nodes."""
+"""The gRPC service for revisions: makes them from manifests, lists and restores them, and reports their progress."""
 
 from __future__ import annotations
 

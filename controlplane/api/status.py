@@ -92,7 +92,7 @@ class StatusInterceptor(_ServerInterceptor):
         elif inspect.iscoroutinefunction(call):
             wrapped = _awaited(call, handler_call_details.method)
         else:
-            return handler  # of a library, on a thread: it reports its errors itself
+            return handler  # a library's handler, which runs on a thread and reports its errors itself
         make = _MAKERS[handler.request_streaming, handler.response_streaming]
         read = handler.request_deserializer if handler.request_streaming else _reading(handler.request_deserializer)
         return make(wrapped, read, handler.response_serializer)
@@ -108,7 +108,7 @@ _MAKERS: dict[tuple[bool, bool], Callable[[Any, Any, Any], Any]] = {
 
 @dataclass(frozen=True, slots=True)
 class _Unparsable:
-    """Take the place of a request that can't be parsed: gRPC itself would answer UNKNOWN and name a Python class."""
+    """A request that can't be parsed. Without it, gRPC would answer UNKNOWN and name a Python class."""
 
     error: Exception
 

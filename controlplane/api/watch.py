@@ -1,8 +1,7 @@
 """Watches of the fleet: a stream of messages, each with the complete state at one time.
 
-A message costs more the larger the fleet is. So a watch sends messages at a limited rate, and at a lower
-one if they take long to make: it takes at most about a tenth of the process. The first message and those that `urgent` asks
-for are sent at once.
+The cost of a message grows with the fleet. So a watch limits its rate, and lowers it further if messages take long to make: a
+watch uses at most about a tenth of the process. The first message, and messages for which `urgent` is true, are sent at once.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from controlplane.fleet import Fleet
 
 M = TypeVar("M")
 
-# A watch makes messages during at most one part in this many of the time.
+# If a message takes long to make, the next one follows after this many times that duration.
 _IDLE_FACTOR = 10
 
 
