@@ -336,9 +336,9 @@ def test_each_stream_has_its_own_ack_times() -> None:
 
 
 def test_the_newest_ack_times_are_known_whenever_they_are_folded(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = []
-    for noted in (0, 3, 1_000):
-        monkeypatch.setattr(memo_module, "_MOST_UNFOLDED", noted)
+    times = []
+    for unfolded in (0, 3, 1_000):
+        monkeypatch.setattr(memo_module, "_MOST_UNFOLDED", unfolded)
         stream = MemoisedStream(DeltaStream, memo=TransitionMemo())
         stream.receive(ask(DeltaStream, "n"))
         for revision in range(1, 40):
@@ -346,13 +346,13 @@ def test_the_newest_ack_times_are_known_whenever_they_are_folded(monkeypatch: py
             stream.offer(clusters(revision, *(f"{chr(97 + i)}{revision // (i + 1)}" for i in range(26))))
             (data,) = stream.to_send()
             stream.receive(ask(DeltaStream, nonce=nonce(DeltaStream, data)))
-            assert len(stream._times.unfolded) <= noted
+            assert len(stream._times.unfolded) <= unfolded
         (sub,) = stream.subscriptions
-        found.append((sub.times.by_name, sub.times.others))
-    assert found[0] == found[1] == found[2]
-    assert found[0][0]["a"] == found[0][0]["m"] == 39.0
-    assert len(found[0][0]) == 15
-    assert found[0][1] < 39.0
+        times.append((sub.times.by_name, sub.times.others))
+    assert times[0] == times[1] == times[2]
+    assert times[0][0]["a"] == times[0][0]["m"] == 39.0
+    assert len(times[0][0]) == 15
+    assert times[0][1] < 39.0
 
 
 def test_a_stream_gets_a_nonce_once_though_it_comes_to_a_state_twice() -> None:
@@ -400,11 +400,11 @@ def test_an_unused_core_is_freed_by_reference_count(variant: Any, monkeypatch: p
     forks: WeakSet[Any] = WeakSet()
     fork = variant.fork
 
-    def noted(core: Any) -> Any:
+    def unfolded(core: Any) -> Any:
         forks.add(other := fork(core))
         return other
 
-    monkeypatch.setattr(variant, "fork", noted)
+    monkeypatch.setattr(variant, "fork", unfolded)
     memo, left = TransitionMemo(), []
     gc.disable()
     try:

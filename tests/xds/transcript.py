@@ -56,8 +56,8 @@ def snapshot(revision: int, text: str) -> Snapshot:
     """Return the snapshot of an `offer` line."""
     resources = []
     for part in filter(str.strip, text.split(";")):
-        short, _, rest = part.strip().partition(" ")
-        resources += [resource(TYPES[short], *match.groups("")) for match in RESOURCE.finditer(rest)]
+        short, _, entries = part.strip().partition(" ")
+        resources += [resource(TYPES[short], *match.groups("")) for match in RESOURCE.finditer(entries)]
     return Snapshot.of(revision, Audience(), resources)
 
 
