@@ -137,7 +137,7 @@ def test_ctrl_c_while_waiting_says_that_the_revision_was_made(
     async def ignored(call: object, response: object) -> None:
         return
 
-    monkeypatch.setattr(applied.connect("silent"), "_take", ignored)
+    monkeypatch.setattr(applied.connect("silent"), "_apply", ignored)
     with terminal("switch", "iris", "--to", "green") as screen:
         screen.until("0/1 node")
         screen.process.send_signal(signal.SIGINT)

@@ -23,7 +23,7 @@ def test_waiting_outlives_a_restart(run: Run, applied: Server, monkeypatch: pyte
     async def ignored(call: object, response: object) -> None:
         watched.set()
 
-    monkeypatch.setattr(applied.connect("edge-1"), "_take", ignored)
+    monkeypatch.setattr(applied.connect("edge-1"), "_apply", ignored)
 
     def restart() -> Server:
         assert watched.wait(20)
@@ -48,7 +48,7 @@ def test_a_node_that_stays_away_ends_the_wait(run: Run, applied: Server, monkeyp
     async def leave(call: Any, response: object) -> None:
         call.cancel()
 
-    monkeypatch.setattr(leaving, "_take", leave)
+    monkeypatch.setattr(leaving, "_apply", leave)
     done = run("switch", "iris", "--to", "green", "--timeout", "30")
     assert done.code == 0
     assert "nodes/staying  " in done.out
@@ -58,7 +58,7 @@ def test_a_wait_that_ends_is_7(run: Run, applied: Server, monkeypatch: pytest.Mo
     async def ignored(call: object, response: object) -> None:
         return
 
-    monkeypatch.setattr(applied.connect("silent"), "_take", ignored)
+    monkeypatch.setattr(applied.connect("silent"), "_apply", ignored)
     done = run("switch", "iris", "--to", "green", "--timeout", "0.5")
     assert done.code == Exit.TIMEOUT
     assert "revision 2 was made, but not every node holds it after 0.5 s" in done.err
