@@ -1,10 +1,10 @@
-"""The one table of Envoy's resource types. Whatever depends on the type of a resource is derived from it.
+"""The one table of Envoy's resource types. Everything that depends on the type of a resource is derived from this table.
 
-Rows are in the order of "make before break" (xDS protocol, "Eventual consistency considerations"): the server sends an earlier
-type earlier, and removes it later. Secrets have no place in that order, because the resources that name them are warmed until
-the secrets are there. They come after clusters and before listeners.
+Rows are in the order of "make before break" (xDS protocol, "Eventual consistency considerations"). Resources of an earlier
+row are sent earlier and removed later. The protocol gives secrets no place in that order, because a resource that names a
+secret is warmed until the secret arrives. In the table, secrets come after clusters and before listeners.
 
-To add a type: add a row here, and a file to `compiler/` which compiles it.
+To add a type, add a row here, and a file to `compiler/` that compiles it.
 """
 
 from __future__ import annotations
@@ -40,19 +40,21 @@ class EnvoyType:
     """One row: a type that clients can subscribe to."""
 
     url: str
-    # The service of this type alone, without `envoy.service.`, and what follows `Delta` and `Stream` in its methods' names.
+    # The gRPC service that serves only this type, without `envoy.service.`, and the part of its methods' names that follows
+    # `Delta` and `Stream`.
     service: str
     method_stem: str
-    # The Python module of the message; "" for a type that the compiler does not make. Clients may ask for such a type, and get
-    # the protocol's answer for names that do not exist.
+    # The Python module of the message; "" for a type that is not compiled. A client that asks for such a type gets the
+    # protocol's answer for names that do not exist.
     module: str = ""
-    # As the protocol's documents abbreviate it; "" for a type that the compiler does not make.
+    # The abbreviation in the protocol's documents; "" for a type that is not compiled.
     abbreviation: str = ""
-    # A SotW response carries the whole type, and an absent resource is deleted ("Grouping Resources into Responses").
+    # True if a SotW response lists all resources of the type, and an absent resource is deleted ("Grouping Resources into
+    # Responses").
     full_state: bool = False
     # Types of the resources that may name one of this type.
     named_by: tuple[str, ...] = ()
-    # Bodies are for the clients only: they are never logged or dumped.
+    # True if only clients may see the bodies: they are never logged or dumped.
     sensitive: bool = False
 
     def message_class(self) -> Any:
@@ -128,7 +130,7 @@ TABLE = (
     ),
 )
 
-# The types that the compiler makes, in order; by type URL.
+# The compiled types by type URL, in the order of the table.
 COMPILED: Mapping[str, EnvoyType] = {t.url: t for t in TABLE if t.module}
 ORDER = tuple(COMPILED)
 FULL_STATE = frozenset(t.url for t in TABLE if t.full_state)

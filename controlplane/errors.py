@@ -25,34 +25,37 @@ class Code(Enum):
     FAILED_PRECONDITION = "failed precondition"
     ABORTED = "aborted"
     RESOURCE_EXHAUSTED = "resource exhausted"
-    # Our fault, or the machine's: the call may succeed later.
+    # The fault of Turnout or of its machine: the call may succeed later.
     UNAVAILABLE = "unavailable"
     INTERNAL = "internal"
 
 
-_KEY = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY.*?(-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL)
+_PRIVATE_KEY = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY.*?(-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL)
 
 
 def redacted(text: str) -> str:
-    """Return the text without private keys in PEM, whole or cut off: the last defence behind code that quotes none."""
-    return _KEY.sub("[a private key]", text) if "PRIVATE KEY" in text else text
+    """Return the text with every private key in PEM replaced, also one that is cut off.
+
+    No code should put a private key into a text. This is the last defence if some code does.
+    """
+    return _PRIVATE_KEY.sub("[a private key]", text) if "PRIVATE KEY" in text else text
 
 
-def shortened(text: str, most: int = 4_000) -> str:
-    """Return the text, cut off after `most` characters, for texts of clients that are shown in many places."""
-    return text if len(text) <= most else f"{text[:most]} … ({len(text) - most} more characters)"
+def shortened(text: str, limit: int = 4_000) -> str:
+    """Return the text, cut off after `limit` characters. It is for texts that clients sent."""
+    return text if len(text) <= limit else f"{text[:limit]} … ({len(text) - limit} more characters)"
 
 
-_UNUSUAL = re.compile(r"[^\x20-\x7e]")
+_NOT_PLAIN_ASCII = re.compile(r"[^\x20-\x7e]")
 
 
 def escaped(text: str, keep: str = "") -> str:
-    r"""Return the text with `\u001b` and the like for each character that a terminal obeys or doesn't show.
+    r"""Return the text with an escape like `\u001b` for each character that a terminal interprets or does not show.
 
-    Those are all controls, ends of lines too, changes of the writing direction, and unassigned characters. Characters in
-    `keep` stay.
+    These characters are all control characters, line ends included, changes of the writing direction, and unassigned
+    characters. Characters in `keep` stay.
     """
-    return _UNUSUAL.sub(lambda match: match[0] if match[0] in keep else _escaped(match[0]), text)
+    return _NOT_PLAIN_ASCII.sub(lambda match: match[0] if match[0] in keep else _escaped(match[0]), text)
 
 
 def _escaped(character: str) -> str:
@@ -64,7 +67,7 @@ def _escaped(character: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """A field, and the problem with it."""
+    """One field and what is wrong with it."""
 
     # Path from the top of the request, like `models[0].versions[1].endpoints[0].port`; "" is the whole request.
     field: str
@@ -87,7 +90,7 @@ class Error(Exception):
         message = redacted(message)
         super().__init__(message)
         self.code = code
-        # UPPER_SNAKE_CASE, stable: programs switch on it.
+        # In UPPER_SNAKE_CASE. It never changes, because programs compare it.
         self.reason = reason
         self.message = message
         self.violations = tuple(Violation(redacted(v.field), redacted(v.description)) for v in violations)
@@ -119,18 +122,18 @@ def stale_etag(name: str, etag: str, live: str) -> Error:
     return Error(Code.ABORTED, "STALE_ETAG", message, metadata={"name": name, "given": etag, "live": live})
 
 
-def abbreviated(names: Sequence[str], most: int = 8) -> str:
-    """Return a list for a sentence: `a, b`; of more than `most` names the first ones, and how many more there are."""
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+def abbreviated(names: Sequence[str], limit: int = 8) -> str:
+    """Return names as a list for a sentence, like `a, b`. From more than `limit` names: the first ones and a count."""
+    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
 
 
 def prefixed(error: Error, prefix: str) -> Error:
-    """Return the same error with each field's path extended by `prefix`, its parent."""
-    return renamed(error, lambda field: join(prefix, field))
+    """Return the same error with `prefix`, the path of the parent, before each field's path."""
+    return renamed(error, lambda field: join_path(prefix, field))
 
 
 def renamed(error: Error, rename: Callable[[str], str]) -> Error:
-    """Return the same error about fields that have other names in the caller's request."""
+    """Return the same error with each field's path passed through `rename`: to the path in the caller's request."""
     violations = tuple(Violation(rename(v.field), v.description) for v in error.violations)
     message = f"{violations[0].field}: {violations[0].description}" if len(violations) == 1 else error.message
     return Error(error.code, error.reason, message, violations=violations, metadata=error.metadata)
@@ -145,14 +148,14 @@ def merged(errors: list[Error]) -> Error:
     return Error(errors[0].code, errors[0].reason, message, violations=violations, metadata=errors[0].metadata)
 
 
-def join(prefix: str, field: str) -> str:
-    """Return the path of a field below `prefix`: `models[0]` and `name` make `models[0].name`, an index needs no dot."""
+def join_path(prefix: str, field: str) -> str:
+    """Return the path of a field below `prefix`: `models[0]` and `name` make `models[0].name`. An index needs no dot."""
     return prefix + field if not field or not prefix or field.startswith("[") else f"{prefix}.{field}"
 
 
 @contextmanager
 def within(prefix: str) -> Iterator[None]:
-    """Raise an error from inside with `prefix` before its fields."""
+    """Raise an `Error` of the `with` block again, with `prefix` before its fields."""
     try:
         yield
     except Error as error:
@@ -167,13 +170,13 @@ class Collector:
 
     @contextmanager
     def within(self, prefix: str) -> Iterator[None]:
-        """Keep an error from inside for `check`, with `prefix` before its fields."""
+        """Collect an `Error` of the `with` block instead of raising it, with `prefix` before its fields."""
         try:
             yield
         except Error as error:
             self.errors.append(prefixed(error, prefix) if prefix else error)
 
     def check(self) -> None:
-        """Raise all collected errors as one. Without any, return."""
+        """Raise all collected errors as one error. Return if there are none."""
         if self.errors:
             raise merged(self.errors)

@@ -1,12 +1,12 @@
-"""The content for one group of clients, as a value: resources by type. A version is a hash of the content.
+"""Snapshots: the resources that one group of clients should hold, by type. A version is a hash of the content.
 
-Equal content has an equal version, on every replica and after every restart. A resource is serialised once, when it is made,
-and whoever sends it sends those bytes.
+Equal content has an equal version, on every replica and after every restart. A resource is serialised once, when it is
+created, and every stream sends those bytes.
 
-**The same object means unchanged.** A resource, a mapping of resources and a snapshot never change once they are made, and who
-makes the next one reuses the object for whatever is equal. So `a is b` is the first comparison everywhere, and caches look up
-objects by identity (`DiffCache`, `ReferenceCache`, the memo of the protocol): they keep the object alive, so that nothing else
-can get its identity.
+**The same object means unchanged.** A resource, a mapping of resources and a snapshot never change after they were created.
+For everything that is equal to the snapshot before, the compiler reuses the object of that snapshot. So `a is b` is the first
+comparison everywhere, and caches (`DiffCache`, `ReferenceCache`, the memo of the protocol) look up objects by identity. Each
+cache keeps its objects alive, so that no other object can get the same identity.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Resource:
     version: str
     # The message, serialised deterministically; without its `google.protobuf.Any` wrapper.
     body: bytes = field(repr=False)
-    # (type URL, name) of the resources that this one names: a cluster its endpoints (if they come over EDS) and its secrets, a
+    # (type URL, name) of the resources that this resource names. A cluster names its endpoints (with EDS) and its secrets, a
     # listener its secrets, a scope its RouteConfiguration, a RouteConfiguration the clusters that it sends traffic to.
     refs: frozenset[tuple[str, str]] = frozenset()
 
@@ -46,40 +46,41 @@ class Resource:
 
     @staticmethod
     def of(type_url: str, name: str, body: bytes, refs: Iterable[tuple[str, str]] = ()) -> Resource:
-        """Return a resource with its version."""
+        """Return a resource whose version is the hash of `body`."""
         return Resource(type_url, name, hashlib.blake2b(body, digest_size=8).hexdigest(), body, frozenset(refs))
 
 
 class Client(StrEnum):
-    """A kind of client. Each refuses some of what the other needs."""
+    """A kind of client. Each kind refuses some configuration that the other kind needs."""
 
     ENVOY = "envoy"
     GRPC = "grpc"  # gRPC's own client, without a proxy
 
-    # Enum's own hash is not implemented in C, and audiences are looked up all the time.
+    # Enum's own hash is not implemented in C, and would slow down every look-up of an audience.
     __hash__ = str.__hash__
 
 
 @dataclass(frozen=True, slots=True)
 class Audience:
-    """A group of nodes that get the same content: they share one snapshot."""
+    """A group of nodes that share one snapshot."""
 
-    # Labels of the gateways that select the nodes, sorted; () if none does.
+    # Labels of the gateways that select the nodes, sorted; () if no gateway does.
     gateways: tuple[str, ...] = ()
     client: Client = Client.ENVOY
-    # The nodes get these models, as far as they exist and belong to those gateways; None: all models of the gateways.
+    # Labels of the models that the nodes ask for. The nodes get those that exist and belong to the gateways. None: all models
+    # of the gateways.
     models: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """All that one audience should hold as of one revision. A resource that is not in it should not be held."""
+    """All resources of one audience at one revision. A client should hold exactly these."""
 
     revision: int
     audience: Audience
     # By type URL, then by name. Every type of ORDER is a key.
     resources: Mapping[str, Resources]
-    # By type URL: the version changes exactly when a resource of the type does, whatever their order.
+    # By type URL. A version changes exactly when a resource of the type changes. The order of resources does not matter.
     versions: Mapping[str, str]
 
     @staticmethod
@@ -108,13 +109,13 @@ class Diff:
         return (*(r.name for r in self.changed), *self.removed)
 
 
-_SAME = Diff()
+_NO_DIFFERENCE = Diff()
 
 
 def diff(old: Resources, new: Resources) -> Diff:
-    """Return what changes from `old` to `new`."""
+    """Return the difference from `old` to `new`."""
     if old is new:
-        return _SAME
+        return _NO_DIFFERENCE
     if not old:
         return Diff(tuple(new.values()))
     changed = tuple(r for n, r in new.items() if (o := old.get(n)) is not r and (o is None or o.version != r.version))
@@ -123,51 +124,52 @@ def diff(old: Resources, new: Resources) -> Diff:
 
 
 class IdentityCache(Generic[V]):
-    """Values that were computed from mappings, by the identity of those mappings.
+    """A cache of values that were computed from mappings. Its key is the identity of these mappings.
 
-    Bound: at most MOST values, of at most MOST_NAMES names together, except that the newest FEWEST stay however large they
-    are. The oldest value goes first. A mapping takes up to 100 bytes a name and a new one comes with each revision, so with
-    thousands of models the number of names is what counts.
+    Bound: at most MAX_VALUES values, whose mappings have at most MAX_NAMES names together. The newest MIN_VALUES values always
+    stay. The oldest value is dropped first. A mapping takes up to 100 bytes for each name, and each revision brings a new
+    mapping. So with thousands of models, the number of names decides how much memory the cache takes.
 
-    Several threads may use one cache: at worst a value is computed twice, or the number of names is a little wrong.
+    Several threads may use one cache. At worst a value is computed twice, or the number of names is a little wrong.
     """
 
-    MOST, MOST_NAMES, FEWEST = 256, 500_000, 4
+    MAX_VALUES, MAX_NAMES, MIN_VALUES = 256, 500_000, 4
 
     def __init__(self) -> None:
-        # By identities: the value, and the mappings, which it keeps alive.
+        # By the identities of the mappings: the value, and the mappings themselves, so that they stay alive.
         self._entries: OrderedDict[tuple[int, ...], tuple[V, tuple[Resources, ...]]] = OrderedDict()
         self._names = 0
 
     def find(self, key: tuple[int, ...]) -> V | None:
-        """Return the value that was computed from the mappings with these identities."""
+        """Return the value that was computed from the mappings with these identities, or None."""
         entry = self._entries.get(key)
         return None if entry is None else entry[0]
 
     def keep(self, key: tuple[int, ...], value: V, *sources: Resources) -> V:
-        """Remember and return a value. `key` is made of the identities of its sources."""
+        """Remember and return a value. `key` holds the identities of `sources`, the mappings that it was computed from."""
         self._entries[key] = value, sources
         self._names += sum(map(len, sources))
-        while len(self._entries) > self.FEWEST and (len(self._entries) > self.MOST or self._names > self.MOST_NAMES):
-            _, (_, forgotten) = self._entries.popitem(last=False)
-            self._names -= sum(map(len, forgotten))
+        entries = self._entries
+        while len(entries) > self.MIN_VALUES and (len(entries) > self.MAX_VALUES or self._names > self.MAX_NAMES):
+            _, (_, dropped_sources) = entries.popitem(last=False)
+            self._names -= sum(map(len, dropped_sources))
         return value
 
 
 class DiffCache(IdentityCache[Diff]):
-    """Diffs of mappings that never change: each is computed once, whoever needs it."""
+    """A cache of diffs: the diff of two mappings is computed once for all streams."""
 
     def diff(self, old: Resources, new: Resources) -> Diff:
-        """Return what changes from `old` to `new`."""
+        """Return the difference from `old` to `new`."""
         if old is new:
-            return _SAME
+            return _NO_DIFFERENCE
         key = id(old), id(new)
-        known = self.find(key)
-        return self.keep(key, diff(old, new), old, new) if known is None else known
+        cached = self.find(key)
+        return self.keep(key, diff(old, new), old, new) if cached is None else cached
 
 
 def type_version(resources: Iterable[Resource]) -> str:
-    """Return a version for a set of resources: the sum of their hashes, so that it can be updated with one of them."""
+    """Return the version of a set of resources: the sum of their hashes. A sum can be updated when one resource changes."""
     return f"{sum(resource_hash(r) for r in resources) & _MASK:032x}"
 
 

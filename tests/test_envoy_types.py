@@ -1,4 +1,4 @@
-"""The table of Envoy's types, and that nothing else says what is in it."""
+"""The table of Envoy's types. No other module may spell a type URL."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_the_order_is_make_before_break() -> None:
     assert ORDER == (CLUSTER, ENDPOINTS, SECRET, LISTENER, SCOPED_ROUTES, ROUTES)
 
 
-def test_sotw_carries_the_full_state_of_clusters_listeners_and_scopes() -> None:
+def test_sotw_sends_the_full_state_of_clusters_listeners_and_scopes() -> None:
     assert {CLUSTER, LISTENER, SCOPED_ROUTES} == FULL_STATE
 
 
@@ -49,7 +49,7 @@ def test_which_types_may_name_a_type() -> None:
     }
 
 
-def test_short_names() -> None:
+def test_short_names_are_the_names_of_the_messages() -> None:
     assert [short_name(t) for t in ORDER] == [
         "Cluster",
         "ClusterLoadAssignment",

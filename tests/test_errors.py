@@ -1,4 +1,4 @@
-"""Errors: fields, merged texts, and that no private key gets into one, whole or cut off."""
+"""Errors: their fields and merged texts. No text may contain a private key, whole or cut off."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from controlplane.errors import (
     escaped,
     failed_precondition,
     invalid,
-    join,
+    join_path,
     merged,
     not_found,
     prefixed,
@@ -41,11 +41,11 @@ KEY = pair().key
         (pair().certificate, pair().certificate),
     ],
 )
-def test_keys_are_removed(text: str, expected: str) -> None:
+def test_private_keys_are_removed_from_texts(text: str, expected: str) -> None:
     assert redacted(text) == expected
 
 
-def test_no_error_holds_a_key() -> None:
+def test_no_error_holds_a_private_key() -> None:
     error = Error(Code.INTERNAL, "X", f"wrong: {KEY}", violations=(Violation(f"a.{KEY}", f"is {KEY}"),))
     text = repr((error, error.args, error.message, error.violations))
     assert not any(mark in text for mark in marks(KEY))
@@ -69,7 +69,7 @@ def test_long_texts_are_cut_off() -> None:
         ("unassigned \U000e0fff", "", "unassigned \\U000e0fff"),
     ],
 )
-def test_unusual_characters_are_escaped(text: str, keep: str, expected: str) -> None:
+def test_control_and_invisible_characters_are_escaped(text: str, keep: str, expected: str) -> None:
     assert escaped(text, keep) == expected
 
 
@@ -84,12 +84,14 @@ def test_unusual_characters_are_escaped(text: str, keep: str, expected: str) -> 
         (failed_precondition("R", "", "not now"), Code.FAILED_PRECONDITION, "R", "not now", []),
     ],
 )
-def test_constructors(error: Error, code: Code, reason: str, message: str, fields: list[str]) -> None:
+def test_constructors_set_code_reason_message_and_field(
+    error: Error, code: Code, reason: str, message: str, fields: list[str]
+) -> None:
     assert (error.code, error.reason, error.message) == (code, reason, message)
     assert [v.field for v in error.violations] == fields
 
 
-def test_a_stale_etag_names_both() -> None:
+def test_a_stale_etag_error_names_the_sent_and_the_live_etag() -> None:
     error = stale_etag("models/a", "3", "5")
     assert (error.code, error.reason) == (Code.ABORTED, "STALE_ETAG")
     assert error.metadata == {"name": "models/a", "given": "3", "live": "5"}
@@ -100,8 +102,8 @@ def test_a_stale_etag_names_both() -> None:
     ("prefix", "field", "path"),
     [("a", "b", "a.b"), ("a", "[0]", "a[0]"), ("a", "", "a"), ("", "b", "b"), ("", "", "")],
 )
-def test_paths(prefix: str, field: str, path: str) -> None:
-    assert join(prefix, field) == path
+def test_a_field_is_joined_to_the_path_of_its_parent(prefix: str, field: str, path: str) -> None:
+    assert join_path(prefix, field) == path
 
 
 def test_fields_are_prefixed_and_renamed() -> None:
@@ -113,12 +115,12 @@ def test_fields_are_prefixed_and_renamed() -> None:
     assert upper.message == two.message == "a: x; b: y", "a text about several fields stays as it is"
 
 
-def test_an_error_inside_gets_the_prefix() -> None:
+def test_within_adds_its_prefix_to_the_fields_of_an_error() -> None:
     with pytest.raises(Error, match=r"model\.name: is required"), within("model"):
         raise invalid("name", "is required")
 
 
-def test_errors_are_collected() -> None:
+def test_a_collector_raises_its_errors_as_one() -> None:
     collector = Collector()
     collector.check()
     with collector.within("a"):
@@ -137,4 +139,4 @@ def test_errors_are_collected() -> None:
 
 @pytest.mark.parametrize(("count", "text"), [(0, ""), (1, "n0"), (3, "n0, n1, n2"), (4, "n0, n1, n2 and 1 more")])
 def test_long_lists_are_abbreviated(count: int, text: str) -> None:
-    assert abbreviated([f"n{i}" for i in range(count)], most=3) == text
+    assert abbreviated([f"n{i}" for i in range(count)], limit=3) == text

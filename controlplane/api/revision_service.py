@@ -58,7 +58,7 @@ class RevisionService(revision_service_pb2_grpc.RevisionServiceServicer):
             )
         bootstraps: list[str] = []
         if request.include_bootstraps:
-            bootstraps = await asyncio.to_thread(_bootstraps, outcome.snapshots, pem.stand_in(self._clock()))
+            bootstraps = await asyncio.to_thread(_bootstraps, outcome.snapshots, pem.placeholder(self._clock()))
         return pb.ApplyResponse(
             revision=await revision_of(outcome),
             changed=outcome.changed,
@@ -147,7 +147,7 @@ class RevisionService(revision_service_pb2_grpc.RevisionServiceServicer):
         return int(match[1])
 
 
-def _bootstraps(snapshots: Mapping[Audience, Snapshot], stand_in: tuple[str, str]) -> list[str]:
-    """Return a bootstrap in JSON for each set of gateways. `stand_in` replaces certificates that have a private key."""
+def _bootstraps(snapshots: Mapping[Audience, Snapshot], placeholder: tuple[str, str]) -> list[str]:
+    """Return a bootstrap in JSON for each set of gateways. `placeholder` replaces certificates that have a private key."""
     audiences = sorted((a for a in snapshots if a.gateways and a.client is Client.ENVOY), key=lambda a: a.gateways)
-    return [json.dumps(static_bootstrap(snapshots[a], stand_in)) for a in audiences]
+    return [json.dumps(static_bootstrap(snapshots[a], placeholder)) for a in audiences]

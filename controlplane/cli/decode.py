@@ -19,7 +19,7 @@ from controlplane.cli.document import BOOLS, NULLS, NUMBER, Mapping, Node, Scala
 from controlplane.cli.exits import Place, Problem
 from controlplane.domain import BOUNDS
 from controlplane.domain.collections import BY_NAME, COLLECTIONS
-from controlplane.errors import join
+from controlplane.errors import join_path
 from controlplane.generated.turnout.v1.revision_service_pb2 import Manifest
 
 # Keys of a file: one list of objects for each collection.
@@ -108,7 +108,7 @@ class Decoder:
                 if field is None:
                     self._unknown(key_node, path, [f.name for f in message.DESCRIPTOR.fields])
                 else:
-                    self._field(key_node, value, message, field, join(path, field.name))
+                    self._field(key_node, value, message, field, join_path(path, field.name))
 
     def _field(self, key: Scalar, node: Node, message: Message, field: FieldDescriptor, path: str) -> None:
         self.places[path] = Place(self._file, key.line)

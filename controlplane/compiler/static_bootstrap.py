@@ -13,11 +13,11 @@ from controlplane.envoy_types import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SCOPE
 from controlplane.snapshot import Resource, Snapshot
 
 
-def static_bootstrap(snapshot: Snapshot, stand_in: tuple[str, str] = ("", "")) -> dict[str, object]:
+def static_bootstrap(snapshot: Snapshot, placeholder: tuple[str, str] = ("", "")) -> dict[str, object]:
     """Return a bootstrap in JSON form with a whole snapshot inline, so that an Envoy with it subscribes to nothing.
 
-    Every certificate that has a key is replaced by `stand_in`, a worthless certificate and its key in PEM. It is needed only
-    if the snapshot has such a certificate.
+    Every certificate that has a key is replaced by `placeholder`, a worthless certificate and its key in PEM. `placeholder` is
+    needed only if the snapshot has such a certificate.
     """
     routes = {name: decoded(r) for name, r in snapshot.resources[ROUTES].items()}
     scopes: dict[str, list[Any]] = {}
@@ -29,15 +29,15 @@ def static_bootstrap(snapshot: Snapshot, stand_in: tuple[str, str] = ("", "")) -
     listeners = [_static_listener(r, scopes.get(r.name, [])) for r in snapshot.resources[LISTENER].values()]
     clusters = [_static_cluster(r, snapshot.resources[ENDPOINTS].get(r.name)) for r in snapshot.resources[CLUSTER].values()]
     static = {"listeners": [_json(m) for m in listeners], "clusters": [_json(m) for m in clusters]}
-    if secrets := [_json(_static_secret(r, stand_in)) for r in snapshot.resources[SECRET].values()]:
+    if secrets := [_json(_static_secret(r, placeholder)) for r in snapshot.resources[SECRET].values()]:
         static["secrets"] = secrets
     return {"node": {"id": "static", "cluster": "static"}, "static_resources": static}
 
 
-def _static_secret(resource: Resource, stand_in: tuple[str, str]) -> Any:
+def _static_secret(resource: Resource, placeholder: tuple[str, str]) -> Any:
     secret = decoded(resource)
     if secret.HasField("tls_certificate"):
-        chain, key = stand_in
+        chain, key = placeholder
         secret.tls_certificate.certificate_chain.inline_string = chain
         secret.tls_certificate.private_key.inline_string = key
     return secret

@@ -1,8 +1,8 @@
-"""The nouns of desired state: frozen, and valid by construction.
+"""The nouns of desired state: immutable, and valid by construction.
 
-An object that exists is valid in itself. `consistency.py` checks that objects fit together: a model's gateway exists, two
-gateways don't share an address. A constructor raises `Error` for a wrong value, with the path of the field, named as in the
-operator API. Durations are seconds; shares are basis points.
+A constructor raises `Error` for an invalid value, with the path of the field as the operator API names it. So every object
+that exists is valid in itself. `consistency.py` checks that objects fit together: for example, that a model's gateway exists,
+and that two gateways don't share an address. Durations are in seconds, shares in basis points.
 """
 
 from __future__ import annotations

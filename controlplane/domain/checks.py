@@ -1,4 +1,4 @@
-"""Checks of single values, words and numbers. Each returns None, or raises `Error` with the name of the field."""
+"""Checks of single values. Each check returns None, or raises `Error` with the name of the field."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from controlplane.errors import invalid
 
 FULL_SHARE = 10_000  # basis points
 
-# Bounds of whole numbers: the least and the most, by field.
+# Minimum and maximum of whole numbers, by field.
 BOUNDS: Mapping[str, tuple[int, int]] = {
     "port": (1, 65_535),
     "split": (0, FULL_SHARE),
@@ -60,10 +60,10 @@ def check_header(value: str, name: str) -> None:
 
 
 def check_range(value: float, low: float, high: float, name: str, unit: str = "") -> None:
-    """Check that a number is within bounds; the error states them."""
+    """Check that a number is from `low` to `high`. The error text names both."""
     if not low <= value <= high:
-        text, least, most = (f"{_text(number)}{unit}" for number in (value, low, high))
-        raise invalid(name, f"{text} is out of range: {least} to {most}")
+        value_text, low_text, high_text = (f"{_text(number)}{unit}" for number in (value, low, high))
+        raise invalid(name, f"{value_text} is out of range: {low_text} to {high_text}")
 
 
 def _text(number: float) -> str:
@@ -72,13 +72,13 @@ def _text(number: float) -> str:
 
 
 def check_bounds(noun: object, *names: str) -> None:
-    """Check that fields of a noun are within `BOUNDS`; the error is about the first that is not."""
+    """Check that fields of a noun are within `BOUNDS`. The error names the first field that is not."""
     for name in names:
         check_range(getattr(noun, name), *BOUNDS[name], name)
 
 
 def check_distinct(values: Iterable[str], name: str) -> None:
-    """Check that no value is there twice; the error is about the second one."""
+    """Check that no value occurs twice. The error names the index of the second occurrence."""
     seen: set[str] = set()
     for i, value in enumerate(values):
         if value in seen:

@@ -1,7 +1,7 @@
 """The table of nouns: one row for each kind of object in desired state.
 
-State, changes, the store's codec, listings and error texts are derived from these rows. A resource name is `COLLECTION/LABEL`,
-like `models/iris`.
+State, changes, the store's codec, listings and error texts are derived from these rows. A resource name is
+`COLLECTION/LABEL`, like `models/iris`.
 
 To add a noun, write its class with `collection`, `name`, `resource_name` and `references`. Then add the class to `Object`, and
 a row to `COLLECTIONS`.
@@ -27,13 +27,13 @@ T = TypeVar("T", bound=Object)
 class Collection:
     """A row of the table: the facts about one kind of object."""
 
-    # The class of its objects. Its `collection` is the first part of a resource name and the name of the field in a manifest.
+    # The class of the objects. `noun.collection` is the first part of a resource name, and the field's name in a manifest.
     noun: type[Object]
-    # For sentences about one object; the field of a request that holds one.
+    # The noun in sentences about one object, and the name of the request's field that holds one object.
     singular: str
-    # Fields whose value is one of several classes: by field, the class of each name. The store writes `{name: value}`.
+    # The fields whose value may be of several classes. By field, then by the name that the store writes: the class.
     unions: Mapping[str, Mapping[str, type]] = field(default_factory=dict)
-    # True where the object holds a private key: the store seals it, and no text may show it.
+    # True if objects hold a private key. The store seals the key, and no text may show it.
     sensitive: bool = False
 
     @property
@@ -50,7 +50,7 @@ class Collection:
         return not_found(self.resource_name(label), self.existing(labels))
 
     def existing(self, labels: Iterable[str]) -> str:
-        """Return a hint for an error text: the labels that exist."""
+        """Return the hint for an error text that lists the existing `labels`."""
         names = sorted(labels)
         return f"there are: {abbreviated(names)}" if names else f"there are no {self.name} yet"
 
@@ -79,6 +79,6 @@ def resource_name(noun: type[Object], label: str) -> str:
 
 
 def alternatives() -> str:
-    """Return the nouns for a sentence: `gateway, model or secret`."""
+    """Return the nouns as a list for a sentence: `gateway, model or secret`."""
     *others, last = (row.singular for row in COLLECTIONS)
     return f"{', '.join(others)} or {last}"

@@ -1,11 +1,11 @@
-"""The rules by which objects fit together. Each rule looks only at what a change may have broken.
+"""The rules by which objects fit together. Each rule checks only the objects that a change may have made inconsistent.
 
-| rule | reason of the error | looks at |
+| rule | reason of the error | objects that are checked |
 |---|---|---|
-| no two gateways want one socket on one node | ADDRESS_TAKEN | changed gateways |
-| every object that is named exists, and is of the kind that is needed | UNKNOWN_…, WRONG_… | changed objects |
+| no two gateways bind the same socket on one node | ADDRESS_TAKEN | changed gateways |
+| every referenced object exists and has the required kind | UNKNOWN_…, WRONG_… | changed objects |
 | no request can mean two models | AMBIGUOUS_KEY | models with other keys or gateways; all models of changed gateways |
-| nothing that is used is deleted, or becomes another kind | …_IN_USE | deleted objects, secrets of another kind |
+| no object in use is deleted or changes its kind | …_IN_USE | deleted objects, secrets that changed their kind |
 """
 
 from __future__ import annotations
@@ -34,16 +34,17 @@ class Objects(Protocol):
 
 
 def check(before: Objects, after: Objects, changes: Mapping[str, Object | None]) -> None:
-    """Check that the objects of `after` fit together. `changes` lead from `before`, which is consistent, to it.
+    """Check that the objects of `after` fit together. `after` is `before` with `changes` made, and `before` is consistent.
 
-    Errors: FAILED_PRECONDITION, one for all misfits. Fields are paths from a resource name: `models/iris.gateways[0]`.
+    Errors: one FAILED_PRECONDITION that lists all violations. Fields are paths from a resource name:
+    `models/iris.gateways[0]`.
     """
     changed = [obj for obj in changes.values() if obj is not None]
     c = Collector()
     _check_addresses(after, [obj for obj in changed if isinstance(obj, Gateway)], c)
     _check_references(after, changed, c)
     _check_keys(after, _models_to_check(before, after, changes), c)
-    _check_users(before, after, changes, c)
+    _check_in_use(before, after, changes, c)
     c.check()
 
 
@@ -80,9 +81,9 @@ def _check_reference(state: Objects, reference: Reference) -> None:
 
 def _models_to_check(before: Objects, after: Objects, changes: Mapping[str, Object | None]) -> list[Model]:
     """Return the models whose keys may have become ambiguous."""
-    # Most changes only move traffic: a model with the same keys and gateways as before can't collide anew.
+    # Most changes only move traffic. A model with the same keys and gateways as before can't get a new collision.
     models = [o for o in changes.values() if isinstance(o, Model) and not _same_keys(before.models.get(o.name), o)]
-    # A gateway's change can make models collide that did not change themselves.
+    # If a gateway changes, models that did not change themselves can collide.
     gateways = {obj.name for obj in changes.values() if isinstance(obj, Gateway)}
     if gateways:
         names = {model.name for model in models}
@@ -117,17 +118,19 @@ def _check_keys(state: Objects, models: list[Model], c: Collector) -> None:
 def _keys(state: Objects, model: Model) -> Iterable[tuple[Gateway, str]]:
     for label in model.gateways:
         gateway = state.gateways.get(label)
-        if gateway is not None:  # else its reference is reported
+        if gateway is not None:  # `_check_references` reports a missing gateway
             yield from ((gateway, key) for key in scope_keys(gateway, model))
 
 
-def _check_users(before: Objects, after: Objects, changes: Mapping[str, Object | None], c: Collector) -> None:
-    """Check that no object was deleted, or became another kind, that something in `after` needs as it was."""
+def _check_in_use(before: Objects, after: Objects, changes: Mapping[str, Object | None], c: Collector) -> None:
+    """Check that no object of `after` refers to an object that was deleted or that changed its kind."""
     lost = {name for name, new in changes.items() if _is_lost(_find(before, name), new)}
     users = _users(after, lost) if lost else {}
     for resource_name, names in users.items():
-        become = "be deleted" if changes[resource_name] is None else "become the other kind"
-        description = f"{resource_name} can't {become} while {abbreviated(sorted(names))} use it: change or delete those first"
+        refused = "be deleted" if changes[resource_name] is None else "become the other kind"
+        description = (
+            f"{resource_name} can't {refused} while {abbreviated(sorted(names))} use it: change or delete those first"
+        )
         with c.within(""):
             raise Error(
                 Code.FAILED_PRECONDITION,
@@ -139,6 +142,7 @@ def _check_users(before: Objects, after: Objects, changes: Mapping[str, Object |
 
 
 def _is_lost(old: Object | None, new: Object | None) -> bool:
+    """Return True when an object was deleted or changed its kind."""
     return old is not None and (new is None or _kind(old) != _kind(new))
 
 
@@ -148,7 +152,7 @@ def _find(state: Objects, resource_name: str) -> Object | None:
 
 
 def _users(state: Objects, resource_names: set[str]) -> dict[str, list[str]]:
-    """Return, for each of these objects that is needed, the resource names of the objects that need it."""
+    """Return the resource names of the objects that refer to each of `resource_names`. Objects without users are left out."""
     users: dict[str, list[str]] = {}
     for objects in state.collections.values():
         for obj in objects.values():

@@ -20,16 +20,16 @@ from controlplane.domain import (
 )
 from controlplane.domain.describe_secret import secret_lines
 
-# Lines about the endpoints of one version. More are only counted.
-MOST_ENDPOINTS = 20
+# Number of lines about the endpoints of one version. Further endpoints are only counted.
+MAX_ENDPOINT_LINES = 20
 
 _NONE = "none"
 
 
 def lines(old: Object | None, new: Object | None) -> list[str]:
-    """Return a line for each field that differs; for a new object, for each field that is not at its default.
+    """Return one line for each field that differs. For a new object: one line for each field that is not at its default.
 
-    A deleted object has no lines.
+    For a deleted object, return no lines.
     """
     if new is None:
         return []
@@ -51,9 +51,9 @@ def lines(old: Object | None, new: Object | None) -> list[str]:
 
 
 def _flat(path: str, value: Any, other: Any) -> Iterator[tuple[str, str, bool]]:
-    """Yield (path, text, is the default) of each field that differs from `other`, in order.
+    """Yield (path, text, True if it is the default) of each field that differs from `other`, in order.
 
-    Without another object, yield the fields that are not at their default. Names and endpoints are left out.
+    If `other` is None, yield the fields that are not at their default. Names and endpoints are left out.
     """
     for field in fields(value):
         item = getattr(value, field.name)
@@ -61,20 +61,20 @@ def _flat(path: str, value: Any, other: Any) -> Iterator[tuple[str, str, bool]]:
         default = _is_default(field, item)
         if field.name in ("name", "endpoints") or (default if other is None else item == counterpart):
             continue
-        at = f"{path}{field.name}"
+        field_path = f"{path}{field.name}"
         if field.name == "versions":
-            yield at, ", ".join(v.name for v in item), False
+            yield field_path, ", ".join(v.name for v in item), False
             others = {v.name: v for v in counterpart or ()}
             for version in item:
-                yield from _flat(f"{at}.{version.name}.", version, others.get(version.name))
+                yield from _flat(f"{field_path}.{version.name}.", version, others.get(version.name))
         elif isinstance(item, PathRouting | HeaderRouting | HostRouting):
-            yield at, _routing(item), default
+            yield field_path, _routing(item), default
         elif is_dataclass(item):
             if field.default is None:
-                yield at, "set", False
-            yield from _flat(f"{at}.", item, counterpart)
+                yield field_path, "set", False
+            yield from _flat(f"{field_path}.", item, counterpart)
         else:
-            yield at, _text(field.name, item), default
+            yield field_path, _text(field.name, item), default
 
 
 def _is_default(field: Field[Any], item: object) -> bool:
@@ -87,7 +87,7 @@ def _text(name: str, item: object) -> str:
         case bool():
             return "yes" if item else "no"
         case float():
-            return f"{item:g} s"  # every float among the nouns is a time
+            return f"{item:g} s"  # every float field of the nouns is a duration
         case Enum():
             return str(item.value)
         case tuple():
@@ -103,7 +103,7 @@ def _text(name: str, item: object) -> str:
 
 
 def _word(item: object) -> str:
-    """Return the text of an item, quoted where its end would not be clear."""
+    """Return the text of an item, in quotes if it is empty or contains a space, a comma or a quote."""
     text = str(item)
     return text if re.fullmatch(r"[^\s,'\"]+", text) else repr(text)
 
@@ -119,7 +119,7 @@ def _routing(routing: PathRouting | HeaderRouting | HostRouting) -> str:
 
 
 def _versions(obj: Object | None) -> dict[str, dict[str, Endpoint]]:
-    """Return the endpoints of each version of a model by `host:port`."""
+    """Return the endpoints of a model's versions: by version, then by `host:port`. Other objects have none."""
     if not isinstance(obj, Model):
         return {}
     return {v.name: {_address(e): e for e in v.endpoints} for v in obj.versions}
@@ -137,8 +137,8 @@ def _endpoint_lines(old: Mapping[str, Mapping[str, Endpoint]], new: Mapping[str,
         ]
         if not changed and list(before) != list(after):
             changed = ["in another order"]
-        more = len(changed) - MOST_ENDPOINTS
-        for line in changed[:MOST_ENDPOINTS]:
+        more = len(changed) - MAX_ENDPOINT_LINES
+        for line in changed[:MAX_ENDPOINT_LINES]:
             yield f"versions.{name}.endpoints: {line}"
         if more > 0:
             yield f"versions.{name}.endpoints: and {more} more"

@@ -1,4 +1,4 @@
-"""Descriptions of a change to a secret, by facts that reveal nothing of a private key."""
+"""Descriptions of a change to a secret. They use only facts that reveal nothing about a private key."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _NONE = "none"
 
 
 def secret_lines(old: Secret | None, new: Secret) -> list[str]:
-    """Return a line for each fact that differs: subject, names, hashes, and the times of validity.
+    """Return one line for each fact that differs: subject, names, hashes, and the times of validity.
 
-    For a new secret, or one of another kind than before, return a line for each fact.
+    For a new secret, or a secret that changed its kind, return one line for each fact.
     """
     lines = []
     if old is not None and old.kind != new.kind:

@@ -1,12 +1,12 @@
-"""Live endpoints: the addresses that answer for a version now.
+"""Live endpoints: the addresses that serve a version now.
 
-They change in seconds, so they are no part of a revision: the compiler takes them beside the state. For each version one of
-three things is the case:
+Live endpoints can change every few seconds, so they are not part of a revision. They are a separate input of the compiler. A
+version's entry in `Endpoints.live` decides which endpoints the version has:
 
-    in `Endpoints.live`    the version has
-    no entry               the endpoints of its desired state
-    some endpoints         exactly these, whatever its desired state names
-    no endpoints           none now: its requests fail until some come
+    entry of the version    endpoints of the version
+    none                    those of its desired state
+    some endpoints          exactly these; those of its desired state are ignored
+    an empty tuple          none: requests fail until the entry gets endpoints
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from controlplane.errors import invalid
 
 
 class Health(Enum):
-    """The health of an endpoint, as its source reports it. An Envoy's own health checks count beside it."""
+    """The health of an endpoint, as the source of endpoints reports it. Envoy's own health checks apply in addition."""
 
     UNKNOWN = "unknown"  # used as if it were healthy
     HEALTHY = "healthy"
@@ -31,7 +31,7 @@ class Health(Enum):
 
 @dataclass(frozen=True, slots=True)
 class LiveEndpoint:
-    """One address that answers for a version now. Always an IP address: names are resolved where endpoints come from."""
+    """One address that serves a version now. `host` is always an IP address: the source of endpoints resolves DNS names."""
 
     host: str
     port: int
@@ -48,17 +48,17 @@ class LiveEndpoint:
 
 @dataclass(frozen=True, slots=True)
 class Endpoints:
-    """The live endpoints of all versions that have some source for them."""
+    """The live endpoints of all versions that have a source of live endpoints."""
 
-    # By (model, version), both labels.
+    # By (label of the model, label of the version).
     live: Mapping[tuple[str, str], tuple[LiveEndpoint, ...]] = field(default_factory=dict)
 
     def of(self, model: str, version: str) -> tuple[LiveEndpoint, ...] | None:
-        """Return a version's live endpoints, in order. None: it has those of its desired state."""
+        """Return a version's live endpoints, in order. None means that the version has the endpoints of its desired state."""
         return self.live.get((model, version))
 
     def changed_models(self, newer: Endpoints) -> set[str]:
-        """Return the models of which some version has other live endpoints in `newer`."""
+        """Return the labels of the models that have a version whose live endpoints differ in `newer`."""
         if newer is self or newer.live is self.live:
             return set()
         keys = self.live.keys() | newer.live.keys()

@@ -1,6 +1,7 @@
-"""Etags: a caller shows with one that it knows the newest state of what it changes.
+"""Etags: a caller sends the etag that it read, to show that it knows the newest state of the object that it changes.
 
-The etag of an object is the number of the revision in which it last changed. The etag of `revisions/latest` is its number.
+The etag of an object is the number of the revision in which the object last changed. The etag of `revisions/latest` is the
+number of that revision.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ _NUMBER = re.compile(r"0|[1-9][0-9]{0,17}")
 
 
 def live_etag(head: Head, name: str) -> str:
-    """Return the etag of an object, or of `revisions/latest`; `none` where the object does not exist."""
+    """Return the etag of an object, or of `revisions/latest`. It is `none` if the object does not exist."""
     if name == LATEST:
         return str(head.number)
     meta = head.meta.get(name)
@@ -22,7 +23,7 @@ def live_etag(head: Head, name: str) -> str:
 
 
 def check_etag(head: Head, name: str, etag: str, field: str = "etag", *, force: bool = False) -> None:
-    """Check the etag that a caller gave for `name`; an empty one is no etag, and passes. `force` permits a stale one.
+    """Check the etag that a caller sent for `name`. An empty etag passes: the caller sent none. `force` permits a stale etag.
 
     Errors: INVALID_ARGUMENT / INVALID_ETAG at `field`; ABORTED / STALE_ETAG.
     """

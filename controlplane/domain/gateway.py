@@ -1,4 +1,4 @@
-"""Gateways: where requests enter a group of Envoys, and which Envoys those are."""
+"""Gateways: where requests enter a group of Envoys, and which Envoys belong to the group."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Locality:
 
 @dataclass(frozen=True, slots=True)
 class NodeSelector:
-    """Selects nodes: every part that is not empty must match. An empty selector selects all."""
+    """Selects nodes: every field that is not empty must match. An empty selector selects all nodes."""
 
     clusters: tuple[str, ...] = ()
     ids: tuple[str, ...] = ()
@@ -88,16 +88,17 @@ class NodeSelector:
     def overlaps(self, other: NodeSelector) -> bool:
         """Return True when both could select the same node."""
         return (
-            _meet(self.clusters, other.clusters)
-            and _meet(self.ids, other.ids)
-            and _meet(self.regions, other.regions)
-            and _meet(self.zones, other.zones)
-            and _meet(self.sub_zones, other.sub_zones)
+            _overlap(self.clusters, other.clusters)
+            and _overlap(self.ids, other.ids)
+            and _overlap(self.regions, other.regions)
+            and _overlap(self.zones, other.zones)
+            and _overlap(self.sub_zones, other.sub_zones)
             and all(other.metadata.get(k, v) == v for k, v in self.metadata.items())
         )
 
 
-def _meet(a: tuple[str, ...], b: tuple[str, ...]) -> bool:
+def _overlap(a: tuple[str, ...], b: tuple[str, ...]) -> bool:
+    """Return True when one value can match both fields. An empty field matches every value."""
     return not a or not b or not set(a).isdisjoint(b)
 
 
@@ -110,10 +111,10 @@ class TlsVersion(Enum):
 
 @dataclass(frozen=True, slots=True)
 class GatewayTls:
-    """The TLS settings towards clients. Secrets are named by their labels."""
+    """The TLS settings towards clients."""
 
-    certificate: str
-    client_ca: str = ""  # empty: clients need no certificate
+    certificate: str  # the label of a secret
+    client_ca: str = ""  # the label of a secret; empty: clients need no certificate
     min_version: TlsVersion = TlsVersion.TLS_1_2
 
     def __post_init__(self) -> None:
@@ -124,7 +125,7 @@ class GatewayTls:
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
-    """An entrance for requests to a group of Envoys: address, TLS, and how requests name their models."""
+    """The place where requests enter a group of Envoys: address, TLS, and how a request names its model."""
 
     collection: ClassVar[str] = "gateways"
 
@@ -144,7 +145,7 @@ class Gateway:
         with c.within(""):
             if not is_ip(self.address):
                 raise invalid("address", f"'{self.address[:80]}' is not an IP address; 0.0.0.0 is every IPv4 interface")
-            # Normalised, so that two gateways that write one address differently are found to share it.
+            # Normalised, so that `shares_address` recognises one address in two spellings.
             object.__setattr__(self, "address", str(ipaddress.ip_address(self.address)))
         c.check()
 
@@ -154,7 +155,7 @@ class Gateway:
 
     @property
     def references(self) -> tuple[Reference, ...]:
-        """The secrets that it needs."""
+        """The secrets that the gateway needs."""
         if self.tls is None:
             return ()
         certificate = Reference("tls.certificate", Secret.collection, self.tls.certificate, "tls_certificate")
@@ -163,7 +164,7 @@ class Gateway:
         return certificate, Reference("tls.client_ca", Secret.collection, self.tls.client_ca, "ca_certificates")
 
     def shares_address(self, other: Gateway) -> bool:
-        """Return True when the two could want the same socket on some node."""
+        """Return True when both gateways would bind the same socket on some node."""
         any_address = {"0.0.0.0", "::"}
         same = self.address == other.address or self.address in any_address or other.address in any_address
         return same and self.port == other.port and self.nodes.overlaps(other.nodes)

@@ -1,4 +1,4 @@
-"""Models, and which of their users get which version."""
+"""Models, and the rules that decide which version a request gets."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Mirror:
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """Bounds on one request; 0 is no limit."""
+    """Time limits of one request; 0 is no limit."""
 
     request: float = 0.0
     idle: float = 300.0
@@ -73,8 +73,8 @@ class Retries:
     """The rules for retrying a failed request."""
 
     attempts: int = 2
-    unsafe: bool = False  # retry also where the upstream may have acted on the request
-    per_try_timeout: float = 0.0  # 0: none
+    unsafe: bool = False  # retry also when the upstream may have acted on the request
+    per_try_timeout: float = 0.0  # 0: no limit
 
     def __post_init__(self) -> None:
         check_bounds(self, "attempts")
@@ -87,7 +87,7 @@ class Retries:
 
 @dataclass(frozen=True, slots=True)
 class PathRewrite:
-    """Replaces the start of the path, up to the end of a segment, before the request goes to the model server."""
+    """Replaces the prefix of the path before the request goes to the model server. A prefix ends where a segment ends."""
 
     prefix: str
     replacement: str
@@ -101,7 +101,7 @@ class PathRewrite:
 class Model:
     """A model that users call.
 
-    Always true: the shares sum to 10,000, none is 0, and the version of each exists and has endpoints.
+    Always true: the shares of the split sum to 10,000, no share is 0, and each version with a share exists and has endpoints.
     """
 
     collection: ClassVar[str] = "models"
@@ -110,7 +110,7 @@ class Model:
     gateways: tuple[str, ...]  # labels
     versions: tuple[Version, ...]
     split: Mapping[str, int]  # version -> basis points
-    keys: tuple[str, ...] = ()  # empty: the name
+    keys: tuple[str, ...] = ()  # empty: the name is the only key
     sticky: Sticky | None = None
     preview_header: str = ""
     mirror: Mirror | None = None
@@ -144,7 +144,7 @@ class Model:
         if self.mirror is not None:
             with c.within("mirror"):
                 if not self.version(self.mirror.version, "version").endpoints:
-                    raise invalid("version", f"'{self.mirror.version}' has no endpoints to send copies to")
+                    raise invalid("version", f"'{self.mirror.version}' has no endpoints, so it can't get copies of requests")
         c.check()
 
     def _check_keys(self) -> None:
@@ -170,7 +170,7 @@ class Model:
                 raise invalid(
                     f"split.{name}", f"version '{name}' has no endpoints, so it can't be given a share", "NO_ENDPOINTS"
                 )
-        # In the order of versions and without zeros, so that equal splits are equal values.
+        # In the order of versions and without zero shares, so that equal splits are equal values.
         return {v.name: self.split[v.name] for v in self.versions if self.split.get(v.name)}
 
     @property
@@ -179,20 +179,20 @@ class Model:
 
     @property
     def route_keys(self) -> tuple[str, ...]:
-        """The names by which a request can mean this model; never empty."""
+        """The keys by which a request can name this model; never empty."""
         return self.keys or (self.name,)
 
-    def version(self, name: str, at: str = "version") -> Version:
-        """Return the version of a name. Errors: INVALID_ARGUMENT / UNKNOWN_VERSION at the field `at`."""
+    def version(self, name: str, field: str = "version") -> Version:
+        """Return the version with a name. Errors: INVALID_ARGUMENT / UNKNOWN_VERSION at `field`."""
         for version in self.versions:
             if version.name == name:
                 return version
         names = ", ".join(v.name for v in self.versions)
-        raise invalid(at, f"there is no version '{name[:80]}'; there are: {names}", "UNKNOWN_VERSION")
+        raise invalid(field, f"there is no version '{name[:80]}'; there are: {names}", "UNKNOWN_VERSION")
 
     @property
     def references(self) -> tuple[Reference, ...]:
-        """The gateways that serve it, then the secrets that its versions need."""
+        """The gateways that serve the model, then the secrets that its versions need."""
         gateways = (Reference(f"gateways[{i}]", Gateway.collection, label) for i, label in enumerate(self.gateways))
         secrets = (
             Reference(f"versions[{i}].tls.{field}", Secret.collection, label, kind)

@@ -1,6 +1,6 @@
-"""Certificates and private keys in PEM: read, checked as Envoy will check them, and normalised.
+"""Certificates and private keys in PEM: read them, check them as Envoy will, and normalise them.
 
-Nothing here, errors included, ever quotes a private key. Error texts are our own, since those of a library could quote it.
+No error text contains a private key. All texts are written here, because the text of a library's error could contain the key.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from controlplane.errors import invalid
 
-# The keys that Envoy (BoringSSL) accepts. It refuses all others.
+# The keys that Envoy (BoringSSL) accepts: ECDSA on these curves, and RSA of at least this many bits.
 _CURVES = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
 _RSA_BITS = 2048
 MAX_BYTES = 256 * 1024
@@ -33,26 +33,30 @@ PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """The facts about a certificate that people know it by. Times are seconds since the epoch."""
+    """The facts about a certificate that people recognise it by. Times are seconds since the epoch."""
 
     sha256: str  # hash of the DER form, in hex
-    subject: str  # RFC 4514; "" where it has none
+    subject: str  # RFC 4514; "" if it has none
     sans: tuple[str, ...]
     not_before: float
     not_after: float
 
 
 def certificates(pem: str, field: str) -> tuple[str, tuple[Certificate, ...]]:
-    """Return the certificates of a text, at least one: normalised PEM, and the facts about each. Errors: INVALID_ARGUMENT."""
+    """Return the certificates of a text as normalised PEM, and the facts about each.
+
+    Errors: INVALID_ARGUMENT, also if there is no certificate.
+    """
     chain = _certificates(pem, field)
     return _to_pem(chain), tuple(map(_describe, chain))
 
 
 def key_pair(chain: str, key: str, chain_field: str, key_field: str) -> tuple[str, str, tuple[Certificate, ...]]:
-    """Return a chain (leaf first), the leaf's private key, both in normalised PEM, and the facts about the chain.
+    """Return a chain (leaf first) and the leaf's private key in normalised PEM, and the facts about each certificate.
 
-    `check_sound` checks the key itself. Errors: INVALID_ARGUMENT, for the key also with the reasons KEY_MISMATCH and
-    KEY_REQUIRED.
+    The key is checked against the leaf. `check_key_numbers` checks the numbers of the key.
+
+    Errors: INVALID_ARGUMENT; for the key, the reason can be KEY_MISMATCH or KEY_REQUIRED.
     """
     certificates = _certificates(chain, chain_field)
     private = _private_key(key, key_field)
@@ -69,10 +73,10 @@ def key_pair(chain: str, key: str, chain_field: str, key_field: str) -> tuple[st
     return _to_pem(certificates), key_pem, tuple(map(_describe, certificates))
 
 
-def check_sound(key: str, field: str) -> None:
+def check_key_numbers(key: str, field: str) -> None:
     """Check that the numbers of a private key fit together, as Envoy will. Errors: INVALID_ARGUMENT.
 
-    It takes 0.4 s for RSA of 4,096 bits, so it runs only once, when the key comes in.
+    This takes 0.4 s for RSA of 4,096 bits, so it runs only once: when a caller sends the key.
     """
     try:
         load_pem_private_key(key.encode(), None)
@@ -80,10 +84,10 @@ def check_sound(key: str, field: str) -> None:
         raise invalid(field, "is a private key whose numbers don't fit together") from None
 
 
-def stand_in(now: float) -> tuple[str, str]:
-    """Return a new certificate and its key in PEM, to validate a configuration with in place of real ones."""
+def placeholder(now: float) -> tuple[str, str]:
+    """Return a new certificate and its key in PEM. They replace real ones in a configuration that is only validated."""
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "stand-in")])
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "placeholder")])
     start = datetime.fromtimestamp(now, UTC)
     certificate = (
         x509.CertificateBuilder()
@@ -120,11 +124,11 @@ def _private_key(pem: str, field: str) -> PrivateKey:
     if len(pem) > MAX_BYTES:
         raise invalid(field, f"is {len(pem):,} bytes long: at most {MAX_BYTES:,}")
     try:
-        key = load_pem_private_key(pem.encode(), None, unsafe_skip_rsa_key_validation=True)  # see `check_sound`
+        key = load_pem_private_key(pem.encode(), None, unsafe_skip_rsa_key_validation=True)  # see `check_key_numbers`
     except TypeError:
         raise invalid(field, "has a passphrase, which Envoy does not support: remove it") from None
     except (ValueError, UnsupportedAlgorithm):
-        raise invalid(field, "is not a private key in PEM that can be read") from None
+        raise invalid(field, "is not a readable private key in PEM") from None
     if isinstance(key, rsa.RSAPrivateKey):
         if key.key_size < _RSA_BITS:
             raise invalid(field, f"is RSA of {key.key_size:,} bits: Envoy accepts {_RSA_BITS:,} or more")
@@ -133,7 +137,7 @@ def _private_key(pem: str, field: str) -> PrivateKey:
         if not isinstance(key.curve, _CURVES):
             raise invalid(field, f"is ECDSA on {key.curve.name}: Envoy accepts P-256, P-384 and P-521")
         return key
-    raise invalid(field, "is neither RSA nor ECDSA, and Envoy accepts no others")
+    raise invalid(field, "is neither RSA nor ECDSA: Envoy accepts no other keys")
 
 
 def _same_key(certificate: x509.Certificate, key: object) -> bool:

@@ -7,17 +7,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """One object that another one needs."""
+    """A field of one object that names another object, its target."""
 
-    # Path from the top of the object that needs it, like `tls.certificate`.
+    # Path of the field from the top of the object that holds it, like `tls.certificate`.
     field: str
-    # Collection and label of the object that is needed.
+    # Collection and label of the target.
     collection: str
     label: str
-    # The kind of secret that is needed, a key of `SECRET_KINDS`; "" for references to other objects.
+    # The kind that a secret must have, a key of `SECRET_KINDS`; "" if the target is not a secret.
     kind: str = ""
 
     @property
     def resource_name(self) -> str:
-        """The full name of the object that is needed."""
+        """The full name of the target."""
         return f"{self.collection}/{self.label}"

@@ -1,4 +1,4 @@
-"""Revisions: a draft of a change, an accepted change, and the head, which is desired state as of its newest revision."""
+"""Revisions: the draft of a change, the accepted change, and the head, which is the newest desired state."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ LATEST = "revisions/latest"
 
 @dataclass(frozen=True, slots=True)
 class ObjectMeta:
-    """The history of an object in short. Times are seconds since the epoch."""
+    """When an object was created and last changed. Times are seconds since the epoch."""
 
-    revision: int  # the one in which it last changed: its etag
+    revision: int  # the number of the revision in which the object last changed: its etag
     create_time: float
     update_time: float
 
@@ -35,16 +35,16 @@ class Action(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """The facts about a revision that its caller gives."""
+    """The facts about a revision that its author gives."""
 
     author: str
     reason: str
     action: Action
-    # The time at which it is made, seconds since the epoch; 0.0 until the writer begins with it.
+    # The time of the revision, seconds since the epoch; 0.0 until the writer sets it.
     time: float = 0.0
     # 0 unless action is REVERT.
     reverted_to: int = 0
-    # UUID of the call, "" when it has none; and a digest of the request, to tell a replay from a reused id.
+    # UUID of the call, or "". With an id there is a digest of the request, to distinguish a replay from a reused id.
     request_id: str = ""
     request_digest: str = ""
 
@@ -55,23 +55,23 @@ class Revision:
 
     number: int
     draft: Draft
-    # The object before and the object now, by resource name, sorted; None where it did not exist, or was deleted.
+    # By resource name, sorted: the object before and after the revision. None means that the object does not exist.
     changes: Mapping[str, tuple[Object | None, Object | None]]
 
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """Desired state as of its newest revision; number 0 is the empty state before any."""
+    """Desired state as the revision `number` left it. Number 0 is the empty state before the first revision."""
 
     number: int = 0
     state: State = State()
     # By resource name, for each object of `state`.
     meta: Mapping[str, ObjectMeta] = field(default_factory=dict)
-    # The time at which this revision was made, seconds since the epoch; 0.0 for number 0.
+    # The time of this revision, seconds since the epoch; 0.0 for number 0.
     time: float = 0.0
 
     def after(self, changes: Changes, draft: Draft) -> Head:
-        """Return the next head, once `changes` are made by `draft`. Objects that don't change stay the same objects."""
+        """Return the next head: this one with `changes`, made by `draft`. Objects that don't change stay the same objects."""
         meta = dict(self.meta)
         for name, obj in changes.objects.items():
             before = meta.pop(name, None)

@@ -15,7 +15,8 @@ from controlplane.domain.references import Reference
 class TlsCertificate:
     """A certificate, the chain from it to its authority, and its private key.
 
-    Always true: the private key belongs to the first certificate. Both are normalised, so that equal ones are equal values.
+    Always true: the private key belongs to the first certificate. Both texts are normalised, so that equal certificates and
+    keys are equal values.
     """
 
     certificate_chain_pem: str = field(repr=False)
@@ -23,12 +24,12 @@ class TlsCertificate:
     chain: tuple[pem.Certificate, ...] = field(init=False, compare=False)  # the leaf first; never empty
 
     def __post_init__(self) -> None:
-        chain, key, described = pem.key_pair(
+        chain_pem, key_pem, chain = pem.key_pair(
             self.certificate_chain_pem, self.private_key_pem, "certificate_chain_pem", "private_key_pem"
         )
-        object.__setattr__(self, "certificate_chain_pem", chain)
-        object.__setattr__(self, "private_key_pem", key)
-        object.__setattr__(self, "chain", described)
+        object.__setattr__(self, "certificate_chain_pem", chain_pem)
+        object.__setattr__(self, "private_key_pem", key_pem)
+        object.__setattr__(self, "chain", chain)
 
     @property
     def leaf(self) -> pem.Certificate:
@@ -43,14 +44,14 @@ class CaCertificates:
     certificates: tuple[pem.Certificate, ...] = field(init=False, compare=False)  # never empty
 
     def __post_init__(self) -> None:
-        written, described = pem.certificates(self.ca_certificates_pem, "ca_certificates_pem")
-        object.__setattr__(self, "ca_certificates_pem", written)
-        object.__setattr__(self, "certificates", described)
+        normalised, certificates = pem.certificates(self.ca_certificates_pem, "ca_certificates_pem")
+        object.__setattr__(self, "ca_certificates_pem", normalised)
+        object.__setattr__(self, "certificates", certificates)
 
 
 @dataclass(frozen=True, slots=True)
 class Secret:
-    """A certificate with its key, or authorities. Its `repr` never shows a private key."""
+    """A certificate with its private key, or the certificates of authorities. Its `repr` never shows a private key."""
 
     collection: ClassVar[str] = "secrets"
 
@@ -71,7 +72,7 @@ class Secret:
 
     @property
     def references(self) -> tuple[Reference, ...]:
-        """The objects that it needs: none."""
+        """The objects that the secret needs: none."""
         return ()
 
 

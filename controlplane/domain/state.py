@@ -1,6 +1,6 @@
 """Desired state as a value: the objects of all collections, which fit together.
 
-A `State` that exists is consistent (`consistency.py` says how). Changes make a new `State`, or raise `Error` and make nothing.
+Every `State` that exists is consistent, by the rules in `consistency.py`. A change returns a new `State`, or raises `Error`.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from controlplane.domain.secret import Secret
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """The changes of one revision, by resource name (`models/iris`): the new object, or None where it is deleted."""
+    """The changes of one revision."""
 
+    # By resource name, like `models/iris`: the new object, or None if the object is deleted.
     objects: Mapping[str, Object | None]
 
     def __bool__(self) -> bool:
@@ -28,17 +29,17 @@ class Changes:
 
 @dataclass(frozen=True, slots=True, init=False)
 class State:
-    """Desired state as of one revision.
+    """The desired state of one revision.
 
-    Always true: there is a mapping for each collection of the table. A mapping is the same object as in the state before it
-    while nothing in its collection changes.
+    Always true: there is a mapping for each row of `COLLECTIONS`. If nothing in a collection changes, its mapping is the same
+    object as in the state before.
     """
 
     # By collection and label (`models`, `iris`). Labels are in no particular order.
     collections: Mapping[str, Mapping[str, Object]]
 
     def __init__(self, *mappings: Mapping[str, Object]) -> None:
-        """Make a state of objects by label: a mapping for each collection, in the table's order. Missing ones are empty."""
+        """Take a mapping of objects by label for each collection, in the order of `COLLECTIONS`. Missing ones are empty."""
         if len(mappings) > len(COLLECTIONS):
             raise TypeError(f"{len(mappings)} mappings for {len(COLLECTIONS)} collections")
         names = (row.name for row in COLLECTIONS)
@@ -64,24 +65,24 @@ class State:
         return self.collections[noun.collection]  # type: ignore[return-value]
 
     def get(self, resource_name: str) -> Object | None:
-        """Return the object of a resource name, or None."""
+        """Return the object with a resource name, or None."""
         collection, _, label = resource_name.partition("/")
         return self.collections.get(collection, {}).get(label)
 
     def require(self, noun: type[T], label: str) -> T:
-        """Return one object. Errors: NOT_FOUND."""
+        """Return the object with a label. Errors: NOT_FOUND."""
         objects = self.of(noun)
         if label not in objects:
             raise BY_NAME[noun.collection].not_found(label, objects)
         return objects[label]
 
     def objects(self) -> Iterator[Object]:
-        """Yield all objects: collections in the table's order, each sorted by label."""
+        """Yield all objects: collections in the order of `COLLECTIONS`, each sorted by label."""
         for objects in self.collections.values():
             yield from (objects[label] for label in sorted(objects))
 
     def changes_to(self, other: State) -> Changes:
-        """Return the changes that make `other` of this state."""
+        """Return the changes that lead from this state to `other`."""
         changed: dict[str, Object | None] = {}
         for name, mine in self.collections.items():
             theirs = other.collections[name]
@@ -94,13 +95,13 @@ class State:
         return Changes(changed)
 
     def applied(self, changes: Changes) -> State:
-        """Return this state with `changes` made. Errors: each object that does not fit is named."""
+        """Return this state with `changes` made. Errors: those of `consistency.check`."""
         new = self.replayed(changes)
         consistency.check(self, new, changes.objects)
         return new
 
     def replayed(self, changes: Changes) -> State:
-        """Return this state with `changes` made, unchecked: history was checked when it was made."""
+        """Return this state with `changes` made, without a check. It is for changes that were checked before."""
         copies: dict[str, dict[str, Object]] = {}
         for resource_name, obj in changes.objects.items():
             collection, _, label = resource_name.partition("/")

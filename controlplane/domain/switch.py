@@ -1,7 +1,7 @@
-"""The policy for moving traffic, for everything that changes desired state: API calls, rollouts, files.
+"""The policy for moving traffic. It applies to everything that changes desired state: API calls, rollouts, files.
 
-Traffic moves when a model's split changes, when a model is deleted, or when an earlier state is restored. A caller must
-show that it knows the newest state, or state that it does not matter:
+Traffic moves when a model's split changes, when a model is deleted, or when an earlier state is restored. Then the caller
+must show with an etag that it knows the newest state, or set `force`:
 
 | etag | force | result |
 |---|---|---|
@@ -11,8 +11,8 @@ show that it knows the newest state, or state that it does not matter:
 | none | no | FAILED_PRECONDITION / MOVES_TRAFFIC |
 | none | yes | the change is made |
 
-A change that moves no traffic needs no etag; an etag that is given is compared all the same. Errors name fields of the
-model (`split.green`) or of the change (`model`, `etag`); the caller renames them to those of its request.
+A change that moves no traffic needs no etag, but an etag that the caller sends is always compared. Errors name fields of the
+model (`split.green`) or of the change (`model`, `etag`). The caller renames them to the fields of its request.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from controlplane.errors import Error, Violation, failed_precondition
 
 
 def to_version(version: str) -> Mapping[str, int]:
-    """Return the split that gives a version all traffic."""
+    """Return the split that sends all traffic to a version."""
     return {version: FULL_SHARE}
 
 
@@ -53,23 +53,23 @@ def switch(head: Head, label: str, split: Mapping[str, int], etag: str = "", *, 
 
 
 def check_split(live: Model | None, model: Model, etag: str, field: str, *, force: bool = False) -> None:
-    """Check that a model may be replaced by `model`. `etag` was compared already.
+    """Check that `model` may replace the live model. The caller has compared `etag` before.
 
-    Errors: FAILED_PRECONDITION / MOVES_TRAFFIC at `field`, when the split differs and neither an etag nor `force` is given.
+    Errors: FAILED_PRECONDITION / MOVES_TRAFFIC at `field`, if the split differs and there is neither an etag nor `force`.
     """
     if live is not None and model.split != live.split and not etag and not force:
         raise moves_traffic(model.resource_name, field, f"the split of {model.resource_name} differs from the live split")
 
 
 def delete(head: Head, label: str, etag: str | None = "", *, force: bool = False) -> Changes:
-    """Return the deletion of a model. `etag` is None where the request has no place for one.
+    """Return the deletion of a model. `etag` is None if the request has no field for an etag.
 
     Errors: NOT_FOUND; at `etag` as in the table above.
     """
     name = head.state.require(Model, label).resource_name
     if etag is None:
         if not force:
-            description = f"requests for {name} would be answered 404: set force, if that is intended"
+            description = f"requests for {name} would be answered 404: set force if that is intended"
             raise failed_precondition("MOVES_TRAFFIC", "etag", description, name=name)
         return Changes({name: None})
     check_etag(head, name, etag, force=force)
@@ -79,7 +79,7 @@ def delete(head: Head, label: str, etag: str | None = "", *, force: bool = False
 
 
 def restore(head: Head, target: State, etag: str = "", *, force: bool = False) -> Changes:
-    """Return the changes that make an earlier state of the newest one; `etag` is that of `revisions/latest`.
+    """Return the changes that lead from the newest state back to `target`. `etag` is the etag of `revisions/latest`.
 
     Errors: at `etag` as in the table above.
     """
@@ -90,15 +90,15 @@ def restore(head: Head, target: State, etag: str = "", *, force: bool = False) -
     return head.state.changes_to(target)
 
 
-def moves_traffic(name: str, field: str, why: str) -> Error:
-    """Return a FAILED_PRECONDITION / MOVES_TRAFFIC at a field: the caller gave neither an etag nor force."""
+def moves_traffic(name: str, field: str, cause: str) -> Error:
+    """Return a FAILED_PRECONDITION / MOVES_TRAFFIC at a field: the caller sent neither an etag nor `force`."""
     return failed_precondition(
-        "MOVES_TRAFFIC", field, f"{why}: send the etag of {name} as it was read, or set force", name=name
+        "MOVES_TRAFFIC", field, f"{cause}: send the etag of {name} as it was read, or set force", name=name
     )
 
 
 def moved_models(old: State, new: State) -> list[str]:
-    """Return the resource names of models whose traffic moves: another split, fewer keys or gateways, or deleted."""
+    """Return the resource names of the models that were deleted, have another split, or lost a key or a gateway."""
     moved = []
     for model in old.models.values():
         after = new.models.get(model.name)

@@ -1,4 +1,4 @@
-"""Versions: the deployables of a model, and how they are reached."""
+"""Versions: the deployables of a model, and how Envoy reaches them."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class UpstreamTls:
-    """The TLS settings towards endpoints. Certificates are verified against a name, unless that is waived explicitly."""
+    """The TLS settings towards endpoints."""
 
-    server_name: str = ""
-    ca_certificates_pem: str = ""  # empty: those of the secret `ca_certificates`
+    server_name: str = ""  # the DNS name that certificates are verified against; empty only with `insecure_skip_verify`
+    ca_certificates_pem: str = ""  # empty: the authorities of the secret `ca_certificates`
     insecure_skip_verify: bool = False
     ca_certificates: str = ""  # the label of a secret; empty: the authorities of the Envoy's system
     client_certificate: str = ""  # the label of a secret; empty: no certificate
@@ -72,14 +72,15 @@ class HealthCheck:
     def __post_init__(self) -> None:
         check_path(self.path, "path")
         check_range(self.interval, 0.1, 3600, "interval", " s")
-        # A new cluster warms until its first checks have ended. The Envoy ACKs no clusters before, so other models wait too.
+        # The timeout is short, because a new cluster is warmed until its first checks have ended. Envoy ACKs no clusters
+        # before that, so other models wait too.
         check_range(self.timeout, 0.01, 60, "timeout", " s")
         check_bounds(self, "healthy_threshold", "unhealthy_threshold")
 
 
 @dataclass(frozen=True, slots=True)
 class OutlierDetection:
-    """Ejection of endpoints at which real requests fail."""
+    """Ejection of endpoints whose real requests fail."""
 
     consecutive_failures: int = 5
     ejection_time: float = 30.0
@@ -109,7 +110,7 @@ class Version:
     """One deployable of a model."""
 
     name: str
-    endpoints: tuple[Endpoint, ...] = ()  # all IPs or all DNS names; empty: it can't be given a share
+    endpoints: tuple[Endpoint, ...] = ()  # all IP addresses or all DNS names; empty: the version can't get a share
     protocol: Protocol = Protocol.HTTP1
     tls: UpstreamTls | None = None
     health_check: HealthCheck | None = None
@@ -131,5 +132,5 @@ class Version:
 
     @property
     def has_dns_endpoints(self) -> bool:
-        """True when Envoy must resolve the endpoints' names."""
+        """True if the endpoints have DNS names, which Envoy must resolve."""
         return bool(self.endpoints) and not is_ip(self.endpoints[0].host)

@@ -85,7 +85,7 @@ async def test_create_read_update_list_and_delete(empty: Api) -> None:
     [
         (tls(OLD, key=NEW.key), "secret.tls_certificate.private_key_pem: is not the key of the certificate"),
         (tls(OLD, key=""), "secret.tls_certificate.private_key_pem: is required"),
-        (tls(OLD, key=OLD.key[:90]), "secret.tls_certificate.private_key_pem: is not a private key in PEM that can be read"),
+        (tls(OLD, key=OLD.key[:90]), "secret.tls_certificate.private_key_pem: is not a readable private key in PEM"),
         (
             tls(Pair(OLD.key, OLD.key, 0)),
             "secret.tls_certificate.certificate_chain_pem: holds a private key; give certificates only",

@@ -34,7 +34,7 @@ def test_a_static_bootstrap_subscribes_to_nothing(case: str) -> None:
 def test_keys_are_replaced() -> None:
     state = read_state("secrets")
     for audience in of_envoys(audiences(state)):
-        stand_in = (pair().certificate, pair().key)
-        bootstrap = static_bootstrap(Compiler().compile(state, NO_LIVE_ENDPOINTS, audience, 1), stand_in)
+        placeholder = (pair().certificate, pair().key)
+        bootstrap = static_bootstrap(Compiler().compile(state, NO_LIVE_ENDPOINTS, audience, 1), placeholder)
         certificates = [s.tls_certificate for s in parsed(bootstrap).static_resources.secrets if s.HasField("tls_certificate")]
-        assert {(c.certificate_chain.inline_string, c.private_key.inline_string) for c in certificates} <= {stand_in}
+        assert {(c.certificate_chain.inline_string, c.private_key.inline_string) for c in certificates} <= {placeholder}

@@ -62,12 +62,12 @@ BAD: list[tuple[Callable[[], None], str]] = [
 
 
 @pytest.mark.parametrize("check", GOOD)
-def test_values_that_pass(check: Callable[[], None]) -> None:
+def test_valid_values_pass(check: Callable[[], None]) -> None:
     check()
 
 
 @pytest.mark.parametrize(("check", "message"), BAD)
-def test_values_that_do_not(check: Callable[[], None], message: str) -> None:
+def test_invalid_values_are_refused(check: Callable[[], None], message: str) -> None:
     with pytest.raises(Error) as caught:
         check()
     assert caught.value.code is Code.INVALID_ARGUMENT
@@ -76,12 +76,12 @@ def test_values_that_do_not(check: Callable[[], None], message: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["a", "10.0.0", "10.0.0.1.2", "::g", ""])
-def test_names_are_no_addresses(name: str) -> None:
+def test_other_texts_are_not_ip_addresses(name: str) -> None:
     assert not is_ip(name)
 
 
 @given(st.ip_addresses())
-def test_addresses(address: object) -> None:
+def test_every_ip_address_is_recognised(address: object) -> None:
     assert is_ip(str(address))
 
 

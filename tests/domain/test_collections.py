@@ -1,10 +1,8 @@
-"""The table of nouns: what is derived from it, and that no other module spells a collection's name.
-
-A module may spell one only in these places:
+"""The table of nouns, and the texts that are derived from it. No other module may spell a collection's name, except:
 
 - in a docstring, a comment or generated code;
 - in the class of the noun, which names its own collection;
-- where it is something else, listed in `EXCEPTIONS` with the reason.
+- if the literal is the name of something else, listed in `EXCEPTIONS` with the reason.
 """
 
 from __future__ import annotations
@@ -30,7 +28,7 @@ from controlplane.errors import Code
 
 ROOT = Path(controlplane.__file__).parent
 
-# Folders and modules that follow the rule. To the command line and the demo, as clients, the names are those of the API.
+# Folders and modules that follow the rule. The command line and the demo do not: they are clients, and use the API's names.
 CHECKED = (
     "api",
     "domain",
@@ -69,17 +67,17 @@ def test_rows_are_found_by_name_and_by_class() -> None:
 
 
 @pytest.mark.parametrize(("noun", "name"), [(Gateway, "gateways/x"), (Model, "models/x"), (Secret, "secrets/x")])
-def test_names(noun: type[Object], name: str) -> None:
+def test_a_resource_name_is_built_and_parsed(noun: type[Object], name: str) -> None:
     assert resource_name(noun, "x") == name
     assert parse_name(name) == (BY_NOUN[noun], "x")
 
 
 @pytest.mark.parametrize("name", ["", "models", "models/", "/x", "nodes/x", "Models/x"])
-def test_texts_that_name_no_object(name: str) -> None:
+def test_other_texts_are_not_resource_names(name: str) -> None:
     assert parse_name(name) is None
 
 
-def test_sentences() -> None:
+def test_error_texts_use_the_words_of_the_table() -> None:
     assert alternatives() == "gateway, model or secret"
     row = BY_NOUN[Model]
     assert row.existing([]) == "there are no models yet"
@@ -91,7 +89,7 @@ def test_sentences() -> None:
 
 
 def literals(path: Path) -> Iterator[tuple[int, str]]:
-    """Yield (line, text) of each string of a module that may be a collection's name, but for docstrings."""
+    """Yield (line, text) of each string of a module that may be a collection's name. Docstrings are left out."""
     tree = ast.parse(path.read_text())
     docstrings = {
         id(node.body[0].value)
@@ -140,7 +138,7 @@ def test_each_exception_is_needed() -> None:
         assert texts == {text for _, text in literals(ROOT / module)}
 
 
-def test_the_rule_finds_what_it_should(tmp_path: Path) -> None:
+def test_the_check_finds_literals_and_skips_docstrings(tmp_path: Path) -> None:
     module = tmp_path / "module.py"
     module.write_text('"""gateways/x"""\nA = "models"\nB = f"secrets/{A}"\nC = "an instance of models/x"\nD = "remodels"\n')
     assert sorted(line for line, _ in literals(module)) == [2, 3, 4]

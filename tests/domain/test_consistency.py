@@ -35,7 +35,7 @@ def test_a_models_gateway_must_exist() -> None:
     assert error.violations[0].field == "models/iris.gateways[0]"
 
 
-def test_a_gateway_that_serves_a_model_stays() -> None:
+def test_a_gateway_that_serves_a_model_cannot_be_deleted() -> None:
     s = state(Gateway("edge", 80), model("iris"))
     with pytest.raises(Error) as caught:
         s.applied(Changes({"gateways/edge": None}))
@@ -55,18 +55,18 @@ def test_two_gateways_cannot_share_an_address() -> None:
         (model("a", "x"), model("b", "x")),
     ],
 )
-def test_a_request_must_mean_one_model(a: Model, b: Model) -> None:
+def test_two_models_of_a_gateway_cannot_share_a_key(a: Model, b: Model) -> None:
     error = refused(state(Gateway("edge", 80), a), b)
     assert error.reason == "AMBIGUOUS_KEY"
 
 
-def test_the_same_key_on_two_gateways_is_two_things() -> None:
+def test_models_of_different_gateways_may_have_the_same_key() -> None:
     s = state(Gateway("edge", 80), Gateway("inner", 81))
     s = s.applied(Changes({"models/a": model("a", "x"), "models/b": model("b", "x", gateways=("inner",))}))
     assert len(s.models) == 2
 
 
-def test_a_gateways_change_can_make_models_collide() -> None:
+def test_a_gateway_cannot_change_so_that_two_models_share_a_key() -> None:
     edge = Gateway("edge", 80, routing=HeaderRouting("x-model"))
     s = state(edge, model("a", "iris"), model("b", "IRIS"))
     assert refused(s, dataclasses.replace(edge, routing=HostRouting())).reason == "AMBIGUOUS_KEY"
@@ -77,7 +77,7 @@ TLS = Gateway("edge", 443, tls=GatewayTls("front", "authorities"))
 CALLING = dataclasses.replace(VERSIONS[0], tls=UpstreamTls("blue.svc", ca_certificates="authorities"))
 
 
-def test_secrets_that_are_named_must_exist() -> None:
+def test_referenced_secrets_must_exist() -> None:
     error = refused(state(FRONT), TLS)
     assert error.reason == "UNKNOWN_SECRET"
     assert [v.field for v in error.violations] == ["gateways/edge.tls.client_ca"]
@@ -89,7 +89,7 @@ def test_secrets_that_are_named_must_exist() -> None:
     assert [v.field for v in error.violations] == ["models/iris.versions[0].tls.ca_certificates"]
 
 
-def test_secrets_must_be_of_the_kind_that_is_needed() -> None:
+def test_referenced_secrets_must_have_the_required_kind() -> None:
     error = refused(state(FRONT), Gateway("edge", 443, tls=GatewayTls("front", "front")))
     assert error.reason == "WRONG_SECRET"
     assert (
@@ -98,7 +98,7 @@ def test_secrets_must_be_of_the_kind_that_is_needed() -> None:
     )
 
 
-def test_used_secrets_stay_and_stay_of_their_kind() -> None:
+def test_a_secret_in_use_cannot_be_deleted_or_change_its_kind() -> None:
     calling = dataclasses.replace(model("iris"), versions=(CALLING, VERSIONS[1]))
     before = state(FRONT, AUTHORITIES, TLS, calling)
     with pytest.raises(Error) as caught:
@@ -114,7 +114,7 @@ def test_used_secrets_stay_and_stay_of_their_kind() -> None:
     assert before.applied(Changes({"secrets/front": renewed})).secrets["front"] is renewed
 
 
-def test_users_may_go_together_with_what_they_use() -> None:
+def test_an_object_can_be_deleted_together_with_its_users() -> None:
     before = state(FRONT, AUTHORITIES, TLS, model("iris"))
     gone = dict.fromkeys(["secrets/front", "secrets/authorities", "gateways/edge", "models/iris"])
     assert before.applied(Changes(gone)) == State()
@@ -122,11 +122,11 @@ def test_users_may_go_together_with_what_they_use() -> None:
     assert before.applied(Changes(moved)).secrets == {}
 
 
-def test_a_deletion_of_nothing_is_consistent() -> None:
+def test_deleting_an_object_that_does_not_exist_changes_nothing() -> None:
     assert State().applied(Changes({"secrets/front": None, "models/iris": None})) == State()
 
 
-def test_all_misfits_are_reported_at_once() -> None:
+def test_all_violations_are_reported_in_one_error() -> None:
     error = refused(
         state(Gateway("edge", 80), model("iris")), Gateway("inner", 80), model("x", gateways=("no",)), model("y", "iris")
     )
@@ -134,7 +134,7 @@ def test_all_misfits_are_reported_at_once() -> None:
     assert error.reason == "ADDRESS_TAKEN"
 
 
-def test_long_lists_are_cut_short() -> None:
+def test_a_long_list_of_users_is_abbreviated() -> None:
     before = state(Gateway("edge", 80), *(model(f"m{i:02}") for i in range(10)))
     with pytest.raises(Error, match="m07 and 2 more use it"):
         before.applied(Changes({"gateways/edge": None}))

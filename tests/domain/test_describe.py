@@ -20,7 +20,7 @@ from controlplane.domain import (
     UpstreamTls,
     Version,
 )
-from controlplane.domain.describe import MOST_ENDPOINTS, lines
+from controlplane.domain.describe import MAX_ENDPOINT_LINES, lines
 from tests.nouns import gateways, models, some
 from tests.pki import authority
 
@@ -79,17 +79,17 @@ def of_blue(**fields: object) -> list[str]:
         (lines(IRIS, IRIS), []),
     ],
 )
-def test_lines(described: list[str], expected: list[str]) -> None:
+def test_each_changed_field_has_a_line(described: list[str], expected: list[str]) -> None:
     assert described == expected
 
 
-def test_certificates_are_named_by_their_hash() -> None:
+def test_certificates_are_described_by_their_hash() -> None:
     (_, line) = (s for s in of_blue(tls=UpstreamTls("a.svc", PEM)) if "pem" in s or "tls: " in s)
     assert line.startswith("versions.blue.tls.ca_certificates_pem: none -> PEM with sha256 ")
     assert PEM.splitlines()[1] not in line
 
 
-def test_a_change_of_order_is_a_change() -> None:
+def test_a_change_of_the_endpoints_order_has_a_line() -> None:
     two = replace(BLUE, endpoints=(Endpoint("10.0.0.1", 80), Endpoint("10.0.0.2", 80)))
     turned = replace(two, endpoints=two.endpoints[::-1])
     assert lines(replace(IRIS, versions=(two, GREEN)), replace(IRIS, versions=(turned, GREEN))) == [
@@ -97,15 +97,15 @@ def test_a_change_of_order_is_a_change() -> None:
     ]
 
 
-def test_long_lists_are_cut_short() -> None:
+def test_further_endpoints_are_only_counted() -> None:
     many = of_blue(endpoints=tuple(Endpoint("10.0.0.1", 80 + i) for i in range(100)))
-    assert len(many) == MOST_ENDPOINTS + 1
-    assert many[-1] == f"versions.blue.endpoints: and {99 - MOST_ENDPOINTS} more"
+    assert len(many) == MAX_ENDPOINT_LINES + 1
+    assert many[-1] == f"versions.blue.endpoints: and {99 - MAX_ENDPOINT_LINES} more"
 
 
 @some
 @given(models(), models())
-def test_every_difference_is_described(a: Model, b: Model) -> None:
+def test_every_difference_between_models_is_described(a: Model, b: Model) -> None:
     b = replace(b, name=a.name)
     assert bool(lines(a, b)) == (a != b)
     assert lines(a, a) == []

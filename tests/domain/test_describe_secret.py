@@ -11,16 +11,16 @@ from tests.pki import authority, marks, pair
 
 def test_secrets_are_described_by_public_facts() -> None:
     old, new = pair("old.example"), pair("new.example")
-    kept, renewed = old.secret(), new.secret()
-    created = lines(None, kept)
+    before, renewed = old.secret(), new.secret()
+    created = lines(None, before)
     assert [line.partition(": ")[0] for line in created] == ["certificate", "subject", "names", "not before", "not after"]
     assert created[1:3] == ["subject: CN=old.example", "names: old.example"]
     assert re.fullmatch(r"certificate: sha256 [0-9a-f]{16}…", created[0])
-    changed = lines(kept, renewed)
+    changed = lines(before, renewed)
     assert re.fullmatch(r"certificate: sha256 [0-9a-f]{16}… -> [0-9a-f]{16}…|.* -> sha256 [0-9a-f]{16}…", changed[0])
     assert changed[1] == "subject: CN=old.example -> CN=new.example"
-    assert lines(kept, kept) == lines(kept, None) == []
-    other_kind = lines(kept, authority().secret("edge"))
+    assert lines(before, before) == lines(before, None) == []
+    other_kind = lines(before, authority().secret("edge"))
     assert other_kind[0] == "tls_certificate -> ca_certificates"
     assert other_kind[2] == "subjects: CN=test authority"
     assert not any(mark in repr(created + changed + other_kind) for p in (old, new) for mark in marks(p.key))

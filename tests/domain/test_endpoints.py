@@ -1,3 +1,5 @@
+"""Live endpoints: checked fields, look-up by version, and the models that changed."""
+
 from __future__ import annotations
 
 import pytest
@@ -12,7 +14,7 @@ ONE, OTHER = LiveEndpoint("10.0.0.1", 80), LiveEndpoint("10.0.0.2", 80)
     ("host", "port", "weight", "field"),
     [("a.svc", 80, 1, "host"), ("", 80, 1, "host"), ("::1", 0, 1, "port"), ("10.0.0.1", 80, 0, "weight")],
 )
-def test_a_live_endpoint_is_an_address(host: str, port: int, weight: int, field: str) -> None:
+def test_the_fields_of_a_live_endpoint_are_checked(host: str, port: int, weight: int, field: str) -> None:
     with pytest.raises(Error) as caught:
         LiveEndpoint(host, port, weight)
     assert [v.field for v in caught.value.violations] == [field]
@@ -26,7 +28,7 @@ def test_a_version_without_an_entry_has_the_endpoints_of_its_desired_state() -> 
     assert NO_LIVE_ENDPOINTS.of("iris", "blue") is None
 
 
-def test_models_that_have_other_endpoints_are_named() -> None:
+def test_models_with_changed_live_endpoints_are_returned() -> None:
     before = Endpoints({("iris", "blue"): (ONE,), ("wine", "blue"): (ONE,), ("rose", "blue"): (ONE,)})
     after = Endpoints({("iris", "blue"): (ONE,), ("wine", "blue"): (ONE, OTHER), ("digits", "blue"): ()})
     assert before.changed_models(after) == after.changed_models(before) == {"wine", "rose", "digits"}

@@ -44,7 +44,7 @@ def test_an_error_names_its_field(build: Callable[[], object], field: str) -> No
     assert caught.value.violations[0].description
 
 
-def test_an_address_is_written_one_way() -> None:
+def test_an_address_is_normalised() -> None:
     assert Gateway("edge", 1, "0:0:0:0:0:0:0:1") == Gateway("edge", 1, "::1")
 
 
@@ -63,11 +63,11 @@ def test_an_address_is_written_one_way() -> None:
         (NodeSelector(sub_zones=("a",)), NodeSelector(sub_zones=("b",)), False),
     ],
 )
-def test_selectors_overlap(a: NodeSelector, b: NodeSelector, together: bool) -> None:
+def test_selectors_overlap_if_both_can_select_one_node(a: NodeSelector, b: NodeSelector, together: bool) -> None:
     assert a.overlaps(b) is b.overlaps(a) is together
 
 
-def test_gateways_share_an_address_only_where_a_node_has_both() -> None:
+def test_gateways_share_an_address_only_if_one_node_can_have_both() -> None:
     edge = Gateway("edge", 80)
     assert edge.shares_address(Gateway("other", 80, "127.0.0.1"))
     assert not edge.shares_address(Gateway("other", 81))
@@ -77,7 +77,7 @@ def test_gateways_share_an_address_only_where_a_node_has_both() -> None:
     )
 
 
-def test_its_references_are_its_secrets() -> None:
+def test_a_gateway_refers_to_its_secrets() -> None:
     assert Gateway("edge", 80).references == ()
     tls = Gateway("edge", 443, tls=GatewayTls("front"))
     assert tls.references == (Reference("tls.certificate", "secrets", "front", "tls_certificate"),)
@@ -99,5 +99,5 @@ def test_its_references_are_its_secrets() -> None:
         (NodeSelector(sub_zones=("b",)), False),
     ],
 )
-def test_selectors_match(selector: NodeSelector, selected: bool) -> None:
+def test_a_selector_matches_if_all_its_fields_match(selector: NodeSelector, selected: bool) -> None:
     assert selector.matches("x", "edge-1", {"tier": "front"}, Locality("eu", "eu-1", "a")) is selected

@@ -72,7 +72,7 @@ def test_an_error_names_its_field(build: Callable[[], object], field: str) -> No
     assert caught.value.violations[0].description
 
 
-def test_all_that_is_wrong_is_said_at_once() -> None:
+def test_all_violations_are_reported_in_one_error() -> None:
     with pytest.raises(Error) as caught:
         model(name="", gateways=(), keys=("/",))
     assert [v.field for v in caught.value.violations] == ["name", "gateways", "keys[0]"]
@@ -85,7 +85,7 @@ def test_equal_splits_are_equal_values() -> None:
     assert list(a.split) == ["blue", "green"]
 
 
-def test_its_references_are_its_gateways_and_the_secrets_of_its_versions() -> None:
+def test_a_model_refers_to_its_gateways_and_the_secrets_of_its_versions() -> None:
     blue = Version("blue", HERE, tls=UpstreamTls("blue.svc", ca_certificates="authorities", client_certificate="caller"))
     assert model(gateways=("a", "b"), versions=(GREEN, blue)).references == (
         Reference("gateways[0]", "gateways", "a"),

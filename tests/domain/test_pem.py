@@ -1,4 +1,4 @@
-"""Certificates and keys: which are accepted, which are refused, and that no text about a key quotes it."""
+"""Certificates and keys: which ones are accepted and refused. No error text may quote a private key."""
 
 from __future__ import annotations
 
@@ -35,22 +35,22 @@ def test_different_encodings_become_one_value() -> None:
     pair = AUTHORITY.pair("a.example", key=key)
     older = key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption()).decode()
     assert older != pair.key
-    written = pem.key_pair("Bag Attributes: junk\n" + pair.certificate.replace("\n", "\r\n"), older, "chain", "key")
-    assert written[:2] == (pair.certificate, pair.key)
+    normalised = pem.key_pair("Bag Attributes: junk\n" + pair.certificate.replace("\n", "\r\n"), older, "chain", "key")
+    assert normalised[:2] == (pair.certificate, pair.key)
 
 
 @pytest.mark.parametrize(
     ("key", "problem"),
     [
         ("", "is required"),
-        ("no key", "is not a private key in PEM that can be read"),
+        ("no key", "is not a readable private key in PEM"),
         (pki.pem(ec.generate_private_key(ec.SECP256R1())), "is not the key of the certificate"),
-        (PAIR.key[:60] + "A" * 8 + PAIR.key[68:], "is not a private key in PEM that can be read"),
+        (PAIR.key[:60] + "A" * 8 + PAIR.key[68:], "is not a readable private key in PEM"),
         (pki.pem(ec.generate_private_key(ec.SECP256K1())), "is ECDSA on secp256k1: Envoy accepts P-256, P-384 and P-521"),
         (pki.pem(rsa.generate_private_key(65537, 1024)), "is RSA of 1,024 bits: Envoy accepts 2,048 or more"),
         (
             ed25519.Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode(),
-            "is neither RSA nor ECDSA, and Envoy accepts no others",
+            "is neither RSA nor ECDSA: Envoy accepts no other keys",
         ),
         (
             ec.generate_private_key(ec.SECP256R1())
@@ -72,12 +72,12 @@ def test_an_rsa_pair_is_accepted_and_one_with_a_broken_number_is_refused() -> No
     key = rsa.generate_private_key(65537, 2048)
     pair = AUTHORITY.pair("a.example", key=key)
     assert pem.key_pair(pair.certificate, pair.key, "chain", "key")[1] == pair.key
-    pem.check_sound(pair.key, "key")
+    pem.check_key_numbers(pair.key, "key")
     good = key.private_numbers()
     bad = rsa.RSAPrivateNumbers(good.p, good.q, good.d, good.dmp1 + 2, good.dmq1, good.iqmp, good.public_numbers)
     broken = pki.pem(bad.private_key(unsafe_skip_rsa_key_validation=True))
     with pytest.raises(Error, match="key: is a private key whose numbers don't fit together"):
-        pem.check_sound(broken, "key")
+        pem.check_key_numbers(broken, "key")
 
 
 @pytest.mark.parametrize(
@@ -92,11 +92,11 @@ def test_an_rsa_pair_is_accepted_and_one_with_a_broken_number_is_refused() -> No
         ("x" * (pem.MAX_BYTES + 1), "is 262,145 bytes long: at most 262,144"),
     ],
 )
-def test_refused_chains(chain: str, problem: str) -> None:
+def test_an_invalid_chain_is_refused(chain: str, problem: str) -> None:
     assert refused(chain, PAIR.key).message == f"chain: {problem}"
 
 
-def test_a_stand_in_is_a_pair() -> None:
-    certificate, key = pem.stand_in(1_700_000_000.0)
+def test_a_placeholder_is_a_valid_pair() -> None:
+    certificate, key = pem.placeholder(1_700_000_000.0)
     (described,) = pem.key_pair(certificate, key, "chain", "key")[2]
-    assert (described.subject, described.not_before) == ("CN=stand-in", 1_700_000_000.0)
+    assert (described.subject, described.not_before) == ("CN=placeholder", 1_700_000_000.0)

@@ -1,4 +1,4 @@
-"""References: the names of what an object needs."""
+"""References: the resource names of the objects that an object needs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from controlplane.domain.references import Reference
 from tests.nouns import models, some
 
 
-def test_a_reference_has_the_name_of_what_is_needed() -> None:
+def test_a_reference_has_the_resource_name_of_its_target() -> None:
     assert Reference("gateways[0]", "gateways", "edge").resource_name == "gateways/edge"
 
 

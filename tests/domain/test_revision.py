@@ -1,4 +1,4 @@
-"""The next head: what changes in it, and what stays the same object."""
+"""The next head: the changes in it, and the objects that stay the same."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def draft(time: float) -> Draft:
     return Draft("ann", "", Action.APPLY, time)
 
 
-def test_the_next_head() -> None:
+def test_the_next_head_has_the_changes_and_their_times() -> None:
     first = Head().after(Changes({"gateways/edge": EDGE, "models/iris": IRIS}), draft(10.0))
     assert (first.number, first.time) == (1, 10.0)
     assert first.meta == {"gateways/edge": ObjectMeta(1, 10.0, 10.0), "models/iris": ObjectMeta(1, 10.0, 10.0)}
@@ -23,11 +23,11 @@ def test_the_next_head() -> None:
     assert (second.number, second.time) == (2, 20.0)
     assert second.meta == {"gateways/edge": ObjectMeta(1, 10.0, 10.0), "models/wine": ObjectMeta(2, 20.0, 20.0)}
     third = second.after(Changes({"models/wine": IRIS, "gateways/edge": EDGE}), draft(30.0))
-    assert third.meta["models/wine"] == ObjectMeta(3, 20.0, 30.0), "changed, and as old as before"
+    assert third.meta["models/wine"] == ObjectMeta(3, 20.0, 30.0), "only the update time changes"
     assert first.meta["models/iris"].revision == 1, "a head never changes"
 
 
-def test_nothing_is_remembered_between_calls() -> None:
+def test_the_same_input_gives_equal_heads() -> None:
     changes, first = Changes({"gateways/edge": EDGE}), draft(10.0)
     once, again = Head().after(changes, first), Head().after(changes, first)
     assert once == again

@@ -23,6 +23,6 @@ def test_keys_follow_the_gateways_routing(routing: Routing, keys: list[str]) -> 
     assert scope_keys(Gateway("g", 1, routing=routing), IRIS) == keys
 
 
-def test_hosts_that_differ_by_case_are_one_key() -> None:
+def test_hosts_that_differ_only_in_case_are_one_key() -> None:
     model = Model("m", ("g",), IRIS.versions, {"blue": 10_000}, ("A.example", "a.example"))
     assert scope_keys(Gateway("g", 1, routing=HostRouting()), model) == ["a.example"]

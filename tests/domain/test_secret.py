@@ -1,4 +1,4 @@
-"""Secrets: normalised, and never shown."""
+"""Secrets: texts are normalised, and no text form shows a private key."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from tests.pki import authority, marks, pair
 PAIR = pair("a.example")
 
 
-def test_kinds() -> None:
+def test_the_kind_is_the_name_of_the_contents_class() -> None:
     assert PAIR.secret().kind == "tls_certificate"
     assert authority().secret().kind == "ca_certificates"
     assert {PAIR.secret().kind, authority().secret().kind} == SECRET_KINDS.keys()
 
 
-def test_a_secret_has_a_name_and_needs_nothing() -> None:
+def test_a_secret_has_a_resource_name_and_no_references() -> None:
     assert PAIR.secret("edge").resource_name == "secrets/edge"
     assert PAIR.secret().references == ()
     with pytest.raises(Error) as caught:
@@ -31,11 +31,11 @@ def test_the_leaf_is_the_first_certificate() -> None:
     assert content.leaf.subject == "CN=a.example"
 
 
-def test_no_text_form_shows_a_key() -> None:
+def test_no_text_form_shows_a_private_key() -> None:
     secret = PAIR.secret()
     assert not any(mark in f"{secret!r}{secret}" for mark in marks(PAIR.key))
 
 
-def test_differently_written_certificates_are_equal() -> None:
+def test_certificates_with_other_line_ends_are_equal() -> None:
     certificate = PAIR.certificate.replace("\n", "\r\n")
     assert Secret("edge", TlsCertificate(certificate, PAIR.key)) == PAIR.secret("edge")

@@ -25,7 +25,7 @@ def state(*objects: Object) -> State:
     return State().applied(Changes({o.resource_name: o for o in objects}))
 
 
-def test_objects_are_made_and_deleted_together() -> None:
+def test_objects_can_be_created_and_deleted_together() -> None:
     s = state(Gateway("edge", 80), model("iris"))
     assert [o.resource_name for o in s.objects()] == ["gateways/edge", "models/iris"]
     assert s.applied(Changes({"models/iris": None, "gateways/edge": None})) == State()
@@ -58,7 +58,7 @@ def test_objects_are_found_by_name() -> None:
     assert s.require(Gateway, "edge") is edge
 
 
-def test_an_object_that_does_not_exist() -> None:
+def test_a_missing_object_is_not_found() -> None:
     with pytest.raises(Error, match="gateways/x does not exist; there are: edge") as caught:
         state(Gateway("edge", 80)).require(Gateway, "x")
     assert caught.value.code is Code.NOT_FOUND
@@ -66,7 +66,7 @@ def test_an_object_that_does_not_exist() -> None:
         State().require(Model, "x")
 
 
-def test_a_state_survives_pickling() -> None:
+def test_a_state_can_be_pickled() -> None:
     s = state(Gateway("edge", 80), model("iris"))
     assert pickle.loads(pickle.dumps(s)) == s
 

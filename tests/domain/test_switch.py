@@ -46,13 +46,13 @@ RESTORE = pytest.param(restored, "2", id="restore")
 
 @pytest.mark.parametrize(("call", "live"), [*CALLS, RESTORE])
 @pytest.mark.parametrize("force", [True, False])
-def test_the_live_etag_permits_it(call: Call, live: str, force: bool) -> None:
+def test_the_live_etag_permits_the_change(call: Call, live: str, force: bool) -> None:
     assert call(live, force)
 
 
 @pytest.mark.parametrize(("call", "live"), [*CALLS, RESTORE])
 @pytest.mark.parametrize("etag", ["0", "3", ""])
-def test_force_permits_it(call: Call, live: str, etag: str) -> None:
+def test_force_permits_the_change_whatever_the_etag(call: Call, live: str, etag: str) -> None:
     assert call(etag, True)
 
 
@@ -65,7 +65,7 @@ def test_a_stale_etag_is_refused(call: Call, live: str) -> None:
 
 
 @pytest.mark.parametrize(("call", "live"), [*CALLS, RESTORE])
-def test_neither_etag_nor_force_is_refused(call: Call, live: str) -> None:
+def test_a_change_without_etag_and_force_is_refused(call: Call, live: str) -> None:
     with pytest.raises(Error) as caught:
         call("", False)
     assert (caught.value.code, caught.value.reason) == (Code.FAILED_PRECONDITION, "MOVES_TRAFFIC")
@@ -73,14 +73,14 @@ def test_neither_etag_nor_force_is_refused(call: Call, live: str) -> None:
     assert "or set force" in caught.value.message
 
 
-def test_the_results() -> None:
+def test_a_permitted_change_is_made() -> None:
     assert switched("1", False) == replace(IRIS, split={"green": FULL_SHARE})
     assert deleted("1", False) == Changes({"models/iris": None})
     assert HEAD.state.applied(restored("2", False)) == State()
     assert switch.to_version("green") == {"green": FULL_SHARE}
 
 
-def test_a_deletion_without_a_place_for_an_etag_needs_force() -> None:
+def test_a_deletion_whose_request_has_no_etag_field_needs_force() -> None:
     with pytest.raises(Error, match="requests for models/iris would be answered 404: set force") as caught:
         switch.delete(HEAD, "iris", None)
     assert caught.value.reason == "MOVES_TRAFFIC"
@@ -98,7 +98,7 @@ def test_a_deletion_without_a_place_for_an_etag_needs_force() -> None:
         ("iris", {}, "INVALID_FIELD", "split"),
     ],
 )
-def test_a_split_that_is_wrong_whatever_the_etag(label: str, split: dict[str, int], reason: str, field: str) -> None:
+def test_an_invalid_split_is_refused_whatever_the_etag(label: str, split: dict[str, int], reason: str, field: str) -> None:
     with pytest.raises(Error) as caught:
         switch.switch(HEAD, label, split, "1", force=True)
     assert (caught.value.reason, caught.value.violations[0].field) == (reason, field)
@@ -139,12 +139,12 @@ def test_traffic_moves_only_as_the_table_says(share: int, force: bool, etag: str
         ({"keys": ("iris", "alias", "more")}, False),
     ],
 )
-def test_moved_models(changes: dict[str, object], moved: bool) -> None:
+def test_a_model_is_moved_by_another_split_or_a_lost_key_or_gateway(changes: dict[str, object], moved: bool) -> None:
     new = replace(IRIS, **changes)  # type: ignore[arg-type]
     after = HEAD.state.applied(Changes({"models/iris": new}))
     assert switch.moved_models(HEAD.state, after) == (["models/iris"] if moved else [])
 
 
-def test_a_deleted_model_is_moved() -> None:
+def test_a_deleted_model_is_moved_and_a_new_one_is_not() -> None:
     assert switch.moved_models(HEAD.state, State()) == ["models/iris"]
     assert switch.moved_models(State(), HEAD.state) == []

@@ -20,7 +20,7 @@ HERE = (Endpoint("127.0.0.1", 8001),)
 
 BAD: list[tuple[str, Callable[[], object], str]] = [
     ("endpoint without host", lambda: Endpoint("", 80), "host"),
-    ("endpoint that is neither", lambda: Endpoint("not a host", 80), "host"),
+    ("endpoint that is neither address nor name", lambda: Endpoint("not a host", 80), "host"),
     ("endpoint that is half an IP", lambda: Endpoint("10.0.0", 80), "host"),
     ("endpoint port", lambda: Endpoint("10.0.0.1", 70_000), "port"),
     ("endpoint weight", lambda: Endpoint("10.0.0.1", 80, 0), "weight"),
@@ -28,7 +28,7 @@ BAD: list[tuple[str, Callable[[], object], str]] = [
     ("IPs and names mixed", lambda: Version("blue", (*HERE, Endpoint("a.b", 1))), "endpoints[1].host"),
     ("connect timeout", lambda: Version("blue", connect_timeout=0), "connect_timeout"),
     ("TLS without a name", lambda: UpstreamTls(), "server_name"),
-    ("CA that is none", lambda: UpstreamTls("a.b", "hello"), "ca_certificates_pem"),
+    ("CA that is no certificate", lambda: UpstreamTls("a.b", "hello"), "ca_certificates_pem"),
     (
         "CA that can't be read",
         lambda: UpstreamTls("a", "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"),
@@ -51,7 +51,7 @@ def test_an_error_names_its_field(build: Callable[[], object], field: str) -> No
     assert caught.value.violations[0].description
 
 
-def test_endpoints_are_addresses_or_names() -> None:
+def test_only_endpoints_with_names_need_dns() -> None:
     assert not Version("idle").has_dns_endpoints
     assert not Version("blue", (Endpoint("10.0.0.1", 80), Endpoint("::1", 80))).has_dns_endpoints
     assert Version("blue", (Endpoint("blue.svc", 80),)).has_dns_endpoints

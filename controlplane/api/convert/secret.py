@@ -85,16 +85,16 @@ def _with_stored_key(chain: str, key: str) -> TlsCertificate:
     raise invalid("private_key_pem", "is required: the stored key does not belong to this certificate", "KEY_REQUIRED")
 
 
-def check_sound(proto: secret_pb2.Secret) -> None:
+def check_key_numbers(proto: secret_pb2.Secret) -> None:
     """Check that the private key in a message is sound. It is the slowest check. Errors: INVALID_ARGUMENT."""
     if proto.tls_certificate.private_key_pem:
-        pem.check_sound(proto.tls_certificate.private_key_pem, "tls_certificate.private_key_pem")
+        pem.check_key_numbers(proto.tls_certificate.private_key_pem, "tls_certificate.private_key_pem")
 
 
 def _sound_secret(proto: secret_pb2.Secret, live: Secret | None) -> Secret:
-    """Return the secret of a message, after all checks. Errors: as `secret_from_proto` and `check_sound`."""
+    """Return the secret of a message, after all checks. Errors: as `secret_from_proto` and `check_key_numbers`."""
     secret = secret_from_proto(proto, live)
-    check_sound(proto)
+    check_key_numbers(proto)
     return secret
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from controlplane.api.convert.secret import check_sound, secret_from_proto, secret_to_proto
+from controlplane.api.convert.secret import check_key_numbers, secret_from_proto, secret_to_proto
 from controlplane.domain import CaCertificates, Secret, TlsCertificate
 from controlplane.domain.revision import ObjectMeta
 from controlplane.errors import Code, Error
@@ -70,5 +70,5 @@ def test_the_name_and_the_content_are_checked_together() -> None:
 
 
 def test_a_sound_key_and_no_key_pass() -> None:
-    check_sound(message(OLD.certificate, OLD.key))
-    check_sound(message(OLD.certificate))
+    check_key_numbers(message(OLD.certificate, OLD.key))
+    check_key_numbers(message(OLD.certificate))
