@@ -15,9 +15,9 @@ LATEST = "revisions/latest"
 
 @dataclass(frozen=True, slots=True)
 class ObjectMeta:
-    """When an object was created and last changed. Times are seconds since the epoch."""
+    """The revision of an object's last change, and its times, which are seconds since the epoch."""
 
-    revision: int  # the number of the revision in which the object last changed: its etag
+    revision: int  # the number of that revision: the object's etag
     create_time: float
     update_time: float
 

@@ -1,15 +1,15 @@
-"""Objects as JSON: the fields of the nouns as they are, so that history can be read without this program.
+"""Objects as JSON. The JSON has the fields of the nouns, so that people can read the history without this program.
 
 The form of each noun follows from its row in `domain.collections`:
 
 | row | form |
 |---|---|
-| an ordinary one | its fields |
-| `unions={"routing": …}` | `"routing": {"path": {…}}`: the value by the name of its class, since fields don't tell |
+| without options | the fields of the object |
+| `unions={"routing": …}` | `"routing": {"path": {…}}`: the value under the name of its class, which its fields don't show |
 | `sensitive=True` | `"name"` and `"tls_certificate": {…}`: the kind of secret and its fields, the private key sealed |
 
-A field that is missing takes its default: an older version wrote the object. An unknown field is an error: a newer version
-wrote it, and guessing its meaning would serve something other than what was asked for.
+A missing field gets its default, because an older version of this program wrote the object. An unknown field is an error,
+because a newer version wrote the object. If this version ignored the field, it would serve something else than was configured.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ from controlplane.store.sealing import Keys
 # The field of a secret's JSON that holds its sealed private key.
 SEALED = "sealed_private_key"
 
-_FORBID = ConfigDict(extra="forbid")
-_TEXT = TypeAdapter(dict[str, Any])
+_FORBID_UNKNOWN_FIELDS = ConfigDict(extra="forbid")
+_JSON_OBJECT = TypeAdapter(dict[str, Any])
 _SECRET_FIELDS = {"tls_certificate": {"certificate_chain_pem", SEALED}, "ca_certificates": {"ca_certificates_pem"}}
-# Reasons of errors that name the object already.
-_FINAL = ("STORE_NEWER", "STORE_CORRUPT", "SECRET_KEY_WRONG")
+# Reasons of errors whose text names the object already.
+_REASONS_WITH_NAME = ("STORE_NEWER", "STORE_CORRUPT", "SECRET_KEY_WRONG")
 
 
 def encode(obj: Object, keys: Keys) -> str:
-    """Return the JSON of an object. `decode` makes an equal object of it."""
+    """Return the JSON of an object. `decode` returns an equal object for it."""
     if isinstance(obj, Secret):
-        return _TEXT.dump_json({"name": obj.name, **_secret_content(obj, keys)}).decode()
+        return _JSON_OBJECT.dump_json({"name": obj.name, **_secret_content(obj, keys)}).decode()
     return _CODECS[obj.collection].encode(obj)
 
 
 def decode(name: str, content: str, keys: Keys) -> Object:
-    """Return the object of a resource name from its JSON.
+    """Return the object with a resource name from its JSON.
 
     Errors: FAILED_PRECONDITION / STORE_NEWER, STORE_CORRUPT; SECRET_KEY_WRONG.
     """
@@ -59,17 +59,17 @@ def decode(name: str, content: str, keys: Keys) -> Object:
             raise _newer(name, path) from None
         raise _corrupt(name, f"{path}: {first['msg']}") from None
     except Error as error:
-        if error.reason in _FINAL:
+        if error.reason in _REASONS_WITH_NAME:
             raise
         raise _corrupt(name, error.message) from None
 
 
 @dataclass(frozen=True, slots=True)
 class _NounCodec:
-    """The codec of one collection without secrets."""
+    """The codec of one collection that is not sensitive."""
 
     adapter: TypeAdapter[Any]
-    # For each field that is a union: by name, the class and its adapter.
+    # By field that is a union, then by the name of the class in JSON: the class and its adapter.
     unions: Mapping[str, Mapping[str, tuple[type, TypeAdapter[Any]]]]
 
     def encode(self, obj: Object) -> str:
@@ -81,7 +81,7 @@ class _NounCodec:
         for field, members in self.unions.items():
             kind = next(k for k, (cls, _) in members.items() if isinstance(getattr(obj, field), cls))
             data[field] = {kind: data[field]}
-        return _TEXT.dump_json(data).decode()
+        return _JSON_OBJECT.dump_json(data).decode()
 
     def decode(self, name: str, content: str) -> Object:
         """Return the object. Errors: ValidationError; STORE_NEWER for an unknown member of a union."""
@@ -89,7 +89,7 @@ class _NounCodec:
         if not self.unions:
             (obj,) = self.adapter.validate_json(f"[{content}]")
             return obj
-        data = _TEXT.validate_json(content)
+        data = _JSON_OBJECT.validate_json(content)
         for field, members in self.unions.items():
             if field in data:
                 if not isinstance(data[field], dict) or len(data[field]) != 1:
@@ -109,11 +109,11 @@ def _noun_codec(row: Collection) -> _NounCodec:
 
 
 def _adapter(cls: type) -> TypeAdapter[Any]:
-    # pydantic takes a configuration for a container only, and hands it down to the dataclass inside: hence the tuple.
-    return TypeAdapter(tuple[cls], config=_FORBID)  # type: ignore[valid-type]
+    # Pydantic takes a configuration only for a container, and applies it to the dataclass inside. So the type is a tuple.
+    return TypeAdapter(tuple[cls], config=_FORBID_UNKNOWN_FIELDS)  # type: ignore[valid-type]
 
 
-# By collection; secrets have a form of their own.
+# By collection. Secrets are not among them, because `_secret_content` and `_secret` convert them.
 _CODECS: Mapping[str, _NounCodec] = {row.name: _noun_codec(row) for row in COLLECTIONS if not row.sensitive}
 
 
@@ -127,7 +127,7 @@ def _secret_content(secret: Secret, keys: Keys) -> dict[str, dict[str, str]]:
 
 
 def _secret(name: str, content: str, keys: Keys) -> Secret:
-    data = _TEXT.validate_json(content)
+    data = _JSON_OBJECT.validate_json(content)
     label = data.pop("name", "")
     kind, body = next(iter(data.items()), ("", None))
     if kind not in _SECRET_FIELDS or len(data) > 1:
@@ -154,9 +154,9 @@ def _newer(name: str, path: str) -> Error:
     )
 
 
-def _corrupt(name: str, why: str) -> Error:
+def _corrupt(name: str, problem: str) -> Error:
     return Error(
         Code.FAILED_PRECONDITION,
         "STORE_CORRUPT",
-        f"{name} in the store is not valid ({why}): the file was changed from outside. Restore it from a backup",
+        f"{name} in the store is not valid ({problem}): another program changed the store. Restore it from a backup",
     )

@@ -1,14 +1,14 @@
-"""The contract of a store: three parts, and what holds for all of them.
+"""The contract of a store: three parts, and the rules for all of them.
 
-| part | holds | written by |
+| part | content | written by |
 |---|---|---|
 | history | revisions of desired state, append-only | compare-and-set on the newest number |
-| records | small named objects that are no part of desired state | compare-and-set on the record's version |
-| leases | who may do what only one replica may do | acquire, renew, release |
+| records | small named objects that are not part of desired state | compare-and-set on the record's version |
+| leases | the holder of each right that only one replica may have at a time | acquire, renew, release |
 
-- A write happens whole or not at all, and its method returns only when it is durable.
-- Any write can require that a lease is still held (`fence`). The check and the write are one step.
-- A write goes on when its caller is cancelled.
+- A write is atomic. Its method returns only when the write is durable.
+- Any write can require that a lease is still held (`fence`). The check and the write are one atomic step.
+- If the caller of a write is cancelled, the write is still completed.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from controlplane.store.records import Records
 
 
 class Store(History, Protocol):
-    """A store that is open. Its methods are called on one event loop. Errors: UNAVAILABLE when the technology is away."""
+    """An open store. Its methods are called on one event loop. Errors: UNAVAILABLE when the technology does not answer."""
 
     @property
     def history_id(self) -> str:
-        """A random name of this history: 8 hexadecimal digits, made when the store was initialised."""
+        """A random name of this history: 8 hexadecimal digits, chosen when the store was created."""
 
     @property
     def records(self) -> Records:
@@ -36,4 +36,4 @@ class Store(History, Protocol):
         """The third part of the contract."""
 
     async def close(self) -> None:
-        """Wait for a write under way, and close the technology. Nothing may be called afterwards."""
+        """Wait for the write in progress, and close the store. Nothing may be called afterwards."""

@@ -1,8 +1,9 @@
 """History: the append-only revisions of desired state.
 
-- Numbers are 1, 2, 3 … without a gap. Nothing that was committed ever changes.
+- Numbers are 1, 2, 3 … without a gap. A committed revision never changes.
 - A commit that is not based on the newest revision is refused, and changes nothing.
-- A request id is remembered with the revision that it made, or with the newest one when it changed nothing.
+- A request id is remembered with the revision that its request committed. If the request changed nothing, the id is
+  remembered with the revision that was the newest then.
 """
 
 from __future__ import annotations
@@ -18,11 +19,12 @@ from controlplane.store.lease import Fence
 
 
 @dataclass(frozen=True, slots=True)
-class Remembered:
-    """The result of a request id."""
+class RememberedRequest:
+    """A request that has an id and was handled before."""
 
-    # Digest of the request, to tell a replay from a reused id.
+    # Digest of the request, to distinguish a replay from a reused id.
     digest: str
+    # Number of the revision that the request committed, or of the newest one when the request changed nothing.
     revision: int
 
 
@@ -31,37 +33,42 @@ class History(Protocol):
 
     @property
     def head(self) -> Latest[Head]:
-        """The newest revision that this process knows of. Its watchers are woken at each new one."""
+        """The newest revision that this process knows. Each new revision wakes the watchers."""
 
     async def commit(self, proposed: Head, changes: Changes, draft: Draft, *, fence: Fence | None = None) -> Head:
-        """Make the revision `proposed.number` durably, and return the new head: the very object `proposed`.
+        """Commit the revision `proposed.number`, and return the new head, which is the object `proposed` itself.
 
-        `proposed` is `head.after(changes, draft)` of the head that the change is based on. `changes` is not empty.
+        `proposed` is `head.after(changes, draft)`, where `head` is the head that the change is based on. `changes` is not
+        empty.
+
         Errors: ABORTED / CONFLICT when `proposed` does not follow the newest revision; ALREADY_EXISTS / REQUEST_ID_USED;
         ABORTED / LEASE_LOST.
         """
 
     async def remember(self, request_id: str, digest: str, revision: int, *, fence: Fence | None = None) -> None:
-        """Remember a call that changed nothing. Errors: ALREADY_EXISTS / REQUEST_ID_USED; ABORTED / LEASE_LOST."""
+        """Remember a request that changed nothing. Errors: ALREADY_EXISTS / REQUEST_ID_USED; ABORTED / LEASE_LOST."""
 
-    async def recall(self, request_id: str) -> Remembered | None:
-        """Return the result of a request id, or None when it is new."""
+    async def recall(self, request_id: str) -> RememberedRequest | None:
+        """Return the request with an id, or None when the id is new."""
 
     async def at(self, number: int) -> Head:
-        """Return the state as of a revision; 0 is empty. Errors: NOT_FOUND."""
+        """Return the head at a revision; 0 is the empty state. Errors: NOT_FOUND."""
 
     async def revision(self, number: int) -> Revision:
         """Return one revision. Errors: NOT_FOUND."""
 
     async def revisions(self, before: int, limit: int, object_name: str = "") -> list[Revision]:
-        """Return up to `limit` revisions below `before`, newest first; with `object_name`, only those that changed it."""
+        """Return up to `limit` revisions with a number below `before`, newest first.
+
+        With `object_name`, return only revisions that changed the object of that name.
+        """
 
 
 def conflict(base: int, live: int) -> Error:
-    """Return the ABORTED / CONFLICT of a commit that was based on a revision that is not the newest."""
+    """Return the ABORTED / CONFLICT of a commit that is based on revision `base`, when `live` is the newest."""
     return Error(
         Code.ABORTED,
         "CONFLICT",
-        f"revision {live} was made in the meantime (the change was based on {base}); try again",
+        f"revision {live} was committed in the meantime (the change is based on {base}); try again",
         metadata={"expected": str(base), "live": str(live)},
     )

@@ -1,7 +1,7 @@
-"""The file of sealing keys: read, and made where there is none yet.
+"""The file of sealing keys.
 
-The file holds one key a line: 32 random bytes in base64. The first line seals; all of them open. To change the key, add a
-new first line, and keep the old lines for as long as there is history that was sealed with them.
+Each line of the file is a key: 32 random bytes in base64. The first key seals, and every key opens what it sealed. To change
+the key, add a new first line. Keep an old line for as long as the history has private keys that were sealed with it.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ KEY_FILE = "secret.key"
 def key_source(directory: Path, key_file: Path | None = None) -> KeySource:
     """Return the source of a store's sealing keys: `key_file`, or `secret.key` in the store's directory.
 
-    Only the latter is made where it is missing, and only while nothing in the store is sealed: a new key would open none of
-    it.
+    The source creates `secret.key` if it is missing, but only if the store holds no sealed key yet: a new key could not open
+    that one. The source never creates `key_file`.
     """
 
-    def keys(used: set[str]) -> Keys:
-        return load(key_file or directory / KEY_FILE, make=key_file is None and not used)
+    def source(used_key_ids: set[str]) -> Keys:
+        return load(key_file or directory / KEY_FILE, create=key_file is None and not used_key_ids)
 
-    return keys
+    return source
 
 
-def load(path: Path, *, make: bool) -> Keys:
-    """Return the keys of a file; with `make`, make the file where it is missing, for its owner only.
+def load(path: Path, *, create: bool) -> Keys:
+    """Return the keys of a file. With `create`, create a missing file, readable for its owner only.
 
     Errors: FAILED_PRECONDITION / SECRET_KEY_MISSING, SECRET_KEY_UNREADABLE, SECRET_KEY_EXPOSED, SECRET_KEY_INVALID.
     """
     try:
-        if make:
-            _make(path)
+        if create:
+            _create(path)
         with path.open("rb") as file:
             exposed = stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o007
             lines = file.read(64 * 1024).split()
@@ -47,7 +47,7 @@ def load(path: Path, *, make: bool) -> Keys:
         raise _refused(
             "SECRET_KEY_MISSING",
             f"{path} does not exist: it holds the key that private keys are sealed with. Restore it from your backup; "
-            f"if there never was one, make it: (umask 077 && head -c 32 /dev/urandom | base64 > {path})",
+            f"if there never was one, create it: (umask 077 && head -c 32 /dev/urandom | base64 > {path})",
         ) from None
     except OSError as error:
         raise _refused("SECRET_KEY_UNREADABLE", f"{path} can't be read: {(error.strerror or '').lower()}") from None
@@ -58,15 +58,15 @@ def load(path: Path, *, make: bool) -> Keys:
     except (binascii.Error, ValueError):
         keys = []
     if not keys or any(len(key) != KEY_BYTES for key in keys):
-        raise _refused("SECRET_KEY_INVALID", f"{path} must hold one key a line, {KEY_BYTES} bytes in base64 each")
+        raise _refused("SECRET_KEY_INVALID", f"{path} must hold one key on each line: {KEY_BYTES} bytes in base64")
     return Keys(keys)
 
 
-def _make(path: Path) -> None:
-    """Make a file with a new key, unless there is a file."""
+def _create(path: Path) -> None:
+    """Create a file with a new key, if there is no file."""
     if path.exists():
         return
-    # Whole or not at all, also when the machine stops meanwhile: a private key that is sealed with half a key is lost.
+    # Atomic and durable, even if the machine stops. If a key file were lost, nothing could open what its key has sealed.
     new = path.with_name(f"{path.name}.new")
     with suppress(FileNotFoundError):
         new.unlink()

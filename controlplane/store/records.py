@@ -1,9 +1,10 @@
 """Records: small named objects outside history, like nodes or the state of rollouts.
 
 - A record's version is never used again, not even after the record was deleted. Versions grow with time.
-- A write names the version that it replaces; 0 means that there is no record. Another version is refused.
-- Each kind has a bound on the number of its records and on the size of one.
-- A watcher gets the newest value of each record. It may miss values in between, and never waits for a queue.
+- A write names the version that it replaces; 0 means that there is no record. If the live version differs, the write is
+  refused.
+- Each kind has a bound on the number of its records and on the size of one record.
+- A watcher gets the newest value of each record. There is no queue, so it may miss values in between.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Protocol
 from controlplane.errors import Code, Error
 from controlplane.store.lease import Fence
 
-# Bytes of a record's name in UTF-8.
+# Maximum length of a record's name in UTF-8, in bytes.
 MAX_NAME = 512
 
 
@@ -25,13 +26,13 @@ class Kind:
 
     name: str
     max_records: int
-    # Bytes of one record's value.
+    # Maximum size of one record's value, in bytes.
     max_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One record as it is now."""
+    """The content of one record at one version."""
 
     name: str
     version: int
@@ -48,9 +49,9 @@ class Records(Protocol):
         """Return all records of a kind, sorted by name."""
 
     async def put(self, kind: Kind, name: str, value: bytes, expected: int, *, fence: Fence | None = None) -> Record:
-        """Write a record whose version is `expected`; 0 makes a new one.
+        """Replace the record whose version is `expected`, or create it if `expected` is 0. Return the new record.
 
-        Errors: ABORTED / RECORD_CHANGED when the version is another one; RESOURCE_EXHAUSTED / TOO_MANY_RECORDS or
+        Errors: ABORTED / RECORD_CHANGED if the live version is not `expected`; RESOURCE_EXHAUSTED / TOO_MANY_RECORDS or
         RECORD_TOO_LARGE beyond the bounds of the kind; ABORTED / LEASE_LOST.
         """
 
@@ -58,31 +59,31 @@ class Records(Protocol):
         """Delete the record whose version is `expected`. Errors: ABORTED / RECORD_CHANGED; ABORTED / LEASE_LOST."""
 
     def watch(self, kind: Kind) -> AsyncIterator[Mapping[str, Record | None]]:
-        """Yield all records of a kind by name, then those that changed since the last time; None for a deleted one."""
+        """Yield all records of a kind by name, then each time those that changed. The value of a deleted record is None."""
 
 
 def check_size(kind: Kind, name: str, value: bytes) -> None:
     """Check a name and a value against the bounds of a kind. Errors: RESOURCE_EXHAUSTED / RECORD_TOO_LARGE."""
     size = len(name.encode())
     if not 0 < size <= MAX_NAME:
-        raise _exhausted("RECORD_TOO_LARGE", f"the name of a record of {kind.name} has {size} bytes: 1 to {MAX_NAME}")
+        raise _exhausted("RECORD_TOO_LARGE", f"the name of a record of {kind.name} has {size} bytes: use 1 to {MAX_NAME}")
     if len(value) > kind.max_bytes:
         description = f"{kind.name}/{name} has {len(value):,} bytes: at most {kind.max_bytes:,} are kept"
         raise _exhausted("RECORD_TOO_LARGE", description)
 
 
-def too_many(kind: Kind) -> Error:
-    """Return the error of a new record beyond the bound of its kind."""
+def too_many_records(kind: Kind) -> Error:
+    """Return the RESOURCE_EXHAUSTED / TOO_MANY_RECORDS of a new record beyond the bound of its kind."""
     return _exhausted("TOO_MANY_RECORDS", f"there are {kind.max_records:,} {kind.name} already, and no more are kept")
 
 
 def record_changed(kind: Kind, name: str, expected: int, live: int) -> Error:
-    """Return the ABORTED / RECORD_CHANGED of a write that was based on another version."""
-    now = f"version {live}" if live else "deleted, or was never made"
+    """Return the ABORTED / RECORD_CHANGED of a write that is based on version `expected`, when `live` is the newest."""
+    state = f"has version {live} now" if live else "does not exist"
     return Error(
         Code.ABORTED,
         "RECORD_CHANGED",
-        f"{kind.name}/{name} is {now} (the write was based on {expected}); read it again and retry",
+        f"{kind.name}/{name} {state} (the write is based on version {expected}); read it again and retry",
         metadata={"expected": str(expected), "live": str(live)},
     )
 

@@ -1,8 +1,8 @@
-"""Private keys at rest: sealed with a key that is not in the store, so that the store and its backups don't show them.
+"""Sealing: private keys in the store are encrypted with a key that is not in the store or in its backups.
 
-AES-256-GCM with a new nonce each time (NIST SP 800-38D). The name of the secret is authenticated with it, so that a sealed key
-can't be put in the place of another. The first sealing key seals, and all of them open. The caller passes the sealing keys in;
-a store never makes one.
+The cipher is AES-256-GCM with a new nonce each time (NIST SP 800-38D). The name of the secret is authenticated too, so that
+nobody can exchange the sealed keys of two secrets. The first sealing key seals, and every key opens what it sealed. A store
+gets the sealing keys from its caller, and never creates one.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _NONCE_BYTES = 12
 
 
 class Keys:
-    """The sealing keys. Their `repr` shows nothing of them."""
+    """The sealing keys. `repr` does not show them."""
 
     def __init__(self, keys: list[bytes]) -> None:
         """Take at least one key of 32 bytes; the first one seals."""
@@ -30,7 +30,7 @@ class Keys:
         self._first = _key_id(keys[0])
 
     def seal(self, text: str, name: str) -> str:
-        """Return `text` sealed. It opens under the same `name` only."""
+        """Return `text` sealed. `open` accepts it only with the same `name`."""
         nonce = os.urandom(_NONCE_BYTES)
         sealed = nonce + self._keys[self._first].encrypt(nonce, text.encode(), name.encode())
         return f"{self._first}:{base64.b64encode(sealed).decode()}"
@@ -47,20 +47,20 @@ class Keys:
             data = base64.b64decode(text, validate=True)
             return self._keys[key_id].decrypt(data[:_NONCE_BYTES], data[_NONCE_BYTES:], name.encode()).decode()
         except (InvalidTag, ValueError):
-            raise ValueError("the sealed key does not open: it was changed, or moved here") from None
+            raise ValueError("the sealed key can't be opened: it was changed, or copied from another secret") from None
 
-    def lacks(self, key_ids: set[str]) -> set[str]:
-        """Return the ids of sealing keys that are missing here."""
+    def missing(self, key_ids: set[str]) -> set[str]:
+        """Return those of `key_ids` whose sealing keys are not among these keys."""
         return key_ids - self._keys.keys()
 
 
-# Called by a store when it opens, with the ids of the sealing keys that its history was sealed with. Errors: as
-# `key_file.load`.
+# Returns the sealing keys. A store calls it when it opens, with the ids of the sealing keys that its history needs. Errors:
+# those of `key_file.load`.
 KeySource = Callable[[set[str]], Keys]
 
 
 def wrong_key(key_ids: set[str]) -> Error:
-    """Return the FAILED_PRECONDITION / SECRET_KEY_WRONG of a store whose sealing keys are missing."""
+    """Return the FAILED_PRECONDITION / SECRET_KEY_WRONG of a store that needs the sealing keys with these ids."""
     names = ", ".join(sorted(key_id[:16] for key_id in key_ids))
     return Error(
         Code.FAILED_PRECONDITION,
@@ -71,5 +71,5 @@ def wrong_key(key_ids: set[str]) -> Error:
 
 
 def _key_id(key: bytes) -> str:
-    """Return a name for a sealing key that does not reveal it."""
+    """Return an id of a sealing key that does not reveal the key."""
     return hashlib.sha256(b"turnout secret key\0" + key).hexdigest()[:16]

@@ -1,7 +1,7 @@
-"""The suite that every store must pass. A technology's test module inherits `Contract` and gives it the fixture `place`.
+"""The tests that every store must pass. A technology's test module inherits `Contract` and defines the fixture `place`.
 
-`place` is a function that opens a store, and opens the same store again after it was closed. The suite has a file for each
-part of the contract: this one is about history, the others are about records and leases.
+`place` is a function that opens a store, and opens the same store again after it was closed. Each part of the contract has its
+own file: this one tests the history, the others test records and leases.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from tests.store.places import EDGE, GREEN, IRIS, Open, changes, commit, draft, 
 
 
 class Contract(RecordsContract, LeasesContract):
-    """The whole suite, and its part about history."""
+    """All tests of the contract. The tests of the history are here, the others are inherited."""
 
-    async def test_a_history_has_a_random_id_that_stays(self, place: Open) -> None:
+    async def test_the_random_id_of_a_history_never_changes(self, place: Open) -> None:
         store = await place()
         history_id = store.history_id
         assert re.fullmatch(r"[0-9a-f]{8}", history_id)
@@ -34,7 +34,7 @@ class Contract(RecordsContract, LeasesContract):
         assert store.history_id == history_id
         await store.close()
 
-    async def test_a_commit_returns_the_very_head_that_was_proposed(self, place: Open) -> None:
+    async def test_a_commit_returns_the_proposed_head_itself(self, place: Open) -> None:
         store = await place()
         change = changes(EDGE, IRIS)
         proposed = store.head.value.after(change, draft())
@@ -66,7 +66,7 @@ class Contract(RecordsContract, LeasesContract):
         assert heads[3].meta == {"gateways/edge": ObjectMeta(1, 101.0, 101.0), "models/iris": ObjectMeta(3, 101.0, 103.0)}
         assert heads[3].time == 103.0
         assert "models/iris" not in heads[4].meta
-        assert heads[5].meta["models/iris"] == ObjectMeta(5, 105.0, 105.0), "made again, it is as old as that"
+        assert heads[5].meta["models/iris"] == ObjectMeta(5, 105.0, 105.0), "created again, it gets a new create time"
         await store.close()
 
     async def test_earlier_heads_are_read_as_they_were(self, place: Open) -> None:
@@ -82,7 +82,7 @@ class Contract(RecordsContract, LeasesContract):
         await store.close()
 
     @pytest.mark.parametrize("number", [-1, 6, 10**15])
-    async def test_revisions_that_do_not_exist(self, place: Open, number: int) -> None:
+    async def test_a_revision_that_does_not_exist_is_not_found(self, place: Open, number: int) -> None:
         store = await place()
         await filled(store)
         for read in (store.at, store.revision):
@@ -104,7 +104,7 @@ class Contract(RecordsContract, LeasesContract):
         assert list((await store.revision(1)).changes) == ["gateways/edge", "models/iris"]
         await store.close()
 
-    async def test_a_draft_is_kept_whole(self, place: Open) -> None:
+    async def test_every_field_of_a_draft_is_stored(self, place: Open) -> None:
         store = await place()
         full = Draft("Ann é", "why\nnot", Action.REVERT, 12.25, 7, "id-1", "digest")
         await commit(store, 0, changes(EDGE), full)
@@ -126,7 +126,7 @@ class Contract(RecordsContract, LeasesContract):
         await store.close()
 
     @pytest.mark.parametrize("base", [-1, 0, 4, 6])
-    async def test_a_stale_base_changes_nothing(self, place: Open, base: int) -> None:
+    async def test_a_commit_with_a_stale_base_is_refused_and_changes_nothing(self, place: Open, base: int) -> None:
         store = await place()
         head = (await filled(store))[-1]
         serial = store.head.serial
@@ -179,7 +179,7 @@ class Contract(RecordsContract, LeasesContract):
         await store.close()
 
     @pytest.mark.parametrize("used", ["one", "two"])
-    async def test_a_request_id_is_used_once(self, place: Open, used: str) -> None:
+    async def test_a_request_id_cannot_be_used_twice(self, place: Open, used: str) -> None:
         store = await place()
         head = await commit(store, 0, changes(EDGE), draft(request_id="one", digest="d1"))
         await store.remember("two", "d2", 1)
@@ -192,7 +192,7 @@ class Contract(RecordsContract, LeasesContract):
         assert (await commit(store, 1, changes(IRIS), draft())).number == 2
         await store.close()
 
-    async def test_watchers_are_woken_and_see_the_newest(self, place: Open) -> None:
+    async def test_watchers_are_woken_and_see_the_newest_head(self, place: Open) -> None:
         store = await place()
         seen: list[int] = []
 
@@ -211,7 +211,7 @@ class Contract(RecordsContract, LeasesContract):
         assert seen == sorted(set(seen))
         await store.close()
 
-    async def test_a_commit_whose_caller_is_cancelled_is_whole(self, place: Open) -> None:
+    async def test_a_commit_whose_caller_is_cancelled_is_completed_or_not_begun(self, place: Open) -> None:
         store = await place()
         for i in range(10):
             number = store.head.value.number
@@ -239,7 +239,7 @@ class Contract(RecordsContract, LeasesContract):
 
 
 async def _settled_number(store: Store) -> int:
-    """Return the newest number, after any write under way whose caller was cancelled."""
+    """Return the newest number, after the write in progress whose caller was cancelled, if there is one."""
     with pytest.raises(Error):
         await commit(store, -1, changes(EDGE), draft())
     return store.head.value.number

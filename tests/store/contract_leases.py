@@ -1,6 +1,6 @@
-"""The suite about leases and fences that every store must pass. `contract.py` says how a technology inherits it.
+"""The tests of leases and fences that every store must pass. `contract.py` describes how a technology inherits them.
 
-The time is an argument, and these tests pass one that they choose.
+The current time is an argument, so the tests choose it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ CHANGE = Changes({EDGE.resource_name: EDGE})
 
 
 class LeasesContract:
-    """The suite for leases."""
+    """The tests of leases."""
 
     async def test_a_lease_has_one_holder(self, place: Open) -> None:
         store = await place()
@@ -57,20 +57,20 @@ class LeasesContract:
         new = await store.leases.acquire("leader", "b", 10.0, now=110.0)
         assert new.token > old.token
         assert await refused(store.leases.renew(old, 10.0, now=111.0)) == LOST
-        await store.leases.release(old)  # it is not the old holder's any more
+        await store.leases.release(old)  # has no effect, because the lease has a new holder
         assert await store.leases.current("leader", 111.0) == new
         await store.close()
 
-    async def test_a_lease_is_renewed(self, place: Open) -> None:
+    async def test_renewing_a_lease_prolongs_it(self, place: Open) -> None:
         store = await place()
         lease = await store.leases.acquire("leader", "a", 10.0, now=100.0)
         renewed = await store.leases.renew(lease, 20.0, now=109.0)
         assert renewed == replace(lease, expires=129.0)
         assert await refused(store.leases.acquire("leader", "b", 10.0, now=128.0)) == HELD
-        assert await store.leases.renew(lease, 20.0, now=128.0), "the first answer still names the acquisition"
+        assert await store.leases.renew(lease, 20.0, now=128.0), "a renewal does not change the token"
         await store.close()
 
-    async def test_a_lease_is_released(self, place: Open) -> None:
+    async def test_a_released_lease_is_free(self, place: Open) -> None:
         store = await place()
         lease = await store.leases.acquire("leader", "a", 10.0, now=100.0)
         await store.leases.release(lease)
@@ -81,7 +81,7 @@ class LeasesContract:
         assert again.token > lease.token
         await store.close()
 
-    async def test_a_lease_survives_reopening(self, place: Open) -> None:
+    async def test_leases_and_tokens_survive_reopening(self, place: Open) -> None:
         store = await place()
         lease = await store.leases.acquire("leader", "a", 10.0, now=100.0)
         gone = await store.leases.acquire("gone", "a", 10.0, now=100.0)
@@ -95,7 +95,7 @@ class LeasesContract:
         await store.close()
 
     @pytest.mark.parametrize("how", ["released", "acquired again", "never acquired"])
-    async def test_a_stale_token_writes_nothing(self, place: Open, how: str) -> None:
+    async def test_a_write_with_a_stale_token_is_refused(self, place: Open, how: str) -> None:
         store = await place()
         record = await store.records.put(NODES, "a", b"1", 0)
         lease = await store.leases.acquire("leader", "a", 10.0, now=100.0)
@@ -117,7 +117,7 @@ class LeasesContract:
         assert await store.records.list(NODES) == [record]
         await store.close()
 
-    async def test_the_holder_writes(self, place: Open) -> None:
+    async def test_the_holder_of_a_lease_can_write(self, place: Open) -> None:
         store = await place()
         lease = await store.leases.acquire("leader", "a", 10.0, now=100.0)
         lease = await store.leases.renew(lease, 10.0, now=105.0)

@@ -1,4 +1,4 @@
-"""The suite about records that every store must pass. `contract.py` says how a technology inherits it."""
+"""The tests of records that every store must pass. `contract.py` describes how a technology inherits them."""
 
 from __future__ import annotations
 
@@ -30,29 +30,29 @@ async def next_batch(batches: Batches) -> Mapping[str, Record | None]:
     return await asyncio.wait_for(anext(batches), 5)
 
 
-async def watched_until(batches: Batches, kept: dict[str, Record], done: asyncio.Event, records: Records) -> None:
-    """Fold a watch into `kept`, until it is equal to what there is once `done` is set."""
+async def watch_until(batches: Batches, view: dict[str, Record], done: asyncio.Event, records: Records) -> None:
+    """Apply the batches of a watch to `view`. Return once `done` is set and `view` is equal to the records of the store."""
     async for batch in batches:
         for name, record in batch.items():
             if record is None:
-                kept.pop(name, None)
+                view.pop(name, None)
             else:
-                assert name not in kept or kept[name].version < record.version
-                kept[name] = record
-        if done.is_set() and list(kept.values()) and {r.name: r for r in await records.list(NODES)} == kept:
+                assert name not in view or view[name].version < record.version
+                view[name] = record
+        if done.is_set() and list(view.values()) and {r.name: r for r in await records.list(NODES)} == view:
             return
 
 
 class RecordsContract:
-    """The suite for records."""
+    """The tests of records."""
 
-    async def test_there_are_no_records_at_first(self, place: Open) -> None:
+    async def test_a_new_store_has_no_records(self, place: Open) -> None:
         store = await place()
         assert await store.records.list(NODES) == []
         assert await store.records.get(NODES, "a") is None
         await store.close()
 
-    async def test_a_record_is_kept(self, place: Open) -> None:
+    async def test_a_record_is_stored_durably(self, place: Open) -> None:
         store = await place()
         record = await store.records.put(NODES, "a", b"\0one", 0)
         assert record == Record("a", record.version, b"\0one")
@@ -77,7 +77,7 @@ class RecordsContract:
         assert await store.records.list(ROLLOUTS) == [rollout]
         await store.close()
 
-    async def test_a_write_names_the_version_that_it_replaces(self, place: Open) -> None:
+    async def test_a_write_that_names_another_version_is_refused(self, place: Open) -> None:
         store = await place()
         first = await store.records.put(NODES, "a", b"1", 0)
         second = await store.records.put(NODES, "a", b"2", first.version)
@@ -135,7 +135,7 @@ class RecordsContract:
         assert record.value == b"12"
         await store.close()
 
-    async def test_a_kind_has_a_bound(self, place: Open) -> None:
+    async def test_the_number_of_records_of_a_kind_is_bounded(self, place: Open) -> None:
         store = await place()
         records = [await store.records.put(NODES, f"n{i}", b"x", 0) for i in range(NODES.max_records)]
         too_many = (Code.RESOURCE_EXHAUSTED, "TOO_MANY_RECORDS")
@@ -147,7 +147,7 @@ class RecordsContract:
         assert await refused(store.records.put(NODES, "n1", b"x", 0)) == too_many
         await store.close()
 
-    async def test_a_bound_holds_in_a_race(self, place: Open) -> None:
+    async def test_racing_writes_do_not_exceed_the_bound(self, place: Open) -> None:
         store = await place()
         results = await asyncio.gather(
             *(store.records.put(NODES, f"n{i}", b"x", 0) for i in range(20)), return_exceptions=True
@@ -156,7 +156,7 @@ class RecordsContract:
         assert len(await store.records.list(NODES)) == NODES.max_records
         await store.close()
 
-    async def test_a_record_has_a_bound(self, place: Open) -> None:
+    async def test_the_sizes_of_name_and_value_are_bounded(self, place: Open) -> None:
         store = await place()
         too_large = (Code.RESOURCE_EXHAUSTED, "RECORD_TOO_LARGE")
         assert await store.records.put(NODES, "a" * MAX_NAME, b"x" * NODES.max_bytes, 0)
@@ -180,7 +180,7 @@ class RecordsContract:
         a = await store.records.put(NODES, "a", b"1", 0)
         batches = store.records.watch(NODES)
         assert await next_batch(batches) == {"a": a}
-        for i in range(10):  # the watcher does not look meanwhile
+        for i in range(10):  # while the watcher waits for no batch
             a = await store.records.put(NODES, "a", str(i).encode(), a.version)
         b = await store.records.put(NODES, "b", b"", 0)
         assert await next_batch(batches) == {"a": a, "b": b}
@@ -193,7 +193,7 @@ class RecordsContract:
         assert await next_batch(batches) == {"a": None, "c": c}
         await store.close()
 
-    async def test_a_watch_skips_a_record_that_was_made_and_deleted_unseen(self, place: Open) -> None:
+    async def test_a_watch_skips_a_record_that_was_created_and_deleted_in_between(self, place: Open) -> None:
         store = await place()
         batches = store.records.watch(NODES)
         assert await next_batch(batches) == {}
@@ -207,9 +207,7 @@ class RecordsContract:
         store = await place()
         done = asyncio.Event()
         views: list[dict[str, Record]] = [{}, {}]
-        watchers = [
-            asyncio.create_task(watched_until(store.records.watch(NODES), view, done, store.records)) for view in views
-        ]
+        watchers = [asyncio.create_task(watch_until(store.records.watch(NODES), view, done, store.records)) for view in views]
 
         async def write(name: str) -> None:
             for i in range(15):
@@ -227,7 +225,7 @@ class RecordsContract:
         assert views[0] == views[1] == {r.name: r for r in await store.records.list(NODES)}
         await store.close()
 
-    async def test_a_write_whose_caller_is_cancelled_is_whole(self, place: Open) -> None:
+    async def test_a_write_whose_caller_is_cancelled_is_completed_or_not_begun(self, place: Open) -> None:
         store = await place()
         for i in range(5):
             task = asyncio.create_task(store.records.put(NODES, f"n{i}", b"x", 0))

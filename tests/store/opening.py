@@ -1,4 +1,4 @@
-"""Opens SQLite stores as the program does: with the key file in the directory, made where it may be."""
+"""Opens SQLite stores as the program does: with a key file in the directory, which is created if it is missing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Shared by the suites for stores: the place to open a store in, objects, and revisions to fill a store with."""
+"""Helpers for the tests of stores: the type of `place`, objects, and revisions to fill a store with."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from controlplane.domain.revision import Action, Draft, Head
 from controlplane.domain.state import Changes
 from controlplane.store import Fence, Store
 
+# Opens a store, and opens the same store again after it was closed.
 Open = Callable[[], Awaitable[Store]]
 
 EDGE = Gateway("edge", 8080)
@@ -33,16 +34,16 @@ def changes(*objects: Gateway | Model, deleted: tuple[str, ...] = ()) -> Changes
 
 
 async def commit(store: Store, base: int, change: Changes, by: Draft, fence: Fence | None = None) -> Head:
-    """Commit a change that is based on revision `base`, which may be another one than the newest."""
+    """Commit a change that is based on revision `base`, which may not be the newest revision."""
     newest = store.head.value
     head = newest if base == newest.number else Head(base, newest.state, newest.meta)
     return await store.commit(head.after(change, by), change, by, fence=fence)
 
 
 async def filled(store: Store) -> list[Head]:
-    """Commit five revisions, and return the head of each, that of revision 0 first.
+    """Commit five revisions, and return the heads of revisions 0 to 5.
 
-    They make two objects, switch the model, switch it back, delete it, and make it again.
+    The revisions create two objects, switch the model, switch it back, delete it, and create it again.
     """
     heads = [store.head.value]
     steps = [changes(EDGE, IRIS), changes(GREEN), changes(IRIS), changes(deleted=("models/iris",)), changes(GREEN)]

@@ -1,4 +1,4 @@
-"""Objects as JSON: equal after a round trip, readable without this program, and refused where a newer version wrote them."""
+"""Objects as JSON: equal after a round trip, readable without this program, and refused if a newer version wrote them."""
 
 from __future__ import annotations
 
@@ -29,25 +29,25 @@ def reason(name: str, content: object) -> tuple[str, str]:
 
 @given(models())
 @some
-def test_models_come_back_equal(model: Model) -> None:
+def test_a_decoded_model_is_equal(model: Model) -> None:
     assert decode(model.resource_name, encode(model, KEYS), KEYS) == model
 
 
 @given(gateways)
 @some
-def test_gateways_come_back_equal(gateway: Gateway) -> None:
+def test_a_decoded_gateway_is_equal(gateway: Gateway) -> None:
     assert decode(gateway.resource_name, encode(gateway, KEYS), KEYS) == gateway
 
 
 @pytest.mark.parametrize("secret", SECRETS, ids=lambda s: s.kind)
-def test_secrets_come_back_equal_and_show_no_key(secret: Secret) -> None:
+def test_a_decoded_secret_is_equal_and_its_json_shows_no_key(secret: Secret) -> None:
     content = encode(secret, KEYS)
     assert decode(secret.resource_name, content, KEYS) == secret
     assert not any(mark in content for mark in marks(pair("a.example").key))
     assert json.loads(content)["name"] == secret.name
 
 
-def test_every_row_of_the_table_has_a_form() -> None:
+def test_every_noun_can_be_encoded() -> None:
     forms = {row.noun: obj for row, obj in zip(COLLECTIONS, (EDGE, IRIS, SECRETS[0]), strict=True)}
     assert all(isinstance(obj, noun) and json.loads(encode(obj, KEYS)) for noun, obj in forms.items())
 
@@ -60,7 +60,7 @@ def test_every_row_of_the_table_has_a_form() -> None:
         (HostRouting(), {"host": {}}),
     ],
 )
-def test_a_union_names_its_member(routing: Routing, content: object) -> None:
+def test_a_union_is_encoded_under_the_name_of_its_class(routing: Routing, content: object) -> None:
     assert json.loads(encode(Gateway("edge", 80, routing=routing), KEYS))["routing"] == content
 
 
@@ -77,7 +77,7 @@ def test_missing_fields_take_their_defaults() -> None:
         {"name": "edge", "port": 80, "tls": {"certificate": "a", "min_version": "1.4"}},
     ],
 )
-def test_content_of_a_newer_version(content: object) -> None:
+def test_content_of_a_newer_version_is_refused(content: object) -> None:
     error, message = reason("gateways/edge", content)
     assert error == "STORE_NEWER"
     assert message.startswith("gateways/edge in the store was written by a newer version")
@@ -97,17 +97,17 @@ def test_content_of_a_newer_version(content: object) -> None:
         {"name": "edge", "port": 80, "routing": {"path": {}, "host": {}}},
     ],
 )
-def test_content_that_is_damaged(content: object) -> None:
+def test_damaged_content_is_refused(content: object) -> None:
     error, message = reason("gateways/edge", content)
     assert error == "STORE_CORRUPT"
     assert message.startswith("gateways/edge in the store is not valid")
 
 
-def test_a_collection_of_a_newer_version() -> None:
+def test_a_collection_of_a_newer_version_is_refused() -> None:
     assert reason("rollouts/iris", {})[0] == "STORE_NEWER"
 
 
-def test_a_sealed_key_that_is_missing() -> None:
+def test_a_secret_without_its_sealed_key_is_refused() -> None:
     content = json.loads(encode(SECRETS[0], KEYS))
     del content["tls_certificate"][SEALED]
     assert reason(SECRETS[0].resource_name, content)[0] == "SECRET_KEY_WRONG"

@@ -1,7 +1,4 @@
-"""The contract is complete in each store: every member is there, with the same parameters.
-
-What the members do is in the suite, `contract.py` beside this file.
-"""
+"""Each store has every member of the contract, with the same parameters. `contract.py` tests what the members do."""
 
 from __future__ import annotations
 
@@ -25,7 +22,7 @@ def test_every_member_is_described(protocol: type) -> None:
     assert [name for name, member in members(protocol).items() if not inspect.getdoc(member)] == []
 
 
-def test_a_store_has_all_three_parts() -> None:
+def test_the_contract_of_a_store_has_all_three_parts() -> None:
     assert members(History).keys() < members(Store).keys()
     assert members(Store).keys() - members(History).keys() == {"history_id", "records", "leases", "close"}
 

@@ -1,4 +1,4 @@
-"""kill -9 at random moments of a stream of writes: acknowledged revisions and records are there, whole, and without a gap."""
+"""A process that writes is killed (SIGKILL) at random moments. Every acknowledged revision and record must still be there."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def run_until_killed(directory: Path, delay: float) -> int:
         process.send_signal(signal.SIGKILL)
         lines = process.stdout.read().split("\n")
         process.wait()
-    # The last line may be cut off; one that is whole ends with a newline.
+    # The last line may be cut off. A complete line ends with a newline.
     return int(lines[-2]) if len(lines) > 1 else int(opened[1])
 
 
@@ -36,7 +36,7 @@ async def survey(directory: Path, acknowledged: int, checked: int) -> int:
     store = await open_store(directory)
     newest = store.head.value.number
     assert newest >= acknowledged, "an acknowledged revision is lost"
-    assert newest <= acknowledged + 1, "one write was under way, not several"
+    assert newest <= acknowledged + 1, "more than one write was in progress"
     numbers = list(range(newest, checked, -1))
     revisions = await store.revisions(newest + 1, newest - checked)
     assert [r.number for r in revisions] == numbers
@@ -55,7 +55,7 @@ async def survey(directory: Path, acknowledged: int, checked: int) -> int:
         assert {f"gateways/{n}": g for n, g in store.head.value.state.gateways.items()} == pair(newest)
     record = await store.records.get(PROGRESS, "progress")
     progress = int(record.value) if record else 0
-    assert progress in (newest - 1, newest), "the record is the last revision's, or the one before"
+    assert progress in (newest - 1, newest), "the record names neither the newest revision nor the one before"
     assert progress >= acknowledged, "an acknowledged record is lost"
     await store.close()
     return newest
@@ -70,13 +70,13 @@ def campaign(directory: Path, kills: int, seed: int) -> int:
     return newest
 
 
-def test_kill_9(tmp_path: Path) -> None:
+def test_no_acknowledged_write_is_lost_when_the_process_is_killed(tmp_path: Path) -> None:
     assert campaign(tmp_path, 15, seed=1) > 15
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(1800)
-def test_kill_9_hundreds_of_times(tmp_path: Path) -> None:
+def test_no_acknowledged_write_is_lost_in_hundreds_of_kills(tmp_path: Path) -> None:
     newest = campaign(tmp_path, 500, seed=random.randrange(2**32))
     print(f"500 kills, {newest} revisions")  # noqa: T201
     assert newest > 500

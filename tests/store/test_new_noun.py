@@ -1,4 +1,4 @@
-"""A noun that exists only here: with its class and a row of the table, the domain and the store handle it."""
+"""A noun that exists only in this test. Its class and a row of the table are enough for the domain and the store."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Weekly:
 
 @dataclass(frozen=True, slots=True)
 class Daily:
-    """The other one."""
+    """The other class of a schedule."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ def all_three() -> State:
     return State().applied(changes(EDGE, IRIS, NIGHTLY))
 
 
-def test_a_state_holds_it() -> None:
+def test_a_state_can_hold_the_new_noun() -> None:
     whole = all_three()
     assert whole.of(cast("Any", Schedule)) == {"nightly": NIGHTLY}
     assert whole.get(NAME) is cast("Any", NIGHTLY)
@@ -85,14 +85,14 @@ def test_a_state_holds_it() -> None:
     assert whole.applied(changes(deleted=(NAME, "models/iris", "gateways/edge"))) == State()
 
 
-def test_its_name_is_in_error_texts() -> None:
+def test_error_texts_name_the_new_noun() -> None:
     assert parse_name(NAME) == (ROW, "nightly")
     assert alternatives() == "gateway, model, secret or schedule"
     with pytest.raises(Error, match="schedules/hourly does not exist; there are: nightly"):
         all_three().require(cast("Any", Schedule), "hourly")
 
 
-def test_its_references_are_checked() -> None:
+def test_the_references_of_the_new_noun_are_checked() -> None:
     with pytest.raises(Error, match=r"schedules/nightly\.model: models/iris does not exist"):
         State().applied(changes(NIGHTLY))
     with pytest.raises(Error, match="models/iris can't be deleted while schedules/nightly use it") as caught:
@@ -100,12 +100,12 @@ def test_its_references_are_checked() -> None:
     assert caught.value.reason == "MODEL_IN_USE"
 
 
-def test_it_is_described() -> None:
+def test_a_change_of_the_new_noun_is_described() -> None:
     later = dataclasses.replace(NIGHTLY, pauses={"easter": 5})
     assert describe.lines(cast("Any", NIGHTLY), cast("Any", later)) == ["pauses: easter 2 -> easter 5"]
 
 
-async def test_the_store_keeps_it(tmp_path: Path) -> None:
+async def test_the_store_can_hold_the_new_noun(tmp_path: Path) -> None:
     store = await open_store(tmp_path)
     await commit(store, 0, changes(EDGE, IRIS, NIGHTLY), draft())
     head = await commit(store, 1, changes(dataclasses.replace(NIGHTLY, rhythm=Daily())), draft())

@@ -29,7 +29,7 @@ async def commit(store: SqliteStore, *secrets: Secret, deleted: tuple[str, ...] 
 
 
 async def fill(directory: Path) -> None:
-    """Make a certificate and authorities, rotate the certificate, and delete it."""
+    """Create a certificate and authorities, rotate the certificate, and delete it."""
     store = await open_store(directory)
     await commit(store, OLD.secret(), authority().secret())
     await commit(store, NEW.secret())
@@ -56,7 +56,7 @@ async def test_every_revision_has_its_certificate_and_key(tmp_path: Path) -> Non
     await store.close()
 
 
-async def test_no_file_holds_a_key_and_only_the_owner_reads_them(tmp_path: Path) -> None:
+async def test_no_file_contains_a_private_key_and_only_the_owner_can_read_the_files(tmp_path: Path) -> None:
     directory = tmp_path / "data"
     store = await open_store(directory)
     await commit(store, OLD.secret(), NEW.secret("other"))
@@ -76,7 +76,7 @@ async def test_permissions_of_files_that_others_can_read_are_corrected(tmp_path:
     assert stat.S_IMODE((tmp_path / "data" / DATABASE).stat().st_mode) == 0o600
 
 
-async def test_history_is_readable_without_the_sealing_key_except_for_keys(tmp_path: Path) -> None:
+async def test_all_but_private_keys_is_readable_without_the_sealing_key(tmp_path: Path) -> None:
     await fill(tmp_path / "data")
     with sqlite3.connect(tmp_path / "data" / DATABASE) as db:
         rows = db.execute("SELECT content FROM objects WHERE name = 'secrets/edge' AND content IS NOT NULL").fetchall()
@@ -84,27 +84,27 @@ async def test_history_is_readable_without_the_sealing_key_except_for_keys(tmp_p
     assert [content["certificate_chain_pem"] for content in contents] == [OLD.certificate, NEW.certificate]
 
 
-async def test_a_store_does_not_open_without_its_key_and_loses_nothing(tmp_path: Path) -> None:
+async def test_a_store_without_its_sealing_key_does_not_open_and_stays_unchanged(tmp_path: Path) -> None:
     directory = tmp_path / "data"
     await fill(directory)
-    kept = tmp_path / "kept.key"
-    shutil.move(directory / KEY_FILE, kept)
+    backup = tmp_path / "backup.key"
+    shutil.move(directory / KEY_FILE, backup)
     before = (directory / DATABASE).read_bytes()
     assert await reason(directory) == "SECRET_KEY_MISSING"
     assert not (directory / KEY_FILE).exists()  # a new key would open nothing
     other = tmp_path / "other"
     await (await open_store(other)).close()
     shutil.copy(other / KEY_FILE, directory / KEY_FILE)
-    # The live objects hold no key any more, but the history does.
+    # No live object has a private key any more, but the history has.
     assert await reason(directory) == "SECRET_KEY_WRONG"
     assert await reason(directory, tmp_path / "nowhere.key") == "SECRET_KEY_MISSING"
     assert (directory / DATABASE).read_bytes() == before
-    store = await open_store(directory, key_file=kept)
+    store = await open_store(directory, key_file=backup)
     assert (await store.at(1)).state.secrets["edge"] == OLD.secret()
     await store.close()
 
 
-async def test_a_new_key_seals_from_then_on_and_the_old_one_still_opens(tmp_path: Path) -> None:
+async def test_after_a_new_key_is_added_the_old_one_still_opens(tmp_path: Path) -> None:
     directory = tmp_path / "data"
     await fill(directory)
     other = tmp_path / "other"
@@ -119,7 +119,7 @@ async def test_a_new_key_seals_from_then_on_and_the_old_one_still_opens(tmp_path
     await store.close()
 
 
-async def test_a_sealed_key_does_not_open_in_another_secret(tmp_path: Path) -> None:
+async def test_a_sealed_key_cannot_be_moved_to_another_secret(tmp_path: Path) -> None:
     directory = tmp_path / "data"
     store = await open_store(directory)
     await commit(store, OLD.secret(), OLD.secret("other"))
@@ -144,7 +144,7 @@ async def test_a_sealed_key_does_not_open_in_another_secret(tmp_path: Path) -> N
         ("[]", "STORE_CORRUPT"),
     ],
 )
-async def test_content_that_is_refused(tmp_path: Path, content: str, expected: str) -> None:
+async def test_newer_and_damaged_content_is_refused(tmp_path: Path, content: str, expected: str) -> None:
     directory = tmp_path / "data"
     store = await open_store(directory)
     await commit(store, authority().secret("edge"))

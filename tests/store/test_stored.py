@@ -26,7 +26,7 @@ NEWEST = len(EXPECTED)
 
 
 class Fingerprint(Keys):
-    """In place of a sealed private key, the key's hash."""
+    """Replaces a private key by its hash instead of sealing it."""
 
     def __init__(self) -> None:
         super().__init__([b"k" * 32])
@@ -36,7 +36,7 @@ class Fingerprint(Keys):
 
 
 def text(obj: Object | None) -> str | None:
-    """The JSON of an object, without a private key."""
+    """Return the JSON of an object, with a hash instead of a private key."""
     return encode(obj, Fingerprint()) if obj is not None else None
 
 
@@ -81,7 +81,7 @@ async def test_each_revision_reads_and_encodes_as_it_was_written(stored: Store, 
 
 
 @pytest.mark.parametrize("number", range(1, NEWEST + 1))
-async def test_each_state_is_as_it_was(stored: Store, number: int) -> None:
+async def test_each_state_reads_as_it_was_written(stored: Store, number: int) -> None:
     expected = EXPECTED[number - 1]
     head = await stored.at(number)
     assert {o.resource_name: digest(o) for o in head.state.objects()} == expected["objects"]
@@ -89,7 +89,7 @@ async def test_each_state_is_as_it_was(stored: Store, number: int) -> None:
     assert head.time == expected["draft"]["time"]
 
 
-async def test_private_keys_open(stored: Store) -> None:
+async def test_sealed_private_keys_can_be_opened(stored: Store) -> None:
     renewed = (await stored.at(8)).state.secrets["front"].content
     first = stored.head.value.state.secrets["front"].content
     assert isinstance(renewed, TlsCertificate)
@@ -109,7 +109,7 @@ async def test_request_ids_are_remembered(stored: Store) -> None:
     assert unchanged.revision == NEWEST
 
 
-async def test_a_further_commit_is_kept(directory: Path) -> None:
+async def test_a_further_commit_can_be_read_after_reopening(directory: Path) -> None:
     stored = await open_store(directory)
     iris = replace(stored.head.value.state.models["iris"], split={"green": 10_000})
     head = await commit(stored, NEWEST, Changes({"models/iris": iris}), draft())

@@ -1,7 +1,7 @@
-"""A process that writes revisions and records until it is killed, and prints what was acknowledged. Run it with a directory.
+"""A process that writes revisions and records until it is killed, and prints the number of each acknowledged revision.
 
-Each revision sets the port of two gateways to its own number, so that half a revision would show. After each revision its
-number is written to a record, under a lease.
+Its argument is the store's directory. Each revision sets the port of two gateways to its own number, so that a test would
+notice half a revision. After each revision the process writes its number to a record, with the fence of a lease.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def pair(number: int) -> dict[str, Gateway]:
 
 async def main(directory: Path) -> None:
     store = await open_store(directory)
-    # It expires at once, so that the next process can acquire it.
+    # The lease expires at once, so that the next process can acquire it.
     lease = await store.leases.acquire("writer", str(os.getpid()), seconds=0.001, now=time.time())
     record = await store.records.get(PROGRESS, "progress")
 

@@ -2,12 +2,13 @@
 
 | module | job |
 |---|---|
-| `file` | the file: locked, opened, written in transactions. Everything in it blocks |
-| `schema` | tables: made, and brought to the newest version |
-| `history`, `records`, `leases` | the SQL of each part of the contract, and the part itself |
-| `runner` | the one thread that the file's calls run on, one write at a time |
-| `explain` | SQLite's errors as ours |
-| `store` | opens it all |
+| `file` | locks the file, opens it, and writes it in transactions; blocking |
+| `schema` | creates the tables, and migrates them to the newest version |
+| `history` | the SQL of the history; blocking |
+| `records`, `leases` | the SQL of these parts of the contract, and the parts themselves |
+| `runner` | the one thread that runs the blocking calls, one write at a time |
+| `explain` | converts SQLite's errors to `Error` |
+| `store` | opens the store, and implements the contract |
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Errors of SQLite and of the operating system as ours, with what to do about them."""
+"""Converts errors of SQLite and of the operating system to `Error`, with a text that says what to do."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from controlplane.errors import Code, Error
 
 
 def explain_os(error: OSError, directory: Path) -> Error:
-    """Return our error for one of the operating system about the store's directory."""
+    """Return the `Error` for an error of the operating system about the store's directory."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return Error(Code.RESOURCE_EXHAUSTED, "STORE_FULL", f"there is no space left on the disk under {directory}: free some")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        why = error.strerror or "no permission"
-        return refused("STORE_READ_ONLY", f"{directory} can't be written to ({why.lower()}): make it writable for this user")
+        cause = (error.strerror or "no permission").lower()
+        return refused("STORE_READ_ONLY", f"{directory} can't be written to ({cause}): make it writable for this user")
     return refused("STORE_CANT_OPEN", f"{directory} can't be opened: {error.strerror}")
 
 
 def explain(error: sqlite3.Error, path: Path) -> Error:
-    """Return our error for one of SQLite about the store's file."""
+    """Return the `Error` for an error of SQLite about the store's file."""
     match getattr(error, "sqlite_errorcode", 0) & 0xFF:
         case sqlite3.SQLITE_FULL:
             return Error(Code.RESOURCE_EXHAUSTED, "STORE_FULL", f"there is no space left on the disk under {path}: free some")
@@ -45,8 +45,8 @@ def refused(reason: str, message: str) -> Error:
     return Error(Code.FAILED_PRECONDITION, reason, message)
 
 
-def corrupt(path: Path, why: str) -> Error:
+def corrupt(path: Path, problem: str) -> Error:
     """Return the FAILED_PRECONDITION / STORE_CORRUPT of a damaged file."""
     return refused(
-        "STORE_CORRUPT", f"{path} is damaged or not a store ({why}): restore it from a backup, or name another directory"
+        "STORE_CORRUPT", f"{path} is damaged or not a store ({problem}): restore it from a backup, or name another directory"
     )

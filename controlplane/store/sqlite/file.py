@@ -1,8 +1,13 @@
-"""The SQLite file of a store: held by one process, opened, read, and written in transactions. Everything here blocks.
+"""The SQLite file of a store. One process holds it. All functions block.
 
-A transaction ends in one of three ways. It is refused before COMMIT: nothing changed. COMMIT returns: it is on the disk (WAL,
-synchronous=FULL). COMMIT fails: nobody knows. The last is an `InDoubt`, and `settle` finds out: a new connection sees either
-all of it or nothing, and emptying the WAL makes what it saw last.
+A transaction ends in one of three ways:
+
+    an error before COMMIT    nothing has changed
+    COMMIT returns            the transaction is on the disk (WAL, synchronous=FULL)
+    COMMIT fails              the outcome is unknown: `InDoubt`
+
+After an `InDoubt`, `settle` finds out the outcome. It opens a new connection, which sees either the whole transaction or
+nothing of it. Then it moves the WAL into the file, so that the outcome can't change any more.
 """
 
 from __future__ import annotations
@@ -25,7 +30,7 @@ Connect = Callable[..., sqlite3.Connection]
 
 
 class InDoubt(Exception):
-    """A COMMIT failed, so nobody knows whether it happened. `error` is the error to raise if it did not."""
+    """A COMMIT failed, so its outcome is unknown. `error` is the error to raise if the transaction was not committed."""
 
     def __init__(self, error: Error) -> None:
         super().__init__(error.message)
@@ -33,19 +38,19 @@ class InDoubt(Exception):
 
 
 class SqliteFile:
-    """A store's file. It is made, used and closed on one thread."""
+    """A store's file. It is opened, used and closed on one thread."""
 
     def __init__(self, directory: Path, connect: Connect = sqlite3.connect) -> None:
-        """Open the file in `directory`, and make both where they are missing.
+        """Open the file in `directory`. Create the file and the directory if they are missing.
 
         Errors: see `explain`, and FAILED_PRECONDITION / STORE_HELD, STORE_READ_ONLY, STORE_FOREIGN, STORE_NEWER.
         """
         self.path = directory / DATABASE
         self._connect = connect
         self._connection: sqlite3.Connection | None = None
-        self._lock: int | None = _locked(directory)
+        self._lock: int | None = _acquire_lock(directory)
         try:
-            _keep_to_owner(self.path)  # before SQLite makes it
+            _restrict_to_owner(self.path)  # before SQLite creates the file
             with self.read() as db:
                 migrate(db, self.path)
         except BaseException:
@@ -55,7 +60,7 @@ class SqliteFile:
     @property
     def _db(self) -> sqlite3.Connection:
         if self._connection is None:
-            # Autocommit: every transaction below is begun and ended explicitly.
+            # Without a level, sqlite3 begins no transactions of its own: the code here begins and ends each one.
             db = self._connect(self.path, isolation_level=None, timeout=5.0)
             self._connection = db
             db.execute("PRAGMA journal_mode = WAL")
@@ -65,7 +70,7 @@ class SqliteFile:
 
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
-        """Yield the connection. Errors of SQLite inside are raised as ours."""
+        """Yield the connection. An error of SQLite in the `with` block is raised as an `Error`."""
         try:
             yield self._db
         except sqlite3.Error as error:
@@ -73,7 +78,7 @@ class SqliteFile:
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """Yield the connection in a transaction, which is rolled back when an error leaves it. Errors: InDoubt."""
+        """Yield the connection in a transaction. An error in the `with` block rolls the transaction back. Errors: InDoubt."""
         with self.read() as db:
             db.execute("BEGIN IMMEDIATE")
             try:
@@ -88,16 +93,16 @@ class SqliteFile:
             raise InDoubt(explain(error, self.path)) from error
 
     def settle(self) -> None:
-        """Make the present content of the file last, after an `InDoubt`. Errors: its outcome is still not known."""
+        """Make the outcome of the last transaction final, after an `InDoubt`. Errors: the outcome is still unknown."""
         self._disconnect()
         with self.read() as db:
-            # The first read of a new connection recovers the file.
+            # SQLite recovers the file at the first read of a new connection.
             db.execute("SELECT max(number) FROM revisions").fetchone()
             if db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
                 raise Error(Code.UNAVAILABLE, "STORE_BUSY", f"{self.path} is being read by another program; try again")
 
     def close(self) -> None:
-        """Close the file, and give up the lock. The process may open it again."""
+        """Close the file, and release the lock."""
         self._disconnect()
         if self._lock is not None:
             os.close(self._lock)
@@ -111,23 +116,23 @@ class SqliteFile:
 
 
 def _rollback(db: sqlite3.Connection) -> None:
-    # Some errors end the transaction by themselves.
+    # Some errors have already ended the transaction.
     with suppress(sqlite3.Error):
         if db.in_transaction:
             db.execute("ROLLBACK")
 
 
-def _keep_to_owner(database: Path) -> None:
-    """Let only the owner read the file and those beside it, also where an older version, or a copy, made them otherwise."""
-    with suppress(OSError):  # SQLite reports a file that can't be opened or changed
+def _restrict_to_owner(database: Path) -> None:
+    """Let only the owner read the database and its WAL. An older version or a copy may have created them with other modes."""
+    with suppress(OSError):  # SQLite will report a file that can't be opened or changed
         os.close(os.open(database, os.O_RDWR | os.O_CREAT, 0o600))
         for suffix in ("", "-wal", "-shm"):
             with suppress(FileNotFoundError):
                 os.chmod(f"{database}{suffix}", 0o600)
 
 
-def _locked(directory: Path) -> int:
-    """Return the descriptor of a lock that this process holds until it ends, however it ends."""
+def _acquire_lock(directory: Path) -> int:
+    """Lock the directory, and return the lock's descriptor. The kernel releases the lock when the process ends."""
     try:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         lock = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT, 0o600)

@@ -1,4 +1,4 @@
-"""The SQL of the history. Everything here blocks."""
+"""The SQL of the history. All functions block."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from controlplane.domain.revision import Action, Draft, Head, ObjectMeta, Revisi
 from controlplane.domain.state import Changes, State
 from controlplane.errors import Code, Error
 from controlplane.store.codec import SEALED, decode, encode
-from controlplane.store.history import Remembered
+from controlplane.store.history import RememberedRequest
 from controlplane.store.lease import Fence
 from controlplane.store.sealing import Keys, KeySource, wrong_key
 from controlplane.store.sqlite.explain import corrupt
@@ -21,11 +21,11 @@ from controlplane.store.sqlite.leases import check_fence
 class HistoryTables:
     """The tables of revisions, objects and requests."""
 
-    def __init__(self, file: SqliteFile, source: KeySource) -> None:
-        """Check the file, and get the sealing keys. Errors: STORE_CORRUPT; SECRET_KEY_WRONG; those of `source`."""
+    def __init__(self, file: SqliteFile, key_source: KeySource) -> None:
+        """Check the file, and get the sealing keys. Errors: STORE_CORRUPT; SECRET_KEY_WRONG; those of `key_source`."""
         self._file = file
         self._check_numbers()
-        self._keys = self._load_keys(source)
+        self._keys = self._load_keys(key_source)
 
     def history_id(self) -> str:
         """Return the random name of this history."""
@@ -34,13 +34,13 @@ class HistoryTables:
             return history_id
 
     def newest(self) -> int:
-        """Return the number of the newest revision, 0 when there is none."""
+        """Return the number of the newest revision; 0 if there is none."""
         with self._file.read() as db:
             number: int = db.execute("SELECT coalesce(max(number), 0) FROM revisions").fetchone()[0]
             return number
 
     def head(self, number: int) -> Head:
-        """Return the state as of a revision that exists."""
+        """Return the head at an existing revision, or at 0."""
         objects: dict[str, Object | None] = {}
         meta: dict[str, ObjectMeta] = {}
         with self._file.read() as db:
@@ -52,7 +52,7 @@ class HistoryTables:
         return Head(number, State().replayed(Changes(objects)), meta, time[0] if time else 0.0)
 
     def revisions(self, before: int, limit: int, object_name: str) -> list[Revision]:
-        """Return revisions as the contract says; `before` may be any number."""
+        """Return revisions as `History.revisions` does. `before` may be any number."""
         with self._file.read() as db:
             if object_name:
                 rows = db.execute(_REVISIONS_OF, (object_name, before, limit)).fetchall()
@@ -71,11 +71,11 @@ class HistoryTables:
         draft = Draft(author, reason, Action(action), time, reverted_to, request_id, digest)
         return Revision(number, draft, changes)
 
-    def recall(self, request_id: str) -> Remembered | None:
-        """Return the result of a request id."""
+    def recall(self, request_id: str) -> RememberedRequest | None:
+        """Return the request with an id, or None when the id is new."""
         with self._file.read() as db:
             row = db.execute("SELECT digest, revision FROM requests WHERE id = ?", (request_id,)).fetchone()
-        return Remembered(*row) if row else None
+        return RememberedRequest(*row) if row else None
 
     def append(self, before: Head, proposed: Head, changes: Changes, draft: Draft, fence: Fence | None) -> None:
         """Append the revision that leads from `before` to `proposed`. Errors: REQUEST_ID_USED; LEASE_LOST; InDoubt."""
@@ -87,13 +87,13 @@ class HistoryTables:
             rows.append((number, name, content, meta.create_time if meta else draft.time))
         with self._file.transaction() as db:
             check_fence(db, fence)
-            db.execute("INSERT INTO revisions VALUES (?, ?, ?, ?, ?, ?, ?, ?)", _row(number, draft))
+            db.execute("INSERT INTO revisions VALUES (?, ?, ?, ?, ?, ?, ?, ?)", _revision_row(number, draft))
             db.executemany("INSERT INTO objects VALUES (?, ?, ?, ?)", rows)
             if draft.request_id:
                 _insert_request(db, draft.request_id, draft.request_digest, number)
 
     def remember(self, request_id: str, digest: str, revision: int, fence: Fence | None) -> None:
-        """Remember a call that changed nothing. Errors: REQUEST_ID_USED; LEASE_LOST; InDoubt."""
+        """Remember a request that changed nothing. Errors: REQUEST_ID_USED; LEASE_LOST; InDoubt."""
         with self._file.transaction() as db:
             check_fence(db, fence)
             _insert_request(db, request_id, digest, revision)
@@ -104,13 +104,13 @@ class HistoryTables:
         if newest != count:
             raise corrupt(self._file.path, f"it holds {count} revisions, and the newest is {newest}")
 
-    def _load_keys(self, source: KeySource) -> Keys:
-        """Return the sealing keys, after a check that they open the whole history."""
+    def _load_keys(self, key_source: KeySource) -> Keys:
+        """Return the sealing keys. Check that they open every sealed key of the history."""
         with self._file.read() as db:
             rows = db.execute(_SEALED_WITH, (f"{Secret.collection}/", f"{Secret.collection}0")).fetchall()
-        used = {key_id for (key_id,) in rows if key_id is not None}
-        keys = source(used)
-        missing = keys.lacks(used)
+        used_key_ids = {key_id for (key_id,) in rows if key_id is not None}
+        keys = key_source(used_key_ids)
+        missing = keys.missing(used_key_ids)
         if missing:
             raise wrong_key(missing)
         return keys
@@ -123,7 +123,8 @@ JOIN objects AS o USING (name, revision)
 JOIN revisions AS r ON r.number = o.revision
 WHERE o.content IS NOT NULL
 """
-# Ids of sealing keys. The parameters bound the names of one collection ('0' follows '/'), so that the index finds them.
+# Ids of the sealing keys of one collection. The parameters are the bounds of its resource names, so that SQLite uses the
+# index: `secrets/` and `secrets0`, since '0' is the character after '/'.
 _SEALED_WITH = f"""
 SELECT DISTINCT substr(sealed, 1, instr(sealed, ':') - 1)
 FROM (SELECT json_extract(content, '$.tls_certificate.{SEALED}') AS sealed FROM objects
@@ -143,8 +144,8 @@ FROM objects AS o WHERE o.revision = ? ORDER BY o.name
 """
 
 
-def _row(number: int, draft: Draft) -> tuple[object, ...]:
-    """Return the columns of a revision, in the table's order."""
+def _revision_row(number: int, draft: Draft) -> tuple[object, ...]:
+    """Return the row of a revision, in the order of the table's columns."""
     return (
         number,
         draft.time,

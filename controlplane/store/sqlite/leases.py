@@ -1,31 +1,31 @@
-"""Leases in the SQLite file: the SQL, and the part of the contract."""
+"""Leases in the SQLite file: `SqliteLeases` for the event loop, and blocking functions with the SQL."""
 
 from __future__ import annotations
 
 import sqlite3
 
-from controlplane.store.lease import Fence, Lease, held, lost
+from controlplane.store.lease import Fence, Lease, lease_held, lease_lost
 from controlplane.store.sqlite.file import SqliteFile
 from controlplane.store.sqlite.runner import FileRunner
 
 
 def check_fence(db: sqlite3.Connection, fence: Fence | None) -> None:
-    """Check, in a write's transaction, the lease that it requires. Errors: LEASE_LOST."""
+    """Check in a write's transaction that the fence of the write holds. Errors: LEASE_LOST."""
     if fence is not None:
         row = db.execute("SELECT token FROM leases WHERE name = ?", (fence.lease,)).fetchone()
         if row is None or row[0] != fence.token:
-            raise lost(fence)
+            raise lease_lost(fence)
 
 
 def next_number(db: sqlite3.Connection) -> int:
-    """Return a number that was never used, in a write's transaction: a record's version, or a lease's token."""
+    """Return a record's version or a lease's token that was never used before. Call it in a write's transaction."""
     db.execute("UPDATE sequence SET number = number + 1")
     number: int = db.execute("SELECT number FROM sequence").fetchone()[0]
     return number
 
 
 class SqliteLeases:
-    """The `Leases` of a SQLite store. The time is the caller's."""
+    """The `Leases` of a SQLite store. They use the caller's time."""
 
     def __init__(self, runner: FileRunner) -> None:
         self._runner = runner
@@ -47,7 +47,7 @@ def _acquire(file: SqliteFile, name: str, holder: str, seconds: float, now: floa
     with file.transaction() as db:
         lease = _find(db, name)
         if lease is not None and lease.expires > now:
-            raise held(lease, now)
+            raise lease_held(lease, now)
         lease = Lease(name, holder, next_number(db), now + seconds)
         row = (lease.name, lease.holder, lease.token, lease.expires)
         db.execute("INSERT OR REPLACE INTO leases VALUES (?, ?, ?, ?)", row)
@@ -58,7 +58,7 @@ def _renew(file: SqliteFile, lease: Lease, seconds: float, now: float) -> Lease:
     with file.transaction() as db:
         live = _find(db, lease.name)
         if live is None or live.token != lease.token or live.expires <= now:
-            raise lost(lease.fence)
+            raise lease_lost(lease.fence)
         db.execute("UPDATE leases SET expires = ? WHERE name = ?", (now + seconds, lease.name))
     return Lease(live.name, live.holder, live.token, now + seconds)
 

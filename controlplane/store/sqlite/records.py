@@ -1,4 +1,4 @@
-"""Records in the SQLite file: the SQL, and the part of the contract."""
+"""Records in the SQLite file: `SqliteRecords` for the event loop, and blocking functions with the SQL."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from functools import partial
 
 from controlplane.aio.latest import Latest
 from controlplane.store.lease import Fence
-from controlplane.store.records import Kind, Record, check_size, record_changed, too_many
+from controlplane.store.records import Kind, Record, check_size, record_changed, too_many_records
 from controlplane.store.sqlite.file import SqliteFile
 from controlplane.store.sqlite.leases import check_fence, next_number
 from controlplane.store.sqlite.runner import FileRunner
@@ -20,10 +20,11 @@ class SqliteRecords:
 
     def __init__(self, runner: FileRunner) -> None:
         self._runner = runner
-        # Wakes the watchers of a kind, by its name; one for each kind that was watched.
+        # By the name of a kind that was watched: set after each write of the kind, to wake its watchers.
         self._changed: dict[str, Latest[None]] = {}
-        # After a write in doubt, watchers must read again. A known flaw: they do so only once the next write has found out.
-        runner.settled.append(self._wake_all)
+        # After a write in doubt, watchers must read again. A known flaw: they wait until the next write has found out the
+        # outcome.
+        runner.on_settled.append(self._wake_all)
 
     async def get(self, kind: Kind, name: str) -> Record | None:
         return await self._runner.read(lambda file: _get(file, kind, name))
@@ -83,7 +84,7 @@ def _put(file: SqliteFile, kind: Kind, name: str, value: bytes, expected: int, f
         check_fence(db, fence)
         live = _check_version(db, kind, name, expected)
         if not live and _count(db, kind) >= kind.max_records:
-            raise too_many(kind)
+            raise too_many_records(kind)
         version = next_number(db)
         db.execute("INSERT OR REPLACE INTO records VALUES (?, ?, ?, ?)", (kind.name, name, version, value))
     return Record(name, version, value)

@@ -1,4 +1,4 @@
-"""The one thread that the file's calls run on: reads in order, and one write at a time."""
+"""The one thread that runs the blocking calls of a file, in order, and one write at a time."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ T = TypeVar("T")
 
 
 class FileRunner:
-    """Runs calls of a file on its thread, for the event loop.
+    """Runs blocking calls on the thread of a file, for the event loop.
 
-    After an `InDoubt` nothing is written until the outcome is known: the next write finds out first.
+    After an `InDoubt` nothing is written until the outcome is known. The next write finds out the outcome first.
     """
 
     def __init__(self, file: SqliteFile, thread: ThreadPoolExecutor) -> None:
         self._file = file
         self._thread = thread
-        # Held from a write's check of the present state to the publication of its result.
+        # Held by a write from its first check of the state until its result is published.
         self._writing = asyncio.Lock()
         self._in_doubt = False
         self._writes: set[asyncio.Task[Any]] = set()
-        # Called once the outcome of a write in doubt is known, before anything else is written.
-        self.settled: list[Callable[[], Awaitable[None]]] = []
+        # Called when a write finds out the outcome of an earlier write in doubt, before it writes.
+        self.on_settled: list[Callable[[], Awaitable[None]]] = []
 
     async def read(self, call: Callable[[SqliteFile], T]) -> T:
-        """Return the result of a call."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, call, self._file)
+        """Return the result of a call that writes nothing."""
+        return await self._run(call)
 
     async def write(self, call: Callable[[SqliteFile], T]) -> T:
-        """Return the result of a call that writes. An outcome that nobody knows is raised as the error of the COMMIT."""
+        """Return the result of a call that writes. After an `InDoubt`, raise the error of the COMMIT."""
 
         async def step() -> T:
             try:
@@ -44,47 +44,53 @@ class FileRunner:
         return await self.exclusively(step)
 
     async def exclusively(self, step: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Run a step that writes, alone. It goes on when its caller is cancelled: the file must not move without the head."""
-        task = asyncio.create_task(self._alone(step))
+        """Run a step that writes, while no other step runs.
+
+        If the caller is cancelled, the step is still completed. Otherwise the file could change without the head.
+        """
+        task = asyncio.create_task(self._run_exclusively(step))
         self._writes.add(task)
-        task.add_done_callback(self._ended)
+        task.add_done_callback(self._discard_write)
         return await asyncio.shield(task)
 
     async def commit(self, call: Callable[[SqliteFile], T]) -> T:
-        """Return the result of a call that writes, inside `exclusively`. Errors: InDoubt."""
+        """Return the result of a call that writes. Call it in a step of `exclusively`. Errors: InDoubt."""
         try:
-            return await self.read(call)
+            return await self._run(call)
         except InDoubt:
             self._in_doubt = True
             raise
 
     async def settle(self, read: Callable[[SqliteFile], T]) -> T:
-        """Find out the outcome of a write in doubt, inside `exclusively`. Return what `read` reads then."""
+        """Find out the outcome of a write in doubt, then return the result of `read`. Call it in a step of `exclusively`."""
 
         def call(file: SqliteFile) -> T:
             file.settle()
             return read(file)
 
-        result = await self.read(call)
+        result = await self._run(call)
         self._in_doubt = False
         return result
 
     async def close(self) -> None:
-        """Wait for a write under way, and close the file."""
+        """Wait for the write in progress, and close the file."""
         async with self._writing:
-            await self.read(SqliteFile.close)
+            await self._run(SqliteFile.close)
         self._thread.shutdown(wait=False)
 
-    async def _alone(self, step: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    async def _run(self, call: Callable[[SqliteFile], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, call, self._file)
+
+    async def _run_exclusively(self, step: Callable[[], Coroutine[Any, Any, T]]) -> T:
         async with self._writing:
             if self._in_doubt:
-                await self.read(SqliteFile.settle)
-                for callback in self.settled:
+                await self._run(SqliteFile.settle)
+                for callback in self.on_settled:
                     await callback()
                 self._in_doubt = False
             return await step()
 
-    def _ended(self, task: asyncio.Task[Any]) -> None:
+    def _discard_write(self, task: asyncio.Task[Any]) -> None:
         self._writes.discard(task)
         if not task.cancelled():
-            task.exception()  # retrieved, also where the caller was cancelled
+            task.exception()  # asyncio would report an error that nobody has retrieved, because the caller was cancelled

@@ -1,4 +1,4 @@
-"""The tables of the file: made, and brought to the newest version."""
+"""The tables of the file: creates them, and migrates them to the newest version."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _APPLICATION_ID = 0x7475726E  # "turn", in the file's header
 
 
 def migrate(db: sqlite3.Connection, path: Path) -> None:
-    """Bring the file to the newest schema, each step in a transaction. Errors: STORE_FOREIGN, STORE_NEWER."""
+    """Migrate the file to the newest schema, each step in a transaction. Errors: STORE_FOREIGN, STORE_NEWER."""
     (version,), (owner,) = (db.execute(f"PRAGMA {p}").fetchone() for p in ("user_version", "application_id"))
     steps = sorted((f for f in resources.files(f"{__package__}.migrations").iterdir() if f.name.endswith(".sql")), key=str)
     (tables,) = db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
@@ -31,7 +31,7 @@ def migrate(db: sqlite3.Connection, path: Path) -> None:
         db.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
         db.execute(f"PRAGMA user_version = {number}")
         db.execute("COMMIT")
-    # A read-only file must fail now, and not at the first write.
+    # Try a write, so that a read-only file fails now and not later.
     db.execute("BEGIN IMMEDIATE")
     db.execute(f"PRAGMA user_version = {len(steps)}")
     db.execute("ROLLBACK")

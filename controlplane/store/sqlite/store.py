@@ -1,7 +1,7 @@
-"""The SQLite store as the contract wants it.
+"""The SQLite store, as the contract requires.
 
-SQLite's calls block, so they run on one thread of the store's own, one after the other. The head is kept in memory and moves
-when, and only when, the file has moved: readers of `head` wait for no disk.
+SQLite's calls block, so they run one after the other on the store's own thread. The head is kept in memory, so that its
+readers never wait for the disk. The head changes only after the file has changed.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from controlplane.aio.latest import Latest
 from controlplane.domain.revision import Draft, Head, Revision
 from controlplane.domain.state import Changes
 from controlplane.errors import Code, Error, not_found
-from controlplane.store.history import Remembered, conflict
+from controlplane.store.history import RememberedRequest, conflict
 from controlplane.store.lease import Fence
 from controlplane.store.sealing import KeySource
 from controlplane.store.sqlite.file import Connect, InDoubt, SqliteFile
@@ -25,25 +25,25 @@ from controlplane.store.sqlite.records import SqliteRecords
 from controlplane.store.sqlite.runner import FileRunner
 
 
-async def open_store(directory: Path, keys: KeySource, connect: Connect = sqlite3.connect) -> SqliteStore:
-    """Open the store in `directory`, which is made where it is missing; `keys` are those that private keys are sealed with.
+async def open_store(directory: Path, key_source: KeySource, connect: Connect = sqlite3.connect) -> SqliteStore:
+    """Open the store in `directory`, which is created if it is missing. `key_source` returns the sealing keys.
 
     Errors: those of `SqliteFile` and `HistoryTables`.
     """
     thread = ThreadPoolExecutor(1, "store")
     loop = asyncio.get_running_loop()
     try:
-        file, tables, history_id, head = await loop.run_in_executor(thread, _open, directory, keys, connect)
+        file, tables, history_id, head = await loop.run_in_executor(thread, _open, directory, key_source, connect)
     except BaseException:
         thread.shutdown(wait=False)
         raise
     return SqliteStore(FileRunner(file, thread), tables, history_id, head)
 
 
-def _open(directory: Path, keys: KeySource, connect: Connect) -> tuple[SqliteFile, HistoryTables, str, Head]:
+def _open(directory: Path, key_source: KeySource, connect: Connect) -> tuple[SqliteFile, HistoryTables, str, Head]:
     file = SqliteFile(directory, connect)
     try:
-        tables = HistoryTables(file, keys)
+        tables = HistoryTables(file, key_source)
         return file, tables, tables.history_id(), tables.head(tables.newest())
     except BaseException:
         file.close()
@@ -51,7 +51,7 @@ def _open(directory: Path, keys: KeySource, connect: Connect) -> tuple[SqliteFil
 
 
 class SqliteStore:
-    """A `Store`. `open_store` makes one."""
+    """A `Store` in a SQLite file. `open_store` creates it."""
 
     def __init__(self, runner: FileRunner, tables: HistoryTables, history_id: str, head: Head) -> None:
         self._runner = runner
@@ -60,7 +60,7 @@ class SqliteStore:
         self.history_id = history_id
         self.records = SqliteRecords(runner)
         self.leases = SqliteLeases(runner)
-        runner.settled.append(self._reload)
+        runner.on_settled.append(self._reload)
 
     @property
     def head(self) -> Latest[Head]:
@@ -72,7 +72,7 @@ class SqliteStore:
     async def remember(self, request_id: str, digest: str, revision: int, *, fence: Fence | None = None) -> None:
         await self._runner.write(lambda file: self._tables.remember(request_id, digest, revision, fence))
 
-    async def recall(self, request_id: str) -> Remembered | None:
+    async def recall(self, request_id: str) -> RememberedRequest | None:
         return await self._runner.read(lambda file: self._tables.recall(request_id))
 
     async def at(self, number: int) -> Head:
@@ -81,22 +81,22 @@ class SqliteStore:
             return head
         if number == 0:
             return Head()
-        self._check(number)
+        self._check_number(number)
         return await self._runner.read(lambda file: self._tables.head(number))
 
     async def revision(self, number: int) -> Revision:
-        self._check(number)
+        self._check_number(number)
         return (await self._runner.read(lambda file: self._tables.revisions(number + 1, 1, "")))[0]
 
     async def revisions(self, before: int, limit: int, object_name: str = "") -> list[Revision]:
-        # A revision that is on the disk and not yet the head does not exist yet.
+        # A revision that is on the disk and is not the head yet must not be visible.
         before = min(before, self._head.value.number + 1)
         return await self._runner.read(lambda file: self._tables.revisions(before, limit, object_name))
 
     async def close(self) -> None:
         await self._runner.close()
 
-    def _check(self, number: int) -> None:
+    def _check_number(self, number: int) -> None:
         newest = self._head.value.number
         if not 1 <= number <= newest:
             raise not_found(f"revisions/{number}", f"the newest is revisions/{newest}" if newest else "there is none yet")
@@ -108,27 +108,28 @@ class SqliteStore:
         try:
             await self._runner.commit(lambda file: self._tables.append(head, proposed, changes, draft, fence))
         except InDoubt as doubt:
-            await self._decide(doubt, proposed.number)
+            await self._check_committed(doubt, proposed.number)
         self._head.set(proposed)
         return proposed
 
-    async def _decide(self, doubt: InDoubt, number: int) -> None:
-        """Return when the revision was made after all, and raise otherwise."""
+    async def _check_committed(self, doubt: InDoubt, number: int) -> None:
+        """Return if the revision was committed in spite of the error. Otherwise raise an error."""
         try:
             newest = await self._runner.settle(lambda file: self._tables.newest())
         except Error:
             if doubt.error.reason == "STORE_FULL":
-                raise doubt.error from doubt  # the write itself was cut short, so it can't be whole
+                raise doubt.error from doubt  # the disk was full before the write was complete, so it was not committed
             raise Error(
                 Code.UNAVAILABLE,
                 "STORE_UNKNOWN_OUTCOME",
-                f"{doubt.error.message}; whether revision {number} was made will be known when the disk answers again",
+                f"{doubt.error.message}; revision {number} may be committed or not: when the disk works again, repeat the "
+                "call with its request id, or look at the newest revision",
             ) from doubt
         if newest != number:
             raise doubt.error from doubt
 
     async def _reload(self) -> None:
-        """Read the head again, if the file has moved without it."""
+        """Read the head again, if the file has a newer revision."""
         newest = await self._runner.read(lambda file: self._tables.newest())
         if newest != self._head.value.number:
             self._head.set(await self._runner.read(lambda file: self._tables.head(newest)))

@@ -32,8 +32,8 @@ def store_error(directory: Path) -> Error:
     return caught.value
 
 
-def make(directory: Path) -> None:
-    """Make a store with five revisions."""
+def create(directory: Path) -> None:
+    """Create a store with five revisions."""
 
     async def fill() -> None:
         store = await open_store(directory)
@@ -44,7 +44,7 @@ def make(directory: Path) -> None:
 
 
 def rewrite(directory: Path, old: str, new: str) -> None:
-    """Replace a text in the content of all objects, which the triggers would forbid."""
+    """Replace a text in the content of all objects. Drop the trigger that forbids it."""
     db = sqlite3.connect(directory / DATABASE)
     db.execute("DROP TRIGGER objects_stay")
     db.execute("UPDATE objects SET content = replace(content, ?, ?)", (old, new))
@@ -72,9 +72,9 @@ except Error as error:
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
 
 
-async def gateway_by_gateway(store: Store, most: int = 2_000) -> Error:
+async def commit_until_refused(store: Store, limit: int = 2_000) -> Error:
     """Commit until a commit is refused, and return its error."""
-    for _ in range(most):
+    for _ in range(limit):
         head = store.head.value
         try:
             await commit(
@@ -87,10 +87,10 @@ async def gateway_by_gateway(store: Store, most: int = 2_000) -> Error:
 
 
 class Flaky(sqlite3.Connection):
-    """A connection that fails as its `mode` says.
+    """A connection that fails, depending on `mode`.
 
-    "before" and "after": a COMMIT fails, before or after it happened. "away": every call fails. "after, then away": a COMMIT
-    fails after it happened, and so does every new connection.
+    "before" and "after": a COMMIT fails before or after it happened. "away": every call fails. "after, then away": a COMMIT
+    fails after it happened, and every new connection fails.
     """
 
     mode = ""

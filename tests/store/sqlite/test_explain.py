@@ -1,4 +1,4 @@
-"""Errors of SQLite and of the operating system, as ours."""
+"""The `Error` for each error of SQLite and of the operating system."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ FAILED = Code.FAILED_PRECONDITION
         (sqlite3.SQLITE_MISUSE, Code.INTERNAL, "STORE_FAILED"),
     ],
 )
-def test_sqlite(sqlite_code: int, code: Code, reason: str) -> None:
+def test_an_error_of_sqlite_gets_a_code_and_a_reason(sqlite_code: int, code: Code, reason: str) -> None:
     error = sqlite3.OperationalError("words of SQLite")
     error.sqlite_errorcode = sqlite_code
     ours = explain(error, PATH)
@@ -39,7 +39,7 @@ def test_sqlite(sqlite_code: int, code: Code, reason: str) -> None:
     assert str(PATH) in ours.message
 
 
-def test_an_error_without_a_code_is_ours() -> None:
+def test_an_error_without_a_code_is_internal() -> None:
     assert explain(sqlite3.Error("words of Python"), PATH).code is Code.INTERNAL
 
 
@@ -53,7 +53,7 @@ def test_an_error_without_a_code_is_ours() -> None:
         (errno.ENOTDIR, FAILED, "STORE_CANT_OPEN"),
     ],
 )
-def test_the_operating_system(number: int, code: Code, reason: str) -> None:
+def test_an_error_of_the_operating_system_gets_a_code_and_a_reason(number: int, code: Code, reason: str) -> None:
     ours = explain_os(OSError(number, "Its Words"), PATH.parent)
     assert (ours.code, ours.reason) == (code, reason)
     assert str(PATH.parent) in ours.message

@@ -1,4 +1,4 @@
-"""The file: made, locked, damaged, read-only, and on disks that are full."""
+"""The file: new, locked, damaged, read-only, and on a full disk."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from controlplane.errors import Code, Error
 from controlplane.store.sqlite import DATABASE
 from tests.store.opening import open_store
 from tests.store.places import IRIS, changes, commit, draft
-from tests.store.sqlite.common import gateway_by_gateway, make, store_error, without_privileges
+from tests.store.sqlite.common import commit_until_refused, create, store_error, without_privileges
 
 
-def test_a_missing_directory_is_made(tmp_path: Path) -> None:
-    make(tmp_path / "a" / "b")
+def test_a_missing_directory_is_created(tmp_path: Path) -> None:
+    create(tmp_path / "a" / "b")
     assert (tmp_path / "a" / "b" / DATABASE).exists()
 
 
@@ -61,15 +61,15 @@ except Error as error:
     assert f"process {os.getpid()}" in output
 
 
-def test_not_a_database(tmp_path: Path) -> None:
+def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     (tmp_path / DATABASE).write_bytes(b"gateways:\n- name: edge\n" * 500)
     error = store_error(tmp_path)
     assert (error.code, error.reason) == (Code.FAILED_PRECONDITION, "STORE_CORRUPT")
     assert str(tmp_path / DATABASE) in error.message
 
 
-def test_a_damaged_file(tmp_path: Path) -> None:
-    make(tmp_path)
+def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
+    create(tmp_path)
     file = tmp_path / DATABASE
     data = bytearray(file.read_bytes())
     data[4096:] = os.urandom(len(data) - 4096)
@@ -77,15 +77,15 @@ def test_a_damaged_file(tmp_path: Path) -> None:
     assert store_error(tmp_path).reason == "STORE_CORRUPT"
 
 
-def test_a_directory_that_is_a_file(tmp_path: Path) -> None:
+def test_a_directory_that_is_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("")
     assert store_error(tmp_path / "data").reason == "STORE_CANT_OPEN"
     assert store_error(tmp_path / "data" / "below").reason == "STORE_CANT_OPEN"
 
 
-def test_a_directory_that_is_read_only(tmp_path: Path) -> None:
+def test_a_read_only_directory_is_refused(tmp_path: Path) -> None:
     directory = tmp_path / "data"
-    make(directory)
+    create(directory)
     directory.chmod(0o555)
     for file in directory.iterdir():
         file.chmod(0o444)
@@ -94,16 +94,16 @@ def test_a_directory_that_is_read_only(tmp_path: Path) -> None:
     assert "writable" in output
 
 
-def test_a_file_that_is_read_only(tmp_path: Path) -> None:
+def test_a_read_only_file_is_refused(tmp_path: Path) -> None:
     directory = tmp_path / "data"
-    make(directory)
+    create(directory)
     (directory / DATABASE).chmod(0o444)
     output = without_privileges(directory)
     assert output.startswith("STORE_READ_ONLY"), output
 
 
-def test_a_full_file(tmp_path: Path) -> None:
-    """SQLite's own limit gives the same error code as a full disk, at the same places."""
+def test_a_commit_to_a_full_file_is_refused_and_changes_nothing(tmp_path: Path) -> None:
+    """Use SQLite's own limit, which causes the same error as a full disk, in the same calls."""
 
     def connect(*args: Any, **kwargs: Any) -> sqlite3.Connection:
         db: sqlite3.Connection = sqlite3.connect(*args, **kwargs)
@@ -112,7 +112,7 @@ def test_a_full_file(tmp_path: Path) -> None:
 
     async def run() -> None:
         store = await open_store(tmp_path, connect)
-        error = await gateway_by_gateway(store)
+        error = await commit_until_refused(store)
         assert (error.code, error.reason) == (Code.RESOURCE_EXHAUSTED, "STORE_FULL")
         head = store.head.value
         assert head.number > 0
@@ -127,7 +127,7 @@ def test_a_full_file(tmp_path: Path) -> None:
     asyncio.run(run())
 
 
-def test_a_full_disk(tmp_path: Path) -> None:
+def test_a_commit_to_a_full_disk_is_refused_and_changes_nothing(tmp_path: Path) -> None:
     mount = tmp_path / "disk"
     mount.mkdir()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "none", str(mount)], capture_output=True, check=False)
@@ -136,7 +136,7 @@ def test_a_full_disk(tmp_path: Path) -> None:
 
     async def run() -> None:
         store = await open_store(mount)
-        error = await gateway_by_gateway(store)
+        error = await commit_until_refused(store)
         assert error.reason in ("STORE_FULL", "STORE_IO"), error.message
         assert "full" in error.message or "no space" in error.message
         head = store.head.value
@@ -157,7 +157,7 @@ def test_a_full_disk(tmp_path: Path) -> None:
         subprocess.run(["umount", str(mount)], check=True)
 
 
-def test_a_full_disk_at_the_start(tmp_path: Path) -> None:
+def test_a_disk_that_is_full_at_the_start_is_reported(tmp_path: Path) -> None:
     code = f"""
 import asyncio, pathlib, resource, signal
 from controlplane.errors import Error
@@ -171,4 +171,4 @@ except Error as error:
 """
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert output in (["RESOURCE_EXHAUSTED", "STORE_FULL"], ["UNAVAILABLE", "STORE_IO"])
-    make(tmp_path)  # with room, the store is made
+    create(tmp_path)  # without the limit, the store is created

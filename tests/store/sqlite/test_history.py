@@ -1,4 +1,4 @@
-"""The SQL of the history: triggers that protect it, and content that this version refuses."""
+"""The SQL of the history: triggers that protect the history, and content that this version refuses."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from controlplane.errors import Code, Error
 from controlplane.store.sqlite import DATABASE
 from tests.store.opening import open_store
 from tests.store.places import IRIS, changes, commit, draft, filled
-from tests.store.sqlite.common import Flaky, make, open_flaky, rewrite, store_error
+from tests.store.sqlite.common import Flaky, create, open_flaky, rewrite, store_error
 
 
 @pytest.mark.parametrize(
@@ -55,16 +55,16 @@ def test_triggers_protect_the_history(tmp_path: Path, statement: str) -> None:
         ('{"name":"edge"', '{"name":"edge', "STORE_CORRUPT"),
     ],
 )
-def test_content_that_is_refused(tmp_path: Path, old: str, new: str, reason: str) -> None:
-    make(tmp_path)
+def test_newer_and_damaged_content_is_refused(tmp_path: Path, old: str, new: str, reason: str) -> None:
+    create(tmp_path)
     rewrite(tmp_path, old, new)
     error = store_error(tmp_path)
     assert (error.code, error.reason) == (Code.FAILED_PRECONDITION, reason)
     assert "models/iris" in error.message or "gateways/edge" in error.message
 
 
-def test_content_of_an_older_version(tmp_path: Path) -> None:
-    make(tmp_path)
+def test_a_field_that_an_older_version_did_not_write_gets_its_default(tmp_path: Path) -> None:
+    create(tmp_path)
     rewrite(tmp_path, ',"preview_header":""', "")
 
     async def run() -> None:
@@ -75,8 +75,8 @@ def test_content_of_an_older_version(tmp_path: Path) -> None:
     asyncio.run(run())
 
 
-def test_a_file_that_lacks_a_revision(tmp_path: Path) -> None:
-    make(tmp_path)
+def test_a_file_with_a_missing_revision_is_refused(tmp_path: Path) -> None:
+    create(tmp_path)
     db = sqlite3.connect(tmp_path / DATABASE)
     db.execute("DROP TRIGGER revisions_last")
     db.execute("DELETE FROM revisions WHERE number = 2")
@@ -87,7 +87,7 @@ def test_a_file_that_lacks_a_revision(tmp_path: Path) -> None:
     assert "4 revisions" in error.message
 
 
-async def test_a_request_that_failed_to_be_remembered(tmp_path: Path, flaky: type[Flaky]) -> None:
+async def test_a_request_id_can_be_used_after_remembering_it_failed(tmp_path: Path, flaky: type[Flaky]) -> None:
     store = await open_flaky(tmp_path)
     await filled(store)
     flaky.mode = "before"

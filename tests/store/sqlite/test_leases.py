@@ -1,4 +1,4 @@
-"""The SQL of leases and fences; the contract covers the rest."""
+"""The SQL of leases and fences. `tests/store/contract_leases.py` covers the rest."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from controlplane.store.sqlite.file import SqliteFile
 from controlplane.store.sqlite.leases import check_fence, next_number
 
 
-def test_numbers_grow_and_a_rolled_back_one_is_no_loss(tmp_path: Path) -> None:
+def test_numbers_grow_and_a_rolled_back_number_is_used_again(tmp_path: Path) -> None:
     file = SqliteFile(tmp_path)
     with file.transaction() as db:
         assert [next_number(db), next_number(db)] == [1, 2]

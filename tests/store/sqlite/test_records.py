@@ -1,4 +1,4 @@
-"""Records in the SQLite file when a COMMIT fails; the contract covers the rest."""
+"""Records in the SQLite file when a COMMIT fails. `tests/store/contract_records.py` covers the rest."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.store.places import IRIS, changes, commit, draft
 from tests.store.sqlite.common import Flaky, open_flaky
 
 
-async def test_a_write_that_failed_and_did_not_happen(tmp_path: Path, flaky: type[Flaky]) -> None:
+async def test_a_write_that_failed_before_its_commit_changes_nothing(tmp_path: Path, flaky: type[Flaky]) -> None:
     store = await open_flaky(tmp_path)
     flaky.mode = "before"
     with pytest.raises(Error) as caught:
@@ -24,7 +24,7 @@ async def test_a_write_that_failed_and_did_not_happen(tmp_path: Path, flaky: typ
     await store.close()
 
 
-async def test_a_watcher_learns_of_a_write_that_failed_and_happened(tmp_path: Path, flaky: type[Flaky]) -> None:
+async def test_a_watcher_sees_a_write_that_failed_after_its_commit(tmp_path: Path, flaky: type[Flaky]) -> None:
     store = await open_flaky(tmp_path)
     batches = store.records.watch(NODES)
     assert await next_batch(batches) == {}
@@ -32,14 +32,14 @@ async def test_a_watcher_learns_of_a_write_that_failed_and_happened(tmp_path: Pa
     with pytest.raises(Error):
         await store.records.put(NODES, "a", b"1", 0)
     flaky.mode = ""
-    await commit(store, 0, changes(IRIS), draft())  # the next write, of whatever part, finds out
+    await commit(store, 0, changes(IRIS), draft())  # the next write of any part finds out the outcome
     batch = await next_batch(batches)
     assert batch == {"a": await store.records.get(NODES, "a")}
     assert batch["a"] is not None
     await store.close()
 
 
-async def test_a_disk_that_is_away_is_unavailable(tmp_path: Path, flaky: type[Flaky]) -> None:
+async def test_calls_are_unavailable_while_the_disk_does_not_answer(tmp_path: Path, flaky: type[Flaky]) -> None:
     store = await open_flaky(tmp_path)
     flaky.mode = "away"
     for call in (store.records.list(NODES), store.records.put(NODES, "a", b"", 0), store.leases.current("leader", 0.0)):

@@ -1,4 +1,4 @@
-"""The one thread: writes are alone, go on when their caller is cancelled, and wait for the outcome of one in doubt."""
+"""The runner: one write at a time, completed even if its caller is cancelled, and none while an outcome is in doubt."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BROKEN = Error(Code.UNAVAILABLE, "STORE_IO", "the disk fails")
 
 
 class File:
-    """A file that writes down what is called, and settles unless `broken`."""
+    """A file that records its calls. `settle` fails while `broken` is set."""
 
     def __init__(self) -> None:
         self.calls: list[str] = []
@@ -39,7 +39,7 @@ class Runner(FileRunner):
 
 
 def doubtful(file: SqliteFile) -> None:
-    """Fail as a COMMIT fails."""
+    """Raise the error of a failed COMMIT."""
     raise InDoubt(BROKEN)
 
 
@@ -50,7 +50,7 @@ def file(monkeypatch: pytest.MonkeyPatch) -> File:
     return File()
 
 
-async def test_a_write_is_alone(file: File) -> None:
+async def test_only_one_write_runs_at_a_time(file: File) -> None:
     runner = Runner(file)
     steps: list[str] = []
 
@@ -65,7 +65,7 @@ async def test_a_write_is_alone(file: File) -> None:
     assert file.calls == ["close"]
 
 
-async def test_a_write_goes_on_when_its_caller_is_cancelled(file: File) -> None:
+async def test_a_write_is_completed_when_its_caller_is_cancelled(file: File) -> None:
     runner = Runner(file)
     caller = asyncio.create_task(runner.write(lambda _: file.calls.append("written")))
     await asyncio.sleep(0)
@@ -76,13 +76,13 @@ async def test_a_write_goes_on_when_its_caller_is_cancelled(file: File) -> None:
     assert file.calls == ["written", "close"]
 
 
-async def test_the_next_write_finds_out_first(file: File) -> None:
+async def test_the_next_write_first_settles_a_write_in_doubt(file: File) -> None:
     runner = Runner(file)
 
     async def callback() -> None:
         file.calls.append("callback")
 
-    runner.settled.append(callback)
+    runner.on_settled.append(callback)
     with pytest.raises(Error) as caught:
         await runner.write(doubtful)
     assert caught.value is BROKEN
@@ -97,7 +97,7 @@ async def test_the_next_write_finds_out_first(file: File) -> None:
     await runner.close()
 
 
-async def test_a_step_may_find_out_itself(file: File) -> None:
+async def test_a_step_can_settle_its_own_write_in_doubt(file: File) -> None:
     runner = Runner(file)
 
     async def step() -> str:

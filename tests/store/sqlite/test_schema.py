@@ -10,22 +10,22 @@ import pytest
 from controlplane.errors import Code
 from controlplane.store.sqlite import DATABASE
 from tests.store.opening import open_store
-from tests.store.sqlite.common import make, store_error
+from tests.store.sqlite.common import create, store_error
 
 
-def test_a_newer_file(tmp_path: Path) -> None:
-    make(tmp_path)
+def test_a_file_of_a_newer_version_is_refused(tmp_path: Path) -> None:
+    create(tmp_path)
     db = sqlite3.connect(tmp_path / DATABASE)
     db.execute("PRAGMA user_version = 99")
     db.close()
     error = store_error(tmp_path)
     assert (error.code, error.reason) == (Code.FAILED_PRECONDITION, "STORE_NEWER")
     assert "schema 99" in error.message
-    # It was left as it was, and is not held.
+    # The file is unchanged, and the failed attempt does not hold the lock.
     assert store_error(tmp_path).reason == "STORE_NEWER"
 
 
-def test_another_programs_database(tmp_path: Path) -> None:
+def test_a_database_of_another_program_is_refused(tmp_path: Path) -> None:
     db = sqlite3.connect(tmp_path / DATABASE)
     db.execute("CREATE TABLE bookmarks (url TEXT)")
     db.close()
@@ -65,7 +65,7 @@ async def test_a_file_of_an_earlier_schema_gets_a_history_id_once(tmp_path: Path
 
 
 @pytest.mark.parametrize("table", ["revisions", "objects", "requests"])
-async def test_the_tables_of_the_first_schema_stay(tmp_path: Path, table: str) -> None:
+async def test_the_tables_of_the_first_schema_never_change(tmp_path: Path, table: str) -> None:
     def columns(path: Path) -> list[tuple[object, ...]]:
         with sqlite3.connect(path) as db:
             rows = db.execute("SELECT name, sql FROM sqlite_schema WHERE tbl_name = ? ORDER BY name", (table,)).fetchall()
@@ -79,7 +79,7 @@ async def test_the_tables_of_the_first_schema_stay(tmp_path: Path, table: str) -
 
 
 @pytest.mark.parametrize("statement", ["UPDATE identity SET history_id = 'other'", "DELETE FROM identity"])
-async def test_a_history_id_stays(tmp_path: Path, statement: str) -> None:
+async def test_a_history_id_cannot_be_changed_or_deleted(tmp_path: Path, statement: str) -> None:
     await history_id(tmp_path)
     db = sqlite3.connect(tmp_path / DATABASE)
     with pytest.raises(sqlite3.IntegrityError):

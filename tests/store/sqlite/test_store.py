@@ -1,4 +1,4 @@
-"""The SQLite store: the contract, and commits whose outcome is in doubt."""
+"""The SQLite store passes the contract, and settles commits whose outcome is in doubt."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_any_history_reads_the_same_after_reopening(history: list[dict[str, Obje
         asyncio.run(run(Path(directory)))
 
 
-async def test_a_commit_that_failed_and_happened(tmp_path: Path, flaky: type[Flaky]) -> None:
+async def test_a_commit_that_failed_after_it_happened_succeeds(tmp_path: Path, flaky: type[Flaky]) -> None:
     store = await open_flaky(tmp_path)
     flaky.mode = "after"
     head = await commit(store, 0, changes(EDGE), draft(request_id="r", digest="d"))
@@ -71,7 +71,7 @@ async def test_a_commit_that_failed_and_happened(tmp_path: Path, flaky: type[Fla
     await store.close()
 
 
-async def test_a_commit_that_failed_and_did_not_happen(tmp_path: Path, flaky: type[Flaky]) -> None:
+async def test_a_commit_that_failed_before_it_happened_changes_nothing(tmp_path: Path, flaky: type[Flaky]) -> None:
     store = await open_flaky(tmp_path)
     flaky.mode = "before"
     with pytest.raises(Error) as caught:
@@ -84,8 +84,8 @@ async def test_a_commit_that_failed_and_did_not_happen(tmp_path: Path, flaky: ty
     await store.close()
 
 
-async def test_a_commit_whose_outcome_is_unknown(tmp_path: Path, flaky: type[Flaky]) -> None:
-    """The commit happened, and the disk failed before that could be read. The next write finds out first."""
+async def test_a_commit_whose_outcome_is_unknown_is_settled_by_the_next_write(tmp_path: Path, flaky: type[Flaky]) -> None:
+    """The commit happened, and the disk failed before the store could read the outcome."""
     store = await open_flaky(tmp_path)
     flaky.mode = "after, then away"
     with pytest.raises(Error) as caught:
@@ -104,7 +104,7 @@ async def test_a_commit_whose_outcome_is_unknown(tmp_path: Path, flaky: type[Fla
     await store.close()
 
 
-async def test_a_disk_that_is_away(tmp_path: Path, flaky: type[Flaky]) -> None:
+async def test_the_head_can_be_read_while_the_disk_does_not_answer(tmp_path: Path, flaky: type[Flaky]) -> None:
     store = await open_flaky(tmp_path)
     await filled(store)
     head = store.head.value
