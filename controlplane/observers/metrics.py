@@ -23,3 +23,5 @@ class FleetMetrics(Observer):
         )
         for state in NodeState:
             nodes.labels(state=state.value).set_function(partial(fleet.counts.__getitem__, state))
+        revision = Gauge("turnout_revision", "Newest revision that is served to the nodes.", registry=registry)
+        revision.set_function(lambda: fleet.revision)

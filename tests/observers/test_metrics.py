@@ -30,6 +30,15 @@ def test_nodes_are_counted_by_state() -> None:
     assert nodes() == {s.value: fleet.counts[s] for s in NodeState} == {"synced": 0, "behind": 3, "refusing": 1, "gone": 1}
 
 
+def test_the_revision_is_the_newest_that_is_served() -> None:
+    fleet, registry = Fleet(), CollectorRegistry()
+    events = EventDispatcher(fleet, [FleetFold(fleet), FleetMetrics(fleet, registry)])
+    assert registry.get_sample_value("turnout_revision") == 0
+    for number in (1, 7):
+        events.publish(head(number))
+        assert registry.get_sample_value("turnout_revision") == number
+
+
 def test_registries_are_independent() -> None:
     first, second = CollectorRegistry(), CollectorRegistry()
     fleet = Fleet()
