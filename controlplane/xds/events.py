@@ -12,7 +12,7 @@ from controlplane.snapshot import Audience
 
 @dataclass(frozen=True, slots=True)
 class Identified:
-    """The first request of a stream named the client. Comes once, before every other event of the stream."""
+    """The first request of a stream named the client. Reported once, before every other event of the stream."""
 
     id: str
     cluster: str
@@ -25,10 +25,10 @@ class Identified:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """The client has asked for, was sent, and has ACKed everything that the newest snapshot has for this stream.
+    """The client has subscribed to everything that the newest snapshot has for this stream, and has ACKed all of it.
 
-    Everything means, for an ADS stream: every resource that follows from the wildcards, and by reference from those resources.
-    Comes once for each revision that is reached, also if the revision changed nothing for this stream.
+    For an ADS stream, everything means: the resources that the wildcards contain, and the resources that those name.
+    Reported once for each revision that the client reaches, also if the revision changed nothing for this stream.
     """
 
     revision: int
@@ -36,10 +36,10 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """As Held, except for resources that stand refused, all of older revisions. Everything newer was ACKed.
+    """The client holds the newest snapshot, except for resources of older revisions that it refused.
 
-    Comes once for each revision; Held may follow. A resource that is to be removed, and may still be used because of what was
-    refused, stays.
+    It has ACKed everything newer. Reported once for each revision; `Held` may follow. A resource that should be removed stays
+    while a refused resource may still use it.
     """
 
     revision: int
@@ -49,9 +49,9 @@ class Settled:
 
 @dataclass(frozen=True, slots=True)
 class Blocked:
-    """The newest snapshot can't be held: a part of it waits because of what was refused of older ones, not for an answer.
+    """The client can't hold the newest snapshot: a part of it waits because the client refused something older.
 
-    Comes once for each revision; Settled or Held may follow.
+    No answer of the client is due. Reported once for each revision; `Settled` or `Held` may follow.
     """
 
     revision: int
@@ -66,13 +66,16 @@ class Refused:
     resources: tuple[str, ...]
     # The client's error message.
     message: str
-    # Revision of the response's snapshot; the earlier one, if exactly this content was refused before.
+    # Revision of the response's snapshot. If exactly this content was refused before: the revision of the first refusal.
     revision: int
 
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """A type that was refused is accepted again: a newer content was ACKed, or the newest is what was ACKed since."""
+    """Nothing of a type is refused any more.
+
+    The client ACKed newer content, or the newest snapshot has the content that the client ACKed after the NACK.
+    """
 
     type_url: str
 

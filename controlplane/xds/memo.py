@@ -156,7 +156,7 @@ class TransitionMemo:
 
 
 class _Times:
-    """When one client ACKed what it holds: a stream's own, while it shares its state."""
+    """The times at which one client ACKed what it holds. A stream keeps them itself while it shares its state."""
 
     __slots__ = ("_folded", "unfolded")
 
@@ -215,29 +215,29 @@ class _Reader:
 
     @property
     def types(self) -> Collection[str]:
-        """As of `StreamState`."""
+        """Type URLs that the client has asked for; see `StreamState.types`."""
         core = self._readable
         return core.types if core is not None else ()
 
     def subscription(self, type_url: str) -> Subscription | None:
-        """As of `StreamState`. Its times have no meaning."""
+        """Return the subscription to a type; see `StreamState.subscription`. Its times have no meaning."""
         core = self._readable
         return core.subscription(type_url) if core is not None else None
 
     def should_hold(self, type_url: str) -> Resources:
-        """As of `StreamState`."""
+        """Return all resources of a type in the newest snapshot; see `StreamState.should_hold`."""
         core = self._readable
         return core.should_hold(type_url) if core is not None else NOTHING
 
     @property
     def returning(self) -> bool:
-        """As of `StreamState`."""
+        """Return whether the client holds resources from an earlier stream; see `StreamState.returning`."""
         core = self._readable
         return core is not None and core.returning
 
     @property
     def name_count(self) -> int:
-        """As of `StreamState`."""
+        """The number of names that the client subscribes to; see `StreamState.name_count`."""
         core = self._readable
         return core.name_count if core is not None else 0
 
@@ -323,7 +323,7 @@ class MemoisedStream(_Reader):
         return events + self._follow(transition)
 
     def offer(self, snapshot: Snapshot) -> list[Event]:
-        """As of `Stream`."""
+        """Take the newest snapshot; see `Stream.offer`."""
         state = self._state
         if state is None:
             if self._core is not None:
@@ -336,7 +336,7 @@ class MemoisedStream(_Reader):
         return self._follow(transition)
 
     def assume_complete(self) -> list[Event]:
-        """As of `Stream`, once nothing is in flight."""
+        """Assume that subscriptions are complete, once nothing is in flight; see `Stream.assume_complete`."""
         if self._state is not None and self._state.core.awaits_answer:
             self._assume_by = self.now + _LONGEST_DELAY
             return []
@@ -344,19 +344,19 @@ class MemoisedStream(_Reader):
         return self._step("assume_complete", lambda core: core.assume_complete())
 
     def retry_in_parts(self) -> list[Event]:
-        """As of `Stream`."""
+        """Try in parts what was refused together with other resources; see `Stream.retry_in_parts`."""
         return self._step("retry_in_parts", lambda core: core.retry_in_parts())
 
     def reconsider(self) -> list[Event]:
-        """As of `Stream`."""
+        """Send what has waited for another stream of the node; see `Stream.reconsider`."""
         return self._step("reconsider", lambda core: core.reconsider())
 
     def heartbeat(self) -> None:
-        """As of `Stream`."""
+        """Renew the TTL of all that the client holds; see `Stream.heartbeat`."""
         self._step("heartbeat", lambda core: core.heartbeat() or [])
 
     def to_send(self) -> list[bytes]:
-        """As of `Stream`."""
+        """Take out the serialised responses, in the order to send; see `Stream.to_send`."""
         out = self._out
         if out:
             self._out = []
@@ -441,7 +441,10 @@ class MemoisedStream(_Reader):
 
     @property
     def coordination(self) -> OtherStreams | None:
-        """As of `StreamState`. A stream whose client has asked for nothing is in a shared state all the same."""
+        """The node's streams that this is one of, or None; see `StreamState.coordination`.
+
+        A stream whose client has asked for nothing is in a shared state all the same.
+        """
         return self._coordination
 
     @coordination.setter
@@ -454,7 +457,7 @@ class MemoisedStream(_Reader):
 
     @property
     def subscriptions(self) -> tuple[Subscription, ...]:
-        """As of `StreamState`."""
+        """Every subscription, in the order of types, to be read; see `StreamState.subscriptions`."""
         if self._state is None:
             return self._core.subscriptions if self._core is not None else ()
         core = self._state.core.fork()
