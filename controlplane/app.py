@@ -1,4 +1,4 @@
-"""The wiring of the control plane. The only module that imports all the others."""
+"""The wiring of the control plane: the only module that creates all its parts and connects them."""
 
 from __future__ import annotations
 
@@ -71,19 +71,20 @@ API_OPTIONS: list[tuple[str, int]] = [
 
 
 class App:
-    """The control plane: a store, the loops and cores that follow it, and the servers for operators and Envoys."""
+    """The control plane: a store, the cores and the tasks that follow it, and the servers for operators and Envoys."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        # The ports that it listens on, once it has started: those of the config, or free ones where the config has 0.
+        # The ports that the servers listen on, once the control plane has started. They are those of the config, or free ports
+        # if the config has 0.
         self.api_port = self.xds_port = self.metrics_port = 0
-        # Set once it serves.
+        # Set once the servers accept calls.
         self.started = asyncio.Event()
         self.fleet = Fleet()
         self.traffic = Traffic(time.time())
         self.metrics = CollectorRegistry()
         self._audiences = AudienceCounts(self.fleet)
-        # In the order in which they handle an event: the fold of the fleet first.
+        # The observers in the order in which they handle an event. The fold of the fleet must be the first.
         self.events = EventDispatcher(
             self.fleet,
             [
@@ -94,22 +95,22 @@ class App:
                 FleetMetrics(self.fleet, self.metrics),
             ],
         )
-        self._health: Any = vars(health)["aio"].HealthServicer()  # the type stubs lack it
+        self._health: Any = vars(health)["aio"].HealthServicer()  # missing in the type stubs
         self._store: Store | None = None
         # Either this process serves xDS, with `_discovery` and `_xds`, or worker processes do.
         self._discovery: Discovery | None = None
         self._xds: Serving | None = None
         self.workers: Supervisor | None = None
-        # Keep the xDS port from other programs while no worker listens.
+        # Sockets that reserve the xDS port for the workers while none of them listens.
         self._reserved: list[socket.socket] = []
         self._api: grpc.aio.Server | None = None
         self._metrics_server: MetricsServer | None = None
-        self._loops: list[asyncio.Task[None]] = []
+        self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
-        """Load the state and serve. After an error, everything that was opened is closed.
+        """Open the store and start the servers. After an error, close everything that was opened.
 
-        Errors: the store's; UNAVAILABLE / PORT_TAKEN; INVALID_ARGUMENT for an address that can't be listened on.
+        Errors: those of the store; UNAVAILABLE / PORT_TAKEN; INVALID_ARGUMENT for an address that can't be listened on.
         """
         await self._health.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
         try:
@@ -130,40 +131,41 @@ class App:
         )
 
     async def _start(self) -> None:
-        self._store = store = await open_store(self.config.data, key_source(self.config.data, self.config.secret_key_file))
+        config = self.config
+        self._store = store = await open_store(config.data, key_source(config.data, config.secret_key_file))
         compiler = CachingCompiler(Compiler())
         publisher = Publisher(store.head, compiler, self.events.publish)
         publisher.publish()
-        c = self.config
         limits = StreamLimits(
-            c.max_streams_per_node,
-            c.max_names_per_stream,
-            c.max_stream_age,
-            resource_ttl=round(c.resource_ttl),
-            load_report_interval=c.load_report_interval,
+            config.max_streams_per_node,
+            config.max_names_per_stream,
+            config.max_stream_age,
+            resource_ttl=round(config.resource_ttl),
+            load_report_interval=config.load_report_interval,
         )
         self._api = api = grpc.aio.server(options=API_OPTIONS, interceptors=[StatusInterceptor()])
         diffs = DiffCache()
         self._register(api, Writer(store, compiler, self._audiences.by_audience, diffs=diffs), store)
-        self.api_port = listen(api, c.api, "api")
-        if c.metrics is not None:
-            self._serve_metrics(c.metrics)
-        if c.workers:
-            settings = WorkerSettings(limits, c.xds_transport, c.log_format, c.log_level)
-            self.workers = Supervisor(c.workers, publisher.published, self.events.report, self.fleet.streams_of, settings)
-            self.xds_port, self._reserved = reserve(c.xds, "xds")
-            await self.workers.start(str(Address(c.xds.host, self.xds_port)))
-            serving = self.workers.run()
+        self.api_port = listen(api, config.api, "api")
+        if config.metrics is not None:
+            self._serve_metrics(config.metrics)
+        if config.workers:
+            settings = WorkerSettings(limits, config.xds_transport, config.log_format, config.log_level)
+            self.workers = Supervisor(config.workers, publisher.published, self.events.report, self.fleet.streams_of, settings)
+            self.xds_port, self._reserved = reserve(config.xds, "xds")
+            await self.workers.start(str(Address(config.xds.host, self.xds_port)))
+            run_xds = self.workers.run()
         else:
             self._discovery = Discovery(publisher.published, self.events.report, limits, Context(diffs))
-            check_free(c.xds, "xds")
+            check_free(config.xds, "xds")
+            host, port = config.xds.host, config.xds.port
             try:
-                self._xds = await serve(self._discovery, c.xds.host, c.xds.port, limits, transport=c.xds_transport)
+                self._xds = await serve(self._discovery, host, port, limits, transport=config.xds_transport)
             except OSError:
-                raise port_taken(c.xds, "xds") from None
+                raise port_taken(config.xds, "xds") from None
             self.xds_port = self._xds.port
-            serving = self._discovery.run()
-        self._loops = [asyncio.create_task(publisher.run()), asyncio.create_task(serving)]
+            run_xds = self._discovery.run()
+        self._tasks = [asyncio.create_task(publisher.run()), asyncio.create_task(run_xds)]
         await api.start()
 
     def _serve_metrics(self, address: Address) -> None:
@@ -198,9 +200,9 @@ class App:
         return await self._discovery.describe(node_id) if self._discovery is not None else []
 
     async def stop(self, grace: float | None = None) -> None:
-        """Stop: let calls in progress end within `grace` seconds, end the streams, and close the store last.
+        """Stop: wait up to `grace` seconds for calls in progress, end the streams, and close the store last.
 
-        `grace` is the config's when it is None.
+        If `grace` is None, use the config's value.
         """
         grace = self.config.grace if grace is None else grace
         await self._health.enter_graceful_shutdown()
@@ -211,12 +213,12 @@ class App:
         await asyncio.gather(*(server.stop(grace) for server in servers if server is not None))
         for sock in self._reserved:
             sock.close()
-        for loop in self._loops:
-            loop.cancel()
-        await asyncio.gather(*self._loops, return_exceptions=True)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._store is not None:
             await self._store.close()
-        self._loops, self._reserved = [], []
+        self._tasks, self._reserved = [], []
         self._api = self.workers = self._xds = self._metrics_server = self._store = None
 
     async def run(self) -> None:
@@ -226,24 +228,25 @@ class App:
         """
         signalled = asyncio.Event()
         loop = asyncio.get_running_loop()
-        # Before the start: a supervisor that sees the server answer may stop it at once.
+        # Before the start, because a service manager may send SIGTERM as soon as the server answers.
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, signalled.set)
         waiting = asyncio.create_task(signalled.wait())
         try:
             await self.start()
-            # The objects that exist now stay, so the garbage collector skips them, and looks at those of streams less often.
+            # The objects that exist now stay, so the garbage collector skips them. It runs less often than by default, because
+            # streams allocate many objects.
             gc.freeze()
             gc.set_threshold(20_000, 20, 20)
-            await asyncio.wait([waiting, *self._loops], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([waiting, *self._tasks], return_when=asyncio.FIRST_COMPLETED)
         finally:
             waiting.cancel()
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.remove_signal_handler(number)
-            ended = [task for task in self._loops if task.done()]
+            ended_tasks = [task for task in self._tasks if task.done()]
             if self._api is not None:
                 log.info("stopping", grace=self.config.grace)
                 await self.stop()
                 log.info("stopped")
-        for task in ended:
-            task.result()
+        for task in ended_tasks:
+            task.result()  # raises the error that ended the task

@@ -23,10 +23,7 @@ class Address:
 
     @staticmethod
     def parse(text: str, name: str = "address") -> Address:
-        """Parse `HOST:PORT`, `[IPV6]:PORT` or `:PORT`, which is every interface.
-
-        Errors: INVALID_ARGUMENT that names the field `name`.
-        """
+        """Parse `HOST:PORT`, `[IPV6]:PORT` or `:PORT` (every IPv4 interface). Errors: INVALID_ARGUMENT at `name`."""
         host, colon, port = text.rpartition(":")
         if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535:
             raise invalid(name, f"'{text[:80]}' is not HOST:PORT, like 127.0.0.1:18000")
@@ -54,29 +51,29 @@ class Config:
 
     # The store's directory. Created when it does not exist.
     data: Path = Path("turnout-data")
-    # Where the operator API listens.
+    # The address of the operator API.
     api: Address = Address("127.0.0.1", 18080)
-    # Where the xDS server listens, for Envoys and gRPC clients.
+    # The address of the xDS server, for Envoys and gRPC clients.
     xds: Address = Address("127.0.0.1", 18000)
-    # Where Prometheus scrapes `/metrics`, on loopback only; None: nowhere.
+    # The address where Prometheus scrapes `/metrics`, on loopback only. None: no metrics are served.
     metrics: Address | None = Address("127.0.0.1", 18090)
-    # The transport of xDS streams: `http2` is our own HTTP/2, `grpc` is the gRPC library's server.
+    # The transport of xDS streams: `http2` is Turnout's own HTTP/2 server, `grpc` is the server of the gRPC library.
     xds_transport: str = "http2"
     log_format: str = "console"
     log_level: str = "info"
     # File with the key that encrypts private keys in the store. None: `secret.key` in `data`, which is created when needed.
     secret_key_file: Path | None = None
-    # Time for calls in progress to end when the server stops.
+    # When the server stops, it waits this long for calls in progress to end.
     grace: float = 5.0
-    # Limit of open xDS streams of one node. Above it, streams end with RESOURCE_EXHAUSTED.
+    # Maximum number of open xDS streams of one node. Above it, streams end with RESOURCE_EXHAUSTED.
     max_streams_per_node: int = 256
-    # Limit of names that one xDS stream subscribes to. Above it, the stream ends with RESOURCE_EXHAUSTED.
+    # Maximum number of names that one xDS stream subscribes to. Above it, the stream ends with RESOURCE_EXHAUSTED.
     max_names_per_stream: int = 200_000
-    # Age at which the server ends an xDS stream, so that the client opens a new one. Varied by a tenth. 0: no limit.
+    # Age at which the server ends an xDS stream, so that the client opens a new one. It varies by a tenth. 0: no limit.
     max_stream_age: float = 0.0
     # Time for which clients that support TTLs keep resources while the control plane is away. 0: no limit.
     resource_ttl: float = 0.0
-    # Interval of a client's load reports. It is longer where many clients report.
+    # Interval of a client's load reports. With many clients, the server asks for a longer interval.
     load_report_interval: float = 10.0
     # Number of worker processes that serve xDS on one port. 0: the main process serves it.
     workers: int = 0
@@ -110,7 +107,7 @@ class Config:
             check_range(self.workers, 0, 256, "workers")
         with c.within(""):
             if self.api == self.xds and self.api.port:
-                raise invalid("xds", f"{self.xds} is the address of the operator API already")
+                raise invalid("xds", f"{self.xds} is also the address of the operator API: use another port")
         with c.within(""):
             self._check_metrics()
         c.check()
@@ -127,4 +124,4 @@ class Config:
             raise invalid("metrics", message)
         for name, address in (("the operator API", self.api), ("xDS", self.xds)):
             if metrics == address and address.port:
-                raise invalid("metrics", f"{metrics} is the address of {name} already")
+                raise invalid("metrics", f"{metrics} is also the address of {name}: use another port")

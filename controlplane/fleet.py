@@ -1,10 +1,10 @@
-"""The fleet: the events of all xDS streams, folded into what each node holds.
+"""The fleet: a fold of the events of all xDS streams into the state of each node.
 
-A node is every client that gave the same id. It may have several streams. A stream holds a revision once the client has ACKed
-everything of it on that stream, and a node holds a revision once all of its open streams do.
+All clients that send the same id are one node. A node may have several streams. A stream holds a revision once the client has
+ACKed all of it on that stream. A node holds a revision once all its open streams hold it.
 
-Everything here is a fold of events: no I/O, and the time is an argument. An event costs the same whatever the size of the
-fleet. So the counts are updated with each event, and always equal what counting the nodes would give.
+Everything here is a fold of events: there is no I/O, and the time is an argument. The cost of an event does not depend on the
+size of the fleet. Therefore each event updates the counts. They are always the same as if all nodes were counted.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from controlplane.xds.events import (
     StreamOpened,
 )
 
-# A node that disconnected stays listed for this long, and at most this many do.
+# A node that disconnected stays listed for at most this long. At most GONE_NODES such nodes stay listed.
 GONE_SECONDS = 24 * 3600.0
 GONE_NODES = 10_000
 
@@ -41,33 +41,33 @@ HISTORY = 32
 
 
 class NodeState(Enum):
-    """A node's state, against the newest revision. A node that is both refusing and behind is REFUSING."""
+    """A node's state, compared with the newest revision. A node that is both refusing and behind is REFUSING."""
 
     SYNCED = "synced"  # connected, and holds the newest revision
     BEHIND = "behind"  # connected, and has not ACKed all of the newest revision yet
-    REFUSING = "refusing"  # connected, and a NACK stands; the node goes on with the configuration from before it
+    REFUSING = "refusing"  # connected, and has a NACK that still applies; the node uses the configuration from before it
     GONE = "gone"  # not connected
 
-    # Hashing by identity is in C. Enum's own hash is not, and would be much of the cost of an event.
+    # The hash by identity is implemented in C. Enum's own hash is not, and would be much of the cost of an event.
     __hash__ = object.__hash__
 
 
-# Constants, since they are looked up for every Held, and looking up a member of an Enum is slow.
+# Constants for `_apply_held`, because the look-up of a member of an Enum is slow.
 _SYNCED, _BEHIND = NodeState.SYNCED, NodeState.BEHIND
 
 
 class ProgressState(Enum):
     """A node's progress with one revision."""
 
-    REFUSED = "refused"  # a NACK of this revision or a newer one stands, and the node holds an older one
-    BEHIND = "behind"  # has not ACKed all of it yet
+    REFUSED = "refused"  # a NACK of this revision or of a newer one applies, and the node holds an older revision
+    BEHIND = "behind"  # has not ACKed all of the revision yet
     GONE = "gone"  # disconnected before it held the revision
-    HOLDING = "holding"  # has ACKed all of it or of a newer one, or all except for what it refused earlier
+    HOLDING = "holding"  # has ACKed all of it or of a newer revision, possibly except for resources that it refused earlier
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A NACK that stands: the client has not ACKed anything newer of the type."""
+    """A NACK that still applies: the client has not ACKed anything newer of the type."""
 
     type_url: str
     resources: tuple[str, ...]
@@ -75,16 +75,16 @@ class Refusal:
     revision: int  # the revision of the refused response
     time: float  # seconds since the epoch
     # The newest revision that the node can't hold because of this NACK; not below `revision`.
-    stands_at: int
+    blocked_up_to: int
 
 
 class HeldRevisions(NamedTuple):
-    """The revisions that a stream or node holds: all up to `all_of`, and those above `since` up to `newest`."""
+    """The revisions that a stream or a node holds: those up to `all_of`, and those above `since` and up to `newest`."""
 
-    # The newest revision of which everything was ACKed; 0 before any.
+    # The newest revision of which everything was ACKed; 0 before the first.
     all_of: int = 0
-    # The newest revision that is held at least except for earlier refusals; not below `all_of`. Those refusals are of
-    # revisions up to `since`.
+    # The newest revision of which everything was ACKed except for resources that were refused in earlier revisions. These
+    # earlier revisions are at most `since`. Not below `all_of`.
     newest: int = 0
     since: int = 0
 
@@ -100,10 +100,10 @@ class HeldRevisions(NamedTuple):
 
     @classmethod
     def common(cls, streams: Iterable[HeldRevisions]) -> HeldRevisions:
-        """Return the revisions that all of several streams hold; where their ranges differ, the newest part."""
-        every = tuple(streams)
-        all_of, newest = min(h.all_of for h in every), min(h.newest for h in every)
-        return cls(all_of, newest, max((h.since for h in every if h.all_of < newest), default=0))
+        """Return the revisions that all of several streams hold. If their ranges differ, return the newest common part."""
+        held = tuple(streams)
+        all_of, newest = min(h.all_of for h in held), min(h.newest for h in held)
+        return cls(all_of, newest, max((h.since for h in held if h.all_of < newest), default=0))
 
 
 @dataclass(slots=True, eq=False)
@@ -125,27 +125,28 @@ class Node:
     cluster: str = ""
     metadata: Mapping[str, object] = field(default_factory=dict, repr=False)
     user_agent: str = ""
-    # `ip:port` of its newest stream, also when that has closed.
+    # `ip:port` of the stream that identified itself last, even if it is closed now.
     peer: str = ""
     locality: Locality = Locality()
-    # The newest audience that a stream of the node reported. They differ only while the streams identify the node differently.
+    # The newest audience that a stream of the node reported. Streams report different audiences only if the client describes
+    # the node differently on them.
     audience: Audience = Audience()
     note: str = ""
-    # Sorted, without duplicates: the variants of its open streams; once the node is gone, of the last ones.
+    # The variants of the open streams, sorted and without duplicates. Once the node is gone: of the stream that closed last.
     variants: tuple[str, ...] = ()
-    # The newest revision of which every open stream has ACKed everything, so 0 from when a stream opens until it is in sync.
-    # Once the node is gone, the value at the end.
+    # The newest revision of which every open stream has ACKed everything. It is 0 from the moment when a new stream identifies
+    # itself until that stream holds a revision. Once the node is gone: the value before.
     held_revision: int = 0
-    # The same, with the revisions that are held except for earlier refusals. `held_revision` is its `all_of`.
+    # All revisions that every open stream holds. Always true: `held_revision == holds.all_of`.
     holds: HeldRevisions = HeldRevisions()
-    # When the first of the open streams was opened; None when the node is gone.
+    # The time when the first of the open streams was opened; None when the node is gone.
     connect_time: float | None = None
     last_seen: float = 0.0
-    # (revision, when every stream first held it, if only except for earlier refusals), ascending in both; the newest HISTORY.
+    # (revision, time when all streams first held it, as `holds.newest` counts), both ascending; at most HISTORY entries.
     history: list[tuple[int, float]] = field(default_factory=list)
-    # Open streams only. An event looks at all of them only when streams hold different revisions.
+    # Open streams only. An event reads all of them only if they hold different revisions.
     streams: dict[StreamId, _Stream] = field(default_factory=dict, repr=False)
-    # Number of open streams with a NACK that stands.
+    # Number of open streams with a NACK that still applies.
     refusing: int = 0
 
     @property
@@ -160,14 +161,17 @@ class Node:
 
     @property
     def refusals(self) -> tuple[Refusal, ...]:
-        """Return the NACKs that stand on open streams, by type, the newest first within a type."""
+        """Return the NACKs of open streams that still apply, sorted by type, and within a type the newest first."""
         refusals = [r for s in self.streams.values() for r in s.refused.values()]
         return tuple(sorted(refusals, key=lambda r: (r.type_url, -r.time)))
 
     def hold_time(self, revision: int) -> float | None:
-        """Return when the node first held `revision` or a newer one; None if it never did. Looks back HISTORY revisions."""
-        at = bisect_left(self.history, (revision, 0.0))
-        return self.history[at][1] if at < len(self.history) else None
+        """Return the time when the node first held `revision` or a newer one; None if it never did.
+
+        The answer covers only the newest HISTORY revisions that the node held.
+        """
+        index = bisect_left(self.history, (revision, 0.0))
+        return self.history[index][1] if index < len(self.history) else None
 
     def progress(self, revision: int) -> ProgressState:
         """Return the node's progress with `revision`."""
@@ -175,23 +179,23 @@ class Node:
             return ProgressState.HOLDING
         if not self.streams:
             return ProgressState.GONE
-        refused = any(r.stands_at >= revision for s in self.streams.values() for r in s.refused.values())
+        refused = any(r.blocked_up_to >= revision for s in self.streams.values() for r in s.refused.values())
         return ProgressState.REFUSED if refused else ProgressState.BEHIND
 
     def _common_holds(self, before: HeldRevisions, rising: bool) -> HeldRevisions:
         """Return the revisions that all open streams hold, after an event of a stream that held `before`.
 
-        `rising`: the stream now holds at least as much, or is closed. Then the result is the same as before the event for as
-        long as another stream still holds `before`.
+        `rising` is True if that stream now holds at least as much, or is closed. In this case the result does not change while
+        another stream still holds `before`.
         """
         streams = self.streams.values()
-        # The newest stream first: when all streams report the same event, they do so in their order.
+        # The newest stream first: the streams report one revision in their order, so the newest still holds `before` longest.
         if rising and any(s.held == before for s in reversed(streams)):
             return self.holds
         return HeldRevisions.common(s.held for s in streams)
 
     def _note_held(self, now: float) -> None:
-        """Remember when the node first held the newest revision that it holds."""
+        """Add the newest revision that the node holds to `history`, if it is not there yet."""
         history, newest = self.history, self.holds.newest
         if newest > (history[-1][0] if history else 0):
             history.append((newest, now))
@@ -200,7 +204,7 @@ class Node:
 
 
 class Fleet:
-    """All nodes that are connected, and those that disconnected lately."""
+    """All connected nodes, and those that disconnected recently."""
 
     def __init__(self) -> None:
         # The newest published revision, which every connected node should hold.
@@ -212,11 +216,11 @@ class Fleet:
         self._nodes: dict[str, Node] = {}
         # Open streams. This is the only record in the process of which node a stream belongs to.
         self._streams: dict[StreamId, _Stream] = {}
-        # The stream that closed last, for observers that handle its StreamClosed after the fleet; None before any.
+        # The stream that closed last and its node, for observers that handle the StreamClosed after the fleet. None at first.
         self._last_closed: tuple[StreamId, Node | None] | None = None
-        # Ids of nodes that are gone, the longest gone first.
+        # Ids of nodes that are gone, in the order in which they disconnected.
         self._gone: OrderedDict[str, None] = OrderedDict()
-        # Number of connected nodes by what they hold; no zero counts.
+        # Number of connected nodes by the revisions that they hold; no zero counts.
         self._held: Counter[HeldRevisions] = Counter()
 
     @property
@@ -242,16 +246,16 @@ class Fleet:
         return self._last_closed[1] if self._last_closed is not None and self._last_closed[0] == stream else None
 
     def streams_of(self, node_id: str) -> Collection[StreamId]:
-        """Return the open streams of a node; none when the node is not known."""
+        """Return the open streams of a node. An unknown node has none."""
         node = self._nodes.get(node_id)
         return node.streams.keys() if node is not None else ()
 
     def holding(self, revision: int) -> int:
-        """Return the number of connected nodes that hold `revision` or a newer one, if only except for earlier refusals."""
+        """Return the number of connected nodes whose `holds` contains `revision`."""
         return sum(n for held, n in self._held.items() if revision in held)
 
     def state_of(self, node: Node) -> NodeState:
-        """Return a node's state, against the newest revision."""
+        """Return a node's state, compared with the newest revision."""
         if not node.streams:
             return NodeState.GONE
         if node.refusing:
@@ -259,7 +263,7 @@ class Fleet:
         return NodeState.SYNCED if node.held_revision >= self.revision else NodeState.BEHIND
 
     def unsynced_first(self) -> Iterator[Node]:
-        """Yield all nodes: refusing, behind, gone, synced; by id within each."""
+        """Yield all nodes in the order refusing, behind, gone, synced, and within a state sorted by id."""
         by_state: dict[NodeState, list[Node]] = {state: [] for state in NodeState}
         for node in self._nodes.values():
             by_state[self.state_of(node)].append(node)
@@ -267,14 +271,14 @@ class Fleet:
             yield from sorted(by_state[state], key=lambda n: n.id)
 
     def publish(self, revision: int) -> None:
-        """Expect every connected node to hold `revision` from now on. An older revision than the newest changes nothing."""
+        """Expect every connected node to hold `revision` from now on. If it is older than the newest, do nothing."""
         if revision > self.revision:
             self.revision = revision
             self.counts[NodeState.BEHIND] += self.counts[NodeState.SYNCED]
             self.counts[NodeState.SYNCED] = 0
 
     def apply(self, stream: StreamId, event: StreamEvent, now: float) -> None:
-        """Fold in an event of a stream. Events of a stream that is not open change nothing."""
+        """Apply an event of a stream. Events of a stream that is not open change nothing."""
         if type(event) is Held and self._apply_held(stream, event.revision, now):
             return
         if isinstance(event, StreamOpened):
@@ -303,9 +307,9 @@ class Fleet:
             self._forget_gone(now)
 
     def _apply_held(self, stream: StreamId, revision: int, now: float) -> bool:
-        """Fold in Held for a node that refuses nothing: the event that a switch makes every stream report.
+        """Apply Held for a node that refuses nothing. This is the event that every stream reports after a switch.
 
-        Has the same result as `_fold`, at a lower cost. Returns False, and does nothing, for any other stream.
+        The result is the same as with `_fold`, at a lower cost. For any other node, do nothing and return False.
         """
         opened = self._streams.get(stream)
         if opened is None or (node := opened.node) is None or node.refusing:
@@ -317,9 +321,9 @@ class Fleet:
         newest = self.revision
         synced = holds.all_of >= newest
         if synced != (node.held_revision >= newest):
-            more = 1 if synced else -1
-            self.counts[_BEHIND] -= more
-            self.counts[_SYNCED] += more
+            change = 1 if synced else -1
+            self.counts[_BEHIND] -= change
+            self.counts[_SYNCED] += change
         if holds is not node.holds:
             _decrement(self._held, node.holds)
             self._held[holds] += 1
@@ -340,7 +344,7 @@ class Fleet:
         self._count(node)
 
     def _assign_audience(self, opened: _Stream, event: AudienceAssigned) -> None:
-        """Record the audience. `last_seen` stays, since the client did nothing."""
+        """Record the audience of a stream. `last_seen` does not change, because the client did nothing."""
         opened.audience = event.audience
         node = opened.node
         if node is None:
@@ -351,13 +355,14 @@ class Fleet:
         node.audience, node.note = event.audience, event.note
 
     def _fold(self, stream: StreamId, opened: _Stream, node: Node, event: StreamEvent, now: float) -> None:
-        before, refused = opened.held, bool(opened.refused)
+        """Apply an event to a stream and to its node. The counts leave the node out in the meantime."""
+        before, was_refusing = opened.held, bool(opened.refused)
         match event:
             case Held() | Settled():
                 opened.held = opened.held.after(event)
             case Blocked(revision):
                 for type_url, refusal in opened.refused.items():
-                    opened.refused[type_url] = replace(refusal, stands_at=max(refusal.stands_at, revision))
+                    opened.refused[type_url] = replace(refusal, blocked_up_to=max(refusal.blocked_up_to, revision))
                 return
             case Identified():
                 node.cluster, node.metadata = event.cluster, event.metadata
@@ -365,7 +370,7 @@ class Fleet:
                 node.streams[stream] = opened
                 self._gone.pop(node.id, None)
             case Refused(type_url) if (newer := opened.refused.get(type_url)) and newer.revision > event.revision:
-                pass  # content that was refused earlier was sent again
+                pass  # resources that the client had refused earlier were sent again
             case Refused():
                 content = (event.type_url, event.resources, event.message)
                 opened.refused[event.type_url] = Refusal(*content, event.revision, now, event.revision)
@@ -374,7 +379,7 @@ class Fleet:
             case StreamClosed():
                 del node.streams[stream]
         closed = isinstance(event, StreamClosed)
-        node.refusing += (bool(opened.refused) and not closed) - refused
+        node.refusing += (bool(opened.refused) and not closed) - was_refusing
         node.last_seen = now
         if not node.streams:
             node.connect_time = None
@@ -399,7 +404,7 @@ class Fleet:
 
     def _uncount(self, node: Node) -> None:
         if not node.streams and node.id not in self._gone:
-            return  # a new node, which no count includes yet
+            return  # a new node, which is not counted yet
         self.counts[self.state_of(node)] -= 1
         if node.streams:
             _decrement(self._held, node.holds)
@@ -412,7 +417,7 @@ class Fleet:
             self.audiences[node.audience] += 1
 
     def _forget_gone(self, now: float) -> None:
-        """Drop nodes that have been gone for GONE_SECONDS, and the longest gone above GONE_NODES."""
+        """Drop the nodes that have been gone for more than GONE_SECONDS, and the oldest of more than GONE_NODES."""
         while self._gone:
             oldest = self._nodes[next(iter(self._gone))]
             if len(self._gone) <= GONE_NODES and now - oldest.last_seen <= GONE_SECONDS:

@@ -1,4 +1,4 @@
-"""Logs to standard error: one line for each event, as JSON for machines or in columns for people."""
+"""Logs to standard error: one line for each event, as JSON for programs or in columns for people."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from controlplane.errors import escaped, redacted
 
 
 def _redact(logger: Any, method: str, line: Any) -> str:
-    """Remove private keys from a finished line. The last step of each line."""
+    """Remove private keys from a finished line. This is the last step for each line."""
     return redacted(str(line))
 
 
 def _escape(logger: Any, method: str, event: EventDict) -> EventDict:
-    """Escape control characters: a client's names and messages must not move a terminal's cursor or start new lines.
+    """Escape control characters, so that a client's text can't move a terminal's cursor or start a new line.
 
-    Strings in lists are escaped by `repr`.
+    Strings in lists need no escape here, because structlog writes them with `repr`.
     """
     return {key: escaped(value) if isinstance(value, str) else value for key, value in event.items()}
 
@@ -46,7 +46,7 @@ def set_up(log_format: str = "console", level: str = "info") -> None:
     ]
     last: list[Processor]
     if log_format == "json":
-        # Without local variables, since keys and certificates can be among them.
+        # Without local variables, because they can contain keys and certificates.
         tracebacks = structlog.processors.ExceptionRenderer(ExceptionDictTransformer(show_locals=False))
         last = [tracebacks, structlog.processors.JSONRenderer(), _redact]
     else:
@@ -61,7 +61,7 @@ def set_up(log_format: str = "console", level: str = "info") -> None:
         logger_factory=structlog.WriteLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
-    # Warnings and errors of libraries, in the same format.
+    # Libraries log warnings and errors through `logging`. They get the same format.
     handler = logging.StreamHandler()
     drop_meta = structlog.stdlib.ProcessorFormatter.remove_processors_meta
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(processors=[drop_meta, *last], foreign_pre_chain=shared))

@@ -1,7 +1,7 @@
-"""One revision as every audience sees it.
+"""A published revision: the audience of each node, and the snapshot of each audience.
 
-Invariant that the streams rely on: the same object means unchanged. `gateways`, and each mapping of a snapshot, are the same
-object in one revision after another for as long as their content is equal.
+The streams rely on this invariant: the same object means unchanged. As long as their content is equal, `gateways` and each
+mapping of a snapshot are the same object in all successive revisions.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from controlplane.domain.revision import Head
 from controlplane.domain.state import State
 from controlplane.snapshot import Audience, Snapshot
 
-# An audience that no stream asked for in this many revisions is no longer compiled ahead. More than one, since in a burst of
-# changes the next revision can come before every stream has asked for its snapshot of this one.
+# If no stream asked for an audience in this many revisions, it is compiled only on demand. The number is larger than one,
+# because in a burst of changes the next revision can come before every stream has asked for its snapshot of this one.
 IDLE_REVISIONS = 16
 
 
@@ -30,23 +30,23 @@ class SnapshotCompiler(Protocol):
 
 
 class PublishedRevision(Protocol):
-    """A revision as a stream needs it."""
+    """The part of a revision that streams need."""
 
     @property
     def gateways(self) -> Mapping[str, Gateway]: ...
 
-    # The same object for all nodes of an audience. It changes only with `gateways`.
+    # Returns the same object for all nodes of an audience. A node's audience changes only with `gateways`.
     def audience(self, node: Node) -> Audience: ...
 
-    # None: it is not here yet. The revision is published again once it is.
+    # Returns None if the snapshot has not arrived in this process yet. When it arrives, the revision is published again.
     def snapshot(self, audience: Audience) -> Snapshot | None: ...
 
-    # Why the audience is not served more; "" when there is no reason.
+    # Returns the reason why the audience gets no resources, or not all; "" if there is no reason.
     def note(self, audience: Audience) -> str: ...
 
 
 class CompiledRevision:
-    """A revision with its snapshots: each audience's is compiled when first asked for, once, and shared by all its nodes."""
+    """A revision with its snapshots. The snapshot of an audience is compiled once, on demand, and shared by all its nodes."""
 
     def __init__(
         self,
@@ -58,15 +58,16 @@ class CompiledRevision:
         self.head = head
         self.gateways: Mapping[str, Gateway] = head.state.gateways
         self._compiler = compiler
-        # One for all revisions, so that a node's audience stays the same object.
+        # All revisions share one resolver, so that a node's audience stays the same object.
         self._audiences = audiences or AudienceResolver()
-        # Snapshots of an earlier revision, so that resources that did not change are not compiled again.
+        # Snapshots of an earlier revision, whose unchanged resources are reused.
         self._previous = previous or {}
         self._snapshots: dict[Audience, Snapshot] = {}
-        # By audience: in how many revisions before this one no stream has asked for it; 0 once one asks for it in this one.
+        # By audience: the number of successive earlier revisions in which no stream asked for it; 0 once a stream asks for it
+        # in this revision.
         self._idle: dict[Audience, int] = {}
         self._notes: dict[Audience, str] = {}
-        # The newest answers: thousands of nodes ask for the same audience one after the other.
+        # The newest answers, because thousands of nodes ask for the same audience one after the other.
         self._newest_snapshot: tuple[Audience | None, Snapshot | None] = None, None
         self._newest_note: tuple[Audience | None, str] = None, ""
 
@@ -77,51 +78,51 @@ class CompiledRevision:
 
     @property
     def state(self) -> State:
-        """Return desired state as of this revision."""
+        """Return the desired state of this revision."""
         return self.head.state
 
     def audience(self, node: Node) -> Audience:
-        """Return a node's audience: the same object for all nodes of it. Changes only with `gateways`."""
+        """Return a node's audience: the same object for all its nodes. It changes only with `gateways`."""
         return self._audiences.resolve(self.head.state, node)
 
     def snapshot(self, audience: Audience) -> Snapshot:
-        """Return the snapshot of an audience. Errors: the compiler's."""
+        """Return the snapshot of an audience. Errors: those of the compiler."""
         newest, snapshot = self._newest_snapshot
         if newest is not audience or snapshot is None:
             self._idle[audience] = 0
-            snapshot = self._compiled(audience)
+            snapshot = self._compile_once(audience)
             self._newest_snapshot = audience, snapshot
         return snapshot
 
     def note(self, audience: Audience) -> str:
-        """Return the reason why an audience is not served more; "" when there is none. Worked out once."""
+        """Return the reason why an audience gets no resources, or not all; "" if there is no reason. Computed once."""
         newest, note = self._newest_note
         if newest is not audience:
-            note = self._noted(audience)
+            note = self._note_once(audience)
             self._newest_note = audience, note
         return note
 
     def next(self, head: Head) -> CompiledRevision:
-        """Return the revision of a newer head, with snapshots ready for the audiences that were asked for recently."""
-        # A copy, since another thread may be compiling one more.
+        """Return the revision of a newer head, with compiled snapshots for the audiences that were asked for recently."""
+        # A copy, because another thread may add a snapshot.
         snapshots, gateways = self._snapshots.copy(), head.state.gateways.keys()
-        live = {a: s for a, s in snapshots.items() if self._idle[a] < IDLE_REVISIONS and gateways >= set(a.gateways)}
-        revision = CompiledRevision(head, self._compiler, live, self._audiences)
+        recent = {a: s for a, s in snapshots.items() if self._idle[a] < IDLE_REVISIONS and gateways >= set(a.gateways)}
+        revision = CompiledRevision(head, self._compiler, recent, self._audiences)
         if revision.gateways == self.gateways:
             revision.gateways = self.gateways
-        for audience in live:
+        for audience in recent:
             revision._idle[audience] = self._idle[audience] + 1
-            revision._compiled(audience)
+            revision._compile_once(audience)
         return revision
 
-    def _noted(self, audience: Audience) -> str:
+    def _note_once(self, audience: Audience) -> str:
         note = self._notes.get(audience)
         if note is None:
             state = self.head.state
             note = self._notes[audience] = left_out(state, audience) if audience.gateways else unselected(state)
         return note
 
-    def _compiled(self, audience: Audience) -> Snapshot:
+    def _compile_once(self, audience: Audience) -> Snapshot:
         snapshot = self._snapshots.get(audience)
         if snapshot is None:
             previous = self._previous.get(audience)

@@ -1,15 +1,16 @@
-"""Observed traffic: load reports of the clients, folded into what each version gets.
+"""Observed traffic: a fold of the clients' load reports into the traffic of each version.
 
 A report names clusters, so traffic is counted by cluster: `MODEL/VERSION`, or `MODEL/VERSION/mirror` for a mirror's copies.
-Two things are kept for each cluster:
+There are two numbers for each cluster:
 
     totals    requests since the control plane started; they only grow
-    rate      what the cluster gets now: the sum of the newest report of each client that is connected
+    rate      requests per second now: the sum of the newest reports of all connected clients
 
-A client that disconnects stays in the totals and leaves the rate.
+When a client disconnects, its requests stay in the totals, and its rate is subtracted.
 
-Everything here is a fold of values: no I/O, and the time is an argument. A report costs as much as it names clusters that had
-requests, whatever the size of the fleet. Sums are updated in place, in whole numbers, so that they stay exact.
+Everything here is a fold of events: there is no I/O, and the time is an argument. The cost of a report depends on the number
+of clusters that it names, and not on the size of the fleet. Sums are updated in place, in whole numbers, so that they stay
+exact.
 """
 
 from __future__ import annotations
@@ -22,14 +23,14 @@ from controlplane.compiler.clusters import cluster_name, mirror_name
 from controlplane.domain import Model
 from controlplane.xds.events import ClusterLoad, LoadReported, ReporterIdentified, StreamClosed, StreamId
 
-# The bound on pairs of a stream and a cluster whose newest rate is kept: about 100 MB. At the bound, a report counts in the
-# totals only.
+# Maximum number of pairs of a stream and a cluster whose newest rate is kept; they take about 100 MB. At the bound, a report
+# counts only in the totals.
 MAX_RATES = 500_000
 
-# Totals are capped at the largest int64, which is what the API can carry.
+# Totals are capped at the largest int64, the type of the API's fields.
 _MAX_TOTAL = 2**63 - 1
 
-# Up to so many clusters nothing is looked through for clusters that left desired state.
+# With at most this many clusters, `publish` does not look for clusters that left desired state.
 _FEW_CLUSTERS = 64
 
 
@@ -71,7 +72,7 @@ class ClusterTraffic:
         self.nodes = 0
         # Time of the newest report with requests for this cluster, seconds since the epoch; 0 before any.
         self.last_request = 0.0
-        # The generation of models in which this cluster was last found to belong to a model.
+        # The generation of models in which this cluster was last checked to belong to a model.
         self._checked_generation = 0
 
     @property
@@ -99,7 +100,7 @@ class Traffic:
     """The traffic of every version, and the nodes that send it."""
 
     def __init__(self, since: float = 0.0) -> None:
-        # When all totals were zero, seconds since the epoch.
+        # The time when all totals were zero, seconds since the epoch.
         self.since = since
         self._models: Mapping[str, Model] = {}
         # Counts the calls of `publish`.
@@ -109,11 +110,11 @@ class Traffic:
         self._nodes: dict[str, list[_Stream]] = {}
         # By cluster name: the clusters of desired state, and some that have left it.
         self._clusters: dict[str, ClusterTraffic] = {}
-        # `publish` looks for clusters that left desired state once there are more than so many.
+        # `publish` looks for clusters that left desired state if there are more clusters than this.
         self._purge_above = _FEW_CLUSTERS
         # Number of entries in the `rates` of all streams.
         self._rate_count = 0
-        # When the newest report arrived, seconds since the epoch; 0 before any.
+        # The time when the newest report arrived, seconds since the epoch; 0 before any.
         self.last_report = 0.0
 
     @property
@@ -122,11 +123,11 @@ class Traffic:
         return len(self._nodes)
 
     def cluster(self, name: str) -> ClusterTraffic:
-        """Return the traffic of a cluster; NO_TRAFFIC when nothing was reported of it."""
+        """Return the traffic of a cluster; NO_TRAFFIC if no report has named it."""
         return self._clusters.get(name, NO_TRAFFIC)
 
     def by_node(self, cluster: str) -> dict[str, Rate]:
-        """Return the rate at which each node sends to a cluster, by node id. The cost grows with the number of streams."""
+        """Return by node id the rate at which each node sends to a cluster. The cost grows with the number of streams."""
         rates: dict[str, Rate] = {}
         for stream in self._streams.values():
             if rate := stream.rates.get(cluster):
@@ -135,9 +136,9 @@ class Traffic:
         return rates
 
     def publish(self, models: Mapping[str, Model]) -> None:
-        """Use `models` from now on: reports of clusters that belong to none of them are dropped.
+        """Accept only reports about clusters of `models` from now on.
 
-        Clusters that left desired state are forgotten once they could outnumber those that are in it.
+        Clusters that left desired state are dropped when they may outnumber the clusters of desired state.
         """
         self._models = models
         self._generation += 1
@@ -146,7 +147,7 @@ class Traffic:
             self._purge_above = _FEW_CLUSTERS + 2 * len(self._clusters)
 
     def apply(self, stream: StreamId, event: TrafficEvent, now: float) -> None:
-        """Fold in an event of a stream. Events of a stream that is not open change nothing."""
+        """Apply an event of a stream. Events of a stream that is not open change nothing."""
         if isinstance(event, ReporterIdentified):
             opened = self._streams[stream] = _Stream(event.node)
             self._nodes.setdefault(event.node, []).append(opened)
@@ -183,9 +184,9 @@ class Traffic:
             if issued or dropped:
                 traffic.last_request = now
             if milliseconds:
-                k, ms = 1_000_000, milliseconds
+                k, ms = 1_000_000, milliseconds  # requests per millisecond, times k, are thousandths of a request per second
                 rate = (issued * k // ms, succeeded * k // ms, failed * k // ms, dropped * k // ms, active)
-            else:  # without the length of the interval there is no rate
+            else:  # the rate is unknown without the length of the interval
                 rate = (0, 0, 0, 0, active)
             if cluster in rates:
                 a, b, c, d, e = rates[cluster]
@@ -214,14 +215,14 @@ class Traffic:
         stream.rates = rates
 
     def _in_state(self, cluster: str) -> bool:
-        """Return True if a cluster belongs to a version of `models`, or to its mirror."""
+        """Return True if a cluster is the cluster or the mirror cluster of a version of `models`."""
         name, _, remainder = cluster.partition("/")
         model = self._models.get(name)
         if model is None:
             return False
         version = remainder.partition("/")[0]
-        named = cluster in (cluster_name(name, version), mirror_name(name, version))
-        return named and any(v.name == version for v in model.versions)
+        valid_name = cluster in (cluster_name(name, version), mirror_name(name, version))
+        return valid_name and any(v.name == version for v in model.versions)
 
 
 def model_clusters(model: Model) -> Iterator[tuple[str, str, bool]]:

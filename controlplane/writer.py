@@ -1,12 +1,12 @@
-"""The one way a change is made: propose, compile, check, commit.
+"""The writer, the only way to change desired state. Each change goes through four steps.
 
     propose    apply the change, a pure function of the head, to the newest head
     compile    compile the result for every audience
     check      check each resource that is new or different against Envoy's rules
     commit     append the revision to the store, by compare-and-set
 
-When another revision was committed first, all of this is done again on that one. Everything but the commit runs on a thread,
-so streams are served meanwhile, however large the change is.
+If another revision was committed in the meantime, all steps are repeated on the new head. All steps but the commit run on a
+thread. So the event loop serves the streams even while a large change is compiled.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ log = structlog.get_logger("writer")
 
 Change = Callable[[Head], Changes]
 
-# Attempts to commit a change when other revisions are committed first. Only another writer of the same store causes a second.
+# Number of attempts to commit a change. More than one is needed only if another process writes to the same store.
 ATTEMPTS = 5
 
 _UUID4 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", re.I)
@@ -48,26 +48,27 @@ _UUID4 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-
 class Outcome:
     """The result of a write."""
 
-    # The head after the change; with `validate_only`, the head that it would be.
+    # The head after the change. With `validate_only`, the head that a commit would lead to.
     head: Head
-    # The revision that was committed, or would be; the newest one when nothing changed, and None when there is none yet.
+    # The revision that was committed, or would be with `validate_only`. If nothing changed, the newest revision; None if there
+    # is no revision yet.
     revision: Revision | None
     changed: bool
     impact: Impact
-    # By audience, for each of `audiences(head.state)`. Empty when nothing was compiled.
+    # By audience, for each audience of `audiences(head.state)`. Empty for a repeated request, for which nothing is compiled.
     snapshots: Mapping[Audience, Snapshot]
 
 
 class CachingCompiler:
-    """A compiler that threads share: the writer compiles a change to check it, and the publisher gets the same snapshots.
+    """A compiler with a cache. The writer compiles a change to check it, and then the publisher gets the same snapshots.
 
-    One thread compiles at a time. The cache holds the snapshots of the two newest inputs.
+    Several threads may use it, and one compiles at a time. The cache holds the snapshots of the two newest inputs.
     """
 
     def __init__(self, compiler: SnapshotCompiler) -> None:
         self._compiler = compiler
         self._lock = Lock()
-        # The newest inputs (state, live endpoints, revision), and their snapshots.
+        # The newest inputs: state, live endpoints, revision, and the snapshots compiled from them so far.
         self._newest: deque[tuple[State, Endpoints, int, dict[Audience, Snapshot]]] = deque(maxlen=2)
 
     def compile(
@@ -75,15 +76,18 @@ class CachingCompiler:
     ) -> Snapshot:
         """Return the snapshot of an audience, as `Compiler.compile` does. Inputs are compared by identity."""
         with self._lock:
-            snapshots = next(
-                (s for st, ep, number, s in self._newest if st is state and ep is endpoints and number == revision), None
-            )
-            if snapshots is None:
-                snapshots = {}
-                self._newest.append((state, endpoints, revision, snapshots))
+            snapshots = self._snapshots_of(state, endpoints, revision)
             if audience not in snapshots:
                 snapshots[audience] = self._compiler.compile(state, endpoints, audience, revision, previous)
             return snapshots[audience]
+
+    def _snapshots_of(self, state: State, endpoints: Endpoints, revision: int) -> dict[Audience, Snapshot]:
+        """Return the cached snapshots of an input. Add an empty entry for a new input."""
+        for cached_state, cached_endpoints, number, snapshots in self._newest:
+            if cached_state is state and cached_endpoints is endpoints and number == revision:
+                return snapshots
+        self._newest.append((state, endpoints, revision, {}))
+        return self._newest[-1][-1]
 
 
 class Writer:
@@ -99,18 +103,18 @@ class Writer:
     ) -> None:
         """Write to `store`.
 
-        `count_nodes` returns the number of connected nodes by the audience that they have under a state. `clock` returns
-        seconds since the epoch.
+        `count_nodes` returns the number of connected nodes of each audience under a state. `clock` returns seconds since the
+        epoch.
         """
         self.store = store
         self._compiler = compiler
         self._validator = Validator()
         self._count_nodes = count_nodes
         self._clock = clock
-        # Shared with the streams, where they are in this process: each needs the same diffs.
+        # Shared with the streams of this process, which need the same diffs.
         self._diffs = diffs if diffs is not None else DiffCache()
         self._writing = asyncio.Lock()
-        # The newest head that was compiled here, so that the next change compiles only what it changes.
+        # The newest compiled head. The next change reuses every resource that it does not change.
         self._compiled: CompiledRevision | None = None
         self._commits: set[asyncio.Task[None]] = set()
 
@@ -119,8 +123,8 @@ class Writer:
 
         `change` may run on another thread, and more than once.
 
-        Errors: those of `change`; the objects don't fit together, or Envoy would refuse them; INVALID_ARGUMENT for a request
-        id that is not a UUID4, or was used for another call; the store's.
+        Errors: those of `change`; FAILED_PRECONDITION if the objects don't fit together; errors for resources that Envoy would
+        refuse; INVALID_ARGUMENT for a request id that is not a UUID4 or was used for another request; those of the store.
         """
         if draft.request_id and not _UUID4.fullmatch(draft.request_id):
             raise invalid("request_id", f"'{draft.request_id[:80]}' is not a UUID4", "INVALID_REQUEST_ID")
@@ -130,14 +134,14 @@ class Writer:
                 replayed = await self._replayed(draft)
                 if replayed is not None:
                     return replayed
-            # Now, not when the call arrived: it may have waited for other writes.
+            # The time is taken here, because the call may have waited for other writes.
             draft = replace(draft, time=self._clock())
             for attempts_left in reversed(range(ATTEMPTS)):
                 before = await self._compiled_head(self.store.head.value)
                 after, changes = await asyncio.to_thread(self._propose, before, change, draft)
                 if not changes:
                     return await self._unchanged(before, draft, validate_only)
-                # Worked out while the disk writes. Afterwards it would compete with pushing the revision to the Envoys.
+                # Computed while the disk writes. Later it would compete with the push of the revision to the Envoys.
                 impact = asyncio.ensure_future(self._impact(before, after))
                 impact.add_done_callback(_retrieve_error)
                 try:
@@ -152,7 +156,7 @@ class Writer:
         raise AssertionError("the last attempt returns or raises")
 
     async def impact(self, before: Head, after: Head) -> Impact:
-        """Return the impact of going from one head to another."""
+        """Return the impact of the change from one head to another."""
         return await self._impact(CompiledRevision(before, self._compiler), CompiledRevision(after, self._compiler))
 
     async def _compiled_head(self, head: Head) -> CompiledRevision:
@@ -165,10 +169,10 @@ class Writer:
         return compiled
 
     def _propose(self, before: CompiledRevision, change: Change, draft: Draft) -> tuple[CompiledRevision, Changes]:
-        """Apply a change, and check the result. Returns the revision after it, and the objects that really differ."""
+        """Apply a change, and check the result. Return the revision after it, and the changes without equal objects."""
         head = before.head
-        wanted = change(head).objects
-        changes = Changes({n: wanted[n] for n in sorted(wanted) if wanted[n] != head.state.get(n)})
+        objects = change(head).objects
+        changes = Changes({name: objects[name] for name in sorted(objects) if objects[name] != head.state.get(name)})
         if not changes:
             return before, changes
         proposed = head.after(changes, draft)
@@ -178,7 +182,7 @@ class Writer:
         return after, changes
 
     def _check(self, before: Mapping[Audience, Snapshot], after: Mapping[Audience, Snapshot]) -> None:
-        """Check the resources that are new or different, each once. Errors: of the object that a resource comes from."""
+        """Check each new or different resource once. Errors: about the object that the resource was compiled from."""
         checked: set[tuple[str, str, str]] = set()
         for audience, snapshot in after.items():
             old = before[audience].resources if audience in before else {}
@@ -206,7 +210,7 @@ class Writer:
         )
 
     async def _shielded(self, commit: Coroutine[Any, Any, None]) -> None:
-        """Run a commit to its end, and log it, even if the caller is cancelled meanwhile."""
+        """Run a commit to its end, even if the caller is cancelled in the meantime."""
         task = asyncio.create_task(commit)
         self._commits.add(task)
         task.add_done_callback(self._commits.discard)
@@ -220,12 +224,13 @@ class Writer:
         return Outcome(head, revision, False, NO_IMPACT, _snapshots(before))
 
     async def _replayed(self, draft: Draft) -> Outcome | None:
-        """Return the outcome that the same call had before; None for a new call."""
+        """Return the outcome of the earlier request with the same id; None for a new request."""
         earlier = await self.store.recall(draft.request_id)
         if earlier is None:
             return None
         if earlier.digest != draft.request_digest:
-            raise invalid("request_id", f"{draft.request_id} was used for another call already", "REQUEST_ID_REUSED")
+            message = f"{draft.request_id} was used for another request already: send a new UUID4"
+            raise invalid("request_id", message, "REQUEST_ID_REUSED")
         head = await self.store.at(earlier.revision)
         revision = await self.store.revision(earlier.revision) if earlier.revision else None
         if revision is None or revision.draft.request_id != draft.request_id:
@@ -235,14 +240,14 @@ class Writer:
 
     async def _impact(self, before: CompiledRevision, after: CompiledRevision) -> Impact:
         nodes_before = self._count_nodes(before.state)
-        # A node's audience depends on the gateways only.
+        # The audience of a node depends only on the gateways.
         same_gateways = before.state.gateways == after.state.gateways
         nodes_after = nodes_before if same_gateways else self._count_nodes(after.state)
         return await asyncio.to_thread(impact_of, before, after, nodes_before, nodes_after, self._diffs)
 
 
 def _retrieve_error(task: asyncio.Future[Any]) -> None:
-    """Mark a task's error as seen, so that asyncio does not report it when nobody awaits the task."""
+    """Retrieve a task's error, so that asyncio does not report it if nobody awaits the task."""
     if not task.cancelled():
         task.exception()
 

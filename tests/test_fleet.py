@@ -171,7 +171,7 @@ def test_a_refusal_also_blocks_newer_revisions_that_need_the_refused_resource() 
         ProgressState.REFUSED,
         ProgressState.BEHIND,
     )
-    assert [(r.revision, r.stands_at, r.time) for r in node.refusals] == [(2, 3, 102)]
+    assert [(r.revision, r.blocked_up_to, r.time) for r in node.refusals] == [(2, 3, 102)]
     assert node.last_seen == 102
     fleet.apply(1, Recovered(LISTENER), 105)
     assert node.progress(3) is ProgressState.BEHIND

@@ -1,4 +1,4 @@
-"""The event loop of the server: uvloop's where it is installed, since it needs less CPU, and asyncio's elsewhere."""
+"""The event loop of the server: uvloop if it is installed, because it needs less CPU, and otherwise asyncio's own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The newest value of something: there is no queue, so a slow reader skips values and never blocks the writer."""
+"""A value that one writer sets and many readers follow. There is no queue: a slow reader skips values."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class Newest(Protocol[T_co]):
 
 
 class Latest(Generic[T]):
-    """A value that changes. Readers see the newest value, and never those that were set in between while they were busy."""
+    """A value that changes. A reader always gets the newest value. It misses values that were replaced while it was busy."""
 
     def __init__(self, value: T) -> None:
         self.value = value
-        # Grows by one with each `set`. A reader that remembers it can tell whether it has seen the newest value.
+        # Grows by one with each `set`. A reader remembers it, to know if it has seen the newest value.
         self.serial = 0
         self._waiting: set[asyncio.Future[None]] = set()
 

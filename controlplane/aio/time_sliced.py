@@ -1,4 +1,4 @@
-"""Work in time slices: a long answer to an operator must not keep Envoys waiting."""
+"""Work in time slices, so that Envoys don't wait while a long answer for an operator is computed."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-# Time to work before a pause, in seconds.
+# Seconds of work before a pause.
 _SLICE = 0.005
 
-# Longest pause, in seconds. The measured work can include time in which the caller waited for something else.
+# Seconds of the longest pause. The measured work can include time in which the caller waited for something else.
 _MAX_PAUSE = 0.05
 
 
 async def time_sliced(parts: Iterable[T]) -> AsyncIterator[T]:
-    """Yield each of `parts`, with pauses as long as the work of making and using them: at most half of the CPU is used."""
+    """Yield each of `parts`. After some work, pause for as long as the work took, so that it uses at most half of the CPU."""
     worked, began = 0.0, time.perf_counter()
     for part in parts:
         yield part

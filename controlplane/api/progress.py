@@ -74,7 +74,7 @@ class RevisionWatch:
             progress.hold_time.CopyFrom(timestamp(hold_time))
         refusal: Refusal | None = None
         if state is ProgressState.REFUSED:
-            refusal = next(r for r in node.refusals if r.stands_at >= self.revision)
+            refusal = next(r for r in node.refusals if r.blocked_up_to >= self.revision)
         elif state is ProgressState.HOLDING and node.held_revision < self.revision:
             refusal = next((r for r in node.refusals if r.revision < self.revision), None)
         if refusal is not None:

@@ -1,4 +1,4 @@
-"""The number of connected nodes of each audience, under the gateways of any state: for the impact of a change."""
+"""The number of connected nodes of each audience, under the gateways of any state. The impact of a change needs it."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from controlplane.xds.events import Identified, StreamClosed, StreamId
 class AudienceCounts(Observer):
     """Counts connected nodes by audience.
 
-    A node's stream reports its audience when it is offered a revision. With worker processes that takes a moment. So the
-    reported audience counts only for nodes that hold a revision with the gateways of today; for others it is worked out.
+    A stream reports its audience when it gets a new revision. With worker processes this takes a moment. So the reported
+    audience is used only for nodes that hold a revision with the current gateways. For other nodes it is computed.
     """
 
     def __init__(self, fleet: Fleet) -> None:
@@ -26,18 +26,18 @@ class AudienceCounts(Observer):
         self._head = Head()
         # The first revision with the gateways of `_head`. Nodes that hold it or a newer one have reported their audience.
         self._gateways_since = 0
-        # Audiences that were worked out with the gateways of `_head`, by node id. At most one for each connected node.
-        self._worked_out: dict[str, Audience] = {}
+        # By node id: audiences that were computed with the gateways of `_head`. At most one for each connected node.
+        self._computed: dict[str, Audience] = {}
 
     def handlers(self) -> Mapping[type, Handler]:
-        """Return the events after which a node's audience must be worked out again."""
+        """Return the events after which a node's audience must be computed again."""
         return {Identified: self._on_identified, StreamClosed: self._on_closed}
 
     def publish(self, head: Head) -> None:
         """Count by the gateways of `head` from now on."""
         if head.state.gateways != self._head.state.gateways:
             self._gateways_since = head.number
-            self._worked_out.clear()
+            self._computed.clear()
         self._head = head
 
     def by_audience(self, state: State) -> Mapping[Audience, int]:
@@ -49,15 +49,15 @@ class AudienceCounts(Observer):
         if self._fleet.holding(since) < self._fleet.connected:
             for node in (n for n in nodes if since not in n.holds):
                 counts[node.audience] -= 1
-                if node.id not in self._worked_out:
-                    self._worked_out[node.id] = audience(state, node)
-                counts[self._worked_out[node.id]] += 1
+                if node.id not in self._computed:
+                    self._computed[node.id] = audience(state, node)
+                counts[self._computed[node.id]] += 1
         return +counts
 
     def _on_identified(self, stream: StreamId, event: Identified, now: float) -> None:
-        self._worked_out.pop(event.id, None)
+        self._computed.pop(event.id, None)
 
     def _on_closed(self, stream: StreamId, event: StreamClosed, now: float) -> None:
         node = self._fleet.node_of(stream)
         if node is not None and not node.connected:
-            self._worked_out.pop(node.id, None)
+            self._computed.pop(node.id, None)

@@ -1,4 +1,4 @@
-"""The folds that the API reads: the fleet and the traffic, as observers."""
+"""The observers that update the fleet and the traffic, which the API reads."""
 
 from __future__ import annotations
 

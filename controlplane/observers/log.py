@@ -28,10 +28,10 @@ from controlplane.xds.events import (
 
 log = structlog.get_logger("fleet")
 
-# A constant, since it is looked up for every Held, and looking up a member of an Enum is slow.
+# A constant, because it is used for every Held, and the look-up of a member of an Enum is slow.
 _BEHIND = NodeState.BEHIND
 
-# Nodes that do not hold the newest revision this many seconds after it was published are named in the log.
+# Seconds after which the log names the nodes that do not hold a newly published revision yet.
 LATE = 10.0
 
 
@@ -42,8 +42,9 @@ class FleetLog(Observer):
         self._fleet = fleet
         self._counts = fleet.counts
         self._head = Head()
-        # True until the log says that every connected node holds `_head`; and the timer that names those that don't.
+        # True until every connected node holds `_head` and this was logged.
         self._awaited = False
+        # Logs the nodes that do not hold `_head` yet.
         self._late: asyncio.TimerHandle | None = None
         self._connected = RateLimitedLog("node connected", "more nodes connected")
         self._disconnected = RateLimitedLog("node disconnected", "more nodes disconnected")
@@ -66,7 +67,7 @@ class FleetLog(Observer):
         )
 
     def handlers(self) -> Mapping[type, Handler]:
-        """Return the events that are worth a line, and those after which no node may be behind any more."""
+        """Return the events that cause a line, and the events after which possibly no node is behind any more."""
         return {
             Identified: self._on_identified,
             Held: self._on_progress,
@@ -78,12 +79,12 @@ class FleetLog(Observer):
         }
 
     def publish(self, head: Head) -> None:
-        """Wait for every connected node to hold `head`."""
+        """Wait until every connected node holds `head`."""
         self._head = head
         self._stop_waiting()
         if head.number:
             self._awaited = True
-            with contextlib.suppress(RuntimeError):  # without an event loop there is no timer
+            with contextlib.suppress(RuntimeError):  # there is no timer without an event loop
                 self._late = asyncio.get_running_loop().call_later(LATE, self._log_late)
 
     def close(self) -> None:
@@ -129,7 +130,7 @@ class FleetLog(Observer):
         self._on_progress(stream, event, now)
 
     def _log_held(self, now: float) -> None:
-        """Log, once for each revision, that no connected node is behind. Waits until at least one node is in sync."""
+        """Log that no connected node is behind, once for each revision. If no node is in sync, do nothing."""
         head, counts = self._head, self._fleet.counts
         if not counts[NodeState.SYNCED]:
             return
@@ -139,7 +140,7 @@ class FleetLog(Observer):
         self._stop_waiting()
 
     def _log_late(self) -> None:
-        """Log, once for each revision, which nodes are still behind."""
+        """Log the nodes that are still behind, once for each revision."""
         behind = [n.id for n in self._fleet.nodes.values() if self._fleet.state_of(n) is NodeState.BEHIND]
         if behind:
             log.warning("revision not held by all yet", revision=self._head.number, behind=len(behind), nodes=behind[:8])

@@ -1,7 +1,7 @@
 """Prometheus metrics of the fleet.
 
-A metric that is read from a fold costs nothing per event: it is looked up when Prometheus scrapes. One that counts events
-takes them with `handlers`, as every observer does.
+A metric that reads a fold has no cost per event: the fold is read when Prometheus scrapes. A metric that counts events handles
+them with `handlers`, like every observer.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from controlplane.observers import Observer
 
 
 class FleetMetrics(Observer):
-    """The metrics that are read from the fleet, in a registry."""
+    """The metrics that read the fleet. They are registered in `registry`."""
 
     def __init__(self, fleet: Fleet, registry: CollectorRegistry) -> None:
         nodes = Gauge(

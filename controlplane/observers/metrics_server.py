@@ -1,7 +1,7 @@
 """The port that Prometheus scrapes: `GET /metrics` over HTTP/1.
 
-The server runs in threads. The metrics are read on the event loop, so that no scrape sees an event half applied. Only the text
-is formatted in a thread.
+The server runs in threads. The metrics are read on the event loop, so that no scrape reads a fold while an event is applied.
+Only the text is formatted in a thread.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from prometheus_client import CollectorRegistry, Metric, make_wsgi_app
 from prometheus_client.exposition import ThreadingWSGIServer
 from prometheus_client.registry import Collector
 
-# How long a scrape waits for the event loop, and for the client to send its request; seconds.
+# Seconds that a scrape waits for the event loop, and that it waits for the client to send its request.
 _TIMEOUT = 10.0
 
-# How long `stop` may take, since the serving thread looks for its end this often; seconds.
+# Seconds between two checks of the serving thread for a call of `stop`. So `stop` may take this long.
 _POLL = 0.1
 
 
@@ -37,7 +37,7 @@ class MetricsServer:
         self._thread.start()
 
     async def stop(self, grace: float = 0.0) -> None:
-        """Stop listening. Scrapes in progress are not waited for, whatever `grace` is."""
+        """Stop listening. Do not wait for scrapes in progress; `grace` is ignored."""
         await asyncio.to_thread(self._server.shutdown)
         self._server.server_close()
         self._thread.join()
@@ -49,14 +49,14 @@ class _Server(ThreadingWSGIServer):
         super().__init__((str(address[0]), port), _QuietHandler)
 
     def server_bind(self) -> None:
-        """Bind as TCPServer does. HTTPServer would look up the host's name in DNS, which can take long."""
+        """Bind like TCPServer. HTTPServer would look up the host's name in DNS, which can take a long time."""
         TCPServer.server_bind(self)
         self.server_name, self.server_port = str(self.server_address[0]), self.server_address[1]
         self.setup_environ()
 
 
 class _OnLoop(Collector):
-    """A registry whose metrics are collected on the event loop, whichever thread asks."""
+    """A registry that collects its metrics on the event loop, for a caller in any thread."""
 
     def __init__(self, registry: Any, loop: asyncio.AbstractEventLoop) -> None:
         self._registry = registry
@@ -66,7 +66,7 @@ class _OnLoop(Collector):
         return asyncio.run_coroutine_threadsafe(self._collected(), self._loop).result(_TIMEOUT)
 
     def restricted_registry(self, names: Iterable[str]) -> _OnLoop:
-        """Return a registry of these metrics only: what a scrape with `?name[]=…` asks for."""
+        """Return a registry with only these metrics, for a scrape with `?name[]=…`."""
         return _OnLoop(self._registry.restricted_registry(names), self._loop)
 
     async def _collected(self) -> list[Metric]:
@@ -77,11 +77,11 @@ class _QuietHandler(WSGIRequestHandler):
     timeout = _TIMEOUT
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Log nothing: there is a scrape every few seconds."""
+        """Log nothing, because Prometheus scrapes every few seconds."""
 
 
 def _only_metrics(app: Callable[..., Any]) -> Callable[..., Any]:
-    """Answer 404 for every other path than `/metrics`."""
+    """Return an app that answers 404 for every path except `/metrics`."""
 
     def handle(environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
         if environ["PATH_INFO"] == "/metrics":

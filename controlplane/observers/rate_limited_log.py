@@ -10,12 +10,12 @@ import structlog
 
 log = structlog.get_logger("fleet")
 
-# Number of nodes per second that each get a line; the others are counted, and summed up in one line.
+# Number of nodes that get a line of their own in each second. The others are counted in one summary line.
 LINES_PER_SECOND = 20
 
 
 class RateLimitedLog:
-    """One kind of log line, of which a fleet can cause thousands at a time."""
+    """One kind of log line that a fleet can cause thousands of times in a second."""
 
     def __init__(self, event: str, summary: str, level: int = logging.INFO, example: Collection[str] = ()) -> None:
         """Write `event` for single nodes, and `summary` for those above the limit.
@@ -26,12 +26,12 @@ class RateLimitedLog:
         # Number of calls in this second, and the fields of the first one that got no line.
         self._count = 0
         self._first: dict[str, object] = {}
-        # Runs while there were calls in this second.
+        # Ends this second. None if there was no call yet.
         self._second: asyncio.TimerHandle | None = None
         self._open = True
 
     def log(self, node: str, **fields: object) -> None:
-        """Write a line about a node, or count it. Without a running event loop there is no limit."""
+        """Write a line about a node, or count it. There is no limit without a running event loop."""
         self._count += 1
         if self._count <= LINES_PER_SECOND:
             log.log(self._level, self._event, node=node, **fields)
@@ -44,7 +44,7 @@ class RateLimitedLog:
             self._first = {"first": node, **{key: fields[key] for key in self._example}}
 
     def close(self) -> None:
-        """Write the summary that is pending. There are no summaries afterwards."""
+        """Write the pending summary. There are no summaries afterwards."""
         self._open = False
         if self._second is not None:
             self._second.cancel()

@@ -1,1 +1,1 @@
-"""The two loops around the cores: publish the newest revision downwards, report the streams' events upwards."""
+"""The two sides of the main process: publish the newest revision to the streams, and pass their events to the observers."""

@@ -1,4 +1,4 @@
-"""Desired state goes down: each new head of the store becomes the revision that is served."""
+"""Publishes desired state: each new head of the store becomes the revision that the streams serve."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ from controlplane.published import CompiledRevision, SnapshotCompiler
 
 log = structlog.get_logger("fleet")
 
-# The first change is published at once; those that follow within this time are published together. Seconds.
+# Seconds. After a change is published, all changes that follow within this time are published together.
 COALESCE = 0.005
 
 
 class Publisher:
-    """Keeps `published` at the newest revision of the store. It may lag, and never makes a writer wait."""
+    """Sets `published` to the newest revision of the store. It may be late, but a writer never waits for it."""
 
     def __init__(self, head: Latest[Head], compiler: SnapshotCompiler, on_publish: Callable[[Head], None]) -> None:
-        """Follow `head`. `on_publish` is called with each head just before streams are offered it."""
+        """Follow `head`. `on_publish` is called with each head just before the streams get it."""
         self._head = head
         self._compiler = compiler
         self._on_publish = on_publish
-        # Serial number of the newest head that was published, or could not be.
+        # Serial number of the newest head that `publish` has tried to publish.
         self._seen = -1
         # None until the first revision is published; streams are refused until then.
         self.published: Latest[CompiledRevision | None] = Latest(None)
 
     def publish(self) -> None:
-        """Publish the newest revision. If it can't be compiled, the revision before stays published."""
+        """Publish the newest revision. If it can't be compiled, the earlier revision stays published."""
         self._seen, head = self._head.serial, self._head.value
         before = self.published.value
         try:
             revision = before.next(head) if before else CompiledRevision(head, self._compiler)
-        except Exception:  # a defect of the compiler must not take away what the fleet has
+        except Exception:  # with a defect of the compiler, the fleet must keep its configuration
             log.exception("revision not served: it does not compile", revision=head.number)
             return
         self._on_publish(head)

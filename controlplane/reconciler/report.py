@@ -1,6 +1,7 @@
-"""Events come up: each gets its time, once, and goes to every observer that takes its type, in order.
+"""Passes the events of the streams to the observers.
 
-Nothing below this layer reads the clock.
+Each event gets its time here, so no module below this layer reads the clock. Then each observer that handles the event's type
+gets the event, in order.
 """
 
 from __future__ import annotations
@@ -20,14 +21,11 @@ class EventDispatcher:
     """Passes the events of all streams to the observers, and wakes the watchers of the fleet."""
 
     def __init__(self, fleet: Fleet, observers: Sequence[Observer], clock: Callable[[], float] = time.time) -> None:
-        """Call the observers in their order, of which the first must be the fold of `fleet`.
-
-        `clock` returns seconds since the epoch.
-        """
+        """Call `observers` in their order. The first must be the fold of `fleet`. `clock` returns seconds since the epoch."""
         self._fleet = fleet
         self._observers = tuple(observers)
         self._clock = clock
-        # The fleet. Set after each event that changes it, so that watchers wake; None once the server stops.
+        # The fleet. It is set after each event that changes the fleet, to wake the watchers. None once the server stops.
         self.changed: Latest[Fleet | None] = Latest(fleet)
         self._open = True
         handlers: dict[type, list[Handler]] = {kind: [] for kind in (*FLEET_EVENTS, *TRAFFIC_EVENTS)}
@@ -35,11 +33,11 @@ class EventDispatcher:
             for kind, handler in observer.handlers().items():
                 handlers[kind].append(handler)
         # By the type of the event: the functions to call, and True if the event changes the fleet.
-        self._handlers = {kind: (tuple(called), kind in FLEET_EVENTS) for kind, called in handlers.items()}
+        self._handlers = {kind: (tuple(functions), kind in FLEET_EVENTS) for kind, functions in handlers.items()}
 
-    def report(self, stream: StreamId, event: StreamEvent, when: float | None = None) -> None:
-        """Pass on an event of a stream. `when` is its time in seconds since the epoch; None is now."""
-        now = self._clock() if when is None else when
+    def report(self, stream: StreamId, event: StreamEvent, event_time: float | None = None) -> None:
+        """Pass an event of a stream to the observers. `event_time` is in seconds since the epoch; None is now."""
+        now = self._clock() if event_time is None else event_time
         handlers, changes_fleet = self._handlers[type(event)]
         for handle in handlers:
             handle(stream, event, now)
@@ -47,14 +45,14 @@ class EventDispatcher:
             self.changed.set(self._fleet)
 
     def publish(self, head: Head) -> None:
-        """Let every observer know that `head` is served from now on."""
+        """Tell every observer that `head` is served from now on."""
         for observer in self._observers:
             observer.publish(head)
         if self._open:
             self.changed.set(self._fleet)
 
     def close(self) -> None:
-        """End every watch. Events are still passed on."""
+        """End every watch. Events are still passed to the observers."""
         self._open = False
         for observer in self._observers:
             observer.close()

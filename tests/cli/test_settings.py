@@ -56,7 +56,7 @@ def test_flag_beats_environment_beats_file_beats_default(tmp_path: Path) -> None
             {"api": "127.0.0.1:1", "xds": "127.0.0.1:1"},
             "",
             {},
-            "--xds: 127.0.0.1:1 is the address of the operator API already",
+            "--xds: 127.0.0.1:1 is also the address of the operator API: use another port",
         ),
     ],
 )

@@ -39,7 +39,7 @@ def test_nodes_are_counted_under_any_state(counts_and_events: tuple[AudienceCoun
     assert counts.by_audience(State()) == {Audience(): 2}
 
 
-def test_the_audience_is_worked_out_until_a_node_has_reported_it(
+def test_the_audience_is_computed_until_a_node_has_reported_it(
     counts_and_events: tuple[AudienceCounts, EventDispatcher],
 ) -> None:
     counts, events = counts_and_events
@@ -75,7 +75,7 @@ def test_a_node_that_never_holds_anything_is_counted_by_its_newest_identity(
     for stream in (1, 2):
         events.report(stream, StreamClosed())
     assert counts.by_audience(state) == {}
-    assert not counts._worked_out
+    assert not counts._computed
     connect(events, 3, "mute", "in")
     assert counts.by_audience(state) == {BOTH: 1}
     events.publish(head(2, EDGE))
@@ -119,4 +119,4 @@ def test_the_counts_are_what_working_out_each_audience_gives(steps: list[tuple[s
             if node.connected:
                 expected[audience(newest.state, node)] = expected.get(audience(newest.state, node), 0) + 1
         assert counts.by_audience(newest.state) == expected
-        assert counts._worked_out.keys() <= {n.id for n in fleet.nodes.values() if n.connected}
+        assert counts._computed.keys() <= {n.id for n in fleet.nodes.values() if n.connected}
