@@ -103,10 +103,13 @@ class Decoder:
         elif not isinstance(node, Mapping):
             self._problem(node, path, f"is {self._kind(node)}; it must have fields: {_some(_fields(message))}")
         else:
+            first_keys: dict[str, Scalar] = {}
             for key, (key_node, value) in node.entries.items():
                 field = _fields(message).get(key)
                 if field is None:
                     self._unknown(key_node, path, [f.name for f in message.DESCRIPTOR.fields])
+                elif (first := first_keys.setdefault(field.name, key_node)) is not key_node:
+                    self._problem(key_node, path, f"'{key}' is given twice; the first is '{first.text}' on line {first.line}")
                 else:
                     self._field(key_node, value, message, field, join_path(path, field.name))
 

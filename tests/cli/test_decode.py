@@ -81,6 +81,13 @@ def test_a_wrong_field_is_named_with_its_line(tmp_path: Path, line: str, expecte
     assert expected in message
 
 
+def test_a_field_in_both_spellings_names_both_places(tmp_path: Path) -> None:
+    path = write_file(tmp_path, "models:\n  - name: iris\n    preview_header: a\n    previewHeader: b\n")
+    assert problems_of(path) == (
+        f"{path}:4: models[0]: 'previewHeader' is given twice; the first is 'preview_header' on line 3"
+    )
+
+
 def test_a_name_twice_names_both_places(tmp_path: Path) -> None:
     one = write_file(tmp_path, "models:\n  - name: iris\n", "1.yaml")
     two = write_file(tmp_path, "\n\nmodels:\n  - name: models/iris\n", "2.yaml")
