@@ -1,4 +1,4 @@
-"""The JSON Schema: what the protos say, and no more and no less than the reader takes."""
+"""The JSON Schema: it matches the protos, and accepts and refuses the same files as the reader."""
 
 from __future__ import annotations
 
@@ -9,10 +9,14 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
+from google.protobuf.timestamp_pb2 import Timestamp
 
-from controlplane.cli import schema
+from controlplane.cli import messages, schema
 from controlplane.cli.files import load
+from controlplane.cli.output import Format
 from controlplane.cli.schema.__main__ import rendered
+from controlplane.generated.turnout.v1.revision_service_pb2 import Manifest
+from controlplane.generated.turnout.v1.secret_pb2 import Secret, TlsCertificate
 from tests.cli.conftest import MINIMAL
 
 ROOT = Path(__file__).parents[2]
@@ -47,6 +51,25 @@ def test_examples_are_valid_and_name_the_schema(validator: Any, path: Path) -> N
     assert (path.parent / first.partition("$schema=")[2]).resolve() == schema.FILE.resolve()
 
 
+@pytest.mark.parametrize("form", [Format.JSON, Format.YAML])
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_what_get_prints_of_an_example_is_valid(validator: Any, path: Path, form: Format) -> None:
+    printed = messages.desired(load([str(path)]).manifest, form)
+    assert list(validator.iter_errors(printed)) == []
+
+
+@pytest.mark.parametrize("form", [Format.JSON, Format.YAML])
+def test_a_secret_is_valid_in_both_spellings(validator: Any, form: Format) -> None:
+    certificate, time = TlsCertificate(certificate_chain_pem="chain", private_key_pem="key"), Timestamp(seconds=1)
+    certificate.leaf.not_after.CopyFrom(time)
+    secrets = [Secret(name="secrets/edge", etag="7", create_time=time, update_time=time, tls_certificate=certificate)]
+    printed = messages.desired(Manifest(secrets=secrets), form)
+    assert list(validator.iter_errors(printed)) == []
+    name = messages.key("tls_certificate", form)
+    printed["secrets"][0][name].pop(messages.key("certificate_chain_pem", form))
+    assert [error.json_path for error in validator.iter_errors(printed)] == [f"$.secrets[0].{name}"]
+
+
 @pytest.mark.parametrize(
     ("old", "new"),
     [
@@ -59,6 +82,7 @@ def test_examples_are_valid_and_name_the_schema(validator: Any, path: Path) -> N
         ("gateways: [edge]", "gateways: [edge]\n    timeouts: {idle: 5m}"),
         ("name: blue", "name: blue\n        protocol: http2"),
         ("{blue: 10000}", "{blue: lots}"),
+        ("gateways: [edge]", "gateways: [edge]\n    preview_header: x\n    previewHeader: y"),
         ("models:", "modelz:"),
     ],
 )

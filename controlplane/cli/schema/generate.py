@@ -1,7 +1,12 @@
-"""Make the JSON Schema of a Manifest from proto descriptors with comments. The same protos give the same bytes."""
+"""Make the JSON Schema of a Manifest from proto descriptors with comments. The same protos give the same bytes.
+
+Files may spell a field's name in snake_case or, as `turnout get -o json` does, in lowerCamelCase. The second spelling is among
+the `patternProperties`: editors accept it, and suggest only the first.
+"""
 
 from __future__ import annotations
 
+from itertools import combinations
 from typing import Any
 
 from google.api import field_behavior_pb2
@@ -83,12 +88,16 @@ class _Index:
         message = self.messages[name]
         schema: Schema = {"description": self.comments[name, -1], "type": "object", "additionalProperties": False}
         schema["properties"] = {f.name: self.field_schema(message, f, self.comments[name, f.number]) for f in message.field}
-        required = [f.name for f in message.field if _is_required(f)]
-        if required:
-            schema["required"] = required
-        exclusive = [names for names in self._oneofs(message) if len(names) > 1]
-        if exclusive:
-            pairs = [[a, b] for names in exclusive for i, a in enumerate(names) for b in names[i + 1 :]]
+        two_spellings = [f for f in message.field if len(_spellings(f)) > 1]
+        if two_spellings:
+            properties = f"{_pointer(name)}/properties"
+            schema["patternProperties"] = {f"^{f.json_name}$": {"$ref": f"{properties}/{f.name}"} for f in two_spellings}
+        required = [f for f in message.field if _is_required(f)]
+        if names := [f.name for f in required if f not in two_spellings]:
+            schema["required"] = names
+        if either := [{"anyOf": [{"required": [n]} for n in _spellings(f)]} for f in required if f in two_spellings]:
+            schema["allOf"] = either
+        if pairs := [*_exclusive_pairs(message), *map(_spellings, two_spellings)]:
             schema["not"] = {"anyOf": [{"required": pair} for pair in pairs]}
         return schema
 
@@ -108,20 +117,35 @@ class _Index:
             return dict(_WELL_KNOWN[field.type_name])
         if field.type_name:
             self.used.add(field.type_name)
-            return {"$ref": f"#/definitions/{_short(field.type_name)}"}
+            return {"$ref": _pointer(field.type_name)}
         return dict(_SCALARS[field.type])
 
-    def _oneofs(self, message: DescriptorProto) -> list[list[str]]:
-        """Return groups of fields of which at most one may be set."""
-        return [
-            [f.name for f in message.field if f.HasField("oneof_index") and f.oneof_index == i and not f.proto3_optional]
-            for i in range(len(message.oneof_decl))
-        ]
+
+def _spellings(field: FieldDescriptorProto) -> list[str]:
+    """Return the names of a field in files: snake_case, and lowerCamelCase if it differs."""
+    return list(dict.fromkeys((field.name, field.json_name)))
+
+
+def _exclusive_pairs(message: DescriptorProto) -> list[list[str]]:
+    """Return every two names that must not be set together, because their fields belong to one oneof."""
+    members = [f for f in message.field if f.HasField("oneof_index") and not f.proto3_optional]
+    return [
+        [a, b]
+        for first, second in combinations(members, 2)
+        if first.oneof_index == second.oneof_index
+        for a in _spellings(first)
+        for b in _spellings(second)
+    ]
 
 
 def _is_required(field: FieldDescriptorProto) -> bool:
     behaviors = field.options.Extensions[field_behavior_pb2.field_behavior]
     return field_behavior_pb2.REQUIRED in behaviors or field_behavior_pb2.IDENTIFIER in behaviors
+
+
+def _pointer(name: str) -> str:
+    """Return the place of a message or an enum in the schema."""
+    return "#" if name == _ROOT else f"#/definitions/{_short(name)}"
 
 
 def _short(name: str) -> str:
