@@ -1,4 +1,7 @@
-"""The compiler: from desired state and live endpoints to what an audience should hold. Pure, and unaware of streams."""
+"""The compiler: it turns desired state and live endpoints into the snapshot of an audience.
+
+It does no I/O, and knows nothing of streams.
+"""
 
 from __future__ import annotations
 

@@ -49,13 +49,13 @@ def node_bootstrap(
             "lds_config": dict(ads),
         },
         "static_resources": {"clusters": [_xds_cluster(xds_host, xds_port)]},
-        # Each of thousands of clusters has statistics; most of them see no traffic on most nodes.
+        # Create the statistics of a cluster with its first request: on most nodes, most of thousands of clusters get none.
         "deferred_stat_options": {"enable_deferred_creation_stats": True},
         "overload_manager": {"resource_monitors": [_connection_limit()]},
         "admin": {"address": _address(admin_host, admin_port)},
     }
     if load_reports:
-        # An Envoy asks a control plane that accepts none again every 5 s, and logs a warning each time.
+        # If the control plane accepts no load reports, Envoy tries again every 5 s, and logs a warning each time.
         reports = {"api_type": "GRPC", "transport_api_version": "V3", "grpc_services": [{"envoy_grpc": to_turnout}]}
         bootstrap["cluster_manager"] = {"load_stats_config": reports}
     return bootstrap

@@ -1,4 +1,4 @@
-"""From a field's `validate.rules` to functions that check a value."""
+"""Turn a field's `validate.rules` into functions that check a value."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _HEADER_NAME = re.compile(r":?[0-9A-Za-z!#$%&'*+.^_|~`-]+")
 _HEADER_VALUE = re.compile(r"[^\x00-\x08\x0A-\x1F\x7F]*")
 _LOOSE = re.compile(r"[^\x00\x0A\x0D]*")
 
-# Rules that change how others are read, and ask nothing themselves.
+# Rules that change how other rules apply, and check nothing themselves.
 _MODIFIERS = frozenset({"strict", "ignore_empty", "required", "items", "keys", "values", "well_known_regex"})
 
 # By rule: the test of a value against the bound, and the text before the bound.

@@ -31,13 +31,14 @@ _HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 # file's path on Debian, Ubuntu, Alpine and Envoy's own images. Elsewhere, link it or configure the certificates.
 SYSTEM_AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"
 
-# Model servers close idle HTTP/1 connections, uvicorn after 5 s. A POST that crosses the close is lost, since it may not be
-# retried, so Envoy closes first. HTTP/2 sends GOAWAY and loses nothing, and keeps Envoy's default of an hour. The same limit
-# closes the connection of a health check that waits for its answer, so it is raised for slow checks (`_http1_idle`). Seconds.
+# Model servers close idle HTTP/1 connections, uvicorn after 5 s. A POST that Envoy sends at that moment is lost, since it may
+# not be retried, so Envoy closes first. HTTP/2 sends GOAWAY and loses nothing, and keeps Envoy's default of an hour. The same
+# limit closes the connection of a health check that waits for its answer, so it is raised for slow checks (`_http1_idle`).
+# Seconds.
 _HTTP1_IDLE = 4.0
 
-# The limits of copies at a time, and their duration in seconds if the model does not limit its requests. Requests beyond the
-# limits are not copied.
+# The limits of copies in flight. A request beyond them is not copied. A copy ends after `_MIRROR_TIMEOUT` seconds, unless the
+# model limits its requests itself.
 _MIRROR_LIMITS = ConnectionLimits(max_connections=128, max_pending_requests=128, max_requests=128, max_retries=1)
 _MIRROR_TIMEOUT = 60.0
 
@@ -145,7 +146,7 @@ def _tls(tls: UpstreamTls, protocol: Protocol) -> Any:
     context = tls_pb2.UpstreamTlsContext()
     common = context.common_tls_context
     common.alpn_protocols.append("http/1.1" if protocol is Protocol.HTTP1 else "h2")
-    # SNI carries names only (RFC 6066, section 3); the certificate may still be verified against an address.
+    # SNI must be a name (RFC 6066, section 3). The certificate may still be verified against an address.
     if not is_ip(tls.server_name):
         context.sni = tls.server_name
     if tls.client_certificate:
@@ -154,7 +155,7 @@ def _tls(tls: UpstreamTls, protocol: Protocol) -> Any:
         return context
     validation = common.validation_context
     if tls.ca_certificates:
-        # The authorities come as a Secret; the name that the certificate must carry is set here.
+        # The authorities are sent as a Secret. The name that the certificate must have is set here.
         common.combined_validation_context.validation_context_sds_secret_config.CopyFrom(over_sds(tls.ca_certificates))
         validation = common.combined_validation_context.default_validation_context
     elif tls.ca_certificates_pem:
@@ -191,8 +192,8 @@ def _health_check(check: HealthCheck, protocol: Protocol, host: str) -> Any:
 
 
 def _outlier_detection(outlier: OutlierDetection) -> Any:
-    # Ejection never removes all endpoints: `always_eject_one_host` is off, so a single endpoint is not ejected below 100 %. If
-    # fewer than half are left, Envoy panics and uses all of them (`healthy_panic_threshold`, 50 % by default).
+    # Ejection never leaves a version without endpoints. `always_eject_one_host` is off, so a single endpoint is not ejected
+    # below 100 %. If fewer than half are left, Envoy uses all of them (`healthy_panic_threshold`, 50 % by default).
     return outlier_detection_pb2.OutlierDetection(
         consecutive_gateway_failure=_u32(outlier.consecutive_failures),
         enforcing_consecutive_gateway_failure=_u32(100),

@@ -1,7 +1,7 @@
-"""From desired state to snapshots.
+"""Compile desired state to snapshots.
 
-The same input gives the same bytes in every process: the result never depends on time, on the order in which things came, or
-on what was compiled before. Earlier results only make it faster: a switch of one model among thousands compiles that model's
+The same input gives the same bytes in every process: the result never depends on time, on the order of earlier changes, or on
+what was compiled before. Earlier results only make it faster: a switch of one model among thousands compiles that model's
 RouteConfiguration, and takes everything else from the previous snapshot.
 
 **The same object means unchanged.** Resources whose input stays equal stay the same `Resource` objects, and a type in which
@@ -24,8 +24,8 @@ from controlplane.snapshot import Audience, Client, Resource, Snapshot, resource
 
 _MASK = (1 << 128) - 1  # type versions are sums modulo 2**128, see snapshot.py
 
-# Snapshots that are remembered for each audience. More than one, so that a change that is only tried does not push out the
-# live snapshot. At the bound the oldest is forgotten, and what follows on it is compiled whole.
+# Snapshots that are remembered for each audience. There are several, so that a dry run does not push out the live snapshot. At
+# the bound the oldest is forgotten. A snapshot that would continue from it is compiled as a whole.
 _SNAPSHOTS = 4
 # Audiences of which snapshots are remembered. At the bound the one that was compiled longest ago is forgotten.
 _AUDIENCES = 10_000
@@ -54,16 +54,16 @@ class Compiler:
     def compile(
         self, state: State, endpoints: Endpoints, audience: Audience, revision: int, previous: Snapshot | None = None
     ) -> Snapshot:
-        """Return what `audience` should hold as of `revision`. Gateways that don't exist have nothing to hold.
+        """Return the snapshot of `audience` at `revision`. Gateways that don't exist add nothing to it.
 
         `endpoints` are the live endpoints; they change ClusterLoadAssignments only. `previous` is an earlier snapshot of the
         same audience: a type in which nothing changed keeps its mapping.
         """
         for entry in self._compiled.get(audience, ()):
             snapshot = entry.snapshot
-            # A revision that was compiled to be checked is compiled again, with the same input, when it is served.
+            # Each revision is compiled twice with the same input: to check it, and to serve it.
             same_input = entry.state is state and entry.endpoints is endpoints and snapshot.revision == revision
-            if same_input and (previous is None or _shares(snapshot, previous)):
+            if same_input and (previous is None or _has_mappings_of(snapshot, previous)):
                 return snapshot
         before = self._input_of(previous)
         if before is not None and _same_gateways(before.state, state, audience.gateways):
@@ -71,7 +71,7 @@ class Compiler:
         else:
             snapshot = self._compile_whole(state, endpoints, audience, revision)
             if previous is not None:
-                snapshot = _sharing(snapshot, previous)
+                snapshot = _with_mappings_of(snapshot, previous)
         self._remember(_Compiled(snapshot, state, endpoints))
         return snapshot
 
@@ -133,7 +133,7 @@ class Compiler:
             self._compiled.popitem(last=False)
 
     def _forget(self, state: State) -> None:
-        """Drop results of objects that are gone."""
+        """Drop results of objects that no longer exist."""
         if self._objects.forget(state):
             gone = [a for a in self._compiled if not all(g in state.gateways for g in a.gateways)]
             for audience in gone:
@@ -141,10 +141,10 @@ class Compiler:
 
 
 def _served(state: State, audience: Audience) -> Audience:
-    """Return the audience with only those of its gateways that it can get: they exist, and no two have one address.
+    """Return the audience with only those of its gateways that it can get: they exist, and no two have the same address.
 
-    Two can have one address once their selectors have changed. Then no node is of this audience any more, or will not be when
-    its audience is next resolved. Until then it gets the first of them.
+    Two gateways of an audience can have the same address after their selectors have changed. Then every node that is still in
+    this audience leaves it when its audience is next resolved. Until then the node gets the first of the two gateways.
     """
     gateways = [state.gateways[g] for g in audience.gateways if g in state.gateways]
     if audience.client is Client.ENVOY:
@@ -168,14 +168,14 @@ def _changed_models(a: State, b: State, more: Iterable[str] = ()) -> list[tuple[
     return [(old.get(n), new.get(n)) for n in sorted(names)]
 
 
-def _shares(snapshot: Snapshot, previous: Snapshot) -> bool:
+def _has_mappings_of(snapshot: Snapshot, previous: Snapshot) -> bool:
     """Return True if types that have the same version have the same mapping object."""
     return all(
         snapshot.resources[t] is previous.resources[t] for t, v in previous.versions.items() if snapshot.versions[t] == v
     )
 
 
-def _sharing(snapshot: Snapshot, previous: Snapshot) -> Snapshot:
+def _with_mappings_of(snapshot: Snapshot, previous: Snapshot) -> Snapshot:
     """Return the snapshot with the mappings of `previous` for the types that have the same version."""
     resources = {
         t: previous.resources[t] if previous.versions.get(t) == v else snapshot.resources[t]

@@ -37,7 +37,7 @@ class _Plan:
     # Oneofs of which one field must be set, and fields that must be set.
     oneofs: list[str] = field(default_factory=list)
     required: list[str] = field(default_factory=list)
-    # Fields whose default breaks a rule, with the text of the problem.
+    # Fields whose default breaks a rule, so that they must be set, with the text of the problem.
     unset: list[tuple[str, str]] = field(default_factory=list)
     # By field number, for fields that are set.
     checks: dict[int, list[Check]] = field(default_factory=dict)
@@ -131,7 +131,7 @@ def _plan(descriptor: Any) -> _Plan:
                 plan.messages[f.number] = True
         kind = rules.WhichOneof("type") or ""
         detail: Any = getattr(rules, kind, None)
-        # A field of a oneof need not be set: another field of it may be.
+        # A field of a oneof need not be set: another field of the same oneof may be.
         if not f.containing_oneof and (rules.message.required or (kind in ("duration", "any") and detail.required)):
             plan.required.append(f.name)
         if kind:

@@ -1,4 +1,4 @@
-"""Compiled resources read back: the message, and the object of desired state that it was compiled from."""
+"""Read compiled resources back: the message, and the object of desired state that it was compiled from."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def owner(resource: Resource) -> str:
 
 
 def _gateway(listener: Any) -> str:
-    """Return the label of a listener's gateway, after which its statistics are named; else the listener's own name."""
+    """Return the name of a listener's gateway, which is its statistics prefix; without a prefix, the listener's own name."""
     try:
         stat_prefix = unpack(listener.filter_chains[0].filters[0].typed_config).stat_prefix
     except (IndexError, KeyError, DecodeError):

@@ -24,9 +24,9 @@ _HEALTH = {
 
 
 def compile_endpoints(cluster: str, version: Version, live: tuple[LiveEndpoint, ...] | None = None) -> list[Resource]:
-    """Return what EDS serves of a version: `live`, or the endpoints of desired state where it is None.
+    """Return the ClusterLoadAssignment of a version: with the `live` endpoints, or those of desired state if `live` is None.
 
-    Empty if the version's cluster takes no endpoints over EDS: it has none in desired state, or Envoy resolves their names.
+    Empty if the cluster gets no endpoints over EDS: desired state has none, or they are DNS names that Envoy resolves.
     """
     if not version.endpoints or version.has_dns_endpoints:
         return []

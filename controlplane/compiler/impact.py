@@ -66,13 +66,13 @@ def impact_of(
         for type_url, difference in differences.items():
             changed[type_url].update(r.name for r in difference.changed)
             removed[type_url].update(difference.removed)
-        here = nodes_after.get(audience, 0)
+        node_count = nodes_after.get(audience, 0)
         if audience.client is Client.GRPC:
-            lost.update(dict.fromkeys(differences[ROUTES].removed, here))
+            lost.update(dict.fromkeys(differences[ROUTES].removed, node_count))
         bytes_sent[audience] = sum(len(r.body) for d in differences.values() for r in d.changed)
-        # A node that moves here from another audience is sent the difference between the two, so it counts in any case.
-        moved_here = max(0, here - nodes_before.get(audience, 0))
-        nodes += here if any(differences.values()) else moved_here
+        # A node that moves to this audience is sent the difference from its old one, so it counts in any case.
+        moved_nodes = max(0, node_count - nodes_before.get(audience, 0))
+        nodes += node_count if any(differences.values()) else moved_nodes
     types = {t: (len(changed[t]), len(removed[t] - changed[t])) for t in ORDER if changed[t] or removed[t]}
     sizes = [bytes_sent[a] for a, count in nodes_after.items() if count] or list(bytes_sent.values())
     return Impact(types, nodes, max(sizes, default=0), tuple(_warnings(after.state, lost)))

@@ -1,10 +1,10 @@
 """Listeners: one for each gateway, named after its address. It does not change with models: that would drain connections.
 
-Why it is not named after the gateway: Envoy applies the listeners of a response one by one, and refuses one whose address
-another still has. So it would refuse two gateways that swap ports, or one that takes a port which another gives up, and the
-port could close. Named after its address, a port that stays in use is one listener that is updated in place, whichever
-gateway it belongs to. A port that changes is one listener added and one removed. Scopes have the address in their key too, so
-a port finds its models before and after.
+Why it is not named after the gateway: Envoy applies the listeners of a response one by one, and refuses a listener whose
+address another one still has. So it would refuse two gateways that swap ports, or a gateway that takes over the port of
+another, and the port could close. With the address as its name, a port that stays in use is one listener. It is updated in
+place, whichever gateway it belongs to. If a gateway changes its port, one listener is added and one is removed. Scopes have
+the address in their key too, so requests to a port find their models before and after the change.
 
 How a request finds its model: scopes are matched on the parts of a key, and each part is taken from a header. The path
 (`:path`, split at `/`) does not work, for two reasons. A query string is part of `:path`, so `/v2/models/iris?x=1` would look
@@ -16,7 +16,8 @@ for `iris?x=1`. And all listeners of an Envoy share its scopes. So the listener 
 It overwrites a header of this name that a client sent, and each RouteConfiguration removes it before the request goes to the
 model server.
 
-TLS is the clients' side: the listener names the certificate and the authorities, which come as Secrets (`secrets.py`).
+The listener's TLS is for connections of clients. The listener names the certificate and the authorities, which are sent as
+Secrets (`secrets.py`).
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ _BUFFER = 1 << 20  # bytes that Envoy buffers for a connection on either side; m
 
 
 def listener_name(gateway: Gateway) -> str:
-    """Return the address that a gateway binds, like `127.0.0.1:80` or `[::1]:80`. On one node no two gateways share it."""
+    """Return the address that a gateway binds, like `127.0.0.1:80` or `[::1]:80`. No two gateways of a node share one."""
     return f"[{gateway.address}]:{gateway.port}" if ":" in gateway.address else f"{gateway.address}:{gateway.port}"
 
 
@@ -113,7 +114,8 @@ def _connection_manager(gateway: Gateway) -> Any:
     scoped.name = listener_name(gateway)
     scoped.rds_config_source.CopyFrom(over_ads())
     scoped.scoped_rds.scoped_rds_config_source.CopyFrom(over_ads())
-    header = listener_name(gateway).replace("%", "%%")  # of an IPv6 zone; Envoy reads % as the start of a command
+    # The zone of an IPv6 address begins with %, which Envoy would read as the start of a command.
+    header = listener_name(gateway).replace("%", "%%")
     _fragment(scoped, SCOPE_HEADER, "/", 0)
     match gateway.routing:
         case PathRouting(segment=segment):

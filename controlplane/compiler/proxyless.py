@@ -75,7 +75,7 @@ def served_versions(model: Model) -> list[Version]:
 def compile_proxyless(model: Model) -> list[Resource]:
     """Return a model's listener, routes and clusters for gRPC's clients: nothing if it has no `served_versions`.
 
-    Their ClusterLoadAssignments are those of Envoys.
+    The ClusterLoadAssignments of these clusters are the same as for Envoys, and are compiled with them.
     """
     versions = served_versions(model)
     if not versions:

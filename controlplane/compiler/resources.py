@@ -1,4 +1,4 @@
-"""The resources of each object, compiled once for as long as the object stays equal."""
+"""The resources of each object. They are compiled again only when the object changes."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from controlplane.domain.state import State
 from controlplane.envoy_types import SECRET
 from controlplane.snapshot import Audience, Client, Resource
 
-# Entries of objects that are gone are dropped once there are more than twice as many models as in the state, and this many.
+# Entries of deleted objects are dropped when entries exist for more models than twice those of the state plus this number.
 _SLACK = 64
 
 _LiveEndpoints = tuple[LiveEndpoint, ...] | None
 
 
 class CompiledObjects:
-    """Compiles objects, and returns the same Resource objects for as long as an object stays equal."""
+    """Compiles objects. An object that stays equal has the same Resource objects each time."""
 
     def __init__(self) -> None:
         # By (model, version).
@@ -46,7 +46,7 @@ class CompiledObjects:
         return self._listeners.get(gateway.name, gateway, lambda: compile_listener(gateway))
 
     def model(self, state: State, endpoints: Endpoints, model: Model, audience: Audience) -> list[Resource]:
-        """Return everything that an audience gets of a model.
+        """Return all resources of a model that an audience gets.
 
         Empty if the audience has none of the model's gateways, or names other models.
         """
@@ -73,7 +73,7 @@ class CompiledObjects:
         return [self._secret(state.secrets[label]) for label in labels]
 
     def forget(self, state: State) -> bool:
-        """Drop entries of objects that are gone: of secrets at once, of others when there are many.
+        """Drop entries of deleted objects: of secrets at once, of others when there are many.
 
         Return True if there were many.
         """

@@ -33,7 +33,7 @@ from controlplane.snapshot import Resource
 SAFE_RETRIES = "connect-failure,refused-stream,reset-before-request"
 # Also failures after which it may have: for idempotent calls only.
 UNSAFE_RETRIES = f"{SAFE_RETRIES},reset,gateway-error"
-# How often Envoy draws another endpoint if it drew one that already failed the request; after that it uses it again.
+# How often Envoy draws again if it drew an endpoint that has already failed the request. Then it uses the drawn one.
 _REDRAWS = 16
 
 
@@ -54,7 +54,7 @@ def compile_routes(model: Model) -> Resource:
 
 
 def _route(host: Any, model: Model, previewed: str = "") -> Any:
-    """Add a route for every path with the model's settings for requests. The caller sets where it leads to."""
+    """Add a route for every path with the model's settings for requests. The caller sets its cluster or clusters."""
     route = host.routes.add()
     route.match.prefix = "/"
     action = route.route

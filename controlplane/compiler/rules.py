@@ -1,12 +1,11 @@
 """The rules that Envoy keeps in its code, one function for each type. Those in its protos are in `constraints.py`.
 
-Only rules that something compiled here could break. A real Envoy has been seen to refuse what breaks each of them
-(`tests/envoy/test_refused.py`), except for the router: without it Envoy starts, and then answers nothing.
+Only rules that a compiled resource could break are here. For each of them, a test breaks the rule and a real Envoy refuses the
+result (`tests/envoy/test_refused.py`). The router is an exception: without it Envoy starts, and then answers nothing.
 """
 
 from __future__ import annotations
 
-import ipaddress
 import re
 import ssl
 from collections import Counter
@@ -15,6 +14,7 @@ from typing import Any
 
 from controlplane.compiler.constraints import Problem
 from controlplane.compiler.decode import unpack
+from controlplane.domain import is_ip
 from controlplane.envoy_types import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SCOPED_ROUTES, SECRET
 
 _MAX_U32 = 2**32 - 1
@@ -74,24 +74,24 @@ def _load_assignment(assignment: Any) -> Iterator[Problem]:
 
 
 def _assignment(assignment: Any, path: str, *, names: bool) -> Iterator[Problem]:
-    """Yield the addresses that are no IP addresses, unless `names` are allowed."""
+    """Yield a problem for each address that is not an IP address, unless DNS `names` are allowed."""
     for i, group in enumerate(assignment.endpoints):
         for j, e in enumerate(group.lb_endpoints):
             host = e.endpoint.address.socket_address.address
-            if not names and not _is_ip(host):
+            if not names and not is_ip(host):
                 yield f"{path}endpoints[{i}].lb_endpoints[{j}].endpoint.address", f"'{host}' must be an IP address"
 
 
 def _listener(listener: Any) -> Iterator[Problem]:
     if listener.HasField("api_listener"):
-        # A gRPC client's. It listens on no socket, and Envoy would refuse it.
+        # A listener for gRPC clients. It listens on no socket, and Envoy would refuse it.
         if listener.HasField("address") or listener.filter_chains:
             yield "api_listener", "must not be set beside an address or filter chains"
         yield from _http(unpack(listener.api_listener.api_listener), "api_listener.api_listener")
         return
     if not listener.HasField("address"):
         yield "address", "must be set"
-    elif not _is_ip(listener.address.socket_address.address):
+    elif not is_ip(listener.address.socket_address.address):
         yield "address", f"'{listener.address.socket_address.address}' must be an IP address"
     if not listener.filter_chains:
         yield "filter_chains", "must have at least one item"
@@ -154,14 +154,6 @@ def _route_action(action: Any, path: str) -> Iterator[Problem]:
 def _secret(secret: Any) -> Iterator[Problem]:
     if secret.WhichOneof("type") is None:
         yield "type", "must be set"
-
-
-def _is_ip(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
 
 
 # By type URL. Each function gets a message that breaks none of the rules in the protos.

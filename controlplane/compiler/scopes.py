@@ -1,4 +1,4 @@
-"""Scopes: from a request to its RouteConfiguration. One ScopedRouteConfiguration for each key of a model on a gateway.
+"""Scopes: they map a request to its RouteConfiguration. One ScopedRouteConfiguration for each key of a model on a gateway.
 
 A scope's key has two parts, `[address, key]`, where the address is the listener's name. Envoy subscribes to all scopes by
 wildcard, and its listeners share them, so the key alone would let one gateway serve another's models. The address comes from

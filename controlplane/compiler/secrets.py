@@ -1,7 +1,7 @@
 """Secrets: sent separately (SDS) from the listeners and clusters that name them, so that a rotation changes neither.
 
-An Envoy subscribes to a secret by name when it gets a listener or a cluster that names it, and does not use that before the
-secret has come. It uses a later secret of the same name for new connections; open connections go on.
+An Envoy subscribes to a secret when it gets a listener or a cluster that names the secret. It does not use the listener or the
+cluster before it has the secret. After a rotation, new connections use the new secret, and open connections continue.
 """
 
 from __future__ import annotations

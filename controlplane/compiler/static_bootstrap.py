@@ -1,4 +1,4 @@
-"""A snapshot as a static bootstrap, so that a real Envoy can be asked whether it accepts it."""
+"""Turn a snapshot into a static bootstrap, so that a real Envoy can check the snapshot."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Checks of a compiled snapshot by Envoy's own rules, before a revision is accepted.
 
 There are three kinds of rules: those in Envoy's protos (`constraints.py`), those in its code (`rules.py`), and those between
-resources, here. For what none of them covers, `turnout apply --validate-with-envoy` asks a real Envoy.
+resources, here. `turnout apply --validate-with-envoy` asks a real Envoy, which has further rules.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ class Validator:
         self._constraints = Constraints()
 
     def check(self, resources: Iterable[Resource], snapshot: Snapshot | None = None) -> None:
-        """Raise if Envoy would refuse one of the resources, whatever else it holds. Takes about 0.1 ms for each resource.
+        """Raise if Envoy would refuse one of the resources, whatever other resources it holds.
 
         With the snapshot that the resources belong to: raise also if two of them conflict, or one refers to a name that is not
-        in it.
+        in it. A check takes about 0.1 ms for each resource.
 
         Errors: INVALID_ARGUMENT / ENVOY_WOULD_REFUSE with each resource and field, like `Cluster[iris/blue].connect_timeout`;
-        INTERNAL / ENVOY_WOULD_REFUSE for a problem between resources. Objects that fit together can't cause such a one, so
-        the fault is the compiler's.
+        INTERNAL / ENVOY_WOULD_REFUSE for a problem between resources. Objects that fit together never cause such a problem, so
+        it is a defect of the compiler.
         """
         resources = list(resources)
         problems = [(r, path, text) for r in resources for path, text in self._problems(r)]
@@ -81,7 +81,11 @@ def _error(code: Code, problems: list[tuple[Resource, str, str]]) -> Error:
 
 def _without_values(resource: Resource, problem: Problem) -> Problem:
     """Return the problem; for a sensitive resource without its text, which could quote a value."""
-    return (problem[0], "is not as Envoy wants it") if resource.type_url in SENSITIVE else problem
+    return (
+        (problem[0], "breaks a rule of Envoy; the value is secret, so the rule is not named")
+        if resource.type_url in SENSITIVE
+        else problem
+    )
 
 
 def _label(resource: Resource) -> str:
@@ -96,7 +100,7 @@ def _dangling(resources: list[Resource], snapshot: Snapshot) -> Iterator[tuple[R
 
 
 def _conflicts(resources: list[Resource]) -> Iterator[tuple[Resource, str, str]]:
-    """Yield scopes that have the key of another. Listeners can't have one address, since it is their name."""
+    """Yield scopes with the same key as another scope. Listeners can't share an address, because it is their name."""
     keys: dict[tuple[str, ...], str] = {}
     for r in resources:
         if r.type_url == SCOPED_ROUTES:

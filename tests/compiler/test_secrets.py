@@ -93,5 +93,5 @@ def test_a_secret_has_no_text_form_and_problems_do_not_quote_it() -> None:
     with pytest.raises(Error) as caught:
         check([broken], snapshot)
     assert not any(mark in repr((caught.value, caught.value.violations)) for mark in marks(OLD.key))
-    with pytest.raises(Error, match=r"Secret\[x\].type: is not as Envoy wants it"):
+    with pytest.raises(Error, match=r"Secret\[x\].type: breaks a rule of Envoy; the value is secret"):
         check([Resource.of(SECRET, "x", b"\x0a\x01x")])
