@@ -1,5 +1,6 @@
 """The command line: a client of the operator API, with texts for people, JSON for programs, and exit codes.
 
-One module a command, or a small group of commands. Four commands are more than a client: `serve` starts the application,
-`bootstrap` prints a node's configuration, `validate --offline` uses the server's checks, and `demo` starts everything.
+Each module has one command, or a small group of commands. Four commands are more than a client: `serve` starts the
+application, `bootstrap` prints a node's configuration, `validate --offline` uses the server's checks, and `demo` starts
+everything.
 """

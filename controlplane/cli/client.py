@@ -158,7 +158,7 @@ class Client:
             answers.cancel()  # type: ignore[no-untyped-call]
 
     def error(self, error: Any) -> Error:
-        """Return the Error of a failed call, from google.rpc.Status if the server sent one."""
+        """Return the Error of a failed call. It has the details of google.rpc.Status if the server sent them."""
         code = error.code()
         try:
             status = rpc_status.from_call(error)

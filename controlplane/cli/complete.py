@@ -1,4 +1,4 @@
-"""Shell completion of names. The server knows them; if it does not answer quickly, nothing is offered."""
+"""Shell completion of names. They come from the server; if it does not answer quickly, none is offered."""
 
 from __future__ import annotations
 

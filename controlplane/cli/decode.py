@@ -101,7 +101,7 @@ class Decoder:
         elif isinstance(message, Timestamp):
             self._timestamp(node, message, path)
         elif not isinstance(node, Mapping):
-            self._problem(node, path, f"is {self._kind(node)}; it must have fields: {_some(_fields(message))}")
+            self._problem(node, path, f"is {self._kind(node)}; it must have fields: {_name_list(_fields(message))}")
         else:
             first_keys: dict[str, Scalar] = {}
             for key, (key_node, value) in node.entries.items():
@@ -116,7 +116,8 @@ class Decoder:
     def _field(self, key: Scalar, node: Node, message: Message, field: FieldDescriptor, path: str) -> None:
         self.places[path] = Place(self._file, key.line)
         if is_null(node):
-            # Null means unset in the JSON form. For an empty message in a oneof, presence is the meaning, so null is an error.
+            # Null means unset in the JSON form. A message without fields, like `host`, means something by its presence, so
+            # null is an error there.
             if field.message_type is not None and not field.message_type.fields and field.containing_oneof is not None:
                 self._problem(key, path, f"has no value; write `{field.name}: {{}}`")
             return
@@ -219,7 +220,7 @@ class Decoder:
 
     def _unknown(self, key: Scalar, path: str, known: list[str] | tuple[str, ...]) -> None:
         close = get_close_matches(key.text.lower(), known, n=1, cutoff=0.6)
-        hint = f"did you mean '{close[0]}'?" if close else f"known keys: {_some(known)}"
+        hint = f"did you mean '{close[0]}'?" if close else f"known keys: {_name_list(known)}"
         if not path and not close:
             hint = f"put objects into lists under {KEYS_TEXT}"
         problem = "unknown key" if self._quiet and not close else f"unknown key '{key.text[:80]}'"
@@ -265,6 +266,7 @@ def _wanted(field: FieldDescriptor) -> str:
     return "one of its values" if field.enum_type is not None else "a whole number"
 
 
-def _some(names: Any) -> str:
+def _name_list(names: Any) -> str:
+    """Return the first twelve names for an error text, without spellings in lowerCamelCase."""
     listed = list(dict.fromkeys(n for n in names if n == n.lower()))
     return ", ".join(listed[:12]) + (" …" if len(listed) > 12 else "")

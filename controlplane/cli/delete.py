@@ -99,13 +99,13 @@ def _delete_one(client: Client, obj: Object, force: bool, reason: str) -> ApplyR
 def _deleting_revision(client: Client, obj: Object, etag: str, force: bool, reason: str) -> int:
     """Delete the object, and return the number of the new revision."""
     if isinstance(obj, Model):
-        of_model = DeleteModelRequest(name=obj.name, etag=etag, force=force, reason=reason, request_id=request_id())
-        return client.call(client.models.DeleteModel, of_model).revision
+        model_request = DeleteModelRequest(name=obj.name, etag=etag, force=force, reason=reason, request_id=request_id())
+        return client.call(client.models.DeleteModel, model_request).revision
     if isinstance(obj, Secret):
-        of_secret = DeleteSecretRequest(name=obj.name, etag=etag, reason=reason, request_id=request_id())
-        return client.call(client.secrets.DeleteSecret, of_secret).revision
-    of_gateway = DeleteGatewayRequest(name=obj.name, etag=etag, reason=reason, request_id=request_id())
-    return client.call(client.gateways.DeleteGateway, of_gateway).revision
+        secret_request = DeleteSecretRequest(name=obj.name, etag=etag, reason=reason, request_id=request_id())
+        return client.call(client.secrets.DeleteSecret, secret_request).revision
+    gateway_request = DeleteGatewayRequest(name=obj.name, etag=etag, reason=reason, request_id=request_id())
+    return client.call(client.gateways.DeleteGateway, gateway_request).revision
 
 
 def _confirm(objects: list[Object]) -> None:

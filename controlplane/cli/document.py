@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from controlplane.cli.exits import FilesError, Place, Problem
+from controlplane.cli.exits import file_error
 
 MAX_DEPTH = 64
 # Most values that all aliases of a file expand to. A file that shares endpoints or timeouts needs far fewer.
@@ -76,13 +76,9 @@ def documents(text: str, file: str) -> list[Node]:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 1
         cause = " ".join(part for part in (error.context, error.problem) if part)
-        raise _error(file, line, f"is not YAML: {cause}") from None
+        raise file_error(file, line, f"is not YAML: {cause}") from None
     except yaml.YAMLError as error:
-        raise _error(file, 1, f"is not YAML: {' '.join(str(error).split())[:200]}") from None
-
-
-def _error(file: str, line: int, description: str) -> FilesError:
-    return FilesError([Problem(Place(file, line), "", description)])
+        raise file_error(file, 1, f"is not YAML: {' '.join(str(error).split())[:200]}") from None
 
 
 class _Composer:
@@ -103,11 +99,11 @@ class _Composer:
     def node(self, event: Any, depth: int) -> Node:
         line = event.start_mark.line + 1
         if depth > MAX_DEPTH:
-            raise _error(self.file, line, f"is nested deeper than {MAX_DEPTH} levels")
+            raise file_error(self.file, line, f"is nested deeper than {MAX_DEPTH} levels")
         if isinstance(event, yaml.AliasEvent):
             return self.alias(str(event.anchor), line)
         if event.tag not in _TAGS:
-            raise _error(self.file, line, f"has the tag '{event.tag[:80]}'; tags are not supported")
+            raise file_error(self.file, line, f"has the tag '{event.tag[:80]}'; tags are not supported")
         tree: Node
         if isinstance(event, yaml.ScalarEvent):
             tree = Scalar(line, event.value, plain=not (event.style or event.tag))
@@ -122,10 +118,10 @@ class _Composer:
 
     def alias(self, anchor: str, line: int) -> Node:
         if anchor not in self.anchors:
-            raise _error(self.file, line, f"'*{anchor[:80]}' has no anchor before it")
+            raise file_error(self.file, line, f"'*{anchor[:80]}' has no anchor before it")
         self.aliased += self.anchors[anchor].size
         if self.aliased > MAX_ALIASED:
-            raise _error(self.file, line, f"aliases expand to more than {MAX_ALIASED:,} values")
+            raise file_error(self.file, line, f"aliases expand to more than {MAX_ALIASED:,} values")
         return self.anchors[anchor]
 
     def sequence(self, line: int, depth: int) -> Sequence:
@@ -142,14 +138,14 @@ class _Composer:
         while not isinstance(event := next(self.events), yaml.MappingEndEvent):
             key = self.node(event, depth + 1)
             if not isinstance(key, Scalar):
-                raise _error(self.file, key.line, "has a list or a mapping as a key; a key must be a name")
+                raise file_error(self.file, key.line, "has a list or a mapping as a key; a key must be a name")
             value = self.node(next(self.events), depth + 1)
             mapping.size += 1 + value.size
             if key.plain and key.text == "<<":
                 merged += self.merge_sources(value)
             elif key.text in mapping.entries:
                 first = mapping.entries[key.text][0].line
-                raise _error(self.file, key.line, f"'{key.text[:80]}' is given twice; the first is on line {first}")
+                raise file_error(self.file, key.line, f"'{key.text[:80]}' is given twice; the first is on line {first}")
             else:
                 mapping.entries[key.text] = (key, value)
         for source in merged:
@@ -161,5 +157,5 @@ class _Composer:
         sources = value.items if isinstance(value, Sequence) else [value]
         mappings = [s for s in sources if isinstance(s, Mapping)]
         if len(mappings) != len(sources):
-            raise _error(self.file, value.line, "'<<' can merge only mappings")
+            raise file_error(self.file, value.line, "'<<' can merge only mappings")
         return mappings

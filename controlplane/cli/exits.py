@@ -98,6 +98,21 @@ def with_fields(error: Error, rename: Callable[[str], str]) -> Error:
     return Error(error.code, error.reason, message, violations=violations, metadata=error.metadata)
 
 
+def file_error(file: str, line: int, description: str) -> FilesError:
+    """Return the error of one problem. Line 0 means the whole file."""
+    return FilesError([Problem(Place(file, line), "", description)])
+
+
+def unreadable(file: str, error: OSError) -> FilesError:
+    """Return the error of a file that can't be read."""
+    return file_error(file, 0, f"can't be read: {cause(error)}")
+
+
+def cause(error: OSError) -> str:
+    """Return the system's words for an error: `no such file or directory`."""
+    return (error.strerror or str(error)).lower()
+
+
 class FilesError(Error):
     """An error with the file and line of each problem."""
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from controlplane.cli.decode import KEYS, KEYS_TEXT, Decoder, is_null
 from controlplane.cli.document import documents
-from controlplane.cli.exits import FilesError, Place, Problem
+from controlplane.cli.exits import FilesError, Place, Problem, file_error, unreadable
 from controlplane.errors import Error
 from controlplane.generated.turnout.v1.revision_service_pb2 import Manifest
 
@@ -31,19 +31,21 @@ class Loaded:
 
     def located(self, error: Error) -> Error:
         """Return the error with the place of each field; unchanged if none of the fields is in these files."""
-        problems = [Problem(self.place(v.field), _without_call(v.field), v.description) for v in error.violations]
+        problems = [Problem(self.place(v.field), _within_manifest(v.field), v.description) for v in error.violations]
         if not any(p.place for p in problems):
             return error
         return FilesError(problems, error.code, error.reason)
 
     def place(self, path: str) -> Place | None:
         """Return the place of a field, or of the nearest field around it; None if it is in no file."""
-        path = _without_call(path)
+        path = _within_manifest(path)
         if named := re.match(rf"({'|'.join(KEYS)})/[^.\[]+", path):
+            # "?" is no path: an object that is in no file has no place.
             path = self.paths.get(named[0], "?") + path[named.end() :]
         while path:
             if path in self.places:
                 return self.places[path]
+            # Drop the last part: an index, or the name of a field.
             path = re.sub(r"(\[[^\[\]]*\]|\.?[^.\[\]]+|.)$", "", path)
         return None
 
@@ -60,8 +62,8 @@ def load(names: list[str]) -> Loaded:
             problems += error.problems
     problems += decoder.problems
     if not problems and not decoder.paths and not decoder.manifest.ListFields():
-        cause = f"contains no objects: there is nothing under {KEYS_TEXT}"
-        problems.append(Problem(Place(_display_name(names[0]), 1), "", cause))
+        description = f"contains no objects: there is nothing under {KEYS_TEXT}"
+        problems.append(Problem(Place(_display_name(names[0]), 1), "", description))
     if problems:
         raise FilesError(problems)
     return Loaded(decoder.manifest, decoder.places, decoder.paths)
@@ -89,7 +91,7 @@ def _files(name: str) -> list[str]:
         return [name]
     files = sorted(str(p) for p in Path(name).iterdir() if p.suffix in SUFFIXES and not p.name.startswith("."))
     if not files:
-        raise _error(name, f"is a folder without files that end in {', '.join(SUFFIXES)}")
+        raise file_error(name, 0, f"is a folder without files that end in {', '.join(SUFFIXES)}")
     return files
 
 
@@ -100,14 +102,14 @@ def _bytes(file: str, display_name: str) -> bytes:
         else:
             size = os.stat(file).st_size
             if size > MAX_BYTES:
-                raise _error(display_name, f"is {size / 2**20:.1f} MB; the limit is {MAX_BYTES // 2**20} MB")
+                raise file_error(display_name, 0, f"is {size / 2**20:.1f} MB; the limit is {MAX_BYTES // 2**20} MB")
             # Devices and pipes have no size, so the read is limited too.
             with open(file, "rb") as opened:
                 data = opened.read(MAX_BYTES + 1)
     except OSError as error:
-        raise _error(display_name, f"can't be read: {(error.strerror or str(error)).lower()}") from None
+        raise unreadable(display_name, error) from None
     if len(data) > MAX_BYTES:
-        raise _error(display_name, f"is larger than the limit of {MAX_BYTES // 2**20} MB")
+        raise file_error(display_name, 0, f"is larger than the limit of {MAX_BYTES // 2**20} MB")
     return data
 
 
@@ -116,14 +118,10 @@ def _text(data: bytes, display_name: str) -> str:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise FilesError(
-            [Problem(Place(display_name, line), "", f"is not UTF-8: byte {data[error.start]:#04x} at offset {error.start}")]
-        ) from None
+        description = f"is not UTF-8: byte {data[error.start]:#04x} at offset {error.start}"
+        raise file_error(display_name, line, description) from None
 
 
-def _error(file: str, description: str) -> FilesError:
-    return FilesError([Problem(Place(file, 0), "", description)])
-
-
-def _without_call(path: str) -> str:
+def _within_manifest(path: str) -> str:
+    """Return a path from the top of the manifest. The server's paths begin at the request, whose field is `manifest`."""
     return path.removeprefix("manifest.")

@@ -16,7 +16,7 @@ from typer import completion as typer_completion
 
 from controlplane.cli import output, settings
 from controlplane.cli.commands import app
-from controlplane.cli.exits import Ended, Exit, FilesError, exit_code
+from controlplane.cli.exits import Ended, Exit, FilesError, cause, exit_code
 from controlplane.errors import Error
 
 # Lines of one error that are printed; the others are counted.
@@ -62,7 +62,7 @@ def _discard() -> None:
 
 def _write_error(error: OSError) -> Exit:
     with suppress(OSError):
-        _print(f"the output can't be written: {(error.strerror or str(error)).lower()}")
+        _print(f"the output can't be written: {cause(error)}")
     return Exit.UNEXPECTED
 
 

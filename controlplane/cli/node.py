@@ -22,7 +22,7 @@ _IN_SYNC = (ResourceState.RESOURCE_STATE_SYNCED, ResourceState.RESOURCE_STATE_AB
 _DIFF_COLOURS = {"+": "green", "-": "red", "@": "dim"}
 
 
-def view(status: NodeStatus, every: bool) -> RenderableType:
+def node_view(status: NodeStatus, every: bool) -> RenderableType:
     """Return counts by type, each resource that is not in sync with the reason, and its diff.
 
     With `every`, a table of all resources comes first.
@@ -41,13 +41,13 @@ def view(status: NodeStatus, every: bool) -> RenderableType:
     if every:
         headings = ("TYPE", "NAME", "STATE", "VERSION", "TAKEN")
         parts += [Text(), output.table(headings, map(_row, status.resources))]
-    late = [r for r in status.resources if r.state not in _IN_SYNC]
-    for i, resource in enumerate(late):
-        parts += [Text(), _why(resource, late[i - 1] if i else None), *_diff(resource)]
+    out_of_sync = [r for r in status.resources if r.state not in _IN_SYNC]
+    for i, resource in enumerate(out_of_sync):
+        parts += [Text(), _reason_line(resource, out_of_sync[i - 1] if i else None), *_diff(resource)]
     if status.omitted:
         more = "" if every else "; `--all -o json` lists up to 10,000"
         parts += [Text(), Text(f"and {wording.plural(status.omitted, 'resource')} more{more}")]
-    if not late and not absent:
+    if not out_of_sync and not absent:
         parts += [Text(), Text("Everything is in sync.")]
     return Group(*parts)
 
@@ -77,7 +77,7 @@ def _row(resource: ResourceStatus) -> tuple[str | Text, ...]:
     return resource.type, resource.name, Text(state, _COLOURS.get(resource.state, "")), version, taken
 
 
-def _why(resource: ResourceStatus, before: ResourceStatus | None) -> Text:
+def _reason_line(resource: ResourceStatus, before: ResourceStatus | None) -> Text:
     """Return the resource and why it is not in sync.
 
     A node refuses a response as a whole, so neighbours often have the same error text. It is printed once.

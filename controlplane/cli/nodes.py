@@ -11,7 +11,7 @@ from rich.console import Group
 
 from controlplane.cli import complete, listing, messages, output
 from controlplane.cli.client import Client
-from controlplane.cli.node import view
+from controlplane.cli.node import node_view
 from controlplane.cli.node_table import fleet_line, nodes_table, notes, refusals
 from controlplane.cli.options import MAX_NODES, Api, Output, Watch, connect
 from controlplane.cli.output import Format
@@ -143,7 +143,7 @@ def _show_node(client: Client, name: str, form: Format, every: bool) -> None:
         value: dict[str, Any] = messages.report(answer, form)
         messages.print_data(value, form)
     else:
-        output.show(Group(nodes_table([node]), notes([node]), view(answer.status, every)))
+        output.show(Group(nodes_table([node]), notes([node]), node_view(answer.status, every)))
 
 
 def _named(nodes: Iterable[Node], name: str) -> list[Node]:

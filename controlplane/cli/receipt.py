@@ -1,4 +1,4 @@
-"""The receipt of a change: what changed, what the Envoys are sent, and which nodes hold it."""
+"""The receipt of a change: what changed, what the Envoys are sent, and which nodes hold the revision."""
 
 from __future__ import annotations
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from typing import Annotated
@@ -10,7 +9,7 @@ from typing import Annotated
 import typer
 
 from controlplane.cli import wording
-from controlplane.cli.exits import FilesError, Place, Problem, with_fields
+from controlplane.cli.exits import file_error, unreadable, with_fields
 from controlplane.cli.options import (
     DEFAULT_WAIT,
     Api,
@@ -127,19 +126,18 @@ def _expires(certificate: Certificate) -> str:
 
 def _text(name: str) -> str:
     """Return the text of a file, or of standard input. Errors: FilesError, which never quotes the text."""
-    place = Place("<stdin>" if name == STDIN else name, 0)
+    file = "<stdin>" if name == STDIN else name
     try:
         if name == STDIN:
             data = sys.stdin.buffer.read(MAX_BYTES + 1)
         else:
-            with open(name, "rb") as file:
-                data = file.read(MAX_BYTES + 1)
+            with open(name, "rb") as opened:
+                data = opened.read(MAX_BYTES + 1)
     except OSError as error:
-        cause = (error.strerror or os.strerror(error.errno or 0)).lower()
-        raise FilesError([Problem(place, "", f"can't be read: {cause}")]) from None
+        raise unreadable(file, error) from None
     if len(data) > MAX_BYTES:
-        raise FilesError([Problem(place, "", f"is larger than {MAX_BYTES // 1024} KB: not a certificate or a key")])
+        raise file_error(file, 0, f"is larger than {MAX_BYTES // 1024} KB: not a certificate or a key")
     try:
         return data.decode("ascii")
     except UnicodeDecodeError:
-        raise FilesError([Problem(place, "", "is not PEM: it contains bytes that are not ASCII text")]) from None
+        raise file_error(file, 0, "is not PEM: it contains bytes that are not ASCII text") from None

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from controlplane.cli.document import Mapping, Scalar, documents
-from controlplane.cli.exits import FilesError, Place, Problem
+from controlplane.cli.exits import FilesError, Place, Problem, file_error, unreadable
 from controlplane.cli.files import MAX_BYTES
 from controlplane.config import Address, Config
 from controlplane.errors import Error, invalid
 
-# Names in the settings file. The flag of `log_format` is `--log-format`, its variable `TURNOUT_LOG_FORMAT`.
 _COUNTS = ("max_streams_per_node", "max_names_per_stream")
 _SECONDS = ("grace", "max_stream_age", "resource_ttl", "load_report_interval")
+# Names in the settings file. The flag of `log_format` is `--log-format`, and its variable is `TURNOUT_LOG_FORMAT`.
 SETTINGS = (
     "data",
     "api",
@@ -32,8 +32,8 @@ SETTINGS = (
 )
 # Settings that had another name before: old name -> new name. An old name is an error that names the new one.
 RENAMED = {"xds_shell": "xds_transport"}
-# Settings that also accept 0, outside of their range.
-_OR_NEVER = ("max_stream_age", "resource_ttl")
+# Settings that also accept 0, although it is below their range.
+_ZERO_MEANS_NEVER = ("max_stream_age", "resource_ttl")
 
 
 def config(flags: Map[str, str | None], file: str | None, environ: Map[str, str] | None = None) -> Config:
@@ -63,7 +63,7 @@ def config(flags: Map[str, str | None], file: str | None, environ: Map[str, str]
     except Error as error:
         sources = {name: source for name, (_, source) in chosen.items()}
         lines = "\n".join(
-            f"{sources.get(v.field, v.field)}: {v.description}{', or 0 for never' if v.field in _OR_NEVER else ''}"
+            f"{sources.get(v.field, v.field)}: {v.description}{', or 0 for never' if v.field in _ZERO_MEANS_NEVER else ''}"
             for v in error.violations
         )
         raise Error(error.code, error.reason, lines or error.message) from None
@@ -75,9 +75,9 @@ def read(file: str) -> dict[str, tuple[str, str]]:
         with open(file, "rb") as opened:
             text = opened.read(MAX_BYTES).decode("utf-8-sig")
     except OSError as error:
-        raise FilesError([Problem(Place(file, 0), "", f"can't be read: {(error.strerror or str(error)).lower()}")]) from None
+        raise unreadable(file, error) from None
     except UnicodeDecodeError:
-        raise FilesError([Problem(Place(file, 0), "", "is not UTF-8")]) from None
+        raise file_error(file, 0, "is not UTF-8") from None
     settings: dict[str, tuple[str, str]] = {}
     problems: list[Problem] = []
     for document in documents(text, file):

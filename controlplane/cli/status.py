@@ -74,12 +74,12 @@ def _page(fleet: WatchNodesResponse, models: list[Model]) -> RenderableType:
     if models:
         rows = ((m.name, wording.split(m.split), ", ".join(v.name for v in m.versions), m.etag) for m in models)
         parts += [Text(), output.table(("MODEL", "TRAFFIC", "VERSIONS", "REVISION"), rows)]
-    late = [n for n in fleet.nodes if n.state != NodeState.NODE_STATE_SYNCED]
-    if late:
-        parts += [Text(), nodes_table(late[:_TABLE_NODES])]
-        if len(late) > _TABLE_NODES:
-            parts.append(Text(f"and {len(late) - _TABLE_NODES:,} more; `turnout nodes` shows all"))
-    parts += [notes(fleet.nodes), refusals(late)]
+    out_of_sync = [n for n in fleet.nodes if n.state != NodeState.NODE_STATE_SYNCED]
+    if out_of_sync:
+        parts += [Text(), nodes_table(out_of_sync[:_TABLE_NODES])]
+        if len(out_of_sync) > _TABLE_NODES:
+            parts.append(Text(f"and {len(out_of_sync) - _TABLE_NODES:,} more; `turnout nodes` shows all"))
+    parts += [notes(fleet.nodes), refusals(out_of_sync)]
     return Group(*parts)
 
 
@@ -87,10 +87,10 @@ def _print_data(fleet: WatchNodesResponse, models: list[Model], form: Format, wa
     if form is Format.NAME:
         output.raw(" ".join(m.name for m in models))
         return
-    late = [n for n in fleet.nodes if n.state != NodeState.NODE_STATE_SYNCED]
+    out_of_sync = [n for n in fleet.nodes if n.state != NodeState.NODE_STATE_SYNCED]
     value = {
         "summary": messages.report(fleet.summary, form),
         "models": [messages.desired(m, form) for m in models],
-        "nodes": messages.reports(late, form),
+        "nodes": messages.reports(out_of_sync, form),
     }
     messages.print_data(value, form, one_line=watch)

@@ -1,4 +1,4 @@
-"""The command `traffic`: the requests that each version gets, as the nodes report them."""
+"""The command `traffic`: the requests to each version, as the nodes report them."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def traffic(
 
 
 def _answers(client: Client, model: str, watch: bool) -> Iterator[Answer]:
-    """Yield what one model gets, or all models; with `watch` again and again."""
+    """Yield the traffic of one model, or of all models; with `watch` again every two seconds."""
     while True:
         if model:
             request = GetTrafficRequest(name=resource("models", model), max_nodes=MAX_NODES)
@@ -149,6 +149,7 @@ def _rate(rate: TrafficRate) -> tuple[str | Text, ...]:
 
 
 def _copies(copies: bool) -> str:
+    """Return a mark for the traffic that a mirror copies; empty for other traffic."""
     return " (copies)" if copies else ""
 
 

@@ -1,7 +1,7 @@
 """Waiting until the nodes hold a revision.
 
 A revision is done when every connected node has ACKed it. The server's stream WatchRevision reports the progress; this module
-follows it, also through a restart of the server, and asks which nodes left without the revision.
+follows it, also through a restart of the server, and asks which nodes disconnected without the revision.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ def wait_for(client: Client, number: int, timeout: float, nodes: int = 0) -> tup
     """Follow a revision until one of three things happens.
 
     Every connected node holds it; or no node is behind and at least one refused it; or `timeout` seconds have passed. `nodes`
-    is how many nodes were connected when the revision was made, as far as known: if the server restarts at once, it does not
-    know them. Returns the last progress (None if the server reported none) and the exit code.
+    is the number of nodes that were connected when the revision was made, because a server that restarts does not know it.
+    Return the last progress (None if the server reported none) and the exit code.
     """
     deadline = time.monotonic() + timeout
     request = WatchRevisionRequest(name=f"revisions/{number}", max_nodes=_WATCHED_NODES)
@@ -78,8 +78,8 @@ def wait_for(client: Client, number: int, timeout: float, nodes: int = 0) -> tup
 class Absence:
     """Counts the nodes that disconnected while the command waits.
 
-    A server that stops sees its nodes leave, and a server that has just started knows none. Both report a revision as
-    complete although no node holds it. So nodes that left get some time to come back.
+    All nodes of a server disconnect when it stops, and a server that has just started knows no node. Both report a revision
+    as complete although no node holds it. So nodes that disconnected get some time to come back.
     """
 
     def __init__(self, connected: int = 0) -> None:

@@ -10,7 +10,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from controlplane.cli import output
 from controlplane.cli.exits import Exit
-from controlplane.cli.node import view
+from controlplane.cli.node import node_view
 from controlplane.envoy_types import ROUTES
 from controlplane.generated.turnout.v1 import node_pb2
 from tests.cli.conftest import Run, Server
@@ -79,7 +79,7 @@ def ago(seconds: float) -> Timestamp:
 
 
 def printed(status: node_pb2.NodeStatus, capsys: pytest.CaptureFixture[str], *, every: bool = False) -> str:
-    output.show(view(status, every))
+    output.show(node_view(status, every))
     return capsys.readouterr().out
 
 

@@ -1,4 +1,4 @@
-"""The JSON Schema of files of desired state. `python -m controlplane.cli.schema` makes it from the protos."""
+"""The JSON Schema of files of desired state. `python -m controlplane.cli.schema` generates it from the protos."""
 
 from __future__ import annotations
 
