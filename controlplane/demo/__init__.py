@@ -1,4 +1,4 @@
 """Real Envoys, a real model and real load, for `turnout demo`, the tests and the benchmarks.
 
-The server never imports it.
+The server never imports this package.
 """

@@ -1,4 +1,4 @@
-"""The load's bookkeeping: which user sends next, when, and what became of each request."""
+"""The load's bookkeeping: which user sends next and when, and the result of each request."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ class Pace:
 
 
 class Connection(asyncio.Protocol):
-    """The common part of HTTP/1.1 and HTTP/2 connections: they connect, and reconnect when they are closed."""
+    """The common part of HTTP/1.1 and HTTP/2 connections: connecting, and reconnecting after a close."""
 
     def __init__(self, driver: Driver, number: int) -> None:
         self.driver = driver

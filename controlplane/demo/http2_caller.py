@@ -106,7 +106,7 @@ class Http2(Connection):
             self.transport.close()
 
     def head(self, stream: int, headers: dict[Any, Any]) -> None:
-        """Take in the head of an answer."""
+        """Record the version in an answer's head, or fail the request."""
         if headers.get(":status") != "200" or VERSION_HEADER not in headers:
             self.end(stream, f"status {headers.get(':status')}")
         elif (state := self.streams.get(stream)) is not None:

@@ -27,7 +27,7 @@ _TICK = 0.05  # seconds between chunks
 
 
 class LeanServer:
-    """The process as a test sees it. `async with` starts and ends it."""
+    """The server's process, as a test uses it. `async with` starts and ends it."""
 
     def __init__(self, versions: Sequence[str] = ("blue", "green")) -> None:
         self._temporary = tempfile.TemporaryDirectory(prefix="turnout-lean-")

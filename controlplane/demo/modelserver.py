@@ -29,7 +29,7 @@ _MAX_ROWS = 10_000
 
 
 class ModelServer:
-    """The process as its parent sees it."""
+    """The server's process, as its parent uses it."""
 
     def __init__(self, version: str, seed: int = 1) -> None:
         self._temporary = tempfile.TemporaryDirectory(prefix="turnout-model-")

@@ -34,7 +34,7 @@ from controlplane.generated.turnout.v1.revision_service_pb2 import (
 from controlplane.generated.turnout.v1.revision_service_pb2_grpc import RevisionServiceStub
 from controlplane.generated.turnout.v1.traffic_service_pb2_grpc import TrafficServiceStub
 
-# These are below the ports that the kernel gives to outgoing connections, so none of those can take a chosen port.
+# The kernel gives higher ports to outgoing connections, so none of them can take a port that was chosen here.
 _PORTS = range(20_000, 32_768)
 _shuffled = itertools.cycle(random.sample(_PORTS, len(_PORTS)))
 

@@ -30,7 +30,7 @@ class Move:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A move, and what users noticed of it."""
+    """A move, and the requests around it."""
 
     move: Move
     before: Mapping[str, int]  # requests that started between the previous move's last ACK and this commit, by version

@@ -74,7 +74,7 @@ class Demo:
             load = self._load()
             stack.push_async_callback(load.close)
             await load.start()
-            await self._watch_load(load, "blue", least=self.users)
+            await self._watch_load(load, "blue", min_requests=self.users)
             accuracy = await self._accuracy("blue")
             self._print(f"blue, {models.KIND['blue']}, reads {accuracy:.1%} of the test pictures correctly")
             moves = [await self._move(load, "blue", "green", "switch", models.NAME, "--to", "green")]
@@ -164,15 +164,15 @@ class Demo:
         pairs = list(zip(result["outputs"][0]["data"], data.test_digits.tolist(), strict=True))
         return sum(1 for a, b in pairs if a == b) / len(pairs)
 
-    async def _watch_load(self, load: Load, version: str, least: int = 0) -> None:
-        """Wait for some seconds, and until there were `least` requests; meanwhile show the load's progress."""
+    async def _watch_load(self, load: Load, version: str, min_requests: int = 0) -> None:
+        """Wait for some seconds, and until there were `min_requests` requests. Show the load's progress until then."""
         text = f"users send requests, and {version} answers"
         began, first = time.monotonic(), sum(load.progress().values())
         with self.console.status(text) as status:
             while True:
                 load.process.check()
                 counts, passed = load.progress(), time.monotonic() - began
-                if passed >= self.seconds and sum(counts.values()) >= least:
+                if passed >= self.seconds and sum(counts.values()) >= min_requests:
                     break
                 answers = ", ".join(f"{name} {count:,}" for name, count in sorted(counts.items()))
                 status.update(f"{text}: {(sum(counts.values()) - first) / max(passed, 0.1):,.0f} requests/s; so far {answers}")

@@ -1,4 +1,4 @@
-"""What the tests of the simulated fleet share."""
+"""Fixtures for the tests of the simulated fleet."""
 
 from pathlib import Path
 
@@ -11,6 +11,6 @@ FLEET = Path(__file__).parents[2] / "bench" / "fleet"
 
 @pytest.fixture(scope="session")
 def go() -> Path:
-    """The simulator's folder, where there are Go and the modules that it needs."""
+    """Return the simulator's folder, after downloading the Go modules that it needs. Skip the test without Go."""
     run([program("go", "the simulator and the peers are written in it"), "mod", "download"], FLEET)
     return FLEET

@@ -24,13 +24,13 @@ def test_the_last_answer_by_the_old_version_is_found() -> None:
     switches = [("green", Switch(0.05, 0.06, 200, 10.0)), ("blue", Switch(0.03, 0.04, 200, 20.0))]
     requests = [
         answered(9.0, 9.1, "blue"),
-        answered(9.9, 10.02, "blue"),  # on its way at the commit
+        answered(9.9, 10.02, "blue"),  # in flight at the commit
         answered(10.01, 10.04, "blue"),
         answered(10.03, 10.035, "green"),
         answered(10.06, 10.07, "blue"),  # after the last ACK
         answered(10.08, 10.2, None),
         answered(12.0, 12.1, "green"),
-        answered(19.9, 20.01, "blue"),  # routed after the next commit: it is no late one of the first switch
+        answered(19.9, 20.01, "blue"),  # routed after the next commit, so not late for the first switch
         answered(20.02, 20.025, "green"),
         answered(21.0, 21.1, "blue"),
     ]

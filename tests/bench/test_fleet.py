@@ -39,7 +39,7 @@ async def fleet(side: Side, tmp_path: Path) -> AsyncIterator[Lines]:
 
 
 async def switched(move: Move, fleet: Lines, **asked: Any) -> dict[str, Any]:
-    """Makes a switch, and tells what came of it."""
+    """Make a switch, and return how the fleet received it."""
     await fleet.ask("watch", name=move.name, contains=move.contains)
     called = time.monotonic_ns()
     await move.call()
@@ -67,7 +67,8 @@ async def test_every_proxy_gets_everything_and_each_switch(side: Side, fleet: Li
 
 @pytest.mark.parametrize("variant", ["delta", "sotw"])
 async def test_long_responses_are_read_like_short_ones(go: Path, tmp_path: Path, variant: str) -> None:
-    # From 64 KiB on what comes is compared with what came before: clusters, scopes, with the state of the world routes too.
+    # The simulator compares a response of 64 KiB or more with the one before it. These are clusters and scopes, and in SotW
+    # routes too.
     async with turnout()(300, tmp_path) as side, simulator(f"127.0.0.1:{side.port}", tmp_path) as fleet:
         for _ in range(2):
             await fleet.ask("open", n=PROXIES, variant=variant)
@@ -112,7 +113,7 @@ async def test_proxies_that_refuse_or_never_ack_do_not_delay_the_answer(side: Si
     assert refused["ok"]
     assert (refused["received"]["n"], refused["acked"]["n"]) == (2, 0)
     assert (await fleet.ask("result", group="mute", timeout=0.01))["acked"]["n"] == 0
-    # A proxy that refused is told what is newer, and all the same nothing breaks.
+    # A proxy that refused is sent the newer resources, and the switch of the others succeeds.
     assert (await switched(next(side.moves), fleet))["ok"]
     assert (await fleet.ask("stats"))["open"] == PROXIES + 6
 
@@ -127,7 +128,7 @@ async def test_proxies_reconnect_to_a_server_that_was_killed_with_what_they_hold
     assert again["synced"]["n"] == PROXIES
     assert again["errors"]
     assert again["bytes"]["max"] < new["bytes"]["min"]
-    assert again["messages"]["max"] == 0  # nothing has changed: nothing is sent
+    assert again["messages"]["max"] == 0  # nothing has changed, so nothing is sent
     done = await switched(next(side.moves), fleet)
     assert done["received"]["n"] == PROXIES
 
@@ -147,7 +148,7 @@ async def test_proxies_that_go_mute_get_one_more_switch_and_ack_it_later(side: S
     assert (await switched(next(side.moves), fleet))["ok"]
     assert (await fleet.ask("result", group="others", timeout=0.01))["received"]["n"] == 0
 
-    # What they owe is ACKed, and only then they are sent what they missed.
+    # They ACK the responses in flight. Only then the server sends them the switch that they missed.
     await fleet.ask("behave", group="others", mute=False)
     missed = await fleet.ask("result", group="others", timeout=10)
     assert missed["ok"]
@@ -165,7 +166,7 @@ async def test_proxies_that_read_slowly_get_a_switch_late(side: Side, fleet: Lin
     await fleet.ask("behave", group="others", slow_ms=3_600_000)
     assert (await switched(next(side.moves), fleet))["ok"]
     late = await fleet.ask("result", group="others", timeout=0.01)
-    assert late["received"]["n"] < 3  # each reads at a moment of its own: that all do so now does not happen
+    assert late["received"]["n"] < 3  # each reads at a time of its own, so they never all read now
     await fleet.ask("behave", group="others", slow_ms=0)
     answer = await fleet.ask("result", group="others", timeout=10)
     assert answer["ok"]
@@ -296,7 +297,7 @@ def test_a_line_is_fitted_by_relative_errors() -> None:
     assert growth.Fit.of({1: -5.0, 10: 20.0, 100: 200.0}).exponent == pytest.approx(1)
 
 
-def test_a_replica_carries_the_least_of_its_limits() -> None:
+def test_the_size_of_a_replica_is_the_smallest_of_its_limits() -> None:
     cpu = {"switch_main": 7e-6, "switch_workers": 70e-6, "sync_main": 70e-6, "sync_workers": 700e-6}
     size = growth.size(8, cpu, 20 * 1024)
     assert (size.switch_workers, size.switch_main) == (70_000, 100_000)

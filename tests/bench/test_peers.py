@@ -1,4 +1,4 @@
-"""go-control-plane serves what Turnout serves, when it is asked to: the comparison is of the same resources."""
+"""go-control-plane can serve the same resources as Turnout, so the benchmark compares the servers and not the resources."""
 
 import asyncio
 import json
@@ -35,7 +35,7 @@ KINDS = {
 
 
 def compiled(models: int) -> Snapshot:
-    """What Turnout serves of the benchmark's models, on the peers' names and port."""
+    """Return the benchmark's models as Turnout compiles them, with the peers' names and port."""
     gateway = Gateway(name="edge", address="127.0.0.1", port=10_000)
     versions = tuple(
         Version(name=v, endpoints=tuple(Endpoint(host="127.0.0.1", port=port + i) for i in range(2)))
@@ -49,7 +49,7 @@ def compiled(models: int) -> Snapshot:
 
 
 def shown(type_url: str, body: bytes) -> dict[str, object]:
-    """A resource in JSON, whatever order its bytes are in."""
+    """Return a resource in JSON form, so that the order of its bytes does not matter."""
     return json_format.MessageToDict(KINDS[type_url].FromString(body), preserving_proto_field_name=True)
 
 
@@ -77,6 +77,6 @@ async def test_peers_serve_the_same_resources(go: Path, setup: str, tmp_path: Pa
         client(side.port, "n") as c,
         asyncio.timeout(20),
     ):
-        while any(set(c.held.get(t, {})) != set(names) for t, names in wanted.items()):  # noqa: ASYNC110  nothing tells
+        while any(set(c.held.get(t, {})) != set(names) for t, names in wanted.items()):  # noqa: ASYNC110  no event
             await asyncio.sleep(0.01)
     assert {t: {n: shown(t, body) for n, (_, body) in c.held[t].items()} for t in KINDS} == wanted

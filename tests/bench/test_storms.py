@@ -1,4 +1,4 @@
-"""The storms measure what their titles say. Needs Go."""
+"""The storms measure the right proxies. Needs Go."""
 
 from pathlib import Path
 

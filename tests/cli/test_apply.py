@@ -16,7 +16,7 @@ from tests.cli.conftest import MINIMAL, Run, Server
 ROOT = Path(__file__).parents[2]
 EXAMPLES = [*sorted((ROOT / "examples").glob("*.yaml")), ROOT / "examples" / "many-models"]
 EMPTY: dict[str, list[object]] = {"gateways": [], "models": [], "secrets": []}
-# All that is live moves to green.
+# Moves all live traffic to green.
 MOVED = MINIMAL.replace("{blue: 10000}", "{green: 10000}")
 
 
@@ -173,8 +173,8 @@ def test_a_configuration_that_a_real_envoy_refuses_is_not_applied(
     run: Run, server: Server, minimal: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wrong = '{"static_resources": {"clusters": [{"name": "c", "connect_timeout": "-1s"}]}}'
-    taken = envoy.validate
-    monkeypatch.setattr(envoy, "validate", lambda bootstraps: taken([*bootstraps, wrong]))
+    original = envoy.validate
+    monkeypatch.setattr(envoy, "validate", lambda bootstraps: original([*bootstraps, wrong]))
     result = run("apply", "-f", minimal, "--validate-with-envoy")
     assert result.code == Exit.REFUSED
     assert "Expected positive duration" in result.err

@@ -1,4 +1,4 @@
-"""Calls through a network that loses answers: none is made twice, none fails for it."""
+"""Calls through a network that loses answers: each call is repeated, and acts only once."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def lossy(applied: Server) -> Iterator[Lossy]:
     proxy.close()
 
 
-def test_a_lost_answer_is_asked_for_again_and_nothing_is_made_twice(run: Run, lossy: Lossy) -> None:
+def test_a_call_whose_answer_is_lost_is_repeated_and_acts_once(run: Run, lossy: Lossy) -> None:
     api = f"127.0.0.1:{lossy.port}"
     done = run("--retry-for", "20", "switch", "iris", "--to", "green", "--no-wait", "--api", api)
     assert done.code == 0
@@ -69,7 +69,7 @@ def test_a_lost_answer_is_asked_for_again_and_nothing_is_made_twice(run: Run, lo
     assert {m["x-turnout-author"] for m in lossy.metadata} == {"ada@tests"}
 
 
-def test_a_server_that_restarts_is_waited_for(run: Run, applied: Server) -> None:
+def test_a_call_waits_for_a_server_that_restarts(run: Run, applied: Server) -> None:
     port = applied.app.api_port
     applied.stop()
     with ThreadPoolExecutor(1) as executor:
@@ -80,7 +80,7 @@ def test_a_server_that_restarts_is_waited_for(run: Run, applied: Server) -> None
     assert "Revision 2 by ada@tests" in done.out
 
 
-def test_an_answer_that_is_always_lost_is_6(run: Run, lossy: Lossy) -> None:
+def test_an_answer_that_is_always_lost_exits_with_6(run: Run, lossy: Lossy) -> None:
     lossy.lose = 1_000
     done = run("--retry-for", "0.5", "switch", "iris", "--to", "green", "--api", f"127.0.0.1:{lossy.port}")
     assert done.code == 6

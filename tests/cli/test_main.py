@@ -51,13 +51,13 @@ def test_usage(run: Run, monkeypatch: pytest.MonkeyPatch, args: list[str], expec
     assert expected in " ".join(result.err.split())
 
 
-def test_invalid_input_is_3(run: Run) -> None:
+def test_invalid_input_exits_with_3(run: Run) -> None:
     result = run("apply", "-f", "-", stdin="models: [{nme: iris}]")
     assert result.code == Exit.INVALID
     assert result.err == "Error: <stdin>:1: models[0]: unknown key 'nme'; did you mean 'name'?\n"
 
 
-def test_an_unreachable_server_is_6_with_advice(run: Run) -> None:
+def test_an_unreachable_server_exits_with_6_and_advice(run: Run) -> None:
     result = run("get", "models", "--api", NOWHERE)
     assert (result.code, result.out) == (Exit.UNAVAILABLE, "")
     assert f"the control plane at {NOWHERE} can't be reached" in result.err
@@ -65,13 +65,13 @@ def test_an_unreachable_server_is_6_with_advice(run: Run) -> None:
     assert "turnout serve" in result.err
 
 
-def test_a_server_that_is_away_is_tried_again(run: Run) -> None:
+def test_a_call_to_an_unreachable_server_is_retried(run: Run) -> None:
     result = run("--retry-for", "0.4", "get", "models", "--api", NOWHERE)
     assert result.code == Exit.UNAVAILABLE
     assert result.err.startswith(f"{NOWHERE} does not answer; retrying for 0.4 s …\n")
 
 
-def test_a_defect_is_1_without_a_traceback(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_defect_exits_with_1_without_a_traceback(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("of all things")
 
@@ -81,7 +81,7 @@ def test_a_defect_is_1_without_a_traceback(run: Run, monkeypatch: pytest.MonkeyP
     assert "unexpected: ZeroDivisionError: of all things" in result.err
 
 
-def test_ctrl_c_is_130(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_exits_with_130(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted() -> str:
         raise KeyboardInterrupt
 

@@ -17,7 +17,7 @@ from tests.cli.conftest import Run, Server
 
 
 def status_when_settled(run: Run, *args: str, resources: int) -> Any:
-    """The report, once so many resources are not in sync: an ACK takes its time."""
+    """Return the report as soon as this number of resources is not in sync. The ACKs need some time."""
     deadline = time.monotonic() + 20
     while True:
         report = run("nodes", "edge-1", "-o", "json", *args).json["status"]
@@ -38,7 +38,7 @@ def test_in_sync(run: Run, applied: Server) -> None:
     assert cells[1:6] == ["2", "2", "0", "0", "0"]
 
 
-def test_all_of_them_with_version_and_time(run: Run, applied: Server) -> None:
+def test_all_lists_every_resource_with_version_and_time(run: Run, applied: Server) -> None:
     client = applied.connect("edge-1")
     status_when_settled(run, resources=0)
     every = run("nodes", "edge-1", "--all", "-o", "json").json["status"]["resources"]
@@ -118,13 +118,13 @@ def test_each_state_says_why(capsys: pytest.CaptureFixture[str]) -> None:
     ]
 
 
-def test_a_node_that_is_gone_and_one_that_asked_for_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_node_that_is_gone_or_has_subscribed_to_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     gone = node_pb2.NodeStatus(node=node_pb2.Node(state=node_pb2.NODE_STATE_GONE))
     assert "what it holds now is unknown" in printed(gone, capsys)
     assert "It has subscribed to nothing" in printed(node_pb2.NodeStatus(), capsys)
 
 
-def test_a_time_that_is_only_a_limit_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_inexact_time_is_shown_as_a_minimum(capsys: pytest.CaptureFixture[str]) -> None:
     synced = node_pb2.ResourceStatus(
         type="Listener", name="l", state=node_pb2.RESOURCE_STATE_SYNCED, held_version="1", take_time=ago(65)
     )

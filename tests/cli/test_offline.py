@@ -1,4 +1,4 @@
-"""Checks without a server: the server's texts, and patience with what may be live."""
+"""Checks without a server: they have the server's texts, and accept references to objects that may be live."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ def test_only_a_few_disconnected_nodes_are_named(run: Run, applied: Server, monk
     assert "Warning" not in run("switch", "iris", "--to", "blue").out
 
 
-def test_a_refusal_is_8_with_the_error_text(run: Run, applied: Server) -> None:
+def test_a_refusal_exits_with_8_and_the_error_text(run: Run, applied: Server) -> None:
     refusing = False
     applied.connect("good")
     applied.connect("bad", refuse=lambda type_url: "no such thing as green" if refusing and type_url == ROUTES else "")

@@ -142,10 +142,10 @@ def test_an_example_needs_its_secrets_and_then_applies(run: Run, server: Server,
     assert "0.0.0.0:10443 (TLS)" in run("get", "gateways").out
 
 
-def test_nothing_that_is_logged_or_kept_has_a_key(
+def test_no_log_line_or_stored_file_contains_a_key(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # As `logs.set_up` has it, but not for good: loggers would keep what this test captures.
+    # Like `logs.set_up`, but without caching: cached loggers would write to this test's stderr later, too.
     structlog.configure(
         processors=[structlog.processors.JSONRenderer(), logs._redact],
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),

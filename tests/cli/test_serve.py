@@ -64,7 +64,7 @@ def test_serve_until_sigterm(tmp_path: Path) -> None:
             process.kill()
 
 
-def test_a_port_in_use_is_6(run: Run, server: Server, tmp_path: Path) -> None:
+def test_a_port_in_use_exits_with_6(run: Run, server: Server, tmp_path: Path) -> None:
     result = subprocess.run(
         [TURNOUT, "serve", "--data", str(tmp_path / "other"), "--api", server.api, "--xds", "127.0.0.1:0", "--metrics", "off"],
         capture_output=True,

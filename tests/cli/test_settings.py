@@ -15,7 +15,7 @@ def test_the_defaults_are_those_of_the_config() -> None:
     assert config({}, None, {}) == Config()
 
 
-def test_flag_beats_environment_beats_file_beats_default(tmp_path: Path) -> None:
+def test_a_flag_overrides_the_environment_and_both_override_the_file(tmp_path: Path) -> None:
     file = tmp_path / "turnout.yaml"
     file.write_text("data: /file\napi: 127.0.0.1:1\nxds: 127.0.0.1:2\nlog_format: json\n")
     environ = {"TURNOUT_API": "127.0.0.1:3", "TURNOUT_XDS": "127.0.0.1:4", "TURNOUT_GRACE": "1.5", "TURNOUT_LOG_LEVEL": ""}
@@ -60,7 +60,7 @@ def test_flag_beats_environment_beats_file_beats_default(tmp_path: Path) -> None
         ),
     ],
 )
-def test_wrong_settings_are_named_by_where_they_stand(
+def test_an_error_names_the_source_of_a_wrong_setting(
     tmp_path: Path, flags: dict[str, str | None], text: str, environ: dict[str, str], expected: str
 ) -> None:
     file = tmp_path / "turnout.yaml"

@@ -89,7 +89,7 @@ def test_each_version_with_its_nodes(run: Run, applied: Server, reporter: Report
     assert "nodes/edge-1  blue" in table
 
 
-def test_after_a_switch_the_old_version_is_at_nothing(run: Run, applied: Server, reporter: Reporter) -> None:
+def test_after_a_switch_the_old_version_gets_no_requests(run: Run, applied: Server, reporter: Reporter) -> None:
     reporter.report(report(stats(issued=250, succeeded=250)))
     until(run, lambda answer: answer["traffic"][0]["versions"][1]["nodes"])
     assert run("switch", "iris", "--to", "green", "--no-wait").code == 0
@@ -101,7 +101,7 @@ def test_after_a_switch_the_old_version_is_at_nothing(run: Run, applied: Server,
     assert blue["totals"]["requests"] == "250"
 
 
-def test_other_forms_and_errors(run: Run, applied: Server) -> None:
+def test_traffic_as_names_and_its_errors(run: Run, applied: Server) -> None:
     assert run("traffic", "-o", "name").out == "models/iris\n"
     result = run("traffic", "wine")
     assert (result.code, result.out) == (4, "")

@@ -16,7 +16,7 @@ from controlplane.generated.turnout.v1.revision_pb2 import RevisionProgress
 from tests.cli.conftest import Run, Server, split_of
 
 
-def test_waiting_outlives_a_restart(run: Run, applied: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_waiting_continues_after_a_restart_of_the_server(run: Run, applied: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     port = applied.app.api_port
     watched = threading.Event()
 
@@ -54,7 +54,7 @@ def test_a_node_that_stays_away_ends_the_wait(run: Run, applied: Server, monkeyp
     assert "nodes/staying  " in done.out
 
 
-def test_a_wait_that_ends_is_7(run: Run, applied: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wait_that_times_out_exits_with_7(run: Run, applied: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     async def ignored(call: object, response: object) -> None:
         return
 
@@ -80,14 +80,14 @@ def test_a_node_has_some_time_to_come_back() -> None:
     assert absence.missing(progress(total=2), now=11.0) == 1
 
 
-def test_a_restarted_server_knows_none_of_the_nodes_that_a_change_was_for() -> None:
+def test_nodes_that_a_restarted_server_does_not_know_are_missing() -> None:
     absence = wait.Absence(connected=1)
     assert absence.missing(progress(total=0), now=0.0) is None
     assert absence.missing(progress(total=1), now=1.0) == 0
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5), st.floats(0, 5)), max_size=12))
-def test_missing_nodes_are_never_negative_and_none_only_for_a_while(reports: list[tuple[int, int, float]]) -> None:
+def test_the_number_of_missing_nodes_is_known_after_a_while_and_never_negative(reports: list[tuple[int, int, float]]) -> None:
     absence, now, first = wait.Absence(), 0.0, None
     for total, gone, seconds in reports:
         now += seconds

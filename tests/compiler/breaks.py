@@ -44,7 +44,7 @@ class Break:
 
 @cache
 def base() -> Snapshot:
-    """A valid snapshot of a model that uses every setting which a break needs."""
+    """Return a valid snapshot of a model with every setting that a break changes."""
     blue = Version(
         "blue",
         (Endpoint("10.0.0.1", 8000), Endpoint("10.0.0.2", 8000)),
@@ -61,7 +61,7 @@ def base() -> Snapshot:
 
 
 def broken(wrong: Break) -> Resource:
-    """The resource with the change applied."""
+    """Return the resource with the change applied."""
     message = decoded(base().resources[wrong.type_url][wrong.resource])
     wrong.apply(message)
     return Resource.of(wrong.type_url, wrong.resource, message.SerializeToString(deterministic=True))

@@ -1,4 +1,4 @@
-"""Bootstraps: the files in envoy/ are what the code makes, and both are what Envoy's protos know."""
+"""Bootstraps: the files in envoy/ are equal to those that the code returns, and Envoy's protos know every field."""
 
 from __future__ import annotations
 

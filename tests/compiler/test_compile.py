@@ -1,4 +1,4 @@
-"""The compiler by example: `testdata/*.in.yaml` is desired state, `*.out.yaml` beside it what Envoys get.
+"""The compiler by example: `testdata/*.in.yaml` is desired state, and `*.out.yaml` has the resources for Envoys.
 
 Write the output files again with `REGENERATE=1 pytest tests/compiler`, and read what changed in the diff.
 """
@@ -161,7 +161,7 @@ def test_the_number_of_remembered_snapshots_is_bounded(monkeypatch: pytest.Monke
     for revision in range(2, 20):
         after = compiler.compile(state, NO_LIVE_ENDPOINTS, EDGE, revision)
     assert len(compiler._compiled[EDGE]) == _SNAPSHOTS
-    # One that was forgotten is compiled whole, with the same result.
+    # A snapshot that was forgotten is compiled as a whole, with the same result.
     again = compiler.compile(state, NO_LIVE_ENDPOINTS, snapshots[0].audience, 2, snapshots[0])
     assert shared_types(snapshots[0], again) == set(ORDER)
     assert after.versions == compiler.compile(state, NO_LIVE_ENDPOINTS, EDGE, 99).versions

@@ -100,7 +100,7 @@ def test_other_live_endpoints_change_that_version_and_nothing_else(client: Clien
     assert changed(before, after) == {ENDPOINTS: {"iris/blue"}}
     assert [t for t in ORDER if before.versions[t] != after.versions[t]] == [ENDPOINTS]
     assert addresses(decoded(after.resources[ENDPOINTS]["iris/blue"])) == [("10.9.0.1", 80)]
-    # An equal set that was read again changes nothing; none at all is not the same as none known.
+    # An equal set that was read again changes nothing. An empty set of live endpoints differs from an unknown one.
     again = compiler.compile(STATE, Endpoints({("iris", "blue"): (LiveEndpoint("10.9.0.1", 80),)}), audience, 1, after)
     assert changed(after, again) == {}
     none = compiler.compile(STATE, Endpoints({("iris", "blue"): ()}), audience, 1, again)

@@ -78,7 +78,7 @@ def test_the_bytes_are_those_of_the_node_that_is_sent_most() -> None:
 
 
 def test_nodes_that_move_to_another_audience_count() -> None:
-    """Such a node is sent something, though neither audience changes."""
+    """Such a node is sent resources, although neither audience changes."""
     wide, narrow = Gateway("edge", 80), Gateway("edge", 80, nodes=NodeSelector(clusters=("x",)))
     before, after = Compiled(wide), Compiled(narrow)
     nodes = [Node("1", "x"), Node("2", "y"), Node("3", "y")]

@@ -122,7 +122,7 @@ def test_a_node_gets_the_models_that_it_names() -> None:
 @some
 @given(models())
 def test_nothing_that_grpc_refuses_is_compiled(model: Model) -> None:
-    """Neither what its clients refuse, nor what makes their calls hang without an error."""
+    """Also nothing that makes calls hang without an error."""
     for resource in everything(model):
         check([resource])
         message = decoded(resource)

@@ -1,4 +1,4 @@
-"""Envoy's rules in code: each has a break that it finds, and nothing else finds it before."""
+"""Envoy's rules in code. Each finds a break that the constraints in the protos do not find."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Resources that Envoy would refuse are refused here, with the resource and the field.
 
-`tests/envoy/test_refused.py` puts the same breaks to a real Envoy.
+`tests/envoy/test_refused.py` sends the same breaks to a real Envoy.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Small values of desired state that the compiler's tests share, and what lies between two snapshots."""
+"""Small values of desired state for the compiler's tests, and functions that look into snapshots."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The load's HTTP/2 connection, with h2 on the other side of it instead of a network."""
+"""The load's HTTP/2 connection. Its peer is h2 in the same process, without a network."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ def broken(extra: list[Request], *, moves: tuple[Move, ...] = (SWITCH, UNDO), us
     return list(judge(moves, Records(GOOD + extra, failures), nodes=3, users=users).broken)
 
 
-def test_all_held() -> None:
+def test_a_receipt_without_broken_promises() -> None:
     receipt = judge([SWITCH, UNDO], Records(GOOD, []), nodes=3, users=2)
     assert receipt.broken == []
     first, second = receipt.lines

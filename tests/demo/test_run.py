@@ -57,9 +57,7 @@ def test_the_demo_keeps_its_promises(temp: Path, capfd: pytest.CaptureFixture[st
     assert leftovers(temp) == []
 
 
-def test_a_promise_that_does_not_hold_is_exit_1(
-    temp: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_broken_promise_exits_with_1(temp: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     original = scenario.manifest
 
     def broken(gateway_ports: Mapping[str, int], version_ports: Mapping[str, int]) -> Manifest:
