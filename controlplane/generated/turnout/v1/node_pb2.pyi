@@ -283,14 +283,14 @@ class NodeStatus(_message.Message):
     RESOURCES_FIELD_NUMBER: _builtins.int
     OMITTED_FIELD_NUMBER: _builtins.int
     omitted: _builtins.int
-    """Number of resources that the limit of the request cut off `resources`."""
+    """Number of resources that are left out of `resources` because of the request's limit."""
     @_builtins.property
     def node(self) -> Global___Node:
         """The node."""
 
     @_builtins.property
     def types(self) -> _containers.RepeatedCompositeFieldContainer[Global___TypeStatus]:
-        """Counts of all resources, by Envoy type. Empty if the node is not connected: what it holds is then unknown."""
+        """Counts of all resources, by Envoy type. Empty if the node is not connected, because its resources are then unknown."""
 
     @_builtins.property
     def resources(self) -> _containers.RepeatedCompositeFieldContainer[Global___ResourceStatus]:

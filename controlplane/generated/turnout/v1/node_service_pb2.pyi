@@ -257,7 +257,7 @@ class WatchNodesResponse(_message.Message):
 
     @_builtins.property
     def nodes(self) -> _containers.RepeatedCompositeFieldContainer[_node_pb2.Node]:
-        """The nodes: first those that are not in sync, then by name."""
+        """The nodes: first those that are not synced, then by name."""
 
     def __init__(
         self,

@@ -96,8 +96,9 @@ class NodeServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ReconnectNode(self, request, context):
-        """Closes a node's streams gracefully. The node connects again and gets what it lacks, including what it refused, for example
-        after its host was repaired. It serves what it has in the meantime. Errors: NOT_FOUND if it is not connected.
+        """Closes a node's streams gracefully. The node connects again, and is sent everything that it lacks, also resources that it
+        refused. In the meantime it uses the configuration that it has. Use it after the cause of a refusal was repaired on the
+        node's host. Errors: NOT_FOUND if the node is not connected.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

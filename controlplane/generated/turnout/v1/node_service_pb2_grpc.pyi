@@ -44,8 +44,9 @@ class NodeServiceStub:
     complete by itself. Errors: UNAVAILABLE when the control plane stops.
     """
     ReconnectNode: _grpc.UnaryUnaryMultiCallable[_node_service_pb2.ReconnectNodeRequest, _node_service_pb2.ReconnectNodeResponse]
-    """Closes a node's streams gracefully. The node connects again and gets what it lacks, including what it refused, for example
-    after its host was repaired. It serves what it has in the meantime. Errors: NOT_FOUND if it is not connected.
+    """Closes a node's streams gracefully. The node connects again, and is sent everything that it lacks, also resources that it
+    refused. In the meantime it uses the configuration that it has. Use it after the cause of a refusal was repaired on the
+    node's host. Errors: NOT_FOUND if the node is not connected.
     """
 
 @_typing.type_check_only
@@ -64,8 +65,9 @@ class NodeServiceAsyncStub(NodeServiceStub):
     complete by itself. Errors: UNAVAILABLE when the control plane stops.
     """
     ReconnectNode: _aio.UnaryUnaryMultiCallable[_node_service_pb2.ReconnectNodeRequest, _node_service_pb2.ReconnectNodeResponse]  # type: ignore[assignment]
-    """Closes a node's streams gracefully. The node connects again and gets what it lacks, including what it refused, for example
-    after its host was repaired. It serves what it has in the meantime. Errors: NOT_FOUND if it is not connected.
+    """Closes a node's streams gracefully. The node connects again, and is sent everything that it lacks, also resources that it
+    refused. In the meantime it uses the configuration that it has. Use it after the cause of a refusal was repaired on the
+    node's host. Errors: NOT_FOUND if the node is not connected.
     """
 
 class NodeServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -111,8 +113,9 @@ class NodeServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _node_service_pb2.ReconnectNodeRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_node_service_pb2.ReconnectNodeResponse, _abc.Awaitable[_node_service_pb2.ReconnectNodeResponse]]:
-        """Closes a node's streams gracefully. The node connects again and gets what it lacks, including what it refused, for example
-        after its host was repaired. It serves what it has in the meantime. Errors: NOT_FOUND if it is not connected.
+        """Closes a node's streams gracefully. The node connects again, and is sent everything that it lacks, also resources that it
+        refused. In the meantime it uses the configuration that it has. Use it after the cause of a refusal was repaired on the
+        node's host. Errors: NOT_FOUND if the node is not connected.
         """
 
 def add_NodeServiceServicer_to_server(servicer: NodeServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -306,8 +306,8 @@ class RevisionProgress(_message.Message):
     behind: _builtins.int
     """Number of connected nodes that have not answered everything yet."""
     refused: _builtins.int
-    """Number of nodes that refused a part of this revision (NACK), or cannot get a part of it because it needs something that
-    they refused before. They keep what they had.
+    """Number of nodes that refused a part of this revision (NACK), or cannot get a part of it because that part needs a resource
+    that they refused before. They keep what they had.
     """
     gone: _builtins.int
     """Number of nodes that disconnected before they held the revision."""
@@ -323,7 +323,7 @@ class RevisionProgress(_message.Message):
 
     @_builtins.property
     def last_ack_time(self) -> _timestamp_pb2.Timestamp:
-        """Time of the latest ACK by which a holding node came to hold the revision. Unset if none holds it."""
+        """Time of the ACK with which the last of the holding nodes began to hold the revision. Unset if none holds it."""
 
     def __init__(
         self,
@@ -374,7 +374,7 @@ class NodeProgress(_message.Message):
     """Revision of the refused response; lower than the watched one if `state` is holding. 0 if `refused_type` is empty."""
     @_builtins.property
     def hold_time(self) -> _timestamp_pb2.Timestamp:
-        """Time at which the node came to hold the revision. Unset if it does not hold it."""
+        """Time at which the node began to hold the revision. Unset if it does not hold it."""
 
     @_builtins.property
     def refused_resources(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:

@@ -136,8 +136,8 @@ class ApplyResponse(_message.Message):
 
     @_builtins.property
     def bootstraps(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Envoy bootstraps in JSON with every compiled resource in them, for `envoy --mode validate`. A placeholder certificate
-        stands for each certificate that has a private key. Empty unless the request asks for them.
+        """Envoy bootstraps in JSON with every compiled resource in them, for `envoy --mode validate`. A placeholder
+        certificate replaces each certificate that has a private key. Empty unless the request asks for them.
         """
 
     def __init__(

@@ -22,7 +22,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 @_typing.final
 class ModelTraffic(_message.Message):
     """ModelTraffic is the traffic of a model's versions, as xDS clients report it: an Envoy every ten seconds, or less often in a
-    large fleet. These are measured requests; the shares that are wanted are in the model's split.
+    large fleet. These are measured requests. The desired shares are in the model's split.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
