@@ -20,7 +20,7 @@ _PROGRAM = Path(__file__).parents[2] / "build" / "h2spec"
 
 
 def build() -> Path:
-    """Return the suite, built as its Go module pins it. Without Go the test is skipped, and in CI it fails."""
+    """Build the suite at the version that `go.mod` pins, and return its path. Without Go, skip the test, or fail it in CI."""
     return go_tool(_MODULE, "github.com/summerwind/h2spec/cmd/h2spec", _PROGRAM)
 
 
@@ -30,14 +30,14 @@ class Verdict:
 
     # Cases, by section and number in it, if all were tried.
     cases: list[str]
-    # By section and title: what the server did instead of the right thing.
+    # Failed cases, by section and title: what the server did.
     failures: dict[tuple[str, str], str]
     # Cases that h2spec skipped.
     skipped: set[tuple[str, str]]
 
 
 async def verdict(program: Path, port: int, report: Path, *more: str) -> Verdict:
-    """Try all cases, including the strict ones, or those that are named."""
+    """Run all cases, including the strict ones, or only the named ones."""
     options = ("-p", str(port), "--strict", "-o", "5", "-j", str(report), *more)
     child = await asyncio.create_subprocess_exec(str(program), *options, stdout=asyncio.subprocess.PIPE)
     output = (await child.communicate())[0].decode()
@@ -80,7 +80,8 @@ class Pages(asyncio.Protocol):
             self.http2.close(fault.reason)
         self._transport.writelines(self.http2.output.take()[0])
         if self.http2.closed:
-            # Not closed: bytes that still arrive would reset the connection, and the end of the output would be lost.
+            # Keep the socket open: bytes that still arrive at a closed socket would reset the connection, and the end of the
+            # output would be lost.
             self._transport.write_eof()
 
     def stream_opened(self, stream: Stream, fields: Mapping[str, str]) -> None:

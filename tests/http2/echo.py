@@ -18,7 +18,7 @@ from tests.http2.raw import ECHO
 
 BROKEN, REFUSED = "/test.Echo/Broken", "/test.Echo/Refused"
 
-# A message that ends the call well, after the messages before it.
+# A message that ends the call with OK, after the messages before it.
 END = b"end"
 
 
@@ -103,7 +103,7 @@ class EchoServer:
 
     @property
     def port(self) -> int:
-        """Return the port that it listens on."""
+        """Return the port on which the server listens."""
         return self.server.port
 
     @property
@@ -112,10 +112,10 @@ class EchoServer:
         (connection,) = self.server.connections
         return connection
 
-    async def until(self, holds: Callable[[], object]) -> None:
-        """Wait until something is true."""
+    async def until(self, condition: Callable[[], object]) -> None:
+        """Wait until a condition holds."""
         async with asyncio.timeout(20):
-            while not holds():  # noqa: ASYNC110  there is no event for it
+            while not condition():  # noqa: ASYNC110  there is no event for it
                 await asyncio.sleep(0.002)
 
 

@@ -1,4 +1,4 @@
-"""A client that speaks HTTP/2 frame by frame, so that it can do what no library's client would do."""
+"""A client that sends HTTP/2 frame by frame, so that a test can send what the client of a library would not send."""
 
 from __future__ import annotations
 
@@ -60,9 +60,9 @@ class Raw:
         self.events: list[Event] = []
         # By stream: the bytes of DATA.
         self.data: dict[int, bytes] = {}
-        # Gives received bytes back to the windows.
+        # True: acknowledge received bytes with WINDOW_UPDATE.
         self.acknowledges = True
-        # The server has closed the connection; and with a reset, because bytes of the client were unread.
+        # The server has closed the connection; and it did so with a reset, because bytes of the client were unread.
         self.closed = self.reset = False
 
     async def start(self, settings: dict[SettingCodes | int, int] | None = None, **headers: str) -> int:
@@ -98,7 +98,7 @@ class Raw:
                 unsent[stream] = data[size:]
 
     async def ended(self, data: bytes = b"", *, end_stream: bool = False, **headers: str) -> tuple[int, dict[str, str]]:
-        """Open a stream, send this on it, and wait until it ends. Return its number, and the headers and trailers."""
+        """Open a stream, send `data` on it, and wait until it ends. Return its number, and the headers and trailers."""
         if not self.h2.highest_outbound_stream_id:
             self.h2.initiate_connection()
         stream = await self.open(**headers)
@@ -112,10 +112,10 @@ class Raw:
         self.writer.write(self.h2.data_to_send())
         await self.writer.drain()
 
-    async def until(self, holds: Callable[[], Any], seconds: float = 30.0) -> None:
-        """Read until something is true. Fail when the server closes the connection."""
+    async def until(self, condition: Callable[[], Any], seconds: float = 30.0) -> None:
+        """Read until a condition holds. Fail when the server closes the connection."""
         async with asyncio.timeout(seconds):
-            while not holds():
+            while not condition():
                 assert not self.closed, "the server has closed the connection"
                 await self.read()
 
@@ -152,30 +152,30 @@ class Raw:
                 except ProtocolError:
                     self.closed = True
 
-    def heard(self, kind: type[Event], stream: int | None = None) -> list[Any]:
+    def events_of(self, kind: type[Event], stream: int | None = None) -> list[Any]:
         """Return the events of a type, on one stream or on all."""
         return [e for e in self.events if isinstance(e, kind) and (stream is None or vars(e).get("stream_id") == stream)]
 
     def headers(self, stream: int) -> dict[str, str]:
         """Return all headers and trailers of a stream."""
         fields: dict[str, str] = {}
-        for event in [*self.heard(ResponseReceived, stream), *self.heard(TrailersReceived, stream)]:
+        for event in [*self.events_of(ResponseReceived, stream), *self.events_of(TrailersReceived, stream)]:
             fields |= dict(event.headers)
         return fields
 
     def over(self, stream: int) -> bool:
         """Return True when the server has ended a stream."""
-        return bool(self.heard(StreamEnded, stream) or self.heard(StreamReset, stream))
+        return bool(self.events_of(StreamEnded, stream) or self.events_of(StreamReset, stream))
 
     @property
     def goaway(self) -> Any:
         """Return the newest GOAWAY; None if there was none."""
-        return next(reversed(self.heard(ConnectionTerminated)), None)
+        return next(reversed(self.events_of(ConnectionTerminated)), None)
 
     @property
     def pings(self) -> int:
         """Return the number of PINGs of the server."""
-        return len(self.heard(PingReceived))
+        return len(self.events_of(PingReceived))
 
     def messages(self, stream: int) -> list[bytes]:
         """Return the complete messages of a stream."""

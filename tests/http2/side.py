@@ -32,7 +32,7 @@ class Listener:
 
 
 class Side:
-    """The server's side of a connection. Its clock stands still."""
+    """The server's side of a connection. Its clock does not advance."""
 
     def __init__(self, streams: int = 10, stream_window: int = 100_000, connection_window: int = 1_000_000) -> None:
         self.http2 = Connection(

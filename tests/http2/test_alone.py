@@ -1,4 +1,4 @@
-"""The package could live alone: it imports nothing else of the project, and no gRPC."""
+"""The package depends on nothing else of the project, and not on gRPC."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ for module in pkgutil.iter_modules(package.__path__):
 print(*sorted(sys.modules))
 """
 
-# Modules without a test file of their name, each with the reason.
+# Modules without a test file of their name, and the reason.
 _UNTESTED = {"events": "declarations only"}
 
 
-def test_it_imports_nothing_of_the_project_and_no_grpc() -> None:
+def test_the_package_imports_nothing_else_of_the_project_and_no_grpc() -> None:
     completed = subprocess.run([sys.executable, "-c", _IMPORTS], capture_output=True, text=True, check=True, timeout=60)
     imported = completed.stdout.split()
     ours = {name for name in imported if name.partition(".")[0] == "controlplane"}

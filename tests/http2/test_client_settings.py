@@ -30,8 +30,8 @@ def test_settings_change_the_windows_of_open_streams() -> None:
     assert sum(map(len, unsent)) == 80_000 - 65_535 - 10
 
 
-def test_frames_are_smaller_than_a_client_permits() -> None:
-    """A frame is written as one piece, and the rest of the connection waits."""
+def test_the_server_sends_no_large_frames_even_if_the_client_permits_them() -> None:
+    """A client may permit large frames, but the other streams of the connection wait while one is written."""
     client, side = pair(settings={SettingCodes.INITIAL_WINDOW_SIZE: 2**31 - 1, SettingCodes.MAX_FRAME_SIZE: (1 << 24) - 1})
     client.increment_flow_control_window(2**30)
     side.receive(client.data_to_send())

@@ -34,7 +34,7 @@ def test_data_arrives_however_it_is_cut(data: st.DataObject, pieces: list[bytes]
     assert side.listeners[1].data == b"".join(pieces)
     assert side.unwanted == side.listeners[1].padding
     assert side.listeners[1].ended
-    # It is only this side that has more to say.
+    # The server's side of the stream is still open.
     assert 1 in side.http2.streams.by_id
     side.http2.send_headers(side.streams[1], (("grpc-status", "0"),), end=True)
     assert 1 not in side.http2.streams.by_id
@@ -164,8 +164,8 @@ def test_the_server_preface_follows_the_first_bytes_of_the_client() -> None:
     assert client.outbound_flow_control_window == 1_000_000
 
 
-class Restless(Listener):
-    """Ends a stream, its own or another, at an event, as the next number of `choices` says; 4 and more ends none."""
+class RandomEnds(Listener):
+    """Ends a stream at some events. The next of `choices` selects: 0 and 1 its own stream, 2 and 3 another, else none."""
 
     def __init__(self, side: Side, stream: Stream, choices: list[int]) -> None:
         super().__init__()
@@ -205,12 +205,12 @@ OTHER = st.tuples(st.sampled_from([frames.HEADERS, frames.RST_STREAM, frames.WIN
 def test_every_byte_of_data_is_reported_once_whoever_ends_the_stream(
     actions: list[tuple[int, tuple[int, int, bytes]]], choices: list[int]
 ) -> None:
-    """Otherwise the window of the connection would close for ever, a little at a time."""
+    """Bytes that are not reported would be missing in the connection's window for ever."""
     side = Side(streams=3)
-    listeners: list[Restless] = []
+    listeners: list[RandomEnds] = []
 
     def stream_opened(stream: Stream, fields: Mapping[str, str]) -> None:
-        listeners.append(Restless(side, stream, choices))
+        listeners.append(RandomEnds(side, stream, choices))
         stream.listener = listeners[-1]
 
     side.stream_opened = stream_opened  # type: ignore[method-assign]

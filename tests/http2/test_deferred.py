@@ -1,4 +1,4 @@
-"""Reading that waits while the server is busy."""
+"""Deferred reading while the server is busy."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ def test_a_malformed_request_ends_its_stream_only(fields: list[tuple[str, str]])
         assert int.from_bytes(data[9:13], "big") == ErrorCode.PROTOCOL_ERROR
         data = data[9 + size :]
     assert kinds == [("RstStreamFrame", 3), ("RstStreamFrame", 5)]
-    # The malformed blocks have changed the dynamic table, as they should.
+    # A malformed block changes the dynamic table of HPACK, too.
     client.send_headers(7, FIELDS)
     side.receive(client.data_to_send())
     assert side.fields[7] == dict(FIELDS)
@@ -62,7 +62,7 @@ def test_data_must_have_its_content_length(sent: int) -> None:
     side.receive(client.data_to_send())
     assert side.listeners[3].was_aborted
     assert 3 not in side.http2.streams.by_id
-    # All bytes are given back to the window of the connection.
+    # The connection's window is opened for all bytes.
     assert side.unwanted == sent
 
 

@@ -24,15 +24,15 @@ from tests.http2.side import FIELDS, Side
 
 OPEN = PREFACE + frames.settings({})
 
-# Input of `n` bytes may cause this many bytes of output, and this many beside them: each frame of nine bytes or more causes at
-# most an RST_STREAM of 13 bytes or the echo of a PING.
+# Bounds of the output: so many bytes for each byte of input, plus a base. Each frame of nine bytes or more causes at most an
+# RST_STREAM of 13 bytes or the answer to a PING.
 _OUTPUT_PER_BYTE, _OUTPUT_BASE = 2, 200
 
 FRAMES = st.tuples(st.integers(0, 12), st.integers(0, 255), st.integers(0, 5), st.binary(max_size=30))
 BLOCKS = st.sampled_from([encoded((*FIELDS,)), encoded((*FIELDS, ("content-length", "4"))), encoded((("some", "trailer"),))])
 HEADERS = st.tuples(st.just(frames.HEADERS), st.sampled_from([4, 5]), st.sampled_from([1, 3, 5, 7]), BLOCKS)
 DATA = st.tuples(st.just(frames.DATA), st.sampled_from([0, 0, 1]), st.sampled_from([1, 3, 5]), st.binary(max_size=30))
-# Mostly sensible, so that the streams get far.
+# Mostly valid frames, so that streams reach later states.
 CONVERSATION = st.lists(st.one_of(HEADERS, DATA, FRAMES), max_size=25)
 
 
@@ -166,7 +166,7 @@ def test_the_h2_library_reads_the_same() -> None:
 
 
 @pytest.mark.soak
-def test_the_h2_library_reads_the_same_often() -> None:
+def test_the_h2_library_reads_the_same_in_many_conversations() -> None:
     start = random.SystemRandom().randrange(1 << 48)
     compare(range(start, start + 20_000))
 

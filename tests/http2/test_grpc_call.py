@@ -1,4 +1,4 @@
-"""A gRPC call: how it opens, what it delivers, how it ends, and that it leaves nothing behind."""
+"""A gRPC call: opening, messages, ends, and that it is freed."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ async def test_the_status_waits_for_a_client_that_does_not_read_and_then_the_cal
         (handler,) = echo.handlers
         handler.end()
         await c.until(lambda: c.over(stream))
-        assert c.heard(StreamReset, stream)
+        assert c.events_of(StreamReset, stream)
         assert "grpc-status" not in c.headers(stream)
 
 

@@ -17,7 +17,7 @@ from controlplane.http2.limits import ConnectionLimits
 from tests.http2.echo import serving
 from tests.http2.raw import Raw, prefixed, raw
 
-# Small, so that windows of the connection are used up soon.
+# Small, so that the connection's window is used up soon.
 LIMITS = ConnectionLimits(max_message_bytes=800_000)
 
 
@@ -26,10 +26,10 @@ def has_bytes(c: Raw, stream: int, count: int) -> bool:
 
 
 def has_acks(c: Raw, count: int) -> bool:
-    return len(c.heard(PingAckReceived)) == count
+    return len(c.events_of(PingAckReceived)) == count
 
 
-async def test_two_of_the_largest_messages_fit_beside_bytes_that_are_not_given_back() -> None:
+async def test_two_of_the_largest_messages_fit_into_the_window_beside_unacknowledged_bytes() -> None:
     async with serving(LIMITS) as echo, raw(echo.port) as c:
         stream = await c.start()
         await c.send_all({stream: prefixed(bytes(LIMITS.window_update_bytes - 1_000))})
@@ -41,8 +41,8 @@ async def test_two_of_the_largest_messages_fit_beside_bytes_that_are_not_given_b
         await c.until(lambda: all(c.messages(stream) for stream in more))
 
 
-async def test_compressed_bytes_are_given_back_as_they_came() -> None:
-    """Not decompressed, which may be a thousand times as much, or less."""
+async def test_the_window_counts_compressed_bytes() -> None:
+    """Decompressed messages may be a thousand times as large, or smaller."""
     async with serving() as echo, raw(echo.port) as c:
         stream = await c.start(grpc_encoding="gzip")
         small = prefixed(gzip.compress(b"x"), compressed=1)
@@ -149,7 +149,7 @@ async def test_streams_of_a_connection_are_bounded() -> None:
         c.h2.remote_settings.acknowledge()
         late = await c.open()
         await c.until(lambda: c.over(late))
-        assert c.heard(StreamReset, late)[0].error_code == ErrorCodes.REFUSED_STREAM
+        assert c.events_of(StreamReset, late)[0].error_code == ErrorCodes.REFUSED_STREAM
         # The others go on.
         await c.send(1, prefixed(b"hello"))
         await c.until(lambda: c.messages(1) == [b"hello"])

@@ -1,4 +1,4 @@
-"""Every case of h2spec, against the protocol alone. `tests/xds_server/test_h2spec.py` runs it against the xDS server."""
+"""Every case of h2spec, against this package alone. `tests/xds_server/test_h2spec.py` runs h2spec against the xDS server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When a client is pinged, and when it is given up."""
+"""The decisions to ping and to disconnect a client."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_a_client_that_answers_is_pinged_again_later() -> None:
     assert check(keepalive, 62.1) is Action.PING
 
 
-def test_a_client_that_reads_is_not_given_up() -> None:
+def test_a_client_that_reads_is_not_disconnected() -> None:
     keepalive = Keepalive(LIMITS, 0.0)
     assert check(keepalive, 31.0, 3_000) is Action.PING
     assert check(keepalive, 42.0, 2_000) is Action.NONE

@@ -1,4 +1,4 @@
-"""The log of a server that was given none."""
+"""The default log of a server."""
 
 from __future__ import annotations
 

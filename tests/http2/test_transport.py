@@ -47,7 +47,7 @@ async def test_a_client_that_still_writes_reads_everything_before_the_connection
         await c.end()
         assert c.goaway is not None
         assert not c.reset
-        assert not c.heard(PingAckReceived)
+        assert not c.events_of(PingAckReceived)
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ async def test_nothing_is_received_after_the_last_goaway(monkeypatch: pytest.Mon
         ours.data_received(opening[1])
         assert not ours.grpc.calls
         await c.end()
-        assert [goaway.error_code for goaway in c.heard(ConnectionTerminated)] == [ErrorCodes.PROTOCOL_ERROR]
+        assert [goaway.error_code for goaway in c.events_of(ConnectionTerminated)] == [ErrorCodes.PROTOCOL_ERROR]
         assert c.goaway.last_stream_id == 3
 
 
@@ -116,8 +116,8 @@ async def test_a_client_whose_socket_is_full_is_alive_when_it_reads_again() -> N
         await c.until(lambda: c.messages(stream) == [b"hello"])
 
 
-async def test_a_client_that_reads_what_lies_before_a_ping_is_alive() -> None:
-    """However slowly it reads: megabytes may lie in the kernel's buffers, and the PING behind them."""
+async def test_a_client_that_slowly_reads_the_output_before_a_ping_is_alive() -> None:
+    """Megabytes may precede the PING in the kernel's buffers, so the client can't answer it for a long time."""
     async with serving() as echo, raw(echo.port) as c:
         await c.start()
         await echo.until(lambda: echo.handlers)
@@ -166,11 +166,11 @@ async def test_a_connection_of_its_maximum_age_takes_no_new_streams_and_serves_t
         late = await c.open()
         c.h2.send_data(stream, HELLO)
         await c.flush()
-        while not (c.heard(StreamReset, late) and c.messages(stream)):
+        while not (c.events_of(StreamReset, late) and c.messages(stream)):
             data = await c.reader.read(65536)
             assert data
             c.handle(without_goaway(data))
-        assert c.heard(StreamReset, late)[0].error_code == ErrorCodes.REFUSED_STREAM
+        assert c.events_of(StreamReset, late)[0].error_code == ErrorCodes.REFUSED_STREAM
 
 
 async def test_a_call_that_fails_at_its_end_does_not_keep_the_others_from_ending(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,7 +188,7 @@ async def test_a_call_that_fails_at_its_end_does_not_keep_the_others_from_ending
 
 
 def flood(kind: str, c: Raw, stream: int) -> bytes:
-    """Return frames that cost the server time, and the client next to nothing."""
+    """Return frames that cost the server much time and the client little."""
     if kind == "pings":
         return PingFrame(0, b"12345678").serialize() * 500
     if kind == "settings":
@@ -233,7 +233,7 @@ async def test_a_client_that_floods_is_throttled_and_others_are_served(kind: str
         await echo.until(lambda: ours._throttled)
         await good.send(good_stream, HELLO)
         await good.until(lambda: good.messages(good_stream) == [b"hello"])
-        # Answers don't pile up, although the client reads nothing.
+        # The output stays small, although the client reads nothing.
         assert ours._transport.get_write_buffer_size() < 1_000_000
         pouring.cancel()
         await asyncio.gather(pouring, return_exceptions=True)

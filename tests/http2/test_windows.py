@@ -15,7 +15,7 @@ from tests.http2.side import FIELDS, pair
 
 @given(st.lists(st.tuples(st.sampled_from([0, 1]), st.integers(0, 2**31 - 1)), max_size=5))
 def test_windows_open_as_in_the_h2_library(opened: list[tuple[int, int]]) -> None:
-    """Both see an error, or neither does."""
+    """Both report an error, or neither does."""
     _, side = pair()
     other = H2Connection(H2Configuration(client_side=False))
     client = H2Connection(H2Configuration())

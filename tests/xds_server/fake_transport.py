@@ -1,4 +1,4 @@
-"""A transport without sockets: it keeps what a pump sends, and plays a client that ACKs."""
+"""A transport without sockets, which records the messages of a pump, and helpers to act as a client that ACKs."""
 
 from __future__ import annotations
 

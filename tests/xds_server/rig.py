@@ -1,4 +1,4 @@
-"""The xDS server with all that it needs, a real store and the real compiler, on a real socket; and clients spoken by hand."""
+"""A rig: the xDS server on a real socket, with a real store and the real compiler, and a client of one stream."""
 
 from __future__ import annotations
 
@@ -87,11 +87,11 @@ class Rig:
         revision = await self.commit(*objects)
         await self.until(lambda fleet: fleet.revision >= revision)
 
-    async def until(self, holds: Callable[[Fleet], bool], seconds: float = 30.0) -> None:
-        """Wait until something is true of the fleet."""
+    async def until(self, condition: Callable[[Fleet], bool], seconds: float = 30.0) -> None:
+        """Wait until a condition holds of the fleet."""
         changed = self.events.changed
         async with asyncio.timeout(seconds):
-            while not holds(self.fleet):
+            while not condition(self.fleet):
                 await changed.newer(changed.serial)
 
     async def held(self, revision: int, nodes: int = 1) -> None:
@@ -126,7 +126,7 @@ async def rig(store: Store, request: pytest.FixtureRequest) -> AsyncIterator[Rig
 
 
 class PerTypeStream:
-    """A stream of a per-type service, spoken by hand."""
+    """A client with one stream of a per-type service. A test decides what it sends."""
 
     def __init__(self, channel: grpc.aio.Channel, type_url: str, variant: str, node: str = "edge-1") -> None:
         service, stem, _ = next(s for s in SERVICES if s[2] == type_url)

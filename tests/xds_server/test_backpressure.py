@@ -1,4 +1,4 @@
-"""Clients on real sockets that do not read, or come and go: they cost only their own streams."""
+"""Clients on real sockets that do not read, or often open and close streams: only their own streams are affected."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ async def test_a_client_that_does_not_read_delays_nobody(rig: Rig) -> None:
         behind = len(slow.responses)
         slow.reading.set()
         await rig.held(21, 2)
-        # It does not get the revisions that it missed: one response was on its way, and one has the newest revision.
+        # It does not get the revisions that it missed: one response was in flight, and one has the newest revision.
         assert len(slow.responses) - behind <= 3
         assert slow.held == good.held
 
 
-async def test_a_client_that_never_reads_costs_its_own_stream_only(rig: Rig) -> None:
+async def test_a_client_that_never_reads_affects_only_its_own_stream(rig: Rig) -> None:
     # More bytes than the flow control of one stream allows unread, so that the server can't write any more.
     await rig.commit(GATEWAY, *(model({"blue": 10_000}, f"m{n}") for n in range(1_000)))
     async with grpc.aio.insecure_channel(f"127.0.0.1:{rig.port}") as channel, client(rig.port, "good") as good:
@@ -73,7 +73,7 @@ async def test_a_client_that_never_reads_costs_its_own_stream_only(rig: Rig) -> 
         call.cancel()
 
 
-async def test_a_client_that_asks_and_never_reads_is_soon_not_read_any_more(rig: Rig) -> None:
+async def test_requests_of_a_client_that_never_reads_are_soon_not_read(rig: Rig) -> None:
     await rig.commit(GATEWAY, *(model({"blue": 10_000}, f"m{n}") for n in range(600)))
     async with grpc.aio.insecure_channel(f"127.0.0.1:{rig.port}") as channel:
         open_stream: Any = channel.stream_stream(

@@ -1,4 +1,4 @@
-"""The transport over gRPC's own server, without its server; `test_discovery.py` has both transports."""
+"""The transport `grpc` with a fake gRPC call. `test_discovery.py` tests both transports with real servers."""
 
 from __future__ import annotations
 

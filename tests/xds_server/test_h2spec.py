@@ -1,4 +1,4 @@
-"""h2spec against the real server, plain and over TLS.
+"""h2spec against the real xDS server, plain and over TLS.
 
 It sends GET for `/`, which an xDS server refuses before the request is complete, so later frames are for a closed stream.
 The cases of `_NOT_TRIED` can't work then. `tests/http2/test_h2spec.py` runs all of them against the protocol alone.

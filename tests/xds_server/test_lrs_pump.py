@@ -69,10 +69,10 @@ class Rig:
         )
         return call()
 
-    async def until(self, holds: Callable[[], bool]) -> None:
+    async def until(self, condition: Callable[[], bool]) -> None:
         async with asyncio.timeout(10):
             while True:
-                if holds():
+                if condition():
                     return
                 await asyncio.sleep(0.005)
 
@@ -190,7 +190,7 @@ async def test_a_server_that_stops_ends_streams_with_ok_and_opens_no_more(rig: R
     assert (await ended(rig.open()))[0] is grpc.StatusCode.UNAVAILABLE
 
 
-async def test_a_client_that_half_closes_is_answered_first(rig: Rig) -> None:
+async def test_a_client_that_half_closes_still_gets_its_answer(rig: Rig) -> None:
     call = rig.open()
     await call.write(hello(SEND_ALL))
     await call.done_writing()

@@ -50,7 +50,7 @@ async def test_a_node_is_known_from_its_first_stream_to_its_last() -> None:
     assert nodes.get("edge-1") is None
 
 
-async def test_a_stream_that_the_limits_do_not_admit_leaves_no_trace() -> None:
+async def test_a_stream_that_the_limits_do_not_admit_is_not_registered() -> None:
     nodes = NodeRegistry(StreamLimits(streams_per_node=1))
     with pytest.raises(Error) as caught:
         nodes.join(FakePump(), node(""))
@@ -73,7 +73,7 @@ async def test_end_ends_every_stream_of_the_node() -> None:
     assert [pump.calls for pump in pumps] == [["end"], ["end"]]
 
 
-async def test_another_host_is_that_of_another_stream() -> None:
+async def test_other_host_returns_the_host_of_another_stream() -> None:
     streams, pumps = NodeStreams("edge-1", 1.0), [FakePump("a"), FakePump(), FakePump("b")]
     for pump in pumps:
         streams.join(pump)
@@ -97,7 +97,7 @@ async def test_streams_that_waited_reconsider_after_a_request_and_when_their_tim
     await asyncio.sleep(0.1)
     assert [pump.calls for pump in pumps] == [[], ["reconsider", "reconsider"]]
     assert streams._timer is None
-    # The last stream that leaves takes the timer with it.
+    # When the last stream leaves, the timer is cancelled.
     waiting.append(pumps[1].core)
     streams.after_offer()
     assert streams._timer is not None

@@ -27,7 +27,7 @@ async def test_a_client_is_sent_the_newest_revision_and_its_acks_are_reported() 
     assert sorted(r.name for r in response.resources) == ["iris/blue", "iris/green"]
     stream.receive_message(request(CLUSTER, nonce=response.nonce))
     assert rig.kinds() == ["StreamOpened", "Identified", "AudienceAssigned"]
-    # All that there is for the stream once routes are subscribed to and ACKed.
+    # The stream holds the whole revision once it has ACKed endpoints and routes.
     stream.receive_message(request(ENDPOINTS, "iris/blue", "iris/green"))
     stream.receive_message(request(ROUTES, "iris"))
     assert settle(stream, transport) == [ENDPOINTS, ROUTES]
@@ -179,7 +179,7 @@ async def test_a_large_request_is_processed_in_parts_while_nothing_is_read(monke
     assert sorted(removed) == [f"no-{n}" for n in range(7)]
 
 
-async def test_a_slow_push_and_one_without_a_message_deprioritise_the_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_push_that_is_slow_or_sends_nothing_deprioritises_the_stream(monkeypatch: pytest.MonkeyPatch) -> None:
     rig = Rig()
     stream, _ = rig.open(ROUTES)
     stream.receive_message(request(ROUTES, "iris", node="x"))
@@ -210,7 +210,7 @@ async def test_two_envoys_with_one_node_id_are_reported_once(monkeypatch: pytest
         ("two Envoys use one node id", "edge-1", ["10.0.0.1", "10.0.0.2"])
     ]
     assert "two Envoys use this node id" in str(rig.events[-1])
-    # A stream of one type is no sign of a second Envoy.
+    # A stream of one type does not show a second Envoy.
     only, _ = rig.open(CLUSTER, peer="10.0.0.3:1")
     only.receive_message(request(CLUSTER, node="edge-2"))
     assert only.host == ""

@@ -37,7 +37,7 @@ def naps(push_seconds: float, nap_seconds: float) -> int:
     return count
 
 
-def test_a_push_that_took_long_is_followed_by_twice_as_long_without_one() -> None:
+def test_no_push_begins_for_twice_as_long_as_the_last_one_took() -> None:
     assert naps(0.0, NAP) == 0
     assert naps(NAP / 2, NAP) == 0
     assert naps(NAP, NAP) == 1

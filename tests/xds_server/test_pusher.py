@@ -93,7 +93,7 @@ async def test_streams_that_do_not_ack_come_last(monkeypatch: pytest.MonkeyPatch
     assert pushed == [streams[1][0], streams[2][0], streams[0][0]]
 
 
-async def test_what_was_written_is_flushed_after_each_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_output_is_flushed_after_each_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pusher, "FLUSH_SIZE", 2)
     rig = Rig()
     streams = connect(rig, 5)

@@ -1,4 +1,4 @@
-"""When a stream stops reading, so that others are served."""
+"""The decision when a stream pauses reading."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_a_stream_reads_on_until_its_slice_is_used() -> None:
     assert budget.spend(now, now + step) is None
 
 
-def test_a_stream_that_used_its_budget_pauses_for_ten_times_what_it_used_beyond_it() -> None:
+def test_the_pause_is_ten_times_the_time_used_beyond_the_budget() -> None:
     budget = ReadingBudget(0.0)
     assert budget.spend(0.0, Budget.BURST) == 0.0
     budget.start_slice()

@@ -27,7 +27,7 @@ NAMES = {ENDPOINTS: ["iris/blue", "iris/green"], ROUTES: ["iris"]}
 
 
 @VARIANTS
-async def test_every_type_has_a_service_of_its_own_and_a_switch_comes_over_that_of_routes(store: Store, variant: str) -> None:
+async def test_every_type_has_a_service_and_a_switch_is_sent_by_the_service_of_routes(store: Store, variant: str) -> None:
     async with running(store) as rig, grpc.aio.insecure_channel(f"127.0.0.1:{rig.port}") as channel:
         await rig.commit_and_publish(GATEWAY, BLUE)
         streams = {t: PerTypeStream(channel, t, variant) for t in SERVED}
@@ -253,7 +253,7 @@ async def test_the_ttls_of_resources_are_extended(store: Store, variant: str) ->
         unable.call.cancel()
 
 
-async def test_two_envoys_with_one_node_id_are_reported_and_clients_that_only_look_like_it_are_not(
+async def test_two_envoys_with_one_node_id_are_reported_and_a_reconnecting_client_is_not(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(duplicate_node_id, "CONFIRM_AFTER", 0.2)

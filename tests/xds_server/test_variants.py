@@ -39,7 +39,7 @@ def test_names_are_counted() -> None:
 
 
 @given(st.integers(0, 4 * NAMES_PER_PART))
-def test_the_parts_of_a_delta_request_mean_the_same_as_the_whole(names: int) -> None:
+def test_the_parts_of_a_delta_request_have_the_effect_of_the_whole(names: int) -> None:
     whole = delta(names)
     expected = list(whole.resource_names_subscribe)
     parts = DELTA.divide(whole)
@@ -47,7 +47,7 @@ def test_the_parts_of_a_delta_request_mean_the_same_as_the_whole(names: int) -> 
     assert [name for part in parts for name in part.resource_names_subscribe] == expected
     assert all(len(part.resource_names_subscribe) <= NAMES_PER_PART for part in parts)
     assert {part.type_url for part in parts} == {ENDPOINTS}
-    # The first part ACKs, and says whose the stream is; the others only subscribe.
+    # The first part has the ACK and the node. The other parts only subscribe.
     assert (parts[0].response_nonce, parts[0].node.id) == ("7", "edge-1")
     assert all(not part.response_nonce and not part.HasField("node") for part in parts[1:])
 
