@@ -1,4 +1,4 @@
-"""Desired state, and both ends of replication with the messages that are on their way between them."""
+"""Desired state, and both ends of replication with the undelivered messages between them."""
 
 from __future__ import annotations
 
@@ -56,9 +56,9 @@ class Replica:
             lambda audience: self.subscriptions.append((True, audience)),
             lambda audience: self.subscriptions.append((False, audience)),
         )
-        # On their way to the sender: (subscribe, audience).
+        # Undelivered messages to the sender: (subscribe, audience).
         self.subscriptions: deque[tuple[bool, Audience]] = deque()
-        # On their way to the receiver.
+        # Undelivered messages to the receiver.
         self.updates: deque[bytes] = deque()
         self.received: ReceivedRevision | None = None
 
@@ -97,7 +97,7 @@ class Replica:
             self.received = self.receiver.apply(update)
 
     def settle(self, published: CompiledRevision) -> None:
-        """Deliver all messages, also those that they lead to."""
+        """Deliver all messages, also those that are sent because of them."""
         while True:
             self.deliver_subscriptions()
             self.send(published)

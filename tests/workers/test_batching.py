@@ -1,4 +1,4 @@
-"""Messages of a worker that carry many events or subscriptions."""
+"""Batches of events and of subscriptions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from controlplane.xds.events import Held, StreamClosed, StreamOpened
 from tests.workers.rig import EDGE, EDGE_GRPC, until
 
 
-async def test_events_go_together_in_order_with_their_times() -> None:
+async def test_events_are_sent_in_one_message_in_order_with_their_times() -> None:
     sent: list[Events] = []
     batcher, before = EventBatcher(sent.append, 100), time.time()
     events = StreamOpened("127.0.0.1:1", "delta"), Held(1), StreamClosed()
@@ -46,7 +46,7 @@ async def test_streams_that_hold_the_same_revision_share_one_event() -> None:
     assert len(pickle.dumps(message)) < 20_000
 
 
-async def test_subscriptions_of_one_turn_go_together() -> None:
+async def test_subscriptions_of_one_turn_are_sent_in_one_message() -> None:
     sent: list[SubscribeAudiences] = []
     batcher = SubscriptionBatcher(sent.append)
     for audience in (EDGE, EDGE_GRPC):

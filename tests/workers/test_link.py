@@ -12,7 +12,7 @@ from tests.workers.rig import until
 
 
 class End:
-    """One end, and what it has received."""
+    """One end of a link, and the messages that it has received."""
 
     def __init__(self) -> None:
         self.received: list[object] = []
@@ -73,7 +73,7 @@ async def test_a_link_is_not_writable_while_the_other_end_does_not_read() -> Non
     one.link.close()
 
 
-async def test_a_link_whose_other_end_never_reads_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_link_whose_other_end_never_reads_is_aborted(monkeypatch: pytest.MonkeyPatch) -> None:
     ours, theirs = socket.socketpair()
     with theirs:
         ours.setblocking(False)

@@ -1,4 +1,4 @@
-"""Messages survive the way to the other process."""
+"""Messages are equal after pickling."""
 
 from __future__ import annotations
 
@@ -37,5 +37,5 @@ MESSAGES = [
 
 
 @pytest.mark.parametrize("message", MESSAGES, ids=lambda m: type(m).__name__)
-def test_a_message_is_equal_after_the_way_to_the_other_process(message: object) -> None:
+def test_a_message_is_equal_after_pickling(message: object) -> None:
     assert pickle.loads(pickle.dumps(message, pickle.HIGHEST_PROTOCOL)) == message

@@ -1,4 +1,4 @@
-"""A worker's snapshots are those of the main process, in every interleaving of messages."""
+"""A worker's snapshots equal those of the main process, in every interleaving of messages."""
 
 from __future__ import annotations
 

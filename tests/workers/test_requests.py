@@ -1,4 +1,4 @@
-"""Requests to a worker, and each way in which they end."""
+"""Requests to a worker: answered, timed out, or ended with the worker."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from controlplane.workers.requests import PendingRequests
 
 
 class RecordingLink(Link):
-    """A link that keeps what is sent."""
+    """A link that records messages and does not send them."""
 
     def __init__(self) -> None:
         super().__init__(lambda _: None, lambda: None)

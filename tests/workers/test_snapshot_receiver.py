@@ -31,7 +31,7 @@ def test_an_audience_that_no_stream_asks_for_is_dropped() -> None:
         worker.apply()
         worker.revision.snapshot(EDGE_GRPC)
     assert list(worker.subscriptions) == [(False, EDGE)]
-    # An update that was sent before the sender got the message does not bring it back.
+    # An update that was sent before the sender got the message does not add the audience again.
     worker.send(desired.change(models_a=model("a", 9_999)))
     worker.apply()
     assert worker.revision.snapshot(EDGE) is None

@@ -1,4 +1,4 @@
-"""Updates for one worker, and what workers share of them."""
+"""Updates for one worker, and the encoded parts that workers share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The supervisor with real worker processes. `tests/feature/test_workers.py` has it within the whole program."""
+"""The supervisor with real worker processes. `tests/feature/test_workers.py` tests it in the whole program."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SETTINGS = WorkerSettings(StreamLimits(), "http2", "text", "warning")
 
 
 class Rig:
-    """A supervisor with one worker, and the fleet that its events lead to."""
+    """A supervisor with one worker, and a fleet that records the events of its streams."""
 
     def __init__(self) -> None:
         self.desired = Desired(model("a"))
