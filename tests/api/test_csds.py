@@ -1,4 +1,4 @@
-"""Client status discovery (CSDS) of clients that ACK, don't answer, or refuse; and its limits, with a fleet of values."""
+"""Client status discovery (CSDS) of clients that ACK, don't answer, or refuse; and its limits, with a fleet in memory."""
 
 from __future__ import annotations
 

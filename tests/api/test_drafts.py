@@ -53,7 +53,7 @@ def test_the_printable_part_of_the_author_is_used(value: str | bytes, expected: 
     assert author([("x-turnout-author", value)]) == expected
 
 
-def test_an_author_in_utf8_wins() -> None:
+def test_an_author_in_utf8_has_priority() -> None:
     both: list[tuple[str, str | bytes]] = [("x-turnout-author", "J\\xf6rg"), ("x-turnout-author-bin", "Jörg".encode())]
     assert author(both) == author(both[::-1]) == "Jörg"
     assert author([("user-agent", "grpc")]) == "unknown"
@@ -66,7 +66,7 @@ def test_an_author_that_is_too_long_is_refused(key: str, value: str | bytes) -> 
     assert (caught.value.code, caught.value.violations[0].field) == (Code.INVALID_ARGUMENT, key)
 
 
-def test_a_draft_has_the_callers_words_and_no_time() -> None:
+def test_a_draft_has_the_author_and_reason_of_the_call_and_no_time() -> None:
     switched = draft(switch(reason="why", request_id="7"), Context(("x-turnout-author", "ann")), Action.SWITCH)
     assert (switched.author, switched.reason, switched.action, switched.request_id, switched.reverted_to) == (
         "ann",

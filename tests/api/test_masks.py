@@ -50,7 +50,7 @@ def models(draw: st.DrawFn) -> Any:
 
 
 @given(models(), st.lists(st.sampled_from(SETTABLE), min_size=1, unique=True))
-def test_a_mask_takes_exactly_the_fields_that_it_names(sent: Any, paths: list[str]) -> None:
+def test_a_mask_updates_exactly_the_fields_that_it_names(sent: Any, paths: list[str]) -> None:
     result: Any = updated(LIVE, sent, mask(*paths))
     live: Any = LIVE
     for name in SETTABLE:
@@ -62,7 +62,7 @@ def test_a_mask_takes_exactly_the_fields_that_it_names(sent: Any, paths: list[st
 
 
 @given(models())
-def test_without_a_mask_the_populated_fields_are_taken(sent: Model) -> None:
+def test_without_a_mask_the_populated_fields_are_updated(sent: Model) -> None:
     populated = [f.name for f, _ in sent.ListFields() if f.name != "name"]
     assert updated_fields(sent, mask()) == populated
     result = updated(LIVE, sent, mask())

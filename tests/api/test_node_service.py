@@ -20,7 +20,7 @@ from tests.api.convert.test_node import fleet_of
 
 
 class Nodes:
-    """A service for two nodes, which records the calls of what it is given."""
+    """A service for two nodes. It records the calls of its functions `reconnect` and `describe`."""
 
     def __init__(self, streams: int = 1) -> None:
         self.fleet = fleet_of("edge-1", "edge/2")

@@ -43,7 +43,7 @@ async def settled(plane: Plane, node: str, **states: int) -> Any:
 
 
 @pytest.mark.parametrize("variant", ["delta", "sotw"])
-async def test_all_in_sync(plane: Plane, variant: str) -> None:
+async def test_the_status_of_a_synced_node(plane: Plane, variant: str) -> None:
     async with plane.client("edge-1", variant):
         status = await settled(plane, "edge-1")
         assert (status.node.name, status.node.state) == ("nodes/edge-1", node_pb2.NODE_STATE_SYNCED)
@@ -114,7 +114,7 @@ async def test_resources_behind_a_refused_listener_are_not_asked(plane: Plane) -
         }
 
 
-async def test_a_node_that_is_gone_and_names_of_no_node(plane: Plane) -> None:
+async def test_the_status_of_a_node_that_is_gone_or_does_not_exist(plane: Plane) -> None:
     async with plane.client("edge-1"):
         await settled(plane, "edge-1")
     async with asyncio.timeout(20):

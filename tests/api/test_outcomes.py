@@ -1,4 +1,4 @@
-"""Outcomes: numbers, metadata that was never made, and conversions beside the event loop."""
+"""Outcomes: numbers, metadata of objects that were only validated, and conversions on a thread."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_the_number_is_0_when_nothing_was_made() -> None:
     assert number_of(Outcome(Head(), None, False, NO_IMPACT, {}), validate_only=False) == 0
 
 
-def test_what_was_only_validated_has_no_metadata() -> None:
+def test_an_object_that_was_only_validated_has_no_metadata() -> None:
     def revision(name: str, made: Outcome, validate_only: bool) -> int | None:
         meta = meta_of(made, name, validate_only)
         return meta.revision if meta else None

@@ -1,4 +1,4 @@
-"""Ports: which errors they give, and that reserving one keeps others out."""
+"""Ports: their errors, and that no other program can bind a reserved port."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_an_address_of_another_machine_is_invalid(host: str, words: str) -> None
     assert [v.field for v in caught.value.violations] == ["api"]
 
 
-def test_an_address_that_other_machines_reach_is_warned_of() -> None:
+def test_an_address_that_other_machines_can_reach_is_logged() -> None:
     with capture_logs() as lines:
         check_free(FREE, "api")
         assert lines == []

@@ -90,7 +90,7 @@ async def test_a_gateway_and_its_models_are_deleted_together(api: Api) -> None:
     names = ["gateways/edge", "models/iris", "models/wine"]
     response = await api.apply(delete_names=names, force=True)
     assert kinds(response.revision.changes) == [(n, DELETED) for n in names]
-    # Nodes that have the listener are told to remove it.
+    # The impact counts the removal of the listener.
     assert {t.type: t.removed for t in response.impact.types}["Listener"] == 1
 
 

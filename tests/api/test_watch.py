@@ -1,4 +1,4 @@
-"""Watches: when messages are sent."""
+"""Watches: the times at which messages are sent."""
 
 import asyncio
 

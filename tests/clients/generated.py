@@ -14,7 +14,7 @@ ROOT = HERE.parents[1]
 
 
 def copied(language: str) -> Path:
-    """Return a copy of a client in build/clients. What it installed or generated earlier stays there."""
+    """Copy a client to build/clients, and return the copy. Files that were installed or generated there earlier stay."""
     folder = ROOT / "build" / "clients" / language
     shutil.copytree(HERE / language, folder, dirs_exist_ok=True)  # with times, so that nothing is installed twice
     return folder

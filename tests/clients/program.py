@@ -6,7 +6,7 @@ import asyncio
 
 
 async def output_of(*command: str) -> str:
-    """Return what a program writes to stdout. Fails unless it ends well within a minute."""
+    """Run a program, and return its standard output. Fail if its exit code is not 0, or after a minute."""
     process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE)
     async with asyncio.timeout(60):
         output, errors = await process.communicate()

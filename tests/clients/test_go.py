@@ -30,7 +30,7 @@ def client() -> Path:
 
 
 @pytest.mark.timeout(300)
-async def test_it_lists_models_and_moves_traffic(client: Path, tmp_path: Path) -> None:
+async def test_the_client_lists_models_and_moves_traffic(client: Path, tmp_path: Path) -> None:
     async with serving(tmp_path) as plane:
         output = await output_of(str(client), f"127.0.0.1:{plane.app.api_port}", "models/iris", "green")
         assert json.loads(output) == {"models": ["models/iris"], "revision": 2, "complete": True, "error": "STALE_ETAG"}

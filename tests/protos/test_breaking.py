@@ -1,4 +1,4 @@
-"""buf's configuration: which changes of the API it refuses, and that none can be excused in a comment."""
+"""buf's configuration: it refuses breaking changes of the API, and a comment can't permit one."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 BUF = Path(sys.executable).with_name("buf")
-# With this interpreter first, as in `make check`.
+# Programs of this virtual environment come first, as in `make check`.
 PATH = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
 
 
 @pytest.fixture
 def changed(tmp_path: Path) -> Path:
-    """A copy of the protos, to be changed by a test."""
+    """A copy of the protos that a test may change."""
     copy_protos(tmp_path)
     return tmp_path
 
@@ -68,7 +68,7 @@ def test_a_deleted_rpc_is_refused(changed: Path) -> None:
     assert 'Previously present RPC "SwitchTraffic" on service "ModelService" was deleted' in breaking(changed)
 
 
-def test_a_renamed_field_is_refused_since_json_names_it(changed: Path) -> None:
+def test_a_renamed_field_is_refused_because_json_uses_the_name(changed: Path) -> None:
     edit(changed, "model.proto", lambda text: text.replace("preview_header = 7", "try_header = 7"))
     assert "preview_header" in breaking(changed)
 
@@ -93,7 +93,7 @@ def test_a_field_without_a_comment_is_refused(changed: Path) -> None:
     assert 'Field "x" should have a non-empty comment' in run.stdout
 
 
-def test_a_comment_excuses_nothing(changed: Path) -> None:
+def test_a_comment_can_not_permit_a_violation(changed: Path) -> None:
     unexplained = "message HostRouting {\n  // buf:lint:ignore FIELD_LOWER_SNAKE_CASE\n  bool nameOfHost = 1;\n}"
     edit(changed, "gateway.proto", lambda text: text.replace("message HostRouting {}", unexplained))
     run = buf("lint", folder=changed)

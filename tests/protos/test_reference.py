@@ -1,4 +1,4 @@
-"""docs/api.md: it is what the protos say, complete, and its links lead somewhere."""
+"""docs/api.md is generated from the protos, complete, and its links work."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def text() -> str:
     return reference.PAGE.read_text(encoding="utf-8")
 
 
-def test_the_page_is_what_the_protos_say(text: str) -> None:
+def test_the_page_is_up_to_date_with_the_protos(text: str) -> None:
     assert text == reference.rendered(PROTOS), "run protos/generate"
 
 
@@ -48,7 +48,7 @@ def test_every_service_rpc_message_field_and_value_is_described(files: FileDescr
             assert f"| `{value.name}` | {value.number} |" in text
 
 
-# Raised for CSDS or at the start of a server, which are not described on the page.
+# Raised by CSDS or when a server starts. The page describes neither.
 ELSEWHERE = {"ANSWER_TOO_LARGE", "REQUEST_TOO_LARGE", "CANNOT_LISTEN", "PORT_TAKEN"}
 
 
@@ -82,7 +82,7 @@ def test_links_lead_to_headings(text: str) -> None:
     assert links <= anchors
 
 
-def test_headings_are_unique_so_that_links_are(text: str) -> None:
+def test_headings_are_unique(text: str) -> None:
     headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
     assert sorted(set(headings)) == sorted(headings)
 

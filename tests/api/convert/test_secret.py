@@ -69,6 +69,6 @@ def test_the_name_and_the_content_are_checked_together() -> None:
     assert [v.field for v in caught.value.violations] == ["name", "tls_certificate.private_key_pem"]
 
 
-def test_a_sound_key_and_no_key_pass() -> None:
+def test_a_valid_key_and_no_key_are_accepted() -> None:
     check_key_numbers(message(OLD.certificate, OLD.key))
     check_key_numbers(message(OLD.certificate))
