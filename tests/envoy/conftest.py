@@ -1,4 +1,4 @@
-"""The whole thing, for real: `turnout serve`, Envoys of both kinds, upstreams that cost little."""
+"""Fixtures for tests with real Envoys: a `turnout serve` process, an Envoy of each xDS variant, and cheap upstreams."""
 
 from __future__ import annotations
 
@@ -24,15 +24,16 @@ PATH = f"/v2/models/{MODEL}/infer"
 
 @dataclass
 class Fleet:
-    """Envoys of both kinds, each with a gateway of its own: they share one machine."""
+    """Envoys of both xDS variants. Each has its own gateway, because they share one machine."""
 
     control_plane: ControlPlane
-    # By node id, like the ports.
+    # By node id.
     envoys: Mapping[str, Envoy]
+    # The port of each Envoy's gateway, by node id.
     ports: Mapping[str, int]
 
     def manifest(self, upstreams: Mapping[str, int], sticky: Sticky | None = None) -> Manifest:
-        """Every gateway, and one model with all traffic on its first version."""
+        """Return a manifest with every gateway, and one model with all traffic on its first version."""
         manifest = Manifest()
         for node, port in self.ports.items():
             manifest.gateways.append(Gateway(name=node, address="127.0.0.1", port=port, nodes=NodeSelector(ids=[node])))
@@ -44,13 +45,13 @@ class Fleet:
         return manifest
 
     async def start(self) -> None:
-        """Starts all of them, and waits until they have what there is."""
+        """Start all Envoys, and wait until they are ready and listen."""
         await asyncio.gather(*(e.start() for e in self.envoys.values()))
         await asyncio.gather(*(e.ready() for e in self.envoys.values()))
         await asyncio.gather(*(e.listens(self.ports[node]) for node, e in self.envoys.items()))
 
     def groups(self, *, path: str = PATH, name: str = "", http2: bool = False, **more: int | float | str) -> list[Group]:
-        """The same group of callers for each Envoy."""
+        """Return the same group of callers for each Envoy."""
         return [
             Group("127.0.0.1", port, path, name=f"{name}@{node}", http2=http2, **more)  # type: ignore[arg-type]
             for node, port in self.ports.items()
@@ -71,7 +72,7 @@ async def lean() -> AsyncIterator[LeanServer]:
 
 @pytest.fixture
 async def fleet(control_plane: ControlPlane) -> AsyncIterator[Fleet]:
-    """One Envoy of each kind, not started."""
+    """One Envoy of each xDS variant, not started."""
     async with AsyncExitStack() as stack:
         envoys = {"delta": control_plane.envoy("delta", "delta"), "sotw": control_plane.envoy("sotw", "sotw")}
         for envoy in envoys.values():
@@ -84,15 +85,15 @@ MakeLoad = Callable[..., Load]
 
 @pytest.fixture
 async def make_load() -> AsyncIterator[MakeLoad]:
-    """Makes loads that are closed at the end."""
-    made: list[Load] = []
+    """Make loads that are closed after the test."""
+    loads: list[Load] = []
 
     def make(groups: Sequence[Group], *, users: int = 2000, passes: int = 0) -> Load:
-        made.append(Load(groups, users=users, passes=passes))
-        return made[-1]
+        loads.append(Load(groups, users=users, passes=passes))
+        return loads[-1]
 
     yield make
-    for load in made:
+    for load in loads:
         await load.close()
 
 
@@ -101,10 +102,10 @@ Report = Callable[[str], None]
 
 @pytest.fixture
 def report(request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]) -> Report:
-    """Says what was measured, past pytest's capturing; `make soak` writes it down."""
+    """Print a measurement, although pytest captures the output. `make soak` records it."""
 
-    def say(text: str) -> None:
+    def write(text: str) -> None:
         with capsys.disabled():
             sys.stdout.write(f"\n{request.node.name}: {text}\n")
 
-    return say
+    return write

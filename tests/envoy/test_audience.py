@@ -1,4 +1,4 @@
-"""Real Envoys that are given less than all there is: by where they are, and by the models that they name."""
+"""Real Envoys that receive a part of all resources: selected by their zone, and by the models in their metadata."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ ZONES = ("near", "far")
 
 
 async def clusters(envoy: Envoy) -> set[str]:
-    """The clusters that it has from the control plane."""
-    found = json.loads(await envoy.get("/clusters?format=json"))["cluster_statuses"]
-    return {c["name"] for c in found} - {"turnout"}
+    """Return the names of the clusters that an Envoy has from the control plane."""
+    statuses = json.loads(await envoy.get("/clusters?format=json"))["cluster_statuses"]
+    return {status["name"] for status in statuses} - {"turnout"}
 
 
-async def test_an_envoy_is_given_its_zones_gateways_and_the_models_that_it_names(
+async def test_an_envoy_receives_the_gateways_of_its_zone_and_the_models_in_its_metadata(
     control_plane: ControlPlane, lean: LeanServer
 ) -> None:
     ports = {zone: free_port() for zone in ZONES}
@@ -45,41 +45,41 @@ async def test_an_envoy_is_given_its_zones_gateways_and_the_models_that_it_names
     await control_plane.apply(manifest("iris", "rose", "wine"))
     async with AsyncExitStack() as stack:
 
-        async def started(node: str, zone: str, metadata: dict[str, object]) -> Envoy:
+        async def start(node: str, zone: str, metadata: dict[str, object]) -> Envoy:
             bootstrap = node_bootstrap(
                 node, xds_port=control_plane.xds_port, admin_port=0, locality=Locality("eu", zone), metadata=metadata
             )
             return await stack.enter_async_context(Envoy(bootstrap))
 
-        sidecar = await started("sidecar", "near", {"turnout.models": ["iris", "wine", "nosuch"]})
-        edge = await started("edge", "far", {})
-        lost = await started("lost", "nowhere", {})
-        for envoy in (sidecar, edge, lost):
+        sidecar = await start("sidecar", "near", {"turnout.models": ["iris", "wine", "nosuch"]})
+        edge = await start("edge", "far", {})
+        unselected = await start("unselected", "nowhere", {})
+        for envoy in (sidecar, edge, unselected):
             await envoy.ready()
         await sidecar.listens(ports["near"])
         await edge.listens(ports["far"])
         session = await stack.enter_async_context(aiohttp.ClientSession())
 
         async def status(zone: str, model: str) -> int:
-            async with session.get(f"http://127.0.0.1:{ports[zone]}/v2/models/{model}/infer") as answer:
-                return answer.status
+            async with session.get(f"http://127.0.0.1:{ports[zone]}/v2/models/{model}/infer") as response:
+                return response.status
 
         assert [await status("near", m) for m in ("iris", "rose", "wine")] == [200, 404, 200]
         assert [await status("far", m) for m in ("iris", "rose", "wine")] == [200, 200, 200]
         assert await clusters(sidecar) == {f"{m}/{v}" for m in ("iris", "wine") for v in ("blue", "green")}
-        assert await clusters(lost) == set()
+        assert await clusters(unselected) == set()
 
-        # What one is not given is no news to it; and all three hold the revision.
-        counted = "cluster_manager.cds.update_success"
-        before = [(await e.stats(counted))[counted] for e in (sidecar, edge)]
+        # The new model `tulip` goes to the edge only. All three Envoys hold the revision.
+        updates = "cluster_manager.cds.update_success"
+        before = [(await e.stats(updates))[updates] for e in (sidecar, edge)]
         await control_plane.held(await control_plane.apply(manifest("iris", "rose", "tulip", "wine")), nodes=3)
-        after = [(await e.stats(counted))[counted] for e in (sidecar, edge)]
+        after = [(await e.stats(updates))[updates] for e in (sidecar, edge)]
         assert [b - a for a, b in zip(before, after, strict=True)] == [0, 1]
         nodes = {n.id: n for n in (await control_plane.nodes.ListNodes(ListNodesRequest())).nodes}
         assert {n: (nodes[n].state, list(nodes[n].gateways), nodes[n].note) for n in nodes} == {
             "sidecar": (NODE_STATE_SYNCED, ["gateways/near"], "it names models that its gateways don't have: nosuch"),
             "edge": (NODE_STATE_SYNCED, ["gateways/far"], ""),
-            "lost": (
+            "unselected": (
                 NODE_STATE_SYNCED,
                 [],
                 "no gateway selects it: far wants zone in [far]; near wants zone in [near]",

@@ -1,4 +1,4 @@
-"""kill -9 of the control plane in the middle of a stream of writes: nothing acknowledged is lost, and no Envoy notices."""
+"""kill -9 of the control plane during writes: no acknowledged write is lost, and no request through the Envoys fails."""
 
 from __future__ import annotations
 
@@ -24,52 +24,52 @@ WRITERS = 2
 
 
 class Writer:
-    """Writes without a pause, and says each thing until it is acknowledged, by one request id: it may be made once only."""
+    """Writes without a pause. It repeats each write with the same request id until the write is acknowledged."""
 
     def __init__(self, plane: ControlPlane, number: int) -> None:
         self.plane = plane
         self.number = number
         self.stop = False
-        # What was acknowledged: reason -> (revision, share of green).
+        # By reason: the revision and green's share of each acknowledged write.
         self.acknowledged: dict[str, tuple[int, int]] = {}
 
     async def run(self) -> None:
         i = 0
         while not self.stop:
             i += 1
-            # Never what the other writer says: each write changes something.
+            # Never the share of the other writer, so that each write changes something.
             green = 1 + (i * WRITERS + self.number) % 9_998
             reason = f"writer {self.number}, write {i}"
             switch = TrafficSwitch(model=f"models/{MODEL}", split=Split(shares={"blue": 10_000 - green, "green": green}))
             request = SwitchTrafficRequest(switches=[switch], force=True, reason=reason, request_id=str(uuid.uuid4()))
             while True:
                 try:
-                    answer = await self.plane.models.SwitchTraffic(request, timeout=10)
+                    response = await self.plane.models.SwitchTraffic(request, timeout=10)
                     break
                 except grpc.aio.AioRpcError as error:
-                    # The process is gone, or was cut off in the middle of the call. Nothing else may come.
+                    # The process is gone, or ended during the call. Other errors must not occur.
                     if error.code() not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
                         raise
                     await asyncio.sleep(0.02)
-            self.acknowledged[reason] = answer.revision.number, green
+            self.acknowledged[reason] = response.revision.number, green
 
 
 async def history(plane: ControlPlane) -> list[Revision]:
-    """All revisions, oldest first."""
-    found: list[Revision] = []
+    """Return all revisions, oldest first."""
+    newest_first: list[Revision] = []
     token = ""
     while True:
         page = await plane.revisions.ListRevisions(ListRevisionsRequest(page_size=1000, page_token=token), timeout=30)
-        found += page.revisions
+        newest_first += page.revisions
         if not (token := page.next_page_token):
-            return found[::-1]
+            return newest_first[::-1]
 
 
 @pytest.mark.parametrize("kills", [8, pytest.param(SOAK, marks=[pytest.mark.soak, pytest.mark.timeout(7200)], id="soak")])
-async def test_nothing_acknowledged_is_lost(
+async def test_no_acknowledged_write_is_lost(
     fleet: Fleet, lean: LeanServer, make_load: MakeLoad, report: Report, kills: int
 ) -> None:
-    plane, dice = fleet.control_plane, random.Random(7)
+    plane, rng = fleet.control_plane, random.Random(7)
     await plane.apply(fleet.manifest(lean.ports))
     await fleet.start()
     await plane.held(1, nodes=2)
@@ -79,7 +79,7 @@ async def test_nothing_acknowledged_is_lost(
     writers = [Writer(plane, number) for number in range(WRITERS)]
     tasks = [asyncio.create_task(writer.run()) for writer in writers]
     for _ in range(kills):
-        await asyncio.sleep(dice.uniform(0, 0.5))
+        await asyncio.sleep(rng.uniform(0, 0.5))
         await plane.kill()
         await plane.start()
     for writer in writers:
@@ -91,11 +91,11 @@ async def test_nothing_acknowledged_is_lost(
 
     revisions = await history(plane)
     assert [r.number for r in revisions] == list(range(1, last + 1))  # no gap
-    made = {r.reason: r.number for r in revisions if r.reason}
+    written = {r.reason: r.number for r in revisions if r.reason}
     acknowledged = {reason: number for writer in writers for reason, (number, _) in writer.acknowledged.items()}
-    # Each write is there, once, with the number that was acknowledged, and nothing else is.
-    assert made == acknowledged
-    assert len(made) == last - 2
+    # The history has each write once, with the acknowledged number, and no others.
+    assert written == acknowledged
+    assert len(written) == last - 2
     for writer in writers:
         for number, green in random.Random(1).sample(list(writer.acknowledged.values()), 20):
             request = GetRevisionRequest(name=f"revisions/{number}", include_manifest=True)
@@ -106,4 +106,4 @@ async def test_nothing_acknowledged_is_lost(
     settled = records.by_version(since=progress.last_ack_time.ToNanoseconds() / 1e9)
     assert not settled["blue"]
     assert len(records.requests) > 100 * kills
-    report(f"{kills} kills, {len(made)} acknowledged writes, {len(records.requests)} requests, 0 failed")
+    report(f"{kills} kills, {len(written)} acknowledged writes, {len(records.requests)} requests, 0 failed")

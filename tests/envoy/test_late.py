@@ -1,4 +1,4 @@
-"""Who was not there gets the newest state only: late, restarted, or away for 100 revisions. Who was, gets nothing twice."""
+"""An Envoy that comes late, restarts, or misses 100 revisions gets only the newest one. Nothing is sent twice."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ ROUTES = f"rds.{MODEL}"
 
 
 class Relay:
-    """A way to the control plane that can be cut: connections are dropped, new ones are closed at once."""
+    """A TCP relay to the control plane that can be interrupted: it then drops connections, and closes new ones at once."""
 
     def __init__(self, port: int) -> None:
-        self._to = port
-        self._cut = False
+        self._target_port = port
+        self._interrupted = False
         self._writers: set[asyncio.StreamWriter] = set()
 
     async def start(self) -> int:
@@ -36,23 +36,23 @@ class Relay:
         port: int = self._server.sockets[0].getsockname()[1]
         return port
 
-    def cut(self) -> None:
-        self._cut = True
+    def interrupt(self) -> None:
+        self._interrupted = True
         for writer in self._writers:
             writer.transport.abort()
 
-    def mend(self) -> None:
-        self._cut = False
+    def restore(self) -> None:
+        self._interrupted = False
 
     def close(self) -> None:
-        self.cut()
+        self.interrupt()
         self._server.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self._cut:
+        if self._interrupted:
             writer.close()
             return
-        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._to)
+        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target_port)
         self._writers |= {writer, far_writer}
         await asyncio.gather(self._copy(reader, far_writer), self._copy(far_reader, writer))
         self._writers -= {writer, far_writer}
@@ -67,46 +67,48 @@ class Relay:
 
 @pytest.fixture
 async def relay(control_plane: ControlPlane) -> AsyncIterator[Relay]:
-    made = Relay(control_plane.xds_port)
-    yield made
-    made.close()
+    relay = Relay(control_plane.xds_port)
+    yield relay
+    relay.close()
 
 
 async def updates(envoy: Envoy) -> dict[str, int]:
-    """Updates that an Envoy has accepted, by what they were of: `cds`, `lds`, `rds.MODEL`, `scoped_rds.GATEWAY`, clusters'."""
-    found = await envoy.stats("update_success$")
+    """Count the updates that an Envoy accepted, by stat: `cds`, `lds`, `rds.MODEL`, `scoped_rds.GATEWAY`, a cluster."""
+    stats = await envoy.stats("update_success$")
     accepted: dict[str, int] = {}
-    for name, count in found.items():
-        what = name.removesuffix(".update_success").split(".", 2 if name.startswith("http.") else 1)[-1]
+    for name, count in stats.items():
+        stat = name.removesuffix(".update_success").split(".", 2 if name.startswith("http.") else 1)[-1]
         if count:
-            accepted[what] = count
+            accepted[stat] = count
     return accepted
 
 
-async def answers(fleet: Fleet, node: str, make_load: MakeLoad) -> set[str | None]:
-    """The versions that users reach through an Envoy."""
+async def versions_reached(fleet: Fleet, node: str, make_load: MakeLoad) -> set[str | None]:
+    """Return the versions that users reach through an Envoy."""
     load = make_load([Group("127.0.0.1", fleet.ports[node], PATH, connections=1)], users=20, passes=1)
     await load.start()
     return {r.version for r in (await load.finish()).requests}
 
 
-async def many(plane: ControlPlane, count: int = 100) -> int:
-    """Moves a little traffic many times, and in the end all of it to green; returns the last revision."""
+async def make_revisions(plane: ControlPlane, count: int = 100) -> int:
+    """Make `count` revisions that move a little traffic, and in the last one all of it to green. Return its number."""
     for i in range(count - 1):
         await plane.split(MODEL, {"blue": 9_999 - i, "green": i + 1})
     return await plane.split(MODEL, {"green": 10_000})
 
 
-async def test_late_or_restarted_gets_the_newest_only(fleet: Fleet, lean: LeanServer, make_load: MakeLoad) -> None:
+async def test_a_late_or_restarted_envoy_gets_only_the_newest_revision(
+    fleet: Fleet, lean: LeanServer, make_load: MakeLoad
+) -> None:
     plane = fleet.control_plane
     await plane.apply(fleet.manifest(lean.ports))
-    assert await many(plane) == 101
-    await fleet.start()  # late: after all of it
+    assert await make_revisions(plane) == 101
+    await fleet.start()  # late: after all revisions
     await plane.held(101, nodes=2)
     for node, envoy in fleet.envoys.items():
         assert set((seen := await updates(envoy)).values()) == {1}, seen
         assert seen[ROUTES] == 1
-        assert await answers(fleet, node, make_load) == {"green"}
+        assert await versions_reached(fleet, node, make_load) == {"green"}
 
     await asyncio.gather(*(envoy.kill() for envoy in fleet.envoys.values()))
     last = await plane.split(MODEL, {"blue": 10_000})
@@ -114,11 +116,11 @@ async def test_late_or_restarted_gets_the_newest_only(fleet: Fleet, lean: LeanSe
     await plane.held(last, nodes=2)
     for node, envoy in fleet.envoys.items():
         assert set((seen := await updates(envoy)).values()) == {1}, seen
-        assert await answers(fleet, node, make_load) == {"blue"}
+        assert await versions_reached(fleet, node, make_load) == {"blue"}
 
 
 @pytest.mark.parametrize("variant", ["delta", "sotw"])
-async def test_away_for_100_revisions_gets_the_newest_only(
+async def test_an_envoy_that_misses_100_revisions_gets_only_the_newest_one(
     control_plane: ControlPlane, relay: Relay, lean: LeanServer, make_load: MakeLoad, variant: str
 ) -> None:
     kind = "delta" if variant == "delta" else "sotw"
@@ -130,21 +132,23 @@ async def test_away_for_100_revisions_gets_the_newest_only(
         await fleet.start()
         await control_plane.held(1, nodes=1)
         before = await updates(envoy)
-        relay.cut()
-        last = await many(control_plane)
-        assert await answers(fleet, "away", make_load) == {"blue"}  # what it last knew
-        relay.mend()
+        relay.interrupt()
+        last = await make_revisions(control_plane)
+        assert await versions_reached(fleet, "away", make_load) == {"blue"}  # the state before the interruption
+        relay.restore()
         await control_plane.held(last, nodes=1)
-        assert await answers(fleet, "away", make_load) == {"green"}
+        assert await versions_reached(fleet, "away", make_load) == {"green"}
         after = await updates(envoy)
         assert after[ROUTES] == before[ROUTES] + 1
-        if variant == "delta":  # it said what it has: nothing else was sent
+        if variant == "delta":  # its first request named the versions that it had, so nothing else was sent
             assert after == before | {ROUTES: before[ROUTES] + 1}
     finally:
         await envoy.close()
 
 
-async def test_too_slow_for_100_revisions_skips_to_the_newest(fleet: Fleet, lean: LeanServer, make_load: MakeLoad) -> None:
+async def test_an_envoy_that_is_too_slow_for_100_revisions_skips_to_the_newest_one(
+    fleet: Fleet, lean: LeanServer, make_load: MakeLoad
+) -> None:
     plane = fleet.control_plane
     await plane.apply(fleet.manifest(lean.ports))
     await fleet.start()
@@ -153,7 +157,7 @@ async def test_too_slow_for_100_revisions_skips_to_the_newest(fleet: Fleet, lean
     for envoy in fleet.envoys.values():
         os.kill(envoy.process.pid, signal.SIGSTOP)
     try:
-        last = await many(plane)  # nobody waits for those who don't answer
+        last = await make_revisions(plane)  # writes don't wait for nodes that don't answer
         async with asyncio.timeout(10):
             while True:
                 nodes = (await plane.nodes.ListNodes(ListNodesRequest())).nodes
@@ -165,12 +169,12 @@ async def test_too_slow_for_100_revisions_skips_to_the_newest(fleet: Fleet, lean
             os.kill(envoy.process.pid, signal.SIGCONT)
     await plane.held(last, nodes=2)
     for node, envoy in fleet.envoys.items():
-        # The one that was on its way when it fell silent, and the newest.
+        # Two updates: the one that was in flight when the Envoy stopped, and the newest.
         assert (await updates(envoy))[ROUTES] == before[node] + 2
-        assert await answers(fleet, node, make_load) == {"green"}
+        assert await versions_reached(fleet, node, make_load) == {"green"}
 
 
-async def test_a_restarted_control_plane_sends_a_delta_envoy_nothing(fleet: Fleet, lean: LeanServer) -> None:
+async def test_a_restarted_control_plane_sends_nothing_to_an_up_to_date_delta_envoy(fleet: Fleet, lean: LeanServer) -> None:
     plane = fleet.control_plane
     await plane.apply(fleet.manifest(lean.ports))
     await fleet.start()
@@ -181,7 +185,7 @@ async def test_a_restarted_control_plane_sends_a_delta_envoy_nothing(fleet: Flee
     for restart in (plane.kill, plane.stop):
         await restart()
         await plane.start()
-        progress = await plane.held(last, nodes=2)  # both are back, and hold it
+        progress = await plane.held(last, nodes=2)  # both have connected again, and hold it
         assert progress.holding == 2
     after = await delta.stats(r"update_(success|attempt|rejected|failure)$|version$|config_reload$")
     accepted = {name: n for name, n in after.items() if name.endswith(("update_success", "update_rejected", "version"))}

@@ -1,7 +1,8 @@
-"""What Envoys of three versions make of it, in both variants, over ADS and over separate streams: one life of each.
+"""A long scenario with Envoys of three versions, in both xDS variants, over ADS and over separate streams.
 
-Separate means: clusters and listeners over services of their own. What follows from them (endpoints, scopes, routes) says
-`ads {}` as its source, so it comes over ADS all the same; Envoy has no word for "the service that named it" that it takes.
+Separate streams means: clusters and listeners come over their own services. Endpoints, scopes and routes still come over ADS,
+because the clusters and listeners that refer to them name `ads {}` as their source. Envoy accepts no source that means "the
+service that sent this resource".
 """
 
 import asyncio
@@ -30,43 +31,44 @@ from tests.envoy.test_sync import BYTES, HOST, Plane, model_server
 
 pytestmark = pytest.mark.envoy
 
-# The newest is a dependency of the project; the others stand beside it, for this test alone (`make setup`).
+# The newest version is a dependency of the project. `make setup` installs the older ones, only for this test.
 OLDER = [line.partition("==")[2] for line in (Path(__file__).parent / "versions.txt").read_text().split()]
 
-# What a control plane that comes back may say to an Envoy that is up to date: the start of a connection, and nothing else.
+# A restarted control plane sends an up-to-date Envoy at most this many bytes: the start of a connection, and nothing else.
 QUIET_BYTES = 700
 
 
 def binary(version: str) -> str:
-    """The Envoy of a version; "newest" is the one that the project installs."""
+    """Return the path of the Envoy of a version; "newest" is the one that the project installs."""
     if version == "newest":
         return envoy_binary()
-    found = Path(sys.prefix) / "envoys" / version / "envoy" / "_bin" / "envoy"
-    if not found.exists():
-        pytest.fail(f"{found} is not there: `make setup` installs it")
-    return str(found)
+    path = Path(sys.prefix) / "envoys" / version / "envoy" / "_bin" / "envoy"
+    if not path.exists():
+        pytest.fail(f"{path} does not exist; install it with `make setup`")
+    return str(path)
 
 
 def bootstrap(xds_port: int, variant: Any, *, separate: bool) -> dict[str, Any]:
-    made: dict[str, Any] = node_bootstrap("edge-1", "edge", xds_port=xds_port, variant=variant, admin_port=0)
+    """Return the bootstrap of the node edge-1. `separate`: clusters and listeners come over their own services."""
+    config: dict[str, Any] = node_bootstrap("edge-1", "edge", xds_port=xds_port, variant=variant, admin_port=0)
     if separate:
-        dynamic = made["dynamic_resources"]
+        dynamic = config["dynamic_resources"]
         for source in ("cds_config", "lds_config"):
             dynamic[source] = {"resource_api_version": "V3", "api_config_source": dict(dynamic["ads_config"])}
-    return made
+    return config
 
 
 class Matrix(Plane):
-    """A control plane, and a third model server to move to."""
+    """A control plane with two more model servers: `violet`, and `moved` for a change of endpoints."""
 
     async def __aenter__(self) -> "Matrix":
         await super().__aenter__()
         self.upstreams["violet"] = await self._stack.enter_async_context(model_server("violet"))
-        self.others = {v: await self._stack.enter_async_context(model_server(v)) for v in ("moved",)}
+        self.moved = await self._stack.enter_async_context(model_server("moved"))
         return self
 
     async def put(self, name: str, **ports: int) -> int:
-        """A model with these versions, all traffic on the first."""
+        """Apply a model with these versions, all traffic on the first. Return the revision."""
         versions = [
             model_pb2.Version(name=v, endpoints=[model_pb2.Endpoint(host="127.0.0.1", port=p)]) for v, p in ports.items()
         ]
@@ -76,36 +78,37 @@ class Matrix(Plane):
         return int(response.revision.number)
 
     async def connected(self, streams: int) -> None:
-        """Waits until the node has this many streams open: each comes back by itself."""
+        """Wait until the node has this many open streams. Each stream reconnects on its own."""
         changed = self.app.events.changed
         async with asyncio.timeout(20):
             while (node := self.app.fleet.nodes.get("edge-1")) is None or len(node.streams) != streams:
                 await changed.newer(changed.serial)
 
     async def remove(self, name: str) -> int:
+        """Delete a model. Return the revision."""
         response = await self.models.DeleteModel(model_service_pb2.DeleteModelRequest(name=f"models/{name}", force=True))
         return int(response.revision)
 
 
 @asynccontextmanager
 async def callers(port: int) -> AsyncIterator[Counter[str]]:
-    """Requests to iris without a pause, and what came of them: who answered, or what went wrong."""
-    came: Counter[str] = Counter()
+    """Send requests to iris without a pause. Yield the counts of the answers: the version that answered, or the error."""
+    answers: Counter[str] = Counter()
 
     async def call(session: aiohttp.ClientSession) -> None:
         while True:
             try:
-                async with session.get(f"http://{HOST}:{port}/v2/models/iris/infer") as answer:
-                    text = await answer.text()
-                    came[text if answer.status == 200 else f"{answer.status} {text[:60]}"] += 1
+                async with session.get(f"http://{HOST}:{port}/v2/models/iris/infer") as response:
+                    text = await response.text()
+                    answers[text if response.status == 200 else f"{response.status} {text[:60]}"] += 1
             except aiohttp.ClientError as error:
-                came[f"failed: {error!r}"] += 1
+                answers[f"failed: {error!r}"] += 1
             await asyncio.sleep(0.002)
 
     async with aiohttp.ClientSession() as session:
         tasks = [asyncio.create_task(call(session)) for _ in range(4)]
         try:
-            yield came
+            yield answers
         finally:
             for task in tasks:
                 task.cancel()
@@ -113,13 +116,14 @@ async def callers(port: int) -> AsyncIterator[Counter[str]]:
 
 
 async def counts(envoy: Envoy, pattern: str) -> dict[str, int]:
+    """Return the statistics of an Envoy that match a pattern and are not 0."""
     return {name: n for name, n in (await envoy.stats(pattern)).items() if n}
 
 
 @pytest.mark.parametrize("separate", [False, True], ids=["ads", "separate"])
 @pytest.mark.parametrize("variant", ["delta", "sotw"])
 @pytest.mark.parametrize("version", [*OLDER, "newest"])
-async def test_a_life(tmp_path: Path, version: str, variant: str, separate: bool) -> None:
+async def test_an_envoy_follows_every_kind_of_change(tmp_path: Path, version: str, variant: str, separate: bool) -> None:
     async with Matrix(tmp_path) as plane:
         await plane.apply()
         blue, green, violet = (plane.upstreams[v] for v in ("blue", "green", "violet"))
@@ -130,34 +134,33 @@ async def test_a_life(tmp_path: Path, version: str, variant: str, separate: bool
             streams = 3 if separate else 1
             assert node.streams == streams
             assert await plane.ask() == "blue"
-            async with callers(plane.port) as came:
+            async with callers(plane.port) as answers:
                 await plane.held(await plane.switch("green"))
                 assert await plane.ask() == "green"
-                # A new cluster, the route to it and the end of the old one in one revision.
+                # One revision adds a cluster, changes the route to it, and removes the old cluster.
                 await plane.held(await plane.put("iris", violet=violet, green=green))
                 assert await plane.ask() == "violet"
                 await plane.held(await plane.put("iris", blue=blue, violet=violet))
                 assert await plane.ask() == "blue"
-                # A model comes and goes.
+                # A model is created and deleted.
                 clusters = await counts(envoy, "cluster_manager.active_clusters$")
                 await plane.held(await plane.put("wine", violet=violet))
                 assert await counts(envoy, "cluster_manager.active_clusters$") != clusters
                 await plane.held(await plane.remove("wine"))
                 assert await counts(envoy, "cluster_manager.active_clusters$") == clusters
-                # Endpoints move; nothing else does.
+                # Only endpoints change.
                 before = await counts(envoy, "(lds|cds|rds.*)\\.update_success$")
-                await plane.held(await plane.put("iris", blue=plane.others["moved"], violet=violet))
+                await plane.held(await plane.put("iris", blue=plane.moved, violet=violet))
                 await plane.answers("moved")
                 assert await counts(envoy, "(lds|cds|rds.*)\\.update_success$") == before
-                # A refusal, and its end.
-                taken = gateway_pb2.Gateway(name="taken", address=HOST, port=int(envoy.admin.rpartition(":")[2]))
-                taken.address = "127.0.0.1"
+                # The Envoy refuses a listener, because the port is its own admin port.
+                taken = gateway_pb2.Gateway(name="taken", address="127.0.0.1", port=int(envoy.admin.rpartition(":")[2]))
                 await plane.gateways.CreateGateway(gateway_service_pb2.CreateGatewayRequest(gateway=taken))
                 revision = plane.app.fleet.revision
                 (refused,) = (await plane.progress(revision, lambda p: p.refused)).nodes
                 assert (refused.refused_type, refused.refused_revision) == ("Listener", revision)
                 assert f"{taken.address}:{taken.port}" in refused.refused_resources
-                # What comes after is held but for it, while it stands.
+                # While the refusal lasts, the Envoy holds later revisions except for that listener.
                 progress = await plane.held(await plane.switch("violet"))
                 (held,) = progress.nodes
                 assert (held.state, progress.refused) == (revision_pb2.NODE_PROGRESS_STATE_HOLDING, 0)
@@ -180,7 +183,7 @@ async def test_a_life(tmp_path: Path, version: str, variant: str, separate: bool
                     assert received < QUIET_BYTES
                 await plane.held(await plane.switch("blue"))
                 assert await plane.ask() == "moved"
-            assert came.keys() == {"blue", "green", "violet", "moved"}, came
+            assert answers.keys() == {"blue", "green", "violet", "moved"}, answers
             # The Envoy restarts.
             await envoy.restart()
             await plane.connected(streams)

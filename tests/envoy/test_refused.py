@@ -1,4 +1,4 @@
-"""A real Envoy refuses the breaks of `tests/compiler/breaks.py`, as our checks do: `envoy --mode validate` says so."""
+"""`envoy --mode validate` refuses the broken resources of `tests/compiler/breaks.py`, as the compiler's checks do."""
 
 from __future__ import annotations
 
@@ -26,32 +26,32 @@ ACCEPTED_BY_ENVOY = {"no router"}
 
 
 def bootstrap(resource: Resource) -> dict[str, Any]:
-    """A bootstrap with this resource in place of the valid one."""
+    """Return a bootstrap with this resource in place of the valid one of its name."""
     if resource.type_url in (CLUSTER, LISTENER):
-        form: dict[str, Any] = node_bootstrap("refused")
+        config: dict[str, Any] = node_bootstrap("refused")
         message = json_format.MessageToDict(decoded(resource), preserving_proto_field_name=True)
-        form["static_resources"].setdefault("listeners" if resource.type_url == LISTENER else "clusters", []).append(message)
-        return form
+        config["static_resources"].setdefault("listeners" if resource.type_url == LISTENER else "clusters", []).append(message)
+        return config
     whole = base()
     of_type = {**whole.resources[resource.type_url], resource.name: resource}
     return static_bootstrap(replace(whole, resources={**whole.resources, resource.type_url: of_type}))
 
 
-def refused(form: dict[str, Any], directory: Path) -> str:
-    """The output of an Envoy that refuses a bootstrap; "" if it accepts it."""
+def refusal(config: dict[str, Any], directory: Path) -> str:
+    """Return the output of an Envoy that refuses a bootstrap; "" if it accepts the bootstrap."""
     file = directory / "bootstrap.json"
-    file.write_text(json.dumps(form))
+    file.write_text(json.dumps(config))
     command = [envoy_binary(), "--mode", "validate", "-l", "critical", "-c", str(file)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    return "" if done.returncode == 0 else done.stdout + done.stderr
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return "" if result.returncode == 0 else result.stdout + result.stderr
 
 
 @pytest.mark.parametrize(("type_url", "name"), sorted({(b.type_url, b.resource) for b in BREAKS}))
 def test_envoy_accepts_the_valid_resources(type_url: str, name: str, tmp_path: Path) -> None:
-    assert refused(bootstrap(base().resources[type_url][name]), tmp_path) == ""
+    assert refusal(bootstrap(base().resources[type_url][name]), tmp_path) == ""
 
 
 @pytest.mark.parametrize("wrong", BREAKS, ids=lambda b: b.name)
-def test_envoy_refuses_the_broken_ones(wrong: Break, tmp_path: Path) -> None:
-    output = refused(bootstrap(broken(wrong)), tmp_path)
+def test_envoy_refuses_the_broken_resources(wrong: Break, tmp_path: Path) -> None:
+    output = refusal(bootstrap(broken(wrong)), tmp_path)
     assert bool(output) is (wrong.name not in ACCEPTED_BY_ENVOY), output

@@ -1,4 +1,4 @@
-"""Users stay where they are while shares move: 20,000 of them, told apart by a header; fewer by a cookie."""
+"""Sticky users stay on their version while shares move: 20,000 users with a header, and fewer with a cookie."""
 
 import pytest
 
@@ -13,7 +13,7 @@ RAMP = (100, 500, 1000, 2500, 4000, 5000, 7500, 9000, 10_000)
 
 
 @pytest.mark.parametrize(("sticky", "key", "users"), [("header", "x-user", 20_000), ("cookie", "uid", 4_000)])
-async def test_nobody_moves_to_green_and_back(
+async def test_no_user_moves_back_to_blue_while_green_grows(
     fleet: Fleet, lean: LeanServer, make_load: MakeLoad, report: Report, sticky: str, key: str, users: int
 ) -> None:
     plane = fleet.control_plane
@@ -22,8 +22,8 @@ async def test_nobody_moves_to_green_and_back(
     await fleet.start()
     await plane.held(1, nodes=2)
 
-    async def where(pass_: int) -> set[int]:
-        """The users whom green answers now. The Envoys take turns: they must agree on each user."""
+    async def users_on_green(pass_: int) -> set[int]:
+        """Return the users whom green answers now. Passes alternate between the Envoys, which must agree on each user."""
         port = list(fleet.ports.values())[pass_ % 2]
         header = key if sticky == "header" else f"cookie:{key}"
         load = make_load([Group("127.0.0.1", port, PATH, connections=32, user_header=header)], users=users, passes=1)
@@ -34,41 +34,44 @@ async def test_nobody_moves_to_green_and_back(
         return {r.user for r in records.requests if r.version == "green"}
 
     async def move(green: int, pass_: int) -> set[int]:
+        """Set green's share. Return the users on green."""
         shares = {"blue": 10_000 - green, "green": green}
         await plane.held(await plane.split("digits", {v: s for v, s in shares.items() if s}), nodes=2)
-        return await where(pass_)
+        return await users_on_green(pass_)
 
-    # Names and hash are fixed, so these numbers are the same in every run.
-    on_green, worst = await where(0), 0.0
+    # The users' names and the hash are fixed, so these numbers are the same in every run.
+    on_green, worst = await users_on_green(0), 0.0
     assert not on_green
     for step, green in enumerate(RAMP):
         now = await move(green, step)
         assert on_green <= now, f"{len(on_green - now)} users went back to blue at {green}"
-        off = abs(len(now) / users - green / 10_000)
-        worst = max(worst, off)
-        assert off < (0.015 if users >= 20_000 else 0.02)
+        deviation = abs(len(now) / users - green / 10_000)
+        worst = max(worst, deviation)
+        assert deviation < (0.015 if users >= 20_000 else 0.02)
         on_green = now
     assert len(on_green) == users
 
-    # A ramp that is abandoned half way: just those who had moved come back.
+    # A ramp is undone half way: exactly the users that had moved go back.
     start = await move(1000, 0)
     half = await move(4000, 1)
     assert start < half
     assert await move(1000, 0) == start
-    assert await move(1000, 1) == start  # the other Envoy says the same of each user
+    assert await move(1000, 1) == start  # the other Envoy agrees on each user
     report(f"{users} users by {sticky}, {len(RAMP)} steps: none went back; worst share off by {worst:.2%}")
 
 
-async def test_a_request_without_the_key_is_drawn_at_random(fleet: Fleet, lean: LeanServer, make_load: MakeLoad) -> None:
+async def test_requests_without_the_sticky_key_are_split_at_random(
+    fleet: Fleet, lean: LeanServer, make_load: MakeLoad
+) -> None:
     plane = fleet.control_plane
     await plane.apply(fleet.manifest(lean.ports, Sticky(header="x-tenant")))
     await fleet.start()
     await plane.held(await plane.split("digits", {"blue": 5000, "green": 5000}), nodes=2)
-    # They say who they are in another header: the same users, several times each, are not on one version.
+    # The callers name the user in another header, so each user is on both versions.
     load = make_load(fleet.groups(connections=8), users=50, passes=40)
     await load.start()
     records = await load.finish()
     assert records.failed == 0, records.failures
-    of_first = {r.version for r in records.requests if r.user == 0}
-    assert of_first == {"blue", "green"}
+    versions_of_first = {r.version for r in records.requests if r.user == 0}
+    assert versions_of_first == {"blue", "green"}
     assert 0.4 < records.by_version()["green"] / len(records.requests) < 0.6

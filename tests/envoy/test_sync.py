@@ -1,4 +1,4 @@
-"""Real Envoys under the real control plane: in sync, switched, refusing, and left alone by both."""
+"""Real Envoys with the real control plane: first sync, switches, refusals, and restarts of the control plane."""
 
 import asyncio
 import socket
@@ -38,21 +38,21 @@ VARIANTS = pytest.mark.parametrize("variant", ["delta", "sotw"])
 
 BYTES = "cluster.turnout.upstream_cx_rx_bytes_total"
 
-# Bound by the Envoys of this file, and by nothing else that runs on loopback's first address.
+# The loopback address of these gateways. Other programs on the machine mostly use 127.0.0.1.
 HOST = "127.0.0.7"
 
 
-def another_program() -> socket.socket:
-    """Has a port of this host, until it is closed: a refusal that only the real thing can give."""
-    listening = socket.socket()
-    listening.bind((HOST, 0))
-    listening.listen()
-    return listening
+def taken_port() -> socket.socket:
+    """Return a listening socket. Until it is closed, Envoy refuses a listener on its port."""
+    sock = socket.socket()
+    sock.bind((HOST, 0))
+    sock.listen()
+    return sock
 
 
 @asynccontextmanager
 async def model_server(answer: str) -> AsyncIterator[int]:
-    """An HTTP server that always says the same; the port."""
+    """Run an HTTP server that always gives this answer. Yield its port."""
 
     async def handle(_: web.Request) -> web.Response:
         return web.Response(text=answer)
@@ -70,7 +70,7 @@ async def model_server(answer: str) -> AsyncIterator[int]:
 
 
 class Plane:
-    """A control plane, its operator, and two model servers behind one model on one gateway."""
+    """A control plane in this process, stubs of its operator API, and two model servers behind one model on one gateway."""
 
     def __init__(self, path: Path, workers: int = 0) -> None:
         self.path, self.workers = path, workers
@@ -88,7 +88,7 @@ class Plane:
         await self._stack.aclose()
 
     async def start(self) -> None:
-        """Starts, on the same xDS port each time."""
+        """Start the control plane, on the same xDS port each time."""
         loopback = Address("127.0.0.1", 0)
         xds = Address("127.0.0.1", self.xds_port)
         self.app = App(Config(self.path, loopback, xds, metrics=None, grace=1.0, workers=self.workers))
@@ -105,6 +105,7 @@ class Plane:
         await self.app.stop()
 
     async def apply(self) -> int:
+        """Apply the gateway and the model, with all traffic on blue. Return the revision."""
         versions = [
             model_pb2.Version(name=v, endpoints=[model_pb2.Endpoint(host="127.0.0.1", port=p)])
             for v, p in self.upstreams.items()
@@ -117,20 +118,22 @@ class Plane:
         return int(response.revision.number)
 
     async def switch(self, version: str) -> int:
+        """Move all traffic to a version. Return the revision."""
         switch = model_service_pb2.TrafficSwitch(model="models/iris", version=version)
         response = await self.models.SwitchTraffic(model_service_pb2.SwitchTrafficRequest(switches=[switch], force=True))
         return int(response.revision.number)
 
-    async def progress(self, revision: int, holds: Any, seconds: float = 20.0) -> revision_pb2.RevisionProgress:
-        """The first picture of a revision of which something is true."""
+    async def progress(self, revision: int, condition: Any, seconds: float = 20.0) -> revision_pb2.RevisionProgress:
+        """Wait until a condition holds of a revision's progress. Return that progress."""
         async with asyncio.timeout(seconds):
             while True:
                 watch = self.revisions.WatchRevision(revision_service_pb2.WatchRevisionRequest(name=f"revisions/{revision}"))
                 async for response in watch:
-                    if holds(response.progress):
+                    if condition(response.progress):
                         return response.progress  # type: ignore[no-any-return]
 
     async def held(self, revision: int, nodes: int = 1) -> revision_pb2.RevisionProgress:
+        """Wait until all nodes, and at least this many, hold a revision. Return its progress."""
         return await self.progress(revision, lambda p: p.complete and p.holding >= nodes)
 
     async def node(self, name: str) -> node_pb2.Node:
@@ -141,19 +144,19 @@ class Plane:
         return Envoy(node_bootstrap(name, "edge", xds_port=self.xds_port, variant=variant, admin_port=0))
 
     async def ask(self, seconds: float = 10.0) -> str:
-        """Who answers a request through the gateway, once its listener is there."""
+        """Send a request through the gateway, once it listens. Return the version that answers."""
         async with asyncio.timeout(seconds), aiohttp.ClientSession() as session:
             while True:
                 try:
-                    async with session.get(f"http://{HOST}:{self.port}/v2/models/iris/infer") as answer:
-                        return await answer.text()
+                    async with session.get(f"http://{HOST}:{self.port}/v2/models/iris/infer") as response:
+                        return await response.text()
                 except aiohttp.ClientConnectionError:
                     await asyncio.sleep(0.01)
 
     async def answers(self, version: str) -> None:
-        """Waits until a version answers."""
+        """Wait until a version answers."""
         async with asyncio.timeout(10):
-            while await self.ask() != version:  # noqa: ASYNC110  nothing but asking tells
+            while await self.ask() != version:  # noqa: ASYNC110  there is no event to wait for
                 await asyncio.sleep(0.01)
 
 
@@ -163,7 +166,7 @@ async def plane(tmp_path: Path) -> AsyncIterator[Plane]:
         yield p
 
 
-async def test_a_delta_and_a_sotw_envoy_come_in_sync_and_follow_a_switch(plane: Plane) -> None:
+async def test_a_delta_and_a_sotw_envoy_sync_and_follow_a_switch(plane: Plane) -> None:
     await plane.apply()
     async with plane.envoy("d", "delta") as d, plane.envoy("s", "sotw") as s:
         progress = await plane.held(1, 2)
@@ -183,11 +186,11 @@ async def test_a_delta_and_a_sotw_envoy_come_in_sync_and_follow_a_switch(plane: 
 
 
 @VARIANTS
-async def test_what_an_envoy_refuses_is_shown_and_it_goes_on_serving_and_nothing_loops(plane: Plane, variant: str) -> None:
+async def test_a_refusal_is_reported_and_not_repeated_and_the_envoy_follows_switches(plane: Plane, variant: str) -> None:
     await plane.apply()
     async with plane.envoy("edge-1", variant) as envoy:
         await plane.held(1)
-        with another_program() as other:
+        with taken_port() as other:
             taken = other.getsockname()[1]
             gateway = gateway_pb2.Gateway(name="second", address=HOST, port=taken)
             await plane.gateways.CreateGateway(gateway_service_pb2.CreateGatewayRequest(gateway=gateway))
@@ -197,10 +200,10 @@ async def test_what_an_envoy_refuses_is_shown_and_it_goes_on_serving_and_nothing
             assert node.refused_type == "Listener"
             assert any(str(taken) in name or name == "second" for name in node.refused_resources)
             assert "in use" in node.error
-            shown = await plane.node("edge-1")
-            assert (shown.state, shown.held_revision, shown.target_revision) == (node_pb2.NODE_STATE_REFUSING, 1, 2)
-            assert shown.refusals[0].message == node.error
-            # It goes on with what it had, and is switched all the same.
+            status = await plane.node("edge-1")
+            assert (status.state, status.held_revision, status.target_revision) == (node_pb2.NODE_STATE_REFUSING, 1, 2)
+            assert status.refusals[0].message == node.error
+            # The Envoy goes on with the old listener, and follows a switch.
             assert await plane.ask() == "blue"
             switched = await plane.switch("green")
             progress = await plane.held(switched)
@@ -208,7 +211,7 @@ async def test_what_an_envoy_refuses_is_shown_and_it_goes_on_serving_and_nothing
             assert (held.state, progress.refused) == (revision_pb2.NODE_PROGRESS_STATE_HOLDING, 0)
             assert (held.refused_type, held.refused_revision, held.error) == ("Listener", 2, node.error)
             assert await plane.ask() == "green"
-            # Nothing loops: in half a second of quiet Envoy is sent no more than HTTP/2 says of itself.
+            # The refused listener is not sent again and again: in half a second, only HTTP/2's own frames may come.
             pattern = r"update_attempt|update_rejected|upstream_cx_rx_bytes_total"
             before = await envoy.stats(pattern)
             await asyncio.sleep(0.5)
@@ -217,39 +220,37 @@ async def test_what_an_envoy_refuses_is_shown_and_it_goes_on_serving_and_nothing
             assert received < 300
             assert before == after
             assert after["listener_manager.lds.update_rejected"] == 1
-            # Something else that it refuses is of its own revision.
-            with another_program() as another:
+            # A later refusal is reported under its own revision.
+            with taken_port() as another:
                 gateway.port = another.getsockname()[1]
                 changed = await plane.gateways.UpdateGateway(gateway_service_pb2.UpdateGatewayRequest(gateway=gateway))
                 progress = await plane.progress(changed.revision, lambda p: p.refused)
                 assert progress.nodes[0].refused_revision == changed.revision
-        # The gateway that could not be had is taken away again.
+        # Deleting the refused gateway ends the refusal.
         response = await plane.gateways.DeleteGateway(gateway_service_pb2.DeleteGatewayRequest(name="gateways/second"))
         await plane.held(response.revision)
         assert (await plane.node("edge-1")).state == node_pb2.NODE_STATE_SYNCED
 
 
 @VARIANTS
-async def test_what_is_good_of_a_refused_response_goes_on_serving_after_a_restart_of_the_control_plane(
-    plane: Plane, variant: str
-) -> None:
+async def test_accepted_listeners_stay_when_a_restarted_control_plane_meets_a_refusal(plane: Plane, variant: str) -> None:
     await plane.apply()
     async with plane.envoy("edge-1", variant) as envoy:
         await plane.held(1)
-        with another_program() as other:
+        with taken_port() as other:
             taken = gateway_pb2.Gateway(name="second", address=HOST, port=other.getsockname()[1])
             await plane.gateways.CreateGateway(gateway_service_pb2.CreateGatewayRequest(gateway=taken))
             await plane.progress(2, lambda p: p.refused)
             await plane.stop()
             await plane.start()
             await plane.progress(2, lambda p: p.refused)
-            # Nothing was ACKed on this stream but for what came before listeners.
+            # On the new stream the Envoy has ACKed clusters and endpoints, and no listeners.
             third = gateway_pb2.Gateway(name="third", address=HOST, port=free_port())
             created = await plane.gateways.CreateGateway(gateway_service_pb2.CreateGatewayRequest(gateway=third))
             await plane.progress(created.revision, lambda p: p.refused or p.holding)
             active = "total_listeners_active"
             async with asyncio.timeout(10):
-                while (await envoy.stats(active))[f"listener_manager.{active}"] != 2:  # noqa: ASYNC110  nothing but asking tells
+                while (await envoy.stats(active))[f"listener_manager.{active}"] != 2:  # noqa: ASYNC110  there is no event to wait for
                     await asyncio.sleep(0.05)
             assert await plane.ask() == "blue"
             await plane.switch("green")
@@ -259,10 +260,8 @@ async def test_what_is_good_of_a_refused_response_goes_on_serving_after_a_restar
 
 
 @VARIANTS
-async def test_an_envoy_whose_only_listener_was_refused_gets_its_routes_once_it_can_have_it(
-    plane: Plane, variant: str
-) -> None:
-    with another_program() as other:
+async def test_an_envoy_whose_only_listener_was_refused_serves_after_it_reconnects(plane: Plane, variant: str) -> None:
+    with taken_port() as other:
         plane.port = other.getsockname()[1]
         async with plane.envoy("edge-1", variant):
             refused = await plane.apply()
@@ -274,11 +273,11 @@ async def test_an_envoy_whose_only_listener_was_refused_gets_its_routes_once_it_
 
 
 @VARIANTS
-async def test_what_was_refused_is_tried_again_by_a_node_that_reconnects(plane: Plane, variant: str) -> None:
+async def test_a_refused_resource_is_sent_again_when_the_node_reconnects(plane: Plane, variant: str) -> None:
     await plane.apply()
     async with plane.envoy("edge-1", variant):
         await plane.held(1)
-        with another_program() as other:
+        with taken_port() as other:
             plane.port = other.getsockname()[1]
             moved = await plane.apply()
             await plane.progress(moved, lambda p: p.refused)
@@ -293,7 +292,7 @@ async def test_what_was_refused_is_tried_again_by_a_node_that_reconnects(plane: 
 
 
 @VARIANTS
-async def test_an_envoy_outlives_the_control_plane_and_finds_it_again(plane: Plane, variant: str) -> None:
+async def test_an_envoy_serves_without_the_control_plane_and_reconnects(plane: Plane, variant: str) -> None:
     await plane.apply()
     async with plane.envoy("edge-1", variant) as envoy:
         await plane.held(1)
@@ -304,7 +303,7 @@ async def test_an_envoy_outlives_the_control_plane_and_finds_it_again(plane: Pla
         await plane.held(1)
         after = await envoy.stats(r"update_success$")
         if variant == "delta":
-            # It said what it holds, and was sent nothing of it anew.
+            # Its first request named the versions that it holds, so nothing was sent again.
             assert after == before
         await plane.held(await plane.switch("green"))
         assert await plane.ask() == "green"

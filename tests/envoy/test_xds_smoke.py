@@ -1,4 +1,4 @@
-"""The xDS cores and a real Envoy, with next to nothing between them."""
+"""The xDS cores with a real Envoy: a minimal server connects them, without pumps and without the rest of the control plane."""
 
 from __future__ import annotations
 
@@ -51,16 +51,18 @@ def resource(type_url: str, name: str, fields: dict[str, Any], *refs: tuple[str,
     return Resource.of(type_url, name, message.SerializeToString(deterministic=True), refs)
 
 
-def world(revision: int, port: int, clusters: dict[str, int], weights: dict[str, int], timeout: str = "5s") -> Snapshot:
-    """Clusters with the ports of their servers, and the shares of the one route."""
+def make_snapshot(
+    revision: int, port: int, clusters: dict[str, int], weights: dict[str, int], timeout: str = "5s"
+) -> Snapshot:
+    """Return a snapshot with these clusters, by the port of their server, and one route with these weights."""
 
-    def address(at: int) -> dict[str, Any]:
-        return {"socket_address": {"address": "127.0.0.1", "port_value": at}}
+    def address(number: int) -> dict[str, Any]:
+        return {"socket_address": {"address": "127.0.0.1", "port_value": number}}
 
     resources = []
-    for name, at in clusters.items():
+    for name, upstream_port in clusters.items():
         eds = {"name": name, "type": "EDS", "connect_timeout": timeout, "eds_cluster_config": {"eds_config": ADS}}
-        endpoint = {"endpoint": {"address": address(at)}}
+        endpoint = {"endpoint": {"address": address(upstream_port)}}
         resources.append(resource(CLUSTER, name, eds, (ENDPOINTS, name)))
         resources.append(resource(ENDPOINTS, name, {"cluster_name": name, "endpoints": [{"lb_endpoints": [endpoint]}]}))
     split = {"weighted_clusters": {"clusters": [{"name": n, "weight": w} for n, w in weights.items()]}}
@@ -88,14 +90,14 @@ def world(revision: int, port: int, clusters: dict[str, int], weights: dict[str,
 
 
 class Server:
-    """The smallest shell that the cores can have: every stream gets the newest snapshot; all that is said is kept."""
+    """The smallest server of the cores: it offers the newest snapshot to every stream, and records events and responses."""
 
     def __init__(self, variant: str) -> None:
         self.variant = variant
         self.snapshot: Snapshot | None = None
         self.streams: list[tuple[DeltaStream | SotwStream, asyncio.Event]] = []
         self.events: list[Event] = []
-        # (type, names) of each response, and those since the newest stream was opened.
+        # (type, names) of each response.
         self.sent: list[tuple[str, tuple[str, ...]]] = []
         self._changed = asyncio.Condition()
         self.port = 0
@@ -118,20 +120,20 @@ class Server:
     async def offer(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
         for core, wake in self.streams:
-            await self._happened(core.offer(snapshot))
+            await self._record(core.offer(snapshot))
             wake.set()
 
     async def held(self, revision: int, seconds: float) -> None:
         await self.until(lambda: Held(revision) in self.events, seconds)
 
-    async def until(self, true: Callable[[], bool], seconds: float) -> None:
+    async def until(self, condition: Callable[[], bool], seconds: float) -> None:
         async with asyncio.timeout(seconds), self._changed:
-            await self._changed.wait_for(true)
+            await self._changed.wait_for(condition)
 
     def refused(self) -> list[Refused]:
         return [e for e in self.events if isinstance(e, Refused)]
 
-    async def _happened(self, events: list[Event]) -> None:
+    async def _record(self, events: list[Event]) -> None:
         async with self._changed:
             self.events += events
             self._changed.notify_all()
@@ -145,7 +147,7 @@ class Server:
             while await wake.wait():
                 wake.clear()
                 for data in core.to_send():
-                    self.sent.append(self._said(data))
+                    self.sent.append(self._summary(data))
                     await context.write(data)
 
         writer = asyncio.create_task(write())
@@ -154,28 +156,29 @@ class Server:
                 events = core.receive(request)
                 if any(isinstance(e, Identified) for e in events) and self.snapshot is not None:
                     events += core.offer(self.snapshot)
-                await self._happened(events)
+                await self._record(events)
                 wake.set()
         finally:
             writer.cancel()
 
-    def _said(self, data: bytes) -> tuple[str, tuple[str, ...]]:
+    def _summary(self, data: bytes) -> tuple[str, tuple[str, ...]]:
+        """Return the type of a response and the names in it; removed ones begin with `-`."""
         if self.variant == "delta":
             delta = discovery_pb2.DeltaDiscoveryResponse.FromString(data)
             names = [r.name for r in delta.resources] + [f"-{n}" for n in delta.removed_resources]
             return short_name(delta.type_url), tuple(names)
         sotw = discovery_pb2.DiscoveryResponse.FromString(data)
-        found = []
+        names = []
         for packed in sotw.resources:
             message = MESSAGES[packed.type_url]()
             packed.Unpack(message)
-            found.append(message.cluster_name if packed.type_url == ENDPOINTS else message.name)
-        return short_name(sotw.type_url), tuple(sorted(found))
+            names.append(message.cluster_name if packed.type_url == ENDPOINTS else message.name)
+        return short_name(sotw.type_url), tuple(sorted(names))
 
 
 @asynccontextmanager
 async def upstream(name: str) -> AsyncIterator[int]:
-    """A server that answers with its name; yields its port."""
+    """Run a server that answers with its name. Yield its port."""
 
     async def answer(_: web.Request) -> web.Response:
         return web.Response(text=name)
@@ -192,7 +195,8 @@ async def upstream(name: str) -> AsyncIterator[int]:
         await runner.cleanup()
 
 
-async def nothing_warms(envoy: Envoy) -> None:
+async def wait_until_warmed(envoy: Envoy) -> None:
+    """Wait until no cluster of an Envoy is warming."""
     warming = "cluster_manager.warming_clusters"
     while (await envoy.stats(warming))[warming]:  # noqa: ASYNC110 (an Envoy has no events to wait for)
         await asyncio.sleep(0.02)
@@ -205,20 +209,20 @@ async def answer(port: int) -> str:
 
 
 @pytest.mark.parametrize("variant", ["delta", "sotw"])
-async def test_an_envoy_takes_follows_refuses_and_reconnects(variant: Any) -> None:
+async def test_an_envoy_syncs_follows_changes_refuses_and_reconnects(variant: Any) -> None:
     server, port = Server(variant), free_port()
     async with upstream("blue") as blue, upstream("green") as green:
-        server.snapshot = world(1, port, {"blue": blue}, {"blue": 1})
+        server.snapshot = make_snapshot(1, port, {"blue": blue}, {"blue": 1})
         await server.start()
         async with Envoy(node_bootstrap("e", xds_port=server.port, variant=variant, admin_port=0)) as envoy:
-            # First sync: nothing waits for a time-out.
+            # The first sync does not wait for a timeout.
             await server.held(1, 10)
             await envoy.ready(5)
             assert await answer(port) == "blue"
 
-            # Green is made, users move, blue is broken; in this order, and each ACKed before the next.
+            # Make before break: green is added, the route changes, blue is removed. Each step is ACKed before the next one.
             server.sent.clear()
-            await server.offer(world(2, port, {"green": green}, {"green": 1}))
+            await server.offer(make_snapshot(2, port, {"green": green}, {"green": 1}))
             await server.held(2, 5)
             assert await answer(port) == "green"
             both = ("green",) if variant == "delta" else ("blue", "green")
@@ -229,25 +233,25 @@ async def test_an_envoy_takes_follows_refuses_and_reconnects(variant: Any) -> No
                 ("Cluster", last),
             ]
 
-            # A change of shares is one small response.
+            # A change of shares needs one response with one resource.
             server.sent.clear()
-            await server.offer(world(3, port, {"green": green, "blue": blue}, {"green": 1}))
+            await server.offer(make_snapshot(3, port, {"green": green, "blue": blue}, {"green": 1}))
             await server.held(3, 5)
             server.sent.clear()
-            await server.offer(world(4, port, {"green": green, "blue": blue}, {"green": 1, "blue": 3}))
+            await server.offer(make_snapshot(4, port, {"green": green, "blue": blue}, {"green": 1, "blue": 3}))
             await server.held(4, 5)
             assert server.sent == [("RouteConfiguration", ("m",))]
             assert {await answer(port) for _ in range(40)} == {"blue", "green"}
 
-            # A changed cluster is warm at once.
-            await server.offer(world(5, port, {"green": green, "blue": blue}, {"green": 1}, timeout="3s"))
+            # A changed cluster is warmed soon, because its endpoints are sent again.
+            await server.offer(make_snapshot(5, port, {"green": green, "blue": blue}, {"green": 1}, timeout="3s"))
             await server.held(5, 5)
             async with asyncio.timeout(5):
-                await nothing_warms(envoy)
+                await wait_until_warmed(envoy)
 
-            # What it refuses is reported once, and is not sent again.
+            # A refusal is reported once, and the refused resource is not sent again.
             server.sent.clear()
-            bad = world(6, port, {"green": green, "blue": blue}, {"green": 0}, timeout="3s")
+            bad = make_snapshot(6, port, {"green": green, "blue": blue}, {"green": 0}, timeout="3s")
             await server.offer(bad)
             await server.until(lambda: bool(server.refused()), 5)
             assert await answer(port) == "green"
@@ -256,11 +260,11 @@ async def test_an_envoy_takes_follows_refuses_and_reconnects(variant: Any) -> No
             assert len(refused) == 1
             assert refused[0].resources == ("m",)
             assert "weight" in refused[0].message
-            await server.offer(world(7, port, {"green": green, "blue": blue}, {"blue": 1}, timeout="3s"))
+            await server.offer(make_snapshot(7, port, {"green": green, "blue": blue}, {"blue": 1}, timeout="3s"))
             await server.held(7, 5)
             assert await answer(port) == "blue"
 
-            # The control plane goes away and comes back: a delta client that holds the state is sent nothing.
+            # The server restarts: a delta client that holds the newest state is sent nothing.
             await server.stop()
             assert await answer(port) == "blue"
             server.sent.clear()
@@ -270,9 +274,9 @@ async def test_an_envoy_takes_follows_refuses_and_reconnects(variant: Any) -> No
             if variant == "delta":
                 assert server.sent == []
 
-            # It went away for a change, too.
+            # The server restarts with a newer snapshot.
             await server.stop()
-            server.snapshot = world(9, port, {"green": green}, {"green": 1}, timeout="4s")
+            server.snapshot = make_snapshot(9, port, {"green": green}, {"green": 1}, timeout="4s")
             await server.start()
             await server.held(9, 20)
             assert await answer(port) == "green"
