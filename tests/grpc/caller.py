@@ -1,11 +1,11 @@
-"""A program that calls models with gRPC's own xDS client; told what to do by a line on standard input, answering each by one.
+"""A program that calls models with gRPC's own xDS client. It reads a command from each line of standard input:
 
-    {"do": "call", "target": "xds:///iris", "times": 100, "metadata": {"x-version": "green"}}
-    {"do": "start", "target": "xds:///iris"}        calls without a pause, from now on
-    {"do": "stop"}                                  and says what came of those calls
+    {"command": "call", "target": "xds:///iris", "times": 100, "metadata": {"x-version": "green"}}
+    {"command": "start", "target": "xds:///iris"}   call without a pause from now on
+    {"command": "stop"}                             stop, and answer with the counts of those calls
 
-The answer is `{"said": {"blue": 99, "UNAVAILABLE: …": 1}, "seconds": 0.1}`: how often each server, or error, answered.
-`node/caller.js` is the same program, in another language.
+It answers each command with a line: `{"counts": {"blue": 99, "UNAVAILABLE: …": 1}, "seconds": 0.1}`. The counts are by the
+server that answered, or by error. `node/caller.js` is the same program for Node.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ lock = threading.Lock()
 
 
 def call(target: str, metadata: dict[str, str]) -> str:
-    """Which server answered; or the error."""
+    """Make one call. Return the name of the server that answered, or the error."""
     channel = channels.setdefault(target, grpc.insecure_channel(target))
     try:
         method = channel.unary_unary(METHOD, request_serializer=None, response_deserializer=None)
@@ -39,20 +39,21 @@ def call(target: str, metadata: dict[str, str]) -> str:
         return f"{error.code().name}: {error.details()}"
 
 
-def call_on(target: str) -> None:
+def call_until_stopped(target: str) -> None:
     while not stopping.is_set():
-        said = call(target, {})
+        answer = call(target, {})
         with lock:
-            counts[said] += 1
+            counts[answer] += 1
 
 
-def do(order: dict[str, Any]) -> Counter[str]:
-    match order["do"]:
+def run(command: dict[str, Any]) -> Counter[str]:
+    """Run one command. Return the counts of its answers."""
+    match command["command"]:
         case "call":
-            return Counter(call(order["target"], order.get("metadata", {})) for _ in range(order.get("times", 1)))
+            return Counter(call(command["target"], command.get("metadata", {})) for _ in range(command.get("times", 1)))
         case "start":
-            call(order["target"], {})  # one channel, made once
-            background.extend(threading.Thread(target=call_on, args=(order["target"],)) for _ in range(THREADS))
+            call(command["target"], {})  # makes the channel once, before the threads use it
+            background.extend(threading.Thread(target=call_until_stopped, args=(command["target"],)) for _ in range(THREADS))
             for thread in background:
                 thread.start()
             return Counter()
@@ -61,12 +62,12 @@ def do(order: dict[str, Any]) -> Counter[str]:
             for thread in background:
                 thread.join()
             return counts
-    raise ValueError(order)
+    raise ValueError(command)
 
 
 for line in sys.stdin:
-    began = time.monotonic()
-    answer = {"said": do(json.loads(line)), "seconds": round(time.monotonic() - began, 3)}
-    sys.stdout.write(json.dumps(answer) + "\n")
+    start = time.monotonic()
+    result = {"counts": run(json.loads(line)), "seconds": round(time.monotonic() - start, 3)}
+    sys.stdout.write(json.dumps(result) + "\n")
     sys.stdout.flush()
 stopping.set()

@@ -1,4 +1,4 @@
-"""Real gRPC clients without a proxy: programs in Python and Node, the servers that they call, and the control plane."""
+"""A rig with real proxyless gRPC clients (programs in Python and Node), the servers that they call, and the control plane."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from controlplane.generated.turnout.v1.node_service_pb2 import ListNodesRequest
 from controlplane.generated.turnout.v1.revision_service_pb2 import Manifest
 from tests.tools import npm_modules, program
 
-# With it gRPC's C core believes a server that says that a name is unknown (gRFC A88; seen with 1.85). Without it, and in Node
-# (1.14), a client finds that out after 15 s.
+# With this setting, gRPC's C core fails calls at once when the server reports that a name does not exist (gRFC A88; seen with
+# 1.85). Without it, and in Node (1.14), calls fail after 15 s.
 DATA_ERRORS = {"GRPC_EXPERIMENTAL_XDS_DATA_ERROR_HANDLING": "true"}
 
 HERE = Path(__file__).parent
@@ -34,7 +34,7 @@ NODE = HERE / "node"
 
 
 def command(kind: str) -> list[str]:
-    """How to start a caller. Skips the test where there is no Node."""
+    """Return the command that starts a caller. Skip the test if Node is missing."""
     if kind == "python":
         return [sys.executable, str(HERE / "caller.py")]
     node = program("node", "gRPC's client for Node is not tested")
@@ -43,8 +43,8 @@ def command(kind: str) -> list[str]:
 
 
 @dataclass
-class Said:
-    """What came of some calls."""
+class CallResult:
+    """The answers to some calls, counted by the server that answered or by error, and the time of all calls."""
 
     counts: Counter[str]
     seconds: float
@@ -52,28 +52,29 @@ class Said:
 
 @dataclass
 class Caller:
-    """A program that calls; its node id is what the fleet knows it by."""
+    """A program that calls models. `node` is its node id."""
 
     node: str
     process: asyncio.subprocess.Process
 
-    async def order(self, **order: Any) -> Said:
+    async def run(self, command: str, **arguments: Any) -> CallResult:
+        """Send a command to the program, and return its answer. `caller.py` lists the commands."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        self.process.stdin.write(json.dumps(order).encode() + b"\n")
+        self.process.stdin.write(json.dumps({"command": command, **arguments}).encode() + b"\n")
         async with asyncio.timeout(60):
             line = await self.process.stdout.readline()
         assert line, "the caller ended"
         answer = json.loads(line)
-        return Said(Counter(answer["said"]), answer["seconds"])
+        return CallResult(Counter(answer["counts"]), answer["seconds"])
 
-    async def call(self, model: str = "iris", times: int = 1, metadata: Mapping[str, str] | None = None) -> Said:
-        return await self.order(do="call", target=f"xds:///{model}", times=times, metadata=metadata or {})
+    async def call(self, model: str = "iris", times: int = 1, metadata: Mapping[str, str] | None = None) -> CallResult:
+        return await self.run("call", target=f"xds:///{model}", times=times, metadata=metadata or {})
 
-    async def until(self, said: str, model: str = "iris", times: int = 1) -> None:
-        """Calls until it is answered so, so many times in a row: a client ACKs what it will use a moment later."""
+    async def until(self, version: str, model: str = "iris", times: int = 1) -> None:
+        """Call until this version answers `times` calls in a row. A client uses a response a moment after it has ACKed it."""
         async with asyncio.timeout(15):
-            while (await self.call(model, times)).counts.keys() != {said}:
+            while (await self.call(model, times)).counts.keys() != {version}:
                 pass
 
 
@@ -90,7 +91,7 @@ class Rig:
         return Manifest(gateways=gateways, models=models or [self.model()])
 
     def model(self, name: str = "iris", **more: Any) -> Model:
-        """A model of two versions, all traffic on blue."""
+        """Return a model of two versions, with all traffic on blue. `more` are further fields, or other values of these."""
         versions = [self.version(v) for v in ("blue", "green")]
         return Model(name=name, gateways=["edge"], **{"versions": versions, "split": {"blue": 10_000}, **more})
 
@@ -98,7 +99,7 @@ class Rig:
         return Version(name=name, protocol=PROTOCOL_GRPC, endpoints=[Endpoint(host=host, port=self.ports[name])])
 
     async def caller(self, kind: str, node: str = "app-1", env: Mapping[str, str] = {}, **more: Any) -> Caller:
-        """A running program. `more` is for its bootstrap."""
+        """Start a caller. `more` are arguments of its bootstrap."""
         file = self.directory / f"{node}.json"
         file.write_text(json.dumps(grpc_bootstrap(node, xds_port=self.plane.xds_port, **more)))
         environment = {**os.environ, "GRPC_XDS_BOOTSTRAP": str(file), "GRPC_VERBOSITY": "NONE", **env}
@@ -133,6 +134,7 @@ async def _server(name: str) -> tuple[grpc.aio.Server, int]:
 
 @asynccontextmanager
 async def serving(directory: Path) -> AsyncIterator[Rig]:
+    """Run a control plane, and a server for each version."""
     async with AsyncExitStack() as stack:
         rig = Rig(await stack.enter_async_context(ControlPlane()), directory, stack)
         ports = {}
@@ -143,4 +145,4 @@ async def serving(directory: Path) -> AsyncIterator[Rig]:
         yield rig
 
 
-__all__ = ["DATA_ERRORS", "Caller", "Gateway", "Locality", "NodeSelector", "Rig", "Said", "serving"]
+__all__ = ["DATA_ERRORS", "CallResult", "Caller", "Gateway", "Locality", "NodeSelector", "Rig", "serving"]

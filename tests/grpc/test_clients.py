@@ -1,4 +1,4 @@
-"""gRPC's own xDS clients, for real: Python (C core) and Node (grpc-js) call `xds:///MODEL`, and follow what operators do."""
+"""gRPC's own xDS clients in Python (C core) and Node (grpc-js) call `xds:///MODEL`, and follow the changes of operators."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
         yield rig
 
 
-async def in_sync(rig: Rig, *nodes: str) -> None:
-    """They hold what they should, and refuse nothing."""
+async def wait_until_synced(rig: Rig, *nodes: str) -> None:
+    """Wait until these nodes are synced, and check that they have no refusals."""
     async with asyncio.timeout(10):
         while True:
-            seen = await rig.nodes()
-            if all(n in seen and seen[n].state == NODE_STATE_SYNCED for n in nodes):
+            fleet = await rig.nodes()
+            if all(n in fleet and fleet[n].state == NODE_STATE_SYNCED for n in nodes):
                 break
             await asyncio.sleep(0.02)
-    assert [list(seen[n].refusals) for n in nodes] == [[]] * len(nodes)
+    assert [list(fleet[n].refusals) for n in nodes] == [[]] * len(nodes)
 
 
 @CLIENTS
@@ -40,53 +40,53 @@ async def test_a_client_follows_a_split_and_a_switch_without_a_lost_call(rig: Ri
     await rig.plane.apply(rig.manifest())
     app = await rig.caller(kind)
     assert (await app.call(times=50)).counts == {"blue": 50}
-    await in_sync(rig, "app-1")
+    await wait_until_synced(rig, "app-1")
     assert (await rig.nodes())["app-1"].user_agent.startswith(USER_AGENTS[kind])
 
-    await app.order(do="start", target="xds:///iris")
+    await app.run("start", target="xds:///iris")
     await rig.plane.held(await rig.plane.split("iris", {"blue": 5_000, "green": 5_000}), nodes=1)
     await app.until("green")
-    shared = (await app.call(times=200)).counts
-    assert shared.keys() == {"blue", "green"}
-    assert 58 < shared["green"] < 142  # 6 standard deviations
+    counts = (await app.call(times=200)).counts
+    assert counts.keys() == {"blue", "green"}
+    assert 58 < counts["green"] < 142  # 6 standard deviations
 
     await rig.plane.held(await rig.plane.split("iris", {"green": 10_000}), nodes=1)
     await app.until("green", times=10)
     assert (await app.call(times=50)).counts == {"green": 50}
     for version in ("blue", "green") * 3:
         await rig.plane.held(await rig.plane.split("iris", {version: 10_000}), nodes=1)
-    # One revision takes away the version that has all calls, and brings another.
+    # One revision removes the version that gets all calls, and adds another.
     for version in ("blue", "green") * 2:
         only = rig.model(versions=[rig.version(version)], split={version: 10_000})
         await rig.plane.held(await rig.plane.apply(rig.manifest(only)), nodes=1)
         await app.until(version, times=10)
-    said = await app.order(do="stop")
-    assert said.counts.keys() == {"blue", "green"}, "a call was lost"
-    await in_sync(rig, "app-1")
+    calls = await app.run("stop")
+    assert calls.counts.keys() == {"blue", "green"}, "a call was lost"
+    await wait_until_synced(rig, "app-1")
 
 
 @CLIENTS
-async def test_a_client_outlives_the_control_plane(rig: Rig, kind: str) -> None:
+async def test_a_client_serves_without_the_control_plane_and_reconnects(rig: Rig, kind: str) -> None:
     await rig.plane.apply(rig.manifest())
     app = await rig.caller(kind)
     assert (await app.call()).counts == {"blue": 1}
-    await app.order(do="start", target="xds:///iris")
+    await app.run("start", target="xds:///iris")
     await rig.plane.kill()
     assert (await app.call(times=20)).counts == {"blue": 20}
     await rig.plane.start()
     await rig.plane.held(await rig.plane.split("iris", {"green": 10_000}), nodes=1)
     await app.until("green", times=10)
-    said = await app.order(do="stop")
-    assert said.counts.keys() == {"blue", "green"}, "a call was lost"
-    await in_sync(rig, "app-1")
+    calls = await app.run("stop")
+    assert calls.counts.keys() == {"blue", "green"}, "a call was lost"
+    await wait_until_synced(rig, "app-1")
 
 
 @CLIENTS
-async def test_what_a_client_can_call(rig: Rig, kind: str) -> None:
+async def test_a_client_calls_models_of_every_form(rig: Rig, kind: str) -> None:
     await rig.plane.apply(rig.manifest())
     app = await rig.caller(kind)
     assert (await app.call()).counts == {"blue": 1}
-    # A name that nothing has: calls wait, and are answered when it is there. One DNS name is resolved.
+    # Calls to a model that does not exist wait until it is created. One of its endpoints is a DNS name.
     early = asyncio.create_task(app.call("wine"))
     dns = [rig.version("blue", host="localhost"), rig.version("green")]
     wine = rig.model(
@@ -102,19 +102,19 @@ async def test_what_a_client_can_call(rig: Rig, kind: str) -> None:
     # A version without a share can be previewed.
     assert (await app.call("wine", metadata={"x-version": "green"})).counts == {"green": 1}
     assert (await app.call("wine", metadata={"x-version": "other"})).counts == {"blue": 1}
-    await in_sync(rig, "app-1")
-    # A model that is deleted is gone, and the other one is not disturbed.
-    await app.order(do="start", target="xds:///iris")
+    await wait_until_synced(rig, "app-1")
+    # Calls to a deleted model fail, and calls to the other model don't.
+    await app.run("start", target="xds:///iris")
     await rig.plane.models.DeleteModel(DeleteModelRequest(name="models/wine", force=True))
     async with asyncio.timeout(10):
         while "blue" in (gone := await app.call("wine")).counts:
             pass
-    assert [said.partition(":")[0] for said in gone.counts] == ["UNAVAILABLE"]
-    assert (await app.order(do="stop")).counts.keys() == {"blue"}
-    await in_sync(rig, "app-1")
+    assert [error.partition(":")[0] for error in gone.counts] == ["UNAVAILABLE"]
+    assert (await app.run("stop")).counts.keys() == {"blue"}
+    await wait_until_synced(rig, "app-1")
 
 
-async def test_what_a_client_is_not_given_it_knows_at_once_and_its_note_says_why(rig: Rig) -> None:
+async def test_calls_to_models_that_a_client_does_not_receive_fail_at_once_and_its_note_says_why(rig: Rig) -> None:
     secure = rig.version("green")
     secure.tls.CopyFrom(UpstreamTls(insecure_skip_verify=True))
     plain = Version(name="blue", endpoints=[Endpoint(host="127.0.0.1", port=rig.ports["blue"])])
@@ -123,10 +123,12 @@ async def test_what_a_client_is_not_given_it_knows_at_once_and_its_note_says_why
     app = await rig.caller("python", env=DATA_ERRORS, metadata={"turnout.models": ["iris", "old", "nosuch"]})
     assert (await app.call(times=10)).counts == {"blue": 10}
     for model in ("old", "rose", "nosuch"):
-        said = await app.call(model)
-        assert list(said.counts) == [f"UNAVAILABLE: empty address list (LDS resource {model}: there is none (node ID:app-1))"]
-        assert said.seconds < 2
-    await in_sync(rig, "app-1")
+        result = await app.call(model)
+        assert list(result.counts) == [
+            f"UNAVAILABLE: empty address list (LDS resource {model}: there is none (node ID:app-1))"
+        ]
+        assert result.seconds < 2
+    await wait_until_synced(rig, "app-1")
     node = (await rig.nodes())["app-1"]
     assert list(node.models) == ["iris", "nosuch", "old"]
     assert node.note == (
@@ -135,7 +137,7 @@ async def test_what_a_client_is_not_given_it_knows_at_once_and_its_note_says_why
     )
 
 
-async def test_who_does_not_use_a_model_holds_its_switch_at_once(rig: Rig) -> None:
+async def test_a_client_that_does_not_use_a_model_holds_its_switch(rig: Rig) -> None:
     await rig.plane.apply(rig.manifest(rig.model(), rig.model("wine")))
     app, idle = await rig.caller("python"), await rig.caller("python", "app-2")
     assert (await app.call("iris")).counts == {"blue": 1}
@@ -144,37 +146,44 @@ async def test_who_does_not_use_a_model_holds_its_switch_at_once(rig: Rig) -> No
     assert (progress.holding, progress.total) == (2, 2)
     await app.until("green", times=10)
     assert (await idle.call("wine")).counts == {"blue": 1}
-    await in_sync(rig, "app-1", "app-2")
+    await wait_until_synced(rig, "app-1", "app-2")
 
 
-async def test_a_program_calls_many_models(rig: Rig) -> None:
-    """The C core opens a stream for each: more than any Envoy has."""
+async def test_a_program_may_call_many_models(rig: Rig) -> None:
+    """The C core opens a stream for each model, so the node has more streams than any Envoy."""
     models = [f"model-{i}" for i in range(40)]
     await rig.plane.apply(rig.manifest(*map(rig.model, models)))
     app = await rig.caller("python")
     for model in models:
         assert (await app.call(model)).counts == {"blue": 1}
-    await in_sync(rig, "app-1")
+    await wait_until_synced(rig, "app-1")
     assert (await rig.nodes())["app-1"].streams == len(models)
     await rig.plane.held(await rig.plane.split("model-7", {"green": 10_000}), nodes=1)
     await app.until("green", "model-7", times=10)
     assert (await app.call("model-8")).counts == {"blue": 1}
 
 
-async def test_who_no_gateway_selects_is_told_why(rig: Rig) -> None:
+async def test_the_note_of_a_client_that_no_gateway_selects_says_why(rig: Rig) -> None:
     edge = Gateway(name="edge", port=10000, nodes=NodeSelector(zones=["eu-1", "eu-2"]))
     await rig.plane.apply(rig.manifest(gateways=(edge,)))
-    here = await rig.caller("python", "here", locality=Locality("eu", "eu-2"))
-    away = await rig.caller("python", "away", DATA_ERRORS, locality=Locality("us", "us-1"))
-    assert (await here.call()).counts == {"blue": 1}
-    assert "blue" not in (await away.call()).counts
-    await in_sync(rig, "here", "away")
+    selected = await rig.caller("python", "selected", locality=Locality("eu", "eu-2"))
+    other = await rig.caller("python", "other", DATA_ERRORS, locality=Locality("us", "us-1"))
+    assert (await selected.call()).counts == {"blue": 1}
+    assert "blue" not in (await other.call()).counts
+    await wait_until_synced(rig, "selected", "other")
     nodes = await rig.nodes()
-    assert (nodes["here"].note, list(nodes["here"].gateways), nodes["here"].locality.zone) == ("", ["gateways/edge"], "eu-2")
-    assert (nodes["away"].note, list(nodes["away"].gateways)) == ("no gateway selects it: edge wants zone in [eu-1, eu-2]", [])
-    # The selector changes, and so does what the client is given.
+    assert (nodes["selected"].note, list(nodes["selected"].gateways), nodes["selected"].locality.zone) == (
+        "",
+        ["gateways/edge"],
+        "eu-2",
+    )
+    assert (nodes["other"].note, list(nodes["other"].gateways)) == (
+        "no gateway selects it: edge wants zone in [eu-1, eu-2]",
+        [],
+    )
+    # After a change of the selector, the client receives the model.
     edge.nodes.zones.append("us-1")
     await rig.plane.apply(rig.manifest(gateways=(edge,)))
-    await away.until("blue")
-    await in_sync(rig, "here", "away")
-    assert (await rig.nodes())["away"].note == ""
+    await other.until("blue")
+    await wait_until_synced(rig, "selected", "other")
+    assert (await rig.nodes())["other"].note == ""

@@ -1,4 +1,4 @@
-"""gRPC's own xDS clients report their load, as Envoys do."""
+"""Load reports of gRPC's own xDS clients."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.grpc.rig import serving
 
 
 @pytest.mark.parametrize("kind", ["python", "node"])
-async def test_a_client_reports_what_it_calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+async def test_a_client_reports_its_calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     monkeypatch.setenv("TURNOUT_LOAD_REPORT_INTERVAL", "1")
     async with serving(tmp_path) as rig:
         await rig.plane.apply(rig.manifest())
@@ -21,12 +21,12 @@ async def test_a_client_reports_what_it_calls(tmp_path: Path, monkeypatch: pytes
         async with asyncio.timeout(30):
             while True:
                 assert (await app.call(times=20)).counts == {"blue": 20}
-                seen: Any = await rig.plane.traffic.GetTraffic(GetTrafficRequest(name="models/iris"))
-                of = {v.version: v for v in seen.traffic.versions}
-                if of["blue"].rate.requests_per_second:
+                traffic: Any = await rig.plane.traffic.GetTraffic(GetTrafficRequest(name="models/iris"))
+                versions = {v.version: v for v in traffic.traffic.versions}
+                if versions["blue"].rate.requests_per_second:
                     break
                 await asyncio.sleep(0.1)
-        assert (of["blue"].nodes, of["green"].nodes, of["green"].totals.requests) == (1, 0, 0)
-        assert of["blue"].totals.successes > 0
-        assert of["blue"].totals.errors == 0
-        assert [(n.node, n.version) for n in seen.nodes] == [("nodes/app-1", "blue")]
+        assert (versions["blue"].nodes, versions["green"].nodes, versions["green"].totals.requests) == (1, 0, 0)
+        assert versions["blue"].totals.successes > 0
+        assert versions["blue"].totals.errors == 0
+        assert [(n.node, n.version) for n in traffic.nodes] == [("nodes/app-1", "blue")]

@@ -1,13 +1,13 @@
-// The program that `../caller.py` describes, with grpc-js.
+// The program that `../caller.py` describes, for Node with grpc-js.
 'use strict';
 const grpc = require('@grpc/grpc-js');
 require('@grpc/grpc-js-xds').register();
 
 const METHOD = '/turnout.test.Model/Which';
-const AT_ONCE = 2;
-const same = (bytes) => bytes;
+const CONCURRENT_CALLS = 2;
+const identity = (bytes) => bytes;
 const clients = new Map();
-const counts = {};
+const backgroundCounts = {};
 let stopping = false;
 let background = [];
 
@@ -16,46 +16,46 @@ function client(target) {
   return clients.get(target);
 }
 
-function call(target, said) {
+function call(target, fields) {
   const metadata = new grpc.Metadata();
-  for (const [key, value] of Object.entries(said)) metadata.set(key, value);
+  for (const [key, value] of Object.entries(fields)) metadata.set(key, value);
   return new Promise((resolve) => {
     const options = { deadline: Date.now() + 10000 };
-    client(target).makeUnaryRequest(METHOD, same, same, Buffer.alloc(0), metadata, options, (error, answer) => {
+    client(target).makeUnaryRequest(METHOD, identity, identity, Buffer.alloc(0), metadata, options, (error, answer) => {
       resolve(error ? `${grpc.status[error.code]}: ${error.details}` : answer.toString());
     });
   });
 }
 
-function count(into, said) {
-  into[said] = (into[said] || 0) + 1;
+function count(counts, answer) {
+  counts[answer] = (counts[answer] || 0) + 1;
 }
 
-async function callOn(target) {
-  while (!stopping) count(counts, await call(target, {}));
+async function callUntilStopped(target) {
+  while (!stopping) count(backgroundCounts, await call(target, {}));
 }
 
-async function perform(order) {
-  const said = {};
-  if (order.do === 'call') {
-    for (let i = 0; i < (order.times || 1); i++) count(said, await call(order.target, order.metadata || {}));
-  } else if (order.do === 'start') {
-    background = Array.from({ length: AT_ONCE }, () => callOn(order.target));
-  } else if (order.do === 'stop') {
+async function run(command) {
+  const counts = {};
+  if (command.command === 'call') {
+    for (let i = 0; i < (command.times || 1); i++) count(counts, await call(command.target, command.metadata || {}));
+  } else if (command.command === 'start') {
+    background = Array.from({ length: CONCURRENT_CALLS }, () => callUntilStopped(command.target));
+  } else if (command.command === 'stop') {
     stopping = true;
     await Promise.all(background);
-    return counts;
+    return backgroundCounts;
   }
-  return said;
+  return counts;
 }
 
 const lines = require('readline').createInterface({ input: process.stdin });
-let last = Promise.resolve();
+let previous = Promise.resolve();
 lines.on('line', (line) => {
-  last = last.then(async () => {
-    const began = Date.now();
-    const said = await perform(JSON.parse(line));
-    process.stdout.write(JSON.stringify({ said, seconds: (Date.now() - began) / 1000 }) + '\n');
+  previous = previous.then(async () => {
+    const start = Date.now();
+    const counts = await run(JSON.parse(line));
+    process.stdout.write(JSON.stringify({ counts, seconds: (Date.now() - start) / 1000 }) + '\n');
   });
 });
 lines.on('close', () => process.exit(0));
