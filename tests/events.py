@@ -1,4 +1,4 @@
-"""Events of streams, and heads, for the tests of what reads them."""
+"""Heads, and events of streams, for tests of the modules that handle them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def head(number: int, *gateways: Gateway) -> Head:
 def connect(
     events: EventDispatcher, stream: int, node: str = "edge-1", zone: str = "", audience: Audience | None = None
 ) -> None:
-    """Report that a node of the cluster `edge` opened a stream; with its audience, if there is one."""
+    """Report that a node of the cluster `edge` opened a stream. Report its audience too, unless it is None."""
     events.report(stream, StreamOpened(f"10.0.0.1:{stream}", "delta"))
     events.report(stream, Identified(node, "edge", {"zone": zone} if zone else {}, "envoy 1.40.0"))
     if audience is not None:

@@ -1,4 +1,4 @@
-"""Hypothesis strategies for the nouns, valid by construction. Times are whole milliseconds, as people write them."""
+"""Hypothesis strategies for valid nouns. Durations are whole milliseconds, as people write them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from controlplane.domain import (
 )
 from tests.pki import authority
 
-# Nouns are large, so there are fewer examples, without a deadline on a busy machine.
+# Nouns are large, so there are fewer examples. There is no deadline, because the machine may be busy.
 some = settings(max_examples=40, deadline=None, suppress_health_check=[Health.too_slow])
 
 labels = st.from_regex(r"[a-z0-9]([-a-z0-9]{0,8}[a-z0-9])?", fullmatch=True)
@@ -74,7 +74,7 @@ names = st.from_regex(r"[a-z]{1,8}\.svc", fullmatch=True)
 
 
 def endpoint_lists(hosts: st.SearchStrategy[str]) -> st.SearchStrategy[tuple[Endpoint, ...]]:
-    """Return a strategy for endpoints with hosts of one kind, none twice."""
+    """Return a strategy for distinct endpoints whose hosts are all IP addresses or all names."""
     each = st.builds(Endpoint, host=hosts, port=ports, weight=st.integers(1, 10_000))
     return st.lists(each, min_size=1, max_size=4, unique_by=lambda e: (e.host, e.port)).map(tuple)
 
@@ -120,7 +120,7 @@ rewrites = st.none() | st.builds(PathRewrite, st.sampled_from(["/", "/v2"]), st.
 
 @st.composite
 def models(draw: st.DrawFn, gateway_labels: st.SearchStrategy[str] = labels, name: st.SearchStrategy[str] = labels) -> Model:
-    """Draw a model, its split over its versions."""
+    """Draw a model whose split covers all its versions."""
     drawn = draw(st.lists(versions, min_size=1, max_size=3, unique_by=lambda v: v.name))
     cuts = sorted(draw(st.lists(st.integers(0, FULL_SHARE), min_size=len(drawn) - 1, max_size=len(drawn) - 1)))
     shares = [b - a for a, b in zip([0, *cuts], [*cuts, FULL_SHARE], strict=True)]

@@ -1,4 +1,4 @@
-"""An authority of our own, and what it signs: made anew in each run, so that no key is in the repository."""
+"""A certificate authority for tests. Each run creates new keys, so that no private key is in the repository."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Pair:
         return Secret(name, TlsCertificate(self.certificate, self.key))
 
     def files(self, directory: Path, name: str) -> tuple[str, str]:
-        """Both as files."""
+        """Write the certificate and the key to files, and return their paths."""
         certificate, key = directory / f"{name}.pem", directory / f"{name}.key"
         certificate.write_text(self.certificate)
         key.write_text(self.key)
@@ -53,9 +53,9 @@ class Authority:
         return Secret(name, CaCertificates(self.certificate))
 
     def pair(self, *names: str, key: Key | None = None, must_staple: bool = False) -> Pair:
-        """A new certificate for names and addresses; its key is new, unless one is given.
+        """Return a new certificate for DNS names and IP addresses, and its key. The key is new if `key` is None.
 
-        A server that shows one which says `must_staple` has to have an OCSP response to it (RFC 7633); no Envoy here has.
+        With `must_staple`, a server must send an OCSP response with the certificate (RFC 7633). No Envoy in the tests can.
         """
         key = key or ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])
@@ -68,7 +68,7 @@ class Authority:
         return Pair(certificate.public_bytes(Encoding.PEM).decode(), pem(key), certificate.serial_number)
 
     def context(self, client: Pair | None = None, directory: Path | None = None) -> ssl.SSLContext:
-        """For clients that believe this authority, and show a certificate, if given."""
+        """Return a TLS context for a client that trusts this authority. If there is a `client` pair, it sends that one."""
         context = ssl.create_default_context(cadata=self.certificate)
         if client is not None and directory is not None:
             context.load_cert_chain(*client.files(directory, f"client-{client.serial}"))
@@ -77,26 +77,26 @@ class Authority:
 
 @cache
 def authority() -> Authority:
-    """One that all tests of a run share."""
+    """Return the authority that all tests of a run share."""
     return Authority()
 
 
 @cache
 def pair(name: str = "iris.example") -> Pair:
-    """A certificate of the shared authority, the same for the same name."""
+    """Return a pair that the shared authority has signed. The same name gets the same pair."""
     return authority().pair(name)
 
 
 def pem(key: Key) -> str:
-    """A key in PEM."""
+    """Return a key in PEM."""
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
 
 
 def marks(key: str) -> list[str]:
-    """What of a key in PEM may be found nowhere, two windows into it.
+    """Return two parts of a private key in PEM. No text and no file may contain one of them.
 
-    In PKCS#8 a P-256 key begins alike in all for 36 bytes; then come the 32 that are secret; then the public key, which
-    stands in the certificate too.
+    In PKCS#8 all P-256 keys begin with the same 36 bytes. Then come the 32 secret bytes, and then the public key, which is
+    also in the certificate.
     """
     secret = "".join(key.split("-----")[2].split())[48:90]
     return [secret[:24], secret[-24:]]

@@ -71,11 +71,11 @@ class Operator:
         request = revision_service_pb2.WatchRevisionRequest(name=f"revisions/{revision}", max_nodes=max_nodes)
         return self.revisions.WatchRevision(request)
 
-    async def until(self, revision: int, holds: Any, seconds: float = 10.0) -> revision_pb2.RevisionProgress:
-        """Return the first progress for which `holds` is true."""
+    async def until(self, revision: int, condition: Any, seconds: float = 10.0) -> revision_pb2.RevisionProgress:
+        """Return the first progress for which `condition` is true."""
         async with asyncio.timeout(seconds):
             async for response in self.watch(revision):
-                if holds(response.progress):
+                if condition(response.progress):
                     return response.progress  # type: ignore[no-any-return]
         raise AssertionError("the watch ended first")
 
@@ -114,7 +114,7 @@ async def pair(tmp_path: Path) -> AsyncIterator[tuple[App, Operator]]:
         yield p
 
 
-async def test_it_is_healthy_and_lists_its_services(pair: tuple[App, Operator]) -> None:
+async def test_the_api_is_healthy_and_lists_its_services(pair: tuple[App, Operator]) -> None:
     _, operator = pair
     answer = await operator.health.Check(health_pb2.HealthCheckRequest())
     assert answer.status == health_pb2.HealthCheckResponse.SERVING
@@ -124,7 +124,7 @@ async def test_it_is_healthy_and_lists_its_services(pair: tuple[App, Operator]) 
 
 
 @VARIANTS
-async def test_a_switch_reaches_every_node_and_its_progress_shows_that(pair: tuple[App, Operator], variant: str) -> None:
+async def test_a_switch_reaches_every_node_and_its_progress_is_complete(pair: tuple[App, Operator], variant: str) -> None:
     app, operator = pair
     assert await operator.apply("iris") == 1
     async with client(app.xds_port, "a", variant) as a, client(app.xds_port, "b", variant):
@@ -186,7 +186,7 @@ async def test_a_nack_is_shown_with_the_clients_message(pair: tuple[App, Operato
         assert (await operator.list()).summary.refusing == 0
 
 
-async def test_a_node_that_disconnects_during_a_watch_is_counted_as_gone(pair: tuple[App, Operator]) -> None:
+async def test_a_node_that_disconnects_during_a_watch_counts_as_gone(pair: tuple[App, Operator]) -> None:
     app, operator = pair
     await operator.apply("iris")
     async with client(app.xds_port, "stays"):
@@ -206,11 +206,11 @@ async def test_a_node_that_disconnects_during_a_watch_is_counted_as_gone(pair: t
             ("nodes/stays", revision_pb2.NODE_PROGRESS_STATE_HOLDING),
         ]
         assert await watch.read() is vars(grpc.aio)["EOF"]
-        # A node that was gone before the watch began is not counted.
+        # A new watch does not count a node that was gone before it began.
         assert (await operator.until(revision, lambda p: p.complete)).total == 1
 
 
-async def test_a_revision_that_does_not_exist_is_not_watched(pair: tuple[App, Operator]) -> None:
+async def test_watching_a_missing_revision_is_not_found(pair: tuple[App, Operator]) -> None:
     _, operator = pair
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await operator.watch(7).read()
@@ -239,7 +239,7 @@ async def test_nodes_are_listed_in_pages(pair: tuple[App, Operator]) -> None:
         assert caught.value.code() is code
 
 
-async def test_the_fleet_is_watched_at_a_bounded_rate(pair: tuple[App, Operator]) -> None:
+async def test_a_watch_of_the_nodes_answers_at_a_bounded_rate(pair: tuple[App, Operator]) -> None:
     app, operator = pair
     await operator.apply("iris")
     watch = operator.nodes.WatchNodes(node_service_pb2.WatchNodesRequest())
@@ -297,7 +297,7 @@ async def test_a_stop_ends_streams_and_watches_at_once_and_frees_the_store(tmp_p
 
 
 @pytest.mark.parametrize("which", ["api", "xds", "metrics"])
-async def test_a_taken_port_is_an_error_after_which_nothing_stays_open(tmp_path: Path, which: str) -> None:
+async def test_after_the_error_of_a_taken_port_nothing_stays_open(tmp_path: Path, which: str) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
@@ -351,13 +351,13 @@ async def test_metrics_count_the_nodes_that_the_status_counts(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_a_signal_stops_it_gracefully(tmp_path: Path, number: signal.Signals) -> None:
+async def test_a_signal_stops_the_control_plane_gracefully(tmp_path: Path, number: signal.Signals) -> None:
     app = App(config(tmp_path))
     run = asyncio.create_task(app.run())
     async with asyncio.timeout(10):
         await app.started.wait()
         async with client(app.xds_port, "a") as a:
-            # After its last answer: gRPC gives a stream that ends during a write the code INTERNAL, whatever its status.
+            # Wait for the client's last answer, because gRPC ends a stream during a write with INTERNAL, whatever its status.
             await a.until(lambda: a.done == 2)
             os.kill(os.getpid(), number)
             await run

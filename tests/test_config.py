@@ -1,4 +1,4 @@
-"""Settings: parsed, and refused with the field that is wrong."""
+"""Settings: addresses are parsed, and errors name the invalid field."""
 
 from typing import Any
 
@@ -48,13 +48,13 @@ def test_a_text_that_is_no_address_is_refused(text: str) -> None:
         ({"metrics": Address("metrics.example", 18090)}, ["metrics"]),
     ],
 )
-def test_all_bad_settings_are_in_one_error(settings: dict[str, Any], fields: list[str]) -> None:
+def test_all_invalid_settings_are_in_one_error(settings: dict[str, Any], fields: list[str]) -> None:
     with pytest.raises(Error) as caught:
         Config(**settings)
     assert [v.field for v in caught.value.violations] == fields
 
 
-def test_defaults_are_for_this_machine_only() -> None:
+def test_the_default_addresses_are_on_loopback() -> None:
     config = Config()
     assert config.api.loopback
     assert config.xds.loopback
@@ -62,12 +62,12 @@ def test_defaults_are_for_this_machine_only() -> None:
     assert config.metrics.loopback
 
 
-def test_free_ports_do_not_collide_and_metrics_can_be_off() -> None:
+def test_several_addresses_may_have_port_zero_and_metrics_may_be_off() -> None:
     free = Address("127.0.0.1", 0)
     assert Config(api=free, xds=free, metrics=free).metrics == free
     assert Config(metrics=None).metrics is None
 
 
-def test_metrics_for_other_machines_are_refused_with_what_to_do() -> None:
+def test_a_metrics_address_for_other_machines_is_refused() -> None:
     with pytest.raises(Error, match=r"0\.0\.0\.0:1 can be reached from other machines.*use .* 127\.0\.0\.1:1, or off"):
         Config(metrics=Address("0.0.0.0", 1))

@@ -1,4 +1,4 @@
-"""The fleet: events folded into nodes, and counts that always equal counting the nodes."""
+"""The fleet: a fold of events into nodes, and counts that are always the same as if all nodes were counted."""
 
 import random
 from collections import Counter
@@ -64,7 +64,7 @@ def test_a_node_has_what_its_stream_reported() -> None:
     assert (node.held_revision, fleet.state_of(node), node.hold_time(7), node.last_seen) == (7, NodeState.SYNCED, 102, 102)
 
 
-def test_a_newer_revision_puts_every_node_behind_until_it_holds_it() -> None:
+def test_every_node_is_behind_until_it_holds_a_newer_revision() -> None:
     fleet = Fleet()
     for stream in range(3):
         connect(fleet, stream, f"edge-{stream}")
@@ -77,14 +77,14 @@ def test_a_newer_revision_puts_every_node_behind_until_it_holds_it() -> None:
     assert (fleet.holding(1), fleet.holding(2), fleet.holding(3)) == (3, 1, 0)
 
 
-def test_an_older_revision_is_ignored() -> None:
+def test_publishing_an_older_revision_changes_nothing() -> None:
     fleet = Fleet()
     fleet.publish(5)
     fleet.publish(4)
     assert fleet.revision == 5
 
 
-def test_a_node_holds_what_all_of_its_streams_hold() -> None:
+def test_a_node_holds_a_revision_that_all_its_streams_hold() -> None:
     fleet = Fleet()
     connect(fleet, 1)
     fleet.apply(1, Held(3), 101)
@@ -122,7 +122,7 @@ def test_a_node_that_reconnects_holds_nothing_until_it_acks() -> None:
     assert (fleet.counts[NodeState.SYNCED], fleet.counts[NodeState.GONE], node.hold_time(3)) == (1, 0, 101)
 
 
-def test_a_refusal_stands_until_its_type_is_accepted() -> None:
+def test_a_refusal_applies_until_the_client_recovers() -> None:
     fleet = Fleet()
     connect(fleet, 1)
     fleet.apply(1, Held(1), 101)
@@ -140,7 +140,7 @@ def test_a_refusal_stands_until_its_type_is_accepted() -> None:
     assert (node.refusals, fleet.counts[NodeState.REFUSING]) == ((), 0)
 
 
-def test_the_progress_of_a_node_with_a_revision() -> None:
+def test_the_progress_follows_acks_nacks_and_the_end_of_the_stream() -> None:
     fleet = Fleet()
     connect(fleet, 1)
     node = fleet.nodes["edge-1"]
@@ -148,7 +148,7 @@ def test_the_progress_of_a_node_with_a_revision() -> None:
     fleet.apply(1, Held(1), 101)
     assert (node.progress(1), node.progress(2)) == (ProgressState.HOLDING, ProgressState.BEHIND)
     fleet.apply(1, refusal(2), 102)
-    # It refused 2, so it does not hold it. About 3 nothing is known yet.
+    # The node refused revision 2, so it does not hold it. It has not answered revision 3 yet.
     assert (node.progress(1), node.progress(2), node.progress(3)) == (
         ProgressState.HOLDING,
         ProgressState.REFUSED,
@@ -193,7 +193,7 @@ def test_an_older_refusal_does_not_make_a_newer_revision_refused() -> None:
         ProgressState.BEHIND,
     ]
     assert (node.held_revision, node.hold_time(30), fleet.holding(28), fleet.holding(30)) == (27, 103, 0, 1)
-    # The node is refusing nevertheless, and a new refusal is recorded.
+    # The state of the node is still REFUSING, and a new refusal is recorded.
     assert (fleet.state_of(node), [r.revision for r in node.refusals]) == (NodeState.REFUSING, [28])
     fleet.apply(1, refusal(31), 104)
     assert (node.progress(30), node.progress(31)) == (ProgressState.HOLDING, ProgressState.REFUSED)
@@ -219,7 +219,7 @@ def test_every_stream_of_a_node_must_hold_a_revision_that_another_holds_except_f
     assert (node.progress(2), node.held_revision) == (ProgressState.HOLDING, 3)
 
 
-def test_an_old_refusal_that_is_repeated_does_not_replace_a_newer_one() -> None:
+def test_a_repeated_old_refusal_does_not_replace_a_newer_one() -> None:
     fleet = Fleet()
     connect(fleet, 1)
     fleet.apply(1, refusal(2), 101)
@@ -229,7 +229,7 @@ def test_an_old_refusal_that_is_repeated_does_not_replace_a_newer_one() -> None:
     assert ([r.revision for r in node.refusals], node.progress(4), node.last_seen) == ([4], ProgressState.REFUSED, 103)
 
 
-def test_a_revision_that_was_skipped_is_held_with_the_newer_one() -> None:
+def test_a_skipped_revision_is_held_once_a_newer_one_is_held() -> None:
     fleet = Fleet()
     connect(fleet, 1)
     for revision, now in ((2, 101), (5, 102), (6, 103)):
@@ -238,7 +238,7 @@ def test_a_revision_that_was_skipped_is_held_with_the_newer_one() -> None:
     assert [node.hold_time(n) for n in (1, 2, 3, 5, 6, 7)] == [101, 101, 102, 102, 103, None]
 
 
-def test_the_history_is_bounded() -> None:
+def test_the_history_of_a_node_is_bounded() -> None:
     fleet = Fleet()
     connect(fleet, 1)
     for revision in range(1, 3 * HISTORY):
@@ -258,7 +258,7 @@ def test_events_of_a_closed_stream_change_nothing() -> None:
     assert fleet.nodes["edge-1"].held_revision == 0
 
 
-def test_gone_nodes_are_forgotten_after_a_day() -> None:
+def test_gone_nodes_are_dropped_after_a_day() -> None:
     fleet = Fleet()
     connect(fleet, 1)
     fleet.apply(1, StreamClosed(), 100)
@@ -269,7 +269,7 @@ def test_gone_nodes_are_forgotten_after_a_day() -> None:
     assert fleet.counts == recount(fleet)
 
 
-def test_gone_nodes_are_bounded() -> None:
+def test_the_number_of_gone_nodes_is_bounded() -> None:
     fleet = Fleet()
     for stream in range(GONE_NODES + 10):
         connect(fleet, stream, f"n{stream}")
@@ -306,14 +306,14 @@ EVENTS: st.SearchStrategy[StreamEvent | int] = st.one_of(
 
 
 @given(st.lists(st.tuples(st.integers(1, 5), EVENTS, st.sampled_from([0.0, 1.0, GONE_SECONDS]))))
-def test_the_counts_equal_counting_the_nodes(story: list[tuple[int, StreamEvent | int, float]]) -> None:
+def test_random_events_keep_the_counts_equal_to_counting_all_nodes(events: list[tuple[int, StreamEvent | int, float]]) -> None:
     fleet, now, used = Fleet(), 0.0, set[tuple[int, str]]()
-    for stream, event, pause in story:
+    for stream, event, pause in events:
         now += pause
         if isinstance(event, int):
             fleet.publish(event)
         elif isinstance(event, StreamOpened | Identified):
-            # A stream opens once and is identified once. Its number is never used again.
+            # Each stream opens once and is identified once. Its number is never used again.
             if (stream, type(event).__name__) in used:
                 continue
             used.add((stream, type(event).__name__))
@@ -332,7 +332,7 @@ def test_the_counts_equal_counting_the_nodes(story: list[tuple[int, StreamEvent 
         for node in fleet.nodes.values():
             assert node.history == sorted(set(node.history))
             assert len({revision for revision, _ in node.history}) == len(node.history)
-            # Values that are updated with each event equal those worked out from the open streams.
+            # Values that each event updates are equal to values computed from the open streams.
             streams = node.streams.values()
             assert node.refusing == sum(bool(s.refused) for s in streams)
             assert node.connect_time == min((s.opened for s in streams), default=None)
@@ -343,17 +343,17 @@ def test_the_counts_equal_counting_the_nodes(story: list[tuple[int, StreamEvent 
 
 
 @pytest.mark.parametrize("nodes", [100, 5_000])
-def test_an_event_costs_the_same_in_a_large_fleet(nodes: int) -> None:
-    # Without a clock: the test counts the nodes whose streams an event reads.
+def test_the_cost_of_an_event_does_not_depend_on_the_number_of_nodes(nodes: int) -> None:
+    # The test does not measure time. It counts how often an event reads the streams of a node.
     fleet = Fleet()
     for stream in range(nodes):
         connect(fleet, stream, f"n{stream}")
-    looked_at = 0
+    streams_read = 0
 
     class Counting(dict[int, object]):
         def values(self):  # type: ignore[no-untyped-def]
-            nonlocal looked_at
-            looked_at += 1
+            nonlocal streams_read
+            streams_read += 1
             return super().values()
 
     for node in fleet.nodes.values():
@@ -361,33 +361,33 @@ def test_an_event_costs_the_same_in_a_large_fleet(nodes: int) -> None:
     fleet.publish(1)
     fleet.apply(0, Held(1), 101)
     fleet.apply(1, Settled(1, 0), 101)
-    assert 0 < looked_at < 10
+    assert 0 < streams_read < 10
     assert fleet.counts[NodeState.SYNCED] == 1
 
 
 @pytest.mark.parametrize("streams", [100, 5_000])
-def test_an_event_costs_the_same_for_a_node_with_many_streams(streams: int) -> None:
+def test_the_cost_of_an_event_does_not_depend_on_the_streams_of_its_node(streams: int) -> None:
     fleet, last = Fleet(), streams - 1
     for stream in range(streams):
         connect(fleet, stream)
         fleet.apply(stream, Held(1), 101)
-    looked_at = 0
+    streams_read = 0
 
     class Counting(dict[int, Any]):
         def values(self) -> Any:
             return self
 
         def __reversed__(self) -> Any:
-            nonlocal looked_at
+            nonlocal streams_read
             for stream in reversed(list(super().values())):
-                looked_at += 1
+                streams_read += 1
                 yield stream
 
     node = fleet.nodes["edge-1"]
     node.streams = Counting(node.streams)
     for stream in range(0, last, streams // 10):
         fleet.apply(stream, Held(2), 102)
-    assert 0 < looked_at <= 11
+    assert 0 < streams_read <= 11
     node.streams = dict(node.streams)
     assert (fleet.holding(2), node.held_revision) == (0, 1)
     for stream in range(streams):

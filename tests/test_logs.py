@@ -1,4 +1,4 @@
-"""Logs, each time in a new process, since structlog caches its configuration."""
+"""Logs. Each test runs a new process, because structlog caches its configuration."""
 
 import json
 import subprocess
@@ -48,7 +48,7 @@ def log_lines(log_format: str, level: str = "info", program: str = PROGRAM) -> s
     return done.stderr
 
 
-def test_json_is_one_object_for_each_line() -> None:
+def test_each_line_in_json_is_one_object() -> None:
     lines = [json.loads(line) for line in log_lines("json").splitlines()]
     assert [(line["event"], line["level"]) for line in lines] == [
         ("node connected", "info"),
@@ -60,7 +60,7 @@ def test_json_is_one_object_for_each_line() -> None:
     assert lines[2]["exception"][0]["exc_type"] == "ZeroDivisionError"
 
 
-def test_console_is_for_people() -> None:
+def test_lines_for_the_console_have_columns_and_no_colours_in_a_pipe() -> None:
     text = log_lines("console")
     assert "node connected" in text
     assert "node=edge-1" in text

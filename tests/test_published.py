@@ -1,4 +1,4 @@
-"""One revision as every audience sees it."""
+"""A published revision: audiences, snapshots that are compiled once, and objects that stay the same."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ class Compiler:
         return Snapshot.of(revision, audience, [])
 
 
-def test_each_audience_is_compiled_once_and_only_when_asked_for() -> None:
+def test_each_audience_is_compiled_once_and_on_demand() -> None:
     compiler = Compiler()
     first = CompiledRevision(head(1, EDGE, INNER), compiler)
     assert compiler.calls == []
     assert first.snapshot(AT_EDGE) is first.snapshot(AT_EDGE)
     first.snapshot(Audience(("inner",)))
     assert compiler.calls == [(1, AT_EDGE, None), (1, Audience(("inner",)), None)]
-    # The next revision compiles ahead, from the snapshot before; not for an audience whose gateway is gone.
+    # The next revision compiles ahead, from the earlier snapshot, but not for an audience whose gateway was deleted.
     compiler.calls.clear()
     first.next(head(2, EDGE))
     assert compiler.calls == [(2, AT_EDGE, 1)]
 
 
-def test_an_audience_that_nobody_asks_for_is_compiled_ahead_for_some_revisions() -> None:
+def test_an_idle_audience_is_compiled_ahead_for_a_bounded_number_of_revisions() -> None:
     compiler = Compiler()
     revision = CompiledRevision(head(1, EDGE), compiler)
     revision.snapshot(AT_EDGE)
@@ -46,7 +46,7 @@ def test_an_audience_that_nobody_asks_for_is_compiled_ahead_for_some_revisions()
     for number in range(2, 100):
         revision = revision.next(head(number, EDGE))
     assert compiler.calls == [(number, AT_EDGE, number - 1) for number in range(2, IDLE_REVISIONS + 2)]
-    # Then it is compiled when a stream asks for it, without a snapshot to go by.
+    # After that it is compiled when a stream asks for it, without an earlier snapshot.
     compiler.calls.clear()
     assert revision.snapshot(AT_EDGE).revision == 99
     assert compiler.calls == [(99, AT_EDGE, None)]

@@ -1,4 +1,4 @@
-"""Observed traffic: reports folded into totals, and into the rate of each version."""
+"""Observed traffic: a fold of load reports into the totals and the rate of each version."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def model(name: str = "iris", *versions: str, mirror: str = "") -> Model:
     return Model(name, ("edge",), of, {of[0].name: 10_000}, mirror=Mirror(mirror) if mirror else None)
 
 
-def models(*every: Model) -> Mapping[str, Model]:
-    return {m.name: m for m in every}
+def models(*objects: Model) -> Mapping[str, Model]:
+    return {m.name: m for m in objects}
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def connect(traffic: Traffic, stream: int, node: str = "") -> None:
     traffic.apply(stream, ReporterIdentified(node or f"edge-{stream}"), 100.0)
 
 
-def test_totals_are_the_sum_of_reports_and_the_rate_is_that_of_the_newest(traffic: Traffic) -> None:
+def test_totals_are_the_sum_of_all_reports_and_the_rate_is_of_the_newest_report(traffic: Traffic) -> None:
     connect(traffic, 1)
     traffic.apply(1, LoadReported((load(issued=100, failed=10),)), 110.0)
     traffic.apply(1, LoadReported((load(issued=50, active=2),)), 120.0)
@@ -125,7 +125,7 @@ def test_totals_are_capped_at_the_largest_int64(traffic: Traffic) -> None:
     assert traffic.cluster("iris/blue").totals.issued == 2**63 - 1
 
 
-def test_clusters_that_left_desired_state_are_forgotten(traffic: Traffic) -> None:
+def test_clusters_that_left_desired_state_are_dropped(traffic: Traffic) -> None:
     connect(traffic, 1)
     for i in range(1_000):
         traffic.publish(models(model(f"m{i}", "v1")))
@@ -162,7 +162,7 @@ EVENTS = st.one_of(
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), EVENTS), max_size=30))
-def test_the_sums_equal_adding_up_the_streams(
+def test_random_events_keep_the_sums_equal_to_those_of_all_streams(
     events: list[tuple[int, ReporterIdentified | LoadReported | StreamClosed]],
 ) -> None:
     traffic = Traffic()

@@ -1,4 +1,4 @@
-"""The writer: what is committed, what is refused, and what a repeated call gets."""
+"""The writer: changes that are committed, changes that are refused, and repeated calls."""
 
 from __future__ import annotations
 
@@ -48,18 +48,18 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
     await store.close()
 
 
-def everywhere(state: State) -> Mapping[Audience, int]:
+def ten_nodes_everywhere(state: State) -> Mapping[Audience, int]:
     """Count ten nodes, which all gateways select."""
     return {Audience(tuple(sorted(state.gateways))): 10}
 
 
 @pytest.fixture
 def writer(store: Store) -> Writer:
-    return Writer(store, CachingCompiler(Compiler()), everywhere)
+    return Writer(store, CachingCompiler(Compiler()), ten_nodes_everywhere)
 
 
 async def reason(writer: Writer, change: Callable[[Head], Changes], by: Draft | None = None) -> str:
-    """Return the reason why a write is refused. Checks that it changed nothing."""
+    """Return the reason of the error that a write raises. Check that the write changed nothing."""
     head = writer.store.head.value
     with pytest.raises(Error) as caught:
         await writer.write(change, by or draft())
@@ -79,7 +79,7 @@ async def test_a_change_is_committed(writer: Writer) -> None:
     assert done.impact.nodes == 10
 
 
-async def test_a_switch_costs_one_route(writer: Writer) -> None:
+async def test_a_switch_changes_one_route(writer: Writer) -> None:
     await writer.write(to(EDGE, IRIS), draft())
     done = await writer.write(to(SWITCHED), draft())
     assert done.impact.types == {ROUTES: (1, 0)}
@@ -87,7 +87,7 @@ async def test_a_switch_costs_one_route(writer: Writer) -> None:
     assert (done.impact.bytes_per_node, done.impact.nodes) == (len(sent.body), 10)
 
 
-async def test_a_change_without_a_difference_makes_no_revision(writer: Writer) -> None:
+async def test_a_change_without_a_difference_commits_no_revision(writer: Writer) -> None:
     empty = await writer.write(to(), draft())
     assert (empty.changed, empty.revision, empty.impact) == (False, None, NO_IMPACT)
     await writer.write(to(EDGE, IRIS), draft())
@@ -125,7 +125,7 @@ async def test_objects_that_do_not_fit_together_are_refused(writer: Writer) -> N
 
 
 async def test_resources_that_envoy_would_refuse_are_refused(writer: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each resource that is new or different is checked, once, and an error of the check refuses the change."""
+    """Each resource that is new or different is checked once. If the check raises an error, the change is refused."""
     checked: list[list[str]] = []
 
     def check(self: Validator, resources: list[object], snapshot: object) -> None:
@@ -143,8 +143,8 @@ async def test_resources_that_envoy_would_refuse_are_refused(writer: Writer, mon
     assert await reason(writer, to(IRIS)) == "ENVOY_WOULD_REFUSE"
 
 
-async def test_a_change_is_applied_again_to_a_revision_that_was_committed_first(store: Store) -> None:
-    """There is another writer of the same store. The change sees its revision before it is committed."""
+async def test_a_change_is_repeated_after_another_revision_was_committed(store: Store) -> None:
+    """Another writer of the same store commits first. The change is applied again to that revision."""
     compiler = CachingCompiler(Compiler())
     one, other = Writer(store, compiler), Writer(store, compiler)
     await one.write(to(EDGE), draft())
@@ -164,7 +164,7 @@ async def test_a_change_is_applied_again_to_a_revision_that_was_committed_first(
     assert done.head == store.head.value
 
 
-async def test_a_snapshot_is_compiled_once_to_be_checked_and_served(store: Store) -> None:
+async def test_a_snapshot_is_compiled_once_for_the_check_and_for_the_streams(store: Store) -> None:
     compiled: list[int] = []
 
     class Counting(Compiler):
@@ -186,13 +186,13 @@ async def test_a_snapshot_is_compiled_once_to_be_checked_and_served(store: Store
         assert not compiled
         assert served.snapshot(Audience(("edge",))) is not at_edge
         assert served.snapshot(Audience(("edge",))).revision == store.head.value.number
-    # A change that was only validated is not served in place of the next one, which has the same number.
+    # The snapshots of a change that was only validated are not used for the next change, which has the same number.
     await writer.write(to(Gateway("b", 81)), draft(), validate_only=True)
     await writer.write(to(Gateway("c", 82)), draft())
     assert compiler.compile(store.head.value.state, NO_LIVE_ENDPOINTS, Audience(("c",)), 4).resources[LISTENER]
 
 
-async def test_the_attempts_are_bounded(writer: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_number_of_attempts_is_bounded(writer: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
     attempts = 0
 
     async def commit(proposed: Head, changes: Changes, draft: Draft) -> Head:
@@ -205,7 +205,7 @@ async def test_the_attempts_are_bounded(writer: Writer, monkeypatch: pytest.Monk
     assert attempts == ATTEMPTS
 
 
-async def test_changes_run_beside_the_event_loop(writer: Writer) -> None:
+async def test_changes_run_on_another_thread(writer: Writer) -> None:
     threads: list[threading.Thread] = []
 
     def change(head: Head) -> Changes:
@@ -217,18 +217,18 @@ async def test_changes_run_beside_the_event_loop(writer: Writer) -> None:
 
 
 @pytest.mark.parametrize("bad", ["x", "00000000-0000-1000-8000-000000000000", "{" + "0" * 8 + "}", "a" * 32])
-async def test_request_ids_are_uuids(writer: Writer, bad: str) -> None:
+async def test_a_request_id_that_is_no_uuid4_is_refused(writer: Writer, bad: str) -> None:
     assert await reason(writer, to(EDGE), draft(bad)) == "INVALID_REQUEST_ID"
 
 
-async def test_the_time_of_a_revision_is_that_of_its_commit_and_not_of_the_call(store: Store) -> None:
+async def test_the_time_of_a_revision_does_not_include_the_wait_for_other_writes(store: Store) -> None:
     now = 1.0
     writer = Writer(store, CachingCompiler(Compiler()), clock=lambda: now)
-    called, go_on = threading.Event(), threading.Event()
+    called, may_return = threading.Event(), threading.Event()
 
     def slow(head: Head) -> Changes:
         called.set()
-        assert go_on.wait(5)
+        assert may_return.wait(5)
         return to(EDGE)(head)
 
     first = asyncio.create_task(writer.write(slow, draft()))
@@ -236,7 +236,7 @@ async def test_the_time_of_a_revision_is_that_of_its_commit_and_not_of_the_call(
     second = asyncio.create_task(writer.write(to(IRIS), draft()))
     await asyncio.sleep(0)
     now = 7.0
-    go_on.set()
+    may_return.set()
     revisions = [(await written).revision for written in (first, second)]
     assert [revision.draft.time for revision in revisions if revision is not None] == [1.0, 7.0]
     assert store.head.value.time == 7.0
@@ -264,9 +264,7 @@ async def test_a_repeated_call_that_changed_nothing_still_changes_nothing(writer
     assert (empty.changed, empty.revision) == (False, None)
 
 
-async def test_a_write_fails_while_the_store_is_away_and_works_afterwards(
-    writer: Writer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_write_succeeds_after_the_store_was_unavailable(writer: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
     await writer.write(to(EDGE, IRIS), draft())
 
     async def commit(base: int, changes: Changes, draft: Draft) -> Head:
@@ -316,7 +314,7 @@ async def test_the_impact_has_the_warnings_for_nodes_that_are_connected_now(stor
     clients[0] = 2
     (warning,) = (await writer.write(to(switched), draft())).impact.warnings
     assert warning.startswith("2 connected gRPC clients are no longer given iris")
-    # A model that is lost already is not warned of again, and one that is deleted on purpose is not either.
+    # There is no warning about a model that was lost before, or that the change deletes.
     assert (await writer.write(to(replace(switched, keys=("i",))), draft())).impact.warnings == ()
     assert (await writer.write(to(iris), draft())).impact.warnings == ()
     assert (await writer.write(to(deleted=("models/iris",)), draft())).impact.warnings == ()

@@ -1,4 +1,4 @@
-"""The server's event loop: uvloop where it is installed."""
+"""The server's event loop: uvloop if it is installed."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ async def fail() -> None:
     raise KeyError("why")
 
 
-def test_the_loop_is_uvloops() -> None:
+def test_the_loop_is_uvloop_if_it_is_installed() -> None:
     assert event_loop.run(loop_module()).split(".")[0] == "uvloop"
 
 
-def test_the_loop_is_asyncios_without_uvloop(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_loop_is_asyncio_without_uvloop(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "uvloop", None)  # makes the import fail
     assert event_loop.run(loop_module()).split(".")[0] == "asyncio"
 
 
-def test_errors_are_those_of_the_coroutine() -> None:
+def test_an_error_of_the_coroutine_is_raised() -> None:
     with pytest.raises(KeyError, match="why"):
         event_loop.run(fail())

@@ -1,4 +1,4 @@
-"""The newest value: slow readers skip, and each reader wakes."""
+"""The newest value: slow readers skip values, and each change wakes all readers."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def test_every_reader_wakes_and_a_cancelled_one_does_not_affect_the_others
     assert await asyncio.wait_for(asyncio.gather(*readers[1:]), 5) == [1, 1]
 
 
-async def test_a_value_set_before_the_read_is_not_waited_for() -> None:
+async def test_a_reader_does_not_wait_for_a_value_that_was_set_before() -> None:
     latest = Latest("a")
     latest.set("b")
     assert await asyncio.wait_for(latest.newer(0), 5) == 1

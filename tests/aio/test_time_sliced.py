@@ -18,7 +18,7 @@ def busy(parts: int, seconds: float) -> Iterator[int]:
 
 
 async def count_turns(parts: int, seconds: float) -> int:
-    """Return how often another task ran while the parts were made."""
+    """Return how often another task ran while the parts were computed."""
     turns = 0
 
     async def others() -> None:

@@ -1,7 +1,7 @@
-"""An xDS client on a real socket: it subscribes to what an Envoy subscribes to, applies responses, and ACKs or NACKs them.
+"""An xDS client on a real socket. It subscribes like an Envoy, applies responses, and ACKs or NACKs them.
 
-It follows references as Envoy does: clusters to their endpoints, listeners to scopes, scopes to their routes, clusters and
-listeners to their secrets. It uses delta or SotW, over one ADS stream.
+Like an Envoy, it follows references: from clusters to endpoints, from listeners to scopes, from scopes to routes, and from
+clusters and listeners to secrets. It uses delta or SotW over one ADS stream.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class XdsClient:
         held: Held | None = None,
         refuse: Callable[[str, list[str]], str] = lambda type_url, names: "",
     ) -> None:
-        """`held` is what it holds from an earlier stream. `refuse` returns the message of a NACK, or "" to ACK."""
+        """Start with the resources `held` of an earlier stream. `refuse` returns the message of a NACK, or "" to ACK."""
         self.port, self.node, self.variant = port, node, variant
         self.identity = discovery_pb2.DiscoveryRequest().node
         self.identity.id, self.identity.cluster = node, cluster
@@ -65,14 +65,14 @@ class XdsClient:
         # (type URL, names, removed names) of each response, in order of arrival.
         self.responses: list[tuple[str, list[str], list[str]]] = []
         self.nacks = 0
-        # How many responses it has answered, and followed the references of.
+        # Number of responses that the client has answered and whose references it has followed.
         self.done = 0
-        # When the newest response came, by `time.perf_counter`.
+        # Time of the newest response, by `time.perf_counter`.
         self.last_at = 0.0
-        # How the stream ended; None while it is open.
+        # The status with which the stream ended; None while it is open.
         self.ended: grpc.StatusCode | None = None
         self.details = ""
-        # While it is not set, the client reads at most one response, and answers none.
+        # While this is not set, the client reads at most one response, and answers none.
         self.reading = asyncio.Event()
         self.reading.set()
         self._subscribed: dict[str, set[str]] = {}
@@ -86,10 +86,10 @@ class XdsClient:
     def body(self, type_url: str, name: str) -> bytes:
         return self.held[type_url][name][1]
 
-    async def until(self, holds: Callable[[], bool], seconds: float = 10.0) -> None:
-        """Wait until something is true of the client."""
+    async def until(self, condition: Callable[[], bool], seconds: float = 10.0) -> None:
+        """Wait until a condition about the client is true."""
         async with self._changed:
-            await asyncio.wait_for(self._changed.wait_for(holds), seconds)
+            await asyncio.wait_for(self._changed.wait_for(condition), seconds)
 
     async def run(self) -> None:
         delta = self.variant == "delta"
@@ -105,7 +105,7 @@ class XdsClient:
             try:
                 for type_url in _WILDCARDS:
                     await self._subscribe(call, type_url, set())
-                for type_url in list(self.held):  # subscribe again to what it holds
+                for type_url in list(self.held):  # subscribe again to the resources that it holds
                     await self._follow(call, type_url)
                 while True:
                     response = await call.read()
@@ -132,20 +132,20 @@ class XdsClient:
         self.last_at = time.perf_counter()
         type_url = response.type_url
         if self.variant == "delta":
-            got = {r.name: (r.version, r.resource.value) for r in response.resources}
+            received = {r.name: (r.version, r.resource.value) for r in response.resources}
             removed = list(response.removed_resources)
         else:
-            got = {_name(r): (response.version_info, r.value) for r in response.resources}
+            received = {_name(r): (response.version_info, r.value) for r in response.resources}
             full = type_url in (*_WILDCARDS, SCOPED_ROUTES)
-            removed = [n for n in self.held.get(type_url, {}) if n not in got] if full else []
-        self.responses.append((type_url, sorted(got), sorted(removed)))
+            removed = [n for n in self.held.get(type_url, {}) if n not in received] if full else []
+        self.responses.append((type_url, sorted(received), sorted(removed)))
         self._nonces[type_url] = response.nonce
-        message = self.refuse(type_url, sorted(got))
+        message = self.refuse(type_url, sorted(received))
         if message:
             self.nacks += 1
         else:
             held = self.held.setdefault(type_url, {})
-            held.update(got)
+            held.update(received)
             for name in removed:
                 held.pop(name, None)
             if self.variant == "sotw":
@@ -182,7 +182,7 @@ class XdsClient:
             await self._subscribe(call, ROUTES, {s.route_configuration_name for s in scopes})
 
     def _secrets(self) -> set[str]:
-        """Return the names of the secrets that it needs."""
+        """Return the names of the secrets that the held clusters and listeners need."""
         sockets = [cluster_pb2.Cluster.FromString(b).transport_socket for _, b in self.held.get(CLUSTER, {}).values()]
         for _, body in self.held.get(LISTENER, {}).values():
             sockets += [chain.transport_socket for chain in listener_pb2.Listener.FromString(body).filter_chains]
@@ -194,7 +194,7 @@ class XdsClient:
         return named - {""}
 
     async def _subscribe(self, call: Any, type_url: str, names: set[str]) -> None:
-        """Subscribe to these names only; without names, to all resources of a type that allows it."""
+        """Subscribe to exactly these names. Without names, subscribe to all resources of a type that allows it."""
         first = type_url not in self._subscribed
         before = self._subscribed.get(type_url, set())
         wildcard = type_url in (*_WILDCARDS, SCOPED_ROUTES)
@@ -229,9 +229,9 @@ def _name(resource: Any) -> str:
 
 
 @asynccontextmanager
-async def client(port: int, node: str, variant: str = "delta", **rest: Any) -> AsyncIterator[XdsClient]:
-    """A client that is connected while the block runs."""
-    c = XdsClient(port, node, variant, **rest)
+async def client(port: int, node: str, variant: str = "delta", **options: Any) -> AsyncIterator[XdsClient]:
+    """Run a client while the `with` block runs. `options` are those of `XdsClient`."""
+    c = XdsClient(port, node, variant, **options)
     task = asyncio.create_task(c.run())
     try:
         yield c

@@ -54,7 +54,7 @@ class Several:
         return [c for c in self.clients if c.ended is None]
 
     async def connect(self, variant: str = "delta") -> XdsClient:
-        """Connect one more client. Like any client, it tries again when its worker dies meanwhile."""
+        """Connect one more client. If its worker ends in the meantime, connect another client, as a real one reconnects."""
         while True:
             one = await self._stack.enter_async_context(client(self.app.xds_port, f"n{len(self.clients)}", variant))
             self.clients.append(one)
@@ -66,7 +66,7 @@ class Several:
         return one.ended is not None or bool(self._supervisor.serving(one.node))
 
     async def spread(self) -> None:
-        """Connect clients until each worker has some. The kernel chooses the worker of each."""
+        """Connect clients until each worker has at least one. The kernel chooses the worker of each client."""
         while not all(worker.streams for worker in self.workers):
             await self.connect("sotw" if len(self.clients) % 3 == 2 else "delta")
         await self.operator.held((await self.operator.list()).summary.revision, len(self.open))
@@ -75,7 +75,7 @@ class Several:
         return [c for c in self.clients if worker in self._supervisor.serving(c.node)]
 
     async def switched(self, version: str) -> None:
-        """Move the traffic, and wait until every connected client holds that."""
+        """Switch the traffic to a version, and wait until every connected client holds the new revision."""
         await self.operator.held(await self.operator.switch("iris", version), len(self.open))
         assert len({c.body(ROUTES, "iris") for c in self.open}) == 1
         assert version.encode() in self.open[0].body(ROUTES, "iris")
@@ -143,7 +143,7 @@ async def test_a_switch_reaches_the_clients_of_every_worker(several: Several) ->
     assert {n.streams for n in listed.nodes} == {1}
 
 
-async def test_a_node_is_described_and_reconnected_at_whichever_worker_it_is(several: Several) -> None:
+async def test_a_node_of_any_worker_can_be_described_and_reconnected(several: Several) -> None:
     await several.spread()
     assert several.app.workers is not None
     for worker in several.workers:
@@ -195,7 +195,7 @@ async def test_a_worker_that_dies_is_replaced_and_its_clients_reconnect(several:
     await several.switched("blue")
 
 
-async def test_a_stuck_worker_delays_no_other_and_is_sent_the_newest_revision_later(several: Several) -> None:
+async def test_a_stuck_worker_delays_no_other_and_gets_the_newest_revision_later(several: Several) -> None:
     await several.spread()
     stuck, other = several.workers
     os.kill(stuck.pid, signal.SIGSTOP)
@@ -313,7 +313,7 @@ def out_of_processes(fd: int) -> subprocess.Popen[bytes]:
     ("spawn", "words"),
     [(broken, "ended with code 3"), (out_of_processes, "can't be started: resource temporarily unavailable")],
 )
-async def test_a_worker_that_can_not_start_is_an_error(
+async def test_the_start_fails_if_a_worker_cannot_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spawn: Callable[[int], subprocess.Popen[bytes]], words: str
 ) -> None:
     monkeypatch.setattr(child_process, "spawn", spawn)

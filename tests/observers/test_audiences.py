@@ -1,4 +1,4 @@
-"""Counts of nodes by audience: what nodes reported, or what they will be served."""
+"""Counts of nodes by audience: the audience that a node reported, or a computed one."""
 
 import pytest
 from hypothesis import given
@@ -55,7 +55,7 @@ def test_the_audience_is_computed_until_a_node_has_reported_it(
     events.report(0, AudienceAssigned(BOTH))
     events.report(0, Held(2))
     assert counts.by_audience(after.state) == {BOTH: 2}
-    # The audience that a node reported is used once it holds the revision, and is not worked out again.
+    # Once a node holds the revision, its reported audience is used, and is not computed again.
     events.report(1, AudienceAssigned(AT_EDGE))
     events.report(1, Held(2))
     events.publish(head(3, EDGE, INNER))
@@ -91,7 +91,7 @@ STEPS = st.one_of(
 
 
 @given(st.lists(STEPS, max_size=20))
-def test_the_counts_are_what_working_out_each_audience_gives(steps: list[tuple[str, object, str | None]]) -> None:
+def test_random_events_keep_the_counts_equal_to_computing_each_audience(steps: list[tuple[str, object, str | None]]) -> None:
     fleet = Fleet()
     counts = AudienceCounts(fleet)
     events = EventDispatcher(fleet, [FleetFold(fleet), counts])
@@ -99,7 +99,7 @@ def test_the_counts_are_what_working_out_each_audience_gives(steps: list[tuple[s
     for kind, value, zone in steps:
         if kind == "connect":
             streams.append(len(streams))
-            # Streams of one node identify it in the same way: the zone follows from its name here.
+            # The zone is part of the node's id, because all streams of a node must identify it in the same way.
             connect(events, streams[-1], f"{value}{zone}", zone or "")
         elif kind == "publish":
             assert isinstance(value, tuple)
@@ -110,7 +110,7 @@ def test_the_counts_are_what_working_out_each_audience_gives(steps: list[tuple[s
             if kind == "close":
                 events.report(value, StreamClosed())
             elif node is not None and node.connected:
-                # As a stream does: the audience first.
+                # A stream reports its audience first.
                 for stream in list(node.streams):
                     events.report(stream, AudienceAssigned(audience(newest.state, node)))
                     events.report(stream, Held(newest.number))

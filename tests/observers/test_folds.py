@@ -1,4 +1,4 @@
-"""The folds as observers: each takes the events of its own streams."""
+"""The folds as observers: each handles the events of its own kind of stream."""
 
 from typing import get_args
 
@@ -13,13 +13,13 @@ from tests.events import EDGE, head
 from tests.test_traffic import load
 
 
-def test_every_event_is_folded() -> None:
+def test_every_event_has_a_fold() -> None:
     assert {*FLEET_EVENTS, *TRAFFIC_EVENTS} == set(get_args(StreamEvent))
     assert FleetFold(Fleet()).handlers().keys() == set(FLEET_EVENTS)
     assert TrafficFold(Traffic()).handlers().keys() == set(TRAFFIC_EVENTS)
 
 
-def test_the_fleet_is_expected_to_hold_what_is_published() -> None:
+def test_the_fleet_is_expected_to_hold_the_published_revision() -> None:
     fleet = Fleet()
     FleetFold(fleet).publish(head(7, EDGE))
     assert fleet.revision == 7

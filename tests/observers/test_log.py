@@ -1,4 +1,4 @@
-"""The log of the fleet: which events cause which lines."""
+"""The log of the fleet: the lines for each event."""
 
 import asyncio
 from typing import Any
@@ -25,7 +25,7 @@ def events(fleet: Fleet) -> EventDispatcher:
     return EventDispatcher(fleet, [FleetFold(fleet), FleetLog(fleet)])
 
 
-def test_one_line_for_each_thing_that_happens_to_a_node(events: EventDispatcher) -> None:
+def test_each_connect_nack_and_disconnect_of_a_node_has_a_line(events: EventDispatcher) -> None:
     events.publish(head(7))
     with capture_logs() as lines:
         for stream in (1, 2):
@@ -59,7 +59,7 @@ def test_one_line_for_each_thing_that_happens_to_a_node(events: EventDispatcher)
     ]
 
 
-async def test_a_fleet_that_connects_and_disconnects_has_a_summary(events: EventDispatcher) -> None:
+async def test_connects_and_disconnects_above_the_limit_have_a_summary(events: EventDispatcher) -> None:
     nodes = LINES_PER_SECOND + 1
     with capture_logs() as lines:
         for stream in range(nodes):
@@ -73,7 +73,7 @@ async def test_a_fleet_that_connects_and_disconnects_has_a_summary(events: Event
     ]
 
 
-async def test_a_fleet_that_refuses_has_a_line_a_second_and_all_nacks_are_kept(fleet: Fleet, events: EventDispatcher) -> None:
+async def test_nacks_above_the_limit_have_a_summary_and_the_fleet_keeps_all(fleet: Fleet, events: EventDispatcher) -> None:
     nodes = 1_000
     events.publish(head(1))
 
@@ -87,7 +87,7 @@ async def test_a_fleet_that_refuses_has_a_line_a_second_and_all_nacks_are_kept(f
         async with asyncio.timeout(10):
             while not lines_of("revision refused by more nodes"):  # noqa: ASYNC110  a log line wakes nobody
                 await asyncio.sleep(0.05)
-        # The same limit holds for nodes that hold a newer revision except for that refusal, and for large responses.
+        # The limit also applies to the lines about earlier refusals and about large responses.
         for stream in range(nodes):
             events.report(stream, Settled(2, 1))
             events.report(stream, Oversized(LISTENER, 5_000_000))
@@ -121,7 +121,7 @@ async def test_a_fleet_that_refuses_has_a_line_a_second_and_all_nacks_are_kept(f
     assert refusals == {f"edge-{i}": [f"cannot bind {i}"] for i in range(nodes)}
 
 
-def test_one_line_once_no_node_is_behind(events: EventDispatcher) -> None:
+def test_a_revision_has_one_line_when_no_node_is_behind(events: EventDispatcher) -> None:
     with capture_logs() as lines:
         for revision in (7, 8):
             events.publish(head(revision))
@@ -140,7 +140,9 @@ def test_one_line_once_no_node_is_behind(events: EventDispatcher) -> None:
 
 
 @pytest.mark.parametrize("event", [StreamClosed(), Refused(LISTENER, ("public",), "no", 7)])
-def test_the_last_node_behind_may_close_or_refuse(events: EventDispatcher, event: StreamClosed | Refused) -> None:
+def test_the_line_is_written_when_the_last_node_behind_closes_or_refuses(
+    events: EventDispatcher, event: StreamClosed | Refused
+) -> None:
     events.publish(head(7))
     for stream in (1, 2):
         connect(events, stream, f"edge-{stream}")
@@ -150,7 +152,7 @@ def test_the_last_node_behind_may_close_or_refuse(events: EventDispatcher, event
     assert [(line["event"], line.get("nodes")) for line in lines[1:]] == [("revision held by all", 1)]
 
 
-def test_a_node_that_recovers_may_be_the_first_in_sync(events: EventDispatcher) -> None:
+def test_the_line_is_written_when_the_first_node_in_sync_has_recovered(events: EventDispatcher) -> None:
     connect(events, 1)
     events.report(1, Held(7))
     events.publish(head(7))
@@ -160,7 +162,7 @@ def test_a_node_that_recovers_may_be_the_first_in_sync(events: EventDispatcher) 
     assert [(line["event"], line["nodes"]) for line in lines] == [("revision held by all", 1)]
 
 
-async def test_late_nodes_are_named(events: EventDispatcher, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_nodes_that_are_late_are_named(events: EventDispatcher, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("controlplane.observers.log.LATE", 0.01)
     with capture_logs() as lines:
         events.publish(head(7))

@@ -1,4 +1,4 @@
-"""The port for Prometheus: what it answers, and where the metrics are read."""
+"""The port for Prometheus: its answers, and the thread that reads the metrics."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def samples(text: str) -> dict[str, float]:
     return {s.name: s.value for family in text_string_to_metric_families(text) for s in family.samples}
 
 
-async def test_metrics_are_at_their_path_and_nothing_elsewhere(server: MetricsServer) -> None:
+async def test_other_paths_than_metrics_are_not_found(server: MetricsServer) -> None:
     status, text = await get(server.port, "/metrics")
     assert (status, samples(text)) == (200, {"turnout_first": 1.0, "turnout_second": 2.0})
     for path in ("/", "/metrics/", "/favicon.ico"):
@@ -81,7 +81,7 @@ async def test_the_host_is_not_looked_up_in_dns(registry: CollectorRegistry, mon
     await server.stop()
 
 
-async def test_a_port_is_free_again_after_the_end(registry: CollectorRegistry) -> None:
+async def test_a_port_is_free_again_after_the_stop(registry: CollectorRegistry) -> None:
     first = MetricsServer(registry, "localhost", 0)
     with pytest.raises(OSError, match="in use"):
         MetricsServer(registry, "localhost", first.port)

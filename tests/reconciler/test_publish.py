@@ -1,4 +1,4 @@
-"""The publisher: which heads of the store are served, and when."""
+"""The publisher: it publishes the store's newest head, and a burst of heads together."""
 
 import asyncio
 import time
@@ -11,7 +11,7 @@ from tests.events import AT_EDGE, EDGE, head
 from tests.test_published import Compiler
 
 
-async def test_a_head_that_does_not_compile_leaves_the_revision_before_published() -> None:
+async def test_the_revision_before_stays_published_if_a_head_does_not_compile() -> None:
     compiler, heads, published = Compiler(), Latest(head(1, EDGE)), list[int]()
     publisher = Publisher(heads, compiler, lambda h: published.append(h.number))
     publisher.publish()
@@ -27,14 +27,14 @@ async def test_a_head_that_does_not_compile_leaves_the_revision_before_published
     assert [(line["event"], line["log_level"]) for line in lines] == [("revision not served: it does not compile", "error")]
 
 
-async def test_a_head_is_announced_before_streams_are_offered_it_and_logged_after() -> None:
+async def test_on_publish_is_called_before_the_streams_get_a_head() -> None:
     heads, seen = Latest(head(1)), list[tuple[int, int | None]]()
     publisher = Publisher(
         heads, Compiler(), lambda h: seen.append((h.number, r.revision if (r := publisher.published.value) else None))
     )
     with capture_logs() as lines:
         publisher.publish()
-        assert lines == []  # the first revision is part of the line that says that the server serves
+        assert lines == []  # the line "serving" of the app names the first revision
         heads.set(head(2))
         publisher.publish()
     assert seen == [(1, None), (2, 1)]
@@ -42,7 +42,7 @@ async def test_a_head_is_announced_before_streams_are_offered_it_and_logged_afte
     assert 0 <= lines[0]["ms"] < 60_000
 
 
-async def test_the_first_change_is_published_at_once_and_a_burst_after_it_together() -> None:
+async def test_a_first_change_is_published_at_once_and_a_following_burst_together() -> None:
     heads = Latest(head(1))
     publisher = Publisher(heads, Compiler(), lambda head: None)
     publisher.publish()

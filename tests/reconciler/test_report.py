@@ -1,4 +1,4 @@
-"""Events on their way up: timed once, passed to the observers in order, and watchers woken."""
+"""The dispatcher: an event gets one time, is passed to the observers in order, and wakes the watchers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.events import connect, head
 
 
 class Recorder(Observer):
-    """Takes some types of events, and records the calls in a list that observers share."""
+    """Handles some types of events, and records its calls in a list that several observers share."""
 
     def __init__(self, name: str, calls: list[object], *types: type, fleet: Fleet | None = None) -> None:
         self.name, self.calls, self.types, self.fleet = name, calls, types, fleet
@@ -34,7 +34,7 @@ class Recorder(Observer):
         self.calls.append((self.name, "closed"))
 
 
-def test_an_event_has_one_time_and_goes_to_the_observers_that_take_it_in_order() -> None:
+def test_an_event_gets_one_time_and_is_passed_to_its_observers_in_order() -> None:
     calls: list[object] = []
     times = iter([100.0, 101.0])
     observers = [Recorder("a", calls, Held, LoadReported), Recorder("b", calls, StreamClosed), Recorder("c", calls, Held)]
@@ -60,7 +60,7 @@ def test_the_clock_is_the_wall_clock() -> None:
     assert before <= fleet.nodes["edge-1"].last_seen <= time.time()
 
 
-def test_heads_and_the_end_go_to_every_observer() -> None:
+def test_every_observer_is_called_for_a_head_and_at_the_end() -> None:
     calls: list[object] = []
     events = EventDispatcher(Fleet(), [Recorder("a", calls), Observer(), Recorder("b", calls)])
     events.publish(head(7))
@@ -68,7 +68,7 @@ def test_heads_and_the_end_go_to_every_observer() -> None:
     assert calls == [("a", 7), ("b", 7), ("a", "closed"), ("b", "closed")]
 
 
-def test_an_observer_finds_the_event_applied_and_the_node_of_its_stream() -> None:
+def test_the_fleet_has_applied_an_event_before_other_observers_get_it() -> None:
     calls: list[object] = []
     fleet = Fleet()
     events = EventDispatcher(fleet, [FleetFold(fleet), Recorder("log", calls, StreamClosed, fleet=fleet)])
@@ -79,7 +79,7 @@ def test_an_observer_finds_the_event_applied_and_the_node_of_its_stream() -> Non
     assert calls == [("log", "edge-1", True), ("log", "edge-1", False)]
 
 
-def test_watchers_wake_for_what_changes_the_fleet() -> None:
+def test_only_events_that_change_the_fleet_wake_the_watchers() -> None:
     fleet = Fleet()
     events = EventDispatcher(fleet, [FleetFold(fleet)])
     events.report(1, StreamOpened("10.0.0.1:1", "delta"))

@@ -15,27 +15,27 @@ TEXT = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
 
 
 def invariants(text: str) -> list[tuple[str, str]]:
-    """Return (bold sentence, what follows it up to the next one or the end of its paragraph)."""
-    found = []
+    """Return (bold sentence, text up to the next bold sentence or the end of the paragraph)."""
+    pairs = []
     for paragraph in re.split(r"\n\s*\n|\n(?=- )", text):
         parts = re.split(r"\*\*(.+?)\*\*", paragraph.replace("\n", " "))
-        found += list(zip(parts[1::2], parts[2::2], strict=True))
-    return found
+        pairs += list(zip(parts[1::2], parts[2::2], strict=True))
+    return pairs
 
 
 def problems(text: str) -> list[str]:
-    """Return each invariant that names nothing, or something that is not there."""
-    wrong = []
-    for sentence, rest in invariants(text):
-        kept_by = re.findall(r"`([^`]+)`", rest.partition("Kept by")[2])
+    """Return a text for each invariant that names no contract and no test, or one that does not exist."""
+    texts = []
+    for sentence, following in invariants(text):
+        kept_by = re.findall(r"`([^`]+)`", following.partition("Kept by")[2])
         if not kept_by:
-            wrong.append(f"{sentence}: nothing keeps it")
-        wrong += [f"{sentence}: {name} does not exist" for name in kept_by if not exists(name)]
-    return wrong
+            texts.append(f"{sentence}: nothing keeps it")
+        texts += [f"{sentence}: {name} does not exist" for name in kept_by if not exists(name)]
+    return texts
 
 
 def exists(name: str) -> bool:
-    """Tell whether a contract, a test file or a test of this name is there."""
+    """Return True if there is a contract, a test file or a test with this name."""
     if name in CONTRACTS:
         return True
     file, _, test = name.partition("::")

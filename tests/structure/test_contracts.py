@@ -15,7 +15,7 @@ from tests.structure.tree import ROOT
 
 CONTRACTS = [c["name"] for c in tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]]
 
-# For each contract: the file to change, and the line to put at its end. A file that is not there is made.
+# For each contract: the file to change, and the line to append. A missing file is created.
 BREAKS = [
     ("layers", "controlplane/domain/model.py", "import controlplane.writer"),
     ("layers", "controlplane/unlisted.py", '"""A module in no layer."""'),
@@ -26,7 +26,7 @@ BREAKS = [
     ("stores do not know each other", "controlplane/store/codec.py", "import controlplane.store.sqlite"),
     ("cores do no I/O and read no clock", "controlplane/xds/wire.py", "import asyncio"),
     ("cores do no I/O and read no clock", "controlplane/compiler/routes.py", "import time"),
-    # Not by itself, but through what it imports.
+    # The core does not import `socket` itself, but imports a module that does.
     ("cores do no I/O and read no clock", "controlplane/errors.py", "import socket"),
 ]
 

@@ -1,4 +1,4 @@
-"""Docstrings say what a thing is or does, private functions included. Ruff's D rules check their form."""
+"""Docstrings, also those of private functions, are sentences and not clauses. Ruff's D rules check their form."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_no_docstring_starts_with_a_clause() -> None:
     assert [f"{m.name}:{found}" for m in modules() for found in clauses(m.tree)] == []
 
 
-def test_a_private_function_is_looked_at() -> None:
+def test_the_docstring_of_a_private_function_is_checked() -> None:
     assert clauses(ast.parse('def _private():\n    """Whether it is so."""')) == ["1: Whether it is so."]
     assert clauses(ast.parse('class _C:\n    """Holds things."""')) == []
 

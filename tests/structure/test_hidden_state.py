@@ -32,12 +32,12 @@ _FROZEN = {
 
 
 def is_core(module: Module) -> bool:
-    """Tell whether a module belongs to a core."""
+    """Return True if a module belongs to a core."""
     return module.name.split("/")[1] in CORES
 
 
 def hidden_state(tree: ast.Module) -> list[str]:
-    """Return `line: reason` for each thing in a module that may change while the program runs."""
+    """Return `line: reason` for each value or cache of a module that may change while the program runs."""
     found = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Global):
@@ -72,7 +72,7 @@ def test_cores_have_no_hidden_state() -> None:
 
 
 def test_cores_do_not_ask_for_the_time() -> None:
-    """They may convert times with `datetime`, which the import contract therefore allows."""
+    """Cores may convert times with `datetime`, so the import contract allows that module."""
     asking = {"now", "today", "utcnow", "monotonic", "perf_counter", "time_ns"}
     calls = [(m, n) for m in modules() if is_core(m) for n in ast.walk(m.tree) if isinstance(n, ast.Call)]
     assert [f"{m.name}:{n.lineno}" for m, n in calls if isinstance(n.func, ast.Attribute) and n.func.attr in asking] == []

@@ -1,4 +1,4 @@
-"""Some things are done in one place only."""
+"""Actions that only one module may take."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tests.structure.tree import Module, modules
 
 
 def calls_of(method: str, module: Module) -> bool:
-    """Tell whether a module calls a method of this name."""
+    """Return True if a module calls a method of this name."""
     return any(
         isinstance(n, ast.Call) and isinstance(n.func, ast.Attribute) and n.func.attr == method for n in ast.walk(module.tree)
     )

@@ -15,7 +15,7 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 @dataclass(frozen=True)
 class Module:
-    """One Python file of `controlplane/`, generated ones excluded."""
+    """One Python file of `controlplane/`. Generated files are excluded."""
 
     path: Path
 
@@ -50,11 +50,11 @@ def modules() -> list[Module]:
 
 
 def methods(owner: ast.ClassDef) -> list[Function]:
-    """Return what a class defines with `def`, properties and private methods included."""
+    """Return the methods of a class, properties and private methods included."""
     return [node for node in owner.body if isinstance(node, Function)]
 
 
 def length(node: Function | ast.ClassDef) -> int:
-    """Return how many lines a function or class takes, decorators excluded."""
+    """Return the number of lines of a function or class, decorators excluded."""
     assert node.end_lineno is not None
     return node.end_lineno - node.lineno + 1
