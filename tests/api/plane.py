@@ -51,10 +51,10 @@ class Plane:
         assert len(by_name) == len(resources)
         return by_name
 
-    async def until(self, node: str, holds: Callable[[dict[tuple[str, str], Any]], bool]) -> dict[tuple[str, str], Any]:
-        """Return the resources of a node once `holds` is true of them: an ACK takes some time."""
+    async def until(self, node: str, condition: Callable[[dict[tuple[str, str], Any]], bool]) -> dict[tuple[str, str], Any]:
+        """Return the resources of a node once a condition holds of them, because an ACK takes some time."""
         async with asyncio.timeout(20):
-            while not holds(resources := await self.of(node)):  # noqa: ASYNC110  there is no event to wait for
+            while not condition(resources := await self.of(node)):  # noqa: ASYNC110  there is no event to wait for
                 await asyncio.sleep(0.01)
         return resources
 

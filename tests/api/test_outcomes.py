@@ -29,8 +29,8 @@ def test_the_number_is_0_when_nothing_was_made() -> None:
 
 
 def test_an_object_that_was_only_validated_has_no_metadata() -> None:
-    def revision(name: str, made: Outcome, validate_only: bool) -> int | None:
-        meta = meta_of(made, name, validate_only)
+    def revision(name: str, result: Outcome, validate_only: bool) -> int | None:
+        meta = meta_of(result, name, validate_only)
         return meta.revision if meta else None
 
     assert revision("gateways/other", outcome(), validate_only=False) == 2

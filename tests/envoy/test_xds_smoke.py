@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from typing import Any
 
 import aiohttp
 import grpc
 import pytest
-from aiohttp import web
 from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.endpoint.v3 import endpoint_pb2
 from envoy.config.listener.v3 import listener_pb2
@@ -28,6 +26,7 @@ from controlplane.snapshot import Audience, Resource, Snapshot
 from controlplane.xds.delta import DeltaStream
 from controlplane.xds.events import Event, Held, Identified, Refused
 from controlplane.xds.sotw import SotwStream
+from tests.envoy.test_sync import model_server
 
 pytestmark = pytest.mark.envoy
 
@@ -176,25 +175,6 @@ class Server:
         return short_name(sotw.type_url), tuple(sorted(names))
 
 
-@asynccontextmanager
-async def upstream(name: str) -> AsyncIterator[int]:
-    """Run a server that answers with its name. Yield its port."""
-
-    async def answer(_: web.Request) -> web.Response:
-        return web.Response(text=name)
-
-    app = web.Application()
-    app.router.add_get("/", answer)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    try:
-        yield runner.addresses[0][1]
-    finally:
-        await runner.cleanup()
-
-
 async def wait_until_warmed(envoy: Envoy) -> None:
     """Wait until no cluster of an Envoy is warming."""
     warming = "cluster_manager.warming_clusters"
@@ -211,7 +191,7 @@ async def answer(port: int) -> str:
 @pytest.mark.parametrize("variant", ["delta", "sotw"])
 async def test_an_envoy_syncs_follows_changes_refuses_and_reconnects(variant: Any) -> None:
     server, port = Server(variant), free_port()
-    async with upstream("blue") as blue, upstream("green") as green:
+    async with model_server("blue") as blue, model_server("green") as green:
         server.snapshot = make_snapshot(1, port, {"blue": blue}, {"blue": 1})
         await server.start()
         async with Envoy(node_bootstrap("e", xds_port=server.port, variant=variant, admin_port=0)) as envoy:

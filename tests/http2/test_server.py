@@ -26,7 +26,7 @@ async def test_a_server_that_stops_waits_for_open_calls() -> None:
         with pytest.raises(ConnectionRefusedError):
             await asyncio.open_connection("127.0.0.1", echo.port)
         echo.handlers[0].end()
-        # h2 takes nothing after a GOAWAY, and the first of them came before the status.
+        # The first GOAWAY comes before the status, and h2 accepts nothing after a GOAWAY.
         received = b""
         while data := await c.reader.read(65536):
             received += data

@@ -126,8 +126,8 @@ def fail(audience: Audience, error: Exception) -> None:
     raise AssertionError(f"{audience} does not compile") from error
 
 
-async def until(holds: Callable[[], object], seconds: float = 30.0) -> None:
+async def until(condition: Callable[[], object], seconds: float = 30.0) -> None:
     """Wait for a state of another process."""
     async with asyncio.timeout(seconds):
-        while not holds():  # noqa: ASYNC110  another process does not notify this one
+        while not condition():  # noqa: ASYNC110  another process does not notify this one
             await asyncio.sleep(0.002)

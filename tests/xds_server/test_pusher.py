@@ -27,9 +27,9 @@ async def running(rig: Rig) -> AsyncIterator[None]:
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def until(holds: Callable[[], object]) -> None:
+async def until(condition: Callable[[], object]) -> None:
     async with asyncio.timeout(10):
-        while not holds():  # noqa: ASYNC110  pumps without sockets notify nobody
+        while not condition():  # noqa: ASYNC110  pumps without sockets notify nobody
             await asyncio.sleep(0)
 
 

@@ -1,4 +1,4 @@
-"""The services of a single type beside ADS, the streams of one node together, refusals, and ends of streams."""
+"""The services of a single type, the coordination of a node's streams, refusals, and the ends of streams."""
 
 from __future__ import annotations
 

@@ -27,6 +27,7 @@ from controlplane.xds_server.limits import MAX_REQUEST_BYTES, StreamLimits
 from controlplane.xds_server.transports import listening, serve, unknown_method
 from tests.http2.raw import Raw, prefixed
 from tests.http2.raw import raw as connect
+from tests.http2.test_grpc_call import freed
 from tests.pki import Authority
 from tests.xds_server.raw import ADS, request, responses
 from tests.xds_server.rig import BLUE, GATEWAY, GREEN, PerTypeStream, Rig, running
@@ -175,13 +176,6 @@ async def test_a_stream_is_freed_without_the_cycle_collector(rig: Rig, end: str)
         await freed(references)
     finally:
         gc.enable()
-
-
-async def freed(references: list[ReferenceType[Any]]) -> None:
-    """Wait until the objects are freed."""
-    async with asyncio.timeout(20):
-        while any(reference() is not None for reference in references):  # noqa: ASYNC110  there is no event for it
-            await asyncio.sleep(0.005)
 
 
 def references_to_the_only_call(rig: Rig) -> list[ReferenceType[Any]]:
