@@ -129,7 +129,7 @@ class Call:
         connection.send_headers(self, _RESPONSE_HEADERS)
 
     def data_received(self, data: bytes, padding: int) -> None:
-        """Handle a DATA frame's bytes; `padding` bytes came with them."""
+        """Handle a DATA frame's bytes; `padding` is the number of padding bytes in the frame."""
         reader, handler = self._reader, self._handler
         if reader is None or handler is None or handler.ended:
             self._connection.spent(_FRAGMENT_COST)
@@ -187,7 +187,7 @@ class Call:
         self._open_window()
 
     def end(self, status: Status | None) -> None:
-        """End the call, after the rest of the message that is being sent; None is OK."""
+        """End the call, after the unsent part of the current message; None is OK."""
         if self._ending or self._closed:
             return
         self._ending, self._status = True, status or OK

@@ -31,7 +31,7 @@ class ConnectionLimits:
     # After the last frame, the server waits this long for the client to close the connection. If the server closed at once,
     # the kernel would reset the connection when the client writes again, and data that the client has not read would be lost.
     close_timeout: float = 0.5
-    # The rest of a message and the trailers of an ended call wait this long for a client that does not read.
+    # The unsent part of a message and the trailers of an ended call wait this long for a client that does not read.
     end_timeout: float = 5.0
 
     # At this many unwritten bytes the connection makes no further DATA frames. Up to `write_chunk` bytes are joined into one

@@ -35,7 +35,7 @@ class StreamListener(Protocol):
     """Receives the events of one stream."""
 
     def data_received(self, data: bytes, padding: int) -> None:
-        """Handle the bytes of a DATA frame; `padding` counts the bytes beside them."""
+        """Handle the bytes of a DATA frame; `padding` is the number of padding bytes in the frame."""
 
     def end_received(self) -> None:
         """Handle the end of the client's side of the stream."""

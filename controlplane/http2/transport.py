@@ -1,10 +1,10 @@
-"""A connection's socket: reads, writes, pauses, timeouts and closing. It uses the event loop, and no task a connection.
+"""A connection's socket: reads, writes, pauses, timeouts and closing. It uses callbacks of the event loop, and no tasks.
 
 It protects the server from its client:
 
     the client does not read           the socket is full: no more frames are made, and nothing is read from the client
-    the client is expensive            PINGs, resets, empty frames: the time that a connection uses has a budget, and beyond it
-                                       nothing is read from the client for a while
+    the client is expensive            each connection has a time budget. A client that exceeds it, for example with PINGs,
+                                       resets or empty frames, is not read from for a while
     the client is gone                 it does not answer a PING (`keepalive.py`)
     the client breaks the protocol     it gets a GOAWAY, and the connection closes
 

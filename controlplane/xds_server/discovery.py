@@ -1,4 +1,4 @@
-"""The xDS services, and their open streams, whatever the transport (`grpc_transport.py`, `http2/transport.py`).
+"""The xDS services and their open streams, for both transports (`grpc_transport.py`, `http2/transport.py`).
 
 All services have both variants, and all streams have the same kind of pump (`pump.py`). A stream of ADS has every type, and a
 stream of another service has one type (`envoy_types.py`). The compiler does not make some types: extension configurations,

@@ -44,15 +44,15 @@ StreamT = TypeVar("StreamT", bound=Prioritised)
 
 
 def push_order(streams: Iterable[StreamT]) -> list[StreamT]:
-    """Return the streams in the order in which they are pushed to: as they came, and deprioritised ones last."""
+    """Return the streams in the order in which they are pushed to: in the given order, and deprioritised ones last."""
     return sorted(streams, key=lambda stream: stream.deprioritised)
 
 
 class IdleTime:
     """Time after a push in which changes can be made.
 
-    No change is made while a push runs. Without idle time, changes that are called together would each be pushed to all
-    streams. Naps that took twice as long as they should do not count: the event loop was busy, mostly with ACKs.
+    No change is made while a push runs. Without idle time, changes that operators make together would each be pushed to all
+    streams. A nap that took twice as long as planned does not count, because the event loop was busy, mostly with ACKs.
     """
 
     def __init__(self, push_seconds: float, now: float) -> None:
