@@ -1,9 +1,9 @@
-"""Conversion of the nouns to messages and back: names, defaults and units change, and nothing else.
+"""Conversion of the nouns to messages and back. Only names, defaults and units change.
 
 From a message, an unset field gets the default that its comment states, and all errors are collected, each with its path. To a
 message, names are full, and a group of settings that are all at their defaults is left unset.
 
-The conversions of a noun are in the module of its name, as `CONVERTER`: those of `gateway` are in `gateway.py`.
+The conversions of a noun are in the module of its name, as `CONVERTER`: the conversions of `gateway` are in `gateway.py`.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from controlplane.api.convert.converter import Converter
-from controlplane.api.convert.names import collected, label, number, timestamp
+from controlplane.api.convert.names import collected, label, number, set_meta
 from controlplane.domain import (
     Gateway,
     GatewayTls,
@@ -58,10 +58,7 @@ def gateway_to_proto(gateway: Gateway, meta: ObjectMeta | None = None) -> gatewa
         proto.tls.certificate = resource_name(Secret, tls.certificate)
         proto.tls.client_ca = resource_name(Secret, tls.client_ca) if tls.client_ca else ""
         proto.tls.min_version = _TLS_VERSION_NUMBERS[tls.min_version]
-    if meta is not None:
-        proto.etag = str(meta.revision)
-        proto.create_time.CopyFrom(timestamp(meta.create_time))
-        proto.update_time.CopyFrom(timestamp(meta.update_time))
+    set_meta(proto, meta)
     return proto
 
 
@@ -71,7 +68,7 @@ def gateway_from_proto(proto: gateway_pb2.Gateway) -> Gateway:
     name = collected(c, "", lambda: label(proto.name, Gateway, "name"))
     routing = collected(c, "", lambda: _routing(proto))
     tls = collected(c, "tls", lambda: _gateway_tls(proto.tls)) if proto.HasField("tls") else None
-    # A part that is invalid is replaced by a placeholder, so that the errors of the other parts are found too.
+    # A part that is invalid is replaced by a placeholder, so that errors of the other parts are reported, too.
     gateway = collected(
         c,
         "",

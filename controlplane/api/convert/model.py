@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from controlplane.api.convert.converter import Converter
-from controlplane.api.convert.names import collected, duration, label, number, seconds, timestamp
+from controlplane.api.convert.names import collected, duration, label, number, seconds, set_meta
 from controlplane.api.convert.version import version_from_proto, version_to_proto
 from controlplane.domain import (
     FULL_SHARE,
@@ -52,10 +52,7 @@ def model_to_proto(model: Model, meta: ObjectMeta | None = None) -> model_pb2.Mo
             proto.retries.per_try_timeout.CopyFrom(duration(model.retries.per_try_timeout))
     if model.rewrite is not None:
         proto.rewrite.CopyFrom(model_pb2.PathRewrite(prefix=model.rewrite.prefix, replacement=model.rewrite.replacement))
-    if meta is not None:
-        proto.etag = str(meta.revision)
-        proto.create_time.CopyFrom(timestamp(meta.create_time))
-        proto.update_time.CopyFrom(timestamp(meta.update_time))
+    set_meta(proto, meta)
     return proto
 
 
@@ -109,7 +106,7 @@ def model_from_proto(proto: model_pb2.Model, live: Model | None = None) -> Model
 
 
 def _placeholder(index: int, proto: model_pb2.Version) -> Version:
-    """Return a version in place of an invalid one, so that the errors of the rest of the model are found too."""
+    """Return a version in place of an invalid one, so that errors of the other parts of the model are reported, too."""
     endpoints = (Endpoint("127.0.0.1", 1),)
     try:
         return Version(proto.name, endpoints)

@@ -1,15 +1,16 @@
-"""Names, times, defaults and the collection of errors, for all conversions."""
+"""Names, metadata, times, defaults and the collection of errors, for all conversions."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from controlplane.domain import Object
+from controlplane.domain.revision import ObjectMeta
 from controlplane.errors import Collector, invalid
 
 T = TypeVar("T")
@@ -18,7 +19,7 @@ _NANO = 10**9
 
 
 def label(name: str, noun: type[Object], field: str) -> str:
-    """Return `iris` of `iris` or `models/iris`. Errors: INVALID_ARGUMENT for no name, or that of another collection."""
+    """Return `iris` for `iris` or `models/iris`. Errors: INVALID_ARGUMENT for an empty name, or one of another collection."""
     collection = noun.collection
     if not name:
         raise invalid(field, f"is required: {collection}/NAME")
@@ -26,6 +27,14 @@ def label(name: str, noun: type[Object], field: str) -> str:
     if slash and prefix != collection:
         raise invalid(field, f"'{name[:80]}' is not the name of one of the {collection}: {collection}/NAME")
     return last
+
+
+def set_meta(proto: Any, meta: ObjectMeta | None) -> None:
+    """Set the etag and the times in the message of an object; do nothing without metadata."""
+    if meta is not None:
+        proto.etag = str(meta.revision)
+        proto.create_time.CopyFrom(timestamp(meta.create_time))
+        proto.update_time.CopyFrom(timestamp(meta.update_time))
 
 
 def timestamp(seconds: float) -> Timestamp:
@@ -46,7 +55,7 @@ def seconds(value: Duration) -> float:
 
 
 def number(proto: Message, field: str, default: object) -> int:
-    """Return a number of a message if it is set, also if it is 0; otherwise the one of `default`."""
+    """Return a number in a message if it is set, also if it is 0; otherwise the field of the same name in `default`."""
     return int(getattr(proto if proto.HasField(field) else default, field))
 
 

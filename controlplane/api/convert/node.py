@@ -1,4 +1,4 @@
-"""Nodes and the fleet's counts as protos."""
+"""Conversion of nodes, and of the fleet's counts, to messages."""
 
 from __future__ import annotations
 

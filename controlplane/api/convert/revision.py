@@ -1,4 +1,4 @@
-"""Revisions, their changes and their impact as protos."""
+"""Conversion of revisions, their changes and their impact to messages."""
 
 from __future__ import annotations
 

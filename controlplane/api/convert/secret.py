@@ -1,9 +1,9 @@
-"""Conversion of secrets to messages and back. No message that is made here contains a private key."""
+"""Conversion of secrets to messages and back. No message that it returns contains a private key."""
 
 from __future__ import annotations
 
 from controlplane.api.convert.converter import Converter
-from controlplane.api.convert.names import collected, label, timestamp
+from controlplane.api.convert.names import collected, label, set_meta, timestamp
 from controlplane.domain import (
     CaCertificates,
     Secret,
@@ -26,10 +26,7 @@ def secret_to_proto(secret: Secret, meta: ObjectMeta | None = None) -> secret_pb
         case CaCertificates() as ca:
             proto.ca_certificates.ca_certificates_pem = ca.ca_certificates_pem
             proto.ca_certificates.certificates.extend(map(_certificate_to_proto, ca.certificates))
-    if meta is not None:
-        proto.etag = str(meta.revision)
-        proto.create_time.CopyFrom(timestamp(meta.create_time))
-        proto.update_time.CopyFrom(timestamp(meta.update_time))
+    set_meta(proto, meta)
     return proto
 
 
@@ -86,16 +83,16 @@ def _with_stored_key(chain: str, key: str) -> TlsCertificate:
 
 
 def check_key_numbers(proto: secret_pb2.Secret) -> None:
-    """Check that the private key in a message is sound. It is the slowest check. Errors: INVALID_ARGUMENT."""
+    """Check that the numbers of the private key in a message are valid: the slowest check. Errors: INVALID_ARGUMENT."""
     if proto.tls_certificate.private_key_pem:
         pem.check_key_numbers(proto.tls_certificate.private_key_pem, "tls_certificate.private_key_pem")
 
 
-def _sound_secret(proto: secret_pb2.Secret, live: Secret | None) -> Secret:
+def _checked_secret(proto: secret_pb2.Secret, live: Secret | None) -> Secret:
     """Return the secret of a message, after all checks. Errors: as `secret_from_proto` and `check_key_numbers`."""
     secret = secret_from_proto(proto, live)
     check_key_numbers(proto)
     return secret
 
 
-CONVERTER = Converter(_sound_secret, secret_to_proto)
+CONVERTER = Converter(_checked_secret, secret_to_proto)

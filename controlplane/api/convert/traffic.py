@@ -1,4 +1,4 @@
-"""Observed traffic as protos."""
+"""Conversion of observed traffic to messages."""
 
 from __future__ import annotations
 

@@ -19,6 +19,9 @@ from controlplane.domain.collections import resource_name
 from controlplane.errors import Collector, invalid
 from controlplane.generated.turnout.v1 import model_pb2
 
+# Seconds.
+_DEFAULT_CONNECT_TIMEOUT = 5.0
+
 _PROTOCOLS = {
     model_pb2.PROTOCOL_UNSPECIFIED: Protocol.HTTP1,
     model_pb2.PROTOCOL_HTTP1: Protocol.HTTP1,
@@ -87,9 +90,6 @@ def version_to_proto(version: Version) -> model_pb2.Version:
     return proto
 
 
-_DEFAULT_CONNECT_TIMEOUT = 5.0
-
-
 def version_from_proto(proto: model_pb2.Version) -> Version:
     """Return the version of a message. Errors: INVALID_ARGUMENT with every wrong field, by its path in the version."""
     c = Collector()
@@ -130,11 +130,11 @@ def _endpoint(proto: model_pb2.Endpoint) -> Endpoint:
 
 
 def _upstream_tls(proto: model_pb2.UpstreamTls) -> UpstreamTls:
-    named = {
+    secrets = {
         field: label(getattr(proto, field), Secret, field) if getattr(proto, field) else ""
         for field in ("ca_certificates", "client_certificate")
     }
-    return UpstreamTls(proto.server_name, proto.ca_certificates_pem, proto.insecure_skip_verify, **named)
+    return UpstreamTls(proto.server_name, proto.ca_certificates_pem, proto.insecure_skip_verify, **secrets)
 
 
 def _health_check(proto: model_pb2.HealthCheck) -> HealthCheck:
