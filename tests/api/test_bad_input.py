@@ -153,7 +153,7 @@ CASES = [
         ),
         text="can't be read",
     ),
-    # a 0 that was message is no default
+    # 0 is a value, and does not mean the default
     of_version(["endpoints[0].weight"], endpoints=[model_pb2.Endpoint(host="10.0.0.1", port=1, weight=0)], text="1 to 10,000"),
     *(
         of_version([f"limits.{f}"], limits=model_pb2.Limits(**{f: 0}), text="0 is out of range: 1 to 2,147,483,647")
@@ -173,7 +173,7 @@ CASES = [
     create(["split"], split={"blue": 9_999}, text="sum to 9,999"),
     create(["split.green"], split={"green": 10_000}, reason="UNKNOWN_VERSION", text="there are: blue"),
     create(["split.blue"], versions=[version("blue")], reason="NO_ENDPOINTS"),
-    # the rest of a model
+    # other fields of a model
     create(["keys[0]"], keys=["a/b"]),
     create(["keys[2]", "keys[0]", "keys[3]"], keys=["a/b", "c", "c", "d e"], reason="DUPLICATE"),
     create(["etag"], etag="1", text="must be unset"),

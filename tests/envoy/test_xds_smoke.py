@@ -13,7 +13,7 @@ from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.endpoint.v3 import endpoint_pb2
 from envoy.config.listener.v3 import listener_pb2
 from envoy.config.route.v3 import route_pb2, scoped_route_pb2
-from envoy.extensions.filters.http.router.v3 import router_pb2  # noqa: F401 (known to json_format by that)
+from envoy.extensions.filters.http.router.v3 import router_pb2  # noqa: F401 (the import registers it for json_format)
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2  # noqa: F401
 from envoy.service.discovery.v3 import discovery_pb2
 from google.protobuf import json_format

@@ -130,7 +130,7 @@ async def test_a_client_that_slowly_reads_the_output_before_a_ping_is_alive() ->
             now += limits.keepalive_timeout + 1
             ours.check_alive(now)
             assert not ours._transport.is_closing()
-        for _ in range(20):  # bytes that are still on their way arrive
+        for _ in range(20):  # so that bytes in flight arrive
             await asyncio.sleep(0.01)
             now += limits.keepalive_timeout + 1
             ours.check_alive(now)

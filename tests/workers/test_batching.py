@@ -29,7 +29,7 @@ async def test_events_are_sent_in_one_message_in_order_with_their_times() -> Non
     batcher.flush()
     batcher.flush()
     assert len(sent) == 2
-    await asyncio.sleep(0.01)  # nothing is to happen: there is no condition to wait on
+    await asyncio.sleep(0.01)  # nothing should happen, so there is no condition to wait for
     assert len(sent) == 2
 
 

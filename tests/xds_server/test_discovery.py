@@ -236,7 +236,7 @@ async def test_a_revision_that_does_not_compile_is_not_served_and_the_next_one_i
             patched.setattr(Compiler, "compile", fail)
             await rig.commit(GREEN)
             published = rig.publisher.published.value
-            await asyncio.sleep(0.05)  # nothing is to happen: there is no condition to wait on
+            await asyncio.sleep(0.05)  # nothing should happen, so there is no condition to wait for
             assert rig.publisher.published.value is published
         await rig.held(await rig.commit(model({"blue": 5_000, "green": 5_000})))
         assert c.responses[before:] == [(ROUTES, ["iris"], [])]

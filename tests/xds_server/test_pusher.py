@@ -65,7 +65,7 @@ async def test_each_stream_gets_the_newest_revision_once_and_the_busy_flag_is_se
         # A stream that opens gets it at once, and is not pushed to again.
         connect(rig, 1)
         rig.published.set(rig.published.value)
-        await asyncio.sleep(0.02)  # nothing is to happen: there is no condition to wait on
+        await asyncio.sleep(0.02)  # nothing should happen, so there is no condition to wait for
         assert len(pushed) == 3
 
 

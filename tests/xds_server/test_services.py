@@ -60,7 +60,7 @@ async def test_clusters_are_removed_after_the_routes_on_another_stream_that_name
         await rig.commit_and_publish(only_green)
         response = await rds.response_received()
         reading = asyncio.ensure_future(cds.call.read())
-        await asyncio.sleep(0.1)  # nothing is to happen: there is no condition to wait on
+        await asyncio.sleep(0.1)  # nothing should happen, so there is no condition to wait for
         assert not reading.done()
         await rds.ack(response)
         removal = await asyncio.wait_for(reading, 5)
@@ -82,7 +82,7 @@ async def test_a_removal_waits_only_a_limited_time_for_a_silent_stream(store: St
         began = asyncio.get_running_loop().time()
         other = model({"blue": 10_000})
         await rig.commit_and_publish(type(other)("iris", other.gateways, (other.versions[1],), {"green": 10_000}))
-        await rds.response_received()  # it never answers
+        await rds.response_received()  # the client never answers
         await cds.response_received()
         assert asyncio.get_running_loop().time() - began > 0.25
 

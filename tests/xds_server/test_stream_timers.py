@@ -21,5 +21,5 @@ async def test_cancelled_timers_do_not_call() -> None:
     timers.after(0.01, calls.append, 2)
     timers.cancel()
     timers.cancel()
-    await asyncio.sleep(0.05)  # nothing is to happen: there is no condition to wait on
+    await asyncio.sleep(0.05)  # nothing should happen, so there is no condition to wait for
     assert calls == []
