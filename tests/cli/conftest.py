@@ -80,6 +80,7 @@ class Server:
     """A real control plane on free ports, in its own thread, for callers that block."""
 
     def __init__(self, data: Path, api_port: int = 0) -> None:
+        # Imported here: only some tests of the command line need a server.
         from controlplane.app import App
 
         self.loop = asyncio.new_event_loop()
@@ -146,6 +147,10 @@ def applied(run: Run, server: Server, minimal: Path) -> Server:
     """Return the control plane after `minimal` was applied as revision 1."""
     assert run("apply", "-f", minimal, "--reason", "first").code == 0
     return server
+
+
+async def ignore_response(call: object, response: object) -> None:
+    """Take the place of `XdsClient._apply`, so that the client never ACKs."""
 
 
 def split_of(run: Run, model: str = "iris") -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""history and diff, on a real control plane."""
+"""`turnout history` and `turnout diff`, on a real control plane."""
 
 from __future__ import annotations
 

@@ -59,15 +59,15 @@ def test_reconnect_ends_the_streams_of_a_node(run: Run, applied: Server) -> None
     result = run("nodes", "edge-1", "--reconnect")
     assert (result.code, result.err) == (0, "")
     assert result.out == "Ended 1 stream of nodes/edge-1. The node connects again within seconds.\n"
-    for args, code, requests in (
+    for args, code, expected in (
         (["none", "--reconnect"], Exit.NOT_FOUND, "nodes/none is not connected"),
         (["--reconnect"], Exit.USAGE, "needs the name of one node"),
     ):
         result = run("nodes", *args)
-        assert (result.code, requests in result.err) == (code, True)
+        assert (result.code, expected in result.err) == (code, True)
 
 
-def test_a_server_that_goes_away_ends_a_watch_with_6(run: Run, applied: Server) -> None:
+def test_a_watch_ends_when_its_server_stops(run: Run, applied: Server) -> None:
     command = [TURNOUT, "nodes", "--watch", "-o", "json"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ) as process:
         assert process.stdout is not None

@@ -1,4 +1,4 @@
-"""The server's settings: which layer wins, and the texts for wrong values."""
+"""The server's settings: which source overrides which, and the texts for wrong values."""
 
 from __future__ import annotations
 

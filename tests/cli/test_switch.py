@@ -1,4 +1,4 @@
-"""switch, split and undo, on a real control plane with xDS clients."""
+"""`turnout switch`, `split` and `undo`, on a real control plane with xDS clients."""
 
 from __future__ import annotations
 

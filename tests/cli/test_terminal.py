@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from controlplane.cli.exits import Exit
-from tests.cli.conftest import Run, Server
+from tests.cli.conftest import Run, Server, ignore_response
 
 TURNOUT = str(Path(sys.executable).parent / "turnout")
 
@@ -34,15 +34,15 @@ class Terminal:
 
     def until(self, text: str) -> None:
         """Read until `text` appears, ignoring colours."""
-        give_up = time.monotonic() + 20
+        deadline = time.monotonic() + 20
         while text not in self.plain:
-            assert time.monotonic() < give_up, self.plain
+            assert time.monotonic() < deadline, self.plain
             if not self.read(0.5) and self.process.poll() is not None:
                 raise AssertionError(f"ended with {self.process.returncode}: {self.plain}")
 
-    def read(self, patience: float) -> bool:
-        """Read what comes within `patience` seconds. Return False if nothing comes."""
-        if not select.select([self.master], [], [], patience)[0]:
+    def read(self, seconds: float) -> bool:
+        """Read what comes within `seconds` seconds. Return False if nothing comes."""
+        if not select.select([self.master], [], [], seconds)[0]:
             return False
         try:
             data = os.read(self.master, 65536)
@@ -59,8 +59,8 @@ class Terminal:
         os.write(self.master, keys.encode())
 
     def end(self) -> int:
-        give_up = time.monotonic() + 20
-        while self.read(0.1) or (self.process.poll() is None and time.monotonic() < give_up):
+        deadline = time.monotonic() + 20
+        while self.read(0.1) or (self.process.poll() is None and time.monotonic() < deadline):
             pass
         return self.process.wait(0)
 
@@ -87,7 +87,7 @@ def test_status_is_updated_until_ctrl_c(run: Run, applied: Server) -> None:
         assert "Traceback" not in screen.seen
 
 
-def test_nodes_follow(run: Run, applied: Server) -> None:
+def test_a_watch_of_nodes_is_updated(run: Run, applied: Server) -> None:
     with terminal("nodes", "--watch") as screen:
         screen.until("0 in sync")
         applied.connect("edge-1")
@@ -134,10 +134,7 @@ def test_a_receipt_in_colour_and_without(run: Run, applied: Server) -> None:
 def test_ctrl_c_while_waiting_says_that_the_revision_was_made(
     run: Run, applied: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def ignored(call: object, response: object) -> None:
-        return
-
-    monkeypatch.setattr(applied.connect("silent"), "_apply", ignored)
+    monkeypatch.setattr(applied.connect("silent"), "_apply", ignore_response)
     with terminal("switch", "iris", "--to", "green") as screen:
         screen.until("0/1 node")
         screen.process.send_signal(signal.SIGINT)

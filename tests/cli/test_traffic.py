@@ -1,4 +1,4 @@
-"""turnout traffic, on a real control plane to which a client reports its load."""
+"""`turnout traffic`, on a real control plane to which a client reports its load."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def until(run: Run, holds: Callable[[Any], bool], *args: str) -> Any:
     return answer
 
 
-def test_without_reports_it_says_so(run: Run, applied: Server) -> None:
+def test_the_page_says_why_no_node_reports(run: Run, applied: Server) -> None:
     result = run("traffic")
     assert (result.code, result.err) == (0, "")
     assert "No node reports its load: none is connected." in result.out

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from controlplane.cli import wait
 from controlplane.cli.exits import Exit
 from controlplane.generated.turnout.v1.revision_pb2 import RevisionProgress
-from tests.cli.conftest import Run, Server, split_of
+from tests.cli.conftest import Run, Server, ignore_response, split_of
 
 
 def test_waiting_continues_after_a_restart_of_the_server(run: Run, applied: Server, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,10 +55,7 @@ def test_a_node_that_stays_away_ends_the_wait(run: Run, applied: Server, monkeyp
 
 
 def test_a_wait_that_times_out_exits_with_7(run: Run, applied: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def ignored(call: object, response: object) -> None:
-        return
-
-    monkeypatch.setattr(applied.connect("silent"), "_apply", ignored)
+    monkeypatch.setattr(applied.connect("silent"), "_apply", ignore_response)
     done = run("switch", "iris", "--to", "green", "--timeout", "0.5")
     assert done.code == Exit.TIMEOUT
     assert "revision 2 was made, but not every node holds it after 0.5 s" in done.err
