@@ -121,18 +121,18 @@ class Client:
 
         A mutation has a request id, so the server makes it only once. Errors: Error.
         """
-        give_up = time.monotonic() + self._retry_for
+        deadline = time.monotonic() + self._retry_for
         noticed = False
         while True:
             try:
                 return rpc(request, timeout=self._call_timeout, metadata=self._metadata)
             except grpc.RpcError as error:
-                if error.code() is not grpc.StatusCode.UNAVAILABLE or time.monotonic() >= give_up:
+                if error.code() is not grpc.StatusCode.UNAVAILABLE or time.monotonic() >= deadline:
                     raise self.error(error) from None
             if not noticed:
                 self._notice(f"{self.address} does not answer; retrying for {self._retry_for:g} s …")
                 noticed = True
-            time.sleep(min(_RETRY_EVERY, max(0.0, give_up - time.monotonic())))
+            time.sleep(min(_RETRY_EVERY, max(0.0, deadline - time.monotonic())))
 
     def stream(
         self, rpc: grpc.UnaryStreamMultiCallable[_Request, _Response], request: _Request, timeout: float | None = None

@@ -11,12 +11,11 @@ import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import aiohttp
 
-from controlplane.demo.process import Process
+from controlplane.demo.process import Process, Startable
 from controlplane.errors import Code, Error
 
 
@@ -30,7 +29,7 @@ def envoy_binary() -> str:
     return binary
 
 
-class Envoy:
+class Envoy(Startable):
     """One Envoy process with its own directory. `async with` starts it, waits until it answers, and ends it."""
 
     def __init__(
@@ -63,18 +62,6 @@ class Envoy:
         arguments += ["--concurrency", str(concurrency), "-c", str(bootstrap_file)]
         self.process = Process(f"Envoy {self.id}", [binary, *arguments], self.directory / "envoy.log")
 
-    async def __aenter__(self) -> Self:
-        try:
-            await self.start()
-            await self.answers()
-        except BaseException:
-            await self.close()
-            raise
-        return self
-
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        await self.close()
-
     @property
     def admin(self) -> str:
         """The address of its admin interface, `IP:PORT`. Errors: UNAVAILABLE before Envoy has opened it."""
@@ -88,6 +75,10 @@ class Envoy:
         """Start the process without waiting for it."""
         self._admin_file.unlink(missing_ok=True)
         await self.process.start()
+
+    async def _enter(self) -> None:
+        await self.start()
+        await self.answers()
 
     async def answers(self, seconds: float = 20.0) -> None:
         """Wait until its admin interface answers. Errors: UNAVAILABLE with the log if Envoy ends or after `seconds`."""

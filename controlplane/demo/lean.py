@@ -16,17 +16,15 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from controlplane.demo.load import VERSION_HEADER
-from controlplane.demo.process import Process
+from controlplane.demo.process import Process, Startable
 from controlplane.errors import Code, Error
 
 _TICK = 0.05  # seconds between chunks
 
 
-class LeanServer:
+class LeanServer(Startable):
     """The server's process, as a test uses it. `async with` starts and ends it."""
 
     def __init__(self, versions: Sequence[str] = ("blue", "green")) -> None:
@@ -36,17 +34,6 @@ class LeanServer:
         self.process = Process("the lean server", command, Path(self._temporary.name) / "log")
         # By version; filled by `start`.
         self.ports: dict[str, int] = {}
-
-    async def __aenter__(self) -> Self:
-        try:
-            await self.start()
-        except BaseException:
-            await self.close()
-            raise
-        return self
-
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        await self.close()
 
     async def start(self) -> None:
         """Start it, and return when it listens. Errors: UNAVAILABLE after 20 s."""

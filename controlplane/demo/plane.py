@@ -11,14 +11,13 @@ import tempfile
 import time
 from collections.abc import AsyncIterable, Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Literal, Self
+from typing import Literal
 
 import grpc
 
 from controlplane.compiler.bootstrap import node_bootstrap
 from controlplane.demo.envoy import Envoy
-from controlplane.demo.process import Process
+from controlplane.demo.process import Process, Startable
 from controlplane.errors import Code, Error
 from controlplane.generated.turnout.v1.model_service_pb2 import Split, SwitchTrafficRequest, TrafficSwitch
 from controlplane.generated.turnout.v1.model_service_pb2_grpc import ModelServiceStub
@@ -52,7 +51,7 @@ def free_port() -> int:
     raise Error(Code.UNAVAILABLE, "NO_PORT", "found no free TCP port")
 
 
-class ControlPlane:
+class ControlPlane(Startable):
     """`turnout serve` with an embedded store. Ports and store survive a restart. `async with` starts and ends it."""
 
     def __init__(self, *, log_level: str = "info") -> None:
@@ -76,17 +75,6 @@ class ControlPlane:
         log = self.directory / "serve.log"
         self.process = Process("turnout serve", [*self.command, *serve, "--log-format", "json", "--log-level", log_level], log)
         self._channel: grpc.aio.Channel | None = None
-
-    async def __aenter__(self) -> Self:
-        try:
-            await self.start()
-        except BaseException:
-            await self.close()
-            raise
-        return self
-
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        await self.close()
 
     async def start(self, seconds: float = 30.0) -> None:
         """Start it, and return when it answers. Errors: UNAVAILABLE with the log if it ends or after `seconds`."""

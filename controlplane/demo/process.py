@@ -4,11 +4,41 @@ from __future__ import annotations
 
 import asyncio
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 from controlplane.errors import Code, Error
 from controlplane.workers.die_with_parent import die_with_parent
+
+
+class Startable(ABC):
+    """An owner of processes. `async with` starts them, and ends them afterwards, also if starting fails."""
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._enter()
+        except BaseException:
+            await self.close()
+            raise
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        await self.close()
+
+    async def _enter(self) -> None:
+        """Start the processes for `async with`. A subclass whose `start` does not wait may also wait here."""
+        await self.start()
+
+    @abstractmethod
+    async def start(self) -> None:
+        """Start the processes."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """End the processes, and remove their files."""
 
 
 class Process:
