@@ -1,4 +1,4 @@
-"""YAML as a tree of values that know their line.
+"""YAML as a tree of values with their lines.
 
 PyYAML's own composer has three problems. It recurses as deep as the text is nested, which crashes the process in its C
 version. It keeps only the last of two equal keys. It expands aliases without a limit. So this module builds the tree from the

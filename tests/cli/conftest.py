@@ -26,6 +26,8 @@ from controlplane.config import Address, Config
 from controlplane.envoy_types import ROUTES
 from tests.fakes.xds_client import XdsClient, client
 
+# The installed program.
+TURNOUT = str(Path(sys.executable).parent / "turnout")
 MINIMAL = """\
 gateways:
   - name: edge

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import pytest
 
 from controlplane.cli import exits
 from controlplane.cli.commands import COMMANDS
 from controlplane.cli.exits import Exit
 from tests.cli.conftest import Run
-
-TURNOUT = str(Path(sys.executable).parent / "turnout")
 
 
 def test_help_shows_groups_examples_and_exit_codes(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

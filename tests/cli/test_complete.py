@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Run, Server
-
-TURNOUT = str(Path(sys.executable).parent / "turnout")
+from tests.cli.conftest import TURNOUT, Run, Server
 
 
 def completed(line: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""YAML as values that know their line."""
+"""YAML as a tree of values with their lines."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_aliases_and_merges() -> None:
         ("a: {<<: 1}\n", "f.yaml:1: '<<' can merge only mappings"),
     ],
 )
-def test_refused_with_the_line(text: str, expected: str) -> None:
+def test_an_error_names_the_line(text: str, expected: str) -> None:
     assert expected in problem_of(text)
 
 

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from controlplane.cli.exits import Exit
-from tests.cli.conftest import MINIMAL, Run, Server
+from tests.cli.conftest import MINIMAL, TURNOUT, Run, Server
 
-TURNOUT = str(Path(sys.executable).parent / "turnout")
 NOWHERE = "127.0.0.1:1"
 
 

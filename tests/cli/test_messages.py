@@ -18,7 +18,7 @@ from controlplane.generated.turnout.v1.model_pb2 import Model, Protocol
 from controlplane.generated.turnout.v1.node_service_pb2 import FleetSummary
 from controlplane.generated.turnout.v1.revision_service_pb2 import Manifest
 
-# No noun takes control characters, and neither does YAML.
+# Without control characters: the server refuses them in names, and YAML does not allow them.
 names = st.text(st.characters(exclude_categories=("C", "Zl", "Zp")), min_size=1, max_size=12)
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
-from pathlib import Path
 from queue import SimpleQueue
 
 import grpc
@@ -14,9 +12,7 @@ from envoy.service.discovery.v3 import ads_pb2_grpc, discovery_pb2
 
 from controlplane.cli.exits import Exit
 from controlplane.envoy_types import CLUSTER
-from tests.cli.conftest import Run, Server, until_state
-
-TURNOUT = str(Path(sys.executable).parent / "turnout")
+from tests.cli.conftest import TURNOUT, Run, Server, until_state
 
 
 def test_nodes(run: Run, applied: Server) -> None:

@@ -27,18 +27,18 @@ def indented(pem: str) -> str:
     return "".join(f"        {line}\n" for line in pem.splitlines())
 
 
-def document(of: Pair) -> str:
+def document(pair_: Pair) -> str:
     return (
         "secrets:\n  - name: edge\n    tls_certificate:\n      certificate_chain_pem: |\n"
-        f"{indented(of.certificate)}      private_key_pem: |\n{indented(of.key)}"
+        f"{indented(pair_.certificate)}      private_key_pem: |\n{indented(pair_.key)}"
     )
 
 
 def test_set_rotate_show_and_delete(run: Run, server: Server, tmp_path: Path) -> None:
     certificate, key = OLD.files(tmp_path, "old")
-    server_ = run("secret", "set", "edge", "--cert", certificate, "--key", key, "-r", "first")
-    assert (server_.code, server_.err) == (0, "")
-    assert "secrets/edge" in server_.out
+    created = run("secret", "set", "edge", "--cert", certificate, "--key", key, "-r", "first")
+    assert (created.code, created.err) == (0, "")
+    assert "secrets/edge" in created.out
     printed = run("get", "secrets")
     assert "old.example" in printed.out
     assert "(89d)" in printed.out
@@ -62,7 +62,7 @@ def test_set_rotate_show_and_delete(run: Run, server: Server, tmp_path: Path) ->
     history = [run("history", "secrets/edge", "-o", form) for form in ("table", "json")]
     diffs = [run("diff", "1", "2"), run("diff", "0"), run("get", "revision", "2"), run("get", "secret", "edge", "-o", "json")]
     assert diffs[0].out.splitlines()[1].startswith("    certificate: sha256 ")
-    for result in (server_, printed, same, needs, rotated, everything, again, gone, undone, *history, *diffs):
+    for result in (created, printed, same, needs, rotated, everything, again, gone, undone, *history, *diffs):
         assert not leaked(result.out + result.err)
 
 
@@ -76,7 +76,7 @@ def test_set_rotate_show_and_delete(run: Run, server: Server, tmp_path: Path) ->
         (("--ca", "/dev/zero"), "/dev/zero: is larger than 256 KB: not a certificate or a key"),
     ],
 )
-def test_options_that_make_no_sense(run: Run, args: tuple[str, ...], expected: str) -> None:
+def test_wrong_options_are_errors(run: Run, args: tuple[str, ...], expected: str) -> None:
     result = run("secret", "set", "edge", *args)
     assert (result.code in (2, 3), expected in result.err) == (True, True)
 

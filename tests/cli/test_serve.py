@@ -6,19 +6,13 @@ import os
 import re
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from controlplane.cli.exits import Exit
 from controlplane.cli.settings import SETTINGS
-from tests.cli.conftest import Run, Server
-
-TURNOUT = str(Path(sys.executable).parent / "turnout")
-
-
-TURNOUT = str(Path(sys.executable).parent / "turnout")
+from tests.cli.conftest import TURNOUT, Run, Server
 
 
 def test_every_setting_is_an_option_with_a_help(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -29,7 +23,7 @@ def test_every_setting_is_an_option_with_a_help(run: Run, monkeypatch: pytest.Mo
         assert re.search(rf"{flag} .*Default: ", printed), flag
 
 
-# Any text is a path.
+# The two settings that are left out are paths, and every text is a path.
 @pytest.mark.parametrize("name", [name for name in SETTINGS if name not in ("data", "secret_key_file")])
 def test_a_wrong_value_of_every_option_is_named_by_its_flag(run: Run, name: str) -> None:
     flag = "--" + name.replace("_", "-")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -11,8 +9,6 @@ import pytest
 from controlplane.cli import schema
 from controlplane.cli.exits import Exit
 from tests.cli.conftest import Run
-
-TURNOUT = str(Path(sys.executable).parent / "turnout")
 
 
 def test_schema_and_version(run: Run) -> None:

@@ -6,13 +6,9 @@ import json
 import os
 import signal
 import subprocess
-import sys
-from pathlib import Path
 
 from controlplane.cli.exits import Exit
-from tests.cli.conftest import Run, Server
-
-TURNOUT = str(Path(sys.executable).parent / "turnout")
+from tests.cli.conftest import TURNOUT, Run, Server
 
 
 def test_status(run: Run, applied: Server) -> None:

@@ -9,7 +9,6 @@ import re
 import select
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,9 +16,7 @@ from pathlib import Path
 import pytest
 
 from controlplane.cli.exits import Exit
-from tests.cli.conftest import Run, Server, ignore_response
-
-TURNOUT = str(Path(sys.executable).parent / "turnout")
+from tests.cli.conftest import TURNOUT, Run, Server, ignore_response
 
 
 class Terminal:

@@ -1,6 +1,6 @@
-"""An independent decoder, `envoy-data-plane`, reads the same from the bytes.
+"""An independent decoder, `envoy-data-plane`, reads the same messages from the bytes.
 
-It has dataclasses that another generator made from another copy of the protos.
+Its dataclasses come from another generator and another copy of the protos.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ INSIDE = (
 
 @pytest.fixture(scope="module")
 def decoders() -> dict[str, Any]:
-    """The decoders, by type URL."""
+    """Return the decoders by type URL."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Its modules warn about pydantic when they are imported.
         for name in INSIDE:
@@ -45,15 +45,15 @@ def _package(type_url: str) -> str:
 
 
 def lower(form: Any) -> Any:
-    """The form with its keys in lower case: the two spell `consecutive_5xx` differently in JSON."""
+    """Return the form with its keys in lower case: the decoders spell `consecutive_5xx` differently in JSON."""
     if isinstance(form, dict):
         return {k.lower(): lower(v) for k, v in form.items()}
     return [lower(v) for v in form] if isinstance(form, list) else form
 
 
-@pytest.mark.filterwarnings("ignore:WeightedCluster.total_weight is deprecated")  # gRPC's clients may look at it
+@pytest.mark.filterwarnings("ignore:WeightedCluster.total_weight is deprecated")  # some gRPC clients read it
 @pytest.mark.parametrize("case", CASES)
-def test_reads_the_same(case: str, decoders: dict[str, Any]) -> None:
+def test_both_decoders_read_the_same(case: str, decoders: dict[str, Any]) -> None:
     state = read_state(case)
     for audience in widest(audiences(state)):
         snapshot = Compiler().compile(state, NO_LIVE_ENDPOINTS, audience, 1)

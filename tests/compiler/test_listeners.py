@@ -69,7 +69,7 @@ def test_a_scope_key_is_the_address_and_the_models_key(
     assert [(e.name, e.index) for e in extractors] == fragments
 
 
-def test_an_ipv6_zone_is_no_command_of_the_header_value() -> None:
+def test_the_zone_of_an_ipv6_address_is_escaped_in_the_header_value() -> None:
     (mutation,) = unpack(
         manager(Gateway("edge", 80, "fe80::1%eth0", HeaderRouting("x-model"))).early_header_mutation_extensions[0].typed_config
     ).mutations

@@ -22,7 +22,7 @@ from tests.nouns import some
 
 
 def weights(model: Model) -> list[tuple[str, int]]:
-    """The weights of the last route by version, in the order that Envoy sees."""
+    """Return the weights of the last route by version, in Envoy's order."""
     action = decoded(compile_routes(model)).virtual_hosts[0].routes[-1].route
     return [(c.name.partition("/")[2], c.weight.value) for c in action.weighted_clusters.clusters]
 
@@ -58,7 +58,7 @@ def test_every_route_has_the_settings_of_its_model(model: Model) -> None:
 
 
 def chosen(model: Model, number: int) -> str:
-    """The version that Envoy chooses: the number modulo the total weight falls into the interval of one cluster."""
+    """Return the version that Envoy chooses: the number modulo the total weight falls into the interval of one cluster."""
     remaining = number % FULL_SHARE
     for name, weight in weights(model):
         if remaining < weight:
@@ -99,7 +99,7 @@ def test_going_back_returns_exactly_the_users_who_had_moved() -> None:
     assert 0.2 < places[1].count("green") / len(users) < 0.3
 
 
-def test_a_retry_goes_to_another_endpoint_and_only_if_that_is_safe() -> None:
+def test_a_retry_goes_to_another_endpoint_and_is_safe_by_default() -> None:
     def policy(retries: Retries) -> Any:
         return decoded(compile_routes(replace(a_model(), retries=retries))).virtual_hosts[0].retry_policy
 
@@ -127,7 +127,7 @@ def test_a_retry_goes_to_another_endpoint_and_only_if_that_is_safe() -> None:
 def test_a_rewrite_replaces_whole_segments(prefix: str, replacement: str, path: str, rewritten: str) -> None:
     model = replace(a_model(), rewrite=PathRewrite(prefix, replacement))
     action = decoded(compile_routes(model)).virtual_hosts[0].routes[-1].route
-    # RE2 writes a group of a substitution as Python does, and both read an escaped backslash as one.
+    # RE2 and Python use the same syntax for groups and escaped backslashes in a substitution.
     assert re.sub(action.regex_rewrite.pattern.regex, action.regex_rewrite.substitution, path) == rewritten
 
 
