@@ -31,6 +31,7 @@ class Objects(Protocol):
     def models(self) -> Mapping[str, Model]: ...
     @property
     def collections(self) -> Mapping[str, Mapping[str, Object]]: ...
+    def get(self, resource_name: str) -> Object | None: ...
 
 
 def check(before: Objects, after: Objects, changes: Mapping[str, Object | None]) -> None:
@@ -124,7 +125,7 @@ def _keys(state: Objects, model: Model) -> Iterable[tuple[Gateway, str]]:
 
 def _check_in_use(before: Objects, after: Objects, changes: Mapping[str, Object | None], c: Collector) -> None:
     """Check that no object of `after` refers to an object that was deleted or that changed its kind."""
-    lost = {name for name, new in changes.items() if _is_lost(_find(before, name), new)}
+    lost = {name for name, new in changes.items() if _is_lost(before.get(name), new)}
     users = _users(after, lost) if lost else {}
     for resource_name, names in users.items():
         refused = "be deleted" if changes[resource_name] is None else "become the other kind"
@@ -144,11 +145,6 @@ def _check_in_use(before: Objects, after: Objects, changes: Mapping[str, Object 
 def _is_lost(old: Object | None, new: Object | None) -> bool:
     """Return True when an object was deleted or changed its kind."""
     return old is not None and (new is None or _kind(old) != _kind(new))
-
-
-def _find(state: Objects, resource_name: str) -> Object | None:
-    collection, _, label = resource_name.partition("/")
-    return state.collections[collection].get(label)
 
 
 def _users(state: Objects, resource_names: set[str]) -> dict[str, list[str]]:
