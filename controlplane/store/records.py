@@ -68,13 +68,15 @@ def check_size(kind: Kind, name: str, value: bytes) -> None:
     if not 0 < size <= MAX_NAME:
         raise _exhausted("RECORD_TOO_LARGE", f"the name of a record of {kind.name} has {size} bytes: use 1 to {MAX_NAME}")
     if len(value) > kind.max_bytes:
-        description = f"{kind.name}/{name} has {len(value):,} bytes: at most {kind.max_bytes:,} are kept"
+        description = f"{kind.name}/{name} has {len(value):,} bytes: the limit is {kind.max_bytes:,}"
         raise _exhausted("RECORD_TOO_LARGE", description)
 
 
 def too_many_records(kind: Kind) -> Error:
     """Return the RESOURCE_EXHAUSTED / TOO_MANY_RECORDS of a new record beyond the bound of its kind."""
-    return _exhausted("TOO_MANY_RECORDS", f"there are {kind.max_records:,} {kind.name} already, and no more are kept")
+    return _exhausted(
+        "TOO_MANY_RECORDS", f"there are {kind.max_records:,} {kind.name} already: that is the limit, so delete some first"
+    )
 
 
 def record_changed(kind: Kind, name: str, expected: int, live: int) -> Error:

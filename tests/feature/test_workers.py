@@ -175,17 +175,17 @@ async def test_the_impact_of_another_gateway_counts_the_clients_of_every_worker(
 async def test_a_worker_that_dies_is_replaced_and_its_clients_reconnect(several: Several) -> None:
     await several.spread()
     dead, other = several.workers
-    lost, kept = several.of(dead), several.of(other)
+    disconnected, connected = several.of(dead), several.of(other)
     os.kill(dead.pid, signal.SIGKILL)
-    for one in lost:
+    for one in disconnected:
         await ended(one)
     await until(lambda: dead.ended.is_set())
     summary = (await several.operator.list()).summary
-    assert (summary.synced, summary.gone) == (len(kept), len(lost))
-    # They connect to the other worker at once, and are served.
-    back = [await several.connect("sotw") for _ in lost]
+    assert (summary.synced, summary.gone) == (len(connected), len(disconnected))
+    # New clients connect to the other worker at once, and are served.
+    back = [await several.connect("sotw") for _ in disconnected]
     await several.switched("green")
-    assert all(one.ended is None for one in (*kept, *back))
+    assert all(one.ended is None for one in (*connected, *back))
     # Another worker replaces the dead one.
     await until((await successor(several, dead)).listening.is_set)
     assert several.workers[0].pid != dead.pid
@@ -216,12 +216,12 @@ async def test_a_worker_that_hangs_is_killed_and_replaced(tmp_path: Path, monkey
     async with running(tmp_path) as several:
         await several.spread()
         hung, other = several.workers
-        lost, kept = several.of(hung), several.of(other)
+        disconnected, connected = several.of(hung), several.of(other)
         with capture_logs() as lines:
             os.kill(hung.pid, signal.SIGSTOP)
             await until(hung.ended.is_set)
             summary = (await several.operator.list()).summary
-            assert (summary.synced, summary.gone) == (len(kept), len(lost))
+            assert (summary.synced, summary.gone) == (len(connected), len(disconnected))
             await until((await successor(several, hung)).listening.is_set)
         events = [line["event"] for line in lines if line.get("worker") == hung.number]
         assert events[:2] == ["worker hangs; it is killed", "worker ended; another takes its place"]

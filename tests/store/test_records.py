@@ -20,7 +20,7 @@ def test_sizes_within_the_bounds_pass(name: str, size: int) -> None:
     [
         ("", 0, "the name of a record of nodes has 0 bytes: use 1 to 512"),
         ("ü" * MAX_NAME, 0, "the name of a record of nodes has 1024 bytes: use 1 to 512"),
-        ("a", 2_001, "nodes/a has 2,001 bytes: at most 2,000 are kept"),
+        ("a", 2_001, "nodes/a has 2,001 bytes: the limit is 2,000"),
     ],
 )
 def test_sizes_beyond_the_bounds_are_refused(name: str, size: int, message: str) -> None:
@@ -33,7 +33,7 @@ def test_sizes_beyond_the_bounds_are_refused(name: str, size: int, message: str)
 def test_the_error_of_too_many_records_names_the_kind_and_the_bound() -> None:
     error = too_many_records(NODES)
     assert (error.code, error.reason) == (Code.RESOURCE_EXHAUSTED, "TOO_MANY_RECORDS")
-    assert error.message == "there are 1,000 nodes already, and no more are kept"
+    assert error.message == "there are 1,000 nodes already: that is the limit, so delete some first"
 
 
 @pytest.mark.parametrize(("live", "state"), [(0, "does not exist"), (9, "has version 9 now")])

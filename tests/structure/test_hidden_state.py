@@ -38,12 +38,12 @@ def is_core(module: Module) -> bool:
 
 def hidden_state(tree: ast.Module) -> list[str]:
     """Return `line: reason` for each value or cache of a module that may change while the program runs."""
-    found = []
+    problems = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Global):
-            found.append(f"{node.lineno}: global {', '.join(node.names)}")
+            problems.append(f"{node.lineno}: global {', '.join(node.names)}")
         if isinstance(node, ast.FunctionDef) and any(_is_cache(d) for d in node.decorator_list):
-            found.append(f"{node.lineno}: {node.name} has a cache that nobody owns")
+            problems.append(f"{node.lineno}: {node.name} has a cache that nobody owns")
     for node in tree.body:
         value = node.value if isinstance(node, ast.Assign | ast.AnnAssign) else None
         if value is None:
@@ -52,10 +52,10 @@ def hidden_state(tree: ast.Module) -> list[str]:
         names = [t.id for t in targets if isinstance(t, ast.Name)]
         constant = all(name.strip("_").isupper() for name in names)
         if isinstance(value, _CONTAINERS) and not constant and names != ["__all__"]:
-            found.append(f"{node.lineno}: {', '.join(names)} is a container with the name of a variable")
+            problems.append(f"{node.lineno}: {', '.join(names)} is a container with the name of a variable")
         if isinstance(value, ast.Call) and not constant and _called(value) not in _FROZEN:
-            found.append(f"{node.lineno}: {', '.join(names)} is made by {_called(value)}()")
-    return found
+            problems.append(f"{node.lineno}: {', '.join(names)} is created by {_called(value)}()")
+    return problems
 
 
 def _called(call: ast.Call) -> str:

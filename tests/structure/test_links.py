@@ -57,15 +57,15 @@ def pages() -> list[Path]:
 def anchors(text: str) -> set[str]:
     """Return the anchors that GitHub gives a page: of its headings, with -1, -2 … for repeated ones, and of `<a id>`."""
     text = FENCE.sub("", text)
-    found = set(HTML_ANCHOR.findall(text))
+    names = set(HTML_ANCHOR.findall(text))
     repeats: dict[str, int] = {}
     for heading in HEADING.findall(text):
         visible = TEXT_OF_LINK.sub(r"\1", heading)
         slug = re.sub(r"[^\w\- ]", "", visible.lower()).replace(" ", "-")
         count = repeats.get(slug, 0)
         repeats[slug] = count + 1
-        found.add(f"{slug}-{count}" if count else slug)
-    return found
+        names.add(f"{slug}-{count}" if count else slug)
+    return names
 
 
 def links(page: Path, text: str) -> list[Link]:
