@@ -1,14 +1,13 @@
-"""Does a client hold a snapshot: the events `Held`, `Settled` and `Blocked` of one stream.
+"""Report how much of the newest snapshot a client holds: the events `Held`, `Settled` and `Blocked` of one stream.
 
-Held. A snapshot is held when each type is settled at it (nothing differs, is in flight, refused or unanswered), and everything
-that follows from the subscriptions is subscribed to itself: clusters with EDS need their endpoints, scopes their routes, and a
+Held. A snapshot is held when two things are true. Each type is settled: nothing differs, is in flight, refused or unanswered.
+And the client subscribes to everything that its resources need: clusters with EDS need their endpoints, scopes their routes. A
 wildcard on an ADS stream means an Envoy, which goes on to ask for every type that has resources.
 
-Settled. While something that is refused is of older revisions only, a snapshot can be settled: as held, except for the
-resources that stand refused and are unchanged. So a switch has taken effect, whatever the client thinks of an unrelated
-listener.
+Settled. A snapshot is settled when the client holds all of it, except for resources that it refused in an older revision and
+that have not changed since. So a switch counts as done, even while the client refuses an unrelated listener.
 
-Blocked. A part of the snapshot is kept back because of what was refused: for example a route, whose cluster was.
+Blocked. A part of the snapshot waits because of something that was refused: for example a route whose cluster was refused.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ class Completeness:
         return tuple(r == revision for r in (self._held, self._settled, self._blocked))
 
     def events(self, stream: StreamState, snapshot: Snapshot) -> list[Event]:
-        """Return the events that the newest snapshot has reached, each once."""
+        """Return the events of the newest snapshot that were not reported yet."""
         events: list[Event] = []
         if self._held != snapshot.revision and _complete(stream, snapshot):
             self._held = snapshot.revision
@@ -57,7 +56,7 @@ class Completeness:
         if since >= revision or revision in (self._held, self._settled) or not all(s.answered() for s in subs):
             return []
         if any(_lacks(sub, n) for sub in subs if not sub.idle for n in sub.candidates()):
-            # Other streams, and a client that has not said yet what it holds, are waited for too.
+            # Not blocked if it waits for another stream, or for a client that has not said yet what it holds.
             if self._blocked == revision or stream.coordination is not None or stream.returning:
                 return []
             self._blocked = revision
@@ -104,9 +103,9 @@ def _elsewhere(stream: StreamState, type_url: str) -> bool:
 
 
 def _children_subscribed(stream: StreamState, sub: Subscription, snapshot: Snapshot) -> bool:
-    """Return whether the client subscribes to all that its resources of a type name.
+    """Return whether the client subscribes to everything that its resources of a type name.
 
-    Of a refused resource the version that it holds counts.
+    For a refused resource, the version that the client holds counts.
     """
     if sub.refused:
         covered = (n for n in sub.latest if sub.covers(n))
@@ -127,7 +126,7 @@ def _children_subscribed(stream: StreamState, sub: Subscription, snapshot: Snaps
 
 
 def _subscribed(stream: StreamState, resources: Iterable[Resource | None], snapshot: Snapshot) -> bool:
-    """Return whether the client subscribes to all that these resources name, as far as it exists."""
+    """Return whether the client subscribes to everything that these resources name and that exists."""
     for type_url, name in {ref for r in resources if r is not None for ref in r.refs}:
         other = stream.subscription(type_url)
         if other is None and _elsewhere(stream, type_url):

@@ -10,7 +10,7 @@ from controlplane.xds.wire import Encoder
 
 
 class Context:
-    """Made once a process, by the owner of its streams. Each cache states its own bound."""
+    """Shared by all streams of a process. Their owner makes one. Each cache states its own bound."""
 
     __slots__ = ("_nonces", "diffs", "encoder", "references")
 
@@ -21,5 +21,5 @@ class Context:
         self._nonces = itertools.count(1)
 
     def next_nonce(self) -> int:
-        """Return a nonce above all earlier ones. It never comes again: streams in the same state are sent the same bytes."""
+        """Return a nonce that is greater than all earlier ones, so no nonce is used for two responses."""
         return next(self._nonces)

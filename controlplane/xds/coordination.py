@@ -1,9 +1,9 @@
-"""Several streams of one node: what one of them may be sent depends on what the client holds over the others.
+"""Coordinate several streams of one node: what one stream may send depends on what the client holds over the others.
 
 A client may take each type over a stream of its own (CDS, EDS, …), or some types so and the others over ADS. Then the order of
 sending can't promise an order between types: streams overtake each other ("Eventual consistency considerations"). But a stream
-can wait for ACKs on the other streams. The rules are those of `readiness.py`; a stream that has no subscription to a type of
-its own asks here:
+can wait for ACKs on the other streams. The rules are those of `readiness.py`. A stream that does not subscribe to a type
+itself asks here:
 
     a stream wants to            and waits until
     send a route                 the client has ACKed each cluster that the route names, on a stream that takes all clusters,
@@ -12,13 +12,13 @@ its own asks here:
     remove endpoints             nothing on the streams of clusters may still name them
     remove a route               nothing on the streams of scopes and listeners may still name it
 
-What the other streams may still use is judged by the newest snapshot of the stream that asks, because another stream may not
-have been offered it yet.
+The newest snapshot of the stream that asks decides what is outdated on the other streams, because those may not have been
+offered it yet.
 
-Waiting has an end. A removal waits for `linger` seconds, and a route waits for `UNASKED` seconds for endpoints or secrets that
-the client has not asked for. A stream that closed counts for `linger` seconds too, with what it held then, for the streams
-that were open beside it: its client will probably be back, and uses the resources meanwhile. A new cluster that was refused,
-or is not answered, holds back the routes that need it for as long as that lasts.
+Most waits are limited. A removal waits for `linger` seconds at most. A route waits for `TIME_TO_ASK` seconds at most for
+endpoints or secrets that the client has not asked for. A closed stream, with what it held, still counts for `linger` seconds,
+for the streams that were open at the same time: its client will probably reconnect, and uses the resources meanwhile. One wait
+has no limit: routes wait for a new cluster as long as it is refused or not answered.
 
 A stream of a client that takes everything over ADS, as Envoys do, has both ends of each reference: it asks nobody, and no
 other stream asks about it. So two whole clients under one node id do not wait for each other. They are recognised by this: no
@@ -27,14 +27,14 @@ as if it were the only one: its `coordination` is None. This is decided when a s
 (`before_first_request`), and again whenever it has asked for more (`after_request`).
 
 Known flaws:
-- After a restart of the control plane nothing is known of what the client holds over a stream that is not back yet. Removals
-  wait for it a while (`Stream.assume_complete`), routes don't. A client does not say how many streams it will open. So for the
-  same reason a node counts as holding a revision when the streams that are back hold it.
+- A client does not say how many streams it will open. So after a restart of the control plane, nothing is known about a stream
+  that has not reconnected yet. Removals wait for it a while (`Stream.assume_complete`), routes don't. And a node counts as
+  holding a revision when all its reconnected streams hold it.
 - `Blocked` is never reported for a client with several streams: one stream gets the NACK, another waits because of it, and
-  neither knows both. Such a node is behind, and its NACK is shown, but no revision after the refused one is reported as
+  neither knows both. Such a node is shown as behind, with its NACK, but no revision after the refused one is reported as
   failed.
 
-There is no clock in here: `now` is seconds of any clock that only goes forward.
+This module has no clock: `now` is seconds of any clock that only goes forward.
 """
 
 from __future__ import annotations
@@ -50,16 +50,16 @@ from controlplane.xds.view import StreamView
 # How long a removal waits for the other streams, seconds.
 LINGER = 15.0
 
-# How long a route waits for endpoints or secrets that the client has not asked for, seconds. The client asks for them as soon
-# as it has the cluster.
-UNASKED = 2.0
+# How long a route waits for endpoints or secrets that the client has not asked for, seconds. A client normally asks for them
+# as soon as it has the cluster.
+TIME_TO_ASK = 2.0
 
-# Closed streams that are remembered, at most; one more, and the one that closed first is forgotten.
+# Closed streams that are remembered, at most. When one more closes, the one that closed first is forgotten.
 _MOST_CLOSED = 64
 
 
 class Coordination:
-    """The streams of one node, ADS or not."""
+    """The streams of one node: ADS streams and per-type streams (rule 5)."""
 
     __slots__ = ("_closed", "_common", "_linger", "_next_number", "_open", "_resend", "_waiting", "deadlines")
 
@@ -71,12 +71,12 @@ class Coordination:
         # The closed streams, in the order in which they closed: when, and the number of the next stream to open.
         self._closed: dict[StreamView, tuple[float, int]] = {}
         self.deadlines = _Deadlines(linger)
-        # Streams that had to wait since they last looked.
+        # Streams that had to wait for another stream since they were last reconsidered.
         self._waiting: set[StreamView] = set()
-        # Types that all streams have asked for, open and closed, that have asked for any: then each stream is independent. May
-        # lack some types. Empty: no such type is known.
+        # Types for which every stream, open or closed, has asked; streams that have asked for nothing yet don't count. If
+        # there are any, each stream is independent. May lack some types. Empty: no such type is known.
         self._common: frozenset[str] = frozenset()
-        # By stream of clusters: endpoints that the client will need again once it has ACKed the clusters that were sent.
+        # By the stream that sent clusters: endpoints that the client will need again once it has ACKed these clusters.
         self._resend: dict[StreamView, set[str]] = {}
 
     # ------------------------------------------------------------------------------------------------- for the owner
@@ -85,7 +85,7 @@ class Coordination:
         return len(self._open)
 
     def join(self, stream: StreamView, now: float) -> None:
-        """Add a stream whose client has said that it is this node."""
+        """Add a stream, after its first request has named this node."""
         self.set_time(now)
         self._open[stream] = self._next_number
         self._next_number += 1
@@ -95,7 +95,7 @@ class Coordination:
             self._find_common()
 
     def before_first_request(self, stream: StreamView, type_url: str) -> None:
-        """Decide whether the stream is independent. It is about to ask for its first type."""
+        """Decide whether the stream is independent. Call it before its first request is processed."""
         if stream.type_url or not type_url:
             self._set_common(frozenset())
             return
@@ -108,7 +108,7 @@ class Coordination:
             self._set_common(frozenset())
 
     def leave(self, stream: StreamView, now: float) -> None:
-        """Take out a stream that has closed. It counts for a while."""
+        """Remove a stream that has closed. What it held still counts for `linger` seconds."""
         self.set_time(now)
         if stream not in self._open:
             return
@@ -132,7 +132,7 @@ class Coordination:
                 self._find_common()
 
     def after_request(self, stream: StreamView) -> list[StreamView]:
-        """Take the consequences of a request on `stream`. Returns the streams that have waited: they should reconsider."""
+        """Note that `stream` has processed a request. Returns the streams that waited: the caller reconsiders each."""
         self._pass_on_resends(stream)
         if stream.coordination is not None and self._find_common():
             return self.take_overdue()  # no stream waits for others any longer
@@ -141,18 +141,18 @@ class Coordination:
         return [s for s in self._open if s in woken]
 
     def take_overdue(self) -> list[StreamView]:
-        """Return the streams that have waited. Call it when a deadline has passed, after `set_time`."""
+        """Take out the streams that waited: the caller reconsiders each. Call it after `set_time`, at a deadline."""
         woken, self._waiting = self._waiting, set()
         return [s for s in self._open if s in woken]
 
     @property
     def next_deadline(self) -> float | None:
-        """The time when a wait ends; None when no stream waits."""
+        """The time when the next wait ends; None when no stream waits."""
         ends = [*self.deadlines.times(), *(closed + self._linger for closed, _ in self._closed.values())]
         return min((t for t in ends if t > self.deadlines.now), default=None) if self._waiting else None
 
     def _find_common(self) -> bool:
-        """Find the types that all streams have asked for, and set their independence. Returns whether there are any."""
+        """Set the types that all streams have asked for, and which streams are independent. Returns whether there are any."""
         every = (*self._open, *self._closed)
         if any(stream.type_url for stream in every):
             common: frozenset[str] = frozenset()
@@ -169,9 +169,9 @@ class Coordination:
             stream.coordination = self if several and not (common and stream.types) else None
 
     def _pass_on_resends(self, stream: StreamView) -> None:
-        """Have endpoints sent anew over ADS once the client has answered for their clusters.
+        """Send endpoints again on the ADS streams, once the client has answered the response with their clusters (rule 32).
 
-        An Envoy that takes endpoints over one stream a cluster opens a new one for a cluster that changed.
+        Streams of one type need no such help: an Envoy opens a new stream for the endpoints of a changed cluster.
         """
         resend, clusters = self._resend.get(stream), stream.subscription(CLUSTER)
         if not resend or clusters is None or clusters.inflight:
@@ -212,17 +212,17 @@ class Coordination:
 
     def still_used(self, stream: StreamView, type_url: str) -> Container[str]:
         """Return the names of a type that the client may still use, each for a limited time."""
-        return _Kept(self, stream, type_url, readiness.still_used(_NodeView(self, stream), type_url))
+        return _KeptNames(self, stream, type_url, readiness.still_used(_NodeView(self, stream), type_url))
 
     # ------------------------------------------------------------------------------------------------ for this module
 
     def keeps(self, stream: StreamView, type_url: str, name: str) -> bool:
-        """Return whether a used name is still to be kept. Its time begins with the first call."""
+        """Return whether to keep a used name still. Its time begins with the first call."""
         self._waiting.add(stream)
         return self.deadlines.running(type_url, name, self._linger)
 
     def others(self, stream: StreamView, type_url: str, without: str = "") -> Iterator[Subscription]:
-        """Yield the other streams' subscriptions to a type; not of streams that have asked for the type `without` as well."""
+        """Yield the other streams' subscriptions to a type. Leaves out streams that have asked for `without`, another type."""
         number = self._open.get(stream, -1)
         for other in (*self._open, *(s for s, (_, next_number) in self._closed.items() if number < next_number)):
             sub = other.subscription(type_url)
@@ -231,7 +231,7 @@ class Coordination:
 
 
 class _Deadlines:
-    """Until when something waits, by type and name."""
+    """The times until which changes wait, by type and name."""
 
     __slots__ = ("_linger", "_until", "now")
 
@@ -246,12 +246,12 @@ class _Deadlines:
         self._until = {k: t for k, t in self._until.items() if now - t < self._linger}
 
     def running(self, type_url: str, name: str, seconds: float) -> bool:
-        """Return whether there is time left, of so many seconds since the first call."""
+        """Return whether `seconds` have not passed yet since the first call."""
         return self.now < self._until.setdefault((type_url, name), self.now + seconds)
 
     def had_time(self, type_url: str, name: str) -> bool:
         """Return whether the client had time to ask for a resource. Its time begins with the first call."""
-        return not self.running(type_url, name, min(UNASKED, self._linger))
+        return not self.running(type_url, name, min(TIME_TO_ASK, self._linger))
 
     def forget(self, type_url: str, name: str) -> None:
         """Forget a deadline."""
@@ -272,11 +272,11 @@ class _NodeView:
     def returning(self) -> bool:
         return self._stream.returning
 
-    def about(self, type_url: str) -> Sequence[Subscription]:
+    def subscriptions_to(self, type_url: str) -> Sequence[Subscription]:
         own = self._stream.subscription(type_url)
         return [*([own] if own is not None else []), *self._node.others(self._stream, type_url)]
 
-    def parents(self, parent: str, child: str) -> Sequence[Subscription]:
+    def parent_subscriptions(self, parent: str, child: str) -> Sequence[Subscription]:
         """Return the stream's own subscription; else those of streams that have no subscription to `child` themselves."""
         own = self._stream.subscription(parent)
         return [own] if own is not None else list(self._node.others(self._stream, parent, child))
@@ -288,8 +288,8 @@ class _NodeView:
         return self._node.deadlines.had_time(type_url, name)
 
 
-class _Kept(Container[str]):
-    """The names that the client may still use, each for a limited time."""
+class _KeptNames(Container[str]):
+    """The names that the client may still use. Each is in the set for a limited time."""
 
     def __init__(self, node: Coordination, stream: StreamView, type_url: str, used: Container[str]) -> None:
         self._node, self._stream, self._type_url, self._used = node, stream, type_url, used

@@ -2,24 +2,24 @@
 
 A request may be several things at once. Each part is processed by itself, in this order:
 
-    part                                 means
-    the first request of its type        opens the sub-stream. Without names: the legacy wildcard
+    part                                 meaning
+    the first request of its type        opens the subscription. Without names: the legacy wildcard
     initial_resource_versions            (first request only) what the client holds from an earlier stream. A version as in the
-                                         snapshot: held. Another one: held, with unknown content. Not in the snapshot: to be
-                                         removed
+                                         snapshot: held. Another version: held, with unknown content. A name that is not in the
+                                         snapshot: will be removed
     response_nonce, no error_detail      ACK of that response
     response_nonce and error_detail      NACK of that response. Only `error_detail` makes it one
-    resource_names_subscribe             adds names. Each is answered, also one that is held ("Subscribing to Resources"): with
-                                         the resource, or in removed_resources, and is remembered
+    resource_names_subscribe             adds names. Each is answered, even if it is held ("Subscribing to Resources"): with
+                                         the resource, or in removed_resources. In both cases it stays subscribed
     resource_names_unsubscribe           drops names. Names that were not subscribed to do no harm
 
-An unknown nonce (stale, or of another stream) means nothing; the other parts of the request count all the same.
-A name whose resource exists, but names clusters that are not in place yet, is answered when they are (`ordering.py`).
+An unknown nonce (stale, or of another stream) is ignored; the other parts of the request count all the same (rule 11).
+A requested resource whose clusters are not in place yet is sent when they are (`ordering.py`).
 
-Peculiar to Envoy: it brings along the scopes of a listener that it refused, and asks for nothing when the next listener needs
-them, because it subscribes to them already. So that listener has no routes. Therefore, when the client takes a listener that
-it did not have, the scopes whose routes it has not asked for are sent again. (Envoy asks for what it needs of a listener
-before it ACKs the listener.)
+A peculiarity of Envoy: it refuses a listener, but stays subscribed to its scopes. When the next listener needs the same
+scopes, Envoy does not ask for them again, and that listener has no routes. Therefore, when the client ACKs a new listener, we
+send again those scopes whose routes it has not asked for. (Envoy asks for everything that a listener needs before it ACKs the
+listener.)
 """
 
 from __future__ import annotations
@@ -46,29 +46,32 @@ class DeltaStream(Stream):
     def __init__(self, type_url: str = "", ttl: int = 0, context: Context | None = None) -> None:
         """See `Stream`."""
         super().__init__(type_url, ttl, context)
-        # By type URL: the versions that the client says it holds, until there is a snapshot to compare them with.
-        self._brought: dict[str, dict[str, str]] = {}
+        # By type URL: `initial_resource_versions`, until there is a snapshot to compare them with.
+        self._initial_versions: dict[str, dict[str, str]] = {}
 
     def receive(self, request: Any) -> list[Event]:
-        """Take a DeltaDiscoveryRequest. Errors: INVALID_ARGUMENT for a request that must end the stream."""
-        sub, opens = self._subscription_for(request.type_url)
+        """Take a DeltaDiscoveryRequest (rules 7, 11, 12 and 28).
+
+        Errors: INVALID_ARGUMENT for a request that must end the stream.
+        """
+        sub, is_first = self._subscription_for(request.type_url)
         events = self._identify(request.node)
-        if opens:
+        if is_first:
             known = dict(request.initial_resource_versions)
             sub.returning = bool(known)
             sub.subscribe(request.resource_names_subscribe, known)
             if not request.resource_names_subscribe and not request.resource_names_unsubscribe:
                 sub.legacy_wildcard()
             sub.answer_wildcard = sub.answer_wildcard and not known
-            self._brought[sub.type_url] = known
+            self._initial_versions[sub.type_url] = known
             self._set_latest(sub)
-            if sub.wildcard:  # before there is a snapshot, it is not known yet that the client holds these
+            if sub.wildcard:  # without a snapshot, `unsubscribe` does not know yet that the client holds these
                 sub.requested.update(n for n in request.resource_names_unsubscribe if n in known)
         else:
             if request.HasField("error_detail"):
                 events += sub.nack(request.response_nonce, request.error_detail.message)
             else:
-                if sub.type_url == LISTENER and _brings_new_name(sub, request.response_nonce):
+                if sub.type_url == LISTENER and _has_new_name(sub, request.response_nonce):
                     self._resend_scopes()
                 sub.ack(request.response_nonce)
             sub.subscribe(request.resource_names_subscribe)
@@ -78,11 +81,11 @@ class DeltaStream(Stream):
     def fork(self) -> Self:
         """See `Stream`."""
         other = super().fork()
-        other._brought = dict(self._brought)
+        other._initial_versions = dict(self._initial_versions)
         return other
 
     def _resend_scopes(self) -> None:
-        """Send again the scopes whose routes the client has not asked for: it has taken a listener that it did not have."""
+        """Send again the scopes whose routes the client has not asked for; see the head of this file."""
         scopes, routes = self._subscriptions.get(SCOPED_ROUTES), self._subscriptions.get(ROUTES)
         if scopes is None:
             return
@@ -94,16 +97,18 @@ class DeltaStream(Stream):
         return wire.delta_heartbeat(type_url, version, nonce, resources, self._ttl)
 
     def _set_latest(self, sub: Subscription) -> None:
+        """See `Stream`. At the first snapshot, compare it with `initial_resource_versions` (rule 27)."""
         super()._set_latest(sub)
         if self._snapshot is None:
             return
-        for name, version in self._brought.pop(sub.type_url, {}).items():
+        for name, version in self._initial_versions.pop(sub.type_url, {}).items():
             if sub.covers(name):
                 resource = sub.latest.get(name)
-                brought = unseen(sub.type_url, name, version)
-                sub.held.set(name, resource if resource and same(resource, brought) else brought)
+                unknown = unseen(sub.type_url, name, version)
+                sub.held.set(name, resource if resource and same(resource, unknown) else unknown)
 
     def _send(self, sub: Subscription) -> bool:
+        """See `Stream`. One response stays below 4 MiB (rule 24)."""
         changes = changes_to_send(sub, self)
         if not changes and not sub.answer_wildcard:
             return False
@@ -115,7 +120,7 @@ class DeltaStream(Stream):
             resource = changes[name]
             more = len(encoder.delta_entry(resource, self._ttl)) if resource else len(name) * 4 + 8
             if part and size + more > wire.LIMIT:
-                break  # the others still differ, and so follow when this is ACKed
+                break  # the other changes are sent after the ACK of this part, because they still differ
             size += more
             part[name] = resource
         nonce = self._note_sent(sub, part)
@@ -126,7 +131,7 @@ class DeltaStream(Stream):
         return True
 
 
-def _brings_new_name(sub: Subscription, nonce: str) -> bool:
-    """Return whether a response carries a resource under a name under which the client has nothing."""
+def _has_new_name(sub: Subscription, nonce: str) -> bool:
+    """Return whether a response has a resource with a name under which the client holds nothing."""
     batch = sub.inflight.get(nonce)
     return batch is not None and any(r and sub.held.get(n) is None for n, r in batch.contents.items())

@@ -1,20 +1,19 @@
-"""Load reports (LRS, `envoy.service.load_stats.v3`): how many requests clients sent to each cluster, and how those ended.
+"""Load reports (LRS, `envoy.service.load_stats.v3`, rule 36): how many requests clients sent to each cluster, and the results.
 
 The client opens the stream and names itself. The server answers what to report, and how often. Then the client reports at that
-interval until one of them ends the stream. Clients report in this way:
+interval until the stream ends. Clients report in this way:
 
-    reports are deltas        a counter has the requests since the report before; only requests in progress are a level
+    reports are deltas        a counter has the requests since the previous report. Only the number of requests in progress is
+                              a level
     nothing is ACKed          the counters of the last interval of a broken stream may never be reported
     counting starts late      Envoy counts a cluster from the interval after it first saw it: a new cluster's first requests
                               are missing
     idle clusters             Envoy lists each in every report, without counters; gRPC's client leaves them out
     the node                  Envoy repeats it in every report, with the list of its extensions: 60 KB
 
-Because of the last two, reports cost more CPU the larger the fleet is. So the interval follows from the amount to read
-(`pace`), and the server asks anew when it has changed by a factor of two. A client that can't report all clusters by itself is
-sent their names, and again when they change.
-
-As everywhere in `xds`, there are no sockets and no clock, and events are values.
+Because of the last two, reports cost more CPU the larger the fleet is. So the interval depends on the amount to read (`pace`),
+and the server asks again when it has changed by a factor of two. A client that can't report all clusters by itself is sent
+their names, and again when they change.
 """
 
 from __future__ import annotations
@@ -33,9 +32,9 @@ SEND_ALL = "envoy.lrs.supports_send_all_clusters"
 # Seconds between two reports of a client, at least and at most.
 SHORTEST, LONGEST = 10.0, 600.0
 
-# Reports may take about a twentieth of a core. In units of one idle cluster, about 0.6 µs: how much is read in a second; and
-# how much the other parts of an Envoy's report, and a cluster with requests, cost.
-_READ, _REPORT, _BUSY = 100_000, 600, 8
+# Costs of reading, in units of one idle cluster (about 0.6 µs): all reports of a second, which may take about a twentieth of a
+# core; one Envoy's report without its clusters; a cluster with requests.
+_COST_PER_SECOND, _REPORT_COST, _BUSY_COST = 100_000, 600, 8
 
 # No client sends as many requests between two reports, so a larger number is invalid.
 _MOST_REQUESTS = 2**48
@@ -43,8 +42,8 @@ _LONGEST_REPORTED = 24 * 3600
 
 
 def pace(streams: int, size: int, shortest: float = SHORTEST) -> float:
-    """Return the seconds between reports of this size (`LoadStream.size`) when so many streams report; at least `shortest`."""
-    return max(shortest, min(streams * size / _READ, LONGEST))
+    """Return the seconds between reports of this size (`LoadStream.size`) if this many streams report; at least `shortest`."""
+    return max(shortest, min(streams * size / _COST_PER_SECOND, LONGEST))
 
 
 class LoadStream:
@@ -56,8 +55,8 @@ class LoadStream:
         # The client can be asked for all of its clusters.
         self.sends_all = False
         # The cost of reading the newest report, in idle clusters.
-        self.size = _REPORT
-        # The newest interval and cluster names that the client was asked for; 0 and None before.
+        self.size = _REPORT_COST
+        # The interval and the cluster names of the newest response; 0 and None before the first.
         self._pace = 0.0
         self._names: frozenset[str] | None = None
         self._out: list[bytes] = []
@@ -72,14 +71,14 @@ class LoadStream:
         # The first request only opens the stream. But after a break it may already carry a report.
         if self._pace or request.cluster_stats:
             loads = tuple([load for stats in request.cluster_stats if (load := _load(stats)) is not None])
-            self.size = _REPORT + len(request.cluster_stats) + _BUSY * len(loads)
+            self.size = _REPORT_COST + len(request.cluster_stats) + _BUSY_COST * len(loads)
             events.append(LoadReported(loads))
         return events
 
     def ask(self, seconds: float, names: Iterable[str]) -> None:
-        """Ask for a report at this interval: of all clusters, or of these if the client needs their names.
+        """Ask for reports at this interval: of all clusters, or of these if the client needs their names.
 
-        Sends nothing if the client was asked for the same, or for nearly the same interval, already.
+        Sends nothing if the client was already asked for these clusters at nearly this interval.
         """
         wanted = None if self.sends_all else frozenset(names)
         if wanted == self._names and self._pace / 2 < seconds < self._pace * 2:

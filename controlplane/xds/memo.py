@@ -1,11 +1,11 @@
 """Memoise the protocol: streams in the same state that receive the same input share one computed transition.
 
 A core (`delta.py`, `sotw.py`) is a deterministic machine: its output and its next state follow from its state and its input.
-Thousands of Envoys are in the same state and get the same input: they subscribe to the same resources in the same words, are
-offered the same snapshots, and ACK the same responses. So a transition is computed for the first of them only:
+Thousands of Envoys are in the same state and get the same input: they send the same subscriptions, are offered the same
+snapshots, and ACK the same responses. So a transition is computed for the first of them only:
 
     state         a core that never changes again. Streams in the same state share it
-    input         a request, a snapshot, or that time has passed
+    input         a request, a snapshot, or a call such as `assume_complete`
     transition    from a state, by an input, to another state: with the events and the responses that it produces
 
     a stream gets an input, and         then
@@ -13,22 +13,29 @@ offered the same snapshots, and ACK the same responses. So a transition is compu
     its state has none                  the core is forked, and the fork gets the input. The fork becomes a new state, and the
                                         transition to it is remembered
 
-Idle states are looked up by a fingerprint of their future behaviour (`Stream.fingerprint`): so streams that arrive at
-different times and by different ways meet there. Every stream that shares a response receives it with the same nonce. Nonces
-grow, and a stream uses a transition only if its nonces are above all that the stream was sent; otherwise the transition is
-computed anew. So a stream never receives a nonce twice, although it may come to a state twice.
+Idle states are looked up by a fingerprint of their future behaviour (`Stream.fingerprint`). So streams come to share a state
+even if they connected at different times and received different responses before. Every stream that shares a response receives
+it with the same nonce. Nonces grow, and a stream uses a transition only if its nonces are above all that the stream was sent;
+otherwise the transition is computed anew. So a stream never receives a nonce twice, although it may come to a state twice.
 
-`assume_complete` happens at no particular state, and all later transitions would have to be computed for each state where it
-does: 1,000 Envoys that take some seconds to sync would be in ten different states. So it waits until nothing is in flight.
+`assume_complete` is called at a fixed time, whatever state the stream is in. 1,000 Envoys that take some seconds to sync would
+be in ten different states then, and all later transitions would be computed ten times. So the memo delays the call until
+nothing is in flight.
 
-Not shared are the client's identity (each client states its own) and the times at which a client took resources. A stream has
-a core of its own while its client has refused something, while it is one of several streams of a client (what it may be sent
-depends on the others), when it makes too many steps without becoming idle, and when it subscribes to more names than exist. It
-shares a state again when it is idle again.
+Two things are not shared: the client's identity, and the times of its ACKs. A stream has a core of its own
 
-Bounds: the memo holds at most `MOST` bytes of transitions. It forgets the oldest first, and those of long superseded
-revisions. A state that no stream is in and no transition leads to is freed. Requests are remembered by their bytes. In large
-requests each client has its own order of names: they are remembered by a key that ignores the order (`unordered_key`).
+- while its client refuses something;
+- while it is one of several streams of a client, because what it may send depends on the others;
+- when it makes too many steps without becoming idle;
+- when it subscribes to many more names than exist.
+
+It shares a state again when it is idle again.
+
+Bounds: the memo holds at most `MOST_BYTES` of transitions. It forgets the oldest first, and those of revisions that are more
+than `_MOST_REVISIONS` old. A state is freed when no stream is in it and no transition leads to it.
+
+Requests are looked up by their bytes, before they are parsed. In large requests each client has its own order of names, so
+they are looked up by a key that ignores the order (`unordered_key`).
 """
 
 from __future__ import annotations
@@ -52,33 +59,34 @@ Core = DeltaStream | SotwStream
 # (type URL, name) of a resource that a client ACKed; without a name: every resource of the type.
 Acked = tuple[str, str]
 
-# The memo's bounds: bytes of responses and requests, roughly; and revisions back.
-MOST = 256 * 1024 * 1024
-_REVISIONS = 8
-# The size of a transition, and for each name at which the core differs from a snapshot; bytes.
+# The memo's bounds: bytes of responses and requests, roughly; and how many revisions old a transition may be.
+MOST_BYTES = 256 * 1024 * 1024
+_MOST_REVISIONS = 8
+# The estimated size of a transition in bytes: a fixed part, and a part for each name at which the core differs from a
+# snapshot.
 _TRANSITION_BYTES, _NAME_BYTES = 8 * 1024, 150
 # A core that differs at more names than this is not shared.
 _MOST_DIFFERENCES = 30_000
 # A request of more bytes than this is not remembered.
 _LARGEST_REQUEST = 1024 * 1024
-# Transitions from one state, at most; one more, and the oldest goes: a client may ask for something else each time.
+# Transitions from one state, at most: a client may ask for something else each time. When there are more, the oldest goes.
 _MOST_TRANSITIONS = 256
 # Steps that a stream makes in shared states between two idle states, at most.
 _MOST_STEPS = 256
-# A request of at least so many bytes is remembered by its unordered key, too.
+# A request of at least this many bytes is remembered by its unordered key, too.
 _LARGE_REQUEST = 512
-# Times of ACKs that a stream keeps: of so many resources; the others of a type have one time together. And the steps whose
-# times are not folded into them yet.
+# A stream keeps the times of the ACKs of this many resources; the other resources of a type have one time together. And it
+# keeps this many steps whose times are not folded into those yet.
 _MOST_TIMES, _MOST_UNFOLDED = 16, 16
-# A stream that always has something in flight assumes after so many seconds more, at its next input, that subscriptions are
-# complete.
+# `assume_complete` waits this many seconds at most for a stream that always has something in flight. Then it is done at the
+# next input.
 _LONGEST_DELAY = 10.0
 # The time in a fork: it marks what the core ACKed since it was forked.
 _JUST_NOW = 1.0
 
 
 class SharedState:
-    """A core that streams share. It never gets an input."""
+    """A core that streams share. It never changes: an input goes to a fork of it."""
 
     __slots__ = ("__weakref__", "core", "steps", "transitions")
 
@@ -91,7 +99,7 @@ class SharedState:
 
 
 class Transition:
-    """The result of an input in a state."""
+    """The result of an input in a state: the next state, events and responses."""
 
     __slots__ = ("above", "acked", "events", "messages", "newest", "to")
 
@@ -104,7 +112,7 @@ class Transition:
         acked: tuple[Acked, ...],
     ) -> None:
         self.to, self.events, self.messages = to, tuple(events), tuple(messages)
-        # The nonces of these messages are above the first number, and up to the second.
+        # Each nonce of these messages is greater than `above`, and at most `newest`.
         self.above, self.newest = nonces
         self.acked = acked
 
@@ -112,21 +120,21 @@ class Transition:
 class TransitionMemo:
     """The shared states and transitions of one process."""
 
-    def __init__(self, context: Context | None = None, most: int = MOST) -> None:
+    def __init__(self, context: Context | None = None, most: int = MOST_BYTES) -> None:
         """`most`: bytes, roughly, that the transitions may take."""
         self.context = context if context is not None else Context()
         self._most = most
-        # In the order in which they were made: the newest revision then, bytes, the state and the input.
+        # Oldest first. For each transition: the newest revision at that time, its bytes, the state and the input.
         self._order: deque[tuple[int, int, SharedState, object]] = deque()
         self._bytes = 0
         self._newest = 0
         # By fingerprint. Weak: a state lives as long as a stream or a transition refers to it.
         self._idle_states: WeakValueDictionary[tuple[object, ...], SharedState] = WeakValueDictionary()
-        # One for each service, variant and TTL.
+        # By service, variant and TTL.
         self._initial: dict[tuple[object, ...], SharedState] = {}
 
     def initial_state(self, kind: type[Core], type_url: str, ttl: int) -> SharedState:
-        """Return the state of a stream whose client has said who it is, and nothing else."""
+        """Return the state of a stream whose client is identified, and has not subscribed to anything."""
         key = kind, type_url, ttl
         if key not in self._initial:
             core = kind(type_url, ttl, self.context)
@@ -135,21 +143,21 @@ class TransitionMemo:
         return self._initial[key]
 
     def state_of(self, core: Core, steps: int) -> SharedState:
-        """Return the state of a core that nobody else uses: an equal one, if there is one."""
+        """Return a shared state for a core: an existing one with its fingerprint, or a new one that takes over the core."""
         fingerprint = core.fingerprint()
         if fingerprint is None:
             return SharedState(core, steps)
         return self._idle_states.setdefault(fingerprint, SharedState(core, 0))
 
     def remember(self, state: SharedState, input: object, transition: Transition, size: int) -> None:
-        """Remember a transition, of about so many bytes."""
+        """Remember a transition. `size`: bytes, roughly."""
         if len(state.transitions) >= _MOST_TRANSITIONS:
             del state.transitions[next(iter(state.transitions))]
         state.transitions[input] = transition
         self._newest = max(self._newest, transition.to.core.revision)
         self._order.append((self._newest, size, state, input))
         self._bytes += size
-        while self._order and (self._bytes > self._most or self._order[0][0] < self._newest - _REVISIONS):
+        while self._order and (self._bytes > self._most or self._order[0][0] < self._newest - _MOST_REVISIONS):
             _, size, old, forgotten = self._order.popleft()
             self._bytes -= size
             old.transitions.pop(forgotten, None)
@@ -163,11 +171,11 @@ class _Times:
     def __init__(self) -> None:
         # By resource, oldest first.
         self._folded: dict[Acked, float] = {}
-        # The newest, in order, at most _MOST_UNFOLDED: nobody asks most streams for their times.
+        # The newest, in order, at most _MOST_UNFOLDED. Folding is delayed, because the times of most streams are never read.
         self.unfolded: list[tuple[float, tuple[Acked, ...]]] = []
 
     def fold(self) -> None:
-        """Put the newest times to the others."""
+        """Move the newest times into `_folded`."""
         times = self._folded
         for now, acked in self.unfolded:
             for resource in acked:
@@ -182,7 +190,7 @@ class _Times:
         self.unfolded = []
 
     def write_to(self, core: Core, now: float) -> None:
-        """Give a core these times."""
+        """Write these times into a core."""
         self.fold()
         core.now = now
         for sub in core.subscriptions:
@@ -191,7 +199,7 @@ class _Times:
             sub.times.others = self._folded.get((sub.type_url, ""), 0.0)
 
     def take_from(self, core: Core) -> None:
-        """Take over a core's times; it forgets them."""
+        """Move a core's times here."""
         self._folded, self.unfolded = {}, []
         for sub in core.subscriptions:
             self._folded[sub.type_url, ""] = sub.times.others
@@ -200,12 +208,12 @@ class _Times:
 
 
 class _Reader:
-    """Whatever core a stream has at the moment, to be read: that of a shared state, or its own."""
+    """Reads the core that a stream has at the moment: that of a shared state, or its own."""
 
     __slots__ = ("_core", "_state")
 
     def __init__(self) -> None:
-        # One of both; none, until the client has said who it is.
+        # One of the two is set, once the client is identified. Before that, both are None.
         self._state: SharedState | None = None
         self._core: Core | None = None
 
@@ -243,7 +251,7 @@ class _Reader:
 
 
 class MemoisedStream(_Reader):
-    """One stream, for the owner. To be used like a core; see `Stream`."""
+    """One stream, with the methods of a core; see `Stream`."""
 
     __slots__ = (
         "__weakref__",
@@ -265,20 +273,20 @@ class MemoisedStream(_Reader):
         self.type_url = type_url
         self.now = 0.0
         self._kind, self._ttl, self._memo = kind, ttl, memo
-        # The newest offer before the client has said who it is.
+        # The newest snapshot that was offered before the client was identified.
         self._offered: Snapshot | None = None
         self._coordination: OtherStreams | None = None
         self._out: list[bytes] = []
         # The nonce of the newest response.
         self._newest = 0
-        # The time until which `assume_complete` waits for what is in flight; 0: it does not wait.
+        # `assume_complete` waits until nothing is in flight, but no longer than until this time; 0: it does not wait.
         self._assume_by = 0.0
         self._times = _Times()
 
     # -------------------------------------------------------------------------------------------------------- inputs
 
     def recall(self, data: bytes) -> list[Event] | None:
-        """Take a serialised request that another stream has made in this state. None: it has to be parsed, and `receive`d."""
+        """Take a serialised request, if its transition is remembered. None: the caller parses it, and calls `receive`."""
         state = self._state
         if state is None or self._coordination is not None:
             return None
@@ -288,7 +296,7 @@ class MemoisedStream(_Reader):
         return self._follow(transition) if transition is not None and transition.above >= self._newest else None
 
     def _identify(self, node: Any) -> list[Event]:
-        """Take the client's identity, and with it the initial state."""
+        """Report the client's identity, and go to the initial state."""
         events: list[Event] = [identified(node)]
         with_ttl = self._ttl and self._kind.supports_ttl(node)
         self._state = self._memo.initial_state(self._kind, self.type_url, self._ttl if with_ttl else 0)
@@ -298,7 +306,7 @@ class MemoisedStream(_Reader):
         return events
 
     def receive(self, request: Any, data: bytes = b"") -> list[Event]:
-        """Take a request. `data` are its bytes, if they are at hand. Errors: INVALID_ARGUMENT."""
+        """Take a request. `data` are its bytes, or empty if the caller does not have them. Errors: INVALID_ARGUMENT."""
         events: list[Event] = []
         if self._state is None and self._core is None:
             events = self._identify(request.node)
@@ -316,7 +324,7 @@ class MemoisedStream(_Reader):
         if transition is None or transition.above < self._newest:
             return events + self._compute(meaning, lambda core: core.receive(request), 4 * len(data))
         if data and not request.HasField("node"):
-            # It comes for the second time at least: so it may well come again, and need not be parsed then.
+            # This is at least the second such request, so more are likely. They need not be parsed.
             self._memo.remember(state, data, transition, 2 * len(data))
             if len(data) >= _LARGE_REQUEST and has_unordered_key(request, data):
                 self._memo.remember(state, unordered_key(data), transition, 4 * len(data))
@@ -365,7 +373,7 @@ class MemoisedStream(_Reader):
     # ------------------------------------------------------------------------------------------------ in a shared state
 
     def _step(self, input: str, act: Callable[[Core], list[Event]]) -> list[Event]:
-        """Take an input that has no content; `act` gives it to a core."""
+        """Take an input that has no content. `act` applies it to a core."""
         state = self._state
         if state is None:
             return self._after(act(self._core)) if self._core is not None else []
@@ -380,7 +388,7 @@ class MemoisedStream(_Reader):
             self._out.extend(transition.messages)
             self._newest = transition.newest
         if transition.acked:
-            self._times.unfolded.append((self.now, transition.acked))  # without a call: this is the hot path
+            self._times.unfolded.append((self.now, transition.acked))  # inline, because this is the hot path
             if len(self._times.unfolded) > _MOST_UNFOLDED:
                 self._times.fold()
         events = list(transition.events)
@@ -390,7 +398,7 @@ class MemoisedStream(_Reader):
         return events
 
     def _compute(self, input: object, act: Callable[[Core], list[Event]], size: int = 0) -> list[Event]:
-        """Compute the transition for an input that comes for the first time. An error leaves everything as it was."""
+        """Compute the transition for an input, and remember it. An error changes nothing."""
         state = self._state
         assert state is not None
         core = state.core.fork()
@@ -415,7 +423,7 @@ class MemoisedStream(_Reader):
             self._take_over(self._state.core.fork())
 
     def _take_over(self, core: Core) -> None:
-        """Make this the stream's own core."""
+        """Make `core` the stream's own core."""
         self._times.write_to(core, self.now)
         core.owner, core.coordination = ref(self), self._coordination
         self._state, self._core = None, core
@@ -466,7 +474,7 @@ class MemoisedStream(_Reader):
 
 
 def _take_acked(core: Core) -> tuple[Acked, ...]:
-    """Return the resources that a core ACKed since it was forked. It forgets the times."""
+    """Return the resources that were ACKed since the core was forked. Removes the times from the core."""
     acked: list[Acked] = []
     for sub in core.subscriptions:
         if sub.times.others == _JUST_NOW:

@@ -9,7 +9,7 @@ from controlplane.xds.events import Identified
 
 
 def identified(node: Any) -> Identified:
-    """Return a `core.v3.Node` as a value. The caller checks that it is sufficient."""
+    """Return the identity in a `core.v3.Node`. The caller checks that the id is not empty."""
     version = node.user_agent_version
     if node.HasField("user_agent_build_version"):
         v = node.user_agent_build_version.version

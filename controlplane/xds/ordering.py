@@ -1,4 +1,4 @@
-"""The changes to send of one type now, so that nothing that the client uses ever breaks.
+"""Decide which changes of one type to send now, so that nothing that the client uses ever breaks (rules 9, 10, 25).
 
 Order ("Eventual consistency considerations"; make before break). A pass goes over the types in the order CDS, EDS, SDS, LDS,
 SRDS, RDS. For each name at which the client differs from the newest snapshot, one of four things is decided:
@@ -13,7 +13,7 @@ SRDS, RDS. For each name at which the client differs from the newest snapshot, o
 `readiness.py` says when a cluster is in place, and what the client may hold.
 
 Nothing here waits for LDS, so a request that is late or never comes can't hold up the other types. EDS never waits for CDS,
-because an Envoy asks for endpoints before it ACKs the clusters. CDS waits for nobody, except to remove.
+because an Envoy asks for endpoints before it ACKs the clusters. New clusters wait for nothing; removed ones do.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from controlplane.xds.subscription import Subscription
 
 
 class Barrier(Protocol):
-    """A stream, as far as it decides what has to wait."""
+    """The part of a stream that decides which changes have to wait."""
 
     def in_place(self, resource: Resource) -> bool:
         """Return whether every cluster that a resource names is in place."""
@@ -38,7 +38,7 @@ class Barrier(Protocol):
 
 
 def changes_to_send(sub: Subscription, barrier: Barrier) -> dict[str, Resource | None]:
-    """Return the content to send, by name; None: to remove. Requested names are among them, even if they are held."""
+    """Return the content to send, by name; None: remove it. Requested names are among them, even if they are held."""
     changes: dict[str, Resource | None] = {}
     if sub.idle and not sub.resend:
         return changes
@@ -55,7 +55,7 @@ def changes_to_send(sub: Subscription, barrier: Barrier) -> dict[str, Resource |
             used = barrier.still_used(sub.type_url)
         kept = (resource is None and name in used) if used is not None else False
         if kept or sub.stands(name) or (resource is not None and not barrier.in_place(resource)):
-            # Keep. A client may request again what is kept for it; and what it refused, by name.
+            # Keep. But a requested name is answered with the content that is kept, also if the client refused it.
             if not requested:
                 continue
             resource = sub.current(name) or resource

@@ -1,4 +1,4 @@
-"""Mappings that refer to a shared mapping: a stream keeps a reference and its differences, never a copy.
+"""Store a stream's resources and names as a reference to a shared mapping and the differences from it.
 
 Thousands of streams hold the same snapshot. So each stream's content is a base (a mapping of a snapshot, shared and never
 changed) and the few names at which the client differs from it. The difference between two bases is computed once for all

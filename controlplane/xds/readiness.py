@@ -1,12 +1,13 @@
-"""Is a cluster in place, is it warmed, is a resource still used: answered once, for one stream and for several of a node.
+"""Decide whether a cluster is in place or warmed, and whether a resource is still used (rules 31 and 33).
+
+The same functions serve a client with one stream and a client with several.
 
 - A cluster is *in place* when the client has ACKed it, at any version, and it is warmed. Routes wait for that, because routes
   are not warmed. The version does not matter: a cluster that is replaced goes on serving as it was until the new one is warm.
   So a refused new cluster holds back the routes that need it.
-- A cluster is *warmed* when the client has ACKed the resources that the cluster names: its endpoints, if they come over EDS,
-  and
-  its secrets. If the client asks for no resource of the type, nothing has to be there. A client that asks for other resources
-  of the type, but not for this one, had time to ask for it (`had_time`), and is not waited for any longer.
+- A cluster is *warmed* when the client has ACKed the resources that the cluster names: its endpoints, if they
+  come over EDS, and its secrets. If the client asks for no resource of the type, nothing has to be there. If it asks for other
+  resources of the type but not for this one, we wait until it had time to ask (`had_time`).
 - A resource is *still used* when something that the client may hold, and should not, names it. The client may hold what it
   ACKed, what is in flight, and what was in a response that it refused (it may have applied a part). Endpoints are removed
   after their clusters, secrets after clusters and listeners, clusters after routes and listeners, routes after scopes and
@@ -14,13 +15,12 @@
 - A returning client (`initial_resource_versions`) may hold resources that we have never seen. We can't know what they name. So
   while it holds one, or has not yet said what it holds of a type, nothing is removed that the type could name.
 
-The barrier in front of routes is for clients that subscribe to all clusters (CDS with a wildcard: Envoys). A client that names
-its clusters asks for them because a route names them (gRPC: LDS, RDS, CDS, EDS): to hold back the route would be to wait for
-ever. It ACKs a route before it has the clusters, and uses the old ones until it has them. So no cluster is removed until then.
+Routes wait for clusters only at clients that subscribe to all clusters (CDS with a wildcard: Envoys). gRPC clients name their
+clusters, and ask for a cluster because a route names it (LDS, RDS, CDS, EDS). If the route waited, they would never ask. They
+ACK a route before they have its clusters, and use the old clusters until then. So no cluster is removed before that.
 
-One stream and several streams of a node differ in three things, which a `ClientView` answers: the subscriptions that count;
-how long a client has time to ask; and, because resources of several streams arrive in any order, for how long a used resource
-is kept, which the caller decides (`coordination.py`).
+A `ClientView` hides whether a client has one stream or several: it says which subscriptions count, and whether the client had
+time to ask. Resources of several streams arrive in any order, so `coordination.py` limits how long a used resource is kept.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ from controlplane.xds.subscription import Subscription
 class ClientView(Protocol):
     """Everything that one client holds and subscribes to, as far as it is known."""
 
-    def about(self, type_url: str) -> Sequence[Subscription]:
+    def subscriptions_to(self, type_url: str) -> Sequence[Subscription]:
         """Return the client's subscriptions to a type."""
 
-    def parents(self, parent: str, child: str) -> Sequence[Subscription]:
+    def parent_subscriptions(self, parent: str, child: str) -> Sequence[Subscription]:
         """Return the subscriptions to type `parent` whose resources may name those of type `child`."""
 
     def should_hold(self, type_url: str) -> Resources:
@@ -63,12 +63,12 @@ class Everything(Container[str]):
 
 
 def in_place(view: ClientView, resource: Resource) -> bool:
-    """Return whether every cluster that a resource names is in place. Clusters themselves wait for nothing."""
+    """Return whether every cluster that a resource names is in place (rule 31). Clusters themselves wait for nothing."""
     if not resource.refs or resource.type_url == CLUSTER:
         return True
-    clusters = [s for s in view.parents(CLUSTER, resource.type_url) if s.wildcard]
+    clusters = [s for s in view.parent_subscriptions(CLUSTER, resource.type_url) if s.wildcard]
     if clusters:
-        # Loops instead of generators: every route of a push comes by here.
+        # Loops instead of generators: this runs for every route of a push.
         for type_url, name in resource.refs:
             if type_url == CLUSTER:
                 for sub in clusters:
@@ -80,7 +80,7 @@ def in_place(view: ClientView, resource: Resource) -> bool:
 
 
 def cluster_in_place(view: ClientView, clusters: Subscription, name: str, above: tuple[str, ...] = ()) -> bool:
-    """Return whether the client has a cluster by this subscription. `above` are the clusters that led to it by reference."""
+    """Return whether a cluster of this subscription is in place. `above` are the clusters whose references led to it."""
     cluster = clusters.held.get(name)
     if cluster is None or clusters.current(name) is None or clusters.refused.may_be_gone(name):
         return False  # it is not there, or its removal is in flight, or was refused
@@ -94,15 +94,15 @@ def cluster_in_place(view: ClientView, clusters: Subscription, name: str, above:
 
 
 def _named_cluster_in_place(view: ClientView, name: str, above: tuple[str, ...]) -> bool:
-    """Return whether the client has a cluster that another cluster names, as an aggregate cluster does."""
+    """Return whether a cluster that another cluster names is in place. An aggregate cluster names others."""
     if name in above or name not in view.should_hold(CLUSTER):
         return True
-    return any(cluster_in_place(view, s, name, above) for s in view.about(CLUSTER))
+    return any(cluster_in_place(view, s, name, above) for s in view.subscriptions_to(CLUSTER))
 
 
 def _warmed(view: ClientView, type_url: str, name: str) -> bool:
-    """Return whether the client has a resource that a cluster is warmed with."""
-    subs = view.about(type_url)
+    """Return whether the client has endpoints or a secret that a cluster needs to be warmed."""
+    subs = view.subscriptions_to(type_url)
     if not subs:
         return True
     for sub in subs:
@@ -114,12 +114,12 @@ def _warmed(view: ClientView, type_url: str, name: str) -> bool:
 
 
 def still_used(view: ClientView, type_url: str) -> Container[str]:
-    """Return the names of a type that the client may still use, because something that it should not hold names them."""
+    """Return the names of a type that the client may still use (rule 33): outdated resources that it may hold name them."""
     if type_url == CLUSTER and _taking_up_routes(view):
         return Everything()
     names: set[str] = set()
     for parent in NAMED_BY.get(type_url, ()):
-        subs = view.parents(parent, type_url)
+        subs = view.parent_subscriptions(parent, type_url)
         if not subs and view.returning:
             return Everything()
         for sub in subs:
@@ -131,7 +131,7 @@ def still_used(view: ClientView, type_url: str) -> Container[str]:
 
 
 def _outdated(sub: Subscription, latest: Resources) -> Iterator[Resource]:
-    """Yield the resources of a type that the client may hold, or soon may, and that it should not hold by `latest`."""
+    """Yield the resources of a type that the client may hold, now or soon, and that differ from `latest`."""
     held = sub.held
     for name in set(held.differing(latest)) if held.base else held.over:
         if (content := held.get(name)) and not same(content, latest.get(name)):
@@ -146,12 +146,12 @@ def _outdated(sub: Subscription, latest: Resources) -> Iterator[Resource]:
 
 
 def _taking_up_routes(view: ClientView) -> bool:
-    """Return whether a client that names its clusters lacks one that its new routes name: until it has it, it uses the old."""
-    clusters = view.about(CLUSTER)
+    """Return whether a client that names its clusters lacks one that its routes name. Until then it uses the old ones."""
+    clusters = view.subscriptions_to(CLUSTER)
     if not clusters or any(s.wildcard for s in clusters):
         return False
     wanted = view.should_hold(CLUSTER)
-    routes = (r for sub in view.about(ROUTES) for name in sub.names if (r := sub.held.get(name)))
+    routes = (r for sub in view.subscriptions_to(ROUTES) for name in sub.names if (r := sub.held.get(name)))
     return any(
         t == CLUSTER
         and n in wanted

@@ -6,15 +6,15 @@ refused response, the client may have it or may not have it, until the client AC
 refused batch is exactly what the client should hold, it *stands*, and none of it is sent. Once one of its resources has
 changed, the others are worth another try. The changed resource goes alone: fixing one resource does not wait for another
 resource that is still bad. Then the others follow, half of the remaining ones at a time. A half that is refused again is
-halved in turn, until each bad resource stands refused by itself and every other one is held:
+halved in turn, until each bad resource stands refused by itself and every other one is held (rule 8):
 
-    sent                           answer          then
-    a b c d                        NACK            all four stand refused
-    (b changes) b                  ACK             a c d are left
-    a c                            NACK            a smaller batch: halved
-    a                              ACK
-    c                              NACK            a batch of one: stands
-    d                              ACK
+    sent             answer    then
+    a b c d          NACK      all four stand refused, until `b` changes
+    b                ACK       `a`, `c` and `d` remain. Half of them is tried
+    a c              NACK      a smaller batch, which is halved
+    a                ACK
+    c                NACK      a batch of one: it stands refused
+    d                ACK
 
 In a full state (SotW's CDS, LDS, SRDS) an absent resource is deleted, so everything that the client may be using has to be in
 it: for a refused resource the version that the client held before, or if it held none, the version that was sent. Such a
@@ -35,9 +35,9 @@ from dataclasses import dataclass
 from controlplane.snapshot import Resource, Resources
 from controlplane.xds.overlay import Overlay, same
 
-# A client may hold any content under this reference: it stands among the `refs` of a resource whose content is unknown.
+# A reference to anything: the `refs` of a resource whose content is unknown contain it.
 ANYTHING = ("", "*")
-# Earlier refused contents of a name that are remembered; one more, and a resource of unknown content stands for all.
+# Earlier refused contents of a name that are kept, at most. If there are more, one of unknown content replaces them all.
 _MOST_REMEMBERED = 8
 
 Contents = Mapping[str, Resource | None]
@@ -52,14 +52,15 @@ class Batch:
     contents: Contents
     # A SotW full state: the client does not have a resource that is not in `contents`, and no value is None.
     full_state: bool = False
-    # After a NACK: the names that may be bad; whether to try them in parts although none changed; and whether to try them in
-    # parts now, because of that or because one of them has changed in the newest snapshot.
+    # After a NACK: the names that may be bad.
     suspects: frozenset[str] = frozenset()
+    # After a NACK: try the suspects in parts, even if none of them changes.
     split: bool = False
+    # After a NACK: try the suspects in parts now, because of `split`, or because one has changed in the newest snapshot.
     released: bool = False
 
     def release(self, latest: Resources) -> None:
-        """Find out whether its parts may be tried."""
+        """Set `released`."""
         self.released = self.split or any(not same(self.contents.get(n), latest.get(n)) for n in self.suspects)
 
 
@@ -70,14 +71,14 @@ class Refusal:
     # None: the client refused its removal.
     content: Resource | None
     batch: Batch
-    # The revision as of which this content was refused first.
+    # The first revision of which the client refused this content.
     since: int
-    # Contents that were refused before, newest last, none twice; at most `_MOST_REMEMBERED`, then one that stands for all.
+    # Contents that were refused before, newest last, none twice. At most `_MOST_REMEMBERED`; see there.
     earlier: tuple[Resource, ...] = ()
     # The client's error message, and when it was received.
     message: str = ""
     time: float = 0.0
-    # Another content was ACKed in its place since: so the client has that, whatever it took of the refused response.
+    # The client ACKed other content in its place since. So it has that one, even if it had applied the refused one.
     replaced: bool = False
 
     def contents(self) -> tuple[Resource, ...]:
@@ -89,12 +90,12 @@ class Refusal:
 
 
 def unseen(type_url: str, name: str, version: str) -> Resource:
-    """Return a resource of which only the version is known: the client brought it along from an earlier stream."""
+    """Return a resource of which only the version is known: the client holds it from an earlier stream."""
     return Resource(type_url, name, version, b"", frozenset((ANYTHING,)))
 
 
 class Refusals(dict[str, Refusal]):
-    """The refusals of one type on one stream, by name. None of them counts as held, and all of them may be in use."""
+    """The refusals of one type on one stream, by name. No refused content counts as held, but the client may use it."""
 
     __slots__ = ()
 
@@ -103,14 +104,14 @@ class Refusals(dict[str, Refusal]):
         return same(self[name].content, content)
 
     def stands(self, name: str, latest: Resource | None) -> bool:
-        """Return whether `latest`, which the client should hold under `name`, is the refused content and not to be tried."""
+        """Return whether a refusal stands: `latest`, the newest content of `name`, was refused and is not tried again now."""
         if name not in self or not self.is_refused(name, latest):
             return False
         batch = self[name].batch
-        return not batch.released or name not in batch.suspects  # the latter is in no part of it
+        return not batch.released or name not in batch.suspects  # only suspects are in the parts
 
     def may_be_gone(self, name: str) -> bool:
-        """Return whether the client refused a response that removed `name`. It may have removed it all the same."""
+        """Return whether the client refused a response that removed `name`. It may have removed the resource nevertheless."""
         return name in self and self[name].content is None
 
     def set_latest(self, latest: Resources, held: Overlay) -> None:
@@ -118,10 +119,10 @@ class Refusals(dict[str, Refusal]):
         for batch in {r.batch for r in self.values()}:
             batch.release(latest)
         for name in [n for n, r in self.items() if r.replaced and same(held.get(n), latest.get(n))]:
-            del self[name]  # the change was taken back, and the client holds the right content
+            del self[name]  # the change was undone, and the client holds the right content
 
     def retry_in_parts(self, latest: Resources, held: Overlay, uses_unacked: bool) -> None:
-        """Let each batch that still stands be tried in parts, to find out which of its resources are bad."""
+        """Release each batch that still stands, so that its parts are tried and the bad resources found."""
         for batch in {r.batch for n, r in self.items() if self.stands(n, latest.get(n))}:
             batch.split = _divisible(batch, held, uses_unacked)
             batch.release(latest)
@@ -129,22 +130,21 @@ class Refusals(dict[str, Refusal]):
     def portion(
         self, changes: dict[str, Resource | None], requested: Collection[str], held: Overlay, uses_unacked: bool
     ) -> dict[str, Resource | None]:
-        """Return the changes to send in one response: refused contents do not go with others."""
-        again = [n for n, r in changes.items() if n in self and n not in requested and self.is_refused(n, r)]
-        lost = uses_unacked and any(self[n].batch.full_state and not held.get(n) for n in again)
-        if not again or lost:
+        """Return the changes to send in the next response: new contents first, then parts of the refused ones (rule 8)."""
+        retried = [n for n, r in changes.items() if n in self and n not in requested and self.is_refused(n, r)]
+        would_delete = uses_unacked and any(self[n].batch.full_state and not held.get(n) for n in retried)
+        if not retried or would_delete:
             return changes
-        if len(again) < len(changes):
-            return {n: changes[n] for n in changes.keys() - set(again)}
-        batch = self[min(again)].batch
-        left = sorted(n for n in again if self[n].batch is batch)
-        return {n: changes[n] for n in left[: (len(left) + 1) // 2]}
+        if len(retried) < len(changes):
+            return {n: changes[n] for n in changes.keys() - set(retried)}
+        batch = self[min(retried)].batch
+        remaining = sorted(n for n in retried if self[n].batch is batch)
+        return {n: changes[n] for n in remaining[: (len(remaining) + 1) // 2]}
 
     def acked(self, batch: Batch, latest: Resources) -> None:
-        """Forget the refusals of the names that an ACKed response carried."""
+        """Forget the refusals of the names in an ACKed response."""
         for name in [n for n in self if n in batch.contents or batch.full_state]:
-            # Keep a refusal if another content was sent in its place, and the refused one is still what the client should
-            # hold.
+            # Keep a refusal if the response had other content, and the refused content is still the newest.
             refusal, sent, wanted = self[name], batch.contents.get(name), latest.get(name)
             if same(refusal.content, wanted) and not same(refusal.content, sent) and name in refusal.batch.suspects:
                 refusal.replaced = True
@@ -152,17 +152,17 @@ class Refusals(dict[str, Refusal]):
                 del self[name]
 
     def suspect(self, batch: Batch, latest: Resources, held: Overlay, uses_unacked: bool) -> set[str]:
-        """Find the suspects of a NACKed response, and whether to try it in parts. Returns the names that count as refused."""
+        """Set the suspects of a NACKed response, and whether to try it in parts. Returns the names that count as refused."""
         contents = batch.contents
         suspects = {n for n in contents if not same(contents[n], held.get(n))}
         if batch.full_state:
             suspects |= {n for n in (*held.base, *held.over) if n not in contents and held.get(n)}
-        # A name that was refused in another version before, and should be by now as in this response: the response answered
-        # the NACK, and was refused as well.
+        # Names that were refused before, and have their newest content in this response: it was meant to mend the refusal, and
+        # was refused too.
         answers = self if batch.full_state else self.keys() & contents.keys()
         suspects |= {n for n in answers if same(contents.get(n), latest.get(n))}
         names = suspects or set(contents)
-        # A resource that is absent from a full state, and was not held, is absent from each part of it too.
+        # A name that was not held and is absent from a full state is absent from each part of it too, so it is no suspect.
         batch.suspects = frozenset(n for n in names if not batch.full_state or contents.get(n) or held.get(n))
         again = all(n in self and self.is_refused(n, contents.get(n)) for n in batch.suspects)
         batch.split = again and _divisible(batch, held, uses_unacked)

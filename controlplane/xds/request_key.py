@@ -11,7 +11,7 @@ _NAME, _VERSION = b"\x1a", b"\x2a"
 
 
 def canonical(request: Any) -> tuple[object, ...]:
-    """Return the meaning of a request: equal for requests that mean the same. The client's identity is not in it."""
+    """Return a key that is equal for requests with the same meaning. It does not contain the client's identity."""
     error = request.error_detail.message if request.HasField("error_detail") else None
     if hasattr(request, "resource_names"):
         return (request.type_url, request.response_nonce, error, request.version_info, frozenset(request.resource_names))
@@ -26,11 +26,11 @@ def canonical(request: Any) -> tuple[object, ...]:
 
 
 def unordered_key(data: bytes) -> tuple[bytes, frozenset[bytes], bytes, frozenset[bytes]]:
-    """Return a key that is equal for two serialised requests which differ in the order of names only.
+    """Return a key that is equal for two serialised requests which differ only in the order of names.
 
-    For requests with `has_unordered_key`. The key is the bytes before the names, the names, the bytes after them, and the
-    initial versions; each name and version with its length before it. It is found by looking for the tags alone, which costs a
-    fraction of parsing.
+    Use it only if `has_unordered_key` is true. The key has four parts: the bytes before the names, the names, the bytes after
+    them, and the initial versions. Each name and version begins with its length. The function only searches for the tags,
+    which costs a fraction of parsing.
     """
     head, *names = data.split(_NAME)
     if not names:
@@ -46,8 +46,8 @@ def unordered_key(data: bytes) -> tuple[bytes, frozenset[bytes], bytes, frozense
 def has_unordered_key(request: Any, data: bytes) -> bool:
     """Return whether every request with the unordered key of `data` means the same as `request`, which `data` serialises.
 
-    It is so if each part is whole: no name and no version contains a tag's byte. For serialised messages, one after another in
-    any order, are the message that has the fields of all of them.
+    This is true if no name and no version contains the byte of a tag, so that each part of the key is a whole field.
+    Serialised fields can be put together in any order: the result is always a message with the same fields.
     """
     head, names, tail, versions = unordered_key(data)
     if not all(p and p[0] == len(p) - 1 < 128 for p in (*names, *versions)):

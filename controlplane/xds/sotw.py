@@ -1,30 +1,32 @@
 """SotW: one stream of DiscoveryRequests, without I/O ("Basic Protocol Overview").
 
-The meaning of a request follows from its nonce alone. Its version means nothing, except on the first request of its type:
+Only the nonce decides what a request means. Its version is ignored, except on the first request of a type:
 
     response_nonce                   the request is
-    (first request of its type)      the start of the sub-stream: names, or none: the legacy wildcard
-    of the newest response           its ACK, or with `error_detail` its NACK; and the subscription as of now
-    any other                        void: the client had not seen the newest response. It will answer that one, and its answer
-                                     will have its subscription
+    (first request of its type)      opens the subscription. Without names: the legacy wildcard
+    of the newest response           its ACK, or with `error_detail` its NACK; and the current subscription
+    any other                        void (rule 11): the client had not seen the newest response. It will answer that one, and
+                                     its answer will contain its subscription
 
-`resource_names` is the whole subscription. Its new names are answered; the names that are gone the client has dropped.
+`resource_names` is the whole subscription. New names are answered. The client has unsubscribed from names that are missing.
 
-    type                  a response carries                       a resource that is gone is
+    type                  a response contains                      a resource that no longer exists is
     CDS, LDS, SRDS        everything that the client should have   absent
     the others            what changed and what was requested      not mentioned: it follows from the resource that named it
 
-So a resource that can't be sent now in a full state (its clusters are not in place, or it was refused) is in it as the client
-last ACKed it. A resource that may not be removed yet stays in it. A first wildcard request is answered even if there is
-nothing. So is a request for a name that does not exist. But absence alone is no answer to a client that asked for several
-names, so the response lists the missing names (`resource_errors`, xRFC TP3). Clients that don't know that field wait until
-their own timer ends, after 15 s.
+A full state contains every resource that the client should keep. If the newest version of one can't be sent now (its clusters
+are not in place, or it was refused), the state contains the version that the client last ACKed. A resource that may not be
+removed yet stays in the state.
+
+A first wildcard request is answered even if there is nothing. So is a request for a name that does not exist. But absence
+alone does not tell a client which of several names is missing, so the response lists these (`resource_errors`, xRFC TP3).
+Clients that don't know that field wait until their own timer ends, after 15 s.
 
 Known flaws, of the protocol:
-- A returning client says a version, not what it holds. If it is today's version of a full-state type, the client holds that;
-  otherwise everything is sent. Then clusters that only its old routes name are removed before those routes: a resource that is
-  not in the full state is deleted, and only history could tell which ones would have to be in it. The clusters can't wait
-  until the routes are ACKed, because the new routes may need them.
+- A returning client sends a version, and no list of what it holds. If this is the newest version of a full-state type, the
+  client holds that state; otherwise everything is sent. Then clusters that only its old routes name are deleted before those
+  routes, because they are not in the full state. Only a history of old snapshots would say which clusters those are. The new
+  state can't wait until the routes are ACKed, because the new routes may need the new clusters.
 - A full state can't be split, so it may be above 4 MiB, which the event `Oversized` reports. Envoy's own gRPC client takes
   that, google_grpc does not.
 """
@@ -48,8 +50,8 @@ from controlplane.xds.subscription import Subscription
 class SotwStream(Stream):
     """One SotW stream; see `Stream`."""
 
-    # The second set: the client can read a wrapped resource. The protocol's page and the list of client features name it
-    # differently.
+    # The second set: the client can read a wrapped resource. Envoy's protocol page and its list of client features give this
+    # feature two different names.
     FEATURES = (
         frozenset({"xds.config.supports-resource-ttl"}),
         frozenset({"xds.config.resource-in-sotw", "xds.config.supports-resource-in-sotw"}),
@@ -58,15 +60,15 @@ class SotwStream(Stream):
     def __init__(self, type_url: str = "", ttl: int = 0, context: Context | None = None) -> None:
         """See `Stream`."""
         super().__init__(type_url, ttl, context)
-        # By type URL: the version that a client came back with, until there is a snapshot to compare it with.
-        self._brought: dict[str, str] = {}
+        # By type URL: the version on the first request, until there is a snapshot to compare it with.
+        self._initial_versions: dict[str, str] = {}
 
     def receive(self, request: Any) -> list[Event]:
-        """Take a DiscoveryRequest. Errors: INVALID_ARGUMENT for a request that must end the stream."""
-        sub, opens = self._subscription_for(request.type_url)
+        """Take a DiscoveryRequest (rules 7, 11 and 12). Errors: INVALID_ARGUMENT for a request that must end the stream."""
+        sub, is_first = self._subscription_for(request.type_url)
         events = self._identify(request.node)
-        if opens:
-            self._brought[sub.type_url] = request.version_info
+        if is_first:
+            self._initial_versions[sub.type_url] = request.version_info
             sub.returning = bool(request.version_info)
         elif request.response_nonce != sub.last_nonce:
             return events
@@ -75,21 +77,21 @@ class SotwStream(Stream):
         else:
             sub.ack(request.response_nonce)
         sub.set_names(set(request.resource_names))
-        if opens:
+        if is_first:
             self._set_latest(sub)
         elif request.HasField("error_detail"):
-            sub.requested = {n for n in sub.requested if not sub.stands(n)}  # it was just sent these, and refused them
+            sub.requested = {n for n in sub.requested if not sub.stands(n)}  # the client has just refused these
         return events + self._advance()
 
     def fingerprint(self) -> tuple[object, ...] | None:
-        """See `Stream`; the meaning of a request follows from the newest nonce as well."""
+        """See `Stream`. The newest nonces are part of it, because they decide what the next request means."""
         fingerprint = super().fingerprint()
         return None if fingerprint is None else (*fingerprint, *(sub.last_nonce for sub in self._subscriptions.values()))
 
     def fork(self) -> Self:
         """See `Stream`."""
         other = super().fork()
-        other._brought = dict(self._brought)
+        other._initial_versions = dict(self._initial_versions)
         return other
 
     def _heartbeat_message(self, type_url: str, version: str, nonce: str, resources: list[Resource]) -> bytes:
@@ -99,9 +101,9 @@ class SotwStream(Stream):
         super()._set_latest(sub)
         if self._snapshot is None:
             return
-        brought = self._brought.pop(sub.type_url, "")
+        version = self._initial_versions.pop(sub.type_url, "")
         comparable = sub.wildcard and not sub.requested and sub.type_url in FULL_STATE
-        if comparable and brought and brought == self._snapshot.versions.get(sub.type_url):
+        if comparable and version and version == self._snapshot.versions.get(sub.type_url):
             sub.held.replace(sub.latest)
             sub.answer_wildcard = False
 
@@ -109,7 +111,7 @@ class SotwStream(Stream):
         if sub.inflight:
             return False
         if sub.requested and sub.type_url not in FULL_STATE:
-            # A client may ask for any number of names that do not exist; nothing is sent about them.
+            # A client may ask for any number of names that do not exist. No response mentions them.
             absent = sub.requested - sub.latest.keys()
             sub.requested -= {n for n in absent if n not in sub.refused and sub.held.get(n) is None}
         changes = changes_to_send(sub, self)
@@ -118,11 +120,12 @@ class SotwStream(Stream):
         return self._send_some(sub, changes)
 
     def _send_full_state(self, sub: Subscription, changes: Contents) -> bool:
+        """Send everything that the client should have of a type (rule 21), and list the missing names (rule 35)."""
         assert self._snapshot is not None
         contents: Resources = sub.latest
         version = self._snapshot.versions.get(sub.type_url, "")
         chosen = {n: sub.held.get(n) for n in (*sub.held.differing(sub.latest), *sub.refused) if sub.covers(n)}
-        if sub.uses_unacked:  # the client may have what it refused, and would drop what is absent
+        if sub.uses_unacked:  # the client may use what it refused, and would delete it if it were absent
             chosen.update({n: sub.held.get(n) or sub.latest.get(n) for n in sub.refused if sub.covers(n)})
         chosen.update(changes)
         if not sub.wildcard or any(not same(r, sub.latest.get(n)) for n, r in chosen.items()):
@@ -134,32 +137,33 @@ class SotwStream(Stream):
         response = self.context.encoder.sotw_response(sub.type_url, version, nonce, contents.values(), self._ttl)
         data = response + wire.sotw_missing(missing)
         if len(data) > wire.LIMIT:
-            self._news.append(Oversized(sub.type_url, len(data)))
+            self._pending_events.append(Oversized(sub.type_url, len(data)))
         self._out.append(data)
         return True
 
     def _send_some(self, sub: Subscription, changes: Contents) -> bool:
+        """Send some resources of a type (rule 22). One response stays below 4 MiB (rule 24)."""
         assert self._snapshot is not None
         encoder = self.context.encoder
         sub.answer_wildcard = False  # an empty response means nothing here
         part: dict[str, Resource | None] = {}
         size = 0
-        forgot = False
+        removed = False
         for name in sorted(changes):
             resource = changes[name]
             if resource is None:
                 sub.requested.discard(name)
                 sub.refused.pop(name, None)
-                forgot = forgot or sub.held.get(name) is not None
+                removed = removed or sub.held.get(name) is not None
                 sub.held.set(name, None)
                 continue
             size += len(encoder.sotw_entry(resource, self._ttl))
             if part and size > wire.LIMIT:
-                break  # the others still differ, and so follow when this is ACKed
+                break  # the other changes are sent after the ACK of this part, because they still differ
             part[name] = resource
         if part:
             version = self._snapshot.versions.get(sub.type_url, "")
             nonce = self._note_sent(sub, part)
             resources = [r for r in part.values() if r]
             self._out.append(encoder.sotw_response(sub.type_url, version, nonce, resources, self._ttl))
-        return bool(part) or forgot
+        return bool(part) or removed

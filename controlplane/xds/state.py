@@ -1,4 +1,4 @@
-"""The state of one stream, to be read. `stream.py` has what changes it."""
+"""The state of one stream, for readers. Only `stream.py` changes it."""
 
 from __future__ import annotations
 
@@ -12,23 +12,26 @@ from controlplane.xds.view import OtherStreams, StreamView
 
 
 class StreamState:
-    """One stream's data: a `StreamView` for others, and by itself the whole client (`readiness.ClientView`)."""
+    """One stream's data. The node's other streams read it as a `StreamView`.
+
+    It is also a `readiness.ClientView`, for a stream that is the only one of its client.
+    """
 
     def __init__(self, type_url: str, context: Context) -> None:
         self.type_url = type_url
         self.context = context
         # Seconds of any clock that only goes forward, set by the owner before each input. Only `status.py` reads it.
         self.now = 0.0
-        # The node's streams that this is one of; None while no other stream can be of the same client.
+        # All streams of this stream's node. None while no other stream can belong to the same client.
         self.coordination: OtherStreams | None = None
-        # The view of this stream for the others; None: the stream itself. The reference is weak, so that a state is freed by
-        # reference count and not by the cycle collector: new ones are made with each revision (`memo.py`).
+        # The object that the other streams see instead of this one; None: they see this one. The reference is weak, so that a
+        # state is freed by reference count and not by the cycle collector: each revision makes new states (`memo.py`).
         self.owner: ReferenceType[StreamView] | None = None
         # By type URL, in the order of types.
         self._subscriptions: dict[str, Subscription] = {}
         # None until the first offer; requests before it are remembered.
         self._snapshot: Snapshot | None = None
-        # The client had time to subscribe to all that it wants.
+        # True once the client had time to subscribe to all that it wants.
         self._assumed_complete = False
 
     @property
@@ -82,12 +85,12 @@ class StreamState:
 
     # -------------------------------------------------------------------------------------- as a `readiness.ClientView`
 
-    def about(self, type_url: str) -> Sequence[Subscription]:
+    def subscriptions_to(self, type_url: str) -> Sequence[Subscription]:
         """Return the subscriptions to a type: one or none."""
         sub = self._subscriptions.get(type_url)
         return () if sub is None else (sub,)
 
-    def parents(self, parent: str, child: str) -> Sequence[Subscription]:
+    def parent_subscriptions(self, parent: str, child: str) -> Sequence[Subscription]:
         """Return the subscriptions to type `parent`, which may name resources of type `child`."""
         sub = self._subscriptions.get(parent)
         return () if sub is None else (sub,)

@@ -1,4 +1,4 @@
-"""The state of each resource at a node: what it holds, against what it should hold. Read off its streams, and never stored.
+"""Compare what a node holds with what it should hold. The result is read from its streams, and never stored.
 
 A name is in one of six states. The first that fits counts:
 
@@ -11,16 +11,16 @@ A name is in one of six states. The first that fits counts:
     something                         a client that takes everything does not       UNASKED
                                       ask for it
 
-A WAITING resource is held back by the order of types (`ordering.py`), or it follows when a response of the type is answered,
-or it is tried again after a NACK. A resource that a client which names everything does not name is not wanted, and so is not
-listed.
+A WAITING resource waits for another type (`ordering.py`), for the answer to an earlier response of its type, or for another
+try after a NACK. If a client names everything that it wants, resources that it does not name are not listed.
 
-A NACK is about a response, so the resources that came with a bad one are REFUSED, too (`refusals.py`).
+A NACK is about a response, so the good resources of the response are REFUSED, too (`refusals.py`).
 
-Several streams of one node count as one: of two states under one name the one that is further from what should be counts.
+Several streams of one node count as one. If a name has a different state on each, the one that is furthest from SYNCED counts:
+the greatest `State`.
 
-For the resources that a stream ACKed last the time is known exactly; for the others only a time by which they were ACKed
-(`exact` is False). `ahead` converts the times of the streams to those of the caller's clock.
+The time of an ACK is known exactly for the resources that a stream ACKed last. For the others only a time by which they were
+ACKed is known (`exact` is False). `ahead` converts the times of the streams to those of the caller's clock.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _PART = 5_000
 
 
 class State(IntEnum):
-    """The state of a resource. Except for the first, a greater one is further from what should be."""
+    """The state of a resource. The greater, the further from SYNCED, except for UNASKED."""
 
     UNASKED = 0
     SYNCED = 1
@@ -54,14 +54,14 @@ class State(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A NACK of the content under a name, in whose place no other content was ACKed since."""
+    """A NACK of the content under a name. The client has ACKed no other content of that name since."""
 
     # None: the client refused the removal.
     content: Resource | None
     # The client's error message, and when it was received.
     message: str
     time: float
-    # The revision as of which the same content was refused first.
+    # The first revision of which the client refused this content.
     revision: int
 
 
@@ -72,35 +72,34 @@ class ResourceStatus:
     type_url: str
     name: str
     state: State
-    # The content that the client ACKed last; None: nothing. `known` says whether more than its version is known.
+    # The content that the client ACKed last; None: nothing. `known` tells whether more than its version is known.
     held: Resource | None
-    # None: it should be gone, or never existed.
+    # The newest content; None: there should be no resource of this name.
     should: Resource | None
-    # When the client ACKed what it holds, or a time by which it had; None when it holds nothing.
+    # When the client ACKed what it holds. If not `exact`: a time by which it had. None when it holds nothing.
     time: float | None = None
     exact: bool = False
     # The revision of the content in flight; 0 if none is.
     sent: int = 0
-    # Also in another state: then the refused content is no longer the one that should be held, or is tried again.
+    # Can be set in states other than REFUSED: then the refused content is outdated, or is tried again.
     refused: Refused | None = None
 
     @property
     def synced(self) -> bool:
-        """Return whether the client holds all that it should, and nothing else."""
+        """Return whether the client holds the newest content of this name, or nothing if there is none."""
         return self.state in (State.SYNCED, State.ABSENT)
 
 
 def known(resource: Resource) -> bool:
-    """Return whether the content is known: a client may have brought it along from an earlier stream, as a version only."""
+    """Return whether the content is known. Of a resource from an earlier stream, only the version may be known."""
     return ANYTHING not in resource.refs
 
 
 def statuses(streams: Iterable[StreamView], ahead: float) -> Iterator[list[ResourceStatus]]:
-    """Yield what the streams of one node hold, in parts, for `merged`.
+    """Yield the state of each resource on each stream of one node, in parts, for `merged`.
 
-    A part is of one type on one stream, and takes milliseconds.
-
-    Times are those of the streams, plus `ahead` seconds. Streams may change between two parts.
+    A part has resources of one type on one stream. Making it takes milliseconds, and streams may change between two parts.
+    Times are those of the streams, plus `ahead` seconds.
     """
     streams = tuple(streams)
     subs = [sub for stream in streams for sub in stream.subscriptions]
@@ -137,7 +136,7 @@ def _statuses(sub: Subscription, ahead: float) -> Iterator[ResourceStatus]:
     for name, resource in sub.latest.items():
         if name not in doubtful and sub.covers(name):
             yield ResourceStatus(sub.type_url, name, State.SYNCED, resource, resource, *_ack_time(sub, name, ahead))
-    # A name that the client unsubscribed from while it was in flight does not count any more.
+    # A name from which the client unsubscribed while it was in flight does not count any more.
     for name in {n for n in doubtful if sub.covers(n)}.union(n for n in sub.names if n not in sub.latest):
         yield _status(sub, name, ahead)
 
@@ -161,11 +160,11 @@ def _status(sub: Subscription, name: str, ahead: float) -> ResourceStatus:
 
 
 def _changes(batch: Batch, name: str, held: Resource | None) -> bool:
-    """Return whether a response carries another content of `name` than the client holds."""
+    """Return whether a response has other content of `name` than the client holds."""
     return (batch.full_state or name in batch.contents) and not same(batch.contents.get(name), held)
 
 
 def _ack_time(sub: Subscription, name: str, ahead: float) -> tuple[float, bool]:
-    """Return when the client ACKed a name, or a time by which it had, and which of both it is."""
+    """Return when the client ACKed a name, and True; or a time by which it had, and False."""
     time = sub.times.by_name.get(name)
     return (sub.times.others + ahead, False) if time is None else (time + ahead, True)

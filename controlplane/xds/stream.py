@@ -1,4 +1,4 @@
-"""One stream, as far as SotW and delta have it in common: take inputs, send what is due, report events.
+"""One stream: take inputs, send what is due, report events. `delta.py` and `sotw.py` have the two variants.
 
 A stream decides by pure rules, each in a file of its own:
 
@@ -8,12 +8,12 @@ A stream decides by pure rules, each in a file of its own:
     is the snapshot held, settled or blocked               `completeness.py`
     types that the client takes over other streams         `coordination.py`
 
-Pace. At most one unrequested response per type is in flight. Its ACK starts the next pass, which looks at the newest snapshot
-only: a slow client gets one response for a thousand snapshots, and nothing queues. Requested resources are sent at once
-(delta; in SotW a request that does not answer the newest response is void anyway).
+Pace. At most one unrequested response of each type is in flight. Its ACK starts the next pass, which uses only the newest
+snapshot (rule 10): a slow client gets one response for a thousand snapshots, and nothing queues. In delta, requested resources
+are sent at once. In SotW a request that does not answer the newest response is void.
 
-A cluster that changed is warmed again, for which Envoy needs its endpoints anew ("Resource warming"): they are sent after it,
-unrequested.
+Envoy warms a changed cluster again, and for that it needs the endpoints again ("Resource warming"). So they are sent after the
+cluster, unrequested (rule 32).
 """
 
 from __future__ import annotations
@@ -34,47 +34,47 @@ from controlplane.xds.refusals import Batch, Contents
 from controlplane.xds.state import StreamState
 from controlplane.xds.subscription import Subscription, changed, held_resources
 
-# Types that one stream may ask for. A client that asks for more tries to fill the memory.
+# Types that one stream may ask for, at most. The limit protects the memory of the control plane.
 MAX_TYPES = 64
-# Responses of a type that may be unanswered. A client that requests more and more without an answer tries the same.
+# Unanswered responses of one type, at most: a client may send requests without ever answering a response.
 MAX_UNANSWERED = 1_000
 
 
 class Stream(StreamState):
     """One stream. `type_url` is "" on ADS, and else the type of a per-type service."""
 
-    # Client features: a client must have one of each set to be sent TTLs ("TTL").
+    # A client gets TTLs if it has at least one client feature of each set ("TTL").
     FEATURES: ClassVar[tuple[frozenset[str], ...]] = ()
 
     def __init__(self, type_url: str = "", ttl: int = 0, context: Context | None = None) -> None:
-        """`ttl`: for how long a client uses a resource without a heartbeat, if it supports TTLs, seconds; 0: for ever."""
+        """`ttl`: seconds for which a client that supports TTLs uses a resource without a heartbeat; 0: for ever."""
         super().__init__(type_url, context if context is not None else Context())
         self._ttl = ttl
         # The nonce of the newest response; 0 before any.
         self.nonce = 0
-        # The client has said who it is.
+        # The first request, which names the client, has come.
         self.identified = False
         self._completeness = Completeness()
-        # Endpoints to send after a cluster that changed; also for a client that has not asked for endpoints yet.
+        # Endpoints to send again after their cluster changed; also while the client has not asked for endpoints yet.
         self._resend: set[str] = set()
-        # Events of the responses that are being made.
-        self._news: list[Event] = []
+        # Events to report at the end of the current pass.
+        self._pending_events: list[Event] = []
         self._out: list[bytes] = []
 
     # ------------------------------------------------------------------------------------------------------ inputs
 
     def offer(self, snapshot: Snapshot) -> list[Event]:
-        """Take the newest snapshot. What is left to send of an older one is forgotten."""
+        """Take the newest snapshot. Unsent changes of an older one are dropped."""
         self._snapshot = snapshot
         for sub in self._subscriptions.values():
             self._set_latest(sub)
         return self._advance()
 
     def assume_complete(self) -> list[Event]:
-        """Assume that the client has asked for all that it wants. It does not hold or wait for what it has not mentioned.
+        """Assume that the client has asked for all that it wants, and holds nothing else.
 
-        Meant to be called once, some time after a stream's first request. Without it nothing goes wrong, but a resource that
-        only a client with unusual subscriptions could still be using may stay with the client.
+        Call it once, some time after a stream's first request. Without this call, some resources that the client no longer
+        needs may never be removed.
         """
         self._assumed_complete = True
         return self._advance()
@@ -86,16 +86,17 @@ class Stream(StreamState):
     def retry_in_parts(self) -> list[Event]:
         """Try in parts what was refused together with other resources (`refusals.py`).
 
-        Meant to be called once after each NACK, not before a client may expect silence: after half a minute, for example.
+        Call it once after each NACK, but not at once: rule 8 forbids to answer a NACK. Half a minute later is fine.
         """
         for sub in self._subscriptions.values():
             sub.refused.retry_in_parts(sub.latest, sub.held, sub.uses_unacked)
         return self._advance()
 
     def heartbeat(self) -> None:
-        """Renew the TTL of all that the client holds; call it a few times in each TTL. Does nothing for clients without TTLs.
+        """Renew the TTL of all that the client holds (rule 34). Does nothing for clients without TTLs.
 
-        A type with a response in flight is left out until the next time. A heartbeat has about 150 bytes a resource.
+        Call it a few times in each TTL: a type with a response in flight is left out until the next call. A heartbeat has
+        about 150 bytes for each resource.
         """
         for sub in self._subscriptions.values() if self._ttl and self._snapshot is not None else ():
             held = held_resources(sub)
@@ -112,15 +113,15 @@ class Stream(StreamState):
 
     @classmethod
     def supports_ttl(cls, node: Any) -> bool:
-        """Return whether a client says that it supports TTLs."""
+        """Return whether the client features of a node include TTLs."""
         return all(any(f in node.client_features for f in group) for group in cls.FEATURES)
 
     def fork(self) -> Self:
-        """Return a copy, which does not change with this stream. Nothing may be refused, or wait to be sent."""
+        """Return an independent copy. Call it only when nothing is refused, and after `to_send`."""
         other = copy(self)
         other.owner = None
         other._completeness = self._completeness.fork()
-        other._resend, other._news, other._out = set(self._resend), [], []
+        other._resend, other._pending_events, other._out = set(self._resend), [], []
         other._subscriptions = {t: sub.fork() for t, sub in self._subscriptions.items()}
         if ENDPOINTS in other._subscriptions:
             other._subscriptions[ENDPOINTS].resend = other._resend
@@ -129,7 +130,7 @@ class Stream(StreamState):
     def fingerprint(self) -> tuple[object, ...] | None:
         """Return a value that is equal for two streams with the same future behaviour; None unless the stream is idle.
 
-        It contains identities: it has a meaning as long as this stream exists and is unchanged.
+        It contains identities of objects, so it is valid only while this stream exists and does not change.
         """
         if self.coordination is not None or self._snapshot is None or self._resend:
             return None
@@ -145,7 +146,7 @@ class Stream(StreamState):
     # ---------------------------------------------------------------------------------------------- for the variants
 
     def _send(self, sub: Subscription) -> bool:
-        """Send what the client lacks of a type, if it may be sent now. Returns whether anything changed by that."""
+        """Send the changes of a type that may be sent now. Returns whether there were any."""
         raise NotImplementedError
 
     def _heartbeat_message(self, type_url: str, version: str, nonce: str, resources: list[Resource]) -> bytes:
@@ -153,7 +154,7 @@ class Stream(StreamState):
         raise NotImplementedError
 
     def _identify(self, node: Any) -> list[Event]:
-        """Return the event of the first request. Later requests may carry a node or not; it is not looked at."""
+        """Return the event of the first request (rule 1). The node of a later request is ignored."""
         if self.identified:
             return []
         self.identified = True
@@ -162,7 +163,7 @@ class Stream(StreamState):
         return [identified(node)]
 
     def _subscription_for(self, type_url: str) -> tuple[Subscription, bool]:
-        """Return the subscription that a request is about, and whether it is new. Errors: INVALID_ARGUMENT."""
+        """Return the subscription of a request's type, and whether it is new (rules 2 and 4). Errors: INVALID_ARGUMENT."""
         if self.type_url and type_url not in ("", self.type_url):
             message = f"type_url: this stream serves {self.type_url}, not {type_url[:200]}"
             raise Error(Code.INVALID_ARGUMENT, "TYPE_URL_MISMATCH", message)
@@ -188,16 +189,16 @@ class Stream(StreamState):
             sub.set_latest(self._snapshot.resources.get(sub.type_url, NOTHING))
 
     def _advance(self) -> list[Event]:
-        """Make passes until nothing more can be sent. Returns the events."""
+        """Make passes over the types, in their order (rule 30), until nothing more can be sent. Returns the events."""
         if self._snapshot is None:
             return []
         progress = True
         while progress:
-            # A removal can make an earlier type's removal possible. It never goes round in circles.
+            # A removal can make a removal of an earlier type possible. The loop ends, because each change is sent once.
             progress = False
             for sub in self._subscriptions.values():
                 progress = self._send(sub) or progress
-        events, self._news = self._news, []
+        events, self._pending_events = self._pending_events, []
         for sub in self._subscriptions.values():
             if sub.recovery_pending and not sub.refused:
                 sub.recovery_pending = False
@@ -205,7 +206,10 @@ class Stream(StreamState):
         return events + self._completeness.events(self, self._snapshot)
 
     def _note_sent(self, sub: Subscription, contents: Contents, full_state: bool = False) -> str:
-        """Note that a response with this content is sent. Returns its nonce. Errors: INVALID_ARGUMENT."""
+        """Note that a response with this content is sent, and its endpoints again (rule 32). Returns its nonce.
+
+        Errors: INVALID_ARGUMENT if too many responses are unanswered.
+        """
         assert self._snapshot is not None
         if sub.type_url == CLUSTER and self.coordination is not None and ENDPOINTS not in self._subscriptions:
             self.coordination.clusters_sent(self.view, [c for c in changed(sub, contents) if sub.held.get(c.name)])
@@ -213,7 +217,7 @@ class Stream(StreamState):
             for cluster in changed(sub, contents):
                 self._resend.update(n for t, n in cluster.refs if t == ENDPOINTS)
         if len(sub.inflight) >= MAX_UNANSWERED:
-            message = f"response_nonce: {MAX_UNANSWERED} responses wait for an answer, and the client goes on asking"
+            message = f"response_nonce: {MAX_UNANSWERED} responses of {sub.type_url} were not answered; answer each response"
             raise Error(Code.INVALID_ARGUMENT, "TOO_MANY_UNANSWERED", message)
         self.nonce = self.context.next_nonce()
         nonce = str(self.nonce)
@@ -230,7 +234,7 @@ class Stream(StreamState):
         return node.in_place(self.view, resource)
 
     def still_used(self, type_url: str) -> Container[str]:
-        """Return the names of a type that the client may still use. A per-type stream by itself knows of none."""
+        """Return the names of a type that the client may still use. A per-type stream that is independent has none."""
         if self.coordination is not None and not all(p in self._subscriptions for p in NAMED_BY.get(type_url, ())):
             return self.coordination.still_used(self.view, type_url)
         return readiness.still_used(self, type_url) if not self.type_url else ()

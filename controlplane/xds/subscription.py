@@ -1,20 +1,20 @@
 """One type on one stream: the subscription, and the resources that are held, in flight and refused.
 
-Each type has its own sub-stream inside a stream ("Aggregated Discovery Service"). It keeps five things:
+Each type has its own subscription on a stream ("Aggregated Discovery Service"). It keeps:
 
     subscribed   the wildcard, names, or both ("How the client specifies what resources to return")
     held         resources that the client ACKed. Nothing counts as held because it was sent
     in flight    responses that were sent and are not answered yet, by nonce
     refused      resources that the client NACKed, by name, until another content is ACKed in their place (`refusals.py`)
-    requested,   names to send although they are held: the client asked for them anew, or will need them anew
-    resend
+    requested    names to send even if they are held, because the client asked for them (rule 14)
+    resend       names to send even if they are held, because the client will need them again (rule 32)
 
 The answer to a response changes them:
 
     answer                held                                 refused
     ACK                   takes the content of the response    forgets the names of the response
     NACK                  stays                                takes the content of the response
-    of another response   stays                                stays
+    with another nonce    stays                                stays
 """
 
 from __future__ import annotations
@@ -94,8 +94,9 @@ class Subscription:
         self.times = AckTimes(now)
         self.latest: Resources = NOTHING
         self.wildcard = False
+        # Also names that do not exist: they are sent as soon as they do (rule 15).
         self.names = Names(diffs)
-        # A name, or `*`, was subscribed to once: then an empty list is no wildcard any more.
+        # The client has subscribed to a name or to `*` on this stream. From then on an empty list is no wildcard.
         self._explicit = False
         self.held = Overlay(diffs)
         self.inflight: dict[str, Batch] = {}
@@ -111,12 +112,13 @@ class Subscription:
         self.answer_wildcard = False
         # The client's first request said that it holds something from an earlier stream.
         self.returning = False
-        # Nothing can be sent, whatever happens to other types: all subscribed resources are held, nothing is requested or in
-        # flight. Whatever changes that sets it to False, except `resend`. An idle type costs nothing when others change.
+        # Nothing can be sent, whatever happens to other types: all subscribed resources are held, and nothing is requested or
+        # in flight. Each method that changes this sets it to False; adding to `resend` does not. An idle type costs nothing
+        # when other types change.
         self.idle = False
 
     def fork(self) -> Subscription:
-        """Return a copy. Nothing may be refused."""
+        """Return a copy. Call it only when nothing is refused."""
         other = copy(self)
         other.times, other.names, other.held = self.times.fork(), self.names.fork(), self.held.fork()
         other.inflight = dict(self.inflight)
@@ -141,13 +143,16 @@ class Subscription:
         return self.wildcard or name in self.names
 
     def legacy_wildcard(self) -> None:
-        """Take a request without names from a client that never named anything on this stream: it wants all of the type."""
+        """Subscribe to the whole type: the client sent no names, and never named anything on this stream (rule 17)."""
         if not self.wildcard:
             self.wildcard = self.answer_wildcard = True
             self.idle = False
 
     def subscribe(self, names: Iterable[str], known: Container[str] = ()) -> None:
-        """Add names. All are to be answered, except those that the client already knows (`known`) from an earlier stream."""
+        """Add names, or `*` (rules 5, 14, 18 and 20).
+
+        Each name will be answered, except those in `known`, which the client holds from an earlier stream.
+        """
         for name in names:
             self._explicit = True
             self.idle = False
@@ -160,10 +165,10 @@ class Subscription:
                     self.requested.add(name)
 
     def unsubscribe(self, names: Iterable[str]) -> None:
-        """Take names out. The client forgets what is no longer subscribed to, and so it is no longer held.
+        """Remove names, or `*` (rules 18 and 26). The client drops what it does not subscribe to, so it does not hold that.
 
-        Under the wildcard the client can't tell whether to keep the resource, so the name is to be answered ("Unsubscribing
-        from Resources"), also if the client never subscribed to that name by itself.
+        Under the wildcard the client can't tell whether to keep the resource. So the name will be answered ("Unsubscribing
+        from Resources"), even if the client subscribed to it only by the wildcard.
         """
         for name in names:
             self.idle = False
@@ -183,9 +188,9 @@ class Subscription:
                 self._forget((name,))
 
     def set_names(self, names: set[str]) -> None:
-        """Subscribe to exactly these names (SotW). The new ones are to be answered."""
+        """Subscribe to exactly these names (SotW, rule 16). The new ones will be answered."""
         if self.names.same(names) and not self.wildcard and names:
-            return  # most often: the list of a large subscription comes with every ACK
+            return  # the most frequent case: every ACK repeats the list of a large subscription
         explicit = self._explicit
         legacy = self.wildcard and not explicit
         gone = [n for n in self.names if n not in names]
@@ -224,18 +229,18 @@ class Subscription:
         return self.type_url != CLUSTER or not self.wildcard or self.returning
 
     def stands(self, name: str) -> bool:
-        """Return whether the client has refused exactly what it should hold under `name`, and it is not to be tried again."""
+        """Return whether the client has refused exactly what it should hold under `name`, and this is not tried again now."""
         return name in self.refused and self.refused.stands(name, self.latest.get(name))
 
     def current(self, name: str) -> Resource | None:
-        """Return the resource that the client will have when everything in flight has arrived."""
+        """Return the resource that the client will have once it has received everything in flight."""
         for batch in reversed(self.inflight.values()):
             if name in batch.contents or batch.full_state:
                 return batch.contents.get(name)
         return self.held.get(name)
 
     def candidates(self) -> set[str]:
-        """Return every name that might have to be sent. Of an idle type without news there is none."""
+        """Return every name that might have to be sent. An idle type without `resend` has none."""
         if not self.wildcard and self.held.base is NOTHING and self.names.base is NOTHING:
             # A client can name far more resources than exist.
             existing = self.names.more & self.latest.keys()
@@ -257,7 +262,7 @@ class Subscription:
                 waiting.difference_update(batch.contents)
 
     def ack(self, nonce: str) -> None:
-        """Take an ACK. Does nothing if no response with this nonce is in flight."""
+        """Take an ACK (rules 3 and 13). Does nothing if no response with this nonce is in flight."""
         batch = self.inflight.pop(nonce, None)
         if batch is None:
             return
@@ -280,15 +285,15 @@ class Subscription:
                 self.held.set(name, resource)
 
     def nack(self, nonce: str, message: str) -> list[Event]:
-        """Take a NACK. Does nothing if no response with this nonce is in flight."""
+        """Take a NACK (rule 29). Does nothing if no response with this nonce is in flight."""
         batch = self.inflight.pop(nonce, None)
         if batch is None:
             return []
-        batch = copy(batch)  # forks have it in flight still
+        batch = copy(batch)  # forks of this subscription still have the original in flight
         self.idle = False
         names = self.refused.suspect(batch, self.latest, self.held, self.uses_unacked)
         text = shortened(redacted(message.strip()))
-        # A name that the client has unsubscribed from meanwhile it does not use either.
+        # The client does not use a name from which it has unsubscribed meanwhile.
         self.refused.add(filter(self.covers, names), batch, text, self.now)
         self.recovery_pending = True
         reported = tuple(sorted(batch.contents)[:_MOST_NAMES_REPORTED])
@@ -296,15 +301,15 @@ class Subscription:
         return [Refused(self.type_url, reported, text, since)]
 
     def answered(self) -> bool:
-        """Return whether nothing is in flight or to be answered."""
+        """Return whether nothing is in flight, and nothing waits for an answer from us."""
         return not (self.inflight or self.requested or self.answer_wildcard)
 
     def settled(self) -> bool:
-        """Return whether nothing is in flight, refused, or to be answered."""
+        """Return whether nothing is in flight or refused, and nothing waits for an answer from us."""
         return not self.refused and self.answered()
 
     def compact(self) -> None:
-        """Express the content as a difference from the newest snapshot. The client holds all of it."""
+        """Store `held` and `names` as differences from the newest snapshot. Call it when the client holds all of that."""
         if self.wildcard or self.names.base is not NOTHING or 2 * len(self.held.over) >= len(self.latest) > 16:
             self.held.rebase(self.latest)
             self.names.rebase(self.latest)

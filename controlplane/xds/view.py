@@ -1,4 +1,7 @@
-"""The streams of one node, as they see each other: what each may read of another, and what it asks about all others."""
+"""Interfaces between the streams of one node.
+
+A `StreamView` is a stream as the others read it. `OtherStreams` answers the questions of one stream about all others.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,9 @@ from controlplane.xds.subscription import Subscription
 
 
 class StreamView(Protocol):
-    """A stream, to be read."""
+    """A stream, as the other streams of its node read it."""
 
-    # None while no other stream can be of the same client.
+    # None while no other stream can belong to the same client.
     coordination: OtherStreams | None
 
     @property
@@ -39,10 +42,10 @@ class StreamView(Protocol):
 
 
 class OtherStreams(Protocol):
-    """The node's other streams, as a stream asks about them; `stream` is the one that asks."""
+    """The node's other streams. In each method, `stream` is the stream that asks."""
 
     def before_first_request(self, stream: StreamView, type_url: str) -> None:
-        """Decide whether the stream is independent. It is about to ask for its first type."""
+        """Decide whether the stream is independent. Called before its first request is processed."""
 
     def asked_elsewhere(self, stream: StreamView, type_url: str) -> bool:
         """Return whether another stream has asked for a type."""

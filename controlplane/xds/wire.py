@@ -1,7 +1,8 @@
-"""Responses as bytes. A resource is wrapped once per content, whatever the number of streams that it is sent on.
+"""Serialise responses. Each content of a resource is serialised once, whatever the number of streams that it is sent on.
 
 Serialised protobuf messages concatenate: the bytes of a message's fields, in any order, one after another, are the message. So
-the repeated field `resources` is serialised once and shared, and the few other fields are added for each response.
+the repeated field `resources` is serialised once and shared, and the few other fields are added for each response. A
+response has whole resources of one type, and no name twice (rule 23).
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ WRAPPER = url_of("envoy.service.discovery.v3.Resource")
 # gRPC clients refuse messages above 4 MiB by default. This leaves room for the other fields.
 LIMIT = 4 * 1024 * 1024 - 64 * 1024
 
-# Entries that an encoder keeps, of each variant; then it drops those that were not used for longest.
+# Entries that an encoder keeps of each variant. When there are more, it drops the least recently used.
 _MOST_ENTRIES = 16_384
 
 
 class Encoder:
-    """Serialises responses, and keeps the bytes of each resource for the streams to come."""
+    """Serialises responses, and keeps the bytes of each resource for further streams."""
 
     def __init__(self) -> None:
         # The resource as one element of `resources`, of DeltaDiscoveryResponse and of DiscoveryResponse. The second argument
@@ -52,7 +53,7 @@ class Encoder:
 
 
 def delta_heartbeat(type_url: str, version: str, nonce: str, resources: Iterable[Resource], ttl: int) -> bytes:
-    """Return a DeltaDiscoveryResponse that renews the TTL of these resources, and carries no bodies."""
+    """Return a DeltaDiscoveryResponse that renews the TTL of these resources, without their bodies (rule 34)."""
     message: bytes = discovery_pb2.DeltaDiscoveryResponse(
         type_url=type_url, system_version_info=version, nonce=nonce, resources=[_wrapped(r, ttl) for r in resources]
     ).SerializeToString()
@@ -60,7 +61,7 @@ def delta_heartbeat(type_url: str, version: str, nonce: str, resources: Iterable
 
 
 def sotw_heartbeat(type_url: str, version: str, nonce: str, resources: Iterable[Resource], ttl: int) -> bytes:
-    """Return a DiscoveryResponse that renews the TTL of these resources, and carries no bodies."""
+    """Return a DiscoveryResponse that renews the TTL of these resources, without their bodies (rule 34)."""
     inner = [any_pb2.Any(type_url=WRAPPER, value=_wrapped(r, ttl).SerializeToString()) for r in resources]
     message: bytes = discovery_pb2.DiscoveryResponse(
         type_url=type_url, version_info=version, nonce=nonce, resources=inner
@@ -69,7 +70,7 @@ def sotw_heartbeat(type_url: str, version: str, nonce: str, resources: Iterable[
 
 
 def sotw_missing(names: Iterable[str]) -> bytes:
-    """Return the end of a DiscoveryResponse: a list of the requested names that do not exist (xRFC TP3)."""
+    """Return the end of a DiscoveryResponse: the requested names that do not exist (rule 35, xRFC TP3)."""
     errors = [
         discovery_pb2.ResourceError(
             resource_name=discovery_pb2.ResourceName(name=name),

@@ -11,7 +11,7 @@ from envoy.service.discovery.v3 import discovery_pb2
 
 from controlplane.envoy_types import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SCOPED_ROUTES, SECRET
 from controlplane.snapshot import Audience, Resource, Snapshot
-from controlplane.xds.coordination import LINGER, UNASKED, Coordination
+from controlplane.xds.coordination import LINGER, TIME_TO_ASK, Coordination
 from controlplane.xds.delta import DeltaStream
 from controlplane.xds.events import Blocked, Held
 from controlplane.xds.memo import MemoisedStream, TransitionMemo
@@ -283,8 +283,8 @@ def test_a_route_waits_for_unasked_endpoints_for_a_limited_time() -> None:
     cds.received()
     cds.ack(CLUSTER)
     assert rds.received() == []
-    assert node.coordination.next_deadline == pytest.approx(UNASKED)
-    node.passes(UNASKED + 0.1)
+    assert node.coordination.next_deadline == pytest.approx(TIME_TO_ASK)
+    node.passes(TIME_TO_ASK + 0.1)
     assert rds.received() == [(ROUTES, ["iris"], [])]
 
 

@@ -391,7 +391,7 @@ def test_the_memo_is_bounded_in_bytes_and_in_revisions() -> None:
         (data,) = stream.to_send()
         stream.receive(ask(DeltaStream, nonce=nonce(DeltaStream, data)))
         assert memo._bytes <= 300_000
-        assert len(memo._order) <= 3 * (memo_module._REVISIONS + 1)
+        assert len(memo._order) <= 3 * (memo_module._MOST_REVISIONS + 1)
     assert sum(size for _, size, _, _ in memo._order) == memo._bytes
 
 
@@ -421,7 +421,7 @@ def test_an_unused_core_is_freed_by_reference_count(variant: Any, monkeypatch: p
                 stream.receive(ask(variant, nonce=nonce(variant, data), error=error))
             left.append(len(forks))
         assert max(left[50:]) <= max(left[:50])
-        assert left[-1] <= 4 * (memo_module._REVISIONS + 1)
+        assert left[-1] <= 4 * (memo_module._MOST_REVISIONS + 1)
         streams[0].offer(clusters(100, "a100"))
         (data,) = streams[0].to_send()
         streams[0].receive(ask(variant, nonce=nonce(variant, data), error="no"))

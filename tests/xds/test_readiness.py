@@ -35,11 +35,11 @@ class Client:
         for name in names:
             sub.held.set(name, sub.latest[name])
 
-    def about(self, type_url: str) -> Sequence[Subscription]:
+    def subscriptions_to(self, type_url: str) -> Sequence[Subscription]:
         return self.subs.get(type_url, ())
 
-    def parents(self, parent: str, child: str) -> Sequence[Subscription]:
-        return self.about(parent)
+    def parent_subscriptions(self, parent: str, child: str) -> Sequence[Subscription]:
+        return self.subscriptions_to(parent)
 
     def should_hold(self, type_url: str) -> Resources:
         return self.latest.get(type_url, {})

@@ -52,8 +52,10 @@ def test_what_is_in_flight_and_refused_can_be_read() -> None:
     stream.receive(ask(CLUSTER, response.nonce, error_detail={"message": "no"}))
     assert not stream.awaits_answer
     assert stream.has_refusals
-    assert stream.about(CLUSTER) == stream.parents(CLUSTER, ENDPOINTS) == (stream.subscription(CLUSTER),)
-    assert stream.about(LISTENER) == ()
+    assert (
+        stream.subscriptions_to(CLUSTER) == stream.parent_subscriptions(CLUSTER, ENDPOINTS) == (stream.subscription(CLUSTER),)
+    )
+    assert stream.subscriptions_to(LISTENER) == ()
 
 
 def test_the_view_of_a_stream_is_its_owner() -> None:
