@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Protocol, TypeVar
+
+import grpc
+
 from controlplane.cli.client import Client
 from controlplane.generated.turnout.v1.gateway_pb2 import Gateway
 from controlplane.generated.turnout.v1.gateway_service_pb2 import ListGatewaysRequest
@@ -18,61 +23,54 @@ from controlplane.generated.turnout.v1.traffic_service_pb2 import ListTrafficReq
 PAGE = 1000
 
 
+class _Request(Protocol):
+    page_token: str
+
+
+class _Page(Protocol):
+    @property
+    def next_page_token(self) -> str: ...
+
+
+_RequestT = TypeVar("_RequestT", bound=_Request)
+_PageT = TypeVar("_PageT", bound=_Page)
+
+
 def gateways(client: Client) -> list[Gateway]:
     """Return all gateways, by name."""
-    all_gateways: list[Gateway] = []
-    request = ListGatewaysRequest(page_size=PAGE)
-    while True:
-        answer = client.call(client.gateways.ListGateways, request)
-        all_gateways += answer.gateways
-        request.page_token = answer.next_page_token
-        if not request.page_token:
-            return all_gateways
+    pages = _pages(client, client.gateways.ListGateways, ListGatewaysRequest(page_size=PAGE))
+    return [gateway for page in pages for gateway in page.gateways]
 
 
 def models(client: Client) -> list[Model]:
     """Return all models, by name."""
-    all_models: list[Model] = []
-    request = ListModelsRequest(page_size=PAGE)
-    while True:
-        answer = client.call(client.models.ListModels, request)
-        all_models += answer.models
-        request.page_token = answer.next_page_token
-        if not request.page_token:
-            return all_models
+    pages = _pages(client, client.models.ListModels, ListModelsRequest(page_size=PAGE))
+    return [model for page in pages for model in page.models]
 
 
 def secrets(client: Client) -> list[Secret]:
     """Return all secrets, by name."""
-    all_secrets: list[Secret] = []
-    request = ListSecretsRequest(page_size=PAGE)
-    while True:
-        answer = client.call(client.secrets.ListSecrets, request)
-        all_secrets += answer.secrets
-        request.page_token = answer.next_page_token
-        if not request.page_token:
-            return all_secrets
+    pages = _pages(client, client.secrets.ListSecrets, ListSecretsRequest(page_size=PAGE))
+    return [secret for page in pages for secret in page.secrets]
 
 
 def traffic(client: Client) -> tuple[list[ModelTraffic], TrafficSource]:
-    """Return the traffic of all models, by name, and its source as of the last page."""
-    models_traffic: list[ModelTraffic] = []
-    request = ListTrafficRequest(page_size=PAGE)
-    while True:
-        answer = client.call(client.traffic.ListTraffic, request)
-        models_traffic += answer.traffic
-        request.page_token = answer.next_page_token
-        if not request.page_token:
-            return models_traffic, answer.source
+    """Return the traffic of all models, by name, and its source from the last page."""
+    pages = list(_pages(client, client.traffic.ListTraffic, ListTrafficRequest(page_size=PAGE)))
+    return [one for page in pages for one in page.traffic], pages[-1].source
 
 
 def nodes(client: Client) -> tuple[list[Node], FleetSummary]:
-    """Return all nodes, by name, and the fleet's counts as of the last page."""
-    all_nodes: list[Node] = []
-    request = ListNodesRequest(page_size=PAGE)
+    """Return all nodes, by name, and the fleet's counts from the last page."""
+    pages = list(_pages(client, client.nodes.ListNodes, ListNodesRequest(page_size=PAGE)))
+    return [node for page in pages for node in page.nodes], pages[-1].summary
+
+
+def _pages(client: Client, rpc: grpc.UnaryUnaryMultiCallable[_RequestT, _PageT], request: _RequestT) -> Iterator[_PageT]:
+    """Yield all pages of a list; at least one."""
     while True:
-        answer = client.call(client.nodes.ListNodes, request)
-        all_nodes += answer.nodes
-        request.page_token = answer.next_page_token
+        page = client.call(rpc, request)
+        yield page
+        request.page_token = page.next_page_token
         if not request.page_token:
-            return all_nodes, answer.summary
+            return
