@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from controlplane.cli.exits import MEANINGS, Exit, FilesError, Place, Problem, exit_code, with_fields
+from controlplane.cli.exits import MEANINGS, Exit, FilesError, Place, Problem, exit_code, file_error, unreadable, with_fields
 from controlplane.errors import Code, Error, Violation
 
 
@@ -41,3 +41,10 @@ def test_a_problem_names_its_place_and_field() -> None:
     error = FilesError([problem, problem])
     assert (error.code, error.problems) == (Code.INVALID_ARGUMENT, (problem, problem))
     assert str(error).count("\n") == 1
+
+
+def test_an_unreadable_file_is_named_with_the_systems_words() -> None:
+    error = unreadable("a.yaml", PermissionError(13, "Permission denied"))
+    assert str(error) == "a.yaml: can't be read: permission denied"
+    assert str(unreadable("a.yaml", OSError("Broken"))) == "a.yaml: can't be read: broken"
+    assert str(file_error("a.yaml", 3, "is empty")) == "a.yaml:3: is empty"

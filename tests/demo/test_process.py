@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from controlplane.demo.process import Process
+from controlplane.demo.process import Process, Startable
 from controlplane.errors import Code, Error
 
 
@@ -68,3 +68,27 @@ def test_a_process_that_never_ran_has_no_id_and_no_log(tmp_path: Path) -> None:
     assert process.log_tail() == ""
     with pytest.raises(Error, match="was not started"):
         _ = process.pid
+
+
+async def test_processes_end_with_their_block_also_if_the_start_fails() -> None:
+    calls: list[str] = []
+
+    class Recorder(Startable):
+        def __init__(self, failure: Exception | None) -> None:
+            self.failure = failure
+
+        async def start(self) -> None:
+            calls.append("start")
+            if self.failure is not None:
+                raise self.failure
+
+        async def close(self) -> None:
+            calls.append("close")
+
+    async with Recorder(None):
+        calls.append("block")
+    assert calls == ["start", "block", "close"]
+    with pytest.raises(ValueError, match="no port"):
+        async with Recorder(ValueError("no port")):
+            calls.append("never")
+    assert calls[3:] == ["start", "close"]
