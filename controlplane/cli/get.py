@@ -53,7 +53,7 @@ def get(
     \b
     turnout get models
     turnout get model iris -o yaml
-    turnout get all -o yaml > backup.yaml
+    turnout get all -o yaml > state.yaml
     turnout get revision 12 -o json
 
     JSON: Manifest for gateways, models, secrets and all; ListNodesResponse for nodes; ListRevisionsResponse for revisions.

@@ -42,7 +42,7 @@ def set_secret(
     key: Annotated[
         str, typer.Option("--key", metavar="FILE|-", help="The leaf's private key in PEM. Default: the stored key stays.")
     ] = "",
-    ca: Annotated[str, typer.Option("--ca", metavar="FILE", help="Instead: certificates of authorities, in PEM.")] = "",
+    ca: Annotated[str, typer.Option("--ca", metavar="FILE", help="Instead: CA certificates, in PEM.")] = "",
     reason: Reason = "",
     wait: Wait = False,
     timeout: Timeout = DEFAULT_WAIT,

@@ -47,7 +47,7 @@ def traffic(
     api: Api = None,
     form: Output = Format.TABLE,
 ) -> None:
-    r"""Show what each version really gets: requests a second, errors, and the nodes that send them.
+    r"""Show what each version really receives: requests per second, errors, and the nodes that send them.
 
     Envoys report about every ten seconds. `turnout get models` shows the desired split.
 

@@ -138,7 +138,8 @@ class GatewayTls(_message.Message):
     certificate: _builtins.str
     """Secret with the certificate and key that the gateway presents to clients, `secrets/{secret}`. Required."""
     client_ca: _builtins.str
-    """Secret with the authorities that client certificates are verified against, `secrets/{secret}`. A client must then present
+    """Secret with the CA certificates that client certificates are verified against, `secrets/{secret}`. A client must then
+    present
     a certificate that one of them signed. Unset: clients present none.
     """
     min_version: Global___TlsVersion.ValueType

@@ -289,14 +289,14 @@ class UpstreamTls(_message.Message):
     set.
     """
     ca_certificates_pem: _builtins.str
-    """Certificates of the authorities that the endpoint's certificate is verified against, in PEM. Unset: those of
+    """CA certificates that the endpoint's certificate is verified against, in PEM. Unset: those of
     `ca_certificates`.
     """
     insecure_skip_verify: _builtins.bool
     """Accept every certificate. For trials only. Unset: false."""
     ca_certificates: _builtins.str
-    """Secret with the authorities that the endpoint's certificate is verified against, `secrets/{secret}`. It cannot be combined
-    with `ca_certificates_pem`. Unset: the authorities of Envoy's operating system.
+    """Secret with the CA certificates that the endpoint's certificate is verified against, `secrets/{secret}`. It cannot be
+    combined with `ca_certificates_pem`. Unset: the CA certificates of Envoy's operating system.
     """
     client_certificate: _builtins.str
     """Secret with the certificate and key that Envoy presents to the endpoints, `secrets/{secret}`. Unset: it presents none."""

@@ -21,7 +21,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class Secret(_message.Message):
-    """A Secret is material for TLS: a certificate with its private key, or certificates of authorities. Gateways and versions
+    """A Secret is material for TLS: a certificate with its private key, or CA certificates. Gateways and versions
     refer to it by name. When it changes, Envoys get only the secret again: no listener and no cluster changes with it.
     """
 
@@ -47,7 +47,7 @@ class Secret(_message.Message):
 
     @_builtins.property
     def ca_certificates(self) -> Global___CaCertificates:
-        """Certificates of authorities, to verify the peer's certificate against."""
+        """CA certificates, to verify the peer's certificate against."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
@@ -113,7 +113,7 @@ Global___TlsCertificate: _TypeAlias = TlsCertificate  # noqa: Y015
 
 @_typing.final
 class CaCertificates(_message.Message):
-    """CaCertificates are certificates of authorities."""
+    """CaCertificates are the certificates of CAs."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
