@@ -1,9 +1,9 @@
-"""Break the cores on purpose, one break of `breaks.txt` at a time, and report which ones the tests notice.
+"""Break the cores on purpose, one break of `breaks.txt` after another, and report which breaks the tests notice.
 
-    python -m tests.xds.breaks           every break; the exit status is 1 when one was missed
-    python -m tests.xds.breaks 08 32     those of these rules
+    python -m tests.xds.breaks           all breaks; the exit status is 1 if a break was not noticed
+    python -m tests.xds.breaks 08 32     the breaks of these rules
 
-Each is made in a copy of the tree. The tree itself is never changed.
+Each break is made in a copy of the tree. The tree itself is never changed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent.parent
 CORES = Path("controlplane/xds")
 
-# The tests that have to notice a break, the quickest first; and those of load reports, which share nothing with the others.
+# The tests that must notice a break, the quickest first. Load reports have tests of their own.
 TESTS = (
     ("test_transcripts.py",),
     ("test_stream.py", "test_delta.py", "test_sotw.py", "test_refusals.py", "test_subscription.py", "test_wire.py"),
@@ -33,7 +33,7 @@ LOAD_REPORT_TESTS = (("test_lrs.py",),)
 class Break:
     """One deliberate error."""
 
-    # Number of the rule, or `d` and that of the defect, as in docs/protocol.md.
+    # Number of the rule in docs/protocol.md, with two digits; or `d` and the number of a defect.
     rule: str
     # A module of controlplane/xds, or of controlplane.
     module: str
@@ -64,15 +64,15 @@ BREAKS = tuple(read((Path(__file__).parent / "breaks.txt").read_text()))
 
 
 def problems(breaks: Iterable[Break] = BREAKS) -> Iterator[str]:
-    """Yield the breaks that can't be made: the text that they replace is not in the module exactly once."""
+    """Yield an error for each break whose old text is not in its module exactly once."""
     for each in breaks:
         count = (ROOT / each.path).read_text().count(each.old)
         if count != 1:
-            yield f"{each.rule} {each.name}: its text is {count} times in {each.module}.py"
+            yield f"breaks.txt: {each.rule} {each.name}: mend the old text; it is {count} times in {each.path}, not once"
 
 
 def caught(broken: Break) -> str:
-    """Return the files of tests of which one notices a break; "" if none does."""
+    """Return the test files of the first group that notices a break; "" if no test notices it."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder)
         for part in ("controlplane", "tests/xds"):
@@ -94,7 +94,8 @@ def caught(broken: Break) -> str:
 
 
 def main(rules: list[str]) -> int:
-    """Make each break, and print the tests that notice it."""
+    """Make the breaks of these rules (none: all), and print the tests that notice each. Returns the exit status."""
+    rules = [rule.zfill(2) for rule in rules]
     breaks = [b for b in BREAKS if not rules or b.rule in rules]
     if errors := list(problems(breaks)):
         sys.stderr.write("\n".join(errors) + "\n")

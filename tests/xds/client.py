@@ -1,8 +1,8 @@
 """An honest client: it behaves like an Envoy that takes clusters, endpoints, a listener, scopes and routes over ADS.
 
-It subscribes to what follows from what it has, warms clusters, refuses what is bad, keeps what it had, and comes back with
-what it holds. While it does, it checks that the server never leads it astray: whatever it is given must be usable at the
-moment it is taken. AssertionError where it is not.
+It subscribes to the resources that its resources name, warms clusters, refuses bad resources and then keeps the old ones, and
+reports what it holds when it reconnects. It checks that each resource is usable at the moment when it arrives, and raises
+AssertionError if not.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ WILDCARD = (CLUSTER, LISTENER, SCOPED_ROUTES)
 
 
 def resource(type_url: str, name: str, content: int, refs: Iterable[tuple[str, str]] = (), bad: bool = False) -> Resource:
-    """A resource that this client can read."""
+    """Return a resource that this client can read."""
     refs = sorted(refs)
     body = json.dumps({"name": name, "content": content, "refs": refs, "bad": bad}).encode()
     return Resource.of(type_url, name, body, refs)
@@ -35,28 +35,28 @@ class Has:
 
     version: str
     refs: set[tuple[str, str]]
-    # Taken on the stream that is open now, rather than brought along.
+    # Received on the current stream, not on an earlier one.
     here: bool = True
-    # Clusters: it can serve; and it waits for endpoints.
+    # Only for clusters: whether it can serve, and whether it waits for endpoints.
     usable: bool = False
     warming: bool = False
 
 
 @dataclass
 class Type:
-    """One type: what is in use, what of it was accepted, and where the conversation stands."""
+    """One type: the resources in use, the accepted ones, and the state of the conversation."""
 
     has: dict[str, Has] = field(default_factory=dict)
-    # Version by name, of what was accepted: what the client says it holds when it comes back.
+    # Version by name of the accepted resources. The client sends these when it reconnects.
     accepted: dict[str, str] = field(default_factory=dict)
     names: set[str] = field(default_factory=set)
     open: bool = False
     nonce: str = ""
     version: str = ""
-    # How often the server has a cause to send a name although it is in use as it is.
+    # By name: how often the server may send a resource although the client already uses this version.
     causes: Counter[str] = field(default_factory=Counter)
-    # It has refused something on this stream: from then on the server may have to say again what the client has already.
-    doubt: bool = False
+    # The client has refused something on this stream. Since then the server may have to send resources that it already has.
+    has_refused: bool = False
 
 
 class Client:
@@ -66,26 +66,27 @@ class Client:
         self.delta = variant == "delta"
         self.types = {t: Type() for t in ORDER}
         self.outbox: deque[Any] = deque()
-        # A refused response was taken in part, and so what it says it holds may not be what it uses.
-        self.muddled = False
+        # A refused response was applied in part, so the accepted versions may differ from those in use.
+        self.partly_applied = False
         self.connect()
 
     # ------------------------------------------------------------------------------------------------------ requests
 
     def connect(self) -> None:
-        """Opens a new stream, with what it holds; the old one is gone, with all that was on its way."""
+        """Open a new stream, and send what the client holds. The old stream and everything in flight on it are lost."""
         self.outbox.clear()
-        if self.muddled:
-            self.types, self.muddled = {t: Type(open=t == CLUSTER) for t in ORDER}, False
+        if self.partly_applied:
+            self.types, self.partly_applied = {t: Type(open=t == CLUSTER) for t in ORDER}, False
         self.types[CLUSTER].open = True
         node = base_pb2.Node(id="n", cluster="c")
         for type_url, t in self.types.items():
-            t.nonce, t.doubt = "", False
+            t.nonce, t.has_refused = "", False
             t.causes = Counter() if self.delta else Counter(t.names)
             for name, has in t.has.items():
                 has.here = self.delta
                 if has.warming and name in self.types[ENDPOINTS].has:
-                    has.usable, has.warming = True, False  # after 15 s it takes what it has; nobody can know that it waits
+                    # After 15 s Envoy uses the endpoints that it has. The server can't know that it waits.
+                    has.usable, has.warming = True, False
             if t.open:
                 self._open(type_url, node)
                 node = None
@@ -106,7 +107,7 @@ class Client:
             self._ask(type_url, node=node)
 
     def _ask(self, type_url: str, error: str = "", node: Any = None) -> None:
-        """SotW: says everything anew."""
+        """SotW: send the whole subscription."""
         t = self.types[type_url]
         message = discovery_pb2.DiscoveryRequest(type_url=type_url, version_info=t.version, response_nonce=t.nonce, node=node)
         message.resource_names.extend(sorted(t.names))
@@ -134,7 +135,7 @@ class Client:
             self._ask(type_url)
 
     def forget(self, type_url: str, name: str) -> None:
-        """Delta: asks anew for a name that it had asked for already."""
+        """Delta: ask again for a name that the client already subscribes to."""
         t = self.types[type_url]
         if self.delta and t.open and name in t.names:
             t.causes[name] += 1
@@ -143,7 +144,7 @@ class Client:
     # ----------------------------------------------------------------------------------------------------- responses
 
     def take(self, data: bytes) -> None:
-        """Takes a response, and answers it."""
+        """Take a response, and answer it."""
         if self.delta:
             response = discovery_pb2.DeltaDiscoveryResponse.FromString(data)
             given = {r.name: (r.version, json.loads(r.resource.value)) for r in response.resources}
@@ -165,16 +166,16 @@ class Client:
         self._check_cause(type_url, given, removed)
         bad = sorted(n for n, (_, m) in given.items() if m["bad"])
         if bad and type_url in (ENDPOINTS, ROUTES):
-            # Stops at the first fault: the ones before it are taken.
+            # Envoy stops at the first bad resource, and applies those before it.
             taken = {n: given[n] for n in sorted(given) if n < bad[0]}
         else:
             taken = {n: g for n, g in given.items() if n not in bad}
         wanted = taken if type_url in WILDCARD else {n: g for n, g in taken.items() if n in t.names}
         changed = self._apply(type_url, {n: (v, {tuple(r) for r in m["refs"]}) for n, (v, m) in wanted.items()}, removed)
         if bad:
-            self.muddled = self.muddled or bool(changed) or bool(removed)
+            self.partly_applied = self.partly_applied or bool(changed) or bool(removed)
             t.causes += Counter(given.keys() | removed)
-            t.doubt = True
+            t.has_refused = True
         else:
             for name in removed:
                 t.accepted.pop(name, None)
@@ -195,20 +196,20 @@ class Client:
     def _check_cause(self, type_url: str, given: dict[str, Any], removed: set[str]) -> None:
         t = self.types[type_url]
         news = bool(removed)
-        # Endpoints come with clusters that were refused, each time that these are sent, for all that the server knows.
-        rewarmed = type_url == ENDPOINTS and self.types[CLUSTER].doubt
+        # The server sends the endpoints again with each cluster that was refused, because the client may have applied it.
+        rewarmed = type_url == ENDPOINTS and self.types[CLUSTER].has_refused
         for name, (version, _) in given.items():
             unchanged = name in t.has and t.has[name].version == version
             news = news or not unchanged or t.causes[name] > 0
             if self.delta or type_url not in WILDCARD:
                 assert not unchanged or t.causes[name] > 0 or rewarmed, f"{name} was sent again without cause"
             if unchanged and t.causes[name]:
-                t.causes[name] -= 1  # a response that was in flight when the client asked is not the answer
+                t.causes[name] -= 1  # but the answer may be a later response, if this one was in flight when the client asked
         first = not t.accepted and not t.has
-        assert news or first or t.doubt or rewarmed or +t.causes, f"a {type_url} response without news"
+        assert news or first or t.has_refused or rewarmed or +t.causes, f"a {type_url} response without news"
 
     def _apply(self, type_url: str, given: dict[str, tuple[str, set[tuple[str, str]]]], removed: set[str]) -> set[str]:
-        """Puts things to use, and returns the names of those that are new or different."""
+        """Use these resources. Returns the names of those that are new or different."""
         t = self.types[type_url]
         changed = {n for n, (v, _) in given.items() if n not in t.has or t.has[n].version != v}
         for name, (version, refs) in given.items():
@@ -225,7 +226,7 @@ class Client:
                 for _, cluster_name in refs:
                     assert cluster_name in self.types[CLUSTER].has, f"route {name} names {cluster_name}, which is not here"
                     assert self.types[CLUSTER].has[cluster_name].usable, f"route {name} names {cluster_name}, which is cold"
-        for name in removed & t.has.keys():  # else the response only says that it does not exist
+        for name in removed & t.has.keys():  # for other names the response only means that they do not exist
             del t.has[name]
             for parent in (CLUSTER, SCOPED_ROUTES, ROUTES):
                 for other, has in self.types[parent].has.items():
@@ -233,7 +234,7 @@ class Client:
         return changed
 
     def _follow(self, type_url: str, changed: set[str]) -> None:
-        """Asks for what follows from what it has now. Before it answers: so does an Envoy."""
+        """Subscribe to what the new resources name. As an Envoy does, before the ACK."""
         if type_url == CLUSTER and not self.types[LISTENER].open:
             self._open(LISTENER)
         if type_url == LISTENER and self.types[LISTENER].has and not self.types[SCOPED_ROUTES].open:

@@ -7,15 +7,15 @@ this tree with it: a response is the same if size, hash and nonce are. To record
 this file and `recording_clients.py` into its `tests/xds/`, and run the command there: `api_of_bddd395` knows the names of that
 commit.
 
-The conversations are random, but of fixed seeds:
+The conversations are random, with fixed seeds:
 
     transcript      every file of `transcripts/` that bddd395 has, without and with the memo (there twice, on one memo)
     envoys          three streams that take everything over ADS, at their own pace, with NACKs, reconnects and TTLs
-    named           gRPC's own kind of client: it names its listener, and then what follows from that
+    named           clients like gRPC's own: they name their listener, and then everything that it needs
     node            one client that takes its types over several streams, which open and close
-    odd             requests of any kind: stale nonces, names dropped and asked for anew, brought versions
+    odd             requests of any kind: stale nonces, names that are unsubscribed and requested again, initial versions
 
-Nonces come from a counter, which starts at 1 in each conversation: so the recording does not depend on the order of tests.
+Nonces come from a counter that starts at 1 in each conversation, so the recording does not depend on the order of tests.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ HERE = Path(__file__).parent
 
 
 def api_of_bddd395() -> Api:
-    """The names as of commit bddd395."""
+    """The names in commit bddd395."""
     stream, delta, sotw, separate, shared = (
         importlib.import_module(f"controlplane.xds.{name}") for name in ("stream", "delta", "sotw", "separate", "shared")
     )
@@ -58,7 +58,7 @@ def api_of_bddd395() -> Api:
 
 
 def api_of_today() -> Api:
-    """The names as of this tree."""
+    """The names in this tree."""
     context, delta, sotw, coordination, memo = (
         importlib.import_module(f"controlplane.xds.{name}") for name in ("context", "delta", "sotw", "coordination", "memo")
     )
@@ -93,13 +93,13 @@ def api_of_today() -> Api:
 
 
 class _Recorded(transcript.Transcript):
-    """A transcript of which everything is noted."""
+    """A transcript that logs all events, errors and responses."""
 
     log: Log
 
-    def act(self, said: str) -> Any:
+    def act(self, step: str) -> Any:
         try:
-            events = super().act(said)
+            events = super().act(step)
         except Error as error:
             self.log.error(error)
             raise
@@ -121,8 +121,8 @@ def record_transcript(api: Api, name: str) -> list[str]:
     kept: dict[tuple[int, str], Snapshot] = {}
     original = transcript.snapshot
 
-    def once(revision: int, said: str) -> Snapshot:
-        return kept.setdefault((revision, said), original(revision, said))
+    def once(revision: int, text: str) -> Snapshot:
+        return kept.setdefault((revision, text), original(revision, text))
 
     transcript.__dict__["snapshot"] = once  # the memo knows snapshots by identity
     try:
@@ -196,7 +196,7 @@ def record_node(api: Api, name: str) -> list[str]:
 
 
 def record_odd(api: Api, name: str) -> list[str]:
-    """One stream that is asked anything; named `odd-KIND-MEMO-SEED`."""
+    """One stream that receives requests of any kind; named `odd-KIND-MEMO-SEED`."""
     _, kind, memo, seed = name.split("-")
     log, rng = Log(), random.Random(name)
     make = api.begin()
@@ -244,7 +244,7 @@ RECORDERS = {"envoys": record_ads, "named": record_ads, "node": record_node, "od
 
 
 def names_of_conversations() -> Iterator[str]:
-    """Every conversation of the recording, but for the transcripts."""
+    """Yield the name of every conversation of the recording, except for the transcripts."""
     for what, seeds in (("envoys", 6), ("named", 3), ("node", 12), ("odd", 6)):
         for kind in ("delta", "sotw"):
             for memo in ("plain", "memo"):
@@ -253,13 +253,13 @@ def names_of_conversations() -> Iterator[str]:
 
 
 def record(api: Api, name: str) -> list[str]:
-    """The lines of one conversation."""
+    """Return the lines of one conversation."""
     recorder = RECORDERS.get(name.partition("-")[0])
     return record_transcript(api, name) if recorder is None else recorder(api, name)
 
 
 def read(path: Path) -> dict[str, list[str]]:
-    """A recording: lines by the name of the conversation."""
+    """Return a recording: lines by the name of the conversation."""
     blocks = path.read_text().split("== ")[1:]
     return {block.partition("\n")[0]: block.partition("\n")[2].split("\n")[:-1] for block in blocks}
 

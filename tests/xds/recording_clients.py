@@ -1,4 +1,4 @@
-"""Clients that answer and ask at random, but from a fixed seed, and a log of what they are sent (`recording.py`)."""
+"""Clients that behave at random, from a fixed seed, and a log of the responses that they receive (`recording.py`)."""
 
 from __future__ import annotations
 
@@ -31,19 +31,20 @@ FEATURES = ("xds.config.supports-resource-ttl", "xds.config.resource-in-sotw")
 
 @dataclass(frozen=True)
 class Api:
-    """The cores' interface, whatever its names are."""
+    """The names of the cores' interface, which differ between commits."""
 
-    # Called at the beginning of each conversation. Returns what makes a stream: kind (delta or sotw), type URL, TTL, in memo.
+    # Called at the beginning of each conversation. Returns the function that makes a stream. Its arguments: kind (delta or
+    # sotw), type URL, TTL, whether to use the memo.
     begin: Callable[[], Callable[[str, str, int, bool], Any]]
-    # Makes what coordinates a node's streams.
+    # Makes the object that coordinates a node's streams.
     coordinate: Callable[[], Any]
-    # Methods of a stream: it may assume that subscriptions are complete; another stream has moved on; it may retry in parts.
+    # Methods of a stream.
     assume_complete: str
     reconsider: str
     retry_in_parts: str
-    # The attribute of a stream that coordinates it with others.
+    # The attribute of a stream that refers to the object that coordinates it with others.
     coordination: str
-    # Methods of that object: before a stream's first request; after a request; the streams that have waited; the time.
+    # Methods of that object: before a stream's first request; after a request; take out the streams that waited; set the time.
     before_first: str
     after_request: str
     overdue: str
@@ -57,17 +58,17 @@ class Log:
         self.lines: list[str] = []
 
     def events(self, events: Iterable[Any], who: str = "") -> None:
-        """Note events. Their fields count, and their values, not their names."""
+        """Log events: their types and the values of their fields, but not the names of the fields."""
         for event in events:
             values = ascii(astuple(event))
             self.lines.append(f"{who}! {type(event).__name__} {values if len(values) < 200 else _hash(values.encode())}")
 
     def sent(self, data: bytes, nonce: str, type_url: str, who: str = "") -> None:
-        """Note a response."""
+        """Log a response."""
         self.lines.append(f"{who}< {SHORT.get(type_url, type_url)} {len(data)} {_hash(data)} {nonce}")
 
     def error(self, error: Error, who: str = "") -> None:
-        """Note an error, which ends the stream."""
+        """Log an error, which ends the stream."""
         self.lines.append(f"{who}! {error.code.name} {error.reason} {error.message}")
 
 
@@ -76,16 +77,17 @@ def _hash(data: bytes) -> str:
 
 
 def resource(type_url: str, name: str, content: int, refs: Iterable[tuple[str, str]] = (), bad: bool = False) -> Resource:
-    """A resource whose body says what it is."""
+    """Return a resource whose body contains its name, content and references."""
     body = {"name": name, "content": content, "refs": sorted([SHORT[t], n] for t, n in refs), "bad": bad}
     return Resource.of(type_url, name, json.dumps(body).encode(), refs)
 
 
 class RandomSnapshots:
-    """Random snapshots of a few models, and another each time.
+    """Makes random snapshots of a few models.
 
-    `simple`: a route names one cluster, and a cluster one thing. Several streams of a node wait for each thing that is named
-    from when they first look for it, and they look in the order of a set, which differs from process to process.
+    `simple`: each route names one cluster, and each cluster one resource. With more, the recording of a node with several
+    streams would differ between processes: a wait begins when a stream first looks for a resource, and it looks in the order
+    of a set.
     """
 
     def __init__(self, rng: random.Random, simple: bool = False) -> None:
@@ -97,7 +99,7 @@ class RandomSnapshots:
         self.spare: tuple[str, ...] = ()
 
     def next(self) -> Snapshot:
-        """The next snapshot: a few things differ from the one before."""
+        """Return the next snapshot. It differs from the previous one in a few places."""
         rng = self.rng
         for _ in range(rng.choice((1, 1, 2, 4))):
             kind = rng.random()
@@ -124,7 +126,7 @@ class RandomSnapshots:
 
         used = sorted({*self.spare, *(c for clusters in self.routes.values() for c in clusters)})
         for name in used:
-            # Some clusters have their endpoints in them; some need a secret.
+            # Some clusters contain their endpoints; some need a secret.
             refs = [(ENDPOINTS, name)] if name != "e" and not (self.simple and name == "a") else []
             secrets = [(SECRET, name)] if name == "a" or (name == "b" and not self.simple) else []
             add("cds", name, *refs, *secrets)
@@ -145,7 +147,7 @@ class RandomSnapshots:
 
 
 class Stream:
-    """One stream's client side: what it wants, what it has, and what it was sent."""
+    """The client's side of one stream: its subscriptions, its resources, and the responses to answer."""
 
     def __init__(self, log: Log, who: str, kind: str, core: Any) -> None:
         self.log, self.who, self.delta, self.core = log, who, kind == "delta", core
@@ -154,12 +156,12 @@ class Stream:
         self.nonces: dict[str, list[str]] = {}
         self.version: dict[str, str] = {}
         self.names: dict[str, set[str]] = {}
-        # By type: versions and what it names, by name, of what it took.
+        # By type: for each name that it accepted, the version and the references.
         self.has: dict[str, dict[str, tuple[str, list[list[str]]]]] = {}
         self.over = False
 
     def do(self, method: str, *arguments: Any) -> None:
-        """Call the core, and note its events and responses."""
+        """Call the core, and log its events and responses."""
         if self.over:
             return
         try:
@@ -167,10 +169,10 @@ class Stream:
         except Error as error:
             self.log.error(error, self.who)
             self.over = True
-        self.hear()
+        self.receive_all()
 
-    def hear(self) -> None:
-        """Take what the core sends."""
+    def receive_all(self) -> None:
+        """Take the responses of the core, and log them."""
         kind = discovery_pb2.DeltaDiscoveryResponse if self.delta else discovery_pb2.DiscoveryResponse
         for data in self.core.to_send():
             message = kind.FromString(data)
@@ -179,7 +181,7 @@ class Stream:
             self.inbox.append(message)
 
     def request(self, type_url: str, **fields: Any) -> Any:
-        """A request. SotW's says all names, and the newest nonce and version."""
+        """Return a request. A SotW request has all names, and the newest nonce and version."""
         if self.delta:
             return discovery_pb2.DeltaDiscoveryRequest(type_url=type_url, **fields)
         fields.setdefault("response_nonce", self.nonces.get(type_url, [""])[-1])
@@ -189,7 +191,7 @@ class Stream:
         )
 
     def open(self, type_url: str, names: Iterable[str] = (), node: Any = None) -> None:
-        """Ask for a type for the first time on this stream, with what is in hand from an earlier one."""
+        """Ask for a type for the first time on this stream, and send the versions from an earlier stream."""
         self.names[type_url] = set(names)
         fields: dict[str, Any] = {"node": node} if node is not None else {}
         if self.delta:
@@ -198,7 +200,7 @@ class Stream:
         self.outbox.append(self.request(type_url, **fields))
 
     def subscribe(self, type_url: str, more: set[str], less: set[str]) -> None:
-        """Change what is asked for."""
+        """Change a subscription."""
         if type_url not in self.names:
             if more:
                 self.open(type_url, more)
@@ -213,7 +215,7 @@ class Stream:
         self.outbox.append(self.request(type_url, **fields))
 
     def take(self, refuse: bool) -> tuple[str, set[str]] | None:
-        """Take a response, and answer it. Returns the type, and what the client has of it names, as `type name`."""
+        """Take a response, and answer it. Returns the type, and all references of its resources, as `type name`."""
         message = self.inbox.popleft()
         type_url = message.type_url
         entries = [r.resource.value if self.delta else r.value for r in message.resources]
@@ -244,12 +246,12 @@ class Stream:
         return type_url, {f"{t} {n}" for _, refs in self.has[type_url].values() for t, n in refs}
 
     def send(self, recall: bool) -> None:
-        """Let the core have the oldest request that waits. `recall`: by its bytes first, as the server does."""
+        """Give the core the oldest request of the outbox. `recall`: try its bytes first, as the server does."""
         request = self.outbox.popleft()
         data = request.SerializeToString(deterministic=True)
         if recall and (events := self.core.recall(data)) is not None:
             self.log.events(events, self.who)
-            self.hear()
+            self.receive_all()
         elif recall:
             self.do("receive", request, data)
         else:
@@ -257,12 +259,12 @@ class Stream:
 
 
 def node(name: str, ttl: bool = False) -> Any:
-    """A node, one that can do with TTLs or not."""
+    """Return a node, with or without the features for TTLs."""
     return base_pb2.Node(id=name, cluster="c", user_agent_name="envoy", client_features=FEATURES if ttl else ())
 
 
 class Ads:
-    """A client that takes all over one ADS stream: an Envoy, or with `named` a client that names everything."""
+    """A client with one ADS stream for all types: an Envoy, or with `named` a client that names everything."""
 
     def __init__(self, who: str, kind: str, rng: random.Random, open_stream: Callable[[], Any], log: Log, named: bool) -> None:
         self.who, self.kind, self.rng, self.open_stream, self.log, self.named = who, kind, rng, open_stream, log, named
@@ -271,7 +273,7 @@ class Ads:
         self.connect(None)
 
     def connect(self, snapshot: Snapshot | None) -> None:
-        """Open a stream, and say what is in hand."""
+        """Open a stream, and send the versions from the earlier one."""
         before = getattr(self, "stream", None)
         self.log.lines.append(f"{self.who} opens")
         self.stream = Stream(self.log, self.who, self.kind, self.open_stream())
@@ -296,7 +298,7 @@ class Ads:
                 self.follow(*taken)
 
     def follow(self, type_url: str, refs: set[str]) -> None:
-        """Ask for what follows from what it has."""
+        """Subscribe to everything that its resources name."""
         stream = self.stream
         if not self.named:
             for parent, child in ((CLUSTER, LISTENER), (LISTENER, SCOPED_ROUTES)):
@@ -339,7 +341,7 @@ class Node:
         self.now = 0.0
 
     def types(self, way: str) -> list[str]:
-        """The types that are asked for on a stream."""
+        """Return the types that the client subscribes to on a stream."""
         if way == "ads":
             mine = {short for other in self.way if other != "ads" for short in other.split("+")}
             return [t for short, t in TYPES.items() if short not in mine]
@@ -367,7 +369,7 @@ class Node:
         self.coordination.leave(stream.core, self.now)
 
     def after(self, streams: Iterable[Any]) -> None:
-        """Let these look again."""
+        """Let these streams reconsider."""
         for core in streams:
             stream = next(s for s in self.streams if s.core is core)
             stream.do(self.api.reconsider)
@@ -413,7 +415,7 @@ class Node:
                     stream.take(rng.random() < 0.05)
 
     def resubscribe(self, stream: Stream) -> None:
-        """Ask for something else."""
+        """Change one subscription at random."""
         for type_url, names in stream.names.items():
             if names:
                 change = self.rng.choice("abcmn")

@@ -14,7 +14,7 @@ MIB = 1024 * 1024
 
 
 def many(revision: int, count: int, type_url: str = CLUSTER, size: int = 10, first: int = 0) -> Snapshot:
-    """Return a snapshot with so many resources of a type. `first` is the content of the first one."""
+    """Return a snapshot with `count` resources of a type. `first` is the content of the first one."""
     others = [Resource.of(type_url, f"n{i}", b"x" * size) for i in range(1, count)]
     return Snapshot.of(revision, Audience(), [Resource.of(type_url, "n0", b"%d" % first), *others])
 
@@ -27,5 +27,5 @@ def ask(type_url: str, nonce: str = "", names: list[str] | None = None, **fields
 
 
 def responses(stream: DeltaStream) -> list[Any]:
-    """Take out what a delta stream sends."""
+    """Take out the responses of a delta stream."""
     return [discovery_pb2.DeltaDiscoveryResponse.FromString(data) for data in stream.to_send()]

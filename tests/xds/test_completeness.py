@@ -30,7 +30,7 @@ def snapshot(revision: int, *resources: Resource) -> Snapshot:
 
 
 class Client:
-    """A client that ACKs everything but what it is told to refuse."""
+    """A client that ACKs every response, except those with the name in `refuse`."""
 
     def __init__(self, type_url: str = "") -> None:
         self.stream = DeltaStream(type_url)
@@ -129,6 +129,6 @@ def test_a_snapshot_is_blocked_when_a_route_needs_a_refused_cluster() -> None:
     assert client.answer() == [Held(4)]
 
 
-def test_identity_is_no_part_of_it() -> None:
+def test_the_first_request_alone_reports_no_completeness() -> None:
     stream = DeltaStream()
     assert [type(e) for e in stream.receive(ask(CLUSTER))] == [Identified]

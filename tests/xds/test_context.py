@@ -29,13 +29,13 @@ def test_streams_of_one_context_have_different_nonces() -> None:
     assert len(set(nonces(context, context, context))) == 3
 
 
-def test_contexts_share_nothing_by_themselves() -> None:
+def test_two_contexts_share_nothing() -> None:
     assert len(set(nonces(Context(), Context()))) == 1
     one, other = Context(), Context()
     assert one.diffs is not other.diffs
     assert one.encoder is not other.encoder
 
 
-def test_the_owner_may_share_its_diffs() -> None:
+def test_a_context_uses_the_diff_cache_that_it_is_given() -> None:
     diffs = DiffCache()
     assert Context(diffs).diffs is diffs

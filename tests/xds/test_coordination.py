@@ -1,4 +1,4 @@
-"""A node that takes its types over several streams: make before break, by the ACKs on the other streams."""
+"""A node with several streams: each stream waits for the ACKs on the others (make before break)."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def snapshot(revision: int, *resources: Resource | Iterable[Resource]) -> Snapsh
 
 
 class Conversation:
-    """One of the streams of a node. It ACKs nothing by itself."""
+    """The client's side of one stream of a node. It sends only what the test asks for."""
 
     def __init__(self, node: Node, variant: str, type_url: str) -> None:
         self.node, self.delta = node, variant == "delta"
@@ -98,7 +98,7 @@ def own_core(kind: Any, type_url: str) -> Any:
 
 @pytest.fixture(autouse=True, params=["own", "memoised"])
 def _cores(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run each test with cores by themselves, and with memoised streams."""
+    """Run each test with plain cores, and with memoised streams."""
     if request.param == "memoised":
         monkeypatch.setattr(Node, "make", staticmethod(partial(MemoisedStream, memo=TransitionMemo())))
 
@@ -154,7 +154,7 @@ def served(variant: str = "delta") -> tuple[Node, Conversation, Conversation, Co
 
 @VARIANTS
 @pytest.mark.parametrize("backwards", [False, True])
-def test_a_route_waits_for_its_new_cluster_and_the_endpoints_of_it(variant: str, backwards: bool) -> None:
+def test_a_route_waits_for_its_new_cluster_and_its_endpoints(variant: str, backwards: bool) -> None:
     node, cds, eds, rds = served(variant)
     node.offer(snapshot(2, cluster("blue"), cluster("green"), route("iris", "green")), backwards=backwards)
     assert len(cds.received()) == 1
@@ -190,7 +190,7 @@ def test_a_route_waits_for_the_secrets_of_its_new_cluster(variant: str) -> None:
 
 @VARIANTS
 @pytest.mark.parametrize("backwards", [False, True])
-def test_a_cluster_and_its_endpoints_go_after_the_route_that_named_them(variant: str, backwards: bool) -> None:
+def test_a_cluster_and_its_endpoints_are_removed_after_the_route_that_named_them(variant: str, backwards: bool) -> None:
     node, cds, eds, rds = served(variant)
     node.offer(snapshot(2, cluster("blue"), cluster("green"), route("iris", "blue")))
     cds.received()
@@ -212,7 +212,7 @@ def test_a_cluster_and_its_endpoints_go_after_the_route_that_named_them(variant:
 
 
 @VARIANTS
-def test_a_removal_waits_no_longer_than_the_stated_time(variant: str) -> None:
+def test_a_removal_waits_for_linger_seconds_at_most(variant: str) -> None:
     node, cds, _, rds = served(variant)
     node.offer(snapshot(2))
     assert len(rds.received()) == (1 if variant == "delta" else 0)  # and is never answered
@@ -226,7 +226,7 @@ def test_a_removal_waits_no_longer_than_the_stated_time(variant: str) -> None:
     assert cds.received() == [(CLUSTER, [], ["blue"])]
 
 
-def test_what_a_client_refused_may_be_in_use_on_any_stream() -> None:
+def test_a_refused_route_keeps_its_cluster_on_another_stream() -> None:
     node, cds, _, rds = served()
     node.offer(snapshot(2, cluster("blue"), route("iris", "blue"), route("wine", "blue")))
     rds.ask(ROUTES, "wine")
@@ -251,7 +251,7 @@ def test_a_new_cluster_that_is_refused_holds_back_its_routes_and_no_others() -> 
     assert rds.received() == [(ROUTES, ["iris"], [])]
 
 
-def test_a_stream_that_closed_counts_for_a_while() -> None:
+def test_a_closed_stream_keeps_its_clusters_for_linger_seconds() -> None:
     node, cds, _, rds = served()
     node.close(rds)
     node.offer(snapshot(2, cluster("green"), route("iris", "green")))
@@ -262,7 +262,7 @@ def test_a_stream_that_closed_counts_for_a_while() -> None:
     assert cds.received() == [(CLUSTER, [], ["blue"])]
 
 
-def test_routes_wait_while_the_stream_of_clusters_is_away() -> None:
+def test_routes_wait_while_the_stream_of_clusters_is_closed() -> None:
     node, cds, eds, rds = served()
     node.close(cds)
     node.offer(snapshot(2, cluster("blue"), cluster("green"), route("iris", "green")))
@@ -288,7 +288,7 @@ def test_a_route_waits_for_unasked_endpoints_for_a_limited_time() -> None:
     assert rds.received() == [(ROUTES, ["iris"], [])]
 
 
-def test_a_stream_that_closed_means_nothing_to_one_that_opened_later() -> None:
+def test_a_closed_stream_does_not_count_for_a_later_one() -> None:
     node, cds, eds, rds = served()
     for stream in (cds, eds, rds):
         node.close(stream)
@@ -309,8 +309,8 @@ def test_a_client_that_names_its_clusters_does_not_wait_for_them() -> None:
     assert rds.received() == [(ROUTES, ["iris"], [])]
 
 
-def test_clusters_of_their_own_and_the_rest_over_ads() -> None:
-    """As an Envoy does whose bootstrap has its clusters and listeners from services of their own."""
+def test_clusters_and_listeners_on_per_type_streams_and_other_types_on_ads() -> None:
+    """An Envoy can be configured so: CDS and LDS are services of their own, and the other types come over ADS."""
     node = Node()
     scope = Resource.of(SCOPED_ROUTES, "s", b"s", [(ROUTES, "iris")])
     listener = Resource.of(LISTENER, "l", b"l")
@@ -334,7 +334,7 @@ def test_clusters_of_their_own_and_the_rest_over_ads() -> None:
     lds.received()
     lds.ack(LISTENER)
     assert all(Held(1) in s.events for s in (cds, lds, ads))
-    # A cluster that changed is warmed again, for which its endpoints are sent anew: once it has arrived.
+    # A changed cluster is warmed again. So its endpoints are sent again, after the ACK of the cluster.
     node.offer(snapshot(2, cluster("blue", "2"), route("iris", "blue"), scope, listener))
     assert cds.received() == [(CLUSTER, ["blue"], [])]
     assert ads.received() == []
@@ -359,9 +359,9 @@ def test_whole_clients_under_one_name_do_not_wait_for_each_other() -> None:
         assert ads.received() == [(ROUTES, ["iris"], [])]
         ads.ack(ROUTES)
     node.offer(snapshot(2, cluster("green"), route("iris", "green")))
-    good, deaf = both
+    good, silent = both
     assert good.received() == [(CLUSTER, ["green"], [])]
-    deaf.received()
+    silent.received()
     good.ask(ENDPOINTS, "green")
     good.ack(CLUSTER)
     good.received()
@@ -414,7 +414,7 @@ def test_whole_clients_under_one_name_are_independent(variant: str) -> None:
 
 
 @VARIANTS
-def test_a_stream_that_asks_for_something_else_may_be_a_part_of_each(variant: str) -> None:
+def test_streams_coordinate_while_one_has_asked_for_another_type(variant: str) -> None:
     node = Node(variant)
     node.offer(snapshot(1, cluster("blue"), route("blue", "blue")))
     first, second = whole(node, "blue"), whole(node, "blue")
@@ -425,7 +425,7 @@ def test_a_stream_that_asks_for_something_else_may_be_a_part_of_each(variant: st
     assert first.core.coordination is node.coordination
     node.passes(LINGER + 0.1)
     assert first.core.coordination is second.core.coordination is None
-    # The same over ADS, until it asks for what they have.
+    # The same with an ADS stream, until it asks for a type that the others have.
     third = node.stream()
     assert first.core.coordination is None
     third.ask(SECRET, "none")
@@ -447,7 +447,7 @@ def two(variant: str) -> tuple[Conversation, Conversation]:
 
 
 @VARIANTS
-def test_types_over_two_streams_of_ads_wait_for_each_other(variant: str) -> None:
+def test_types_on_two_ads_streams_wait_for_each_other(variant: str) -> None:
     one, other = two(variant)
     one.ask(ENDPOINTS, "blue")
     one.received()
@@ -463,7 +463,7 @@ def test_types_over_two_streams_of_ads_wait_for_each_other(variant: str) -> None
 @VARIANTS
 def test_a_route_is_sent_once_its_stream_becomes_independent(variant: str) -> None:
     _, other = two(variant)
-    # It has clusters of its own from now on, and names none of them: nobody holds back its routes.
+    # From now on it subscribes to clusters itself, and names them. So its routes do not wait.
     other.ask(CLUSTER, "none")
     assert other.core.coordination is None
     assert (ROUTES, ["iris"] if variant == "delta" else ["blue"], []) in other.received()

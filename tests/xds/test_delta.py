@@ -10,7 +10,7 @@ from controlplane.xds.events import Held
 from tests.xds.rig import MIB, ask, many, responses
 
 
-def test_delta_splits_what_is_too_large_for_one_message() -> None:
+def test_delta_splits_a_response_above_the_limit() -> None:
     stream, snapshot = DeltaStream(), many(1, 10, size=MIB)
     stream.offer(snapshot)
     stream.receive(ask(CLUSTER))
@@ -25,7 +25,7 @@ def test_delta_splits_what_is_too_large_for_one_message() -> None:
     assert events == [Held(1)]
 
 
-def test_ten_thousand_names_at_once() -> None:
+def test_ten_thousand_names_are_answered_in_one_response() -> None:
     stream = DeltaStream()
     stream.offer(many(1, 5_000, ENDPOINTS))
     stream.receive(ask(ENDPOINTS, names=[f"n{i}" for i in range(10_000)]))

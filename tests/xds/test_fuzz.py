@@ -1,7 +1,7 @@
-"""Raw bytes into the cores: what comes out is responses, or nothing, or INVALID_ARGUMENT; and nothing grows on and on.
+"""Fuzz the cores: the only error is INVALID_ARGUMENT, and the state of a stream stays within its bounds.
 
-Inputs are valid requests in an order that makes no sense, the same with bytes changed, cut and glued, and noise. A stream
-that ends in an error is followed by a new one. Seeded: the same inputs in every run.
+Inputs are valid requests in random order, requests with changed bytes, pieces of requests, and random bytes. After an error a
+new stream is opened. The seed is fixed, so every run has the same inputs.
 """
 
 from __future__ import annotations
@@ -163,7 +163,7 @@ def run(variant: Variant, inputs: int, seed: int) -> Fuzzer:
 
 
 @pytest.mark.parametrize("variant", [DeltaStream, SotwStream])
-def test_only_invalid_argument_comes_out(variant: Variant) -> None:
+def test_the_only_error_is_invalid_argument(variant: Variant) -> None:
     fuzzer = run(variant, 10_000, seed=1)
     assert fuzzer.responses > 500
     assert fuzzer.errors > 100
@@ -173,6 +173,6 @@ def test_only_invalid_argument_comes_out(variant: Variant) -> None:
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("variant", [DeltaStream, SotwStream])
-def test_only_invalid_argument_comes_out_at_length(variant: Variant) -> None:
+def test_the_only_error_is_invalid_argument_at_length(variant: Variant) -> None:
     for seed in range(51):
         run(variant, 10_000, seed)

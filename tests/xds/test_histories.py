@@ -1,7 +1,7 @@
 """Random histories of snapshots, in random order with an honest client's messages, in both variants.
 
-What must always be true at the client is checked by `client.Client`. Here: what was refused does not come again, and
-when all goes quiet the client has exactly what it should, and the stream says so.
+`client.Client` checks everything that must be true at the client. This module checks two things more: refused content is not
+sent again, and at the end the client has exactly the newest snapshot and the stream reports `Held`.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ random_states = st.builds(
 
 
 class Histories(RuleBasedStateMachine):
-    """The machine: a server's stream and a client, and what is on its way between them."""
+    """A server's stream, a client, and the messages in flight between them."""
 
     variant = "delta"
 
@@ -94,10 +94,11 @@ class Histories(RuleBasedStateMachine):
         self.refused: dict[str, list[dict[str, str]]] = {t: [] for t in ORDER}
         # By type: the versions by name that were ACKed on this stream.
         self.acked: dict[str, dict[str, str]] = {t: {} for t in ORDER}
-        # By type: names of which a content was refused since their ACK. The client may have applied a part of that response.
-        self.doubted: dict[str, set[str]] = {t: set() for t in ORDER}
-        # By type: names that the client asked for (anew) on this stream after they were refused, or before.
-        self.forgotten: dict[str, set[str]] = {t: set() for t in ORDER}
+        # By type: names that were in a refused response and not ACKed since. The client may have applied that response in
+        # part.
+        self.maybe_applied: dict[str, set[str]] = {t: set() for t in ORDER}
+        # By type: names that the client requested on this stream, since their last refusal if there was one.
+        self.requested: dict[str, set[str]] = {t: set() for t in ORDER}
         # By type: the names in its newest request. By nonce: the versions in each response that it has not answered yet.
         self.names: dict[str, set[str]] = {}
         self.sent: dict[str, dict[str, str]] = {}
@@ -111,16 +112,17 @@ class Histories(RuleBasedStateMachine):
             self.down.append(data)
 
     def check_refused(self, data: bytes) -> None:
-        """A refused batch stays away until one of its resources has changed; and then it doesn't come again as a whole.
+        """Check that a refused response is not sent again before one of its resources changes, and then not as a whole.
 
-        But what a client may be using, though it never ACKed it, is in each full state that brings something else.
+        There is one exception: a full state with something new contains everything that the client may use, even if it was
+        never ACKed.
         """
         response = self.parsed(data)
         type_url = response.type_url
         latest = self.latest(type_url)
         contents = self.contents(response)
         self.sent[response.nonce] = contents
-        news = {n: v for n, v in self.news(type_url, contents).items() if n not in self.forgotten[type_url]}
+        news = {n: v for n, v in self.suspects(type_url, contents).items() if n not in self.requested[type_url]}
         refused = [batch for batch in self.refused[type_url] if {n: latest.get(n, "") for n in batch} == batch]
         for batch in refused:
             unacked = all(self.acked[type_url].get(n, v) == v for n, v in batch.items())
@@ -132,15 +134,15 @@ class Histories(RuleBasedStateMachine):
     def whole(self, type_url: str) -> bool:
         return self.variant == "sotw" and type_url in FULL_STATE
 
-    def news(self, type_url: str, contents: dict[str, str]) -> dict[str, str]:
-        """Return the part of a response that differs from what was ACKed; "" is a removal.
+    def suspects(self, type_url: str, contents: dict[str, str]) -> dict[str, str]:
+        """Return the resources of a response that may be the cause of its NACK: name and version, "" for a removal.
 
-        And what was ACKed once, where it is the answer to what was refused since: of that the client may have taken a part, so
-        it may stumble over this too. When this is refused with something else, each of both may be to blame, and is tried.
+        These are the resources that differ from what was ACKed. And those that were ACKed, then refused with other content,
+        and are now restored: the client may have applied the other content, so restoring them is a change too.
         """
-        acked, doubted, latest = self.acked[type_url], self.doubted[type_url], self.latest(type_url)
+        acked, maybe_applied, latest = self.acked[type_url], self.maybe_applied[type_url], self.latest(type_url)
         gone = dict.fromkeys(acked.keys() - contents.keys(), "") if self.whole(type_url) else {}
-        answers = {n for n in doubted & contents.keys() if contents[n] == latest.get(n, "")}
+        answers = {n for n in maybe_applied & contents.keys() if contents[n] == latest.get(n, "")}
         return gone | {n: v for n, v in contents.items() if acked.get(n) != v or n in answers}
 
     def latest(self, type_url: str) -> dict[str, str]:
@@ -172,41 +174,41 @@ class Histories(RuleBasedStateMachine):
                 request = self.client.outbox.popleft()
                 self.asks(request)
                 events = self.stream.receive(request)
-                # Said twice with the same nonce, it is about the names alone.
+                # A second request with the same nonce only changes the names.
                 answered = self.sent.pop(request.response_nonce, None)
                 acked, names = self.acked[request.type_url], self.names[request.type_url]
                 if any(isinstance(e, Refused) for e in events):
-                    news = self.news(request.type_url, answered or {})
+                    news = self.suspects(request.type_url, answered or {})
                     self.refused[request.type_url] += [news] if news else []
-                    self.forgotten[request.type_url] -= news.keys()
-                    self.doubted[request.type_url] |= news.keys()
+                    self.requested[request.type_url] -= news.keys()
+                    self.maybe_applied[request.type_url] |= news.keys()
                 elif answered is not None and not request.HasField("error_detail"):
                     if self.whole(request.type_url):
                         acked.clear()
-                        self.doubted[request.type_url].clear()
-                    # A name that it has dropped meanwhile it does not take; but it may have been refused for that one.
+                        self.maybe_applied[request.type_url].clear()
+                    # The client does not take a name from which it has unsubscribed meanwhile.
                     acked.update(
                         {n: v for n, v in answered.items() if n in names or "*" in names or self.whole(request.type_url)}
                     )
-                    self.doubted[request.type_url] -= answered.keys()
+                    self.maybe_applied[request.type_url] -= answered.keys()
                 self.take(events)
 
     def asks(self, request: Any) -> None:
-        """Notes what is asked for anew; to ask is to be answered."""
+        """Note which names a request adds and drops."""
         type_url = request.type_url
         if self.variant == "delta":
             dropped = set(request.resource_names_unsubscribe)
-            self.forgotten[type_url].update(request.resource_names_subscribe)
+            self.requested[type_url].update(request.resource_names_subscribe)
             self.names[type_url] = self.names.get(type_url, set()).union(request.resource_names_subscribe) - dropped
         else:
             names, before = set(request.resource_names), self.names.get(type_url, set())
             dropped = before - names
-            self.forgotten[type_url] |= names - before
+            self.requested[type_url] |= names - before
             self.names[type_url] = names
-        # A client has no resource that it has unsubscribed from, and its NACKs of it are forgotten.
+        # A client has no resource that it has unsubscribed from, and its NACKs of it are requested.
         for name in dropped:
             self.acked[type_url].pop(name, None)
-            self.doubted[type_url].discard(name)
+            self.maybe_applied[type_url].discard(name)
         self.refused[type_url] = [batch for batch in self.refused[type_url] if not batch.keys() & dropped]
 
     @rule(count=st.integers(1, 6))
@@ -230,7 +232,7 @@ class Histories(RuleBasedStateMachine):
             self.responses_arrive(1)
             if not self.down and not self.client.outbox:
                 return
-        raise AssertionError("the conversation does not end")
+        raise AssertionError("client and server still send after 500 messages each")
 
     @rule()
     def some_time_passes(self) -> None:
@@ -242,7 +244,7 @@ class Histories(RuleBasedStateMachine):
         self.client.connect()
 
     def teardown(self) -> None:
-        """Whatever has happened: when the newest snapshot has nothing bad, the client ends up with exactly that."""
+        """Offer a last snapshot without bad resources, and check that the client ends up with exactly that."""
         self.all_arrives()
         if self.state is None:
             return
@@ -250,7 +252,7 @@ class Histories(RuleBasedStateMachine):
         self.snapshot = self.state.snapshot(self.revision, healed=True)
         self.take(self.stream.offer(self.snapshot))
         self.all_arrives()
-        # A client that came back and has nothing to ask routes for, never says that it has none.
+        # A client that reconnected without scopes asks for no routes, and so never tells that it holds none.
         self.take(self.stream.assume_complete())
         self.all_arrives()
         for type_url in ORDER:

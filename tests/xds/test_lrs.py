@@ -1,4 +1,4 @@
-"""Load reports as conversations: what is asked of a client, and what its reports mean (rule 36)."""
+"""Load reports: what the server asks a client to report, and what the reports mean (rule 36)."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_a_client_that_needs_names_is_sent_them_and_again_when_they_change() -> 
     assert [list(a.clusters) for a in answers(stream)] == [["iris/red"]]
 
 
-def test_a_report_is_not_answered_unless_the_pace_is_another() -> None:
+def test_a_report_is_not_answered_while_the_pace_is_about_the_same() -> None:
     stream = opened(SEND_ALL)
     for seconds in (SHORTEST, SHORTEST * 1.9, SHORTEST * 0.6):
         stream.receive(report(stats(issued=1)))
@@ -90,14 +90,14 @@ def test_a_report_is_not_answered_unless_the_pace_is_another() -> None:
     assert answers(stream) == []
 
 
-def test_reports_are_deltas_with_requests_under_way_as_a_level() -> None:
+def test_reports_are_deltas_and_requests_in_progress_are_a_level() -> None:
     stream = opened(SEND_ALL)
     (event,) = stream.receive(report(stats(issued=5, succeeded=3, failed=1, active=1), stats("iris/green")))
     assert event == LoadReported((ClusterLoad("iris/blue", 5, 3, 1, 0, 1, 10_000),))
     assert stream.receive(report(stats(), stats("iris/green"))) == [LoadReported(())]
 
 
-def test_localities_of_a_cluster_are_one_and_drops_count() -> None:
+def test_localities_are_added_up_and_dropped_requests_count() -> None:
     both = stats(issued=2, succeeded=2)
     both.upstream_locality_stats.append(stats(issued=3, failed=3).upstream_locality_stats[0])
     both.total_dropped_requests = 7
@@ -109,7 +109,7 @@ def test_localities_of_a_cluster_are_one_and_drops_count() -> None:
     )
 
 
-def test_the_first_request_after_a_break_may_be_a_report_already() -> None:
+def test_the_first_request_after_a_reconnect_may_be_a_report() -> None:
     request = hello(SEND_ALL)
     request.cluster_stats.append(stats(issued=4))
     joined, reported = LoadStream().receive(request)
@@ -137,20 +137,20 @@ def test_the_client_is_reported_once() -> None:
         stats(issued=0),
     ],
 )
-def test_what_cannot_be_is_left_out(garbage: Any) -> None:
+def test_impossible_numbers_are_left_out(garbage: Any) -> None:
     (event,) = opened(SEND_ALL).receive(report(garbage, stats("iris/green", issued=1)))
     assert isinstance(event, LoadReported)
     assert [load.cluster for load in event.loads] == ["iris/green"]
 
 
-def test_the_pace_follows_from_what_there_is_to_read() -> None:
+def test_the_pace_depends_on_the_amount_to_read() -> None:
     assert pace(1, 1_000) == SHORTEST
     assert pace(1, 1_000, 1.0) == 1.0
     assert pace(5_000, 1_000) == pytest.approx(50.0)
     assert pace(100_000, 10_000) == LONGEST
 
 
-def test_a_report_is_the_larger_the_more_clusters_and_the_more_of_them_have_requests() -> None:
+def test_the_size_of_a_report_grows_with_clusters_and_with_busy_clusters() -> None:
     stream = opened(SEND_ALL)
     sizes = []
     for clusters in ((), [stats()] * 100, [stats(issued=1)] * 100):
@@ -159,6 +159,6 @@ def test_a_report_is_the_larger_the_more_clusters_and_the_more_of_them_have_requ
     assert sizes[0] < sizes[1] < sizes[2]
 
 
-def test_events_travel_between_processes() -> None:
+def test_events_can_be_pickled() -> None:
     events = [*LoadStream().receive(hello(SEND_ALL)), *opened(SEND_ALL).receive(report(stats(issued=1)))]
     assert pickle.loads(pickle.dumps(events)) == events

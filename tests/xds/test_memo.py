@@ -28,7 +28,7 @@ TRANSCRIPTS = sorted((Path(__file__).parent / "transcripts").glob("*.txt"))
 VARIANTS = pytest.mark.parametrize("variant", [DeltaStream, SotwStream])
 
 
-class Wire(MemoisedStream):
+class RecallingStream(MemoisedStream):
     """Takes requests as the server does: by their bytes first."""
 
     recalled = 0
@@ -37,7 +37,7 @@ class Wire(MemoisedStream):
         data = request.SerializeToString()
         events = self.recall(data)
         if events is not None:
-            Wire.recalled += 1
+            RecallingStream.recalled += 1
             return events
         return super().receive(request, data)
 
@@ -52,20 +52,23 @@ class Snapshots(Transcript):
 
 
 @pytest.mark.parametrize("path", TRANSCRIPTS, ids=lambda p: p.stem)
-def test_every_transcript_goes_as_written_with_the_memo(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_transcript_has_the_same_results_with_the_memo(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tests.xds.transcript.snapshot", lru_cache(snapshot))
     memo = TransitionMemo()
     for _ in range(3):
-        Snapshots(path, partial(Wire, memo=memo)).run()
+        Snapshots(path, partial(RecallingStream, memo=memo)).run()
 
 
 class Both:
-    """A core of its own, and two memoised streams: the same inputs have the same outputs. Nonces are those of the first."""
+    """A plain core and two memoised streams, which must give the same outputs for the same inputs.
+
+    Nonces in inputs and outputs are those of the plain core.
+    """
 
     def __init__(self, kind: type[DeltaStream] | type[SotwStream], memo: TransitionMemo) -> None:
         self.own = kind()
-        self.sharing = [Wire(kind, memo=memo), Wire(kind, memo=memo)]
-        # By nonce of the first: those of the others.
+        self.sharing = [RecallingStream(kind, memo=memo), RecallingStream(kind, memo=memo)]
+        # By nonce of the plain core: the nonces of the memoised streams.
         self.nonces: dict[str, list[str]] = {"": ["", ""]}
         self.sent: list[bytes] = []
 
@@ -86,10 +89,10 @@ class Both:
         return results[0]  # type: ignore[no-any-return]
 
     def compare_responses(self) -> None:
-        heard = [stream.to_send() for stream in (self.own, *self.sharing)]
-        assert len({len(messages) for messages in heard}) == 1
+        received = [stream.to_send() for stream in (self.own, *self.sharing)]
+        assert len({len(messages) for messages in received}) == 1
         kind = discovery_pb2.DeltaDiscoveryResponse if isinstance(self.own, DeltaStream) else discovery_pb2.DiscoveryResponse
-        for datas in zip(*heard, strict=True):
+        for datas in zip(*received, strict=True):
             parsed: list[Any] = [kind.FromString(data) for data in datas]
             self.nonces[parsed[0].nonce] = [p.nonce for p in parsed[1:]]
             for p in parsed:
@@ -176,20 +179,20 @@ def test_the_second_of_two_equal_streams_computes_nothing(variant: Any, monkeypa
     memo, snapshots = TransitionMemo(), [clusters(1, "a1"), clusters(2, "a2")]
 
     def play(name: str) -> list[bytes]:
-        stream, heard = MemoisedStream(variant, memo=memo), []
+        stream, received = MemoisedStream(variant, memo=memo), []
         (who,) = stream.receive(ask(variant, name))
         assert isinstance(who, Identified)
         assert who.id == name
         for offered in snapshots:
             stream.offer(offered)
             (data,) = stream.to_send()
-            heard.append(data)
+            received.append(data)
             request = ask(variant, nonce=nonce(variant, data)).SerializeToString()
             events = stream.recall(request)
             if events is None:
                 events = stream.receive(ask(variant, nonce=nonce(variant, data)), request)
             assert events == [Held(offered.revision)]
-        return heard
+        return received
 
     first = play("one")
     monkeypatch.setattr(variant, "fork", None)  # nothing is computed any more
@@ -199,7 +202,7 @@ def test_the_second_of_two_equal_streams_computes_nothing(variant: Any, monkeypa
 
 
 @VARIANTS
-def test_a_second_client_of_the_same_name_computes_nothing(variant: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_client_with_the_same_id_computes_nothing(variant: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     memo, node = TransitionMemo(), Coordination()
     offered = [clusters(1, "a1"), clusters(2, "a2")]
 
@@ -278,7 +281,7 @@ def test_assume_complete_waits_for_a_limited_time(variant: Any) -> None:
         assert stream._state.core._assumed_complete is complete
 
 
-def test_streams_that_came_by_different_ways_share_a_state() -> None:
+def test_streams_with_different_histories_share_a_state() -> None:
     memo, newest = TransitionMemo(), clusters(2, "a2")
     streams = []
     for snapshots in ([newest], [clusters(1, "a1"), newest]):
@@ -313,7 +316,7 @@ def test_a_stream_that_refuses_has_its_own_core_until_it_recovers(variant: Any) 
         stream.offer(mended)
         (data,) = stream.to_send()
         assert stream.receive(ask(variant, nonce=nonce(variant, data)))[-1] == Held(2)
-    if variant is DeltaStream:  # a SotW stream is where its newest nonce is
+    if variant is DeltaStream:  # the newest nonce is part of the state of a SotW stream
         assert bad._state is good._state
     assert bad._core is None
 
@@ -335,7 +338,7 @@ def test_each_stream_has_its_own_ack_times() -> None:
     assert streams[0]._state is streams[1]._state
 
 
-def test_the_newest_ack_times_are_known_whenever_they_are_folded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ack_times_do_not_depend_on_when_they_are_folded(monkeypatch: pytest.MonkeyPatch) -> None:
     times = []
     for unfolded in (0, 3, 1_000):
         monkeypatch.setattr(memo_module, "_MOST_UNFOLDED", unfolded)
@@ -355,22 +358,22 @@ def test_the_newest_ack_times_are_known_whenever_they_are_folded(monkeypatch: py
     assert times[0][1] < 39.0
 
 
-def test_a_stream_gets_a_nonce_once_though_it_comes_to_a_state_twice() -> None:
+def test_a_stream_never_gets_a_nonce_twice_even_in_the_same_state() -> None:
     memo, snapshot = TransitionMemo(), clusters(1, "a1")
     streams = [MemoisedStream(DeltaStream, memo=memo) for _ in range(2)]
-    heard: list[list[str]] = [[], []]
-    for stream, nonces in zip(streams, heard, strict=True):
+    received: list[list[str]] = [[], []]
+    for stream, nonces in zip(streams, received, strict=True):
         stream.receive(ask(DeltaStream, "n"))
         stream.offer(snapshot)
         for _ in range(4):
             (data,) = stream.to_send()
             nonces.append(nonce(DeltaStream, data))
             stream.receive(ask(DeltaStream, nonce=nonces[-1]))
-            point = stream._state
+            state = stream._state
             stream.receive(discovery_pb2.DeltaDiscoveryRequest(type_url=CLUSTER, resource_names_subscribe=["a"]))
-        assert stream._state is not point
-    assert all(len(set(nonces)) == 4 for nonces in heard)
-    assert heard[0][0] == heard[1][0]
+        assert stream._state is not state
+    assert all(len(set(nonces)) == 4 for nonces in received)
+    assert received[0][0] == received[1][0]
 
 
 def test_an_error_leaves_a_stream_in_its_state() -> None:
@@ -400,11 +403,11 @@ def test_an_unused_core_is_freed_by_reference_count(variant: Any, monkeypatch: p
     forks: WeakSet[Any] = WeakSet()
     fork = variant.fork
 
-    def unfolded(core: Any) -> Any:
+    def counted_fork(core: Any) -> Any:
         forks.add(other := fork(core))
         return other
 
-    monkeypatch.setattr(variant, "fork", unfolded)
+    monkeypatch.setattr(variant, "fork", counted_fork)
     memo, left = TransitionMemo(), []
     gc.disable()
     try:

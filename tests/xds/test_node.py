@@ -12,7 +12,7 @@ from controlplane.xds.sotw import SotwStream
 from tests.xds.rig import ask
 
 
-def test_the_client_is_identified_as_it_says() -> None:
+def test_the_identity_is_read_from_the_node() -> None:
     node = base_pb2.Node(id="n", cluster="c", user_agent_name="envoy")
     node.metadata.update({"zone": "a", "weights": [1, 2]})
     node.user_agent_build_version.version.major_number = 1

@@ -16,7 +16,7 @@ from controlplane.xds.subscription import Subscription
 
 
 class Barrier:
-    """A stream that says what a test wants it to say."""
+    """A barrier with fixed answers."""
 
     def __init__(self, waits: Container[str] = (), used: Container[str] = ()) -> None:
         self.waits, self.used = waits, used
@@ -33,7 +33,7 @@ def route(name: str, content: str = "1") -> Resource:
 
 
 def subscription(held: dict[str, str], latest: dict[str, str]) -> Subscription:
-    """A wildcard, with contents by name."""
+    """Return a wildcard subscription, with contents by name."""
     sub = Subscription(ROUTES, DiffCache())
     sub.wildcard = True
     sub.set_latest({n: route(n, c) for n, c in latest.items()})
@@ -46,7 +46,7 @@ def contents(changes: dict[str, Resource | None]) -> dict[str, str]:
     return {n: r.body.decode() if r else "" for n, r in changes.items()}
 
 
-def test_another_content_is_sent_when_its_clusters_are_in_place() -> None:
+def test_new_content_is_sent_when_its_clusters_are_in_place() -> None:
     sub = subscription({"a": "1", "b": "1"}, {"a": "2", "b": "2"})
     assert contents(changes_to_send(sub, Barrier(waits="b"))) == {"a": "2"}
 
@@ -56,7 +56,7 @@ def test_a_resource_is_removed_when_nothing_uses_it() -> None:
     assert contents(changes_to_send(sub, Barrier(used="b"))) == {"a": ""}
 
 
-def test_what_was_refused_is_kept_until_it_changes() -> None:
+def test_refused_content_is_not_sent_until_it_changes() -> None:
     sub = subscription({}, {"a": "2"})
     sub.sent("1", Batch(1, {"a": sub.latest["a"]}))
     sub.nack("1", "no")
@@ -65,7 +65,7 @@ def test_what_was_refused_is_kept_until_it_changes() -> None:
     assert contents(changes_to_send(sub, Barrier())) == {"a": "3"}
 
 
-def test_a_requested_name_is_answered_with_what_is_kept_for_the_client() -> None:
+def test_a_requested_name_is_answered_with_the_content_that_is_kept() -> None:
     sub = subscription({"a": "1", "b": "1", "c": "1", "d": "1"}, {"a": "2", "c": "1"})
     sub.requested.update("abcde")
     assert contents(changes_to_send(sub, Barrier(used="b"))) == {"a": "2", "b": "1", "c": "1", "d": "", "e": ""}
@@ -78,7 +78,7 @@ def test_a_requested_name_whose_clusters_are_not_in_place_is_answered_later() ->
     assert contents(changes_to_send(sub, Barrier())) == {"a": "1"}
 
 
-def test_content_that_was_never_seen_answers_no_request() -> None:
+def test_unknown_content_does_not_answer_a_request() -> None:
     sub = subscription({}, {})
     sub.held.set("a", unseen(ROUTES, "a", "v"))
     sub.requested.add("a")

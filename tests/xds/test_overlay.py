@@ -24,7 +24,7 @@ def versions(resources: dict[str, Resource]) -> dict[str, str]:
 
 
 @given(resources, resources, resources)
-def test_an_overlay_has_its_content_whatever_its_base_is(
+def test_an_overlay_keeps_its_content_with_every_base(
     base: dict[str, Resource], over: dict[str, Resource], other: dict[str, Resource]
 ) -> None:
     overlay = Overlay(DiffCache())
@@ -43,7 +43,7 @@ def test_an_overlay_has_its_content_whatever_its_base_is(
 
 
 @given(resources, resources, names, names)
-def test_names_are_the_same_whatever_their_base_is(
+def test_names_stay_the_same_with_every_base(
     first: dict[str, Resource], other: dict[str, Resource], more: set[str], less: set[str]
 ) -> None:
     subscribed = Names(DiffCache())
@@ -74,7 +74,7 @@ def test_an_overlay_with_many_differences_has_no_fingerprint() -> None:
     assert overlay.fingerprint() is None
 
 
-def test_references_are_found_once_a_mapping() -> None:
+def test_references_are_computed_once_for_each_mapping() -> None:
     cache = ReferenceCache()
     mapping = {
         "a": Resource.of(ROUTES, "a", b"a", {(CLUSTER, "blue")}),

@@ -1,4 +1,4 @@
-"""A cluster is in place, is warmed; a resource is still used: for one stream and for several of a node alike."""
+"""When a cluster is in place or warmed, and when a resource is still used."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from controlplane.xds.subscription import Subscription
 
 
 class Client:
-    """A client that subscribes to things, and holds them as soon as the test says so."""
+    """A `ClientView` whose subscriptions and resources the test sets."""
 
     def __init__(self, *latest: Resource) -> None:
         self.latest: dict[str, dict[str, Resource]] = {}
@@ -96,7 +96,7 @@ def test_a_cluster_whose_removal_is_in_flight_or_was_refused_is_not_in_place() -
     assert not in_place(client, ROUTE)
 
 
-def test_any_version_of_a_cluster_will_do() -> None:
+def test_a_cluster_is_in_place_at_any_version() -> None:
     client = Client(ROUTE, resource(CLUSTER, "a", content="2"))
     clusters = client.subscribe(CLUSTER)
     clusters.held.set("a", resource(CLUSTER, "a"))
@@ -106,7 +106,7 @@ def test_any_version_of_a_cluster_will_do() -> None:
     assert in_place(client, ROUTE)
 
 
-def test_a_client_is_not_waited_for_when_it_had_time_to_ask() -> None:
+def test_a_route_does_not_wait_for_a_client_that_had_time_to_ask() -> None:
     client = Client(*LATEST)
     client.holds(client.subscribe(CLUSTER), "a")
     client.subscribe(ENDPOINTS, "other")
@@ -115,13 +115,13 @@ def test_a_client_is_not_waited_for_when_it_had_time_to_ask() -> None:
     assert in_place(client, ROUTE)
 
 
-def test_a_client_that_names_its_clusters_is_not_held_back() -> None:
+def test_routes_do_not_wait_at_a_client_that_names_its_clusters() -> None:
     client = Client(ROUTE, resource(CLUSTER, "a"))
     client.subscribe(CLUSTER, "b")
     assert in_place(client, ROUTE)
 
 
-def test_one_of_several_streams_is_enough() -> None:
+def test_a_cluster_is_in_place_if_one_of_several_streams_has_it() -> None:
     client = Client(*LATEST)
     for _ in range(2):
         client.subscribe(CLUSTER)
@@ -132,8 +132,8 @@ def test_one_of_several_streams_is_enough() -> None:
     assert in_place(client, ROUTE)
 
 
-def test_a_cluster_that_names_clusters_is_in_place_with_them() -> None:
-    """As an aggregate cluster does; also in a circle, which Envoy would refuse."""
+def test_an_aggregate_cluster_is_in_place_when_its_clusters_are() -> None:
+    """Also if two clusters name each other, which Envoy would refuse."""
     top = resource(CLUSTER, "top", (CLUSTER, "a"))
     a = resource(CLUSTER, "a", (ENDPOINTS, "a"), (CLUSTER, "top"))
     route = resource(ROUTES, "r", (CLUSTER, "top"))
@@ -160,7 +160,7 @@ PAIRS = [(parent, child) for child, parents in NAMED_BY.items() for parent in pa
 
 
 @pytest.mark.parametrize(("parent", "child"), PAIRS)
-def test_what_a_resource_named_is_used_until_the_client_holds_another(parent: str, child: str) -> None:
+def test_a_named_resource_is_used_until_the_client_holds_its_replacement(parent: str, child: str) -> None:
     old, new = resource(parent, "p", (child, "old")), resource(parent, "p", (child, "new"), content="2")
     client = Client(new)
     sub = client.subscribe(parent)
@@ -173,7 +173,7 @@ def test_what_a_resource_named_is_used_until_the_client_holds_another(parent: st
     assert "new" not in still_used(client, child)  # the newest snapshot has it, so nothing removes it
 
 
-def test_what_is_in_flight_or_was_refused_is_used() -> None:
+def test_resources_that_a_refused_route_or_one_in_flight_names_are_used() -> None:
     older, old, new = (resource(ROUTES, "r", (CLUSTER, c), content=c) for c in ("older", "old", "new"))
     client = Client(new)
     routes = client.subscribe(ROUTES, "r")
@@ -189,14 +189,14 @@ def test_what_is_in_flight_or_was_refused_is_used() -> None:
     assert "older" not in still_used(client, CLUSTER)
 
 
-def test_content_that_was_never_seen_may_name_everything() -> None:
+def test_a_resource_of_unknown_content_may_name_everything() -> None:
     client = Client(ROUTE)
     routes = client.subscribe(ROUTES, "r")
     routes.held.set("r", unseen(ROUTES, "r", "of an earlier stream"))
     assert "anything" in still_used(client, CLUSTER)
 
 
-def test_a_returning_client_may_hold_what_it_has_not_mentioned() -> None:
+def test_a_returning_client_may_hold_types_that_it_has_not_asked_for() -> None:
     client = Client()
     assert "a" not in still_used(client, CLUSTER)
     client.returning = True

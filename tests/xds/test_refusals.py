@@ -1,4 +1,4 @@
-"""NACKs: suspects, and what to try again. Transcripts `08-*` show the conversations."""
+"""NACKs: which resources are suspects, and what is tried again (rule 8). Transcripts `08-*` show the conversations."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.xds.rig import ask, many, responses
 
 
 def refusing(first: Snapshot, *more: Snapshot) -> DeltaStream:
-    """A stream whose client has refused each of these but the last, which it was not sent yet."""
+    """Return a stream whose client has refused each of these snapshots except the last one, which was not sent yet."""
     stream = DeltaStream()
     stream.offer(first)
     stream.receive(ask(CLUSTER))
@@ -29,19 +29,19 @@ def refusing(first: Snapshot, *more: Snapshot) -> DeltaStream:
     return stream
 
 
-def test_a_client_that_refuses_for_ever_is_remembered_in_bounds() -> None:
+def test_the_refused_contents_of_a_name_are_bounded() -> None:
     stream = refusing(*(many(revision, 2, first=revision) for revision in range(100)))
     assert all(len(r.earlier) < 10 for r in stream._subscriptions[CLUSTER].refused.values())
 
 
-def test_what_is_refused_in_turn_is_remembered_once() -> None:
+def test_contents_that_are_refused_in_turn_are_kept_once_each() -> None:
     stream = refusing(*(many(revision, 1, first=revision % 2) for revision in range(20)))
     assert [len(r.contents()) for r in stream._subscriptions[CLUSTER].refused.values()] == [2]
 
 
 @pytest.mark.parametrize("count", [2, 3, 7, 64, 100])
 def test_the_good_resources_of_a_refused_response_are_found_in_bounds(count: int) -> None:
-    """One of many is bad. The others end up held, and it is sent a logarithm's times, each time with fewer others."""
+    """One of many is bad. The others end up held. The bad one is sent log2(n) times or so, each time with fewer others."""
     for bad in {0, count // 2, count - 1}:
         snapshot = Snapshot.of(1, Audience(), [Resource.of(ENDPOINTS, f"n{i:03}", b"x") for i in range(count)])
         stream = DeltaStream()
@@ -86,7 +86,7 @@ def holding(*resources: Resource) -> Overlay:
 
 
 def refusing_batch(held: Overlay, *resources: Resource, full_state: bool = False) -> tuple[Refusals, Batch]:
-    """A response with these resources was NACKed."""
+    """Return the refusals, and the batch, after a NACK of a response with these resources."""
     refusals, batch = Refusals(), Batch(1, {r.name: r for r in resources}, full_state)
     latest = {r.name: r for r in resources}
     refusals.add(refusals.suspect(batch, latest, held, True), batch, "no", 1.0)
@@ -114,7 +114,7 @@ def test_a_batch_stands_until_one_of_its_resources_changes() -> None:
     assert refusals.portion(changes, (), held, True) == {"b": latest["b"]}
 
 
-def test_what_is_left_is_tried_in_halves_when_time_has_passed() -> None:
+def test_remaining_resources_are_tried_in_halves_by_retry_in_parts() -> None:
     held = holding()
     resources = [cluster(n) for n in "abcde"]
     refusals, _ = refusing_batch(held, *resources)
@@ -126,7 +126,7 @@ def test_what_is_left_is_tried_in_halves_when_time_has_passed() -> None:
     assert refusals.portion({"d": latest["d"]}, ("d",), held, True) == {"d": latest["d"]}  # the client requests it
 
 
-def test_a_full_state_is_not_tried_in_parts_if_the_client_may_use_what_it_never_acked() -> None:
+def test_a_full_state_is_not_tried_in_parts_if_the_client_may_use_unacked_resources() -> None:
     for uses_unacked in (True, False):
         held = holding()
         refusals, batch = refusing_batch(held, cluster("a"), cluster("b"), full_state=True)
@@ -134,19 +134,19 @@ def test_a_full_state_is_not_tried_in_parts_if_the_client_may_use_what_it_never_
         assert batch.split is not uses_unacked
 
 
-def test_an_ack_of_another_content_replaces_what_was_refused() -> None:
+def test_an_ack_of_other_content_replaces_the_refused_content() -> None:
     held = holding(cluster("a", "old"))
     refusals, _ = refusing_batch(held, cluster("a", "bad"))
     refusals.acked(Batch(2, {"a": cluster("a", "old")}), {"a": cluster("a", "bad")})
     assert refusals["a"].replaced
     refusals.set_latest({"a": cluster("a", "old")}, held)
-    assert not refusals  # the change was taken back
+    assert not refusals  # the change was undone
     refusals, _ = refusing_batch(held, cluster("a", "bad"))
     refusals.acked(Batch(2, {"a": cluster("a", "good")}), {"a": cluster("a", "good")})
     assert not refusals
 
 
-def test_a_refused_removal_may_have_happened() -> None:
+def test_after_a_refused_removal_the_resource_may_be_gone() -> None:
     held, refusals, batch = holding(cluster("a")), Refusals(), Batch(1, {"a": None})
     refusals.add(refusals.suspect(batch, {}, held, True), batch, "no", 1.0)
     assert refusals.may_be_gone("a")
@@ -158,7 +158,7 @@ def test_unseen_content_may_name_anything() -> None:
 
 
 @given(st.lists(st.integers(0, 20), min_size=1, max_size=40))
-def test_refused_contents_are_remembered_in_bounds(contents: list[int]) -> None:
+def test_at_most_eight_refused_contents_are_kept(contents: list[int]) -> None:
     refusals, held = Refusals(), holding()
     for content in contents:
         batch = Batch(1, {"a": cluster("a", str(content))})

@@ -1,4 +1,4 @@
-"""Keys of requests: equal for requests that mean the same, and for no others."""
+"""Keys of requests: two keys are equal if and only if the requests have the same meaning."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ NAMES = [f"model-{i:03}/{v}" for i in range(50) for v in ("blue", "green")]
     ],
     ids=["delta", "sotw", "sotw-ack", "delta-returning", "delta-returning-wildcard"],
 )
-def test_the_order_of_names_is_no_part_of_an_unordered_key(make: Any) -> None:
+def test_an_unordered_key_ignores_the_order_of_names(make: Any) -> None:
     request = make(NAMES)
     data = request.SerializeToString()
     assert has_unordered_key(request, data)
@@ -48,7 +48,7 @@ def test_the_order_of_names_is_no_part_of_an_unordered_key(make: Any) -> None:
         assert unordered_key(make(less).SerializeToString()) != unordered_key(data)
 
 
-def test_what_follows_the_names_is_part_of_an_unordered_key() -> None:
+def test_an_unordered_key_contains_the_bytes_after_the_names() -> None:
     acks = [sotw(NAMES, version_info="1", response_nonce=n).SerializeToString() for n in ("17", "18")]
     assert unordered_key(acks[0]) != unordered_key(acks[1])
 
@@ -65,13 +65,13 @@ def test_what_follows_the_names_is_part_of_an_unordered_key() -> None:
     ],
     ids=["length is a tag", "name with a tag", "long name", "version with a tag", "nonce", "bytes after the names"],
 )
-def test_an_unordered_key_that_could_mean_something_else_does_not_exist(request_: Any) -> None:
+def test_an_ambiguous_request_has_no_unordered_key(request_: Any) -> None:
     data = request_.SerializeToString()
     assert not has_unordered_key(request_, data) or unordered_key(data)[2]
 
 
-def test_requests_with_one_unordered_key_mean_one_thing() -> None:
-    """By construction, at random: pieces of requests, put together in other ways."""
+def test_requests_with_the_same_unordered_key_have_the_same_meaning() -> None:
+    """Checked at random: pieces of requests are put together in another order."""
     rng = random.Random(2)
     words = ["a", "b*", "\x1a", "\x1a\x1a", "c" * 26, "d" * 42, "\x01x", "*", "e\x1a\x01f", ""]
     meanings: dict[tuple[Any, Any], object] = {}
@@ -93,7 +93,7 @@ def test_requests_with_one_unordered_key_mean_one_thing() -> None:
             assert canonical(kind.FromString(data)) == meaning
 
 
-def test_the_meaning_of_a_request_has_no_node_and_no_order() -> None:
+def test_the_canonical_key_ignores_the_node_and_the_order_of_names() -> None:
     request = delta(["a", "b"], {"c": "1"})
     other = delta(["b", "a"], {"c": "1"})
     other.node.id = "n"
@@ -113,5 +113,5 @@ def test_the_meaning_of_a_request_has_no_node_and_no_order() -> None:
         (sotw(["a"]), discovery_pb2.DiscoveryRequest(type_url=CLUSTER, resource_names=["a"])),
     ],
 )
-def test_requests_with_different_meanings_have_different_keys(request_: Any, other: Any) -> None:
+def test_requests_with_different_meanings_have_different_canonical_keys(request_: Any, other: Any) -> None:
     assert canonical(request_) != canonical(other)

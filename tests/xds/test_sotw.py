@@ -12,7 +12,7 @@ from controlplane.xds.sotw import SotwStream
 from tests.xds.rig import MIB, many
 
 
-def test_sotw_splits_types_that_may_come_in_parts() -> None:
+def test_sotw_splits_a_response_above_the_limit_except_full_states() -> None:
     stream, snapshot = SotwStream(), many(1, 10, ENDPOINTS, size=MIB)
     stream.offer(snapshot)
     wanted = sorted(snapshot.resources[ENDPOINTS])
@@ -39,8 +39,8 @@ def test_a_full_state_above_the_limit_is_reported() -> None:
     assert len(data) > 4 * MIB
 
 
-def test_a_version_is_of_the_content_and_not_of_the_stream() -> None:
-    """Rule 6: it is the same, whichever snapshots a stream was offered before."""
+def test_a_version_depends_on_the_content_and_not_on_the_stream() -> None:
+    """Rule 6: it does not depend on the snapshots that the stream was offered before."""
     versions: set[str] = set()
     for history in ([3], [1, 3], [1, 2, 3]):
         stream = SotwStream()

@@ -11,7 +11,7 @@ from controlplane.xds.view import StreamView
 from tests.xds.rig import ask, many, responses
 
 
-def test_a_new_stream_knows_nothing() -> None:
+def test_a_new_stream_is_empty() -> None:
     state = DeltaStream()
     assert state.revision == 0
     assert state.subscriptions == ()
@@ -38,7 +38,7 @@ def test_a_client_is_returning_until_it_had_time_to_ask() -> None:
     assert stream.had_time(CLUSTER, "n0")
 
 
-def test_what_is_in_flight_and_refused_can_be_read() -> None:
+def test_the_state_shows_responses_in_flight_and_refusals() -> None:
     stream = DeltaStream()
     snapshot = many(7, 3)
     stream.offer(snapshot)

@@ -1,4 +1,4 @@
-"""The state of each resource at a node, read off its streams."""
+"""The state of each resource at a node, read from its streams."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ AHEAD = 1_000.0
 
 
 class Client:
-    """Asks and answers; `at` is what the stream is told of the time."""
+    """The client's side of one stream. `at` is the time at which a request arrives."""
 
     def __init__(self, variant: str = "delta") -> None:
         self.delta = variant == "delta"
@@ -43,10 +43,10 @@ class Client:
             request = discovery_pb2.DiscoveryRequest(type_url=type_url, resource_names=names)
             request.response_nonce = self.nonces.get(type_url, [""])[-1]
         request.node.id = "n"
-        self._say(request, at)
+        self._send(request, at)
 
     def answer(self, type_url: str, at: float = 0.0, error: str = "") -> None:
-        """Answers everything of a type."""
+        """Answer all responses of a type: ACK them, or NACK them with an error."""
         while nonces := self.nonces.get(type_url):
             request: Any = (discovery_pb2.DeltaDiscoveryRequest if self.delta else discovery_pb2.DiscoveryRequest)()
             request.type_url, request.response_nonce = type_url, nonces.pop(0)
@@ -54,9 +54,9 @@ class Client:
                 request.resource_names.extend(self.names[type_url])
             if error:
                 request.error_detail.message = error
-            self._say(request, at)
+            self._send(request, at)
 
-    def _say(self, request: Any, at: float) -> None:
+    def _send(self, request: Any, at: float) -> None:
         self.core.now = at
         self.core.receive(request)
         self._receive_responses()
@@ -132,7 +132,7 @@ def test_refused_and_mended(variant: str) -> None:
 
 
 @VARIANTS
-def test_what_waits_for_what_it_needs_and_what_is_still_in_use(variant: str) -> None:
+def test_waiting_routes_and_clusters_that_are_still_used(variant: str) -> None:
     c = Client(variant)
     c.offer(1, "cds a=1; rds r=1(a)")
     c.ask(CLUSTER)
@@ -154,7 +154,7 @@ def test_what_waits_for_what_it_needs_and_what_is_still_in_use(variant: str) -> 
 
 
 @VARIANTS
-def test_a_name_that_nothing_has(variant: str) -> None:
+def test_a_name_that_does_not_exist_is_absent(variant: str) -> None:
     c = Client(variant)
     c.offer(1, "cds a=1(a); eds a=1")
     c.ask(ENDPOINTS, "a", "none")
@@ -169,12 +169,12 @@ def test_a_name_that_nothing_has(variant: str) -> None:
 
 
 @VARIANTS
-def test_what_is_not_asked_for(variant: str) -> None:
+def test_a_type_that_is_not_asked_for_is_unasked(variant: str) -> None:
     c = Client(variant)
     c.offer(1, "cds a=1(a); eds a=1; lds l=1")
     c.ask(ENDPOINTS, "a")
     c.answer(ENDPOINTS)
-    # It names what it wants, and gets no more.
+    # It names what it wants, so other resources are not listed.
     assert set(of(c)) == {(ENDPOINTS, "a")}
     c.ask(CLUSTER)
     c.answer(CLUSTER)
@@ -182,7 +182,7 @@ def test_what_is_not_asked_for(variant: str) -> None:
     assert not of(c)[LISTENER, "l"].synced
 
 
-def test_what_was_dropped_is_not_listed() -> None:
+def test_an_unsubscribed_name_is_not_listed_as_held() -> None:
     c = holding("delta")
     c.offer(2, "cds a=1(a) b=1(b); eds a=2 b=2")
     c.ask(ENDPOINTS, drop=["a"])
@@ -205,7 +205,7 @@ def test_versions_of_an_earlier_stream() -> None:
 
 
 @VARIANTS
-def test_of_many_only_the_newest_times_are_known(variant: str) -> None:
+def test_only_the_newest_eight_ack_times_are_exact(variant: str) -> None:
     c = Client(variant)
     many = [f"c{i}" for i in range(20)]
     c.offer(1, "cds " + " ".join(f"{n}=1" for n in many))
@@ -217,12 +217,12 @@ def test_of_many_only_the_newest_times_are_known(variant: str) -> None:
         c.answer(CLUSTER, at=10.0 + i)
     times = {s.name: (s.time, s.exact) for s in of(c).values()}
     for i, name in enumerate(many):
-        # The eight that were taken last; of the others, that it was no later than the last that is forgotten.
+        # Exact for the eight that were ACKed last. The others were ACKed no later than the ninth.
         assert times[name] == ((AHEAD + 10.0 + i, True) if 4 <= i < 12 else (AHEAD + 13.0, False))
     assert all(len(sub.times.by_name) <= 8 for sub in c.core.subscriptions)
 
 
-def test_what_is_further_from_what_should_be_counts_of_several_streams() -> None:
+def test_of_several_streams_the_state_furthest_from_synced_counts() -> None:
     one, other = holding("delta"), holding("sotw")
     for c in (one, other):
         c.offer(2, "cds a=2(a) b=1(b); eds a=1 b=1")
@@ -232,14 +232,14 @@ def test_what_is_further_from_what_should_be_counts_of_several_streams() -> None
     assert states(one, other) == {"a": State.REFUSED, "b": State.SYNCED}
 
 
-def test_types_on_streams_of_their_own_count_as_asked_for() -> None:
+def test_types_on_other_streams_count_as_asked_for() -> None:
     clusters, endpoints = Client(), Client()
     for c, type_url, names in ((clusters, CLUSTER, ()), (endpoints, ENDPOINTS, ("a",))):
         c.offer(1, "cds a=1(a); eds a=1")
         c.ask(type_url, *names)
         c.answer(type_url)
     assert [s.state for s in of(clusters, endpoints).values()] == [State.SYNCED, State.SYNCED]
-    # Two processes that see one stream each say the same in the end.
+    # Two processes with one stream each give the same result when their parts are merged.
     parts = [merged(statuses([c.core], AHEAD)) for c in (clusters, endpoints)]
     assert [s.state for s in parts[0]] == [State.SYNCED, State.UNASKED]
     assert [s.state for s in merged(parts)] == [State.SYNCED, State.SYNCED]
@@ -252,7 +252,7 @@ def test_nothing_is_known_before_there_is_a_snapshot() -> None:
     assert of(c) == {}
 
 
-def test_a_large_type_comes_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_type_is_yielded_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("controlplane.xds.status._PART", 3)
     c = Client()
     c.offer(1, "cds " + " ".join(f"c{i}=1" for i in range(8)))

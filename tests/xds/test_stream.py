@@ -12,7 +12,7 @@ from controlplane.xds.stream import MAX_TYPES, MAX_UNANSWERED
 from tests.xds.rig import ask, many, responses
 
 
-def test_more_types_than_there_are_end_the_stream() -> None:
+def test_too_many_types_end_the_stream() -> None:
     stream = DeltaStream()
     for i in range(MAX_TYPES):
         stream.receive(ask(f"type/{i}"))

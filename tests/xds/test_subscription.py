@@ -16,7 +16,7 @@ from tests.xds.rig import ask, many, responses
 
 
 @pytest.mark.parametrize("type_url", [CLUSTER, ROUTES])
-def test_a_stream_that_holds_everything_keeps_nothing_of_its_own(type_url: str) -> None:
+def test_a_stream_that_holds_everything_stores_no_differences(type_url: str) -> None:
     """State per stream does not grow with what is merely unchanged."""
     stream = DeltaStream()
     names = [] if type_url == CLUSTER else [f"n{i}" for i in range(1_000)]
@@ -46,7 +46,7 @@ def send(sub: Subscription, nonce: str, *names: str, full_state: bool = False) -
     sub.sent(nonce, Batch(1, {n: sub.latest.get(n) for n in names}, full_state))
 
 
-def test_only_an_ack_of_what_is_in_flight_makes_it_held() -> None:
+def test_only_an_ack_makes_a_resource_held() -> None:
     sub = subscription(a="1", b="1")
     sub.subscribe(["a", "b"])
     send(sub, "1", "a", "b")
@@ -83,7 +83,7 @@ def test_a_nack_holds_nothing_and_is_reported() -> None:
     assert not sub.settled()
 
 
-def test_a_dropped_wildcard_leaves_the_names() -> None:
+def test_unsubscribing_from_the_wildcard_keeps_the_names() -> None:
     sub = subscription(a="1", b="1")
     sub.subscribe(["*", "a"])
     send(sub, "1", "a", "b")
@@ -93,7 +93,7 @@ def test_a_dropped_wildcard_leaves_the_names() -> None:
     assert not sub.covers("b")
 
 
-def test_an_unsubscribed_name_under_the_wildcard_is_to_be_answered() -> None:
+def test_an_unsubscribed_name_under_the_wildcard_will_be_answered() -> None:
     sub = subscription(a="1")
     sub.subscribe(["*", "a"])
     send(sub, "1", "a")
@@ -145,7 +145,7 @@ def test_changed_resources_are_neither_held_nor_in_flight() -> None:
 
 
 @given(st.lists(st.lists(st.sampled_from("abcdefghijkl"), max_size=10, unique=True), max_size=8))
-def test_times_of_the_newest_acks_are_known(acks: list[list[str]]) -> None:
+def test_the_times_of_the_newest_acks_are_exact(acks: list[list[str]]) -> None:
     times, newest = AckTimes(0.0), {}
     for now, names in enumerate(acks, 1):
         times.note(names, len(names), float(now))

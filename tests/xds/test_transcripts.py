@@ -1,4 +1,4 @@
-"""Every conversation in `transcripts/`: the protocol's rules, one by one."""
+"""Play every conversation in `transcripts/`. Each shows a rule of docs/protocol.md."""
 
 from __future__ import annotations
 
@@ -12,5 +12,5 @@ TRANSCRIPTS = sorted((Path(__file__).parent / "transcripts").glob("*.txt"))
 
 
 @pytest.mark.parametrize("path", TRANSCRIPTS, ids=lambda p: p.stem)
-def test_a_conversation_goes_as_written(path: Path) -> None:
+def test_a_transcript_has_the_results_that_it_lists(path: Path) -> None:
     play(path)

@@ -100,7 +100,7 @@ def by_second(resource: Any) -> tuple[object, ...]:
 
 
 @pytest.mark.parametrize("ttl", [0, 90])
-def test_delta_responses_are_the_same_to_both(second: Any, ttl: int) -> None:
+def test_both_decoders_read_the_same_delta_responses(second: Any, ttl: int) -> None:
     received = conversation(history(), True, ttl)
     assert len(received) > 8
     for data in received:
@@ -114,7 +114,7 @@ def test_delta_responses_are_the_same_to_both(second: Any, ttl: int) -> None:
 
 
 @pytest.mark.parametrize("ttl", [0, 90])
-def test_sotw_responses_are_the_same_to_both(second: Any, ttl: int) -> None:
+def test_both_decoders_read_the_same_sotw_responses(second: Any, ttl: int) -> None:
     received = conversation(history(), False, ttl)
     assert len(received) > 8
     for data in received:
@@ -126,8 +126,8 @@ def test_sotw_responses_are_the_same_to_both(second: Any, ttl: int) -> None:
             assert [by_first(r.value) for r in a.resources] == [by_second(second.Resource.parse(r.value)) for r in b.resources]
 
 
-def test_what_one_audience_holds_has_the_same_bytes_on_every_stream() -> None:
-    """Rule 6, and what follows from it: a version is of the content, whoever is sent it, and when."""
+def test_equal_snapshots_give_equal_bytes_on_every_stream() -> None:
+    """Rule 6: a version depends on the content only."""
     one, other = history(), history()
     for delta in (True, False):
         assert without_nonces(conversation(one, delta, 0), delta) == without_nonces(conversation(other, delta, 0), delta)

@@ -1,19 +1,20 @@
-"""Conversations as text: each line is something that happens, or an expected result of it.
+"""Play conversations that are written as text. Each line is an input, or an expected result of it.
 
-    offer 2: cds a=1(a) b=1; eds a=1; rds r=2(a b)     a snapshot, revision 2: NAME=CONTENT(the names that it refers to) by
-                                                       type; `sds:k` in the brackets is a secret
+    offer 2: cds a=1(a) b=1; eds a=1; rds r=2(a b)     a snapshot, revision 2. For each type: NAME=CONTENT(NAMES), where NAMES
+                                                       are the resources that it refers to; `sds:k` is a secret
     > eds +a -b *  has c=1  ack                        delta request: subscribe, unsubscribe, initial version, answer
     > eds a b  ack                                     SotW request: the names, and the answer
     < eds a=1 -b                                       delta response: resources, removed; sorted
     < cds a=1 b=1                                      SotW response
-    ! held 2                                           an event; `held 3 but 2`: except for what was refused, newest of 2
-    assume-complete                                    the client had time to subscribe
-    retry-in-parts                                     it is time to try in parts what was refused
-    heartbeat                                          it is time to renew TTLs: `a=1~` is that alone, and `for 9s` a TTL
+    ! held 2                                           an event; `held 3 but 2`: Settled at 3, what is refused is of 2 or older
+    assume-complete                                    call `Stream.assume_complete`
+    retry-in-parts                                     call `Stream.retry_in_parts`
+    heartbeat                                          call `Stream.heartbeat`. In a response, `a=1~` is a resource without its
+                                                       body, and `for 9s` is a TTL
 
-`ack` and `nack` are about the newest response of the type, `ack-1` about the one before it, `nonce X` gives any nonce.
-`version X` gives a SotW version, `version of N` that of the type in the snapshot with revision N. After each thing that
-happens, all of its results must be listed: events first, then responses, in their order.
+`ack` and `nack` answer the newest response of the type, `ack-1` the previous one; `nonce X` sends any nonce. `version X` sends
+a SotW version, `version of N` the version of the type in the snapshot with revision N. All results of an input must follow it:
+events first, then responses, in their order.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ def snapshot(revision: int, text: str) -> Snapshot:
 
 
 class Transcript:
-    """One conversation. `run` raises AssertionError where it differs from the text."""
+    """One conversation. `run` raises AssertionError if it differs from the text."""
 
     def __init__(self, text: str) -> None:
         self.lines = text.splitlines()
