@@ -17,7 +17,7 @@ from controlplane.errors import Error
 # Each is a module with a coroutine function `run`, whose parameters are `quick` and its options.
 _ALL = ("users", "models", "bad_clients", "envoys", "cores", "transports", "scale", "storms", "burst", "growth")
 _BY_NAME = ("soak", "compare")  # only if they are named
-# By option: the benchmarks that have it. A benchmark that is named beside them runs without it.
+# By option: the benchmarks that have it. Other benchmarks of the same command ignore it.
 _OPTIONS = {
     "count": ("envoys",),
     "proxies": ("transports", "scale", "storms", "burst", "growth", "soak", "compare"),
@@ -28,12 +28,12 @@ _OPTIONS = {
     "minutes": ("soak",),
     "checkout": ("compare",),
 }
-_FLAGS = {"checkout": "with"}  # flags that are not called after their option
+_FLAGS = {"checkout": "with"}  # options whose flag has another name
 _SIZES = ("proxies", "models", "rounds", "minutes")  # --quick sets these itself
 
 
 def main() -> int:
-    """Run the benchmarks that were named.
+    """Run the benchmarks of the command line.
 
     Return 0; 1 if one could not be measured, 2 if the command line is wrong, 130 if the run was stopped.
     """
@@ -53,7 +53,7 @@ def _main() -> int:
             out.mkdir(parents=True, exist_ok=True)
             tempfile.TemporaryFile(dir=out).close()
         except OSError as error:
-            print(f"bench: nothing can be written to {out}: {error.strerror}", file=sys.stderr)
+            print(f"bench: cannot write results to {out}: {error.strerror}; choose a folder with --out", file=sys.stderr)
             return 2
         try:
             for name in names:
@@ -74,7 +74,7 @@ def _run(name: str, quick: bool, out: Path, options: dict[str, Any]) -> None:
 
 
 def _arguments() -> tuple[tuple[str, ...], bool, Path | None, dict[str, Any]]:
-    """Return the names, --quick, --out and the options. Exits with a message if they don't fit together."""
+    """Return the names, --quick, --out and the options. Exits with a message if they can't be combined."""
     parser = argparse.ArgumentParser(prog="python -m bench", description="Measure Turnout.")
     every = ", ".join(_ALL)
     by_name = ", ".join(_BY_NAME)
@@ -100,7 +100,7 @@ def _arguments() -> tuple[tuple[str, ...], bool, Path | None, dict[str, Any]]:
     given = {k: v for k, v in vars(parser.parse_args()).items() if v is not None}
     names, quick, out = tuple(given.pop("names")), given.pop("quick"), given.pop("out", None)
     if unknown := [n for n in names if n not in (*_ALL, *_BY_NAME)]:
-        parser.error(f"there is no {unknown[0]}; there are {every}, {by_name}")
+        parser.error(f"unknown benchmark {unknown[0]!r}; choose from {every}, {by_name}")
     for name in given:
         if not set(names or _ALL) & set(_OPTIONS[name]):
             parser.error(f"--{_flag(name)} is for {', '.join(_OPTIONS[name])}, not for {', '.join(names) or 'all'}")

@@ -62,7 +62,7 @@ def state(models: int) -> State:
 
 
 class History:
-    """Snapshots that follow on each other, each with a switch of one model."""
+    """A series of snapshots. Each differs from the previous one by a switch of one model."""
 
     def __init__(self, models: int) -> None:
         self._state, self._compiler, self._models = state(models), Compiler(), models

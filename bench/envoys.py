@@ -65,7 +65,7 @@ class Fleet:
 
     serve: str  # flags of `turnout serve`
     envoys: int
-    start: float  # seconds until all of them held the first revision
+    start: float  # seconds until all Envoys held the first revision
     memory: float  # bytes of an Envoy, the median; pages that several share are split among them
     control_memory: float  # bytes of the control plane
     requests: int

@@ -17,14 +17,14 @@ from bench.measure import digits, environment, table
 from bench.scale import Run, measure
 from bench.sides import turnout
 
-# The number of models while proxies grow, and the reverse.
+# The number of models while the number of proxies grows, and the reverse.
 MODELS, PROXIES = 100, 500
-# Proxies for each number of workers.
+# The number of proxies while the number of workers grows.
 SHARED = 5000
 
 # The tasks of a replica, and the resources that it may use for them.
 SWITCH = 1.0  # seconds until the last proxy has a switch
-RESTART = 30.0  # seconds until all proxies are in sync again after all came at once
+RESTART = 30.0  # seconds until all proxies are in sync, after all have connected at once
 BUSY = 0.7  # share of a core; the remaining share is for other work
 GIB_PER_CORE = 2.0
 CORES = (2, 8, 32)
@@ -37,7 +37,7 @@ class Measure:
 
     title: str
     unit: str
-    of: Callable[[Run, int], float]  # from a run with so many proxies
+    of: Callable[[Run, int], float]  # from a run and its number of proxies
     scale: float = 1.0
     printed: str = ""
 
@@ -125,7 +125,7 @@ async def _split(n: int, m: int, workers: int, serve: str) -> dict[str, float]:
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """The number of proxies that a replica carries by each of its limits. It carries the least of these."""
+    """The number of proxies that each limit of a replica allows. The least of these is its size, `carries`."""
 
     cores: int
     switch_workers: int

@@ -95,7 +95,7 @@ def _answer(s: socket.socket) -> bytes:
     while True:
         piece = s.recv(65_536)
         if not piece:
-            raise ConnectionError("the connection was closed instead of an answer")
+            raise ConnectionError("the server closed the connection before it had answered")
         data += piece
         end = data.find(b"\r\n\r\n")
         if end < 0:

@@ -35,7 +35,7 @@ class Cell:
     ack: list[float] = field(default_factory=list)  # seconds from commit to ACK
     wall: list[float] = field(default_factory=list)  # seconds from call to complete
     envoy_cpu: list[float] = field(default_factory=list)  # seconds, without the CPU that an idle process would have used
-    control_cpu: list[float] = field(default_factory=list)  # the same
+    control_cpu: list[float] = field(default_factory=list)  # seconds, likewise
     # Requests per second, and seconds of the Envoy's CPU for each, to the first and the last model.
     rate: dict[str, list[float]] = field(default_factory=dict)
     request_cpu: dict[str, list[float]] = field(default_factory=dict)
@@ -61,7 +61,7 @@ class Cell:
 
 @dataclass(slots=True)
 class Side:
-    """One of the set-ups that are compared, and how to switch it."""
+    """One of the compared set-ups, and the function that makes a switch in it."""
 
     cell: Cell
     envoy: Envoy

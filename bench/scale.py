@@ -43,7 +43,7 @@ TITLES = {
     "sync_cpu": "server CPU of a cold sync of all N",
     "memory": "server memory per idle proxy",
 }
-# Compared without a goal: in production no server collects its garbage because it is about to be measured.
+# Compared without a goal: in production a server does not collect its garbage before it is measured.
 BESIDE = {"memory_freed": "the same after the switches, the peers' garbage collected on purpose"}
 
 
@@ -78,7 +78,7 @@ class Run:
 
 
 async def measure(start: Starter, proxies: int, models: int, *, switches: int = 5, variant: str = "delta") -> Run:
-    """Measure one run. Errors: AssertionError if a proxy does not get what it should."""
+    """Measure one run. Errors: AssertionError if a proxy does not receive its resources or a switch."""
     many_files(proxies + 1000)
     with tempfile.TemporaryDirectory(prefix="turnout-bench-") as scratch:
         directory = Path(scratch)
@@ -159,7 +159,7 @@ async def run(
     peers: str = "",
     sotw: bool = True,
 ) -> tuple[dict[str, Any], str]:
-    """Run all three in turn for each N and M. `serve` is further flags for `turnout serve`, `peers` for the others."""
+    """Measure the three servers in turn for each N and M. `serve`: further flags of `turnout serve`; `peers`: of the peers."""
     if quick:
         proxies, models, rounds = (100,), (10,), 1
     flags = shlex.split(peers)

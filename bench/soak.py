@@ -45,7 +45,7 @@ class Measure:
     unit: str
     of: Callable[[Sample], float]
     scale: float
-    most: float
+    most: float  # the greatest allowed ratio
 
 
 MEASURES = (
@@ -60,7 +60,7 @@ MEASURES = (
 async def run(
     *, quick: bool, proxies: Sequence[int] = (1000,), models: Sequence[int] = (100,), minutes: float = 60, serve: str = ""
 ) -> tuple[dict[str, Any], str]:
-    """Measure one run. Figures that are not flat are in `grown`, and fail the run. `serve` is further flags for the server."""
+    """Measure one run. It fails if `grown` lists figures that grew too much. `serve` is further flags for the server."""
     (n, *_), (m, *_) = proxies, models
     if quick:
         n, m, minutes = 100, 10, 0.5

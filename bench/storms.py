@@ -170,7 +170,7 @@ async def _receipts(side: Side, fleet: Lines, switches: int) -> list[float]:
 
 
 async def _all_mute(fleet: Lines, n: int) -> None:
-    """Check that the others were in sync: they got the first switch after they went mute, and none has ACKed it."""
+    """Check that the mute proxies were in sync before: each received the first switch, and none has ACKed it."""
     answer = await fleet.ask("result", group=OTHERS, timeout=10)
     got = answer["received"]["n"], answer["acked"]["n"]
     assert got == (n, 0), f"{got[0]} of {n} mute proxies were sent a switch, {got[1]} have ACKed it"

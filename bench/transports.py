@@ -26,7 +26,7 @@ _FIGURES = (
 async def run(
     *, quick: bool, proxies: Sequence[int] = (1000,), models: Sequence[int] = (10, 1000), rounds: int = 3
 ) -> tuple[dict[str, Any], str]:
-    """Measure both in turn, for each N and M."""
+    """Measure the two transports in turn, for each N and M."""
     if quick:
         proxies, models, rounds = (100,), (10,), 1
     cells: list[dict[str, Any]] = []

@@ -53,7 +53,7 @@ def test_each_benchmark_gets_the_options_that_it_has() -> None:
             "--proxies is for transports, scale, storms, burst, growth, soak, compare, not for users, cores",
         ),
         ("--minutes 5", "--minutes is for soak, not for all"),
-        ("bursts", "there is no bursts"),
+        ("bursts", "unknown benchmark 'bursts'"),
         ("compare", "compare needs the other checkout: --with PATH"),
         ("scale --with /", "--with is for compare, not for scale"),
     ],
@@ -80,7 +80,7 @@ def test_nothing_is_measured_if_the_results_cannot_be_written(
     out = tmp_path / "file" / "results"
     out.parent.touch()
     assert asked(monkeypatch, "users", "--out", str(out)) == 2
-    assert capsys.readouterr().err == f"bench: nothing can be written to {out}: Not a directory\n"
+    assert capsys.readouterr().err == f"bench: cannot write results to {out}: Not a directory; choose a folder with --out\n"
 
 
 @pytest.mark.parametrize(
