@@ -139,8 +139,7 @@ class GatewayTls(_message.Message):
     """Secret with the certificate and key that the gateway presents to clients, `secrets/{secret}`. Required."""
     client_ca: _builtins.str
     """Secret with the CA certificates that client certificates are verified against, `secrets/{secret}`. A client must then
-    present
-    a certificate that one of them signed. Unset: clients present none.
+    present a certificate that one of them signed. Unset: clients present none.
     """
     min_version: Global___TlsVersion.ValueType
     """Lowest version of TLS that the gateway accepts. Unset: TLS 1.2."""
