@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup demo test test-slow check protos picture sizes bench soak mutants clean
+.PHONY: help setup demo test test-slow check protos baseline picture sizes bench soak mutants clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -34,6 +34,9 @@ check: $(READY) ## format, lint, types, layers, protos: cheap, no tests
 
 protos: $(READY) ## regenerate the stubs, the JSON Schema and the reference pages
 	@PATH="$(CURDIR)/$(BIN):$$PATH" ./protos/generate
+
+baseline: $(READY) ## accept the protos as what later changes are compared with: at a release
+	@PATH="$(CURDIR)/$(BIN):$$PATH" sh -c './protos/googleapis && buf build protos --exclude-source-info -o protos/baseline.binpb'
 
 picture: $(READY) ## record docs/switch.svg: a switch with real Envoys
 	@$(BIN)/python -m controlplane.demo.recording docs/switch.svg

@@ -1,4 +1,4 @@
-"""What holds for every test.
+"""Settings for every test.
 
 Hypothesis tries the same examples each time, so that the suite says the same of the same code; `make soak` lets it explore.
 """

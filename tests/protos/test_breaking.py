@@ -50,6 +50,13 @@ def breaking(folder: Path) -> str:
     return run.stdout
 
 
+def test_the_baseline_is_the_package_and_notices_a_deleted_service(changed: Path) -> None:
+    baseline = str(ROOT / "protos" / "baseline.binpb")
+    assert buf("breaking", "protos", "--against", baseline, folder=changed).stdout == ""
+    edit(changed, "traffic_service.proto", lambda text: re.sub(r"(?ms)^service TrafficService \{.*?^\}\n", "", text))
+    assert "TrafficService" in buf("breaking", "protos", "--against", baseline, folder=changed).stdout
+
+
 def test_an_unchanged_copy_breaks_nothing(changed: Path) -> None:
     assert breaking(changed) == ""
 

@@ -23,7 +23,8 @@ def clauses(tree: ast.Module) -> list[str]:
 
 
 def test_no_docstring_starts_with_a_clause() -> None:
-    assert [f"{m.name}:{found}" for m in modules() for found in clauses(m.tree)] == []
+    everywhere = modules("controlplane", "tests", "bench")
+    assert [f"{m.name}:{clause}" for m in everywhere for clause in clauses(m.tree)] == []
 
 
 def test_the_docstring_of_a_private_function_is_checked() -> None:

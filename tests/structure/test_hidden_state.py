@@ -11,6 +11,7 @@ from tests.structure.tree import Module, modules
 CORES = ("domain", "snapshot.py", "envoy_types.py", "compiler", "xds", "fleet.py", "traffic.py", "published.py")
 
 _CONTAINERS = (ast.Dict, ast.List, ast.Set, ast.DictComp, ast.ListComp, ast.SetComp)
+_MUTATORS = ("append", "add", "update", "setdefault", "pop", "popitem", "clear", "extend", "insert", "discard", "remove")
 # Calls whose result never changes.
 _FROZEN = {
     "TypeVar",
@@ -58,6 +59,33 @@ def hidden_state(tree: ast.Module) -> list[str]:
     return problems
 
 
+def mutations(tree: ast.Module) -> list[str]:
+    """Return `line: name` for each place that changes a container of the module or of a class: constants are never changed."""
+    bodies = [tree.body, *(node.body for node in tree.body if isinstance(node, ast.ClassDef))]
+    names = {
+        target.id
+        for body in bodies
+        for node in body
+        if isinstance(node, ast.Assign | ast.AnnAssign)
+        for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
+        if isinstance(target, ast.Name)
+    }
+    changed = [
+        node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store | ast.Del)
+    ] + [
+        node.func.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in _MUTATORS
+    ]
+    return [
+        f"{value.lineno}: {name}"
+        for value in changed
+        if (name := value.id if isinstance(value, ast.Name) else getattr(value, "attr", "")) in names and name.isupper()
+    ]
+
+
 def _called(call: ast.Call) -> str:
     return call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
 
@@ -69,6 +97,23 @@ def _is_cache(decorator: ast.expr) -> bool:
 
 def test_cores_have_no_hidden_state() -> None:
     assert [f"{m.name}:{why}" for m in modules() if is_core(m) for why in hidden_state(m.tree)] == []
+
+
+def test_cores_change_no_constant() -> None:
+    assert [f"{m.name}:{where}" for m in modules() if is_core(m) for where in mutations(m.tree)] == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "_MEMO = {}\ndef f(k):\n    _MEMO[k] = 1",
+        "_MEMO: dict[str, str] = {}\ndef f(k):\n    return _MEMO.setdefault(k, '')",
+        "class C:\n    SEEN = set()\n    def f(self, k):\n        self.SEEN.add(k)",
+        "_MEMO = {}\ndef f(k):\n    del _MEMO[k]",
+    ],
+)
+def test_a_changed_constant_is_found(source: str) -> None:
+    assert mutations(ast.parse(source))
 
 
 def test_cores_do_not_ask_for_the_time() -> None:

@@ -43,10 +43,10 @@ class Module:
         yield from (node for node in ast.walk(self.tree) if isinstance(node, Function))
 
 
-def modules() -> list[Module]:
-    """Return every module of `controlplane/`, by path; generated ones excluded."""
-    paths = sorted((ROOT / "controlplane").rglob("*.py"))
-    return [Module(path) for path in paths if "generated" not in path.parts]
+def modules(*folders: str) -> list[Module]:
+    """Return every module below the folders, by path; generated ones excluded. By default those of `controlplane/`."""
+    paths = sorted(path for folder in folders or ("controlplane",) for path in (ROOT / folder).rglob("*.py"))
+    return [Module(path) for path in paths if not {"generated", "node_modules", "build"} & set(path.parts)]
 
 
 def methods(owner: ast.ClassDef) -> list[Function]:

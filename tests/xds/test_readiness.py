@@ -1,4 +1,4 @@
-"""When a cluster is in place or warmed, and when a resource is still used."""
+"""The rules for clusters in place, warmed clusters, and resources that are still used."""
 
 from __future__ import annotations
 
