@@ -71,9 +71,7 @@ def mutations(tree: ast.Module) -> list[str]:
         if isinstance(target, ast.Name)
     }
     changed = [
-        node.value
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store | ast.Del)
+        node.value for node in ast.walk(tree) if isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store | ast.Del)
     ] + [
         node.func.value
         for node in ast.walk(tree)
