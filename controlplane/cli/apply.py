@@ -14,11 +14,10 @@ from controlplane.cli.options import DEFAULT_WAIT, Api, DryRun, Files, Output, R
 from controlplane.cli.output import Format, line
 from controlplane.cli.receipt import finish
 from controlplane.cli.wording import plural
+from controlplane.domain import Gateway, Model
+from controlplane.domain.collections import COLLECTIONS
 from controlplane.errors import Error, Violation
-from controlplane.generated.turnout.v1.gateway_pb2 import Gateway
-from controlplane.generated.turnout.v1.model_pb2 import Model
 from controlplane.generated.turnout.v1.revision_service_pb2 import ApplyRequest, ApplyResponse, Manifest
-from controlplane.generated.turnout.v1.secret_pb2 import Secret
 
 
 def apply(
@@ -109,19 +108,22 @@ def validate(
 
 
 def _count(manifest: Manifest) -> str:
-    parts = [plural(len(manifest.gateways), "gateway"), plural(len(manifest.models), "model")]
-    if manifest.secrets:
-        parts.append(plural(len(manifest.secrets), "secret"))
+    """Return `1 gateway, 2 models`. Gateways and models are counted even if there are none."""
+    parts = []
+    for row in COLLECTIONS:
+        count = len(getattr(manifest, row.name))
+        if count or row.noun in (Gateway, Model):
+            parts.append(f"{count:,} {row.singular if count == 1 else row.name}")
     return ", ".join(parts)
 
 
 def _names_only(manifest: Manifest) -> Manifest:
     """Return the same objects with nothing but their names, so that no private key is printed."""
-    return Manifest(
-        gateways=[Gateway(name=gateway.name) for gateway in manifest.gateways],
-        models=[Model(name=model.name) for model in manifest.models],
-        secrets=[Secret(name=secret.name) for secret in manifest.secrets],
-    )
+    names = Manifest()
+    for row in COLLECTIONS:
+        for obj in getattr(manifest, row.name):
+            getattr(names, row.name).add(name=obj.name)
+    return names
 
 
 def _print_valid(manifest: Manifest, text: str, value: dict[str, Any], form: Format) -> None:

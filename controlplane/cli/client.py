@@ -9,6 +9,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from threading import Event, Thread
 from typing import Any, TypeVar
 
@@ -17,11 +18,9 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 from controlplane.errors import Code, Error, Violation
-from controlplane.generated.turnout.v1.gateway_service_pb2_grpc import GatewayServiceStub
 from controlplane.generated.turnout.v1.model_service_pb2_grpc import ModelServiceStub
 from controlplane.generated.turnout.v1.node_service_pb2_grpc import NodeServiceStub
 from controlplane.generated.turnout.v1.revision_service_pb2_grpc import RevisionServiceStub
-from controlplane.generated.turnout.v1.secret_service_pb2_grpc import SecretServiceStub
 from controlplane.generated.turnout.v1.traffic_service_pb2_grpc import TrafficServiceStub
 
 DEFAULT_API = "127.0.0.1:18080"
@@ -105,16 +104,19 @@ class Client:
                 ("grpc.max_send_message_length", _MAX_MESSAGE),
             ],
         )
-        self.gateways = GatewayServiceStub(self._channel)
         self.models = ModelServiceStub(self._channel)
         self.nodes = NodeServiceStub(self._channel)
         self.revisions = RevisionServiceStub(self._channel)
-        self.secrets = SecretServiceStub(self._channel)
         self.traffic = TrafficServiceStub(self._channel)
 
     def close(self) -> None:
         """Close the connection."""
         self._channel.close()
+
+    def service(self, noun: str, stub: str) -> Any:
+        """Return a stub of the service of a noun, which is defined in `NOUN_service.proto`."""
+        module = import_module(f"controlplane.generated.turnout.v1.{noun}_service_pb2_grpc")
+        return getattr(module, stub)(self._channel)
 
     def call(self, rpc: grpc.UnaryUnaryMultiCallable[_Request, _Response], request: _Request) -> _Response:
         """Return the answer to one call, repeated while the server is unreachable.

@@ -11,6 +11,8 @@ import typer
 
 from controlplane.cli import listing
 from controlplane.cli.client import DEFAULT_API, Client
+from controlplane.cli.objects import list_all
+from controlplane.domain.collections import COLLECTIONS
 from controlplane.errors import Error
 
 # Seconds that a user who pressed TAB waits at most.
@@ -34,16 +36,12 @@ def versions(ctx: typer.Context, incomplete: str) -> list[str]:
 
 
 def objects(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Return resource names of models, gateways and secrets."""
-    return _matching(
-        ctx,
-        incomplete,
-        lambda client: [
-            *(m.name for m in listing.models(client)),
-            *(g.name for g in listing.gateways(client)),
-            *(s.name for s in listing.secrets(client)),
-        ],
-    )
+    """Return resource names of objects of all nouns."""
+
+    def names(client: Client) -> list[str]:
+        return [obj.name for row in COLLECTIONS for obj in list_all(client, row)]
+
+    return _matching(ctx, incomplete, names)
 
 
 def nodes(ctx: typer.Context, incomplete: str) -> list[str]:

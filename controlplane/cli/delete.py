@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from collections.abc import Sequence
+from typing import Annotated, Any
 
 import typer
 
-from controlplane.cli import complete, output, secret, wording
+from controlplane import domain
+from controlplane.cli import complete, objects, output, secret, wording
 from controlplane.cli.client import Client
 from controlplane.cli.exits import Exit
 from controlplane.cli.options import DEFAULT_WAIT, Api, Output, Reason, Timeout, Wait, connect, request_id
 from controlplane.cli.output import Format
 from controlplane.cli.receipt import finish
 from controlplane.cli.wording import plural
-from controlplane.domain.collections import COLLECTIONS, alternatives, parse_name
+from controlplane.domain.collections import COLLECTIONS, Collection, alternatives, parse_name
 from controlplane.generated.turnout.v1.gateway_pb2 import Gateway
-from controlplane.generated.turnout.v1.gateway_service_pb2 import DeleteGatewayRequest, GetGatewayRequest
 from controlplane.generated.turnout.v1.model_pb2 import Model
-from controlplane.generated.turnout.v1.model_service_pb2 import DeleteModelRequest, GetModelRequest
 from controlplane.generated.turnout.v1.revision_service_pb2 import (
     ApplyRequest,
     ApplyResponse,
@@ -26,9 +26,9 @@ from controlplane.generated.turnout.v1.revision_service_pb2 import (
     GetRevisionRequest,
 )
 from controlplane.generated.turnout.v1.secret_pb2 import Secret
-from controlplane.generated.turnout.v1.secret_service_pb2 import DeleteSecretRequest, GetSecretRequest
 
-Object = Model | Gateway | Secret
+# The help names models first, because they are deleted most often.
+_MODELS_FIRST = sorted(COLLECTIONS, key=lambda row: row.noun is not domain.Model)
 
 
 def delete(
@@ -36,7 +36,7 @@ def delete(
     names: Annotated[
         list[str],
         typer.Argument(
-            metavar="models/NAME|gateways/NAME|secrets/NAME",
+            metavar="|".join(row.resource_name("NAME") for row in _MODELS_FIRST),
             show_default=False,
             autocompletion=complete.objects,
             help="The objects to delete.",
@@ -60,18 +60,13 @@ def delete(
 
     JSON: ApplyResponse. With --wait also `progress` (RevisionProgress) and `disconnectedNodes` (list of Node).
     """
-    for name in names:
-        if "/" not in name:
-            full_names = ", ".join(row.resource_name(name) for row in COLLECTIONS)
-            raise typer.BadParameter(f"'{name}' has no kind: write one of {full_names}")
-        if name.count("/") != 1 or parse_name(name) is None:
-            raise typer.BadParameter(f"'{name}' is not a {alternatives()}")
+    rows = [_row(name) for name in names]
     client = connect(ctx, api)
-    objects = [_read(client, name) for name in names]
+    live = [objects.get(client, row, name) for row, name in zip(rows, names, strict=True)]
     if not (yes or force):
-        _confirm(objects)
-    if len(objects) == 1:
-        answer = _delete_one(client, objects[0], force, reason)
+        _confirm(live)
+    if len(live) == 1:
+        answer = _delete_one(client, rows[0], live[0], force, reason)
     else:
         # One call deletes several objects in one revision. It takes no etags.
         request = ApplyRequest(delete_names=names, force=True, reason=reason, request_id=request_id())
@@ -79,47 +74,43 @@ def delete(
     finish(client, answer, form, changed=True, timeout=timeout if wait else None)
 
 
-def _read(client: Client, name: str) -> Object:
-    if name.startswith("models/"):
-        return client.call(client.models.GetModel, GetModelRequest(name=name)).model
-    if name.startswith("secrets/"):
-        return client.call(client.secrets.GetSecret, GetSecretRequest(name=name)).secret
-    return client.call(client.gateways.GetGateway, GetGatewayRequest(name=name)).gateway
+def _row(name: str) -> Collection:
+    """Return the row of the noun that a full name belongs to. Errors: BadParameter."""
+    if "/" not in name:
+        full_names = ", ".join(row.resource_name(name) for row in COLLECTIONS)
+        raise typer.BadParameter(f"'{name}' has no kind: write one of {full_names}")
+    parsed = parse_name(name) if name.count("/") == 1 else None
+    if parsed is None:
+        raise typer.BadParameter(f"'{name}' is not a {alternatives()}")
+    return parsed[0]
 
 
-def _delete_one(client: Client, obj: Object, force: bool, reason: str) -> ApplyResponse:
+def _delete_one(client: Client, row: Collection, obj: Any, force: bool, reason: str) -> ApplyResponse:
     """Delete one object, if it is still as it was read (or with `force`), and read the revision that did it."""
-    number = _deleting_revision(client, obj, "" if force else obj.etag, force, reason)
+    number = objects.delete(client, row, obj.name, "" if force else obj.etag, force=force, reason=reason)
     revision = client.call(client.revisions.GetRevision, GetRevisionRequest(name=f"revisions/{number}")).revision
     before_and_after = DiffRevisionsRequest(to=f"revisions/{number}", **{"from": f"revisions/{number - 1}"})
     impact = client.call(client.revisions.DiffRevisions, before_and_after).impact
     return ApplyResponse(revision=revision, impact=impact)
 
 
-def _deleting_revision(client: Client, obj: Object, etag: str, force: bool, reason: str) -> int:
-    """Delete the object, and return the number of the new revision."""
-    if isinstance(obj, Model):
-        model_request = DeleteModelRequest(name=obj.name, etag=etag, force=force, reason=reason, request_id=request_id())
-        return client.call(client.models.DeleteModel, model_request).revision
-    if isinstance(obj, Secret):
-        secret_request = DeleteSecretRequest(name=obj.name, etag=etag, reason=reason, request_id=request_id())
-        return client.call(client.secrets.DeleteSecret, secret_request).revision
-    gateway_request = DeleteGatewayRequest(name=obj.name, etag=etag, reason=reason, request_id=request_id())
-    return client.call(client.gateways.DeleteGateway, gateway_request).revision
-
-
-def _confirm(objects: list[Object]) -> None:
-    for obj in objects:
+def _confirm(live: Sequence[Any]) -> None:
+    for obj in live:
         output.notice(f"{obj.name}: {_describe(obj)}")
     if not sys.stdin.isatty():
         raise typer.BadParameter("needed here, because there is no terminal to ask for confirmation", param_hint="--yes")
-    if not typer.confirm(f"Delete {plural(len(objects), 'object')}?", err=True):
+    if not typer.confirm(f"Delete {plural(len(live), 'object')}?", err=True):
         raise typer.Exit(Exit.INTERRUPTED)
 
 
-def _describe(obj: Object) -> str:
-    if isinstance(obj, Secret):
-        return secret.describe(obj)
-    if isinstance(obj, Model):
-        return f"live at {', '.join(obj.gateways)}, {wording.split(obj.split)}"
-    return f"listens on {obj.address}:{obj.port}"
+def _describe(obj: Any) -> str:
+    """Return what an operator must know before deleting an object."""
+    match obj:
+        case Secret():
+            return secret.describe(obj)
+        case Model():
+            return f"live at {', '.join(obj.gateways)}, {wording.split(obj.split)}"
+        case Gateway():
+            return f"listens on {obj.address}:{obj.port}"
+        case _:
+            return f"as of revision {obj.etag}"

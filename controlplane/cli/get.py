@@ -2,42 +2,34 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
-from typing import Annotated
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from typing import Annotated, Any
 
 import typer
 
-from controlplane.cli import history, listing, messages, nodes, output, secret, wording
+from controlplane.cli import history, messages, nodes, objects, output
 from controlplane.cli.client import Client
+from controlplane.cli.object_tables import objects_table
 from controlplane.cli.options import Api, Output, connect, resource
 from controlplane.cli.output import Format, line
+from controlplane.domain.collections import COLLECTIONS, Collection
 from controlplane.errors import Code, Error
-from controlplane.generated.turnout.v1.gateway_pb2 import Gateway
-from controlplane.generated.turnout.v1.gateway_service_pb2 import GetGatewayRequest
-from controlplane.generated.turnout.v1.model_pb2 import Model
-from controlplane.generated.turnout.v1.model_service_pb2 import GetModelRequest
 from controlplane.generated.turnout.v1.revision_service_pb2 import GetRevisionRequest, Manifest
-from controlplane.generated.turnout.v1.secret_service_pb2 import GetSecretRequest
+
+# Kinds of which desired state has no objects. The singular means the same.
+_OTHER_KINDS = ("nodes", "revisions", "all")
 
 
-class Kind(StrEnum):
-    """The kinds that `get` shows; the singular means the same."""
-
-    GATEWAYS = "gateways"
-    MODELS = "models"
-    SECRETS = "secrets"
-    NODES = "nodes"
-    REVISIONS = "revisions"
-    ALL = "all"
+def _kinds() -> tuple[str, ...]:
+    return (*(row.name for row in COLLECTIONS), *_OTHER_KINDS)
 
 
 def get(
     ctx: typer.Context,
     kind: Annotated[
         str,
-        typer.Argument(
-            metavar="gateways|models|secrets|nodes|revisions|all", show_default=False, help="The kind of objects to show."
-        ),
+        typer.Argument(metavar="|".join(_kinds()), show_default=False, help="The kind of objects to show."),
     ],
     names: Annotated[
         list[str] | None, typer.Argument(metavar="[NAME]", show_default=False, help="Show only these. Default: all.")
@@ -58,34 +50,27 @@ def get(
 
     JSON: Manifest for gateways, models, secrets and all; ListNodesResponse for nodes; ListRevisionsResponse for revisions.
     """
-    chosen = next((k for k in Kind if kind in (k.value, k.value.removesuffix("s"))), None)
-    if chosen is None:
-        raise typer.BadParameter(f"'{kind}' is none of: {', '.join(Kind)}")
+    row = next((row for row in COLLECTIONS if kind in (row.name, row.singular)), None)
+    other = next((name for name in _OTHER_KINDS if kind in (name, name.removesuffix("s"))), None)
+    if row is None and other is None:
+        raise typer.BadParameter(f"'{kind}' is none of: {', '.join(_kinds())}")
     client = connect(ctx, api)
-    match chosen:
-        case Kind.NODES:
-            nodes.show_nodes(client, names or [], form)
-        case Kind.REVISIONS:
-            history.show_revisions(client, names or [], form)
-        case Kind.ALL:
-            _show(_everything(client), form, Kind.GATEWAYS, Kind.MODELS, Kind.SECRETS)
-        case _:
-            _show(_objects(client, chosen, names or []), form, chosen)
+    if row is not None:
+        _show({row.name: _objects(client, row, names or [])}, form)
+    elif other == "nodes":
+        nodes.show_nodes(client, names or [], form)
+    elif other == "revisions":
+        history.show_revisions(client, names or [], form)
+    else:
+        everything = _everything(client)
+        _show({row.name: list(getattr(everything, row.name)) for row in COLLECTIONS}, form)
 
 
-def _objects(client: Client, kind: Kind, names: list[str]) -> Manifest:
-    """Return the named objects of a kind, or all of them."""
-    full_names = [resource(kind.value, name) for name in names]
-    match kind:
-        case Kind.GATEWAYS:
-            named = [client.call(client.gateways.GetGateway, GetGatewayRequest(name=n)).gateway for n in full_names]
-            return Manifest(gateways=named if names else listing.gateways(client))
-        case Kind.MODELS:
-            models = [client.call(client.models.GetModel, GetModelRequest(name=n)).model for n in full_names]
-            return Manifest(models=models if names else listing.models(client))
-        case _:
-            secrets = [client.call(client.secrets.GetSecret, GetSecretRequest(name=n)).secret for n in full_names]
-            return Manifest(secrets=secrets if names else listing.secrets(client))
+def _objects(client: Client, row: Collection, names: list[str]) -> list[Any]:
+    """Return the named objects of a noun, or all of them."""
+    if not names:
+        return objects.list_all(client, row)
+    return [objects.get(client, row, resource(row.name, name)) for name in names]
 
 
 def _everything(client: Client) -> Manifest:
@@ -99,47 +84,19 @@ def _everything(client: Client) -> Manifest:
         return Manifest()
 
 
-def _show(manifest: Manifest, form: Format, *kinds: Kind) -> None:
-    """Print objects. As data, the list of each requested kind is present even if it is empty."""
+def _show(listed: Mapping[str, Sequence[Any]], form: Format) -> None:
+    """Print objects, by the name of their collection. As data, a collection's list is present even if it is empty."""
     if form is Format.NAME:
-        for name in messages.object_names(manifest):
-            output.raw(name)
+        for obj in chain.from_iterable(listed.values()):
+            output.raw(obj.name)
         return
     if form is not Format.TABLE:
-        messages.print_data({kind.value: [] for kind in kinds} | messages.desired(manifest, form), form)
+        messages.print_data({name: [messages.desired(obj, form) for obj in group] for name, group in listed.items()}, form)
         return
-    gateway_columns = ("GATEWAY", "LISTENS ON", "ROUTES BY", "NODES", "REVISION")
-    model_columns = ("MODEL", "TRAFFIC", "VERSIONS", "GATEWAYS", "REVISION")
-    tables = []
-    if manifest.gateways:
-        tables.append(output.table(gateway_columns, map(_gateway_row, manifest.gateways)))
-    if manifest.models:
-        tables.append(output.table(model_columns, map(_model_row, manifest.models)))
-    if manifest.secrets:
-        tables.append(output.table(secret.COLUMNS, map(secret.row, manifest.secrets)))
+    tables = [objects_table(row, listed[row.name]) for row in COLLECTIONS if listed.get(row.name)]
     for i, table in enumerate(tables):
         if i:
             line()
         output.show(table)
     if not tables:
         output.notice("nothing exists yet; `turnout apply -f FILE` creates objects")
-
-
-def _gateway_row(gateway: Gateway) -> tuple[str, ...]:
-    match gateway.WhichOneof("routing"):
-        case "header":
-            routing = f"header {gateway.header.name}"
-        case "host":
-            routing = "host"
-        case _:
-            routing = f"path segment {gateway.path.segment or 3}"
-    selector = gateway.nodes
-    selected = [*selector.clusters, *selector.ids, *(f"{k}={v}" for k, v in sorted(selector.metadata.items()))]
-    address = f"{gateway.address}:{gateway.port}" + (" (TLS)" if gateway.HasField("tls") else "")
-    return gateway.name, address, routing, ", ".join(selected) or "all", gateway.etag
-
-
-def _model_row(model: Model) -> tuple[str, ...]:
-    versions = ", ".join(f"{v.name} ({len(v.endpoints)})" for v in model.versions)
-    gateways = ", ".join(g.removeprefix("gateways/") for g in model.gateways)
-    return model.name, wording.split(model.split), versions, gateways, model.etag

@@ -7,20 +7,15 @@ from typing import Protocol, TypeVar
 
 import grpc
 
+from controlplane import domain
+from controlplane.cli import objects
 from controlplane.cli.client import Client
-from controlplane.generated.turnout.v1.gateway_pb2 import Gateway
-from controlplane.generated.turnout.v1.gateway_service_pb2 import ListGatewaysRequest
+from controlplane.domain.collections import BY_NOUN
 from controlplane.generated.turnout.v1.model_pb2 import Model
-from controlplane.generated.turnout.v1.model_service_pb2 import ListModelsRequest
 from controlplane.generated.turnout.v1.node_pb2 import Node
 from controlplane.generated.turnout.v1.node_service_pb2 import FleetSummary, ListNodesRequest
-from controlplane.generated.turnout.v1.secret_pb2 import Secret
-from controlplane.generated.turnout.v1.secret_service_pb2 import ListSecretsRequest
 from controlplane.generated.turnout.v1.traffic_pb2 import ModelTraffic, TrafficSource
 from controlplane.generated.turnout.v1.traffic_service_pb2 import ListTrafficRequest
-
-# Objects that one call returns at most.
-PAGE = 1000
 
 
 class _Request(Protocol):
@@ -36,33 +31,20 @@ _RequestT = TypeVar("_RequestT", bound=_Request)
 _PageT = TypeVar("_PageT", bound=_Page)
 
 
-def gateways(client: Client) -> list[Gateway]:
-    """Return all gateways, by name."""
-    pages = _pages(client, client.gateways.ListGateways, ListGatewaysRequest(page_size=PAGE))
-    return [gateway for page in pages for gateway in page.gateways]
-
-
 def models(client: Client) -> list[Model]:
     """Return all models, by name."""
-    pages = _pages(client, client.models.ListModels, ListModelsRequest(page_size=PAGE))
-    return [model for page in pages for model in page.models]
-
-
-def secrets(client: Client) -> list[Secret]:
-    """Return all secrets, by name."""
-    pages = _pages(client, client.secrets.ListSecrets, ListSecretsRequest(page_size=PAGE))
-    return [secret for page in pages for secret in page.secrets]
+    return objects.list_all(client, BY_NOUN[domain.Model])
 
 
 def traffic(client: Client) -> tuple[list[ModelTraffic], TrafficSource]:
     """Return the traffic of all models, by name, and its source from the last page."""
-    pages = list(_pages(client, client.traffic.ListTraffic, ListTrafficRequest(page_size=PAGE)))
+    pages = list(_pages(client, client.traffic.ListTraffic, ListTrafficRequest(page_size=objects.PAGE)))
     return [one for page in pages for one in page.traffic], pages[-1].source
 
 
 def nodes(client: Client) -> tuple[list[Node], FleetSummary]:
     """Return all nodes, by name, and the fleet's counts from the last page."""
-    pages = list(_pages(client, client.nodes.ListNodes, ListNodesRequest(page_size=PAGE)))
+    pages = list(_pages(client, client.nodes.ListNodes, ListNodesRequest(page_size=objects.PAGE)))
     return [node for page in pages for node in page.nodes], pages[-1].summary
 
 

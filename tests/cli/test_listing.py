@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from controlplane.cli import listing
+from controlplane.cli import listing, objects
 from controlplane.cli.client import Client
+from controlplane.cli.objects import list_all
+from controlplane.domain import Gateway, Secret
+from controlplane.domain.collections import BY_NOUN
 from tests.cli.conftest import Run, Server
 
 GATEWAYS = "gateways:\n" + "".join(f"  - {{name: g{i}, port: {10_000 + i}}}\n" for i in range(5))
@@ -16,18 +19,18 @@ MODELS = "models:\n" + "".join(
 
 @pytest.fixture
 def pages_of_two(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listing, "PAGE", 2)
+    monkeypatch.setattr(objects, "PAGE", 2)
 
 
 def test_all_pages_are_read_in_order(run: Run, server: Server, pages_of_two: None) -> None:
     assert run("apply", "-f", "-", stdin=GATEWAYS + MODELS).code == 0
     client = Client(server.api, retry_for=0, notice=print)
-    assert [g.name for g in listing.gateways(client)] == [f"gateways/g{i}" for i in range(5)]
+    assert [g.name for g in list_all(client, BY_NOUN[Gateway])] == [f"gateways/g{i}" for i in range(5)]
     assert [m.name for m in listing.models(client)] == [f"models/m{i}" for i in range(5)]
     traffic, source = listing.traffic(client)
     assert [t.model for t in traffic] == [f"models/m{i}" for i in range(5)]
     assert source.connected_nodes == 0
-    assert listing.secrets(client) == []
+    assert list_all(client, BY_NOUN[Secret]) == []
     client.close()
 
 
