@@ -10,7 +10,19 @@ from controlplane.cli import envoy, messages, output
 from controlplane.cli.changes import describe_impact, print_changes, print_warnings
 from controlplane.cli.client import Client
 from controlplane.cli.files import Loaded, load
-from controlplane.cli.options import DEFAULT_WAIT, Api, DryRun, Files, Output, Reason, Timeout, Wait, connect, request_id
+from controlplane.cli.options import (
+    DEFAULT_WAIT,
+    Api,
+    DryRun,
+    Files,
+    Output,
+    Reason,
+    Timeout,
+    Wait,
+    connect,
+    request_id,
+    resource,
+)
 from controlplane.cli.output import Format, line
 from controlplane.cli.receipt import finish
 from controlplane.cli.wording import plural
@@ -118,11 +130,11 @@ def _count(manifest: Manifest) -> str:
 
 
 def _names_only(manifest: Manifest) -> Manifest:
-    """Return the same objects with nothing but their names, so that no private key is printed."""
+    """Return the same objects with nothing but their resource names, so that no private key is printed."""
     names = Manifest()
     for row in COLLECTIONS:
         for obj in getattr(manifest, row.name):
-            getattr(names, row.name).add(name=obj.name)
+            getattr(names, row.name).add(name=resource(row.name, obj.name))
     return names
 
 

@@ -19,6 +19,7 @@ from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 
 from controlplane.cli.document import is_text
+from controlplane.cli.options import resource
 from controlplane.cli.output import LAYOUT, Format, raw
 from controlplane.domain.collections import COLLECTIONS
 from controlplane.errors import escaped
@@ -41,8 +42,8 @@ def desired(message: Message, form: Format) -> dict[str, Any]:
 
 
 def object_names(manifest: Manifest) -> list[str]:
-    """Return the names of all objects, in the order of the table of nouns."""
-    return [obj.name for row in COLLECTIONS for obj in getattr(manifest, row.name)]
+    """Return the resource names of all objects, in the order of the table of nouns. Files may leave out the collection."""
+    return [resource(row.name, obj.name) for row in COLLECTIONS for obj in getattr(manifest, row.name)]
 
 
 def key(name: str, form: Format) -> str:

@@ -158,6 +158,13 @@ def test_validate(run: Run, server: Server, minimal: Path) -> None:
     assert run("history", "-o", "json").json == {"revisions": [], "nextPageToken": ""}
 
 
+def test_validate_prints_resource_names(run: Run, server: Server, minimal: Path) -> None:
+    for offline in ([], ["--offline"]):
+        assert run("validate", *offline, "-f", minimal, "-o", "name").out == "gateways/edge\nmodels/iris\n"
+    names = {"gateways": [{"name": "gateways/edge"}], "models": [{"name": "models/iris"}]}
+    assert run("validate", "--offline", "-f", minimal, "-o", "json").json == names
+
+
 @pytest.mark.envoy
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda p: p.name)
 def test_a_real_envoy_accepts_the_examples(run: Run, server: Server, path: Path) -> None:

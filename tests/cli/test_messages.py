@@ -85,7 +85,7 @@ def test_a_report_has_every_key() -> None:
 
 def test_names_of_all_objects() -> None:
     manifest = Manifest()
-    manifest.models.add(name="models/b")
+    manifest.models.add(name="b")
     manifest.gateways.add(name="gateways/a")
     manifest.secrets.add(name="secrets/c")
     assert messages.object_names(manifest) == ["gateways/a", "models/b", "secrets/c"]
