@@ -158,10 +158,15 @@ def _apply(client: Client, loaded: Loaded, request: ApplyRequest) -> ApplyRespon
 def _located(loaded: Loaded, error: Error) -> Error:
     """Return the error with the lines of the files. The API's advice to send an etag does not fit files, so replace it."""
     if error.reason == "MOVES_TRAFFIC":
-        text = "differs from the live split, so applying it would move traffic"
-        violations = tuple(Violation(v.field, text) for v in error.violations)
+        violations = tuple(Violation(v.field, _moved_split(loaded, v.field)) for v in error.violations)
         error = Error(error.code, error.reason, error.message, violations=violations, metadata=error.metadata)
     return loaded.located(error)
+
+
+def _moved_split(loaded: Loaded, field: str) -> str:
+    """Return the text for a split that differs from the live one."""
+    name = loaded.resource_name(field)
+    return f"the split of {name} differs from the live split, so applying it would move traffic"
 
 
 def _dry_run(client: Client, loaded: Loaded, force: bool, form: Format) -> None:

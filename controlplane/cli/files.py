@@ -36,6 +36,11 @@ class Loaded:
             return error
         return FilesError(problems, error.code, error.reason)
 
+    def resource_name(self, path: str) -> str:
+        """Return the resource name of the object that a field belongs to; the field's path if the object has no name."""
+        object_path = _within_manifest(path).partition(".")[0]
+        return next((name for name, start in self.paths.items() if start == object_path), object_path)
+
     def place(self, path: str) -> Place | None:
         """Return the place of a field, or of the nearest field around it; None if it is in no file."""
         path = _within_manifest(path)

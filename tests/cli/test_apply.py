@@ -68,7 +68,10 @@ def test_dry_run_shows_both_sides_and_changes_nothing(run: Run, applied: Server)
     assert "~ models/iris" in result.out
     assert "split: blue 10000 -> green 10000" in result.out
     assert "Envoys would be sent: 1 RouteConfiguration, 0 Listeners, 1 node" in result.out
-    assert "Applying it needs --force:\n<stdin>:12: models[0].split: differs from the live split" in result.out
+    assert (
+        "Applying it needs --force:\n<stdin>:12: models[0].split: the split of models/iris differs from the live split"
+        in result.out
+    )
     assert run("get", "models", "-o", "json").json["models"][0]["split"] == {"blue": 10000}
     assert run("apply", "-f", "-", "--dry-run", "-o", "json", stdin=MOVED).json["needsForce"] is True
     assert run("apply", "-f", "-", "--dry-run", stdin=MINIMAL).out.startswith("Nothing would change")
@@ -78,7 +81,8 @@ def test_moving_live_traffic_needs_force(run: Run, applied: Server) -> None:
     result = run("apply", "-f", "-", stdin=MOVED)
     assert result.code == Exit.CONFLICT
     assert result.err == (
-        "Error: <stdin>:12: models[0].split: differs from the live split, so applying it would move traffic\n"
+        "Error: <stdin>:12: models[0].split: the split of models/iris differs from the live split, "
+        "so applying it would move traffic\n"
         "Use `turnout switch` or `turnout split` to move traffic, or repeat with --force.\n"
     )
     assert run("apply", "-f", "-", "--force", stdin=MOVED).code == 0

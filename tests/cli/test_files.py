@@ -182,3 +182,10 @@ def test_any_text_is_accepted_or_an_error_with_a_place(monkeypatch: pytest.Monke
         problems = error.problems
     assert problems is None or all(p.place and p.place.file == "<stdin>" and p.description for p in problems)
     assert problems != ()
+
+
+def test_the_resource_name_of_the_object_of_a_field(tmp_path: Path) -> None:
+    loaded = load([str(write_file(tmp_path, "models: [{name: a}, {name: models/b}, {keys: [x]}]"))])
+    assert loaded.resource_name("manifest.models[0].split") == "models/a"
+    assert loaded.resource_name("models[1]") == "models/b"
+    assert loaded.resource_name("manifest.models[2].split") == "models[2]"
