@@ -189,7 +189,7 @@ def _dry_run(client: Client, loaded: Loaded, force: bool, form: Format) -> None:
     else:
         if answer.changed:
             print_changes(answer.revision.changes)
-            line(f"Envoys would be sent: {describe_impact(answer.impact)}")
+            line(f"Would be sent to {plural(answer.impact.nodes, 'node')}: {describe_impact(answer.impact)}")
             print_warnings(answer.impact)
             line("Dry run: nothing was changed.")
         else:

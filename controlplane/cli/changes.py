@@ -40,7 +40,7 @@ def summary(listed: Iterable[Change]) -> str:
 
 
 def describe_impact(impact: Impact) -> str:
-    """Return `1 RouteConfiguration, 0 Listeners, 3 nodes`.
+    """Return what each node is sent: `1 RouteConfiguration, 0 Listeners, 363 bytes each`.
 
     Listeners are always counted, also when there are none: a changed listener drains its connections.
     """
@@ -52,9 +52,8 @@ def describe_impact(impact: Impact) -> str:
             parts.append(f"{plural(t.removed, t.type)} removed")
     if not any(t.type == "Listener" for t in impact.types):
         parts.append("0 Listeners")
-    parts.append(plural(impact.nodes, "node"))
     if impact.bytes_per_node:
-        parts.append(f"{impact.bytes_per_node:,} bytes a node")
+        parts.append(f"{impact.bytes_per_node:,} bytes each")
     return ", ".join(parts)
 
 

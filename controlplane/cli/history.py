@@ -99,7 +99,7 @@ def diff(
         messages.print_data(messages.report(answer, form), form)
     elif answer.changes:
         print_changes(answer.changes)
-        line(f"To the Envoys: {describe_impact(answer.impact)}")
+        line(f"To the Envoys ({wording.plural(answer.impact.nodes, 'node')}): {describe_impact(answer.impact)}")
     else:
         line("No difference.")
 

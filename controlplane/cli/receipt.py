@@ -79,7 +79,7 @@ def _print_change(revision: Revision, impact: Impact, changed: bool) -> None:
     reason = f": {revision.reason}" if revision.reason else ""
     line(f"Revision {revision.number} by {revision.author}{reason}", "bold")
     print_changes(revision.changes, _MAX_CHANGES)
-    line(f"Envoys are sent: {describe_impact(impact)}")
+    line(f"Sent to {plural(impact.nodes, 'node')}: {describe_impact(impact)}")
     print_warnings(impact)
 
 

@@ -26,7 +26,7 @@ def test_apply_makes_one_revision(run: Run, server: Server, minimal: Path) -> No
     assert "Revision 1 by ada@tests: first" in result.out
     assert "+ gateways/edge" in result.out
     assert "+ models/iris" in result.out
-    assert "Envoys are sent: " in result.out
+    assert "Sent to 0 nodes: " in result.out
     again = run("apply", "-f", minimal)
     assert again.out == "Nothing to change: revision 1 is like this already.\n"
 
@@ -67,7 +67,7 @@ def test_dry_run_shows_both_sides_and_changes_nothing(run: Run, applied: Server)
     assert result.code == 0
     assert "~ models/iris" in result.out
     assert "split: blue 10000 -> green 10000" in result.out
-    assert "Envoys would be sent: 1 RouteConfiguration, 0 Listeners, 1 node" in result.out
+    assert "Would be sent to 1 node: 1 RouteConfiguration, 0 Listeners, " in result.out
     assert (
         "Applying it needs --force:\n<stdin>:12: models[0].split: the split of models/iris differs from the live split"
         in result.out

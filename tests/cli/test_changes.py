@@ -44,7 +44,7 @@ def test_a_summary_is_one_cell() -> None:
 
 def test_an_impact_always_counts_listeners() -> None:
     routes = TypeImpact(type="RouteConfiguration", changed=1)
-    assert changes.describe_impact(Impact(types=[routes], nodes=3)) == "1 RouteConfiguration, 0 Listeners, 3 nodes"
+    assert changes.describe_impact(Impact(types=[routes], nodes=3)) == "1 RouteConfiguration, 0 Listeners"
     removed = TypeImpact(type="Listener", removed=2)
     text = changes.describe_impact(Impact(types=[removed], nodes=1, bytes_per_node=1_234))
-    assert text == "2 Listeners removed, 1 node, 1,234 bytes a node"
+    assert text == "2 Listeners removed, 1,234 bytes each"

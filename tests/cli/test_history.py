@@ -45,7 +45,7 @@ def test_diff(run: Run, applied: Server) -> None:
         printed = run("diff", *args)
         assert printed.code == 0
         assert "split: blue 10000 -> green 10000" in printed.out
-        assert "To the Envoys: 1 RouteConfiguration, 0 Listeners" in printed.out
+        assert "To the Envoys (0 nodes): 1 RouteConfiguration, 0 Listeners" in printed.out
     assert "+ gateways/edge" in run("diff", "0", "1").out
     assert run("diff", "2", "2").out == "No difference.\n"
     assert run("diff", "latest").out == "No difference.\n"

@@ -19,7 +19,7 @@ def test_switch_ends_with_a_receipt(run: Run, applied: Server) -> None:
     assert (result.code, result.err) == (0, "")
     assert "Revision 2 by ada@tests: better" in result.out
     assert "split: blue 10000 -> green 10000" in result.out
-    assert "Envoys are sent: 1 RouteConfiguration, 0 Listeners, 3 nodes" in result.out
+    assert "Sent to 3 nodes: 1 RouteConfiguration, 0 Listeners, " in result.out
     assert "Held by 3 of 3 nodes; commit to last ACK " in result.out
     for node in ("edge-1", "edge-2", "edge-3"):
         assert f"nodes/{node}  " in result.out
