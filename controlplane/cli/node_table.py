@@ -43,7 +43,7 @@ def fleet_line(summary: FleetSummary) -> Text:
 
 def nodes_table(nodes: Iterable[Node]) -> RenderableType:
     """Return a table with one line a node."""
-    return output.table(("NODE", "STATE", "HOLDS", "SPEAKS", "GATEWAYS", "CLIENT", "SEEN"), map(_row, nodes))
+    return output.table(("NODE", "STATE", "HOLDS", "VARIANT", "GATEWAYS", "CLIENT", "SEEN"), map(_row, nodes))
 
 
 def _row(node: Node) -> tuple[str | Text, ...]:
@@ -55,12 +55,12 @@ def _row(node: Node) -> tuple[str | Text, ...]:
     )
     gateways = ", ".join(g.removeprefix("gateways/") for g in node.gateways) or "none selects it"
     # Two Envoys with the same id look like one node, so the number of streams is shown.
-    speaks = ", ".join(node.variants) + (f" ×{node.streams}" if node.streams > 1 else "")
+    variants = ", ".join(node.variants) + (f" ×{node.streams}" if node.streams > 1 else "")
     return (
         wording.clip(node.name),
         Text(state, _COLOURS.get(node.state, "")),
         holds,
-        speaks,
+        variants,
         gateways,
         wording.clip(node.user_agent),
         wording.ago(node.last_seen_time),

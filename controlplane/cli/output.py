@@ -24,7 +24,7 @@ _UNWRAPPED = 100_000
 LAYOUT = "\n\t"
 # Columns that never fold: their cells are short.
 _SHORT_COLUMNS = (
-    *("TYPE", "REVISION", "WHEN", "STATE", "HOLDS", "SPEAKS", "SEEN", "DID"),
+    *("TYPE", "REVISION", "WHEN", "STATE", "HOLDS", "VARIANT", "SEEN", "DID"),
     *("SHARE", "REQ/S", "ERRORS", "OPEN", "NODES", "LAST", "TOTAL"),
 )
 
