@@ -35,6 +35,8 @@ from controlplane.generated.turnout.v1.traffic_service_pb2_grpc import TrafficSe
 
 # The kernel gives higher ports to outgoing connections, so none of them can take a port that was chosen here.
 _PORTS = range(20_000, 32_768)
+# The author of changes that the demo makes without the command line.
+_AUTHOR = (("x-turnout-author", "demo"),)
 _shuffled = itertools.cycle(random.sample(_PORTS, len(_PORTS)))
 
 
@@ -124,13 +126,15 @@ class ControlPlane(Startable):
 
     async def apply(self, manifest: Manifest, reason: str = "") -> int:
         """Apply objects, and return the revision. Errors: grpc's."""
-        answer = await self.revisions.Apply(ApplyRequest(manifest=manifest, reason=reason, force=True), timeout=30)
+        request = ApplyRequest(manifest=manifest, reason=reason, force=True)
+        answer = await self.revisions.Apply(request, timeout=30, metadata=_AUTHOR)
         return answer.revision.number
 
     async def split(self, model: str, shares: Mapping[str, int]) -> int:
         """Move a model's traffic without an etag, and return the revision. Errors: grpc's."""
         switch = TrafficSwitch(model=f"models/{model}", split=Split(shares=shares))
-        answer = await self.models.SwitchTraffic(SwitchTrafficRequest(switches=[switch], force=True), timeout=30)
+        request = SwitchTrafficRequest(switches=[switch], force=True)
+        answer = await self.models.SwitchTraffic(request, timeout=30, metadata=_AUTHOR)
         return answer.revision.number
 
     async def held(self, revision: int, nodes: int, seconds: float = 30.0) -> RevisionProgress:

@@ -12,6 +12,7 @@ import pytest
 from controlplane.demo import scenario
 from controlplane.demo.plane import ControlPlane, free_port
 from controlplane.errors import Code, Error
+from controlplane.generated.turnout.v1.revision_service_pb2 import ListRevisionsRequest
 from tests.fakes.xds_client import client
 
 
@@ -35,6 +36,8 @@ async def test_desired_state_survives_a_restart(plane: ControlPlane) -> None:
     await plane.kill()
     await plane.start()
     assert await plane.split("digits", {"green": 10_000}) == 2
+    listed = await plane.revisions.ListRevisions(ListRevisionsRequest())
+    assert [revision.author for revision in listed.revisions] == ["demo", "demo"]
 
 
 async def test_a_revision_is_held_once_enough_nodes_have_acked_it(plane: ControlPlane) -> None:
