@@ -183,9 +183,9 @@ def test_a_real_envoy_accepts_the_examples(run: Run, server: Server, path: Path)
 def test_a_configuration_that_a_real_envoy_refuses_is_not_applied(
     run: Run, server: Server, minimal: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wrong = '{"static_resources": {"clusters": [{"name": "c", "connect_timeout": "-1s"}]}}'
+    refused_bootstrap = '{"static_resources": {"clusters": [{"name": "c", "connect_timeout": "-1s"}]}}'
     original = envoy.validate
-    monkeypatch.setattr(envoy, "validate", lambda bootstraps: original([*bootstraps, wrong]))
+    monkeypatch.setattr(envoy, "validate", lambda bootstraps: original([*bootstraps, refused_bootstrap]))
     result = run("apply", "-f", minimal, "--validate-with-envoy")
     assert result.code == Exit.REFUSED
     assert "Expected positive duration" in result.err

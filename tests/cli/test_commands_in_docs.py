@@ -22,8 +22,8 @@ END = re.compile(r"\s(?:\\?\||>|2>|&|#)|\s{2,}")
 def commands(page: Path) -> list[list[str]]:
     """Return the arguments of each command of a page, in code blocks and between backticks."""
     text = re.sub(r"^```text\n.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
-    found = [END.split(line)[0].replace(" …", "") for line in COMMAND.findall(text)]
-    return [shlex.split(line) for line in found]
+    command_lines = [END.split(line)[0].replace(" …", "") for line in COMMAND.findall(text)]
+    return [shlex.split(line) for line in command_lines]
 
 
 def fault(arguments: list[str]) -> str | None:
@@ -50,8 +50,8 @@ def fault(arguments: list[str]) -> str | None:
 @pytest.mark.parametrize("page", pages(), ids=lambda page: f"{page.parent.name}/{page.name}")
 def test_each_command_in_a_page_exists(page: Path) -> None:
     completion.completion_init()  # type: ignore[attr-defined]
-    wrong = {" ".join(arguments): why for arguments in commands(page) if (why := fault(arguments))}
-    assert wrong == {}
+    refused = {" ".join(arguments): why for arguments in commands(page) if (why := fault(arguments))}
+    assert refused == {}
 
 
 @pytest.mark.parametrize(

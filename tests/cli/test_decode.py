@@ -89,9 +89,9 @@ def test_a_field_in_both_spellings_names_both_places(tmp_path: Path) -> None:
 
 
 def test_a_name_twice_names_both_places(tmp_path: Path) -> None:
-    one = write_file(tmp_path, "models:\n  - name: iris\n", "1.yaml")
-    two = write_file(tmp_path, "\n\nmodels:\n  - name: models/iris\n", "2.yaml")
-    assert problems_of(one, two) == f"{two}:4: models[1].name: models/iris is defined already, at {one}:2"
+    first = write_file(tmp_path, "models:\n  - name: iris\n", "1.yaml")
+    second = write_file(tmp_path, "\n\nmodels:\n  - name: models/iris\n", "2.yaml")
+    assert problems_of(first, second) == f"{second}:4: models[1].name: models/iris is defined already, at {first}:2"
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

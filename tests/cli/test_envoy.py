@@ -14,9 +14,9 @@ from controlplane.errors import Error
 
 @pytest.mark.envoy
 def test_an_error_contains_envoys_text() -> None:
-    wrong = json.dumps({"static_resources": {"clusters": [{"name": "c", "connect_timeout": "-1s"}]}})
+    refused_bootstrap = json.dumps({"static_resources": {"clusters": [{"name": "c", "connect_timeout": "-1s"}]}})
     with pytest.raises(Ended) as caught:
-        envoy.validate([wrong])
+        envoy.validate([refused_bootstrap])
     assert caught.value.code is Exit.REFUSED
     assert "Expected positive duration" in caught.value.message
     assert "[" not in caught.value.message.splitlines()[1][:6]

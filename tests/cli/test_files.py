@@ -76,9 +76,9 @@ def test_a_wrong_file(tmp_path: Path, text: str | bytes, expected: str) -> None:
 
 
 def test_the_problems_of_all_files_are_listed(tmp_path: Path) -> None:
-    one = write_file(tmp_path, "models: [{nme: a}]\n", "1.yaml")
-    two = write_file(tmp_path, "gateways: [{name: a, prt: 1}]\n", "2.yaml")
-    message = problems_of(one, two, tmp_path / "none.yaml")
+    first = write_file(tmp_path, "models: [{nme: a}]\n", "1.yaml")
+    second = write_file(tmp_path, "gateways: [{name: a, prt: 1}]\n", "2.yaml")
+    message = problems_of(first, second, tmp_path / "none.yaml")
     assert "'nme'" in message
     assert "'prt'" in message
     assert "none.yaml: can't be read: no such file or directory" in message

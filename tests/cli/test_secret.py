@@ -100,7 +100,7 @@ def test_errors_name_the_options(run: Run, server: Server, tmp_path: Path) -> No
 
 def test_files_that_are_wrong_are_not_quoted(run: Run, server: Server, tmp_path: Path) -> None:
     key = OLD.key
-    wrong = [
+    invalid_files = [
         document(Pair(OLD.certificate, NEW.key, 0)),
         document(Pair(OLD.key, OLD.key, 0)),
         f"secrets:\n  - name: edge\n    tls_certificate: |\n{indented(key)}",
@@ -113,7 +113,7 @@ def test_files_that_are_wrong_are_not_quoted(run: Run, server: Server, tmp_path:
         f"secrets:\n  - name: edge\n    tls_certificate:\n      private_key_pem:\n{key}",
         document(OLD) + "      more: x\n",
     ]
-    for text in wrong:
+    for text in invalid_files:
         for command in (("apply", "-f", "-"), ("validate", "-f", "-", "--offline")):
             result = run(*command, stdin=text)
             assert result.code == 3, text

@@ -11,19 +11,19 @@ SWITCH = Move("turnout switch digits --to green", "blue", "green", 2, nodes=3, c
 UNDO = Move("turnout undo", "green", "blue", 3, nodes=3, commit=20.0, last_ack=20.5)
 
 
-def request(start: float, version: str | None, *, user: int = 0, took: float = 0.1, group: str = "http1") -> Request:
-    end = start + took
-    return Request(start, start + min(took, 0.1), end, user, version, group)
+def request(start: float, version: str | None, *, user: int = 0, seconds: float = 0.1, group: str = "http1") -> Request:
+    end = start + seconds
+    return Request(start, start + min(seconds, 0.1), end, user, version, group)
 
 
 GOOD = [
     request(1, "blue"),
     request(9, "blue", user=1),
-    request(9, "blue", took=3, group=STREAMS),
+    request(9, "blue", seconds=3, group=STREAMS),
     request(10.2, "blue"),  # between commit and last ACK: both versions are right
     request(10.3, "green"),
     request(11, "green"),
-    request(19, "green", took=3, group=STREAMS),
+    request(19, "green", seconds=3, group=STREAMS),
     request(19.95, "blue"),  # routed after the next commit
     request(21, "blue"),
 ]
