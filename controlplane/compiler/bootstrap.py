@@ -11,7 +11,7 @@ from controlplane.envoy_types import url_of
 
 _TYPE = url_of("envoy.")
 XDS_CLUSTER = "turnout"
-NOWHERE = Locality()
+NO_LOCALITY = Locality()
 
 
 def node_bootstrap(
@@ -24,7 +24,7 @@ def node_bootstrap(
     admin_host: str = "127.0.0.1",
     admin_port: int = 9901,
     metadata: Mapping[str, object] | None = None,
-    locality: Locality = NOWHERE,
+    locality: Locality = NO_LOCALITY,
     load_reports: bool = True,
 ) -> dict[str, object]:
     """Return the bootstrap of an Envoy that gets everything from the control plane at `xds_host:xds_port`.
@@ -68,7 +68,7 @@ def grpc_bootstrap(
     xds_host: str = "127.0.0.1",
     xds_port: int = 18000,
     metadata: Mapping[str, object] | None = None,
-    locality: Locality = NOWHERE,
+    locality: Locality = NO_LOCALITY,
 ) -> dict[str, object]:
     """Return the content of the file that GRPC_XDS_BOOTSTRAP names, for gRPC's own clients.
 

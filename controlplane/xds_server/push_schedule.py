@@ -27,9 +27,9 @@ FLUSH_SIZE = 256
 # A stream to which a push took longer than this is deprioritised.
 SLOW_PUSH = 0.005
 
-# Idle time is spent in naps of this length. A push that took less than half of one needs none. Idle time is limited so that
+# Idle time is spent in steps of this length. A push that took less than half of one needs none. Idle time is limited so that
 # changes are not delayed for longer.
-NAP = 0.005
+IDLE_STEP = 0.005
 LONGEST_IDLE = 0.2
 
 
@@ -61,9 +61,9 @@ class IdleTime:
 
     def is_over(self, now: float) -> bool:
         """Return True if the next push may begin."""
-        return self._remaining <= NAP or now >= self._deadline
+        return self._remaining <= IDLE_STEP or now >= self._deadline
 
     def record_nap(self, seconds: float) -> None:
         """Record a nap that took this long."""
-        if seconds < 2 * NAP:
-            self._remaining -= NAP
+        if seconds < 2 * IDLE_STEP:
+            self._remaining -= IDLE_STEP

@@ -11,7 +11,7 @@ from controlplane.xds.events import StreamId
 from controlplane.xds_server.pump import Pump
 from controlplane.xds_server.push_schedule import (
     FLUSH_SIZE,
-    NAP,
+    IDLE_STEP,
     PUSH_TIME_SLICE,
     PUSH_TIME_SLICE_WITH_FLUSH,
     TURNS_BETWEEN_SLICES,
@@ -93,7 +93,7 @@ class Pusher:
         clock = asyncio.get_running_loop().time
         idle = IdleTime(push_seconds, clock())
         while not idle.is_over(started := clock()):
-            await asyncio.sleep(NAP)
+            await asyncio.sleep(IDLE_STEP)
             idle.record_nap(clock() - started)
 
 

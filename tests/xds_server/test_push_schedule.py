@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controlplane.xds_server.push_schedule import LONGEST_IDLE, NAP, IdleTime, push_order
+from controlplane.xds_server.push_schedule import IDLE_STEP, LONGEST_IDLE, IdleTime, push_order
 
 
 @dataclass
@@ -38,18 +38,18 @@ def naps(push_seconds: float, nap_seconds: float) -> int:
 
 
 def test_no_push_begins_for_twice_as_long_as_the_last_one_took() -> None:
-    assert naps(0.0, NAP) == 0
-    assert naps(NAP / 2, NAP) == 0
-    assert naps(NAP, NAP) == 1
-    assert naps(0.02, NAP) in (7, 8)
+    assert naps(0.0, IDLE_STEP) == 0
+    assert naps(IDLE_STEP / 2, IDLE_STEP) == 0
+    assert naps(IDLE_STEP, IDLE_STEP) == 1
+    assert naps(0.02, IDLE_STEP) in (7, 8)
 
 
 def test_naps_in_which_the_loop_was_busy_do_not_count_but_idle_time_ends() -> None:
-    assert naps(0.02, 6 * NAP) == 7  # until LONGEST_IDLE, and the last nap ends after it
+    assert naps(0.02, 6 * IDLE_STEP) == 7  # until LONGEST_IDLE, and the last nap ends after it
 
 
-@given(st.floats(0, 10), st.floats(NAP, 10 * NAP))
+@given(st.floats(0, 10), st.floats(IDLE_STEP, 10 * IDLE_STEP))
 def test_idle_time_is_bounded(push_seconds: float, nap_seconds: float) -> None:
     seconds = naps(push_seconds, nap_seconds) * nap_seconds
     assert seconds <= LONGEST_IDLE + nap_seconds
-    assert seconds <= 2 * push_seconds or nap_seconds > NAP
+    assert seconds <= 2 * push_seconds or nap_seconds > IDLE_STEP

@@ -99,7 +99,9 @@ class SqliteStore:
     def _check_number(self, number: int) -> None:
         newest = self._head.value.number
         if not 1 <= number <= newest:
-            raise not_found(f"revisions/{number}", f"the newest is revisions/{newest}" if newest else "there is none yet")
+            raise not_found(
+                f"revisions/{number}", f"the newest is revisions/{newest}" if newest else "there is no revision yet"
+            )
 
     async def _commit(self, proposed: Head, changes: Changes, draft: Draft, fence: Fence | None) -> Head:
         head = self._head.value
