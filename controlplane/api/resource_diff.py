@@ -16,7 +16,8 @@ from controlplane.xds.status import known
 
 # Larger contents are not compared.
 MAX_BYTES = 256 * 1024
-MAX_LINES = 400  # of one diff
+# Longer diffs are cut off.
+MAX_LINES = 400
 
 # The faster one in C, if it is installed.
 _Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
