@@ -26,9 +26,10 @@ from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior_
 from google.api import resource_pb2 as google_dot_api_dot_resource__pb2
 from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
 from controlplane.generated.turnout.v1 import gateway_pb2 as turnout_dot_v1_dot_gateway__pb2
+from controlplane.generated.turnout.v1 import revision_pb2 as turnout_dot_v1_dot_revision__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n turnout/v1/gateway_service.proto\x12\nturnout.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a google/protobuf/field_mask.proto\x1a\x18turnout/v1/gateway.proto\"?\n\x11GetGatewayRequest\x12*\n\x04name\x18\x01 \x01(\tB\x1c\xe2\x41\x01\x02\xfa\x41\x15\n\x13turnout.dev/Gateway\":\n\x12GetGatewayResponse\x12$\n\x07gateway\x18\x01 \x01(\x0b\x32\x13.turnout.v1.Gateway\"H\n\x13ListGatewaysRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"V\n\x14ListGatewaysResponse\x12%\n\x08gateways\x18\x01 \x03(\x0b\x32\x13.turnout.v1.Gateway\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x8f\x01\n\x14\x43reateGatewayRequest\x12*\n\x07gateway\x18\x01 \x01(\x0b\x32\x13.turnout.v1.GatewayB\x04\xe2\x41\x01\x02\x12\x18\n\nrequest_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x14\n\x06reason\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\"O\n\x15\x43reateGatewayResponse\x12$\n\x07gateway\x18\x01 \x01(\x0b\x32\x13.turnout.v1.Gateway\x12\x10\n\x08revision\x18\x02 \x01(\x03\"\xc6\x01\n\x14UpdateGatewayRequest\x12*\n\x07gateway\x18\x01 \x01(\x0b\x32\x13.turnout.v1.GatewayB\x04\xe2\x41\x01\x02\x12\x35\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x14\n\x06reason\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\"O\n\x15UpdateGatewayResponse\x12$\n\x07gateway\x18\x01 \x01(\x0b\x32\x13.turnout.v1.Gateway\x12\x10\n\x08revision\x18\x02 \x01(\x03\"\xa3\x01\n\x14\x44\x65leteGatewayRequest\x12*\n\x04name\x18\x01 \x01(\tB\x1c\xe2\x41\x01\x02\xfa\x41\x15\n\x13turnout.dev/Gateway\x12\x12\n\x04\x65tag\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x14\n\x06reason\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\")\n\x15\x44\x65leteGatewayResponse\x12\x10\n\x08revision\x18\x01 \x01(\x03\x32\xbc\x03\n\x0eGatewayService\x12P\n\nGetGateway\x12\x1d.turnout.v1.GetGatewayRequest\x1a\x1e.turnout.v1.GetGatewayResponse\"\x03\x90\x02\x01\x12V\n\x0cListGateways\x12\x1f.turnout.v1.ListGatewaysRequest\x1a .turnout.v1.ListGatewaysResponse\"\x03\x90\x02\x01\x12T\n\rCreateGateway\x12 .turnout.v1.CreateGatewayRequest\x1a!.turnout.v1.CreateGatewayResponse\x12T\n\rUpdateGateway\x12 .turnout.v1.UpdateGatewayRequest\x1a!.turnout.v1.UpdateGatewayResponse\x12T\n\rDeleteGateway\x12 .turnout.v1.DeleteGatewayRequest\x1a!.turnout.v1.DeleteGatewayResponseB8\n\x0e\x64\x65v.turnout.v1P\x01Z$turnout.dev/gen/turnout/v1;turnoutv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n turnout/v1/gateway_service.proto\x12\nturnout.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a google/protobuf/field_mask.proto\x1a\x18turnout/v1/gateway.proto\x1a\x19turnout/v1/revision.proto\"?\n\x11GetGatewayRequest\x12*\n\x04name\x18\x01 \x01(\tB\x1c\xe2\x41\x01\x02\xfa\x41\x15\n\x13turnout.dev/Gateway\":\n\x12GetGatewayResponse\x12$\n\x07gateway\x18\x01 \x01(\x0b\x32\x13.turnout.v1.Gateway\"H\n\x13ListGatewaysRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"V\n\x14ListGatewaysResponse\x12%\n\x08gateways\x18\x01 \x03(\x0b\x32\x13.turnout.v1.Gateway\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xc1\x01\n\x14\x43reateGatewayRequest\x12*\n\x07gateway\x18\x01 \x01(\x0b\x32\x13.turnout.v1.GatewayB\x04\xe2\x41\x01\x02\x12\x18\n\nrequest_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x14\n\x06reason\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tallow_cut\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x17\n\tcut_token\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\"s\n\x15\x43reateGatewayResponse\x12$\n\x07gateway\x18\x01 \x01(\x0b\x32\x13.turnout.v1.Gateway\x12\x10\n\x08revision\x18\x02 \x01(\x03\x12\"\n\x06impact\x18\x03 \x01(\x0b\x32\x12.turnout.v1.Impact\"\xf8\x01\n\x14UpdateGatewayRequest\x12*\n\x07gateway\x18\x01 \x01(\x0b\x32\x13.turnout.v1.GatewayB\x04\xe2\x41\x01\x02\x12\x35\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x14\n\x06reason\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tallow_cut\x18\x06 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x17\n\tcut_token\x18\x07 \x01(\tB\x04\xe2\x41\x01\x01\"s\n\x15UpdateGatewayResponse\x12$\n\x07gateway\x18\x01 \x01(\x0b\x32\x13.turnout.v1.Gateway\x12\x10\n\x08revision\x18\x02 \x01(\x03\x12\"\n\x06impact\x18\x03 \x01(\x0b\x32\x12.turnout.v1.Impact\"\xd5\x01\n\x14\x44\x65leteGatewayRequest\x12*\n\x04name\x18\x01 \x01(\tB\x1c\xe2\x41\x01\x02\xfa\x41\x15\n\x13turnout.dev/Gateway\x12\x12\n\x04\x65tag\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x14\n\x06reason\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tallow_cut\x18\x06 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x17\n\tcut_token\x18\x07 \x01(\tB\x04\xe2\x41\x01\x01\"M\n\x15\x44\x65leteGatewayResponse\x12\x10\n\x08revision\x18\x01 \x01(\x03\x12\"\n\x06impact\x18\x02 \x01(\x0b\x32\x12.turnout.v1.Impact2\xbc\x03\n\x0eGatewayService\x12P\n\nGetGateway\x12\x1d.turnout.v1.GetGatewayRequest\x1a\x1e.turnout.v1.GetGatewayResponse\"\x03\x90\x02\x01\x12V\n\x0cListGateways\x12\x1f.turnout.v1.ListGatewaysRequest\x1a .turnout.v1.ListGatewaysResponse\"\x03\x90\x02\x01\x12T\n\rCreateGateway\x12 .turnout.v1.CreateGatewayRequest\x1a!.turnout.v1.CreateGatewayResponse\x12T\n\rUpdateGateway\x12 .turnout.v1.UpdateGatewayRequest\x1a!.turnout.v1.UpdateGatewayResponse\x12T\n\rDeleteGateway\x12 .turnout.v1.DeleteGatewayRequest\x1a!.turnout.v1.DeleteGatewayResponseB8\n\x0e\x64\x65v.turnout.v1P\x01Z$turnout.dev/gen/turnout/v1;turnoutv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -50,6 +51,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CREATEGATEWAYREQUEST'].fields_by_name['validate_only']._serialized_options = b'\342A\001\001'
   _globals['_CREATEGATEWAYREQUEST'].fields_by_name['reason']._loaded_options = None
   _globals['_CREATEGATEWAYREQUEST'].fields_by_name['reason']._serialized_options = b'\342A\001\001'
+  _globals['_CREATEGATEWAYREQUEST'].fields_by_name['allow_cut']._loaded_options = None
+  _globals['_CREATEGATEWAYREQUEST'].fields_by_name['allow_cut']._serialized_options = b'\342A\001\001'
+  _globals['_CREATEGATEWAYREQUEST'].fields_by_name['cut_token']._loaded_options = None
+  _globals['_CREATEGATEWAYREQUEST'].fields_by_name['cut_token']._serialized_options = b'\342A\001\001'
   _globals['_UPDATEGATEWAYREQUEST'].fields_by_name['gateway']._loaded_options = None
   _globals['_UPDATEGATEWAYREQUEST'].fields_by_name['gateway']._serialized_options = b'\342A\001\002'
   _globals['_UPDATEGATEWAYREQUEST'].fields_by_name['update_mask']._loaded_options = None
@@ -60,6 +65,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_UPDATEGATEWAYREQUEST'].fields_by_name['validate_only']._serialized_options = b'\342A\001\001'
   _globals['_UPDATEGATEWAYREQUEST'].fields_by_name['reason']._loaded_options = None
   _globals['_UPDATEGATEWAYREQUEST'].fields_by_name['reason']._serialized_options = b'\342A\001\001'
+  _globals['_UPDATEGATEWAYREQUEST'].fields_by_name['allow_cut']._loaded_options = None
+  _globals['_UPDATEGATEWAYREQUEST'].fields_by_name['allow_cut']._serialized_options = b'\342A\001\001'
+  _globals['_UPDATEGATEWAYREQUEST'].fields_by_name['cut_token']._loaded_options = None
+  _globals['_UPDATEGATEWAYREQUEST'].fields_by_name['cut_token']._serialized_options = b'\342A\001\001'
   _globals['_DELETEGATEWAYREQUEST'].fields_by_name['name']._loaded_options = None
   _globals['_DELETEGATEWAYREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002\372A\025\n\023turnout.dev/Gateway'
   _globals['_DELETEGATEWAYREQUEST'].fields_by_name['etag']._loaded_options = None
@@ -70,30 +79,34 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DELETEGATEWAYREQUEST'].fields_by_name['validate_only']._serialized_options = b'\342A\001\001'
   _globals['_DELETEGATEWAYREQUEST'].fields_by_name['reason']._loaded_options = None
   _globals['_DELETEGATEWAYREQUEST'].fields_by_name['reason']._serialized_options = b'\342A\001\001'
+  _globals['_DELETEGATEWAYREQUEST'].fields_by_name['allow_cut']._loaded_options = None
+  _globals['_DELETEGATEWAYREQUEST'].fields_by_name['allow_cut']._serialized_options = b'\342A\001\001'
+  _globals['_DELETEGATEWAYREQUEST'].fields_by_name['cut_token']._loaded_options = None
+  _globals['_DELETEGATEWAYREQUEST'].fields_by_name['cut_token']._serialized_options = b'\342A\001\001'
   _globals['_GATEWAYSERVICE'].methods_by_name['GetGateway']._loaded_options = None
   _globals['_GATEWAYSERVICE'].methods_by_name['GetGateway']._serialized_options = b'\220\002\001'
   _globals['_GATEWAYSERVICE'].methods_by_name['ListGateways']._loaded_options = None
   _globals['_GATEWAYSERVICE'].methods_by_name['ListGateways']._serialized_options = b'\220\002\001'
-  _globals['_GETGATEWAYREQUEST']._serialized_start=168
-  _globals['_GETGATEWAYREQUEST']._serialized_end=231
-  _globals['_GETGATEWAYRESPONSE']._serialized_start=233
-  _globals['_GETGATEWAYRESPONSE']._serialized_end=291
-  _globals['_LISTGATEWAYSREQUEST']._serialized_start=293
-  _globals['_LISTGATEWAYSREQUEST']._serialized_end=365
-  _globals['_LISTGATEWAYSRESPONSE']._serialized_start=367
-  _globals['_LISTGATEWAYSRESPONSE']._serialized_end=453
-  _globals['_CREATEGATEWAYREQUEST']._serialized_start=456
-  _globals['_CREATEGATEWAYREQUEST']._serialized_end=599
-  _globals['_CREATEGATEWAYRESPONSE']._serialized_start=601
-  _globals['_CREATEGATEWAYRESPONSE']._serialized_end=680
-  _globals['_UPDATEGATEWAYREQUEST']._serialized_start=683
-  _globals['_UPDATEGATEWAYREQUEST']._serialized_end=881
-  _globals['_UPDATEGATEWAYRESPONSE']._serialized_start=883
-  _globals['_UPDATEGATEWAYRESPONSE']._serialized_end=962
-  _globals['_DELETEGATEWAYREQUEST']._serialized_start=965
-  _globals['_DELETEGATEWAYREQUEST']._serialized_end=1128
-  _globals['_DELETEGATEWAYRESPONSE']._serialized_start=1130
-  _globals['_DELETEGATEWAYRESPONSE']._serialized_end=1171
-  _globals['_GATEWAYSERVICE']._serialized_start=1174
-  _globals['_GATEWAYSERVICE']._serialized_end=1618
+  _globals['_GETGATEWAYREQUEST']._serialized_start=195
+  _globals['_GETGATEWAYREQUEST']._serialized_end=258
+  _globals['_GETGATEWAYRESPONSE']._serialized_start=260
+  _globals['_GETGATEWAYRESPONSE']._serialized_end=318
+  _globals['_LISTGATEWAYSREQUEST']._serialized_start=320
+  _globals['_LISTGATEWAYSREQUEST']._serialized_end=392
+  _globals['_LISTGATEWAYSRESPONSE']._serialized_start=394
+  _globals['_LISTGATEWAYSRESPONSE']._serialized_end=480
+  _globals['_CREATEGATEWAYREQUEST']._serialized_start=483
+  _globals['_CREATEGATEWAYREQUEST']._serialized_end=676
+  _globals['_CREATEGATEWAYRESPONSE']._serialized_start=678
+  _globals['_CREATEGATEWAYRESPONSE']._serialized_end=793
+  _globals['_UPDATEGATEWAYREQUEST']._serialized_start=796
+  _globals['_UPDATEGATEWAYREQUEST']._serialized_end=1044
+  _globals['_UPDATEGATEWAYRESPONSE']._serialized_start=1046
+  _globals['_UPDATEGATEWAYRESPONSE']._serialized_end=1161
+  _globals['_DELETEGATEWAYREQUEST']._serialized_start=1164
+  _globals['_DELETEGATEWAYREQUEST']._serialized_end=1377
+  _globals['_DELETEGATEWAYRESPONSE']._serialized_start=1379
+  _globals['_DELETEGATEWAYRESPONSE']._serialized_end=1456
+  _globals['_GATEWAYSERVICE']._serialized_start=1459
+  _globals['_GATEWAYSERVICE']._serialized_end=1903
 # @@protoc_insertion_point(module_scope)

@@ -29,7 +29,7 @@ from controlplane.generated.turnout.v1 import model_pb2 as turnout_dot_v1_dot_mo
 from controlplane.generated.turnout.v1 import revision_pb2 as turnout_dot_v1_dot_revision__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eturnout/v1/model_service.proto\x12\nturnout.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a google/protobuf/field_mask.proto\x1a\x16turnout/v1/model.proto\x1a\x19turnout/v1/revision.proto\";\n\x0fGetModelRequest\x12(\n\x04name\x18\x01 \x01(\tB\x1a\xe2\x41\x01\x02\xfa\x41\x13\n\x11turnout.dev/Model\"4\n\x10GetModelResponse\x12 \n\x05model\x18\x01 \x01(\x0b\x32\x11.turnout.v1.Model\"F\n\x11ListModelsRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"P\n\x12ListModelsResponse\x12!\n\x06models\x18\x01 \x03(\x0b\x32\x11.turnout.v1.Model\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x89\x01\n\x12\x43reateModelRequest\x12&\n\x05model\x18\x01 \x01(\x0b\x32\x11.turnout.v1.ModelB\x04\xe2\x41\x01\x02\x12\x18\n\nrequest_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x14\n\x06reason\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\"I\n\x13\x43reateModelResponse\x12 \n\x05model\x18\x01 \x01(\x0b\x32\x11.turnout.v1.Model\x12\x10\n\x08revision\x18\x02 \x01(\x03\"\xd5\x01\n\x12UpdateModelRequest\x12&\n\x05model\x18\x01 \x01(\x0b\x32\x11.turnout.v1.ModelB\x04\xe2\x41\x01\x02\x12\x35\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x14\n\x06reason\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\x12\x13\n\x05\x66orce\x18\x06 \x01(\x08\x42\x04\xe2\x41\x01\x01\"I\n\x13UpdateModelResponse\x12 \n\x05model\x18\x01 \x01(\x0b\x32\x11.turnout.v1.Model\x12\x10\n\x08revision\x18\x02 \x01(\x03\"\xb4\x01\n\x12\x44\x65leteModelRequest\x12(\n\x04name\x18\x01 \x01(\tB\x1a\xe2\x41\x01\x02\xfa\x41\x13\n\x11turnout.dev/Model\x12\x12\n\x04\x65tag\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x14\n\x06reason\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\x12\x13\n\x05\x66orce\x18\x06 \x01(\x08\x42\x04\xe2\x41\x01\x01\"\'\n\x13\x44\x65leteModelResponse\x12\x10\n\x08revision\x18\x01 \x01(\x03\"\x9b\x01\n\rTrafficSwitch\x12)\n\x05model\x18\x01 \x01(\tB\x1a\xe2\x41\x01\x02\xfa\x41\x13\n\x11turnout.dev/Model\x12\x17\n\x07version\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01H\x00\x12(\n\x05split\x18\x03 \x01(\x0b\x32\x11.turnout.v1.SplitB\x04\xe2\x41\x01\x01H\x00\x12\x12\n\x04\x65tag\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x42\x08\n\x06target\"k\n\x05Split\x12\x33\n\x06shares\x18\x01 \x03(\x0b\x32\x1d.turnout.v1.Split.SharesEntryB\x04\xe2\x41\x01\x02\x1a-\n\x0bSharesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\r:\x02\x38\x01\"\xab\x01\n\x14SwitchTrafficRequest\x12\x31\n\x08switches\x18\x01 \x03(\x0b\x32\x19.turnout.v1.TrafficSwitchB\x04\xe2\x41\x01\x02\x12\x13\n\x05\x66orce\x18\x02 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x14\n\x06reason\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\"\x86\x01\n\x15SwitchTrafficResponse\x12&\n\x08revision\x18\x01 \x01(\x0b\x32\x14.turnout.v1.Revision\x12!\n\x06models\x18\x02 \x03(\x0b\x32\x11.turnout.v1.Model\x12\"\n\x06impact\x18\x03 \x01(\x0b\x32\x12.turnout.v1.Impact2\xf2\x03\n\x0cModelService\x12J\n\x08GetModel\x12\x1b.turnout.v1.GetModelRequest\x1a\x1c.turnout.v1.GetModelResponse\"\x03\x90\x02\x01\x12P\n\nListModels\x12\x1d.turnout.v1.ListModelsRequest\x1a\x1e.turnout.v1.ListModelsResponse\"\x03\x90\x02\x01\x12N\n\x0b\x43reateModel\x12\x1e.turnout.v1.CreateModelRequest\x1a\x1f.turnout.v1.CreateModelResponse\x12N\n\x0bUpdateModel\x12\x1e.turnout.v1.UpdateModelRequest\x1a\x1f.turnout.v1.UpdateModelResponse\x12N\n\x0b\x44\x65leteModel\x12\x1e.turnout.v1.DeleteModelRequest\x1a\x1f.turnout.v1.DeleteModelResponse\x12T\n\rSwitchTraffic\x12 .turnout.v1.SwitchTrafficRequest\x1a!.turnout.v1.SwitchTrafficResponseB8\n\x0e\x64\x65v.turnout.v1P\x01Z$turnout.dev/gen/turnout/v1;turnoutv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eturnout/v1/model_service.proto\x12\nturnout.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a google/protobuf/field_mask.proto\x1a\x16turnout/v1/model.proto\x1a\x19turnout/v1/revision.proto\";\n\x0fGetModelRequest\x12(\n\x04name\x18\x01 \x01(\tB\x1a\xe2\x41\x01\x02\xfa\x41\x13\n\x11turnout.dev/Model\"4\n\x10GetModelResponse\x12 \n\x05model\x18\x01 \x01(\x0b\x32\x11.turnout.v1.Model\"F\n\x11ListModelsRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"P\n\x12ListModelsResponse\x12!\n\x06models\x18\x01 \x03(\x0b\x32\x11.turnout.v1.Model\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xbb\x01\n\x12\x43reateModelRequest\x12&\n\x05model\x18\x01 \x01(\x0b\x32\x11.turnout.v1.ModelB\x04\xe2\x41\x01\x02\x12\x18\n\nrequest_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x14\n\x06reason\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tallow_cut\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x17\n\tcut_token\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\"m\n\x13\x43reateModelResponse\x12 \n\x05model\x18\x01 \x01(\x0b\x32\x11.turnout.v1.Model\x12\x10\n\x08revision\x18\x02 \x01(\x03\x12\"\n\x06impact\x18\x03 \x01(\x0b\x32\x12.turnout.v1.Impact\"\x87\x02\n\x12UpdateModelRequest\x12&\n\x05model\x18\x01 \x01(\x0b\x32\x11.turnout.v1.ModelB\x04\xe2\x41\x01\x02\x12\x35\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x14\n\x06reason\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\x12\x13\n\x05\x66orce\x18\x06 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x17\n\tallow_cut\x18\x07 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x17\n\tcut_token\x18\x08 \x01(\tB\x04\xe2\x41\x01\x01\"m\n\x13UpdateModelResponse\x12 \n\x05model\x18\x01 \x01(\x0b\x32\x11.turnout.v1.Model\x12\x10\n\x08revision\x18\x02 \x01(\x03\x12\"\n\x06impact\x18\x03 \x01(\x0b\x32\x12.turnout.v1.Impact\"\xe6\x01\n\x12\x44\x65leteModelRequest\x12(\n\x04name\x18\x01 \x01(\tB\x1a\xe2\x41\x01\x02\xfa\x41\x13\n\x11turnout.dev/Model\x12\x12\n\x04\x65tag\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x14\n\x06reason\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\x12\x13\n\x05\x66orce\x18\x06 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x17\n\tallow_cut\x18\x07 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x17\n\tcut_token\x18\x08 \x01(\tB\x04\xe2\x41\x01\x01\"K\n\x13\x44\x65leteModelResponse\x12\x10\n\x08revision\x18\x01 \x01(\x03\x12\"\n\x06impact\x18\x02 \x01(\x0b\x32\x12.turnout.v1.Impact\"\x9b\x01\n\rTrafficSwitch\x12)\n\x05model\x18\x01 \x01(\tB\x1a\xe2\x41\x01\x02\xfa\x41\x13\n\x11turnout.dev/Model\x12\x17\n\x07version\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01H\x00\x12(\n\x05split\x18\x03 \x01(\x0b\x32\x11.turnout.v1.SplitB\x04\xe2\x41\x01\x01H\x00\x12\x12\n\x04\x65tag\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x42\x08\n\x06target\"k\n\x05Split\x12\x33\n\x06shares\x18\x01 \x03(\x0b\x32\x1d.turnout.v1.Split.SharesEntryB\x04\xe2\x41\x01\x02\x1a-\n\x0bSharesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\r:\x02\x38\x01\"\xdd\x01\n\x14SwitchTrafficRequest\x12\x31\n\x08switches\x18\x01 \x03(\x0b\x32\x19.turnout.v1.TrafficSwitchB\x04\xe2\x41\x01\x02\x12\x13\n\x05\x66orce\x18\x02 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x14\n\x06reason\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tallow_cut\x18\x06 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x17\n\tcut_token\x18\x07 \x01(\tB\x04\xe2\x41\x01\x01\"\x86\x01\n\x15SwitchTrafficResponse\x12&\n\x08revision\x18\x01 \x01(\x0b\x32\x14.turnout.v1.Revision\x12!\n\x06models\x18\x02 \x03(\x0b\x32\x11.turnout.v1.Model\x12\"\n\x06impact\x18\x03 \x01(\x0b\x32\x12.turnout.v1.Impact2\xf2\x03\n\x0cModelService\x12J\n\x08GetModel\x12\x1b.turnout.v1.GetModelRequest\x1a\x1c.turnout.v1.GetModelResponse\"\x03\x90\x02\x01\x12P\n\nListModels\x12\x1d.turnout.v1.ListModelsRequest\x1a\x1e.turnout.v1.ListModelsResponse\"\x03\x90\x02\x01\x12N\n\x0b\x43reateModel\x12\x1e.turnout.v1.CreateModelRequest\x1a\x1f.turnout.v1.CreateModelResponse\x12N\n\x0bUpdateModel\x12\x1e.turnout.v1.UpdateModelRequest\x1a\x1f.turnout.v1.UpdateModelResponse\x12N\n\x0b\x44\x65leteModel\x12\x1e.turnout.v1.DeleteModelRequest\x1a\x1f.turnout.v1.DeleteModelResponse\x12T\n\rSwitchTraffic\x12 .turnout.v1.SwitchTrafficRequest\x1a!.turnout.v1.SwitchTrafficResponseB8\n\x0e\x64\x65v.turnout.v1P\x01Z$turnout.dev/gen/turnout/v1;turnoutv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -51,6 +51,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CREATEMODELREQUEST'].fields_by_name['validate_only']._serialized_options = b'\342A\001\001'
   _globals['_CREATEMODELREQUEST'].fields_by_name['reason']._loaded_options = None
   _globals['_CREATEMODELREQUEST'].fields_by_name['reason']._serialized_options = b'\342A\001\001'
+  _globals['_CREATEMODELREQUEST'].fields_by_name['allow_cut']._loaded_options = None
+  _globals['_CREATEMODELREQUEST'].fields_by_name['allow_cut']._serialized_options = b'\342A\001\001'
+  _globals['_CREATEMODELREQUEST'].fields_by_name['cut_token']._loaded_options = None
+  _globals['_CREATEMODELREQUEST'].fields_by_name['cut_token']._serialized_options = b'\342A\001\001'
   _globals['_UPDATEMODELREQUEST'].fields_by_name['model']._loaded_options = None
   _globals['_UPDATEMODELREQUEST'].fields_by_name['model']._serialized_options = b'\342A\001\002'
   _globals['_UPDATEMODELREQUEST'].fields_by_name['update_mask']._loaded_options = None
@@ -63,6 +67,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_UPDATEMODELREQUEST'].fields_by_name['reason']._serialized_options = b'\342A\001\001'
   _globals['_UPDATEMODELREQUEST'].fields_by_name['force']._loaded_options = None
   _globals['_UPDATEMODELREQUEST'].fields_by_name['force']._serialized_options = b'\342A\001\001'
+  _globals['_UPDATEMODELREQUEST'].fields_by_name['allow_cut']._loaded_options = None
+  _globals['_UPDATEMODELREQUEST'].fields_by_name['allow_cut']._serialized_options = b'\342A\001\001'
+  _globals['_UPDATEMODELREQUEST'].fields_by_name['cut_token']._loaded_options = None
+  _globals['_UPDATEMODELREQUEST'].fields_by_name['cut_token']._serialized_options = b'\342A\001\001'
   _globals['_DELETEMODELREQUEST'].fields_by_name['name']._loaded_options = None
   _globals['_DELETEMODELREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002\372A\023\n\021turnout.dev/Model'
   _globals['_DELETEMODELREQUEST'].fields_by_name['etag']._loaded_options = None
@@ -75,6 +83,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DELETEMODELREQUEST'].fields_by_name['reason']._serialized_options = b'\342A\001\001'
   _globals['_DELETEMODELREQUEST'].fields_by_name['force']._loaded_options = None
   _globals['_DELETEMODELREQUEST'].fields_by_name['force']._serialized_options = b'\342A\001\001'
+  _globals['_DELETEMODELREQUEST'].fields_by_name['allow_cut']._loaded_options = None
+  _globals['_DELETEMODELREQUEST'].fields_by_name['allow_cut']._serialized_options = b'\342A\001\001'
+  _globals['_DELETEMODELREQUEST'].fields_by_name['cut_token']._loaded_options = None
+  _globals['_DELETEMODELREQUEST'].fields_by_name['cut_token']._serialized_options = b'\342A\001\001'
   _globals['_TRAFFICSWITCH'].fields_by_name['model']._loaded_options = None
   _globals['_TRAFFICSWITCH'].fields_by_name['model']._serialized_options = b'\342A\001\002\372A\023\n\021turnout.dev/Model'
   _globals['_TRAFFICSWITCH'].fields_by_name['version']._loaded_options = None
@@ -97,6 +109,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SWITCHTRAFFICREQUEST'].fields_by_name['validate_only']._serialized_options = b'\342A\001\001'
   _globals['_SWITCHTRAFFICREQUEST'].fields_by_name['reason']._loaded_options = None
   _globals['_SWITCHTRAFFICREQUEST'].fields_by_name['reason']._serialized_options = b'\342A\001\001'
+  _globals['_SWITCHTRAFFICREQUEST'].fields_by_name['allow_cut']._loaded_options = None
+  _globals['_SWITCHTRAFFICREQUEST'].fields_by_name['allow_cut']._serialized_options = b'\342A\001\001'
+  _globals['_SWITCHTRAFFICREQUEST'].fields_by_name['cut_token']._loaded_options = None
+  _globals['_SWITCHTRAFFICREQUEST'].fields_by_name['cut_token']._serialized_options = b'\342A\001\001'
   _globals['_MODELSERVICE'].methods_by_name['GetModel']._loaded_options = None
   _globals['_MODELSERVICE'].methods_by_name['GetModel']._serialized_options = b'\220\002\001'
   _globals['_MODELSERVICE'].methods_by_name['ListModels']._loaded_options = None
@@ -110,27 +126,27 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTMODELSRESPONSE']._serialized_start=378
   _globals['_LISTMODELSRESPONSE']._serialized_end=458
   _globals['_CREATEMODELREQUEST']._serialized_start=461
-  _globals['_CREATEMODELREQUEST']._serialized_end=598
-  _globals['_CREATEMODELRESPONSE']._serialized_start=600
-  _globals['_CREATEMODELRESPONSE']._serialized_end=673
-  _globals['_UPDATEMODELREQUEST']._serialized_start=676
-  _globals['_UPDATEMODELREQUEST']._serialized_end=889
-  _globals['_UPDATEMODELRESPONSE']._serialized_start=891
-  _globals['_UPDATEMODELRESPONSE']._serialized_end=964
-  _globals['_DELETEMODELREQUEST']._serialized_start=967
-  _globals['_DELETEMODELREQUEST']._serialized_end=1147
-  _globals['_DELETEMODELRESPONSE']._serialized_start=1149
-  _globals['_DELETEMODELRESPONSE']._serialized_end=1188
-  _globals['_TRAFFICSWITCH']._serialized_start=1191
-  _globals['_TRAFFICSWITCH']._serialized_end=1346
-  _globals['_SPLIT']._serialized_start=1348
-  _globals['_SPLIT']._serialized_end=1455
-  _globals['_SPLIT_SHARESENTRY']._serialized_start=1410
-  _globals['_SPLIT_SHARESENTRY']._serialized_end=1455
-  _globals['_SWITCHTRAFFICREQUEST']._serialized_start=1458
-  _globals['_SWITCHTRAFFICREQUEST']._serialized_end=1629
-  _globals['_SWITCHTRAFFICRESPONSE']._serialized_start=1632
-  _globals['_SWITCHTRAFFICRESPONSE']._serialized_end=1766
-  _globals['_MODELSERVICE']._serialized_start=1769
-  _globals['_MODELSERVICE']._serialized_end=2267
+  _globals['_CREATEMODELREQUEST']._serialized_end=648
+  _globals['_CREATEMODELRESPONSE']._serialized_start=650
+  _globals['_CREATEMODELRESPONSE']._serialized_end=759
+  _globals['_UPDATEMODELREQUEST']._serialized_start=762
+  _globals['_UPDATEMODELREQUEST']._serialized_end=1025
+  _globals['_UPDATEMODELRESPONSE']._serialized_start=1027
+  _globals['_UPDATEMODELRESPONSE']._serialized_end=1136
+  _globals['_DELETEMODELREQUEST']._serialized_start=1139
+  _globals['_DELETEMODELREQUEST']._serialized_end=1369
+  _globals['_DELETEMODELRESPONSE']._serialized_start=1371
+  _globals['_DELETEMODELRESPONSE']._serialized_end=1446
+  _globals['_TRAFFICSWITCH']._serialized_start=1449
+  _globals['_TRAFFICSWITCH']._serialized_end=1604
+  _globals['_SPLIT']._serialized_start=1606
+  _globals['_SPLIT']._serialized_end=1713
+  _globals['_SPLIT_SHARESENTRY']._serialized_start=1668
+  _globals['_SPLIT_SHARESENTRY']._serialized_end=1713
+  _globals['_SWITCHTRAFFICREQUEST']._serialized_start=1716
+  _globals['_SWITCHTRAFFICREQUEST']._serialized_end=1937
+  _globals['_SWITCHTRAFFICRESPONSE']._serialized_start=1940
+  _globals['_SWITCHTRAFFICRESPONSE']._serialized_end=2074
+  _globals['_MODELSERVICE']._serialized_start=2077
+  _globals['_MODELSERVICE']._serialized_end=2575
 # @@protoc_insertion_point(module_scope)

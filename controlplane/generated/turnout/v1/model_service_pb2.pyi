@@ -131,6 +131,8 @@ class CreateModelRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    ALLOW_CUT_FIELD_NUMBER: _builtins.int
+    CUT_TOKEN_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """UUID4 of this call. A repeated call with the same id and content returns the first answer and changes nothing. Unset:
     every call is new.
@@ -139,6 +141,14 @@ class CreateModelRequest(_message.Message):
     """Check and compile the change, but don't make it. Unset: false."""
     reason: _builtins.str
     """Reason for the change, kept in the revision: one line, at most 1,000 characters. Unset: none."""
+    allow_cut: _builtins.bool
+    """Make the change even if connected nodes lose something that they serve (`Impact.losses`). Unset: such a change is refused
+    with FAILED_PRECONDITION (CUTS_TRAFFIC). `force` does not include it.
+    """
+    cut_token: _builtins.str
+    """With `allow_cut`: `Impact.cut_token` of a dry run, or of the refusal. The change is refused again (CUTS_TRAFFIC) if it
+    cuts anything else, or on more nodes. Unset: any cut is allowed.
+    """
     @_builtins.property
     def model(self) -> _model_pb2.Model:
         """The model, with its name and without an etag. Required."""
@@ -150,10 +160,12 @@ class CreateModelRequest(_message.Message):
         request_id: _builtins.str = ...,
         validate_only: _builtins.bool = ...,
         reason: _builtins.str = ...,
+        allow_cut: _builtins.bool = ...,
+        cut_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "reason", b"reason", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_cut", b"allow_cut", "cut_token", b"cut_token", "model", b"model", "reason", b"reason", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -167,21 +179,27 @@ class CreateModelResponse(_message.Message):
 
     MODEL_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
+    IMPACT_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     """Number of the new revision. 0 if `validate_only`."""
     @_builtins.property
     def model(self) -> _model_pb2.Model:
         """The model as it is stored."""
 
+    @_builtins.property
+    def impact(self) -> _revision_pb2.Impact:
+        """Envoy resources that the change sends, and what it cuts."""
+
     def __init__(
         self,
         *,
         model: _model_pb2.Model | None = ...,
         revision: _builtins.int = ...,
+        impact: _revision_pb2.Impact | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["impact", b"impact", "model", b"model"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "revision", b"revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["impact", b"impact", "model", b"model", "revision", b"revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -199,6 +217,8 @@ class UpdateModelRequest(_message.Message):
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     FORCE_FIELD_NUMBER: _builtins.int
+    ALLOW_CUT_FIELD_NUMBER: _builtins.int
+    CUT_TOKEN_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """UUID4 of this call. A repeated call with the same id and content returns the first answer and changes nothing. Unset:
     every call is new.
@@ -209,6 +229,14 @@ class UpdateModelRequest(_message.Message):
     """Reason for the change, kept in the revision: one line, at most 1,000 characters. Unset: none."""
     force: _builtins.bool
     """Move traffic without an etag, or with one that is out of date. Unset: false."""
+    allow_cut: _builtins.bool
+    """Make the change even if connected nodes lose something that they serve (`Impact.losses`). Unset: such a change is refused
+    with FAILED_PRECONDITION (CUTS_TRAFFIC). `force` does not include it.
+    """
+    cut_token: _builtins.str
+    """With `allow_cut`: `Impact.cut_token` of a dry run, or of the refusal. The change is refused again (CUTS_TRAFFIC) if it
+    cuts anything else, or on more nodes. Unset: any cut is allowed.
+    """
     @_builtins.property
     def model(self) -> _model_pb2.Model:
         """The model, with its name. With its etag, the update fails if the model changed since the etag was read. Required."""
@@ -229,10 +257,12 @@ class UpdateModelRequest(_message.Message):
         validate_only: _builtins.bool = ...,
         reason: _builtins.str = ...,
         force: _builtins.bool = ...,
+        allow_cut: _builtins.bool = ...,
+        cut_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "update_mask", b"update_mask"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["force", b"force", "model", b"model", "reason", b"reason", "request_id", b"request_id", "update_mask", b"update_mask", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_cut", b"allow_cut", "cut_token", b"cut_token", "force", b"force", "model", b"model", "reason", b"reason", "request_id", b"request_id", "update_mask", b"update_mask", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -246,21 +276,27 @@ class UpdateModelResponse(_message.Message):
 
     MODEL_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
+    IMPACT_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     """Number of the new revision, or of the newest one if nothing changed. 0 if `validate_only`."""
     @_builtins.property
     def model(self) -> _model_pb2.Model:
         """The model as it is stored."""
 
+    @_builtins.property
+    def impact(self) -> _revision_pb2.Impact:
+        """Envoy resources that the change sends, and what it cuts."""
+
     def __init__(
         self,
         *,
         model: _model_pb2.Model | None = ...,
         revision: _builtins.int = ...,
+        impact: _revision_pb2.Impact | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["impact", b"impact", "model", b"model"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "revision", b"revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["impact", b"impact", "model", b"model", "revision", b"revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -278,6 +314,8 @@ class DeleteModelRequest(_message.Message):
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     FORCE_FIELD_NUMBER: _builtins.int
+    ALLOW_CUT_FIELD_NUMBER: _builtins.int
+    CUT_TOKEN_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name of the model, `models/{model}`. Required."""
     etag: _builtins.str
@@ -292,6 +330,14 @@ class DeleteModelRequest(_message.Message):
     """Reason for the change, kept in the revision: one line, at most 1,000 characters. Unset: none."""
     force: _builtins.bool
     """Move traffic without an etag, or with one that is out of date. Unset: false."""
+    allow_cut: _builtins.bool
+    """Make the change even if connected nodes lose something that they serve (`Impact.losses`). Unset: such a change is refused
+    with FAILED_PRECONDITION (CUTS_TRAFFIC). `force` does not include it.
+    """
+    cut_token: _builtins.str
+    """With `allow_cut`: `Impact.cut_token` of a dry run, or of the refusal. The change is refused again (CUTS_TRAFFIC) if it
+    cuts anything else, or on more nodes. Unset: any cut is allowed.
+    """
     def __init__(
         self,
         *,
@@ -301,10 +347,12 @@ class DeleteModelRequest(_message.Message):
         validate_only: _builtins.bool = ...,
         reason: _builtins.str = ...,
         force: _builtins.bool = ...,
+        allow_cut: _builtins.bool = ...,
+        cut_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "force", b"force", "name", b"name", "reason", b"reason", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_cut", b"allow_cut", "cut_token", b"cut_token", "etag", b"etag", "force", b"force", "name", b"name", "reason", b"reason", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -317,16 +365,22 @@ class DeleteModelResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     REVISION_FIELD_NUMBER: _builtins.int
+    IMPACT_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     """Number of the new revision. 0 if `validate_only`."""
+    @_builtins.property
+    def impact(self) -> _revision_pb2.Impact:
+        """Envoy resources that the change sends, and what it cuts."""
+
     def __init__(
         self,
         *,
         revision: _builtins.int = ...,
+        impact: _revision_pb2.Impact | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["impact", b"impact"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["revision", b"revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["impact", b"impact", "revision", b"revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -427,6 +481,8 @@ class SwitchTrafficRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    ALLOW_CUT_FIELD_NUMBER: _builtins.int
+    CUT_TOKEN_FIELD_NUMBER: _builtins.int
     force: _builtins.bool
     """Move traffic without an etag, or with one that is out of date. Unset: false."""
     request_id: _builtins.str
@@ -437,6 +493,14 @@ class SwitchTrafficRequest(_message.Message):
     """Check and compile the change, but don't make it. Unset: false."""
     reason: _builtins.str
     """Reason for the change, kept in the revision: one line, at most 1,000 characters. Unset: none."""
+    allow_cut: _builtins.bool
+    """Make the change even if connected nodes lose something that they serve (`Impact.losses`). Unset: such a change is refused
+    with FAILED_PRECONDITION (CUTS_TRAFFIC). `force` does not include it.
+    """
+    cut_token: _builtins.str
+    """With `allow_cut`: `Impact.cut_token` of a dry run, or of the refusal. The change is refused again (CUTS_TRAFFIC) if it
+    cuts anything else, or on more nodes. Unset: any cut is allowed.
+    """
     @_builtins.property
     def switches(self) -> _containers.RepeatedCompositeFieldContainer[Global___TrafficSwitch]:
         """One switch for each model, at least one. A model can be named once. Required."""
@@ -449,10 +513,12 @@ class SwitchTrafficRequest(_message.Message):
         request_id: _builtins.str = ...,
         validate_only: _builtins.bool = ...,
         reason: _builtins.str = ...,
+        allow_cut: _builtins.bool = ...,
+        cut_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["force", b"force", "reason", b"reason", "request_id", b"request_id", "switches", b"switches", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_cut", b"allow_cut", "cut_token", b"cut_token", "force", b"force", "reason", b"reason", "request_id", b"request_id", "switches", b"switches", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -88,6 +88,46 @@ CHANGE_KIND_DELETED: ChangeKind.ValueType  # 3
 """The object was deleted."""
 Global___ChangeKind: _TypeAlias = ChangeKind  # noqa: Y015
 
+class _LossKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _LossKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_LossKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    LOSS_KIND_UNSPECIFIED: _LossKind.ValueType  # 0
+    """Not used."""
+    LOSS_KIND_UNKNOWN: _LossKind.ValueType  # 1
+    """The node's configuration is not known, so the node may lose anything that it serves."""
+    LOSS_KIND_LISTENER: _LossKind.ValueType  # 2
+    """A listener: its address is closed, with all the models there."""
+    LOSS_KIND_ACCESS: _LossKind.ValueType  # 3
+    """A listener is reached in another way: its clients' requests no longer match, because of its TLS or its routing."""
+    LOSS_KIND_MODEL: _LossKind.ValueType  # 4
+    """Models at a listener, or some of the keys (paths, header values, hosts) by which requests name them there. For gRPC
+    clients: their models.
+    """
+    LOSS_KIND_ENDPOINTS: _LossKind.ValueType  # 5
+    """The endpoints of a version that has a share of its model's traffic: none of those that it has now can answer."""
+
+class LossKind(_LossKind, metaclass=_LossKindEnumTypeWrapper):
+    """LossKind is the kind of a loss."""
+
+LOSS_KIND_UNSPECIFIED: LossKind.ValueType  # 0
+"""Not used."""
+LOSS_KIND_UNKNOWN: LossKind.ValueType  # 1
+"""The node's configuration is not known, so the node may lose anything that it serves."""
+LOSS_KIND_LISTENER: LossKind.ValueType  # 2
+"""A listener: its address is closed, with all the models there."""
+LOSS_KIND_ACCESS: LossKind.ValueType  # 3
+"""A listener is reached in another way: its clients' requests no longer match, because of its TLS or its routing."""
+LOSS_KIND_MODEL: LossKind.ValueType  # 4
+"""Models at a listener, or some of the keys (paths, header values, hosts) by which requests name them there. For gRPC
+clients: their models.
+"""
+LOSS_KIND_ENDPOINTS: LossKind.ValueType  # 5
+"""The endpoints of a version that has a share of its model's traffic: none of those that it has now can answer."""
+Global___LossKind: _TypeAlias = LossKind  # noqa: Y015
+
 class _NodeProgressState:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -220,10 +260,16 @@ class Impact(_message.Message):
     NODES_FIELD_NUMBER: _builtins.int
     BYTES_PER_NODE_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
+    LOSSES_FIELD_NUMBER: _builtins.int
+    CUT_TOKEN_FIELD_NUMBER: _builtins.int
     nodes: _builtins.int
     """Number of connected nodes that are sent anything."""
     bytes_per_node: _builtins.int
     """Bytes of the resources sent to one node: the largest number over all nodes."""
+    cut_token: _builtins.str
+    """Token of these losses. A request with this `cut_token` is refused if it would cut anything else, or on more nodes. Empty
+    if the change cuts nothing.
+    """
     @_builtins.property
     def types(self) -> _containers.RepeatedCompositeFieldContainer[Global___TypeImpact]:
         """Counts by Envoy type. Types without a change are left out."""
@@ -234,6 +280,12 @@ class Impact(_message.Message):
         change.
         """
 
+    @_builtins.property
+    def losses(self) -> _containers.RepeatedCompositeFieldContainer[Global___Loss]:
+        """What connected nodes lose with the change: the most severe first. Empty if the change cuts nothing. A change that cuts
+        something needs `allow_cut`.
+        """
+
     def __init__(
         self,
         *,
@@ -241,14 +293,68 @@ class Impact(_message.Message):
         nodes: _builtins.int = ...,
         bytes_per_node: _builtins.int = ...,
         warnings: _abc.Iterable[_builtins.str] | None = ...,
+        losses: _abc.Iterable[Global___Loss] | None = ...,
+        cut_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes_per_node", b"bytes_per_node", "nodes", b"nodes", "types", b"types", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes_per_node", b"bytes_per_node", "cut_token", b"cut_token", "losses", b"losses", "nodes", b"nodes", "types", b"types", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Impact: _TypeAlias = Impact  # noqa: Y015
+
+@_typing.final
+class Loss(_message.Message):
+    """A Loss is one thing that connected nodes serve, and would not serve after a change of desired state."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    MODELS_FIELD_NUMBER: _builtins.int
+    MODEL_COUNT_FIELD_NUMBER: _builtins.int
+    NODES_FIELD_NUMBER: _builtins.int
+    NODE_COUNT_FIELD_NUMBER: _builtins.int
+    kind: Global___LossKind.ValueType
+    """Kind of the loss."""
+    text: _builtins.str
+    """The loss in words: `model iris loses its path at 0.0.0.0:80 on edge-2`. Text for people; it may change."""
+    address: _builtins.str
+    """Address of the listener that is lost, or at which models are lost, like `0.0.0.0:80`. Empty if the loss is at no
+    particular listener.
+    """
+    model_count: _builtins.int
+    """Number of those models."""
+    node_count: _builtins.int
+    """Number of nodes that lose it."""
+    @_builtins.property
+    def models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Resource names of the models that can't be reached any more, at most 100."""
+
+    @_builtins.property
+    def nodes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Resource names of the nodes, at most 100."""
+
+    def __init__(
+        self,
+        *,
+        kind: Global___LossKind.ValueType = ...,
+        text: _builtins.str = ...,
+        address: _builtins.str = ...,
+        models: _abc.Iterable[_builtins.str] | None = ...,
+        model_count: _builtins.int = ...,
+        nodes: _abc.Iterable[_builtins.str] | None = ...,
+        node_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "kind", b"kind", "model_count", b"model_count", "models", b"models", "node_count", b"node_count", "nodes", b"nodes", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Loss: _TypeAlias = Loss  # noqa: Y015
 
 @_typing.final
 class TypeImpact(_message.Message):

@@ -73,6 +73,8 @@ class ApplyRequest(_message.Message):
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     INCLUDE_BOOTSTRAPS_FIELD_NUMBER: _builtins.int
+    ALLOW_CUT_FIELD_NUMBER: _builtins.int
+    CUT_TOKEN_FIELD_NUMBER: _builtins.int
     force: _builtins.bool
     """Move traffic without an etag, or with one that is out of date. Unset: false."""
     request_id: _builtins.str
@@ -85,6 +87,14 @@ class ApplyRequest(_message.Message):
     """Reason for the change, kept in the revision: one line, at most 1,000 characters. Unset: none."""
     include_bootstraps: _builtins.bool
     """Return the compiled resources as Envoy bootstraps, one for each set of gateways. It needs `validate_only`. Unset: false."""
+    allow_cut: _builtins.bool
+    """Make the change even if connected nodes lose something that they serve (`Impact.losses`). Unset: such a change is refused
+    with FAILED_PRECONDITION (CUTS_TRAFFIC). `force` does not include it.
+    """
+    cut_token: _builtins.str
+    """With `allow_cut`: `Impact.cut_token` of a dry run, or of the refusal. The change is refused again (CUTS_TRAFFIC) if it
+    cuts anything else, or on more nodes. Unset: any cut is allowed.
+    """
     @_builtins.property
     def manifest(self) -> Global___Manifest:
         """Objects to create or to replace completely. A model without a split keeps the live one. An object with an etag must not
@@ -105,10 +115,12 @@ class ApplyRequest(_message.Message):
         validate_only: _builtins.bool = ...,
         reason: _builtins.str = ...,
         include_bootstraps: _builtins.bool = ...,
+        allow_cut: _builtins.bool = ...,
+        cut_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["manifest", b"manifest"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["delete_names", b"delete_names", "force", b"force", "include_bootstraps", b"include_bootstraps", "manifest", b"manifest", "reason", b"reason", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_cut", b"allow_cut", "cut_token", b"cut_token", "delete_names", b"delete_names", "force", b"force", "include_bootstraps", b"include_bootstraps", "manifest", b"manifest", "reason", b"reason", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -337,6 +349,8 @@ class RevertToRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    ALLOW_CUT_FIELD_NUMBER: _builtins.int
+    CUT_TOKEN_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Revision whose state is restored, `revisions/{revision}`; `revisions/0` is the empty state. Required."""
     etag: _builtins.str
@@ -351,6 +365,14 @@ class RevertToRequest(_message.Message):
     """Check and compile the change, but don't make it. Unset: false."""
     reason: _builtins.str
     """Reason for the change, kept in the revision: one line, at most 1,000 characters. Unset: none."""
+    allow_cut: _builtins.bool
+    """Make the change even if connected nodes lose something that they serve (`Impact.losses`). Unset: such a change is refused
+    with FAILED_PRECONDITION (CUTS_TRAFFIC). `force` does not include it.
+    """
+    cut_token: _builtins.str
+    """With `allow_cut`: `Impact.cut_token` of a dry run, or of the refusal. The change is refused again (CUTS_TRAFFIC) if it
+    cuts anything else, or on more nodes. Unset: any cut is allowed.
+    """
     def __init__(
         self,
         *,
@@ -360,10 +382,12 @@ class RevertToRequest(_message.Message):
         request_id: _builtins.str = ...,
         validate_only: _builtins.bool = ...,
         reason: _builtins.str = ...,
+        allow_cut: _builtins.bool = ...,
+        cut_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "force", b"force", "name", b"name", "reason", b"reason", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_cut", b"allow_cut", "cut_token", b"cut_token", "etag", b"etag", "force", b"force", "name", b"name", "reason", b"reason", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -25,10 +25,11 @@ _sym_db = _symbol_database.Default()
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.api import resource_pb2 as google_dot_api_dot_resource__pb2
 from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
+from controlplane.generated.turnout.v1 import revision_pb2 as turnout_dot_v1_dot_revision__pb2
 from controlplane.generated.turnout.v1 import secret_pb2 as turnout_dot_v1_dot_secret__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fturnout/v1/secret_service.proto\x12\nturnout.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a google/protobuf/field_mask.proto\x1a\x17turnout/v1/secret.proto\"=\n\x10GetSecretRequest\x12)\n\x04name\x18\x01 \x01(\tB\x1b\xe2\x41\x01\x02\xfa\x41\x14\n\x12turnout.dev/Secret\"7\n\x11GetSecretResponse\x12\"\n\x06secret\x18\x01 \x01(\x0b\x32\x12.turnout.v1.Secret\"G\n\x12ListSecretsRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"S\n\x13ListSecretsResponse\x12#\n\x07secrets\x18\x01 \x03(\x0b\x32\x12.turnout.v1.Secret\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x8c\x01\n\x13\x43reateSecretRequest\x12(\n\x06secret\x18\x01 \x01(\x0b\x32\x12.turnout.v1.SecretB\x04\xe2\x41\x01\x02\x12\x18\n\nrequest_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x14\n\x06reason\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\"L\n\x14\x43reateSecretResponse\x12\"\n\x06secret\x18\x01 \x01(\x0b\x32\x12.turnout.v1.Secret\x12\x10\n\x08revision\x18\x02 \x01(\x03\"\xc3\x01\n\x13UpdateSecretRequest\x12(\n\x06secret\x18\x01 \x01(\x0b\x32\x12.turnout.v1.SecretB\x04\xe2\x41\x01\x02\x12\x35\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x14\n\x06reason\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\"L\n\x14UpdateSecretResponse\x12\"\n\x06secret\x18\x01 \x01(\x0b\x32\x12.turnout.v1.Secret\x12\x10\n\x08revision\x18\x02 \x01(\x03\"\xa1\x01\n\x13\x44\x65leteSecretRequest\x12)\n\x04name\x18\x01 \x01(\tB\x1b\xe2\x41\x01\x02\xfa\x41\x14\n\x12turnout.dev/Secret\x12\x12\n\x04\x65tag\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x14\n\x06reason\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\"(\n\x14\x44\x65leteSecretResponse\x12\x10\n\x08revision\x18\x01 \x01(\x03\x32\xac\x03\n\rSecretService\x12M\n\tGetSecret\x12\x1c.turnout.v1.GetSecretRequest\x1a\x1d.turnout.v1.GetSecretResponse\"\x03\x90\x02\x01\x12S\n\x0bListSecrets\x12\x1e.turnout.v1.ListSecretsRequest\x1a\x1f.turnout.v1.ListSecretsResponse\"\x03\x90\x02\x01\x12Q\n\x0c\x43reateSecret\x12\x1f.turnout.v1.CreateSecretRequest\x1a .turnout.v1.CreateSecretResponse\x12Q\n\x0cUpdateSecret\x12\x1f.turnout.v1.UpdateSecretRequest\x1a .turnout.v1.UpdateSecretResponse\x12Q\n\x0c\x44\x65leteSecret\x12\x1f.turnout.v1.DeleteSecretRequest\x1a .turnout.v1.DeleteSecretResponseB8\n\x0e\x64\x65v.turnout.v1P\x01Z$turnout.dev/gen/turnout/v1;turnoutv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fturnout/v1/secret_service.proto\x12\nturnout.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a google/protobuf/field_mask.proto\x1a\x19turnout/v1/revision.proto\x1a\x17turnout/v1/secret.proto\"=\n\x10GetSecretRequest\x12)\n\x04name\x18\x01 \x01(\tB\x1b\xe2\x41\x01\x02\xfa\x41\x14\n\x12turnout.dev/Secret\"7\n\x11GetSecretResponse\x12\"\n\x06secret\x18\x01 \x01(\x0b\x32\x12.turnout.v1.Secret\"G\n\x12ListSecretsRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"S\n\x13ListSecretsResponse\x12#\n\x07secrets\x18\x01 \x03(\x0b\x32\x12.turnout.v1.Secret\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xbe\x01\n\x13\x43reateSecretRequest\x12(\n\x06secret\x18\x01 \x01(\x0b\x32\x12.turnout.v1.SecretB\x04\xe2\x41\x01\x02\x12\x18\n\nrequest_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x14\n\x06reason\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tallow_cut\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x17\n\tcut_token\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\"p\n\x14\x43reateSecretResponse\x12\"\n\x06secret\x18\x01 \x01(\x0b\x32\x12.turnout.v1.Secret\x12\x10\n\x08revision\x18\x02 \x01(\x03\x12\"\n\x06impact\x18\x03 \x01(\x0b\x32\x12.turnout.v1.Impact\"\xf5\x01\n\x13UpdateSecretRequest\x12(\n\x06secret\x18\x01 \x01(\x0b\x32\x12.turnout.v1.SecretB\x04\xe2\x41\x01\x02\x12\x35\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x14\n\x06reason\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tallow_cut\x18\x06 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x17\n\tcut_token\x18\x07 \x01(\tB\x04\xe2\x41\x01\x01\"p\n\x14UpdateSecretResponse\x12\"\n\x06secret\x18\x01 \x01(\x0b\x32\x12.turnout.v1.Secret\x12\x10\n\x08revision\x18\x02 \x01(\x03\x12\"\n\x06impact\x18\x03 \x01(\x0b\x32\x12.turnout.v1.Impact\"\xd3\x01\n\x13\x44\x65leteSecretRequest\x12)\n\x04name\x18\x01 \x01(\tB\x1b\xe2\x41\x01\x02\xfa\x41\x14\n\x12turnout.dev/Secret\x12\x12\n\x04\x65tag\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x14\n\x06reason\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tallow_cut\x18\x06 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x17\n\tcut_token\x18\x07 \x01(\tB\x04\xe2\x41\x01\x01\"L\n\x14\x44\x65leteSecretResponse\x12\x10\n\x08revision\x18\x01 \x01(\x03\x12\"\n\x06impact\x18\x02 \x01(\x0b\x32\x12.turnout.v1.Impact2\xac\x03\n\rSecretService\x12M\n\tGetSecret\x12\x1c.turnout.v1.GetSecretRequest\x1a\x1d.turnout.v1.GetSecretResponse\"\x03\x90\x02\x01\x12S\n\x0bListSecrets\x12\x1e.turnout.v1.ListSecretsRequest\x1a\x1f.turnout.v1.ListSecretsResponse\"\x03\x90\x02\x01\x12Q\n\x0c\x43reateSecret\x12\x1f.turnout.v1.CreateSecretRequest\x1a .turnout.v1.CreateSecretResponse\x12Q\n\x0cUpdateSecret\x12\x1f.turnout.v1.UpdateSecretRequest\x1a .turnout.v1.UpdateSecretResponse\x12Q\n\x0c\x44\x65leteSecret\x12\x1f.turnout.v1.DeleteSecretRequest\x1a .turnout.v1.DeleteSecretResponseB8\n\x0e\x64\x65v.turnout.v1P\x01Z$turnout.dev/gen/turnout/v1;turnoutv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -50,6 +51,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CREATESECRETREQUEST'].fields_by_name['validate_only']._serialized_options = b'\342A\001\001'
   _globals['_CREATESECRETREQUEST'].fields_by_name['reason']._loaded_options = None
   _globals['_CREATESECRETREQUEST'].fields_by_name['reason']._serialized_options = b'\342A\001\001'
+  _globals['_CREATESECRETREQUEST'].fields_by_name['allow_cut']._loaded_options = None
+  _globals['_CREATESECRETREQUEST'].fields_by_name['allow_cut']._serialized_options = b'\342A\001\001'
+  _globals['_CREATESECRETREQUEST'].fields_by_name['cut_token']._loaded_options = None
+  _globals['_CREATESECRETREQUEST'].fields_by_name['cut_token']._serialized_options = b'\342A\001\001'
   _globals['_UPDATESECRETREQUEST'].fields_by_name['secret']._loaded_options = None
   _globals['_UPDATESECRETREQUEST'].fields_by_name['secret']._serialized_options = b'\342A\001\002'
   _globals['_UPDATESECRETREQUEST'].fields_by_name['update_mask']._loaded_options = None
@@ -60,6 +65,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_UPDATESECRETREQUEST'].fields_by_name['validate_only']._serialized_options = b'\342A\001\001'
   _globals['_UPDATESECRETREQUEST'].fields_by_name['reason']._loaded_options = None
   _globals['_UPDATESECRETREQUEST'].fields_by_name['reason']._serialized_options = b'\342A\001\001'
+  _globals['_UPDATESECRETREQUEST'].fields_by_name['allow_cut']._loaded_options = None
+  _globals['_UPDATESECRETREQUEST'].fields_by_name['allow_cut']._serialized_options = b'\342A\001\001'
+  _globals['_UPDATESECRETREQUEST'].fields_by_name['cut_token']._loaded_options = None
+  _globals['_UPDATESECRETREQUEST'].fields_by_name['cut_token']._serialized_options = b'\342A\001\001'
   _globals['_DELETESECRETREQUEST'].fields_by_name['name']._loaded_options = None
   _globals['_DELETESECRETREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002\372A\024\n\022turnout.dev/Secret'
   _globals['_DELETESECRETREQUEST'].fields_by_name['etag']._loaded_options = None
@@ -70,30 +79,34 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DELETESECRETREQUEST'].fields_by_name['validate_only']._serialized_options = b'\342A\001\001'
   _globals['_DELETESECRETREQUEST'].fields_by_name['reason']._loaded_options = None
   _globals['_DELETESECRETREQUEST'].fields_by_name['reason']._serialized_options = b'\342A\001\001'
+  _globals['_DELETESECRETREQUEST'].fields_by_name['allow_cut']._loaded_options = None
+  _globals['_DELETESECRETREQUEST'].fields_by_name['allow_cut']._serialized_options = b'\342A\001\001'
+  _globals['_DELETESECRETREQUEST'].fields_by_name['cut_token']._loaded_options = None
+  _globals['_DELETESECRETREQUEST'].fields_by_name['cut_token']._serialized_options = b'\342A\001\001'
   _globals['_SECRETSERVICE'].methods_by_name['GetSecret']._loaded_options = None
   _globals['_SECRETSERVICE'].methods_by_name['GetSecret']._serialized_options = b'\220\002\001'
   _globals['_SECRETSERVICE'].methods_by_name['ListSecrets']._loaded_options = None
   _globals['_SECRETSERVICE'].methods_by_name['ListSecrets']._serialized_options = b'\220\002\001'
-  _globals['_GETSECRETREQUEST']._serialized_start=166
-  _globals['_GETSECRETREQUEST']._serialized_end=227
-  _globals['_GETSECRETRESPONSE']._serialized_start=229
-  _globals['_GETSECRETRESPONSE']._serialized_end=284
-  _globals['_LISTSECRETSREQUEST']._serialized_start=286
-  _globals['_LISTSECRETSREQUEST']._serialized_end=357
-  _globals['_LISTSECRETSRESPONSE']._serialized_start=359
-  _globals['_LISTSECRETSRESPONSE']._serialized_end=442
-  _globals['_CREATESECRETREQUEST']._serialized_start=445
-  _globals['_CREATESECRETREQUEST']._serialized_end=585
-  _globals['_CREATESECRETRESPONSE']._serialized_start=587
-  _globals['_CREATESECRETRESPONSE']._serialized_end=663
-  _globals['_UPDATESECRETREQUEST']._serialized_start=666
-  _globals['_UPDATESECRETREQUEST']._serialized_end=861
-  _globals['_UPDATESECRETRESPONSE']._serialized_start=863
-  _globals['_UPDATESECRETRESPONSE']._serialized_end=939
-  _globals['_DELETESECRETREQUEST']._serialized_start=942
-  _globals['_DELETESECRETREQUEST']._serialized_end=1103
-  _globals['_DELETESECRETRESPONSE']._serialized_start=1105
-  _globals['_DELETESECRETRESPONSE']._serialized_end=1145
-  _globals['_SECRETSERVICE']._serialized_start=1148
-  _globals['_SECRETSERVICE']._serialized_end=1576
+  _globals['_GETSECRETREQUEST']._serialized_start=193
+  _globals['_GETSECRETREQUEST']._serialized_end=254
+  _globals['_GETSECRETRESPONSE']._serialized_start=256
+  _globals['_GETSECRETRESPONSE']._serialized_end=311
+  _globals['_LISTSECRETSREQUEST']._serialized_start=313
+  _globals['_LISTSECRETSREQUEST']._serialized_end=384
+  _globals['_LISTSECRETSRESPONSE']._serialized_start=386
+  _globals['_LISTSECRETSRESPONSE']._serialized_end=469
+  _globals['_CREATESECRETREQUEST']._serialized_start=472
+  _globals['_CREATESECRETREQUEST']._serialized_end=662
+  _globals['_CREATESECRETRESPONSE']._serialized_start=664
+  _globals['_CREATESECRETRESPONSE']._serialized_end=776
+  _globals['_UPDATESECRETREQUEST']._serialized_start=779
+  _globals['_UPDATESECRETREQUEST']._serialized_end=1024
+  _globals['_UPDATESECRETRESPONSE']._serialized_start=1026
+  _globals['_UPDATESECRETRESPONSE']._serialized_end=1138
+  _globals['_DELETESECRETREQUEST']._serialized_start=1141
+  _globals['_DELETESECRETREQUEST']._serialized_end=1352
+  _globals['_DELETESECRETRESPONSE']._serialized_start=1354
+  _globals['_DELETESECRETRESPONSE']._serialized_end=1430
+  _globals['_SECRETSERVICE']._serialized_start=1433
+  _globals['_SECRETSERVICE']._serialized_end=1861
 # @@protoc_insertion_point(module_scope)

@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from controlplane.generated.turnout.v1 import revision_pb2 as _revision_pb2
 from controlplane.generated.turnout.v1 import secret_pb2 as _secret_pb2
 import builtins as _builtins
 import sys
@@ -130,6 +131,8 @@ class CreateSecretRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    ALLOW_CUT_FIELD_NUMBER: _builtins.int
+    CUT_TOKEN_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """UUID4 of this call. A repeated call with the same id and content returns the first answer and changes nothing. Unset:
     every call is new.
@@ -138,6 +141,14 @@ class CreateSecretRequest(_message.Message):
     """Check and compile the change, but don't make it. Unset: false."""
     reason: _builtins.str
     """Reason for the change, kept in the revision: one line, at most 1,000 characters. Unset: none."""
+    allow_cut: _builtins.bool
+    """Make the change even if connected nodes lose something that they serve (`Impact.losses`). Unset: such a change is refused
+    with FAILED_PRECONDITION (CUTS_TRAFFIC). `force` does not include it.
+    """
+    cut_token: _builtins.str
+    """With `allow_cut`: `Impact.cut_token` of a dry run, or of the refusal. The change is refused again (CUTS_TRAFFIC) if it
+    cuts anything else, or on more nodes. Unset: any cut is allowed.
+    """
     @_builtins.property
     def secret(self) -> _secret_pb2.Secret:
         """The secret, with its name and without an etag. Required."""
@@ -149,10 +160,12 @@ class CreateSecretRequest(_message.Message):
         request_id: _builtins.str = ...,
         validate_only: _builtins.bool = ...,
         reason: _builtins.str = ...,
+        allow_cut: _builtins.bool = ...,
+        cut_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["secret", b"secret"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "request_id", b"request_id", "secret", b"secret", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_cut", b"allow_cut", "cut_token", b"cut_token", "reason", b"reason", "request_id", b"request_id", "secret", b"secret", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -166,21 +179,27 @@ class CreateSecretResponse(_message.Message):
 
     SECRET_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
+    IMPACT_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     """Number of the new revision. 0 if `validate_only`."""
     @_builtins.property
     def secret(self) -> _secret_pb2.Secret:
         """The secret as it is stored."""
 
+    @_builtins.property
+    def impact(self) -> _revision_pb2.Impact:
+        """Envoy resources that the change sends, and what it cuts."""
+
     def __init__(
         self,
         *,
         secret: _secret_pb2.Secret | None = ...,
         revision: _builtins.int = ...,
+        impact: _revision_pb2.Impact | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["secret", b"secret"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["impact", b"impact", "secret", b"secret"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["revision", b"revision", "secret", b"secret"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["impact", b"impact", "revision", b"revision", "secret", b"secret"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -197,6 +216,8 @@ class UpdateSecretRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    ALLOW_CUT_FIELD_NUMBER: _builtins.int
+    CUT_TOKEN_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """UUID4 of this call. A repeated call with the same id and content returns the first answer and changes nothing. Unset:
     every call is new.
@@ -205,6 +226,14 @@ class UpdateSecretRequest(_message.Message):
     """Check and compile the change, but don't make it. Unset: false."""
     reason: _builtins.str
     """Reason for the change, kept in the revision: one line, at most 1,000 characters. Unset: none."""
+    allow_cut: _builtins.bool
+    """Make the change even if connected nodes lose something that they serve (`Impact.losses`). Unset: such a change is refused
+    with FAILED_PRECONDITION (CUTS_TRAFFIC). `force` does not include it.
+    """
+    cut_token: _builtins.str
+    """With `allow_cut`: `Impact.cut_token` of a dry run, or of the refusal. The change is refused again (CUTS_TRAFFIC) if it
+    cuts anything else, or on more nodes. Unset: any cut is allowed.
+    """
     @_builtins.property
     def secret(self) -> _secret_pb2.Secret:
         """The secret, with its name. With its etag, the update fails if the secret changed since the etag was read. Required."""
@@ -224,10 +253,12 @@ class UpdateSecretRequest(_message.Message):
         request_id: _builtins.str = ...,
         validate_only: _builtins.bool = ...,
         reason: _builtins.str = ...,
+        allow_cut: _builtins.bool = ...,
+        cut_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["secret", b"secret", "update_mask", b"update_mask"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason", "request_id", b"request_id", "secret", b"secret", "update_mask", b"update_mask", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_cut", b"allow_cut", "cut_token", b"cut_token", "reason", b"reason", "request_id", b"request_id", "secret", b"secret", "update_mask", b"update_mask", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -241,21 +272,27 @@ class UpdateSecretResponse(_message.Message):
 
     SECRET_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
+    IMPACT_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     """Number of the new revision, or of the newest one if nothing changed. 0 if `validate_only`."""
     @_builtins.property
     def secret(self) -> _secret_pb2.Secret:
         """The secret as it is stored."""
 
+    @_builtins.property
+    def impact(self) -> _revision_pb2.Impact:
+        """Envoy resources that the change sends, and what it cuts."""
+
     def __init__(
         self,
         *,
         secret: _secret_pb2.Secret | None = ...,
         revision: _builtins.int = ...,
+        impact: _revision_pb2.Impact | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["secret", b"secret"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["impact", b"impact", "secret", b"secret"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["revision", b"revision", "secret", b"secret"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["impact", b"impact", "revision", b"revision", "secret", b"secret"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -272,6 +309,8 @@ class DeleteSecretRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    ALLOW_CUT_FIELD_NUMBER: _builtins.int
+    CUT_TOKEN_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name of the secret, `secrets/{secret}`. Required."""
     etag: _builtins.str
@@ -284,6 +323,14 @@ class DeleteSecretRequest(_message.Message):
     """Check and compile the change, but don't make it. Unset: false."""
     reason: _builtins.str
     """Reason for the change, kept in the revision: one line, at most 1,000 characters. Unset: none."""
+    allow_cut: _builtins.bool
+    """Make the change even if connected nodes lose something that they serve (`Impact.losses`). Unset: such a change is refused
+    with FAILED_PRECONDITION (CUTS_TRAFFIC). `force` does not include it.
+    """
+    cut_token: _builtins.str
+    """With `allow_cut`: `Impact.cut_token` of a dry run, or of the refusal. The change is refused again (CUTS_TRAFFIC) if it
+    cuts anything else, or on more nodes. Unset: any cut is allowed.
+    """
     def __init__(
         self,
         *,
@@ -292,10 +339,12 @@ class DeleteSecretRequest(_message.Message):
         request_id: _builtins.str = ...,
         validate_only: _builtins.bool = ...,
         reason: _builtins.str = ...,
+        allow_cut: _builtins.bool = ...,
+        cut_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "name", b"name", "reason", b"reason", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_cut", b"allow_cut", "cut_token", b"cut_token", "etag", b"etag", "name", b"name", "reason", b"reason", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -308,16 +357,22 @@ class DeleteSecretResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     REVISION_FIELD_NUMBER: _builtins.int
+    IMPACT_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     """Number of the new revision. 0 if `validate_only`."""
+    @_builtins.property
+    def impact(self) -> _revision_pb2.Impact:
+        """Envoy resources that the change sends, and what it cuts."""
+
     def __init__(
         self,
         *,
         revision: _builtins.int = ...,
+        impact: _revision_pb2.Impact | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["impact", b"impact"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["revision", b"revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["impact", b"impact", "revision", b"revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
