@@ -40,7 +40,7 @@ CHECKED = (
     "reconciler",
     "writer.py",
     "published.py",
-    "fleet.py",
+    "fleet",
     "traffic.py",
     "snapshot.py",
     "errors.py",

@@ -32,4 +32,4 @@ def test_exceptions_are_still_needed() -> None:
 
 def test_the_name_of_a_test_file() -> None:
     assert expected("controlplane/xds/delta.py") == "tests/xds/test_delta.py"
-    assert expected("controlplane/fleet.py") == "tests/test_fleet.py"
+    assert expected("controlplane/published.py") == "tests/test_published.py"

@@ -9,14 +9,13 @@ size of the fleet. Therefore each event updates the counts. They are always the 
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections import Counter, OrderedDict
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from enum import Enum
-from typing import Any, NamedTuple
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
 
-from controlplane.domain import Locality
+from controlplane.fleet.held_revisions import HeldRevisions
+from controlplane.fleet.node import Node, NodeState, NodeStream, Refusal
 from controlplane.snapshot import Audience
 from controlplane.xds.events import (
     AudienceAssigned,
@@ -36,171 +35,8 @@ from controlplane.xds.events import (
 GONE_SECONDS = 24 * 3600.0
 GONE_NODES = 10_000
 
-# Number of revisions for which a node's `history` keeps the time when it first held them.
-HISTORY = 32
-
-
-class NodeState(Enum):
-    """A node's state, compared with the newest revision. A node that is both refusing and behind is REFUSING."""
-
-    SYNCED = "synced"  # connected, and holds the newest revision
-    BEHIND = "behind"  # connected, and has not ACKed all of the newest revision yet
-    REFUSING = "refusing"  # connected, and has a NACK that still applies; the node uses the configuration from before it
-    GONE = "gone"  # not connected
-
-    # The hash by identity is implemented in C. Enum's own hash is not, and would be much of the cost of an event.
-    __hash__ = object.__hash__
-
-
 # Constants for `_apply_held`, because the look-up of a member of an Enum is slow.
 _SYNCED, _BEHIND = NodeState.SYNCED, NodeState.BEHIND
-
-
-class ProgressState(Enum):
-    """A node's progress with one revision."""
-
-    REFUSED = "refused"  # a NACK of this revision or of a newer one applies, and the node holds an older revision
-    BEHIND = "behind"  # has not ACKed all of the revision yet
-    GONE = "gone"  # disconnected before it held the revision
-    HOLDING = "holding"  # has ACKed all of it or of a newer revision, possibly except for resources that it refused earlier
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """A NACK that still applies: the client has not ACKed anything newer of the type."""
-
-    type_url: str
-    resources: tuple[str, ...]
-    message: str  # as the client wrote it
-    revision: int  # the revision of the refused response
-    time: float  # seconds since the epoch
-    # The newest revision that the node can't hold because of this NACK; not below `revision`.
-    blocked_up_to: int
-
-
-class HeldRevisions(NamedTuple):
-    """The revisions that a stream or a node holds: those up to `all_of`, and those above `since` and up to `newest`."""
-
-    # The newest revision of which everything was ACKed; 0 before the first.
-    all_of: int = 0
-    # The newest revision of which everything was ACKed except for resources that were refused in earlier revisions. These
-    # earlier revisions are at most `since`. Not below `all_of`.
-    newest: int = 0
-    since: int = 0
-
-    def __contains__(self, revision: object) -> bool:
-        assert isinstance(revision, int)
-        return revision <= self.all_of or self.since < revision <= self.newest
-
-    def after(self, event: Held | Settled) -> HeldRevisions:
-        """Return the revisions that a stream holds after one more event."""
-        if isinstance(event, Held):
-            return HeldRevisions(event.revision, event.revision)
-        return self if event.revision <= self.all_of else HeldRevisions(self.all_of, event.revision, event.since)
-
-    @classmethod
-    def common(cls, streams: Iterable[HeldRevisions]) -> HeldRevisions:
-        """Return the revisions that all of several streams hold. If their ranges differ, return the newest common part."""
-        held = tuple(streams)
-        all_of, newest = min(h.all_of for h in held), min(h.newest for h in held)
-        return cls(all_of, newest, max((h.since for h in held if h.all_of < newest), default=0))
-
-
-@dataclass(slots=True, eq=False)
-class _Stream:
-    peer: str
-    variant: str
-    opened: float
-    node: Node | None = None  # None until the client has identified itself
-    audience: Audience = Audience()
-    held: HeldRevisions = HeldRevisions()
-    refused: dict[str, Refusal] = field(default_factory=dict)  # by type URL
-
-
-@dataclass(slots=True, eq=False)
-class Node:
-    """One node. Times are seconds since the epoch. Read-only outside this module."""
-
-    id: str
-    cluster: str = ""
-    metadata: Mapping[str, object] = field(default_factory=dict, repr=False)
-    user_agent: str = ""
-    # `ip:port` of the stream that identified itself last, even if it is closed now.
-    peer: str = ""
-    locality: Locality = Locality()
-    # The newest audience that a stream of the node reported. Streams report different audiences only if the client describes
-    # the node differently on them.
-    audience: Audience = Audience()
-    note: str = ""
-    # The variants of the open streams, sorted and without duplicates. Once the node is gone: of the stream that closed last.
-    variants: tuple[str, ...] = ()
-    # The newest revision of which every open stream has ACKed everything. It is 0 from the moment when a new stream identifies
-    # itself until that stream holds a revision. Once the node is gone: the value before.
-    held_revision: int = 0
-    # All revisions that every open stream holds. Always true: `held_revision == holds.all_of`.
-    holds: HeldRevisions = HeldRevisions()
-    # The time when the first of the open streams was opened; None when the node is gone.
-    connect_time: float | None = None
-    last_seen: float = 0.0
-    # (revision, time when all streams first held it, as `holds.newest` counts), both ascending; at most HISTORY entries.
-    history: list[tuple[int, float]] = field(default_factory=list)
-    # Open streams only. An event reads all of them only if they hold different revisions.
-    streams: dict[StreamId, _Stream] = field(default_factory=dict, repr=False)
-    # Number of open streams with a NACK that still applies.
-    refusing: int = 0
-
-    @property
-    def connected(self) -> bool:
-        """Return True if the node has an open stream."""
-        return bool(self.streams)
-
-    @property
-    def gateways(self) -> tuple[str, ...]:
-        """Return the labels of the gateways that select the node, sorted."""
-        return self.audience.gateways
-
-    @property
-    def refusals(self) -> tuple[Refusal, ...]:
-        """Return the NACKs of open streams that still apply, sorted by type, and within a type the newest first."""
-        refusals = [r for s in self.streams.values() for r in s.refused.values()]
-        return tuple(sorted(refusals, key=lambda r: (r.type_url, -r.time)))
-
-    def hold_time(self, revision: int) -> float | None:
-        """Return the time when the node first held `revision` or a newer one; None if it never did.
-
-        The answer covers only the newest HISTORY revisions that the node held.
-        """
-        index = bisect_left(self.history, (revision, 0.0))
-        return self.history[index][1] if index < len(self.history) else None
-
-    def progress(self, revision: int) -> ProgressState:
-        """Return the node's progress with `revision`."""
-        if revision in self.holds:
-            return ProgressState.HOLDING
-        if not self.streams:
-            return ProgressState.GONE
-        refused = any(r.blocked_up_to >= revision for s in self.streams.values() for r in s.refused.values())
-        return ProgressState.REFUSED if refused else ProgressState.BEHIND
-
-    def _common_holds(self, before: HeldRevisions, rising: bool) -> HeldRevisions:
-        """Return the revisions that all open streams hold, after an event of a stream that held `before`.
-
-        `rising` is True if that stream now holds at least as much, or is closed. In this case the result does not change while
-        another stream still holds `before`.
-        """
-        streams = self.streams.values()
-        # The newest stream first: the streams report one revision in their order, so the newest still holds `before` longest.
-        if rising and any(s.held == before for s in reversed(streams)):
-            return self.holds
-        return HeldRevisions.common(s.held for s in streams)
-
-    def _note_held(self, now: float) -> None:
-        """Add the newest revision that the node holds to `history`, if it is not there yet."""
-        history, newest = self.history, self.holds.newest
-        if newest > (history[-1][0] if history else 0):
-            history.append((newest, now))
-            if len(history) > HISTORY:
-                del history[0]
 
 
 class Fleet:
@@ -215,7 +51,7 @@ class Fleet:
         self.audiences: Counter[Audience] = Counter()
         self._nodes: dict[str, Node] = {}
         # Open streams. This is the only record in the process of which node a stream belongs to.
-        self._streams: dict[StreamId, _Stream] = {}
+        self._streams: dict[StreamId, NodeStream] = {}
         # The stream that closed last and its node, for observers that handle the StreamClosed after the fleet. None at first.
         self._last_closed: tuple[StreamId, Node | None] | None = None
         # Ids of nodes that are gone, in the order in which they disconnected.
@@ -282,7 +118,7 @@ class Fleet:
         if type(event) is Held and self._apply_held(stream, event.revision, now):
             return
         if isinstance(event, StreamOpened):
-            self._streams[stream] = _Stream(event.peer, event.variant, now)
+            self._streams[stream] = NodeStream(event.peer, event.variant, now)
             return
         if isinstance(event, Held | Settled):
             self.publish(event.revision)
@@ -317,7 +153,7 @@ class Fleet:
         if revision > self.revision:
             self.publish(revision)
         before, opened.held = opened.held, HeldRevisions(revision, revision)
-        holds = opened.held if len(node.streams) == 1 else node._common_holds(before, revision >= before.newest)
+        holds = opened.held if len(node.streams) == 1 else node.common_holds(before, revision >= before.newest)
         newest = self.revision
         synced = holds.all_of >= newest
         if synced != (node.held_revision >= newest):
@@ -329,13 +165,13 @@ class Fleet:
             self._held[holds] += 1
             node.holds = holds
             node.held_revision = holds.all_of
-            node._note_held(now)
+            node.note_held(now)
         node.last_seen = now
         if self._gone:
             self._forget_gone(now)
         return True
 
-    def _add_node(self, stream: StreamId, opened: _Stream, event: Identified, now: float) -> None:
+    def _add_node(self, stream: StreamId, opened: NodeStream, event: Identified, now: float) -> None:
         node = opened.node = self._nodes[event.id] = Node(
             event.id, event.cluster, event.metadata, event.user_agent, opened.peer, event.locality, variants=(opened.variant,)
         )
@@ -343,7 +179,7 @@ class Fleet:
         node.streams[stream] = opened
         self._count(node)
 
-    def _assign_audience(self, opened: _Stream, event: AudienceAssigned) -> None:
+    def _assign_audience(self, opened: NodeStream, event: AudienceAssigned) -> None:
         """Record the audience of a stream. `last_seen` does not change, because the client did nothing."""
         opened.audience = event.audience
         node = opened.node
@@ -354,7 +190,7 @@ class Fleet:
             self.audiences[event.audience] += 1
         node.audience, node.note = event.audience, event.note
 
-    def _fold(self, stream: StreamId, opened: _Stream, node: Node, event: StreamEvent, now: float) -> None:
+    def _fold(self, stream: StreamId, opened: NodeStream, node: Node, event: StreamEvent, now: float) -> None:
         """Apply an event to a stream and to its node. The counts leave the node out in the meantime."""
         before, was_refusing = opened.held, bool(opened.refused)
         match event:
@@ -397,10 +233,10 @@ class Fleet:
         node.holds = (
             HeldRevisions()
             if isinstance(event, Identified)
-            else node._common_holds(before, not isinstance(event, Held | Settled))
+            else node.common_holds(before, not isinstance(event, Held | Settled))
         )
         node.held_revision = node.holds.all_of
-        node._note_held(now)
+        node.note_held(now)
 
     def _uncount(self, node: Node) -> None:
         if not node.streams and node.id not in self._gone:

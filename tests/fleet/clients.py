@@ -1,0 +1,17 @@
+"""Events that the tests of the fleet share."""
+
+from controlplane.fleet import Fleet
+from controlplane.xds.events import Identified, Refused, StreamOpened
+
+ROUTES = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration"
+LISTENER = "type.googleapis.com/envoy.config.listener.v3.Listener"
+
+
+def connect(fleet: Fleet, stream: int, node: str = "edge-1", now: float = 100.0, variant: str = "delta") -> None:
+    """Open a stream, and identify its client."""
+    fleet.apply(stream, StreamOpened(f"10.0.0.1:{stream}", variant), now)
+    fleet.apply(stream, Identified(node, "edge", {}, "envoy 1.40.0"), now)
+
+
+def refusal(revision: int, type_url: str = LISTENER) -> Refused:
+    return Refused(type_url, ("public",), "cannot bind", revision)
