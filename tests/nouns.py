@@ -67,6 +67,9 @@ gateways = st.builds(
     address=st.sampled_from(["0.0.0.0", "127.0.0.1", "::", "10.1.2.3"]),
     routing=routings,
     nodes=selectors,
+    absent_after=st.sampled_from([None, 1.0, 30.5, 86_400.0]),
+    ephemeral=st.booleans(),
+    expected_nodes=st.sampled_from([0, 1, 20_000]),
 )
 
 ips = st.ip_addresses(v=4).map(str)

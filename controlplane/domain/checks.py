@@ -13,6 +13,7 @@ FULL_SHARE = 10_000  # basis points
 # Minimum and maximum of whole numbers, by field.
 BOUNDS: Mapping[str, tuple[int, int]] = {
     "port": (1, 65_535),
+    "expected_nodes": (0, 20_000),
     "split": (0, FULL_SHARE),
     "weight": (1, 10_000),
     "basis_points": (1, FULL_SHARE),

@@ -14,6 +14,11 @@ from controlplane.domain.references import Reference
 from controlplane.domain.secret import Secret
 from controlplane.errors import Collector, invalid
 
+# A node without a stream is released after this time by default, and by default if its gateway is ephemeral. Seconds.
+ABSENT_AFTER, EPHEMERAL_ABSENT_AFTER = 24 * 3600.0, 300.0
+# The shortest and the longest `absent_after`. Seconds.
+_MIN_ABSENT_AFTER, _MAX_ABSENT_AFTER = 1.0, 366 * 24 * 3600.0
+
 _VERB = re.compile(r"[A-Za-z0-9_-]{1,63}")
 
 
@@ -135,6 +140,11 @@ class Gateway:
     routing: Routing = PathRouting()
     nodes: NodeSelector = NodeSelector()
     tls: GatewayTls | None = None
+    # A node that has had no stream for so many seconds is released. None: the default, which depends on `ephemeral`.
+    absent_after: float | None = None
+    ephemeral: bool = False
+    # The number of nodes that the gateway should have. 0: no expectation.
+    expected_nodes: int = 0
 
     def __post_init__(self) -> None:
         c = Collector()
@@ -147,11 +157,23 @@ class Gateway:
                 raise invalid("address", f"'{self.address[:80]}' is not an IP address; 0.0.0.0 is every IPv4 interface")
             # Normalised, so that `shares_address` recognises one address in two spellings.
             object.__setattr__(self, "address", str(ipaddress.ip_address(self.address)))
+        with c.within(""):
+            if self.absent_after is not None:
+                check_range(self.absent_after, _MIN_ABSENT_AFTER, _MAX_ABSENT_AFTER, "absent_after", " s")
+        with c.within(""):
+            check_bounds(self, "expected_nodes")
         c.check()
 
     @property
     def resource_name(self) -> str:
         return f"{self.collection}/{self.name}"
+
+    @property
+    def absence_limit(self) -> float:
+        """Return the seconds after which a node without a stream is released."""
+        if self.absent_after is not None:
+            return self.absent_after
+        return EPHEMERAL_ABSENT_AFTER if self.ephemeral else ABSENT_AFTER
 
     @property
     def references(self) -> tuple[Reference, ...]:

@@ -15,12 +15,12 @@ because a newer version wrote the object. If this version ignored the field, it 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from controlplane.domain import CaCertificates, Object, Secret, TlsCertificate
+from controlplane.domain import CaCertificates, Gateway, Object, Secret, TlsCertificate
 from controlplane.domain.collections import BY_NAME, COLLECTIONS, Collection
 from controlplane.errors import Code, Error
 from controlplane.store.sealing import Keys
@@ -31,6 +31,9 @@ SEALED = "sealed_private_key"
 _FORBID_UNKNOWN_FIELDS = ConfigDict(extra="forbid")
 _JSON_OBJECT = TypeAdapter(dict[str, Any])
 _SECRET_FIELDS = {"tls_certificate": {"certificate_chain_pem", SEALED}, "ca_certificates": {"ca_certificates_pem"}}
+# Fields that were added after the first form. They are left out at their default, so that an earlier version can read objects
+# that do not use them.
+_LATER_FIELDS: Mapping[type, tuple[str, ...]] = {Gateway: ("absent_after", "ephemeral", "expected_nodes")}
 # Reasons of errors whose text names the object already.
 _REASONS_WITH_NAME = ("STORE_NEWER", "STORE_CORRUPT", "SECRET_KEY_WRONG")
 
@@ -71,16 +74,21 @@ class _NounCodec:
     adapter: TypeAdapter[Any]
     # By field that is a union, then by the name of the class in JSON: the class and its adapter.
     unions: Mapping[str, Mapping[str, tuple[type, TypeAdapter[Any]]]]
+    # By field that is left out at its default: the default.
+    later: Mapping[str, object]
 
     def encode(self, obj: Object) -> str:
         """Return the JSON of an object."""
-        if not self.unions:
+        if not self.unions and not self.later:
             text: bytes = self.adapter.dump_json((obj,))
             return text.decode()[1:-1]
         (data,) = self.adapter.dump_python((obj,), mode="json")
         for field, members in self.unions.items():
             kind = next(k for k, (cls, _) in members.items() if isinstance(getattr(obj, field), cls))
             data[field] = {kind: data[field]}
+        for field, default in self.later.items():
+            if getattr(obj, field) == default:
+                del data[field]
         return _JSON_OBJECT.dump_json(data).decode()
 
     def decode(self, name: str, content: str) -> Object:
@@ -105,7 +113,8 @@ class _NounCodec:
 def _noun_codec(row: Collection) -> _NounCodec:
     """Return the codec of a row of the table."""
     unions = {field: {kind: (cls, _adapter(cls)) for kind, cls in members.items()} for field, members in row.unions.items()}
-    return _NounCodec(_adapter(row.noun), unions)
+    later = {f.name: f.default for f in fields(row.noun) if f.name in _LATER_FIELDS.get(row.noun, ())}
+    return _NounCodec(_adapter(row.noun), unions, later)
 
 
 def _adapter(cls: type) -> TypeAdapter[Any]:

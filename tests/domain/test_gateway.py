@@ -101,3 +101,18 @@ def test_a_gateway_refers_to_its_secrets() -> None:
 )
 def test_a_selector_matches_if_all_its_fields_match(selector: NodeSelector, selected: bool) -> None:
     assert selector.matches("x", "edge-1", {"tier": "front"}, Locality("eu", "eu-1", "a")) is selected
+
+
+def test_the_time_until_a_node_is_released_has_a_default() -> None:
+    assert Gateway("edge", 80).absence_limit == 24 * 3600
+    assert Gateway("edge", 80, ephemeral=True).absence_limit == 300
+    assert Gateway("edge", 80, ephemeral=True, absent_after=7.5).absence_limit == 7.5
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("absent_after", 0.5), ("absent_after", 367 * 24 * 3600.0), ("expected_nodes", -1), ("expected_nodes", 20_001)],
+)
+def test_the_nodes_of_a_gateway_have_bounds(field: str, value: float) -> None:
+    with pytest.raises(Error, match=f"{field}: .* is out of range"):
+        Gateway("edge", 80, **{field: value})  # type: ignore[arg-type]

@@ -64,6 +64,13 @@ def test_a_union_is_encoded_under_the_name_of_its_class(routing: Routing, conten
     assert json.loads(encode(Gateway("edge", 80, routing=routing), KEYS))["routing"] == content
 
 
+def test_a_field_that_was_added_later_is_left_out_at_its_default() -> None:
+    fields = {"absent_after", "ephemeral", "expected_nodes"}
+    assert not fields & json.loads(encode(Gateway("edge", 80), KEYS)).keys()
+    gateway = Gateway("edge", 80, absent_after=30.0, ephemeral=True, expected_nodes=3)
+    assert fields < json.loads(encode(gateway, KEYS)).keys()
+
+
 def test_missing_fields_take_their_defaults() -> None:
     assert decode("gateways/edge", '{"name": "edge", "port": 8080}', KEYS) == EDGE
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from controlplane.api.convert.converter import Converter
-from controlplane.api.convert.names import collected, label, number, set_meta
+from controlplane.api.convert.names import collected, duration, label, number, seconds, set_meta
 from controlplane.domain import (
     Gateway,
     GatewayTls,
@@ -58,6 +58,11 @@ def gateway_to_proto(gateway: Gateway, meta: ObjectMeta | None = None) -> gatewa
         proto.tls.certificate = resource_name(Secret, tls.certificate)
         proto.tls.client_ca = resource_name(Secret, tls.client_ca) if tls.client_ca else ""
         proto.tls.min_version = _TLS_VERSION_NUMBERS[tls.min_version]
+    if gateway.absent_after is not None:
+        proto.absent_after.CopyFrom(duration(gateway.absent_after))
+    proto.ephemeral = gateway.ephemeral
+    if gateway.expected_nodes:
+        proto.expected_nodes = gateway.expected_nodes
     set_meta(proto, meta)
     return proto
 
@@ -86,6 +91,9 @@ def gateway_from_proto(proto: gateway_pb2.Gateway) -> Gateway:
                 sub_zones=tuple(proto.nodes.sub_zones),
             ),
             tls=tls,
+            absent_after=seconds(proto.absent_after) if proto.HasField("absent_after") else None,
+            ephemeral=proto.ephemeral,
+            expected_nodes=proto.expected_nodes,
         ),
     )
     c.check()

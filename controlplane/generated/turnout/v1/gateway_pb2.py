@@ -24,10 +24,11 @@ _sym_db = _symbol_database.Default()
 
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.api import resource_pb2 as google_dot_api_dot_resource__pb2
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18turnout/v1/gateway.proto\x12\nturnout.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x81\x04\n\x07Gateway\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x15\n\x07\x61\x64\x64ress\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x12\n\x04port\x18\x03 \x01(\rB\x04\xe2\x41\x01\x02\x12-\n\x04path\x18\x04 \x01(\x0b\x32\x17.turnout.v1.PathRoutingB\x04\xe2\x41\x01\x01H\x00\x12\x31\n\x06header\x18\x05 \x01(\x0b\x32\x19.turnout.v1.HeaderRoutingB\x04\xe2\x41\x01\x01H\x00\x12-\n\x04host\x18\x06 \x01(\x0b\x32\x17.turnout.v1.HostRoutingB\x04\xe2\x41\x01\x01H\x00\x12-\n\x05nodes\x18\x07 \x01(\x0b\x32\x18.turnout.v1.NodeSelectorB\x04\xe2\x41\x01\x01\x12\x12\n\x04\x65tag\x18\x08 \x01(\tB\x04\xe2\x41\x01\x01\x12\x35\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0bupdate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12)\n\x03tls\x18\x0b \x01(\x0b\x32\x16.turnout.v1.GatewayTlsB\x04\xe2\x41\x01\x01:?\xea\x41<\n\x13turnout.dev/Gateway\x12\x12gateways/{gateway}*\x08gateways2\x07gatewayB\t\n\x07routing\"\xa1\x01\n\nGatewayTls\x12\x30\n\x0b\x63\x65rtificate\x18\x01 \x01(\tB\x1b\xe2\x41\x01\x02\xfa\x41\x14\n\x12turnout.dev/Secret\x12.\n\tclient_ca\x18\x02 \x01(\tB\x1b\xe2\x41\x01\x01\xfa\x41\x14\n\x12turnout.dev/Secret\x12\x31\n\x0bmin_version\x18\x03 \x01(\x0e\x32\x16.turnout.v1.TlsVersionB\x04\xe2\x41\x01\x01\"J\n\x0bPathRouting\x12\x1a\n\x07segment\x18\x01 \x01(\rB\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12\x13\n\x05verbs\x18\x02 \x03(\tB\x04\xe2\x41\x01\x01\x42\n\n\x08_segment\"#\n\rHeaderRouting\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\r\n\x0bHostRouting\"\xef\x01\n\x0cNodeSelector\x12\x16\n\x08\x63lusters\x18\x01 \x03(\tB\x04\xe2\x41\x01\x01\x12\x11\n\x03ids\x18\x02 \x03(\tB\x04\xe2\x41\x01\x01\x12>\n\x08metadata\x18\x03 \x03(\x0b\x32&.turnout.v1.NodeSelector.MetadataEntryB\x04\xe2\x41\x01\x01\x12\x15\n\x07regions\x18\x04 \x03(\tB\x04\xe2\x41\x01\x01\x12\x13\n\x05zones\x18\x05 \x03(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tsub_zones\x18\x06 \x03(\tB\x04\xe2\x41\x01\x01\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01*S\n\nTlsVersion\x12\x1b\n\x17TLS_VERSION_UNSPECIFIED\x10\x00\x12\x13\n\x0fTLS_VERSION_1_2\x10\x01\x12\x13\n\x0fTLS_VERSION_1_3\x10\x02\x42\x38\n\x0e\x64\x65v.turnout.v1P\x01Z$turnout.dev/gen/turnout/v1;turnoutv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18turnout/v1/gateway.proto\x12\nturnout.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x87\x05\n\x07Gateway\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x15\n\x07\x61\x64\x64ress\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x12\n\x04port\x18\x03 \x01(\rB\x04\xe2\x41\x01\x02\x12-\n\x04path\x18\x04 \x01(\x0b\x32\x17.turnout.v1.PathRoutingB\x04\xe2\x41\x01\x01H\x00\x12\x31\n\x06header\x18\x05 \x01(\x0b\x32\x19.turnout.v1.HeaderRoutingB\x04\xe2\x41\x01\x01H\x00\x12-\n\x04host\x18\x06 \x01(\x0b\x32\x17.turnout.v1.HostRoutingB\x04\xe2\x41\x01\x01H\x00\x12-\n\x05nodes\x18\x07 \x01(\x0b\x32\x18.turnout.v1.NodeSelectorB\x04\xe2\x41\x01\x01\x12\x12\n\x04\x65tag\x18\x08 \x01(\tB\x04\xe2\x41\x01\x01\x12\x35\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0bupdate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12)\n\x03tls\x18\x0b \x01(\x0b\x32\x16.turnout.v1.GatewayTlsB\x04\xe2\x41\x01\x01\x12\x35\n\x0c\x61\x62sent_after\x18\x0c \x01(\x0b\x32\x19.google.protobuf.DurationB\x04\xe2\x41\x01\x01\x12\x17\n\tephemeral\x18\r \x01(\x08\x42\x04\xe2\x41\x01\x01\x12!\n\x0e\x65xpected_nodes\x18\x0e \x01(\rB\x04\xe2\x41\x01\x01H\x01\x88\x01\x01:?\xea\x41<\n\x13turnout.dev/Gateway\x12\x12gateways/{gateway}*\x08gateways2\x07gatewayB\t\n\x07routingB\x11\n\x0f_expected_nodes\"\xa1\x01\n\nGatewayTls\x12\x30\n\x0b\x63\x65rtificate\x18\x01 \x01(\tB\x1b\xe2\x41\x01\x02\xfa\x41\x14\n\x12turnout.dev/Secret\x12.\n\tclient_ca\x18\x02 \x01(\tB\x1b\xe2\x41\x01\x01\xfa\x41\x14\n\x12turnout.dev/Secret\x12\x31\n\x0bmin_version\x18\x03 \x01(\x0e\x32\x16.turnout.v1.TlsVersionB\x04\xe2\x41\x01\x01\"J\n\x0bPathRouting\x12\x1a\n\x07segment\x18\x01 \x01(\rB\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12\x13\n\x05verbs\x18\x02 \x03(\tB\x04\xe2\x41\x01\x01\x42\n\n\x08_segment\"#\n\rHeaderRouting\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\r\n\x0bHostRouting\"\xef\x01\n\x0cNodeSelector\x12\x16\n\x08\x63lusters\x18\x01 \x03(\tB\x04\xe2\x41\x01\x01\x12\x11\n\x03ids\x18\x02 \x03(\tB\x04\xe2\x41\x01\x01\x12>\n\x08metadata\x18\x03 \x03(\x0b\x32&.turnout.v1.NodeSelector.MetadataEntryB\x04\xe2\x41\x01\x01\x12\x15\n\x07regions\x18\x04 \x03(\tB\x04\xe2\x41\x01\x01\x12\x13\n\x05zones\x18\x05 \x03(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tsub_zones\x18\x06 \x03(\tB\x04\xe2\x41\x01\x01\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01*S\n\nTlsVersion\x12\x1b\n\x17TLS_VERSION_UNSPECIFIED\x10\x00\x12\x13\n\x0fTLS_VERSION_1_2\x10\x01\x12\x13\n\x0fTLS_VERSION_1_3\x10\x02\x42\x38\n\x0e\x64\x65v.turnout.v1P\x01Z$turnout.dev/gen/turnout/v1;turnoutv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -57,6 +58,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GATEWAY'].fields_by_name['update_time']._serialized_options = b'\342A\001\003'
   _globals['_GATEWAY'].fields_by_name['tls']._loaded_options = None
   _globals['_GATEWAY'].fields_by_name['tls']._serialized_options = b'\342A\001\001'
+  _globals['_GATEWAY'].fields_by_name['absent_after']._loaded_options = None
+  _globals['_GATEWAY'].fields_by_name['absent_after']._serialized_options = b'\342A\001\001'
+  _globals['_GATEWAY'].fields_by_name['ephemeral']._loaded_options = None
+  _globals['_GATEWAY'].fields_by_name['ephemeral']._serialized_options = b'\342A\001\001'
+  _globals['_GATEWAY'].fields_by_name['expected_nodes']._loaded_options = None
+  _globals['_GATEWAY'].fields_by_name['expected_nodes']._serialized_options = b'\342A\001\001'
   _globals['_GATEWAY']._loaded_options = None
   _globals['_GATEWAY']._serialized_options = b'\352A<\n\023turnout.dev/Gateway\022\022gateways/{gateway}*\010gateways2\007gateway'
   _globals['_GATEWAYTLS'].fields_by_name['certificate']._loaded_options = None
@@ -85,20 +92,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_NODESELECTOR'].fields_by_name['zones']._serialized_options = b'\342A\001\001'
   _globals['_NODESELECTOR'].fields_by_name['sub_zones']._loaded_options = None
   _globals['_NODESELECTOR'].fields_by_name['sub_zones']._serialized_options = b'\342A\001\001'
-  _globals['_TLSVERSION']._serialized_start=1183
-  _globals['_TLSVERSION']._serialized_end=1266
-  _globals['_GATEWAY']._serialized_start=134
-  _globals['_GATEWAY']._serialized_end=647
-  _globals['_GATEWAYTLS']._serialized_start=650
-  _globals['_GATEWAYTLS']._serialized_end=811
-  _globals['_PATHROUTING']._serialized_start=813
-  _globals['_PATHROUTING']._serialized_end=887
-  _globals['_HEADERROUTING']._serialized_start=889
-  _globals['_HEADERROUTING']._serialized_end=924
-  _globals['_HOSTROUTING']._serialized_start=926
-  _globals['_HOSTROUTING']._serialized_end=939
-  _globals['_NODESELECTOR']._serialized_start=942
-  _globals['_NODESELECTOR']._serialized_end=1181
-  _globals['_NODESELECTOR_METADATAENTRY']._serialized_start=1134
-  _globals['_NODESELECTOR_METADATAENTRY']._serialized_end=1181
+  _globals['_TLSVERSION']._serialized_start=1349
+  _globals['_TLSVERSION']._serialized_end=1432
+  _globals['_GATEWAY']._serialized_start=166
+  _globals['_GATEWAY']._serialized_end=813
+  _globals['_GATEWAYTLS']._serialized_start=816
+  _globals['_GATEWAYTLS']._serialized_end=977
+  _globals['_PATHROUTING']._serialized_start=979
+  _globals['_PATHROUTING']._serialized_end=1053
+  _globals['_HEADERROUTING']._serialized_start=1055
+  _globals['_HEADERROUTING']._serialized_end=1090
+  _globals['_HOSTROUTING']._serialized_start=1092
+  _globals['_HOSTROUTING']._serialized_end=1105
+  _globals['_NODESELECTOR']._serialized_start=1108
+  _globals['_NODESELECTOR']._serialized_end=1347
+  _globals['_NODESELECTOR_METADATAENTRY']._serialized_start=1300
+  _globals['_NODESELECTOR_METADATAENTRY']._serialized_end=1347
 # @@protoc_insertion_point(module_scope)

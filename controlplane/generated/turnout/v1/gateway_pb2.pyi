@@ -5,6 +5,7 @@ isort:skip_file
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -61,6 +62,9 @@ class Gateway(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     TLS_FIELD_NUMBER: _builtins.int
+    ABSENT_AFTER_FIELD_NUMBER: _builtins.int
+    EPHEMERAL_FIELD_NUMBER: _builtins.int
+    EXPECTED_NODES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Resource name, `gateways/{gateway}`. The part after the slash is a DNS label of at most 63 characters. In a request, that
     part alone is enough.
@@ -72,6 +76,14 @@ class Gateway(_message.Message):
     etag: _builtins.str
     """Revision in which this gateway last changed, set by the server. In a request: the etag that was read, to fail if the
     gateway changed since. Unset in a request: no check.
+    """
+    ephemeral: _builtins.bool
+    """The nodes of this gateway come and go, like pods that are replaced by pods with other ids. It only changes the default of
+    `absent_after`. Unset: false.
+    """
+    expected_nodes: _builtins.int
+    """Number of nodes that this gateway should have, at most 20,000. While fewer nodes hold a revision, the revision is not done.
+    Unset: no expectation.
     """
     @_builtins.property
     def path(self) -> Global___PathRouting:
@@ -101,6 +113,13 @@ class Gateway(_message.Message):
     def tls(self) -> Global___GatewayTls:
         """TLS on the listener. Unset: plain text."""
 
+    @_builtins.property
+    def absent_after(self) -> _duration_pb2.Duration:
+        """A node of this gateway that has had no stream for this long is released: it does not count any more, and no command waits
+        for it. A node of several gateways is released after the longest of their times. 1 s to 366 days. Unset: 24 h, or 5 min if
+        `ephemeral` is set.
+        """
+
     def __init__(
         self,
         *,
@@ -115,13 +134,21 @@ class Gateway(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
         tls: Global___GatewayTls | None = ...,
+        absent_after: _duration_pb2.Duration | None = ...,
+        ephemeral: _builtins.bool = ...,
+        expected_nodes: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "header", b"header", "host", b"host", "nodes", b"nodes", "path", b"path", "routing", b"routing", "tls", b"tls", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_nodes", b"_expected_nodes", "absent_after", b"absent_after", "create_time", b"create_time", "expected_nodes", b"expected_nodes", "header", b"header", "host", b"host", "nodes", b"nodes", "path", b"path", "routing", b"routing", "tls", b"tls", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "create_time", b"create_time", "etag", b"etag", "header", b"header", "host", b"host", "name", b"name", "nodes", b"nodes", "path", b"path", "port", b"port", "routing", b"routing", "tls", b"tls", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_nodes", b"_expected_nodes", "absent_after", b"absent_after", "address", b"address", "create_time", b"create_time", "ephemeral", b"ephemeral", "etag", b"etag", "expected_nodes", b"expected_nodes", "header", b"header", "host", b"host", "name", b"name", "nodes", b"nodes", "path", b"path", "port", b"port", "routing", b"routing", "tls", b"tls", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__expected_nodes: _TypeAlias = _typing.Literal["expected_nodes"]  # noqa: Y015
+    _WhichOneofArgType__expected_nodes: _TypeAlias = _typing.Literal["_expected_nodes", b"_expected_nodes"]  # noqa: Y015
     _WhichOneofReturnType_routing: _TypeAlias = _typing.Literal["path", "header", "host"]  # noqa: Y015
     _WhichOneofArgType_routing: _TypeAlias = _typing.Literal["routing", b"routing"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__expected_nodes) -> _WhichOneofReturnType__expected_nodes | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType_routing) -> _WhichOneofReturnType_routing | None: ...
 
 Global___Gateway: _TypeAlias = Gateway  # noqa: Y015

@@ -27,7 +27,7 @@ from google.api import resource_pb2 as google_dot_api_dot_resource__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15turnout/v1/node.proto\x12\nturnout.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe5\x04\n\x04Node\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x10\n\x02id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x15\n\x07\x63luster\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12\x18\n\nuser_agent\x18\x04 \x01(\tB\x04\xe2\x41\x01\x03\x12*\n\x05state\x18\x05 \x01(\x0e\x32\x15.turnout.v1.NodeStateB\x04\xe2\x41\x01\x03\x12.\n\x08gateways\x18\x06 \x03(\tB\x1c\xe2\x41\x01\x03\xfa\x41\x15\n\x13turnout.dev/Gateway\x12\x1b\n\rheld_revision\x18\x07 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x1d\n\x0ftarget_revision\x18\x08 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x16\n\x08variants\x18\t \x03(\tB\x04\xe2\x41\x01\x03\x12\x15\n\x07streams\x18\n \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\x12\n\x04peer\x18\x0b \x01(\tB\x04\xe2\x41\x01\x03\x12\x36\n\x0c\x63onnect_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x38\n\x0elast_seen_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12+\n\x08refusals\x18\x0e \x03(\x0b\x32\x13.turnout.v1.RefusalB\x04\xe2\x41\x01\x03\x12\x12\n\x04note\x18\x0f \x01(\tB\x04\xe2\x41\x01\x03\x12\x14\n\x06models\x18\x10 \x03(\tB\x04\xe2\x41\x01\x03\x12\x30\n\x08locality\x18\x11 \x01(\x0b\x32\x18.turnout.v1.NodeLocalityB\x04\xe2\x41\x01\x03:0\xea\x41-\n\x10turnout.dev/Node\x12\x0cnodes/{node}*\x05nodes2\x04node\">\n\x0cNodeLocality\x12\x0e\n\x06region\x18\x01 \x01(\t\x12\x0c\n\x04zone\x18\x02 \x01(\t\x12\x10\n\x08sub_zone\x18\x03 \x01(\t\"w\n\x07Refusal\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\x11\n\tresources\x18\x02 \x03(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x10\n\x08revision\x18\x04 \x01(\x03\x12(\n\x04time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x93\x01\n\nNodeStatus\x12\x1e\n\x04node\x18\x01 \x01(\x0b\x32\x10.turnout.v1.Node\x12%\n\x05types\x18\x02 \x03(\x0b\x32\x16.turnout.v1.TypeStatus\x12-\n\tresources\x18\x03 \x03(\x0b\x32\x1a.turnout.v1.ResourceStatus\x12\x0f\n\x07omitted\x18\x04 \x01(\x05\"\xae\x01\n\nTypeStatus\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\x0e\n\x06synced\x18\x02 \x01(\x05\x12\x0c\n\x04sent\x18\x03 \x01(\x05\x12\x0f\n\x07waiting\x18\x04 \x01(\x05\x12\x0f\n\x07refused\x18\x05 \x01(\x05\x12\x11\n\tnot_asked\x18\x06 \x01(\x05\x12\x0e\n\x06\x61\x62sent\x18\x07 \x01(\x05\x12/\n\x0bnewest_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xb2\x02\n\x0eResourceStatus\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12(\n\x05state\x18\x03 \x01(\x0e\x32\x19.turnout.v1.ResourceState\x12\x14\n\x0cheld_version\x18\x04 \x01(\t\x12\x16\n\x0etarget_version\x18\x05 \x01(\t\x12-\n\ttake_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\x0ftake_time_exact\x18\x07 \x01(\x08\x12\x15\n\rsent_revision\x18\x08 \x01(\x03\x12,\n\x07refusal\x18\t \x01(\x0b\x32\x1b.turnout.v1.ResourceRefusal\x12\x0c\n\x04\x64iff\x18\n \x03(\t\x12\x11\n\tdiff_note\x18\x0b \x01(\t\"o\n\x0fResourceRefusal\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x03\x12\x0f\n\x07message\x18\x03 \x01(\t\x12(\n\x04time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*\x83\x01\n\tNodeState\x12\x1a\n\x16NODE_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11NODE_STATE_SYNCED\x10\x01\x12\x15\n\x11NODE_STATE_BEHIND\x10\x02\x12\x17\n\x13NODE_STATE_REFUSING\x10\x03\x12\x13\n\x0fNODE_STATE_GONE\x10\x04*\xd4\x01\n\rResourceState\x12\x1e\n\x1aRESOURCE_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15RESOURCE_STATE_SYNCED\x10\x01\x12\x17\n\x13RESOURCE_STATE_SENT\x10\x02\x12\x1a\n\x16RESOURCE_STATE_WAITING\x10\x03\x12\x1a\n\x16RESOURCE_STATE_REFUSED\x10\x04\x12\x1c\n\x18RESOURCE_STATE_NOT_ASKED\x10\x05\x12\x19\n\x15RESOURCE_STATE_ABSENT\x10\x06\x42\x38\n\x0e\x64\x65v.turnout.v1P\x01Z$turnout.dev/gen/turnout/v1;turnoutv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15turnout/v1/node.proto\x12\nturnout.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xed\x05\n\x04Node\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x10\n\x02id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x03\x12\x15\n\x07\x63luster\x18\x03 \x01(\tB\x04\xe2\x41\x01\x03\x12\x18\n\nuser_agent\x18\x04 \x01(\tB\x04\xe2\x41\x01\x03\x12*\n\x05state\x18\x05 \x01(\x0e\x32\x15.turnout.v1.NodeStateB\x04\xe2\x41\x01\x03\x12.\n\x08gateways\x18\x06 \x03(\tB\x1c\xe2\x41\x01\x03\xfa\x41\x15\n\x13turnout.dev/Gateway\x12\x1b\n\rheld_revision\x18\x07 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x1d\n\x0ftarget_revision\x18\x08 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x16\n\x08variants\x18\t \x03(\tB\x04\xe2\x41\x01\x03\x12\x15\n\x07streams\x18\n \x01(\x05\x42\x04\xe2\x41\x01\x03\x12\x12\n\x04peer\x18\x0b \x01(\tB\x04\xe2\x41\x01\x03\x12\x36\n\x0c\x63onnect_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x38\n\x0elast_seen_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12+\n\x08refusals\x18\x0e \x03(\x0b\x32\x13.turnout.v1.RefusalB\x04\xe2\x41\x01\x03\x12\x12\n\x04note\x18\x0f \x01(\tB\x04\xe2\x41\x01\x03\x12\x14\n\x06models\x18\x10 \x03(\tB\x04\xe2\x41\x01\x03\x12\x30\n\x08locality\x18\x11 \x01(\x0b\x32\x18.turnout.v1.NodeLocalityB\x04\xe2\x41\x01\x03\x12\x13\n\x05known\x18\x12 \x01(\x08\x42\x04\xe2\x41\x01\x03\x12\x39\n\x0f\x66irst_seen_time\x18\x13 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x36\n\x0crelease_time\x18\x14 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03:0\xea\x41-\n\x10turnout.dev/Node\x12\x0cnodes/{node}*\x05nodes2\x04node\">\n\x0cNodeLocality\x12\x0e\n\x06region\x18\x01 \x01(\t\x12\x0c\n\x04zone\x18\x02 \x01(\t\x12\x10\n\x08sub_zone\x18\x03 \x01(\t\"n\n\rExpectedNodes\x12)\n\x07gateway\x18\x01 \x01(\tB\x18\xfa\x41\x15\n\x13turnout.dev/Gateway\x12\x10\n\x08\x65xpected\x18\x02 \x01(\x05\x12\x0f\n\x07\x63ounted\x18\x03 \x01(\x05\x12\x0f\n\x07holding\x18\x04 \x01(\x05\"w\n\x07Refusal\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\x11\n\tresources\x18\x02 \x03(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x10\n\x08revision\x18\x04 \x01(\x03\x12(\n\x04time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x93\x01\n\nNodeStatus\x12\x1e\n\x04node\x18\x01 \x01(\x0b\x32\x10.turnout.v1.Node\x12%\n\x05types\x18\x02 \x03(\x0b\x32\x16.turnout.v1.TypeStatus\x12-\n\tresources\x18\x03 \x03(\x0b\x32\x1a.turnout.v1.ResourceStatus\x12\x0f\n\x07omitted\x18\x04 \x01(\x05\"\xae\x01\n\nTypeStatus\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\x0e\n\x06synced\x18\x02 \x01(\x05\x12\x0c\n\x04sent\x18\x03 \x01(\x05\x12\x0f\n\x07waiting\x18\x04 \x01(\x05\x12\x0f\n\x07refused\x18\x05 \x01(\x05\x12\x11\n\tnot_asked\x18\x06 \x01(\x05\x12\x0e\n\x06\x61\x62sent\x18\x07 \x01(\x05\x12/\n\x0bnewest_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xb2\x02\n\x0eResourceStatus\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12(\n\x05state\x18\x03 \x01(\x0e\x32\x19.turnout.v1.ResourceState\x12\x14\n\x0cheld_version\x18\x04 \x01(\t\x12\x16\n\x0etarget_version\x18\x05 \x01(\t\x12-\n\ttake_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\x0ftake_time_exact\x18\x07 \x01(\x08\x12\x15\n\rsent_revision\x18\x08 \x01(\x03\x12,\n\x07refusal\x18\t \x01(\x0b\x32\x1b.turnout.v1.ResourceRefusal\x12\x0c\n\x04\x64iff\x18\n \x03(\t\x12\x11\n\tdiff_note\x18\x0b \x01(\t\"o\n\x0fResourceRefusal\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x10\n\x08revision\x18\x02 \x01(\x03\x12\x0f\n\x07message\x18\x03 \x01(\t\x12(\n\x04time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*\x9c\x01\n\tNodeState\x12\x1a\n\x16NODE_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11NODE_STATE_SYNCED\x10\x01\x12\x15\n\x11NODE_STATE_BEHIND\x10\x02\x12\x17\n\x13NODE_STATE_REFUSING\x10\x03\x12\x13\n\x0fNODE_STATE_GONE\x10\x04\x12\x17\n\x13NODE_STATE_RELEASED\x10\x05*\xd4\x01\n\rResourceState\x12\x1e\n\x1aRESOURCE_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15RESOURCE_STATE_SYNCED\x10\x01\x12\x17\n\x13RESOURCE_STATE_SENT\x10\x02\x12\x1a\n\x16RESOURCE_STATE_WAITING\x10\x03\x12\x1a\n\x16RESOURCE_STATE_REFUSED\x10\x04\x12\x1c\n\x18RESOURCE_STATE_NOT_ASKED\x10\x05\x12\x19\n\x15RESOURCE_STATE_ABSENT\x10\x06\x42\x38\n\x0e\x64\x65v.turnout.v1P\x01Z$turnout.dev/gen/turnout/v1;turnoutv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -69,24 +69,34 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_NODE'].fields_by_name['models']._serialized_options = b'\342A\001\003'
   _globals['_NODE'].fields_by_name['locality']._loaded_options = None
   _globals['_NODE'].fields_by_name['locality']._serialized_options = b'\342A\001\003'
+  _globals['_NODE'].fields_by_name['known']._loaded_options = None
+  _globals['_NODE'].fields_by_name['known']._serialized_options = b'\342A\001\003'
+  _globals['_NODE'].fields_by_name['first_seen_time']._loaded_options = None
+  _globals['_NODE'].fields_by_name['first_seen_time']._serialized_options = b'\342A\001\003'
+  _globals['_NODE'].fields_by_name['release_time']._loaded_options = None
+  _globals['_NODE'].fields_by_name['release_time']._serialized_options = b'\342A\001\003'
   _globals['_NODE']._loaded_options = None
   _globals['_NODE']._serialized_options = b'\352A-\n\020turnout.dev/Node\022\014nodes/{node}*\005nodes2\004node'
-  _globals['_NODESTATE']._serialized_start=1681
-  _globals['_NODESTATE']._serialized_end=1812
-  _globals['_RESOURCESTATE']._serialized_start=1815
-  _globals['_RESOURCESTATE']._serialized_end=2027
+  _globals['_EXPECTEDNODES'].fields_by_name['gateway']._loaded_options = None
+  _globals['_EXPECTEDNODES'].fields_by_name['gateway']._serialized_options = b'\372A\025\n\023turnout.dev/Gateway'
+  _globals['_NODESTATE']._serialized_start=1929
+  _globals['_NODESTATE']._serialized_end=2085
+  _globals['_RESOURCESTATE']._serialized_start=2088
+  _globals['_RESOURCESTATE']._serialized_end=2300
   _globals['_NODE']._serialized_start=131
-  _globals['_NODE']._serialized_end=744
-  _globals['_NODELOCALITY']._serialized_start=746
-  _globals['_NODELOCALITY']._serialized_end=808
-  _globals['_REFUSAL']._serialized_start=810
-  _globals['_REFUSAL']._serialized_end=929
-  _globals['_NODESTATUS']._serialized_start=932
-  _globals['_NODESTATUS']._serialized_end=1079
-  _globals['_TYPESTATUS']._serialized_start=1082
-  _globals['_TYPESTATUS']._serialized_end=1256
-  _globals['_RESOURCESTATUS']._serialized_start=1259
-  _globals['_RESOURCESTATUS']._serialized_end=1565
-  _globals['_RESOURCEREFUSAL']._serialized_start=1567
-  _globals['_RESOURCEREFUSAL']._serialized_end=1678
+  _globals['_NODE']._serialized_end=880
+  _globals['_NODELOCALITY']._serialized_start=882
+  _globals['_NODELOCALITY']._serialized_end=944
+  _globals['_EXPECTEDNODES']._serialized_start=946
+  _globals['_EXPECTEDNODES']._serialized_end=1056
+  _globals['_REFUSAL']._serialized_start=1058
+  _globals['_REFUSAL']._serialized_end=1177
+  _globals['_NODESTATUS']._serialized_start=1180
+  _globals['_NODESTATUS']._serialized_end=1327
+  _globals['_TYPESTATUS']._serialized_start=1330
+  _globals['_TYPESTATUS']._serialized_end=1504
+  _globals['_RESOURCESTATUS']._serialized_start=1507
+  _globals['_RESOURCESTATUS']._serialized_end=1813
+  _globals['_RESOURCEREFUSAL']._serialized_start=1815
+  _globals['_RESOURCEREFUSAL']._serialized_end=1926
 # @@protoc_insertion_point(module_scope)

@@ -29,13 +29,19 @@ class _NodeStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_NodeState.V
     NODE_STATE_UNSPECIFIED: _NodeState.ValueType  # 0
     """Not used."""
     NODE_STATE_SYNCED: _NodeState.ValueType  # 1
-    """The node is connected and has ACKed everything that it should hold."""
+    """The node is connected, holds the newest revision and refuses nothing."""
     NODE_STATE_BEHIND: _NodeState.ValueType  # 2
     """The node is connected and has not answered everything yet."""
     NODE_STATE_REFUSING: _NodeState.ValueType  # 3
-    """The node is connected and refuses a part. It keeps what it had."""
+    """The node is connected and refuses a part. It keeps what it had of that part. It may hold the newest revision: see
+    `Node.held_revision`.
+    """
     NODE_STATE_GONE: _NodeState.ValueType  # 4
-    """The node is not connected any more."""
+    """The node is known and not connected: it is missing. A revision is not done before the node holds it or is released."""
+    NODE_STATE_RELEASED: _NodeState.ValueType  # 5
+    """The node is not connected, and does not count any more: the `absent_after` of its gateways has passed, or it never held a
+    revision.
+    """
 
 class NodeState(_NodeState, metaclass=_NodeStateEnumTypeWrapper):
     """NodeState is the state of a node."""
@@ -43,13 +49,19 @@ class NodeState(_NodeState, metaclass=_NodeStateEnumTypeWrapper):
 NODE_STATE_UNSPECIFIED: NodeState.ValueType  # 0
 """Not used."""
 NODE_STATE_SYNCED: NodeState.ValueType  # 1
-"""The node is connected and has ACKed everything that it should hold."""
+"""The node is connected, holds the newest revision and refuses nothing."""
 NODE_STATE_BEHIND: NodeState.ValueType  # 2
 """The node is connected and has not answered everything yet."""
 NODE_STATE_REFUSING: NodeState.ValueType  # 3
-"""The node is connected and refuses a part. It keeps what it had."""
+"""The node is connected and refuses a part. It keeps what it had of that part. It may hold the newest revision: see
+`Node.held_revision`.
+"""
 NODE_STATE_GONE: NodeState.ValueType  # 4
-"""The node is not connected any more."""
+"""The node is known and not connected: it is missing. A revision is not done before the node holds it or is released."""
+NODE_STATE_RELEASED: NodeState.ValueType  # 5
+"""The node is not connected, and does not count any more: the `absent_after` of its gateways has passed, or it never held a
+revision.
+"""
 Global___NodeState: _TypeAlias = NodeState  # noqa: Y015
 
 class _ResourceState:
@@ -119,6 +131,9 @@ class Node(_message.Message):
     NOTE_FIELD_NUMBER: _builtins.int
     MODELS_FIELD_NUMBER: _builtins.int
     LOCALITY_FIELD_NUMBER: _builtins.int
+    KNOWN_FIELD_NUMBER: _builtins.int
+    FIRST_SEEN_TIME_FIELD_NUMBER: _builtins.int
+    RELEASE_TIME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Resource name, `nodes/{node}`: the client's id, in which `/` and `%` are percent-encoded."""
     id: _builtins.str
@@ -130,7 +145,9 @@ class Node(_message.Message):
     state: Global___NodeState.ValueType
     """State of the node."""
     held_revision: _builtins.int
-    """Newest revision that the node has ACKed completely; 0 if none."""
+    """Newest revision that the node holds; 0 if none. A node holds a revision if it has ACKed everything of it, except for
+    resources that it refused in an earlier revision: those are in `refusals`.
+    """
     target_revision: _builtins.int
     """Newest revision that the node should hold."""
     streams: _builtins.int
@@ -140,6 +157,10 @@ class Node(_message.Message):
     note: _builtins.str
     """Reason why the node gets less than it could: no gateway selects it, it names models that don't exist, or a gRPC client
     cannot reach a version. Empty if there is nothing to report. Text for people; it may change.
+    """
+    known: _builtins.bool
+    """True if the node is known: it has ACKed at least one revision, and was neither forgotten nor released. Known nodes are
+    remembered when the control plane restarts.
     """
     @_builtins.property
     def gateways(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -155,7 +176,9 @@ class Node(_message.Message):
 
     @_builtins.property
     def last_seen_time(self) -> _timestamp_pb2.Timestamp:
-        """Time of the last message or connection of the node."""
+        """Time of the last message from the node. For a node that did not connect since the control plane started, it is known to the
+        hour.
+        """
 
     @_builtins.property
     def refusals(self) -> _containers.RepeatedCompositeFieldContainer[Global___Refusal]:
@@ -170,6 +193,14 @@ class Node(_message.Message):
     @_builtins.property
     def locality(self) -> Global___NodeLocality:
         """Locality of the node, as the client sent it."""
+
+    @_builtins.property
+    def first_seen_time(self) -> _timestamp_pb2.Timestamp:
+        """Time at which the node was first seen."""
+
+    @_builtins.property
+    def release_time(self) -> _timestamp_pb2.Timestamp:
+        """Time at which the node is released if it stays away, or was released. Unset if the node is connected."""
 
     def __init__(
         self,
@@ -191,10 +222,13 @@ class Node(_message.Message):
         note: _builtins.str = ...,
         models: _abc.Iterable[_builtins.str] | None = ...,
         locality: Global___NodeLocality | None = ...,
+        known: _builtins.bool = ...,
+        first_seen_time: _timestamp_pb2.Timestamp | None = ...,
+        release_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["connect_time", b"connect_time", "last_seen_time", b"last_seen_time", "locality", b"locality"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["connect_time", b"connect_time", "first_seen_time", b"first_seen_time", "last_seen_time", b"last_seen_time", "locality", b"locality", "release_time", b"release_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster", "connect_time", b"connect_time", "gateways", b"gateways", "held_revision", b"held_revision", "id", b"id", "last_seen_time", b"last_seen_time", "locality", b"locality", "models", b"models", "name", b"name", "note", b"note", "peer", b"peer", "refusals", b"refusals", "state", b"state", "streams", b"streams", "target_revision", b"target_revision", "user_agent", b"user_agent", "variants", b"variants"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster", "connect_time", b"connect_time", "first_seen_time", b"first_seen_time", "gateways", b"gateways", "held_revision", b"held_revision", "id", b"id", "known", b"known", "last_seen_time", b"last_seen_time", "locality", b"locality", "models", b"models", "name", b"name", "note", b"note", "peer", b"peer", "refusals", b"refusals", "release_time", b"release_time", "state", b"state", "streams", b"streams", "target_revision", b"target_revision", "user_agent", b"user_agent", "variants", b"variants"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -229,6 +263,40 @@ class NodeLocality(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___NodeLocality: _TypeAlias = NodeLocality  # noqa: Y015
+
+@_typing.final
+class ExpectedNodes(_message.Message):
+    """ExpectedNodes compares the nodes of a gateway with its `expected_nodes`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GATEWAY_FIELD_NUMBER: _builtins.int
+    EXPECTED_FIELD_NUMBER: _builtins.int
+    COUNTED_FIELD_NUMBER: _builtins.int
+    HOLDING_FIELD_NUMBER: _builtins.int
+    gateway: _builtins.str
+    """Resource name of the gateway, `gateways/{gateway}`."""
+    expected: _builtins.int
+    """The gateway's `expected_nodes`."""
+    counted: _builtins.int
+    """Number of nodes of the gateway that count."""
+    holding: _builtins.int
+    """Number of these nodes that hold the revision."""
+    def __init__(
+        self,
+        *,
+        gateway: _builtins.str = ...,
+        expected: _builtins.int = ...,
+        counted: _builtins.int = ...,
+        holding: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["counted", b"counted", "expected", b"expected", "gateway", b"gateway", "holding", b"holding"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExpectedNodes: _TypeAlias = ExpectedNodes  # noqa: Y015
 
 @_typing.final
 class Refusal(_message.Message):

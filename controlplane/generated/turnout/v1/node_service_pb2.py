@@ -27,7 +27,7 @@ from google.api import resource_pb2 as google_dot_api_dot_resource__pb2
 from controlplane.generated.turnout.v1 import node_pb2 as turnout_dot_v1_dot_node__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dturnout/v1/node_service.proto\x12\nturnout.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x15turnout/v1/node.proto\"9\n\x0eGetNodeRequest\x12\'\n\x04name\x18\x01 \x01(\tB\x19\xe2\x41\x01\x02\xfa\x41\x12\n\x10turnout.dev/Node\"1\n\x0fGetNodeResponse\x12\x1e\n\x04node\x18\x01 \x01(\x0b\x32\x10.turnout.v1.Node\"\x97\x01\n\x14GetNodeStatusRequest\x12\'\n\x04name\x18\x01 \x01(\tB\x19\xe2\x41\x01\x02\xfa\x41\x12\n\x10turnout.dev/Node\x12\x1b\n\rmax_resources\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x1c\n\x0einclude_synced\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x1b\n\rexclude_diffs\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01\"?\n\x15GetNodeStatusResponse\x12&\n\x06status\x18\x01 \x01(\x0b\x32\x16.turnout.v1.NodeStatus\"E\n\x10ListNodesRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"x\n\x11ListNodesResponse\x12\x1f\n\x05nodes\x18\x01 \x03(\x0b\x32\x10.turnout.v1.Node\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12)\n\x07summary\x18\x03 \x01(\x0b\x32\x18.turnout.v1.FleetSummary\"`\n\x0c\x46leetSummary\x12\x10\n\x08revision\x18\x01 \x01(\x03\x12\x0e\n\x06synced\x18\x02 \x01(\x05\x12\x0e\n\x06\x62\x65hind\x18\x03 \x01(\x05\x12\x10\n\x08refusing\x18\x04 \x01(\x05\x12\x0c\n\x04gone\x18\x05 \x01(\x05\",\n\x11WatchNodesRequest\x12\x17\n\tmax_nodes\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\"`\n\x12WatchNodesResponse\x12)\n\x07summary\x18\x01 \x01(\x0b\x32\x18.turnout.v1.FleetSummary\x12\x1f\n\x05nodes\x18\x02 \x03(\x0b\x32\x10.turnout.v1.Node\"?\n\x14ReconnectNodeRequest\x12\'\n\x04name\x18\x01 \x01(\tB\x19\xe2\x41\x01\x02\xfa\x41\x12\n\x10turnout.dev/Node\"(\n\x15ReconnectNodeResponse\x12\x0f\n\x07streams\x18\x01 \x01(\x05\x32\xaa\x03\n\x0bNodeService\x12G\n\x07GetNode\x12\x1a.turnout.v1.GetNodeRequest\x1a\x1b.turnout.v1.GetNodeResponse\"\x03\x90\x02\x01\x12Y\n\rGetNodeStatus\x12 .turnout.v1.GetNodeStatusRequest\x1a!.turnout.v1.GetNodeStatusResponse\"\x03\x90\x02\x01\x12M\n\tListNodes\x12\x1c.turnout.v1.ListNodesRequest\x1a\x1d.turnout.v1.ListNodesResponse\"\x03\x90\x02\x01\x12R\n\nWatchNodes\x12\x1d.turnout.v1.WatchNodesRequest\x1a\x1e.turnout.v1.WatchNodesResponse\"\x03\x90\x02\x01\x30\x01\x12T\n\rReconnectNode\x12 .turnout.v1.ReconnectNodeRequest\x1a!.turnout.v1.ReconnectNodeResponseB8\n\x0e\x64\x65v.turnout.v1P\x01Z$turnout.dev/gen/turnout/v1;turnoutv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dturnout/v1/node_service.proto\x12\nturnout.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x15turnout/v1/node.proto\"9\n\x0eGetNodeRequest\x12\'\n\x04name\x18\x01 \x01(\tB\x19\xe2\x41\x01\x02\xfa\x41\x12\n\x10turnout.dev/Node\"1\n\x0fGetNodeResponse\x12\x1e\n\x04node\x18\x01 \x01(\x0b\x32\x10.turnout.v1.Node\"\x97\x01\n\x14GetNodeStatusRequest\x12\'\n\x04name\x18\x01 \x01(\tB\x19\xe2\x41\x01\x02\xfa\x41\x12\n\x10turnout.dev/Node\x12\x1b\n\rmax_resources\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x1c\n\x0einclude_synced\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x1b\n\rexclude_diffs\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01\"?\n\x15GetNodeStatusResponse\x12&\n\x06status\x18\x01 \x01(\x0b\x32\x16.turnout.v1.NodeStatus\"E\n\x10ListNodesRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"x\n\x11ListNodesResponse\x12\x1f\n\x05nodes\x18\x01 \x03(\x0b\x32\x10.turnout.v1.Node\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12)\n\x07summary\x18\x03 \x01(\x0b\x32\x18.turnout.v1.FleetSummary\"\xe8\x01\n\x0c\x46leetSummary\x12\x10\n\x08revision\x18\x01 \x01(\x03\x12\x0e\n\x06synced\x18\x02 \x01(\x05\x12\x0e\n\x06\x62\x65hind\x18\x03 \x01(\x05\x12\x10\n\x08refusing\x18\x04 \x01(\x05\x12\x0c\n\x04gone\x18\x05 \x01(\x05\x12\x10\n\x08released\x18\x06 \x01(\x05\x12\x0f\n\x07\x63ounted\x18\x07 \x01(\x05\x12\x0f\n\x07holding\x18\x08 \x01(\x05\x12\r\n\x05known\x18\t \x01(\x05\x12\x16\n\x0enot_remembered\x18\n \x01(\x05\x12+\n\x08\x65xpected\x18\x0b \x03(\x0b\x32\x19.turnout.v1.ExpectedNodes\",\n\x11WatchNodesRequest\x12\x17\n\tmax_nodes\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\"`\n\x12WatchNodesResponse\x12)\n\x07summary\x18\x01 \x01(\x0b\x32\x18.turnout.v1.FleetSummary\x12\x1f\n\x05nodes\x18\x02 \x03(\x0b\x32\x10.turnout.v1.Node\"?\n\x14ReconnectNodeRequest\x12\'\n\x04name\x18\x01 \x01(\tB\x19\xe2\x41\x01\x02\xfa\x41\x12\n\x10turnout.dev/Node\"(\n\x15ReconnectNodeResponse\x12\x0f\n\x07streams\x18\x01 \x01(\x05\x32\xaa\x03\n\x0bNodeService\x12G\n\x07GetNode\x12\x1a.turnout.v1.GetNodeRequest\x1a\x1b.turnout.v1.GetNodeResponse\"\x03\x90\x02\x01\x12Y\n\rGetNodeStatus\x12 .turnout.v1.GetNodeStatusRequest\x1a!.turnout.v1.GetNodeStatusResponse\"\x03\x90\x02\x01\x12M\n\tListNodes\x12\x1c.turnout.v1.ListNodesRequest\x1a\x1d.turnout.v1.ListNodesResponse\"\x03\x90\x02\x01\x12R\n\nWatchNodes\x12\x1d.turnout.v1.WatchNodesRequest\x1a\x1e.turnout.v1.WatchNodesResponse\"\x03\x90\x02\x01\x30\x01\x12T\n\rReconnectNode\x12 .turnout.v1.ReconnectNodeRequest\x1a!.turnout.v1.ReconnectNodeResponseB8\n\x0e\x64\x65v.turnout.v1P\x01Z$turnout.dev/gen/turnout/v1;turnoutv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -73,16 +73,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTNODESREQUEST']._serialized_end=526
   _globals['_LISTNODESRESPONSE']._serialized_start=528
   _globals['_LISTNODESRESPONSE']._serialized_end=648
-  _globals['_FLEETSUMMARY']._serialized_start=650
-  _globals['_FLEETSUMMARY']._serialized_end=746
-  _globals['_WATCHNODESREQUEST']._serialized_start=748
-  _globals['_WATCHNODESREQUEST']._serialized_end=792
-  _globals['_WATCHNODESRESPONSE']._serialized_start=794
-  _globals['_WATCHNODESRESPONSE']._serialized_end=890
-  _globals['_RECONNECTNODEREQUEST']._serialized_start=892
-  _globals['_RECONNECTNODEREQUEST']._serialized_end=955
-  _globals['_RECONNECTNODERESPONSE']._serialized_start=957
-  _globals['_RECONNECTNODERESPONSE']._serialized_end=997
-  _globals['_NODESERVICE']._serialized_start=1000
-  _globals['_NODESERVICE']._serialized_end=1426
+  _globals['_FLEETSUMMARY']._serialized_start=651
+  _globals['_FLEETSUMMARY']._serialized_end=883
+  _globals['_WATCHNODESREQUEST']._serialized_start=885
+  _globals['_WATCHNODESREQUEST']._serialized_end=929
+  _globals['_WATCHNODESRESPONSE']._serialized_start=931
+  _globals['_WATCHNODESRESPONSE']._serialized_end=1027
+  _globals['_RECONNECTNODEREQUEST']._serialized_start=1029
+  _globals['_RECONNECTNODEREQUEST']._serialized_end=1092
+  _globals['_RECONNECTNODERESPONSE']._serialized_start=1094
+  _globals['_RECONNECTNODERESPONSE']._serialized_end=1134
+  _globals['_NODESERVICE']._serialized_start=1137
+  _globals['_NODESERVICE']._serialized_end=1563
 # @@protoc_insertion_point(module_scope)

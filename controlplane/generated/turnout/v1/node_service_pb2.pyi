@@ -194,6 +194,12 @@ class FleetSummary(_message.Message):
     BEHIND_FIELD_NUMBER: _builtins.int
     REFUSING_FIELD_NUMBER: _builtins.int
     GONE_FIELD_NUMBER: _builtins.int
+    RELEASED_FIELD_NUMBER: _builtins.int
+    COUNTED_FIELD_NUMBER: _builtins.int
+    HOLDING_FIELD_NUMBER: _builtins.int
+    KNOWN_FIELD_NUMBER: _builtins.int
+    NOT_REMEMBERED_FIELD_NUMBER: _builtins.int
+    EXPECTED_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     """Newest revision of desired state."""
     synced: _builtins.int
@@ -204,6 +210,22 @@ class FleetSummary(_message.Message):
     """Number of nodes in NODE_STATE_REFUSING."""
     gone: _builtins.int
     """Number of nodes in NODE_STATE_GONE."""
+    released: _builtins.int
+    """Number of nodes in NODE_STATE_RELEASED."""
+    counted: _builtins.int
+    """Number of nodes that count: those that are connected or known."""
+    holding: _builtins.int
+    """Number of nodes that count and hold the newest revision."""
+    known: _builtins.int
+    """Number of known nodes."""
+    not_remembered: _builtins.int
+    """Number of connected nodes that hold a revision and are not remembered, because 20,000 nodes are remembered already, or
+    because their id is too long.
+    """
+    @_builtins.property
+    def expected(self) -> _containers.RepeatedCompositeFieldContainer[_node_pb2.ExpectedNodes]:
+        """Gateways with `expected_nodes`, by name."""
+
     def __init__(
         self,
         *,
@@ -212,10 +234,16 @@ class FleetSummary(_message.Message):
         behind: _builtins.int = ...,
         refusing: _builtins.int = ...,
         gone: _builtins.int = ...,
+        released: _builtins.int = ...,
+        counted: _builtins.int = ...,
+        holding: _builtins.int = ...,
+        known: _builtins.int = ...,
+        not_remembered: _builtins.int = ...,
+        expected: _abc.Iterable[_node_pb2.ExpectedNodes] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["behind", b"behind", "gone", b"gone", "refusing", b"refusing", "revision", b"revision", "synced", b"synced"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["behind", b"behind", "counted", b"counted", "expected", b"expected", "gone", b"gone", "holding", b"holding", "known", b"known", "not_remembered", b"not_remembered", "refusing", b"refusing", "released", b"released", "revision", b"revision", "synced", b"synced"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

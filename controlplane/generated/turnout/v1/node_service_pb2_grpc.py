@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class NodeServiceStub:
-    """NodeService reports on the xDS clients that are connected or were connected recently.
+    """NodeService reports on the xDS clients that are connected or were connected earlier.
     """
 
     def __init__(self, channel):
@@ -63,7 +63,7 @@ class NodeServiceStub:
 
 
 class NodeServiceServicer:
-    """NodeService reports on the xDS clients that are connected or were connected recently.
+    """NodeService reports on the xDS clients that are connected or were connected earlier.
     """
 
     def GetNode(self, request, context):
@@ -141,7 +141,7 @@ def add_NodeServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class NodeService:
-    """NodeService reports on the xDS clients that are connected or were connected recently.
+    """NodeService reports on the xDS clients that are connected or were connected earlier.
     """
 
     @staticmethod

@@ -27,7 +27,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class NodeServiceStub:
-    """NodeService reports on the xDS clients that are connected or were connected recently."""
+    """NodeService reports on the xDS clients that are connected or were connected earlier."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -51,7 +51,7 @@ class NodeServiceStub:
 
 @_typing.type_check_only
 class NodeServiceAsyncStub(NodeServiceStub):
-    """NodeService reports on the xDS clients that are connected or were connected recently."""
+    """NodeService reports on the xDS clients that are connected or were connected earlier."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetNode: _aio.UnaryUnaryMultiCallable[_node_service_pb2.GetNodeRequest, _node_service_pb2.GetNodeResponse]  # type: ignore[assignment]
@@ -71,7 +71,7 @@ class NodeServiceAsyncStub(NodeServiceStub):
     """
 
 class NodeServiceServicer(metaclass=_abc_1.ABCMeta):
-    """NodeService reports on the xDS clients that are connected or were connected recently."""
+    """NodeService reports on the xDS clients that are connected or were connected earlier."""
 
     @_abc_1.abstractmethod
     def GetNode(

@@ -9,6 +9,7 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from controlplane.generated.turnout.v1 import node_pb2 as _node_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -128,6 +129,30 @@ LOSS_KIND_ENDPOINTS: LossKind.ValueType  # 5
 """The endpoints of a version that has a share of its model's traffic: none of those that it has now can answer."""
 Global___LossKind: _TypeAlias = LossKind  # noqa: Y015
 
+class _NodeRequirement:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _NodeRequirementEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_NodeRequirement.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    NODE_REQUIREMENT_UNSPECIFIED: _NodeRequirement.ValueType  # 0
+    """The default, NODE_REQUIREMENT_KNOWN."""
+    NODE_REQUIREMENT_KNOWN: _NodeRequirement.ValueType  # 1
+    """Every node that is connected or known, and the nodes that a gateway expects."""
+    NODE_REQUIREMENT_CONNECTED: _NodeRequirement.ValueType  # 2
+    """Every node that is connected."""
+
+class NodeRequirement(_NodeRequirement, metaclass=_NodeRequirementEnumTypeWrapper):
+    """NodeRequirement says which nodes must hold a revision before it is done."""
+
+NODE_REQUIREMENT_UNSPECIFIED: NodeRequirement.ValueType  # 0
+"""The default, NODE_REQUIREMENT_KNOWN."""
+NODE_REQUIREMENT_KNOWN: NodeRequirement.ValueType  # 1
+"""Every node that is connected or known, and the nodes that a gateway expects."""
+NODE_REQUIREMENT_CONNECTED: NodeRequirement.ValueType  # 2
+"""Every node that is connected."""
+Global___NodeRequirement: _TypeAlias = NodeRequirement  # noqa: Y015
+
 class _NodeProgressState:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -137,15 +162,15 @@ class _NodeProgressStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Nod
     NODE_PROGRESS_STATE_UNSPECIFIED: _NodeProgressState.ValueType  # 0
     """Not used."""
     NODE_PROGRESS_STATE_HOLDING: _NodeProgressState.ValueType  # 1
-    """The node has ACKed everything of the revision or of a newer one; if `refused_type` is set, everything except an older
-    refusal.
-    """
+    """The node holds the revision or a newer one; if `refused_type` is set, everything of it except for an older refusal."""
     NODE_PROGRESS_STATE_BEHIND: _NodeProgressState.ValueType  # 2
     """The node has not answered everything yet."""
     NODE_PROGRESS_STATE_REFUSED: _NodeProgressState.ValueType  # 3
     """The node refused a part of the revision."""
     NODE_PROGRESS_STATE_GONE: _NodeProgressState.ValueType  # 4
-    """The node disconnected before it held the revision."""
+    """The node is missing: it is not connected, and did not hold the revision when it disconnected."""
+    NODE_PROGRESS_STATE_RELEASED: _NodeProgressState.ValueType  # 5
+    """The node was released after the revision was made, and did not hold it."""
 
 class NodeProgressState(_NodeProgressState, metaclass=_NodeProgressStateEnumTypeWrapper):
     """NodeProgressState is the state of a node with a revision."""
@@ -153,15 +178,15 @@ class NodeProgressState(_NodeProgressState, metaclass=_NodeProgressStateEnumType
 NODE_PROGRESS_STATE_UNSPECIFIED: NodeProgressState.ValueType  # 0
 """Not used."""
 NODE_PROGRESS_STATE_HOLDING: NodeProgressState.ValueType  # 1
-"""The node has ACKed everything of the revision or of a newer one; if `refused_type` is set, everything except an older
-refusal.
-"""
+"""The node holds the revision or a newer one; if `refused_type` is set, everything of it except for an older refusal."""
 NODE_PROGRESS_STATE_BEHIND: NodeProgressState.ValueType  # 2
 """The node has not answered everything yet."""
 NODE_PROGRESS_STATE_REFUSED: NodeProgressState.ValueType  # 3
 """The node refused a part of the revision."""
 NODE_PROGRESS_STATE_GONE: NodeProgressState.ValueType  # 4
-"""The node disconnected before it held the revision."""
+"""The node is missing: it is not connected, and did not hold the revision when it disconnected."""
+NODE_PROGRESS_STATE_RELEASED: NodeProgressState.ValueType  # 5
+"""The node was released after the revision was made, and did not hold it."""
 Global___NodeProgressState: _TypeAlias = NodeProgressState  # noqa: Y015
 
 @_typing.final
@@ -403,11 +428,15 @@ class RevisionProgress(_message.Message):
     NODES_FIELD_NUMBER: _builtins.int
     COMPLETE_FIELD_NUMBER: _builtins.int
     LAST_ACK_TIME_FIELD_NUMBER: _builtins.int
+    RELEASED_FIELD_NUMBER: _builtins.int
+    EXPECTED_FIELD_NUMBER: _builtins.int
     total: _builtins.int
-    """Number of nodes that count: those that are connected, and those that disconnected during the watch."""
+    """Number of nodes that count: those that are connected, and those that are known. With NODE_REQUIREMENT_CONNECTED: those that
+    are connected, and those that disconnected during the watch.
+    """
     holding: _builtins.int
-    """Number of nodes that have ACKed everything of this revision or of a newer one. Parts that a node refused in an older
-    revision, and still refuses, don't count against it.
+    """Number of nodes that hold the revision or a newer one: they have ACKed everything of it, except for resources that they
+    refused in an older revision.
     """
     behind: _builtins.int
     """Number of connected nodes that have not answered everything yet."""
@@ -416,20 +445,28 @@ class RevisionProgress(_message.Message):
     that they refused before. They keep what they had.
     """
     gone: _builtins.int
-    """Number of nodes that disconnected before they held the revision."""
+    """Number of nodes that are missing: they count, are not connected, and did not hold the revision when they disconnected."""
     complete: _builtins.bool
-    """True if every connected node holds the revision. It is the last message of the stream."""
+    """True if every node that counts holds the revision, and every gateway has the nodes that it expects. It is the last message of
+    the stream.
+    """
+    released: _builtins.int
+    """Number of nodes that were released since the revision was made, and that did not hold it. They are not part of `total`."""
     @_builtins.property
     def revision(self) -> Global___Revision:
         """The watched revision."""
 
     @_builtins.property
     def nodes(self) -> _containers.RepeatedCompositeFieldContainer[Global___NodeProgress]:
-        """Progress of each node: refused first, then behind, gone, holding. At most as many as the request asks for."""
+        """Progress of each node: refused first, then behind, gone, released, holding. At most as many as the request asks for."""
 
     @_builtins.property
     def last_ack_time(self) -> _timestamp_pb2.Timestamp:
         """Time of the ACK with which the last of the holding nodes began to hold the revision. Unset if none holds it."""
+
+    @_builtins.property
+    def expected(self) -> _containers.RepeatedCompositeFieldContainer[_node_pb2.ExpectedNodes]:
+        """Gateways with `expected_nodes`, by name. Empty with NODE_REQUIREMENT_CONNECTED."""
 
     def __init__(
         self,
@@ -443,10 +480,12 @@ class RevisionProgress(_message.Message):
         nodes: _abc.Iterable[Global___NodeProgress] | None = ...,
         complete: _builtins.bool = ...,
         last_ack_time: _timestamp_pb2.Timestamp | None = ...,
+        released: _builtins.int = ...,
+        expected: _abc.Iterable[_node_pb2.ExpectedNodes] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["last_ack_time", b"last_ack_time", "revision", b"revision"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["behind", b"behind", "complete", b"complete", "gone", b"gone", "holding", b"holding", "last_ack_time", b"last_ack_time", "nodes", b"nodes", "refused", b"refused", "revision", b"revision", "total", b"total"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["behind", b"behind", "complete", b"complete", "expected", b"expected", "gone", b"gone", "holding", b"holding", "last_ack_time", b"last_ack_time", "nodes", b"nodes", "refused", b"refused", "released", b"released", "revision", b"revision", "total", b"total"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -466,6 +505,8 @@ class NodeProgress(_message.Message):
     ERROR_FIELD_NUMBER: _builtins.int
     HELD_REVISION_FIELD_NUMBER: _builtins.int
     REFUSED_REVISION_FIELD_NUMBER: _builtins.int
+    LAST_SEEN_TIME_FIELD_NUMBER: _builtins.int
+    RELEASE_TIME_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     """Resource name of the node, `nodes/{node}`."""
     state: Global___NodeProgressState.ValueType
@@ -475,7 +516,9 @@ class NodeProgress(_message.Message):
     error: _builtins.str
     """Error text of the client. Empty if `refused_type` is empty."""
     held_revision: _builtins.int
-    """Newest revision that the node holds completely; 0 if none."""
+    """Newest revision that the node holds; 0 if none, or if it is not known because the control plane restarted while the node was
+    away.
+    """
     refused_revision: _builtins.int
     """Revision of the refused response; lower than the watched one if `state` is holding. 0 if `refused_type` is empty."""
     @_builtins.property
@@ -485,6 +528,14 @@ class NodeProgress(_message.Message):
     @_builtins.property
     def refused_resources(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Names of the resources in the refused response. Empty if `refused_type` is empty."""
+
+    @_builtins.property
+    def last_seen_time(self) -> _timestamp_pb2.Timestamp:
+        """Time of the last message from the node."""
+
+    @_builtins.property
+    def release_time(self) -> _timestamp_pb2.Timestamp:
+        """Time at which the node is released if it stays away, or was released. Unset if the node is connected."""
 
     def __init__(
         self,
@@ -497,10 +548,12 @@ class NodeProgress(_message.Message):
         error: _builtins.str = ...,
         held_revision: _builtins.int = ...,
         refused_revision: _builtins.int = ...,
+        last_seen_time: _timestamp_pb2.Timestamp | None = ...,
+        release_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["hold_time", b"hold_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["hold_time", b"hold_time", "last_seen_time", b"last_seen_time", "release_time", b"release_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "held_revision", b"held_revision", "hold_time", b"hold_time", "node", b"node", "refused_resources", b"refused_resources", "refused_revision", b"refused_revision", "refused_type", b"refused_type", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "held_revision", b"held_revision", "hold_time", b"hold_time", "last_seen_time", b"last_seen_time", "node", b"node", "refused_resources", b"refused_resources", "refused_revision", b"refused_revision", "refused_type", b"refused_type", "release_time", b"release_time", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

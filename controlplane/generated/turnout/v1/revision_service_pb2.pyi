@@ -431,19 +431,23 @@ class WatchRevisionRequest(_message.Message):
 
     NAME_FIELD_NUMBER: _builtins.int
     MAX_NODES_FIELD_NUMBER: _builtins.int
+    REQUIRE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name of the revision, `revisions/{revision}` or `revisions/latest`. Required."""
     max_nodes: _builtins.int
     """Maximum number of nodes in each message, at most 10,000; a larger number counts as 10,000. Unset: 100."""
+    require: _revision_pb2.NodeRequirement.ValueType
+    """Nodes that must hold the revision. Unset: NODE_REQUIREMENT_KNOWN."""
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         max_nodes: _builtins.int = ...,
+        require: _revision_pb2.NodeRequirement.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_nodes", b"max_nodes", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_nodes", b"max_nodes", "name", b"name", "require", b"require"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

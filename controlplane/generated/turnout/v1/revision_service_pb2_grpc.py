@@ -113,7 +113,7 @@ class RevisionServiceServicer:
 
     def WatchRevision(self, request, context):
         """Streams how many nodes hold a revision: one message at once, then one after each change, at most twenty per second. The
-        stream ends after every connected node holds it. Errors: NOT_FOUND; UNAVAILABLE when the control plane stops.
+        stream ends after every node that counts holds it. Errors: NOT_FOUND; UNAVAILABLE when the control plane stops.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

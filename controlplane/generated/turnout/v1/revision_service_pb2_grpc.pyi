@@ -52,7 +52,7 @@ class RevisionServiceStub:
     """
     WatchRevision: _grpc.UnaryStreamMultiCallable[_revision_service_pb2.WatchRevisionRequest, _revision_service_pb2.WatchRevisionResponse]
     """Streams how many nodes hold a revision: one message at once, then one after each change, at most twenty per second. The
-    stream ends after every connected node holds it. Errors: NOT_FOUND; UNAVAILABLE when the control plane stops.
+    stream ends after every node that counts holds it. Errors: NOT_FOUND; UNAVAILABLE when the control plane stops.
     """
 
 @_typing.type_check_only
@@ -79,7 +79,7 @@ class RevisionServiceAsyncStub(RevisionServiceStub):
     """
     WatchRevision: _aio.UnaryStreamMultiCallable[_revision_service_pb2.WatchRevisionRequest, _revision_service_pb2.WatchRevisionResponse]  # type: ignore[assignment]
     """Streams how many nodes hold a revision: one message at once, then one after each change, at most twenty per second. The
-    stream ends after every connected node holds it. Errors: NOT_FOUND; UNAVAILABLE when the control plane stops.
+    stream ends after every node that counts holds it. Errors: NOT_FOUND; UNAVAILABLE when the control plane stops.
     """
 
 class RevisionServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -139,7 +139,7 @@ class RevisionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_revision_service_pb2.WatchRevisionResponse], _abc.AsyncIterator[_revision_service_pb2.WatchRevisionResponse]]:
         """Streams how many nodes hold a revision: one message at once, then one after each change, at most twenty per second. The
-        stream ends after every connected node holds it. Errors: NOT_FOUND; UNAVAILABLE when the control plane stops.
+        stream ends after every node that counts holds it. Errors: NOT_FOUND; UNAVAILABLE when the control plane stops.
         """
 
 def add_RevisionServiceServicer_to_server(servicer: RevisionServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
