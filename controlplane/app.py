@@ -22,6 +22,7 @@ from controlplane.api.nouns import add_services
 from controlplane.api.ports import check_free, listen, port_taken, reserve
 from controlplane.api.revision_service import RevisionService
 from controlplane.api.status import StatusInterceptor
+from controlplane.api.status_service import StatusService
 from controlplane.api.traffic_service import TrafficService
 from controlplane.compiler import Compiler
 from controlplane.config import Address, Config
@@ -31,6 +32,8 @@ from controlplane.generated.turnout.v1 import (
     node_service_pb2_grpc,
     revision_service_pb2,
     revision_service_pb2_grpc,
+    status_service_pb2,
+    status_service_pb2_grpc,
     traffic_service_pb2,
     traffic_service_pb2_grpc,
 )
@@ -184,8 +187,11 @@ class App:
         server.add_generic_rpc_handlers((ClientStatus(changed, self._describe).handler(),))
         traffic = TrafficService(store, self.traffic, changed)
         traffic_service_pb2_grpc.add_TrafficServiceServicer_to_server(traffic, server)
+        status = StatusService(store, self.traffic, changed)
+        status_service_pb2_grpc.add_StatusServiceServicer_to_server(status, server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        files = (revision_service_pb2, node_service_pb2, traffic_service_pb2, csds_pb2, health_pb2)
+        ours = (revision_service_pb2, node_service_pb2, traffic_service_pb2, status_service_pb2)
+        files = (*ours, csds_pb2, health_pb2)
         services += [s.full_name for f in files for s in f.DESCRIPTOR.services_by_name.values()]
         reflection.enable_server_reflection([*services, reflection.SERVICE_NAME], server)
 

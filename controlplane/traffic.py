@@ -122,6 +122,10 @@ class Traffic:
         """Return the number of nodes that report."""
         return len(self._nodes)
 
+    def reports(self, node_id: str) -> bool:
+        """Return True if a node has an open stream of load reports."""
+        return node_id in self._nodes
+
     def cluster(self, name: str) -> ClusterTraffic:
         """Return the traffic of a cluster; NO_TRAFFIC if no report has named it."""
         return self._clusters.get(name, NO_TRAFFIC)

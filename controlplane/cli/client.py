@@ -21,6 +21,7 @@ from controlplane.errors import Code, Error, Violation
 from controlplane.generated.turnout.v1.model_service_pb2_grpc import ModelServiceStub
 from controlplane.generated.turnout.v1.node_service_pb2_grpc import NodeServiceStub
 from controlplane.generated.turnout.v1.revision_service_pb2_grpc import RevisionServiceStub
+from controlplane.generated.turnout.v1.status_service_pb2_grpc import StatusServiceStub
 from controlplane.generated.turnout.v1.traffic_service_pb2_grpc import TrafficServiceStub
 
 DEFAULT_API = "127.0.0.1:18080"
@@ -107,6 +108,7 @@ class Client:
         self.models = ModelServiceStub(self._channel)
         self.nodes = NodeServiceStub(self._channel)
         self.revisions = RevisionServiceStub(self._channel)
+        self.status = StatusServiceStub(self._channel)
         self.traffic = TrafficServiceStub(self._channel)
 
     def close(self) -> None:

@@ -12,7 +12,7 @@ from controlplane.errors import invalid
 from controlplane.fleet import Fleet, Node, NodeState, Refusal
 from controlplane.generated.turnout.v1 import node_pb2, node_service_pb2
 
-_STATES = {
+STATES = {
     NodeState.SYNCED: node_pb2.NODE_STATE_SYNCED,
     NodeState.BEHIND: node_pb2.NODE_STATE_BEHIND,
     NodeState.REFUSING: node_pb2.NODE_STATE_REFUSING,
@@ -51,7 +51,7 @@ def node_to_proto(fleet: Fleet, node: Node) -> node_pb2.Node:
         id=node.id,
         cluster=node.cluster,
         user_agent=node.user_agent,
-        state=_STATES[fleet.state_of(node)],
+        state=STATES[fleet.state_of(node)],
         gateways=[resource_name(Gateway, label) for label in node.gateways],
         held_revision=node.held_revision,
         target_revision=fleet.revision,

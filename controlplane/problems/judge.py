@@ -1,0 +1,77 @@
+"""The judgement: all problems of the control plane, its fleet and its traffic, and one sentence that sums them up.
+
+The sentence is `OK` only if the fleet and the traffic are fine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from controlplane.domain.revision import Head
+from controlplane.fleet import Fleet, NodeState
+from controlplane.problems.nodes import node_problems
+from controlplane.problems.reasons import REASONS, Level, Problem
+from controlplane.problems.traffic import percent, traffic_problems, unknown_traffic
+from controlplane.traffic import Traffic, model_clusters
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """What is judged."""
+
+    # The newest revision in the store.
+    head: Head
+    fleet: Fleet
+    traffic: Traffic
+
+
+def problems_of(observed: Observed, now: float) -> list[Problem]:
+    """Return all problems: the worst level first, and within a level in the order of the table of reasons.
+
+    `now` is in seconds since the epoch. The cost grows with the number of nodes and models.
+    """
+    order = list(REASONS)
+    return sorted(_found(observed, now), key=lambda p: (-p.level, order.index(p.reason.name)))
+
+
+def _found(observed: Observed, now: float) -> Iterator[Problem]:
+    head, fleet, traffic = observed.head, observed.fleet, observed.traffic
+    if not head.number:
+        yield Problem(REASONS["NO_REVISION"], "there is no revision yet: no Envoy gets anything")
+    yield from node_problems(fleet, head.time, now)
+    yield from traffic_problems(head.state.models, traffic)
+    yield from unknown_traffic(fleet, traffic, now)
+
+
+def level_of(problems: Sequence[Problem]) -> Level:
+    """Return the level of the worst problem; OK without problems."""
+    return max((p.level for p in problems), default=Level.OK)
+
+
+def summary(observed: Observed, problems: Sequence[Problem]) -> str:
+    """Return one sentence: what is fine, or how many problems there are and the first of them."""
+    level = level_of(problems)
+    if not problems:
+        return f"{level.name}: {_fleet_sentence(observed.fleet)}; {_traffic_sentence(observed)}"
+    others = f" (and {len(problems) - 1:,} more)" if len(problems) > 1 else ""
+    return f"{level.name}: {problems[0].text.splitlines()[0]}{others}"
+
+
+def _fleet_sentence(fleet: Fleet) -> str:
+    synced = fleet.counts[NodeState.SYNCED]
+    nodes = f"{synced:,} node" + ("" if synced == 1 else "s")
+    waiting = f", {fleet.counts[NodeState.BEHIND]:,} more not yet" if fleet.counts[NodeState.BEHIND] else ""
+    return f"revision {fleet.revision} is held by {nodes}{waiting}"
+
+
+def _traffic_sentence(observed: Observed) -> str:
+    tries = failed = 0
+    for model in observed.head.state.models.values():
+        for cluster, _, copies in model_clusters(model):
+            if not copies:
+                rate = observed.traffic.cluster(cluster).rate
+                tries, failed = tries + rate.succeeded + rate.failed, failed + rate.failed
+    if not tries:
+        return "no requests now"
+    return f"{tries / 1000:,.1f} tries/s, {f'{percent(failed / tries)} errors' if failed else 'no errors'}"

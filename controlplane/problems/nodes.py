@@ -1,0 +1,76 @@
+"""Problems of nodes: those that refuse something, are behind, or are gone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from controlplane.envoy_types import CLUSTER, ENDPOINTS, ROUTES, short_name
+from controlplane.fleet import Fleet, Node, NodeState
+from controlplane.problems.reasons import REASONS, Problem
+
+# A node may take this long to ACK a new revision, or everything after it connected, before it counts as behind. Seconds.
+PATIENCE = 10.0
+
+# Nodes and resources that a sentence names; the others are counted.
+_NAMED = 3
+# Types whose resources have names that begin with the label of their model.
+_BY_MODEL = (CLUSTER, ENDPOINTS, ROUTES)
+
+
+@dataclass(slots=True)
+class _Refused:
+    """The nodes that refuse the same resources with the same words."""
+
+    nodes: list[str] = field(default_factory=list)
+    newest_revision: int = 0
+
+
+def node_problems(fleet: Fleet, published: float, now: float) -> Iterator[Problem]:
+    """Yield the problems of nodes. `published` is the time of the newest revision. Times are seconds since the epoch."""
+    by_state: dict[NodeState, list[Node]] = {state: [] for state in NodeState}
+    for node in fleet.nodes.values():
+        by_state[fleet.state_of(node)].append(node)
+    yield from _refusals(by_state[NodeState.REFUSING])
+    late = [n for n in by_state[NodeState.BEHIND] if now - max(published, n.connect_time or 0.0) > PATIENCE]
+    if ids := tuple(sorted(n.id for n in late)):
+        have, hold = ("has", "holds") if len(ids) == 1 else ("have", "hold")
+        oldest = min(n.held_revision for n in late)
+        text = f"{named(ids)} {have} not ACKed all of revision {fleet.revision} yet, and {hold} revision {oldest}"
+        yield Problem(REASONS["NODES_BEHIND"], text + (" or a newer one" if len(ids) > 1 else ""), nodes=ids)
+    if ids := tuple(sorted(n.id for n in by_state[NodeState.GONE])):
+        yield Problem(REASONS["NODES_GONE"], f"{named(ids)} {'is' if len(ids) == 1 else 'are'} not connected", nodes=ids)
+    if fleet.revision and not fleet.connected:
+        yield Problem(REASONS["NO_NODES"], "no Envoy is connected")
+
+
+def _refusals(refusing: list[Node]) -> Iterator[Problem]:
+    """Yield one problem for each cause, the one with the most nodes first."""
+    by_cause: dict[tuple[str, tuple[str, ...], str], _Refused] = {}
+    for node in refusing:
+        for refusal in node.refusals:
+            cause = by_cause.setdefault((refusal.type_url, refusal.resources, refusal.message), _Refused())
+            if not cause.nodes or cause.nodes[-1] != node.id:  # a node with several streams may refuse the same twice
+                cause.nodes.append(node.id)
+            cause.newest_revision = max(cause.newest_revision, refusal.revision)
+    for (type_url, resources, message), cause in sorted(by_cause.items(), key=lambda entry: -len(entry[1].nodes)):
+        ids = tuple(sorted(cause.nodes))
+        verb = "refuses" if len(ids) == 1 else "refuse"
+        what = f"{short_name(type_url)} {_listed(resources)} of revision {cause.newest_revision}"
+        text = f"{named(ids)} {verb} {what}: {message.strip()}"
+        yield Problem(REASONS["NODES_REFUSE"], text, models=models_of(type_url, resources), nodes=ids)
+
+
+def models_of(type_url: str, resources: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the labels of the models that resources of a type belong to, sorted; none for types that name no model."""
+    return tuple(sorted({name.partition("/")[0] for name in resources})) if type_url in _BY_MODEL else ()
+
+
+def named(ids: tuple[str, ...]) -> str:
+    """Return a few nodes by id, and many as `1,000 nodes (a, b, c and 997 more)`."""
+    return _listed(ids) if len(ids) <= _NAMED else f"{len(ids):,} nodes ({_listed(ids)})"
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more

@@ -1,0 +1,123 @@
+"""The table of reasons: each kind of problem that `turnout status` can report, and what to do about it.
+
+A level answers one of two questions:
+
+    CRITICAL   are users fine? No: requests fail now
+    WARNING    does the whole fleet have the desired state? No, or it can't be known; users are served as before
+
+To add a reason, add a row to `REASONS` and a check to `judge.py`. Names of reasons are stable, because scripts depend on them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum, IntEnum
+
+
+class Level(IntEnum):
+    """How bad a problem is, or how bad the worst of all problems is. A larger value is worse."""
+
+    OK = 0
+    WARNING = 1
+    CRITICAL = 2
+
+
+class About(Enum):
+    """The kind of object that has a problem."""
+
+    SERVER = "server"  # the control plane itself
+    NODES = "nodes"
+    MODELS = "models"
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """A row of the table."""
+
+    # In capitals, like the reason of an error.
+    name: str
+    about: About
+    # A check may lower the level of a problem.
+    level: Level
+    # What to do: one or two sentences with a command. `{name}` is the label of the first object with the problem.
+    action: str
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One problem that exists now."""
+
+    reason: Reason
+    # One sentence: what is wrong, and where. Texts that clients wrote are included as they are.
+    text: str
+    # Labels of the models that are affected. For a problem about nodes: of those whose resources the nodes refuse.
+    models: tuple[str, ...] = ()
+    # Ids of the nodes that have the problem, sorted. Empty unless the reason is about nodes.
+    nodes: tuple[str, ...] = ()
+    level: Level = Level.OK
+
+    def __post_init__(self) -> None:
+        if self.level is Level.OK:
+            object.__setattr__(self, "level", self.reason.level)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Return the labels or ids of the objects that have the problem; empty if the control plane itself has it."""
+        return {About.MODELS: self.models, About.NODES: self.nodes, About.SERVER: ()}[self.reason.about]
+
+    @property
+    def action(self) -> str:
+        """Return what to do."""
+        return self.reason.action.replace("{name}", self.labels[0] if self.labels else "")
+
+
+# In the order in which problems of one level are listed.
+_ROWS = (
+    Reason(
+        "VERSION_FAILS",
+        About.MODELS,
+        Level.CRITICAL,
+        "`turnout traffic {name}` shows at which nodes, `turnout history models/{name}` what changed. `turnout undo` takes "
+        "the newest change back.",
+    ),
+    Reason(
+        "NODES_REFUSE",
+        About.NODES,
+        Level.WARNING,
+        "`turnout nodes {name}` shows the difference. Undo the change, or mend the node's host and run `turnout nodes {name} "
+        "--reconnect`. Until then the node serves what it had.",
+    ),
+    Reason(
+        "NODES_BEHIND",
+        About.NODES,
+        Level.WARNING,
+        "`turnout nodes {name}` shows what is not ACKed. The node serves what it had: look at its load and its network.",
+    ),
+    Reason(
+        "NODES_GONE",
+        About.NODES,
+        Level.WARNING,
+        "If the node still runs, it serves what it had: look at cluster.turnout.upstream_cx_connect_fail on its admin page.",
+    ),
+    Reason(
+        "NO_NODES",
+        About.SERVER,
+        Level.WARNING,
+        "`turnout bootstrap NODE_ID --xds HOST:PORT` prints the configuration with which an Envoy connects.",
+    ),
+    Reason(
+        "NO_REVISION",
+        About.SERVER,
+        Level.WARNING,
+        "`turnout apply -f FILE` makes the first revision. If there should be a history, check `--data` of `turnout serve`.",
+    ),
+    Reason(
+        "TRAFFIC_UNKNOWN",
+        About.NODES,
+        Level.WARNING,
+        "Nodes report their load if their bootstrap is from `turnout bootstrap`, without --no-load-reports.",
+    ),
+)
+
+REASONS: Mapping[str, Reason] = {row.name: row for row in _ROWS}
