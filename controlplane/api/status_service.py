@@ -45,10 +45,11 @@ class StatusService(status_service_pb2_grpc.StatusServiceServicer):
         selection = self._selection(request)
         fleet = current_fleet(self._changed)
         observed = Observed(self._store.head.value, fleet, self._traffic)
-        problems = selection.problems(judge.problems_of(observed, self._clock()), fleet)
+        everything = judge.problems_of(observed, self._clock())
+        problems = selection.problems(everything, fleet)
         status = status_pb2.Status(
             level=LEVELS[judge.level_of(problems)],
-            text=judge.summary(observed, problems),
+            text=judge.summary(observed, problems, len(everything) - len(problems)),
             problems=map(problem_to_proto, problems),
             summary=summary_of(fleet),
             nodes=[node_to_proto(fleet, node) for node in islice(selection.nodes(fleet), max_nodes)],

@@ -18,7 +18,7 @@ from controlplane.traffic import Traffic, model_clusters
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """What is judged."""
+    """The state of desired state, fleet and traffic that is judged."""
 
     # The newest revision in the store.
     head: Head
@@ -49,9 +49,11 @@ def level_of(problems: Sequence[Problem]) -> Level:
     return max((p.level for p in problems), default=Level.OK)
 
 
-def summary(observed: Observed, problems: Sequence[Problem]) -> str:
-    """Return one sentence: what is fine, or how many problems there are and the first of them."""
+def summary(observed: Observed, problems: Sequence[Problem], left_out: int = 0) -> str:
+    """Return one sentence: everything is fine, or the first problem. `left_out` problems are not selected by a filter."""
     level = level_of(problems)
+    if left_out and not problems:
+        return f"{level.name}: no problem matches the filter; {left_out:,} more {'exists' if left_out == 1 else 'exist'}"
     if not problems:
         return f"{level.name}: {_fleet_sentence(observed.fleet)}; {_traffic_sentence(observed)}"
     others = f" (and {len(problems) - 1:,} more)" if len(problems) > 1 else ""

@@ -16,7 +16,7 @@ from enum import Enum, IntEnum
 
 
 class Level(IntEnum):
-    """How bad a problem is, or how bad the worst of all problems is. A larger value is worse."""
+    """The level of a problem, or of the worst of all problems. A larger value is worse."""
 
     OK = 0
     WARNING = 1

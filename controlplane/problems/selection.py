@@ -12,7 +12,7 @@ from controlplane.problems.reasons import About, Problem
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What is selected. An empty part selects everything."""
+    """The filters of one call. An empty part selects everything."""
 
     models: frozenset[str] = frozenset()  # labels
     states: frozenset[NodeState] = frozenset()

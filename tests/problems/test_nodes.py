@@ -1,0 +1,47 @@
+"""Problems of nodes."""
+
+from controlplane.problems.nodes import models_of, named
+from controlplane.xds.events import StreamClosed
+from tests.fleet.clients import LISTENER
+from tests.problems.fleets import CLUSTERS, World
+
+
+def test_nodes_that_hold_the_revision_are_no_problem() -> None:
+    assert World().add(1, 2).problems() == []
+
+
+def test_nodes_that_refuse_the_same_are_one_problem_and_the_most_nodes_come_first() -> None:
+    world = World().add(1, 2, 3).refuse(1, "0.0.0.0:80", type_url=LISTENER, message="no permission")
+    world.refuse(2, "iris/blue", "iris/green").refuse(3, "iris/blue", "iris/green")
+    first, second = world.problems()
+    assert (first.reason.name, first.nodes, first.models) == ("NODES_REFUSE", ("edge-2", "edge-3"), ("iris",))
+    assert first.text == "edge-2, edge-3 refuse Cluster iris/blue, iris/green of revision 1: cannot bind"
+    assert (second.nodes, second.models) == (("edge-1",), ())
+    assert second.text == "edge-1 refuses Listener 0.0.0.0:80 of revision 1: no permission"
+
+
+def test_a_node_is_behind_ten_seconds_after_the_revision_and_after_it_connected() -> None:
+    world = World().add(1)
+    world.fleet.publish(2)
+    assert world.problems(now=109) == []
+    (problem,) = world.problems(now=111)
+    assert (problem.reason.name, problem.nodes) == ("NODES_BEHIND", ("edge-1",))
+    assert problem.text == "edge-1 has not ACKed all of revision 2 yet, and holds revision 1"
+    assert "have not ACKed all of revision 2 yet, and hold revision 1 or a newer one" in world.add(2).problems(now=111)[0].text
+
+
+def test_a_node_that_is_gone_and_a_fleet_without_nodes() -> None:
+    world = World().add(1, 2)
+    world.fleet.apply(1, StreamClosed(), 103)
+    (problem,) = world.problems()
+    assert (problem.reason.name, problem.nodes, problem.text) == ("NODES_GONE", ("edge-1",), "edge-1 is not connected")
+    world.fleet.apply(2, StreamClosed(), 103)
+    assert world.reasons() == ["NODES_GONE", "NO_NODES"]
+    assert World().reasons() == ["NO_NODES"]
+
+
+def test_many_names_are_counted() -> None:
+    ids = tuple(f"n{i}" for i in range(1000))
+    assert named(ids) == "1,000 nodes (n0, n1, n2 and 997 more)"
+    assert models_of(CLUSTERS, ("iris/blue", "wine/v1", "iris/green")) == ("iris", "wine")
+    assert models_of(LISTENER, ("0.0.0.0:80",)) == ()
