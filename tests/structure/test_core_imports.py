@@ -12,6 +12,8 @@ from tests.structure.tree import Module, modules
 ALLOWED = {
     *("__future__", "abc", "bisect", "collections", "contextlib", "copy", "dataclasses", "datetime", "enum", "functools"),
     *("hashlib", "importlib", "ipaddress", "itertools", "re", "typing", "unicodedata", "weakref"),
+    # Encodings of values.
+    *("json", "zlib"),
     # Messages, and the parsing of certificates. `ssl` parses them, too; sockets are never made with it.
     *("cryptography", "envoy", "google", "ssl", "validate"),
 }

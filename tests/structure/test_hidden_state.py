@@ -8,7 +8,18 @@ import pytest
 
 from tests.structure.tree import Module, modules
 
-CORES = ("domain", "snapshot.py", "envoy_types.py", "compiler", "xds", "fleet", "traffic.py", "published.py", "problems")
+CORES = (
+    "domain",
+    "snapshot.py",
+    "envoy_types.py",
+    "compiler",
+    "xds",
+    "fleet",
+    "traffic.py",
+    "published.py",
+    "problems",
+    "versions",
+)
 
 _CONTAINERS = (ast.Dict, ast.List, ast.Set, ast.DictComp, ast.ListComp, ast.SetComp)
 _MUTATORS = ("append", "add", "update", "setdefault", "pop", "popitem", "clear", "extend", "insert", "discard", "remove")

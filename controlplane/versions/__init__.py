@@ -1,0 +1,12 @@
+"""The index of published versions: it answers what a client that comes back holds.
+
+`entry.py` is one version, encoded. `index.py` is the index. The package does no I/O, and the time is an argument. It compiles
+nothing: a version that is not in the index stays unknown.
+"""
+
+from __future__ import annotations
+
+from controlplane.versions.entry import IndexedVersion
+from controlplane.versions.index import INDEXED, VersionChanges, VersionIndex
+
+__all__ = ["INDEXED", "IndexedVersion", "VersionChanges", "VersionIndex"]

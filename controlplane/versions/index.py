@@ -1,0 +1,266 @@
+"""The index of published versions: from a type and a version to the names of the resources, and the names that they refer to.
+
+A client that comes back names what it holds by a version. In delta this is a version of each resource, in SotW one version of
+the type. Both are hashes of content that some revision had, perhaps long ago. The index has every version that was served, so
+it answers without compiling anything. It survives a restart, and an upgrade of Turnout that compiles other bytes.
+
+It keeps the types of `INDEXED`. A whole version lists all resources. Most versions are relative to a whole one that was
+served to the same audience before: with 5,000 models, a switch adds some 100 bytes. An entry stays encoded until somebody asks
+for it.
+
+Bounds: at most `MAX_VERSIONS` entries of at most `MAX_BYTES` bytes together. The entry that was published longest ago goes
+first. Versions that are served now, and bases of others, stay.
+
+`known_since` is the time from which on the index is complete: it has every version that was served to anybody since. It is 0
+if nothing was ever served that is not in the index.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from controlplane.envoy_types import CLUSTER, LISTENER, ROUTES, SCOPED_ROUTES
+from controlplane.snapshot import NOTHING, Audience, Resources, Snapshot, diff, type_version
+from controlplane.versions.entry import IndexedVersion, encoded
+
+Key = tuple[str, str]  # type URL and version
+# Entries that are new or different, by key; None: the entry was dropped.
+VersionChanges = Mapping[Key, IndexedVersion | None]
+
+INDEXED = (CLUSTER, LISTENER, SCOPED_ROUTES, ROUTES)
+
+# A version that differs from its base in more names than this, and in more than an eighth of them, becomes a whole one.
+_MOST_DIFFERENCES = 16
+# Decoded versions that are kept, so that thousands of clients that come back with one version cost one decoding.
+_MOST_DECODED = 16
+# At a bound, so much of it stays.
+_LOW_WATER = 0.95
+# Audiences whose newest version is remembered to compare the next one with. At the bound the oldest is forgotten, and its next
+# version is a whole one.
+_MOST_AUDIENCES = 4_096
+# `made` also knows resources of entries that were dropped. It is built anew when it has this many more than twice as many as
+# after it was built last.
+_MORE_RESOURCES = 100_000
+
+_EMPTY = type_version(())
+
+
+@dataclass(slots=True)
+class _Line:
+    """The versions of one type that one audience was served, one after the other."""
+
+    # The newest one.
+    version: str
+    resources: Resources
+    # The whole version that the next one can be relative to.
+    base: str
+    base_resources: Resources
+
+
+class VersionIndex:
+    """All versions that were served, within the bounds. `take_changes` returns what a copy of the index has to learn."""
+
+    MAX_VERSIONS, MAX_BYTES = 8_192, 16 * 1024 * 1024
+
+    def __init__(self) -> None:
+        self.known_since = 0.0
+        # In the order in which they were published last.
+        self._entries: OrderedDict[Key, IndexedVersion] = OrderedDict()
+        self._bytes = 0
+        # The number of entries that are relative to a whole one; no zero counts.
+        self._dependents: Counter[Key] = Counter()
+        self._lines: OrderedDict[tuple[Audience, str], _Line] = OrderedDict()
+        self._decoded: OrderedDict[Key, Resources] = OrderedDict()
+        # By type URL: versions of resources, as numbers. `_most_made`: the number of them at which they are built anew.
+        self._made: dict[str, set[int]] = {t: set() for t in INDEXED}
+        self._most_made = _MORE_RESOURCES
+        self._changes: dict[Key, IndexedVersion | None] = {}
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    @property
+    def bytes(self) -> int:
+        """Return the size of all contents in bytes."""
+        return self._bytes
+
+    # ------------------------------------------------------------------------------------------------------ to read
+
+    def find(self, type_url: str, version: str) -> Resources | None:
+        """Return the resources of a version, by name and without bodies; None if the index does not have the version.
+
+        The references of each resource are complete. The answer costs no compiling, and is the same object for a while.
+        """
+        key = type_url, version
+        resources = self._decoded.get(key)
+        if resources is not None:
+            return resources
+        entry = self._entries.get(key)
+        if entry is None:
+            return NOTHING if version == _EMPTY and type_url in INDEXED else None
+        base: Resources | None = NOTHING
+        if entry.base:
+            base = self.find(type_url, entry.base)
+        if base is None:
+            return None
+        resources = self._decoded[key] = entry.resources(base)
+        if len(self._decoded) > _MOST_DECODED:
+            self._decoded.popitem(last=False)
+        return resources
+
+    def made(self, type_url: str, resource_version: str) -> bool:
+        """Return whether a resource of this version was served, as far as the index goes back."""
+        numbers = self._made.get(type_url)
+        return numbers is not None and _number(resource_version) in numbers
+
+    # --------------------------------------------------------------------------------------------------- to write
+
+    def add(self, snapshot: Snapshot, now: float) -> None:
+        """Add the versions of a snapshot that is served from now on."""
+        for type_url in INDEXED:
+            resources, version = snapshot.resources[type_url], snapshot.versions[type_url]
+            line = self._lines.get((snapshot.audience, type_url))
+            if line is not None and line.version == version:
+                continue
+            line = self._next_line(line, type_url, version, resources, now)
+            self._lines[snapshot.audience, type_url] = line
+            self._lines.move_to_end((snapshot.audience, type_url))
+            if len(self._lines) > _MOST_AUDIENCES * len(INDEXED):
+                self._lines.popitem(last=False)
+        self._shrink(now)
+
+    def add_mixed(self, type_url: str, version: str, resources: Resources) -> None:
+        """Add a version that a stream sent between two snapshots: a SotW state with resources of both."""
+        if type_url in INDEXED and (type_url, version) not in self._entries:
+            newest = next(reversed(self._entries.values())).time if self._entries else 0.0
+            self._put(encoded(type_url, version, "", newest, resources.values()))
+            self._shrink(newest)
+
+    def apply(self, changes: VersionChanges) -> None:
+        """Take over the changes of another copy of this index. They are among this one's own changes, too."""
+        for key, entry in changes.items():
+            if entry is None:
+                self._drop(key)
+            elif key not in self._entries:
+                self._put(entry)
+
+    def load(self, entries: Iterable[IndexedVersion]) -> None:
+        """Take over saved entries, in the order in which they were published. They are no changes."""
+        for entry in entries:
+            self._put(entry)
+        self._changes.clear()
+
+    def entries(self) -> VersionChanges:
+        """Return all entries, for a copy that has none."""
+        return dict(self._entries)
+
+    def take_changes(self) -> VersionChanges:
+        """Return the changes since the call before."""
+        changes, self._changes = self._changes, {}
+        return changes
+
+    # ------------------------------------------------------------------------------------------------------ private
+
+    def _next_line(self, line: _Line | None, type_url: str, version: str, resources: Resources, now: float) -> _Line:
+        """Add a version of an audience if it is new, and return the audience's line with it."""
+        key = type_url, version
+        if line is not None:
+            difference = diff(line.base_resources, resources)
+            if len(difference.names) <= max(_MOST_DIFFERENCES, len(line.base_resources) // 8) and self._has_base(
+                line, type_url
+            ):
+                if key in self._entries:
+                    self._note_served_again(key, now)
+                elif version != _EMPTY:
+                    self._put(encoded(type_url, version, line.base, now, difference.changed, difference.removed))
+                return _Line(version, resources, line.base, line.base_resources)
+        entry = self._entries.get(key)
+        if entry is not None and not entry.base:
+            self._note_served_again(key, now)
+        elif version != _EMPTY:
+            self._put(encoded(type_url, version, "", entry.time if entry else now, resources.values()))
+        return _Line(version, resources, version, resources)
+
+    def _note_served_again(self, key: Key, now: float) -> None:
+        self._entries[key] = replace(self._entries[key], time=now)
+        self._entries.move_to_end(key)
+
+    def _has_base(self, line: _Line, type_url: str) -> bool:
+        """Return whether the base of a line is still in the index."""
+        base = self._entries.get((type_url, line.base))
+        return base is not None and not base.base
+
+    def _put(self, entry: IndexedVersion) -> None:
+        key = entry.key
+        if key in self._entries:
+            self._drop(key)
+        self._entries[key] = entry
+        self._bytes += len(entry.content)
+        if entry.base:
+            self._dependents[entry.type_url, entry.base] += 1
+        self._changes[key] = entry
+        self._note_made(entry)
+        if self._count_made() > self._most_made:
+            self._made = {t: set() for t in INDEXED}
+            for kept in self._entries.values():
+                self._note_made(kept)
+            self._most_made = 2 * self._count_made() + _MORE_RESOURCES
+
+    def _drop(self, key: Key) -> None:
+        entry = self._entries.pop(key, None)
+        if entry is None:
+            return
+        self._bytes -= len(entry.content)
+        self._decoded.pop(key, None)
+        if entry.base:
+            base = entry.type_url, entry.base
+            self._dependents[base] -= 1
+            if not self._dependents[base]:
+                del self._dependents[base]
+        self._changes[key] = None
+
+    def _shrink(self, now: float) -> None:
+        """If the index is above a bound, drop the oldest entries until it is well below."""
+        if not self._is_too_large():
+            return
+        lines = [(t, line) for (_, t), line in self._lines.items()]
+        served = {(t, line.version) for t, line in lines} | {(t, line.base) for t, line in lines}
+        # Types of which an entry was dropped: the next entry of the type says until when that version was served, about.
+        dropped_types: set[str] = set()
+        for key, entry in list(self._entries.items()):
+            if entry.type_url in dropped_types:
+                dropped_types.discard(entry.type_url)
+                self.known_since = max(self.known_since, entry.time)
+            if self._is_too_large(_LOW_WATER):
+                if key not in served and key not in self._dependents:
+                    self._drop(key)
+                    dropped_types.add(entry.type_url)
+            elif not dropped_types:
+                return
+        # All that is left is served now. There are too many audiences: the index forgets some of them.
+        while self._is_too_large():
+            self._drop(next(iter(self._entries)))
+            self.known_since = now
+        if dropped_types:
+            self.known_since = now
+
+    def _is_too_large(self, part: float = 1.0) -> bool:
+        return len(self._entries) > part * self.MAX_VERSIONS or self._bytes > part * self.MAX_BYTES
+
+    def _count_made(self) -> int:
+        return sum(map(len, self._made.values()))
+
+    def _note_made(self, entry: IndexedVersion) -> None:
+        numbers = self._made.get(entry.type_url)
+        if numbers is not None:
+            numbers.update(_number(version) for _, version in entry.changed())
+
+
+def _number(resource_version: str) -> int:
+    """Return a resource's version as a number; -1 if Turnout does not make such versions."""
+    try:
+        return int(resource_version, 16)
+    except ValueError:
+        return -1

@@ -1,0 +1,41 @@
+"""One version, encoded."""
+
+from __future__ import annotations
+
+import pytest
+
+from controlplane.envoy_types import CLUSTER, ENDPOINTS, ROUTES
+from controlplane.snapshot import Resource
+from controlplane.versions.entry import encoded
+
+
+def route(name: str, content: str = "", clusters: tuple[str, ...] = ()) -> Resource:
+    return Resource.of(ROUTES, name, f"{name} {content}".encode(), [(CLUSTER, c) for c in clusters])
+
+
+@pytest.mark.parametrize("count", [1, 500])
+def test_a_whole_version_has_names_versions_and_references_and_no_bodies(count: int) -> None:
+    routes = [route(f"m{i}", clusters=(f"m{i}/blue", f"m{i}/green")) for i in range(count)]
+    entry = encoded(ROUTES, "v", "", 1.5, routes)
+    assert (entry.key, entry.base, entry.time) == ((ROUTES, "v"), "", 1.5)
+    found = entry.resources()
+    assert list(found) == sorted(r.name for r in routes)
+    for r in routes:
+        assert found[r.name] == Resource(ROUTES, r.name, r.version, b"", r.refs)
+    assert len(entry.content) < 100 + 50 * count
+
+
+def test_a_relative_version_needs_its_base() -> None:
+    a, b, c = route("a"), route("b"), route("c")
+    base = encoded(ROUTES, "v1", "", 0.0, [a, b]).resources()
+    changed = route("b", "new", ("b/green",))
+    entry = encoded(ROUTES, "v2", "v1", 0.0, [changed, c], ["a"])
+    assert {n: r.version for n, r in entry.resources(base).items()} == {"b": changed.version, "c": c.version}
+    assert set(entry.changed()) == {("b", changed.version), ("c", c.version)}
+    assert base.keys() == {"a", "b"}
+
+
+def test_references_of_a_type_that_this_version_does_not_know_are_left_out() -> None:
+    entry = encoded(CLUSTER, "v", "", 0.0, [Resource.of(CLUSTER, "c", b"c", [(ENDPOINTS, "c")])])
+    later = type(entry)(CLUSTER, "v", "", 0.0, entry.content.replace(b'"eds"', b'"new"'))
+    assert later.resources()["c"].refs == frozenset()

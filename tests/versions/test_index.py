@@ -1,0 +1,196 @@
+"""The index of published versions."""
+
+from __future__ import annotations
+
+import pytest
+
+from controlplane.envoy_types import CLUSTER, ENDPOINTS, LISTENER, ROUTES
+from controlplane.snapshot import Audience, Resource, Resources, Snapshot, type_version
+from controlplane.versions import INDEXED, VersionIndex
+from controlplane.versions import index as module
+
+EDGE, OTHER = Audience(("edge",)), Audience(("other",))
+
+
+def resources(models: int, switched: dict[str, str] | None = None) -> list[Resource]:
+    """Return the resources of some models, each on version `blue` or as `switched` says."""
+    made = [Resource.of(LISTENER, "0.0.0.0:80", b"listener")]
+    for i in range(models):
+        name = f"m{i}"
+        version = (switched or {}).get(name, "blue")
+        made.append(Resource.of(ROUTES, name, f"{name} to {version}".encode(), [(CLUSTER, f"{name}/{version}")]))
+        made += [
+            Resource.of(CLUSTER, f"{name}/{v}", f"{name}/{v}".encode(), [(ENDPOINTS, f"{name}/{v}")])
+            for v in ("blue", "green")
+        ]
+    return made
+
+
+def snapshot(revision: int, models: int = 3, switched: dict[str, str] | None = None, audience: Audience = EDGE) -> Snapshot:
+    return Snapshot.of(revision, audience, resources(models, switched))
+
+
+def same(found: Resources | None, expected: Resources) -> bool:
+    """Return whether an answer has exactly these names, versions and references."""
+    return found is not None and {(r.name, r.version, r.refs) for r in found.values()} == {
+        (r.name, r.version, r.refs) for r in expected.values()
+    }
+
+
+def knows(index: VersionIndex, snapshot: Snapshot) -> bool:
+    return all(same(index.find(t, snapshot.versions[t]), snapshot.resources[t]) for t in INDEXED)
+
+
+def test_each_version_that_was_served_is_found_with_its_names_and_references() -> None:
+    index = VersionIndex()
+    history = [snapshot(n + 1, 40, {f"m{i}": "green" for i in range(n)}) for n in range(30)]
+    for s in history:
+        index.add(s, s.revision)
+    assert all(knows(index, s) for s in history)
+    assert index.find(ROUTES, history[0].versions[ROUTES])["m0"].refs == {(CLUSTER, "m0/blue")}  # type: ignore[index]
+    assert index.find(ROUTES, history[5].versions[ROUTES])["m0"].refs == {(CLUSTER, "m0/green")}  # type: ignore[index]
+
+
+def test_an_unknown_version_is_not_found_and_an_empty_state_is() -> None:
+    index = VersionIndex()
+    index.add(snapshot(1), 1.0)
+    assert index.find(ROUTES, "1") is None
+    assert index.find(ROUTES, "") is None
+    assert index.find(ENDPOINTS, snapshot(1).versions[ENDPOINTS]) is None
+    assert index.find(CLUSTER, type_version(())) == {}
+
+
+def test_an_answer_is_decoded_once_for_many_clients() -> None:
+    index = VersionIndex()
+    index.add(snapshot(1), 1.0)
+    version = snapshot(1).versions[ROUTES]
+    assert index.find(ROUTES, version) is index.find(ROUTES, version)
+
+
+def test_a_switch_among_thousands_of_models_adds_a_few_hundred_bytes() -> None:
+    index = VersionIndex()
+    index.add(snapshot(1, 5_000), 1.0)
+    before = index.bytes
+    for n in range(20):
+        index.add(snapshot(n + 2, 5_000, {f"m{i}": "green" for i in range(n + 1)}), 1.0)
+    assert len(index) == 3 + 20
+    assert index.bytes - before < 20 * 1_000
+
+
+def test_versions_of_resources_are_known() -> None:
+    index = VersionIndex()
+    first, second = snapshot(1), snapshot(2, switched={"m1": "green"})
+    index.add(first, 1.0)
+    old, new = (s.resources[ROUTES]["m1"].version for s in (first, second))
+    assert index.made(ROUTES, old)
+    assert not index.made(ROUTES, new)
+    assert not index.made(CLUSTER, old)
+    index.add(second, 2.0)
+    assert index.made(ROUTES, old)
+    assert index.made(ROUTES, new)
+    assert not index.made(ROUTES, "v12 of another control plane")
+    assert not index.made(ENDPOINTS, old)
+
+
+def test_audiences_with_equal_content_share_an_entry() -> None:
+    index = VersionIndex()
+    index.add(snapshot(1), 1.0)
+    count = len(index)
+    index.add(snapshot(1, audience=OTHER), 1.0)
+    assert len(index) == count
+
+
+def test_going_back_adds_nothing() -> None:
+    index = VersionIndex()
+    index.add(snapshot(1), 1.0)
+    index.add(snapshot(2, switched={"m1": "green"}), 2.0)
+    index.take_changes()
+    index.add(snapshot(3), 3.0)
+    assert index.take_changes() == {}
+
+
+def test_the_bound_drops_the_oldest_and_never_what_is_served_or_a_base(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(VersionIndex, "MAX_VERSIONS", 20)
+    index = VersionIndex()
+    history = [snapshot(n + 1, 100, {f"m{i}": "green" for i in range(n)}) for n in range(60)]
+    for s in history:
+        index.add(s, float(s.revision))
+        assert len(index) <= 20
+    assert index.find(ROUTES, history[1].versions[ROUTES]) is None
+    assert all(knows(index, s) for s in history[-10:])
+    # The versions that were dropped were superseded before this time.
+    assert 35.0 < index.known_since < 60.0
+
+
+def test_the_bound_holds_with_more_audiences_than_versions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(VersionIndex, "MAX_VERSIONS", 20)
+    index = VersionIndex()
+    for n in range(40):
+        index.add(snapshot(1, n + 1, audience=Audience((f"g{n}",))), float(n))
+        assert len(index) <= 20
+    assert index.known_since == 39.0
+    assert knows(index, snapshot(1, 40))
+
+
+def test_the_bound_on_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(VersionIndex, "MAX_BYTES", 20_000)
+    index = VersionIndex()
+    for n in range(40):
+        index.add(snapshot(n + 1, 40 + 10 * n), float(n))
+    assert index.bytes <= 20_000
+    assert index.bytes == sum(len(e.content) for e in index.entries().values() if e is not None)
+
+
+def test_a_restart_loses_nothing() -> None:
+    saved = VersionIndex()
+    history = [snapshot(n + 1, 40, {f"m{i}": "green" for i in range(n)}) for n in range(30)]
+    for s in history:
+        saved.add(s, s.revision)
+    index = VersionIndex()
+    index.load(e for e in saved.take_changes().values() if e is not None)
+    assert index.take_changes() == {}
+    assert all(knows(index, s) for s in history)
+    assert index.made(ROUTES, history[3].resources[ROUTES]["m0"].version)
+    # The newest version becomes a whole one, so that later ones can be relative to it.
+    index.add(history[-1], 100.0)
+    later = snapshot(31, 40, {f"m{i}": "green" for i in range(30)})
+    index.add(later, 101.0)
+    changes = [e for e in index.take_changes().values() if e is not None]
+    assert [(e.type_url, e.version, e.base, e.time) for e in changes if e.base == ""] == [
+        (ROUTES, history[-1].versions[ROUTES], "", 30)
+    ]
+    assert all(knows(index, s) for s in (*history, later))
+
+
+def test_a_copy_that_takes_the_changes_gives_the_same_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(VersionIndex, "MAX_VERSIONS", 20)
+    index, copy = VersionIndex(), VersionIndex()
+    history = [snapshot(n + 1, 100, {f"m{i}": "green" for i in range(n)}) for n in range(60)]
+    for s in history:
+        index.add(s, s.revision)
+        copy.apply(index.take_changes())
+    assert copy.entries() == index.entries()
+    assert [knows(copy, s) for s in history] == [knows(index, s) for s in history]
+
+
+def test_a_version_that_a_stream_mixed_is_known_once() -> None:
+    index = VersionIndex()
+    index.add(snapshot(1), 1.0)
+    index.take_changes()
+    clusters = {r.name: r for r in resources(4) if r.type_url == CLUSTER}
+    version = type_version(clusters.values())
+    index.add_mixed(CLUSTER, version, clusters)
+    index.add_mixed(CLUSTER, version, clusters)
+    index.add_mixed(ENDPOINTS, "v", {})
+    assert same(index.find(CLUSTER, version), clusters)
+    assert list(index.take_changes()) == [(CLUSTER, version)]
+
+
+def test_resources_of_dropped_entries_are_forgotten_at_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(VersionIndex, "MAX_VERSIONS", 20)
+    monkeypatch.setattr(module, "_MORE_RESOURCES", 50)
+    index = VersionIndex()
+    for n in range(300):
+        index.add(snapshot(n + 1, 3, {"m0": f"v{n}"}), float(n))
+    assert index.made(ROUTES, snapshot(300, 3, {"m0": "v299"}).resources[ROUTES]["m0"].version)
+    assert not index.made(ROUTES, snapshot(2, 3, {"m0": "v1"}).resources[ROUTES]["m0"].version)
