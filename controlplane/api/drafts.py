@@ -24,7 +24,7 @@ MAX_REASON = 1_000  # characters
 _CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
-def draft(request: Any, context: Any, action: Action, reverted_to: int = 0) -> Draft:
+def draft(request: Any, context: Any, action: Action, target: int = 0) -> Draft:
     """Return the draft of the revision that a request asks for. The writer sets its time.
 
     Errors: INVALID_ARGUMENT for a reason or an author that is too long, or a reason that is not one line of text.
@@ -38,7 +38,7 @@ def draft(request: Any, context: Any, action: Action, reverted_to: int = 0) -> D
         author=author(context.invocation_metadata() or ()),
         reason=request.reason,
         action=action,
-        reverted_to=reverted_to,
+        target=target,
         request_id=request.request_id,
         request_digest=digest(request),
     )

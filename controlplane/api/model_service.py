@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from controlplane.api.convert import label as label_of
@@ -9,6 +10,7 @@ from controlplane.api.convert.revision import impact_to_proto
 from controlplane.api.fields import at_fields
 from controlplane.api.objects import Objects
 from controlplane.api.outcomes import revision_of
+from controlplane.api.undos import find_undos
 from controlplane.domain import Model, switch
 from controlplane.domain.collections import resource_name
 from controlplane.domain.revision import Action, Head
@@ -24,6 +26,7 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
     """Manages the models in desired state, and moves their traffic."""
 
     def __init__(self, writer: Writer, store: Store) -> None:
+        self._store = store
         self._objects = Objects(Model, writer, store)
 
     async def GetModel(self, request: pb.GetModelRequest, context: Any) -> pb.GetModelResponse:
@@ -49,9 +52,7 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
         return pb.DeleteModelResponse(**await self._objects.delete(request, context, change))
 
     async def SwitchTraffic(self, request: pb.SwitchTrafficRequest, context: Any) -> pb.SwitchTrafficResponse:
-        if not request.switches:
-            raise invalid("switches", "at least one is required")
-        labels = _labels(request)
+        labels = _labels("switches", request.switches)
         names = [resource_name(Model, label) for label in labels]
 
         def change(head: Head) -> Changes:
@@ -72,14 +73,39 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
             impact=impact_to_proto(outcome.impact),
         )
 
+    async def UndoModels(self, request: pb.UndoModelsRequest, context: Any) -> pb.UndoModelsResponse:
+        labels = _labels("undos", request.undos)
+        names = [resource_name(Model, label) for label in labels]
+        # For a repeated request, the writer returns the first answer and does not ask for the models.
+        undos = await find_undos(self._store, labels, self._store.head.value.number + 1)
 
-def _labels(request: pb.SwitchTrafficRequest) -> list[str]:
-    """Return the labels of the models. Errors: INVALID_ARGUMENT, also for a model that is named twice."""
+        def change(head: Head) -> Changes:
+            return Changes(undos.models(head, request))
+
+        fields = {name: f"undos[{i}]" for i, name in enumerate(names)}
+        outcome = await self._objects.write(change, request, context, Action.UNDO, fields, undos.target)
+        assert outcome.revision is not None
+        made = await find_undos(self._store, labels, outcome.revision.number)
+        return pb.UndoModelsResponse(
+            revision=await revision_of(outcome),
+            models=[self._objects.after(outcome, name, request.validate_only) for name in names],
+            impact=impact_to_proto(outcome.impact),
+            undone=made.messages(),
+        )
+
+
+def _labels(field: str, requests: Sequence[pb.TrafficSwitch | pb.ModelUndo]) -> list[str]:
+    """Return the labels of the models that a list of requests names.
+
+    Errors: INVALID_ARGUMENT at `field`, also for an empty list, and for a model that is named twice.
+    """
+    if not requests:
+        raise invalid(field, "at least one is required")
     c = Collector()
     labels: list[str] = []
-    for i, traffic_switch in enumerate(request.switches):
-        with c.within(f"switches[{i}]"):
-            label = label_of(traffic_switch.model, Model, "model")
+    for i, request in enumerate(requests):
+        with c.within(f"{field}[{i}]"):
+            label = label_of(request.model, Model, "model")
             if label in labels:
                 raise invalid("model", f"{resource_name(Model, label)} is named twice", "DUPLICATE")
             labels.append(label)

@@ -112,11 +112,21 @@ class Objects:
         return {"revision": number_of(outcome, request.validate_only)}
 
     async def write(
-        self, change: Callable[[Head], Changes], request: Any, context: Any, action: Action, fields: dict[str, str]
+        self,
+        change: Callable[[Head], Changes],
+        request: Any,
+        context: Any,
+        action: Action,
+        fields: dict[str, str],
+        target: int = 0,
     ) -> Outcome:
-        """Make a change, or only validate it, as the request says. `fields` are the request's fields by resource name."""
+        """Make a change, or only validate it, as the request says.
+
+        `fields` are the request's fields by resource name. `target` is that of the draft.
+        """
         with at_objects(fields):
-            return await self._writer.write(change, draft(request, context, action), validate_only=request.validate_only)
+            new = draft(request, context, action, target)
+            return await self._writer.write(change, new, validate_only=request.validate_only)
 
     def after(self, outcome: Outcome, name: str, validate_only: bool) -> Any:
         """Return the message of an object as it is after a write."""

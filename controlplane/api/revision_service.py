@@ -20,6 +20,7 @@ from controlplane.api.progress import revision_progress
 from controlplane.compiler.static_bootstrap import static_bootstrap
 from controlplane.domain import pem, switch
 from controlplane.domain.collections import BY_NAME, alternatives
+from controlplane.domain.revert import revert
 from controlplane.domain.revision import LATEST, Action, Head
 from controlplane.domain.state import Changes
 from controlplane.errors import invalid, not_found
@@ -28,7 +29,7 @@ from controlplane.generated.turnout.v1 import revision_pb2, revision_service_pb2
 from controlplane.generated.turnout.v1 import revision_service_pb2 as pb
 from controlplane.snapshot import Audience, Client, Snapshot
 from controlplane.store import Store
-from controlplane.writer import Writer
+from controlplane.writer import Outcome, Writer
 
 # Revisions that are read from the store at once; each may contain thousands of objects.
 _CHUNK = 50
@@ -109,18 +110,39 @@ class RevisionService(revision_service_pb2_grpc.RevisionServiceServicer):
             changes=await off_loop(changes_to_proto, changes, len(changes)), impact=impact_to_proto(impact)
         )
 
+    async def RevertRevision(self, request: pb.RevertRevisionRequest, context: Any) -> pb.RevertRevisionResponse:
+        reverted = await self._store.revision(self._number(request.name, "name", latest=True))
+        outcome = await self._writer.write(
+            lambda head: revert(head, reverted),
+            draft(request, context, Action.REVERT_REVISION, reverted.number),
+            validate_only=request.validate_only,
+        )
+        return pb.RevertRevisionResponse(
+            revision=await revision_of(outcome),
+            changed=outcome.changed,
+            impact=impact_to_proto(outcome.impact),
+            reverted=await off_loop(revision_to_proto, reverted, len(reverted.changes)),
+        )
+
+    async def RestoreState(self, request: pb.RestoreStateRequest, context: Any) -> pb.RestoreStateResponse:
+        outcome = await self._restore(request, context)
+        return pb.RestoreStateResponse(
+            revision=await revision_of(outcome), changed=outcome.changed, impact=impact_to_proto(outcome.impact)
+        )
+
     async def RevertTo(self, request: pb.RevertToRequest, context: Any) -> pb.RevertToResponse:
+        outcome = await self._restore(request, context)
+        return pb.RevertToResponse(revision=await revision_of(outcome), impact=impact_to_proto(outcome.impact))
+
+    async def _restore(self, request: pb.RestoreStateRequest | pb.RevertToRequest, context: Any) -> Outcome:
         target = await self._store.at(self._number(request.name, "name"))
 
         def change(head: Head) -> Changes:
             return switch.restore(head, target.state, request.etag, force=request.force)
 
-        outcome = await self._writer.write(
-            change,
-            draft(request, context, Action.REVERT, reverted_to=target.number),
-            validate_only=request.validate_only,
+        return await self._writer.write(
+            change, draft(request, context, Action.REVERT, target.number), validate_only=request.validate_only
         )
-        return pb.RevertToResponse(revision=await revision_of(outcome), impact=impact_to_proto(outcome.impact))
 
     async def WatchRevision(self, request: pb.WatchRevisionRequest, context: Any) -> AsyncIterator[pb.WatchRevisionResponse]:
         max_nodes = max_items(request.max_nodes, "max_nodes")

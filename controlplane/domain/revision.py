@@ -30,7 +30,9 @@ class Action(Enum):
     DELETE = "delete"
     APPLY = "apply"
     SWITCH = "switch"
-    REVERT = "revert"
+    REVERT = "revert"  # restored the whole state of an earlier revision
+    UNDO = "undo"  # returned models to their previous splits
+    REVERT_REVISION = "revert_revision"  # took back the changes of one revision
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +44,9 @@ class Draft:
     action: Action
     # The time of the revision, seconds since the epoch; 0.0 until the writer sets it.
     time: float = 0.0
-    # 0 unless action is REVERT.
-    reverted_to: int = 0
+    # The number of the revision that was restored, undone or reverted. 0 for other actions, and for an undo of models that
+    # different revisions moved.
+    target: int = 0
     # UUID of the call, or "". With an id there is a digest of the request, to distinguish a replay from a reused id.
     request_id: str = ""
     request_digest: str = ""

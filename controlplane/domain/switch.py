@@ -11,8 +11,9 @@ must show with an etag that it knows the newest state, or set `force`:
 | none | no | FAILED_PRECONDITION / MOVES_TRAFFIC |
 | none | yes | the change is made |
 
-A change that moves no traffic needs no etag, but an etag that the caller sends is always compared. Errors name fields of the
-model (`split.green`) or of the change (`model`, `etag`). The caller renames them to the fields of its request.
+Two ways of going back have modules of their own: `undo.py` follows the table, and `revert.py` compares values instead of an
+etag. A change that moves no traffic needs no etag, but an etag that the caller sends is always compared. Errors name fields of
+the model (`split.green`) or of the change (`model`, `etag`). The caller renames them to the fields of its request.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ def switch(head: Head, label: str, split: Mapping[str, int], etag: str = "", *, 
     Errors: NOT_FOUND at `model`; INVALID_ARGUMENT at `split` or `split.VERSION`; FAILED_PRECONDITION / NO_ENDPOINTS at
     `split.VERSION`; at `etag` as in the table above.
     """
-    live = _live(head, label)
+    live = live_model(head, label)
     name = live.resource_name
     for version, share in split.items():
         field = f"split.{version}"
@@ -114,7 +115,8 @@ def moved_models(old: State, new: State) -> list[str]:
     return sorted(moved)
 
 
-def _live(head: Head, label: str) -> Model:
+def live_model(head: Head, label: str) -> Model:
+    """Return the live model. Errors: NOT_FOUND at `model`."""
     try:
         return head.state.require(Model, label)
     except Error as error:

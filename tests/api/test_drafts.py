@@ -68,14 +68,14 @@ def test_an_author_that_is_too_long_is_refused(key: str, value: str | bytes) -> 
 
 def test_a_draft_has_the_author_and_reason_of_the_call_and_no_time() -> None:
     switched = draft(switch(reason="why", request_id="7"), Context(("x-turnout-author", "ann")), Action.SWITCH)
-    assert (switched.author, switched.reason, switched.action, switched.request_id, switched.reverted_to) == (
+    assert (switched.author, switched.reason, switched.action, switched.request_id, switched.target) == (
         "ann",
         "why",
         Action.SWITCH,
         "7",
         0,
     )
-    assert draft(switch(), Context(), Action.REVERT, reverted_to=3).reverted_to == 3
+    assert draft(switch(), Context(), Action.REVERT, target=3).target == 3
     assert switched.time == draft(switch(), Context(), Action.SWITCH).time == 0
 
 

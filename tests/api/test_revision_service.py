@@ -317,3 +317,53 @@ async def test_watch_of_an_invalid_revision(api: Api) -> None:
     assert (await refused(watch(name="revisions/9"))).code == grpc.StatusCode.NOT_FOUND
     assert (await refused(watch(name="x"))).fields == ["name"]
     assert (await refused(watch(name="1", max_nodes=-1))).fields == ["max_nodes"]
+
+
+# ---------------------------------------------------------------------------------------------------------- going back
+
+
+async def test_a_revert_takes_back_one_revision_and_nothing_else(api: Api) -> None:
+    await switch(api)
+    await switch(api, "wine")
+    await api.apply(model(keys=["k"]))
+    request = pb.RevertRevisionRequest(name="revisions/2", reason="slow", request_id=request_id())
+    validated = await api.revisions.RevertRevision(pb.RevertRevisionRequest(name="revisions/2", validate_only=True))
+    assert (validated.revision.number, validated.changed, api.number) == (5, True, 4)
+    response = await api.revisions.RevertRevision(request)
+    assert (response.revision.action, response.revision.undone_revision) == (revision_pb2.ACTION_REVERT_REVISION, 2)
+    assert (response.reverted.number, kinds(response.reverted.changes)) == (2, [("models/iris", UPDATED)])
+    assert [(c.name, list(c.lines)) for c in response.revision.changes] == [
+        ("models/iris", ["split: green 10000 -> blue 10000"])
+    ]
+    models = api.store.head.value.state.models
+    assert (models["iris"].keys, models["wine"].split) == (("k",), {"green": 10_000})
+    assert await api.revisions.RevertRevision(request) == response
+    again = await api.revisions.RevertRevision(pb.RevertRevisionRequest(name="revisions/2"))
+    assert (again.changed, again.revision.number, api.number) == (False, 5, 5)
+
+
+async def test_a_revert_of_what_changed_since_is_refused(api: Api) -> None:
+    await switch(api)
+    await api.apply(model(split={"blue": 1, "green": 9_999}), force=True)
+    answer = await refused(api.revisions.RevertRevision(pb.RevertRevisionRequest(name="revisions/2")))
+    assert (answer.code, answer.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "CHANGED_SINCE")
+    assert (answer.fields, "revision 3 changed it last" in answer.message) == (["models/iris.split"], True)
+    missing = await refused(api.revisions.RevertRevision(pb.RevertRevisionRequest(name="revisions/9")))
+    assert missing.code == grpc.StatusCode.NOT_FOUND
+
+
+async def test_a_revert_of_the_newest_revision(api: Api) -> None:
+    await switch(api)
+    response = await api.revisions.RevertRevision(pb.RevertRevisionRequest(name="revisions/latest"))
+    assert response.reverted.number == 2
+    assert api.store.head.value.state.models["iris"].split == {"blue": 10_000}
+
+
+async def test_restore_a_state(api: Api) -> None:
+    await switch(api)
+    needs_etag = await refused(api.revisions.RestoreState(pb.RestoreStateRequest(name="revisions/1")))
+    assert needs_etag.reason == "MOVES_TRAFFIC"
+    response = await api.revisions.RestoreState(pb.RestoreStateRequest(name="revisions/1", force=True))
+    assert (response.changed, response.revision.action, response.revision.reverted_to) == (True, revision_pb2.ACTION_REVERT, 1)
+    again = await api.revisions.RestoreState(pb.RestoreStateRequest(name="revisions/1", force=True))
+    assert (again.changed, api.number) == (False, 3)

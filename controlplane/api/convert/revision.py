@@ -19,20 +19,24 @@ _ACTIONS = {
     Action.APPLY: revision_pb2.ACTION_APPLY,
     Action.SWITCH: revision_pb2.ACTION_SWITCH,
     Action.REVERT: revision_pb2.ACTION_REVERT,
+    Action.UNDO: revision_pb2.ACTION_UNDO,
+    Action.REVERT_REVISION: revision_pb2.ACTION_REVERT_REVISION,
 }
 
 
-def revision_to_proto(revision: Revision) -> revision_pb2.Revision:
-    """Return the message of a revision."""
+def revision_to_proto(revision: Revision, *, changes: bool = True) -> revision_pb2.Revision:
+    """Return the message of a revision, or without `changes` only the facts about it."""
+    draft = revision.draft
     return revision_pb2.Revision(
         name=f"revisions/{revision.number}",
         number=revision.number,
-        create_time=timestamp(revision.draft.time),
-        author=revision.draft.author,
-        reason=revision.draft.reason,
-        action=_ACTIONS[revision.draft.action],
-        changes=changes_to_proto(revision.changes),
-        reverted_to=revision.draft.reverted_to,
+        create_time=timestamp(draft.time),
+        author=draft.author,
+        reason=draft.reason,
+        action=_ACTIONS[draft.action],
+        changes=changes_to_proto(revision.changes) if changes else (),
+        reverted_to=draft.target if draft.action is Action.REVERT else 0,
+        undone_revision=draft.target if draft.action in (Action.UNDO, Action.REVERT_REVISION) else 0,
     )
 
 

@@ -152,7 +152,7 @@ def _revision_row(number: int, draft: Draft) -> tuple[object, ...]:
         draft.author,
         draft.reason,
         draft.action.value,
-        draft.reverted_to,
+        draft.target,
         draft.request_id,
         draft.request_digest,
     )

@@ -16,11 +16,14 @@ OLD, NEW = Gateway("edge", 80), Gateway("edge", 81)
 
 @pytest.mark.parametrize("action", list(Action))
 def test_a_revision(action: Action) -> None:
-    draft = Draft("ann", "why", action, time=100.5, reverted_to=1 if action is Action.REVERT else 0)
+    has_target = action in (Action.REVERT, Action.UNDO, Action.REVERT_REVISION)
+    draft = Draft("ann", "why", action, time=100.5, target=3 if has_target else 0)
     message = revision_to_proto(Revision(7, draft, {"gateways/edge": (OLD, NEW)}))
     assert (message.name, message.number, message.author, message.reason) == ("revisions/7", 7, "ann", "why")
     assert revision_pb2.Action.Name(message.action) == f"ACTION_{action.name}"
-    assert (message.reverted_to, message.create_time.nanos) == (int(action is Action.REVERT), 500_000_000)
+    assert message.create_time.nanos == 500_000_000
+    assert message.reverted_to == (3 if action is Action.REVERT else 0)
+    assert message.undone_revision == (3 if has_target and action is not Action.REVERT else 0)
     assert [c.name for c in message.changes] == ["gateways/edge"]
 
 

@@ -559,3 +559,161 @@ class SwitchTrafficResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SwitchTrafficResponse: _TypeAlias = SwitchTrafficResponse  # noqa: Y015
+
+@_typing.final
+class ModelUndo(_message.Message):
+    """A ModelUndo names a model to return to its previous split."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """Name of the model, `models/{model}`. Required."""
+    etag: _builtins.str
+    """Etag of the model, to fail if the model changed since it was read. Needed unless `force` is set."""
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        etag: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "model", b"model"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ModelUndo: _TypeAlias = ModelUndo  # noqa: Y015
+
+@_typing.final
+class UndoModelsRequest(_message.Message):
+    """UndoModelsRequest contains the models to return to their previous splits together."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    UNDOS_FIELD_NUMBER: _builtins.int
+    FORCE_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    ALLOW_CUT_FIELD_NUMBER: _builtins.int
+    CUT_TOKEN_FIELD_NUMBER: _builtins.int
+    force: _builtins.bool
+    """Move traffic without an etag, or with one that is out of date. Unset: false."""
+    request_id: _builtins.str
+    """UUID4 of this call. A repeated call with the same id and content returns the first answer and changes nothing. Unset:
+    every call is new.
+    """
+    validate_only: _builtins.bool
+    """Check and compile the change, but don't make it. Unset: false."""
+    reason: _builtins.str
+    """Reason for the change, kept in the revision: one line, at most 1,000 characters. Unset: none."""
+    allow_cut: _builtins.bool
+    """Make the change even if connected nodes lose something that they serve (`Impact.losses`). Unset: such a change is refused
+    with FAILED_PRECONDITION (CUTS_TRAFFIC). `force` does not include it.
+    """
+    cut_token: _builtins.str
+    """With `allow_cut`: `Impact.cut_token` of a dry run, or of the refusal. The change is refused again (CUTS_TRAFFIC) if it
+    cuts anything else, or on more nodes. Unset: any cut is allowed.
+    """
+    @_builtins.property
+    def undos(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelUndo]:
+        """The models, at least one. A model can be named once. Required."""
+
+    def __init__(
+        self,
+        *,
+        undos: _abc.Iterable[Global___ModelUndo] | None = ...,
+        force: _builtins.bool = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+        reason: _builtins.str = ...,
+        allow_cut: _builtins.bool = ...,
+        cut_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_cut", b"allow_cut", "cut_token", b"cut_token", "force", b"force", "reason", b"reason", "request_id", b"request_id", "undos", b"undos", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UndoModelsRequest: _TypeAlias = UndoModelsRequest  # noqa: Y015
+
+@_typing.final
+class UndoModelsResponse(_message.Message):
+    """UndoModelsResponse contains the result of an undo."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REVISION_FIELD_NUMBER: _builtins.int
+    MODELS_FIELD_NUMBER: _builtins.int
+    IMPACT_FIELD_NUMBER: _builtins.int
+    UNDONE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def revision(self) -> _revision_pb2.Revision:
+        """The new revision. If `validate_only`: the revision that would have been made."""
+
+    @_builtins.property
+    def models(self) -> _containers.RepeatedCompositeFieldContainer[_model_pb2.Model]:
+        """The models after the undo, in the order of the request."""
+
+    @_builtins.property
+    def impact(self) -> _revision_pb2.Impact:
+        """Envoy resources that the undo sends, and what it cuts."""
+
+    @_builtins.property
+    def undone(self) -> _containers.RepeatedCompositeFieldContainer[Global___UndoneChange]:
+        """The changes that were undone, in the order of the request."""
+
+    def __init__(
+        self,
+        *,
+        revision: _revision_pb2.Revision | None = ...,
+        models: _abc.Iterable[_model_pb2.Model] | None = ...,
+        impact: _revision_pb2.Impact | None = ...,
+        undone: _abc.Iterable[Global___UndoneChange] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["impact", b"impact", "revision", b"revision"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["impact", b"impact", "models", b"models", "revision", b"revision", "undone", b"undone"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UndoModelsResponse: _TypeAlias = UndoModelsResponse  # noqa: Y015
+
+@_typing.final
+class UndoneChange(_message.Message):
+    """An UndoneChange is a change of a model's split that was undone."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    OTHER_MODELS_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """Resource name of the model."""
+    @_builtins.property
+    def revision(self) -> _revision_pb2.Revision:
+        """The revision that made the change, without its `changes`."""
+
+    @_builtins.property
+    def other_models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Other models whose splits that revision changed, by name: at most 100. The undo leaves them as they are, unless the request
+        names them.
+        """
+
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        revision: _revision_pb2.Revision | None = ...,
+        other_models: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["revision", b"revision"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "other_models", b"other_models", "revision", b"revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UndoneChange: _TypeAlias = UndoneChange  # noqa: Y015

@@ -65,6 +65,11 @@ class ModelServiceStub:
                 request_serializer=turnout_dot_v1_dot_model__service__pb2.SwitchTrafficRequest.SerializeToString,
                 response_deserializer=turnout_dot_v1_dot_model__service__pb2.SwitchTrafficResponse.FromString,
                 _registered_method=True)
+        self.UndoModels = channel.unary_unary(
+                '/turnout.v1.ModelService/UndoModels',
+                request_serializer=turnout_dot_v1_dot_model__service__pb2.UndoModelsRequest.SerializeToString,
+                response_deserializer=turnout_dot_v1_dot_model__service__pb2.UndoModelsResponse.FromString,
+                _registered_method=True)
 
 
 class ModelServiceServicer:
@@ -118,6 +123,17 @@ class ModelServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def UndoModels(self, request, context):
+        """Returns one or more models to their previous splits in one revision: all of them, or none. The previous split is the one
+        before the newest change of the split that is neither an undo nor undone. So a second undo goes one step further back, and
+        never forward again. Errors: NOT_FOUND; INVALID_ARGUMENT with the field; FAILED_PRECONDITION (NOTHING_TO_UNDO) if the model
+        has no earlier split, (CANNOT_UNDO) if a version of that split does not exist or has no endpoints, or (MOVES_TRAFFIC) without
+        an etag or `force`; ABORTED (STALE_ETAG).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ModelServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -150,6 +166,11 @@ def add_ModelServiceServicer_to_server(servicer, server):
                     servicer.SwitchTraffic,
                     request_deserializer=turnout_dot_v1_dot_model__service__pb2.SwitchTrafficRequest.FromString,
                     response_serializer=turnout_dot_v1_dot_model__service__pb2.SwitchTrafficResponse.SerializeToString,
+            ),
+            'UndoModels': grpc.unary_unary_rpc_method_handler(
+                    servicer.UndoModels,
+                    request_deserializer=turnout_dot_v1_dot_model__service__pb2.UndoModelsRequest.FromString,
+                    response_serializer=turnout_dot_v1_dot_model__service__pb2.UndoModelsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -315,6 +336,33 @@ class ModelService:
             '/turnout.v1.ModelService/SwitchTraffic',
             turnout_dot_v1_dot_model__service__pb2.SwitchTrafficRequest.SerializeToString,
             turnout_dot_v1_dot_model__service__pb2.SwitchTrafficResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UndoModels(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/turnout.v1.ModelService/UndoModels',
+            turnout_dot_v1_dot_model__service__pb2.UndoModelsRequest.SerializeToString,
+            turnout_dot_v1_dot_model__service__pb2.UndoModelsResponse.FromString,
             options,
             channel_credentials,
             insecure,

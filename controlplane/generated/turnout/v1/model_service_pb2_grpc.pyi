@@ -54,6 +54,13 @@ class ModelServiceStub:
     the field; FAILED_PRECONDITION (NO_ENDPOINTS) if a version has no endpoints, or (MOVES_TRAFFIC) without an etag or
     `force`; ABORTED (STALE_ETAG).
     """
+    UndoModels: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.UndoModelsRequest, _model_service_pb2.UndoModelsResponse]
+    """Returns one or more models to their previous splits in one revision: all of them, or none. The previous split is the one
+    before the newest change of the split that is neither an undo nor undone. So a second undo goes one step further back, and
+    never forward again. Errors: NOT_FOUND; INVALID_ARGUMENT with the field; FAILED_PRECONDITION (NOTHING_TO_UNDO) if the model
+    has no earlier split, (CANNOT_UNDO) if a version of that split does not exist or has no endpoints, or (MOVES_TRAFFIC) without
+    an etag or `force`; ABORTED (STALE_ETAG).
+    """
 
 @_typing.type_check_only
 class ModelServiceAsyncStub(ModelServiceStub):
@@ -80,6 +87,13 @@ class ModelServiceAsyncStub(ModelServiceStub):
     """Moves the traffic of one or more models in one revision: all of them, or none. Errors: NOT_FOUND; INVALID_ARGUMENT with
     the field; FAILED_PRECONDITION (NO_ENDPOINTS) if a version has no endpoints, or (MOVES_TRAFFIC) without an etag or
     `force`; ABORTED (STALE_ETAG).
+    """
+    UndoModels: _aio.UnaryUnaryMultiCallable[_model_service_pb2.UndoModelsRequest, _model_service_pb2.UndoModelsResponse]  # type: ignore[assignment]
+    """Returns one or more models to their previous splits in one revision: all of them, or none. The previous split is the one
+    before the newest change of the split that is neither an undo nor undone. So a second undo goes one step further back, and
+    never forward again. Errors: NOT_FOUND; INVALID_ARGUMENT with the field; FAILED_PRECONDITION (NOTHING_TO_UNDO) if the model
+    has no earlier split, (CANNOT_UNDO) if a version of that split does not exist or has no endpoints, or (MOVES_TRAFFIC) without
+    an etag or `force`; ABORTED (STALE_ETAG).
     """
 
 class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -140,6 +154,19 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         """Moves the traffic of one or more models in one revision: all of them, or none. Errors: NOT_FOUND; INVALID_ARGUMENT with
         the field; FAILED_PRECONDITION (NO_ENDPOINTS) if a version has no endpoints, or (MOVES_TRAFFIC) without an etag or
         `force`; ABORTED (STALE_ETAG).
+        """
+
+    @_abc_1.abstractmethod
+    def UndoModels(
+        self,
+        request: _model_service_pb2.UndoModelsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_model_service_pb2.UndoModelsResponse, _abc.Awaitable[_model_service_pb2.UndoModelsResponse]]:
+        """Returns one or more models to their previous splits in one revision: all of them, or none. The previous split is the one
+        before the newest change of the split that is neither an undo nor undone. So a second undo goes one step further back, and
+        never forward again. Errors: NOT_FOUND; INVALID_ARGUMENT with the field; FAILED_PRECONDITION (NOTHING_TO_UNDO) if the model
+        has no earlier split, (CANNOT_UNDO) if a version of that split does not exist or has no endpoints, or (MOVES_TRAFFIC) without
+        an etag or `force`; ABORTED (STALE_ETAG).
         """
 
 def add_ModelServiceServicer_to_server(servicer: ModelServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

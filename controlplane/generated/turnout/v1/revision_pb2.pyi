@@ -40,7 +40,11 @@ class _ActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Action.ValueTy
     ACTION_SWITCH: _Action.ValueType  # 5
     """Traffic of models was moved."""
     ACTION_REVERT: _Action.ValueType  # 6
-    """An earlier state was restored."""
+    """The whole state of an earlier revision was restored."""
+    ACTION_UNDO: _Action.ValueType  # 7
+    """Models were returned to their previous splits."""
+    ACTION_REVERT_REVISION: _Action.ValueType  # 8
+    """The changes of one revision were taken back, and nothing else."""
 
 class Action(_Action, metaclass=_ActionEnumTypeWrapper):
     """Action is the kind of call that made a revision."""
@@ -58,7 +62,11 @@ ACTION_APPLY: Action.ValueType  # 4
 ACTION_SWITCH: Action.ValueType  # 5
 """Traffic of models was moved."""
 ACTION_REVERT: Action.ValueType  # 6
-"""An earlier state was restored."""
+"""The whole state of an earlier revision was restored."""
+ACTION_UNDO: Action.ValueType  # 7
+"""Models were returned to their previous splits."""
+ACTION_REVERT_REVISION: Action.ValueType  # 8
+"""The changes of one revision were taken back, and nothing else."""
 Global___Action: _TypeAlias = Action  # noqa: Y015
 
 class _ChangeKind:
@@ -203,6 +211,7 @@ class Revision(_message.Message):
     ACTION_FIELD_NUMBER: _builtins.int
     CHANGES_FIELD_NUMBER: _builtins.int
     REVERTED_TO_FIELD_NUMBER: _builtins.int
+    UNDONE_REVISION_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Resource name, `revisions/{revision}`, where the part after the slash is the number."""
     number: _builtins.int
@@ -215,6 +224,10 @@ class Revision(_message.Message):
     """Kind of call that made the revision."""
     reverted_to: _builtins.int
     """Number of the revision whose state was restored, if the action is ACTION_REVERT; 0 otherwise."""
+    undone_revision: _builtins.int
+    """Number of the revision whose changes were taken back, if the action is ACTION_UNDO or ACTION_REVERT_REVISION. 0
+    otherwise, and if the models of one undo were last moved by different revisions.
+    """
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """Time at which the revision was accepted."""
@@ -234,10 +247,11 @@ class Revision(_message.Message):
         action: Global___Action.ValueType = ...,
         changes: _abc.Iterable[Global___Change] | None = ...,
         reverted_to: _builtins.int = ...,
+        undone_revision: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "author", b"author", "changes", b"changes", "create_time", b"create_time", "name", b"name", "number", b"number", "reason", b"reason", "reverted_to", b"reverted_to"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "author", b"author", "changes", b"changes", "create_time", b"create_time", "name", b"name", "number", b"number", "reason", b"reason", "reverted_to", b"reverted_to", "undone_revision", b"undone_revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

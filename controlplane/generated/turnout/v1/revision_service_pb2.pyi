@@ -338,6 +338,184 @@ class DiffRevisionsResponse(_message.Message):
 Global___DiffRevisionsResponse: _TypeAlias = DiffRevisionsResponse  # noqa: Y015
 
 @_typing.final
+class RevertRevisionRequest(_message.Message):
+    """RevertRevisionRequest names the revision whose changes are taken back."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    ALLOW_CUT_FIELD_NUMBER: _builtins.int
+    CUT_TOKEN_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Revision whose changes are taken back, `revisions/{revision}` or `revisions/latest`. Required."""
+    request_id: _builtins.str
+    """UUID4 of this call. A repeated call with the same id and content returns the first answer and changes nothing. Unset:
+    every call is new.
+    """
+    validate_only: _builtins.bool
+    """Check and compile the change, but don't make it. Unset: false."""
+    reason: _builtins.str
+    """Reason for the change, kept in the revision: one line, at most 1,000 characters. Unset: none."""
+    allow_cut: _builtins.bool
+    """Make the change even if connected nodes lose something that they serve (`Impact.losses`). Unset: such a change is refused
+    with FAILED_PRECONDITION (CUTS_TRAFFIC). `force` does not include it.
+    """
+    cut_token: _builtins.str
+    """With `allow_cut`: `Impact.cut_token` of a dry run, or of the refusal. The change is refused again (CUTS_TRAFFIC) if it
+    cuts anything else, or on more nodes. Unset: any cut is allowed.
+    """
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+        reason: _builtins.str = ...,
+        allow_cut: _builtins.bool = ...,
+        cut_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_cut", b"allow_cut", "cut_token", b"cut_token", "name", b"name", "reason", b"reason", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RevertRevisionRequest: _TypeAlias = RevertRevisionRequest  # noqa: Y015
+
+@_typing.final
+class RevertRevisionResponse(_message.Message):
+    """RevertRevisionResponse contains the result of taking back a revision."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REVISION_FIELD_NUMBER: _builtins.int
+    CHANGED_FIELD_NUMBER: _builtins.int
+    IMPACT_FIELD_NUMBER: _builtins.int
+    REVERTED_FIELD_NUMBER: _builtins.int
+    changed: _builtins.bool
+    """True if the request changed anything. False if everything is already as it was before the reverted revision."""
+    @_builtins.property
+    def revision(self) -> _revision_pb2.Revision:
+        """The new revision, or the newest one if nothing changed. If `validate_only`: the revision that would have been made."""
+
+    @_builtins.property
+    def impact(self) -> _revision_pb2.Impact:
+        """Envoy resources that the change sends, and what it cuts."""
+
+    @_builtins.property
+    def reverted(self) -> _revision_pb2.Revision:
+        """The revision whose changes were taken back."""
+
+    def __init__(
+        self,
+        *,
+        revision: _revision_pb2.Revision | None = ...,
+        changed: _builtins.bool = ...,
+        impact: _revision_pb2.Impact | None = ...,
+        reverted: _revision_pb2.Revision | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["impact", b"impact", "reverted", b"reverted", "revision", b"revision"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changed", b"changed", "impact", b"impact", "reverted", b"reverted", "revision", b"revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RevertRevisionResponse: _TypeAlias = RevertRevisionResponse  # noqa: Y015
+
+@_typing.final
+class RestoreStateRequest(_message.Message):
+    """RestoreStateRequest names the revision whose state is restored."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    FORCE_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    ALLOW_CUT_FIELD_NUMBER: _builtins.int
+    CUT_TOKEN_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Revision whose state is restored, `revisions/{revision}`; `revisions/0` is the empty state. Required."""
+    etag: _builtins.str
+    """Etag of `revisions/latest` as the caller knows it, to fail if there is a newer revision. Needed unless `force` is set."""
+    force: _builtins.bool
+    """Restore the state whatever the newest revision is. Unset: false."""
+    request_id: _builtins.str
+    """UUID4 of this call. A repeated call with the same id and content returns the first answer and changes nothing. Unset:
+    every call is new.
+    """
+    validate_only: _builtins.bool
+    """Check and compile the change, but don't make it. Unset: false."""
+    reason: _builtins.str
+    """Reason for the change, kept in the revision: one line, at most 1,000 characters. Unset: none."""
+    allow_cut: _builtins.bool
+    """Make the change even if connected nodes lose something that they serve (`Impact.losses`). Unset: such a change is refused
+    with FAILED_PRECONDITION (CUTS_TRAFFIC). `force` does not include it.
+    """
+    cut_token: _builtins.str
+    """With `allow_cut`: `Impact.cut_token` of a dry run, or of the refusal. The change is refused again (CUTS_TRAFFIC) if it
+    cuts anything else, or on more nodes. Unset: any cut is allowed.
+    """
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        etag: _builtins.str = ...,
+        force: _builtins.bool = ...,
+        request_id: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+        reason: _builtins.str = ...,
+        allow_cut: _builtins.bool = ...,
+        cut_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_cut", b"allow_cut", "cut_token", b"cut_token", "etag", b"etag", "force", b"force", "name", b"name", "reason", b"reason", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RestoreStateRequest: _TypeAlias = RestoreStateRequest  # noqa: Y015
+
+@_typing.final
+class RestoreStateResponse(_message.Message):
+    """RestoreStateResponse contains the result of restoring a state."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REVISION_FIELD_NUMBER: _builtins.int
+    CHANGED_FIELD_NUMBER: _builtins.int
+    IMPACT_FIELD_NUMBER: _builtins.int
+    changed: _builtins.bool
+    """True if the request changed anything."""
+    @_builtins.property
+    def revision(self) -> _revision_pb2.Revision:
+        """The new revision, or the newest one if nothing changed. If `validate_only`: the revision that would have been made."""
+
+    @_builtins.property
+    def impact(self) -> _revision_pb2.Impact:
+        """Envoy resources that the change sends, and what it cuts."""
+
+    def __init__(
+        self,
+        *,
+        revision: _revision_pb2.Revision | None = ...,
+        changed: _builtins.bool = ...,
+        impact: _revision_pb2.Impact | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["impact", b"impact", "revision", b"revision"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changed", b"changed", "impact", b"impact", "revision", b"revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RestoreStateResponse: _TypeAlias = RestoreStateResponse  # noqa: Y015
+
+@_typing.final
 class RevertToRequest(_message.Message):
     """RevertToRequest names the revision to go back to."""
 

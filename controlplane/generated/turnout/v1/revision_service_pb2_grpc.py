@@ -26,8 +26,7 @@ if _version_not_supported:
 
 
 class RevisionServiceStub:
-    """RevisionService changes several objects in one revision, reads the history, restores an earlier state, and follows revisions
-    to the nodes.
+    """RevisionService changes several objects in one revision, reads the history, goes back, and follows revisions to the nodes.
     """
 
     def __init__(self, channel):
@@ -56,6 +55,16 @@ class RevisionServiceStub:
                 request_serializer=turnout_dot_v1_dot_revision__service__pb2.DiffRevisionsRequest.SerializeToString,
                 response_deserializer=turnout_dot_v1_dot_revision__service__pb2.DiffRevisionsResponse.FromString,
                 _registered_method=True)
+        self.RevertRevision = channel.unary_unary(
+                '/turnout.v1.RevisionService/RevertRevision',
+                request_serializer=turnout_dot_v1_dot_revision__service__pb2.RevertRevisionRequest.SerializeToString,
+                response_deserializer=turnout_dot_v1_dot_revision__service__pb2.RevertRevisionResponse.FromString,
+                _registered_method=True)
+        self.RestoreState = channel.unary_unary(
+                '/turnout.v1.RevisionService/RestoreState',
+                request_serializer=turnout_dot_v1_dot_revision__service__pb2.RestoreStateRequest.SerializeToString,
+                response_deserializer=turnout_dot_v1_dot_revision__service__pb2.RestoreStateResponse.FromString,
+                _registered_method=True)
         self.RevertTo = channel.unary_unary(
                 '/turnout.v1.RevisionService/RevertTo',
                 request_serializer=turnout_dot_v1_dot_revision__service__pb2.RevertToRequest.SerializeToString,
@@ -69,8 +78,7 @@ class RevisionServiceStub:
 
 
 class RevisionServiceServicer:
-    """RevisionService changes several objects in one revision, reads the history, restores an earlier state, and follows revisions
-    to the nodes.
+    """RevisionService changes several objects in one revision, reads the history, goes back, and follows revisions to the nodes.
     """
 
     def Apply(self, request, context):
@@ -103,9 +111,25 @@ class RevisionServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RevertRevision(self, request, context):
+        """Takes back what one revision changed, and nothing else, as a new revision. Each changed field must still be as the revision
+        left it, so no etag is needed. Fields that are already as they were before it are skipped. Errors: NOT_FOUND;
+        FAILED_PRECONDITION (CHANGED_SINCE) with the objects and fields that a later revision changed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RestoreState(self, request, context):
+        """Restores the whole desired state of an earlier revision, as a new revision: every gateway, model and secret. Errors:
+        NOT_FOUND; FAILED_PRECONDITION (MOVES_TRAFFIC) without an etag or `force`; ABORTED (STALE_ETAG).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def RevertTo(self, request, context):
-        """Restores the desired state of an earlier revision, as a new revision. Errors: NOT_FOUND; FAILED_PRECONDITION
-        (MOVES_TRAFFIC) without an etag or `force`; ABORTED (STALE_ETAG).
+        """Does the same as RestoreState, under its earlier name.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -142,6 +166,16 @@ def add_RevisionServiceServicer_to_server(servicer, server):
                     request_deserializer=turnout_dot_v1_dot_revision__service__pb2.DiffRevisionsRequest.FromString,
                     response_serializer=turnout_dot_v1_dot_revision__service__pb2.DiffRevisionsResponse.SerializeToString,
             ),
+            'RevertRevision': grpc.unary_unary_rpc_method_handler(
+                    servicer.RevertRevision,
+                    request_deserializer=turnout_dot_v1_dot_revision__service__pb2.RevertRevisionRequest.FromString,
+                    response_serializer=turnout_dot_v1_dot_revision__service__pb2.RevertRevisionResponse.SerializeToString,
+            ),
+            'RestoreState': grpc.unary_unary_rpc_method_handler(
+                    servicer.RestoreState,
+                    request_deserializer=turnout_dot_v1_dot_revision__service__pb2.RestoreStateRequest.FromString,
+                    response_serializer=turnout_dot_v1_dot_revision__service__pb2.RestoreStateResponse.SerializeToString,
+            ),
             'RevertTo': grpc.unary_unary_rpc_method_handler(
                     servicer.RevertTo,
                     request_deserializer=turnout_dot_v1_dot_revision__service__pb2.RevertToRequest.FromString,
@@ -161,8 +195,7 @@ def add_RevisionServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class RevisionService:
-    """RevisionService changes several objects in one revision, reads the history, restores an earlier state, and follows revisions
-    to the nodes.
+    """RevisionService changes several objects in one revision, reads the history, goes back, and follows revisions to the nodes.
     """
 
     @staticmethod
@@ -263,6 +296,60 @@ class RevisionService:
             '/turnout.v1.RevisionService/DiffRevisions',
             turnout_dot_v1_dot_revision__service__pb2.DiffRevisionsRequest.SerializeToString,
             turnout_dot_v1_dot_revision__service__pb2.DiffRevisionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RevertRevision(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/turnout.v1.RevisionService/RevertRevision',
+            turnout_dot_v1_dot_revision__service__pb2.RevertRevisionRequest.SerializeToString,
+            turnout_dot_v1_dot_revision__service__pb2.RevertRevisionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RestoreState(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/turnout.v1.RevisionService/RestoreState',
+            turnout_dot_v1_dot_revision__service__pb2.RestoreStateRequest.SerializeToString,
+            turnout_dot_v1_dot_revision__service__pb2.RestoreStateResponse.FromString,
             options,
             channel_credentials,
             insecure,

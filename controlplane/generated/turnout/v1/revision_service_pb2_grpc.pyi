@@ -7,6 +7,7 @@ from collections import abc as _abc
 from grpc import aio as _aio
 from controlplane.generated.turnout.v1 import revision_service_pb2 as _revision_service_pb2
 import abc as _abc_1
+import builtins as _builtins
 import grpc as _grpc
 import sys
 import typing as _typing
@@ -15,6 +16,11 @@ if sys.version_info >= (3, 11):
     from typing import Self as _Self
 else:
     from typing_extensions import Self as _Self
+
+if sys.version_info >= (3, 13):
+    from warnings import deprecated as _deprecated
+else:
+    from typing_extensions import deprecated as _deprecated
 
 _T = _typing.TypeVar("_T")
 
@@ -27,9 +33,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class RevisionServiceStub:
-    """RevisionService changes several objects in one revision, reads the history, restores an earlier state, and follows revisions
-    to the nodes.
-    """
+    """RevisionService changes several objects in one revision, reads the history, goes back, and follows revisions to the nodes."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -46,10 +50,19 @@ class RevisionServiceStub:
     """Lists the revisions, newest first."""
     DiffRevisions: _grpc.UnaryUnaryMultiCallable[_revision_service_pb2.DiffRevisionsRequest, _revision_service_pb2.DiffRevisionsResponse]
     """Compares the desired state of two revisions. Errors: NOT_FOUND."""
-    RevertTo: _grpc.UnaryUnaryMultiCallable[_revision_service_pb2.RevertToRequest, _revision_service_pb2.RevertToResponse]
-    """Restores the desired state of an earlier revision, as a new revision. Errors: NOT_FOUND; FAILED_PRECONDITION
-    (MOVES_TRAFFIC) without an etag or `force`; ABORTED (STALE_ETAG).
+    RevertRevision: _grpc.UnaryUnaryMultiCallable[_revision_service_pb2.RevertRevisionRequest, _revision_service_pb2.RevertRevisionResponse]
+    """Takes back what one revision changed, and nothing else, as a new revision. Each changed field must still be as the revision
+    left it, so no etag is needed. Fields that are already as they were before it are skipped. Errors: NOT_FOUND;
+    FAILED_PRECONDITION (CHANGED_SINCE) with the objects and fields that a later revision changed.
     """
+    RestoreState: _grpc.UnaryUnaryMultiCallable[_revision_service_pb2.RestoreStateRequest, _revision_service_pb2.RestoreStateResponse]
+    """Restores the whole desired state of an earlier revision, as a new revision: every gateway, model and secret. Errors:
+    NOT_FOUND; FAILED_PRECONDITION (MOVES_TRAFFIC) without an etag or `force`; ABORTED (STALE_ETAG).
+    """
+    @_builtins.property
+    @_deprecated("""This method has been marked as deprecated using proto method options.""")
+    def RevertTo(self) -> _grpc.UnaryUnaryMultiCallable[_revision_service_pb2.RevertToRequest, _revision_service_pb2.RevertToResponse]:
+        """Does the same as RestoreState, under its earlier name."""
     WatchRevision: _grpc.UnaryStreamMultiCallable[_revision_service_pb2.WatchRevisionRequest, _revision_service_pb2.WatchRevisionResponse]
     """Streams how many nodes hold a revision: one message at once, then one after each change, at most twenty per second. The
     stream ends after every node that counts holds it. Errors: NOT_FOUND; UNAVAILABLE when the control plane stops.
@@ -57,9 +70,7 @@ class RevisionServiceStub:
 
 @_typing.type_check_only
 class RevisionServiceAsyncStub(RevisionServiceStub):
-    """RevisionService changes several objects in one revision, reads the history, restores an earlier state, and follows revisions
-    to the nodes.
-    """
+    """RevisionService changes several objects in one revision, reads the history, goes back, and follows revisions to the nodes."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Apply: _aio.UnaryUnaryMultiCallable[_revision_service_pb2.ApplyRequest, _revision_service_pb2.ApplyResponse]  # type: ignore[assignment]
@@ -73,19 +84,26 @@ class RevisionServiceAsyncStub(RevisionServiceStub):
     """Lists the revisions, newest first."""
     DiffRevisions: _aio.UnaryUnaryMultiCallable[_revision_service_pb2.DiffRevisionsRequest, _revision_service_pb2.DiffRevisionsResponse]  # type: ignore[assignment]
     """Compares the desired state of two revisions. Errors: NOT_FOUND."""
-    RevertTo: _aio.UnaryUnaryMultiCallable[_revision_service_pb2.RevertToRequest, _revision_service_pb2.RevertToResponse]  # type: ignore[assignment]
-    """Restores the desired state of an earlier revision, as a new revision. Errors: NOT_FOUND; FAILED_PRECONDITION
-    (MOVES_TRAFFIC) without an etag or `force`; ABORTED (STALE_ETAG).
+    RevertRevision: _aio.UnaryUnaryMultiCallable[_revision_service_pb2.RevertRevisionRequest, _revision_service_pb2.RevertRevisionResponse]  # type: ignore[assignment]
+    """Takes back what one revision changed, and nothing else, as a new revision. Each changed field must still be as the revision
+    left it, so no etag is needed. Fields that are already as they were before it are skipped. Errors: NOT_FOUND;
+    FAILED_PRECONDITION (CHANGED_SINCE) with the objects and fields that a later revision changed.
     """
+    RestoreState: _aio.UnaryUnaryMultiCallable[_revision_service_pb2.RestoreStateRequest, _revision_service_pb2.RestoreStateResponse]  # type: ignore[assignment]
+    """Restores the whole desired state of an earlier revision, as a new revision: every gateway, model and secret. Errors:
+    NOT_FOUND; FAILED_PRECONDITION (MOVES_TRAFFIC) without an etag or `force`; ABORTED (STALE_ETAG).
+    """
+    @_builtins.property
+    @_deprecated("""This method has been marked as deprecated using proto method options.""")
+    def RevertTo(self) -> _aio.UnaryUnaryMultiCallable[_revision_service_pb2.RevertToRequest, _revision_service_pb2.RevertToResponse]:  # type: ignore[override]
+        """Does the same as RestoreState, under its earlier name."""
     WatchRevision: _aio.UnaryStreamMultiCallable[_revision_service_pb2.WatchRevisionRequest, _revision_service_pb2.WatchRevisionResponse]  # type: ignore[assignment]
     """Streams how many nodes hold a revision: one message at once, then one after each change, at most twenty per second. The
     stream ends after every node that counts holds it. Errors: NOT_FOUND; UNAVAILABLE when the control plane stops.
     """
 
 class RevisionServiceServicer(metaclass=_abc_1.ABCMeta):
-    """RevisionService changes several objects in one revision, reads the history, restores an earlier state, and follows revisions
-    to the nodes.
-    """
+    """RevisionService changes several objects in one revision, reads the history, goes back, and follows revisions to the nodes."""
 
     @_abc_1.abstractmethod
     def Apply(
@@ -123,14 +141,34 @@ class RevisionServiceServicer(metaclass=_abc_1.ABCMeta):
         """Compares the desired state of two revisions. Errors: NOT_FOUND."""
 
     @_abc_1.abstractmethod
+    def RevertRevision(
+        self,
+        request: _revision_service_pb2.RevertRevisionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_revision_service_pb2.RevertRevisionResponse, _abc.Awaitable[_revision_service_pb2.RevertRevisionResponse]]:
+        """Takes back what one revision changed, and nothing else, as a new revision. Each changed field must still be as the revision
+        left it, so no etag is needed. Fields that are already as they were before it are skipped. Errors: NOT_FOUND;
+        FAILED_PRECONDITION (CHANGED_SINCE) with the objects and fields that a later revision changed.
+        """
+
+    @_abc_1.abstractmethod
+    def RestoreState(
+        self,
+        request: _revision_service_pb2.RestoreStateRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_revision_service_pb2.RestoreStateResponse, _abc.Awaitable[_revision_service_pb2.RestoreStateResponse]]:
+        """Restores the whole desired state of an earlier revision, as a new revision: every gateway, model and secret. Errors:
+        NOT_FOUND; FAILED_PRECONDITION (MOVES_TRAFFIC) without an etag or `force`; ABORTED (STALE_ETAG).
+        """
+
+    @_deprecated("""Does the same as RestoreState, under its earlier name.""")
+    @_abc_1.abstractmethod
     def RevertTo(
         self,
         request: _revision_service_pb2.RevertToRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_revision_service_pb2.RevertToResponse, _abc.Awaitable[_revision_service_pb2.RevertToResponse]]:
-        """Restores the desired state of an earlier revision, as a new revision. Errors: NOT_FOUND; FAILED_PRECONDITION
-        (MOVES_TRAFFIC) without an etag or `force`; ABORTED (STALE_ETAG).
-        """
+        """Does the same as RestoreState, under its earlier name."""
 
     @_abc_1.abstractmethod
     def WatchRevision(
