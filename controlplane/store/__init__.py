@@ -11,6 +11,18 @@ from __future__ import annotations
 from controlplane.store.contract import Store
 from controlplane.store.history import History, RememberedRequest, conflict
 from controlplane.store.lease import Fence, Lease, Leases
-from controlplane.store.records import Kind, Record, Records
+from controlplane.store.records import Kind, Record, Records, RecordWrite
 
-__all__ = ["Fence", "History", "Kind", "Lease", "Leases", "Record", "Records", "RememberedRequest", "Store", "conflict"]
+__all__ = [
+    "Fence",
+    "History",
+    "Kind",
+    "Lease",
+    "Leases",
+    "Record",
+    "RecordWrite",
+    "Records",
+    "RememberedRequest",
+    "Store",
+    "conflict",
+]

@@ -9,7 +9,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+import builtins
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -39,6 +40,17 @@ class Record:
     value: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class RecordWrite:
+    """One write of a batch."""
+
+    name: str
+    # The new value; None deletes the record.
+    value: bytes | None
+    # The version that the write replaces; 0: there is no record.
+    expected: int
+
+
 class Records(Protocol):
     """The second part of the contract."""
 
@@ -57,6 +69,16 @@ class Records(Protocol):
 
     async def delete(self, kind: Kind, name: str, expected: int, *, fence: Fence | None = None) -> None:
         """Delete the record whose version is `expected`. Errors: ABORTED / RECORD_CHANGED; ABORTED / LEASE_LOST."""
+
+    async def write(
+        self, kind: Kind, writes: Sequence[RecordWrite], *, fence: Fence | None = None
+    ) -> builtins.list[Record | Error | None]:
+        """Make several writes of one kind in order, at the cost of one. Each succeeds or fails by itself.
+
+        Return the outcome of each write: the new record, None for a record that was deleted, or the error that `put` or
+        `delete` would raise. When the method returns, all writes that succeeded are durable. Errors: ABORTED / LEASE_LOST, for
+        all writes together.
+        """
 
     def watch(self, kind: Kind) -> AsyncIterator[Mapping[str, Record | None]]:
         """Yield all records of a kind by name, then each time those that changed. The value of a deleted record is None."""

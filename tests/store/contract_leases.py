@@ -12,7 +12,7 @@ import pytest
 
 from controlplane.domain.state import Changes
 from controlplane.errors import Code, Error
-from controlplane.store import Fence, Lease
+from controlplane.store import Fence, Lease, RecordWrite
 from tests.store.contract_records import NODES, refused
 from tests.store.places import EDGE, Open, commit, draft
 
@@ -112,6 +112,7 @@ class LeasesContract:
         assert await refused(store.records.put(NODES, "a", b"2", record.version, fence=fence)) == LOST
         assert await refused(store.records.put(NODES, "b", b"2", 0, fence=fence)) == LOST
         assert await refused(store.records.delete(NODES, "a", record.version, fence=fence)) == LOST
+        assert await refused(store.records.write(NODES, [RecordWrite("b", b"2", 0)], fence=fence)) == LOST
         assert store.head.value is head
         assert await store.recall("r") is None
         assert await store.records.list(NODES) == [record]
@@ -124,6 +125,8 @@ class LeasesContract:
         assert lease.fence == Fence("leader", lease.token)
         assert (await commit(store, 0, CHANGE, draft(), lease.fence)).number == 1
         await store.remember("r", "d", 1, fence=lease.fence)
+        record = await store.records.put(NODES, "a", b"1", 0, fence=lease.fence)
+        await store.records.write(NODES, [RecordWrite("a", None, record.version)], fence=lease.fence)
         record = await store.records.put(NODES, "a", b"1", 0, fence=lease.fence)
         await store.records.delete(NODES, "a", record.version, fence=lease.fence)
         await store.close()

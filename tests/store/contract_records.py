@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Mapping
 import pytest
 
 from controlplane.errors import Code, Error
-from controlplane.store import Kind, Record, Records
+from controlplane.store import Kind, Record, Records, RecordWrite
 from controlplane.store.records import MAX_NAME
 from tests.store.places import Open
 
@@ -165,6 +165,53 @@ class RecordsContract:
         assert await refused(store.records.put(NODES, "ü" * MAX_NAME, b"", 0)) == too_large
         assert await refused(store.records.put(NODES, "", b"", 0)) == too_large
         assert len(await store.records.list(NODES)) == 1
+        await store.close()
+
+    async def test_each_write_of_a_batch_succeeds_or_fails_by_itself(self, place: Open) -> None:
+        store = await place()
+        a, b, c = [await store.records.put(NODES, name, b"1", 0) for name in "abc"]
+        outcomes = await store.records.write(
+            NODES,
+            [
+                RecordWrite("a", b"2", a.version),
+                RecordWrite("b", None, b.version),
+                RecordWrite("c", b"2", a.version),
+                RecordWrite("new", b"1", 0),
+                RecordWrite("none", None, 0),
+                RecordWrite("large", b"x" * (NODES.max_bytes + 1), 0),
+            ],
+        )
+        assert isinstance(outcomes[0], Record)
+        assert outcomes[0].version > c.version
+        assert outcomes[1] is None
+        assert isinstance(outcomes[3], Record)
+        errors = [o.reason for o in outcomes if isinstance(o, Error)]
+        assert errors == ["RECORD_CHANGED", "RECORD_CHANGED", "RECORD_TOO_LARGE"]
+        await store.close()
+        store = await place()
+        assert await store.records.list(NODES) == [outcomes[0], c, outcomes[3]]
+        assert await store.records.write(NODES, []) == []
+        await store.close()
+
+    async def test_the_writes_of_a_batch_are_made_in_order_and_within_the_bound(self, place: Open) -> None:
+        store = await place()
+        outcomes = await store.records.write(NODES, [RecordWrite(f"n{i}", b"x", 0) for i in range(NODES.max_records + 2)])
+        assert [o.reason for o in outcomes if isinstance(o, Error)] == ["TOO_MANY_RECORDS"] * 2
+        first = outcomes[0]
+        assert isinstance(first, Record)
+        deleted, created = await store.records.write(
+            NODES, [RecordWrite("n0", None, first.version), RecordWrite("new", b"", 0)]
+        )
+        assert deleted is None
+        assert isinstance(created, Record)
+        await store.close()
+
+    async def test_a_watcher_sees_a_batch(self, place: Open) -> None:
+        store = await place()
+        batches = store.records.watch(NODES)
+        assert await next_batch(batches) == {}
+        outcomes = await store.records.write(NODES, [RecordWrite("a", b"1", 0), RecordWrite("b", b"1", 0)])
+        assert await next_batch(batches) == dict(zip("ab", outcomes, strict=True))
         await store.close()
 
     async def test_a_watch_begins_with_all_records(self, place: Open) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import builtins
 import sqlite3
-from collections.abc import AsyncIterator, Mapping, Set
+from collections.abc import AsyncIterator, Mapping, Sequence, Set
 from functools import partial
 
 from controlplane.aio.latest import Latest
+from controlplane.errors import Error
 from controlplane.store.lease import Fence
-from controlplane.store.records import Kind, Record, check_size, record_changed, too_many_records
+from controlplane.store.records import Kind, Record, RecordWrite, check_size, record_changed, too_many_records
 from controlplane.store.sqlite.file import SqliteFile
 from controlplane.store.sqlite.leases import check_fence, next_number
 from controlplane.store.sqlite.runner import FileRunner
@@ -41,6 +42,13 @@ class SqliteRecords:
     async def delete(self, kind: Kind, name: str, expected: int, *, fence: Fence | None = None) -> None:
         await self._runner.write(lambda file: _delete(file, kind, name, expected, fence))
         self._wake(kind)
+
+    async def write(
+        self, kind: Kind, writes: Sequence[RecordWrite], *, fence: Fence | None = None
+    ) -> builtins.list[Record | Error | None]:
+        outcomes = await self._runner.write(lambda file: _write(file, kind, writes, fence))
+        self._wake(kind)
+        return outcomes
 
     async def watch(self, kind: Kind) -> AsyncIterator[Mapping[str, Record | None]]:
         changed = self._changed.setdefault(kind.name, Latest(None))
@@ -82,20 +90,56 @@ def _list(file: SqliteFile, kind: Kind) -> list[Record]:
 def _put(file: SqliteFile, kind: Kind, name: str, value: bytes, expected: int, fence: Fence | None) -> Record:
     with file.transaction() as db:
         check_fence(db, fence)
-        live = _check_version(db, kind, name, expected)
-        if not live and _count(db, kind) >= kind.max_records:
-            raise too_many_records(kind)
-        version = next_number(db)
-        db.execute("INSERT OR REPLACE INTO records VALUES (?, ?, ?, ?)", (kind.name, name, version, value))
-    return Record(name, version, value)
+        return _put_in(db, kind, name, value, expected, 0 if expected else _count(db, kind))
 
 
 def _delete(file: SqliteFile, kind: Kind, name: str, expected: int, fence: Fence | None) -> None:
     with file.transaction() as db:
         check_fence(db, fence)
-        if not _check_version(db, kind, name, expected):
-            raise record_changed(kind, name, expected, 0)
-        db.execute("DELETE FROM records WHERE kind = ? AND name = ?", (kind.name, name))
+        _delete_in(db, kind, name, expected)
+
+
+def _write(file: SqliteFile, kind: Kind, writes: Sequence[RecordWrite], fence: Fence | None) -> list[Record | Error | None]:
+    with file.transaction() as db:
+        check_fence(db, fence)
+        outcomes: list[Record | Error | None] = []
+        count = _count(db, kind)  # once, because it reads every row of the kind
+        for write in writes:
+            outcome = _outcome(db, kind, write, count)
+            if isinstance(outcome, Record) and not write.expected:
+                count += 1
+            elif outcome is None:
+                count -= 1
+            outcomes.append(outcome)
+        return outcomes
+
+
+def _outcome(db: sqlite3.Connection, kind: Kind, write: RecordWrite, count: int) -> Record | Error | None:
+    """Make one write of a batch. All checks come before the first change, so a write that fails changes nothing."""
+    try:
+        if write.value is None:
+            _delete_in(db, kind, write.name, write.expected)
+            return None
+        check_size(kind, write.name, write.value)
+        return _put_in(db, kind, write.name, write.value, write.expected, count)
+    except Error as error:
+        return error
+
+
+def _put_in(db: sqlite3.Connection, kind: Kind, name: str, value: bytes, expected: int, count: int) -> Record:
+    """Write a record. `count` is the number of records of the kind."""
+    live = _check_version(db, kind, name, expected)
+    if not live and count >= kind.max_records:
+        raise too_many_records(kind)
+    version = next_number(db)
+    db.execute("INSERT OR REPLACE INTO records VALUES (?, ?, ?, ?)", (kind.name, name, version, value))
+    return Record(name, version, value)
+
+
+def _delete_in(db: sqlite3.Connection, kind: Kind, name: str, expected: int) -> None:
+    if not _check_version(db, kind, name, expected):
+        raise record_changed(kind, name, expected, 0)
+    db.execute("DELETE FROM records WHERE kind = ? AND name = ?", (kind.name, name))
 
 
 def _count(db: sqlite3.Connection, kind: Kind) -> int:
