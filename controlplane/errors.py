@@ -122,6 +122,16 @@ def stale_etag(name: str, etag: str, live: str) -> Error:
     return Error(Code.ABORTED, "STALE_ETAG", message, metadata={"name": name, "given": etag, "live": live})
 
 
+def other_history(token: str, history: str, live: str, advice: str, name: str = "") -> Error:
+    """Return an ABORTED / OTHER_HISTORY: a token, like `etag 7a0b93c1-26`, is of `history`, and the live history is `live`."""
+    message = (
+        f"{token} is of history {history}, and this control plane has history {live}: its store was restored from a backup or "
+        f"started anew in the meantime, or the caller read from another control plane. {advice}"
+    )
+    metadata = {"given": history, "live": live} | ({"name": name} if name else {})
+    return Error(Code.ABORTED, "OTHER_HISTORY", message, metadata=metadata)
+
+
 def abbreviated(names: Sequence[str], limit: int = 8) -> str:
     """Return names as a list for a sentence, like `a, b`. From more than `limit` names: the first ones and a count."""
     return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")

@@ -254,7 +254,7 @@ def _retrieve_error(task: asyncio.Future[Any]) -> None:
 
 def _outcome(before: CompiledRevision, after: CompiledRevision, changes: Changes, draft: Draft, impact: Impact) -> Outcome:
     pairs = {name: (before.state.get(name), obj) for name, obj in changes.objects.items()}
-    return Outcome(after.head, Revision(after.revision, draft, pairs), True, impact, _snapshots(after))
+    return Outcome(after.head, Revision(after.revision, draft, pairs, after.head.history), True, impact, _snapshots(after))
 
 
 def _snapshots(compiled: CompiledRevision) -> dict[Audience, Snapshot]:

@@ -16,6 +16,7 @@ from controlplane.errors import (
     join_path,
     merged,
     not_found,
+    other_history,
     prefixed,
     redacted,
     renamed,
@@ -89,6 +90,16 @@ def test_constructors_set_code_reason_message_and_field(
 ) -> None:
     assert (error.code, error.reason, error.message) == (code, reason, message)
     assert [v.field for v in error.violations] == fields
+
+
+def test_an_error_about_another_history_names_both_and_the_cause() -> None:
+    error = other_history("etag 7a0b93c1-3", "7a0b93c1", "0c0c0c0c", "Read models/a again", "models/a")
+    assert (error.code, error.reason) == (Code.ABORTED, "OTHER_HISTORY")
+    assert error.metadata == {"name": "models/a", "given": "7a0b93c1", "live": "0c0c0c0c"}
+    assert error.message == (
+        "etag 7a0b93c1-3 is of history 7a0b93c1, and this control plane has history 0c0c0c0c: its store was restored from a "
+        "backup or started anew in the meantime, or the caller read from another control plane. Read models/a again"
+    )
 
 
 def test_a_stale_etag_error_names_the_sent_and_the_live_etag() -> None:

@@ -20,10 +20,11 @@ from controlplane.api.progress import revision_progress
 from controlplane.compiler.static_bootstrap import static_bootstrap
 from controlplane.domain import pem, switch
 from controlplane.domain.collections import BY_NAME, alternatives
+from controlplane.domain.etag import parse_etag
 from controlplane.domain.revert import revert
 from controlplane.domain.revision import LATEST, Action, Head
 from controlplane.domain.state import Changes
-from controlplane.errors import invalid, not_found
+from controlplane.errors import invalid, not_found, other_history
 from controlplane.fleet import Fleet
 from controlplane.generated.turnout.v1 import revision_pb2, revision_service_pb2_grpc
 from controlplane.generated.turnout.v1 import revision_service_pb2 as pb
@@ -34,7 +35,8 @@ from controlplane.writer import Outcome, Writer
 # Revisions that are read from the store at once; each may contain thousands of objects.
 _CHUNK = 50
 
-_NAME = re.compile(r"(?:revisions/)?(0|[1-9][0-9]{0,17}|latest)")
+# The number may be written with its history, like an etag.
+_NAME = re.compile(r"(?:revisions/)?(?:([0-9a-f]{8})-(?=[0-9]))?(0|[1-9][0-9]{0,17}|latest)")
 
 
 class RevisionService(revision_service_pb2_grpc.RevisionServiceServicer):
@@ -83,7 +85,7 @@ class RevisionService(revision_service_pb2_grpc.RevisionServiceServicer):
         size = page_size(request.page_size)
         listing = f"revisions {name}"
         last = read_token(listing, request.page_token)
-        before = int(last) if last.isdecimal() else self._store.head.value.number + 1
+        before = self._from_token(last) if last else self._store.head.value.number + 1
         revisions: list[revision_pb2.Revision] = []
         room = PAGE_BYTES
         while True:
@@ -94,7 +96,7 @@ class RevisionService(revision_service_pb2_grpc.RevisionServiceServicer):
                 message = await off_loop(revision_to_proto, revision, len(revision.changes))
                 room -= message.ByteSize()
                 if len(revisions) == size or (revisions and room < 0):
-                    token = write_token(listing, str(revisions[-1].number))
+                    token = write_token(listing, revisions[-1].etag)
                     return pb.ListRevisionsResponse(revisions=revisions, next_page_token=token)
                 revisions.append(message)
                 before = revision.number
@@ -153,20 +155,35 @@ class RevisionService(revision_service_pb2_grpc.RevisionServiceServicer):
     def _number(self, name: str, field: str, latest: bool = False) -> int:
         """Return the number in the name of a revision, which may not exist.
 
-        `latest` permits `revisions/latest`. Errors: INVALID_ARGUMENT at `field`; NOT_FOUND if there is no latest one.
+        `latest` permits `revisions/latest`. Errors: INVALID_ARGUMENT at `field`; NOT_FOUND if there is no latest one;
+        ABORTED / OTHER_HISTORY.
         """
         if not name:
             raise invalid(field, "is required: revisions/NUMBER")
         match = _NAME.fullmatch(name)
-        if not match or (match[1] == "latest" and not latest):
+        if not match or (match[2] == "latest" and not latest):
             alternative = f" or {LATEST}" if latest else ""
             raise invalid(field, f"'{name[:80]}' is not the name of a revision: revisions/NUMBER{alternative}")
-        if match[1] == "latest":
+        if match[1]:
+            self._check_history(match[1], name, "Find the revision that is meant in the history of this one")
+        if match[2] == "latest":
             number = self._store.head.value.number
             if not number:
                 raise not_found(LATEST, "there is no revision yet")
             return number
-        return int(match[1])
+        return int(match[2])
+
+    def _from_token(self, etag: str) -> int:
+        """Return the number of the revision in a page token. Errors: INVALID_ARGUMENT; ABORTED / OTHER_HISTORY."""
+        parsed = parse_etag(etag)
+        if parsed is None:
+            raise invalid("page_token", "is of an earlier version of Turnout: list from the start again", "INVALID_PAGE_TOKEN")
+        self._check_history(parsed[0], "the page token", "List from the start again")
+        return parsed[1]
+
+    def _check_history(self, history: str, token: str, advice: str) -> None:
+        if history != self._store.history_id:
+            raise other_history(token, history, self._store.history_id, advice)
 
 
 def _bootstraps(snapshots: Mapping[Audience, Snapshot], placeholder: tuple[str, str]) -> list[str]:

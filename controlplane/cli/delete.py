@@ -113,4 +113,4 @@ def _describe(obj: Any) -> str:
         case Gateway():
             return f"listens on {obj.address}:{obj.port}"
         case _:
-            return f"as of revision {obj.etag}"
+            return f"as of revision {wording.revision_of(obj.etag)}"

@@ -21,7 +21,7 @@ def objects_table(row: Collection, objects: Iterable[Any]) -> RenderableType:
 
 
 def _name_and_revision(obj: Any) -> tuple[str, ...]:
-    return obj.name, obj.etag
+    return obj.name, wording.revision_of(obj.etag)
 
 
 def _gateway_cells(gateway: gateway_pb2.Gateway) -> tuple[str, ...]:
@@ -35,13 +35,13 @@ def _gateway_cells(gateway: gateway_pb2.Gateway) -> tuple[str, ...]:
     selector = gateway.nodes
     selected = [*selector.clusters, *selector.ids, *(f"{k}={v}" for k, v in sorted(selector.metadata.items()))]
     address = f"{gateway.address}:{gateway.port}" + (" (TLS)" if gateway.HasField("tls") else "")
-    return gateway.name, address, routing, ", ".join(selected) or "all", gateway.etag
+    return gateway.name, address, routing, ", ".join(selected) or "all", wording.revision_of(gateway.etag)
 
 
 def _model_cells(model: model_pb2.Model) -> tuple[str, ...]:
     versions = ", ".join(f"{v.name} ({len(v.endpoints)})" for v in model.versions)
     gateways = ", ".join(g.removeprefix("gateways/") for g in model.gateways)
-    return model.name, wording.split(model.split), versions, gateways, model.etag
+    return model.name, wording.split(model.split), versions, gateways, wording.revision_of(model.etag)
 
 
 # Name of a collection -> its columns, and the function that returns the cells of one object.

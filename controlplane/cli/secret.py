@@ -101,7 +101,7 @@ def row(secret: Secret) -> tuple[str, ...]:
     certificate = _main_certificate(secret)
     kind = (secret.WhichOneof("content") or "").replace("_", " ")
     name = ", ".join(certificate.sans) or certificate.subject
-    return secret.name, kind, name, _expires(certificate), certificate.sha256[:16], secret.etag
+    return secret.name, kind, name, _expires(certificate), certificate.sha256[:16], wording.revision_of(secret.etag)
 
 
 def describe(secret: Secret) -> str:

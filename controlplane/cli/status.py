@@ -72,7 +72,10 @@ def _updates(client: Client, watch: bool, max_nodes: int) -> Iterator[tuple[Watc
 def _page(fleet: WatchNodesResponse, models: list[Model]) -> RenderableType:
     parts: list[RenderableType] = [fleet_line(fleet.summary)]
     if models:
-        rows = ((m.name, wording.split(m.split), ", ".join(v.name for v in m.versions), m.etag) for m in models)
+        rows = (
+            (m.name, wording.split(m.split), ", ".join(v.name for v in m.versions), wording.revision_of(m.etag))
+            for m in models
+        )
         parts += [Text(), output.table(("MODEL", "TRAFFIC", "VERSIONS", "REVISION"), rows)]
     out_of_sync = [n for n in fleet.nodes if n.state != NodeState.NODE_STATE_SYNCED]
     if out_of_sync:

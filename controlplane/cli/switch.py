@@ -155,9 +155,7 @@ def undo(
     if not newest.number:
         raise failed_precondition("NOTHING_TO_UNDO", "", "there is no revision yet, so there is nothing to undo")
     name = name or f"revisions/{newest.number - 1}"
-    request = RevertToRequest(
-        name=name, etag=str(newest.number), reason=reason, request_id=request_id(), validate_only=dry_run
-    )
+    request = RevertToRequest(name=name, etag=newest.etag, reason=reason, request_id=request_id(), validate_only=dry_run)
     answer = client.call(client.revisions.RevertTo, request)
     changed = answer.revision.number != newest.number
     if dry_run:

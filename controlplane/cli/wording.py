@@ -94,3 +94,8 @@ def node_list(names: Sequence[str]) -> str:
     """Return a few nodes by name, many as `1,000 nodes (nodes/a, nodes/b, nodes/c and 997 more)`."""
     named = first_few([clip(name) for name in names], _FIRST_NODES)
     return named if len(names) <= _FIRST_NODES else f"{plural(len(names), 'node')} ({named})"
+
+
+def revision_of(etag: str) -> str:
+    """Return the number of the revision in an etag. Etags of servers before 2026-11-29 are the number itself."""
+    return etag.rpartition("-")[2]

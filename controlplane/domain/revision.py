@@ -17,9 +17,15 @@ LATEST = "revisions/latest"
 class ObjectMeta:
     """The revision of an object's last change, and its times, which are seconds since the epoch."""
 
-    revision: int  # the number of that revision: the object's etag
+    revision: int  # the number of that revision
     create_time: float
     update_time: float
+    history: str = ""  # the id of the history that the revision is in
+
+    @property
+    def etag(self) -> str:
+        """The etag of the object."""
+        return f"{self.history}-{self.revision}"
 
 
 class Action(Enum):
@@ -60,6 +66,13 @@ class Revision:
     draft: Draft
     # By resource name, sorted: the object before and after the revision. None means that the object does not exist.
     changes: Mapping[str, tuple[Object | None, Object | None]]
+    # The id of the history that the revision is in.
+    history: str = ""
+
+    @property
+    def etag(self) -> str:
+        """The etag of `revisions/latest` while this revision is the newest."""
+        return f"{self.history}-{self.number}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +85,13 @@ class Head:
     meta: Mapping[str, ObjectMeta] = field(default_factory=dict)
     # The time of this revision, seconds since the epoch; 0.0 for number 0.
     time: float = 0.0
+    # The id of the history that the revision is in. Heads without a store have none.
+    history: str = ""
+
+    @property
+    def etag(self) -> str:
+        """The etag of `revisions/latest` while this is the newest head."""
+        return f"{self.history}-{self.number}"
 
     def after(self, changes: Changes, draft: Draft) -> Head:
         """Return the next head: this one with `changes`, made by `draft`. Objects that don't change stay the same objects."""
@@ -79,5 +99,6 @@ class Head:
         for name, obj in changes.objects.items():
             before = meta.pop(name, None)
             if obj is not None:
-                meta[name] = ObjectMeta(self.number + 1, before.create_time if before else draft.time, draft.time)
-        return Head(self.number + 1, self.state.replayed(changes), meta, draft.time)
+                create_time = before.create_time if before else draft.time
+                meta[name] = ObjectMeta(self.number + 1, create_time, draft.time, self.history)
+        return Head(self.number + 1, self.state.replayed(changes), meta, draft.time, self.history)

@@ -6,7 +6,7 @@ must show with an etag that it knows the newest state, or set `force`:
 | etag | force | result |
 |---|---|---|
 | the live one | any | the change is made |
-| another one | no | ABORTED / STALE_ETAG |
+| another one | no | ABORTED / STALE_ETAG, or OTHER_HISTORY if it is of another history |
 | another one | yes | the change is made |
 | none | no | FAILED_PRECONDITION / MOVES_TRAFFIC |
 | none | yes | the change is made |

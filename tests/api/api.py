@@ -36,7 +36,7 @@ from controlplane.generated.turnout.v1 import revision_service_pb2 as rpb
 from controlplane.snapshot import Audience
 from controlplane.store.sqlite import SqliteStore
 from controlplane.writer import CachingCompiler, Writer
-from tests.store.opening import open_store
+from tests.store.opening import open_store, with_fixed_id
 
 DETAILS: dict[str, type[Message]] = {
     cls.DESCRIPTOR.full_name: cls
@@ -86,7 +86,7 @@ async def serving(
     fleet: Latest[Fleet | None] | None = None,
 ) -> AsyncIterator[Api]:
     """Run the services until the block ends."""
-    store = await open_store(directory)
+    store = await open_store(directory, with_fixed_id)
     now = [1_700_000_000.0]
 
     def clock() -> float:

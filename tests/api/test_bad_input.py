@@ -15,6 +15,7 @@ from controlplane.generated.turnout.v1 import gateway_service_pb2 as gpb
 from controlplane.generated.turnout.v1 import model_service_pb2 as mpb
 from controlplane.generated.turnout.v1 import revision_service_pb2 as rpb
 from tests.api.api import Api, gateway, model, refused, version
+from tests.store.opening import etag
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
 FAILED = grpc.StatusCode.FAILED_PRECONDITION
@@ -221,7 +222,7 @@ CASES = [
     ),
     Case(
         "stale etag of a gateway",
-        lambda a: a.gateways.UpdateGateway(gpb.UpdateGatewayRequest(gateway=gateway(port=81, etag="7"))),
+        lambda a: a.gateways.UpdateGateway(gpb.UpdateGatewayRequest(gateway=gateway(port=81, etag=etag(7)))),
         ABORTED,
         "STALE_ETAG",
     ),
@@ -255,10 +256,14 @@ CASES = [
     switch(["switches[0].version", "switches[1].version"], "UNKNOWN_VERSION", to("iris", "pink"), to("wine", "pink")),
     switch(["switches[1].version"], "UNKNOWN_VERSION", to("iris", "green"), to("wine", "pink")),
     switch(["switches[0].etag"], "MOVES_TRAFFIC", to("iris", "green"), code=FAILED, force=False, text="etag"),
-    switch(["switches[1].etag"], "MOVES_TRAFFIC", to("iris", "green", "1"), to("wine", "green"), code=FAILED, force=False),
-    switch([], "STALE_ETAG", to("iris", "green", "7"), code=ABORTED, force=False),
+    switch(["switches[1].etag"], "MOVES_TRAFFIC", to("iris", "green", etag(1)), to("wine", "green"), code=FAILED, force=False),
+    switch([], "STALE_ETAG", to("iris", "green", etag(7)), code=ABORTED, force=False),
+    switch(
+        ["switches[0].etag"], "INVALID_ETAG", to("iris", "green", "1"), force=False, text=f"like {etag(1)}: read models/iris"
+    ),
+    switch([], "OTHER_HISTORY", to("iris", "green", "ffffffff-1"), code=ABORTED, force=False, text="restored from a backup"),
     switch(["switches[0].etag"], "INVALID_ETAG", to("iris", "green", "garbage"), force=False),
-    switch(["switches[0].etag"], "INVALID_ETAG", to("iris", "green", "１"), force=False),
+    switch(["switches[0].etag"], "INVALID_ETAG", to("iris", "green", f"{etag(0)[:-1]}１"), force=False),
     # updates
     update(mpb.UpdateModelRequest(model=model("rose")), MISSING, "NOT_FOUND", []),
     update(mpb.UpdateModelRequest(), INVALID, "INVALID_FIELD", ["model.name"]),
@@ -279,7 +284,7 @@ CASES = [
         mpb.UpdateModelRequest(model=model(), update_mask=mask("name")), INVALID, "UNKNOWN_FIELD", ["update_mask.paths[0]"]
     ),
     update(mpb.UpdateModelRequest(model=model(split={"green": 10_000})), FAILED, "MOVES_TRAFFIC", ["model.etag"]),
-    update(mpb.UpdateModelRequest(model=model(etag="99")), ABORTED, "STALE_ETAG", []),
+    update(mpb.UpdateModelRequest(model=model(etag=etag(99))), ABORTED, "STALE_ETAG", []),
     update(mpb.UpdateModelRequest(model=model(etag="-1")), INVALID, "INVALID_ETAG", ["model.etag"]),
     update(
         mpb.UpdateModelRequest(model=model(versions=[version("green", "10.0.0.2:80")])),
@@ -303,7 +308,7 @@ CASES = [
     ),
     # deletions
     deletion(FAILED, "MOVES_TRAFFIC", ["etag"], name="models/iris"),
-    deletion(ABORTED, "STALE_ETAG", [], name="models/iris", etag="12"),
+    deletion(ABORTED, "STALE_ETAG", [], name="models/iris", etag=etag(12)),
     deletion(INVALID, "INVALID_ETAG", ["etag"], name="models/iris", etag="1.0"),
     deletion(MISSING, "NOT_FOUND", [], name="models/rose", force=True),
     deletion(INVALID, "INVALID_FIELD", ["name"], name=""),
@@ -332,8 +337,8 @@ CASES = [
         code=FAILED,
     ),
     apply(["manifest.models[0].split"], "MOVES_TRAFFIC", model(split={"green": 10_000}), code=FAILED),
-    apply([], "STALE_ETAG", model(etag="5"), code=ABORTED),
-    apply([], "STALE_ETAG", model("new", {"blue": 10_000}, etag="1"), code=ABORTED, text="none is live"),
+    apply([], "STALE_ETAG", model(etag=etag(5)), code=ABORTED),
+    apply([], "STALE_ETAG", model("new", {"blue": 10_000}, etag=etag(1)), code=ABORTED, text="none is live"),
     apply(["manifest.models[0].versions"], "VERSION_HAS_SHARE", model(versions=[version("green", "1.2.3.4:5")]), code=FAILED),
     apply(["delete_names[0]"], "INVALID_FIELD", delete_names=["iris"]),
     apply(["delete_names[0]"], "INVALID_FIELD", delete_names=["revisions/1"]),
@@ -356,7 +361,7 @@ CASES = [
     Case("reason", lambda a: a.apply(reason="x" * 1_001), INVALID, "INVALID_FIELD", ["reason"], "at most 1,000"),
     # revisions
     revert(FAILED, "MOVES_TRAFFIC", ["etag"], name="revisions/0"),
-    revert(ABORTED, "STALE_ETAG", [], name="revisions/0", etag="0"),
+    revert(ABORTED, "STALE_ETAG", [], name="revisions/0", etag=etag(0)),
     revert(INVALID, "INVALID_ETAG", ["etag"], name="revisions/0", etag="x"),
     revert(MISSING, "NOT_FOUND", [], name="revisions/9", force=True, text="revisions/1"),
     revert(INVALID, "INVALID_FIELD", ["name"], name="revisions/x", force=True),

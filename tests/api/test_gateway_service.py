@@ -7,6 +7,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from controlplane.generated.turnout.v1 import gateway_pb2
 from controlplane.generated.turnout.v1 import gateway_service_pb2 as pb
 from tests.api.api import Api, gateway
+from tests.store.opening import etag
 
 
 async def test_create_read_update_list_and_delete(empty: Api) -> None:
@@ -15,14 +16,14 @@ async def test_create_read_update_list_and_delete(empty: Api) -> None:
         1,
         "gateways/edge",
         "0.0.0.0",
-        "1",
+        etag(1),
     )
     assert created.gateway.path.segment == 3
     assert created.gateway.path.verbs == ["predict", "classify", "regress", "explain"]
     read = await empty.gateways.GetGateway(pb.GetGatewayRequest(name="edge"))
     assert read.gateway == created.gateway
 
-    header = gateway_pb2.Gateway(name="edge", header=gateway_pb2.HeaderRouting(name="x-model"), etag="1")
+    header = gateway_pb2.Gateway(name="edge", header=gateway_pb2.HeaderRouting(name="x-model"), etag=etag(1))
     updated = await empty.gateways.UpdateGateway(
         pb.UpdateGatewayRequest(gateway=header, update_mask=FieldMask(paths=["header"]))
     )
@@ -30,7 +31,7 @@ async def test_create_read_update_list_and_delete(empty: Api) -> None:
     assert updated.gateway.WhichOneof("routing") == "header"
     assert updated.gateway.create_time == created.gateway.create_time
 
-    deleted = await empty.gateways.DeleteGateway(pb.DeleteGatewayRequest(name="gateways/edge", etag="2"))
+    deleted = await empty.gateways.DeleteGateway(pb.DeleteGatewayRequest(name="gateways/edge", etag=etag(2)))
     assert deleted.revision == 3
     assert (await empty.gateways.ListGateways(pb.ListGatewaysRequest())).gateways == []
 

@@ -14,6 +14,7 @@ from controlplane.errors import Code, Error
 from controlplane.generated.turnout.v1 import gateway_pb2, model_pb2
 from controlplane.generated.turnout.v1 import revision_service_pb2 as pb
 from tests.api.api import gateway, model, version
+from tests.store.opening import HISTORY, etag
 
 DRAFT = Draft("ann", "why", Action.APPLY, time=5.0)
 
@@ -40,7 +41,7 @@ def refused(head: Head, *objects: Any, **fields: Any) -> tuple[Code, str, list[s
 @pytest.fixture
 def head() -> Head:
     """Revision 1: gateway `edge`, models `iris` and `wine`, all traffic on blue."""
-    return applied(Head(), gateway(), model(split={"blue": 10_000}), model("wine", split={"blue": 10_000}))
+    return applied(Head(history=HISTORY), gateway(), model(split={"blue": 10_000}), model("wine", split={"blue": 10_000}))
 
 
 def test_objects_are_created_replaced_and_deleted(head: Head) -> None:
@@ -71,13 +72,13 @@ def test_an_unset_split_is_the_live_one(head: Head) -> None:
         "MOVES_TRAFFIC",
         ["manifest.models[0].split"],
     )
-    assert applied(head, model(split={"green": 10_000}, etag="1")).state.models["iris"].split == {"green": 10_000}
+    assert applied(head, model(split={"green": 10_000}, etag=etag(1))).state.models["iris"].split == {"green": 10_000}
     assert applied(head, model(split={"green": 10_000}), force=True).state.models["iris"].split == {"green": 10_000}
 
 
 def test_etags_are_compared_unless_forced(head: Head) -> None:
-    assert refused(head, gateway(etag="7"))[:2] == (Code.ABORTED, "STALE_ETAG")
-    assert applied(head, gateway(port=81, etag="7"), force=True).state.gateways["edge"].port == 81
+    assert refused(head, gateway(etag=etag(7)))[:2] == (Code.ABORTED, "STALE_ETAG")
+    assert applied(head, gateway(port=81, etag=etag(7)), force=True).state.gateways["edge"].port == 81
 
 
 def test_an_object_can_be_named_once(head: Head) -> None:
@@ -110,9 +111,9 @@ def test_all_errors_are_reported_together(head: Head) -> None:
 
 @given(st.sets(st.sampled_from(["b", "a", "c", "d"])))
 def test_a_manifest_of_a_state_applies_without_a_change(names: set[str]) -> None:
-    head = applied(Head(), gateway(), *(model(name, split={"blue": 10_000}) for name in sorted(names)))
+    head = applied(Head(history=HISTORY), gateway(), *(model(name, split={"blue": 10_000}) for name in sorted(names)))
     manifest = manifest_of(head)
     assert [m.name for m in manifest.models] == [f"models/{name}" for name in sorted(names)]
-    assert [m.etag for m in manifest.models] == ["1"] * len(names)
+    assert [m.etag for m in manifest.models] == [etag(1)] * len(names)
     objects = ManifestChange(pb.ApplyRequest(manifest=manifest)).changes(head).objects
     assert objects == {o.resource_name: o for o in head.state.objects()}

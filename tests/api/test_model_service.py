@@ -10,6 +10,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from controlplane.generated.turnout.v1 import model_pb2, revision_pb2
 from controlplane.generated.turnout.v1 import model_service_pb2 as pb
 from tests.api.api import Api, model, refused, version
+from tests.store.opening import etag
 
 
 def switch(name: str = "iris", to: str = "green", etag: str = "") -> pb.TrafficSwitch:
@@ -27,7 +28,7 @@ async def test_create_and_get(api: Api) -> None:
     assert created.revision == 2
     assert created.model.name == "models/rose"
     assert created.model.gateways == ["gateways/edge"]
-    assert created.model.etag == "2"
+    assert created.model.etag == etag(2)
     assert created.model.create_time == created.model.update_time
     for name in ("rose", "models/rose"):
         assert await read(api, name) == created.model
@@ -59,10 +60,10 @@ async def test_pages(api: Api) -> None:
 
 async def test_update_with_a_mask_takes_the_fields_that_it_names(api: Api) -> None:
     before = await read(api)
-    sent = model(preview_header="x-preview", keys=["i"], etag="1")
+    sent = model(preview_header="x-preview", keys=["i"], etag=etag(1))
     response = await api.models.UpdateModel(pb.UpdateModelRequest(model=sent, update_mask=FieldMask(paths=["preview_header"])))
     assert response.revision == 2
-    assert (response.model.preview_header, response.model.keys, response.model.etag) == ("x-preview", [], "2")
+    assert (response.model.preview_header, response.model.keys, response.model.etag) == ("x-preview", [], etag(2))
     assert response.model.create_time == before.create_time
     assert response.model.update_time != before.update_time
     cleared = pb.UpdateModelRequest(model=model_pb2.Model(name="iris"), update_mask=FieldMask(paths=["preview_header"]))
@@ -80,7 +81,7 @@ async def test_update_without_a_mask_takes_the_populated_fields(api: Api) -> Non
 async def test_update_without_a_mask_of_a_populated_split_moves_traffic(api: Api) -> None:
     sent = model_pb2.Model(name="iris", split={"green": 10_000})
     assert (await refused(api.models.UpdateModel(pb.UpdateModelRequest(model=sent)))).reason == "MOVES_TRAFFIC"
-    sent.etag = "1"
+    sent.etag = etag(1)
     assert (await api.models.UpdateModel(pb.UpdateModelRequest(model=sent))).model.split == {"green": 10_000}
 
 
@@ -93,16 +94,16 @@ async def test_update_with_a_star_replaces_the_model_and_leaves_the_split(api: A
 
 
 async def test_update_of_the_split_needs_an_etag_or_force(api: Api) -> None:
-    sent = model(split={"green": 10_000}, etag="1")
+    sent = model(split={"green": 10_000}, etag=etag(1))
     response = await api.models.UpdateModel(pb.UpdateModelRequest(model=sent, update_mask=FieldMask(paths=["split"])))
     assert response.model.split == {"green": 10_000}
-    back = pb.UpdateModelRequest(model=model(split={"blue": 10_000}, etag="1"), force=True)
+    back = pb.UpdateModelRequest(model=model(split={"blue": 10_000}, etag=etag(1)), force=True)
     assert (await api.models.UpdateModel(back)).model.split == {"blue": 10_000}
 
 
 async def test_an_update_without_a_change_makes_no_revision(api: Api) -> None:
     response = await api.models.UpdateModel(pb.UpdateModelRequest(model=model()))
-    assert (response.revision, response.model.etag, api.number) == (1, "1", 1)
+    assert (response.revision, response.model.etag, api.number) == (1, etag(1), 1)
 
 
 async def test_update_validate_only(api: Api) -> None:
@@ -114,13 +115,15 @@ async def test_update_validate_only(api: Api) -> None:
 async def test_delete(api: Api) -> None:
     validated = await api.models.DeleteModel(pb.DeleteModelRequest(name="iris", force=True, validate_only=True))
     assert (validated.revision, api.number) == (0, 1)
-    response = await api.models.DeleteModel(pb.DeleteModelRequest(name="iris", etag="1"))
+    response = await api.models.DeleteModel(pb.DeleteModelRequest(name="iris", etag=etag(1)))
     assert response.revision == 2
     assert "iris" not in api.store.head.value.state.models
 
 
 async def test_switch_of_two_models_is_one_revision(api: Api) -> None:
-    request = pb.SwitchTrafficRequest(switches=[switch("wine", etag="1"), switch("models/iris", etag="1")], reason="go")
+    request = pb.SwitchTrafficRequest(
+        switches=[switch("wine", etag=etag(1)), switch("models/iris", etag=etag(1))], reason="go"
+    )
     response = await api.models.SwitchTraffic(request, metadata=[("x-turnout-author", "ann")])
     assert (response.revision.number, response.revision.name, response.revision.author, response.revision.reason) == (
         2,
@@ -134,7 +137,7 @@ async def test_switch_of_two_models_is_one_revision(api: Api) -> None:
         ("models/wine", ["split: blue 10000 -> green 10000"]),
     ]
     assert [m.name for m in response.models] == ["models/wine", "models/iris"]
-    assert all(m.split == {"green": 10_000} and m.etag == "2" for m in response.models)
+    assert all(m.split == {"green": 10_000} and m.etag == etag(2) for m in response.models)
     assert [(t.type, t.changed, t.removed) for t in response.impact.types] == [("RouteConfiguration", 2, 0)]
     assert response.impact.nodes == 3
     assert 0 < response.impact.bytes_per_node < 2_000
@@ -149,12 +152,12 @@ async def test_switch_to_a_split(api: Api) -> None:
 
 
 async def test_a_switch_to_the_live_version_makes_no_revision(api: Api) -> None:
-    response = await api.models.SwitchTraffic(pb.SwitchTrafficRequest(switches=[switch(to="blue", etag="1")]))
+    response = await api.models.SwitchTraffic(pb.SwitchTrafficRequest(switches=[switch(to="blue", etag=etag(1))]))
     assert (response.revision.number, api.number, len(response.impact.types)) == (1, 1, 0)
 
 
 async def test_switch_validate_only(api: Api) -> None:
-    request = pb.SwitchTrafficRequest(switches=[switch(etag="1")], validate_only=True)
+    request = pb.SwitchTrafficRequest(switches=[switch(etag=etag(1))], validate_only=True)
     response = await api.models.SwitchTraffic(request)
     assert (response.revision.number, response.models[0].split, response.models[0].etag) == (2, {"green": 10_000}, "")
     assert response.impact.nodes == 3
@@ -162,8 +165,8 @@ async def test_switch_validate_only(api: Api) -> None:
 
 
 async def test_force_permits_a_stale_etag(api: Api) -> None:
-    await api.models.SwitchTraffic(pb.SwitchTrafficRequest(switches=[switch(etag="1")]))
-    response = await api.models.SwitchTraffic(pb.SwitchTrafficRequest(switches=[switch(to="blue", etag="1")], force=True))
+    await api.models.SwitchTraffic(pb.SwitchTrafficRequest(switches=[switch(etag=etag(1))]))
+    response = await api.models.SwitchTraffic(pb.SwitchTrafficRequest(switches=[switch(to="blue", etag=etag(1))], force=True))
     assert response.revision.number == 3
 
 

@@ -19,6 +19,7 @@ from controlplane.generated.turnout.v1 import model_pb2
 from controlplane.generated.turnout.v1 import model_service_pb2 as mpb
 from controlplane.writer import Change, Outcome
 from tests.api.api import gateway, model
+from tests.store.opening import HISTORY, etag
 
 
 class Call:
@@ -32,7 +33,7 @@ class Applying:
     """A store and a writer in one: it applies each change to its head, without compiling."""
 
     def __init__(self) -> None:
-        self.value = Head()
+        self.value = Head(history=HISTORY)
         self.drafts: list[Draft] = []
 
     @property
@@ -74,7 +75,7 @@ async def refused(call: Any) -> tuple[Code, list[str]]:
 
 async def test_create_and_get(store: Applying, gateways: Objects) -> None:
     fields = await gateways.create(gpb.CreateGatewayRequest(gateway=gateway(), reason="first"), Call())
-    assert (fields["revision"], fields["gateway"].etag) == (1, "1")
+    assert (fields["revision"], fields["gateway"].etag) == (1, etag(1))
     assert gateways.get("edge") == gateways.get("gateways/edge") == fields["gateway"]
     assert [(d.author, d.reason, d.action) for d in store.drafts] == [("ann", "first", Action.CREATE)]
     with pytest.raises(Error) as caught:
@@ -86,7 +87,7 @@ async def test_create_refuses_an_etag_and_a_name_that_exists(gateways: Objects) 
     await gateways.create(gpb.CreateGatewayRequest(gateway=gateway()), Call())
     again = gateways.create(gpb.CreateGatewayRequest(gateway=gateway(port=81)), Call())
     assert await refused(again) == (Code.ALREADY_EXISTS, [])
-    read = gateways.create(gpb.CreateGatewayRequest(gateway=gateway("other", etag="1")), Call())
+    read = gateways.create(gpb.CreateGatewayRequest(gateway=gateway("other", etag=etag(1))), Call())
     assert await refused(read) == (Code.INVALID_ARGUMENT, ["gateway.etag"])
     invalid = gateways.create(gpb.CreateGatewayRequest(gateway=gateway("other", 0)), Call())
     assert await refused(invalid) == (Code.INVALID_ARGUMENT, ["gateway.port"])
@@ -102,13 +103,13 @@ async def test_pages_are_sorted_by_name(gateways: Objects) -> None:
         await gateways.create(gpb.CreateGatewayRequest(gateway=gateway(name)), Call())
     first, token = gateways.page(gpb.ListGatewaysRequest(page_size=1))
     second, end = gateways.page(gpb.ListGatewaysRequest(page_size=1, page_token=token))
-    assert [(g.name, g.etag) for g in (*first, *second)] == [("gateways/a", "2"), ("gateways/b", "1")]
+    assert [(g.name, g.etag) for g in (*first, *second)] == [("gateways/a", etag(2)), ("gateways/b", etag(1))]
     assert end == ""
 
 
 async def test_update_compares_the_etag_and_takes_the_masked_fields(gateways: Objects) -> None:
     await gateways.create(gpb.CreateGatewayRequest(gateway=gateway()), Call())
-    sent = gateway(port=81, address="10.0.0.1", etag="1")
+    sent = gateway(port=81, address="10.0.0.1", etag=etag(1))
     request = gpb.UpdateGatewayRequest(gateway=sent, update_mask=FieldMask(paths=["port"]))
     fields = await gateways.update(request, Call())
     assert (fields["revision"], fields["gateway"].port, fields["gateway"].address) == (2, 81, "0.0.0.0")
@@ -143,10 +144,10 @@ async def test_a_field_that_is_kept_if_unset_is_not_an_error_of_the_request(stor
 
 async def test_delete(store: Applying, gateways: Objects) -> None:
     await gateways.create(gpb.CreateGatewayRequest(gateway=gateway()), Call())
-    assert await refused(gateways.delete(gpb.DeleteGatewayRequest(name="edge", etag="7"), Call())) == (Code.ABORTED, [])
+    assert await refused(gateways.delete(gpb.DeleteGatewayRequest(name="edge", etag=etag(7)), Call())) == (Code.ABORTED, [])
     missing = gateways.delete(gpb.DeleteGatewayRequest(name="none"), Call())
     assert (await refused(missing))[0] is Code.NOT_FOUND
-    assert await gateways.delete(gpb.DeleteGatewayRequest(name="edge", etag="1"), Call()) == {"revision": 2}
+    assert await gateways.delete(gpb.DeleteGatewayRequest(name="edge", etag=etag(1)), Call()) == {"revision": 2}
     assert not store.value.state.gateways
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import uuid
 
@@ -13,6 +14,7 @@ from controlplane.generated.turnout.v1 import model_service_pb2 as mpb
 from controlplane.generated.turnout.v1 import revision_pb2
 from controlplane.generated.turnout.v1 import revision_service_pb2 as pb
 from tests.api.api import Api, gateway, kinds, model, refused, version
+from tests.store.opening import etag
 
 CREATED, UPDATED, DELETED = (
     revision_pb2.CHANGE_KIND_CREATED,
@@ -71,9 +73,9 @@ async def test_apply_leaves_the_live_split(api: Api) -> None:
 
 
 async def test_apply_moves_traffic_with_an_etag_or_force(api: Api) -> None:
-    assert (await api.apply(model(split={"green": 10_000}, etag="1"))).revision.number == 2
+    assert (await api.apply(model(split={"green": 10_000}, etag=etag(1)))).revision.number == 2
     assert (await api.apply(model(split={"blue": 10_000}), force=True)).revision.number == 3
-    moved = model(versions=[version("gold", "10.0.0.9:80")], split={"gold": 10_000}, etag="3")
+    moved = model(versions=[version("gold", "10.0.0.9:80")], split={"gold": 10_000}, etag=etag(3))
     assert (await api.apply(moved)).revision.number == 4
 
 
@@ -134,6 +136,26 @@ async def test_history(api: Api) -> None:
     assert (await refused(api.revisions.ListRevisions(other))).reason == "INVALID_PAGE_TOKEN"
 
 
+async def test_names_and_tokens_of_another_history_are_refused(api: Api) -> None:
+    named = await api.revisions.GetRevision(pb.GetRevisionRequest(name=f"revisions/{etag(1)}"))
+    assert (named.revision.name, named.revision.etag) == ("revisions/1", etag(1))
+    other = "ffffffff-1"
+    token = base64.urlsafe_b64encode(f"revisions \0{other}".encode()).decode()
+    for call in (
+        api.revisions.GetRevision(pb.GetRevisionRequest(name=f"revisions/{other}")),
+        api.revisions.RevertTo(pb.RevertToRequest(name=other, force=True)),
+        api.revisions.RevertTo(pb.RevertToRequest(name="revisions/0", etag=other)),
+        api.revisions.DiffRevisions(pb.DiffRevisionsRequest(to=f"revisions/{other}", **{"from": "revisions/0"})),
+        api.revisions.ListRevisions(pb.ListRevisionsRequest(page_token=token)),
+    ):
+        refusal = await refused(call)
+        assert (refusal.code, refusal.reason) == (grpc.StatusCode.ABORTED, "OTHER_HISTORY")
+    old = pb.ListRevisionsRequest(page_token=base64.urlsafe_b64encode(b"revisions \x001").decode())
+    assert (await refused(api.revisions.ListRevisions(old))).reason == "INVALID_PAGE_TOKEN"
+    invalid = pb.GetRevisionRequest(name=f"revisions/{etag('latest')}")
+    assert (await refused(api.revisions.GetRevision(invalid))).reason == "INVALID_FIELD"
+
+
 async def test_a_long_history_is_read_in_chunks(api: Api) -> None:
     for i in range(120):
         await switch(api, to=("green", "blue")[i % 2])
@@ -181,9 +203,9 @@ async def test_revert(api: Api) -> None:
     before = api.store.head.value.state
     await switch(api)
     await api.apply(delete_names=["models/wine"], force=True)
-    validated = await api.revisions.RevertTo(pb.RevertToRequest(name="revisions/1", etag="3", validate_only=True))
+    validated = await api.revisions.RevertTo(pb.RevertToRequest(name="revisions/1", etag=etag(3), validate_only=True))
     assert (validated.revision.number, api.number) == (4, 3)
-    response = await api.revisions.RevertTo(pb.RevertToRequest(name="revisions/1", etag="3", reason="oops"))
+    response = await api.revisions.RevertTo(pb.RevertToRequest(name="revisions/1", etag=etag(3), reason="oops"))
     assert (response.revision.number, response.revision.action, response.revision.reverted_to) == (
         4,
         revision_pb2.ACTION_REVERT,
@@ -191,7 +213,7 @@ async def test_revert(api: Api) -> None:
     )
     assert kinds(response.revision.changes) == [("models/iris", UPDATED), ("models/wine", CREATED)]
     assert api.store.head.value.state == before
-    again = await api.revisions.RevertTo(pb.RevertToRequest(name="revisions/1", etag="4"))
+    again = await api.revisions.RevertTo(pb.RevertToRequest(name="revisions/1", etag=etag(4)))
     assert (again.revision.number, api.number) == (4, 4)
 
 
@@ -211,7 +233,7 @@ def request_id() -> str:
 
 
 async def test_a_replay_returns_the_first_answer(api: Api) -> None:
-    target = mpb.TrafficSwitch(model="iris", version="green", etag="1")
+    target = mpb.TrafficSwitch(model="iris", version="green", etag=etag(1))
     request = mpb.SwitchTrafficRequest(switches=[target], request_id=request_id())
     first = await api.models.SwitchTraffic(request)
     await switch(api, to="blue")
@@ -277,7 +299,7 @@ async def test_a_refused_call_can_be_repeated_with_its_id(api: Api) -> None:
 
 async def test_concurrent_changes(api: Api) -> None:
     """Each change gets its own number, and only one of those with the same etag succeeds."""
-    request = mpb.SwitchTrafficRequest(switches=[mpb.TrafficSwitch(model="iris", version="green", etag="1")])
+    request = mpb.SwitchTrafficRequest(switches=[mpb.TrafficSwitch(model="iris", version="green", etag=etag(1))])
     applies = [api.apply(model(f"m{i}", split={"blue": 10_000})) for i in range(10)]
     switches = [api.models.SwitchTraffic(request) for _ in range(5)]
     results = await asyncio.gather(*applies, *switches, return_exceptions=True)

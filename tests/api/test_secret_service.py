@@ -18,6 +18,7 @@ from controlplane.generated.turnout.v1 import revision_service_pb2 as rpb
 from controlplane.generated.turnout.v1 import secret_service_pb2 as pb
 from tests.api.api import Api, gateway
 from tests.pki import Pair, authority, marks, pair
+from tests.store.opening import etag
 
 OLD, NEW, OTHER = pair("old.example"), pair("new.example"), pair("other.example")
 
@@ -48,7 +49,7 @@ async def refused(call: Any) -> tuple[str, str]:
 
 async def test_create_read_update_list_and_delete(empty: Api) -> None:
     created = await empty.secrets.CreateSecret(pb.CreateSecretRequest(secret=tls(OLD), reason="first"))
-    assert (created.revision, created.secret.name, created.secret.etag) == (1, "secrets/edge", "1")
+    assert (created.revision, created.secret.name, created.secret.etag) == (1, "secrets/edge", etag(1))
     leaf = created.secret.tls_certificate.leaf
     assert (leaf.subject, list(leaf.sans), len(leaf.sha256)) == ("CN=old.example", ["old.example"], 64)
     assert leaf.not_after.seconds - leaf.not_before.seconds == 90 * 86_400
@@ -60,17 +61,17 @@ async def test_create_read_update_list_and_delete(empty: Api) -> None:
         "secrets/edge already exists",
     )
     renewed = await empty.secrets.UpdateSecret(
-        pb.UpdateSecretRequest(secret=tls(NEW, etag="1"), update_mask=FieldMask(paths=["tls_certificate"]))
+        pb.UpdateSecretRequest(secret=tls(NEW, etag=etag(1)), update_mask=FieldMask(paths=["tls_certificate"]))
     )
     assert (renewed.revision, renewed.secret.tls_certificate.leaf.subject) == (2, "CN=new.example")
-    assert (await refused(empty.secrets.UpdateSecret(pb.UpdateSecretRequest(secret=tls(OLD, etag="1")))))[0] == "ABORTED"
+    assert (await refused(empty.secrets.UpdateSecret(pb.UpdateSecretRequest(secret=tls(OLD, etag=etag(1))))))[0] == "ABORTED"
     listed = await empty.secrets.ListSecrets(pb.ListSecretsRequest())
     history = await empty.revisions.ListRevisions(rpb.ListRevisionsRequest(object_name="secrets/edge"))
     diff = await empty.revisions.DiffRevisions(rpb.DiffRevisionsRequest(**{"from": "revisions/1"}, to="revisions/2"))
     lines = diff.changes[0].lines
     assert lines[0].startswith(f"certificate: sha256 {leaf.sha256[:16]}… -> ")
     assert lines[1] == "subject: CN=old.example -> CN=new.example"
-    deleted = await empty.secrets.DeleteSecret(pb.DeleteSecretRequest(name="secrets/edge", etag="2"))
+    deleted = await empty.secrets.DeleteSecret(pb.DeleteSecretRequest(name="secrets/edge", etag=etag(2)))
     assert deleted.revision == 3
     assert_no_key(created, read, renewed, listed, history, diff, deleted)
     back = await empty.revisions.RevertTo(rpb.RevertToRequest(name="revisions/1", force=True))

@@ -90,11 +90,20 @@ def test_moving_live_traffic_needs_force(run: Run, applied: Server) -> None:
 
 
 def test_an_etag_in_the_file_is_checked(run: Run, applied: Server) -> None:
-    stale = MOVED.replace("name: iris", "name: iris\n    etag: '77'")
-    result = run("apply", "-f", "-", stdin=stale)
-    assert result.code == Exit.CONFLICT
-    assert "has changed since it was read" in result.err
-    assert run("apply", "-f", "-", stdin=MOVED.replace("name: iris", "name: iris\n    etag: '1'")).code == 0
+    history = run("get", "models", "iris", "-o", "json").json["models"][0]["etag"].removesuffix("-1")
+    for etag, code, text in (
+        (
+            "77",
+            Exit.INVALID,
+            "'77' is an etag of an earlier version of Turnout. An etag now names the history and the revision, ",
+        ),
+        (f"{history}-77", Exit.CONFLICT, "has changed since it was read"),
+        ("ffffffff-1", Exit.CONFLICT, f"is of history ffffffff, and this control plane has history {history}"),
+        (f"{history}-1", Exit.OK, ""),
+    ):
+        result = run("apply", "-f", "-", stdin=MOVED.replace("name: iris", f"name: iris\n    etag: '{etag}'"))
+        assert result.code == code
+        assert text in result.err
 
 
 @pytest.mark.parametrize(

@@ -20,12 +20,12 @@ def printed(capfd: pytest.CaptureFixture[str], row: Collection, *objects: Any) -
 
 
 def test_gateways(capfd: pytest.CaptureFixture[str]) -> None:
-    by_header = gateway_pb2.Gateway(name="gateways/a", address="::", port=1, etag="2")
+    by_header = gateway_pb2.Gateway(name="gateways/a", address="::", port=1, etag="7a0b93c1-2")
     by_header.header.name = "x-model"
     by_header.nodes.clusters.append("edge")
-    by_host = gateway_pb2.Gateway(name="gateways/b", address="::", port=2, etag="3")
+    by_host = gateway_pb2.Gateway(name="gateways/b", address="::", port=2, etag="7a0b93c1-3")
     by_host.host.SetInParent()
-    by_path = gateway_pb2.Gateway(name="gateways/c", address="::", port=3, etag="4")
+    by_path = gateway_pb2.Gateway(name="gateways/c", address="::", port=3, etag="7a0b93c1-4")
     by_path.tls.SetInParent()
     assert printed(capfd, BY_NOUN[Gateway], by_header, by_host, by_path) == [
         "GATEWAY     LISTENS ON  ROUTES BY       NODES  REVISION",
@@ -36,7 +36,7 @@ def test_gateways(capfd: pytest.CaptureFixture[str]) -> None:
 
 
 def test_models(capfd: pytest.CaptureFixture[str]) -> None:
-    model = model_pb2.Model(name="models/iris", gateways=["gateways/edge"], split={"blue": 10_000}, etag="5")
+    model = model_pb2.Model(name="models/iris", gateways=["gateways/edge"], split={"blue": 10_000}, etag="7a0b93c1-5")
     model.versions.add(name="blue").endpoints.add(host="h", port=1)
     assert printed(capfd, BY_NOUN[Model], model) == [
         "MODEL        TRAFFIC    VERSIONS  GATEWAYS  REVISION",
@@ -46,7 +46,7 @@ def test_models(capfd: pytest.CaptureFixture[str]) -> None:
 
 def test_a_noun_without_columns_of_its_own(capfd: pytest.CaptureFixture[str]) -> None:
     row = Collection(cast("Any", SimpleNamespace(collection="route_owners")), "route_owner")
-    assert printed(capfd, row, SimpleNamespace(name="route_owners/ml", etag="7")) == [
+    assert printed(capfd, row, SimpleNamespace(name="route_owners/ml", etag="7a0b93c1-7")) == [
         "ROUTE OWNER      REVISION",
         "route_owners/ml  7",
     ]

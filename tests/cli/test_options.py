@@ -15,13 +15,19 @@ def test_a_short_and_a_full_name_are_the_same() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "name"), [("7", "revisions/7"), ("revisions/7", "revisions/7"), ("latest", "revisions/latest")]
+    ("text", "name"),
+    [
+        ("7", "revisions/7"),
+        ("revisions/7", "revisions/7"),
+        ("latest", "revisions/latest"),
+        ("7a0b93c1-7", "revisions/7a0b93c1-7"),
+    ],
 )
 def test_revisions(text: str, name: str) -> None:
     assert revision_name(text) == name
 
 
-@pytest.mark.parametrize("text", ["", "x", "-1", "7.0", "revisions/", "²", "models/7"])
+@pytest.mark.parametrize("text", ["", "x", "-1", "7.0", "revisions/", "²", "models/7", "7a0b93c1-latest"])
 def test_other_texts_are_no_revisions(text: str) -> None:
     with pytest.raises(typer.BadParameter, match="is not a revision: write a number"):
         revision_name(text)

@@ -48,7 +48,8 @@ def test_several_models_in_one_revision(run: Run, server: Server) -> None:
     [
         (["switch", "wine", "--to", "green"], 4, "models/wine does not exist"),
         (["switch", "iris", "--to", "red"], 3, "Error: models/iris: there is no version 'red'"),
-        (["switch", "iris", "--to", "green", "--etag", "99"], 5, "has changed since it was read"),
+        (["switch", "iris", "--to", "green", "--etag", "99"], 3, "etag of an earlier version"),
+        (["switch", "iris", "--to", "green", "--etag", "ffffffff-1"], 5, "Look at `turnout history`"),
         (
             ["split", "iris", "blue=50%", "green=40%"],
             3,

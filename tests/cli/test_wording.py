@@ -73,3 +73,8 @@ def test_counts_and_enum_values() -> None:
     assert (wording.plural(1, "node"), wording.plural(1_000, "node")) == ("1 node", "1,000 nodes")
     assert wording.enum_word(Action, Action.ACTION_SWITCH, "ACTION_") == "switch"
     assert wording.enum_word(Action, 99, "ACTION_") == "99"
+
+
+@pytest.mark.parametrize("etag", ["7a0b93c1-26", "26"])
+def test_the_revision_of_an_etag(etag: str) -> None:
+    assert wording.revision_of(etag) == "26"

@@ -17,15 +17,20 @@ from controlplane.errors import Code, Error
 EDGE, INNER = Gateway("edge", 80), Gateway("inner", 81)
 BLUE, GREEN = (Version(n, (Endpoint("10.0.0.1", p),)) for n, p in (("blue", 1), ("green", 2)))
 IRIS = Model("iris", ("edge", "inner"), (BLUE, GREEN, Version("idle")), {"blue": FULL_SHARE}, ("iris", "alias"))
+HISTORY = "7a0b93c1"
 DRAFT = Draft("ann", "", Action.APPLY, 1.0)
 # The model is of revision 1, the newest revision is 2.
 HEAD = (
-    Head()
+    Head(history=HISTORY)
     .after(Changes({"gateways/edge": EDGE, "gateways/inner": INNER, "models/iris": IRIS}), DRAFT)
     .after(Changes({"gateways/edge": replace(EDGE, port=82)}), DRAFT)
 )
 
 Call = Callable[[str, bool], object]
+
+
+def etag_of(revision: int) -> str:
+    return f"{HISTORY}-{revision}"
 
 
 def switched(etag: str, force: bool) -> Model:
@@ -40,8 +45,8 @@ def restored(etag: str, force: bool) -> Changes:
     return switch.restore(HEAD, State(), etag, force=force)
 
 
-CALLS = [pytest.param(switched, "1", id="switch"), pytest.param(deleted, "1", id="delete")]
-RESTORE = pytest.param(restored, "2", id="restore")
+CALLS = [pytest.param(switched, etag_of(1), id="switch"), pytest.param(deleted, etag_of(1), id="delete")]
+RESTORE = pytest.param(restored, etag_of(2), id="restore")
 
 
 @pytest.mark.parametrize(("call", "live"), [*CALLS, RESTORE])
@@ -51,15 +56,15 @@ def test_the_live_etag_permits_the_change(call: Call, live: str, force: bool) ->
 
 
 @pytest.mark.parametrize(("call", "live"), [*CALLS, RESTORE])
-@pytest.mark.parametrize("etag", ["0", "3", ""])
-def test_force_permits_the_change_whatever_the_etag(call: Call, live: str, etag: str) -> None:
+@pytest.mark.parametrize("etag", [etag_of(0), etag_of(3), "ffffffff-1", ""])
+def test_force_permits_the_change_whatever_the_etag_of(call: Call, live: str, etag: str) -> None:
     assert call(etag, True)
 
 
 @pytest.mark.parametrize(("call", "live"), [*CALLS, RESTORE])
 def test_a_stale_etag_is_refused(call: Call, live: str) -> None:
     with pytest.raises(Error) as caught:
-        call("3", False)
+        call(etag_of(3), False)
     assert (caught.value.code, caught.value.reason) == (Code.ABORTED, "STALE_ETAG")
     assert caught.value.metadata["live"] == live
 
@@ -74,9 +79,9 @@ def test_a_change_without_etag_and_force_is_refused(call: Call, live: str) -> No
 
 
 def test_a_permitted_change_is_made() -> None:
-    assert switched("1", False) == replace(IRIS, split={"green": FULL_SHARE})
-    assert deleted("1", False) == Changes({"models/iris": None})
-    assert HEAD.state.applied(restored("2", False)) == State()
+    assert switched(etag_of(1), False) == replace(IRIS, split={"green": FULL_SHARE})
+    assert deleted(etag_of(1), False) == Changes({"models/iris": None})
+    assert HEAD.state.applied(restored(etag_of(2), False)) == State()
     assert switch.to_version("green") == {"green": FULL_SHARE}
 
 
@@ -98,9 +103,9 @@ def test_a_deletion_whose_request_has_no_etag_field_needs_force() -> None:
         ("iris", {}, "INVALID_FIELD", "split"),
     ],
 )
-def test_an_invalid_split_is_refused_whatever_the_etag(label: str, split: dict[str, int], reason: str, field: str) -> None:
+def test_an_invalid_split_is_refused_whatever_the_etag_of(label: str, split: dict[str, int], reason: str, field: str) -> None:
     with pytest.raises(Error) as caught:
-        switch.switch(HEAD, label, split, "1", force=True)
+        switch.switch(HEAD, label, split, etag_of(1), force=True)
     assert (caught.value.reason, caught.value.violations[0].field) == (reason, field)
 
 
@@ -108,20 +113,21 @@ def test_a_replaced_model_may_change_anything_but_its_split() -> None:
     switch.check_split(None, IRIS, "", "split")
     switch.check_split(IRIS, replace(IRIS, preview_header="x-version"), "", "split")
     other = replace(IRIS, split={"green": FULL_SHARE})
-    switch.check_split(IRIS, other, "1", "split")
+    switch.check_split(IRIS, other, etag_of(1), "split")
     switch.check_split(IRIS, other, "", "split", force=True)
     with pytest.raises(Error, match="the split of models/iris differs from the live split") as caught:
         switch.check_split(IRIS, other, "", "model.etag")
     assert (caught.value.reason, caught.value.violations[0].field) == ("MOVES_TRAFFIC", "model.etag")
 
 
-@given(st.integers(0, FULL_SHARE), st.booleans(), st.sampled_from(["", "1", "2"]))
+@given(st.integers(0, FULL_SHARE), st.booleans(), st.sampled_from(["", etag_of(1), etag_of(2), "ffffffff-1"]))
 def test_traffic_moves_only_as_the_table_says(share: int, force: bool, etag: str) -> None:
     split = {"blue": share, "green": FULL_SHARE - share}
-    if not force and etag != "1":
+    if not force and etag != etag_of(1):
         with pytest.raises(Error) as caught:
             switch.switch(HEAD, "iris", split, etag)
-        assert caught.value.reason == ("STALE_ETAG" if etag else "MOVES_TRAFFIC")
+        expected = {"": "MOVES_TRAFFIC", "ffffffff-1": "OTHER_HISTORY"}
+        assert caught.value.reason == expected.get(etag, "STALE_ETAG")
         return
     model = switch.switch(HEAD, "iris", split, etag, force=force)
     assert model == replace(IRIS, split=split)

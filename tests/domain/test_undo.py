@@ -21,7 +21,7 @@ class History:
     """The revisions of one model."""
 
     def __init__(self) -> None:
-        self.head = Head()
+        self.head = Head(history="7a0b93c1")
         self.revisions: list[Revision] = []
         self.commit(Action.APPLY, {"gateways/edge": Gateway("edge", 80), "models/iris": IRIS})
 
@@ -130,12 +130,12 @@ def test_an_undo_needs_the_live_etag_or_force_and_a_fresh_search() -> None:
     revision = history.search().revision
     for etag, force, newest, reason in (
         ("", False, 2, "MOVES_TRAFFIC"),
-        ("1", False, 2, "STALE_ETAG"),
+        ("7a0b93c1-1", False, 2, "STALE_ETAG"),
         ("", True, 1, "STALE_ETAG"),
     ):
         with pytest.raises(Error) as caught:
             undo(history.head, "iris", newest, revision, etag, force=force)
         assert caught.value.reason == reason
-    assert undo(history.head, "iris", 2, revision, "2").split == {"blue": 10_000}
+    assert undo(history.head, "iris", 2, revision, "7a0b93c1-2").split == {"blue": 10_000}
     with pytest.raises(Error, match="models/wine does not exist"):
         undo(history.head, "wine", 0, None, force=True)

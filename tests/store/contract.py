@@ -46,8 +46,8 @@ class Contract(RecordsContract, LeasesContract):
 
     async def test_a_new_store_is_empty(self, place: Open) -> None:
         store = await place()
-        assert store.head.value == Head()
-        assert await store.at(0) == Head()
+        assert store.head.value == Head(history=store.history_id)
+        assert await store.at(0) == Head(history=store.history_id)
         assert await store.revisions(10, 10) == []
         assert await store.recall("x") is None
         await store.close()
@@ -63,10 +63,12 @@ class Contract(RecordsContract, LeasesContract):
     async def test_the_head_has_metadata_of_each_object(self, place: Open) -> None:
         store = await place()
         heads = await filled(store)
-        assert heads[3].meta == {"gateways/edge": ObjectMeta(1, 101.0, 101.0), "models/iris": ObjectMeta(3, 101.0, 103.0)}
+        history = store.history_id
+        edge, iris = ObjectMeta(1, 101.0, 101.0, history), ObjectMeta(3, 101.0, 103.0, history)
+        assert heads[3].meta == {"gateways/edge": edge, "models/iris": iris}
         assert heads[3].time == 103.0
         assert "models/iris" not in heads[4].meta
-        assert heads[5].meta["models/iris"] == ObjectMeta(5, 105.0, 105.0), "created again, it gets a new create time"
+        assert heads[5].meta["models/iris"] == ObjectMeta(5, 105.0, 105.0, history), "created again, it gets a new create time"
         await store.close()
 
     async def test_earlier_heads_are_read_as_they_were(self, place: Open) -> None:
@@ -96,7 +98,7 @@ class Contract(RecordsContract, LeasesContract):
         store = await place()
         await filled(store)
         assert await store.revision(1) == Revision(
-            1, draft(101.0), {"gateways/edge": (None, EDGE), "models/iris": (None, IRIS)}
+            1, draft(101.0), {"gateways/edge": (None, EDGE), "models/iris": (None, IRIS)}, store.history_id
         )
         assert (await store.revision(2)).changes == {"models/iris": (IRIS, GREEN)}
         assert (await store.revision(4)).changes == {"models/iris": (IRIS, None)}

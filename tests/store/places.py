@@ -36,7 +36,7 @@ def changes(*objects: Gateway | Model, deleted: tuple[str, ...] = ()) -> Changes
 async def commit(store: Store, base: int, change: Changes, by: Draft, fence: Fence | None = None) -> Head:
     """Commit a change that is based on revision `base`, which may not be the newest revision."""
     newest = store.head.value
-    head = newest if base == newest.number else Head(base, newest.state, newest.meta)
+    head = newest if base == newest.number else Head(base, newest.state, newest.meta, history=newest.history)
     return await store.commit(head.after(change, by), change, by, fence=fence)
 
 

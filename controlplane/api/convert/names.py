@@ -32,7 +32,7 @@ def label(name: str, noun: type[Object], field: str) -> str:
 def set_meta(proto: Any, meta: ObjectMeta | None) -> None:
     """Set the etag and the times in the message of an object; do nothing without metadata."""
     if meta is not None:
-        proto.etag = str(meta.revision)
+        proto.etag = meta.etag
         proto.create_time.CopyFrom(timestamp(meta.create_time))
         proto.update_time.CopyFrom(timestamp(meta.update_time))
 

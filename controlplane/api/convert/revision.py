@@ -37,6 +37,7 @@ def revision_to_proto(revision: Revision, *, changes: bool = True) -> revision_p
         changes=changes_to_proto(revision.changes) if changes else (),
         reverted_to=draft.target if draft.action is Action.REVERT else 0,
         undone_revision=draft.target if draft.action in (Action.UNDO, Action.REVERT_REVISION) else 0,
+        etag=revision.etag,
     )
 
 

@@ -25,6 +25,7 @@ class HistoryTables:
         """Check the file, and get the sealing keys. Errors: STORE_CORRUPT; SECRET_KEY_WRONG; those of `key_source`."""
         self._file = file
         self._check_numbers()
+        self._history_id = self.history_id()
         self._keys = self._load_keys(key_source)
 
     def history_id(self) -> str:
@@ -48,8 +49,8 @@ class HistoryTables:
             rows = db.execute(_STATE, (number,)).fetchall()
         for name, content, revision, create_time, update_time in rows:
             objects[name] = decode(name, content, self._keys)
-            meta[name] = ObjectMeta(revision, create_time, update_time)
-        return Head(number, State().replayed(Changes(objects)), meta, time[0] if time else 0.0)
+            meta[name] = ObjectMeta(revision, create_time, update_time, self._history_id)
+        return Head(number, State().replayed(Changes(objects)), meta, time[0] if time else 0.0, self._history_id)
 
     def revisions(self, before: int, limit: int, object_name: str) -> list[Revision]:
         """Return revisions as `History.revisions` does. `before` may be any number."""
@@ -69,7 +70,7 @@ class HistoryTables:
                 decode(name, new, self._keys) if new else None,
             )
         draft = Draft(author, reason, Action(action), time, reverted_to, request_id, digest)
-        return Revision(number, draft, changes)
+        return Revision(number, draft, changes, self._history_id)
 
     def recall(self, request_id: str) -> RememberedRequest | None:
         """Return the request with an id, or None when the id is new."""

@@ -80,7 +80,7 @@ class SqliteStore:
         if number == head.number:
             return head
         if number == 0:
-            return Head()
+            return Head(history=self.history_id)
         self._check_number(number)
         return await self._runner.read(lambda file: self._tables.head(number))
 

@@ -12,7 +12,7 @@ from controlplane.errors import Code, Error
 from controlplane.generated.turnout.v1 import gateway_pb2
 from tests.nouns import gateways, some
 
-META = ObjectMeta(7, 100.5, 200.25)
+META = ObjectMeta(7, 100.5, 200.25, "7a0b93c1")
 
 
 @some
@@ -31,7 +31,7 @@ def test_an_unset_field_has_its_default() -> None:
 
 def test_names_are_full_and_defaults_are_left_out() -> None:
     message = gateway_to_proto(Gateway("edge", 80), META)
-    assert (message.name, message.etag, message.create_time.nanos) == ("gateways/edge", "7", 500_000_000)
+    assert (message.name, message.etag, message.create_time.nanos) == ("gateways/edge", "7a0b93c1-7", 500_000_000)
     assert not message.HasField("nodes")
     assert not message.HasField("tls")
     assert not gateway_to_proto(Gateway("edge", 80)).HasField("create_time")

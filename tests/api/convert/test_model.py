@@ -19,7 +19,7 @@ from tests.nouns import models, some
 
 BLUE = model_pb2.Version(name="blue", endpoints=[model_pb2.Endpoint(host="10.0.0.1", port=80)])
 GREEN = model_pb2.Version(name="green", endpoints=[model_pb2.Endpoint(host="10.0.0.2", port=80)])
-META = ObjectMeta(7, 100.5, 200.25)
+META = ObjectMeta(7, 100.5, 200.25, "7a0b93c1")
 
 
 @some
@@ -86,7 +86,7 @@ def test_names_are_full_and_defaults_are_left_out() -> None:
     for name in ("timeouts", "retries", "sticky", "mirror", "rewrite"):
         assert not proto.HasField(name)
     assert not proto.versions[0].HasField("limits")
-    assert (proto.name, list(proto.gateways), proto.etag) == ("models/m", ["gateways/g"], "7")
+    assert (proto.name, list(proto.gateways), proto.etag) == ("models/m", ["gateways/g"], "7a0b93c1-7")
     assert (proto.create_time.seconds, proto.create_time.nanos) == (100, 500_000_000)
     assert not model_to_proto(model).HasField("create_time")
 

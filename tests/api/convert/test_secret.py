@@ -21,8 +21,8 @@ def message(chain: str, key: str = "") -> secret_pb2.Secret:
 
 
 def test_a_message_has_no_private_key() -> None:
-    written = secret_to_proto(STORED, ObjectMeta(7, 100.5, 200.25))
-    assert (written.name, written.etag, written.create_time.seconds) == ("secrets/edge", "7", 100)
+    written = secret_to_proto(STORED, ObjectMeta(7, 100.5, 200.25, "7a0b93c1"))
+    assert (written.name, written.etag, written.create_time.seconds) == ("secrets/edge", "7a0b93c1-7", 100)
     assert written.tls_certificate.leaf.subject == "CN=old.example"
     assert written.tls_certificate.certificate_chain_pem == OLD.certificate
     assert not any(mark in str(written) for mark in marks(OLD.key))

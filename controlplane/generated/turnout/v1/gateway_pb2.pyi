@@ -74,8 +74,9 @@ class Gateway(_message.Message):
     port: _builtins.int
     """TCP port that the listener binds, 1 to 65535. Required."""
     etag: _builtins.str
-    """Revision in which this gateway last changed, set by the server. In a request: the etag that was read, to fail if the
-    gateway changed since. Unset in a request: no check.
+    """Id of the history and number of the revision in which this gateway last changed, like `7a0b93c1-26`; set by the server. In
+    a request: the etag that was read, to fail if the gateway changed since, or if the store was restored or started anew.
+    Unset in a request: no check.
     """
     ephemeral: _builtins.bool
     """The nodes of this gateway come and go, like pods that are replaced by pods with other ids. It only changes the default of

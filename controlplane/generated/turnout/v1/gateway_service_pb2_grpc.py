@@ -90,14 +90,15 @@ class GatewayServiceServicer:
 
     def UpdateGateway(self, request, context):
         """Updates the fields that the mask names. Errors: NOT_FOUND; INVALID_ARGUMENT with the field; FAILED_PRECONDITION as for
-        CreateGateway; ABORTED (STALE_ETAG).
+        CreateGateway; ABORTED (STALE_ETAG, OTHER_HISTORY).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteGateway(self, request, context):
-        """Deletes a gateway. Errors: NOT_FOUND; FAILED_PRECONDITION (GATEWAY_IN_USE) while a model uses it; ABORTED (STALE_ETAG).
+        """Deletes a gateway. Errors: NOT_FOUND; FAILED_PRECONDITION (GATEWAY_IN_USE) while a model uses it; ABORTED (STALE_ETAG,
+        OTHER_HISTORY).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

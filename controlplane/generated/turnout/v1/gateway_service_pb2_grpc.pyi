@@ -43,10 +43,12 @@ class GatewayServiceStub:
     """
     UpdateGateway: _grpc.UnaryUnaryMultiCallable[_gateway_service_pb2.UpdateGatewayRequest, _gateway_service_pb2.UpdateGatewayResponse]
     """Updates the fields that the mask names. Errors: NOT_FOUND; INVALID_ARGUMENT with the field; FAILED_PRECONDITION as for
-    CreateGateway; ABORTED (STALE_ETAG).
+    CreateGateway; ABORTED (STALE_ETAG, OTHER_HISTORY).
     """
     DeleteGateway: _grpc.UnaryUnaryMultiCallable[_gateway_service_pb2.DeleteGatewayRequest, _gateway_service_pb2.DeleteGatewayResponse]
-    """Deletes a gateway. Errors: NOT_FOUND; FAILED_PRECONDITION (GATEWAY_IN_USE) while a model uses it; ABORTED (STALE_ETAG)."""
+    """Deletes a gateway. Errors: NOT_FOUND; FAILED_PRECONDITION (GATEWAY_IN_USE) while a model uses it; ABORTED (STALE_ETAG,
+    OTHER_HISTORY).
+    """
 
 @_typing.type_check_only
 class GatewayServiceAsyncStub(GatewayServiceStub):
@@ -63,10 +65,12 @@ class GatewayServiceAsyncStub(GatewayServiceStub):
     """
     UpdateGateway: _aio.UnaryUnaryMultiCallable[_gateway_service_pb2.UpdateGatewayRequest, _gateway_service_pb2.UpdateGatewayResponse]  # type: ignore[assignment]
     """Updates the fields that the mask names. Errors: NOT_FOUND; INVALID_ARGUMENT with the field; FAILED_PRECONDITION as for
-    CreateGateway; ABORTED (STALE_ETAG).
+    CreateGateway; ABORTED (STALE_ETAG, OTHER_HISTORY).
     """
     DeleteGateway: _aio.UnaryUnaryMultiCallable[_gateway_service_pb2.DeleteGatewayRequest, _gateway_service_pb2.DeleteGatewayResponse]  # type: ignore[assignment]
-    """Deletes a gateway. Errors: NOT_FOUND; FAILED_PRECONDITION (GATEWAY_IN_USE) while a model uses it; ABORTED (STALE_ETAG)."""
+    """Deletes a gateway. Errors: NOT_FOUND; FAILED_PRECONDITION (GATEWAY_IN_USE) while a model uses it; ABORTED (STALE_ETAG,
+    OTHER_HISTORY).
+    """
 
 class GatewayServiceServicer(metaclass=_abc_1.ABCMeta):
     """GatewayService manages the gateways in desired state. Each accepted change is one revision."""
@@ -104,7 +108,7 @@ class GatewayServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_gateway_service_pb2.UpdateGatewayResponse, _abc.Awaitable[_gateway_service_pb2.UpdateGatewayResponse]]:
         """Updates the fields that the mask names. Errors: NOT_FOUND; INVALID_ARGUMENT with the field; FAILED_PRECONDITION as for
-        CreateGateway; ABORTED (STALE_ETAG).
+        CreateGateway; ABORTED (STALE_ETAG, OTHER_HISTORY).
         """
 
     @_abc_1.abstractmethod
@@ -113,6 +117,8 @@ class GatewayServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _gateway_service_pb2.DeleteGatewayRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_gateway_service_pb2.DeleteGatewayResponse, _abc.Awaitable[_gateway_service_pb2.DeleteGatewayResponse]]:
-        """Deletes a gateway. Errors: NOT_FOUND; FAILED_PRECONDITION (GATEWAY_IN_USE) while a model uses it; ABORTED (STALE_ETAG)."""
+        """Deletes a gateway. Errors: NOT_FOUND; FAILED_PRECONDITION (GATEWAY_IN_USE) while a model uses it; ABORTED (STALE_ETAG,
+        OTHER_HISTORY).
+        """
 
 def add_GatewayServiceServicer_to_server(servicer: GatewayServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

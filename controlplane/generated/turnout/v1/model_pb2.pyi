@@ -96,8 +96,9 @@ class Model(_message.Message):
     preview_header: _builtins.str
     """Header in which a request can name the version that it wants, regardless of the shares. In lower case. Unset: no preview."""
     etag: _builtins.str
-    """Revision in which this model last changed, set by the server. In a request: the etag that was read, to fail if the model
-    changed since. A request that moves traffic needs it, or `force`. Unset in a request: no check.
+    """Id of the history and number of the revision in which this model last changed, like `7a0b93c1-26`; set by the server. In a
+    request: the etag that was read, to fail if the model changed since, or if the store was restored or started anew. A
+    request that moves traffic needs it, or `force`. Unset in a request: no check.
     """
     @_builtins.property
     def gateways(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:

@@ -100,7 +100,7 @@ class ModelServiceServicer:
 
     def UpdateModel(self, request, context):
         """Updates the fields that the mask names. Errors: NOT_FOUND; INVALID_ARGUMENT with the field; FAILED_PRECONDITION as for
-        CreateModel, and (MOVES_TRAFFIC) if it changes the split without an etag or `force`; ABORTED (STALE_ETAG).
+        CreateModel, and (MOVES_TRAFFIC) if it changes the split without an etag or `force`; ABORTED (STALE_ETAG, OTHER_HISTORY).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -108,7 +108,7 @@ class ModelServiceServicer:
 
     def DeleteModel(self, request, context):
         """Deletes a model. Gateways answer its requests with 404 from then on. Errors: NOT_FOUND; FAILED_PRECONDITION
-        (MOVES_TRAFFIC) without an etag or `force`; ABORTED (STALE_ETAG).
+        (MOVES_TRAFFIC) without an etag or `force`; ABORTED (STALE_ETAG, OTHER_HISTORY).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -117,7 +117,7 @@ class ModelServiceServicer:
     def SwitchTraffic(self, request, context):
         """Moves the traffic of one or more models in one revision: all of them, or none. Errors: NOT_FOUND; INVALID_ARGUMENT with
         the field; FAILED_PRECONDITION (NO_ENDPOINTS) if a version has no endpoints, or (MOVES_TRAFFIC) without an etag or
-        `force`; ABORTED (STALE_ETAG).
+        `force`; ABORTED (STALE_ETAG, OTHER_HISTORY).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -128,7 +128,7 @@ class ModelServiceServicer:
         before the newest change of the split that is neither an undo nor undone. So a second undo goes one step further back, and
         never forward again. Errors: NOT_FOUND; INVALID_ARGUMENT with the field; FAILED_PRECONDITION (NOTHING_TO_UNDO) if the model
         has no earlier split, (CANNOT_UNDO) if a version of that split does not exist or has no endpoints, or (MOVES_TRAFFIC) without
-        an etag or `force`; ABORTED (STALE_ETAG).
+        an etag or `force`; ABORTED (STALE_ETAG, OTHER_HISTORY).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

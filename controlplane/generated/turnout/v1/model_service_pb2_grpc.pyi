@@ -43,23 +43,23 @@ class ModelServiceStub:
     """
     UpdateModel: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.UpdateModelRequest, _model_service_pb2.UpdateModelResponse]
     """Updates the fields that the mask names. Errors: NOT_FOUND; INVALID_ARGUMENT with the field; FAILED_PRECONDITION as for
-    CreateModel, and (MOVES_TRAFFIC) if it changes the split without an etag or `force`; ABORTED (STALE_ETAG).
+    CreateModel, and (MOVES_TRAFFIC) if it changes the split without an etag or `force`; ABORTED (STALE_ETAG, OTHER_HISTORY).
     """
     DeleteModel: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.DeleteModelRequest, _model_service_pb2.DeleteModelResponse]
     """Deletes a model. Gateways answer its requests with 404 from then on. Errors: NOT_FOUND; FAILED_PRECONDITION
-    (MOVES_TRAFFIC) without an etag or `force`; ABORTED (STALE_ETAG).
+    (MOVES_TRAFFIC) without an etag or `force`; ABORTED (STALE_ETAG, OTHER_HISTORY).
     """
     SwitchTraffic: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.SwitchTrafficRequest, _model_service_pb2.SwitchTrafficResponse]
     """Moves the traffic of one or more models in one revision: all of them, or none. Errors: NOT_FOUND; INVALID_ARGUMENT with
     the field; FAILED_PRECONDITION (NO_ENDPOINTS) if a version has no endpoints, or (MOVES_TRAFFIC) without an etag or
-    `force`; ABORTED (STALE_ETAG).
+    `force`; ABORTED (STALE_ETAG, OTHER_HISTORY).
     """
     UndoModels: _grpc.UnaryUnaryMultiCallable[_model_service_pb2.UndoModelsRequest, _model_service_pb2.UndoModelsResponse]
     """Returns one or more models to their previous splits in one revision: all of them, or none. The previous split is the one
     before the newest change of the split that is neither an undo nor undone. So a second undo goes one step further back, and
     never forward again. Errors: NOT_FOUND; INVALID_ARGUMENT with the field; FAILED_PRECONDITION (NOTHING_TO_UNDO) if the model
     has no earlier split, (CANNOT_UNDO) if a version of that split does not exist or has no endpoints, or (MOVES_TRAFFIC) without
-    an etag or `force`; ABORTED (STALE_ETAG).
+    an etag or `force`; ABORTED (STALE_ETAG, OTHER_HISTORY).
     """
 
 @_typing.type_check_only
@@ -77,23 +77,23 @@ class ModelServiceAsyncStub(ModelServiceStub):
     """
     UpdateModel: _aio.UnaryUnaryMultiCallable[_model_service_pb2.UpdateModelRequest, _model_service_pb2.UpdateModelResponse]  # type: ignore[assignment]
     """Updates the fields that the mask names. Errors: NOT_FOUND; INVALID_ARGUMENT with the field; FAILED_PRECONDITION as for
-    CreateModel, and (MOVES_TRAFFIC) if it changes the split without an etag or `force`; ABORTED (STALE_ETAG).
+    CreateModel, and (MOVES_TRAFFIC) if it changes the split without an etag or `force`; ABORTED (STALE_ETAG, OTHER_HISTORY).
     """
     DeleteModel: _aio.UnaryUnaryMultiCallable[_model_service_pb2.DeleteModelRequest, _model_service_pb2.DeleteModelResponse]  # type: ignore[assignment]
     """Deletes a model. Gateways answer its requests with 404 from then on. Errors: NOT_FOUND; FAILED_PRECONDITION
-    (MOVES_TRAFFIC) without an etag or `force`; ABORTED (STALE_ETAG).
+    (MOVES_TRAFFIC) without an etag or `force`; ABORTED (STALE_ETAG, OTHER_HISTORY).
     """
     SwitchTraffic: _aio.UnaryUnaryMultiCallable[_model_service_pb2.SwitchTrafficRequest, _model_service_pb2.SwitchTrafficResponse]  # type: ignore[assignment]
     """Moves the traffic of one or more models in one revision: all of them, or none. Errors: NOT_FOUND; INVALID_ARGUMENT with
     the field; FAILED_PRECONDITION (NO_ENDPOINTS) if a version has no endpoints, or (MOVES_TRAFFIC) without an etag or
-    `force`; ABORTED (STALE_ETAG).
+    `force`; ABORTED (STALE_ETAG, OTHER_HISTORY).
     """
     UndoModels: _aio.UnaryUnaryMultiCallable[_model_service_pb2.UndoModelsRequest, _model_service_pb2.UndoModelsResponse]  # type: ignore[assignment]
     """Returns one or more models to their previous splits in one revision: all of them, or none. The previous split is the one
     before the newest change of the split that is neither an undo nor undone. So a second undo goes one step further back, and
     never forward again. Errors: NOT_FOUND; INVALID_ARGUMENT with the field; FAILED_PRECONDITION (NOTHING_TO_UNDO) if the model
     has no earlier split, (CANNOT_UNDO) if a version of that split does not exist or has no endpoints, or (MOVES_TRAFFIC) without
-    an etag or `force`; ABORTED (STALE_ETAG).
+    an etag or `force`; ABORTED (STALE_ETAG, OTHER_HISTORY).
     """
 
 class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -132,7 +132,7 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_model_service_pb2.UpdateModelResponse, _abc.Awaitable[_model_service_pb2.UpdateModelResponse]]:
         """Updates the fields that the mask names. Errors: NOT_FOUND; INVALID_ARGUMENT with the field; FAILED_PRECONDITION as for
-        CreateModel, and (MOVES_TRAFFIC) if it changes the split without an etag or `force`; ABORTED (STALE_ETAG).
+        CreateModel, and (MOVES_TRAFFIC) if it changes the split without an etag or `force`; ABORTED (STALE_ETAG, OTHER_HISTORY).
         """
 
     @_abc_1.abstractmethod
@@ -142,7 +142,7 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_model_service_pb2.DeleteModelResponse, _abc.Awaitable[_model_service_pb2.DeleteModelResponse]]:
         """Deletes a model. Gateways answer its requests with 404 from then on. Errors: NOT_FOUND; FAILED_PRECONDITION
-        (MOVES_TRAFFIC) without an etag or `force`; ABORTED (STALE_ETAG).
+        (MOVES_TRAFFIC) without an etag or `force`; ABORTED (STALE_ETAG, OTHER_HISTORY).
         """
 
     @_abc_1.abstractmethod
@@ -153,7 +153,7 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_model_service_pb2.SwitchTrafficResponse, _abc.Awaitable[_model_service_pb2.SwitchTrafficResponse]]:
         """Moves the traffic of one or more models in one revision: all of them, or none. Errors: NOT_FOUND; INVALID_ARGUMENT with
         the field; FAILED_PRECONDITION (NO_ENDPOINTS) if a version has no endpoints, or (MOVES_TRAFFIC) without an etag or
-        `force`; ABORTED (STALE_ETAG).
+        `force`; ABORTED (STALE_ETAG, OTHER_HISTORY).
         """
 
     @_abc_1.abstractmethod
@@ -166,7 +166,7 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         before the newest change of the split that is neither an undo nor undone. So a second undo goes one step further back, and
         never forward again. Errors: NOT_FOUND; INVALID_ARGUMENT with the field; FAILED_PRECONDITION (NOTHING_TO_UNDO) if the model
         has no earlier split, (CANNOT_UNDO) if a version of that split does not exist or has no endpoints, or (MOVES_TRAFFIC) without
-        an etag or `force`; ABORTED (STALE_ETAG).
+        an etag or `force`; ABORTED (STALE_ETAG, OTHER_HISTORY).
         """
 
 def add_ModelServiceServicer_to_server(servicer: ModelServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

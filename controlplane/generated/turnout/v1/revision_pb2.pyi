@@ -212,6 +212,7 @@ class Revision(_message.Message):
     CHANGES_FIELD_NUMBER: _builtins.int
     REVERTED_TO_FIELD_NUMBER: _builtins.int
     UNDONE_REVISION_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Resource name, `revisions/{revision}`, where the part after the slash is the number."""
     number: _builtins.int
@@ -227,6 +228,10 @@ class Revision(_message.Message):
     undone_revision: _builtins.int
     """Number of the revision whose changes were taken back, if the action is ACTION_UNDO or ACTION_REVERT_REVISION. 0
     otherwise, and if the models of one undo were last moved by different revisions.
+    """
+    etag: _builtins.str
+    """Id of the history and number of the revision, like `7a0b93c1-26`. The id changes when the store is restored from a backup
+    or started anew. It is the etag for RestoreState if this is the newest revision.
     """
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
@@ -248,10 +253,11 @@ class Revision(_message.Message):
         changes: _abc.Iterable[Global___Change] | None = ...,
         reverted_to: _builtins.int = ...,
         undone_revision: _builtins.int = ...,
+        etag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "author", b"author", "changes", b"changes", "create_time", b"create_time", "name", b"name", "number", b"number", "reason", b"reason", "reverted_to", b"reverted_to", "undone_revision", b"undone_revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "author", b"author", "changes", b"changes", "create_time", b"create_time", "etag", b"etag", "name", b"name", "number", b"number", "reason", b"reason", "reverted_to", b"reverted_to", "undone_revision", b"undone_revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

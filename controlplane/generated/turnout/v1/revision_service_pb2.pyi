@@ -532,7 +532,7 @@ class RevertToRequest(_message.Message):
     name: _builtins.str
     """Revision whose state is restored, `revisions/{revision}`; `revisions/0` is the empty state. Required."""
     etag: _builtins.str
-    """Number of the newest revision that the caller knows, to fail if there is a newer one. Needed unless `force` is set."""
+    """Etag of the newest revision that the caller knows, to fail if there is a newer one. Needed unless `force` is set."""
     force: _builtins.bool
     """Go back whatever the newest revision is. Unset: false."""
     request_id: _builtins.str

@@ -84,7 +84,7 @@ class RevisionServiceServicer:
     def Apply(self, request, context):
         """Creates, updates and deletes any number of objects in one revision: all of them, or none. Errors: INVALID_ARGUMENT with
         every field that is wrong; NOT_FOUND if an object to delete does not exist; FAILED_PRECONDITION (MOVES_TRAFFIC) if it
-        moves traffic without an etag or `force`; ABORTED (STALE_ETAG).
+        moves traffic without an etag or `force`; ABORTED (STALE_ETAG, OTHER_HISTORY).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -122,7 +122,7 @@ class RevisionServiceServicer:
 
     def RestoreState(self, request, context):
         """Restores the whole desired state of an earlier revision, as a new revision: every gateway, model and secret. Errors:
-        NOT_FOUND; FAILED_PRECONDITION (MOVES_TRAFFIC) without an etag or `force`; ABORTED (STALE_ETAG).
+        NOT_FOUND; FAILED_PRECONDITION (MOVES_TRAFFIC) without an etag or `force`; ABORTED (STALE_ETAG, OTHER_HISTORY).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

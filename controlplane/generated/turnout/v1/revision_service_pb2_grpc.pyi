@@ -42,7 +42,7 @@ class RevisionServiceStub:
     Apply: _grpc.UnaryUnaryMultiCallable[_revision_service_pb2.ApplyRequest, _revision_service_pb2.ApplyResponse]
     """Creates, updates and deletes any number of objects in one revision: all of them, or none. Errors: INVALID_ARGUMENT with
     every field that is wrong; NOT_FOUND if an object to delete does not exist; FAILED_PRECONDITION (MOVES_TRAFFIC) if it
-    moves traffic without an etag or `force`; ABORTED (STALE_ETAG).
+    moves traffic without an etag or `force`; ABORTED (STALE_ETAG, OTHER_HISTORY).
     """
     GetRevision: _grpc.UnaryUnaryMultiCallable[_revision_service_pb2.GetRevisionRequest, _revision_service_pb2.GetRevisionResponse]
     """Returns one revision. Errors: NOT_FOUND."""
@@ -57,7 +57,7 @@ class RevisionServiceStub:
     """
     RestoreState: _grpc.UnaryUnaryMultiCallable[_revision_service_pb2.RestoreStateRequest, _revision_service_pb2.RestoreStateResponse]
     """Restores the whole desired state of an earlier revision, as a new revision: every gateway, model and secret. Errors:
-    NOT_FOUND; FAILED_PRECONDITION (MOVES_TRAFFIC) without an etag or `force`; ABORTED (STALE_ETAG).
+    NOT_FOUND; FAILED_PRECONDITION (MOVES_TRAFFIC) without an etag or `force`; ABORTED (STALE_ETAG, OTHER_HISTORY).
     """
     @_builtins.property
     @_deprecated("""This method has been marked as deprecated using proto method options.""")
@@ -76,7 +76,7 @@ class RevisionServiceAsyncStub(RevisionServiceStub):
     Apply: _aio.UnaryUnaryMultiCallable[_revision_service_pb2.ApplyRequest, _revision_service_pb2.ApplyResponse]  # type: ignore[assignment]
     """Creates, updates and deletes any number of objects in one revision: all of them, or none. Errors: INVALID_ARGUMENT with
     every field that is wrong; NOT_FOUND if an object to delete does not exist; FAILED_PRECONDITION (MOVES_TRAFFIC) if it
-    moves traffic without an etag or `force`; ABORTED (STALE_ETAG).
+    moves traffic without an etag or `force`; ABORTED (STALE_ETAG, OTHER_HISTORY).
     """
     GetRevision: _aio.UnaryUnaryMultiCallable[_revision_service_pb2.GetRevisionRequest, _revision_service_pb2.GetRevisionResponse]  # type: ignore[assignment]
     """Returns one revision. Errors: NOT_FOUND."""
@@ -91,7 +91,7 @@ class RevisionServiceAsyncStub(RevisionServiceStub):
     """
     RestoreState: _aio.UnaryUnaryMultiCallable[_revision_service_pb2.RestoreStateRequest, _revision_service_pb2.RestoreStateResponse]  # type: ignore[assignment]
     """Restores the whole desired state of an earlier revision, as a new revision: every gateway, model and secret. Errors:
-    NOT_FOUND; FAILED_PRECONDITION (MOVES_TRAFFIC) without an etag or `force`; ABORTED (STALE_ETAG).
+    NOT_FOUND; FAILED_PRECONDITION (MOVES_TRAFFIC) without an etag or `force`; ABORTED (STALE_ETAG, OTHER_HISTORY).
     """
     @_builtins.property
     @_deprecated("""This method has been marked as deprecated using proto method options.""")
@@ -113,7 +113,7 @@ class RevisionServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_revision_service_pb2.ApplyResponse, _abc.Awaitable[_revision_service_pb2.ApplyResponse]]:
         """Creates, updates and deletes any number of objects in one revision: all of them, or none. Errors: INVALID_ARGUMENT with
         every field that is wrong; NOT_FOUND if an object to delete does not exist; FAILED_PRECONDITION (MOVES_TRAFFIC) if it
-        moves traffic without an etag or `force`; ABORTED (STALE_ETAG).
+        moves traffic without an etag or `force`; ABORTED (STALE_ETAG, OTHER_HISTORY).
         """
 
     @_abc_1.abstractmethod
@@ -158,7 +158,7 @@ class RevisionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_revision_service_pb2.RestoreStateResponse, _abc.Awaitable[_revision_service_pb2.RestoreStateResponse]]:
         """Restores the whole desired state of an earlier revision, as a new revision: every gateway, model and secret. Errors:
-        NOT_FOUND; FAILED_PRECONDITION (MOVES_TRAFFIC) without an etag or `force`; ABORTED (STALE_ETAG).
+        NOT_FOUND; FAILED_PRECONDITION (MOVES_TRAFFIC) without an etag or `force`; ABORTED (STALE_ETAG, OTHER_HISTORY).
         """
 
     @_deprecated("""Does the same as RestoreState, under its earlier name.""")

@@ -38,8 +38,9 @@ class Secret(_message.Message):
     part alone is enough.
     """
     etag: _builtins.str
-    """Revision in which this secret last changed, set by the server. In a request: the etag that was read, to fail if the secret
-    changed since. Unset in a request: no check.
+    """Id of the history and number of the revision in which this secret last changed, like `7a0b93c1-26`; set by the server. In
+    a request: the etag that was read, to fail if the secret changed since, or if the store was restored or started anew.
+    Unset in a request: no check.
     """
     @_builtins.property
     def tls_certificate(self) -> Global___TlsCertificate:

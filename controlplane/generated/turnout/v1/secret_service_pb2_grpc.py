@@ -90,8 +90,8 @@ class SecretServiceServicer:
 
     def UpdateSecret(self, request, context):
         """Updates the fields that the mask names, to rotate a certificate for example. Errors: NOT_FOUND; INVALID_ARGUMENT with the
-        field; ABORTED (STALE_ETAG); FAILED_PRECONDITION (SECRET_IN_USE) if a gateway or version that uses the secret needs the
-        other kind.
+        field; ABORTED (STALE_ETAG, OTHER_HISTORY); FAILED_PRECONDITION (SECRET_IN_USE) if a gateway or version that uses the
+        secret needs the other kind.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -99,7 +99,7 @@ class SecretServiceServicer:
 
     def DeleteSecret(self, request, context):
         """Deletes a secret. Errors: NOT_FOUND; FAILED_PRECONDITION (SECRET_IN_USE) while a gateway or version uses it; ABORTED
-        (STALE_ETAG).
+        (STALE_ETAG, OTHER_HISTORY).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

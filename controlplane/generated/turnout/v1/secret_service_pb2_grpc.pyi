@@ -43,12 +43,12 @@ class SecretServiceStub:
     """
     UpdateSecret: _grpc.UnaryUnaryMultiCallable[_secret_service_pb2.UpdateSecretRequest, _secret_service_pb2.UpdateSecretResponse]
     """Updates the fields that the mask names, to rotate a certificate for example. Errors: NOT_FOUND; INVALID_ARGUMENT with the
-    field; ABORTED (STALE_ETAG); FAILED_PRECONDITION (SECRET_IN_USE) if a gateway or version that uses the secret needs the
-    other kind.
+    field; ABORTED (STALE_ETAG, OTHER_HISTORY); FAILED_PRECONDITION (SECRET_IN_USE) if a gateway or version that uses the
+    secret needs the other kind.
     """
     DeleteSecret: _grpc.UnaryUnaryMultiCallable[_secret_service_pb2.DeleteSecretRequest, _secret_service_pb2.DeleteSecretResponse]
     """Deletes a secret. Errors: NOT_FOUND; FAILED_PRECONDITION (SECRET_IN_USE) while a gateway or version uses it; ABORTED
-    (STALE_ETAG).
+    (STALE_ETAG, OTHER_HISTORY).
     """
 
 @_typing.type_check_only
@@ -66,12 +66,12 @@ class SecretServiceAsyncStub(SecretServiceStub):
     """
     UpdateSecret: _aio.UnaryUnaryMultiCallable[_secret_service_pb2.UpdateSecretRequest, _secret_service_pb2.UpdateSecretResponse]  # type: ignore[assignment]
     """Updates the fields that the mask names, to rotate a certificate for example. Errors: NOT_FOUND; INVALID_ARGUMENT with the
-    field; ABORTED (STALE_ETAG); FAILED_PRECONDITION (SECRET_IN_USE) if a gateway or version that uses the secret needs the
-    other kind.
+    field; ABORTED (STALE_ETAG, OTHER_HISTORY); FAILED_PRECONDITION (SECRET_IN_USE) if a gateway or version that uses the
+    secret needs the other kind.
     """
     DeleteSecret: _aio.UnaryUnaryMultiCallable[_secret_service_pb2.DeleteSecretRequest, _secret_service_pb2.DeleteSecretResponse]  # type: ignore[assignment]
     """Deletes a secret. Errors: NOT_FOUND; FAILED_PRECONDITION (SECRET_IN_USE) while a gateway or version uses it; ABORTED
-    (STALE_ETAG).
+    (STALE_ETAG, OTHER_HISTORY).
     """
 
 class SecretServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -110,8 +110,8 @@ class SecretServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_secret_service_pb2.UpdateSecretResponse, _abc.Awaitable[_secret_service_pb2.UpdateSecretResponse]]:
         """Updates the fields that the mask names, to rotate a certificate for example. Errors: NOT_FOUND; INVALID_ARGUMENT with the
-        field; ABORTED (STALE_ETAG); FAILED_PRECONDITION (SECRET_IN_USE) if a gateway or version that uses the secret needs the
-        other kind.
+        field; ABORTED (STALE_ETAG, OTHER_HISTORY); FAILED_PRECONDITION (SECRET_IN_USE) if a gateway or version that uses the
+        secret needs the other kind.
         """
 
     @_abc_1.abstractmethod
@@ -121,7 +121,7 @@ class SecretServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_secret_service_pb2.DeleteSecretResponse, _abc.Awaitable[_secret_service_pb2.DeleteSecretResponse]]:
         """Deletes a secret. Errors: NOT_FOUND; FAILED_PRECONDITION (SECRET_IN_USE) while a gateway or version uses it; ABORTED
-        (STALE_ETAG).
+        (STALE_ETAG, OTHER_HISTORY).
         """
 
 def add_SecretServiceServicer_to_server(servicer: SecretServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
