@@ -25,6 +25,15 @@ class Exit(IntEnum):
     BROKEN_PIPE = 141
 
 
+class CheckExit(IntEnum):
+    """The exit codes of `turnout status --check`: those of monitoring plugins (Nagios, Icinga, Sensu)."""
+
+    OK = 0
+    WARNING = 1
+    CRITICAL = 2
+    UNKNOWN = 3
+
+
 MEANINGS: dict[Exit, str] = {
     Exit.OK: "done",
     Exit.UNEXPECTED: "a defect in this program or in the server",
@@ -58,7 +67,7 @@ def exit_code(error: Error) -> Exit:
 class Ended(Exception):
     """Ends a command with an exit code other than 0 although no call failed, as after a timeout or a refusal."""
 
-    def __init__(self, code: Exit, message: str = "") -> None:
+    def __init__(self, code: Exit | CheckExit, message: str = "") -> None:
         super().__init__(message)
         self.code = code
         self.message = message

@@ -6,7 +6,9 @@ wrapped or cut; in a terminal, long cells fold.
 
 from __future__ import annotations
 
+import select
 import sys
+import time
 from collections.abc import Iterable
 from enum import StrEnum
 
@@ -95,6 +97,18 @@ def table(headings: Iterable[str], rows: Iterable[Iterable[str | Text]]) -> Tabl
 def show(renderable: RenderableType) -> None:
     """Print a table or a group of them."""
     out().print(renderable)
+
+
+def wait_for_reader(seconds: float) -> None:
+    """Wait for some seconds. Errors: BrokenPipeError as soon as the reader of stdout is gone."""
+    poll = select.poll()
+    try:
+        poll.register(sys.stdout.fileno(), 0)  # poll reports errors without being asked to
+    except (OSError, ValueError):  # stdout is not a file
+        time.sleep(seconds)
+        return
+    if any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(seconds * 1000)):
+        raise BrokenPipeError
 
 
 def live(renderables: Iterable[RenderableType]) -> None:

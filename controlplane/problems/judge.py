@@ -1,6 +1,6 @@
-"""The judgement: all problems of the control plane, its fleet and its traffic, and one sentence that sums them up.
+"""The judgement: all problems of the control plane, its fleet and its traffic, and one line that sums them up.
 
-The sentence is `OK` only if the fleet and the traffic are fine.
+The line is `OK` only if the fleet and the traffic are fine.
 """
 
 from __future__ import annotations
@@ -10,10 +10,13 @@ from dataclasses import dataclass
 
 from controlplane.domain.revision import Head
 from controlplane.fleet import Fleet, NodeState
-from controlplane.problems.nodes import node_problems
-from controlplane.problems.reasons import REASONS, Level, Problem
+from controlplane.problems.nodes import named, node_problems
+from controlplane.problems.reasons import REASONS, About, Level, Problem
 from controlplane.problems.traffic import percent, traffic_problems, unknown_traffic
 from controlplane.traffic import Traffic, model_clusters
+
+# Problems that the line names; the others are counted.
+_NAMED = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +53,21 @@ def level_of(problems: Sequence[Problem]) -> Level:
 
 
 def summary(observed: Observed, problems: Sequence[Problem], left_out: int = 0) -> str:
-    """Return one sentence: everything is fine, or the first problem. `left_out` problems are not selected by a filter."""
+    """Return one line: everything is fine, or the first problems. `left_out` problems are not selected by a filter."""
     level = level_of(problems)
     if left_out and not problems:
         return f"{level.name}: no problem matches the filter; {left_out:,} more {'exists' if left_out == 1 else 'exist'}"
     if not problems:
         return f"{level.name}: {_fleet_sentence(observed.fleet)}; {_traffic_sentence(observed)}"
-    others = f" (and {len(problems) - 1:,} more)" if len(problems) > 1 else ""
-    return f"{level.name}: {problems[0].text.splitlines()[0]}{others}"
+    count = f"{len(problems):,} problem" + ("" if len(problems) == 1 else "s")
+    more = f" and {len(problems) - _NAMED:,} more" if len(problems) > _NAMED else ""
+    return f"{level.name}: {count}: {', '.join(map(_short, problems[:_NAMED]))}{more}"
+
+
+def _short(problem: Problem) -> str:
+    """Return the reason of a problem and the objects that have it, without texts of clients."""
+    objects = {About.SERVER: "", About.NODES: f" {named(problem.nodes)}"}
+    return problem.reason.name + objects.get(problem.reason.about, f" models/{', models/'.join(problem.models[:_NAMED])}")
 
 
 def _fleet_sentence(fleet: Fleet) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from controlplane.envoy_types import CLUSTER, ENDPOINTS, ROUTES, short_name
@@ -40,8 +40,19 @@ def node_problems(fleet: Fleet, published: float, now: float) -> Iterator[Proble
         yield Problem(REASONS["NODES_BEHIND"], text + (" or a newer one" if len(ids) > 1 else ""), nodes=ids)
     if ids := tuple(sorted(n.id for n in by_state[NodeState.GONE])):
         yield Problem(REASONS["NODES_GONE"], f"{named(ids)} {'is' if len(ids) == 1 else 'are'} not connected", nodes=ids)
+    if fleet.revision:
+        yield from _noted(n for n in fleet.nodes.values() if n.note and n.connected)
     if fleet.revision and not fleet.connected:
         yield Problem(REASONS["NO_NODES"], "no Envoy is connected")
+
+
+def _noted(nodes: Iterable[Node]) -> Iterator[Problem]:
+    """Yield one problem for each note: why a node gets less than it could, or that two nodes share an id."""
+    by_note: dict[str, list[str]] = {}
+    for node in nodes:
+        by_note.setdefault(node.note, []).append(node.id)
+    for note, ids in sorted(by_note.items(), key=lambda entry: -len(entry[1])):
+        yield Problem(REASONS["NODES_INCOMPLETE"], f"{named(tuple(sorted(ids)))}: {note}", nodes=tuple(sorted(ids)))
 
 
 def _refusals(refusing: list[Node]) -> Iterator[Problem]:
@@ -56,7 +67,7 @@ def _refusals(refusing: list[Node]) -> Iterator[Problem]:
     for (type_url, resources, message), cause in sorted(by_cause.items(), key=lambda entry: -len(entry[1].nodes)):
         ids = tuple(sorted(cause.nodes))
         verb = "refuses" if len(ids) == 1 else "refuse"
-        what = f"{short_name(type_url)} {_listed(resources)} of revision {cause.newest_revision}"
+        what = f"{short_name(type_url)} {_listed(resources, len(resources))} of revision {cause.newest_revision}"
         text = f"{named(ids)} {verb} {what}: {message.strip()}"
         yield Problem(REASONS["NODES_REFUSE"], text, models=models_of(type_url, resources), nodes=ids)
 
@@ -67,10 +78,12 @@ def models_of(type_url: str, resources: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def named(ids: tuple[str, ...]) -> str:
-    """Return a few nodes by id, and many as `1,000 nodes (a, b, c and 997 more)`."""
-    return _listed(ids) if len(ids) <= _NAMED else f"{len(ids):,} nodes ({_listed(ids)})"
+    """Return a few nodes by name, and many as `1,000 nodes (nodes/a, nodes/b, nodes/c and 997 more)`."""
+    names = _listed(tuple(f"nodes/{i}" for i in ids[:_NAMED]), len(ids))
+    return names if len(ids) <= _NAMED else f"{len(ids):,} nodes ({names})"
 
 
-def _listed(names: tuple[str, ...]) -> str:
-    more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
+def _listed(names: tuple[str, ...], count: int) -> str:
+    """Return the first names, and how many of `count` follow."""
+    more = f" and {count - _NAMED:,} more" if count > _NAMED else ""
     return ", ".join(names[:_NAMED]) + more

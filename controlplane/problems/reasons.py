@@ -101,6 +101,12 @@ _ROWS = (
         "If the node still runs, it serves what it had: look at cluster.turnout.upstream_cx_connect_fail on its admin page.",
     ),
     Reason(
+        "NODES_INCOMPLETE",
+        About.NODES,
+        Level.WARNING,
+        "`turnout get gateways -o yaml` shows which nodes each gateway selects, `turnout nodes {name}` what the node gets.",
+    ),
+    Reason(
         "NO_NODES",
         About.SERVER,
         Level.WARNING,

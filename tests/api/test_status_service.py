@@ -37,7 +37,8 @@ async def status(service: StatusService, **request: Any) -> pb.Status:
 async def test_problems_first_with_nodes_that_are_not_in_sync(service: StatusService) -> None:
     answer = await status(service)
     assert (answer.level, [p.reason for p in answer.problems]) == (pb.STATUS_LEVEL_CRITICAL, ["VERSION_FAILS", "NODES_REFUSE"])
-    assert answer.text.startswith("CRITICAL: models/iris: 100% of the tries at version blue end with an error")
+    assert answer.text == "CRITICAL: 2 problems: VERSION_FAILS models/iris, NODES_REFUSE nodes/edge-1"
+    assert answer.problems[0].text == "models/iris: 100% of the tries at version blue end with an error (10.0 tries/s)"
     assert (answer.summary.synced, answer.summary.refusing) == (1, 1)
     assert [n.name for n in answer.nodes] == ["nodes/edge-1"]
     assert not (await status(service, max_nodes=1, error="zebra")).nodes
@@ -46,7 +47,7 @@ async def test_problems_first_with_nodes_that_are_not_in_sync(service: StatusSer
 async def test_a_filter_changes_the_level_and_the_text(service: StatusService) -> None:
     wine = await status(service, models=["models/wine"])
     assert (wine.level, [p.reason for p in wine.problems]) == (pb.STATUS_LEVEL_WARNING, ["NODES_REFUSE"])
-    assert wine.text == "WARNING: edge-1 refuses Cluster wine/blue of revision 1: cannot bind"
+    assert wine.text == "WARNING: 1 problem: NODES_REFUSE nodes/edge-1"
     gone = await status(service, states=[node_pb2.NODE_STATE_GONE])
     assert (gone.level, gone.text) == (pb.STATUS_LEVEL_OK, "OK: no problem matches the filter; 2 more exist")
     ignored = await status(service, ignored_reasons=["VERSION_FAILS"])

@@ -55,13 +55,14 @@ def test_a_command_prints_its_message(run: Run, applied: Server, minimal: object
     assert not re.search(r'"\w+_\w+":', result.out), "a key in snake_case"
 
 
-def test_status_prints_three_parts(run: Run, applied: Server) -> None:
+def test_status_prints_the_status_and_the_models(run: Run, applied: Server) -> None:
     value = run("status", "-o", "json").json
-    assert value.keys() == {"summary", "models", "nodes"}
-    for key, message in (("summary", "FleetSummary"), ("models", "Model")):
+    models = value.pop("models")
+    assert value.keys() == {"level", "text", "problems", "summary", "nodes"}
+    for message, part in (("Status", value), ("Model", models[0])):
         descriptor = descriptor_pool.Default().FindMessageTypeByName(f"turnout.v1.{message}")
-        for part in value[key] if isinstance(value[key], list) else [value[key]]:
-            ParseDict(part, message_factory.GetMessageClass(descriptor)())
+        ParseDict(part, message_factory.GetMessageClass(descriptor)())
+    assert "models" not in run("status", "--problems", "-o", "json").json
 
 
 def test_yaml_has_the_names_of_files(run: Run, applied: Server) -> None:

@@ -7,8 +7,11 @@ import os
 import signal
 import subprocess
 
-from controlplane.cli.exits import Exit
-from tests.cli.conftest import TURNOUT, Run, Server
+from controlplane.cli.exits import CheckExit, Exit
+from controlplane.envoy_types import ROUTES
+from controlplane.xds.events import LoadReported, ReporterIdentified
+from tests.cli.conftest import TURNOUT, Run, Server, until_state
+from tests.test_traffic import load
 
 
 def test_status(run: Run, applied: Server) -> None:
@@ -39,3 +42,65 @@ def test_watch_prints_one_object_a_line_until_ctrl_c(run: Run, applied: Server) 
             assert process.stderr.read() == ""
         finally:
             process.kill()
+
+
+def fail(applied: Server, cluster: str = "iris/blue") -> None:
+    """Let `edge-1` report that every request to a cluster failed."""
+
+    async def report() -> None:
+        events = applied.app.events
+        events.report(9_001, ReporterIdentified("edge-1"))
+        events.report(9_001, LoadReported((load(cluster, issued=100, failed=100),)))
+
+    applied.wait(report())
+
+
+def test_status_is_not_fine_while_a_version_answers_with_errors(run: Run, applied: Server) -> None:
+    applied.connect("edge-1")
+    fine = run("status", "--check", "--ignore", "TRAFFIC_UNKNOWN")
+    assert (fine.code, fine.out) == (CheckExit.OK, "OK: revision 1 is held by 1 node; no requests now\n")
+    fail(applied)
+    page = run("status").out
+    assert page.splitlines()[0] == "CRITICAL: 1 problem: VERSION_FAILS models/iris"
+    assert "    models/iris: 100% of the tries at version blue end with an error (10.0 tries/s)\n" in page
+    assert page.index("VERSION_FAILS") < page.index("Revision 1. Nodes: 1 in sync") < page.index("blue 100%")
+    only = run("status", "--problems").out
+    assert page.startswith(only)
+    assert "Revision 1." not in only
+    checked = run("status", "--check")
+    assert (checked.code, checked.out) == (CheckExit.CRITICAL, only)
+    assert run("status", "--check", "--ignore", "VERSION_FAILS").code == CheckExit.OK
+
+
+def test_check_follows_the_level_and_the_filters(run: Run, applied: Server) -> None:
+    assert run("status", "--check").code == CheckExit.WARNING
+    refusing = False
+    applied.connect("edge-1", refuse=lambda type_url: "no such thing" if refusing and type_url == ROUTES else "")
+    refusing = True
+    run("switch", "iris", "--to", "green", "--no-wait")
+    until_state(run, "edge-1", "NODE_STATE_REFUSING")
+    result = run("status", "--check", "-o", "json")
+    assert (result.code, result.json["level"]) == (CheckExit.WARNING, "STATUS_LEVEL_WARNING")
+    assert [p["reason"] for p in result.json["problems"]] == ["NODES_REFUSE"]
+    assert run("status", "--check", "-o", "name").out == "nodes/edge-1\n"
+    nothing = run("status", "--check", "--state", "gone")
+    assert (nothing.code, nothing.out) == (CheckExit.OK, "OK: no problem matches the filter; 1 more exists\n")
+    assert run("status", "--check", "--error", "NO SUCH").code == CheckExit.WARNING
+    assert "nodes/edge-1" in run("status", "--state", "refusing", "--error", "no such").out
+    assert run("status", "--check", "--model", "iris").code == CheckExit.WARNING
+
+
+def test_check_of_a_server_that_can_not_be_asked_is_unknown(run: Run, applied: Server) -> None:
+    port = applied.app.api_port
+    applied.stop()
+    result = run("status", "--check", "--api", f"127.0.0.1:{port}")
+    assert result.code == CheckExit.UNKNOWN
+    assert result.out.startswith(f"UNKNOWN: the control plane at 127.0.0.1:{port} can't be reached\n")
+    assert run("status", "--api", f"127.0.0.1:{port}").code == Exit.UNAVAILABLE
+
+
+def test_filters_that_are_wrong(run: Run, applied: Server) -> None:
+    assert run("status", "--model", "rose").code == Exit.NOT_FOUND
+    assert run("status", "--check", "--watch").code == Exit.USAGE
+    unknown = run("status", "--check", "--ignore", "NOISE")
+    assert (unknown.code, "'NOISE' is not a reason" in unknown.out) == (CheckExit.UNKNOWN, True)

@@ -1,7 +1,8 @@
 """Problems of nodes."""
 
 from controlplane.problems.nodes import models_of, named
-from controlplane.xds.events import StreamClosed
+from controlplane.snapshot import Audience
+from controlplane.xds.events import AudienceAssigned, StreamClosed
 from tests.fleet.clients import LISTENER
 from tests.problems.fleets import CLUSTERS, World
 
@@ -15,9 +16,9 @@ def test_nodes_that_refuse_the_same_are_one_problem_and_the_most_nodes_come_firs
     world.refuse(2, "iris/blue", "iris/green").refuse(3, "iris/blue", "iris/green")
     first, second = world.problems()
     assert (first.reason.name, first.nodes, first.models) == ("NODES_REFUSE", ("edge-2", "edge-3"), ("iris",))
-    assert first.text == "edge-2, edge-3 refuse Cluster iris/blue, iris/green of revision 1: cannot bind"
+    assert first.text == "nodes/edge-2, nodes/edge-3 refuse Cluster iris/blue, iris/green of revision 1: cannot bind"
     assert (second.nodes, second.models) == (("edge-1",), ())
-    assert second.text == "edge-1 refuses Listener 0.0.0.0:80 of revision 1: no permission"
+    assert second.text == "nodes/edge-1 refuses Listener 0.0.0.0:80 of revision 1: no permission"
 
 
 def test_a_node_is_behind_ten_seconds_after_the_revision_and_after_it_connected() -> None:
@@ -26,7 +27,7 @@ def test_a_node_is_behind_ten_seconds_after_the_revision_and_after_it_connected(
     assert world.problems(now=109) == []
     (problem,) = world.problems(now=111)
     assert (problem.reason.name, problem.nodes) == ("NODES_BEHIND", ("edge-1",))
-    assert problem.text == "edge-1 has not ACKed all of revision 2 yet, and holds revision 1"
+    assert problem.text == "nodes/edge-1 has not ACKed all of revision 2 yet, and holds revision 1"
     assert "have not ACKed all of revision 2 yet, and hold revision 1 or a newer one" in world.add(2).problems(now=111)[0].text
 
 
@@ -34,14 +35,24 @@ def test_a_node_that_is_gone_and_a_fleet_without_nodes() -> None:
     world = World().add(1, 2)
     world.fleet.apply(1, StreamClosed(), 103)
     (problem,) = world.problems()
-    assert (problem.reason.name, problem.nodes, problem.text) == ("NODES_GONE", ("edge-1",), "edge-1 is not connected")
+    assert (problem.reason.name, problem.nodes, problem.text) == ("NODES_GONE", ("edge-1",), "nodes/edge-1 is not connected")
     world.fleet.apply(2, StreamClosed(), 103)
     assert world.reasons() == ["NODES_GONE", "NO_NODES"]
     assert World().reasons() == ["NO_NODES"]
 
 
+def test_a_node_that_no_gateway_selects_is_not_fine() -> None:
+    """After a typo in a selector the status was green."""
+    world = World().add(1, 2)
+    for stream in (1, 2):
+        world.fleet.apply(stream, AudienceAssigned(Audience(), "no gateway selects it: edge wants id in [egde-1]"), 103)
+    (problem,) = world.problems()
+    assert (problem.reason.name, problem.nodes) == ("NODES_INCOMPLETE", ("edge-1", "edge-2"))
+    assert problem.text == "nodes/edge-1, nodes/edge-2: no gateway selects it: edge wants id in [egde-1]"
+
+
 def test_many_names_are_counted() -> None:
     ids = tuple(f"n{i}" for i in range(1000))
-    assert named(ids) == "1,000 nodes (n0, n1, n2 and 997 more)"
+    assert named(ids) == "1,000 nodes (nodes/n0, nodes/n1, nodes/n2 and 997 more)"
     assert models_of(CLUSTERS, ("iris/blue", "wine/v1", "iris/green")) == ("iris", "wine")
     assert models_of(LISTENER, ("0.0.0.0:80",)) == ()
