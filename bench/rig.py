@@ -138,7 +138,8 @@ class Turnout:
     async def move(self, model: str, version: str) -> model_service_pb2.SwitchTrafficResponse:
         """Move all traffic of a model, and return once that is committed."""
         switch = model_service_pb2.TrafficSwitch(model=f"models/{model}", version=version)
-        request = model_service_pb2.SwitchTrafficRequest(switches=[switch], force=True)
+        # Without probes: the switch is measured, and not how fast the model servers answer.
+        request = model_service_pb2.SwitchTrafficRequest(switches=[switch], force=True, no_probe=True)
         response: model_service_pb2.SwitchTrafficResponse = await self._models.SwitchTraffic(request)
         return response
 

@@ -42,6 +42,7 @@ from controlplane.observers.folds import FleetFold, TrafficFold
 from controlplane.observers.log import FleetLog
 from controlplane.observers.metrics import FleetMetrics
 from controlplane.observers.metrics_server import MetricsServer
+from controlplane.probe import Prober
 from controlplane.reconciler.publish import Publisher
 from controlplane.reconciler.report import EventDispatcher
 from controlplane.snapshot import DiffCache
@@ -148,7 +149,8 @@ class App:
         )
         self._api = api = grpc.aio.server(options=API_OPTIONS, interceptors=[StatusInterceptor()])
         diffs = DiffCache()
-        self._register(api, Writer(store, compiler, self._audiences.by_audience, diffs=diffs), store)
+        prober = Prober(enabled=config.probe, local=config.api.loopback and config.xds.loopback)
+        self._register(api, Writer(store, compiler, self._audiences.by_audience, diffs=diffs, prober=prober), store)
         self.api_port = listen(api, config.api, "api")
         if config.metrics is not None:
             self._serve_metrics(config.metrics)

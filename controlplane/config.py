@@ -77,6 +77,8 @@ class Config:
     load_report_interval: float = 10.0
     # Number of worker processes that serve xDS on one port. 0: the main process serves it.
     workers: int = 0
+    # Probe the endpoints of a version when traffic moves to it, and warn if they don't answer.
+    probe: bool = True
 
     def __post_init__(self) -> None:
         c = Collector()

@@ -27,9 +27,10 @@ from controlplane.compiler.impact import NO_IMPACT, Impact, impact_of
 from controlplane.compiler.validation import Validator, by_owner
 from controlplane.domain import consistency
 from controlplane.domain.endpoints import Endpoints
-from controlplane.domain.revision import Draft, Head, Revision
+from controlplane.domain.revision import Action, Draft, Head, Revision
 from controlplane.domain.state import Changes, State
 from controlplane.errors import Error, invalid
+from controlplane.probe import Prober, VersionProbe, rising
 from controlplane.published import CompiledRevision, SnapshotCompiler
 from controlplane.snapshot import Audience, DiffCache, Snapshot
 from controlplane.store import Store
@@ -100,11 +101,12 @@ class Writer:
         count_nodes: Callable[[State], Mapping[Audience, int]] = lambda state: {},
         clock: Callable[[], float] = time.time,
         diffs: DiffCache | None = None,
+        prober: Prober | None = None,
     ) -> None:
         """Write to `store`.
 
         `count_nodes` returns the number of connected nodes of each audience under a state. `clock` returns seconds since the
-        epoch.
+        epoch. Without a `prober`, no version is probed.
         """
         self.store = store
         self._compiler = compiler
@@ -113,6 +115,7 @@ class Writer:
         self._clock = clock
         # Shared with the streams of this process, which need the same diffs.
         self._diffs = diffs if diffs is not None else DiffCache()
+        self._prober = prober or Prober(enabled=False)
         self._writing = asyncio.Lock()
         # The newest compiled head. The next change reuses every resource that it does not change.
         self._compiled: CompiledRevision | None = None
@@ -158,6 +161,19 @@ class Writer:
     async def impact(self, before: Head, after: Head) -> Impact:
         """Return the impact of the change from one head to another."""
         return await self._impact(CompiledRevision(before, self._compiler), CompiledRevision(after, self._compiler))
+
+    async def probe(self, outcome: Outcome, *, validate_only: bool) -> list[VersionProbe]:
+        """Probe the versions whose shares rise from 0 by a write. Return after a second at most.
+
+        With `validate_only`, only endpoints that are in desired state are probed: the change was not made.
+        """
+        revision = outcome.revision
+        if revision is None or not outcome.changed:
+            return []
+        restored = revision.draft.action in (Action.REVERT, Action.REVERT_REVISION)
+        return await self._prober.probe(
+            rising(revision.changes, outcome.head.state, restored=restored, made=not validate_only)
+        )
 
     async def _compiled_head(self, head: Head) -> CompiledRevision:
         """Return the head, compiled for every audience."""

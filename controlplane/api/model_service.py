@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from controlplane.api.convert import label as label_of
-from controlplane.api.convert.revision import impact_to_proto
 from controlplane.api.fields import at_fields
 from controlplane.api.objects import Objects
 from controlplane.api.outcomes import revision_of
+from controlplane.api.probes import impact_with_probes
 from controlplane.api.undos import find_undos
 from controlplane.domain import Model, switch
 from controlplane.domain.collections import resource_name
@@ -27,6 +27,7 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
 
     def __init__(self, writer: Writer, store: Store) -> None:
         self._store = store
+        self._writer = writer
         self._objects = Objects(Model, writer, store)
 
     async def GetModel(self, request: pb.GetModelRequest, context: Any) -> pb.GetModelResponse:
@@ -70,7 +71,7 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
         return pb.SwitchTrafficResponse(
             revision=await revision_of(outcome),
             models=[self._objects.after(outcome, name, request.validate_only) for name in names],
-            impact=impact_to_proto(outcome.impact),
+            impact=await impact_with_probes(self._writer, outcome, request),
         )
 
     async def UndoModels(self, request: pb.UndoModelsRequest, context: Any) -> pb.UndoModelsResponse:
@@ -89,7 +90,7 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
         return pb.UndoModelsResponse(
             revision=await revision_of(outcome),
             models=[self._objects.after(outcome, name, request.validate_only) for name in names],
-            impact=impact_to_proto(outcome.impact),
+            impact=await impact_with_probes(self._writer, outcome, request),
             undone=made.messages(),
         )
 

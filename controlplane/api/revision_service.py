@@ -16,6 +16,7 @@ from controlplane.api.fields import at_objects
 from controlplane.api.manifests import ManifestChange, manifest_of
 from controlplane.api.outcomes import off_loop, revision_of
 from controlplane.api.pages import PAGE_BYTES, max_items, page_size, read_token, write_token
+from controlplane.api.probes import impact_with_probes
 from controlplane.api.progress import revision_progress
 from controlplane.compiler.static_bootstrap import static_bootstrap
 from controlplane.domain import pem, switch
@@ -65,7 +66,7 @@ class RevisionService(revision_service_pb2_grpc.RevisionServiceServicer):
         return pb.ApplyResponse(
             revision=await revision_of(outcome),
             changed=outcome.changed,
-            impact=impact_to_proto(outcome.impact),
+            impact=await impact_with_probes(self._writer, outcome, request),
             bootstraps=bootstraps,
         )
 
@@ -122,19 +123,19 @@ class RevisionService(revision_service_pb2_grpc.RevisionServiceServicer):
         return pb.RevertRevisionResponse(
             revision=await revision_of(outcome),
             changed=outcome.changed,
-            impact=impact_to_proto(outcome.impact),
+            impact=await impact_with_probes(self._writer, outcome, request),
             reverted=await off_loop(revision_to_proto, reverted, len(reverted.changes)),
         )
 
     async def RestoreState(self, request: pb.RestoreStateRequest, context: Any) -> pb.RestoreStateResponse:
         outcome = await self._restore(request, context)
-        return pb.RestoreStateResponse(
-            revision=await revision_of(outcome), changed=outcome.changed, impact=impact_to_proto(outcome.impact)
-        )
+        impact = await impact_with_probes(self._writer, outcome, request)
+        return pb.RestoreStateResponse(revision=await revision_of(outcome), changed=outcome.changed, impact=impact)
 
     async def RevertTo(self, request: pb.RevertToRequest, context: Any) -> pb.RevertToResponse:
         outcome = await self._restore(request, context)
-        return pb.RevertToResponse(revision=await revision_of(outcome), impact=impact_to_proto(outcome.impact))
+        impact = await impact_with_probes(self._writer, outcome, request)
+        return pb.RevertToResponse(revision=await revision_of(outcome), impact=impact)
 
     async def _restore(self, request: pb.RestoreStateRequest | pb.RevertToRequest, context: Any) -> Outcome:
         target = await self._store.at(self._number(request.name, "name"))

@@ -15,6 +15,7 @@ from controlplane.cli.options import (
     Api,
     DryRun,
     Files,
+    NoProbe,
     Output,
     Reason,
     Timeout,
@@ -37,6 +38,7 @@ def apply(
     files: Files,
     dry_run: DryRun = False,
     force: Annotated[bool, typer.Option("--force", help="Apply it even if it moves live traffic.")] = False,
+    no_probe: NoProbe = False,
     reason: Reason = "",
     wait: Wait = False,
     timeout: Timeout = DEFAULT_WAIT,
@@ -65,9 +67,11 @@ def apply(
     if validate_with_envoy:
         _ask_envoy(client, loaded)
     if dry_run:
-        _dry_run(client, loaded, force, form)
+        _dry_run(
+            client, loaded, ApplyRequest(manifest=loaded.manifest, force=force, no_probe=no_probe, validate_only=True), form
+        )
         return
-    request = ApplyRequest(manifest=loaded.manifest, force=force, reason=reason, request_id=request_id())
+    request = ApplyRequest(manifest=loaded.manifest, force=force, reason=reason, request_id=request_id(), no_probe=no_probe)
     answer = _apply(client, loaded, request)
     finish(client, answer, form, changed=answer.changed, timeout=timeout if wait else None)
 
@@ -113,7 +117,7 @@ def validate(
         )
         return
     client = connect(ctx, api)
-    answer = _apply(client, loaded, ApplyRequest(manifest=loaded.manifest, force=True, validate_only=True))
+    answer = _apply(client, loaded, ApplyRequest(manifest=loaded.manifest, force=True, validate_only=True, no_probe=True))
     if validate_with_envoy:
         _ask_envoy(client, loaded)
     _print_valid(loaded.manifest, f"Valid: {count}.", messages.report(answer, form), form)
@@ -169,17 +173,18 @@ def _moved_split(loaded: Loaded, field: str) -> str:
     return f"the split of {name} differs from the live split, so applying it would move traffic"
 
 
-def _dry_run(client: Client, loaded: Loaded, force: bool, form: Format) -> None:
+def _dry_run(client: Client, loaded: Loaded, request: ApplyRequest, form: Format) -> None:
     needs_force = ""
     try:
-        answer = client.call(client.revisions.Apply, ApplyRequest(manifest=loaded.manifest, force=force, validate_only=True))
+        answer = client.call(client.revisions.Apply, request)
     except Error as error:
         located = _located(loaded, error)
         if error.reason != "MOVES_TRAFFIC":
             raise located from None
         # A dry run shows the whole effect even if --force is missing.
         needs_force = located.message
-        answer = _apply(client, loaded, ApplyRequest(manifest=loaded.manifest, force=True, validate_only=True))
+        request.force = True
+        answer = _apply(client, loaded, request)
     if form is Format.NAME:
         for change in answer.revision.changes:
             output.raw(change.name)
@@ -199,7 +204,7 @@ def _dry_run(client: Client, loaded: Loaded, force: bool, form: Format) -> None:
 
 
 def _ask_envoy(client: Client, loaded: Loaded) -> None:
-    request = ApplyRequest(manifest=loaded.manifest, force=True, validate_only=True, include_bootstraps=True)
+    request = ApplyRequest(manifest=loaded.manifest, force=True, validate_only=True, no_probe=True, include_bootstraps=True)
     bootstraps = list(_apply(client, loaded, request).bootstraps)
     version = envoy.validate(bootstraps)
     output.notice(f"{version} accepts it ({plural(len(bootstraps), 'set')} of gateways)")

@@ -41,6 +41,9 @@ Files = Annotated[
 
 Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until every connected node holds the revision.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Check, and show what would change. Change nothing.")]
+NoProbe = Annotated[
+    bool, typer.Option("--no-probe", help="Don't probe the endpoints of versions that had no share, and don't warn of them.")
+]
 
 # Where `serve` listens for Envoys, and where a bootstrap sends them.
 DEFAULT_XDS = "127.0.0.1:18000"

@@ -78,6 +78,14 @@ Workers = Annotated[
     ),
 ]
 
+Probe = Annotated[
+    bool | None,
+    typer.Option(
+        "--probe/--no-probe",
+        help="Probe the endpoints of a version when traffic moves to it, and warn if they don't answer. Default: --probe.",
+    ),
+]
+
 
 def serve(
     ctx: typer.Context,
@@ -97,6 +105,7 @@ def serve(
     resource_ttl: ResourceTtl = None,
     load_report_interval: LoadReportInterval = None,
     workers: Workers = None,
+    probe: Probe = None,
 ) -> None:
     r"""Run the control plane until SIGTERM or Ctrl-C.
 
@@ -112,6 +121,7 @@ def serve(
     """
     # The parameters above declare the options; typer keeps their values in `ctx.params`, too.
     flags = {name: ctx.params[name] for name in settings.SETTINGS}
+    flags["probe"] = {None: None, True: "on", False: "off"}[probe]
     chosen = settings.config(flags, config)
     # Imported here because the other commands need none of it, and start faster.
     from controlplane import logs

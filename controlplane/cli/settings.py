@@ -27,6 +27,7 @@ SETTINGS = (
     "log_level",
     "secret_key_file",
     "workers",
+    "probe",
     *_SECONDS,
     *_COUNTS,
 )
@@ -126,6 +127,10 @@ def _value(name: str, text: str, source: str) -> Any:
             raise invalid(source, f"'{text[:80]}' is not a number of seconds") from None
     if name == "workers" and text == "auto":
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if name == "probe":
+        if text.lower() not in ("on", "off", "true", "false"):
+            raise invalid(source, f"'{text[:80]}' is neither on nor off")
+        return text.lower() in ("on", "true")
     if name in (*_COUNTS, "workers"):
         try:
             return int(text)

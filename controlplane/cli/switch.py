@@ -15,6 +15,7 @@ from controlplane.cli.options import (
     DEFAULT_WAIT,
     Api,
     DryRun,
+    NoProbe,
     Output,
     Reason,
     Timeout,
@@ -63,6 +64,7 @@ def switch(
     wait: Wait = True,
     timeout: Timeout = DEFAULT_WAIT,
     dry_run: DryRun = False,
+    no_probe: NoProbe = False,
     etag: Etag = "",
     api: Api = None,
     form: Output = Format.TABLE,
@@ -85,7 +87,7 @@ def switch(
         if not (version or to):
             raise typer.BadParameter(f"'{argument}' has no version: add --to VERSION, or write {argument}=VERSION")
         switches.append(TrafficSwitch(model=resource("models", name), version=version or to))
-    _move(connect(ctx, api), switches, reason, timeout if wait else None, dry_run, etag, form)
+    _move(connect(ctx, api), switches, reason, timeout if wait else None, dry_run, no_probe, etag, form)
 
 
 def split(
@@ -100,6 +102,7 @@ def split(
     wait: Wait = True,
     timeout: Timeout = DEFAULT_WAIT,
     dry_run: DryRun = False,
+    no_probe: NoProbe = False,
     etag: Etag = "",
     api: Api = None,
     form: Output = Format.TABLE,
@@ -122,7 +125,7 @@ def split(
             raise typer.BadParameter(f"version '{version}' is given twice")
         parsed[version] = basis_points(text, value)
     switches = [TrafficSwitch(model=resource("models", model), split=Split(shares=parsed))]
-    _move(connect(ctx, api), switches, reason, timeout if wait else None, dry_run, etag, form)
+    _move(connect(ctx, api), switches, reason, timeout if wait else None, dry_run, no_probe, etag, form)
 
 
 def undo(
@@ -134,6 +137,7 @@ def undo(
     wait: Wait = True,
     timeout: Timeout = DEFAULT_WAIT,
     dry_run: DryRun = False,
+    no_probe: NoProbe = False,
     api: Api = None,
     form: Output = Format.TABLE,
 ) -> None:
@@ -155,7 +159,14 @@ def undo(
     if not newest.number:
         raise failed_precondition("NOTHING_TO_UNDO", "", "there is no revision yet, so there is nothing to undo")
     name = name or f"revisions/{newest.number - 1}"
-    request = RevertToRequest(name=name, etag=newest.etag, reason=reason, request_id=request_id(), validate_only=dry_run)
+    request = RevertToRequest(
+        name=name,
+        etag=newest.etag,
+        reason=reason,
+        request_id=request_id(),
+        validate_only=dry_run,
+        no_probe=no_probe,
+    )
     answer = client.call(client.revisions.RevertTo, request)
     changed = answer.revision.number != newest.number
     if dry_run:
@@ -188,6 +199,7 @@ def _move(
     reason: str,
     timeout: float | None,
     dry_run: bool,
+    no_probe: bool,
     etag: str,
     form: Format,
 ) -> None:
@@ -201,7 +213,9 @@ def _move(
         before.append(model)
         # The etag makes the call fail if somebody changes the model after this read.
         one.etag = etag or model.etag
-    request = SwitchTrafficRequest(switches=switches, reason=reason, request_id=request_id(), validate_only=dry_run)
+    request = SwitchTrafficRequest(
+        switches=switches, reason=reason, request_id=request_id(), validate_only=dry_run, no_probe=no_probe
+    )
     try:
         answer = client.call(client.models.SwitchTraffic, request)
     except Error as error:

@@ -33,6 +33,7 @@ from controlplane.generated.turnout.v1 import (
     secret_service_pb2_grpc,
 )
 from controlplane.generated.turnout.v1 import revision_service_pb2 as rpb
+from controlplane.probe import Prober
 from controlplane.snapshot import Audience
 from controlplane.store.sqlite import SqliteStore
 from controlplane.writer import CachingCompiler, Writer
@@ -84,6 +85,7 @@ async def serving(
     directory: Path,
     nodes: Callable[[State], dict[Audience, int]] = lambda state: {},
     fleet: Latest[Fleet | None] | None = None,
+    prober: Prober | None = None,
 ) -> AsyncIterator[Api]:
     """Run the services until the block ends."""
     store = await open_store(directory, with_fixed_id)
@@ -93,7 +95,7 @@ async def serving(
         now[0] += 1
         return now[0]
 
-    writer = Writer(store, CachingCompiler(Compiler()), nodes, clock)
+    writer = Writer(store, CachingCompiler(Compiler()), nodes, clock, prober=prober)
     server = grpc.aio.server(interceptors=[StatusInterceptor()])
     gateway_service_pb2_grpc.add_GatewayServiceServicer_to_server(GatewayService(writer, store), server)
     model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(writer, store), server)

@@ -81,7 +81,8 @@ def run(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> R
 class Server:
     """A real control plane on free ports, in its own thread, for callers that block."""
 
-    def __init__(self, data: Path, api_port: int = 0) -> None:
+    def __init__(self, data: Path, api_port: int = 0, *, probe: bool = False) -> None:
+        """Start a control plane. By default it does not `probe`: nothing listens on most endpoints in these tests."""
         # Imported here: only some tests of the command line need a server.
         from controlplane.app import App
 
@@ -92,7 +93,8 @@ class Server:
         self.clients = AsyncExitStack()
         api, xds = Address("127.0.0.1", api_port), Address("127.0.0.1", 0)
         # gRPC binds to the running loop, so the App is created on it.
-        self.app = self.wait(self._started(App, Config(data=data, api=api, xds=xds, metrics=None, grace=0.1)))
+        config = Config(data=data, api=api, xds=xds, metrics=None, grace=0.1, probe=probe)
+        self.app = self.wait(self._started(App, config))
 
     def connect(self, node: str, variant: str = "delta", refuse: Callable[[str], str] = lambda type_url: "") -> XdsClient:
         """Connect an xDS client until the server stops. `refuse` returns the error text of a NACK for a type, or ""."""

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from controlplane.cli import settings
 from controlplane.cli.exits import Exit
 from controlplane.cli.settings import SETTINGS
+from controlplane.errors import Code, Error
 from tests.cli.conftest import TURNOUT, Run, Server
 
 
@@ -23,12 +25,25 @@ def test_every_setting_is_an_option_with_a_help(run: Run, monkeypatch: pytest.Mo
         assert re.search(rf"{flag} .*Default: ", printed), flag
 
 
-# The two settings that are left out are paths, and every text is a path.
-@pytest.mark.parametrize("name", [name for name in SETTINGS if name not in ("data", "secret_key_file")])
+# Three settings are left out: two are paths, and every text is a path; the flag of `probe` takes no text.
+@pytest.mark.parametrize("name", [name for name in SETTINGS if name not in ("data", "secret_key_file", "probe")])
 def test_a_wrong_value_of_every_option_is_named_by_its_flag(run: Run, name: str) -> None:
     flag = "--" + name.replace("_", "-")
     result = run("serve", flag, "wrong")
     assert (result.code, result.err.startswith(f"Error: {flag}: ")) == (Exit.INVALID, True), result.err
+
+
+def test_probe_is_a_flag_without_a_value(monkeypatch: pytest.MonkeyPatch, run: Run) -> None:
+    chosen: list[str | None] = []
+
+    def record(flags: dict[str, str | None], file: str | None) -> None:
+        chosen.append(flags["probe"])
+        raise Error(Code.INTERNAL, "STOP", "stop here")
+
+    monkeypatch.setattr(settings, "config", record)
+    for flags in ([], ["--probe"], ["--no-probe"]):
+        run("serve", *flags)
+    assert chosen == [None, "on", "off"]
 
 
 def test_serve_until_sigterm(tmp_path: Path) -> None:

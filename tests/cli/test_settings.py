@@ -85,6 +85,14 @@ def test_metrics_may_be_off(tmp_path: Path, text: str) -> None:
     assert config({}, str(file), {}).metrics == metrics
 
 
+def test_probes_may_be_off(tmp_path: Path) -> None:
+    file = tmp_path / "turnout.yaml"
+    file.write_text("probe: off\n")
+    assert [config({}, str(file), {}).probe, config({"probe": "on"}, str(file), {}).probe] == [False, True]
+    with pytest.raises(Error, match="TURNOUT_PROBE: 'maybe' is neither on nor off"):
+        config({}, None, {"TURNOUT_PROBE": "maybe"})
+
+
 def test_auto_workers_means_one_a_core() -> None:
     assert config({"workers": "auto"}, None, {}).workers >= 1
     assert config({}, None, {"TURNOUT_WORKERS": "3"}).workers == 3

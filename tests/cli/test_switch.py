@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from controlplane.cli.exits import Exit
 from controlplane.cli.switch import basis_points
 from tests.cli.conftest import MINIMAL, Run, Server, split_of
+from tests.probe.servers import closed_port
 
 TWO = MINIMAL + MINIMAL.partition("models:\n")[2].replace("iris", "wine")
 
@@ -24,6 +28,20 @@ def test_switch_ends_with_a_receipt(run: Run, applied: Server) -> None:
     for node in ("edge-1", "edge-2", "edge-3"):
         assert f"nodes/{node}  " in result.out
     assert split_of(run) == {"green": 10000}
+
+
+def test_a_switch_to_a_version_that_does_not_answer_has_a_warning(run: Run, server: Server, tmp_path: Path) -> None:
+    server = Server(tmp_path / "probing", probe=True)
+    try:
+        assert run("--api", server.api, "apply", "-f", "-", stdin=MINIMAL.replace("8002", str(closed_port()))).code == 0
+        warning = re.compile(r"Warning: as seen from the control plane, iris/green: 0 of 1 endpoint answers: .*refused")
+        for more in (["--dry-run"], ["--no-wait"]):
+            assert warning.search(run("--api", server.api, "switch", "iris", "--to", "green", *more).out)
+        assert "Warning" not in run("--api", server.api, "undo", "--no-wait", "--no-probe").out
+        result = run("--api", server.api, "switch", "iris", "--to", "green", "--no-wait", "-o", "json")
+        assert result.json["impact"]["probes"][0]["answering"] == 0
+    finally:
+        server.stop()
 
 
 def test_switch_as_json(run: Run, applied: Server) -> None:

@@ -29,7 +29,7 @@ from controlplane.generated.turnout.v1 import model_pb2 as turnout_dot_v1_dot_mo
 from controlplane.generated.turnout.v1 import revision_pb2 as turnout_dot_v1_dot_revision__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eturnout/v1/model_service.proto\x12\nturnout.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a google/protobuf/field_mask.proto\x1a\x16turnout/v1/model.proto\x1a\x19turnout/v1/revision.proto\";\n\x0fGetModelRequest\x12(\n\x04name\x18\x01 \x01(\tB\x1a\xe2\x41\x01\x02\xfa\x41\x13\n\x11turnout.dev/Model\"4\n\x10GetModelResponse\x12 \n\x05model\x18\x01 \x01(\x0b\x32\x11.turnout.v1.Model\"F\n\x11ListModelsRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"P\n\x12ListModelsResponse\x12!\n\x06models\x18\x01 \x03(\x0b\x32\x11.turnout.v1.Model\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xbb\x01\n\x12\x43reateModelRequest\x12&\n\x05model\x18\x01 \x01(\x0b\x32\x11.turnout.v1.ModelB\x04\xe2\x41\x01\x02\x12\x18\n\nrequest_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x14\n\x06reason\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tallow_cut\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x17\n\tcut_token\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\"m\n\x13\x43reateModelResponse\x12 \n\x05model\x18\x01 \x01(\x0b\x32\x11.turnout.v1.Model\x12\x10\n\x08revision\x18\x02 \x01(\x03\x12\"\n\x06impact\x18\x03 \x01(\x0b\x32\x12.turnout.v1.Impact\"\x87\x02\n\x12UpdateModelRequest\x12&\n\x05model\x18\x01 \x01(\x0b\x32\x11.turnout.v1.ModelB\x04\xe2\x41\x01\x02\x12\x35\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x14\n\x06reason\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\x12\x13\n\x05\x66orce\x18\x06 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x17\n\tallow_cut\x18\x07 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x17\n\tcut_token\x18\x08 \x01(\tB\x04\xe2\x41\x01\x01\"m\n\x13UpdateModelResponse\x12 \n\x05model\x18\x01 \x01(\x0b\x32\x11.turnout.v1.Model\x12\x10\n\x08revision\x18\x02 \x01(\x03\x12\"\n\x06impact\x18\x03 \x01(\x0b\x32\x12.turnout.v1.Impact\"\xe6\x01\n\x12\x44\x65leteModelRequest\x12(\n\x04name\x18\x01 \x01(\tB\x1a\xe2\x41\x01\x02\xfa\x41\x13\n\x11turnout.dev/Model\x12\x12\n\x04\x65tag\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x14\n\x06reason\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\x12\x13\n\x05\x66orce\x18\x06 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x17\n\tallow_cut\x18\x07 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x17\n\tcut_token\x18\x08 \x01(\tB\x04\xe2\x41\x01\x01\"K\n\x13\x44\x65leteModelResponse\x12\x10\n\x08revision\x18\x01 \x01(\x03\x12\"\n\x06impact\x18\x02 \x01(\x0b\x32\x12.turnout.v1.Impact\"\x9b\x01\n\rTrafficSwitch\x12)\n\x05model\x18\x01 \x01(\tB\x1a\xe2\x41\x01\x02\xfa\x41\x13\n\x11turnout.dev/Model\x12\x17\n\x07version\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01H\x00\x12(\n\x05split\x18\x03 \x01(\x0b\x32\x11.turnout.v1.SplitB\x04\xe2\x41\x01\x01H\x00\x12\x12\n\x04\x65tag\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x42\x08\n\x06target\"k\n\x05Split\x12\x33\n\x06shares\x18\x01 \x03(\x0b\x32\x1d.turnout.v1.Split.SharesEntryB\x04\xe2\x41\x01\x02\x1a-\n\x0bSharesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\r:\x02\x38\x01\"\xdd\x01\n\x14SwitchTrafficRequest\x12\x31\n\x08switches\x18\x01 \x03(\x0b\x32\x19.turnout.v1.TrafficSwitchB\x04\xe2\x41\x01\x02\x12\x13\n\x05\x66orce\x18\x02 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x14\n\x06reason\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tallow_cut\x18\x06 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x17\n\tcut_token\x18\x07 \x01(\tB\x04\xe2\x41\x01\x01\"\x86\x01\n\x15SwitchTrafficResponse\x12&\n\x08revision\x18\x01 \x01(\x0b\x32\x14.turnout.v1.Revision\x12!\n\x06models\x18\x02 \x03(\x0b\x32\x11.turnout.v1.Model\x12\"\n\x06impact\x18\x03 \x01(\x0b\x32\x12.turnout.v1.Impact\"J\n\tModelUndo\x12)\n\x05model\x18\x01 \x01(\tB\x1a\xe2\x41\x01\x02\xfa\x41\x13\n\x11turnout.dev/Model\x12\x12\n\x04\x65tag\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"\xd3\x01\n\x11UndoModelsRequest\x12*\n\x05undos\x18\x01 \x03(\x0b\x32\x15.turnout.v1.ModelUndoB\x04\xe2\x41\x01\x02\x12\x13\n\x05\x66orce\x18\x02 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x14\n\x06reason\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tallow_cut\x18\x06 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x17\n\tcut_token\x18\x07 \x01(\tB\x04\xe2\x41\x01\x01\"\xad\x01\n\x12UndoModelsResponse\x12&\n\x08revision\x18\x01 \x01(\x0b\x32\x14.turnout.v1.Revision\x12!\n\x06models\x18\x02 \x03(\x0b\x32\x11.turnout.v1.Model\x12\"\n\x06impact\x18\x03 \x01(\x0b\x32\x12.turnout.v1.Impact\x12(\n\x06undone\x18\x04 \x03(\x0b\x32\x18.turnout.v1.UndoneChange\"\x8b\x01\n\x0cUndoneChange\x12%\n\x05model\x18\x01 \x01(\tB\x16\xfa\x41\x13\n\x11turnout.dev/Model\x12&\n\x08revision\x18\x02 \x01(\x0b\x32\x14.turnout.v1.Revision\x12,\n\x0cother_models\x18\x03 \x03(\tB\x16\xfa\x41\x13\n\x11turnout.dev/Model2\xbf\x04\n\x0cModelService\x12J\n\x08GetModel\x12\x1b.turnout.v1.GetModelRequest\x1a\x1c.turnout.v1.GetModelResponse\"\x03\x90\x02\x01\x12P\n\nListModels\x12\x1d.turnout.v1.ListModelsRequest\x1a\x1e.turnout.v1.ListModelsResponse\"\x03\x90\x02\x01\x12N\n\x0b\x43reateModel\x12\x1e.turnout.v1.CreateModelRequest\x1a\x1f.turnout.v1.CreateModelResponse\x12N\n\x0bUpdateModel\x12\x1e.turnout.v1.UpdateModelRequest\x1a\x1f.turnout.v1.UpdateModelResponse\x12N\n\x0b\x44\x65leteModel\x12\x1e.turnout.v1.DeleteModelRequest\x1a\x1f.turnout.v1.DeleteModelResponse\x12T\n\rSwitchTraffic\x12 .turnout.v1.SwitchTrafficRequest\x1a!.turnout.v1.SwitchTrafficResponse\x12K\n\nUndoModels\x12\x1d.turnout.v1.UndoModelsRequest\x1a\x1e.turnout.v1.UndoModelsResponseB8\n\x0e\x64\x65v.turnout.v1P\x01Z$turnout.dev/gen/turnout/v1;turnoutv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eturnout/v1/model_service.proto\x12\nturnout.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a google/protobuf/field_mask.proto\x1a\x16turnout/v1/model.proto\x1a\x19turnout/v1/revision.proto\";\n\x0fGetModelRequest\x12(\n\x04name\x18\x01 \x01(\tB\x1a\xe2\x41\x01\x02\xfa\x41\x13\n\x11turnout.dev/Model\"4\n\x10GetModelResponse\x12 \n\x05model\x18\x01 \x01(\x0b\x32\x11.turnout.v1.Model\"F\n\x11ListModelsRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"P\n\x12ListModelsResponse\x12!\n\x06models\x18\x01 \x03(\x0b\x32\x11.turnout.v1.Model\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xbb\x01\n\x12\x43reateModelRequest\x12&\n\x05model\x18\x01 \x01(\x0b\x32\x11.turnout.v1.ModelB\x04\xe2\x41\x01\x02\x12\x18\n\nrequest_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x14\n\x06reason\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tallow_cut\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x17\n\tcut_token\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\"m\n\x13\x43reateModelResponse\x12 \n\x05model\x18\x01 \x01(\x0b\x32\x11.turnout.v1.Model\x12\x10\n\x08revision\x18\x02 \x01(\x03\x12\"\n\x06impact\x18\x03 \x01(\x0b\x32\x12.turnout.v1.Impact\"\x9f\x02\n\x12UpdateModelRequest\x12&\n\x05model\x18\x01 \x01(\x0b\x32\x11.turnout.v1.ModelB\x04\xe2\x41\x01\x02\x12\x35\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x14\n\x06reason\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\x12\x13\n\x05\x66orce\x18\x06 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x17\n\tallow_cut\x18\x07 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x17\n\tcut_token\x18\x08 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08no_probe\x18\t \x01(\x08\x42\x04\xe2\x41\x01\x01\"m\n\x13UpdateModelResponse\x12 \n\x05model\x18\x01 \x01(\x0b\x32\x11.turnout.v1.Model\x12\x10\n\x08revision\x18\x02 \x01(\x03\x12\"\n\x06impact\x18\x03 \x01(\x0b\x32\x12.turnout.v1.Impact\"\xe6\x01\n\x12\x44\x65leteModelRequest\x12(\n\x04name\x18\x01 \x01(\tB\x1a\xe2\x41\x01\x02\xfa\x41\x13\n\x11turnout.dev/Model\x12\x12\n\x04\x65tag\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x14\n\x06reason\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\x12\x13\n\x05\x66orce\x18\x06 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x17\n\tallow_cut\x18\x07 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x17\n\tcut_token\x18\x08 \x01(\tB\x04\xe2\x41\x01\x01\"K\n\x13\x44\x65leteModelResponse\x12\x10\n\x08revision\x18\x01 \x01(\x03\x12\"\n\x06impact\x18\x02 \x01(\x0b\x32\x12.turnout.v1.Impact\"\x9b\x01\n\rTrafficSwitch\x12)\n\x05model\x18\x01 \x01(\tB\x1a\xe2\x41\x01\x02\xfa\x41\x13\n\x11turnout.dev/Model\x12\x17\n\x07version\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01H\x00\x12(\n\x05split\x18\x03 \x01(\x0b\x32\x11.turnout.v1.SplitB\x04\xe2\x41\x01\x01H\x00\x12\x12\n\x04\x65tag\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x42\x08\n\x06target\"k\n\x05Split\x12\x33\n\x06shares\x18\x01 \x03(\x0b\x32\x1d.turnout.v1.Split.SharesEntryB\x04\xe2\x41\x01\x02\x1a-\n\x0bSharesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\r:\x02\x38\x01\"\xf5\x01\n\x14SwitchTrafficRequest\x12\x31\n\x08switches\x18\x01 \x03(\x0b\x32\x19.turnout.v1.TrafficSwitchB\x04\xe2\x41\x01\x02\x12\x13\n\x05\x66orce\x18\x02 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x14\n\x06reason\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tallow_cut\x18\x06 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x17\n\tcut_token\x18\x07 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08no_probe\x18\x08 \x01(\x08\x42\x04\xe2\x41\x01\x01\"\x86\x01\n\x15SwitchTrafficResponse\x12&\n\x08revision\x18\x01 \x01(\x0b\x32\x14.turnout.v1.Revision\x12!\n\x06models\x18\x02 \x03(\x0b\x32\x11.turnout.v1.Model\x12\"\n\x06impact\x18\x03 \x01(\x0b\x32\x12.turnout.v1.Impact\"J\n\tModelUndo\x12)\n\x05model\x18\x01 \x01(\tB\x1a\xe2\x41\x01\x02\xfa\x41\x13\n\x11turnout.dev/Model\x12\x12\n\x04\x65tag\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"\xeb\x01\n\x11UndoModelsRequest\x12*\n\x05undos\x18\x01 \x03(\x0b\x32\x15.turnout.v1.ModelUndoB\x04\xe2\x41\x01\x02\x12\x13\n\x05\x66orce\x18\x02 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x14\n\x06reason\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tallow_cut\x18\x06 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x17\n\tcut_token\x18\x07 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08no_probe\x18\x08 \x01(\x08\x42\x04\xe2\x41\x01\x01\"\xad\x01\n\x12UndoModelsResponse\x12&\n\x08revision\x18\x01 \x01(\x0b\x32\x14.turnout.v1.Revision\x12!\n\x06models\x18\x02 \x03(\x0b\x32\x11.turnout.v1.Model\x12\"\n\x06impact\x18\x03 \x01(\x0b\x32\x12.turnout.v1.Impact\x12(\n\x06undone\x18\x04 \x03(\x0b\x32\x18.turnout.v1.UndoneChange\"\x8b\x01\n\x0cUndoneChange\x12%\n\x05model\x18\x01 \x01(\tB\x16\xfa\x41\x13\n\x11turnout.dev/Model\x12&\n\x08revision\x18\x02 \x01(\x0b\x32\x14.turnout.v1.Revision\x12,\n\x0cother_models\x18\x03 \x03(\tB\x16\xfa\x41\x13\n\x11turnout.dev/Model2\xbf\x04\n\x0cModelService\x12J\n\x08GetModel\x12\x1b.turnout.v1.GetModelRequest\x1a\x1c.turnout.v1.GetModelResponse\"\x03\x90\x02\x01\x12P\n\nListModels\x12\x1d.turnout.v1.ListModelsRequest\x1a\x1e.turnout.v1.ListModelsResponse\"\x03\x90\x02\x01\x12N\n\x0b\x43reateModel\x12\x1e.turnout.v1.CreateModelRequest\x1a\x1f.turnout.v1.CreateModelResponse\x12N\n\x0bUpdateModel\x12\x1e.turnout.v1.UpdateModelRequest\x1a\x1f.turnout.v1.UpdateModelResponse\x12N\n\x0b\x44\x65leteModel\x12\x1e.turnout.v1.DeleteModelRequest\x1a\x1f.turnout.v1.DeleteModelResponse\x12T\n\rSwitchTraffic\x12 .turnout.v1.SwitchTrafficRequest\x1a!.turnout.v1.SwitchTrafficResponse\x12K\n\nUndoModels\x12\x1d.turnout.v1.UndoModelsRequest\x1a\x1e.turnout.v1.UndoModelsResponseB8\n\x0e\x64\x65v.turnout.v1P\x01Z$turnout.dev/gen/turnout/v1;turnoutv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -71,6 +71,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_UPDATEMODELREQUEST'].fields_by_name['allow_cut']._serialized_options = b'\342A\001\001'
   _globals['_UPDATEMODELREQUEST'].fields_by_name['cut_token']._loaded_options = None
   _globals['_UPDATEMODELREQUEST'].fields_by_name['cut_token']._serialized_options = b'\342A\001\001'
+  _globals['_UPDATEMODELREQUEST'].fields_by_name['no_probe']._loaded_options = None
+  _globals['_UPDATEMODELREQUEST'].fields_by_name['no_probe']._serialized_options = b'\342A\001\001'
   _globals['_DELETEMODELREQUEST'].fields_by_name['name']._loaded_options = None
   _globals['_DELETEMODELREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002\372A\023\n\021turnout.dev/Model'
   _globals['_DELETEMODELREQUEST'].fields_by_name['etag']._loaded_options = None
@@ -113,6 +115,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SWITCHTRAFFICREQUEST'].fields_by_name['allow_cut']._serialized_options = b'\342A\001\001'
   _globals['_SWITCHTRAFFICREQUEST'].fields_by_name['cut_token']._loaded_options = None
   _globals['_SWITCHTRAFFICREQUEST'].fields_by_name['cut_token']._serialized_options = b'\342A\001\001'
+  _globals['_SWITCHTRAFFICREQUEST'].fields_by_name['no_probe']._loaded_options = None
+  _globals['_SWITCHTRAFFICREQUEST'].fields_by_name['no_probe']._serialized_options = b'\342A\001\001'
   _globals['_MODELUNDO'].fields_by_name['model']._loaded_options = None
   _globals['_MODELUNDO'].fields_by_name['model']._serialized_options = b'\342A\001\002\372A\023\n\021turnout.dev/Model'
   _globals['_MODELUNDO'].fields_by_name['etag']._loaded_options = None
@@ -131,6 +135,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_UNDOMODELSREQUEST'].fields_by_name['allow_cut']._serialized_options = b'\342A\001\001'
   _globals['_UNDOMODELSREQUEST'].fields_by_name['cut_token']._loaded_options = None
   _globals['_UNDOMODELSREQUEST'].fields_by_name['cut_token']._serialized_options = b'\342A\001\001'
+  _globals['_UNDOMODELSREQUEST'].fields_by_name['no_probe']._loaded_options = None
+  _globals['_UNDOMODELSREQUEST'].fields_by_name['no_probe']._serialized_options = b'\342A\001\001'
   _globals['_UNDONECHANGE'].fields_by_name['model']._loaded_options = None
   _globals['_UNDONECHANGE'].fields_by_name['model']._serialized_options = b'\372A\023\n\021turnout.dev/Model'
   _globals['_UNDONECHANGE'].fields_by_name['other_models']._loaded_options = None
@@ -152,31 +158,31 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CREATEMODELRESPONSE']._serialized_start=650
   _globals['_CREATEMODELRESPONSE']._serialized_end=759
   _globals['_UPDATEMODELREQUEST']._serialized_start=762
-  _globals['_UPDATEMODELREQUEST']._serialized_end=1025
-  _globals['_UPDATEMODELRESPONSE']._serialized_start=1027
-  _globals['_UPDATEMODELRESPONSE']._serialized_end=1136
-  _globals['_DELETEMODELREQUEST']._serialized_start=1139
-  _globals['_DELETEMODELREQUEST']._serialized_end=1369
-  _globals['_DELETEMODELRESPONSE']._serialized_start=1371
-  _globals['_DELETEMODELRESPONSE']._serialized_end=1446
-  _globals['_TRAFFICSWITCH']._serialized_start=1449
-  _globals['_TRAFFICSWITCH']._serialized_end=1604
-  _globals['_SPLIT']._serialized_start=1606
-  _globals['_SPLIT']._serialized_end=1713
-  _globals['_SPLIT_SHARESENTRY']._serialized_start=1668
-  _globals['_SPLIT_SHARESENTRY']._serialized_end=1713
-  _globals['_SWITCHTRAFFICREQUEST']._serialized_start=1716
-  _globals['_SWITCHTRAFFICREQUEST']._serialized_end=1937
-  _globals['_SWITCHTRAFFICRESPONSE']._serialized_start=1940
-  _globals['_SWITCHTRAFFICRESPONSE']._serialized_end=2074
-  _globals['_MODELUNDO']._serialized_start=2076
-  _globals['_MODELUNDO']._serialized_end=2150
-  _globals['_UNDOMODELSREQUEST']._serialized_start=2153
-  _globals['_UNDOMODELSREQUEST']._serialized_end=2364
-  _globals['_UNDOMODELSRESPONSE']._serialized_start=2367
-  _globals['_UNDOMODELSRESPONSE']._serialized_end=2540
-  _globals['_UNDONECHANGE']._serialized_start=2543
-  _globals['_UNDONECHANGE']._serialized_end=2682
-  _globals['_MODELSERVICE']._serialized_start=2685
-  _globals['_MODELSERVICE']._serialized_end=3260
+  _globals['_UPDATEMODELREQUEST']._serialized_end=1049
+  _globals['_UPDATEMODELRESPONSE']._serialized_start=1051
+  _globals['_UPDATEMODELRESPONSE']._serialized_end=1160
+  _globals['_DELETEMODELREQUEST']._serialized_start=1163
+  _globals['_DELETEMODELREQUEST']._serialized_end=1393
+  _globals['_DELETEMODELRESPONSE']._serialized_start=1395
+  _globals['_DELETEMODELRESPONSE']._serialized_end=1470
+  _globals['_TRAFFICSWITCH']._serialized_start=1473
+  _globals['_TRAFFICSWITCH']._serialized_end=1628
+  _globals['_SPLIT']._serialized_start=1630
+  _globals['_SPLIT']._serialized_end=1737
+  _globals['_SPLIT_SHARESENTRY']._serialized_start=1692
+  _globals['_SPLIT_SHARESENTRY']._serialized_end=1737
+  _globals['_SWITCHTRAFFICREQUEST']._serialized_start=1740
+  _globals['_SWITCHTRAFFICREQUEST']._serialized_end=1985
+  _globals['_SWITCHTRAFFICRESPONSE']._serialized_start=1988
+  _globals['_SWITCHTRAFFICRESPONSE']._serialized_end=2122
+  _globals['_MODELUNDO']._serialized_start=2124
+  _globals['_MODELUNDO']._serialized_end=2198
+  _globals['_UNDOMODELSREQUEST']._serialized_start=2201
+  _globals['_UNDOMODELSREQUEST']._serialized_end=2436
+  _globals['_UNDOMODELSRESPONSE']._serialized_start=2439
+  _globals['_UNDOMODELSRESPONSE']._serialized_end=2612
+  _globals['_UNDONECHANGE']._serialized_start=2615
+  _globals['_UNDONECHANGE']._serialized_end=2754
+  _globals['_MODELSERVICE']._serialized_start=2757
+  _globals['_MODELSERVICE']._serialized_end=3332
 # @@protoc_insertion_point(module_scope)

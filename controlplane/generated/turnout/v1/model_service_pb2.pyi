@@ -219,6 +219,7 @@ class UpdateModelRequest(_message.Message):
     FORCE_FIELD_NUMBER: _builtins.int
     ALLOW_CUT_FIELD_NUMBER: _builtins.int
     CUT_TOKEN_FIELD_NUMBER: _builtins.int
+    NO_PROBE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """UUID4 of this call. A repeated call with the same id and content returns the first answer and changes nothing. Unset:
     every call is new.
@@ -237,6 +238,8 @@ class UpdateModelRequest(_message.Message):
     """With `allow_cut`: `Impact.cut_token` of a dry run, or of the refusal. The change is refused again (CUTS_TRAFFIC) if it
     cuts anything else, or on more nodes. Unset: any cut is allowed.
     """
+    no_probe: _builtins.bool
+    """Don't probe the versions whose shares rise from 0 (`Impact.probes`). Unset: false."""
     @_builtins.property
     def model(self) -> _model_pb2.Model:
         """The model, with its name. With its etag, the update fails if the model changed since the etag was read. Required."""
@@ -259,10 +262,11 @@ class UpdateModelRequest(_message.Message):
         force: _builtins.bool = ...,
         allow_cut: _builtins.bool = ...,
         cut_token: _builtins.str = ...,
+        no_probe: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "update_mask", b"update_mask"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_cut", b"allow_cut", "cut_token", b"cut_token", "force", b"force", "model", b"model", "reason", b"reason", "request_id", b"request_id", "update_mask", b"update_mask", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_cut", b"allow_cut", "cut_token", b"cut_token", "force", b"force", "model", b"model", "no_probe", b"no_probe", "reason", b"reason", "request_id", b"request_id", "update_mask", b"update_mask", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -483,6 +487,7 @@ class SwitchTrafficRequest(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     ALLOW_CUT_FIELD_NUMBER: _builtins.int
     CUT_TOKEN_FIELD_NUMBER: _builtins.int
+    NO_PROBE_FIELD_NUMBER: _builtins.int
     force: _builtins.bool
     """Move traffic without an etag, or with one that is out of date. Unset: false."""
     request_id: _builtins.str
@@ -501,6 +506,8 @@ class SwitchTrafficRequest(_message.Message):
     """With `allow_cut`: `Impact.cut_token` of a dry run, or of the refusal. The change is refused again (CUTS_TRAFFIC) if it
     cuts anything else, or on more nodes. Unset: any cut is allowed.
     """
+    no_probe: _builtins.bool
+    """Don't probe the versions whose shares rise from 0 (`Impact.probes`). Unset: false."""
     @_builtins.property
     def switches(self) -> _containers.RepeatedCompositeFieldContainer[Global___TrafficSwitch]:
         """One switch for each model, at least one. A model can be named once. Required."""
@@ -515,10 +522,11 @@ class SwitchTrafficRequest(_message.Message):
         reason: _builtins.str = ...,
         allow_cut: _builtins.bool = ...,
         cut_token: _builtins.str = ...,
+        no_probe: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_cut", b"allow_cut", "cut_token", b"cut_token", "force", b"force", "reason", b"reason", "request_id", b"request_id", "switches", b"switches", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_cut", b"allow_cut", "cut_token", b"cut_token", "force", b"force", "no_probe", b"no_probe", "reason", b"reason", "request_id", b"request_id", "switches", b"switches", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -599,6 +607,7 @@ class UndoModelsRequest(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     ALLOW_CUT_FIELD_NUMBER: _builtins.int
     CUT_TOKEN_FIELD_NUMBER: _builtins.int
+    NO_PROBE_FIELD_NUMBER: _builtins.int
     force: _builtins.bool
     """Move traffic without an etag, or with one that is out of date. Unset: false."""
     request_id: _builtins.str
@@ -617,6 +626,8 @@ class UndoModelsRequest(_message.Message):
     """With `allow_cut`: `Impact.cut_token` of a dry run, or of the refusal. The change is refused again (CUTS_TRAFFIC) if it
     cuts anything else, or on more nodes. Unset: any cut is allowed.
     """
+    no_probe: _builtins.bool
+    """Don't probe the versions whose shares rise from 0 (`Impact.probes`). Unset: false."""
     @_builtins.property
     def undos(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelUndo]:
         """The models, at least one. A model can be named once. Required."""
@@ -631,10 +642,11 @@ class UndoModelsRequest(_message.Message):
         reason: _builtins.str = ...,
         allow_cut: _builtins.bool = ...,
         cut_token: _builtins.str = ...,
+        no_probe: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_cut", b"allow_cut", "cut_token", b"cut_token", "force", b"force", "reason", b"reason", "request_id", b"request_id", "undos", b"undos", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_cut", b"allow_cut", "cut_token", b"cut_token", "force", b"force", "no_probe", b"no_probe", "reason", b"reason", "request_id", b"request_id", "undos", b"undos", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

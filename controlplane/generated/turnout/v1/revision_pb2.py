@@ -28,7 +28,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from controlplane.generated.turnout.v1 import node_pb2 as turnout_dot_v1_dot_node__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19turnout/v1/revision.proto\x12\nturnout.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15turnout/v1/node.proto\"\x80\x03\n\x08Revision\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x14\n\x06number\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x14\n\x06\x61uthor\x18\x04 \x01(\tB\x04\xe2\x41\x01\x03\x12\x14\n\x06reason\x18\x05 \x01(\tB\x04\xe2\x41\x01\x03\x12(\n\x06\x61\x63tion\x18\x06 \x01(\x0e\x32\x12.turnout.v1.ActionB\x04\xe2\x41\x01\x03\x12)\n\x07\x63hanges\x18\x07 \x03(\x0b\x32\x12.turnout.v1.ChangeB\x04\xe2\x41\x01\x03\x12\x19\n\x0breverted_to\x18\x08 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x1d\n\x0fundone_revision\x18\t \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x12\n\x04\x65tag\x18\n \x01(\tB\x04\xe2\x41\x01\x03:D\xea\x41\x41\n\x14turnout.dev/Revision\x12\x14revisions/{revision}*\trevisions2\x08revision\"K\n\x06\x43hange\x12\x0c\n\x04name\x18\x01 \x01(\t\x12$\n\x04kind\x18\x02 \x01(\x0e\x32\x16.turnout.v1.ChangeKind\x12\r\n\x05lines\x18\x03 \x03(\t\"\x9d\x01\n\x06Impact\x12%\n\x05types\x18\x01 \x03(\x0b\x32\x16.turnout.v1.TypeImpact\x12\r\n\x05nodes\x18\x02 \x01(\x05\x12\x16\n\x0e\x62ytes_per_node\x18\x03 \x01(\x03\x12\x10\n\x08warnings\x18\x04 \x03(\t\x12 \n\x06losses\x18\x05 \x03(\x0b\x32\x10.turnout.v1.Loss\x12\x11\n\tcut_token\x18\x06 \x01(\t\"\xc0\x01\n\x04Loss\x12\"\n\x04kind\x18\x01 \x01(\x0e\x32\x14.turnout.v1.LossKind\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12&\n\x06models\x18\x04 \x03(\tB\x16\xfa\x41\x13\n\x11turnout.dev/Model\x12\x13\n\x0bmodel_count\x18\x05 \x01(\x05\x12$\n\x05nodes\x18\x06 \x03(\tB\x15\xfa\x41\x12\n\x10turnout.dev/Node\x12\x12\n\nnode_count\x18\x07 \x01(\x05\"<\n\nTypeImpact\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\x0f\n\x07\x63hanged\x18\x02 \x01(\x05\x12\x0f\n\x07removed\x18\x03 \x01(\x05\"\xb6\x02\n\x10RevisionProgress\x12&\n\x08revision\x18\x01 \x01(\x0b\x32\x14.turnout.v1.Revision\x12\r\n\x05total\x18\x02 \x01(\x05\x12\x0f\n\x07holding\x18\x03 \x01(\x05\x12\x0e\n\x06\x62\x65hind\x18\x04 \x01(\x05\x12\x0f\n\x07refused\x18\x05 \x01(\x05\x12\x0c\n\x04gone\x18\x06 \x01(\x05\x12\'\n\x05nodes\x18\x07 \x03(\x0b\x32\x18.turnout.v1.NodeProgress\x12\x10\n\x08\x63omplete\x18\x08 \x01(\x08\x12\x31\n\rlast_ack_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08released\x18\n \x01(\x05\x12+\n\x08\x65xpected\x18\x0b \x03(\x0b\x32\x19.turnout.v1.ExpectedNodes\"\xe7\x02\n\x0cNodeProgress\x12#\n\x04node\x18\x01 \x01(\tB\x15\xfa\x41\x12\n\x10turnout.dev/Node\x12,\n\x05state\x18\x02 \x01(\x0e\x32\x1d.turnout.v1.NodeProgressState\x12-\n\thold_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0crefused_type\x18\x04 \x01(\t\x12\x19\n\x11refused_resources\x18\x05 \x03(\t\x12\r\n\x05\x65rror\x18\x06 \x01(\t\x12\x15\n\rheld_revision\x18\x07 \x01(\x03\x12\x18\n\x10refused_revision\x18\x08 \x01(\x03\x12\x32\n\x0elast_seen_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0crelease_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp*\xbe\x01\n\x06\x41\x63tion\x12\x16\n\x12\x41\x43TION_UNSPECIFIED\x10\x00\x12\x11\n\rACTION_CREATE\x10\x01\x12\x11\n\rACTION_UPDATE\x10\x02\x12\x11\n\rACTION_DELETE\x10\x03\x12\x10\n\x0c\x41\x43TION_APPLY\x10\x04\x12\x11\n\rACTION_SWITCH\x10\x05\x12\x11\n\rACTION_REVERT\x10\x06\x12\x0f\n\x0b\x41\x43TION_UNDO\x10\x07\x12\x1a\n\x16\x41\x43TION_REVERT_REVISION\x10\x08*t\n\nChangeKind\x12\x1b\n\x17\x43HANGE_KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13\x43HANGE_KIND_CREATED\x10\x01\x12\x17\n\x13\x43HANGE_KIND_UPDATED\x10\x02\x12\x17\n\x13\x43HANGE_KIND_DELETED\x10\x03*\x98\x01\n\x08LossKind\x12\x19\n\x15LOSS_KIND_UNSPECIFIED\x10\x00\x12\x15\n\x11LOSS_KIND_UNKNOWN\x10\x01\x12\x16\n\x12LOSS_KIND_LISTENER\x10\x02\x12\x14\n\x10LOSS_KIND_ACCESS\x10\x03\x12\x13\n\x0fLOSS_KIND_MODEL\x10\x04\x12\x17\n\x13LOSS_KIND_ENDPOINTS\x10\x05*o\n\x0fNodeRequirement\x12 \n\x1cNODE_REQUIREMENT_UNSPECIFIED\x10\x00\x12\x1a\n\x16NODE_REQUIREMENT_KNOWN\x10\x01\x12\x1e\n\x1aNODE_REQUIREMENT_CONNECTED\x10\x02*\xda\x01\n\x11NodeProgressState\x12#\n\x1fNODE_PROGRESS_STATE_UNSPECIFIED\x10\x00\x12\x1f\n\x1bNODE_PROGRESS_STATE_HOLDING\x10\x01\x12\x1e\n\x1aNODE_PROGRESS_STATE_BEHIND\x10\x02\x12\x1f\n\x1bNODE_PROGRESS_STATE_REFUSED\x10\x03\x12\x1c\n\x18NODE_PROGRESS_STATE_GONE\x10\x04\x12 \n\x1cNODE_PROGRESS_STATE_RELEASED\x10\x05\x42\x38\n\x0e\x64\x65v.turnout.v1P\x01Z$turnout.dev/gen/turnout/v1;turnoutv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19turnout/v1/revision.proto\x12\nturnout.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x15turnout/v1/node.proto\"\x80\x03\n\x08Revision\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x14\n\x06number\x18\x02 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x35\n\x0b\x63reate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x14\n\x06\x61uthor\x18\x04 \x01(\tB\x04\xe2\x41\x01\x03\x12\x14\n\x06reason\x18\x05 \x01(\tB\x04\xe2\x41\x01\x03\x12(\n\x06\x61\x63tion\x18\x06 \x01(\x0e\x32\x12.turnout.v1.ActionB\x04\xe2\x41\x01\x03\x12)\n\x07\x63hanges\x18\x07 \x03(\x0b\x32\x12.turnout.v1.ChangeB\x04\xe2\x41\x01\x03\x12\x19\n\x0breverted_to\x18\x08 \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x1d\n\x0fundone_revision\x18\t \x01(\x03\x42\x04\xe2\x41\x01\x03\x12\x12\n\x04\x65tag\x18\n \x01(\tB\x04\xe2\x41\x01\x03:D\xea\x41\x41\n\x14turnout.dev/Revision\x12\x14revisions/{revision}*\trevisions2\x08revision\"K\n\x06\x43hange\x12\x0c\n\x04name\x18\x01 \x01(\t\x12$\n\x04kind\x18\x02 \x01(\x0e\x32\x16.turnout.v1.ChangeKind\x12\r\n\x05lines\x18\x03 \x03(\t\"\xc7\x01\n\x06Impact\x12%\n\x05types\x18\x01 \x03(\x0b\x32\x16.turnout.v1.TypeImpact\x12\r\n\x05nodes\x18\x02 \x01(\x05\x12\x16\n\x0e\x62ytes_per_node\x18\x03 \x01(\x03\x12\x10\n\x08warnings\x18\x04 \x03(\t\x12 \n\x06losses\x18\x05 \x03(\x0b\x32\x10.turnout.v1.Loss\x12\x11\n\tcut_token\x18\x06 \x01(\t\x12(\n\x06probes\x18\x07 \x03(\x0b\x32\x18.turnout.v1.VersionProbe\"\xab\x01\n\x0cVersionProbe\x12%\n\x05model\x18\x01 \x01(\tB\x16\xfa\x41\x13\n\x11turnout.dev/Model\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x11\n\tendpoints\x18\x03 \x01(\x05\x12\x0e\n\x06probed\x18\x04 \x01(\x05\x12\x11\n\tanswering\x18\x05 \x01(\x05\x12-\n\x08\x66\x61ilures\x18\x06 \x03(\x0b\x32\x1b.turnout.v1.EndpointFailure\"3\n\x0f\x45ndpointFailure\x12\x10\n\x08\x65ndpoint\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\xc0\x01\n\x04Loss\x12\"\n\x04kind\x18\x01 \x01(\x0e\x32\x14.turnout.v1.LossKind\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12&\n\x06models\x18\x04 \x03(\tB\x16\xfa\x41\x13\n\x11turnout.dev/Model\x12\x13\n\x0bmodel_count\x18\x05 \x01(\x05\x12$\n\x05nodes\x18\x06 \x03(\tB\x15\xfa\x41\x12\n\x10turnout.dev/Node\x12\x12\n\nnode_count\x18\x07 \x01(\x05\"<\n\nTypeImpact\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\x0f\n\x07\x63hanged\x18\x02 \x01(\x05\x12\x0f\n\x07removed\x18\x03 \x01(\x05\"\xb6\x02\n\x10RevisionProgress\x12&\n\x08revision\x18\x01 \x01(\x0b\x32\x14.turnout.v1.Revision\x12\r\n\x05total\x18\x02 \x01(\x05\x12\x0f\n\x07holding\x18\x03 \x01(\x05\x12\x0e\n\x06\x62\x65hind\x18\x04 \x01(\x05\x12\x0f\n\x07refused\x18\x05 \x01(\x05\x12\x0c\n\x04gone\x18\x06 \x01(\x05\x12\'\n\x05nodes\x18\x07 \x03(\x0b\x32\x18.turnout.v1.NodeProgress\x12\x10\n\x08\x63omplete\x18\x08 \x01(\x08\x12\x31\n\rlast_ack_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08released\x18\n \x01(\x05\x12+\n\x08\x65xpected\x18\x0b \x03(\x0b\x32\x19.turnout.v1.ExpectedNodes\"\xe7\x02\n\x0cNodeProgress\x12#\n\x04node\x18\x01 \x01(\tB\x15\xfa\x41\x12\n\x10turnout.dev/Node\x12,\n\x05state\x18\x02 \x01(\x0e\x32\x1d.turnout.v1.NodeProgressState\x12-\n\thold_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0crefused_type\x18\x04 \x01(\t\x12\x19\n\x11refused_resources\x18\x05 \x03(\t\x12\r\n\x05\x65rror\x18\x06 \x01(\t\x12\x15\n\rheld_revision\x18\x07 \x01(\x03\x12\x18\n\x10refused_revision\x18\x08 \x01(\x03\x12\x32\n\x0elast_seen_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0crelease_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp*\xbe\x01\n\x06\x41\x63tion\x12\x16\n\x12\x41\x43TION_UNSPECIFIED\x10\x00\x12\x11\n\rACTION_CREATE\x10\x01\x12\x11\n\rACTION_UPDATE\x10\x02\x12\x11\n\rACTION_DELETE\x10\x03\x12\x10\n\x0c\x41\x43TION_APPLY\x10\x04\x12\x11\n\rACTION_SWITCH\x10\x05\x12\x11\n\rACTION_REVERT\x10\x06\x12\x0f\n\x0b\x41\x43TION_UNDO\x10\x07\x12\x1a\n\x16\x41\x43TION_REVERT_REVISION\x10\x08*t\n\nChangeKind\x12\x1b\n\x17\x43HANGE_KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13\x43HANGE_KIND_CREATED\x10\x01\x12\x17\n\x13\x43HANGE_KIND_UPDATED\x10\x02\x12\x17\n\x13\x43HANGE_KIND_DELETED\x10\x03*\x98\x01\n\x08LossKind\x12\x19\n\x15LOSS_KIND_UNSPECIFIED\x10\x00\x12\x15\n\x11LOSS_KIND_UNKNOWN\x10\x01\x12\x16\n\x12LOSS_KIND_LISTENER\x10\x02\x12\x14\n\x10LOSS_KIND_ACCESS\x10\x03\x12\x13\n\x0fLOSS_KIND_MODEL\x10\x04\x12\x17\n\x13LOSS_KIND_ENDPOINTS\x10\x05*o\n\x0fNodeRequirement\x12 \n\x1cNODE_REQUIREMENT_UNSPECIFIED\x10\x00\x12\x1a\n\x16NODE_REQUIREMENT_KNOWN\x10\x01\x12\x1e\n\x1aNODE_REQUIREMENT_CONNECTED\x10\x02*\xda\x01\n\x11NodeProgressState\x12#\n\x1fNODE_PROGRESS_STATE_UNSPECIFIED\x10\x00\x12\x1f\n\x1bNODE_PROGRESS_STATE_HOLDING\x10\x01\x12\x1e\n\x1aNODE_PROGRESS_STATE_BEHIND\x10\x02\x12\x1f\n\x1bNODE_PROGRESS_STATE_REFUSED\x10\x03\x12\x1c\n\x18NODE_PROGRESS_STATE_GONE\x10\x04\x12 \n\x1cNODE_PROGRESS_STATE_RELEASED\x10\x05\x42\x38\n\x0e\x64\x65v.turnout.v1P\x01Z$turnout.dev/gen/turnout/v1;turnoutv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -58,34 +58,40 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REVISION'].fields_by_name['etag']._serialized_options = b'\342A\001\003'
   _globals['_REVISION']._loaded_options = None
   _globals['_REVISION']._serialized_options = b'\352AA\n\024turnout.dev/Revision\022\024revisions/{revision}*\trevisions2\010revision'
+  _globals['_VERSIONPROBE'].fields_by_name['model']._loaded_options = None
+  _globals['_VERSIONPROBE'].fields_by_name['model']._serialized_options = b'\372A\023\n\021turnout.dev/Model'
   _globals['_LOSS'].fields_by_name['models']._loaded_options = None
   _globals['_LOSS'].fields_by_name['models']._serialized_options = b'\372A\023\n\021turnout.dev/Model'
   _globals['_LOSS'].fields_by_name['nodes']._loaded_options = None
   _globals['_LOSS'].fields_by_name['nodes']._serialized_options = b'\372A\022\n\020turnout.dev/Node'
   _globals['_NODEPROGRESS'].fields_by_name['node']._loaded_options = None
   _globals['_NODEPROGRESS'].fields_by_name['node']._serialized_options = b'\372A\022\n\020turnout.dev/Node'
-  _globals['_ACTION']._serialized_start=1714
-  _globals['_ACTION']._serialized_end=1904
-  _globals['_CHANGEKIND']._serialized_start=1906
-  _globals['_CHANGEKIND']._serialized_end=2022
-  _globals['_LOSSKIND']._serialized_start=2025
-  _globals['_LOSSKIND']._serialized_end=2177
-  _globals['_NODEREQUIREMENT']._serialized_start=2179
-  _globals['_NODEREQUIREMENT']._serialized_end=2290
-  _globals['_NODEPROGRESSSTATE']._serialized_start=2293
-  _globals['_NODEPROGRESSSTATE']._serialized_end=2511
+  _globals['_ACTION']._serialized_start=1983
+  _globals['_ACTION']._serialized_end=2173
+  _globals['_CHANGEKIND']._serialized_start=2175
+  _globals['_CHANGEKIND']._serialized_end=2291
+  _globals['_LOSSKIND']._serialized_start=2294
+  _globals['_LOSSKIND']._serialized_end=2446
+  _globals['_NODEREQUIREMENT']._serialized_start=2448
+  _globals['_NODEREQUIREMENT']._serialized_end=2559
+  _globals['_NODEPROGRESSSTATE']._serialized_start=2562
+  _globals['_NODEPROGRESSSTATE']._serialized_end=2780
   _globals['_REVISION']._serialized_start=158
   _globals['_REVISION']._serialized_end=542
   _globals['_CHANGE']._serialized_start=544
   _globals['_CHANGE']._serialized_end=619
   _globals['_IMPACT']._serialized_start=622
-  _globals['_IMPACT']._serialized_end=779
-  _globals['_LOSS']._serialized_start=782
-  _globals['_LOSS']._serialized_end=974
-  _globals['_TYPEIMPACT']._serialized_start=976
-  _globals['_TYPEIMPACT']._serialized_end=1036
-  _globals['_REVISIONPROGRESS']._serialized_start=1039
-  _globals['_REVISIONPROGRESS']._serialized_end=1349
-  _globals['_NODEPROGRESS']._serialized_start=1352
-  _globals['_NODEPROGRESS']._serialized_end=1711
+  _globals['_IMPACT']._serialized_end=821
+  _globals['_VERSIONPROBE']._serialized_start=824
+  _globals['_VERSIONPROBE']._serialized_end=995
+  _globals['_ENDPOINTFAILURE']._serialized_start=997
+  _globals['_ENDPOINTFAILURE']._serialized_end=1048
+  _globals['_LOSS']._serialized_start=1051
+  _globals['_LOSS']._serialized_end=1243
+  _globals['_TYPEIMPACT']._serialized_start=1245
+  _globals['_TYPEIMPACT']._serialized_end=1305
+  _globals['_REVISIONPROGRESS']._serialized_start=1308
+  _globals['_REVISIONPROGRESS']._serialized_end=1618
+  _globals['_NODEPROGRESS']._serialized_start=1621
+  _globals['_NODEPROGRESS']._serialized_end=1980
 # @@protoc_insertion_point(module_scope)

@@ -307,6 +307,7 @@ class Impact(_message.Message):
     WARNINGS_FIELD_NUMBER: _builtins.int
     LOSSES_FIELD_NUMBER: _builtins.int
     CUT_TOKEN_FIELD_NUMBER: _builtins.int
+    PROBES_FIELD_NUMBER: _builtins.int
     nodes: _builtins.int
     """Number of connected nodes that are sent anything."""
     bytes_per_node: _builtins.int
@@ -331,6 +332,12 @@ class Impact(_message.Message):
         something needs `allow_cut`.
         """
 
+    @_builtins.property
+    def probes(self) -> _containers.RepeatedCompositeFieldContainer[Global___VersionProbe]:
+        """The versions whose shares rise from 0, and whether they answer the control plane: at most 100. Empty with `no_probe`, or if
+        the server does not probe. Each version with an endpoint that does not answer also has a line in `warnings`.
+        """
+
     def __init__(
         self,
         *,
@@ -340,14 +347,89 @@ class Impact(_message.Message):
         warnings: _abc.Iterable[_builtins.str] | None = ...,
         losses: _abc.Iterable[Global___Loss] | None = ...,
         cut_token: _builtins.str = ...,
+        probes: _abc.Iterable[Global___VersionProbe] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes_per_node", b"bytes_per_node", "cut_token", b"cut_token", "losses", b"losses", "nodes", b"nodes", "types", b"types", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes_per_node", b"bytes_per_node", "cut_token", b"cut_token", "losses", b"losses", "nodes", b"nodes", "probes", b"probes", "types", b"types", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Impact: _TypeAlias = Impact  # noqa: Y015
+
+@_typing.final
+class VersionProbe(_message.Message):
+    """A VersionProbe says how many endpoints of a version answer, as seen from the control plane. Proxies may be in another network
+    and see it differently. A probe is a TCP connect or the version's health check, takes at most 1 s, and never refuses a change.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    ENDPOINTS_FIELD_NUMBER: _builtins.int
+    PROBED_FIELD_NUMBER: _builtins.int
+    ANSWERING_FIELD_NUMBER: _builtins.int
+    FAILURES_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """Resource name of the model."""
+    version: _builtins.str
+    """Name of the version within its model."""
+    endpoints: _builtins.int
+    """Number of endpoints in desired state."""
+    probed: _builtins.int
+    """Number of endpoints of which it is known whether they answer. It may be smaller: of many endpoints only a sample is probed,
+    and loopback and link-local addresses only if the server itself listens on loopback alone.
+    """
+    answering: _builtins.int
+    """Number of endpoints that answer."""
+    @_builtins.property
+    def failures(self) -> _containers.RepeatedCompositeFieldContainer[Global___EndpointFailure]:
+        """Endpoints that do not answer, in their order: at most 32."""
+
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        version: _builtins.str = ...,
+        endpoints: _builtins.int = ...,
+        probed: _builtins.int = ...,
+        answering: _builtins.int = ...,
+        failures: _abc.Iterable[Global___EndpointFailure] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answering", b"answering", "endpoints", b"endpoints", "failures", b"failures", "model", b"model", "probed", b"probed", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VersionProbe: _TypeAlias = VersionProbe  # noqa: Y015
+
+@_typing.final
+class EndpointFailure(_message.Message):
+    """An EndpointFailure is an endpoint that did not answer a probe."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENDPOINT_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    endpoint: _builtins.str
+    """Host and port of the endpoint, as in desired state."""
+    reason: _builtins.str
+    """Reason, like `connection refused` or `health check answered 503`. Text for people; it may change."""
+    def __init__(
+        self,
+        *,
+        endpoint: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["endpoint", b"endpoint", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EndpointFailure: _TypeAlias = EndpointFailure  # noqa: Y015
 
 @_typing.final
 class Loss(_message.Message):

@@ -75,6 +75,7 @@ class ApplyRequest(_message.Message):
     INCLUDE_BOOTSTRAPS_FIELD_NUMBER: _builtins.int
     ALLOW_CUT_FIELD_NUMBER: _builtins.int
     CUT_TOKEN_FIELD_NUMBER: _builtins.int
+    NO_PROBE_FIELD_NUMBER: _builtins.int
     force: _builtins.bool
     """Move traffic without an etag, or with one that is out of date. Unset: false."""
     request_id: _builtins.str
@@ -95,6 +96,8 @@ class ApplyRequest(_message.Message):
     """With `allow_cut`: `Impact.cut_token` of a dry run, or of the refusal. The change is refused again (CUTS_TRAFFIC) if it
     cuts anything else, or on more nodes. Unset: any cut is allowed.
     """
+    no_probe: _builtins.bool
+    """Don't probe the versions whose shares rise from 0 (`Impact.probes`). Unset: false."""
     @_builtins.property
     def manifest(self) -> Global___Manifest:
         """Objects to create or to replace completely. A model without a split keeps the live one. An object with an etag must not
@@ -117,10 +120,11 @@ class ApplyRequest(_message.Message):
         include_bootstraps: _builtins.bool = ...,
         allow_cut: _builtins.bool = ...,
         cut_token: _builtins.str = ...,
+        no_probe: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["manifest", b"manifest"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_cut", b"allow_cut", "cut_token", b"cut_token", "delete_names", b"delete_names", "force", b"force", "include_bootstraps", b"include_bootstraps", "manifest", b"manifest", "reason", b"reason", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_cut", b"allow_cut", "cut_token", b"cut_token", "delete_names", b"delete_names", "force", b"force", "include_bootstraps", b"include_bootstraps", "manifest", b"manifest", "no_probe", b"no_probe", "reason", b"reason", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -349,6 +353,7 @@ class RevertRevisionRequest(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     ALLOW_CUT_FIELD_NUMBER: _builtins.int
     CUT_TOKEN_FIELD_NUMBER: _builtins.int
+    NO_PROBE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Revision whose changes are taken back, `revisions/{revision}` or `revisions/latest`. Required."""
     request_id: _builtins.str
@@ -367,6 +372,8 @@ class RevertRevisionRequest(_message.Message):
     """With `allow_cut`: `Impact.cut_token` of a dry run, or of the refusal. The change is refused again (CUTS_TRAFFIC) if it
     cuts anything else, or on more nodes. Unset: any cut is allowed.
     """
+    no_probe: _builtins.bool
+    """Don't probe the versions whose shares rise from 0 (`Impact.probes`). Unset: false."""
     def __init__(
         self,
         *,
@@ -376,10 +383,11 @@ class RevertRevisionRequest(_message.Message):
         reason: _builtins.str = ...,
         allow_cut: _builtins.bool = ...,
         cut_token: _builtins.str = ...,
+        no_probe: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_cut", b"allow_cut", "cut_token", b"cut_token", "name", b"name", "reason", b"reason", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_cut", b"allow_cut", "cut_token", b"cut_token", "name", b"name", "no_probe", b"no_probe", "reason", b"reason", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -439,6 +447,7 @@ class RestoreStateRequest(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     ALLOW_CUT_FIELD_NUMBER: _builtins.int
     CUT_TOKEN_FIELD_NUMBER: _builtins.int
+    NO_PROBE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Revision whose state is restored, `revisions/{revision}`; `revisions/0` is the empty state. Required."""
     etag: _builtins.str
@@ -461,6 +470,8 @@ class RestoreStateRequest(_message.Message):
     """With `allow_cut`: `Impact.cut_token` of a dry run, or of the refusal. The change is refused again (CUTS_TRAFFIC) if it
     cuts anything else, or on more nodes. Unset: any cut is allowed.
     """
+    no_probe: _builtins.bool
+    """Don't probe the versions whose shares rise from 0 (`Impact.probes`). Unset: false."""
     def __init__(
         self,
         *,
@@ -472,10 +483,11 @@ class RestoreStateRequest(_message.Message):
         reason: _builtins.str = ...,
         allow_cut: _builtins.bool = ...,
         cut_token: _builtins.str = ...,
+        no_probe: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_cut", b"allow_cut", "cut_token", b"cut_token", "etag", b"etag", "force", b"force", "name", b"name", "reason", b"reason", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_cut", b"allow_cut", "cut_token", b"cut_token", "etag", b"etag", "force", b"force", "name", b"name", "no_probe", b"no_probe", "reason", b"reason", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -529,6 +541,7 @@ class RevertToRequest(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     ALLOW_CUT_FIELD_NUMBER: _builtins.int
     CUT_TOKEN_FIELD_NUMBER: _builtins.int
+    NO_PROBE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Revision whose state is restored, `revisions/{revision}`; `revisions/0` is the empty state. Required."""
     etag: _builtins.str
@@ -551,6 +564,8 @@ class RevertToRequest(_message.Message):
     """With `allow_cut`: `Impact.cut_token` of a dry run, or of the refusal. The change is refused again (CUTS_TRAFFIC) if it
     cuts anything else, or on more nodes. Unset: any cut is allowed.
     """
+    no_probe: _builtins.bool
+    """Don't probe the versions whose shares rise from 0 (`Impact.probes`). Unset: false."""
     def __init__(
         self,
         *,
@@ -562,10 +577,11 @@ class RevertToRequest(_message.Message):
         reason: _builtins.str = ...,
         allow_cut: _builtins.bool = ...,
         cut_token: _builtins.str = ...,
+        no_probe: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_cut", b"allow_cut", "cut_token", b"cut_token", "etag", b"etag", "force", b"force", "name", b"name", "reason", b"reason", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_cut", b"allow_cut", "cut_token", b"cut_token", "etag", b"etag", "force", b"force", "name", b"name", "no_probe", b"no_probe", "reason", b"reason", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

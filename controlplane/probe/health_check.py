@@ -1,0 +1,76 @@
+"""The health check of a version over an open connection, by the protocol of the version."""
+
+from __future__ import annotations
+
+import asyncio
+from http import HTTPStatus
+
+import grpc
+from google.protobuf.message import DecodeError
+from grpc_health.v1 import health_pb2
+
+from controlplane.domain import HealthCheck, Protocol
+from controlplane.probe.http2 import request
+
+_AGENT = "turnout-probe"
+_GRPC_STATUS = {code.value[0]: code.name for code in grpc.StatusCode}
+# Bytes of the longest status line, and of the answer to a gRPC health check.
+_STATUS_LINE = 1024
+_GRPC_ANSWER = 64
+
+
+async def failure(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, check: HealthCheck, protocol: Protocol, host: str, scheme: str
+) -> str:
+    """Return what is wrong with the answer to a health check; "" if it passes. Errors: OSError, EOFError, ValueError."""
+    match protocol:
+        case Protocol.HTTP1:
+            status = await _http1(reader, writer, check.path, host)
+        case Protocol.HTTP2:
+            fields = _fields("GET", scheme, host, check.path)
+            status = (await request(reader, writer, fields)).status
+        case Protocol.GRPC:
+            return await _grpc(reader, writer, host, scheme)
+    return "" if status == HTTPStatus.OK else f"health check answered {status}"
+
+
+async def _http1(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, path: str, host: str) -> int:
+    """Send a GET, and return the status of its answer. The rest of the answer is not read."""
+    head = f"GET {path} HTTP/1.1\r\nhost: {host}\r\nuser-agent: {_AGENT}\r\nconnection: close\r\n\r\n"
+    writer.write(head.encode("latin-1"))
+    line = await reader.readline()
+    version, _, status = line[:_STATUS_LINE].partition(b" ")
+    if not version.startswith(b"HTTP/1.") or not status[:3].isdigit():
+        raise ValueError("not HTTP/1.1")
+    return int(status[:3])
+
+
+async def _grpc(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, host: str, scheme: str) -> str:
+    fields = _fields("POST", scheme, host, "/grpc.health.v1.Health/Check")
+    fields += (("content-type", "application/grpc"), ("te", "trailers"))
+    # A message of no bytes: the health of the whole server.
+    answer = await request(reader, writer, fields, body=bytes(5), max_body=_GRPC_ANSWER)
+    if answer.status != HTTPStatus.OK:
+        return f"health check answered {answer.status}"
+    if answer.grpc_status:
+        return f"health check answered {_GRPC_STATUS.get(answer.grpc_status, answer.grpc_status)}"
+    try:
+        # Five bytes come before the message: its compression and its length.
+        response = health_pb2.HealthCheckResponse.FromString(answer.body[5:])
+    except DecodeError:
+        raise ValueError("not a HealthCheckResponse") from None
+    serving = health_pb2.HealthCheckResponse.ServingStatus
+    if response.status == health_pb2.HealthCheckResponse.SERVING:
+        return ""
+    known = response.status in serving.values()
+    return f"health check answered {serving.Name(response.status) if known else response.status}"
+
+
+def _fields(method: str, scheme: str, host: str, path: str) -> tuple[tuple[str, str], ...]:
+    return (
+        (":method", method),
+        (":scheme", scheme),
+        (":authority", host),
+        (":path", path),
+        ("user-agent", _AGENT),
+    )
