@@ -46,28 +46,29 @@ class State(StrEnum):
     GONE = "gone"
 
 
+_Models = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--model", metavar="MODEL", autocompletion=complete.models, help="Only what concerns this model. Repeatable."
+    ),
+]
+_Error = Annotated[
+    str, typer.Option("--error", metavar="TEXT", help="Only problems and refusals that contain this text, in any case.")
+]
+_Ignore = Annotated[
+    list[str] | None,
+    typer.Option("--ignore", metavar="REASON", help="Leave out problems of this reason, like TRAFFIC_UNKNOWN. Repeatable."),
+]
+
+
 def status(
     ctx: typer.Context,
     problems: Annotated[bool, typer.Option("--problems", help="Show only the problems.")] = False,
-    model: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--model", metavar="MODEL", autocompletion=complete.models, help="Only what concerns this model. Repeatable."
-        ),
-    ] = None,
+    model: _Models = None,
     state: Annotated[list[State] | None, typer.Option("--state", help="Only nodes in this state. Repeatable.")] = None,
-    error: Annotated[
-        str, typer.Option("--error", metavar="TEXT", help="Only problems and refusals that contain this text, in any case.")
-    ] = "",
-    ignore: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--ignore", metavar="REASON", help="Leave out problems of this reason, like TRAFFIC_UNKNOWN. Repeatable."
-        ),
-    ] = None,
-    check: Annotated[
-        bool, typer.Option("--check", help="Show only the problems, and exit with the level, for scripts and monitors.")
-    ] = False,
+    error: _Error = "",
+    ignore: _Ignore = None,
+    check: Annotated[bool, typer.Option("--check", help="Show only the problems, and exit with their level.")] = False,
     watch: Watch = False,
     api: Api = None,
     form: Output = Format.TABLE,
@@ -115,7 +116,10 @@ def status(
         return
     # Desired state is a part of the overview, and not of the answer to a question about nodes.
     overview = not (problems or state or error)
-    updates = _updates(client, request, overview, watch)
+    _show(_updates(client, request, overview, watch), form, overview=overview, problems=problems, watch=watch)
+
+
+def _show(updates: Iterator[tuple[Status, list[Model]]], form: Format, *, overview: bool, problems: bool, watch: bool) -> None:
     if form is not Format.TABLE:
         for current, models in updates:
             _print_data(current, models if overview else None, form, watch)
