@@ -17,9 +17,11 @@ from typing import Any
 from controlplane.fleet.held_revisions import HeldRevisions
 from controlplane.fleet.node import Node, NodeState, NodeStream, Refusal
 from controlplane.snapshot import Audience
+from controlplane.versions import VersionIndex
 from controlplane.xds.events import (
     AudienceAssigned,
     Blocked,
+    Claimed,
     Held,
     Identified,
     Recovered,
@@ -42,7 +44,12 @@ _SYNCED, _BEHIND = NodeState.SYNCED, NodeState.BEHIND
 class Fleet:
     """All connected nodes, and those that disconnected recently."""
 
-    def __init__(self) -> None:
+    def __init__(self, versions: VersionIndex | None = None) -> None:
+        """Make an empty fleet. `versions` says from when on an unknown version is a foreign one; None: always."""
+        self._versions = versions if versions is not None else VersionIndex()
+        # By id of a node that brought a version which this history never made: the time of the newest such stream. In the
+        # order of these times. At most GONE_NODES; the oldest is forgotten first.
+        self.foreign: OrderedDict[str, float] = OrderedDict()
         # The newest published revision, which every connected node should hold.
         self.revision = 0
         # Number of nodes in each state.
@@ -91,12 +98,12 @@ class Fleet:
         return sum(n for held, n in self._held.items() if revision in held)
 
     def state_of(self, node: Node) -> NodeState:
-        """Return a node's state, compared with the newest revision."""
+        """Return a node's state, compared with the newest revision. While there is no revision, connected nodes are BEHIND."""
         if not node.streams:
             return NodeState.GONE
         if node.refusing:
             return NodeState.REFUSING
-        return NodeState.SYNCED if node.held_revision >= self.revision else NodeState.BEHIND
+        return NodeState.SYNCED if node.held_revision >= (self.revision or 1) else NodeState.BEHIND
 
     def unsynced_first(self) -> Iterator[Node]:
         """Yield all nodes in the order refusing, behind, gone, synced, and within a state sorted by id."""
@@ -127,6 +134,8 @@ class Fleet:
             return
         if isinstance(event, AudienceAssigned):
             self._assign_audience(opened, event)
+        elif isinstance(event, Claimed):
+            self._note_claim(opened, event, now)
         elif isinstance(event, Identified) and event.id not in self._nodes:
             self._add_node(stream, opened, event, now)
         else:
@@ -153,6 +162,7 @@ class Fleet:
         if revision > self.revision:
             self.publish(revision)
         before, opened.held = opened.held, HeldRevisions(revision, revision)
+        opened.claims = None
         holds = opened.held if len(node.streams) == 1 else node.common_holds(before, revision >= before.newest)
         newest = self.revision
         synced = holds.all_of >= newest
@@ -190,12 +200,26 @@ class Fleet:
             self.audiences[event.audience] += 1
         node.audience, node.note = event.audience, event.note
 
+    def _note_claim(self, opened: NodeStream, event: Claimed, now: float) -> None:
+        if opened.claims is None:
+            opened.claims = {}
+        opened.claims[event.type_url] = event
+        node = opened.node
+        if node is None:
+            return
+        node.last_seen = now
+        if event.unknown_version and self._versions.is_trusted(now):
+            self.foreign[node.id] = now
+            self.foreign.move_to_end(node.id)
+            if len(self.foreign) > GONE_NODES:
+                self.foreign.popitem(last=False)
+
     def _fold(self, stream: StreamId, opened: NodeStream, node: Node, event: StreamEvent, now: float) -> None:
         """Apply an event to a stream and to its node. The counts leave the node out in the meantime."""
         before, was_refusing = opened.held, bool(opened.refused)
         match event:
             case Held() | Settled():
-                opened.held = opened.held.after(event)
+                opened.held, opened.claims = opened.held.after(event), None
             case Blocked(revision):
                 for type_url, refusal in opened.refused.items():
                     opened.refused[type_url] = replace(refusal, blocked_up_to=max(refusal.blocked_up_to, revision))

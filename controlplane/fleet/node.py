@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from controlplane.domain import Locality
+from controlplane.fleet.claims import Claims, merged
 from controlplane.fleet.held_revisions import HeldRevisions
 from controlplane.snapshot import Audience
-from controlplane.xds.events import StreamId
+from controlplane.xds.events import Claimed, StreamId
 
 # Number of revisions for which a node's `history` keeps the time when it first held them.
 HISTORY = 32
@@ -61,6 +62,8 @@ class NodeStream:
     audience: Audience = Audience()
     held: HeldRevisions = HeldRevisions()
     refused: dict[str, Refusal] = field(default_factory=dict)  # by type URL
+    # By type URL: what the client said that it holds. None: nothing, or it has ACKed a revision on this stream.
+    claims: dict[str, Claimed] | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -104,6 +107,11 @@ class Node:
     def gateways(self) -> tuple[str, ...]:
         """Return the labels of the gateways that select the node, sorted."""
         return self.audience.gateways
+
+    @property
+    def claims(self) -> Claims | None:
+        """Return what the node says that it holds, on streams on which it has ACKed no revision yet. None: nothing."""
+        return merged(s.claims for s in self.streams.values() if s.claims)
 
     @property
     def refusals(self) -> tuple[Refusal, ...]:

@@ -11,6 +11,7 @@ from controlplane.traffic import Traffic
 from controlplane.xds.events import (
     AudienceAssigned,
     Blocked,
+    Claimed,
     Held,
     Identified,
     LoadReported,
@@ -26,6 +27,7 @@ from controlplane.xds.events import (
 FLEET_EVENTS = (
     StreamOpened,
     Identified,
+    Claimed,
     AudienceAssigned,
     Held,
     Settled,

@@ -28,7 +28,7 @@ class IndexedVersion:
 
     type_url: str
     version: str
-    # The version that `content` is relative to. It is whole. "": this version is whole.
+    # The version that `content` is relative to. "": this version is whole.
     base: str
     # When it was published, in seconds since the epoch.
     time: float

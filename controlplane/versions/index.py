@@ -24,6 +24,7 @@ from dataclasses import dataclass, replace
 from controlplane.envoy_types import CLUSTER, LISTENER, ROUTES, SCOPED_ROUTES
 from controlplane.snapshot import NOTHING, Audience, Resources, Snapshot, diff, type_version
 from controlplane.versions.entry import IndexedVersion, encoded
+from controlplane.versions.resources import ResourceVersions
 
 Key = tuple[str, str]  # type URL and version
 # Entries that are new or different, by key; None: the entry was dropped.
@@ -31,6 +32,8 @@ VersionChanges = Mapping[Key, IndexedVersion | None]
 
 INDEXED = (CLUSTER, LISTENER, SCOPED_ROUTES, ROUTES)
 
+# An index that was begun later than its history is trusted after this time. Seconds.
+TRUSTED_AFTER = 24 * 3600.0
 # A version that differs from its base in more names than this, and in more than an eighth of them, becomes a whole one.
 _MOST_DIFFERENCES = 16
 # Decoded versions that are kept, so that thousands of clients that come back with one version cost one decoding.
@@ -40,9 +43,6 @@ _LOW_WATER = 0.95
 # Audiences whose newest version is remembered to compare the next one with. At the bound the oldest is forgotten, and its next
 # version is a whole one.
 _MOST_AUDIENCES = 4_096
-# `made` also knows resources of entries that were dropped. It is built anew when it has this many more than twice as many as
-# after it was built last.
-_MORE_RESOURCES = 100_000
 
 _EMPTY = type_version(())
 
@@ -68,23 +68,17 @@ class VersionIndex:
         self.known_since = 0.0
         # In the order in which they were published last.
         self._entries: OrderedDict[Key, IndexedVersion] = OrderedDict()
-        self._bytes = 0
+        # The size of all contents.
+        self.bytes = 0
         # The number of entries that are relative to a whole one; no zero counts.
         self._dependents: Counter[Key] = Counter()
         self._lines: OrderedDict[tuple[Audience, str], _Line] = OrderedDict()
         self._decoded: OrderedDict[Key, Resources] = OrderedDict()
-        # By type URL: versions of resources, as numbers. `_most_made`: the number of them at which they are built anew.
-        self._made: dict[str, set[int]] = {t: set() for t in INDEXED}
-        self._most_made = _MORE_RESOURCES
+        self._resource_versions = ResourceVersions()
         self._changes: dict[Key, IndexedVersion | None] = {}
 
     def __len__(self) -> int:
         return len(self._entries)
-
-    @property
-    def bytes(self) -> int:
-        """Return the size of all contents in bytes."""
-        return self._bytes
 
     # ------------------------------------------------------------------------------------------------------ to read
 
@@ -110,10 +104,16 @@ class VersionIndex:
             self._decoded.popitem(last=False)
         return resources
 
+    def is_trusted(self, now: float) -> bool:
+        """Return whether a version that is not in the index is one that this history never made.
+
+        True when the index is complete, or was complete for so long that every connected client came back meanwhile.
+        """
+        return not self.known_since or now - self.known_since >= TRUSTED_AFTER
+
     def made(self, type_url: str, resource_version: str) -> bool:
         """Return whether a resource of this version was served, as far as the index goes back."""
-        numbers = self._made.get(type_url)
-        return numbers is not None and _number(resource_version) in numbers
+        return (type_url, resource_version) in self._resource_versions
 
     # --------------------------------------------------------------------------------------------------- to write
 
@@ -131,12 +131,16 @@ class VersionIndex:
                 self._lines.popitem(last=False)
         self._shrink(now)
 
-    def add_mixed(self, type_url: str, version: str, resources: Resources) -> None:
-        """Add a version that a stream sent between two snapshots: a SotW state with resources of both."""
-        if type_url in INDEXED and (type_url, version) not in self._entries:
-            newest = next(reversed(self._entries.values())).time if self._entries else 0.0
-            self._put(encoded(type_url, version, "", newest, resources.values()))
-            self._shrink(newest)
+    def add_mixed(self, type_url: str, version: str, resources: Resources, newest_version: str, newest: Resources) -> None:
+        """Add a version that a stream sent between two snapshots: a SotW state with resources of both.
+
+        `newest_version` and `newest` are those of the newer snapshot.
+        """
+        if type_url in INDEXED and (type_url, version) not in self._entries and newest_version != _EMPTY:
+            now = next(reversed(self._entries.values())).time if self._entries else 0.0
+            difference = diff(newest, resources)
+            self._put(encoded(type_url, version, newest_version, now, difference.changed, difference.removed))
+            self._shrink(now)
 
     def apply(self, changes: VersionChanges) -> None:
         """Take over the changes of another copy of this index. They are among this one's own changes, too."""
@@ -197,22 +201,19 @@ class VersionIndex:
         if key in self._entries:
             self._drop(key)
         self._entries[key] = entry
-        self._bytes += len(entry.content)
+        self.bytes += len(entry.content)
         if entry.base:
             self._dependents[entry.type_url, entry.base] += 1
         self._changes[key] = entry
-        self._note_made(entry)
-        if self._count_made() > self._most_made:
-            self._made = {t: set() for t in INDEXED}
-            for kept in self._entries.values():
-                self._note_made(kept)
-            self._most_made = 2 * self._count_made() + _MORE_RESOURCES
+        self._resource_versions.add(entry)
+        if self._resource_versions.is_stale:
+            self._resource_versions = ResourceVersions(self._entries.values())
 
     def _drop(self, key: Key) -> None:
         entry = self._entries.pop(key, None)
         if entry is None:
             return
-        self._bytes -= len(entry.content)
+        self.bytes -= len(entry.content)
         self._decoded.pop(key, None)
         if entry.base:
             base = entry.type_url, entry.base
@@ -247,20 +248,4 @@ class VersionIndex:
             self.known_since = now
 
     def _is_too_large(self, part: float = 1.0) -> bool:
-        return len(self._entries) > part * self.MAX_VERSIONS or self._bytes > part * self.MAX_BYTES
-
-    def _count_made(self) -> int:
-        return sum(map(len, self._made.values()))
-
-    def _note_made(self, entry: IndexedVersion) -> None:
-        numbers = self._made.get(entry.type_url)
-        if numbers is not None:
-            numbers.update(_number(version) for _, version in entry.changed())
-
-
-def _number(resource_version: str) -> int:
-    """Return a resource's version as a number; -1 if Turnout does not make such versions."""
-    try:
-        return int(resource_version, 16)
-    except ValueError:
-        return -1
+        return len(self._entries) > part * self.MAX_VERSIONS or self.bytes > part * self.MAX_BYTES

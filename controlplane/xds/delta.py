@@ -29,6 +29,7 @@ from typing import Any, Self
 from controlplane.envoy_types import LISTENER, ROUTES, SCOPED_ROUTES
 from controlplane.snapshot import Resource
 from controlplane.xds import wire
+from controlplane.xds.claims import delta_claim
 from controlplane.xds.context import Context
 from controlplane.xds.events import Event
 from controlplane.xds.ordering import changes_to_send
@@ -99,9 +100,15 @@ class DeltaStream(Stream):
     def _set_latest(self, sub: Subscription) -> None:
         """See `Stream`. At the first snapshot, compare it with `initial_resource_versions` (rule 27)."""
         super()._set_latest(sub)
-        if self._snapshot is None:
+        known = self._initial_versions.get(sub.type_url)
+        if self._snapshot is None or known is None:
             return
-        for name, version in self._initial_versions.pop(sub.type_url, {}).items():
+        if known and (claim := delta_claim(sub, known, self.context.versions)) is not None:
+            self._pending_events.append(claim)
+        if not self._snapshot.revision:
+            return  # the client is compared with the first revision
+        del self._initial_versions[sub.type_url]
+        for name, version in known.items():
             if sub.covers(name):
                 resource = sub.latest.get(name)
                 unknown = unseen(sub.type_url, name, version)

@@ -88,7 +88,22 @@ class Oversized:
     bytes: int
 
 
-Event = Identified | Held | Settled | Blocked | Refused | Recovered | Oversized
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """The client said on the first request of a type that it holds resources from an earlier stream, and not the newest ones.
+
+    Reported for listeners, clusters, scopes and routes, at most once a stream, type and snapshot. A client that already holds
+    the newest snapshot's resources of the type reports nothing.
+    """
+
+    type_url: str
+    # Names of the resources that the client may hold. None: unknown, so it may hold anything.
+    names: frozenset[str] | None
+    # A version that the index of published versions does not have; "" if it has all, and for scopes.
+    unknown_version: str = ""
+
+
+Event = Identified | Held | Settled | Blocked | Refused | Recovered | Oversized | Claimed
 
 
 # Unique among the streams of one control plane, and never used again.

@@ -38,6 +38,7 @@ from typing import Any, Self
 from controlplane.envoy_types import FULL_STATE
 from controlplane.snapshot import Resource, Resources, type_version
 from controlplane.xds import wire
+from controlplane.xds.claims import sotw_claim
 from controlplane.xds.context import Context
 from controlplane.xds.events import Event, Oversized
 from controlplane.xds.ordering import changes_to_send
@@ -99,11 +100,18 @@ class SotwStream(Stream):
 
     def _set_latest(self, sub: Subscription) -> None:
         super()._set_latest(sub)
-        if self._snapshot is None:
+        version = self._initial_versions.get(sub.type_url)
+        if self._snapshot is None or version is None:
             return
-        version = self._initial_versions.pop(sub.type_url, "")
+        newest_version = self._snapshot.versions.get(sub.type_url, "")
+        claim = sotw_claim(sub, version, newest_version, self.context.versions, bool(self._ttl))
+        if claim is not None:
+            self._pending_events.append(claim)
+        if not self._snapshot.revision:
+            return  # the client is compared with the first revision
+        del self._initial_versions[sub.type_url]
         comparable = sub.wildcard and not sub.requested and sub.type_url in FULL_STATE
-        if comparable and version and version == self._snapshot.versions.get(sub.type_url):
+        if comparable and version and version == newest_version:
             sub.held.replace(sub.latest)
             sub.answer_wildcard = False
 
@@ -132,6 +140,9 @@ class SotwStream(Stream):
             everything = {**{n: r for n, r in sub.latest.items() if sub.covers(n)}, **chosen}
             contents = {n: r for n, r in everything.items() if r is not None}
             version = type_version(contents.values())
+            if sub.wildcard:
+                newest_version = self._snapshot.versions.get(sub.type_url, "")
+                self.context.versions.add_mixed(sub.type_url, version, contents, newest_version, sub.latest)
         missing = [n for n in sorted(sub.requested) if n not in contents and n not in sub.latest]
         nonce = self._note_sent(sub, contents, full_state=True)
         response = self.context.encoder.sotw_response(sub.type_url, version, nonce, contents.values(), self._ttl)

@@ -64,7 +64,11 @@ class Stream(StreamState):
     # ------------------------------------------------------------------------------------------------------ inputs
 
     def offer(self, snapshot: Snapshot) -> list[Event]:
-        """Take the newest snapshot. Unsent changes of an older one are dropped."""
+        """Take the newest snapshot. Unsent changes of an older one are dropped.
+
+        A snapshot of revision 0 means that there is no revision yet. Then nothing is sent, and the client keeps what it has
+        (rule 37).
+        """
         self._snapshot = snapshot
         for sub in self._subscriptions.values():
             self._set_latest(sub)
@@ -132,8 +136,9 @@ class Stream(StreamState):
 
         It contains identities of objects, so it is valid only while this stream exists and does not change.
         """
-        if self.coordination is not None or self._snapshot is None or self._resend:
+        if self.coordination is not None or not self.revision or self._resend:
             return None
+        assert self._snapshot is not None
         parts = []
         for sub in self._subscriptions.values():
             part = sub.fingerprint(self._assumed_complete)
@@ -190,20 +195,24 @@ class Stream(StreamState):
 
     def _advance(self) -> list[Event]:
         """Make passes over the types, in their order (rule 30), until nothing more can be sent. Returns the events."""
-        if self._snapshot is None:
-            return []
+        if self._snapshot is None or not self._snapshot.revision:
+            return self._take_pending_events()
         progress = True
         while progress:
             # A removal can make a removal of an earlier type possible. The loop ends, because each change is sent once.
             progress = False
             for sub in self._subscriptions.values():
                 progress = self._send(sub) or progress
-        events, self._pending_events = self._pending_events, []
+        events = self._take_pending_events()
         for sub in self._subscriptions.values():
             if sub.recovery_pending and not sub.refused:
                 sub.recovery_pending = False
                 events.append(Recovered(sub.type_url))
         return events + self._completeness.events(self, self._snapshot)
+
+    def _take_pending_events(self) -> list[Event]:
+        events, self._pending_events = self._pending_events, []
+        return events
 
     def _note_sent(self, sub: Subscription, contents: Contents, full_state: bool = False) -> str:
         """Note that a response with this content is sent, and its endpoints again (rule 32). Returns its nonce.

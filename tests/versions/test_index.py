@@ -7,7 +7,7 @@ import pytest
 from controlplane.envoy_types import CLUSTER, ENDPOINTS, LISTENER, ROUTES
 from controlplane.snapshot import Audience, Resource, Resources, Snapshot, type_version
 from controlplane.versions import INDEXED, VersionIndex
-from controlplane.versions import index as module
+from controlplane.versions import resources as module
 
 EDGE, OTHER = Audience(("edge",)), Audience(("other",))
 
@@ -178,17 +178,17 @@ def test_a_version_that_a_stream_mixed_is_known_once() -> None:
     index.add(snapshot(1), 1.0)
     index.take_changes()
     clusters = {r.name: r for r in resources(4) if r.type_url == CLUSTER}
-    version = type_version(clusters.values())
-    index.add_mixed(CLUSTER, version, clusters)
-    index.add_mixed(CLUSTER, version, clusters)
-    index.add_mixed(ENDPOINTS, "v", {})
+    version, newest = type_version(clusters.values()), snapshot(1)
+    for _ in range(2):
+        index.add_mixed(CLUSTER, version, clusters, newest.versions[CLUSTER], newest.resources[CLUSTER])
+    index.add_mixed(ENDPOINTS, "v", {}, newest.versions[ENDPOINTS], newest.resources[ENDPOINTS])
     assert same(index.find(CLUSTER, version), clusters)
     assert list(index.take_changes()) == [(CLUSTER, version)]
 
 
 def test_resources_of_dropped_entries_are_forgotten_at_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(VersionIndex, "MAX_VERSIONS", 20)
-    monkeypatch.setattr(module, "_MORE_RESOURCES", 50)
+    monkeypatch.setattr(module, "MORE_RESOURCES", 50)
     index = VersionIndex()
     for n in range(300):
         index.add(snapshot(n + 1, 3, {"m0": f"v{n}"}), float(n))

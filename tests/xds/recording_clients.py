@@ -58,8 +58,13 @@ class Log:
         self.lines: list[str] = []
 
     def events(self, events: Iterable[Any], who: str = "") -> None:
-        """Log events: their types and the values of their fields, but not the names of the fields."""
+        """Log events: their types and the values of their fields, but not the names of the fields.
+
+        Leaves out the events that commit bddd395 did not have.
+        """
         for event in events:
+            if type(event).__name__ == "Claimed":
+                continue
             values = ascii(astuple(event))
             self.lines.append(f"{who}! {type(event).__name__} {values if len(values) < 200 else _hash(values.encode())}")
 

@@ -31,7 +31,7 @@ from controlplane.envoy_types import CLUSTER, COMPILED, ENDPOINTS, LISTENER, ROU
 from controlplane.errors import Error
 from controlplane.snapshot import Audience, Resource, Snapshot
 from controlplane.xds.delta import DeltaStream
-from controlplane.xds.events import Blocked, Event, Held, Identified, Oversized, Recovered, Refused, Settled
+from controlplane.xds.events import Blocked, Claimed, Event, Held, Identified, Oversized, Recovered, Refused, Settled
 from controlplane.xds.sotw import SotwStream
 from controlplane.xds.wire import WRAPPER
 
@@ -203,6 +203,8 @@ class Transcript:
                 return f"identified {node_id}" if node_id else ""
             case Held(revision=revision):
                 return f"held {revision}"
+            case Claimed(type_url=type_url, names=names):
+                return " ".join(["claims", SHORT[type_url], *(sorted(names) if names is not None else ["anything"])])
             case Settled(revision=revision, since=since):
                 return f"held {revision} but {since}"
             case Blocked(revision=revision):

@@ -1,0 +1,46 @@
+"""The versions of resources that the index of published versions has: a set of numbers, for fast answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from controlplane.versions.entry import IndexedVersion
+
+# The set also has resources of entries that were dropped. It is due to be built anew when it has this many more than twice as
+# many as after it was built last.
+MORE_RESOURCES = 100_000
+
+
+class ResourceVersions:
+    """All versions of resources in some entries, by type URL."""
+
+    def __init__(self, entries: Iterable[IndexedVersion] = ()) -> None:
+        self._numbers: dict[str, set[int]] = {}
+        for entry in entries:
+            self.add(entry)
+        self._most = 2 * self._count() + MORE_RESOURCES
+
+    def __contains__(self, resource: tuple[str, str]) -> bool:
+        """Return whether an entry has a resource of this type URL and version."""
+        type_url, version = resource
+        return _number(version) in self._numbers.get(type_url, ())
+
+    def add(self, entry: IndexedVersion) -> None:
+        """Add the resources of an entry."""
+        self._numbers.setdefault(entry.type_url, set()).update(_number(version) for _, version in entry.changed())
+
+    @property
+    def is_stale(self) -> bool:
+        """Return whether so many were added that the set should be built anew."""
+        return self._count() > self._most
+
+    def _count(self) -> int:
+        return sum(map(len, self._numbers.values()))
+
+
+def _number(version: str) -> int:
+    """Return a resource's version as a number, which takes less memory; -1 if Turnout does not make such versions."""
+    try:
+        return int(version, 16)
+    except ValueError:
+        return -1
