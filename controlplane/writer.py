@@ -28,6 +28,7 @@ from controlplane.compiler.validation import Validator, by_owner
 from controlplane.domain import consistency
 from controlplane.domain.endpoints import Endpoints
 from controlplane.domain.revision import Action, Draft, Head, Revision
+from controlplane.domain.scopes import with_scopes
 from controlplane.domain.state import Changes, State
 from controlplane.errors import Error, invalid
 from controlplane.probe import Prober, VersionProbe, rising
@@ -187,7 +188,7 @@ class Writer:
     def _propose(self, before: CompiledRevision, change: Change, draft: Draft) -> tuple[CompiledRevision, Changes]:
         """Apply a change, and check the result. Return the revision after it, and the changes without equal objects."""
         head = before.head
-        objects = change(head).objects
+        objects = with_scopes(head.state, change(head).objects)
         changes = Changes({name: objects[name] for name in sorted(objects) if objects[name] != head.state.get(name)})
         if not changes:
             return before, changes

@@ -18,7 +18,7 @@ from controlplane.domain import Endpoint, Gateway, Model, Protocol, Version
 from controlplane.domain.endpoints import NO_LIVE_ENDPOINTS, Endpoints
 from controlplane.domain.revision import Action, Draft, Head
 from controlplane.domain.state import Changes, State
-from controlplane.envoy_types import LISTENER, ROUTES
+from controlplane.envoy_types import LISTENER, ROUTES, SCOPED_ROUTES
 from controlplane.errors import Code, Error, failed_precondition
 from controlplane.published import CompiledRevision
 from controlplane.snapshot import Audience, Client, Snapshot
@@ -65,6 +65,23 @@ async def reason(writer: Writer, change: Callable[[Head], Changes], by: Draft | 
         await writer.write(change, by or draft())
     assert writer.store.head.value is head
     return caught.value.reason
+
+
+async def test_a_moved_gateway_keeps_its_scopes_and_the_same_file_changes_nothing(store: Store, writer: Writer) -> None:
+    await writer.write(to(EDGE, IRIS), draft())
+    scopes = {
+        r.name
+        for r in (await writer.write(to(SWITCHED), draft())).snapshots[Audience(("edge",))].resources[SCOPED_ROUTES].values()
+    }
+    moved = await writer.write(to(Gateway("edge", 8081), deleted=()), draft())
+    resources = moved.snapshots[Audience(("edge",))].resources
+    assert (list(resources[LISTENER]), set(resources[SCOPED_ROUTES])) == (["0.0.0.0:8081"], scopes)
+    # Files and calls of the API know no scope.
+    assert not (await writer.write(to(Gateway("edge", 8081)), draft())).changed
+    # An earlier state that is restored keeps the scope of now.
+    restored = await writer.write(to(EDGE), draft())
+    assert store.head.value.state.gateways["edge"] == EDGE
+    assert set(restored.snapshots[Audience(("edge",))].resources[SCOPED_ROUTES]) == scopes
 
 
 async def test_a_change_is_committed(writer: Writer) -> None:

@@ -141,14 +141,15 @@ class Compiler:
 
 
 def _served(state: State, audience: Audience) -> Audience:
-    """Return the audience with only those of its gateways that it can get: they exist, and no two have the same address.
+    """Return the audience with only those of its gateways that it can get: they exist, and no two share address or scope.
 
-    Two gateways of an audience can have the same address after their selectors have changed. Then every node that is still in
-    this audience leaves it when its audience is next resolved. Until then the node gets the first of the two gateways.
+    Two gateways of an audience can share one after their selectors have changed. Then every node that is still in this
+    audience leaves it when its audience is next resolved. Until then the node gets the first of the two gateways.
     """
     gateways = [state.gateways[g] for g in audience.gateways if g in state.gateways]
     if audience.client is Client.ENVOY:
         gateways = list({listener_name(g): g for g in reversed(gateways)}.values())[::-1]
+        gateways = list({g.scope: g for g in reversed(gateways)}.values())[::-1]
     return replace(audience, gateways=tuple(g.name for g in gateways))
 
 

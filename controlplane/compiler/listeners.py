@@ -10,8 +10,10 @@ How a request finds its model: scopes are matched on the parts of a key, and eac
 (`:path`, split at `/`) does not work, for two reasons. A query string is part of `:path`, so `/v2/models/iris?x=1` would look
 for `iris?x=1`. And all listeners of an Envoy share its scopes. So the listener first sets the header `x-turnout-scope`:
 
-    the path names the model          `ADDRESS/v2/models/iris`: part 0 is the listener's name, part N the path's segment N
-    a header or the host names it     `ADDRESS`: part 0 is the listener's name; the other part comes from that header
+    the path names the model          `SCOPE/v2/models/iris`: part 0 is the gateway's scope, part N the path's segment N
+    a header or the host names it     `SCOPE`: part 0 is the gateway's scope; the other part comes from that header
+
+The scope is the address of the gateway, or an earlier one.
 
 It overwrites a header of this name that a client sent, and each RouteConfiguration removes it before the request goes to the
 model server.
@@ -48,7 +50,7 @@ _BUFFER = 1 << 20  # bytes that Envoy buffers for a connection on either side; m
 
 def listener_name(gateway: Gateway) -> str:
     """Return the address that a gateway binds, like `127.0.0.1:80` or `[::1]:80`. No two gateways of a node share one."""
-    return f"[{gateway.address}]:{gateway.port}" if ":" in gateway.address else f"{gateway.address}:{gateway.port}"
+    return gateway.host_port
 
 
 def compile_listener(gateway: Gateway) -> Resource:
@@ -111,11 +113,11 @@ def _connection_manager(gateway: Gateway) -> Any:
     manager.http_filters.add(name="envoy.filters.http.router", typed_config=packed(router_pb2.Router()))
 
     scoped = manager.scoped_routes
-    scoped.name = listener_name(gateway)
+    scoped.name = gateway.scope
     scoped.rds_config_source.CopyFrom(over_ads())
     scoped.scoped_rds.scoped_rds_config_source.CopyFrom(over_ads())
     # The zone of an IPv6 address begins with %, which Envoy would read as the start of a command.
-    header = listener_name(gateway).replace("%", "%%")
+    header = gateway.scope.replace("%", "%%")
     _fragment(scoped, SCOPE_HEADER, "/", 0)
     match gateway.routing:
         case PathRouting(segment=segment):

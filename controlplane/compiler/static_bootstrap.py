@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2 as hcm_pb2
@@ -26,7 +27,7 @@ def static_bootstrap(snapshot: Snapshot, placeholder: tuple[str, str] = ("", "")
         scope.route_configuration.CopyFrom(routes[scope.route_configuration_name])
         scope.ClearField("route_configuration_name")
         scopes.setdefault(resource.name.partition("/")[0], []).append(scope)
-    listeners = [_static_listener(r, scopes.get(r.name, [])) for r in snapshot.resources[LISTENER].values()]
+    listeners = [_static_listener(r, scopes) for r in snapshot.resources[LISTENER].values()]
     clusters = [_static_cluster(r, snapshot.resources[ENDPOINTS].get(r.name)) for r in snapshot.resources[CLUSTER].values()]
     static = {"listeners": [_json(m) for m in listeners], "clusters": [_json(m) for m in clusters]}
     if secrets := [_json(_static_secret(r, placeholder)) for r in snapshot.resources[SECRET].values()]:
@@ -69,14 +70,15 @@ def _static_cluster(resource: Resource, endpoints: Resource | None) -> Any:
     return cluster
 
 
-def _static_listener(resource: Resource, scopes: list[Any]) -> Any:
+def _static_listener(resource: Resource, scopes: Mapping[str, list[Any]]) -> Any:
+    """Return a listener with its scopes inline. `scopes` are by the first part of their names."""
     listener = decoded(resource)
     _use_static_secrets(listener.filter_chains[0].transport_socket)
     network = listener.filter_chains[0].filters[0]
     manager = unpack(network.typed_config)
-    if scopes:
+    if own := scopes.get(manager.scoped_routes.name):
         manager.scoped_routes.ClearField("rds_config_source")
-        manager.scoped_routes.scoped_route_configurations_list.scoped_route_configurations.extend(scopes)
+        manager.scoped_routes.scoped_route_configurations_list.scoped_route_configurations.extend(own)
     else:
         # Envoy refuses an empty list of scopes.
         manager.route_config.CopyFrom(hcm_pb2.HttpConnectionManager().route_config)

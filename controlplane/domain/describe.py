@@ -53,13 +53,13 @@ def lines(old: Object | None, new: Object | None) -> list[str]:
 def _flat(path: str, value: Any, other: Any) -> Iterator[tuple[str, str, bool]]:
     """Yield (path, text, True if it is the default) of each field that differs from `other`, in order.
 
-    If `other` is None, yield the fields that are not at their default. Names and endpoints are left out.
+    If `other` is None, yield the fields that are not at their default. Names, endpoints and scopes are left out.
     """
     for field in fields(value):
         item = getattr(value, field.name)
         counterpart = getattr(other, field.name, None)
         default = _is_default(field, item)
-        if field.name in ("name", "endpoints") or (default if other is None else item == counterpart):
+        if field.name in ("name", "endpoints", "scope_id") or (default if other is None else item == counterpart):
             continue
         field_path = f"{path}{field.name}"
         if field.name == "versions":

@@ -145,6 +145,9 @@ class Gateway:
     ephemeral: bool = False
     # The number of nodes that the gateway should have. 0: no expectation.
     expected_nodes: int = 0
+    # Identifies the gateway in the keys of its scopes, and stays when the gateway moves. "": its present address. The writer
+    # sets it (`domain/scopes.py`); it is no part of the API.
+    scope_id: str = ""
 
     def __post_init__(self) -> None:
         c = Collector()
@@ -162,11 +165,25 @@ class Gateway:
                 check_range(self.absent_after, _MIN_ABSENT_AFTER, _MAX_ABSENT_AFTER, "absent_after", " s")
         with c.within(""):
             check_bounds(self, "expected_nodes")
+        with c.within(""):
+            # Parts of a scope's key are separated by slashes.
+            if "/" in self.scope_id:
+                raise invalid("scope_id", f"'{self.scope_id[:80]}' contains a slash")
         c.check()
 
     @property
     def resource_name(self) -> str:
         return f"{self.collection}/{self.name}"
+
+    @property
+    def host_port(self) -> str:
+        """The address and port that the gateway binds, like `127.0.0.1:80` or `[::1]:80`."""
+        return f"[{self.address}]:{self.port}" if ":" in self.address else f"{self.address}:{self.port}"
+
+    @property
+    def scope(self) -> str:
+        """The first part of the keys of the gateway's scopes. No two gateways of a node share one."""
+        return self.scope_id or self.host_port
 
     @property
     def absence_limit(self) -> float:

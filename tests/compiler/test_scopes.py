@@ -35,6 +35,12 @@ def test_a_scope_for_each_key(routing: Routing, keys: list[str]) -> None:
         assert resource.refs == {(ROUTES, "iris")}
 
 
+def test_scopes_stay_when_the_gateway_moves() -> None:
+    moved = Gateway("edge", 81, scope_id="0.0.0.0:80")
+    before, after = (compile_scopes(g, a_model("iris")) for g in (Gateway("edge", 80), moved))
+    assert [(r.name, r.version) for r in before] == [(r.name, r.version) for r in after]
+
+
 @some
 @given(gateways("g1"), models("iris"))
 def test_envoy_accepts_every_scope(gateway: Gateway, model: Model) -> None:

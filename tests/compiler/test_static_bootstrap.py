@@ -38,3 +38,13 @@ def test_keys_are_replaced() -> None:
         bootstrap = static_bootstrap(Compiler().compile(state, NO_LIVE_ENDPOINTS, audience, 1), placeholder)
         certificates = [s.tls_certificate for s in parsed(bootstrap).static_resources.secrets if s.HasField("tls_certificate")]
         assert {(c.certificate_chain.inline_string, c.private_key.inline_string) for c in certificates} <= {placeholder}
+
+
+def test_scopes_are_found_at_a_gateway_that_has_moved() -> None:
+    state = read_state("moved")
+    (audience,) = of_envoys(audiences(state))
+    bootstrap = parsed(static_bootstrap(Compiler().compile(state, NO_LIVE_ENDPOINTS, audience, 1)))
+    for listener, scope in zip(bootstrap.static_resources.listeners, ("0.0.0.0:8080", "lab"), strict=True):
+        manager = unpack(listener.filter_chains[0].filters[0].typed_config)
+        scopes = manager.scoped_routes.scoped_route_configurations_list.scoped_route_configurations
+        assert {s.key.fragments[0].string_key for s in scopes} == {scope}

@@ -24,6 +24,7 @@ BAD: list[tuple[str, Callable[[], object], str]] = [
     ("no name", lambda: Gateway("", 80), "name"),
     ("port 0", lambda: Gateway("edge", 0), "port"),
     ("port 65536", lambda: Gateway("edge", 65_536), "port"),
+    ("scope with a slash", lambda: Gateway("edge", 80, scope_id="a/b"), "scope_id"),
     ("address that is a name", lambda: Gateway("edge", 80, "localhost"), "address"),
     ("segment 0", lambda: PathRouting(0), "segment"),
     ("verb with a slash", lambda: PathRouting(verbs=("a/b",)), "verbs[0]"),
@@ -46,6 +47,7 @@ def test_an_error_names_its_field(build: Callable[[], object], field: str) -> No
 
 def test_an_address_is_normalised() -> None:
     assert Gateway("edge", 1, "0:0:0:0:0:0:0:1") == Gateway("edge", 1, "::1")
+    assert Gateway("edge", 1, "0:0:0:0:0:0:0:1").host_port == "[::1]:1"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,60 @@
+"""Scopes of gateways: how a request on an open connection finds its model after the gateway has moved.
+
+A gateway's scope is the first part of the keys by which its requests find their models. The listener of a gateway adds it to
+each request. When a gateway moves to another address, Envoy opens a listener there, and the old listener goes on serving the
+connections that it has, for minutes. It adds the scope that it was made with. So a gateway keeps its scope when it moves:
+
+| gateway | scope |
+|---|---|
+| exists already | the one that it has, wherever it moves |
+| new, at the address of a gateway that the same change deletes | the scope of that gateway: it gets another name |
+| new | its address |
+
+If another gateway that may be on the same node has that scope already, the next free one of these is taken: the address, the
+name, the name with a number. A scope that equals the address is stored as "". So a gateway that never moves has the scope that
+it had before gateways had scopes, and an upgrade changes nothing at Envoys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from itertools import count
+
+from controlplane.domain.collections import Object
+from controlplane.domain.gateway import Gateway
+from controlplane.domain.state import State
+
+
+def with_scopes(state: State, objects: Mapping[str, Object | None]) -> Mapping[str, Object | None]:
+    """Return changes of `state`, by resource name, with the scope of each changed gateway. None is a deleted object."""
+    changed = {name: obj for name, obj in objects.items() if isinstance(obj, Gateway)}
+    if not changed:
+        return objects
+    live = state.gateways
+    deleted = [g for g in live.values() if objects.get(g.resource_name, g) is None]
+    # Gateways whose scopes are decided.
+    settled = [g for g in live.values() if g.resource_name not in objects]
+    scoped: dict[str, Object | None] = {}
+    # Those that exist already come first, so that no new gateway takes the scope of one.
+    for name, gateway in sorted(changed.items(), key=lambda item: (item[1].name not in live, item[0])):
+        scope = next(s for s in _candidates(gateway, live.get(gateway.name), deleted) if _is_free(s, gateway, settled))
+        scoped[name] = result = replace(gateway, scope_id="" if scope == gateway.host_port else scope)
+        settled.append(result)
+    return {**objects, **scoped}
+
+
+def _candidates(gateway: Gateway, live: Gateway | None, deleted: list[Gateway]) -> Iterator[str]:
+    """Yield the scopes that a gateway may get, the best first. `live` is the gateway as it is; None if it is new."""
+    if live is not None:
+        yield live.scope
+    else:
+        yield from (g.scope for g in deleted if g.host_port == gateway.host_port)
+    yield gateway.host_port
+    yield gateway.name
+    yield from (f"{gateway.name}-{number}" for number in count(2))
+
+
+def _is_free(scope: str, gateway: Gateway, others: list[Gateway]) -> bool:
+    """Return True if no other gateway that may be on the same node has this scope."""
+    return not any(other.scope == scope and other.nodes.overlaps(gateway.nodes) for other in others)
