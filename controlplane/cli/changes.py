@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from rich.console import Console
+
 from controlplane.cli.output import line, out
 from controlplane.cli.wording import first_few, plural
 from controlplane.generated.turnout.v1.revision_pb2 import Change, ChangeKind, Impact
@@ -17,9 +19,12 @@ _MARKS = {
 _MAX_IN_CELL = 4
 
 
-def print_changes(listed: Sequence[Change], limit: int | None = None) -> None:
-    """Print objects with what changed in them, one line a field; only the first `limit` objects, if given."""
-    console = out()
+def print_changes(listed: Sequence[Change], limit: int | None = None, console: Console | None = None) -> None:
+    """Print objects with what changed in them, one line a field; only the first `limit` objects, if given.
+
+    Prints to stdout unless a `console` is given.
+    """
+    console = console or out()
     for change in listed[:limit]:
         mark, colour = _MARKS.get(change.kind, ("?", ""))
         console.print(f"{mark} {change.name}", style=colour, soft_wrap=True)

@@ -93,7 +93,10 @@ class Client:
         self._retry_for = retry_for
         self._call_timeout = call_timeout
         self._notice = notice
-        self._metadata = _author_metadata(default_author())
+        author = default_author()
+        # The author of this client's changes, as the history shows it.
+        self.author = "".join(c for c in author if c.isprintable()).strip() or "unknown"
+        self._metadata = _author_metadata(author)
         self._channel = grpc.insecure_channel(
             address,
             options=[

@@ -7,7 +7,21 @@ from typing import Annotated
 
 import typer
 
-from controlplane.cli import apply, bootstrap, delete, get, history, nodes, secret, serve, setup, status, switch, traffic
+from controlplane.cli import (
+    apply,
+    bootstrap,
+    delete,
+    get,
+    going_back,
+    history,
+    nodes,
+    secret,
+    serve,
+    setup,
+    status,
+    switch,
+    traffic,
+)
 from controlplane.cli.client import DEFAULT_API
 from controlplane.cli.exits import MEANINGS
 from controlplane.cli.options import Globals, help_text
@@ -19,7 +33,7 @@ turnout serve                            run the control plane
 turnout bootstrap edge-1 > edge-1.yaml   print the bootstrap of an Envoy
 turnout apply -f models.yaml             create gateways, models and versions
 turnout switch iris --to green           move all users, on every Envoy
-turnout undo                             move them back
+turnout undo iris                        move them back
 
 `turnout COMMAND --help` explains a command. `turnout demo` shows a switch.
 
@@ -71,7 +85,8 @@ def root(
 
 # Group -> name of the command -> its function.
 COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
-    "Move traffic": {"switch": switch.switch, "split": switch.split, "undo": switch.undo},
+    "Move traffic": {"switch": switch.switch, "split": switch.split, "undo": going_back.undo},
+    "Go back": {"revert": going_back.revert, "restore-state": going_back.restore_state},
     "Desired state": {
         "apply": apply.apply,
         "validate": apply.validate,

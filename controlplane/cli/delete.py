@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -11,7 +10,7 @@ import typer
 from controlplane import domain
 from controlplane.cli import complete, objects, output, secret, wording
 from controlplane.cli.client import Client
-from controlplane.cli.exits import Exit
+from controlplane.cli.confirm import Yes, confirm
 from controlplane.cli.options import DEFAULT_WAIT, Api, Output, Reason, Timeout, Wait, connect, request_id
 from controlplane.cli.output import Format
 from controlplane.cli.receipt import finish
@@ -42,7 +41,7 @@ def delete(
             help="The objects to delete.",
         ),
     ],
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask for confirmation.")] = False,
+    yes: Yes = False,
     force: Annotated[bool, typer.Option("--force", help="Don't ask, and ignore changes since the object was read.")] = False,
     reason: Reason = "",
     wait: Wait = False,
@@ -64,7 +63,7 @@ def delete(
     client = connect(ctx, api)
     live = [objects.get(client, row, name) for row, name in zip(rows, names, strict=True)]
     if not (yes or force):
-        _confirm(live)
+        _ask(live)
     if len(live) == 1:
         answer = _delete_one(client, rows[0], live[0], force, reason)
     else:
@@ -94,13 +93,10 @@ def _delete_one(client: Client, row: Collection, obj: Any, force: bool, reason: 
     return ApplyResponse(revision=revision, impact=impact)
 
 
-def _confirm(live: Sequence[Any]) -> None:
+def _ask(live: Sequence[Any]) -> None:
     for obj in live:
         output.notice(f"{obj.name}: {_describe(obj)}")
-    if not sys.stdin.isatty():
-        raise typer.BadParameter("needed here, because there is no terminal to ask for confirmation", param_hint="--yes")
-    if not typer.confirm(f"Delete {plural(len(live), 'object')}?", err=True):
-        raise typer.Exit(Exit.INTERRUPTED)
+    confirm(f"Delete {plural(len(live), 'object')}?")
 
 
 def _describe(obj: Any) -> str:

@@ -144,5 +144,11 @@ def _show(answer: ListRevisionsResponse, form: Format) -> None:
 
 
 def _action(revision: Revision) -> str:
-    word = wording.enum_word(Action, revision.action, "ACTION_")
-    return f"{word} to {revision.reverted_to}" if word == "revert" else word
+    match revision.action:
+        case Action.ACTION_REVERT:
+            return f"restore {revision.reverted_to}"
+        case Action.ACTION_REVERT_REVISION:
+            return f"revert {revision.undone_revision}"
+        case Action.ACTION_UNDO if revision.undone_revision:
+            return f"undo {revision.undone_revision}"
+    return wording.enum_word(Action, revision.action, "ACTION_")

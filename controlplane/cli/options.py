@@ -91,7 +91,7 @@ def revision_name(text: str, *, earlier: bool = False) -> str:
     """Return the resource name of `7`, `revisions/7`, `7a0b93c1-7` or `latest`. With `earlier`, `latest` is an error."""
     number = text.removeprefix("revisions/")
     if earlier and number == "latest":
-        raise typer.BadParameter("the newest revision is live already; name an earlier one", param_hint="--to")
+        raise typer.BadParameter("the newest revision is live already; name an earlier one", param_hint="N")
     if number != "latest" and not re.fullmatch(r"([0-9a-f]{8}-)?[0-9]+", number):
         raise typer.BadParameter(f"'{text}' is not a revision: write a number" + ("" if earlier else ", or latest"))
     return f"revisions/{number}"

@@ -14,12 +14,12 @@ from controlplane.cli.exits import Ended, Exit
 from controlplane.cli.output import Format, line
 from controlplane.cli.wait import disconnected_nodes, wait_for, with_all_nodes
 from controlplane.cli.wording import plural
-from controlplane.generated.turnout.v1.model_service_pb2 import SwitchTrafficResponse
+from controlplane.generated.turnout.v1.model_service_pb2 import SwitchTrafficResponse, UndoModelsResponse
 from controlplane.generated.turnout.v1.node_pb2 import Node
 from controlplane.generated.turnout.v1.revision_pb2 import Impact, NodeProgress, NodeProgressState, Revision, RevisionProgress
-from controlplane.generated.turnout.v1.revision_service_pb2 import ApplyResponse, RevertToResponse
+from controlplane.generated.turnout.v1.revision_service_pb2 import ApplyResponse, RestoreStateResponse, RevertRevisionResponse
 
-Answer = ApplyResponse | RevertToResponse | SwitchTrafficResponse
+Answer = ApplyResponse | RestoreStateResponse | RevertRevisionResponse | SwitchTrafficResponse | UndoModelsResponse
 
 # A receipt lists each node's time if there are at most so many.
 _LISTED_NODES = 10
@@ -34,14 +34,17 @@ _MAX_RESOURCES = 3
 _HOLDING = NodeProgressState.NODE_PROGRESS_STATE_HOLDING
 
 
-def finish(client: Client, answer: Answer, form: Format, *, changed: bool, timeout: float | None) -> None:
+def finish(
+    client: Client, answer: Answer, form: Format, *, changed: bool, timeout: float | None, notes: Sequence[str] = ()
+) -> None:
     """Print the receipt of a change; with a `timeout` in seconds, after waiting for the nodes.
 
+    `notes` are lines for people below the first line, for example about the revision that an undo takes back.
     Errors: Ended if not every node holds the revision.
     """
     revision = answer.revision
     if form is Format.TABLE:
-        _print_change(revision, answer.impact, changed)
+        _print_change(revision, answer.impact, changed, notes)
     progress, code = (None, Exit.OK) if timeout is None else wait_for(client, revision.number, timeout, answer.impact.nodes)
     since = revision.create_time
     if not changed:
@@ -64,7 +67,7 @@ def receipt_data(
 ) -> dict[str, Any]:
     """Return a receipt as data: the call's response, and after waiting `progress` and `disconnectedNodes`."""
     value = messages.report(answer, form) | {"changed": changed}
-    if isinstance(answer, SwitchTrafficResponse):
+    if isinstance(answer, SwitchTrafficResponse | UndoModelsResponse):
         value["models"] = [messages.desired(m, form) for m in answer.models]
     if progress is not None:
         value["progress"] = messages.report(progress, form)
@@ -72,12 +75,14 @@ def receipt_data(
     return value
 
 
-def _print_change(revision: Revision, impact: Impact, changed: bool) -> None:
+def _print_change(revision: Revision, impact: Impact, changed: bool, notes: Sequence[str]) -> None:
     if not changed:
         line(f"Nothing to change: revision {revision.number} is like this already.")
         return
     reason = f": {revision.reason}" if revision.reason else ""
     line(f"Revision {revision.number} by {revision.author}{reason}", "bold")
+    for note in notes:
+        line(note)
     print_changes(revision.changes, _MAX_CHANGES)
     line(f"Sent to {plural(impact.nodes, 'node')}: {describe_impact(impact)}")
     print_warnings(impact)

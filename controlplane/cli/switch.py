@@ -1,4 +1,4 @@
-"""The commands that move traffic: `switch`, `split`, `undo`."""
+"""The commands that move traffic: `switch` and `split`."""
 
 from __future__ import annotations
 
@@ -23,14 +23,12 @@ from controlplane.cli.options import (
     connect,
     request_id,
     resource,
-    revision_name,
 )
 from controlplane.cli.output import Format
 from controlplane.cli.receipt import finish
-from controlplane.errors import Error, failed_precondition
+from controlplane.errors import Error
 from controlplane.generated.turnout.v1.model_pb2 import Model
 from controlplane.generated.turnout.v1.model_service_pb2 import GetModelRequest, Split, SwitchTrafficRequest, TrafficSwitch
-from controlplane.generated.turnout.v1.revision_service_pb2 import GetRevisionRequest, RevertToRequest
 
 Etag = Annotated[
     str,
@@ -126,52 +124,6 @@ def split(
         parsed[version] = basis_points(text, value)
     switches = [TrafficSwitch(model=resource("models", model), split=Split(shares=parsed))]
     _move(connect(ctx, api), switches, reason, timeout if wait else None, dry_run, no_probe, etag, form)
-
-
-def undo(
-    ctx: typer.Context,
-    to: Annotated[
-        str, typer.Option("--to", metavar="N", help="Restore this revision. Default: the one before the newest.")
-    ] = "",
-    reason: Reason = "",
-    wait: Wait = True,
-    timeout: Timeout = DEFAULT_WAIT,
-    dry_run: DryRun = False,
-    no_probe: NoProbe = False,
-    api: Api = None,
-    form: Output = Format.TABLE,
-) -> None:
-    r"""Restore an earlier state, as a new revision.
-
-    `turnout undo` a second time is a redo, because it undoes the undo. Nothing changes if somebody else made a revision in
-    the meantime.
-
-    \b
-    turnout undo
-    turnout undo --to 12 --reason "green is slow"
-
-    JSON: RevertToResponse and `changed`. Without --no-wait also `progress` (RevisionProgress) and `disconnectedNodes`
-    (list of Node).
-    """
-    name = revision_name(to, earlier=True) if to else ""
-    client = connect(ctx, api)
-    newest = client.call(client.revisions.GetRevision, GetRevisionRequest(name="revisions/latest")).revision
-    if not newest.number:
-        raise failed_precondition("NOTHING_TO_UNDO", "", "there is no revision yet, so there is nothing to undo")
-    name = name or f"revisions/{newest.number - 1}"
-    request = RevertToRequest(
-        name=name,
-        etag=newest.etag,
-        reason=reason,
-        request_id=request_id(),
-        validate_only=dry_run,
-        no_probe=no_probe,
-    )
-    answer = client.call(client.revisions.RevertTo, request)
-    changed = answer.revision.number != newest.number
-    if dry_run:
-        output.notice("Dry run: nothing was changed.")
-    finish(client, answer, form, changed=changed, timeout=timeout if wait and not dry_run else None)
 
 
 def basis_points(text: str, value: str) -> int:

@@ -30,7 +30,7 @@ COMMANDS = (
     'turnout switch digits --to green --reason "reads 99 %"',
     "curl localhost:10000/v2/models/digits/infer",
     "turnout status",
-    "turnout undo",
+    "turnout undo digits",
 )
 NODES = ("edge-1", "edge-2", "edge-3")
 # Port of the first Envoy as the commands show it; the real one is any free port.

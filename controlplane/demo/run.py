@@ -78,7 +78,7 @@ class Demo:
             accuracy = await self._accuracy("blue")
             self._print(f"blue, {models.KIND['blue']}, reads {accuracy:.1%} of the test pictures correctly")
             moves = [await self._move(load, "blue", "green", "switch", models.NAME, "--to", "green")]
-            moves.append(await self._move(load, "green", "blue", "undo"))
+            moves.append(await self._move(load, "green", "blue", "undo", models.NAME))
             receipt = judge(moves, await load.stop(), len(self.ports), self.users)
             self._print_receipt(receipt)
             if keep:

@@ -28,7 +28,7 @@ def commands(api: str, gateway_port: int, body: Mapping[str, Any], program: Path
         f"turnout split {models.NAME} blue=90% green=10%",
         f"turnout switch {models.NAME} --to green --reason 'reads better'",
         "turnout history",
-        "turnout undo",
+        f"turnout undo {models.NAME}",
         "turnout nodes",
         f"curl -s {url}",
         f"curl -s -H '{USER_HEADER}: u7' -H '{PREVIEW_HEADER}: green' {url}/infer -d {data}",

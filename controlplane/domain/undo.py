@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from controlplane.domain.etag import check_etag
+from controlplane.domain.etag import check_etag, live_etag
 from controlplane.domain.model import Model
 from controlplane.domain.revision import Action, Head, Revision
 from controlplane.domain.switch import live_model, moves_traffic
@@ -72,9 +72,9 @@ def undo(head: Head, label: str, newest: int, revision: Revision | None, etag: s
     if not etag and not force:
         raise moves_traffic(name, "etag", "an undo moves live traffic")
     if head.meta[name].revision != newest:
-        raise stale_etag(name, str(newest), str(head.meta[name].revision))
+        raise stale_etag(name, f"{head.history}-{newest}", live_etag(head, name))
     if revision is None:
-        description = f"{name} has had no other split than this one since it was created"
+        description = "the model has had no other split than this one since it was created"
         raise failed_precondition("NOTHING_TO_UNDO", "model", description, name=name)
     before, _ = revision.changes[name]
     assert isinstance(before, Model)
@@ -82,6 +82,6 @@ def undo(head: Head, label: str, newest: int, revision: Revision | None, etag: s
         endpoints = next((v.endpoints for v in live.versions if v.name == version), None)
         if not endpoints:
             problem = "does not exist any more" if endpoints is None else "has no endpoints any more"
-            description = f"version '{version}' of {name}, which had traffic before revision {revision.number}, {problem}"
+            description = f"version '{version}', which had traffic before revision {revision.number}, {problem}"
             raise failed_precondition("CANNOT_UNDO", "model", description, name=name)
     return replace(live, split=before.split)

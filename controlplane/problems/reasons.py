@@ -78,8 +78,8 @@ _ROWS = (
         "VERSION_FAILS",
         About.MODELS,
         Level.CRITICAL,
-        "`turnout traffic {name}` shows at which nodes, `turnout history models/{name}` what changed. `turnout undo` takes "
-        "the newest change back.",
+        "`turnout traffic {name}` shows at which nodes, `turnout history models/{name}` what changed. `turnout undo {name}` "
+        "returns it to its previous split.",
     ),
     Reason(
         "NODES_REFUSE",

@@ -58,9 +58,9 @@ def test_each_command_in_a_page_exists(page: Path) -> None:
     ("arguments", "right"),
     [
         ("get models iris -o yaml", True),
-        ("undo --to 41", True),
+        ("undo iris", True),
         ("undo --from 41", False),
-        ("undo 41", False),
+        ("revert 3 5", False),
         ("secret set", True),
         ("secret get", False),
         ("bootstrap --cluster", True),
@@ -73,6 +73,6 @@ def test_a_wrong_command_is_found(arguments: str, right: bool) -> None:
 def test_commands_end_at_the_signs_of_the_shell(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text(
-        "`turnout undo`, `turnout diff 3 5`\n| `pass x \\| turnout secret set a --key -` |\n```\nturnout get all > f\n```\n"
+        "`turnout undo iris`, `turnout diff 3 5`\n| `p \\| turnout secret set a --key -` |\n```\nturnout get all > f\n```\n"
     )
-    assert commands(page) == [["undo"], ["diff", "3", "5"], ["secret", "set", "a", "--key", "-"], ["get", "all"]]
+    assert commands(page) == [["undo", "iris"], ["diff", "3", "5"], ["secret", "set", "a", "--key", "-"], ["get", "all"]]

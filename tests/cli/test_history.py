@@ -8,15 +8,17 @@ from tests.cli.conftest import Run, Server
 
 def test_history(run: Run, applied: Server) -> None:
     run("switch", "iris", "--to", "green", "--reason", "better on rare classes")
-    run("undo")
+    run("undo", "iris")
+    run("revert", "3")
+    run("restore-state", "1", "--yes")
     lines = run("history").out.splitlines()
-    assert [line.split()[0] for line in lines] == ["REVISION", "3", "2", "1"]
-    assert "ada@tests" in lines[2]
-    assert "~ models/iris split: blue 10000 -> green 10000" in lines[2]
-    assert "better on rare classes" in lines[2]
-    assert "revert to 1" in lines[1]
-    assert [r["number"] for r in run("history", "-o", "json").json["revisions"]] == ["3", "2", "1"]
-    assert run("history", "-o", "name").out == "revisions/3\nrevisions/2\nrevisions/1\n"
+    assert [line.split()[0] for line in lines] == ["REVISION", "5", "4", "3", "2", "1"]
+    assert "ada@tests" in lines[4]
+    assert "~ models/iris split: blue 10000 -> green 10000" in lines[4]
+    assert "better on rare classes" in lines[4]
+    assert ["restore 1" in lines[1], "revert 3" in lines[2], "undo 2" in lines[3]] == [True, True, True]
+    assert [r["number"] for r in run("history", "-o", "json").json["revisions"]] == ["5", "4", "3", "2", "1"]
+    assert run("history", "-n", "2", "-o", "name").out == "revisions/5\nrevisions/4\n"
 
 
 def test_history_of_one_object_and_its_limit(run: Run, applied: Server) -> None:

@@ -16,7 +16,9 @@ CASES: dict[str, tuple[list[str], str, set[str]]] = {
     "switch": (["switch", "iris", "--to", "green"], "SwitchTrafficResponse", WAITED),
     "switch --no-wait": (["switch", "iris", "--to", "green", "--no-wait"], "SwitchTrafficResponse", {"changed"}),
     "split": (["split", "iris", "blue=50%", "green=50%"], "SwitchTrafficResponse", WAITED),
-    "undo": (["undo"], "RevertToResponse", WAITED),
+    "undo": (["undo", "iris"], "UndoModelsResponse", WAITED),
+    "revert": (["revert", "2", "--yes"], "RevertRevisionResponse", {"progress", "disconnectedNodes"}),
+    "restore-state": (["restore-state", "1", "--yes"], "RestoreStateResponse", {"progress", "disconnectedNodes"}),
     "apply": (["apply", "-f", "FILE"], "ApplyResponse", set()),
     "apply --wait": (["apply", "-f", "FILE", "--wait"], "ApplyResponse", {"progress", "disconnectedNodes"}),
     "apply --dry-run": (["apply", "-f", "FILE", "--dry-run"], "ApplyResponse", {"needsForce"}),
@@ -41,6 +43,8 @@ CASES: dict[str, tuple[list[str], str, set[str]]] = {
 def test_a_command_prints_its_message(run: Run, applied: Server, minimal: object, name: str) -> None:
     args, message, extra = CASES[name]
     applied.connect("edge-1")
+    if args[0] in ("undo", "revert"):
+        run("switch", "iris", "--to", "green", "--no-wait")
     result = run(*(str(minimal) if arg == "FILE" else arg for arg in args), "-o", "json")
     assert result.code == 0, result.err
     value = result.json

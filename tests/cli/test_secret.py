@@ -58,7 +58,7 @@ def test_set_rotate_show_and_delete(run: Run, server: Server, tmp_path: Path) ->
     assert run("get", "secrets", "-o", "name").out == "secrets/clients\nsecrets/edge\n"
     gone = run("delete", "secrets/edge", "secrets/clients", "--yes")
     assert gone.code == 0
-    undone = run("undo")
+    undone = run("revert", "latest", "--yes")
     history = [run("history", "secrets/edge", "-o", form) for form in ("table", "json")]
     diffs = [run("diff", "1", "2"), run("diff", "0"), run("get", "revision", "2"), run("get", "secret", "edge", "-o", "json")]
     assert diffs[0].out.splitlines()[1].startswith("    certificate: sha256 ")

@@ -1,4 +1,4 @@
-"""`turnout switch`, `split` and `undo`, on a real control plane with xDS clients."""
+"""`turnout switch` and `split`, on a real control plane with xDS clients."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from controlplane.cli.exits import Exit
 from controlplane.cli.switch import basis_points
 from tests.cli.conftest import MINIMAL, Run, Server, split_of
 from tests.probe.servers import closed_port
@@ -73,7 +72,6 @@ def test_several_models_in_one_revision(run: Run, server: Server) -> None:
             3,
             "Error: models/iris: the shares sum to 9,000: they are basis points and must sum to 10,000",
         ),
-        (["undo", "--to", "99"], 4, "99"),
     ],
 )
 def test_an_invalid_move_is_an_error(run: Run, applied: Server, args: list[str], code: int, expected: str) -> None:
@@ -84,7 +82,7 @@ def test_an_invalid_move_is_an_error(run: Run, applied: Server, args: list[str],
 
 
 def test_dry_run_moves_nothing(run: Run, applied: Server) -> None:
-    for args in (["switch", "iris", "--to", "green"], ["split", "iris", "blue=1", "green=9999"], ["undo"]):
+    for args in (["switch", "iris", "--to", "green"], ["split", "iris", "blue=1", "green=9999"]):
         result = run(*args, "--dry-run")
         assert result.code == 0
         assert "Dry run: nothing was changed." in result.err
@@ -101,26 +99,6 @@ def test_split(run: Run, applied: Server) -> None:
 @pytest.mark.parametrize(("value", "expected"), [("9000", 9000), ("90%", 9000), ("0.01%", 1), ("0", 0), ("100%", 10000)])
 def test_basis_points(value: str, expected: int) -> None:
     assert basis_points(f"blue={value}", value) == expected
-
-
-def test_undo_and_redo(run: Run, applied: Server) -> None:
-    applied.connect("edge-1")
-    run("switch", "iris", "--to", "green")
-    result = run("undo", "--reason", "slow")
-    assert result.code == 0
-    assert "Revision 3 by ada@tests: slow" in result.out
-    assert "Held by 1 of 1 node; commit to last ACK" in result.out
-    assert split_of(run) == {"blue": 10000}
-    assert run("undo").code == 0
-    assert split_of(run) == {"green": 10000}
-    assert run("undo", "--to", "1").code == 0
-    assert split_of(run) == {"blue": 10000}
-
-
-def test_nothing_to_undo(run: Run, server: Server) -> None:
-    result = run("undo")
-    assert result.code in (Exit.CONFLICT, Exit.NOT_FOUND)
-    assert "no revision" in result.err
 
 
 def test_no_wait_ends_without_a_receipt(run: Run, applied: Server) -> None:

@@ -8,7 +8,7 @@ from controlplane.demo.load import Records, Request
 from controlplane.demo.receipt import STREAMS, Move, judge
 
 SWITCH = Move("turnout switch digits --to green", "blue", "green", 2, nodes=3, commit=10.0, last_ack=10.5)
-UNDO = Move("turnout undo", "green", "blue", 3, nodes=3, commit=20.0, last_ack=20.5)
+UNDO = Move("turnout undo digits", "green", "blue", 3, nodes=3, commit=20.0, last_ack=20.5)
 
 
 def request(start: float, version: str | None, *, user: int = 0, seconds: float = 0.1, group: str = "http1") -> Request:

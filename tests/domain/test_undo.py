@@ -119,7 +119,7 @@ def test_a_split_that_is_not_possible_any_more() -> None:
         history = History()
         history.split(green=10_000)
         history.commit(Action.APPLY, {"models/iris": Model("iris", ("edge",), versions, {"green": 10_000})})
-        with pytest.raises(Error, match=f"version 'blue' of models/iris, .* before revision 2, {problem}") as caught:
+        with pytest.raises(Error, match=f"version 'blue', .* before revision 2, {problem}") as caught:
             history.undo()
         assert caught.value.reason == "CANNOT_UNDO"
 

@@ -1,0 +1,271 @@
+"""The commands that go back: `undo` for models, `revert` for one revision, `restore-state` for everything.
+
+Each first asks the server for a dry run. The command asks for confirmation when its user may not know the effect: if somebody
+else made the change that is taken back, or if more is affected than the user named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Annotated
+
+import typer
+
+from controlplane.cli import complete, output, wording
+from controlplane.cli.changes import print_changes
+from controlplane.cli.client import Client
+from controlplane.cli.confirm import Yes, confirm
+from controlplane.cli.exits import with_fields
+from controlplane.cli.options import (
+    DEFAULT_WAIT,
+    Api,
+    DryRun,
+    NoProbe,
+    Output,
+    Reason,
+    Timeout,
+    Wait,
+    connect,
+    request_id,
+    resource,
+    revision_name,
+)
+from controlplane.cli.output import Format
+from controlplane.cli.receipt import finish
+from controlplane.errors import Error
+from controlplane.generated.turnout.v1.model_service_pb2 import GetModelRequest, ModelUndo, UndoModelsRequest, UndoneChange
+from controlplane.generated.turnout.v1.revision_pb2 import Action, Change, ChangeKind, Revision
+from controlplane.generated.turnout.v1.revision_service_pb2 import (
+    GetRevisionRequest,
+    ListRevisionsRequest,
+    RestoreStateRequest,
+    RevertRevisionRequest,
+)
+
+# The newest revisions in which `undo` without a model looks for candidates, and the candidates that it names.
+_RECENT, _MAX_CANDIDATES = 50, 5
+# Changed objects that a question lists, and other models that it names.
+_MAX_CHANGES, _MAX_MODELS = 20, 5
+
+
+def undo(
+    ctx: typer.Context,
+    models: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="MODEL...", show_default=False, autocompletion=complete.models, help="The models to return."),
+    ] = None,
+    to: Annotated[str, typer.Option("--to", metavar="N", hidden=True)] = "",
+    yes: Yes = False,
+    reason: Reason = "",
+    wait: Wait = True,
+    timeout: Timeout = DEFAULT_WAIT,
+    dry_run: DryRun = False,
+    no_probe: NoProbe = False,
+    api: Api = None,
+    form: Output = Format.TABLE,
+) -> None:
+    r"""Return one or more models to their previous split, in one revision.
+
+    A second `undo` goes one step further back; it never moves forward again. Nothing else changes. Asks for confirmation if
+    somebody else made the change, or if that change also moved other models. Nothing changes if somebody else changed the
+    model in the meantime.
+
+    \b
+    turnout undo iris
+    turnout undo iris wine --yes --reason "green is slow"
+
+    JSON: UndoModelsResponse and `changed`. Without --no-wait also `progress` (RevisionProgress) and `disconnectedNodes`
+    (list of Node).
+    """
+    if to:
+        raise typer.BadParameter(
+            "undo takes models now. To restore the state of a whole revision, and so move every model that changed since: "
+            f"turnout restore-state {to}. To take back what one revision changed: turnout revert N",
+            param_hint="--to",
+        )
+    client = connect(ctx, api)
+    if not models:
+        raise typer.BadParameter(_candidates(client), param_hint="MODEL")
+    undos = []
+    for name in dict.fromkeys(resource("models", model) for model in models):
+        model = client.call(client.models.GetModel, GetModelRequest(name=name)).model
+        # The etag makes the call fail if somebody changes the model after this read.
+        undos.append(ModelUndo(model=name, etag=model.etag))
+    request = UndoModelsRequest(undos=undos, reason=reason, validate_only=True, no_probe=no_probe)
+    try:
+        answer = client.call(client.models.UndoModels, request)
+        if not dry_run:
+            if not yes:
+                _ask_to_undo(client, answer.undone, answer.revision.changes)
+            request.validate_only, request.request_id = False, request_id()
+            answer = client.call(client.models.UndoModels, request)
+    except Error as error:
+        raise with_fields(error, lambda field: _model_of(field, undos)) from None
+    notes = [f"Undoes {_described(one.revision)}" for one in _distinct(answer.undone)]
+    if dry_run:
+        output.notice("Dry run: nothing was changed.")
+    finish(client, answer, form, changed=True, timeout=timeout if wait and not dry_run else None, notes=notes)
+
+
+def revert(
+    ctx: typer.Context,
+    revision: Annotated[
+        str, typer.Argument(metavar="N", show_default=False, help="The revision whose changes are taken back.")
+    ],
+    yes: Yes = False,
+    reason: Reason = "",
+    wait: Wait = True,
+    timeout: Timeout = DEFAULT_WAIT,
+    dry_run: DryRun = False,
+    no_probe: NoProbe = False,
+    api: Api = None,
+    form: Output = Format.TABLE,
+) -> None:
+    r"""Take back what one revision changed, and nothing else, as a new revision.
+
+    Changes of other revisions stay. If a later revision changed the same field of the same object, it is an error that names
+    both. Asks for confirmation if somebody else made the revision, or if it changed more than one object.
+
+    \b
+    turnout revert 12
+    turnout revert 12 --dry-run
+
+    JSON: RevertRevisionResponse. Without --no-wait also `progress` (RevisionProgress) and `disconnectedNodes` (list of Node).
+    """
+    name = revision_name(revision)
+    client = connect(ctx, api)
+    request = RevertRevisionRequest(name=name, reason=reason, validate_only=True, no_probe=no_probe)
+    answer = client.call(client.revisions.RevertRevision, request)
+    # `latest` must not mean another revision in the second call.
+    request.name = answer.reverted.name
+    if not dry_run:
+        if answer.changed and not yes:
+            _ask_to_revert(client, answer.reverted, answer.revision.changes)
+        request.validate_only, request.request_id = False, request_id()
+        answer = client.call(client.revisions.RevertRevision, request)
+    if dry_run:
+        output.notice("Dry run: nothing was changed.")
+    notes = [f"Takes back {_described(answer.reverted)}"]
+    finish(client, answer, form, changed=answer.changed, timeout=timeout if wait and not dry_run else None, notes=notes)
+
+
+def restore_state(
+    ctx: typer.Context,
+    revision: Annotated[str, typer.Argument(metavar="N", show_default=False, help="The revision whose state is restored.")],
+    yes: Yes = False,
+    reason: Reason = "",
+    wait: Wait = True,
+    timeout: Timeout = DEFAULT_WAIT,
+    dry_run: DryRun = False,
+    no_probe: NoProbe = False,
+    api: Api = None,
+    form: Output = Format.TABLE,
+) -> None:
+    r"""Restore the whole state of an earlier revision: every gateway, model and secret.
+
+    Takes back what everybody changed since then. It lists those changes and asks for confirmation. `undo` and `revert` go back
+    with less.
+
+    \b
+    turnout restore-state 12 --dry-run
+    turnout restore-state 12 --reason "as it was on Friday"
+
+    JSON: RestoreStateResponse. Without --no-wait also `progress` (RevisionProgress) and `disconnectedNodes` (list of Node).
+    """
+    name = revision_name(revision, earlier=True)
+    client = connect(ctx, api)
+    newest = client.call(client.revisions.GetRevision, GetRevisionRequest(name="revisions/latest")).revision
+    request = RestoreStateRequest(name=name, etag=newest.etag, reason=reason, validate_only=True, no_probe=no_probe)
+    answer = client.call(client.revisions.RestoreState, request)
+    if not dry_run:
+        if answer.changed and not yes:
+            _print_question(answer.revision.changes)
+            moved = [wording.clip(name) for name in _moved_models(answer.revision.changes)]
+            output.notice(f"This moves the traffic of {', '.join(moved)}." if moved else "This moves no traffic.")
+            since = f"{wording.plural(newest.number - answer.revision.reverted_to, 'revision')} since then"
+            confirm(f"Restore the state of revision {answer.revision.reverted_to}, and take back the {since}?")
+        request.validate_only, request.request_id = False, request_id()
+        answer = client.call(client.revisions.RestoreState, request)
+    if dry_run:
+        output.notice("Dry run: nothing was changed.")
+    finish(client, answer, form, changed=answer.changed, timeout=timeout if wait and not dry_run else None)
+
+
+def _candidates(client: Client) -> str:
+    """Return what to write instead of `undo` alone, with the models that were moved last."""
+    revisions = client.call(client.revisions.ListRevisions, ListRevisionsRequest(page_size=_RECENT)).revisions
+    moved: dict[str, Revision] = {}
+    for revision in revisions:
+        for name in _moved_models(revision.changes):
+            moved.setdefault(name.removeprefix("models/"), revision)
+    if not moved:
+        return "name the model to return to its previous split, like: turnout undo iris"
+    commands = [f"turnout undo {name}" for name in list(moved)[:_MAX_CANDIDATES]]
+    width = max(map(len, commands))
+    lines = [
+        f"    {command:<{width}}  {wording.enum_word(Action, one.action, 'ACTION_')} in {_described(one)}"
+        for command, one in zip(commands, moved.values(), strict=False)
+    ]
+    return "\n".join(["name the model to return to its previous split. Moved last:", *lines])
+
+
+def _ask_to_undo(client: Client, undone: Sequence[UndoneChange], changes: Sequence[Change]) -> None:
+    """Ask for confirmation if somebody else made one of the changes, or if it moved models that this undo does not name."""
+    named = {one.model for one in undone}
+    others = {one.revision.number: [m for m in one.other_models if m not in named] for one in undone}
+    if not any(others.values()) and all(one.revision.author == client.author for one in undone):
+        return
+    _print_question(changes)
+    for one in _distinct(undone):
+        output.notice(f"This undoes {_described(one.revision)}.")
+        if stay := others[one.revision.number]:
+            names = wording.first_few(stay, _MAX_MODELS)
+            command = f"turnout revert {one.revision.number}"
+            output.notice(f"It also moved {names}, which will stay. `{command}` takes all of it back.")
+    confirm("Undo it?")
+
+
+def _ask_to_revert(client: Client, reverted: Revision, changes: Sequence[Change]) -> None:
+    """Ask for confirmation if somebody else made the revision, or if the revert changes several objects."""
+    if reverted.author == client.author and len(changes) == 1:
+        return
+    _print_question(changes)
+    output.notice(f"This takes back {_described(reverted)}.")
+    confirm("Take it back?")
+
+
+def _print_question(changes: Sequence[Change]) -> None:
+    """Print to stderr what a change would do."""
+    print_changes(changes, _MAX_CHANGES, console=output.err())
+
+
+def _described(revision: Revision) -> str:
+    """Return a revision with its author, age and reason on one line."""
+    reason = f": {revision.reason}" if revision.reason else ""
+    return f"revision {revision.number} by {revision.author}, {wording.ago(revision.create_time)} ago{reason}"
+
+
+def _distinct(undone: Iterable[UndoneChange]) -> list[UndoneChange]:
+    """Return one of the undone changes for each revision, in order."""
+    return list({one.revision.number: one for one in reversed(list(undone))}.values())[::-1]
+
+
+def _moved_models(changes: Iterable[Change]) -> list[str]:
+    """Return the names of the models that a change deletes, or of which it changes the split."""
+    return [
+        change.name
+        for change in changes
+        if change.name.startswith("models/")
+        and (
+            change.kind == ChangeKind.CHANGE_KIND_DELETED
+            or (change.kind == ChangeKind.CHANGE_KIND_UPDATED and any(text.startswith("split:") for text in change.lines))
+        )
+    ]
+
+
+def _model_of(field: str, undos: Sequence[ModelUndo]) -> str:
+    """Return the model that a field of the request is about: `undos[0].model` is `models/iris`."""
+    for i, one in enumerate(undos):
+        if field.startswith(f"undos[{i}]"):
+            return one.model
+    return field
