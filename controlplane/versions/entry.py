@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from controlplane.envoy_types import COMPILED
 from controlplane.snapshot import NOTHING, Resource, Resources
 
-# A content of fewer bytes is not compressed. Compressed contents begin with the byte 0x78, and JSON with `{`.
-_SMALL = 200
+# Resources that are encoded in one step.
+_STEP = 200
 
 _URLS = {t.abbreviation: t.url for t in COMPILED.values()}
 
@@ -39,10 +40,9 @@ class IndexedVersion:
         """Return type URL and version, which name the entry."""
         return self.type_url, self.version
 
-    def changed(self) -> Iterable[tuple[str, str]]:
-        """Yield name and version of each resource in `content`."""
-        for name, (version, _) in _decoded(self.content)["has"].items():
-            yield name, version
+    def changed(self) -> list[str]:
+        """Return the version of each resource in `content` that the base does not have."""
+        return [version for version, _ in _decoded(self.content)["has"].values()]
 
     def resources(self, base: Resources = NOTHING) -> Resources:
         """Return the resources of the version, without bodies. `base` are those of its base."""
@@ -56,14 +56,33 @@ class IndexedVersion:
         return resources
 
 
-def encoded(
-    type_url: str, version: str, base: str, time: float, has: Iterable[Resource], lacks: Iterable[str] = ()
-) -> IndexedVersion:
-    """Return a version that has these resources, relative to `base`; "" for a whole version."""
-    resources = {r.name: [r.version, sorted([COMPILED[t].abbreviation, n] for t, n in r.refs)] for r in has}
-    text = json.dumps({"has": resources, "lacks": sorted(lacks)}, separators=(",", ":"), sort_keys=True).encode()
-    return IndexedVersion(type_url, version, base, time, text if len(text) < _SMALL else zlib.compress(text))
+def encode(has: Iterable[Resource], lacks: Iterable[str] = ()) -> Generator[None, None, bytes]:
+    """Encode a content in steps of about a millisecond: yield between the steps, and return the content."""
+    compressor = zlib.compressobj(1)
+    resources = iter(has)
+    parts, separator = [compressor.compress(b'{"has":{')], b""
+    while step := list(islice(resources, _STEP)):
+        described = {r.name: (r.version, [(COMPILED[t].abbreviation, n) for t, n in r.refs]) for r in step}
+        parts.append(compressor.compress(separator + _json(described)[1:-1]))
+        separator = b","
+        yield
+    parts.append(compressor.compress(b'},"lacks":' + _json(list(lacks)) + b"}"))
+    return b"".join((*parts, compressor.flush()))
+
+
+def run(steps: Generator[None, None, bytes]) -> bytes:
+    """Return the content that these steps encode."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            content: bytes = end.value
+            return content
+
+
+def _json(value: object) -> bytes:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 def _decoded(content: bytes) -> Any:
-    return json.loads(content if content[:1] == b"{" else zlib.decompress(content))
+    return json.loads(zlib.decompress(content))

@@ -4,8 +4,8 @@ A client that comes back names what it holds by a version. In delta this is a ve
 the type. Both are hashes of content that some revision had, perhaps long ago. The index has every version that was served, so
 it answers without compiling anything. It survives a restart, and an upgrade of Turnout that compiles other bytes.
 
-It keeps the types of `INDEXED`. A whole version lists all resources. Most versions are relative to a whole one that was
-served to the same audience before: with 5,000 models, a switch adds some 100 bytes. An entry stays encoded until somebody asks
+It keeps the types of `INDEXED`. A whole version lists all resources. Most versions are relative to one that was served to the
+same audience before: with 5,000 models, a switch adds some 100 bytes. An entry stays encoded until somebody asks
 for it.
 
 Bounds: at most `MAX_VERSIONS` entries of at most `MAX_BYTES` bytes together. The entry that was published longest ago goes
@@ -18,12 +18,12 @@ if nothing was ever served that is not in the index.
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from controlplane.envoy_types import CLUSTER, LISTENER, ROUTES, SCOPED_ROUTES
 from controlplane.snapshot import NOTHING, Audience, Resources, Snapshot, diff, type_version
-from controlplane.versions.entry import IndexedVersion, encoded
+from controlplane.versions.entry import IndexedVersion, encode, run
 from controlplane.versions.resources import ResourceVersions
 
 Key = tuple[str, str]  # type URL and version
@@ -40,6 +40,9 @@ _MOST_DIFFERENCES = 16
 _MOST_DECODED = 16
 # At a bound, so much of it stays.
 _LOW_WATER = 0.95
+# A version that is relative to a version, which is relative to another, and so on. Each restart may add one, because the first
+# version that an audience is served then is the base of the next ones. With more, that version becomes a whole one.
+_MOST_BASES = 4
 # Audiences whose newest version is remembered to compare the next one with. At the bound the oldest is forgotten, and its next
 # version is a whole one.
 _MOST_AUDIENCES = 4_096
@@ -54,7 +57,7 @@ class _Line:
     # The newest one.
     version: str
     resources: Resources
-    # The whole version that the next one can be relative to.
+    # The version that the next one can be relative to.
     base: str
     base_resources: Resources
 
@@ -70,7 +73,7 @@ class VersionIndex:
         self._entries: OrderedDict[Key, IndexedVersion] = OrderedDict()
         # The size of all contents.
         self.bytes = 0
-        # The number of entries that are relative to a whole one; no zero counts.
+        # The number of entries that are relative to another one, by the other one; no zero counts.
         self._dependents: Counter[Key] = Counter()
         self._lines: OrderedDict[tuple[Audience, str], _Line] = OrderedDict()
         self._decoded: OrderedDict[Key, Resources] = OrderedDict()
@@ -119,12 +122,17 @@ class VersionIndex:
 
     def add(self, snapshot: Snapshot, now: float) -> None:
         """Add the versions of a snapshot that is served from now on."""
+        for _ in self.add_in_steps(snapshot, now):
+            pass
+
+    def add_in_steps(self, snapshot: Snapshot, now: float) -> Iterator[None]:
+        """Do the same in steps of about a millisecond. Iterate to the end before the next snapshot is added."""
         for type_url in INDEXED:
             resources, version = snapshot.resources[type_url], snapshot.versions[type_url]
             line = self._lines.get((snapshot.audience, type_url))
             if line is not None and line.version == version:
                 continue
-            line = self._next_line(line, type_url, version, resources, now)
+            line = yield from self._next_line(line, type_url, version, resources, now)
             self._lines[snapshot.audience, type_url] = line
             self._lines.move_to_end((snapshot.audience, type_url))
             if len(self._lines) > _MOST_AUDIENCES * len(INDEXED):
@@ -139,7 +147,8 @@ class VersionIndex:
         if type_url in INDEXED and (type_url, version) not in self._entries and newest_version != _EMPTY:
             now = next(reversed(self._entries.values())).time if self._entries else 0.0
             difference = diff(newest, resources)
-            self._put(encoded(type_url, version, newest_version, now, difference.changed, difference.removed))
+            content = run(encode(difference.changed, difference.removed))
+            self._put(IndexedVersion(type_url, version, newest_version, now, content))
             self._shrink(now)
 
     def apply(self, changes: VersionChanges) -> None:
@@ -167,45 +176,48 @@ class VersionIndex:
 
     # ------------------------------------------------------------------------------------------------------ private
 
-    def _next_line(self, line: _Line | None, type_url: str, version: str, resources: Resources, now: float) -> _Line:
+    def _next_line(
+        self, line: _Line | None, type_url: str, version: str, resources: Resources, now: float
+    ) -> Generator[None, None, _Line]:
         """Add a version of an audience if it is new, and return the audience's line with it."""
-        key = type_url, version
-        if line is not None:
-            difference = diff(line.base_resources, resources)
-            if len(difference.names) <= max(_MOST_DIFFERENCES, len(line.base_resources) // 8) and self._has_base(
-                line, type_url
-            ):
-                if key in self._entries:
-                    self._note_served_again(key, now)
-                elif version != _EMPTY:
-                    self._put(encoded(type_url, version, line.base, now, difference.changed, difference.removed))
-                return _Line(version, resources, line.base, line.base_resources)
-        entry = self._entries.get(key)
-        if entry is not None and not entry.base:
-            self._note_served_again(key, now)
-        elif version != _EMPTY:
-            self._put(encoded(type_url, version, "", entry.time if entry else now, resources.values()))
+        entry = self._entries.get((type_url, version))
+        if entry is not None:
+            self._note_served_again(entry, now)
+        difference = diff(line.base_resources, resources) if line is not None and self._has_base(type_url, line) else None
+        few = 0 if line is None else max(_MOST_DIFFERENCES, len(line.base_resources) // 8)
+        if line is not None and difference is not None and len(difference.names) <= few:
+            if entry is None and version != _EMPTY:
+                content = yield from encode(difference.changed, difference.removed)
+                self._put(IndexedVersion(type_url, version, line.base, now, content), (r.version for r in difference.changed))
+            return _Line(version, resources, line.base, line.base_resources)
+        if version != _EMPTY and (entry is None or self._depth(entry) > _MOST_BASES):
+            content = yield from encode(resources.values())
+            self._put(IndexedVersion(type_url, version, "", now, content), (r.version for r in resources.values()))
         return _Line(version, resources, version, resources)
 
-    def _note_served_again(self, key: Key, now: float) -> None:
-        self._entries[key] = replace(self._entries[key], time=now)
-        self._entries.move_to_end(key)
+    def _depth(self, entry: IndexedVersion | None) -> int:
+        """Return the number of bases below an entry."""
+        depth = 0
+        while entry is not None and entry.base:
+            depth, entry = depth + 1, self._entries.get((entry.type_url, entry.base))
+        return depth
 
-    def _has_base(self, line: _Line, type_url: str) -> bool:
-        """Return whether the base of a line is still in the index."""
-        base = self._entries.get((type_url, line.base))
-        return base is not None and not base.base
+    def _has_base(self, type_url: str, line: _Line) -> bool:
+        """Return whether the next version of a line can be relative to its base."""
+        return (type_url, line.base) in self._entries
 
-    def _put(self, entry: IndexedVersion) -> None:
-        key = entry.key
-        if key in self._entries:
-            self._drop(key)
-        self._entries[key] = entry
+    def _note_served_again(self, entry: IndexedVersion, now: float) -> None:
+        self._entries[entry.key] = replace(entry, time=now)
+        self._entries.move_to_end(entry.key)
+
+    def _put(self, entry: IndexedVersion, resource_versions: Iterable[str] | None = None) -> None:
+        """Put an entry in. `resource_versions` are those that its base does not have; None: its content says them."""
+        self._drop(entry.key)
+        self._entries[entry.key] = self._changes[entry.key] = entry
         self.bytes += len(entry.content)
         if entry.base:
             self._dependents[entry.type_url, entry.base] += 1
-        self._changes[key] = entry
-        self._resource_versions.add(entry)
+        self._resource_versions.add(entry.type_url, entry.changed() if resource_versions is None else resource_versions)
         if self._resource_versions.is_stale:
             self._resource_versions = ResourceVersions(self._entries.values())
 

@@ -17,7 +17,7 @@ class ResourceVersions:
     def __init__(self, entries: Iterable[IndexedVersion] = ()) -> None:
         self._numbers: dict[str, set[int]] = {}
         for entry in entries:
-            self.add(entry)
+            self.add(entry.type_url, entry.changed())
         self._most = 2 * self._count() + MORE_RESOURCES
 
     def __contains__(self, resource: tuple[str, str]) -> bool:
@@ -25,9 +25,9 @@ class ResourceVersions:
         type_url, version = resource
         return _number(version) in self._numbers.get(type_url, ())
 
-    def add(self, entry: IndexedVersion) -> None:
-        """Add the resources of an entry."""
-        self._numbers.setdefault(entry.type_url, set()).update(_number(version) for _, version in entry.changed())
+    def add(self, type_url: str, versions: Iterable[str]) -> None:
+        """Add versions of resources of a type."""
+        self._numbers.setdefault(type_url, set()).update(map(_number, versions))
 
     @property
     def is_stale(self) -> bool:

@@ -6,7 +6,7 @@ import pytest
 
 from controlplane.envoy_types import CLUSTER, ENDPOINTS, LISTENER, ROUTES
 from controlplane.snapshot import Audience, Resource, Resources, Snapshot, type_version
-from controlplane.versions import INDEXED, VersionIndex
+from controlplane.versions import INDEXED, IndexedVersion, VersionIndex
 from controlplane.versions import resources as module
 
 EDGE, OTHER = Audience(("edge",)), Audience(("other",))
@@ -151,15 +151,30 @@ def test_a_restart_loses_nothing() -> None:
     assert index.take_changes() == {}
     assert all(knows(index, s) for s in history)
     assert index.made(ROUTES, history[3].resources[ROUTES]["m0"].version)
-    # The newest version becomes a whole one, so that later ones can be relative to it.
+    # Later versions are relative to the newest one.
     index.add(history[-1], 100.0)
     later = snapshot(31, 40, {f"m{i}": "green" for i in range(30)})
     index.add(later, 101.0)
     changes = [e for e in index.take_changes().values() if e is not None]
-    assert [(e.type_url, e.version, e.base, e.time) for e in changes if e.base == ""] == [
-        (ROUTES, history[-1].versions[ROUTES], "", 30)
+    assert [(e.type_url, e.version, e.base) for e in changes] == [
+        (ROUTES, later.versions[ROUTES], history[-1].versions[ROUTES])
     ]
     assert all(knows(index, s) for s in (*history, later))
+
+
+def test_after_many_restarts_a_version_is_a_whole_one_again() -> None:
+    entries: dict[tuple[str, str], IndexedVersion] = {}
+    bases = []
+    for n in range(12):
+        index = VersionIndex()
+        index.load(entries.values())
+        index.add(snapshot(n, 40, {f"m{i}": "green" for i in range(n)}), n)
+        index.add(snapshot(n + 1, 40, {f"m{i}": "green" for i in range(n + 1)}), n)
+        changes = [e for e in index.take_changes().values() if e is not None and e.type_url == ROUTES]
+        bases.append([bool(e.base) for e in changes])
+        entries |= {e.key: e for e in changes}
+        assert all(knows(index, snapshot(1, 40, {f"m{i}": "green" for i in range(i)})) for i in range(n + 1))
+    assert bases[:7] == [[False, True], [True], [True], [True], [True], [False, True], [True]]
 
 
 def test_a_copy_that_takes_the_changes_gives_the_same_answers(monkeypatch: pytest.MonkeyPatch) -> None:
