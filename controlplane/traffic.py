@@ -1,12 +1,27 @@
 """Observed traffic: a fold of the clients' load reports into the traffic of each version.
 
 A report names clusters, so traffic is counted by cluster: `MODEL/VERSION`, or `MODEL/VERSION/mirror` for a mirror's copies.
-There are two numbers for each cluster:
+There are three numbers for each cluster:
 
-    totals    requests since the control plane started; they only grow
-    rate      requests per second now: the sum of the newest reports of all connected clients
+    totals    tries since the control plane started; they only grow
+    rate      tries per second now: the sum of the newest reports of all connected clients
+    recent    tries of the last 30 to 60 seconds
 
-When a client disconnects, its requests stay in the totals, and its rate is subtracted.
+When a client disconnects, its tries stay in the totals, and its rate is subtracted.
+
+Clients count tries, not requests: a request that is retried twice is three tries, and a report can't tell them apart.
+
+    issued      the try was sent to an endpoint. Envoy counts no try here whose connection failed
+    succeeded   the head of an answer came, and it is not an error. With gRPC: the trailers came
+    failed      an error came, no connection could be made, or the answer did not come in time
+    active      the try is in flight: it is not complete. A streamed answer counts as succeeded and as active
+    unsent      failed without being issued: more failed than could have been in flight
+    gone        issued, and neither succeeded nor failed nor in flight: the client left before an answer
+
+Reports have neither `unsent` nor `gone`. Both follow from the other counts, as the least number that explains them:
+
+    tries = issued + unsent             unsent = succeeded + failed - issued - active before, of each report; at most failed
+    gone  = tries - succeeded - failed - active      of all reports so far
 
 Everything here is a fold of events: there is no I/O, and the time is an argument. The cost of a report depends on the number
 of clusters that it names, and not on the size of the fleet. Sums are updated in place, in whole numbers, so that they stay
@@ -34,6 +49,9 @@ _MAX_TOTAL = 2**63 - 1
 _FEW_CLUSTERS = 64
 
 
+# Seconds that one half of `Recent` covers.
+_HALF = 30.0
+
 TrafficEvent = ReporterIdentified | LoadReported | StreamClosed
 
 # One stream's rate for one cluster, with the fields of `Rate`.
@@ -41,9 +59,9 @@ _RateTuple = tuple[int, int, int, int, int]
 
 
 class Rate(NamedTuple):
-    """The requests that a cluster gets now: thousandths of a request per second, and `active` as a count."""
+    """The tries at a cluster now: thousandths of a try per second, and `active` as a count."""
 
-    issued: int = 0
+    tries: int = 0
     succeeded: int = 0
     failed: int = 0
     dropped: int = 0
@@ -51,39 +69,109 @@ class Rate(NamedTuple):
 
 
 class Totals(NamedTuple):
-    """Requests reported since the control plane started."""
+    """Tries reported since the control plane started."""
 
-    issued: int = 0
+    tries: int = 0
     succeeded: int = 0
     failed: int = 0
     dropped: int = 0
+    gone: int = 0
+
+
+class Recent(NamedTuple):
+    """Tries that ended within the last 30 to 60 seconds."""
+
+    succeeded: int = 0
+    failed: int = 0
+    gone: int = 0
+    # The length of the time in which these tries ended.
+    seconds: float = 2 * _HALF
+
+    @property
+    def gone_per_second(self) -> float:
+        """Return the number of tries that are gone, per second."""
+        return self.gone / self.seconds
 
 
 class ClusterTraffic:
-    """The traffic of one cluster. Read-only outside this module."""
+    """The traffic of one cluster. Read-only outside this module. Times are seconds since the epoch; 0 before any."""
 
-    __slots__ = ("_checked_generation", "_rate", "_totals", "last_request", "nodes")
+    __slots__ = (
+        *("_checked_generation", "_half_number", "_halves", "_rate", "_totals", "_unknown"),
+        *("last_failure", "last_success", "last_try", "nodes"),
+    )
 
     def __init__(self) -> None:
         # The fields of `Totals` and `Rate`. Lists, since each report changes them in place.
-        self._totals = [0, 0, 0, 0]
+        self._totals = [0, 0, 0, 0, 0]
         self._rate = [0, 0, 0, 0, 0]
-        # Number of nodes whose newest report has requests for this cluster.
+        # The counts of `Recent` twice: of the newest half minute with a try, and of the half minute before that one.
+        self._halves = ([0, 0, 0], [0, 0, 0])
+        # The time divided by _HALF, without its fraction.
+        self._half_number = 0.0
+        # Tries in flight whose end nobody reports: those of clients that disconnected.
+        self._unknown = 0
+        # Number of nodes whose newest report has tries at this cluster.
         self.nodes = 0
-        # Time of the newest report with requests for this cluster, seconds since the epoch; 0 before any.
-        self.last_request = 0.0
+        # Times of the newest report with tries at this cluster, with successes, and with errors.
+        self.last_try = self.last_success = self.last_failure = 0.0
         # The generation of models in which this cluster was last checked to belong to a model.
         self._checked_generation = 0
 
     @property
     def totals(self) -> Totals:
-        """Return the requests since the control plane started."""
+        """Return the tries since the control plane started."""
         return Totals(*(min(count, _MAX_TOTAL) for count in self._totals))
 
     @property
     def rate(self) -> Rate:
         """Return the sum of the newest reports of all clients."""
         return Rate(*self._rate)
+
+    def recent(self, now: float) -> Recent:
+        """Return the tries that ended in the last 30 to 60 seconds."""
+        age = now // _HALF - self._half_number
+        halves = self._halves if age <= 0 else self._halves[:1] if age == 1 else ()
+        succeeded, failed, gone = (sum(half[i] for half in halves) for i in range(3))
+        return Recent(succeeded, failed, gone, _HALF + now % _HALF)
+
+    def _count(self, load: ClusterLoad, active_before: int, now: float) -> int:
+        """Add a report to the totals, and return the number of tries."""
+        finished = load.succeeded + load.failed
+        unsent = min(max(finished - load.issued - active_before, 0), load.failed)
+        tries = load.issued + unsent
+        totals = self._totals
+        totals[0] += tries
+        totals[1] += load.succeeded
+        totals[2] += load.failed
+        totals[3] += load.dropped
+        if tries or load.dropped:
+            self.last_try = now
+        if finished:
+            if load.succeeded:
+                self.last_success = now
+            if load.failed:
+                self.last_failure = now
+            half = self._half(now)
+            half[0] += load.succeeded
+            half[1] += load.failed
+        return tries
+
+    def _count_gone(self, now: float) -> None:
+        """Count the tries that are gone. Call it once the rate has the newest number of tries in flight."""
+        tries, succeeded, failed, _, before = self._totals
+        gone = tries - succeeded - failed - self._rate[4] - self._unknown
+        if gone > before:
+            self._totals[4] = gone
+            self._half(now)[2] += gone - before
+
+    def _half(self, now: float) -> list[int]:
+        """Return the counts of the newest half of `Recent`. Start a new half if the newest is over."""
+        age = now // _HALF - self._half_number
+        if age > 0:
+            self._halves = [0, 0, 0], (self._halves[0] if age == 1 else [0, 0, 0])
+            self._half_number += age
+        return self._halves[0]
 
 
 @dataclass(slots=True, eq=False)
@@ -160,36 +248,34 @@ class Traffic:
         if reporter is None:
             return
         if isinstance(event, LoadReported):
-            self._replace(reporter, self._add_to_totals(event.loads, now))
+            self._replace(reporter, self._add_to_totals(reporter, event.loads, now), now)
             self.last_report = now
             return
-        self._replace(reporter, {})
+        for cluster, rate in reporter.rates.items():
+            self._clusters[cluster]._unknown += rate[4]
+        self._replace(reporter, {}, now)
         del self._streams[stream]
         streams = self._nodes[reporter.node]
         streams.remove(reporter)
         if not streams:
             del self._nodes[reporter.node]
 
-    def _add_to_totals(self, loads: Iterable[ClusterLoad], now: float) -> dict[str, _RateTuple]:
-        """Add a report to the totals, and return its rates by cluster."""
+    def _add_to_totals(self, stream: _Stream, loads: Iterable[ClusterLoad], now: float) -> dict[str, _RateTuple]:
+        """Add a report of a stream to the totals, and return its rates by cluster."""
         rates: dict[str, _RateTuple] = {}
-        for cluster, issued, succeeded, failed, dropped, active, milliseconds in loads:
+        for load in loads:
+            cluster, _, succeeded, failed, dropped, active, milliseconds = load
             traffic = self._clusters.get(cluster)
             if traffic is None or traffic._checked_generation != self._generation:
                 if not self._in_state(cluster):
                     continue
                 traffic = self._clusters.setdefault(cluster, ClusterTraffic())
                 traffic._checked_generation = self._generation
-            totals = traffic._totals
-            totals[0] += issued
-            totals[1] += succeeded
-            totals[2] += failed
-            totals[3] += dropped
-            if issued or dropped:
-                traffic.last_request = now
+            earlier = stream.rates.get(cluster) if cluster not in rates else None
+            tries = traffic._count(load, earlier[4] if earlier else 0, now)
             if milliseconds:
-                k, ms = 1_000_000, milliseconds  # requests per millisecond, times k, are thousandths of a request per second
-                rate = (issued * k // ms, succeeded * k // ms, failed * k // ms, dropped * k // ms, active)
+                k, ms = 1_000_000, milliseconds  # tries per millisecond, times k, are thousandths of a try per second
+                rate = (tries * k // ms, succeeded * k // ms, failed * k // ms, dropped * k // ms, active)
             else:  # the rate is unknown without the length of the interval
                 rate = (0, 0, 0, 0, active)
             if cluster in rates:
@@ -199,23 +285,27 @@ class Traffic:
                 rates[cluster] = rate
         return rates
 
-    def _replace(self, stream: _Stream, rates: dict[str, _RateTuple]) -> None:
+    def _replace(self, stream: _Stream, rates: dict[str, _RateTuple], now: float) -> None:
         """Replace a stream's newest report, and update the sums."""
         if self._rate_count - len(stream.rates) + len(rates) > MAX_RATES:
+            for cluster, rate in rates.items():
+                self._clusters[cluster]._unknown += rate[4]
             rates = {}
         self._rate_count += len(rates) - len(stream.rates)
         others = [s for s in self._nodes[stream.node] if s is not stream]
         for change, sign in ((stream.rates, -1), (rates, 1)):
-            for cluster, (issued, succeeded, failed, dropped, active) in change.items():
+            for cluster, (tries, succeeded, failed, dropped, active) in change.items():
                 traffic = self._clusters[cluster]
-                rate = traffic._rate
-                rate[0] += sign * issued
-                rate[1] += sign * succeeded
-                rate[2] += sign * failed
-                rate[3] += sign * dropped
-                rate[4] += sign * active
+                sums = traffic._rate
+                sums[0] += sign * tries
+                sums[1] += sign * succeeded
+                sums[2] += sign * failed
+                sums[3] += sign * dropped
+                sums[4] += sign * active
                 if not others or not any(cluster in s.rates for s in others):
                     traffic.nodes += sign
+        for cluster in stream.rates.keys() | rates.keys():
+            self._clusters[cluster]._count_gone(now)
         stream.rates = rates
 
     def _in_state(self, cluster: str) -> bool:

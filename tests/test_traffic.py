@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from controlplane import traffic as module
 from controlplane.domain import Endpoint, Mirror, Model, Version
-from controlplane.traffic import NO_TRAFFIC, Rate, Totals, Traffic, model_clusters
+from controlplane.traffic import NO_TRAFFIC, Rate, Recent, Totals, Traffic, model_clusters
 from controlplane.xds.events import ClusterLoad, LoadReported, ReporterIdentified, StreamClosed
 
 
@@ -45,7 +45,70 @@ def test_totals_are_the_sum_of_all_reports_and_the_rate_is_of_the_newest_report(
     blue = traffic.cluster("iris/blue")
     assert blue.totals == Totals(150, 140, 10, 0)
     assert blue.rate == Rate(5_000, 5_000, 0, 0, 2)
-    assert (blue.nodes, blue.last_request, traffic.last_report) == (1, 120.0, 120.0)
+    assert (blue.nodes, blue.last_try, traffic.last_report) == (1, 120.0, 120.0)
+
+
+def reported(
+    issued: int = 0, succeeded: int = 0, failed: int = 0, active: int = 0, cluster: str = "iris/blue"
+) -> LoadReported:
+    """Return a report with one cluster, as Envoy sends it."""
+    return LoadReported((ClusterLoad(cluster, issued, succeeded, failed, 0, active, 1_000),))
+
+
+# What a real Envoy reports second by second (tests/envoy/test_tries.py), and the totals and the rate after the last report.
+@pytest.mark.parametrize(
+    ("reports", "totals", "tries_per_second"),
+    [
+        ([reported(3, 3)], Totals(3, 3, 0, 0, 0), 3),
+        ([reported(3, 0, 3)], Totals(3, 0, 3, 0, 0), 3),
+        # Three requests with two retries each.
+        ([reported(9, 0, 9)], Totals(9, 0, 9, 0, 0), 9),
+        # Refused connections are not issued.
+        ([reported(0, 0, 3)], Totals(3, 0, 3, 0, 0), 3),
+        # Three clients leave before an answer.
+        ([reported(3, active=3), reported(0, active=3), reported()], Totals(3, 0, 0, 0, 3), 0),
+        # A streamed answer is a success from its head on, and is in flight until it ends.
+        ([reported(1, 1, active=1), reported(0, active=1), reported()], Totals(1, 1, 0, 0, 0), 0),
+        # An answer that takes several reports.
+        ([reported(2, active=2), reported(active=2), reported(0, 1, 1)], Totals(2, 1, 1, 0, 0), 0),
+        # Clients have left, then connections are refused.
+        ([reported(3, active=3), reported(), reported(0, 0, 9)], Totals(12, 0, 9, 0, 3), 9),
+        # Clients leave while streams are open: the streams hide them until they end.
+        ([reported(3, 1, active=3), reported(active=1), reported()], Totals(3, 1, 0, 0, 2), 0),
+    ],
+)
+def test_tries_errors_and_gone(traffic: Traffic, reports: list[LoadReported], totals: Totals, tries_per_second: int) -> None:
+    connect(traffic, 1)
+    for i, report in enumerate(reports):
+        traffic.apply(1, report, 110.0 + i)
+    blue = traffic.cluster("iris/blue")
+    assert (blue.totals, blue.rate.tries) == (totals, tries_per_second * 1000)
+
+
+def test_tries_in_flight_at_a_client_that_disconnects_are_not_gone(traffic: Traffic) -> None:
+    connect(traffic, 1)
+    traffic.apply(1, reported(5, active=5), 110.0)
+    traffic.apply(1, StreamClosed(), 111.0)
+    assert traffic.cluster("iris/blue").totals == Totals(5)
+    connect(traffic, 2, "edge-1")
+    traffic.apply(2, reported(0, 5), 112.0)
+    assert traffic.cluster("iris/blue").totals == Totals(5, 5)
+
+
+def test_recent_tries_are_those_of_the_last_30_to_60_seconds(traffic: Traffic) -> None:
+    connect(traffic, 1)
+    blue = traffic.cluster
+    assert blue("iris/blue").recent(100.0) == Recent(seconds=40.0)
+    traffic.apply(1, reported(10, 6, 4), 100.0)
+    traffic.apply(1, reported(13, 10, active=3), 125.0)
+    traffic.apply(1, reported(), 140.0)
+    assert blue("iris/blue").recent(149.0) == Recent(16, 4, 3, 59.0)
+    assert blue("iris/blue").recent(150.0) == Recent(10, 0, 3, 30.0)
+    assert blue("iris/blue").recent(150.0).gone_per_second == 0.1
+    assert blue("iris/blue").recent(180.0) == Recent(seconds=30.0)
+    traffic.apply(1, reported(1, 1), 300.0)
+    assert blue("iris/blue").recent(301.0) == Recent(1, seconds=31.0)
+    assert (blue("iris/blue").last_success, blue("iris/blue").last_failure, blue("iris/blue").last_try) == (300, 100, 300)
 
 
 def test_a_version_without_requests_keeps_its_totals(traffic: Traffic) -> None:
@@ -55,8 +118,8 @@ def test_a_version_without_requests_keeps_its_totals(traffic: Traffic) -> None:
     assert traffic.cluster("iris/blue").rate == Rate(active=3)
     traffic.apply(1, LoadReported((load("iris/green", issued=90),)), 130.0)
     blue, green = traffic.cluster("iris/blue"), traffic.cluster("iris/green")
-    assert (blue.totals.issued, blue.rate, blue.nodes, blue.last_request) == (100, Rate(), 0, 110.0)
-    assert (green.totals.issued, green.rate.issued, green.nodes, green.last_request) == (180, 9_000, 1, 130.0)
+    assert (blue.totals.tries, blue.rate, blue.nodes, blue.last_try) == (100, Rate(), 0, 110.0)
+    assert (green.totals.tries, green.rate.tries, green.nodes, green.last_try) == (180, 9_000, 1, 130.0)
 
 
 def test_a_client_that_disconnects_stays_in_the_totals(traffic: Traffic) -> None:
@@ -64,13 +127,13 @@ def test_a_client_that_disconnects_stays_in_the_totals(traffic: Traffic) -> None
     connect(traffic, 2)
     for stream in (1, 2):
         traffic.apply(stream, LoadReported((load(issued=100),)), 110.0)
-    assert (traffic.cluster("iris/blue").rate.issued, traffic.cluster("iris/blue").nodes, traffic.reporting) == (20_000, 2, 2)
+    assert (traffic.cluster("iris/blue").rate.tries, traffic.cluster("iris/blue").nodes, traffic.reporting) == (20_000, 2, 2)
     traffic.apply(1, StreamClosed(), 120.0)
     blue = traffic.cluster("iris/blue")
-    assert (blue.totals.issued, blue.rate.issued, blue.nodes) == (200, 10_000, 1)
+    assert (blue.totals.tries, blue.rate.tries, blue.nodes) == (200, 10_000, 1)
     assert (traffic.reporting, list(traffic.by_node("iris/blue"))) == (1, ["edge-2"])
     traffic.apply(1, LoadReported((load(issued=1),)), 121.0)
-    assert traffic.cluster("iris/blue").totals.issued == 200
+    assert traffic.cluster("iris/blue").totals.tries == 200
 
 
 def test_several_streams_of_a_node_are_one_node(traffic: Traffic) -> None:
@@ -89,7 +152,7 @@ def test_several_streams_of_a_node_are_one_node(traffic: Traffic) -> None:
 def test_one_report_may_name_a_cluster_twice(traffic: Traffic) -> None:
     connect(traffic, 1)
     traffic.apply(1, LoadReported((load(issued=10), load(issued=20))), 110.0)
-    assert (traffic.cluster("iris/blue").totals.issued, traffic.cluster("iris/blue").rate.issued) == (30, 3_000)
+    assert (traffic.cluster("iris/blue").totals.tries, traffic.cluster("iris/blue").rate.tries) == (30, 3_000)
 
 
 @pytest.mark.parametrize("name", ["turnout", "", "/", "iris", "iris/red", "rose/blue", "iris/blue/", "iris/blue/x", "a/b/c/d"])
@@ -103,7 +166,7 @@ def test_reports_of_unknown_clusters_are_dropped(traffic: Traffic, name: str) ->
 def test_copies_of_a_mirror_are_counted_separately(traffic: Traffic) -> None:
     connect(traffic, 1)
     traffic.apply(1, LoadReported((load("iris/green/mirror", issued=10),)), 110.0)
-    assert traffic.cluster("iris/green/mirror").totals.issued == 10
+    assert traffic.cluster("iris/green/mirror").totals.tries == 10
     assert traffic.cluster("iris/green") is NO_TRAFFIC
     assert list(model_clusters(model(mirror="green"))) == [
         ("iris/green", "green", False),
@@ -115,14 +178,14 @@ def test_copies_of_a_mirror_are_counted_separately(traffic: Traffic) -> None:
 def test_a_report_without_an_interval_counts_in_the_totals_only(traffic: Traffic) -> None:
     connect(traffic, 1)
     traffic.apply(1, LoadReported((load(issued=10, active=1, ms=0),)), 110.0)
-    assert (traffic.cluster("iris/blue").totals.issued, traffic.cluster("iris/blue").rate) == (10, Rate(active=1))
+    assert (traffic.cluster("iris/blue").totals.tries, traffic.cluster("iris/blue").rate) == (10, Rate(active=1))
 
 
 def test_totals_are_capped_at_the_largest_int64(traffic: Traffic) -> None:
     connect(traffic, 1)
     for _ in range(3):
         traffic.apply(1, LoadReported((load(issued=2**62),)), 110.0)
-    assert traffic.cluster("iris/blue").totals.issued == 2**63 - 1
+    assert traffic.cluster("iris/blue").totals.tries == 2**63 - 1
 
 
 def test_clusters_that_left_desired_state_are_dropped(traffic: Traffic) -> None:
@@ -131,7 +194,7 @@ def test_clusters_that_left_desired_state_are_dropped(traffic: Traffic) -> None:
         traffic.publish(models(model(f"m{i}", "v1")))
         traffic.apply(1, LoadReported((load(f"m{i}/v1", issued=1),)), 110.0)
     assert len(traffic._clusters) <= 66
-    assert traffic.cluster("m999/v1").totals.issued == 1
+    assert traffic.cluster("m999/v1").totals.tries == 1
     traffic.apply(1, LoadReported(()), 120.0)
     assert traffic.cluster("m999/v1").rate == Rate()
 
@@ -144,10 +207,10 @@ def test_rates_are_bounded_and_reports_above_the_bound_count_in_the_totals(
         connect(traffic, stream)
         traffic.apply(stream, LoadReported((load(issued=10), load("iris/green", issued=10))), 110.0)
     blue = traffic.cluster("iris/blue")
-    assert (blue.totals.issued, blue.rate.issued, blue.nodes) == (20, 1_000, 1)
+    assert (blue.totals.tries, blue.rate.tries, blue.nodes) == (20, 1_000, 1)
     traffic.apply(1, StreamClosed(), 111.0)
     traffic.apply(2, LoadReported((load(issued=10), load("iris/green", issued=10))), 120.0)
-    assert (blue.totals.issued, blue.rate.issued, blue.nodes) == (30, 1_000, 1)
+    assert (blue.totals.tries, blue.rate.tries, blue.nodes) == (30, 1_000, 1)
 
 
 NAMES = ("iris/blue", "iris/green", "rose/blue")

@@ -1,7 +1,9 @@
-"""The gRPC service for observed traffic: the requests that each version gets, as xDS clients report them."""
+"""The gRPC service for observed traffic: the tries that each version gets, as xDS clients report them."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from typing import Any
 
 from controlplane.aio.latest import Latest
@@ -20,23 +22,28 @@ from controlplane.traffic import Traffic
 class TrafficService(traffic_service_pb2_grpc.TrafficServiceServicer):
     """Reports the traffic of models."""
 
-    def __init__(self, store: Store, traffic: Traffic, changed: Latest[Fleet | None]) -> None:
+    def __init__(
+        self, store: Store, traffic: Traffic, changed: Latest[Fleet | None], clock: Callable[[], float] = time.time
+    ) -> None:
+        """Make the service. `changed` holds the fleet; `clock` returns seconds since the epoch."""
         self._store = store
         self._traffic = traffic
         self._changed = changed
+        self._clock = clock
 
     async def GetTraffic(self, request: pb.GetTrafficRequest, context: Any) -> pb.GetTrafficResponse:
         model = self._store.head.value.state.require(Model, label(request.name, Model, "name"))
         max_nodes = max_items(request.max_nodes, "max_nodes")
         return pb.GetTrafficResponse(
-            traffic=traffic_to_proto(model, self._traffic),
+            traffic=traffic_to_proto(model, self._traffic, self._clock()),
             nodes=node_traffic_to_proto(model, self._traffic, max_nodes),
             source=self._source(),
         )
 
     async def ListTraffic(self, request: pb.ListTrafficRequest, context: Any) -> pb.ListTrafficResponse:
         models = self._store.head.value.state.models
-        messages, token = page(models, lambda name: traffic_to_proto(models[name], self._traffic), request, "traffic")
+        now = self._clock()
+        messages, token = page(models, lambda name: traffic_to_proto(models[name], self._traffic, now), request, "traffic")
         return pb.ListTrafficResponse(traffic=messages, next_page_token=token, source=self._source())
 
     def _source(self) -> traffic_pb2.TrafficSource:

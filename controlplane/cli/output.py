@@ -27,7 +27,7 @@ LAYOUT = "\n\t"
 # Columns that never fold: their cells are short.
 _SHORT_COLUMNS = (
     *("TYPE", "REVISION", "WHEN", "STATE", "HOLDS", "VARIANT", "SEEN", "DID"),
-    *("SHARE", "REQ/S", "ERRORS", "OPEN", "NODES", "LAST", "TOTAL"),
+    *("SHARE", "TRIES/S", "ERRORS", "GONE/S", "IN FLIGHT", "NODES", "LAST", "TOTAL"),
 )
 
 

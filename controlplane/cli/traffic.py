@@ -1,4 +1,4 @@
-"""The command `traffic`: the requests to each version, as the nodes report them."""
+"""The command `traffic`: the tries at each version, as the nodes report them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _UPDATE_EVERY = 2.0
 # Nodes of a model that a table lists.
 _TABLE_NODES = 20
 
-_HEADINGS = ("MODEL", "VERSION", "SHARE", "REQ/S", "ERRORS", "OPEN", "NODES", "LAST", "TOTAL")
+_HEADINGS = ("MODEL", "VERSION", "SHARE", "TRIES/S", "ERRORS", "GONE/S", "IN FLIGHT", "NODES", "LAST", "TOTAL")
 
 Answer = GetTrafficResponse | ListTrafficResponse
 
@@ -47,13 +47,17 @@ def traffic(
     api: Api = None,
     form: Output = Format.TABLE,
 ) -> None:
-    r"""Show what each version really receives: requests per second, errors, and the nodes that send them.
+    r"""Show what each version really receives: tries per second, errors, and the nodes that send them.
 
-    Envoys report about every ten seconds. `turnout get models` shows the desired split.
+    Envoys report at least every ten seconds in a small fleet. `turnout get models` shows the desired split.
 
     \b
-    OPEN  requests that are not answered yet
-    LAST  time since the last request
+    TRIES/S    attempts to send a request to an endpoint; a request that is retried twice is three tries
+    ERRORS     share of the tries that ended with a 5xx, no answer, or no connection
+    GONE/S     tries of the last minute whose client left before an answer
+    IN FLIGHT  tries that are not complete yet; a streamed answer is in flight until it ends
+    LAST       time since the last try
+    TOTAL      tries since the control plane started
 
     \b
     turnout traffic
@@ -102,7 +106,7 @@ def _page(answer: Answer) -> RenderableType:
     nodes: list[NodeTraffic] = list(answer.nodes) if isinstance(answer, GetTrafficResponse) else []
     if nodes:
         rows = ((wording.clip(n.node), n.version + _copies(n.copies), *_rate(n.rate)) for n in nodes[:_TABLE_NODES])
-        parts += [Text(), output.table(("NODE", "SENDS TO", "REQ/S", "ERRORS", "OPEN"), rows)]
+        parts += [Text(), output.table(("NODE", "SENDS TO", "TRIES/S", "ERRORS", "IN FLIGHT"), rows)]
     if len(nodes) > _TABLE_NODES:
         parts.append(Text(f"and {len(nodes) - _TABLE_NODES:,} more; `-o json` lists all"))
     return Group(*parts)
@@ -123,12 +127,14 @@ def _rows(one: ModelTraffic) -> Iterable[tuple[str | Text, ...]]:
         share = "" if version.copies else wording.share(version.share)
         last = wording.ago(version.last_request_time) if version.HasField("last_request_time") else "never"
         rate = _rate(version.rate)
-        total = f"{version.totals.requests:,}"
+        total = f"{version.totals.tries:,}"
         yield (
             one.model,
             version.version + _copies(version.copies),
             share,
-            *rate,
+            *rate[:2],
+            _number(version.rate.gone_per_second),
+            rate[2],
             str(version.nodes),
             _last(version, last),
             total,
@@ -136,16 +142,14 @@ def _rows(one: ModelTraffic) -> Iterable[tuple[str | Text, ...]]:
 
 
 def _last(version: VersionTraffic, text: str) -> Text:
-    """Return the time since the last request, in yellow if a version with a share gets no requests."""
+    """Return the time since the last try, in yellow if a version with a share gets none."""
     return Text(text, "yellow" if version.share and not version.nodes else "")
 
 
 def _rate(rate: TrafficRate) -> tuple[str | Text, ...]:
     failed = rate.errors_per_second
-    share = Text(
-        "0%" if not failed else _percent(failed / max(rate.requests_per_second, failed)), "bold red" if failed else ""
-    )
-    return _number(rate.requests_per_second), share, str(rate.in_progress)
+    share = Text(_percent(failed / (failed + rate.successes_per_second)) if failed else "0%", "bold red" if failed else "")
+    return _number(rate.tries_per_second), share, str(rate.in_progress)
 
 
 def _copies(copies: bool) -> str:

@@ -31,6 +31,7 @@ from controlplane.generated.turnout.v1.revision_service_pb2 import (
     WatchRevisionResponse,
 )
 from controlplane.generated.turnout.v1.revision_service_pb2_grpc import RevisionServiceStub
+from controlplane.generated.turnout.v1.status_service_pb2_grpc import StatusServiceStub
 from controlplane.generated.turnout.v1.traffic_service_pb2_grpc import TrafficServiceStub
 
 # The kernel gives higher ports to outgoing connections, so none of them can take a port that was chosen here.
@@ -87,6 +88,7 @@ class ControlPlane(Startable):
             self.models = ModelServiceStub(self._channel)
             self.nodes = NodeServiceStub(self._channel)
             self.revisions = RevisionServiceStub(self._channel)
+            self.status = StatusServiceStub(self._channel)
             self.traffic = TrafficServiceStub(self._channel)
         await self.process.start()
         deadline = time.monotonic() + seconds

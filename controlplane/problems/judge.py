@@ -43,7 +43,7 @@ def _found(observed: Observed, now: float) -> Iterator[Problem]:
     if not head.number:
         yield Problem(REASONS["NO_REVISION"], "there is no revision yet: no Envoy gets anything")
     yield from node_problems(fleet, head.time, now)
-    yield from traffic_problems(head.state.models, traffic)
+    yield from traffic_problems(head.state.models, traffic, now)
     yield from unknown_traffic(fleet, traffic, now)
 
 

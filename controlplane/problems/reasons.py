@@ -82,6 +82,13 @@ _ROWS = (
         "returns it to its previous split.",
     ),
     Reason(
+        "CLIENTS_LEAVE",
+        About.MODELS,
+        Level.CRITICAL,
+        "The version hangs or is slower than its clients wait: look at its servers. `turnout history models/{name}` shows "
+        "what changed, and `turnout undo` takes the newest change back.",
+    ),
+    Reason(
         "NODES_REFUSE",
         About.NODES,
         Level.WARNING,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 from controlplane.domain import Model
 from controlplane.fleet import Fleet
@@ -10,25 +11,69 @@ from controlplane.problems.nodes import PATIENCE, named
 from controlplane.problems.reasons import REASONS, Level, Problem
 from controlplane.traffic import ClusterTraffic, Traffic, model_clusters
 
-# Shares of a version's tries that end with an error.
-WARNING_SHARE, CRITICAL_SHARE = 0.05, 0.5
+# Shares of a version's tries that end with an error. Fewer errors than FEW within a minute, beside successes, are no problem.
+WARNING_SHARE, CRITICAL_SHARE, FEW = 0.05, 0.5, 5
+# If a version gets no tries any more after its last ones failed, it counts as failing for this long. Seconds.
+MEMORY = 600.0
 
 
-def traffic_problems(models: Mapping[str, Model], traffic: Traffic) -> Iterator[Problem]:
-    """Yield the versions that fail, those with the largest number of errors first."""
-    failing = [
-        (observed, model, version, copies)
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """One version of a model, or the copies that a mirror sends to it."""
+
+    model: Model
+    receiver: str
+    # False for copies, and for a version without a share.
+    users: bool
+    traffic: ClusterTraffic
+
+
+def traffic_problems(models: Mapping[str, Model], traffic: Traffic, now: float) -> Iterator[Problem]:
+    """Yield the versions that fail, those with the most errors first, and the versions that clients leave."""
+    judged = [
+        _Judged(
+            model,
+            f"the copies for {version}" if copies else f"version {version}",
+            not copies and model.split.get(version, 0) > 0,
+            traffic.cluster(cluster),
+        )
         for model in models.values()
         for cluster, version, copies in model_clusters(model)
-        if error_share(observed := traffic.cluster(cluster)) >= WARNING_SHARE
     ]
-    for observed, model, version, copies in sorted(failing, key=lambda entry: (-entry[0].rate.failed, entry[1].name)):
-        share, rate = error_share(observed), (observed.rate.succeeded + observed.rate.failed) / 1000
-        users = not copies and model.split.get(version, 0) > 0
-        level = Level.CRITICAL if share >= CRITICAL_SHARE and users else Level.WARNING
-        receivers = f"the copies for {version}" if copies else f"version {version}"
-        text = f"models/{model.name}: {percent(share)} of the tries at {receivers} end with an error ({rate:,.1f} tries/s)"
-        yield Problem(REASONS["VERSION_FAILS"], text, models=(model.name,), level=level)
+    for one in sorted(judged, key=lambda one: (-one.traffic.rate.failed, one.model.name)):
+        yield from _failing(one, now)
+    for one in judged:
+        yield from _left(one, now)
+
+
+def _failing(one: _Judged, now: float) -> Iterator[Problem]:
+    """Yield the problem of a version whose tries end with errors, in the newest reports or in the last ones with tries."""
+    rate, recent = one.traffic.rate, one.traffic.recent(now)
+    finished, subject = rate.succeeded + rate.failed, f"models/{one.model.name}: "
+    if finished:
+        share = rate.failed / finished
+        if share < WARNING_SHARE or (recent.failed < FEW and recent.succeeded):
+            return
+        text = f"{percent(share)} of the tries at {one.receiver} end with an error ({rate.tries / 1000:,.1f} tries/s)"
+    else:
+        share, age = 1.0, now - one.traffic.last_failure
+        if one.traffic.last_failure <= one.traffic.last_success or age > MEMORY:
+            return
+        text = f"the last tries at {one.receiver} ended with an error {age:.0f} s ago, and none has succeeded since"
+    critical = share >= CRITICAL_SHARE and one.users
+    level = Level.CRITICAL if critical else Level.WARNING
+    yield Problem(REASONS["VERSION_FAILS"], subject + text, models=(one.model.name,), level=level)
+
+
+def _left(one: _Judged, now: float) -> Iterator[Problem]:
+    """Yield the problem of a version that most clients leave before it answers. Without any answer, users are affected."""
+    succeeded, failed, gone, _ = one.traffic.recent(now)
+    ended = succeeded + failed + gone
+    if gone < FEW or gone < CRITICAL_SHARE * ended:
+        return
+    level = Level.CRITICAL if one.users and not succeeded else Level.WARNING
+    share = f"{percent(gone / ended)} of the tries at {one.receiver} are gone: the client left before an answer"
+    yield Problem(REASONS["CLIENTS_LEAVE"], f"models/{one.model.name}: {share}", models=(one.model.name,), level=level)
 
 
 def unknown_traffic(fleet: Fleet, traffic: Traffic, now: float) -> Iterator[Problem]:
@@ -39,12 +84,6 @@ def unknown_traffic(fleet: Fleet, traffic: Traffic, now: float) -> Iterator[Prob
         verb = "does" if len(ids) == 1 else "do"
         text = f"{named(ids)} {verb} not report the load: whether the requests there succeed is unknown"
         yield Problem(REASONS["TRAFFIC_UNKNOWN"], text, nodes=ids)
-
-
-def error_share(observed: ClusterTraffic) -> float:
-    """Return the share of the finished tries that ended with an error, from 0 to 1, in the newest reports."""
-    rate = observed.rate
-    return rate.failed / (rate.succeeded + rate.failed) if rate.failed else 0.0
 
 
 def percent(share: float) -> str:

@@ -74,18 +74,22 @@ def test_each_version_with_its_nodes(run: Run, applied: Server, reporter: Report
     assert (blue["version"], blue["share"], green["version"], green["share"]) == ("blue", 10_000, "green", 0)
     assert blue["rate"] == {
         "requestsPerSecond": 25.0,
+        "triesPerSecond": 25.0,
+        "successesPerSecond": 20.0,
         "errorsPerSecond": 5.0,
         "dropsPerSecond": 0.0,
         "inProgress": "3",
+        "gonePerSecond": 0.0,
     }
-    assert blue["totals"] == {"requests": "250", "successes": "200", "errors": "50", "drops": "0"}
+    totals = {"requests": 250, "tries": 250, "successes": 200, "errors": 50, "drops": 0, "gone": 0}
+    assert blue["totals"] == {name: str(count) for name, count in totals.items()}
     assert (green["nodes"], green["rate"]["requestsPerSecond"]) == (0, 0)
     assert [(n["node"], n["version"]) for n in answer["nodes"]] == [("nodes/edge-1", "blue")]
     assert (answer["source"]["reportingNodes"], answer["source"]["connectedNodes"]) == (1, 1)
     table = run("traffic", "models/iris").out
     assert "As reported by 1 of 1 node, " in table
     blue_line = next(line for line in table.splitlines() if line.startswith("models/iris  blue"))
-    assert blue_line.split()[2:6] == ["100%", "25.0", "20%", "3"]
+    assert blue_line.split()[2:7] == ["100%", "25.0", "20%", "0", "3"]
     assert "nodes/edge-1  blue" in table
 
 
@@ -99,6 +103,17 @@ def test_after_a_switch_the_old_version_gets_no_requests(run: Run, applied: Serv
     assert (green["share"], green["rate"]["requestsPerSecond"]) == (10_000, 10.0)
     assert (blue["share"], blue["nodes"], blue["rate"]["requestsPerSecond"]) == (0, 0, 0.0)
     assert blue["totals"]["requests"] == "250"
+
+
+def test_a_version_that_refuses_connections(run: Run, applied: Server, reporter: Reporter) -> None:
+    """Envoy issues no try without a connection. The page showed `0 req/s`, `never`, and a total of 0 requests."""
+    reporter.report(report(stats(issued=0, failed=2_490)))
+    answer = until(run, lambda answer: answer["traffic"][0]["versions"][1]["nodes"])
+    blue = answer["traffic"][0]["versions"][1]
+    assert (blue["totals"]["tries"], blue["totals"]["errors"], blue["totals"]["gone"]) == ("2490", "2490", "0")
+    row = next(line for line in run("traffic").out.splitlines() if line.startswith("models/iris  blue")).split()
+    assert row[2:] == ["100%", "249", "100%", "0", "0", "1", row[8], "2,490"]
+    assert row[8] != "never"
 
 
 def test_traffic_as_names_and_its_errors(run: Run, applied: Server) -> None:

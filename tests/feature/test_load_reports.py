@@ -39,4 +39,4 @@ async def test_reports_to_workers_are_shown_to_operators_and_end_with_the_worker
         for worker in several.workers:
             os.kill(worker.pid, signal.SIGKILL)
         await until(lambda: not traffic.reporting)
-        assert (traffic.cluster("iris/blue").nodes, traffic.cluster("iris/blue").totals.issued) == (0, 10)
+        assert (traffic.cluster("iris/blue").nodes, traffic.cluster("iris/blue").totals.tries) == (0, 10)

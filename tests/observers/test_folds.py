@@ -35,5 +35,5 @@ def test_reports_count_for_the_published_models() -> None:
     handlers = fold.handlers()
     handlers[ReporterIdentified](1, ReporterIdentified("edge-1"), 100.0)
     handlers[LoadReported](1, LoadReported((load("iris/blue", issued=10), load("wine/blue", issued=10))), 110.0)
-    assert (traffic.cluster("iris/blue").totals.issued, traffic.cluster("wine/blue").totals.issued) == (10, 0)
+    assert (traffic.cluster("iris/blue").totals.tries, traffic.cluster("wine/blue").totals.tries) == (10, 0)
     assert traffic.last_report == 110.0

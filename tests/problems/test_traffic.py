@@ -4,6 +4,7 @@ import pytest
 
 from controlplane.problems.reasons import Level
 from controlplane.problems.traffic import percent
+from controlplane.xds.events import ClusterLoad
 from tests.problems.fleets import World
 from tests.test_traffic import load
 
@@ -22,6 +23,36 @@ def test_a_version_that_answers_everybody_with_errors_is_critical() -> None:
 def test_the_level_follows_the_share_of_errors(failed: int, level: Level | None) -> None:
     world = World().add(1).report(1, 110, load("iris/green", issued=100, failed=failed))
     assert [p.level for p in world.problems()] == ([level] if level else [])
+
+
+def test_single_errors_beside_successes_are_no_problem() -> None:
+    world = World().add(1).report(1, 110, load("iris/green", issued=10, failed=4))
+    assert world.problems() == []
+    # But a version that has not succeeded at all within a minute is.
+    world = World().add(1).report(1, 110, load("iris/green", issued=1, failed=1))
+    assert [p.level for p in world.problems()] == [Level.CRITICAL]
+
+
+def test_a_version_whose_last_tries_failed_is_a_problem_until_one_succeeds() -> None:
+    """With few requests, most reports have none."""
+    world = World().add(1).report(1, 110, load("iris/green", issued=1, failed=1)).report(1, 120)
+    (problem,) = world.problems(now=150)
+    text = "models/iris: the last tries at version green ended with an error 40 s ago, and none has succeeded since"
+    assert (problem.level, problem.text) == (Level.CRITICAL, text)
+    assert world.problems(now=721) == []
+    assert world.report(1, 160, load("iris/green", issued=1)).report(1, 170).problems(now=180) == []
+
+
+def test_a_version_that_hangs_until_its_clients_leave() -> None:
+    """Tries that are gone are no errors, so the share of errors is 0."""
+    world = World().add(1).report(1, 110, ClusterLoad("iris/green", 9, 0, 0, 0, 9, 10_000)).report(1, 120)
+    (problem,) = world.problems(now=121)
+    assert (problem.reason.name, problem.level) == ("CLIENTS_LEAVE", Level.CRITICAL)
+    assert problem.text == "models/iris: 100% of the tries at version green are gone: the client left before an answer"
+    world.report(1, 125, load("iris/green", issued=4))
+    assert [p.level for p in world.problems(now=126)] == [Level.WARNING]
+    world.report(1, 126, load("iris/green", issued=10))
+    assert world.problems(now=127) == []
 
 
 def test_errors_of_a_version_without_a_share_are_a_warning() -> None:

@@ -107,12 +107,12 @@ async def test_a_client_gets_the_interval_and_its_reports_become_traffic(rig: Ri
     assert (answer.send_all_clusters, answer.load_reporting_interval.seconds) == (True, 10)
     assert (rig.traffic.reporting, rig.fleet.connected) == (1, 0)
     await call.write(report(stats(issued=10, succeeded=9, failed=1), stats("turnout", issued=3)))
-    await rig.until(lambda: rig.traffic.cluster("iris/blue").totals.issued == 10)
-    assert rig.traffic.cluster("turnout").totals.issued == 0
+    await rig.until(lambda: rig.traffic.cluster("iris/blue").totals.tries == 10)
+    assert rig.traffic.cluster("turnout").totals.tries == 0
     call.cancel()
     await rig.until(lambda: rig.traffic.reporting == 0)
     assert rig.traffic.cluster("iris/blue").nodes == 0
-    assert rig.traffic.cluster("iris/blue").totals.issued == 10
+    assert rig.traffic.cluster("iris/blue").totals.tries == 10
     assert rig.fleet.streams == 0
 
 

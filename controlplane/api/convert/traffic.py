@@ -9,8 +9,8 @@ from controlplane.generated.turnout.v1 import traffic_pb2 as pb
 from controlplane.traffic import Rate, Traffic, model_clusters
 
 
-def traffic_to_proto(model: Model, traffic: Traffic) -> pb.ModelTraffic:
-    """Return the message of a model's traffic."""
+def traffic_to_proto(model: Model, traffic: Traffic, now: float) -> pb.ModelTraffic:
+    """Return the message of a model's traffic. `now` is in seconds since the epoch."""
     message = pb.ModelTraffic(model=model.resource_name)
     for cluster, version, copies in model_clusters(model):
         observed = traffic.cluster(cluster)
@@ -19,34 +19,42 @@ def traffic_to_proto(model: Model, traffic: Traffic) -> pb.ModelTraffic:
             version=version,
             copies=copies,
             share=0 if copies else model.split.get(version, 0),
-            rate=_rate_to_proto(observed.rate),
+            rate=_rate_to_proto(observed.rate, observed.recent(now).gone_per_second),
             totals=pb.TrafficCounts(
-                requests=totals.issued, successes=totals.succeeded, errors=totals.failed, drops=totals.dropped
+                requests=totals.tries,
+                tries=totals.tries,
+                successes=totals.succeeded,
+                errors=totals.failed,
+                gone=totals.gone,
+                drops=totals.dropped,
             ),
             nodes=observed.nodes,
-            last_request_time=timestamp(observed.last_request) if observed.last_request else None,
+            last_request_time=timestamp(observed.last_try) if observed.last_try else None,
         )
     return message
 
 
 def node_traffic_to_proto(model: Model, traffic: Traffic, max_nodes: int) -> list[pb.NodeTraffic]:
-    """Return the messages of a model's traffic by node, the most requests first, at most `max_nodes`."""
+    """Return the messages of a model's traffic by node, the most tries first, at most `max_nodes`."""
     entries = [
         (rate, node, version, copies)
         for cluster, version, copies in model_clusters(model)
         for node, rate in traffic.by_node(cluster).items()
     ]
-    entries.sort(key=lambda entry: (-entry[0].issued, -entry[0].active, entry[1]))
+    entries.sort(key=lambda entry: (-entry[0].tries, -entry[0].active, entry[1]))
     return [
         pb.NodeTraffic(node=node_name(node), version=version, copies=copies, rate=_rate_to_proto(rate))
         for rate, node, version, copies in entries[:max_nodes]
     ]
 
 
-def _rate_to_proto(rate: Rate) -> pb.TrafficRate:
+def _rate_to_proto(rate: Rate, gone: float = 0.0) -> pb.TrafficRate:
     return pb.TrafficRate(
-        requests_per_second=rate.issued / 1000,
+        requests_per_second=rate.tries / 1000,
+        tries_per_second=rate.tries / 1000,
+        successes_per_second=rate.succeeded / 1000,
         errors_per_second=rate.failed / 1000,
         drops_per_second=rate.dropped / 1000,
+        gone_per_second=gone,
         in_progress=rate.active,
     )

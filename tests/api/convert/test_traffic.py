@@ -24,7 +24,7 @@ def reported(*nodes: str) -> Traffic:
 
 
 def test_rates_and_totals_of_each_version() -> None:
-    message = traffic_to_proto(IRIS, reported("edge-1", "edge-2"))
+    message = traffic_to_proto(IRIS, reported("edge-1", "edge-2"), 130.0)
     assert message.model == "models/iris"
     assert [(v.version, v.copies, v.share) for v in message.versions] == [
         ("green", False, 0),
@@ -33,7 +33,9 @@ def test_rates_and_totals_of_each_version() -> None:
     ]
     blue = message.versions[2]
     assert (blue.rate.requests_per_second, blue.rate.errors_per_second, blue.rate.in_progress) == (30.0, 2.0, 4)
-    assert (blue.totals.requests, blue.totals.successes, blue.totals.errors, blue.nodes) == (300, 280, 20, 2)
+    assert (blue.rate.tries_per_second, blue.rate.successes_per_second) == (30.0, 28.0)
+    assert (blue.totals.requests, blue.totals.tries) == (300, 300)
+    assert (blue.totals.tries, blue.totals.successes, blue.totals.errors, blue.nodes) == (300, 280, 20, 2)
     assert blue.last_request_time.seconds == 120
     assert not message.versions[0].HasField("last_request_time")
 

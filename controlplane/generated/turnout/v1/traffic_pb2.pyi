@@ -17,12 +17,20 @@ if sys.version_info >= (3, 11):
 else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
+if sys.version_info >= (3, 13):
+    from warnings import deprecated as _deprecated
+else:
+    from typing_extensions import deprecated as _deprecated
+
 DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class ModelTraffic(_message.Message):
     """ModelTraffic is the traffic of a model's versions, as xDS clients report it: an Envoy every ten seconds, or less often in a
-    large fleet. These are measured requests. The desired shares are in the model's split.
+    large fleet. The desired shares are in the model's split.
+
+    Clients count *tries*: each attempt to send a request to an endpoint of a version. A request that is retried twice is three
+    tries. How many requests there were can't be known from the reports; without retries it is the number of tries.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -69,18 +77,18 @@ class VersionTraffic(_message.Message):
     share: _builtins.int
     """Share of the model's requests that the version should get, in basis points. 0 for copies."""
     nodes: _builtins.int
-    """Number of nodes whose last report has requests to this version."""
+    """Number of nodes whose last report has tries at this version."""
     @_builtins.property
     def rate(self) -> Global___TrafficRate:
-        """Current rate: the sum of each client's last report."""
+        """Current rate: the sum of each client's last report; the rate of gone tries is that of the last 30 to 60 seconds."""
 
     @_builtins.property
     def totals(self) -> Global___TrafficCounts:
-        """Reported requests since the control plane started."""
+        """Reported tries since the control plane started."""
 
     @_builtins.property
     def last_request_time(self) -> _timestamp_pb2.Timestamp:
-        """Time of the last report with requests to this version. Unset: no report since the control plane started."""
+        """Time of the last report with tries at this version. Unset: no report since the control plane started."""
 
     def __init__(
         self,
@@ -103,7 +111,7 @@ Global___VersionTraffic: _TypeAlias = VersionTraffic  # noqa: Y015
 
 @_typing.final
 class TrafficRate(_message.Message):
-    """TrafficRate is a rate of requests."""
+    """TrafficRate is a rate of tries."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -111,14 +119,38 @@ class TrafficRate(_message.Message):
     ERRORS_PER_SECOND_FIELD_NUMBER: _builtins.int
     DROPS_PER_SECOND_FIELD_NUMBER: _builtins.int
     IN_PROGRESS_FIELD_NUMBER: _builtins.int
-    requests_per_second: _builtins.float
-    """Requests sent, per second."""
+    TRIES_PER_SECOND_FIELD_NUMBER: _builtins.int
+    GONE_PER_SECOND_FIELD_NUMBER: _builtins.int
+    SUCCESSES_PER_SECOND_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    @_deprecated("""This field has been marked as deprecated using proto field options.""")
+    def requests_per_second(self) -> _builtins.float:
+        """The same as `tries_per_second`."""
+
+    @requests_per_second.setter
+    @_deprecated("""This field has been marked as deprecated using proto field options.""")
+    def requests_per_second(self, value: _builtins.float) -> None:
+        """The same as `tries_per_second`."""
+
     errors_per_second: _builtins.float
-    """Failed requests among them, per second: a 5xx, no response, or with gRPC any status except OK."""
+    """Tries that ended with an error, per second: a 5xx, no answer, or no connection. With gRPC only the statuses UNKNOWN,
+    DEADLINE_EXCEEDED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE and DATA_LOSS. An HTTP answer counts when its head arrives, so one
+    that is cut off later is a success; a gRPC answer counts when its trailers arrive.
+    """
     drops_per_second: _builtins.float
     """Requests that were not sent because a limit was reached, per second. Envoys don't report them."""
     in_progress: _builtins.int
-    """Requests in flight at the time of the last report."""
+    """Tries in flight at the time of the last report: those that are not complete. A streamed answer is in flight until it ends,
+    although it counts as a success from its head on.
+    """
+    tries_per_second: _builtins.float
+    """Tries, per second. A try whose connection is refused counts, too."""
+    gone_per_second: _builtins.float
+    """Tries that are gone, per second: the client left before an answer came. They are no errors. A try that is in flight hides
+    one that is gone, so this is the least possible number. Unset for a single node.
+    """
+    successes_per_second: _builtins.float
+    """Tries that ended without an error, per second."""
     def __init__(
         self,
         *,
@@ -126,10 +158,13 @@ class TrafficRate(_message.Message):
         errors_per_second: _builtins.float = ...,
         drops_per_second: _builtins.float = ...,
         in_progress: _builtins.int = ...,
+        tries_per_second: _builtins.float = ...,
+        gone_per_second: _builtins.float = ...,
+        successes_per_second: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["drops_per_second", b"drops_per_second", "errors_per_second", b"errors_per_second", "in_progress", b"in_progress", "requests_per_second", b"requests_per_second"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["drops_per_second", b"drops_per_second", "errors_per_second", b"errors_per_second", "gone_per_second", b"gone_per_second", "in_progress", b"in_progress", "requests_per_second", b"requests_per_second", "successes_per_second", b"successes_per_second", "tries_per_second", b"tries_per_second"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -137,7 +172,7 @@ Global___TrafficRate: _TypeAlias = TrafficRate  # noqa: Y015
 
 @_typing.final
 class TrafficCounts(_message.Message):
-    """TrafficCounts counts requests."""
+    """TrafficCounts counts tries."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -145,14 +180,28 @@ class TrafficCounts(_message.Message):
     SUCCESSES_FIELD_NUMBER: _builtins.int
     ERRORS_FIELD_NUMBER: _builtins.int
     DROPS_FIELD_NUMBER: _builtins.int
-    requests: _builtins.int
-    """Requests sent."""
+    TRIES_FIELD_NUMBER: _builtins.int
+    GONE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    @_deprecated("""This field has been marked as deprecated using proto field options.""")
+    def requests(self) -> _builtins.int:
+        """The same as `tries`."""
+
+    @requests.setter
+    @_deprecated("""This field has been marked as deprecated using proto field options.""")
+    def requests(self, value: _builtins.int) -> None:
+        """The same as `tries`."""
+
     successes: _builtins.int
-    """Requests that succeeded."""
+    """Tries whose answer is not an error, as in `TrafficRate.errors_per_second`."""
     errors: _builtins.int
-    """Requests that failed: a 5xx, no response, or with gRPC any status except OK."""
+    """Tries that ended with an error."""
     drops: _builtins.int
     """Requests that were not sent because a limit was reached. Envoys don't report them."""
+    tries: _builtins.int
+    """Tries. This is the sum of successes, errors, gone tries, and tries in flight that have no answer yet."""
+    gone: _builtins.int
+    """Tries that are gone: the client left before an answer came. The least possible number."""
     def __init__(
         self,
         *,
@@ -160,10 +209,12 @@ class TrafficCounts(_message.Message):
         successes: _builtins.int = ...,
         errors: _builtins.int = ...,
         drops: _builtins.int = ...,
+        tries: _builtins.int = ...,
+        gone: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["drops", b"drops", "errors", b"errors", "requests", b"requests", "successes", b"successes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["drops", b"drops", "errors", b"errors", "gone", b"gone", "requests", b"requests", "successes", b"successes", "tries", b"tries"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

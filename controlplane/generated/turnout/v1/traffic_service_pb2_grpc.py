@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class TrafficServiceStub:
-    """TrafficService reports the requests that models get, as xDS clients report them over LRS. It keeps the last report of each
+    """TrafficService reports the tries that models get, as xDS clients report them over LRS. It keeps the last report of each
     client, and totals since the control plane started. For a history, use Prometheus.
     """
 
@@ -49,7 +49,7 @@ class TrafficServiceStub:
 
 
 class TrafficServiceServicer:
-    """TrafficService reports the requests that models get, as xDS clients report them over LRS. It keeps the last report of each
+    """TrafficService reports the tries that models get, as xDS clients report them over LRS. It keeps the last report of each
     client, and totals since the control plane started. For a history, use Prometheus.
     """
 
@@ -89,7 +89,7 @@ def add_TrafficServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class TrafficService:
-    """TrafficService reports the requests that models get, as xDS clients report them over LRS. It keeps the last report of each
+    """TrafficService reports the tries that models get, as xDS clients report them over LRS. It keeps the last report of each
     client, and totals since the control plane started. For a history, use Prometheus.
     """
 

@@ -27,7 +27,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class TrafficServiceStub:
-    """TrafficService reports the requests that models get, as xDS clients report them over LRS. It keeps the last report of each
+    """TrafficService reports the tries that models get, as xDS clients report them over LRS. It keeps the last report of each
     client, and totals since the control plane started. For a history, use Prometheus.
     """
 
@@ -42,7 +42,7 @@ class TrafficServiceStub:
 
 @_typing.type_check_only
 class TrafficServiceAsyncStub(TrafficServiceStub):
-    """TrafficService reports the requests that models get, as xDS clients report them over LRS. It keeps the last report of each
+    """TrafficService reports the tries that models get, as xDS clients report them over LRS. It keeps the last report of each
     client, and totals since the control plane started. For a history, use Prometheus.
     """
 
@@ -53,7 +53,7 @@ class TrafficServiceAsyncStub(TrafficServiceStub):
     """Lists the traffic of the models, by name."""
 
 class TrafficServiceServicer(metaclass=_abc_1.ABCMeta):
-    """TrafficService reports the requests that models get, as xDS clients report them over LRS. It keeps the last report of each
+    """TrafficService reports the tries that models get, as xDS clients report them over LRS. It keeps the last report of each
     client, and totals since the control plane started. For a history, use Prometheus.
     """
 
