@@ -16,7 +16,9 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from controlplane.cli.document import BOOLS, NULLS, NUMBER, Mapping, Node, Scalar, Sequence, is_text
+from controlplane.cli.enums import short, short_values
 from controlplane.cli.exits import Place, Problem
+from controlplane.cli.shares import SHARES, basis_points, unit_problem
 from controlplane.domain import BOUNDS
 from controlplane.domain.collections import BY_NAME, COLLECTIONS
 from controlplane.errors import join_path
@@ -155,6 +157,11 @@ class Decoder:
             return
         assert field.message_type is not None
         value_field = field.message_type.fields_by_name["value"]
+        if field.name in SHARES:
+            texts = {key: item.text for key, (_, item) in node.entries.items() if isinstance(item, Scalar)}
+            if problem := unit_problem(texts):
+                self._problem(node, path, problem)
+                return
         for key, (key_node, item) in node.entries.items():
             at = f"{path}.{key}"
             self.places[at] = Place(self._file, key_node.line)
@@ -176,6 +183,10 @@ class Decoder:
             self._problem(node, path, f"is {self._kind(node)}; it must be true or false")
         elif field.enum_type is not None:
             return self._enum(node, field.enum_type, path)
+        elif (name or field.name) in SHARES and node.text.endswith("%"):
+            if (share := basis_points(node.text)) is not None:
+                return share
+            self._problem(node, path, f"'{node.text[:80]}' is not a share: percent from 0% to 100% with at most two decimals")
         elif not _INTEGER.fullmatch(node.text) or len(node.text) > 30:
             self._problem(node, path, f"is {self._kind(node)}; it must be a whole number")
         else:
@@ -191,9 +202,12 @@ class Decoder:
     def _enum(self, node: Scalar, enum: EnumDescriptor, path: str) -> int | None:
         if node.text in enum.values_by_name:
             return int(enum.values_by_name[node.text].number)
-        names = [v.name for v in enum.values if v.number]
-        matching = [n for n in names if n.endswith("_" + re.sub(r"\W", "", node.text).upper())]
-        hint = f"did you mean {matching[0]}?" if matching else f"the values are: {', '.join(names)}"
+        values = short_values(enum.name, [(v.name, v.number) for v in enum.values])
+        text = short(node.text)
+        if text in values:
+            return values[text]
+        close = get_close_matches(text, values, n=1)
+        hint = f"did you mean '{close[0]}'?" if close else f"the values are: {', '.join(values)}"
         self._problem(node, path, f"'{node.text[:80]}' is not one of the values; {hint}")
         return None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from decimal import Decimal, InvalidOperation
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -26,6 +26,7 @@ from controlplane.cli.options import (
 )
 from controlplane.cli.output import Format
 from controlplane.cli.receipt import finish
+from controlplane.cli.shares import basis_points, unit_problem
 from controlplane.errors import Error
 from controlplane.generated.turnout.v1.model_pb2 import Model
 from controlplane.generated.turnout.v1.model_service_pb2 import GetModelRequest, Split, SwitchTrafficRequest, TrafficSwitch
@@ -79,6 +80,11 @@ def switch(
     JSON: SwitchTrafficResponse and `changed`. Without --no-wait also `progress` (RevisionProgress) and `disconnectedNodes`
     (list of Node).
     """
+    if to and all("=" in argument for argument in models):
+        raise typer.BadParameter(
+            f"would be ignored, because each model names its version: leave out --to {to}, or =VERSION where --to applies",
+            param_hint="--to",
+        )
     switches = []
     for argument in models:
         name, _, version = argument.partition("=")
@@ -107,7 +113,8 @@ def split(
 ) -> None:
     r"""Share a model's traffic between its versions.
 
-    A share is percent or basis points; all shares sum to 100% or 10,000. A version that is not named gets no traffic.
+    A share is percent or basis points (1% is 100), all in one unit; together they are 100% or 10,000. A version that is not
+    named gets no traffic.
 
     \b
     turnout split iris blue=9000 green=1000
@@ -116,27 +123,28 @@ def split(
     JSON: SwitchTrafficResponse and `changed`. Without --no-wait also `progress` (RevisionProgress) and `disconnectedNodes`
     (list of Node).
     """
-    parsed: dict[str, int] = {}
-    for text in shares:
-        version, _, value = text.partition("=")
-        if version in parsed:
-            raise typer.BadParameter(f"version '{version}' is given twice")
-        parsed[version] = basis_points(text, value)
-    switches = [TrafficSwitch(model=resource("models", model), split=Split(shares=parsed))]
+    switches = [TrafficSwitch(model=resource("models", model), split=Split(shares=_shares(shares)))]
     _move(connect(ctx, api), switches, reason, timeout if wait else None, dry_run, no_probe, etag, form)
 
 
-def basis_points(text: str, value: str) -> int:
-    """Return `9000`, `90%` or `0.5%` as basis points. `text` is the whole argument, for the error."""
-    try:
-        number = Decimal(value.removesuffix("%")) * (100 if value.endswith("%") else 1)
-    except InvalidOperation:
-        raise typer.BadParameter(f"'{text}' is not VERSION=SHARE, like green=1000 or green=10%") from None
-    if not number.is_finite() or number != number.to_integral_value() or not 0 <= number <= 10_000:
-        raise typer.BadParameter(
-            f"'{text}': a share is a whole number of basis points from 0 to 10,000; 1% is 100 basis points"
-        )
-    return int(number)
+def _shares(texts: Sequence[str]) -> dict[str, int]:
+    """Return `green=10%` and the like as basis points by version. Errors: BadParameter."""
+    values: dict[str, str] = {}
+    shares: dict[str, int] = {}
+    for text in texts:
+        version, _, value = text.partition("=")
+        if version in values:
+            raise typer.BadParameter(f"version '{version}' is given twice")
+        share = basis_points(value)
+        if share is None:
+            raise typer.BadParameter(
+                f"'{text}' is not VERSION=SHARE, like green=10% or green=1000: a share is percent with at most two decimals, "
+                "or a whole number of basis points from 0 to 10,000 (1% is 100)"
+            )
+        values[version], shares[version] = value, share
+    if problem := unit_problem(values):
+        raise typer.BadParameter(problem)
+    return shares
 
 
 def _model_of(field: str, switches: list[TrafficSwitch]) -> str:

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from controlplane.cli.exits import FilesError
 from controlplane.cli.files import load
+from controlplane.generated.turnout.v1.gateway_pb2 import TlsVersion
+from controlplane.generated.turnout.v1.model_pb2 import Protocol
 from tests.cli.conftest import problems_of, write_file
 
 digits = st.text("0123456789", min_size=1, max_size=14)
@@ -46,6 +48,25 @@ models:
     assert model.sticky.WhichOneof("key") == "cookie"
 
 
+def test_shares_in_percent_and_short_enum_values(tmp_path: Path) -> None:
+    text = """
+gateways:
+  - {name: edge, port: 443, tls: {certificate: edge, min_version: 1.3}}
+models:
+  - name: iris
+    gateways: [edge]
+    versions: [{name: blue, protocol: grpc}, {name: green, protocol: HTTP2}, {name: red, protocol: PROTOCOL_HTTP1}]
+    split: {blue: 90%, green: 9.5%, red: 0.5%, gold: 0}
+    mirror: {version: green, basis_points: 1%}
+"""
+    manifest = load([str(write_file(tmp_path, text))]).manifest
+    model = manifest.models[0]
+    assert model.split == {"blue": 9_000, "green": 950, "red": 50, "gold": 0}
+    assert model.mirror.basis_points == 100
+    assert [v.protocol for v in model.versions] == [Protocol.PROTOCOL_GRPC, Protocol.PROTOCOL_HTTP2, Protocol.PROTOCOL_HTTP1]
+    assert manifest.gateways[0].tls.min_version == TlsVersion.TLS_VERSION_1_3
+
+
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
@@ -68,8 +89,16 @@ models:
         ("timeouts: {idle: 5m}", "write 300s"),
         ("timeouts: {idle: 5}", "write 5s"),
         ("retries: {unsafe: yes}", "models[0].retries.unsafe: is the text 'yes'; it must be true or false"),
-        ("versions: [{protocol: http2}]", "did you mean PROTOCOL_HTTP2?"),
-        ("versions: [{protocol: smoke}]", "'smoke' is not one of the values; the values are: PROTOCOL_HTTP1"),
+        (
+            "split: {blue: 90%, green: 1000}",
+            "the shares mix percent (blue=90%) and basis points (green=1000)",
+        ),
+        ("split: {blue: 90, green: 10}", "the shares sum to 100 basis points, which is 1%"),
+        ("split: {blue: 90, green: 10}", "write blue=90%, green=10%"),
+        ("split: {blue: 33.333%}", "models[0].split.blue: '33.333%' is not a share: percent from 0% to 100%"),
+        ("split: {blue: 101%}", "models[0].split.blue: '101%' is not a share"),
+        ("versions: [{protocol: htp2}]", "'htp2' is not one of the values; did you mean 'http2'?"),
+        ("versions: [{protocol: smoke}]", "'smoke' is not one of the values; the values are: http1, http2, grpc"),
         ("create_time: yesterday", "models[0].create_time: is the text 'yesterday'; it must be a time like"),
         ("versions: [7]", "models[0].versions[0]: is the number 7; it must have fields: name, endpoints"),
     ],

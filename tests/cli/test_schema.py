@@ -80,7 +80,7 @@ def test_a_secret_is_valid_in_both_spellings(validator: Any, form: Format) -> No
         ("name: iris", "nme: iris"),
         ("gateways: [edge]", "gateways: edge"),
         ("gateways: [edge]", "gateways: [edge]\n    timeouts: {idle: 5m}"),
-        ("name: blue", "name: blue\n        protocol: http2"),
+        ("name: blue", "name: blue\n        protocol: htp2"),
         ("{blue: 10000}", "{blue: lots}"),
         ("gateways: [edge]", "gateways: [edge]\n    preview_header: x\n    previewHeader: y"),
         ("models:", "modelz:"),

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from controlplane.cli.switch import basis_points
 from tests.cli.conftest import MINIMAL, Run, Server, split_of
 from tests.probe.servers import closed_port
 
@@ -36,7 +35,7 @@ def test_a_switch_to_a_version_that_does_not_answer_has_a_warning(run: Run, serv
         warning = re.compile(r"Warning: as seen from the control plane, iris/green: 0 of 1 endpoint answers: .*refused")
         for more in (["--dry-run"], ["--no-wait"]):
             assert warning.search(run("--api", server.api, "switch", "iris", "--to", "green", *more).out)
-        assert "Warning" not in run("--api", server.api, "undo", "--no-wait", "--no-probe").out
+        assert "Warning" not in run("--api", server.api, "undo", "iris", "--no-wait", "--no-probe").out
         result = run("--api", server.api, "switch", "iris", "--to", "green", "--no-wait", "-o", "json")
         assert result.json["impact"]["probes"][0]["answering"] == 0
     finally:
@@ -91,16 +90,18 @@ def test_dry_run_moves_nothing(run: Run, applied: Server) -> None:
 
 
 def test_split(run: Run, applied: Server) -> None:
-    assert run("split", "iris", "blue=99.5%", "green=50").code == 0
+    assert run("split", "iris", "blue=99.5%", "green=0.5%").code == 0
     assert split_of(run) == {"blue": 9950, "green": 50}
     assert "blue 99.5%, green 0.5%" in run("get", "models").out
-
-
-@pytest.mark.parametrize(("value", "expected"), [("9000", 9000), ("90%", 9000), ("0.01%", 1), ("0", 0), ("100%", 10000)])
-def test_basis_points(value: str, expected: int) -> None:
-    assert basis_points(f"blue={value}", value) == expected
 
 
 def test_no_wait_ends_without_a_receipt(run: Run, applied: Server) -> None:
     applied.connect("edge-1")
     assert "Held by" not in run("switch", "iris", "--to", "green", "--no-wait").out
+
+
+def test_to_is_never_ignored(run: Run, applied: Server) -> None:
+    result = run("switch", "iris=green", "--to", "blue")
+    assert result.code == 2
+    assert "would be ignored, because each model names its version" in result.err
+    assert split_of(run) == {"blue": 10000}

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from rich.text import Text
 
 from controlplane.cli import output, wording
-from controlplane.cli.switch import basis_points
+from controlplane.cli.shares import basis_points
 from controlplane.generated.turnout.v1.revision_pb2 import Action
 
 
@@ -46,7 +46,7 @@ def test_shares(points: int, text: str) -> None:
 @given(st.integers(0, 10_000))
 def test_a_share_can_be_typed_as_it_is_printed(points: int) -> None:
     text = wording.share(points)
-    assert basis_points(f"v={text}", text) == points
+    assert basis_points(text) == points
 
 
 def test_a_split_names_the_largest_share_first_and_no_zeros() -> None:

@@ -12,6 +12,9 @@ from typing import Any
 from google.api import field_behavior_pb2
 from google.protobuf.descriptor_pb2 import DescriptorProto, EnumDescriptorProto, FieldDescriptorProto, FileDescriptorSet
 
+from controlplane.cli.enums import short_values
+from controlplane.cli.shares import SHARES
+
 Schema = dict[str, Any]
 
 _ROOT = ".turnout.v1.Manifest"
@@ -30,6 +33,7 @@ _SCALARS: dict[int, Schema] = {
     FieldDescriptorProto.TYPE_UINT32: {"type": "integer", "minimum": 0, "maximum": 2**32 - 1},
     FieldDescriptorProto.TYPE_INT32: {"type": "integer", "minimum": -(2**31), "maximum": 2**31 - 1},
 }
+_PERCENT = r"^\d{1,3}(\.\d{1,2})?%$"
 # Field numbers of descriptor.proto, by which comments are found.
 _FILE_MESSAGE, _FILE_ENUM, _MESSAGE_FIELD = 4, 5, 2
 
@@ -79,8 +83,7 @@ class _Index:
     def schema(self, name: str) -> Schema:
         """Return the schema of a message or an enum."""
         if name in self.enums:
-            values = [v.name for v in self.enums[name].value]
-            return {"description": self.comments[name, -1], "type": "string", "enum": values}
+            return {"description": self.comments[name, -1], "type": "string", "enum": _values(self.enums[name])}
         return self.message_schema(name)
 
     def message_schema(self, name: str) -> Schema:
@@ -105,12 +108,19 @@ class _Index:
         """Return the schema of a field."""
         entry = next((n for n in message.nested_type if n.options.map_entry and field.type_name.endswith(f".{n.name}")), None)
         if entry is not None:
-            return {"description": comment, "type": "object", "additionalProperties": self._value_schema(entry.field[1])}
+            value = self._share_schema(field) or self._value_schema(entry.field[1])
+            return {"description": comment, "type": "object", "additionalProperties": value}
         if field.label == FieldDescriptorProto.LABEL_REPEATED:
             return {"description": comment, "type": "array", "items": self._value_schema(field)}
-        value = self._value_schema(field)
+        value = self._share_schema(field) or self._value_schema(field)
         # Draft 7 ignores everything beside a $ref, so the $ref goes into an allOf next to the description.
         return {"description": comment, **({"allOf": [value]} if "$ref" in value else value)}
+
+    def _share_schema(self, field: FieldDescriptorProto) -> Schema | None:
+        """Return the schema of a share, in basis points or percent; None for another field."""
+        if field.name not in SHARES:
+            return None
+        return {"anyOf": [{"type": "integer", "minimum": 0, "maximum": 10_000}, {"type": "string", "pattern": _PERCENT}]}
 
     def _value_schema(self, field: FieldDescriptorProto) -> Schema:
         if field.type_name in _WELL_KNOWN:
@@ -119,6 +129,12 @@ class _Index:
             self.used.add(field.type_name)
             return {"$ref": _pointer(field.type_name)}
         return dict(_SCALARS[field.type])
+
+
+def _values(enum: EnumDescriptorProto) -> list[str]:
+    """Return the names of an enum's values, the short ones first, as files may write them."""
+    short = short_values(enum.name, [(v.name, v.number) for v in enum.value])
+    return [*short, *(v.name for v in enum.value)]
 
 
 def _spellings(field: FieldDescriptorProto) -> list[str]:
