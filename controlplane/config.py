@@ -74,7 +74,7 @@ class Config:
     # Time for which clients that support TTLs keep resources while the control plane is away. 0: no limit.
     resource_ttl: float = 0.0
     # Interval of a client's load reports. With many clients, the server asks for a longer interval.
-    load_report_interval: float = 10.0
+    load_report_interval: float = 2.0
     # Number of worker processes that serve xDS on one port. 0: the main process serves it.
     workers: int = 0
     # Probe the endpoints of a version when traffic moves to it, and warn if they don't answer.

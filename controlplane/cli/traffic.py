@@ -49,7 +49,8 @@ def traffic(
 ) -> None:
     r"""Show what each version really receives: tries per second, errors, and the nodes that send them.
 
-    Envoys report at least every ten seconds in a small fleet. `turnout get models` shows the desired split.
+    Envoys report every two seconds in a small fleet, and less often in a larger one. `turnout get models` shows the
+    desired split.
 
     \b
     TRIES/S    attempts to send a request to an endpoint; a request that is retried twice is three tries

@@ -11,9 +11,9 @@ interval until the stream ends. Clients report in this way:
     idle clusters             Envoy lists each in every report, without counters; gRPC's client leaves them out
     the node                  Envoy repeats it in every report, with the list of its extensions: 60 KB
 
-Because of the last two, reports cost more CPU the larger the fleet is. So the interval depends on the amount to read (`pace`),
-and the server asks again when it has changed by a factor of two. A client that can't report all clusters by itself is sent
-their names, and again when they change.
+Because of the last two, reports cost more CPU and more of the network the larger the fleet is. So the interval depends on the
+amount to read (`pace`), and the server asks again when it has changed by a factor of two. A client that can't report all
+clusters by itself is sent their names, and again when they change.
 """
 
 from __future__ import annotations
@@ -29,8 +29,13 @@ from controlplane.xds.node import identified
 # A client with this feature can be asked for all of its clusters, without their names.
 SEND_ALL = "envoy.lrs.supports_send_all_clusters"
 
-# Seconds between two reports of a client, at least and at most.
-SHORTEST, LONGEST = 10.0, 600.0
+# Seconds between two reports of a client: at least; up to here, so that the network carries little; and at most.
+SHORTEST, MODERATE, LONGEST = 2.0, 10.0, 600.0
+
+# Bytes of all reports of a second, as long as the interval is below MODERATE: 16 Envoys report each second.
+_BYTES_PER_SECOND = 1_000_000
+# Size of an Envoy's report.
+_REPORT_BYTES = 60_000
 
 # Costs of reading, in units of one idle cluster (about 0.6 µs): all reports of a second, which may take about a twentieth of a
 # core; one Envoy's report without its clusters; a cluster with requests.
@@ -41,9 +46,15 @@ _MOST_REQUESTS = 2**48
 _LONGEST_REPORTED = 24 * 3600
 
 
-def pace(streams: int, size: int, shortest: float = SHORTEST) -> float:
-    """Return the seconds between reports of this size (`LoadStream.size`) if this many streams report; at least `shortest`."""
-    return max(shortest, min(streams * size / _COST_PER_SECOND, LONGEST))
+def pace(streams: int, size: int, length: int = _REPORT_BYTES, shortest: float = SHORTEST) -> float:
+    """Return the seconds between two reports of a client if this many streams report.
+
+    `size` and `length` are those of its newest report (`LoadStream.size`, `LoadStream.length`). The result is at least
+    `shortest`. A fleet of up to 33 Envoys reports every 2 s, one of 160 Envoys every 10 s. Larger fleets report less often if
+    reading would take more than a twentieth of a core.
+    """
+    for_network = min(streams * length / _BYTES_PER_SECOND, MODERATE)
+    return max(shortest, for_network, min(streams * size / _COST_PER_SECOND, LONGEST))
 
 
 class LoadStream:
@@ -54,15 +65,16 @@ class LoadStream:
         self.client: Identified | None = None
         # The client can be asked for all of its clusters.
         self.sends_all = False
-        # The cost of reading the newest report, in idle clusters.
-        self.size = _REPORT_COST
+        # The cost of reading the newest report, in idle clusters, and its bytes.
+        self.size, self.length = _REPORT_COST, _REPORT_BYTES
         # The interval and the cluster names of the newest response; 0 and None before the first.
         self._pace = 0.0
         self._names: frozenset[str] | None = None
         self._out: list[bytes] = []
 
-    def receive(self, request: Any) -> list[LoadEvent]:
-        """Take a LoadStatsRequest."""
+    def receive(self, request: Any, length: int = _REPORT_BYTES) -> list[LoadEvent]:
+        """Take a LoadStatsRequest of `length` bytes."""
+        self.length = length
         events: list[LoadEvent] = []
         if self.client is None:
             self.client = identified(request.node)

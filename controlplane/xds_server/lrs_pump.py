@@ -122,7 +122,7 @@ class LoadPump(XdsHandler):
             self._context.limits.admit(request.node, self._reporters.of(request.node.id))
             self._node_id = request.node.id
             self._reporters.identify(self._node_id)
-        for event in self._core.receive(request):
+        for event in self._core.receive(request, len(data)):
             self._context.report(self._stream, event)
         self._send_answer()
         now = self._clock()
@@ -145,7 +145,8 @@ class LoadPump(XdsHandler):
             self._snapshot_retry = asyncio.get_running_loop().call_later(_SNAPSHOT_RETRY, self._guarded, self._send_answer)
             return
         limits = self._context.limits
-        self._core.ask(pace(self._reporters.total, self._core.size, limits.load_report_interval), names)
+        core = self._core
+        core.ask(pace(self._reporters.total, core.size, core.length, limits.load_report_interval), names)
         if messages := self._core.to_send():
             self._answer = messages[-1]
             self._transport.notify()

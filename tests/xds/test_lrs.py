@@ -85,7 +85,7 @@ def test_a_report_is_not_answered_while_the_pace_is_about_the_same() -> None:
         stream.ask(seconds, NAMES)
         assert answers(stream) == [], seconds
     stream.ask(SHORTEST * 2, NAMES)
-    assert [a.load_reporting_interval.seconds for a in answers(stream)] == [20]
+    assert [a.load_reporting_interval.seconds for a in answers(stream)] == [2 * SHORTEST]
     stream.ask(SHORTEST * 1.5, NAMES)
     assert answers(stream) == []
 
@@ -144,10 +144,18 @@ def test_impossible_numbers_are_left_out(garbage: Any) -> None:
 
 
 def test_the_pace_depends_on_the_amount_to_read() -> None:
-    assert pace(1, 1_000) == SHORTEST
-    assert pace(1, 1_000, 1.0) == 1.0
-    assert pace(5_000, 1_000) == pytest.approx(50.0)
-    assert pace(100_000, 10_000) == LONGEST
+    envoy = 60_000
+    assert pace(1, 1_000, envoy) == SHORTEST
+    assert pace(1, 1_000, envoy, 1.0) == 1.0
+    # The network: 1 MB a second, until the interval is 10 s.
+    assert pace(33, 1_000, envoy) == SHORTEST
+    assert pace(100, 1_000, envoy) == pytest.approx(6.0)
+    assert pace(1_000, 1_000, envoy) == pytest.approx(10.0)
+    assert pace(1_000, 100, 500) == SHORTEST  # clients with small reports
+    # The processor.
+    assert pace(5_000, 1_000, envoy) == pytest.approx(50.0)
+    assert pace(100_000, 10_000, envoy) == LONGEST
+    assert pace(1, 1_000, envoy, 3_600.0) == 3_600.0
 
 
 def test_the_size_of_a_report_grows_with_clusters_and_with_busy_clusters() -> None:

@@ -22,7 +22,7 @@ from controlplane.observers.folds import FleetFold, TrafficFold
 from controlplane.published import CompiledRevision
 from controlplane.reconciler.report import EventDispatcher
 from controlplane.traffic import Traffic
-from controlplane.xds.lrs import SEND_ALL
+from controlplane.xds.lrs import SEND_ALL, SHORTEST
 from controlplane.xds_server.discovery import Discovery
 from controlplane.xds_server.limits import StreamLimits
 from controlplane.xds_server.lrs_pump import LOAD_REPORTS
@@ -104,7 +104,7 @@ async def test_a_client_gets_the_interval_and_its_reports_become_traffic(rig: Ri
     call = rig.open()
     await call.write(hello(SEND_ALL))
     answer = await call.read()
-    assert (answer.send_all_clusters, answer.load_reporting_interval.seconds) == (True, 10)
+    assert (answer.send_all_clusters, answer.load_reporting_interval.seconds) == (True, SHORTEST)
     assert (rig.traffic.reporting, rig.fleet.connected) == (1, 0)
     await call.write(report(stats(issued=10, succeeded=9, failed=1), stats("turnout", issued=3)))
     await rig.until(lambda: rig.traffic.cluster("iris/blue").totals.tries == 10)

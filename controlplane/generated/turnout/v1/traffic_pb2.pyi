@@ -26,7 +26,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class ModelTraffic(_message.Message):
-    """ModelTraffic is the traffic of a model's versions, as xDS clients report it: an Envoy every ten seconds, or less often in a
+    """ModelTraffic is the traffic of a model's versions, as xDS clients report it: an Envoy every two seconds, or less often in a
     large fleet. The desired shares are in the model's split.
 
     Clients count *tries*: each attempt to send a request to an endpoint of a version. A request that is retried twice is three
