@@ -149,7 +149,7 @@ class App:
         )
         self._api = api = grpc.aio.server(options=API_OPTIONS, interceptors=[StatusInterceptor()])
         diffs = DiffCache()
-        prober = Prober(enabled=config.probe, local=config.api.loopback and config.xds.loopback)
+        prober = Prober(enabled=config.probe, local=config.is_local)
         self._register(api, Writer(store, compiler, self._audiences.by_audience, diffs=diffs, prober=prober), store)
         self.api_port = listen(api, config.api, "api")
         if config.metrics is not None:

@@ -114,6 +114,11 @@ class Config:
             self._check_metrics()
         c.check()
 
+    @property
+    def is_local(self) -> bool:
+        """True if only programs on this machine can reach the server: it listens on loopback alone."""
+        return self.api.loopback and self.xds.loopback
+
     def _check_metrics(self) -> None:
         metrics = self.metrics
         if metrics is None:

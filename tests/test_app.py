@@ -325,6 +325,24 @@ async def test_an_address_of_another_machine_is_an_error(tmp_path: Path, host: s
     assert host in caught.value.message
 
 
+@pytest.mark.parametrize(("host", "probed"), [("127.0.0.1", [1]), ("0.0.0.0", [0])])
+async def test_loopback_is_probed_only_if_the_server_listens_on_loopback_alone(
+    tmp_path: Path, host: str, probed: list[int]
+) -> None:
+    app = App(Config(tmp_path, Address("127.0.0.1", 0), Address(host, 0), metrics=None, grace=0.1))
+    await app.start()
+    try:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{app.api_port}") as channel:
+            operator = Operator(channel)
+            await operator.apply("iris")
+            switch = model_service_pb2.TrafficSwitch(model="models/iris", version="green")
+            request = model_service_pb2.SwitchTrafficRequest(switches=[switch], force=True)
+            response = await operator.models.SwitchTraffic(request)
+            assert [p.probed for p in response.impact.probes] == probed
+    finally:
+        await app.stop(0)
+
+
 async def test_metrics_count_the_nodes_that_the_status_counts(tmp_path: Path) -> None:
     app = App(config(tmp_path, metrics=Address("127.0.0.1", 0)))
     await app.start()

@@ -71,3 +71,11 @@ def test_several_addresses_may_have_port_zero_and_metrics_may_be_off() -> None:
 def test_a_metrics_address_for_other_machines_is_refused() -> None:
     with pytest.raises(Error, match=r"0\.0\.0\.0:1 can be reached from other machines.*use .* 127\.0\.0\.1:1, or off"):
         Config(metrics=Address("0.0.0.0", 1))
+
+
+def test_a_server_is_local_only_if_it_listens_on_loopback_alone() -> None:
+    everywhere = Address("0.0.0.0", 0)
+    assert Config().is_local
+    assert Config(api=Address("::1", 0), xds=Address("localhost", 0)).is_local
+    assert not Config(api=everywhere).is_local
+    assert not Config(xds=everywhere).is_local
