@@ -6,11 +6,11 @@ import asyncio
 import re
 import ssl
 from collections import Counter
-from typing import Any
 
-import h2.config
-import h2.connection
-import h2.events
+from hpack import Decoder
+
+from controlplane.http2 import frames
+from controlplane.http2.headers import encoded
 
 
 class OpenConnection:
@@ -25,6 +25,8 @@ class OpenConnection:
         # True once the Envoy has said that it closes the connection, with `connection: close` or GOAWAY.
         self.leaving = False
         self._tls = tls
+        self._decoder = Decoder()
+        self._next_stream = 1
         self._stopped = False
         self._task: asyncio.Task[None] | None = None
 
@@ -54,8 +56,7 @@ class OpenConnection:
 
     async def _run(self) -> None:
         if self.http2:
-            self._h2 = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding="utf-8"))
-            self._h2.initiate_connection()
+            self._writer.write(frames.PREFACE + frames.settings({}))
         try:
             while not self._stopped and not self.leaving:
                 async with asyncio.timeout(10):
@@ -74,27 +75,27 @@ class OpenConnection:
         return head.split(" ")[1]
 
     async def _request2(self) -> str:
-        stream = self._h2.get_next_available_stream_id()
-        fields = [(":method", "GET"), (":scheme", "http"), (":authority", "iris"), (":path", self._path)]
-        self._h2.send_headers(stream, fields, end_stream=True)
+        stream, self._next_stream = self._next_stream, self._next_stream + 2
+        fields = ((":method", "GET"), (":scheme", "http"), (":authority", "iris"), (":path", self._path))
+        self._writer.write(frames.headers(stream, encoded(fields), end=True))
         status = ""
         while True:
-            self._writer.write(self._h2.data_to_send())
-            data = await self._reader.read(65_536)
-            if not data:
-                raise EOFError
-            for event in self._h2.receive_data(data):
-                if isinstance(event, h2.events.ResponseReceived):
-                    headers: dict[Any, Any] = dict(event.headers or ())
-                    status = str(headers[":status"])
-                elif isinstance(event, h2.events.DataReceived):
-                    self._h2.acknowledge_received_data(event.flow_controlled_length or 0, event.stream_id)
-                elif isinstance(event, h2.events.ConnectionTerminated):
-                    self.leaving = True
-                elif isinstance(event, h2.events.StreamEnded):
-                    return status
-                elif isinstance(event, h2.events.StreamReset):
-                    return f"reset with {event.error_code}"
+            high, low, kind, flags, number = frames.HEADER.unpack(await self._reader.readexactly(frames.HEADER_BYTES))
+            payload = await self._reader.readexactly((high << 8) + low)
+            ended = number == stream and bool(flags & frames.END_STREAM)
+            if kind == frames.SETTINGS and not flags & frames.ACK:
+                self._writer.write(frames.SETTINGS_ACK)
+            elif kind == frames.PING and not flags & frames.ACK:
+                self._writer.write(frames.ping(payload, ack=True))
+            elif kind == frames.GOAWAY:
+                # Streams up to the number in the frame are completed.
+                self.leaving = True
+            elif kind == frames.RST_STREAM and number == stream:
+                return f"reset with {int.from_bytes(payload, 'big')}"
+            elif kind == frames.HEADERS:
+                status = dict(self._decoder.decode(payload, raw=True)).get(b":status", status.encode()).decode()
+            if kind in (frames.HEADERS, frames.DATA) and ended:
+                return status
 
 
 class OpenConnections:
