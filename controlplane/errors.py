@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from difflib import get_close_matches
 from enum import Enum
+from itertools import islice
 
 
 class Code(Enum):
@@ -29,6 +31,11 @@ class Code(Enum):
     UNAVAILABLE = "unavailable"
     INTERNAL = "internal"
 
+
+# Largest difference in length of a mistyped name and the right one.
+_MAX_DIFFERENCE = 2
+# Names that are compared with a mistyped one: a millisecond for a hundred of them.
+_MAX_COMPARED = 1_000
 
 _PRIVATE_KEY = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY.*?(-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL)
 
@@ -135,6 +142,14 @@ def other_history(token: str, history: str, live: str, advice: str, name: str = 
 def abbreviated(names: Sequence[str], limit: int = 8) -> str:
     """Return names as a list for a sentence, like `a, b`. From more than `limit` names: the first ones and a count."""
     return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
+
+
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """Return `did you mean 'iris'?` with the name that is most like a mistyped one; empty if none is like it."""
+    # Names of another length can't be close. Comparing thousands of them would take long.
+    likely = (other for other in names if abs(len(other) - len(name)) <= _MAX_DIFFERENCE)
+    close = get_close_matches(name, list(islice(likely, _MAX_COMPARED)), n=1, cutoff=0.7)
+    return f"did you mean '{close[0]}'?" if close else ""
 
 
 def prefixed(error: Error, prefix: str) -> Error:

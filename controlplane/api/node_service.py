@@ -14,7 +14,7 @@ from controlplane.api.convert.node import node_id_of, node_name, node_to_proto, 
 from controlplane.api.csds import Describe
 from controlplane.api.pages import max_items, page
 from controlplane.api.watch import current_fleet, watch
-from controlplane.errors import Code, Error, not_found
+from controlplane.errors import Code, Error, did_you_mean, not_found
 from controlplane.fleet import Fleet, Node
 from controlplane.generated.turnout.v1 import node_service_pb2 as pb
 from controlplane.generated.turnout.v1 import node_service_pb2_grpc
@@ -80,5 +80,6 @@ class NodeService(node_service_pb2_grpc.NodeServiceServicer):
         fleet = current_fleet(self._changed)
         node = fleet.nodes.get(node_id_of(name))
         if node is None:
-            raise not_found(name, "no client with this id is connected or was connected recently")
+            close = did_you_mean(node_id_of(name), fleet.nodes)
+            raise not_found(name, close or "no client with this id is connected or was connected recently")
         return fleet, node

@@ -78,6 +78,9 @@ def root(
             help="How long to retry calls to an unreachable server.",
         ),
     ] = 5.0,
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=setup.print_version, help="Print the version, and exit.")
+    ] = False,
 ) -> None:
     """Store the options that come before the command."""
     ctx.obj = Globals(api, retry_for)

@@ -44,6 +44,12 @@ def objects(ctx: typer.Context, incomplete: str) -> list[str]:
     return _matching(ctx, incomplete, names)
 
 
+def kinds_and_objects(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Return the kinds of objects, or after a slash the resource names of objects."""
+    kinds = [row.name for row in COLLECTIONS]
+    return objects(ctx, incomplete) if "/" in incomplete else [kind for kind in kinds if kind.startswith(incomplete)]
+
+
 def nodes(ctx: typer.Context, incomplete: str) -> list[str]:
     """Return ids of nodes, except those that a shell would interpret. Clients choose their ids."""
     return _matching(ctx, incomplete, lambda client: [n.id for n in listing.nodes(client)[0] if shlex.quote(n.id) == n.id])

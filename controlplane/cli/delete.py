@@ -7,15 +7,14 @@ from typing import Annotated, Any
 
 import typer
 
-from controlplane import domain
-from controlplane.cli import complete, objects, output, secret, wording
+from controlplane.cli import complete, names, objects, output, secret, wording
 from controlplane.cli.client import Client
 from controlplane.cli.confirm import Yes, confirm
 from controlplane.cli.options import DEFAULT_WAIT, Api, Output, Reason, Timeout, Wait, connect, request_id
 from controlplane.cli.output import Format
 from controlplane.cli.receipt import finish
 from controlplane.cli.wording import plural
-from controlplane.domain.collections import COLLECTIONS, Collection, alternatives, parse_name
+from controlplane.domain.collections import BY_NAME, COLLECTIONS, Collection
 from controlplane.generated.turnout.v1.gateway_pb2 import Gateway
 from controlplane.generated.turnout.v1.model_pb2 import Model
 from controlplane.generated.turnout.v1.revision_service_pb2 import (
@@ -26,19 +25,16 @@ from controlplane.generated.turnout.v1.revision_service_pb2 import (
 )
 from controlplane.generated.turnout.v1.secret_pb2 import Secret
 
-# The help names models first, because they are deleted most often.
-_MODELS_FIRST = sorted(COLLECTIONS, key=lambda row: row.noun is not domain.Model)
-
 
 def delete(
     ctx: typer.Context,
-    names: Annotated[
+    arguments: Annotated[
         list[str],
         typer.Argument(
-            metavar="|".join(row.resource_name("NAME") for row in _MODELS_FIRST),
+            metavar="KIND/NAME",
             show_default=False,
             autocompletion=complete.objects,
-            help="The objects to delete.",
+            help="The objects to delete: models/NAME, gateways/NAME, secrets/NAME; or a kind and names.",
         ),
     ],
     yes: Yes = False,
@@ -59,29 +55,27 @@ def delete(
 
     JSON: ApplyResponse. With --wait also `progress` (RevisionProgress) and `disconnectedNodes` (list of Node).
     """
-    rows = [_row(name) for name in names]
+    rows = _rows(arguments)
     client = connect(ctx, api)
-    live = [objects.get(client, row, name) for row, name in zip(rows, names, strict=True)]
+    live = [objects.get(client, row, name) for row, name in rows]
     if not (yes or force):
         _ask(live)
     if len(live) == 1:
-        answer = _delete_one(client, rows[0], live[0], force, reason)
+        answer = _delete_one(client, rows[0][0], live[0], force, reason)
     else:
         # One call deletes several objects in one revision. It takes no etags.
-        request = ApplyRequest(delete_names=names, force=True, reason=reason, request_id=request_id())
+        request = ApplyRequest(delete_names=[name for _, name in rows], force=True, reason=reason, request_id=request_id())
         answer = client.call(client.revisions.Apply, request)
     finish(client, answer, form, changed=True, timeout=timeout if wait else None)
 
 
-def _row(name: str) -> Collection:
-    """Return the row of the noun that a full name belongs to. Errors: BadParameter."""
-    if "/" not in name:
-        full_names = ", ".join(row.resource_name(name) for row in COLLECTIONS)
-        raise typer.BadParameter(f"'{name}' has no kind: write one of {full_names}")
-    parsed = parse_name(name) if name.count("/") == 1 else None
-    if parsed is None:
-        raise typer.BadParameter(f"'{name}' is not a {alternatives()}")
-    return parsed[0]
+def _rows(arguments: Sequence[str]) -> list[tuple[Collection, str]]:
+    """Return the noun and the full name of each object. Errors: BadParameter."""
+    if len(arguments) == 1 and "/" not in arguments[0]:
+        full_names = ", ".join(row.resource_name(arguments[0]) for row in COLLECTIONS)
+        raise typer.BadParameter(f"'{arguments[0]}' has no kind: write one of {full_names}")
+    named = names.parse(arguments, names.object_kinds())
+    return [(BY_NAME[kind], BY_NAME[kind].resource_name(label)) for kind, labels in named.items() for label in labels]
 
 
 def _delete_one(client: Client, row: Collection, obj: Any, force: bool, reason: str) -> ApplyResponse:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from controlplane.cli import history, messages, nodes, objects, output
+from controlplane.cli import complete, history, messages, names, nodes, objects, output
 from controlplane.cli.client import Client
 from controlplane.cli.object_tables import objects_table
 from controlplane.cli.options import Api, Output, connect, resource
@@ -22,18 +22,20 @@ _OTHER_KINDS = ("nodes", "revisions", "all")
 
 
 def _kinds() -> tuple[str, ...]:
-    return (*(row.name for row in COLLECTIONS), *_OTHER_KINDS)
+    return (*names.object_kinds(), *_OTHER_KINDS)
 
 
 def get(
     ctx: typer.Context,
-    kind: Annotated[
-        str,
-        typer.Argument(metavar="|".join(_kinds()), show_default=False, help="The kind of objects to show."),
+    arguments: Annotated[
+        list[str],
+        typer.Argument(
+            metavar=f"{'|'.join(_kinds())} [NAME]...",
+            show_default=False,
+            autocompletion=complete.kinds_and_objects,
+            help="A kind of objects, and the names of those to show, by default all. KIND/NAME names one object, too.",
+        ),
     ],
-    names: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME]", show_default=False, help="Show only these. Default: all.")
-    ] = None,
     api: Api = None,
     form: Output = Format.TABLE,
 ) -> None:
@@ -45,32 +47,35 @@ def get(
     \b
     turnout get models
     turnout get model iris -o yaml
+    turnout get models/iris gateways/edge -o yaml
     turnout get all -o yaml > state.yaml
     turnout get revision 12 -o json
 
     JSON: Manifest for gateways, models, secrets and all; ListNodesResponse for nodes; ListRevisionsResponse for revisions.
     """
-    row = next((row for row in COLLECTIONS if kind in (row.name, row.singular)), None)
-    other = next((name for name in _OTHER_KINDS if kind in (name, name.removesuffix("s"))), None)
-    if row is None and other is None:
-        raise typer.BadParameter(f"'{kind}' is none of: {', '.join(_kinds())}")
+    named = names.parse(arguments, _kinds())
+    others = [kind for kind in named if kind in _OTHER_KINDS]
+    if others and len(named) > 1:
+        raise typer.BadParameter(f"{others[0]} can't be shown together with other kinds")
+    if named.get("all"):
+        raise typer.BadParameter("`all` takes no names")
     client = connect(ctx, api)
-    if row is not None:
-        _show({row.name: _objects(client, row, names or [])}, form)
-    elif other == "nodes":
-        nodes.show_nodes(client, names or [], form)
-    elif other == "revisions":
-        history.show_revisions(client, names or [], form)
-    else:
+    if "nodes" in named:
+        nodes.show_nodes(client, named["nodes"], form)
+    elif "revisions" in named:
+        history.show_revisions(client, named["revisions"], form)
+    elif "all" in named:
         everything = _everything(client)
         _show({row.name: list(getattr(everything, row.name)) for row in COLLECTIONS}, form)
+    else:
+        _show({row.name: _objects(client, row, named[row.name]) for row in COLLECTIONS if row.name in named}, form)
 
 
-def _objects(client: Client, row: Collection, names: list[str]) -> list[Any]:
+def _objects(client: Client, row: Collection, labels: list[str]) -> list[Any]:
     """Return the named objects of a noun, or all of them."""
-    if not names:
+    if not labels:
         return objects.list_all(client, row)
-    return [objects.get(client, row, resource(row.name, name)) for name in names]
+    return [objects.get(client, row, resource(row.name, name)) for name in labels]
 
 
 def _everything(client: Client) -> Manifest:

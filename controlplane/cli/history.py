@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from controlplane.cli import complete, messages, output, wording
+from controlplane.cli import complete, messages, names, output, wording
 from controlplane.cli.changes import describe_impact, print_changes, summary
 from controlplane.cli.client import Client
 from controlplane.cli.options import Api, Output, connect, resource, revision_name
@@ -28,15 +28,15 @@ _NEWEST = 100
 
 def history(
     ctx: typer.Context,
-    name: Annotated[
-        str,
+    arguments: Annotated[
+        list[str] | None,
         typer.Argument(
-            metavar="[NAME]",
+            metavar="[MODEL|KIND/NAME]",
             show_default=False,
             autocompletion=complete.objects,
             help="Show only revisions that changed this object.",
         ),
-    ] = "",
+    ] = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="How many revisions to show, newest first.")] = 20,
     api: Api = None,
     form: Output = Format.TABLE,
@@ -50,8 +50,8 @@ def history(
 
     JSON: ListRevisionsResponse.
     """
+    object_name = _object_name(arguments or [])
     client = connect(ctx, api)
-    object_name = name if not name or "/" in name else resource("models", name)
     revisions: list[Revision] = []
     token = ""
     while len(revisions) < limit:
@@ -66,6 +66,18 @@ def history(
     _show(ListRevisionsResponse(revisions=revisions, next_page_token=token), form)
     if form is Format.TABLE and token:
         output.notice(f"there are older revisions: --limit {limit * 10}")
+
+
+def _object_name(arguments: list[str]) -> str:
+    """Return the resource name of the object that the arguments name: `iris`, `models/iris` or `models iris`; "" for none."""
+    if not arguments:
+        return ""
+    if len(arguments) == 1 and "/" not in arguments[0]:
+        return resource("models", arguments[0])
+    ((kind, labels), *others) = names.parse(arguments, names.object_kinds()).items()
+    if others or len(labels) != 1:
+        raise typer.BadParameter("write one object, or none for the whole history")
+    return f"{kind}/{labels[0]}"
 
 
 def diff(
@@ -104,13 +116,14 @@ def diff(
         line("No difference.")
 
 
-def show_revisions(client: Client, names: list[str], form: Format) -> None:
+def show_revisions(client: Client, numbers: list[str], form: Format) -> None:
     """Print the named revisions with every line of their changes, or a table of the newest 100."""
-    if not names:
+    if not numbers:
         _show(client.call(client.revisions.ListRevisions, ListRevisionsRequest(page_size=_NEWEST)), form)
         return
     revisions = [
-        client.call(client.revisions.GetRevision, GetRevisionRequest(name=revision_name(name))).revision for name in names
+        client.call(client.revisions.GetRevision, GetRevisionRequest(name=revision_name(number))).revision
+        for number in numbers
     ]
     if form is not Format.TABLE:
         _show(ListRevisionsResponse(revisions=revisions), form)

@@ -83,8 +83,10 @@ def request_id() -> str:
 
 
 def resource(collection: str, name: str) -> str:
-    """Return the resource name: both `iris` and `models/iris` are `models/iris`."""
-    return name if name.startswith(f"{collection}/") else f"{collection}/{name}"
+    """Return the resource name: `iris`, `model/iris` and `models/iris` are `models/iris`."""
+    for prefix in (f"{collection}/", f"{collection.removesuffix('s')}/"):
+        name = name.removeprefix(prefix)
+    return f"{collection}/{name}"
 
 
 def revision_name(text: str, *, earlier: bool = False) -> str:

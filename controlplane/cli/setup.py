@@ -75,6 +75,13 @@ def version(form: Annotated[Format, typer.Option("--output", "-o", help="How to 
         line(f"turnout {versions['turnout']} (Python {versions['python']}, grpcio {versions['grpcio']})")
 
 
+def print_version(wanted: bool) -> None:
+    """Print the versions and end the program, for `turnout --version`."""
+    if wanted:
+        version(Format.TABLE)
+        raise typer.Exit()
+
+
 class Shell(StrEnum):
     """Shells with completion."""
 

@@ -16,7 +16,7 @@ from typing import TypeVar
 from controlplane.domain.gateway import ROUTING_KINDS, Gateway
 from controlplane.domain.model import Model
 from controlplane.domain.secret import Secret
-from controlplane.errors import Error, abbreviated, not_found
+from controlplane.errors import Error, abbreviated, did_you_mean, not_found
 
 Object = Gateway | Model | Secret
 
@@ -47,7 +47,8 @@ class Collection:
 
     def not_found(self, label: str, labels: Iterable[str]) -> Error:
         """Return a NOT_FOUND that says which `labels` exist instead."""
-        return not_found(self.resource_name(label), self.existing(labels))
+        names = sorted(labels)
+        return not_found(self.resource_name(label), did_you_mean(label, names) or self.existing(names))
 
     def existing(self, labels: Iterable[str]) -> str:
         """Return the hint for an error text that lists the existing `labels`."""

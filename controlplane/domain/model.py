@@ -22,7 +22,7 @@ from controlplane.domain.gateway import Gateway
 from controlplane.domain.references import Reference
 from controlplane.domain.secret import Secret
 from controlplane.domain.version import Version
-from controlplane.errors import Collector, invalid
+from controlplane.errors import Collector, did_you_mean, invalid
 
 _KEY = re.compile(r"[A-Za-z0-9._~-]{1,253}")
 
@@ -187,8 +187,10 @@ class Model:
         for version in self.versions:
             if version.name == name:
                 return version
-        names = ", ".join(v.name for v in self.versions)
-        raise invalid(field, f"there is no version '{name[:80]}'; there are: {names}", "UNKNOWN_VERSION")
+        names = [v.name for v in self.versions]
+        close = did_you_mean(name, names)
+        hint = f"there are: {', '.join(names)}" + (f"; {close}" if close else "")
+        raise invalid(field, f"there is no version '{name[:80]}'; {hint}", "UNKNOWN_VERSION")
 
     @property
     def references(self) -> tuple[Reference, ...]:

@@ -12,7 +12,7 @@ import typer
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.descriptor_pb2 import FieldDescriptorProto
 
-from controlplane.cli import apply, complete, delete, get, messages, objects
+from controlplane.cli import apply, complete, delete, get, messages, names, objects
 from controlplane.cli.client import Client
 from controlplane.cli.commands import app
 from controlplane.domain import collections
@@ -80,7 +80,7 @@ class OwnerService:
 def service(monkeypatch: pytest.MonkeyPatch) -> OwnerService:
     """Add the row to the table, its messages to the generated code, and its service to every client."""
     rows = (*collections.COLLECTIONS, ROW)
-    for module in (apply, complete, delete, get, messages):
+    for module in (apply, complete, delete, get, messages, names):
         monkeypatch.setattr(module, "COLLECTIONS", rows)
     monkeypatch.setitem(cast("dict[str, Collection]", collections.BY_NAME), "owners", ROW)
     generated = SimpleNamespace(**CLASSES)
@@ -108,7 +108,10 @@ def test_get_lists_the_objects_of_a_new_noun(run: Run, service: OwnerService) ->
 
 
 def test_an_unknown_kind_is_an_error_that_names_the_new_noun(run: Run, service: OwnerService) -> None:
-    assert "'owls' is none of: gateways, models, secrets, owners, nodes, revisions, all" in run("get", "owls").err
+    assert (
+        "'owls' is no kind of objects; write one of: gateways, models, secrets, owners, nodes, revisions, all"
+        in run("get", "owls").err
+    )
 
 
 def test_delete_reads_and_deletes_an_object_of_a_new_noun(run: Run, service: OwnerService, applied: Server) -> None:

@@ -46,7 +46,9 @@ def test_every_command_and_exit_code_is_on_the_page() -> None:
 def test_every_command_that_reads_or_changes_state_says_which_message_it_prints(name: str) -> None:
     text = section(name)
     assert "`-o, --output" in text
-    messages = re.findall(r"\b(?:[A-Z][a-z]+){2,}\b|\bManifest\b", text.partition("\nJSON: ")[2].partition("\n\n")[0])
+    messages = re.findall(
+        r"\b(?:[A-Z][a-z]+){2,}\b|\bManifest\b|\bStatus\b", text.partition("\nJSON: ")[2].partition("\n\n")[0]
+    )
     assert messages
     for message in messages:
         assert descriptor_pool.Default().FindMessageTypeByName(f"turnout.v1.{message}")

@@ -54,6 +54,8 @@ EXCEPTIONS = {
     "api/convert/model.py": {"gateways["},
     # An example in an error text.
     "api/manifests.py": {", like models/NAME"},
+    # The field of a request that lists models.
+    "api/status_service.py": {"models["},
     "api/revision_service.py": {", like models/NAME"},
     # A field of Envoy's `static_resources`.
     "compiler/static_bootstrap.py": {"secrets"},

@@ -10,7 +10,19 @@ from tests.structure.test_hidden_state import is_core
 from tests.structure.tree import Module, modules
 
 ALLOWED = {
-    *("__future__", "abc", "bisect", "collections", "contextlib", "copy", "dataclasses", "datetime", "enum", "functools"),
+    *(
+        "__future__",
+        "abc",
+        "bisect",
+        "collections",
+        "contextlib",
+        "copy",
+        "dataclasses",
+        "datetime",
+        "difflib",
+        "enum",
+        "functools",
+    ),
     *("hashlib", "importlib", "ipaddress", "itertools", "re", "typing", "unicodedata", "weakref"),
     # Encodings of values.
     *("json", "zlib"),
