@@ -15,7 +15,7 @@ import asyncio
 import re
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from dataclasses import dataclass, replace
 from threading import Lock
 from typing import Any
@@ -102,17 +102,20 @@ class Writer:
         count_nodes: Callable[[State], Mapping[Audience, int]] = lambda state: {},
         clock: Callable[[], float] = time.time,
         diffs: DiffCache | None = None,
+        variants: Callable[[], Mapping[Audience, Collection[str]]] = dict,
         prober: Prober | None = None,
     ) -> None:
         """Write to `store`.
 
         `count_nodes` returns the number of connected nodes of each audience under a state. `clock` returns seconds since the
-        epoch. Without a `prober`, no version is probed.
+        epoch. `variants` returns the variants of xDS that the nodes of each audience use. Without a `prober`, no version is
+        probed.
         """
         self.store = store
         self._compiler = compiler
         self._validator = Validator()
         self._count_nodes = count_nodes
+        self._variants = variants
         self._clock = clock
         # Shared with the streams of this process, which need the same diffs.
         self._diffs = diffs if diffs is not None else DiffCache()
@@ -260,7 +263,7 @@ class Writer:
         # The audience of a node depends only on the gateways.
         same_gateways = before.state.gateways == after.state.gateways
         nodes_after = nodes_before if same_gateways else self._count_nodes(after.state)
-        return await asyncio.to_thread(impact_of, before, after, nodes_before, nodes_after, self._diffs)
+        return await asyncio.to_thread(impact_of, before, after, nodes_before, nodes_after, self._diffs, self._variants())
 
 
 def _retrieve_error(task: asyncio.Future[Any]) -> None:

@@ -24,10 +24,15 @@ def head(number: int, *gateways: Gateway) -> Head:
 
 
 def connect(
-    events: EventDispatcher, stream: int, node: str = "edge-1", zone: str = "", audience: Audience | None = None
+    events: EventDispatcher,
+    stream: int,
+    node: str = "edge-1",
+    zone: str = "",
+    audience: Audience | None = None,
+    variant: str = "delta",
 ) -> None:
     """Report that a node of the cluster `edge` opened a stream. Report its audience too, unless it is None."""
-    events.report(stream, StreamOpened(f"10.0.0.1:{stream}", "delta"))
+    events.report(stream, StreamOpened(f"10.0.0.1:{stream}", variant))
     events.report(stream, Identified(node, "edge", {"zone": zone} if zone else {}, "envoy 1.40.0"))
     if audience is not None:
         events.report(stream, AudienceAssigned(audience))

@@ -101,7 +101,8 @@ async def test_a_switch_changes_one_route(writer: Writer) -> None:
     done = await writer.write(to(SWITCHED), draft())
     assert done.impact.types == {ROUTES: (1, 0)}
     sent = done.snapshots[Audience(("edge",))].resources[ROUTES]["iris"]
-    assert (done.impact.bytes_per_node, done.impact.nodes) == (len(sent.body), 10)
+    assert done.impact.nodes == 10
+    assert len(sent.body) + 100 < done.impact.bytes_per_node < len(sent.body) + 300
 
 
 async def test_a_change_without_a_difference_commits_no_revision(writer: Writer) -> None:

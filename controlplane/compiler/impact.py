@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 from controlplane.compiler.audience import audiences
 from controlplane.compiler.proxyless import obstacle, unreachable
+from controlplane.compiler.response_size import delta_size, sotw_size
 from controlplane.domain.state import State
 from controlplane.envoy_types import ORDER, ROUTES
 from controlplane.snapshot import Audience, Client, DiffCache, Snapshot
@@ -31,7 +32,7 @@ class Impact:
     types: Mapping[str, tuple[int, int]]
     # Number of connected nodes that are sent anything.
     nodes: int
-    # Bytes of the resources that one node is sent, for the node that is sent most. When no node is connected: for the
+    # Bytes of the responses that one node is sent, for the node that is sent most. When no node is connected: for the
     # audience that would be sent most.
     bytes_per_node: int
     # Sentences for people about effects that are valid and may not be expected.
@@ -39,6 +40,7 @@ class Impact:
 
 
 NO_IMPACT = Impact({}, 0, 0)
+NO_VARIANTS: Mapping[Audience, Collection[str]] = {}
 
 
 def impact_of(
@@ -47,10 +49,12 @@ def impact_of(
     nodes_before: Mapping[Audience, int],
     nodes_after: Mapping[Audience, int],
     diffs: DiffCache,
+    variants: Mapping[Audience, Collection[str]] = NO_VARIANTS,
 ) -> Impact:
     """Return the impact of going from one state to another.
 
     `nodes_before` and `nodes_after` are the numbers of connected nodes by the audience that they have under each state.
+    `variants` are those of xDS that the nodes of an audience use; an audience that is not there uses delta.
     """
     changed: dict[str, set[str]] = {t: set() for t in ORDER}
     removed: dict[str, set[str]] = {t: set() for t in ORDER}
@@ -69,7 +73,9 @@ def impact_of(
         node_count = nodes_after.get(audience, 0)
         if audience.client is Client.GRPC:
             lost.update(dict.fromkeys(differences[ROUTES].removed, node_count))
-        bytes_sent[audience] = sum(len(r.body) for d in differences.values() for r in d.changed)
+        used = variants.get(audience, ("delta",))
+        delta = delta_size(new, differences) if "delta" in used else 0
+        bytes_sent[audience] = max(delta, sotw_size(old, new, differences) if "sotw" in used else 0)
         # A node that moves to this audience is sent the difference from its old one, so it counts in any case.
         moved_nodes = max(0, node_count - nodes_before.get(audience, 0))
         nodes += node_count if any(differences.values()) else moved_nodes

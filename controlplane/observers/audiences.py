@@ -54,6 +54,18 @@ class AudienceCounts(Observer):
                 counts[self._computed[node.id]] += 1
         return +counts
 
+    def variants(self) -> Mapping[Audience, set[str]]:
+        """Return the variants of xDS that the connected nodes of each audience use; nothing if all use delta."""
+        nodes = self._fleet.nodes.values()
+        if not any("sotw" in n.variants for n in nodes):
+            return {}
+        # By identity first, because a fleet has many nodes and few audiences, whose hash is slow.
+        pairs = {(id(n.audience), n.variants): n.audience for n in nodes if n.connected}
+        used: dict[Audience, set[str]] = {}
+        for (_, variants), shared in pairs.items():
+            used.setdefault(shared, set()).update(variants)
+        return used
+
     def _on_identified(self, stream: StreamId, event: Identified, now: float) -> None:
         self._computed.pop(event.id, None)
 

@@ -7,12 +7,13 @@ from dataclasses import replace
 
 from controlplane.compiler import Compiler, audience
 from controlplane.compiler.impact import NO_IMPACT, Impact, impact_of
+from controlplane.compiler.response_size import delta_size
 from controlplane.domain import Endpoint, Gateway, Model, NodeSelector, Protocol, Version
 from controlplane.domain.endpoints import NO_LIVE_ENDPOINTS
 from controlplane.domain.state import State
 from controlplane.envoy_types import CLUSTER, ENDPOINTS, LISTENER, ORDER, ROUTES
 from controlplane.fleet import Node
-from controlplane.snapshot import Audience, Client, DiffCache, Snapshot
+from controlplane.snapshot import Audience, Client, Diff, DiffCache, Snapshot
 
 BLUE, GREEN = (Version(n, (Endpoint(f"10.0.0.{i}", 80),)) for i, n in enumerate(("blue", "green"), 1))
 IRIS = Model("iris", ("edge",), (BLUE, GREEN), {"blue": 10_000})
@@ -51,7 +52,7 @@ def test_names_count_once_and_nodes_where_they_are_sent_anything() -> None:
     assert (of_both.types, of_both.nodes) == ({ROUTES: (1, 0)}, 9)
     deleted = impact(before, Compiled(a, b, on_both), nodes)
     assert (deleted.types[ROUTES], deleted.types[ENDPOINTS], deleted.nodes) == ((0, 1), (0, 2), 6)
-    assert deleted.bytes_per_node == 0
+    assert 0 < deleted.bytes_per_node < 1_000  # only names
 
 
 def test_nothing_changed_is_no_impact() -> None:
@@ -68,13 +69,23 @@ def test_the_bytes_are_those_of_the_node_that_is_sent_most() -> None:
     small, large = replace(IRIS, name="s", gateways=("a",)), replace(IRIS, name="l" * 40, gateways=("b",))
     a, b = Gateway("a", 81), Gateway("b", 82)
     before, after = Compiled(a, b, small, large), Compiled(a, b, switched(small), switched(large))
-    routes = {g: after.snapshot(Audience((g,))).resources[ROUTES] for g in ("a", "b")}
-    sizes = {g: sum(len(r.body) for r in resources.values()) for g, resources in routes.items()}
-    assert sizes["a"] < sizes["b"]
+    every = {g: after.snapshot(Audience(tuple(g))).resources for g in ("a", "b", "ab")}
+    sizes = {
+        g: delta_size(new, {t: Diff(tuple(new[t].values() if t == ROUTES else ())) for t in ORDER}) for g, new in every.items()
+    }
+    assert 0 < sizes["a"] < sizes["b"] < sizes["ab"]
     assert impact(before, after, {Audience(("a",)): 1}).bytes_per_node == sizes["a"]
     assert impact(before, after, {Audience(("a",)): 1, Audience(("b",)): 1}).bytes_per_node == sizes["b"]
     # No node is connected: the audience that would be sent most, which has both gateways.
-    assert impact(before, after, {}).bytes_per_node == sizes["a"] + sizes["b"]
+    assert impact(before, after, {}).bytes_per_node == sizes["ab"]
+
+
+def test_a_sotw_client_is_sent_all_clusters_when_one_is_new() -> None:
+    audience, models = Audience(("edge",)), [replace(IRIS, name=f"m{i}") for i in range(50)]
+    before, after = Compiled(EDGE, *models), Compiled(EDGE, *models, replace(IRIS, name="new"))
+    delta = impact_of(before, after, {audience: 1}, {audience: 1}, DiffCache()).bytes_per_node
+    sotw = impact_of(before, after, {audience: 1}, {audience: 1}, DiffCache(), {audience: {"sotw"}}).bytes_per_node
+    assert sotw > 5 * delta
 
 
 def test_nodes_that_move_to_another_audience_count() -> None:

@@ -65,6 +65,8 @@ class XdsClient:
         # (type URL, names, removed names) of each response, in order of arrival.
         self.responses: list[tuple[str, list[str], list[str]]] = []
         self.nacks = 0
+        # Bytes of all responses.
+        self.bytes = 0
         # Number of responses that the client has answered and whose references it has followed.
         self.done = 0
         # Time of the newest response, by `time.perf_counter`.
@@ -131,6 +133,7 @@ class XdsClient:
     async def _apply(self, call: Any, response: Any) -> None:
         self.last_at = time.perf_counter()
         type_url = response.type_url
+        self.bytes += response.ByteSize()
         if self.variant == "delta":
             received = {r.name: (r.version, r.resource.value) for r in response.resources}
             removed = list(response.removed_resources)

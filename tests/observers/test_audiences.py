@@ -28,6 +28,18 @@ def counts_and_events() -> tuple[AudienceCounts, EventDispatcher]:
     return counting()
 
 
+def test_variants_of_each_audience(counts_and_events: tuple[AudienceCounts, EventDispatcher]) -> None:
+    counts, events = counts_and_events
+    for stream, (node, assigned) in enumerate([("a", AT_EDGE), ("b", AT_EDGE), ("c", BOTH)]):
+        connect(events, stream, node, audience=assigned)
+    assert counts.variants() == {}
+    for stream, (node, assigned) in enumerate([("d", AT_EDGE), ("e", Audience())], 10):
+        connect(events, stream, node, audience=assigned, variant="sotw")
+    assert counts.variants() == {AT_EDGE: {"delta", "sotw"}, BOTH: {"delta"}, Audience(): {"sotw"}}
+    events.report(11, StreamClosed())
+    assert Audience() not in counts.variants()
+
+
 def test_nodes_are_counted_under_any_state(counts_and_events: tuple[AudienceCounts, EventDispatcher]) -> None:
     counts, events = counts_and_events
     events.publish(head(1, EDGE))

@@ -311,7 +311,9 @@ class Impact(_message.Message):
     nodes: _builtins.int
     """Number of connected nodes that are sent anything."""
     bytes_per_node: _builtins.int
-    """Bytes of the resources sent to one node: the largest number over all nodes."""
+    """Bytes of the responses sent to one node, wrappers included: the largest number over all nodes. A SotW client is sent all
+    clusters, listeners and scopes when one of them changes. Frames of gRPC and HTTP/2 are not counted.
+    """
     cut_token: _builtins.str
     """Token of these losses. A request with this `cut_token` is refused if it would cut anything else, or on more nodes. Empty
     if the change cuts nothing.
