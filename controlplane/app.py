@@ -136,7 +136,13 @@ class App:
 
     async def _start(self) -> None:
         config = self.config
-        self._store = store = await open_store(config.data, key_source(config.data, config.secret_key_file))
+        keys = key_source(config.data, config.secret_key_file)
+        self._store = store = await open_store(config.data, keys, init=config.init)
+        if not store.head.value.number:
+            event = (
+                "new store: started a new history, without a revision" if store.created else "the store has no revision yet"
+            )
+            log.warning(event, data=str(config.data.absolute()), history=store.history_id)
         compiler = CachingCompiler(Compiler())
         publisher = Publisher(store.head, compiler, self.events.publish)
         publisher.publish()

@@ -49,8 +49,8 @@ class Address:
 class Config:
     """The settings of the control plane. Durations are seconds."""
 
-    # The store's directory. Created when it does not exist.
-    data: Path = Path("turnout-data")
+    # The store's directory. Created when it does not exist. The default is for a service: `cli/settings.py` knows the user's.
+    data: Path = Path("/var/lib/turnout")
     # The address of the operator API.
     api: Address = Address("127.0.0.1", 18080)
     # The address of the xDS server, for Envoys and gRPC clients.
@@ -79,6 +79,8 @@ class Config:
     workers: int = 0
     # Probe the endpoints of a version when traffic moves to it, and warn if they don't answer.
     probe: bool = True
+    # Start a new history in spite of signs that the directory was used before. It is no setting, so that it can't stay.
+    init: bool = False
 
     def __post_init__(self) -> None:
         c = Collector()

@@ -45,6 +45,8 @@ NoProbe = Annotated[
     bool, typer.Option("--no-probe", help="Don't probe the endpoints of versions that had no share, and don't warn of them.")
 ]
 
+# Where the store is: see `settings.default_data`.
+DEFAULT_DATA = "$XDG_STATE_HOME/turnout, for a service /var/lib/turnout"
 # Where `serve` listens for Envoys, and where a bootstrap sends them.
 DEFAULT_XDS = "127.0.0.1:18000"
 DEFAULT_WAIT = 60.0

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
 import typer
 
 from controlplane.cli import settings
 from controlplane.cli.client import DEFAULT_API
-from controlplane.cli.options import DEFAULT_XDS
+from controlplane.cli.options import DEFAULT_DATA, DEFAULT_XDS
 
 # Each option is text here; `settings` parses it, so that an error can name the flag, the variable or the line of the file.
-Data = Annotated[str | None, typer.Option("--data", metavar="DIR", help="Folder of the store. Default: turnout-data.")]
+Data = Annotated[str | None, typer.Option("--data", metavar="DIR", help=f"Folder of the store. Default: {DEFAULT_DATA}.")]
+Init = Annotated[
+    bool, typer.Option("--init", help="Start a new history in a folder that was used before, and keep its files aside.")
+]
 Api = Annotated[str | None, typer.Option("--api", metavar="HOST:PORT", help=f"Address for operators. Default: {DEFAULT_API}.")]
 Xds = Annotated[str | None, typer.Option("--xds", metavar="HOST:PORT", help=f"Address for Envoys. Default: {DEFAULT_XDS}.")]
 Metrics = Annotated[
@@ -90,6 +94,7 @@ Probe = Annotated[
 def serve(
     ctx: typer.Context,
     data: Data = None,
+    init: Init = False,
     api: Api = None,
     xds: Xds = None,
     metrics: Metrics = None,
@@ -117,6 +122,8 @@ def serve(
     turnout serve --data /var/lib/turnout --xds 0.0.0.0:18000
     TURNOUT_LOG_FORMAT=json turnout serve --config turnout.yaml
 
+    A folder that shows signs of earlier use but holds no store is refused. The store's integrity is checked at the start.
+
     Takes no --output: it prints log lines to stderr.
     """
     # The parameters above declare the options; typer keeps their values in `ctx.params`, too.
@@ -128,5 +135,6 @@ def serve(
     from controlplane.aio import event_loop
     from controlplane.app import App
 
+    chosen = replace(chosen, init=init)
     logs.set_up(chosen.log_format, chosen.log_level)
     event_loop.run(App(chosen).run())

@@ -12,7 +12,7 @@ from controlplane.cli.document import Mapping, Scalar, documents
 from controlplane.cli.exits import FilesError, Place, Problem, file_error, unreadable
 from controlplane.cli.files import MAX_BYTES
 from controlplane.config import Address, Config
-from controlplane.errors import Error, invalid
+from controlplane.errors import Code, Error, invalid
 
 _COUNTS = ("max_streams_per_node", "max_names_per_stream")
 _SECONDS = ("grace", "max_stream_age", "resource_ttl", "load_report_interval")
@@ -56,7 +56,7 @@ def config(flags: Map[str, str | None], file: str | None, environ: Map[str, str]
     for name, value in flags.items():
         if value is not None:
             chosen[name] = (value, "--" + name.replace("_", "-"))
-    values: dict[str, Any] = {}
+    values: dict[str, Any] = {} if "data" in chosen else {"data": default_data(env)}
     for name, (text, source) in chosen.items():
         values[name] = _value(name, text, source)
     try:
@@ -68,6 +68,40 @@ def config(flags: Map[str, str | None], file: str | None, environ: Map[str, str]
             for v in error.violations
         )
         raise Error(error.code, error.reason, lines or error.message) from None
+
+
+def default_data(environ: Map[str, str], current: Path = Path()) -> Path:
+    """Return the directory of the store that no setting names.
+
+    | environment | directory |
+    |---|---|
+    | STATE_DIRECTORY, as systemd sets it for a service with `StateDirectory=` | the first directory in it |
+    | XDG_STATE_HOME, if it is absolute | `$XDG_STATE_HOME/turnout` |
+    | HOME, if it exists and is not `/` | `~/.local/state/turnout` |
+    | none of them: a service without a home | `/var/lib/turnout` |
+
+    Errors: FAILED_PRECONDITION / STORE_LOST if only the default of earlier versions, `turnout-data` in the `current`
+    directory, holds a store.
+    """
+    from controlplane.store.sqlite.earlier_use import has_database
+
+    state, home = environ.get("XDG_STATE_HOME", ""), environ.get("HOME", "")
+    if environ.get("STATE_DIRECTORY"):
+        directory = Path(environ["STATE_DIRECTORY"].partition(":")[0])
+    elif state.startswith("/"):
+        directory = Path(state, "turnout")
+    elif home and home != "/" and Path(home).is_dir():
+        directory = Path(home, ".local", "state", "turnout")
+    else:
+        directory = Path("/var/lib/turnout")
+    earlier = current / "turnout-data"
+    if has_database(earlier) and not has_database(directory):
+        message = (
+            f"the default of --data is {directory} now, and it holds no store. {earlier}, the default of earlier versions, "
+            f"holds one: start with --data {earlier}, or move that directory to {directory}"
+        )
+        raise Error(Code.FAILED_PRECONDITION, "STORE_LOST", message)
+    return directory
 
 
 def read(file: str) -> dict[str, tuple[str, str]]:

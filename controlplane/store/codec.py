@@ -14,6 +14,8 @@ because a newer version wrote the object. If this version ignored the field, it 
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -65,6 +67,15 @@ def decode(name: str, content: str, keys: Keys) -> Object:
         if error.reason in _REASONS_WITH_NAME:
             raise
         raise _corrupt(name, error.message) from None
+
+
+def codec_digest() -> bytes:
+    """Return a digest of the form of all objects that this version reads: their fields, types and limits."""
+    forms: list[Any] = [{kind: sorted(fields) for kind, fields in _SECRET_FIELDS.items()}]
+    for name, codec in _CODECS.items():
+        members = [(field, kind, adapter) for field, kinds in codec.unions.items() for kind, (_, adapter) in kinds.items()]
+        forms.append([name, codec.adapter.json_schema(), *((field, kind, a.json_schema()) for field, kind, a in members)])
+    return hashlib.blake2b(json.dumps(forms, sort_keys=True).encode(), digest_size=16).digest()
 
 
 @dataclass(frozen=True, slots=True)

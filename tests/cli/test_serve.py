@@ -73,6 +73,33 @@ def test_serve_until_sigterm(tmp_path: Path) -> None:
             process.kill()
 
 
+def test_a_new_store_is_logged_and_a_lost_one_is_refused(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    assert "new store: started a new history, without a revision" in served(data)
+    assert "the store has no revision yet" in served(data)
+    (data / "turnout.db").unlink()
+    log = served(data, code=Exit.CONFLICT)
+    assert f"{data} shows signs of earlier use, and there is no store in it: turnout.db is missing" in log
+    assert "start anew with --init" in log
+    assert "new store: started a new history, without a revision" in served(data, "--init")
+    assert "is a store already: start without --init" in served(data, "--init", code=Exit.CONFLICT)
+
+
+def served(data: Path, *flags: str, code: int = 0) -> str:
+    """Start the server, stop it as soon as it serves, and return its log."""
+    ports = ["--api", "127.0.0.1:0", "--xds", "127.0.0.1:0", "--metrics", "off"]
+    command = [TURNOUT, "serve", "--data", str(data), *ports, *flags]
+    lines = []
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            lines.append(line)
+            if "serving" in line and "Envoys keep" not in line:
+                process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == code
+    return "".join(lines)
+
+
 def test_a_port_in_use_exits_with_6(run: Run, server: Server, tmp_path: Path) -> None:
     result = subprocess.run(
         [TURNOUT, "serve", "--data", str(tmp_path / "other"), "--api", server.api, "--xds", "127.0.0.1:0", "--metrics", "off"],

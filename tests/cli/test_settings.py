@@ -6,13 +6,43 @@ from pathlib import Path
 
 import pytest
 
-from controlplane.cli.settings import config
+from controlplane.cli.settings import config, default_data
 from controlplane.config import Address, Config
 from controlplane.errors import Error
+from tests.store.sqlite.common import create
 
 
 def test_the_defaults_are_those_of_the_config() -> None:
     assert config({}, None, {}) == Config()
+
+
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        ({}, "/var/lib/turnout"),
+        ({"HOME": "/"}, "/var/lib/turnout"),
+        ({"HOME": "/nonexistent"}, "/var/lib/turnout"),
+        ({"HOME": "/tmp"}, "/tmp/.local/state/turnout"),
+        ({"HOME": "/tmp", "XDG_STATE_HOME": "relative"}, "/tmp/.local/state/turnout"),
+        ({"HOME": "/tmp", "XDG_STATE_HOME": "/state"}, "/state/turnout"),
+        ({"XDG_STATE_HOME": "/state", "STATE_DIRECTORY": "/var/lib/private/turnout:/other"}, "/var/lib/private/turnout"),
+    ],
+)
+def test_the_default_directory_depends_on_the_environment(environ: dict[str, str], expected: str) -> None:
+    assert config({}, None, environ).data == Path(expected)
+    assert config({"data": "/flag"}, None, environ).data == Path("/flag")
+    assert config({}, None, environ | {"TURNOUT_DATA": "/variable"}).data == Path("/variable")
+
+
+def test_a_store_at_the_earlier_default_is_not_forgotten(tmp_path: Path) -> None:
+    environ = {"XDG_STATE_HOME": str(tmp_path / "state")}
+    earlier, now = tmp_path / "turnout-data", tmp_path / "state" / "turnout"
+    assert default_data(environ, tmp_path) == now
+    create(earlier)
+    with pytest.raises(Error, match=f"Start with --data {earlier}, or move that directory to {now}".replace("Start", "start")):
+        default_data(environ, tmp_path)
+    create(now)
+    assert default_data(environ, tmp_path) == now
 
 
 def test_a_flag_overrides_the_environment_and_both_override_the_file(tmp_path: Path) -> None:

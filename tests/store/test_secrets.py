@@ -19,6 +19,7 @@ from tests.pki import authority, marks, pair
 from tests.store import places
 from tests.store.opening import open_store
 from tests.store.places import draft
+from tests.store.sqlite.common import change
 
 OLD, NEW = pair("old.example"), pair("new.example")
 
@@ -124,10 +125,11 @@ async def test_a_sealed_key_cannot_be_moved_to_another_secret(tmp_path: Path) ->
     store = await open_store(directory)
     await commit(store, OLD.secret(), OLD.secret("other"))
     await store.close()
-    with sqlite3.connect(directory / DATABASE) as db:
-        db.execute("DROP TRIGGER objects_stay")
-        (content,) = db.execute("SELECT content FROM objects WHERE name = 'secrets/other'").fetchone()
-        db.execute("UPDATE objects SET content = ? WHERE name = 'secrets/edge'", (content.replace('"other"', '"edge"'),))
+    other = "(SELECT content FROM objects WHERE name = 'secrets/other')"
+    change(
+        directory,
+        f"UPDATE objects SET content = replace({other}, '\"other\"', '\"edge\"') WHERE name = 'secrets/edge'",
+    )
     assert await reason(directory) == "STORE_CORRUPT"
 
 
@@ -149,7 +151,5 @@ async def test_newer_and_damaged_content_is_refused(tmp_path: Path, content: str
     store = await open_store(directory)
     await commit(store, authority().secret("edge"))
     await store.close()
-    with sqlite3.connect(directory / DATABASE) as db:
-        db.execute("DROP TRIGGER objects_stay")
-        db.execute("UPDATE objects SET content = ?", (content,))
+    change(directory, "UPDATE objects SET content = ?", content)
     assert await reason(directory) == expected

@@ -2,8 +2,12 @@
 
 | module | job |
 |---|---|
+| `earlier_use` | signs that a directory without a store had one |
 | `file` | locks the file, opens it, and writes it in transactions; blocking |
 | `schema` | creates the tables, and migrates them to the newest version |
+| `integrity`, `digests` | check at the start that nothing in the file is damaged |
+| `marker` | the newest revision in a file of its own, to notice a database that was lost or exchanged |
+| `backup` | backups, and stores that are restored from them |
 | `history` | the SQL of the history; blocking |
 | `records`, `leases` | the SQL of these parts of the contract, and the parts themselves |
 | `runner` | the one thread that runs the blocking calls, one write at a time |
@@ -13,7 +17,7 @@
 
 from __future__ import annotations
 
-from controlplane.store.sqlite.file import DATABASE
+from controlplane.store.sqlite.earlier_use import DATABASE
 from controlplane.store.sqlite.store import SqliteStore, open_store
 
 __all__ = ["DATABASE", "SqliteStore", "open_store"]

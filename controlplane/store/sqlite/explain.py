@@ -48,5 +48,7 @@ def refused(reason: str, message: str) -> Error:
 def corrupt(path: Path, problem: str) -> Error:
     """Return the FAILED_PRECONDITION / STORE_CORRUPT of a damaged file."""
     return refused(
-        "STORE_CORRUPT", f"{path} is damaged or not a store ({problem}): restore it from a backup, or name another directory"
+        "STORE_CORRUPT",
+        f"{path} is damaged, or not a store: {problem}. Nothing was changed, and Envoys keep serving what they have. Restore "
+        f"a backup: turnout restore FILE --data {path.parent} --replace",
     )

@@ -20,11 +20,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from controlplane.errors import Code, Error
-from controlplane.store.sqlite.explain import explain, explain_os, refused
+from controlplane.store.sqlite import earlier_use
+from controlplane.store.sqlite.earlier_use import DATABASE, LOCK
+from controlplane.store.sqlite.explain import corrupt, explain, explain_os, refused
+from controlplane.store.sqlite.integrity import check_rows, check_structure, explain_damage
 from controlplane.store.sqlite.schema import migrate
-
-DATABASE = "turnout.db"
-LOCK = "turnout.lock"
 
 Connect = Callable[..., sqlite3.Connection]
 
@@ -40,22 +40,77 @@ class InDoubt(Exception):
 class SqliteFile:
     """A store's file. It is opened, used and closed on one thread."""
 
-    def __init__(self, directory: Path, connect: Connect = sqlite3.connect) -> None:
-        """Open the file in `directory`. Create the file and the directory if they are missing.
+    def __init__(self, directory: Path, connect: Connect = sqlite3.connect, *, init: bool = False) -> None:
+        """Open the file in `directory`, and check it. Create the file and the directory if they are missing.
 
-        Errors: see `explain`, and FAILED_PRECONDITION / STORE_HELD, STORE_READ_ONLY, STORE_FOREIGN, STORE_NEWER.
+        `init` starts a new history in spite of signs of earlier use.
+
+        Errors: see `explain`, and FAILED_PRECONDITION / STORE_HELD, STORE_READ_ONLY, STORE_FOREIGN, STORE_NEWER,
+        STORE_CORRUPT; STORE_LOST without `init`; STORE_EXISTS with `init`.
         """
         self.path = directory / DATABASE
         self._connect = connect
         self._connection: sqlite3.Connection | None = None
+        # True if this file was created now.
+        self.created = not earlier_use.has_database(directory)
+        was_locked_before = (directory / LOCK).exists()
+        if not init and not was_locked_before:
+            self._refuse_earlier_use()  # before anything is created
         self._lock: int | None = _acquire_lock(directory)
         try:
-            _restrict_to_owner(self.path)  # before SQLite creates the file
-            with self.read() as db:
-                migrate(db, self.path)
+            if init:
+                self._make_way()
+            elif was_locked_before:
+                self._refuse_earlier_use()
+            if self.created:
+                self._create()
+            else:
+                self._open()
         except BaseException:
+            if self.created and not was_locked_before:
+                (directory / LOCK).unlink(missing_ok=True)  # or it would look like a lost store
             self.close()
             raise
+
+    def _create(self) -> None:
+        """Create the file. After an error, remove it: an empty file would look like a lost store."""
+        try:
+            self._open()
+        except BaseException:
+            self._disconnect()
+            for suffix in ("", "-wal", "-shm"):
+                Path(f"{self.path}{suffix}").unlink(missing_ok=True)
+            raise
+
+    def _open(self) -> None:
+        _restrict_to_owner(self.path)  # before SQLite creates the file
+        with self.read() as db:
+            try:
+                check_structure(db, self.path)
+                migrate(db, self.path)
+                check_rows(db, self.path)
+            except sqlite3.Error as error:
+                raise explain_damage(error, self.path) from error
+
+    def _refuse_earlier_use(self) -> None:
+        if self.created and (refusal := earlier_use.refusal(self.path.parent)) is not None:
+            raise refusal
+
+    def _make_way(self) -> None:
+        """Move a damaged store aside, so that a new one can be created. Errors: STORE_EXISTS."""
+        if not self.created:
+            try:
+                self._open()
+            except Error as error:
+                if error.reason != "STORE_CORRUPT":
+                    raise
+            else:
+                message = f"{self.path} is a store already: start without --init, which is for the first start only"
+                raise refused("STORE_EXISTS", message)
+            finally:
+                self._disconnect()
+        earlier_use.set_aside(self.path.parent, "init")
+        self.created = True
 
     @property
     def _db(self) -> sqlite3.Connection:
@@ -75,6 +130,9 @@ class SqliteFile:
             yield self._db
         except sqlite3.Error as error:
             raise explain(error, self.path) from error
+        except UnicodeDecodeError as error:
+            # The text of an error of SQLite quotes a damaged name.
+            raise corrupt(self.path, "a name in it is not text") from error
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:

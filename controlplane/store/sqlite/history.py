@@ -9,24 +9,32 @@ from controlplane.domain import Object, Secret
 from controlplane.domain.revision import Action, Draft, Head, ObjectMeta, Revision
 from controlplane.domain.state import Changes, State
 from controlplane.errors import Code, Error
-from controlplane.store.codec import SEALED, decode, encode
+from controlplane.store.codec import SEALED, codec_digest, decode, encode
 from controlplane.store.history import RememberedRequest
 from controlplane.store.lease import Fence
 from controlplane.store.sealing import Keys, KeySource, wrong_key
-from controlplane.store.sqlite.explain import corrupt
+from controlplane.store.sqlite import marker
+from controlplane.store.sqlite.digests import object_is_damaged, put_digests
+from controlplane.store.sqlite.earlier_use import DATABASE
+from controlplane.store.sqlite.explain import corrupt, refused
 from controlplane.store.sqlite.file import SqliteFile
 from controlplane.store.sqlite.leases import check_fence
+from controlplane.store.sqlite.marker import MARKER, Marker
 
 
 class HistoryTables:
     """The tables of revisions, objects and requests."""
 
     def __init__(self, file: SqliteFile, key_source: KeySource) -> None:
-        """Check the file, and get the sealing keys. Errors: STORE_CORRUPT; SECRET_KEY_WRONG; those of `key_source`."""
+        """Get the sealing keys, and check that this version reads each object.
+
+        Errors: STORE_NEWER, STORE_CORRUPT, STORE_REPLACED; SECRET_KEY_WRONG; those of `key_source`.
+        """
         self._file = file
-        self._check_numbers()
         self._history_id = self.history_id()
+        self._check_marker()
         self._keys = self._load_keys(key_source)
+        self._check_objects()
 
     def history_id(self) -> str:
         """Return the random name of this history."""
@@ -48,7 +56,7 @@ class HistoryTables:
             time = db.execute("SELECT time FROM revisions WHERE number = ?", (number,)).fetchone()
             rows = db.execute(_STATE, (number,)).fetchall()
         for name, content, revision, create_time, update_time in rows:
-            objects[name] = decode(name, content, self._keys)
+            objects[name] = self._decoded(revision, name, content)
             meta[name] = ObjectMeta(revision, create_time, update_time, self._history_id)
         return Head(number, State().replayed(Changes(objects)), meta, time[0] if time else 0.0, self._history_id)
 
@@ -64,10 +72,10 @@ class HistoryTables:
     def _revision(self, db: sqlite3.Connection, row: tuple[Any, ...]) -> Revision:
         number, time, author, reason, action, reverted_to, request_id, digest = row
         changes: dict[str, tuple[Object | None, Object | None]] = {}
-        for name, new, old in db.execute(_CHANGES, (number,)):
+        for name, new, old, old_revision in db.execute(_CHANGES, (number,)).fetchall():
             changes[name] = (
-                decode(name, old, self._keys) if old else None,
-                decode(name, new, self._keys) if new else None,
+                self._decoded(old_revision, name, old) if old else None,
+                self._decoded(number, name, new) if new else None,
             )
         draft = Draft(author, reason, Action(action), time, reverted_to, request_id, digest)
         return Revision(number, draft, changes, self._history_id)
@@ -88,8 +96,11 @@ class HistoryTables:
             rows.append((number, name, content, meta.create_time if meta else draft.time))
         with self._file.transaction() as db:
             check_fence(db, fence)
-            db.execute("INSERT INTO revisions VALUES (?, ?, ?, ?, ?, ?, ?, ?)", _revision_row(number, draft))
+            revision = _revision_row(number, draft)
+            db.execute("INSERT INTO revisions VALUES (?, ?, ?, ?, ?, ?, ?, ?)", revision)
             db.executemany("INSERT INTO objects VALUES (?, ?, ?, ?)", rows)
+            put_digests(db, "revisions", [revision])
+            put_digests(db, "objects", rows)
             if draft.request_id:
                 _insert_request(db, draft.request_id, draft.request_digest, number)
 
@@ -99,11 +110,49 @@ class HistoryTables:
             check_fence(db, fence)
             _insert_request(db, request_id, digest, revision)
 
-    def _check_numbers(self) -> None:
+    def mark(self) -> None:
+        """Write the newest revision to the marker of the directory."""
+        marker.write(self._file.path.parent, Marker(self._history_id, self.newest()))
+
+    def _check_marker(self) -> None:
+        """Check that the database is the one that was here before, and no older copy of it. Then update the marker."""
+        directory = self._file.path.parent
+        before = None if self._file.created else marker.read(directory)
+        newest = self.newest()
+        if before is not None and (before.history != self._history_id or before.revision > newest):
+            raise refused(
+                "STORE_REPLACED",
+                f"{self._file.path} has history {self._history_id} up to revision {newest}, but {MARKER} beside it says that "
+                f"history {before.history} was here, up to revision {before.revision}. Either an older or another database "
+                f"was copied here, or the newest revisions were lost with {DATABASE}-wal. Put the right files back. To go on "
+                f"with this database as a new history: turnout restore {self._file.path} --data {directory} --replace",
+            )
+        self.mark()
+
+    def _check_objects(self) -> None:
+        """Decode each object of each revision, if another version or form of this program read the file last.
+
+        Rows are as they were written: their digests are checked before. So what this form has read once, it can read again.
+        """
+        form = codec_digest()
         with self._file.read() as db:
-            newest, count = db.execute("SELECT coalesce(max(number), 0), count(*) FROM revisions").fetchone()
-        if newest != count:
-            raise corrupt(self._file.path, f"it holds {count} revisions, and the newest is {newest}")
+            if db.execute("SELECT codec_digest FROM layout").fetchone()[0] == form:
+                return
+            for revision, name, content in db.execute("SELECT revision, name, content FROM objects WHERE content IS NOT NULL"):
+                self._decoded(revision, name, content)
+        with self._file.transaction() as db:
+            db.execute("UPDATE layout SET codec_digest = ?", (form,))
+
+    def _decoded(self, revision: int, name: str, content: str) -> Object:
+        """Return an object of a revision. Errors: STORE_NEWER, STORE_CORRUPT, with the place."""
+        try:
+            return decode(name, content, self._keys)
+        except Error as error:
+            with self._file.read() as db:
+                if object_is_damaged(db, revision, name):
+                    raise corrupt(self._file.path, f"table objects, revision {revision}, {name}") from None
+            message = f"{self._file.path}, table objects, revision {revision}: {error.message}"
+            raise Error(error.code, error.reason, message) from None
 
     def _load_keys(self, key_source: KeySource) -> Keys:
         """Return the sealing keys. Check that they open every sealed key of the history."""
@@ -140,12 +189,14 @@ ORDER BY number DESC
 """
 _CHANGES = """
 SELECT o.name, o.content,
-  (SELECT p.content FROM objects AS p WHERE p.name = o.name AND p.revision < o.revision ORDER BY p.revision DESC LIMIT 1)
-FROM objects AS o WHERE o.revision = ? ORDER BY o.name
+  p.content, p.revision
+FROM objects AS o LEFT JOIN objects AS p ON p.name = o.name AND p.revision =
+  (SELECT max(revision) FROM objects AS q WHERE q.name = o.name AND q.revision < o.revision)
+WHERE o.revision = ? ORDER BY o.name
 """
 
 
-def _revision_row(number: int, draft: Draft) -> tuple[object, ...]:
+def _revision_row(number: int, draft: Draft) -> tuple[str | int | float, ...]:
     """Return the row of a revision, in the order of the table's columns."""
     return (
         number,
@@ -162,4 +213,6 @@ def _revision_row(number: int, draft: Draft) -> tuple[object, ...]:
 def _insert_request(db: sqlite3.Connection, request_id: str, digest: str, revision: int) -> None:
     if db.execute("SELECT 1 FROM requests WHERE id = ?", (request_id,)).fetchone():
         raise Error(Code.ALREADY_EXISTS, "REQUEST_ID_USED", f"request id {request_id} was used already")
-    db.execute("INSERT INTO requests VALUES (?, ?, ?)", (request_id, digest, revision))
+    row = (request_id, digest, revision)
+    db.execute("INSERT INTO requests VALUES (?, ?, ?)", row)
+    put_digests(db, "requests", [row])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 
 from controlplane.store.lease import Fence, Lease, lease_held, lease_lost
+from controlplane.store.sqlite.digests import delete_digest, put_digests
 from controlplane.store.sqlite.file import SqliteFile
 from controlplane.store.sqlite.runner import FileRunner
 
@@ -21,6 +22,7 @@ def next_number(db: sqlite3.Connection) -> int:
     """Return a record's version or a lease's token that was never used before. Call it in a write's transaction."""
     db.execute("UPDATE sequence SET number = number + 1")
     number: int = db.execute("SELECT number FROM sequence").fetchone()[0]
+    put_digests(db, "sequence", [(number,)])
     return number
 
 
@@ -51,6 +53,7 @@ def _acquire(file: SqliteFile, name: str, holder: str, seconds: float, now: floa
         lease = Lease(name, holder, next_number(db), now + seconds)
         row = (lease.name, lease.holder, lease.token, lease.expires)
         db.execute("INSERT OR REPLACE INTO leases VALUES (?, ?, ?, ?)", row)
+        put_digests(db, "leases", [row])
     return lease
 
 
@@ -60,12 +63,14 @@ def _renew(file: SqliteFile, lease: Lease, seconds: float, now: float) -> Lease:
         if live is None or live.token != lease.token or live.expires <= now:
             raise lease_lost(lease.fence)
         db.execute("UPDATE leases SET expires = ? WHERE name = ?", (now + seconds, lease.name))
+        put_digests(db, "leases", [(live.name, live.holder, live.token, now + seconds)])
     return Lease(live.name, live.holder, live.token, now + seconds)
 
 
 def _release(file: SqliteFile, lease: Lease) -> None:
     with file.transaction() as db:
-        db.execute("DELETE FROM leases WHERE name = ? AND token = ?", (lease.name, lease.token))
+        if db.execute("DELETE FROM leases WHERE name = ? AND token = ?", (lease.name, lease.token)).rowcount:
+            delete_digest(db, "leases", lease.name)
 
 
 def _current(file: SqliteFile, name: str, now: float) -> Lease | None:

@@ -11,6 +11,7 @@ from controlplane.aio.latest import Latest
 from controlplane.errors import Error
 from controlplane.store.lease import Fence
 from controlplane.store.records import Kind, Record, RecordWrite, check_size, record_changed, too_many_records
+from controlplane.store.sqlite.digests import delete_digest, put_digests
 from controlplane.store.sqlite.file import SqliteFile
 from controlplane.store.sqlite.leases import check_fence, next_number
 from controlplane.store.sqlite.runner import FileRunner
@@ -132,7 +133,9 @@ def _put_in(db: sqlite3.Connection, kind: Kind, name: str, value: bytes, expecte
     if not live and count >= kind.max_records:
         raise too_many_records(kind)
     version = next_number(db)
-    db.execute("INSERT OR REPLACE INTO records VALUES (?, ?, ?, ?)", (kind.name, name, version, value))
+    row = (kind.name, name, version, value)
+    db.execute("INSERT OR REPLACE INTO records VALUES (?, ?, ?, ?)", row)
+    put_digests(db, "records", [row])
     return Record(name, version, value)
 
 
@@ -140,6 +143,7 @@ def _delete_in(db: sqlite3.Connection, kind: Kind, name: str, expected: int) -> 
     if not _check_version(db, kind, name, expected):
         raise record_changed(kind, name, expected, 0)
     db.execute("DELETE FROM records WHERE kind = ? AND name = ?", (kind.name, name))
+    delete_digest(db, "records", kind.name, name)
 
 
 def _count(db: sqlite3.Connection, kind: Kind) -> int:

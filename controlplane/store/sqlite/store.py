@@ -25,26 +25,28 @@ from controlplane.store.sqlite.records import SqliteRecords
 from controlplane.store.sqlite.runner import FileRunner
 
 
-async def open_store(directory: Path, key_source: KeySource, connect: Connect = sqlite3.connect) -> SqliteStore:
-    """Open the store in `directory`, which is created if it is missing. `key_source` returns the sealing keys.
+async def open_store(
+    directory: Path, key_source: KeySource, connect: Connect = sqlite3.connect, *, init: bool = False
+) -> SqliteStore:
+    """Open the store in `directory`, and check it. Create a new store where nothing says that there was one, or with `init`.
 
-    Errors: those of `SqliteFile` and `HistoryTables`.
+    `key_source` returns the sealing keys. Errors: those of `SqliteFile` and `HistoryTables`.
     """
     thread = ThreadPoolExecutor(1, "store")
     loop = asyncio.get_running_loop()
     try:
-        file, tables, history_id, head = await loop.run_in_executor(thread, _open, directory, key_source, connect)
+        file, tables, head = await loop.run_in_executor(thread, _open, directory, key_source, connect, init)
     except BaseException:
         thread.shutdown(wait=False)
         raise
-    return SqliteStore(FileRunner(file, thread), tables, history_id, head)
+    return SqliteStore(FileRunner(file, thread), tables, head, created=file.created)
 
 
-def _open(directory: Path, key_source: KeySource, connect: Connect) -> tuple[SqliteFile, HistoryTables, str, Head]:
-    file = SqliteFile(directory, connect)
+def _open(directory: Path, key_source: KeySource, connect: Connect, init: bool) -> tuple[SqliteFile, HistoryTables, Head]:
+    file = SqliteFile(directory, connect, init=init)
     try:
         tables = HistoryTables(file, key_source)
-        return file, tables, tables.history_id(), tables.head(tables.newest())
+        return file, tables, tables.head(tables.newest())
     except BaseException:
         file.close()
         raise
@@ -53,11 +55,13 @@ def _open(directory: Path, key_source: KeySource, connect: Connect) -> tuple[Sql
 class SqliteStore:
     """A `Store` in a SQLite file. `open_store` creates it."""
 
-    def __init__(self, runner: FileRunner, tables: HistoryTables, history_id: str, head: Head) -> None:
+    def __init__(self, runner: FileRunner, tables: HistoryTables, head: Head, *, created: bool) -> None:
         self._runner = runner
         self._tables = tables
         self._head = Latest(head)
-        self.history_id = history_id
+        self.history_id = head.history
+        # True if the store was created when it was opened now.
+        self.created = created
         self.records = SqliteRecords(runner)
         self.leases = SqliteLeases(runner)
         runner.on_settled.append(self._reload)
@@ -108,11 +112,15 @@ class SqliteStore:
         if proposed.number != head.number + 1:
             raise conflict(proposed.number - 1, head.number)
         try:
-            await self._runner.commit(lambda file: self._tables.append(head, proposed, changes, draft, fence))
+            await self._runner.commit(lambda file: self._append(head, proposed, changes, draft, fence))
         except InDoubt as doubt:
             await self._check_committed(doubt, proposed.number)
         self._head.set(proposed)
         return proposed
+
+    def _append(self, before: Head, proposed: Head, changes: Changes, draft: Draft, fence: Fence | None) -> None:
+        self._tables.append(before, proposed, changes, draft, fence)
+        self._tables.mark()
 
     async def _check_committed(self, doubt: InDoubt, number: int) -> None:
         """Return if the revision was committed in spite of the error. Otherwise raise an error."""

@@ -60,4 +60,4 @@ def test_an_error_of_the_operating_system_gets_a_code_and_a_reason(number: int, 
 
 
 def test_a_damaged_file_is_named() -> None:
-    assert corrupt(PATH, "it is short").message.startswith(f"{PATH} is damaged or not a store (it is short)")
+    assert corrupt(PATH, "it is short").message.startswith(f"{PATH} is damaged, or not a store: it is short. ")

@@ -12,7 +12,7 @@ from controlplane.errors import Code, Error
 from controlplane.store.sqlite import DATABASE
 from tests.store.opening import open_store
 from tests.store.places import IRIS, changes, commit, draft, filled
-from tests.store.sqlite.common import Flaky, create, open_flaky, rewrite, store_error
+from tests.store.sqlite.common import Flaky, change, create, open_flaky, rewrite, store_error
 
 
 @pytest.mark.parametrize(
@@ -77,11 +77,7 @@ def test_a_field_that_an_older_version_did_not_write_gets_its_default(tmp_path: 
 
 def test_a_file_with_a_missing_revision_is_refused(tmp_path: Path) -> None:
     create(tmp_path)
-    db = sqlite3.connect(tmp_path / DATABASE)
-    db.execute("DROP TRIGGER revisions_last")
-    db.execute("DELETE FROM revisions WHERE number = 2")
-    db.commit()
-    db.close()
+    change(tmp_path, "DELETE FROM revisions WHERE number = 2")
     error = store_error(tmp_path)
     assert error.reason == "STORE_CORRUPT"
     assert "4 revisions" in error.message

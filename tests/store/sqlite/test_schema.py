@@ -17,12 +17,46 @@ def test_a_file_of_a_newer_version_is_refused(tmp_path: Path) -> None:
     create(tmp_path)
     db = sqlite3.connect(tmp_path / DATABASE)
     db.execute("PRAGMA user_version = 99")
+    db.execute("UPDATE layout SET version = 99")
+    db.commit()
     db.close()
     error = store_error(tmp_path)
     assert (error.code, error.reason) == (Code.FAILED_PRECONDITION, "STORE_NEWER")
     assert "schema 99" in error.message
     # The file is unchanged, and the failed attempt does not hold the lock.
     assert store_error(tmp_path).reason == "STORE_NEWER"
+
+
+@pytest.mark.parametrize("pragma", ["user_version = 99", "user_version = 1", "user_version = 0", "application_id = 0"])
+def test_a_damaged_header_is_not_called_a_newer_version_or_another_program(tmp_path: Path, pragma: str) -> None:
+    create(tmp_path)
+    db = sqlite3.connect(tmp_path / DATABASE)
+    db.execute(f"PRAGMA {pragma}")
+    db.close()
+    error = store_error(tmp_path)
+    assert error.reason == "STORE_CORRUPT"
+    assert "its header says application" in error.message
+
+
+@pytest.mark.parametrize(
+    "statement",
+    ["DROP TRIGGER objects_stay", "DROP INDEX objects_by_revision", "CREATE TABLE more (x)", "DROP TABLE layout"],
+)
+def test_a_changed_schema_is_damage(tmp_path: Path, statement: str) -> None:
+    create(tmp_path)
+    db = sqlite3.connect(tmp_path / DATABASE)
+    db.execute(statement)
+    db.close()
+    assert store_error(tmp_path).reason == "STORE_CORRUPT"
+
+
+def test_a_file_of_the_first_schema_without_its_number_is_damage(tmp_path: Path) -> None:
+    stored = Path(__file__).parents[1] / "testdata" / "bddd395"
+    (tmp_path / DATABASE).write_bytes((stored / DATABASE).read_bytes())
+    db = sqlite3.connect(tmp_path / DATABASE)
+    db.execute("PRAGMA user_version = 0")
+    db.close()
+    assert store_error(tmp_path).reason == "STORE_CORRUPT"
 
 
 def test_a_database_of_another_program_is_refused(tmp_path: Path) -> None:
@@ -60,7 +94,7 @@ async def test_a_file_of_an_earlier_schema_gets_a_history_id_once(tmp_path: Path
         (tmp_path / name).chmod(0o600)
     assert schema(tmp_path) == 1
     first = await history_id(tmp_path)
-    assert schema(tmp_path) == 2
+    assert schema(tmp_path) == 3
     assert await history_id(tmp_path) == first
 
 
