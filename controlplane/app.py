@@ -26,6 +26,7 @@ from controlplane.api.status_service import StatusService
 from controlplane.api.traffic_service import TrafficService
 from controlplane.compiler import Compiler
 from controlplane.config import Address, Config
+from controlplane.domain.revision import Head
 from controlplane.fleet import Fleet
 from controlplane.generated.turnout.v1 import (
     node_service_pb2,
@@ -44,12 +45,14 @@ from controlplane.observers.metrics import FleetMetrics
 from controlplane.observers.metrics_server import MetricsServer
 from controlplane.probe import Prober
 from controlplane.reconciler.publish import Publisher
+from controlplane.reconciler.record_versions import VersionRecorder
 from controlplane.reconciler.report import EventDispatcher
 from controlplane.snapshot import DiffCache
 from controlplane.store import Store
 from controlplane.store.key_file import key_source
 from controlplane.store.sqlite import open_store
 from controlplane.traffic import Traffic
+from controlplane.versions import VersionIndex
 from controlplane.workers.supervisor import Supervisor, WorkerSettings
 from controlplane.writer import CachingCompiler, Writer
 from controlplane.xds.context import Context
@@ -84,7 +87,8 @@ class App:
         self.api_port = self.xds_port = self.metrics_port = 0
         # Set once the servers accept calls.
         self.started = asyncio.Event()
-        self.fleet = Fleet()
+        self.versions = VersionIndex()
+        self.fleet = Fleet(self.versions)
         self.traffic = Traffic(time.time())
         self.metrics = CollectorRegistry()
         self._audiences = AudienceCounts(self.fleet)
@@ -101,6 +105,7 @@ class App:
         )
         self._health: Any = vars(health)["aio"].HealthServicer()  # missing in the type stubs
         self._store: Store | None = None
+        self._recorder: VersionRecorder | None = None
         # Either this process serves xDS, with `_discovery` and `_xds`, or worker processes do.
         self._discovery: Discovery | None = None
         self._xds: Serving | None = None
@@ -144,7 +149,10 @@ class App:
             )
             log.warning(event, data=str(config.data.absolute()), history=store.history_id)
         compiler = CachingCompiler(Compiler())
-        publisher = Publisher(store.head, compiler, self.events.publish)
+        recorder = VersionRecorder(self.versions, store.records)
+        await recorder.load(store.head.value.number)
+        self._recorder = recorder
+        publisher = Publisher(store.head, compiler, self._publish, recorder.served)
         publisher.publish()
         limits = StreamLimits(
             config.max_streams_per_node,
@@ -164,12 +172,15 @@ class App:
             self._serve_metrics(config.metrics)
         if config.workers:
             settings = WorkerSettings(limits, config.xds_transport, config.log_format, config.log_level)
-            self.workers = Supervisor(config.workers, publisher.published, self.events.report, self.fleet.streams_of, settings)
+            self.workers = Supervisor(
+                config.workers, publisher.published, self.events.report, self.fleet.streams_of, settings, self.versions
+            )
+            recorder.on_changes = self.workers.send_versions
             self.xds_port, self._reserved = reserve(config.xds, "xds")
             await self.workers.start(str(Address(config.xds.host, self.xds_port)))
             run_xds = self.workers.run()
         else:
-            self._discovery = Discovery(publisher.published, self.events.report, limits, Context(diffs))
+            self._discovery = Discovery(publisher.published, self.events.report, limits, Context(diffs, self.versions))
             check_free(config.xds, "xds")
             host, port = config.xds.host, config.xds.port
             try:
@@ -178,8 +189,13 @@ class App:
                 raise port_taken(config.xds, "xds") from None
             self.xds_port = self._xds.port
             run_xds = self._discovery.run()
-        self._tasks = [asyncio.create_task(publisher.run()), asyncio.create_task(run_xds)]
+        self._tasks = [asyncio.create_task(run) for run in (publisher.run(), run_xds, recorder.run())]
         await api.start()
+
+    def _publish(self, head: Head) -> None:
+        self.events.publish(head)
+        if self._recorder is not None:
+            self._recorder.published(head.number)
 
     def _serve_metrics(self, address: Address) -> None:
         check_free(address, "metrics")
@@ -232,10 +248,12 @@ class App:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._recorder is not None:
+            await self._recorder.close()
         if self._store is not None:
             await self._store.close()
         self._tasks, self._reserved = [], []
-        self._api = self.workers = self._xds = self._metrics_server = self._store = None
+        self._api = self.workers = self._xds = self._metrics_server = self._store = self._recorder = None
 
     async def run(self) -> None:
         """Start, serve until SIGTERM or SIGINT, and stop. A second signal ends the process at once.

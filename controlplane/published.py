@@ -6,7 +6,7 @@ mapping of a snapshot are the same object in all successive revisions.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from controlplane.compiler.audience import AudienceResolver, Node, left_out, unselected
@@ -19,6 +19,10 @@ from controlplane.snapshot import Audience, Snapshot
 # If no stream asked for an audience in this many revisions, it is compiled only on demand. The number is larger than one,
 # because in a burst of changes the next revision can come before every stream has asked for its snapshot of this one.
 IDLE_REVISIONS = 16
+
+
+# The note on a node that is connected while there is no revision.
+NO_REVISION = "there is no revision yet, so the node keeps the configuration that it has"
 
 
 class SnapshotCompiler(Protocol):
@@ -54,12 +58,15 @@ class CompiledRevision:
         compiler: SnapshotCompiler,
         previous: Mapping[Audience, Snapshot] | None = None,
         audiences: AudienceResolver | None = None,
+        on_served: Callable[[Snapshot], None] | None = None,
     ) -> None:
+        """`on_served` is called once with each snapshot that a stream asks for, also in all later revisions."""
         self.head = head
         self.gateways: Mapping[str, Gateway] = head.state.gateways
         self._compiler = compiler
         # All revisions share one resolver, so that a node's audience stays the same object.
         self._audiences = audiences or AudienceResolver()
+        self._on_served = on_served
         # Snapshots of an earlier revision, whose unchanged resources are reused.
         self._previous = previous or {}
         self._snapshots: dict[Audience, Snapshot] = {}
@@ -89,8 +96,11 @@ class CompiledRevision:
         """Return the snapshot of an audience. Errors: those of the compiler."""
         newest, snapshot = self._newest_snapshot
         if newest is not audience or snapshot is None:
+            is_first = self._idle.get(audience) != 0
             self._idle[audience] = 0
             snapshot = self._compile_once(audience)
+            if is_first and self._on_served is not None:
+                self._on_served(snapshot)
             self._newest_snapshot = audience, snapshot
         return snapshot
 
@@ -107,7 +117,7 @@ class CompiledRevision:
         # A copy, because another thread may add a snapshot.
         snapshots, gateways = self._snapshots.copy(), head.state.gateways.keys()
         recent = {a: s for a, s in snapshots.items() if self._idle[a] < IDLE_REVISIONS and gateways >= set(a.gateways)}
-        revision = CompiledRevision(head, self._compiler, recent, self._audiences)
+        revision = CompiledRevision(head, self._compiler, recent, self._audiences, self._on_served)
         if revision.gateways == self.gateways:
             revision.gateways = self.gateways
         for audience in recent:
@@ -119,6 +129,8 @@ class CompiledRevision:
         note = self._notes.get(audience)
         if note is None:
             state = self.head.state
+            if not self.revision:
+                return NO_REVISION
             note = self._notes[audience] = left_out(state, audience) if audience.gateways else unselected(state)
         return note
 

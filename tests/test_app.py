@@ -349,9 +349,9 @@ async def test_metrics_count_the_nodes_that_the_status_counts(tmp_path: Path) ->
     try:
         async with (
             grpc.aio.insecure_channel(f"127.0.0.1:{app.api_port}") as channel,
-            client(app.xds_port, "a") as a,
+            client(app.xds_port, "a"),
         ):
-            await a.until(lambda: a.done == 2)
+            await Operator(channel).held(await Operator(channel).apply())
             summary = (await Operator(channel).list()).summary
             status, text = await get(app.metrics_port, "/metrics")
         counts = {line for line in text.splitlines() if line.startswith("turnout_nodes{")}
@@ -374,7 +374,8 @@ async def test_a_signal_stops_the_control_plane_gracefully(tmp_path: Path, numbe
     run = asyncio.create_task(app.run())
     async with asyncio.timeout(10):
         await app.started.wait()
-        async with client(app.xds_port, "a") as a:
+        async with client(app.xds_port, "a") as a, grpc.aio.insecure_channel(f"127.0.0.1:{app.api_port}") as channel:
+            await Operator(channel).apply()
             # Wait for the client's last answer, because gRPC ends a stream during a write with INTERNAL, whatever its status.
             await a.until(lambda: a.done == 2)
             os.kill(os.getpid(), number)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from controlplane.domain.endpoints import Endpoints
 from controlplane.domain.state import State
-from controlplane.published import IDLE_REVISIONS, CompiledRevision
+from controlplane.published import IDLE_REVISIONS, NO_REVISION, CompiledRevision
 from controlplane.snapshot import Audience, Snapshot
 from tests.events import AT_EDGE, EDGE, INNER, head
 
@@ -61,3 +61,21 @@ def test_equal_gateways_are_the_same_object_in_the_next_revision() -> None:
         "no gateway selects it: edge wants cluster in [edge]",
         "no gateway selects it: edge wants cluster in [edge]; inner wants metadata zone = in",
     ]
+
+
+def test_on_served_is_called_once_for_each_snapshot_that_a_stream_asks_for() -> None:
+    served: list[tuple[int, Audience]] = []
+    inner = Audience(("inner",))
+    first = CompiledRevision(head(1, EDGE, INNER), Compiler(), on_served=lambda s: served.append((s.revision, s.audience)))
+    for audience in (AT_EDGE, inner, AT_EDGE, AT_EDGE):
+        first.snapshot(audience)
+    assert served == [(1, AT_EDGE), (1, inner)]
+    # The next revision is compiled ahead, which is not asked for yet.
+    second = first.next(head(2, EDGE, INNER))
+    assert len(served) == 2
+    second.snapshot(inner)
+    assert served[2:] == [(2, inner)]
+
+
+def test_the_note_without_a_revision() -> None:
+    assert CompiledRevision(head(0), Compiler()).note(AT_EDGE) == NO_REVISION

@@ -11,6 +11,7 @@ import structlog
 from controlplane.aio.latest import Latest
 from controlplane.domain.revision import Head
 from controlplane.published import CompiledRevision, SnapshotCompiler
+from controlplane.snapshot import Snapshot
 
 log = structlog.get_logger("fleet")
 
@@ -21,8 +22,18 @@ COALESCE = 0.005
 class Publisher:
     """Sets `published` to the newest revision of the store. It may be late, but a writer never waits for it."""
 
-    def __init__(self, head: Latest[Head], compiler: SnapshotCompiler, on_publish: Callable[[Head], None]) -> None:
-        """Follow `head`. `on_publish` is called with each head just before the streams get it."""
+    def __init__(
+        self,
+        head: Latest[Head],
+        compiler: SnapshotCompiler,
+        on_publish: Callable[[Head], None],
+        on_served: Callable[[Snapshot], None] | None = None,
+    ) -> None:
+        """Follow `head`. `on_publish` is called with each head just before the streams get it.
+
+        `on_served` is called once with each snapshot that a stream is served.
+        """
+        self._on_served = on_served
         self._head = head
         self._compiler = compiler
         self._on_publish = on_publish
@@ -36,7 +47,7 @@ class Publisher:
         self._seen, head = self._head.serial, self._head.value
         before = self.published.value
         try:
-            revision = before.next(head) if before else CompiledRevision(head, self._compiler)
+            revision = before.next(head) if before else CompiledRevision(head, self._compiler, on_served=self._on_served)
         except Exception:  # with a defect of the compiler, the fleet must keep its configuration
             log.exception("revision not served: it does not compile", revision=head.number)
             return

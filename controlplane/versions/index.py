@@ -159,11 +159,15 @@ class VersionIndex:
             elif key not in self._entries:
                 self._put(entry)
 
+    def follow(self, changes: VersionChanges) -> None:
+        """Take over the changes of the copy that this one follows. They are no changes of its own."""
+        own, self._changes = self._changes, {}
+        self.apply(changes)
+        self._changes = own
+
     def load(self, entries: Iterable[IndexedVersion]) -> None:
-        """Take over saved entries, in the order in which they were published. They are no changes."""
-        for entry in entries:
-            self._put(entry)
-        self._changes.clear()
+        """Take over saved entries, in the order in which they were published."""
+        self.follow({entry.key: entry for entry in entries})
 
     def entries(self) -> VersionChanges:
         """Return all entries, for a copy that has none."""
@@ -183,7 +187,8 @@ class VersionIndex:
         entry = self._entries.get((type_url, version))
         if entry is not None:
             self._note_served_again(entry, now)
-        difference = diff(line.base_resources, resources) if line is not None and self._has_base(type_url, line) else None
+        has_base = line is not None and (type_url, line.base) in self._entries
+        difference = diff(line.base_resources, resources) if line is not None and has_base else None
         few = 0 if line is None else max(_MOST_DIFFERENCES, len(line.base_resources) // 8)
         if line is not None and difference is not None and len(difference.names) <= few:
             if entry is None and version != _EMPTY:
@@ -201,10 +206,6 @@ class VersionIndex:
         while entry is not None and entry.base:
             depth, entry = depth + 1, self._entries.get((entry.type_url, entry.base))
         return depth
-
-    def _has_base(self, type_url: str, line: _Line) -> bool:
-        """Return whether the next version of a line can be relative to its base."""
-        return (type_url, line.base) in self._entries
 
     def _note_served_again(self, entry: IndexedVersion, now: float) -> None:
         self._entries[entry.key] = replace(entry, time=now)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from controlplane.snapshot import Audience
+from controlplane.versions import VersionChanges
 from controlplane.xds.events import StreamEvent, StreamId
 from controlplane.xds_server.limits import StreamLimits
 
@@ -48,6 +49,16 @@ class Stop:
     """End: accept no streams, end the open ones with OK within `grace` seconds, then exit."""
 
     grace: float
+
+
+# ------------------------------------------------------------------------------------------------- in both directions
+
+
+@dataclass(frozen=True, slots=True)
+class Versions:
+    """Changes of the index of published versions: to a worker the whole index first, to main what a stream mixed."""
+
+    changes: VersionChanges = field(repr=False)
 
 
 # ------------------------------------------------------------------------------------------------------ worker to main

@@ -20,11 +20,13 @@ from controlplane.aio import event_loop
 from controlplane.aio.latest import Latest
 from controlplane.config import Address
 from controlplane.snapshot import Audience
+from controlplane.versions import VersionIndex
 from controlplane.workers.batching import EventBatcher, SubscriptionBatcher
 from controlplane.workers.link import Link
-from controlplane.workers.messages import Listening, Ping, Pong, Request, Response, Start, Stop, UnsubscribeAudience
+from controlplane.workers.messages import Listening, Ping, Pong, Request, Response, Start, Stop, UnsubscribeAudience, Versions
 from controlplane.workers.replication import Update
 from controlplane.workers.snapshot_receiver import ReceivedRevision, SnapshotReceiver
+from controlplane.xds.context import Context
 from controlplane.xds_server.discovery import Discovery
 from controlplane.xds_server.transports import serve
 
@@ -32,6 +34,9 @@ log = structlog.get_logger("worker")
 
 # If somebody sends SIGTERM to the worker itself, its streams may take this long to end. Seconds.
 _SIGTERM_GRACE = 1.0
+
+# Seconds between two looks for versions that streams mixed.
+_VERSIONS_INTERVAL = 0.3
 
 
 class WorkerProcess:
@@ -42,6 +47,8 @@ class WorkerProcess:
         # None until the first update. The same revision is set again when more of its snapshots have arrived, so that streams
         # that wait for them try again.
         self._published: Latest[ReceivedRevision | None] = Latest(None)
+        # A copy of the main process' index.
+        self._versions = VersionIndex()
         self._subscriptions = SubscriptionBatcher(self.link.send)
         self._receiver = SnapshotReceiver(self._subscriptions.add, self._unsubscribe)
         # None until the first message, `Start`.
@@ -78,7 +85,8 @@ class WorkerProcess:
         assert events is not None
         logs.set_up(start.log_format, start.log_level)
         structlog.contextvars.bind_contextvars(worker=start.number)
-        self._discovery = discovery = Discovery(self._published, events.add, start.limits)
+        context = Context(versions=self._versions)
+        self._discovery = discovery = Discovery(self._published, events.add, start.limits, context)
         where = Address.parse(start.address)
         try:
             server = await serve(discovery, where.host, where.port, start.limits, transport=start.transport, share=True)
@@ -89,16 +97,24 @@ class WorkerProcess:
         gc.freeze()
         gc.set_threshold(20_000, 20, 20)
         self.link.send(Listening())
-        pushing = asyncio.create_task(discovery.run())
+        tasks = [asyncio.create_task(discovery.run()), asyncio.create_task(self._send_versions())]
         grace = await self._stop
         if self._lost.is_set():
             # The main process is gone, so there is nobody to report to. A new one needs the port: exit at once.
             os._exit(1)
         discovery.close()
         await server.stop(grace)
-        pushing.cancel()
+        for task in tasks:
+            task.cancel()
 
     # --------------------------------------------------------------------------------------------------------- to main
+
+    async def _send_versions(self) -> None:
+        """Send the versions that streams of this worker mixed, until cancelled."""
+        while True:
+            await asyncio.sleep(_VERSIONS_INTERVAL)
+            if changes := self._versions.take_changes():
+                self.link.send(Versions(changes))
 
     def _unsubscribe(self, audience: Audience) -> None:
         self._subscriptions.flush()
@@ -113,6 +129,8 @@ class WorkerProcess:
             case Start():
                 self._start = message
                 self._events = EventBatcher(self.link.send, message.first_stream)
+            case Versions(changes):
+                self._versions.follow(changes)
             case Ping():
                 self.link.send(Pong())
             case Request():

@@ -28,7 +28,8 @@ from controlplane.aio.latest import Latest
 from controlplane.errors import Code, Error
 from controlplane.published import CompiledRevision
 from controlplane.snapshot import Audience
-from controlplane.workers.messages import Start, Stop
+from controlplane.versions import VersionChanges, VersionIndex
+from controlplane.workers.messages import Start, Stop, Versions
 from controlplane.workers.restart_policy import MAX_UNANSWERED_PINGS, HangDetector, RestartPause
 from controlplane.workers.snapshot_sender import UpdateEncoder
 from controlplane.workers.worker_handle import WorkerHandle
@@ -75,7 +76,10 @@ class Supervisor:
         report: Callable[[StreamId, StreamEvent, float], None],
         streams_of: Callable[[str], Collection[StreamId]],
         settings: WorkerSettings,
+        versions: VersionIndex | None = None,
     ) -> None:
+        """`versions` is the index of published versions, of which each worker gets a copy."""
+        self._versions = versions if versions is not None else VersionIndex()
         self._count = count
         self._published = published
         self._report = report
@@ -104,6 +108,11 @@ class Supervisor:
             seen = await self._published.newer(seen)
             for worker in self.workers.values():
                 worker.send_newest()
+
+    def send_versions(self, changes: VersionChanges) -> None:
+        """Send changes of the index of published versions to every worker."""
+        for worker in self.workers.values():
+            worker.link.send(Versions(changes))
 
     def serving(self, node_id: str) -> list[WorkerHandle]:
         """Return the workers that have streams of a node."""
@@ -142,7 +151,7 @@ class Supervisor:
         s = self._settings
         first_stream = next(self._generations) * _STREAMS_PER_WORKER
         start = Start(number, self._address, first_stream, s.limits, s.transport, s.log_format, s.log_level)
-        worker = self.workers[number] = WorkerHandle(number, self._encoder, self._published, self._report)
+        worker = self.workers[number] = WorkerHandle(number, self._encoder, self._published, self._report, self._versions)
         try:
             await worker.launch(start)
         except OSError as error:

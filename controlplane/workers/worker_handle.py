@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection
 
 from controlplane.aio.latest import Latest
 from controlplane.published import CompiledRevision
+from controlplane.versions import VersionIndex
 from controlplane.workers.child_process import ChildProcess
 from controlplane.workers.link import Link
 from controlplane.workers.messages import (
@@ -18,6 +19,7 @@ from controlplane.workers.messages import (
     Start,
     SubscribeAudiences,
     UnsubscribeAudience,
+    Versions,
 )
 from controlplane.workers.requests import PendingRequests
 from controlplane.workers.snapshot_sender import SnapshotSender, UpdateEncoder
@@ -36,6 +38,7 @@ class WorkerHandle:
         encoder: UpdateEncoder,
         published: Latest[CompiledRevision | None],
         report: Callable[[StreamId, StreamEvent, float], None],
+        versions: VersionIndex,
     ) -> None:
         self.number = number
         self.link = Link(self._receive, self._on_lost, self.send_newest)
@@ -47,6 +50,7 @@ class WorkerHandle:
         self._sender = SnapshotSender(encoder)
         self._published = published
         self._report = report
+        self._versions = versions
         self._requests = PendingRequests(self.link)
 
     @property
@@ -64,9 +68,10 @@ class WorkerHandle:
         return not self._open_streams.isdisjoint(streams)
 
     async def launch(self, start: Start) -> None:
-        """Start the process, and send its settings and the newest revision. Errors: OSError."""
+        """Start the process, and send its settings, the index of versions and the newest revision. Errors: OSError."""
         await self.link.connect(self.process.start())
         self.link.send(start)
+        self.link.send(Versions(self._versions.entries()))
         self.send_newest()
 
     def send_newest(self) -> None:
@@ -113,6 +118,8 @@ class WorkerHandle:
                 self.send_newest()
             case UnsubscribeAudience(audience):
                 self._sender.unsubscribe(audience)
+            case Versions(changes):
+                self._versions.apply(changes)
             case Response():
                 self._requests.resolve(message)
             case Listening():

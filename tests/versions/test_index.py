@@ -183,7 +183,8 @@ def test_a_copy_that_takes_the_changes_gives_the_same_answers(monkeypatch: pytes
     history = [snapshot(n + 1, 100, {f"m{i}": "green" for i in range(n)}) for n in range(60)]
     for s in history:
         index.add(s, s.revision)
-        copy.apply(index.take_changes())
+        copy.follow(index.take_changes())
+    assert copy.take_changes() == {}
     assert copy.entries() == index.entries()
     assert [knows(copy, s) for s in history] == [knows(index, s) for s in history]
 
@@ -209,3 +210,12 @@ def test_resources_of_dropped_entries_are_forgotten_at_the_bound(monkeypatch: py
         index.add(snapshot(n + 1, 3, {"m0": f"v{n}"}), float(n))
     assert index.made(ROUTES, snapshot(300, 3, {"m0": "v299"}).resources[ROUTES]["m0"].version)
     assert not index.made(ROUTES, snapshot(2, 3, {"m0": "v1"}).resources[ROUTES]["m0"].version)
+
+
+def test_the_changes_of_another_copy_are_changes_of_this_one() -> None:
+    index, copy = VersionIndex(), VersionIndex()
+    copy.add(snapshot(1), 1.0)
+    changes = copy.take_changes()
+    index.apply(changes)
+    index.apply(changes)
+    assert index.take_changes() == changes

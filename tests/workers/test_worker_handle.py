@@ -9,7 +9,10 @@ from collections.abc import AsyncIterator
 import pytest
 
 from controlplane.aio.latest import Latest
+from controlplane.envoy_types import CLUSTER
 from controlplane.published import CompiledRevision
+from controlplane.versions import IndexedVersion, VersionIndex
+from controlplane.versions.entry import encode, run
 from controlplane.workers.link import Link
 from controlplane.workers.messages import (
     Events,
@@ -21,6 +24,7 @@ from controlplane.workers.messages import (
     Start,
     SubscribeAudiences,
     UnsubscribeAudience,
+    Versions,
 )
 from controlplane.workers.replication import Update
 from controlplane.workers.snapshot_sender import UpdateEncoder
@@ -30,6 +34,8 @@ from controlplane.xds_server.limits import StreamLimits
 from tests.workers.rig import EDGE, Desired, fail, model, until
 
 START = Start(1, "127.0.0.1:1", 100, StreamLimits(), "http2", "text", "info")
+# A version that a stream of a worker mixed.
+MIXED = IndexedVersion(CLUSTER, "v", "", 1.0, run(encode(())))
 OPENED = StreamOpened("127.0.0.1:2", "delta")
 
 
@@ -40,7 +46,9 @@ class Rig:
         self.desired = Desired(model("a"))
         self.published: Latest[CompiledRevision | None] = Latest(self.desired.published)
         self.reported: list[tuple[StreamId, StreamEvent, float]] = []
-        self.handle = WorkerHandle(1, UpdateEncoder(fail), self.published, self._report)
+        self.versions = VersionIndex()
+        self.versions.add(self.desired.published.snapshot(EDGE), 1.0)
+        self.handle = WorkerHandle(1, UpdateEncoder(fail), self.published, self._report, self.versions)
         self.received: list[object] = []
         self.worker = Link(self.received.append, lambda: None)
 
@@ -73,10 +81,10 @@ async def rig(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Rig]:
 
 
 async def test_a_worker_gets_its_settings_first_and_then_the_newest_revision(rig: Rig) -> None:
-    await until(lambda: len(rig.received) == 2)
-    assert rig.received[0] == START
-    assert isinstance(rig.received[1], Update)
-    assert rig.received[1].audience_updates == ()
+    await until(lambda: len(rig.received) == 3)
+    assert rig.received[:2] == [START, Versions(rig.versions.entries())]
+    assert isinstance(rig.received[2], Update)
+    assert rig.received[2].audience_updates == ()
     rig.worker.send(Listening())
     await asyncio.wait_for(rig.handle.listening.wait(), 10)
 
@@ -166,3 +174,12 @@ async def test_any_message_answers_a_ping(rig: Rig) -> None:
 async def test_reap_closes_the_link(rig: Rig) -> None:
     assert await rig.handle.reap() == 0
     await asyncio.wait_for(rig.handle.ended.wait(), 10)
+
+
+async def test_a_worker_gets_the_index_of_versions_and_sends_what_it_adds(monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = Rig()
+    await rig.launch(monkeypatch)
+    assert await rig.next(Versions) == Versions(rig.versions.entries())
+    rig.worker.send(Versions({MIXED.key: MIXED}))
+    await until(lambda: rig.versions.find(CLUSTER, "v") is not None)
+    assert MIXED.key in rig.versions.take_changes()

@@ -1,0 +1,160 @@
+"""Keeps the index of published versions: adds what is served, saves the changes as records, and reads them at the start.
+
+Nothing here delays a change or a stream: snapshots are added, and the changes saved, some time after they were served. If the
+server is killed before, some versions are missing. Then the index counts as complete only from the next start on.
+
+A record is one version: its name is `TYPE/VERSION`, for example `cds/00ff…`. One more record, `index`, says from when on the
+index is complete, and up to which revision.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable, Iterator
+
+import structlog
+
+from controlplane.aio.time_sliced import time_sliced
+from controlplane.envoy_types import COMPILED
+from controlplane.errors import Error
+from controlplane.snapshot import Snapshot
+from controlplane.store import Kind, Record, Records, RecordWrite
+from controlplane.versions import IndexedVersion, VersionChanges, VersionIndex
+
+log = structlog.get_logger("versions")
+
+# Bounds of the records: somewhat above those of the index, which drops old versions by itself.
+KIND = Kind("versions", VersionIndex.MAX_VERSIONS + 1_024, 4 * 1024 * 1024)
+
+# Seconds between the first thing to save and saving it. What follows in this time is saved together with it.
+DELAY = 0.3
+# Seconds until a write that failed is tried again.
+RETRY = 10.0
+
+_STATE = "index"
+_ABBREVIATIONS = {t.url: t.abbreviation for t in COMPILED.values()}
+_URLS = {abbreviation: url for url, abbreviation in _ABBREVIATIONS.items()}
+
+
+class VersionRecorder:
+    """The owner of the index in the main process."""
+
+    def __init__(self, index: VersionIndex, records: Records, clock: Callable[[], float] = time.time) -> None:
+        """`clock` returns seconds since the epoch."""
+        self._index = index
+        self._records = records
+        self._clock = clock
+        # Called with each batch of changes; the worker processes need them.
+        self.on_changes: Callable[[VersionChanges], None] = lambda changes: None
+        # Snapshots that are not added yet. Bounded by the audiences that are served in DELAY, in each revision.
+        self._served: list[Snapshot] = []
+        # The newest published revision, and the newest one of which everything is in the index.
+        self._published = self._through = 0
+        # Values to save by name of the record; None: delete it. Bounded like the index.
+        self._unsaved: dict[str, bytes | None] = {}
+        # The live version of each record.
+        self._live: dict[str, int] = {}
+        self._wake = asyncio.Event()
+        self._saving = asyncio.Lock()
+
+    async def load(self, newest: int) -> None:
+        """Read the saved index. `newest` is the newest revision of the store. Errors: those of the store."""
+        records = sorted(await self._records.list(KIND), key=lambda record: record.version)
+        self._live = {record.name: record.version for record in records}
+        self._index.load(_entries(records))
+        saved = next((json.loads(record.value) for record in records if record.name == _STATE), None)
+        if saved is not None:
+            self._index.known_since, self._through = saved["known_since"], saved["through"]
+        if newest > (self._through + 1 if saved is not None else 0):
+            # The versions of some revision are missing: they were published by a Turnout without the index, or the server was
+            # killed before it saved them.
+            self._index.known_since = self._clock()
+        self._published = newest
+        self._wake.set()
+
+    def published(self, revision: int) -> None:
+        """Note that a revision is published from now on."""
+        self._published = revision
+        self._wake.set()
+
+    def served(self, snapshot: Snapshot) -> None:
+        """Note that a client is served a snapshot."""
+        if snapshot.revision:
+            self._served.append(snapshot)
+            self._wake.set()
+
+    async def run(self) -> None:
+        """Add and save, until cancelled."""
+        while True:
+            await self._wake.wait()
+            await asyncio.sleep(DELAY)
+            self._wake.clear()
+            if not await asyncio.shield(self.save()):
+                await asyncio.sleep(RETRY)
+                self._wake.set()
+
+    async def save(self) -> bool:
+        """Add what was served, and save all changes. Return False if some could not be saved."""
+        async with self._saving:
+            return await self._save()
+
+    async def close(self) -> None:
+        """Save what is left. Call it after `run` was cancelled, and before the store is closed."""
+        await self.save()
+
+    async def _save(self) -> bool:
+        published, served, self._served = self._published, self._served, []
+        for snapshot in served:
+            async for _ in time_sliced(self._index.add_in_steps(snapshot, self._clock())):
+                pass
+        if changes := self._index.take_changes():
+            self.on_changes(changes)
+        for (type_url, version), entry in changes.items():
+            name = f"{_ABBREVIATIONS[type_url]}/{version}"
+            if entry is not None:
+                self._unsaved[name] = _value(entry)
+            elif name in self._live or name in self._unsaved:
+                self._unsaved[name] = None
+        state = {"known_since": self._index.known_since, "through": published}
+        self._unsaved[_STATE] = json.dumps(state).encode()
+        return await self._write()
+
+    async def _write(self) -> bool:
+        """Write `_unsaved` in one batch. Records to delete come first, so that the bound of the kind holds."""
+        unsaved = sorted(self._unsaved.items(), key=lambda item: (item[1] is not None, item[0] == _STATE))
+        writes = [RecordWrite(n, v, self._live.get(n, 0)) for n, v in unsaved if v is not None or n in self._live]
+        try:
+            outcomes = await self._records.write(KIND, writes)
+        except Error as error:
+            log.warning("index of versions not saved; it is tried again", error=error.message, s=RETRY)
+            return False
+        problem: Error | None = None
+        for write, outcome in zip(writes, outcomes, strict=True):
+            if isinstance(outcome, Error):
+                problem = outcome
+            # After an error, another process may have written the record: the next attempt replaces that.
+            live = int(outcome.metadata.get("live", 0)) if isinstance(outcome, Error) else outcome.version if outcome else 0
+            self._live[write.name] = live
+            if not live:
+                del self._live[write.name]
+            can_retry = isinstance(outcome, Error) and outcome.reason != "RECORD_TOO_LARGE"
+            if not can_retry and self._unsaved.get(write.name) == write.value:
+                del self._unsaved[write.name]
+        if problem is not None:
+            log.warning("versions not saved; it is tried again", error=problem.message, s=RETRY)
+        return problem is None
+
+
+def _value(entry: IndexedVersion) -> bytes:
+    return f"{entry.base} {entry.time}\n".encode() + entry.content
+
+
+def _entries(records: list[Record]) -> Iterator[IndexedVersion]:
+    for record in records:
+        abbreviation, separator, version = record.name.partition("/")
+        if separator and abbreviation in _URLS:
+            head, _, content = record.value.partition(b"\n")
+            base, _, published = head.decode().partition(" ")
+            yield IndexedVersion(_URLS[abbreviation], version, base, float(published), content)

@@ -1,0 +1,178 @@
+"""The recorder of published versions."""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from controlplane.envoy_types import CLUSTER, ROUTES
+from controlplane.errors import Code, Error
+from controlplane.reconciler import record_versions as module
+from controlplane.reconciler.record_versions import VersionRecorder
+from controlplane.store import Record, RecordWrite
+from controlplane.versions import VersionChanges, VersionIndex
+from tests.store.opening import open_store
+from tests.versions.test_index import knows, snapshot
+
+
+class FakeRecords:
+    """Records in memory, and the batches that were written. `error` is raised by the next write."""
+
+    def __init__(self) -> None:
+        self.records: dict[str, Record] = {}
+        self.batches: list[Sequence[RecordWrite]] = []
+        self.error: Error | None = None
+        self._version = 0
+
+    async def list(self, kind: object) -> list[Record]:
+        return sorted(self.records.values(), key=lambda r: r.name)
+
+    async def write(self, kind: object, writes: Sequence[RecordWrite]) -> builtins.list[Record | Error | None]:
+        if self.error is not None:
+            error, self.error = self.error, None
+            raise error
+        self.batches.append(writes)
+        return [self._write(write) for write in writes]
+
+    def _write(self, write: RecordWrite) -> Record | Error | None:
+        live = self.records[write.name].version if write.name in self.records else 0
+        if live != write.expected:
+            return Error(Code.ABORTED, "RECORD_CHANGED", "changed", metadata={"live": str(live)})
+        if write.value is None:
+            del self.records[write.name]
+            return None
+        self._version += 1
+        record = self.records[write.name] = Record(write.name, self._version, write.value)
+        return record
+
+
+async def recorder(records: object, newest: int, now: float = 1_000.0) -> tuple[VersionRecorder, VersionIndex]:
+    index = VersionIndex()
+    made = VersionRecorder(index, records, lambda: now)  # type: ignore[arg-type]
+    await made.load(newest)
+    return made, index
+
+
+def serve(recorder: VersionRecorder, revision: int, count: int = 0) -> None:
+    """Publish a revision, and serve it to one audience."""
+    recorder.published(revision)
+    recorder.served(snapshot(revision, 20, {f"m{i}": "green" for i in range(count)}))
+
+
+async def test_what_is_served_survives_a_restart(tmp_path: Path) -> None:
+    store = await open_store(tmp_path)
+    first, _ = await recorder(store.records, 0)
+    for n in range(5):
+        serve(first, n + 1, n)
+        await first.save()
+    await first.close()
+    _, index = await recorder(store.records, 5)
+    assert index.known_since == 0.0
+    assert all(knows(index, snapshot(1, 20, {f"m{i}": "green" for i in range(n)})) for n in range(5))
+    await store.close()
+
+
+async def test_revisions_that_follow_each_other_are_saved_in_one_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "DELAY", 0.05)
+    records = FakeRecords()
+    saved, index = await recorder(records, 0)
+    changes: list[VersionChanges] = []
+    saved.on_changes = changes.append
+    run = asyncio.create_task(saved.run())
+    await asyncio.sleep(0.01)
+    for n in range(3):
+        serve(saved, n + 1, n)
+    async with asyncio.timeout(5):
+        while not records.batches:  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+    assert [sorted(w.name.partition("/")[0] for w in batch) for batch in records.batches] == [
+        ["cds", "index", "lds", "rds", "rds", "rds"]
+    ]
+    assert [list(c.values()) for c in changes] == [list(index.entries().values())]
+    run.cancel()
+    await saved.close()
+
+
+async def test_an_index_that_is_younger_than_its_history_knows_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    records = FakeRecords()
+    saved, index = await recorder(records, 26)
+    assert index.known_since == 1_000.0
+    serve(saved, 27)
+    await saved.save()
+    _, index = await recorder(records, 27, now=2_000.0)
+    assert index.known_since == 1_000.0
+    # The server was killed after two more revisions, before it saved them. One would be served again as it was.
+    _, index = await recorder(records, 28, now=2_000.0)
+    assert index.known_since == 1_000.0
+    _, index = await recorder(records, 29, now=2_000.0)
+    assert index.known_since == 2_000.0
+
+
+async def test_revisions_that_nobody_was_served_leave_no_gap() -> None:
+    records = FakeRecords()
+    saved, _ = await recorder(records, 0)
+    saved.published(5)
+    await saved.save()
+    _, index = await recorder(records, 5)
+    assert index.known_since == 0.0
+
+
+async def test_a_snapshot_without_a_revision_is_nothing_to_save() -> None:
+    records = FakeRecords()
+    saved, index = await recorder(records, 0)
+    saved.served(snapshot(0))
+    await saved.save()
+    assert len(index) == 0
+
+
+async def test_dropped_versions_are_deleted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(VersionIndex, "MAX_VERSIONS", 20)
+    records = FakeRecords()
+    saved, index = await recorder(records, 0)
+    for n in range(60):
+        serve(saved, n + 1, n % 20)
+        saved.served(snapshot(n + 1, 20, {"m0": f"v{n}"}))
+        if n % 7 == 0:
+            await saved.save()
+    await saved.save()
+    assert len(index) <= 20
+    assert len(records.records) == len(index) + 1
+    _, again = await recorder(records, 60)
+    assert again.entries().keys() == index.entries().keys()
+    assert again.known_since == index.known_since > 0
+
+
+async def test_a_full_disk_delays_the_index_and_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    records = FakeRecords()
+    saved, _ = await recorder(records, 0)
+    serve(saved, 1)
+    records.error = Error(Code.RESOURCE_EXHAUSTED, "STORE_FULL", "no space left")
+    with capture_logs() as lines:
+        assert not await saved.save()
+    assert [(line["event"], line["error"]) for line in lines] == [
+        ("index of versions not saved; it is tried again", "no space left")
+    ]
+    serve(saved, 2, 1)
+    assert await saved.save()
+    _, index = await recorder(records, 2)
+    assert index.find(ROUTES, snapshot(1, 20).versions[ROUTES]) is not None
+    assert index.find(CLUSTER, snapshot(1, 20).versions[CLUSTER]) is not None
+
+
+async def test_a_record_that_another_process_wrote_is_replaced() -> None:
+    records = FakeRecords()
+    saved, _ = await recorder(records, 0)
+    other, _ = await recorder(records, 0)
+    serve(other, 1)
+    await other.save()
+    serve(saved, 1)
+    with capture_logs():
+        assert not await saved.save()
+        assert await saved.save()
+    _, index = await recorder(records, 1)
+    assert knows(index, snapshot(1, 20))
