@@ -13,6 +13,9 @@ connections that it has, for minutes. It adds the scope that it was made with. S
 If another gateway that may be on the same node has that scope already, the next free one of these is taken: the address, the
 name, the name with a number. A scope that equals the address is stored as "". So a gateway that never moves has the scope that
 it had before gateways had scopes, and an upgrade changes nothing at Envoys.
+
+Known flaw: requests on open connections are lost if a node goes from one gateway to another with a different scope, because
+selectors changed; and if a gateway that has moved is applied to a new, empty store, which does not know its scope.
 """
 
 from __future__ import annotations
