@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -73,12 +74,17 @@ async def test_files_and_going_back_probe_too(probing: Api) -> None:
 
 async def test_a_probe_delays_only_the_answer_and_by_a_second_at_most(tmp_path: Path) -> None:
     async with server(silent) as port, serving(tmp_path, prober=Prober(local=True)) as api:
-        check = {"health_check": {"path": "/ready"}}
-        hangs = version("green", f"127.0.0.1:{port}", **check)
+        hangs = version("green", f"127.0.0.1:{port}", health_check={"path": "/ready"})
         await api.apply(gateway(), model(versions=[version("blue", "127.0.0.1:1"), hangs], split={"blue": 10_000}))
         start = time.monotonic()
-        impact = await switch(api, "green")
-        assert 0.9 < time.monotonic() - start < 2
+        call = asyncio.create_task(switch(api, "green"))
+        async with asyncio.timeout(10):
+            while api.number == 1:  # noqa: ASYNC110  there is no event to wait for
+                await asyncio.sleep(0.001)
+        # Envoys get the revision while the endpoint is still asked.
+        assert not call.done()
+        impact = await call
+        assert 0.9 < time.monotonic() - start < 5
         assert impact.warnings[0].endswith("no answer within 1 s")
 
 

@@ -33,7 +33,7 @@ async def test_a_call_ends_in_time_however_many_endpoints_do_not_answer() -> Non
         targets = [replace(target(port, path="/ready"), model=f"m{i}") for i in range(300)]
         start = time.monotonic()
         results = await Prober(local=True, time_limit=0.3).probe(targets)
-        assert time.monotonic() - start < 1.5
+        assert time.monotonic() - start < 3
     assert len(results) == 300
     assert results[0].endpoints[0] == EndpointProbe(f"127.0.0.1:{port}", Answer.NO, "no answer within 0.3 s")
     assert sum(r.dead for r in results) <= 128  # connections at a time

@@ -65,9 +65,9 @@ def test_a_union_is_encoded_under_the_name_of_its_class(routing: Routing, conten
 
 
 def test_a_field_that_was_added_later_is_left_out_at_its_default() -> None:
-    fields = {"absent_after", "ephemeral", "expected_nodes"}
+    fields = {"absent_after", "ephemeral", "expected_nodes", "scope_id"}
     assert not fields & json.loads(encode(Gateway("edge", 80), KEYS)).keys()
-    gateway = Gateway("edge", 80, absent_after=30.0, ephemeral=True, expected_nodes=3)
+    gateway = Gateway("edge", 80, absent_after=30.0, ephemeral=True, expected_nodes=3, scope_id="0.0.0.0:81")
     assert fields < json.loads(encode(gateway, KEYS)).keys()
 
 
