@@ -164,9 +164,7 @@ class App:
         self._api = api = grpc.aio.server(options=API_OPTIONS, interceptors=[StatusInterceptor()])
         diffs = DiffCache()
         prober = Prober(enabled=config.probe, local=config.is_local)
-        counts = self._audiences
-        writer = Writer(store, compiler, counts.by_audience, diffs=diffs, variants=counts.variants, prober=prober)
-        self._register(api, writer, store)
+        self._register(api, Writer(store, compiler, self._audiences, diffs=diffs, prober=prober), store)
         self.api_port = listen(api, config.api, "api")
         if config.metrics is not None:
             self._serve_metrics(config.metrics)

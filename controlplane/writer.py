@@ -2,7 +2,7 @@
 
     propose    apply the change, a pure function of the head, to the newest head
     compile    compile the result for every audience
-    check      check each resource that is new or different against Envoy's rules
+    check      check each resource that is new or different against Envoy's rules, and what the connected nodes would lose
     commit     append the revision to the store, by compare-and-set
 
 If another revision was committed in the meantime, all steps are repeated on the new head. All steps but the commit run on a
@@ -18,20 +18,22 @@ from collections import deque
 from collections.abc import Callable, Collection, Coroutine, Mapping
 from dataclasses import dataclass, replace
 from threading import Lock
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 
 from controlplane.compiler import audiences
 from controlplane.compiler.impact import NO_IMPACT, Impact, impact_of
+from controlplane.compiler.reach import NOTHING_SILENT, Transition, VersionName, losses_of, replaced_versions
 from controlplane.compiler.validation import Validator, by_owner
 from controlplane.domain import consistency
+from controlplane.domain.cuts import NO_CUT, NO_LOSSES, CutPermit, Loss, Losses, check_cut, in_order
 from controlplane.domain.endpoints import Endpoints
 from controlplane.domain.revision import Action, Draft, Head, Revision
 from controlplane.domain.scopes import with_scopes
 from controlplane.domain.state import Changes, State
 from controlplane.errors import Error, invalid
-from controlplane.probe import Prober, VersionProbe, rising
+from controlplane.probe import Prober, VersionProbe, failures_in_words, rising, target
 from controlplane.published import CompiledRevision, SnapshotCompiler
 from controlplane.snapshot import Audience, DiffCache, Snapshot
 from controlplane.store import Store
@@ -39,6 +41,43 @@ from controlplane.store import Store
 log = structlog.get_logger("writer")
 
 Change = Callable[[Head], Changes]
+
+
+class ConnectedNodes(Protocol):
+    """The nodes that are connected now; `AudienceCounts` is one."""
+
+    # Returns the number of nodes of each audience under a state.
+    def by_audience(self, state: State) -> Mapping[Audience, int]: ...
+
+    # Returns the variants of xDS that the nodes of each audience use; nothing if all use delta.
+    def variants(self) -> Mapping[Audience, Collection[str]]: ...
+
+    # Returns the transitions that the nodes would make from one state to another.
+    def transitions(self, before: Head, after: State) -> Collection[Transition]: ...
+
+    # Returns the ids of the nodes by transition, of some transitions. Those without a node are left out.
+    def nodes_of(self, transitions: Collection[Transition], before: Head, after: State) -> Mapping[Transition, list[str]]: ...
+
+
+class NoNodes(ConnectedNodes):
+    """No node is connected."""
+
+    def by_audience(self, state: State) -> Mapping[Audience, int]:
+        """Return no counts."""
+        return {}
+
+    def variants(self) -> Mapping[Audience, Collection[str]]:
+        """Return no variants."""
+        return {}
+
+    def transitions(self, before: Head, after: State) -> Collection[Transition]:
+        """Return no transitions."""
+        return ()
+
+    def nodes_of(self, transitions: Collection[Transition], before: Head, after: State) -> Mapping[Transition, list[str]]:
+        """Return no nodes."""
+        return {}
+
 
 # Number of attempts to commit a change. More than one is needed only if another process writes to the same store.
 ATTEMPTS = 5
@@ -99,23 +138,20 @@ class Writer:
         self,
         store: Store,
         compiler: CachingCompiler,
-        count_nodes: Callable[[State], Mapping[Audience, int]] = lambda state: {},
+        nodes: ConnectedNodes | None = None,
         clock: Callable[[], float] = time.time,
         diffs: DiffCache | None = None,
-        variants: Callable[[], Mapping[Audience, Collection[str]]] = dict,
         prober: Prober | None = None,
     ) -> None:
         """Write to `store`.
 
-        `count_nodes` returns the number of connected nodes of each audience under a state. `clock` returns seconds since the
-        epoch. `variants` returns the variants of xDS that the nodes of each audience use. Without a `prober`, no version is
-        probed.
+        `nodes` are the connected nodes; None: there are none. `clock` returns seconds since the epoch. Without a `prober`, no
+        version is probed.
         """
         self.store = store
         self._compiler = compiler
         self._validator = Validator()
-        self._count_nodes = count_nodes
-        self._variants = variants
+        self._nodes = nodes or NoNodes()
         self._clock = clock
         # Shared with the streams of this process, which need the same diffs.
         self._diffs = diffs if diffs is not None else DiffCache()
@@ -125,13 +161,23 @@ class Writer:
         self._compiled: CompiledRevision | None = None
         self._commits: set[asyncio.Task[None]] = set()
 
-    async def write(self, change: Change, draft: Draft, *, validate_only: bool = False) -> Outcome:
+    async def write(
+        self,
+        change: Change,
+        draft: Draft,
+        *,
+        permit: CutPermit = NO_CUT,
+        probe: bool = True,
+        validate_only: bool = False,
+    ) -> Outcome:
         """Commit a change, or with `validate_only` return what committing it would do.
 
-        `change` may run on another thread, and more than once.
+        `change` may run on another thread, and more than once. `permit` says whether the change may cut traffic. With `probe`,
+        endpoints that replace all of a version that has traffic are probed, which takes a second at most.
 
         Errors: those of `change`; FAILED_PRECONDITION if the objects don't fit together; errors for resources that Envoy would
-        refuse; INVALID_ARGUMENT for a request id that is not a UUID4 or was used for another request; those of the store.
+        refuse; FAILED_PRECONDITION / CUTS_TRAFFIC, except with `validate_only`; INVALID_ARGUMENT for a request id that is not
+        a UUID4 or was used for another request; those of the store.
         """
         if draft.request_id and not _UUID4.fullmatch(draft.request_id):
             raise invalid("request_id", f"'{draft.request_id[:80]}' is not a UUID4", "INVALID_REQUEST_ID")
@@ -148,8 +194,13 @@ class Writer:
                 after, changes = await asyncio.to_thread(self._propose, before, change, draft)
                 if not changes:
                     return await self._unchanged(before, draft, validate_only)
+                # A dry run must not connect to addresses that are not in desired state: anybody could scan a network with it.
+                silent = await self._silent(before, after, changes) if probe and not validate_only else {}
+                losses = await self._losses(before, after, silent)
+                if not validate_only:
+                    check_cut(losses, permit)
                 # Computed while the disk writes. Later it would compete with the push of the revision to the Envoys.
-                impact = asyncio.ensure_future(self._impact(before, after))
+                impact = asyncio.ensure_future(self._impact(before, after, losses))
                 impact.add_done_callback(_retrieve_error)
                 try:
                     if not validate_only:
@@ -163,8 +214,9 @@ class Writer:
         raise AssertionError("the last attempt returns or raises")
 
     async def impact(self, before: Head, after: Head) -> Impact:
-        """Return the impact of the change from one head to another."""
-        return await self._impact(CompiledRevision(before, self._compiler), CompiledRevision(after, self._compiler))
+        """Return the impact of the change from one head to another on the nodes that are connected now."""
+        old, new = CompiledRevision(before, self._compiler), CompiledRevision(after, self._compiler)
+        return await self._impact(old, new, await self._losses(old, new))
 
     async def probe(self, outcome: Outcome, *, validate_only: bool) -> list[VersionProbe]:
         """Probe the versions whose shares rise from 0 by a write. Return after a second at most.
@@ -258,12 +310,42 @@ class Writer:
         impact = await self.impact(await self.store.at(earlier.revision - 1), head)
         return Outcome(head, revision, True, impact, {})
 
-    async def _impact(self, before: CompiledRevision, after: CompiledRevision) -> Impact:
-        nodes_before = self._count_nodes(before.state)
+    async def _silent(self, before: CompiledRevision, after: CompiledRevision, changes: Changes) -> Mapping[VersionName, str]:
+        """Probe the versions with traffic whose endpoints are all replaced. Return those that don't answer, and why."""
+        replaced = replaced_versions(before.state, changes)
+        if not replaced or not self._nodes.by_audience(before.state):
+            return {}
+        models = after.state.models
+        probes = await self._prober.probe([target(models[m], models[m].version(v), after.state) for m, v in replaced])
+        return {(p.model, p.version): failures_in_words(p) for p in probes if p.dead}
+
+    async def _losses(
+        self, before: CompiledRevision, after: CompiledRevision, silent: Mapping[VersionName, str] = NOTHING_SILENT
+    ) -> Losses:
+        """Return what the connected nodes lose. `silent` are versions that don't answer, with the reason."""
+        transitions = self._nodes.transitions(before.head, after.state)
+        if not transitions:
+            return NO_LOSSES
+        lost = await asyncio.to_thread(losses_of, before, after, transitions, self._diffs, silent)
+        if not lost:
+            return NO_LOSSES
+        ids: dict[Loss, list[str]] = {}
+        for transition, nodes in self._nodes.nodes_of(lost, before.head, after.state).items():
+            for loss in lost[transition]:
+                ids.setdefault(loss, []).extend(nodes)
+        return in_order(ids)
+
+    async def _impact(self, before: CompiledRevision, after: CompiledRevision, losses: Losses) -> Impact:
+        nodes_before = self._nodes.by_audience(before.state)
         # The audience of a node depends only on the gateways.
         same_gateways = before.state.gateways == after.state.gateways
-        nodes_after = nodes_before if same_gateways else self._count_nodes(after.state)
-        return await asyncio.to_thread(impact_of, before, after, nodes_before, nodes_after, self._diffs, self._variants())
+        nodes_after = nodes_before if same_gateways else self._nodes.by_audience(after.state)
+        transitions = () if same_gateways else self._nodes.transitions(before.head, after.state)
+        moves = [(old, new) for old, new in transitions if isinstance(old, Audience) and old != new]
+        variants = self._nodes.variants()
+        return await asyncio.to_thread(
+            impact_of, before, after, nodes_before, nodes_after, self._diffs, variants, losses, moves
+        )
 
 
 def _retrieve_error(task: asyncio.Future[Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -13,17 +14,22 @@ import pytest
 
 from controlplane.compiler import Compiler
 from controlplane.compiler.impact import NO_IMPACT
+from controlplane.compiler.reach import NOTHING_HELD, Claim
 from controlplane.compiler.validation import Validator
 from controlplane.domain import Endpoint, Gateway, Model, Protocol, Version
+from controlplane.domain.cuts import CutPermit, cut_token
 from controlplane.domain.endpoints import NO_LIVE_ENDPOINTS, Endpoints
 from controlplane.domain.revision import Action, Draft, Head
 from controlplane.domain.state import Changes, State
 from controlplane.envoy_types import LISTENER, ROUTES, SCOPED_ROUTES
 from controlplane.errors import Code, Error, failed_precondition
+from controlplane.fleet import Node
+from controlplane.probe import Prober
 from controlplane.published import CompiledRevision
-from controlplane.snapshot import Audience, Client, Snapshot
+from controlplane.snapshot import Audience, Snapshot
 from controlplane.store import Store, conflict
 from controlplane.writer import ATTEMPTS, CachingCompiler, Writer
+from tests.fakes.connected_nodes import CountedNodes, FakeNodes
 from tests.store.opening import open_store
 
 EDGE = Gateway("edge", 8080)
@@ -55,7 +61,7 @@ def ten_nodes_everywhere(state: State) -> Mapping[Audience, int]:
 
 @pytest.fixture
 def writer(store: Store) -> Writer:
-    return Writer(store, CachingCompiler(Compiler()), ten_nodes_everywhere)
+    return Writer(store, CachingCompiler(Compiler()), CountedNodes(ten_nodes_everywhere))
 
 
 async def reason(writer: Writer, change: Callable[[Head], Changes], by: Draft | None = None) -> str:
@@ -315,24 +321,83 @@ async def test_a_write_that_is_cancelled_is_committed_completely_or_not_at_all(w
     assert [r.number for r in revisions] == list(range(done.revision.number, 0, -1))
 
 
-async def test_the_impact_has_the_warnings_for_nodes_that_are_connected_now(store: Store) -> None:
-    clients = [0]
+@pytest.fixture
+def guarded(store: Store) -> tuple[Writer, FakeNodes]:
+    """A writer with a node that every gateway selects, and a gRPC client."""
+    nodes = FakeNodes([Node("edge-1"), Node("py-1", user_agent="grpc-python")])
+    return Writer(store, CachingCompiler(Compiler()), nodes, prober=Prober(local=True, time_limit=0.5)), nodes
 
-    def nodes(state: State) -> Mapping[Audience, int]:
-        return {Audience(("edge",)): 3, Audience(("edge",), Client.GRPC): clients[0]}
 
-    writer = Writer(store, CachingCompiler(Compiler()), nodes)
+ALLOWED = CutPermit(True)
+
+
+async def test_a_change_that_cuts_traffic_is_refused_unless_it_is_allowed(guarded: tuple[Writer, FakeNodes]) -> None:
+    writer, nodes = guarded
+    await writer.write(to(EDGE, IRIS), draft())
+    assert await reason(writer, to(deleted=("models/iris",))) == "CUTS_TRAFFIC"
+    tried = await writer.write(to(deleted=("models/iris",)), draft(), validate_only=True)
+    texts = [loss.text(ids) for loss, ids in tried.impact.losses.items()]
+    assert texts == ["model iris loses its path at 0.0.0.0:8080 on edge-1"]
+    # The loss has grown since the dry run.
+    token = cut_token(tried.impact.losses)
+    nodes.nodes.append(Node("edge-2"))
+    with pytest.raises(Error, match="on 2 nodes, not 1"):
+        await writer.write(to(deleted=("models/iris",)), draft(), permit=CutPermit(True, token))
+    nodes.nodes.pop()
+    done = await writer.write(to(deleted=("models/iris",)), draft(), permit=CutPermit(True, token))
+    assert (done.changed, done.impact) == (True, tried.impact)
+    # The gateway is lost without a model, and with nobody connected nothing is lost.
+    nodes.nodes.clear()
+    assert not (await writer.write(to(deleted=("gateways/edge",)), draft())).impact.losses
+
+
+async def test_what_a_grpc_client_can_no_longer_reach_is_a_loss(guarded: tuple[Writer, FakeNodes]) -> None:
+    writer, _ = guarded
     blue = replace(BLUE, protocol=Protocol.GRPC)
     iris, switched = (replace(IRIS, versions=(blue, GREEN), split={v: 10_000}) for v in ("blue", "green"))
-    assert (await writer.write(to(EDGE, iris), draft())).impact.warnings == ()
-    assert (await writer.write(to(switched), draft(), validate_only=True)).impact.warnings == ()
-    clients[0] = 1
-    (warning,) = (await writer.write(to(switched), draft(), validate_only=True)).impact.warnings
-    assert warning == "1 connected gRPC client is no longer given iris (its version green speaks HTTP/1)"
-    clients[0] = 2
-    (warning,) = (await writer.write(to(switched), draft())).impact.warnings
-    assert warning.startswith("2 connected gRPC clients are no longer given iris")
-    # There is no warning about a model that was lost before, or that the change deletes.
-    assert (await writer.write(to(replace(switched, keys=("i",))), draft())).impact.warnings == ()
-    assert (await writer.write(to(iris), draft())).impact.warnings == ()
-    assert (await writer.write(to(deleted=("models/iris",)), draft())).impact.warnings == ()
+    await writer.write(to(EDGE, iris), draft())
+    assert await reason(writer, to(switched)) == "CUTS_TRAFFIC"
+    losses = (await writer.write(to(switched), draft(), permit=ALLOWED)).impact.losses
+    texts = [loss.text(ids) for loss, ids in losses.items()]
+    assert texts == ["model iris can't be reached any more (its version green speaks HTTP/1) on py-1"]
+    assert not (await writer.write(to(iris), draft())).impact.losses
+
+
+async def test_the_first_change_is_compared_with_what_nodes_say_they_hold(guarded: tuple[Writer, FakeNodes]) -> None:
+    writer, nodes = guarded
+    labels = [f"m{i}" for i in range(10)]
+    held = Claim(frozenset({"0.0.0.0:8080"}), frozenset(f"0.0.0.0:8080/{label}" for label in labels), frozenset(labels))
+    nodes.claims.update({"edge-1": held, "py-1": NOTHING_HELD})
+    models = [replace(IRIS, name=label) for label in labels]
+    assert await reason(writer, to(EDGE, models[0])) == "CUTS_TRAFFIC"
+    tried = await writer.write(to(EDGE, models[0]), draft(), validate_only=True)
+    (loss,) = tried.impact.losses
+    assert loss.models == tuple(labels[1:])
+    assert (await writer.write(to(EDGE, *models), draft())).changed
+
+
+async def test_endpoints_that_replace_all_of_a_live_version_are_probed(guarded: tuple[Writer, FakeNodes]) -> None:
+    writer, nodes = guarded
+    nodes.nodes.pop()  # gRPC clients would need other versions
+    with socket.socket() as listening, socket.socket() as closed:
+        for one in (listening, closed):
+            one.bind(("127.0.0.1", 0))
+        listening.listen()
+        there, nowhere = (Endpoint("127.0.0.1", one.getsockname()[1]) for one in (listening, closed))
+
+        def at(*endpoints: Endpoint) -> Model:
+            return replace(IRIS, versions=(replace(BLUE, endpoints=endpoints), GREEN))
+
+        await writer.write(to(EDGE, IRIS), draft())
+        with pytest.raises(Error) as caught:
+            await writer.write(to(at(nowhere)), draft())
+        assert caught.value.reason == "CUTS_TRAFFIC"
+        assert caught.value.violations[0].description == (
+            f"no endpoint of version blue of model iris answers (as seen from the control plane: 127.0.0.1:{nowhere.port} "
+            "connection refused) on edge-1"
+        )
+        # A dry run connects to nothing, and without a probe it is not known whether they answer.
+        assert not (await writer.write(to(at(nowhere)), draft(), validate_only=True)).impact.losses
+        assert not (await writer.write(to(at(nowhere)), draft(), probe=False)).impact.losses
+        assert (await writer.write(to(at(there)), draft())).changed
+        assert (await writer.write(to(at(nowhere)), draft(), permit=ALLOWED)).impact.losses

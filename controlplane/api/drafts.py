@@ -1,4 +1,7 @@
-"""Drafts of revisions: the author, the reason, and the digest by which a repeated request is recognised."""
+"""The write that a request asks for, and the draft of its revision.
+
+A draft has the author, the reason, and the digest by which a repeated request is recognised.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,10 @@ from typing import Any, TypeVar
 from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 
+from controlplane.domain.cuts import CutPermit
 from controlplane.domain.revision import Action, Draft
 from controlplane.errors import invalid
+from controlplane.writer import Change, Outcome, Writer
 
 M = TypeVar("M", bound=Message)
 
@@ -41,6 +46,18 @@ def draft(request: Any, context: Any, action: Action, target: int = 0) -> Draft:
         target=target,
         request_id=request.request_id,
         request_digest=digest(request),
+    )
+
+
+async def write(writer: Writer, change: Change, request: Any, draft: Draft) -> Outcome:
+    """Make a change with what its request allows. Errors: INVALID_ARGUMENT at `cut_token`; those of the writer."""
+    return await writer.write(
+        change,
+        draft,
+        permit=CutPermit(request.allow_cut, request.cut_token),
+        # Requests that can't replace endpoints have no such field.
+        probe=not getattr(request, "no_probe", False),
+        validate_only=request.validate_only,
     )
 
 

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 from controlplane.api.convert import CONVERTERS, label
-from controlplane.api.drafts import draft
+from controlplane.api.convert.revision import impact_to_proto
+from controlplane.api.drafts import draft, write
 from controlplane.api.fields import at_objects
 from controlplane.api.masks import updated, updated_fields
 from controlplane.api.outcomes import meta_of, number_of
@@ -109,7 +110,7 @@ class Objects:
 
         delete = change or delete_if_unchanged
         outcome = await self.write(lambda head: delete(head, short), request, context, Action.DELETE, {name: "name"})
-        return {"revision": number_of(outcome, request.validate_only)}
+        return {"revision": number_of(outcome, request.validate_only), "impact": impact_to_proto(outcome.impact)}
 
     async def write(
         self,
@@ -125,8 +126,7 @@ class Objects:
         `fields` are the request's fields by resource name. `target` is that of the draft.
         """
         with at_objects(fields):
-            new = draft(request, context, action, target)
-            return await self._writer.write(change, new, validate_only=request.validate_only)
+            return await write(self._writer, change, request, draft(request, context, action, target))
 
     def after(self, outcome: Outcome, name: str, validate_only: bool) -> Any:
         """Return the message of an object as it is after a write."""
@@ -136,4 +136,5 @@ class Objects:
         return {
             self._row.singular: self.after(outcome, name, request.validate_only),
             "revision": number_of(outcome, request.validate_only),
+            "impact": impact_to_proto(outcome.impact),
         }

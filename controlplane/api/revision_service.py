@@ -11,7 +11,7 @@ from typing import Any
 
 from controlplane.aio.latest import Latest
 from controlplane.api.convert.revision import changes_to_proto, impact_to_proto, revision_to_proto
-from controlplane.api.drafts import draft
+from controlplane.api.drafts import draft, write
 from controlplane.api.fields import at_objects
 from controlplane.api.manifests import ManifestChange, manifest_of
 from controlplane.api.outcomes import off_loop, revision_of
@@ -57,9 +57,7 @@ class RevisionService(revision_service_pb2_grpc.RevisionServiceServicer):
             raise invalid("include_bootstraps", "needs validate_only")
         change = ManifestChange(request)
         with at_objects(change.fields):
-            outcome = await self._writer.write(
-                change.changes, draft(request, context, Action.APPLY), validate_only=request.validate_only
-            )
+            outcome = await write(self._writer, change.changes, request, draft(request, context, Action.APPLY))
         bootstraps: list[str] = []
         if request.include_bootstraps:
             bootstraps = await asyncio.to_thread(_bootstraps, outcome.snapshots, pem.placeholder(self._clock()))
@@ -115,11 +113,8 @@ class RevisionService(revision_service_pb2_grpc.RevisionServiceServicer):
 
     async def RevertRevision(self, request: pb.RevertRevisionRequest, context: Any) -> pb.RevertRevisionResponse:
         reverted = await self._store.revision(self._number(request.name, "name", latest=True))
-        outcome = await self._writer.write(
-            lambda head: revert(head, reverted),
-            draft(request, context, Action.REVERT_REVISION, reverted.number),
-            validate_only=request.validate_only,
-        )
+        new = draft(request, context, Action.REVERT_REVISION, reverted.number)
+        outcome = await write(self._writer, lambda head: revert(head, reverted), request, new)
         return pb.RevertRevisionResponse(
             revision=await revision_of(outcome),
             changed=outcome.changed,
@@ -143,9 +138,7 @@ class RevisionService(revision_service_pb2_grpc.RevisionServiceServicer):
         def change(head: Head) -> Changes:
             return switch.restore(head, target.state, request.etag, force=request.force)
 
-        return await self._writer.write(
-            change, draft(request, context, Action.REVERT, target.number), validate_only=request.validate_only
-        )
+        return await write(self._writer, change, request, draft(request, context, Action.REVERT, target.number))
 
     async def WatchRevision(self, request: pb.WatchRevisionRequest, context: Any) -> AsyncIterator[pb.WatchRevisionResponse]:
         max_nodes = max_items(request.max_nodes, "max_nodes")

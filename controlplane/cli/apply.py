@@ -7,8 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from controlplane.cli import envoy, messages, output
-from controlplane.cli.changes import describe_impact, print_changes, print_warnings
 from controlplane.cli.client import Client
+from controlplane.cli.cuts import AllowCut, CutToken, cut_fields
 from controlplane.cli.files import Loaded, load
 from controlplane.cli.options import (
     DEFAULT_WAIT,
@@ -25,7 +25,7 @@ from controlplane.cli.options import (
     resource,
 )
 from controlplane.cli.output import Format, line
-from controlplane.cli.receipt import finish
+from controlplane.cli.receipt import finish, finish_dry_run
 from controlplane.cli.wording import plural
 from controlplane.domain import Gateway, Model
 from controlplane.domain.collections import COLLECTIONS
@@ -38,6 +38,8 @@ def apply(
     files: Files,
     dry_run: DryRun = False,
     force: Annotated[bool, typer.Option("--force", help="Apply it even if it moves live traffic.")] = False,
+    allow_cut: AllowCut = False,
+    cut_token: CutToken = "",
     no_probe: NoProbe = False,
     reason: Reason = "",
     wait: Wait = False,
@@ -52,7 +54,8 @@ def apply(
 
     Objects that no file names stay as they are. If a file leaves out a model's split, the live split stays, and a new model
     sends all traffic to its first version. A split in a file that differs from the live one moves traffic: that needs
-    --force, or the model's etag in the file.
+    --force, or the model's etag in the file. A change by which connected nodes lose something that they serve needs
+    --allow-cut, whatever else is given; a dry run shows what they would lose.
 
     \b
     turnout apply -f models.yaml
@@ -60,7 +63,7 @@ def apply(
     turnout get all -o yaml | sed 's/:8001/:8002/' | turnout apply -f - --wait
 
     JSON: ApplyResponse. With --wait also `progress` (RevisionProgress) and `disconnectedNodes` (list of Node). With
-    --dry-run also `needsForce`.
+    --dry-run also `dryRun` and `needsForce`.
     """
     loaded = load(files)
     client = connect(ctx, api)
@@ -71,7 +74,14 @@ def apply(
             client, loaded, ApplyRequest(manifest=loaded.manifest, force=force, no_probe=no_probe, validate_only=True), form
         )
         return
-    request = ApplyRequest(manifest=loaded.manifest, force=force, reason=reason, request_id=request_id(), no_probe=no_probe)
+    request = ApplyRequest(
+        manifest=loaded.manifest,
+        force=force,
+        reason=reason,
+        request_id=request_id(),
+        no_probe=no_probe,
+        **cut_fields(allow_cut, cut_token),
+    )
     answer = _apply(client, loaded, request)
     finish(client, answer, form, changed=answer.changed, timeout=timeout if wait else None)
 
@@ -161,6 +171,8 @@ def _apply(client: Client, loaded: Loaded, request: ApplyRequest) -> ApplyRespon
 
 def _located(loaded: Loaded, error: Error) -> Error:
     """Return the error with the lines of the files. The API's advice to send an etag does not fit files, so replace it."""
+    if error.reason == "CUTS_TRAFFIC":
+        return error
     if error.reason == "MOVES_TRAFFIC":
         violations = tuple(Violation(v.field, _moved_split(loaded, v.field)) for v in error.violations)
         error = Error(error.code, error.reason, error.message, violations=violations, metadata=error.metadata)
@@ -185,22 +197,9 @@ def _dry_run(client: Client, loaded: Loaded, request: ApplyRequest, form: Format
         needs_force = located.message
         request.force = True
         answer = _apply(client, loaded, request)
-    if form is Format.NAME:
-        for change in answer.revision.changes:
-            output.raw(change.name)
-    elif form is not Format.TABLE:
-        value = messages.report(answer, form) | {messages.key("needs_force", form): bool(needs_force)}
-        messages.print_data(value, form)
-    else:
-        if answer.changed:
-            print_changes(answer.revision.changes)
-            line(f"Would be sent to {plural(answer.impact.nodes, 'node')}: {describe_impact(answer.impact)}")
-            print_warnings(answer.impact)
-            line("Dry run: nothing was changed.")
-        else:
-            line(f"Nothing would change: revision {answer.revision.number} is like this already.")
-        if needs_force:
-            line(f"Applying it needs --force:\n{needs_force}", "yellow")
+    finish_dry_run(answer, form, changed=answer.changed, more={messages.key("needs_force", form): bool(needs_force)})
+    if needs_force and form is Format.TABLE:
+        line(f"Applying it needs --force:\n{needs_force}", "yellow")
 
 
 def _ask_envoy(client: Client, loaded: Loaded) -> None:

@@ -10,6 +10,7 @@ import typer
 from controlplane.cli import complete, names, objects, output, secret, wording
 from controlplane.cli.client import Client
 from controlplane.cli.confirm import Yes, confirm
+from controlplane.cli.cuts import AllowCut, CutFields, CutToken, cut_fields, loss_lines
 from controlplane.cli.options import DEFAULT_WAIT, Api, Output, Reason, Timeout, Wait, connect, request_id
 from controlplane.cli.output import Format
 from controlplane.cli.receipt import finish
@@ -17,10 +18,10 @@ from controlplane.cli.wording import plural
 from controlplane.domain.collections import BY_NAME, COLLECTIONS, Collection
 from controlplane.generated.turnout.v1.gateway_pb2 import Gateway
 from controlplane.generated.turnout.v1.model_pb2 import Model
+from controlplane.generated.turnout.v1.revision_pb2 import Impact
 from controlplane.generated.turnout.v1.revision_service_pb2 import (
     ApplyRequest,
     ApplyResponse,
-    DiffRevisionsRequest,
     GetRevisionRequest,
 )
 from controlplane.generated.turnout.v1.secret_pb2 import Secret
@@ -39,6 +40,8 @@ def delete(
     ],
     yes: Yes = False,
     force: Annotated[bool, typer.Option("--force", help="Don't ask, and ignore changes since the object was read.")] = False,
+    allow_cut: AllowCut = False,
+    cut_token: CutToken = "",
     reason: Reason = "",
     wait: Wait = False,
     timeout: Timeout = DEFAULT_WAIT,
@@ -47,24 +50,32 @@ def delete(
 ) -> None:
     r"""Delete models, gateways and secrets: one revision, all or nothing.
 
-    Shows what is live and asks for confirmation. Envoys answer requests for a deleted model with 404.
+    Shows what is live and asks for confirmation. Envoys answer requests for a deleted model with 404, so deleting what
+    connected nodes serve needs --allow-cut.
 
     \b
     turnout delete models/iris
-    turnout delete models/iris gateways/edge --yes --reason "end of life"
+    turnout delete models/iris gateways/edge --allow-cut --yes --reason "end of life"
 
     JSON: ApplyResponse. With --wait also `progress` (RevisionProgress) and `disconnectedNodes` (list of Node).
     """
     rows = _rows(arguments)
     client = connect(ctx, api)
     live = [objects.get(client, row, name) for row, name in rows]
+    cut = cut_fields(allow_cut, cut_token)
     if not (yes or force):
-        _ask(live)
+        impact = _preview(client, rows)
+        # Without the permission there is nothing to ask: the server refuses the deletion, and says what would be lost.
+        if cut["allow_cut"] or not impact.losses:
+            _ask(live, impact)
+            cut = cut_fields(bool(impact.losses), impact.cut_token)
     if len(live) == 1:
-        answer = _delete_one(client, rows[0][0], live[0], force, reason)
+        answer = _delete_one(client, rows[0][0], live[0], force, reason, cut)
     else:
         # One call deletes several objects in one revision. It takes no etags.
-        request = ApplyRequest(delete_names=[name for _, name in rows], force=True, reason=reason, request_id=request_id())
+        request = ApplyRequest(
+            delete_names=[name for _, name in rows], force=True, reason=reason, request_id=request_id(), **cut
+        )
         answer = client.call(client.revisions.Apply, request)
     finish(client, answer, form, changed=True, timeout=timeout if wait else None)
 
@@ -78,18 +89,29 @@ def _rows(arguments: Sequence[str]) -> list[tuple[Collection, str]]:
     return [(BY_NAME[kind], BY_NAME[kind].resource_name(label)) for kind, labels in named.items() for label in labels]
 
 
-def _delete_one(client: Client, row: Collection, obj: Any, force: bool, reason: str) -> ApplyResponse:
+def _delete_one(client: Client, row: Collection, obj: Any, force: bool, reason: str, cut: CutFields) -> ApplyResponse:
     """Delete one object, if it is still as it was read (or with `force`), and read the revision that did it."""
-    number = objects.delete(client, row, obj.name, "" if force else obj.etag, force=force, reason=reason)
-    revision = client.call(client.revisions.GetRevision, GetRevisionRequest(name=f"revisions/{number}")).revision
-    before_and_after = DiffRevisionsRequest(to=f"revisions/{number}", **{"from": f"revisions/{number - 1}"})
-    impact = client.call(client.revisions.DiffRevisions, before_and_after).impact
-    return ApplyResponse(revision=revision, impact=impact)
+    answer = objects.delete(client, row, obj.name, "" if force else obj.etag, force=force, reason=reason, **cut)
+    request = GetRevisionRequest(name=f"revisions/{answer.revision}")
+    return ApplyResponse(revision=client.call(client.revisions.GetRevision, request).revision, impact=answer.impact)
 
 
-def _ask(live: Sequence[Any]) -> None:
+def _preview(client: Client, rows: Sequence[tuple[Collection, str]]) -> Impact:
+    """Return what deleting the objects would do."""
+    if len(rows) == 1:
+        answer = objects.delete(client, *rows[0], "", force=True, validate_only=True)
+    else:
+        request = ApplyRequest(delete_names=[name for _, name in rows], force=True, validate_only=True)
+        answer = client.call(client.revisions.Apply, request)
+    impact: Impact = answer.impact
+    return impact
+
+
+def _ask(live: Sequence[Any], impact: Impact) -> None:
     for obj in live:
         output.notice(f"{obj.name}: {_describe(obj)}")
+    for text in loss_lines(impact, dry_run=True):
+        output.notice(text)
     confirm(f"Delete {plural(len(live), 'object')}?")
 
 

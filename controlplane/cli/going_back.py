@@ -15,6 +15,14 @@ from controlplane.cli import complete, output, wording
 from controlplane.cli.changes import print_changes
 from controlplane.cli.client import Client
 from controlplane.cli.confirm import Yes, confirm
+from controlplane.cli.cuts import (
+    AllowCut,
+    CutToken,
+    allow_what_was_shown,
+    cut_fields,
+    loss_lines,
+    needs_permission,
+)
 from controlplane.cli.exits import with_fields
 from controlplane.cli.options import (
     DEFAULT_WAIT,
@@ -33,13 +41,21 @@ from controlplane.cli.options import (
 from controlplane.cli.output import Format
 from controlplane.cli.receipt import finish
 from controlplane.errors import Error
-from controlplane.generated.turnout.v1.model_service_pb2 import GetModelRequest, ModelUndo, UndoModelsRequest, UndoneChange
+from controlplane.generated.turnout.v1.model_service_pb2 import (
+    GetModelRequest,
+    ModelUndo,
+    UndoModelsRequest,
+    UndoModelsResponse,
+    UndoneChange,
+)
 from controlplane.generated.turnout.v1.revision_pb2 import Action, Change, ChangeKind, Revision
 from controlplane.generated.turnout.v1.revision_service_pb2 import (
     GetRevisionRequest,
     ListRevisionsRequest,
     RestoreStateRequest,
+    RestoreStateResponse,
     RevertRevisionRequest,
+    RevertRevisionResponse,
 )
 
 # The newest revisions in which `undo` without a model looks for candidates, and the candidates that it names.
@@ -60,6 +76,8 @@ def undo(
     wait: Wait = True,
     timeout: Timeout = DEFAULT_WAIT,
     dry_run: DryRun = False,
+    allow_cut: AllowCut = False,
+    cut_token: CutToken = "",
     no_probe: NoProbe = False,
     api: Api = None,
     form: Output = Format.TABLE,
@@ -75,7 +93,7 @@ def undo(
     turnout undo iris wine --yes --reason "green is slow"
 
     JSON: UndoModelsResponse and `changed`. Without --no-wait also `progress` (RevisionProgress) and `disconnectedNodes`
-    (list of Node).
+    (list of Node). With --dry-run also `dryRun`.
     """
     if to:
         raise typer.BadParameter(
@@ -91,20 +109,20 @@ def undo(
         model = client.call(client.models.GetModel, GetModelRequest(name=name)).model
         # The etag makes the call fail if somebody changes the model after this read.
         undos.append(ModelUndo(model=name, etag=model.etag))
-    request = UndoModelsRequest(undos=undos, reason=reason, validate_only=True, no_probe=no_probe)
+    cut = cut_fields(allow_cut, cut_token)
+    request = UndoModelsRequest(undos=undos, reason=reason, validate_only=True, no_probe=no_probe, **cut)
     try:
         answer = client.call(client.models.UndoModels, request)
         if not dry_run:
-            if not yes:
-                _ask_to_undo(client, answer.undone, answer.revision.changes)
+            if not yes and not needs_permission(answer.impact, request):
+                _ask_to_undo(client, answer)
+                allow_what_was_shown(answer.impact, request)
             request.validate_only, request.request_id = False, request_id()
             answer = client.call(client.models.UndoModels, request)
     except Error as error:
         raise with_fields(error, lambda field: _model_of(field, undos)) from None
     notes = [f"Undoes {_described(one.revision)}" for one in _distinct(answer.undone)]
-    if dry_run:
-        output.notice("Dry run: nothing was changed.")
-    finish(client, answer, form, changed=True, timeout=timeout if wait and not dry_run else None, notes=notes)
+    finish(client, answer, form, changed=True, timeout=timeout if wait else None, dry_run=dry_run, notes=notes)
 
 
 def revert(
@@ -117,6 +135,8 @@ def revert(
     wait: Wait = True,
     timeout: Timeout = DEFAULT_WAIT,
     dry_run: DryRun = False,
+    allow_cut: AllowCut = False,
+    cut_token: CutToken = "",
     no_probe: NoProbe = False,
     api: Api = None,
     form: Output = Format.TABLE,
@@ -131,22 +151,23 @@ def revert(
     turnout revert 12 --dry-run
 
     JSON: RevertRevisionResponse. Without --no-wait also `progress` (RevisionProgress) and `disconnectedNodes` (list of Node).
+    With --dry-run also `changed` and `dryRun`.
     """
     name = revision_name(revision)
     client = connect(ctx, api)
-    request = RevertRevisionRequest(name=name, reason=reason, validate_only=True, no_probe=no_probe)
+    cut = cut_fields(allow_cut, cut_token)
+    request = RevertRevisionRequest(name=name, reason=reason, validate_only=True, no_probe=no_probe, **cut)
     answer = client.call(client.revisions.RevertRevision, request)
     # `latest` must not mean another revision in the second call.
     request.name = answer.reverted.name
     if not dry_run:
-        if answer.changed and not yes:
-            _ask_to_revert(client, answer.reverted, answer.revision.changes)
+        if answer.changed and not yes and not needs_permission(answer.impact, request):
+            _ask_to_revert(client, answer)
+            allow_what_was_shown(answer.impact, request)
         request.validate_only, request.request_id = False, request_id()
         answer = client.call(client.revisions.RevertRevision, request)
-    if dry_run:
-        output.notice("Dry run: nothing was changed.")
     notes = [f"Takes back {_described(answer.reverted)}"]
-    finish(client, answer, form, changed=answer.changed, timeout=timeout if wait and not dry_run else None, notes=notes)
+    finish(client, answer, form, changed=answer.changed, timeout=timeout if wait else None, dry_run=dry_run, notes=notes)
 
 
 def restore_state(
@@ -157,6 +178,8 @@ def restore_state(
     wait: Wait = True,
     timeout: Timeout = DEFAULT_WAIT,
     dry_run: DryRun = False,
+    allow_cut: AllowCut = False,
+    cut_token: CutToken = "",
     no_probe: NoProbe = False,
     api: Api = None,
     form: Output = Format.TABLE,
@@ -171,24 +194,25 @@ def restore_state(
     turnout restore-state 12 --reason "as it was on Friday"
 
     JSON: RestoreStateResponse. Without --no-wait also `progress` (RevisionProgress) and `disconnectedNodes` (list of Node).
+    With --dry-run also `changed` and `dryRun`.
     """
     name = revision_name(revision, earlier=True)
     client = connect(ctx, api)
     newest = client.call(client.revisions.GetRevision, GetRevisionRequest(name="revisions/latest")).revision
-    request = RestoreStateRequest(name=name, etag=newest.etag, reason=reason, validate_only=True, no_probe=no_probe)
+    cut = cut_fields(allow_cut, cut_token)
+    request = RestoreStateRequest(name=name, etag=newest.etag, reason=reason, validate_only=True, no_probe=no_probe, **cut)
     answer = client.call(client.revisions.RestoreState, request)
     if not dry_run:
-        if answer.changed and not yes:
-            _print_question(answer.revision.changes)
+        if answer.changed and not yes and not needs_permission(answer.impact, request):
+            _print_question(answer)
             moved = [wording.clip(name) for name in _moved_models(answer.revision.changes)]
             output.notice(f"This moves the traffic of {', '.join(moved)}." if moved else "This moves no traffic.")
             since = f"{wording.plural(newest.number - answer.revision.reverted_to, 'revision')} since then"
             confirm(f"Restore the state of revision {answer.revision.reverted_to}, and take back the {since}?")
+            allow_what_was_shown(answer.impact, request)
         request.validate_only, request.request_id = False, request_id()
         answer = client.call(client.revisions.RestoreState, request)
-    if dry_run:
-        output.notice("Dry run: nothing was changed.")
-    finish(client, answer, form, changed=answer.changed, timeout=timeout if wait and not dry_run else None)
+    finish(client, answer, form, changed=answer.changed, timeout=timeout if wait else None, dry_run=dry_run)
 
 
 def _candidates(client: Client) -> str:
@@ -209,13 +233,15 @@ def _candidates(client: Client) -> str:
     return "\n".join(["name the model to return to its previous split. Moved last:", *lines])
 
 
-def _ask_to_undo(client: Client, undone: Sequence[UndoneChange], changes: Sequence[Change]) -> None:
-    """Ask for confirmation if somebody else made one of the changes, or if it moved models that this undo does not name."""
+def _ask_to_undo(client: Client, answer: UndoModelsResponse) -> None:
+    """Ask for confirmation if it cuts traffic, or somebody else made one of the changes, or it moved models not named here."""
+    undone = answer.undone
     named = {one.model for one in undone}
     others = {one.revision.number: [m for m in one.other_models if m not in named] for one in undone}
-    if not any(others.values()) and all(one.revision.author == client.author for one in undone):
+    own = all(one.revision.author == client.author for one in undone)
+    if own and not any(others.values()) and not answer.impact.losses:
         return
-    _print_question(changes)
+    _print_question(answer)
     for one in _distinct(undone):
         output.notice(f"This undoes {_described(one.revision)}.")
         if stay := others[one.revision.number]:
@@ -225,18 +251,20 @@ def _ask_to_undo(client: Client, undone: Sequence[UndoneChange], changes: Sequen
     confirm("Undo it?")
 
 
-def _ask_to_revert(client: Client, reverted: Revision, changes: Sequence[Change]) -> None:
-    """Ask for confirmation if somebody else made the revision, or if the revert changes several objects."""
-    if reverted.author == client.author and len(changes) == 1:
+def _ask_to_revert(client: Client, answer: RevertRevisionResponse) -> None:
+    """Ask for confirmation if somebody else made the revision, or the revert changes several objects, or cuts traffic."""
+    if answer.reverted.author == client.author and len(answer.revision.changes) == 1 and not answer.impact.losses:
         return
-    _print_question(changes)
-    output.notice(f"This takes back {_described(reverted)}.")
+    _print_question(answer)
+    output.notice(f"This takes back {_described(answer.reverted)}.")
     confirm("Take it back?")
 
 
-def _print_question(changes: Sequence[Change]) -> None:
+def _print_question(answer: UndoModelsResponse | RevertRevisionResponse | RestoreStateResponse) -> None:
     """Print to stderr what a change would do."""
-    print_changes(changes, _MAX_CHANGES, console=output.err())
+    print_changes(answer.revision.changes, _MAX_CHANGES, console=output.err())
+    for text in loss_lines(answer.impact, dry_run=True):
+        output.notice(text)
 
 
 def _described(revision: Revision) -> str:

@@ -16,6 +16,7 @@ from typer import completion as typer_completion
 
 from controlplane.cli import output, settings
 from controlplane.cli.commands import app
+from controlplane.cli.cuts import refusal_lines
 from controlplane.cli.exits import Ended, Exit, FilesError, cause, exit_code
 from controlplane.errors import Error
 
@@ -110,7 +111,9 @@ def _unexpected(error: Exception) -> Exit:
 
 def _print_error(error: Error) -> None:
     """Print an error, one line for each field that is wrong, and a hint."""
-    if isinstance(error, FilesError) or len(error.violations) < 2:
+    if error.reason == "CUTS_TRAFFIC":
+        lines = refusal_lines(error)
+    elif isinstance(error, FilesError) or len(error.violations) < 2:
         lines = error.message.splitlines()
     else:
         lines = [f"{v.field}: {v.description}" if v.field else v.description for v in error.violations]

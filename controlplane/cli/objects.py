@@ -35,13 +35,15 @@ def list_all(client: Client, row: Collection) -> list[Any]:
             return objects
 
 
-def delete(client: Client, row: Collection, name: str, etag: str, *, force: bool, reason: str) -> int:
-    """Delete one object, and return the number of the new revision. An empty `etag` is not compared. Errors: Error."""
+def delete(client: Client, row: Collection, name: str, etag: str, *, force: bool, **fields: Any) -> Any:
+    """Delete one object, and return the response: the new revision and its impact. An empty `etag` is not compared.
+
+    `fields` are further fields of the request. Errors: Error.
+    """
     method = f"Delete{message_name(row)}"
-    fields: dict[str, Any] = {"name": name, "etag": etag, "reason": reason, "request_id": request_id()}
     if "force" in _request(row, method).DESCRIPTOR.fields_by_name:
         fields["force"] = force
-    return int(_call(client, row, method, **fields).revision)
+    return _call(client, row, method, name=name, etag=etag, request_id=request_id(), **fields)
 
 
 def message_name(row: Collection) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -10,6 +10,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from controlplane.cli import messages, output, wording
 from controlplane.cli.changes import describe_impact, print_changes, print_warnings
 from controlplane.cli.client import Client
+from controlplane.cli.cuts import needed, print_losses
 from controlplane.cli.exits import Ended, Exit
 from controlplane.cli.output import Format, line
 from controlplane.cli.wait import disconnected_nodes, wait_for, with_all_nodes
@@ -35,14 +36,24 @@ _HOLDING = NodeProgressState.NODE_PROGRESS_STATE_HOLDING
 
 
 def finish(
-    client: Client, answer: Answer, form: Format, *, changed: bool, timeout: float | None, notes: Sequence[str] = ()
+    client: Client,
+    answer: Answer,
+    form: Format,
+    *,
+    changed: bool,
+    timeout: float | None,
+    dry_run: bool = False,
+    notes: Sequence[str] = (),
 ) -> None:
     """Print the receipt of a change; with a `timeout` in seconds, after waiting for the nodes.
 
-    `notes` are lines for people below the first line, for example about the revision that an undo takes back.
-    Errors: Ended if not every node holds the revision.
+    With `dry_run`, the change was not made, and nothing is waited for. `notes` are lines for people below the first line, for
+    example about the revision that an undo takes back. Errors: Ended if not every node holds the revision.
     """
     revision = answer.revision
+    if dry_run:
+        finish_dry_run(answer, form, changed=changed, notes=notes)
+        return
     if form is Format.TABLE:
         _print_change(revision, answer.impact, changed, notes)
     progress, code = (None, Exit.OK) if timeout is None else wait_for(client, revision.number, timeout, answer.impact.nodes)
@@ -62,6 +73,25 @@ def finish(
         raise Ended(code, _failure(code, revision.number, progress, timeout))
 
 
+def finish_dry_run(
+    answer: Answer, form: Format, *, changed: bool, notes: Sequence[str] = (), more: Mapping[str, Any] | None = None
+) -> None:
+    """Print what a change would do. `more` is added to the data."""
+    if form is Format.TABLE:
+        if not changed:
+            line(f"Nothing would change: revision {answer.revision.number} is like this already.")
+            return
+        line("Dry run: nothing was changed.", "bold yellow")
+        _print_change(answer.revision, answer.impact, changed, notes, dry_run=True)
+        return
+    output.notice("Dry run: nothing was changed.")
+    if form is Format.NAME:
+        for change in answer.revision.changes if changed else ():
+            output.raw(change.name)
+        return
+    messages.print_data(receipt_data(answer, form, changed) | {messages.key("dry_run", form): True} | dict(more or {}), form)
+
+
 def receipt_data(
     answer: Answer, form: Format, changed: bool, progress: RevisionProgress | None = None, disconnected: Sequence[Node] = ()
 ) -> dict[str, Any]:
@@ -75,17 +105,23 @@ def receipt_data(
     return value
 
 
-def _print_change(revision: Revision, impact: Impact, changed: bool, notes: Sequence[str]) -> None:
+def _print_change(
+    revision: Revision, impact: Impact, changed: bool, notes: Sequence[str] = (), *, dry_run: bool = False
+) -> None:
     if not changed:
         line(f"Nothing to change: revision {revision.number} is like this already.")
         return
     reason = f": {revision.reason}" if revision.reason else ""
-    line(f"Revision {revision.number} by {revision.author}{reason}", "bold")
+    line(f"{'It would be revision' if dry_run else 'Revision'} {revision.number} by {revision.author}{reason}", "bold")
     for note in notes:
         line(note)
     print_changes(revision.changes, _MAX_CHANGES)
-    line(f"Sent to {plural(impact.nodes, 'node')}: {describe_impact(impact)}")
+    sent = "Would be sent to" if dry_run else "Sent to"
+    line(f"{sent} {plural(impact.nodes, 'node')}: {describe_impact(impact)}")
+    print_losses(impact, dry_run=dry_run)
     print_warnings(impact)
+    if dry_run and impact.cut_token:
+        line(needed(impact.cut_token), "yellow")
 
 
 def _print_progress(progress: RevisionProgress, listed_elsewhere: Container[str]) -> None:

@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
-from controlplane.cli import complete, output
+from controlplane.cli import complete
 from controlplane.cli.client import Client
+from controlplane.cli.cuts import AllowCut, CutToken, cut_fields
 from controlplane.cli.exits import with_fields
 from controlplane.cli.options import (
     DEFAULT_WAIT,
@@ -63,6 +64,8 @@ def switch(
     wait: Wait = True,
     timeout: Timeout = DEFAULT_WAIT,
     dry_run: DryRun = False,
+    allow_cut: AllowCut = False,
+    cut_token: CutToken = "",
     no_probe: NoProbe = False,
     etag: Etag = "",
     api: Api = None,
@@ -78,7 +81,7 @@ def switch(
     turnout switch iris=green wine=v7 --timeout 10
 
     JSON: SwitchTrafficResponse and `changed`. Without --no-wait also `progress` (RevisionProgress) and `disconnectedNodes`
-    (list of Node).
+    (list of Node). With --dry-run also `dryRun`.
     """
     if to and all("=" in argument for argument in models):
         raise typer.BadParameter(
@@ -91,7 +94,10 @@ def switch(
         if not (version or to):
             raise typer.BadParameter(f"'{argument}' has no version: add --to VERSION, or write {argument}=VERSION")
         switches.append(TrafficSwitch(model=resource("models", name), version=version or to))
-    _move(connect(ctx, api), switches, reason, timeout if wait else None, dry_run, no_probe, etag, form)
+    request = SwitchTrafficRequest(
+        switches=switches, reason=reason, validate_only=dry_run, no_probe=no_probe, **cut_fields(allow_cut, cut_token)
+    )
+    _move(connect(ctx, api), request, etag, timeout if wait else None, form)
 
 
 def split(
@@ -106,6 +112,8 @@ def split(
     wait: Wait = True,
     timeout: Timeout = DEFAULT_WAIT,
     dry_run: DryRun = False,
+    allow_cut: AllowCut = False,
+    cut_token: CutToken = "",
     no_probe: NoProbe = False,
     etag: Etag = "",
     api: Api = None,
@@ -121,10 +129,13 @@ def split(
     turnout split iris blue=99.5% green=0.5%
 
     JSON: SwitchTrafficResponse and `changed`. Without --no-wait also `progress` (RevisionProgress) and `disconnectedNodes`
-    (list of Node).
+    (list of Node). With --dry-run also `dryRun`.
     """
     switches = [TrafficSwitch(model=resource("models", model), split=Split(shares=_shares(shares)))]
-    _move(connect(ctx, api), switches, reason, timeout if wait else None, dry_run, no_probe, etag, form)
+    request = SwitchTrafficRequest(
+        switches=switches, reason=reason, validate_only=dry_run, no_probe=no_probe, **cut_fields(allow_cut, cut_token)
+    )
+    _move(connect(ctx, api), request, etag, timeout if wait else None, form)
 
 
 def _shares(texts: Sequence[str]) -> dict[str, int]:
@@ -147,22 +158,15 @@ def _shares(texts: Sequence[str]) -> dict[str, int]:
     return shares
 
 
-def _model_of(field: str, switches: list[TrafficSwitch]) -> str:
+def _model_of(field: str, switches: Sequence[TrafficSwitch]) -> str:
     """Return the model that a field of the request is about: `switches[0].version` is `models/iris`."""
     match = re.match(r"switches\[(\d+)\]", field)
     return switches[int(match[1])].model if match else field
 
 
-def _move(
-    client: Client,
-    switches: list[TrafficSwitch],
-    reason: str,
-    timeout: float | None,
-    dry_run: bool,
-    no_probe: bool,
-    etag: str,
-    form: Format,
-) -> None:
+def _move(client: Client, request: SwitchTrafficRequest, etag: str, timeout: float | None, form: Format) -> None:
+    """Make a request with the etags of its models, and print the receipt. `etag` replaces the etag of the only model."""
+    switches = request.switches
     if etag and len(switches) > 1:
         raise typer.BadParameter(
             "works with one model only; several models are moved as the command reads them", param_hint="--etag"
@@ -173,15 +177,10 @@ def _move(
         before.append(model)
         # The etag makes the call fail if somebody changes the model after this read.
         one.etag = etag or model.etag
-    request = SwitchTrafficRequest(
-        switches=switches, reason=reason, request_id=request_id(), validate_only=dry_run, no_probe=no_probe
-    )
+    request.request_id = request_id()
     try:
         answer = client.call(client.models.SwitchTraffic, request)
     except Error as error:
         raise with_fields(error, lambda field: _model_of(field, switches)) from None
     changed = any(dict(b.split) != dict(a.split) for b, a in zip(before, answer.models, strict=True))
-    if dry_run:
-        output.notice("Dry run: nothing was changed.")
-        timeout = None
-    finish(client, answer, form, changed=changed, timeout=timeout)
+    finish(client, answer, form, changed=changed, timeout=timeout, dry_run=request.validate_only)

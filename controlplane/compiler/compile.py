@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 
 from controlplane.compiler.listeners import listener_name
 from controlplane.compiler.resources import CompiledObjects
-from controlplane.domain import Model
+from controlplane.domain import Gateway, Model
 from controlplane.domain.endpoints import Endpoints
 from controlplane.domain.state import State
 from controlplane.envoy_types import CLUSTER, LISTENER, SECRET
@@ -140,8 +140,8 @@ class Compiler:
                 del self._compiled[audience]
 
 
-def _served(state: State, audience: Audience) -> Audience:
-    """Return the audience with only those of its gateways that it can get: they exist, and no two share address or scope.
+def served_gateways(state: State, audience: Audience) -> list[Gateway]:
+    """Return the gateways of an audience that it can get: they exist, and no two share address or scope.
 
     Two gateways of an audience can share one after their selectors have changed. Then every node that is still in this
     audience leaves it when its audience is next resolved. Until then the node gets the first of the two gateways.
@@ -150,7 +150,12 @@ def _served(state: State, audience: Audience) -> Audience:
     if audience.client is Client.ENVOY:
         gateways = list({listener_name(g): g for g in reversed(gateways)}.values())[::-1]
         gateways = list({g.scope: g for g in reversed(gateways)}.values())[::-1]
-    return replace(audience, gateways=tuple(g.name for g in gateways))
+    return gateways
+
+
+def _served(state: State, audience: Audience) -> Audience:
+    """Return the audience with only those of its gateways that it can get."""
+    return replace(audience, gateways=tuple(g.name for g in served_gateways(state, audience)))
 
 
 def _same_gateways(a: State, b: State, names: Iterable[str]) -> bool:

@@ -1,14 +1,15 @@
-"""The number of connected nodes of each audience, under the gateways of any state. The impact of a change needs it."""
+"""The connected nodes by their audience, under the gateways of any state. The impact of a change needs them."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from controlplane.compiler import audience
+from controlplane.compiler.reach import NOTHING_HELD, Claim, Transition
 from controlplane.domain.revision import Head
 from controlplane.domain.state import State
-from controlplane.fleet import Fleet
+from controlplane.fleet import Fleet, Node
 from controlplane.observers import Handler, Observer
 from controlplane.snapshot import Audience
 from controlplane.xds.events import Identified, StreamClosed, StreamId
@@ -49,9 +50,7 @@ class AudienceCounts(Observer):
         if self._fleet.holding(since) < self._fleet.connected:
             for node in (n for n in nodes if since not in n.holds):
                 counts[node.audience] -= 1
-                if node.id not in self._computed:
-                    self._computed[node.id] = audience(state, node)
-                counts[self._computed[node.id]] += 1
+                counts[self._current_audience(node)] += 1
         return +counts
 
     def variants(self) -> Mapping[Audience, set[str]]:
@@ -65,6 +64,46 @@ class AudienceCounts(Observer):
         for (_, variants), shared in pairs.items():
             used.setdefault(shared, set()).update(variants)
         return used
+
+    def transitions(self, before: Head, after: State) -> Collection[Transition]:
+        """Return the transitions that connected nodes would make from one state to another."""
+        if self._head.number and before.state.gateways == after.gateways:
+            return [(a, a) for a in self.by_audience(after)]
+        return {transition for _, transition in self._transitions(before, after)}
+
+    def nodes_of(self, transitions: Collection[Transition], before: Head, after: State) -> Mapping[Transition, list[str]]:
+        """Return the ids of the connected nodes by transition, of some transitions. Those without a node are left out."""
+        ids: dict[Transition, list[str]] = {}
+        for node, transition in self._transitions(before, after):
+            if transition in transitions:
+                ids.setdefault(transition, []).append(node.id)
+        return ids
+
+    def _transitions(self, before: Head, after: State) -> Iterator[tuple[Node, Transition]]:
+        """Yield each connected node with its transition from one state to another."""
+        same_gateways = before.state.gateways == after.gateways
+        for node in self._fleet.nodes.values():
+            if not node.connected:
+                continue
+            if not self._head.number:
+                claims = node.claims
+                claim = NOTHING_HELD if claims is None else Claim(claims.listeners, claims.scopes, claims.routes)
+                yield node, (claim, audience(after, node))
+                continue
+            old = self._audience(node, before.state)
+            yield node, (old, old if same_gateways else audience(after, node))
+
+    def _audience(self, node: Node, state: State) -> Audience:
+        """Return the audience of a connected node under a state, without computing it if the node reported it."""
+        if state.gateways is not self._head.state.gateways:
+            return audience(state, node)
+        return node.audience if self._gateways_since in node.holds else self._current_audience(node)
+
+    def _current_audience(self, node: Node) -> Audience:
+        """Return the computed audience of a connected node under the newest published state."""
+        if node.id not in self._computed:
+            self._computed[node.id] = audience(self._head.state, node)
+        return self._computed[node.id]
 
     def _on_identified(self, stream: StreamId, event: Identified, now: float) -> None:
         self._computed.pop(event.id, None)

@@ -20,6 +20,11 @@ def warnings(probes: Sequence[VersionProbe]) -> list[str]:
     return texts
 
 
+def failures_in_words(probe: VersionProbe) -> str:
+    """Return `as seen from the control plane: 10.0.0.5:80 connection refused, …`."""
+    return f"as seen from the control plane: {_listed(probe.failures)}"
+
+
 def _warning(probe: VersionProbe) -> str:
     """Return `as seen from the control plane, iris/green: 0 of 2 endpoints answer: 10.0.0.5:80 connection refused, …`."""
     noun, verb = ("endpoint", "answers") if probe.probed == 1 else ("endpoints", "answer")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,6 @@ from controlplane.api.revision_service import RevisionService
 from controlplane.api.secret_service import SecretService
 from controlplane.api.status import StatusInterceptor
 from controlplane.compiler import Compiler
-from controlplane.domain.state import State
 from controlplane.fleet import Fleet
 from controlplane.generated.turnout.v1 import (
     gateway_pb2,
@@ -34,9 +33,8 @@ from controlplane.generated.turnout.v1 import (
 )
 from controlplane.generated.turnout.v1 import revision_service_pb2 as rpb
 from controlplane.probe import Prober
-from controlplane.snapshot import Audience
 from controlplane.store.sqlite import SqliteStore
-from controlplane.writer import CachingCompiler, Writer
+from controlplane.writer import CachingCompiler, ConnectedNodes, Writer
 from tests.store.opening import open_store, with_fixed_id
 
 DETAILS: dict[str, type[Message]] = {
@@ -83,7 +81,7 @@ class Api:
 @asynccontextmanager
 async def serving(
     directory: Path,
-    nodes: Callable[[State], dict[Audience, int]] = lambda state: {},
+    nodes: ConnectedNodes | None = None,
     fleet: Latest[Fleet | None] | None = None,
     prober: Prober | None = None,
 ) -> AsyncIterator[Api]:

@@ -9,13 +9,14 @@ import pytest
 
 from controlplane.snapshot import Audience
 from tests.api.api import Api, gateway, model, serving
+from tests.fakes.connected_nodes import CountedNodes
 
 
 @pytest.fixture
 async def empty(tmp_path: Path) -> AsyncIterator[Api]:
     """The services on an empty store."""
     async with serving(
-        tmp_path, nodes=lambda state: {Audience(("edge",)): 3} if "edge" in state.gateways else {Audience(): 3}
+        tmp_path, CountedNodes(lambda state: {Audience(("edge",)): 3} if "edge" in state.gateways else {Audience(): 3})
     ) as api:
         yield api
 

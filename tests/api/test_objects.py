@@ -11,6 +11,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from controlplane.api.objects import Objects
 from controlplane.compiler.impact import NO_IMPACT
 from controlplane.domain import Gateway, Model
+from controlplane.domain.cuts import NO_CUT, CutPermit
 from controlplane.domain.revision import Action, Draft, Head, Revision
 from controlplane.domain.state import Changes
 from controlplane.errors import Code, Error, failed_precondition
@@ -40,7 +41,15 @@ class Applying:
     def head(self) -> Applying:
         return self
 
-    async def write(self, change: Change, draft: Draft, *, validate_only: bool = False) -> Outcome:
+    async def write(
+        self,
+        change: Change,
+        draft: Draft,
+        *,
+        permit: CutPermit = NO_CUT,
+        probe: bool = True,
+        validate_only: bool = False,
+    ) -> Outcome:
         wanted = change(self.value).objects
         changes = Changes({n: o for n, o in wanted.items() if o != self.value.state.get(n)})
         draft = replace(draft, time=100.0)
@@ -147,7 +156,8 @@ async def test_delete(store: Applying, gateways: Objects) -> None:
     assert await refused(gateways.delete(gpb.DeleteGatewayRequest(name="edge", etag=etag(7)), Call())) == (Code.ABORTED, [])
     missing = gateways.delete(gpb.DeleteGatewayRequest(name="none"), Call())
     assert (await refused(missing))[0] is Code.NOT_FOUND
-    assert await gateways.delete(gpb.DeleteGatewayRequest(name="edge", etag=etag(1)), Call()) == {"revision": 2}
+    deleted = await gateways.delete(gpb.DeleteGatewayRequest(name="edge", etag=etag(1)), Call())
+    assert deleted["revision"] == 2
     assert not store.value.state.gateways
 
 

@@ -33,7 +33,7 @@ def test_a_node_that_no_gateway_selects_has_a_note(run: Run, applied: Server, mi
     note = "nodes/edge-1: no gateway selects it: edge wants cluster in [elsewhere]"
     assert note not in run("nodes").out
     minimal.write_text(minimal.read_text().replace("port: 10000", "port: 10000\n    nodes: {clusters: [elsewhere]}"))
-    assert run("apply", "-f", minimal, "--force").code == 0
+    assert run("apply", "-f", minimal, "--force", "--allow-cut").code == 0
     assert note in run("nodes").out
     assert note in run("nodes", "edge-1").out
     assert note in run("status").out

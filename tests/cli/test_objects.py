@@ -17,6 +17,7 @@ from controlplane.cli.client import Client
 from controlplane.cli.commands import app
 from controlplane.domain import collections
 from controlplane.domain.collections import Collection
+from controlplane.generated.turnout.v1.revision_pb2 import Impact
 from tests.cli.conftest import Run, Server
 
 PACKAGE = "turnout.test"
@@ -33,8 +34,9 @@ ROW = Collection(cast("Any", Owner), "owner")
 
 def _message_classes() -> dict[str, Any]:
     """Return the classes of the messages that a noun's protos define, by name."""
-    text, number = FieldDescriptorProto.TYPE_STRING, FieldDescriptorProto.TYPE_INT64
-    request = {"name": text, "etag": text, "reason": text, "request_id": text}
+    text, number, flag = FieldDescriptorProto.TYPE_STRING, FieldDescriptorProto.TYPE_INT64, FieldDescriptorProto.TYPE_BOOL
+    request = {"name": text, "etag": text, "reason": text, "request_id": text, "validate_only": flag}
+    request |= {"allow_cut": flag, "cut_token": text}
     fields: dict[str, dict[str, Any]] = {
         "Owner": {"name": text, "etag": text},
         "GetOwnerRequest": {"name": text},
@@ -71,9 +73,10 @@ class OwnerService:
         return SimpleNamespace(owners=[self.owners[n] for n in names[start : start + 1]], next_page_token=following)
 
     def DeleteOwner(self, request: Any) -> Any:
-        self.deletions.append(request)
-        del self.owners[request.name]
-        return SimpleNamespace(revision=1)
+        if not request.validate_only:
+            self.deletions.append(request)
+            del self.owners[request.name]
+        return SimpleNamespace(revision=1, impact=Impact())
 
 
 @pytest.fixture

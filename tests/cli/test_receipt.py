@@ -126,7 +126,7 @@ def test_an_older_refusal_is_a_warning(run: Run, applied: Server) -> None:
     def moved(port: int) -> str:
         return MINIMAL.replace("port: 10000", f"port: {port}").replace("    split: {blue: 10000}\n", "")
 
-    result = run("apply", "--wait", "-f", "-", stdin=moved(10001))
+    result = run("apply", "--wait", "--allow-cut", "-f", "-", stdin=moved(10001))
     assert (result.code, "1 node refused it and keeps what it had" in result.err) == (Exit.REFUSED, True)
     result = run("switch", "iris", "--to", "green", "--timeout", "20")
     assert (result.code, result.err) == (0, "")
@@ -134,5 +134,5 @@ def test_an_older_refusal_is_a_warning(run: Run, applied: Server) -> None:
     assert re.search(r"nodes/bad still refuses Listener .+ since revision 2: cannot bind", result.out)
     assert re.search(r"nodes/bad refuses Listener .+ of revision 2:", run("status").out)
     # A second refusal ends the wait again.
-    result = run("apply", "--wait", "-f", "-", stdin=moved(10002))
+    result = run("apply", "--wait", "--allow-cut", "-f", "-", stdin=moved(10002))
     assert result.code == Exit.REFUSED

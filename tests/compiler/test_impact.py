@@ -8,12 +8,12 @@ from dataclasses import replace
 from controlplane.compiler import Compiler, audience
 from controlplane.compiler.impact import NO_IMPACT, Impact, impact_of
 from controlplane.compiler.response_size import delta_size
-from controlplane.domain import Endpoint, Gateway, Model, NodeSelector, Protocol, Version
+from controlplane.domain import Endpoint, Gateway, Model, NodeSelector, Version
 from controlplane.domain.endpoints import NO_LIVE_ENDPOINTS
 from controlplane.domain.state import State
 from controlplane.envoy_types import CLUSTER, ENDPOINTS, LISTENER, ORDER, ROUTES
 from controlplane.fleet import Node
-from controlplane.snapshot import Audience, Client, Diff, DiffCache, Snapshot
+from controlplane.snapshot import Audience, Diff, DiffCache, Snapshot
 
 BLUE, GREEN = (Version(n, (Endpoint(f"10.0.0.{i}", 80),)) for i, n in enumerate(("blue", "green"), 1))
 IRIS = Model("iris", ("edge",), (BLUE, GREEN), {"blue": 10_000})
@@ -98,19 +98,8 @@ def test_nodes_that_move_to_another_audience_count() -> None:
         of = [audience(compiled.state, node) for node in nodes]
         counts.append({a: of.count(a) for a in of})
     assert counts == [{Audience(("edge",)): 3}, {Audience(("edge",)): 1, Audience(): 2}]
-    assert impact_of(before, after, counts[0], counts[1], DiffCache()).nodes == 2
-
-
-def test_a_switch_that_takes_a_model_from_grpc_clients_is_warned_of() -> None:
-    grpc_clients = Audience(("edge",), Client.GRPC)
-    iris = replace(IRIS, versions=(replace(BLUE, protocol=Protocol.GRPC), GREEN))
-    before, after = Compiled(EDGE, iris), Compiled(EDGE, switched(iris))
-    assert impact(before, after, {Audience(("edge",)): 3}).warnings == ()
-    assert impact(before, after, {Audience(("edge",)): 3, grpc_clients: 1}).warnings == (
-        "1 connected gRPC client is no longer given iris (its version green speaks HTTP/1)",
-    )
-    (warning,) = impact(before, after, {grpc_clients: 2000}).warnings
-    assert warning.startswith("2,000 connected gRPC clients are no longer given iris")
-    # There is no warning for a model that was lost before, that comes back, or that is deleted on purpose.
-    for old, new in ((after, Compiled(EDGE, replace(switched(iris), keys=("i",)))), (after, before), (before, Compiled(EDGE))):
-        assert impact(old, new, {grpc_clients: 2}).warnings == ()
+    still = impact_of(before, after, counts[0], counts[1], DiffCache())
+    assert (still.nodes, LISTENER in still.types) == (2, False)
+    # Nodes 2 and 3 lose the listener, although each audience has the same as before.
+    moved = impact_of(before, after, counts[0], counts[1], DiffCache(), moves=[(Audience(("edge",)), Audience())])
+    assert (moved.nodes, moved.types[LISTENER]) == (2, (0, 1))

@@ -86,7 +86,9 @@ class Matrix(Plane):
 
     async def remove(self, name: str) -> int:
         """Delete a model. Return the revision."""
-        response = await self.models.DeleteModel(model_service_pb2.DeleteModelRequest(name=f"models/{name}", force=True))
+        response = await self.models.DeleteModel(
+            model_service_pb2.DeleteModelRequest(name=f"models/{name}", force=True, allow_cut=True)
+        )
         return int(response.revision)
 
 
@@ -167,7 +169,9 @@ async def test_an_envoy_follows_every_kind_of_change(tmp_path: Path, version: st
                 assert (held.refused_type, held.refused_revision, held.error) == ("Listener", revision, refused.error)
                 assert (await plane.node("edge-1")).state == node_pb2.NODE_STATE_REFUSING
                 assert await plane.ask() == "violet"
-                response = await plane.gateways.DeleteGateway(gateway_service_pb2.DeleteGatewayRequest(name="gateways/taken"))
+                response = await plane.gateways.DeleteGateway(
+                    gateway_service_pb2.DeleteGatewayRequest(name="gateways/taken", allow_cut=True)
+                )
                 (held,) = (await plane.held(response.revision)).nodes
                 assert (held.refused_type, held.refused_revision) == ("", 0)
                 assert (await plane.node("edge-1")).state == node_pb2.NODE_STATE_SYNCED

@@ -64,7 +64,7 @@ async def apply_gateways(plane: Plane, gateways: dict[str, int]) -> None:
             model_pb2.Model(name=m, gateways=names, versions=blue, split={"blue": 10_000}) for m, names in gateways_of.items()
         ],
     )
-    response = await plane.revisions.Apply(revision_service_pb2.ApplyRequest(manifest=manifest, force=True))
+    response = await plane.revisions.Apply(revision_service_pb2.ApplyRequest(manifest=manifest, force=True, allow_cut=True))
     progress = await plane.held(response.revision.number)
     assert (progress.holding, progress.refused) == (1, 0)
 

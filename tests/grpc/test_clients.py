@@ -105,7 +105,7 @@ async def test_a_client_calls_models_of_every_form(rig: Rig, kind: str) -> None:
     await wait_until_synced(rig, "app-1")
     # Calls to a deleted model fail, and calls to the other model don't.
     await app.run("start", target="xds:///iris")
-    await rig.plane.models.DeleteModel(DeleteModelRequest(name="models/wine", force=True))
+    await rig.plane.models.DeleteModel(DeleteModelRequest(name="models/wine", force=True, allow_cut=True))
     async with asyncio.timeout(10):
         while "blue" in (gone := await app.call("wine")).counts:
             pass

@@ -5,14 +5,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controlplane.compiler import audience
+from controlplane.compiler.reach import NOTHING_HELD, Claim
 from controlplane.domain.state import State
 from controlplane.fleet import Fleet
 from controlplane.observers.audiences import AudienceCounts
 from controlplane.observers.folds import FleetFold
 from controlplane.reconciler.report import EventDispatcher
 from controlplane.snapshot import Audience
-from controlplane.xds.events import AudienceAssigned, Held, StreamClosed
-from tests.events import AT_EDGE, EDGE, INNER, connect, head
+from controlplane.xds.events import AudienceAssigned, Claimed, Held, StreamClosed
+from tests.events import AT_EDGE, EDGE, INNER, LISTENER, connect, head
 
 BOTH = Audience(("edge", "inner"))
 
@@ -132,3 +133,36 @@ def test_random_events_keep_the_counts_equal_to_computing_each_audience(steps: l
                 expected[audience(newest.state, node)] = expected.get(audience(newest.state, node), 0) + 1
         assert counts.by_audience(newest.state) == expected
         assert counts._computed.keys() <= {n.id for n in fleet.nodes.values() if n.connected}
+
+
+def test_transitions_compare_the_audiences_of_each_node_under_two_states(
+    counts_and_events: tuple[AudienceCounts, EventDispatcher],
+) -> None:
+    counts, events = counts_and_events
+    before, after = head(1, EDGE), head(2, EDGE, INNER)
+    events.publish(before)
+    for stream, (node, zone) in enumerate([("a", "in"), ("b", "out"), ("c", "out"), ("d", "in")]):
+        connect(events, stream, node, zone, AT_EDGE)
+        events.report(stream, Held(1))
+    events.report(3, StreamClosed())
+    assert set(counts.transitions(before, before.state)) == {(AT_EDGE, AT_EDGE)}
+    moved, stayed = (AT_EDGE, BOTH), (AT_EDGE, AT_EDGE)
+    assert set(counts.transitions(before, after.state)) == {moved, stayed}
+    assert counts.nodes_of([moved], before, after.state) == {moved: ["a"]}
+    assert counts.nodes_of([moved, stayed], before, after.state) == {moved: ["a"], stayed: ["b", "c"]}
+    assert counts.nodes_of([(BOTH, AT_EDGE)], before, after.state) == {}
+    assert counts.nodes_of([stayed], before, before.state) == {stayed: ["a", "b", "c"]}
+
+
+def test_without_a_revision_a_node_holds_what_it_claims(counts_and_events: tuple[AudienceCounts, EventDispatcher]) -> None:
+    counts, events = counts_and_events
+    after = head(1, EDGE)
+    connect(events, 1, "new")
+    connect(events, 2, "old")
+    events.report(2, Claimed(LISTENER, frozenset({"0.0.0.0:80"})))
+    connect(events, 3, "unknown")
+    events.report(3, Claimed(LISTENER, None))
+    old, unknown = Claim(frozenset({"0.0.0.0:80"}), frozenset(), frozenset()), Claim(None, frozenset(), frozenset())
+    expected = {(NOTHING_HELD, AT_EDGE): ["new"], (old, AT_EDGE): ["old"], (unknown, AT_EDGE): ["unknown"]}
+    assert set(counts.transitions(head(0), after.state)) == expected.keys()
+    assert counts.nodes_of(expected, head(0), after.state) == expected

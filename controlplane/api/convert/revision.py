@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import islice
 
 from controlplane.api.convert.names import timestamp
+from controlplane.api.convert.node import node_name
 from controlplane.compiler.impact import Impact
-from controlplane.domain import Object
+from controlplane.domain import Model, Object
+from controlplane.domain.collections import resource_name
+from controlplane.domain.cuts import Loss, LossKind, cut_token
 from controlplane.domain.describe import lines
 from controlplane.domain.revision import Action, Revision
 from controlplane.envoy_types import short_name
@@ -22,6 +26,17 @@ _ACTIONS = {
     Action.UNDO: revision_pb2.ACTION_UNDO,
     Action.REVERT_REVISION: revision_pb2.ACTION_REVERT_REVISION,
 }
+
+_LOSSES = {
+    LossKind.UNKNOWN: revision_pb2.LOSS_KIND_UNKNOWN,
+    LossKind.LISTENER: revision_pb2.LOSS_KIND_LISTENER,
+    LossKind.ACCESS: revision_pb2.LOSS_KIND_ACCESS,
+    LossKind.MODEL: revision_pb2.LOSS_KIND_MODEL,
+    LossKind.ENDPOINTS: revision_pb2.LOSS_KIND_ENDPOINTS,
+}
+
+# Losses, and models and nodes of a loss, that a message lists.
+_LISTED = 100
 
 
 def revision_to_proto(revision: Revision, *, changes: bool = True) -> revision_pb2.Revision:
@@ -65,4 +80,19 @@ def impact_to_proto(impact: Impact) -> revision_pb2.Impact:
         nodes=impact.nodes,
         bytes_per_node=impact.bytes_per_node,
         warnings=impact.warnings,
+        losses=[_loss_to_proto(loss, nodes) for loss, nodes in islice(impact.losses.items(), _LISTED)],
+        loss_count=len(impact.losses),
+        cut_token=cut_token(impact.losses),
+    )
+
+
+def _loss_to_proto(loss: Loss, nodes: Sequence[str]) -> revision_pb2.Loss:
+    return revision_pb2.Loss(
+        kind=_LOSSES[loss.kind],
+        text=loss.text(nodes),
+        address=loss.address,
+        models=[resource_name(Model, label) for label in loss.models[:_LISTED]],
+        model_count=len(loss.models),
+        nodes=[node_name(node) for node in nodes[:_LISTED]],
+        node_count=len(nodes),
     )

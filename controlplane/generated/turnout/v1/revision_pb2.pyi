@@ -308,6 +308,7 @@ class Impact(_message.Message):
     LOSSES_FIELD_NUMBER: _builtins.int
     CUT_TOKEN_FIELD_NUMBER: _builtins.int
     PROBES_FIELD_NUMBER: _builtins.int
+    LOSS_COUNT_FIELD_NUMBER: _builtins.int
     nodes: _builtins.int
     """Number of connected nodes that are sent anything."""
     bytes_per_node: _builtins.int
@@ -318,6 +319,8 @@ class Impact(_message.Message):
     """Token of these losses. A request with this `cut_token` is refused if it would cut anything else, or on more nodes. Empty
     if the change cuts nothing.
     """
+    loss_count: _builtins.int
+    """Number of losses."""
     @_builtins.property
     def types(self) -> _containers.RepeatedCompositeFieldContainer[Global___TypeImpact]:
         """Counts by Envoy type. Types without a change are left out."""
@@ -330,8 +333,8 @@ class Impact(_message.Message):
 
     @_builtins.property
     def losses(self) -> _containers.RepeatedCompositeFieldContainer[Global___Loss]:
-        """What connected nodes lose with the change: the most severe first. Empty if the change cuts nothing. A change that cuts
-        something needs `allow_cut`.
+        """What connected nodes lose with the change: the most severe first, at most 100. Empty if the change cuts nothing. A change
+        that cuts something needs `allow_cut`.
         """
 
     @_builtins.property
@@ -350,10 +353,11 @@ class Impact(_message.Message):
         losses: _abc.Iterable[Global___Loss] | None = ...,
         cut_token: _builtins.str = ...,
         probes: _abc.Iterable[Global___VersionProbe] | None = ...,
+        loss_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes_per_node", b"bytes_per_node", "cut_token", b"cut_token", "losses", b"losses", "nodes", b"nodes", "probes", b"probes", "types", b"types", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes_per_node", b"bytes_per_node", "cut_token", b"cut_token", "loss_count", b"loss_count", "losses", b"losses", "nodes", b"nodes", "probes", b"probes", "types", b"types", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

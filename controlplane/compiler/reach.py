@@ -1,0 +1,291 @@
+"""Compare what connected nodes serve before a change with what they can serve after it.
+
+A request reaches a model through a listener that accepts it, a key in the scope of the listener's gateway, and an endpoint of
+a version that has a share. So a node loses
+
+    a listener     that it has before the change and not after it
+    access         to a listener, if requests that matched its TLS and its routing before don't match them any more
+    a model        or some of its keys, which at a listener that stays lead nowhere or to another model
+    endpoints      of a version that has a share, if all of them are replaced and none of the new ones answers
+
+Snapshots are compared, and not fields. A node that changes its audience is compared across audiences. Nodes with the same
+transition lose the same, so the cost depends on the number of transitions, not of nodes. **The same object means unchanged**:
+a change that only moves traffic leaves the listeners and scopes of a snapshot the same objects, and nothing is compared.
+
+A control plane without a revision, whose store is new or lost, serves no snapshot. Then a node is compared with what it says
+that it holds (`Claim`).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from controlplane.compiler.compile import served_gateways
+from controlplane.compiler.impact import CompiledState
+from controlplane.compiler.proxyless import obstacle
+from controlplane.domain import Endpoint, Gateway, HeaderRouting, HostRouting, Model, PathRouting
+from controlplane.domain.cuts import Loss, LossKind
+from controlplane.domain.routing import scope_keys
+from controlplane.domain.state import Changes, State
+from controlplane.envoy_types import LISTENER, ROUTES, SCOPED_ROUTES
+from controlplane.errors import abbreviated
+from controlplane.snapshot import Audience, Client, DiffCache, Resource, Snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The names of the resources that a node says it holds. None: it is not known what the node holds of this type."""
+
+    listeners: frozenset[str] | None = None
+    scopes: frozenset[str] | None = None
+    routes: frozenset[str] | None = None
+
+
+# The claim of a client that has just started.
+NOTHING_HELD = Claim(frozenset(), frozenset(), frozenset())
+
+# What a node holds before a change, and its audience after it.
+Transition = tuple[Audience | Claim, Audience]
+# A version, as (model, version).
+VersionName = tuple[str, str]
+
+NOTHING_SILENT: Mapping[VersionName, str] = {}
+
+
+def losses_of(
+    before: CompiledState,
+    after: CompiledState,
+    transitions: Iterable[Transition],
+    diffs: DiffCache,
+    silent: Mapping[VersionName, str] = NOTHING_SILENT,
+) -> dict[Transition, tuple[Loss, ...]]:
+    """Return what the nodes of each transition lose. Transitions without a loss are left out.
+
+    `silent` are those of the `replaced_versions` of which no endpoint answers, with the reason in words.
+    """
+    losses: dict[Transition, tuple[Loss, ...]] = {}
+    for transition in transitions:
+        held, audience = transition
+        new = after.snapshot(audience)
+        if isinstance(held, Claim):
+            lost = _of_claim(held, new)
+        elif audience.client is Client.GRPC:
+            lost = _of_grpc_client(before.snapshot(held), new, after.state)
+        else:
+            lost = _EnvoyLosses(before, after, held, audience, diffs).all()
+        found = tuple(lost) + tuple(_endpoints(held, before, new, silent))
+        if found:
+            losses[transition] = found
+    return losses
+
+
+def replaced_versions(before: State, changes: Changes) -> list[VersionName]:
+    """Return the versions that have a share before and after a change, and of which every endpoint is replaced."""
+    return [
+        (model.name, version.name)
+        for model in changes.objects.values()
+        if isinstance(model, Model) and (old := before.models.get(model.name)) is not None
+        for version in model.versions
+        if model.split.get(version.name) and old.split.get(version.name)
+        if _addresses(version.endpoints).isdisjoint(_addresses(old.version(version.name).endpoints))
+    ]
+
+
+def _addresses(endpoints: Iterable[Endpoint]) -> set[tuple[str, int]]:
+    return {(endpoint.host, endpoint.port) for endpoint in endpoints}
+
+
+# ----------------------------------------------------------------------------------------------------------------- Envoys
+
+
+class _EnvoyLosses:
+    """The losses of Envoys that go from one audience to another."""
+
+    def __init__(
+        self, before: CompiledState, after: CompiledState, held: Audience, audience: Audience, diffs: DiffCache
+    ) -> None:
+        self._before, self._after = before.state, after.state
+        old, new = before.snapshot(held).resources, after.snapshot(audience).resources
+        self._old_scopes, self._new_scopes = old[SCOPED_ROUTES], new[SCOPED_ROUTES]
+        self._unchanged = old[LISTENER] is new[LISTENER] and self._old_scopes is self._new_scopes
+        # By the address of the listener.
+        self._old = {} if self._unchanged else {g.host_port: g for g in served_gateways(before.state, held)}
+        self._new = {} if self._unchanged else {g.host_port: g for g in served_gateways(after.state, audience)}
+        self._diffs = diffs
+
+    def all(self) -> Iterator[Loss]:
+        """Yield the losses."""
+        if self._unchanged:
+            return
+        for address in sorted(self._old.keys() - self._new.keys()):
+            only = "only" if len(self._old) == 1 and not self._new else ""
+            yield Loss(LossKind.LISTENER, address, self._models_at(address), only, self._move(address))
+        staying = sorted(self._old.keys() & self._new.keys())
+        ways = {a: way for a in staying if (way := _lost_way(self._old[a], self._new[a])) is not None}
+        for address, (lost_way, new_way) in ways.items():
+            if models := self._models_at(address):
+                yield Loss(LossKind.ACCESS, address, models, lost_way, f", only by {new_way},")
+        yield from self._lost_models([a for a in staying if a not in ways])
+
+    def _models_at(self, address: str) -> tuple[str, ...]:
+        """Return the labels of the models that are reached at an address before the change, sorted."""
+        scope = self._old[address].scope
+        return tuple(sorted({_target(r) for name, r in self._old_scopes.items() if _scope_of(name) == scope}))
+
+    def _move(self, address: str) -> str:
+        """Return the note about a listener whose gateway gets another address."""
+        name = self._old[address].name
+        return next((f" (gateway {name} moves to {to})" for to, gateway in self._new.items() if gateway.name == name), "")
+
+    def _lost_models(self, addresses: list[str]) -> Iterator[Loss]:
+        """Yield the losses of the models that lose keys at listeners that stay. Models that lose the same are one loss."""
+        # By address, model, and the model that gets the requests instead ("" for none): the lost keys.
+        lost: dict[tuple[str, str, str], set[str]] = defaultdict(set)
+        for address in addresses:
+            for key in self._changed_keys(address):
+                model = _target(self._old_scopes[f"{self._old[address].scope}/{key}"])
+                other = self._target_at(address, key)
+                if model != other:
+                    lost[address, model, other].add(key)
+        models: dict[tuple[str, str, str], list[str]] = defaultdict(list)
+        for (address, model, other), keys in lost.items():
+            models[address, self._part(address, model, keys), other].append(model)
+        for (address, part, other), labels in sorted(models.items()):
+            note = f" to model {other}" if other else ""
+            yield Loss(LossKind.MODEL, address, tuple(sorted(labels)), part, note)
+
+    def _changed_keys(self, address: str) -> Iterator[str]:
+        """Yield the keys that may lead elsewhere than before, or nowhere, at a listener that stays."""
+        scope = self._old[address].scope
+        names: Iterable[str] = self._old_scopes
+        if self._new[address].scope == scope:
+            difference = self._diffs.diff(self._old_scopes, self._new_scopes)
+            names = (name for name in difference.names if name in self._old_scopes)
+        return (name.rpartition("/")[2] for name in names if _scope_of(name) == scope)
+
+    def _target_at(self, address: str, key: str) -> str:
+        """Return the model that a key leads to at a listener after the change; "" for none."""
+        resource = self._new_scopes.get(f"{self._new[address].scope}/{key}")
+        return _target(resource) if resource is not None else ""
+
+    def _part(self, address: str, label: str, lost: set[str]) -> str:
+        """Return the part of a model that is lost with some of its keys: `path` if no key stays at the address."""
+        noun = _key_noun(self._old[address])
+        model = self._after.models.get(label)
+        if model is None or all(self._target_at(address, k) != label for k in scope_keys(self._new[address], model)):
+            return noun
+        verbs = sorted({key.partition(":")[2] for key in lost})
+        if "" not in verbs and lost == {f"{key}:{verb}" for key in model.route_keys for verb in verbs}:
+            noun, keys = "verb", verbs
+        else:
+            keys = sorted(key for key in lost if ":" not in key or key.partition(":")[0] not in lost)
+        return f"{noun}{'s' if len(keys) > 1 else ''} {_quoted(keys)}"
+
+
+def _scope_of(name: str) -> str:
+    """Return the gateway's scope in the name of a ScopedRouteConfiguration."""
+    return name.rpartition("/")[0]
+
+
+def _target(scoped_routes: Resource) -> str:
+    """Return the label of the model that a ScopedRouteConfiguration leads to."""
+    return next(name for type_url, name in scoped_routes.refs if type_url == ROUTES)
+
+
+def _lost_way(old: Gateway, new: Gateway) -> tuple[str, str] | None:
+    """Return the way in that a listener loses and the one that it gets; None if requests match it as before."""
+    if old.tls is None or new.tls is None:
+        if old.tls is not new.tls:
+            return ("plain HTTP", "TLS") if old.tls is None else ("TLS", "plain HTTP")
+    elif new.tls.client_ca and not old.tls.client_ca:
+        return "TLS without a client's certificate", "TLS with one"
+    return None if _way(old) == _way(new) else (_way(old), _way(new))
+
+
+def _way(gateway: Gateway) -> str:
+    """Return the part of a request that names its model."""
+    match gateway.routing:
+        case PathRouting(segment=segment):
+            return f"path segment {segment}"
+        case HeaderRouting(name=name):
+            return f"header {name}"
+        case HostRouting():
+            return "host"
+
+
+def _key_noun(gateway: Gateway) -> str:
+    match gateway.routing:
+        case PathRouting():
+            return "path"
+        case HeaderRouting():
+            return "header value"
+        case HostRouting():
+            return "host"
+
+
+# ---------------------------------------------------------------------------------------------------------- other clients
+
+
+def _of_grpc_client(old: Snapshot, new: Snapshot, state: State) -> Iterator[Loss]:
+    """Yield the models that a gRPC client loses. Its listeners have the names of models."""
+    if old.resources[LISTENER] is new.resources[LISTENER]:
+        return
+    models: dict[str, list[str]] = defaultdict(list)
+    for name in sorted(old.resources[LISTENER].keys() - new.resources[LISTENER].keys()):
+        models[_obstacle(state.models.get(name))].append(name)
+    for note, names in models.items():
+        yield Loss(LossKind.MODEL, "", tuple(names), "", note)
+
+
+def _obstacle(model: Model | None) -> str:
+    """Return the reason why gRPC clients can't get a model, as a note; "" if there is none."""
+    for version in model.versions if model is not None else ():
+        if model is not None and model.split.get(version.name) and (reason := obstacle(version)):
+            return f" (its version {version.name} {reason})"
+    return ""
+
+
+def _of_claim(claim: Claim, new: Snapshot) -> Iterator[Loss]:
+    """Yield what a node loses of the resources that it says it holds. Only their names are known."""
+    listeners, scopes, routes = (new.resources[t].keys() for t in (LISTENER, SCOPED_ROUTES, ROUTES))
+    if claim.listeners is None or claim.scopes is None or claim.routes is None:
+        yield Loss(LossKind.UNKNOWN)
+        return
+    closed = sorted(claim.listeners - listeners)
+    if new.audience.client is Client.GRPC:
+        if closed:
+            yield Loss(LossKind.MODEL, "", tuple(closed))
+        return
+    for address in closed:
+        yield Loss(LossKind.LISTENER, address, (), "only" if len(claim.listeners) == 1 and not listeners else "")
+    if models := tuple(sorted(claim.routes - routes)):
+        yield Loss(LossKind.MODEL, "", models)
+    keys: dict[str, list[str]] = defaultdict(list)
+    for name in sorted(claim.scopes - scopes):
+        scope, _, key = name.rpartition("/")
+        # The keys of a listener or a model that is lost anyway are not worth a word.
+        if scope not in closed and key.partition(":")[0] not in models:
+            keys[scope].append(key)
+    for scope, lost in keys.items():
+        yield Loss(LossKind.MODEL, scope, (), f"key{'s' if len(lost) > 1 else ''} {_quoted(lost)}")
+
+
+# -------------------------------------------------------------------------------------------------------------- endpoints
+
+
+def _endpoints(
+    held: Audience | Claim, before: CompiledState, new: Snapshot, silent: Mapping[VersionName, str]
+) -> Iterator[Loss]:
+    """Yield the versions that a node serves before and after a change, and that can't answer after it."""
+    if isinstance(held, Claim) or not silent:
+        return
+    old = before.snapshot(held)
+    for (model, version), reason in sorted(silent.items()):
+        if model in old.resources[ROUTES] and model in new.resources[ROUTES]:
+            yield Loss(LossKind.ENDPOINTS, "", (model,), version, f" ({reason})")
+
+
+def _quoted(keys: Iterable[str]) -> str:
+    return abbreviated([f"'{key}'" for key in keys])
