@@ -40,6 +40,7 @@ from controlplane.generated.turnout.v1 import (
 )
 from controlplane.observers.audiences import AudienceCounts
 from controlplane.observers.folds import FleetFold, TrafficFold
+from controlplane.observers.foreign_versions import ForeignVersions
 from controlplane.observers.log import FleetLog
 from controlplane.observers.metrics import FleetMetrics
 from controlplane.observers.metrics_server import MetricsServer
@@ -101,6 +102,7 @@ class App:
                 self._audiences,
                 FleetLog(self.fleet),
                 FleetMetrics(self.fleet, self.metrics),
+                ForeignVersions(self.fleet, self.metrics),
             ],
         )
         self._health: Any = vars(health)["aio"].HealthServicer()  # missing in the type stubs

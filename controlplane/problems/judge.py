@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from controlplane.domain.revision import Head
 from controlplane.fleet import Fleet, NodeState
-from controlplane.problems.nodes import named, node_problems
+from controlplane.problems.nodes import named, no_revision, node_problems
 from controlplane.problems.reasons import REASONS, About, Level, Problem
 from controlplane.problems.traffic import percent, traffic_problems, unknown_traffic
 from controlplane.traffic import Traffic, model_clusters
@@ -41,7 +41,7 @@ def problems_of(observed: Observed, now: float) -> list[Problem]:
 def _found(observed: Observed, now: float) -> Iterator[Problem]:
     head, fleet, traffic = observed.head, observed.fleet, observed.traffic
     if not head.number:
-        yield Problem(REASONS["NO_REVISION"], "there is no revision yet: no Envoy gets anything")
+        yield no_revision(fleet)
     yield from node_problems(fleet, head.time, now)
     yield from traffic_problems(head.state.models, traffic, now)
     yield from unknown_traffic(fleet, traffic, now)

@@ -12,6 +12,9 @@ from controlplane.problems.reasons import REASONS, Problem
 # A node may take this long to ACK a new revision, or everything after it connected, before it counts as behind. Seconds.
 PATIENCE = 10.0
 
+# A node that came with versions which this history never made is a problem for this time. Seconds.
+FOREIGN_SHOWN = 3600.0
+
 # Nodes and resources that a sentence names; the others are counted.
 _NAMED = 3
 # Types whose resources have names that begin with the label of their model.
@@ -32,7 +35,8 @@ def node_problems(fleet: Fleet, published: float, now: float) -> Iterator[Proble
     for node in fleet.nodes.values():
         by_state[fleet.state_of(node)].append(node)
     yield from _refusals(by_state[NodeState.REFUSING])
-    late = [n for n in by_state[NodeState.BEHIND] if now - max(published, n.connect_time or 0.0) > PATIENCE]
+    behind = by_state[NodeState.BEHIND] if fleet.revision else []
+    late = [n for n in behind if now - max(published, n.connect_time or 0.0) > PATIENCE]
     if ids := tuple(sorted(n.id for n in late)):
         have, hold = ("has", "holds") if len(ids) == 1 else ("have", "hold")
         oldest = min(n.held_revision for n in late)
@@ -42,6 +46,9 @@ def node_problems(fleet: Fleet, published: float, now: float) -> Iterator[Proble
         yield Problem(REASONS["NODES_GONE"], f"{named(ids)} {'is' if len(ids) == 1 else 'are'} not connected", nodes=ids)
     if fleet.revision:
         yield from _noted(n for n in fleet.nodes.values() if n.note and n.connected)
+    if ids := tuple(sorted(i for i, time in fleet.foreign.items() if fleet.revision and now - time < FOREIGN_SHOWN)):
+        text = f"{named(ids)} came with versions that this history never made, and got revision {fleet.revision} instead"
+        yield Problem(REASONS["FOREIGN_VERSIONS"], text, nodes=ids)
     if fleet.revision and not fleet.connected:
         yield Problem(REASONS["NO_NODES"], "no Envoy is connected")
 
@@ -53,6 +60,14 @@ def _noted(nodes: Iterable[Node]) -> Iterator[Problem]:
         by_note.setdefault(node.note, []).append(node.id)
     for note, ids in sorted(by_note.items(), key=lambda entry: -len(entry[1])):
         yield Problem(REASONS["NODES_INCOMPLETE"], f"{named(tuple(sorted(ids)))}: {note}", nodes=tuple(sorted(ids)))
+
+
+def no_revision(fleet: Fleet) -> Problem:
+    """Return the problem that there is no revision, with the number of nodes that hold configuration of another history."""
+    count = sum((node := fleet.nodes.get(node_id)) is not None and node.connected for node_id in fleet.foreign)
+    hold, keep = ("node holds", "keeps") if count == 1 else ("nodes hold", "keep")
+    nodes = f"{count:,} {hold} configuration of another history, and {keep} it" if count else "no node gets anything"
+    return Problem(REASONS["NO_REVISION"], f"there is no revision yet: {nodes}")
 
 
 def _refusals(refusing: list[Node]) -> Iterator[Problem]:

@@ -114,6 +114,13 @@ _ROWS = (
         "`turnout get gateways -o yaml` shows which nodes each gateway selects, `turnout nodes {name}` what the node gets.",
     ),
     Reason(
+        "FOREIGN_VERSIONS",
+        About.NODES,
+        Level.WARNING,
+        "Was a backup restored, or another data directory used? Then compare `turnout history` with what should be served: "
+        "changes after the backup are lost. If the node had another control plane before, nothing is wrong.",
+    ),
+    Reason(
         "NO_NODES",
         About.SERVER,
         Level.WARNING,
@@ -123,7 +130,8 @@ _ROWS = (
         "NO_REVISION",
         About.SERVER,
         Level.WARNING,
-        "`turnout apply -f FILE` makes the first revision. If there should be a history, check `--data` of `turnout serve`.",
+        "If there should be a history, stop the server, and check `--data` of `turnout serve` or restore a backup: until then "
+        "the nodes keep what they have. `turnout apply -f FILE` makes the first revision.",
     ),
     Reason(
         "TRAFFIC_UNKNOWN",

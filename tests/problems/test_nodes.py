@@ -1,8 +1,10 @@
 """Problems of nodes."""
 
-from controlplane.problems.nodes import models_of, named
+from controlplane.domain.revision import Head
+from controlplane.problems.nodes import FOREIGN_SHOWN, models_of, named
+from controlplane.published import NO_REVISION
 from controlplane.snapshot import Audience
-from controlplane.xds.events import AudienceAssigned, StreamClosed
+from controlplane.xds.events import AudienceAssigned, Claimed, Held, StreamClosed
 from tests.fleet.clients import LISTENER
 from tests.problems.fleets import CLUSTERS, World
 
@@ -56,3 +58,27 @@ def test_many_names_are_counted() -> None:
     assert named(ids) == "1,000 nodes (nodes/n0, nodes/n1, nodes/n2 and 997 more)"
     assert models_of(CLUSTERS, ("iris/blue", "wine/v1", "iris/green")) == ("iris", "wine")
     assert models_of(LISTENER, ("0.0.0.0:80",)) == ()
+
+
+def test_without_a_revision_nodes_are_not_behind_and_those_of_another_history_are_counted() -> None:
+    world = World(head=Head()).add(1, 2, 3, held=0)
+    for stream in (1, 2, 3):
+        world.fleet.apply(stream, AudienceAssigned(Audience(), NO_REVISION), 101)
+    (problem,) = world.problems(now=200)
+    assert (problem.reason.name, problem.text) == ("NO_REVISION", "there is no revision yet: no node gets anything")
+    world.fleet.apply(1, Claimed(CLUSTERS, None, "v7"), 101)
+    (problem,) = world.problems(now=200)
+    assert problem.text == "there is no revision yet: 1 node holds configuration of another history, and keeps it"
+    world.fleet.apply(2, Claimed(CLUSTERS, None, "v7"), 101)
+    (problem,) = world.problems(now=200)
+    assert problem.text == "there is no revision yet: 2 nodes hold configuration of another history, and keep it"
+
+
+def test_nodes_with_versions_of_another_history_are_a_problem_for_an_hour() -> None:
+    world = World().add(1, 2)
+    world.fleet.apply(1, Claimed(CLUSTERS, None, "v7"), 101)
+    world.fleet.apply(1, Held(1), 102)
+    (problem,) = world.problems()
+    assert (problem.reason.name, problem.nodes) == ("FOREIGN_VERSIONS", ("edge-1",))
+    assert problem.text == "nodes/edge-1 came with versions that this history never made, and got revision 1 instead"
+    assert world.problems(now=101 + FOREIGN_SHOWN) == []

@@ -1,0 +1,66 @@
+"""Reports nodes that hold versions which this history never made: a log line once a node, and a metric.
+
+The cause is one of these: the store was lost or is another one, a backup was restored, or the node was served by another
+control plane before.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+
+from prometheus_client import CollectorRegistry, Gauge
+
+from controlplane.envoy_types import short_name
+from controlplane.fleet import GONE_NODES, Fleet
+from controlplane.observers import Handler, Observer
+from controlplane.observers.rate_limited_log import RateLimitedLog
+from controlplane.xds.events import Claimed, StreamId
+
+_EXAMPLE = ("type", "version")
+
+
+class ForeignVersions(Observer):
+    """Observes the claims of nodes; `Fleet.foreign` has those that count."""
+
+    def __init__(self, fleet: Fleet, registry: CollectorRegistry) -> None:
+        self._fleet = fleet
+        # Nodes that were logged. At GONE_NODES all are forgotten.
+        self._logged: set[str] = set()
+        self._without_revision = RateLimitedLog(
+            "no revision yet: node holds configuration of another history, and keeps it",
+            "no revision yet: more nodes hold configuration of another history, and keep it",
+            logging.WARNING,
+            _EXAMPLE,
+        )
+        self._replaced = RateLimitedLog(
+            "node holds a version that this history never made: was a backup restored, or had it another control plane?",
+            "more nodes hold versions that this history never made",
+            logging.WARNING,
+            _EXAMPLE,
+        )
+        gauge = Gauge(
+            "turnout_foreign_nodes",
+            "Number of nodes that came with a version which this history never made, since the server started.",
+            registry=registry,
+        )
+        gauge.set_function(lambda: len(fleet.foreign))
+
+    def handlers(self) -> Mapping[type, Handler]:
+        """Return the event that names versions."""
+        return {Claimed: self._on_claimed}
+
+    def close(self) -> None:
+        """Write the summaries that are pending."""
+        self._without_revision.close()
+        self._replaced.close()
+
+    def _on_claimed(self, stream: StreamId, event: Claimed, now: float) -> None:
+        node = self._fleet.node_of(stream)
+        if not event.unknown_version or node is None or node.id not in self._fleet.foreign or node.id in self._logged:
+            return
+        if len(self._logged) >= GONE_NODES:
+            self._logged.clear()
+        self._logged.add(node.id)
+        limited = self._replaced if self._fleet.revision else self._without_revision
+        limited.log(node.id, type=short_name(event.type_url), version=event.unknown_version)
