@@ -124,6 +124,9 @@ class Fleet:
         """Apply an event of a stream. Events of a stream that is not open change nothing."""
         if type(event) is Held and self._apply_held(stream, event.revision, now):
             return
+        if type(event) is Claimed:
+            self._note_claim(stream, event, now)
+            return
         if isinstance(event, StreamOpened):
             self._streams[stream] = NodeStream(event.peer, event.variant, now)
             return
@@ -134,8 +137,6 @@ class Fleet:
             return
         if isinstance(event, AudienceAssigned):
             self._assign_audience(opened, event)
-        elif isinstance(event, Claimed):
-            self._note_claim(opened, event, now)
         elif isinstance(event, Identified) and event.id not in self._nodes:
             self._add_node(stream, opened, event, now)
         else:
@@ -200,13 +201,13 @@ class Fleet:
             self.audiences[event.audience] += 1
         node.audience, node.note = event.audience, event.note
 
-    def _note_claim(self, opened: NodeStream, event: Claimed, now: float) -> None:
+    def _note_claim(self, stream: StreamId, event: Claimed, now: float) -> None:
+        opened = self._streams.get(stream)
+        if opened is None or (node := opened.node) is None:
+            return
         if opened.claims is None:
             opened.claims = {}
         opened.claims[event.type_url] = event
-        node = opened.node
-        if node is None:
-            return
         node.last_seen = now
         if event.unknown_version and self._versions.is_trusted(now):
             self.foreign[node.id] = now

@@ -56,8 +56,10 @@ class ForeignVersions(Observer):
         self._replaced.close()
 
     def _on_claimed(self, stream: StreamId, event: Claimed, now: float) -> None:
+        if not event.unknown_version:
+            return
         node = self._fleet.node_of(stream)
-        if not event.unknown_version or node is None or node.id not in self._fleet.foreign or node.id in self._logged:
+        if node is None or node.id not in self._fleet.foreign or node.id in self._logged:
             return
         if len(self._logged) >= GONE_NODES:
             self._logged.clear()
