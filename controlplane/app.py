@@ -20,10 +20,12 @@ from controlplane.api.csds import ClientStatus
 from controlplane.api.node_service import NodeService
 from controlplane.api.nouns import add_services
 from controlplane.api.ports import check_free, listen, port_taken, reserve
+from controlplane.api.refused_changes import RefusedChanges
 from controlplane.api.revision_service import RevisionService
 from controlplane.api.status import StatusInterceptor
 from controlplane.api.status_service import StatusService
 from controlplane.api.traffic_service import TrafficService
+from controlplane.api.watch import current_fleet
 from controlplane.compiler import Compiler
 from controlplane.config import Address, Config
 from controlplane.domain.revision import Head
@@ -45,6 +47,7 @@ from controlplane.observers.log import FleetLog
 from controlplane.observers.metrics import FleetMetrics
 from controlplane.observers.metrics_server import MetricsServer
 from controlplane.probe import Prober
+from controlplane.problems.judge import Observed
 from controlplane.reconciler.publish import Publisher
 from controlplane.reconciler.record_versions import VersionRecorder
 from controlplane.reconciler.report import EventDispatcher
@@ -105,6 +108,7 @@ class App:
                 ForeignVersions(self.fleet, self.metrics),
             ],
         )
+        self._refused_changes = RefusedChanges()
         self._health: Any = vars(health)["aio"].HealthServicer()  # missing in the type stubs
         self._store: Store | None = None
         self._recorder: VersionRecorder | None = None
@@ -163,7 +167,7 @@ class App:
             resource_ttl=round(config.resource_ttl),
             load_report_interval=config.load_report_interval,
         )
-        self._api = api = grpc.aio.server(options=API_OPTIONS, interceptors=[StatusInterceptor()])
+        self._api = api = grpc.aio.server(options=API_OPTIONS, interceptors=[StatusInterceptor(self._refused_changes.refused)])
         diffs = DiffCache()
         prober = Prober(enabled=config.probe, local=config.is_local)
         self._register(api, Writer(store, compiler, self._audiences, diffs=diffs, prober=prober), store)
@@ -213,7 +217,12 @@ class App:
         server.add_generic_rpc_handlers((ClientStatus(changed, self._describe).handler(),))
         traffic = TrafficService(store, self.traffic, changed)
         traffic_service_pb2_grpc.add_TrafficServiceServicer_to_server(traffic, server)
-        status = StatusService(store, self.traffic, changed)
+
+        def observe() -> Observed:
+            failure = writer.failure.message if writer.failure else ""
+            return Observed(store.head.value, current_fleet(changed), self.traffic, failure)
+
+        status = StatusService(observe)
         status_service_pb2_grpc.add_StatusServiceServicer_to_server(status, server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         ours = (revision_service_pb2, node_service_pb2, traffic_service_pb2, status_service_pb2)
@@ -243,6 +252,7 @@ class App:
         self.events.close()
         servers = (self._api, self._xds, self.workers, self._metrics_server)
         await asyncio.gather(*(server.stop(grace) for server in servers if server is not None))
+        self._refused_changes.close()
         for sock in self._reserved:
             sock.close()
         for task in self._tasks:

@@ -32,7 +32,7 @@ from controlplane.domain.endpoints import Endpoints
 from controlplane.domain.revision import Action, Draft, Head, Revision
 from controlplane.domain.scopes import with_scopes
 from controlplane.domain.state import Changes, State
-from controlplane.errors import Error, invalid
+from controlplane.errors import Code, Error, invalid
 from controlplane.probe import Prober, VersionProbe, failures_in_words, rising, target
 from controlplane.published import CompiledRevision, SnapshotCompiler
 from controlplane.snapshot import Audience, DiffCache, Snapshot
@@ -160,6 +160,8 @@ class Writer:
         # The newest compiled head. The next change reuses every resource that it does not change.
         self._compiled: CompiledRevision | None = None
         self._commits: set[asyncio.Task[None]] = set()
+        # The error of the newest commit if the store could not write it, as when the disk is full. None after a success.
+        self.failure: Error | None = None
 
     async def write(
         self,
@@ -269,17 +271,13 @@ class Writer:
             checked.update((r.type_url, r.name, r.version) for r in changed)
 
     async def _commit(self, after: CompiledRevision, changes: Changes, draft: Draft) -> None:
-        await self.store.commit(after.head, changes, draft)
+        try:
+            await self.store.commit(after.head, changes, draft, on_commit=lambda: _log_commit(after.revision, changes, draft))
+        except Error as error:
+            self.failure = error if error.code is Code.UNAVAILABLE else None
+            raise
+        self.failure = None
         self._compiled = after
-        log.info(
-            "revision committed",
-            revision=after.revision,
-            action=draft.action.value,
-            author=draft.author,
-            reason=draft.reason,
-            objects=len(changes.objects),
-            names=list(changes.objects)[:8],
-        )
 
     async def _shielded(self, commit: Coroutine[Any, Any, None]) -> None:
         """Run a commit to its end, even if the caller is cancelled in the meantime."""
@@ -346,6 +344,19 @@ class Writer:
         return await asyncio.to_thread(
             impact_of, before, after, nodes_before, nodes_after, self._diffs, variants, losses, moves
         )
+
+
+def _log_commit(revision: int, changes: Changes, draft: Draft) -> None:
+    log.info(
+        "revision committed",
+        revision=revision,
+        action=draft.action.value,
+        author=draft.author,
+        caller=draft.caller,
+        reason=draft.reason,
+        objects=len(changes.objects),
+        names=list(changes.objects)[:8],
+    )
 
 
 def _retrieve_error(task: asyncio.Future[Any]) -> None:

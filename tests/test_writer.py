@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from controlplane.compiler import Compiler
 from controlplane.compiler.impact import NO_IMPACT
@@ -26,6 +27,7 @@ from controlplane.errors import Code, Error, failed_precondition
 from controlplane.fleet import Node
 from controlplane.probe import Prober
 from controlplane.published import CompiledRevision
+from controlplane.reconciler.publish import Publisher
 from controlplane.snapshot import Audience, Snapshot
 from controlplane.store import Store, conflict
 from controlplane.writer import ATTEMPTS, CachingCompiler, Writer
@@ -219,7 +221,7 @@ async def test_a_snapshot_is_compiled_once_for_the_check_and_for_the_streams(sto
 async def test_the_number_of_attempts_is_bounded(writer: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
     attempts = 0
 
-    async def commit(proposed: Head, changes: Changes, draft: Draft) -> Head:
+    async def commit(proposed: Head, changes: Changes, draft: Draft, **more: object) -> Head:
         nonlocal attempts
         attempts += 1
         raise conflict(proposed.number - 1, proposed.number)
@@ -291,14 +293,33 @@ async def test_a_repeated_call_that_changed_nothing_still_changes_nothing(writer
 async def test_a_write_succeeds_after_the_store_was_unavailable(writer: Writer, monkeypatch: pytest.MonkeyPatch) -> None:
     await writer.write(to(EDGE, IRIS), draft())
 
-    async def commit(base: int, changes: Changes, draft: Draft) -> Head:
+    async def commit(base: int, changes: Changes, draft: Draft, **more: object) -> Head:
         raise Error(Code.UNAVAILABLE, "STORE_IO", "away")
 
     with monkeypatch.context() as patched:
         patched.setattr(writer.store, "commit", commit)
         assert await reason(writer, to(SWITCHED)) == "STORE_IO"
+    assert writer.failure is not None
+    assert writer.failure.message == "away"
     done = await writer.write(to(SWITCHED), draft())
     assert done.impact.types == {ROUTES: (1, 0)}
+    assert writer.failure is None
+
+
+async def test_a_revision_is_logged_as_committed_before_it_is_logged_as_served(store: Store, writer: Writer) -> None:
+    publisher = Publisher(store.head, CachingCompiler(Compiler()), lambda head: None)
+    publisher.publish()
+    run = asyncio.create_task(publisher.run())
+    with capture_logs() as lines:
+        for objects in ((EDGE, IRIS), (SWITCHED,)):
+            await writer.write(to(*objects), replace(draft(), caller="10.0.0.1:5000"))
+            async with asyncio.timeout(5):
+                while not (served := publisher.published.value) or served.revision < store.head.value.number:  # noqa: ASYNC110
+                    await asyncio.sleep(0)
+    run.cancel()
+    order = [("revision committed", 1), ("revision served", 1), ("revision committed", 2), ("revision served", 2)]
+    assert [(line["event"], line["revision"]) for line in lines] == order
+    assert (lines[0]["author"], lines[0]["caller"], lines[0]["reason"]) == ("ann", "10.0.0.1:5000", "why")
 
 
 async def test_nodes_that_another_gateway_selects_are_counted(writer: Writer) -> None:

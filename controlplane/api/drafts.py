@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 
+from controlplane.api.caller import caller
 from controlplane.domain.cuts import CutPermit
 from controlplane.domain.revision import Action, Draft
 from controlplane.errors import invalid
@@ -46,6 +47,7 @@ def draft(request: Any, context: Any, action: Action, target: int = 0) -> Draft:
         target=target,
         request_id=request.request_id,
         request_digest=digest(request),
+        caller=caller(context),
     )
 
 

@@ -71,6 +71,9 @@ def unexpected(method: str) -> Error:
     return Error(Code.INTERNAL, "INTERNAL", message, metadata={"incident": incident})
 
 
+# Gets the method, the request, the call's context, and the error.
+OnError = Callable[[str, Any, Any, Error], None]
+
 if TYPE_CHECKING:  # generic only in its stubs
     _ServerInterceptor = grpc.aio.ServerInterceptor[Any, Any]
 else:
@@ -80,6 +83,10 @@ else:
 class StatusInterceptor(_ServerInterceptor):
     """End a call whose handler raises with the status of the error."""
 
+    def __init__(self, on_error: OnError = lambda method, request, context, error: None) -> None:
+        """Call `on_error` with each error before the caller gets it."""
+        self._on_error = on_error
+
     async def intercept_service(
         self, continuation: Callable[[Any], Awaitable[Any]], handler_call_details: grpc.HandlerCallDetails
     ) -> Any:
@@ -88,9 +95,9 @@ class StatusInterceptor(_ServerInterceptor):
             return None
         call = handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
         if inspect.isasyncgenfunction(call):
-            wrapped: Any = _streaming(call, handler_call_details.method)
+            wrapped: Any = _streaming(call, handler_call_details.method, self._on_error)
         elif inspect.iscoroutinefunction(call):
-            wrapped = _awaited(call, handler_call_details.method)
+            wrapped = _awaited(call, handler_call_details.method, self._on_error)
         else:
             return handler  # a library's handler, which runs on a thread and reports its errors itself
         make = _MAKERS[handler.request_streaming, handler.response_streaming]
@@ -134,19 +141,23 @@ def _read(request: Any) -> Any:
     return request
 
 
-def _awaited(call: Callable[[Any, Any], Awaitable[Any]], method: str) -> Callable[[Any, Any], Awaitable[Any]]:
+def _awaited(
+    call: Callable[[Any, Any], Awaitable[Any]], method: str, on_error: OnError
+) -> Callable[[Any, Any], Awaitable[Any]]:
     """Return a handler that ends its call with the status of an error."""
 
     async def wrapped(request: Any, context: Any) -> Any:
         try:
             return await call(_read(request), context)
         except Exception as error:  # noqa: BLE001 - no exception may reach a caller
-            await _abort(error, context, method)
+            await _abort(error, request, context, method, on_error)
 
     return wrapped
 
 
-def _streaming(call: Callable[[Any, Any], AsyncIterator[Any]], method: str) -> Callable[[Any, Any], AsyncIterator[Any]]:
+def _streaming(
+    call: Callable[[Any, Any], AsyncIterator[Any]], method: str, on_error: OnError
+) -> Callable[[Any, Any], AsyncIterator[Any]]:
     """Return a handler that ends its stream with the status of an error."""
 
     async def wrapped(request: Any, context: Any) -> AsyncIterator[Any]:
@@ -154,16 +165,17 @@ def _streaming(call: Callable[[Any, Any], AsyncIterator[Any]], method: str) -> C
             async for response in call(_read(request), context):
                 yield response
         except Exception as error:  # noqa: BLE001 - no exception may reach a caller
-            await _abort(error, context, method)
+            await _abort(error, request, context, method, on_error)
 
     return wrapped
 
 
-async def _abort(error: Exception, context: Any, method: str) -> None:
+async def _abort(error: Exception, request: Any, context: Any, method: str, on_error: OnError) -> None:
     """End a call with the status of an error."""
     if isinstance(error, grpc.aio.AbortError):
         raise error
     reported = error if isinstance(error, Error) else unexpected(method)
+    on_error(method, request, context, reported)
     await context.abort_with_status(rpc_status.to_status(to_status(reported)))
 
 

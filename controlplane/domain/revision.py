@@ -56,6 +56,8 @@ class Draft:
     # UUID of the call, or "". With an id there is a digest of the request, to distinguish a replay from a reused id.
     request_id: str = ""
     request_digest: str = ""
+    # Address of the caller, `ip:port`, for the log. It is not stored.
+    caller: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,8 @@ class Observed:
     head: Head
     fleet: Fleet
     traffic: Traffic
+    # The error of the newest change, if the store could not write it.
+    store_failure: str = ""
 
 
 def problems_of(observed: Observed, now: float) -> list[Problem]:
@@ -42,6 +44,8 @@ def _found(observed: Observed, now: float) -> Iterator[Problem]:
     head, fleet, traffic = observed.head, observed.fleet, observed.traffic
     if not head.number:
         yield no_revision(fleet)
+    if observed.store_failure:
+        yield Problem(REASONS["STORE_FAILS"], f"the newest change could not be saved: {observed.store_failure}")
     yield from node_problems(fleet, head.time, now)
     yield from traffic_problems(head.state.models, traffic, now)
     yield from unknown_traffic(fleet, traffic, now)

@@ -89,6 +89,12 @@ _ROWS = (
         "what changed, and `turnout undo` takes the newest change back.",
     ),
     Reason(
+        "STORE_FAILS",
+        About.SERVER,
+        Level.WARNING,
+        "Free some space, or mend the disk of the data directory, then repeat the change. Envoys are served meanwhile.",
+    ),
+    Reason(
         "NODES_REFUSE",
         About.NODES,
         Level.WARNING,

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -35,11 +36,19 @@ class History(Protocol):
     def head(self) -> Latest[Head]:
         """The newest revision that this process knows. Each new revision wakes the watchers."""
 
-    async def commit(self, proposed: Head, changes: Changes, draft: Draft, *, fence: Fence | None = None) -> Head:
+    async def commit(
+        self,
+        proposed: Head,
+        changes: Changes,
+        draft: Draft,
+        *,
+        fence: Fence | None = None,
+        on_commit: Callable[[], None] | None = None,
+    ) -> Head:
         """Commit the revision `proposed.number`, and return the new head, which is the object `proposed` itself.
 
         `proposed` is `head.after(changes, draft)`, where `head` is the head that the change is based on. `changes` is not
-        empty.
+        empty. `on_commit` is called when the revision is durable, before `head` changes, so before anybody can serve it.
 
         Errors: ABORTED / CONFLICT when `proposed` does not follow the newest revision; ALREADY_EXISTS / REQUEST_ID_USED;
         ABORTED / LEASE_LOST.

@@ -17,6 +17,7 @@ from grpc_status import rpc_status
 from controlplane.aio.latest import Latest
 from controlplane.api.gateway_service import GatewayService
 from controlplane.api.model_service import ModelService
+from controlplane.api.refused_changes import RefusedChanges
 from controlplane.api.revision_service import RevisionService
 from controlplane.api.secret_service import SecretService
 from controlplane.api.status import StatusInterceptor
@@ -84,6 +85,7 @@ async def serving(
     nodes: ConnectedNodes | None = None,
     fleet: Latest[Fleet | None] | None = None,
     prober: Prober | None = None,
+    refused_changes: RefusedChanges | None = None,
 ) -> AsyncIterator[Api]:
     """Run the services until the block ends."""
     store = await open_store(directory, with_fixed_id)
@@ -94,7 +96,8 @@ async def serving(
         return now[0]
 
     writer = Writer(store, CachingCompiler(Compiler()), nodes, clock, prober=prober)
-    server = grpc.aio.server(interceptors=[StatusInterceptor()])
+    refused_changes = refused_changes or RefusedChanges()
+    server = grpc.aio.server(interceptors=[StatusInterceptor(refused_changes.refused)])
     gateway_service_pb2_grpc.add_GatewayServiceServicer_to_server(GatewayService(writer, store), server)
     model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(writer, store), server)
     secret_service_pb2_grpc.add_SecretServiceServicer_to_server(SecretService(writer, store), server)
@@ -117,6 +120,7 @@ async def serving(
             )
     finally:
         await server.stop(None)
+        refused_changes.close()
         await store.close()
 
 

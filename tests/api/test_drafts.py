@@ -29,6 +29,9 @@ class Context:
     def invocation_metadata(self) -> Any:
         return self._metadata or None
 
+    def peer(self) -> str:
+        return "ipv4:10.0.0.1:5000"
+
 
 def switch(**fields: Any) -> model_service_pb2.SwitchTrafficRequest:
     return model_service_pb2.SwitchTrafficRequest(**fields)

@@ -29,6 +29,9 @@ class Call:
     def invocation_metadata(self) -> Any:
         return (("x-turnout-author", "ann"),)
 
+    def peer(self) -> str:
+        return "ipv4:10.0.0.1:5000"
+
 
 class Applying:
     """A store and a writer in one: it applies each change to its head, without compiling."""

@@ -6,13 +6,12 @@ from typing import Any
 
 import pytest
 
-from controlplane.aio.latest import Latest
 from controlplane.api.status_service import StatusService
 from controlplane.errors import Code, Error
-from controlplane.fleet import Fleet
 from controlplane.generated.turnout.v1 import node_pb2
 from controlplane.generated.turnout.v1 import status_pb2 as pb
 from controlplane.generated.turnout.v1 import status_service_pb2 as spb
+from controlplane.problems.judge import Observed
 from tests.api.api import Api
 from tests.problems.fleets import World
 from tests.test_traffic import load
@@ -26,8 +25,9 @@ def world() -> World:
 
 @pytest.fixture
 def service(api: Api, world: World) -> StatusService:
-    changed: Latest[Fleet | None] = Latest(world.fleet)
-    return StatusService(api.store, world.traffic, changed, lambda: 120.0)
+    return StatusService(
+        lambda: Observed(api.store.head.value, world.fleet, world.traffic, world.store_failure), lambda: 120.0
+    )
 
 
 async def status(service: StatusService, **request: Any) -> pb.Status:

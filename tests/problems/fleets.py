@@ -27,6 +27,7 @@ class World:
     head: Head = Head(1, State({"edge": Gateway("edge", 80)}, {"iris": IRIS, "wine": WINE}), {}, 100.0)
     fleet: Fleet = field(default_factory=Fleet)
     traffic: Traffic = field(default_factory=Traffic)
+    store_failure: str = ""
 
     def __post_init__(self) -> None:
         self.fleet.publish(self.head.number)
@@ -52,7 +53,7 @@ class World:
 
     @property
     def observed(self) -> Observed:
-        return Observed(self.head, self.fleet, self.traffic)
+        return Observed(self.head, self.fleet, self.traffic, self.store_failure)
 
     def problems(self, now: float = 120.0) -> list[Problem]:
         return problems_of(self.observed, now)

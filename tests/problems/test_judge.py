@@ -32,6 +32,13 @@ def test_a_store_without_a_revision_is_not_fine() -> None:
     assert world.reasons() == ["NO_REVISION"]
 
 
+def test_a_store_that_can_not_be_written() -> None:
+    world = World(store_failure="there is no space left on the disk").add(1)
+    (problem,) = world.problems()
+    assert (problem.reason.name, problem.level) == ("STORE_FAILS", Level.WARNING)
+    assert problem.text == "the newest change could not be saved: there is no space left on the disk"
+
+
 def test_nodes_that_have_a_moment_left_are_counted() -> None:
     world = World().add(1)
     world.fleet.publish(2)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -70,8 +71,16 @@ class SqliteStore:
     def head(self) -> Latest[Head]:
         return self._head
 
-    async def commit(self, proposed: Head, changes: Changes, draft: Draft, *, fence: Fence | None = None) -> Head:
-        return await self._runner.exclusively(lambda: self._commit(proposed, changes, draft, fence))
+    async def commit(
+        self,
+        proposed: Head,
+        changes: Changes,
+        draft: Draft,
+        *,
+        fence: Fence | None = None,
+        on_commit: Callable[[], None] | None = None,
+    ) -> Head:
+        return await self._runner.exclusively(lambda: self._commit(proposed, changes, draft, fence, on_commit))
 
     async def remember(self, request_id: str, digest: str, revision: int, *, fence: Fence | None = None) -> None:
         await self._runner.write(lambda file: self._tables.remember(request_id, digest, revision, fence))
@@ -107,7 +116,9 @@ class SqliteStore:
                 f"revisions/{number}", f"the newest is revisions/{newest}" if newest else "there is no revision yet"
             )
 
-    async def _commit(self, proposed: Head, changes: Changes, draft: Draft, fence: Fence | None) -> Head:
+    async def _commit(
+        self, proposed: Head, changes: Changes, draft: Draft, fence: Fence | None, on_commit: Callable[[], None] | None
+    ) -> Head:
         head = self._head.value
         if proposed.number != head.number + 1:
             raise conflict(proposed.number - 1, head.number)
@@ -115,6 +126,8 @@ class SqliteStore:
             await self._runner.commit(lambda file: self._append(head, proposed, changes, draft, fence))
         except InDoubt as doubt:
             await self._check_committed(doubt, proposed.number)
+        if on_commit is not None:
+            on_commit()
         self._head.set(proposed)
         return proposed
 

@@ -1,0 +1,78 @@
+"""The log of refused changes: who tried what, from where, and why it was refused.
+
+Callers are told, too. But whoever is called at night about a disk that is full looks into the log of the server.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from google.protobuf import descriptor_pool
+from google.protobuf.descriptor_pb2 import MethodOptions
+
+from controlplane.api.caller import caller
+from controlplane.api.drafts import author
+from controlplane.errors import Code, Error, shortened
+from controlplane.observers.rate_limited_log import RateLimitedLog
+
+# By whose fault it is (`errors.Code`): the caller's, the caller's in the present state, Turnout's or its machine's.
+_LEVELS: Mapping[Code, int] = {
+    **dict.fromkeys((Code.INVALID_ARGUMENT, Code.NOT_FOUND, Code.ALREADY_EXISTS), logging.INFO),
+    **dict.fromkeys((Code.FAILED_PRECONDITION, Code.ABORTED, Code.RESOURCE_EXHAUSTED), logging.WARNING),
+    **dict.fromkeys((Code.UNAVAILABLE, Code.INTERNAL), logging.ERROR),
+}
+# Characters of an error's text in a line.
+_TEXT = 1_000
+_FIELDS = ("code", "reason", "error", "author", "caller")
+
+
+class RefusedChanges:
+    """Writes a line for each change that was refused, with a limit on the rate for each level."""
+
+    def __init__(self) -> None:
+        self._lines = {
+            level: RateLimitedLog(
+                "change refused", "more changes refused", level, example=_FIELDS, logger="api", subject="method"
+            )
+            for level in set(_LEVELS.values())
+        }
+        # By method: True if it changes something. At most one entry for each method of the API.
+        self._changes: dict[str, bool] = {}
+
+    def refused(self, method: str, request: Any, context: Any, error: Error) -> None:
+        """Write a line if the call would have changed something. A dry run would not."""
+        if not self._is_change(method) or getattr(request, "validate_only", False):
+            return
+        try:
+            name = author(context.invocation_metadata() or ())
+        except Error:  # the name is too long, which may be why the call was refused
+            name = ""
+        self._lines[_LEVELS[error.code]].log(
+            method.rpartition(".")[2],
+            code=error.code.name,
+            reason=error.reason,
+            error=shortened(error.message, _TEXT),
+            author=name,
+            caller=caller(context),
+        )
+
+    def close(self) -> None:
+        """Write the summaries that are pending."""
+        for lines in self._lines.values():
+            lines.close()
+
+    def _is_change(self, method: str) -> bool:
+        """Return True unless the proto says that a method, like `/turnout.v1.ModelService/GetModel`, has no side effects."""
+        known = self._changes.get(method)
+        if known is None:
+            try:
+                found = descriptor_pool.Default().FindMethodByName(method.lstrip("/").replace("/", "."))
+            except KeyError:
+                return False
+            known = found.GetOptions().idempotency_level != MethodOptions.NO_SIDE_EFFECTS
+            # Services of gRPC itself, and those of Envoy, change nothing here.
+            known = known and found.containing_service.full_name.startswith("turnout.")
+            self._changes[method] = known
+        return known
