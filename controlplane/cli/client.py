@@ -17,6 +17,7 @@ import grpc
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
+from controlplane.cli.diagnose import no_answer, wrong_port
 from controlplane.errors import Code, Error, Violation
 from controlplane.generated.turnout.v1.model_service_pb2_grpc import ModelServiceStub
 from controlplane.generated.turnout.v1.node_service_pb2_grpc import NodeServiceStub
@@ -171,21 +172,15 @@ class Client:
             status = rpc_status.from_call(error)
         except ValueError:
             status = None
+        details = str(error.details() or "")
         if status is None and code is grpc.StatusCode.UNAVAILABLE:
-            return Error(
-                Code.UNAVAILABLE,
-                "UNREACHABLE",
-                f"the control plane at {self.address} can't be reached\n"
-                "give its address with --api HOST:PORT or TURNOUT_API, or start one with `turnout serve`",
-            )
+            return no_answer(self.address, details)
         if code is grpc.StatusCode.DEADLINE_EXCEEDED:
             return Error(Code.UNAVAILABLE, "NO_ANSWER", f"{self.address} did not answer within {self._call_timeout:g} s")
         if code is grpc.StatusCode.UNIMPLEMENTED:
-            return Error(
-                Code.INTERNAL, "UNIMPLEMENTED", f"{self.address} is not a Turnout operator API, or an older version of it"
-            )
+            return wrong_port(self.address, details)
         mapped = _CODES.get(code) or (Code[code.name] if code.name in Code.__members__ else Code.INTERNAL)
-        return _from_status(mapped, str(error.details() or code.name), status)
+        return _from_status(mapped, details or code.name, status)
 
 
 def _from_status(code: Code, message: str, status: Any) -> Error:

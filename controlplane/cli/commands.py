@@ -24,7 +24,8 @@ from controlplane.cli import (
 )
 from controlplane.cli.client import DEFAULT_API
 from controlplane.cli.exits import MEANINGS
-from controlplane.cli.options import Globals, help_text
+from controlplane.cli.options import DEFAULT_RETRY, Globals, help_text
+from controlplane.cli.shared_options import RETRY_FOR, with_shared_options
 
 _HELP = """Move the traffic of ML models from one version to another, on every Envoy at once.
 
@@ -37,7 +38,7 @@ turnout undo iris                        move them back
 
 `turnout COMMAND --help` explains a command. `turnout demo` shows a switch.
 
-Every command that reads or changes state takes `--output json`.
+Every command that reads or changes state takes `--output json`. Then errors are JSON, too, on stderr.
 
 \b
 Environment
@@ -75,9 +76,9 @@ def root(
             metavar="SECONDS",
             min=0.0,
             envvar="TURNOUT_RETRY_FOR",
-            help="How long to retry calls to an unreachable server.",
+            help=RETRY_FOR,
         ),
-    ] = 5.0,
+    ] = DEFAULT_RETRY,
     version: Annotated[
         bool, typer.Option("--version", is_eager=True, callback=setup.print_version, help="Print the version, and exit.")
     ] = False,
@@ -115,6 +116,6 @@ COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
 
 for _group, _commands in COMMANDS.items():
     for _name, _function in _commands.items():
-        app.command(_name, rich_help_panel=_group, help=help_text(_function))(_function)
+        app.command(_name, rich_help_panel=_group, help=help_text(_function))(with_shared_options(_function))
 
 app.add_typer(secret.app, name="secret", rich_help_panel="Desired state")

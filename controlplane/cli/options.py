@@ -50,6 +50,7 @@ DEFAULT_DATA = "$XDG_STATE_HOME/turnout, for a service /var/lib/turnout"
 # Where `serve` listens for Envoys, and where a bootstrap sends them.
 DEFAULT_XDS = "127.0.0.1:18000"
 DEFAULT_WAIT = 60.0
+DEFAULT_RETRY = 5.0
 # Most nodes that the API lists in one answer of a watch.
 MAX_NODES = 10_000
 
@@ -60,7 +61,7 @@ class Globals:
 
     api: str = DEFAULT_API
     # Seconds for which calls to an unreachable server are repeated.
-    retry_for: float = 5.0
+    retry_for: float = DEFAULT_RETRY
 
 
 def connect(ctx: typer.Context, api: str | None) -> Client:

@@ -23,7 +23,8 @@ _INTRODUCTION = """# Command line
 
 Options before the command: `--api HOST:PORT` (environment: `TURNOUT_API`; default `127.0.0.1:18080`) is the address of the
 operator API, and `--retry-for SECONDS` (environment: `TURNOUT_RETRY_FOR`; default 5) is how long calls to an unreachable
-server are retried. `TURNOUT_AUTHOR` is the author of changes in the history; the default is `user@host`.
+server are retried. Both can also follow the command. `TURNOUT_AUTHOR` is the author of changes in the history; the default is
+`user@host`.
 
 ## Output for programs
 Every command that reads or changes state takes `--output` (`-o`). Results go to stdout; progress, notices and errors go to
@@ -42,6 +43,10 @@ read them back. A few keys are not fields of the message: `changed`, `progress`,
 where a section says so. `changed` is false if the state was like this already. `--watch` prints one JSON object a line.
 
 [protojson]: https://protobuf.dev/programming-guides/json/
+
+With `-o json`, errors are JSON, too: the last line on stderr is an object `error` with `code` (the gRPC status code; USAGE,
+TIMEOUT and REFUSED come from the command line itself), `reason`, `message`, `violations` (each with `field` and
+`description`), `metadata` and `exitCode`.
 
 The commands `serve`, `schema` and `completion` take no `--output`, and `bootstrap` and `demo` print no message of the API.
 

@@ -24,6 +24,7 @@ from controlplane.cli.options import (
 )
 from controlplane.cli.output import Format
 from controlplane.cli.receipt import finish
+from controlplane.cli.shared_options import with_shared_options
 from controlplane.errors import Error
 from controlplane.generated.turnout.v1.revision_service_pb2 import ApplyRequest, Manifest
 from controlplane.generated.turnout.v1.secret_pb2 import Certificate, Secret
@@ -80,7 +81,7 @@ def set_secret(
     finish(client, answer, form, changed=answer.changed, timeout=timeout if wait else None)
 
 
-app.command("set", help=help_text(set_secret))(set_secret)
+app.command("set", help=help_text(set_secret))(with_shared_options(set_secret))
 
 _OPTIONS = {
     "name": "NAME",

@@ -96,6 +96,8 @@ def unknown_method(path: str) -> str:
         return "client status is served on the operators' port: --api"
     if service.endswith("DiscoveryService") and method.startswith("Fetch"):
         return NO_POLLING.format(stem=method.removeprefix("Fetch")[:100])
+    if service.startswith("turnout."):
+        return "this is the xDS port; the operator API is served on another one: --api"
     return f"unknown method {path[:200]}"
 
 

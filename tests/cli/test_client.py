@@ -99,8 +99,8 @@ def test_a_server_that_is_not_turnout_is_an_error(run: Run) -> None:
     other.start()
     done = run("get", "models", "--api", f"127.0.0.1:{port}")
     other.stop(None)
-    assert done.code == 1
-    assert "is not a Turnout operator API, or an older version of it" in done.err
+    assert done.code == 6
+    assert "is a gRPC server, without this method of Turnout's operator API" in done.err
 
 
 def test_an_author_need_not_be_ascii(run: Run, applied: Server, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -95,7 +95,7 @@ def test_check_of_a_server_that_can_not_be_asked_is_unknown(run: Run, applied: S
     applied.stop()
     result = run("status", "--check", "--api", f"127.0.0.1:{port}")
     assert result.code == CheckExit.UNKNOWN
-    assert result.out.startswith(f"UNKNOWN: the control plane at 127.0.0.1:{port} can't be reached\n")
+    assert result.out.startswith(f"UNKNOWN: nothing listens at 127.0.0.1:{port}\n")
     assert run("status", "--api", f"127.0.0.1:{port}").code == Exit.UNAVAILABLE
 
 
