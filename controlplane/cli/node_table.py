@@ -29,7 +29,8 @@ _MAX_RESOURCES = 5
 
 def fleet_line(summary: FleetSummary) -> Text:
     """Return `Revision 7. Nodes: 3 in sync, 0 behind, 0 refusing, 1 gone`."""
-    text = Text(f"Revision {summary.revision}. Nodes: ", style="bold")
+    revision = f"Revision {summary.revision}" if summary.revision else "No revision yet"
+    text = Text(f"{revision}. Nodes: ", style="bold")
     counts = (
         (summary.synced, "in sync", "green"),
         (summary.behind, "behind", "yellow"),

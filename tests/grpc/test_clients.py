@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -79,6 +80,23 @@ async def test_a_client_serves_without_the_control_plane_and_reconnects(rig: Rig
     calls = await app.run("stop")
     assert calls.counts.keys() == {"blue", "green"}, "a call was lost"
     await wait_until_synced(rig, "app-1")
+
+
+async def test_a_client_keeps_what_it_has_while_the_store_has_no_revision(rig: Rig) -> None:
+    await rig.plane.apply(rig.manifest())
+    app = await rig.caller("python")
+    await app.run("start", target="xds:///iris")
+    await app.until("blue")
+    await rig.plane.stop()
+    shutil.rmtree(rig.plane.data)
+    await rig.plane.start()
+    async with asyncio.timeout(30):
+        while "app-1" not in await rig.nodes():  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    await asyncio.sleep(2)
+    calls = await app.run("stop")
+    assert calls.counts.keys() == {"blue"}, "a call was lost"
+    assert calls.counts["blue"] > 10
 
 
 @CLIENTS
