@@ -35,11 +35,13 @@ def print_changes(listed: Sequence[Change], limit: int | None = None, console: C
 
 
 def summary(listed: Iterable[Change]) -> str:
-    """Return changes in one table cell: `~ models/iris split: blue 10000 -> green 10000`."""
+    """Return changes in one table cell: `~ models/iris split: blue 10000 -> green 10000 (and 2 more)`."""
     parts = []
     for change in listed:
         mark = _MARKS.get(change.kind, ("?", ""))[0]
-        detail = f" {change.lines[0]}" if len(change.lines) == 1 else ""
+        shown = change.lines[:1] if len(change.lines) == 1 or change.kind == ChangeKind.CHANGE_KIND_UPDATED else ()
+        more = f" (and {len(change.lines) - 1} more)" if shown and len(change.lines) > 1 else ""
+        detail = "".join(f" {text}{more}" for text in shown)
         parts.append(f"{mark} {change.name}{detail}")
     return first_few(parts, _MAX_IN_CELL)
 
