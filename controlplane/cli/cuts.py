@@ -75,5 +75,5 @@ def needed(token: str) -> str:
 
 def refusal_lines(error: Error) -> list[str]:
     """Return the text of an error CUTS_TRAFFIC: what is lost, one line each, and how to allow it."""
-    problem = error.message.partition(": ")[0]
+    problem = error.message.partition(", so ")[0]
     return [f"{problem}:", *(f"    {v.description}" for v in error.violations), needed(error.metadata.get("cut_token", ""))]

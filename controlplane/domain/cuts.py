@@ -123,14 +123,14 @@ def check_cut(losses: Losses, permit: CutPermit) -> None:
     if not losses:
         return
     if not permit.allow_cut:
-        raise _refusal(losses, "this change cuts traffic", "set allow_cut if that is intended")
+        raise _refusal(losses, "this change cuts traffic", "it needs allow_cut")
     if permit.token:
         seen, seen_nodes = permit.token.split("-")
         lost, nodes = cut_token(losses).split("-")
         if lost != seen:
-            raise _refusal(losses, "this change cuts other traffic than was allowed", "dry-run it again")
+            raise _refusal(losses, "this change cuts other traffic than was allowed", "it needs another dry run")
         if int(nodes) > int(seen_nodes):
-            raise _refusal(losses, f"this change cuts traffic on {nodes} nodes, not {seen_nodes}", "dry-run it again")
+            raise _refusal(losses, f"this change cuts traffic on {nodes} nodes, not {seen_nodes}", "it needs another dry run")
 
 
 def cut_token(losses: Losses) -> str:
@@ -150,7 +150,7 @@ def _refusal(losses: Losses, problem: str, advice: str) -> Error:
     return Error(
         Code.FAILED_PRECONDITION,
         "CUTS_TRAFFIC",
-        f"{problem}: {'; '.join(v.description for v in violations)}; {advice}",
+        f"{problem}, so {advice}: {'; '.join(v.description for v in violations)}",
         violations=tuple(violations),
         metadata={"cut_token": cut_token(losses), "losses": str(len(losses))},
     )

@@ -122,7 +122,7 @@ async def test_a_loss_that_has_grown_is_refused_again(api: Api) -> None:
     token = (await api.revisions.Apply(request("models/iris", validate_only=True))).impact.cut_token
     error = await refused(api.revisions.Apply(request("models/iris", "models/wine", allow_cut=True, cut_token=token)))
     assert error.reason == "CUTS_TRAFFIC"
-    assert "other traffic than was allowed: models iris, wine lose their path" in error.message
+    assert "other traffic than was allowed, so it needs another dry run: models iris, wine lose their path" in error.message
     assert (await refused(api.revisions.Apply(request("models/iris", cut_token=token)))).fields == ["cut_token"]
 
 

@@ -40,6 +40,10 @@ def test_a_summary_is_one_cell() -> None:
     update = Change(name="models/b", kind=UPDATED, lines=["split: blue 10000 -> green 10000"])
     assert changes.summary([update]) == "~ models/b split: blue 10000 -> green 10000"
     assert changes.summary([Change(name="models/a", kind=CREATED, lines=["x", "y"])] * 6).endswith("and 2 more")
+    several = Change(name="gateways/g", kind=UPDATED, lines=["port: 80 -> 81", "address: a -> b", "tls: none -> x"])
+    assert changes.summary([several, update]) == (
+        "~ gateways/g port: 80 -> 81 (and 2 more), ~ models/b split: blue 10000 -> green 10000"
+    )
 
 
 def test_an_impact_always_counts_listeners() -> None:

@@ -99,9 +99,15 @@ def test_a_cut_is_made_only_as_the_table_says() -> None:
     # Fewer nodes lose the same.
     assert refusal({PATH: ["a"], ONLY: ["c"]}, CutPermit(True, token)) is None
     refused = {
-        "this change cuts traffic: ": (lost, CutPermit()),
-        "this change cuts other traffic than was allowed: ": ({**lost, Loss(LossKind.UNKNOWN): ["a"]}, CutPermit(True, token)),
-        "this change cuts traffic on 4 nodes, not 3: ": ({PATH: ["a", "b", "d"], ONLY: ["c"]}, CutPermit(True, token)),
+        "this change cuts traffic, so it needs allow_cut: ": (lost, CutPermit()),
+        "this change cuts other traffic than was allowed, so it needs another dry run: ": (
+            {**lost, Loss(LossKind.UNKNOWN): ["a"]},
+            CutPermit(True, token),
+        ),
+        "this change cuts traffic on 4 nodes, not 3, so it needs another dry run: ": (
+            {PATH: ["a", "b", "d"], ONLY: ["c"]},
+            CutPermit(True, token),
+        ),
     }
     for start, (losses, permit) in refused.items():
         error = refusal(losses, permit)

@@ -64,7 +64,7 @@ class Fleet:
             await self.apply(gateways, models)
         message = str(caught.value.details())
         assert "CUTS_TRAFFIC" in str(rpc_status.from_call(caught.value)), message  # type: ignore[arg-type]
-        return message.removeprefix("this change cuts traffic: ").removesuffix("; set allow_cut if that is intended")
+        return message.removeprefix("this change cuts traffic, so it needs allow_cut: ")
 
     @asynccontextmanager
     async def load(self) -> AsyncIterator[None]:

@@ -27,6 +27,8 @@ if _version_not_supported:
 
 class GatewayServiceStub:
     """GatewayService manages the gateways in desired state. Each accepted change is one revision.
+    A change by which connected nodes lose something is refused with FAILED_PRECONDITION (CUTS_TRAFFIC), unless the request has
+    `allow_cut`.
     """
 
     def __init__(self, channel):
@@ -64,6 +66,8 @@ class GatewayServiceStub:
 
 class GatewayServiceServicer:
     """GatewayService manages the gateways in desired state. Each accepted change is one revision.
+    A change by which connected nodes lose something is refused with FAILED_PRECONDITION (CUTS_TRAFFIC), unless the request has
+    `allow_cut`.
     """
 
     def GetGateway(self, request, context):
@@ -142,6 +146,8 @@ def add_GatewayServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class GatewayService:
     """GatewayService manages the gateways in desired state. Each accepted change is one revision.
+    A change by which connected nodes lose something is refused with FAILED_PRECONDITION (CUTS_TRAFFIC), unless the request has
+    `allow_cut`.
     """
 
     @staticmethod

@@ -27,7 +27,10 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class GatewayServiceStub:
-    """GatewayService manages the gateways in desired state. Each accepted change is one revision."""
+    """GatewayService manages the gateways in desired state. Each accepted change is one revision.
+    A change by which connected nodes lose something is refused with FAILED_PRECONDITION (CUTS_TRAFFIC), unless the request has
+    `allow_cut`.
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -52,7 +55,10 @@ class GatewayServiceStub:
 
 @_typing.type_check_only
 class GatewayServiceAsyncStub(GatewayServiceStub):
-    """GatewayService manages the gateways in desired state. Each accepted change is one revision."""
+    """GatewayService manages the gateways in desired state. Each accepted change is one revision.
+    A change by which connected nodes lose something is refused with FAILED_PRECONDITION (CUTS_TRAFFIC), unless the request has
+    `allow_cut`.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetGateway: _aio.UnaryUnaryMultiCallable[_gateway_service_pb2.GetGatewayRequest, _gateway_service_pb2.GetGatewayResponse]  # type: ignore[assignment]
@@ -73,7 +79,10 @@ class GatewayServiceAsyncStub(GatewayServiceStub):
     """
 
 class GatewayServiceServicer(metaclass=_abc_1.ABCMeta):
-    """GatewayService manages the gateways in desired state. Each accepted change is one revision."""
+    """GatewayService manages the gateways in desired state. Each accepted change is one revision.
+    A change by which connected nodes lose something is refused with FAILED_PRECONDITION (CUTS_TRAFFIC), unless the request has
+    `allow_cut`.
+    """
 
     @_abc_1.abstractmethod
     def GetGateway(

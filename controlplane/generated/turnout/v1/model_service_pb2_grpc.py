@@ -27,6 +27,8 @@ if _version_not_supported:
 
 class ModelServiceStub:
     """ModelService manages the models in desired state, and moves their traffic. Each accepted change is one revision.
+    A change by which connected nodes lose something is refused with FAILED_PRECONDITION (CUTS_TRAFFIC), unless the request has
+    `allow_cut`.
     """
 
     def __init__(self, channel):
@@ -74,6 +76,8 @@ class ModelServiceStub:
 
 class ModelServiceServicer:
     """ModelService manages the models in desired state, and moves their traffic. Each accepted change is one revision.
+    A change by which connected nodes lose something is refused with FAILED_PRECONDITION (CUTS_TRAFFIC), unless the request has
+    `allow_cut`.
     """
 
     def GetModel(self, request, context):
@@ -182,6 +186,8 @@ def add_ModelServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class ModelService:
     """ModelService manages the models in desired state, and moves their traffic. Each accepted change is one revision.
+    A change by which connected nodes lose something is refused with FAILED_PRECONDITION (CUTS_TRAFFIC), unless the request has
+    `allow_cut`.
     """
 
     @staticmethod

@@ -27,6 +27,8 @@ if _version_not_supported:
 
 class RevisionServiceStub:
     """RevisionService changes several objects in one revision, reads the history, goes back, and follows revisions to the nodes.
+    A change by which connected nodes lose something is refused with FAILED_PRECONDITION (CUTS_TRAFFIC), unless the request has
+    `allow_cut`.
     """
 
     def __init__(self, channel):
@@ -79,6 +81,8 @@ class RevisionServiceStub:
 
 class RevisionServiceServicer:
     """RevisionService changes several objects in one revision, reads the history, goes back, and follows revisions to the nodes.
+    A change by which connected nodes lose something is refused with FAILED_PRECONDITION (CUTS_TRAFFIC), unless the request has
+    `allow_cut`.
     """
 
     def Apply(self, request, context):
@@ -196,6 +200,8 @@ def add_RevisionServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class RevisionService:
     """RevisionService changes several objects in one revision, reads the history, goes back, and follows revisions to the nodes.
+    A change by which connected nodes lose something is refused with FAILED_PRECONDITION (CUTS_TRAFFIC), unless the request has
+    `allow_cut`.
     """
 
     @staticmethod

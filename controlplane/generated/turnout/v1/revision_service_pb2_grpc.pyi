@@ -33,7 +33,10 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class RevisionServiceStub:
-    """RevisionService changes several objects in one revision, reads the history, goes back, and follows revisions to the nodes."""
+    """RevisionService changes several objects in one revision, reads the history, goes back, and follows revisions to the nodes.
+    A change by which connected nodes lose something is refused with FAILED_PRECONDITION (CUTS_TRAFFIC), unless the request has
+    `allow_cut`.
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -70,7 +73,10 @@ class RevisionServiceStub:
 
 @_typing.type_check_only
 class RevisionServiceAsyncStub(RevisionServiceStub):
-    """RevisionService changes several objects in one revision, reads the history, goes back, and follows revisions to the nodes."""
+    """RevisionService changes several objects in one revision, reads the history, goes back, and follows revisions to the nodes.
+    A change by which connected nodes lose something is refused with FAILED_PRECONDITION (CUTS_TRAFFIC), unless the request has
+    `allow_cut`.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Apply: _aio.UnaryUnaryMultiCallable[_revision_service_pb2.ApplyRequest, _revision_service_pb2.ApplyResponse]  # type: ignore[assignment]
@@ -103,7 +109,10 @@ class RevisionServiceAsyncStub(RevisionServiceStub):
     """
 
 class RevisionServiceServicer(metaclass=_abc_1.ABCMeta):
-    """RevisionService changes several objects in one revision, reads the history, goes back, and follows revisions to the nodes."""
+    """RevisionService changes several objects in one revision, reads the history, goes back, and follows revisions to the nodes.
+    A change by which connected nodes lose something is refused with FAILED_PRECONDITION (CUTS_TRAFFIC), unless the request has
+    `allow_cut`.
+    """
 
     @_abc_1.abstractmethod
     def Apply(
