@@ -245,12 +245,12 @@ async def test_a_taken_port_is_an_error(several: Several, tmp_path: Path) -> Non
     """The port is taken by workers of another control plane, by another program, or for one process by our own workers."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         for port in (several.app.xds_port, other.getsockname()[1]):
-            app = App(config(tmp_path / str(port), workers=2, xds=Address("127.0.0.1", port)))
+            app = App(config(tmp_path / "others" / str(port), workers=2, xds=Address("127.0.0.1", port)))
             with pytest.raises(Error) as caught:
                 await app.start()
             assert (caught.value.code, caught.value.reason) == (Code.UNAVAILABLE, "PORT_TAKEN")
             assert app.workers is None
-    alone = App(config(tmp_path / "alone", xds=Address("127.0.0.1", several.app.xds_port)))
+    alone = App(config(tmp_path / "others" / "alone", xds=Address("127.0.0.1", several.app.xds_port)))
     with pytest.raises(Error) as caught:
         await alone.start()
     assert caught.value.reason == "PORT_TAKEN"
@@ -290,7 +290,8 @@ async def test_workers_end_when_the_main_process_is_killed_and_its_port_is_free_
         try:
             assert main.stderr is not None
             async with asyncio.timeout(60):
-                assert b"serving" in await main.stderr.readline()
+                while b"serving" not in (line := await main.stderr.readline()):
+                    assert line, "the control plane ended"
             seen += children(main.pid)
             assert len(children(main.pid)) == 2
             if stuck:
