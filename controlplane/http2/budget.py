@@ -16,9 +16,9 @@ class Budget:
     BURST = 1.0
     SHARE = 0.1
 
-    def __init__(self, now: float) -> None:
-        self._spent = 0.0
-        self._now = now
+    def __init__(self) -> None:
+        # Seconds that were used and not refilled yet, at the time `_now`.
+        self._spent = self._now = 0.0
 
     def spend(self, seconds: float, now: float) -> float:
         """Record `seconds` of work that ended at `now`. Return for how many seconds the client must wait; 0 for none."""

@@ -39,9 +39,9 @@ class ClientSettings:
         before = self.initial_window
         # If a setting is repeated, the last value counts. A frame may repeat one 2,730 times.
         for key, value in dict(struct.iter_unpack(">HL", payload)).items():
-            low, high, reason = _RANGES.get(key, (0, value, ErrorCode.NO_ERROR))
-            if not low <= value <= high:
-                raise ConnectionFault(reason, f"SETTINGS_{Setting(key).name} of {value}")
+            limits = _RANGES.get(key)
+            if limits is not None and not limits[0] <= value <= limits[1]:
+                raise ConnectionFault(limits[2], f"SETTINGS_{Setting(key).name} of {value}")
             if key == _INITIAL_WINDOW_SIZE:
                 self.initial_window = value
             elif key == _MAX_FRAME_SIZE:

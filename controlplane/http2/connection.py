@@ -100,7 +100,8 @@ class Connection:
 
         Errors: ConnectionFault, after which the caller must `close` the connection.
         """
-        at, whole, streams, output, block = 0, len(data), self.streams.by_id, self.output, self._handlers.block
+        at, whole, streams, output = 0, len(data), self.streams.by_id, self.output
+        windows, handlers = self._windows, self._handlers
         output.silent = True
         try:
             if self._missing_preface:
@@ -116,7 +117,7 @@ class Connection:
                 end = at + HEADER_BYTES + length
                 if end > whole:
                     break
-                if kind == DATA and not flags and length and not block.stream:
+                if kind == DATA and not flags and length and handlers.block is None:
                     # Nearly every frame takes this path.
                     stream = streams.get(number)
                     if (
@@ -125,7 +126,6 @@ class Connection:
                         and stream.remaining_length == ANY_LENGTH
                         and stream.listener is not None
                     ):
-                        windows = self._windows
                         windows.receive -= length
                         stream.receive_window -= length
                         if windows.receive < 0 or stream.receive_window < 0:
@@ -134,7 +134,7 @@ class Connection:
                         at = end
                         continue
                 began = self._clock()
-                self._handlers.handle(kind, flags, number & LOW_31_BITS, data[at + HEADER_BYTES : end])
+                handlers.handle(kind, flags, number & LOW_31_BITS, data[at + HEADER_BYTES : end])
                 self._events.spent(self._clock() - began)
                 at = end
             return data[at:] if at else data

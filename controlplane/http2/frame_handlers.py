@@ -90,11 +90,12 @@ class FrameHandlers:
         self._max_streams = max_streams
         self._stream_window = stream_window
         self._reader = HeaderReader()
-        self.block = HeaderBlock()
+        # The header block of which more frames must come; None for none.
+        self.block: HeaderBlock | None = None
 
     def handle(self, kind: int, flags: int, number: int, payload: bytes) -> None:
         """Apply one frame of a stream, or of the connection if `number` is 0. Errors: ConnectionFault."""
-        if self.block.stream and (kind != CONTINUATION or number != self.block.stream):
+        if self.block is not None and (kind != CONTINUATION or number != self.block.stream):
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "frame within a header block that is not its CONTINUATION")
         if not self._settings.received and (kind != SETTINGS or flags & ACK):
             raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "first frame is not SETTINGS")
@@ -150,22 +151,26 @@ class FrameHandlers:
             part = part[5:]
         if number <= self._streams.last_id and self._streams.state(number) is CLOSED:
             self._streams.accept(HEADERS, number)  # raises the fault of a closed stream before the block is decoded
-        self.block.begin(number, end_stream=bool(flags & END_STREAM))
-        self._add_to_block(flags, number, part)
+        end_stream = bool(flags & END_STREAM)
+        if flags & END_HEADERS:
+            self._block_received(number, part, end_stream=end_stream)
+        else:
+            self.block = HeaderBlock(number, part, end_stream=end_stream)
 
     def _continuation(self, flags: int, number: int, payload: bytes) -> None:
-        if not self.block.stream:
-            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "CONTINUATION without HEADERS")
-        self._add_to_block(flags, number, payload)
-
-    def _add_to_block(self, flags: int, number: int, part: bytes) -> None:
-        block = self.block.add(part, last=bool(flags & END_HEADERS))
+        block = self.block
         if block is None:
-            return
+            raise ConnectionFault(ErrorCode.PROTOCOL_ERROR, "CONTINUATION without HEADERS")
+        block.add(payload)
+        if flags & END_HEADERS:
+            self.block = None
+            self._block_received(number, block.received, end_stream=block.end_stream)
+
+    def _block_received(self, number: int, block: bytes, *, end_stream: bool) -> None:
         if number > self._streams.last_id:
-            self._open(number, block, end_stream=self.block.end_stream)
+            self._open(number, block, end_stream=end_stream)
         else:
-            self._trailers(number, block, end_stream=self.block.end_stream)
+            self._trailers(number, block, end_stream=end_stream)
 
     def _open(self, number: int, block: bytes, *, end_stream: bool) -> None:
         self._streams.last_id = number

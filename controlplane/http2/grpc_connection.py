@@ -97,7 +97,7 @@ class GrpcConnection:
             connection_window=limits.connection_window,
         )
         self._clock = clock
-        self._budget = Budget(clock())
+        self._budget = Budget()
         # By stream.
         self.calls: dict[int, Call] = {}
         # False while the socket is full.

@@ -32,8 +32,7 @@ class Output:
 
     def add_data_frame(self, stream: int, unsent: list[Buffer], size: int) -> None:
         """Move all of `unsent`, `size` bytes, into one DATA frame, and report nothing."""
-        self.buffers.append(HEADER.pack(size >> 8, size & 0xFF, DATA, 0, stream))
-        self.buffers += unsent
+        self.buffers += (HEADER.pack(size >> 8, size & 0xFF, DATA, 0, stream), *unsent)
         self.size += HEADER_BYTES + size
         unsent.clear()
 

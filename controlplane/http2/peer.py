@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Peer:
+class Peer(NamedTuple):
     """The client of a connection. Every call on the connection has the same one."""
 
     # The address of its socket, like `127.0.0.1:5000` or `[::1]:5000`; "" when the socket has none.

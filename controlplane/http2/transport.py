@@ -21,7 +21,7 @@ from typing import Protocol, cast
 from controlplane.http2.closing import Closing
 from controlplane.http2.frames import ConnectionFault, ErrorCode
 from controlplane.http2.grpc_connection import GrpcConnection, Service
-from controlplane.http2.keepalive import Action, Keepalive, unread_bytes
+from controlplane.http2.keepalive import UnansweredPing, unread_bytes
 from controlplane.http2.peer import Peer, address
 
 
@@ -51,13 +51,14 @@ class SocketTransport(asyncio.Protocol):
 
     __slots__ = (
         "__weakref__",
-        "_closing",
+        "_active_at",
         "_flush_scheduled",
         "_host",
-        "_keepalive",
         "_loop",
+        "_ping",
         "_speaks_http2",
         "_throttled",
+        "_timer",
         "_transport",
         "_unparsed",
         "grpc",
@@ -67,9 +68,12 @@ class SocketTransport(asyncio.Protocol):
         self._host = host
         self._loop = asyncio.get_running_loop()
         self._transport = cast(asyncio.Transport, None)
-        self._closing = cast(Closing, None)
+        # One after the other: the limit for the client's preface, the connection's age, the steps of closing.
+        self._timer: asyncio.TimerHandle | Closing = cast(asyncio.TimerHandle, None)
         self.grpc = GrpcConnection(host, self, self._loop.time)
-        self._keepalive = Keepalive(host.limits, self._loop.time())
+        # When the client last sent something or read again, and a PING that it has not answered since then.
+        self._active_at = 0.0
+        self._ping: UnansweredPing | None = None
         # True after the client exceeded its budget: nothing is read from it for a while.
         self._throttled = False
         # True once the client has sent the preface and SETTINGS.
@@ -88,7 +92,7 @@ class SocketTransport(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start with a new connection, unless the server stops or TLS did not negotiate HTTP/2."""
         self._transport = cast(asyncio.Transport, transport)
-        self._closing = Closing(self._transport, self._loop, self._host.limits)
+        self._timer = self._loop.call_later(self._host.limits.preface_timeout, self._check_preface)
         self.grpc.peer = Peer(address(transport.get_extra_info("peername")))
         tls = transport.get_extra_info("ssl_object")
         # 0 without TLS, so that uvloop writes at once. Otherwise it would first read from all sockets that have data.
@@ -96,21 +100,21 @@ class SocketTransport(asyncio.Protocol):
         if self._host.stopping or (tls is not None and tls.selected_alpn_protocol() != "h2"):
             self._transport.abort()
             return
+        self._active_at = self._loop.time()
         self._host.opened(self)
-        self._closing.after(self._host.limits.preface_timeout, self._check_preface)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End every call: the socket is gone."""
         self.grpc.closed = True
-        self._closing.cancel()
+        self._timer.cancel()
         self.grpc.abort_calls()
         self._host.closed(self)
 
     def data_received(self, data: bytes) -> None:
         """Handle received bytes, now or later."""
-        if self.grpc.http2.closed:
+        if self.grpc.http2.output.closed:
             return
-        self._keepalive.active(self._loop.time())
+        self._active_at, self._ping = self._loop.time(), None
         if self._unparsed:
             data = self._unparsed + data
         if len(data) < self._host.limits.write_chunk and self._host.busy() and self._host.defer(self):
@@ -129,7 +133,7 @@ class SocketTransport(asyncio.Protocol):
         self.grpc.writable = True
         # The client reads, so it is alive. It has no other way to show this, because the server read nothing from it
         # meanwhile.
-        self._keepalive.active(self._loop.time())
+        self._active_at, self._ping = self._loop.time(), None
         self._update_reading()
         # In the next turn of the event loop: the socket may be full again at once, and the client must be read from in
         # between.
@@ -142,9 +146,9 @@ class SocketTransport(asyncio.Protocol):
         if self._speaks_http2:
             return
         self._speaks_http2 = True
-        self._closing.cancel()
+        self._timer.cancel()
         if self._host.limits.max_age:
-            self._closing.after(self._host.limits.max_age * random.uniform(0.9, 1.1), self.grpc.drain)
+            self._timer = self._loop.call_later(self._host.limits.max_age * random.uniform(0.9, 1.1), self.grpc.drain)
 
     def throttle(self, seconds: float) -> None:
         """Read nothing from the client for so long: it has exceeded its budget."""
@@ -169,7 +173,8 @@ class SocketTransport(asyncio.Protocol):
             return
         self.grpc.http2.close(reason)
         self.flush()
-        self._closing.begin()
+        self._timer.cancel()
+        self._timer = Closing(self._transport, self._loop, self._host.limits)
 
     # ---------------------------------------------------------------------------------------------- called by the server
 
@@ -182,9 +187,10 @@ class SocketTransport(asyncio.Protocol):
         """Write the connection's output."""
         self._flush_scheduled = False
         grpc = self.grpc
-        if grpc.closed or not grpc.http2.output.buffers:
+        output = grpc.http2.output
+        if grpc.closed or not output.buffers:
             return
-        buffers, size = grpc.http2.output.take()
+        buffers, size = output.take()
         if size <= grpc.limits.write_chunk:
             self._transport.write(b"".join(buffers))
         else:
@@ -197,12 +203,13 @@ class SocketTransport(asyncio.Protocol):
         """Ping a silent client; disconnect one that does not answer."""
         if self._transport.is_closing():
             return
-        may_ping = self._speaks_http2 and not self.grpc.http2.closed
-        action = self._keepalive.check(now, lambda: unread_bytes(self._transport), may_ping=may_ping)
-        if action is Action.PING:
+        limits = self._host.limits
+        if self._ping is not None:
+            if self._ping.waited(now, unread_bytes(self._transport)) > limits.keepalive_timeout:
+                self.abort()
+        elif now - self._active_at > limits.keepalive_interval and self._speaks_http2 and not self.grpc.http2.closed:
+            self._ping = UnansweredPing(now, unread_bytes(self._transport))
             self.grpc.http2.ping()
-        elif action is Action.DISCONNECT:
-            self.abort()
 
     def abort(self) -> None:
         """Close at once."""

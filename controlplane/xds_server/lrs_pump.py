@@ -73,13 +73,14 @@ class LoadPump(XdsHandler):
         # The answer that the client has not taken yet.
         self._answer: bytes | None = None
         self._half_closed = False
-        self._clock = asyncio.get_running_loop().time
-        self._budget = Budget(self._clock())
+        loop = asyncio.get_running_loop()
+        self._clock = loop.time
+        self._budget = Budget()
         # Continues reading; None while no pause is set.
         self._pause: asyncio.TimerHandle | None = None
         # Looks for the client's snapshot again; None while the pump does not wait for it.
         self._snapshot_retry: asyncio.TimerHandle | None = None
-        self._timers = StreamTimers()
+        self._timers = StreamTimers(loop)
         limits = context.limits
         self._timers.after(limits.first_request_timeout, self._guarded, self._check_first_request)
         if limits.max_stream_age:

@@ -101,7 +101,8 @@ class Pump(XdsHandler):
         self._context, self._nodes, self._stream, self._variant, self._transport = context, nodes, stream, variant, transport
         self._report = context.report
         self._published = context.published
-        self._clock = clock = asyncio.get_running_loop().time
+        loop = asyncio.get_running_loop()
+        self._clock = loop.time
         limits = context.limits
         self.core = core
         # False while the client must wait, because it has used too much time or takes no messages.
@@ -127,7 +128,7 @@ class Pump(XdsHandler):
         self.host = ""
         # True once another Envoy with the same node id is confirmed.
         self._has_duplicate = False
-        self._budget = ReadingBudget(clock())
+        self._budget = ReadingBudget()
         # Parts of the newest request that are not processed yet.
         self._parts: list[Any] = []
         self._queue = SendQueue()
@@ -136,7 +137,7 @@ class Pump(XdsHandler):
         self._pause: asyncio.TimerHandle | None = None
         # Sends refused resources again in parts; None while none is refused.
         self._retry: asyncio.TimerHandle | None = None
-        self._timers = StreamTimers()
+        self._timers = StreamTimers(loop)
         self._timers.after(limits.first_request_timeout, self._guarded, self._check_first_request)
         if limits.max_stream_age:
             self._timers.after(limits.max_stream_age * random.uniform(0.9, 1.1), self._guarded, self.end)
@@ -152,11 +153,12 @@ class Pump(XdsHandler):
 
     def next_message(self) -> bytes | None:
         """Return the next message for the client; None when there is none. Called when the one before has been sent."""
-        message = self._queue.take()
+        queue = self._queue
+        message = queue.take() if queue.messages else None
         if message is None:
             if self._half_closed:
                 self.end()
-        elif not self.reading and not self._queue.full:
+        elif not self.reading and not queue.full:
             # In another turn of the event loop, because reading may lead to a message while this one is being sent.
             asyncio.get_running_loop().call_soon(self._guarded, self._continue_reading)
         return message
@@ -217,8 +219,8 @@ class Pump(XdsHandler):
             self._apply(events)
         else:
             self._receive_new(data, start)
-        pause = self._budget.spend(start, self._clock())
-        if pause is not None or self._parts or self._queue.full:
+        pause = self._budget.pause_after(start, self._clock())
+        if pause is not None or self._parts or (self._queue.messages and self._queue.full):
             self._pause_reading(pause or 0.0)
 
     def _receive_new(self, data: bytes, start: float) -> None:
@@ -269,7 +271,7 @@ class Pump(XdsHandler):
         if self._parts:
             start = self._clock()
             self._pass_to_core(self._parts.pop(0), variants.NAMES_PER_PART, b"", start)
-            self._pause_reading(self._budget.spend(start, self._clock()) or 0.0)
+            self._pause_reading(self._budget.pause_after(start, self._clock()) or 0.0)
         else:
             self.reading = True
             self._transport.resume_reading()

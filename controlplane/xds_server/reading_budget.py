@@ -8,24 +8,24 @@ from controlplane.http2.budget import Budget
 READING_TIME_SLICE = 0.005
 
 
-class ReadingBudget:
+class ReadingBudget(Budget):
     """The time that the requests of one stream use: in one slice, and in all (`Budget`)."""
 
-    __slots__ = ("_budget", "_in_slice")
+    __slots__ = ("_in_slice",)
 
-    def __init__(self, now: float) -> None:
-        self._budget = Budget(now)
+    def __init__(self) -> None:
+        super().__init__()
         # Seconds used since other streams had their turn.
         self._in_slice = 0.0
 
-    def spend(self, start: float, now: float) -> float | None:
+    def pause_after(self, start: float, now: float) -> float | None:
         """Record a request that was served from `start` to `now`.
 
         Return None when the stream may read the next request now, or the seconds to pause before it: 0 lets the others have
         their turn.
         """
         seconds = now - start
-        pause = self._budget.spend(seconds, now)
+        pause = self.spend(seconds, now)
         self._in_slice = in_slice = self._in_slice + seconds
         return pause if pause or in_slice > READING_TIME_SLICE else None
 

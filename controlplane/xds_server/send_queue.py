@@ -12,37 +12,29 @@ class SendQueue:
     earlier message of the type is not ACKed.
     """
 
-    __slots__ = ("_bytes", "_messages", "full")
+    __slots__ = ("messages",)
 
     MAX_MESSAGES = 64
     MAX_BYTES = 8 * 1024 * 1024
 
     def __init__(self) -> None:
         # A list, because there is one for each stream: it is short, and an empty deque takes 700 bytes more.
-        self._messages: list[bytes] = []  # at MAX_MESSAGES or MAX_BYTES: `full`, and no request is read
-        self._bytes = 0
-        self.full = False
+        self.messages: list[bytes] = []  # at MAX_MESSAGES or MAX_BYTES: `full`, and no request is read
 
-    def __len__(self) -> int:
-        return len(self._messages)
+    @property
+    def full(self) -> bool:
+        """Return True at the bound. An empty queue is never full, so callers on the hot path ask for `messages` first."""
+        messages = self.messages
+        return len(messages) >= self.MAX_MESSAGES or sum(map(len, messages)) >= self.MAX_BYTES
 
     def put(self, messages: Sequence[bytes]) -> None:
         """Add messages."""
-        self._messages.extend(messages)
-        self._bytes += sum(map(len, messages))
-        self.full = self._bytes >= self.MAX_BYTES or len(self._messages) >= self.MAX_MESSAGES
+        self.messages += messages
 
-    def take(self) -> bytes | None:
-        """Remove the oldest message, and return it; None when there is none."""
-        if not self._messages:
-            return None
-        message = self._messages.pop(0)
-        self._bytes -= len(message)
-        if self.full:
-            self.full = self._bytes >= self.MAX_BYTES or len(self._messages) >= self.MAX_MESSAGES
-        return message
+    def take(self) -> bytes:
+        """Remove the oldest message, and return it. Errors: IndexError when there is none."""
+        return self.messages.pop(0)
 
     def clear(self) -> None:
         """Drop all messages."""
-        self._messages.clear()
-        self._bytes, self.full = 0, False
+        self.messages.clear()

@@ -8,7 +8,7 @@ from controlplane.http2.budget import Budget
 
 
 def test_a_budget_permits_a_burst_and_then_a_tenth_of_the_time() -> None:
-    budget = Budget(0.0)
+    budget = Budget()
     assert budget.spend(0.6, 1.0) == 0
     assert budget.spend(0.3, 1.0) == 0
     # 0.1 s above the burst: the client waits ten times that.
@@ -17,6 +17,6 @@ def test_a_budget_permits_a_burst_and_then_a_tenth_of_the_time() -> None:
 
 
 def test_a_client_that_uses_a_tenth_of_the_time_never_waits_and_saves_no_more_than_the_burst() -> None:
-    budget = Budget(0.0)
+    budget = Budget()
     assert not any(budget.spend(0.1, float(n)) for n in range(1, 1_000))
     assert budget.spend(1.1, 10_000.0) == pytest.approx(1.0)

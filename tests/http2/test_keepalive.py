@@ -1,4 +1,4 @@
-"""The decisions to ping and to disconnect a client."""
+"""The time that a client has left a PING unanswered, and the bytes that it has not read."""
 
 from __future__ import annotations
 
@@ -6,43 +6,22 @@ import socket
 from pathlib import Path
 from typing import Any
 
-from controlplane.http2.keepalive import Action, Keepalive, kernel_unsent
-from controlplane.http2.limits import ConnectionLimits
-
-LIMITS = ConnectionLimits(keepalive_interval=30, keepalive_timeout=10)
+from controlplane.http2.keepalive import UnansweredPing, kernel_unsent
 
 
-def check(keepalive: Keepalive, now: float, unread: int = 0, *, may_ping: bool = True) -> Action:
-    return keepalive.check(now, lambda: unread, may_ping=may_ping)
+def test_a_client_that_neither_answers_nor_reads_is_waited_for_since_the_ping() -> None:
+    ping = UnansweredPing(30.0, unread=0)
+    assert [ping.waited(now, 0) for now in (30.0, 35.0, 40.5)] == [0.0, 5.0, 10.5]
 
 
-def test_a_silent_client_is_pinged_once_and_then_disconnected() -> None:
-    keepalive = Keepalive(LIMITS, 0.0)
-    assert check(keepalive, 30.0) is Action.NONE
-    assert check(keepalive, 30.1) is Action.PING
-    assert check(keepalive, 40.0) is Action.NONE
-    assert check(keepalive, 40.2) is Action.DISCONNECT
-
-
-def test_a_client_that_answers_is_pinged_again_later() -> None:
-    keepalive = Keepalive(LIMITS, 0.0)
-    assert check(keepalive, 31.0) is Action.PING
-    keepalive.active(32.0)
-    assert check(keepalive, 50.0) is Action.NONE
-    assert check(keepalive, 62.1) is Action.PING
-
-
-def test_a_client_that_reads_is_not_disconnected() -> None:
-    keepalive = Keepalive(LIMITS, 0.0)
-    assert check(keepalive, 31.0, 3_000) is Action.PING
-    assert check(keepalive, 42.0, 2_000) is Action.NONE
-    assert check(keepalive, 53.0, 1_000) is Action.NONE
-    assert check(keepalive, 63.0, 1_000) is Action.NONE
-    assert check(keepalive, 63.1, 1_000) is Action.DISCONNECT
-
-
-def test_no_ping_before_the_client_speaks_http2() -> None:
-    assert check(Keepalive(LIMITS, 0.0), 100.0, may_ping=False) is Action.NONE
+def test_the_wait_for_a_client_that_reads_begins_anew() -> None:
+    ping = UnansweredPing(31.0, unread=3_000)
+    assert ping.waited(42.0, 2_000) == 0
+    assert ping.waited(53.0, 1_000) == 0
+    assert ping.waited(63.0, 1_000) == 10
+    # The server has written more, so the client has more to read. That is no sign of life.
+    assert ping.waited(63.5, 2_000) == 10.5
+    assert ping.waited(64.0, 1_500) == 0
 
 
 def test_unsent_bytes_are_those_that_the_other_side_has_not_read() -> None:

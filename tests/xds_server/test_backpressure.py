@@ -99,7 +99,7 @@ async def test_requests_of_a_client_that_never_reads_are_soon_not_read(rig: Rig)
             while not stream._queue.full:  # noqa: ASYNC110  the queue notifies nobody
                 await asyncio.sleep(0.01)
         await asyncio.sleep(0.1)  # nothing should happen, so there is no condition to wait for
-        assert len(stream._queue) == SendQueue.MAX_MESSAGES
+        assert len(stream._queue.messages) == SendQueue.MAX_MESSAGES
         # Once it reads, it gets all answers: the clusters, and 150 times the endpoints.
         async with asyncio.timeout(30):
             for _ in range(151):

@@ -144,7 +144,7 @@ async def test_a_client_that_takes_nothing_is_not_read_until_it_does() -> None:
             if stream.reading:
                 stream.receive_message(request(ENDPOINTS, "iris/blue"))
             await asyncio.sleep(0)
-    assert (len(stream._queue), stream.reading) == (SendQueue.MAX_MESSAGES, False)
+    assert (len(stream._queue.messages), stream.reading) == (SendQueue.MAX_MESSAGES, False)
     resumed = transport.resumed
     await asyncio.sleep(0.02)  # nothing should happen, so there is no condition to wait for
     assert transport.resumed == resumed
