@@ -36,7 +36,7 @@ from controlplane.observers.log import FleetLog
 from controlplane.reconciler.report import EventDispatcher
 from controlplane.snapshot import Audience, Snapshot
 from controlplane.xds.events import AudienceAssigned, Event, StreamEvent, StreamOpened
-from controlplane.xds.memo import TransitionMemo
+from controlplane.xds.memo import MemoisedStream, TransitionMemo
 from controlplane.xds_server.variants import DELTA, SOTW, Variant
 
 STREAMS = 1_000
@@ -200,7 +200,7 @@ class Bench:
         def connect() -> None:
             receive = self._receive
             for script in scripts:
-                core = self.variant.core("", 0, self.memo)
+                core = MemoisedStream(self.variant.core, memo=self.memo)
                 receive(core, script[0])
                 events = list(core.offer(snapshot))
                 core.to_send()
@@ -211,7 +211,7 @@ class Bench:
                 reported.append(events)
 
         self.figures.cold = _cpu(connect) / streams
-        identified = [self._receive(self.variant.core("", 0, self.memo), s[0]) for s in scripts]
+        identified = [self._receive(MemoisedStream(self.variant.core, memo=self.memo), s[0]) for s in scripts]
 
         def fold() -> None:
             report = self.events.report
@@ -235,7 +235,7 @@ class Bench:
     def _script(self, snapshot: Snapshot, node: str) -> list[bytes]:
         """Return the requests of a client until it is in sync."""
         if self._requests is None:
-            core, client = self.variant.core("", 0, self.memo), SimulatedClient(self.variant, node)
+            core, client = MemoisedStream(self.variant.core, memo=self.memo), SimulatedClient(self.variant, node)
             requests_sent = [client.first()]
             self._receive(core, requests_sent[0])
             core.offer(snapshot)

@@ -91,7 +91,7 @@ class Coordination:
         self._next_number += 1
         if self._common:
             stream.coordination = self  # until it asks for its first type
-        else:
+        elif len(self._open) + len(self._closed) > 1:
             self._find_common()
 
     def before_first_request(self, stream: StreamView, type_url: str) -> None:
@@ -125,6 +125,8 @@ class Coordination:
     def set_time(self, now: float) -> None:
         """Set the time."""
         self.deadlines.set_time(now)
+        if not self._closed:
+            return
         closed = {s: entry for s, entry in self._closed.items() if now - entry[0] < self._linger}
         if len(closed) < len(self._closed):
             self._closed = closed
@@ -243,7 +245,8 @@ class _Deadlines:
     def set_time(self, now: float) -> None:
         """Set the time. A deadline is remembered for a while after it has passed, so that the wait does not begin anew."""
         self.now = now
-        self._until = {k: t for k, t in self._until.items() if now - t < self._linger}
+        if self._until:
+            self._until = {k: t for k, t in self._until.items() if now - t < self._linger}
 
     def running(self, type_url: str, name: str, seconds: float) -> bool:
         """Return whether `seconds` have not passed yet since the first call."""

@@ -41,7 +41,7 @@ they are looked up by a key that ignores the order (`unordered_key`).
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 from weakref import WeakValueDictionary, ref
 
@@ -212,10 +212,9 @@ class _Reader:
 
     __slots__ = ("_core", "_state")
 
-    def __init__(self) -> None:
-        # One of the two is set, once the client is identified. Before that, both are None.
-        self._state: SharedState | None = None
-        self._core: Core | None = None
+    # One of the two is set, once the client is identified. Before that, both are None.
+    _state: SharedState | None
+    _core: Core | None
 
     @property
     def _readable(self) -> Core | None:
@@ -269,7 +268,7 @@ class MemoisedStream(_Reader):
     )
 
     def __init__(self, kind: type[Core], type_url: str = "", ttl: int = 0, *, memo: TransitionMemo) -> None:
-        super().__init__()
+        self._state = self._core = None
         self.type_url = type_url
         self.now = 0.0
         self._kind, self._ttl, self._memo = kind, ttl, memo
@@ -285,7 +284,7 @@ class MemoisedStream(_Reader):
 
     # -------------------------------------------------------------------------------------------------------- inputs
 
-    def recall(self, data: bytes) -> list[Event] | None:
+    def recall(self, data: bytes) -> Sequence[Event] | None:
         """Take a serialised request, if its transition is remembered. None: the caller parses it, and calls `receive`."""
         state = self._state
         if state is None or self._coordination is not None:
@@ -295,7 +294,7 @@ class MemoisedStream(_Reader):
             transition = state.transitions.get(unordered_key(data))
         return self._follow(transition) if transition is not None and transition.above >= self._newest else None
 
-    def _identify(self, node: Any) -> list[Event]:
+    def _identify(self, node: Any) -> Sequence[Event]:
         """Report the client's identity, and go to the initial state."""
         events: list[Event] = [identified(node)]
         with_ttl = self._ttl and self._kind.supports_ttl(node)
@@ -305,9 +304,9 @@ class MemoisedStream(_Reader):
             self._offered = None
         return events
 
-    def receive(self, request: Any, data: bytes = b"") -> list[Event]:
+    def receive(self, request: Any, data: bytes = b"") -> Sequence[Event]:
         """Take a request. `data` are its bytes, or empty if the caller does not have them. Errors: INVALID_ARGUMENT."""
-        events: list[Event] = []
+        events: Sequence[Event] = ()
         if self._state is None and self._core is None:
             events = self._identify(request.node)
         if self._coordination is not None and not self.types:
@@ -318,19 +317,19 @@ class MemoisedStream(_Reader):
         if state is None:
             assert core is not None
             core.now = self.now
-            return events + self._after(core.receive(request))
+            return [*events, *self._after(core.receive(request))]
         meaning = canonical(request)
         transition = state.transitions.get(meaning)
         if transition is None or transition.above < self._newest:
-            return events + self._compute(meaning, lambda core: core.receive(request), 4 * len(data))
+            return [*events, *self._compute(meaning, lambda core: core.receive(request), 4 * len(data))]
         if data and not request.HasField("node"):
             # This is at least the second such request, so more are likely. They need not be parsed.
             self._memo.remember(state, data, transition, 2 * len(data))
             if len(data) >= _LARGE_REQUEST and has_unordered_key(request, data):
                 self._memo.remember(state, unordered_key(data), transition, 4 * len(data))
-        return events + self._follow(transition)
+        return [*events, *self._follow(transition)] if events else self._follow(transition)
 
-    def offer(self, snapshot: Snapshot) -> list[Event]:
+    def offer(self, snapshot: Snapshot) -> Sequence[Event]:
         """Take the newest snapshot; see `Stream.offer`."""
         state = self._state
         if state is None:
@@ -343,7 +342,7 @@ class MemoisedStream(_Reader):
             return self._compute(id(snapshot), lambda core: core.offer(snapshot))
         return self._follow(transition)
 
-    def assume_complete(self) -> list[Event]:
+    def assume_complete(self) -> Sequence[Event]:
         """Assume that subscriptions are complete, once nothing is in flight; see `Stream.assume_complete`."""
         if self._state is not None and self._state.core.awaits_answer:
             self._assume_by = self.now + _LONGEST_DELAY
@@ -351,11 +350,11 @@ class MemoisedStream(_Reader):
         self._assume_by = 0.0
         return self._step("assume_complete", lambda core: core.assume_complete())
 
-    def retry_in_parts(self) -> list[Event]:
+    def retry_in_parts(self) -> Sequence[Event]:
         """Try in parts what was refused together with other resources; see `Stream.retry_in_parts`."""
         return self._step("retry_in_parts", lambda core: core.retry_in_parts())
 
-    def reconsider(self) -> list[Event]:
+    def reconsider(self) -> Sequence[Event]:
         """Send what has waited for another stream of the node; see `Stream.reconsider`."""
         return self._step("reconsider", lambda core: core.reconsider())
 
@@ -372,7 +371,7 @@ class MemoisedStream(_Reader):
 
     # ------------------------------------------------------------------------------------------------ in a shared state
 
-    def _step(self, input: str, act: Callable[[Core], list[Event]]) -> list[Event]:
+    def _step(self, input: str, act: Callable[[Core], list[Event]]) -> Sequence[Event]:
         """Take an input that has no content. `act` applies it to a core."""
         state = self._state
         if state is None:
@@ -382,22 +381,22 @@ class MemoisedStream(_Reader):
             return self._follow(transition)
         return self._compute(input, act)
 
-    def _follow(self, transition: Transition) -> list[Event]:
+    def _follow(self, transition: Transition) -> Sequence[Event]:
         self._state = transition.to
         if transition.messages:
             self._out.extend(transition.messages)
             self._newest = transition.newest
         if transition.acked:
-            self._times.unfolded.append((self.now, transition.acked))  # inline, because this is the hot path
-            if len(self._times.unfolded) > _MOST_UNFOLDED:
+            unfolded = self._times.unfolded  # inline, because this is the hot path
+            unfolded.append((self.now, transition.acked))
+            if len(unfolded) > _MOST_UNFOLDED:
                 self._times.fold()
-        events = list(transition.events)
         if self._assume_by and (self.now >= self._assume_by or not transition.to.core.awaits_answer):
             self._assume_by = 0.0
-            events += self._step("assume_complete", lambda core: core.assume_complete())
-        return events
+            return (*transition.events, *self._step("assume_complete", lambda core: core.assume_complete()))
+        return transition.events
 
-    def _compute(self, input: object, act: Callable[[Core], list[Event]], size: int = 0) -> list[Event]:
+    def _compute(self, input: object, act: Callable[[Core], list[Event]], size: int = 0) -> Sequence[Event]:
         """Compute the transition for an input, and remember it. An error changes nothing."""
         state = self._state
         assert state is not None

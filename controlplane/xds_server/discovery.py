@@ -21,7 +21,7 @@ from controlplane.http2.peer import Peer
 from controlplane.published import PublishedRevision
 from controlplane.xds.context import Context
 from controlplane.xds.events import StreamEvent, StreamId, StreamOpened
-from controlplane.xds.memo import TransitionMemo
+from controlplane.xds.memo import MemoisedStream, TransitionMemo
 from controlplane.xds.status import ResourceStatus, merged, statuses
 from controlplane.xds_server.context import PumpContext
 from controlplane.xds_server.limits import StreamLimits
@@ -75,7 +75,7 @@ class Discovery:
     def open(self, variant: Variant, type_url: str, peer: Peer, transport: Transport) -> Pump:
         """Open a stream of a type, "" for ADS. Errors: UNAVAILABLE before a revision is published, and after `close`."""
         stream = self._open_stream(peer, variant.name)
-        core = variant.core(type_url, self._context.limits.resource_ttl, self._memo)
+        core = MemoisedStream(variant.core, type_url, self._context.limits.resource_ttl, memo=self._memo)
         pump = self._pumps[stream] = Pump(self._context, self._nodes, stream, variant, core, peer, transport)
         return pump
 

@@ -10,7 +10,7 @@ from typing import Any
 from envoy.service.discovery.v3 import discovery_pb2
 
 from controlplane.xds.delta import DeltaStream
-from controlplane.xds.memo import MemoisedStream, TransitionMemo
+from controlplane.xds.memo import Core
 from controlplane.xds.sotw import SotwStream
 
 # Delta: a request with more names than this is processed in parts of this size, and other streams are served in between.
@@ -22,9 +22,8 @@ class Variant:
     """One variant of xDS."""
 
     name: str
-    # Make the protocol core of a stream, from the one type that the stream is about ("" on ADS), the TTL of resources in
-    # seconds (0: none), and the memo of the process.
-    core: Callable[[str, int, TransitionMemo], MemoisedStream]
+    # The protocol core of a stream.
+    core: type[Core]
     # Parse a request. Errors: DecodeError.
     parse: Callable[[bytes], Any]
     # Return the number of names in a request.
@@ -58,15 +57,11 @@ def _keep_whole(request: Any) -> list[Any]:
     return [request]
 
 
-def _core(kind: type[DeltaStream | SotwStream], type_url: str, ttl: int, memo: TransitionMemo) -> MemoisedStream:
-    return MemoisedStream(kind, type_url, ttl, memo=memo)
-
-
 DELTA = Variant(
     "delta",
-    partial(_core, DeltaStream),
+    DeltaStream,
     discovery_pb2.DeltaDiscoveryRequest.FromString,
     _count_delta_names,
     _divide_delta,
 )
-SOTW = Variant("sotw", partial(_core, SotwStream), discovery_pb2.DiscoveryRequest.FromString, _count_sotw_names, _keep_whole)
+SOTW = Variant("sotw", SotwStream, discovery_pb2.DiscoveryRequest.FromString, _count_sotw_names, _keep_whole)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Sequence
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ class RecallingStream(MemoisedStream):
 
     recalled = 0
 
-    def receive(self, request: Any, data: bytes = b"") -> list[Event]:
+    def receive(self, request: Any, data: bytes = b"") -> Sequence[Event]:
         data = request.SerializeToString()
         events = self.recall(data)
         if events is not None:
@@ -191,7 +192,7 @@ def test_the_second_of_two_equal_streams_computes_nothing(variant: Any, monkeypa
             events = stream.recall(request)
             if events is None:
                 events = stream.receive(ask(variant, nonce=nonce(variant, data)), request)
-            assert events == [Held(offered.revision)]
+            assert list(events) == [Held(offered.revision)]
         return received
 
     first = play("one")
@@ -212,7 +213,7 @@ def test_a_second_client_with_the_same_id_computes_nothing(variant: Any, monkeyp
         stream.receive(ask(variant, "same"))
         return stream
 
-    def play(stream: MemoisedStream) -> list[Event]:
+    def play(stream: MemoisedStream) -> Sequence[Event]:
         (response,) = stream.to_send()
         ack = ask(variant, nonce=nonce(variant, response))
         data = ack.SerializeToString()
@@ -221,16 +222,16 @@ def test_a_second_client_with_the_same_id_computes_nothing(variant: Any, monkeyp
     first = join()
     for newest in offered:
         first.offer(newest)
-        assert play(first) == [Held(newest.revision)]
+        assert list(play(first)) == [Held(newest.revision)]
     other = MemoisedStream(variant, memo=memo)
     other.receive(ask(variant, "other"))
     other.offer(offered[1])
-    assert play(other) == [Held(2)]
+    assert list(play(other)) == [Held(2)]
     monkeypatch.setattr(variant, "fork", None)  # nothing is computed any more
     second = join()
     assert second.coordination is first.coordination is None
     second.offer(offered[1])
-    assert play(second) == [Held(2)]
+    assert list(play(second)) == [Held(2)]
 
 
 @VARIANTS
@@ -249,7 +250,7 @@ def test_assume_complete_waits_until_nothing_is_in_flight(variant: Any, monkeypa
     second, newest = begun("second")
     monkeypatch.setattr(variant, "fork", None)  # nothing is computed any more
     assert second.assume_complete() == []
-    assert second.receive(ask(variant, nonce=newest)) == [Held(1)]
+    assert list(second.receive(ask(variant, nonce=newest))) == [Held(1)]
     assert second._state is first._state
     assert not second._assume_by
     assert first._state is not None
@@ -381,7 +382,7 @@ def test_an_error_leaves_a_stream_in_its_state() -> None:
     stream.receive(ask(DeltaStream, "n"))
     with pytest.raises(Error):
         stream.receive(discovery_pb2.DeltaDiscoveryRequest(type_url=ENDPOINTS))
-    assert stream.offer(clusters(1)) == []
+    assert not stream.offer(clusters(1))
     assert len(stream.to_send()) == 1
 
 

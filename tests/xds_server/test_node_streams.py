@@ -10,7 +10,7 @@ from envoy.config.core.v3 import base_pb2
 
 from controlplane.errors import Code, Error
 from controlplane.xds.coordination import Coordination
-from controlplane.xds.memo import TransitionMemo
+from controlplane.xds.memo import MemoisedStream, TransitionMemo
 from controlplane.xds.view import StreamView
 from controlplane.xds_server.limits import StreamLimits
 from controlplane.xds_server.node_streams import NodeRegistry, NodeStreams
@@ -21,7 +21,7 @@ class FakePump:
     """A pump that records its calls."""
 
     def __init__(self, host: str = "") -> None:
-        self.core: StreamView = DELTA.core("", 0, TransitionMemo())
+        self.core: StreamView = MemoisedStream(DELTA.core, memo=TransitionMemo())
         self.host = host
         self.calls: list[str] = []
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controlplane.envoy_types import ENDPOINTS
-from controlplane.xds.memo import TransitionMemo
+from controlplane.xds.memo import MemoisedStream, TransitionMemo
 from controlplane.xds_server.variants import DELTA, NAMES_PER_PART, SOTW, Variant
 
 
@@ -29,8 +29,8 @@ def test_a_message_that_is_no_request_is_an_error(variant: Variant) -> None:
 
 @pytest.mark.parametrize("variant", [DELTA, SOTW], ids=lambda v: v.name)
 def test_a_core_has_the_type_of_its_service(variant: Variant) -> None:
-    assert variant.core(ENDPOINTS, 0, TransitionMemo()).type_url == ENDPOINTS
-    assert variant.core("", 0, TransitionMemo()).type_url == ""
+    for type_url in (ENDPOINTS, ""):
+        assert MemoisedStream(variant.core, type_url, memo=TransitionMemo()).type_url == type_url
 
 
 def test_names_are_counted() -> None:
