@@ -141,6 +141,7 @@ class App:
             xds=str(Address(self.config.xds.host, self.xds_port)),
             **({"metrics": str(Address(self.config.metrics.host, self.metrics_port))} if self.config.metrics else {}),
             data=str(self.config.data),
+            history=self._store.history_id if self._store is not None else "",
             **({"workers": self.config.workers} if self.config.workers else {}),
             revision=self.fleet.revision,
         )

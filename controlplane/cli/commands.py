@@ -9,6 +9,7 @@ import typer
 
 from controlplane.cli import (
     apply,
+    backup,
     bootstrap,
     delete,
     get,
@@ -106,6 +107,8 @@ COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
     },
     "Set up": {
         "serve": serve.serve,
+        "backup": backup.backup,
+        "restore": backup.restore,
         "bootstrap": bootstrap.bootstrap,
         "demo": setup.demo,
         "schema": setup.show_schema,

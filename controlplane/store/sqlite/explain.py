@@ -47,8 +47,10 @@ def refused(reason: str, message: str) -> Error:
 
 def corrupt(path: Path, problem: str) -> Error:
     """Return the FAILED_PRECONDITION / STORE_CORRUPT of a damaged file."""
-    return refused(
+    return Error(
+        Code.FAILED_PRECONDITION,
         "STORE_CORRUPT",
         f"{path} is damaged, or not a store: {problem}. Nothing was changed, and Envoys keep serving what they have. Restore "
         f"a backup: turnout restore FILE --data {path.parent} --replace",
+        metadata={"problem": problem},
     )

@@ -56,7 +56,7 @@ class SqliteFile:
         was_locked_before = (directory / LOCK).exists()
         if not init and not was_locked_before:
             self._refuse_earlier_use()  # before anything is created
-        self._lock: int | None = _acquire_lock(directory)
+        self._lock: int | None = acquire_lock(directory)
         try:
             if init:
                 self._make_way()
@@ -189,7 +189,7 @@ def _restrict_to_owner(database: Path) -> None:
                 os.chmod(f"{database}{suffix}", 0o600)
 
 
-def _acquire_lock(directory: Path) -> int:
+def acquire_lock(directory: Path) -> int:
     """Lock the directory, and return the lock's descriptor. The kernel releases the lock when the process ends."""
     try:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)

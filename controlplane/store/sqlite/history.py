@@ -157,13 +157,18 @@ class HistoryTables:
     def _load_keys(self, key_source: KeySource) -> Keys:
         """Return the sealing keys. Check that they open every sealed key of the history."""
         with self._file.read() as db:
-            rows = db.execute(_SEALED_WITH, (f"{Secret.collection}/", f"{Secret.collection}0")).fetchall()
-        used_key_ids = {key_id for (key_id,) in rows if key_id is not None}
+            used_key_ids = sealing_key_ids(db)
         keys = key_source(used_key_ids)
         missing = keys.missing(used_key_ids)
         if missing:
             raise wrong_key(missing)
         return keys
+
+
+def sealing_key_ids(db: sqlite3.Connection) -> set[str]:
+    """Return the ids of the sealing keys that the private keys in the history are sealed with."""
+    rows = db.execute(_SEALED_WITH, (f"{Secret.collection}/", f"{Secret.collection}0")).fetchall()
+    return {key_id for (key_id,) in rows if key_id is not None}
 
 
 _STATE = """

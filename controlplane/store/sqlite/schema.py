@@ -9,6 +9,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from controlplane.store.sqlite.digests import put_all_digests, row_digest
@@ -19,9 +20,8 @@ _APPLICATION_ID = 0x7475726E  # "turn", in the file's header
 
 def migrate(db: sqlite3.Connection, path: Path) -> None:
     """Migrate the file to the newest schema, each step in a transaction. Errors: STORE_FOREIGN, STORE_NEWER, STORE_CORRUPT."""
-    (version,), (owner,) = (db.execute(f"PRAGMA {p}").fetchone() for p in ("user_version", "application_id"))
-    steps = sorted((f for f in resources.files(f"{__package__}.migrations").iterdir() if f.name.endswith(".sql")), key=str)
-    _check_header(db, path, version, owner, len(steps))
+    version = check_header(db, path)
+    steps = _steps()
     for number, step in enumerate(steps[version:], version + 1):
         db.execute("BEGIN IMMEDIATE")
         had_digests = _has_table(db, "digests")
@@ -42,8 +42,15 @@ def migrate(db: sqlite3.Connection, path: Path) -> None:
     db.execute("ROLLBACK")
 
 
-def _check_header(db: sqlite3.Connection, path: Path, version: int, owner: int, newest: int) -> None:
-    """Check that the file is a store, and that this version knows its schema."""
+def has_layout(db: sqlite3.Connection) -> bool:
+    """Return True if the file has digests, and a second copy of the version of its schema."""
+    return _has_table(db, "layout")
+
+
+def check_header(db: sqlite3.Connection, path: Path) -> int:
+    """Return the version of the schema. Errors: STORE_FOREIGN, STORE_NEWER, STORE_CORRUPT."""
+    (version,), (owner,) = (db.execute(f"PRAGMA {p}").fetchone() for p in ("user_version", "application_id"))
+    newest = len(_steps())
     (tables,) = db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
     if _has_table(db, "layout"):
         second, schema_digest = db.execute("SELECT version, schema_digest FROM layout").fetchone() or (0, b"")
@@ -61,6 +68,12 @@ def _check_header(db: sqlite3.Connection, path: Path, version: int, owner: int, 
             "STORE_NEWER",
             f"{path} was written by a newer version (schema {version}; this one knows up to {newest}): run the newer one",
         )
+    return int(version)
+
+
+def _steps() -> list[Traversable]:
+    """Return the scripts of the migrations, in their order."""
+    return sorted((f for f in resources.files(f"{__package__}.migrations").iterdir() if f.name.endswith(".sql")), key=str)
 
 
 def _has_table(db: sqlite3.Connection, name: str) -> bool:
