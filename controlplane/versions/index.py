@@ -56,7 +56,6 @@ class _Line:
 
     # The newest one.
     version: str
-    resources: Resources
     # The version that the next one can be relative to.
     base: str
     base_resources: Resources
@@ -194,11 +193,11 @@ class VersionIndex:
             if entry is None and version != _EMPTY:
                 content = yield from encode(difference.changed, difference.removed)
                 self._put(IndexedVersion(type_url, version, line.base, now, content), (r.version for r in difference.changed))
-            return _Line(version, resources, line.base, line.base_resources)
+            return _Line(version, line.base, line.base_resources)
         if version != _EMPTY and (entry is None or self._depth(entry) > _MOST_BASES):
             content = yield from encode(resources.values())
             self._put(IndexedVersion(type_url, version, "", now, content), (r.version for r in resources.values()))
-        return _Line(version, resources, version, resources)
+        return _Line(version, version, resources)
 
     def _depth(self, entry: IndexedVersion | None) -> int:
         """Return the number of bases below an entry."""

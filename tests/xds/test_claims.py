@@ -52,6 +52,20 @@ def test_a_delta_client_claims_all_names_if_one_is_not_the_newest() -> None:
     assert delta_claim(sub, foreign, index) == Claimed(CLUSTER, frozenset("acz"), "0123456789abcdef")
 
 
+def test_an_upgrade_that_compiles_other_bytes_is_no_other_history() -> None:
+    """The client holds what the earlier version compiled. The index has survived the upgrade."""
+    upgraded = snapshot(2, "a=other bytes", "c=other bytes")
+    index = VersionIndex()
+    index.load(e for e in indexed(NEW).entries().values() if e is not None)
+    index.add(upgraded, 2.0)
+    for type_url in (CLUSTER, ROUTES):
+        sub = subscription(type_url)
+        sub.set_latest(upgraded.resources[type_url])
+        assert delta_claim(sub, versions(NEW, type_url), index) == Claimed(type_url, frozenset("ac"))
+        version, newest = NEW.versions[type_url], upgraded.versions[type_url]
+        assert sotw_claim(sub, version, newest, index) == Claimed(type_url, frozenset("ac"))
+
+
 def test_only_listeners_clusters_and_routes_tell_of_another_history() -> None:
     index = indexed(OLD, NEW)
     assert delta_claim(subscription(SCOPED_ROUTES), {"s": "f"}, index) == Claimed(SCOPED_ROUTES, frozenset("s"))

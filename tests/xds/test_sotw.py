@@ -5,8 +5,9 @@ from __future__ import annotations
 from envoy.service.discovery.v3 import discovery_pb2
 from google.rpc import code_pb2
 
-from controlplane.envoy_types import CLUSTER, ENDPOINTS, LISTENER
+from controlplane.envoy_types import CLUSTER, ENDPOINTS, LISTENER, ROUTES
 from controlplane.snapshot import Audience, Resource, Snapshot
+from controlplane.xds.context import Context
 from controlplane.xds.events import Held, Oversized
 from controlplane.xds.sotw import SotwStream
 from tests.xds.rig import MIB, many
@@ -110,3 +111,35 @@ def test_no_name_is_missing_from_a_wildcard() -> None:
     stream.offer(Snapshot.of(1, Audience(), []))
     stream.receive(ask_names())
     assert answered(stream, newest) == [(0, [])]
+
+
+def test_a_full_state_between_two_snapshots_is_known_to_the_index() -> None:
+    """The client may come back with its version, which no snapshot has. It is no version of another history."""
+    context = Context()
+    stream = SotwStream(context=context)
+    old, new = (
+        Snapshot.of(
+            revision,
+            Audience(),
+            [Resource.of(CLUSTER, name, b"cluster"), Resource.of(ROUTES, "r", name.encode(), [(CLUSTER, name)])],
+        )
+        for revision, name in ((1, "blue"), (2, "green"))
+    )
+    context.versions.add(old, 1.0)
+    context.versions.add(new, 2.0)
+    stream.offer(old)
+    stream.receive(discovery_pb2.DiscoveryRequest(type_url=CLUSTER))
+    stream.receive(discovery_pb2.DiscoveryRequest(type_url=ROUTES, resource_names=["r"]))
+    while sent := [discovery_pb2.DiscoveryResponse.FromString(data) for data in stream.to_send()]:
+        for response in sent:
+            names = ["r"] if response.type_url == ROUTES else []
+            stream.receive(
+                discovery_pb2.DiscoveryRequest(type_url=response.type_url, resource_names=names, response_nonce=response.nonce)
+            )
+    stream.offer(new)
+    (data,) = stream.to_send()
+    mixed = discovery_pb2.DiscoveryResponse.FromString(data)
+    assert mixed.version_info not in (old.versions[CLUSTER], new.versions[CLUSTER])
+    found = context.versions.find(CLUSTER, mixed.version_info)
+    assert found is not None
+    assert found.keys() == {"blue", "green"}
