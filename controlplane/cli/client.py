@@ -91,7 +91,8 @@ class Client:
         self, address: str, *, retry_for: float, notice: Callable[[str], None], call_timeout: float = CALL_TIMEOUT
     ) -> None:
         self.address = address
-        self._retry_for = retry_for
+        # Seconds for which calls to an unreachable server are repeated.
+        self.retry_for = retry_for
         self._call_timeout = call_timeout
         self._notice = notice
         author = default_author()
@@ -129,7 +130,7 @@ class Client:
 
         A mutation has a request id, so the server makes it only once. Errors: Error.
         """
-        deadline = time.monotonic() + self._retry_for
+        deadline = time.monotonic() + self.retry_for
         noticed = False
         while True:
             try:
@@ -138,7 +139,7 @@ class Client:
                 if error.code() is not grpc.StatusCode.UNAVAILABLE or time.monotonic() >= deadline:
                     raise self.error(error) from None
             if not noticed:
-                self._notice(f"{self.address} does not answer; retrying for {self._retry_for:g} s …")
+                self._notice(f"{self.address} does not answer; retrying for {self.retry_for:g} s …")
                 noticed = True
             time.sleep(min(_RETRY_EVERY, max(0.0, deadline - time.monotonic())))
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Any
 from urllib.parse import quote
 
 import typer
-from rich.console import Group
+from rich.console import Group, RenderableType
 
 from controlplane.cli import complete, listing, messages, output
 from controlplane.cli.client import Client
@@ -15,6 +15,7 @@ from controlplane.cli.node import node_view
 from controlplane.cli.node_table import fleet_line, nodes_table, notes, refusals
 from controlplane.cli.options import MAX_NODES, Api, Output, Watch, connect
 from controlplane.cli.output import Format
+from controlplane.cli.watching import follow, print_each, show_live
 from controlplane.cli.wording import plural
 from controlplane.generated.turnout.v1.node_pb2 import Node
 from controlplane.generated.turnout.v1.node_service_pb2 import (
@@ -108,18 +109,24 @@ def show_nodes(client: Client, names: list[str], form: Format) -> None:
 
 
 def _watch(client: Client, name: str, form: Format) -> None:
-    answers = client.stream(client.nodes.WatchNodes, WatchNodesRequest(max_nodes=MAX_NODES))
-    if form is Format.TABLE:
-        updates = ((answer.summary, _named(answer.nodes, name)) for answer in answers)
-        output.live(Group(fleet_line(summary), nodes_table(listed), notes(listed)) for summary, listed in updates)
-        return
-    for answer in answers:
-        listed = _named(answer.nodes, name)
+    def answers() -> Iterator[WatchNodesResponse]:
+        for answer in client.stream(client.nodes.WatchNodes, WatchNodesRequest(max_nodes=MAX_NODES)):
+            yield WatchNodesResponse(summary=answer.summary, nodes=_named(answer.nodes, name))
+
+    def page(answer: WatchNodesResponse) -> RenderableType:
+        return Group(fleet_line(answer.summary), nodes_table(answer.nodes), notes(answer.nodes))
+
+    def print_answer(answer: WatchNodesResponse) -> None:
         if form is Format.NAME:
-            output.print_name(" ".join(n.name for n in listed))
+            output.print_name(" ".join(n.name for n in answer.nodes))
         else:
-            update = WatchNodesResponse(summary=answer.summary, nodes=listed)
-            messages.print_data(messages.report(update, form), form, one_line=True)
+            messages.print_data(messages.report(answer, form), form, one_line=True)
+
+    updates = follow(client, answers)
+    if form is Format.TABLE:
+        show_live(updates, page)
+    else:
+        print_each(updates, print_answer)
 
 
 def _reconnect(client: Client, name: str, form: Format) -> None:

@@ -28,7 +28,10 @@ Reason = Annotated[
     str, typer.Option("--reason", "-r", metavar="TEXT", help="The reason for the change, stored in the history.")
 ]
 Timeout = Annotated[float, typer.Option("--timeout", metavar="SECONDS", min=0.1, help="How long --wait waits at most.")]
-Watch = Annotated[bool, typer.Option("--watch", "-w", help="Show it again whenever it changes, until Ctrl-C.")]
+Watch = Annotated[
+    bool,
+    typer.Option("--watch", "-w", help="Show it again whenever it changes, until Ctrl-C, also after the server restarts."),
+]
 Files = Annotated[
     list[str],
     typer.Option(

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterable
 from enum import StrEnum
 
-from rich.console import Console, ConsoleOptions, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.live import Live
 from rich.segment import Segment
 from rich.table import Table
@@ -120,4 +120,21 @@ def live(renderables: Iterable[RenderableType]) -> None:
         return
     with Live(console=console, auto_refresh=False, vertical_overflow="crop") as display:
         for renderable in renderables:
-            display.update(renderable, refresh=True)
+            display.update(_Frame(renderable), refresh=True)
+
+
+class _Frame:
+    """The first lines of a page, as many as the terminal has. The last one counts the others."""
+
+    def __init__(self, page: RenderableType) -> None:
+        self._page = page
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        lines = console.render_lines(self._page, options.update(height=None), pad=False)
+        # The cursor stays on a line of its own.
+        room = max(1, console.height - 1)
+        for line in lines if len(lines) <= room else lines[: room - 1]:
+            yield from line
+            yield Segment.line()
+        if len(lines) > room:
+            yield Text(f"and {len(lines) - room + 1:,} lines more; a higher terminal shows them", "dim", end="")

@@ -17,6 +17,7 @@ from controlplane.cli.node_table import fleet_line, nodes_table
 from controlplane.cli.options import MAX_NODES, Api, Output, Watch, connect, resource
 from controlplane.cli.output import Format
 from controlplane.cli.problem_list import problem_list, summary_line
+from controlplane.cli.watching import follow, print_each, show_live
 from controlplane.errors import Error
 from controlplane.generated.turnout.v1.model_pb2 import Model
 from controlplane.generated.turnout.v1.node_pb2 import NodeState
@@ -116,18 +117,20 @@ def status(
         return
     # Desired state is a part of the overview, and not of the answer to a question about nodes.
     overview = not (problems or state or error)
-    _show(_updates(client, request, overview, watch), form, overview=overview, problems=problems, watch=watch)
-
-
-def _show(updates: Iterator[tuple[Status, list[Model]]], form: Format, *, overview: bool, problems: bool, watch: bool) -> None:
-    if form is not Format.TABLE:
-        for current, models in updates:
-            _print_data(current, models if overview else None, form, watch)
-    elif watch:
-        output.live(_page(current, models, problems) for current, models in updates)
+    if watch:
+        updates = follow(client, lambda: _updates(client, request, overview))
+        if form is Format.TABLE:
+            # More rows than the terminal has lines are never seen.
+            rows = output.out().height if output.out().is_terminal else None
+            show_live(updates, lambda shown: _page(*shown, problems, rows))
+        else:
+            print_each(updates, lambda shown: _print_data(shown[0], shown[1] if overview else None, form, watch=True))
+        return
+    current, models = next(_updates(client, request, overview))
+    if form is Format.TABLE:
+        output.show(_page(current, models, problems))
     else:
-        for current, models in updates:
-            output.show(_page(current, models, problems))
+        _print_data(current, models if overview else None, form, watch=False)
 
 
 def _check(client: Client, request: GetStatusRequest, form: Format) -> None:
@@ -144,8 +147,8 @@ def _check(client: Client, request: GetStatusRequest, form: Format) -> None:
     raise Ended(_EXITS[current.level])
 
 
-def _updates(client: Client, request: GetStatusRequest, overview: bool, watch: bool) -> Iterator[tuple[Status, list[Model]]]:
-    """Yield the status with the models, once, or with `watch` at each change. The models are read once a revision."""
+def _updates(client: Client, request: GetStatusRequest, overview: bool) -> Iterator[tuple[Status, list[Model]]]:
+    """Yield the status with the models at each change. The models are read once a revision."""
     models: list[Model] = []
     revision = -1
     before: Status | None = None
@@ -156,23 +159,22 @@ def _updates(client: Client, request: GetStatusRequest, overview: bool, watch: b
             models = [m for m in models if not request.models or m.name in request.models]
         if current != before:
             yield current, models
-        if not watch:
-            return
         before = current
         output.wait_for_reader(_UPDATE_EVERY)
 
 
-def _page(current: Status, models: Sequence[Model], problems: bool) -> RenderableType:
+def _page(current: Status, models: Sequence[Model], problems: bool, rows: int | None = None) -> RenderableType:
+    """Return the page, with at most `rows` models if that is given."""
     parts: list[RenderableType] = [summary_line(current), problem_list(current.problems)]
     if problems:
         return Group(*parts)
     parts += [Text(), fleet_line(current.summary)]
     if models:
-        rows = (
+        cells = (
             (m.name, wording.split(m.split), ", ".join(v.name for v in m.versions), wording.revision_of(m.etag))
-            for m in models
+            for m in models[:rows]
         )
-        parts += [Text(), output.table(("MODEL", "TRAFFIC", "VERSIONS", "REVISION"), rows)]
+        parts += [Text(), output.table(("MODEL", "TRAFFIC", "VERSIONS", "REVISION"), cells)]
     if current.nodes:
         parts += [Text(), nodes_table(current.nodes[:_TABLE_NODES])]
         if len(current.nodes) > _TABLE_NODES:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Iterator
 from typing import Annotated
 
@@ -14,6 +13,7 @@ from controlplane.cli import complete, listing, messages, output, wording
 from controlplane.cli.client import Client
 from controlplane.cli.options import MAX_NODES, Api, Output, Watch, connect, resource
 from controlplane.cli.output import Format
+from controlplane.cli.watching import follow, print_each, show_live
 from controlplane.cli.wording import plural
 from controlplane.generated.turnout.v1.traffic_pb2 import ModelTraffic, NodeTraffic, TrafficRate, TrafficSource, VersionTraffic
 from controlplane.generated.turnout.v1.traffic_service_pb2 import (
@@ -68,22 +68,28 @@ def traffic(
     JSON: ListTrafficResponse; with MODEL, GetTrafficResponse. With --watch, one of them a line.
     """
     client = connect(ctx, api)
-    answers = _answers(client, model, watch)
-    if form is Format.TABLE and watch:
-        output.live(_page(answer) for answer in answers)
+    if not watch:
+        _print(next(_answers(client, model)), form, one_line=False)
         return
-    for answer in answers:
-        if form is Format.TABLE:
-            output.show(_page(answer))
-        elif form is Format.NAME:
-            for one in _models(answer):
-                output.raw(one.model)
-        else:
-            messages.print_data(messages.report(answer, form), form, one_line=watch)
+    updates = follow(client, lambda: _answers(client, model))
+    if form is Format.TABLE:
+        show_live(updates, _page)
+    else:
+        print_each(updates, lambda answer: _print(answer, form, one_line=True))
 
 
-def _answers(client: Client, model: str, watch: bool) -> Iterator[Answer]:
-    """Yield the traffic of one model, or of all models; with `watch` again every two seconds."""
+def _print(answer: Answer, form: Format, *, one_line: bool) -> None:
+    if form is Format.TABLE:
+        output.show(_page(answer))
+    elif form is Format.NAME:
+        for one in _models(answer):
+            output.raw(one.model)
+    else:
+        messages.print_data(messages.report(answer, form), form, one_line=one_line)
+
+
+def _answers(client: Client, model: str) -> Iterator[Answer]:
+    """Yield the traffic of one model, or of all models, every two seconds."""
     while True:
         if model:
             request = GetTrafficRequest(name=resource("models", model), max_nodes=MAX_NODES)
@@ -91,9 +97,7 @@ def _answers(client: Client, model: str, watch: bool) -> Iterator[Answer]:
         else:
             listed, source = listing.traffic(client)
             yield ListTrafficResponse(traffic=listed, source=source)
-        if not watch:
-            return
-        time.sleep(_UPDATE_EVERY)
+        output.wait_for_reader(_UPDATE_EVERY)
 
 
 def _models(answer: Answer) -> list[ModelTraffic]:

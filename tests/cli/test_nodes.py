@@ -63,13 +63,19 @@ def test_reconnect_ends_the_streams_of_a_node(run: Run, applied: Server) -> None
         assert (result.code, expected in result.err) == (code, True)
 
 
-def test_a_watch_ends_when_its_server_stops(run: Run, applied: Server) -> None:
+def test_a_watch_for_programs_survives_a_restart(run: Run, applied: Server) -> None:
     command = [TURNOUT, "nodes", "--watch", "-o", "json"]
+    port = applied.app.api_port
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ) as process:
         assert process.stdout is not None
+        assert process.stderr is not None
         try:
             assert json.loads(process.stdout.readline())["summary"]["revision"] == "1"
-            applied.wait(applied.app.stop(0))
-            assert process.wait(20) in (Exit.UNAVAILABLE, Exit.OK)
+            applied.stop()
+            assert "Connection lost at" in process.stderr.readline()
+            again = Server(applied.data, port)
+            assert json.loads(process.stdout.readline())["summary"]["revision"] == "1"
+            assert "Reconnected to" in process.stderr.readline()
+            again.stop()
         finally:
             process.kill()
