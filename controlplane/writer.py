@@ -32,7 +32,7 @@ from controlplane.domain.endpoints import Endpoints
 from controlplane.domain.revision import Action, Draft, Head, Revision
 from controlplane.domain.scopes import with_scopes
 from controlplane.domain.state import Changes, State
-from controlplane.errors import Code, Error, invalid
+from controlplane.errors import Error, invalid
 from controlplane.probe import Prober, VersionProbe, failures_in_words, rising, target
 from controlplane.published import CompiledRevision, SnapshotCompiler
 from controlplane.snapshot import Audience, DiffCache, Snapshot
@@ -274,7 +274,7 @@ class Writer:
         try:
             await self.store.commit(after.head, changes, draft, on_commit=lambda: _log_commit(after.revision, changes, draft))
         except Error as error:
-            self.failure = error if error.code is Code.UNAVAILABLE else None
+            self.failure = error if error.reason.startswith("STORE_") else None
             raise
         self.failure = None
         self._compiled = after

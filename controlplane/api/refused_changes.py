@@ -49,7 +49,9 @@ class RefusedChanges:
             name = author(context.invocation_metadata() or ())
         except Error:  # the name is too long, which may be why the call was refused
             name = ""
-        self._lines[_LEVELS[error.code]].log(
+        # The store's own errors are not the caller's fault, whatever their code is.
+        level = logging.ERROR if error.reason.startswith("STORE_") else _LEVELS[error.code]
+        self._lines[level].log(
             method.rpartition(".")[2],
             code=error.code.name,
             reason=error.reason,

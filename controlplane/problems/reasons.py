@@ -86,13 +86,13 @@ _ROWS = (
         About.MODELS,
         Level.CRITICAL,
         "The version hangs or is slower than its clients wait: look at its servers. `turnout history models/{name}` shows "
-        "what changed, and `turnout undo` takes the newest change back.",
+        "what changed. `turnout undo {name}` returns it to its previous split.",
     ),
     Reason(
         "STORE_FAILS",
         About.SERVER,
         Level.WARNING,
-        "Free some space, or mend the disk of the data directory, then repeat the change. Envoys are served meanwhile.",
+        "Mend the disk of the data directory, then repeat the change. Reads and Envoys are served meanwhile.",
     ),
     Reason(
         "NODES_REFUSE",

@@ -13,7 +13,7 @@ from controlplane.traffic import ClusterTraffic, Traffic, model_clusters
 
 # Shares of a version's tries that end with an error. Fewer errors than FEW within a minute, beside successes, are no problem.
 WARNING_SHARE, CRITICAL_SHARE, FEW = 0.05, 0.5, 5
-# If a version gets no tries any more after its last ones failed, it counts as failing for this long. Seconds.
+# If a version with a share gets no tries any more after its last ones failed, it counts as failing for this long. Seconds.
 MEMORY = 600.0
 
 
@@ -57,7 +57,7 @@ def _failing(one: _Judged, now: float) -> Iterator[Problem]:
         text = f"{percent(share)} of the tries at {one.receiver} end with an error ({rate.tries / 1000:,.1f} tries/s)"
     else:
         share, age = 1.0, now - one.traffic.last_failure
-        if one.traffic.last_failure <= one.traffic.last_success or age > MEMORY:
+        if not one.users or one.traffic.last_failure <= one.traffic.last_success or age > MEMORY:
             return
         text = f"the last tries at {one.receiver} ended with an error {age:.0f} s ago, and none has succeeded since"
     critical = share >= CRITICAL_SHARE and one.users

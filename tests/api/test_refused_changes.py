@@ -38,13 +38,13 @@ def written(method: str, error: Error, request: Any = None, call: Call | None = 
 
 
 def test_a_line_has_who_what_from_where_and_why() -> None:
-    error = Error(Code.UNAVAILABLE, "STORE_FULL", "there is no space left on the disk")
+    error = Error(Code.RESOURCE_EXHAUSTED, "STORE_FULL", "there is no space left on the disk")
     (line,) = written(SWITCH, error)
     assert line == {
         "event": "change refused",
         "log_level": "error",
         "method": "ModelService/SwitchTraffic",
-        "code": "UNAVAILABLE",
+        "code": "RESOURCE_EXHAUSTED",
         "reason": "STORE_FULL",
         "error": "there is no space left on the disk",
         "author": "ann",

@@ -24,7 +24,7 @@ from controlplane.cli.files import load
 from controlplane.cli.main import main
 from controlplane.config import Address, Config
 from controlplane.envoy_types import ROUTES
-from tests.fakes.xds_client import XdsClient, client
+from tests.fakes.xds_client import Held, XdsClient, client
 
 # The installed program.
 TURNOUT = str(Path(sys.executable).parent / "turnout")
@@ -96,9 +96,18 @@ class Server:
         config = Config(data=data, api=api, xds=xds, metrics=None, grace=0.1, probe=probe)
         self.app = self.wait(self._started(App, config))
 
-    def connect(self, node: str, variant: str = "delta", refuse: Callable[[str], str] = lambda type_url: "") -> XdsClient:
-        """Connect an xDS client until the server stops. `refuse` returns the error text of a NACK for a type, or ""."""
-        connected = client(self.app.xds_port, node, variant, refuse=lambda type_url, names: refuse(type_url))
+    def connect(
+        self,
+        node: str,
+        variant: str = "delta",
+        refuse: Callable[[str], str] = lambda type_url: "",
+        held: Held | None = None,
+    ) -> XdsClient:
+        """Connect an xDS client until the server stops, and wait until it has the route of `iris`.
+
+        `refuse` returns the error text of a NACK for a type, or "". `held` are resources of an earlier stream.
+        """
+        connected = client(self.app.xds_port, node, variant, held=held, refuse=lambda type_url, names: refuse(type_url))
         created: XdsClient = self.wait(self.clients.enter_async_context(connected))
         self.wait(created.until(lambda: "iris" in created.names(ROUTES)))
         return created

@@ -15,6 +15,9 @@ from controlplane.cli.commands import app
 from tests.structure.test_links import pages
 
 COMMAND = re.compile(r"(?:`|^\s*|\| )turnout ((?:[a-z]|--)[^`\n]*)", re.MULTILINE)
+# A block with commands after a prompt, and their output.
+CONSOLE = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+PROMPT = re.compile(r"^\$ (.*)$", re.MULTILINE)
 # The shell's signs that end a command; `\|` is a pipe in a table.
 END = re.compile(r"\s(?:\\?\||>|2>|&|#)|\s{2,}")
 
@@ -22,6 +25,7 @@ END = re.compile(r"\s(?:\\?\||>|2>|&|#)|\s{2,}")
 def commands(page: Path) -> list[list[str]]:
     """Return the arguments of each command of a page, in code blocks and between backticks."""
     text = re.sub(r"^```text\n.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    text = CONSOLE.sub(lambda block: block[0].replace(block[1], "\n".join(PROMPT.findall(block[1]))), text)
     command_lines = [END.split(line)[0].replace(" …", "") for line in COMMAND.findall(text)]
     return [shlex.split(line) for line in command_lines]
 

@@ -40,6 +40,8 @@ def test_a_version_whose_last_tries_failed_is_a_problem_until_one_succeeds() -> 
     text = "models/iris: the last tries at version green ended with an error 40 s ago, and none has succeeded since"
     assert (problem.level, problem.text) == (Level.CRITICAL, text)
     assert world.problems(now=721) == []
+    # A version that nobody is sent to any more is no problem.
+    assert World().add(1).report(1, 110, load("iris/blue", issued=9, failed=9)).report(1, 120).problems() == []
     assert world.report(1, 160, load("iris/green", issued=1)).report(1, 170).problems(now=180) == []
 
 
