@@ -30,12 +30,12 @@ def refusing(first: Snapshot, *more: Snapshot) -> DeltaStream:
 
 
 def test_the_refused_contents_of_a_name_are_bounded() -> None:
-    stream = refusing(*(many(revision, 2, first=revision) for revision in range(100)))
+    stream = refusing(*(many(revision, 2, first=revision) for revision in range(1, 101)))
     assert all(len(r.earlier) < 10 for r in stream._subscriptions[CLUSTER].refused.values())
 
 
 def test_contents_that_are_refused_in_turn_are_kept_once_each() -> None:
-    stream = refusing(*(many(revision, 1, first=revision % 2) for revision in range(20)))
+    stream = refusing(*(many(revision, 1, first=revision % 2) for revision in range(1, 21)))
     assert [len(r.contents()) for r in stream._subscriptions[CLUSTER].refused.values()] == [2]
 
 
