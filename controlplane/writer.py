@@ -32,7 +32,7 @@ from controlplane.domain.endpoints import Endpoints
 from controlplane.domain.revision import Action, Draft, Head, Revision
 from controlplane.domain.scopes import with_scopes
 from controlplane.domain.state import Changes, State
-from controlplane.errors import Error, invalid
+from controlplane.errors import Error, abbreviated, invalid
 from controlplane.probe import Prober, VersionProbe, failures_in_words, rising, target
 from controlplane.published import CompiledRevision, SnapshotCompiler
 from controlplane.snapshot import Audience, DiffCache, Snapshot
@@ -202,7 +202,8 @@ class Writer:
                 if not validate_only:
                     check_cut(losses, permit)
                 # Computed while the disk writes. Later it would compete with the push of the revision to the Envoys.
-                impact = asyncio.ensure_future(self._impact(before, after, losses))
+                warnings = self._unprobed(before, changes) if probe and validate_only else ()
+                impact = asyncio.ensure_future(self._impact(before, after, losses, warnings))
                 impact.add_done_callback(_retrieve_error)
                 try:
                     if not validate_only:
@@ -317,6 +318,17 @@ class Writer:
         probes = await self._prober.probe([target(models[m], models[m].version(v), after.state) for m, v in replaced])
         return {(p.model, p.version): failures_in_words(p) for p in probes if p.dead}
 
+    def _unprobed(self, before: CompiledRevision, changes: Changes) -> tuple[str, ...]:
+        """Return a warning if a dry run does not know whether the new endpoints of a version with traffic answer."""
+        replaced = replaced_versions(before.state, changes)
+        if not replaced or not self._prober.enabled or not self._nodes.by_audience(before.state):
+            return ()
+        versions = abbreviated([f"{model}/{version}" for model, version in replaced])
+        return (
+            f"all endpoints of {versions} are replaced: a dry run does not probe the new ones; the change is refused if none "
+            "of them answers",
+        )
+
     async def _losses(
         self, before: CompiledRevision, after: CompiledRevision, silent: Mapping[VersionName, str] = NOTHING_SILENT
     ) -> Losses:
@@ -333,7 +345,9 @@ class Writer:
                 ids.setdefault(loss, []).extend(nodes)
         return in_order(ids)
 
-    async def _impact(self, before: CompiledRevision, after: CompiledRevision, losses: Losses) -> Impact:
+    async def _impact(
+        self, before: CompiledRevision, after: CompiledRevision, losses: Losses, warnings: tuple[str, ...] = ()
+    ) -> Impact:
         nodes_before = self._nodes.by_audience(before.state)
         # The audience of a node depends only on the gateways.
         same_gateways = before.state.gateways == after.state.gateways
@@ -341,9 +355,10 @@ class Writer:
         transitions = () if same_gateways else self._nodes.transitions(before.head, after.state)
         moves = [(old, new) for old, new in transitions if isinstance(old, Audience) and old != new]
         variants = self._nodes.variants()
-        return await asyncio.to_thread(
+        impact = await asyncio.to_thread(
             impact_of, before, after, nodes_before, nodes_after, self._diffs, variants, losses, moves
         )
+        return replace(impact, warnings=warnings) if warnings else impact
 
 
 def _log_commit(revision: int, changes: Changes, draft: Draft) -> None:

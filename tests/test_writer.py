@@ -418,7 +418,10 @@ async def test_endpoints_that_replace_all_of_a_live_version_are_probed(guarded: 
             "connection refused) on edge-1"
         )
         # A dry run connects to nothing, and without a probe it is not known whether they answer.
-        assert not (await writer.write(to(at(nowhere)), draft(), validate_only=True)).impact.losses
+        tried = (await writer.write(to(at(nowhere)), draft(), validate_only=True)).impact
+        assert (tried.losses, len(tried.warnings)) == ({}, 1)
+        assert tried.warnings[0].startswith("all endpoints of iris/blue are replaced: a dry run does not probe the new ones; ")
+        assert not (await writer.write(to(at(nowhere)), draft(), probe=False, validate_only=True)).impact.warnings
         assert not (await writer.write(to(at(nowhere)), draft(), probe=False)).impact.losses
         assert (await writer.write(to(at(there)), draft())).changed
         assert (await writer.write(to(at(nowhere)), draft(), permit=ALLOWED)).impact.losses
