@@ -21,12 +21,12 @@ from urllib.parse import quote
 from controlplane.errors import Error
 from controlplane.store.sqlite import marker
 from controlplane.store.sqlite.digests import put_digests
-from controlplane.store.sqlite.earlier_use import DATABASE, has_database, set_aside
+from controlplane.store.sqlite.earlier_use import DATABASE, LOCK, has_database, set_aside
 from controlplane.store.sqlite.explain import corrupt, explain_os, refused
 from controlplane.store.sqlite.file import acquire_lock
 from controlplane.store.sqlite.history import sealing_key_ids
 from controlplane.store.sqlite.integrity import check_rows, check_structure, explain_damage
-from controlplane.store.sqlite.marker import Marker
+from controlplane.store.sqlite.marker import MARKER, Marker
 from controlplane.store.sqlite.schema import check_header, has_layout, migrate
 
 # The versions of records and the tokens of leases that a lost history may have used after the backup.
@@ -100,6 +100,7 @@ def restore(file: Path, directory: Path, *, replace: bool = False) -> tuple[Summ
         aside = set_aside(directory, "restore")
         os.rename(restored, directory / DATABASE)
         marker.write(directory, Marker(summary.history, summary.revision))
+        _give_to_owner(directory)
         _sync(directory)
         return summary, aside
     except OSError as error:
@@ -201,6 +202,14 @@ def _checked(db: sqlite3.Connection, source: Path, file: Path) -> Summary:
     except sqlite3.OperationalError:  # the first schema
         history = ""
     return Summary(history, revision, time, frozenset(sealing_key_ids(db)), file.stat().st_size)
+
+
+def _give_to_owner(directory: Path) -> None:
+    """Give the files to the owner of the directory, if root restores the store of a service that has a user of its own."""
+    owner = directory.stat()
+    if os.geteuid() == 0 and owner.st_uid != 0:
+        for name in (DATABASE, LOCK, MARKER):
+            os.chown(directory / name, owner.st_uid, owner.st_gid)
 
 
 def _require_store(db: sqlite3.Connection, source: Path) -> None:

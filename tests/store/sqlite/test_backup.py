@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import shutil
 import sqlite3
@@ -160,6 +161,18 @@ def test_a_lost_store_can_be_restored_where_it_was(tmp_path: Path) -> None:
     assert store_error(tmp_path / "data").reason == "STORE_LOST"
     restore(tmp_path / "backup.db", tmp_path / "data")
     asyncio.run(_open_and_close(tmp_path / "data"))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory to another user")
+def test_files_that_root_restores_belong_to_the_owner_of_the_directory(tmp_path: Path) -> None:
+    create(tmp_path / "data")
+    back_up(tmp_path / "data", tmp_path / "backup.db")
+    service = tmp_path / "service"
+    service.mkdir(mode=0o700)
+    os.chown(service, 12_345, 12_346)
+    restore(tmp_path / "backup.db", service)
+    owners = {path.name: (path.stat().st_uid, path.stat().st_gid) for path in service.iterdir()}
+    assert owners == dict.fromkeys((DATABASE, "turnout.lock", "turnout.history"), (12_345, 12_346))
 
 
 async def test_a_directory_in_use_is_refused(tmp_path: Path) -> None:

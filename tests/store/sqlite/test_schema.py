@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import sqlite3
+from importlib import resources
 from pathlib import Path
 
 import pytest
 
-from controlplane.errors import Code
+from controlplane.errors import Code, Error
+from controlplane.store import Kind, Record
 from controlplane.store.sqlite import DATABASE
 from tests.store.opening import open_store
-from tests.store.sqlite.common import create, store_error
+from tests.store.sqlite.common import change, create, store_error
 
 
 def test_a_file_of_a_newer_version_is_refused(tmp_path: Path) -> None:
@@ -96,6 +98,34 @@ async def test_a_file_of_an_earlier_schema_gets_a_history_id_once(tmp_path: Path
     first = await history_id(tmp_path)
     assert schema(tmp_path) == 3
     assert await history_id(tmp_path) == first
+
+
+async def test_rows_of_an_earlier_schema_get_digests(tmp_path: Path) -> None:
+    """A store of the second schema, as an earlier version made it: with a record and a lease."""
+    db = sqlite3.connect(tmp_path / DATABASE)
+    migrations = resources.files("controlplane.store.sqlite.migrations")
+    for step in ("0001.sql", "0002.sql"):
+        db.executescript(migrations.joinpath(step).read_text())
+    db.execute("INSERT INTO records VALUES ('nodes', 'edge-1', 7, x'0102')")
+    db.execute("INSERT INTO leases VALUES ('writer', 'me', 8, 100)")
+    db.execute("UPDATE sequence SET number = 8")
+    db.execute(f"PRAGMA application_id = {0x7475726E}")
+    db.execute("PRAGMA user_version = 2")
+    db.commit()
+    db.close()
+    store = await open_store(tmp_path)
+    assert await store.records.list(Kind("nodes", 10, 10)) == [Record("edge-1", 7, b"\1\2")]
+    await store.close()
+    assert schema(tmp_path) == 3
+    change(tmp_path, "UPDATE records SET value = x'0103'", digests=False)
+    assert "table records, nodes/edge-1: the row differs from its digest" in (await refusal(tmp_path)).message
+
+
+async def refusal(directory: Path) -> Error:
+    """Return the error of opening a store."""
+    with pytest.raises(Error) as caught:
+        await open_store(directory)
+    return caught.value
 
 
 @pytest.mark.parametrize("table", ["revisions", "objects", "requests"])
