@@ -48,6 +48,7 @@ from controlplane.observers.metrics import FleetMetrics
 from controlplane.observers.metrics_server import MetricsServer
 from controlplane.probe import Prober
 from controlplane.problems.judge import Observed
+from controlplane.reconciler.members import MemberKeeper
 from controlplane.reconciler.publish import Publisher
 from controlplane.reconciler.record_versions import VersionRecorder
 from controlplane.reconciler.report import EventDispatcher
@@ -112,6 +113,7 @@ class App:
         self._health: Any = vars(health)["aio"].HealthServicer()  # missing in the type stubs
         self._store: Store | None = None
         self._recorder: VersionRecorder | None = None
+        self._members: MemberKeeper | None = None
         # Either this process serves xDS, with `_discovery` and `_xds`, or worker processes do.
         self._discovery: Discovery | None = None
         self._xds: Serving | None = None
@@ -161,6 +163,8 @@ class App:
         self._recorder = recorder
         publisher = Publisher(store.head, compiler, self._publish, recorder.served)
         publisher.publish()
+        self._members = members = MemberKeeper(self.fleet, store.records, self.events.members_changed)
+        await members.load()
         limits = StreamLimits(
             config.max_streams_per_node,
             config.max_names_per_stream,
@@ -171,7 +175,8 @@ class App:
         self._api = api = grpc.aio.server(options=API_OPTIONS, interceptors=[StatusInterceptor(self._refused_changes.refused)])
         diffs = DiffCache()
         prober = Prober(enabled=config.probe, local=config.is_local)
-        self._register(api, Writer(store, compiler, self._audiences, diffs=diffs, prober=prober), store)
+        writer = Writer(store, compiler, self._audiences, diffs=diffs, prober=prober)
+        self._register(api, writer, store, members)
         self.api_port = listen(api, config.api, "api")
         if config.metrics is not None:
             self._serve_metrics(config.metrics)
@@ -194,7 +199,8 @@ class App:
                 raise port_taken(config.xds, "xds") from None
             self.xds_port = self._xds.port
             run_xds = self._discovery.run()
-        self._tasks = [asyncio.create_task(run) for run in (publisher.run(), run_xds, recorder.run())]
+        runs = (publisher.run(), run_xds, recorder.run(), members.run())
+        self._tasks = [asyncio.create_task(run) for run in runs]
         await api.start()
 
     def _publish(self, head: Head) -> None:
@@ -210,11 +216,12 @@ class App:
             raise port_taken(address, "metrics") from None
         self.metrics_port = self._metrics_server.port
 
-    def _register(self, server: grpc.aio.Server, writer: Writer, store: Store) -> None:
+    def _register(self, server: grpc.aio.Server, writer: Writer, store: Store, members: MemberKeeper) -> None:
         changed = self.events.changed
         services = add_services(server, writer, store)
         revision_service_pb2_grpc.add_RevisionServiceServicer_to_server(RevisionService(writer, store, changed), server)
-        node_service_pb2_grpc.add_NodeServiceServicer_to_server(NodeService(changed, self._reconnect, self._describe), server)
+        nodes = NodeService(changed, self._reconnect, self._describe, members.forget)
+        node_service_pb2_grpc.add_NodeServiceServicer_to_server(nodes, server)
         server.add_generic_rpc_handlers((ClientStatus(changed, self._describe).handler(),))
         traffic = TrafficService(store, self.traffic, changed)
         traffic_service_pb2_grpc.add_TrafficServiceServicer_to_server(traffic, server)
@@ -248,6 +255,8 @@ class App:
         """
         grace = self.config.grace if grace is None else grace
         await self._health.enter_graceful_shutdown()
+        if self._members is not None:
+            await self._members.close()
         if self._discovery is not None:
             self._discovery.close()
         self.events.close()
@@ -264,7 +273,8 @@ class App:
         if self._store is not None:
             await self._store.close()
         self._tasks, self._reserved = [], []
-        self._api = self.workers = self._xds = self._metrics_server = self._store = self._recorder = None
+        self._api = self.workers = self._xds = self._metrics_server = None
+        self._store = self._recorder = self._members = None
 
     async def run(self) -> None:
         """Start, serve until SIGTERM or SIGINT, and stop. A second signal ends the process at once.

@@ -67,8 +67,10 @@ class Operator:
         response = await self.models.SwitchTraffic(model_service_pb2.SwitchTrafficRequest(switches=[switch], force=True))
         return int(response.revision.number)
 
-    def watch(self, revision: int, max_nodes: int = 0) -> Any:
-        request = revision_service_pb2.WatchRevisionRequest(name=f"revisions/{revision}", max_nodes=max_nodes)
+    def watch(self, revision: int, max_nodes: int = 0, require: str = "NODE_REQUIREMENT_KNOWN") -> Any:
+        request = revision_service_pb2.WatchRevisionRequest(
+            name=f"revisions/{revision}", max_nodes=max_nodes, require=revision_pb2.NodeRequirement.Value(require)
+        )
         return self.revisions.WatchRevision(request)
 
     async def until(self, revision: int, condition: Any, seconds: float = 10.0) -> revision_pb2.RevisionProgress:
@@ -194,7 +196,7 @@ async def test_a_node_that_disconnects_during_a_watch_counts_as_gone(pair: tuple
             await operator.held(1, 2)
             leaves.reading.clear()
             revision = await operator.switch("iris", "green")
-            watch = operator.watch(revision)
+            watch = operator.watch(revision, require="NODE_REQUIREMENT_CONNECTED")
             while (response := await watch.read()).progress.holding < 1:
                 pass
             assert (response.progress.total, response.progress.behind) == (2, 1)
@@ -206,8 +208,26 @@ async def test_a_node_that_disconnects_during_a_watch_counts_as_gone(pair: tuple
             ("nodes/stays", revision_pb2.NODE_PROGRESS_STATE_HOLDING),
         ]
         assert await watch.read() is vars(grpc.aio)["EOF"]
-        # A new watch does not count a node that was gone before it began.
+        # A watch of all known nodes counts it, also after it has left.
+        progress = await operator.until(revision, lambda p: p.gone)
+        assert (progress.total, progress.holding, progress.gone, progress.complete) == (2, 1, 1, False)
+        await operator.nodes.ForgetNodes(node_service_pb2.ForgetNodesRequest(names=["nodes/leaves"]))
         assert (await operator.until(revision, lambda p: p.complete)).total == 1
+
+
+async def test_nodes_are_remembered_when_the_control_plane_restarts(tmp_path: Path) -> None:
+    async with running(tmp_path) as (app, operator):
+        await operator.apply("iris")
+        async with client(app.xds_port, "a"), client(app.xds_port, "b"):
+            await operator.held(1, 2)
+    async with running(tmp_path) as (app, operator), client(app.xds_port, "a"):
+        revision = await operator.switch("iris", "green")
+        progress = await operator.until(revision, lambda p: p.holding)
+        assert (progress.total, progress.holding, progress.gone, progress.complete) == (2, 1, 1, False)
+        (listed,) = [n for n in (await operator.list()).nodes if n.id == "b"]
+        assert (listed.state, listed.known, listed.cluster) == (node_pb2.NODE_STATE_GONE, True, "edge")
+        async with client(app.xds_port, "b"):
+            assert (await operator.until(revision, lambda p: p.complete)).holding == 2
 
 
 async def test_watching_a_missing_revision_is_not_found(pair: tuple[App, Operator]) -> None:
@@ -361,6 +381,7 @@ async def test_metrics_count_the_nodes_that_the_status_counts(tmp_path: Path) ->
             f'turnout_nodes{{state="behind"}} {summary.behind}.0',
             f'turnout_nodes{{state="refusing"}} {summary.refusing}.0',
             f'turnout_nodes{{state="gone"}} {summary.gone}.0',
+            f'turnout_nodes{{state="released"}} {summary.released}.0',
         }
     finally:
         await app.stop()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from itertools import islice
 from typing import Any
 
@@ -14,24 +14,34 @@ from controlplane.api.convert.node import node_id_of, node_name, node_to_proto, 
 from controlplane.api.csds import Describe
 from controlplane.api.pages import max_items, page
 from controlplane.api.watch import current_fleet, watch
-from controlplane.errors import Code, Error, did_you_mean, not_found
+from controlplane.errors import Code, Error, did_you_mean, invalid, not_found
 from controlplane.fleet import Fleet, Node
 from controlplane.generated.turnout.v1 import node_service_pb2 as pb
 from controlplane.generated.turnout.v1 import node_service_pb2_grpc
 
 log = structlog.get_logger("fleet")
 
+MAX_FORGOTTEN = 1_000  # nodes that one call forgets
+
 WATCH_INTERVAL = 0.1  # shortest time between two messages of WatchNodes, seconds
 
 
 class NodeService(node_service_pb2_grpc.NodeServiceServicer):
-    """Reports on the xDS clients that are connected or were connected recently."""
+    """Reports on the xDS clients that are connected or were connected earlier."""
 
-    def __init__(self, changed: Latest[Fleet | None], reconnect: Callable[[str], Awaitable[int]], describe: Describe) -> None:
+    def __init__(
+        self,
+        changed: Latest[Fleet | None],
+        reconnect: Callable[[str], Awaitable[int]],
+        describe: Describe,
+        forget: Callable[[Iterable[str]], Awaitable[None]],
+    ) -> None:
         """Make the service.
 
         `reconnect` closes the streams of a node and returns their number. `describe` returns the status of a node's resources.
+        `forget` forgets nodes by id.
         """
+        self._forget = forget
         self._changed = changed
         self._reconnect = reconnect
         self._describe = describe
@@ -75,11 +85,24 @@ class NodeService(node_service_pb2_grpc.NodeServiceServicer):
         log.info("node asked to reconnect", node=node_id, streams=streams)
         return pb.ReconnectNodeResponse(streams=streams)
 
+    async def ForgetNodes(self, request: pb.ForgetNodesRequest, context: Any) -> pb.ForgetNodesResponse:
+        if not 1 <= len(request.names) <= MAX_FORGOTTEN:
+            raise invalid("names", f"names {len(request.names)} nodes: 1 to {MAX_FORGOTTEN:,}")
+        nodes = [self._find(name)[1] for name in request.names]
+        for name, node in zip(request.names, nodes, strict=True):
+            if node.connected:
+                problem = f"{name} is connected, so it can't be forgotten: stop it first"
+                raise Error(Code.FAILED_PRECONDITION, "NODE_CONNECTED", problem, metadata={"name": name})
+        ids = [node.id for node in nodes]
+        await self._forget(ids)
+        log.info("nodes forgotten", count=len(ids), nodes=ids[:8])
+        return pb.ForgetNodesResponse()
+
     def _find(self, name: str) -> tuple[Fleet, Node]:
         """Return the fleet and one of its nodes. Errors: INVALID_ARGUMENT, NOT_FOUND."""
         fleet = current_fleet(self._changed)
         node = fleet.nodes.get(node_id_of(name))
         if node is None:
             close = did_you_mean(node_id_of(name), fleet.nodes)
-            raise not_found(name, close or "no client with this id is connected or was connected recently")
+            raise not_found(name, close or "no client with this id is connected or remembered")
         return fleet, node

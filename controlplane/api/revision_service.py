@@ -143,7 +143,9 @@ class RevisionService(revision_service_pb2_grpc.RevisionServiceServicer):
     async def WatchRevision(self, request: pb.WatchRevisionRequest, context: Any) -> AsyncIterator[pb.WatchRevisionResponse]:
         max_nodes = max_items(request.max_nodes, "max_nodes")
         revision = await self._store.revision(self._number(request.name, "name", latest=True))
-        async for progress in revision_progress(revision_to_proto(revision), max_nodes, self._changed):
+        connected_only = _connected_only(request.require)
+        proto = revision_to_proto(revision)
+        async for progress in revision_progress(proto, max_nodes, self._changed, connected_only=connected_only):
             yield pb.WatchRevisionResponse(progress=progress)
 
     def _number(self, name: str, field: str, latest: bool = False) -> int:
@@ -184,3 +186,11 @@ def _bootstraps(snapshots: Mapping[Audience, Snapshot], placeholder: tuple[str, 
     """Return a bootstrap in JSON for each set of gateways. `placeholder` replaces certificates that have a private key."""
     audiences = sorted((a for a in snapshots if a.gateways and a.client is Client.ENVOY), key=lambda a: a.gateways)
     return [json.dumps(static_bootstrap(snapshots[a], placeholder)) for a in audiences]
+
+
+def _connected_only(require: revision_pb2.NodeRequirement.ValueType) -> bool:
+    """Return True if only connected nodes must hold the revision. Errors: INVALID_ARGUMENT for an unknown value."""
+    if require not in revision_pb2.NodeRequirement.values():
+        known, connected = "NODE_REQUIREMENT_KNOWN", "NODE_REQUIREMENT_CONNECTED"
+        raise invalid("require", f"{require} is not a requirement: {known} or {connected}")
+    return require == revision_pb2.NODE_REQUIREMENT_CONNECTED

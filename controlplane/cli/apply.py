@@ -18,6 +18,8 @@ from controlplane.cli.options import (
     NoProbe,
     Output,
     Reason,
+    Require,
+    Requirement,
     Timeout,
     Wait,
     connect,
@@ -44,6 +46,7 @@ def apply(
     reason: Reason = "",
     wait: Wait = False,
     timeout: Timeout = DEFAULT_WAIT,
+    require: Require = Requirement.KNOWN,
     validate_with_envoy: Annotated[
         bool, typer.Option("--validate-with-envoy", help="First check the result with the Envoy that is installed here.")
     ] = False,
@@ -83,7 +86,7 @@ def apply(
         **cut_fields(allow_cut, cut_token),
     )
     answer = _apply(client, loaded, request)
-    finish(client, answer, form, changed=answer.changed, timeout=timeout if wait else None)
+    finish(client, answer, form, changed=answer.changed, timeout=timeout if wait else None, require=require)
 
 
 def validate(

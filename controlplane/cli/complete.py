@@ -55,6 +55,17 @@ def nodes(ctx: typer.Context, incomplete: str) -> list[str]:
     return _matching(ctx, incomplete, lambda client: [n.id for n in listing.nodes(client)[0] if shlex.quote(n.id) == n.id])
 
 
+def nodes_or_forget(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Return the word `forget` and ids of nodes; after that word, ids of nodes that are not connected."""
+    if "forget" not in (ctx.params.get("names") or ()):
+        return [*(["forget"] if "forget".startswith(incomplete) else []), *nodes(ctx, incomplete)]
+
+    def names(client: Client) -> list[str]:
+        return [n.id for n in listing.nodes(client)[0] if not n.streams and shlex.quote(n.id) == n.id]
+
+    return _matching(ctx, incomplete, names)
+
+
 def _matching(ctx: typer.Context, incomplete: str, names: Callable[[Client], list[str]]) -> list[str]:
     """Return the names that begin like the incomplete word; empty if the server does not answer."""
     address = ctx.params.get("api") or os.environ.get("TURNOUT_API") or DEFAULT_API

@@ -11,7 +11,18 @@ from controlplane.cli import complete, names, objects, output, secret, wording
 from controlplane.cli.client import Client
 from controlplane.cli.confirm import Yes, confirm
 from controlplane.cli.cuts import AllowCut, CutFields, CutToken, cut_fields, loss_lines
-from controlplane.cli.options import DEFAULT_WAIT, Api, Output, Reason, Timeout, Wait, connect, request_id
+from controlplane.cli.options import (
+    DEFAULT_WAIT,
+    Api,
+    Output,
+    Reason,
+    Require,
+    Requirement,
+    Timeout,
+    Wait,
+    connect,
+    request_id,
+)
 from controlplane.cli.output import Format
 from controlplane.cli.receipt import finish
 from controlplane.cli.wording import plural
@@ -45,6 +56,7 @@ def delete(
     reason: Reason = "",
     wait: Wait = False,
     timeout: Timeout = DEFAULT_WAIT,
+    require: Require = Requirement.KNOWN,
     api: Api = None,
     form: Output = Format.TABLE,
 ) -> None:
@@ -77,7 +89,7 @@ def delete(
             delete_names=[name for _, name in rows], force=True, reason=reason, request_id=request_id(), **cut
         )
         answer = client.call(client.revisions.Apply, request)
-    finish(client, answer, form, changed=True, timeout=timeout if wait else None)
+    finish(client, answer, form, changed=True, timeout=timeout if wait else None, require=require)
 
 
 def _rows(arguments: Sequence[str]) -> list[tuple[Collection, str]]:

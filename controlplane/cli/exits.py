@@ -21,6 +21,7 @@ class Exit(IntEnum):
     UNAVAILABLE = 6
     TIMEOUT = 7
     REFUSED = 8
+    INCOMPLETE = 9
     INTERRUPTED = 130
     BROKEN_PIPE = 141
 
@@ -42,8 +43,9 @@ MEANINGS: dict[Exit, str] = {
     Exit.NOT_FOUND: "an object with this name does not exist",
     Exit.CONFLICT: "refused in this state: stale etag, unknown gateway, moves traffic",
     Exit.UNAVAILABLE: "the server can't be reached, or can't write now",
-    Exit.TIMEOUT: "--timeout passed while waiting; the change was made",
+    Exit.TIMEOUT: "--timeout passed while connected nodes were behind; the change was made",
     Exit.REFUSED: "an Envoy refused it: a NACK, or --validate-with-envoy",
+    Exit.INCOMPLETE: "made, but not all nodes hold it: some are gone, or too few",
     Exit.INTERRUPTED: "Ctrl-C, or the answer to a question was no",
 }
 

@@ -31,6 +31,8 @@ from controlplane.cli.options import (
     NoProbe,
     Output,
     Reason,
+    Require,
+    Requirement,
     Timeout,
     Wait,
     connect,
@@ -64,6 +66,12 @@ _RECENT, _MAX_CANDIDATES = 50, 5
 _MAX_CHANGES, _MAX_MODELS = 20, 5
 
 
+_TO_IS_GONE = (
+    "undo takes models now. To restore the state of a whole revision, and so move every model that changed since: "
+    "turnout restore-state {to}. To take back what one revision changed: turnout revert N"
+)
+
+
 def undo(
     ctx: typer.Context,
     models: Annotated[
@@ -75,6 +83,7 @@ def undo(
     reason: Reason = "",
     wait: Wait = True,
     timeout: Timeout = DEFAULT_WAIT,
+    require: Require = Requirement.KNOWN,
     dry_run: DryRun = False,
     allow_cut: AllowCut = False,
     cut_token: CutToken = "",
@@ -96,11 +105,7 @@ def undo(
     (list of Node). With --dry-run also `dryRun`.
     """
     if to:
-        raise typer.BadParameter(
-            "undo takes models now. To restore the state of a whole revision, and so move every model that changed since: "
-            f"turnout restore-state {to}. To take back what one revision changed: turnout revert N",
-            param_hint="--to",
-        )
+        raise typer.BadParameter(_TO_IS_GONE.format(to=to), param_hint="--to")
     client = connect(ctx, api)
     if not models:
         raise typer.BadParameter(_candidates(client), param_hint="MODEL")
@@ -122,7 +127,9 @@ def undo(
     except Error as error:
         raise with_fields(error, lambda field: _model_of(field, undos)) from None
     notes = [f"Undoes {_described(one.revision)}" for one in _distinct(answer.undone)]
-    finish(client, answer, form, changed=True, timeout=timeout if wait else None, dry_run=dry_run, notes=notes)
+    finish(
+        client, answer, form, changed=True, timeout=timeout if wait else None, require=require, dry_run=dry_run, notes=notes
+    )
 
 
 def revert(
@@ -134,6 +141,7 @@ def revert(
     reason: Reason = "",
     wait: Wait = True,
     timeout: Timeout = DEFAULT_WAIT,
+    require: Require = Requirement.KNOWN,
     dry_run: DryRun = False,
     allow_cut: AllowCut = False,
     cut_token: CutToken = "",
@@ -167,7 +175,8 @@ def revert(
         request.validate_only, request.request_id = False, request_id()
         answer = client.call(client.revisions.RevertRevision, request)
     notes = [f"Takes back {_described(answer.reverted)}"]
-    finish(client, answer, form, changed=answer.changed, timeout=timeout if wait else None, dry_run=dry_run, notes=notes)
+    limit = timeout if wait else None
+    finish(client, answer, form, changed=answer.changed, timeout=limit, require=require, dry_run=dry_run, notes=notes)
 
 
 def restore_state(
@@ -177,6 +186,7 @@ def restore_state(
     reason: Reason = "",
     wait: Wait = True,
     timeout: Timeout = DEFAULT_WAIT,
+    require: Require = Requirement.KNOWN,
     dry_run: DryRun = False,
     allow_cut: AllowCut = False,
     cut_token: CutToken = "",
@@ -212,7 +222,8 @@ def restore_state(
             allow_what_was_shown(answer.impact, request)
         request.validate_only, request.request_id = False, request_id()
         answer = client.call(client.revisions.RestoreState, request)
-    finish(client, answer, form, changed=answer.changed, timeout=timeout if wait else None, dry_run=dry_run)
+    limit = timeout if wait else None
+    finish(client, answer, form, changed=answer.changed, timeout=limit, require=require, dry_run=dry_run)
 
 
 def _candidates(client: Client) -> str:

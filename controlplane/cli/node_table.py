@@ -17,7 +17,8 @@ _COLOURS = {
     NodeState.NODE_STATE_SYNCED: "green",
     NodeState.NODE_STATE_BEHIND: "yellow",
     NodeState.NODE_STATE_REFUSING: "bold red",
-    NodeState.NODE_STATE_GONE: "dim",
+    NodeState.NODE_STATE_GONE: "yellow",
+    NodeState.NODE_STATE_RELEASED: "dim",
 }
 # Nodes whose notes are printed below a table; the others are counted.
 MAX_NOTES = 10
@@ -28,17 +29,20 @@ _MAX_RESOURCES = 5
 
 
 def fleet_line(summary: FleetSummary) -> Text:
-    """Return `Revision 7. Nodes: 3 in sync, 0 behind, 0 refusing, 1 gone`."""
+    """Return `Revision 7. Nodes: 3 in sync, 0 behind, 1 refusing, 1 gone; 4 of 5 hold it`."""
     revision = f"Revision {summary.revision}" if summary.revision else "No revision yet"
     text = Text(f"{revision}. Nodes: ", style="bold")
     counts = (
         (summary.synced, "in sync", "green"),
         (summary.behind, "behind", "yellow"),
         (summary.refusing, "refusing", "bold red"),
-        (summary.gone, "gone", "dim"),
+        (summary.gone, "gone", "yellow"),
+        *(((summary.released, "released", "dim"),) if summary.released else ()),
     )
     for i, (count, word, colour) in enumerate(counts):
         text.append(", " if i else "").append(f"{count:,} {word}", style=colour if count else "")
+    if summary.refusing or summary.gone:  # then the states alone don't say how many hold the revision
+        text.append(f"; {summary.holding:,} of {summary.counted:,} hold it")
     return text
 
 
@@ -70,7 +74,7 @@ def _row(node: Node) -> tuple[str | Text, ...]:
 
 def notes(nodes: Iterable[Node]) -> RenderableType:
     """Return the notes of connected nodes: why a node gets less than others."""
-    noted = [n for n in nodes if n.note and n.state != NodeState.NODE_STATE_GONE]
+    noted = [n for n in nodes if n.note and n.streams]
     lines: list[RenderableType] = [Text(f"{wording.clip(n.name)}: {escaped(n.note)}") for n in noted[:MAX_NOTES]]
     if len(noted) > MAX_NOTES:
         lines.append(Text(f"and {len(noted) - MAX_NOTES:,} more; `turnout nodes -o json` has every note"))

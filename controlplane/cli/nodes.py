@@ -19,6 +19,7 @@ from controlplane.cli.watching import follow, print_each, show_live
 from controlplane.cli.wording import plural
 from controlplane.generated.turnout.v1.node_pb2 import Node
 from controlplane.generated.turnout.v1.node_service_pb2 import (
+    ForgetNodesRequest,
     GetNodeRequest,
     GetNodeStatusRequest,
     ListNodesResponse,
@@ -30,19 +31,21 @@ from controlplane.generated.turnout.v1.node_service_pb2 import (
 # Resources of one node that a table lists.
 _TABLE_RESOURCES = 100
 _MAX_RESOURCES = 10_000
+# The word that makes the command forget nodes.
+FORGET = "forget"
 
 
 def nodes(
     ctx: typer.Context,
-    name: Annotated[
-        str,
+    names: Annotated[
+        list[str] | None,
         typer.Argument(
-            metavar="[NODE]",
+            metavar="[NODE | forget NODE...]",
             show_default=False,
-            autocompletion=complete.nodes,
-            help="Show this node in detail. Default: a table of all nodes.",
+            autocompletion=complete.nodes_or_forget,
+            help="Show this node in detail, or forget nodes. Default: a table of all nodes.",
         ),
-    ] = "",
+    ] = None,
     watch: Watch = False,
     reconnect: Annotated[
         bool,
@@ -64,16 +67,21 @@ def nodes(
     REFUSED  the node refused (NACKed) the response that contained it
     UNASKED  available for the node, which has not subscribed to it
 
+    `turnout nodes forget NODE...` forgets nodes that are gone for good: then no command waits for them.
+
     \b
-    turnout nodes
     turnout nodes edge-1
     turnout nodes edge-1 --all -o json
-    turnout nodes --watch
-    turnout nodes edge-1 --reconnect
+    turnout nodes forget edge-2 edge-3
 
     JSON: ListNodesResponse; with NODE, GetNodeStatusResponse; with --watch, one WatchNodesResponse a line; with
-    --reconnect, ReconnectNodeResponse.
+    --reconnect, ReconnectNodeResponse; with forget, ForgetNodesResponse.
     """
+    names = names or []
+    if len(names) > 1 or names == [FORGET]:
+        _forget(ctx, api, names, form, options=every or watch or reconnect)
+        return
+    name = names[0] if names else ""
     if every and (watch or reconnect or not name):
         raise typer.BadParameter("needs the name of one node, and no --watch or --reconnect", param_hint="--all")
     if reconnect and (watch or not name):
@@ -137,6 +145,25 @@ def _reconnect(client: Client, name: str, form: Format) -> None:
         messages.print_data(messages.report(answer, form), form)
     else:
         output.line(f"Ended {plural(answer.streams, 'stream')} of {name}. The node connects again within seconds.")
+
+
+def _forget(ctx: typer.Context, api: str | None, names: list[str], form: Format, *, options: bool) -> None:
+    """Forget nodes. `names` begins with the word `forget`."""
+    if names[0] != FORGET:
+        raise typer.BadParameter("name one node, or write: turnout nodes forget NODE...", param_hint="NODE")
+    if options or len(names) == 1:
+        problem = f"needs names of nodes and no options; a node of this name is nodes/{FORGET}"
+        raise typer.BadParameter(problem, param_hint=FORGET)
+    client = connect(ctx, api)
+    resource_names = [_resource_name(name) for name in dict.fromkeys(names[1:])]
+    answer = client.call(client.nodes.ForgetNodes, ForgetNodesRequest(names=resource_names))
+    if form is Format.NAME:
+        for name in resource_names:
+            output.print_name(name)
+    elif form is not Format.TABLE:
+        messages.print_data(messages.report(answer, form), form)
+    else:
+        output.line(f"Forgot {plural(len(resource_names), 'node')}. A node that connects again is a new node.")
 
 
 def _show_node(client: Client, name: str, form: Format, every: bool) -> None:

@@ -7,6 +7,7 @@ import re
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -42,7 +43,23 @@ Files = Annotated[
     ),
 ]
 
-Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until every connected node holds the revision.")]
+Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until every node holds the revision.")]
+
+
+class Requirement(StrEnum):
+    """The nodes that must hold a revision before it is done."""
+
+    KNOWN = "known"
+    CONNECTED = "connected"
+
+
+Require = Annotated[
+    Requirement,
+    typer.Option(
+        "--require",
+        help="The nodes to wait for: all that are known, also those that are not connected now, or only the connected ones.",
+    ),
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Check, and show what would change. Change nothing.")]
 NoProbe = Annotated[
     bool, typer.Option("--no-probe", help="Don't probe the endpoints of versions that had no share, and don't warn of them.")

@@ -12,6 +12,7 @@ from controlplane.cli.changes import describe_impact, print_changes, print_warni
 from controlplane.cli.client import Client
 from controlplane.cli.cuts import needed, print_losses
 from controlplane.cli.exits import Ended, Exit
+from controlplane.cli.options import Requirement
 from controlplane.cli.output import Format, line
 from controlplane.cli.wait import disconnected_nodes, wait_for, with_all_nodes
 from controlplane.cli.wording import plural
@@ -33,6 +34,7 @@ _MAX_CHANGES = 50
 # Resources of one refusal that are named.
 _MAX_RESOURCES = 3
 _HOLDING = NodeProgressState.NODE_PROGRESS_STATE_HOLDING
+_GONE = NodeProgressState.NODE_PROGRESS_STATE_GONE
 
 
 def finish(
@@ -43,9 +45,10 @@ def finish(
     changed: bool,
     timeout: float | None,
     dry_run: bool = False,
+    require: Requirement = Requirement.KNOWN,
     notes: Sequence[str] = (),
 ) -> None:
-    """Print the receipt of a change; with a `timeout` in seconds, after waiting for the nodes.
+    """Print the receipt of a change; with a `timeout` in seconds, after waiting for the nodes that `require` names.
 
     With `dry_run`, the change was not made, and nothing is waited for. `notes` are lines for people below the first line, for
     example about the revision that an undo takes back. Errors: Ended if not every node holds the revision.
@@ -56,18 +59,22 @@ def finish(
         return
     if form is Format.TABLE:
         _print_change(revision, answer.impact, changed, notes)
-    progress, code = (None, Exit.OK) if timeout is None else wait_for(client, revision.number, timeout, answer.impact.nodes)
+    progress, code = None, Exit.OK
+    if timeout is not None:
+        progress, code = wait_for(client, revision.number, timeout, answer.impact.nodes, require)
     since = revision.create_time
     if not changed:
         since = Timestamp()
         since.GetCurrentTime()
-    disconnected = [] if progress is None or form is Format.NAME else disconnected_nodes(client, revision.number, since)
+    disconnected: list[Node] = []
+    if progress is not None and form is not Format.NAME and require is Requirement.CONNECTED:
+        disconnected = disconnected_nodes(client, revision.number, since)
     if form is Format.NAME:
         output.raw(revision.name)
     elif form is not Format.TABLE:
         messages.print_data(receipt_data(answer, form, changed, progress, disconnected), form)
     elif progress is not None:
-        _print_progress(with_all_nodes(client, progress), {node.name for node in disconnected})
+        _print_progress(with_all_nodes(client, progress, require), {node.name for node in disconnected})
         _warn_of(disconnected, since)
     if code is not Exit.OK:
         raise Ended(code, _failure(code, revision.number, progress, timeout))
@@ -127,15 +134,24 @@ def _print_change(
 def _print_progress(progress: RevisionProgress, listed_elsewhere: Container[str]) -> None:
     """Print how many nodes hold the revision, and what is wrong with the others, except nodes that are listed elsewhere."""
     number, created = progress.revision.number, progress.revision.create_time
-    if not progress.total:
+    if progress.total:
+        last_ack = ""
+        if progress.HasField("last_ack_time"):
+            last_ack = f"; commit to last ACK {wording.milliseconds(created, progress.last_ack_time)}"
+        text = f"Held by {progress.holding:,} of {plural(progress.total, 'node')}{last_ack}"
+        line(text, "bold green" if progress.complete else "bold yellow")
+    else:
         line(f"No Envoy is connected. Revision {number} is saved and goes to the next Envoy that connects.")
-        return
-    last_ack = ""
-    if progress.HasField("last_ack_time"):
-        last_ack = f"; commit to last ACK {wording.milliseconds(created, progress.last_ack_time)}"
-    everyone = progress.holding == progress.total
-    text = f"Held by {progress.holding:,} of {plural(progress.total, 'node')}{last_ack}"
-    line(text, "bold green" if everyone else "bold yellow")
+    for expected in progress.expected:
+        if expected.holding < expected.expected:
+            expects = f"expects {plural(expected.expected, 'node')}"
+            line(f"    {expected.gateway} {expects}; held by {expected.holding:,}", "yellow")
+    _print_nodes(progress, listed_elsewhere)
+
+
+def _print_nodes(progress: RevisionProgress, listed_elsewhere: Container[str]) -> None:
+    """Print when the nodes began to hold the revision if they are few, and what is wrong with the others."""
+    number, created = progress.revision.number, progress.revision.create_time
     if progress.total <= _LISTED_NODES:
         for node in sorted(progress.nodes, key=lambda n: (n.hold_time.seconds, n.hold_time.nanos)):
             if node.HasField("hold_time"):
@@ -153,9 +169,14 @@ def _print_progress(progress: RevisionProgress, listed_elsewhere: Container[str]
             line(f"    {names}  {text}")
     # Nodes beyond these lines, and nodes that the server did not list.
     hidden = sum(map(len, groups[_MAX_LINES:]))
-    hidden += progress.total - progress.holding - sum(n.state != _HOLDING for n in progress.nodes)
+    hidden += progress.total + progress.released - progress.holding - sum(n.state != _HOLDING for n in progress.nodes)
     if hidden:
         line(f"    and {plural(hidden, 'node')} more; `turnout status` shows what each refuses, `turnout nodes` lists all")
+    releases = [n.release_time for n in progress.nodes if n.state == _GONE and n.node not in listed_elsewhere]
+    if releases:
+        last = wording.when(max(releases, key=lambda t: (t.seconds, t.nanos)))
+        line(f"    A node that is gone counts until it is released, at the latest {last}. If it does not come back:")
+        line("    `turnout nodes forget NODE`")
 
 
 def _describe(node: NodeProgress, number: int, *, many: bool = False) -> str:
@@ -169,7 +190,11 @@ def _describe(node: NodeProgress, number: int, *, many: bool = False) -> str:
             older = f" of revision {node.refused_revision}, which this one needs" if node.refused_revision < number else ""
             return f"refused {resources}{older}: {wording.indented(node.error)}"
         case NodeProgressState.NODE_PROGRESS_STATE_GONE:
-            return f"disconnected while holding revision {node.held_revision}"
+            held = f" and held revision {node.held_revision} before" if node.held_revision else ""
+            return f"{'are' if many else 'is'} gone (not connected){held}"
+        case NodeProgressState.NODE_PROGRESS_STATE_RELEASED:
+            were, stay = ("were", "they stayed") if many else ("was", "it stayed")
+            return f"{were} released, because {stay} away: not counted"
         case _:
             have, hold = ("have", "hold") if many else ("has", "holds")
             return f"{have} not ACKed yet, {hold} revision {node.held_revision}"
@@ -196,6 +221,12 @@ def _failure(code: Exit, number: int, progress: RevisionProgress | None, timeout
         assert progress is not None
         keeps = "keeps what it" if progress.refused == 1 else "keep what they"
         return f"revision {number} was made, but {plural(progress.refused, 'node')} refused it and {keeps} had"
+    if code is Exit.INCOMPLETE:
+        assert progress is not None
+        too_few = any(e.counted < e.expected for e in progress.expected)
+        parts = [f"{plural(progress.gone, 'node')} {'is' if progress.gone == 1 else 'are'} gone"] if progress.gone else []
+        parts += ["a gateway has fewer nodes than it expects"] if too_few else []
+        return f"revision {number} was made, but not every node holds it: {' and '.join(parts)}"
     return (
         f"revision {number} was made, but not every node holds it after {timeout:g} s; "
         "`turnout status` shows which nodes are behind"

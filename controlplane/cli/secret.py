@@ -15,6 +15,8 @@ from controlplane.cli.options import (
     Api,
     Output,
     Reason,
+    Require,
+    Requirement,
     Timeout,
     Wait,
     connect,
@@ -47,6 +49,7 @@ def set_secret(
     reason: Reason = "",
     wait: Wait = False,
     timeout: Timeout = DEFAULT_WAIT,
+    require: Require = Requirement.KNOWN,
     api: Api = None,
     form: Output = Format.TABLE,
 ) -> None:
@@ -78,7 +81,7 @@ def set_secret(
         answer = client.call(client.revisions.Apply, request)
     except Error as error:
         raise with_fields(error, _option) from None
-    finish(client, answer, form, changed=answer.changed, timeout=timeout if wait else None)
+    finish(client, answer, form, changed=answer.changed, timeout=timeout if wait else None, require=require)
 
 
 app.command("set", help=help_text(set_secret))(with_shared_options(set_secret))

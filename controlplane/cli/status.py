@@ -45,6 +45,7 @@ class State(StrEnum):
     BEHIND = "behind"
     REFUSING = "refusing"
     GONE = "gone"
+    RELEASED = "released"
 
 
 _Models = Annotated[

@@ -19,6 +19,8 @@ from controlplane.cli.options import (
     NoProbe,
     Output,
     Reason,
+    Require,
+    Requirement,
     Timeout,
     Wait,
     connect,
@@ -63,6 +65,7 @@ def switch(
     reason: Reason = "",
     wait: Wait = True,
     timeout: Timeout = DEFAULT_WAIT,
+    require: Require = Requirement.KNOWN,
     dry_run: DryRun = False,
     allow_cut: AllowCut = False,
     cut_token: CutToken = "",
@@ -73,7 +76,7 @@ def switch(
 ) -> None:
     r"""Move all traffic of one or more models to a version, in one revision.
 
-    Ends when every connected node has ACKed the revision.
+    Ends when every node holds the revision, also the known nodes that are not connected now: see --require.
 
     \b
     turnout switch iris --to green
@@ -97,7 +100,7 @@ def switch(
     request = SwitchTrafficRequest(
         switches=switches, reason=reason, validate_only=dry_run, no_probe=no_probe, **cut_fields(allow_cut, cut_token)
     )
-    _move(connect(ctx, api), request, etag, timeout if wait else None, form)
+    _move(connect(ctx, api), request, etag, timeout if wait else None, require, form)
 
 
 def split(
@@ -111,6 +114,7 @@ def split(
     reason: Reason = "",
     wait: Wait = True,
     timeout: Timeout = DEFAULT_WAIT,
+    require: Require = Requirement.KNOWN,
     dry_run: DryRun = False,
     allow_cut: AllowCut = False,
     cut_token: CutToken = "",
@@ -135,7 +139,7 @@ def split(
     request = SwitchTrafficRequest(
         switches=switches, reason=reason, validate_only=dry_run, no_probe=no_probe, **cut_fields(allow_cut, cut_token)
     )
-    _move(connect(ctx, api), request, etag, timeout if wait else None, form)
+    _move(connect(ctx, api), request, etag, timeout if wait else None, require, form)
 
 
 def _shares(texts: Sequence[str]) -> dict[str, int]:
@@ -164,7 +168,9 @@ def _model_of(field: str, switches: Sequence[TrafficSwitch]) -> str:
     return switches[int(match[1])].model if match else field
 
 
-def _move(client: Client, request: SwitchTrafficRequest, etag: str, timeout: float | None, form: Format) -> None:
+def _move(
+    client: Client, request: SwitchTrafficRequest, etag: str, timeout: float | None, require: Requirement, form: Format
+) -> None:
     """Make a request with the etags of its models, and print the receipt. `etag` replaces the etag of the only model."""
     switches = request.switches
     if etag and len(switches) > 1:
@@ -183,4 +189,4 @@ def _move(client: Client, request: SwitchTrafficRequest, etag: str, timeout: flo
     except Error as error:
         raise with_fields(error, lambda field: _model_of(field, switches)) from None
     changed = any(dict(b.split) != dict(a.split) for b, a in zip(before, answer.models, strict=True))
-    finish(client, answer, form, changed=changed, timeout=timeout, dry_run=request.validate_only)
+    finish(client, answer, form, changed=changed, timeout=timeout, require=require, dry_run=request.validate_only)

@@ -5,6 +5,8 @@ ACKed all of it on that stream. A node holds a revision once all its open stream
 
 Everything here is a fold of events: there is no I/O, and the time is an argument. The cost of an event does not depend on the
 size of the fleet. Therefore each event updates the counts. They are always the same as if all nodes were counted.
+
+`membership.py` defines which nodes count, and what done means.
 """
 
 from __future__ import annotations
@@ -12,9 +14,10 @@ from __future__ import annotations
 from collections import Counter, OrderedDict
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
-from typing import Any
 
+from controlplane.fleet.counting import decrement
 from controlplane.fleet.held_revisions import HeldRevisions
+from controlplane.fleet.members import RELEASED_NODES, Members
 from controlplane.fleet.node import Node, NodeState, NodeStream, Refusal
 from controlplane.snapshot import Audience
 from controlplane.versions import VersionIndex
@@ -33,22 +36,18 @@ from controlplane.xds.events import (
     StreamOpened,
 )
 
-# A node that disconnected stays listed for at most this long. At most GONE_NODES such nodes stay listed.
-GONE_SECONDS = 24 * 3600.0
-GONE_NODES = 10_000
-
 # Constants for `_apply_held`, because the look-up of a member of an Enum is slow.
-_SYNCED, _BEHIND = NodeState.SYNCED, NodeState.BEHIND
+_SYNCED, _BEHIND, _RELEASED = NodeState.SYNCED, NodeState.BEHIND, NodeState.RELEASED
 
 
 class Fleet:
-    """All connected nodes, and those that disconnected recently."""
+    """All nodes that are connected or known, and those that were released lately."""
 
     def __init__(self, versions: VersionIndex | None = None) -> None:
         """Make an empty fleet. `versions` says from when on an unknown version is a foreign one; None: always."""
         self._versions = versions if versions is not None else VersionIndex()
         # By id of a node that brought a version which this history never made: the time of the newest such stream. In the
-        # order of these times. At most GONE_NODES; the oldest is forgotten first.
+        # order of these times. At most RELEASED_NODES; the oldest is forgotten first.
         self.foreign: OrderedDict[str, float] = OrderedDict()
         # The newest published revision, which every connected node should hold.
         self.revision = 0
@@ -61,8 +60,8 @@ class Fleet:
         self._streams: dict[StreamId, NodeStream] = {}
         # The stream that closed last and its node, for observers that handle the StreamClosed after the fleet. None at first.
         self._last_closed: tuple[StreamId, Node | None] | None = None
-        # Ids of nodes that are gone, in the order in which they disconnected.
-        self._gone: OrderedDict[str, None] = OrderedDict()
+        # The known and the released nodes.
+        self.members = Members(self._nodes, self.counts)
         # Number of connected nodes by the revisions that they hold; no zero counts.
         self._held: Counter[HeldRevisions] = Counter()
 
@@ -74,7 +73,12 @@ class Fleet:
     @property
     def connected(self) -> int:
         """Return the number of connected nodes."""
-        return len(self._nodes) - self.counts[NodeState.GONE]
+        return len(self._nodes) - self.counts[NodeState.GONE] - self.counts[NodeState.RELEASED]
+
+    @property
+    def counted(self) -> int:
+        """Return the number of nodes that count: those that are connected or known."""
+        return len(self._nodes) - self.counts[NodeState.RELEASED]
 
     @property
     def streams(self) -> int:
@@ -97,20 +101,34 @@ class Fleet:
         """Return the number of connected nodes whose `holds` contains `revision`."""
         return sum(n for held, n in self._held.items() if revision in held)
 
+    def is_done(self, revision: int, *, connected_only: bool = False) -> bool:
+        """Return True if every node that counts holds `revision`, and each gateway has as many nodes as it expects.
+
+        With `connected_only`, only connected nodes count, and no gateway expects any. The cost does not depend on the size of
+        the fleet.
+        """
+        if self.holding(revision) < self.connected:
+            return False
+        if connected_only:
+            return True
+        if self.members.missing_holding(revision) < self.counts[NodeState.GONE]:
+            return False
+        return all(e.counted >= e.expected for e in self.members.expected(self.audiences))
+
     def state_of(self, node: Node) -> NodeState:
         """Return a node's state, compared with the newest revision. While there is no revision, connected nodes are BEHIND."""
         if not node.streams:
-            return NodeState.GONE
+            return NodeState.GONE if node.known else NodeState.RELEASED
         if node.refusing:
             return NodeState.REFUSING
-        return NodeState.SYNCED if node.held_revision >= (self.revision or 1) else NodeState.BEHIND
+        return NodeState.SYNCED if node.holds.all_of >= (self.revision or 1) else NodeState.BEHIND
 
     def unsynced_first(self) -> Iterator[Node]:
-        """Yield all nodes in the order refusing, behind, gone, synced, and within a state sorted by id."""
+        """Yield all nodes in the order refusing, behind, gone, synced, released, and within a state sorted by id."""
         by_state: dict[NodeState, list[Node]] = {state: [] for state in NodeState}
         for node in self._nodes.values():
             by_state[self.state_of(node)].append(node)
-        for state in (NodeState.REFUSING, NodeState.BEHIND, NodeState.GONE, NodeState.SYNCED):
+        for state in (NodeState.REFUSING, NodeState.BEHIND, NodeState.GONE, NodeState.SYNCED, NodeState.RELEASED):
             yield from sorted(by_state[state], key=lambda n: n.id)
 
     def publish(self, revision: int) -> None:
@@ -149,8 +167,8 @@ class Fleet:
             if isinstance(event, StreamClosed):
                 del self._streams[stream]
                 self._last_closed = stream, opened.node
-        if self._gone:
-            self._forget_gone(now)
+        if self.counts[_RELEASED]:
+            self.members.drop_released(now)
 
     def _apply_held(self, stream: StreamId, revision: int, now: float) -> bool:
         """Apply Held for a node that refuses nothing. This is the event that every stream reports after a switch.
@@ -167,26 +185,25 @@ class Fleet:
         holds = opened.held if len(node.streams) == 1 else node.common_holds(before, revision >= before.newest)
         newest = self.revision
         synced = holds.all_of >= newest
-        if synced != (node.held_revision >= newest):
+        if synced != (node.holds.all_of >= newest):
             change = 1 if synced else -1
             self.counts[_BEHIND] -= change
             self.counts[_SYNCED] += change
         if holds is not node.holds:
-            _decrement(self._held, node.holds)
+            decrement(self._held, node.holds)
             self._held[holds] += 1
             node.holds = holds
-            node.held_revision = holds.all_of
             node.note_held(now)
+            if not node.known:
+                self.members.acked(node)
         node.last_seen = now
-        if self._gone:
-            self._forget_gone(now)
         return True
 
     def _add_node(self, stream: StreamId, opened: NodeStream, event: Identified, now: float) -> None:
         node = opened.node = self._nodes[event.id] = Node(
             event.id, event.cluster, event.metadata, event.user_agent, opened.peer, event.locality, variants=(opened.variant,)
         )
-        node.connect_time, node.last_seen = opened.opened, now
+        node.connect_time, node.first_seen, node.last_seen = opened.opened, now, now
         node.streams[stream] = opened
         self._count(node)
 
@@ -197,7 +214,7 @@ class Fleet:
         if node is None:
             return
         if node.audience != event.audience:
-            _decrement(self.audiences, node.audience)
+            decrement(self.audiences, node.audience)
             self.audiences[event.audience] += 1
         node.audience, node.note = event.audience, event.note
 
@@ -212,7 +229,7 @@ class Fleet:
         if event.unknown_version and self._versions.is_trusted(now):
             self.foreign[node.id] = now
             self.foreign.move_to_end(node.id)
-            if len(self.foreign) > GONE_NODES:
+            if len(self.foreign) > RELEASED_NODES:
                 self.foreign.popitem(last=False)
 
     def _fold(self, stream: StreamId, opened: NodeStream, node: Node, event: StreamEvent, now: float) -> None:
@@ -229,7 +246,8 @@ class Fleet:
                 node.cluster, node.metadata = event.cluster, event.metadata
                 node.user_agent, node.peer, node.locality = event.user_agent, opened.peer, event.locality
                 node.streams[stream] = opened
-                self._gone.pop(node.id, None)
+                if node.known:
+                    self.members.unsaved[node.id] = None
             case Refused(type_url) if (newer := opened.refused.get(type_url)) and newer.revision > event.revision:
                 pass  # resources that the client had refused earlier were sent again
             case Refused():
@@ -244,7 +262,7 @@ class Fleet:
         node.last_seen = now
         if not node.streams:
             node.connect_time = None
-            self._gone[node.id] = None
+            self.members.left(node, now)
             return
         if len(node.streams) == 1 or (closed and (opened.opened == node.connect_time or len(node.variants) > 1)):
             streams = node.streams.values()
@@ -260,35 +278,20 @@ class Fleet:
             if isinstance(event, Identified)
             else node.common_holds(before, not isinstance(event, Held | Settled))
         )
-        node.held_revision = node.holds.all_of
         node.note_held(now)
+        if not node.known:
+            self.members.acked(node)
 
     def _uncount(self, node: Node) -> None:
-        if not node.streams and node.id not in self._gone:
-            return  # a new node, which is not counted yet
         self.counts[self.state_of(node)] -= 1
         if node.streams:
-            _decrement(self._held, node.holds)
-            _decrement(self.audiences, node.audience)
+            decrement(self._held, node.holds)
+            decrement(self.audiences, node.audience)
+        else:
+            self.members.returned(node)
 
     def _count(self, node: Node) -> None:
         self.counts[self.state_of(node)] += 1
         if node.streams:
             self._held[node.holds] += 1
             self.audiences[node.audience] += 1
-
-    def _forget_gone(self, now: float) -> None:
-        """Drop the nodes that have been gone for more than GONE_SECONDS, and the oldest of more than GONE_NODES."""
-        while self._gone:
-            oldest = self._nodes[next(iter(self._gone))]
-            if len(self._gone) <= GONE_NODES and now - oldest.last_seen <= GONE_SECONDS:
-                return
-            del self._gone[oldest.id], self._nodes[oldest.id]
-            self.counts[NodeState.GONE] -= 1
-
-
-def _decrement(counter: Counter[Any], key: object) -> None:
-    """Subtract one, and drop the key at zero."""
-    counter[key] -= 1
-    if not counter[key]:
-        del counter[key]

@@ -23,7 +23,8 @@ class NodeState(Enum):
     SYNCED = "synced"  # connected, and holds the newest revision
     BEHIND = "behind"  # connected, and has not ACKed all of the newest revision yet
     REFUSING = "refusing"  # connected, and has a NACK that still applies; the node uses the configuration from before it
-    GONE = "gone"  # not connected
+    GONE = "gone"  # known and not connected: missing (`membership.py`)
+    RELEASED = "released"  # not connected, and does not count any more
 
     # The hash by identity is implemented in C. Enum's own hash is not, and would be much of the cost of an event.
     __hash__ = object.__hash__
@@ -34,7 +35,8 @@ class ProgressState(Enum):
 
     REFUSED = "refused"  # a NACK of this revision or of a newer one applies, and the node holds an older revision
     BEHIND = "behind"  # has not ACKed all of the revision yet
-    GONE = "gone"  # disconnected before it held the revision
+    GONE = "gone"  # missing, and did not hold the revision when it disconnected
+    RELEASED = "released"  # does not count any more, and did not hold the revision when it disconnected
     HOLDING = "holding"  # has ACKed all of it or of a newer revision, possibly except for resources that it refused earlier
 
 
@@ -83,14 +85,23 @@ class Node:
     note: str = ""
     # The variants of the open streams, sorted and without duplicates. Once the node is gone: of the stream that closed last.
     variants: tuple[str, ...] = ()
-    # The newest revision of which every open stream has ACKed everything. It is 0 from the moment when a new stream identifies
-    # itself until that stream holds a revision. Once the node is gone: the value before.
-    held_revision: int = 0
-    # All revisions that every open stream holds. Always true: `held_revision == holds.all_of`.
+    # All revisions that every open stream holds. There are none from the moment when a new stream identifies itself until that
+    # stream holds a revision. Once the node is gone: the value before. It is not remembered over a restart.
     holds: HeldRevisions = HeldRevisions()
     # The time when the first of the open streams was opened; None when the node is gone.
     connect_time: float | None = None
+    first_seen: float = 0.0
     last_seen: float = 0.0
+    # The time when the last stream was closed; None while the node is connected.
+    gone_since: float | None = None
+    # The time at which the node is released if it stays away, or was released; None while the node is connected.
+    release_time: float | None = None
+    # True if the node has ACKed a revision, is remembered, and was neither forgotten nor released (`membership.py`).
+    known: bool = False
+    # True if the node was not connected since the control plane started. Then its metadata is not known.
+    restored: bool = False
+    # False while the node should be known but can't be, because of the bounds. Always True if it is not connected.
+    remembered: bool = True
     # (revision, time when all streams first held it, as `holds.newest` counts), both ascending; at most HISTORY entries.
     history: list[tuple[int, float]] = field(default_factory=list)
     # Open streams only. An event reads all of them only if they hold different revisions.
@@ -102,6 +113,11 @@ class Node:
     def connected(self) -> bool:
         """Return True if the node has an open stream."""
         return bool(self.streams)
+
+    @property
+    def held_revision(self) -> int:
+        """Return the newest revision that the node holds, except for resources that it refused earlier; 0 if there is none."""
+        return self.holds.newest
 
     @property
     def gateways(self) -> tuple[str, ...]:
@@ -132,7 +148,7 @@ class Node:
         if revision in self.holds:
             return ProgressState.HOLDING
         if not self.streams:
-            return ProgressState.GONE
+            return ProgressState.GONE if self.known else ProgressState.RELEASED
         refused = any(r.blocked_up_to >= revision for s in self.streams.values() for r in s.refused.values())
         return ProgressState.REFUSED if refused else ProgressState.BEHIND
 

@@ -5,10 +5,11 @@ To add one, write a module here with a subclass of `Observer`, and add a line to
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from controlplane.domain.revision import Head
+from controlplane.fleet import Node
 from controlplane.xds.events import StreamId
 
 # A function of a stream, one of its events, and the time of the event in seconds since the epoch.
@@ -28,6 +29,9 @@ class Observer:
 
     def publish(self, head: Head) -> None:
         """Handle a new revision: `head` is served from now on."""
+
+    def members_changed(self, released: Sequence[Node], now: float) -> None:
+        """Handle that nodes were released or forgotten, so that they don't count any more."""
 
     def close(self) -> None:
         """Stop timers, and write what is pending."""

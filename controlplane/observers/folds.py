@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from controlplane.domain import Gateway
 from controlplane.domain.revision import Head
 from controlplane.fleet import Fleet
 from controlplane.observers import Handler, Observer
@@ -45,14 +46,18 @@ class FleetFold(Observer):
 
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
+        self._gateways: Mapping[str, Gateway] = {}
 
     def handlers(self) -> Mapping[type, Handler]:
         """Return the events of xDS streams."""
         return dict.fromkeys(FLEET_EVENTS, self._fleet.apply)
 
     def publish(self, head: Head) -> None:
-        """Expect every connected node to hold `head` from now on."""
+        """Expect every node to hold `head` from now on."""
         self._fleet.publish(head.number)
+        if head.state.gateways is not self._gateways:
+            self._gateways = head.state.gateways
+            self._fleet.members.set_gateways(self._gateways)
 
 
 class TrafficFold(Observer):

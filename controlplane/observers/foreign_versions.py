@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from prometheus_client import CollectorRegistry, Gauge
 
 from controlplane.envoy_types import short_name
-from controlplane.fleet import GONE_NODES, Fleet
+from controlplane.fleet import RELEASED_NODES, Fleet
 from controlplane.observers import Handler, Observer
 from controlplane.observers.rate_limited_log import RateLimitedLog
 from controlplane.xds.events import Claimed, StreamId
@@ -25,7 +25,7 @@ class ForeignVersions(Observer):
 
     def __init__(self, fleet: Fleet, registry: CollectorRegistry) -> None:
         self._fleet = fleet
-        # Nodes that were logged. At GONE_NODES all are forgotten.
+        # Nodes that were logged. At RELEASED_NODES all are forgotten.
         self._logged: set[str] = set()
         self._without_revision = RateLimitedLog(
             "no revision yet: node holds configuration of another history, and keeps it",
@@ -61,7 +61,7 @@ class ForeignVersions(Observer):
         node = self._fleet.node_of(stream)
         if node is None or node.id not in self._fleet.foreign or node.id in self._logged:
             return
-        if len(self._logged) >= GONE_NODES:
+        if len(self._logged) >= RELEASED_NODES:
             self._logged.clear()
         self._logged.add(node.id)
         limited = self._replaced if self._fleet.revision else self._without_revision

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 
 import structlog
 
 from controlplane.domain.revision import Head
 from controlplane.envoy_types import short_name
-from controlplane.fleet import Fleet, NodeState
+from controlplane.fleet import Fleet, Node, NodeState, ProgressState
 from controlplane.observers import Handler, Observer
 from controlplane.observers.rate_limited_log import RateLimitedLog
 from controlplane.xds.events import (
@@ -35,6 +36,15 @@ _BEHIND = NodeState.BEHIND
 LATE = 10.0
 
 
+# The words for nodes that do not hold a revision.
+_LATE_WORDS = {
+    ProgressState.REFUSED: "refused",
+    ProgressState.BEHIND: "behind",
+    ProgressState.GONE: "gone",
+    ProgressState.RELEASED: "released",
+}
+
+
 class FleetLog(Observer):
     """Writes the log lines about nodes and revisions."""
 
@@ -42,12 +52,15 @@ class FleetLog(Observer):
         self._fleet = fleet
         self._counts = fleet.counts
         self._head = Head()
-        # True until every connected node holds `_head` and this was logged.
+        # True until `_head` is done and this was logged.
         self._awaited = False
+        # True once it was logged that every connected node holds `_head`, while others are still missing.
+        self._logged_connected = False
         # Logs the nodes that do not hold `_head` yet.
         self._late: asyncio.TimerHandle | None = None
         self._connected = RateLimitedLog("node connected", "more nodes connected")
         self._disconnected = RateLimitedLog("node disconnected", "more nodes disconnected")
+        self._released = RateLimitedLog("node released: it does not count any more", "more nodes released")
         self._refused = RateLimitedLog(
             "revision refused",
             "revision refused by more nodes",
@@ -67,7 +80,7 @@ class FleetLog(Observer):
         )
 
     def handlers(self) -> Mapping[type, Handler]:
-        """Return the events that cause a line, and the events after which possibly no node is behind any more."""
+        """Return the events that cause a line, and the events after which a revision is possibly done."""
         return {
             Identified: self._on_identified,
             Held: self._on_progress,
@@ -79,7 +92,7 @@ class FleetLog(Observer):
         }
 
     def publish(self, head: Head) -> None:
-        """Wait until every connected node holds `head`."""
+        """Wait until every node that counts holds `head`."""
         self._head = head
         self._stop_waiting()
         if head.number:
@@ -87,10 +100,24 @@ class FleetLog(Observer):
             with contextlib.suppress(RuntimeError):  # there is no timer without an event loop
                 self._late = asyncio.get_running_loop().call_later(LATE, self._log_late)
 
+    def members_changed(self, released: Sequence[Node], now: float) -> None:
+        """Log the released nodes. Without them the newest revision is possibly done."""
+        for node in released:
+            self._released.log(node.id, away_s=round(now - (node.gone_since or now)))
+        if self._awaited and not self._counts[_BEHIND]:
+            self._log_held(now)
+
     def close(self) -> None:
         """Stop the timers, and write the summaries that are pending."""
         self._stop_waiting()
-        for limited in (self._connected, self._disconnected, self._refused, self._settled, self._oversized):
+        for limited in (
+            self._connected,
+            self._disconnected,
+            self._released,
+            self._refused,
+            self._settled,
+            self._oversized,
+        ):
             limited.close()
 
     def _on_progress(self, stream: StreamId, event: StreamEvent, now: float) -> None:
@@ -130,23 +157,38 @@ class FleetLog(Observer):
         self._on_progress(stream, event, now)
 
     def _log_held(self, now: float) -> None:
-        """Log that no connected node is behind, once for each revision. If no node is in sync, do nothing."""
-        head, counts = self._head, self._fleet.counts
-        if not counts[NodeState.SYNCED]:
+        """Log once for each revision that it is done, and before that once that every connected node holds it."""
+        head, fleet = self._head, self._fleet
+        connected = fleet.connected
+        if not connected or fleet.holding(head.number) < connected:
             return
+        done = fleet.is_done(head.number)
+        if self._logged_connected and not done:
+            return
+        counts = fleet.counts
+        fields = {"nodes": fleet.counted if done else connected}
+        if counts[NodeState.REFUSING]:
+            fields["refusing"] = counts[NodeState.REFUSING]
+        if not done:
+            fields["gone"] = counts[NodeState.GONE] - fleet.members.missing_holding(head.number)
+            fields["too_few"] = sum(max(0, e.expected - e.counted) for e in fleet.members.expected(fleet.audiences))
         duration = {"ms": round((now - head.time) * 1000, 1)} if head.time else {}
-        refusing = {"refusing": counts[NodeState.REFUSING]} if counts[NodeState.REFUSING] else {}
-        log.info("revision held by all", revision=head.number, nodes=counts[NodeState.SYNCED], **refusing, **duration)
-        self._stop_waiting()
+        event = "revision held by all" if done else "revision held by all connected nodes"
+        log.info(event, revision=head.number, **{k: v for k, v in fields.items() if v}, **duration)
+        self._logged_connected = True
+        if done:
+            self._stop_waiting()
 
     def _log_late(self) -> None:
-        """Log the nodes that are still behind, once for each revision."""
-        behind = [n.id for n in self._fleet.nodes.values() if self._fleet.state_of(n) is NodeState.BEHIND]
-        if behind:
-            log.warning("revision not held by all yet", revision=self._head.number, behind=len(behind), nodes=behind[:8])
+        """Log the nodes that do not hold the revision yet, once for each revision."""
+        counted = [n for n in self._fleet.nodes.values() if n.connected or n.known]
+        late = [n for n in counted if self._head.number not in n.holds]
+        if late:
+            states = Counter(_LATE_WORDS[n.progress(self._head.number)] for n in late)
+            log.warning("revision not held by all yet", revision=self._head.number, **states, nodes=[n.id for n in late[:8]])
 
     def _stop_waiting(self) -> None:
-        self._awaited = False
+        self._awaited = self._logged_connected = False
         if self._late is not None:
             self._late.cancel()
             self._late = None

@@ -44,6 +44,7 @@ def node_problems(fleet: Fleet, published: float, now: float) -> Iterator[Proble
         yield Problem(REASONS["NODES_BEHIND"], text + (" or a newer one" if len(ids) > 1 else ""), nodes=ids)
     if ids := tuple(sorted(n.id for n in by_state[NodeState.GONE])):
         yield Problem(REASONS["NODES_GONE"], f"{named(ids)} {'is' if len(ids) == 1 else 'are'} not connected", nodes=ids)
+    yield from _counts(fleet)
     if fleet.revision:
         yield from _noted(n for n in fleet.nodes.values() if n.note and n.connected)
     if ids := tuple(sorted(i for i, time in fleet.foreign.items() if fleet.revision and now - time < FOREIGN_SHOWN)):
@@ -51,6 +52,20 @@ def node_problems(fleet: Fleet, published: float, now: float) -> Iterator[Proble
         yield Problem(REASONS["FOREIGN_VERSIONS"], text, nodes=ids)
     if fleet.revision and not fleet.connected:
         yield Problem(REASONS["NO_NODES"], "no Envoy is connected")
+
+
+def _counts(fleet: Fleet) -> Iterator[Problem]:
+    """Yield the problems of the number of nodes."""
+    for e in fleet.members.expected(fleet.audiences):
+        if e.counted < e.expected:
+            text = f"gateways/{e.gateway} expects {e.expected:,} nodes, and has {e.counted:,}"
+            yield Problem(REASONS["NODES_TOO_FEW"], text)
+    if count := fleet.members.not_remembered:
+        nodes = "node is not remembered, so no command waits for it once it disconnects"
+        if count > 1:
+            nodes = "nodes are not remembered, so no command waits for them once they disconnect"
+        text = f"{count:,} connected {nodes}"
+        yield Problem(REASONS["NODES_NOT_REMEMBERED"], text)
 
 
 def _noted(nodes: Iterable[Node]) -> Iterator[Problem]:

@@ -111,7 +111,20 @@ _ROWS = (
         "NODES_GONE",
         About.NODES,
         Level.WARNING,
-        "If the node still runs, it serves what it had: look at cluster.turnout.upstream_cx_connect_fail on its admin page.",
+        "If the node still runs, it serves what it had: look at cluster.turnout.upstream_cx_connect_fail on its admin page. "
+        "If it is gone for good, run `turnout nodes forget {name}`.",
+    ),
+    Reason(
+        "NODES_TOO_FEW",
+        About.SERVER,
+        Level.WARNING,
+        "Start the nodes that are missing, or lower `expected_nodes` of the gateway.",
+    ),
+    Reason(
+        "NODES_NOT_REMEMBERED",
+        About.SERVER,
+        Level.WARNING,
+        "At most 20,000 nodes are remembered, with ids of at most 512 bytes. `turnout nodes forget NODE...` makes room.",
     ),
     Reason(
         "NODES_INCOMPLETE",

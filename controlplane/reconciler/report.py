@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 from controlplane.aio.latest import Latest
 from controlplane.domain.revision import Head
-from controlplane.fleet import Fleet
+from controlplane.fleet import Fleet, Node
 from controlplane.observers import Handler, Observer
 from controlplane.observers.folds import FLEET_EVENTS, TRAFFIC_EVENTS
 from controlplane.xds.events import StreamEvent, StreamId
@@ -48,6 +48,13 @@ class EventDispatcher:
         """Tell every observer that `head` is served from now on."""
         for observer in self._observers:
             observer.publish(head)
+        if self._open:
+            self.changed.set(self._fleet)
+
+    def members_changed(self, released: Sequence[Node], now: float) -> None:
+        """Tell every observer that nodes were released or forgotten."""
+        for observer in self._observers:
+            observer.members_changed(released, now)
         if self._open:
             self.changed.set(self._fleet)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
 import pytest
@@ -28,11 +28,14 @@ class Nodes:
         self.reconnected: list[str] = []
         self.described: list[str] = []
         self._streams = streams
-        self.service = NodeService(self.changed, self.reconnect, self.describe)
+        self.service = NodeService(self.changed, self.reconnect, self.describe, self.forget)
 
     async def reconnect(self, node_id: str) -> int:
         self.reconnected.append(node_id)
         return self._streams
+
+    async def forget(self, ids: Iterable[str]) -> None:
+        self.fleet.members.forget(ids)
 
     async def describe(self, node_id: str) -> list[ResourceStatus]:
         self.described.append(node_id)
@@ -102,3 +105,23 @@ async def test_nothing_is_reported_once_the_control_plane_stops() -> None:
     nodes = Nodes()
     nodes.changed.set(None)
     assert (await refused(nodes.service.ListNodes(pb.ListNodesRequest(), None)))[0] is Code.UNAVAILABLE
+
+
+async def test_nodes_that_are_not_connected_are_forgotten() -> None:
+    nodes = Nodes()
+    nodes.fleet.apply(1, StreamClosed(), 103)
+    await nodes.service.ForgetNodes(pb.ForgetNodesRequest(names=["nodes/edge%2F2"]), None)
+    assert list(nodes.fleet.nodes) == ["edge-1"]
+
+
+async def test_all_nodes_of_a_call_are_forgotten_or_none() -> None:
+    nodes = Nodes()
+    nodes.fleet.apply(1, StreamClosed(), 103)
+    for names, code in (
+        (["nodes/edge%2F2", "nodes/edge-1"], Code.FAILED_PRECONDITION),
+        (["nodes/edge%2F2", "nodes/none"], Code.NOT_FOUND),
+        ([], Code.INVALID_ARGUMENT),
+        (["nodes/edge%2F2"] * 1_001, Code.INVALID_ARGUMENT),
+    ):
+        assert (await refused(nodes.service.ForgetNodes(pb.ForgetNodesRequest(names=names), None)))[0] is code
+    assert set(nodes.fleet.nodes) == {"edge-1", "edge/2"}

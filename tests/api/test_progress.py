@@ -7,9 +7,11 @@ import pytest
 from controlplane.aio.latest import Latest
 from controlplane.api import progress as progress_module
 from controlplane.api.progress import RevisionWatch, revision_progress
+from controlplane.domain import Gateway
 from controlplane.fleet import Fleet
 from controlplane.generated.turnout.v1 import revision_pb2
-from controlplane.xds.events import Held, Identified, Refused, Settled, StreamClosed, StreamOpened
+from controlplane.snapshot import Audience
+from controlplane.xds.events import AudienceAssigned, Held, Identified, Refused, Settled, StreamClosed, StreamOpened
 
 LISTENER = "type.googleapis.com/envoy.config.listener.v3.Listener"
 
@@ -59,7 +61,8 @@ def test_a_node_that_disconnected_while_holding_counts_as_holding() -> None:
     assert counts(watch.progress(fleet)) == (2, 2, 0, 0, 0, True)
     fleet.apply(0, StreamClosed(), 101)
     assert counts(watch.progress(fleet)) == (2, 2, 0, 0, 0, True)
-    assert counts(RevisionWatch(1, 100).progress(fleet)) == (1, 1, 0, 0, 0, True)
+    assert counts(RevisionWatch(1, 100).progress(fleet)) == (2, 2, 0, 0, 0, True)
+    assert counts(RevisionWatch(1, 100, connected_only=True).progress(fleet)) == (1, 1, 0, 0, 0, True)
 
 
 def test_a_node_with_an_older_refusal_holds_the_revision_and_names_the_refusal() -> None:
@@ -77,8 +80,55 @@ def test_a_node_with_an_older_refusal_holds_the_revision_and_names_the_refusal()
         "cannot bind",
         2,
     )
-    assert (a.held_revision, a.hold_time.ToMilliseconds()) == (1, 102_000)
+    assert (a.held_revision, a.hold_time.ToMilliseconds()) == (3, 102_000)
     assert (b.refused_type, b.refused_revision, b.held_revision) == ("", 0, 3)
+
+
+def test_a_missing_node_counts_until_it_is_released_and_is_named_afterwards() -> None:
+    fleet = fleet_of("a", "b")
+    watch = RevisionWatch(2, 100, made=100.0)
+    fleet.publish(2)
+    fleet.apply(0, StreamClosed(), 101)
+    fleet.apply(1, Held(2), 102)
+    progress = watch.progress(fleet)
+    assert counts(progress) == (2, 1, 0, 0, 1, False)
+    gone = progress.nodes[0]
+    assert (gone.node, gone.state) == ("nodes/a", revision_pb2.NODE_PROGRESS_STATE_GONE)
+    assert gone.release_time.seconds == 101 + 24 * 3600
+    fleet.members.release(101 + 24 * 3600)
+    progress = watch.progress(fleet)
+    assert (counts(progress), progress.released) == ((1, 1, 0, 0, 0, True), 1)
+    assert [(n.node, n.state) for n in progress.nodes] == [
+        ("nodes/a", revision_pb2.NODE_PROGRESS_STATE_RELEASED),
+        ("nodes/b", revision_pb2.NODE_PROGRESS_STATE_HOLDING),
+    ]
+    # A later revision does not name it.
+    assert RevisionWatch(3, 100, made=200_000.0).progress(fleet).released == 0
+
+
+def test_only_connected_nodes_count_if_the_watch_asks_for_them() -> None:
+    fleet = fleet_of("a", "b", "c")
+    fleet.apply(0, StreamClosed(), 101)
+    watch = RevisionWatch(2, 100, connected_only=True)
+    assert counts(watch.progress(fleet)) == (2, 0, 2, 0, 0, False)
+    fleet.apply(1, StreamClosed(), 102)
+    fleet.apply(2, Held(2), 103)
+    assert counts(watch.progress(fleet)) == (2, 1, 0, 0, 1, True)
+    fleet.members.release(1e9)
+    assert counts(watch.progress(fleet)) == (2, 1, 0, 0, 1, True)
+
+
+def test_a_revision_is_not_complete_while_a_gateway_has_too_few_nodes() -> None:
+    fleet = fleet_of("a", "b")
+    fleet.apply(0, AudienceAssigned(Audience(("edge",))), 101)
+    fleet.apply(1, AudienceAssigned(Audience(("edge",))), 101)
+    fleet.members.set_gateways({"edge": Gateway("edge", 80, expected_nodes=3)})
+    fleet.apply(0, Held(2), 102)
+    (expected,) = RevisionWatch(2, 100).progress(fleet).expected
+    assert (expected.gateway, expected.expected, expected.counted, expected.holding) == ("gateways/edge", 3, 2, 1)
+    assert counts(RevisionWatch(1, 100).progress(fleet)) == (2, 2, 0, 0, 0, False)
+    connected = RevisionWatch(1, 100, connected_only=True).progress(fleet)
+    assert (connected.complete, list(connected.expected)) == (True, [])
 
 
 def test_a_fleet_without_nodes_is_complete_and_has_no_ack_time() -> None:

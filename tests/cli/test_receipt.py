@@ -19,6 +19,9 @@ def test_a_switch_without_nodes_ends_at_once(run: Run, applied: Server) -> None:
     assert "No Envoy is connected. Revision 2 is saved and goes to the next Envoy that connects." in result.out
 
 
+CONNECTED = ("--require", "connected")
+
+
 def between_connections(run: Run, server: Server, *nodes: str) -> None:
     """Connect nodes, wait until they are in sync, and disconnect them."""
     for node in nodes:
@@ -31,17 +34,17 @@ def between_connections(run: Run, server: Server, *nodes: str) -> None:
 
 def test_a_recently_disconnected_node_is_a_warning(run: Run, applied: Server) -> None:
     between_connections(run, applied, "edge-1")
-    result = run("switch", "iris", "--to", "green")
+    result = run("switch", "iris", "--to", "green", *CONNECTED)
     assert (result.code, "No Envoy is connected" in result.out) == (0, True)
     warning = r"Warning: 1 node disconnected and does not hold it: nodes/edge-1 \([0-9.]+ m?s before\)\n"
     assert re.search(warning, result.out)
     applied.connect("edge-2")
-    result = run("switch", "iris", "--to", "blue")
+    result = run("switch", "iris", "--to", "blue", *CONNECTED)
     assert "Held by 1 of 1 node" in result.out
     assert re.search(warning, result.out)
     # A switch that changes nothing warns as well.
-    assert re.search(warning, run("switch", "iris", "--to", "blue").out)
-    receipt_ = run("switch", "iris", "--to", "green", "-o", "json").json
+    assert re.search(warning, run("switch", "iris", "--to", "blue", *CONNECTED).out)
+    receipt_ = run("switch", "iris", "--to", "green", "-o", "json", *CONNECTED).json
     assert [(n["name"], n["state"], n["heldRevision"]) for n in receipt_["disconnectedNodes"]] == [
         ("nodes/edge-1", "NODE_STATE_GONE", "1"),
     ]
@@ -55,12 +58,46 @@ def test_a_recently_disconnected_node_is_a_warning(run: Run, applied: Server) ->
 
 def test_only_a_few_disconnected_nodes_are_named(run: Run, applied: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     between_connections(run, applied, "a", "b", "c", "d", "e")
-    out = run("switch", "iris", "--to", "green").out
+    out = run("switch", "iris", "--to", "green", *CONNECTED).out
     named = r"(nodes/[a-e] \([0-9.]+ m?s before\)(, )?){3}"
     assert re.search(rf"Warning: 5 nodes disconnected and do not hold it: {named} and 2 more\n", out)
     # A node that disconnected long before is not named.
     monkeypatch.setattr(wait, "_RECENT", -60)
-    assert "Warning" not in run("switch", "iris", "--to", "blue").out
+    assert "Warning" not in run("switch", "iris", "--to", "blue", *CONNECTED).out
+
+
+def test_a_node_that_is_gone_is_named_and_has_an_exit_code_of_its_own(
+    run: Run, applied: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wait, "_RECONNECT_TIME", 0.2)
+    between_connections(run, applied, "edge-1", "edge-2")
+    applied.connect("edge-3")
+    result = run("switch", "iris", "--to", "green")
+    assert (result.code, result.err) == (
+        Exit.INCOMPLETE,
+        "Error: revision 2 was made, but not every node holds it: 2 nodes are gone\n",
+    )
+    assert "Held by 1 of 3 nodes" in result.out
+    assert "    nodes/edge-1, nodes/edge-2  are gone (not connected) and held revision 1 before\n" in result.out
+    assert "`turnout nodes forget NODE`" in result.out
+    assert "Revision 2. Nodes: 1 in sync, 0 behind, 0 refusing, 2 gone; 1 of 3 hold it" in run("status").out
+    # A node that is forgotten does not count any more.
+    assert run("nodes", "forget", "edge-1", "edge-2").out == "Forgot 2 nodes. A node that connects again is a new node.\n"
+    result = run("switch", "iris", "--to", "blue")
+    assert (result.code, "Held by 1 of 1 node" in result.out) == (0, True)
+
+
+def test_a_gateway_that_expects_more_nodes_is_named(run: Run, applied: Server) -> None:
+    applied.connect("edge-1")
+    expecting = MINIMAL.replace("port: 10000\n", "port: 10000\n    expected_nodes: 2\n")
+    assert expecting != MINIMAL
+    result = run("apply", "--wait", "--timeout", "0.5", "-f", "-", stdin=expecting)
+    assert (result.code, "a gateway has fewer nodes than it expects" in result.err) == (Exit.INCOMPLETE, True)
+    assert re.search(r"\n    gateways/\w+ expects 2 nodes; held by 1\n", result.out)
+    assert "NODES_TOO_FEW" in run("status").out
+    applied.connect("edge-2")
+    result = run("switch", "iris", "--to", "green")
+    assert (result.code, "Held by 2 of 2 nodes" in result.out) == (0, True)
 
 
 def test_a_refusal_exits_with_8_and_the_error_text(run: Run, applied: Server) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from controlplane.cli import wait
 from controlplane.cli.exits import Exit
-from controlplane.generated.turnout.v1.revision_pb2 import RevisionProgress
+from controlplane.generated.turnout.v1.revision_pb2 import NodeProgressState, RevisionProgress
 from tests.cli.conftest import Run, Server, ignore_response, split_of
 
 
@@ -49,9 +49,12 @@ def test_a_node_that_stays_away_ends_the_wait(run: Run, applied: Server, monkeyp
         call.cancel()
 
     monkeypatch.setattr(leaving, "_apply", leave)
-    done = run("switch", "iris", "--to", "green", "--timeout", "30")
+    done = run("switch", "iris", "--to", "green", "--timeout", "30", "--require", "connected")
     assert done.code == 0
     assert "nodes/staying  " in done.out
+    done = run("switch", "iris", "--to", "blue", "--timeout", "30")
+    assert done.code == Exit.INCOMPLETE
+    assert "nodes/leaving  is gone (not connected)" in done.out
 
 
 def test_a_wait_that_times_out_exits_with_7(run: Run, applied: Server, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,6 +68,47 @@ def test_a_wait_that_times_out_exits_with_7(run: Run, applied: Server, monkeypat
 
 def progress(*, total: int, gone: int = 0) -> RevisionProgress:
     return RevisionProgress(total=total, gone=gone)
+
+
+def known(*, total: int = 3, holding: int = 3, behind: int = 0, refused: int = 0, release_in: float = 0) -> RevisionProgress:
+    """Return the progress of a fleet at the time 1,000, of which one node is gone if `release_in` is set."""
+    progress = RevisionProgress(total=total, holding=holding, behind=behind, refused=refused, gone=int(release_in > 0))
+    if release_in:
+        gone = progress.nodes.add(node="nodes/gone", state=NodeProgressState.NODE_PROGRESS_STATE_GONE)
+        gone.release_time.seconds = int(1_000 + release_in)
+    progress.complete = holding == total
+    return progress
+
+
+def test_a_revision_that_every_known_node_holds_is_done() -> None:
+    waiting = wait.Waiting(60.0, None)
+    assert waiting.after(known(holding=2, behind=1), 0.0, 1_000.0) is None
+    assert waiting.after(known(holding=2, refused=1), 0.0, 1_000.0) is Exit.REFUSED
+    assert waiting.after(known(), 0.0, 1_000.0) is Exit.OK
+
+
+def test_the_command_waits_for_a_node_that_is_released_in_time() -> None:
+    waiting = wait.Waiting(60.0, None)
+    assert waiting.after(known(holding=2, release_in=50), 0.0, 1_000.0) is None
+    assert waiting.until == 60.0
+
+
+def test_a_node_that_is_not_released_in_time_gets_some_time_to_come_back() -> None:
+    waiting = wait.Waiting(60.0, None)
+    assert waiting.after(known(holding=2, release_in=100), 1.0, 1_000.0) is None
+    assert waiting.after(known(holding=2, release_in=100), 3.0, 1_002.0) is None
+    assert waiting.until == 1.0 + wait._RECONNECT_TIME
+    # It comes back, and is behind.
+    assert waiting.after(known(holding=2, behind=1), 5.0, 1_004.0) is None
+    assert waiting.until == 60.0
+
+
+def test_the_command_waits_for_the_nodes_that_a_gateway_expects() -> None:
+    waiting = wait.Waiting(60.0, None)
+    progress = known(holding=2, release_in=100)
+    progress.expected.add(gateway="gateways/edge", expected=4, counted=3, holding=2)
+    assert waiting.after(progress, 1.0, 1_000.0) is None
+    assert waiting.until == 60.0
 
 
 def test_a_node_has_some_time_to_come_back() -> None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from controlplane.envoy_types import CLUSTER, LISTENER, ROUTES
-from controlplane.fleet import Claims, Fleet, NodeState
-from controlplane.fleet import fleet as module
+from controlplane.fleet import RELEASED_NODES, Claims, Fleet, NodeState
 from controlplane.versions import VersionIndex
 from controlplane.versions.index import TRUSTED_AFTER
 from controlplane.xds.events import Claimed, Held, Refused, Settled, StreamClosed
@@ -77,7 +76,7 @@ def test_a_node_with_a_version_of_another_history_is_remembered() -> None:
     assert "edge-2" in fleet.foreign
     fleet.apply(9, Claimed(CLUSTER, A_B, "v7"), 106.0)  # of no open stream
     assert len(fleet.foreign) == 2
-    assert len(fleet.foreign) <= module.GONE_NODES
+    assert len(fleet.foreign) <= RELEASED_NODES
 
 
 def test_an_unknown_version_is_foreign_only_if_the_index_is_trusted() -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controlplane.fleet import GONE_NODES, GONE_SECONDS, Fleet, HeldRevisions, NodeState, ProgressState
+from controlplane.fleet import RELEASED_NODES, RELEASED_SECONDS, Fleet, HeldRevisions, NodeState, ProgressState
 from controlplane.snapshot import Audience
 from controlplane.xds.events import (
     AudienceAssigned,
@@ -120,23 +120,24 @@ def test_events_of_a_closed_stream_change_nothing() -> None:
     assert fleet.nodes["edge-1"].held_revision == 0
 
 
-def test_gone_nodes_are_dropped_after_a_day() -> None:
+def test_nodes_that_never_held_a_revision_are_dropped_a_day_after_they_left() -> None:
     fleet = Fleet()
     connect(fleet, 1)
     fleet.apply(1, StreamClosed(), 100)
-    connect(fleet, 2, "edge-2", now=100 + GONE_SECONDS)
+    assert fleet.counts[NodeState.RELEASED] == 1
+    connect(fleet, 2, "edge-2", now=100 + RELEASED_SECONDS)
     assert set(fleet.nodes) == {"edge-1", "edge-2"}
-    fleet.apply(2, Held(1), 101 + GONE_SECONDS)
+    fleet.apply(2, AudienceAssigned(Audience()), 101 + RELEASED_SECONDS)
     assert set(fleet.nodes) == {"edge-2"}
     assert fleet.counts == recount(fleet)
 
 
-def test_the_number_of_gone_nodes_is_bounded() -> None:
+def test_the_number_of_released_nodes_is_bounded() -> None:
     fleet = Fleet()
-    for stream in range(GONE_NODES + 10):
+    for stream in range(RELEASED_NODES + 10):
         connect(fleet, stream, f"n{stream}")
         fleet.apply(stream, StreamClosed(), 100)
-    assert len(fleet.nodes) == GONE_NODES
+    assert len(fleet.nodes) == RELEASED_NODES
     assert "n9" not in fleet.nodes
     assert "n10" in fleet.nodes
     assert fleet.counts == recount(fleet)
@@ -167,11 +168,13 @@ EVENTS: st.SearchStrategy[StreamEvent | int] = st.one_of(
 )
 
 
-@given(st.lists(st.tuples(st.integers(1, 5), EVENTS, st.sampled_from([0.0, 1.0, GONE_SECONDS]))))
+@given(st.lists(st.tuples(st.integers(1, 5), EVENTS, st.sampled_from([0.0, 1.0, RELEASED_SECONDS]))))
 def test_random_events_keep_the_counts_equal_to_counting_all_nodes(events: list[tuple[int, StreamEvent | int, float]]) -> None:
     fleet, now, used = Fleet(), 0.0, set[tuple[int, str]]()
     for stream, event, pause in events:
         now += pause
+        if pause:
+            fleet.members.release(now)
         if isinstance(event, int):
             fleet.publish(event)
         elif isinstance(event, StreamOpened | Identified):
@@ -186,8 +189,16 @@ def test_random_events_keep_the_counts_equal_to_counting_all_nodes(events: list[
         connected = [n for n in fleet.nodes.values() if n.connected]
         assert fleet.connected == len(connected)
         assert fleet.audiences == Counter(n.audience for n in connected)
+        missing = [n for n in fleet.nodes.values() if n.known and not n.connected]
+        assert fleet.members.known == sum(n.known for n in fleet.nodes.values())
+        assert fleet.members.next_release == min((n.release_time or 0.0 for n in missing), default=None)
+        assert fleet.counted == len(connected) + len(missing)
+        assert all((n.gone_since is None) is (n.release_time is None) is n.connected for n in fleet.nodes.values())
         for revision in range(11):
             assert fleet.holding(revision) == sum(n.progress(revision) is ProgressState.HOLDING for n in connected)
+            holding = [n.progress(revision) is ProgressState.HOLDING for n in (*connected, *missing)]
+            assert fleet.is_done(revision) is all(holding)
+            assert fleet.is_done(revision, connected_only=True) is all(holding[: len(connected)])
             for node in connected:
                 # A node never holds more than each of its streams.
                 assert revision not in node.holds or all(revision in s.held for s in node.streams.values())
@@ -200,7 +211,6 @@ def test_random_events_keep_the_counts_equal_to_counting_all_nodes(events: list[
             assert node.connect_time == min((s.opened for s in streams), default=None)
             if streams:
                 assert node.holds == HeldRevisions.common(s.held for s in streams)
-                assert node.held_revision == node.holds.all_of
                 assert node.variants == tuple(sorted({s.variant for s in streams}))
 
 

@@ -75,7 +75,7 @@ def test_an_older_refusal_does_not_make_a_newer_revision_refused() -> None:
         ProgressState.HOLDING,
         ProgressState.BEHIND,
     ]
-    assert (node.held_revision, node.hold_time(30), fleet.holding(28), fleet.holding(30)) == (27, 103, 0, 1)
+    assert (node.held_revision, node.hold_time(30), fleet.holding(28), fleet.holding(30)) == (30, 103, 0, 1)
     # The state of the node is still REFUSING, and a new refusal is recorded.
     assert (fleet.state_of(node), [r.revision for r in node.refusals]) == (NodeState.REFUSING, [28])
     fleet.apply(1, refusal(31), 104)

@@ -70,7 +70,7 @@ async def test_known_versions_and_an_index_that_is_not_trusted_are_no_reason_for
 
 
 async def test_the_nodes_that_were_logged_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "GONE_NODES", 1)
+    monkeypatch.setattr(module, "RELEASED_NODES", 1)
     rig = Rig()
     assert [len(rig.claim(stream, FOREIGN)) for stream in (1, 1, 2, 1)] == [1, 0, 1, 1]
     rig.observer.close()

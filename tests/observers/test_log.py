@@ -1,6 +1,8 @@
 """The log of the fleet: the lines for each event."""
 
 import asyncio
+import time
+from collections.abc import MutableMapping, Sequence
 from typing import Any
 
 import pytest
@@ -121,45 +123,74 @@ async def test_nacks_above_the_limit_have_a_summary_and_the_fleet_keeps_all(flee
     assert refusals == {f"edge-{i}": [f"cannot bind {i}"] for i in range(nodes)}
 
 
-def test_a_revision_has_one_line_when_no_node_is_behind(events: EventDispatcher) -> None:
+def held_lines(lines: Sequence[MutableMapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the lines that say who holds a revision, without their times."""
+    held = [dict(line) for line in lines if line["event"].startswith("revision held by all")]
+    assert all(0 <= line.pop("ms", 0) < 60_000 for line in held)
+    return held
+
+
+def test_a_revision_has_one_line_when_every_node_holds_it(events: EventDispatcher) -> None:
     with capture_logs() as lines:
-        for revision in (7, 8):
-            events.publish(head(revision))
-            for stream in (1, 2):
-                if revision == 7:
-                    connect(events, stream, f"edge-{stream}", audience=AT_EDGE)
-            events.report(1, Held(revision))
-            events.report(2, Refused(LISTENER, ("public",), "no", 8) if revision == 8 else Held(revision))
-            events.report(1, Held(revision))
-    held = [line for line in lines if line["event"] == "revision held by all"]
-    assert all(0 <= line.pop("ms") < 60_000 for line in held)
-    assert held == [
-        {"event": "revision held by all", "log_level": "info", "revision": 7, "nodes": 2},
-        {"event": "revision held by all", "log_level": "info", "revision": 8, "nodes": 1, "refusing": 1},
+        events.publish(head(7))
+        for stream in (1, 2):
+            connect(events, stream, f"edge-{stream}", audience=AT_EDGE)
+        for stream in (1, 2, 1):
+            events.report(stream, Held(7))
+    assert held_lines(lines) == [{"event": "revision held by all", "log_level": "info", "revision": 7, "nodes": 2}]
+
+
+def test_a_node_that_refuses_the_revision_does_not_hold_it(events: EventDispatcher) -> None:
+    events.publish(head(7))
+    for stream in (1, 2):
+        connect(events, stream, f"edge-{stream}")
+    with capture_logs() as lines:
+        events.report(1, Held(7))
+        events.report(2, Refused(LISTENER, ("public",), "no", 7))
+        assert held_lines(lines) == []
+        # It holds a later revision except for what it refuses, as everywhere.
+        events.publish(head(8))
+        events.report(1, Held(8))
+        events.report(2, Settled(8, 7))
+    assert held_lines(lines) == [
+        {"event": "revision held by all", "log_level": "info", "revision": 8, "nodes": 2, "refusing": 1}
     ]
 
 
-@pytest.mark.parametrize("event", [StreamClosed(), Refused(LISTENER, ("public",), "no", 7)])
-def test_the_line_is_written_when_the_last_node_behind_closes_or_refuses(
-    events: EventDispatcher, event: StreamClosed | Refused
-) -> None:
+def test_a_node_that_is_gone_delays_the_line_until_it_is_released(fleet: Fleet, events: EventDispatcher) -> None:
+    for stream in (1, 2):
+        connect(events, stream, f"edge-{stream}", audience=AT_EDGE)
+        events.report(stream, Held(7))
+    events.report(2, StreamClosed())
+    with capture_logs() as lines:
+        events.publish(head(8))
+        events.report(1, Held(8))
+        events.report(1, Held(8))
+        assert held_lines(lines) == [
+            {
+                "event": "revision held by all connected nodes",
+                "log_level": "info",
+                "revision": 8,
+                "nodes": 1,
+                "gone": 1,
+            }
+        ]
+        now = time.time() + 25 * 3600
+        events.members_changed(fleet.members.release(now), now)
+    assert [(line["event"], line.get("nodes"), line.get("node")) for line in lines[1:]] == [
+        ("node released: it does not count any more", None, "edge-2"),
+        ("revision held by all", 1, None),
+    ]
+
+
+def test_the_line_is_written_when_the_last_node_behind_closes(events: EventDispatcher) -> None:
     events.publish(head(7))
     for stream in (1, 2):
         connect(events, stream, f"edge-{stream}")
     events.report(1, Held(7))
     with capture_logs() as lines:
-        events.report(2, event)
+        events.report(2, StreamClosed())
     assert [(line["event"], line.get("nodes")) for line in lines[1:]] == [("revision held by all", 1)]
-
-
-def test_the_line_is_written_when_the_first_node_in_sync_has_recovered(events: EventDispatcher) -> None:
-    connect(events, 1)
-    events.report(1, Held(7))
-    events.publish(head(7))
-    events.report(1, Refused(LISTENER, ("public",), "no", 7))
-    with capture_logs() as lines:
-        events.report(1, Recovered(LISTENER))
-    assert [(line["event"], line["nodes"]) for line in lines] == [("revision held by all", 1)]
 
 
 async def test_nodes_that_are_late_are_named(events: EventDispatcher, monkeypatch: pytest.MonkeyPatch) -> None:

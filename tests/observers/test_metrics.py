@@ -17,7 +17,7 @@ def test_nodes_are_counted_by_state() -> None:
     def nodes() -> dict[str, float | None]:
         return {s.value: registry.get_sample_value("turnout_nodes", {"state": s.value}) for s in NodeState}
 
-    assert nodes() == {"synced": 0, "behind": 0, "refusing": 0, "gone": 0}
+    assert nodes() == {"synced": 0, "behind": 0, "refusing": 0, "gone": 0, "released": 0}
     events.publish(head(7))
     for stream in range(5):
         connect(events, stream, f"edge-{stream}")
@@ -25,9 +25,12 @@ def test_nodes_are_counted_by_state() -> None:
         events.report(stream, Held(7))
     events.report(2, Refused(LISTENER, ("public",), "cannot bind", 7))
     events.report(3, StreamClosed())
-    assert nodes() == {"synced": 2, "behind": 1, "refusing": 1, "gone": 1}
+    assert nodes() == {"synced": 2, "behind": 1, "refusing": 1, "gone": 0, "released": 1}
+    events.report(0, StreamClosed())
+    assert nodes() == {"synced": 1, "behind": 1, "refusing": 1, "gone": 1, "released": 1}
     events.publish(head(8))
-    assert nodes() == {s.value: fleet.counts[s] for s in NodeState} == {"synced": 0, "behind": 3, "refusing": 1, "gone": 1}
+    assert nodes() == {s.value: fleet.counts[s] for s in NodeState}
+    assert nodes() == {"synced": 0, "behind": 2, "refusing": 1, "gone": 1, "released": 1}
 
 
 def test_the_revision_is_the_newest_that_is_served() -> None:

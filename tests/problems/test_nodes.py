@@ -1,11 +1,15 @@
 """Problems of nodes."""
 
+import pytest
+
+from controlplane.domain import Gateway
 from controlplane.domain.revision import Head
-from controlplane.problems.nodes import FOREIGN_SHOWN, models_of, named
+from controlplane.fleet import Fleet, members
+from controlplane.problems.nodes import FOREIGN_SHOWN, models_of, named, node_problems
 from controlplane.published import NO_REVISION
 from controlplane.snapshot import Audience
 from controlplane.xds.events import AudienceAssigned, Claimed, Held, StreamClosed
-from tests.fleet.clients import LISTENER
+from tests.fleet.clients import LISTENER, connect
 from tests.problems.fleets import CLUSTERS, World
 
 
@@ -51,6 +55,23 @@ def test_a_node_that_no_gateway_selects_is_not_fine() -> None:
     (problem,) = world.problems()
     assert (problem.reason.name, problem.nodes) == ("NODES_INCOMPLETE", ("edge-1", "edge-2"))
     assert problem.text == "nodes/edge-1, nodes/edge-2: no gateway selects it: edge wants id in [egde-1]"
+
+
+def test_too_few_nodes_and_nodes_that_are_not_remembered_are_problems(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(members, "MAX_REMEMBERED", 1)
+    fleet = Fleet()
+    fleet.members.set_gateways({"edge": Gateway("edge", 80, expected_nodes=3)})
+    for stream, node in enumerate(("a", "b")):
+        connect(fleet, stream, node)
+        fleet.apply(stream, AudienceAssigned(Audience(("edge",))), 100)
+        fleet.apply(stream, Held(1), 100)
+    assert [(p.reason.name, p.text) for p in node_problems(fleet, 100, 200)] == [
+        ("NODES_TOO_FEW", "gateways/edge expects 3 nodes, and has 2"),
+        (
+            "NODES_NOT_REMEMBERED",
+            "1 connected node is not remembered, so no command waits for it once it disconnects",
+        ),
+    ]
 
 
 def test_many_names_are_counted() -> None:

@@ -23,7 +23,7 @@ ALLOWED = {
         "enum",
         "functools",
     ),
-    *("hashlib", "importlib", "ipaddress", "itertools", "re", "typing", "unicodedata", "weakref"),
+    *("hashlib", "heapq", "importlib", "ipaddress", "itertools", "re", "typing", "unicodedata", "weakref"),
     # Encodings of values.
     *("json", "zlib"),
     # Messages, and the parsing of certificates. `ssl` parses them, too; sockets are never made with it.

@@ -101,7 +101,7 @@ async def test_newer_revisions_are_held_except_for_the_refused_resources(rig: Ri
         await rig.commit(GREEN)
         await rig.until(lambda fleet: node.progress(3) is ProgressState.HOLDING)
         assert clusters_of(c) == {"iris/green"}
-        assert (node.held_revision, node.progress(2)) == (1, ProgressState.REFUSED)
+        assert (node.held_revision, node.progress(2)) == (3, ProgressState.REFUSED)
         assert [(r.revision, r.blocked_up_to) for r in node.refusals] == [(2, 2)]
         c.refuse = lambda type_url, names: ""
         await rig.held(await rig.commit(Gateway("second", 10002)))

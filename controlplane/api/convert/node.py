@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from urllib.parse import unquote
 
 from controlplane.api.convert.names import timestamp
@@ -17,6 +19,7 @@ STATES = {
     NodeState.BEHIND: node_pb2.NODE_STATE_BEHIND,
     NodeState.REFUSING: node_pb2.NODE_STATE_REFUSING,
     NodeState.GONE: node_pb2.NODE_STATE_GONE,
+    NodeState.RELEASED: node_pb2.NODE_STATE_RELEASED,
 }
 
 
@@ -41,7 +44,34 @@ def summary_of(fleet: Fleet) -> node_service_pb2.FleetSummary:
         behind=fleet.counts[NodeState.BEHIND],
         refusing=fleet.counts[NodeState.REFUSING],
         gone=fleet.counts[NodeState.GONE],
+        released=fleet.counts[NodeState.RELEASED],
+        counted=fleet.counted,
+        holding=fleet.holding(fleet.revision) + fleet.members.missing_holding(fleet.revision),
+        known=fleet.members.known,
+        not_remembered=fleet.members.not_remembered,
+        expected=expected_nodes(fleet, _holders_by_gateway(fleet)),
     )
+
+
+def expected_nodes(fleet: Fleet, holding: Mapping[str, int]) -> list[node_pb2.ExpectedNodes]:
+    """Return the gateways that expect a number of nodes. `holding` is the number of nodes that hold a revision, by gateway."""
+    return [
+        node_pb2.ExpectedNodes(
+            gateway=resource_name(Gateway, e.gateway),
+            expected=e.expected,
+            counted=e.counted,
+            holding=holding.get(e.gateway, 0),
+        )
+        for e in fleet.members.expected(fleet.audiences)
+    ]
+
+
+def _holders_by_gateway(fleet: Fleet) -> Mapping[str, int]:
+    """Return the number of nodes that count and hold the newest revision, by gateway; nothing if no gateway expects any."""
+    if not fleet.members.expected(fleet.audiences):
+        return {}
+    holders = (n for n in fleet.nodes.values() if (n.connected or n.known) and fleet.revision in n.holds)
+    return Counter(label for node in holders for label in node.gateways)
 
 
 def node_to_proto(fleet: Fleet, node: Node) -> node_pb2.Node:
@@ -64,6 +94,9 @@ def node_to_proto(fleet: Fleet, node: Node) -> node_pb2.Node:
         note=node.note,
         models=sorted(node.audience.models or ()),
         locality=node_pb2.NodeLocality(region=node.locality.region, zone=node.locality.zone, sub_zone=node.locality.sub_zone),
+        known=node.known,
+        first_seen_time=timestamp(node.first_seen),
+        release_time=timestamp(node.release_time) if node.release_time is not None else None,
     )
 
 

@@ -60,6 +60,11 @@ class NodeServiceStub:
                 request_serializer=turnout_dot_v1_dot_node__service__pb2.ReconnectNodeRequest.SerializeToString,
                 response_deserializer=turnout_dot_v1_dot_node__service__pb2.ReconnectNodeResponse.FromString,
                 _registered_method=True)
+        self.ForgetNodes = channel.unary_unary(
+                '/turnout.v1.NodeService/ForgetNodes',
+                request_serializer=turnout_dot_v1_dot_node__service__pb2.ForgetNodesRequest.SerializeToString,
+                response_deserializer=turnout_dot_v1_dot_node__service__pb2.ForgetNodesResponse.FromString,
+                _registered_method=True)
 
 
 class NodeServiceServicer:
@@ -104,6 +109,15 @@ class NodeServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ForgetNodes(self, request, context):
+        """Forgets nodes that are not connected: they do not count any more, and are not listed. A forgotten node that connects again is
+        a new node. All of the nodes are forgotten, or none. Errors: NOT_FOUND; FAILED_PRECONDITION (NODE_CONNECTED) if a node is
+        connected; UNAVAILABLE if the store can't write: then the nodes are remembered again if the control plane restarts now.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_NodeServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -131,6 +145,11 @@ def add_NodeServiceServicer_to_server(servicer, server):
                     servicer.ReconnectNode,
                     request_deserializer=turnout_dot_v1_dot_node__service__pb2.ReconnectNodeRequest.FromString,
                     response_serializer=turnout_dot_v1_dot_node__service__pb2.ReconnectNodeResponse.SerializeToString,
+            ),
+            'ForgetNodes': grpc.unary_unary_rpc_method_handler(
+                    servicer.ForgetNodes,
+                    request_deserializer=turnout_dot_v1_dot_node__service__pb2.ForgetNodesRequest.FromString,
+                    response_serializer=turnout_dot_v1_dot_node__service__pb2.ForgetNodesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -269,6 +288,33 @@ class NodeService:
             '/turnout.v1.NodeService/ReconnectNode',
             turnout_dot_v1_dot_node__service__pb2.ReconnectNodeRequest.SerializeToString,
             turnout_dot_v1_dot_node__service__pb2.ReconnectNodeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ForgetNodes(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/turnout.v1.NodeService/ForgetNodes',
+            turnout_dot_v1_dot_node__service__pb2.ForgetNodesRequest.SerializeToString,
+            turnout_dot_v1_dot_node__service__pb2.ForgetNodesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -48,6 +48,11 @@ class NodeServiceStub:
     refused. In the meantime it uses the configuration that it has. Use it after the cause of a refusal was repaired on the
     node's host. Errors: NOT_FOUND if the node is not connected.
     """
+    ForgetNodes: _grpc.UnaryUnaryMultiCallable[_node_service_pb2.ForgetNodesRequest, _node_service_pb2.ForgetNodesResponse]
+    """Forgets nodes that are not connected: they do not count any more, and are not listed. A forgotten node that connects again is
+    a new node. All of the nodes are forgotten, or none. Errors: NOT_FOUND; FAILED_PRECONDITION (NODE_CONNECTED) if a node is
+    connected; UNAVAILABLE if the store can't write: then the nodes are remembered again if the control plane restarts now.
+    """
 
 @_typing.type_check_only
 class NodeServiceAsyncStub(NodeServiceStub):
@@ -68,6 +73,11 @@ class NodeServiceAsyncStub(NodeServiceStub):
     """Closes a node's streams gracefully. The node connects again, and is sent everything that it lacks, also resources that it
     refused. In the meantime it uses the configuration that it has. Use it after the cause of a refusal was repaired on the
     node's host. Errors: NOT_FOUND if the node is not connected.
+    """
+    ForgetNodes: _aio.UnaryUnaryMultiCallable[_node_service_pb2.ForgetNodesRequest, _node_service_pb2.ForgetNodesResponse]  # type: ignore[assignment]
+    """Forgets nodes that are not connected: they do not count any more, and are not listed. A forgotten node that connects again is
+    a new node. All of the nodes are forgotten, or none. Errors: NOT_FOUND; FAILED_PRECONDITION (NODE_CONNECTED) if a node is
+    connected; UNAVAILABLE if the store can't write: then the nodes are remembered again if the control plane restarts now.
     """
 
 class NodeServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -116,6 +126,17 @@ class NodeServiceServicer(metaclass=_abc_1.ABCMeta):
         """Closes a node's streams gracefully. The node connects again, and is sent everything that it lacks, also resources that it
         refused. In the meantime it uses the configuration that it has. Use it after the cause of a refusal was repaired on the
         node's host. Errors: NOT_FOUND if the node is not connected.
+        """
+
+    @_abc_1.abstractmethod
+    def ForgetNodes(
+        self,
+        request: _node_service_pb2.ForgetNodesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_node_service_pb2.ForgetNodesResponse, _abc.Awaitable[_node_service_pb2.ForgetNodesResponse]]:
+        """Forgets nodes that are not connected: they do not count any more, and are not listed. A forgotten node that connects again is
+        a new node. All of the nodes are forgotten, or none. Errors: NOT_FOUND; FAILED_PRECONDITION (NODE_CONNECTED) if a node is
+        connected; UNAVAILABLE if the store can't write: then the nodes are remembered again if the control plane restarts now.
         """
 
 def add_NodeServiceServicer_to_server(servicer: NodeServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
