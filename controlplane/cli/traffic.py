@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Annotated
 
 import typer
@@ -24,6 +24,8 @@ from controlplane.generated.turnout.v1.traffic_service_pb2 import (
 
 # Seconds between two updates of --watch. Nodes report less often.
 _UPDATE_EVERY = 2.0
+# Columns of a terminal in which the whole table fits beside long names.
+_WIDE = 100
 # Nodes of a model that a table lists.
 _TABLE_NODES = 20
 
@@ -107,7 +109,7 @@ def _models(answer: Answer) -> list[ModelTraffic]:
 def _page(answer: Answer) -> RenderableType:
     parts: list[RenderableType] = [_source(answer.source)]
     if models := _models(answer):
-        parts += [Text(), output.table(_HEADINGS, (row for one in models for row in _rows(one)))]
+        parts += [Text(), _table(models)]
     nodes: list[NodeTraffic] = list(answer.nodes) if isinstance(answer, GetTrafficResponse) else []
     if nodes:
         rows = ((wording.clip(n.node), n.version + _copies(n.copies), *_rate(n.rate)) for n in nodes[:_TABLE_NODES])
@@ -125,6 +127,16 @@ def _source(source: TrafficSource) -> Text:
     last = f", {wording.ago(source.last_report_time)} ago" if source.HasField("last_report_time") else "; no report yet"
     reporters = f"As reported by {source.reporting_nodes:,} of {plural(source.connected_nodes, 'node')}{last}"
     return Text(f"{reporters}; totals since {wording.when(source.start_time)}")
+
+
+def _table(models: Sequence[ModelTraffic]) -> RenderableType:
+    """Return one row for each version. A narrow terminal leaves out the total and, if nothing is gone, that column."""
+    gone = any(version.rate.gone_per_second for one in models for version in one.versions)
+    narrow = output.out().width < _WIDE
+    hidden = {"TOTAL": narrow, "GONE/S": narrow and not gone}
+    shown = [i for i, heading in enumerate(_HEADINGS) if not hidden.get(heading)]
+    rows = ([row[i] for i in shown] for one in models for row in _rows(one))
+    return output.table([_HEADINGS[i] for i in shown], rows)
 
 
 def _rows(one: ModelTraffic) -> Iterable[tuple[str | Text, ...]]:
