@@ -15,7 +15,7 @@ import asyncio
 import re
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Coroutine, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
 from threading import Lock
 from typing import Any, Protocol
@@ -24,10 +24,17 @@ import structlog
 
 from controlplane.compiler import audiences
 from controlplane.compiler.impact import NO_IMPACT, Impact, impact_of
-from controlplane.compiler.reach import NOTHING_SILENT, Transition, VersionName, losses_of, replaced_versions
+from controlplane.compiler.reach import (
+    NOTHING_SILENT,
+    Transition,
+    VersionName,
+    losses_of,
+    opened_addresses,
+    replaced_versions,
+)
 from controlplane.compiler.validation import Validator, by_owner
 from controlplane.domain import consistency
-from controlplane.domain.cuts import NO_CUT, NO_LOSSES, CutPermit, Loss, Losses, check_cut, in_order
+from controlplane.domain.cuts import NO_CUT, NO_LOSSES, CutPermit, Loss, Losses, LossKind, check_cut, in_order
 from controlplane.domain.endpoints import Endpoints
 from controlplane.domain.revision import Action, Draft, Head, Revision
 from controlplane.domain.scopes import with_scopes
@@ -58,6 +65,9 @@ class ConnectedNodes(Protocol):
     # Returns the ids of the nodes by transition, of some transitions. Those without a node are left out.
     def nodes_of(self, transitions: Collection[Transition], before: Head, after: State) -> Mapping[Transition, list[str]]: ...
 
+    # Returns the listeners that nodes refuse by name, by the node's id: the revision that was refused, and the addresses.
+    def refused_listeners(self) -> Mapping[str, Sequence[tuple[int, frozenset[str]]]]: ...
+
 
 class NoNodes(ConnectedNodes):
     """No node is connected."""
@@ -75,6 +85,10 @@ class NoNodes(ConnectedNodes):
         return ()
 
     def nodes_of(self, transitions: Collection[Transition], before: Head, after: State) -> Mapping[Transition, list[str]]:
+        """Return no nodes."""
+        return {}
+
+    def refused_listeners(self) -> Mapping[str, Sequence[tuple[int, frozenset[str]]]]:
         """Return no nodes."""
         return {}
 
@@ -343,7 +357,21 @@ class Writer:
         for transition, nodes in self._nodes.nodes_of(lost, before.head, after.state).items():
             for loss in lost[transition]:
                 ids.setdefault(loss, []).extend(nodes)
-        return in_order(ids)
+        never_opened = await self._never_opened()
+        for loss in [loss for loss in ids if loss.kind is LossKind.LISTENER]:
+            ids[loss] = [node for node in ids[loss] if loss.address not in never_opened.get(node, ())]
+        return in_order({loss: nodes for loss, nodes in ids.items() if nodes})
+
+    async def _never_opened(self) -> Mapping[str, set[str]]:
+        """Return the addresses that nodes never opened, by id: the node refuses the revision that brought the address."""
+        never_opened: dict[str, set[str]] = {}
+        opened: dict[int, set[str]] = {}
+        for node, refusals in self._nodes.refused_listeners().items():
+            for number, addresses in refusals:
+                if number not in opened:
+                    opened[number] = opened_addresses((await self.store.revision(number)).changes)
+                never_opened.setdefault(node, set()).update(addresses & opened[number])
+        return never_opened
 
     async def _impact(
         self, before: CompiledRevision, after: CompiledRevision, losses: Losses, warnings: tuple[str, ...] = ()

@@ -17,7 +17,7 @@ from controlplane.compiler import Compiler
 from controlplane.compiler.impact import NO_IMPACT
 from controlplane.compiler.reach import NOTHING_HELD, Claim
 from controlplane.compiler.validation import Validator
-from controlplane.domain import Endpoint, Gateway, Model, Protocol, Version
+from controlplane.domain import Endpoint, Gateway, HostRouting, Model, Protocol, Version
 from controlplane.domain.cuts import CutPermit, cut_token
 from controlplane.domain.endpoints import NO_LIVE_ENDPOINTS, Endpoints
 from controlplane.domain.revision import Action, Draft, Head
@@ -425,3 +425,23 @@ async def test_endpoints_that_replace_all_of_a_live_version_are_probed(guarded: 
         assert not (await writer.write(to(at(nowhere)), draft(), probe=False)).impact.losses
         assert (await writer.write(to(at(there)), draft())).changed
         assert (await writer.write(to(at(nowhere)), draft(), permit=ALLOWED)).impact.losses
+
+
+async def test_a_listener_that_a_node_never_opened_is_not_lost(guarded: tuple[Writer, FakeNodes]) -> None:
+    """The node refuses the revision that brought the address. Taking it back must not need a permission."""
+    writer, nodes = guarded
+    nodes.nodes[:] = [Node("edge-1"), Node("edge-2")]
+    await writer.write(to(EDGE, IRIS), draft())
+    await writer.write(to(Gateway("taken", 9901)), draft())
+    nodes.refused["edge-1"] = [(2, frozenset({"0.0.0.0:9901"}))]
+    tried = await writer.write(to(deleted=("gateways/taken",)), draft(), validate_only=True)
+    assert [(loss.address, ids) for loss, ids in tried.impact.losses.items()] == [("0.0.0.0:9901", ["edge-2"])]
+    nodes.refused["edge-2"] = nodes.refused["edge-1"]
+    # A later change of the gateway is refused too. The node has not opened the address before.
+    await writer.write(to(Gateway("taken", 9901, routing=HostRouting())), draft())
+    # A listener that was there before the refused revision is in place as it was.
+    nodes.refused["edge-1"] = [(3, frozenset({"0.0.0.0:9901"}))]
+    tried = await writer.write(to(deleted=("gateways/taken",)), draft(), validate_only=True)
+    assert list(tried.impact.losses.values()) == [["edge-1"]]
+    nodes.refused["edge-1"] = nodes.refused["edge-2"]
+    assert (await writer.write(to(deleted=("gateways/taken",)), draft())).changed

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from controlplane.compiler.compile import served_gateways
 from controlplane.compiler.impact import CompiledState
 from controlplane.compiler.proxyless import obstacle
-from controlplane.domain import Endpoint, Gateway, HeaderRouting, HostRouting, Model, PathRouting
+from controlplane.domain import Endpoint, Gateway, HeaderRouting, HostRouting, Model, Object, PathRouting
 from controlplane.domain.cuts import Loss, LossKind
 from controlplane.domain.routing import scope_keys
 from controlplane.domain.state import Changes, State
@@ -91,6 +91,13 @@ def replaced_versions(before: State, changes: Changes) -> list[VersionName]:
         if model.split.get(version.name) and old.split.get(version.name)
         if _addresses(version.endpoints).isdisjoint(_addresses(old.version(version.name).endpoints))
     ]
+
+
+def opened_addresses(changes: Mapping[str, tuple[Object | None, Object | None]]) -> set[str]:
+    """Return the addresses that a revision brought: no gateway had one of them before. `changes` are (old, new) by name."""
+    pairs = [(old, new) for old, new in changes.values() if isinstance(old or new, Gateway)]
+    before = {old.host_port for old, _ in pairs if isinstance(old, Gateway)}
+    return {new.host_port for _, new in pairs if isinstance(new, Gateway)} - before
 
 
 def _addresses(endpoints: Iterable[Endpoint]) -> set[tuple[str, int]]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from controlplane.compiler import audience
 from controlplane.compiler.reach import NOTHING_HELD, Claim, Transition
 from controlplane.domain.revision import Head
 from controlplane.domain.state import State
+from controlplane.envoy_types import LISTENER
 from controlplane.fleet import Fleet, Node
 from controlplane.observers import Handler, Observer
 from controlplane.snapshot import Audience
@@ -79,6 +81,19 @@ class AudienceCounts(Observer):
                 ids.setdefault(transition, []).append(node.id)
         return ids
 
+    def refused_listeners(self) -> Mapping[str, Sequence[tuple[int, frozenset[str]]]]:
+        """Return the listeners that connected nodes refuse, by the node's id: the refused revision, and the addresses.
+
+        A refused response may contain other listeners, which Envoy accepted. So only those count that its message names.
+        """
+        refused: dict[str, list[tuple[int, frozenset[str]]]] = {}
+        for node in self._fleet.nodes.values():
+            for refusal in node.refusals if node.refusing else ():
+                if refusal.type_url == LISTENER:
+                    named = frozenset(name for name in refusal.resources if _is_named(name, refusal.message))
+                    refused.setdefault(node.id, []).append((refusal.revision, named))
+        return refused
+
     def _transitions(self, before: Head, after: State) -> Iterator[tuple[Node, Transition]]:
         """Yield each connected node with its transition from one state to another."""
         same_gateways = before.state.gateways == after.gateways
@@ -112,3 +127,8 @@ class AudienceCounts(Observer):
         node = self._fleet.node_of(stream)
         if node is not None and not node.connected:
             self._computed.pop(node.id, None)
+
+
+def _is_named(address: str, message: str) -> bool:
+    """Return True if a text names an address, and not only a longer one that contains it."""
+    return re.search(rf"(?<![\w.:]){re.escape(address)}(?!\w)", message) is not None

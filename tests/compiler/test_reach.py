@@ -8,7 +8,15 @@ from dataclasses import dataclass, replace
 import pytest
 
 from controlplane.compiler import Compiler, audience
-from controlplane.compiler.reach import NOTHING_HELD, NOTHING_SILENT, Claim, Transition, losses_of, replaced_versions
+from controlplane.compiler.reach import (
+    NOTHING_HELD,
+    NOTHING_SILENT,
+    Claim,
+    Transition,
+    losses_of,
+    opened_addresses,
+    replaced_versions,
+)
 from controlplane.domain import (
     Endpoint,
     Gateway,
@@ -266,6 +274,13 @@ def test_only_versions_that_keep_a_share_and_no_endpoint_are_replaced() -> None:
     assert replaced(replace(BLUE, endpoints=other), GREEN, blue=1, green=9_999) == [("iris", "blue")]
     # New and deleted objects replace nothing.
     assert replaced_versions(before, Changes({"models/wine": WINE, "models/iris": None, "gateways/edge": EDGE})) == []
+
+
+def test_a_revision_opens_addresses_that_no_gateway_had_before() -> None:
+    swapped = {"gateways/edge": (EDGE, replace(EDGE, port=81)), "gateways/inner": (INNER, replace(INNER, port=80))}
+    assert opened_addresses(swapped) == set()
+    assert opened_addresses({"gateways/edge": (None, EDGE), "models/iris": (None, IRIS)}) == {"0.0.0.0:80"}
+    assert opened_addresses({"gateways/edge": (EDGE, MOVED), "gateways/inner": (INNER, None)}) == {"0.0.0.0:8080"}
 
 
 def test_a_change_that_only_moves_traffic_compares_nothing() -> None:

@@ -169,9 +169,7 @@ async def test_an_envoy_follows_every_kind_of_change(tmp_path: Path, version: st
                 assert (held.refused_type, held.refused_revision, held.error) == ("Listener", revision, refused.error)
                 assert (await plane.node("edge-1")).state == node_pb2.NODE_STATE_REFUSING
                 assert await plane.ask() == "violet"
-                response = await plane.gateways.DeleteGateway(
-                    gateway_service_pb2.DeleteGatewayRequest(name="gateways/taken", allow_cut=True)
-                )
+                response = await plane.gateways.DeleteGateway(gateway_service_pb2.DeleteGatewayRequest(name="gateways/taken"))
                 (held,) = (await plane.held(response.revision)).nodes
                 assert (held.refused_type, held.refused_revision) == ("", 0)
                 assert (await plane.node("edge-1")).state == node_pb2.NODE_STATE_SYNCED

@@ -88,9 +88,7 @@ async def test_the_status_of_an_envoy_agrees_with_its_config_dump(tmp_path: Path
                 routes = (await status(plane))[ROUTES, "iris"]
                 assert (routes.config_status, b"iris/green" in routes.xds_config.value) == (CONFIG.SYNCED, True)
 
-            deleted = await plane.gateways.DeleteGateway(
-                gateway_service_pb2.DeleteGatewayRequest(name="gateways/second", allow_cut=True)
-            )
+            deleted = await plane.gateways.DeleteGateway(gateway_service_pb2.DeleteGatewayRequest(name="gateways/second"))
             await plane.held(deleted.revision)
             async with asyncio.timeout(20):
                 while {c.config_status for c in (await status(plane)).values()} != {CONFIG.SYNCED}:  # noqa: ASYNC110

@@ -223,15 +223,11 @@ async def test_a_refusal_is_reported_and_not_repeated_and_the_envoy_follows_swit
             # A later refusal is reported under its own revision.
             with taken_port() as another:
                 gateway.port = another.getsockname()[1]
-                changed = await plane.gateways.UpdateGateway(
-                    gateway_service_pb2.UpdateGatewayRequest(gateway=gateway, allow_cut=True)
-                )
+                changed = await plane.gateways.UpdateGateway(gateway_service_pb2.UpdateGatewayRequest(gateway=gateway))
                 progress = await plane.progress(changed.revision, lambda p: p.refused)
                 assert progress.nodes[0].refused_revision == changed.revision
         # Deleting the refused gateway ends the refusal.
-        response = await plane.gateways.DeleteGateway(
-            gateway_service_pb2.DeleteGatewayRequest(name="gateways/second", allow_cut=True)
-        )
+        response = await plane.gateways.DeleteGateway(gateway_service_pb2.DeleteGatewayRequest(name="gateways/second"))
         await plane.held(response.revision)
         assert (await plane.node("edge-1")).state == node_pb2.NODE_STATE_SYNCED
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from controlplane.compiler import audience
@@ -32,6 +32,9 @@ class CountedNodes(ConnectedNodes):
     def nodes_of(self, transitions: Collection[Transition], before: Head, after: State) -> Mapping[Transition, list[str]]:
         return {}
 
+    def refused_listeners(self) -> Mapping[str, Sequence[tuple[int, frozenset[str]]]]:
+        return {}
+
 
 @dataclass
 class FakeNodes(ConnectedNodes):
@@ -39,6 +42,7 @@ class FakeNodes(ConnectedNodes):
 
     nodes: list[Node] = field(default_factory=list)
     claims: dict[str, Claim] = field(default_factory=dict)
+    refused: dict[str, list[tuple[int, frozenset[str]]]] = field(default_factory=dict)
 
     def by_audience(self, state: State) -> Mapping[Audience, int]:
         audiences = [audience(state, node) for node in self.nodes]
@@ -59,3 +63,6 @@ class FakeNodes(ConnectedNodes):
 
     def _transition(self, node: Node, before: Head, after: State) -> Transition:
         return self.claims.get(node.id) or audience(before.state, node), audience(after, node)
+
+    def refused_listeners(self) -> Mapping[str, Sequence[tuple[int, frozenset[str]]]]:
+        return self.refused

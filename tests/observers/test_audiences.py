@@ -7,12 +7,13 @@ from hypothesis import strategies as st
 from controlplane.compiler import audience
 from controlplane.compiler.reach import NOTHING_HELD, Claim
 from controlplane.domain.state import State
+from controlplane.envoy_types import ROUTES
 from controlplane.fleet import Fleet
 from controlplane.observers.audiences import AudienceCounts
 from controlplane.observers.folds import FleetFold
 from controlplane.reconciler.report import EventDispatcher
 from controlplane.snapshot import Audience
-from controlplane.xds.events import AudienceAssigned, Claimed, Held, StreamClosed
+from controlplane.xds.events import AudienceAssigned, Claimed, Held, Refused, StreamClosed
 from tests.events import AT_EDGE, EDGE, INNER, LISTENER, connect, head
 
 BOTH = Audience(("edge", "inner"))
@@ -166,3 +167,17 @@ def test_without_a_revision_a_node_holds_what_it_claims(counts_and_events: tuple
     expected = {(NOTHING_HELD, AT_EDGE): ["new"], (old, AT_EDGE): ["old"], (unknown, AT_EDGE): ["unknown"]}
     assert set(counts.transitions(head(0), after.state)) == expected.keys()
     assert counts.nodes_of(expected, head(0), after.state) == expected
+
+
+def test_only_the_listeners_that_a_refusal_names_are_refused(
+    counts_and_events: tuple[AudienceCounts, EventDispatcher],
+) -> None:
+    counts, events = counts_and_events
+    events.publish(head(2, EDGE))
+    connect(events, 1, "a", audience=AT_EDGE)
+    assert counts.refused_listeners() == {}
+    names = ("0.0.0.0:80", "0.0.0.0:8080", "10.0.0.0:80", "[::1]:80")
+    message = "Error adding/updating listener(s) 0.0.0.0:8080: cannot bind '0.0.0.0:8080'\n[::1]:80: Address already in use"
+    events.report(1, Refused(LISTENER, names, message, 2))
+    events.report(1, Refused(ROUTES, ("iris",), "iris: no", 2))
+    assert counts.refused_listeners() == {"a": [(2, frozenset({"0.0.0.0:8080", "[::1]:80"}))]}
