@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from controlplane.cli import wording
+from controlplane.cli.cuts import AllowCut, CutToken, cut_fields
 from controlplane.cli.exits import file_error, unreadable, with_fields
 from controlplane.cli.options import (
     DEFAULT_WAIT,
@@ -46,6 +47,8 @@ def set_secret(
         str, typer.Option("--key", metavar="FILE|-", help="The leaf's private key in PEM. Default: the stored key stays.")
     ] = "",
     ca: Annotated[str, typer.Option("--ca", metavar="FILE", help="Instead: CA certificates, in PEM.")] = "",
+    allow_cut: AllowCut = False,
+    cut_token: CutToken = "",
     reason: Reason = "",
     wait: Wait = False,
     timeout: Timeout = DEFAULT_WAIT,
@@ -76,7 +79,8 @@ def set_secret(
         secret.tls_certificate.certificate_chain_pem = _text(cert)
         secret.tls_certificate.private_key_pem = _text(key) if key else ""
     client = connect(ctx, api)
-    request = ApplyRequest(manifest=Manifest(secrets=[secret]), reason=reason, request_id=request_id())
+    cut = cut_fields(allow_cut, cut_token)
+    request = ApplyRequest(manifest=Manifest(secrets=[secret]), reason=reason, request_id=request_id(), **cut)
     try:
         answer = client.call(client.revisions.Apply, request)
     except Error as error:

@@ -93,7 +93,8 @@ def test_an_rpc_with_its_errors(text: str) -> None:
         "#### DeleteGateway",
         "[DeleteGatewayRequest](#deletegatewayrequest) → [DeleteGatewayResponse](#deletegatewayresponse); has side effects.",
         "Deletes a gateway.",
-        "Errors:\n- NOT_FOUND\n- FAILED_PRECONDITION (GATEWAY_IN_USE) while a model uses it\n- ABORTED (STALE_ETAG)",
+        "Errors:\n- NOT_FOUND\n- FAILED_PRECONDITION (GATEWAY_IN_USE) while a model uses it\n"
+        "- ABORTED (STALE_ETAG, OTHER_HISTORY)",
     ]
 
 
