@@ -226,7 +226,9 @@ class Fleet:
             opened.claims = {}
         opened.claims[event.type_url] = event
         node.last_seen = now
-        if event.unknown_version and self._versions.is_trusted(now):
+        version = event.unknown_version
+        # A worker process learns a little later than this one what others served.
+        if version and self._versions.is_trusted(now) and not self._versions.has(event.type_url, version):
             self.foreign[node.id] = now
             self.foreign.move_to_end(node.id)
             if len(self.foreign) > RELEASED_NODES:

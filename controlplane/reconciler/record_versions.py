@@ -83,6 +83,7 @@ class VersionRecorder:
         """Note that a client is served a snapshot."""
         if snapshot.revision:
             self._served.append(snapshot)
+            self._index.announced.add(snapshot)
             self._wake.set()
 
     async def run(self) -> None:

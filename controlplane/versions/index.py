@@ -23,6 +23,7 @@ from dataclasses import dataclass, replace
 
 from controlplane.envoy_types import CLUSTER, LISTENER, ROUTES, SCOPED_ROUTES
 from controlplane.snapshot import NOTHING, Audience, Resources, Snapshot, diff, type_version
+from controlplane.versions.announced import AnnouncedSnapshots
 from controlplane.versions.entry import IndexedVersion, encode, run
 from controlplane.versions.resources import ResourceVersions
 
@@ -75,12 +76,11 @@ class VersionIndex:
         # The number of entries that are relative to another one, by the other one; no zero counts.
         self._dependents: Counter[Key] = Counter()
         self._lines: OrderedDict[tuple[Audience, str], _Line] = OrderedDict()
+        # What is served is announced here at once, because `add` takes its time.
+        self.announced = AnnouncedSnapshots()
         self._decoded: OrderedDict[Key, Resources] = OrderedDict()
         self._resource_versions = ResourceVersions()
         self._changes: dict[Key, IndexedVersion | None] = {}
-
-    def __len__(self) -> int:
-        return len(self._entries)
 
     # ------------------------------------------------------------------------------------------------------ to read
 
@@ -95,7 +95,7 @@ class VersionIndex:
             return resources
         entry = self._entries.get(key)
         if entry is None:
-            return NOTHING if version == _EMPTY and type_url in INDEXED else None
+            return NOTHING if version == _EMPTY and type_url in INDEXED else self.announced.find(type_url, version)
         base: Resources | None = NOTHING
         if entry.base:
             base = self.find(type_url, entry.base)
@@ -115,7 +115,15 @@ class VersionIndex:
 
     def made(self, type_url: str, resource_version: str) -> bool:
         """Return whether a resource of this version was served, as far as the index goes back."""
-        return (type_url, resource_version) in self._resource_versions
+        return (type_url, resource_version) in self._resource_versions or self.announced.has_resource(
+            type_url, resource_version
+        )
+
+    def has(self, type_url: str, version: str) -> bool:
+        """Return whether this version, of the type or of a resource of the type, was served, as far as the index goes back."""
+        if (type_url, version) in self._entries or version == _EMPTY or self.made(type_url, version):
+            return True
+        return self.announced.find(type_url, version) is not None
 
     # --------------------------------------------------------------------------------------------------- to write
 
@@ -136,6 +144,7 @@ class VersionIndex:
             self._lines.move_to_end((snapshot.audience, type_url))
             if len(self._lines) > _MOST_AUDIENCES * len(INDEXED):
                 self._lines.popitem(last=False)
+        self.announced.remove(snapshot)
         self._shrink(now)
 
     def add_mixed(self, type_url: str, version: str, resources: Resources, newest_version: str, newest: Resources) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from controlplane.envoy_types import CLUSTER, LISTENER, ROUTES
 from controlplane.fleet import RELEASED_NODES, Claims, Fleet, NodeState
+from controlplane.snapshot import Audience, Resource, Snapshot
 from controlplane.versions import VersionIndex
 from controlplane.versions.index import TRUSTED_AFTER
 from controlplane.xds.events import Claimed, Held, Refused, Settled, StreamClosed
@@ -77,6 +78,17 @@ def test_a_node_with_a_version_of_another_history_is_remembered() -> None:
     fleet.apply(9, Claimed(CLUSTER, A_B, "v7"), 106.0)  # of no open stream
     assert len(fleet.foreign) == 2
     assert len(fleet.foreign) <= RELEASED_NODES
+
+
+def test_a_version_that_a_worker_does_not_know_yet_is_not_foreign() -> None:
+    index = VersionIndex()
+    snapshot = Snapshot.of(1, Audience(), [Resource.of(CLUSTER, "a", b"a")])
+    index.announced.add(snapshot)
+    fleet = Fleet(index)
+    connect(fleet, 1)
+    fleet.apply(1, Claimed(CLUSTER, None, snapshot.versions[CLUSTER]), 100.0)
+    fleet.apply(1, Claimed(CLUSTER, A_B, snapshot.resources[CLUSTER]["a"].version), 100.0)
+    assert not fleet.foreign
 
 
 def test_an_unknown_version_is_foreign_only_if_the_index_is_trusted() -> None:

@@ -127,7 +127,7 @@ async def test_a_snapshot_without_a_revision_is_nothing_to_save() -> None:
     saved, index = await recorder(records, 0)
     saved.served(snapshot(0))
     await saved.save()
-    assert len(index) == 0
+    assert len(index.entries()) == 0
 
 
 async def test_dropped_versions_are_deleted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,8 +140,8 @@ async def test_dropped_versions_are_deleted(monkeypatch: pytest.MonkeyPatch) -> 
         if n % 7 == 0:
             await saved.save()
     await saved.save()
-    assert len(index) <= 20
-    assert len(records.records) == len(index) + 1
+    assert len(index.entries()) <= 20
+    assert len(records.records) == len(index.entries()) + 1
     _, again = await recorder(records, 60)
     assert again.entries().keys() == index.entries().keys()
     assert again.known_since == index.known_since > 0

@@ -73,7 +73,7 @@ def test_a_switch_among_thousands_of_models_adds_a_few_hundred_bytes() -> None:
     before = index.bytes
     for n in range(20):
         index.add(snapshot(n + 2, 5_000, {f"m{i}": "green" for i in range(n + 1)}), 1.0)
-    assert len(index) == 3 + 20
+    assert len(index.entries()) == 3 + 20
     assert index.bytes - before < 20 * 1_000
 
 
@@ -95,9 +95,9 @@ def test_versions_of_resources_are_known() -> None:
 def test_audiences_with_equal_content_share_an_entry() -> None:
     index = VersionIndex()
     index.add(snapshot(1), 1.0)
-    count = len(index)
+    count = len(index.entries())
     index.add(snapshot(1, audience=OTHER), 1.0)
-    assert len(index) == count
+    assert len(index.entries()) == count
 
 
 def test_going_back_adds_nothing() -> None:
@@ -115,7 +115,7 @@ def test_the_bound_drops_the_oldest_and_never_what_is_served_or_a_base(monkeypat
     history = [snapshot(n + 1, 100, {f"m{i}": "green" for i in range(n)}) for n in range(60)]
     for s in history:
         index.add(s, float(s.revision))
-        assert len(index) <= 20
+        assert len(index.entries()) <= 20
     assert index.find(ROUTES, history[1].versions[ROUTES]) is None
     assert all(knows(index, s) for s in history[-10:])
     # The versions that were dropped were superseded before this time.
@@ -127,7 +127,7 @@ def test_the_bound_holds_with_more_audiences_than_versions(monkeypatch: pytest.M
     index = VersionIndex()
     for n in range(40):
         index.add(snapshot(1, n + 1, audience=Audience((f"g{n}",))), float(n))
-        assert len(index) <= 20
+        assert len(index.entries()) <= 20
     assert index.known_since == 39.0
     assert knows(index, snapshot(1, 40))
 
@@ -219,3 +219,18 @@ def test_the_changes_of_another_copy_are_changes_of_this_one() -> None:
     index.apply(changes)
     index.apply(changes)
     assert index.take_changes() == changes
+
+
+def test_a_snapshot_is_known_from_the_moment_when_it_is_announced() -> None:
+    index, first = VersionIndex(), snapshot(1)
+    index.announced.add(first)
+    assert index.find(ROUTES, first.versions[ROUTES]) is first.resources[ROUTES]
+    resource = first.resources[ROUTES]["m1"]
+    for _ in range(2):
+        assert index.made(ROUTES, resource.version)
+        assert index.has(ROUTES, resource.version)
+        assert index.has(ROUTES, first.versions[ROUTES])
+        assert not index.has(CLUSTER, first.versions[ROUTES])
+        index.add(first, 1.0)
+    assert index.announced.find(ROUTES, first.versions[ROUTES]) is None
+    assert same(index.find(ROUTES, first.versions[ROUTES]), first.resources[ROUTES])
