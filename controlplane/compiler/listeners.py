@@ -37,7 +37,7 @@ from google.protobuf import wrappers_pb2
 from controlplane.compiler.message import duration, over_ads, packed, resource, socket_address
 from controlplane.compiler.secrets import over_sds
 from controlplane.domain import Gateway, GatewayTls, HeaderRouting, HostRouting, PathRouting, TlsVersion
-from controlplane.envoy_types import LISTENER, SECRET
+from controlplane.envoy_types import LISTENER, SCOPED_ROUTES, SECRET
 from controlplane.snapshot import Resource
 
 # Set by the listener, read by its scope key, removed by the route.
@@ -69,7 +69,8 @@ def compile_listener(gateway: Gateway) -> Resource:
         chain.transport_socket.typed_config.CopyFrom(packed(_tls(gateway.tls)))
         # For a client that opens a connection and does not complete the handshake.
         chain.transport_socket_connect_timeout.CopyFrom(duration(10))
-    return resource(LISTENER, listener, [(SECRET, reference.label) for reference in gateway.references])
+    secrets = [(SECRET, reference.label) for reference in gateway.references]
+    return resource(LISTENER, listener, [*secrets, (SCOPED_ROUTES, gateway.scope)])
 
 
 _VERSIONS = {

@@ -95,7 +95,8 @@ def _label(resource: Resource) -> str:
 def _dangling(resources: list[Resource], snapshot: Snapshot) -> Iterator[tuple[Resource, str, str]]:
     for resource in resources:
         for type_url, name in sorted(resource.refs):
-            if name not in snapshot.resources[type_url]:
+            # A listener names the first part of its scopes' names, and may have none.
+            if type_url != SCOPED_ROUTES and name not in snapshot.resources[type_url]:
                 yield resource, "", f"refers to {short_name(type_url)} '{name}', which does not exist"
 
 

@@ -1,11 +1,12 @@
 """Decide which changes of one type to send now, so that nothing that the client uses ever breaks (rules 9, 10, 25).
 
 Order ("Eventual consistency considerations"; make before break). A pass goes over the types in the order CDS, EDS, SDS, LDS,
-SRDS, RDS. For each name at which the client differs from the newest snapshot, one of four things is decided:
+SRDS, RDS. For each name at which the client differs from the newest snapshot, one of these is decided:
 
     the client should hold …           and …                                             then
     another content                    every cluster that it names is in place           send it
     another content                    one of them is not                                keep: the client keeps the old one
+    another listener of the same name  its new scopes were not sent yet                  keep, until they are sent in this pass
     nothing                            nothing that the client may hold names it         remove it
     nothing                            something does                                    keep
     exactly what it refused            (in any case)                                     keep

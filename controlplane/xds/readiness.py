@@ -19,6 +19,9 @@ Routes wait for clusters only at clients that subscribe to all clusters (CDS wit
 clusters, and ask for a cluster because a route names it (LDS, RDS, CDS, EDS). If the route waited, they would never ask. They
 ACK a route before they have its clusters, and use the old clusters until then. So no cluster is removed before that.
 
+A listener that replaces one of the same name waits until its new scopes were sent, but not for their ACK (rule 30). Otherwise
+requests to its address would find no scope until the scopes arrive.
+
 A `ClientView` hides whether a client has one stream or several: it says which subscriptions count, and whether the client had
 time to ask. Resources of several streams arrive in any order, so `coordination.py` limits how long a used resource is kept.
 """
@@ -28,7 +31,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterator, Sequence
 from typing import Protocol
 
-from controlplane.envoy_types import CLUSTER, NAMED_BY, ROUTES
+from controlplane.envoy_types import CLUSTER, LISTENER, NAMED_BY, ROUTES, SCOPED_ROUTES
 from controlplane.snapshot import Resource, Resources
 from controlplane.xds.overlay import same
 from controlplane.xds.refusals import ANYTHING
@@ -63,9 +66,14 @@ class Everything(Container[str]):
 
 
 def in_place(view: ClientView, resource: Resource) -> bool:
-    """Return whether every cluster that a resource names is in place (rule 31). Clusters themselves wait for nothing."""
+    """Return whether a resource's clusters are in place (rule 31), and a listener's new scopes were sent.
+
+    Clusters themselves wait for nothing.
+    """
     if not resource.refs or resource.type_url == CLUSTER:
         return True
+    if resource.type_url == LISTENER and not _new_scopes_sent(view, resource):
+        return False
     clusters = [s for s in view.parent_subscriptions(CLUSTER, resource.type_url) if s.wildcard]
     if clusters:
         # Loops instead of generators: this runs for every route of a push.
@@ -77,6 +85,26 @@ def in_place(view: ClientView, resource: Resource) -> bool:
                 else:
                     return False
     return True
+
+
+def _new_scopes_sent(view: ClientView, listener: Resource) -> bool:
+    """Return whether every new scope that a listener names was sent, if the client holds a listener of the same name.
+
+    A listener names the first part of its scopes' names. A listener with a new name serves nobody yet, and the client may not
+    ask for scopes before it has one.
+    """
+    prefixes = tuple(f"{name}/" for type_url, name in listener.refs if type_url == SCOPED_ROUTES)
+    if not prefixes or not any(sub.held.get(listener.name) is not None for sub in view.subscriptions_to(LISTENER)):
+        return True
+    return not any(
+        name.startswith(prefixes)
+        and name in sub.latest
+        and sub.covers(name)
+        and not sub.stands(name)
+        and not sub.current(name)
+        for sub in view.subscriptions_to(SCOPED_ROUTES)
+        for name in sub.held.differing(sub.latest)
+    )
 
 
 def cluster_in_place(view: ClientView, clusters: Subscription, name: str, above: tuple[str, ...] = ()) -> bool:

@@ -86,7 +86,7 @@ def test_client_headers_are_not_trusted_and_paths_are_normalised() -> None:
 
 def test_tls_names_its_secrets() -> None:
     resource = compile_listener(Gateway("edge", 443, tls=GatewayTls("edge", "clients", TlsVersion.TLS_1_3)))
-    assert resource.refs == {(SECRET, "edge"), (SECRET, "clients")}
+    assert resource.refs == {(SECRET, "edge"), (SECRET, "clients"), (SCOPED_ROUTES, "0.0.0.0:443")}
     (chain,) = decoded(resource).filter_chains
     context = unpack(chain.transport_socket.typed_config)
     assert context.require_client_certificate.value

@@ -48,6 +48,12 @@ def resource(type_url: str, name: str, content: str, refs: str = "") -> Resource
     return Resource.of(type_url, name, body, (_ref(type_url, r) for r in refs.split()))
 
 
+def _name_and_content(body: bytes) -> tuple[str, str]:
+    """Return the name and the content in a body of `resource`. A scope's name has a slash."""
+    name, _, content = body.decode().partition("/")[2].rpartition("/")
+    return name, content
+
+
 def _ref(type_url: str, text: str) -> tuple[str, str]:
     short, colon, name = text.rpartition(":")
     return (TYPES[short] if colon else NAMES[type_url], name)
@@ -181,7 +187,7 @@ class Transcript:
         assert message.nonce
         assert message.nonce not in nonces
         nonces.append(message.nonce)
-        contents = sorted("=".join(body.decode().split("/")[1:]) for body in bodies)
+        contents = sorted("=".join(_name_and_content(body)) for body in bodies)
         return " ".join(["<", SHORT[message.type_url], *contents, *removed])
 
     def wrapped(self, message: Any, entry: Any) -> bytes:
@@ -190,7 +196,7 @@ class Transcript:
         if entry.HasField("resource"):
             assert entry.resource.type_url == message.type_url
             body: bytes = entry.resource.value
-            assert entry.name == body.split(b"/")[1].decode()
+            assert entry.name == _name_and_content(body)[0]
             return body + (b" for %ds" % entry.ttl.seconds if entry.HasField("ttl") else b"")
         assert entry.HasField("ttl")
         known = (s.resources[message.type_url].get(entry.name) for s in self.snapshots.values())
