@@ -117,7 +117,10 @@ def status(
         _check(client, request, form)
         return
     # Desired state is a part of the overview, and not of the answer to a question about nodes.
-    overview = not (problems or state or error)
+    _show(client, request, form, overview=not (problems or state or error), problems=problems, watch=watch)
+
+
+def _show(client: Client, request: GetStatusRequest, form: Format, *, overview: bool, problems: bool, watch: bool) -> None:
     if watch:
         updates = follow(client, lambda: _updates(client, request, overview))
         if form is Format.TABLE:

@@ -47,7 +47,7 @@ def _found(observed: Observed, now: float) -> Iterator[Problem]:
     if observed.store_failure:
         yield Problem(REASONS["STORE_FAILS"], f"the newest change could not be saved: {observed.store_failure}")
     yield from node_problems(fleet, head.time, now)
-    yield from traffic_problems(head.state.models, traffic, now)
+    yield from traffic_problems(head, traffic, now)
     yield from unknown_traffic(fleet, traffic, now)
 
 

@@ -17,6 +17,8 @@ FOREIGN_SHOWN = 3600.0
 
 # Nodes and resources that a sentence names; the others are counted.
 _NAMED = 3
+# Characters of a node's id in a sentence. Clients choose their ids.
+_ID = 60
 # Types whose resources have names that begin with the label of their model.
 _BY_MODEL = (CLUSTER, ENDPOINTS, ROUTES)
 
@@ -109,7 +111,7 @@ def models_of(type_url: str, resources: tuple[str, ...]) -> tuple[str, ...]:
 
 def named(ids: tuple[str, ...]) -> str:
     """Return a few nodes by name, and many as `1,000 nodes (nodes/a, nodes/b, nodes/c and 997 more)`."""
-    names = _listed(tuple(f"nodes/{i}" for i in ids[:_NAMED]), len(ids))
+    names = _listed(tuple(f"nodes/{i if len(i) <= _ID else i[:_ID] + '…'}" for i in ids[:_NAMED]), len(ids))
     return names if len(ids) <= _NAMED else f"{len(ids):,} nodes ({names})"
 
 

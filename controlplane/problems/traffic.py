@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from controlplane.domain import Model
+from controlplane.domain.revision import Head
 from controlplane.fleet import Fleet
 from controlplane.problems.nodes import PATIENCE, named
 from controlplane.problems.reasons import REASONS, Level, Problem
@@ -26,9 +27,11 @@ class _Judged:
     # False for copies, and for a version without a share.
     users: bool
     traffic: ClusterTraffic
+    # When the model last changed: errors from before say nothing about its versions now.
+    changed: float
 
 
-def traffic_problems(models: Mapping[str, Model], traffic: Traffic, now: float) -> Iterator[Problem]:
+def traffic_problems(head: Head, traffic: Traffic, now: float) -> Iterator[Problem]:
     """Yield the versions that fail, those with the most errors first, and the versions that clients leave."""
     judged = [
         _Judged(
@@ -36,8 +39,9 @@ def traffic_problems(models: Mapping[str, Model], traffic: Traffic, now: float) 
             f"the copies for {version}" if copies else f"version {version}",
             not copies and model.split.get(version, 0) > 0,
             traffic.cluster(cluster),
+            meta.update_time if (meta := head.meta.get(model.resource_name)) else 0.0,
         )
-        for model in models.values()
+        for model in head.state.models.values()
         for cluster, version, copies in model_clusters(model)
     ]
     for one in sorted(judged, key=lambda one: (-one.traffic.rate.failed, one.model.name)):
@@ -57,7 +61,8 @@ def _failing(one: _Judged, now: float) -> Iterator[Problem]:
         text = f"{percent(share)} of the tries at {one.receiver} end with an error ({rate.tries / 1000:,.1f} tries/s)"
     else:
         share, age = 1.0, now - one.traffic.last_failure
-        if not one.users or one.traffic.last_failure <= one.traffic.last_success or age > MEMORY:
+        since = max(one.traffic.last_success, one.changed)
+        if not one.users or one.traffic.last_failure <= since or age > MEMORY:
             return
         text = f"the last tries at {one.receiver} ended with an error {age:.0f} s ago, and none has succeeded since"
     critical = share >= CRITICAL_SHARE and one.users

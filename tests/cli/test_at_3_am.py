@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
+from controlplane.demo.plane import free_port
 from controlplane.store.sqlite import DATABASE
 from controlplane.xds.events import ClusterLoad, LoadReported, ReporterIdentified
 from tests.cli.conftest import TURNOUT, Result, Run, Server
@@ -19,6 +22,7 @@ WITH_ENVOYS = {
     "A model answers with errors",
     "A version refuses connections",
     "An Envoy refuses a change",
+    "An Envoy hangs",
     "An Envoy is away",
 }
 
@@ -133,10 +137,21 @@ def test_the_disk_is_full(run: Run, applied: Server) -> None:
     assert "STORE_FAILS" not in run("status").out
 
 
+def print_nothing(handler: object, form: str, *args: object) -> None:
+    """Take the place of `log_message`, which would write into the output of the command."""
+
+
 def test_the_control_plane_can_not_be_reached(run: Run, applied: Server) -> None:
-    address = applied.api
-    applied.stop()
-    play(run, "The control plane can't be reached", ("turnout.example:18080", address))
+    other = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (BaseHTTPRequestHandler,), {"log_message": print_nothing}))
+    threading.Thread(target=other.serve_forever, daemon=True).start()
+    nobody, xds = free_port(), applied.app.xds_port
+    ports = {18080: nobody, 18000: xds, 8080: other.server_address[1]}
+    try:
+        title = "The control plane can't be reached"
+        play(run, title, *((f"turnout.example:{there}", f"127.0.0.1:{here}") for there, here in ports.items()))
+    finally:
+        other.shutdown()
+        other.server_close()
 
 
 def test_a_change_is_refused_because_it_cuts_traffic(run: Run, tmp_path: Path, applied: Server) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import signal
 import socket
 import threading
 import time
@@ -18,6 +20,7 @@ import pytest
 from controlplane.compiler.bootstrap import node_bootstrap
 from controlplane.demo.envoy import Envoy
 from controlplane.demo.plane import free_port
+from controlplane.problems import nodes
 from tests.cli.conftest import Run, Server
 from tests.cli.played_page import play
 
@@ -83,7 +86,7 @@ def until_shown(run: Run, condition: Callable[[str], bool]) -> float:
     return time.monotonic() - start
 
 
-def test_sections_with_envoys(run: Run, server: Server, tmp_path: Path) -> None:
+def test_sections_with_envoys(run: Run, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     gateway, taken = free_port(), socket.socket()
     taken.bind(("127.0.0.1", 0))
     taken.listen()
@@ -115,6 +118,10 @@ def test_sections_with_envoys(run: Run, server: Server, tmp_path: Path) -> None:
             run("apply", "-f", file, "--no-wait")
             until_shown(run, lambda page: "NODES_REFUSE" in page)
             play(run, "An Envoy refuses a change", (" 5 ", " 6 "))
+            # Without waiting the ten seconds after which a node counts as behind.
+            monkeypatch.setattr(nodes, "PATIENCE", 1.0)
+            os.kill(envoy.process.pid, signal.SIGSTOP)
+            play(run, "An Envoy hangs")
             loop.run_until_complete(envoy.process.kill())
             until_shown(run, lambda page: "NODES_GONE" in page)
             play(run, "An Envoy is away")

@@ -1,7 +1,10 @@
 """Problems of traffic."""
 
+from dataclasses import replace
+
 import pytest
 
+from controlplane.domain.revision import ObjectMeta
 from controlplane.problems.reasons import Level
 from controlplane.problems.traffic import percent
 from controlplane.xds.events import ClusterLoad
@@ -43,6 +46,13 @@ def test_a_version_whose_last_tries_failed_is_a_problem_until_one_succeeds() -> 
     # A version that nobody is sent to any more is no problem.
     assert World().add(1).report(1, 110, load("iris/blue", issued=9, failed=9)).report(1, 120).problems() == []
     assert world.report(1, 160, load("iris/green", issued=1)).report(1, 170).problems(now=180) == []
+
+
+def test_errors_from_before_the_model_changed_do_not_count() -> None:
+    world = World().add(1).report(1, 110, load("iris/green", issued=1, failed=1)).report(1, 120)
+    assert world.reasons() == ["VERSION_FAILS"]
+    world.head = replace(world.head, meta={"models/iris": ObjectMeta(2, 100.0, 115.0)})
+    assert world.reasons() == []
 
 
 def test_a_version_that_hangs_until_its_clients_leave() -> None:
