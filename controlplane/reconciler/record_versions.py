@@ -21,7 +21,7 @@ from controlplane.envoy_types import COMPILED
 from controlplane.errors import Error
 from controlplane.snapshot import Snapshot
 from controlplane.store import Kind, Record, Records, RecordWrite
-from controlplane.versions import IndexedVersion, VersionChanges, VersionIndex
+from controlplane.versions import TRUSTED_AFTER, IndexedVersion, VersionChanges, VersionIndex
 
 log = structlog.get_logger("versions")
 
@@ -71,6 +71,11 @@ class VersionRecorder:
             # The versions of some revision are missing: they were published by a Turnout without the index, or the server was
             # killed before it saved them.
             self._index.known_since = self._clock()
+            log.info(
+                "index of versions is incomplete: nodes of another history are reported again after a while",
+                revision=newest,
+                h=round(TRUSTED_AFTER / 3600),
+            )
         self._published = newest
         self._wake.set()
 

@@ -100,8 +100,10 @@ async def test_revisions_that_follow_each_other_are_saved_in_one_batch(monkeypat
 
 async def test_an_index_that_is_younger_than_its_history_knows_it(monkeypatch: pytest.MonkeyPatch) -> None:
     records = FakeRecords()
-    saved, index = await recorder(records, 26)
+    with capture_logs() as lines:
+        saved, index = await recorder(records, 26)
     assert index.known_since == 1_000.0
+    assert [(line["revision"], line["h"]) for line in lines] == [(26, 24)]
     serve(saved, 27)
     await saved.save()
     _, index = await recorder(records, 27, now=2_000.0)
