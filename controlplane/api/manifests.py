@@ -60,9 +60,11 @@ class ManifestChange:
         self._claim(name, field, field)
         row, short = parsed
         head.state.require(row.noun, short)
+        etag = self._request.delete_etags.get(name, "")
+        check_etag(head, name, etag, f"delete_etags.{name}", force=self._request.force)
         if row.noun is Model:
             with at_fields({"etag": field}):
-                switch.delete(head, short, None, force=self._request.force)
+                switch.delete(head, short, etag or None, force=self._request.force)
 
     def _claim(self, name: str, field: str, error_field: str) -> None:
         """Record the field of an object. Errors: INVALID_ARGUMENT / DUPLICATE if the request names the object twice."""

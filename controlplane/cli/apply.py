@@ -8,6 +8,7 @@ import typer
 
 from controlplane.cli import envoy, messages, output
 from controlplane.cli.client import Client
+from controlplane.cli.confirm import Yes
 from controlplane.cli.cuts import AllowCut, CutToken, cut_fields
 from controlplane.cli.files import Loaded, load
 from controlplane.cli.options import (
@@ -27,6 +28,7 @@ from controlplane.cli.options import (
     resource,
 )
 from controlplane.cli.output import Format, line
+from controlplane.cli.prune import Prune, add_deletions, confirm_deletions
 from controlplane.cli.receipt import finish, finish_dry_run
 from controlplane.cli.wording import plural
 from controlplane.domain import Gateway, Model
@@ -39,6 +41,8 @@ def apply(
     ctx: typer.Context,
     files: Files,
     dry_run: DryRun = False,
+    prune: Prune = False,
+    yes: Yes = False,
     force: Annotated[bool, typer.Option("--force", help="Apply it even if it moves live traffic.")] = False,
     allow_cut: AllowCut = False,
     cut_token: CutToken = "",
@@ -55,14 +59,16 @@ def apply(
 ) -> None:
     r"""Create and update objects from files: one revision, all or nothing.
 
-    Objects that no file names stay as they are. If a file leaves out a model's split, the live split stays, and a new model
-    sends all traffic to its first version. A split in a file that differs from the live one moves traffic: that needs
-    --force, or the model's etag in the file. A change by which connected nodes lose something that they serve needs
-    --allow-cut, whatever else is given; a dry run shows what they would lose.
+    Objects that no file names stay as they are. With --prune they are deleted, if they are of a kind that the files
+    contain; the command lists them and asks for confirmation. A dry run exits with 1 if anything would change. If a file
+    leaves out a model's split, the live split stays, and a new model sends all traffic to its first version. A split in a
+    file that differs from the live one moves traffic: that needs --force, or the model's etag in the file. A change by
+    which connected nodes lose something that they serve needs --allow-cut, whatever else is given; a dry run shows what
+    they would lose.
 
     \b
     turnout apply -f models.yaml
-    turnout apply -f models/ -f gateway.yaml --dry-run
+    turnout apply -f state/ -f gateway.yaml --prune --dry-run
     turnout get all -o yaml | sed 's/:8001/:8002/' | turnout apply -f - --wait
 
     JSON: ApplyResponse. With --wait also `progress` (RevisionProgress) and `disconnectedNodes` (list of Node). With
@@ -72,19 +78,20 @@ def apply(
     client = connect(ctx, api)
     if validate_with_envoy:
         _ask_envoy(client, loaded)
-    if dry_run:
-        _dry_run(
-            client, loaded, ApplyRequest(manifest=loaded.manifest, force=force, no_probe=no_probe, validate_only=True), form
-        )
-        return
     request = ApplyRequest(
-        manifest=loaded.manifest,
-        force=force,
-        reason=reason,
-        request_id=request_id(),
-        no_probe=no_probe,
-        **cut_fields(allow_cut, cut_token),
+        manifest=loaded.manifest, force=force, reason=reason, no_probe=no_probe, **cut_fields(allow_cut, cut_token)
     )
+    request.validate_only = dry_run
+    if prune:
+        add_deletions(client, request)
+    if dry_run:
+        _dry_run(client, loaded, request, form)
+        return
+    if request.delete_names and not yes:
+        request.validate_only = True
+        confirm_deletions(_apply(client, loaded, request), request)
+        request.validate_only = False
+    request.request_id = request_id()
     answer = _apply(client, loaded, request)
     finish(client, answer, form, changed=answer.changed, timeout=timeout if wait else None, require=require)
 
@@ -200,9 +207,9 @@ def _dry_run(client: Client, loaded: Loaded, request: ApplyRequest, form: Format
         needs_force = located.message
         request.force = True
         answer = _apply(client, loaded, request)
-    finish_dry_run(answer, form, changed=answer.changed, more={messages.key("needs_force", form): bool(needs_force)})
-    if needs_force and form is Format.TABLE:
-        line(f"Applying it needs --force:\n{needs_force}", "yellow")
+    advice = [f"Applying it needs --force:\n{needs_force}"] if needs_force and form is Format.TABLE else []
+    more = {messages.key("needs_force", form): bool(needs_force)}
+    finish_dry_run(answer, form, changed=answer.changed, more=more, lines_after=advice)
 
 
 def _ask_envoy(client: Client, loaded: Loaded) -> None:

@@ -12,6 +12,7 @@ from controlplane.cli import (
     backup,
     bootstrap,
     delete,
+    diff,
     get,
     going_back,
     history,
@@ -103,7 +104,7 @@ COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
         "traffic": traffic.traffic,
         "nodes": nodes.nodes,
         "history": history.history,
-        "diff": history.diff,
+        "diff": diff.diff,
     },
     "Set up": {
         "serve": serve.serve,

@@ -13,7 +13,7 @@ class Exit(IntEnum):
     """The exit codes. The values are stable, because scripts depend on them."""
 
     OK = 0
-    UNEXPECTED = 1
+    DIFFERENCE = 1
     USAGE = 2
     INVALID = 3
     NOT_FOUND = 4
@@ -22,6 +22,8 @@ class Exit(IntEnum):
     TIMEOUT = 7
     REFUSED = 8
     INCOMPLETE = 9
+    # EX_SOFTWARE of sysexits.h. Not 1, because that is no error of `diff`.
+    UNEXPECTED = 70
     INTERRUPTED = 130
     BROKEN_PIPE = 141
 
@@ -36,8 +38,8 @@ class CheckExit(IntEnum):
 
 
 MEANINGS: dict[Exit, str] = {
-    Exit.OK: "done",
-    Exit.UNEXPECTED: "a defect in this program or in the server",
+    Exit.OK: "done; of diff and --dry-run: there is no difference",
+    Exit.DIFFERENCE: "diff and --dry-run only, and no error: there is a difference",
     Exit.USAGE: "the command line itself is wrong",
     Exit.INVALID: "invalid input: a file, a field, a value",
     Exit.NOT_FOUND: "an object with this name does not exist",
@@ -46,6 +48,7 @@ MEANINGS: dict[Exit, str] = {
     Exit.TIMEOUT: "--timeout passed while connected nodes were behind; the change was made",
     Exit.REFUSED: "an Envoy refused it: a NACK, or --validate-with-envoy",
     Exit.INCOMPLETE: "made, but not all nodes hold it: some are gone, or too few",
+    Exit.UNEXPECTED: "a defect in this program or in the server",
     Exit.INTERRUPTED: "Ctrl-C, or the answer to a question was no",
 }
 

@@ -8,14 +8,12 @@ from typing import Annotated, Any
 
 import typer
 
-from controlplane.cli import complete, history, messages, names, nodes, objects, output
+from controlplane.cli import complete, history, messages, names, nodes, objects, output, prune
 from controlplane.cli.client import Client
 from controlplane.cli.object_tables import objects_table
 from controlplane.cli.options import Api, Output, connect, resource
 from controlplane.cli.output import Format, line
 from controlplane.domain.collections import COLLECTIONS, Collection
-from controlplane.errors import Code, Error
-from controlplane.generated.turnout.v1.revision_service_pb2 import GetRevisionRequest, Manifest
 
 # Kinds of which desired state has no objects. The singular means the same.
 _OTHER_KINDS = ("nodes", "revisions", "all")
@@ -65,7 +63,7 @@ def get(
     elif "revisions" in named:
         history.show_revisions(client, named["revisions"], form)
     elif "all" in named:
-        everything = _everything(client)
+        everything = prune.everything(client)
         _show({row.name: list(getattr(everything, row.name)) for row in COLLECTIONS}, form)
     else:
         _show({row.name: _objects(client, row, named[row.name]) for row in COLLECTIONS if row.name in named}, form)
@@ -76,17 +74,6 @@ def _objects(client: Client, row: Collection, labels: list[str]) -> list[Any]:
     if not labels:
         return objects.list_all(client, row)
     return [objects.get(client, row, resource(row.name, name)) for name in labels]
-
-
-def _everything(client: Client) -> Manifest:
-    """Return desired state as of one revision; empty before the first."""
-    try:
-        request = GetRevisionRequest(name="revisions/latest", include_manifest=True)
-        return client.call(client.revisions.GetRevision, request).manifest
-    except Error as error:
-        if error.code is not Code.NOT_FOUND:
-            raise
-        return Manifest()
 
 
 def _show(listed: Mapping[str, Sequence[Any]], form: Format) -> None:

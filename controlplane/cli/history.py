@@ -1,4 +1,4 @@
-"""The commands `history` and `diff`: earlier revisions."""
+"""The command `history`: earlier revisions."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ from typing import Annotated
 import typer
 
 from controlplane.cli import complete, messages, names, output, wording
-from controlplane.cli.changes import describe_impact, print_changes, summary
+from controlplane.cli.changes import print_changes, summary
 from controlplane.cli.client import Client
 from controlplane.cli.options import Api, Output, connect, resource, revision_name
 from controlplane.cli.output import Format, line
 from controlplane.errors import Code, Error
 from controlplane.generated.turnout.v1.revision_pb2 import Action, Revision
 from controlplane.generated.turnout.v1.revision_service_pb2 import (
-    DiffRevisionsRequest,
     GetRevisionRequest,
     ListRevisionsRequest,
     ListRevisionsResponse,
@@ -78,42 +77,6 @@ def _object_name(arguments: list[str]) -> str:
     if others or len(labels) != 1:
         raise typer.BadParameter("write one object, or none for the whole history")
     return f"{kind}/{labels[0]}"
-
-
-def diff(
-    ctx: typer.Context,
-    a: Annotated[str, typer.Argument(metavar="[A]", show_default=False, help="The revision to start from.")] = "",
-    b: Annotated[
-        str, typer.Argument(metavar="[B]", show_default=False, help="The revision to compare it with. Default: the newest.")
-    ] = "",
-    api: Api = None,
-    form: Output = Format.TABLE,
-) -> None:
-    r"""Show the difference between two revisions: in desired state, and in what the Envoys get.
-
-    \b
-    turnout diff          what the newest revision changed
-    turnout diff 3        from 3 to the newest
-    turnout diff 3 5      from 3 to 5; 0 is the empty state before the first
-
-    JSON: DiffRevisionsResponse.
-    """
-    client = connect(ctx, api)
-    if not a:
-        newest = client.call(client.revisions.GetRevision, GetRevisionRequest(name="revisions/latest")).revision.number
-        a, b = str(max(0, newest - 1)), str(newest)
-    request = DiffRevisionsRequest(to=revision_name(b or "latest"), **{"from": revision_name(a)})
-    answer = client.call(client.revisions.DiffRevisions, request)
-    if form is Format.NAME:
-        for change in answer.changes:
-            output.raw(change.name)
-    elif form is not Format.TABLE:
-        messages.print_data(messages.report(answer, form), form)
-    elif answer.changes:
-        print_changes(answer.changes)
-        line(f"To the Envoys ({wording.plural(answer.impact.nodes, 'node')}): {describe_impact(answer.impact)}")
-    else:
-        line("No difference.")
 
 
 def show_revisions(client: Client, numbers: list[str], form: Format) -> None:

@@ -81,22 +81,33 @@ def finish(
 
 
 def finish_dry_run(
-    answer: Answer, form: Format, *, changed: bool, notes: Sequence[str] = (), more: Mapping[str, Any] | None = None
+    answer: Answer,
+    form: Format,
+    *,
+    changed: bool,
+    notes: Sequence[str] = (),
+    more: Mapping[str, Any] | None = None,
+    lines_after: Sequence[str] = (),
 ) -> None:
-    """Print what a change would do. `more` is added to the data."""
+    """Print what a change would do. `more` is added to the data. Errors: Ended, with exit code 1, if it would do anything."""
     if form is Format.TABLE:
-        if not changed:
+        if changed:
+            line("Dry run: nothing was changed.", "bold yellow")
+            _print_change(answer.revision, answer.impact, changed, notes, dry_run=True)
+        else:
             line(f"Nothing would change: revision {answer.revision.number} is like this already.")
-            return
-        line("Dry run: nothing was changed.", "bold yellow")
-        _print_change(answer.revision, answer.impact, changed, notes, dry_run=True)
-        return
-    output.notice("Dry run: nothing was changed.")
-    if form is Format.NAME:
-        for change in answer.revision.changes if changed else ():
-            output.raw(change.name)
-        return
-    messages.print_data(receipt_data(answer, form, changed) | {messages.key("dry_run", form): True} | dict(more or {}), form)
+    else:
+        output.notice("Dry run: nothing was changed.")
+        if form is Format.NAME:
+            for change in answer.revision.changes if changed else ():
+                output.raw(change.name)
+        else:
+            data = receipt_data(answer, form, changed) | {messages.key("dry_run", form): True} | dict(more or {})
+            messages.print_data(data, form)
+    if lines_after:
+        line("\n".join(lines_after), "yellow")
+    if changed:
+        raise Ended(Exit.DIFFERENCE)
 
 
 def receipt_data(

@@ -26,6 +26,8 @@ from controlplane.config import Address, Config
 from controlplane.envoy_types import ROUTES
 from tests.fakes.xds_client import Held, XdsClient, client
 
+# An address at which nothing listens.
+NOWHERE = "127.0.0.1:1"
 # The installed program.
 TURNOUT = str(Path(sys.executable).parent / "turnout")
 MINIMAL = """\

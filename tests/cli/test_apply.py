@@ -64,7 +64,7 @@ def test_stdin_and_json_output(run: Run, server: Server) -> None:
 def test_dry_run_shows_both_sides_and_changes_nothing(run: Run, applied: Server) -> None:
     applied.connect("edge-1")
     result = run("apply", "-f", "-", "--dry-run", stdin=MOVED)
-    assert result.code == 0
+    assert result.code == Exit.DIFFERENCE
     assert "~ models/iris" in result.out
     assert "split: blue 10000 -> green 10000" in result.out
     assert "Would be sent to 1 node: 1 RouteConfiguration, 0 Listeners, " in result.out
@@ -74,7 +74,8 @@ def test_dry_run_shows_both_sides_and_changes_nothing(run: Run, applied: Server)
     )
     assert run("get", "models", "-o", "json").json["models"][0]["split"] == {"blue": 10000}
     assert run("apply", "-f", "-", "--dry-run", "-o", "json", stdin=MOVED).json["needsForce"] is True
-    assert run("apply", "-f", "-", "--dry-run", stdin=MINIMAL).out.startswith("Nothing would change")
+    same = run("apply", "-f", "-", "--dry-run", stdin=MINIMAL)
+    assert (same.code, same.out.startswith("Nothing would change")) == (Exit.OK, True)
 
 
 def test_moving_live_traffic_needs_force(run: Run, applied: Server) -> None:
@@ -182,7 +183,7 @@ def test_validate_prints_resource_names(run: Run, server: Server, minimal: Path)
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda p: p.name)
 def test_a_real_envoy_accepts_the_examples(run: Run, server: Server, path: Path) -> None:
     result = run("apply", "-f", path, "--validate-with-envoy", "--dry-run")
-    assert result.code == 0
+    assert result.code == Exit.DIFFERENCE
     assert "accepts it" in result.err
     assert run("validate", "-f", path, "--with-envoy").code == 0
     assert run("get", "all", "-o", "json").json == EMPTY

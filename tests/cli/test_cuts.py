@@ -30,7 +30,7 @@ def token(text: str) -> str:
 
 def test_a_typo_in_a_selector_is_refused_until_it_is_allowed(run: Run, connected: Server) -> None:
     dry = run("apply", "-f", "-", "--dry-run", stdin=TYPO)
-    assert dry.code == 0
+    assert dry.code == Exit.DIFFERENCE
     assert dry.out.startswith("Dry run: nothing was changed.\nIt would be revision 2 by ada@tests\n~ gateways/edge\n")
     assert f"Would cut traffic:\n    {LOST}\n" in dry.out
     assert "Would be sent to 1 node: " in dry.out

@@ -15,7 +15,7 @@ def test_every_error_has_an_exit_code() -> None:
         Code.ABORTED: 5,
         Code.RESOURCE_EXHAUSTED: 5,
         Code.UNAVAILABLE: 6,
-        Code.INTERNAL: 1,
+        Code.INTERNAL: 70,
     }
 
 

@@ -91,6 +91,7 @@ def test_a_dry_run_changes_nothing(run: Run, applied: Server) -> None:
     run("switch", "iris", "--to", "green")
     for command in (["undo", "iris"], ["revert", "2"], ["restore-state", "1"]):
         result = run(*command, "--dry-run")
+        assert result.code == Exit.DIFFERENCE
         assert "Dry run: nothing was changed." in result.err + result.out
         assert "split: green 10000 -> blue 10000" in result.out
     assert split_of(run) == GREEN

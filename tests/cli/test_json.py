@@ -8,6 +8,7 @@ import pytest
 from google.protobuf import descriptor_pool, message_factory
 from google.protobuf.json_format import ParseDict
 
+from controlplane.cli.exits import Exit
 from controlplane.cli.reference import page
 from tests.cli.conftest import Run, Server
 
@@ -46,7 +47,7 @@ def test_a_command_prints_its_message(run: Run, applied: Server, minimal: object
     if args[0] in ("undo", "revert"):
         run("switch", "iris", "--to", "green", "--no-wait")
     result = run(*(str(minimal) if arg == "FILE" else arg for arg in args), "-o", "json")
-    assert result.code == 0, result.err
+    assert result.code == (Exit.DIFFERENCE if args[0] == "diff" else Exit.OK), result.err
     value = result.json
     assert extra <= value.keys()
     descriptor = descriptor_pool.Default().FindMessageTypeByName(f"turnout.v1.{message}")

@@ -118,9 +118,9 @@ def test_a_closed_pipe_is_not_an_error() -> None:
     ("command", "code", "expected"),
     [
         ("schema >&-", 0, ""),
-        ("version >/dev/full", 1, "Error: the output can't be written: no space left on device\n"),
-        ("schema >/dev/full", 1, "Error: the output can't be written: no space left on device\n"),
-        ("version >/dev/full 2>&1", 1, ""),
+        ("version >/dev/full", 70, "Error: the output can't be written: no space left on device\n"),
+        ("schema >/dev/full", 70, "Error: the output can't be written: no space left on device\n"),
+        ("version >/dev/full 2>&1", 70, ""),
         ("version >&- 2>&-", 0, ""),
     ],
 )

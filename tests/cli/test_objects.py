@@ -12,7 +12,7 @@ import typer
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.descriptor_pb2 import FieldDescriptorProto
 
-from controlplane.cli import apply, complete, delete, get, messages, names, objects
+from controlplane.cli import apply, complete, delete, get, messages, names, objects, prune
 from controlplane.cli.client import Client
 from controlplane.cli.commands import app
 from controlplane.domain import collections
@@ -141,7 +141,7 @@ def test_a_new_noun_is_counted(service: OwnerService) -> None:
 
 def test_the_whole_state_as_tables_has_the_new_noun(monkeypatch: pytest.MonkeyPatch, run: Run, service: OwnerService) -> None:
     everything = SimpleNamespace(gateways=[], models=[], secrets=[], owners=list(service.owners.values()))
-    monkeypatch.setattr(get, "_everything", lambda client: everything)
+    monkeypatch.setattr(prune, "everything", lambda client: everything)
     assert run("get", "all").out.startswith("OWNER ")
 
 

@@ -83,7 +83,7 @@ def test_an_invalid_move_is_an_error(run: Run, applied: Server, args: list[str],
 def test_dry_run_moves_nothing(run: Run, applied: Server) -> None:
     for args in (["switch", "iris", "--to", "green"], ["split", "iris", "blue=1", "green=9999"]):
         result = run(*args, "--dry-run")
-        assert result.code == 0
+        assert result.code == 1
         assert result.out.startswith("Dry run: nothing was changed.\nIt would be revision 2 by ada@tests\n")
         assert "iris" in result.out
         assert "Would be sent to 0 nodes: " in result.out

@@ -30,7 +30,7 @@ from controlplane.generated.turnout.v1 import revision_pb2 as turnout_dot_v1_dot
 from controlplane.generated.turnout.v1 import secret_pb2 as turnout_dot_v1_dot_secret__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!turnout/v1/revision_service.proto\x12\nturnout.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x18turnout/v1/gateway.proto\x1a\x16turnout/v1/model.proto\x1a\x19turnout/v1/revision.proto\x1a\x17turnout/v1/secret.proto\"\x8b\x01\n\x08Manifest\x12+\n\x08gateways\x18\x01 \x03(\x0b\x32\x13.turnout.v1.GatewayB\x04\xe2\x41\x01\x01\x12\'\n\x06models\x18\x02 \x03(\x0b\x32\x11.turnout.v1.ModelB\x04\xe2\x41\x01\x01\x12)\n\x07secrets\x18\x03 \x03(\x0b\x32\x12.turnout.v1.SecretB\x04\xe2\x41\x01\x01\"\xac\x02\n\x0c\x41pplyRequest\x12,\n\x08manifest\x18\x01 \x01(\x0b\x32\x14.turnout.v1.ManifestB\x04\xe2\x41\x01\x01\x12 \n\x0c\x64\x65lete_names\x18\x02 \x03(\tB\n\xe2\x41\x01\x01\xfa\x41\x03\n\x01*\x12\x13\n\x05\x66orce\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x14\n\x06reason\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\x12 \n\x12include_bootstraps\x18\x07 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x17\n\tallow_cut\x18\x08 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x17\n\tcut_token\x18\t \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08no_probe\x18\n \x01(\x08\x42\x04\xe2\x41\x01\x01\"\x80\x01\n\rApplyResponse\x12&\n\x08revision\x18\x01 \x01(\x0b\x32\x14.turnout.v1.Revision\x12\x0f\n\x07\x63hanged\x18\x02 \x01(\x08\x12\"\n\x06impact\x18\x03 \x01(\x0b\x32\x12.turnout.v1.Impact\x12\x12\n\nbootstraps\x18\x04 \x03(\t\"a\n\x12GetRevisionRequest\x12+\n\x04name\x18\x01 \x01(\tB\x1d\xe2\x41\x01\x02\xfa\x41\x16\n\x14turnout.dev/Revision\x12\x1e\n\x10include_manifest\x18\x02 \x01(\x08\x42\x04\xe2\x41\x01\x01\"e\n\x13GetRevisionResponse\x12&\n\x08revision\x18\x01 \x01(\x0b\x32\x14.turnout.v1.Revision\x12&\n\x08manifest\x18\x02 \x01(\x0b\x32\x14.turnout.v1.Manifest\"j\n\x14ListRevisionsRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1f\n\x0bobject_name\x18\x03 \x01(\tB\n\xe2\x41\x01\x01\xfa\x41\x03\n\x01*\"Y\n\x15ListRevisionsResponse\x12\'\n\trevisions\x18\x01 \x03(\x0b\x32\x14.turnout.v1.Revision\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"n\n\x14\x44iffRevisionsRequest\x12+\n\x04\x66rom\x18\x01 \x01(\tB\x1d\xe2\x41\x01\x02\xfa\x41\x16\n\x14turnout.dev/Revision\x12)\n\x02to\x18\x02 \x01(\tB\x1d\xe2\x41\x01\x02\xfa\x41\x16\n\x14turnout.dev/Revision\"`\n\x15\x44iffRevisionsResponse\x12#\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\x12.turnout.v1.Change\x12\"\n\x06impact\x18\x02 \x01(\x0b\x32\x12.turnout.v1.Impact\"\xdb\x01\n\x15RevertRevisionRequest\x12+\n\x04name\x18\x01 \x01(\tB\x1d\xe2\x41\x01\x02\xfa\x41\x16\n\x14turnout.dev/Revision\x12\x18\n\nrequest_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x14\n\x06reason\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tallow_cut\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x17\n\tcut_token\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08no_probe\x18\x07 \x01(\x08\x42\x04\xe2\x41\x01\x01\"\x9d\x01\n\x16RevertRevisionResponse\x12&\n\x08revision\x18\x01 \x01(\x0b\x32\x14.turnout.v1.Revision\x12\x0f\n\x07\x63hanged\x18\x02 \x01(\x08\x12\"\n\x06impact\x18\x03 \x01(\x0b\x32\x12.turnout.v1.Impact\x12&\n\x08reverted\x18\x04 \x01(\x0b\x32\x14.turnout.v1.Revision\"\x82\x02\n\x13RestoreStateRequest\x12+\n\x04name\x18\x01 \x01(\tB\x1d\xe2\x41\x01\x02\xfa\x41\x16\n\x14turnout.dev/Revision\x12\x12\n\x04\x65tag\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x13\n\x05\x66orce\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x14\n\x06reason\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tallow_cut\x18\x07 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x17\n\tcut_token\x18\x08 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08no_probe\x18\t \x01(\x08\x42\x04\xe2\x41\x01\x01\"s\n\x14RestoreStateResponse\x12&\n\x08revision\x18\x01 \x01(\x0b\x32\x14.turnout.v1.Revision\x12\x0f\n\x07\x63hanged\x18\x02 \x01(\x08\x12\"\n\x06impact\x18\x03 \x01(\x0b\x32\x12.turnout.v1.Impact\"\xfe\x01\n\x0fRevertToRequest\x12+\n\x04name\x18\x01 \x01(\tB\x1d\xe2\x41\x01\x02\xfa\x41\x16\n\x14turnout.dev/Revision\x12\x12\n\x04\x65tag\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x13\n\x05\x66orce\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x14\n\x06reason\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tallow_cut\x18\x07 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x17\n\tcut_token\x18\x08 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08no_probe\x18\t \x01(\x08\x42\x04\xe2\x41\x01\x01\"^\n\x10RevertToResponse\x12&\n\x08revision\x18\x01 \x01(\x0b\x32\x14.turnout.v1.Revision\x12\"\n\x06impact\x18\x02 \x01(\x0b\x32\x12.turnout.v1.Impact\"\x90\x01\n\x14WatchRevisionRequest\x12+\n\x04name\x18\x01 \x01(\tB\x1d\xe2\x41\x01\x02\xfa\x41\x16\n\x14turnout.dev/Revision\x12\x17\n\tmax_nodes\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x32\n\x07require\x18\x03 \x01(\x0e\x32\x1b.turnout.v1.NodeRequirementB\x04\xe2\x41\x01\x01\"G\n\x15WatchRevisionResponse\x12.\n\x08progress\x18\x01 \x01(\x0b\x32\x1c.turnout.v1.RevisionProgress2\xaf\x05\n\x0fRevisionService\x12<\n\x05\x41pply\x12\x18.turnout.v1.ApplyRequest\x1a\x19.turnout.v1.ApplyResponse\x12S\n\x0bGetRevision\x12\x1e.turnout.v1.GetRevisionRequest\x1a\x1f.turnout.v1.GetRevisionResponse\"\x03\x90\x02\x01\x12Y\n\rListRevisions\x12 .turnout.v1.ListRevisionsRequest\x1a!.turnout.v1.ListRevisionsResponse\"\x03\x90\x02\x01\x12Y\n\rDiffRevisions\x12 .turnout.v1.DiffRevisionsRequest\x1a!.turnout.v1.DiffRevisionsResponse\"\x03\x90\x02\x01\x12W\n\x0eRevertRevision\x12!.turnout.v1.RevertRevisionRequest\x1a\".turnout.v1.RevertRevisionResponse\x12Q\n\x0cRestoreState\x12\x1f.turnout.v1.RestoreStateRequest\x1a .turnout.v1.RestoreStateResponse\x12J\n\x08RevertTo\x12\x1b.turnout.v1.RevertToRequest\x1a\x1c.turnout.v1.RevertToResponse\"\x03\x88\x02\x01\x12[\n\rWatchRevision\x12 .turnout.v1.WatchRevisionRequest\x1a!.turnout.v1.WatchRevisionResponse\"\x03\x90\x02\x01\x30\x01\x42\x38\n\x0e\x64\x65v.turnout.v1P\x01Z$turnout.dev/gen/turnout/v1;turnoutv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!turnout/v1/revision_service.proto\x12\nturnout.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x18turnout/v1/gateway.proto\x1a\x16turnout/v1/model.proto\x1a\x19turnout/v1/revision.proto\x1a\x17turnout/v1/secret.proto\"\x8b\x01\n\x08Manifest\x12+\n\x08gateways\x18\x01 \x03(\x0b\x32\x13.turnout.v1.GatewayB\x04\xe2\x41\x01\x01\x12\'\n\x06models\x18\x02 \x03(\x0b\x32\x11.turnout.v1.ModelB\x04\xe2\x41\x01\x01\x12)\n\x07secrets\x18\x03 \x03(\x0b\x32\x12.turnout.v1.SecretB\x04\xe2\x41\x01\x01\"\xa7\x03\n\x0c\x41pplyRequest\x12,\n\x08manifest\x18\x01 \x01(\x0b\x32\x14.turnout.v1.ManifestB\x04\xe2\x41\x01\x01\x12 \n\x0c\x64\x65lete_names\x18\x02 \x03(\tB\n\xe2\x41\x01\x01\xfa\x41\x03\n\x01*\x12\x13\n\x05\x66orce\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x14\n\x06reason\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\x12 \n\x12include_bootstraps\x18\x07 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x17\n\tallow_cut\x18\x08 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x17\n\tcut_token\x18\t \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08no_probe\x18\n \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x45\n\x0c\x64\x65lete_etags\x18\x0b \x03(\x0b\x32).turnout.v1.ApplyRequest.DeleteEtagsEntryB\x04\xe2\x41\x01\x01\x1a\x32\n\x10\x44\x65leteEtagsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x80\x01\n\rApplyResponse\x12&\n\x08revision\x18\x01 \x01(\x0b\x32\x14.turnout.v1.Revision\x12\x0f\n\x07\x63hanged\x18\x02 \x01(\x08\x12\"\n\x06impact\x18\x03 \x01(\x0b\x32\x12.turnout.v1.Impact\x12\x12\n\nbootstraps\x18\x04 \x03(\t\"a\n\x12GetRevisionRequest\x12+\n\x04name\x18\x01 \x01(\tB\x1d\xe2\x41\x01\x02\xfa\x41\x16\n\x14turnout.dev/Revision\x12\x1e\n\x10include_manifest\x18\x02 \x01(\x08\x42\x04\xe2\x41\x01\x01\"e\n\x13GetRevisionResponse\x12&\n\x08revision\x18\x01 \x01(\x0b\x32\x14.turnout.v1.Revision\x12&\n\x08manifest\x18\x02 \x01(\x0b\x32\x14.turnout.v1.Manifest\"j\n\x14ListRevisionsRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1f\n\x0bobject_name\x18\x03 \x01(\tB\n\xe2\x41\x01\x01\xfa\x41\x03\n\x01*\"Y\n\x15ListRevisionsResponse\x12\'\n\trevisions\x18\x01 \x03(\x0b\x32\x14.turnout.v1.Revision\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"n\n\x14\x44iffRevisionsRequest\x12+\n\x04\x66rom\x18\x01 \x01(\tB\x1d\xe2\x41\x01\x02\xfa\x41\x16\n\x14turnout.dev/Revision\x12)\n\x02to\x18\x02 \x01(\tB\x1d\xe2\x41\x01\x02\xfa\x41\x16\n\x14turnout.dev/Revision\"`\n\x15\x44iffRevisionsResponse\x12#\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\x12.turnout.v1.Change\x12\"\n\x06impact\x18\x02 \x01(\x0b\x32\x12.turnout.v1.Impact\"\xdb\x01\n\x15RevertRevisionRequest\x12+\n\x04name\x18\x01 \x01(\tB\x1d\xe2\x41\x01\x02\xfa\x41\x16\n\x14turnout.dev/Revision\x12\x18\n\nrequest_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x14\n\x06reason\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tallow_cut\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x17\n\tcut_token\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08no_probe\x18\x07 \x01(\x08\x42\x04\xe2\x41\x01\x01\"\x9d\x01\n\x16RevertRevisionResponse\x12&\n\x08revision\x18\x01 \x01(\x0b\x32\x14.turnout.v1.Revision\x12\x0f\n\x07\x63hanged\x18\x02 \x01(\x08\x12\"\n\x06impact\x18\x03 \x01(\x0b\x32\x12.turnout.v1.Impact\x12&\n\x08reverted\x18\x04 \x01(\x0b\x32\x14.turnout.v1.Revision\"\x82\x02\n\x13RestoreStateRequest\x12+\n\x04name\x18\x01 \x01(\tB\x1d\xe2\x41\x01\x02\xfa\x41\x16\n\x14turnout.dev/Revision\x12\x12\n\x04\x65tag\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x13\n\x05\x66orce\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x14\n\x06reason\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tallow_cut\x18\x07 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x17\n\tcut_token\x18\x08 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08no_probe\x18\t \x01(\x08\x42\x04\xe2\x41\x01\x01\"s\n\x14RestoreStateResponse\x12&\n\x08revision\x18\x01 \x01(\x0b\x32\x14.turnout.v1.Revision\x12\x0f\n\x07\x63hanged\x18\x02 \x01(\x08\x12\"\n\x06impact\x18\x03 \x01(\x0b\x32\x12.turnout.v1.Impact\"\xfe\x01\n\x0fRevertToRequest\x12+\n\x04name\x18\x01 \x01(\tB\x1d\xe2\x41\x01\x02\xfa\x41\x16\n\x14turnout.dev/Revision\x12\x12\n\x04\x65tag\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x13\n\x05\x66orce\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x14\n\x06reason\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tallow_cut\x18\x07 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x17\n\tcut_token\x18\x08 \x01(\tB\x04\xe2\x41\x01\x01\x12\x16\n\x08no_probe\x18\t \x01(\x08\x42\x04\xe2\x41\x01\x01\"^\n\x10RevertToResponse\x12&\n\x08revision\x18\x01 \x01(\x0b\x32\x14.turnout.v1.Revision\x12\"\n\x06impact\x18\x02 \x01(\x0b\x32\x12.turnout.v1.Impact\"\x90\x01\n\x14WatchRevisionRequest\x12+\n\x04name\x18\x01 \x01(\tB\x1d\xe2\x41\x01\x02\xfa\x41\x16\n\x14turnout.dev/Revision\x12\x17\n\tmax_nodes\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x32\n\x07require\x18\x03 \x01(\x0e\x32\x1b.turnout.v1.NodeRequirementB\x04\xe2\x41\x01\x01\"G\n\x15WatchRevisionResponse\x12.\n\x08progress\x18\x01 \x01(\x0b\x32\x1c.turnout.v1.RevisionProgress2\xaf\x05\n\x0fRevisionService\x12<\n\x05\x41pply\x12\x18.turnout.v1.ApplyRequest\x1a\x19.turnout.v1.ApplyResponse\x12S\n\x0bGetRevision\x12\x1e.turnout.v1.GetRevisionRequest\x1a\x1f.turnout.v1.GetRevisionResponse\"\x03\x90\x02\x01\x12Y\n\rListRevisions\x12 .turnout.v1.ListRevisionsRequest\x1a!.turnout.v1.ListRevisionsResponse\"\x03\x90\x02\x01\x12Y\n\rDiffRevisions\x12 .turnout.v1.DiffRevisionsRequest\x1a!.turnout.v1.DiffRevisionsResponse\"\x03\x90\x02\x01\x12W\n\x0eRevertRevision\x12!.turnout.v1.RevertRevisionRequest\x1a\".turnout.v1.RevertRevisionResponse\x12Q\n\x0cRestoreState\x12\x1f.turnout.v1.RestoreStateRequest\x1a .turnout.v1.RestoreStateResponse\x12J\n\x08RevertTo\x12\x1b.turnout.v1.RevertToRequest\x1a\x1c.turnout.v1.RevertToResponse\"\x03\x88\x02\x01\x12[\n\rWatchRevision\x12 .turnout.v1.WatchRevisionRequest\x1a!.turnout.v1.WatchRevisionResponse\"\x03\x90\x02\x01\x30\x01\x42\x38\n\x0e\x64\x65v.turnout.v1P\x01Z$turnout.dev/gen/turnout/v1;turnoutv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -44,6 +44,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MANIFEST'].fields_by_name['models']._serialized_options = b'\342A\001\001'
   _globals['_MANIFEST'].fields_by_name['secrets']._loaded_options = None
   _globals['_MANIFEST'].fields_by_name['secrets']._serialized_options = b'\342A\001\001'
+  _globals['_APPLYREQUEST_DELETEETAGSENTRY']._loaded_options = None
+  _globals['_APPLYREQUEST_DELETEETAGSENTRY']._serialized_options = b'8\001'
   _globals['_APPLYREQUEST'].fields_by_name['manifest']._loaded_options = None
   _globals['_APPLYREQUEST'].fields_by_name['manifest']._serialized_options = b'\342A\001\001'
   _globals['_APPLYREQUEST'].fields_by_name['delete_names']._loaded_options = None
@@ -64,6 +66,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_APPLYREQUEST'].fields_by_name['cut_token']._serialized_options = b'\342A\001\001'
   _globals['_APPLYREQUEST'].fields_by_name['no_probe']._loaded_options = None
   _globals['_APPLYREQUEST'].fields_by_name['no_probe']._serialized_options = b'\342A\001\001'
+  _globals['_APPLYREQUEST'].fields_by_name['delete_etags']._loaded_options = None
+  _globals['_APPLYREQUEST'].fields_by_name['delete_etags']._serialized_options = b'\342A\001\001'
   _globals['_GETREVISIONREQUEST'].fields_by_name['name']._loaded_options = None
   _globals['_GETREVISIONREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002\372A\026\n\024turnout.dev/Revision'
   _globals['_GETREVISIONREQUEST'].fields_by_name['include_manifest']._loaded_options = None
@@ -147,37 +151,39 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MANIFEST']._serialized_start=212
   _globals['_MANIFEST']._serialized_end=351
   _globals['_APPLYREQUEST']._serialized_start=354
-  _globals['_APPLYREQUEST']._serialized_end=654
-  _globals['_APPLYRESPONSE']._serialized_start=657
-  _globals['_APPLYRESPONSE']._serialized_end=785
-  _globals['_GETREVISIONREQUEST']._serialized_start=787
-  _globals['_GETREVISIONREQUEST']._serialized_end=884
-  _globals['_GETREVISIONRESPONSE']._serialized_start=886
-  _globals['_GETREVISIONRESPONSE']._serialized_end=987
-  _globals['_LISTREVISIONSREQUEST']._serialized_start=989
-  _globals['_LISTREVISIONSREQUEST']._serialized_end=1095
-  _globals['_LISTREVISIONSRESPONSE']._serialized_start=1097
-  _globals['_LISTREVISIONSRESPONSE']._serialized_end=1186
-  _globals['_DIFFREVISIONSREQUEST']._serialized_start=1188
-  _globals['_DIFFREVISIONSREQUEST']._serialized_end=1298
-  _globals['_DIFFREVISIONSRESPONSE']._serialized_start=1300
-  _globals['_DIFFREVISIONSRESPONSE']._serialized_end=1396
-  _globals['_REVERTREVISIONREQUEST']._serialized_start=1399
-  _globals['_REVERTREVISIONREQUEST']._serialized_end=1618
-  _globals['_REVERTREVISIONRESPONSE']._serialized_start=1621
-  _globals['_REVERTREVISIONRESPONSE']._serialized_end=1778
-  _globals['_RESTORESTATEREQUEST']._serialized_start=1781
-  _globals['_RESTORESTATEREQUEST']._serialized_end=2039
-  _globals['_RESTORESTATERESPONSE']._serialized_start=2041
-  _globals['_RESTORESTATERESPONSE']._serialized_end=2156
-  _globals['_REVERTTOREQUEST']._serialized_start=2159
-  _globals['_REVERTTOREQUEST']._serialized_end=2413
-  _globals['_REVERTTORESPONSE']._serialized_start=2415
-  _globals['_REVERTTORESPONSE']._serialized_end=2509
-  _globals['_WATCHREVISIONREQUEST']._serialized_start=2512
-  _globals['_WATCHREVISIONREQUEST']._serialized_end=2656
-  _globals['_WATCHREVISIONRESPONSE']._serialized_start=2658
-  _globals['_WATCHREVISIONRESPONSE']._serialized_end=2729
-  _globals['_REVISIONSERVICE']._serialized_start=2732
-  _globals['_REVISIONSERVICE']._serialized_end=3419
+  _globals['_APPLYREQUEST']._serialized_end=777
+  _globals['_APPLYREQUEST_DELETEETAGSENTRY']._serialized_start=727
+  _globals['_APPLYREQUEST_DELETEETAGSENTRY']._serialized_end=777
+  _globals['_APPLYRESPONSE']._serialized_start=780
+  _globals['_APPLYRESPONSE']._serialized_end=908
+  _globals['_GETREVISIONREQUEST']._serialized_start=910
+  _globals['_GETREVISIONREQUEST']._serialized_end=1007
+  _globals['_GETREVISIONRESPONSE']._serialized_start=1009
+  _globals['_GETREVISIONRESPONSE']._serialized_end=1110
+  _globals['_LISTREVISIONSREQUEST']._serialized_start=1112
+  _globals['_LISTREVISIONSREQUEST']._serialized_end=1218
+  _globals['_LISTREVISIONSRESPONSE']._serialized_start=1220
+  _globals['_LISTREVISIONSRESPONSE']._serialized_end=1309
+  _globals['_DIFFREVISIONSREQUEST']._serialized_start=1311
+  _globals['_DIFFREVISIONSREQUEST']._serialized_end=1421
+  _globals['_DIFFREVISIONSRESPONSE']._serialized_start=1423
+  _globals['_DIFFREVISIONSRESPONSE']._serialized_end=1519
+  _globals['_REVERTREVISIONREQUEST']._serialized_start=1522
+  _globals['_REVERTREVISIONREQUEST']._serialized_end=1741
+  _globals['_REVERTREVISIONRESPONSE']._serialized_start=1744
+  _globals['_REVERTREVISIONRESPONSE']._serialized_end=1901
+  _globals['_RESTORESTATEREQUEST']._serialized_start=1904
+  _globals['_RESTORESTATEREQUEST']._serialized_end=2162
+  _globals['_RESTORESTATERESPONSE']._serialized_start=2164
+  _globals['_RESTORESTATERESPONSE']._serialized_end=2279
+  _globals['_REVERTTOREQUEST']._serialized_start=2282
+  _globals['_REVERTTOREQUEST']._serialized_end=2536
+  _globals['_REVERTTORESPONSE']._serialized_start=2538
+  _globals['_REVERTTORESPONSE']._serialized_end=2632
+  _globals['_WATCHREVISIONREQUEST']._serialized_start=2635
+  _globals['_WATCHREVISIONREQUEST']._serialized_end=2779
+  _globals['_WATCHREVISIONRESPONSE']._serialized_start=2781
+  _globals['_WATCHREVISIONRESPONSE']._serialized_end=2852
+  _globals['_REVISIONSERVICE']._serialized_start=2855
+  _globals['_REVISIONSERVICE']._serialized_end=3542
 # @@protoc_insertion_point(module_scope)

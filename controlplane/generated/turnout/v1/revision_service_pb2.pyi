@@ -66,6 +66,26 @@ class ApplyRequest(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class DeleteEtagsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     MANIFEST_FIELD_NUMBER: _builtins.int
     DELETE_NAMES_FIELD_NUMBER: _builtins.int
     FORCE_FIELD_NUMBER: _builtins.int
@@ -76,6 +96,7 @@ class ApplyRequest(_message.Message):
     ALLOW_CUT_FIELD_NUMBER: _builtins.int
     CUT_TOKEN_FIELD_NUMBER: _builtins.int
     NO_PROBE_FIELD_NUMBER: _builtins.int
+    DELETE_ETAGS_FIELD_NUMBER: _builtins.int
     force: _builtins.bool
     """Move traffic without an etag, or with one that is out of date. Unset: false."""
     request_id: _builtins.str
@@ -108,6 +129,12 @@ class ApplyRequest(_message.Message):
     def delete_names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Names of objects to delete in the same revision, like `models/iris`. Unset: none."""
 
+    @_builtins.property
+    def delete_etags(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Etags of objects to delete, by name. An object with an etag must not have changed since the etag was read, and a model
+        with an etag is deleted without `force`. Unset: none.
+        """
+
     def __init__(
         self,
         *,
@@ -121,10 +148,11 @@ class ApplyRequest(_message.Message):
         allow_cut: _builtins.bool = ...,
         cut_token: _builtins.str = ...,
         no_probe: _builtins.bool = ...,
+        delete_etags: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["manifest", b"manifest"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_cut", b"allow_cut", "cut_token", b"cut_token", "delete_names", b"delete_names", "force", b"force", "include_bootstraps", b"include_bootstraps", "manifest", b"manifest", "no_probe", b"no_probe", "reason", b"reason", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_cut", b"allow_cut", "cut_token", b"cut_token", "delete_etags", b"delete_etags", "delete_names", b"delete_names", "force", b"force", "include_bootstraps", b"include_bootstraps", "manifest", b"manifest", "no_probe", b"no_probe", "reason", b"reason", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
