@@ -23,7 +23,7 @@ because no route names them yet.
 
 The search ends: a part is always smaller than the batch that it was in. The same content is sent at most 1 + log2(n) times for
 one change, and never twice with the same other resources. Without a change nothing is tried ("ACK and NACK semantics" asks for
-something newer), unless the owner calls `Stream.retry_in_parts` a good while later. Otherwise an Envoy that starts anew, and
+something newer), unless the owner calls `Stream.retry_in_parts` a while later. Otherwise an Envoy that starts anew, and
 gets 1,000 routes in one response, would be without 999 routes until someone fixes the bad one.
 """
 

@@ -90,7 +90,7 @@ class Stream(StreamState):
     def retry_in_parts(self) -> list[Event]:
         """Try in parts what was refused together with other resources (`refusals.py`).
 
-        Call it once after each NACK, but not at once: rule 8 forbids to answer a NACK. Half a minute later is fine.
+        Call it once after each NACK, but not at once: rule 8 forbids to answer a NACK. A second later is fine.
         """
         for sub in self._subscriptions.values():
             sub.refused.retry_in_parts(sub.latest, sub.held, sub.uses_unacked)

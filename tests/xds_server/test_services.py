@@ -233,6 +233,18 @@ async def test_resources_that_were_refused_together_are_sent_in_parts_later(stor
 
 
 @VARIANTS
+async def test_the_routes_of_other_models_wait_only_seconds_when_one_cluster_is_refused(store: Store, variant: str) -> None:
+    async with running(store) as rig:
+        await rig.commit_and_publish(GATEWAY, BLUE, *(model({"blue": 10_000}, f"m{n}") for n in range(4)))
+
+        def refuse(type_url: str, names: list[str]) -> str:
+            return "m2 is bad" if type_url == CLUSTER and "m2/blue" in names else ""
+
+        async with asyncio.timeout(8), client(rig.port, "edge-1", variant, refuse=refuse) as c:
+            await c.until(lambda: c.names(ROUTES) == {"iris", "m0", "m1", "m3"})
+
+
+@VARIANTS
 async def test_the_ttls_of_resources_are_extended(store: Store, variant: str) -> None:
     limits = StreamLimits(resource_ttl=1)
     async with running(store, limits) as rig, grpc.aio.insecure_channel(f"127.0.0.1:{rig.port}") as channel:
