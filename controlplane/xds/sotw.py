@@ -22,11 +22,20 @@ A first wildcard request is answered even if there is nothing. So is a request f
 alone does not tell a client which of several names is missing, so the response lists these (`resource_errors`, xRFC TP3).
 Clients that don't know that field wait until their own timer ends, after 15 s.
 
-Known flaws, of the protocol:
-- A returning client sends a version, and no list of what it holds. If this is the newest version of a full-state type, the
-  client holds that state; otherwise everything is sent. Then clusters that only its old routes name are deleted before those
-  routes, because they are not in the full state. Only a history of old snapshots would say which clusters those are. The new
-  state can't wait until the routes are ACKed, because the new routes may need the new clusters.
+A returning client sends a version, and no list of what it holds (rule 33):
+
+    type    its version is                          then
+    any     the newest one of a full-state type     the client holds the newest state, and nothing is sent
+    CDS     in the index of published versions      the client holds those clusters. The ones that are removed stay in the full
+                                                    state until the routes are ACKed
+    RDS     any                                     the client holds routes of unknown content until they are ACKed. A version
+                                                    does not tell, because a response may have only some of the changes
+    others                                          everything is sent
+
+Known flaws:
+- If a removed cluster of a returning client is not known any more (`removed_clusters.py`), for example after a restart of the
+  control plane, it can't be in the full state. Then it is deleted before its routes. The new state can't wait until the routes
+  are ACKed, because the new routes may need the new clusters. The same happens if the version is not in the index.
 - A full state can't be split, so it may be above 4 MiB, which the event `Oversized` reports. Envoy's own gRPC client takes
   that, google_grpc does not.
 """
@@ -35,7 +44,7 @@ from __future__ import annotations
 
 from typing import Any, Self
 
-from controlplane.envoy_types import FULL_STATE
+from controlplane.envoy_types import CLUSTER, FULL_STATE, ROUTES
 from controlplane.snapshot import Resource, Resources, type_version
 from controlplane.xds import wire
 from controlplane.xds.claims import sotw_claim
@@ -43,7 +52,7 @@ from controlplane.xds.context import Context
 from controlplane.xds.events import Event, Oversized
 from controlplane.xds.ordering import changes_to_send
 from controlplane.xds.overlay import same
-from controlplane.xds.refusals import Contents
+from controlplane.xds.refusals import Contents, unseen
 from controlplane.xds.stream import Stream
 from controlplane.xds.subscription import Subscription
 
@@ -114,6 +123,26 @@ class SotwStream(Stream):
         if comparable and version and version == newest_version:
             sub.held.replace(sub.latest)
             sub.answer_wildcard = False
+        elif comparable and version and sub.type_url == CLUSTER:
+            self._set_held_clusters(sub, version)
+        elif version and sub.type_url == ROUTES and any(s.wildcard for s in self.subscriptions_to(CLUSTER)):
+            for name in sub.names:
+                sub.held.set(name, unseen(ROUTES, name, version))
+
+    def _set_held_clusters(self, sub: Subscription, version: str) -> None:
+        """Note that a returning client holds the clusters of an earlier version, as far as they are known (rule 33)."""
+        former = self.context.versions.find(CLUSTER, version)
+        if former is None:
+            return
+        held: dict[str, Resource] = {}
+        for name, cluster in former.items():
+            newest = sub.latest.get(name)
+            known = newest if same(newest, cluster) else self.context.removed_clusters.find(name, cluster.version)
+            if known is not None:
+                held[name] = known
+        sub.held.replace(held)
+        # Clusters that are not known are deleted by a full state.
+        sub.answer_wildcard = len(held) < len(former)
 
     def _send(self, sub: Subscription) -> bool:
         if sub.inflight:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from envoy.service.discovery.v3 import discovery_pb2
 from google.rpc import code_pb2
 
@@ -143,3 +144,86 @@ def test_a_full_state_between_two_snapshots_is_known_to_the_index() -> None:
     found = context.versions.find(CLUSTER, mixed.version_info)
     assert found is not None
     assert found.keys() == {"blue", "green"}
+
+
+class Away:
+    """An Envoy that was served revision 1, with a route to blue, and comes back when blue is replaced by green and removed."""
+
+    def __init__(self, *, indexed: bool = True, noted: bool = True) -> None:
+        self.context = Context()
+        self.before = revision_of(1, "blue")
+        self.now = revision_of(2, "green")
+        if indexed:
+            self.context.versions.add(self.before, 1.0)
+        if noted:
+            SotwStream(context=self.context).offer(self.before)
+        self.stream = SotwStream(context=self.context)
+        self.stream.offer(self.now)
+        self.nonces: dict[str, str] = {}
+        self.says(CLUSTER, version=self.before.versions[CLUSTER])
+
+    def says(self, type_url: str, *names: str, version: str = "") -> None:
+        nonce = self.nonces.get(type_url, "")
+        self.stream.receive(
+            discovery_pb2.DiscoveryRequest(type_url=type_url, resource_names=names, version_info=version, response_nonce=nonce)
+        )
+
+    def gets(self) -> list[tuple[str, list[str]]]:
+        """Return each response: the type, and the resources as `NAME CONTENT`."""
+        got = []
+        for data in self.stream.to_send():
+            response = discovery_pb2.DiscoveryResponse.FromString(data)
+            self.nonces[response.type_url] = response.nonce
+            got.append((response.type_url, sorted(r.value.decode() for r in response.resources)))
+        return got
+
+
+def revision_of(number: int, color: str) -> Snapshot:
+    cluster = Resource.of(CLUSTER, color, color.encode())
+    other = Resource.of(CLUSTER, "other", b"other")
+    route = Resource.of(ROUTES, "iris", f"to {color}".encode(), {(CLUSTER, color)})
+    return Snapshot.of(number, Audience(), [cluster, other, route])
+
+
+def test_an_envoy_that_was_away_keeps_the_removed_cluster_until_its_routes_are_acked() -> None:
+    away = Away()
+    assert away.gets() == [(CLUSTER, ["blue", "green", "other"])]
+    away.says(ROUTES, "iris", version=away.before.versions[ROUTES])
+    assert away.gets() == []  # the new route waits for green
+    away.says(CLUSTER)
+    assert away.gets() == [(ROUTES, ["to green"])]
+    away.stream.assume_complete()
+    assert away.gets() == []  # blue stays as long as the old route may be there
+    away.says(ROUTES, "iris")
+    assert away.gets() == [(CLUSTER, ["green", "other"])]
+
+
+def test_the_removed_cluster_goes_if_the_envoy_that_was_away_has_no_routes() -> None:
+    away = Away()
+    away.gets()
+    away.says(CLUSTER)
+    assert away.gets() == []  # it may ask for routes next
+    away.stream.assume_complete()
+    assert away.gets() == [(CLUSTER, ["green", "other"])]
+
+
+def test_an_envoy_that_was_away_gets_nothing_if_only_a_cluster_was_removed_until_its_routes_are_acked() -> None:
+    away = Away()
+    away.now = Snapshot.of(
+        3, Audience(), [away.before.resources[CLUSTER]["other"], Resource.of(ROUTES, "iris", b"to nothing")]
+    )
+    away.stream = SotwStream(context=away.context)
+    away.stream.offer(away.now)
+    away.says(CLUSTER, version=away.before.versions[CLUSTER])
+    away.says(ROUTES, "iris", version=away.before.versions[ROUTES])
+    assert away.gets() == [(ROUTES, ["to nothing"])]
+    away.stream.assume_complete()
+    assert away.gets() == []
+    away.says(ROUTES, "iris")
+    assert away.gets() == [(CLUSTER, ["other"])]
+
+
+@pytest.mark.parametrize(("indexed", "noted"), [(False, True), (True, False)])
+def test_a_cluster_that_is_not_known_is_removed_at_once(indexed: bool, noted: bool) -> None:
+    """After a restart the index may have the version, but nothing has the content of the removed cluster."""
+    assert Away(indexed=indexed, noted=noted).gets() == [(CLUSTER, ["green", "other"])]
