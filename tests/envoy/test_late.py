@@ -191,3 +191,54 @@ async def test_a_restarted_control_plane_sends_nothing_to_an_up_to_date_delta_en
     accepted = {name: n for name, n in after.items() if name.endswith(("update_success", "update_rejected", "version"))}
     assert accepted == {name: before[name] for name in accepted}
     assert any(n for name, n in accepted.items() if name.endswith(f"{ROUTES}.update_success"))
+
+
+SLOW = "/slow"
+
+
+@contextlib.asynccontextmanager
+async def slow_health(seconds: float) -> AsyncIterator[int]:
+    """Serve the version green on a port. A request for SLOW is answered after this time."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError, OSError):
+            while head := await reader.readuntil(b"\r\n\r\n"):
+                await asyncio.sleep(seconds if head.split(b" ")[1] == SLOW.encode() else 0)
+                writer.write(b"HTTP/1.1 200 OK\r\nx-model-version: green\r\ncontent-length: 0\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    yield server.sockets[0].getsockname()[1]
+    server.close()
+
+
+@pytest.mark.parametrize("seconds", [0, 3])
+async def test_an_envoy_that_was_away_while_its_version_was_removed_loses_no_request(
+    control_plane: ControlPlane, relay: Relay, lean: LeanServer, make_load: MakeLoad, seconds: int
+) -> None:
+    """The health check of the new version takes some seconds. SotW brings no list of what the Envoy holds."""
+    boot = node_bootstrap("away", "test", xds_port=await relay.start(), variant="sotw", admin_port=0)
+    envoy = Envoy(boot)
+    fleet = Fleet(control_plane, {"away": envoy}, {"away": free_port()})
+    async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_callback(envoy.close)
+        await control_plane.apply(fleet.manifest({"blue": lean.ports["blue"]}))
+        await fleet.start()
+        await control_plane.held(1, nodes=1)
+        load = make_load([Group("127.0.0.1", fleet.ports["away"], PATH, connections=4, rate=1000)], users=100)
+        await load.start()
+        relay.interrupt()
+        replaced = fleet.manifest({"green": lean.ports["green"]})
+        if seconds:
+            green = replaced.models[0].versions[0]
+            green.endpoints[0].port = await stack.enter_async_context(slow_health(seconds))
+            green.health_check.path = SLOW
+            green.health_check.timeout.FromSeconds(2 * seconds)
+        last = await control_plane.apply(replaced)
+        relay.restore()
+        await control_plane.held(last, nodes=1)
+        assert await versions_reached(fleet, "away", make_load) == {"green"}
+        records = await load.stop()
+        assert records.failed == 0, records.failures
+        assert "blue" in records.by_version()
+        assert not await envoy.stats(f"^cluster.{MODEL}/blue.membership_total")
