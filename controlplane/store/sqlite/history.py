@@ -110,9 +110,9 @@ class HistoryTables:
             check_fence(db, fence)
             _insert_request(db, request_id, digest, revision)
 
-    def mark(self) -> None:
-        """Write the newest revision to the marker of the directory."""
-        marker.write(self._file.path.parent, Marker(self._history_id, self.newest()))
+    def mark(self, newest: int) -> None:
+        """Write the number of the newest revision to the marker of the directory. It raises nothing."""
+        marker.write(self._file.path.parent, Marker(self._history_id, newest))
 
     def _check_marker(self) -> None:
         """Check that the database is the one that was here before, and no older copy of it. Then update the marker."""
@@ -127,7 +127,7 @@ class HistoryTables:
                 f"was copied here, or the newest revisions were lost with {DATABASE}-wal. Put the right files back. To go on "
                 f"with this database as a new history: turnout restore {self._file.path} --data {directory} --replace",
             )
-        self.mark()
+        self.mark(newest)
 
     def _check_objects(self) -> None:
         """Decode each object of each revision, if another version or form of this program read the file last.

@@ -2,6 +2,8 @@
 
 It is written after each commit, and not flushed. So it is never newer than the database, unless the database was lost, or
 replaced by an older copy. It costs a few microseconds, and no write fails because of it.
+
+A known flaw: if the WAL is damaged and only writes of records are lost with it, nothing notices that.
 """
 
 from __future__ import annotations

@@ -133,7 +133,7 @@ class SqliteStore:
 
     def _append(self, before: Head, proposed: Head, changes: Changes, draft: Draft, fence: Fence | None) -> None:
         self._tables.append(before, proposed, changes, draft, fence)
-        self._tables.mark()
+        self._tables.mark(proposed.number)
 
     async def _check_committed(self, doubt: InDoubt, number: int) -> None:
         """Return if the revision was committed in spite of the error. Otherwise raise an error."""

@@ -29,6 +29,9 @@ class RevisionServiceStub:
     """RevisionService changes several objects in one revision, reads the history, goes back, and follows revisions to the nodes.
     A change by which connected nodes lose something is refused with FAILED_PRECONDITION (CUTS_TRAFFIC), unless the request has
     `allow_cut`.
+
+    A request may name a revision with its history, as an etag does: `revisions/7a0b93c1-26`. Then a store that was restored from
+    a backup or started anew meanwhile answers ABORTED (OTHER_HISTORY), and not with another revision of that number.
     """
 
     def __init__(self, channel):
@@ -83,6 +86,9 @@ class RevisionServiceServicer:
     """RevisionService changes several objects in one revision, reads the history, goes back, and follows revisions to the nodes.
     A change by which connected nodes lose something is refused with FAILED_PRECONDITION (CUTS_TRAFFIC), unless the request has
     `allow_cut`.
+
+    A request may name a revision with its history, as an etag does: `revisions/7a0b93c1-26`. Then a store that was restored from
+    a backup or started anew meanwhile answers ABORTED (OTHER_HISTORY), and not with another revision of that number.
     """
 
     def Apply(self, request, context):
@@ -202,6 +208,9 @@ class RevisionService:
     """RevisionService changes several objects in one revision, reads the history, goes back, and follows revisions to the nodes.
     A change by which connected nodes lose something is refused with FAILED_PRECONDITION (CUTS_TRAFFIC), unless the request has
     `allow_cut`.
+
+    A request may name a revision with its history, as an etag does: `revisions/7a0b93c1-26`. Then a store that was restored from
+    a backup or started anew meanwhile answers ABORTED (OTHER_HISTORY), and not with another revision of that number.
     """
 
     @staticmethod

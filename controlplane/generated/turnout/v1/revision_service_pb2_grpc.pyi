@@ -36,6 +36,9 @@ class RevisionServiceStub:
     """RevisionService changes several objects in one revision, reads the history, goes back, and follows revisions to the nodes.
     A change by which connected nodes lose something is refused with FAILED_PRECONDITION (CUTS_TRAFFIC), unless the request has
     `allow_cut`.
+
+    A request may name a revision with its history, as an etag does: `revisions/7a0b93c1-26`. Then a store that was restored from
+    a backup or started anew meanwhile answers ABORTED (OTHER_HISTORY), and not with another revision of that number.
     """
 
     @_typing.overload
@@ -76,6 +79,9 @@ class RevisionServiceAsyncStub(RevisionServiceStub):
     """RevisionService changes several objects in one revision, reads the history, goes back, and follows revisions to the nodes.
     A change by which connected nodes lose something is refused with FAILED_PRECONDITION (CUTS_TRAFFIC), unless the request has
     `allow_cut`.
+
+    A request may name a revision with its history, as an etag does: `revisions/7a0b93c1-26`. Then a store that was restored from
+    a backup or started anew meanwhile answers ABORTED (OTHER_HISTORY), and not with another revision of that number.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -112,6 +118,9 @@ class RevisionServiceServicer(metaclass=_abc_1.ABCMeta):
     """RevisionService changes several objects in one revision, reads the history, goes back, and follows revisions to the nodes.
     A change by which connected nodes lose something is refused with FAILED_PRECONDITION (CUTS_TRAFFIC), unless the request has
     `allow_cut`.
+
+    A request may name a revision with its history, as an etag does: `revisions/7a0b93c1-26`. Then a store that was restored from
+    a backup or started anew meanwhile answers ABORTED (OTHER_HISTORY), and not with another revision of that number.
     """
 
     @_abc_1.abstractmethod
