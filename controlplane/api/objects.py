@@ -15,6 +15,7 @@ from controlplane.api.fields import at_objects
 from controlplane.api.masks import updated, updated_fields
 from controlplane.api.outcomes import meta_of, number_of
 from controlplane.api.pages import page
+from controlplane.api.probes import impact_with_probes
 from controlplane.domain import Object
 from controlplane.domain.collections import BY_NOUN
 from controlplane.domain.etag import check_etag
@@ -66,7 +67,7 @@ class Objects:
                 raise Error(Code.ALREADY_EXISTS, "ALREADY_EXISTS", f"{name} already exists", metadata={"name": name})
             return Changes({name: obj})
 
-        return self._response(await self.write(change, request, context, Action.CREATE, {name: field}), request, name)
+        return await self._response(await self.write(change, request, context, Action.CREATE, {name: field}), request, name)
 
     async def update(
         self, request: Any, context: Any, check: Callable[[Any, Any], None] = lambda live, new: None, *, force: bool = False
@@ -92,7 +93,7 @@ class Objects:
             check(live, new)
             return Changes({name: new})
 
-        return self._response(await self.write(change, request, context, Action.UPDATE, {name: field}), request, name)
+        return await self._response(await self.write(change, request, context, Action.UPDATE, {name: field}), request, name)
 
     async def delete(self, request: Any, context: Any, change: Callable[[Head, str], Changes] | None = None) -> dict[str, Any]:
         """Delete the object that a request names, and return the fields of the response.
@@ -132,9 +133,9 @@ class Objects:
         """Return the message of an object as it is after a write."""
         return self._converter.to_proto(outcome.head.state.get(name), meta_of(outcome, name, validate_only))
 
-    def _response(self, outcome: Outcome, request: Any, name: str) -> dict[str, Any]:
+    async def _response(self, outcome: Outcome, request: Any, name: str) -> dict[str, Any]:
         return {
             self._row.singular: self.after(outcome, name, request.validate_only),
             "revision": number_of(outcome, request.validate_only),
-            "impact": impact_to_proto(outcome.impact),
+            "impact": await impact_with_probes(self._writer, outcome, request),
         }

@@ -16,12 +16,12 @@ _MAX_PROBES = 100
 
 
 async def impact_with_probes(writer: Writer, outcome: Outcome, request: Any) -> revision_pb2.Impact:
-    """Return the impact of a write. Unless the request has `no_probe`, probe the versions whose shares rise from 0.
+    """Return the impact of a write. Probe the versions whose shares rise from 0, unless the request has `no_probe`.
 
-    It takes at most a second.
+    Requests that can't move traffic to another version have no such field. It takes at most a second.
     """
     impact = impact_to_proto(outcome.impact)
-    if not request.no_probe:
+    if not getattr(request, "no_probe", True):
         probes = await writer.probe(outcome, validate_only=request.validate_only)
         impact.warnings.extend(warnings(probes))
         impact.probes.extend(probe_to_proto(p) for p in probes[:_MAX_PROBES])

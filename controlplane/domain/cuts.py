@@ -24,6 +24,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
+from controlplane.domain.collections import resource_name
+from controlplane.domain.model import Model
 from controlplane.errors import Code, Error, Violation, abbreviated, escaped, invalid, shortened
 
 # Nodes and characters of a node's id in a sentence. Clients choose their ids.
@@ -85,7 +87,11 @@ class Loss:
     @property
     def subject(self) -> str:
         """Return the resource name of the model if there is only one, otherwise the address."""
-        return f"models/{self.models[0]}" if len(self.models) == 1 and self.kind is not LossKind.LISTENER else self.address
+        return (
+            resource_name(Model, self.models[0])
+            if len(self.models) == 1 and self.kind is not LossKind.LISTENER
+            else self.address
+        )
 
 
 # The ids of the nodes that lose each thing, sorted; never empty. The most severe losses come first.

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from controlplane.api.probes import probe_to_proto
+from controlplane.generated.turnout.v1 import model_pb2, revision_pb2
 from controlplane.generated.turnout.v1 import model_service_pb2 as mpb
-from controlplane.generated.turnout.v1 import revision_pb2
 from controlplane.generated.turnout.v1 import revision_service_pb2 as rpb
 from controlplane.probe import Answer, EndpointProbe, Prober, VersionProbe
 from tests.api.api import Api, gateway, model, serving, version
@@ -70,6 +70,15 @@ async def test_files_and_going_back_probe_too(probing: Api) -> None:
     assert [p.version for p in (await probing.apply(moved, force=True)).impact.probes] == ["red"]
     back = await probing.revisions.RevertTo(rpb.RevertToRequest(name="revisions/1", force=True))
     assert [p.version for p in back.impact.probes] == ["blue"]
+
+
+async def test_an_update_of_the_split_probes_too(probing: Api) -> None:
+    update = mpb.UpdateModelRequest(model=model_pb2.Model(name="iris", split={"red": 10_000}), force=True)
+    assert [p.version for p in (await probing.models.UpdateModel(update)).impact.probes] == ["red"]
+    update.no_probe = True
+    update.model.split.clear()
+    update.model.split["green"] = 10_000
+    assert not (await probing.models.UpdateModel(update)).impact.probes
 
 
 async def test_a_probe_delays_only_the_answer_and_by_a_second_at_most(tmp_path: Path) -> None:
