@@ -56,6 +56,8 @@ class EnvoyType:
     named_by: tuple[str, ...] = ()
     # True if only clients may see the bodies: they are never logged or dumped.
     sensitive: bool = False
+    # True if the index of published versions has the versions of the type: losing one of its resources cuts traffic.
+    indexed: bool = False
 
     def message_class(self) -> Any:
         """Return the Python class of the type's message."""
@@ -69,6 +71,7 @@ TABLE = (
         method_stem="Clusters",
         module="envoy.config.cluster.v3.cluster_pb2",
         abbreviation="cds",
+        indexed=True,
         full_state=True,
         named_by=(ROUTES, LISTENER),
     ),
@@ -95,6 +98,7 @@ TABLE = (
         method_stem="Listeners",
         module="envoy.config.listener.v3.listener_pb2",
         abbreviation="lds",
+        indexed=True,
         full_state=True,
     ),
     EnvoyType(
@@ -103,6 +107,7 @@ TABLE = (
         method_stem="ScopedRoutes",
         module="envoy.config.route.v3.scoped_route_pb2",
         abbreviation="srds",
+        indexed=True,
         full_state=True,
     ),
     EnvoyType(
@@ -111,6 +116,7 @@ TABLE = (
         method_stem="Routes",
         module="envoy.config.route.v3.route_pb2",
         abbreviation="rds",
+        indexed=True,
         named_by=(SCOPED_ROUTES, LISTENER),
     ),
     EnvoyType(
@@ -134,5 +140,6 @@ TABLE = (
 COMPILED: Mapping[str, EnvoyType] = {t.url: t for t in TABLE if t.module}
 ORDER = tuple(COMPILED)
 FULL_STATE = frozenset(t.url for t in TABLE if t.full_state)
+INDEXED = tuple(t.url for t in TABLE if t.indexed)
 SENSITIVE = frozenset(t.url for t in TABLE if t.sensitive)
 NAMED_BY: Mapping[str, tuple[str, ...]] = {t.url: t.named_by for t in TABLE if t.named_by}

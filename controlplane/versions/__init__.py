@@ -7,6 +7,6 @@ nothing: a version that is not in the index stays unknown.
 from __future__ import annotations
 
 from controlplane.versions.entry import IndexedVersion
-from controlplane.versions.index import INDEXED, TRUSTED_AFTER, VersionChanges, VersionIndex
+from controlplane.versions.index import TRUSTED_AFTER, VersionChanges, VersionIndex
 
-__all__ = ["INDEXED", "TRUSTED_AFTER", "IndexedVersion", "VersionChanges", "VersionIndex"]
+__all__ = ["TRUSTED_AFTER", "IndexedVersion", "VersionChanges", "VersionIndex"]

@@ -4,9 +4,9 @@ A client that comes back names what it holds by a version. In delta this is a ve
 the type. Both are hashes of content that some revision had, perhaps long ago. The index has every version that was served, so
 it answers without compiling anything. It survives a restart, and an upgrade of Turnout that compiles other bytes.
 
-It keeps the types of `INDEXED`. A whole version lists all resources. Most versions are relative to one that was served to the
-same audience before: with 5,000 models, a switch adds some 100 bytes. An entry stays encoded until somebody asks
-for it.
+It keeps the types that the table of Envoy types marks as indexed. A whole version lists all resources. Most versions are
+relative to one that was served to the same audience before: with 5,000 models, a switch adds some 100 bytes. An entry stays
+encoded until somebody asks for it.
 
 Bounds: at most `MAX_VERSIONS` entries of at most `MAX_BYTES` bytes together. The entry that was published longest ago goes
 first. Versions that are served now, and bases of others, stay.
@@ -21,7 +21,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from controlplane.envoy_types import CLUSTER, LISTENER, ROUTES, SCOPED_ROUTES
+from controlplane.envoy_types import INDEXED
 from controlplane.snapshot import NOTHING, Audience, Resources, Snapshot, diff, type_version
 from controlplane.versions.announced import AnnouncedSnapshots
 from controlplane.versions.entry import IndexedVersion, encode, run
@@ -30,8 +30,6 @@ from controlplane.versions.resources import ResourceVersions
 Key = tuple[str, str]  # type URL and version
 # Entries that are new or different, by key; None: the entry was dropped.
 VersionChanges = Mapping[Key, IndexedVersion | None]
-
-INDEXED = (CLUSTER, LISTENER, SCOPED_ROUTES, ROUTES)
 
 # An index that was begun later than its history is trusted after this time. Seconds.
 TRUSTED_AFTER = 24 * 3600.0

@@ -14,8 +14,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from controlplane.envoy_types import CLUSTER, FULL_STATE, LISTENER, ROUTES
-from controlplane.versions import INDEXED, VersionIndex
+from controlplane.envoy_types import CLUSTER, FULL_STATE, INDEXED, LISTENER, ROUTES
+from controlplane.versions import VersionIndex
 from controlplane.xds.events import Claimed
 from controlplane.xds.subscription import Subscription
 

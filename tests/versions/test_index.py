@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from controlplane.envoy_types import CLUSTER, ENDPOINTS, LISTENER, ROUTES
+from controlplane.envoy_types import CLUSTER, ENDPOINTS, INDEXED, LISTENER, ROUTES
 from controlplane.snapshot import Audience, Resource, Resources, Snapshot, type_version
-from controlplane.versions import INDEXED, IndexedVersion, VersionIndex
+from controlplane.versions import IndexedVersion, VersionIndex
 from controlplane.versions import resources as module
 
 EDGE, OTHER = Audience(("edge",)), Audience(("other",))
