@@ -221,7 +221,7 @@ def _warn_of(disconnected: Sequence[Node], since: Timestamp) -> None:
 
 
 def _when_seen(node: Node, since: Timestamp) -> str:
-    seen = node.last_seen_time
+    seen = node.disconnect_time
     if (seen.seconds, seen.nanos) <= (since.seconds, since.nanos):
         return f"{wording.milliseconds(seen, since)} before"
     return f"{wording.milliseconds(since, seen)} after"

@@ -156,8 +156,8 @@ def disconnected_nodes(client: Client, number: int, since: Timestamp) -> list[No
     except (Error, TimeoutError):
         return []
     gone = [n for n in nodes if n.state == NodeState.NODE_STATE_GONE and n.held_revision < number]
-    recent = [n for n in gone if n.last_seen_time.seconds >= since.seconds - _RECENT]
-    return sorted(recent, key=lambda n: (-n.last_seen_time.seconds, -n.last_seen_time.nanos, n.name))
+    recent = [n for n in gone if n.disconnect_time.seconds >= since.seconds - _RECENT]
+    return sorted(recent, key=lambda n: (-n.disconnect_time.seconds, -n.disconnect_time.nanos, n.name))
 
 
 def with_all_nodes(client: Client, progress: RevisionProgress, require: Requirement) -> RevisionProgress:

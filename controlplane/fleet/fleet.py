@@ -25,10 +25,13 @@ from controlplane.xds.events import (
     AudienceAssigned,
     Blocked,
     Claimed,
+    Heard,
     Held,
     Identified,
+    LoadReported,
     Recovered,
     Refused,
+    ReporterIdentified,
     Settled,
     StreamClosed,
     StreamEvent,
@@ -58,6 +61,8 @@ class Fleet:
         self._nodes: dict[str, Node] = {}
         # Open streams. This is the only record in the process of which node a stream belongs to.
         self._streams: dict[StreamId, NodeStream] = {}
+        # By open stream of load reports: the id of the client, which may be no node.
+        self._reporters: dict[StreamId, str] = {}
         # The stream that closed last and its node, for observers that handle the StreamClosed after the fleet. None at first.
         self._last_closed: tuple[StreamId, Node | None] | None = None
         # The known and the released nodes.
@@ -142,6 +147,9 @@ class Fleet:
         """Apply an event of a stream. Events of a stream that is not open change nothing."""
         if type(event) is Held and self._apply_held(stream, event.revision, now):
             return
+        if isinstance(event, Heard | ReporterIdentified | LoadReported):
+            self._note_message(stream, event, now)
+            return
         if type(event) is Claimed:
             self._note_claim(stream, event, now)
             return
@@ -161,11 +169,12 @@ class Fleet:
             if isinstance(event, Identified):
                 opened.node = self._nodes[event.id]
             if opened.node is not None:
-                self._uncount(opened.node)
+                self._count(opened.node, -1)
                 self._fold(stream, opened, opened.node, event, now)
-                self._count(opened.node)
+                self._count(opened.node, 1)
             if isinstance(event, StreamClosed):
                 del self._streams[stream]
+                self._reporters.pop(stream, None)
                 self._last_closed = stream, opened.node
         if self.counts[_RELEASED]:
             self.members.drop_released(now)
@@ -205,7 +214,15 @@ class Fleet:
         )
         node.connect_time, node.first_seen, node.last_seen = opened.opened, now, now
         node.streams[stream] = opened
-        self._count(node)
+        self._count(node, 1)
+
+    def _note_message(self, stream: StreamId, event: Heard | ReporterIdentified | LoadReported, now: float) -> None:
+        """Record when a node's last message came. A load report is a message, too."""
+        if isinstance(event, ReporterIdentified):
+            self._reporters[stream] = event.node
+        node = self.node_of(stream) if isinstance(event, Heard) else self._nodes.get(self._reporters.get(stream, ""))
+        if node is not None:
+            node.last_seen = max(node.last_seen, now - event.ago if isinstance(event, Heard) else now)
 
     def _assign_audience(self, opened: NodeStream, event: AudienceAssigned) -> None:
         """Record the audience of a stream. `last_seen` does not change, because the client did nothing."""
@@ -261,7 +278,8 @@ class Fleet:
                 del node.streams[stream]
         closed = isinstance(event, StreamClosed)
         node.refusing += (bool(opened.refused) and not closed) - was_refusing
-        node.last_seen = now
+        if not closed:
+            node.last_seen = now
         if not node.streams:
             node.connect_time = None
             self.members.left(node, now)
@@ -284,16 +302,15 @@ class Fleet:
         if not node.known:
             self.members.acked(node)
 
-    def _uncount(self, node: Node) -> None:
-        self.counts[self.state_of(node)] -= 1
-        if node.streams:
-            decrement(self._held, node.holds)
-            decrement(self.audiences, node.audience)
-        else:
-            self.members.returned(node)
-
-    def _count(self, node: Node) -> None:
-        self.counts[self.state_of(node)] += 1
-        if node.streams:
+    def _count(self, node: Node, change: int) -> None:
+        """Count a node in (1) or out (-1)."""
+        self.counts[self.state_of(node)] += change
+        if not node.streams:
+            if change < 0:
+                self.members.returned(node)
+        elif change > 0:
             self._held[node.holds] += 1
             self.audiences[node.audience] += 1
+        else:
+            decrement(self._held, node.holds)
+            decrement(self.audiences, node.audience)

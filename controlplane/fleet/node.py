@@ -91,6 +91,7 @@ class Node:
     # The time when the first of the open streams was opened; None when the node is gone.
     connect_time: float | None = None
     first_seen: float = 0.0
+    # The time of the last message. Messages that cause no event are reported every few seconds.
     last_seen: float = 0.0
     # The time when the last stream was closed; None while the node is connected.
     gone_since: float | None = None

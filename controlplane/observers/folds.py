@@ -13,6 +13,7 @@ from controlplane.xds.events import (
     AudienceAssigned,
     Blocked,
     Claimed,
+    Heard,
     Held,
     Identified,
     LoadReported,
@@ -38,6 +39,8 @@ FLEET_EVENTS = (
     Oversized,
     StreamClosed,
 )
+# They only say that a message came, and wake no watcher of the fleet.
+MESSAGE_EVENTS = (Heard, ReporterIdentified, LoadReported)
 TRAFFIC_EVENTS = (ReporterIdentified, LoadReported, StreamClosed)
 
 
@@ -50,7 +53,7 @@ class FleetFold(Observer):
 
     def handlers(self) -> Mapping[type, Handler]:
         """Return the events of xDS streams."""
-        return dict.fromkeys(FLEET_EVENTS, self._fleet.apply)
+        return dict.fromkeys((*FLEET_EVENTS, *MESSAGE_EVENTS), self._fleet.apply)
 
     def publish(self, head: Head) -> None:
         """Expect every node to hold `head` from now on."""

@@ -132,6 +132,13 @@ class StreamClosed:
     """The stream ended. It reports nothing afterwards."""
 
 
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """The client's last message came `ago` seconds before this event. Reported every few seconds if there was one."""
+
+    ago: float
+
+
 class ClusterLoad(NamedTuple):
     """One client's load on one cluster since its report before. Counts of requests; dropped requests were not sent at all."""
 
@@ -162,4 +169,4 @@ LoadEvent = ReporterIdentified | LoadReported
 
 
 # Everything that a stream can report. The fleet ignores load events, and the traffic ignores all others.
-StreamEvent = Event | StreamOpened | AudienceAssigned | StreamClosed | LoadEvent
+StreamEvent = Event | Heard | StreamOpened | AudienceAssigned | StreamClosed | LoadEvent

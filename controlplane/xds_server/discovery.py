@@ -7,6 +7,7 @@ virtual hosts, runtime layers. A client that subscribes to them gets the protoco
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import itertools
 from collections.abc import Callable
@@ -24,6 +25,7 @@ from controlplane.xds.events import StreamEvent, StreamId, StreamOpened
 from controlplane.xds.memo import MemoisedStream, TransitionMemo
 from controlplane.xds.status import ResourceStatus, merged, statuses
 from controlplane.xds_server.context import PumpContext
+from controlplane.xds_server.last_messages import report_last_messages
 from controlplane.xds_server.limits import StreamLimits
 from controlplane.xds_server.lrs_pump import LOAD_REPORTS, LoadPump, ReporterCounts
 from controlplane.xds_server.node_streams import NodeRegistry
@@ -86,8 +88,8 @@ class Discovery:
         return pump
 
     async def run(self) -> None:
-        """Push each newest revision to all streams, and send heartbeats, until cancelled."""
-        await self.pusher.run()
+        """Push each newest revision to all streams, send heartbeats, and report last messages, until cancelled."""
+        await asyncio.gather(self.pusher.run(), report_last_messages(self._pumps, self._context.report))
 
     def reconnect(self, node_id: str) -> int:
         """End the streams of a node with OK, so that it connects again. Return how many there were."""

@@ -79,6 +79,12 @@ def test_a_report_has_every_key() -> None:
         "behind": 0,
         "refusing": 0,
         "gone": 0,
+        "released": 0,
+        "counted": 0,
+        "holding": 0,
+        "known": 0,
+        "notRemembered": 0,
+        "expected": [],
     }
     assert messages.reports([FleetSummary()], Format.YAML)[0]["revision"] == "0"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from controlplane.cli import wait
 from controlplane.cli.exits import Exit
 from controlplane.generated.turnout.v1.revision_pb2 import NodeProgressState, RevisionProgress
-from tests.cli.conftest import Run, Server, ignore_response, split_of
+from tests.cli.conftest import MINIMAL, Run, Server, ignore_response, split_of
 
 
 def test_waiting_continues_after_a_restart_of_the_server(run: Run, applied: Server, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,6 +56,27 @@ def test_a_node_that_stays_away_ends_the_wait(run: Run, applied: Server, monkeyp
     done = run("switch", "iris", "--to", "blue", "--timeout", "30")
     assert done.code == Exit.INCOMPLETE
     assert "nodes/leaving  is gone (not connected)" in done.out
+
+
+def test_a_fleet_that_is_replaced_ends_the_wait_when_the_old_nodes_are_released(run: Run, applied: Server) -> None:
+    absent_after = 3.0
+    pods = MINIMAL.replace("port: 10000\n", "port: 10000\n    absent_after: 3s\n    expected_nodes: 20\n")
+    assert run("apply", "-f", "-", stdin=pods).code == 0
+    for i in range(20):
+        applied.connect(f"old-{i}")
+    assert "Held by 20 of 20 nodes" in run("switch", "iris", "--to", "green").out
+    applied.wait(applied.clients.aclose())
+    for i in range(20):
+        applied.connect(f"new-{i}")
+    start = time.monotonic()
+    done = run("switch", "iris", "--to", "blue", "--timeout", "60")
+    assert time.monotonic() - start < absent_after + 5
+    assert (done.code, done.err) == (0, "")
+    assert "Held by 20 of 20 nodes" in done.out
+    assert (
+        "    20 nodes (nodes/old-0, nodes/old-1, nodes/old-10 and 17 more)  were released, because they stayed away"
+        in done.out
+    )
 
 
 def test_a_wait_that_times_out_exits_with_7(run: Run, applied: Server, monkeypatch: pytest.MonkeyPatch) -> None:

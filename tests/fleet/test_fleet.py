@@ -13,10 +13,13 @@ from controlplane.snapshot import Audience
 from controlplane.xds.events import (
     AudienceAssigned,
     Blocked,
+    Heard,
     Held,
     Identified,
+    LoadReported,
     Recovered,
     Refused,
+    ReporterIdentified,
     Settled,
     StreamClosed,
     StreamEvent,
@@ -95,7 +98,35 @@ def test_a_node_that_disconnected_stays_listed_with_what_it_held() -> None:
     fleet.apply(1, StreamClosed(), 103)
     node = fleet.nodes["edge-1"]
     assert (fleet.state_of(node), node.connected, node.held_revision, node.connect_time) == (NodeState.GONE, False, 3, None)
-    assert (node.refusals, node.last_seen, fleet.holding(3)) == ((), 103, 0)
+    # A stream that was closed is no message.
+    assert (node.refusals, node.last_seen, node.gone_since, fleet.holding(3)) == ((), 102, 103, 0)
+
+
+def test_a_node_was_last_seen_when_its_last_message_came() -> None:
+    fleet = Fleet()
+    connect(fleet, 1)
+    node = fleet.nodes["edge-1"]
+    fleet.apply(1, Heard(2.5), 110)
+    assert node.last_seen == 107.5
+    fleet.apply(1, Held(1), 120)
+    fleet.apply(1, Heard(5.0), 121)
+    assert node.last_seen == 120
+    fleet.apply(1, StreamClosed(), 200)
+    assert (node.last_seen, node.gone_since) == (120, 200)
+
+
+def test_a_load_report_is_a_message_of_its_node() -> None:
+    fleet = Fleet()
+    connect(fleet, 1)
+    for stream, node_id in ((2, "edge-1"), (3, "no-node")):
+        fleet.apply(stream, StreamOpened("10.0.0.1:1", "load"), 101)
+        fleet.apply(stream, ReporterIdentified(node_id), 101)
+        fleet.apply(stream, LoadReported(()), 130)
+    assert fleet.nodes["edge-1"].last_seen == 130
+    assert list(fleet.nodes) == ["edge-1"]
+    fleet.apply(2, StreamClosed(), 131)
+    fleet.apply(2, LoadReported(()), 140)
+    assert fleet.nodes["edge-1"].last_seen == 130
 
 
 def test_a_node_that_reconnects_holds_nothing_until_it_acks() -> None:

@@ -2,11 +2,11 @@
 
 from typing import get_args
 
-from controlplane.domain import Endpoint, Model, Version
+from controlplane.domain import Endpoint, Gateway, Model, Version
 from controlplane.domain.revision import Head
 from controlplane.domain.state import State
 from controlplane.fleet import Fleet
-from controlplane.observers.folds import FLEET_EVENTS, TRAFFIC_EVENTS, FleetFold, TrafficFold
+from controlplane.observers.folds import FLEET_EVENTS, MESSAGE_EVENTS, TRAFFIC_EVENTS, FleetFold, TrafficFold
 from controlplane.traffic import Traffic
 from controlplane.xds.events import Held, LoadReported, ReporterIdentified, StreamEvent
 from tests.events import EDGE, head
@@ -14,9 +14,19 @@ from tests.test_traffic import load
 
 
 def test_every_event_has_a_fold() -> None:
-    assert {*FLEET_EVENTS, *TRAFFIC_EVENTS} == set(get_args(StreamEvent))
-    assert FleetFold(Fleet()).handlers().keys() == set(FLEET_EVENTS)
+    assert {*FLEET_EVENTS, *MESSAGE_EVENTS, *TRAFFIC_EVENTS} == set(get_args(StreamEvent))
+    assert FleetFold(Fleet()).handlers().keys() == {*FLEET_EVENTS, *MESSAGE_EVENTS}
     assert TrafficFold(Traffic()).handlers().keys() == set(TRAFFIC_EVENTS)
+
+
+def test_a_message_without_an_event_of_its_own_wakes_no_watcher() -> None:
+    assert not set(MESSAGE_EVENTS) & set(FLEET_EVENTS)
+
+
+def test_the_gateways_say_when_a_node_is_released() -> None:
+    fleet = Fleet()
+    FleetFold(fleet).publish(head(7, Gateway("edge", 80, expected_nodes=2)))
+    assert [e.gateway for e in fleet.members.expected({})] == ["edge"]
 
 
 def test_the_fleet_is_expected_to_hold_the_published_revision() -> None:

@@ -96,6 +96,7 @@ def node_to_proto(fleet: Fleet, node: Node) -> node_pb2.Node:
         locality=node_pb2.NodeLocality(region=node.locality.region, zone=node.locality.zone, sub_zone=node.locality.sub_zone),
         known=node.known,
         first_seen_time=timestamp(node.first_seen),
+        disconnect_time=timestamp(node.gone_since) if node.gone_since is not None else None,
         release_time=timestamp(node.release_time) if node.release_time is not None else None,
     )
 

@@ -134,6 +134,7 @@ class Node(_message.Message):
     KNOWN_FIELD_NUMBER: _builtins.int
     FIRST_SEEN_TIME_FIELD_NUMBER: _builtins.int
     RELEASE_TIME_FIELD_NUMBER: _builtins.int
+    DISCONNECT_TIME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Resource name, `nodes/{node}`: the client's id, in which `/` and `%` are percent-encoded."""
     id: _builtins.str
@@ -202,6 +203,10 @@ class Node(_message.Message):
     def release_time(self) -> _timestamp_pb2.Timestamp:
         """Time at which the node is released if it stays away, or was released. Unset if the node is connected."""
 
+    @_builtins.property
+    def disconnect_time(self) -> _timestamp_pb2.Timestamp:
+        """Time at which the last stream was closed. Unset if the node is connected."""
+
     def __init__(
         self,
         *,
@@ -225,10 +230,11 @@ class Node(_message.Message):
         known: _builtins.bool = ...,
         first_seen_time: _timestamp_pb2.Timestamp | None = ...,
         release_time: _timestamp_pb2.Timestamp | None = ...,
+        disconnect_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["connect_time", b"connect_time", "first_seen_time", b"first_seen_time", "last_seen_time", b"last_seen_time", "locality", b"locality", "release_time", b"release_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["connect_time", b"connect_time", "disconnect_time", b"disconnect_time", "first_seen_time", b"first_seen_time", "last_seen_time", b"last_seen_time", "locality", b"locality", "release_time", b"release_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster", "connect_time", b"connect_time", "first_seen_time", b"first_seen_time", "gateways", b"gateways", "held_revision", b"held_revision", "id", b"id", "known", b"known", "last_seen_time", b"last_seen_time", "locality", b"locality", "models", b"models", "name", b"name", "note", b"note", "peer", b"peer", "refusals", b"refusals", "release_time", b"release_time", "state", b"state", "streams", b"streams", "target_revision", b"target_revision", "user_agent", b"user_agent", "variants", b"variants"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster", "connect_time", b"connect_time", "disconnect_time", b"disconnect_time", "first_seen_time", b"first_seen_time", "gateways", b"gateways", "held_revision", b"held_revision", "id", b"id", "known", b"known", "last_seen_time", b"last_seen_time", "locality", b"locality", "models", b"models", "name", b"name", "note", b"note", "peer", b"peer", "refusals", b"refusals", "release_time", b"release_time", "state", b"state", "streams", b"streams", "target_revision", b"target_revision", "user_agent", b"user_agent", "variants", b"variants"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
