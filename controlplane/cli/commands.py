@@ -13,6 +13,7 @@ from controlplane.cli import (
     bootstrap,
     delete,
     diff,
+    edit,
     get,
     going_back,
     history,
@@ -97,6 +98,7 @@ COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
         "apply": apply.apply,
         "validate": apply.validate,
         "get": get.get,
+        "edit": edit.edit,
         "delete": delete.delete,
     },
     "Observe": {

@@ -54,13 +54,19 @@ def key(name: str, form: Format) -> str:
 def print_data(value: Mapping[str, Any], form: Format, *, one_line: bool = False) -> None:
     """Print a value as JSON or YAML. `one_line` prints one document of a stream."""
     if form is Format.YAML:
-        raw(("---\n" if one_line else "") + yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120))
+        raw(("---\n" if one_line else "") + yaml_text(value))
         return
     text = json.dumps(value, ensure_ascii=False, indent=None if one_line else 2)
     if not text.isascii() and max(text) > "\uffff":
         # `raw` escapes with `\\U`, which JSON does not know, so escape these characters as JSON does.
         text = "".join(c if ord(c) < 0x10000 or c.isprintable() else json.dumps(c)[1:-1] for c in text)
     raw(text)
+
+
+def yaml_text(value: Mapping[str, Any]) -> str:
+    """Return a value as YAML."""
+    text: str = yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+    return text
 
 
 class _Dumper(yaml.SafeDumper):
