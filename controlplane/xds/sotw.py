@@ -33,9 +33,10 @@ A returning client sends a version, and no list of what it holds (rule 33):
     others                                          everything is sent
 
 Known flaws:
-- If a removed cluster of a returning client is not known any more (`removed_clusters.py`), for example after a restart of the
-  control plane, it can't be in the full state. Then it is deleted before its routes. The new state can't wait until the routes
-  are ACKed, because the new routes may need the new clusters. The same happens if the version is not in the index.
+- If this process does not know a removed cluster of a returning client (`removed_clusters.py`), for example because it was
+  restarted after the removal, the cluster can't be in the full state. Then it is deleted before the routes that name it. The
+  new state can't wait until the routes are ACKed, because the new routes may need the new clusters. The same happens if the
+  version is not in the index.
 - A full state can't be split, so it may be above 4 MiB, which the event `Oversized` reports. Envoy's own gRPC client takes
   that, google_grpc does not.
 """
