@@ -97,7 +97,7 @@ class ClusterTraffic:
     """The traffic of one cluster. Read-only outside this module. Times are seconds since the epoch; 0 before any."""
 
     __slots__ = (
-        *("_checked_generation", "_half_number", "_halves", "_rate", "_totals", "_unknown"),
+        *("_checked_generation", "_half_end", "_half_number", "_halves", "_rate", "_totals", "_unknown"),
         *("last_failure", "last_success", "last_try", "nodes"),
     )
 
@@ -107,8 +107,8 @@ class ClusterTraffic:
         self._rate = [0, 0, 0, 0, 0]
         # The counts of `Recent` twice: of the newest half minute with a try, and of the half minute before that one.
         self._halves = ([0, 0, 0], [0, 0, 0])
-        # The time divided by _HALF, without its fraction.
-        self._half_number = 0.0
+        # The newest of these half minutes: its start divided by _HALF, and its end.
+        self._half_number = self._half_end = 0.0
         # Tries in flight whose end nobody reports: those of clients that disconnected.
         self._unknown = 0
         # Number of nodes whose newest report has tries at this cluster.
@@ -137,40 +137,44 @@ class ClusterTraffic:
 
     def _count(self, load: ClusterLoad, active_before: int, now: float) -> int:
         """Add a report to the totals, and return the number of tries."""
-        finished = load.succeeded + load.failed
-        unsent = min(max(finished - load.issued - active_before, 0), load.failed)
-        tries = load.issued + unsent
+        _, tries, succeeded, failed, dropped, _, _ = load
+        finished = succeeded + failed
+        unsent = finished - tries - active_before
+        if unsent > 0:
+            tries += min(unsent, failed)
         totals = self._totals
         totals[0] += tries
-        totals[1] += load.succeeded
-        totals[2] += load.failed
-        totals[3] += load.dropped
-        if tries or load.dropped:
+        totals[1] += succeeded
+        totals[2] += failed
+        totals[3] += dropped
+        if tries or dropped:
             self.last_try = now
         if finished:
-            if load.succeeded:
-                self.last_success = now
-            if load.failed:
-                self.last_failure = now
             half = self._half(now)
-            half[0] += load.succeeded
-            half[1] += load.failed
+            if succeeded:
+                self.last_success = now
+                half[0] += succeeded
+            if failed:
+                self.last_failure = now
+                half[1] += failed
         return tries
 
     def _count_gone(self, now: float) -> None:
         """Count the tries that are gone. Call it once the rate has the newest number of tries in flight."""
-        tries, succeeded, failed, _, before = self._totals
-        gone = tries - succeeded - failed - self._rate[4] - self._unknown
-        if gone > before:
-            self._totals[4] = gone
-            self._half(now)[2] += gone - before
+        totals = self._totals
+        gone = totals[0] - totals[1] - totals[2] - self._rate[4] - self._unknown
+        if gone > totals[4]:
+            self._half(now)[2] += gone - totals[4]
+            totals[4] = gone
 
     def _half(self, now: float) -> list[int]:
         """Return the counts of the newest half of `Recent`. Start a new half if the newest is over."""
-        age = now // _HALF - self._half_number
-        if age > 0:
-            self._halves = [0, 0, 0], (self._halves[0] if age == 1 else [0, 0, 0])
-            self._half_number += age
+        if now >= self._half_end:
+            number = now // _HALF
+            consecutive = number == self._half_number + 1
+            self._halves = [0, 0, 0], (self._halves[0] if consecutive else [0, 0, 0])
+            self._half_number = number
+            self._half_end = (number + 1) * _HALF
         return self._halves[0]
 
 
@@ -263,6 +267,7 @@ class Traffic:
     def _add_to_totals(self, stream: _Stream, loads: Iterable[ClusterLoad], now: float) -> dict[str, _RateTuple]:
         """Add a report of a stream to the totals, and return its rates by cluster."""
         rates: dict[str, _RateTuple] = {}
+        before = stream.rates
         for load in loads:
             cluster, _, succeeded, failed, dropped, active, milliseconds = load
             traffic = self._clusters.get(cluster)
@@ -271,8 +276,8 @@ class Traffic:
                     continue
                 traffic = self._clusters.setdefault(cluster, ClusterTraffic())
                 traffic._checked_generation = self._generation
-            earlier = stream.rates.get(cluster) if cluster not in rates else None
-            tries = traffic._count(load, earlier[4] if earlier else 0, now)
+            # A report may name a cluster twice. What was in flight before counts once.
+            tries = traffic._count(load, before[cluster][4] if cluster in before and cluster not in rates else 0, now)
             if milliseconds:
                 k, ms = 1_000_000, milliseconds  # tries per millisecond, times k, are thousandths of a try per second
                 rate = (tries * k // ms, succeeded * k // ms, failed * k // ms, dropped * k // ms, active)
@@ -304,7 +309,9 @@ class Traffic:
                 sums[4] += sign * active
                 if not others or not any(cluster in s.rates for s in others):
                     traffic.nodes += sign
-        for cluster in stream.rates.keys() | rates.keys():
+                if sign > 0:
+                    traffic._count_gone(now)
+        for cluster in stream.rates.keys() - rates.keys():
             self._clusters[cluster]._count_gone(now)
         stream.rates = rates
 
