@@ -17,7 +17,7 @@ from google.protobuf.message import Message
 from controlplane.api.caller import caller
 from controlplane.domain.cuts import CutPermit
 from controlplane.domain.revision import Action, Draft
-from controlplane.errors import invalid
+from controlplane.errors import Error, invalid
 from controlplane.writer import Change, Outcome, Writer
 
 M = TypeVar("M", bound=Message)
@@ -110,6 +110,15 @@ def _clear(message: Any, path: tuple[str, ...]) -> None:
         return
     for element in value:
         _clear(element, tuple(below))
+
+
+def who(context: Any) -> dict[str, str]:
+    """Return the author and the address of a call, for the log. An author that is too long is left out."""
+    try:
+        name = author(context.invocation_metadata() or ())
+    except Error:
+        name = ""
+    return {"author": name, "caller": caller(context)}
 
 
 def author(metadata: Iterable[tuple[str, str | bytes]]) -> str:

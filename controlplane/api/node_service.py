@@ -12,6 +12,7 @@ from controlplane.aio.latest import Latest
 from controlplane.api import node_status
 from controlplane.api.convert.node import node_id_of, node_name, node_to_proto, summary_of
 from controlplane.api.csds import Describe
+from controlplane.api.drafts import who
 from controlplane.api.pages import max_items, page
 from controlplane.api.watch import current_fleet, watch
 from controlplane.errors import Code, Error, did_you_mean, invalid, not_found
@@ -82,7 +83,7 @@ class NodeService(node_service_pb2_grpc.NodeServiceServicer):
         streams = await self._reconnect(node_id)
         if not streams:
             raise Error(Code.NOT_FOUND, "NOT_FOUND", f"{request.name} is not connected", metadata={"name": request.name})
-        log.info("node asked to reconnect", node=node_id, streams=streams)
+        log.info("node asked to reconnect", node=node_id, streams=streams, **who(context))
         return pb.ReconnectNodeResponse(streams=streams)
 
     async def ForgetNodes(self, request: pb.ForgetNodesRequest, context: Any) -> pb.ForgetNodesResponse:
@@ -95,7 +96,7 @@ class NodeService(node_service_pb2_grpc.NodeServiceServicer):
                 raise Error(Code.FAILED_PRECONDITION, "NODE_CONNECTED", problem, metadata={"name": name})
         ids = [node.id for node in nodes]
         await self._forget(ids)
-        log.info("nodes forgotten", count=len(ids), nodes=ids[:8])
+        log.info("nodes forgotten", count=len(ids), nodes=ids[:8], **who(context))
         return pb.ForgetNodesResponse()
 
     def _find(self, name: str) -> tuple[Fleet, Node]:

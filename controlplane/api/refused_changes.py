@@ -12,8 +12,7 @@ from typing import Any
 from google.protobuf import descriptor_pool
 from google.protobuf.descriptor_pb2 import MethodOptions
 
-from controlplane.api.caller import caller
-from controlplane.api.drafts import author
+from controlplane.api.drafts import who
 from controlplane.errors import Code, Error, shortened
 from controlplane.observers.rate_limited_log import RateLimitedLog
 
@@ -45,10 +44,6 @@ class RefusedChanges:
         """Write a line if the call would have changed something. A dry run would not."""
         if not self._is_change(method) or getattr(request, "validate_only", False):
             return
-        try:
-            name = author(context.invocation_metadata() or ())
-        except Error:  # the name is too long, which may be why the call was refused
-            name = ""
         # The store's own errors are not the caller's fault, whatever their code is.
         level = logging.ERROR if error.reason.startswith("STORE_") else _LEVELS[error.code]
         self._lines[level].log(
@@ -56,8 +51,7 @@ class RefusedChanges:
             code=error.code.name,
             reason=error.reason,
             error=shortened(error.message, _TEXT),
-            author=name,
-            caller=caller(context),
+            **who(context),
         )
 
     def close(self) -> None:

@@ -17,6 +17,7 @@ from controlplane.generated.turnout.v1 import node_service_pb2 as pb
 from controlplane.xds.events import Held, StreamClosed
 from controlplane.xds.status import ResourceStatus
 from tests.api.convert.test_node import fleet_of
+from tests.fakes.call import Call
 
 
 class Nodes:
@@ -89,7 +90,7 @@ async def test_watch_sends_the_fleet_at_once_and_after_a_change() -> None:
 async def test_reconnect_is_logged() -> None:
     nodes = Nodes(streams=3)
     with structlog.testing.capture_logs() as logs:
-        response = await nodes.service.ReconnectNode(pb.ReconnectNodeRequest(name="nodes/edge%2F2"), None)
+        response = await nodes.service.ReconnectNode(pb.ReconnectNodeRequest(name="nodes/edge%2F2"), Call())
     assert (response.streams, nodes.reconnected) == (3, ["edge/2"])
     assert [(entry["node"], entry["streams"]) for entry in logs] == [("edge/2", 3)]
 
@@ -97,7 +98,7 @@ async def test_reconnect_is_logged() -> None:
 async def test_a_node_without_a_stream_cannot_reconnect() -> None:
     nodes = Nodes(streams=0)
     nodes.fleet.apply(0, StreamClosed(), 101)
-    call = nodes.service.ReconnectNode(pb.ReconnectNodeRequest(name="nodes/edge-1"), None)
+    call = nodes.service.ReconnectNode(pb.ReconnectNodeRequest(name="nodes/edge-1"), Call())
     assert (await refused(call))[0] is Code.NOT_FOUND
 
 
@@ -110,7 +111,7 @@ async def test_nothing_is_reported_once_the_control_plane_stops() -> None:
 async def test_nodes_that_are_not_connected_are_forgotten() -> None:
     nodes = Nodes()
     nodes.fleet.apply(1, StreamClosed(), 103)
-    await nodes.service.ForgetNodes(pb.ForgetNodesRequest(names=["nodes/edge%2F2"]), None)
+    await nodes.service.ForgetNodes(pb.ForgetNodesRequest(names=["nodes/edge%2F2"]), Call())
     assert list(nodes.fleet.nodes) == ["edge-1"]
 
 
@@ -123,5 +124,5 @@ async def test_all_nodes_of_a_call_are_forgotten_or_none() -> None:
         ([], Code.INVALID_ARGUMENT),
         (["nodes/edge%2F2"] * 1_001, Code.INVALID_ARGUMENT),
     ):
-        assert (await refused(nodes.service.ForgetNodes(pb.ForgetNodesRequest(names=names), None)))[0] is code
+        assert (await refused(nodes.service.ForgetNodes(pb.ForgetNodesRequest(names=names), Call())))[0] is code
     assert set(nodes.fleet.nodes) == {"edge-1", "edge/2"}

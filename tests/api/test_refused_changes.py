@@ -13,21 +13,9 @@ from controlplane.errors import Code, Error
 from controlplane.generated.turnout.v1 import model_service_pb2 as mpb
 from controlplane.observers.rate_limited_log import LINES_PER_SECOND
 from tests.api.api import refused, serving
+from tests.fakes.call import Call
 
 SWITCH = "/turnout.v1.ModelService/SwitchTraffic"
-
-
-class Call:
-    """The part of a call that the log reads."""
-
-    def __init__(self, author: str = "ann") -> None:
-        self._author = author
-
-    def invocation_metadata(self) -> Any:
-        return (("x-turnout-author", self._author),)
-
-    def peer(self) -> str:
-        return "ipv4:10.0.0.1:5000"
 
 
 def written(method: str, error: Error, request: Any = None, call: Call | None = None) -> list[Any]:
