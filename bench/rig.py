@@ -23,6 +23,7 @@ from controlplane.generated.turnout.v1 import (
     model_pb2,
     model_service_pb2,
     model_service_pb2_grpc,
+    revision_pb2,
     revision_service_pb2,
     revision_service_pb2_grpc,
 )
@@ -166,7 +167,8 @@ class Turnout:
 
     async def _completed(self, revision: str) -> Any:
         async with asyncio.timeout(180):
-            request = revision_service_pb2.WatchRevisionRequest(name=revision)
+            connected = revision_pb2.NODE_REQUIREMENT_CONNECTED
+            request = revision_service_pb2.WatchRevisionRequest(name=revision, require=connected)
             async for answer in self._revisions.WatchRevision(request):
                 if answer.progress.complete:
                     return answer.progress

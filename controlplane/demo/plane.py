@@ -22,7 +22,7 @@ from controlplane.errors import Code, Error
 from controlplane.generated.turnout.v1.model_service_pb2 import Split, SwitchTrafficRequest, TrafficSwitch
 from controlplane.generated.turnout.v1.model_service_pb2_grpc import ModelServiceStub
 from controlplane.generated.turnout.v1.node_service_pb2_grpc import NodeServiceStub
-from controlplane.generated.turnout.v1.revision_pb2 import RevisionProgress
+from controlplane.generated.turnout.v1.revision_pb2 import NodeRequirement, RevisionProgress
 from controlplane.generated.turnout.v1.revision_service_pb2 import (
     ApplyRequest,
     ListRevisionsRequest,
@@ -140,8 +140,9 @@ class ControlPlane(Startable):
         return answer.revision.number
 
     async def held(self, revision: int, nodes: int, seconds: float = 30.0) -> RevisionProgress:
-        """Wait until all nodes, and at least `nodes`, hold a revision. Errors: UNAVAILABLE after `seconds`."""
-        request = WatchRevisionRequest(name=f"revisions/{revision}")
+        """Wait until all connected nodes, and at least `nodes`, hold a revision. Errors: UNAVAILABLE after `seconds`."""
+        connected = NodeRequirement.NODE_REQUIREMENT_CONNECTED
+        request = WatchRevisionRequest(name=f"revisions/{revision}", require=connected)
         deadline, progress = time.monotonic() + seconds, RevisionProgress()
         while (remaining := deadline - time.monotonic()) > 0:
             try:
