@@ -91,16 +91,14 @@ class VersionIndex:
         resources = self._decoded.get(key)
         if resources is not None:
             return resources
-        entry = self._entries.get(key)
-        if entry is None:
+        chain = self._chain(key)
+        if chain is None:
             return NOTHING if version == _EMPTY and type_url in INDEXED else self.announced.find(type_url, version)
-        base: Resources | None = NOTHING
-        if entry.base:
-            base = self.find(type_url, entry.base)
-        if base is None:
-            return None
-        resources = self._decoded[key] = entry.resources(base)
-        if len(self._decoded) > _MOST_DECODED:
+        resources = NOTHING
+        for entry in reversed(chain):
+            decoded = self._decoded.get(entry.key)
+            resources = self._decoded[entry.key] = entry.resources(resources) if decoded is None else decoded
+        while len(self._decoded) > _MOST_DECODED:
             self._decoded.popitem(last=False)
         return resources
 
@@ -193,7 +191,7 @@ class VersionIndex:
         entry = self._entries.get((type_url, version))
         if entry is not None:
             self._note_served_again(entry, now)
-        has_base = line is not None and (type_url, line.base) in self._entries
+        has_base = line is not None and self._chain((type_url, line.base)) is not None
         difference = diff(line.base_resources, resources) if line is not None and has_base else None
         few = 0 if line is None else max(_MOST_DIFFERENCES, len(line.base_resources) // 8)
         if line is not None and difference is not None and len(difference.names) <= few:
@@ -201,17 +199,24 @@ class VersionIndex:
                 content = yield from encode(difference.changed, difference.removed)
                 self._put(IndexedVersion(type_url, version, line.base, now, content), (r.version for r in difference.changed))
             return _Line(version, line.base, line.base_resources)
-        if version != _EMPTY and (entry is None or self._depth(entry) > _MOST_BASES):
+        chain = self._chain((type_url, version))
+        if version != _EMPTY and (chain is None or len(chain) > _MOST_BASES + 1):
             content = yield from encode(resources.values())
             self._put(IndexedVersion(type_url, version, "", now, content), (r.version for r in resources.values()))
         return _Line(version, version, resources)
 
-    def _depth(self, entry: IndexedVersion | None) -> int:
-        """Return the number of bases below an entry."""
-        depth = 0
-        while entry is not None and entry.base:
-            depth, entry = depth + 1, self._entries.get((entry.type_url, entry.base))
-        return depth
+    def _chain(self, key: Key) -> list[IndexedVersion] | None:
+        """Return an entry, its base, the base of that, and so on to a whole version; None if the index lacks one of them."""
+        chain: list[IndexedVersion] = []
+        while len(chain) <= 2 * _MOST_BASES:
+            entry = self._entries.get(key)
+            if entry is None:
+                return None
+            chain.append(entry)
+            if not entry.base:
+                return chain
+            key = entry.type_url, entry.base
+        return None
 
     def _note_served_again(self, entry: IndexedVersion, now: float) -> None:
         self._entries[entry.key] = replace(entry, time=now)

@@ -234,3 +234,17 @@ def test_a_snapshot_is_known_from_the_moment_when_it_is_announced() -> None:
         index.add(first, 1.0)
     assert index.announced.find(ROUTES, first.versions[ROUTES]) is None
     assert same(index.find(ROUTES, first.versions[ROUTES]), first.resources[ROUTES])
+
+
+def test_a_version_whose_base_was_lost_is_unknown_and_never_a_base() -> None:
+    """The server was killed before it saved the base of a version that a stream mixed."""
+    index = VersionIndex()
+    first, second = snapshot(1, 40), snapshot(2, 40, {"m1": "green"})
+    version, routes = second.versions[ROUTES], second.resources[ROUTES]
+    index.add_mixed(ROUTES, version, routes, first.versions[ROUTES], first.resources[ROUTES])
+    assert index.find(ROUTES, version) is None
+    # The same content is served now, and then the lost version.
+    index.add(second, 1.0)
+    index.add(first, 2.0)
+    assert knows(index, first)
+    assert knows(index, second)
