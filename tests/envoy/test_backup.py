@@ -13,6 +13,7 @@ from controlplane.demo.lean import LeanServer
 from controlplane.demo.plane import ControlPlane
 from controlplane.errors import Error
 from controlplane.generated.turnout.v1.model_service_pb2 import GetModelRequest, SwitchTrafficRequest, TrafficSwitch
+from controlplane.generated.turnout.v1.status_service_pb2 import GetStatusRequest
 from tests.api.api import refused
 from tests.envoy.conftest import MODEL, Fleet, MakeLoad
 
@@ -50,7 +51,10 @@ async def test_a_lost_store_is_refused_and_its_backup_is_restored_under_load(
     await plane.start()
     # The next revision has the number of the lost one.
     await plane.held(1, nodes=2)
+    await asyncio.sleep(0.5)  # an Envoy's threads take a route over shortly after its ACK
     report = await load.stop()
+    status = (await plane.status.GetStatus(GetStatusRequest(), timeout=10)).status
+    assert "FOREIGN_VERSIONS" in {problem.reason for problem in status.problems}
     assert report.failed == 0
     assert len(report.requests) > 500
     answered = [request.version for request in sorted(report.requests, key=lambda request: request.start)]
