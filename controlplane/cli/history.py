@@ -7,12 +7,13 @@ from typing import Annotated
 import typer
 
 from controlplane.cli import complete, messages, names, output, wording
-from controlplane.cli.changes import print_changes, summary
+from controlplane.cli.changes import print_changes
 from controlplane.cli.client import Client
+from controlplane.cli.history_table import action, history_table
 from controlplane.cli.options import Api, Output, connect, resource, revision_name
 from controlplane.cli.output import Format, line
 from controlplane.errors import Code, Error
-from controlplane.generated.turnout.v1.revision_pb2 import Action, Revision
+from controlplane.generated.turnout.v1.revision_pb2 import Revision
 from controlplane.generated.turnout.v1.revision_service_pb2 import (
     GetRevisionRequest,
     ListRevisionsRequest,
@@ -41,6 +42,8 @@ def history(
     form: Output = Format.TABLE,
 ) -> None:
     r"""Show who changed what, when and why; newest first.
+
+    In a terminal, each revision takes one line, and long texts end in `…`: `turnout get revision N` shows all of one.
 
     \b
     turnout history
@@ -95,7 +98,7 @@ def show_revisions(client: Client, numbers: list[str], form: Format) -> None:
         if not revision.number:
             raise Error(Code.NOT_FOUND, "NOT_FOUND", "there is no revision yet")
         line(
-            f"Revision {revision.number}: {_action(revision)} by {revision.author}, {wording.when(revision.create_time)}",
+            f"Revision {revision.number}: {action(revision)} by {revision.author}, {wording.when(revision.create_time)}",
             "bold",
         )
         if revision.reason:
@@ -110,21 +113,7 @@ def _show(answer: ListRevisionsResponse, form: Format) -> None:
     elif form is not Format.TABLE:
         messages.print_data(messages.report(answer, form), form)
     elif answer.revisions:
-        rows = (
-            (str(r.number), wording.when(r.create_time), r.author, _action(r), summary(r.changes), r.reason)
-            for r in answer.revisions
-        )
-        output.show(output.table(("REVISION", "WHEN", "WHO", "DID", "WHAT", "WHY"), rows))
+        console = output.out()
+        output.show(history_table(answer.revisions, console.width if console.is_terminal else None))
     else:
         output.notice("there is no revision yet")
-
-
-def _action(revision: Revision) -> str:
-    match revision.action:
-        case Action.ACTION_REVERT:
-            return f"restore {revision.reverted_to}"
-        case Action.ACTION_REVERT_REVISION:
-            return f"revert {revision.undone_revision}"
-        case Action.ACTION_UNDO if revision.undone_revision:
-            return f"undo {revision.undone_revision}"
-    return wording.enum_word(Action, revision.action, "ACTION_")

@@ -84,7 +84,7 @@ def test_ctrl_c_while_waiting_says_that_the_revision_was_made(
 def test_nothing_is_cut_at_80_columns(run: Run, applied: Server) -> None:
     applied.connect("edge-1")
     run("switch", "iris", "--to", "green", "--reason", "a reason that is longer than what fits into a narrow column")
-    for command in (["history"], ["nodes"], ["status"], ["get", "all"], ["traffic"]):
+    for command in (["nodes"], ["status"], ["get", "all"], ["traffic"]):
         with terminal(*command) as screen:
             assert screen.end() == 0
             assert "…" not in screen.plain
