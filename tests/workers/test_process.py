@@ -7,11 +7,15 @@ import os
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
+import grpc
 import pytest
+from envoy.service.discovery.v3 import discovery_pb2
 
 from controlplane.demo.plane import free_port
-from controlplane.envoy_types import LISTENER
+from controlplane.envoy_types import CLUSTER, LISTENER
+from controlplane.versions import VersionIndex
 from controlplane.workers.child_process import ChildProcess
 from controlplane.workers.link import Link
 from controlplane.workers.messages import (
@@ -24,12 +28,22 @@ from controlplane.workers.messages import (
     Start,
     Stop,
     SubscribeAudiences,
+    Versions,
 )
 from controlplane.workers.snapshot_sender import SnapshotSender, UpdateEncoder
-from controlplane.xds.events import AudienceAssigned, Held, Identified, StreamClosed, StreamEvent, StreamId, StreamOpened
+from controlplane.xds.events import (
+    AudienceAssigned,
+    Claimed,
+    Held,
+    Identified,
+    StreamClosed,
+    StreamEvent,
+    StreamId,
+    StreamOpened,
+)
 from controlplane.xds_server.limits import StreamLimits
 from tests.fakes.xds_client import client
-from tests.workers.rig import Desired, fail, model, until
+from tests.workers.rig import EDGE, Desired, fail, model, until
 
 FIRST_STREAM = 2**40
 
@@ -156,3 +170,25 @@ async def test_a_worker_whose_port_is_taken_exits() -> None:
             assert await main.process.wait() == 0
             assert Listening() not in main.received
         assert Listening() in first.received
+
+
+async def test_a_worker_knows_the_versions_that_were_served_before_it_started() -> None:
+    async with running(serve=False) as main:
+        index, old = VersionIndex(), main.desired.published.snapshot(EDGE)
+        index.add(old, 1.0)
+        main.desired.change(models_b=model("b"))
+        main.send_start()
+        main.link.send(Versions(index.entries()))
+        main.send_update()
+        await main.until_received(Listening())
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{main.port}") as channel:
+            open_stream: Any = channel.stream_stream(  # the stubs of grpc.aio are typed for blocking calls
+                "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources",
+                request_serializer=discovery_pb2.DiscoveryRequest.SerializeToString,
+                response_deserializer=discovery_pb2.DiscoveryResponse.FromString,
+            )
+            call = open_stream()
+            request = discovery_pb2.DiscoveryRequest(type_url=CLUSTER, version_info=old.versions[CLUSTER])
+            request.node.id = "edge-1"
+            await call.write(request)
+            await main.until_event(Claimed(CLUSTER, frozenset(("a/blue", "a/green"))))
