@@ -87,6 +87,8 @@ def until_shown(run: Run, condition: Callable[[str], bool]) -> float:
 
 
 def test_sections_with_envoys(run: Run, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # With Envoys and callers on two cores, a connection may take longer than one attempt waits.
+    monkeypatch.setenv("TURNOUT_RETRY_FOR", "10")
     gateway, taken = free_port(), socket.socket()
     taken.bind(("127.0.0.1", 0))
     taken.listen()
