@@ -9,9 +9,14 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import grpc
 import pytest
 
+from controlplane.cli import going_back
+from controlplane.cli.options import request_id
 from controlplane.demo.plane import free_port
+from controlplane.generated.turnout.v1.model_service_pb2 import GetModelRequest, ModelUndo, UndoModelsRequest
+from controlplane.generated.turnout.v1.model_service_pb2_grpc import ModelServiceStub
 from controlplane.store.sqlite import DATABASE
 from controlplane.xds.events import ClusterLoad, LoadReported, ReporterIdentified
 from tests.cli.conftest import TURNOUT, Result, Run, Server
@@ -166,10 +171,20 @@ def test_somebody_else_was_faster(run: Run, tmp_path: Path, applied: Server, mon
     assert run("switch", "iris", "--to", "green", "--reason", "green is better").code == 0
     file = tmp_path / "iris.yaml"
     file.write_text(run("get", "models", "iris", "-o", "yaml").out)
-    monkeypatch.setenv("TURNOUT_AUTHOR", "bob@tests")
-    assert run("undo", "iris", "--yes", "--reason", "errors since the switch").code == 0
-    monkeypatch.setenv("TURNOUT_AUTHOR", "ada@tests")
-    play(run, "Somebody else was faster", ("iris.yaml", str(file)))
+
+    def undo_as_bob() -> str:
+        """Undo the switch after ada's command has read the model, and before it makes its own change."""
+        with grpc.insecure_channel(address) as channel:
+            models = ModelServiceStub(channel)
+            etag = models.GetModel(GetModelRequest(name="models/iris")).model.etag
+            undo = UndoModelsRequest(undos=[ModelUndo(model="models/iris", etag=etag)], reason="errors since the switch")
+            models.UndoModels(undo, metadata=(("x-turnout-author", "bob@tests"),))
+        return request_id()
+
+    address = applied.api
+    with monkeypatch.context() as patched:
+        patched.setattr(going_back, "request_id", undo_as_bob)
+        play(run, "Somebody else was faster", ("iris.yaml", str(file)))
 
 
 def test_who_changed_what_and_how_to_go_back(run: Run, applied: Server, monkeypatch: pytest.MonkeyPatch) -> None:
