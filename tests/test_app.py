@@ -73,19 +73,21 @@ class Operator:
         )
         return self.revisions.WatchRevision(request)
 
-    async def until(self, revision: int, condition: Any, seconds: float = 10.0) -> revision_pb2.RevisionProgress:
+    async def until(
+        self, revision: int, condition: Any, seconds: float = 10.0, require: str = "NODE_REQUIREMENT_KNOWN"
+    ) -> revision_pb2.RevisionProgress:
         """Return the first progress for which `condition` is true."""
         async with asyncio.timeout(seconds):
-            async for response in self.watch(revision):
+            async for response in self.watch(revision, require=require):
                 if condition(response.progress):
                     return response.progress  # type: ignore[no-any-return]
         raise AssertionError("the watch ended first")
 
     async def held(self, revision: int, nodes: int = 1) -> revision_pb2.RevisionProgress:
-        """Wait until this many nodes hold a revision, and no node is behind. Return the progress."""
+        """Wait until this many nodes hold a revision, and no connected node is behind. Return the progress."""
         async with asyncio.timeout(10):
             while True:
-                progress = await self.until(revision, lambda p: p.complete)
+                progress = await self.until(revision, lambda p: p.complete, require="NODE_REQUIREMENT_CONNECTED")
                 if progress.holding >= nodes:
                     return progress
 

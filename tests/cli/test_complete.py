@@ -28,6 +28,9 @@ def test_commands_and_names_are_completed(run: Run, applied: Server) -> None:
     assert completed("turnout switch iris --to ") == ["blue", "green"]
     assert completed("turnout delete ") == ["gateways/edge", "models/iris"]
     assert completed("turnout nodes e") == ["edge-1"]
+    assert completed("turnout nodes f") == ["forget"]
+    # Only nodes that are not connected can be forgotten.
+    assert completed("turnout nodes forget e") == []
 
 
 def test_without_a_server_nothing_is_offered(monkeypatch: pytest.MonkeyPatch) -> None:

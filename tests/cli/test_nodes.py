@@ -79,3 +79,13 @@ def test_a_watch_for_programs_survives_a_restart(run: Run, applied: Server) -> N
             again.stop()
         finally:
             process.kill()
+
+
+def test_only_nodes_that_are_not_connected_can_be_forgotten(run: Run, applied: Server) -> None:
+    applied.connect("edge-1")
+    result = run("nodes", "forget", "edge-1")
+    assert result.code == Exit.CONFLICT
+    assert "nodes/edge-1 is connected, so it can't be forgotten: stop it first" in result.err
+    assert run("nodes", "forget", "nobody").code == Exit.NOT_FOUND
+    for arguments in (["forget"], ["edge-1", "edge-2"], ["forget", "edge-1", "--watch"]):
+        assert run("nodes", *arguments).code == Exit.USAGE

@@ -170,6 +170,11 @@ def test_an_older_refusal_is_a_warning(run: Run, applied: Server) -> None:
     assert "Held by 2 of 2 nodes; commit to last ACK" in result.out
     assert re.search(r"nodes/bad still refuses Listener .+ since revision 2: cannot bind", result.out)
     assert re.search(r"nodes/bad refuses Listener .+ of revision 2:", run("status").out)
+    # Every place has the same definition of "holds".
+    assert "Revision 3. Nodes: 1 in sync, 0 behind, 1 refusing, 0 gone; 2 of 2 hold it" in run("status").out
+    nodes = run("nodes", "-o", "json").json
+    assert [(n["name"], n["heldRevision"]) for n in nodes["nodes"]] == [("nodes/bad", "3"), ("nodes/good", "3")]
+    assert (nodes["summary"]["holding"], nodes["summary"]["counted"]) == (2, 2)
     # A second refusal ends the wait again.
     result = run("apply", "--wait", "--allow-cut", "-f", "-", stdin=moved(10002))
     assert result.code == Exit.REFUSED
