@@ -19,8 +19,9 @@ that it holds (`Claim`).
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from controlplane.compiler.compile import served_gateways
 from controlplane.compiler.impact import CompiledState
@@ -138,8 +139,15 @@ class _EnvoyLosses:
 
     def _models_at(self, address: str) -> tuple[str, ...]:
         """Return the labels of the models that are reached at an address before the change, sorted."""
-        scope = self._old[address].scope
-        return tuple(sorted({_target(r) for name, r in self._old_scopes.items() if _scope_of(name) == scope}))
+        return tuple(sorted(self._models_of_scopes.get(self._old[address].scope, ())))
+
+    @cached_property
+    def _models_of_scopes(self) -> Mapping[str, set[str]]:
+        """The labels of the models in each gateway's scope before the change."""
+        models: dict[str, set[str]] = defaultdict(set)
+        for name, scoped_routes in self._old_scopes.items():
+            models[_scope_of(name)].add(_target(scoped_routes))
+        return models
 
     def _move(self, address: str) -> str:
         """Return the note about a listener whose gateway gets another address."""
@@ -163,14 +171,22 @@ class _EnvoyLosses:
             note = f" to model {other}" if other else ""
             yield Loss(LossKind.MODEL, address, tuple(sorted(labels)), part, note)
 
-    def _changed_keys(self, address: str) -> Iterator[str]:
-        """Yield the keys that may lead elsewhere than before, or nowhere, at a listener that stays."""
+    def _changed_keys(self, address: str) -> Sequence[str]:
+        """Return the keys that may lead elsewhere than before, or nowhere, at a listener that stays."""
         scope = self._old[address].scope
-        names: Iterable[str] = self._old_scopes
-        if self._new[address].scope == scope:
-            difference = self._diffs.diff(self._old_scopes, self._new_scopes)
-            names = (name for name in difference.names if name in self._old_scopes)
-        return (name.rpartition("/")[2] for name in names if _scope_of(name) == scope)
+        keys = self._changed if self._new[address].scope == scope else self._all
+        return keys.get(scope, ())
+
+    @cached_property
+    def _changed(self) -> Mapping[str, list[str]]:
+        """The keys whose scoped routes are removed or different, by the gateway's scope."""
+        difference = self._diffs.diff(self._old_scopes, self._new_scopes)
+        return _keys_by_scope(name for name in difference.names if name in self._old_scopes)
+
+    @cached_property
+    def _all(self) -> Mapping[str, list[str]]:
+        """All keys before the change, by the gateway's scope."""
+        return _keys_by_scope(self._old_scopes)
 
     def _target_at(self, address: str, key: str) -> str:
         """Return the model that a key leads to at a listener after the change; "" for none."""
@@ -189,6 +205,15 @@ class _EnvoyLosses:
         else:
             keys = sorted(key for key in lost if ":" not in key or key.partition(":")[0] not in lost)
         return f"{noun}{'s' if len(keys) > 1 else ''} {_quoted(keys)}"
+
+
+def _keys_by_scope(names: Iterable[str]) -> Mapping[str, list[str]]:
+    """Return the keys in the names of ScopedRouteConfigurations, by the gateway's scope."""
+    keys: dict[str, list[str]] = defaultdict(list)
+    for name in names:
+        scope, _, key = name.rpartition("/")
+        keys[scope].append(key)
+    return keys
 
 
 def _scope_of(name: str) -> str:
