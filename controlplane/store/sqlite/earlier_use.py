@@ -15,7 +15,7 @@ where nothing says that there was one:
 | `turnout.lock` without `turnout.db` | a store was here, or the first start was killed | refused |
 | is listed in /etc/fstab and not mounted | the volume is missing | refused |
 | the directory above, or one below, has a `turnout.db` | `--data` is one level too high or too low | refused |
-| is the new default, and `./turnout-data`, the default until 2026-11, holds a store | an upgrade | refused (`config.py`) |
+| is the new default, and `./turnout-data`, the earlier default, holds a store | an upgrade | refused (`cli/settings.py`) |
 
 A mounted volume that is empty is new: nothing distinguishes it from a lost one. `--init` starts anew in spite of a sign. It
 moves the files that it would overwrite into a new folder, and keeps the sealing key. It refuses a directory that holds a
