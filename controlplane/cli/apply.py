@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any
 
 import typer
@@ -10,6 +11,7 @@ from controlplane.cli import envoy, messages, output
 from controlplane.cli.client import Client
 from controlplane.cli.confirm import Yes
 from controlplane.cli.cuts import AllowCut, CutToken, cut_fields
+from controlplane.cli.exits import FilesError, Problem
 from controlplane.cli.files import Loaded, load
 from controlplane.cli.options import (
     DEFAULT_WAIT,
@@ -180,13 +182,32 @@ def _apply(client: Client, loaded: Loaded, request: ApplyRequest) -> ApplyRespon
 
 
 def _located(loaded: Loaded, error: Error) -> Error:
-    """Return the error with the lines of the files. The API's advice to send an etag does not fit files, so replace it."""
+    """Return the error with the lines of the files. The API's advice about etags does not fit files, so replace it."""
     if error.reason == "CUTS_TRAFFIC":
         return error
+    if error.reason in ("STALE_ETAG", "OTHER_HISTORY"):
+        return _outdated(loaded, error)
     if error.reason == "MOVES_TRAFFIC":
         violations = tuple(Violation(v.field, _moved_split(loaded, v.field)) for v in error.violations)
         error = Error(error.code, error.reason, error.message, violations=violations, metadata=error.metadata)
     return loaded.located(error)
+
+
+def _outdated(loaded: Loaded, error: Error) -> Error:
+    """Return the error of objects that changed since a file with their etags was written."""
+    names = [name for name in loaded.paths if re.search(rf"(^|\W){re.escape(name)} (has|again)\b", error.message)]
+    problem = "has changed since the file was written"
+    if error.reason == "OTHER_HISTORY":
+        given, live = error.metadata.get("given"), error.metadata.get("live")
+        problem = f"is of history {given}, and this control plane has history {live}: its store was restored or started anew"
+    problems = [Problem(loaded.place(f"{loaded.paths[name]}.etag"), "etag", f"{name} {problem}") for name in names]
+    if not problems:
+        return error
+    advice = (
+        "`turnout diff -f FILE` shows what the file would change. To apply it all the same, repeat with --force, or remove "
+        "the `etag:` lines from the file."
+    )
+    return FilesError(problems, error.code, error.reason, advice)
 
 
 def _moved_split(loaded: Loaded, field: str) -> str:

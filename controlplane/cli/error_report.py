@@ -59,7 +59,8 @@ def report(error: Error, *, as_json: bool) -> Exit:
         lines = [f"{v.field}: {v.description}" if v.field else v.description for v in error.violations]
     if len(lines) > _MAX_LINES:
         lines = [*lines[:_MAX_LINES], f"and {len(lines) - _MAX_LINES:,} more"]
-    hint = _HINTS.get(error.reason)
+    # An error of files has advice of its own.
+    hint = "" if isinstance(error, FilesError) and error.reason == "STALE_ETAG" else _HINTS.get(error.reason)
     print_text("\n".join([*lines, *([hint] if hint else [])]))
     return code
 

@@ -130,6 +130,12 @@ def cause(error: OSError) -> str:
 class FilesError(Error):
     """An error with the file and line of each problem."""
 
-    def __init__(self, problems: list[Problem], code: Code = Code.INVALID_ARGUMENT, reason: str = "INVALID_FILE") -> None:
-        super().__init__(code, reason, "\n".join(map(str, problems)))
+    def __init__(
+        self,
+        problems: list[Problem],
+        code: Code = Code.INVALID_ARGUMENT,
+        reason: str = "INVALID_FILE",
+        advice: str = "",
+    ) -> None:
+        super().__init__(code, reason, "\n".join([*map(str, problems), *([advice] if advice else [])]))
         self.problems = tuple(problems)

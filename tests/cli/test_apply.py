@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -98,7 +99,7 @@ def test_an_etag_in_the_file_is_checked(run: Run, applied: Server) -> None:
             Exit.INVALID,
             "'77' is an etag of an earlier version of Turnout. An etag now names the history and the revision, ",
         ),
-        (f"{history}-77", Exit.CONFLICT, "has changed since it was read"),
+        (f"{history}-77", Exit.CONFLICT, "has changed since the file was written"),
         ("ffffffff-1", Exit.CONFLICT, f"is of history ffffffff, and this control plane has history {history}"),
         (f"{history}-1", Exit.OK, ""),
     ):
@@ -200,3 +201,30 @@ def test_a_configuration_that_a_real_envoy_refuses_is_not_applied(
     assert result.code == Exit.REFUSED
     assert "Expected positive duration" in result.err
     assert run("get", "all", "-o", "json").json == EMPTY
+
+
+def test_a_saved_state_can_be_applied_later(run: Run, applied: Server, tmp_path: Path) -> None:
+    saved = tmp_path / "saved.yaml"
+    saved.write_text(run("get", "all", "-o", "yaml").out)
+    assert "is like this already" in run("apply", "-f", saved).out
+    run("switch", "iris", "--to", "green")
+    outdated = run("apply", "-f", saved)
+    assert (outdated.code, outdated.out) == (Exit.CONFLICT, "")
+    line = max(i for i, text in enumerate(saved.read_text().splitlines(), 1) if text.strip().startswith("etag:"))
+    first, advice = outdated.err.splitlines()
+    assert first == f"Error: {saved}:{line}: etag: models/iris has changed since the file was written"
+    assert "`turnout diff -f FILE` shows what the file would change" in advice
+    assert "repeat with --force, or remove the `etag:` lines" in advice
+    assert "split: green 10000 -> blue 10000" in run("diff", "-f", saved).out
+    assert run("apply", "-f", saved, "--force").code == 0
+    assert run("get", "models/iris", "-o", "json").json["models"][0]["split"] == {"blue": 10000}
+
+
+def test_a_saved_state_of_another_history_is_a_conflict(run: Run, applied: Server, tmp_path: Path) -> None:
+    saved = tmp_path / "saved.yaml"
+    saved.write_text(re.sub(r"etag: [0-9a-f]{8}-", "etag: 00000000-", run("get", "models", "-o", "yaml").out))
+    other = run("apply", "-f", saved)
+    assert (other.code, "etag: models/iris is of history 00000000" in other.err) == (Exit.CONFLICT, True)
+    assert "is like this already" in run("apply", "-f", saved, "--force").out
+    saved.write_text(re.sub(r"\n *etag: .*", "", saved.read_text()))
+    assert "is like this already" in run("apply", "-f", saved).out
