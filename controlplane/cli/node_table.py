@@ -53,11 +53,10 @@ def nodes_table(nodes: Iterable[Node]) -> RenderableType:
 
 def _row(node: Node) -> tuple[str | Text, ...]:
     state = wording.enum_word(NodeState, node.state, "NODE_STATE_")
-    holds = (
-        str(node.held_revision)
-        if node.held_revision == node.target_revision
-        else f"{node.held_revision} of {node.target_revision}"
-    )
+    # What a node holds is not remembered over a restart.
+    unknown = node.state == NodeState.NODE_STATE_GONE and not node.held_revision
+    held = "?" if unknown else str(node.held_revision)
+    holds = held if node.held_revision == node.target_revision else f"{held} of {node.target_revision}"
     gateways = ", ".join(g.removeprefix("gateways/") for g in node.gateways) or "none selects it"
     # Two Envoys with the same id look like one node, so the number of streams is shown.
     variants = ", ".join(node.variants) + (f" ×{node.streams}" if node.streams > 1 else "")

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
+from controlplane.cli import output
+from controlplane.cli.node_table import nodes_table
+from controlplane.generated.turnout.v1.node_pb2 import Node, NodeState
 from tests.cli.conftest import Run, Server
 
 
@@ -37,3 +42,11 @@ def test_a_node_that_no_gateway_selects_has_a_note(run: Run, applied: Server, mi
     assert note in run("nodes").out
     assert note in run("nodes", "edge-1").out
     assert note in run("status").out
+
+
+def test_what_a_remembered_node_holds_is_unknown(capsys: pytest.CaptureFixture[str]) -> None:
+    gone = Node(name="nodes/a", state=NodeState.NODE_STATE_GONE, target_revision=4, gateways=["gateways/edge"])
+    behind = Node(name="nodes/b", state=NodeState.NODE_STATE_BEHIND, target_revision=4, gateways=["gateways/edge"])
+    output.show(nodes_table([gone, behind]))
+    rows = capsys.readouterr().out.splitlines()[1:]
+    assert ["? of 4" in rows[0], "0 of 4" in rows[1]] == [True, True]
