@@ -49,6 +49,9 @@ _MAX_TOTAL = 2**63 - 1
 _FEW_CLUSTERS = 64
 
 
+# The end of the name of a mirror's cluster.
+_MIRROR = mirror_name("", "").removeprefix(cluster_name("", ""))
+
 # Seconds that one half of `Recent` covers.
 _HALF = 30.0
 
@@ -222,6 +225,24 @@ class Traffic:
         """Return the traffic of a cluster; NO_TRAFFIC if no report has named it."""
         return self._clusters.get(name, NO_TRAFFIC)
 
+    def suspicious(self, share: float) -> Iterator[tuple[str, ClusterTraffic]]:
+        """Yield the clusters that may have a problem, by name. Most have none, so this is quick.
+
+        These are clusters of whose tries at least `share` fail now, whose last tries failed, or that have lost tries lately.
+        """
+        for name, traffic in self._clusters.items():
+            _, succeeded, failed, _, _ = traffic._rate
+            newest, before = traffic._halves
+            errors = failed and failed >= share * (succeeded + failed)
+            if errors or newest[2] or before[2] or traffic.last_failure > traffic.last_success:
+                yield name, traffic
+
+    def finished(self) -> tuple[int, int]:
+        """Return the tries that end and those that fail now, without copies, in thousandths of a try per second."""
+        rates = [traffic._rate for name, traffic in self._clusters.items() if not name.endswith(_MIRROR)]
+        failed = sum(rate[2] for rate in rates)
+        return sum(rate[1] for rate in rates) + failed, failed
+
     def by_node(self, cluster: str) -> dict[str, Rate]:
         """Return by node id the rate at which each node sends to a cluster. The cost grows with the number of streams."""
         rates: dict[str, Rate] = {}
@@ -332,3 +353,10 @@ def model_clusters(model: Model) -> Iterator[tuple[str, str, bool]]:
         yield cluster_name(model.name, version.name), version.name, False
         if model.mirror is not None and model.mirror.version == version.name:
             yield mirror_name(model.name, version.name), version.name, True
+
+
+def version_of(cluster: str) -> tuple[str, str, bool]:
+    """Return the model and the version of a cluster, and True for a mirror's copies."""
+    copies = cluster.endswith(_MIRROR)
+    model, _, version = cluster.removesuffix(_MIRROR).partition("/")
+    return model, version, copies

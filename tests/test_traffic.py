@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from controlplane import traffic as module
 from controlplane.domain import Endpoint, Mirror, Model, Version
-from controlplane.traffic import NO_TRAFFIC, Rate, Recent, Totals, Traffic, model_clusters
+from controlplane.traffic import NO_TRAFFIC, Rate, Recent, Totals, Traffic, model_clusters, version_of
 from controlplane.xds.events import ClusterLoad, LoadReported, ReporterIdentified, StreamClosed
 
 
@@ -109,6 +109,31 @@ def test_recent_tries_are_those_of_the_last_30_to_60_seconds(traffic: Traffic) -
     traffic.apply(1, reported(1, 1), 300.0)
     assert blue("iris/blue").recent(301.0) == Recent(1, seconds=31.0)
     assert (blue("iris/blue").last_success, blue("iris/blue").last_failure, blue("iris/blue").last_try) == (300, 100, 300)
+
+
+def test_only_clusters_with_errors_or_gone_tries_are_suspicious(traffic: Traffic) -> None:
+    connect(traffic, 1)
+    traffic.apply(1, reported(9, 9), 100.0)
+    assert list(traffic.suspicious(0.05)) == []
+    traffic.apply(1, reported(9, 8, 1, cluster="iris/green/mirror"), 110.0)
+    assert [name for name, _ in traffic.suspicious(0.05)] == ["iris/green/mirror"]
+    assert list(traffic.suspicious(0.5)) == []
+    traffic.apply(1, reported(9, 9, cluster="iris/green/mirror"), 120.0)
+    traffic.apply(1, reported(9, active=9), 125.0)
+    traffic.apply(1, reported(), 126.0)
+    assert [name for name, _ in traffic.suspicious(0.05)] == ["iris/blue"]
+
+
+def test_the_tries_of_all_versions_are_summed_without_copies(traffic: Traffic) -> None:
+    connect(traffic, 1)
+    loads = (
+        *reported(9, 7, 2).loads,
+        *reported(3, 3, cluster="iris/green").loads,
+        *reported(5, 5, cluster="iris/green/mirror").loads,
+    )
+    traffic.apply(1, LoadReported(loads), 100.0)
+    assert traffic.finished() == (12_000, 2_000)
+    assert [version_of(c) for c in ("iris/green", "iris/green/mirror")] == [("iris", "green", False), ("iris", "green", True)]
 
 
 def test_a_version_without_requests_keeps_its_totals(traffic: Traffic) -> None:

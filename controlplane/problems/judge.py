@@ -13,7 +13,7 @@ from controlplane.fleet import Fleet, NodeState
 from controlplane.problems.nodes import named, no_revision, node_problems
 from controlplane.problems.reasons import REASONS, About, Level, Problem
 from controlplane.problems.traffic import percent, traffic_problems, unknown_traffic
-from controlplane.traffic import Traffic, model_clusters
+from controlplane.traffic import Traffic
 
 # Problems that the line names; the others are counted.
 _NAMED = 3
@@ -82,12 +82,7 @@ def _fleet_sentence(fleet: Fleet) -> str:
 
 
 def _traffic_sentence(observed: Observed) -> str:
-    tries = failed = 0
-    for model in observed.head.state.models.values():
-        for cluster, _, copies in model_clusters(model):
-            if not copies:
-                rate = observed.traffic.cluster(cluster).rate
-                tries, failed = tries + rate.succeeded + rate.failed, failed + rate.failed
+    tries, failed = observed.traffic.finished()
     if not tries:
         return "no requests now"
     return f"{tries / 1000:,.1f} tries/s, {f'{percent(failed / tries)} errors' if failed else 'no errors'}"

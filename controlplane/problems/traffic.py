@@ -10,7 +10,7 @@ from controlplane.domain.revision import Head
 from controlplane.fleet import Fleet
 from controlplane.problems.nodes import PATIENCE, named
 from controlplane.problems.reasons import REASONS, Level, Problem
-from controlplane.traffic import ClusterTraffic, Traffic, model_clusters
+from controlplane.traffic import ClusterTraffic, Traffic, version_of
 
 # Shares of a version's tries that end with an error. Fewer errors than FEW within a minute, beside successes, are no problem.
 WARNING_SHARE, CRITICAL_SHARE, FEW = 0.05, 0.5, 5
@@ -33,18 +33,18 @@ class _Judged:
 
 def traffic_problems(head: Head, traffic: Traffic, now: float) -> Iterator[Problem]:
     """Yield the versions that fail, those with the most errors first, and the versions that clients leave."""
-    judged = [
-        _Judged(
-            model,
-            f"the copies for {version}" if copies else f"version {version}",
-            not copies and model.split.get(version, 0) > 0,
-            traffic.cluster(cluster),
-            meta.update_time if (meta := head.meta.get(model.resource_name)) else 0.0,
-        )
-        for model in head.state.models.values()
-        for cluster, version, copies in model_clusters(model)
-    ]
-    for one in sorted(judged, key=lambda one: (-one.traffic.rate.failed, one.model.name)):
+    judged = []
+    for cluster, observed in traffic.suspicious(WARNING_SHARE):
+        label, version, copies = version_of(cluster)
+        model = head.state.models.get(label)
+        if model is None or all(v.name != version for v in model.versions):
+            continue  # it has left desired state
+        receiver = f"the copies for {version}" if copies else f"version {version}"
+        users = not copies and model.split.get(version, 0) > 0
+        meta = head.meta.get(model.resource_name)
+        judged.append(_Judged(model, receiver, users, observed, meta.update_time if meta else 0.0))
+    judged.sort(key=lambda one: (-one.traffic.rate.failed, one.model.name))
+    for one in judged:
         yield from _failing(one, now)
     for one in judged:
         yield from _left(one, now)
