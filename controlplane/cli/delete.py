@@ -84,9 +84,15 @@ def delete(
     if len(live) == 1:
         answer = _delete_one(client, rows[0][0], live[0], force, reason, cut)
     else:
-        # One call deletes several objects in one revision. It takes no etags.
+        # One call deletes several objects in one revision, if they are still as they were read.
+        etags = {} if force else {obj.name: obj.etag for obj in live}
         request = ApplyRequest(
-            delete_names=[name for _, name in rows], force=True, reason=reason, request_id=request_id(), **cut
+            delete_names=[name for _, name in rows],
+            delete_etags=etags,
+            force=force,
+            reason=reason,
+            request_id=request_id(),
+            **cut,
         )
         answer = client.call(client.revisions.Apply, request)
     finish(client, answer, form, changed=True, timeout=timeout if wait else None, require=require)

@@ -117,3 +117,13 @@ def test_a_manifest_of_a_state_applies_without_a_change(names: set[str]) -> None
     assert [m.etag for m in manifest.models] == [etag(1)] * len(names)
     objects = ManifestChange(pb.ApplyRequest(manifest=manifest)).changes(head).objects
     assert objects == {o.resource_name: o for o in head.state.objects()}
+
+
+def test_a_model_with_its_etag_is_deleted_without_force(head: Head) -> None:
+    name = "models/iris"
+    live = head.meta[name].etag
+    stale = f"{live.partition('-')[0]}-99"
+    assert refused(head, delete_names=[name]) == (Code.FAILED_PRECONDITION, "MOVES_TRAFFIC", ["delete_names[0]"])
+    assert refused(head, delete_names=[name], delete_etags={name: stale})[:2] == (Code.ABORTED, "STALE_ETAG")
+    assert name not in applied(head, delete_names=[name], delete_etags={name: live}).meta
+    assert name not in applied(head, delete_names=[name], delete_etags={name: stale}, force=True).meta
