@@ -25,8 +25,8 @@ class Selection:
         return [p for p in problems if self._selects(p, fleet)]
 
     def nodes(self, fleet: Fleet) -> Iterator[Node]:
-        """Yield the selected nodes; those in sync only if their state is asked for. The worst state comes first."""
-        states = self.states or frozenset(NodeState) - {NodeState.SYNCED}
+        """Yield the selected nodes, the worst state first. Those in sync or released must be asked for by their state."""
+        states = self.states or frozenset(NodeState) - {NodeState.SYNCED, NodeState.RELEASED}
         for node in fleet.unsynced_first():
             if fleet.state_of(node) in states and self._matches(node):
                 yield node

@@ -38,3 +38,11 @@ def test_by_state() -> None:
 def test_by_error_and_by_reason() -> None:
     assert selected(Selection(error="unknown f")) == (["NODES_REFUSE"], ["edge-2"])
     assert selected(Selection(ignored_reasons=frozenset({"NODES_REFUSE", "NODES_GONE"})))[0] == ["VERSION_FAILS"]
+
+
+def test_a_released_node_is_no_problem_and_is_selected_by_its_state() -> None:
+    everything = world()
+    everything.fleet.members.release(1e9)
+    assert [n.id for n in Selection().nodes(everything.fleet)] == ["edge-1", "edge-2"]
+    assert "NODES_GONE" not in [p.reason.name for p in everything.problems()]
+    assert [n.id for n in Selection(states=frozenset({NodeState.RELEASED})).nodes(everything.fleet)] == ["edge-3"]

@@ -74,7 +74,7 @@ class Status(_message.Message):
 
     @_builtins.property
     def nodes(self) -> _containers.RepeatedCompositeFieldContainer[_node_pb2.Node]:
-        """Nodes that are not in NODE_STATE_SYNCED: refusing ones, then those behind, then those that are gone."""
+        """Nodes that are refusing, then those behind, then those that are gone; or those in the states that the request names."""
 
     def __init__(
         self,

@@ -42,7 +42,7 @@ class GetStatusRequest(_message.Message):
     @_builtins.property
     def states(self) -> _containers.RepeatedScalarFieldContainer[_node_pb2.NodeState.ValueType]:
         """Only problems of nodes in these states, and only these nodes. Unset: all problems, and nodes in each state but
-        NODE_STATE_SYNCED.
+        NODE_STATE_SYNCED and NODE_STATE_RELEASED.
         """
 
     @_builtins.property
