@@ -16,7 +16,8 @@ def print_receipt(console: Console, receipt: Receipt) -> None:
     table.add_column("")
     columns = [_column(line, receipt.nodes) for line in receipt.lines]
     for line in receipt.lines:
-        table.add_column(line.move.command, justify="right")
+        # Without the name of the program, both headings fit into 80 columns.
+        table.add_column(line.move.command.removeprefix("turnout "), justify="right")
     for label in columns[0] if columns else ():
         table.add_row(label, *(column[label] for column in columns))
     console.print()
