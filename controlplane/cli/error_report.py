@@ -30,7 +30,7 @@ _MAX_LINES = 30
 _HINTS = {
     "MOVES_TRAFFIC": "Use `turnout switch` or `turnout split` to move traffic, or repeat with --force.",
     "OTHER_HISTORY": "Look at `turnout history` and `turnout get models` to see which state is live now.",
-    "STALE_ETAG": "Somebody else changed it. Look at `turnout history`, then repeat the command.",
+    "STALE_ETAG": "Somebody else changed it. Look at `turnout history`, and repeat the command only if it is still right.",
 }
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
+from controlplane.cli.client import Client
 from controlplane.cli.exits import Exit
+from controlplane.generated.turnout.v1.model_service_pb2 import GetModelRequest
 from tests.cli.conftest import MINIMAL, Run, Server, split_of
 from tests.cli.terminal import terminal
 
@@ -134,3 +138,24 @@ def test_restore_state_names_every_model_that_it_moves(run: Run, two: Server) ->
     assert (split_of(run), split_of(run, "wine")) == (BLUE, BLUE)
     assert "Nothing to change" in run("restore-state", "1").out
     assert run("restore-state", "99").code == Exit.NOT_FOUND
+
+
+def test_when_two_people_undo_at_once_the_other_is_told(run: Run, two: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    run("switch", "iris", "--to", "green")
+    etag = run("get", "models/iris", "-o", "json").json["models"][0]["etag"]
+    assert run("undo", "iris").code == 0
+    real = Client.call
+
+    def late(self: Client, rpc: Any, request: Any) -> Any:
+        """Answer as if this client had read the model before the first undo."""
+        answer = real(self, rpc, request)
+        if isinstance(request, GetModelRequest):
+            answer.model.etag = etag
+        return answer
+
+    monkeypatch.setattr(Client, "call", late)
+    told = run("undo", "iris")
+    assert told.code == Exit.CONFLICT
+    assert "models/iris has changed since it was read" in told.err
+    assert "repeat the command only if it is still right" in told.err
+    assert split_of(run) == BLUE
