@@ -41,6 +41,8 @@ from controlplane.xds.events import (
 
 # Constants for `_apply_held`, because the look-up of a member of an Enum is slow.
 _SYNCED, _BEHIND, _RELEASED = NodeState.SYNCED, NodeState.BEHIND, NodeState.RELEASED
+# Constants, too: `Held | Settled` makes a new object each time.
+_MESSAGES, _PROGRESS = (Heard, ReporterIdentified, LoadReported), (Held, Settled)
 
 
 class Fleet:
@@ -147,7 +149,7 @@ class Fleet:
         """Apply an event of a stream. Events of a stream that is not open change nothing."""
         if type(event) is Held and self._apply_held(stream, event.revision, now):
             return
-        if isinstance(event, Heard | ReporterIdentified | LoadReported):
+        if isinstance(event, _MESSAGES):
             self._note_message(stream, event, now)
             return
         if type(event) is Claimed:
@@ -156,7 +158,7 @@ class Fleet:
         if isinstance(event, StreamOpened):
             self._streams[stream] = NodeStream(event.peer, event.variant, now)
             return
-        if isinstance(event, Held | Settled):
+        if isinstance(event, _PROGRESS):
             self.publish(event.revision)
         opened = self._streams.get(stream)
         if opened is None:
@@ -294,9 +296,7 @@ class Fleet:
                 node.variants = tuple(sorted((*node.variants, opened.variant)))
         # A stream that has just identified its node holds nothing, so neither does the node.
         node.holds = (
-            HeldRevisions()
-            if isinstance(event, Identified)
-            else node.common_holds(before, not isinstance(event, Held | Settled))
+            HeldRevisions() if isinstance(event, Identified) else node.common_holds(before, not isinstance(event, _PROGRESS))
         )
         node.note_held(now)
         if not node.known:
