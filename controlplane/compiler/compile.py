@@ -14,7 +14,6 @@ from collections import OrderedDict, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from controlplane.compiler.listeners import listener_name
 from controlplane.compiler.resources import CompiledObjects
 from controlplane.domain import Gateway, Model
 from controlplane.domain.endpoints import Endpoints
@@ -148,7 +147,7 @@ def served_gateways(state: State, audience: Audience) -> list[Gateway]:
     """
     gateways = [state.gateways[g] for g in audience.gateways if g in state.gateways]
     if audience.client is Client.ENVOY:
-        gateways = list({listener_name(g): g for g in reversed(gateways)}.values())[::-1]
+        gateways = list({g.host_port: g for g in reversed(gateways)}.values())[::-1]
         gateways = list({g.scope: g for g in reversed(gateways)}.values())[::-1]
     return gateways
 

@@ -48,15 +48,10 @@ HCM = "envoy.filters.network.http_connection_manager"
 _BUFFER = 1 << 20  # bytes that Envoy buffers for a connection on either side; more stays in the socket
 
 
-def listener_name(gateway: Gateway) -> str:
-    """Return the address that a gateway binds, like `127.0.0.1:80` or `[::1]:80`. No two gateways of a node share one."""
-    return gateway.host_port
-
-
 def compile_listener(gateway: Gateway) -> Resource:
     """Return the listener of a gateway."""
     listener = listener_pb2.Listener(
-        name=listener_name(gateway),
+        name=gateway.host_port,  # no two gateways of a node share it
         address=socket_address(gateway.address, gateway.port),
         traffic_direction=base_pb2.TrafficDirection.INBOUND,
         per_connection_buffer_limit_bytes=wrappers_pb2.UInt32Value(value=_BUFFER),

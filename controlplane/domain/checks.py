@@ -87,6 +87,11 @@ def check_distinct(values: Iterable[str], name: str) -> None:
         seen.add(value)
 
 
+def host_port(host: str, port: int) -> str:
+    """Return `10.0.0.5:80`, `model.example:80` or `[::1]:80`."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def is_ip(host: str) -> bool:
     """Return True for an IP address, False for a DNS name."""
     try:

@@ -122,7 +122,7 @@ def _versions(obj: Object | None) -> dict[str, dict[str, Endpoint]]:
     """Return the endpoints of a model's versions: by version, then by `host:port`. Other objects have none."""
     if not isinstance(obj, Model):
         return {}
-    return {v.name: {_address(e): e for e in v.endpoints} for v in obj.versions}
+    return {v.name: {e.host_port: e for e in v.endpoints} for v in obj.versions}
 
 
 def _endpoint_lines(old: Mapping[str, Mapping[str, Endpoint]], new: Mapping[str, Mapping[str, Endpoint]]) -> Iterator[str]:
@@ -142,8 +142,3 @@ def _endpoint_lines(old: Mapping[str, Mapping[str, Endpoint]], new: Mapping[str,
             yield f"versions.{name}.endpoints: {line}"
         if more > 0:
             yield f"versions.{name}.endpoints: and {more} more"
-
-
-def _address(endpoint: Endpoint) -> str:
-    host = f"[{endpoint.host}]" if ":" in endpoint.host else endpoint.host
-    return f"{host}:{endpoint.port}"

@@ -9,7 +9,16 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import ClassVar
 
-from controlplane.domain.checks import check_bounds, check_distinct, check_header, check_label, check_port, check_range, is_ip
+from controlplane.domain.checks import (
+    check_bounds,
+    check_distinct,
+    check_header,
+    check_label,
+    check_port,
+    check_range,
+    host_port,
+    is_ip,
+)
 from controlplane.domain.references import Reference
 from controlplane.domain.secret import Secret
 from controlplane.errors import Collector, invalid
@@ -79,12 +88,14 @@ class NodeSelector:
     zones: tuple[str, ...] = ()
     sub_zones: tuple[str, ...] = ()
 
-    def matches(self, cluster: str, node_id: str, metadata: Mapping[str, object], locality: Locality = Locality()) -> bool:
-        """Return True when a node with these facts is selected."""
+    def matches(
+        self, cluster: str, node_id: str, metadata: Mapping[str, object] | None, locality: Locality = Locality()
+    ) -> bool:
+        """Return True when a node with these facts is selected. If its metadata is None, it is not known, and matches."""
         return (
             (not self.clusters or cluster in self.clusters)
             and (not self.ids or node_id in self.ids)
-            and all(metadata.get(k) == v for k, v in self.metadata.items())
+            and (metadata is None or not self.metadata or all(metadata.get(k) == v for k, v in self.metadata.items()))
             and (not self.regions or locality.region in self.regions)
             and (not self.zones or locality.zone in self.zones)
             and (not self.sub_zones or locality.sub_zone in self.sub_zones)
@@ -178,7 +189,7 @@ class Gateway:
     @property
     def host_port(self) -> str:
         """The address and port that the gateway binds, like `127.0.0.1:80` or `[::1]:80`."""
-        return f"[{self.address}]:{self.port}" if ":" in self.address else f"{self.address}:{self.port}"
+        return host_port(self.address, self.port)
 
     @property
     def scope(self) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from controlplane.domain import pem
-from controlplane.domain.checks import HOST, check_bounds, check_label, check_path, check_port, check_range, is_ip
+from controlplane.domain.checks import HOST, check_bounds, check_label, check_path, check_port, check_range, host_port, is_ip
 from controlplane.errors import invalid
 
 
@@ -33,6 +33,11 @@ class Endpoint:
             raise invalid("host", f"'{self.host[:80]}' is neither an IP address nor a DNS name")
         check_port(self.port)
         check_bounds(self, "weight")
+
+    @property
+    def host_port(self) -> str:
+        """The address as text, like `10.0.0.5:80` or `[::1]:80`."""
+        return host_port(self.host, self.port)
 
 
 @dataclass(frozen=True, slots=True)

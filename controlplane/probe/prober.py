@@ -18,14 +18,14 @@ from controlplane.probe.tls import client_context
 
 log = structlog.get_logger("probe")
 
-# The time of a call of `probe`, whatever the number of versions. Seconds.
+# The longest time that a call of `probe` takes, whatever the number of versions. Seconds.
 TIME_LIMIT = 1.0
 
-# Endpoints of one version that are probed: a sample, evenly spread, if it has more.
+# Endpoints that are probed of one version. If it has more, an evenly spread sample is probed.
 _PER_VERSION = 32
-# Endpoints of all versions of a call. Versions beyond them are not probed.
+# Endpoints that are probed in one call. At the bound, no further version is probed.
 _PER_CALL = 256
-# Connections at a time, over all calls. At the bound further ones wait, and are not made when the time is over.
+# Open connections of all calls together. At the bound, further ones wait, and are not opened if their time is over.
 _CONNECTIONS = 128
 # Addresses of a DNS name that are tried, one after another, until one answers.
 _PER_NAME = 4
@@ -46,9 +46,9 @@ class Prober:
         self._resolver = Resolver()
 
     async def probe(self, targets: Sequence[Target]) -> list[VersionProbe]:
-        """Probe versions, and return the results in their order, after a second at most. Raise no errors.
+        """Probe versions, and return the results in the same order, after a second at most. Raise no errors.
 
-        Endpoints that could not be probed, or must not be, have the answer UNKNOWN.
+        Endpoints that could not be probed, or must not be probed, have the answer UNKNOWN.
         """
         if not self.enabled or not targets:
             return []
@@ -69,7 +69,7 @@ class Prober:
     async def _version(self, target: Target, sample: Sequence[Endpoint], deadline: float) -> VersionProbe:
         version = target.version
         context: ssl.SSLContext | None = None
-        # A client certificate needs a private key, which a probe does not use: then the TCP connect counts.
+        # A probe has no private key for a client certificate. If the endpoints demand one, it only tries the TCP connect.
         if sample and version.tls is not None and version.health_check is not None and not version.tls.client_certificate:
             with contextlib.suppress(TimeoutError, ssl.SSLError):
                 async with asyncio.timeout_at(deadline):
@@ -80,22 +80,21 @@ class Prober:
     async def _endpoint(
         self, endpoint: Endpoint, target: Target, context: ssl.SSLContext | None, deadline: float
     ) -> EndpointProbe:
-        host, port = endpoint.host, endpoint.port
-        shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        host, name = endpoint.host, endpoint.host_port
         connecting = False
         try:
             async with asyncio.timeout_at(deadline), self._connections:
                 connecting = True
                 addresses = [host] if is_ip(host) else (await self._resolver.resolve(host))[:_PER_NAME]
-                return EndpointProbe(shown, *await self._addresses(addresses, port, target, context))
+                return EndpointProbe(name, *await self._addresses(addresses, endpoint.port, target, context))
         except TimeoutError:
             if connecting:
-                return EndpointProbe(shown, Answer.NO, f"no answer within {self._time_limit:g} s")
-            return EndpointProbe(shown, Answer.UNKNOWN, "too many endpoints to probe")
+                return EndpointProbe(name, Answer.NO, f"no answer within {self._time_limit:g} s")
+            return EndpointProbe(name, Answer.UNKNOWN, "too many endpoints to probe")
         except LookupError:
-            return EndpointProbe(shown, Answer.NO, "the name does not resolve")
+            return EndpointProbe(name, Answer.NO, "the name does not resolve")
         except OSError as error:
-            return EndpointProbe(shown, Answer.UNKNOWN, str(error))
+            return EndpointProbe(name, Answer.UNKNOWN, str(error))
 
     async def _addresses(
         self, addresses: Sequence[str], port: int, target: Target, context: ssl.SSLContext | None

@@ -55,3 +55,11 @@ def test_only_endpoints_with_names_need_dns() -> None:
     assert not Version("idle").has_dns_endpoints
     assert not Version("blue", (Endpoint("10.0.0.1", 80), Endpoint("::1", 80))).has_dns_endpoints
     assert Version("blue", (Endpoint("blue.svc", 80),)).has_dns_endpoints
+
+
+def test_an_ipv6_address_is_in_brackets_before_its_port() -> None:
+    assert [Endpoint(host, 80).host_port for host in ("10.0.0.1", "blue.svc", "::1")] == [
+        "10.0.0.1:80",
+        "blue.svc:80",
+        "[::1]:80",
+    ]
