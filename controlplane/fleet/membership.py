@@ -22,7 +22,7 @@ A restart of the control plane forgets what the nodes hold, and remembers the no
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from controlplane.domain import Gateway, Locality
 from controlplane.domain.gateway import ABSENT_AFTER
@@ -86,12 +86,8 @@ def selecting(node: Node, gateways: Mapping[str, Gateway]) -> tuple[str, ...]:
 
     The metadata of a node that did not connect since the start is not known. A gateway that could select it counts.
     """
-    labels = []
-    for gateway in gateways.values():
-        selector = replace(gateway.nodes, metadata={}) if node.restored else gateway.nodes
-        if selector.matches(node.cluster, node.id, node.metadata, node.locality):
-            labels.append(gateway.name)
-    return tuple(sorted(labels))
+    metadata = None if node.restored else node.metadata
+    return tuple(sorted(g.name for g in gateways.values() if g.nodes.matches(node.cluster, node.id, metadata, node.locality)))
 
 
 def absence_limit(labels: tuple[str, ...], gateways: Mapping[str, Gateway]) -> float:

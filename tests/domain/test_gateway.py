@@ -51,6 +51,13 @@ def test_an_address_is_normalised() -> None:
 
 
 @pytest.mark.parametrize(
+    ("metadata", "matches"), [({"role": "edge"}, True), ({"role": "core"}, False), ({}, False), (None, True)]
+)
+def test_unknown_metadata_of_a_node_matches(metadata: dict[str, object] | None, matches: bool) -> None:
+    assert NodeSelector(metadata={"role": "edge"}).matches("c", "edge-1", metadata) is matches
+
+
+@pytest.mark.parametrize(
     ("a", "b", "together"),
     [
         (NodeSelector(), NodeSelector(clusters=("x",)), True),
