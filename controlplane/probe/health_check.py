@@ -22,7 +22,10 @@ _GRPC_ANSWER = 64
 async def failure(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, check: HealthCheck, protocol: Protocol, host: str, scheme: str
 ) -> str:
-    """Return what is wrong with the answer to a health check; "" if it passes. Errors: OSError, EOFError, ValueError."""
+    """Return what is wrong with the answer to a health check; "" if it passes.
+
+    Errors: OSError, EOFError; ValueError, ConnectionFault for an answer that does not follow the protocol.
+    """
     match protocol:
         case Protocol.HTTP1:
             status = await _http1(reader, writer, check.path, host)
@@ -48,22 +51,24 @@ async def _http1(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, pat
 async def _grpc(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, host: str, scheme: str) -> str:
     fields = _fields("POST", scheme, host, "/grpc.health.v1.Health/Check")
     fields += (("content-type", "application/grpc"), ("te", "trailers"))
-    # A message of no bytes: the health of the whole server.
-    answer = await request(reader, writer, fields, body=bytes(5), max_body=_GRPC_ANSWER)
-    if answer.status != HTTPStatus.OK:
-        return f"health check answered {answer.status}"
-    if answer.grpc_status:
-        return f"health check answered {_GRPC_STATUS.get(answer.grpc_status, answer.grpc_status)}"
+    # A request without a service name asks for the health of the whole server. Its message is empty after five bytes of head.
+    response = await request(reader, writer, fields, body=bytes(5), max_body=_GRPC_ANSWER)
+    if response.status != HTTPStatus.OK:
+        return f"health check answered {response.status}"
+    if response.grpc_status is None:
+        raise ValueError("no grpc-status")
+    if response.grpc_status:
+        return f"health check answered {_GRPC_STATUS.get(response.grpc_status, response.grpc_status)}"
     try:
         # Five bytes come before the message: its compression and its length.
-        response = health_pb2.HealthCheckResponse.FromString(answer.body[5:])
+        health = health_pb2.HealthCheckResponse.FromString(response.body[5:])
     except DecodeError:
         raise ValueError("not a HealthCheckResponse") from None
     serving = health_pb2.HealthCheckResponse.ServingStatus
-    if response.status == health_pb2.HealthCheckResponse.SERVING:
+    if health.status == health_pb2.HealthCheckResponse.SERVING:
         return ""
-    known = response.status in serving.values()
-    return f"health check answered {serving.Name(response.status) if known else response.status}"
+    has_name = health.status in serving.values()
+    return f"health check answered {serving.Name(health.status) if has_name else health.status}"
 
 
 def _fields(method: str, scheme: str, host: str, path: str) -> tuple[tuple[str, str], ...]:

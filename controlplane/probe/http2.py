@@ -10,7 +10,7 @@ from hpack import Decoder, HPACKError
 from controlplane.http2 import frames
 from controlplane.http2.headers import Headers, encoded
 
-# Frames of an answer, and bytes of a header block. More are an error.
+# Frames of a response, and bytes of a header block. More are an error.
 _MAX_FRAMES = 64
 _MAX_BLOCK = 16_384
 
@@ -18,11 +18,11 @@ _STREAM = 1
 
 
 @dataclass(slots=True)
-class Answer:
-    """The answer to a request, as far as it has come."""
+class Response:
+    """The response to a request, as far as it has arrived."""
 
     status: int = 0
-    # The status in the trailers; 0 is OK. None: there is none yet.
+    # The status in the trailers; 0 is OK. None: no frame had one.
     grpc_status: int | None = None
     body: bytes = b""
     ended: bool = False
@@ -30,10 +30,10 @@ class Answer:
 
 async def request(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, fields: Headers, body: bytes = b"", max_body: int = 0
-) -> Answer:
-    """Send a request on a new connection. Return its answer: complete, or with `max_body` 0 its head only.
+) -> Response:
+    """Send a request on a new connection. Return its complete response, or only its head if `max_body` is 0.
 
-    Errors: ValueError for an answer that is not HTTP/2 or too large; OSError, EOFError.
+    Errors: ValueError for a response that is not HTTP/2 or too large; ConnectionFault, OSError, EOFError.
     """
     writer.write(
         frames.PREFACE
@@ -41,10 +41,10 @@ async def request(
         + frames.headers(_STREAM, encoded(fields), end=not body)
         + (frames.frame(frames.DATA, frames.END_STREAM, _STREAM, body) if body else b"")
     )
-    answer, decoder, block = Answer(), Decoder(max_header_list_size=_MAX_BLOCK), b""
+    response, decoder, block = Response(), Decoder(max_header_list_size=_MAX_BLOCK), b""
     for _ in range(_MAX_FRAMES):
         kind, flags, stream, payload = await _frame(reader)
-        # One of these frames arrives: one about the connection, a part of the answer, or its end by an error.
+        # One of these frames arrives: one about the connection, a part of the response, or its end by an error.
         if kind == frames.SETTINGS and not flags & frames.ACK:
             writer.write(frames.SETTINGS_ACK)
         elif kind == frames.PING and not flags & frames.ACK:
@@ -52,21 +52,21 @@ async def request(
         elif kind == frames.GOAWAY or (kind == frames.RST_STREAM and stream == _STREAM):
             raise ValueError("request refused")
         elif kind in (frames.HEADERS, frames.CONTINUATION):
-            answer.ended |= kind == frames.HEADERS and bool(flags & frames.END_STREAM)
+            response.ended |= kind == frames.HEADERS and bool(flags & frames.END_STREAM)
             block += _fragment(kind, flags, payload)
             if len(block) > _MAX_BLOCK:
                 raise ValueError("header block too large")
             if flags & frames.END_HEADERS:
-                _read(answer, decoder, block)
+                _read(response, decoder, block)
                 block = b""
         elif kind == frames.DATA and stream == _STREAM:
-            answer.body += frames.unpadded(flags, payload)
-            answer.ended |= bool(flags & frames.END_STREAM)
-            if len(answer.body) > max_body:
-                raise ValueError("answer too large")
-        # An answer with status 1xx is followed by the final one.
-        if answer.status >= 200 and (answer.ended or not max_body):
-            return answer
+            response.body += frames.unpadded(flags, payload)
+            response.ended |= bool(flags & frames.END_STREAM)
+            if len(response.body) > max_body:
+                raise ValueError("response too large")
+        # A response with status 1xx is followed by the final one. END_STREAM of a header block comes with its first frame.
+        if response.status >= 200 and not block and (response.ended or not max_body):
+            return response
     raise ValueError("too many frames")
 
 
@@ -87,12 +87,12 @@ def _fragment(kind: int, flags: int, payload: bytes) -> bytes:
     return payload[5:] if flags & frames.HAS_PRIORITY else payload
 
 
-def _read(answer: Answer, decoder: Decoder, block: bytes) -> None:
-    """Add the fields of a header block that matter to the answer. Errors: ValueError."""
+def _read(response: Response, decoder: Decoder, block: bytes) -> None:
+    """Add the fields of a header block that matter to the response. Errors: ValueError."""
     try:
         fields = dict(decoder.decode(block, raw=True))
     except HPACKError:
         raise ValueError("not HTTP/2") from None
-    answer.status = int(fields.get(b":status", answer.status))
+    response.status = int(fields.get(b":status", response.status))
     if b"grpc-status" in fields:
-        answer.grpc_status = int(fields[b"grpc-status"])
+        response.grpc_status = int(fields[b"grpc-status"])

@@ -14,10 +14,10 @@ from tests.probe.servers import answer, server
 
 
 async def grpc_failure(status: str, message: bytes, grpc_status: str) -> str:
-    """Return the result of a gRPC health check that gets this answer."""
+    """Return the result of a gRPC health check that gets this answer. With `grpc_status` "", it has no such trailer."""
     text = frames.headers(1, encoded(((":status", status),)))
     text += frames.frame(frames.DATA, 0, 1, message)
-    text += frames.headers(1, encoded((("grpc-status", grpc_status),)), end=True)
+    text += frames.headers(1, encoded((("grpc-status", grpc_status),) if grpc_status else ()), end=True)
     async with server(answer(text)) as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         try:
@@ -41,6 +41,11 @@ async def test_answers_to_a_grpc_health_check(status: str, message: bytes, grpc_
     assert await grpc_failure(status, message, grpc_status) == reason
 
 
-async def test_a_message_that_is_not_one() -> None:
+async def test_a_malformed_message_is_an_error() -> None:
     with pytest.raises(ValueError):
         await grpc_failure("200", b"\0\0\0\0\x02\xff\xff", "0")
+
+
+async def test_an_answer_without_a_grpc_status_is_an_error() -> None:
+    with pytest.raises(ValueError, match="no grpc-status"):
+        await grpc_failure("200", b"\0\0\0\0\x02\x08\x01", "")

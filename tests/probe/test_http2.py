@@ -8,14 +8,14 @@ import pytest
 
 from controlplane.http2 import frames
 from controlplane.http2.headers import encoded
-from controlplane.probe.http2 import Answer, request
+from controlplane.probe.http2 import Response, request
 from tests.probe.servers import server
 
 GET = ((":method", "GET"), (":scheme", "http"), (":authority", "iris"), (":path", "/ready"))
 OK = encoded(((":status", "200"),))
 
 
-async def ask(text: bytes, max_body: int = 0) -> Answer:
+async def ask(text: bytes, max_body: int = 0) -> Response:
     """Send a request to a server that answers these bytes and closes the connection."""
 
     async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -49,6 +49,13 @@ async def test_body_and_trailers() -> None:
     text = frames.headers(1, OK) + frames.frame(frames.DATA, 0, 1, b"abc")
     answer = await ask(text + frames.headers(1, encoded((("grpc-status", "12"),)), end=True), max_body=10)
     assert (answer.status, answer.body, answer.grpc_status, answer.ended) == (200, b"abc", 12, True)
+
+
+async def test_trailers_in_several_frames() -> None:
+    block = encoded((("grpc-status", "12"),))
+    first = frames.frame(frames.HEADERS, frames.END_STREAM, 1, block[:1])
+    text = frames.headers(1, OK) + first + frames.frame(frames.CONTINUATION, frames.END_HEADERS, 1, block[1:])
+    assert (await ask(text, max_body=10)).grpc_status == 12
 
 
 @pytest.mark.parametrize(
