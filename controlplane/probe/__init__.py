@@ -1,13 +1,13 @@
-"""Probes: the control plane asks the endpoints of a version itself, before or after traffic moves to it.
+"""Probes: the control plane connects to the endpoints of a version, before or after traffic moves to the version.
 
-A probe is a TCP connect or, if the version has one, its health check. It takes at most a second, and what it finds is only the
-view of the control plane: an Envoy may be in another network. So a probe gives a warning, and neither refuses nor delays a
-change. There is one exception: a change that replaces all endpoints of a version that has traffic waits for the probe, and is
-a cut (`domain/cuts.py`) if none of the new endpoints answers.
+A probe is a TCP connect or, if the version has a health check, that check. It takes at most a second. Its result is only the
+view of the control plane, because an Envoy may be in another network. So a probe causes a warning, and neither refuses nor
+delays a change. There is one exception: a change that replaces all endpoints of a version that has traffic waits for the
+probe, and is a cut (`domain/cuts.py`) if none of the new endpoints answers.
 
-The control plane must not become a tool to reach what the caller can't reach. So a probe follows no redirect, keeps nothing of
-an answer but its status, and does not connect to loopback and link-local addresses, unless the control plane itself can only
-be reached from its own machine. A DNS name is resolved first, and the addresses are checked.
+A caller must not be able to reach, through the control plane, what the caller can't reach directly. So a probe follows no
+redirect, keeps only the status of an answer, and does not connect to loopback and link-local addresses, unless the control
+plane itself can only be reached from its own machine. A DNS name is resolved first, and its addresses are checked.
 """
 
 from controlplane.probe.prober import Prober

@@ -16,11 +16,11 @@ from controlplane.probe.targets import Target
 async def probe_address(address: str, port: int, target: Target, context: ssl.SSLContext | None) -> str:
     """Return the reason why an IP address does not answer; "" if it answers. The caller limits the time.
 
-    `context` is for the version's TLS. None: there is none, or only the TCP connect is to be tried.
+    `context` is for the version's TLS. If the version has TLS and no context is given, only the TCP connect is tried.
     """
     version = target.version
     name = version.tls.server_name if version.tls else ""
-    # Without a health check, the TCP connect alone counts.
+    # None: only the TCP connect is tried.
     check = version.health_check if version.tls is None or context is not None else None
     tls: dict[str, Any] = {"ssl": context, "server_hostname": name or address} if check and context else {}
     try:

@@ -1,6 +1,7 @@
-"""DNS lookups that can be given up: each runs on a daemon thread of its own.
+"""DNS lookups that can be cancelled: each runs on a daemon thread of its own.
 
-The event loop's own lookups use a pool of threads that other work needs, too. A DNS server that does not answer would fill it.
+The event loop's own lookups run on a pool of threads that other work needs, too. If a DNS server did not answer, lookups would
+fill that pool.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from threading import Thread
 class Resolver:
     """Resolves DNS names."""
 
-    # Lookups at a time. At the bound, further ones are not made until one ends.
+    # Lookups that run at a time. At the bound, further ones are refused.
     _BOUND = 16
 
     def __init__(self) -> None:
@@ -23,7 +24,8 @@ class Resolver:
     async def resolve(self, name: str) -> list[str]:
         """Return the addresses of a name, IPv4 first, as Envoy prefers them.
 
-        Errors: LookupError if the name has none; OSError if too many lookups are running. A lookup that is cancelled runs on.
+        Errors: LookupError if the name has none; OSError if too many lookups are running. If the call is cancelled, the thread
+        goes on until the system's lookup returns.
         """
         if self._running >= self._BOUND:
             raise OSError("too many names are being resolved")
@@ -41,8 +43,11 @@ class Resolver:
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(done, addresses)
 
+        try:
+            Thread(target=look_up, name="probe-dns", daemon=True).start()
+        except RuntimeError:
+            raise OSError("no thread can be started for the lookup") from None
         self._running += 1
-        Thread(target=look_up, name="probe-dns", daemon=True).start()
         addresses = await result
         if addresses is None:
             raise LookupError(name)
@@ -52,8 +57,8 @@ class Resolver:
 def _addresses(name: str) -> list[str] | None:
     """Return the distinct addresses of a name, IPv4 first; None if the name does not resolve."""
     try:
-        found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
+        entries = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
         return None
-    found.sort(key=lambda entry: entry[0] is not socket.AF_INET)
-    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+    entries.sort(key=lambda entry: entry[0] is not socket.AF_INET)
+    return list(dict.fromkeys(str(entry[4][0]) for entry in entries))

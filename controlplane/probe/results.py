@@ -16,7 +16,7 @@ class Answer(Enum):
 
 @dataclass(frozen=True, slots=True)
 class EndpointProbe:
-    """One endpoint, and what a probe of it found."""
+    """The result of probing one endpoint."""
 
     address: str  # `HOST:PORT` as in desired state
     answer: Answer
@@ -26,7 +26,7 @@ class EndpointProbe:
 
 @dataclass(frozen=True, slots=True)
 class VersionProbe:
-    """One version, and the endpoints of it that were probed: all, or a sample of many."""
+    """The results of probing one version: of all its endpoints, or of a sample."""
 
     model: str  # label
     version: str  # label
@@ -45,7 +45,7 @@ class VersionProbe:
 
     @property
     def probed(self) -> int:
-        """The number of endpoints of which it is known whether they answer."""
+        """The number of endpoints that answer or do not answer. The others are UNKNOWN."""
         return self.answering + len(self.failures)
 
     @property

@@ -1,4 +1,4 @@
-"""The versions that a change makes it worth to probe, and the addresses that may be probed."""
+"""Select the versions to probe for a change, and the addresses that may be probed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Target:
 
     model: str  # label
     version: Version
-    # The authorities that the endpoints' certificates are verified against, in PEM. "" are those of the system.
+    # PEM of the certificate authorities that the endpoints' certificates are verified against. "": those of the system.
     authorities: str = ""
 
 
@@ -26,8 +26,8 @@ def rising(
     """Return the versions whose share rises from 0, by model and in the models' order of versions.
 
     `changes` are (old, new) by resource name, and `state` has the secrets that the versions name. A new model has no users
-    yet, so its versions don't count, unless it is `restored` from an earlier revision. If the change was not `made`, only
-    versions count whose endpoints are in desired state already.
+    yet, so its versions don't count. With `restored`, they do: the change restores an earlier revision, in which the model may
+    have had users. If the change was not `made`, only versions count whose endpoints are in desired state already.
     """
     targets = []
     for _, (old, new) in sorted(changes.items()):
@@ -43,7 +43,7 @@ def rising(
 
 
 def target(model: Model, version: Version, state: State) -> Target:
-    """Return a version as a target. The authorities of its certificates are those of `state`."""
+    """Return a version as a target. The certificate authorities that it names are taken from `state`."""
     tls = version.tls
     if tls is None:
         return Target(model.name, version)

@@ -8,9 +8,9 @@ from controlplane.domain import Protocol, UpstreamTls
 
 
 def client_context(tls: UpstreamTls, protocol: Protocol, authorities: str) -> ssl.SSLContext:
-    """Return the context of a client. `authorities` in PEM; "" are those of this system, which takes some milliseconds.
+    """Return the context of a client. `authorities` are in PEM; "" are those of this system, which take milliseconds to load.
 
-    It has no client certificate: a private key stays in the store.
+    The context has no client certificate, because private keys stay in the store.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.set_alpn_protocols(["http/1.1" if protocol is Protocol.HTTP1 else "h2"])

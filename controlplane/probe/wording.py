@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from controlplane.probe.results import EndpointProbe, VersionProbe
 
-# Endpoints that a warning names, and versions that get a warning of their own.
+# The number of endpoints that a warning names, and of versions that get a warning of their own.
 _ENDPOINTS = 3
 _VERSIONS = 10
 

@@ -1,4 +1,4 @@
-"""DNS lookups that can be given up."""
+"""DNS lookups that can be cancelled."""
 
 from __future__ import annotations
 
