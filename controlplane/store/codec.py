@@ -85,19 +85,19 @@ class _NounCodec:
     adapter: TypeAdapter[Any]
     # By field that is a union, then by the name of the class in JSON: the class and its adapter.
     unions: Mapping[str, Mapping[str, tuple[type, TypeAdapter[Any]]]]
-    # By field that is left out at its default: the default.
-    later: Mapping[str, object]
+    # Defaults of the fields that are left out at their default, by field.
+    omitted_defaults: Mapping[str, object]
 
     def encode(self, obj: Object) -> str:
         """Return the JSON of an object."""
-        if not self.unions and not self.later:
+        if not self.unions and not self.omitted_defaults:
             text: bytes = self.adapter.dump_json((obj,))
             return text.decode()[1:-1]
         (data,) = self.adapter.dump_python((obj,), mode="json")
         for field, members in self.unions.items():
             kind = next(k for k, (cls, _) in members.items() if isinstance(getattr(obj, field), cls))
             data[field] = {kind: data[field]}
-        for field, default in self.later.items():
+        for field, default in self.omitted_defaults.items():
             if getattr(obj, field) == default:
                 del data[field]
         return _JSON_OBJECT.dump_json(data).decode()
@@ -124,8 +124,8 @@ class _NounCodec:
 def _noun_codec(row: Collection) -> _NounCodec:
     """Return the codec of a row of the table."""
     unions = {field: {kind: (cls, _adapter(cls)) for kind, cls in members.items()} for field, members in row.unions.items()}
-    later = {f.name: f.default for f in fields(row.noun) if f.name in _LATER_FIELDS.get(row.noun, ())}
-    return _NounCodec(_adapter(row.noun), unions, later)
+    omitted_defaults = {f.name: f.default for f in fields(row.noun) if f.name in _LATER_FIELDS.get(row.noun, ())}
+    return _NounCodec(_adapter(row.noun), unions, omitted_defaults)
 
 
 def _adapter(cls: type) -> TypeAdapter[Any]:

@@ -4,8 +4,8 @@ A backup is one SQLite file: the store at one moment, with its records and its s
 key. It can be made while the server runs, because SQLite copies one snapshot of the file.
 
 A restored store has a new history id. The lost history may have gone on after the backup, and used the numbers that the
-restored store uses next: the ids tell both apart. For the same reason the versions of records and the tokens of leases skip a
-range.
+restored store uses next: the ids distinguish both histories. For the same reason the versions of records and the tokens of
+leases continue above a range of numbers that is left out.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from controlplane.store.sqlite.integrity import check_rows, check_structure, exp
 from controlplane.store.sqlite.marker import MARKER, Marker
 from controlplane.store.sqlite.schema import check_header, has_layout, migrate
 
-# The versions of records and the tokens of leases that a lost history may have used after the backup.
+# How many numbers are left out: more than a lost history can have used after the backup, for records and leases.
 _SKIPPED_NUMBERS = 2**32
 
 
@@ -66,7 +66,7 @@ def inspect(file: Path) -> Summary:
 
     Errors: FAILED_PRECONDITION / BACKUP_MISSING, BACKUP_CORRUPT; those of `explain`.
     """
-    with _blaming(file), _reading(file, file) as db:
+    with _backup_errors(file), _reading(file, file) as db:
         return _checked(db, file, file)
 
 
@@ -88,7 +88,7 @@ def restore(file: Path, directory: Path, *, replace: bool = False) -> tuple[Summ
     try:
         # In the same directory, so that the last step is one rename.
         restored = directory / "restored.db"
-        with _blaming(file), _new_file(restored, file) as partial:
+        with _backup_errors(file), _new_file(restored, file) as partial:
             with _writing(partial, file) as db:
                 check_structure(db, file)
                 _require_store(db, file)
@@ -110,7 +110,7 @@ def restore(file: Path, directory: Path, *, replace: bool = False) -> tuple[Summ
 
 
 def _begin_history(db: sqlite3.Connection) -> None:
-    """Give the history a new id, and skip the numbers that the lost history may have used."""
+    """Give the history a new id, and leave out the numbers that the lost history may have used."""
     triggers = db.execute("SELECT name, sql FROM sqlite_schema WHERE type = 'trigger' AND tbl_name = 'identity'").fetchall()
     db.execute("BEGIN IMMEDIATE")
     for name, _ in triggers:
@@ -177,7 +177,7 @@ def _connected(uri: str, file: Path, source: Path) -> Iterator[sqlite3.Connectio
 
 
 @contextmanager
-def _blaming(backup: Path) -> Iterator[None]:
+def _backup_errors(backup: Path) -> Iterator[None]:
     """Check that a backup is a file, and report damage as damage of the backup."""
     if not backup.is_file():
         raise refused("BACKUP_MISSING", f"{backup} is not a file: name a backup that `turnout backup` made")

@@ -1,7 +1,7 @@
-"""Digests of rows: they tell a row that was written from a row whose bits changed on the disk. All functions block.
+"""Digests of rows: they show that a row is as it was written, and no bit of it changed on the disk. All functions block.
 
-SQLite checks the structure of its file, but not the values in it: a changed bit in the JSON of an object is another object. So
-each row of the tables below has a row in the table `digests`, which is written in the same transaction.
+SQLite checks the structure of its file, but not the values in it: a changed bit in the JSON of an object makes another
+object. So each row of the tables below has a row in the table `digests`, which is written in the same transaction.
 
 | table | key |
 |---|---|

@@ -1,8 +1,8 @@
 """Signs that a data directory was used before, although it holds no store.
 
 A control plane on a new store has nothing to serve. If the store was lost, or if `--data` names the wrong directory, it must
-not start: the first change would replace everything that the fleet has. So a new store is created without being asked only
-where nothing says that there was one:
+not start: the first change would replace everything that the fleet has. So a new store is created only where no sign of an
+earlier one is found:
 
 | directory | means | result |
 |---|---|---|
@@ -118,7 +118,7 @@ def _entries(directory: Path) -> list[str]:
             names = {entry.name for entry in islice(entries, _MAX_ENTRIES)}
     except OSError:
         return []  # opening the store will report it
-    # They could be beyond the limit.
+    # The signs could be among the entries beyond the limit.
     return sorted(names | {name for name in (DATABASE, MARKER, KEY_FILE, LOCK) if os.path.lexists(directory / name)})
 
 

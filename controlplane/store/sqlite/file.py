@@ -59,7 +59,7 @@ class SqliteFile:
         self._lock: int | None = acquire_lock(directory)
         try:
             if init:
-                self._make_way()
+                self._set_damaged_store_aside()
             elif was_locked_before:
                 self._refuse_earlier_use()
             if self.created:
@@ -96,7 +96,7 @@ class SqliteFile:
         if self.created and (refusal := earlier_use.refusal(self.path.parent)) is not None:
             raise refusal
 
-    def _make_way(self) -> None:
+    def _set_damaged_store_aside(self) -> None:
         """Move a damaged store aside, so that a new one can be created. Errors: STORE_EXISTS."""
         if not self.created:
             try:

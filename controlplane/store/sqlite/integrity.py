@@ -6,7 +6,7 @@
 | header and schema (`schema.py`) | a damaged header, table, index or trigger |
 | digests (`digests.py`) | a changed value in any row, a missing row, a row too many |
 | numbers | a gap in the numbers of revisions, a reference to a revision that does not exist |
-| fold | a head that differs from what the changes of all revisions lead to |
+| head | a query of the head that differs from the result of applying the changes of all revisions in order |
 
 The objects are also decoded: `history.py` does that with the sealing keys, because a secret can't be decoded without them.
 """
@@ -62,10 +62,10 @@ def check_rows(db: sqlite3.Connection, path: Path) -> None:
             raise corrupt(path, f"table {table}: it refers to revision {highest}, and the newest is {newest}")
     if db.execute("SELECT count(*) FROM identity").fetchone() != (1,):
         raise corrupt(path, "table identity: it must have one row")
-    _check_fold(db, path, newest)
+    _check_head(db, path, newest)
 
 
-def _check_fold(db: sqlite3.Connection, path: Path, newest: int) -> None:
+def _check_head(db: sqlite3.Connection, path: Path, newest: int) -> None:
     """Compare the objects of the head, as queries find them, with the changes of all revisions in their order."""
     head: dict[str, int] = {}
     for revision, name, exists in db.execute("SELECT revision, name, content IS NOT NULL FROM objects ORDER BY rowid"):
@@ -74,10 +74,12 @@ def _check_fold(db: sqlite3.Connection, path: Path, newest: int) -> None:
         head.pop(name, None)
         if exists:
             head[name] = revision
-    found = dict(db.execute(HEAD_OBJECTS, (newest,)).fetchall())
-    if found != head:
-        name = min({name for name in found.keys() | head.keys() if found.get(name) != head.get(name)})
-        raise corrupt(path, f"table objects, {name}: the newest revision of it is {head.get(name)}, and not {found.get(name)}")
+    queried = dict(db.execute(HEAD_OBJECTS, (newest,)).fetchall())
+    if queried != head:
+        name = min({name for name in queried.keys() | head.keys() if queried.get(name) != head.get(name)})
+        raise corrupt(
+            path, f"table objects, {name}: the newest revision of it is {head.get(name)}, and not {queried.get(name)}"
+        )
 
 
 def explain_damage(error: sqlite3.Error, path: Path) -> Error:

@@ -21,15 +21,15 @@ def check_fence(db: sqlite3.Connection, fence: Fence | None) -> None:
 def next_number(db: sqlite3.Connection) -> int:
     """Return a record's version or a lease's token that was never used before. Call it in a write's transaction.
 
-    Call `sign_sequence` at the end of the transaction.
+    Call `put_sequence_digest` at the end of the transaction.
     """
     db.execute("UPDATE sequence SET number = number + 1")
     number: int = db.execute("SELECT number FROM sequence").fetchone()[0]
     return number
 
 
-def sign_sequence(db: sqlite3.Connection) -> None:
-    """Write the digest of the last number. It is enough to do that once in a transaction."""
+def put_sequence_digest(db: sqlite3.Connection) -> None:
+    """Write the digest of the sequence. Once at the end of a transaction is enough."""
     put_digests(db, "sequence", db.execute("SELECT number FROM sequence").fetchall())
 
 
@@ -61,7 +61,7 @@ def _acquire(file: SqliteFile, name: str, holder: str, seconds: float, now: floa
         row = (lease.name, lease.holder, lease.token, lease.expires)
         db.execute("INSERT OR REPLACE INTO leases VALUES (?, ?, ?, ?)", row)
         put_digests(db, "leases", [row])
-        sign_sequence(db)
+        put_sequence_digest(db)
     return lease
 
 

@@ -13,7 +13,7 @@ from controlplane.store.lease import Fence
 from controlplane.store.records import Kind, Record, RecordWrite, check_size, record_changed, too_many_records
 from controlplane.store.sqlite.digests import delete_digest, put_digests
 from controlplane.store.sqlite.file import SqliteFile
-from controlplane.store.sqlite.leases import check_fence, next_number, sign_sequence
+from controlplane.store.sqlite.leases import check_fence, next_number, put_sequence_digest
 from controlplane.store.sqlite.runner import FileRunner
 
 
@@ -92,7 +92,7 @@ def _put(file: SqliteFile, kind: Kind, name: str, value: bytes, expected: int, f
     with file.transaction() as db:
         check_fence(db, fence)
         record = _put_in(db, kind, name, value, expected, 0 if expected else _count(db, kind))
-        sign_sequence(db)
+        put_sequence_digest(db)
         return record
 
 
@@ -114,7 +114,7 @@ def _write(file: SqliteFile, kind: Kind, writes: Sequence[RecordWrite], fence: F
             elif outcome is None:
                 count -= 1
             outcomes.append(outcome)
-        sign_sequence(db)
+        put_sequence_digest(db)
         return outcomes
 
 
