@@ -1,10 +1,11 @@
 """Keeps the index of published versions: adds what is served, saves the changes as records, and reads them at the start.
 
-Nothing here delays a change or a stream: snapshots are added, and the changes saved, some time after they were served. If the
-server is killed before, some versions are missing. Then the index counts as complete only from the next start on.
+Nothing here delays a change or a stream: snapshots are added to the index, and its changes saved, some time after the
+snapshots were served. If the server is killed in that time, some versions are missing. Then the index counts as complete only
+from the next start on.
 
-A record is one version: its name is `TYPE/VERSION`, for example `cds/00ff…`. One more record, `index`, says from when on the
-index is complete, and up to which revision.
+A record is one version: its name is `TYPE/VERSION`, for example `cds/00ff…`. The record `index` has the time from which on the
+index is complete (`known_since`), and the newest revision that is in it (`through`).
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ log = structlog.get_logger("versions")
 # Bounds of the records: somewhat above those of the index, which drops old versions by itself.
 KIND = Kind("versions", VersionIndex.MAX_VERSIONS + 1_024, 4 * 1024 * 1024)
 
-# Seconds between the first thing to save and saving it. What follows in this time is saved together with it.
+# Seconds between the first change and the write. Further changes in this time are saved in the same write.
 DELAY = 0.3
 # Seconds until a write that failed is tried again.
 RETRY = 10.0
@@ -48,10 +49,11 @@ class VersionRecorder:
         self._clock = clock
         # Called with each batch of changes; the worker processes need them.
         self.on_changes: Callable[[VersionChanges], None] = lambda changes: None
-        # Snapshots that are not added yet. Bounded by the audiences that are served in DELAY, in each revision.
+        # Snapshots that are not added yet. Bounded by the audiences and revisions that are served in DELAY; in RETRY after a
+        # write failed.
         self._served: list[Snapshot] = []
-        # The newest published revision, and the newest one of which everything is in the index.
-        self._published = self._through = 0
+        # The newest published revision.
+        self._published = 0
         # Values to save by name of the record; None: delete it. Bounded like the index.
         self._unsaved: dict[str, bytes | None] = {}
         # The live version of each record.
@@ -66,10 +68,11 @@ class VersionRecorder:
         self._index.load(_entries(records))
         saved = next((json.loads(record.value) for record in records if record.name == _STATE), None)
         if saved is not None:
-            self._index.known_since, self._through = saved["known_since"], saved["through"]
-        if newest > (self._through + 1 if saved is not None else 0):
-            # The versions of some revision are missing: they were published by a Turnout without the index, or the server was
-            # killed before it saved them.
+            self._index.known_since = saved["known_since"]
+        # The newest revision may be missing, because it is published again now.
+        if newest > (saved["through"] + 1 if saved is not None else 0):
+            # The versions of older revisions are missing: they were published by a Turnout without the index, or the server
+            # was killed before it saved them.
             self._index.known_since = self._clock()
             log.info(
                 "index of versions is incomplete: nodes of another history are reported again after a while",
@@ -107,7 +110,7 @@ class VersionRecorder:
             return await self._save()
 
     async def close(self) -> None:
-        """Save what is left. Call it after `run` was cancelled, and before the store is closed."""
+        """Save the remaining changes. Call it after `run` was cancelled, and before the store is closed."""
         await self.save()
 
     async def _save(self) -> bool:
@@ -134,7 +137,7 @@ class VersionRecorder:
         try:
             outcomes = await self._records.write(KIND, writes)
         except Error as error:
-            log.warning("index of versions not saved; it is tried again", error=error.message, s=RETRY)
+            log.warning("index of versions not saved; the write is repeated", error=error.message, s=RETRY)
             return False
         problem: Error | None = None
         for write, outcome in zip(writes, outcomes, strict=True):
@@ -149,7 +152,7 @@ class VersionRecorder:
             if not can_retry and self._unsaved.get(write.name) == write.value:
                 del self._unsaved[write.name]
         if problem is not None:
-            log.warning("versions not saved; it is tried again", error=problem.message, s=RETRY)
+            log.warning("some versions not saved; the write is repeated", error=problem.message, s=RETRY)
         return problem is None
 
 

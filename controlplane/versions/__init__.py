@@ -1,7 +1,8 @@
-"""The index of published versions: it answers what a client that comes back holds.
+"""The index of published versions: it says which resources a client that comes back holds.
 
-`entry.py` is one version, encoded. `index.py` is the index. The package does no I/O, and the time is an argument. It compiles
-nothing: a version that is not in the index stays unknown.
+`entry.py` is one version, encoded. `index.py` is the index. `announced.py` has the snapshots that the index does not have yet,
+and `resources.py` the versions of single resources. The package does no I/O, and the time is an argument. It compiles nothing:
+a version that is not in the index stays unknown.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Snapshots that are served, and that the index does not have yet."""
+"""Snapshots that are served, and are not in the index yet."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ from controlplane.snapshot import NOTHING, Resources, Snapshot
 
 
 class AnnouncedSnapshots:
-    """The newest snapshots, until they are in the index a moment later. Their owner removes them, which bounds them."""
+    """The newest snapshots, until they are in the index, a moment later.
+
+    Bounded by the snapshots that were served in that moment: `VersionIndex.add` removes each of them.
+    """
 
     def __init__(self) -> None:
         self._snapshots: list[Snapshot] = []

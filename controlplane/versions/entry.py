@@ -37,7 +37,7 @@ class IndexedVersion:
 
     @property
     def key(self) -> tuple[str, str]:
-        """Return type URL and version, which name the entry."""
+        """Return the type URL and the version, by which the index finds the entry."""
         return self.type_url, self.version
 
     def changed(self) -> list[str]:
@@ -45,7 +45,7 @@ class IndexedVersion:
         return [version for version, _ in _decoded(self.content)["has"].values()]
 
     def resources(self, base: Resources = NOTHING) -> Resources:
-        """Return the resources of the version, without bodies. `base` are those of its base."""
+        """Return the resources of the version, without bodies. `base` are the resources of its base."""
         content = _decoded(self.content)
         resources = dict(base)
         for name in content["lacks"]:
@@ -57,7 +57,7 @@ class IndexedVersion:
 
 
 def encode(has: Iterable[Resource], lacks: Iterable[str] = ()) -> Generator[None, None, bytes]:
-    """Encode a content in steps of about a millisecond: yield between the steps, and return the content."""
+    """Encode the content of an entry in steps of about a millisecond. Yield between the steps, and return the content."""
     compressor = zlib.compressobj(1)
     resources = iter(has)
     parts, separator = [compressor.compress(b'{"has":{')], b""

@@ -1,18 +1,19 @@
 """The index of published versions: from a type and a version to the names of the resources, and the names that they refer to.
 
-A client that comes back names what it holds by a version. In delta this is a version of each resource, in SotW one version of
+A client that comes back says with versions what it holds. In delta this is a version of each resource, in SotW one version of
 the type. Both are hashes of content that some revision had, perhaps long ago. The index has every version that was served, so
-it answers without compiling anything. It survives a restart, and an upgrade of Turnout that compiles other bytes.
+it answers without compiling anything. It is saved, so it also has the versions from before a restart, and those of an earlier
+Turnout that compiled other bytes.
 
-It keeps the types that the table of Envoy types marks as indexed. A whole version lists all resources. Most versions are
+The index has the types that the table of Envoy types marks as indexed. A whole version lists all resources. Most versions are
 relative to one that was served to the same audience before: with 5,000 models, a switch adds some 100 bytes. An entry stays
-encoded until somebody asks for it.
+encoded until it is asked for.
 
-Bounds: at most `MAX_VERSIONS` entries of at most `MAX_BYTES` bytes together. The entry that was published longest ago goes
-first. Versions that are served now, and bases of others, stay.
+Bounds: at most `MAX_VERSIONS` entries of at most `MAX_BYTES` bytes together. The entry that was published longest ago is
+dropped first. Versions that are served now, and bases of others, are kept.
 
-`known_since` is the time from which on the index is complete: it has every version that was served to anybody since. It is 0
-if nothing was ever served that is not in the index.
+The index is complete since the time `known_since`: it has every version that was served from then on. `known_since` is 0 if
+the index has every version that was ever served.
 """
 
 from __future__ import annotations
@@ -28,19 +29,20 @@ from controlplane.versions.entry import IndexedVersion, encode, run
 from controlplane.versions.resources import ResourceVersions
 
 Key = tuple[str, str]  # type URL and version
-# Entries that are new or different, by key; None: the entry was dropped.
+# By key: entries that are new or different. None: the entry was dropped.
 VersionChanges = Mapping[Key, IndexedVersion | None]
 
 # An index that was begun later than its history is trusted after this time. Seconds.
 TRUSTED_AFTER = 24 * 3600.0
 # A version that differs from its base in more names than this, and in more than an eighth of them, becomes a whole one.
 _MOST_DIFFERENCES = 16
-# Decoded versions that are kept, so that thousands of clients that come back with one version cost one decoding.
+# The number of decoded versions that are kept, so that one version is decoded once for thousands of clients.
 _MOST_DECODED = 16
-# At a bound, so much of it stays.
+# At a bound, entries are dropped until the index is at this part of the bound.
 _LOW_WATER = 0.95
-# A version that is relative to a version, which is relative to another, and so on. Each restart may add one, because the first
-# version that an audience is served then is the base of the next ones. With more, that version becomes a whole one.
+# The length of a chain of bases: a version is relative to its base, which is relative to another one, and so on. Each restart
+# may add one, because the first version that an audience is served then is the base of the next ones. A version with a longer
+# chain becomes a whole one.
 _MOST_BASES = 4
 # Audiences whose newest version is remembered to compare the next one with. At the bound the oldest is forgotten, and its next
 # version is a whole one.
@@ -50,42 +52,41 @@ _EMPTY = type_version(())
 
 
 @dataclass(slots=True)
-class _Line:
-    """The versions of one type that one audience was served, one after the other."""
+class _LastServed:
+    """The version of one type that one audience was served last."""
 
-    # The newest one.
     version: str
-    # The version that the next one can be relative to.
+    # The version that the audience's next version can be relative to.
     base: str
     base_resources: Resources
 
 
 class VersionIndex:
-    """All versions that were served, within the bounds. `take_changes` returns what a copy of the index has to learn."""
+    """All versions that were served, within the bounds. `take_changes` returns the changes, for copies of the index."""
 
     MAX_VERSIONS, MAX_BYTES = 8_192, 16 * 1024 * 1024
 
     def __init__(self) -> None:
         self.known_since = 0.0
-        # In the order in which they were published last.
+        # By key, in the order of their last publication.
         self._entries: OrderedDict[Key, IndexedVersion] = OrderedDict()
         # The size of all contents.
         self.bytes = 0
-        # The number of entries that are relative to another one, by the other one; no zero counts.
+        # By base: the number of entries that are relative to it; no zero counts.
         self._dependents: Counter[Key] = Counter()
-        self._lines: OrderedDict[tuple[Audience, str], _Line] = OrderedDict()
-        # What is served is announced here at once, because `add` takes its time.
+        self._last_served: OrderedDict[tuple[Audience, str], _LastServed] = OrderedDict()
+        # Snapshots are announced as soon as they are served, because adding them takes longer.
         self.announced = AnnouncedSnapshots()
         self._decoded: OrderedDict[Key, Resources] = OrderedDict()
         self._resource_versions = ResourceVersions()
         self._changes: dict[Key, IndexedVersion | None] = {}
 
-    # ------------------------------------------------------------------------------------------------------ to read
+    # ------------------------------------------------------------------------------------------------------ reading
 
     def find(self, type_url: str, version: str) -> Resources | None:
         """Return the resources of a version, by name and without bodies; None if the index does not have the version.
 
-        The references of each resource are complete. The answer costs no compiling, and is the same object for a while.
+        The references of each resource are complete. Nothing is compiled. Repeated calls return the same object for a while.
         """
         key = type_url, version
         resources = self._decoded.get(key)
@@ -103,9 +104,9 @@ class VersionIndex:
         return resources
 
     def is_trusted(self, now: float) -> bool:
-        """Return whether a version that is not in the index is one that this history never made.
+        """Return True if a version that is not in the index is one that this history never made.
 
-        True when the index is complete, or was complete for so long that every connected client came back meanwhile.
+        That is so if the index has all versions, or was complete for so long that every client has reconnected since.
         """
         return not self.known_since or now - self.known_since >= TRUSTED_AFTER
 
@@ -121,7 +122,7 @@ class VersionIndex:
             return True
         return self.announced.find(type_url, version) is not None
 
-    # --------------------------------------------------------------------------------------------------- to write
+    # --------------------------------------------------------------------------------------------------- writing
 
     def add(self, snapshot: Snapshot, now: float) -> None:
         """Add the versions of a snapshot that is served from now on."""
@@ -129,17 +130,17 @@ class VersionIndex:
             pass
 
     def add_in_steps(self, snapshot: Snapshot, now: float) -> Iterator[None]:
-        """Do the same in steps of about a millisecond. Iterate to the end before the next snapshot is added."""
+        """Add a snapshot like `add`, in steps of about a millisecond. Iterate to the end before the next snapshot is added."""
         for type_url in INDEXED:
             resources, version = snapshot.resources[type_url], snapshot.versions[type_url]
-            line = self._lines.get((snapshot.audience, type_url))
-            if line is not None and line.version == version:
+            key = snapshot.audience, type_url
+            last = self._last_served.get(key)
+            if last is not None and last.version == version:
                 continue
-            line = yield from self._next_line(line, type_url, version, resources, now)
-            self._lines[snapshot.audience, type_url] = line
-            self._lines.move_to_end((snapshot.audience, type_url))
-            if len(self._lines) > _MOST_AUDIENCES * len(INDEXED):
-                self._lines.popitem(last=False)
+            self._last_served[key] = yield from self._add_version(last, type_url, version, resources, now)
+            self._last_served.move_to_end(key)
+            if len(self._last_served) > _MOST_AUDIENCES * len(INDEXED):
+                self._last_served.popitem(last=False)
         self.announced.remove(snapshot)
         self._shrink(now)
 
@@ -156,7 +157,7 @@ class VersionIndex:
             self._shrink(now)
 
     def apply(self, changes: VersionChanges) -> None:
-        """Take over the changes of another copy of this index. They are among this one's own changes, too."""
+        """Take over the changes of another copy of this index. `take_changes` returns them, too."""
         for key, entry in changes.items():
             if entry is None:
                 self._drop(key)
@@ -164,7 +165,7 @@ class VersionIndex:
                 self._put(entry)
 
     def follow(self, changes: VersionChanges) -> None:
-        """Take over the changes of the copy that this one follows. They are no changes of its own."""
+        """Take over the changes of the copy that this one follows. `take_changes` does not return them."""
         own, self._changes = self._changes, {}
         self.apply(changes)
         self._changes = own
@@ -178,32 +179,32 @@ class VersionIndex:
         return dict(self._entries)
 
     def take_changes(self) -> VersionChanges:
-        """Return the changes since the call before."""
+        """Return the changes since the previous call."""
         changes, self._changes = self._changes, {}
         return changes
 
     # ------------------------------------------------------------------------------------------------------ private
 
-    def _next_line(
-        self, line: _Line | None, type_url: str, version: str, resources: Resources, now: float
-    ) -> Generator[None, None, _Line]:
-        """Add a version of an audience if it is new, and return the audience's line with it."""
+    def _add_version(
+        self, last: _LastServed | None, type_url: str, version: str, resources: Resources, now: float
+    ) -> Generator[None, None, _LastServed]:
+        """Add a version of an audience if it is new. `last` is the audience's version before. Return the new one."""
         entry = self._entries.get((type_url, version))
         if entry is not None:
             self._note_served_again(entry, now)
-        has_base = line is not None and self._chain((type_url, line.base)) is not None
-        difference = diff(line.base_resources, resources) if line is not None and has_base else None
-        few = 0 if line is None else max(_MOST_DIFFERENCES, len(line.base_resources) // 8)
-        if line is not None and difference is not None and len(difference.names) <= few:
-            if entry is None and version != _EMPTY:
-                content = yield from encode(difference.changed, difference.removed)
-                self._put(IndexedVersion(type_url, version, line.base, now, content), (r.version for r in difference.changed))
-            return _Line(version, line.base, line.base_resources)
+        if last is not None and self._chain((type_url, last.base)) is not None:
+            difference = diff(last.base_resources, resources)
+            if len(difference.names) <= max(_MOST_DIFFERENCES, len(last.base_resources) // 8):
+                if entry is None and version != _EMPTY:
+                    content = yield from encode(difference.changed, difference.removed)
+                    relative = IndexedVersion(type_url, version, last.base, now, content)
+                    self._put(relative, (r.version for r in difference.changed))
+                return _LastServed(version, last.base, last.base_resources)
         chain = self._chain((type_url, version))
         if version != _EMPTY and (chain is None or len(chain) > _MOST_BASES + 1):
             content = yield from encode(resources.values())
             self._put(IndexedVersion(type_url, version, "", now, content), (r.version for r in resources.values()))
-        return _Line(version, version, resources)
+        return _LastServed(version, version, resources)
 
     def _chain(self, key: Key) -> list[IndexedVersion] | None:
         """Return an entry, its base, the base of that, and so on to a whole version; None if the index lacks one of them."""
@@ -223,7 +224,7 @@ class VersionIndex:
         self._entries.move_to_end(entry.key)
 
     def _put(self, entry: IndexedVersion, resource_versions: Iterable[str] | None = None) -> None:
-        """Put an entry in. `resource_versions` are those that its base does not have; None: its content says them."""
+        """Put an entry in. `resource_versions` are those that its base does not have; None: they are read from its content."""
         self._drop(entry.key)
         self._entries[entry.key] = self._changes[entry.key] = entry
         self.bytes += len(entry.content)
@@ -250,9 +251,8 @@ class VersionIndex:
         """If the index is above a bound, drop the oldest entries until it is well below."""
         if not self._is_too_large():
             return
-        lines = [(t, line) for (_, t), line in self._lines.items()]
-        served = {(t, line.version) for t, line in lines} | {(t, line.base) for t, line in lines}
-        # Types of which an entry was dropped: the next entry of the type says until when that version was served, about.
+        served = {(t, v) for (_, t), last in self._last_served.items() for v in (last.version, last.base)}
+        # Types of which an entry was dropped. The dropped version was served until about the time of the type's next entry.
         dropped_types: set[str] = set()
         for key, entry in list(self._entries.items()):
             if entry.type_url in dropped_types:
@@ -264,7 +264,7 @@ class VersionIndex:
                     dropped_types.add(entry.type_url)
             elif not dropped_types:
                 return
-        # All that is left is served now. There are too many audiences: the index forgets some of them.
+        # All remaining versions are served now, so there are too many audiences. Versions of some of them are dropped.
         while self._is_too_large():
             self._drop(next(iter(self._entries)))
             self.known_since = now

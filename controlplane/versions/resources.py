@@ -1,4 +1,4 @@
-"""The versions of resources that the index of published versions has: a set of numbers, for fast answers."""
+"""The versions of resources in the index of published versions, as a set of numbers, so that a look-up is fast."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 from controlplane.versions.entry import IndexedVersion
 
-# The set also has resources of entries that were dropped. It is due to be built anew when it has this many more than twice as
-# many as after it was built last.
+# The set also has resources of entries that were dropped. It is stale, and is built anew, once its size is above twice the
+# size that it had when it was built, plus this number.
 MORE_RESOURCES = 100_000
 
 
@@ -31,7 +31,7 @@ class ResourceVersions:
 
     @property
     def is_stale(self) -> bool:
-        """Return whether so many were added that the set should be built anew."""
+        """Return True if so many versions were added that the set should be built anew."""
         return self._count() > self._most
 
     def _count(self) -> int:

@@ -157,7 +157,7 @@ async def test_a_full_disk_delays_the_index_and_loses_nothing(monkeypatch: pytes
     with capture_logs() as lines:
         assert not await saved.save()
     assert [(line["event"], line["error"]) for line in lines] == [
-        ("index of versions not saved; it is tried again", "no space left")
+        ("index of versions not saved; the write is repeated", "no space left")
     ]
     serve(saved, 2, 1)
     assert await saved.save()
