@@ -3,17 +3,18 @@
 A request reaches a model through a listener that accepts it, a key in the scope of the listener's gateway, and an endpoint of
 a version that has a share. So a node loses
 
-    a listener     that it has before the change and not after it
-    access         to a listener, if requests that matched its TLS and its routing before don't match them any more
-    a model        or some of its keys, which at a listener that stays lead nowhere or to another model
+    a listener     if it has the listener before the change and not after it
+    access         to a listener that stays, if the requests that matched its TLS and its routing don't match them any more
+    a model        or some of its keys, if at a listener that stays these keys lead nowhere or to another model
     endpoints      of a version that has a share, if all of them are replaced and none of the new ones answers
 
-Snapshots are compared, and not fields. A node that changes its audience is compared across audiences. Nodes with the same
-transition lose the same, so the cost depends on the number of transitions, not of nodes. **The same object means unchanged**:
-a change that only moves traffic leaves the listeners and scopes of a snapshot the same objects, and nothing is compared.
+Snapshots are compared, and not fields of gateways and models. If a node gets another audience, the old audience's snapshot is
+compared with the new one's. Nodes with the same transition have the same losses, so the cost depends on the number of
+transitions, and not of nodes. **The same object means unchanged**: after a change that only moves traffic, the listeners and
+scopes of a snapshot are the same objects as before, and nothing is compared.
 
-A control plane without a revision, whose store is new or lost, serves no snapshot. Then a node is compared with what it says
-that it holds (`Claim`).
+A control plane without a revision, because its store is new or lost, serves no snapshot. Then the snapshot after the change is
+compared with what the node says that it holds (`Claim`).
 """
 
 from __future__ import annotations
@@ -64,26 +65,25 @@ def losses_of(
 ) -> dict[Transition, tuple[Loss, ...]]:
     """Return what the nodes of each transition lose. Transitions without a loss are left out.
 
-    `silent` are those of the `replaced_versions` of which no endpoint answers, with the reason in words.
+    `silent` has those of the `replaced_versions` that can't answer: by version, the reason in words.
     """
     losses: dict[Transition, tuple[Loss, ...]] = {}
     for transition in transitions:
         held, audience = transition
         new = after.snapshot(audience)
         if isinstance(held, Claim):
-            lost = _of_claim(held, new)
+            lost = _lost_of_claim(held, new)
         elif audience.client is Client.GRPC:
-            lost = _of_grpc_client(before.snapshot(held), new, after.state)
+            lost = _lost_models_of_grpc_client(before.snapshot(held), new, after.state)
         else:
             lost = _EnvoyLosses(before, after, held, audience, diffs).all()
-        found = tuple(lost) + tuple(_endpoints(held, before, new, silent))
-        if found:
-            losses[transition] = found
+        if all_lost := (*lost, *_lost_endpoints(held, before, new, silent)):
+            losses[transition] = all_lost
     return losses
 
 
 def replaced_versions(before: State, changes: Changes) -> list[VersionName]:
-    """Return the versions that have a share before and after a change, and of which every endpoint is replaced."""
+    """Return the versions that have a share before and after a change, and lose every endpoint that they have before it."""
     return [
         (model.name, version.name)
         for model in changes.objects.values()
@@ -95,7 +95,10 @@ def replaced_versions(before: State, changes: Changes) -> list[VersionName]:
 
 
 def opened_addresses(changes: Mapping[str, tuple[Object | None, Object | None]]) -> set[str]:
-    """Return the addresses that a revision brought: no gateway had one of them before. `changes` are (old, new) by name."""
+    """Return the addresses that gateways have since a revision, and that none of its gateways had before.
+
+    `changes` are those of the revision: (old, new) by name.
+    """
     pairs = [(old, new) for old, new in changes.values() if isinstance(old or new, Gateway)]
     before = {old.host_port for old, _ in pairs if isinstance(old, Gateway)}
     return {new.host_port for _, new in pairs if isinstance(new, Gateway)} - before
@@ -109,7 +112,7 @@ def _addresses(endpoints: Iterable[Endpoint]) -> set[tuple[str, int]]:
 
 
 class _EnvoyLosses:
-    """The losses of Envoys that go from one audience to another."""
+    """The losses of the Envoys of one transition. `old` and `new` in names mean before and after the change."""
 
     def __init__(
         self, before: CompiledState, after: CompiledState, held: Audience, audience: Audience, diffs: DiffCache
@@ -131,11 +134,11 @@ class _EnvoyLosses:
             only = "only" if len(self._old) == 1 and not self._new else ""
             yield Loss(LossKind.LISTENER, address, self._models_at(address), only, self._move(address))
         staying = sorted(self._old.keys() & self._new.keys())
-        ways = {a: way for a in staying if (way := _lost_way(self._old[a], self._new[a])) is not None}
-        for address, (lost_way, new_way) in ways.items():
+        changed_access = {a: access for a in staying if (access := _changed_access(self._old[a], self._new[a])) is not None}
+        for address, (old_access, new_access) in changed_access.items():
             if models := self._models_at(address):
-                yield Loss(LossKind.ACCESS, address, models, lost_way, f", only by {new_way},")
-        yield from self._lost_models([a for a in staying if a not in ways])
+                yield Loss(LossKind.ACCESS, address, models, old_access, f", only by {new_access},")
+        yield from self._lost_models([a for a in staying if a not in changed_access])
 
     def _models_at(self, address: str) -> tuple[str, ...]:
         """Return the labels of the models that are reached at an address before the change, sorted."""
@@ -155,8 +158,8 @@ class _EnvoyLosses:
         return next((f" (gateway {name} moves to {to})" for to, gateway in self._new.items() if gateway.name == name), "")
 
     def _lost_models(self, addresses: list[str]) -> Iterator[Loss]:
-        """Yield the losses of the models that lose keys at listeners that stay. Models that lose the same are one loss."""
-        # By address, model, and the model that gets the requests instead ("" for none): the lost keys.
+        """Yield the losses of the models that lose keys at listeners that stay. Models with the same loss share one `Loss`."""
+        # By address, model, and the other model that now gets the requests ("" for none): the lost keys.
         lost: dict[tuple[str, str, str], set[str]] = defaultdict(set)
         for address in addresses:
             for key in self._changed_keys(address):
@@ -172,9 +175,9 @@ class _EnvoyLosses:
             yield Loss(LossKind.MODEL, address, tuple(sorted(labels)), part, note)
 
     def _changed_keys(self, address: str) -> Sequence[str]:
-        """Return the keys that may lead elsewhere than before, or nowhere, at a listener that stays."""
+        """Return the keys that possibly lead to another model than before, or nowhere, at a listener that stays."""
         scope = self._old[address].scope
-        keys = self._changed if self._new[address].scope == scope else self._all
+        keys = self._changed if self._new[address].scope == scope else self._all_keys
         return keys.get(scope, ())
 
     @cached_property
@@ -184,7 +187,7 @@ class _EnvoyLosses:
         return _keys_by_scope(name for name in difference.names if name in self._old_scopes)
 
     @cached_property
-    def _all(self) -> Mapping[str, list[str]]:
+    def _all_keys(self) -> Mapping[str, list[str]]:
         """All keys before the change, by the gateway's scope."""
         return _keys_by_scope(self._old_scopes)
 
@@ -194,7 +197,10 @@ class _EnvoyLosses:
         return _target(resource) if resource is not None else ""
 
     def _part(self, address: str, label: str, lost: set[str]) -> str:
-        """Return the part of a model that is lost with some of its keys: `path` if no key stays at the address."""
+        """Return the words for the lost keys of a model: `path` if it keeps no key at the address, else `paths 'a', 'b'`.
+
+        A key with a verb is `KEY:VERB`. If each key loses the same verbs, only the verbs are named.
+        """
         noun = _key_noun(self._old[address])
         model = self._after.models.get(label)
         if model is None or all(self._target_at(address, k) != label for k in scope_keys(self._new[address], model)):
@@ -226,17 +232,18 @@ def _target(scoped_routes: Resource) -> str:
     return next(name for type_url, name in scoped_routes.refs if type_url == ROUTES)
 
 
-def _lost_way(old: Gateway, new: Gateway) -> tuple[str, str] | None:
-    """Return the way in that a listener loses and the one that it gets; None if requests match it as before."""
+def _changed_access(old: Gateway, new: Gateway) -> tuple[str, str] | None:
+    """Return how requests reach a listener before and after a change; None if requests match it as before."""
     if old.tls is None or new.tls is None:
         if old.tls is not new.tls:
             return ("plain HTTP", "TLS") if old.tls is None else ("TLS", "plain HTTP")
     elif new.tls.client_ca and not old.tls.client_ca:
         return "TLS without a client's certificate", "TLS with one"
-    return None if _way(old) == _way(new) else (_way(old), _way(new))
+    old_part, new_part = _naming_part(old), _naming_part(new)
+    return None if old_part == new_part else (old_part, new_part)
 
 
-def _way(gateway: Gateway) -> str:
+def _naming_part(gateway: Gateway) -> str:
     """Return the part of a request that names its model."""
     match gateway.routing:
         case PathRouting(segment=segment):
@@ -260,7 +267,7 @@ def _key_noun(gateway: Gateway) -> str:
 # ---------------------------------------------------------------------------------------------------------- other clients
 
 
-def _of_grpc_client(old: Snapshot, new: Snapshot, state: State) -> Iterator[Loss]:
+def _lost_models_of_grpc_client(old: Snapshot, new: Snapshot, state: State) -> Iterator[Loss]:
     """Yield the models that a gRPC client loses. Its listeners have the names of models."""
     if old.resources[LISTENER] is new.resources[LISTENER]:
         return
@@ -279,8 +286,8 @@ def _obstacle(model: Model | None) -> str:
     return ""
 
 
-def _of_claim(claim: Claim, new: Snapshot) -> Iterator[Loss]:
-    """Yield what a node loses of the resources that it says it holds. Only their names are known."""
+def _lost_of_claim(claim: Claim, new: Snapshot) -> Iterator[Loss]:
+    """Yield what a node loses of the resources that it says it holds. Only the names of the resources are known."""
     listeners, scopes, routes = (new.resources[t].keys() for t in (LISTENER, SCOPED_ROUTES, ROUTES))
     if claim.listeners is None or claim.scopes is None or claim.routes is None:
         yield Loss(LossKind.UNKNOWN)
@@ -297,7 +304,7 @@ def _of_claim(claim: Claim, new: Snapshot) -> Iterator[Loss]:
     keys: dict[str, list[str]] = defaultdict(list)
     for name in sorted(claim.scopes - scopes):
         scope, _, key = name.rpartition("/")
-        # The keys of a listener or a model that is lost anyway are not worth a word.
+        # If a listener or a model is lost, its keys are not listed, too.
         if scope not in closed and key.partition(":")[0] not in models:
             keys[scope].append(key)
     for scope, lost in keys.items():
@@ -307,10 +314,10 @@ def _of_claim(claim: Claim, new: Snapshot) -> Iterator[Loss]:
 # -------------------------------------------------------------------------------------------------------------- endpoints
 
 
-def _endpoints(
+def _lost_endpoints(
     held: Audience | Claim, before: CompiledState, new: Snapshot, silent: Mapping[VersionName, str]
 ) -> Iterator[Loss]:
-    """Yield the versions that a node serves before and after a change, and that can't answer after it."""
+    """Yield the losses of the `silent` versions whose models a node serves before and after a change."""
     if isinstance(held, Claim) or not silent:
         return
     old = before.snapshot(held)

@@ -1,8 +1,8 @@
-"""The policy for changes that cut traffic: what connected nodes would lose, in words, and whether the change may be made.
+"""The policy for changes that cut traffic: the losses of connected nodes in words, and when such a change may be made.
 
 A node *loses* what it serves before a change and does not serve after it. A change by which a connected node loses anything
 is a *cut*, whichever fields it changes. The policy applies to everything that changes desired state: API calls, rollouts,
-files. It comes after the policy for moving traffic (`switch.py`): neither an etag nor `force` permits a cut.
+files. It applies in addition to the policy for moving traffic (`switch.py`): neither an etag nor `force` permits a cut.
 
 | allow_cut | cut_token | the change cuts | result |
 |---|---|---|---|
@@ -10,7 +10,7 @@ files. It comes after the policy for moving traffic (`switch.py`): neither an et
 | no | none | something | FAILED_PRECONDITION / CUTS_TRAFFIC |
 | no | given | anything | INVALID_ARGUMENT at `cut_token` |
 | yes | none | something | it is made |
-| yes | given | what the token stands for, on as many nodes or fewer | it is made |
+| yes | given | the traffic that the token was made for, on as many nodes or fewer | it is made |
 | yes | given | anything else, or on more nodes | FAILED_PRECONDITION / CUTS_TRAFFIC |
 
 A dry run is not refused. It reports the losses and their token.
@@ -28,9 +28,9 @@ from controlplane.domain.collections import resource_name
 from controlplane.domain.model import Model
 from controlplane.errors import Code, Error, Violation, abbreviated, escaped, invalid, shortened
 
-# Nodes and characters of a node's id in a sentence. Clients choose their ids.
+# The number of nodes that a sentence names, and the characters of a node's id, which the client chooses.
 _NODES, _ID = 3, 60
-# Losses that an error lists before it counts the others.
+# The number of losses that an error lists. The others are counted.
 _LISTED = 20
 _TOKEN = re.compile(r"[0-9a-f]{16}-[1-9][0-9]{0,8}")
 
@@ -40,24 +40,24 @@ class LossKind(IntEnum):
 
     UNKNOWN = 1  # what the nodes hold is not known, so they may lose everything
     LISTENER = 2  # a listener
-    ACCESS = 3  # a listener stays, but the requests that it accepted before don't match it any more
+    ACCESS = 3  # access to a listener that stays: the requests that it accepted don't match it any more
     MODEL = 4  # models at a listener, or some of their keys; models of gRPC clients
     ENDPOINTS = 5  # all endpoints of a version that has a share of its model's traffic
 
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """One thing that nodes lose. Nodes that lose the same have equal losses."""
+    """One thing that nodes lose. Nodes that lose the same thing have equal losses."""
 
     kind: LossKind
-    # The address of the listener; "" if the loss is at no listener or at every listener.
+    # The address of the listener; "" if the loss concerns no listener, or every one.
     address: str = ""
     # Labels of the models that can't be reached any more, sorted. Empty if it is not known which models they are.
     models: tuple[str, ...] = ()
-    # LISTENER: `only` if the node has no listener after the change. ACCESS: the way in that is lost, like `path segment 3`.
-    # MODEL: the way in that is lost, like `path`, or `paths 'a', 'b'` if others stay. ENDPOINTS: the version.
+    # LISTENER: `only` if the node has no listener after the change. ACCESS: how requests reached the listener, like
+    # `path segment 3`. MODEL: the lost keys, like `path` if all are lost, or `paths 'a', 'b'`. ENDPOINTS: the version.
     part: str = ""
-    # A cause or a consequence, as a part of the sentence that begins with a space or a comma; "" if there is none.
+    # A cause or a consequence in words, which begin with a space or a comma and follow in the sentence; "" if there is none.
     note: str = ""
 
     def text(self, nodes: Sequence[str]) -> str:
@@ -101,7 +101,7 @@ NO_LOSSES: Losses = {}
 
 
 def in_order(losses: Losses) -> Losses:
-    """Return the losses with the most severe first, and within a kind those of the most nodes."""
+    """Return the losses sorted: the most severe first, and within a kind the loss of the most nodes first."""
     ordered = sorted(losses, key=lambda loss: (loss.kind, -len(losses[loss]), loss.address, loss.models, loss.part, loss.note))
     return {loss: sorted(losses[loss]) for loss in ordered}
 
@@ -111,7 +111,7 @@ class CutPermit:
     """The part of a request that permits it to cut traffic."""
 
     allow_cut: bool = False
-    # The token of the losses that the caller has seen; "" allows any.
+    # The token of the losses that the caller has seen; "" permits any loss.
     token: str = ""
 
     def __post_init__(self) -> None:
@@ -125,7 +125,7 @@ NO_CUT = CutPermit()
 
 
 def check_cut(losses: Losses, permit: CutPermit) -> None:
-    """Check that a change with these losses may be made. Errors: FAILED_PRECONDITION / CUTS_TRAFFIC, see the table above."""
+    """Check that a change with these losses may be made. Errors: FAILED_PRECONDITION / CUTS_TRAFFIC, as in the table above."""
     if not losses:
         return
     if not permit.allow_cut:

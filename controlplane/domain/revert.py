@@ -5,7 +5,7 @@ Each field that the revision changed is compared with the live object:
 | live field | result |
 |---|---|
 | as the revision left it | it gets the value from before the revision |
-| as it was before the revision | it stays: it was taken back already |
+| as it was before the revision | it stays: the change was taken back already |
 | another | FAILED_PRECONDITION / CHANGED_SINCE: a later revision changed it |
 
 An object that the revision created or deleted counts as one field. The comparison has the effect of an etag: a caller that
@@ -59,7 +59,7 @@ def _reverted(head: Head, number: int, name: str, old: Object | None, new: Objec
         return replace(live, **values)
     except Error as error:
         # For example, the split from before names a version that a later revision removed.
-        description = f"without revision {number} it is invalid as it is now: {error.message}"
+        description = f"without the changes of revision {number} it would be invalid: {error.message}"
         raise failed_precondition("CHANGED_SINCE", name, description, name=name) from None
 
 

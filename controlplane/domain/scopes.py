@@ -1,18 +1,18 @@
 """Scopes of gateways: how a request on an open connection finds its model after the gateway has moved.
 
-A gateway's scope is the first part of the keys by which its requests find their models. The listener of a gateway adds it to
-each request. When a gateway moves to another address, Envoy opens a listener there, and the old listener goes on serving the
-connections that it has, for minutes. It adds the scope that it was made with. So a gateway keeps its scope when it moves:
+A gateway's scope is the first part of the keys by which its requests find their models. The listener of a gateway adds the
+scope to each request. When a gateway moves to another address, Envoy opens a listener there. The old listener serves its open
+connections for some minutes more, and adds the scope that it was made with. So a gateway keeps its scope when it moves:
 
 | gateway | scope |
 |---|---|
-| exists already | the one that it has, wherever it moves |
-| new, at the address of a gateway that the same change deletes | the scope of that gateway: it gets another name |
+| existing | its present scope, wherever it moves |
+| new, at the address of a gateway that the same change deletes | the scope of that gateway, which is renamed |
 | new | its address |
 
-If another gateway that may be on the same node has that scope already, the next free one of these is taken: the address, the
-name, the name with a number. A scope that equals the address is stored as "". So a gateway that never moves has the scope that
-it had before gateways had scopes, and an upgrade changes nothing at Envoys.
+If another gateway that may be on the same node has that scope already, the gateway gets the first free one of these: its
+address, its name, its name with a number. A scope that equals the address is stored as "". An upgrade from a version of
+Turnout whose scopes were addresses changes nothing at Envoys.
 
 Known flaw: requests on open connections are lost if a node goes from one gateway to another with a different scope, because
 selectors changed; and if a gateway that has moved is applied to a new, empty store, which does not know its scope.
@@ -39,7 +39,7 @@ def with_scopes(state: State, objects: Mapping[str, Object | None]) -> Mapping[s
     # Gateways whose scopes are decided.
     settled = [g for g in live.values() if g.resource_name not in objects]
     scoped: dict[str, Object | None] = {}
-    # Those that exist already come first, so that no new gateway takes the scope of one.
+    # Existing gateways come first, so that no new gateway takes the scope of an existing one.
     for name, gateway in sorted(changed.items(), key=lambda item: (item[1].name not in live, item[0])):
         scope = next(s for s in _candidates(gateway, live.get(gateway.name), deleted) if _is_free(s, gateway, settled))
         scoped[name] = result = replace(gateway, scope_id="" if scope == gateway.host_port else scope)

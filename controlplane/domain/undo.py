@@ -35,7 +35,7 @@ class UndoSearch:
         self.revision: Revision | None = None
         # True once the result is known: the revision was found, or the model was created without a split to go back to.
         self.ended = False
-        # Changes of the split that undos took back, and that the search has not come to yet.
+        # The number of changes that undos took back, and that the search has still to skip.
         self._skip = 0
 
     def add(self, revisions: Iterable[Revision]) -> None:
@@ -59,9 +59,9 @@ class UndoSearch:
 
 
 def undo(head: Head, label: str, newest: int, revision: Revision | None, etag: str = "", *, force: bool = False) -> Model:
-    """Return the model with its previous split: the one before `revision`, which a search found.
+    """Return the model with its previous split: the one before `revision`, the result of an `UndoSearch`.
 
-    `newest` is the number of the model's newest revision in that search.
+    `newest` is the number of the newest revision that changed the model, as of that search.
 
     Errors: NOT_FOUND at `model`; at `etag` as in the table in `switch.py`; ABORTED / STALE_ETAG if the model changed since the
     search; FAILED_PRECONDITION / NOTHING_TO_UNDO, CANNOT_UNDO at `model`.

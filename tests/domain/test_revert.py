@@ -87,4 +87,4 @@ def test_a_revert_that_would_be_invalid_is_a_conflict() -> None:
     head, _ = commit(head, replace(GREEN, versions=VERSIONS[1:]))
     error = error_of(head, revision)
     assert error.reason == "CHANGED_SINCE"
-    assert "without revision 2 it is invalid as it is now: split.blue: there is no version 'blue'" in error.message
+    assert "without the changes of revision 2 it would be invalid: split.blue: there is no version 'blue'" in error.message
