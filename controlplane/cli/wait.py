@@ -1,6 +1,6 @@
 """Waiting until the nodes hold a revision.
 
-The server's stream WatchRevision reports the progress, and says when the revision is done: every known node holds it, or with
+The server's stream WatchRevision reports the progress, and says when the revision is done: every node that counts holds it, or with
 `--require connected` every connected node. This module follows the stream, also through a restart of the server.
 """
 

@@ -92,14 +92,15 @@ _ROWS = (
         "STORE_FAILS",
         About.SERVER,
         Level.WARNING,
-        "Mend the disk of the data directory, then repeat the change. Reads and Envoys are served meanwhile.",
+        "Free space on the disk of the data directory, or repair it. Then repeat the change. Reads and Envoys are served "
+        "meanwhile.",
     ),
     Reason(
         "NODES_REFUSE",
         About.NODES,
         Level.WARNING,
-        "`turnout nodes {name}` shows the difference. Undo the change, or mend the node's host and run `turnout nodes {name} "
-        "--reconnect`. Until then the node serves what it had.",
+        "`turnout nodes {name}` shows the difference. Take the change back with `turnout revert`, or correct the node's host and "
+        "run `turnout nodes {name} --reconnect`. Until then the node serves what it had.",
     ),
     Reason(
         "NODES_BEHIND",
