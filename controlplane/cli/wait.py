@@ -1,7 +1,7 @@
 """Waiting until the nodes hold a revision.
 
-The server's stream WatchRevision reports the progress, and says when the revision is done: every node that counts holds it, or with
-`--require connected` every connected node. This module follows the stream, also through a restart of the server.
+The server's stream WatchRevision reports the progress, and says when the revision is done: every node that counts holds it, or
+with `--require connected` every connected node. This module follows the stream, also through a restart of the server.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ def wait_for(
 ) -> tuple[RevisionProgress | None, Exit]:
     """Follow a revision until one of four things happens.
 
-    The revision is done; or no node is behind and at least one refused it; or only nodes are missing that are gone, and they
-    can't be released in time; or `timeout` seconds have passed. `nodes` is the number of nodes that were connected when the
+    The revision is done; or no node is behind and at least one refused it; or the only missing nodes are gone, and one of
+    them is not released in time; or `timeout` seconds have passed. `nodes` is the number of nodes that were connected when the
     revision was made. Return the last progress (None if the server reported none) and the exit code.
     """
     deadline = time.monotonic() + timeout
@@ -84,7 +84,7 @@ class Waiting:
 
     def __init__(self, deadline: float, absence: Absence | None) -> None:
         """Wait until `deadline` at most. `absence` is None if all known nodes must hold the revision."""
-        # The time at which the command stops to wait: before `deadline` while only nodes are missing that are gone.
+        # The time at which the command stops waiting. It is before `deadline` while the only missing nodes are gone.
         self.until = deadline
         # None before the first progress.
         self.progress: RevisionProgress | None = None
