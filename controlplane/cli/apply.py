@@ -45,7 +45,9 @@ def apply(
     dry_run: DryRun = False,
     prune: Prune = False,
     yes: Yes = False,
-    force: Annotated[bool, typer.Option("--force", help="Apply it even if it moves live traffic.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Apply it even if it moves traffic, or an etag in it is old.")
+    ] = False,
     allow_cut: AllowCut = False,
     cut_token: CutToken = "",
     no_probe: NoProbe = False,

@@ -61,7 +61,8 @@ def restore(
     file: Annotated[str, typer.Argument(metavar="FILE", show_default=False, help="The backup.")],
     data: Data = None,
     replace: Annotated[
-        bool, typer.Option("--replace", help="Restore into a folder that holds a store; its files are kept aside.")
+        bool,
+        typer.Option("--replace", help="Restore into a folder that holds a store; its files are moved into a folder in it."),
     ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check the backup, and show what it contains. Change nothing.")
@@ -99,10 +100,10 @@ def restore(
         extra = {"data": str(directory), messages.key("restored_history", form): earlier.history}
         messages.print_data(_data(summary, form) | extra, form)
     else:
-        _explain(earlier, summary, directory, aside)
+        _print_restored(earlier, summary, directory, aside)
 
 
-def _explain(earlier: Summary, summary: Summary, directory: Path, aside: Path | None) -> None:
+def _print_restored(earlier: Summary, summary: Summary, directory: Path, aside: Path | None) -> None:
     """Print what was restored, and what happens next."""
     from controlplane.store.key_file import KEY_FILE
 

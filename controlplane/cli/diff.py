@@ -62,7 +62,7 @@ def diff(
     if files:
         loaded = load(files)
         client = connect(ctx, api)
-        # With `force`, etags in the files do not matter.
+        # With `force`, old etags in the files are no error.
         request = ApplyRequest(manifest=loaded.manifest, force=True, validate_only=True, no_probe=True)
         if prune:
             add_deletions(client, request)
@@ -105,5 +105,5 @@ def _show(answer: ApplyResponse | DiffRevisionsResponse, form: Format, *, what_i
 
 
 def _changes(answer: ApplyResponse) -> Sequence[Change]:
-    """Return what a dry run would change. If that is nothing, its revision is the newest one, with the changes of that one."""
+    """Return what a dry run would change. If that is nothing, its revision is the newest one, with older changes."""
     return answer.revision.changes if answer.changed else ()

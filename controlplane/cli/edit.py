@@ -103,7 +103,7 @@ def _new_file(text: str) -> Path:
 
 def _edited(client: Client, path: Path, before: Manifest, request: ApplyRequest) -> ApplyResponse | None:
     """Open the editor until its result is applied. Return None if it was left as it was. Errors: with the name of the file."""
-    original = failed = _content(path)
+    original = refused_content = _content(path)
     error: Error | None = None
     while True:
         _open_editor(path)
@@ -111,14 +111,14 @@ def _edited(client: Client, path: Path, before: Manifest, request: ApplyRequest)
         content = _content(path)
         if error is None and content in (original, ""):
             return None
-        if error is not None and content in (failed, ""):
+        if error is not None and content in (refused_content, ""):
             raise _kept(error, path)
         try:
             return _apply(client, path, before, request)
         except Error as refusal:
             if refusal.code not in _CORRECTABLE or refusal.reason in _NOT_CORRECTABLE_REASONS:
                 raise _kept(refusal, path) from None
-            failed, error = content, refusal
+            refused_content, error = content, refusal
             _write_error(path, refusal)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -43,7 +44,7 @@ MEANINGS: dict[Exit, str] = {
     Exit.USAGE: "the command line itself is wrong",
     Exit.INVALID: "invalid input: a file, a field, a value",
     Exit.NOT_FOUND: "an object with this name does not exist",
-    Exit.CONFLICT: "refused in this state: stale etag, unknown gateway, moves traffic",
+    Exit.CONFLICT: "refused in this state: stale etag, unknown gateway, moves or cuts traffic, full disk",
     Exit.UNAVAILABLE: "the server can't be reached, or can't write now",
     Exit.TIMEOUT: "--timeout passed while connected nodes were behind; the change was made",
     Exit.REFUSED: "an Envoy refused it: a NACK, or --validate-with-envoy",
@@ -110,6 +111,16 @@ def with_fields(error: Error, rename: Callable[[str], str]) -> Error:
     for before, after in zip(error.violations, violations, strict=True):
         message = message.replace(before.field, after.field) if before.field else message
     return Error(error.code, error.reason, message, violations=violations, metadata=error.metadata)
+
+
+def with_elements(error: Error, field: str, names: Sequence[str]) -> Error:
+    """Return the error with the names of the elements of a repeated field: `switches[0].version` becomes `models/iris`."""
+
+    def name_of(path: str) -> str:
+        match = re.match(rf"{field}\[(\d+)\]", path)
+        return names[int(match[1])] if match else path
+
+    return with_fields(error, name_of)
 
 
 def file_error(file: str, line: int, description: str) -> FilesError:

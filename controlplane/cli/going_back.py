@@ -6,7 +6,7 @@ else made the change that is taken back, or if more is affected than the user na
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Annotated
 
 import typer
@@ -23,7 +23,7 @@ from controlplane.cli.cuts import (
     loss_lines,
     needs_permission,
 )
-from controlplane.cli.exits import with_fields
+from controlplane.cli.exits import with_elements
 from controlplane.cli.options import (
     DEFAULT_WAIT,
     Api,
@@ -64,7 +64,6 @@ from controlplane.generated.turnout.v1.revision_service_pb2 import (
 _RECENT, _MAX_CANDIDATES = 50, 5
 # Changed objects that a question lists, and other models that it names.
 _MAX_CHANGES, _MAX_MODELS = 20, 5
-
 
 _TO_IS_GONE = (
     "undo takes models now. To restore the state of a whole revision, and so move every model that changed since: "
@@ -125,7 +124,7 @@ def undo(
             request.validate_only, request.request_id = False, request_id()
             answer = client.call(client.models.UndoModels, request)
     except Error as error:
-        raise with_fields(error, lambda field: _model_of(field, undos)) from None
+        raise with_elements(error, "undos", [one.model for one in undos]) from None
     notes = [f"Undoes {_described(one.revision)}" for one in _distinct(answer.undone)]
     finish(
         client, answer, form, changed=True, timeout=timeout if wait else None, require=require, dry_run=dry_run, notes=notes
@@ -245,7 +244,7 @@ def _candidates(client: Client) -> str:
 
 
 def _ask_to_undo(client: Client, answer: UndoModelsResponse) -> None:
-    """Ask for confirmation if it cuts traffic, or somebody else made one of the changes, or it moved models not named here."""
+    """Ask for confirmation if the undo cuts traffic, somebody else made a change, or a change also moved other models."""
     undone = answer.undone
     named = {one.model for one in undone}
     others = {one.revision.number: [m for m in one.other_models if m not in named] for one in undone}
@@ -255,8 +254,8 @@ def _ask_to_undo(client: Client, answer: UndoModelsResponse) -> None:
     _print_question(answer)
     for one in _distinct(undone):
         output.notice(f"This undoes {_described(one.revision)}.")
-        if stay := others[one.revision.number]:
-            names = wording.first_few(stay, _MAX_MODELS)
+        if other_models := others[one.revision.number]:
+            names = wording.first_few(other_models, _MAX_MODELS)
             command = f"turnout revert {one.revision.number}"
             output.notice(f"It also moved {names}, which will stay. `{command}` takes all of it back.")
     confirm("Undo it?")
@@ -300,11 +299,3 @@ def _moved_models(changes: Iterable[Change]) -> list[str]:
             or (change.kind == ChangeKind.CHANGE_KIND_UPDATED and any(text.startswith("split:") for text in change.lines))
         )
     ]
-
-
-def _model_of(field: str, undos: Sequence[ModelUndo]) -> str:
-    """Return the model that a field of the request is about: `undos[0].model` is `models/iris`."""
-    for i, one in enumerate(undos):
-        if field.startswith(f"undos[{i}]"):
-            return one.model
-    return field

@@ -36,7 +36,7 @@ def history_table(revisions: Sequence[Revision], width: int | None) -> Table:
     widths = [max(cell_len(row[i]) for row in [*rows, _SHORT_HEADINGS]) for i in range(len(_SHORT_HEADINGS))]
     room = width - sum(widths[:4]) - _GAP * 5
     has_reason = any(row[5] for row in rows)
-    # WHY gets a third of the room, and what WHAT leaves over.
+    # WHY gets a third of the room, and the room that WHAT does not need.
     why = min(widths[5], max(room // 3, room - widths[4], _MIN_WIDTH)) if has_reason else 0
     what = max(_MIN_WIDTH, room - why)
     headings = _SHORT_HEADINGS if has_reason else _SHORT_HEADINGS[:5]

@@ -137,4 +137,4 @@ class _Frame:
             yield from line
             yield Segment.line()
         if len(lines) > room:
-            yield Text(f"and {len(lines) - room + 1:,} lines more; a higher terminal shows them", "dim", end="")
+            yield Text(f"and {len(lines) - room + 1:,} lines more; a taller terminal shows them", "dim", end="")

@@ -1,6 +1,6 @@
 """`--prune`: delete the objects that no file names.
 
-Only objects of kinds that the files contain are deleted. So files without secrets leave the secrets alone, which are often set
+Only objects of kinds that the files contain are deleted. So files without secrets delete no secrets, which are often set
 with `turnout secret set`.
 """
 
@@ -21,7 +21,7 @@ from controlplane.generated.turnout.v1.revision_service_pb2 import ApplyRequest,
 
 Prune = Annotated[
     bool,
-    typer.Option("--prune", help="Also delete the objects of the files' kinds that no file names. It asks first."),
+    typer.Option("--prune", help="Also delete the objects of the files' kinds that no file names, after confirmation."),
 ]
 
 # Objects that a question lists; the others are counted.
@@ -29,7 +29,7 @@ _MAX_LISTED = 50
 
 
 def everything(client: Client) -> Manifest:
-    """Return desired state as of one revision; empty before the first."""
+    """Return the newest desired state, all of it of one revision; empty if there is no revision."""
     try:
         request = GetRevisionRequest(name="revisions/latest", include_manifest=True)
         return client.call(client.revisions.GetRevision, request).manifest

@@ -45,8 +45,8 @@ where a section says so. `changed` is false if the state was like this already. 
 [protojson]: https://protobuf.dev/programming-guides/json/
 
 With `-o json`, errors are JSON, too: the last line on stderr is an object `error` with `code` (the gRPC status code; USAGE,
-TIMEOUT and REFUSED come from the command line itself), `reason`, `message`, `violations` (each with `field` and
-`description`), `metadata` and `exitCode`.
+TIMEOUT, REFUSED, INCOMPLETE, INTERRUPTED and UNEXPECTED come from the command line itself), `reason`, `message`,
+`violations` (each with `field` and `description`), `metadata` and `exitCode`.
 
 The commands `serve`, `schema` and `completion` take no `--output`, and `bootstrap` and `demo` print no message of the API.
 

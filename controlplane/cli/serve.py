@@ -14,7 +14,10 @@ from controlplane.cli.options import DEFAULT_DATA, DEFAULT_XDS
 # Each option is text here; `settings` parses it, so that an error can name the flag, the variable or the line of the file.
 Data = Annotated[str | None, typer.Option("--data", metavar="DIR", help=f"Folder of the store. Default: {DEFAULT_DATA}.")]
 Init = Annotated[
-    bool, typer.Option("--init", help="Start a new history in a folder that was used before, and keep its files aside.")
+    bool,
+    typer.Option(
+        "--init", help="Start a new history in a folder that was used before. Its files are moved into a folder in it."
+    ),
 ]
 Api = Annotated[str | None, typer.Option("--api", metavar="HOST:PORT", help=f"Address for operators. Default: {DEFAULT_API}.")]
 Xds = Annotated[str | None, typer.Option("--xds", metavar="HOST:PORT", help=f"Address for Envoys. Default: {DEFAULT_XDS}.")]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -11,7 +10,7 @@ import typer
 from controlplane.cli import complete
 from controlplane.cli.client import Client
 from controlplane.cli.cuts import AllowCut, CutToken, cut_fields
-from controlplane.cli.exits import with_fields
+from controlplane.cli.exits import with_elements
 from controlplane.cli.options import (
     DEFAULT_WAIT,
     Api,
@@ -162,12 +161,6 @@ def _shares(texts: Sequence[str]) -> dict[str, int]:
     return shares
 
 
-def _model_of(field: str, switches: Sequence[TrafficSwitch]) -> str:
-    """Return the model that a field of the request is about: `switches[0].version` is `models/iris`."""
-    match = re.match(r"switches\[(\d+)\]", field)
-    return switches[int(match[1])].model if match else field
-
-
 def _move(
     client: Client, request: SwitchTrafficRequest, etag: str, timeout: float | None, require: Requirement, form: Format
 ) -> None:
@@ -187,6 +180,6 @@ def _move(
     try:
         answer = client.call(client.models.SwitchTraffic, request)
     except Error as error:
-        raise with_fields(error, lambda field: _model_of(field, switches)) from None
+        raise with_elements(error, "switches", [one.model for one in switches]) from None
     changed = any(dict(b.split) != dict(a.split) for b, a in zip(before, answer.models, strict=True))
     finish(client, answer, form, changed=changed, timeout=timeout, require=require, dry_run=request.validate_only)

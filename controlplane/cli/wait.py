@@ -40,17 +40,17 @@ _ASK_TIMEOUT = 5.0
 
 
 def wait_for(
-    client: Client, number: int, timeout: float, nodes: int = 0, require: Requirement = Requirement.KNOWN
+    client: Client, number: int, timeout: float, connected: int = 0, require: Requirement = Requirement.KNOWN
 ) -> tuple[RevisionProgress | None, Exit]:
     """Follow a revision until one of four things happens.
 
     The revision is done; or no node is behind and at least one refused it; or the only missing nodes are gone, and one of
-    them is not released in time; or `timeout` seconds have passed. `nodes` is the number of nodes that were connected when the
-    revision was made. Return the last progress (None if the server reported none) and the exit code.
+    them is not released in time; or `timeout` seconds have passed. `connected` is the number of nodes that were connected when
+    the revision was made. Return the last progress (None if the server reported none) and the exit code.
     """
     deadline = time.monotonic() + timeout
     request = WatchRevisionRequest(name=f"revisions/{number}", max_nodes=_WATCHED_NODES, require=REQUIREMENTS[require])
-    absence = Absence(nodes) if require is Requirement.CONNECTED else None
+    absence = Absence(connected) if require is Requirement.CONNECTED else None
     waiting = Waiting(deadline, absence)
     with _progress_bar() as bar:
         task = bar.add_task(str(number), total=None, counts="")

@@ -30,12 +30,12 @@ class Update(Generic[T]):
     value: T
     # A line about the connection. Empty while nothing has happened to it.
     note: str = ""
-    # True if the server does not answer now, so that `value` is of before.
+    # True if the server does not answer now. Then `value` is its last answer.
     lost: bool = False
 
 
 def follow(client: Client, answers: Callable[[], Iterable[T]]) -> Iterator[Update[T]]:
-    """Yield the answers of a server, each call of `answers` until it ends or fails, and once more when the server is lost.
+    """Yield each answer of a server. When the server is lost, yield its last answer again, and repeat the call `answers`.
 
     Errors: Error if the first answer does not come, or if the server refuses the call.
     """
@@ -58,7 +58,7 @@ def follow(client: Client, answers: Callable[[], Iterable[T]]) -> Iterator[Updat
                 raise
             cause = error.message.partition("\n")[0]
         if last is not None and not last.lost:
-            note = f"Connection lost at {_now()}: {cause}. Reconnecting; what follows is from before."
+            note = f"Connection lost at {_now()}: {cause}. Reconnecting; the lines below are older."
             last = Update(last.value, note, lost=True)
             yield last
         output.wait_for_reader(_RECONNECT_EVERY)

@@ -103,5 +103,5 @@ def test_problems_come_first_on_a_low_terminal(run: Run, applied: Server) -> Non
     until_state(run, "edge-1", "NODE_STATE_REFUSING")
     with terminal("status", "--watch", LINES="10") as screen:
         screen.until("NODES_REFUSE")
-        screen.until("lines more; a higher terminal shows them")
+        screen.until("lines more; a taller terminal shows them")
         assert "m59" not in screen.plain
