@@ -56,7 +56,7 @@ class MemberKeeper:
         # The records as they are in the store, by the id of the node.
         self._saved: dict[str, Record] = {}
         self._saving = asyncio.Lock()
-        # False once the control plane stops: it closes all streams itself, and that must release nobody.
+        # False once the control plane stops. It then closes all streams itself, so nodes that disconnect are not released.
         self._open = True
         # The hour in which every connected node is noted as seen.
         self._hour = 0
@@ -129,7 +129,7 @@ class MemberKeeper:
                 outcomes = await self._records.write(NODES, writes)
                 for write, outcome in zip(writes, outcomes, strict=True):
                     await self._note(write.name, outcome)
-            except Error:
+            except (Error, asyncio.CancelledError):
                 unsaved.update(dict.fromkeys(ids))
                 raise
 

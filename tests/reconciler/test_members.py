@@ -226,6 +226,26 @@ async def test_changes_wait_while_the_store_cannot_write(keeping: Keeping, monke
     }
 
 
+async def test_nodes_of_a_write_that_is_cancelled_are_written_at_the_stop(keeping: Keeping) -> None:
+    started = asyncio.Event()
+
+    async def hang(*_: object, **__: object) -> list[Record | Error | None]:
+        started.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    keeping.ack(1, "a")
+    write, keeping.store.records.write = keeping.store.records.write, hang  # type: ignore[method-assign]
+    task = asyncio.create_task(keeping.keeper.save())
+    await started.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    keeping.store.records.write = write  # type: ignore[method-assign]
+    await keeping.keeper.close()
+    assert set(await keeping.stored()) == {"a"}
+
+
 async def test_a_node_beyond_the_bound_of_the_store_is_named(keeping: Keeping, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(members, "NODES", Kind("nodes", 1, 8_192))
     keeping.ack(1, "a")
