@@ -56,16 +56,16 @@ class ConnectedNodes(Protocol):
     # Returns the number of nodes of each audience under a state.
     def by_audience(self, state: State) -> Mapping[Audience, int]: ...
 
-    # Returns the variants of xDS that the nodes of each audience use; nothing if all use delta.
+    # Returns the variants of xDS that the nodes of each audience use; empty if all use delta.
     def variants(self) -> Mapping[Audience, Collection[str]]: ...
 
     # Returns the transitions that the nodes would make from one state to another.
     def transitions(self, before: Head, after: State) -> Collection[Transition]: ...
 
-    # Returns the ids of the nodes by transition, of some transitions. Those without a node are left out.
+    # Returns the ids of the nodes of each of these transitions. Transitions without a node are left out.
     def nodes_of(self, transitions: Collection[Transition], before: Head, after: State) -> Mapping[Transition, list[str]]: ...
 
-    # Returns the listeners that nodes refuse by name, by the node's id: the revision that was refused, and the addresses.
+    # Returns the listeners that nodes refuse: by the node's id, the refused revisions and the addresses of their listeners.
     def refused_listeners(self) -> Mapping[str, Sequence[tuple[int, frozenset[str]]]]: ...
 
 
@@ -324,18 +324,23 @@ class Writer:
         return Outcome(head, revision, True, impact, {})
 
     async def _silent(self, before: CompiledRevision, after: CompiledRevision, changes: Changes) -> Mapping[VersionName, str]:
-        """Probe the versions with traffic whose endpoints are all replaced. Return those that don't answer, and why."""
-        replaced = replaced_versions(before.state, changes)
-        if not replaced or not self._nodes.by_audience(before.state):
+        """Probe the versions with traffic whose endpoints are all replaced. Return the silent ones, with the reason."""
+        replaced = self._replaced_versions(before, changes)
+        if not replaced:
             return {}
         models = after.state.models
         probes = await self._prober.probe([target(models[m], models[m].version(v), after.state) for m, v in replaced])
         return {(p.model, p.version): failures_in_words(p) for p in probes if p.dead}
 
+    def _replaced_versions(self, before: CompiledRevision, changes: Changes) -> list[VersionName]:
+        """Return the versions with traffic whose endpoints are all replaced; none if they are not to be probed."""
+        replaced = replaced_versions(before.state, changes)
+        return replaced if replaced and self._prober.enabled and self._nodes.by_audience(before.state) else []
+
     def _unprobed(self, before: CompiledRevision, changes: Changes) -> tuple[str, ...]:
         """Return a warning if a dry run does not know whether the new endpoints of a version with traffic answer."""
-        replaced = replaced_versions(before.state, changes)
-        if not replaced or not self._prober.enabled or not self._nodes.by_audience(before.state):
+        replaced = self._replaced_versions(before, changes)
+        if not replaced:
             return ()
         versions = abbreviated([f"{model}/{version}" for model, version in replaced])
         return (
@@ -363,7 +368,10 @@ class Writer:
         return in_order({loss: nodes for loss, nodes in ids.items() if nodes})
 
     async def _never_opened(self) -> Mapping[str, set[str]]:
-        """Return the addresses that nodes never opened, by id: the node refuses the revision that brought the address."""
+        """Return the addresses that nodes never opened, by the node's id.
+
+        The node refuses the revision in which a gateway got the address.
+        """
         never_opened: dict[str, set[str]] = {}
         opened: dict[int, set[str]] = {}
         for node, refusals in self._nodes.refused_listeners().items():

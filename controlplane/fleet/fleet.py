@@ -25,9 +25,9 @@ from controlplane.xds.events import (
     AudienceAssigned,
     Blocked,
     Claimed,
-    Heard,
     Held,
     Identified,
+    LastMessage,
     LoadReported,
     Recovered,
     Refused,
@@ -42,7 +42,7 @@ from controlplane.xds.events import (
 # Constants for `_apply_held`, because the look-up of a member of an Enum is slow.
 _SYNCED, _BEHIND, _RELEASED = NodeState.SYNCED, NodeState.BEHIND, NodeState.RELEASED
 # Constants, too: `Held | Settled` makes a new object each time.
-_MESSAGES, _PROGRESS = (Heard, ReporterIdentified, LoadReported), (Held, Settled)
+_MESSAGES, _PROGRESS = (LastMessage, ReporterIdentified, LoadReported), (Held, Settled)
 
 
 class Fleet:
@@ -118,7 +118,7 @@ class Fleet:
             return False
         if connected_only:
             return True
-        if self.members.missing_holding(revision) < self.counts[NodeState.GONE]:
+        if self.members.gone_holding(revision) < self.counts[NodeState.GONE]:
             return False
         return all(e.counted >= e.expected for e in self.members.expected(self.audiences))
 
@@ -218,13 +218,13 @@ class Fleet:
         node.streams[stream] = opened
         self._count(node, 1)
 
-    def _note_message(self, stream: StreamId, event: Heard | ReporterIdentified | LoadReported, now: float) -> None:
+    def _note_message(self, stream: StreamId, event: LastMessage | ReporterIdentified | LoadReported, now: float) -> None:
         """Record when a node's last message came. A load report is a message, too."""
         if isinstance(event, ReporterIdentified):
             self._reporters[stream] = event.node
-        node = self.node_of(stream) if isinstance(event, Heard) else self._nodes.get(self._reporters.get(stream, ""))
+        node = self.node_of(stream) if isinstance(event, LastMessage) else self._nodes.get(self._reporters.get(stream, ""))
         if node is not None:
-            node.last_seen = max(node.last_seen, now - event.ago if isinstance(event, Heard) else now)
+            node.last_seen = max(node.last_seen, now - event.ago if isinstance(event, LastMessage) else now)
 
     def _assign_audience(self, opened: NodeStream, event: AudienceAssigned) -> None:
         """Record the audience of a stream. `last_seen` does not change, because the client did nothing."""

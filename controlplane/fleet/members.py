@@ -1,4 +1,4 @@
-"""The nodes that are known, missing or released, with their counts: a part of the fleet.
+"""The nodes that are known, gone or released, with their counts: a part of the fleet.
 
 The fleet calls `acked`, `left` and `returned` after events. The time is an argument: the caller calls `release` at
 `next_release`.
@@ -45,10 +45,10 @@ class Members:
         # Ids of nodes whose record may be out of date: nodes to store, and nodes to delete from the store.
         self.unsaved: dict[str, None] = {}
         self._gateways: Mapping[str, Gateway] = {}
-        # Missing nodes by the revisions that they hold, and by audience; no zero counts.
+        # Gone nodes by the revisions that they hold, and by audience; no zero counts.
         self._held: Counter[HeldRevisions] = Counter()
         self._audiences: Counter[Audience] = Counter()
-        # (time, id): a heap. It has an entry for each missing node, and entries that are out of date.
+        # (time, id): a heap. It has an entry for each gone node, and entries that are out of date.
         self._due: list[tuple[float, str]] = []
         # Ids of released nodes, in the order of their release.
         self._released: OrderedDict[str, None] = OrderedDict()
@@ -68,7 +68,7 @@ class Members:
             self._set_remembered(node, False)
 
     def left(self, node: Node, now: float) -> None:
-        """Handle the end of a node's last stream: a known node is missing, any other is released."""
+        """Handle the end of a node's last stream: a known node is gone, any other is released."""
         node.gone_since = now
         self._set_remembered(node, True)
         if node.known:
@@ -79,7 +79,7 @@ class Members:
             self._released[node.id] = None
 
     def returned(self, node: Node) -> None:
-        """Handle the first stream of a node that was missing or released."""
+        """Handle the first stream of a node that was gone or released."""
         if node.known:
             self._count(node, -1)
         else:
@@ -87,8 +87,8 @@ class Members:
         node.gone_since = node.release_time = None
         node.restored = False
 
-    def missing_holding(self, revision: int) -> int:
-        """Return the number of missing nodes that hold a revision."""
+    def gone_holding(self, revision: int) -> int:
+        """Return the number of gone nodes that hold a revision."""
         return sum(n for held, n in self._held.items() if revision in held)
 
     def drop_released(self, now: float) -> None:
@@ -114,13 +114,13 @@ class Members:
 
     @property
     def next_release(self) -> float | None:
-        """Return the time at which `release` must be called, or None while no node is missing."""
+        """Return the time at which `release` must be called, or None while no node is gone."""
         while self._due and not self._is_due(*self._due[0]):
             heappop(self._due)
         return self._due[0][0] if self._due else None
 
     def release(self, now: float) -> list[Node]:
-        """Release the missing nodes whose time has come, and return them."""
+        """Release the gone nodes whose time has come, and return them."""
         released = []
         while (due := self.next_release) is not None and due <= now:
             node = self._nodes[heappop(self._due)[1]]
@@ -133,7 +133,7 @@ class Members:
         return released
 
     def restore(self, nodes: Iterable[RememberedNode], now: float) -> None:
-        """Add the nodes that an earlier process remembered. They are missing until they connect. Call it at the start."""
+        """Add the nodes that an earlier process remembered. They are gone until they connect. Call it at the start."""
         nodes = list(nodes)[:MAX_REMEMBERED]
         this_hour = int(now // 3600)
         newest = max((min(n.last_seen_hour, this_hour) for n in nodes), default=0)
@@ -185,7 +185,7 @@ class Members:
         node.audience = replace(node.audience, gateways=selecting(node, self._gateways))
 
     def _await_return(self, node: Node) -> None:
-        """Count a missing node, and compute the time of its release."""
+        """Count a gone node, and compute the time of its release."""
         assert node.gone_since is not None
         node.release_time = node.gone_since + absence_limit(node.audience.gateways, self._gateways)
         self._count(node, 1)
@@ -200,7 +200,7 @@ class Members:
         return node is not None and node.known and node.release_time == time
 
     def _count(self, node: Node, change: int) -> None:
-        """Count a missing node in or out."""
+        """Count a gone node in (1) or out (-1)."""
         if change > 0:
             self._held[node.holds] += 1
             self._audiences[node.audience] += 1

@@ -23,7 +23,7 @@ class NodeState(Enum):
     SYNCED = "synced"  # connected, and holds the newest revision
     BEHIND = "behind"  # connected, and has not ACKed all of the newest revision yet
     REFUSING = "refusing"  # connected, and has a NACK that still applies; the node uses the configuration from before it
-    GONE = "gone"  # known and not connected: missing (`membership.py`)
+    GONE = "gone"  # known and not connected (`membership.py`)
     RELEASED = "released"  # not connected, and does not count any more
 
     # The hash by identity is implemented in C. Enum's own hash is not, and would be much of the cost of an event.
@@ -35,7 +35,7 @@ class ProgressState(Enum):
 
     REFUSED = "refused"  # a NACK of this revision or of a newer one applies, and the node holds an older revision
     BEHIND = "behind"  # has not ACKed all of the revision yet
-    GONE = "gone"  # missing, and did not hold the revision when it disconnected
+    GONE = "gone"  # known and not connected, and did not hold the revision when it disconnected
     RELEASED = "released"  # does not count any more, and did not hold the revision when it disconnected
     HOLDING = "holding"  # has ACKed all of it or of a newer revision, possibly except for resources that it refused earlier
 

@@ -74,7 +74,7 @@ class AudienceCounts(Observer):
         return {transition for _, transition in self._transitions(before, after)}
 
     def nodes_of(self, transitions: Collection[Transition], before: Head, after: State) -> Mapping[Transition, list[str]]:
-        """Return the ids of the connected nodes by transition, of some transitions. Those without a node are left out."""
+        """Return the ids of the connected nodes of each of these transitions. Transitions without a node are left out."""
         ids: dict[Transition, list[str]] = {}
         for node, transition in self._transitions(before, after):
             if transition in transitions:
@@ -82,9 +82,9 @@ class AudienceCounts(Observer):
         return ids
 
     def refused_listeners(self) -> Mapping[str, Sequence[tuple[int, frozenset[str]]]]:
-        """Return the listeners that connected nodes refuse, by the node's id: the refused revision, and the addresses.
+        """Return the listeners that connected nodes refuse: by the node's id, the refused revisions and their addresses.
 
-        A refused response may contain other listeners, which Envoy accepted. So only those count that its message names.
+        A refused response may contain other listeners, which Envoy accepted. So only listeners that its message names count.
         """
         refused: dict[str, list[tuple[int, frozenset[str]]]] = {}
         for node in self._fleet.nodes.values():

@@ -13,9 +13,9 @@ from controlplane.xds.events import (
     AudienceAssigned,
     Blocked,
     Claimed,
-    Heard,
     Held,
     Identified,
+    LastMessage,
     LoadReported,
     Oversized,
     Recovered,
@@ -40,7 +40,7 @@ FLEET_EVENTS = (
     StreamClosed,
 )
 # They only say that a message came, and wake no watcher of the fleet.
-MESSAGE_EVENTS = (Heard, ReporterIdentified, LoadReported)
+MESSAGE_EVENTS = (LastMessage, ReporterIdentified, LoadReported)
 TRAFFIC_EVENTS = (ReporterIdentified, LoadReported, StreamClosed)
 
 

@@ -1,4 +1,4 @@
-"""Reports nodes that hold versions which this history never made: a log line once a node, and a metric.
+"""Reports nodes that hold versions which this history never made: one log line for each node, and a metric.
 
 The cause is one of these: the store was lost or is another one, a backup was restored, or the node was served by another
 control plane before.
@@ -34,7 +34,7 @@ class ForeignVersions(Observer):
             _EXAMPLE,
         )
         self._replaced = RateLimitedLog(
-            "node holds a version that this history never made: was a backup restored, or had it another control plane?",
+            "node holds a version that this history never made: was a backup restored, or did another control plane serve it?",
             "more nodes hold versions that this history never made",
             logging.WARNING,
             _EXAMPLE,

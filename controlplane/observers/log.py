@@ -12,7 +12,7 @@ import structlog
 
 from controlplane.domain.revision import Head
 from controlplane.envoy_types import short_name
-from controlplane.fleet import Fleet, Node, NodeState, ProgressState
+from controlplane.fleet import Fleet, Node, NodeState
 from controlplane.observers import Handler, Observer
 from controlplane.observers.rate_limited_log import RateLimitedLog
 from controlplane.xds.events import (
@@ -36,15 +36,6 @@ _BEHIND = NodeState.BEHIND
 LATE = 10.0
 
 
-# The words for nodes that do not hold a revision.
-_LATE_WORDS = {
-    ProgressState.REFUSED: "refused",
-    ProgressState.BEHIND: "behind",
-    ProgressState.GONE: "gone",
-    ProgressState.RELEASED: "released",
-}
-
-
 class FleetLog(Observer):
     """Writes the log lines about nodes and revisions."""
 
@@ -54,7 +45,7 @@ class FleetLog(Observer):
         self._head = Head()
         # True until `_head` is done and this was logged.
         self._awaited = False
-        # True once it was logged that every connected node holds `_head`, while others are still missing.
+        # True once it was logged that every connected node holds `_head`, while others are gone.
         self._logged_connected = False
         # Logs the nodes that do not hold `_head` yet.
         self._late: asyncio.TimerHandle | None = None
@@ -170,7 +161,7 @@ class FleetLog(Observer):
         if counts[NodeState.REFUSING]:
             fields["refusing"] = counts[NodeState.REFUSING]
         if not done:
-            fields["gone"] = counts[NodeState.GONE] - fleet.members.missing_holding(head.number)
+            fields["gone"] = counts[NodeState.GONE] - fleet.members.gone_holding(head.number)
             fields["too_few"] = sum(max(0, e.expected - e.counted) for e in fleet.members.expected(fleet.audiences))
         duration = {"ms": round((now - head.time) * 1000, 1)} if head.time else {}
         event = "revision held by all" if done else "revision held by all connected nodes"
@@ -184,7 +175,7 @@ class FleetLog(Observer):
         counted = [n for n in self._fleet.nodes.values() if n.connected or n.known]
         late = [n for n in counted if self._head.number not in n.holds]
         if late:
-            states = Counter(_LATE_WORDS[n.progress(self._head.number)] for n in late)
+            states = Counter(n.progress(self._head.number).value for n in late)
             log.warning("revision not held by all yet", revision=self._head.number, **states, nodes=[n.id for n in late[:8]])
 
     def _stop_waiting(self) -> None:

@@ -12,7 +12,7 @@ from controlplane.problems.reasons import REASONS, Problem
 # A node may take this long to ACK a new revision, or everything after it connected, before it counts as behind. Seconds.
 PATIENCE = 10.0
 
-# A node that came with versions which this history never made is a problem for this time. Seconds.
+# If a node came with versions which this history never made, that is a problem for this time. Seconds.
 FOREIGN_SHOWN = 3600.0
 
 # Nodes and resources that a sentence names; the others are counted.
@@ -25,7 +25,7 @@ _BY_MODEL = (CLUSTER, ENDPOINTS, ROUTES)
 
 @dataclass(slots=True)
 class _Refused:
-    """The nodes that refuse the same resources with the same words."""
+    """The nodes that refuse the same resources with the same message."""
 
     nodes: list[str] = field(default_factory=list)
     newest_revision: int = 0

@@ -12,9 +12,10 @@ from controlplane.problems.nodes import PATIENCE, named
 from controlplane.problems.reasons import REASONS, Level, Problem
 from controlplane.traffic import ClusterTraffic, Traffic, version_of
 
-# Shares of a version's tries that end with an error. Fewer errors than FEW within a minute, beside successes, are no problem.
+# Shares of a version's tries that end with an error. If other tries succeed, fewer errors than FEW within a minute are no
+# problem.
 WARNING_SHARE, CRITICAL_SHARE, FEW = 0.05, 0.5, 5
-# If a version with a share gets no tries any more after its last ones failed, it counts as failing for this long. Seconds.
+# If the last tries at a version with a share failed, and it gets none any more, it counts as failing for this long. Seconds.
 MEMORY = 600.0
 
 
@@ -25,7 +26,7 @@ class _Judged:
     model: Model
     receiver: str
     # False for copies, and for a version without a share.
-    users: bool
+    serves_users: bool
     traffic: ClusterTraffic
     # When the model last changed: errors from before say nothing about its versions now.
     changed: float
@@ -62,10 +63,10 @@ def _failing(one: _Judged, now: float) -> Iterator[Problem]:
     else:
         share, age = 1.0, now - one.traffic.last_failure
         since = max(one.traffic.last_success, one.changed)
-        if not one.users or one.traffic.last_failure <= since or age > MEMORY:
+        if not one.serves_users or one.traffic.last_failure <= since or age > MEMORY:
             return
         text = f"the last tries at {one.receiver} ended with an error {age:.0f} s ago, and none has succeeded since"
-    critical = share >= CRITICAL_SHARE and one.users
+    critical = share >= CRITICAL_SHARE and one.serves_users
     level = Level.CRITICAL if critical else Level.WARNING
     yield Problem(REASONS["VERSION_FAILS"], subject + text, models=(one.model.name,), level=level)
 
@@ -76,7 +77,7 @@ def _left(one: _Judged, now: float) -> Iterator[Problem]:
     ended = succeeded + failed + gone
     if gone < FEW or gone < CRITICAL_SHARE * ended:
         return
-    level = Level.CRITICAL if one.users and not succeeded else Level.WARNING
+    level = Level.CRITICAL if one.serves_users and not succeeded else Level.WARNING
     share = f"{percent(gone / ended)} of the tries at {one.receiver} are gone: the client left before an answer"
     yield Problem(REASONS["CLIENTS_LEAVE"], f"models/{one.model.name}: {share}", models=(one.model.name,), level=level)
 

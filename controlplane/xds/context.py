@@ -19,7 +19,7 @@ class Context:
     def __init__(self, diffs: DiffCache | None = None, versions: VersionIndex | None = None) -> None:
         self.diffs = diffs if diffs is not None else DiffCache()
         self.references = ReferenceCache()
-        # The versions that were published; it answers what a returning client holds.
+        # It says which resources a returning client holds.
         self.versions = versions if versions is not None else VersionIndex()
         self.removed_clusters = RemovedClusters(self.diffs)
         self.encoder = Encoder()

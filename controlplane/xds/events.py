@@ -90,10 +90,10 @@ class Oversized:
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """The client said on the first request of a type that it holds resources from an earlier stream, and not the newest ones.
+    """The first request of a type says that the client holds resources from an earlier stream, and not the newest ones.
 
-    Reported for listeners, clusters, scopes and routes, at most once a stream, type and snapshot. A client that already holds
-    the newest snapshot's resources of the type reports nothing.
+    Reported for listeners, clusters, scopes and routes, at most once for each stream, type and snapshot. It is not reported if
+    the client already holds the newest snapshot's resources of the type.
     """
 
     type_url: str
@@ -133,7 +133,7 @@ class StreamClosed:
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class LastMessage:
     """The client's last message came `ago` seconds before this event. Reported every few seconds if there was one."""
 
     ago: float
@@ -169,4 +169,4 @@ LoadEvent = ReporterIdentified | LoadReported
 
 
 # Everything that a stream can report. The fleet ignores load events, and the traffic ignores all others.
-StreamEvent = Event | Heard | StreamOpened | AudienceAssigned | StreamClosed | LoadEvent
+StreamEvent = Event | LastMessage | StreamOpened | AudienceAssigned | StreamClosed | LoadEvent

@@ -29,10 +29,11 @@ from controlplane.xds.node import identified
 # A client with this feature can be asked for all of its clusters, without their names.
 SEND_ALL = "envoy.lrs.supports_send_all_clusters"
 
-# Seconds between two reports of a client: at least; up to here, so that the network carries little; and at most.
+# Seconds between two reports of a client: the shortest interval; the longest one that is chosen to save bytes on the network;
+# the longest one.
 SHORTEST, MODERATE, LONGEST = 2.0, 10.0, 600.0
 
-# Bytes of all reports of a second, as long as the interval is below MODERATE: 16 Envoys report each second.
+# The sum of all reports of a second in bytes, as long as the interval is below MODERATE. It is that of 16 Envoys.
 _BYTES_PER_SECOND = 1_000_000
 # Size of an Envoy's report.
 _REPORT_BYTES = 60_000

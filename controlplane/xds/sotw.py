@@ -29,7 +29,7 @@ A returning client sends a version, and no list of what it holds (rule 33):
     CDS     in the index of published versions      the client holds those clusters. The ones that are removed stay in the full
                                                     state until the routes are ACKed
     RDS     any                                     the client holds routes of unknown content until they are ACKed. A version
-                                                    does not tell, because a response may have only some of the changes
+                                                    does not identify them, because a response may have only some of them
     others                                          everything is sent
 
 Known flaws:

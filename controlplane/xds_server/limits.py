@@ -37,8 +37,8 @@ class StreamLimits:
     # in this time. Whole seconds; 0: no TTL.
     resource_ttl: int = 0
     # How long after a NACK the resources that were refused together are sent again in smaller parts. Until then, the good
-    # ones wait for the bad one, and new routes wait for their clusters. It only has to space the attempts of a client that
-    # refuses all that it is sent, so it is short.
+    # ones wait for the bad one, and new routes wait for their clusters. It only limits how often a client that
+    # refuses everything is sent something, so it is short.
     nack_retry_delay: float = 1.0
     # How often clients report their load, while there are few clients.
     load_report_interval: float = SHORTEST

@@ -31,7 +31,7 @@ from controlplane.http2.handler import Transport
 from controlplane.http2.peer import Peer
 from controlplane.published import PublishedRevision
 from controlplane.snapshot import Audience, Client
-from controlplane.xds.events import AudienceAssigned, Event, Heard, Held, Identified, Refused, StreamClosed, StreamId
+from controlplane.xds.events import AudienceAssigned, Event, Held, Identified, LastMessage, Refused, StreamClosed, StreamId
 from controlplane.xds.memo import MemoisedStream
 from controlplane.xds_server import duplicate_node_id, variants
 from controlplane.xds_server.context import PumpContext
@@ -82,8 +82,8 @@ class Pump(XdsHandler):
         "_variant",
         "core",
         "deprioritised",
-        "heard",
         "host",
+        "last_message_time",
         "offered",
         "reading",
     )
@@ -130,7 +130,7 @@ class Pump(XdsHandler):
         # True once another Envoy with the same node id is confirmed.
         self._has_duplicate = False
         # The time of the last message, by the event loop's clock; 0 once it was reported.
-        self.heard = 0.0
+        self.last_message_time = 0.0
         self._budget = ReadingBudget()
         # Parts of the newest request that are not processed yet.
         self._parts: list[Any] = []
@@ -179,8 +179,8 @@ class Pump(XdsHandler):
         self._parts.clear()
         if self._node is not None:
             self._nodes.leave(self, self._node)
-        if self.heard and self._client is not None:
-            self._report(self._stream, Heard(self._clock() - self.heard))
+        if self.last_message_time and self._client is not None:
+            self._report(self._stream, LastMessage(self._clock() - self.last_message_time))
         self._context.on_end(self._stream)
         self._report(self._stream, StreamClosed())
         self._transport.end(status)
@@ -216,7 +216,7 @@ class Pump(XdsHandler):
     # -------------------------------------------------------------------------------------------------------- requests
 
     def _receive(self, data: bytes) -> None:
-        start = self.heard = self._clock()
+        start = self.last_message_time = self._clock()
         core = self.core
         core.now = start
         if (events := core.recall(data)) is not None:

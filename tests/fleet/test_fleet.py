@@ -13,9 +13,9 @@ from controlplane.snapshot import Audience
 from controlplane.xds.events import (
     AudienceAssigned,
     Blocked,
-    Heard,
     Held,
     Identified,
+    LastMessage,
     LoadReported,
     Recovered,
     Refused,
@@ -106,10 +106,10 @@ def test_a_node_was_last_seen_when_its_last_message_came() -> None:
     fleet = Fleet()
     connect(fleet, 1)
     node = fleet.nodes["edge-1"]
-    fleet.apply(1, Heard(2.5), 110)
+    fleet.apply(1, LastMessage(2.5), 110)
     assert node.last_seen == 107.5
     fleet.apply(1, Held(1), 120)
-    fleet.apply(1, Heard(5.0), 121)
+    fleet.apply(1, LastMessage(5.0), 121)
     assert node.last_seen == 120
     fleet.apply(1, StreamClosed(), 200)
     assert (node.last_seen, node.gone_since) == (120, 200)

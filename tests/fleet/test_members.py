@@ -1,4 +1,4 @@
-"""Known, missing and released nodes: when a node counts, when it is released, and when it is saved."""
+"""Known, gone and released nodes: when a node counts, when it is released, and when it is saved."""
 
 import pytest
 
@@ -46,7 +46,7 @@ def test_a_node_is_known_from_its_first_ack_on() -> None:
     assert (node.known, fleet.members.known, fleet.counted) == (True, 1, 1)
 
 
-def test_a_missing_node_counts_until_the_time_of_its_gateway_has_passed() -> None:
+def test_a_gone_node_counts_until_the_time_of_its_gateway_has_passed() -> None:
     fleet = fleet_of("a", "b")
     fleet.publish(2)
     fleet.apply(0, StreamClosed(), 105)
@@ -65,7 +65,7 @@ def test_a_missing_node_counts_until_the_time_of_its_gateway_has_passed() -> Non
     assert [fleet.is_done(2), fleet.counted, fleet.members.next_release] == [True, 1, None]
 
 
-def test_a_missing_node_that_held_the_revision_is_no_obstacle() -> None:
+def test_a_gone_node_that_held_the_revision_is_no_obstacle() -> None:
     fleet = fleet_of("a", "b")
     fleet.apply(0, StreamClosed(), 105)
     assert fleet.is_done(1)
@@ -92,7 +92,7 @@ def test_a_released_node_that_returns_is_known_again_after_an_ack() -> None:
     assert fleet.counts == {**dict.fromkeys(NodeState, 0), NodeState.SYNCED: 1}
 
 
-def test_a_changed_gateway_changes_when_a_missing_node_is_released() -> None:
+def test_a_changed_gateway_changes_when_a_gone_node_is_released() -> None:
     fleet = fleet_of("a")
     fleet.apply(0, StreamClosed(), 105)
     fleet.members.set_gateways({"edge": Gateway("edge", 80, absent_after=1.0)})
@@ -102,7 +102,7 @@ def test_a_changed_gateway_changes_when_a_missing_node_is_released() -> None:
     assert fleet.nodes["a"].gateways == ()
 
 
-def test_remembered_nodes_are_missing_until_they_connect() -> None:
+def test_remembered_nodes_are_gone_until_they_connect() -> None:
     fleet = Fleet()
     fleet.members.set_gateways(GATEWAYS)
     fleet.publish(7)

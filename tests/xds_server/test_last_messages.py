@@ -6,7 +6,7 @@ import time
 import pytest
 
 from controlplane.fleet import NodeState
-from controlplane.xds.events import Heard
+from controlplane.xds.events import LastMessage
 from controlplane.xds_server import last_messages
 from controlplane.xds_server.last_messages import report_last_messages
 from tests.fakes.xds_client import client
@@ -20,8 +20,8 @@ rig, store = _rig, _store
 class FakePump:
     """The part of a pump that the reports use."""
 
-    def __init__(self, heard: float) -> None:
-        self.heard = heard
+    def __init__(self, last_message_time: float) -> None:
+        self.last_message_time = last_message_time
         self.ended = False
 
 
@@ -30,15 +30,15 @@ async def test_each_message_is_reported_once_and_a_silent_stream_never(monkeypat
     now = asyncio.get_running_loop().time()
     pumps = {1: FakePump(now - 2.0), 2: FakePump(0.0), 3: FakePump(now)}
     pumps[3].ended = True
-    reports: list[tuple[int, Heard]] = []
-    task = asyncio.create_task(report_last_messages(pumps, lambda stream, heard: reports.append((stream, heard))))  # type: ignore[arg-type]
+    reports: list[tuple[int, LastMessage]] = []
+    task = asyncio.create_task(report_last_messages(pumps, lambda stream, event: reports.append((stream, event))))  # type: ignore[arg-type]
     async with asyncio.timeout(10):
         while not reports:  # noqa: ASYNC110  a report wakes nobody
             await asyncio.sleep(0.005)
     await asyncio.sleep(0.05)
     assert [stream for stream, _ in reports] == [1]
     assert 2.0 <= reports[0][1].ago < 12.0
-    pumps[2].heard = now
+    pumps[2].last_message_time = now
     async with asyncio.timeout(10):
         while len(reports) < 2:  # noqa: ASYNC110
             await asyncio.sleep(0.005)

@@ -46,7 +46,7 @@ def summary_of(fleet: Fleet) -> node_service_pb2.FleetSummary:
         gone=fleet.counts[NodeState.GONE],
         released=fleet.counts[NodeState.RELEASED],
         counted=fleet.counted,
-        holding=fleet.holding(fleet.revision) + fleet.members.missing_holding(fleet.revision),
+        holding=fleet.holding(fleet.revision) + fleet.members.gone_holding(fleet.revision),
         known=fleet.members.known,
         not_remembered=fleet.members.not_remembered,
         expected=expected_nodes(fleet, _holders_by_gateway(fleet)),
