@@ -46,8 +46,6 @@ AUDIENCE = Audience(("public",))
 WILDCARD = (CLUSTER, LISTENER, SCOPED_ROUTES)
 SECONDS, MICRO = 1e9, 1e3
 
-structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(30))
-
 
 def state(models: int) -> State:
     """Return one gateway, and this many models with two versions of two endpoints each."""
@@ -325,6 +323,7 @@ def _rss() -> int:
 
 async def run(*, quick: bool) -> tuple[dict[str, Any], str]:
     """Measure, and return the results and a page about them."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(30))
     sizes, streams, switches = ([10, 100], 100, 3) if quick else ([10, 100, 1_000], STREAMS, 7)
     header = ["", "models", "cold sync", "of it in the fleet", "offer of a switch", "its ACK", "in the fleet", "memory"]
     rows: list[list[str]] = []
