@@ -103,8 +103,12 @@ class Client:
             address,
             options=[
                 ("grpc.initial_reconnect_backoff_ms", 200),
-                ("grpc.min_reconnect_backoff_ms", 200),
+                # Also the time limit of one attempt to connect, so a busy machine needs more than the first backoff.
+                ("grpc.min_reconnect_backoff_ms", 2000),
                 ("grpc.max_reconnect_backoff_ms", 1000),
+                # A watch on a host that went away without a reset ends after 30 s.
+                ("grpc.keepalive_time_ms", 20_000),
+                ("grpc.keepalive_timeout_ms", 10_000),
                 ("grpc.enable_http_proxy", 0),
                 ("grpc.max_receive_message_length", _MAX_MESSAGE),
                 ("grpc.max_send_message_length", _MAX_MESSAGE),
