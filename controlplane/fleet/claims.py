@@ -15,9 +15,9 @@ NO_NAMES: frozenset[str] = frozenset()
 class Claims:
     """Names that a node may hold from an earlier stream, perhaps of another history.
 
-    A set of names is None when the node brought a version that can't be resolved: it may hold anything of the type, so a
-    change may take anything from it. A type of which the node says nothing, or exactly the newest snapshot, has no names here.
-    So a node holds at most its claims and the snapshot of its audience together.
+    A set of names is None if the node came with a version that the index does not have. Then the node may hold any resource
+    of the type, so a change may take anything from it. If the node claims nothing of a type, or exactly the newest snapshot,
+    the set of names is empty. So a node holds at most its claims and the snapshot of its audience together.
     """
 
     listeners: frozenset[str] | None = NO_NAMES

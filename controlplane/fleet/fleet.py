@@ -49,10 +49,10 @@ class Fleet:
     """All nodes that are connected or known, and those that were released lately."""
 
     def __init__(self, versions: VersionIndex | None = None) -> None:
-        """Make an empty fleet. `versions` says from when on an unknown version is a foreign one; None: always."""
+        """Make an empty fleet. `versions` says whether an unknown version is one of another history; None: it always is."""
         self._versions = versions if versions is not None else VersionIndex()
-        # By id of a node that brought a version which this history never made: the time of the newest such stream. In the
-        # order of these times. At most RELEASED_NODES; the oldest is forgotten first.
+        # By the id of each node that came with a version which this history never made: the time of the newest such stream,
+        # in the order of these times. At most RELEASED_NODES; the oldest is forgotten first.
         self.foreign: OrderedDict[str, float] = OrderedDict()
         # The newest published revision, which every connected node should hold.
         self.revision = 0
@@ -246,7 +246,7 @@ class Fleet:
         opened.claims[event.type_url] = event
         node.last_seen = now
         version = event.unknown_version
-        # A worker process learns a little later than this one what others served.
+        # A worker process gets new entries of the index later than this process, so the version is looked up here, too.
         if version and self._versions.is_trusted(now) and not self._versions.has(event.type_url, version):
             self.foreign[node.id] = now
             self.foreign.move_to_end(node.id)
@@ -254,7 +254,7 @@ class Fleet:
                 self.foreign.popitem(last=False)
 
     def _fold(self, stream: StreamId, opened: NodeStream, node: Node, event: StreamEvent, now: float) -> None:
-        """Apply an event to a stream and to its node. The counts leave the node out in the meantime."""
+        """Apply an event to a stream and to its node. The caller has counted the node out, and counts it in again."""
         before, was_refusing = opened.held, bool(opened.refused)
         match event:
             case Held() | Settled():

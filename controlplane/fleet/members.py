@@ -56,7 +56,7 @@ class Members:
     # ------------------------------------------------------------------------------------------------------ for the fleet
 
     def acked(self, node: Node) -> None:
-        """Make a connected node known, if it holds a revision and can be remembered."""
+        """Handle an ACK of a connected node: make it known, if it holds a revision and can be remembered."""
         if not node.holds.newest or node.known:
             return
         if self.known < MAX_REMEMBERED and can_be_remembered(node):

@@ -65,7 +65,7 @@ def can_be_remembered(node: Node) -> bool:
 
 
 def remembered(node: Node, now: float) -> RememberedNode:
-    """Return what is stored of a node at `now`. A node is seen as long as it has a stream, also if it sends nothing."""
+    """Return the description of a node to store at `now`. A node with an open stream is seen, also if it sends nothing."""
     last_seen = now if node.gone_since is None else node.gone_since
     return RememberedNode(
         node.id, node.cluster, node.locality, node.audience.client, int(node.first_seen), int(last_seen // _HOUR)
@@ -75,7 +75,7 @@ def remembered(node: Node, now: float) -> RememberedNode:
 def absence_at_start(last_seen_hour: int, newest_hour: int) -> float:
     """Return the seconds for which a remembered node was away when the control plane started.
 
-    `newest_hour` is the newest hour of all remembered nodes: then the control plane ran last. The time in which it did not run
+    `newest_hour` is the newest hour of all remembered nodes: the hour in which the control plane last ran. The time after it
     does not count. Hours are whole, so the result may be up to two hours too small, and is never too large.
     """
     return max(0, newest_hour - last_seen_hour - 1) * _HOUR
@@ -84,7 +84,7 @@ def absence_at_start(last_seen_hour: int, newest_hour: int) -> float:
 def selecting(node: Node, gateways: Mapping[str, Gateway]) -> tuple[str, ...]:
     """Return the labels of the gateways that select a node, sorted.
 
-    The metadata of a node that did not connect since the start is not known. A gateway that could select it counts.
+    The metadata of a node that did not connect since the start is not known. Gateways that could select it are returned, too.
     """
     metadata = None if node.restored else node.metadata
     return tuple(sorted(g.name for g in gateways.values() if g.nodes.matches(node.cluster, node.id, metadata, node.locality)))

@@ -3,8 +3,8 @@
 Once a second, three things happen: nodes that were away for too long are released, in a new hour every connected node is noted
 as seen, and at most one batch of records is written. So an ACK or a NACK never causes a write by itself.
 
-A record is a JSON object of the fields of `RememberedNode`, under the id of the node. While the store can't write, the ids of
-the changed nodes wait, and nothing else.
+A record is a JSON object of the fields of `RememberedNode`. Its name is the id of the node. While the store can't write, only
+the ids of the changed nodes are kept in memory.
 """
 
 from __future__ import annotations

@@ -13,20 +13,20 @@ from controlplane.generated.turnout.v1 import status_pb2 as pb
 from controlplane.generated.turnout.v1 import status_service_pb2 as spb
 from controlplane.problems.judge import Observed
 from tests.api.api import Api
-from tests.problems.fleets import World
+from tests.problems.fleets import SampleFleet
 from tests.test_traffic import load
 
 
 @pytest.fixture
-def world() -> World:
+def sample() -> SampleFleet:
     """Two nodes of which one refuses a cluster of wine, and a version of iris that fails."""
-    return World().add(1, 2).refuse(1, "wine/blue").report(2, 110, load("iris/blue", issued=100, failed=100))
+    return SampleFleet().add(1, 2).refuse(1, "wine/blue").report(2, 110, load("iris/blue", issued=100, failed=100))
 
 
 @pytest.fixture
-def service(api: Api, world: World) -> StatusService:
+def service(api: Api, sample: SampleFleet) -> StatusService:
     return StatusService(
-        lambda: Observed(api.store.head.value, world.fleet, world.traffic, world.store_failure), lambda: 120.0
+        lambda: Observed(api.store.head.value, sample.fleet, sample.traffic, sample.store_failure), lambda: 120.0
     )
 
 

@@ -191,7 +191,7 @@ BASE = (EDGE, IRIS, WINE)
         ),
     ],
 )
-def test_each_change_loses_what_it_takes_away(
+def test_each_kind_of_change_has_its_losses(
     before: tuple[Gateway | Model, ...], after: tuple[Gateway | Model, ...], expected: list[str]
 ) -> None:
     assert lost(Compiled(*before), Compiled(*after)) == expected

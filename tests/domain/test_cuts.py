@@ -54,7 +54,7 @@ ONLY = Loss(LossKind.LISTENER, "0.0.0.0:80", ("iris",), "only")
         ),
     ],
 )
-def test_each_loss_has_its_words(loss: Loss, nodes: list[str], text: str) -> None:
+def test_each_kind_of_loss_has_its_sentence(loss: Loss, nodes: list[str], text: str) -> None:
     assert loss.text(nodes) == text
 
 

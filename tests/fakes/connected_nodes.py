@@ -11,29 +11,17 @@ from controlplane.domain.revision import Head
 from controlplane.domain.state import State
 from controlplane.fleet import Node
 from controlplane.snapshot import Audience
-from controlplane.writer import ConnectedNodes
+from controlplane.writer import ConnectedNodes, NoNodes
 
 
 @dataclass
-class CountedNodes(ConnectedNodes):
+class CountedNodes(NoNodes):
     """Nodes that are only counted, and that lose nothing by any change."""
 
     count: Callable[[State], Mapping[Audience, int]]
 
     def by_audience(self, state: State) -> Mapping[Audience, int]:
         return self.count(state)
-
-    def variants(self) -> Mapping[Audience, Collection[str]]:
-        return {}
-
-    def transitions(self, before: Head, after: State) -> Collection[Transition]:
-        return ()
-
-    def nodes_of(self, transitions: Collection[Transition], before: Head, after: State) -> Mapping[Transition, list[str]]:
-        return {}
-
-    def refused_listeners(self) -> Mapping[str, Sequence[tuple[int, frozenset[str]]]]:
-        return {}
 
 
 @dataclass

@@ -65,7 +65,7 @@ def test_a_gone_node_counts_until_the_time_of_its_gateway_has_passed() -> None:
     assert [fleet.is_done(2), fleet.counted, fleet.members.next_release] == [True, 1, None]
 
 
-def test_a_gone_node_that_held_the_revision_is_no_obstacle() -> None:
+def test_a_gone_node_that_held_the_revision_does_not_delay_done() -> None:
     fleet = fleet_of("a", "b")
     fleet.apply(0, StreamClosed(), 105)
     assert fleet.is_done(1)

@@ -16,7 +16,7 @@ GATEWAYS = {
 }
 
 
-def test_what_is_stored_of_a_node_has_its_place_and_times_and_nothing_that_it_holds() -> None:
+def test_a_remembered_node_has_place_and_times_and_nothing_that_it_holds() -> None:
     node = Node("edge-1", "edge", {"kind": "pod"}, locality=Locality("eu"), audience=Audience(("day",), Client.GRPC))
     node.first_seen = 5 * HOUR + 1.5
     stored = RememberedNode("edge-1", "edge", Locality("eu"), Client.GRPC, 18_001, 9)

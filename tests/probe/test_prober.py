@@ -80,6 +80,6 @@ async def test_a_name_server_that_does_not_answer(monkeypatch: pytest.MonkeyPatc
     assert result.failures[0].reason == "no answer within 0.05 s"
 
 
-async def test_off() -> None:
+async def test_a_prober_that_is_off_connects_to_nothing() -> None:
     async with server(silent) as port:
         assert await Prober(enabled=False, local=True).probe([target(port)]) == []

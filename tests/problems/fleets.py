@@ -21,7 +21,7 @@ WINE = Model("wine", ("edge",), VERSIONS, {"blue": 10_000})
 
 
 @dataclass
-class World:
+class SampleFleet:
     """A control plane with nodes that hold revision 1 and report their load."""
 
     head: Head = Head(1, State({"edge": Gateway("edge", 80)}, {"iris": IRIS, "wine": WINE}), {}, 100.0)
@@ -33,7 +33,7 @@ class World:
         self.fleet.publish(self.head.number)
         self.traffic.publish(self.head.state.models)
 
-    def add(self, *streams: int, held: int = 1, reports: bool = True) -> World:
+    def add(self, *streams: int, held: int = 1, reports: bool = True) -> SampleFleet:
         """Connect the node `edge-N` for each stream N at time 100."""
         for stream in streams:
             connect(self.fleet, stream, f"edge-{stream}")
@@ -43,11 +43,11 @@ class World:
                 self.traffic.apply(1000 + stream, ReporterIdentified(f"edge-{stream}"), 101)
         return self
 
-    def refuse(self, stream: int, *resources: str, message: str = "cannot bind", type_url: str = CLUSTERS) -> World:
+    def refuse(self, stream: int, *resources: str, message: str = "cannot bind", type_url: str = CLUSTERS) -> SampleFleet:
         self.fleet.apply(stream, Refused(type_url, resources, message, 1), 102)
         return self
 
-    def report(self, stream: int, now: float, *loads: ClusterLoad) -> World:
+    def report(self, stream: int, now: float, *loads: ClusterLoad) -> SampleFleet:
         self.traffic.apply(1000 + stream, LoadReported(loads), now)
         return self
 

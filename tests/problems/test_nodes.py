@@ -10,17 +10,17 @@ from controlplane.published import NO_REVISION
 from controlplane.snapshot import Audience
 from controlplane.xds.events import AudienceAssigned, Claimed, Held, StreamClosed
 from tests.fleet.clients import LISTENER, connect
-from tests.problems.fleets import CLUSTERS, World
+from tests.problems.fleets import CLUSTERS, SampleFleet
 
 
 def test_nodes_that_hold_the_revision_are_no_problem() -> None:
-    assert World().add(1, 2).problems() == []
+    assert SampleFleet().add(1, 2).problems() == []
 
 
 def test_nodes_that_refuse_the_same_are_one_problem_and_the_most_nodes_come_first() -> None:
-    world = World().add(1, 2, 3).refuse(1, "0.0.0.0:80", type_url=LISTENER, message="no permission")
-    world.refuse(2, "iris/blue", "iris/green").refuse(3, "iris/blue", "iris/green")
-    first, second = world.problems()
+    sample = SampleFleet().add(1, 2, 3).refuse(1, "0.0.0.0:80", type_url=LISTENER, message="no permission")
+    sample.refuse(2, "iris/blue", "iris/green").refuse(3, "iris/blue", "iris/green")
+    first, second = sample.problems()
     assert (first.reason.name, first.nodes, first.models) == ("NODES_REFUSE", ("edge-2", "edge-3"), ("iris",))
     assert first.text == "nodes/edge-2, nodes/edge-3 refuse Cluster iris/blue, iris/green of revision 1: cannot bind"
     assert (second.nodes, second.models) == (("edge-1",), ())
@@ -28,31 +28,33 @@ def test_nodes_that_refuse_the_same_are_one_problem_and_the_most_nodes_come_firs
 
 
 def test_a_node_is_behind_ten_seconds_after_the_revision_and_after_it_connected() -> None:
-    world = World().add(1)
-    world.fleet.publish(2)
-    assert world.problems(now=109) == []
-    (problem,) = world.problems(now=111)
+    sample = SampleFleet().add(1)
+    sample.fleet.publish(2)
+    assert sample.problems(now=109) == []
+    (problem,) = sample.problems(now=111)
     assert (problem.reason.name, problem.nodes) == ("NODES_BEHIND", ("edge-1",))
     assert problem.text == "nodes/edge-1 has not ACKed all of revision 2 yet, and holds revision 1"
-    assert "have not ACKed all of revision 2 yet, and hold revision 1 or a newer one" in world.add(2).problems(now=111)[0].text
+    assert (
+        "have not ACKed all of revision 2 yet, and hold revision 1 or a newer one" in sample.add(2).problems(now=111)[0].text
+    )
 
 
 def test_a_node_that_is_gone_and_a_fleet_without_nodes() -> None:
-    world = World().add(1, 2)
-    world.fleet.apply(1, StreamClosed(), 103)
-    (problem,) = world.problems()
+    sample = SampleFleet().add(1, 2)
+    sample.fleet.apply(1, StreamClosed(), 103)
+    (problem,) = sample.problems()
     assert (problem.reason.name, problem.nodes, problem.text) == ("NODES_GONE", ("edge-1",), "nodes/edge-1 is not connected")
-    world.fleet.apply(2, StreamClosed(), 103)
-    assert world.reasons() == ["NODES_GONE", "NO_NODES"]
-    assert World().reasons() == ["NO_NODES"]
+    sample.fleet.apply(2, StreamClosed(), 103)
+    assert sample.reasons() == ["NODES_GONE", "NO_NODES"]
+    assert SampleFleet().reasons() == ["NO_NODES"]
 
 
 def test_a_node_that_no_gateway_selects_is_not_fine() -> None:
     """After a typo in a selector the status was green."""
-    world = World().add(1, 2)
+    sample = SampleFleet().add(1, 2)
     for stream in (1, 2):
-        world.fleet.apply(stream, AudienceAssigned(Audience(), "no gateway selects it: edge wants id in [egde-1]"), 103)
-    (problem,) = world.problems()
+        sample.fleet.apply(stream, AudienceAssigned(Audience(), "no gateway selects it: edge wants id in [egde-1]"), 103)
+    (problem,) = sample.problems()
     assert (problem.reason.name, problem.nodes) == ("NODES_INCOMPLETE", ("edge-1", "edge-2"))
     assert problem.text == "nodes/edge-1, nodes/edge-2: no gateway selects it: edge wants id in [egde-1]"
 
@@ -82,24 +84,24 @@ def test_many_names_are_counted() -> None:
 
 
 def test_without_a_revision_nodes_are_not_behind_and_those_of_another_history_are_counted() -> None:
-    world = World(head=Head()).add(1, 2, 3, held=0)
+    sample = SampleFleet(head=Head()).add(1, 2, 3, held=0)
     for stream in (1, 2, 3):
-        world.fleet.apply(stream, AudienceAssigned(Audience(), NO_REVISION), 101)
-    (problem,) = world.problems(now=200)
+        sample.fleet.apply(stream, AudienceAssigned(Audience(), NO_REVISION), 101)
+    (problem,) = sample.problems(now=200)
     assert (problem.reason.name, problem.text) == ("NO_REVISION", "there is no revision yet: no node gets anything")
-    world.fleet.apply(1, Claimed(CLUSTERS, None, "v7"), 101)
-    (problem,) = world.problems(now=200)
+    sample.fleet.apply(1, Claimed(CLUSTERS, None, "v7"), 101)
+    (problem,) = sample.problems(now=200)
     assert problem.text == "there is no revision yet: 1 node holds configuration of another history, and keeps it"
-    world.fleet.apply(2, Claimed(CLUSTERS, None, "v7"), 101)
-    (problem,) = world.problems(now=200)
+    sample.fleet.apply(2, Claimed(CLUSTERS, None, "v7"), 101)
+    (problem,) = sample.problems(now=200)
     assert problem.text == "there is no revision yet: 2 nodes hold configuration of another history, and keep it"
 
 
 def test_nodes_with_versions_of_another_history_are_a_problem_for_an_hour() -> None:
-    world = World().add(1, 2)
-    world.fleet.apply(1, Claimed(CLUSTERS, None, "v7"), 101)
-    world.fleet.apply(1, Held(1), 102)
-    (problem,) = world.problems()
+    sample = SampleFleet().add(1, 2)
+    sample.fleet.apply(1, Claimed(CLUSTERS, None, "v7"), 101)
+    sample.fleet.apply(1, Held(1), 102)
+    (problem,) = sample.problems()
     assert (problem.reason.name, problem.nodes) == ("FOREIGN_VERSIONS", ("edge-1",))
     assert problem.text == "nodes/edge-1 came with versions that this history never made, and got revision 1 instead"
-    assert world.problems(now=101 + FOREIGN_SHOWN) == []
+    assert sample.problems(now=101 + FOREIGN_SHOWN) == []

@@ -3,20 +3,20 @@
 from controlplane.fleet import NodeState
 from controlplane.problems.selection import Selection
 from controlplane.xds.events import StreamClosed
-from tests.problems.fleets import World
+from tests.problems.fleets import SampleFleet
 from tests.test_traffic import load
 
 
-def world() -> World:
+def sample() -> SampleFleet:
     """Return a fleet in which everything is wrong: 1 refuses iris, 2 refuses wine, 3 is gone, 4 is fine, and wine fails."""
-    created = World().add(1, 2, 3, 4).refuse(1, "iris/blue").refuse(2, "wine/blue", message="Unknown field")
+    created = SampleFleet().add(1, 2, 3, 4).refuse(1, "iris/blue").refuse(2, "wine/blue", message="Unknown field")
     created.fleet.apply(3, StreamClosed(), 103)
     return created.report(4, 110, load("wine/blue", issued=100, failed=100))
 
 
 def selected(selection: Selection) -> tuple[list[str], list[str]]:
     """Return the reasons and the nodes that are selected."""
-    everything = world()
+    everything = sample()
     problems = selection.problems(everything.problems(), everything.fleet)
     return [p.reason.name for p in problems], [n.id for n in selection.nodes(everything.fleet)]
 
@@ -41,7 +41,7 @@ def test_by_error_and_by_reason() -> None:
 
 
 def test_a_released_node_is_no_problem_and_is_selected_by_its_state() -> None:
-    everything = world()
+    everything = sample()
     everything.fleet.members.release(1e9)
     assert [n.id for n in Selection().nodes(everything.fleet)] == ["edge-1", "edge-2"]
     assert "NODES_GONE" not in [p.reason.name for p in everything.problems()]

@@ -98,7 +98,7 @@ async def test_revisions_that_follow_each_other_are_saved_in_one_batch(monkeypat
     await saved.close()
 
 
-async def test_an_index_that_is_younger_than_its_history_knows_it(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_index_that_is_younger_than_its_history_is_incomplete(monkeypatch: pytest.MonkeyPatch) -> None:
     records = FakeRecords()
     with capture_logs() as lines:
         saved, index = await recorder(records, 26)
@@ -124,7 +124,7 @@ async def test_revisions_that_nobody_was_served_leave_no_gap() -> None:
     assert index.known_since == 0.0
 
 
-async def test_a_snapshot_without_a_revision_is_nothing_to_save() -> None:
+async def test_a_snapshot_without_a_revision_is_not_saved() -> None:
     records = FakeRecords()
     saved, index = await recorder(records, 0)
     saved.served(snapshot(0))

@@ -66,7 +66,7 @@ def test_an_upgrade_that_compiles_other_bytes_is_no_other_history() -> None:
         assert sotw_claim(sub, version, newest, index) == Claimed(type_url, frozenset("ac"))
 
 
-def test_only_listeners_clusters_and_routes_tell_of_another_history() -> None:
+def test_only_listeners_clusters_and_routes_show_another_history() -> None:
     index = indexed(OLD, NEW)
     assert delta_claim(subscription(SCOPED_ROUTES), {"s": "f"}, index) == Claimed(SCOPED_ROUTES, frozenset("s"))
     assert sotw_claim(subscription(SCOPED_ROUTES), "f", "", index) == Claimed(SCOPED_ROUTES, None)
