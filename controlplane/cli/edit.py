@@ -16,7 +16,19 @@ from controlplane.cli import complete, messages, names, objects, output
 from controlplane.cli.client import Client
 from controlplane.cli.cuts import AllowCut, CutToken, cut_fields
 from controlplane.cli.files import load
-from controlplane.cli.options import DEFAULT_WAIT, Api, Output, Reason, Timeout, Wait, connect, request_id
+from controlplane.cli.options import (
+    DEFAULT_WAIT,
+    Api,
+    NoProbe,
+    Output,
+    Reason,
+    Require,
+    Requirement,
+    Timeout,
+    Wait,
+    connect,
+    request_id,
+)
 from controlplane.cli.output import Format
 from controlplane.cli.receipt import finish
 from controlplane.domain.collections import BY_NAME, COLLECTIONS
@@ -47,8 +59,10 @@ def edit(
     reason: Reason = "",
     wait: Wait = False,
     timeout: Timeout = DEFAULT_WAIT,
+    require: Require = Requirement.KNOWN,
     allow_cut: AllowCut = False,
     cut_token: CutToken = "",
+    no_probe: NoProbe = False,
     api: Api = None,
     form: Output = Format.TABLE,
 ) -> None:
@@ -66,14 +80,14 @@ def edit(
     named = names.parse(arguments, names.object_kinds())
     client = connect(ctx, api)
     before = _manifest(client, named)
-    request = ApplyRequest(reason=reason, **cut_fields(allow_cut, cut_token))
+    request = ApplyRequest(reason=reason, no_probe=no_probe, **cut_fields(allow_cut, cut_token))
     path = _new_file(_HEADER + _yaml(before))
     answer = _edited(client, path, before, request)
     path.unlink(missing_ok=True)
     if answer is None:
         output.notice("The file was not changed, so nothing was changed.")
         return
-    finish(client, answer, form, changed=answer.changed, timeout=timeout if wait else None)
+    finish(client, answer, form, changed=answer.changed, timeout=timeout if wait else None, require=require)
 
 
 def _manifest(client: Client, named: dict[str, list[str]]) -> Manifest:

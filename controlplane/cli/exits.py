@@ -44,7 +44,7 @@ MEANINGS: dict[Exit, str] = {
     Exit.USAGE: "the command line itself is wrong",
     Exit.INVALID: "invalid input: a file, a field, a value",
     Exit.NOT_FOUND: "an object with this name does not exist",
-    Exit.CONFLICT: "refused in this state: stale etag, unknown gateway, moves or cuts traffic, full disk",
+    Exit.CONFLICT: "refused in this state: stale etag, moves or cuts traffic, full disk",
     Exit.UNAVAILABLE: "the server can't be reached, or can't write now",
     Exit.TIMEOUT: "--timeout passed while connected nodes were behind; the change was made",
     Exit.REFUSED: "an Envoy refused it: a NACK, or --validate-with-envoy",

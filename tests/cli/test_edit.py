@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from controlplane.cli.exits import Exit
-from tests.cli.conftest import TURNOUT, Run, Server, split_of
+from tests.cli.conftest import MINIMAL, TURNOUT, Run, Server, split_of
+from tests.probe.servers import closed_port
 
 
 class Editor:
@@ -61,6 +62,27 @@ def test_an_edit_is_applied(run: Run, applied: Server, editor: Editor, tmp_path:
     assert "name: models/iris" in shown
     assert "etag:" in shown
     assert list(tmp_path.glob("turnout-edit-*")) == []
+
+
+def test_an_edit_can_wait_for_connected_nodes_only(run: Run, applied: Server, editor: Editor) -> None:
+    editor.does("sed -i 's/blue: 10000/green: 100%/' \"$1\"")
+    result = run("edit", "models/iris", "--wait", "--require", "connected")
+    assert (result.code, result.err) == (0, "")
+    assert "No Envoy is connected." in result.out
+
+
+def test_an_edit_can_be_made_without_a_probe(run: Run, server: Server, tmp_path: Path, editor: Editor) -> None:
+    editor.does("sed -i 's/blue: 10000/green: 100%/' \"$1\"", "sed -i 's/green: 10000/blue: 100%/' \"$1\"")
+    text = MINIMAL.replace("8001", str(closed_port())).replace("8002", str(closed_port()))
+    server = Server(tmp_path / "probing", probe=True)
+    try:
+        assert run("--api", server.api, "apply", "-f", "-", "--no-probe", stdin=text).code == 0
+        assert "Warning: as seen from the control plane, iris/green" in run("--api", server.api, "edit", "models/iris").out
+        result = run("--api", server.api, "edit", "models/iris", "--no-probe")
+        assert "iris" in result.out
+        assert "Warning" not in result.out
+    finally:
+        server.stop()
 
 
 def test_an_unchanged_or_empty_file_changes_nothing(run: Run, applied: Server, editor: Editor) -> None:

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from controlplane.cli.exits import MEANINGS, Exit, FilesError, Place, Problem, exit_code, file_error, unreadable, with_fields
+from controlplane.cli.exits import (
+    MEANINGS,
+    Exit,
+    FilesError,
+    Place,
+    Problem,
+    exit_code,
+    file_error,
+    unreadable,
+    with_elements,
+    with_fields,
+)
 from controlplane.errors import Code, Error, Violation
 
 
@@ -31,6 +42,14 @@ def test_fields_get_other_names_in_violations_and_message() -> None:
     renamed = with_fields(error, lambda field: field.replace("a.b", "--flag"))
     assert (renamed.code, renamed.reason, renamed.message) == (Code.INVALID_ARGUMENT, "X", "--flag: is wrong")
     assert renamed.violations == (Violation("--flag", "is wrong"), Violation("", "also"))
+
+
+def test_an_error_names_the_elements_of_a_repeated_field() -> None:
+    names = [f"models/m{i}" for i in range(12)]
+    fields = ("switches[1].version", "switches[11]", "reason")
+    error = Error(Code.INVALID_ARGUMENT, "X", "x", violations=tuple(Violation(f, "is wrong") for f in fields))
+    renamed = with_elements(error, "switches", names)
+    assert [v.field for v in renamed.violations] == ["models/m1", "models/m11", "reason"]
 
 
 def test_a_problem_names_its_place_and_field() -> None:
