@@ -201,7 +201,10 @@ def _outdated(loaded: Loaded, error: Error) -> Error:
     problem = "has changed since the file was written"
     if error.reason == "OTHER_HISTORY":
         given, live = error.metadata.get("given"), error.metadata.get("live")
-        problem = f"is of history {given}, and this control plane has history {live}: its store was restored or started anew"
+        problem = (
+            f"is of history {given}, and this control plane has history {live}: its store was restored from a backup or "
+            "started anew, or the file is from another control plane"
+        )
     problems = [Problem(loaded.place(f"{loaded.paths[name]}.etag"), "etag", f"{name} {problem}") for name in names]
     if not problems:
         return error
