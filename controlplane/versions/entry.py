@@ -8,6 +8,7 @@ the resources that are new or different, and `lacks` the names that only the bas
 from __future__ import annotations
 
 import json
+import re
 import zlib
 from collections.abc import Generator, Iterable
 from dataclasses import dataclass, field
@@ -19,6 +20,10 @@ from controlplane.snapshot import NOTHING, Resource, Resources
 
 # Resources that are encoded in one step.
 _STEP = 200
+
+# The version of a resource in the JSON. Within a name, the quote would be escaped. In other lists, a string is followed by a
+# string or by the end.
+_RESOURCE_VERSION = re.compile(rb'\["([^"\\]*)",\[')
 
 _URLS = {t.abbreviation: t.url for t in COMPILED.values()}
 
@@ -41,8 +46,11 @@ class IndexedVersion:
         return self.type_url, self.version
 
     def changed(self) -> list[str]:
-        """Return the version of each resource in `content` that the base does not have."""
-        return [version for version, _ in _decoded(self.content)["has"].values()]
+        """Return the version of each resource in `content`, in order.
+
+        The JSON is searched and not parsed, which is ten times as fast. A large index has a million resources.
+        """
+        return [version.decode() for version in _RESOURCE_VERSION.findall(zlib.decompress(self.content))]
 
     def resources(self, base: Resources = NOTHING) -> Resources:
         """Return the resources of the version, without bodies. `base` are the resources of its base."""

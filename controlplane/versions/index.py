@@ -79,6 +79,8 @@ class VersionIndex:
         self.announced = AnnouncedSnapshots()
         self._decoded: OrderedDict[Key, Resources] = OrderedDict()
         self._resource_versions = ResourceVersions()
+        # True if `_resource_versions` may have resources of dropped entries.
+        self._has_dropped_resources = False
         self._changes: dict[Key, IndexedVersion | None] = {}
 
     # ------------------------------------------------------------------------------------------------------ reading
@@ -232,12 +234,17 @@ class VersionIndex:
             self._dependents[entry.type_url, entry.base] += 1
         self._resource_versions.add(entry.type_url, entry.changed() if resource_versions is None else resource_versions)
         if self._resource_versions.is_stale:
-            self._resource_versions = ResourceVersions(self._entries.values())
+            if self._has_dropped_resources:
+                self._resource_versions = ResourceVersions(self._entries.values())
+                self._has_dropped_resources = False
+            else:
+                self._resource_versions.mark_fresh()
 
     def _drop(self, key: Key) -> None:
         entry = self._entries.pop(key, None)
         if entry is None:
             return
+        self._has_dropped_resources = True
         self.bytes -= len(entry.content)
         self._decoded.pop(key, None)
         if entry.base:

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 from controlplane.versions.entry import IndexedVersion
 
-# The set also has resources of entries that were dropped. It is stale, and is built anew, once its size is above twice the
-# size that it had when it was built, plus this number.
+# The set may also have resources of entries that were dropped. It is stale once its size is above twice the size that it had
+# when it was fresh, plus this number.
 MORE_RESOURCES = 100_000
 
 
@@ -18,7 +18,7 @@ class ResourceVersions:
         self._numbers: dict[str, set[int]] = {}
         for entry in entries:
             self.add(entry.type_url, entry.changed())
-        self._most = 2 * self._count() + MORE_RESOURCES
+        self.mark_fresh()
 
     def __contains__(self, resource: tuple[str, str]) -> bool:
         """Return whether an entry has a resource of this type URL and version."""
@@ -29,9 +29,13 @@ class ResourceVersions:
         """Add versions of resources of a type."""
         self._numbers.setdefault(type_url, set()).update(map(_number, versions))
 
+    def mark_fresh(self) -> None:
+        """Note that the set has only resources of entries that exist now."""
+        self._most = 2 * self._count() + MORE_RESOURCES
+
     @property
     def is_stale(self) -> bool:
-        """Return True if so many versions were added that the set should be built anew."""
+        """Return True if so many versions were added that the set should be built anew, if entries were dropped."""
         return self._count() > self._most
 
     def _count(self) -> int:

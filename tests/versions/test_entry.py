@@ -6,6 +6,8 @@ import zlib
 from collections.abc import Iterable
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from controlplane.envoy_types import CLUSTER, ENDPOINTS, ROUTES
 from controlplane.snapshot import Resource
@@ -49,3 +51,12 @@ def test_references_of_a_type_that_this_version_does_not_know_are_left_out() -> 
     content = zlib.compress(zlib.decompress(entry.content).replace(b'"eds"', b'"new"'))
     later = IndexedVersion(CLUSTER, "v", "", 0.0, content)
     assert later.resources()["c"].refs == frozenset()
+
+
+NAMES = st.text(st.sampled_from('a/[]{}",:\\ü'), max_size=12)
+
+
+@given(st.dictionaries(NAMES, st.lists(NAMES, max_size=3), max_size=5), st.lists(NAMES, max_size=3))
+def test_versions_of_resources_are_found_in_the_text_whatever_the_names(has: dict[str, list[str]], lacks: list[str]) -> None:
+    routes = [route(name, clusters=tuple(clusters)) for name, clusters in has.items()]
+    assert encoded(ROUTES, "v", "", 0.0, routes, lacks).changed() == [r.version for r in routes]

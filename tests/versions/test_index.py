@@ -212,6 +212,24 @@ def test_resources_of_dropped_entries_are_forgotten_at_the_bound(monkeypatch: py
     assert not index.made(ROUTES, snapshot(2, 3, {"m0": "v1"}).resources[ROUTES]["m0"].version)
 
 
+def test_entries_are_read_once_as_long_as_none_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MORE_RESOURCES", 1)
+    index, loaded = VersionIndex(), VersionIndex()
+    for n in range(30):
+        index.add(snapshot(n + 1, 3, {"m0": f"v{n}"}), float(n))
+    decoded: list[str] = []
+    changed = IndexedVersion.changed
+
+    def count(entry: IndexedVersion) -> list[str]:
+        decoded.append(entry.version)
+        return changed(entry)
+
+    monkeypatch.setattr(IndexedVersion, "changed", count)
+    loaded.load(e for e in index.entries().values() if e is not None)
+    assert len(decoded) == len(index.entries())
+    assert loaded.made(ROUTES, snapshot(2, 3, {"m0": "v1"}).resources[ROUTES]["m0"].version)
+
+
 def test_the_changes_of_another_copy_are_changes_of_this_one() -> None:
     index, copy = VersionIndex(), VersionIndex()
     copy.add(snapshot(1), 1.0)
