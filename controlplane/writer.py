@@ -51,7 +51,10 @@ Change = Callable[[Head], Changes]
 
 
 class ConnectedNodes(Protocol):
-    """The nodes that are connected now; `AudienceCounts` is one."""
+    """The nodes that are connected now; `AudienceCounts` is one.
+
+    Transitions also have the nodes that are expected back after a start of the control plane: they may lose something, too.
+    """
 
     # Returns the number of nodes of each audience under a state.
     def by_audience(self, state: State) -> Mapping[Audience, int]: ...
@@ -335,7 +338,7 @@ class Writer:
     def _replaced_versions(self, before: CompiledRevision, changes: Changes) -> list[VersionName]:
         """Return the versions with traffic whose endpoints are all replaced; none if they are not to be probed."""
         replaced = replaced_versions(before.state, changes)
-        return replaced if replaced and self._prober.enabled and self._nodes.by_audience(before.state) else []
+        return replaced if replaced and self._prober.enabled and self._nodes.transitions(before.head, before.state) else []
 
     def _unprobed(self, before: CompiledRevision, changes: Changes) -> tuple[str, ...]:
         """Return a warning if a dry run does not know whether the new endpoints of a version with traffic answer."""

@@ -1,10 +1,12 @@
-"""The connected nodes by their audience, under the gateways of any state. The impact of a change needs them."""
+"""The nodes by their audience, under the gateways of any state. The impact of a change needs them."""
 
 from __future__ import annotations
 
 import re
+import time
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from controlplane.compiler import audience
 from controlplane.compiler.reach import NOTHING_HELD, Claim, Transition
@@ -16,16 +18,24 @@ from controlplane.observers import Handler, Observer
 from controlplane.snapshot import Audience
 from controlplane.xds.events import Identified, StreamClosed, StreamId
 
+# Seconds after a start in which remembered nodes are expected back. An Envoy waits up to 30 s before it connects again.
+RETURN_SECONDS = 60.0
+
 
 class AudienceCounts(Observer):
     """Counts connected nodes by audience.
+
+    A control plane that has just started has no connected nodes yet, and must not miss what a change cuts because of that. So
+    for RETURN_SECONDS the transitions include the remembered nodes that have not connected yet: they serve what they had.
 
     A stream reports its audience when it gets a new revision. With worker processes this takes a moment. So the reported
     audience is used only for nodes that hold a revision with the current gateways. For other nodes it is computed.
     """
 
-    def __init__(self, fleet: Fleet) -> None:
+    def __init__(self, fleet: Fleet, clock: Callable[[], float] = time.time) -> None:
+        """Count the nodes of `fleet`. `clock` returns seconds since the epoch."""
         self._fleet = fleet
+        self._clock = clock
         self._head = Head()
         # The first revision with the gateways of `_head`. Nodes that hold it or a newer one have reported their audience.
         self._gateways_since = 0
@@ -68,9 +78,9 @@ class AudienceCounts(Observer):
         return used
 
     def transitions(self, before: Head, after: State) -> Collection[Transition]:
-        """Return the transitions that connected nodes would make from one state to another."""
+        """Return the transitions that connected and awaited nodes would make from one state to another."""
         if self._head.number and before.state.gateways == after.gateways:
-            return [(a, a) for a in self.by_audience(after)]
+            return {(a, a) for a in (*self.by_audience(after), *(_remembered_audience(after, n) for n in self._awaited()))}
         return {transition for _, transition in self._transitions(before, after)}
 
     def nodes_of(self, transitions: Collection[Transition], before: Head, after: State) -> Mapping[Transition, list[str]]:
@@ -95,7 +105,7 @@ class AudienceCounts(Observer):
         return refused
 
     def _transitions(self, before: Head, after: State) -> Iterator[tuple[Node, Transition]]:
-        """Yield each connected node with its transition from one state to another."""
+        """Yield each connected and awaited node with its transition from one state to another."""
         same_gateways = before.state.gateways == after.gateways
         for node in self._fleet.nodes.values():
             if not node.connected:
@@ -107,6 +117,15 @@ class AudienceCounts(Observer):
                 continue
             old = self._audience(node, before.state)
             yield node, (old, old if same_gateways else audience(after, node))
+        if self._head.number:
+            for node in self._awaited():
+                yield node, (_remembered_audience(before.state, node), _remembered_audience(after, node))
+
+    def _awaited(self) -> list[Node]:
+        """Return the remembered nodes that are expected back, because the control plane has just started."""
+        since = self._clock() - RETURN_SECONDS
+        nodes = self._fleet.nodes.values()
+        return [n for n in nodes if n.restored and n.known and n.gone_since is not None and n.gone_since > since]
 
     def _audience(self, node: Node, state: State) -> Audience:
         """Return the audience of a connected node under a state, without computing it if the node reported it."""
@@ -127,6 +146,11 @@ class AudienceCounts(Observer):
         node = self._fleet.node_of(stream)
         if node is not None and not node.connected:
             self._computed.pop(node.id, None)
+
+
+def _remembered_audience(state: State, node: Node) -> Audience:
+    """Return the audience of a node that has not connected since the start. Its metadata is not known."""
+    return replace(audience(state, node), client=node.audience.client)
 
 
 def _is_named(address: str, message: str) -> bool:

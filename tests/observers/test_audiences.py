@@ -6,13 +6,15 @@ from hypothesis import strategies as st
 
 from controlplane.compiler import audience
 from controlplane.compiler.reach import NOTHING_HELD, Claim
+from controlplane.domain import Locality
 from controlplane.domain.state import State
 from controlplane.envoy_types import ROUTES
 from controlplane.fleet import Fleet
-from controlplane.observers.audiences import AudienceCounts
+from controlplane.fleet.membership import RememberedNode
+from controlplane.observers.audiences import RETURN_SECONDS, AudienceCounts
 from controlplane.observers.folds import FleetFold
 from controlplane.reconciler.report import EventDispatcher
-from controlplane.snapshot import Audience
+from controlplane.snapshot import Audience, Client
 from controlplane.xds.events import AudienceAssigned, Claimed, Held, Refused, StreamClosed
 from tests.events import AT_EDGE, EDGE, INNER, LISTENER, connect, head
 
@@ -153,6 +155,34 @@ def test_transitions_compare_the_audiences_of_each_node_under_two_states(
     assert counts.nodes_of([moved, stayed], before, after.state) == {moved: ["a"], stayed: ["b", "c"]}
     assert counts.nodes_of([(BOTH, AT_EDGE)], before, after.state) == {}
     assert counts.nodes_of([stayed], before, before.state) == {stayed: ["a", "b", "c"]}
+
+
+def test_after_a_start_the_remembered_nodes_make_transitions_until_they_should_be_back() -> None:
+    now, fleet = [36_000.0], Fleet()
+    counts = AudienceCounts(fleet, lambda: now[0])
+    events = EventDispatcher(fleet, [FleetFold(fleet), counts])
+    before, after = head(1, EDGE), head(2)
+    events.publish(before)
+    remembered = [("a", Client.ENVOY, 10), ("b", Client.GRPC, 10), ("away for long", Client.ENVOY, 7)]
+    fleet.members.restore((RememberedNode(i, "edge", Locality(), client, 1, hour) for i, client, hour in remembered), now[0])
+    envoys, programs = AT_EDGE, Audience(("edge",), Client.GRPC)
+    cut = {(envoys, Audience()): ["a"], (programs, Audience((), Client.GRPC)): ["b"]}
+    assert set(counts.transitions(before, before.state)) == {(envoys, envoys), (programs, programs)}
+    assert set(counts.transitions(before, after.state)) == cut.keys()
+    assert counts.nodes_of(cut, before, after.state) == cut
+    # Nothing is sent to them.
+    assert counts.by_audience(before.state) == {}
+    connect(events, 1, "a", audience=AT_EDGE)
+    assert counts.nodes_of(cut, before, after.state) == cut
+    events.report(1, StreamClosed())
+    del cut[envoys, Audience()]
+    assert counts.nodes_of(counts.transitions(before, after.state), before, after.state) == cut
+    fleet.members.forget(["b"])
+    assert counts.transitions(before, after.state) == set()
+    fleet.members.restore([RememberedNode("c", "edge", Locality(), Client.ENVOY, 1, 10)], now[0])
+    assert len(counts.transitions(before, after.state)) == 1
+    now[0] += RETURN_SECONDS
+    assert counts.transitions(before, after.state) == set()
 
 
 def test_without_a_revision_a_node_holds_what_it_claims(counts_and_events: tuple[AudienceCounts, EventDispatcher]) -> None:
