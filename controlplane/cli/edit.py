@@ -146,7 +146,8 @@ def _apply(client: Client, path: Path, before: Manifest, request: ApplyRequest) 
     try:
         return client.call(client.revisions.Apply, request)
     except Error as error:
-        raise loaded.located(error) from None
+        # A cut has lines of its own, which say what is lost and how to allow it.
+        raise (error if error.reason in _NOT_CORRECTABLE_REASONS else loaded.located(error)) from None
 
 
 def _content(path: Path) -> str:

@@ -128,6 +128,16 @@ def test_a_concurrent_change_keeps_the_file(
     assert split_of(run) == {"green": 10000}
 
 
+def test_an_edit_that_cuts_traffic_says_what_is_lost(run: Run, applied: Server, editor: Editor) -> None:
+    applied.connect("edge-1")
+    editor.does("sed -i 's/port: 10000/port: 10001/' \"$1\"")
+    result = run("edit", "gateways/edge")
+    assert (result.code, len(editor.seen())) == (Exit.CONFLICT, 1)
+    assert "Error: this change cuts traffic:\n    edge-1 loses its listener 0.0.0.0:10000" in result.err
+    assert re.search(r"It needs --allow-cut, or --cut-token [0-9a-f]{16}-1 to be refused again", result.err)
+    assert "port: 10001" in kept_file(result.err).read_text()
+
+
 def test_an_edit_does_not_rename(run: Run, applied: Server, editor: Editor) -> None:
     editor.does("sed -i 's,name: models/iris,name: models/wine,' \"$1\"")
     result = run("edit", "models/iris")
