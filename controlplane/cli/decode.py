@@ -54,11 +54,11 @@ class Decoder:
         self.paths: dict[str, str] = {}
         self._file = ""
         # True inside a sensitive object: error texts must not quote values there, because one may be a private key.
-        self._quiet = False
+        self._in_sensitive = False
 
     def add(self, document: Node, file: str) -> None:
         """Add the objects of one document; an empty document has none."""
-        self._file, self._quiet = file, False
+        self._file, self._in_sensitive = file, False
         if is_null(document):
             return
         if not isinstance(document, Mapping):
@@ -74,14 +74,14 @@ class Decoder:
             elif is_null(value):
                 continue
             elif not isinstance(value, Sequence):
-                self._quiet = BY_NAME[key].sensitive
+                self._in_sensitive = BY_NAME[key].sensitive
                 self._problem(value, key, f"is {_kind(value)}; it must be a list: put `- ` before each object")
             else:
                 for item in value.items:
                     self._object(key, item)
 
     def _object(self, collection: str, node: Node) -> None:
-        self._quiet = BY_NAME[collection].sensitive
+        self._in_sensitive = BY_NAME[collection].sensitive
         repeated = getattr(self.manifest, collection)
         path = f"{collection}[{len(repeated)}]"
         message = repeated.add()
@@ -175,7 +175,7 @@ class Decoder:
         elif field.cpp_type == FieldDescriptor.CPPTYPE_STRING:
             if not node.plain or is_text(node.text):
                 return node.text
-            example = "" if self._quiet else f", '{node.text}'"
+            example = "" if self._in_sensitive else f", '{node.text}'"
             self._problem(node, path, f"is {self._kind(node)}; it must be text: write it in quotes{example}")
         elif field.cpp_type == FieldDescriptor.CPPTYPE_BOOL:
             if node.plain and node.text in BOOLS:
@@ -237,14 +237,14 @@ class Decoder:
         hint = f"did you mean '{close[0]}'?" if close else f"known keys: {_name_list(known)}"
         if not path and not close:
             hint = f"put objects into lists under {KEYS_TEXT}"
-        problem = "unknown key" if self._quiet and not close else f"unknown key '{key.text[:80]}'"
+        problem = "unknown key" if self._in_sensitive and not close else f"unknown key '{key.text[:80]}'"
         self._problem(key, path, f"{problem}; {hint}")
 
     def _problem(self, node: Node, path: str, description: str) -> None:
         self.problems.append(Problem(Place(self._file, node.line), path, description))
 
     def _kind(self, node: Node) -> str:
-        return "text" if self._quiet and isinstance(node, Scalar) and not is_null(node) else _kind(node)
+        return "text" if self._in_sensitive and isinstance(node, Scalar) and not is_null(node) else _kind(node)
 
 
 def is_null(node: Node) -> bool:

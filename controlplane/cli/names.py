@@ -29,7 +29,7 @@ def parse(arguments: Sequence[str], kinds: Sequence[str]) -> dict[str, list[str]
     first = arguments[0]
     if "/" not in first:
         kind = kind_of(first, kinds)
-        return {kind: [_without_kind(kind, name) for name in arguments[1:]]}
+        return {kind: [without_kind(kind, name) for name in arguments[1:]]}
     names: dict[str, list[str]] = {}
     for argument in arguments:
         word, slash, name = argument.partition("/")
@@ -42,8 +42,8 @@ def parse(arguments: Sequence[str], kinds: Sequence[str]) -> dict[str, list[str]
     return names
 
 
-def _without_kind(kind: str, name: str) -> str:
-    """Return the name without its kind; `models models/iris` is accepted, too."""
+def without_kind(kind: str, name: str) -> str:
+    """Return the name of an object of this kind without the kind: `models/iris` and `model/iris` are `iris`."""
     for prefix in (f"{kind}/", f"{kind.removesuffix('s')}/"):
         name = name.removeprefix(prefix)
     return name

@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from controlplane.cli.client import DEFAULT_API, Client
+from controlplane.cli.names import without_kind
 from controlplane.cli.output import Format, notice
 
 Api = Annotated[
@@ -107,9 +108,7 @@ def request_id() -> str:
 
 def resource(collection: str, name: str) -> str:
     """Return the resource name: `iris`, `model/iris` and `models/iris` are `models/iris`."""
-    for prefix in (f"{collection}/", f"{collection.removesuffix('s')}/"):
-        name = name.removeprefix(prefix)
-    return f"{collection}/{name}"
+    return f"{collection}/{without_kind(collection, name)}"
 
 
 def revision_name(text: str, *, earlier: bool = False) -> str:
