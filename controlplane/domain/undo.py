@@ -61,7 +61,7 @@ class UndoSearch:
 def undo(head: Head, label: str, newest: int, revision: Revision | None, etag: str = "", *, force: bool = False) -> Model:
     """Return the model with its previous split: the one before `revision`, the result of an `UndoSearch`.
 
-    `newest` is the number of the newest revision that changed the model, as of that search.
+    `newest` is the number of the newest revision that changed the model when the search ran.
 
     Errors: NOT_FOUND at `model`; at `etag` as in the table in `switch.py`; ABORTED / STALE_ETAG if the model changed since the
     search; FAILED_PRECONDITION / NOTHING_TO_UNDO, CANNOT_UNDO at `model`.

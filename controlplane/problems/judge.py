@@ -37,10 +37,10 @@ def problems_of(observed: Observed, now: float) -> list[Problem]:
     `now` is in seconds since the epoch. The cost grows with the number of nodes and models.
     """
     order = list(REASONS)
-    return sorted(_found(observed, now), key=lambda p: (-p.level, order.index(p.reason.name)))
+    return sorted(_problems(observed, now), key=lambda p: (-p.level, order.index(p.reason.name)))
 
 
-def _found(observed: Observed, now: float) -> Iterator[Problem]:
+def _problems(observed: Observed, now: float) -> Iterator[Problem]:
     head, fleet, traffic = observed.head, observed.fleet, observed.traffic
     if not head.number:
         yield no_revision(fleet)

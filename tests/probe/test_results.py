@@ -5,7 +5,7 @@ from __future__ import annotations
 from controlplane.probe import Answer, EndpointProbe, VersionProbe
 
 
-def test_counts() -> None:
+def test_endpoints_of_a_probe_are_counted_by_answer() -> None:
     endpoints = tuple(EndpointProbe(str(answer), answer) for answer in Answer)
     result = VersionProbe("iris", "green", 5, endpoints)
     assert (result.answering, result.probed, len(result.failures), result.dead) == (1, 2, 1, False)
