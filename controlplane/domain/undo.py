@@ -74,7 +74,7 @@ def undo(head: Head, label: str, newest: int, revision: Revision | None, etag: s
     if head.meta[name].revision != newest:
         raise stale_etag(name, f"{head.history}-{newest}", live_etag(head, name))
     if revision is None:
-        description = "the model has had no other split than this one since it was created"
+        description = "there is no earlier split: this is the one that the model was created with"
         raise failed_precondition("NOTHING_TO_UNDO", "model", description, name=name)
     before, _ = revision.changes[name]
     assert isinstance(before, Model)

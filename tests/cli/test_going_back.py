@@ -45,7 +45,7 @@ def test_a_second_undo_is_no_redo(run: Run, applied: Server) -> None:
     assert run("undo", "iris").code == 0
     result = run("undo", "iris")
     assert (result.code, result.out) == (Exit.CONFLICT, "")
-    assert "Error: models/iris: the model has had no other split than this one since it was created" in result.err
+    assert "Error: models/iris: there is no earlier split: this is the one that the model was created with" in result.err
     assert split_of(run) == BLUE
 
 

@@ -58,7 +58,7 @@ def test_undo_goes_one_step_further_back_each_time() -> None:
     history.split(red=10_000)
     assert history.commit_undo() == {"green": 10_000}
     assert history.commit_undo() == {"blue": 10_000}
-    with pytest.raises(Error, match="has had no other split than this one since it was created") as caught:
+    with pytest.raises(Error, match="there is no earlier split: this is the one that the model was created with") as caught:
         history.undo()
     assert (caught.value.reason, caught.value.violations[0].field) == ("NOTHING_TO_UNDO", "model")
 
