@@ -185,7 +185,7 @@ class App:
             self.workers = Supervisor(
                 config.workers, publisher.published, self.events.report, self.fleet.streams_of, settings, self.versions
             )
-            recorder.on_changes = self.workers.send_versions
+            recorder.on_changes, recorder.on_removed = self.workers.send_versions, self.workers.send_removed
             self.xds_port, self._reserved = reserve(config.xds, "xds")
             await self.workers.start(str(Address(config.xds.host, self.xds_port)))
             run_xds = self.workers.run()
@@ -206,7 +206,7 @@ class App:
     def _publish(self, head: Head) -> None:
         self.events.publish(head)
         if self._recorder is not None:
-            self._recorder.published(head.number)
+            self._recorder.published(head)
 
     def _serve_metrics(self, address: Address) -> None:
         check_free(address, "metrics")

@@ -57,7 +57,7 @@ def free_port() -> int:
 class ControlPlane(Startable):
     """`turnout serve` with an embedded store. Ports and store survive a restart. `async with` starts and ends it."""
 
-    def __init__(self, *, log_level: str = "info") -> None:
+    def __init__(self, *, log_level: str = "info", workers: int = 0) -> None:
         self._temporary = tempfile.TemporaryDirectory(prefix="turnout-plane-")
         self.directory = Path(self._temporary.name)
         self.data = self.directory / "data"
@@ -74,6 +74,8 @@ class ControlPlane(Startable):
             f"127.0.0.1:{self.xds_port}",
             "--metrics",
             "off",
+            "--workers",
+            str(workers),
         ]
         log = self.directory / "serve.log"
         self.process = Process("turnout serve", [*self.command, *serve, "--log-format", "json", "--log-level", log_level], log)

@@ -26,6 +26,7 @@ from controlplane.envoy_types import INDEXED
 from controlplane.snapshot import NOTHING, Audience, Resources, Snapshot, diff, type_version
 from controlplane.versions.announced import AnnouncedSnapshots
 from controlplane.versions.entry import IndexedVersion, encode, run
+from controlplane.versions.removed_clusters import RemovedClusters
 from controlplane.versions.resources import ResourceVersions
 
 Key = tuple[str, str]  # type URL and version
@@ -77,6 +78,8 @@ class VersionIndex:
         self._last_served: OrderedDict[tuple[Audience, str], _LastServed] = OrderedDict()
         # Snapshots are announced as soon as they are served, because adding them takes longer.
         self.announced = AnnouncedSnapshots()
+        # The bodies of removed clusters, which entries do not have.
+        self.removed_clusters = RemovedClusters()
         self._decoded: OrderedDict[Key, Resources] = OrderedDict()
         self._resource_versions = ResourceVersions()
         # True if `_resource_versions` may have resources of dropped entries.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from controlplane.snapshot import Audience
-from controlplane.versions import VersionChanges
+from controlplane.versions import ClusterChanges, VersionChanges
 from controlplane.xds.events import StreamEvent, StreamId
 from controlplane.xds_server.limits import StreamLimits
 
@@ -42,6 +42,13 @@ class Request:
     # `reconnect` or `describe`.
     method: str
     node_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """Changes of the removed clusters whose content is kept: all of them first."""
+
+    changes: ClusterChanges = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,18 @@ from controlplane.snapshot import Audience
 from controlplane.versions import VersionIndex
 from controlplane.workers.batching import EventBatcher, SubscriptionBatcher
 from controlplane.workers.link import Link
-from controlplane.workers.messages import Listening, Ping, Pong, Request, Response, Start, Stop, UnsubscribeAudience, Versions
+from controlplane.workers.messages import (
+    Listening,
+    Ping,
+    Pong,
+    Removed,
+    Request,
+    Response,
+    Start,
+    Stop,
+    UnsubscribeAudience,
+    Versions,
+)
 from controlplane.workers.replication import Update
 from controlplane.workers.snapshot_receiver import ReceivedRevision, SnapshotReceiver
 from controlplane.xds.context import Context
@@ -131,6 +142,8 @@ class WorkerProcess:
                 self._events = EventBatcher(self.link.send, message.first_stream)
             case Versions(changes):
                 self._versions.follow(changes)
+            case Removed(changes):
+                self._versions.removed_clusters.follow(changes)
             case Ping():
                 self.link.send(Pong())
             case Request():

@@ -28,8 +28,8 @@ from controlplane.aio.latest import Latest
 from controlplane.errors import Code, Error
 from controlplane.published import CompiledRevision
 from controlplane.snapshot import Audience
-from controlplane.versions import VersionChanges, VersionIndex
-from controlplane.workers.messages import Start, Stop, Versions
+from controlplane.versions import ClusterChanges, VersionChanges, VersionIndex
+from controlplane.workers.messages import Removed, Start, Stop, Versions
 from controlplane.workers.restart_policy import MAX_UNANSWERED_PINGS, HangDetector, RestartPause
 from controlplane.workers.snapshot_sender import UpdateEncoder
 from controlplane.workers.worker_handle import WorkerHandle
@@ -113,6 +113,11 @@ class Supervisor:
         """Send changes of the index of published versions to every worker."""
         for worker in self.workers.values():
             worker.link.send(Versions(changes))
+
+    def send_removed(self, changes: ClusterChanges) -> None:
+        """Send changes of the removed clusters to every worker."""
+        for worker in self.workers.values():
+            worker.link.send(Removed(changes))
 
     def serving(self, node_id: str) -> list[WorkerHandle]:
         """Return the workers that have streams of a node."""

@@ -15,6 +15,7 @@ from controlplane.workers.messages import (
     Events,
     Listening,
     Ping,
+    Removed,
     Response,
     Start,
     SubscribeAudiences,
@@ -72,6 +73,7 @@ class WorkerHandle:
         await self.link.connect(self.process.start())
         self.link.send(start)
         self.link.send(Versions(self._versions.entries()))
+        self.link.send(Removed(self._versions.removed_clusters.all()))
         self.send_newest()
 
     def send_newest(self) -> None:

@@ -7,21 +7,19 @@ import itertools
 from controlplane.snapshot import DiffCache
 from controlplane.versions import VersionIndex
 from controlplane.xds.overlay import ReferenceCache
-from controlplane.xds.removed_clusters import RemovedClusters
 from controlplane.xds.wire import Encoder
 
 
 class Context:
     """Shared by all streams of a process. Their owner makes one. Each cache states its own bound."""
 
-    __slots__ = ("_nonces", "diffs", "encoder", "references", "removed_clusters", "versions")
+    __slots__ = ("_nonces", "diffs", "encoder", "references", "versions")
 
     def __init__(self, diffs: DiffCache | None = None, versions: VersionIndex | None = None) -> None:
         self.diffs = diffs if diffs is not None else DiffCache()
         self.references = ReferenceCache()
         # It says which resources a returning client holds.
         self.versions = versions if versions is not None else VersionIndex()
-        self.removed_clusters = RemovedClusters(self.diffs)
         self.encoder = Encoder()
         self._nonces = itertools.count(1)
 

@@ -33,10 +33,10 @@ A returning client sends a version, and no list of what it holds (rule 33):
     others                                          everything is sent
 
 Known flaws:
-- If this process does not know a removed cluster of a returning client (`removed_clusters.py`), for example because it was
-  restarted after the removal, the cluster can't be in the full state. Then it is deleted before the routes that name it. The
-  new state can't wait until the routes are ACKed, because the new routes may need the new clusters. The same happens if the
-  version is not in the index.
+- If a removed cluster of a returning client is not known (`versions/removed_clusters.py`), the cluster can't be in the full
+  state. Then it is deleted before the routes that name it. The new state can't wait until the routes are ACKed, because the
+  new routes may need the new clusters. This happens if the version is not in the index, if too many clusters were removed
+  since, if the server was killed within a second of the removal, or if other gateways select the node now.
 - A full state can't be split, so it may be above 4 MiB, which the event `Oversized` reports. Envoy's own gRPC client takes
   that, google_grpc does not.
 """
@@ -135,10 +135,11 @@ class SotwStream(Stream):
         former = self.context.versions.find(CLUSTER, version)
         if former is None:
             return
+        removed = self.context.versions.removed_clusters
         held: dict[str, Resource] = {}
         for name, cluster in former.items():
             newest = sub.latest.get(name)
-            known = newest if same(newest, cluster) else self.context.removed_clusters.find(name, cluster.version)
+            known = newest if same(newest, cluster) else removed.find(name, cluster.version)
             if known is not None:
                 held[name] = known
         sub.held.replace(held)

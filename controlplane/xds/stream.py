@@ -70,8 +70,6 @@ class Stream(StreamState):
         (rule 37).
         """
         self._snapshot = snapshot
-        if snapshot.revision:
-            self.context.removed_clusters.note_offered(snapshot)
         for sub in self._subscriptions.values():
             self._set_latest(sub)
         return self._advance()

@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +17,7 @@ from controlplane.demo.lean import LeanServer
 from controlplane.demo.load import Group
 from controlplane.demo.plane import ControlPlane, free_port
 from controlplane.generated.turnout.v1.node_service_pb2 import ListNodesRequest
+from controlplane.generated.turnout.v1.revision_service_pb2 import Manifest
 from tests.envoy.conftest import MODEL, PATH, Fleet, MakeLoad
 
 pytestmark = pytest.mark.envoy
@@ -212,19 +214,42 @@ async def slow_health(seconds: float) -> AsyncIterator[int]:
     server.close()
 
 
-@pytest.mark.parametrize("seconds", [0, 3])
+async def apply_while_away(plane: ControlPlane, manifest: Manifest, happens: str) -> int:
+    """Apply a manifest while no Envoy is connected, and return the revision. `happens` is what else happens in that time."""
+    if happens == "restarts":
+        await plane.stop()
+        await plane.start()
+        revision = await plane.apply(manifest)
+        await plane.stop()
+        await plane.start()
+        return revision
+    if happens == "new worker":  # which has never served the Envoy
+        for child in children(plane):
+            os.kill(child, signal.SIGKILL)
+    return await plane.apply(manifest)
+
+
+def children(plane: ControlPlane) -> list[int]:
+    """Return the process ids of the workers of a control plane."""
+    pid = plane.process.pid
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+@pytest.mark.parametrize(("seconds", "happens"), [(0, ""), (3, ""), (1, "restarts"), (1, "new worker")])
 async def test_an_envoy_that_was_away_while_its_version_was_removed_loses_no_request(
-    control_plane: ControlPlane, relay: Relay, lean: LeanServer, make_load: MakeLoad, seconds: int
+    lean: LeanServer, make_load: MakeLoad, seconds: int, happens: str
 ) -> None:
     """The health check of the new version takes some seconds. SotW brings no list of what the Envoy holds."""
-    boot = node_bootstrap("away", "test", xds_port=await relay.start(), variant="sotw", admin_port=0)
-    envoy = Envoy(boot)
-    fleet = Fleet(control_plane, {"away": envoy}, {"away": free_port()})
     async with contextlib.AsyncExitStack() as stack:
+        plane = await stack.enter_async_context(ControlPlane(workers=2 if happens == "new worker" else 0))
+        relay = Relay(plane.xds_port)
+        stack.callback(relay.close)
+        envoy = Envoy(node_bootstrap("away", "test", xds_port=await relay.start(), variant="sotw", admin_port=0))
         stack.push_async_callback(envoy.close)
-        await control_plane.apply(fleet.manifest({"blue": lean.ports["blue"]}))
+        fleet = Fleet(plane, {"away": envoy}, {"away": free_port()})
+        await plane.apply(fleet.manifest({"blue": lean.ports["blue"]}))
         await fleet.start()
-        await control_plane.held(1, nodes=1)
+        await plane.held(1, nodes=1)
         load = make_load([Group("127.0.0.1", fleet.ports["away"], PATH, connections=4, rate=1000)], users=100)
         await load.start()
         relay.interrupt()
@@ -234,9 +259,9 @@ async def test_an_envoy_that_was_away_while_its_version_was_removed_loses_no_req
             green.endpoints[0].port = await stack.enter_async_context(slow_health(seconds))
             green.health_check.path = SLOW
             green.health_check.timeout.FromSeconds(2 * seconds)
-        last = await control_plane.apply(replaced)
+        last = await apply_while_away(plane, replaced, happens)
         relay.restore()
-        await control_plane.held(last, nodes=1)
+        await plane.held(last, nodes=1)
         assert await versions_reached(fleet, "away", make_load) == {"green"}
         records = await load.stop()
         assert records.failed == 0, records.failures

@@ -5,19 +5,25 @@ from __future__ import annotations
 import asyncio
 import builtins
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
 
+from controlplane.compiler.clusters import compile_cluster
+from controlplane.domain import Protocol
+from controlplane.domain.revision import Head
+from controlplane.domain.state import State
 from controlplane.envoy_types import CLUSTER, ROUTES
 from controlplane.errors import Code, Error
 from controlplane.reconciler import record_versions as module
 from controlplane.reconciler.record_versions import VersionRecorder
 from controlplane.store import Record, RecordWrite
-from controlplane.versions import VersionChanges, VersionIndex
+from controlplane.versions import ClusterChanges, RemovedClusters, VersionChanges, VersionIndex
 from tests.store.opening import open_store
 from tests.versions.test_index import knows, snapshot
+from tests.workers.rig import Desired, model
 
 
 class FakeRecords:
@@ -60,7 +66,7 @@ async def recorder(records: object, newest: int, now: float = 1_000.0) -> tuple[
 
 def serve(recorder: VersionRecorder, revision: int, count: int = 0) -> None:
     """Publish a revision, and serve it to one audience."""
-    recorder.published(revision)
+    recorder.published(Head(revision))
     recorder.served(snapshot(revision, 20, {f"m{i}": "green" for i in range(count)}))
 
 
@@ -118,7 +124,7 @@ async def test_an_index_that_is_younger_than_its_history_is_incomplete(monkeypat
 async def test_revisions_that_nobody_was_served_leave_no_gap() -> None:
     records = FakeRecords()
     saved, _ = await recorder(records, 0)
-    saved.published(5)
+    saved.published(Head(5))
     await saved.save()
     _, index = await recorder(records, 5)
     assert index.known_since == 0.0
@@ -178,3 +184,66 @@ async def test_a_record_that_another_process_wrote_is_replaced() -> None:
         assert await saved.save()
     _, index = await recorder(records, 1)
     assert knows(index, snapshot(1, 20))
+
+
+def models(count: int, protocol: Protocol = Protocol.HTTP1) -> Head:
+    """Return a head with this many models, each with the versions blue (with this protocol) and green."""
+    made = [model(f"m{i}") for i in range(count)]
+    return Desired(*(replace(m, versions=(replace(m.versions[0], protocol=protocol), m.versions[1])) for m in made)).head
+
+
+def without_models(number: int) -> Head:
+    return Head(number, State())
+
+
+def blues(head: Head) -> list[str]:
+    """Return the version of the cluster of each blue version."""
+    return [compile_cluster(name, m.version("blue"))[0].version for name, m in head.state.models.items()]
+
+
+async def test_removed_clusters_are_kept_before_the_revision_is_served_and_after_a_restart(tmp_path: Path) -> None:
+    store = await open_store(tmp_path)
+    first, index = await recorder(store.records, 0)
+    sent: list[ClusterChanges] = []
+    first.on_removed = sent.append
+    before = models(2)
+    first.published(before)
+    assert not index.removed_clusters.all()
+    first.published(without_models(2))
+    assert sent == [index.removed_clusters.all()]
+    assert sorted(name for name, _ in sent[0]) == ["m0/blue", "m0/green", "m1/blue", "m1/green"]
+    await first.close()
+    assert len(sent) == 1
+    _, again = await recorder(store.records, 2)
+    assert list(again.removed_clusters.all().items()) == list(sent[0].items())
+    (version,) = {v for (name, v) in sent[0] if name == "m1/blue"}
+    assert version == blues(before)[1]
+    found = again.removed_clusters.find("m1/blue", version)
+    assert found == compile_cluster("m1", before.state.models["m1"].version("blue"))[0]
+    assert again.removed_clusters.take_changes() == {}
+    await store.close()
+
+
+async def test_a_revision_that_changes_many_models_is_not_delayed_by_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "AT_ONCE", 3)
+    saved, index = await recorder(FakeRecords(), 0)
+    saved.published(models(5))
+    saved.published(without_models(2))
+    assert len(index.removed_clusters.all()) == 6
+    await saved.save()
+    assert len(index.removed_clusters.all()) == 10
+
+
+async def test_dropped_clusters_are_deleted_and_changed_ones_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(RemovedClusters, "MAX_CLUSTERS", 3)
+    records = FakeRecords()
+    saved, index = await recorder(records, 0)
+    heads = [models(2), models(2, Protocol.HTTP2)]
+    for head in (*heads, heads[0]):
+        saved.published(head)
+        await saved.save()
+    # The first of the four was dropped.
+    assert [v for _, v in index.removed_clusters.all()] == [*blues(heads[0]), *blues(heads[1])][1:]
+    assert sum(name.startswith("removed/") for name in records.records) == 3
+    _, again = await recorder(records, 1)
+    assert again.removed_clusters.all() == index.removed_clusters.all()

@@ -11,6 +11,7 @@ from typing import Any
 
 import grpc
 import pytest
+from envoy.config.cluster.v3 import cluster_pb2
 from envoy.service.discovery.v3 import discovery_pb2
 
 from controlplane.demo.plane import free_port
@@ -23,6 +24,7 @@ from controlplane.workers.messages import (
     Listening,
     Ping,
     Pong,
+    Removed,
     Request,
     Response,
     Start,
@@ -176,9 +178,11 @@ async def test_a_worker_knows_the_versions_that_were_served_before_it_started() 
     async with running(serve=False) as main:
         index, old = VersionIndex(), main.desired.published.snapshot(EDGE)
         index.add(old, 1.0)
-        main.desired.change(models_b=model("b"))
+        index.removed_clusters.add(old.resources[CLUSTER].values())
+        main.desired.change(models_a=None, models_b=model("b"))
         main.send_start()
         main.link.send(Versions(index.entries()))
+        main.link.send(Removed(index.removed_clusters.all()))
         main.send_update()
         await main.until_received(Listening())
         async with grpc.aio.insecure_channel(f"127.0.0.1:{main.port}") as channel:
@@ -192,3 +196,6 @@ async def test_a_worker_knows_the_versions_that_were_served_before_it_started() 
             request.node.id = "edge-1"
             await call.write(request)
             await main.until_event(Claimed(CLUSTER, frozenset(("a/blue", "a/green"))))
+            response = await call.read()
+            names = sorted(cluster_pb2.Cluster.FromString(r.value).name for r in response.resources)
+            assert names == ["a/blue", "a/green", "b/blue", "b/green"]

@@ -20,6 +20,7 @@ from controlplane.errors import Code, Error
 from controlplane.fleet import Fleet
 from controlplane.published import CompiledRevision
 from controlplane.workers import child_process
+from controlplane.workers.messages import Removed
 from controlplane.workers.supervisor import Supervisor, WorkerSettings
 from controlplane.xds.events import StreamEvent, StreamId
 from controlplane.xds_server.limits import StreamLimits
@@ -64,6 +65,15 @@ async def running() -> AsyncIterator[Rig]:
     finally:
         pushing.cancel()
         await rig.supervisor.stop(1.0)
+
+
+async def test_the_workers_get_the_changes_of_the_removed_clusters(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running() as rig:
+        sent: list[object] = []
+        monkeypatch.setattr(rig.supervisor.workers[1].link, "send", sent.append)
+        rig.supervisor.send_removed({("a/blue", "1"): None})
+        assert sent == [Removed({("a/blue", "1"): None})]
+        monkeypatch.undo()
 
 
 async def test_a_worker_serves_each_new_revision_and_is_asked_about_its_nodes() -> None:

@@ -19,6 +19,7 @@ from controlplane.workers.messages import (
     Listening,
     Ping,
     Pong,
+    Removed,
     Request,
     Response,
     Start,
@@ -81,10 +82,10 @@ async def rig(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Rig]:
 
 
 async def test_a_worker_gets_its_settings_first_and_then_the_newest_revision(rig: Rig) -> None:
-    await until(lambda: len(rig.received) == 3)
-    assert rig.received[:2] == [START, Versions(rig.versions.entries())]
-    assert isinstance(rig.received[2], Update)
-    assert rig.received[2].audience_updates == ()
+    await until(lambda: len(rig.received) == 4)
+    assert rig.received[:3] == [START, Versions(rig.versions.entries()), Removed({})]
+    assert isinstance(rig.received[3], Update)
+    assert rig.received[3].audience_updates == ()
     rig.worker.send(Listening())
     await asyncio.wait_for(rig.handle.listening.wait(), 10)
 
@@ -183,3 +184,11 @@ async def test_a_worker_gets_the_index_of_versions_and_sends_what_it_adds(monkey
     rig.worker.send(Versions({MIXED.key: MIXED}))
     await until(lambda: rig.versions.find(CLUSTER, "v") is not None)
     assert MIXED.key in rig.versions.take_changes()
+
+
+async def test_a_worker_gets_the_removed_clusters(monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = Rig()
+    (cluster, *_) = rig.desired.published.snapshot(EDGE).resources[CLUSTER].values()
+    rig.versions.removed_clusters.add([cluster])
+    await rig.launch(monkeypatch)
+    assert await rig.next(Removed) == Removed({(cluster.name, cluster.version): cluster})
