@@ -151,7 +151,7 @@ async def test_many_short_streams_leak_nothing(rig: Rig) -> None:
     with capture_logs() as lines:
         await open_short_streams(rig)
     gc.collect()
-    assert rig.fleet.counts == {**dict.fromkeys(NodeState, 0), NodeState.GONE: len(rig.fleet.nodes)}
+    assert rig.fleet.counts == {**dict.fromkeys(NodeState, 0), NodeState.RELEASED: len(rig.fleet.nodes)}
     assert len(rig.fleet.nodes) <= 10
     assert not rig.fleet._streams
     assert not rig.discovery._pumps
