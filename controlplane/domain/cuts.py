@@ -30,6 +30,8 @@ from controlplane.errors import Code, Error, Violation, abbreviated, escaped, in
 
 # The number of nodes that a sentence names, and the characters of a node's id, which the client chooses.
 _NODES, _ID = 3, 60
+# Models in a sentence.
+_MODELS = 10
 # The number of losses that an error lists. The others are counted.
 _LISTED = 20
 _TOKEN = re.compile(r"[0-9a-f]{16}-[1-9][0-9]{0,8}")
@@ -182,4 +184,4 @@ def _names(nodes: Sequence[str]) -> str:
 
 
 def _models(labels: Sequence[str]) -> str:
-    return f"model{'s' if len(labels) > 1 else ''} {abbreviated(labels)}" if labels else ""
+    return f"model{'s' if len(labels) > 1 else ''} {abbreviated(labels, _MODELS)}" if labels else ""

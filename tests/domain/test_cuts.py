@@ -70,7 +70,7 @@ def test_many_models_are_counted() -> None:
     assert (
         Loss(LossKind.MODEL, "0.0.0.0:80", labels, "path")
         .text(["a"])
-        .endswith(" m007 and 492 more lose their path at 0.0.0.0:80 on a")
+        .endswith(" m009 and 490 more lose their path at 0.0.0.0:80 on a")
     )
 
 
