@@ -55,6 +55,7 @@ def test_a_folder_without_a_virtual_environment_is_an_error(tmp_path: Path) -> N
         compare.starter(tmp_path)
 
 
+@pytest.mark.slow
 async def test_a_server_of_another_checkout_is_driven(go: Path, tmp_path: Path) -> None:
     python = tmp_path / ".venv" / "bin" / "python"
     python.parent.mkdir(parents=True)

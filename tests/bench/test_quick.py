@@ -29,6 +29,7 @@ def sane(figure: dict[str, float]) -> bool:
 
 
 @pytest.mark.envoy
+@pytest.mark.slow
 def test_users(results: Path) -> None:
     document: dict[str, Any] = json.loads((results / "users.json").read_text())
     assert document["sizes"] == [10, 100, 1_000, 10_000]
@@ -54,6 +55,7 @@ def test_users(results: Path) -> None:
 
 
 @pytest.mark.envoy
+@pytest.mark.slow
 def test_models(results: Path) -> None:
     document: dict[str, Any] = json.loads((results / "models.json").read_text())
     assert document["sizes"] == [1, 20]
@@ -75,6 +77,7 @@ def test_models(results: Path) -> None:
 
 
 @pytest.mark.envoy
+@pytest.mark.slow
 def test_picture(results: Path) -> None:
     picture = (results / "flat.svg").read_text()
     assert picture.count("Turnout") >= 2

@@ -107,7 +107,7 @@ async def start(temp: Path) -> AsyncIterator[Start]:
     ("keep", "until", "number", "code"),
     [
         (False, "users send requests, and blue", signal.SIGINT, 130),
-        (False, "with an embedded store", signal.SIGTERM, 130),
+        pytest.param(False, "with an embedded store", signal.SIGTERM, 130, marks=pytest.mark.slow),
         (True, "Ctrl-C ends everything", signal.SIGINT, 0),
     ],
 )

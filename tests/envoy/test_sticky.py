@@ -12,7 +12,14 @@ pytestmark = pytest.mark.envoy
 RAMP = (100, 500, 1000, 2500, 4000, 5000, 7500, 9000, 10_000)
 
 
-@pytest.mark.parametrize(("sticky", "key", "users"), [("header", "x-user", 20_000), ("cookie", "uid", 4_000)])
+@pytest.mark.parametrize(
+    ("sticky", "key", "users"),
+    [
+        ("header", "x-user", 4_000),
+        ("cookie", "uid", 4_000),
+        pytest.param("header", "x-user", 20_000, marks=pytest.mark.slow),
+    ],
+)
 async def test_no_user_moves_back_to_blue_while_green_grows(
     fleet: Fleet, lean: LeanServer, make_load: MakeLoad, report: Report, sticky: str, key: str, users: int
 ) -> None:
