@@ -86,12 +86,12 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
         fields = {name: f"undos[{i}]" for i, name in enumerate(names)}
         outcome = await self._objects.write(change, request, context, Action.UNDO, fields, undos.target)
         assert outcome.revision is not None
-        made = await find_undos(self._store, labels, outcome.revision.number)
+        committed = await find_undos(self._store, labels, outcome.revision.number)
         return pb.UndoModelsResponse(
             revision=await revision_of(outcome),
             models=[self._objects.after(outcome, name, request.validate_only) for name in names],
             impact=await impact_with_probes(self._writer, outcome, request),
-            undone=made.messages(),
+            undone=committed.messages(),
         )
 
 

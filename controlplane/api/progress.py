@@ -117,8 +117,8 @@ async def revision_progress(
     revision: revision_pb2.Revision, max_nodes: int, changed: Latest[Fleet | None], *, connected_only: bool = False
 ) -> AsyncIterator[revision_pb2.RevisionProgress]:
     """Yield the progress of a revision at each change, until it is done."""
-    made = revision.create_time.seconds + revision.create_time.nanos / 1e9
-    revision_watch = RevisionWatch(revision.number, max_nodes, made=made, connected_only=connected_only)
+    create_time = revision.create_time.seconds + revision.create_time.nanos / 1e9
+    revision_watch = RevisionWatch(revision.number, max_nodes, made=create_time, connected_only=connected_only)
 
     def message_of(fleet: Fleet) -> revision_pb2.RevisionProgress:
         progress = revision_watch.progress(fleet)

@@ -61,14 +61,14 @@ class RefusedChanges:
 
     def _is_change(self, method: str) -> bool:
         """Return True unless the proto says that a method, like `/turnout.v1.ModelService/GetModel`, has no side effects."""
-        known = self._changes.get(method)
-        if known is None:
+        is_change = self._changes.get(method)
+        if is_change is None:
             try:
-                found = descriptor_pool.Default().FindMethodByName(method.lstrip("/").replace("/", "."))
+                descriptor = descriptor_pool.Default().FindMethodByName(method.lstrip("/").replace("/", "."))
             except KeyError:
                 return False
-            known = found.GetOptions().idempotency_level != MethodOptions.NO_SIDE_EFFECTS
+            is_change = descriptor.GetOptions().idempotency_level != MethodOptions.NO_SIDE_EFFECTS
             # Services of gRPC itself, and those of Envoy, change nothing here.
-            known = known and found.containing_service.full_name.startswith("turnout.")
-            self._changes[method] = known
-        return known
+            is_change = is_change and descriptor.containing_service.full_name.startswith("turnout.")
+            self._changes[method] = is_change
+        return is_change

@@ -39,9 +39,9 @@ def summary(listed: Iterable[Change]) -> str:
     parts = []
     for change in listed:
         mark = _MARKS.get(change.kind, ("?", ""))[0]
-        shown = change.lines[:1] if len(change.lines) == 1 or change.kind == ChangeKind.CHANGE_KIND_UPDATED else ()
-        more = f" (and {len(change.lines) - 1} more)" if shown and len(change.lines) > 1 else ""
-        detail = "".join(f" {text}{more}" for text in shown)
+        first = change.lines[:1] if len(change.lines) == 1 or change.kind == ChangeKind.CHANGE_KIND_UPDATED else ()
+        more = f" (and {len(change.lines) - 1} more)" if first and len(change.lines) > 1 else ""
+        detail = "".join(f" {text}{more}" for text in first)
         parts.append(f"{mark} {change.name}{detail}")
     return first_few(parts, _MAX_IN_CELL)
 

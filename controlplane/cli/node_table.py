@@ -53,7 +53,7 @@ def nodes_table(nodes: Iterable[Node]) -> RenderableType:
 
 def _row(node: Node) -> tuple[str | Text, ...]:
     state = wording.enum_word(NodeState, node.state, "NODE_STATE_")
-    # What a node holds is not remembered over a restart.
+    # After a restart of the control plane, the revision of a node that is away is not known.
     unknown = node.state == NodeState.NODE_STATE_GONE and not node.held_revision
     held = "?" if unknown else str(node.held_revision)
     holds = held if node.held_revision == node.target_revision else f"{held} of {node.target_revision}"

@@ -134,9 +134,9 @@ def _table(models: Sequence[ModelTraffic]) -> RenderableType:
     gone = any(version.rate.gone_per_second for one in models for version in one.versions)
     narrow = output.out().width < _WIDE
     hidden = {"TOTAL": narrow, "GONE/S": narrow and not gone}
-    shown = [i for i, heading in enumerate(_HEADINGS) if not hidden.get(heading)]
-    rows = ([row[i] for i in shown] for one in models for row in _rows(one))
-    return output.table([_HEADINGS[i] for i in shown], rows)
+    columns = [i for i, heading in enumerate(_HEADINGS) if not hidden.get(heading)]
+    rows = ([row[i] for i in columns] for one in models for row in _rows(one))
+    return output.table([_HEADINGS[i] for i in columns], rows)
 
 
 def _rows(one: ModelTraffic) -> Iterable[tuple[str | Text, ...]]:

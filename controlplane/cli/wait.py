@@ -165,8 +165,8 @@ def with_all_nodes(client: Client, progress: RevisionProgress, require: Requirem
     listed = progress.nodes
     holding = NodeProgressState.NODE_PROGRESS_STATE_HOLDING
     # Refusing nodes come first and holding ones last: a list that ends with a holding node is long enough.
-    shown = progress.total + progress.released
-    if len(listed) >= shown or not listed or (listed[-1].state == holding and not listed[-1].refused_type):
+    all_nodes = progress.total + progress.released
+    if len(listed) >= all_nodes or not listed or (listed[-1].state == holding and not listed[-1].refused_type):
         return progress
     request = WatchRevisionRequest(name=progress.revision.name, max_nodes=MAX_NODES, require=REQUIREMENTS[require])
     try:

@@ -36,7 +36,7 @@ class Impact:
     bytes_per_node: int
     # Sentences for people about effects that are valid and may not be expected.
     warnings: tuple[str, ...] = ()
-    # What connected nodes lose, the most severe first.
+    # The losses of connected nodes, the most severe first.
     losses: Losses = field(default_factory=dict)
 
 

@@ -48,7 +48,7 @@ class Claim:
 # The claim of a client that has just started.
 NOTHING_HELD = Claim(frozenset(), frozenset(), frozenset())
 
-# What a node holds before a change, and its audience after it.
+# One node: its audience (or its claim) before a change, and its audience after it.
 Transition = tuple[Audience | Claim, Audience]
 # A version, as (model, version).
 VersionName = tuple[str, str]

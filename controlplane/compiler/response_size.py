@@ -35,7 +35,7 @@ def sotw_size(old: ByType, new: ByType, differences: Mapping[str, Diff]) -> int:
         removed = differences[type_url].removed
         if type_url in FULL_STATE and (changed or removed):
             everything = sum(map(_any, new[type_url].values())) + _envelope(type_url)
-            # What is removed stays in the first response, because routes may still use it.
+            # The first response keeps the removed resources, because routes may still use them.
             both = changed and removed
             size += everything * (2 if both else 1) + (sum(_any(old[type_url][n]) for n in removed) if both else 0)
         elif changed:

@@ -40,7 +40,7 @@ _TOKEN = re.compile(r"[0-9a-f]{16}-[1-9][0-9]{0,8}")
 class LossKind(IntEnum):
     """The kinds of losses, the most severe first."""
 
-    UNKNOWN = 1  # what the nodes hold is not known, so they may lose everything
+    UNKNOWN = 1  # the resources of the nodes are not known, so they may lose everything
     LISTENER = 2  # a listener
     ACCESS = 3  # access to a listener that stays: the requests that it accepted don't match it any more
     MODEL = 4  # models at a listener, or some of their keys; models of gRPC clients

@@ -40,7 +40,7 @@ class Reason:
     about: About
     # A check may lower the level of a problem.
     level: Level
-    # What to do: one or two sentences with a command. `{name}` is the label of the first object with the problem.
+    # The advice: one or two sentences with a command. `{name}` is the label of the first object with the problem.
     action: str
 
 
