@@ -16,6 +16,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 
 from controlplane.fleet.counting import decrement
+from controlplane.fleet.held_back import HeldBackNodes
 from controlplane.fleet.held_revisions import HeldRevisions
 from controlplane.fleet.members import RELEASED_NODES, Members
 from controlplane.fleet.node import Node, NodeState, NodeStream, Refusal
@@ -26,6 +27,7 @@ from controlplane.xds.events import (
     Blocked,
     Claimed,
     Held,
+    HeldBack,
     Identified,
     LastMessage,
     LoadReported,
@@ -54,6 +56,7 @@ class Fleet:
         # By the id of each node that came with a version which this history never made: the time of the newest such stream,
         # in the order of these times. At most RELEASED_NODES; the oldest is forgotten first.
         self.foreign: OrderedDict[str, float] = OrderedDict()
+        self.held_back = HeldBackNodes()
         # The newest published revision, which every connected node should hold.
         self.revision = 0
         # Number of nodes in each state.
@@ -155,6 +158,10 @@ class Fleet:
         if type(event) is Claimed:
             self._note_claim(stream, event, now)
             return
+        if type(event) is HeldBack:
+            if (held_back := self.node_of(stream)) is not None:
+                self.held_back.note(held_back.id, stream, event)
+            return
         if isinstance(event, StreamOpened):
             self._streams[stream] = NodeStream(event.peer, event.variant, now)
             return
@@ -175,6 +182,8 @@ class Fleet:
                 self._fold(stream, opened, opened.node, event, now)
                 self._count(opened.node, 1)
             if isinstance(event, StreamClosed):
+                if opened.node is not None:
+                    self.held_back.closed(opened.node.id, stream)
                 del self._streams[stream]
                 self._reporters.pop(stream, None)
                 self._last_closed = stream, opened.node

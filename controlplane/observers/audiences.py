@@ -79,7 +79,7 @@ class AudienceCounts(Observer):
 
     def transitions(self, before: Head, after: State) -> Collection[Transition]:
         """Return the transitions that connected and awaited nodes would make from one state to another."""
-        if self._head.number and before.state.gateways == after.gateways:
+        if self._head.number and before.state.gateways == after.gateways and not self._held_back(before):
             return {(a, a) for a in (*self.by_audience(after), *(_remembered_audience(after, n) for n in self._awaited()))}
         return {transition for _, transition in self._transitions(before, after)}
 
@@ -107,10 +107,11 @@ class AudienceCounts(Observer):
     def _transitions(self, before: Head, after: State) -> Iterator[tuple[Node, Transition]]:
         """Yield each connected and awaited node with its transition from one state to another."""
         same_gateways = before.state.gateways == after.gateways
+        held_back = self._held_back(before)
         for node in self._fleet.nodes.values():
             if not node.connected:
                 continue
-            if not self._head.number:
+            if not self._head.number or node.id in held_back:
                 claims = node.claims
                 claim = NOTHING_HELD if claims is None else Claim(claims.listeners, claims.scopes, claims.routes)
                 yield node, (claim, audience(after, node))
@@ -120,6 +121,10 @@ class AudienceCounts(Observer):
         if self._head.number:
             for node in self._awaited():
                 yield node, (_remembered_audience(before.state, node), _remembered_audience(after, node))
+
+    def _held_back(self, before: Head) -> Collection[str]:
+        """Return the ids of the nodes that are held back at this revision: they hold what they claim."""
+        return self._fleet.held_back.all(max(before.number, self._head.number))
 
     def _awaited(self) -> list[Node]:
         """Return the remembered nodes that are expected back, because the control plane has just started."""

@@ -95,6 +95,7 @@ class VersionRecorder:
                 revision=newest,
                 h=round(TRUSTED_AFTER / 3600),
             )
+        self._index.vouches = self._index.is_trusted(self._clock())
         self._published = newest
         self._wake.set()
 
@@ -141,6 +142,7 @@ class VersionRecorder:
         for snapshot in served:
             async for _ in time_sliced(self._index.add_in_steps(snapshot, self._clock())):
                 pass
+        self._index.vouches = self._index.is_trusted(self._clock())
         removals, self._removals = self._removals, []
         async for clusters in time_sliced(chain.from_iterable(removals)):
             self._index.removed_clusters.add(clusters)

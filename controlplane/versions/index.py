@@ -69,6 +69,8 @@ class VersionIndex:
 
     def __init__(self) -> None:
         self.known_since = 0.0
+        # True if the owner vouches that the index `is_trusted` now. Streams use it, because they have no clock.
+        self.vouches = False
         # By key, in the order of their last publication.
         self._entries: OrderedDict[Key, IndexedVersion] = OrderedDict()
         # The size of all contents.

@@ -39,7 +39,7 @@ class Request:
     """A call of a method of the worker's `Discovery`. The worker answers with a `Response` of the same number."""
 
     number: int
-    # `reconnect` or `describe`.
+    # `reconnect`, `adopt` or `describe`.
     method: str
     node_id: str
 
@@ -66,6 +66,8 @@ class Versions:
     """Changes of the index of published versions: to a worker the whole index first, to main what a stream mixed."""
 
     changes: VersionChanges = field(repr=False)
+    # To a worker: `VersionIndex.vouches`.
+    vouches: bool = False
 
 
 # ------------------------------------------------------------------------------------------------------ worker to main

@@ -140,8 +140,9 @@ class WorkerProcess:
             case Start():
                 self._start = message
                 self._events = EventBatcher(self.link.send, message.first_stream)
-            case Versions(changes):
+            case Versions(changes, vouches):
                 self._versions.follow(changes)
+                self._versions.vouches = vouches
             case Removed(changes):
                 self._versions.removed_clusters.follow(changes)
             case Ping():
@@ -159,6 +160,8 @@ class WorkerProcess:
             match request.method:
                 case "reconnect":
                     value = self._discovery.reconnect(request.node_id)
+                case "adopt":
+                    value = self._discovery.adopt(request.node_id)
                 case "describe":
                     value = await self._discovery.describe(request.node_id)
         self.link.send(Response(request.number, value))

@@ -112,7 +112,7 @@ class Supervisor:
     def send_versions(self, changes: VersionChanges) -> None:
         """Send changes of the index of published versions to every worker."""
         for worker in self.workers.values():
-            worker.link.send(Versions(changes))
+            worker.link.send(Versions(changes, self._versions.vouches))
 
     def send_removed(self, changes: ClusterChanges) -> None:
         """Send changes of the removed clusters to every worker."""
@@ -127,6 +127,11 @@ class Supervisor:
     async def reconnect(self, node_id: str) -> int:
         """End the streams of a node with OK, so that it connects again. Return how many there were. Errors: UNAVAILABLE."""
         counts = await self._request("reconnect", node_id)
+        return sum(n for n in counts if isinstance(n, int))
+
+    async def adopt(self, node_id: str) -> int:
+        """Send the newest revision to a node that is held back. Return the number of its streams. Errors: UNAVAILABLE."""
+        counts = await self._request("adopt", node_id)
         return sum(n for n in counts if isinstance(n, int))
 
     async def describe(self, node_id: str) -> list[ResourceStatus]:

@@ -72,7 +72,7 @@ class WorkerHandle:
         """Start the process, and send its settings, the index of versions and the newest revision. Errors: OSError."""
         await self.link.connect(self.process.start())
         self.link.send(start)
-        self.link.send(Versions(self._versions.entries()))
+        self.link.send(Versions(self._versions.entries(), self._versions.vouches))
         self.link.send(Removed(self._versions.removed_clusters.all()))
         self.send_newest()
 

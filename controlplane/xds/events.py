@@ -103,7 +103,24 @@ class Claimed:
     unknown_version: str = ""
 
 
-Event = Identified | Held | Settled | Blocked | Refused | Recovered | Oversized | Claimed
+@dataclass(frozen=True, slots=True)
+class HeldBack:
+    """The client holds configuration of another history, so it is sent nothing (`held_back.py`).
+
+    Reported again if a later request says that the client would lose more.
+    """
+
+    # The revision that would take something from the client; 0: the client is not held back any more.
+    revision: int
+    # (type URL, name) of what the client says that it holds and the revision does not have, sorted, at most 100.
+    lost: tuple[tuple[str, str], ...] = ()
+    # Names that `lost` leaves out.
+    omitted: int = 0
+    # True if it is not known what the client holds of some type, so it may lose anything.
+    unknown: bool = False
+
+
+Event = Identified | Held | Settled | Blocked | Refused | Recovered | Oversized | Claimed | HeldBack
 
 
 # Unique among the streams of one control plane, and never used again.

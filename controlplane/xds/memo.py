@@ -358,6 +358,10 @@ class MemoisedStream(_Reader):
         """Send what has waited for another stream of the node; see `Stream.reconsider`."""
         return self._step("reconsider", lambda core: core.reconsider())
 
+    def adopt(self) -> Sequence[Event]:
+        """Send the newest snapshot to a client that is held back; see `Stream.adopt`."""
+        return self._step("adopt", lambda core: core.adopt())
+
     def heartbeat(self) -> None:
         """Renew the TTL of all that the client holds; see `Stream.heartbeat`."""
         self._step("heartbeat", lambda core: core.heartbeat() or [])

@@ -29,6 +29,7 @@ from controlplane.xds import readiness
 from controlplane.xds.completeness import Completeness
 from controlplane.xds.context import Context
 from controlplane.xds.events import Event, Recovered
+from controlplane.xds.held_back import HoldBack
 from controlplane.xds.node import identified
 from controlplane.xds.refusals import Batch, Contents
 from controlplane.xds.state import StreamState
@@ -55,6 +56,7 @@ class Stream(StreamState):
         # The first request, which names the client, has come.
         self.identified = False
         self._completeness = Completeness()
+        self._hold = HoldBack()
         # Endpoints to send again after their cluster changed; also while the client has not asked for endpoints yet.
         self._resend: set[str] = set()
         # Events to report at the end of the current pass.
@@ -67,9 +69,20 @@ class Stream(StreamState):
         """Take the newest snapshot. Unsent changes of an older one are dropped.
 
         A snapshot of revision 0 means that there is no revision yet. Then nothing is sent, and the client keeps what it has
-        (rule 37).
+        (rule 37). Nor is anything sent to a client of another history that would lose something (`held_back.py`).
         """
         self._snapshot = snapshot
+        if self._hold.revision:
+            self._pending_events += self._hold.release(snapshot.revision)
+        for sub in self._subscriptions.values():
+            self._set_latest(sub)
+        return self._advance()
+
+    def adopt(self) -> list[Event]:
+        """Send the newest snapshot to a client that is held back, whatever it loses. Does nothing for any other client."""
+        if not self._hold.revision:
+            return []
+        self._pending_events += self._hold.release()
         for sub in self._subscriptions.values():
             self._set_latest(sub)
         return self._advance()
@@ -124,7 +137,7 @@ class Stream(StreamState):
         """Return an independent copy. Call it only when nothing is refused, and after `to_send`."""
         other = copy(self)
         other.owner = None
-        other._completeness = self._completeness.fork()
+        other._completeness, other._hold = self._completeness.fork(), self._hold.fork()
         other._resend, other._pending_events, other._out = set(self._resend), [], []
         other._subscriptions = {t: sub.fork() for t, sub in self._subscriptions.items()}
         if ENDPOINTS in other._subscriptions:
@@ -136,7 +149,7 @@ class Stream(StreamState):
 
         It contains identities of objects, so it is valid only while this stream exists and does not change.
         """
-        if self.coordination is not None or not self.revision or self._resend:
+        if self.coordination is not None or not self.revision or self._resend or self._hold.revision:
             return None
         assert self._snapshot is not None
         parts = []
@@ -195,24 +208,21 @@ class Stream(StreamState):
 
     def _advance(self) -> list[Event]:
         """Make passes over the types, in their order (rule 30), until nothing more can be sent. Returns the events."""
-        if self._snapshot is None or not self._snapshot.revision:
-            return self._take_pending_events()
+        if self._snapshot is None or not self._snapshot.revision or self._hold.revision:
+            events, self._pending_events = self._pending_events, []
+            return events
         progress = True
         while progress:
             # A removal can make a removal of an earlier type possible. The loop ends, because each change is sent once.
             progress = False
             for sub in self._subscriptions.values():
                 progress = self._send(sub) or progress
-        events = self._take_pending_events()
+        events, self._pending_events = self._pending_events, []
         for sub in self._subscriptions.values():
             if sub.recovery_pending and not sub.refused:
                 sub.recovery_pending = False
                 events.append(Recovered(sub.type_url))
         return events + self._completeness.events(self, self._snapshot)
-
-    def _take_pending_events(self) -> list[Event]:
-        events, self._pending_events = self._pending_events, []
-        return events
 
     def _note_sent(self, sub: Subscription, contents: Contents, full_state: bool = False) -> str:
         """Note that a response with this content is sent, and its endpoints again (rule 32). Returns its nonce.

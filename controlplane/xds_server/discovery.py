@@ -100,6 +100,14 @@ class Discovery:
         streams.end()
         return count
 
+    def adopt(self, node_id: str) -> int:
+        """Send the newest revision on the streams of a node that is held back. Return the number of its streams."""
+        streams = self._nodes.get(node_id)
+        if streams is None:
+            return 0
+        streams.adopt()
+        return len(streams)
+
     async def describe(self, node_id: str) -> list[ResourceStatus]:
         """Return what a node holds of each resource, compared with what it should; nothing when it has no streams here."""
         streams = self._nodes.get(node_id)

@@ -24,6 +24,8 @@ class StreamPump(Protocol):
 
     def reconsider(self) -> None: ...
 
+    def adopt(self) -> None: ...
+
     def end(self) -> None: ...
 
 
@@ -65,6 +67,11 @@ class NodeStreams:
         """End every stream with OK. The client opens new ones."""
         for pump in list(self._pumps.values()):
             pump.end()
+
+    def adopt(self) -> None:
+        """Send the newest revision on every stream that is held back."""
+        for pump in list(self._pumps.values()):
+            pump.adopt()
 
     def other_host(self, pump: StreamPump) -> str:
         """Return the address of another Envoy that uses this node id; "" when there is none."""

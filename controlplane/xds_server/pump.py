@@ -213,6 +213,10 @@ class Pump(XdsHandler):
         """Send the responses that waited for another stream of the node, which has made progress."""
         self._guarded(lambda: self._apply(self.core.reconsider()))
 
+    def adopt(self) -> None:
+        """Send the newest revision to a client that is held back; see `Stream.adopt`."""
+        self._guarded(self._coordinated, lambda: self._apply(self.core.adopt()))
+
     # -------------------------------------------------------------------------------------------------------- requests
 
     def _receive(self, data: bytes) -> None:

@@ -1,0 +1,61 @@
+"""The nodes that are held back, because the newest revision would take something from them (`xds/held_back.py`)."""
+
+from __future__ import annotations
+
+from controlplane.envoy_types import CLUSTER, LISTENER, ROUTES, SCOPED_ROUTES
+from controlplane.errors import abbreviated
+from controlplane.xds.events import HeldBack, StreamId
+
+
+class HeldBackNodes:
+    """The held-back nodes, with what each would lose. Empty unless a node came with versions of another history."""
+
+    def __init__(self) -> None:
+        # By the id of the node and the stream; no node without a stream.
+        self._nodes: dict[str, dict[StreamId, HeldBack]] = {}
+
+    def note(self, node_id: str, stream: StreamId, event: HeldBack) -> None:
+        """Apply an event of a stream of a node."""
+        if event.revision:
+            self._nodes.setdefault(node_id, {})[stream] = event
+        else:
+            self.closed(node_id, stream)
+
+    def closed(self, node_id: str, stream: StreamId) -> None:
+        """Forget a stream that is closed, or not held back any more."""
+        streams = self._nodes.get(node_id)
+        if streams is not None and streams.pop(stream, None) is not None and not streams:
+            del self._nodes[node_id]
+
+    def find(self, node_id: str, newest: int) -> HeldBack | None:
+        """Return what a node would lose over all its streams; None if it is not held back.
+
+        `newest` is the newest revision. A stream that was held back at an older one is not held back any more.
+        """
+        streams = self._nodes.get(node_id)
+        events = [e for e in streams.values() if e.revision >= newest] if streams else []
+        if len(events) < 2:
+            return events[0] if events else None
+        lost = tuple(sorted({name for e in events for name in e.lost}))
+        return HeldBack(events[0].revision, lost, sum(e.omitted for e in events), any(e.unknown for e in events))
+
+    def all(self, newest: int) -> dict[str, HeldBack]:
+        """Return what each held-back node would lose, by id. `newest` is the newest revision."""
+        found = ((node_id, self.find(node_id, newest)) for node_id in self._nodes)
+        return {node_id: event for node_id, event in found if event is not None}
+
+
+def lost_in_words(event: HeldBack) -> str:
+    """Return what a held-back node would lose, like `listener 0.0.0.0:8080 and models a, b`."""
+    listeners = [name for type_url, name in event.lost if type_url == LISTENER]
+    models = sorted({name.partition("/")[0] for type_url, name in event.lost if type_url in (ROUTES, CLUSTER)})
+    keys = [name for type_url, name in event.lost if type_url == SCOPED_ROUTES]
+    parts = [("listener", listeners), ("model", models)]
+    if not listeners and not models:
+        parts.append(("key", keys))
+    named = [f"{noun}{'s' if len(names) > 1 else ''} {abbreviated(names)}" for noun, names in parts if names]
+    if event.omitted:
+        named.append(f"{event.omitted:,} more resources")
+    if event.unknown:
+        named.append("anything else that it holds, which is not known" if named else "anything: what it holds is not known")
+    return " and ".join(named)
