@@ -220,7 +220,7 @@ class App:
         changed = self.events.changed
         services = add_services(server, writer, store)
         revision_service_pb2_grpc.add_RevisionServiceServicer_to_server(RevisionService(writer, store, changed), server)
-        nodes = NodeService(changed, self._reconnect, self._describe, members.forget)
+        nodes = NodeService(changed, self._reconnect, self._describe, members.forget, self._adopt)
         node_service_pb2_grpc.add_NodeServiceServicer_to_server(nodes, server)
         server.add_generic_rpc_handlers((ClientStatus(changed, self._describe).handler(),))
         traffic = TrafficService(store, self.traffic, changed)
@@ -242,6 +242,11 @@ class App:
         if self.workers is not None:
             return await self.workers.reconnect(node_id)
         return self._discovery.reconnect(node_id) if self._discovery is not None else 0
+
+    async def _adopt(self, node_id: str) -> int:
+        if self.workers is not None:
+            return await self.workers.adopt(node_id)
+        return self._discovery.adopt(node_id) if self._discovery is not None else 0
 
     async def _describe(self, node_id: str) -> list[ResourceStatus]:
         if self.workers is not None:

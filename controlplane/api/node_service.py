@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from itertools import islice
 from typing import Any
 
@@ -22,7 +23,7 @@ from controlplane.generated.turnout.v1 import node_service_pb2_grpc
 
 log = structlog.get_logger("fleet")
 
-MAX_FORGOTTEN = 1_000  # nodes that one call forgets
+MAX_NAMES = 1_000  # nodes that one call forgets or adopts
 
 WATCH_INTERVAL = 0.1  # shortest time between two messages of WatchNodes, seconds
 
@@ -36,12 +37,14 @@ class NodeService(node_service_pb2_grpc.NodeServiceServicer):
         reconnect: Callable[[str], Awaitable[int]],
         describe: Describe,
         forget: Callable[[Iterable[str]], Awaitable[None]],
+        adopt: Callable[[str], Awaitable[int]],
     ) -> None:
         """Make the service.
 
         `reconnect` closes the streams of a node and returns their number. `describe` returns the status of a node's resources.
-        `forget` forgets nodes by id.
+        `forget` forgets nodes by id. `adopt` sends the newest revision to a node that is held back.
         """
+        self._adopt = adopt
         self._forget = forget
         self._changed = changed
         self._reconnect = reconnect
@@ -87,9 +90,7 @@ class NodeService(node_service_pb2_grpc.NodeServiceServicer):
         return pb.ReconnectNodeResponse(streams=streams)
 
     async def ForgetNodes(self, request: pb.ForgetNodesRequest, context: Any) -> pb.ForgetNodesResponse:
-        if not 1 <= len(request.names) <= MAX_FORGOTTEN:
-            raise invalid("names", f"names {len(request.names)} nodes: 1 to {MAX_FORGOTTEN:,}")
-        nodes = [self._find(name)[1] for name in request.names]
+        nodes = self._named(request.names)
         for name, node in zip(request.names, nodes, strict=True):
             if node.connected:
                 problem = f"{name} is connected, so it can't be forgotten: stop it first"
@@ -98,6 +99,25 @@ class NodeService(node_service_pb2_grpc.NodeServiceServicer):
         await self._forget(ids)
         log.info("nodes forgotten", count=len(ids), nodes=ids[:8], **who(context))
         return pb.ForgetNodesResponse()
+
+    async def AdoptNodes(self, request: pb.AdoptNodesRequest, context: Any) -> pb.AdoptNodesResponse:
+        nodes = self._named(request.names)
+        fleet = current_fleet(self._changed)
+        revision = fleet.revision
+        for name, node in zip(request.names, nodes, strict=True):
+            if fleet.held_back.find(node.id, revision) is None:
+                problem = f"{name} is not held back, so there is nothing to adopt"
+                raise Error(Code.FAILED_PRECONDITION, "NOT_HELD_BACK", problem, metadata={"name": name})
+        ids = [node.id for node in nodes]
+        await asyncio.gather(*map(self._adopt, ids))
+        log.warning("nodes adopted", count=len(ids), nodes=ids[:8], revision=revision, **who(context))
+        return pb.AdoptNodesResponse(revision=revision)
+
+    def _named(self, names: Sequence[str]) -> list[Node]:
+        """Return the nodes that a request names. Errors: INVALID_ARGUMENT, NOT_FOUND."""
+        if not 1 <= len(names) <= MAX_NAMES:
+            raise invalid("names", f"names {len(names)} nodes: 1 to {MAX_NAMES:,}")
+        return [self._find(name)[1] for name in names]
 
     def _find(self, name: str) -> tuple[Fleet, Node]:
         """Return the fleet and one of its nodes. Errors: INVALID_ARGUMENT, NOT_FOUND."""

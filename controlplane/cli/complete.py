@@ -55,10 +55,12 @@ def nodes(ctx: typer.Context, incomplete: str) -> list[str]:
     return _matching(ctx, incomplete, lambda client: [n.id for n in listing.nodes(client)[0] if shlex.quote(n.id) == n.id])
 
 
-def nodes_or_forget(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Return the word `forget` and ids of nodes; after that word, ids of nodes that are not connected."""
-    if "forget" not in (ctx.params.get("names") or ()):
-        return [*(["forget"] if "forget".startswith(incomplete) else []), *nodes(ctx, incomplete)]
+def nodes_or_words(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Return the words `adopt` and `forget` and ids of nodes; after `forget`, ids of nodes that are not connected."""
+    given = ctx.params.get("names") or ()
+    if "forget" not in given:
+        words = [w for w in ("adopt", "forget") if w.startswith(incomplete) and not given]
+        return [*words, *nodes(ctx, incomplete)]
 
     def names(client: Client) -> list[str]:
         return [n.id for n in listing.nodes(client)[0] if not n.streams and shlex.quote(n.id) == n.id]

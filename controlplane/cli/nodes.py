@@ -19,7 +19,10 @@ from controlplane.cli.watching import follow, print_each, show_live
 from controlplane.cli.wording import plural
 from controlplane.generated.turnout.v1.node_pb2 import Node
 from controlplane.generated.turnout.v1.node_service_pb2 import (
+    AdoptNodesRequest,
+    AdoptNodesResponse,
     ForgetNodesRequest,
+    ForgetNodesResponse,
     GetNodeRequest,
     GetNodeStatusRequest,
     ListNodesResponse,
@@ -31,8 +34,8 @@ from controlplane.generated.turnout.v1.node_service_pb2 import (
 # Resources of one node that a table lists.
 _TABLE_RESOURCES = 100
 _MAX_RESOURCES = 10_000
-# The word that makes the command forget nodes.
-FORGET = "forget"
+# The words that make the command forget or adopt nodes.
+FORGET, ADOPT = "forget", "adopt"
 
 
 def nodes(
@@ -40,10 +43,10 @@ def nodes(
     names: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[NODE | forget NODE...]",
+            metavar="[NODE | forget NODE... | adopt NODE...]",
             show_default=False,
-            autocompletion=complete.nodes_or_forget,
-            help="Show this node in detail, or forget nodes. Default: a table of all nodes.",
+            autocompletion=complete.nodes_or_words,
+            help="Show this node in detail, or forget or adopt nodes. Default: a table of all nodes.",
         ),
     ] = None,
     watch: Watch = False,
@@ -68,6 +71,7 @@ def nodes(
     UNASKED  available for the node, which has not subscribed to it
 
     `turnout nodes forget NODE...` forgets nodes that are gone for good: then no command waits for them.
+    `turnout nodes adopt NODE...` sends the newest revision to nodes that are held back, whatever they lose.
 
     \b
     turnout nodes edge-1
@@ -75,11 +79,11 @@ def nodes(
     turnout nodes forget edge-2 edge-3
 
     JSON: ListNodesResponse; with NODE, GetNodeStatusResponse; with --watch, one WatchNodesResponse a line; with
-    --reconnect, ReconnectNodeResponse; with forget, ForgetNodesResponse.
+    --reconnect, ReconnectNodeResponse; with forget, ForgetNodesResponse; with adopt, AdoptNodesResponse.
     """
     names = names or []
-    if len(names) > 1 or names == [FORGET]:
-        _forget(ctx, api, names, form, options=every or watch or reconnect)
+    if len(names) > 1 or names in ([FORGET], [ADOPT]):
+        _forget_or_adopt(ctx, api, names, form, options=every or watch or reconnect)
         return
     name = names[0] if names else ""
     if every and (watch or reconnect or not name):
@@ -147,23 +151,30 @@ def _reconnect(client: Client, name: str, form: Format) -> None:
         output.line(f"Ended {plural(answer.streams, 'stream')} of {name}. The node connects again within seconds.")
 
 
-def _forget(ctx: typer.Context, api: str | None, names: list[str], form: Format, *, options: bool) -> None:
-    """Forget nodes. `names` begins with the word `forget`."""
-    if names[0] != FORGET:
+def _forget_or_adopt(ctx: typer.Context, api: str | None, names: list[str], form: Format, *, options: bool) -> None:
+    """Forget or adopt nodes. `names` begins with the word `forget` or `adopt`."""
+    word = names[0]
+    if word not in (FORGET, ADOPT):
         raise typer.BadParameter("name one node, or write: turnout nodes forget NODE...", param_hint="NODE")
     if options or len(names) == 1:
-        problem = f"needs names of nodes and no options; a node of this name is nodes/{FORGET}"
-        raise typer.BadParameter(problem, param_hint=FORGET)
+        raise typer.BadParameter(f"needs names of nodes and no options; a node of this name is nodes/{word}", param_hint=word)
     client = connect(ctx, api)
     resource_names = [_resource_name(name) for name in dict.fromkeys(names[1:])]
-    answer = client.call(client.nodes.ForgetNodes, ForgetNodesRequest(names=resource_names))
+    count = plural(len(resource_names), "node")
+    answer: ForgetNodesResponse | AdoptNodesResponse
+    if word == FORGET:
+        answer = client.call(client.nodes.ForgetNodes, ForgetNodesRequest(names=resource_names))
+        text = f"Forgot {count}. A node that connects again is a new node."
+    else:
+        answer = client.call(client.nodes.AdoptNodes, AdoptNodesRequest(names=resource_names))
+        text = f"Adopted {count}: sent revision {answer.revision}. What it does not have is removed."
     if form is Format.NAME:
         for name in resource_names:
             output.print_name(name)
     elif form is not Format.TABLE:
         messages.print_data(messages.report(answer, form), form)
     else:
-        output.line(f"Forgot {plural(len(resource_names), 'node')}. A node that connects again is a new node.")
+        output.line(text)
 
 
 def _show_node(client: Client, name: str, form: Format, every: bool) -> None:

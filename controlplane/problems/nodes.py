@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from controlplane.envoy_types import CLUSTER, ENDPOINTS, ROUTES, short_name
 from controlplane.fleet import Fleet, Node, NodeState
+from controlplane.fleet.held_back import lost_in_words
 from controlplane.problems.reasons import REASONS, Problem
 
 # A node may take this long to ACK a new revision, or everything after it connected, before it counts as behind. Seconds.
@@ -38,6 +39,8 @@ def node_problems(fleet: Fleet, published: float, now: float) -> Iterator[Proble
         by_state[fleet.state_of(node)].append(node)
     yield from _refusals(by_state[NodeState.REFUSING])
     behind = by_state[NodeState.BEHIND] if fleet.revision else []
+    held_back = fleet.held_back.all(fleet.revision)
+    behind = [n for n in behind if n.id not in held_back]
     late = [n for n in behind if now - max(published, n.connect_time or 0.0) > PATIENCE]
     if ids := tuple(sorted(n.id for n in late)):
         have, hold = ("has", "holds") if len(ids) == 1 else ("have", "hold")
@@ -49,11 +52,25 @@ def node_problems(fleet: Fleet, published: float, now: float) -> Iterator[Proble
     yield from _counts(fleet)
     if fleet.revision:
         yield from _noted(n for n in fleet.nodes.values() if n.note and n.connected)
-    if ids := tuple(sorted(i for i, time in fleet.foreign.items() if fleet.revision and now - time < FOREIGN_SHOWN)):
+    yield from _held_back(fleet)
+    foreign = ((i, time) for i, time in fleet.foreign.items() if i not in held_back)
+    if ids := tuple(sorted(i for i, time in foreign if fleet.revision and now - time < FOREIGN_SHOWN)):
         text = f"{named(ids)} came with versions that this history never made, and got revision {fleet.revision} instead"
         yield Problem(REASONS["FOREIGN_VERSIONS"], text, nodes=ids)
     if fleet.revision and not fleet.connected:
         yield Problem(REASONS["NO_NODES"], "no Envoy is connected")
+
+
+def _held_back(fleet: Fleet) -> Iterator[Problem]:
+    """Yield one problem for each set of things that held-back nodes would lose."""
+    by_lost: dict[str, list[str]] = {}
+    for node_id, event in fleet.held_back.all(fleet.revision).items():
+        by_lost.setdefault(lost_in_words(event), []).append(node_id)
+    for lost, found in sorted(by_lost.items(), key=lambda entry: -len(entry[1])):
+        ids = tuple(sorted(found))
+        hold, keep, lose = ("holds", "keeps", "It would lose") if len(ids) == 1 else ("hold", "keep", "They would lose")
+        text = f"{named(ids)} {hold} configuration of another history, and {keep} it. {lose} with revision {fleet.revision}: "
+        yield Problem(REASONS["HELD_BACK"], text + lost, nodes=ids)
 
 
 def _counts(fleet: Fleet) -> Iterator[Problem]:

@@ -134,6 +134,13 @@ _ROWS = (
         "`turnout get gateways -o yaml` shows which nodes each gateway selects, `turnout nodes {name}` what the node gets.",
     ),
     Reason(
+        "HELD_BACK",
+        About.NODES,
+        Level.WARNING,
+        "The node is sent nothing. Is this the right data directory? Then apply what is missing: the next revision is checked "
+        "against what the node holds. Or let it lose that: `turnout nodes adopt {name}`.",
+    ),
+    Reason(
         "FOREIGN_VERSIONS",
         About.NODES,
         Level.WARNING,

@@ -10,11 +10,12 @@ import structlog
 
 from controlplane.aio.latest import Latest
 from controlplane.api.node_service import NodeService
+from controlplane.envoy_types import ROUTES
 from controlplane.errors import Code, Error
 from controlplane.fleet import Fleet
 from controlplane.generated.turnout.v1 import node_pb2
 from controlplane.generated.turnout.v1 import node_service_pb2 as pb
-from controlplane.xds.events import Held, StreamClosed
+from controlplane.xds.events import Held, HeldBack, StreamClosed
 from controlplane.xds.status import ResourceStatus
 from tests.api.convert.test_node import fleet_of
 from tests.fakes.call import Call
@@ -28,8 +29,9 @@ class Nodes:
         self.changed: Latest[Fleet | None] = Latest(self.fleet)
         self.reconnected: list[str] = []
         self.described: list[str] = []
+        self.adopted: list[str] = []
         self._streams = streams
-        self.service = NodeService(self.changed, self.reconnect, self.describe, self.forget)
+        self.service = NodeService(self.changed, self.reconnect, self.describe, self.forget, self.adopt)
 
     async def reconnect(self, node_id: str) -> int:
         self.reconnected.append(node_id)
@@ -37,6 +39,10 @@ class Nodes:
 
     async def forget(self, ids: Iterable[str]) -> None:
         self.fleet.members.forget(ids)
+
+    async def adopt(self, node_id: str) -> int:
+        self.adopted.append(node_id)
+        return self._streams
 
     async def describe(self, node_id: str) -> list[ResourceStatus]:
         self.described.append(node_id)
@@ -126,3 +132,17 @@ async def test_all_nodes_of_a_call_are_forgotten_or_none() -> None:
     ):
         assert (await refused(nodes.service.ForgetNodes(pb.ForgetNodesRequest(names=names), Call())))[0] is code
     assert set(nodes.fleet.nodes) == {"edge-1", "edge/2"}
+
+
+async def test_only_nodes_that_are_held_back_are_adopted_and_all_or_none() -> None:
+    nodes = Nodes()
+    (stream,) = nodes.fleet.streams_of("edge-1")
+    nodes.fleet.apply(stream, HeldBack(nodes.fleet.revision, ((ROUTES, "a"),)), 101.0)
+    (node,) = (n for n in (await nodes.service.ListNodes(pb.ListNodesRequest(), None)).nodes if n.id == "edge-1")
+    assert node.note == "held back: it holds configuration of another history, and would lose model a"
+    for names, code in ((["nodes/edge-1", "nodes/edge%2F2"], Code.FAILED_PRECONDITION), ([], Code.INVALID_ARGUMENT)):
+        assert (await refused(nodes.service.AdoptNodes(pb.AdoptNodesRequest(names=names), Call())))[0] is code
+    assert (await refused(nodes.service.AdoptNodes(pb.AdoptNodesRequest(names=["nodes/x"]), Call())))[0] is Code.NOT_FOUND
+    assert nodes.adopted == []
+    response = await nodes.service.AdoptNodes(pb.AdoptNodesRequest(names=["nodes/edge-1"]), Call())
+    assert (response.revision, nodes.adopted) == (nodes.fleet.revision, ["edge-1"])

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controlplane.compiler import audience
-from controlplane.compiler.reach import NOTHING_HELD, Claim
+from controlplane.compiler.reach import NOTHING_HELD, Claim, Transition
 from controlplane.domain import Locality
 from controlplane.domain.state import State
 from controlplane.envoy_types import ROUTES
@@ -15,7 +15,7 @@ from controlplane.observers.audiences import RETURN_SECONDS, AudienceCounts
 from controlplane.observers.folds import FleetFold
 from controlplane.reconciler.report import EventDispatcher
 from controlplane.snapshot import Audience, Client
-from controlplane.xds.events import AudienceAssigned, Claimed, Held, Refused, StreamClosed
+from controlplane.xds.events import AudienceAssigned, Claimed, Held, HeldBack, Refused, StreamClosed
 from tests.events import AT_EDGE, EDGE, INNER, LISTENER, connect, head
 
 BOTH = Audience(("edge", "inner"))
@@ -211,3 +211,22 @@ def test_only_the_listeners_that_a_refusal_names_are_refused(
     events.report(1, Refused(LISTENER, names, message, 2))
     events.report(1, Refused(ROUTES, ("iris",), "iris: no", 2))
     assert counts.refused_listeners() == {"a": [(2, frozenset({"0.0.0.0:8080", "[::1]:80"}))]}
+
+
+def test_a_node_that_is_held_back_holds_what_it_claims(counts_and_events: tuple[AudienceCounts, EventDispatcher]) -> None:
+    counts, events = counts_and_events
+    before = head(1, EDGE)
+    events.publish(before)
+    for stream in (1, 2):
+        connect(events, stream, f"edge-{stream}")
+    assert set(counts.transitions(before, before.state)) == {(AT_EDGE, AT_EDGE)}
+    events.report(1, Claimed(LISTENER, frozenset({"0.0.0.0:80"}), "00ff"))
+    events.report(1, HeldBack(1, ((LISTENER, "0.0.0.0:80"),)))
+    claim = Claim(frozenset({"0.0.0.0:80"}), frozenset(), frozenset())
+    expected: dict[Transition, list[str]] = {(claim, AT_EDGE): ["edge-1"], (AT_EDGE, AT_EDGE): ["edge-2"]}
+    assert set(counts.transitions(before, before.state)) == expected.keys()
+    assert counts.nodes_of(expected, before, before.state) == expected
+    # The next revision was checked against the claim, so the node is sent it.
+    newer = head(2, EDGE)
+    events.publish(newer)
+    assert set(counts.transitions(newer, newer.state)) == {(AT_EDGE, AT_EDGE)}

@@ -13,7 +13,7 @@ from controlplane.fleet import Fleet
 from controlplane.observers import foreign_versions as module
 from controlplane.observers.foreign_versions import ForeignVersions
 from controlplane.versions import VersionIndex
-from controlplane.xds.events import Claimed, Held
+from controlplane.xds.events import Claimed, Held, HeldBack
 from tests.fleet.clients import connect
 
 FOREIGN = Claimed(CLUSTER, frozenset("a"), "00ff")
@@ -73,4 +73,23 @@ async def test_the_nodes_that_were_logged_are_bounded(monkeypatch: pytest.Monkey
     monkeypatch.setattr(module, "RELEASED_NODES", 1)
     rig = Rig()
     assert [len(rig.claim(stream, FOREIGN)) for stream in (1, 1, 2, 1)] == [1, 0, 1, 1]
+    rig.observer.close()
+
+
+async def test_a_node_that_is_held_back_is_logged_once_until_it_is_released() -> None:
+    rig = Rig()
+    rig.fleet.publish(1)
+
+    def report(event: HeldBack) -> list[Any]:
+        with capture_logs() as lines:
+            rig.fleet.apply(1, event, 101.0)
+            rig.observer.handlers()[HeldBack](1, event, 101.0)
+        return lines
+
+    (line,) = report(HeldBack(1, ((CLUSTER, "iris/blue"),)))
+    assert line["event"].startswith("node is held back")
+    assert (line["log_level"], line["node"], line["revision"], line["lost"]) == ("warning", "edge-1", 1, "model iris")
+    assert report(HeldBack(1, unknown=True)) == []
+    assert report(HeldBack(0)) == []
+    assert len(report(HeldBack(2, unknown=True))) == 1
     rig.observer.close()

@@ -8,7 +8,7 @@ from controlplane.fleet import Fleet, members
 from controlplane.problems.nodes import FOREIGN_SHOWN, models_of, named, node_problems
 from controlplane.published import NO_REVISION
 from controlplane.snapshot import Audience
-from controlplane.xds.events import AudienceAssigned, Claimed, Held, StreamClosed
+from controlplane.xds.events import AudienceAssigned, Claimed, Held, HeldBack, StreamClosed
 from tests.fleet.clients import LISTENER, connect
 from tests.problems.fleets import CLUSTERS, SampleFleet
 
@@ -105,3 +105,17 @@ def test_nodes_with_versions_of_another_history_are_a_problem_for_an_hour() -> N
     assert (problem.reason.name, problem.nodes) == ("FOREIGN_VERSIONS", ("edge-1",))
     assert problem.text == "nodes/edge-1 came with versions that this history never made, and got revision 1 instead"
     assert sample.problems(now=101 + FOREIGN_SHOWN) == []
+
+
+def test_held_back_nodes_are_a_problem_of_their_own_with_what_they_would_lose() -> None:
+    sample = SampleFleet().add(1, 2, held=0)
+    for stream in (1, 2):
+        sample.fleet.apply(stream, Claimed(CLUSTERS, None, "v7"), 101)
+        sample.fleet.apply(stream, HeldBack(1, ((CLUSTERS, "iris/blue"),)), 101)
+    (problem,) = sample.problems(now=200)
+    assert (problem.reason.name, problem.nodes) == ("HELD_BACK", ("edge-1", "edge-2"))
+    assert problem.text == (
+        "nodes/edge-1, nodes/edge-2 hold configuration of another history, and keep it. They would lose with revision 1: "
+        "model iris"
+    )
+    assert "`turnout nodes adopt edge-1`" in problem.action

@@ -31,7 +31,7 @@ from controlplane.envoy_types import CLUSTER, COMPILED, ENDPOINTS, LISTENER, ROU
 from controlplane.errors import Error
 from controlplane.snapshot import Audience, Resource, Snapshot
 from controlplane.xds.delta import DeltaStream
-from controlplane.xds.events import Blocked, Claimed, Event, Held, Identified, Oversized, Recovered, Refused, Settled
+from controlplane.xds.events import Blocked, Claimed, Event, Held, HeldBack, Identified, Oversized, Recovered, Refused, Settled
 from controlplane.xds.sotw import SotwStream
 from controlplane.xds.wire import WRAPPER
 
@@ -211,6 +211,8 @@ class Transcript:
                 return f"held {revision}"
             case Claimed(type_url=type_url, names=names):
                 return " ".join(["claims", SHORT[type_url], *(sorted(names) if names is not None else ["anything"])])
+            case HeldBack(revision=revision):
+                return f"held back at {revision}" if revision else "held back no longer"
             case Settled(revision=revision, since=since):
                 return f"held {revision} but {since}"
             case Blocked(revision=revision):

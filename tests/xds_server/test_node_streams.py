@@ -28,6 +28,9 @@ class FakePump:
     def reconsider(self) -> None:
         self.calls.append("reconsider")
 
+    def adopt(self) -> None:
+        self.calls.append("adopt")
+
     def end(self) -> None:
         self.calls.append("end")
 

@@ -12,6 +12,7 @@ from controlplane.domain.collections import resource_name
 from controlplane.envoy_types import short_name
 from controlplane.errors import invalid
 from controlplane.fleet import Fleet, Node, NodeState, Refusal
+from controlplane.fleet.held_back import lost_in_words
 from controlplane.generated.turnout.v1 import node_pb2, node_service_pb2
 
 STATES = {
@@ -91,7 +92,7 @@ def node_to_proto(fleet: Fleet, node: Node) -> node_pb2.Node:
         connect_time=timestamp(node.connect_time) if node.connect_time is not None else None,
         last_seen_time=timestamp(node.last_seen),
         refusals=[_refusal_to_proto(r) for r in node.refusals],
-        note=node.note,
+        note=_note(fleet, node),
         models=sorted(node.audience.models or ()),
         locality=node_pb2.NodeLocality(region=node.locality.region, zone=node.locality.zone, sub_zone=node.locality.sub_zone),
         known=node.known,
@@ -99,6 +100,15 @@ def node_to_proto(fleet: Fleet, node: Node) -> node_pb2.Node:
         disconnect_time=timestamp(node.gone_since) if node.gone_since is not None else None,
         release_time=timestamp(node.release_time) if node.release_time is not None else None,
     )
+
+
+def _note(fleet: Fleet, node: Node) -> str:
+    """Return the note on a node."""
+    held_back = fleet.held_back.find(node.id, fleet.revision)
+    if held_back is None:
+        return node.note
+    note = f"held back: it holds configuration of another history, and would lose {lost_in_words(held_back)}"
+    return f"{note}; {node.note}" if node.note else note
 
 
 def _refusal_to_proto(refusal: Refusal) -> node_pb2.Refusal:

@@ -65,6 +65,11 @@ class NodeServiceStub:
                 request_serializer=turnout_dot_v1_dot_node__service__pb2.ForgetNodesRequest.SerializeToString,
                 response_deserializer=turnout_dot_v1_dot_node__service__pb2.ForgetNodesResponse.FromString,
                 _registered_method=True)
+        self.AdoptNodes = channel.unary_unary(
+                '/turnout.v1.NodeService/AdoptNodes',
+                request_serializer=turnout_dot_v1_dot_node__service__pb2.AdoptNodesRequest.SerializeToString,
+                response_deserializer=turnout_dot_v1_dot_node__service__pb2.AdoptNodesResponse.FromString,
+                _registered_method=True)
 
 
 class NodeServiceServicer:
@@ -118,6 +123,15 @@ class NodeServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def AdoptNodes(self, request, context):
+        """Sends the newest revision to nodes that are held back, whatever they lose. A node is held back if it holds configuration of
+        another history, and the newest revision would take something from it. All of the nodes are adopted, or none. Errors:
+        NOT_FOUND; FAILED_PRECONDITION (NOT_HELD_BACK) if a node is not held back.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_NodeServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -150,6 +164,11 @@ def add_NodeServiceServicer_to_server(servicer, server):
                     servicer.ForgetNodes,
                     request_deserializer=turnout_dot_v1_dot_node__service__pb2.ForgetNodesRequest.FromString,
                     response_serializer=turnout_dot_v1_dot_node__service__pb2.ForgetNodesResponse.SerializeToString,
+            ),
+            'AdoptNodes': grpc.unary_unary_rpc_method_handler(
+                    servicer.AdoptNodes,
+                    request_deserializer=turnout_dot_v1_dot_node__service__pb2.AdoptNodesRequest.FromString,
+                    response_serializer=turnout_dot_v1_dot_node__service__pb2.AdoptNodesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -315,6 +334,33 @@ class NodeService:
             '/turnout.v1.NodeService/ForgetNodes',
             turnout_dot_v1_dot_node__service__pb2.ForgetNodesRequest.SerializeToString,
             turnout_dot_v1_dot_node__service__pb2.ForgetNodesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AdoptNodes(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/turnout.v1.NodeService/AdoptNodes',
+            turnout_dot_v1_dot_node__service__pb2.AdoptNodesRequest.SerializeToString,
+            turnout_dot_v1_dot_node__service__pb2.AdoptNodesResponse.FromString,
             options,
             channel_credentials,
             insecure,

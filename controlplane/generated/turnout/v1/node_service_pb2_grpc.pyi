@@ -53,6 +53,11 @@ class NodeServiceStub:
     a new node. All of the nodes are forgotten, or none. Errors: NOT_FOUND; FAILED_PRECONDITION (NODE_CONNECTED) if a node is
     connected; UNAVAILABLE if the store can't write: then the nodes are remembered again if the control plane restarts now.
     """
+    AdoptNodes: _grpc.UnaryUnaryMultiCallable[_node_service_pb2.AdoptNodesRequest, _node_service_pb2.AdoptNodesResponse]
+    """Sends the newest revision to nodes that are held back, whatever they lose. A node is held back if it holds configuration of
+    another history, and the newest revision would take something from it. All of the nodes are adopted, or none. Errors:
+    NOT_FOUND; FAILED_PRECONDITION (NOT_HELD_BACK) if a node is not held back.
+    """
 
 @_typing.type_check_only
 class NodeServiceAsyncStub(NodeServiceStub):
@@ -78,6 +83,11 @@ class NodeServiceAsyncStub(NodeServiceStub):
     """Forgets nodes that are not connected: they do not count any more, and are not listed. A forgotten node that connects again is
     a new node. All of the nodes are forgotten, or none. Errors: NOT_FOUND; FAILED_PRECONDITION (NODE_CONNECTED) if a node is
     connected; UNAVAILABLE if the store can't write: then the nodes are remembered again if the control plane restarts now.
+    """
+    AdoptNodes: _aio.UnaryUnaryMultiCallable[_node_service_pb2.AdoptNodesRequest, _node_service_pb2.AdoptNodesResponse]  # type: ignore[assignment]
+    """Sends the newest revision to nodes that are held back, whatever they lose. A node is held back if it holds configuration of
+    another history, and the newest revision would take something from it. All of the nodes are adopted, or none. Errors:
+    NOT_FOUND; FAILED_PRECONDITION (NOT_HELD_BACK) if a node is not held back.
     """
 
 class NodeServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -137,6 +147,17 @@ class NodeServiceServicer(metaclass=_abc_1.ABCMeta):
         """Forgets nodes that are not connected: they do not count any more, and are not listed. A forgotten node that connects again is
         a new node. All of the nodes are forgotten, or none. Errors: NOT_FOUND; FAILED_PRECONDITION (NODE_CONNECTED) if a node is
         connected; UNAVAILABLE if the store can't write: then the nodes are remembered again if the control plane restarts now.
+        """
+
+    @_abc_1.abstractmethod
+    def AdoptNodes(
+        self,
+        request: _node_service_pb2.AdoptNodesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_node_service_pb2.AdoptNodesResponse, _abc.Awaitable[_node_service_pb2.AdoptNodesResponse]]:
+        """Sends the newest revision to nodes that are held back, whatever they lose. A node is held back if it holds configuration of
+        another history, and the newest revision would take something from it. All of the nodes are adopted, or none. Errors:
+        NOT_FOUND; FAILED_PRECONDITION (NOT_HELD_BACK) if a node is not held back.
         """
 
 def add_NodeServiceServicer_to_server(servicer: NodeServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

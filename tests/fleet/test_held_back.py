@@ -1,0 +1,41 @@
+"""The nodes that are held back."""
+
+from __future__ import annotations
+
+from controlplane.envoy_types import CLUSTER, LISTENER, ROUTES, SCOPED_ROUTES
+from controlplane.fleet import Fleet, NodeState
+from controlplane.fleet.held_back import lost_in_words
+from controlplane.xds.events import HeldBack, StreamClosed
+from tests.fleet.clients import connect
+
+A, B = HeldBack(1, ((ROUTES, "a"),)), HeldBack(1, ((ROUTES, "b"),), unknown=True)
+
+
+def test_a_node_is_held_back_until_each_stream_is_released_or_a_newer_revision_exists() -> None:
+    fleet = Fleet()
+    fleet.publish(1)
+    connect(fleet, 1)
+    connect(fleet, 2)
+    fleet.apply(1, A, 101.0)
+    assert fleet.held_back.find("edge-1", 1) == A
+    fleet.apply(2, B, 101.0)
+    assert fleet.held_back.all(1) == {"edge-1": HeldBack(1, ((ROUTES, "a"), (ROUTES, "b")), unknown=True)}
+    assert fleet.state_of(fleet.nodes["edge-1"]) is NodeState.BEHIND
+    assert fleet.held_back.all(2) == {}
+    fleet.apply(1, HeldBack(0), 102.0)
+    assert fleet.held_back.find("edge-1", 1) == B
+    fleet.apply(2, StreamClosed(), 103.0)
+    assert fleet.held_back.all(1) == {}
+    assert fleet.held_back.find("nobody", 1) is None
+
+
+def test_what_is_lost_in_words() -> None:
+    listener, scope = (LISTENER, "0.0.0.0:80"), (SCOPED_ROUTES, "edge/a")
+    models = ((ROUTES, "a"), (CLUSTER, "b/blue"))
+    assert lost_in_words(HeldBack(1, (listener, *models, scope))) == "listener 0.0.0.0:80 and models a, b"
+    assert lost_in_words(HeldBack(1, (scope,))) == "key edge/a"
+    assert lost_in_words(HeldBack(1, models, 50)) == "models a, b and 50 more resources"
+    assert lost_in_words(HeldBack(1, unknown=True)) == "anything: what it holds is not known"
+    assert (
+        lost_in_words(HeldBack(1, models[:1], unknown=True)) == "model a and anything else that it holds, which is not known"
+    )
