@@ -6,6 +6,9 @@ from controlplane.envoy_types import CLUSTER, LISTENER, ROUTES, SCOPED_ROUTES
 from controlplane.errors import abbreviated
 from controlplane.xds.events import HeldBack, StreamId
 
+# Names that a sentence lists; the others are counted.
+_NAMED = 10
+
 
 class HeldBackNodes:
     """The held-back nodes, with what each would lose. Empty unless a node came with versions of another history."""
@@ -53,7 +56,7 @@ def lost_in_words(event: HeldBack) -> str:
     parts = [("listener", listeners), ("model", models)]
     if not listeners and not models:
         parts.append(("key", keys))
-    named = [f"{noun}{'s' if len(names) > 1 else ''} {abbreviated(names)}" for noun, names in parts if names]
+    named = [f"{noun}{'s' if len(names) > 1 else ''} {abbreviated(names, _NAMED)}" for noun, names in parts if names]
     if event.omitted:
         named.append(f"{event.omitted:,} more resources")
     if event.unknown:

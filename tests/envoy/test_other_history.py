@@ -7,13 +7,15 @@ import json
 import shutil
 from typing import Any
 
+import grpc
 import pytest
 
 from controlplane.demo.lean import LeanServer
-from controlplane.demo.plane import ControlPlane
-from controlplane.generated.turnout.v1.node_service_pb2 import ListNodesRequest
+from controlplane.demo.plane import ControlPlane, free_port
+from controlplane.generated.turnout.v1.node_service_pb2 import AdoptNodesRequest, ListNodesRequest
+from controlplane.generated.turnout.v1.revision_service_pb2 import ApplyRequest, Manifest
 from controlplane.generated.turnout.v1.status_service_pb2 import GetStatusRequest
-from tests.envoy.conftest import MODEL, Fleet, MakeLoad
+from tests.envoy.conftest import MODEL, PATH, Fleet, MakeLoad
 
 pytestmark = pytest.mark.envoy
 
@@ -51,6 +53,27 @@ async def held_names(fleet: Fleet) -> dict[str, tuple[int, ...]]:
     return held
 
 
+def with_models(manifest: Manifest, count: int) -> Manifest:
+    """Return a manifest with copies of its model, `count` models together."""
+    copied = Manifest()
+    copied.CopyFrom(manifest)
+    for i in range(1, count):
+        more = copied.models.add()
+        more.CopyFrom(manifest.models[0])
+        more.name = f"{MODEL}-{i}"
+    return copied
+
+
+async def until_held_back(plane: ControlPlane, nodes: int) -> None:
+    """Wait until so many nodes are held back."""
+    async with asyncio.timeout(30):
+        while True:
+            status = (await plane.status.GetStatus(GetStatusRequest(), timeout=10)).status
+            if sum(p.object_count for p in status.problems if p.reason == "HELD_BACK") == nodes:
+                return
+            await asyncio.sleep(0.05)
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 async def test_a_server_with_an_empty_store_takes_nothing_away(
     fleet: Fleet, lean: LeanServer, make_load: MakeLoad, workers: int
@@ -58,12 +81,7 @@ async def test_a_server_with_an_empty_store_takes_nothing_away(
     """Ten models are served. The server comes back on an empty store: all Envoys go on, in both variants."""
     plane = fleet.control_plane
     plane.process.command += ["--workers", str(workers)] if workers else []
-    manifest = fleet.manifest(lean.ports)
-    for i in range(1, MODELS):
-        more = manifest.models.add()
-        more.CopyFrom(manifest.models[0])
-        more.name = f"{MODEL}-{i}"
-    revision = await plane.apply(manifest)
+    revision = await plane.apply(with_models(fleet.manifest(lean.ports), MODELS))
     await fleet.start()
     await plane.held(revision, nodes=2)
     before = await held_names(fleet)
@@ -86,6 +104,61 @@ async def test_a_server_with_an_empty_store_takes_nothing_away(
         (node, 0, "there is no revision yet, so the node keeps the configuration that it has") for node in fleet.envoys
     }
     assert {line["node"] for line in logged(plane, "no revision yet")} == set(fleet.envoys)
+
+
+@pytest.mark.parametrize(("workers", "adopts"), [(0, False), (2, True)])
+async def test_an_apply_on_an_empty_store_takes_nothing_from_the_envoys_that_come_back(
+    fleet: Fleet, lean: LeanServer, make_load: MakeLoad, workers: int, adopts: bool
+) -> None:
+    """Ten models are served. The store is lost, and a file with one model is applied before an Envoy is back."""
+    plane = fleet.control_plane
+    one = fleet.manifest(lean.ports)
+    revision = await plane.apply(with_models(one, MODELS))
+    await fleet.start()
+    await plane.held(revision, nodes=2)
+    before = await held_names(fleet)
+    load = make_load(fleet.groups(path=PATH.replace(MODEL, f"{MODEL}-9"), connections=4, rate=100))
+    await load.start()
+    await plane.stop()
+    shutil.rmtree(plane.data)
+    # The Envoys can't reach the server yet, because it listens elsewhere.
+    command = list(plane.process.command)
+    plane.process.command = [a.replace(f":{plane.xds_port}", f":{free_port()}") for a in command]
+    await plane.start()
+    assert await plane.apply(one) == 1
+    await plane.stop()
+    plane.process.command = [*command, "--workers", str(workers)]
+    await plane.start()
+    await until_held_back(plane, 2)
+    await asyncio.sleep(3)  # longer than a returning client has to say what it holds
+    found, after = await problems(plane), await held_names(fleet)
+    assert after == before
+    assert set(found) == {"HELD_BACK"}
+    lost = ", ".join(f"{MODEL}-{i}" for i in range(1, MODELS))
+    texts = [p.text for p in (await plane.status.GetStatus(GetStatusRequest(), timeout=10)).status.problems]
+    assert [t for t in texts if t.startswith("nodes/delta")] == [
+        "nodes/delta holds configuration of another history, and keeps it. It would lose with revision 1: models " + lost
+    ]
+    assert {line["node"] for line in logged(plane, "node is held back")} == set(fleet.envoys)
+    nodes = (await plane.nodes.ListNodes(ListNodesRequest(), timeout=10)).nodes
+    assert all(n.note.startswith("held back: ") and n.held_revision == 0 for n in nodes)
+    # The next change is checked against what the nodes hold.
+    two = with_models(one, 2)
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await plane.apply(two)
+    assert "this change cuts traffic" in str(refused.value.details())
+    assert f"{MODEL}-9" in str(refused.value.details())
+    report = await load.stop()
+    assert report.failed == 0
+    assert len(report.requests) > 500
+    if adopts:
+        names = [f"nodes/{node}" for node in fleet.envoys]
+        assert (await plane.nodes.AdoptNodes(AdoptNodesRequest(names=names), timeout=10)).revision == 1
+    else:
+        await plane.revisions.Apply(ApplyRequest(manifest=two, force=True, allow_cut=True), timeout=30)
+    await plane.held(1 if adopts else 2, nodes=2)
+    assert "HELD_BACK" not in await problems(plane)
+    assert await held_names(fleet) != before
 
 
 async def test_a_restored_backup_is_noticed(fleet: Fleet, lean: LeanServer) -> None:
