@@ -62,16 +62,15 @@ def nodes(
 ) -> None:
     r"""Show the Envoys: what each holds, should hold, and refuses.
 
-    With the name of one node: each resource that is not in sync, the reason, and a diff between what the node holds and
-    what it should hold.
+    With the name of one node: each resource that is not in sync, the reason, and a diff to what the node should hold.
 
     \b
     STALE    sent and not yet ACKed, or waiting for another resource
     REFUSED  the node refused (NACKed) the response that contained it
     UNASKED  available for the node, which has not subscribed to it
 
-    `turnout nodes forget NODE...` forgets nodes that are gone for good: then no command waits for them.
-    `turnout nodes adopt NODE...` sends the newest revision to nodes that are held back, whatever they lose.
+    `forget NODE...` forgets nodes that are gone for good: then no command waits for them. `adopt NODE...` sends the
+    newest revision to nodes that are held back, whatever they lose.
 
     \b
     turnout nodes edge-1

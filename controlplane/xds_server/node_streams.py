@@ -22,9 +22,7 @@ class StreamPump(Protocol):
     @property
     def host(self) -> str: ...
 
-    def reconsider(self) -> None: ...
-
-    def adopt(self) -> None: ...
+    def reconsider(self, *, adopt: bool = False) -> None: ...
 
     def end(self) -> None: ...
 
@@ -70,8 +68,10 @@ class NodeStreams:
 
     def adopt(self) -> None:
         """Send the newest revision on every stream that is held back."""
+        self.before_offer()
         for pump in list(self._pumps.values()):
-            pump.adopt()
+            pump.reconsider(adopt=True)
+        self.after_offer()
 
     def other_host(self, pump: StreamPump) -> str:
         """Return the address of another Envoy that uses this node id; "" when there is none."""

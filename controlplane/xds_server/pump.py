@@ -209,13 +209,9 @@ class Pump(XdsHandler):
         self._guarded(self._apply, ())
         return self._clock()
 
-    def reconsider(self) -> None:
-        """Send the responses that waited for another stream of the node, which has made progress."""
-        self._guarded(lambda: self._apply(self.core.reconsider()))
-
-    def adopt(self) -> None:
-        """Send the newest revision to a client that is held back; see `Stream.adopt`."""
-        self._guarded(self._coordinated, lambda: self._apply(self.core.adopt()))
+    def reconsider(self, *, adopt: bool = False) -> None:
+        """Send the responses that waited for another stream of the node; with `adopt`, those to a client that is held back."""
+        self._guarded(lambda: self._apply(self.core.adopt() if adopt else self.core.reconsider()))
 
     # -------------------------------------------------------------------------------------------------------- requests
 

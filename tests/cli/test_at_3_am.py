@@ -13,13 +13,14 @@ import grpc
 import pytest
 
 from controlplane.cli import going_back
+from controlplane.cli.exits import Exit
 from controlplane.cli.options import request_id
 from controlplane.demo.plane import free_port
 from controlplane.generated.turnout.v1.model_service_pb2 import GetModelRequest, ModelUndo, UndoModelsRequest
 from controlplane.generated.turnout.v1.model_service_pb2_grpc import ModelServiceStub
 from controlplane.store.sqlite import DATABASE
 from controlplane.xds.events import ClusterLoad, LoadReported, ReporterIdentified
-from tests.cli.conftest import TURNOUT, Result, Run, Server
+from tests.cli.conftest import MINIMAL, TURNOUT, Result, Run, Server, until_state
 from tests.cli.played_page import Step, missing, normal, play, sections
 
 # Sections that test_at_3_am_with_envoys.py plays.
@@ -123,6 +124,27 @@ def test_a_backup_was_restored(run: Run, tmp_path: Path, applied: Server, monkey
         play(run, "A backup was restored")
     finally:
         other.stop()
+
+
+def test_a_node_is_held_back(run: Run, tmp_path: Path, applied: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The store is lost, and a file without a model of before is applied before the node is back."""
+    wine = tmp_path / "wine.yaml"
+    wine.write_text(MINIMAL[MINIMAL.index("models:") :].replace("iris", "wine"))
+    assert run("apply", "-f", wine).code == 0
+    held = applied.connect("edge-1").held
+    applied.stop()
+    new = started(tmp_path / "new", monkeypatch)
+    try:
+        assert run("apply", "-f", tmp_path / "minimal.yaml").code == 0
+        new.connect("edge-1", held=held)
+        until_problem(run, "HELD_BACK")
+        play(run, "A node is held back")
+        until_state(run, "edge-1", "NODE_STATE_SYNCED")
+        assert "HELD_BACK" not in run("status").out
+        result = run("nodes", "adopt", "edge-1")
+        assert (result.code, "nodes/edge-1 is not held back" in result.err) == (Exit.CONFLICT, True)
+    finally:
+        new.stop()
 
 
 def test_the_disk_is_full(run: Run, applied: Server) -> None:

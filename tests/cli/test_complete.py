@@ -29,6 +29,8 @@ def test_commands_and_names_are_completed(run: Run, applied: Server) -> None:
     assert completed("turnout delete ") == ["gateways/edge", "models/iris"]
     assert completed("turnout nodes e") == ["edge-1"]
     assert completed("turnout nodes f") == ["forget"]
+    assert completed("turnout nodes a") == ["adopt"]
+    assert completed("turnout nodes adopt e") == ["edge-1"]
     # Only nodes that are not connected can be forgotten.
     assert completed("turnout nodes forget e") == []
 

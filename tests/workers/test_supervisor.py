@@ -86,6 +86,7 @@ async def test_a_worker_serves_each_new_revision_and_is_asked_about_its_nodes() 
         assert rig.supervisor.serving("edge-2") == []
         assert {r.name for r in await rig.supervisor.describe("edge-1")} >= {"0.0.0.0:10000", "a"}
         assert await rig.supervisor.describe("edge-2") == []
+        assert (await rig.supervisor.adopt("edge-1"), await rig.supervisor.adopt("edge-2")) == (1, 0)
         assert await rig.supervisor.reconnect("edge-2") == 0
         assert await rig.supervisor.reconnect("edge-1") == 1
         await c.until(lambda: c.ended is not None)

@@ -25,11 +25,8 @@ class FakePump:
         self.host = host
         self.calls: list[str] = []
 
-    def reconsider(self) -> None:
-        self.calls.append("reconsider")
-
-    def adopt(self) -> None:
-        self.calls.append("adopt")
+    def reconsider(self, *, adopt: bool = False) -> None:
+        self.calls.append("adopt" if adopt else "reconsider")
 
     def end(self) -> None:
         self.calls.append("end")
@@ -72,8 +69,9 @@ async def test_end_ends_every_stream_of_the_node() -> None:
     streams, pumps = NodeStreams("edge-1", 1.0), [FakePump(), FakePump()]
     for pump in pumps:
         streams.join(pump)
+    streams.adopt()
     streams.end()
-    assert [pump.calls for pump in pumps] == [["end"], ["end"]]
+    assert [pump.calls for pump in pumps] == [["adopt", "end"], ["adopt", "end"]]
 
 
 async def test_other_host_returns_the_host_of_another_stream() -> None:
