@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from controlplane.envoy_types import CLUSTER, LISTENER, ROUTES, SCOPED_ROUTES
-from controlplane.errors import abbreviated
+from controlplane.errors import abbreviated, escaped, shortened
 from controlplane.xds.events import HeldBack, StreamId
 
-# Names that a sentence lists; the others are counted.
-_NAMED = 10
+# Names that a sentence lists; the others are counted. Characters of a name, which the client chooses.
+_NAMED, _NAME = 10, 100
 
 
 class HeldBackNodes:
@@ -56,9 +56,13 @@ def lost_in_words(event: HeldBack) -> str:
     parts = [("listener", listeners), ("model", models)]
     if not listeners and not models:
         parts.append(("key", keys))
-    named = [f"{noun}{'s' if len(names) > 1 else ''} {abbreviated(names, _NAMED)}" for noun, names in parts if names]
+    named = [f"{noun}{'s' if len(names) > 1 else ''} {_listed(names)}" for noun, names in parts if names]
     if event.omitted:
         named.append(f"{event.omitted:,} more resources")
     if event.unknown:
         named.append("anything else that it holds, which is not known" if named else "anything: what it holds is not known")
     return " and ".join(named)
+
+
+def _listed(names: list[str]) -> str:
+    return abbreviated([escaped(shortened(name, _NAME)) for name in names[:_NAMED]] + names[_NAMED:], _NAMED)

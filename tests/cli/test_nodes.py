@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import time
 from queue import SimpleQueue
 
 import grpc
@@ -37,7 +38,8 @@ def test_invented_names_of_a_client_start_no_new_lines(run: Run, applied: Server
         for type_url in (CLUSTER, "x/y\nError: forged"):
             request = discovery_pb2.DeltaDiscoveryRequest(type_url=type_url, resource_names_subscribe=["a\nError: forged"])
             request.node.id = "liar"
-            request.initial_resource_versions["b\nError: forged"] = "1\nError: forged"
+            if type_url != CLUSTER:  # a client that holds clusters of another history is held back
+                request.initial_resource_versions["b\nError: forged"] = "1\nError: forged"
             requests.put(request)
             refusal = discovery_pb2.DeltaDiscoveryRequest(type_url=type_url, response_nonce=next(answers).nonce)
             refusal.error_detail.message = "no\nError: forged"
@@ -47,6 +49,26 @@ def test_invented_names_of_a_client_start_no_new_lines(run: Run, applied: Server
             out = run(*command).out
             assert "liar" in out
             assert not [line for line in out.splitlines() if line.startswith("Error")], out
+        requests.put(None)
+
+
+def test_the_names_that_a_held_back_client_invents_start_no_new_lines(run: Run, applied: Server) -> None:
+    requests: SimpleQueue[discovery_pb2.DeltaDiscoveryRequest | None] = SimpleQueue()
+    with grpc.insecure_channel(f"127.0.0.1:{applied.app.xds_port}") as channel:
+        answers = ads_pb2_grpc.AggregatedDiscoveryServiceStub(channel).DeltaAggregatedResources(iter(requests.get, None))
+        request = discovery_pb2.DeltaDiscoveryRequest(type_url=CLUSTER)
+        request.node.id = "liar"
+        request.initial_resource_versions["b\nError: forged"] = "1\nError: forged"
+        requests.put(request)
+        deadline = time.monotonic() + 20
+        while "HELD_BACK" not in run("status").out:
+            assert time.monotonic() < deadline
+        for command in (["nodes"], ["nodes", "liar"], ["status"], ["status", "--problems"]):
+            out = run(*command).out
+            assert "liar" in out
+            assert not [line for line in out.splitlines() if line.strip().startswith("Error")], out
+        assert run("nodes", "adopt", "liar").out == "Adopted 1 node: sent revision 1. What it does not have is removed.\n"
+        assert next(answers).type_url == CLUSTER
         requests.put(None)
 
 
