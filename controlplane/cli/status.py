@@ -137,10 +137,21 @@ def _show(client: Client, request: GetStatusRequest, form: Format, *, overview: 
         _print_data(current, models if overview else None, form, watch=False)
 
 
+def _status_of(client: Client, request: GetStatusRequest) -> Status:
+    """Return the status. Errors: those of the call; BadParameter for a reason that does not exist."""
+    try:
+        return client.call(client.status.GetStatus, request).status
+    except Error as error:
+        for violation in error.violations:
+            if violation.field.startswith("ignored_reasons"):
+                raise typer.BadParameter(violation.description, param_hint="--ignore") from None
+        raise
+
+
 def _check(client: Client, request: GetStatusRequest, form: Format) -> None:
     """Print the problems. Errors: Ended with the level as the exit code."""
     try:
-        current = client.call(client.status.GetStatus, request).status
+        current = _status_of(client, request)
     except Error as error:
         output.raw(f"UNKNOWN: {error.message}")
         raise Ended(CheckExit.UNKNOWN) from None
@@ -157,7 +168,7 @@ def _updates(client: Client, request: GetStatusRequest, overview: bool) -> Itera
     revision = -1
     before: Status | None = None
     while True:
-        current = client.call(client.status.GetStatus, request).status
+        current = _status_of(client, request)
         if overview and current.summary.revision != revision:
             models, revision = listing.models(client), current.summary.revision
             models = [m for m in models if not request.models or m.name in request.models]

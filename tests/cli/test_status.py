@@ -102,5 +102,7 @@ def test_check_of_a_server_that_can_not_be_asked_is_unknown(run: Run, applied: S
 def test_filters_that_are_wrong(run: Run, applied: Server) -> None:
     assert run("status", "--model", "rose").code == Exit.NOT_FOUND
     assert run("status", "--check", "--watch").code == Exit.USAGE
-    unknown = run("status", "--check", "--ignore", "NOISE")
-    assert (unknown.code, "'NOISE' is not a reason" in unknown.out) == (CheckExit.UNKNOWN, True)
+    for options in (["--check"], [], ["--problems"]):
+        unknown = run("status", *options, "--ignore", "NOISE")
+        assert (unknown.code, unknown.out) == (Exit.USAGE, "")
+        assert "--ignore: 'NOISE' is not a reason" in " ".join(unknown.err.replace("'--ignore'", "--ignore").split())
