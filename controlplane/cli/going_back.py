@@ -7,6 +7,7 @@ else made the change that is taken back, or if more is affected than the user na
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import islice
 from typing import Annotated
 
 import typer
@@ -42,7 +43,7 @@ from controlplane.cli.options import (
 )
 from controlplane.cli.output import Format
 from controlplane.cli.receipt import finish
-from controlplane.errors import Error
+from controlplane.errors import Code, Error
 from controlplane.generated.turnout.v1.model_service_pb2 import (
     GetModelRequest,
     ModelUndo,
@@ -124,6 +125,7 @@ def undo(
             request.validate_only, request.request_id = False, request_id()
             answer = client.call(client.models.UndoModels, request)
     except Error as error:
+        error = _with_the_faster(client, error)
         raise with_elements(error, "undos", [one.model for one in undos]) from None
     notes = [f"Undoes {_described(one.revision)}" for one in _distinct(answer.undone)]
     finish(
@@ -232,15 +234,44 @@ def _candidates(client: Client) -> str:
     for revision in revisions:
         for name in _moved_models(revision.changes):
             moved.setdefault(name.removeprefix("models/"), revision)
+    possible = (name for name in moved if _can_undo(client, name))
+    moved = {name: moved[name] for name in islice(possible, _MAX_CANDIDATES)}
     if not moved:
         return "name the model to return to its previous split, like: turnout undo iris"
-    commands = [f"turnout undo {name}" for name in list(moved)[:_MAX_CANDIDATES]]
+    commands = [f"turnout undo {name}" for name in moved]
     width = max(map(len, commands))
     lines = [
         f"    {command:<{width}}  {wording.enum_word(Action, one.action, 'ACTION_')} in {_described(one)}"
-        for command, one in zip(commands, moved.values(), strict=False)
+        for command, one in zip(commands, moved.values(), strict=True)
     ]
     return "\n".join(["name the model to return to its previous split. Moved last:", *lines])
+
+
+def _with_the_faster(client: Client, error: Error) -> Error:
+    """Return the error; if the model has changed since it was read, with the revision that was faster."""
+    live, name = error.metadata.get("live", ""), error.metadata.get("name", "")
+    if error.reason != "STALE_ETAG" or not wording.revision_of(live).isdigit():
+        return error
+    faster = f"revisions/{wording.revision_of(live)}"
+    try:
+        revision = client.call(client.revisions.GetRevision, GetRevisionRequest(name=faster)).revision
+    except Error:
+        return error
+    word = wording.enum_word(Action, revision.action, "ACTION_")
+    message = f"{error.message}\n{name} was changed by {_described(revision)} ({word})"
+    return Error(error.code, error.reason, message, violations=error.violations, metadata=error.metadata)
+
+
+def _can_undo(client: Client, model: str) -> bool:
+    """Return whether an undo of a model is possible now."""
+    undos = [ModelUndo(model=f"models/{model}")]
+    try:
+        client.call(client.models.UndoModels, UndoModelsRequest(undos=undos, force=True, validate_only=True, no_probe=True))
+    except Error as error:
+        if error.code is Code.UNAVAILABLE:
+            raise
+        return False
+    return True
 
 
 def _ask_to_undo(client: Client, answer: UndoModelsResponse) -> None:

@@ -57,6 +57,9 @@ def test_undo_without_a_model_names_the_candidates(run: Run, two: Server) -> Non
     assert "turnout undo iris  switch in revision 2 by ada@tests, " in result.err
     assert "wine" not in result.err
     assert split_of(run) == GREEN
+    # A model whose undo would be an error is no candidate.
+    assert run("undo", "iris").code == 0
+    assert "turnout undo iris  " not in run("undo").err
 
 
 def test_undo_of_what_somebody_else_did_needs_a_confirmation(run: Run, two: Server, monkeypatch: pytest.MonkeyPatch) -> None:
