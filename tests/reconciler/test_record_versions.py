@@ -20,7 +20,7 @@ from controlplane.errors import Code, Error
 from controlplane.reconciler import record_versions as module
 from controlplane.reconciler.record_versions import VersionRecorder
 from controlplane.store import Record, RecordWrite
-from controlplane.versions import ClusterChanges, RemovedClusters, VersionChanges, VersionIndex
+from controlplane.versions import TRUSTED_AFTER, ClusterChanges, RemovedClusters, VersionChanges, VersionIndex
 from tests.store.opening import open_store
 from tests.versions.test_index import knows, snapshot
 from tests.workers.rig import Desired, model
@@ -108,7 +108,7 @@ async def test_an_index_that_is_younger_than_its_history_is_incomplete(monkeypat
     records = FakeRecords()
     with capture_logs() as lines:
         saved, index = await recorder(records, 26)
-    assert index.known_since == 1_000.0
+    assert (index.known_since, index.vouches) == (1_000.0, False)
     assert [(line["revision"], line["h"]) for line in lines] == [(26, 24)]
     serve(saved, 27)
     await saved.save()
@@ -117,8 +117,11 @@ async def test_an_index_that_is_younger_than_its_history_is_incomplete(monkeypat
     # The server was killed after two more revisions, before it saved them. One would be served again as it was.
     _, index = await recorder(records, 28, now=2_000.0)
     assert index.known_since == 1_000.0
-    _, index = await recorder(records, 29, now=2_000.0)
-    assert index.known_since == 2_000.0
+    saved, index = await recorder(records, 29, now=2_000.0)
+    assert (index.known_since, index.vouches) == (2_000.0, False)
+    await saved.save()
+    _, index = await recorder(records, 29, now=2_000.0 + TRUSTED_AFTER)
+    assert index.vouches
 
 
 async def test_revisions_that_nobody_was_served_leave_no_gap() -> None:
@@ -127,7 +130,7 @@ async def test_revisions_that_nobody_was_served_leave_no_gap() -> None:
     saved.published(Head(5))
     await saved.save()
     _, index = await recorder(records, 5)
-    assert index.known_since == 0.0
+    assert (index.known_since, index.vouches) == (0.0, True)
 
 
 async def test_a_snapshot_without_a_revision_is_not_saved() -> None:
