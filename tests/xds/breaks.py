@@ -23,7 +23,15 @@ CORES = Path("controlplane/xds")
 # The tests that must notice a break, the quickest first. Load reports have tests of their own.
 TESTS = (
     ("test_transcripts.py",),
-    ("test_stream.py", "test_delta.py", "test_sotw.py", "test_refusals.py", "test_subscription.py", "test_wire.py"),
+    (
+        "test_stream.py",
+        "test_delta.py",
+        "test_sotw.py",
+        "test_refusals.py",
+        "test_subscription.py",
+        "test_wire.py",
+        "test_held_back.py",
+    ),
     ("test_histories.py",),
 )
 LOAD_REPORT_TESTS = (("test_lrs.py",),)
