@@ -39,8 +39,8 @@ from controlplane.domain.endpoints import Endpoints
 from controlplane.domain.revision import Action, Draft, Head, Revision
 from controlplane.domain.scopes import with_scopes
 from controlplane.domain.state import Changes, State
-from controlplane.errors import Error, abbreviated, invalid
-from controlplane.probe import Prober, VersionProbe, failures_in_words, rising, target
+from controlplane.errors import Code, Error, abbreviated, invalid
+from controlplane.probe import Prober, Target, VersionProbe, failures_in_words, rising, target
 from controlplane.published import CompiledRevision, SnapshotCompiler
 from controlplane.snapshot import Audience, DiffCache, Snapshot
 from controlplane.store import Store
@@ -201,36 +201,57 @@ class Writer:
         if draft.request_id and not _UUID4.fullmatch(draft.request_id):
             raise invalid("request_id", f"'{draft.request_id[:80]}' is not a UUID4", "INVALID_REQUEST_ID")
         draft = replace(draft, request_id=draft.request_id.lower())
-        async with self._writing:
-            if draft.request_id and not validate_only:
-                replayed = await self._replayed(draft)
-                if replayed is not None:
-                    return replayed
-            # The time is taken here, because the call may have waited for other writes.
-            draft = replace(draft, time=self._clock())
-            for attempts_left in reversed(range(ATTEMPTS)):
-                before = await self._compiled_head(self.store.head.value)
-                after, changes = await asyncio.to_thread(self._propose, before, change, draft)
-                if not changes:
-                    return await self._unchanged(before, draft, validate_only)
-                # A dry run must not connect to addresses that are not in desired state: anybody could scan a network with it.
-                silent = await self._silent(before, after, changes) if probe and not validate_only else {}
-                losses = await self._losses(before, after, silent)
+        probes: dict[Target, VersionProbe] = {}
+        for _ in range(ATTEMPTS):
+            async with self._writing:
+                outcome = await self._attempt(change, draft, permit, validate_only, probes if probe else None)
+            if isinstance(outcome, Outcome):
+                return outcome
+            # Other writes go on while the endpoints are probed. After that the change is applied to the newest head again.
+            probes.update(zip(outcome, await self._prober.probe(outcome), strict=True))
+        message = f"what this change replaces changed {ATTEMPTS} times while its endpoints were probed: try again"
+        raise Error(Code.ABORTED, "CONFLICT", message)
+
+    async def _attempt(
+        self,
+        change: Change,
+        draft: Draft,
+        permit: CutPermit,
+        validate_only: bool,
+        probes: Mapping[Target, VersionProbe] | None,
+    ) -> Outcome | list[Target]:
+        """Commit a change, or return the targets to probe before that. `probes` are the results so far; None: probe none."""
+        if draft.request_id and not validate_only:
+            replayed = await self._replayed(draft)
+            if replayed is not None:
+                return replayed
+        # The time is taken here, because the call may have waited for other writes.
+        draft = replace(draft, time=self._clock())
+        for attempts_left in reversed(range(ATTEMPTS)):
+            before = await self._compiled_head(self.store.head.value)
+            after, changes = await asyncio.to_thread(self._propose, before, change, draft)
+            if not changes:
+                return await self._unchanged(before, draft, validate_only)
+            replaced = self._replaced_versions(before, after, changes) if probes is not None else []
+            # A dry run must not connect to addresses that are not in desired state: anybody could scan a network with it.
+            unprobed = [target for target in replaced if target not in (probes or {})]
+            if unprobed and not validate_only:
+                return unprobed
+            losses = await self._losses(before, after, _silent(probes, replaced) if probes else NOTHING_SILENT)
+            if not validate_only:
+                check_cut(losses, permit)
+            # Computed while the disk writes. Later it would compete with the push of the revision to the Envoys.
+            impact = asyncio.ensure_future(self._impact(before, after, losses, _unprobed(unprobed)))
+            impact.add_done_callback(_retrieve_error)
+            try:
                 if not validate_only:
-                    check_cut(losses, permit)
-                # Computed while the disk writes. Later it would compete with the push of the revision to the Envoys.
-                warnings = self._unprobed(before, changes) if probe and validate_only else ()
-                impact = asyncio.ensure_future(self._impact(before, after, losses, warnings))
-                impact.add_done_callback(_retrieve_error)
-                try:
-                    if not validate_only:
-                        await self._shielded(self._commit(after, changes, draft))
-                    return _outcome(before, after, changes, draft, await impact)
-                except Error as error:
-                    if error.reason != "CONFLICT" or not attempts_left:
-                        raise
-                finally:
-                    impact.cancel()
+                    await self._shielded(self._commit(after, changes, draft))
+                return _outcome(before, after, changes, draft, await impact)
+            except Error as error:
+                if error.reason != "CONFLICT" or not attempts_left:
+                    raise
+            finally:
+                impact.cancel()
         raise AssertionError("the last attempt returns or raises")
 
     async def impact(self, before: Head, after: Head) -> Impact:
@@ -326,30 +347,13 @@ class Writer:
         impact = await self.impact(await self.store.at(earlier.revision - 1), head)
         return Outcome(head, revision, True, impact, {})
 
-    async def _silent(self, before: CompiledRevision, after: CompiledRevision, changes: Changes) -> Mapping[VersionName, str]:
-        """Probe the versions with traffic whose endpoints are all replaced. Return the silent ones, with the reason."""
-        replaced = self._replaced_versions(before, changes)
-        if not replaced:
-            return {}
-        models = after.state.models
-        probes = await self._prober.probe([target(models[m], models[m].version(v), after.state) for m, v in replaced])
-        return {(p.model, p.version): failures_in_words(p) for p in probes if p.dead}
-
-    def _replaced_versions(self, before: CompiledRevision, changes: Changes) -> list[VersionName]:
+    def _replaced_versions(self, before: CompiledRevision, after: CompiledRevision, changes: Changes) -> list[Target]:
         """Return the versions with traffic whose endpoints are all replaced; none if they are not to be probed."""
         replaced = replaced_versions(before.state, changes)
-        return replaced if replaced and self._prober.enabled and self._nodes.transitions(before.head, before.state) else []
-
-    def _unprobed(self, before: CompiledRevision, changes: Changes) -> tuple[str, ...]:
-        """Return a warning if a dry run does not know whether the new endpoints of a version with traffic answer."""
-        replaced = self._replaced_versions(before, changes)
-        if not replaced:
-            return ()
-        versions = abbreviated([f"{model}/{version}" for model, version in replaced])
-        return (
-            f"all endpoints of {versions} are replaced: a dry run does not probe the new ones; the change is refused if none "
-            "of them answers",
-        )
+        if not replaced or not self._prober.enabled or not self._nodes.transitions(before.head, before.state):
+            return []
+        models = after.state.models
+        return [target(models[model], models[model].version(version), after.state) for model, version in replaced]
 
     async def _losses(
         self, before: CompiledRevision, after: CompiledRevision, silent: Mapping[VersionName, str] = NOTHING_SILENT
@@ -398,6 +402,23 @@ class Writer:
             impact_of, before, after, nodes_before, nodes_after, self._diffs, variants, losses, moves
         )
         return replace(impact, warnings=warnings) if warnings else impact
+
+
+def _silent(probes: Mapping[Target, VersionProbe], replaced: Sequence[Target]) -> Mapping[VersionName, str]:
+    """Return the probed versions of which no endpoint answers, with the reason."""
+    dead = [probes[target] for target in replaced if target in probes and probes[target].dead]
+    return {(probe.model, probe.version): failures_in_words(probe) for probe in dead}
+
+
+def _unprobed(targets: Sequence[Target]) -> tuple[str, ...]:
+    """Return a warning if it is not known whether the new endpoints of versions with traffic answer."""
+    if not targets:
+        return ()
+    versions = abbreviated([f"{target.model}/{target.version.name}" for target in targets])
+    return (
+        f"all endpoints of {versions} are replaced: a dry run does not probe the new ones; the change is refused if none "
+        "of them answers",
+    )
 
 
 def _log_commit(revision: int, changes: Changes, draft: Draft) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import socket
 import threading
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from controlplane.domain.state import Changes, State
 from controlplane.envoy_types import LISTENER, ROUTES, SCOPED_ROUTES
 from controlplane.errors import Code, Error, failed_precondition
 from controlplane.fleet import Node
-from controlplane.probe import Prober
+from controlplane.probe import Answer, EndpointProbe, Prober, Target, VersionProbe
 from controlplane.published import CompiledRevision
 from controlplane.reconciler.publish import Publisher
 from controlplane.snapshot import Audience, Snapshot
@@ -425,6 +425,44 @@ async def test_endpoints_that_replace_all_of_a_live_version_are_probed(guarded: 
         assert not (await writer.write(to(at(nowhere)), draft(), probe=False)).impact.losses
         assert (await writer.write(to(at(there)), draft())).changed
         assert (await writer.write(to(at(nowhere)), draft(), permit=ALLOWED)).impact.losses
+
+
+class WaitingProber(Prober):
+    """Waits in each probe until `go_on` is set, and then finds that nothing answers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.probed: asyncio.Queue[list[Target]] = asyncio.Queue()
+        self.go_on = asyncio.Event()
+
+    async def probe(self, targets: Sequence[Target]) -> list[VersionProbe]:
+        self.probed.put_nowait(list(targets))
+        await self.go_on.wait()
+        refused = (EndpointProbe("10.0.0.9:80", Answer.NO, "connection refused"),)
+        return [VersionProbe(t.model, t.version.name, 1, refused) for t in targets]
+
+
+async def test_other_writes_go_on_while_endpoints_are_probed(store: Store) -> None:
+    prober = WaitingProber()
+    writer = Writer(store, CachingCompiler(Compiler()), FakeNodes([Node("edge-1")]), prober=prober)
+    await writer.write(to(EDGE, IRIS), draft())
+
+    def elsewhere(head: Head) -> Changes:
+        model = head.state.models["iris"]
+        blue = replace(model.version("blue"), endpoints=(Endpoint("10.0.0.9", 80),))
+        return to(replace(model, versions=(blue, *model.versions[1:])))(head)
+
+    moved = asyncio.create_task(writer.write(elsewhere, draft()))
+    (first,) = await prober.probed.get()
+    # Another change of the version: the endpoints that were probed are not those that would be committed.
+    other = replace(BLUE, connect_timeout=1.0)
+    assert (await writer.write(to(replace(IRIS, versions=(other, GREEN))), draft())).changed
+    prober.go_on.set()
+    (second,) = await prober.probed.get()
+    assert (first.version.connect_timeout, second.version.connect_timeout) == (BLUE.connect_timeout, 1.0)
+    with pytest.raises(Error, match="no endpoint of version blue of model iris answers"):
+        await moved
+    assert prober.probed.empty()
 
 
 async def test_a_listener_that_a_node_never_opened_is_not_lost(guarded: tuple[Writer, FakeNodes]) -> None:
