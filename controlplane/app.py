@@ -40,12 +40,12 @@ from controlplane.generated.turnout.v1 import (
     traffic_service_pb2,
     traffic_service_pb2_grpc,
 )
-from controlplane.observers.audiences import AudienceCounts
 from controlplane.observers.folds import FleetFold, TrafficFold
 from controlplane.observers.foreign_versions import ForeignVersions
 from controlplane.observers.log import FleetLog
 from controlplane.observers.metrics import FleetMetrics
 from controlplane.observers.metrics_server import MetricsServer
+from controlplane.observers.transitions import NodeTransitions
 from controlplane.probe import Prober
 from controlplane.problems.judge import Observed
 from controlplane.reconciler.members import MemberKeeper
@@ -96,14 +96,14 @@ class App:
         self.fleet = Fleet(self.versions)
         self.traffic = Traffic(time.time())
         self.metrics = CollectorRegistry()
-        self._audiences = AudienceCounts(self.fleet)
+        self._transitions = NodeTransitions(self.fleet)
         # The observers in the order in which they handle an event. The fold of the fleet must be the first.
         self.events = EventDispatcher(
             self.fleet,
             [
                 FleetFold(self.fleet),
                 TrafficFold(self.traffic),
-                self._audiences,
+                self._transitions,
                 FleetLog(self.fleet),
                 FleetMetrics(self.fleet, self.metrics),
                 ForeignVersions(self.fleet, self.metrics),
@@ -175,7 +175,7 @@ class App:
         self._api = api = grpc.aio.server(options=API_OPTIONS, interceptors=[StatusInterceptor(self._refused_changes.refused)])
         diffs = DiffCache()
         prober = Prober(enabled=config.probe, local=config.is_local)
-        writer = Writer(store, compiler, self._audiences, diffs=diffs, prober=prober)
+        writer = Writer(store, compiler, self._transitions, diffs=diffs, prober=prober)
         self._register(api, writer, store, members)
         self.api_port = listen(api, config.api, "api")
         if config.metrics is not None:

@@ -51,7 +51,7 @@ Change = Callable[[Head], Changes]
 
 
 class ConnectedNodes(Protocol):
-    """The nodes that are connected now; `AudienceCounts` is one.
+    """The nodes that are connected now; `NodeTransitions` is one.
 
     Transitions also have the nodes that are expected back after a start of the control plane: they may lose something, too.
     """

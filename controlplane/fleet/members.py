@@ -42,6 +42,8 @@ class Members:
         self.known = 0
         # Number of connected nodes that hold a revision and are not known, because they can't be remembered.
         self.not_remembered = 0
+        # Time of the newest `restore`; None before the first one.
+        self.restore_time: float | None = None
         # Ids of nodes whose record may be out of date: nodes to store, and nodes to delete from the store.
         self.unsaved: dict[str, None] = {}
         self._gateways: Mapping[str, Gateway] = {}
@@ -134,6 +136,7 @@ class Members:
 
     def restore(self, nodes: Iterable[RememberedNode], now: float) -> None:
         """Add the nodes that an earlier process remembered. They are gone until they connect. Call it at the start."""
+        self.restore_time = now
         nodes = list(nodes)[:MAX_REMEMBERED]
         this_hour = int(now // 3600)
         newest = max((min(n.last_seen_hour, this_hour) for n in nodes), default=0)
