@@ -10,9 +10,13 @@ from hypothesis import strategies as st
 
 from controlplane.domain import (
     FULL_SHARE,
+    AccessLog,
     ConnectionLimits,
+    Cors,
     Endpoint,
+    FileSink,
     Gateway,
+    GrpcSink,
     HeaderRouting,
     HealthCheck,
     HostRouting,
@@ -60,6 +64,19 @@ selectors = st.builds(
     zones=st.lists(texts, max_size=3).map(tuple),
     sub_zones=st.lists(texts, max_size=3).map(tuple),
 )
+origins = st.sampled_from(["https://app.example.com", "http://*.example.com:8080", "app://localhost"])
+cors = st.builds(
+    Cors,
+    allow_origins=st.lists(origins, min_size=1, unique=True).map(tuple),
+    allow_methods=st.sampled_from([(), ("GET", "POST")]),
+    allow_headers=st.lists(headers, max_size=3, unique=True).map(tuple),
+    expose_headers=st.sampled_from([(), ("grpc-status", "grpc-message")]),
+    allow_credentials=st.booleans(),
+    max_age=st.sampled_from([None, 0.0, 86_400.0]),
+) | st.just(Cors(("*",)))
+access_logs = st.sampled_from(
+    [AccessLog(), AccessLog(file=FileSink("/var/log/edge.log")), AccessLog(grpc=GrpcSink("logs.svc", 4317, "edge"))]
+)
 gateways = st.builds(
     Gateway,
     name=labels,
@@ -70,6 +87,11 @@ gateways = st.builds(
     absent_after=st.sampled_from([None, 1.0, 30.5, 86_400.0]),
     ephemeral=st.booleans(),
     expected_nodes=st.sampled_from([0, 1, 20_000]),
+    cors=st.none() | cors,
+    access_log=st.none() | access_logs,
+    answered_by_header=st.just("") | headers,
+    health_path=st.sampled_from(["", "/healthz"]),
+    hide_models=st.booleans(),
 )
 
 ips = st.ip_addresses(v=4).map(str)

@@ -7,6 +7,7 @@ and that two gateways don't share an address. Durations are in seconds, shares i
 
 from __future__ import annotations
 
+from controlplane.domain.access_log import AccessLog, FileSink, GrpcSink, StdoutSink
 from controlplane.domain.checks import (
     BOUNDS,
     FULL_SHARE,
@@ -19,6 +20,7 @@ from controlplane.domain.checks import (
     is_ip,
 )
 from controlplane.domain.collections import Object
+from controlplane.domain.cors import Cors
 from controlplane.domain.gateway import (
     Gateway,
     GatewayTls,
@@ -46,11 +48,15 @@ __all__ = [
     "BOUNDS",
     "FULL_SHARE",
     "SECRET_KINDS",
+    "AccessLog",
     "CaCertificates",
     "ConnectionLimits",
+    "Cors",
     "Endpoint",
+    "FileSink",
     "Gateway",
     "GatewayTls",
+    "GrpcSink",
     "HeaderRouting",
     "HealthCheck",
     "HostRouting",
@@ -66,6 +72,7 @@ __all__ = [
     "Retries",
     "Routing",
     "Secret",
+    "StdoutSink",
     "Sticky",
     "Timeouts",
     "TlsCertificate",

@@ -9,16 +9,19 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import ClassVar
 
+from controlplane.domain.access_log import AccessLog
 from controlplane.domain.checks import (
     check_bounds,
     check_distinct,
     check_header,
     check_label,
+    check_path,
     check_port,
     check_range,
     host_port,
     is_ip,
 )
+from controlplane.domain.cors import Cors
 from controlplane.domain.references import Reference
 from controlplane.domain.secret import Secret
 from controlplane.errors import Collector, invalid
@@ -159,6 +162,14 @@ class Gateway:
     # Identifies the gateway in the keys of its scopes, and stays when the gateway moves. "": its present address. The writer
     # sets it (`domain/scopes.py`); it is no part of the API.
     scope_id: str = ""
+    cors: Cors | None = None
+    access_log: AccessLog | None = None
+    # The response header that says who answered. "": none.
+    answered_by_header: str = ""
+    # The path at which the Envoy answers for itself. "": none.
+    health_path: str = ""
+    # True: clients can't list the gateway's models.
+    hide_models: bool = False
 
     def __post_init__(self) -> None:
         c = Collector()
@@ -180,6 +191,12 @@ class Gateway:
             # Parts of a scope's key are separated by slashes.
             if "/" in self.scope_id:
                 raise invalid("scope_id", f"'{self.scope_id[:80]}' contains a slash")
+        with c.within(""):
+            if self.answered_by_header:
+                check_header(self.answered_by_header, "answered_by_header")
+        with c.within(""):
+            if self.health_path:
+                check_path(self.health_path, "health_path")
         c.check()
 
     @property

@@ -35,7 +35,19 @@ _JSON_OBJECT = TypeAdapter(dict[str, Any])
 _SECRET_FIELDS = {"tls_certificate": {"certificate_chain_pem", SEALED}, "ca_certificates": {"ca_certificates_pem"}}
 # Fields that were added after the first form. They are left out at their default, so that an earlier version can read objects
 # that do not use them.
-_LATER_FIELDS: Mapping[type, tuple[str, ...]] = {Gateway: ("absent_after", "ephemeral", "expected_nodes", "scope_id")}
+_LATER_FIELDS: Mapping[type, tuple[str, ...]] = {
+    Gateway: (
+        "absent_after",
+        "ephemeral",
+        "expected_nodes",
+        "scope_id",
+        "cors",
+        "access_log",
+        "answered_by_header",
+        "health_path",
+        "hide_models",
+    )
+}
 # Reasons of errors whose text names the object already.
 _REASONS_WITH_NAME = ("STORE_NEWER", "STORE_CORRUPT", "SECRET_KEY_WRONG")
 

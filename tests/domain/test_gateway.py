@@ -125,3 +125,10 @@ def test_the_time_until_a_node_is_released_has_a_default() -> None:
 def test_the_nodes_of_a_gateway_have_bounds(field: str, value: float) -> None:
     with pytest.raises(Error, match=f"{field}: .* is out of range"):
         Gateway("edge", 80, **{field: value})  # type: ignore[arg-type]
+
+
+def test_what_an_envoy_sets_and_answers_itself_is_checked() -> None:
+    for field, value in (("answered_by_header", "X-Who"), ("answered_by_header", "x-envoy-who"), ("health_path", "healthz")):
+        with pytest.raises(Error, match=f"{field}: "):
+            Gateway("edge", 80, **{field: value})  # type: ignore[arg-type]
+    assert Gateway("edge", 80, answered_by_header="x-who", health_path="/healthz").health_path == "/healthz"

@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
 
-from controlplane.domain import Gateway, HeaderRouting, HostRouting, Model, PathRouting, Routing, Secret
+from controlplane.domain import (
+    AccessLog,
+    Cors,
+    Gateway,
+    HeaderRouting,
+    HostRouting,
+    Model,
+    PathRouting,
+    Routing,
+    Secret,
+)
 from controlplane.domain.collections import COLLECTIONS
 from controlplane.errors import Error
 from controlplane.store.codec import SEALED, decode, encode
@@ -65,9 +76,20 @@ def test_a_union_is_encoded_under_the_name_of_its_class(routing: Routing, conten
 
 
 def test_a_field_that_was_added_later_is_left_out_at_its_default() -> None:
-    fields = {"absent_after", "ephemeral", "expected_nodes", "scope_id"}
+    later: dict[str, Any] = {
+        "absent_after": 30.0,
+        "ephemeral": True,
+        "expected_nodes": 3,
+        "scope_id": "0.0.0.0:81",
+        "cors": Cors(("*",)),
+        "access_log": AccessLog(),
+        "answered_by_header": "x-answered-by",
+        "health_path": "/healthz",
+        "hide_models": True,
+    }
+    fields = later.keys()
     assert not fields & json.loads(encode(Gateway("edge", 80), KEYS)).keys()
-    gateway = Gateway("edge", 80, absent_after=30.0, ephemeral=True, expected_nodes=3, scope_id="0.0.0.0:81")
+    gateway = Gateway("edge", 80, **later)
     assert fields < json.loads(encode(gateway, KEYS)).keys()
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from controlplane.api.convert.access_log import access_log_from_proto, access_log_to_proto
 from controlplane.api.convert.converter import Converter
+from controlplane.api.convert.cors import cors_from_proto, cors_to_proto
 from controlplane.api.convert.names import collected, duration, label, number, seconds, set_meta
 from controlplane.domain import (
     Gateway,
@@ -63,6 +65,13 @@ def gateway_to_proto(gateway: Gateway, meta: ObjectMeta | None = None) -> gatewa
     proto.ephemeral = gateway.ephemeral
     if gateway.expected_nodes:
         proto.expected_nodes = gateway.expected_nodes
+    if gateway.cors is not None:
+        proto.cors.CopyFrom(cors_to_proto(gateway.cors))
+    if gateway.access_log is not None:
+        proto.access_log.CopyFrom(access_log_to_proto(gateway.access_log))
+    proto.answered_by_header = gateway.answered_by_header
+    proto.health_path = gateway.health_path
+    proto.hide_models = gateway.hide_models
     set_meta(proto, meta)
     return proto
 
@@ -73,6 +82,8 @@ def gateway_from_proto(proto: gateway_pb2.Gateway) -> Gateway:
     name = collected(c, "", lambda: label(proto.name, Gateway, "name"))
     routing = collected(c, "", lambda: _routing(proto))
     tls = collected(c, "tls", lambda: _gateway_tls(proto.tls)) if proto.HasField("tls") else None
+    cors = collected(c, "cors", lambda: cors_from_proto(proto.cors)) if proto.HasField("cors") else None
+    log = collected(c, "access_log", lambda: access_log_from_proto(proto.access_log)) if proto.HasField("access_log") else None
     # A part that is invalid is replaced by a placeholder, so that errors of the other parts are reported, too.
     gateway = collected(
         c,
@@ -94,6 +105,11 @@ def gateway_from_proto(proto: gateway_pb2.Gateway) -> Gateway:
             absent_after=seconds(proto.absent_after) if proto.HasField("absent_after") else None,
             ephemeral=proto.ephemeral,
             expected_nodes=proto.expected_nodes,
+            cors=cors,
+            access_log=log,
+            answered_by_header=proto.answered_by_header,
+            health_path=proto.health_path,
+            hide_models=proto.hide_models,
         ),
     )
     c.check()

@@ -46,6 +46,7 @@ def test_every_number_except_ports_distinguishes_0_from_unset() -> None:
     assert {f.full_name for f in every_number if not f.has_presence} == {
         "turnout.v1.Endpoint.port",
         "turnout.v1.Gateway.port",
+        "turnout.v1.GrpcSink.port",
     }
 
 

@@ -65,6 +65,11 @@ class Gateway(_message.Message):
     ABSENT_AFTER_FIELD_NUMBER: _builtins.int
     EPHEMERAL_FIELD_NUMBER: _builtins.int
     EXPECTED_NODES_FIELD_NUMBER: _builtins.int
+    CORS_FIELD_NUMBER: _builtins.int
+    ACCESS_LOG_FIELD_NUMBER: _builtins.int
+    ANSWERED_BY_HEADER_FIELD_NUMBER: _builtins.int
+    HEALTH_PATH_FIELD_NUMBER: _builtins.int
+    HIDE_MODELS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Resource name, `gateways/{gateway}`. The part after the slash is a DNS label of at most 63 characters. In a request, that
     part alone is enough.
@@ -85,6 +90,18 @@ class Gateway(_message.Message):
     expected_nodes: _builtins.int
     """Number of nodes that this gateway should have, at most 20,000. While fewer nodes hold a revision, the revision is not done.
     Unset: no expectation.
+    """
+    answered_by_header: _builtins.str
+    """Name of a response header that says who answered, like `x-answered-by`, in lower case. Its value is
+    `model=iris, version=blue, revision=42`. The revision is the one in which the model last changed. Unset: no header.
+    """
+    health_path: _builtins.str
+    """Path at which the Envoy itself answers, like `/healthz`, for a load balancer: 200, or 503 after `/healthcheck/fail` of its
+    admin interface, and while it drains. No model is reached at this path. Unset: none.
+    """
+    hide_models: _builtins.bool
+    """The gateway does not list its models: `/v2/repository/index`, `/v2/models` and `/v1/models` are 404. Unset: false, anybody
+    who can call the gateway can list them.
     """
     @_builtins.property
     def path(self) -> Global___PathRouting:
@@ -121,6 +138,16 @@ class Gateway(_message.Message):
         `ephemeral` is set.
         """
 
+    @_builtins.property
+    def cors(self) -> Global___Cors:
+        """Cross-origin resource sharing: the web pages that may call this gateway from a browser. Unset: the gateway adds no CORS
+        headers. Requests by `path` or `host` then reach the model server, which may have a policy of its own.
+        """
+
+    @_builtins.property
+    def access_log(self) -> Global___AccessLog:
+        """One line of JSON for each request. Unset: no access log."""
+
     def __init__(
         self,
         *,
@@ -138,10 +165,15 @@ class Gateway(_message.Message):
         absent_after: _duration_pb2.Duration | None = ...,
         ephemeral: _builtins.bool = ...,
         expected_nodes: _builtins.int | None = ...,
+        cors: Global___Cors | None = ...,
+        access_log: Global___AccessLog | None = ...,
+        answered_by_header: _builtins.str = ...,
+        health_path: _builtins.str = ...,
+        hide_models: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_nodes", b"_expected_nodes", "absent_after", b"absent_after", "create_time", b"create_time", "expected_nodes", b"expected_nodes", "header", b"header", "host", b"host", "nodes", b"nodes", "path", b"path", "routing", b"routing", "tls", b"tls", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_nodes", b"_expected_nodes", "absent_after", b"absent_after", "access_log", b"access_log", "cors", b"cors", "create_time", b"create_time", "expected_nodes", b"expected_nodes", "header", b"header", "host", b"host", "nodes", b"nodes", "path", b"path", "routing", b"routing", "tls", b"tls", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_nodes", b"_expected_nodes", "absent_after", b"absent_after", "address", b"address", "create_time", b"create_time", "ephemeral", b"ephemeral", "etag", b"etag", "expected_nodes", b"expected_nodes", "header", b"header", "host", b"host", "name", b"name", "nodes", b"nodes", "path", b"path", "port", b"port", "routing", b"routing", "tls", b"tls", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_nodes", b"_expected_nodes", "absent_after", b"absent_after", "access_log", b"access_log", "address", b"address", "answered_by_header", b"answered_by_header", "cors", b"cors", "create_time", b"create_time", "ephemeral", b"ephemeral", "etag", b"etag", "expected_nodes", b"expected_nodes", "header", b"header", "health_path", b"health_path", "hide_models", b"hide_models", "host", b"host", "name", b"name", "nodes", b"nodes", "path", b"path", "port", b"port", "routing", b"routing", "tls", b"tls", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__expected_nodes: _TypeAlias = _typing.Literal["expected_nodes"]  # noqa: Y015
     _WhichOneofArgType__expected_nodes: _TypeAlias = _typing.Literal["_expected_nodes", b"_expected_nodes"]  # noqa: Y015
@@ -153,6 +185,171 @@ class Gateway(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType_routing) -> _WhichOneofReturnType_routing | None: ...
 
 Global___Gateway: _TypeAlias = Gateway  # noqa: Y015
+
+@_typing.final
+class Cors(_message.Message):
+    """Cors is the policy for requests of web pages from other origins. A gateway with a policy answers preflight requests itself,
+    and sets the CORS headers of all responses to an allowed origin.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ALLOW_ORIGINS_FIELD_NUMBER: _builtins.int
+    ALLOW_METHODS_FIELD_NUMBER: _builtins.int
+    ALLOW_HEADERS_FIELD_NUMBER: _builtins.int
+    EXPOSE_HEADERS_FIELD_NUMBER: _builtins.int
+    ALLOW_CREDENTIALS_FIELD_NUMBER: _builtins.int
+    MAX_AGE_FIELD_NUMBER: _builtins.int
+    allow_credentials: _builtins.bool
+    """The page may send cookies and other credentials. Not together with the origin `*`. Unset: false."""
+    @_builtins.property
+    def allow_origins(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Origins that may call: `https://app.example.com`, `https://*.example.com` for every name below it, or `*` for any origin. At
+        least one. At most 64.
+        """
+
+    @_builtins.property
+    def allow_methods(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Methods that may be used. Unset: every method. At most 16."""
+
+    @_builtins.property
+    def allow_headers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Request headers that may be sent, in lower case. Unset: every header. At most 64."""
+
+    @_builtins.property
+    def expose_headers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Response headers that the page may read, in lower case. gRPC-Web needs `grpc-status` and `grpc-message`. At most 64."""
+
+    @_builtins.property
+    def max_age(self) -> _duration_pb2.Duration:
+        """Time for which a browser remembers the answer to a preflight request, at most 24 h. Unset: the browser's default, 5 s."""
+
+    def __init__(
+        self,
+        *,
+        allow_origins: _abc.Iterable[_builtins.str] | None = ...,
+        allow_methods: _abc.Iterable[_builtins.str] | None = ...,
+        allow_headers: _abc.Iterable[_builtins.str] | None = ...,
+        expose_headers: _abc.Iterable[_builtins.str] | None = ...,
+        allow_credentials: _builtins.bool = ...,
+        max_age: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["max_age", b"max_age"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_credentials", b"allow_credentials", "allow_headers", b"allow_headers", "allow_methods", b"allow_methods", "allow_origins", b"allow_origins", "expose_headers", b"expose_headers", "max_age", b"max_age"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Cors: _TypeAlias = Cors  # noqa: Y015
+
+@_typing.final
+class AccessLog(_message.Message):
+    """AccessLog writes one entry for each request, when it ends. The fields are listed in docs/operating.md. No header that
+    identifies a user is among them.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STDOUT_FIELD_NUMBER: _builtins.int
+    FILE_FIELD_NUMBER: _builtins.int
+    GRPC_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def stdout(self) -> Global___StdoutSink:
+        """To the standard output of the Envoy process, as lines of JSON."""
+
+    @_builtins.property
+    def file(self) -> Global___FileSink:
+        """To a file on the node, as lines of JSON."""
+
+    @_builtins.property
+    def grpc(self) -> Global___GrpcSink:
+        """To a collector, with Envoy's gRPC access log service (ALS)."""
+
+    def __init__(
+        self,
+        *,
+        stdout: Global___StdoutSink | None = ...,
+        file: Global___FileSink | None = ...,
+        grpc: Global___GrpcSink | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["file", b"file", "grpc", b"grpc", "sink", b"sink", "stdout", b"stdout"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["file", b"file", "grpc", b"grpc", "sink", b"sink", "stdout", b"stdout"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_sink: _TypeAlias = _typing.Literal["stdout", "file", "grpc"]  # noqa: Y015
+    _WhichOneofArgType_sink: _TypeAlias = _typing.Literal["sink", b"sink"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_sink) -> _WhichOneofReturnType_sink | None: ...
+
+Global___AccessLog: _TypeAlias = AccessLog  # noqa: Y015
+
+@_typing.final
+class StdoutSink(_message.Message):
+    """StdoutSink is the standard output of the Envoy process. It has no settings."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StdoutSink: _TypeAlias = StdoutSink  # noqa: Y015
+
+@_typing.final
+class FileSink(_message.Message):
+    """FileSink is a file on each node."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PATH_FIELD_NUMBER: _builtins.int
+    path: _builtins.str
+    """Absolute path. Envoy must be able to create the file; otherwise it refuses the gateway's listener. Required."""
+    def __init__(
+        self,
+        *,
+        path: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["path", b"path"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FileSink: _TypeAlias = FileSink  # noqa: Y015
+
+@_typing.final
+class GrpcSink(_message.Message):
+    """GrpcSink is a collector that serves `envoy.service.accesslog.v3.AccessLogService`. The connection is plain text."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HOST_FIELD_NUMBER: _builtins.int
+    PORT_FIELD_NUMBER: _builtins.int
+    LOG_NAME_FIELD_NUMBER: _builtins.int
+    host: _builtins.str
+    """IP address or DNS name of the collector. Required."""
+    port: _builtins.int
+    """TCP port, 1 to 65535. Required."""
+    log_name: _builtins.str
+    """Name of the log, which the collector gets with each stream. Unset: the gateway's name without `gateways/`."""
+    def __init__(
+        self,
+        *,
+        host: _builtins.str = ...,
+        port: _builtins.int = ...,
+        log_name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["host", b"host", "log_name", b"log_name", "port", b"port"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GrpcSink: _TypeAlias = GrpcSink  # noqa: Y015
 
 @_typing.final
 class GatewayTls(_message.Message):
