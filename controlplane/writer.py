@@ -24,6 +24,7 @@ import structlog
 
 from controlplane.compiler import audiences
 from controlplane.compiler.impact import NO_IMPACT, Impact, impact_of
+from controlplane.compiler.least_versions import Outdated
 from controlplane.compiler.reach import (
     NOTHING_SILENT,
     Transition,
@@ -71,6 +72,9 @@ class ConnectedNodes(Protocol):
     # Returns the listeners that nodes refuse: by the node's id, the refused revisions and the addresses of their listeners.
     def refused_listeners(self) -> Mapping[str, Sequence[tuple[int, frozenset[str]]]]: ...
 
+    # Returns the nodes that are too old for what they would need that they did not need before.
+    def outdated(self, before: Head, after: State) -> Sequence[Outdated]: ...
+
 
 class NoNodes(ConnectedNodes):
     """No node is connected."""
@@ -94,6 +98,10 @@ class NoNodes(ConnectedNodes):
     def refused_listeners(self) -> Mapping[str, Sequence[tuple[int, frozenset[str]]]]:
         """Return no nodes."""
         return {}
+
+    def outdated(self, before: Head, after: State) -> Sequence[Outdated]:
+        """Return no nodes."""
+        return ()
 
 
 # Number of attempts to commit a change. More than one is needed only if another process writes to the same store.
@@ -398,6 +406,7 @@ class Writer:
         transitions = () if same_gateways else self._nodes.transitions(before.head, after.state)
         moves = [(old, new) for old, new in transitions if isinstance(old, Audience) and old != new]
         variants = self._nodes.variants()
+        warnings = (*warnings, *(o.text for o in self._nodes.outdated(before.head, after.state)))
         impact = await asyncio.to_thread(
             impact_of, before, after, nodes_before, nodes_after, self._diffs, variants, losses, moves
         )

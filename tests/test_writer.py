@@ -372,6 +372,17 @@ async def test_a_change_that_cuts_traffic_is_refused_unless_it_is_allowed(guarde
     assert not (await writer.write(to(deleted=("gateways/edge",)), draft())).impact.losses
 
 
+async def test_a_dry_run_names_the_nodes_that_are_too_old(guarded: tuple[Writer, FakeNodes]) -> None:
+    writer, nodes = guarded
+    nodes.nodes.append(Node("edge-2", user_agent="envoy 1.35.2"))
+    tried = await writer.write(to(EDGE), draft(), validate_only=True)
+    assert tried.impact.warnings == (
+        "nodes/edge-2 runs Envoy 1.35.2, and gateways/edge needs 1.36: older versions are not supported",
+    )
+    assert (await writer.write(to(EDGE), draft())).impact.warnings == tried.impact.warnings
+    assert (await writer.write(to(IRIS), draft(), validate_only=True)).impact.warnings == ()
+
+
 async def test_what_a_grpc_client_can_no_longer_reach_is_a_loss(guarded: tuple[Writer, FakeNodes]) -> None:
     writer, _ = guarded
     blue = replace(BLUE, protocol=Protocol.GRPC)

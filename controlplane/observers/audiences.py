@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from controlplane.compiler import audience
+from controlplane.compiler.least_versions import Outdated, new_needs, older_nodes, outdated
 from controlplane.domain.revision import Head
 from controlplane.domain.state import State
 from controlplane.fleet import Fleet, Node
@@ -64,6 +65,14 @@ class AudienceCounts(Observer):
         for (_, variants), shared in pairs.items():
             used.setdefault(shared, set()).update(variants)
         return used
+
+    def outdated(self, before: Head, after: State) -> Sequence[Outdated]:
+        """Return the connected nodes that are too old for what they would need under a state and did not need before."""
+        needed = new_needs(before.state, after)
+        if not needed:
+            return ()
+        nodes = older_nodes(n for n in self._fleet.nodes.values() if n.connected)
+        return outdated(needed, ((node, audience(after, node)) for node in nodes))
 
     def _audience(self, node: Node, state: State) -> Audience:
         """Return the audience of a connected node under a state, without computing it if the node reported it."""

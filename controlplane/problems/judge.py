@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from controlplane.domain.revision import Head
 from controlplane.fleet import Fleet, NodeState
-from controlplane.problems.nodes import named, no_revision, node_problems
+from controlplane.problems.nodes import named, no_revision, node_problems, outdated_nodes
 from controlplane.problems.reasons import REASONS, About, Level, Problem
 from controlplane.problems.traffic import percent, traffic_problems, unknown_traffic
 from controlplane.traffic import Traffic
@@ -47,6 +47,7 @@ def _problems(observed: Observed, now: float) -> Iterator[Problem]:
     if observed.store_failure:
         yield Problem(REASONS["STORE_FAILS"], f"the newest change could not be saved: {observed.store_failure}")
     yield from node_problems(fleet, head.time, now)
+    yield from outdated_nodes(fleet, head.state)
     yield from traffic_problems(head, traffic, now)
     yield from unknown_traffic(fleet, traffic, now)
 

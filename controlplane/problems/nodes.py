@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+from controlplane.compiler.least_versions import needs, older_nodes, outdated
+from controlplane.domain.state import State
 from controlplane.envoy_types import CLUSTER, ENDPOINTS, ROUTES, short_name
 from controlplane.fleet import Fleet, Node, NodeState
 from controlplane.fleet.held_back import lost_in_words
@@ -71,6 +73,13 @@ def _held_back(fleet: Fleet) -> Iterator[Problem]:
         hold, keep, lose = ("holds", "keeps", "It would lose") if len(ids) == 1 else ("hold", "keep", "They would lose")
         text = f"{named(ids)} {hold} configuration of another history, and {keep} it. {lose} with revision {fleet.revision}: "
         yield Problem(REASONS["HELD_BACK"], text + lost, nodes=ids)
+
+
+def outdated_nodes(fleet: Fleet, state: State) -> Iterator[Problem]:
+    """Yield one problem for each feature of `state` that connected nodes are too old for."""
+    if nodes := older_nodes(n for n in fleet.nodes.values() if n.connected):
+        for found in outdated(needs(state), ((node, node.audience) for node in nodes)):
+            yield Problem(REASONS["NODES_OUTDATED"], found.text, models=found.models, nodes=found.nodes)
 
 
 def _counts(fleet: Fleet) -> Iterator[Problem]:

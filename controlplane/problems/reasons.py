@@ -116,6 +116,12 @@ _ROWS = (
         "If it is gone for good, run `turnout nodes forget {name}`.",
     ),
     Reason(
+        "NODES_OUTDATED",
+        About.NODES,
+        Level.WARNING,
+        "Upgrade the node's Envoy, or do without what it lacks: `turnout nodes {name}` shows which gateways select the node.",
+    ),
+    Reason(
         "NODES_TOO_FEW",
         About.SERVER,
         Level.WARNING,

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from controlplane.compiler import audience
+from controlplane.compiler.least_versions import Outdated, new_needs, outdated
 from controlplane.compiler.reach import Claim, Transition
 from controlplane.domain.revision import Head
 from controlplane.domain.state import State
@@ -54,3 +55,6 @@ class FakeNodes(ConnectedNodes):
 
     def refused_listeners(self) -> Mapping[str, Sequence[tuple[int, frozenset[str]]]]:
         return self.refused
+
+    def outdated(self, before: Head, after: State) -> Sequence[Outdated]:
+        return outdated(new_needs(before.state, after), ((node, audience(after, node)) for node in self.nodes))

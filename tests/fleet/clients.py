@@ -7,10 +7,17 @@ ROUTES = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration"
 LISTENER = "type.googleapis.com/envoy.config.listener.v3.Listener"
 
 
-def connect(fleet: Fleet, stream: int, node: str = "edge-1", now: float = 100.0, variant: str = "delta") -> None:
+def connect(
+    fleet: Fleet,
+    stream: int,
+    node: str = "edge-1",
+    now: float = 100.0,
+    variant: str = "delta",
+    user_agent: str = "envoy 1.40.0",
+) -> None:
     """Open a stream, and identify its client."""
     fleet.apply(stream, StreamOpened(f"10.0.0.1:{stream}", variant), now)
-    fleet.apply(stream, Identified(node, "edge", {}, "envoy 1.40.0"), now)
+    fleet.apply(stream, Identified(node, "edge", {}, user_agent), now)
 
 
 def refusal(revision: int, type_url: str = LISTENER) -> Refused:

@@ -11,7 +11,7 @@ from controlplane.observers.audiences import AudienceCounts
 from controlplane.observers.folds import FleetFold
 from controlplane.reconciler.report import EventDispatcher
 from controlplane.snapshot import Audience
-from controlplane.xds.events import AudienceAssigned, Held, StreamClosed
+from controlplane.xds.events import AudienceAssigned, Held, Identified, StreamClosed
 from tests.events import AT_EDGE, EDGE, INNER, connect, head
 
 BOTH = Audience(("edge", "inner"))
@@ -132,3 +132,14 @@ def test_random_events_keep_the_counts_equal_to_computing_each_audience(steps: l
                 expected[audience(newest.state, node)] = expected.get(audience(newest.state, node), 0) + 1
         assert counts.by_audience(newest.state) == expected
         assert counts._computed.keys() <= {n.id for n in fleet.nodes.values() if n.connected}
+
+
+def test_connected_nodes_that_are_too_old_for_a_change(counts_and_events: tuple[AudienceCounts, EventDispatcher]) -> None:
+    counts, events = counts_and_events
+    for stream, (node, user_agent) in enumerate([("a", "envoy 1.35.0"), ("b", "envoy 1.40.0"), ("c", "envoy 1.35.0")], 1):
+        connect(events, stream, node, "in", AT_EDGE)
+        events.report(stream, Identified(node, "edge", {}, user_agent))
+    events.report(3, StreamClosed())
+    (found,) = counts.outdated(head(1), head(2, EDGE).state)
+    assert (found.nodes, found.names) == (("a",), ("gateways/edge",))
+    assert counts.outdated(head(1, EDGE), head(2, EDGE).state) == ()

@@ -119,3 +119,14 @@ def test_held_back_nodes_are_a_problem_of_their_own_with_what_they_would_lose() 
         "model iris"
     )
     assert "`turnout nodes adopt edge-1`" in problem.action
+
+
+def test_nodes_that_are_too_old_for_their_gateway() -> None:
+    sample = SampleFleet().add(1)
+    connect(sample.fleet, 2, "edge-2", user_agent="envoy 1.35.1")
+    sample.fleet.apply(2, AudienceAssigned(Audience(("edge",)), ""), 101)
+    (problem,) = [p for p in sample.problems() if p.reason.name == "NODES_OUTDATED"]
+    assert (problem.nodes, problem.models) == (("edge-2",), ())
+    assert problem.text == "nodes/edge-2 runs Envoy 1.35.1, and gateways/edge needs 1.36: older versions are not supported"
+    sample.fleet.apply(2, StreamClosed(), 110)
+    assert "NODES_OUTDATED" not in sample.reasons()
