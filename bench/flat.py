@@ -26,7 +26,7 @@ from controlplane.compiler.bootstrap import node_bootstrap
 from controlplane.compiler.listeners import compile_listener
 from controlplane.compiler.routes import compile_routes
 from controlplane.demo.envoy import Envoy
-from controlplane.demo.plane import free_port
+from controlplane.demo.ports import free_port
 from controlplane.domain import FULL_SHARE, Endpoint, Gateway, Model, Sticky, Version
 from controlplane.envoy_types import ROUTES
 

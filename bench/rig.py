@@ -16,7 +16,7 @@ import grpc
 
 from controlplane.compiler.bootstrap import XDS_CLUSTER, node_bootstrap
 from controlplane.demo.envoy import Envoy
-from controlplane.demo.plane import free_port
+from controlplane.demo.ports import free_port
 from controlplane.demo.process import Process
 from controlplane.generated.turnout.v1 import (
     gateway_pb2,

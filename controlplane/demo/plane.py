@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
-import random
-import socket
 import sys
 import tempfile
 import time
@@ -17,6 +14,7 @@ import grpc
 
 from controlplane.compiler.bootstrap import node_bootstrap
 from controlplane.demo.envoy import Envoy
+from controlplane.demo.ports import free_port
 from controlplane.demo.process import Process, Startable
 from controlplane.errors import Code, Error
 from controlplane.generated.turnout.v1.model_service_pb2 import Split, SwitchTrafficRequest, TrafficSwitch
@@ -34,24 +32,10 @@ from controlplane.generated.turnout.v1.revision_service_pb2_grpc import Revision
 from controlplane.generated.turnout.v1.status_service_pb2_grpc import StatusServiceStub
 from controlplane.generated.turnout.v1.traffic_service_pb2_grpc import TrafficServiceStub
 
-# The kernel gives higher ports to outgoing connections, so none of them can take a port that was chosen here.
-_PORTS = range(20_000, 32_768)
+__all__ = ["ControlPlane", "free_port"]
+
 # The author of changes that the demo makes without the command line.
 _AUTHOR = (("x-turnout-author", "demo"),)
-_shuffled = itertools.cycle(random.sample(_PORTS, len(_PORTS)))
-
-
-def free_port() -> int:
-    """Return a port that nothing listens on, a different one each time. Errors: UNAVAILABLE if none is found."""
-    for port in itertools.islice(_shuffled, 200):
-        with socket.socket() as trial:
-            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                trial.bind(("0.0.0.0", port))
-            except OSError:
-                continue
-            return port
-    raise Error(Code.UNAVAILABLE, "NO_PORT", "found no free TCP port")
 
 
 class ControlPlane(Startable):

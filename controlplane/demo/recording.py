@@ -22,7 +22,8 @@ from rich.text import Text
 
 from controlplane.demo import scenario
 from controlplane.demo.lean import LeanServer
-from controlplane.demo.plane import ControlPlane, free_port
+from controlplane.demo.plane import ControlPlane
+from controlplane.demo.ports import free_port
 from controlplane.demo.terminal_svg import Line, svg
 
 COMMANDS = (

@@ -19,7 +19,8 @@ from controlplane.demo import models, scenario, suggestions
 from controlplane.demo.envoy import Envoy, envoy_binary
 from controlplane.demo.load import Load
 from controlplane.demo.modelserver import ModelServer, request
-from controlplane.demo.plane import ControlPlane, free_port
+from controlplane.demo.plane import ControlPlane
+from controlplane.demo.ports import free_port
 from controlplane.demo.receipt import Move, Receipt, judge
 from controlplane.demo.report import print_receipt
 from controlplane.errors import Code, Error

@@ -15,7 +15,7 @@ import pytest
 from controlplane.cli import going_back
 from controlplane.cli.exits import Exit
 from controlplane.cli.options import request_id
-from controlplane.demo.plane import free_port
+from controlplane.demo.ports import free_port
 from controlplane.generated.turnout.v1.model_service_pb2 import GetModelRequest, ModelUndo, UndoModelsRequest
 from controlplane.generated.turnout.v1.model_service_pb2_grpc import ModelServiceStub
 from controlplane.store.sqlite import DATABASE

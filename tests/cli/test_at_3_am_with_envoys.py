@@ -19,7 +19,7 @@ import pytest
 
 from controlplane.compiler.bootstrap import node_bootstrap
 from controlplane.demo.envoy import Envoy
-from controlplane.demo.plane import free_port
+from controlplane.demo.ports import free_port
 from controlplane.problems import nodes
 from tests.cli.conftest import Run, Server
 from tests.cli.played_page import play

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import socket
 import tempfile
 from collections.abc import AsyncIterator
 
 import pytest
 
 from controlplane.demo import scenario
-from controlplane.demo.plane import ControlPlane, free_port
+from controlplane.demo.plane import ControlPlane
 from controlplane.errors import Code, Error
 from controlplane.generated.turnout.v1.revision_service_pb2 import ListRevisionsRequest
 from tests.fakes.xds_client import client
@@ -20,14 +19,6 @@ from tests.fakes.xds_client import client
 async def plane() -> AsyncIterator[ControlPlane]:
     async with ControlPlane() as plane:
         yield plane
-
-
-def test_free_ports_are_free_and_differ() -> None:
-    ports = {free_port() for _ in range(20)}
-    assert len(ports) == 20
-    for port in ports:
-        with socket.socket() as trial:
-            trial.bind(("127.0.0.1", port))
 
 
 async def test_desired_state_survives_a_restart(plane: ControlPlane) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from controlplane.demo.plane import free_port
+from controlplane.demo.ports import free_port
 
 pytestmark = pytest.mark.envoy
 

@@ -13,7 +13,8 @@ import pytest
 from controlplane.demo.envoy import Envoy
 from controlplane.demo.lean import LeanServer
 from controlplane.demo.load import Group, Load
-from controlplane.demo.plane import ControlPlane, free_port
+from controlplane.demo.plane import ControlPlane
+from controlplane.demo.ports import free_port
 from controlplane.generated.turnout.v1.gateway_pb2 import Gateway, NodeSelector
 from controlplane.generated.turnout.v1.model_pb2 import Endpoint, Model, Sticky, Version
 from controlplane.generated.turnout.v1.revision_service_pb2 import Manifest

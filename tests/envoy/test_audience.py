@@ -11,7 +11,8 @@ import pytest
 from controlplane.compiler.bootstrap import node_bootstrap
 from controlplane.demo.envoy import Envoy
 from controlplane.demo.lean import LeanServer
-from controlplane.demo.plane import ControlPlane, free_port
+from controlplane.demo.plane import ControlPlane
+from controlplane.demo.ports import free_port
 from controlplane.domain import Locality
 from controlplane.generated.turnout.v1.gateway_pb2 import Gateway, NodeSelector
 from controlplane.generated.turnout.v1.model_pb2 import Endpoint, Model, Version

@@ -27,7 +27,7 @@ from controlplane.compiler.bootstrap import node_bootstrap
 from controlplane.compiler.clusters import SYSTEM_AUTHORITIES
 from controlplane.compiler.static_bootstrap import static_bootstrap
 from controlplane.demo.envoy import Envoy, envoy_binary
-from controlplane.demo.plane import free_port
+from controlplane.demo.ports import free_port
 from controlplane.domain import (
     Endpoint,
     Gateway,

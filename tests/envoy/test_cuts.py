@@ -15,7 +15,7 @@ import grpc
 import pytest
 from grpc_status import rpc_status
 
-from controlplane.demo.plane import free_port
+from controlplane.demo.ports import free_port
 from controlplane.generated.turnout.v1 import gateway_pb2, model_pb2
 from controlplane.generated.turnout.v1.revision_service_pb2 import ApplyRequest, ApplyResponse, Manifest
 from tests.envoy.test_sync import HOST, Plane

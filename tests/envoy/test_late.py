@@ -15,7 +15,8 @@ from controlplane.compiler.bootstrap import node_bootstrap
 from controlplane.demo.envoy import Envoy
 from controlplane.demo.lean import LeanServer
 from controlplane.demo.load import Group
-from controlplane.demo.plane import ControlPlane, free_port
+from controlplane.demo.plane import ControlPlane
+from controlplane.demo.ports import free_port
 from controlplane.generated.turnout.v1.node_service_pb2 import ListNodesRequest
 from controlplane.generated.turnout.v1.revision_service_pb2 import Manifest
 from tests.envoy.conftest import MODEL, PATH, Fleet, MakeLoad

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 
 import pytest
 
-from controlplane.demo.plane import free_port
+from controlplane.demo.ports import free_port
 from controlplane.generated.turnout.v1 import gateway_pb2, model_pb2, revision_service_pb2, secret_pb2
 from tests import pki
 from tests.envoy.open_connections import OpenConnections

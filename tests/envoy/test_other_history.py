@@ -11,7 +11,8 @@ import grpc
 import pytest
 
 from controlplane.demo.lean import LeanServer
-from controlplane.demo.plane import ControlPlane, free_port
+from controlplane.demo.plane import ControlPlane
+from controlplane.demo.ports import free_port
 from controlplane.generated.turnout.v1.node_service_pb2 import AdoptNodesRequest, ListNodesRequest
 from controlplane.generated.turnout.v1.revision_service_pb2 import ApplyRequest, Manifest
 from controlplane.generated.turnout.v1.status_service_pb2 import GetStatusRequest

@@ -8,7 +8,7 @@ from collections import Counter
 import aiohttp
 import pytest
 
-from controlplane.demo.plane import free_port
+from controlplane.demo.ports import free_port
 from controlplane.generated.turnout.v1 import gateway_pb2, model_pb2, revision_service_pb2
 from tests.envoy.test_sync import HOST, VARIANTS, Plane, plane
 

@@ -15,7 +15,7 @@ from controlplane.compiler import Compiler
 from controlplane.compiler.bootstrap import node_bootstrap
 from controlplane.compiler.decode import decoded
 from controlplane.demo.envoy import Envoy
-from controlplane.demo.plane import free_port
+from controlplane.demo.ports import free_port
 from controlplane.domain import Endpoint, Gateway, Model, Version
 from controlplane.domain.endpoints import NO_LIVE_ENDPOINTS
 from controlplane.domain.state import State

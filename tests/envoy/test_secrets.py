@@ -13,7 +13,8 @@ import pytest
 from aiohttp import web
 from cryptography import x509
 
-from controlplane.demo.plane import ControlPlane, free_port
+from controlplane.demo.plane import ControlPlane
+from controlplane.demo.ports import free_port
 from controlplane.generated.turnout.v1.gateway_pb2 import Gateway, GatewayTls
 from controlplane.generated.turnout.v1.model_pb2 import Endpoint, Model, UpstreamTls, Version
 from controlplane.generated.turnout.v1.revision_service_pb2 import Manifest, WatchRevisionRequest

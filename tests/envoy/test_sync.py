@@ -16,7 +16,7 @@ from controlplane.app import App
 from controlplane.compiler.bootstrap import node_bootstrap
 from controlplane.config import Address, Config
 from controlplane.demo.envoy import Envoy
-from controlplane.demo.plane import free_port
+from controlplane.demo.ports import free_port
 from controlplane.generated.turnout.v1 import (
     gateway_pb2,
     gateway_service_pb2,

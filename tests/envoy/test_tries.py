@@ -9,7 +9,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from controlplane.demo.plane import ControlPlane, free_port
+from controlplane.demo.plane import ControlPlane
+from controlplane.demo.ports import free_port
 from controlplane.generated.turnout.v1.gateway_pb2 import Gateway
 from controlplane.generated.turnout.v1.model_pb2 import Endpoint, Model, Retries, Version
 from controlplane.generated.turnout.v1.revision_service_pb2 import Manifest

@@ -7,7 +7,8 @@ from contextlib import AsyncExitStack
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
-from controlplane.demo.plane import ControlPlane, free_port
+from controlplane.demo.plane import ControlPlane
+from controlplane.demo.ports import free_port
 from controlplane.generated.turnout.v1.gateway_pb2 import Gateway
 from controlplane.generated.turnout.v1.model_pb2 import Endpoint, Model, Version
 from controlplane.generated.turnout.v1.node_service_pb2 import ForgetNodesRequest

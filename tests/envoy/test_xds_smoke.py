@@ -20,7 +20,7 @@ from google.protobuf import json_format
 
 from controlplane.compiler.bootstrap import node_bootstrap
 from controlplane.demo.envoy import Envoy
-from controlplane.demo.plane import free_port
+from controlplane.demo.ports import free_port
 from controlplane.envoy_types import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SCOPED_ROUTES, short_name
 from controlplane.snapshot import Audience, Resource, Snapshot
 from controlplane.xds.delta import DeltaStream

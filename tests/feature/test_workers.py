@@ -20,7 +20,7 @@ from structlog.testing import capture_logs
 
 from controlplane.app import App
 from controlplane.config import Address
-from controlplane.demo.plane import free_port
+from controlplane.demo.ports import free_port
 from controlplane.envoy_types import ROUTES
 from controlplane.errors import Code, Error
 from controlplane.generated.turnout.v1 import gateway_pb2, node_service_pb2, revision_service_pb2

@@ -14,7 +14,7 @@ import pytest
 from envoy.config.cluster.v3 import cluster_pb2
 from envoy.service.discovery.v3 import discovery_pb2
 
-from controlplane.demo.plane import free_port
+from controlplane.demo.ports import free_port
 from controlplane.envoy_types import CLUSTER, LISTENER
 from controlplane.versions import VersionIndex
 from controlplane.workers.child_process import ChildProcess

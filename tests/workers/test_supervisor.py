@@ -15,7 +15,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from controlplane.aio.latest import Latest
-from controlplane.demo.plane import free_port
+from controlplane.demo.ports import free_port
 from controlplane.errors import Code, Error
 from controlplane.fleet import Fleet
 from controlplane.published import CompiledRevision
