@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from controlplane.domain import (
     FULL_SHARE,
     AccessLog,
+    BodyRouting,
     ConnectionLimits,
     Cors,
     Endpoint,
@@ -54,7 +55,12 @@ path_routings = st.builds(
     segment=st.integers(1, 16),
     verbs=st.lists(st.from_regex(r"[A-Za-z0-9_-]{1,8}", fullmatch=True), min_size=1, max_size=4, unique=True).map(tuple),
 )
-routings = st.one_of(path_routings, st.builds(HeaderRouting, headers), st.just(HostRouting()))
+body_routings = st.builds(
+    BodyRouting,
+    st.integers(1 << 10, 1 << 30),
+    st.sampled_from(["", "iris", "meta-llama/Llama-3.1-8B-Instruct", "llama3.1:8b"]),
+)
+routings = st.one_of(path_routings, st.builds(HeaderRouting, headers), st.just(HostRouting()), body_routings)
 selectors = st.builds(
     NodeSelector,
     clusters=st.lists(texts, max_size=3).map(tuple),

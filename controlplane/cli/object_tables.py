@@ -30,6 +30,8 @@ def _gateway_cells(gateway: gateway_pb2.Gateway) -> tuple[str, ...]:
             routing = f"header {gateway.header.name}"
         case "host":
             routing = "host"
+        case "body":
+            routing = "model in the body"
         case _:
             routing = f"path segment {gateway.path.segment or 3}"
     selector = gateway.nodes

@@ -27,7 +27,7 @@ from functools import cached_property
 from controlplane.compiler.compile import served_gateways
 from controlplane.compiler.impact import CompiledState
 from controlplane.compiler.proxyless import obstacle
-from controlplane.domain import Endpoint, Gateway, HeaderRouting, HostRouting, Model, Object, PathRouting
+from controlplane.domain import BodyRouting, Endpoint, Gateway, HeaderRouting, HostRouting, Model, Object, PathRouting
 from controlplane.domain.cuts import Loss, LossKind
 from controlplane.domain.routing import scope_keys
 from controlplane.domain.state import Changes, State
@@ -252,6 +252,8 @@ def _naming_part(gateway: Gateway) -> str:
             return f"header {name}"
         case HostRouting():
             return "host"
+        case BodyRouting():
+            return "field `model` of the body"
 
 
 def _key_noun(gateway: Gateway) -> str:
@@ -262,6 +264,8 @@ def _key_noun(gateway: Gateway) -> str:
             return "header value"
         case HostRouting():
             return "host"
+        case BodyRouting():
+            return "name"
 
 
 # ---------------------------------------------------------------------------------------------------------- other clients

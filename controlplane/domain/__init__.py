@@ -22,6 +22,7 @@ from controlplane.domain.checks import (
 from controlplane.domain.collections import Object
 from controlplane.domain.cors import Cors
 from controlplane.domain.gateway import (
+    BodyRouting,
     Gateway,
     GatewayTls,
     HeaderRouting,
@@ -49,6 +50,7 @@ __all__ = [
     "FULL_SHARE",
     "SECRET_KINDS",
     "AccessLog",
+    "BodyRouting",
     "CaCertificates",
     "ConnectionLimits",
     "Cors",

@@ -18,6 +18,7 @@ BOUNDS: Mapping[str, tuple[int, int]] = {
     "weight": (1, 10_000),
     "basis_points": (1, FULL_SHARE),
     "segment": (1, 16),
+    "max_body_bytes": (1 << 10, 1 << 30),
     "attempts": (0, 10),
     "healthy_threshold": (1, 100),
     "unhealthy_threshold": (1, 100),
@@ -32,6 +33,9 @@ BOUNDS: Mapping[str, tuple[int, int]] = {
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 HOST = re.compile(r"(?=.{1,253}$)[a-z0-9_]([-a-z0-9_]{0,61}[a-z0-9_])?(\.[a-z0-9_]([-a-z0-9_]{0,61}[a-z0-9_])?)*\.?", re.I)
 HEADER = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]{1,100}")
+
+# Names as Hugging Face and Ollama write them: `meta-llama/Llama-3.1-8B-Instruct`, `llama3.1:8b`. A name is one line of ASCII.
+MODEL_NAME = re.compile(r"[A-Za-z0-9._~@+:/-]{1,253}")
 
 # Headers that belong to the request itself, or to the connection. None of them can name a model, a user or a version.
 _RESERVED_HEADERS = frozenset({"host", "connection", "content-length", "transfer-encoding", "te", "upgrade"})
@@ -58,6 +62,12 @@ def check_header(value: str, name: str) -> None:
         raise invalid(name, f"'{value[:80]}' must be in lower case: '{value[:80].lower()}'")
     if not HEADER.fullmatch(value) or value in _RESERVED_HEADERS or value.startswith(("x-envoy-", "x-turnout-")):
         raise invalid(name, f"'{value[:80]}' can't be used as the name of a header here")
+
+
+def check_model_name(value: str, name: str) -> None:
+    """Check that a value can be the name of a model in a request's body."""
+    if not MODEL_NAME.fullmatch(value):
+        raise invalid(name, f"'{value[:80]}' is not the name of a model: 1 to 253 letters, digits or any of . _ ~ @ + : / -")
 
 
 def check_range(value: float, low: float, high: float, name: str, unit: str = "") -> None:

@@ -10,6 +10,7 @@ from enum import Enum
 from typing import Any
 
 from controlplane.domain import (
+    BodyRouting,
     Endpoint,
     HeaderRouting,
     HostRouting,
@@ -67,7 +68,7 @@ def _flat(path: str, value: Any, other: Any) -> Iterator[tuple[str, str, bool]]:
             others = {v.name: v for v in counterpart or ()}
             for version in item:
                 yield from _flat(f"{field_path}.{version.name}.", version, others.get(version.name))
-        elif isinstance(item, PathRouting | HeaderRouting | HostRouting):
+        elif isinstance(item, PathRouting | HeaderRouting | HostRouting | BodyRouting):
             yield field_path, _routing(item), default
         elif is_dataclass(item):
             if field.default is None:
@@ -108,7 +109,7 @@ def _word(item: object) -> str:
     return text if re.fullmatch(r"[^\s,'\"]+", text) else repr(text)
 
 
-def _routing(routing: PathRouting | HeaderRouting | HostRouting) -> str:
+def _routing(routing: PathRouting | HeaderRouting | HostRouting | BodyRouting) -> str:
     match routing:
         case PathRouting(segment, verbs):
             return f"path segment {segment}, verbs {', '.join(verbs) or _NONE}"
@@ -116,6 +117,8 @@ def _routing(routing: PathRouting | HeaderRouting | HostRouting) -> str:
             return f"header {name}"
         case HostRouting():
             return "host"
+        case BodyRouting(max_body_bytes, default_model):
+            return f"body up to {max_body_bytes:,} bytes, default model {default_model or _NONE}"
 
 
 def _versions(obj: Object | None) -> dict[str, dict[str, Endpoint]]:

@@ -15,6 +15,7 @@ from controlplane.domain.checks import (
     check_distinct,
     check_header,
     check_label,
+    check_model_name,
     check_path,
     check_port,
     check_range,
@@ -65,10 +66,32 @@ class HostRouting:
     """The model's key is the host of the request, without its port."""
 
 
-Routing = PathRouting | HeaderRouting | HostRouting
+@dataclass(frozen=True, slots=True)
+class BodyRouting:
+    """The model's key is the field `model` of the body, as in the APIs of OpenAI, Anthropic and Ollama."""
+
+    max_body_bytes: int = 64 << 20  # a larger body that names its model is refused
+    default_model: str = ""  # the key of the model that gets requests that name no model; "": they are refused
+
+    def __post_init__(self) -> None:
+        c = Collector()
+        with c.within(""):
+            check_bounds(self, "max_body_bytes")
+        with c.within(""):
+            if self.default_model:
+                check_model_name(self.default_model, "default_model")
+        c.check()
+
+
+Routing = PathRouting | HeaderRouting | HostRouting | BodyRouting
 
 # The classes of `routing`, by the name that the API and the store use.
-ROUTING_KINDS: Mapping[str, type[Routing]] = {"path": PathRouting, "header": HeaderRouting, "host": HostRouting}
+ROUTING_KINDS: Mapping[str, type[Routing]] = {
+    "path": PathRouting,
+    "header": HeaderRouting,
+    "host": HostRouting,
+    "body": BodyRouting,
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from controlplane.domain.gateway import Gateway, HeaderRouting, HostRouting, PathRouting
+from controlplane.domain.gateway import BodyRouting, Gateway, HeaderRouting, HostRouting, PathRouting
 from controlplane.domain.model import Model
 
 
@@ -11,7 +11,7 @@ def scope_keys(gateway: Gateway, model: Model) -> list[str]:
     match gateway.routing:
         case PathRouting(verbs=verbs):
             return [k for key in model.route_keys for k in (key, *(f"{key}:{verb}" for verb in verbs))]
-        case HeaderRouting():
+        case HeaderRouting() | BodyRouting():
             return list(model.route_keys)
         case HostRouting():
             return list(dict.fromkeys(key.lower() for key in model.route_keys))

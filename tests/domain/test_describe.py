@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 
 from controlplane.domain import (
+    BodyRouting,
     Endpoint,
     Gateway,
     HeaderRouting,
@@ -64,6 +65,10 @@ def of_blue(**fields: object) -> list[str]:
         ),
         (lines(EDGE, replace(EDGE, nodes=NodeSelector(metadata={"a": "b c"}))), ["nodes.metadata: none -> a 'b c'"]),
         (lines(EDGE, replace(EDGE, nodes=NodeSelector(ids=("",)))), ["nodes.ids: none -> ''"]),
+        (
+            lines(None, replace(EDGE, routing=BodyRouting(1 << 20, "iris"))),
+            ["port: 8080", "routing: body up to 1,048,576 bytes, default model iris"],
+        ),
         (lines(None, replace(EDGE, routing=HeaderRouting("x-m"))), ["port: 8080", "routing: header x-m"]),
         (
             lines(None, IRIS),

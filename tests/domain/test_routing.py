@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from controlplane.domain import Endpoint, Gateway, HeaderRouting, HostRouting, Model, PathRouting, Routing, Version
+from controlplane.domain import (
+    BodyRouting,
+    Endpoint,
+    Gateway,
+    HeaderRouting,
+    HostRouting,
+    Model,
+    PathRouting,
+    Routing,
+    Version,
+)
 from controlplane.domain.routing import scope_keys
 
 IRIS = Model("iris", ("g",), (Version("blue", (Endpoint("10.0.0.1", 80),)),), {"blue": 10_000}, ("Iris", "iris2"))
@@ -17,6 +27,7 @@ IRIS = Model("iris", ("g",), (Version("blue", (Endpoint("10.0.0.1", 80),)),), {"
         (PathRouting(verbs=()), ["Iris", "iris2"]),
         (HeaderRouting("x-model"), ["Iris", "iris2"]),
         (HostRouting(), ["iris", "iris2"]),
+        (BodyRouting(), ["Iris", "iris2"]),
     ],
 )
 def test_keys_follow_the_gateways_routing(routing: Routing, keys: list[str]) -> None:

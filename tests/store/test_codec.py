@@ -10,6 +10,7 @@ from hypothesis import given
 
 from controlplane.domain import (
     AccessLog,
+    BodyRouting,
     Cors,
     Gateway,
     HeaderRouting,
@@ -69,6 +70,7 @@ def test_every_noun_can_be_encoded() -> None:
         (PathRouting(2, ("predict",)), {"path": {"segment": 2, "verbs": ["predict"]}}),
         (HeaderRouting("x-model"), {"header": {"name": "x-model"}}),
         (HostRouting(), {"host": {}}),
+        (BodyRouting(1 << 20, "iris"), {"body": {"max_body_bytes": 1 << 20, "default_model": "iris"}}),
     ],
 )
 def test_a_union_is_encoded_under_the_name_of_its_class(routing: Routing, content: object) -> None:

@@ -7,6 +7,7 @@ from controlplane.api.convert.converter import Converter
 from controlplane.api.convert.cors import cors_from_proto, cors_to_proto
 from controlplane.api.convert.names import collected, duration, label, number, seconds, set_meta
 from controlplane.domain import (
+    BodyRouting,
     Gateway,
     GatewayTls,
     HeaderRouting,
@@ -43,6 +44,8 @@ def gateway_to_proto(gateway: Gateway, meta: ObjectMeta | None = None) -> gatewa
             proto.header.name = name
         case HostRouting():
             proto.host.SetInParent()
+        case BodyRouting(max_body_bytes, default_model):
+            proto.body.CopyFrom(gateway_pb2.BodyRouting(max_body_bytes=max_body_bytes, default_model=default_model))
     if gateway.nodes != NodeSelector():
         selector = gateway.nodes
         proto.nodes.CopyFrom(
@@ -134,6 +137,9 @@ def _routing(proto: gateway_pb2.Gateway) -> Routing:
             routing = collected(c, "header", lambda: HeaderRouting(proto.header.name))
         case "host":
             routing = HostRouting()
+        case "body":
+            max_body_bytes = number(proto.body, "max_body_bytes", BodyRouting())
+            routing = collected(c, "body", lambda: BodyRouting(max_body_bytes, proto.body.default_model))
         case _:
             default = PathRouting()
             segment, verbs = number(proto.path, "segment", default), tuple(proto.path.verbs) or default.verbs

@@ -57,6 +57,7 @@ class Gateway(_message.Message):
     PATH_FIELD_NUMBER: _builtins.int
     HEADER_FIELD_NUMBER: _builtins.int
     HOST_FIELD_NUMBER: _builtins.int
+    BODY_FIELD_NUMBER: _builtins.int
     NODES_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
@@ -116,6 +117,10 @@ class Gateway(_message.Message):
         """The model's key is the host of the request, without its port."""
 
     @_builtins.property
+    def body(self) -> Global___BodyRouting:
+        """The model's key is the field `model` of the body, as in the APIs of OpenAI, Anthropic and Ollama."""
+
+    @_builtins.property
     def nodes(self) -> Global___NodeSelector:
         """Nodes that get this gateway and its models. Unset: every node. A proxyless gRPC client gets the models, not the listener."""
 
@@ -157,6 +162,7 @@ class Gateway(_message.Message):
         path: Global___PathRouting | None = ...,
         header: Global___HeaderRouting | None = ...,
         host: Global___HostRouting | None = ...,
+        body: Global___BodyRouting | None = ...,
         nodes: Global___NodeSelector | None = ...,
         etag: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
@@ -171,13 +177,13 @@ class Gateway(_message.Message):
         health_path: _builtins.str = ...,
         hide_models: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_nodes", b"_expected_nodes", "absent_after", b"absent_after", "access_log", b"access_log", "cors", b"cors", "create_time", b"create_time", "expected_nodes", b"expected_nodes", "header", b"header", "host", b"host", "nodes", b"nodes", "path", b"path", "routing", b"routing", "tls", b"tls", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_nodes", b"_expected_nodes", "absent_after", b"absent_after", "access_log", b"access_log", "body", b"body", "cors", b"cors", "create_time", b"create_time", "expected_nodes", b"expected_nodes", "header", b"header", "host", b"host", "nodes", b"nodes", "path", b"path", "routing", b"routing", "tls", b"tls", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_nodes", b"_expected_nodes", "absent_after", b"absent_after", "access_log", b"access_log", "address", b"address", "answered_by_header", b"answered_by_header", "cors", b"cors", "create_time", b"create_time", "ephemeral", b"ephemeral", "etag", b"etag", "expected_nodes", b"expected_nodes", "header", b"header", "health_path", b"health_path", "hide_models", b"hide_models", "host", b"host", "name", b"name", "nodes", b"nodes", "path", b"path", "port", b"port", "routing", b"routing", "tls", b"tls", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_nodes", b"_expected_nodes", "absent_after", b"absent_after", "access_log", b"access_log", "address", b"address", "answered_by_header", b"answered_by_header", "body", b"body", "cors", b"cors", "create_time", b"create_time", "ephemeral", b"ephemeral", "etag", b"etag", "expected_nodes", b"expected_nodes", "header", b"header", "health_path", b"health_path", "hide_models", b"hide_models", "host", b"host", "name", b"name", "nodes", b"nodes", "path", b"path", "port", b"port", "routing", b"routing", "tls", b"tls", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__expected_nodes: _TypeAlias = _typing.Literal["expected_nodes"]  # noqa: Y015
     _WhichOneofArgType__expected_nodes: _TypeAlias = _typing.Literal["_expected_nodes", b"_expected_nodes"]  # noqa: Y015
-    _WhichOneofReturnType_routing: _TypeAlias = _typing.Literal["path", "header", "host"]  # noqa: Y015
+    _WhichOneofReturnType_routing: _TypeAlias = _typing.Literal["path", "header", "host", "body"]  # noqa: Y015
     _WhichOneofArgType_routing: _TypeAlias = _typing.Literal["routing", b"routing"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__expected_nodes) -> _WhichOneofReturnType__expected_nodes | None: ...
@@ -453,6 +459,38 @@ class HostRouting(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___HostRouting: _TypeAlias = HostRouting  # noqa: Y015
+
+@_typing.final
+class BodyRouting(_message.Message):
+    """BodyRouting finds the model's key in the body: in the field `model` of a JSON object, or of a form (`multipart/form-data`).
+    Envoy keeps the body in memory until it is complete. `GET /v1/models` lists the keys of the gateway's models.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MAX_BODY_BYTES_FIELD_NUMBER: _builtins.int
+    DEFAULT_MODEL_FIELD_NUMBER: _builtins.int
+    max_body_bytes: _builtins.int
+    """Largest body of a request that names its model, in bytes, 1 KiB to 1 GiB. Larger ones get 413. An Envoy may need this much
+    memory for each request in progress. Uploads of files do not count: they name no model, and are not kept. Unset: 64 MiB.
+    """
+    default_model: _builtins.str
+    """Key of the model that gets the requests that name no model, such as uploads of files. Unset: they get an error."""
+    def __init__(
+        self,
+        *,
+        max_body_bytes: _builtins.int | None = ...,
+        default_model: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_body_bytes", b"_max_body_bytes", "max_body_bytes", b"max_body_bytes"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_body_bytes", b"_max_body_bytes", "default_model", b"default_model", "max_body_bytes", b"max_body_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__max_body_bytes: _TypeAlias = _typing.Literal["max_body_bytes"]  # noqa: Y015
+    _WhichOneofArgType__max_body_bytes: _TypeAlias = _typing.Literal["_max_body_bytes", b"_max_body_bytes"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_body_bytes) -> _WhichOneofReturnType__max_body_bytes | None: ...
+
+Global___BodyRouting: _TypeAlias = BodyRouting  # noqa: Y015
 
 @_typing.final
 class NodeSelector(_message.Message):
