@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 import os
 import resource
@@ -86,16 +87,19 @@ async def build(module: str) -> Path:
         raise RuntimeError(f"bench/{module} is written in Go, and there is no `go` on the PATH")
     _BUILT.mkdir(exist_ok=True)
     program = _BUILT / module
-    child = await asyncio.create_subprocess_exec(
-        "go", "build", "-o", str(program), ".", cwd=_HERE / module, stderr=asyncio.subprocess.PIPE
-    )
-    try:
-        _, errors = await child.communicate()
-    except asyncio.CancelledError:
-        with suppress(ProcessLookupError):
-            child.terminate()
-        await child.wait()
-        raise
+    # One process builds at a time: no other one may start a program that is half written.
+    with (_BUILT / f"{module}.lock").open("ab") as locked:
+        await asyncio.to_thread(fcntl.flock, locked, fcntl.LOCK_EX)
+        child = await asyncio.create_subprocess_exec(
+            "go", "build", "-o", str(program), ".", cwd=_HERE / module, stderr=asyncio.subprocess.PIPE
+        )
+        try:
+            _, errors = await child.communicate()
+        except asyncio.CancelledError:
+            with suppress(ProcessLookupError):
+                child.terminate()
+            await child.wait()
+            raise
     if child.returncode:
         raise RuntimeError(f"bench/{module} does not compile:\n{errors.decode(errors='replace')[-2000:]}")
     return program

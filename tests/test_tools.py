@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -44,6 +47,22 @@ def test_a_go_tool_is_built_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     os.utime(tmp_path / "go.sum", (2**32, 2**32))
     tools.go_tool(tmp_path, "example.com/tool", output)
     assert (tmp_path / "count").read_text() == "built\nbuilt\n"
+
+
+def test_builds_with_one_lock_follow_each_other(tmp_path: Path) -> None:
+    """The suite runs in two processes. The lock is between open files, so threads show the same."""
+    runs: list[str] = []
+
+    def build(name: str) -> None:
+        with tools.alone(tmp_path / "tool.lock"):
+            runs.append(f"{name} begins")
+            time.sleep(0.05)
+            runs.append(f"{name} ends")
+
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(build, "abc"))
+    assert [run.split()[1] for run in runs] == ["begins", "ends"] * 3
+    assert all(begin[0] == end[0] for begin, end in pairwise(runs) if begin.endswith("begins"))
 
 
 def test_packages_are_installed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

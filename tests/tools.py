@@ -1,14 +1,18 @@
 """Programs outside Python that some tests need, such as Go and curl.
 
 A machine may lack one: the test is skipped there, and the reason names the program. In CI (`CI=true`) nothing may be missing,
-so the same test fails.
+so the same test fails. When two processes of the suite need the same tool or packages, one of them builds or installs, and the
+other waits.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
@@ -30,13 +34,22 @@ def program(name: str, use: str) -> str:
     return path
 
 
+@contextmanager
+def alone(file: Path) -> Iterator[None]:
+    """Run the block while no other process runs a block with this file. The kernel frees the lock when a process ends."""
+    with file.open("ab") as locked:
+        fcntl.flock(locked, fcntl.LOCK_EX)
+        yield
+
+
 def go_tool(module: Path, tool: str, output: Path) -> Path:
     """Build a tool that a Go module pins, unless it was built after the module last changed, and return its path."""
     go = program("go", f"it builds {tool}")
     pinned = max((module / name).stat().st_mtime for name in ("go.mod", "go.sum"))
-    if not output.exists() or output.stat().st_mtime < pinned:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        run([go, "build", "-o", str(output), tool], module)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with alone(output.with_name(f"{output.name}.lock")):  # Go itself locks go.mod
+        if not output.exists() or output.stat().st_mtime < pinned:
+            run([go, "build", "-o", str(output), tool], module)
     return output
 
 
@@ -45,9 +58,10 @@ def npm_modules(folder: Path) -> None:
     npm = program("npm", f"it installs the packages of {folder.name}")
     program("node", f"it runs {folder.name}")
     installed = folder / "node_modules" / ".package-lock.json"
-    if not installed.exists() or installed.stat().st_mtime < (folder / "package-lock.json").stat().st_mtime:
-        run([npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"], folder)
-        installed.touch()
+    with alone(folder / "package-lock.json"):
+        if not installed.exists() or installed.stat().st_mtime < (folder / "package-lock.json").stat().st_mtime:
+            run([npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"], folder)
+            installed.touch()
 
 
 def run(command: list[str], folder: Path, timeout: float = 110, **environment: str) -> str:
