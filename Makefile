@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# Tests run in this many processes: 0 is none beside pytest's own.
+WORKERS ?= 2
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --durations=10
 
 .PHONY: help setup demo test test-slow check protos baseline picture sizes bench soak mutants clean
 
@@ -23,11 +26,11 @@ $(READY): pyproject.toml constraints.txt tests/envoy/versions.txt
 demo: $(READY) ## show the main job end to end: DEMO="--keep" leaves it running
 	@$(BIN)/turnout demo $(DEMO)
 
-test: $(READY) ## run every test, those with real Envoys included; prints the ten slowest
-	@$(BIN)/python -m pytest --durations=10
+test: $(READY) ## run every test, those with real Envoys included; TESTS="tests/xds -x" runs some, WORKERS=0 in one process
+	@$(PYTEST) $(TESTS)
 
 test-slow: $(READY) ## run the slow tests: whole attack tables, all clients
-	@$(BIN)/python -m pytest -m slow --durations=10
+	@$(PYTEST) -m slow $(TESTS)
 
 check: $(READY) ## format, lint, types, layers, protos: cheap, no tests
 	@VENV=$(VENV) PATH="$(CURDIR)/$(BIN):$$PATH" ./.ci/check
