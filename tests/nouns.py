@@ -143,7 +143,7 @@ versions = st.builds(
 )
 stickies = st.none() | headers.map(lambda h: Sticky(header=h)) | st.just(Sticky(cookie="uid"))
 retries = st.builds(Retries, attempts=st.integers(0, 10), unsafe=st.booleans()) | millis(0, 86_400).map(
-    lambda t: Retries(3, unsafe=True, per_try_timeout=t)
+    lambda t: Retries(3, unsafe=True, per_try_timeout=t, request_body_buffer_limit=1 << 30)
 )
 timeouts = st.builds(Timeouts, request=millis(0, 86_400), idle=millis(0, 86_400))
 rewrites = st.none() | st.builds(PathRewrite, st.sampled_from(["/", "/v2"]), st.sampled_from(["/", "/models/x"]))
@@ -163,7 +163,17 @@ def models(draw: st.DrawFn, gateway_labels: st.SearchStrategy[str] = labels, nam
         keys=tuple(draw(st.lists(st.from_regex(r"[A-Za-z0-9._~-]{1,9}", fullmatch=True), max_size=3, unique=True))),
         sticky=draw(stickies),
         preview_header=draw(st.just("") | headers),
-        mirror=draw(st.none() | st.builds(Mirror, st.sampled_from([v.name for v in drawn]), st.integers(1, FULL_SHARE))),
+        mirror=draw(
+            st.none()
+            | st.builds(
+                Mirror,
+                st.sampled_from([v.name for v in drawn]),
+                st.integers(1, FULL_SHARE),
+                st.integers(1, 2**30),
+                st.integers(1, 2**31 - 1),
+                millis(0, 86_400),
+            )
+        ),
         timeouts=draw(timeouts),
         retries=draw(retries),
         rewrite=draw(rewrites),

@@ -20,6 +20,8 @@ BOUNDS: Mapping[str, tuple[int, int]] = {
     "segment": (1, 16),
     "max_body_bytes": (1 << 10, 1 << 30),
     "attempts": (0, 10),
+    "request_body_buffer_limit": (1, 2**30),
+    "max_request_bytes": (1, 2**30),
     "healthy_threshold": (1, 100),
     "unhealthy_threshold": (1, 100),
     "consecutive_failures": (1, 10_000),

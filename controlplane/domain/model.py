@@ -49,11 +49,15 @@ class Mirror:
 
     version: str
     basis_points: int = FULL_SHARE
+    max_request_bytes: int = 4 << 20  # a request with a larger body is not copied
+    max_requests: int = 128  # copies in flight at one Envoy, and as many that wait for a connection
+    timeout: float = 0.0  # of a copy; 0: the request timeout of the model, or 60 s if it has none
 
     def __post_init__(self) -> None:
         if not self.version:
             raise invalid("version", "is required")
-        check_bounds(self, "basis_points")
+        check_bounds(self, "basis_points", "max_request_bytes", "max_requests")
+        check_range(self.timeout, 0, 86_400, "timeout", " s")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +79,10 @@ class Retries:
     attempts: int = 2
     unsafe: bool = False  # retry also when the upstream may have acted on the request
     per_try_timeout: float = 0.0  # 0: no limit
+    request_body_buffer_limit: int = 32 << 20  # a request with a larger body is not retried; bytes
 
     def __post_init__(self) -> None:
-        check_bounds(self, "attempts")
+        check_bounds(self, "attempts", "request_body_buffer_limit")
         check_range(self.per_try_timeout, 0, 86_400, "per_try_timeout", " s")
         if self.per_try_timeout and not self.unsafe:
             raise invalid(

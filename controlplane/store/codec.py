@@ -17,12 +17,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from controlplane.domain import CaCertificates, Gateway, Object, Secret, TlsCertificate
+from controlplane.domain import CaCertificates, Gateway, Mirror, Object, Retries, Secret, TlsCertificate
 from controlplane.domain.collections import BY_NAME, COLLECTIONS, Collection
 from controlplane.errors import Code, Error
 from controlplane.store.sealing import Keys
@@ -33,8 +33,8 @@ SEALED = "sealed_private_key"
 _FORBID_UNKNOWN_FIELDS = ConfigDict(extra="forbid")
 _JSON_OBJECT = TypeAdapter(dict[str, Any])
 _SECRET_FIELDS = {"tls_certificate": {"certificate_chain_pem", SEALED}, "ca_certificates": {"ca_certificates_pem"}}
-# Fields that were added after the first form. They are left out at their default, so that an earlier version can read objects
-# that do not use them.
+# Fields that were added after the first form, of nouns and of values in them. They are left out at their default, so that an
+# earlier version can read objects that do not use them.
 _LATER_FIELDS: Mapping[type, tuple[str, ...]] = {
     Gateway: (
         "absent_after",
@@ -46,7 +46,9 @@ _LATER_FIELDS: Mapping[type, tuple[str, ...]] = {
         "answered_by_header",
         "health_path",
         "hide_models",
-    )
+    ),
+    Mirror: ("max_request_bytes", "max_requests", "timeout"),
+    Retries: ("request_body_buffer_limit",),
 }
 # Reasons of errors whose text names the object already.
 _REASONS_WITH_NAME = ("STORE_NEWER", "STORE_CORRUPT", "SECRET_KEY_WRONG")
@@ -97,21 +99,14 @@ class _NounCodec:
     adapter: TypeAdapter[Any]
     # By field that is a union, then by the name of the class in JSON: the class and its adapter.
     unions: Mapping[str, Mapping[str, tuple[type, TypeAdapter[Any]]]]
-    # Defaults of the fields that are left out at their default, by field.
-    omitted_defaults: Mapping[str, object]
 
     def encode(self, obj: Object) -> str:
         """Return the JSON of an object."""
-        if not self.unions and not self.omitted_defaults:
-            text: bytes = self.adapter.dump_json((obj,))
-            return text.decode()[1:-1]
         (data,) = self.adapter.dump_python((obj,), mode="json")
+        _omit_defaults(obj, data)
         for field, members in self.unions.items():
             kind = next(k for k, (cls, _) in members.items() if isinstance(getattr(obj, field), cls))
             data[field] = {kind: data[field]}
-        for field, default in self.omitted_defaults.items():
-            if getattr(obj, field) == default:
-                del data[field]
         return _JSON_OBJECT.dump_json(data).decode()
 
     def decode(self, name: str, content: str) -> Object:
@@ -136,8 +131,22 @@ class _NounCodec:
 def _noun_codec(row: Collection) -> _NounCodec:
     """Return the codec of a row of the table."""
     unions = {field: {kind: (cls, _adapter(cls)) for kind, cls in members.items()} for field, members in row.unions.items()}
-    omitted_defaults = {f.name: f.default for f in fields(row.noun) if f.name in _LATER_FIELDS.get(row.noun, ())}
-    return _NounCodec(_adapter(row.noun), unions, omitted_defaults)
+    return _NounCodec(_adapter(row.noun), unions)
+
+
+def _omit_defaults(value: Any, data: dict[str, Any]) -> None:
+    """Remove the later fields that are at their default from the JSON of a value, and of the values in it."""
+    later = _LATER_FIELDS.get(type(value), ())
+    for field in fields(value):
+        item = getattr(value, field.name)
+        default = field.default if field.default_factory is MISSING else field.default_factory()
+        if field.name in later and item == default:
+            del data[field.name]
+        elif is_dataclass(item):
+            _omit_defaults(item, data[field.name])
+        elif isinstance(item, tuple) and item and is_dataclass(item[0]):
+            for inner, inner_data in zip(item, data[field.name], strict=True):
+                _omit_defaults(inner, inner_data)
 
 
 def _adapter(cls: type) -> TypeAdapter[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,8 +16,10 @@ from controlplane.domain import (
     Gateway,
     HeaderRouting,
     HostRouting,
+    Mirror,
     Model,
     PathRouting,
+    Retries,
     Routing,
     Secret,
 )
@@ -93,6 +96,16 @@ def test_a_field_that_was_added_later_is_left_out_at_its_default() -> None:
     assert not fields & json.loads(encode(Gateway("edge", 80), KEYS)).keys()
     gateway = Gateway("edge", 80, **later)
     assert fields < json.loads(encode(gateway, KEYS)).keys()
+
+
+def test_a_field_that_was_added_to_a_value_later_is_left_out_at_its_default() -> None:
+    model = replace(IRIS, mirror=Mirror(IRIS.versions[0].name, 500), retries=Retries(3))
+    assert json.loads(encode(model, KEYS))["mirror"].keys() == {"version", "basis_points"}
+    assert "request_body_buffer_limit" not in json.loads(encode(model, KEYS))["retries"]
+    model = replace(model, mirror=Mirror(IRIS.versions[0].name, timeout=1.0), retries=Retries(request_body_buffer_limit=7))
+    assert json.loads(encode(model, KEYS))["mirror"]["timeout"] == 1.0
+    assert json.loads(encode(model, KEYS))["retries"]["request_body_buffer_limit"] == 7
+    assert decode(model.resource_name, encode(model, KEYS), KEYS) == model
 
 
 def test_missing_fields_take_their_defaults() -> None:

@@ -41,13 +41,14 @@ def model_to_proto(model: Model, meta: ObjectMeta | None = None) -> model_pb2.Mo
         else:
             proto.sticky.cookie = model.sticky.cookie
     if model.mirror is not None:
-        proto.mirror.CopyFrom(model_pb2.Mirror(version=model.mirror.version, basis_points=model.mirror.basis_points))
+        proto.mirror.CopyFrom(_mirror_to_proto(model.mirror))
     if model.timeouts != Timeouts():
         proto.timeouts.request.CopyFrom(duration(model.timeouts.request))
         proto.timeouts.idle.CopyFrom(duration(model.timeouts.idle))
     if model.retries != Retries():
         proto.retries.attempts = model.retries.attempts
         proto.retries.unsafe = model.retries.unsafe
+        proto.retries.request_body_buffer_limit = model.retries.request_body_buffer_limit
         if model.retries.per_try_timeout:
             proto.retries.per_try_timeout.CopyFrom(duration(model.retries.per_try_timeout))
     if model.rewrite is not None:
@@ -145,7 +146,26 @@ def _split(proto: model_pb2.Model, versions: list[Version], live: Model | None) 
 
 
 def _mirror(proto: model_pb2.Mirror) -> Mirror:
-    return Mirror(proto.version, proto.basis_points if proto.HasField("basis_points") else FULL_SHARE)
+    default = Mirror("placeholder")
+    return Mirror(
+        version=proto.version,
+        basis_points=number(proto, "basis_points", default),
+        max_request_bytes=number(proto, "max_request_bytes", default),
+        max_requests=number(proto, "max_requests", default),
+        timeout=seconds(proto.timeout),
+    )
+
+
+def _mirror_to_proto(mirror: Mirror) -> model_pb2.Mirror:
+    proto = model_pb2.Mirror(
+        version=mirror.version,
+        basis_points=mirror.basis_points,
+        max_request_bytes=mirror.max_request_bytes,
+        max_requests=mirror.max_requests,
+    )
+    if mirror.timeout:
+        proto.timeout.CopyFrom(duration(mirror.timeout))
+    return proto
 
 
 def _sticky(proto: model_pb2.Sticky) -> Sticky:
@@ -166,6 +186,7 @@ def _retries(proto: model_pb2.Retries) -> Retries:
         attempts=number(proto, "attempts", default),
         unsafe=proto.unsafe,
         per_try_timeout=seconds(proto.per_try_timeout),
+        request_body_buffer_limit=number(proto, "request_body_buffer_limit", default),
     )
 
 

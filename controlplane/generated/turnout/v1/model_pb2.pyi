@@ -493,23 +493,52 @@ class Mirror(_message.Message):
 
     VERSION_FIELD_NUMBER: _builtins.int
     BASIS_POINTS_FIELD_NUMBER: _builtins.int
+    MAX_REQUEST_BYTES_FIELD_NUMBER: _builtins.int
+    MAX_REQUESTS_FIELD_NUMBER: _builtins.int
+    TIMEOUT_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     """Version that gets the copies. It must have endpoints. Required."""
     basis_points: _builtins.int
     """Part of the requests that is copied, in basis points, 1 to 10,000. Unset: 10,000, every request."""
+    max_request_bytes: _builtins.int
+    """Largest body of a request that is copied, in bytes, 1 to 1,073,741,824. Envoy holds each copy in its memory until the mirror
+    has read it. Unset: 4,194,304.
+    """
+    max_requests: _builtins.int
+    """Maximum of copies in flight at one Envoy, and of copies that wait there for a connection, 1 to 2,147,483,647. Further
+    requests are not copied. Unset: 128.
+    """
+    @_builtins.property
+    def timeout(self) -> _duration_pb2.Duration:
+        """Maximum duration of a copy, at most 24 h. A copy goes on when the client cancels the request that it was made of. Unset or
+        0: `timeouts.request` of the model, or 60 s if it has none.
+        """
+
     def __init__(
         self,
         *,
         version: _builtins.str = ...,
         basis_points: _builtins.int | None = ...,
+        max_request_bytes: _builtins.int | None = ...,
+        max_requests: _builtins.int | None = ...,
+        timeout: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_basis_points", b"_basis_points", "basis_points", b"basis_points"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_basis_points", b"_basis_points", "_max_request_bytes", b"_max_request_bytes", "_max_requests", b"_max_requests", "basis_points", b"basis_points", "max_request_bytes", b"max_request_bytes", "max_requests", b"max_requests", "timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_basis_points", b"_basis_points", "basis_points", b"basis_points", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_basis_points", b"_basis_points", "_max_request_bytes", b"_max_request_bytes", "_max_requests", b"_max_requests", "basis_points", b"basis_points", "max_request_bytes", b"max_request_bytes", "max_requests", b"max_requests", "timeout", b"timeout", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__basis_points: _TypeAlias = _typing.Literal["basis_points"]  # noqa: Y015
     _WhichOneofArgType__basis_points: _TypeAlias = _typing.Literal["_basis_points", b"_basis_points"]  # noqa: Y015
+    _WhichOneofReturnType__max_request_bytes: _TypeAlias = _typing.Literal["max_request_bytes"]  # noqa: Y015
+    _WhichOneofArgType__max_request_bytes: _TypeAlias = _typing.Literal["_max_request_bytes", b"_max_request_bytes"]  # noqa: Y015
+    _WhichOneofReturnType__max_requests: _TypeAlias = _typing.Literal["max_requests"]  # noqa: Y015
+    _WhichOneofArgType__max_requests: _TypeAlias = _typing.Literal["_max_requests", b"_max_requests"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__basis_points) -> _WhichOneofReturnType__basis_points | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_request_bytes) -> _WhichOneofReturnType__max_request_bytes | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_requests) -> _WhichOneofReturnType__max_requests | None: ...
 
 Global___Mirror: _TypeAlias = Mirror  # noqa: Y015
 
@@ -552,12 +581,17 @@ class Retries(_message.Message):
     ATTEMPTS_FIELD_NUMBER: _builtins.int
     UNSAFE_FIELD_NUMBER: _builtins.int
     PER_TRY_TIMEOUT_FIELD_NUMBER: _builtins.int
+    REQUEST_BODY_BUFFER_LIMIT_FIELD_NUMBER: _builtins.int
     attempts: _builtins.int
     """Maximum of further attempts after the first, 0 to 10. Unset: 2."""
     unsafe: _builtins.bool
     """Retry also if the upstream may have acted on the request (connection reset, 502, 503, 504). Set it only if calls are
     idempotent. Unset: false, and a request is retried only if the upstream cannot have received it (failed connection,
     refused stream).
+    """
+    request_body_buffer_limit: _builtins.int
+    """Largest body of a request that can be retried, in bytes, 1 to 1,073,741,824. Until the response begins, Envoy holds the
+    body in its memory. A request with a larger body is sent once. Unset: 33,554,432.
     """
     @_builtins.property
     def per_try_timeout(self) -> _duration_pb2.Duration:
@@ -571,14 +605,20 @@ class Retries(_message.Message):
         attempts: _builtins.int | None = ...,
         unsafe: _builtins.bool = ...,
         per_try_timeout: _duration_pb2.Duration | None = ...,
+        request_body_buffer_limit: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_attempts", b"_attempts", "attempts", b"attempts", "per_try_timeout", b"per_try_timeout"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_attempts", b"_attempts", "_request_body_buffer_limit", b"_request_body_buffer_limit", "attempts", b"attempts", "per_try_timeout", b"per_try_timeout", "request_body_buffer_limit", b"request_body_buffer_limit"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_attempts", b"_attempts", "attempts", b"attempts", "per_try_timeout", b"per_try_timeout", "unsafe", b"unsafe"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_attempts", b"_attempts", "_request_body_buffer_limit", b"_request_body_buffer_limit", "attempts", b"attempts", "per_try_timeout", b"per_try_timeout", "request_body_buffer_limit", b"request_body_buffer_limit", "unsafe", b"unsafe"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__attempts: _TypeAlias = _typing.Literal["attempts"]  # noqa: Y015
     _WhichOneofArgType__attempts: _TypeAlias = _typing.Literal["_attempts", b"_attempts"]  # noqa: Y015
+    _WhichOneofReturnType__request_body_buffer_limit: _TypeAlias = _typing.Literal["request_body_buffer_limit"]  # noqa: Y015
+    _WhichOneofArgType__request_body_buffer_limit: _TypeAlias = _typing.Literal["_request_body_buffer_limit", b"_request_body_buffer_limit"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__attempts) -> _WhichOneofReturnType__attempts | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__request_body_buffer_limit) -> _WhichOneofReturnType__request_body_buffer_limit | None: ...
 
 Global___Retries: _TypeAlias = Retries  # noqa: Y015
 
