@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import string
+from dataclasses import replace
 
 from hypothesis import HealthCheck as Health
 from hypothesis import settings
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from controlplane.domain import (
     FULL_SHARE,
     AccessLog,
+    Affinity,
     BodyRouting,
     ConnectionLimits,
     Cors,
@@ -28,6 +30,8 @@ from controlplane.domain import (
     PathRewrite,
     PathRouting,
     Protocol,
+    RateLimit,
+    RateLimiting,
     Retries,
     Sticky,
     Timeouts,
@@ -98,6 +102,7 @@ gateways = st.builds(
     answered_by_header=st.just("") | headers,
     health_path=st.sampled_from(["", "/healthz"]),
     hide_models=st.booleans(),
+    rate_limiting=st.sampled_from([None, RateLimiting(), RateLimiting(max_users=7)]),
 )
 
 ips = st.ip_addresses(v=4).map(str)
@@ -106,7 +111,8 @@ names = st.from_regex(r"[a-z]{1,8}\.svc", fullmatch=True)
 
 def endpoint_lists(hosts: st.SearchStrategy[str]) -> st.SearchStrategy[tuple[Endpoint, ...]]:
     """Return a strategy for distinct endpoints whose hosts are all IP addresses or all names."""
-    each = st.builds(Endpoint, host=hosts, port=ports, weight=st.integers(1, 10_000))
+    places = st.sampled_from(["", "eu", "us"])
+    each = st.builds(Endpoint, host=hosts, port=ports, weight=st.integers(1, 10_000), region=places, zone=places)
     return st.lists(each, min_size=1, max_size=4, unique_by=lambda e: (e.host, e.port)).map(tuple)
 
 
@@ -141,6 +147,13 @@ versions = st.builds(
     | st.builds(ConnectionLimits, st.integers(1, 2**31 - 1), st.integers(1, 9), st.integers(1, 9), st.integers(0, 9)),
     connect_timeout=millis(0.001, 60),
 )
+affinities = st.none() | headers.map(lambda h: Affinity(header=h)) | st.just(Affinity(cookie="chat"))
+rate_limits = st.one_of(
+    st.builds(RateLimit, st.integers(1, 1_000_000), millis(1, 3600)),
+    headers.map(lambda h: RateLimit(5, header=h)),
+    st.just(RateLimit(5, 60.0, cookie="uid")),
+    st.just(RateLimit(5, client_address=True)),
+)
 stickies = st.none() | headers.map(lambda h: Sticky(header=h)) | st.just(Sticky(cookie="uid"))
 retries = st.builds(Retries, attempts=st.integers(0, 10), unsafe=st.booleans()) | millis(0, 86_400).map(
     lambda t: Retries(3, unsafe=True, per_try_timeout=t, request_body_buffer_limit=1 << 30)
@@ -149,11 +162,21 @@ timeouts = st.builds(Timeouts, request=millis(0, 86_400), idle=millis(0, 86_400)
 rewrites = st.none() | st.builds(PathRewrite, st.sampled_from(["/", "/v2"]), st.sampled_from(["/", "/models/x"]))
 
 
+def _fallbacks(version: Version, versions: list[Version]) -> st.SearchStrategy[tuple[str, ...]]:
+    """Return a strategy for the fallbacks of one of a model's versions."""
+    grpc = version.protocol is Protocol.GRPC
+    fitting = [v.name for v in versions if v.name != version.name and (v.protocol is Protocol.GRPC) == grpc]
+    return st.lists(st.sampled_from(fitting), max_size=2, unique=True).map(tuple) if fitting else st.just(())
+
+
 @st.composite
 def models(draw: st.DrawFn, gateway_labels: st.SearchStrategy[str] = labels, name: st.SearchStrategy[str] = labels) -> Model:
     """Draw a model whose split covers all its versions."""
     drawn = draw(st.lists(versions, min_size=1, max_size=3, unique_by=lambda v: v.name))
     cuts = sorted(draw(st.lists(st.integers(0, FULL_SHARE), min_size=len(drawn) - 1, max_size=len(drawn) - 1)))
+    drawn = [replace(v, fallback=draw(_fallbacks(v, drawn))) for v in drawn]
+    fallbacks = {name for v in drawn for name in v.fallback}
+    mirrors = [v.name for v in drawn if v.name not in fallbacks]
     shares = [b - a for a, b in zip([0, *cuts], [*cuts, FULL_SHARE], strict=True)]
     return Model(
         name=draw(name),
@@ -167,14 +190,18 @@ def models(draw: st.DrawFn, gateway_labels: st.SearchStrategy[str] = labels, nam
             st.none()
             | st.builds(
                 Mirror,
-                st.sampled_from([v.name for v in drawn]),
+                st.sampled_from(mirrors),
                 st.integers(1, FULL_SHARE),
                 st.integers(1, 2**30),
                 st.integers(1, 2**31 - 1),
                 millis(0, 86_400),
             )
+            if mirrors
+            else st.none()
         ),
         timeouts=draw(timeouts),
         retries=draw(retries),
         rewrite=draw(rewrites),
+        affinity=draw(affinities),
+        rate_limits=tuple(draw(st.lists(rate_limits, max_size=2))),
     )

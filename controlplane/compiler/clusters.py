@@ -18,10 +18,21 @@ from envoy.type.matcher.v3 import string_pb2
 from envoy.type.v3 import http_pb2
 from google.protobuf import wrappers_pb2
 
+from controlplane.compiler.affinity import set_affinity
 from controlplane.compiler.endpoints import load_assignment
 from controlplane.compiler.message import duration, over_ads, packed, resource
 from controlplane.compiler.secrets import over_sds
-from controlplane.domain import ConnectionLimits, HealthCheck, Model, OutlierDetection, Protocol, UpstreamTls, Version, is_ip
+from controlplane.domain import (
+    Affinity,
+    ConnectionLimits,
+    HealthCheck,
+    Model,
+    OutlierDetection,
+    Protocol,
+    UpstreamTls,
+    Version,
+    is_ip,
+)
 from controlplane.envoy_types import CLUSTER, ENDPOINTS, SECRET
 from controlplane.snapshot import Resource
 
@@ -53,9 +64,9 @@ def mirror_name(model: str, version: str) -> str:
     return f"{cluster_name(model, version)}/mirror"
 
 
-def compile_cluster(model: str, version: Version) -> list[Resource]:
+def compile_cluster(model: str, version: Version, affinity: Affinity | None = None) -> list[Resource]:
     """Return the cluster of a version; empty if it has no endpoints."""
-    return [_cluster(cluster_name(model, version.name), model, version)] if version.endpoints else []
+    return [_cluster(cluster_name(model, version.name), model, version, affinity=affinity)] if version.endpoints else []
 
 
 def compile_mirror(model: Model) -> list[Resource]:
@@ -68,7 +79,7 @@ def compile_mirror(model: Model) -> list[Resource]:
     return [_cluster(mirror_name(model.name, version.name), model.name, version, timeout)]
 
 
-def _cluster(name: str, model: str, version: Version, timeout: float = 0.0) -> Resource:
+def _cluster(name: str, model: str, version: Version, timeout: float = 0.0, affinity: Affinity | None = None) -> Resource:
     """Return a cluster of the version's endpoints. A request ends after `timeout` seconds; 0 is no limit."""
     cluster = cluster_pb2.Cluster(
         name=name,
@@ -95,6 +106,8 @@ def _cluster(name: str, model: str, version: Version, timeout: float = 0.0) -> R
         cluster.ignore_health_on_host_removal = True
     if version.outlier_detection is not None:
         cluster.outlier_detection.CopyFrom(_outlier_detection(version.outlier_detection))
+    if affinity is not None:
+        set_affinity(cluster, affinity)
     if version.has_dns_endpoints:
         cluster.type = cluster_pb2.Cluster.STRICT_DNS
         cluster.dns_lookup_family = cluster_pb2.Cluster.V4_PREFERRED

@@ -12,7 +12,7 @@ from controlplane.compiler.proxyless import compile_proxyless, served_versions
 from controlplane.compiler.routes import compile_routes
 from controlplane.compiler.scopes import compile_scopes
 from controlplane.compiler.secrets import compile_secret
-from controlplane.domain import Gateway, Model, Secret, Version
+from controlplane.domain import Affinity, Gateway, Model, Secret, Version
 from controlplane.domain.endpoints import Endpoints, LiveEndpoint
 from controlplane.domain.state import State
 from controlplane.envoy_types import SECRET
@@ -29,7 +29,7 @@ class CompiledObjects:
 
     def __init__(self) -> None:
         # By (model, version).
-        self._clusters: Memo[tuple[str, str], Version, list[Resource]] = Memo()
+        self._clusters: Memo[tuple[str, str], tuple[Version, Affinity | None], list[Resource]] = Memo()
         # By cluster name.
         self._assignments: Memo[str, tuple[Version, _LiveEndpoints], list[Resource]] = Memo()
         # By model; the float is the model's request timeout.
@@ -59,7 +59,7 @@ class CompiledObjects:
             return self._for_grpc(endpoints, model)
         resources: list[Resource] = []
         for version in model.versions:
-            resources += self._cluster(model.name, version)
+            resources += self._cluster(model, version)
             resources += self._assignment(cluster_name(model.name, version.name), model.name, version, endpoints)
         resources += self._mirror(endpoints, model)
         resources.append(self._route(model))
@@ -89,8 +89,9 @@ class CompiledObjects:
         self._listeners.keep(lambda gateway: gateway in state.gateways)
         return True
 
-    def _cluster(self, model: str, version: Version) -> list[Resource]:
-        return self._clusters.get((model, version.name), version, lambda: compile_cluster(model, version))
+    def _cluster(self, model: Model, version: Version) -> list[Resource]:
+        source = (version, model.affinity)
+        return self._clusters.get((model.name, version.name), source, lambda: compile_cluster(model.name, *source))
 
     def _assignment(self, cluster: str, model: str, version: Version, endpoints: Endpoints) -> list[Resource]:
         live = endpoints.of(model, version.name)

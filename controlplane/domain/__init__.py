@@ -8,6 +8,7 @@ and that two gateways don't share an address. Durations are in seconds, shares i
 from __future__ import annotations
 
 from controlplane.domain.access_log import AccessLog, FileSink, GrpcSink, StdoutSink
+from controlplane.domain.affinity import Affinity
 from controlplane.domain.checks import (
     BOUNDS,
     FULL_SHARE,
@@ -34,6 +35,7 @@ from controlplane.domain.gateway import (
     TlsVersion,
 )
 from controlplane.domain.model import Mirror, Model, PathRewrite, Retries, Sticky, Timeouts
+from controlplane.domain.rate_limit import RateLimit, RateLimiting
 from controlplane.domain.secret import SECRET_KINDS, CaCertificates, Secret, TlsCertificate
 from controlplane.domain.version import (
     ConnectionLimits,
@@ -50,6 +52,7 @@ __all__ = [
     "FULL_SHARE",
     "SECRET_KINDS",
     "AccessLog",
+    "Affinity",
     "BodyRouting",
     "CaCertificates",
     "ConnectionLimits",
@@ -71,6 +74,8 @@ __all__ = [
     "PathRewrite",
     "PathRouting",
     "Protocol",
+    "RateLimit",
+    "RateLimiting",
     "Retries",
     "Routing",
     "Secret",

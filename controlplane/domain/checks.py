@@ -17,6 +17,8 @@ BOUNDS: Mapping[str, tuple[int, int]] = {
     "split": (0, FULL_SHARE),
     "weight": (1, 10_000),
     "basis_points": (1, FULL_SHARE),
+    "requests": (1, 1_000_000),
+    "max_users": (1, 1_000_000),
     "segment": (1, 16),
     "max_body_bytes": (1 << 10, 1 << 30),
     "attempts": (0, 10),

@@ -23,6 +23,7 @@ from controlplane.domain.checks import (
     is_ip,
 )
 from controlplane.domain.cors import Cors
+from controlplane.domain.rate_limit import RateLimiting
 from controlplane.domain.references import Reference
 from controlplane.domain.secret import Secret
 from controlplane.errors import Collector, invalid
@@ -193,6 +194,8 @@ class Gateway:
     health_path: str = ""
     # True: clients can't list the gateway's models.
     hide_models: bool = False
+    # None: the gateway's models can't have rate limits.
+    rate_limiting: RateLimiting | None = None
 
     def __post_init__(self) -> None:
         c = Collector()
@@ -210,6 +213,9 @@ class Gateway:
                 check_range(self.absent_after, _MIN_ABSENT_AFTER, _MAX_ABSENT_AFTER, "absent_after", " s")
         with c.within(""):
             check_bounds(self, "expected_nodes")
+        with c.within("rate_limiting"):
+            if self.rate_limiting is not None and self.rate_limiting.divide_by_expected_nodes and not self.expected_nodes:
+                raise invalid("divide_by_expected_nodes", "needs the gateway's `expected_nodes`, the number to divide by")
         with c.within(""):
             # Parts of a scope's key are separated by slashes.
             if "/" in self.scope_id:

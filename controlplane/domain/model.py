@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
+from controlplane.domain.affinity import Affinity
 from controlplane.domain.checks import (
     BOUNDS,
     FULL_SHARE,
@@ -18,7 +19,9 @@ from controlplane.domain.checks import (
     check_path,
     check_range,
 )
+from controlplane.domain.fallback import check_fallbacks
 from controlplane.domain.gateway import Gateway
+from controlplane.domain.rate_limit import RateLimit
 from controlplane.domain.references import Reference
 from controlplane.domain.secret import Secret
 from controlplane.domain.version import Version
@@ -122,6 +125,8 @@ class Model:
     timeouts: Timeouts = Timeouts()
     retries: Retries = Retries()
     rewrite: PathRewrite | None = None
+    affinity: Affinity | None = None
+    rate_limits: tuple[RateLimit, ...] = ()
 
     def __post_init__(self) -> None:
         c = Collector()
@@ -150,6 +155,10 @@ class Model:
             with c.within("mirror"):
                 if not self.version(self.mirror.version, "version").endpoints:
                     raise invalid("version", f"'{self.mirror.version}' has no endpoints, so it can't get copies of requests")
+        with c.within(""):
+            check_fallbacks(self.versions, self.mirror.version if self.mirror is not None else "")
+        with c.within(""):
+            check_range(len(self.rate_limits), 0, 4, "rate_limits")
         c.check()
 
     def _check_keys(self) -> None:

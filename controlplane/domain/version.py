@@ -25,6 +25,8 @@ class Endpoint:
     host: str  # an IP address or a DNS name
     port: int
     weight: int = 1
+    region: str = ""
+    zone: str = ""  # within the region
 
     def __post_init__(self) -> None:
         if not self.host:
@@ -33,6 +35,8 @@ class Endpoint:
             raise invalid("host", f"'{self.host[:80]}' is neither an IP address nor a DNS name")
         check_port(self.port)
         check_bounds(self, "weight")
+        for part in ("region", "zone"):
+            check_range(len(getattr(self, part)), 0, 100, part, " characters")
 
     @property
     def host_port(self) -> str:
@@ -122,6 +126,7 @@ class Version:
     outlier_detection: OutlierDetection | None = None
     limits: ConnectionLimits = ConnectionLimits()
     connect_timeout: float = 5.0
+    fallback: tuple[str, ...] = ()  # versions of the same model that take over, in this order
 
     def __post_init__(self) -> None:
         check_label(self.name)

@@ -22,7 +22,18 @@ from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from controlplane.domain import CaCertificates, Gateway, Mirror, Object, Retries, Secret, TlsCertificate
+from controlplane.domain import (
+    CaCertificates,
+    Endpoint,
+    Gateway,
+    Mirror,
+    Model,
+    Object,
+    Retries,
+    Secret,
+    TlsCertificate,
+    Version,
+)
 from controlplane.domain.collections import BY_NAME, COLLECTIONS, Collection
 from controlplane.errors import Code, Error
 from controlplane.store.sealing import Keys
@@ -46,9 +57,13 @@ _LATER_FIELDS: Mapping[type, tuple[str, ...]] = {
         "answered_by_header",
         "health_path",
         "hide_models",
+        "rate_limiting",
     ),
     Mirror: ("max_request_bytes", "max_requests", "timeout"),
     Retries: ("request_body_buffer_limit",),
+    Model: ("affinity", "rate_limits"),
+    Version: ("fallback",),
+    Endpoint: ("region", "zone"),
 }
 # Reasons of errors whose text names the object already.
 _REASONS_WITH_NAME = ("STORE_NEWER", "STORE_CORRUPT", "SECRET_KEY_WRONG")

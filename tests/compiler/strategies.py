@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from controlplane.domain import (
     FULL_SHARE,
+    Affinity,
     ConnectionLimits,
     Endpoint,
     Gateway,
@@ -57,6 +58,7 @@ retries = st.one_of(
     st.builds(Retries, st.integers(0, 10)),
     st.builds(Retries, st.integers(0, 10), st.just(True), st.floats(0, 100)),
 )
+affinities = st.one_of(st.just(Affinity(header="x-chat")), st.just(Affinity(cookie="chat")))
 stickies = st.one_of(st.just(Sticky(header="x-user")), st.just(Sticky(cookie="User")))
 
 
@@ -101,6 +103,7 @@ def models(draw: st.DrawFn, name: str) -> Model:
         draw(st.builds(Timeouts, st.floats(0, 86_400), st.floats(0, 86_400))),
         draw(retries),
         draw(st.none() | st.builds(PathRewrite, paths, paths)),
+        draw(st.none() | affinities),
     )
 
 

@@ -13,15 +13,18 @@ from controlplane.domain import (
     AccessLog,
     BodyRouting,
     Cors,
+    Endpoint,
     Gateway,
     HeaderRouting,
     HostRouting,
     Mirror,
     Model,
     PathRouting,
+    RateLimiting,
     Retries,
     Routing,
     Secret,
+    Version,
 )
 from controlplane.domain.collections import COLLECTIONS
 from controlplane.errors import Error
@@ -91,6 +94,7 @@ def test_a_field_that_was_added_later_is_left_out_at_its_default() -> None:
         "answered_by_header": "x-answered-by",
         "health_path": "/healthz",
         "hide_models": True,
+        "rate_limiting": RateLimiting(),
     }
     fields = later.keys()
     assert not fields & json.loads(encode(Gateway("edge", 80), KEYS)).keys()
@@ -106,6 +110,16 @@ def test_a_field_that_was_added_to_a_value_later_is_left_out_at_its_default() ->
     assert json.loads(encode(model, KEYS))["mirror"]["timeout"] == 1.0
     assert json.loads(encode(model, KEYS))["retries"]["request_body_buffer_limit"] == 7
     assert decode(model.resource_name, encode(model, KEYS), KEYS) == model
+
+
+def test_a_later_field_of_a_part_is_left_out_at_its_default() -> None:
+    blue = Version("blue", (Endpoint("10.0.0.1", 80),))
+    model = Model("iris", ("edge",), (blue,), {"blue": 10_000})
+    content = json.loads(encode(model, KEYS))
+    assert not {"affinity", "rate_limits"} & content.keys()
+    assert "fallback" not in content["versions"][0]
+    assert content["versions"][0]["endpoints"] == [{"host": "10.0.0.1", "port": 80, "weight": 1}]
+    assert decode("models/iris", encode(model, KEYS), KEYS) == model
 
 
 def test_missing_fields_take_their_defaults() -> None:

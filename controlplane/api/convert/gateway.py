@@ -6,6 +6,7 @@ from controlplane.api.convert.access_log import access_log_from_proto, access_lo
 from controlplane.api.convert.converter import Converter
 from controlplane.api.convert.cors import cors_from_proto, cors_to_proto
 from controlplane.api.convert.names import collected, duration, label, number, seconds, set_meta
+from controlplane.api.convert.rate_limit import rate_limiting_from_proto, rate_limiting_to_proto
 from controlplane.domain import (
     BodyRouting,
     Gateway,
@@ -75,6 +76,8 @@ def gateway_to_proto(gateway: Gateway, meta: ObjectMeta | None = None) -> gatewa
     proto.answered_by_header = gateway.answered_by_header
     proto.health_path = gateway.health_path
     proto.hide_models = gateway.hide_models
+    if gateway.rate_limiting is not None:
+        proto.rate_limiting.CopyFrom(rate_limiting_to_proto(gateway.rate_limiting))
     set_meta(proto, meta)
     return proto
 
@@ -87,6 +90,9 @@ def gateway_from_proto(proto: gateway_pb2.Gateway) -> Gateway:
     tls = collected(c, "tls", lambda: _gateway_tls(proto.tls)) if proto.HasField("tls") else None
     cors = collected(c, "cors", lambda: cors_from_proto(proto.cors)) if proto.HasField("cors") else None
     log = collected(c, "access_log", lambda: access_log_from_proto(proto.access_log)) if proto.HasField("access_log") else None
+    limiting = None
+    if proto.HasField("rate_limiting"):
+        limiting = collected(c, "rate_limiting", lambda: rate_limiting_from_proto(proto.rate_limiting))
     # A part that is invalid is replaced by a placeholder, so that errors of the other parts are reported, too.
     gateway = collected(
         c,
@@ -113,6 +119,7 @@ def gateway_from_proto(proto: gateway_pb2.Gateway) -> Gateway:
             answered_by_header=proto.answered_by_header,
             health_path=proto.health_path,
             hide_models=proto.hide_models,
+            rate_limiting=limiting,
         ),
     )
     c.check()

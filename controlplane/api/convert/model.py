@@ -6,9 +6,11 @@ from functools import partial
 
 from controlplane.api.convert.converter import Converter
 from controlplane.api.convert.names import collected, duration, label, number, seconds, set_meta
+from controlplane.api.convert.rate_limit import rate_limit_from_proto, rate_limit_to_proto
 from controlplane.api.convert.version import version_from_proto, version_to_proto
 from controlplane.domain import (
     FULL_SHARE,
+    Affinity,
     Endpoint,
     Gateway,
     Mirror,
@@ -53,6 +55,12 @@ def model_to_proto(model: Model, meta: ObjectMeta | None = None) -> model_pb2.Mo
             proto.retries.per_try_timeout.CopyFrom(duration(model.retries.per_try_timeout))
     if model.rewrite is not None:
         proto.rewrite.CopyFrom(model_pb2.PathRewrite(prefix=model.rewrite.prefix, replacement=model.rewrite.replacement))
+    if model.affinity is not None:
+        if model.affinity.header:
+            proto.affinity.header = model.affinity.header
+        else:
+            proto.affinity.cookie = model.affinity.cookie
+    proto.rate_limits.extend(rate_limit_to_proto(limit) for limit in model.rate_limits)
     set_meta(proto, meta)
     return proto
 
@@ -82,6 +90,10 @@ def model_from_proto(proto: model_pb2.Model, live: Model | None = None) -> Model
     mirror = None
     if proto.HasField("mirror"):
         mirror = collected(c, "mirror", lambda: _mirror(proto.mirror))
+    affinity = None
+    if proto.HasField("affinity"):
+        affinity = collected(c, "affinity", lambda: Affinity(header=proto.affinity.header, cookie=proto.affinity.cookie))
+    limits = [collected(c, f"rate_limits[{i}]", partial(rate_limit_from_proto, r)) for i, r in enumerate(proto.rate_limits)]
     split = collected(c, "", lambda: _split(proto, versions, live))
     model = collected(
         c,
@@ -98,6 +110,8 @@ def model_from_proto(proto: model_pb2.Model, live: Model | None = None) -> Model
             timeouts=timeouts or Timeouts(),
             retries=retries or Retries(),
             rewrite=rewrite,
+            affinity=affinity,
+            rate_limits=tuple(limit for limit in limits if limit is not None),
         ),
         skip="split" if split is None else None,
     )

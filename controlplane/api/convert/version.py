@@ -39,10 +39,9 @@ def version_to_proto(version: Version) -> model_pb2.Version:
     """Return the message of a version."""
     proto = model_pb2.Version(
         name=version.name,
-        endpoints=[
-            model_pb2.Endpoint(host=e.host, port=e.port, weight=e.weight if e.weight != 1 else None) for e in version.endpoints
-        ],
+        endpoints=[_endpoint_to_proto(e) for e in version.endpoints],
         protocol=_PROTOCOL_NUMBERS[version.protocol],
+        fallback=version.fallback,
     )
     if version.tls is not None:
         tls = version.tls
@@ -118,6 +117,7 @@ def version_from_proto(proto: model_pb2.Version) -> Version:
             outlier_detection=outlier,
             limits=limits or ConnectionLimits(),
             connect_timeout=seconds(proto.connect_timeout) if proto.HasField("connect_timeout") else _DEFAULT_CONNECT_TIMEOUT,
+            fallback=tuple(proto.fallback),
         ),
     )
     c.check()
@@ -125,8 +125,15 @@ def version_from_proto(proto: model_pb2.Version) -> Version:
     return version
 
 
+def _endpoint_to_proto(endpoint: Endpoint) -> model_pb2.Endpoint:
+    weight = endpoint.weight if endpoint.weight != 1 else None
+    return model_pb2.Endpoint(
+        host=endpoint.host, port=endpoint.port, weight=weight, region=endpoint.region, zone=endpoint.zone
+    )
+
+
 def _endpoint(proto: model_pb2.Endpoint) -> Endpoint:
-    return Endpoint(proto.host, proto.port, proto.weight if proto.HasField("weight") else 1)
+    return Endpoint(proto.host, proto.port, proto.weight if proto.HasField("weight") else 1, proto.region, proto.zone)
 
 
 def _upstream_tls(proto: model_pb2.UpstreamTls) -> UpstreamTls:

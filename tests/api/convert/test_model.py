@@ -31,7 +31,7 @@ def test_a_model_survives_both_conversions(model: Model) -> None:
     assert model_to_proto(back, META) == proto
 
 
-def test_every_number_except_ports_distinguishes_0_from_unset() -> None:
+def test_every_number_that_is_not_required_distinguishes_0_from_unset() -> None:
     def numbers(message: Descriptor) -> Iterator[FieldDescriptor]:
         for field in message.fields:
             if field.message_type is not None and field.message_type.file in (model_pb2.DESCRIPTOR, gateway_pb2.DESCRIPTOR):
@@ -42,11 +42,12 @@ def test_every_number_except_ports_distinguishes_0_from_unset() -> None:
 
     every_number = [*numbers(model_pb2.Model.DESCRIPTOR), *numbers(gateway_pb2.Gateway.DESCRIPTOR)]
     assert len(every_number) > 10
-    # A port is required, and 0 is not a port.
+    # These are required, and can't be 0.
     assert {f.full_name for f in every_number if not f.has_presence} == {
         "turnout.v1.Endpoint.port",
         "turnout.v1.Gateway.port",
         "turnout.v1.GrpcSink.port",
+        "turnout.v1.RateLimit.requests",
     }
 
 

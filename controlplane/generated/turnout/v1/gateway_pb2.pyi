@@ -71,6 +71,7 @@ class Gateway(_message.Message):
     ANSWERED_BY_HEADER_FIELD_NUMBER: _builtins.int
     HEALTH_PATH_FIELD_NUMBER: _builtins.int
     HIDE_MODELS_FIELD_NUMBER: _builtins.int
+    RATE_LIMITING_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Resource name, `gateways/{gateway}`. The part after the slash is a DNS label of at most 63 characters. In a request, that
     part alone is enough.
@@ -153,6 +154,12 @@ class Gateway(_message.Message):
     def access_log(self) -> Global___AccessLog:
         """One line of JSON for each request. Unset: no access log."""
 
+    @_builtins.property
+    def rate_limiting(self) -> Global___RateLimiting:
+        """Limits of the number of requests, which models then set (`Model.rate_limits`). Setting or removing it replaces the listener.
+        Unset: the gateway's models can't have limits.
+        """
+
     def __init__(
         self,
         *,
@@ -176,10 +183,11 @@ class Gateway(_message.Message):
         answered_by_header: _builtins.str = ...,
         health_path: _builtins.str = ...,
         hide_models: _builtins.bool = ...,
+        rate_limiting: Global___RateLimiting | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_nodes", b"_expected_nodes", "absent_after", b"absent_after", "access_log", b"access_log", "body", b"body", "cors", b"cors", "create_time", b"create_time", "expected_nodes", b"expected_nodes", "header", b"header", "host", b"host", "nodes", b"nodes", "path", b"path", "routing", b"routing", "tls", b"tls", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_nodes", b"_expected_nodes", "absent_after", b"absent_after", "access_log", b"access_log", "body", b"body", "cors", b"cors", "create_time", b"create_time", "expected_nodes", b"expected_nodes", "header", b"header", "host", b"host", "nodes", b"nodes", "path", b"path", "rate_limiting", b"rate_limiting", "routing", b"routing", "tls", b"tls", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_nodes", b"_expected_nodes", "absent_after", b"absent_after", "access_log", b"access_log", "address", b"address", "answered_by_header", b"answered_by_header", "body", b"body", "cors", b"cors", "create_time", b"create_time", "ephemeral", b"ephemeral", "etag", b"etag", "expected_nodes", b"expected_nodes", "header", b"header", "health_path", b"health_path", "hide_models", b"hide_models", "host", b"host", "name", b"name", "nodes", b"nodes", "path", b"path", "port", b"port", "routing", b"routing", "tls", b"tls", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_nodes", b"_expected_nodes", "absent_after", b"absent_after", "access_log", b"access_log", "address", b"address", "answered_by_header", b"answered_by_header", "body", b"body", "cors", b"cors", "create_time", b"create_time", "ephemeral", b"ephemeral", "etag", b"etag", "expected_nodes", b"expected_nodes", "header", b"header", "health_path", b"health_path", "hide_models", b"hide_models", "host", b"host", "name", b"name", "nodes", b"nodes", "path", b"path", "port", b"port", "rate_limiting", b"rate_limiting", "routing", b"routing", "tls", b"tls", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__expected_nodes: _TypeAlias = _typing.Literal["expected_nodes"]  # noqa: Y015
     _WhichOneofArgType__expected_nodes: _TypeAlias = _typing.Literal["_expected_nodes", b"_expected_nodes"]  # noqa: Y015
@@ -191,6 +199,38 @@ class Gateway(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType_routing) -> _WhichOneofReturnType_routing | None: ...
 
 Global___Gateway: _TypeAlias = Gateway  # noqa: Y015
+
+@_typing.final
+class RateLimiting(_message.Message):
+    """RateLimiting configures how a gateway's Envoys apply the rate limits of models."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DIVIDE_BY_EXPECTED_NODES_FIELD_NUMBER: _builtins.int
+    MAX_USERS_FIELD_NUMBER: _builtins.int
+    divide_by_expected_nodes: _builtins.bool
+    """Divide each limit by the gateway's `expected_nodes`, which must be set. All Envoys together then accept the limit, if each
+    gets the same part of the requests. Unset: false, each Envoy accepts the whole limit, so N Envoys accept N times as much.
+    """
+    max_users: _builtins.int
+    """Number of users whose limits an Envoy remembers for each limit of a model, 1 to 1,000,000. Above it the user who was seen
+    longest ago starts with a full limit again. Unset: 10,000.
+    """
+    def __init__(
+        self,
+        *,
+        divide_by_expected_nodes: _builtins.bool = ...,
+        max_users: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_users", b"_max_users", "max_users", b"max_users"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_users", b"_max_users", "divide_by_expected_nodes", b"divide_by_expected_nodes", "max_users", b"max_users"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__max_users: _TypeAlias = _typing.Literal["max_users"]  # noqa: Y015
+    _WhichOneofArgType__max_users: _TypeAlias = _typing.Literal["_max_users", b"_max_users"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_users) -> _WhichOneofReturnType__max_users | None: ...
+
+Global___RateLimiting: _TypeAlias = RateLimiting  # noqa: Y015
 
 @_typing.final
 class Cors(_message.Message):

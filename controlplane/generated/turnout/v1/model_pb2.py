@@ -28,7 +28,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16turnout/v1/model.proto\x12\nturnout.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa2\x05\n\x05Model\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12.\n\x08gateways\x18\x02 \x03(\tB\x1c\xe2\x41\x01\x02\xfa\x41\x15\n\x13turnout.dev/Gateway\x12\x12\n\x04keys\x18\x03 \x03(\tB\x04\xe2\x41\x01\x01\x12+\n\x08versions\x18\x04 \x03(\x0b\x32\x13.turnout.v1.VersionB\x04\xe2\x41\x01\x02\x12\x31\n\x05split\x18\x05 \x03(\x0b\x32\x1c.turnout.v1.Model.SplitEntryB\x04\xe2\x41\x01\x01\x12(\n\x06sticky\x18\x06 \x01(\x0b\x32\x12.turnout.v1.StickyB\x04\xe2\x41\x01\x01\x12\x1c\n\x0epreview_header\x18\x07 \x01(\tB\x04\xe2\x41\x01\x01\x12(\n\x06mirror\x18\x08 \x01(\x0b\x32\x12.turnout.v1.MirrorB\x04\xe2\x41\x01\x01\x12,\n\x08timeouts\x18\t \x01(\x0b\x32\x14.turnout.v1.TimeoutsB\x04\xe2\x41\x01\x01\x12*\n\x07retries\x18\n \x01(\x0b\x32\x13.turnout.v1.RetriesB\x04\xe2\x41\x01\x01\x12.\n\x07rewrite\x18\x0b \x01(\x0b\x32\x17.turnout.v1.PathRewriteB\x04\xe2\x41\x01\x01\x12\x12\n\x04\x65tag\x18\x0c \x01(\tB\x04\xe2\x41\x01\x01\x12\x35\n\x0b\x63reate_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0bupdate_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x1a,\n\nSplitEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\r:\x02\x38\x01:5\xea\x41\x32\n\x11turnout.dev/Model\x12\x0emodels/{model}*\x06models2\x05model\"\xfe\x02\n\x07Version\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12-\n\tendpoints\x18\x02 \x03(\x0b\x32\x14.turnout.v1.EndpointB\x04\xe2\x41\x01\x01\x12,\n\x08protocol\x18\x03 \x01(\x0e\x32\x14.turnout.v1.ProtocolB\x04\xe2\x41\x01\x01\x12*\n\x03tls\x18\x04 \x01(\x0b\x32\x17.turnout.v1.UpstreamTlsB\x04\xe2\x41\x01\x01\x12\x33\n\x0chealth_check\x18\x05 \x01(\x0b\x32\x17.turnout.v1.HealthCheckB\x04\xe2\x41\x01\x01\x12=\n\x11outlier_detection\x18\x06 \x01(\x0b\x32\x1c.turnout.v1.OutlierDetectionB\x04\xe2\x41\x01\x01\x12(\n\x06limits\x18\x07 \x01(\x0b\x32\x12.turnout.v1.LimitsB\x04\xe2\x41\x01\x01\x12\x38\n\x0f\x63onnect_timeout\x18\x08 \x01(\x0b\x32\x19.google.protobuf.DurationB\x04\xe2\x41\x01\x01\"X\n\x08\x45ndpoint\x12\x12\n\x04host\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\x04port\x18\x02 \x01(\rB\x04\xe2\x41\x01\x02\x12\x19\n\x06weight\x18\x03 \x01(\rB\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x42\t\n\x07_weight\"\xde\x01\n\x0bUpstreamTls\x12\x19\n\x0bserver_name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12!\n\x13\x63\x61_certificates_pem\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\"\n\x14insecure_skip_verify\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x34\n\x0f\x63\x61_certificates\x18\x04 \x01(\tB\x1b\xe2\x41\x01\x01\xfa\x41\x14\n\x12turnout.dev/Secret\x12\x37\n\x12\x63lient_certificate\x18\x05 \x01(\tB\x1b\xe2\x41\x01\x01\xfa\x41\x14\n\x12turnout.dev/Secret\"\x82\x02\n\x0bHealthCheck\x12\x12\n\x04path\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x31\n\x08interval\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationB\x04\xe2\x41\x01\x01\x12\x30\n\x07timeout\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationB\x04\xe2\x41\x01\x01\x12$\n\x11healthy_threshold\x18\x04 \x01(\rB\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12&\n\x13unhealthy_threshold\x18\x05 \x01(\rB\x04\xe2\x41\x01\x01H\x01\x88\x01\x01\x42\x14\n\x12_healthy_thresholdB\x16\n\x14_unhealthy_threshold\"\xce\x01\n\x10OutlierDetection\x12\'\n\x14\x63onsecutive_failures\x18\x01 \x01(\rB\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12\x36\n\rejection_time\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationB\x04\xe2\x41\x01\x01\x12\'\n\x14max_ejection_percent\x18\x03 \x01(\rB\x04\xe2\x41\x01\x01H\x01\x88\x01\x01\x42\x17\n\x15_consecutive_failuresB\x17\n\x15_max_ejection_percent\"\xe4\x01\n\x06Limits\x12\"\n\x0fmax_connections\x18\x01 \x01(\rB\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12\'\n\x14max_pending_requests\x18\x02 \x01(\rB\x04\xe2\x41\x01\x01H\x01\x88\x01\x01\x12\x1f\n\x0cmax_requests\x18\x03 \x01(\rB\x04\xe2\x41\x01\x01H\x02\x88\x01\x01\x12\x1e\n\x0bmax_retries\x18\x04 \x01(\rB\x04\xe2\x41\x01\x01H\x03\x88\x01\x01\x42\x12\n\x10_max_connectionsB\x17\n\x15_max_pending_requestsB\x0f\n\r_max_requestsB\x0e\n\x0c_max_retries\"?\n\x06Sticky\x12\x16\n\x06header\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01H\x00\x12\x16\n\x06\x63ookie\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01H\x00\x42\x05\n\x03key\"\xf1\x01\n\x06Mirror\x12\x15\n\x07version\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x1f\n\x0c\x62\x61sis_points\x18\x02 \x01(\rB\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12$\n\x11max_request_bytes\x18\x03 \x01(\rB\x04\xe2\x41\x01\x01H\x01\x88\x01\x01\x12\x1f\n\x0cmax_requests\x18\x04 \x01(\rB\x04\xe2\x41\x01\x01H\x02\x88\x01\x01\x12\x30\n\x07timeout\x18\x05 \x01(\x0b\x32\x19.google.protobuf.DurationB\x04\xe2\x41\x01\x01\x42\x0f\n\r_basis_pointsB\x14\n\x12_max_request_bytesB\x0f\n\r_max_requests\"k\n\x08Timeouts\x12\x30\n\x07request\x18\x01 \x01(\x0b\x32\x19.google.protobuf.DurationB\x04\xe2\x41\x01\x01\x12-\n\x04idle\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationB\x04\xe2\x41\x01\x01\"\xcf\x01\n\x07Retries\x12\x1b\n\x08\x61ttempts\x18\x01 \x01(\rB\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12\x14\n\x06unsafe\x18\x02 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x38\n\x0fper_try_timeout\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationB\x04\xe2\x41\x01\x01\x12,\n\x19request_body_buffer_limit\x18\x04 \x01(\rB\x04\xe2\x41\x01\x01H\x01\x88\x01\x01\x42\x0b\n\t_attemptsB\x1c\n\x1a_request_body_buffer_limit\">\n\x0bPathRewrite\x12\x14\n\x06prefix\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x19\n\x0breplacement\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02*_\n\x08Protocol\x12\x18\n\x14PROTOCOL_UNSPECIFIED\x10\x00\x12\x12\n\x0ePROTOCOL_HTTP1\x10\x01\x12\x12\n\x0ePROTOCOL_HTTP2\x10\x02\x12\x11\n\rPROTOCOL_GRPC\x10\x03\x42\x38\n\x0e\x64\x65v.turnout.v1P\x01Z$turnout.dev/gen/turnout/v1;turnoutv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16turnout/v1/model.proto\x12\nturnout.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x82\x06\n\x05Model\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12.\n\x08gateways\x18\x02 \x03(\tB\x1c\xe2\x41\x01\x02\xfa\x41\x15\n\x13turnout.dev/Gateway\x12\x12\n\x04keys\x18\x03 \x03(\tB\x04\xe2\x41\x01\x01\x12+\n\x08versions\x18\x04 \x03(\x0b\x32\x13.turnout.v1.VersionB\x04\xe2\x41\x01\x02\x12\x31\n\x05split\x18\x05 \x03(\x0b\x32\x1c.turnout.v1.Model.SplitEntryB\x04\xe2\x41\x01\x01\x12(\n\x06sticky\x18\x06 \x01(\x0b\x32\x12.turnout.v1.StickyB\x04\xe2\x41\x01\x01\x12\x1c\n\x0epreview_header\x18\x07 \x01(\tB\x04\xe2\x41\x01\x01\x12(\n\x06mirror\x18\x08 \x01(\x0b\x32\x12.turnout.v1.MirrorB\x04\xe2\x41\x01\x01\x12,\n\x08timeouts\x18\t \x01(\x0b\x32\x14.turnout.v1.TimeoutsB\x04\xe2\x41\x01\x01\x12*\n\x07retries\x18\n \x01(\x0b\x32\x13.turnout.v1.RetriesB\x04\xe2\x41\x01\x01\x12.\n\x07rewrite\x18\x0b \x01(\x0b\x32\x17.turnout.v1.PathRewriteB\x04\xe2\x41\x01\x01\x12\x12\n\x04\x65tag\x18\x0c \x01(\tB\x04\xe2\x41\x01\x01\x12\x35\n\x0b\x63reate_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0bupdate_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12,\n\x08\x61\x66\x66inity\x18\x0f \x01(\x0b\x32\x14.turnout.v1.AffinityB\x04\xe2\x41\x01\x01\x12\x30\n\x0brate_limits\x18\x10 \x03(\x0b\x32\x15.turnout.v1.RateLimitB\x04\xe2\x41\x01\x01\x1a,\n\nSplitEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\r:\x02\x38\x01:5\xea\x41\x32\n\x11turnout.dev/Model\x12\x0emodels/{model}*\x06models2\x05model\"\x96\x03\n\x07Version\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12-\n\tendpoints\x18\x02 \x03(\x0b\x32\x14.turnout.v1.EndpointB\x04\xe2\x41\x01\x01\x12,\n\x08protocol\x18\x03 \x01(\x0e\x32\x14.turnout.v1.ProtocolB\x04\xe2\x41\x01\x01\x12*\n\x03tls\x18\x04 \x01(\x0b\x32\x17.turnout.v1.UpstreamTlsB\x04\xe2\x41\x01\x01\x12\x33\n\x0chealth_check\x18\x05 \x01(\x0b\x32\x17.turnout.v1.HealthCheckB\x04\xe2\x41\x01\x01\x12=\n\x11outlier_detection\x18\x06 \x01(\x0b\x32\x1c.turnout.v1.OutlierDetectionB\x04\xe2\x41\x01\x01\x12(\n\x06limits\x18\x07 \x01(\x0b\x32\x12.turnout.v1.LimitsB\x04\xe2\x41\x01\x01\x12\x38\n\x0f\x63onnect_timeout\x18\x08 \x01(\x0b\x32\x19.google.protobuf.DurationB\x04\xe2\x41\x01\x01\x12\x16\n\x08\x66\x61llback\x18\x0f \x03(\tB\x04\xe2\x41\x01\x01\"\x82\x01\n\x08\x45ndpoint\x12\x12\n\x04host\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\x04port\x18\x02 \x01(\rB\x04\xe2\x41\x01\x02\x12\x19\n\x06weight\x18\x03 \x01(\rB\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12\x14\n\x06region\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x12\n\x04zone\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\x42\t\n\x07_weight\"\xde\x01\n\x0bUpstreamTls\x12\x19\n\x0bserver_name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12!\n\x13\x63\x61_certificates_pem\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\"\n\x14insecure_skip_verify\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x34\n\x0f\x63\x61_certificates\x18\x04 \x01(\tB\x1b\xe2\x41\x01\x01\xfa\x41\x14\n\x12turnout.dev/Secret\x12\x37\n\x12\x63lient_certificate\x18\x05 \x01(\tB\x1b\xe2\x41\x01\x01\xfa\x41\x14\n\x12turnout.dev/Secret\"\x82\x02\n\x0bHealthCheck\x12\x12\n\x04path\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01\x12\x31\n\x08interval\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationB\x04\xe2\x41\x01\x01\x12\x30\n\x07timeout\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationB\x04\xe2\x41\x01\x01\x12$\n\x11healthy_threshold\x18\x04 \x01(\rB\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12&\n\x13unhealthy_threshold\x18\x05 \x01(\rB\x04\xe2\x41\x01\x01H\x01\x88\x01\x01\x42\x14\n\x12_healthy_thresholdB\x16\n\x14_unhealthy_threshold\"\xce\x01\n\x10OutlierDetection\x12\'\n\x14\x63onsecutive_failures\x18\x01 \x01(\rB\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12\x36\n\rejection_time\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationB\x04\xe2\x41\x01\x01\x12\'\n\x14max_ejection_percent\x18\x03 \x01(\rB\x04\xe2\x41\x01\x01H\x01\x88\x01\x01\x42\x17\n\x15_consecutive_failuresB\x17\n\x15_max_ejection_percent\"\xe4\x01\n\x06Limits\x12\"\n\x0fmax_connections\x18\x01 \x01(\rB\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12\'\n\x14max_pending_requests\x18\x02 \x01(\rB\x04\xe2\x41\x01\x01H\x01\x88\x01\x01\x12\x1f\n\x0cmax_requests\x18\x03 \x01(\rB\x04\xe2\x41\x01\x01H\x02\x88\x01\x01\x12\x1e\n\x0bmax_retries\x18\x04 \x01(\rB\x04\xe2\x41\x01\x01H\x03\x88\x01\x01\x42\x12\n\x10_max_connectionsB\x17\n\x15_max_pending_requestsB\x0f\n\r_max_requestsB\x0e\n\x0c_max_retries\"?\n\x06Sticky\x12\x16\n\x06header\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01H\x00\x12\x16\n\x06\x63ookie\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01H\x00\x42\x05\n\x03key\"A\n\x08\x41\x66\x66inity\x12\x16\n\x06header\x18\x01 \x01(\tB\x04\xe2\x41\x01\x01H\x00\x12\x16\n\x06\x63ookie\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01H\x00\x42\x05\n\x03key\"\xa9\x01\n\tRateLimit\x12\x16\n\x08requests\x18\x01 \x01(\rB\x04\xe2\x41\x01\x02\x12,\n\x03per\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationB\x04\xe2\x41\x01\x01\x12\x16\n\x06header\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01H\x00\x12\x1e\n\x0e\x63lient_address\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01H\x00\x12\x16\n\x06\x63ookie\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01H\x00\x42\x06\n\x04user\"\xf1\x01\n\x06Mirror\x12\x15\n\x07version\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x1f\n\x0c\x62\x61sis_points\x18\x02 \x01(\rB\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12$\n\x11max_request_bytes\x18\x03 \x01(\rB\x04\xe2\x41\x01\x01H\x01\x88\x01\x01\x12\x1f\n\x0cmax_requests\x18\x04 \x01(\rB\x04\xe2\x41\x01\x01H\x02\x88\x01\x01\x12\x30\n\x07timeout\x18\x05 \x01(\x0b\x32\x19.google.protobuf.DurationB\x04\xe2\x41\x01\x01\x42\x0f\n\r_basis_pointsB\x14\n\x12_max_request_bytesB\x0f\n\r_max_requests\"k\n\x08Timeouts\x12\x30\n\x07request\x18\x01 \x01(\x0b\x32\x19.google.protobuf.DurationB\x04\xe2\x41\x01\x01\x12-\n\x04idle\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationB\x04\xe2\x41\x01\x01\"\xcf\x01\n\x07Retries\x12\x1b\n\x08\x61ttempts\x18\x01 \x01(\rB\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12\x14\n\x06unsafe\x18\x02 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x38\n\x0fper_try_timeout\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationB\x04\xe2\x41\x01\x01\x12,\n\x19request_body_buffer_limit\x18\x04 \x01(\rB\x04\xe2\x41\x01\x01H\x01\x88\x01\x01\x42\x0b\n\t_attemptsB\x1c\n\x1a_request_body_buffer_limit\">\n\x0bPathRewrite\x12\x14\n\x06prefix\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x19\n\x0breplacement\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02*_\n\x08Protocol\x12\x18\n\x14PROTOCOL_UNSPECIFIED\x10\x00\x12\x12\n\x0ePROTOCOL_HTTP1\x10\x01\x12\x12\n\x0ePROTOCOL_HTTP2\x10\x02\x12\x11\n\rPROTOCOL_GRPC\x10\x03\x42\x38\n\x0e\x64\x65v.turnout.v1P\x01Z$turnout.dev/gen/turnout/v1;turnoutv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -66,6 +66,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MODEL'].fields_by_name['create_time']._serialized_options = b'\342A\001\003'
   _globals['_MODEL'].fields_by_name['update_time']._loaded_options = None
   _globals['_MODEL'].fields_by_name['update_time']._serialized_options = b'\342A\001\003'
+  _globals['_MODEL'].fields_by_name['affinity']._loaded_options = None
+  _globals['_MODEL'].fields_by_name['affinity']._serialized_options = b'\342A\001\001'
+  _globals['_MODEL'].fields_by_name['rate_limits']._loaded_options = None
+  _globals['_MODEL'].fields_by_name['rate_limits']._serialized_options = b'\342A\001\001'
   _globals['_MODEL']._loaded_options = None
   _globals['_MODEL']._serialized_options = b'\352A2\n\021turnout.dev/Model\022\016models/{model}*\006models2\005model'
   _globals['_VERSION'].fields_by_name['name']._loaded_options = None
@@ -84,12 +88,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_VERSION'].fields_by_name['limits']._serialized_options = b'\342A\001\001'
   _globals['_VERSION'].fields_by_name['connect_timeout']._loaded_options = None
   _globals['_VERSION'].fields_by_name['connect_timeout']._serialized_options = b'\342A\001\001'
+  _globals['_VERSION'].fields_by_name['fallback']._loaded_options = None
+  _globals['_VERSION'].fields_by_name['fallback']._serialized_options = b'\342A\001\001'
   _globals['_ENDPOINT'].fields_by_name['host']._loaded_options = None
   _globals['_ENDPOINT'].fields_by_name['host']._serialized_options = b'\342A\001\002'
   _globals['_ENDPOINT'].fields_by_name['port']._loaded_options = None
   _globals['_ENDPOINT'].fields_by_name['port']._serialized_options = b'\342A\001\002'
   _globals['_ENDPOINT'].fields_by_name['weight']._loaded_options = None
   _globals['_ENDPOINT'].fields_by_name['weight']._serialized_options = b'\342A\001\001'
+  _globals['_ENDPOINT'].fields_by_name['region']._loaded_options = None
+  _globals['_ENDPOINT'].fields_by_name['region']._serialized_options = b'\342A\001\001'
+  _globals['_ENDPOINT'].fields_by_name['zone']._loaded_options = None
+  _globals['_ENDPOINT'].fields_by_name['zone']._serialized_options = b'\342A\001\001'
   _globals['_UPSTREAMTLS'].fields_by_name['server_name']._loaded_options = None
   _globals['_UPSTREAMTLS'].fields_by_name['server_name']._serialized_options = b'\342A\001\001'
   _globals['_UPSTREAMTLS'].fields_by_name['ca_certificates_pem']._loaded_options = None
@@ -128,6 +138,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_STICKY'].fields_by_name['header']._serialized_options = b'\342A\001\001'
   _globals['_STICKY'].fields_by_name['cookie']._loaded_options = None
   _globals['_STICKY'].fields_by_name['cookie']._serialized_options = b'\342A\001\001'
+  _globals['_AFFINITY'].fields_by_name['header']._loaded_options = None
+  _globals['_AFFINITY'].fields_by_name['header']._serialized_options = b'\342A\001\001'
+  _globals['_AFFINITY'].fields_by_name['cookie']._loaded_options = None
+  _globals['_AFFINITY'].fields_by_name['cookie']._serialized_options = b'\342A\001\001'
+  _globals['_RATELIMIT'].fields_by_name['requests']._loaded_options = None
+  _globals['_RATELIMIT'].fields_by_name['requests']._serialized_options = b'\342A\001\002'
+  _globals['_RATELIMIT'].fields_by_name['per']._loaded_options = None
+  _globals['_RATELIMIT'].fields_by_name['per']._serialized_options = b'\342A\001\001'
+  _globals['_RATELIMIT'].fields_by_name['header']._loaded_options = None
+  _globals['_RATELIMIT'].fields_by_name['header']._serialized_options = b'\342A\001\001'
+  _globals['_RATELIMIT'].fields_by_name['client_address']._loaded_options = None
+  _globals['_RATELIMIT'].fields_by_name['client_address']._serialized_options = b'\342A\001\001'
+  _globals['_RATELIMIT'].fields_by_name['cookie']._loaded_options = None
+  _globals['_RATELIMIT'].fields_by_name['cookie']._serialized_options = b'\342A\001\001'
   _globals['_MIRROR'].fields_by_name['version']._loaded_options = None
   _globals['_MIRROR'].fields_by_name['version']._serialized_options = b'\342A\001\002'
   _globals['_MIRROR'].fields_by_name['basis_points']._loaded_options = None
@@ -154,32 +178,36 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PATHREWRITE'].fields_by_name['prefix']._serialized_options = b'\342A\001\002'
   _globals['_PATHREWRITE'].fields_by_name['replacement']._loaded_options = None
   _globals['_PATHREWRITE'].fields_by_name['replacement']._serialized_options = b'\342A\001\002'
-  _globals['_PROTOCOL']._serialized_start=2933
-  _globals['_PROTOCOL']._serialized_end=3028
+  _globals['_PROTOCOL']._serialized_start=3335
+  _globals['_PROTOCOL']._serialized_end=3430
   _globals['_MODEL']._serialized_start=164
-  _globals['_MODEL']._serialized_end=838
-  _globals['_MODEL_SPLITENTRY']._serialized_start=739
-  _globals['_MODEL_SPLITENTRY']._serialized_end=783
-  _globals['_VERSION']._serialized_start=841
-  _globals['_VERSION']._serialized_end=1223
-  _globals['_ENDPOINT']._serialized_start=1225
-  _globals['_ENDPOINT']._serialized_end=1313
-  _globals['_UPSTREAMTLS']._serialized_start=1316
-  _globals['_UPSTREAMTLS']._serialized_end=1538
-  _globals['_HEALTHCHECK']._serialized_start=1541
-  _globals['_HEALTHCHECK']._serialized_end=1799
-  _globals['_OUTLIERDETECTION']._serialized_start=1802
-  _globals['_OUTLIERDETECTION']._serialized_end=2008
-  _globals['_LIMITS']._serialized_start=2011
-  _globals['_LIMITS']._serialized_end=2239
-  _globals['_STICKY']._serialized_start=2241
-  _globals['_STICKY']._serialized_end=2304
-  _globals['_MIRROR']._serialized_start=2307
-  _globals['_MIRROR']._serialized_end=2548
-  _globals['_TIMEOUTS']._serialized_start=2550
-  _globals['_TIMEOUTS']._serialized_end=2657
-  _globals['_RETRIES']._serialized_start=2660
-  _globals['_RETRIES']._serialized_end=2867
-  _globals['_PATHREWRITE']._serialized_start=2869
-  _globals['_PATHREWRITE']._serialized_end=2931
+  _globals['_MODEL']._serialized_end=934
+  _globals['_MODEL_SPLITENTRY']._serialized_start=835
+  _globals['_MODEL_SPLITENTRY']._serialized_end=879
+  _globals['_VERSION']._serialized_start=937
+  _globals['_VERSION']._serialized_end=1343
+  _globals['_ENDPOINT']._serialized_start=1346
+  _globals['_ENDPOINT']._serialized_end=1476
+  _globals['_UPSTREAMTLS']._serialized_start=1479
+  _globals['_UPSTREAMTLS']._serialized_end=1701
+  _globals['_HEALTHCHECK']._serialized_start=1704
+  _globals['_HEALTHCHECK']._serialized_end=1962
+  _globals['_OUTLIERDETECTION']._serialized_start=1965
+  _globals['_OUTLIERDETECTION']._serialized_end=2171
+  _globals['_LIMITS']._serialized_start=2174
+  _globals['_LIMITS']._serialized_end=2402
+  _globals['_STICKY']._serialized_start=2404
+  _globals['_STICKY']._serialized_end=2467
+  _globals['_AFFINITY']._serialized_start=2469
+  _globals['_AFFINITY']._serialized_end=2534
+  _globals['_RATELIMIT']._serialized_start=2537
+  _globals['_RATELIMIT']._serialized_end=2706
+  _globals['_MIRROR']._serialized_start=2709
+  _globals['_MIRROR']._serialized_end=2950
+  _globals['_TIMEOUTS']._serialized_start=2952
+  _globals['_TIMEOUTS']._serialized_end=3059
+  _globals['_RETRIES']._serialized_start=3062
+  _globals['_RETRIES']._serialized_end=3269
+  _globals['_PATHREWRITE']._serialized_start=3271
+  _globals['_PATHREWRITE']._serialized_end=3333
 # @@protoc_insertion_point(module_scope)

@@ -89,6 +89,8 @@ class Model(_message.Message):
     ETAG_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
+    AFFINITY_FIELD_NUMBER: _builtins.int
+    RATE_LIMITS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Resource name, `models/{model}`. The part after the slash is a DNS label of at most 63 characters. In a request, that part
     alone is enough.
@@ -152,6 +154,19 @@ class Model(_message.Message):
     def update_time(self) -> _timestamp_pb2.Timestamp:
         """Time of the last change of this model. Output only; ignored in a request."""
 
+    @_builtins.property
+    def affinity(self) -> Global___Affinity:
+        """How a conversation is identified, so that its requests go to the same endpoint of a version, which may have cached its
+        beginning. It does not choose the version: `sticky` does. Unset: a request goes to one of the endpoints with few requests in
+        flight.
+        """
+
+    @_builtins.property
+    def rate_limits(self) -> _containers.RepeatedCompositeFieldContainer[Global___RateLimit]:
+        """Limits of the number of requests, at most 4. A request must be within all of them. Each gateway of the model must have
+        `rate_limiting`. Unset: no limit.
+        """
+
     def __init__(
         self,
         *,
@@ -169,10 +184,12 @@ class Model(_message.Message):
         etag: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
+        affinity: Global___Affinity | None = ...,
+        rate_limits: _abc.Iterable[Global___RateLimit] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "mirror", b"mirror", "retries", b"retries", "rewrite", b"rewrite", "sticky", b"sticky", "timeouts", b"timeouts", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["affinity", b"affinity", "create_time", b"create_time", "mirror", b"mirror", "retries", b"retries", "rewrite", b"rewrite", "sticky", b"sticky", "timeouts", b"timeouts", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "etag", b"etag", "gateways", b"gateways", "keys", b"keys", "mirror", b"mirror", "name", b"name", "preview_header", b"preview_header", "retries", b"retries", "rewrite", b"rewrite", "split", b"split", "sticky", b"sticky", "timeouts", b"timeouts", "update_time", b"update_time", "versions", b"versions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["affinity", b"affinity", "create_time", b"create_time", "etag", b"etag", "gateways", b"gateways", "keys", b"keys", "mirror", b"mirror", "name", b"name", "preview_header", b"preview_header", "rate_limits", b"rate_limits", "retries", b"retries", "rewrite", b"rewrite", "split", b"split", "sticky", b"sticky", "timeouts", b"timeouts", "update_time", b"update_time", "versions", b"versions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -192,6 +209,7 @@ class Version(_message.Message):
     OUTLIER_DETECTION_FIELD_NUMBER: _builtins.int
     LIMITS_FIELD_NUMBER: _builtins.int
     CONNECT_TIMEOUT_FIELD_NUMBER: _builtins.int
+    FALLBACK_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name of the version within its model, a DNS label: `blue`, `green`, `v7`. Required."""
     protocol: Global___Protocol.ValueType
@@ -220,6 +238,13 @@ class Version(_message.Message):
     def connect_timeout(self) -> _duration_pb2.Duration:
         """Time limit for opening a connection to an endpoint, 1 ms to 60 s. Unset: 5 s."""
 
+    @_builtins.property
+    def fallback(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Versions of the same model that take over, in this order, when this version was chosen for a request and has no healthy
+        endpoint, or answers 429 or 503 (with gRPC: RESOURCE_EXHAUSTED or UNAVAILABLE). At most 4, each with endpoints. They need no
+        share. A fallback's own `fallback` is not used. Unset: none.
+        """
+
     def __init__(
         self,
         *,
@@ -231,10 +256,11 @@ class Version(_message.Message):
         outlier_detection: Global___OutlierDetection | None = ...,
         limits: Global___Limits | None = ...,
         connect_timeout: _duration_pb2.Duration | None = ...,
+        fallback: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["connect_timeout", b"connect_timeout", "health_check", b"health_check", "limits", b"limits", "outlier_detection", b"outlier_detection", "tls", b"tls"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["connect_timeout", b"connect_timeout", "endpoints", b"endpoints", "health_check", b"health_check", "limits", b"limits", "name", b"name", "outlier_detection", b"outlier_detection", "protocol", b"protocol", "tls", b"tls"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["connect_timeout", b"connect_timeout", "endpoints", b"endpoints", "fallback", b"fallback", "health_check", b"health_check", "limits", b"limits", "name", b"name", "outlier_detection", b"outlier_detection", "protocol", b"protocol", "tls", b"tls"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -249,6 +275,8 @@ class Endpoint(_message.Message):
     HOST_FIELD_NUMBER: _builtins.int
     PORT_FIELD_NUMBER: _builtins.int
     WEIGHT_FIELD_NUMBER: _builtins.int
+    REGION_FIELD_NUMBER: _builtins.int
+    ZONE_FIELD_NUMBER: _builtins.int
     host: _builtins.str
     """IP address, or DNS name that Envoy resolves. The endpoints of one version are either all IP addresses or all DNS names.
     Required.
@@ -257,16 +285,24 @@ class Endpoint(_message.Message):
     """TCP port, 1 to 65535. Required."""
     weight: _builtins.int
     """Weight among the endpoints of the version, 1 to 10,000. Unset: 1."""
+    region: _builtins.str
+    """Region of the endpoint, at most 100 characters. A node prefers endpoints in its own zone, then those in its own region, then
+    the others, as long as enough of them are healthy. Unset: no region.
+    """
+    zone: _builtins.str
+    """Zone of the endpoint within its region, at most 100 characters. Unset: no zone."""
     def __init__(
         self,
         *,
         host: _builtins.str = ...,
         port: _builtins.int = ...,
         weight: _builtins.int | None = ...,
+        region: _builtins.str = ...,
+        zone: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_weight", b"_weight", "weight", b"weight"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_weight", b"_weight", "host", b"host", "port", b"port", "weight", b"weight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_weight", b"_weight", "host", b"host", "port", b"port", "region", b"region", "weight", b"weight", "zone", b"zone"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__weight: _TypeAlias = _typing.Literal["weight"]  # noqa: Y015
     _WhichOneofArgType__weight: _TypeAlias = _typing.Literal["_weight", b"_weight"]  # noqa: Y015
@@ -484,6 +520,81 @@ class Sticky(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType_key) -> _WhichOneofReturnType_key | None: ...
 
 Global___Sticky: _TypeAlias = Sticky  # noqa: Y015
+
+@_typing.final
+class Affinity(_message.Message):
+    """Affinity says how a conversation is identified. The endpoint follows from a hash of the identity (Maglev), so nothing is stored.
+    While the endpoints stay the same, so does the endpoint of each conversation. When one of n endpoints is removed or becomes
+    unhealthy, its conversations move, and hardly any others.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HEADER_FIELD_NUMBER: _builtins.int
+    COOKIE_FIELD_NUMBER: _builtins.int
+    header: _builtins.str
+    """Header that identifies the conversation, in lower case. A request without it goes to any endpoint."""
+    cookie: _builtins.str
+    """Cookie that identifies the conversation. A request without it goes to any endpoint."""
+    def __init__(
+        self,
+        *,
+        header: _builtins.str = ...,
+        cookie: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cookie", b"cookie", "header", b"header", "key", b"key"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cookie", b"cookie", "header", b"header", "key", b"key"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_key: _TypeAlias = _typing.Literal["header", "cookie"]  # noqa: Y015
+    _WhichOneofArgType_key: _TypeAlias = _typing.Literal["key", b"key"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_key) -> _WhichOneofReturnType_key | None: ...
+
+Global___Affinity: _TypeAlias = Affinity  # noqa: Y015
+
+@_typing.final
+class RateLimit(_message.Message):
+    """RateLimit limits the number of requests that each Envoy accepts. A request above the limit is answered 429 with `retry-after`
+    (with gRPC: RESOURCE_EXHAUSTED), and reaches no model server.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUESTS_FIELD_NUMBER: _builtins.int
+    PER_FIELD_NUMBER: _builtins.int
+    HEADER_FIELD_NUMBER: _builtins.int
+    CLIENT_ADDRESS_FIELD_NUMBER: _builtins.int
+    COOKIE_FIELD_NUMBER: _builtins.int
+    requests: _builtins.int
+    """Number of requests in each time of `per`, 1 to 1,000,000. That many can come at once after a pause. Required."""
+    header: _builtins.str
+    """Header that identifies the user, in lower case. A request without it is not limited."""
+    client_address: _builtins.bool
+    """Each IP address of a client is a user. Must be true."""
+    cookie: _builtins.str
+    """Cookie that identifies the user. A request without it is not limited."""
+    @_builtins.property
+    def per(self) -> _duration_pb2.Duration:
+        """Time in which so many requests are accepted, 1 s to 1 h. Unset: 1 s."""
+
+    def __init__(
+        self,
+        *,
+        requests: _builtins.int = ...,
+        per: _duration_pb2.Duration | None = ...,
+        header: _builtins.str = ...,
+        client_address: _builtins.bool = ...,
+        cookie: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["client_address", b"client_address", "cookie", b"cookie", "header", b"header", "per", b"per", "user", b"user"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_address", b"client_address", "cookie", b"cookie", "header", b"header", "per", b"per", "requests", b"requests", "user", b"user"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_user: _TypeAlias = _typing.Literal["header", "client_address", "cookie"]  # noqa: Y015
+    _WhichOneofArgType_user: _TypeAlias = _typing.Literal["user", b"user"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_user) -> _WhichOneofReturnType_user | None: ...
+
+Global___RateLimit: _TypeAlias = RateLimit  # noqa: Y015
 
 @_typing.final
 class Mirror(_message.Message):
