@@ -17,6 +17,7 @@ from controlplane.domain import (
     ConnectionLimits,
     Cors,
     Endpoint,
+    ErrorFormat,
     FileSink,
     Gateway,
     GrpcSink,
@@ -103,6 +104,7 @@ gateways = st.builds(
     health_path=st.sampled_from(["", "/healthz"]),
     hide_models=st.booleans(),
     rate_limiting=st.sampled_from([None, RateLimiting(), RateLimiting(max_users=7)]),
+    error_format=st.sampled_from([None, *ErrorFormat]),
 )
 
 ips = st.ip_addresses(v=4).map(str)

@@ -34,6 +34,7 @@ from envoy.extensions.http.early_header_mutation.header_mutation.v3 import heade
 from envoy.extensions.transport_sockets.tls.v3 import common_pb2, tls_pb2
 from google.protobuf import wrappers_pb2
 
+from controlplane.compiler.local_replies import set_local_replies
 from controlplane.compiler.message import duration, over_ads, packed, resource, socket_address
 from controlplane.compiler.secrets import over_sds
 from controlplane.domain import Gateway, GatewayTls, HeaderRouting, HostRouting, PathRouting, TlsVersion
@@ -106,6 +107,7 @@ def _connection_manager(gateway: Gateway) -> Any:
     manager.http2_protocol_options.initial_stream_window_size.value = _BUFFER
     manager.http2_protocol_options.initial_connection_window_size.value = 16 * _BUFFER
     manager.http2_protocol_options.max_concurrent_streams.value = 1000
+    set_local_replies(manager, gateway)
     manager.http_filters.add(name="envoy.filters.http.router", typed_config=packed(router_pb2.Router()))
 
     scoped = manager.scoped_routes

@@ -24,6 +24,7 @@ from controlplane.domain.collections import Object
 from controlplane.domain.cors import Cors
 from controlplane.domain.gateway import (
     BodyRouting,
+    ErrorFormat,
     Gateway,
     GatewayTls,
     HeaderRouting,
@@ -58,6 +59,7 @@ __all__ = [
     "ConnectionLimits",
     "Cors",
     "Endpoint",
+    "ErrorFormat",
     "FileSink",
     "Gateway",
     "GatewayTls",

@@ -152,6 +152,13 @@ class TlsVersion(Enum):
     TLS_1_3 = "1.3"
 
 
+class ErrorFormat(Enum):
+    """The form of the errors with which Envoy itself answers."""
+
+    OPEN_INFERENCE = "open_inference"  # {"error": "TEXT"}
+    OPENAI = "openai"  # {"error": {"message": "TEXT", "type": …, "code": …}}
+
+
 @dataclass(frozen=True, slots=True)
 class GatewayTls:
     """The TLS settings towards clients."""
@@ -196,6 +203,8 @@ class Gateway:
     hide_models: bool = False
     # None: the gateway's models can't have rate limits.
     rate_limiting: RateLimiting | None = None
+    # None: the form that clients of this kind of routing expect, `errors`.
+    error_format: ErrorFormat | None = None
 
     def __post_init__(self) -> None:
         c = Collector()
@@ -241,6 +250,12 @@ class Gateway:
     def scope(self) -> str:
         """The first part of the keys of the gateway's scopes. No two gateways of a node share one."""
         return self.scope_id or self.host_port
+
+    @property
+    def errors(self) -> ErrorFormat:
+        """The form of the errors with which Envoy itself answers."""
+        by_routing = ErrorFormat.OPENAI if isinstance(self.routing, BodyRouting) else ErrorFormat.OPEN_INFERENCE
+        return self.error_format or by_routing
 
     @property
     def absence_limit(self) -> float:

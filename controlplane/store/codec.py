@@ -58,6 +58,7 @@ _LATER_FIELDS: Mapping[type, tuple[str, ...]] = {
         "health_path",
         "hide_models",
         "rate_limiting",
+        "error_format",
     ),
     Mirror: ("max_request_bytes", "max_requests", "timeout"),
     Retries: ("request_body_buffer_limit",),

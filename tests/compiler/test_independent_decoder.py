@@ -26,6 +26,7 @@ INSIDE = (
     "extensions.filters.http.router.v3",
     "extensions.http.early_header_mutation.header_mutation.v3",
     "extensions.retry.host.previous_hosts.v3",
+    "extensions.access_loggers.filters.cel.v3",
 )
 
 

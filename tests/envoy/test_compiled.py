@@ -551,7 +551,8 @@ async def test_a_grpc_model_is_served_and_health_checked(tmp_path: Path) -> None
                 assert answer.status == health_pb2.HealthCheckResponse.SERVING
                 with pytest.raises(grpc.aio.AioRpcError) as caught:
                     await check(health_pb2.HealthCheckRequest(service=""), metadata=(("x-model", "wine"),), timeout=10)
-                assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+                assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+                assert str(caught.value.details()).startswith("There is no model 'wine'.")
             stats = await r.envoy.stats("iris/v1.health_check.(success|failure)")
             assert stats["cluster.iris/v1.health_check.success"] >= 1
             assert stats["cluster.iris/v1.health_check.failure"] == 0

@@ -14,6 +14,7 @@ from controlplane.domain import (
     BodyRouting,
     Cors,
     Endpoint,
+    ErrorFormat,
     Gateway,
     HeaderRouting,
     HostRouting,
@@ -95,6 +96,7 @@ def test_a_field_that_was_added_later_is_left_out_at_its_default() -> None:
         "health_path": "/healthz",
         "hide_models": True,
         "rate_limiting": RateLimiting(),
+        "error_format": ErrorFormat.OPENAI,
     }
     fields = later.keys()
     assert not fields & json.loads(encode(Gateway("edge", 80), KEYS)).keys()

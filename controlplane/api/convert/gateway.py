@@ -9,6 +9,7 @@ from controlplane.api.convert.names import collected, duration, label, number, s
 from controlplane.api.convert.rate_limit import rate_limiting_from_proto, rate_limiting_to_proto
 from controlplane.domain import (
     BodyRouting,
+    ErrorFormat,
     Gateway,
     GatewayTls,
     HeaderRouting,
@@ -33,6 +34,12 @@ _TLS_VERSION_NUMBERS = {
     TlsVersion.TLS_1_2: gateway_pb2.TLS_VERSION_1_2,
     TlsVersion.TLS_1_3: gateway_pb2.TLS_VERSION_1_3,
 }
+_ERROR_FORMATS = {
+    gateway_pb2.ERROR_FORMAT_UNSPECIFIED: None,
+    gateway_pb2.ERROR_FORMAT_OPEN_INFERENCE: ErrorFormat.OPEN_INFERENCE,
+    gateway_pb2.ERROR_FORMAT_OPENAI: ErrorFormat.OPENAI,
+}
+_ERROR_FORMAT_NUMBERS = {error_format: number for number, error_format in _ERROR_FORMATS.items()}
 
 
 def gateway_to_proto(gateway: Gateway, meta: ObjectMeta | None = None) -> gateway_pb2.Gateway:
@@ -78,6 +85,7 @@ def gateway_to_proto(gateway: Gateway, meta: ObjectMeta | None = None) -> gatewa
     proto.hide_models = gateway.hide_models
     if gateway.rate_limiting is not None:
         proto.rate_limiting.CopyFrom(rate_limiting_to_proto(gateway.rate_limiting))
+    proto.error_format = _ERROR_FORMAT_NUMBERS[gateway.error_format]
     set_meta(proto, meta)
     return proto
 
@@ -93,6 +101,7 @@ def gateway_from_proto(proto: gateway_pb2.Gateway) -> Gateway:
     limiting = None
     if proto.HasField("rate_limiting"):
         limiting = collected(c, "rate_limiting", lambda: rate_limiting_from_proto(proto.rate_limiting))
+    error_format = collected(c, "", lambda: _error_format(proto))
     # A part that is invalid is replaced by a placeholder, so that errors of the other parts are reported, too.
     gateway = collected(
         c,
@@ -120,6 +129,7 @@ def gateway_from_proto(proto: gateway_pb2.Gateway) -> Gateway:
             health_path=proto.health_path,
             hide_models=proto.hide_models,
             rate_limiting=limiting,
+            error_format=error_format,
         ),
     )
     c.check()
@@ -133,6 +143,13 @@ def _gateway_tls(proto: gateway_pb2.GatewayTls) -> GatewayTls:
         raise invalid("min_version", f"{proto.min_version} is not a version of TLS: TLS_VERSION_1_2 or TLS_VERSION_1_3")
     certificate = label(proto.certificate, Secret, "certificate")
     return GatewayTls(certificate, label(proto.client_ca, Secret, "client_ca") if proto.client_ca else "", version)
+
+
+def _error_format(proto: gateway_pb2.Gateway) -> ErrorFormat | None:
+    if proto.error_format not in _ERROR_FORMATS:
+        known = "ERROR_FORMAT_OPEN_INFERENCE or ERROR_FORMAT_OPENAI"
+        raise invalid("error_format", f"{proto.error_format} is not a form of errors: {known}")
+    return _ERROR_FORMATS[proto.error_format]
 
 
 def _routing(proto: gateway_pb2.Gateway) -> Routing:

@@ -21,6 +21,30 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _ErrorFormat:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ErrorFormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorFormat.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ERROR_FORMAT_UNSPECIFIED: _ErrorFormat.ValueType  # 0
+    """The form that clients of the gateway's kind of routing expect."""
+    ERROR_FORMAT_OPEN_INFERENCE: _ErrorFormat.ValueType  # 1
+    """`{"error": "TEXT"}`, as in the Open Inference Protocol and TensorFlow Serving's API."""
+    ERROR_FORMAT_OPENAI: _ErrorFormat.ValueType  # 2
+    """`{"error": {"message": "TEXT", "type": "…", "code": "…"}}`, as in OpenAI's API."""
+
+class ErrorFormat(_ErrorFormat, metaclass=_ErrorFormatEnumTypeWrapper):
+    """ErrorFormat is the form of an error in JSON."""
+
+ERROR_FORMAT_UNSPECIFIED: ErrorFormat.ValueType  # 0
+"""The form that clients of the gateway's kind of routing expect."""
+ERROR_FORMAT_OPEN_INFERENCE: ErrorFormat.ValueType  # 1
+"""`{"error": "TEXT"}`, as in the Open Inference Protocol and TensorFlow Serving's API."""
+ERROR_FORMAT_OPENAI: ErrorFormat.ValueType  # 2
+"""`{"error": {"message": "TEXT", "type": "…", "code": "…"}}`, as in OpenAI's API."""
+Global___ErrorFormat: _TypeAlias = ErrorFormat  # noqa: Y015
+
 class _TlsVersion:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -71,6 +95,7 @@ class Gateway(_message.Message):
     ANSWERED_BY_HEADER_FIELD_NUMBER: _builtins.int
     HEALTH_PATH_FIELD_NUMBER: _builtins.int
     HIDE_MODELS_FIELD_NUMBER: _builtins.int
+    ERROR_FORMAT_FIELD_NUMBER: _builtins.int
     RATE_LIMITING_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Resource name, `gateways/{gateway}`. The part after the slash is a DNS label of at most 63 characters. In a request, that
@@ -104,6 +129,11 @@ class Gateway(_message.Message):
     hide_models: _builtins.bool
     """The gateway does not list its models: `/v2/repository/index`, `/v2/models` and `/v1/models` are 404. Unset: false, anybody
     who can call the gateway can list them.
+    """
+    error_format: Global___ErrorFormat.ValueType
+    """Form of the errors with which Envoy itself answers, for example when no model matches or no server is healthy. gRPC clients
+    always get a gRPC status. Answers of model servers are never changed. Unset: OpenAI's form for gateways by `body`, otherwise the
+    Open Inference Protocol's form.
     """
     @_builtins.property
     def path(self) -> Global___PathRouting:
@@ -183,11 +213,12 @@ class Gateway(_message.Message):
         answered_by_header: _builtins.str = ...,
         health_path: _builtins.str = ...,
         hide_models: _builtins.bool = ...,
+        error_format: Global___ErrorFormat.ValueType = ...,
         rate_limiting: Global___RateLimiting | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_nodes", b"_expected_nodes", "absent_after", b"absent_after", "access_log", b"access_log", "body", b"body", "cors", b"cors", "create_time", b"create_time", "expected_nodes", b"expected_nodes", "header", b"header", "host", b"host", "nodes", b"nodes", "path", b"path", "rate_limiting", b"rate_limiting", "routing", b"routing", "tls", b"tls", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_nodes", b"_expected_nodes", "absent_after", b"absent_after", "access_log", b"access_log", "address", b"address", "answered_by_header", b"answered_by_header", "body", b"body", "cors", b"cors", "create_time", b"create_time", "ephemeral", b"ephemeral", "etag", b"etag", "expected_nodes", b"expected_nodes", "header", b"header", "health_path", b"health_path", "hide_models", b"hide_models", "host", b"host", "name", b"name", "nodes", b"nodes", "path", b"path", "port", b"port", "rate_limiting", b"rate_limiting", "routing", b"routing", "tls", b"tls", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_nodes", b"_expected_nodes", "absent_after", b"absent_after", "access_log", b"access_log", "address", b"address", "answered_by_header", b"answered_by_header", "body", b"body", "cors", b"cors", "create_time", b"create_time", "ephemeral", b"ephemeral", "error_format", b"error_format", "etag", b"etag", "expected_nodes", b"expected_nodes", "header", b"header", "health_path", b"health_path", "hide_models", b"hide_models", "host", b"host", "name", b"name", "nodes", b"nodes", "path", b"path", "port", b"port", "rate_limiting", b"rate_limiting", "routing", b"routing", "tls", b"tls", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__expected_nodes: _TypeAlias = _typing.Literal["expected_nodes"]  # noqa: Y015
     _WhichOneofArgType__expected_nodes: _TypeAlias = _typing.Literal["_expected_nodes", b"_expected_nodes"]  # noqa: Y015
