@@ -33,6 +33,7 @@ from controlplane.domain import (
     Protocol,
     RateLimit,
     RateLimiting,
+    RequestHeaders,
     Retries,
     Sticky,
     Timeouts,
@@ -123,6 +124,7 @@ tls = st.one_of(
     st.just(UpstreamTls(insecure_skip_verify=True)),
     st.just(UpstreamTls("a.svc", authority().certificate)),
 )
+rewrites = st.none() | st.builds(PathRewrite, st.sampled_from(["/", "/v2"]), st.sampled_from(["/", "/models/x"]))
 versions = st.builds(
     Version,
     name=labels,
@@ -148,6 +150,14 @@ versions = st.builds(
     limits=st.just(ConnectionLimits())
     | st.builds(ConnectionLimits, st.integers(1, 2**31 - 1), st.integers(1, 9), st.integers(1, 9), st.integers(0, 9)),
     connect_timeout=millis(0.001, 60),
+    host=st.just("") | names,
+    rewrite=rewrites,
+    request_headers=st.none()
+    | st.builds(
+        RequestHeaders,
+        st.dictionaries(headers, st.sampled_from(["a", "50 % of it"]), min_size=1, max_size=2),
+        st.sampled_from([(), ("cookie",)]),
+    ),
 )
 affinities = st.none() | headers.map(lambda h: Affinity(header=h)) | st.just(Affinity(cookie="chat"))
 rate_limits = st.one_of(
@@ -161,7 +171,6 @@ retries = st.builds(Retries, attempts=st.integers(0, 10), unsafe=st.booleans()) 
     lambda t: Retries(3, unsafe=True, per_try_timeout=t, request_body_buffer_limit=1 << 30)
 )
 timeouts = st.builds(Timeouts, request=millis(0, 86_400), idle=millis(0, 86_400))
-rewrites = st.none() | st.builds(PathRewrite, st.sampled_from(["/", "/v2"]), st.sampled_from(["/", "/models/x"]))
 
 
 def _fallbacks(version: Version, versions: list[Version]) -> st.SearchStrategy[tuple[str, ...]]:

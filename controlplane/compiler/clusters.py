@@ -21,7 +21,8 @@ from google.protobuf import wrappers_pb2
 from controlplane.compiler.affinity import set_affinity
 from controlplane.compiler.endpoints import load_assignment
 from controlplane.compiler.message import duration, over_ads, packed, resource
-from controlplane.compiler.secrets import over_sds
+from controlplane.compiler.secrets import credential_name, over_sds
+from controlplane.compiler.upstream_filters import header_options, upstream_filters
 from controlplane.domain import (
     Affinity,
     ConnectionLimits,
@@ -100,8 +101,7 @@ def _cluster(name: str, model: str, version: Version, timeout: float = 0.0, affi
         cluster.transport_socket.name = "envoy.transport_sockets.tls"
         cluster.transport_socket.typed_config.CopyFrom(packed(_tls(version.tls, version.protocol)))
     if version.health_check is not None:
-        host = version.tls.server_name if version.tls and version.tls.server_name else model
-        cluster.health_checks.append(_health_check(version.health_check, version.protocol, host))
+        cluster.health_checks.append(_health_check(version.health_check, version, health_host(model, version)))
         # Otherwise Envoy keeps an endpoint that was removed for as long as it answers health checks.
         cluster.ignore_health_on_host_removal = True
     if version.outlier_detection is not None:
@@ -112,16 +112,19 @@ def _cluster(name: str, model: str, version: Version, timeout: float = 0.0, affi
         cluster.type = cluster_pb2.Cluster.STRICT_DNS
         cluster.dns_lookup_family = cluster_pb2.Cluster.V4_PREFERRED
         cluster.load_assignment.CopyFrom(load_assignment(name, version))
-        return resource(CLUSTER, cluster, _secrets(version.tls))
+        return resource(CLUSTER, cluster, _secrets(version))
     cluster.type = cluster_pb2.Cluster.EDS
     cluster.eds_cluster_config.eds_config.CopyFrom(over_ads())
-    return resource(CLUSTER, cluster, [(ENDPOINTS, name), *_secrets(version.tls)])
+    return resource(CLUSTER, cluster, [(ENDPOINTS, name), *_secrets(version)])
 
 
-def _secrets(tls: UpstreamTls | None) -> list[tuple[str, str]]:
-    """Return references to the secrets that a cluster with these settings names."""
-    labels = (tls.ca_certificates if not tls.insecure_skip_verify else "", tls.client_certificate) if tls else ()
-    return [(SECRET, label) for label in labels if label]
+def _secrets(version: Version) -> list[tuple[str, str]]:
+    """Return references to the secrets that the cluster of a version names."""
+    tls, credential = version.tls, version.credential
+    names = [tls.ca_certificates if not tls.insecure_skip_verify else "", tls.client_certificate] if tls else []
+    if credential is not None:
+        names.append(credential_name(credential))
+    return [(SECRET, name) for name in names if name]
 
 
 def _protocol(version: Version, timeout: float) -> Any:
@@ -134,6 +137,7 @@ def _protocol(version: Version, timeout: float) -> Any:
         options.explicit_http_config.http_protocol_options.CopyFrom(protocol_pb2.Http1ProtocolOptions())
     else:
         options.explicit_http_config.http2_protocol_options.CopyFrom(protocol_pb2.Http2ProtocolOptions())
+    options.http_filters.extend(upstream_filters(version))
     return options
 
 
@@ -183,7 +187,12 @@ def _tls(tls: UpstreamTls, protocol: Protocol) -> Any:
     return context
 
 
-def _health_check(check: HealthCheck, protocol: Protocol, host: str) -> Any:
+def health_host(model: str, version: Version) -> str:
+    """Return the Host header of health checks. Without one Envoy sends the cluster's name; many servers refuse its slash."""
+    return version.host or (version.tls.server_name if version.tls else "") or model
+
+
+def _health_check(check: HealthCheck, version: Version, host: str) -> Any:
     # The same interval without traffic: green must be known to be healthy before its first request, and by default Envoy
     # would check it only once a minute.
     message = health_check_pb2.HealthCheck(
@@ -193,13 +202,15 @@ def _health_check(check: HealthCheck, protocol: Protocol, host: str) -> Any:
         unhealthy_threshold=_u32(check.unhealthy_threshold),
         healthy_threshold=_u32(check.healthy_threshold),
     )
-    if protocol is Protocol.GRPC:
+    headers = header_options(version.request_headers)
+    if version.protocol is Protocol.GRPC:
         message.grpc_health_check.authority = host
+        message.grpc_health_check.initial_metadata.extend(headers)
         return message
-    # Without a host Envoy sends the cluster's name. Many servers refuse a host with a slash.
     message.http_health_check.host = host
     message.http_health_check.path = check.path
-    if protocol is Protocol.HTTP2:
+    message.http_health_check.request_headers_to_add.extend(headers)
+    if version.protocol is Protocol.HTTP2:
         message.http_health_check.codec_client_type = http_pb2.CodecClientType.HTTP2
     return message
 

@@ -8,6 +8,7 @@ from typing import Any
 from google.protobuf import descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
 
+from controlplane.compiler.secrets import secret_label
 from controlplane.domain import Gateway, Model, Secret
 from controlplane.domain.collections import resource_name
 from controlplane.envoy_types import COMPILED, LISTENER, SCOPED_ROUTES, SECRET
@@ -39,7 +40,7 @@ def owner(resource: Resource) -> str:
     if resource.type_url == SCOPED_ROUTES:
         return resource_name(Model, decoded(resource).route_configuration_name)
     if resource.type_url == SECRET:
-        return resource_name(Secret, resource.name)
+        return resource_name(Secret, secret_label(resource.name))
     return resource_name(Model, resource.name.partition("/")[0])
 
 

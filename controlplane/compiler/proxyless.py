@@ -18,6 +18,8 @@ name. It listens on no socket, and there are no scopes.
       outliers
     DNS names         resolves one name for a version (LOGICAL_DNS, A37), not several
     load              reports it to the server of its configuration (A27)
+    host, headers,    changes no requests
+      credential
     HTTP/1, TLS       speaks HTTP/2 only; certificates would have to come from its own bootstrap (A29)
 
 A client does not get a version that it can't reach, and the node's note says so. If such a version has a share, the client
@@ -53,6 +55,8 @@ def obstacle(version: Version) -> str:
         return "is reached over TLS"
     if version.has_dns_endpoints and len(version.endpoints) > 1:
         return "has several DNS names"
+    if version.changes_requests:
+        return "needs changes to its requests"
     return ""
 
 

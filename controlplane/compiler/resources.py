@@ -11,7 +11,7 @@ from controlplane.compiler.memo import Memo
 from controlplane.compiler.proxyless import compile_proxyless, served_versions
 from controlplane.compiler.routes import compile_routes
 from controlplane.compiler.scopes import compile_scopes
-from controlplane.compiler.secrets import compile_secret
+from controlplane.compiler.secrets import compile_secret, secret_label
 from controlplane.domain import Affinity, Gateway, Model, Secret, Version
 from controlplane.domain.endpoints import Endpoints, LiveEndpoint
 from controlplane.domain.state import State
@@ -39,6 +39,7 @@ class CompiledObjects:
         # By (gateway, model), of a gateway and the model's route keys.
         self._scopes: Memo[tuple[str, str], tuple[Gateway, tuple[str, ...]], list[Resource]] = Memo()
         self._listeners: Memo[str, Gateway, Resource] = Memo()
+        # By name of the resource.
         self._secrets: Memo[str, Secret, Resource] = Memo()
 
     def listener(self, gateway: Gateway) -> Resource:
@@ -69,15 +70,15 @@ class CompiledObjects:
 
     def secrets(self, state: State, resources: Iterable[Resource]) -> list[Resource]:
         """Return the secrets that the resources refer to, and no others. A node never gets a secret that it does not need."""
-        labels = sorted({name for r in resources for type_url, name in r.refs if type_url == SECRET})
-        return [self._secret(state.secrets[label]) for label in labels]
+        names = sorted({name for r in resources for type_url, name in r.refs if type_url == SECRET})
+        return [self._secret(state.secrets[secret_label(name)], name) for name in names]
 
     def forget(self, state: State) -> bool:
         """Drop entries of deleted objects: of secrets at once, of others when there are many.
 
         Return True if there were many.
         """
-        self._secrets.keep(lambda label: label in state.secrets)
+        self._secrets.keep(lambda name: secret_label(name) in state.secrets)
         if max(len(self._routes), len(self._proxyless)) <= 2 * len(state.models) + _SLACK:
             return False
         self._proxyless.keep(lambda model: model in state.models)
@@ -117,5 +118,5 @@ class CompiledObjects:
             resources += self._assignment(cluster_name(model.name, version.name), model.name, version, endpoints)
         return resources
 
-    def _secret(self, secret: Secret) -> Resource:
-        return self._secrets.get(secret.name, secret, lambda: compile_secret(secret))
+    def _secret(self, secret: Secret, name: str) -> Resource:
+        return self._secrets.get(name, secret, lambda: compile_secret(secret, name))

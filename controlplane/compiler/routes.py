@@ -24,7 +24,7 @@ from google.protobuf import wrappers_pb2
 from controlplane.compiler.clusters import cluster_name, mirror_name
 from controlplane.compiler.listeners import SCOPE_HEADER
 from controlplane.compiler.message import duration, packed, resource
-from controlplane.domain import FULL_SHARE, Model
+from controlplane.domain import FULL_SHARE, Model, Version
 from controlplane.envoy_types import CLUSTER, ROUTES
 from controlplane.snapshot import Resource
 
@@ -48,6 +48,7 @@ def compile_routes(model: Model) -> Resource:
             if version.endpoints:
                 route = _route(host, model, previewed=version.name)
                 route.route.cluster = cluster_name(model.name, version.name)
+                _rewrite_host(route.route, version)
                 route.match.headers.add(name=model.preview_header).string_match.exact = version.name
     _set_weights(_route(host, model).route, model)
     return resource(ROUTES, config, [(CLUSTER, name) for name in _clusters(config)])
@@ -65,8 +66,9 @@ def _route(host: Any, model: Model, previewed: str = "") -> Any:
         action.regex_rewrite.CopyFrom(_rewrite(model.rewrite.prefix, model.rewrite.replacement))
     if model.mirror is not None and model.mirror.version != previewed:
         policy = action.request_mirror_policies.add(cluster=mirror_name(model.name, model.mirror.version))
-        # The same host as the request, without Envoy's `-shadow` after it.
+        # The version's host or that of the request, without Envoy's `-shadow` after it.
         policy.disable_shadow_host_suffix_append = True
+        _rewrite_host(policy, model.version(model.mirror.version))
         if model.mirror.basis_points < FULL_SHARE:
             fraction = policy.runtime_fraction.default_value
             fraction.numerator = model.mirror.basis_points
@@ -78,7 +80,8 @@ def _set_weights(action: Any, model: Model) -> None:
     weighted = action.weighted_clusters
     for version in reversed(model.versions):
         if share := model.split.get(version.name):
-            weighted.clusters.add(name=cluster_name(model.name, version.name), weight=wrappers_pb2.UInt32Value(value=share))
+            weight = wrappers_pb2.UInt32Value(value=share)
+            _rewrite_host(weighted.clusters.add(name=cluster_name(model.name, version.name), weight=weight), version)
     if model.sticky is not None:
         weighted.use_hash_policy.value = True
         policy = action.hash_policy.add()
@@ -87,6 +90,12 @@ def _set_weights(action: Any, model: Model) -> None:
         else:
             # Without a TTL Envoy sets no cookie. A request without the cookie is drawn at random.
             policy.cookie.name = model.sticky.cookie
+
+
+def _rewrite_host(target: Any, version: Version) -> None:
+    """Set a version's own Host header in a route, a weighted cluster or a mirror policy."""
+    if version.host:
+        target.host_rewrite_literal = version.host
 
 
 def _retry_policy(model: Model) -> Any:

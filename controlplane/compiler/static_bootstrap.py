@@ -17,8 +17,8 @@ from controlplane.snapshot import Resource, Snapshot
 def static_bootstrap(snapshot: Snapshot, placeholder: tuple[str, str] = ("", "")) -> dict[str, object]:
     """Return a bootstrap in JSON form with a whole snapshot inline, so that an Envoy with it subscribes to nothing.
 
-    Every certificate that has a key is replaced by `placeholder`, a worthless certificate and its key in PEM. `placeholder` is
-    needed only if the snapshot has such a certificate.
+    Every certificate that has a key is replaced by `placeholder`, a worthless certificate and its key in PEM, and every opaque
+    value by a word. `placeholder` is needed only if the snapshot has such a certificate.
     """
     routes = {name: decoded(r) for name, r in snapshot.resources[ROUTES].items()}
     scopes: dict[str, list[Any]] = {}
@@ -41,6 +41,8 @@ def _static_secret(resource: Resource, placeholder: tuple[str, str]) -> Any:
         chain, key = placeholder
         secret.tls_certificate.certificate_chain.inline_string = chain
         secret.tls_certificate.private_key.inline_string = key
+    if secret.HasField("generic_secret"):
+        secret.generic_secret.secret.inline_string = "placeholder"
     return secret
 
 
@@ -60,9 +62,24 @@ def _use_static_secrets(socket: Any) -> None:
     socket.typed_config.CopyFrom(packed(context))
 
 
+def _use_static_credentials(cluster: Any) -> None:
+    """Make the credential injector of a cluster take its secret from the bootstrap."""
+    for options in cluster.typed_extension_protocol_options.values():
+        protocol = unpack(options)
+        for http_filter in protocol.http_filters:
+            if http_filter.typed_config.type_url.endswith(".CredentialInjector"):
+                injector = unpack(http_filter.typed_config)
+                generic = unpack(injector.credential.typed_config)
+                generic.credential.ClearField("sds_config")
+                injector.credential.typed_config.CopyFrom(packed(generic))
+                http_filter.typed_config.CopyFrom(packed(injector))
+        options.CopyFrom(packed(protocol))
+
+
 def _static_cluster(resource: Resource, endpoints: Resource | None) -> Any:
     cluster = decoded(resource)
     _use_static_secrets(cluster.transport_socket)
+    _use_static_credentials(cluster)
     if endpoints is not None:
         cluster.ClearField("eds_cluster_config")
         cluster.type = cluster.STATIC

@@ -35,9 +35,11 @@ from controlplane.domain.gateway import (
     Routing,
     TlsVersion,
 )
-from controlplane.domain.model import Mirror, Model, PathRewrite, Retries, Sticky, Timeouts
+from controlplane.domain.model import Mirror, Model, Retries, Sticky, Timeouts
 from controlplane.domain.rate_limit import RateLimit, RateLimiting
-from controlplane.domain.secret import SECRET_KINDS, CaCertificates, Secret, TlsCertificate
+from controlplane.domain.rewrite import PathRewrite
+from controlplane.domain.secret import SECRET_KINDS, CaCertificates, OpaqueValue, Secret, TlsCertificate
+from controlplane.domain.upstream_request import Credential, RequestHeaders
 from controlplane.domain.version import (
     ConnectionLimits,
     Endpoint,
@@ -58,6 +60,7 @@ __all__ = [
     "CaCertificates",
     "ConnectionLimits",
     "Cors",
+    "Credential",
     "Endpoint",
     "ErrorFormat",
     "FileSink",
@@ -72,12 +75,14 @@ __all__ = [
     "Model",
     "NodeSelector",
     "Object",
+    "OpaqueValue",
     "OutlierDetection",
     "PathRewrite",
     "PathRouting",
     "Protocol",
     "RateLimit",
     "RateLimiting",
+    "RequestHeaders",
     "Retries",
     "Routing",
     "Secret",

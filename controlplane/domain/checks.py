@@ -36,6 +36,8 @@ BOUNDS: Mapping[str, tuple[int, int]] = {
 
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 HOST = re.compile(r"(?=.{1,253}$)[a-z0-9_]([-a-z0-9_]{0,61}[a-z0-9_])?(\.[a-z0-9_]([-a-z0-9_]{0,61}[a-z0-9_])?)*\.?", re.I)
+# RFC 9110, section 5.5, without obs-text and tabs.
+_HEADER_VALUE = re.compile(r"[!-~]([ -~]{0,4094}[!-~])?")
 HEADER = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]{1,100}")
 
 # Names as Hugging Face and Ollama write them: `meta-llama/Llama-3.1-8B-Instruct`, `llama3.1:8b`. A name is one line of ASCII.
@@ -113,6 +115,24 @@ def is_ip(host: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def check_header_value(value: str, name: str) -> None:
+    """Check that a value can be the value of a header: visible ASCII characters, with spaces between them."""
+    if not value:
+        raise invalid(name, "is empty: name the header under `remove` instead")
+    if not _HEADER_VALUE.fullmatch(value):
+        raise invalid(name, "is not the value of a header: 1 to 4,096 visible ASCII characters, with spaces between them")
+
+
+def check_authority(value: str, name: str) -> None:
+    """Check that a value is a host as in the Host header: a DNS name or an IP address, with or without a port."""
+    host, colon, port = value.rpartition(":") if re.search(r":\d+$", value) and not is_ip(value) else (value, "", "")
+    inner = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    bracketed = inner != host
+    is_host = is_ip(inner) and (":" in inner) == bracketed if bracketed or is_ip(inner) else bool(HOST.fullmatch(inner))
+    if not is_host or (colon and not BOUNDS["port"][0] <= int(port) <= BOUNDS["port"][1]):
+        raise invalid(name, f"'{value[:80]}' is not a host, like model.example or model.example:8080")
 
 
 def check_path(value: str, name: str) -> None:

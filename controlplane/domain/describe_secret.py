@@ -1,4 +1,4 @@
-"""Descriptions of a change to a secret. They use only facts that reveal nothing about a private key."""
+"""Descriptions of a change to a secret. They use only facts that reveal nothing about a private key or an opaque value."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from controlplane.domain.pem import Certificate
-from controlplane.domain.secret import CaCertificates, Secret
+from controlplane.domain.secret import CaCertificates, OpaqueValue, Secret
 
 _NONE = "none"
 
@@ -20,6 +20,11 @@ def secret_lines(old: Secret | None, new: Secret) -> list[str]:
     if old is not None and old.kind != new.kind:
         lines.append(f"{old.kind} -> {new.kind}")
         old = None
+    if isinstance(new.content, OpaqueValue):
+        # Not even a hash: people could guess short values until the hash fits.
+        if old is None:
+            return [*lines, "value: set"]
+        return [] if old.content == new.content else ["value: changed"]
     before = _facts(old) if old is not None else {}
     for name, now in _facts(new).items():
         was = before.get(name, _NONE)
@@ -33,6 +38,8 @@ def _facts(secret: Secret) -> dict[str, str]:
         certificates = secret.content.certificates
         subjects = "; ".join(c.subject or _NONE for c in certificates)
         return {"certificates": _fingerprints(certificates), "subjects": subjects}
+    if isinstance(secret.content, OpaqueValue):
+        return {}
     leaf = secret.content.leaf
     return {
         "certificate": _fingerprints(secret.content.chain),

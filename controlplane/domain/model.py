@@ -16,13 +16,13 @@ from controlplane.domain.checks import (
     check_distinct,
     check_header,
     check_label,
-    check_path,
     check_range,
 )
 from controlplane.domain.fallback import check_fallbacks
 from controlplane.domain.gateway import Gateway
 from controlplane.domain.rate_limit import RateLimit
 from controlplane.domain.references import Reference
+from controlplane.domain.rewrite import PathRewrite
 from controlplane.domain.secret import Secret
 from controlplane.domain.version import Version
 from controlplane.errors import Collector, did_you_mean, invalid
@@ -91,18 +91,6 @@ class Retries:
             raise invalid(
                 "per_try_timeout", "the model server may have acted on a try that timed out, so this needs `unsafe: true`"
             )
-
-
-@dataclass(frozen=True, slots=True)
-class PathRewrite:
-    """Replaces the prefix of the path before the request goes to the model server. A prefix ends where a segment ends."""
-
-    prefix: str
-    replacement: str
-
-    def __post_init__(self) -> None:
-        check_path(self.prefix, "prefix")
-        check_path(self.replacement, "replacement")
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,13 +199,8 @@ class Model:
         """The gateways that serve the model, then the secrets that its versions need."""
         gateways = (Reference(f"gateways[{i}]", Gateway.collection, label) for i, label in enumerate(self.gateways))
         secrets = (
-            Reference(f"versions[{i}].tls.{field}", Secret.collection, label, kind)
+            Reference(f"versions[{i}].{field}", Secret.collection, label, kind)
             for i, version in enumerate(self.versions)
-            if version.tls is not None
-            for field, label, kind in (
-                ("ca_certificates", version.tls.ca_certificates, "ca_certificates"),
-                ("client_certificate", version.tls.client_certificate, "tls_certificate"),
-            )
-            if label
+            for field, label, kind in version.secrets
         )
         return (*gateways, *secrets)

@@ -1,7 +1,8 @@
-"""Secrets: certificates with their private keys, and the certificates of authorities."""
+"""Secrets: certificates with their private keys, the certificates of authorities, and opaque values like API keys."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -9,6 +10,10 @@ from typing import ClassVar
 from controlplane.domain import pem
 from controlplane.domain.checks import check_label
 from controlplane.domain.references import Reference
+from controlplane.errors import invalid
+
+# The value of a header (RFC 9110, section 5.5), without tabs.
+_VALUE = re.compile(r"[!-~]([ -~]{0,8190}[!-~])?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +55,29 @@ class CaCertificates:
 
 
 @dataclass(frozen=True, slots=True)
+class OpaqueValue:
+    """A value that only model servers understand, like an API key. It can be the value of a header."""
+
+    value: str = field(repr=False)
+
+    def __post_init__(self) -> None:
+        if not self.value:
+            raise invalid("value", "is required", "VALUE_REQUIRED")
+        if not _VALUE.fullmatch(self.value):
+            raise invalid("value", "must be 1 to 8,192 visible ASCII characters, with spaces only between them")
+
+
+Content = TlsCertificate | CaCertificates | OpaqueValue
+
+
+@dataclass(frozen=True, slots=True)
 class Secret:
-    """A certificate with its private key, or the certificates of authorities. Its `repr` never shows a private key."""
+    """A certificate with its key, the certificates of authorities, or an opaque value. Its `repr` shows no key or value."""
 
     collection: ClassVar[str] = "secrets"
 
     name: str  # the label alone
-    content: TlsCertificate | CaCertificates
+    content: Content
 
     def __post_init__(self) -> None:
         check_label(self.name)
@@ -77,7 +98,8 @@ class Secret:
 
 
 # The classes of `content`, by the name that the API and the store use.
-SECRET_KINDS: Mapping[str, type[TlsCertificate | CaCertificates]] = {
+SECRET_KINDS: Mapping[str, type[Content]] = {
     "tls_certificate": TlsCertificate,
     "ca_certificates": CaCertificates,
+    "opaque": OpaqueValue,
 }

@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import Enum
 
 from controlplane.domain import pem
-from controlplane.domain.checks import HOST, check_bounds, check_label, check_path, check_port, check_range, host_port, is_ip
-from controlplane.errors import invalid
+from controlplane.domain.checks import (
+    HOST,
+    check_authority,
+    check_bounds,
+    check_label,
+    check_path,
+    check_port,
+    check_range,
+    host_port,
+    is_ip,
+)
+from controlplane.domain.rewrite import PathRewrite
+from controlplane.domain.upstream_request import Credential, RequestHeaders
+from controlplane.errors import Collector, invalid
+
+# A model's name in the body of a request: any printable text, because model servers have no common form.
+_UPSTREAM_MODEL = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,256}")
 
 
 class Protocol(Enum):
@@ -127,10 +143,19 @@ class Version:
     limits: ConnectionLimits = ConnectionLimits()
     connect_timeout: float = 5.0
     fallback: tuple[str, ...] = ()  # versions of the same model that take over, in this order
+    host: str = ""  # the Host header of requests, with or without a port; empty: the client's
+    rewrite: PathRewrite | None = None  # is applied after the model's
+    request_headers: RequestHeaders | None = None
+    credential: Credential | None = None
+    upstream_model: str = ""  # the name in the JSON body's field `model`; empty: the client's
 
     def __post_init__(self) -> None:
         check_label(self.name)
         check_range(self.connect_timeout, 0.001, 60, "connect_timeout", " s")
+        self._check_endpoints()
+        self._check_requests()
+
+    def _check_endpoints(self) -> None:
         check_range(len(self.endpoints), 0, 10_000, "endpoints")
         seen: set[tuple[str, int]] = set()
         for i, e in enumerate(self.endpoints):
@@ -140,7 +165,43 @@ class Version:
             if is_ip(e.host) != is_ip(self.endpoints[0].host):
                 raise invalid(f"endpoints[{i}].host", "one version has either IP addresses or DNS names, not both")
 
+    def _check_requests(self) -> None:
+        c = Collector()
+        if self.host:
+            with c.within(""):
+                check_authority(self.host, "host")
+        if self.upstream_model:
+            with c.within(""):
+                if not _UPSTREAM_MODEL.fullmatch(self.upstream_model):
+                    raise invalid("upstream_model", "must be 1 to 256 characters, and no control characters")
+                if self.protocol is Protocol.GRPC:
+                    raise invalid("upstream_model", "can't be used with gRPC: its bodies are not JSON")
+        if self.credential is not None and self.request_headers is not None:
+            header = self.credential.header
+            with c.within("request_headers"):
+                if header in self.request_headers.set:
+                    raise invalid(f"set.{header}", "is the header of the credential: choose one of them")
+                if header in self.request_headers.remove:
+                    raise invalid("remove", f"'{header}' is the header of the credential, which replaces the client's anyway")
+        c.check()
+
     @property
     def has_dns_endpoints(self) -> bool:
         """True if the endpoints have DNS names, which Envoy must resolve."""
         return bool(self.endpoints) and not is_ip(self.endpoints[0].host)
+
+    @property
+    def changes_requests(self) -> bool:
+        """True if requests to the version differ from those that clients sent."""
+        return bool(self.host or self.rewrite or self.request_headers or self.credential or self.upstream_model)
+
+    @property
+    def secrets(self) -> tuple[tuple[str, str, str], ...]:
+        """The secrets that the version names: for each the path of the field, the secret's label, and its kind."""
+        tls, credential = self.tls, self.credential
+        named = (
+            ("tls.ca_certificates", tls.ca_certificates if tls else "", "ca_certificates"),
+            ("tls.client_certificate", tls.client_certificate if tls else "", "tls_certificate"),
+            ("credential.secret", credential.secret if credential else "", "opaque"),
+        )
+        return tuple(entry for entry in named if entry[1])

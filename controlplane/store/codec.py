@@ -6,7 +6,7 @@ The form of each noun follows from its row in `domain.collections`:
 |---|---|
 | without options | the fields of the object |
 | `unions={"routing": …}` | `"routing": {"path": {…}}`: the value under the name of its class, which its fields don't show |
-| `sensitive=True` | `"name"` and `"tls_certificate": {…}`: the kind of secret and its fields, the private key sealed |
+| `sensitive=True` | `"name"` and `"tls_certificate": {…}`: the kind of secret and its fields, private key or value sealed |
 
 A missing field gets its default, because an older version of this program wrote the object. An unknown field is an error,
 because a newer version wrote the object. If this version ignored the field, it would serve something else than was configured.
@@ -29,6 +29,7 @@ from controlplane.domain import (
     Mirror,
     Model,
     Object,
+    OpaqueValue,
     Retries,
     Secret,
     TlsCertificate,
@@ -38,12 +39,17 @@ from controlplane.domain.collections import BY_NAME, COLLECTIONS, Collection
 from controlplane.errors import Code, Error
 from controlplane.store.sealing import Keys
 
-# The field of a secret's JSON that holds its sealed private key.
+# The fields of a secret's JSON that hold its sealed private key, or its sealed value.
 SEALED = "sealed_private_key"
+SEALED_VALUE = "sealed_value"
 
 _FORBID_UNKNOWN_FIELDS = ConfigDict(extra="forbid")
 _JSON_OBJECT = TypeAdapter(dict[str, Any])
-_SECRET_FIELDS = {"tls_certificate": {"certificate_chain_pem", SEALED}, "ca_certificates": {"ca_certificates_pem"}}
+_SECRET_FIELDS = {
+    "tls_certificate": {"certificate_chain_pem", SEALED},
+    "ca_certificates": {"ca_certificates_pem"},
+    "opaque": {SEALED_VALUE},
+}
 # Fields that were added after the first form, of nouns and of values in them. They are left out at their default, so that an
 # earlier version can read objects that do not use them.
 _LATER_FIELDS: Mapping[type, tuple[str, ...]] = {
@@ -63,7 +69,7 @@ _LATER_FIELDS: Mapping[type, tuple[str, ...]] = {
     Mirror: ("max_request_bytes", "max_requests", "timeout"),
     Retries: ("request_body_buffer_limit",),
     Model: ("affinity", "rate_limits"),
-    Version: ("fallback",),
+    Version: ("fallback", "host", "rewrite", "request_headers", "credential", "upstream_model"),
     Endpoint: ("region", "zone"),
 }
 # Reasons of errors whose text names the object already.
@@ -181,6 +187,8 @@ def _secret_content(secret: Secret, keys: Keys) -> dict[str, dict[str, str]]:
             return {secret.kind: {"certificate_chain_pem": chain, SEALED: sealed}}
         case CaCertificates(pem):
             return {secret.kind: {"ca_certificates_pem": pem}}
+        case OpaqueValue(value):
+            return {secret.kind: {SEALED_VALUE: keys.seal(value, secret.resource_name)}}
 
 
 def _secret(name: str, content: str, keys: Keys) -> Secret:
@@ -196,11 +204,14 @@ def _secret(name: str, content: str, keys: Keys) -> Secret:
         raise _newer(name, f"{kind}.{min(unknown)}")
     if kind == "ca_certificates":
         return Secret(label, CaCertificates(body.get("ca_certificates_pem", "")))
+    field = SEALED_VALUE if kind == "opaque" else SEALED
     try:
-        key = keys.open(body.get(SEALED, ""), name)
+        opened = keys.open(body.get(field, ""), name)
     except ValueError as error:
-        raise _corrupt(name, f"{SEALED}: {error}") from None
-    return Secret(label, TlsCertificate(body.get("certificate_chain_pem", ""), key))
+        raise _corrupt(name, f"{field}: {error}") from None
+    return Secret(
+        label, OpaqueValue(opened) if kind == "opaque" else TlsCertificate(body.get("certificate_chain_pem", ""), opened)
+    )
 
 
 def _newer(name: str, path: str) -> Error:

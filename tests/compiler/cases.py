@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 
 from controlplane.compiler.decode import decoded
 from controlplane.compiler.validation import Validator
-from controlplane.domain import Gateway, HeaderRouting, HostRouting, Model, Object, PathRouting
+from controlplane.domain import Gateway, HeaderRouting, HostRouting, Model, Object, OpaqueValue, PathRouting, Secret
 from controlplane.domain.state import Changes, State
 from controlplane.envoy_types import ORDER, SECRET, short_name
 from controlplane.snapshot import Audience, Client, Snapshot
@@ -39,13 +39,23 @@ def read_state(case: str) -> State:
     """
     document = yaml.safe_load((TESTDATA / f"{case}.in.yaml").read_text())
     kinds = document.get("secrets", {}).items()
-    objects: list[Object] = [pair().secret(n) if kind == "tls_certificate" else authority().secret(n) for n, kind in kinds]
+    objects: list[Object] = [_secret(name, kind) for name, kind in kinds]
     for form in document.get("gateways", ()):
         for kind, settings in form.pop("routing", {}).items():
             form["routing"] = TypeAdapter(_ROUTINGS[kind]).validate_python(settings)
         objects.append(TypeAdapter(Gateway).validate_python(form))
     objects += [TypeAdapter(Model).validate_python(form) for form in document.get("models", ())]
     return State().applied(Changes({o.resource_name: o for o in objects}))
+
+
+def _secret(name: str, kind: str) -> Secret:
+    match kind:
+        case "opaque":
+            return Secret(name, OpaqueValue("(OPAQUE VALUE)"))
+        case "tls_certificate":
+            return pair().secret(name)
+        case _:
+            return authority().secret(name)
 
 
 def widest(audiences: Iterable[Audience]) -> list[Audience]:

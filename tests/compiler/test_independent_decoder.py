@@ -23,8 +23,13 @@ INSIDE = (
     "extensions.upstreams.http.v3",
     "extensions.transport_sockets.tls.v3",
     "extensions.filters.network.http_connection_manager.v3",
+    "extensions.filters.http.credential_injector.v3",
+    "extensions.filters.http.header_mutation.v3",
+    "extensions.filters.http.lua.v3",
     "extensions.filters.http.router.v3",
+    "extensions.filters.http.upstream_codec.v3",
     "extensions.http.early_header_mutation.header_mutation.v3",
+    "extensions.http.injected_credentials.generic.v3",
     "extensions.retry.host.previous_hosts.v3",
     "extensions.access_loggers.filters.cel.v3",
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from controlplane.domain import OpaqueValue, Secret
 from controlplane.domain.describe import lines
 from controlplane.domain.describe_secret import secret_lines
 from tests.pki import authority, marks, pair
@@ -35,3 +36,12 @@ def test_only_the_changed_facts_have_a_line() -> None:
     old, new = pair("a.example").secret(), pair("a.example").secret()
     assert secret_lines(old, old) == []
     assert not any(line.startswith(("subject", "names")) for line in secret_lines(old, new))
+
+
+def test_of_an_opaque_value_only_the_change_is_told() -> None:
+    old, new = Secret("key", OpaqueValue("sk-1234")), Secret("key", OpaqueValue("sk-5678"))
+    assert secret_lines(None, old) == ["value: set"]
+    assert secret_lines(old, new) == ["value: changed"]
+    assert secret_lines(old, old) == []
+    assert secret_lines(pair("a.example").secret("key"), new) == ["tls_certificate -> opaque", "value: set"]
+    assert secret_lines(new, authority().secret("key"))[0] == "opaque -> ca_certificates"

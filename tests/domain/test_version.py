@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from controlplane.domain import (
     ConnectionLimits,
+    Credential,
     Endpoint,
     HealthCheck,
+    PathRewrite,
+    Protocol,
+    RequestHeaders,
     UpstreamTls,
     Version,
 )
@@ -35,6 +40,21 @@ BAD: list[tuple[str, Callable[[], object], str]] = [
         "ca_certificates_pem",
     ),
     ("private key as CA", lambda: UpstreamTls("a", "-----BEGIN CERTIFICATE-----\nPRIVATE KEY"), "ca_certificates_pem"),
+    ("a host with a path", lambda: Version("blue", host="a.b/c"), "host"),
+    ("a host with a port that is none", lambda: Version("blue", host="a.b:70000"), "host"),
+    ("an upstream model with a line end", lambda: Version("blue", upstream_model="a\nb"), "upstream_model"),
+    ("an upstream model that is too long", lambda: Version("blue", upstream_model="a" * 257), "upstream_model"),
+    ("an upstream model with gRPC", lambda: Version("b", protocol=Protocol.GRPC, upstream_model="a"), "upstream_model"),
+    (
+        "the header of the credential is set, too",
+        lambda: Version("b", request_headers=RequestHeaders({"x-key": "a"}), credential=Credential("key", "x-key")),
+        "request_headers.set.x-key",
+    ),
+    (
+        "the header of the credential is removed, too",
+        lambda: Version("b", request_headers=RequestHeaders({}, ("authorization",)), credential=Credential("key")),
+        "request_headers.remove",
+    ),
     ("health path", lambda: HealthCheck("health"), "path"),
     ("health timeout", lambda: HealthCheck(timeout=61), "timeout"),
     ("health interval", lambda: HealthCheck(interval=0), "interval"),
@@ -63,3 +83,31 @@ def test_an_ipv6_address_is_in_brackets_before_its_port() -> None:
         "blue.svc:80",
         "[::1]:80",
     ]
+
+
+@pytest.mark.parametrize(
+    "host", ["a", "model.example", "model.example:8080", "10.0.0.1:80", "[::1]:8080", "[::1]", "10.0.0.1"]
+)
+def test_a_host_header_may_have_a_port(host: str) -> None:
+    assert Version("blue", host=host).host == host
+
+
+def test_secrets_are_named_with_their_kind() -> None:
+    version = Version("blue", tls=UpstreamTls("a.b", ca_certificates="ca"), credential=Credential("key"))
+    assert version.secrets == (("tls.ca_certificates", "ca", "ca_certificates"), ("credential.secret", "key", "opaque"))
+    assert Version("blue").secrets == ()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"host": "a.b"},
+        {"rewrite": PathRewrite("/a", "/b")},
+        {"request_headers": RequestHeaders({"x-a": "b"})},
+        {"credential": Credential("key")},
+        {"upstream_model": "llama"},
+    ],
+)
+def test_a_version_says_whether_it_changes_requests(changes: dict[str, Any]) -> None:
+    assert Version("blue", **changes).changes_requests
+    assert not Version("blue", HERE).changes_requests

@@ -7,6 +7,7 @@ from functools import partial
 from controlplane.api.convert.converter import Converter
 from controlplane.api.convert.names import collected, duration, label, number, seconds, set_meta
 from controlplane.api.convert.rate_limit import rate_limit_from_proto, rate_limit_to_proto
+from controlplane.api.convert.rewrite import rewrite_from_proto, rewrite_to_proto
 from controlplane.api.convert.version import version_from_proto, version_to_proto
 from controlplane.domain import (
     FULL_SHARE,
@@ -15,7 +16,6 @@ from controlplane.domain import (
     Gateway,
     Mirror,
     Model,
-    PathRewrite,
     Retries,
     Sticky,
     Timeouts,
@@ -54,7 +54,7 @@ def model_to_proto(model: Model, meta: ObjectMeta | None = None) -> model_pb2.Mo
         if model.retries.per_try_timeout:
             proto.retries.per_try_timeout.CopyFrom(duration(model.retries.per_try_timeout))
     if model.rewrite is not None:
-        proto.rewrite.CopyFrom(model_pb2.PathRewrite(prefix=model.rewrite.prefix, replacement=model.rewrite.replacement))
+        proto.rewrite.CopyFrom(rewrite_to_proto(model.rewrite))
     if model.affinity is not None:
         if model.affinity.header:
             proto.affinity.header = model.affinity.header
@@ -86,7 +86,7 @@ def model_from_proto(proto: model_pb2.Model, live: Model | None = None) -> Model
     retries = collected(c, "retries", lambda: _retries(proto.retries))
     rewrite = None
     if proto.HasField("rewrite"):
-        rewrite = collected(c, "rewrite", lambda: PathRewrite(proto.rewrite.prefix, proto.rewrite.replacement))
+        rewrite = collected(c, "rewrite", lambda: rewrite_from_proto(proto.rewrite))
     mirror = None
     if proto.HasField("mirror"):
         mirror = collected(c, "mirror", lambda: _mirror(proto.mirror))

@@ -1,4 +1,4 @@
-"""Conversion of secrets to messages and back. No message that it returns contains a private key."""
+"""Conversion of secrets to messages and back. No message that it returns contains a private key or an opaque value."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from controlplane.api.convert.converter import Converter
 from controlplane.api.convert.names import collected, label, set_meta, timestamp
 from controlplane.domain import (
     CaCertificates,
+    OpaqueValue,
     Secret,
     TlsCertificate,
     check_label,
@@ -17,7 +18,7 @@ from controlplane.generated.turnout.v1 import secret_pb2
 
 
 def secret_to_proto(secret: Secret, meta: ObjectMeta | None = None) -> secret_pb2.Secret:
-    """Return the message of a secret, without its private key. `meta` is None if the secret is not stored."""
+    """Return the message of a secret, without its private key or value. `meta` is None if the secret is not stored."""
     proto = secret_pb2.Secret(name=secret.resource_name)
     match secret.content:
         case TlsCertificate() as tls:
@@ -26,6 +27,8 @@ def secret_to_proto(secret: Secret, meta: ObjectMeta | None = None) -> secret_pb
         case CaCertificates() as ca:
             proto.ca_certificates.ca_certificates_pem = ca.ca_certificates_pem
             proto.ca_certificates.certificates.extend(map(_certificate_to_proto, ca.certificates))
+        case OpaqueValue():
+            proto.opaque.SetInParent()
     set_meta(proto, meta)
     return proto
 
@@ -41,9 +44,9 @@ def _certificate_to_proto(certificate: pem.Certificate) -> secret_pb2.Certificat
 
 
 def secret_from_proto(proto: secret_pb2.Secret, live: Secret | None = None) -> Secret:
-    """Return the secret of a message. An unset private key is that of `live`.
+    """Return the secret of a message. An unset private key or value is that of `live`.
 
-    Errors: INVALID_ARGUMENT with every wrong field, by its path in the secret; no text contains a key.
+    Errors: INVALID_ARGUMENT with every wrong field, by its path in the secret; no text contains a key or a value.
     """
     c = Collector()
     name = collected(c, "", lambda: label(proto.name, Secret, "name"))
@@ -56,7 +59,7 @@ def secret_from_proto(proto: secret_pb2.Secret, live: Secret | None = None) -> S
     return Secret(name, content)
 
 
-def _content(proto: secret_pb2.Secret, live: Secret | None) -> TlsCertificate | CaCertificates:
+def _content(proto: secret_pb2.Secret, live: Secret | None) -> TlsCertificate | CaCertificates | OpaqueValue:
     """Return the content of a secret. Errors: INVALID_ARGUMENT at its fields."""
     match proto.WhichOneof("content"):
         case "tls_certificate":
@@ -68,8 +71,13 @@ def _content(proto: secret_pb2.Secret, live: Secret | None) -> TlsCertificate | 
         case "ca_certificates":
             with within("ca_certificates"):
                 return CaCertificates(proto.ca_certificates.ca_certificates_pem)
+        case "opaque":
+            if not proto.opaque.value and live is not None and isinstance(live.content, OpaqueValue):
+                return live.content
+            with within("opaque"):
+                return OpaqueValue(proto.opaque.value)
         case _:
-            raise invalid("", "either tls_certificate or ca_certificates is required")
+            raise invalid("", "one of tls_certificate, ca_certificates and opaque is required")
 
 
 def _with_stored_key(chain: str, key: str) -> TlsCertificate:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import partial
 
 from controlplane.api.convert.names import collected, duration, label, number, seconds
+from controlplane.api.convert.rewrite import rewrite_from_proto
+from controlplane.api.convert.upstream_request import credential_from_proto, request_headers_from_proto, set_requests
 from controlplane.domain import (
     ConnectionLimits,
     Endpoint,
@@ -86,6 +88,7 @@ def version_to_proto(version: Version) -> model_pb2.Version:
         )
     if version.connect_timeout != _DEFAULT_CONNECT_TIMEOUT:
         proto.connect_timeout.CopyFrom(duration(version.connect_timeout))
+    set_requests(proto, version)
     return proto
 
 
@@ -93,13 +96,19 @@ def version_from_proto(proto: model_pb2.Version) -> Version:
     """Return the version of a message. Errors: INVALID_ARGUMENT with every wrong field, by its path in the version."""
     c = Collector()
     endpoints = [collected(c, f"endpoints[{i}]", partial(_endpoint, e)) for i, e in enumerate(proto.endpoints)]
-    tls = health = outlier = None
+    tls = health = outlier = rewrite = headers = credential = None
     if proto.HasField("tls"):
         tls = collected(c, "tls", lambda: _upstream_tls(proto.tls))
     if proto.HasField("health_check"):
         health = collected(c, "health_check", lambda: _health_check(proto.health_check))
     if proto.HasField("outlier_detection"):
         outlier = collected(c, "outlier_detection", lambda: _outlier_detection(proto.outlier_detection))
+    if proto.HasField("rewrite"):
+        rewrite = collected(c, "rewrite", lambda: rewrite_from_proto(proto.rewrite))
+    if proto.HasField("request_headers"):
+        headers = collected(c, "request_headers", lambda: request_headers_from_proto(proto.request_headers))
+    if proto.HasField("credential"):
+        credential = collected(c, "credential", lambda: credential_from_proto(proto.credential))
     limits = collected(c, "limits", lambda: _limits(proto.limits))
     protocol = _PROTOCOLS.get(proto.protocol)
     with c.within(""):
@@ -118,6 +127,11 @@ def version_from_proto(proto: model_pb2.Version) -> Version:
             limits=limits or ConnectionLimits(),
             connect_timeout=seconds(proto.connect_timeout) if proto.HasField("connect_timeout") else _DEFAULT_CONNECT_TIMEOUT,
             fallback=tuple(proto.fallback),
+            host=proto.host,
+            rewrite=rewrite,
+            request_headers=headers,
+            credential=credential,
+            upstream_model=proto.upstream_model,
         ),
     )
     c.check()

@@ -9,7 +9,7 @@ from controlplane.domain import Object, Secret
 from controlplane.domain.revision import Action, Draft, Head, ObjectMeta, Revision
 from controlplane.domain.state import Changes, State
 from controlplane.errors import Code, Error
-from controlplane.store.codec import SEALED, codec_digest, decode, encode
+from controlplane.store.codec import SEALED, SEALED_VALUE, codec_digest, decode, encode
 from controlplane.store.history import RememberedRequest
 from controlplane.store.lease import Fence
 from controlplane.store.sealing import Keys, KeySource, wrong_key
@@ -182,7 +182,8 @@ WHERE o.content IS NOT NULL
 # index: `secrets/` and `secrets0`, since '0' is the character after '/'.
 _SEALED_WITH = f"""
 SELECT DISTINCT substr(sealed, 1, instr(sealed, ':') - 1)
-FROM (SELECT json_extract(content, '$.tls_certificate.{SEALED}') AS sealed FROM objects
+FROM (SELECT coalesce(json_extract(content, '$.tls_certificate.{SEALED}'),
+                      json_extract(content, '$.opaque.{SEALED_VALUE}')) AS sealed FROM objects
       WHERE name >= ? AND name < ? AND content IS NOT NULL)
 """
 _COLUMNS = "number, time, author, reason, action, reverted_to, request_id, request_digest"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from controlplane.api.convert.secret import check_key_numbers, secret_from_proto, secret_to_proto
-from controlplane.domain import CaCertificates, Secret, TlsCertificate
+from controlplane.domain import CaCertificates, OpaqueValue, Secret, TlsCertificate
 from controlplane.domain.revision import ObjectMeta
 from controlplane.errors import Code, Error
 from controlplane.generated.turnout.v1 import secret_pb2
@@ -72,3 +72,16 @@ def test_the_name_and_the_content_are_checked_together() -> None:
 def test_a_valid_key_and_no_key_are_accepted() -> None:
     check_key_numbers(message(OLD.certificate, OLD.key))
     check_key_numbers(message(OLD.certificate))
+
+
+def test_an_opaque_value_is_read_and_never_written() -> None:
+    stored = Secret("key", OpaqueValue("sk-1234"))
+    written = secret_to_proto(stored)
+    assert (written.WhichOneof("content"), "sk-1234" in str(written)) == ("opaque", False)
+    assert secret_from_proto(written, stored) == stored
+    rotated = secret_pb2.Secret(name="key", opaque=secret_pb2.OpaqueValue(value="sk-5678"))
+    assert secret_from_proto(rotated, stored).content == OpaqueValue("sk-5678")
+    for live in (None, STORED):
+        with pytest.raises(Error) as caught:
+            secret_from_proto(written, live)
+        assert ([v.field for v in caught.value.violations], caught.value.reason) == (["opaque.value"], "VALUE_REQUIRED")

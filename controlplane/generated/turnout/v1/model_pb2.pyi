@@ -210,10 +210,25 @@ class Version(_message.Message):
     LIMITS_FIELD_NUMBER: _builtins.int
     CONNECT_TIMEOUT_FIELD_NUMBER: _builtins.int
     FALLBACK_FIELD_NUMBER: _builtins.int
+    HOST_FIELD_NUMBER: _builtins.int
+    REWRITE_FIELD_NUMBER: _builtins.int
+    REQUEST_HEADERS_FIELD_NUMBER: _builtins.int
+    CREDENTIAL_FIELD_NUMBER: _builtins.int
+    UPSTREAM_MODEL_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name of the version within its model, a DNS label: `blue`, `green`, `v7`. Required."""
     protocol: Global___Protocol.ValueType
     """Protocol of the endpoints. Unset: HTTP/1.1."""
+    host: _builtins.str
+    """Host header (`:authority` in HTTP/2) of requests to the endpoints, with or without a port: for servers that choose by it,
+    such as Knative, an ingress or a managed endpoint. Health checks have it, too. It does not change the name in TLS, which is
+    `tls.server_name`. Unset: the host that the client sent.
+    """
+    upstream_model: _builtins.str
+    """Name by which the endpoints know the model, 1 to 256 characters: it replaces the value of `model` in the JSON object that a
+    request has as its body. Other bodies are forwarded as they are, and so are responses. Not with gRPC. Unset: the name that
+    the client sent.
+    """
     @_builtins.property
     def endpoints(self) -> _containers.RepeatedCompositeFieldContainer[Global___Endpoint]:
         """Addresses at which the version runs, at most 10,000. Unset: the version exists but cannot be given a share."""
@@ -245,6 +260,20 @@ class Version(_message.Message):
         share. A fallback's own `fallback` is not used. Unset: none.
         """
 
+    @_builtins.property
+    def rewrite(self) -> Global___PathRewrite:
+        """Replacement of the start of the path before a request is forwarded to this version. It is applied after the model's
+        `rewrite`, to its result. Unset: none.
+        """
+
+    @_builtins.property
+    def request_headers(self) -> Global___RequestHeaders:
+        """Headers of requests to this version that are set or removed. Health checks have the ones that are set, too. Unset: none."""
+
+    @_builtins.property
+    def credential(self) -> Global___Credential:
+        """Secret that Envoy adds to each request to this version, for example an API key. Health checks do not have it. Unset: none."""
+
     def __init__(
         self,
         *,
@@ -257,14 +286,109 @@ class Version(_message.Message):
         limits: Global___Limits | None = ...,
         connect_timeout: _duration_pb2.Duration | None = ...,
         fallback: _abc.Iterable[_builtins.str] | None = ...,
+        host: _builtins.str = ...,
+        rewrite: Global___PathRewrite | None = ...,
+        request_headers: Global___RequestHeaders | None = ...,
+        credential: Global___Credential | None = ...,
+        upstream_model: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["connect_timeout", b"connect_timeout", "health_check", b"health_check", "limits", b"limits", "outlier_detection", b"outlier_detection", "tls", b"tls"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["connect_timeout", b"connect_timeout", "credential", b"credential", "health_check", b"health_check", "limits", b"limits", "outlier_detection", b"outlier_detection", "request_headers", b"request_headers", "rewrite", b"rewrite", "tls", b"tls"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["connect_timeout", b"connect_timeout", "endpoints", b"endpoints", "fallback", b"fallback", "health_check", b"health_check", "limits", b"limits", "name", b"name", "outlier_detection", b"outlier_detection", "protocol", b"protocol", "tls", b"tls"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["connect_timeout", b"connect_timeout", "credential", b"credential", "endpoints", b"endpoints", "fallback", b"fallback", "health_check", b"health_check", "host", b"host", "limits", b"limits", "name", b"name", "outlier_detection", b"outlier_detection", "protocol", b"protocol", "request_headers", b"request_headers", "rewrite", b"rewrite", "tls", b"tls", "upstream_model", b"upstream_model"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Version: _TypeAlias = Version  # noqa: Y015
+
+@_typing.final
+class RequestHeaders(_message.Message):
+    """RequestHeaders are changes to the headers of a request. Names are in lower case."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class SetEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    SET_FIELD_NUMBER: _builtins.int
+    REMOVE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def set(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Headers to set, by name, at most 32. A header of the same name that the client sent is replaced. Values are 1 to 4,096
+        visible ASCII characters, with spaces between them. They are not secret: use `credential` for those.
+        """
+
+    @_builtins.property
+    def remove(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names of headers to remove, at most 32."""
+
+    def __init__(
+        self,
+        *,
+        set: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        remove: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["remove", b"remove", "set", b"set"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RequestHeaders: _TypeAlias = RequestHeaders  # noqa: Y015
+
+@_typing.final
+class Credential(_message.Message):
+    """A Credential is a secret that Envoy adds to a request. Envoys get it as a secret (SDS). It is in no other resource, and no
+    call returns it.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SECRET_FIELD_NUMBER: _builtins.int
+    HEADER_FIELD_NUMBER: _builtins.int
+    SCHEME_FIELD_NUMBER: _builtins.int
+    secret: _builtins.str
+    """Secret of the kind `opaque`, `secrets/{secret}`. Required."""
+    header: _builtins.str
+    """Header that gets the secret, in lower case. A header of this name that the client sent is replaced. Unset:
+    `authorization`.
+    """
+    scheme: _builtins.str
+    """Word before the secret, as in `Bearer SECRET`. Empty: the secret alone. Unset: `Bearer` in the header `authorization`, and
+    none in other headers.
+    """
+    def __init__(
+        self,
+        *,
+        secret: _builtins.str = ...,
+        header: _builtins.str = ...,
+        scheme: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_scheme", b"_scheme", "scheme", b"scheme"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_scheme", b"_scheme", "header", b"header", "scheme", b"scheme", "secret", b"secret"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__scheme: _TypeAlias = _typing.Literal["scheme"]  # noqa: Y015
+    _WhichOneofArgType__scheme: _TypeAlias = _typing.Literal["_scheme", b"_scheme"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__scheme) -> _WhichOneofReturnType__scheme | None: ...
+
+Global___Credential: _TypeAlias = Credential  # noqa: Y015
 
 @_typing.final
 class Endpoint(_message.Message):

@@ -27,7 +27,7 @@ from google.api import resource_pb2 as google_dot_api_dot_resource__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17turnout/v1/secret.proto\x12\nturnout.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xdf\x02\n\x06Secret\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12;\n\x0ftls_certificate\x18\x02 \x01(\x0b\x32\x1a.turnout.v1.TlsCertificateB\x04\xe2\x41\x01\x01H\x00\x12;\n\x0f\x63\x61_certificates\x18\x03 \x01(\x0b\x32\x1a.turnout.v1.CaCertificatesB\x04\xe2\x41\x01\x01H\x00\x12\x12\n\x04\x65tag\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x35\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0bupdate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03::\xea\x41\x37\n\x12turnout.dev/Secret\x12\x10secrets/{secret}*\x07secrets2\x06secretB\t\n\x07\x63ontent\"\x85\x01\n\x0eTlsCertificate\x12#\n\x15\x63\x65rtificate_chain_pem\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12!\n\x0fprivate_key_pem\x18\x02 \x01(\tB\x08\x80\x01\x01\xe2\x41\x02\x01\x04\x12+\n\x04leaf\x18\x03 \x01(\x0b\x32\x17.turnout.v1.CertificateB\x04\xe2\x41\x01\x03\"h\n\x0e\x43\x61\x43\x65rtificates\x12!\n\x13\x63\x61_certificates_pem\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x33\n\x0c\x63\x65rtificates\x18\x02 \x03(\x0b\x32\x17.turnout.v1.CertificateB\x04\xe2\x41\x01\x03\"\x9b\x01\n\x0b\x43\x65rtificate\x12\x0e\n\x06sha256\x18\x01 \x01(\t\x12\x0f\n\x07subject\x18\x02 \x01(\t\x12\x0c\n\x04sans\x18\x03 \x03(\t\x12.\n\nnot_before\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tnot_after\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB8\n\x0e\x64\x65v.turnout.v1P\x01Z$turnout.dev/gen/turnout/v1;turnoutv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17turnout/v1/secret.proto\x12\nturnout.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x90\x03\n\x06Secret\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12;\n\x0ftls_certificate\x18\x02 \x01(\x0b\x32\x1a.turnout.v1.TlsCertificateB\x04\xe2\x41\x01\x01H\x00\x12;\n\x0f\x63\x61_certificates\x18\x03 \x01(\x0b\x32\x1a.turnout.v1.CaCertificatesB\x04\xe2\x41\x01\x01H\x00\x12/\n\x06opaque\x18\x07 \x01(\x0b\x32\x17.turnout.v1.OpaqueValueB\x04\xe2\x41\x01\x01H\x00\x12\x12\n\x04\x65tag\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x35\n\x0b\x63reate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0bupdate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03::\xea\x41\x37\n\x12turnout.dev/Secret\x12\x10secrets/{secret}*\x07secrets2\x06secretB\t\n\x07\x63ontent\"\x85\x01\n\x0eTlsCertificate\x12#\n\x15\x63\x65rtificate_chain_pem\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12!\n\x0fprivate_key_pem\x18\x02 \x01(\tB\x08\x80\x01\x01\xe2\x41\x02\x01\x04\x12+\n\x04leaf\x18\x03 \x01(\x0b\x32\x17.turnout.v1.CertificateB\x04\xe2\x41\x01\x03\"h\n\x0e\x43\x61\x43\x65rtificates\x12!\n\x13\x63\x61_certificates_pem\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x33\n\x0c\x63\x65rtificates\x18\x02 \x03(\x0b\x32\x17.turnout.v1.CertificateB\x04\xe2\x41\x01\x03\"&\n\x0bOpaqueValue\x12\x17\n\x05value\x18\x01 \x01(\tB\x08\x80\x01\x01\xe2\x41\x02\x01\x04\"\x9b\x01\n\x0b\x43\x65rtificate\x12\x0e\n\x06sha256\x18\x01 \x01(\t\x12\x0f\n\x07subject\x18\x02 \x01(\t\x12\x0c\n\x04sans\x18\x03 \x03(\t\x12.\n\nnot_before\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tnot_after\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB8\n\x0e\x64\x65v.turnout.v1P\x01Z$turnout.dev/gen/turnout/v1;turnoutv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,6 +41,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SECRET'].fields_by_name['tls_certificate']._serialized_options = b'\342A\001\001'
   _globals['_SECRET'].fields_by_name['ca_certificates']._loaded_options = None
   _globals['_SECRET'].fields_by_name['ca_certificates']._serialized_options = b'\342A\001\001'
+  _globals['_SECRET'].fields_by_name['opaque']._loaded_options = None
+  _globals['_SECRET'].fields_by_name['opaque']._serialized_options = b'\342A\001\001'
   _globals['_SECRET'].fields_by_name['etag']._loaded_options = None
   _globals['_SECRET'].fields_by_name['etag']._serialized_options = b'\342A\001\001'
   _globals['_SECRET'].fields_by_name['create_time']._loaded_options = None
@@ -59,12 +61,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CACERTIFICATES'].fields_by_name['ca_certificates_pem']._serialized_options = b'\342A\001\002'
   _globals['_CACERTIFICATES'].fields_by_name['certificates']._loaded_options = None
   _globals['_CACERTIFICATES'].fields_by_name['certificates']._serialized_options = b'\342A\001\003'
+  _globals['_OPAQUEVALUE'].fields_by_name['value']._loaded_options = None
+  _globals['_OPAQUEVALUE'].fields_by_name['value']._serialized_options = b'\200\001\001\342A\002\001\004'
   _globals['_SECRET']._serialized_start=133
-  _globals['_SECRET']._serialized_end=484
-  _globals['_TLSCERTIFICATE']._serialized_start=487
-  _globals['_TLSCERTIFICATE']._serialized_end=620
-  _globals['_CACERTIFICATES']._serialized_start=622
-  _globals['_CACERTIFICATES']._serialized_end=726
-  _globals['_CERTIFICATE']._serialized_start=729
-  _globals['_CERTIFICATE']._serialized_end=884
+  _globals['_SECRET']._serialized_end=533
+  _globals['_TLSCERTIFICATE']._serialized_start=536
+  _globals['_TLSCERTIFICATE']._serialized_end=669
+  _globals['_CACERTIFICATES']._serialized_start=671
+  _globals['_CACERTIFICATES']._serialized_end=775
+  _globals['_OPAQUEVALUE']._serialized_start=777
+  _globals['_OPAQUEVALUE']._serialized_end=815
+  _globals['_CERTIFICATE']._serialized_start=818
+  _globals['_CERTIFICATE']._serialized_end=973
 # @@protoc_insertion_point(module_scope)

@@ -21,8 +21,8 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class Secret(_message.Message):
-    """A Secret is material for TLS: a certificate with its private key, or CA certificates. Gateways and versions
-    refer to it by name. When it changes, Envoys get only the secret again: no listener and no cluster changes with it.
+    """A Secret is material for TLS (a certificate with its private key, or CA certificates), or an opaque value such as an API key.
+    Gateways and versions refer to it by name. When it changes, Envoys get only the secret again: no listener and no cluster changes with it.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -30,6 +30,7 @@ class Secret(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     TLS_CERTIFICATE_FIELD_NUMBER: _builtins.int
     CA_CERTIFICATES_FIELD_NUMBER: _builtins.int
+    OPAQUE_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
@@ -51,6 +52,10 @@ class Secret(_message.Message):
         """CA certificates, to verify the peer's certificate against."""
 
     @_builtins.property
+    def opaque(self) -> Global___OpaqueValue:
+        """Value that only model servers understand, to send with requests."""
+
+    @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """Time at which this secret was created. Output only; ignored in a request."""
 
@@ -64,15 +69,16 @@ class Secret(_message.Message):
         name: _builtins.str = ...,
         tls_certificate: Global___TlsCertificate | None = ...,
         ca_certificates: Global___CaCertificates | None = ...,
+        opaque: Global___OpaqueValue | None = ...,
         etag: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["ca_certificates", b"ca_certificates", "content", b"content", "create_time", b"create_time", "tls_certificate", b"tls_certificate", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ca_certificates", b"ca_certificates", "content", b"content", "create_time", b"create_time", "opaque", b"opaque", "tls_certificate", b"tls_certificate", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ca_certificates", b"ca_certificates", "content", b"content", "create_time", b"create_time", "etag", b"etag", "name", b"name", "tls_certificate", b"tls_certificate", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ca_certificates", b"ca_certificates", "content", b"content", "create_time", b"create_time", "etag", b"etag", "name", b"name", "opaque", b"opaque", "tls_certificate", b"tls_certificate", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_content: _TypeAlias = _typing.Literal["tls_certificate", "ca_certificates"]  # noqa: Y015
+    _WhichOneofReturnType_content: _TypeAlias = _typing.Literal["tls_certificate", "ca_certificates", "opaque"]  # noqa: Y015
     _WhichOneofArgType_content: _TypeAlias = _typing.Literal["content", b"content"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_content) -> _WhichOneofReturnType_content | None: ...
 
@@ -139,6 +145,30 @@ class CaCertificates(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CaCertificates: _TypeAlias = CaCertificates  # noqa: Y015
+
+@_typing.final
+class OpaqueValue(_message.Message):
+    """An OpaqueValue is a value that only model servers understand, such as an API key."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VALUE_FIELD_NUMBER: _builtins.int
+    value: _builtins.str
+    """The value, 1 to 8,192 visible ASCII characters, with spaces only between them. Input only: no response contains it, and not
+    even a hash of it. Unset in an update: the stored value is kept.
+    """
+    def __init__(
+        self,
+        *,
+        value: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OpaqueValue: _TypeAlias = OpaqueValue  # noqa: Y015
 
 @_typing.final
 class Certificate(_message.Message):
