@@ -67,8 +67,15 @@ def _row(node: Node) -> tuple[str | Text, ...]:
         variants,
         gateways,
         wording.clip(node.user_agent),
-        wording.ago(node.last_seen_time),
+        _seen(node),
     )
+
+
+def _seen(node: Node) -> str:
+    """Return the time since the node's last message; `≤2h` if only its hour is known, because it was before a restart."""
+    seen = node.last_seen_time
+    is_hour = not node.streams and not seen.nanos and seen.seconds % 3600 == 0
+    return f"≤{wording.ago(seen)}" if is_hour and seen.seconds else wording.ago(seen)
 
 
 def notes(nodes: Iterable[Node]) -> RenderableType:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -50,3 +51,14 @@ def test_what_a_remembered_node_holds_is_unknown(capsys: pytest.CaptureFixture[s
     output.show(nodes_table([gone, behind]))
     rows = capsys.readouterr().out.splitlines()[1:]
     assert ["? of 4" in rows[0], "0 of 4" in rows[1]] == [True, True]
+
+
+def test_the_last_message_before_a_restart_is_known_to_the_hour(capsys: pytest.CaptureFixture[str]) -> None:
+    """The start of the hour was shown as if the node had been silent since then."""
+    hour = int(time.time()) // 3600 * 3600 - 7_200
+    remembered, gone, connected = (Node(name=f"nodes/{name}") for name in "abc")
+    remembered.last_seen_time.seconds = connected.last_seen_time.seconds = hour
+    gone.last_seen_time.FromMilliseconds(hour * 1000 + 1)
+    connected.streams = 1
+    output.show(nodes_table([remembered, gone, connected]))
+    assert [row.split()[-1] for row in capsys.readouterr().out.splitlines()[1:]] == ["≤2h", "2h", "2h"]
