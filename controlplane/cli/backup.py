@@ -115,8 +115,9 @@ def _print_restored(earlier: Summary, summary: Summary, directory: Path, aside: 
     if summary.revision:
         line(
             f"When the server starts, Envoys get the state of revision {summary.revision}: later revisions are lost, and "
-            "traffic moves back to the splits of the backup. To look at that state first, start the server on a port that no "
-            f"Envoy knows: turnout serve --data {directory} --xds 127.0.0.1:0"
+            "traffic moves back to the splits of the backup. An Envoy that would lose a model, listener or cluster is held "
+            "back: it keeps what it has, and `turnout status` says what to do. To look at the state first, start the server "
+            f"on a port that no Envoy knows: turnout serve --data {directory} --xds 127.0.0.1:0"
         )
     if summary.sealing_key_ids and not _has_keys(directory, summary):
         line(
