@@ -68,10 +68,13 @@ class RevisionWatch:
         if not self._connected_only:
             holding = Counter(label for node in by_state[ProgressState.HOLDING] for label in node.gateways)
             progress.expected.extend(expected_nodes(fleet, holding))
+        held_back = {node_name(node_id) for node_id in fleet.held_back.all(fleet.revision)}
         for state, nodes in by_state.items():
             room = self.max_nodes - len(progress.nodes)
             if room > 0:
                 progress.nodes.extend(self._node_progress(n, state) for n in sorted(nodes, key=self._order)[:room])
+        for message in progress.nodes:
+            message.held_back = message.node in held_back
         return progress
 
     def _state(self, node: Node) -> ProgressState | None:

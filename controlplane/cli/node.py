@@ -41,6 +41,9 @@ def node_view(status: NodeStatus, every: bool) -> RenderableType:
     if every:
         headings = ("TYPE", "NAME", "STATE", "VERSION", "TAKEN")
         parts += [Text(), output.table(headings, map(_row, status.resources))]
+    if status.node.held_back:
+        parts += [Text(), Text("It is sent nothing while it is held back. What it holds of another history is not compared.")]
+        return Group(*parts)
     out_of_sync = [r for r in status.resources if r.state not in _IN_SYNC]
     for i, resource in enumerate(out_of_sync):
         parts += [Text(), _reason_line(resource, out_of_sync[i - 1] if i else None), *_diff(resource)]

@@ -206,6 +206,9 @@ def _describe(node: NodeProgress, number: int, *, many: bool = False) -> str:
         case NodeProgressState.NODE_PROGRESS_STATE_RELEASED:
             were, stay = ("were", "they stayed") if many else ("was", "it stayed")
             return f"{were} released, because {stay} away: not counted"
+        case _ if node.held_back:
+            are, keep, hold = ("are", "keep", "they hold") if many else ("is", "keeps", "it holds")
+            return f"{are} held back and {keep} what {hold} of another history: `turnout status` says what to do"
         case _:
             have, hold = ("have", "hold") if many else ("has", "holds")
             return f"{have} not ACKed yet, {hold} revision {node.held_revision}"

@@ -49,18 +49,22 @@ class HeldBackNodes:
 
 
 def lost_in_words(event: HeldBack) -> str:
-    """Return what a held-back node would lose, like `listener 0.0.0.0:8080 and models a, b`."""
-    listeners = [name for type_url, name in event.lost if type_url == LISTENER]
-    models = sorted({name.partition("/")[0] for type_url, name in event.lost if type_url in (ROUTES, CLUSTER)})
-    keys = [name for type_url, name in event.lost if type_url == SCOPED_ROUTES]
-    parts = [("listener", listeners), ("model", models)]
-    if not listeners and not models:
+    """Return what a held-back node would lose, like `listener 0.0.0.0:8080 and models a, b`.
+
+    Clusters are named if their model stays, and keys if nothing else is lost.
+    """
+    listeners, models, clusters, keys = (
+        [name for type_url, name in event.lost if type_url == wanted] for wanted in (LISTENER, ROUTES, CLUSTER, SCOPED_ROUTES)
+    )
+    clusters = [name for name in clusters if name.partition("/")[0] not in models]
+    parts = [("listener", listeners), ("model", models), ("cluster", clusters)]
+    if not listeners and not models and not clusters:
         parts.append(("key", keys))
     named = [f"{noun}{'s' if len(names) > 1 else ''} {_listed(names)}" for noun, names in parts if names]
     if event.omitted:
         named.append(f"{event.omitted:,} more resources")
     if event.unknown:
-        named.append("anything else that it holds, which is not known" if named else "anything: what it holds is not known")
+        named.append("anything else: not all that is held is known" if named else "anything: what is held is not known")
     return " and ".join(named)
 
 

@@ -14,6 +14,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, IntEnum
 
+# Objects that an advice names.
+_NAMES = 10
+
 
 class Level(IntEnum):
     """The level of a problem, or of the worst of all problems. A larger value is worse."""
@@ -40,7 +43,8 @@ class Reason:
     about: About
     # A check may lower the level of a problem.
     level: Level
-    # The advice: one or two sentences with a command. `{name}` is the label of the first object with the problem.
+    # The advice: one or two sentences with a command. `{name}` is the label of the first object with the problem, `{names}`
+    # those of the first ten.
     action: str
 
 
@@ -69,7 +73,9 @@ class Problem:
     @property
     def action(self) -> str:
         """Return what to do."""
-        return self.reason.action.replace("{name}", self.labels[0] if self.labels else "")
+        labels = self.labels
+        names = " ".join(labels[:_NAMES]) + (" ..." if len(labels) > _NAMES else "")
+        return self.reason.action.replace("{names}", names).replace("{name}", labels[0] if labels else "")
 
 
 # In the order in which problems of one level are listed.
@@ -113,7 +119,7 @@ _ROWS = (
         About.NODES,
         Level.WARNING,
         "If the node still runs, it serves what it had: look at cluster.turnout.upstream_cx_connect_fail on its admin page. "
-        "If it is gone for good, run `turnout nodes forget {name}`.",
+        "If it is gone for good, run `turnout nodes forget {names}`.",
     ),
     Reason(
         "NODES_OUTDATED",
@@ -143,8 +149,8 @@ _ROWS = (
         "HELD_BACK",
         About.NODES,
         Level.WARNING,
-        "The node is sent nothing. Is this the right data directory? Then apply what is missing: the next revision is checked "
-        "against what the node holds. Or let it lose that: `turnout nodes adopt {name}`.",
+        "Nothing is sent while this lasts. If the server's data directory is a wrong one, correct it. Otherwise apply what is "
+        "missing: the next revision is checked against what is held. Or permit the loss: `turnout nodes adopt {names}`.",
     ),
     Reason(
         "FOREIGN_VERSIONS",

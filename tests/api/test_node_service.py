@@ -140,6 +140,7 @@ async def test_only_nodes_that_are_held_back_are_adopted_and_all_or_none() -> No
     nodes.fleet.apply(stream, HeldBack(nodes.fleet.revision, ((ROUTES, "a"),)), 101.0)
     (node,) = (n for n in (await nodes.service.ListNodes(pb.ListNodesRequest(), None)).nodes if n.id == "edge-1")
     assert node.note == "held back: it holds configuration of another history, and would lose model a"
+    assert node.held_back
     for names, code in ((["nodes/edge-1", "nodes/edge%2F2"], Code.FAILED_PRECONDITION), ([], Code.INVALID_ARGUMENT)):
         assert (await refused(nodes.service.AdoptNodes(pb.AdoptNodesRequest(names=names), Call())))[0] is code
     assert (await refused(nodes.service.AdoptNodes(pb.AdoptNodesRequest(names=["nodes/x"]), Call())))[0] is Code.NOT_FOUND

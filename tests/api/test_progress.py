@@ -11,7 +11,7 @@ from controlplane.domain import Gateway
 from controlplane.fleet import Fleet
 from controlplane.generated.turnout.v1 import revision_pb2
 from controlplane.snapshot import Audience
-from controlplane.xds.events import AudienceAssigned, Held, Identified, Refused, Settled, StreamClosed, StreamOpened
+from controlplane.xds.events import AudienceAssigned, Held, HeldBack, Identified, Refused, Settled, StreamClosed, StreamOpened
 
 LISTENER = "type.googleapis.com/envoy.config.listener.v3.Listener"
 
@@ -150,3 +150,15 @@ async def test_the_first_and_the_last_message_are_sent_at_once(monkeypatch: pyte
     assert counts(await asyncio.wait_for(anext(watch), 10)) == (2, 2, 0, 0, 0, True)
     with pytest.raises(StopAsyncIteration):
         await anext(watch)
+
+
+def test_a_node_that_is_held_back_is_marked() -> None:
+    fleet = fleet_of("a", "b")
+    fleet.publish(2)
+    fleet.apply(1, HeldBack(2, unknown=True), 101)
+    assert [(n.node, n.held_back) for n in RevisionWatch(2, 9).progress(fleet).nodes] == [
+        ("nodes/a", False),
+        ("nodes/b", True),
+    ]
+    fleet.publish(3)
+    assert not any(n.held_back for n in RevisionWatch(2, 9).progress(fleet).nodes)

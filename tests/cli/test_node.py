@@ -141,3 +141,14 @@ def test_eighty_columns_are_enough(run: Run, applied: Server) -> None:
     counts = [line for line in run("nodes", "edge-1").out.splitlines() if line.startswith(("TYPE", "ScopedRoute"))]
     assert counts
     assert all(len(line.rstrip()) <= 80 for line in counts)
+
+
+def test_a_node_that_is_held_back_is_not_compared(capsys: pytest.CaptureFixture[str]) -> None:
+    """It was shown as holding nothing, and as waiting for resources that it needs."""
+    waiting = node_pb2.ResourceStatus(type="Cluster", name="c", state=node_pb2.RESOURCE_STATE_WAITING, target_version="2")
+    status = node_pb2.NodeStatus(
+        node=node_pb2.Node(held_back=True), types=[node_pb2.TypeStatus(type="Cluster", waiting=1)], resources=[waiting]
+    )
+    report = printed(status, capsys)
+    assert "It is sent nothing while it is held back." in report
+    assert "is not sent yet" not in report

@@ -63,10 +63,12 @@ def test_the_names_that_a_held_back_client_invents_start_no_new_lines(run: Run, 
         deadline = time.monotonic() + 20
         while "HELD_BACK" not in run("status").out:
             assert time.monotonic() < deadline
+        waited = run("switch", "iris", "--to", "blue", "--timeout", "0.2")
         for command in (["nodes"], ["nodes", "liar"], ["status"], ["status", "--problems"]):
             out = run(*command).out
             assert "liar" in out
             assert not [line for line in out.splitlines() if line.strip().startswith("Error")], out
+        assert "nodes/liar  is held back and keeps what it holds of another history" in waited.out
         assert run("nodes", "adopt", "liar").out == "Adopted 1 node: sent revision 1. What it does not have is removed.\n"
         assert next(answers).type_url == CLUSTER
         requests.put(None)

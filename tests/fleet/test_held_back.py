@@ -32,10 +32,10 @@ def test_a_node_is_held_back_until_each_stream_is_released_or_a_newer_revision_e
 def test_what_is_lost_in_words() -> None:
     listener, scope = (LISTENER, "0.0.0.0:80"), (SCOPED_ROUTES, "edge/a")
     models = ((ROUTES, "a"), (CLUSTER, "b/blue"))
-    assert lost_in_words(HeldBack(1, (listener, *models, scope))) == "listener 0.0.0.0:80 and models a, b"
+    assert lost_in_words(HeldBack(1, (listener, *models, scope))) == "listener 0.0.0.0:80 and model a and cluster b/blue"
+    assert lost_in_words(HeldBack(1, ((CLUSTER, "a/v1"), (ROUTES, "a"), (ROUTES, "b")))) == "models a, b"
     assert lost_in_words(HeldBack(1, (scope,))) == "key edge/a"
-    assert lost_in_words(HeldBack(1, models, 50)) == "models a, b and 50 more resources"
-    assert lost_in_words(HeldBack(1, unknown=True)) == "anything: what it holds is not known"
-    assert (
-        lost_in_words(HeldBack(1, models[:1], unknown=True)) == "model a and anything else that it holds, which is not known"
-    )
+    assert lost_in_words(HeldBack(1, models, 50)) == "model a and cluster b/blue and 50 more resources"
+    assert lost_in_words(HeldBack(1, unknown=True)) == "anything: what is held is not known"
+    some = HeldBack(1, models[:1], unknown=True)
+    assert lost_in_words(some) == "model a and anything else: not all that is held is known"

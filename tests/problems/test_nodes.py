@@ -116,9 +116,9 @@ def test_held_back_nodes_are_a_problem_of_their_own_with_what_they_would_lose() 
     assert (problem.reason.name, problem.nodes) == ("HELD_BACK", ("edge-1", "edge-2"))
     assert problem.text == (
         "nodes/edge-1, nodes/edge-2 hold configuration of another history, and keep it. They would lose with revision 1: "
-        "model iris"
+        "cluster iris/blue"
     )
-    assert "`turnout nodes adopt edge-1`" in problem.action
+    assert "`turnout nodes adopt edge-1 edge-2`" in problem.action
 
 
 def test_nodes_that_are_too_old_for_their_gateway() -> None:

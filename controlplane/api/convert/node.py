@@ -99,6 +99,7 @@ def node_to_proto(fleet: Fleet, node: Node) -> node_pb2.Node:
         first_seen_time=timestamp(node.first_seen),
         disconnect_time=timestamp(node.gone_since) if node.gone_since is not None else None,
         release_time=timestamp(node.release_time) if node.release_time is not None else None,
+        held_back=fleet.held_back.find(node.id, fleet.revision) is not None,
     )
 
 

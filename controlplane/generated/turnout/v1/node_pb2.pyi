@@ -135,6 +135,7 @@ class Node(_message.Message):
     FIRST_SEEN_TIME_FIELD_NUMBER: _builtins.int
     RELEASE_TIME_FIELD_NUMBER: _builtins.int
     DISCONNECT_TIME_FIELD_NUMBER: _builtins.int
+    HELD_BACK_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Resource name, `nodes/{node}`: the client's id, in which `/` and `%` are percent-encoded."""
     id: _builtins.str
@@ -162,6 +163,10 @@ class Node(_message.Message):
     known: _builtins.bool
     """True if the node is known: it has ACKed at least one revision, and was neither forgotten nor released. Known nodes are
     remembered when the control plane restarts.
+    """
+    held_back: _builtins.bool
+    """True if the node is held back: it holds configuration of another history, and is sent nothing, because it would lose
+    something with the newest revision. `note` says what. A newer revision or AdoptNodes ends this.
     """
     @_builtins.property
     def gateways(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -231,10 +236,11 @@ class Node(_message.Message):
         first_seen_time: _timestamp_pb2.Timestamp | None = ...,
         release_time: _timestamp_pb2.Timestamp | None = ...,
         disconnect_time: _timestamp_pb2.Timestamp | None = ...,
+        held_back: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["connect_time", b"connect_time", "disconnect_time", b"disconnect_time", "first_seen_time", b"first_seen_time", "last_seen_time", b"last_seen_time", "locality", b"locality", "release_time", b"release_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster", "connect_time", b"connect_time", "disconnect_time", b"disconnect_time", "first_seen_time", b"first_seen_time", "gateways", b"gateways", "held_revision", b"held_revision", "id", b"id", "known", b"known", "last_seen_time", b"last_seen_time", "locality", b"locality", "models", b"models", "name", b"name", "note", b"note", "peer", b"peer", "refusals", b"refusals", "release_time", b"release_time", "state", b"state", "streams", b"streams", "target_revision", b"target_revision", "user_agent", b"user_agent", "variants", b"variants"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster", "connect_time", b"connect_time", "disconnect_time", b"disconnect_time", "first_seen_time", b"first_seen_time", "gateways", b"gateways", "held_back", b"held_back", "held_revision", b"held_revision", "id", b"id", "known", b"known", "last_seen_time", b"last_seen_time", "locality", b"locality", "models", b"models", "name", b"name", "note", b"note", "peer", b"peer", "refusals", b"refusals", "release_time", b"release_time", "state", b"state", "streams", b"streams", "target_revision", b"target_revision", "user_agent", b"user_agent", "variants", b"variants"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

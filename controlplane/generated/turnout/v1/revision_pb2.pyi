@@ -615,6 +615,7 @@ class NodeProgress(_message.Message):
     REFUSED_REVISION_FIELD_NUMBER: _builtins.int
     LAST_SEEN_TIME_FIELD_NUMBER: _builtins.int
     RELEASE_TIME_FIELD_NUMBER: _builtins.int
+    HELD_BACK_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     """Resource name of the node, `nodes/{node}`."""
     state: Global___NodeProgressState.ValueType
@@ -629,6 +630,8 @@ class NodeProgress(_message.Message):
     """
     refused_revision: _builtins.int
     """Revision of the refused response; lower than the watched one if `state` is holding. 0 if `refused_type` is empty."""
+    held_back: _builtins.bool
+    """True if the node is held back at this revision: it is sent nothing, until a newer revision is made or AdoptNodes is called."""
     @_builtins.property
     def hold_time(self) -> _timestamp_pb2.Timestamp:
         """Time at which the node began to hold the revision. Unset if it does not hold it."""
@@ -658,10 +661,11 @@ class NodeProgress(_message.Message):
         refused_revision: _builtins.int = ...,
         last_seen_time: _timestamp_pb2.Timestamp | None = ...,
         release_time: _timestamp_pb2.Timestamp | None = ...,
+        held_back: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["hold_time", b"hold_time", "last_seen_time", b"last_seen_time", "release_time", b"release_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "held_revision", b"held_revision", "hold_time", b"hold_time", "last_seen_time", b"last_seen_time", "node", b"node", "refused_resources", b"refused_resources", "refused_revision", b"refused_revision", "refused_type", b"refused_type", "release_time", b"release_time", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "held_back", b"held_back", "held_revision", b"held_revision", "hold_time", b"hold_time", "last_seen_time", b"last_seen_time", "node", b"node", "refused_resources", b"refused_resources", "refused_revision", b"refused_revision", "refused_type", b"refused_type", "release_time", b"release_time", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
