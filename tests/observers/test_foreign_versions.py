@@ -88,7 +88,7 @@ async def test_a_node_that_is_held_back_is_logged_once_until_it_is_released() ->
 
     (line,) = report(HeldBack(1, ((CLUSTER, "iris/blue"),)))
     assert line["event"].startswith("node is held back")
-    assert (line["log_level"], line["node"], line["revision"], line["lost"]) == ("warning", "edge-1", 1, "model iris")
+    assert (line["log_level"], line["node"], line["revision"], line["lost"]) == ("warning", "edge-1", 1, "cluster iris/blue")
     assert report(HeldBack(1, unknown=True)) == []
     assert report(HeldBack(0)) == []
     assert len(report(HeldBack(2, unknown=True))) == 1
