@@ -12,18 +12,17 @@ changes, while a route that Envoy accepted early works as soon as the cluster co
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from envoy.config.route.v3 import route_components_pb2, route_pb2
 from envoy.extensions.retry.host.previous_hosts.v3.previous_hosts_pb2 import PreviousHostsPredicate
-from envoy.type.matcher.v3 import regex_pb2
 from envoy.type.v3 import percent_pb2
 from google.protobuf import wrappers_pb2
 
 from controlplane.compiler.clusters import cluster_name, mirror_name
 from controlplane.compiler.listeners import SCOPE_HEADER
 from controlplane.compiler.message import duration, packed, resource
+from controlplane.compiler.rewrites import regex_rewrite
 from controlplane.domain import FULL_SHARE, Model, Version
 from controlplane.envoy_types import CLUSTER, ROUTES
 from controlplane.snapshot import Resource
@@ -63,7 +62,7 @@ def _route(host: Any, model: Model, previewed: str = "") -> Any:
     action.timeout.CopyFrom(duration(model.timeouts.request))
     action.idle_timeout.CopyFrom(duration(model.timeouts.idle))
     if model.rewrite is not None:
-        action.regex_rewrite.CopyFrom(_rewrite(model.rewrite.prefix, model.rewrite.replacement))
+        action.regex_rewrite.CopyFrom(regex_rewrite(model.rewrite))
     if model.mirror is not None and model.mirror.version != previewed:
         policy = action.request_mirror_policies.add(cluster=mirror_name(model.name, model.mirror.version))
         # The version's host or that of the request, without Envoy's `-shadow` after it.
@@ -109,16 +108,6 @@ def _retry_policy(model: Model) -> Any:
     if retries.per_try_timeout:
         policy.per_try_timeout.CopyFrom(duration(retries.per_try_timeout))
     return policy
-
-
-def _rewrite(prefix: str, replacement: str) -> Any:
-    # `prefix_rewrite` would need a second route for paths without the prefix; a regex that does not match changes nothing.
-    # Envoy does not apply it to the query. The prefix must end with a segment, or before a verb: `/v2/models/p` does not match
-    # `/v2/models/p2`. RE2 has no look-ahead, so the next character is captured and put back.
-    regex, substitution = "^" + re.escape(prefix), replacement.replace("\\", "\\\\")
-    if not prefix.endswith(("/", ":")):
-        regex, substitution = regex + "(/|:|$)", substitution + "\\1"
-    return regex_pb2.RegexMatchAndSubstitute(pattern=regex_pb2.RegexMatcher(regex=regex), substitution=substitution)
 
 
 def _clusters(config: Any) -> set[str]:

@@ -17,7 +17,12 @@ def script(version: Version) -> str:
 
 
 def _rewrite(rewrite: PathRewrite) -> str:
-    return f"{_text(rewrite.prefix)}, {_text(rewrite.replacement)}"
+    """Return the prefix, the replacement, and the characters that may follow the prefix. `rewrites.py` has the rules."""
+    prefix, replacement = rewrite.prefix.removesuffix("/"), rewrite.replacement.removesuffix("/")
+    following = "/" if rewrite.prefix.endswith("/") else "/:"
+    if rewrite.prefix.endswith(":"):
+        prefix, replacement, following = prefix[:-1], rewrite.replacement or "/", ":"
+    return ", ".join(_text(text) for text in (prefix, replacement, following))
 
 
 def _text(text: str) -> str:
@@ -26,14 +31,35 @@ def _text(text: str) -> str:
 
 
 _PATH = """\
-local PREFIX, REPLACEMENT = {rewrite}
+local PREFIX, REPLACEMENT, FOLLOWING = {rewrite}
+
+-- Return the character at a position, the same for each of its forms, and the position after it.
+local function character(text, at)
+  local hex = text:match("^%%(%x%x)", at)
+  if not hex then return text:sub(at, at), at + 1 end
+  local decoded = string.char(tonumber(hex, 16))
+  return decoded:find("^[:@+]") and decoded or hex:upper(), at + 3
+end
+
+-- Return the path after the prefix; nil if the path does not begin with it.
+local function remainder(path)
+  local i, at = 1, 1
+  while i <= #PREFIX do
+    local expected, actual
+    expected, i = character(PREFIX, i)
+    actual, at = character(path, at)
+    if expected ~= actual then return nil end
+  end
+  return path:sub(at)
+end
 
 local function rewritten(path)
-  local plain = path:match("^[^?#]*")
-  if plain:sub(1, #PREFIX) ~= PREFIX then return path end
-  local following = plain:sub(#PREFIX + 1, #PREFIX + 1)
-  if not PREFIX:find("[/:]$") and not following:find("^[/:]?$") then return path end
-  return REPLACEMENT .. path:sub(#PREFIX + 1)
+  local plain, query = path:match("^([^?]*)(.*)")
+  local rest = remainder(plain)
+  if not rest or not FOLLOWING:find(rest:sub(1, 1), 1, true) then return path end
+  if FOLLOWING == ":" then return rest == "" and path or REPLACEMENT .. rest:sub(2) .. query end
+  if REPLACEMENT == "" and rest:sub(1, 1) ~= "/" then rest = "/" .. rest end
+  return REPLACEMENT .. rest .. query
 end
 
 function envoy_on_request(handle)

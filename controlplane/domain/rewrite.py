@@ -12,8 +12,9 @@ class PathRewrite:
     """Replaces the prefix of the path before the request goes to the model server. A prefix ends where a segment ends."""
 
     prefix: str
-    replacement: str
+    replacement: str = ""  # "": the prefix is removed
 
     def __post_init__(self) -> None:
         check_path(self.prefix, "prefix")
-        check_path(self.replacement, "replacement")
+        if self.replacement:
+            check_path(self.replacement, "replacement")

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from controlplane.compiler.decode import decoded
 from controlplane.compiler.listeners import SCOPE_HEADER
 from controlplane.compiler.routes import SAFE_RETRIES, UNSAFE_RETRIES, compile_routes
-from controlplane.domain import FULL_SHARE, Endpoint, Model, PathRewrite, Retries, Sticky, Version
+from controlplane.domain import FULL_SHARE, Endpoint, Model, Retries, Sticky, Version
 from controlplane.envoy_types import CLUSTER
 from tests.compiler.cases import check
 from tests.compiler.strategies import models, splits
@@ -110,25 +108,6 @@ def test_a_retry_goes_to_another_endpoint_and_is_safe_by_default() -> None:
     unsafe = policy(Retries(1, unsafe=True, per_try_timeout=2.5))
     assert unsafe.retry_on == UNSAFE_RETRIES
     assert unsafe.per_try_timeout.ToTimedelta().total_seconds() == 2.5
-
-
-@pytest.mark.parametrize(
-    ("prefix", "replacement", "path", "rewritten"),
-    [
-        ("/v2/models/p", "/v2/models/q", "/v2/models/p/infer", "/v2/models/q/infer"),
-        ("/v2/models/p", "/v2/models/q", "/v2/models/p:predict", "/v2/models/q:predict"),
-        ("/v2/models/p", "/v2/models/q", "/v2/models/p", "/v2/models/q"),
-        ("/v2/models/p", "/v2/models/q", "/v2/models/p2/infer", "/v2/models/p2/infer"),
-        ("/a/", "/", "/a/b", "/b"),
-        ("/a.b", "/c", "/aXb", "/aXb"),
-        ("/a", "/\\1", "/a/b", "/\\1/b"),
-    ],
-)
-def test_a_rewrite_replaces_whole_segments(prefix: str, replacement: str, path: str, rewritten: str) -> None:
-    model = replace(a_model(), rewrite=PathRewrite(prefix, replacement))
-    action = decoded(compile_routes(model)).virtual_hosts[0].routes[-1].route
-    # RE2 and Python use the same syntax for groups and escaped backslashes in a substitution.
-    assert re.sub(action.regex_rewrite.pattern.regex, action.regex_rewrite.substitution, path) == rewritten
 
 
 def test_the_route_removes_the_scope_header() -> None:

@@ -12,4 +12,4 @@ def test_a_version_that_rewrites_nothing_has_no_script() -> None:
 
 def test_texts_in_a_script_can_not_end_their_quotes() -> None:
     code = script(Version("blue", rewrite=PathRewrite('/a"b', "/c]]\\n~d")))
-    assert code.startswith('local PREFIX, REPLACEMENT = "/a\\034b", "/c\\093\\093\\092n~d"\n')
+    assert code.startswith('local PREFIX, REPLACEMENT, FOLLOWING = "/a\\034b", "/c\\093\\093\\092n~d", "/:"\n')

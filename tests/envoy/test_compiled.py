@@ -391,36 +391,6 @@ async def test_requests_without_the_sticky_key_are_split_at_random(tmp_path: Pat
         assert min(drawn.values()) > 60
 
 
-async def test_a_rewrite_changes_only_paths_with_its_prefix(tmp_path: Path) -> None:
-    ups, (v1,) = await versions("v1")
-    rewrite = PathRewrite("/v2/models/iris/", "/api/\\1/")
-    model = Model("iris", ("edge",), (v1,), {"v1": 10_000}, rewrite=rewrite)
-    async with rig(state_of(edge(), model), ups, tmp_path) as r:
-        for path in ("/v2/models/iris/infer?x=/v2/models/iris/", "/v1/models/iris:predict", "/x/y/iris/v2/models/iris/"):
-            assert await r.ask(path) == "v1"
-        assert [path for _, path, _ in ups["v1"].seen] == [
-            "/api/\\1/infer?x=/v2/models/iris/",
-            "/v1/models/iris:predict",
-            "/x/y/iris/v2/models/iris/",
-        ]
-
-
-async def test_a_rewrite_matches_whole_segments(tmp_path: Path) -> None:
-    ups, (v1,) = await versions("v1")
-    model = Model("p", ("edge",), (v1,), {"v1": 10_000}, keys=("p", "p2"), rewrite=PathRewrite("/v2/models/p", "/\\1"))
-    rewritten = {
-        "/v2/models/p": "/\\1",
-        "/v2/models/p?x=/v2/models/p": "/\\1?x=/v2/models/p",
-        "/v2/models/p/infer?x": "/\\1/infer?x",
-        "/v2/models/p:predict": "/\\1:predict",
-        "/v2/models/p2": "/v2/models/p2",
-        "/v2/models/p2/infer?x": "/v2/models/p2/infer?x",
-    }
-    async with rig(state_of(edge(), model), ups, tmp_path) as r:
-        assert {await r.ask(path) for path in rewritten} == {"v1"}
-        assert [path for _, path, _ in ups["v1"].seen] == list(rewritten.values())
-
-
 async def test_a_request_that_reached_an_upstream_is_retried_only_if_the_model_permits_it(tmp_path: Path) -> None:
     ups, (safe, unsafe) = await versions("safe", "unsafe")
     state = state_of(

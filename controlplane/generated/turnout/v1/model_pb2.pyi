@@ -859,18 +859,21 @@ Global___Retries: _TypeAlias = Retries  # noqa: Y015
 
 @_typing.final
 class PathRewrite(_message.Message):
-    """PathRewrite replaces the start of a path."""
+    """PathRewrite replaces the start of a path. The query stays."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     PREFIX_FIELD_NUMBER: _builtins.int
     REPLACEMENT_FIELD_NUMBER: _builtins.int
     prefix: _builtins.str
-    """Start of the path that is replaced. It ends at the end of a segment, or before a verb: `/v2/models/p` does not match
-    `/v2/models/p2`. Paths that don't match are kept. It begins with `/`. Required.
+    """Start of the path that is replaced. It ends at the end of a segment, or before a verb: `/v2/models/p` matches
+    `/v2/models/p/infer` and `/v2/models/p:predict`, but not `/v2/models/p2`. With a slash at its end, it does not match before
+    a verb. Paths that don't match are kept. It begins with `/`. Required.
     """
     replacement: _builtins.str
-    """Text that replaces `prefix`. It begins with `/`. Required."""
+    """Text that replaces `prefix`. A slash at its end has no effect: the rest of the path begins with one. It begins with `/`.
+    Unset: the prefix is removed.
+    """
     def __init__(
         self,
         *,
