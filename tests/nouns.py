@@ -63,7 +63,7 @@ path_routings = st.builds(
 )
 body_routings = st.builds(
     BodyRouting,
-    st.integers(1 << 10, 1 << 30),
+    st.integers(64 << 10, 1 << 30),
     st.sampled_from(["", "iris", "meta-llama/Llama-3.1-8B-Instruct", "llama3.1:8b"]),
 )
 routings = st.one_of(path_routings, st.builds(HeaderRouting, headers), st.just(HostRouting()), body_routings)

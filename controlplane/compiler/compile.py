@@ -79,7 +79,8 @@ class Compiler:
         served = _served(state, audience)
         resources: list[Resource] = []
         if audience.client is Client.ENVOY:
-            resources += [self._objects.listener(state.gateways[g]) for g in served.gateways]
+            for gateway in (state.gateways[g] for g in served.gateways):
+                resources += [self._objects.listener(gateway), *self._objects.own(state, gateway, served)]
         for name in sorted(state.models):
             resources += self._objects.model(state, endpoints, state.models[name], served)
         resources += self._objects.secrets(state, resources)
@@ -91,7 +92,13 @@ class Compiler:
         removed: list[Resource] = []
         added: list[Resource] = []
         served = _served(state, previous.audience)
-        for old, new in _changed_models(before.state, state, before.endpoints.changed_models(endpoints)):
+        changed_models = _changed_models(before.state, state, before.endpoints.changed_models(endpoints))
+        if previous.audience.client is Client.ENVOY:
+            for gateway in (state.gateways[g] for g in served.gateways):
+                if any(_changed_keys(old, new, gateway) for old, new in changed_models):
+                    removed += self._objects.own(before.state, gateway, served)
+                    added += self._objects.own(state, gateway, served)
+        for old, new in changed_models:
             removed += self._objects.model(before.state, before.endpoints, old, served) if old is not None else ()
             added += self._objects.model(state, endpoints, new, served) if new is not None else ()
         resources = dict(previous.resources)
@@ -171,6 +178,12 @@ def _changed_models(a: State, b: State, more: Iterable[str] = ()) -> list[tuple[
     if more:
         names = list({*names, *more})
     return [(old.get(n), new.get(n)) for n in sorted(names)]
+
+
+def _changed_keys(old: Model | None, new: Model | None, gateway: Gateway) -> bool:
+    """Return True if a model is named at a gateway by other keys than before."""
+    keys = [m.route_keys if m is not None and gateway.name in m.gateways else () for m in (old, new)]
+    return keys[0] != keys[1]
 
 
 def _has_mappings_of(snapshot: Snapshot, previous: Snapshot) -> bool:

@@ -11,7 +11,7 @@ from google.protobuf.message import DecodeError
 from controlplane.compiler.secrets import secret_label
 from controlplane.domain import Gateway, Model, Secret
 from controlplane.domain.collections import resource_name
-from controlplane.envoy_types import COMPILED, LISTENER, SCOPED_ROUTES, SECRET
+from controlplane.envoy_types import COMPILED, LISTENER, ROUTES, SCOPED_ROUTES, SECRET
 from controlplane.snapshot import Resource
 
 _MESSAGES: Mapping[str, Any] = {t.url: t.message_class() for t in COMPILED.values()}
@@ -38,10 +38,21 @@ def owner(resource: Resource) -> str:
         is_proxyless = listener.HasField("api_listener")
         return resource_name(Model, resource.name) if is_proxyless else resource_name(Gateway, _gateway(listener))
     if resource.type_url == SCOPED_ROUTES:
-        return resource_name(Model, decoded(resource).route_configuration_name)
+        return _owner_of_routes(decoded(resource).route_configuration_name)
+    if resource.type_url == ROUTES:
+        return _owner_of_routes(resource.name)
     if resource.type_url == SECRET:
         return resource_name(Secret, secret_label(resource.name))
     return resource_name(Model, resource.name.partition("/")[0])
+
+
+def is_gateways_own(routes: str) -> bool:
+    """Return True if a RouteConfiguration of this name has the routes of a gateway itself, and not those of a model."""
+    return routes.startswith(f"{Gateway.collection}/")
+
+
+def _owner_of_routes(routes: str) -> str:
+    return routes if is_gateways_own(routes) else resource_name(Model, routes)
 
 
 def _gateway(listener: Any) -> str:

@@ -12,6 +12,7 @@ for `iris?x=1`. And all listeners of an Envoy share its scopes. So the listener 
 
     the path names the model          `SCOPE/v2/models/iris`: part 0 is the gateway's scope, part N the path's segment N
     a header or the host names it     `SCOPE`: part 0 is the gateway's scope; the other part comes from that header
+    the body names it                 `SCOPE|*`: a filter replaces the `*` when it has found the name (`body_routing.py`)
 
 The scope is the address of the gateway, or an earlier one.
 
@@ -34,10 +35,12 @@ from envoy.extensions.http.early_header_mutation.header_mutation.v3 import heade
 from envoy.extensions.transport_sockets.tls.v3 import common_pb2, tls_pb2
 from google.protobuf import wrappers_pb2
 
+from controlplane.compiler.body_routing import model_filter
+from controlplane.compiler.body_script import SEPARATOR, START
 from controlplane.compiler.local_replies import set_local_replies
 from controlplane.compiler.message import duration, over_ads, packed, resource, socket_address
 from controlplane.compiler.secrets import over_sds
-from controlplane.domain import Gateway, GatewayTls, HeaderRouting, HostRouting, PathRouting, TlsVersion
+from controlplane.domain import BodyRouting, Gateway, GatewayTls, HeaderRouting, HostRouting, PathRouting, TlsVersion
 from controlplane.envoy_types import LISTENER, SCOPED_ROUTES, SECRET
 from controlplane.snapshot import Resource
 
@@ -55,7 +58,7 @@ def compile_listener(gateway: Gateway) -> Resource:
         name=gateway.host_port,  # no two gateways of a node share it
         address=socket_address(gateway.address, gateway.port),
         traffic_direction=base_pb2.TrafficDirection.INBOUND,
-        per_connection_buffer_limit_bytes=wrappers_pb2.UInt32Value(value=_BUFFER),
+        per_connection_buffer_limit_bytes=wrappers_pb2.UInt32Value(value=_buffer_limit(gateway)),
     )
     listener.address.socket_address.protocol = address_pb2.SocketAddress.TCP
     manager = listener_components_pb2.Filter(name=HCM, typed_config=packed(_connection_manager(gateway)))
@@ -67,6 +70,11 @@ def compile_listener(gateway: Gateway) -> Resource:
         chain.transport_socket_connect_timeout.CopyFrom(duration(10))
     secrets = [(SECRET, reference.label) for reference in gateway.references]
     return resource(LISTENER, listener, [*secrets, (SCOPED_ROUTES, gateway.scope)])
+
+
+def _buffer_limit(gateway: Gateway) -> int:
+    # The model's filter keeps a body until it is complete. Envoy 1.36 knows no limit for bodies of requests alone.
+    return gateway.routing.max_body_bytes if isinstance(gateway.routing, BodyRouting) else _BUFFER
 
 
 _VERSIONS = {
@@ -107,6 +115,8 @@ def _connection_manager(gateway: Gateway) -> Any:
     manager.http2_protocol_options.initial_stream_window_size.value = _BUFFER
     manager.http2_protocol_options.initial_connection_window_size.value = 16 * _BUFFER
     manager.http2_protocol_options.max_concurrent_streams.value = 1000
+    if isinstance(gateway.routing, BodyRouting):
+        model_filter(manager, SCOPE_HEADER)
     set_local_replies(manager, gateway)
     manager.http_filters.add(name="envoy.filters.http.router", typed_config=packed(router_pb2.Router()))
 
@@ -116,7 +126,7 @@ def _connection_manager(gateway: Gateway) -> Any:
     scoped.scoped_rds.scoped_rds_config_source.CopyFrom(over_ads())
     # The zone of an IPv6 address begins with %, which Envoy would read as the start of a command.
     header = gateway.scope.replace("%", "%%")
-    _fragment(scoped, SCOPE_HEADER, "/", 0)
+    _fragment(scoped, SCOPE_HEADER, SEPARATOR if isinstance(gateway.routing, BodyRouting) else "/", 0)
     match gateway.routing:
         case PathRouting(segment=segment):
             header += "%PATH(NQ:PATH)%"
@@ -128,6 +138,9 @@ def _connection_manager(gateway: Gateway) -> Any:
             manager.strip_any_host_port = True
             manager.strip_trailing_host_dot = True
             _fragment(scoped, ":authority")
+        case BodyRouting():
+            header += f"{SEPARATOR}{START}"
+            _fragment(scoped, SCOPE_HEADER, SEPARATOR, 1)
     set_scope = header_mutation_pb2.HeaderMutation()
     mutation = set_scope.mutations.add().append
     mutation.header.key = SCOPE_HEADER

@@ -21,6 +21,7 @@ from envoy.config.core.v3 import base_pb2
 from envoy.extensions.access_loggers.filters.cel.v3 import cel_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2 as hcm_pb2
 
+from controlplane.compiler.body_script import METADATA
 from controlplane.compiler.message import packed
 from controlplane.domain import BodyRouting, ErrorFormat, Gateway, HeaderRouting, HostRouting, PathRouting
 
@@ -164,8 +165,7 @@ def _unknown_model(gateway: Gateway) -> Iterator[_Reply]:
             )
         case BodyRouting():
             yield _no_model(
-                "No model has the name in the field `model` of the request's body. Check the name: "
-                "GET /v1/models lists the models."
+                f"There is no model '%DYNAMIC_METADATA({METADATA}:model)%'. GET /v1/models lists the models of this gateway."
             )
 
 

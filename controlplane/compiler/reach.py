@@ -24,7 +24,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from controlplane.compiler.body_script import NO_MODEL, START
 from controlplane.compiler.compile import served_gateways
+from controlplane.compiler.decode import is_gateways_own
 from controlplane.compiler.impact import CompiledState
 from controlplane.compiler.proxyless import obstacle
 from controlplane.domain import BodyRouting, Endpoint, Gateway, HeaderRouting, HostRouting, Model, Object, PathRouting
@@ -149,7 +151,8 @@ class _EnvoyLosses:
         """The labels of the models in each gateway's scope before the change."""
         models: dict[str, set[str]] = defaultdict(set)
         for name, scoped_routes in self._old_scopes.items():
-            models[_scope_of(name)].add(_target(scoped_routes))
+            if (target := _target(scoped_routes)) and not is_gateways_own(target):
+                models[_scope_of(name)].add(target)
         return models
 
     def _move(self, address: str) -> str:
@@ -165,7 +168,8 @@ class _EnvoyLosses:
             for key in self._changed_keys(address):
                 model = _target(self._old_scopes[f"{self._old[address].scope}/{key}"])
                 other = self._target_at(address, key)
-                if model != other:
+                # The routes of the gateway itself answer with an error, unless they list the models. They do that always.
+                if model != other and not is_gateways_own(model):
                     lost[address, model, other].add(key)
         models: dict[tuple[str, str, str], list[str]] = defaultdict(list)
         for (address, model, other), keys in lost.items():
@@ -194,13 +198,16 @@ class _EnvoyLosses:
     def _target_at(self, address: str, key: str) -> str:
         """Return the model that a key leads to at a listener after the change; "" for none."""
         resource = self._new_scopes.get(f"{self._new[address].scope}/{key}")
-        return _target(resource) if resource is not None else ""
+        target = _target(resource) if resource is not None else ""
+        return "" if is_gateways_own(target) else target
 
     def _part(self, address: str, label: str, lost: set[str]) -> str:
         """Return the words for the lost keys of a model: `path` if it keeps no key at the address, else `paths 'a', 'b'`.
 
         A key with a verb is `KEY:VERB`. If each key loses the same verbs, only the verbs are named.
         """
+        if lost == {NO_MODEL}:
+            return "requests that name no model"
         noun = _key_noun(self._old[address])
         model = self._after.models.get(label)
         if model is None or all(self._target_at(address, k) != label for k in scope_keys(self._new[address], model)):
@@ -217,14 +224,14 @@ def _keys_by_scope(names: Iterable[str]) -> Mapping[str, list[str]]:
     """Return the keys in the names of ScopedRouteConfigurations, by the gateway's scope."""
     keys: dict[str, list[str]] = defaultdict(list)
     for name in names:
-        scope, _, key = name.rpartition("/")
+        scope, _, key = name.partition("/")
         keys[scope].append(key)
     return keys
 
 
 def _scope_of(name: str) -> str:
     """Return the gateway's scope in the name of a ScopedRouteConfiguration."""
-    return name.rpartition("/")[0]
+    return name.partition("/")[0]
 
 
 def _target(scoped_routes: Resource) -> str:
@@ -303,13 +310,13 @@ def _lost_of_claim(claim: Claim, new: Snapshot) -> Iterator[Loss]:
         return
     for address in closed:
         yield Loss(LossKind.LISTENER, address, (), "only" if len(claim.listeners) == 1 and not listeners else "")
-    if models := tuple(sorted(claim.routes - routes)):
+    if models := tuple(sorted(name for name in claim.routes - routes if not is_gateways_own(name))):
         yield Loss(LossKind.MODEL, "", models)
     keys: dict[str, list[str]] = defaultdict(list)
     for name in sorted(claim.scopes - scopes):
-        scope, _, key = name.rpartition("/")
+        scope, _, key = name.partition("/")
         # If a listener or a model is lost, its keys are not listed, too.
-        if scope not in closed and key.partition(":")[0] not in models:
+        if scope not in closed and key.partition(":")[0] not in models and key not in (START, NO_MODEL):
             keys[scope].append(key)
     for scope, lost in keys.items():
         yield Loss(LossKind.MODEL, scope, (), f"key{'s' if len(lost) > 1 else ''} {_quoted(lost)}")

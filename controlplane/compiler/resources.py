@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
+from controlplane.compiler.body_routing import compile_own_resources, models_by_key
 from controlplane.compiler.clusters import cluster_name, compile_cluster, compile_mirror, mirror_name
 from controlplane.compiler.endpoints import compile_endpoints
 from controlplane.compiler.listeners import compile_listener
@@ -12,7 +13,7 @@ from controlplane.compiler.proxyless import compile_proxyless, served_versions
 from controlplane.compiler.routes import compile_routes
 from controlplane.compiler.scopes import compile_scopes
 from controlplane.compiler.secrets import compile_secret, secret_label
-from controlplane.domain import Affinity, Gateway, Model, Secret, Version
+from controlplane.domain import Affinity, BodyRouting, Gateway, Model, Secret, Version
 from controlplane.domain.endpoints import Endpoints, LiveEndpoint
 from controlplane.domain.state import State
 from controlplane.envoy_types import SECRET
@@ -39,12 +40,22 @@ class CompiledObjects:
         # By (gateway, model), of a gateway and the model's route keys.
         self._scopes: Memo[tuple[str, str], tuple[Gateway, tuple[str, ...]], list[Resource]] = Memo()
         self._listeners: Memo[str, Gateway, Resource] = Memo()
+        # By gateway and the models that the audience names, of a body gateway and its models' labels by key.
+        self._own: Memo[tuple[str, frozenset[str] | None], tuple[Gateway, Mapping[str, str]], list[Resource]] = Memo()
         # By name of the resource.
         self._secrets: Memo[str, Secret, Resource] = Memo()
 
     def listener(self, gateway: Gateway) -> Resource:
         """Return the listener of a gateway."""
         return self._listeners.get(gateway.name, gateway, lambda: compile_listener(gateway))
+
+    def own(self, state: State, gateway: Gateway, audience: Audience) -> list[Resource]:
+        """Return the routes of a gateway itself, and the scopes that lead to them. Only body gateways have some."""
+        if not isinstance(gateway.routing, BodyRouting):
+            return []
+        models = (m for m in state.models.values() if audience.models is None or m.name in audience.models)
+        keys = models_by_key(gateway, models)
+        return self._own.get((gateway.name, audience.models), (gateway, keys), lambda: compile_own_resources(gateway, keys))
 
     def model(self, state: State, endpoints: Endpoints, model: Model, audience: Audience) -> list[Resource]:
         """Return all resources of a model that an audience gets.
@@ -88,6 +99,7 @@ class CompiledObjects:
         self._mirrors.keep(lambda model: model in state.models)
         self._scopes.keep(lambda key: key[0] in state.gateways and key[1] in state.models)
         self._listeners.keep(lambda gateway: gateway in state.gateways)
+        self._own.keep(lambda key: key[0] in state.gateways)
         return True
 
     def _cluster(self, model: Model, version: Version) -> list[Resource]:

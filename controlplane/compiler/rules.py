@@ -18,6 +18,8 @@ from controlplane.domain import is_ip
 from controlplane.envoy_types import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SCOPED_ROUTES, SECRET
 
 _MAX_U32 = 2**32 - 1
+# Envoy's default for `max_direct_response_body_size_bytes`.
+_MAX_DIRECT_RESPONSE = 4096
 # Envoy's default for `max_ejection_time`, in seconds.
 _MAX_EJECTION = 300
 
@@ -130,6 +132,9 @@ def _routes(config: Any) -> Iterator[Problem]:
         if names[host.name] > 1:
             yield f"virtual_hosts[{i}].name", f"'{host.name}' is named {names[host.name]} times, but may be named only once"
         for j, route in enumerate(host.routes):
+            limit = config.max_direct_response_body_size_bytes.value or _MAX_DIRECT_RESPONSE
+            if len(route.direct_response.body.inline_string.encode()) > limit:
+                yield f"virtual_hosts[{i}].routes[{j}].direct_response.body", f"must have at most {limit} bytes"
             if route.HasField("route"):
                 yield from _route_action(route.route, f"virtual_hosts[{i}].routes[{j}].route")
 

@@ -20,7 +20,7 @@ BOUNDS: Mapping[str, tuple[int, int]] = {
     "requests": (1, 1_000_000),
     "max_users": (1, 1_000_000),
     "segment": (1, 16),
-    "max_body_bytes": (1 << 10, 1 << 30),
+    "max_body_bytes": (64 << 10, 1 << 30),
     "attempts": (0, 10),
     "request_body_buffer_limit": (1, 2**30),
     "max_request_bytes": (1, 2**30),

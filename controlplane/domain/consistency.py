@@ -4,6 +4,7 @@
 |---|---|---|
 | no two gateways bind the same socket on one node | ADDRESS_TAKEN | changed gateways |
 | every referenced object exists and has the required kind | UNKNOWN_…, WRONG_… | changed objects |
+| requests can have the model's keys | IMPOSSIBLE_KEY | models with other keys or gateways; all models of changed gateways |
 | no request can mean two models | AMBIGUOUS_KEY | models with other keys or gateways; all models of changed gateways |
 | no object in use is deleted or changes its kind | …_IN_USE | deleted objects, secrets that changed their kind |
 """
@@ -17,7 +18,7 @@ from controlplane.domain.collections import BY_NAME, Object
 from controlplane.domain.gateway import Gateway
 from controlplane.domain.model import Model
 from controlplane.domain.references import Reference
-from controlplane.domain.routing import scope_keys
+from controlplane.domain.routing import is_possible, scope_keys
 from controlplane.domain.secret import Secret
 from controlplane.errors import Code, Collector, Error, Violation, abbreviated, failed_precondition
 
@@ -105,6 +106,7 @@ def _check_keys(state: Objects, models: list[Model], c: Collector) -> None:
             owners.setdefault((gateway.name, key), []).append(model.name)
     for model in models:
         with c.within(model.resource_name):
+            _check_possible(state, model)
             for gateway, key in _keys(state, model):
                 others = [name for name in owners[gateway.name, key] if name != model.name]
                 if others:
@@ -114,6 +116,19 @@ def _check_keys(state: Objects, models: list[Model], c: Collector) -> None:
                         f"'{key}' means {state.models[others[0]].resource_name} on {gateway.resource_name} already: "
                         "a request with it could mean either model",
                     )
+
+
+def _check_possible(state: Objects, model: Model) -> None:
+    for i, key in enumerate(model.keys):
+        for label in model.gateways:
+            gateway = state.gateways.get(label)
+            if gateway is not None and not is_possible(gateway, key):
+                raise failed_precondition(
+                    "IMPOSSIBLE_KEY",
+                    f"keys[{i}]",
+                    f"'{key}' can't be a segment of a path or a host, by which {gateway.resource_name} finds models: use "
+                    "letters, digits, '.', '_', '~' or '-', or a gateway that finds models by a header or the body",
+                )
 
 
 def _keys(state: Objects, model: Model) -> Iterable[tuple[Gateway, str]]:

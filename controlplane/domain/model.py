@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
@@ -16,6 +15,7 @@ from controlplane.domain.checks import (
     check_distinct,
     check_header,
     check_label,
+    check_model_name,
     check_range,
 )
 from controlplane.domain.fallback import check_fallbacks
@@ -26,8 +26,6 @@ from controlplane.domain.rewrite import PathRewrite
 from controlplane.domain.secret import Secret
 from controlplane.domain.version import Version
 from controlplane.errors import Collector, did_you_mean, invalid
-
-_KEY = re.compile(r"[A-Za-z0-9._~-]{1,253}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,8 +154,7 @@ class Model:
             check_distinct(self.keys, "keys")
         for i, key in enumerate(self.keys):
             with c.within(""):
-                if not _KEY.fullmatch(key):
-                    raise invalid(f"keys[{i}]", f"'{key[:80]}' is not a key: 1 to 253 letters, digits, '.', '_', '~' or '-'")
+                check_model_name(key, f"keys[{i}]")
         c.check()
 
     def _checked_split(self) -> Mapping[str, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from controlplane.compiler.decode import is_gateways_own
 from controlplane.envoy_types import CLUSTER, LISTENER, ROUTES, SCOPED_ROUTES
 from controlplane.errors import abbreviated, escaped, shortened
 from controlplane.xds.events import HeldBack, StreamId
@@ -56,6 +57,7 @@ def lost_in_words(event: HeldBack) -> str:
     listeners, models, clusters, keys = (
         [name for type_url, name in event.lost if type_url == wanted] for wanted in (LISTENER, ROUTES, CLUSTER, SCOPED_ROUTES)
     )
+    models = [name for name in models if not is_gateways_own(name)]
     clusters = [name for name in clusters if name.partition("/")[0] not in models]
     parts = [("listener", listeners), ("model", models), ("cluster", clusters)]
     if not listeners and not models and not clusters:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+from controlplane.compiler.decode import is_gateways_own
 from controlplane.compiler.least_versions import needs, older_nodes, outdated
 from controlplane.domain.state import State
 from controlplane.envoy_types import CLUSTER, ENDPOINTS, ROUTES, short_name
@@ -132,7 +133,9 @@ def _refusals(refusing: list[Node]) -> Iterator[Problem]:
 
 def models_of(type_url: str, resources: tuple[str, ...]) -> tuple[str, ...]:
     """Return the labels of the models that resources of a type belong to, sorted; none for types that name no model."""
-    return tuple(sorted({name.partition("/")[0] for name in resources})) if type_url in _BY_MODEL else ()
+    if type_url not in _BY_MODEL:
+        return ()
+    return tuple(sorted({name.partition("/")[0] for name in resources if not is_gateways_own(name)}))
 
 
 def named(ids: tuple[str, ...]) -> str:

@@ -14,7 +14,17 @@ from pydantic import TypeAdapter
 
 from controlplane.compiler.decode import decoded
 from controlplane.compiler.validation import Validator
-from controlplane.domain import Gateway, HeaderRouting, HostRouting, Model, Object, OpaqueValue, PathRouting, Secret
+from controlplane.domain import (
+    BodyRouting,
+    Gateway,
+    HeaderRouting,
+    HostRouting,
+    Model,
+    Object,
+    OpaqueValue,
+    PathRouting,
+    Secret,
+)
 from controlplane.domain.state import Changes, State
 from controlplane.envoy_types import ORDER, SECRET, short_name
 from controlplane.snapshot import Audience, Client, Snapshot
@@ -29,7 +39,7 @@ CASES = sorted(path.name.removesuffix(".in.yaml") for path in TESTDATA.glob("*.i
 # A PEM text in JSON. Golden files have only its label.
 _PEM = re.compile(r"-----BEGIN ([A-Z ]+)-----.*?-----END \1-----(\\n)?")
 
-_ROUTINGS: dict[str, Any] = {"path": PathRouting, "header": HeaderRouting, "host": HostRouting}
+_ROUTINGS: dict[str, Any] = {"path": PathRouting, "header": HeaderRouting, "host": HostRouting, "body": BodyRouting}
 
 
 def read_state(case: str) -> State:

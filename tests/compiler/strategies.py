@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from controlplane.domain import (
     FULL_SHARE,
     Affinity,
+    BodyRouting,
     ConnectionLimits,
     Endpoint,
     Gateway,
@@ -39,6 +40,7 @@ routings = st.one_of(
     st.builds(PathRouting, st.integers(1, 16), st.sampled_from([(), ("predict",), ("predict", "x_Y-1")])),
     st.just(HeaderRouting("x-model")),
     st.just(HostRouting()),
+    st.builds(BodyRouting, default_model=st.sampled_from(["", "iris", "llama3.1:8b"])),
 )
 endpoints = st.one_of(
     st.lists(st.ip_addresses().map(str), unique=True, max_size=4),

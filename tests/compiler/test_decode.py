@@ -7,10 +7,11 @@ from envoy.config.listener.v3 import listener_pb2
 from google.protobuf import any_pb2
 from google.protobuf.message import DecodeError
 
+from controlplane.compiler.body_routing import compile_own_resources
 from controlplane.compiler.decode import decoded, owner, unpack
 from controlplane.compiler.message import packed
 from controlplane.compiler.proxyless import compile_proxyless
-from controlplane.domain import Endpoint, Model, Protocol, Version
+from controlplane.domain import BodyRouting, Endpoint, Gateway, Model, Protocol, Version
 from controlplane.envoy_types import CLUSTER, ENDPOINTS, LISTENER, ORDER, ROUTES, SCOPED_ROUTES, SECRET
 from controlplane.snapshot import Resource
 from tests.compiler.breaks import base
@@ -27,6 +28,11 @@ def test_owner_of_a_grpc_clients_listener_is_its_model() -> None:
     version = Version("blue", (Endpoint("10.0.0.1", 80),), Protocol.GRPC)
     listener = compile_proxyless(Model("iris", ("edge",), (version,), {"blue": 10_000}))[0]
     assert owner(listener) == "models/iris"
+
+
+def test_owner_of_the_routes_of_a_body_gateway_is_the_gateway() -> None:
+    for resource in compile_own_resources(Gateway("edge", 80, routing=BodyRouting()), {"iris": "iris"}):
+        assert owner(resource) == "gateways/edge"
 
 
 def test_owner_of_a_secret_is_the_secret() -> None:

@@ -18,6 +18,7 @@ from controlplane.compiler.reach import (
     replaced_versions,
 )
 from controlplane.domain import (
+    BodyRouting,
     Endpoint,
     Gateway,
     GatewayTls,
@@ -85,6 +86,7 @@ def only(**fields: tuple[str, ...]) -> NodeSelector:
 
 ON_ONE, ON_TYPO = (replace(EDGE, nodes=only(ids=(name,))) for name in ("edge-1", "egde-1"))
 BY_HEADER, BY_HOST = (replace(EDGE, routing=routing) for routing in (HeaderRouting("x-model"), HostRouting()))
+BY_BODY, DEFAULT_IRIS = (replace(EDGE, routing=BodyRouting(default_model=key)) for key in ("", "iris"))
 ON_BOTH = replace(IRIS, gateways=("edge", "inner"))
 RENAMED, MOVED = replace(EDGE, name="front"), replace(EDGE, port=8080)
 KEYS = replace(IRIS, keys=("iris", "flower", "rose"))
@@ -104,6 +106,34 @@ BASE = (EDGE, IRIS, WINE)
         (BASE, (RENAMED, replace(IRIS, gateways=("front",)), replace(WINE, gateways=("front",))), []),
         ((ON_ONE, IRIS), (EDGE, IRIS), []),
         ((EDGE,), (BY_HEADER,), []),
+        ((BY_BODY, IRIS), (BY_BODY, IRIS, WINE), []),
+        ((BY_BODY, IRIS), (DEFAULT_IRIS, IRIS), []),
+        ((BY_BODY,), (EDGE,), []),
+        # A body gateway: it is turned off, it loses a name of a model, or its default model.
+        (
+            (BY_BODY, IRIS, WINE),
+            (EDGE, IRIS, WINE),
+            [
+                "models iris, wine can't be reached by field `model` of the body at 0.0.0.0:80 any more, only by path segment "
+                "3, on edge-1 and edge-2"
+            ],
+        ),
+        (
+            (BY_BODY, replace(IRIS, keys=("iris", "meta/iris:8b")), WINE),
+            (BY_BODY, replace(IRIS, keys=("iris",)), WINE),
+            ["model iris loses its name 'meta/iris:8b' at 0.0.0.0:80 on edge-1 and edge-2"],
+        ),
+        ((BY_BODY, IRIS, WINE), (BY_BODY, IRIS), ["model wine loses its name at 0.0.0.0:80 on edge-1 and edge-2"]),
+        (
+            (DEFAULT_IRIS, IRIS),
+            (BY_BODY, IRIS),
+            ["model iris loses its requests that name no model at 0.0.0.0:80 on edge-1 and edge-2"],
+        ),
+        (
+            (DEFAULT_IRIS, IRIS, WINE),
+            (replace(EDGE, routing=BodyRouting(default_model="wine")), IRIS, WINE),
+            ["model iris loses its requests that name no model at 0.0.0.0:80 to model wine on edge-1 and edge-2"],
+        ),
         # A typo in a selector.
         ((ON_ONE, IRIS), (ON_TYPO, IRIS), ["edge-1 loses its only listener 0.0.0.0:80 with model iris"]),
         ((EDGE, IRIS), (ON_ONE, IRIS), ["edge-2 loses its only listener 0.0.0.0:80 with model iris"]),

@@ -41,6 +41,7 @@ def test_a_break_has_one_problem_at_its_field(wrong: Any) -> None:
 
 
 LONG = timedelta(seconds=301)
+TOO_LONG = {"direct_response": {"body": {"inline_string": "é" * 2049}}}
 
 
 def a_cluster(**fields: Any) -> Any:
@@ -92,6 +93,11 @@ def a_cluster(**fields: Any) -> Any:
                 "virtual_hosts[0].name": "'x' is named 2 times, but may be named only once",
                 "virtual_hosts[1].name": "'x' is named 2 times, but may be named only once",
             },
+        ),
+        (
+            ROUTES,
+            route_pb2.RouteConfiguration(virtual_hosts=[{"name": "x", "domains": ["a"], "routes": [TOO_LONG]}]),
+            {"virtual_hosts[0].routes[0].direct_response.body": "must have at most 4096 bytes"},
         ),
         (SECRET, secret_pb2.Secret(name="x"), {"type": "must be set"}),
     ],

@@ -6,7 +6,20 @@ import dataclasses
 
 import pytest
 
-from controlplane.domain import Endpoint, Gateway, GatewayTls, HeaderRouting, HostRouting, Model, Object, UpstreamTls, Version
+from controlplane.domain import (
+    BodyRouting,
+    Endpoint,
+    Gateway,
+    GatewayTls,
+    HeaderRouting,
+    HostRouting,
+    Model,
+    Object,
+    PathRouting,
+    Routing,
+    UpstreamTls,
+    Version,
+)
 from controlplane.domain.state import Changes, State
 from controlplane.errors import Code, Error
 from tests.pki import authority, pair
@@ -58,6 +71,16 @@ def test_two_gateways_cannot_share_an_address() -> None:
 def test_two_models_of_a_gateway_cannot_share_a_key(a: Model, b: Model) -> None:
     error = refused(state(Gateway("edge", 80), a), b)
     assert error.reason == "AMBIGUOUS_KEY"
+
+
+@pytest.mark.parametrize("routing", [PathRouting(), HostRouting()])
+def test_a_key_must_be_possible_at_its_gateway(routing: Routing) -> None:
+    llama = model("llama", "llama", "meta-llama/Llama-3.1-8B-Instruct")
+    error = refused(state(Gateway("edge", 80, routing=routing)), llama)
+    assert (error.reason, error.violations[0].field) == ("IMPOSSIBLE_KEY", "models/llama.keys[1]")
+    for other in (HeaderRouting("x-model"), BodyRouting()):
+        s = state(Gateway("edge", 80, routing=other), llama)
+        assert refused(s, Gateway("edge", 80, routing=routing)).reason == "IMPOSSIBLE_KEY"
 
 
 def test_models_of_different_gateways_may_have_the_same_key() -> None:

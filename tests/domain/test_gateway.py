@@ -30,7 +30,7 @@ BAD: list[tuple[str, Callable[[], object], str]] = [
     ("segment 0", lambda: PathRouting(0), "segment"),
     ("verb with a slash", lambda: PathRouting(verbs=("a/b",)), "verbs[0]"),
     ("verb twice", lambda: PathRouting(verbs=("a", "a")), "verbs[1]"),
-    ("a body that is too small", lambda: BodyRouting(1023), "max_body_bytes"),
+    ("a body that is too small", lambda: BodyRouting(65_535), "max_body_bytes"),
     ("a body that is too large", lambda: BodyRouting((1 << 30) + 1), "max_body_bytes"),
     ("a default model with a space", lambda: BodyRouting(default_model="my iris"), "default_model"),
     ("a default model of two lines", lambda: BodyRouting(default_model="iris\n"), "default_model"),

@@ -542,7 +542,7 @@ class BodyRouting(_message.Message):
     MAX_BODY_BYTES_FIELD_NUMBER: _builtins.int
     DEFAULT_MODEL_FIELD_NUMBER: _builtins.int
     max_body_bytes: _builtins.int
-    """Largest body of a request that names its model, in bytes, 1 KiB to 1 GiB. Larger ones get 413. An Envoy may need this much
+    """Largest body of a request that names its model, in bytes, 64 KiB to 1 GiB. Larger ones get 413. An Envoy may need this much
     memory for each request in progress. Uploads of files do not count: they name no model, and are not kept. Unset: 64 MiB.
     """
     default_model: _builtins.str

@@ -1,0 +1,112 @@
+"""Body gateways: a filter in front of the router finds the model in the body, and then the scope is looked up again.
+
+A request finds its RouteConfiguration by a key of two parts, which both come from the header `x-turnout-scope`. The listener
+sets the header to `SCOPE|*` before anything else, and so removes what a client sent. The filter replaces `*`:
+
+    SCOPE|*              as the request comes: the gateway's own routes, which list its models
+    SCOPE|NAME           the scope of the model with this key; none: the gateway's local reply for unknown models
+    SCOPE|*default       the request names no model: the default model, or the gateway's own routes, which answer with an error
+    SCOPE|*impossible    no model can have such a name: no scope, the local reply for unknown models
+
+The gateway's own routes are one RouteConfiguration, `gateways/NAME`. It changes when models or keys are added or removed, and
+not at a switch. The listener does not change with models, as for all gateways.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from envoy.config.core.v3 import base_pb2
+from envoy.config.route.v3 import route_pb2, scoped_route_pb2
+from envoy.extensions.filters.http.lua.v3 import lua_pb2
+
+from controlplane.compiler.body_script import LIST, NO_MODEL, START, script
+from controlplane.compiler.message import packed, resource
+from controlplane.domain import BodyRouting, Gateway, Model
+from controlplane.domain.routing import scope_keys
+from controlplane.envoy_types import ROUTES, SCOPED_ROUTES
+from controlplane.snapshot import Resource
+
+# Envoy refuses longer bodies of direct responses, unless the RouteConfiguration names a higher limit.
+_DEFAULT_MAX_BODY = 4096
+
+_NO_MODEL_TEXT = "The request names no model. Send the name in the field model of the JSON body."
+_UNKNOWN_TEXT = "This gateway has no such model. GET /v1/models lists its models."
+
+
+def model_filter(manager: Any, header: str) -> None:
+    """Add the filter that finds the model to a connection manager. It must be in front of the router."""
+    lua = lua_pb2.Lua()
+    lua.default_source_code.inline_string = script(header)
+    manager.http_filters.add(name="turnout.model", typed_config=packed(lua))
+
+
+def models_by_key(gateway: Gateway, models: Iterable[Model]) -> Mapping[str, str]:
+    """Return the labels of the models by the keys with which requests to `gateway` name them, sorted by key."""
+    return dict(sorted((key, m.name) for m in models if gateway.name in m.gateways for key in scope_keys(gateway, m)))
+
+
+def compile_own_resources(gateway: Gateway, models: Mapping[str, str]) -> list[Resource]:
+    """Return the RouteConfiguration of a body gateway and the scopes that lead to it. `models` are labels by key."""
+    assert isinstance(gateway.routing, BodyRouting)
+    name = gateway.resource_name
+    default = models.get(gateway.routing.default_model, name)
+    return [_routes(name, models), _scope(gateway.scope, START, name), _scope(gateway.scope, NO_MODEL, default)]
+
+
+def _scope(scope: str, key: str, routes: str) -> Resource:
+    message = scoped_route_pb2.ScopedRouteConfiguration(name=f"{scope}/{key}", route_configuration_name=routes)
+    for part in (scope, key):
+        message.key.fragments.add(string_key=part)
+    return resource(SCOPED_ROUTES, message, [(ROUTES, routes)])
+
+
+def _routes(name: str, keys: Iterable[str]) -> Resource:
+    config = route_pb2.RouteConfiguration(name=name)
+    config.response_headers_to_add.add(
+        header=base_pb2.HeaderValue(key="content-type", value="application/json"),
+        append_action=base_pb2.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD,
+    )
+    host = config.virtual_hosts.add(name="*", domains=["*"])
+    # Every request is matched against these routes before the model is found. So the routes of the list come last.
+    for prefix in ("/api/", "/"):
+        route = _answer(host, 400, _error(prefix, _NO_MODEL_TEXT, None))
+        route.match.prefix = prefix
+        route.match.headers.add(name=":method", invert_match=True).string_match.exact = "GET"
+    listed = [_listed(key) for key in keys]
+    _answer(host, 200, {"object": "list", "data": listed}).match.safe_regex.regex = f"(/v1)?{LIST}/?"
+    _answer(host, 200, {"models": [{"name": key, "model": key} for key in keys]}).match.path = "/api/tags"
+    for key, form in zip(keys, listed, strict=True):
+        slashes = key.replace("/", "%2F")
+        for path in dict.fromkeys((key, slashes, slashes.replace(":", "%3A"))):
+            _answer(host, 200, form).match.path = f"/v1{LIST}/{path}"
+    _answer(host, 404, _error("/", _UNKNOWN_TEXT, "model_not_found")).match.prefix = f"/v1{LIST}/"
+    for prefix in ("/api/", "/"):
+        _answer(host, 400, _error(prefix, _NO_MODEL_TEXT, None)).match.prefix = prefix
+    longest = max(len(route.direct_response.body.inline_string.encode()) for route in host.routes)
+    if longest > _DEFAULT_MAX_BODY:
+        config.max_direct_response_body_size_bytes.value = longest
+    return resource(ROUTES, config)
+
+
+def _answer(host: Any, status: int, body: object) -> Any:
+    """Add a route with which Envoy itself answers. The caller sets what it matches."""
+    route = host.routes.add()
+    route.direct_response.status = status
+    route.direct_response.body.inline_string = json.dumps(body, separators=(",", ":"))
+    return route
+
+
+def _listed(key: str) -> dict[str, object]:
+    """Return a model as OpenAI's API lists it; `type` and `display_name` are those of Anthropic's API."""
+    return {"id": key, "object": "model", "created": 0, "owned_by": "turnout", "type": "model", "display_name": key}
+
+
+def _error(path: str, message: str, code: str | None) -> dict[str, object]:
+    """Return an error as Ollama's API writes it, below `/api/`, and else as OpenAI's and Anthropic's do."""
+    if path == "/api/":
+        return {"error": message}
+    error = {"type": "invalid_request_error", "code": code, "param": "model", "message": message}
+    return {"type": "error", "error": error}

@@ -1,0 +1,265 @@
+"""The script of body gateways, run by Lua 5.1, whose language LuaJIT in Envoy has, with stand-ins for Envoy's objects."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from controlplane.compiler.body_script import IMPOSSIBLE, METADATA, NO_MODEL, START, script
+from controlplane.domain.checks import MODEL_NAME
+from tests.nouns import some
+from tests.tools import missing
+
+HEADER = "x-scope"
+LLAMA = "meta-llama/Llama-3.1-8B-Instruct"
+
+
+# Envoy's handle of a request, its headers, its body and its stream info, as far as the script uses them.
+_STAND_INS = f"""
+function run_request(fields, content)
+  local status, answer, model, cleared = nil, nil, nil, false
+  local headers, body, metadata, info, handle = {{}}, {{}}, {{}}, {{}}, {{}}
+  function headers:get(name) return fields[name] end
+  function headers:replace(name, value) fields[name] = value end
+  function body:length() return #content end
+  function body:getBytes(from, count)
+    assert(from >= 0 and count > 0 and from + count <= #content)
+    return string.sub(content, from + 1, from + count)
+  end
+  function metadata:set(namespace, key, value)
+    assert(namespace == "{METADATA}" and key == "model")
+    model = value
+  end
+  function info:dynamicMetadata() return metadata end
+  function handle:headers() return headers end
+  function handle:body() if #content > 0 then return body end end
+  function handle:streamInfo() return info end
+  function handle:clearRouteCache() cleared = true end
+  function handle:respond(fields, text) status, answer = fields[":status"], text end
+  envoy_on_request(handle)
+  return status, answer, fields["{HEADER}"], model, cleared
+end
+"""
+
+
+@pytest.fixture(scope="module")
+def lua() -> Any:
+    try:
+        from lupa import lua51  # type: ignore[import-untyped]
+    except ImportError:
+        missing("the package `lupa` is not installed: the script of body gateways is not run without an Envoy")
+    runtime = lua51.LuaRuntime(encoding=None)
+    runtime.execute((script(HEADER) + _STAND_INS).encode())
+    return runtime
+
+
+@dataclass
+class Result:
+    """The result of the script for one request."""
+
+    answer: tuple[int, bytes] | None  # the script's own answer
+    header: str
+    model: str | None  # in the metadata
+    cleared: bool  # the route is looked up again
+
+
+def run(
+    lua: Any, body: bytes | str, kind: str = "application/json", path: str = "/v1/chat", method: str = "POST", **more: str
+) -> Result:
+    """Run the script for a request. `more` are headers."""
+    fields = {":method": method, ":path": path, "content-type": kind, HEADER: f"edge|{START}", **more}
+    headers = lua.table_from({name.encode(): value.encode() for name, value in fields.items() if value})
+    content = body.encode() if isinstance(body, str) else body
+    status, answer, header, model, cleared = lua.globals()[b"run_request"](headers, content)
+    return Result((int(status), answer) if status else None, header.decode(), model.decode() if model else None, cleared)
+
+
+def found(request: Result) -> str | int:
+    """Return the part of the header after the separator; the status if the script answers itself."""
+    if request.answer is not None:
+        assert "message" in json.loads(request.answer[1])["error"]
+        return request.answer[0]
+    scope, _, model = request.header.partition("|")
+    assert scope == "edge"
+    return model
+
+
+BODIES: list[tuple[str, str | bytes, str | int]] = [
+    ("plain", '{"model":"iris"}', "iris"),
+    ("after a nested one", '{"a":{"model":"no"},"model":"iris"}', "iris"),
+    ("only nested", '{"a":{"model":"iris"}}', NO_MODEL),
+    ("in a list", '[{"model":"iris"}]', NO_MODEL),
+    ("a list of strings", '["model","iris"]', NO_MODEL),
+    ("a value named model", '{"a":"model","b":"iris"}', NO_MODEL),
+    ("twice", '{"model":"no","model":"iris"}', "iris"),
+    ("twice, then null", '{"model":"no","model":null}', NO_MODEL),
+    ("spaces", '\n { "a" : [ 1 , { } ] , "model"\t:\r\n"iris" }', "iris"),
+    ("in a string", r'{"a":"\"model\":\"no\",","model":"iris"}', "iris"),
+    ("after a backslash", r'{"a":"b\\","model":"iris"}', "iris"),
+    ("escaped", r'{"mod\u0065l":"meta-llama\/Llama-3.1-8B-Instr\u0075ct"}', LLAMA),
+    ("Ollama's", '{"model":"llama3.1:8b"}', "llama3.1:8b"),
+    ("empty", '{"model":""}', NO_MODEL),
+    ("null", '{"model":null}', NO_MODEL),
+    ("number", '{"model":5}', 400),
+    ("true", '{"model": true}', 400),
+    ("list", '{"model":["iris"]}', 400),
+    ("object", '{"model":{"model":"iris"}}', 400),
+    ("CR", r'{"model":"iris\r"}', IMPOSSIBLE),
+    ("LF", r'{"model":"iris\nx-evil: 1"}', IMPOSSIBLE),
+    ("a raw LF", '{"model":"iris\n"}', IMPOSSIBLE),
+    ("NUL", r'{"model":"iris\u0000"}', IMPOSSIBLE),
+    ("a raw NUL", '{"model":"iris\0"}', IMPOSSIBLE),
+    ("not ASCII", '{"model":"irís"}', IMPOSSIBLE),
+    ("escaped, not ASCII", r'{"model":"ir\u00eds"}', IMPOSSIBLE),
+    ("a space before", '{"model":" iris"}', IMPOSSIBLE),
+    ("the separator", '{"model":"iris|x"}', IMPOSSIBLE),
+    ("our own words", f'{{"model":"{START}"}}', IMPOSSIBLE),
+    ("253 characters", '{"model":"' + "x" * 253 + '"}', "x" * 253),
+    ("254 characters", '{"model":"' + "x" * 254 + '"}', IMPOSSIBLE),
+    ("64 KB", '{"model":"' + "x" * 65_536 + '"}', IMPOSSIBLE),
+    ("a key of 64 KB", '{"' + "model" * 13_000 + '":1,"model":"iris"}', "iris"),
+    ("BOM", b'\xef\xbb\xbf{"model":"iris"}', "iris"),
+    ("UTF-16", '{"model":"iris"}'.encode("utf-16"), NO_MODEL),
+    ("no JSON", "model=iris", NO_MODEL),
+    ("no bytes", b"", NO_MODEL),
+    ("a string", '"model"', NO_MODEL),
+    ("too many brackets", ']]}{"model":"iris"}', NO_MODEL),
+    ("cut off", '{"model":"iri', NO_MODEL),
+    ("nested deeply", '{"a":' + "[" * 100_000 + "]" * 100_000 + ',"model":"iris"}', "iris"),
+]
+
+
+@pytest.mark.parametrize(("body", "expected"), [pytest.param(b, e, id=name) for name, b, e in BODIES])
+def test_the_name_is_found_in_json(lua: Any, body: str | bytes, expected: str | int) -> None:
+    request = run(lua, body)
+    assert found(request) == expected
+    assert request.cleared == (request.answer is None)
+
+
+json_values = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.text()),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=4), st.dictionaries(st.sampled_from(["model", "a", '"', "\\", "é"]), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+documents = st.dictionaries(st.sampled_from(["model", "x", '\\"model', "ü"]), json_values, max_size=4)
+
+
+@some
+@given(documents, st.booleans(), st.sampled_from([None, 1]), st.integers(0, 70_000))
+def test_it_finds_what_a_parser_finds(
+    lua: Any, document: dict[str, Any], ascii_: bool, indent: int | None, padding: int
+) -> None:
+    # The padding moves the rest over the border between two windows.
+    text = json.dumps({"pad": "\\" * padding, **document}, ensure_ascii=ascii_, indent=indent)
+    model = document.get("model")
+    if model is None or model == "":
+        expected: str | int = NO_MODEL
+    elif not isinstance(model, str):
+        expected = 400
+    else:
+        expected = model if MODEL_NAME.fullmatch(model) else IMPOSSIBLE
+    assert found(run(lua, text)) == expected
+
+
+MODEL, OTHER = 'Content-Disposition: form-data; name="model"', 'Content-Disposition: form-data; name="prompt"'
+FILE = 'Content-Disposition: form-data; name="file"; filename="model.wav"\r\nContent-Type: audio/wav'
+FORM = "multipart/form-data; boundary=XyZ"
+
+
+def form(*parts: tuple[str, str]) -> str:
+    return "".join(f"--XyZ\r\n{head}\r\n\r\n{value}\r\n" for head, value in parts) + "--XyZ--\r\n"
+
+
+FORMS: list[tuple[str, str, str]] = [
+    ("first", form((MODEL, "iris"), (FILE, "x")), "iris"),
+    ("last", form((FILE, "x" * 200_000), (MODEL, "iris")), "iris"),
+    ("twice", form((MODEL, "iris"), (MODEL, "no")), "iris"),
+    ("none", form((FILE, "x"), (OTHER, "model")), NO_MODEL),
+    ("inside a file", form((FILE, f"\r\n{MODEL}\r\n\r\nno"), (MODEL, "iris")), "iris"),
+    ("without quotes", form((MODEL.replace('"', ""), "iris")), "iris"),
+    ("in capitals", form((MODEL.upper(), "iris")), "iris"),
+    ("empty", form((MODEL, "")), NO_MODEL),
+    ("after an empty field", form((OTHER, ""), (MODEL, "iris")), "iris"),
+    ("two lines", form((MODEL, "iris\r\nx: y")), IMPOSSIBLE),
+    ("too long", form((MODEL, "x" * 10_000)), IMPOSSIBLE),
+    ("too many parts", form(*[(OTHER, "x")] * 200, (MODEL, "iris")), NO_MODEL),
+    ("cut off", form((MODEL, "iris"))[:40], NO_MODEL),
+    ("no bytes", "", NO_MODEL),
+]
+
+
+@pytest.mark.parametrize(("body", "expected"), [pytest.param(b, e, id=name) for name, b, e in FORMS])
+def test_the_name_is_found_in_forms(lua: Any, body: str, expected: str) -> None:
+    assert found(run(lua, body, kind=FORM, path="/v1/audio/transcriptions")) == expected
+
+
+@pytest.mark.parametrize("at", range(65_525, 65_545))
+def test_a_boundary_is_found_across_windows(lua: Any, at: int) -> None:
+    assert found(run(lua, form((FILE, "x" * (at - 120)), (MODEL, "iris")), kind=FORM)) == "iris"
+
+
+BODY = '{"model":"iris"}'
+
+
+@pytest.mark.parametrize(
+    ("request_", "expected"),
+    [
+        ({"kind": "application/json; charset=utf-8"}, "iris"),
+        ({"kind": "Application/JSON"}, "iris"),
+        ({"kind": "application/vnd.api+json"}, "iris"),
+        ({"kind": ""}, "iris"),
+        ({"kind": "text/plain"}, "iris"),
+        ({"kind": "application/x-www-form-urlencoded"}, "iris"),
+        ({"kind": "application/octet-stream"}, NO_MODEL),
+        ({"kind": "application/grpc"}, NO_MODEL),
+        ({"kind": "multipart/form-data"}, NO_MODEL),
+        ({"method": "GET"}, NO_MODEL),
+        ({"method": "GET", "path": "/v1/models"}, START),
+        ({"method": "GET", "path": "/v1/models?limit=5"}, START),
+        ({"method": "GET", "path": "/v1/models/iris"}, START),
+        ({"method": "GET", "path": "/models"}, START),
+        ({"method": "GET", "path": "/v1/models/"}, START),
+        ({"method": "GET", "path": "/v1/modelstore"}, NO_MODEL),
+        ({"method": "GET", "path": "/modelstore"}, NO_MODEL),
+        ({"method": "GET", "path": "/api/tags"}, START),
+        ({"method": "GET", "path": "/v1/files/models"}, NO_MODEL),
+        ({"method": "GET", "path": f"/v1/realtime?a=b&model={LLAMA.replace('/', '%2f')}"}, LLAMA),
+        ({"method": "GET", "path": "/v1/realtime?amodel=iris"}, NO_MODEL),
+        ({"method": "GET", "path": "/v1/realtime?model=iris%0d%0ax"}, IMPOSSIBLE),
+        ({"path": "/v1/chat?model=wine"}, "iris"),
+        ({"content-encoding": "gzip"}, 415),
+        ({"content-encoding": "identity"}, "iris"),
+    ],
+    ids=str,
+)
+def test_types_methods_and_paths(lua: Any, request_: dict[str, str], expected: str | int) -> None:
+    assert found(run(lua, BODY, **request_)) == expected
+
+
+def test_parts_of_uploads_are_not_read(lua: Any) -> None:
+    for path in ("/v1/files", "/v1/uploads/upload_1/parts", "/v1/containers/c/files?x=1"):
+        request = run(lua, form((MODEL, "iris")), kind=FORM, path=path)
+        assert found(request) == NO_MODEL
+
+
+def test_the_name_is_in_the_metadata_without_other_characters(lua: Any) -> None:
+    assert run(lua, BODY).model == "iris"
+    assert run(lua, r'{"model":"a\r\nb"}').model == "a??b"
+    assert run(lua, "{}").model is None
+
+
+def test_errors_below_api_have_ollamas_form(lua: Any) -> None:
+    answer = run(lua, '{"model":5}', path="/api/chat").answer
+    assert answer is not None
+    assert json.loads(answer[1]) == {"error": "The field model must be a string with the name of a model."}
+
+
+def test_our_own_words_are_no_names() -> None:
+    assert not [word for word in (START, NO_MODEL, IMPOSSIBLE) if MODEL_NAME.fullmatch(word)]
