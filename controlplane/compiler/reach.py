@@ -45,6 +45,18 @@ class Claim:
     listeners: frozenset[str] | None = None
     scopes: frozenset[str] | None = None
     routes: frozenset[str] | None = None
+    # (type URL, version) of the types of which it is not known what the node holds.
+    versions: frozenset[tuple[str, str]] = frozenset()
+
+    def compared_with(self, new: Snapshot) -> Claim:
+        """Return the claim with the names of each type of which the node holds exactly what a snapshot has."""
+
+        def known(type_url: str, names: frozenset[str] | None) -> frozenset[str] | None:
+            versions = {version for t, version in self.versions if t == type_url}
+            is_same = names is None and versions == {new.versions[type_url]}
+            return frozenset(new.resources[type_url]) if is_same else names
+
+        return Claim(known(LISTENER, self.listeners), known(SCOPED_ROUTES, self.scopes), known(ROUTES, self.routes))
 
 
 # The claim of a client that has just started.
@@ -299,6 +311,7 @@ def _obstacle(model: Model | None) -> str:
 
 def _lost_of_claim(claim: Claim, new: Snapshot) -> Iterator[Loss]:
     """Yield what a node loses of the resources that it says it holds. Only the names of the resources are known."""
+    claim = claim.compared_with(new)
     listeners, scopes, routes = (new.resources[t].keys() for t in (LISTENER, SCOPED_ROUTES, ROUTES))
     if claim.listeners is None or claim.scopes is None or claim.routes is None:
         yield Loss(LossKind.UNKNOWN)

@@ -26,6 +26,8 @@ class Claims:
     routes: frozenset[str] | None = NO_NAMES
     # (type URL, version): versions that the index of published versions does not have, at most one a type and stream.
     unknown_versions: tuple[tuple[str, str], ...] = field(default=())
+    # (type URL, version) of the types whose names are None. A state that has this version takes nothing of the type away.
+    held_versions: frozenset[tuple[str, str]] = field(default=frozenset())
 
     @property
     def is_unknown(self) -> bool:
@@ -37,13 +39,16 @@ def merged(streams: Iterable[Mapping[str, Claimed]]) -> Claims | None:
     """Return the claims of a node from those of its streams, by type URL; None if there are none."""
     names: dict[str, frozenset[str] | None] = {}
     unknown_versions: list[tuple[str, str]] = []
+    held_versions: set[tuple[str, str]] = set()
     for claims in streams:
         for type_url, claim in claims.items():
             other = names.get(type_url, NO_NAMES)
             names[type_url] = None if other is None or claim.names is None else other | claim.names
+            if claim.names is None:
+                held_versions.add((type_url, claim.version))
             if claim.unknown_version:
                 unknown_versions.append((type_url, claim.unknown_version))
     if not names:
         return None
     listeners, clusters, scopes, routes = (names.get(t, NO_NAMES) for t in (LISTENER, CLUSTER, SCOPED_ROUTES, ROUTES))
-    return Claims(listeners, clusters, scopes, routes, tuple(unknown_versions))
+    return Claims(listeners, clusters, scopes, routes, tuple(unknown_versions), frozenset(held_versions))

@@ -12,7 +12,7 @@ from controlplane.compiler.reach import NOTHING_HELD, Claim, Transition
 from controlplane.domain.revision import Head
 from controlplane.domain.state import State
 from controlplane.envoy_types import LISTENER
-from controlplane.fleet import Fleet, Node
+from controlplane.fleet import Claims, Fleet, Node
 from controlplane.observers.audiences import AudienceCounts
 from controlplane.snapshot import Audience
 
@@ -68,8 +68,7 @@ class NodeTransitions(AudienceCounts):
                 continue
             if not self._head.number or node.id in held_back:
                 claims = node.claims
-                claim = NOTHING_HELD if claims is None else Claim(claims.listeners, claims.scopes, claims.routes)
-                yield node, (claim, audience(after, node))
+                yield node, (NOTHING_HELD if claims is None else _claim(claims), audience(after, node))
                 continue
             old = self._audience(node, before.state)
             yield node, (old, old if same_gateways else audience(after, node))
@@ -88,6 +87,10 @@ class NodeTransitions(AudienceCounts):
             return []
         nodes = self._fleet.nodes.values()
         return [n for n in nodes if n.restored and n.known and n.gone_since is not None and n.gone_since > since]
+
+
+def _claim(claims: Claims) -> Claim:
+    return Claim(claims.listeners, claims.scopes, claims.routes, claims.held_versions)
 
 
 def _remembered_audience(state: State, node: Node) -> Audience:

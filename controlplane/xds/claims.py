@@ -49,4 +49,6 @@ def sotw_claim(
     unknown = version if indexed is None and of_a_snapshot and sub.type_url in _CHECKED_TYPES and not heartbeats else ""
     if not sub.wildcard:
         return Claimed(sub.type_url, frozenset(sub.names), unknown)
-    return Claimed(sub.type_url, None if indexed is None else frozenset(indexed), unknown)
+    if indexed is None:
+        return Claimed(sub.type_url, None, unknown, version)
+    return Claimed(sub.type_url, frozenset(indexed), unknown)

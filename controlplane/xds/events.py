@@ -101,6 +101,8 @@ class Claimed:
     names: frozenset[str] | None
     # A version that the index of published versions does not have; "" if it has all, and for scopes.
     unknown_version: str = ""
+    # If `names` is None: the version of the type that the client holds.
+    version: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,7 @@ from controlplane.domain import (
 from controlplane.domain.cuts import in_order
 from controlplane.domain.endpoints import NO_LIVE_ENDPOINTS
 from controlplane.domain.state import Changes, State
+from controlplane.envoy_types import LISTENER, SCOPED_ROUTES
 from controlplane.fleet import Node
 from controlplane.snapshot import Audience, Diff, DiffCache, Resources, Snapshot
 from tests.pki import authority, pair
@@ -270,6 +271,15 @@ def test_a_node_is_compared_with_what_it_says_it_holds() -> None:
     assert lost(empty, one, NODES[:2], {"edge-1": Claim(), "edge-2": NOTHING_HELD}) == [
         "edge-1 may lose everything: Turnout does not know what it holds"
     ]
+    # A SotW client whose version nobody knows holds exactly what the new state has.
+    versions = one.snapshot(audience(one.state, NODES[0])).versions
+    same = Claim(None, None, frozenset({"m3"}), frozenset((t, versions[t]) for t in (LISTENER, SCOPED_ROUTES)))
+    assert lost(empty, one, node, {"edge-1": same}) == []
+    assert lost(empty, one, node, {"edge-1": replace(same, routes=frozenset({"m3", "m4"}))}) == [
+        "model m4 can't be reached any more on edge-1"
+    ]
+    for versions_held in ((LISTENER, versions[LISTENER]),), ((LISTENER, "00"), (SCOPED_ROUTES, versions[SCOPED_ROUTES])):
+        assert "may lose everything" in lost(empty, one, node, {"edge-1": replace(same, versions=frozenset(versions_held))})[0]
     # A gRPC client holds listeners with the names of models.
     assert lost(empty, one, NODES[2:], {"py-1": Claim(frozenset(labels[:2]), frozenset(), frozenset(labels[:2]))}) == [
         "models m0, m1 can't be reached any more on py-1"

@@ -19,9 +19,9 @@ def test_a_node_claims_what_its_first_requests_say_until_it_has_acked_a_revision
     node = fleet.nodes["edge-1"]
     assert node.claims is None
     fleet.apply(1, Claimed(CLUSTER, A_B), 101.0)
-    fleet.apply(1, Claimed(LISTENER, None, "v7"), 102.0)
+    fleet.apply(1, Claimed(LISTENER, None, "v7", "v7"), 102.0)
     claims = node.claims
-    assert claims == Claims(None, A_B, unknown_versions=((LISTENER, "v7"),))
+    assert claims == Claims(None, A_B, unknown_versions=((LISTENER, "v7"),), held_versions=frozenset(((LISTENER, "v7"),)))
     assert claims is not None
     assert claims.is_unknown
     assert node.last_seen == 102.0
@@ -49,10 +49,10 @@ def test_the_claims_of_several_streams_are_one() -> None:
     fleet.apply(2, Claimed(ROUTES, frozenset("r")), 101.0)
     assert node.claims == Claims(clusters=A_B, routes=frozenset("r"))
     assert not node.claims.is_unknown
-    fleet.apply(1, Claimed(CLUSTER, None), 102.0)
+    fleet.apply(1, Claimed(CLUSTER, None, version="7"), 102.0)
     assert node.claims.clusters is None
     fleet.apply(2, StreamClosed(), 103.0)
-    assert node.claims == Claims(clusters=None)
+    assert node.claims == Claims(clusters=None, held_versions=frozenset(((CLUSTER, "7"),)))
 
 
 def test_a_node_is_not_in_sync_while_there_is_no_revision() -> None:

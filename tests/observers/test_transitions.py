@@ -80,8 +80,9 @@ def test_without_a_revision_a_node_holds_what_it_claims(
     connect(events, 2, "old")
     events.report(2, Claimed(LISTENER, frozenset({"0.0.0.0:80"})))
     connect(events, 3, "unknown")
-    events.report(3, Claimed(LISTENER, None))
-    old, unknown = Claim(frozenset({"0.0.0.0:80"}), frozenset(), frozenset()), Claim(None, frozenset(), frozenset())
+    events.report(3, Claimed(LISTENER, None, "00ff", "00ff"))
+    old = Claim(frozenset({"0.0.0.0:80"}), frozenset(), frozenset())
+    unknown = Claim(None, frozenset(), frozenset(), frozenset({(LISTENER, "00ff")}))
     expected = {(NOTHING_HELD, AT_EDGE): ["new"], (old, AT_EDGE): ["old"], (unknown, AT_EDGE): ["unknown"]}
     assert set(transitions.transitions(head(0), after.state)) == expected.keys()
     assert transitions.nodes_of(expected, head(0), after.state) == expected

@@ -69,7 +69,7 @@ def test_an_upgrade_that_compiles_other_bytes_is_no_other_history() -> None:
 def test_only_listeners_clusters_and_routes_show_another_history() -> None:
     index = indexed(OLD, NEW)
     assert delta_claim(subscription(SCOPED_ROUTES), {"s": "f"}, index) == Claimed(SCOPED_ROUTES, frozenset("s"))
-    assert sotw_claim(subscription(SCOPED_ROUTES), "f", "", index) == Claimed(SCOPED_ROUTES, None)
+    assert sotw_claim(subscription(SCOPED_ROUTES), "f", "", index) == Claimed(SCOPED_ROUTES, None, version="f")
     assert delta_claim(subscription(ENDPOINTS), {"e": "f"}, index) is None
     assert sotw_claim(subscription(ENDPOINTS, "e"), "f", "", index) is None
 
@@ -80,7 +80,8 @@ def test_the_version_of_a_sotw_client_is_resolved_with_the_index() -> None:
     assert sotw_claim(sub, newest, newest, index) is None
     assert sotw_claim(sub, "", newest, index) is None
     assert sotw_claim(sub, OLD.versions[CLUSTER], newest, index) == Claimed(CLUSTER, frozenset("ab"))
-    assert sotw_claim(sub, OLD.versions[CLUSTER], newest, indexed(NEW)) == Claimed(CLUSTER, None, OLD.versions[CLUSTER])
+    old = OLD.versions[CLUSTER]
+    assert sotw_claim(sub, old, newest, indexed(NEW)) == Claimed(CLUSTER, None, old, old)
 
 
 def test_a_sotw_client_that_subscribes_to_names_holds_these_at_most() -> None:
