@@ -1,4 +1,4 @@
-"""The commands `secret …`: certificates and keys from files. Keys are never printed."""
+"""The commands `secret …`: certificates, keys and opaque values from files. Keys and values are never printed."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ COLUMNS = ("SECRET", "KIND", "FOR", "EXPIRES", "SHA-256", "REVISION")
 MAX_BYTES = 256 * 1024
 STDIN = "-"
 
-app = typer.Typer(no_args_is_help=True, help="Set certificates and keys.")
+app = typer.Typer(no_args_is_help=True, help="Set certificates, keys and API keys.")
 
 
 def set_secret(
@@ -47,6 +47,12 @@ def set_secret(
         str, typer.Option("--key", metavar="FILE|-", help="The leaf's private key in PEM. Default: the stored key stays.")
     ] = "",
     ca: Annotated[str, typer.Option("--ca", metavar="FILE", help="Instead: CA certificates, in PEM.")] = "",
+    value: Annotated[
+        str,
+        typer.Option(
+            "--value", metavar="FILE|-", help="Instead: an opaque value, such as an API key. A last line end is cut."
+        ),
+    ] = "",
     allow_cut: AllowCut = False,
     cut_token: CutToken = "",
     reason: Reason = "",
@@ -58,23 +64,26 @@ def set_secret(
 ) -> None:
     r"""Create or rotate a secret.
 
-    New connections use it; open connections continue. No listener changes. The server stores the private key sealed
-    (encrypted) and never shows it again.
+    New connections use a certificate, and new requests an opaque value; open connections continue. No listener changes. The
+    server stores a private key or an opaque value sealed (encrypted) and never shows it again.
 
     \b
     turnout secret set edge --cert fullchain.pem --key privkey.pem
     pass show tls/edge | turnout secret set edge --cert fullchain.pem --key -
     turnout secret set clients --ca clients-ca.pem --wait
+    pass show openai | turnout secret set openai --value -
 
     JSON: ApplyResponse. With --wait also `progress` (RevisionProgress) and `disconnectedNodes` (list of Node).
     """
-    if bool(cert) == bool(ca):
-        raise typer.BadParameter("give either --cert (with --key) or --ca")
+    if sum(map(bool, (cert, ca, value))) != 1:
+        raise typer.BadParameter("give one of --cert (with --key), --ca and --value")
     if key and not cert:
         raise typer.BadParameter("needs --cert", param_hint="--key")
     secret = Secret(name=resource("secrets", name))
     if ca:
         secret.ca_certificates.ca_certificates_pem = _text(ca)
+    elif value:
+        secret.opaque.value = _text(value).removesuffix("\n").removesuffix("\r")
     else:
         secret.tls_certificate.certificate_chain_pem = _text(cert)
         secret.tls_certificate.private_key_pem = _text(key) if key else ""
@@ -95,6 +104,7 @@ _OPTIONS = {
     "tls_certificate.certificate_chain_pem": "--cert",
     "tls_certificate.private_key_pem": "--key",
     "ca_certificates.ca_certificates_pem": "--ca",
+    "opaque.value": "--value",
 }
 
 
@@ -106,14 +116,18 @@ def _option(field: str) -> str:
 
 def row(secret: Secret) -> tuple[str, ...]:
     """Return a row of the table, for the leaf, or for the authority that expires first."""
-    certificate = _main_certificate(secret)
     kind = (secret.WhichOneof("content") or "").replace("_", " ")
+    if kind == "opaque":
+        return secret.name, kind, "", "", "", wording.revision_of(secret.etag)
+    certificate = _main_certificate(secret)
     name = ", ".join(certificate.sans) or certificate.subject
     return secret.name, kind, name, _expires(certificate), certificate.sha256[:16], wording.revision_of(secret.etag)
 
 
 def describe(secret: Secret) -> str:
     """Return what an operator must know before deleting the secret."""
+    if secret.WhichOneof("content") == "opaque":
+        return "an opaque value"
     certificate = _main_certificate(secret)
     return f"for {', '.join(certificate.sans) or certificate.subject or 'no name'}, {_expires(certificate)}"
 
@@ -144,8 +158,8 @@ def _text(name: str) -> str:
     except OSError as error:
         raise unreadable(file, error) from None
     if len(data) > MAX_BYTES:
-        raise file_error(file, 0, f"is larger than {MAX_BYTES // 1024} KB: not a certificate or a key")
+        raise file_error(file, 0, f"is larger than {MAX_BYTES // 1024} KB: not a certificate, a key or a value")
     try:
         return data.decode("ascii")
     except UnicodeDecodeError:
-        raise file_error(file, 0, "is not PEM: it contains bytes that are not ASCII text") from None
+        raise file_error(file, 0, "is not PEM or the value of a header: it contains bytes that are not ASCII text") from None

@@ -69,8 +69,8 @@ def test_set_rotate_show_and_delete(run: Run, server: Server, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("args", "expected"),
     [
-        ((), "give either --cert (with --key) or --ca"),
-        (("--ca", "a", "--cert", "b"), "give either --cert (with --key) or --ca"),
+        ((), "give one of --cert (with --key), --ca and --value"),
+        (("--ca", "a", "--cert", "b"), "give one of --cert (with --key), --ca and --value"),
         (("--ca", "a", "--key", "b"), "needs --cert"),
         (("--ca", "/nowhere/a.pem"), "/nowhere/a.pem: can't be read: no such file or directory"),
         (("--ca", "/dev/zero"), "/dev/zero: is larger than 256 KB: not a certificate or a key"),
@@ -182,3 +182,24 @@ def test_no_log_line_or_stored_file_contains_a_key(
     assert leaked(OLD.key[60:])  # the search itself works
     assert not any(leaked(p.read_bytes().decode("latin-1")) for p in files)
     assert json.loads(err.splitlines()[0])
+
+
+def test_an_opaque_value_is_set_rotated_and_never_shown(run: Run, server: Server, tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("sk-1234-abcd\n")
+    created = run("secret", "set", "openai", "--value", tmp_path / "key")
+    rotated = run("secret", "set", "openai", "--value", "-", "-o", "json", stdin="sk-5678-efgh\r\n")
+    assert (created.code, rotated.code, rotated.json["changed"]) == (0, 0, True)
+    same = run("secret", "set", "openai", "--value", "-", stdin="sk-5678-efgh")
+    assert "is like this already" in same.out
+    everything = run("get", "all", "-o", "yaml")
+    assert [(s["name"], s["opaque"]) for s in yaml.safe_load(everything.out)["secrets"]] == [("secrets/openai", {})]
+    assert "is like this already" in run("apply", "-f", "-", stdin=everything.out).out
+    table, history = run("get", "secrets"), run("history", "-o", "yaml")
+    assert "opaque" in table.out
+    bad = run("secret", "set", "openai", "--value", "-", stdin="sk-9999\nsk-0000")
+    assert (bad.code, "--value: must be" in bad.err) == (3, True)
+    texts = [created, rotated, same, everything, table, history, bad, run("delete", "secrets/openai", "--yes")]
+    assert not any(mark in f"{t.out}{t.err}" for t in texts for mark in ("1234", "5678", "9999", "0000"))
+    files = [p.read_bytes() for p in server.data.rglob("*") if p.is_file()]
+    assert files
+    assert not any(mark in data for data in files for mark in (b"sk-1234", b"sk-5678"))

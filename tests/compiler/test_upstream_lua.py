@@ -13,3 +13,18 @@ def test_a_version_that_rewrites_nothing_has_no_script() -> None:
 def test_texts_in_a_script_can_not_end_their_quotes() -> None:
     code = script(Version("blue", rewrite=PathRewrite('/a"b', "/c]]\\n~d")))
     assert code.startswith('local PREFIX, REPLACEMENT, FOLLOWING = "/a\\034b", "/c\\093\\093\\092n~d", "/:"\n')
+
+
+def test_a_script_has_only_the_parts_that_its_version_needs() -> None:
+    path = script(Version("blue", rewrite=PathRewrite("/a", "/b")))
+    body = script(Version("blue", upstream_model="llama-3.3"))
+    both = script(Version("blue", rewrite=PathRewrite("/a", "/b"), upstream_model="llama-3.3"))
+    assert ("remainder" in path, "model_values" in path) == (True, False)
+    assert ("remainder" in body, "model_values" in body) == (False, True)
+    assert both.index("headers:replace") < both.index("handle:body()")
+    assert all(code.endswith("end\n") for code in (path, body, both))
+
+
+def test_the_name_of_the_model_is_written_as_json() -> None:
+    code = script(Version("blue", upstream_model='é"\\'))
+    assert 'local MODEL = "\\034\\092u00e9\\092\\034\\092\\092\\034"\n' in code
