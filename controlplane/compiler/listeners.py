@@ -37,6 +37,7 @@ from google.protobuf import wrappers_pb2
 
 from controlplane.compiler.body_routing import model_filter
 from controlplane.compiler.body_script import SEPARATOR, START
+from controlplane.compiler.host_case import lower_case_host
 from controlplane.compiler.local_replies import set_local_replies
 from controlplane.compiler.message import duration, over_ads, packed, resource, socket_address
 from controlplane.compiler.secrets import over_sds
@@ -104,8 +105,8 @@ def _connection_manager(gateway: Gateway) -> Any:
         # that the model does not allow. No `internal_address_config`: without it no address is internal (Envoy 1.33 and
         # newer), while an empty one makes private addresses internal.
         use_remote_address=wrappers_pb2.BoolValue(value=True),
-        # `/v2/models/iris/../wine` must not reach one model's servers under another's name. Double slashes and %2F stay: a
-        # model server may give them a meaning, and they find no other scope.
+        # `/v2/models/iris/../wine` must not reach one model's servers under another's name. %2F stays: a model server may give
+        # it a meaning, and it finds no other scope. So do double slashes, unless the path names the model.
         normalize_path=wrappers_pb2.BoolValue(value=True),
         path_with_escaped_slashes_action=hcm_pb2.HttpConnectionManager.KEEP_UNCHANGED,
         # For a client that opens a request and does not complete its headers. The body has the route's idle timeout.
@@ -129,12 +130,14 @@ def _connection_manager(gateway: Gateway) -> Any:
     _fragment(scoped, SCOPE_HEADER, SEPARATOR if isinstance(gateway.routing, BodyRouting) else "/", 0)
     match gateway.routing:
         case PathRouting(segment=segment):
+            # A client writes `//v2/…` if its base URL ends with a slash.
+            manager.merge_slashes = True
             header += "%PATH(NQ:PATH)%"
             _fragment(scoped, SCOPE_HEADER, "/", segment)
         case HeaderRouting(name=name):
             _fragment(scoped, name)
         case HostRouting():
-            # Known flaw: a host in capital letters is not found. Envoy 1.40 can't ignore case in a scope key.
+            manager.http_filters.insert(0, lower_case_host())
             manager.strip_any_host_port = True
             manager.strip_trailing_host_dot = True
             _fragment(scoped, ":authority")

@@ -224,19 +224,28 @@ class _EnvoyLosses:
         model = self._after.models.get(label)
         if model is None or all(self._target_at(address, k) != label for k in scope_keys(self._new[address], model)):
             return noun
-        verbs = sorted({key.partition(":")[2] for key in lost})
+        # A key that is lost is lost in its encoded form, too.
+        lost = {key for key in lost if "%" not in key}
+        by_verb = {key: _split_verb(self._old[address], key) for key in lost}
+        verbs = sorted({verb for _, verb in by_verb.values()})
         if "" not in verbs and lost == {f"{key}:{verb}" for key in model.route_keys for verb in verbs}:
             noun, keys = "verb", verbs
         else:
-            keys = sorted(key for key in lost if ":" not in key or key.partition(":")[0] not in lost)
+            keys = sorted(key for key, (plain, verb) in by_verb.items() if not verb or plain not in lost)
         return f"{noun}{'s' if len(keys) > 1 else ''} {_quoted(keys)}"
+
+
+def _split_verb(gateway: Gateway, key: str) -> tuple[str, str]:
+    """Return a key at a gateway without its verb, and the verb; "" if it has none. A key itself may have a colon."""
+    plain, _, verb = key.rpartition(":")
+    return (plain, verb) if isinstance(gateway.routing, PathRouting) and verb in gateway.routing.verbs else (key, "")
 
 
 def _keys_by_scope(names: Iterable[str]) -> Mapping[str, list[str]]:
     """Return the keys in the names of ScopedRouteConfigurations, by the gateway's scope."""
     keys: dict[str, list[str]] = defaultdict(list)
     for name in names:
-        scope, _, key = name.partition("/")
+        scope, _, key = name.partition("/")  # a key may have slashes
         keys[scope].append(key)
     return keys
 
@@ -327,7 +336,7 @@ def _lost_of_claim(claim: Claim, new: Snapshot) -> Iterator[Loss]:
         yield Loss(LossKind.MODEL, "", models)
     keys: dict[str, list[str]] = defaultdict(list)
     for name in sorted(claim.scopes - scopes):
-        scope, _, key = name.partition("/")
+        scope, _, key = name.partition("/")  # a key may have slashes
         # If a listener or a model is lost, its keys are not listed, too.
         if scope not in closed and key.partition(":")[0] not in models and key not in (START, NO_MODEL):
             keys[scope].append(key)

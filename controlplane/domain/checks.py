@@ -71,7 +71,7 @@ def check_header(value: str, name: str) -> None:
 
 
 def check_model_name(value: str, name: str) -> None:
-    """Check that a value can be the name of a model in a request's body."""
+    """Check that a value can be the name by which a request names a model."""
     if not MODEL_NAME.fullmatch(value):
         raise invalid(name, f"'{value[:80]}' is not the name of a model: 1 to 253 letters, digits or any of . _ ~ @ + : / -")
 

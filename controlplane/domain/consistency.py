@@ -4,8 +4,9 @@
 |---|---|---|
 | no two gateways bind the same socket on one node | ADDRESS_TAKEN | changed gateways |
 | every referenced object exists and has the required kind | UNKNOWN_…, WRONG_… | changed objects |
-| requests can have the model's keys | IMPOSSIBLE_KEY | models with other keys or gateways; all models of changed gateways |
 | no request can mean two models | AMBIGUOUS_KEY | models with other keys or gateways; all models of changed gateways |
+| each key of a model can match at each of its gateways | IMPOSSIBLE_KEY | the same models; keys that are new at a gateway |
+| a path can begin with the prefix of a model's rewrite | IMPOSSIBLE_PREFIX | models with another rewrite |
 | no object in use is deleted or changes its kind | …_IN_USE | deleted objects, secrets that changed their kind |
 """
 
@@ -16,9 +17,10 @@ from typing import Protocol
 
 from controlplane.domain.collections import BY_NAME, Object
 from controlplane.domain.gateway import Gateway
+from controlplane.domain.matching import key_problem, prefix_problem
 from controlplane.domain.model import Model
 from controlplane.domain.references import Reference
-from controlplane.domain.routing import is_possible, scope_keys
+from controlplane.domain.routing import scope_keys
 from controlplane.domain.secret import Secret
 from controlplane.errors import Code, Collector, Error, Violation, abbreviated, failed_precondition
 
@@ -45,7 +47,10 @@ def check(before: Objects, after: Objects, changes: Mapping[str, Object | None])
     c = Collector()
     _check_addresses(after, [obj for obj in changed if isinstance(obj, Gateway)], c)
     _check_references(after, changed, c)
-    _check_keys(after, _models_to_check(before, after, changes), c)
+    models = _models_to_check(before, after, changes)
+    _check_keys(after, models, c)
+    _check_matching(before, after, models, c)
+    _check_rewrites(before, [obj for obj in changed if isinstance(obj, Model)], c)
     _check_in_use(before, after, changes, c)
     c.check()
 
@@ -106,7 +111,6 @@ def _check_keys(state: Objects, models: list[Model], c: Collector) -> None:
             owners.setdefault((gateway.name, key), []).append(model.name)
     for model in models:
         with c.within(model.resource_name):
-            _check_possible(state, model)
             for gateway, key in _keys(state, model):
                 others = [name for name in owners[gateway.name, key] if name != model.name]
                 if others:
@@ -118,24 +122,48 @@ def _check_keys(state: Objects, models: list[Model], c: Collector) -> None:
                     )
 
 
-def _check_possible(state: Objects, model: Model) -> None:
-    for i, key in enumerate(model.keys):
-        for label in model.gateways:
-            gateway = state.gateways.get(label)
-            if gateway is not None and not is_possible(gateway, key):
-                raise failed_precondition(
-                    "IMPOSSIBLE_KEY",
-                    f"keys[{i}]",
-                    f"'{key}' can't be a segment of a path or a host, by which {gateway.resource_name} finds models: use "
-                    "letters, digits, '.', '_', '~' or '-', or a gateway that finds models by a header or the body",
-                )
-
-
 def _keys(state: Objects, model: Model) -> Iterable[tuple[Gateway, str]]:
     for label in model.gateways:
         gateway = state.gateways.get(label)
         if gateway is not None:  # `_check_references` reports a missing gateway
             yield from ((gateway, key) for key in scope_keys(gateway, model))
+
+
+def _check_matching(before: Objects, after: Objects, models: list[Model], c: Collector) -> None:
+    for model in models:
+        gateways = [after.gateways[label] for label in model.gateways if label in after.gateways]
+        for i, key in enumerate(model.keys):
+            for gateway in gateways:
+                problem = key_problem(gateway.routing, key)
+                # A key that an earlier version of Turnout accepted must not hinder other changes.
+                if not problem or _had_key(before, model, gateway, key):
+                    continue
+                with c.within(model.resource_name):
+                    raise failed_precondition(
+                        "IMPOSSIBLE_KEY",
+                        f"keys[{i}]",
+                        f"'{key}' can never match at {gateway.resource_name}: {problem}. Remove the key; if other "
+                        "gateways need it, give it to a model of its own there",
+                    )
+
+
+def _had_key(state: Objects, model: Model, gateway: Gateway, key: str) -> bool:
+    """Return True if the model had the key at the gateway, and the gateway's routing is the same."""
+    old_model, old_gateway = state.models.get(model.name), state.gateways.get(gateway.name)
+    if old_model is None or old_gateway is None:
+        return False
+    return key in old_model.keys and gateway.name in old_model.gateways and old_gateway.routing == gateway.routing
+
+
+def _check_rewrites(before: Objects, models: list[Model], c: Collector) -> None:
+    for model in models:
+        old = before.models.get(model.name)
+        if model.rewrite is None or (old is not None and old.rewrite == model.rewrite):
+            continue
+        if problem := prefix_problem(model.rewrite.prefix):
+            with c.within(model.resource_name):
+                description = f"no path begins with '{model.rewrite.prefix[:80]}': {problem}"
+                raise failed_precondition("IMPOSSIBLE_PREFIX", "rewrite.prefix", description)
 
 
 def _check_in_use(before: Objects, after: Objects, changes: Mapping[str, Object | None], c: Collector) -> None:

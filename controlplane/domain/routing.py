@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import re
-
 from controlplane.domain.gateway import BodyRouting, Gateway, HeaderRouting, HostRouting, PathRouting
 from controlplane.domain.model import Model
 
-# A key in the path is one segment, without escaped characters. A host has fewer characters still.
-_SEGMENT = re.compile(r"[A-Za-z0-9._~-]+")
+# Characters in keys that some clients encode in a path.
+_ENCODED_BY_CLIENTS = {character: f"%{ord(character):02X}" for character in ":@+"}
 
 
 def scope_keys(gateway: Gateway, model: Model) -> list[str]:
     """Return every key by which a request to `gateway` can name `model`, in order."""
     match gateway.routing:
         case PathRouting(verbs=verbs):
-            return [k for key in model.route_keys for k in (key, *(f"{key}:{verb}" for verb in verbs))]
+            keys = dict.fromkeys(form for key in model.route_keys for form in (key, encoded(key)))
+            return [k for key in keys for k in (key, *(f"{key}:{verb}" for verb in verbs))]
         case HeaderRouting() | BodyRouting():
             return list(model.route_keys)
         case HostRouting():
             return list(dict.fromkeys(key.lower() for key in model.route_keys))
 
 
-def is_possible(gateway: Gateway, key: str) -> bool:
-    """Return True if a request to `gateway` can have a key. Names such as `llama3.1:8b` fit a header or a body only."""
-    return isinstance(gateway.routing, HeaderRouting | BodyRouting) or _SEGMENT.fullmatch(key) is not None
+def encoded(key: str) -> str:
+    """Return a key as clients write it in a path if they encode it: `llama3.1%3A8b`."""
+    return "".join(_ENCODED_BY_CLIENTS.get(character, character) for character in key)

@@ -32,6 +32,9 @@ INSIDE = (
     "extensions.http.injected_credentials.generic.v3",
     "extensions.retry.host.previous_hosts.v3",
     "extensions.access_loggers.filters.cel.v3",
+    "extensions.common.matching.v3",
+    "extensions.filters.common.matcher.action.v3",
+    "type.matcher.v3",
 )
 
 

@@ -214,6 +214,22 @@ BASE = (EDGE, IRIS, WINE)
             (BY_HEADER, replace(IRIS, keys=("flower",))),
             ["model iris loses its header value 'iris' at 0.0.0.0:80 on edge-1 and edge-2"],
         ),
+        # Keys with slashes and colons, which may be encoded in a path.
+        (
+            (BY_HEADER, replace(IRIS, keys=("meta-llama/Llama", "llama3.1:8b", "iris"))),
+            (BY_HEADER, IRIS),
+            ["model iris loses its header values 'llama3.1:8b', 'meta-llama/Llama' at 0.0.0.0:80 on edge-1 and edge-2"],
+        ),
+        (
+            (EDGE, replace(IRIS, keys=("iris", "iris:8b"))),
+            (EDGE, IRIS),
+            ["model iris loses its path 'iris:8b' at 0.0.0.0:80 on edge-1 and edge-2"],
+        ),
+        (
+            (EDGE, replace(IRIS, keys=("iris:8b",))),
+            (replace(EDGE, routing=PathRouting(verbs=("predict", "classify"))), replace(IRIS, keys=("iris:8b",))),
+            ["model iris loses its verbs 'explain', 'regress' at 0.0.0.0:80 on edge-1 and edge-2"],
+        ),
         ((BY_HOST, IRIS), (BY_HOST,), ["model iris loses its host at 0.0.0.0:80 on edge-1 and edge-2"]),
         (
             (EDGE, IRIS),

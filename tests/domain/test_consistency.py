@@ -15,6 +15,7 @@ from controlplane.domain import (
     HostRouting,
     Model,
     Object,
+    PathRewrite,
     PathRouting,
     Routing,
     UpstreamTls,
@@ -93,6 +94,43 @@ def test_a_gateway_cannot_change_so_that_two_models_share_a_key() -> None:
     edge = Gateway("edge", 80, routing=HeaderRouting("x-model"))
     s = state(edge, model("a", "iris"), model("b", "IRIS"))
     assert refused(s, dataclasses.replace(edge, routing=HostRouting())).reason == "AMBIGUOUS_KEY"
+
+
+PATH = Gateway("path", 80)
+HEADER = Gateway("header", 81, routing=HeaderRouting("x-model"))
+HOST = Gateway("host", 82, routing=HostRouting())
+
+
+@pytest.mark.parametrize("key", ["meta-llama/Llama-3.1-8B-Instruct", ".."])
+def test_a_key_that_can_never_match_at_one_of_the_gateways_is_refused(key: str) -> None:
+    """The error names the gateway and the key."""
+    error = refused(state(PATH, HEADER), model("iris", "iris", key, gateways=("header", "path")))
+    assert (error.reason, [v.field for v in error.violations]) == ("IMPOSSIBLE_KEY", ["models/iris.keys[1]"])
+    assert f"'{key}' can never match at gateways/path: there a key is segment 3 of the path" in error.message
+    state(PATH, HEADER, model("iris", key, gateways=("header",)))
+
+
+def test_a_gateway_can_not_change_so_that_a_key_never_matches() -> None:
+    s = state(HEADER, model("iris", "a/b", gateways=("header",)))
+    error = refused(s, dataclasses.replace(HEADER, routing=HostRouting()))
+    assert error.reason == "IMPOSSIBLE_KEY"
+    assert "at gateways/header: there a key is the host" in error.message
+
+
+def test_a_key_that_was_accepted_before_does_not_hinder_other_changes() -> None:
+    old = State({"host": HOST}, {"iris": model("iris", "iris.example.com.", gateways=("host",))})
+    more = dataclasses.replace(HOST, expected_nodes=1), model("iris", "iris.example.com.", "iris", gateways=("host",))
+    assert len(old.applied(Changes({o.resource_name: o for o in more})).models) == 1
+    assert refused(old, model("iris", "wine.example.com.", gateways=("host",))).reason == "IMPOSSIBLE_KEY"
+
+
+def test_a_prefix_that_no_path_can_begin_with_is_refused() -> None:
+    s = state(Gateway("edge", 80), model("iris"))
+    error = refused(s, dataclasses.replace(model("iris"), rewrite=PathRewrite("/v2/../v3", "/")))
+    assert (error.reason, [v.field for v in error.violations]) == ("IMPOSSIBLE_PREFIX", ["models/iris.rewrite.prefix"])
+    stored = dataclasses.replace(model("iris"), rewrite=PathRewrite("/v2/../v3", "/"))
+    old = State({"edge": Gateway("edge", 80)}, {"iris": stored})
+    assert old.applied(Changes({"models/iris": dataclasses.replace(stored, split={"green": 10_000})})).models["iris"].rewrite
 
 
 FRONT, AUTHORITIES = pair("front.example").secret("front"), authority().secret("authorities")

@@ -100,3 +100,8 @@ def test_a_version_is_found_by_name() -> None:
     with pytest.raises(Error, match="there is no version 'red'; there are: blue, green, idle") as caught:
         model().version("red", "target")
     assert (caught.value.reason, caught.value.violations[0].field) == ("UNKNOWN_VERSION", "target")
+
+
+@pytest.mark.parametrize("key", ["meta-llama/Llama-3.1-8B-Instruct", "llama3.1:8b", "models:/iris@champion", "a" * 253])
+def test_keys_are_names_as_people_give_them_to_models(key: str) -> None:
+    assert model(keys=(key,)).route_keys == (key,)

@@ -34,6 +34,13 @@ def test_keys_follow_the_gateways_routing(routing: Routing, keys: list[str]) -> 
     assert scope_keys(Gateway("g", 1, routing=routing), IRIS) == keys
 
 
+def test_a_key_in_a_path_may_be_encoded() -> None:
+    model = Model("m", ("g",), IRIS.versions, {"blue": 10_000}, ("llama3.1:8b",))
+    keys = ["llama3.1:8b", "llama3.1:8b:predict", "llama3.1%3A8b", "llama3.1%3A8b:predict"]
+    assert scope_keys(Gateway("g", 1, routing=PathRouting(verbs=("predict",))), model) == keys
+    assert scope_keys(Gateway("g", 1, routing=HeaderRouting("x-model")), model) == ["llama3.1:8b"]
+
+
 def test_hosts_that_differ_only_in_case_are_one_key() -> None:
     model = Model("m", ("g",), IRIS.versions, {"blue": 10_000}, ("A.example", "a.example"))
     assert scope_keys(Gateway("g", 1, routing=HostRouting()), model) == ["a.example"]

@@ -244,7 +244,7 @@ async def test_the_path_selects_the_model(tmp_path: Path) -> None:
             "/v2/models/": "404",
             "/v2/models": "404",
             "/": "404",
-            "//v2/models/iris": "404",
+            "//v2/models/iris": "iris-v1",
             "/v2/models%2Firis/infer": "404",
         }
         assert {path: await r.ask(path) for path in expected} == expected

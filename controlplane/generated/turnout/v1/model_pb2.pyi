@@ -108,8 +108,10 @@ class Model(_message.Message):
 
     @_builtins.property
     def keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Keys by which a request names this model: path segments, header values or hosts, as the gateway routes. At most 32. Unset:
-        the part of `name` after the slash.
+        """Keys by which a request names this model: path segments, header values, hosts or the field `model` of the body, as the
+        gateway routes. Each has 1 to 253 letters, digits or any of . _ ~ @ + : / -, like `meta-llama/Llama-3.1-8B-Instruct`. Each must
+        be able to match at every gateway of the model: a path segment has no slash, and a host is the name of a host. At most 32.
+        Unset: the part of `name` after the slash.
         """
 
     @_builtins.property
