@@ -89,7 +89,7 @@ def connect(ctx: typer.Context, api: str | None) -> Client:
     """Return a client that is closed when the command ends."""
     options = ctx.find_object(Globals) or Globals()
     address = api or options.api
-    if not re.fullmatch(r"[^\s/]+:\d{1,5}", address):
+    if not re.fullmatch(r"[^\s/]+:\d{1,5}", address) or int(address.rpartition(":")[2]) > 65_535:
         raise typer.BadParameter(f"'{address}' is not HOST:PORT, like {DEFAULT_API}", param_hint="--api")
     client = Client(address, retry_for=options.retry_for, notice=notice)
     ctx.call_on_close(client.close)

@@ -41,6 +41,7 @@ NOWHERE = "127.0.0.1:1"
         (["delete", "iris"], "'iris' has no kind: write one of gateways/iris, models/iris, secrets/iris"),
         (["delete", "owls/edge"], "'owls' is no kind of objects; write one of: gateways, models, secrets"),
         (["--api", "nowhere", "get", "models"], "'nowhere' is not HOST:PORT"),
+        (["--api", "127.0.0.1:99999", "status"], "'127.0.0.1:99999' is not HOST:PORT"),
         (["get", "models", "--api", "http://x:1"], "is not HOST:PORT"),
         (["serve", "--xds-shell", "grpc"], "Error: --xds-shell is now called --xds-transport try: turnout serve --help"),
         (["serve", "--xds-shell=grpc"], "Error: --xds-shell is now called --xds-transport"),
