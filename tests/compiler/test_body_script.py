@@ -50,7 +50,7 @@ end
 @pytest.fixture(scope="module")
 def lua() -> Any:
     try:
-        from lupa import lua51  # type: ignore[import-untyped]
+        from lupa import lua51
     except ImportError:
         missing("the package `lupa` is not installed: the script of body gateways is not run without an Envoy")
     runtime = lua51.LuaRuntime(encoding=None)

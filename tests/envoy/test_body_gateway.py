@@ -1,0 +1,264 @@
+"""Body gateways in real Envoys: OpenAI's, Anthropic's and Ollama's own clients, and hostile bodies."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from controlplane.compiler import Compiler
+from controlplane.compiler.static_bootstrap import static_bootstrap
+from controlplane.demo.envoy import Envoy, envoy_binary
+from controlplane.demo.plane import free_port
+from controlplane.domain import BodyRouting, Endpoint, Gateway, Model, Object, Version
+from controlplane.domain.endpoints import NO_LIVE_ENDPOINTS
+from controlplane.domain.state import Changes, State
+from controlplane.snapshot import Audience
+from tests.fakes.openai_server import OpenAIServer, openai_server
+from tests.tools import missing
+
+pytestmark = pytest.mark.envoy
+
+LLAMA, QWEN, WHISPER = "meta-llama/Llama-3.1-8B-Instruct", "qwen2.5:7b", "whisper-1"
+LIMIT = 24 << 20  # bytes of a body that names its model
+
+
+@dataclass
+class Edge:
+    """An Envoy with two body gateways: `edge`, and `files` with a default model."""
+
+    envoy: Envoy
+    ports: dict[str, int]
+    servers: dict[str, OpenAIServer]
+    session: aiohttp.ClientSession
+
+    def url(self, gateway: str = "edge") -> str:
+        return f"http://127.0.0.1:{self.ports[gateway]}"
+
+    async def ask(
+        self,
+        body: str | bytes | AsyncIterator[bytes] | None,
+        kind: str = "application/json",
+        path: str = "/v1/completions",
+        method: str = "POST",
+        gateway: str = "edge",
+        **headers: str,
+    ) -> str | int:
+        """Return the version that answers; else the status, after checking that the error can be read."""
+        fields = {"content-type": kind, **{name.replace("_", "-"): value for name, value in headers.items()}}
+        if not kind:
+            del fields["content-type"]
+        async with self.session.request(
+            method, self.url(gateway) + path, data=body, headers=fields, skip_auto_headers=["content-type"]
+        ) as response:
+            answer = json.loads(await response.read())
+            if response.status != 200:
+                assert response.content_type == "application/json"
+                assert isinstance(answer["error"] if path.startswith("/api/") else answer["error"]["message"], str)
+                return response.status
+            return str(answer["version"])
+
+
+def binary(version: str) -> str:
+    """Return the path of the newest or the oldest supported Envoy."""
+    if version == "newest":
+        return envoy_binary()
+    oldest = (Path(__file__).parent / "versions.txt").read_text().split()[0].partition("==")[2]
+    path = Path(sys.prefix) / "envoys" / oldest / "envoy" / "_bin" / "envoy"
+    if not path.exists():
+        missing(f"{path} does not exist; install it with `make setup`")
+    return str(path)
+
+
+@asynccontextmanager
+async def edge(directory: Path, version: str = "newest") -> AsyncIterator[Edge]:
+    async with AsyncExitStack() as stack:
+        servers = {name: await stack.enter_async_context(openai_server(name)) for name in ("llama", "qwen", "whisper")}
+        routings = {"edge": BodyRouting(LIMIT), "files": BodyRouting(1 << 20, WHISPER)}
+        gateways = [Gateway(name, free_port(), "127.0.0.1", routing) for name, routing in routings.items()]
+        keys = {"llama": (LLAMA,), "qwen": (QWEN, "chat"), "whisper": (WHISPER,)}
+        models = [
+            Model(
+                name,
+                tuple(routings),
+                (Version("v1", (Endpoint("127.0.0.1", server.port),)),),
+                {"v1": 10_000},
+                keys[name],
+            )
+            for name, server in servers.items()
+        ]
+        objects: list[Object] = [*gateways, *models]
+        state = State().applied(Changes({o.resource_name: o for o in objects}))
+        snapshot = Compiler().compile(state, NO_LIVE_ENDPOINTS, Audience(tuple(sorted(routings))), 1)
+        envoy = await stack.enter_async_context(Envoy(static_bootstrap(snapshot), directory=directory, binary=binary(version)))
+        await envoy.ready()
+        session = await stack.enter_async_context(aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=60)))
+        yield Edge(envoy, {g.name: g.port for g in gateways}, servers, session)
+
+
+def form(*fields: tuple[str, str]) -> bytes:
+    parts = (f'--XyZ\r\nContent-Disposition: form-data; name="{name}"{more}' for name, more in fields)
+    return ("".join(f"{part}\r\n" for part in parts) + "--XyZ--\r\n").encode()
+
+
+def model_field(name: str) -> tuple[str, str]:
+    return "model", f"\r\n\r\n{name}"
+
+
+def file_field(content: str) -> tuple[str, str]:
+    return "file", f'; filename="a.wav"\r\nContent-Type: audio/wav\r\n\r\n{content}'
+
+
+FORM = "multipart/form-data; boundary=XyZ"
+
+
+async def chunks(*parts: str) -> AsyncIterator[bytes]:
+    for part in parts:
+        yield part.encode()
+
+
+def body(model: Any) -> str:
+    return json.dumps({"messages": [{"model": QWEN}], "model": model, "stream": False})
+
+
+@pytest.mark.parametrize("version", ["newest", "oldest"])
+async def test_hostile_and_unusual_bodies(tmp_path: Path, version: str) -> None:
+    async with edge(tmp_path, version) as e:
+        injected = f"127.0.0.1:{e.ports['edge']}|{QWEN}"
+        rows: list[tuple[str, str | int, Any]] = [
+            ("plain", "llama", e.ask(body(LLAMA))),
+            ("Ollama's name", "qwen", e.ask(body(QWEN))),
+            ("a second key", "qwen", e.ask(body("chat"))),
+            ("another letter case", 404, e.ask(body("CHAT"))),
+            ("unknown", 404, e.ask(body('no"such\\model'))),
+            ("our header from a client", "llama", e.ask(body(LLAMA), x_turnout_scope=injected)),
+            ("our header without a body", 400, e.ask(None, "", method="GET", x_turnout_scope=injected)),
+            ("our header, unknown model", 404, e.ask(body("none"), x_turnout_scope=injected)),
+            ("CR", 404, e.ask(body("qwen2.5:7b\rx"))),
+            ("LF", 404, e.ask(body("qwen2.5:7b\nx-evil: 1"))),
+            ("CR LF", 404, e.ask(body("qwen2.5:7b\r\n\r\nGET / HTTP/1.1\r\n\r\n"))),
+            ("NUL", 404, e.ask(body("qwen2.5:7b\0"))),
+            ("64 KB", 404, e.ask(body("x" * 65_536))),
+            ("our own words", 404, e.ask(body("*"))),
+            ("not ASCII", 404, e.ask(json.dumps({"model": "qwén"}, ensure_ascii=False).encode())),
+            ("number", 400, e.ask(body(5))),
+            ("true", 400, e.ask(body(True))),
+            ("list", 400, e.ask(body([LLAMA]))),
+            ("object", 400, e.ask(body({"model": LLAMA}))),
+            ("null", 400, e.ask(body(None))),
+            ("empty", 400, e.ask(body(""))),
+            ("missing", 400, e.ask("{}")),
+            ("missing, for Ollama", 400, e.ask("{}", path="/api/generate")),
+            ("number, for Ollama", 400, e.ask(body(5), path="/api/generate")),
+            ("twice: the last counts", "llama", e.ask(f'{{"model":"{QWEN}","model":"{LLAMA}"}}')),
+            ("nested only", 400, e.ask(f'{{"a":{{"model":"{LLAMA}"}}}}')),
+            ("BOM", "llama", e.ask(b"\xef\xbb\xbf" + body(LLAMA).encode())),
+            ("UTF-16", 400, e.ask(body(LLAMA).encode("utf-16"))),
+            ("gzip", 415, e.ask(gzip.compress(body(LLAMA).encode()), content_encoding="gzip")),
+            ("charset", "llama", e.ask(body(LLAMA), "application/json; charset=utf-8")),
+            ("capitals", "llama", e.ask(body(LLAMA), "Application/JSON")),
+            ("text", "llama", e.ask(body(LLAMA), "text/plain")),
+            ("curl's default", "llama", e.ask(body(LLAMA), "application/x-www-form-urlencoded")),
+            ("no type", "llama", e.ask(body(LLAMA), "")),
+            ("another type", 400, e.ask(body(LLAMA), "application/octet-stream")),
+            ("chunked", "llama", e.ask(chunks('{"mod', 'el":"meta-llama/', 'Llama-3.1-8B-Instruct"}'))),
+            ("no body", 400, e.ask(None)),
+            ("another gateway's default model", "whisper", e.ask("{}", gateway="files")),
+            ("nested a million times", "llama", e.ask('{"a":' + "[" * 10**6 + "]" * 10**6 + f',"model":"{LLAMA}"}}')),
+            ("numbers, 2 MB", "llama", e.ask('{"a":[' + "1," * (1 << 20) + f'1],"model":"{LLAMA}"}}')),
+            ("1 MB", "llama", e.ask('{"a":"' + "x" * (1 << 20) + f'","model":"{LLAMA}"}}')),
+            ("20 MB in chunks", "llama", e.ask(chunks('{"a":"', *["x" * (1 << 20)] * 20, f'","model":"{LLAMA}"}}'))),
+            ("too large", 413, e.ask('{"a":"' + "x" * LIMIT + f'","model":"{LLAMA}"}}')),
+            ("form", "whisper", e.ask(form(model_field(WHISPER), file_field("x" * 9999)), FORM)),
+            ("form, model last", "whisper", e.ask(form(file_field("x" * (2 << 20)), model_field(WHISPER)), FORM)),
+            ("form, unknown model", 404, e.ask(form(model_field("none")), FORM)),
+            ("form, in a file", 400, e.ask(form(file_field('\r\n; name="model"\r\n\r\nchat')), FORM)),
+            ("form, CR LF", 404, e.ask(form(model_field("chat\r\nx-evil: 1")), FORM)),
+            ("form without a boundary", 400, e.ask(form(model_field(WHISPER)), "multipart/form-data")),
+            ("query", "llama", e.ask(None, "", f"/v1/realtime?a&model={LLAMA.replace('/', '%2F')}", "GET")),
+        ]
+        results = {name: await call for name, _, call in rows}
+        assert results == {name: expected for name, expected, _ in rows}
+        # No header of ours, and none from a body, reaches a model server.
+        names = {name for server in e.servers.values() for headers in server.seen for name in headers}
+        assert not [name for name in names if name.startswith("x-turnout") or name == "x-evil"]
+        assert "script log" not in (tmp_path / "envoy.log").read_text()
+
+
+async def test_openais_own_client(tmp_path: Path) -> None:
+    try:
+        import openai
+    except ImportError:
+        missing("the package `openai` is not installed: its client is not tested")
+    async with edge(tmp_path) as e, openai.AsyncOpenAI(base_url=f"{e.url()}/v1", api_key="x", max_retries=0) as client:
+        hello: Any = [{"role": "user", "content": "hello"}]
+        listed = [model.id async for model in client.models.list()]
+        assert listed == sorted([LLAMA, QWEN, WHISPER, "chat"])
+        for name in listed:
+            assert (await client.models.retrieve(name)).id == name
+        for name, version in ((LLAMA, "llama"), (QWEN, "qwen"), ("chat", "qwen")):
+            chat = await client.chat.completions.create(model=name, messages=hello)
+            assert chat.choices[0].message.content == f"{version} answers for {name}"
+            stream = await client.chat.completions.create(model=name, messages=hello, stream=True)
+            words = [chunk.choices[0].delta.content or "" async for chunk in stream]
+            assert "".join(words).strip() == f"{version} answers for {name}"
+            assert (await client.responses.create(model=name, input="hello")).output_text == f"{version} answers for {name}"
+            embeddings = await client.embeddings.create(model=name, input="hello", encoding_format="float")
+            assert embeddings.model == f"{version} answers for {name}"
+        audio = ("a.wav", io.BytesIO(b"RIFF" + b"\0" * (3 << 20)))
+        heard = await client.audio.transcriptions.create(model=WHISPER, file=audio)
+        assert heard.text == f"whisper answers for {WHISPER}"
+        with pytest.raises(openai.NotFoundError) as unknown:
+            await client.chat.completions.create(model="gpt-9", messages=hello)
+        assert (unknown.value.code, unknown.value.type) == ("model_not_found", "invalid_request_error")
+        assert "There is no model 'gpt-9'. GET /v1/models lists the models of this gateway." in str(unknown.value)
+        with pytest.raises(openai.NotFoundError, match="GET /v1/models lists its models"):
+            await client.models.retrieve("gpt-9")
+        with pytest.raises(openai.BadRequestError, match="The request names no model") as nameless:
+            await client.chat.completions.create(model="", messages=hello)
+        assert nameless.value.param == "model"
+        with pytest.raises(openai.BadRequestError, match="must be a string"):
+            await client.chat.completions.create(model=5, messages=hello)
+        with pytest.raises(openai.APIStatusError) as large:
+            await client.chat.completions.create(model=LLAMA, messages=[{"role": "user", "content": "x" * LIMIT}])
+        assert (large.value.status_code, large.value.code) == (413, "request_too_large")
+        # Uploads of files name no model. They go to the default model, and may be larger than the limit.
+        upload: Any = ("a.jsonl", io.BytesIO(b"x" * (3 << 20)))
+        with pytest.raises(openai.BadRequestError, match="The request names no model"):
+            await client.files.create(file=("a.jsonl", io.BytesIO(b"x")), purpose="batch")
+        with_files = client.with_options(base_url=f"{e.url('files')}/v1")
+        assert (await with_files.files.create(file=upload, purpose="batch")).bytes == 3 << 20
+        assert (await with_files.files.retrieve("f")).id == "whisper"
+
+
+@pytest.mark.slow
+async def test_anthropics_and_ollamas_own_clients(tmp_path: Path) -> None:
+    try:
+        import anthropic
+        import ollama
+    except ImportError:
+        missing("the packages `anthropic` and `ollama` are not installed: their clients are not tested")
+    async with edge(tmp_path) as e:
+        hello: Any = [{"role": "user", "content": "hello"}]
+        async with anthropic.AsyncAnthropic(base_url=e.url(), api_key="x", max_retries=0) as client:
+            message = await client.messages.create(model=LLAMA, messages=hello, max_tokens=9)
+            assert message.content[0].text == f"llama answers for {LLAMA}"
+            async with client.messages.stream(model=QWEN, messages=hello, max_tokens=9) as stream:
+                assert await stream.get_final_text() == f"qwen answers for {QWEN}"
+            assert LLAMA in [model.id async for model in client.models.list()]
+            with pytest.raises(anthropic.NotFoundError, match="There is no model 'claude-9'"):
+                await client.messages.create(model="claude-9", messages=hello, max_tokens=9)
+        local = ollama.AsyncClient(host=e.url())
+        assert (await local.chat(model=QWEN, messages=hello)).message.content == f"qwen answers for {QWEN}"
+        assert QWEN in [model.model for model in (await local.list()).models]
+        with pytest.raises(ollama.ResponseError, match="There is no model 'none'"):
+            await local.chat(model="none", messages=hello)
