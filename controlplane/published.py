@@ -12,7 +12,7 @@ from typing import Protocol
 from controlplane.compiler.audience import AudienceResolver, Node, left_out, unselected
 from controlplane.domain import Gateway
 from controlplane.domain.endpoints import NO_LIVE_ENDPOINTS, Endpoints
-from controlplane.domain.revision import Head
+from controlplane.domain.revision import Head, ObjectMeta
 from controlplane.domain.state import State
 from controlplane.snapshot import Audience, Snapshot
 
@@ -29,7 +29,13 @@ class SnapshotCompiler(Protocol):
     """A compiler of snapshots; `compiler.Compiler` is one."""
 
     def compile(
-        self, state: State, endpoints: Endpoints, audience: Audience, revision: int, previous: Snapshot | None = None
+        self,
+        state: State,
+        endpoints: Endpoints,
+        audience: Audience,
+        revision: int,
+        previous: Snapshot | None = None,
+        meta: Mapping[str, ObjectMeta] = ...,
     ) -> Snapshot: ...
 
 
@@ -138,6 +144,7 @@ class CompiledRevision:
         snapshot = self._snapshots.get(audience)
         if snapshot is None:
             previous = self._previous.get(audience)
-            snapshot = self._compiler.compile(self.head.state, NO_LIVE_ENDPOINTS, audience, self.head.number, previous)
+            head = self.head
+            snapshot = self._compiler.compile(head.state, NO_LIVE_ENDPOINTS, audience, head.number, previous, head.meta)
             self._snapshots[audience] = snapshot
         return snapshot

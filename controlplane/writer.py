@@ -22,7 +22,7 @@ from typing import Any, Protocol
 
 import structlog
 
-from controlplane.compiler import audiences
+from controlplane.compiler import NO_META, audiences
 from controlplane.compiler.impact import NO_IMPACT, Impact, impact_of
 from controlplane.compiler.least_versions import Outdated
 from controlplane.compiler.reach import (
@@ -37,7 +37,7 @@ from controlplane.compiler.validation import Validator, by_owner
 from controlplane.domain import consistency
 from controlplane.domain.cuts import NO_CUT, NO_LOSSES, CutPermit, Loss, Losses, LossKind, check_cut, in_order
 from controlplane.domain.endpoints import Endpoints
-from controlplane.domain.revision import Action, Draft, Head, Revision
+from controlplane.domain.revision import Action, Draft, Head, ObjectMeta, Revision
 from controlplane.domain.scopes import with_scopes
 from controlplane.domain.state import Changes, State
 from controlplane.errors import Code, Error, abbreviated, invalid
@@ -138,13 +138,19 @@ class CachingCompiler:
         self._newest: deque[tuple[State, Endpoints, int, dict[Audience, Snapshot]]] = deque(maxlen=2)
 
     def compile(
-        self, state: State, endpoints: Endpoints, audience: Audience, revision: int, previous: Snapshot | None = None
+        self,
+        state: State,
+        endpoints: Endpoints,
+        audience: Audience,
+        revision: int,
+        previous: Snapshot | None = None,
+        meta: Mapping[str, ObjectMeta] = NO_META,
     ) -> Snapshot:
-        """Return the snapshot of an audience, as `Compiler.compile` does. Inputs are compared by identity."""
+        """Return the snapshot of an audience, as `Compiler.compile` does. State and endpoints are compared by identity."""
         with self._lock:
             snapshots = self._snapshots_of(state, endpoints, revision)
             if audience not in snapshots:
-                snapshots[audience] = self._compiler.compile(state, endpoints, audience, revision, previous)
+                snapshots[audience] = self._compiler.compile(state, endpoints, audience, revision, previous, meta)
             return snapshots[audience]
 
     def _snapshots_of(self, state: State, endpoints: Endpoints, revision: int) -> dict[Audience, Snapshot]:

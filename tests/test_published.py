@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from controlplane.compiler import NO_META
 from controlplane.domain.endpoints import Endpoints
+from controlplane.domain.revision import ObjectMeta
 from controlplane.domain.state import State
 from controlplane.published import IDLE_REVISIONS, NO_REVISION, CompiledRevision
 from controlplane.snapshot import Audience, Snapshot
@@ -17,7 +21,13 @@ class Compiler:
         self.broken = False
 
     def compile(
-        self, state: State, endpoints: Endpoints, audience: Audience, revision: int, previous: Snapshot | None = None
+        self,
+        state: State,
+        endpoints: Endpoints,
+        audience: Audience,
+        revision: int,
+        previous: Snapshot | None = None,
+        meta: Mapping[str, ObjectMeta] = NO_META,
     ) -> Snapshot:
         if self.broken:
             raise RuntimeError("broken")

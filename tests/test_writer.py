@@ -13,14 +13,14 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from controlplane.compiler import Compiler
+from controlplane.compiler import NO_META, Compiler
 from controlplane.compiler.impact import NO_IMPACT
 from controlplane.compiler.reach import NOTHING_HELD, Claim
 from controlplane.compiler.validation import Validator
 from controlplane.domain import Endpoint, Gateway, HostRouting, Model, Protocol, Version
 from controlplane.domain.cuts import CutPermit, cut_token
 from controlplane.domain.endpoints import NO_LIVE_ENDPOINTS, Endpoints
-from controlplane.domain.revision import Action, Draft, Head
+from controlplane.domain.revision import Action, Draft, Head, ObjectMeta
 from controlplane.domain.state import Changes, State
 from controlplane.envoy_types import LISTENER, ROUTES, SCOPED_ROUTES
 from controlplane.errors import Code, Error, failed_precondition
@@ -99,7 +99,7 @@ async def test_a_change_is_committed(writer: Writer) -> None:
     assert done.revision == await writer.store.revision(1)
     assert done.head == writer.store.head.value
     assert done.snapshots[Audience(("edge",))].revision == 1
-    assert set(done.snapshots[Audience(("edge",))].resources[ROUTES]) == {"iris"}
+    assert set(done.snapshots[Audience(("edge",))].resources[ROUTES]) == {"iris", "gateways/edge"}
     assert done.impact.types[LISTENER] == (1, 0)
     assert done.impact.nodes == 10
 
@@ -195,10 +195,16 @@ async def test_a_snapshot_is_compiled_once_for_the_check_and_for_the_streams(sto
 
     class Counting(Compiler):
         def compile(
-            self, state: State, endpoints: Endpoints, audience: Audience, revision: int, previous: Snapshot | None = None
+            self,
+            state: State,
+            endpoints: Endpoints,
+            audience: Audience,
+            revision: int,
+            previous: Snapshot | None = None,
+            meta: Mapping[str, ObjectMeta] = NO_META,
         ) -> Snapshot:
             compiled.append(revision)
-            return super().compile(state, NO_LIVE_ENDPOINTS, audience, revision, previous)
+            return super().compile(state, NO_LIVE_ENDPOINTS, audience, revision, previous, meta)
 
     compiler = CachingCompiler(Counting())
     writer = Writer(store, compiler)

@@ -23,6 +23,7 @@ from controlplane.compiler.endpoints import load_assignment
 from controlplane.compiler.message import duration, over_ads, packed, resource
 from controlplane.compiler.secrets import credential_name, over_sds
 from controlplane.compiler.upstream_filters import header_options, upstream_filters
+from controlplane.compiler.who import set_version
 from controlplane.domain import (
     Affinity,
     ConnectionLimits,
@@ -96,6 +97,7 @@ def _cluster(name: str, model: str, version: Version, timeout: float = 0.0, affi
             )
         ),
     )
+    set_version(cluster.metadata, model, version.name)
     cluster.typed_extension_protocol_options[_HTTP_OPTIONS].CopyFrom(packed(_protocol(version, timeout)))
     if version.tls is not None:
         cluster.transport_socket.name = "envoy.transport_sockets.tls"
@@ -134,9 +136,11 @@ def _protocol(version: Version, timeout: float) -> Any:
         options.common_http_protocol_options.max_stream_duration.CopyFrom(duration(timeout))
     if version.protocol is Protocol.HTTP1:
         options.common_http_protocol_options.idle_timeout.CopyFrom(duration(_http1_idle(version)))
-        options.explicit_http_config.http_protocol_options.CopyFrom(protocol_pb2.Http1ProtocolOptions())
+        options.explicit_http_config.http_protocol_options.CopyFrom(protocol_pb2.Http1ProtocolOptions(enable_trailers=True))
     else:
-        options.explicit_http_config.http2_protocol_options.CopyFrom(protocol_pb2.Http2ProtocolOptions())
+        # WebSockets reach a server that speaks HTTP/2 as extended CONNECT. gRPC servers have none.
+        http2 = protocol_pb2.Http2ProtocolOptions(allow_connect=version.protocol is Protocol.HTTP2)
+        options.explicit_http_config.http2_protocol_options.CopyFrom(http2)
     options.http_filters.extend(upstream_filters(version))
     return options
 

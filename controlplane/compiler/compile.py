@@ -11,12 +11,13 @@ nothing changed keeps the mapping of the previous snapshot.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from controlplane.compiler.resources import CompiledObjects
 from controlplane.domain import Gateway, Model
 from controlplane.domain.endpoints import Endpoints
+from controlplane.domain.revision import ObjectMeta
 from controlplane.domain.state import State
 from controlplane.envoy_types import CLUSTER, LISTENER, SECRET
 from controlplane.snapshot import Audience, Client, Resource, Snapshot, resource_hash, type_version
@@ -28,6 +29,7 @@ _MASK = (1 << 128) - 1  # type versions are sums modulo 2**128, see snapshot.py
 _SNAPSHOTS = 4
 # Audiences of which snapshots are remembered. At the bound the one that was compiled longest ago is forgotten.
 _AUDIENCES = 10_000
+NO_META: Mapping[str, ObjectMeta] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,7 @@ class _Compiled:
     snapshot: Snapshot
     state: State
     endpoints: Endpoints
+    meta: Mapping[str, ObjectMeta]
 
 
 class Compiler:
@@ -51,12 +54,19 @@ class Compiler:
         self._compiled: OrderedDict[Audience, deque[_Compiled]] = OrderedDict()
 
     def compile(
-        self, state: State, endpoints: Endpoints, audience: Audience, revision: int, previous: Snapshot | None = None
+        self,
+        state: State,
+        endpoints: Endpoints,
+        audience: Audience,
+        revision: int,
+        previous: Snapshot | None = None,
+        meta: Mapping[str, ObjectMeta] = NO_META,
     ) -> Snapshot:
         """Return the snapshot of `audience` at `revision`. Gateways that don't exist add nothing to it.
 
         `endpoints` are the live endpoints; they change ClusterLoadAssignments only. `previous` is an earlier snapshot of the
-        same audience: a type in which nothing changed keeps its mapping.
+        same audience: a type in which nothing changed keeps its mapping. `meta` has the revision in which each object last
+        changed, by resource name. A revision that it does not have is not shown to clients.
         """
         for entry in self._compiled.get(audience, ()):
             snapshot = entry.snapshot
@@ -66,41 +76,56 @@ class Compiler:
                 return snapshot
         before = self._input_of(previous)
         if before is not None and _same_gateways(before.state, state, audience.gateways):
-            snapshot = self._advance(before, state, endpoints, revision)
+            snapshot = self._advance(before, state, endpoints, revision, meta)
         else:
-            snapshot = self._compile_whole(state, endpoints, audience, revision)
+            snapshot = self._compile_whole(state, endpoints, audience, revision, meta)
             if previous is not None:
                 snapshot = _with_mappings_of(snapshot, previous)
-        self._remember(_Compiled(snapshot, state, endpoints))
+        self._remember(_Compiled(snapshot, state, endpoints, meta))
         return snapshot
 
-    def _compile_whole(self, state: State, endpoints: Endpoints, audience: Audience, revision: int) -> Snapshot:
+    def _compile_whole(
+        self, state: State, endpoints: Endpoints, audience: Audience, revision: int, meta: Mapping[str, ObjectMeta]
+    ) -> Snapshot:
         self._forget(state)
         served = _served(state, audience)
         resources: list[Resource] = []
         if audience.client is Client.ENVOY:
-            for gateway in (state.gateways[g] for g in served.gateways):
-                resources += [self._objects.listener(gateway), *self._objects.own(state, gateway, served)]
+            for gateway in served.gateways:
+                resources += self._objects.listener(state.gateways[gateway])
+            resources += self._own(state, served, served.gateways)
         for name in sorted(state.models):
-            resources += self._objects.model(state, endpoints, state.models[name], served)
+            model = state.models[name]
+            resources += self._objects.model(state, endpoints, model, served, _revision(meta, model))
         resources += self._objects.secrets(state, resources)
         return Snapshot.of(revision, audience, resources)
 
-    def _advance(self, before: _Compiled, state: State, endpoints: Endpoints, revision: int) -> Snapshot:
+    def _own(self, state: State, served: Audience, gateways: Collection[str]) -> list[Resource]:
+        """Return the own routes of these gateways for an audience, of which they are a part."""
+        models: dict[str, list[Model]] = {gateway: [] for gateway in gateways}
+        for name in sorted(state.models if served.models is None else served.models & state.models.keys()):
+            for gateway in state.models[name].gateways:
+                if gateway in models:
+                    models[gateway].append(state.models[name])
+        return [r for g, listed in models.items() for r in self._objects.own(state.gateways[g], listed, served)]
+
+    def _advance(
+        self, before: _Compiled, state: State, endpoints: Endpoints, revision: int, meta: Mapping[str, ObjectMeta]
+    ) -> Snapshot:
         """Return the earlier snapshot with the changes between the two inputs applied. They have the same gateways."""
         previous = before.snapshot
         removed: list[Resource] = []
         added: list[Resource] = []
         served = _served(state, previous.audience)
-        changed_models = _changed_models(before.state, state, before.endpoints.changed_models(endpoints))
-        if previous.audience.client is Client.ENVOY:
-            for gateway in (state.gateways[g] for g in served.gateways):
-                if any(_changed_keys(old, new, gateway) for old, new in changed_models):
-                    removed += self._objects.own(before.state, gateway, served)
-                    added += self._objects.own(state, gateway, served)
-        for old, new in changed_models:
-            removed += self._objects.model(before.state, before.endpoints, old, served) if old is not None else ()
-            added += self._objects.model(state, endpoints, new, served) if new is not None else ()
+        changes = _changed_models(before.state, state, before.endpoints.changed_models(endpoints))
+        for old, new in changes:
+            if old is not None:
+                removed += self._objects.model(before.state, before.endpoints, old, served, _revision(before.meta, old))
+            if new is not None:
+                added += self._objects.model(state, endpoints, new, served, _revision(meta, new))
+        if served.client is Client.ENVOY and (gateways := _with_other_models(changes).intersection(served.gateways)):
+            removed += self._own(before.state, served, gateways)
+            added += self._own(state, served, gateways)
         resources = dict(previous.resources)
         versions = dict(previous.versions)
         for type_url, held in previous.resources.items():
@@ -180,10 +205,19 @@ def _changed_models(a: State, b: State, more: Iterable[str] = ()) -> list[tuple[
     return [(old.get(n), new.get(n)) for n in sorted(names)]
 
 
-def _changed_keys(old: Model | None, new: Model | None, gateway: Gateway) -> bool:
-    """Return True if a model is named at a gateway by other keys than before."""
-    keys = [m.route_keys if m is not None and gateway.name in m.gateways else () for m in (old, new)]
-    return keys[0] != keys[1]
+def _with_other_models(changes: Iterable[tuple[Model | None, Model | None]]) -> set[str]:
+    """Return the gateways that get a model, lose one, or name one by other keys, for changes as (old, new) pairs."""
+    gateways: set[str] = set()
+    for old, new in changes:
+        if old is None or new is None or (old.gateways, old.route_keys) != (new.gateways, new.route_keys):
+            gateways.update(*(model.gateways for model in (old, new) if model is not None))
+    return gateways
+
+
+def _revision(meta: Mapping[str, ObjectMeta], model: Model) -> int:
+    """Return the revision in which a model last changed; 0 if it is not known."""
+    known = meta.get(model.resource_name)
+    return known.revision if known is not None else 0
 
 
 def _has_mappings_of(snapshot: Snapshot, previous: Snapshot) -> bool:

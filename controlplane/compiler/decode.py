@@ -8,10 +8,11 @@ from typing import Any
 from google.protobuf import descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
 
+from controlplane.compiler.access_log import is_collector
 from controlplane.compiler.secrets import secret_label
 from controlplane.domain import Gateway, Model, Secret
 from controlplane.domain.collections import resource_name
-from controlplane.envoy_types import COMPILED, LISTENER, ROUTES, SCOPED_ROUTES, SECRET
+from controlplane.envoy_types import CLUSTER, COMPILED, LISTENER, ROUTES, SCOPED_ROUTES, SECRET
 from controlplane.snapshot import Resource
 
 _MESSAGES: Mapping[str, Any] = {t.url: t.message_class() for t in COMPILED.values()}
@@ -43,6 +44,8 @@ def owner(resource: Resource) -> str:
         return _owner_of_routes(resource.name)
     if resource.type_url == SECRET:
         return resource_name(Secret, secret_label(resource.name))
+    if resource.type_url == CLUSTER and is_collector(resource.name):
+        return resource.name.rpartition("/")[0]
     return resource_name(Model, resource.name.partition("/")[0])
 
 

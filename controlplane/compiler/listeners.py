@@ -35,14 +35,16 @@ from envoy.extensions.http.early_header_mutation.header_mutation.v3 import heade
 from envoy.extensions.transport_sockets.tls.v3 import common_pb2, tls_pb2
 from google.protobuf import wrappers_pb2
 
+from controlplane.compiler.access_log import access_log, compile_collector
 from controlplane.compiler.body_routing import model_filter
 from controlplane.compiler.body_script import SEPARATOR, START
+from controlplane.compiler.client_filters import client_filters
 from controlplane.compiler.host_case import lower_case_host
 from controlplane.compiler.local_replies import set_local_replies
-from controlplane.compiler.message import duration, over_ads, packed, resource, socket_address
+from controlplane.compiler.message import duration, over_ads, packed, resource, set_header, socket_address
 from controlplane.compiler.secrets import over_sds
 from controlplane.domain import BodyRouting, Gateway, GatewayTls, HeaderRouting, HostRouting, PathRouting, TlsVersion
-from controlplane.envoy_types import LISTENER, SCOPED_ROUTES, SECRET
+from controlplane.envoy_types import CLUSTER, LISTENER, SCOPED_ROUTES, SECRET
 from controlplane.snapshot import Resource
 
 # Set by the listener, read by its scope key, removed by the route.
@@ -70,7 +72,8 @@ def compile_listener(gateway: Gateway) -> Resource:
         # For a client that opens a connection and does not complete the handshake.
         chain.transport_socket_connect_timeout.CopyFrom(duration(10))
     secrets = [(SECRET, reference.label) for reference in gateway.references]
-    return resource(LISTENER, listener, [*secrets, (SCOPED_ROUTES, gateway.scope)])
+    collectors = [(CLUSTER, cluster.name) for cluster in compile_collector(gateway)]
+    return resource(LISTENER, listener, [*secrets, *collectors, (SCOPED_ROUTES, gateway.scope)])
 
 
 def _buffer_limit(gateway: Gateway) -> int:
@@ -111,15 +114,19 @@ def _connection_manager(gateway: Gateway) -> Any:
         path_with_escaped_slashes_action=hcm_pb2.HttpConnectionManager.KEEP_UNCHANGED,
         # For a client that opens a request and does not complete its headers. The body has the route's idle timeout.
         request_headers_timeout=duration(10),
+        # The client's request id stays, and every response has it. A client without one gets Envoy's.
+        preserve_external_request_id=True,
+        always_set_request_id_in_response=True,
     )
-    # Tensors are large: with a window of 64 KiB a stream would wait a round trip for each 64 KiB.
-    manager.http2_protocol_options.initial_stream_window_size.value = _BUFFER
-    manager.http2_protocol_options.initial_connection_window_size.value = 16 * _BUFFER
-    manager.http2_protocol_options.max_concurrent_streams.value = 1000
+    _set_protocols(manager)
+    for filter_name, config in client_filters(gateway):
+        manager.http_filters.add(name=filter_name, typed_config=packed(config))
     if isinstance(gateway.routing, BodyRouting):
         model_filter(manager, SCOPE_HEADER)
     set_local_replies(manager, gateway)
     manager.http_filters.add(name="envoy.filters.http.router", typed_config=packed(router_pb2.Router()))
+    if gateway.access_log is not None:
+        manager.access_log.append(access_log(gateway))
 
     scoped = manager.scoped_routes
     scoped.name = gateway.scope
@@ -127,15 +134,21 @@ def _connection_manager(gateway: Gateway) -> Any:
     scoped.scoped_rds.scoped_rds_config_source.CopyFrom(over_ads())
     # The zone of an IPv6 address begins with %, which Envoy would read as the start of a command.
     header = gateway.scope.replace("%", "%%")
+    set_scope = header_mutation_pb2.HeaderMutation()
     _fragment(scoped, SCOPE_HEADER, SEPARATOR if isinstance(gateway.routing, BodyRouting) else "/", 0)
     match gateway.routing:
         case PathRouting(segment=segment):
             # A client writes `//v2/…` if its base URL ends with a slash.
             manager.merge_slashes = True
-            header += "%PATH(NQ:PATH)%"
+            # The slashes after the path give a path that is too short an empty key, for the gateway's own answers.
+            header += "%PATH(NQ:PATH)%" + "/" * segment
             _fragment(scoped, SCOPE_HEADER, "/", segment)
         case HeaderRouting(name=name):
             _fragment(scoped, name)
+            # A request without the header gets an empty key, for the gateway's own answers.
+            empty = set_scope.mutations.add().append
+            empty.header.key = name
+            empty.append_action, empty.keep_empty_value = base_pb2.HeaderValueOption.ADD_IF_ABSENT, True
         case HostRouting():
             manager.http_filters.insert(0, lower_case_host())
             manager.strip_any_host_port = True
@@ -144,15 +157,24 @@ def _connection_manager(gateway: Gateway) -> Any:
         case BodyRouting():
             header += f"{SEPARATOR}{START}"
             _fragment(scoped, SCOPE_HEADER, SEPARATOR, 1)
-    set_scope = header_mutation_pb2.HeaderMutation()
-    mutation = set_scope.mutations.add().append
-    mutation.header.key = SCOPE_HEADER
-    mutation.header.value = header
-    mutation.append_action = base_pb2.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
+    set_header(set_scope.mutations, SCOPE_HEADER, header)
     manager.early_header_mutation_extensions.add(
         name="envoy.http.early_header_mutation.header_mutation", typed_config=packed(set_scope)
     )
     return manager
+
+
+def _set_protocols(manager: Any) -> None:
+    """Set the options of HTTP/1, HTTP/2 and WebSockets."""
+    # HTTP/1 has trailers too, for example at the end of a streamed answer.
+    manager.http_protocol_options.enable_trailers = True
+    # WebSockets: over HTTP/1, and as extended CONNECT (RFC 8441) over HTTP/2. No route accepts any other CONNECT.
+    manager.upgrade_configs.add(upgrade_type="websocket")
+    manager.http2_protocol_options.allow_connect = True
+    # Tensors are large: with a window of 64 KiB a stream would wait a round trip for each 64 KiB.
+    manager.http2_protocol_options.initial_stream_window_size.value = _BUFFER
+    manager.http2_protocol_options.initial_connection_window_size.value = 16 * _BUFFER
+    manager.http2_protocol_options.max_concurrent_streams.value = 1000
 
 
 def _fragment(scoped: Any, header: str, separator: str = "", index: int = 0) -> None:

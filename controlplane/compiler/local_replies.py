@@ -44,7 +44,7 @@ class _Reply:
     code: str
     flags: tuple[str, ...] = ()  # one of these response flags is set
     expression: str = ""  # this expression in CEL is true
-    header: str = ""  # the request has this header
+    header: str = ""  # the request has this header, and it is not empty
 
 
 _TLS_FAILED = "upstream.transport_failure_reason.startsWith('TLS')"
@@ -208,7 +208,7 @@ def _conditions(reply: _Reply) -> list[Any]:
     if reply.header:
         by_header = accesslog_pb2.AccessLogFilter()
         by_header.header_filter.header.name = reply.header
-        by_header.header_filter.header.present_match = True
+        by_header.header_filter.header.string_match.safe_regex.regex = ".+"
         conditions.append(by_header)
     if reply.expression:
         by_expression = accesslog_pb2.AccessLogFilter()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from envoy.config.core.v3 import address_pb2, config_source_pb2
+from envoy.config.core.v3 import address_pb2, base_pb2, config_source_pb2
 from google.protobuf import any_pb2, duration_pb2
 
 from controlplane.snapshot import Resource
@@ -41,3 +41,10 @@ def over_ads() -> Any:
     return config_source_pb2.ConfigSource(
         ads=config_source_pb2.AggregatedConfigSource(), resource_api_version=config_source_pb2.ApiVersion.V3
     )
+
+
+def set_header(mutations: Any, name: str, value: str) -> None:
+    """Add to a list of header mutations one that sets a header, whether it exists or not."""
+    append = mutations.add().append
+    append.header.key, append.header.value = name, value
+    append.append_action = base_pb2.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD

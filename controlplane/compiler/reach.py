@@ -28,6 +28,7 @@ from controlplane.compiler.body_script import NO_MODEL, START
 from controlplane.compiler.compile import served_gateways
 from controlplane.compiler.decode import is_gateways_own
 from controlplane.compiler.impact import CompiledState
+from controlplane.compiler.own_answers import OWN_KEYS
 from controlplane.compiler.proxyless import obstacle
 from controlplane.domain import BodyRouting, Endpoint, Gateway, HeaderRouting, HostRouting, Model, Object, PathRouting
 from controlplane.domain.cuts import Loss, LossKind
@@ -338,7 +339,7 @@ def _lost_of_claim(claim: Claim, new: Snapshot) -> Iterator[Loss]:
     for name in sorted(claim.scopes - scopes):
         scope, _, key = name.partition("/")  # a key may have slashes
         # If a listener or a model is lost, its keys are not listed, too.
-        if scope not in closed and key.partition(":")[0] not in models and key not in (START, NO_MODEL):
+        if scope not in closed and key.partition(":")[0] not in models and key not in {START, NO_MODEL, *OWN_KEYS}:
             keys[scope].append(key)
     for scope, lost in keys.items():
         yield Loss(LossKind.MODEL, scope, (), f"key{'s' if len(lost) > 1 else ''} {_quoted(lost)}")

@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
 
+from controlplane.compiler.access_log import compile_collector
 from controlplane.compiler.body_routing import compile_own_resources, models_by_key
 from controlplane.compiler.clusters import cluster_name, compile_cluster, compile_mirror, mirror_name
 from controlplane.compiler.endpoints import compile_endpoints
 from controlplane.compiler.listeners import compile_listener
 from controlplane.compiler.memo import Memo
+from controlplane.compiler.own_answers import compile_own_answers
 from controlplane.compiler.proxyless import compile_proxyless, served_versions
 from controlplane.compiler.routes import compile_routes
 from controlplane.compiler.scopes import compile_scopes
 from controlplane.compiler.secrets import compile_secret, secret_label
+from controlplane.compiler.who import shows_revision
 from controlplane.domain import Affinity, BodyRouting, Gateway, Model, Secret, Version
 from controlplane.domain.endpoints import Endpoints, LiveEndpoint
 from controlplane.domain.state import State
 from controlplane.envoy_types import SECRET
 from controlplane.snapshot import Audience, Client, Resource
 
+# Gateways and audiences whose own routes are remembered. At the bound all are forgotten, and compiled again on demand.
+_OWN = 4_096
 # Entries of deleted objects are dropped when entries exist for more models than twice those of the state plus this number.
 _SLACK = 64
 
+_Keys = tuple[str, tuple[str, ...]]
 _LiveEndpoints = tuple[LiveEndpoint, ...] | None
 
 
@@ -35,30 +41,37 @@ class CompiledObjects:
         self._assignments: Memo[str, tuple[Version, _LiveEndpoints], list[Resource]] = Memo()
         # By model; the float is the model's request timeout.
         self._mirrors: Memo[str, tuple[Version, float], list[Resource]] = Memo()
-        self._routes: Memo[str, Model, Resource] = Memo()
+        # By (model, True if its revision is shown); the number is that revision, or 0.
+        self._routes: Memo[tuple[str, bool], tuple[Model, int], Resource] = Memo()
         self._proxyless: Memo[str, Model, list[Resource]] = Memo()
         # By (gateway, model), of a gateway and the model's route keys.
         self._scopes: Memo[tuple[str, str], tuple[Gateway, tuple[str, ...]], list[Resource]] = Memo()
-        self._listeners: Memo[str, Gateway, Resource] = Memo()
-        # By gateway and the models that the audience names, of a body gateway and its models' labels by key.
-        self._own: Memo[tuple[str, frozenset[str] | None], tuple[Gateway, Mapping[str, str]], list[Resource]] = Memo()
+        # By gateway.
+        self._listeners: Memo[str, Gateway, list[Resource]] = Memo()
+        # By gateway and the models that the audience names, of a gateway and the (label, keys) of its models.
+        self._own: Memo[tuple[str, frozenset[str] | None], tuple[Gateway, tuple[_Keys, ...]], list[Resource]] = Memo()
         # By name of the resource.
         self._secrets: Memo[str, Secret, Resource] = Memo()
 
-    def listener(self, gateway: Gateway) -> Resource:
-        """Return the listener of a gateway."""
-        return self._listeners.get(gateway.name, gateway, lambda: compile_listener(gateway))
+    def listener(self, gateway: Gateway) -> list[Resource]:
+        """Return the listener of a gateway, and the cluster of the collector of its access log."""
+        return self._listeners.get(gateway.name, gateway, lambda: [compile_listener(gateway), *compile_collector(gateway)])
 
-    def own(self, state: State, gateway: Gateway, audience: Audience) -> list[Resource]:
-        """Return the routes of a gateway itself, and the scopes that lead to them. Only body gateways have some."""
-        if not isinstance(gateway.routing, BodyRouting):
-            return []
-        models = (m for m in state.models.values() if audience.models is None or m.name in audience.models)
-        keys = models_by_key(gateway, models)
-        return self._own.get((gateway.name, audience.models), (gateway, keys), lambda: compile_own_resources(gateway, keys))
+    def own(self, gateway: Gateway, models: Sequence[Model], audience: Audience) -> list[Resource]:
+        """Return the routes of a gateway itself and the scopes that lead to them, for an audience that gets these models."""
 
-    def model(self, state: State, endpoints: Endpoints, model: Model, audience: Audience) -> list[Resource]:
-        """Return all resources of a model that an audience gets.
+        def compiled() -> list[Resource]:
+            if isinstance(gateway.routing, BodyRouting):
+                return compile_own_resources(gateway, models_by_key(gateway, models))
+            return compile_own_answers(gateway, models)
+
+        if len(self._own) >= _OWN:
+            self._own.keep(lambda key: False)
+        source = (gateway, tuple((model.name, model.route_keys) for model in models))
+        return self._own.get((gateway.name, audience.models), source, compiled)
+
+    def model(self, state: State, endpoints: Endpoints, model: Model, audience: Audience, revision: int) -> list[Resource]:
+        """Return all resources of a model that an audience gets. `revision` is the one in which the model last changed.
 
         Empty if the audience has none of the model's gateways, or names other models.
         """
@@ -74,7 +87,7 @@ class CompiledObjects:
             resources += self._cluster(model, version)
             resources += self._assignment(cluster_name(model.name, version.name), model.name, version, endpoints)
         resources += self._mirror(endpoints, model)
-        resources.append(self._route(model))
+        resources.append(self._route(model, revision if any(map(shows_revision, gateways)) else 0))
         for gateway in gateways:
             resources += self._scope(gateway, model)
         return resources
@@ -93,7 +106,7 @@ class CompiledObjects:
         if max(len(self._routes), len(self._proxyless)) <= 2 * len(state.models) + _SLACK:
             return False
         self._proxyless.keep(lambda model: model in state.models)
-        self._routes.keep(lambda model: model in state.models)
+        self._routes.keep(lambda key: key[0] in state.models)
         self._clusters.keep(lambda key: key[0] in state.models)
         self._assignments.keep(lambda cluster: cluster.partition("/")[0] in state.models)
         self._mirrors.keep(lambda model: model in state.models)
@@ -117,8 +130,8 @@ class CompiledObjects:
         cluster = self._mirrors.get(model.name, (version, model.timeouts.request), lambda: compile_mirror(model))
         return [*cluster, *self._assignment(mirror_name(model.name, version.name), model.name, version, endpoints)]
 
-    def _route(self, model: Model) -> Resource:
-        return self._routes.get(model.name, model, lambda: compile_routes(model))
+    def _route(self, model: Model, revision: int) -> Resource:
+        return self._routes.get((model.name, revision > 0), (model, revision), lambda: compile_routes(model, revision))
 
     def _scope(self, gateway: Gateway, model: Model) -> list[Resource]:
         source = (gateway, model.route_keys)

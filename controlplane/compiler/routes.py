@@ -23,6 +23,7 @@ from controlplane.compiler.clusters import cluster_name, mirror_name
 from controlplane.compiler.listeners import SCOPE_HEADER
 from controlplane.compiler.message import duration, packed, resource
 from controlplane.compiler.rewrites import regex_rewrite
+from controlplane.compiler.who import set_revision
 from controlplane.domain import FULL_SHARE, Model, Version
 from controlplane.envoy_types import CLUSTER, ROUTES
 from controlplane.snapshot import Resource
@@ -34,12 +35,16 @@ SAFE_RETRIES = "connect-failure,refused-stream,reset-before-request"
 UNSAFE_RETRIES = f"{SAFE_RETRIES},reset,gateway-error"
 # How often Envoy draws again if it drew an endpoint that has already failed the request. Then it uses the drawn one.
 _REDRAWS = 16
+# An empty header, once or several times.
+_EMPTY = ",*"
 
 
-def compile_routes(model: Model) -> Resource:
-    """Return the RouteConfiguration of a model."""
+def compile_routes(model: Model, revision: int = 0) -> Resource:
+    """Return the RouteConfiguration of a model. With a `revision` it says in which one the model last changed."""
     config = route_pb2.RouteConfiguration(name=model.name, request_headers_to_remove=[SCOPE_HEADER])
     host = config.virtual_hosts.add(name="*", domains=["*"])
+    if revision:
+        set_revision(host.metadata, revision)
     if model.retries.attempts:
         host.retry_policy.CopyFrom(_retry_policy(model))
     if model.preview_header:
@@ -49,6 +54,11 @@ def compile_routes(model: Model) -> Resource:
                 route.route.cluster = cluster_name(model.name, version.name)
                 _rewrite_host(route.route, version)
                 route.match.headers.add(name=model.preview_header).string_match.exact = version.name
+    if model.sticky is not None and model.sticky.header:
+        # An empty header identifies nobody. Its hash would make one user of all who send it.
+        route = _route(host, model)
+        route.match.headers.add(name=model.sticky.header).string_match.safe_regex.regex = _EMPTY
+        _set_weights(route.route, model, sticky=False)
     _set_weights(_route(host, model).route, model)
     return resource(ROUTES, config, [(CLUSTER, name) for name in _clusters(config)])
 
@@ -75,13 +85,13 @@ def _route(host: Any, model: Model, previewed: str = "") -> Any:
     return route
 
 
-def _set_weights(action: Any, model: Model) -> None:
+def _set_weights(action: Any, model: Model, *, sticky: bool = True) -> None:
     weighted = action.weighted_clusters
     for version in reversed(model.versions):
         if share := model.split.get(version.name):
             weight = wrappers_pb2.UInt32Value(value=share)
             _rewrite_host(weighted.clusters.add(name=cluster_name(model.name, version.name), weight=weight), version)
-    if model.sticky is not None:
+    if model.sticky is not None and sticky:
         weighted.use_hash_policy.value = True
         policy = action.hash_policy.add()
         if model.sticky.header:

@@ -52,13 +52,13 @@ async def test_the_status_of_a_synced_node(plane: Plane, variant: str) -> None:
             "ClusterLoadAssignment": 2,
             "Secret": 1,
             "Listener": 1,
-            "ScopedRouteConfiguration": 5,
-            "RouteConfiguration": 1,
+            "ScopedRouteConfiguration": 9,
+            "RouteConfiguration": 2,
         }
         assert all(t.HasField("newest_time") for t in status.types)
         assert not status.resources
         status = await plane.node_status("edge-1", include_synced=True, max_resources=4)
-        assert (len(status.resources), status.omitted) == (4, 8)
+        assert (len(status.resources), status.omitted) == (4, 13)
         for resource in status.resources:
             assert resource.state == node_pb2.RESOURCE_STATE_SYNCED
             assert resource.held_version == resource.target_version != ""
@@ -105,7 +105,7 @@ async def test_a_refused_secret_shows_no_key(plane: Plane) -> None:
 
 async def test_resources_behind_a_refused_listener_are_not_asked(plane: Plane) -> None:
     async with plane.client("edge-1", refuse=lambda t, names: "in use" if t == LISTENER else ""):
-        status = await settled(plane, "edge-1", refused=1, not_asked=7)
+        status = await settled(plane, "edge-1", refused=1, not_asked=12)
         first, *others = status.resources
         assert (first.type, first.held_version, first.HasField("take_time")) == ("Listener", "", False)
         assert first.diff[0] == "--- holds nothing"

@@ -109,8 +109,9 @@ def _resource(type_url: str, text: str, local_replies: bool) -> object:
     def document(form: dict[str, object]) -> dict[str, object]:
         if "local_reply_config" in form and not local_replies:
             form["local_reply_config"] = "in local-replies.out.yaml"
-        if "json_format" in form:  # a map, whose order differs between processes
-            form["json_format"] = json.loads(json.dumps(form["json_format"], sort_keys=True))
+        for key in ("json_format", "filter_metadata"):  # maps, whose order differs between processes
+            if key in form:
+                form[key] = json.loads(json.dumps(form[key], sort_keys=True))
         return form
 
     return json.loads(_without_pem(type_url, text), object_hook=document)

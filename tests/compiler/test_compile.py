@@ -102,7 +102,7 @@ def test_an_audience_gets_its_own_gateways_and_their_models() -> None:
     state = State(gateways, {**models, "on-both": a_model("on-both", gateways=("a", "b"))})
     snapshot = Compiler().compile(state, NO_LIVE_ENDPOINTS, Audience(("a",)), 1)
     assert set(snapshot.resources[LISTENER]) == {"0.0.0.0:1"}
-    assert set(snapshot.resources[ROUTES]) == {"on-a", "on-both"}
+    assert set(snapshot.resources[ROUTES]) == {"on-a", "on-both", "gateways/a"}
     assert {n.partition("/")[0] for n in snapshot.resources[SCOPED_ROUTES]} == {"0.0.0.0:1"}
 
 
@@ -147,7 +147,7 @@ def test_an_audience_that_no_node_has_any_more_still_compiles() -> None:
         State().applied(Changes({o.resource_name: o for o in objects})), NO_LIVE_ENDPOINTS, audience, 2, before
     )
     assert {owner(r) for r in after.resources[LISTENER].values()} == {"gateways/a"}
-    assert set(after.resources[ROUTES]) == {"a"}
+    assert set(after.resources[ROUTES]) == {"a", "gateways/a"}
     grpc = compiler.compile(State(separate, models), NO_LIVE_ENDPOINTS, Audience(("a", "b"), Client.GRPC), 2)
     assert grpc.audience.gateways == ("a", "b")
 

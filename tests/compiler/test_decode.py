@@ -21,7 +21,9 @@ def test_owner_is_the_object_that_a_person_can_change() -> None:
     snapshot = base()
     owners = {t: {owner(r) for r in snapshot.resources[t].values()} for t in ORDER}
     assert owners[LISTENER] == {"gateways/edge"}
-    assert all(owners[t] == {"models/iris"} for t in (CLUSTER, ENDPOINTS, SCOPED_ROUTES, ROUTES))
+    assert all(owners[t] == {"models/iris"} for t in (CLUSTER, ENDPOINTS))
+    # A gateway has scopes and routes of its own.
+    assert all(owners[t] == {"models/iris", "gateways/edge"} for t in (SCOPED_ROUTES, ROUTES))
 
 
 def test_owner_of_a_grpc_clients_listener_is_its_model() -> None:

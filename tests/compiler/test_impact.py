@@ -51,8 +51,9 @@ def test_names_count_once_and_nodes_where_they_are_sent_anything() -> None:
     of_both = impact(before, Compiled(a, b, on_a, switched(on_both)), nodes)
     assert (of_both.types, of_both.nodes) == ({ROUTES: (1, 0)}, 9)
     deleted = impact(before, Compiled(a, b, on_both), nodes)
-    assert (deleted.types[ROUTES], deleted.types[ENDPOINTS], deleted.nodes) == ((0, 1), (0, 2), 6)
-    assert 0 < deleted.bytes_per_node < 1_000  # only names
+    # Gateway a lists its models in a RouteConfiguration of its own.
+    assert (deleted.types[ROUTES], deleted.types[ENDPOINTS], deleted.nodes) == ((1, 1), (0, 2), 6)
+    assert 0 < deleted.bytes_per_node < 1_500  # names, and the answers
 
 
 def test_nothing_changed_is_no_impact() -> None:
@@ -71,7 +72,10 @@ def test_the_bytes_are_those_of_the_node_that_is_sent_most() -> None:
     before, after = Compiled(a, b, small, large), Compiled(a, b, switched(small), switched(large))
     every = {g: after.snapshot(Audience(tuple(g))).resources for g in ("a", "b", "ab")}
     sizes = {
-        g: delta_size(new, {t: Diff(tuple(new[t].values() if t == ROUTES else ())) for t in ORDER}) for g, new in every.items()
+        g: delta_size(
+            new, {t: Diff(tuple(new[t][m] for m in new[t] if t == ROUTES and m in (small.name, large.name))) for t in ORDER}
+        )
+        for g, new in every.items()
     }
     assert 0 < sizes["a"] < sizes["b"] < sizes["ab"]
     assert impact(before, after, {Audience(("a",)): 1}).bytes_per_node == sizes["a"]

@@ -25,7 +25,9 @@ def test_gateways_that_swap_ports_keep_the_listeners_and_scopes() -> None:
     compiler, audience = Compiler(), Audience(("a", "b"))
     model = a_model("iris", gateways=("a", "b"))
     before = State({"a": Gateway("a", 1), "b": Gateway("b", 2)}, {"iris": model})
-    after = State({"a": Gateway("a", 2), "b": Gateway("b", 1)}, {"iris": model})
+    # The writer keeps their scopes.
+    moved = {"a": Gateway("a", 2, scope_id="0.0.0.0:1"), "b": Gateway("b", 1, scope_id="0.0.0.0:2")}
+    after = State(moved, {"iris": model})
     first = compiler.compile(before, NO_LIVE_ENDPOINTS, audience, 1)
     second = compiler.compile(after, NO_LIVE_ENDPOINTS, audience, 2, first)
     assert set(first.resources[LISTENER]) == set(second.resources[LISTENER]) == {"0.0.0.0:1", "0.0.0.0:2"}
@@ -52,8 +54,8 @@ def test_a_listener_has_the_name_of_its_address(address: str, name: str) -> None
 @pytest.mark.parametrize(
     ("routing", "header", "fragments"),
     [
-        (PathRouting(), "0.0.0.0:80%PATH(NQ:PATH)%", [(SCOPE_HEADER, 0), (SCOPE_HEADER, 3)]),
-        (PathRouting(1), "0.0.0.0:80%PATH(NQ:PATH)%", [(SCOPE_HEADER, 0), (SCOPE_HEADER, 1)]),
+        (PathRouting(), "0.0.0.0:80%PATH(NQ:PATH)%///", [(SCOPE_HEADER, 0), (SCOPE_HEADER, 3)]),
+        (PathRouting(1), "0.0.0.0:80%PATH(NQ:PATH)%/", [(SCOPE_HEADER, 0), (SCOPE_HEADER, 1)]),
         (HeaderRouting("x-model"), "0.0.0.0:80", [(SCOPE_HEADER, 0), ("x-model", 0)]),
         (HostRouting(), "0.0.0.0:80", [(SCOPE_HEADER, 0), (":authority", 0)]),
     ],
@@ -62,15 +64,19 @@ def test_a_scope_key_is_the_address_and_the_models_key(
     routing: Routing, header: str, fragments: list[tuple[str, int]]
 ) -> None:
     message = manager(Gateway("edge", 80, routing=routing))
-    (mutation,) = unpack(message.early_header_mutation_extensions[0].typed_config).mutations
+    *others, mutation = unpack(message.early_header_mutation_extensions[0].typed_config).mutations
     assert (mutation.append.header.key, mutation.append.header.value) == (SCOPE_HEADER, header)
     assert mutation.append.append_action == mutation.append.OVERWRITE_IF_EXISTS_OR_ADD
+    # A request without the header that names its model gets an empty one.
+    assert [(o.append.header.key, o.append.header.value) for o in others] == (
+        [(routing.name, "")] if isinstance(routing, HeaderRouting) else []
+    )
     extractors = [f.header_value_extractor for f in message.scoped_routes.scope_key_builder.fragments]
     assert [(e.name, e.index) for e in extractors] == fragments
 
 
 def test_the_zone_of_an_ipv6_address_is_escaped_in_the_header_value() -> None:
-    (mutation,) = unpack(
+    *_, mutation = unpack(
         manager(Gateway("edge", 80, "fe80::1%eth0", HeaderRouting("x-model"))).early_header_mutation_extensions[0].typed_config
     ).mutations
     assert mutation.append.header.value == "[fe80::1%%eth0]:80"

@@ -105,11 +105,12 @@ def test_calls_that_a_server_may_have_acted_on_are_retried_only_if_the_model_say
 
 def test_a_node_gets_the_models_that_it_names() -> None:
     state = State({"edge": Gateway("edge", 80)}, {n: replace(IRIS, name=n) for n in ("iris", "rose", "wine")})
-    for client, scopes in ((Client.GRPC, 0), (Client.ENVOY, 10)):
+    # Envoys also get the gateway's own answers, with 4 scopes.
+    for client, scopes, own in ((Client.GRPC, 0, set()), (Client.ENVOY, 14, {"gateways/edge"})):
         audience = Audience(("edge",), client, frozenset(("iris", "wine", "nosuch")))
         snapshot = Compiler().compile(state, NO_LIVE_ENDPOINTS, audience, 1)
         check((r for t in ORDER for r in snapshot.resources[t].values()), snapshot)
-        assert set(snapshot.resources[ROUTES]) == {"iris", "wine"}
+        assert set(snapshot.resources[ROUTES]) == {"iris", "wine"} | own
         assert {n.partition("/")[0] for n in snapshot.resources[CLUSTER]} == {"iris", "wine"}
         assert len(snapshot.resources[SCOPED_ROUTES]) == scopes
     # The same when the models are added to an earlier snapshot.

@@ -41,7 +41,8 @@ def test_every_route_has_the_settings_of_its_model(model: Model) -> None:
     config = decoded(compile_routes(model))
     routes = config.virtual_hosts[0].routes
     with_endpoints = [v.name for v in model.versions if v.endpoints]
-    assert len(routes) == 1 + (len(with_endpoints) if model.preview_header else 0)
+    empty = model.sticky is not None and model.sticky.header != ""
+    assert len(routes) == 1 + empty + (len(with_endpoints) if model.preview_header else 0)
     for route in routes:
         assert route.match.prefix == "/"
         assert route.route.HasField("timeout")

@@ -1,0 +1,46 @@
+"""The HTTP filters for clients, in front of the one that finds the model: health check, CORS, gRPC-Web, who answered.
+
+A request passes them in this order, a response in the other direction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from envoy.extensions.filters.http.grpc_web.v3 import grpc_web_pb2
+from envoy.extensions.filters.http.header_mutation.v3 import header_mutation_pb2
+from envoy.extensions.filters.http.health_check.v3 import health_check_pb2
+
+from controlplane.compiler.cors import cors_filters
+from controlplane.compiler.matching import filter_if, response_header
+from controlplane.compiler.message import set_header
+from controlplane.compiler.who import MODEL, REVISION, VERSION
+from controlplane.domain import Gateway
+
+
+def client_filters(gateway: Gateway) -> Iterator[tuple[str, Any]]:
+    """Yield the filters of a gateway as (name, configuration)."""
+    if gateway.health_path:
+        yield "envoy.filters.http.health_check", _health_check(gateway.health_path)
+    if gateway.answered_by_header:
+        yield "turnout.answered_by", _answered_by(gateway.answered_by_header)
+    if gateway.cors is not None:
+        yield from cors_filters(gateway.cors)
+    # It changes only requests whose content type is that of gRPC-Web.
+    yield "envoy.filters.http.grpc_web", grpc_web_pb2.GrpcWeb()
+
+
+def _health_check(path: str) -> Any:
+    config = health_check_pb2.HealthCheck()
+    config.pass_through_mode.value = False
+    config.headers.add(name=":path").string_match.exact = path
+    return config
+
+
+def _answered_by(name: str) -> Any:
+    """Return a filter that sets the header in answers of model servers. Envoy's own answers don't have it."""
+    config = header_mutation_pb2.HeaderMutation()
+    set_header(config.mutations.response_mutations, name, f"model={MODEL}, version={VERSION}, revision={REVISION}")
+    # The router sets this header in each response that came from upstream.
+    return filter_if(response_header("x-envoy-upstream-service-time", ".+"), "answered_by", config)

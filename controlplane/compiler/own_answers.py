@@ -1,0 +1,110 @@
+"""A gateway's own answers: the paths that SDKs ask before they call a model, such as `/v2/health/ready`.
+
+These requests name no model, so no model server could answer them for the gateway. The gateway has one RouteConfiguration of
+its own with an answer for each of these paths. Scopes lead to it: for a path gateway, the keys that these paths have at the
+gateway's segment, like `ready`; the empty key stands for a path that is too short to have the segment. For a header gateway it
+is the empty key alone, which the listener gives to a request without the header. A host gateway has no own answers: the host
+always names a model.
+
+A model whose key is one of these (`ready`) keeps it. Then the model answers there.
+
+The answers are true of the gateway, not of its models. `live` and `ready`: the Envoy has the configuration of a revision. The
+index lists the models that the gateway routes to, with the state READY. A switch changes none of this. A model that is created
+or deleted does, unless the gateway hides its models.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+
+from envoy.config.core.v3 import base_pb2
+from envoy.config.route.v3 import route_pb2, scoped_route_pb2
+
+from controlplane.compiler.message import resource
+from controlplane.domain import Gateway, HeaderRouting, Model, PathRouting
+from controlplane.domain.routing import scope_keys
+from controlplane.envoy_types import ROUTES, SCOPED_ROUTES
+from controlplane.snapshot import Resource
+
+# The Open Inference Protocol, its extension for repositories, and version 1 of KServe's protocol.
+_INDEX = "/v2/repository/index"
+_MODELS = "/v1/models"
+# Liveness of KServe's version 1, of MLflow's scoring server, and of vLLM.
+_ALIVE = ("/", "/ping", "/health")
+_PATHS = ("/v2", "/v2/", "/v2/health/live", "/v2/health/ready", _INDEX, _MODELS, *_ALIVE)
+
+# Every key that a gateway may answer itself.
+OWN_KEYS = frozenset(segment for path in _PATHS for segment in path.split("/"))
+
+
+def own_keys(gateway: Gateway) -> tuple[str, ...]:
+    """Return the keys of the requests that a gateway answers itself, in order; "" is a request without a key."""
+    match gateway.routing:
+        case PathRouting(segment=segment):
+            return tuple(dict.fromkeys(_segment(path, segment) for path in _PATHS))
+        case HeaderRouting():
+            return ("",)
+        case _:
+            return ()
+
+
+def listed(gateway: Gateway, models: Iterable[Model]) -> tuple[str, ...]:
+    """Return the keys of the models that a gateway lists, in the order of the models; none if it hides them."""
+    return () if gateway.hide_models else tuple(key for model in models for key in model.route_keys)
+
+
+def compile_own_answers(gateway: Gateway, models: Sequence[Model]) -> list[Resource]:
+    """Return the RouteConfiguration with a gateway's own answers, and the scopes that lead to it.
+
+    `models` are those that the gateway serves, in the order in which it lists them.
+    """
+    keys = own_keys(gateway)
+    taken = {key for model in models for key in scope_keys(gateway, model)} if keys else set()
+    if not keys:
+        return []
+    config = route_pb2.RouteConfiguration(name=gateway.resource_name)
+    header = config.response_headers_to_add.add(append_action=base_pb2.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD)
+    header.header.key, header.header.value = "content-type", "application/json"
+    host = config.virtual_hosts.add(name="*", domains=["*"])
+    longest = 0
+    for path, answer in _answers(gateway, listed(gateway, models)):
+        route = host.routes.add()
+        route.match.path = path
+        route.direct_response.status = 200
+        route.direct_response.body.inline_string = text = json.dumps(answer, separators=(",", ":"))
+        longest = max(longest, len(text))
+    # Envoy refuses a longer answer than this; its default is 4 KiB.
+    config.max_direct_response_body_size_bytes.value = longest
+    scopes = [_scope(gateway, key) for key in keys if key not in taken]
+    return [resource(ROUTES, config), *scopes]
+
+
+def _answers(gateway: Gateway, names: Sequence[str]) -> Iterator[tuple[str, object]]:
+    """Yield each path with its answer."""
+    # No extension: models can be listed, but not loaded or unloaded.
+    server = {"name": gateway.name, "version": "", "extensions": []}
+    yield "/v2", server
+    yield "/v2/", server
+    yield "/v2/health/live", {"live": True}
+    yield "/v2/health/ready", {"ready": True}
+    for path in _ALIVE:
+        yield path, {"status": "alive"}
+    if not gateway.hide_models:
+        yield _INDEX, [{"name": name, "state": "READY", "reason": ""} for name in names]
+        yield _MODELS, {"models": list(names)}
+
+
+def _scope(gateway: Gateway, key: str) -> Resource:
+    scope = scoped_route_pb2.ScopedRouteConfiguration(
+        name=f"{gateway.scope}/{key}", route_configuration_name=gateway.resource_name
+    )
+    scope.key.fragments.add(string_key=gateway.scope)
+    scope.key.fragments.add(string_key=key)
+    return resource(SCOPED_ROUTES, scope, [(ROUTES, gateway.resource_name)])
+
+
+def _segment(path: str, number: int) -> str:
+    """Return a segment of a path, counted from 1; "" if there is none."""
+    segments = path.split("/")
+    return segments[number] if number < len(segments) else ""
