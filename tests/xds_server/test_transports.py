@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import os
+import select
 import socket
 import ssl
 from collections.abc import AsyncIterator
@@ -19,8 +20,8 @@ from h2.errors import ErrorCodes
 from h2.events import PingAckReceived
 
 from controlplane.envoy_types import CLUSTER, LISTENER
+from controlplane.http2 import deferred, transport
 from controlplane.http2 import server as http2_server
-from controlplane.http2 import transport
 from controlplane.store import Store
 from controlplane.xds_server import pump, reading_budget
 from controlplane.xds_server.limits import MAX_REQUEST_BYTES, StreamLimits
@@ -127,15 +128,20 @@ async def test_bytes_that_arrive_while_a_revision_is_pushed_are_handled_later(
         await rig.until(lambda fleet: "raw" in fleet.nodes)
         await c.until(lambda: c.events)
 
+        (ours,) = server(rig).connections
+
         def push_and_ping(stream: pump.Pump, now: float) -> float:
             end = push(stream, now)
             c.h2.ping(b"meantime")
             os.write(c.writer.get_extra_info("socket").fileno(), c.h2.data_to_send())
+            # The kernel may deliver the PING later, and the push is short. On a busy machine it would be over by then.
+            arrived, _, _ = select.select([ours._transport.get_extra_info("socket")], [], [], 10)
+            assert arrived
             return end
 
         monkeypatch.setattr(pump.Pump, "push", push_and_ping)
         monkeypatch.setattr(transport.SocketTransport, "catch_up", record)
-        (ours,) = server(rig).connections
+        monkeypatch.setattr(deferred, "_MAX_DELAY", 30.0)
         await rig.commit(GREEN)
         await c.until(lambda: c.events_of(PingAckReceived))
         assert caught_up == [ours]
