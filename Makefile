@@ -26,6 +26,9 @@ $(READY): pyproject.toml constraints.txt tests/envoy/versions.txt
 demo: $(READY) ## show the main job end to end: DEMO="--keep" leaves it running
 	@$(BIN)/turnout demo $(DEMO)
 
+# Tests start hundreds of Python processes: they share the byte code of the modules, also where the environment forbids to write it.
+test test-slow: export PYTHONDONTWRITEBYTECODE =
+
 test: $(READY) ## run every test, those with real Envoys included; TESTS="tests/xds -x" runs some, WORKERS=0 in one process
 	@$(PYTEST) $(TESTS)
 
