@@ -55,7 +55,7 @@ async def test_a_bad_client_does_not_delay_others(served: tuple[ControlPlane, Xd
         for version in ("green", "blue", "green", "blue"):
             assert await switch(plane, healthy, version) < 5
         if KINDS[kind]:
-            await bad.printed(KINDS[kind])
+            await bad.printed(KINDS[kind], seconds=90)
         assert plane.process.rss_bytes() - before < GROWTH
     assert healthy.ended is None
     assert plane.process.running
