@@ -7,12 +7,11 @@ hold, and takes one dot off the end of the host.
 from __future__ import annotations
 
 import re
-from urllib.parse import quote, unquote
 
 from controlplane.domain.checks import HOST
 from controlplane.domain.gateway import BodyRouting, HeaderRouting, HostRouting, PathRouting, Routing
 
-_ENCODED = re.compile("%[0-9A-Fa-f]{2}")
+_ENCODED = re.compile("%([2-7][0-9A-Fa-f])")
 _UNRESERVED = re.compile("[A-Za-z0-9._~-]")
 # Characters that Envoy encodes, or takes for a slash, in the path of a request.
 _ENCODED_BY_ENVOY = re.compile(r'["<>\\^`{|}]')
@@ -44,11 +43,16 @@ def prefix_problem(prefix: str) -> str:
     if (decoded := _decoded(prefix)) != prefix:
         return f"Envoy decodes what needs no encoding before it rewrites the path: write '{decoded[:80]}'"
     if wrong := _ENCODED_BY_ENVOY.search(prefix):
-        encoded = "/" if wrong[0] == "\\" else quote(wrong[0])
+        encoded = "/" if wrong[0] == "\\" else f"%{ord(wrong[0]):02X}"
         return f"Envoy changes '{wrong[0]}' to '{encoded}' before it rewrites the path: write that"
     return ""
 
 
 def _decoded(path: str) -> str:
     """Return a path in which letters, digits and `-._~` are not encoded."""
-    return _ENCODED.sub(lambda match: unquote(match[0]) if _UNRESERVED.fullmatch(unquote(match[0])) else match[0], path)
+
+    def decoded(match: re.Match[str]) -> str:
+        character = chr(int(match[1], 16))
+        return character if _UNRESERVED.fullmatch(character) else match[0]
+
+    return _ENCODED.sub(decoded, path)

@@ -175,10 +175,11 @@ CASES = [
     create(["split.green"], split={"green": 10_000}, reason="UNKNOWN_VERSION", text="there are: blue"),
     create(["split.blue"], versions=[version("blue")], reason="NO_ENDPOINTS"),
     # other fields of a model
-    create(["keys[0]"], keys=["a/b"]),
-    create(["keys[2]", "keys[0]", "keys[3]"], keys=["a/b", "c", "c", "d e"], reason="DUPLICATE"),
+    create(["keys[0]"], keys=["a b"]),
+    create(["keys[2]", "keys[0]", "keys[3]"], keys=["a b", "c", "c", "d e"], reason="DUPLICATE"),
     create(["etag"], etag="1", text="must be unset"),
     of_gateway(["etag"], etag="1", text="must be unset"),
+    create(["keys[0]"], keys=["a/b"], reason="IMPOSSIBLE_KEY", code=FAILED, text="gateways/edge"),
     create(["keys"], keys=["wine"], reason="AMBIGUOUS_KEY", code=FAILED, text="models/wine"),
     create(["sticky"], sticky=model_pb2.Sticky()),
     create(["sticky.header"], sticky=model_pb2.Sticky(header="X-User"), text="lower case"),
@@ -192,7 +193,7 @@ CASES = [
         ["rewrite.prefix", "name", "keys[0]", "split"],
         name="A",
         split={"blue": 1},
-        keys=["/"],
+        keys=["?"],
         rewrite=model_pb2.PathRewrite(prefix="a"),
     ),
     # gateways
