@@ -1,8 +1,8 @@
 """Local replies: the errors with which Envoy itself answers, in the form that the client speaks.
 
 Without this, Envoy answers an unknown model with an empty 404, and names addresses and TLS details when it can't reach a
-server. Each row of `_REPLIES` is one kind of failure. It gives two mappers: one for gRPC, which sets the status and the
-message of the call, and one for HTTP, which writes JSON in the gateway's form. Envoy uses the first mapper that matches.
+server. Each row of `_REPLIES` is one kind of failure. It gives mappers: one for gRPC, which sets the status and the
+message of the call, and for HTTP, which writes JSON in the gateway's form. Envoy uses the first mapper that matches.
 
 A mapper matches by Envoy's response flags, or by the details of the response. So it never matches an answer of a model server,
 nor a direct response of a route. The texts are for users of a model: they say what is wrong and what to do, and name nothing
@@ -56,7 +56,7 @@ _REPLIES = (
         _UNAVAILABLE,
         _SERVER_ERROR,
         "gateway_overloaded",
-        flags=("OM",),
+        expression="response.code_details == 'overload'",
     ),
     _Reply(
         "Too many requests at this time. Try again later.",
@@ -138,7 +138,7 @@ def set_local_replies(manager: Any, gateway: Gateway) -> None:
     """Set the local replies of a gateway in its connection manager."""
     for reply in (*_unknown_model(gateway), *_REPLIES):
         manager.local_reply_config.mappers.append(_grpc(reply))
-        manager.local_reply_config.mappers.append(_json(reply, gateway.errors))
+        manager.local_reply_config.mappers.extend(_json(reply, gateway.errors))
 
 
 def _unknown_model(gateway: Gateway) -> Iterator[_Reply]:
@@ -188,14 +188,23 @@ def _grpc(reply: _Reply) -> Any:
     return mapper
 
 
-def _json(reply: _Reply, error_format: ErrorFormat) -> Any:
-    """Return the mapper for HTTP."""
-    mapper = hcm_pb2.ResponseMapper(filter=_all(_conditions(reply)))
-    body = mapper.body_format_override.json_format
+def _json(reply: _Reply, error_format: ErrorFormat) -> Iterator[Any]:
+    """Yield the mappers for HTTP."""
     if error_format is ErrorFormat.OPENAI:
-        body.update({"error": {"message": reply.text, "type": reply.type, "code": reply.code}})
+        # Ollama's API has errors of its own. Those of Anthropic's API are those of OpenAI's with a type beside them.
+        ollama = accesslog_pb2.AccessLogFilter()
+        ollama.header_filter.header.name = ":path"
+        ollama.header_filter.header.string_match.prefix = "/api/"
+        yield _with_body({"error": reply.text}, [ollama, *_conditions(reply)])
+        error = {"message": reply.text, "type": reply.type, "param": None, "code": reply.code}
+        yield _with_body({"type": "error", "error": error}, _conditions(reply))
     else:
-        body.update({"error": reply.text})
+        yield _with_body({"error": reply.text}, _conditions(reply))
+
+
+def _with_body(body: dict[str, Any], conditions: list[Any]) -> Any:
+    mapper = hcm_pb2.ResponseMapper(filter=_all(conditions))
+    mapper.body_format_override.json_format.update(body)
     return mapper
 
 

@@ -37,9 +37,11 @@ def test_each_reply_has_the_same_text_in_grpc_and_in_json(routing: Routing) -> N
     assert all(m.filter.WhichOneof("filter_specifier") for m in mappers(gateway))
 
 
-def test_openai_clients_get_a_message_with_a_type_and_a_code() -> None:
+def test_openai_clients_get_a_message_with_a_type_and_a_code_and_ollama_a_text() -> None:
     gateway = Gateway("edge", 80, routing=HeaderRouting("x-model"), error_format=ErrorFormat.OPENAI)
-    objects = [dict(error) for error in errors(gateway)]
+    found = errors(gateway)
+    assert [e for e in found if isinstance(e, str)] == texts(gateway)
+    objects = [dict(e) for e in found if not isinstance(e, str)]
     assert [o["message"] for o in objects] == texts(gateway)
     assert objects[0]["type"] == "invalid_request_error"
     assert {o["code"] for o in objects} >= {"model_not_found", "model_unavailable", "timeout", "rate_limit_exceeded"}

@@ -180,8 +180,9 @@ async def test_an_unknown_model_is_not_found_on_every_kind_of_gateway(tmp_path: 
         assert await f.ask("by-header", x_model='irs "1"') == (*not_found, {"error": by_header})
         assert await f.ask("by-header", "/v2/models/slow") == (*not_found, {"error": missing})
         assert await f.ask("by-host", Host="irs.example:80") == (*not_found, {"error": by_host})
-        in_openai_form = {"message": missing, "type": "invalid_request_error", "code": "model_not_found"}
-        assert await f.ask("openai") == (*not_found, {"error": in_openai_form})
+        in_openai_form = {"message": missing, "type": "invalid_request_error", "param": None, "code": "model_not_found"}
+        assert await f.ask("openai", "/v1/chat") == (*not_found, {"type": "error", "error": in_openai_form})
+        assert await f.ask("openai", "/api/chat") == (*not_found, {"error": missing})  # Ollama's API
         assert await f.call("by-header", 'irs "1"') == (Code.NOT_FOUND, by_header)
         assert await f.call("openai", "") == (Code.NOT_FOUND, missing)
         code, message = await f.call("by-path", "slow")
