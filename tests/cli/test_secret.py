@@ -73,7 +73,7 @@ def test_set_rotate_show_and_delete(run: Run, server: Server, tmp_path: Path) ->
         (("--ca", "a", "--cert", "b"), "give one of --cert (with --key), --ca and --value"),
         (("--ca", "a", "--key", "b"), "needs --cert"),
         (("--ca", "/nowhere/a.pem"), "/nowhere/a.pem: can't be read: no such file or directory"),
-        (("--ca", "/dev/zero"), "/dev/zero: is larger than 256 KB: not a certificate or a key"),
+        (("--ca", "/dev/zero"), "/dev/zero: is larger than 256 KB: not a certificate, a key or a value"),
     ],
 )
 def test_wrong_options_are_errors(run: Run, args: tuple[str, ...], expected: str) -> None:
