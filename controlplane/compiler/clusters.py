@@ -103,7 +103,7 @@ def _cluster(name: str, model: str, version: Version, timeout: float = 0.0, affi
         cluster.transport_socket.name = "envoy.transport_sockets.tls"
         cluster.transport_socket.typed_config.CopyFrom(packed(_tls(version.tls, version.protocol)))
     if version.health_check is not None:
-        cluster.health_checks.append(_health_check(version.health_check, version, health_host(model, version)))
+        cluster.health_checks.append(_health_check(version.health_check, version, version.health_host(model)))
         # Otherwise Envoy keeps an endpoint that was removed for as long as it answers health checks.
         cluster.ignore_health_on_host_removal = True
     if version.outlier_detection is not None:
@@ -189,11 +189,6 @@ def _tls(tls: UpstreamTls, protocol: Protocol) -> Any:
         matcher=string_pb2.StringMatcher(exact=tls.server_name),
     )
     return context
-
-
-def health_host(model: str, version: Version) -> str:
-    """Return the Host header of health checks. Without one Envoy sends the cluster's name; many servers refuse its slash."""
-    return version.host or (version.tls.server_name if version.tls else "") or model
 
 
 def _health_check(check: HealthCheck, version: Version, host: str) -> Any:

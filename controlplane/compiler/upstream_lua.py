@@ -9,15 +9,22 @@ the original path in the request's dynamic metadata, and each try rewrites that.
 
 **Bodies** are buffered, because `setBytes` sets the header content-length to the length of what it is called on. So it must
 be called on the whole body, before the headers leave. The limit is that of the gateway's buffers; beyond it the client gets
-413. The script finds the values without parsing the text into a table. It replaces the value of each member `model` at the top
-level, also if the member's name has escapes or occurs twice: a client must not reach another model of the server that way.
-Bodies that are no JSON objects pass as they are, and so do compressed ones.
+413. The name is replaced where a body gateway looks for it (`body_script.py`):
+
+    JSON             the value of each member `model` of the outermost object
+    a form           the value of each field `model`
+    the query        the value of each parameter `model`
+
+A place that occurs twice is replaced twice, also if the name of a member has escapes: a client must not reach another model of
+the server that way. Nothing is added where there is no name. Other bodies pass as they are, and so do compressed ones. The
+script finds the values without building a table of the text, in 1 ms for each megabyte of long strings or numbers.
 """
 
 from __future__ import annotations
 
 import json
 import string
+from urllib.parse import quote
 
 from controlplane.domain import PathRewrite, Version
 
@@ -31,11 +38,14 @@ def script(version: Version) -> str:
     if rewrite is not None:
         parts.append(f"local PREFIX, REPLACEMENT, FOLLOWING = {_rewrite(rewrite)}\n{_REWRITTEN}")
     if model:
-        parts.append(f"local MODEL = {_text(json.dumps(model))}\n{_MODEL_VALUES}")
-    parts.append("function envoy_on_request(handle)\n  local headers = handle:headers()\n")
+        forms = (json.dumps(model), model, quote(model, safe=""))
+        parts.append(f"local IN_JSON, IN_FORM, IN_QUERY = {', '.join(map(_text, forms))}\n{_MODEL_VALUES}{_FORM_VALUES}")
+    parts.append(_ON_REQUEST)
     parts += [_PATH_STEP] if rewrite is not None else []
+    parts += [_QUERY_STEP] if model else []
+    parts.append('  headers:replace(":path", path)\n')
     parts += [_BODY_STEP] if model else []
-    return "".join(parts) + "end\n"
+    return "\n".join(("", *parts))[1:] + "end\n"
 
 
 def _rewrite(rewrite: PathRewrite) -> str:
@@ -84,12 +94,20 @@ local function rewritten(path)
 end
 """
 
-_PATH_STEP = """\
-  local metadata = handle:streamInfo():dynamicMetadata()
-  local earlier = metadata:get("turnout")
+_ON_REQUEST = """\
+function envoy_on_request(handle)
+  local headers, metadata = handle:headers(), handle:streamInfo():dynamicMetadata()
+  local earlier = metadata:get("turnout.upstream")
   local path = earlier and earlier.path or headers:get(":path")
-  if not earlier then metadata:set("turnout", "path", path) end
-  headers:replace(":path", rewritten(path))
+  if not earlier then metadata:set("turnout.upstream", "path", path) end
+"""
+
+_PATH_STEP = """\
+  path = rewritten(path)
+"""
+
+_QUERY_STEP = """\
+  path = path:gsub("([?&]model=)[^&]*", function(name) return name .. IN_QUERY end)
 """
 
 # The states of the JSON text: before the object (start), before a member's name (member), in the name (key), before the colon,
@@ -168,18 +186,60 @@ local function model_values(bytes, length)
 end
 """
 
-_BODY_STEP = """\
-  local kind = (headers:get("content-type") or ""):lower()
-  if headers:get("content-encoding") or not kind:find("^%s*application/[^;]*json%s*;?") then return end
+_FORM_VALUES = r"""
+-- Return the places of the values of all fields `model` of a form, as `model_values` does.
+local function form_values(body, length, boundary)
+  local places, delimiter = {}, "--" .. boundary
+
+  local function offset_of(text, from)
+    while from < length do
+      local window = body:getBytes(from, math.min(SLICE, length - from))
+      local at = window:find(text, 1, true)
+      if at then return from + at - 1 end
+      from = from + (#window < SLICE and length or SLICE - #text + 1)
+    end
+  end
+
+  local at = offset_of(delimiter, 0)
+  for _ = 1, 128 do
+    local head_end = at and offset_of("\r\n\r\n", at)
+    if not head_end or head_end - at > 4096 then return places end
+    local head = body:getBytes(at, head_end + 2 - at):lower()
+    local stop = offset_of("\r\n" .. delimiter, head_end + 2)
+    if not stop then return places end
+    local disposition = head:match("\r\ncontent%-disposition:([^\r]*)\r")
+    if disposition and (disposition .. ";"):match(';%s*name="?model"?%s*;') and stop >= head_end + 4 then
+      places[#places + 1] = {head_end + 4, stop}
+    end
+    at = stop + 2
+  end
+  return places
+end
+"""
+
+_BODY_STEP = r"""
+  if headers:get("content-encoding") then return end
+  local content_type = headers:get("content-type") or ""
+  local kind, boundary = content_type:lower(), nil
+  if kind:find("^multipart/form%-data") and not path:find("^[^?]*/files$") and not path:find("^[^?]*/parts$") then
+    boundary = content_type:match('[Bb][Oo][Uu][Nn][Dd][Aa][Rr][Yy]="?([^";,%s]+)')
+  end
+  local is_json = kind == "" or kind:find("json", 1, true) or kind:find("^text/plain")
+    or kind:find("^application/x%-www%-form%-urlencoded")
+  if not boundary and not is_json then return end
   local body = handle:body()
   if not body then return end
-  local length = body:length()
-  local places = model_values(function(from, size) return body:getBytes(from, size) end, length)
+  local length, places = body:length(), nil
+  if boundary then
+    places = form_values(body, length, boundary)
+  else
+    places = model_values(function(from, size) return body:getBytes(from, size) end, length)
+  end
   if #places == 0 then return end
   local parts, from = {}, 0
   for _, place in ipairs(places) do
     parts[#parts + 1] = body:getBytes(from, place[1] - from)
-    parts[#parts + 1] = MODEL
+    parts[#parts + 1] = boundary and IN_FORM or IN_JSON
     from = place[2]
   end
   parts[#parts + 1] = body:getBytes(from, length - from)

@@ -190,6 +190,10 @@ class Version:
         """True if the endpoints have DNS names, which Envoy must resolve."""
         return bool(self.endpoints) and not is_ip(self.endpoints[0].host)
 
+    def health_host(self, model: str) -> str:
+        """Return the Host header of health checks. By default Envoy sends the cluster's name; many servers refuse its slash."""
+        return self.host or (self.tls.server_name if self.tls else "") or model
+
     @property
     def changes_requests(self) -> bool:
         """True if requests to the version differ from those that clients sent."""

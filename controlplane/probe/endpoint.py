@@ -40,10 +40,11 @@ async def _health_failure(
 ) -> str:
     """Return what is wrong with the answer to a health check; "" if it passes."""
     version = target.version
-    host = version.tls.server_name if version.tls and version.tls.server_name else target.model
+    host = version.health_host(target.model)
+    headers = tuple(version.request_headers.set.items()) if version.request_headers else ()
     try:
         async with asyncio.timeout(check.timeout):
-            return await failure(reader, writer, check, version.protocol, host, scheme)
+            return await failure(reader, writer, check, version.protocol, host, scheme, headers)
     except TimeoutError:
         return f"health check: no answer within {check.timeout:g} s"
     except (EOFError, ConnectionError):

@@ -10,9 +10,12 @@ from google.protobuf.message import DecodeError
 from grpc_health.v1 import health_pb2
 
 from controlplane.domain import HealthCheck, Protocol
+from controlplane.http2.headers import Headers
 from controlplane.probe.http2 import request
 
 _AGENT = "turnout-probe"
+# Header fields that the probe sets itself.
+_OWN_FIELDS = frozenset({"user-agent", "content-type"})
 _GRPC_STATUS = {code.value[0]: code.name for code in grpc.StatusCode}
 # Bytes of the longest status line, and of the answer to a gRPC health check.
 _STATUS_LINE = 1024
@@ -20,26 +23,33 @@ _GRPC_ANSWER = 64
 
 
 async def failure(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, check: HealthCheck, protocol: Protocol, host: str, scheme: str
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    check: HealthCheck,
+    protocol: Protocol,
+    host: str,
+    scheme: str,
+    headers: Headers = (),
 ) -> str:
-    """Return what is wrong with the answer to a health check; "" if it passes.
+    """Return what is wrong with the answer to a health check; "" if it passes. `headers` are sent, too.
 
     Errors: OSError, EOFError; ValueError, ConnectionFault for an answer that does not follow the protocol.
     """
     match protocol:
         case Protocol.HTTP1:
-            status = await _http1(reader, writer, check.path, host)
+            status = await _http1(reader, writer, check.path, host, headers)
         case Protocol.HTTP2:
-            fields = _fields("GET", scheme, host, check.path)
+            fields = _fields("GET", scheme, host, check.path, headers)
             status = (await request(reader, writer, fields)).status
         case Protocol.GRPC:
-            return await _grpc(reader, writer, host, scheme)
+            return await _grpc(reader, writer, host, scheme, headers)
     return "" if status == HTTPStatus.OK else f"health check answered {status}"
 
 
-async def _http1(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, path: str, host: str) -> int:
+async def _http1(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, path: str, host: str, headers: Headers) -> int:
     """Send a GET, and return the status of its answer. The rest of the answer is not read."""
-    head = f"GET {path} HTTP/1.1\r\nhost: {host}\r\nuser-agent: {_AGENT}\r\nconnection: close\r\n\r\n"
+    more = "".join(f"{name}: {value}\r\n" for name, value in headers if name not in _OWN_FIELDS)
+    head = f"GET {path} HTTP/1.1\r\nhost: {host}\r\nuser-agent: {_AGENT}\r\n{more}connection: close\r\n\r\n"
     writer.write(head.encode("latin-1"))
     line = await reader.readline()
     version, _, status = line[:_STATUS_LINE].partition(b" ")
@@ -48,8 +58,8 @@ async def _http1(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, pat
     return int(status[:3])
 
 
-async def _grpc(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, host: str, scheme: str) -> str:
-    fields = _fields("POST", scheme, host, "/grpc.health.v1.Health/Check")
+async def _grpc(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, host: str, scheme: str, headers: Headers) -> str:
+    fields = _fields("POST", scheme, host, "/grpc.health.v1.Health/Check", headers)
     fields += (("content-type", "application/grpc"), ("te", "trailers"))
     # A request without a service name asks for the health of the whole server. Its message is empty after five bytes of head.
     response = await request(reader, writer, fields, body=bytes(5), max_body=_GRPC_ANSWER)
@@ -71,11 +81,12 @@ async def _grpc(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, host
     return f"health check answered {serving.Name(health.status) if has_name else health.status}"
 
 
-def _fields(method: str, scheme: str, host: str, path: str) -> tuple[tuple[str, str], ...]:
+def _fields(method: str, scheme: str, host: str, path: str, headers: Headers) -> Headers:
     return (
         (":method", method),
         (":scheme", scheme),
         (":authority", host),
         (":path", path),
         ("user-agent", _AGENT),
+        *(field for field in headers if field[0] not in _OWN_FIELDS),
     )

@@ -21,10 +21,11 @@ def test_a_script_has_only_the_parts_that_its_version_needs() -> None:
     both = script(Version("blue", rewrite=PathRewrite("/a", "/b"), upstream_model="llama-3.3"))
     assert ("remainder" in path, "model_values" in path) == (True, False)
     assert ("remainder" in body, "model_values" in body) == (False, True)
+    # After `body()` the headers can't be changed.
     assert both.index("headers:replace") < both.index("handle:body()")
     assert all(code.endswith("end\n") for code in (path, body, both))
 
 
-def test_the_name_of_the_model_is_written_as_json() -> None:
-    code = script(Version("blue", upstream_model='é"\\'))
-    assert 'local MODEL = "\\034\\092u00e9\\092\\034\\092\\092\\034"\n' in code
+def test_the_name_of_the_model_is_written_as_json_as_text_and_for_a_query() -> None:
+    code = script(Version("blue", upstream_model="é/1"))
+    assert 'IN_JSON, IN_FORM, IN_QUERY = "\\034\\092u00e9/1\\034", "\\195\\169/1", "\\037C3\\037A9\\0372F1"\n' in code

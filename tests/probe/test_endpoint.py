@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from dataclasses import replace
 from pathlib import Path
 
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from controlplane.domain import Protocol, UpstreamTls
+from controlplane.domain import Protocol, RequestHeaders, UpstreamTls
 from controlplane.http2 import frames
 from controlplane.http2.headers import encoded
 from controlplane.probe.endpoint import probe_address
@@ -71,7 +72,12 @@ async def test_the_request_of_a_health_check() -> None:
 
     async with server(record) as port:
         assert await probe_address("127.0.0.1", port, target(port, path="/v2/health/ready"), None) == ""
+        own = target(port, path="/v2/health/ready")
+        headers = RequestHeaders({"x-team": "ml", "user-agent": "not this"})
+        own = replace(own, version=replace(own.version, host="iris.example", request_headers=headers))
+        assert await probe_address("127.0.0.1", port, own, None) == ""
     assert heads[0].split(b"\r\n")[:2] == [b"GET /v2/health/ready HTTP/1.1", b"host: iris"]
+    assert heads[1].split(b"\r\n")[1:4] == [b"host: iris.example", b"user-agent: turnout-probe", b"x-team: ml"]
 
 
 @pytest.mark.parametrize(("status", "reason"), [("200", ""), ("503", "health check answered 503")])
