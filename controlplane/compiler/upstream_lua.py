@@ -23,10 +23,12 @@ script finds the values without building a table of the text, in 1 ms for each m
 from __future__ import annotations
 
 import json
-import string
-from urllib.parse import quote
+import re
 
 from controlplane.domain import PathRewrite, Version
+
+# Characters that are escaped in strings of Lua, and in queries: there, all but the unreserved ones (RFC 3986, section 2.3).
+_SPECIAL, _RESERVED = re.compile(r"[^A-Za-z0-9/:._~-]"), re.compile(r"[^A-Za-z0-9._~-]")
 
 
 def script(version: Version) -> str:
@@ -38,7 +40,7 @@ def script(version: Version) -> str:
     if rewrite is not None:
         parts.append(f"local PREFIX, REPLACEMENT, FOLLOWING = {_rewrite(rewrite)}\n{_REWRITTEN}")
     if model:
-        forms = (json.dumps(model), model, quote(model, safe=""))
+        forms = (json.dumps(model), model, _RESERVED.sub(lambda match: "".join(f"%{b:02X}" for b in match[0].encode()), model))
         parts.append(f"local IN_JSON, IN_FORM, IN_QUERY = {', '.join(map(_text, forms))}\n{_MODEL_VALUES}{_FORM_VALUES}")
     parts.append(_ON_REQUEST)
     parts += [_PATH_STEP] if rewrite is not None else []
@@ -58,9 +60,8 @@ def _rewrite(rewrite: PathRewrite) -> str:
 
 
 def _text(text: str) -> str:
-    """Return a text as a string of Lua. Bytes that are not letters, digits or simple punctuation are escaped."""
-    plain = frozenset(string.ascii_letters + string.digits + "/._:~-")
-    return '"' + "".join(chr(b) if chr(b) in plain else f"\\{b:03}" for b in text.encode()) + '"'
+    """Return a text as a string of Lua. All bytes but letters, digits and `/:._~-` are escaped."""
+    return '"' + _SPECIAL.sub(lambda match: "".join(f"\\{b:03}" for b in match[0].encode()), text) + '"'
 
 
 _REWRITTEN = """

@@ -191,7 +191,7 @@ class Version:
         return bool(self.endpoints) and not is_ip(self.endpoints[0].host)
 
     def health_host(self, model: str) -> str:
-        """Return the Host header of health checks. By default Envoy sends the cluster's name; many servers refuse its slash."""
+        """Return the Host header of health checks. Envoy's default is the cluster's name; many servers refuse its slash."""
         return self.host or (self.tls.server_name if self.tls else "") or model
 
     @property
