@@ -23,6 +23,7 @@ from controlplane.cli.exits import FilesError
 from controlplane.cli.files import load
 from controlplane.cli.main import main
 from controlplane.config import Address, Config
+from controlplane.demo.ports import free_port
 from controlplane.envoy_types import ROUTES
 from tests.fakes.xds_client import Held, XdsClient, client
 
@@ -84,7 +85,10 @@ class Server:
     """A real control plane on free ports, in its own thread, for callers that block."""
 
     def __init__(self, data: Path, api_port: int = 0, *, probe: bool = False) -> None:
-        """Start a control plane. By default it does not `probe`: nothing listens on most endpoints in these tests."""
+        """Start a control plane, on a port that it may be started on again.
+
+        By default it does not `probe`: nothing listens on most endpoints in these tests.
+        """
         # Imported here: only some tests of the command line need a server.
         from controlplane.app import App
 
@@ -93,7 +97,7 @@ class Server:
         self.thread.start()
         self.data = data
         self.clients = AsyncExitStack()
-        api, xds = Address("127.0.0.1", api_port), Address("127.0.0.1", 0)
+        api, xds = Address("127.0.0.1", api_port or free_port()), Address("127.0.0.1", 0)
         # gRPC binds to the running loop, so the App is created on it.
         config = Config(data=data, api=api, xds=xds, metrics=None, grace=0.1, probe=probe)
         self.app = self.wait(self._started(App, config))

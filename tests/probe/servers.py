@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
+from controlplane.demo.ports import free_port
 from controlplane.domain import Endpoint, HealthCheck, Protocol, UpstreamTls, Version
 from controlplane.probe import Target
 
@@ -43,10 +43,8 @@ async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
 
 
 def closed_port() -> int:
-    """Return a port that nothing listens on."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+    """Return a port that nothing listens on, in no process of the suite."""
+    return free_port()
 
 
 def target(
