@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from envoy.config.core.v3 import base_pb2
 from envoy.extensions.filters.http.grpc_web.v3 import grpc_web_pb2
 from envoy.extensions.filters.http.header_mutation.v3 import header_mutation_pb2
 from envoy.extensions.filters.http.health_check.v3 import health_check_pb2
 
 from controlplane.compiler.cors import cors_filters
-from controlplane.compiler.matching import filter_if, response_header
+from controlplane.compiler.matching import filter_if, request_header, response_header
 from controlplane.compiler.message import set_header
 from controlplane.compiler.who import MODEL, REVISION, VERSION
 from controlplane.domain import Gateway
@@ -27,6 +28,7 @@ def client_filters(gateway: Gateway) -> Iterator[tuple[str, Any]]:
         yield "turnout.answered_by", _answered_by(gateway.answered_by_header)
     if gateway.cors is not None:
         yield from cors_filters(gateway.cors)
+    yield "turnout.websocket_key", _websocket_key()
     # It changes only requests whose content type is that of gRPC-Web.
     yield "envoy.filters.http.grpc_web", grpc_web_pb2.GrpcWeb()
 
@@ -36,6 +38,18 @@ def _health_check(path: str) -> Any:
     config.pass_through_mode.value = False
     config.headers.add(name=":path").string_match.exact = path
     return config
+
+
+def _websocket_key() -> Any:
+    """Return a filter that gives a WebSocket over HTTP/2 the key that servers of HTTP/1 require.
+
+    Over HTTP/2 there is no key (RFC 8441, section 5), and its client looks at no answer to it. So it need not be random.
+    """
+    config = header_mutation_pb2.HeaderMutation()
+    append = config.mutations.request_mutations.add().append
+    append.header.key, append.header.value = "sec-websocket-key", "dHVybm91dHdlYnNvY2tldA=="
+    append.append_action = base_pb2.HeaderValueOption.ADD_IF_ABSENT
+    return filter_if(request_header("upgrade", "(?i)websocket"), "websocket_key", config)
 
 
 def _answered_by(name: str) -> Any:

@@ -126,6 +126,7 @@ class Upstream:
     # The next requests up to this number are not answered: the server closes their connection.
     to_drop: int = 0
     status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)  # of every answer
     healthy: str = ""  # this path is answered with 200, whatever `status` is
     delay: float = 0.0  # seconds before an answer
     tls: ssl.SSLContext | None = None
@@ -162,7 +163,9 @@ class Upstream:
         if self.delay:
             await asyncio.sleep(self.delay)
         return web.json_response(
-            {"version": self.name, "path": request.raw_path}, status=200 if request.path == self.healthy else self.status
+            {"version": self.name, "path": request.raw_path},
+            status=200 if request.path == self.healthy else self.status,
+            headers=self.headers,
         )
 
 

@@ -2,19 +2,46 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import aiohttp
 import pytest
+from grpc_health.v1 import health_pb2
 
-from controlplane.domain import AccessLog, FileSink, Gateway, HeaderRouting, Model
-from tests.envoy.test_compiled import Rig, edge, rig, state_of, versions
+from controlplane.demo.plane import ControlPlane
+from controlplane.demo.ports import free_port
+from controlplane.domain import (
+    AccessLog,
+    Cors,
+    Endpoint,
+    FileSink,
+    Gateway,
+    HeaderRouting,
+    HostRouting,
+    Model,
+    Protocol,
+    Sticky,
+    Version,
+)
+from controlplane.generated.turnout.v1 import gateway_pb2, model_pb2
+from controlplane.generated.turnout.v1.revision_service_pb2 import Manifest
+from tests.envoy.test_compiled import Rig, Upstream, edge, rig, state_of, versions
 from tests.envoy.test_matrix import OLDER, binary
+from tests.envoy.upstreams import (
+    echo_over_http2,
+    echo_server,
+    exchange_trailers,
+    grpc_server,
+    grpc_web_body,
+    trailer_server,
+)
 
 pytestmark = pytest.mark.envoy
 
@@ -43,6 +70,10 @@ class Asker:
             text = await response.text()
             body = json.loads(text) if response.content_type == "application/json" and text else text
             return response.status, {k.lower(): v for k, v in response.headers.items()}, body
+
+    @property
+    def upstreams(self) -> dict[str, Upstream]:
+        return self._rig.upstreams
 
     @property
     def seen(self) -> dict[str, str]:
@@ -137,3 +168,152 @@ async def test_what_a_gateway_answers_itself_and_adds(tmp_path: Path, version: s
     assert isinstance(first["duration"], int)
     unknown_model = next(line for line in lines if line["path"] == "/v2/models/wine")
     assert (unknown_model["model"], unknown_model["response_code"], unknown_model["response_flags"]) == (None, 404, "NR")
+
+
+@ENVOYS
+async def test_browsers_of_other_origins(tmp_path: Path, version: str) -> None:
+    cors = Cors((ORIGIN,), expose_headers=("grpc-status",), allow_credentials=True, max_age=600.0)
+    gateways = [
+        replace(gateway, cors=cors)
+        for gateway in (edge(), edge("by-header", HeaderRouting("x-model")), edge("by-host", HostRouting()))
+    ]
+    foreign = PREFLIGHT | {"Origin": "https://evil.example"}
+    async with asker(tmp_path, version, *gateways, edge("no-cors", HeaderRouting("x-model"))) as ask:
+        seen = ask.upstreams["blue"].seen
+        for gateway in ("edge", "by-header", "by-host"):
+            status, headers, body = await ask(gateway, "/v2/models/iris/infer", "OPTIONS", PREFLIGHT)
+            assert (status, body) == (204, "")
+            assert {name: value for name, value in headers.items() if name.startswith(("access", "vary"))} == {
+                "access-control-allow-origin": ORIGIN,
+                "access-control-allow-credentials": "true",
+                "access-control-expose-headers": "grpc-status",
+                "access-control-allow-methods": "POST",
+                "access-control-allow-headers": "x-model,content-type",
+                "access-control-max-age": "600",
+                "vary": "origin",
+            }
+            status, headers, _ = await ask(gateway, "/v2/models/iris/infer", "OPTIONS", foreign)
+            assert (status, [name for name in headers if name.startswith("access")]) == (204, [])
+        assert seen == []
+        ask.upstreams["blue"].headers = {"access-control-allow-origin": "*"}
+        _, headers, _ = await ask("edge", "/v2/models/iris", headers={"Origin": ORIGIN})
+        assert headers["access-control-allow-origin"] == ORIGIN
+        _, headers, _ = await ask("edge", "/v2/models/iris", headers={"Origin": "https://evil.example"})
+        assert "access-control-allow-origin" not in headers
+        # A page can read the error, too.
+        status, headers, _ = await ask("edge", "/v2/models/wine", headers={"Origin": ORIGIN})
+        assert (status, headers["access-control-allow-origin"]) == (404, ORIGIN)
+        # OPTIONS that is no preflight is a request like any other. Without a policy, a preflight is one, too.
+        assert (await ask("edge", "/v2/models/iris", "OPTIONS"))[2]["version"] == "blue"
+        assert (await ask("no-cors", "/v2/models/iris", "OPTIONS", PREFLIGHT))[0] == 404
+
+
+@ENVOYS
+async def test_an_empty_sticky_header_is_no_user(tmp_path: Path, version: str) -> None:
+    half = {"blue": 5_000, "green": 5_000}
+    async with asker(tmp_path, version, edge(), split=half, sticky=Sticky(header="x-user")) as ask:
+
+        async def answers(value: str | None) -> set[str]:
+            headers = {} if value is None else {"x-user": value}
+            return {(await ask("edge", "/v2/models/iris", headers=headers))[2]["version"] for _ in range(30)}
+
+        # By chance, all 30 requests have the same version once in 500 million runs.
+        assert await answers("") == await answers(None) == {"blue", "green"}
+        assert len(await answers("anna")) == 1
+
+
+@ENVOYS
+async def test_websockets_trailers_and_grpc_web(tmp_path: Path, version: str) -> None:
+    async with AsyncExitStack() as stack:
+        ports = {
+            name: await stack.enter_async_context(server)
+            for name, server in {"chat": echo_server("v1"), "sums": trailer_server(), "health": grpc_server()}.items()
+        }
+        protocols = {"health": Protocol.GRPC}
+        models = [
+            Model(
+                name,
+                ("edge", "by-header"),
+                (Version("v1", (Endpoint("127.0.0.1", port),), protocols.get(name, Protocol.HTTP1)),),
+                {"v1": 10_000},
+            )
+            for name, port in ports.items()
+        ]
+        state = state_of(edge(), edge("by-header", HeaderRouting("x-model")), *models)
+        r = await stack.enter_async_context(rig(state, {}, tmp_path, binary(version)))
+        url = f"http://127.0.0.1:{r.ports['edge']}/v2/models"
+        async with r.session.ws_connect(f"{url}/chat/stream") as ws:
+            await ws.send_str("hello")
+            assert await ws.receive_str(timeout=10) == "v1: hello"
+        over_http2 = await asyncio.to_thread(echo_over_http2, r.ports["edge"], "/v2/models/chat/stream", "hello")
+        assert over_http2 == ("200", "v1: hello")
+        with pytest.raises(aiohttp.WSServerHandshakeError, match="404"):
+            await r.session.ws_connect(f"{url}/unknown/stream")
+        raw = await exchange_trailers(r.ports["edge"], "/v2/models/sums")
+        assert (raw.startswith("HTTP/1.1 200"), "x-sum: 42" in raw.lower()) == (True, True), raw
+        path = f"http://127.0.0.1:{r.ports['by-header']}/grpc.health.v1.Health/Check"
+        headers = {"content-type": "application/grpc-web+proto", "x-model": "health", "x-grpc-web": "1"}
+        async with r.session.post(path, data=grpc_web_body(health_pb2.HealthCheckRequest()), headers=headers) as response:
+            body = await response.read()
+            assert (response.status, response.content_type) == (200, "application/grpc-web+proto")
+        # A frame with the message SERVING, then one with the trailers.
+        assert body.startswith(b"\0\0\0\0\x02\x08\x01\x80")
+        assert b"grpc-status:0" in body
+        # The page can read what is wrong. Envoy makes the status of gRPC from the HTTP status: 404 is UNIMPLEMENTED.
+        headers["x-model"] = "unknown"
+        async with r.session.post(path, data=grpc_web_body(health_pb2.HealthCheckRequest()), headers=headers) as response:
+            assert (response.status, response.headers["grpc-status"]) == (404, "12")
+            assert "There is no model 'unknown'" in unquote(response.headers["grpc-message"])
+
+
+async def test_a_websocket_outlives_a_switch_and_answers_name_the_revision(
+    control_plane: ControlPlane, tmp_path: Path
+) -> None:
+    log = tmp_path / "access.log"
+    port = free_port()
+    async with AsyncExitStack() as stack:
+        ports = {v: await stack.enter_async_context(echo_server(v)) for v in ("blue", "green")}
+        gateway = gateway_pb2.Gateway(name="edge", address="127.0.0.1", port=port, answered_by_header="x-answered-by")
+        gateway.access_log.file.path = str(log)
+        versions = [
+            model_pb2.Version(name=v, endpoints=[model_pb2.Endpoint(host="127.0.0.1", port=p)]) for v, p in ports.items()
+        ]
+        models = [
+            model_pb2.Model(name=n, gateways=["edge"], versions=versions, split={"blue": 10_000}) for n in ("chat", "other")
+        ]
+        await control_plane.apply(Manifest(gateways=[gateway], models=models))
+        envoy = control_plane.envoy("edge-1")
+        stack.push_async_callback(envoy.close)
+        await envoy.start()
+        await envoy.listens(port)
+        await control_plane.held(1, 1)
+        session = await stack.enter_async_context(aiohttp.ClientSession())
+        url = f"http://127.0.0.1:{port}/v2/models"
+
+        async def answered_by(model: str) -> str:
+            async with session.get(f"{url}/{model}") as response:
+                return response.headers["x-answered-by"]
+
+        assert await answered_by("chat") == "model=chat, version=blue, revision=1"
+        updates = "http.edge.(rds|scoped_rds).*update_success$|listener_manager.lds.update_success$"
+        before = await envoy.stats(updates)
+        async with session.ws_connect(f"{url}/chat/stream") as ws:
+            await ws.send_str("1")
+            assert await ws.receive_str(timeout=10) == "blue: 1"
+            await control_plane.held(await control_plane.split("chat", {"green": 10_000}), 1)
+            # An Envoy ACKs a route some milliseconds before it uses it.
+            async with asyncio.timeout(10):
+                while await answered_by("chat") != "model=chat, version=green, revision=2":
+                    pass
+            # The open WebSocket stays where it is, and a new one goes to the new version.
+            await ws.send_str("2")
+            assert await ws.receive_str(timeout=10) == "blue: 2"
+            async with session.ws_connect(f"{url}/chat/stream") as new:
+                await new.send_str("3")
+                assert await new.receive_str(timeout=10) == "green: 3"
+            after = await envoy.stats(updates)
+            assert [name for name in after if after[name] != before[name]] == ["http.edge.rds.chat.update_success"]
+            assert await answered_by("other") == "model=other, version=blue, revision=1"
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    last = next(line for line in reversed(lines) if line["model"] == "chat" and line["response_code"] == 200)
+    assert (last["version"], last["revision"]) == ("green", 2)
