@@ -47,6 +47,9 @@ def compile_routes(model: Model, revision: int = 0) -> Resource:
         set_revision(host.metadata, revision)
     if model.retries.attempts:
         host.retry_policy.CopyFrom(_retry_policy(model))
+    if any(version.upstream_model for version in model.versions):
+        # A body in which the name of the model is replaced is buffered (`upstream_lua.py`).
+        host.request_body_buffer_limit.value = model.retries.request_body_buffer_limit
     if model.preview_header:
         for version in model.versions:
             if version.endpoints:

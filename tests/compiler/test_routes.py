@@ -111,6 +111,20 @@ def test_a_retry_goes_to_another_endpoint_and_is_safe_by_default() -> None:
     assert unsafe.per_try_timeout.ToTimedelta().total_seconds() == 2.5
 
 
+def test_bodies_are_buffered_only_where_the_name_of_the_model_is_replaced() -> None:
+    model = replace(a_model("iris"), retries=Retries(0, request_body_buffer_limit=5))
+    assert not decoded(compile_routes(model)).virtual_hosts[0].HasField("request_body_buffer_limit")
+    replacing = replace(model, versions=(replace(model.versions[0], upstream_model="llama"), *model.versions[1:]))
+    assert decoded(compile_routes(replacing)).virtual_hosts[0].request_body_buffer_limit.value == 5
+
+
+def test_a_switch_between_versions_with_hosts_stays_small() -> None:
+    here, host = (Endpoint("10.0.0.1", 80),), "a-rather-long-name.models.svc.cluster.local:8443"
+    versions = tuple(Version(name, here, host=host, upstream_model="llama") for name in ("blue", "green"))
+    model = Model("iris", ("edge",), versions, {"blue": 5_000, "green": 5_000}, preview_header="x-version")
+    assert len(compile_routes(model).body) < 1000
+
+
 def test_the_route_removes_the_scope_header() -> None:
     assert list(decoded(compile_routes(a_model())).request_headers_to_remove) == [SCOPE_HEADER]
 

@@ -24,7 +24,15 @@ from controlplane.compiler.bootstrap import node_bootstrap
 from controlplane.demo.envoy import Envoy
 from controlplane.demo.plane import ControlPlane, free_port
 from controlplane.generated.turnout.v1.gateway_pb2 import Gateway, NodeSelector
-from controlplane.generated.turnout.v1.model_pb2 import Credential, Endpoint, HealthCheck, Model, PathRewrite, RequestHeaders
+from controlplane.generated.turnout.v1.model_pb2 import (
+    Credential,
+    Endpoint,
+    HealthCheck,
+    Model,
+    PathRewrite,
+    RequestHeaders,
+    Retries,
+)
 from controlplane.generated.turnout.v1.model_pb2 import Version as VersionProto
 from controlplane.generated.turnout.v1.revision_service_pb2 import Manifest
 from controlplane.generated.turnout.v1.secret_pb2 import OpaqueValue, Secret
@@ -271,7 +279,8 @@ BODIES: list[tuple[str, bytes, bytes | None]] = [
 async def test_the_name_of_the_model_is_replaced_wherever_a_body_gateway_looks_for_it() -> None:
     blue = Server("blue")
     async with fleet(blue) as f:
-        await f.apply(Model(name="chat", versions=[blue.version(upstream_model="L/3")]))
+        retries = Retries(request_body_buffer_limit=4 << 20)
+        await f.apply(Model(name="chat", versions=[blue.version(upstream_model="L/3")], retries=retries))
         rng = random.Random(1)
         for port in f.ports:
 
@@ -292,6 +301,10 @@ async def test_the_name_of_the_model_is_replaced_wherever_a_body_gateway_looks_f
                 got = await received(_pieces(rng, b'{"messages":["' + b"a" * 300 + b'"],"model":"chat","n":1}'))
                 assert got.body.endswith(b'a"],"model":"L/3","n":1}')
                 assert got.headers["content-length"] == str(len(got.body))
+            # The limit of the buffer is the model's.
+            large = b'{"messages":["' + b"a" * (3 << 20) + b'"],"model":"chat"}'
+            assert (await received(large)).body == large.replace(b"chat", b"L/3")
+            assert await f.ask(port, "/v1/models/chat/x", {"content-type": JSON}, large + b" " * (2 << 20)) == 413
             # Random bodies: a parser reads the same, apart from the name.
             for _ in range(150):
                 data = {k: _value(rng) for k in rng.sample(["model", "a", "stream", "m"], rng.randrange(5))}

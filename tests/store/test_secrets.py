@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from controlplane.domain import Secret, TlsCertificate
+from controlplane.domain import OpaqueValue, Secret, TlsCertificate
 from controlplane.domain.state import Changes
 from controlplane.errors import Error
 from controlplane.store.key_file import KEY_FILE
@@ -68,6 +68,20 @@ async def test_no_file_contains_a_private_key_and_only_the_owner_can_read_the_fi
         assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
     assert stat.S_IMODE(directory.stat().st_mode) == 0o700
     await store.close()
+
+
+async def test_an_opaque_value_is_sealed_like_a_private_key(tmp_path: Path) -> None:
+    secret = Secret("key", OpaqueValue("sk-1234"))
+    directory = tmp_path / "data"
+    store = await open_store(directory)
+    await commit(store, secret)
+    await store.close()
+    assert not any(b"sk-1234" in p.read_bytes() for p in directory.rglob("*") if p.is_file())
+    store = await open_store(directory)
+    assert store.head.value.state.secrets == {"key": secret}
+    await store.close()
+    (directory / KEY_FILE).rename(tmp_path / KEY_FILE)
+    assert await reason(directory) == "SECRET_KEY_WRONG"
 
 
 async def test_permissions_of_files_that_others_can_read_are_corrected(tmp_path: Path) -> None:
