@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from envoy.config.accesslog.v3 import accesslog_pb2
@@ -45,6 +45,7 @@ class _Reply:
     flags: tuple[str, ...] = ()  # one of these response flags is set
     expression: str = ""  # this expression in CEL is true
     header: str = ""  # the request has this header, and it is not empty
+    grpc_text: str = ""  # the text for gRPC, if that is another one
 
 
 _TLS_FAILED = "upstream.transport_failure_reason.startsWith('TLS')"
@@ -146,10 +147,10 @@ def _unknown_model(gateway: Gateway) -> Iterator[_Reply]:
     match gateway.routing:
         case PathRouting(segment=segment):
             path = f"%PATH(NQ:PATH):{_QUOTED}%"
-            yield _no_model(
-                f"No model matches the path '{path}'. This gateway reads the model's name from segment {segment} of the path. "
-                "Check the name and the path."
-            )
+            read = f"No model matches the path '{path}'. This gateway reads the model's name from segment {segment}"
+            # The path of a gRPC call is `/SERVICE/METHOD`.
+            grpc_text = f"{read} of the path, which gRPC can't set. Call a gateway that reads it from a header."
+            yield replace(_no_model(f"{read} of the path. Check the name and the path."), grpc_text=grpc_text)
         case HeaderRouting(name=name):
             # A name with a `%` or with other rare characters can't be used in a format string.
             value = f" '%REQ({name}):{_QUOTED}%'" if re.fullmatch(r"[a-z0-9_.-]+", name) else ""
@@ -184,7 +185,7 @@ def _grpc(reply: _Reply) -> Any:
         header=base_pb2.HeaderValue(key="grpc-status", value=str(reply.grpc_status)),
         append_action=base_pb2.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD,
     )
-    mapper.body_format_override.text_format_source.inline_string = reply.text
+    mapper.body_format_override.text_format_source.inline_string = reply.grpc_text or reply.text
     return mapper
 
 

@@ -188,6 +188,7 @@ async def test_an_unknown_model_is_not_found_on_every_kind_of_gateway(tmp_path: 
         code, message = await f.call("by-path", "slow")
         assert code is Code.NOT_FOUND
         assert "/inference.GRPCInferenceService/ModelInfer" in message
+        assert message.endswith("Call a gateway that reads it from a header.")
         # A long path is cut off.
         _, _, long = await f.ask("by-path", "/v2/models/" + "a" * 5_000)
         assert len(str(long)) < 500
