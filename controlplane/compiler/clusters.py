@@ -1,8 +1,6 @@
 """Clusters: one for each version, named `MODEL/VERSION`. A version without endpoints has none: it can't get requests.
 
-The version that a model mirrors to has a second cluster, `MODEL/VERSION/mirror`, for the copies only. Nobody waits for the
-answers to copies, so nobody would notice a server that accepts them and never answers. In a cluster of their own the copies
-have low limits of their own, and never use up those of the version's live requests.
+The version that a model mirrors to has a second cluster, `MODEL/VERSION/mirror`, for the copies only (`mirrors.py`).
 """
 
 from __future__ import annotations
@@ -21,13 +19,14 @@ from google.protobuf import wrappers_pb2
 from controlplane.compiler.affinity import set_affinity
 from controlplane.compiler.endpoints import load_assignment
 from controlplane.compiler.message import duration, over_ads, packed, resource
+from controlplane.compiler.mirrors import choose_copies, copy_filters, copy_limits, copy_timeout
 from controlplane.compiler.secrets import credential_name, over_sds
 from controlplane.compiler.upstream_filters import header_options, upstream_filters
 from controlplane.compiler.who import set_version
 from controlplane.domain import (
     Affinity,
-    ConnectionLimits,
     HealthCheck,
+    Mirror,
     Model,
     OutlierDetection,
     Protocol,
@@ -50,11 +49,6 @@ SYSTEM_AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"
 # Seconds.
 _HTTP1_IDLE = 4.0
 
-# The limits of copies in flight. A request beyond them is not copied. A copy ends after `_MIRROR_TIMEOUT` seconds, unless the
-# model limits its requests itself.
-_MIRROR_LIMITS = ConnectionLimits(max_connections=128, max_pending_requests=128, max_requests=128, max_retries=1)
-_MIRROR_TIMEOUT = 60.0
-
 
 def cluster_name(model: str, version: str) -> str:
     """Return `MODEL/VERSION`. Unique, since both are labels."""
@@ -76,13 +70,15 @@ def compile_mirror(model: Model) -> list[Resource]:
     if model.mirror is None:
         return []
     # Without health checks of its own: they would check each endpoint twice, and a slow check would delay the cluster.
-    version = replace(model.version(model.mirror.version), limits=_MIRROR_LIMITS, health_check=None)
-    timeout = model.timeouts.request or _MIRROR_TIMEOUT
-    return [_cluster(mirror_name(model.name, version.name), model.name, version, timeout)]
+    version = replace(model.version(model.mirror.version), limits=copy_limits(model.mirror), health_check=None)
+    mirror = replace(model.mirror, timeout=copy_timeout(model, model.mirror))
+    return [_cluster(mirror_name(model.name, version.name), model.name, version, mirror)]
 
 
-def _cluster(name: str, model: str, version: Version, timeout: float = 0.0, affinity: Affinity | None = None) -> Resource:
-    """Return a cluster of the version's endpoints. A request ends after `timeout` seconds; 0 is no limit."""
+def _cluster(
+    name: str, model: str, version: Version, mirror: Mirror | None = None, affinity: Affinity | None = None
+) -> Resource:
+    """Return a cluster of the version's endpoints. With `mirror` it is the one of the copies; its timeout is set."""
     cluster = cluster_pb2.Cluster(
         name=name,
         connect_timeout=duration(version.connect_timeout),
@@ -98,7 +94,9 @@ def _cluster(name: str, model: str, version: Version, timeout: float = 0.0, affi
         ),
     )
     set_version(cluster.metadata, model, version.name)
-    cluster.typed_extension_protocol_options[_HTTP_OPTIONS].CopyFrom(packed(_protocol(version, timeout)))
+    cluster.typed_extension_protocol_options[_HTTP_OPTIONS].CopyFrom(packed(_protocol(version, mirror)))
+    if mirror is not None:
+        choose_copies(cluster)
     if version.tls is not None:
         cluster.transport_socket.name = "envoy.transport_sockets.tls"
         cluster.transport_socket.typed_config.CopyFrom(packed(_tls(version.tls, version.protocol)))
@@ -129,11 +127,11 @@ def _secrets(version: Version) -> list[tuple[str, str]]:
     return [(SECRET, name) for name in names if name]
 
 
-def _protocol(version: Version, timeout: float) -> Any:
+def _protocol(version: Version, mirror: Mirror | None) -> Any:
     # Explicit, so that Envoy never chooses by the protocol of the client.
     options = http_protocol_options_pb2.HttpProtocolOptions()
-    if timeout:
-        options.common_http_protocol_options.max_stream_duration.CopyFrom(duration(timeout))
+    if mirror is not None:
+        options.common_http_protocol_options.max_stream_duration.CopyFrom(duration(mirror.timeout))
     if version.protocol is Protocol.HTTP1:
         options.common_http_protocol_options.idle_timeout.CopyFrom(duration(_http1_idle(version)))
         options.explicit_http_config.http_protocol_options.CopyFrom(protocol_pb2.Http1ProtocolOptions(enable_trailers=True))
@@ -141,7 +139,7 @@ def _protocol(version: Version, timeout: float) -> Any:
         # WebSockets reach a server that speaks HTTP/2 as extended CONNECT. gRPC servers have none.
         http2 = protocol_pb2.Http2ProtocolOptions(allow_connect=version.protocol is Protocol.HTTP2)
         options.explicit_http_config.http2_protocol_options.CopyFrom(http2)
-    options.http_filters.extend(upstream_filters(version))
+    options.http_filters.extend(upstream_filters(version, copy_filters(mirror) if mirror is not None else ()))
     return options
 
 

@@ -46,6 +46,7 @@ class _Reply:
     expression: str = ""  # this expression in CEL is true
     header: str = ""  # the request has this header, and it is not empty
     grpc_text: str = ""  # the text for gRPC, if that is another one
+    status: int = 0  # the status over HTTP; 0 is Envoy's own
 
 
 _TLS_FAILED = "upstream.transport_failure_reason.startsWith('TLS')"
@@ -72,6 +73,23 @@ _REPLIES = (
         _INVALID_REQUEST,
         "request_too_large",
         expression="response.code_details == 'request_payload_too_large'",
+    ),
+    _Reply(
+        "The model's server could not be reached, and the request is too large to be sent again. Try again later.",
+        _UNAVAILABLE,
+        _SERVER_ERROR,
+        "model_unavailable",
+        # Envoy's own status is 507.
+        expression="response.code_details == 'request_payload_exceeded_retry_buffer_limit'",
+        status=503,
+    ),
+    _Reply(
+        "The request was not complete in time.",
+        _DEADLINE_EXCEEDED,
+        _INVALID_REQUEST,
+        "timeout",
+        expression="response.code == 408",
+        flags=("DT",),
     ),
     _Reply(
         "The model did not answer in time.",
@@ -196,15 +214,17 @@ def _json(reply: _Reply, error_format: ErrorFormat) -> Iterator[Any]:
         ollama = accesslog_pb2.AccessLogFilter()
         ollama.header_filter.header.name = ":path"
         ollama.header_filter.header.string_match.prefix = "/api/"
-        yield _with_body({"error": reply.text}, [ollama, *_conditions(reply)])
+        yield _with_body({"error": reply.text}, reply, ollama)
         error = {"message": reply.text, "type": reply.type, "param": None, "code": reply.code}
-        yield _with_body({"type": "error", "error": error}, _conditions(reply))
+        yield _with_body({"type": "error", "error": error}, reply)
     else:
-        yield _with_body({"error": reply.text}, _conditions(reply))
+        yield _with_body({"error": reply.text}, reply)
 
 
-def _with_body(body: dict[str, Any], conditions: list[Any]) -> Any:
-    mapper = hcm_pb2.ResponseMapper(filter=_all(conditions))
+def _with_body(body: dict[str, Any], reply: _Reply, *conditions: Any) -> Any:
+    mapper = hcm_pb2.ResponseMapper(filter=_all([*conditions, *_conditions(reply)]))
+    if reply.status:
+        mapper.status_code.value = reply.status
     mapper.body_format_override.json_format.update(body)
     return mapper
 

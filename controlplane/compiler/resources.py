@@ -16,7 +16,7 @@ from controlplane.compiler.routes import compile_routes
 from controlplane.compiler.scopes import compile_scopes
 from controlplane.compiler.secrets import compile_secret, secret_label
 from controlplane.compiler.who import shows_revision
-from controlplane.domain import Affinity, BodyRouting, Gateway, Model, Secret, Version
+from controlplane.domain import Affinity, BodyRouting, Gateway, Mirror, Model, Secret, Version
 from controlplane.domain.endpoints import Endpoints, LiveEndpoint
 from controlplane.domain.state import State
 from controlplane.envoy_types import SECRET
@@ -40,7 +40,7 @@ class CompiledObjects:
         # By cluster name.
         self._assignments: Memo[str, tuple[Version, _LiveEndpoints], list[Resource]] = Memo()
         # By model; the float is the model's request timeout.
-        self._mirrors: Memo[str, tuple[Version, float], list[Resource]] = Memo()
+        self._mirrors: Memo[str, tuple[Version, Mirror, float], list[Resource]] = Memo()
         # By (model, True if its revision is shown); the number is that revision, or 0.
         self._routes: Memo[tuple[str, bool], tuple[Model, int], Resource] = Memo()
         self._proxyless: Memo[str, Model, list[Resource]] = Memo()
@@ -127,7 +127,8 @@ class CompiledObjects:
         if model.mirror is None:
             return []
         version = model.version(model.mirror.version)
-        cluster = self._mirrors.get(model.name, (version, model.timeouts.request), lambda: compile_mirror(model))
+        source = (version, model.mirror, model.timeouts.request)
+        cluster = self._mirrors.get(model.name, source, lambda: compile_mirror(model))
         return [*cluster, *self._assignment(mirror_name(model.name, version.name), model.name, version, endpoints)]
 
     def _route(self, model: Model, revision: int) -> Resource:

@@ -16,15 +16,15 @@ from typing import Any
 
 from envoy.config.route.v3 import route_components_pb2, route_pb2
 from envoy.extensions.retry.host.previous_hosts.v3.previous_hosts_pb2 import PreviousHostsPredicate
-from envoy.type.v3 import percent_pb2
 from google.protobuf import wrappers_pb2
 
 from controlplane.compiler.clusters import cluster_name, mirror_name
 from controlplane.compiler.listeners import SCOPE_HEADER
 from controlplane.compiler.message import duration, packed, resource
+from controlplane.compiler.mirrors import add_policy, refuse_copies, split_order
 from controlplane.compiler.rewrites import regex_rewrite
 from controlplane.compiler.who import set_revision
-from controlplane.domain import FULL_SHARE, Model, Version
+from controlplane.domain import Model, Version
 from controlplane.envoy_types import CLUSTER, ROUTES
 from controlplane.snapshot import Resource
 
@@ -47,8 +47,9 @@ def compile_routes(model: Model, revision: int = 0) -> Resource:
         set_revision(host.metadata, revision)
     if model.retries.attempts:
         host.retry_policy.CopyFrom(_retry_policy(model))
-    if any(version.upstream_model for version in model.versions):
-        # A body in which the name of the model is replaced is buffered (`upstream_lua.py`).
+    if model.retries.attempts or any(version.upstream_model for version in model.versions):
+        # Bodies above the listener's buffer are not retried otherwise. A body in which the name of the model is replaced is
+        # buffered, too (`upstream_lua.py`).
         host.request_body_buffer_limit.value = model.retries.request_body_buffer_limit
     if model.preview_header:
         for version in model.versions:
@@ -73,27 +74,35 @@ def _route(host: Any, model: Model, previewed: str = "") -> Any:
     action = route.route
     # 0 is no limit; left out it would be 15 s.
     action.timeout.CopyFrom(duration(model.timeouts.request))
+    if model.timeouts.request:
+        action.max_stream_duration.max_stream_duration.CopyFrom(duration(_with_upload(model.timeouts.request)))
     action.idle_timeout.CopyFrom(duration(model.timeouts.idle))
     if model.rewrite is not None:
         action.regex_rewrite.CopyFrom(regex_rewrite(model.rewrite))
-    if model.mirror is not None and model.mirror.version != previewed:
-        policy = action.request_mirror_policies.add(cluster=mirror_name(model.name, model.mirror.version))
-        # The version's host or that of the request, without Envoy's `-shadow` after it.
-        policy.disable_shadow_host_suffix_append = True
-        _rewrite_host(policy, model.version(model.mirror.version))
-        if model.mirror.basis_points < FULL_SHARE:
-            fraction = policy.runtime_fraction.default_value
-            fraction.numerator = model.mirror.basis_points
-            fraction.denominator = percent_pb2.FractionalPercent.TEN_THOUSAND
+    if model.mirror is not None:
+        policy = add_policy(action, model, mirror_name(model.name, model.mirror.version), previewed)
+        if policy is not None:
+            _rewrite_host(policy, model.version(model.mirror.version))
     return route
+
+
+def _with_upload(timeout: float) -> float:
+    """Return the limit of a whole request, with its upload, in seconds.
+
+    Envoy's `timeout` begins when the request is complete. A request that this limit ends is no error of the model server in
+    Envoy's statistics. So it is a little longer: then `timeout` ends the requests whose uploads were quick.
+    """
+    return timeout + max(0.1, timeout / 10)
 
 
 def _set_weights(action: Any, model: Model, *, sticky: bool = True) -> None:
     weighted = action.weighted_clusters
-    for version in reversed(model.versions):
+    for version in split_order(model):
         if share := model.split.get(version.name):
             weight = wrappers_pb2.UInt32Value(value=share)
-            _rewrite_host(weighted.clusters.add(name=cluster_name(model.name, version.name), weight=weight), version)
+            entry = weighted.clusters.add(name=cluster_name(model.name, version.name), weight=weight)
+            _rewrite_host(entry, version)
+            refuse_copies(entry, model, version.name)
     if model.sticky is not None and sticky:
         weighted.use_hash_policy.value = True
         policy = action.hash_policy.add()

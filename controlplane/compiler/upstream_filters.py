@@ -15,6 +15,7 @@ The Host header is set by the route, because `header_mutation` can't set it. A c
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from envoy.config.core.v3 import base_pb2, extension_pb2
@@ -33,22 +34,23 @@ from controlplane.domain import Credential, RequestHeaders, Version
 HTTP_FILTERS = "envoy.filters.http"
 
 
-def upstream_filters(version: Version) -> list[Any]:
-    """Return the HTTP filters of a version's cluster. Empty if it changes no requests: then Envoy has a default."""
-    filters = []
+def upstream_filters(version: Version, first: Iterable[Any] = ()) -> list[Any]:
+    """Return the HTTP filters of a version's cluster, after `first`. Empty if they change no requests: Envoy has a default."""
+    filters = [*first]
     if version.request_headers is not None:
-        filters.append(_filter("header_mutation", _header_mutation(version.request_headers)))
+        filters.append(http_filter("header_mutation", _header_mutation(version.request_headers)))
     if code := script(version):
         lua = lua_pb2.Lua(default_source_code=base_pb2.DataSource(inline_string=code))
-        filters.append(_filter("lua", lua))
+        filters.append(http_filter("lua", lua))
     if version.credential is not None:
-        filters.append(_filter("credential_injector", _credential_injector(version.credential)))
+        filters.append(http_filter("credential_injector", _credential_injector(version.credential)))
     if filters:
-        filters.append(_filter("upstream_codec", upstream_codec_pb2.UpstreamCodec()))
+        filters.append(http_filter("upstream_codec", upstream_codec_pb2.UpstreamCodec()))
     return filters
 
 
-def _filter(name: str, config: Any) -> Any:
+def http_filter(name: str, config: Any) -> Any:
+    """Return an HTTP filter of Envoy, by its last name."""
     return hcm_pb2.HttpFilter(name=f"{HTTP_FILTERS}.{name}", typed_config=packed(config))
 
 

@@ -39,7 +39,12 @@ def test_a_mirror_adds_a_cluster_and_removes_it() -> None:
     compiler, state = Compiler(), a_state(2)
     plain = a_model("model-1")
     mirrored = replace(plain, mirror=Mirror("green"))
-    steps = (mirrored, replace(mirrored, timeouts=Timeouts(request=5)), replace(plain, mirror=Mirror("blue", 10)), plain)
+    steps = (
+        mirrored,
+        replace(mirrored, timeouts=Timeouts(request=5)),
+        replace(plain, mirror=Mirror("blue", 10, timeout=7), split={"green": 10_000}),
+        plain,
+    )
     first = last = compiler.compile(state, NO_LIVE_ENDPOINTS, EDGE, 1)
     clusters = []
     for i, model in enumerate(steps, 2):
@@ -49,7 +54,7 @@ def test_a_mirror_adds_a_cluster_and_removes_it() -> None:
         assert added == last.resources[ENDPOINTS].keys() - first.resources[ENDPOINTS].keys()
         assert {(CLUSTER, n) for n in added} <= last.resources[ROUTES]["model-1"].refs
         clusters.append([(n, timeout(last.resources[CLUSTER][n])) for n in added])
-    assert clusters == [[("model-1/green/mirror", 60)], [("model-1/green/mirror", 5)], [("model-1/blue/mirror", 60)], []]
+    assert clusters == [[("model-1/green/mirror", 60)], [("model-1/green/mirror", 5)], [("model-1/blue/mirror", 7)], []]
     assert last.versions == first.versions
 
 

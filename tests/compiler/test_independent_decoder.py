@@ -23,6 +23,7 @@ INSIDE = (
     "extensions.upstreams.http.v3",
     "extensions.transport_sockets.tls.v3",
     "extensions.filters.network.http_connection_manager.v3",
+    "extensions.filters.http.buffer.v3",
     "extensions.filters.http.credential_injector.v3",
     "extensions.filters.http.header_mutation.v3",
     "extensions.filters.http.lua.v3",
@@ -55,10 +56,15 @@ def _package(type_url: str) -> str:
 
 
 def lower(form: Any) -> Any:
-    """Return the form with its keys in lower case: the decoders spell `consecutive_5xx` differently in JSON."""
+    """Return the form with its keys in lower case, and numbers as text.
+
+    The decoders spell `consecutive_5xx` and numbers of 64 bits differently in JSON.
+    """
     if isinstance(form, dict):
         return {k.lower(): lower(v) for k, v in form.items()}
-    return [lower(v) for v in form] if isinstance(form, list) else form
+    if isinstance(form, list):
+        return [lower(v) for v in form]
+    return str(form) if isinstance(form, int) and not isinstance(form, bool) else form
 
 
 @pytest.mark.filterwarnings("ignore:WeightedCluster.total_weight is deprecated")  # some gRPC clients read it

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from controlplane.compiler.decode import decoded
 from controlplane.compiler.listeners import SCOPE_HEADER
+from controlplane.compiler.mirrors import split_order
 from controlplane.compiler.routes import SAFE_RETRIES, UNSAFE_RETRIES, compile_routes
 from controlplane.domain import FULL_SHARE, Endpoint, Model, Retries, Sticky, Version
 from controlplane.envoy_types import CLUSTER
@@ -31,7 +32,7 @@ def test_weights_are_the_split_newest_first(model: Model) -> None:
     shares = weights(model)
     assert dict(shares) == dict(model.split)
     assert sum(w for _, w in shares) == FULL_SHARE
-    order = [v.name for v in reversed(model.versions)]
+    order = [v.name for v in (reversed(model.versions) if model.sticky is not None else split_order(model))]
     assert [n for n, _ in shares] == sorted((n for n, _ in shares), key=order.index)
 
 
@@ -49,8 +50,12 @@ def test_every_route_has_the_settings_of_its_model(model: Model) -> None:
         assert route.route.HasField("idle_timeout")
         assert route.route.HasField("regex_rewrite") == (model.rewrite is not None)
         copies = [p.cluster for p in route.route.request_mirror_policies]
-        copied = model.mirror is not None and route.route.cluster != f"iris/{model.mirror.version}"
-        assert copies == ([f"iris/{model.mirror.version}/mirror"] if model.mirror and copied else [])
+        if model.mirror is None:
+            assert copies == []
+            continue
+        own = route.route.cluster == f"iris/{model.mirror.version}"
+        all_own = not route.route.cluster and model.split.get(model.mirror.version) == FULL_SHARE
+        assert copies == ([] if own or all_own else [f"iris/{model.mirror.version}/mirror"])
     assert routes[-1].route.weighted_clusters.use_hash_policy.value == (model.sticky is not None)
     assert bool(routes[-1].route.hash_policy) == (model.sticky is not None)
     assert config.virtual_hosts[0].HasField("retry_policy") == (model.retries.attempts > 0)
@@ -136,5 +141,5 @@ def test_envoy_accepts_every_route_and_it_refers_to_its_clusters(model: Model) -
     check([resource])
     with_share = {f"iris/{name}" for name, share in model.split.items() if share}
     assert {(CLUSTER, name) for name in with_share} <= resource.refs
-    mirrors = {(CLUSTER, f"iris/{model.mirror.version}/mirror")} if model.mirror else set()
-    assert mirrors <= resource.refs
+    if model.mirror is not None and model.split.get(model.mirror.version) != FULL_SHARE:
+        assert (CLUSTER, f"iris/{model.mirror.version}/mirror") in resource.refs

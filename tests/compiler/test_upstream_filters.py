@@ -35,7 +35,8 @@ def test_only_a_version_that_changes_requests_has_filters() -> None:
 def test_copies_get_the_changes_of_the_version_that_they_go_to() -> None:
     model = Model("iris", ("edge",), (Version("blue", HERE), ALL), {"blue": 10_000}, mirror=Mirror("green"))
     (mirror,) = compile_mirror(model)
-    assert filters_of(mirror) == ["header_mutation", "lua", "credential_injector", "upstream_codec"]
+    own = ["header_mutation", "lua", "credential_injector", "upstream_codec"]
+    assert filters_of(mirror) == ["buffer", "header_mutation", *own]
     assert (SECRET, "key/Bearer") in mirror.refs
     (route,) = decoded(compile_routes(model)).virtual_hosts[0].routes
     assert [p.host_rewrite_literal for p in route.route.request_mirror_policies] == ["a.b"]

@@ -1,0 +1,131 @@
+"""Mirrors: the copies of requests that a second version of a model gets. Live traffic never waits for a copy.
+
+Nobody waits for the answers to copies, so nobody would notice a server that accepts them and never answers, or reads slowly.
+So the copies have a cluster of their own, `MODEL/VERSION/mirror`, with low limits. They never use up those of live requests.
+
+Envoy pauses a request while a copy of it can't be written. So the cluster of the copies has the buffer filter. It holds a copy
+until the request is complete, and from then on Envoy does not pause the request. A copy that is larger than the filter's limit
+ends there, and its request goes on.
+
+A version gets no copy of a request that it answers itself. The policy for copies belongs to the whole route, not to one of its
+weighted clusters. But a copy inherits the metadata match of the cluster that was chosen for its request. So the cluster of the
+mirrored version asks for endpoints with metadata that no endpoint of the copies' cluster has, and such a copy finds none.
+
+    share of the mirrored version    the split's route
+    none                             copies all requests, or a part
+    some                             asks for no copies of the requests to that version
+    all                              has no policy for copies
+
+Envoy adds its own address to the header `x-forwarded-for` of a copy. So the policy puts the request's value into a second
+header, and the cluster of the copies puts it back.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from envoy.config.cluster.v3 import cluster_pb2
+from envoy.config.core.v3 import base_pb2
+from envoy.extensions.filters.http.buffer.v3 import buffer_pb2
+from envoy.extensions.filters.http.header_mutation.v3 import header_mutation_pb2
+from envoy.type.v3 import percent_pb2
+from google.protobuf import wrappers_pb2
+
+from controlplane.compiler.upstream_filters import http_filter
+from controlplane.domain import FULL_SHARE, ConnectionLimits, Mirror, Model, Version
+
+# The duration of a copy, unless the mirror or the model limits it. Seconds.
+_TIMEOUT = 60.0
+
+# Between the policy for copies and the cluster of the copies: the value of `x-forwarded-for`.
+_FORWARDED_FOR = "x-turnout-forwarded-for"
+
+# The metadata by which the load balancer chooses endpoints, and our key in it. Endpoints never have the key.
+_LB, _COPY = "envoy.lb", "copy"
+
+_OVERWRITE = base_pb2.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
+
+
+def copy_limits(mirror: Mirror) -> ConnectionLimits:
+    """Return the limits of the cluster of the copies. Requests beyond them are not copied."""
+    return ConnectionLimits(mirror.max_requests, mirror.max_requests, mirror.max_requests, max_retries=1)
+
+
+def copy_timeout(model: Model, mirror: Mirror) -> float:
+    """Return the maximum duration of a copy, in seconds."""
+    return mirror.timeout or model.timeouts.request or _TIMEOUT
+
+
+def choose_copies(cluster: Any) -> None:
+    """Make the cluster of the copies refuse those of requests that the mirrored version answers itself."""
+    subsets = cluster.lb_subset_config
+    subsets.fallback_policy = cluster_pb2.Cluster.LbSubsetConfig.ANY_ENDPOINT
+    subsets.subset_selectors.add(keys=[_COPY], fallback_policy=cluster_pb2.Cluster.LbSubsetConfig.LbSubsetSelector.NO_FALLBACK)
+
+
+def copy_filters(mirror: Mirror) -> list[Any]:
+    """Return the upstream HTTP filters of the cluster of the copies that come before those of the version."""
+    buffer = buffer_pb2.Buffer(max_request_bytes=wrappers_pb2.UInt32Value(value=mirror.max_request_bytes))
+    headers = header_mutation_pb2.HeaderMutation()
+    original = base_pb2.HeaderValue(key="x-forwarded-for", value=f"%REQ({_FORWARDED_FOR})%")
+    headers.mutations.request_mutations.add().append.CopyFrom(
+        base_pb2.HeaderValueOption(header=original, append_action=_OVERWRITE)
+    )
+    for name in (_FORWARDED_FOR, "x-envoy-internal"):
+        headers.mutations.request_mutations.add(remove=name)
+    return [
+        http_filter("buffer", buffer),
+        http_filter("header_mutation", headers),
+    ]
+
+
+def add_policy(action: Any, model: Model, cluster: str, previewed: str = "") -> Any | None:
+    """Add the policy for copies to the route of the split, or of a preview. Return it; None if the route has no copies.
+
+    `cluster` is the one of the copies.
+    """
+    mirror = model.mirror
+    if mirror is None or mirror.version == previewed:
+        return None
+    share = 0 if previewed else model.split.get(mirror.version, 0)
+    if share == FULL_SHARE:
+        return None
+    policy = action.request_mirror_policies.add(cluster=cluster)
+    # The version's host or that of the request, without Envoy's `-shadow` after it.
+    policy.disable_shadow_host_suffix_append = True
+    value = base_pb2.HeaderValue(key=_FORWARDED_FOR, value="%REQ(x-forwarded-for)%")
+    policy.request_headers_mutations.add().append.CopyFrom(base_pb2.HeaderValueOption(header=value, append_action=_OVERWRITE))
+    if mirror.basis_points < FULL_SHARE:
+        _set_fraction(policy.runtime_fraction.default_value, model, mirror, share)
+    return policy
+
+
+def _set_fraction(fraction: Any, model: Model, mirror: Mirror, share: int) -> None:
+    """Set the part of the requests that is copied. `share` is that of the mirrored version."""
+    if share and model.sticky is not None:
+        # For a request without the key, Envoy takes the cluster and the fraction from one random number. A finer fraction
+        # makes the two almost independent.
+        fraction.numerator = mirror.basis_points * 100
+        fraction.denominator = percent_pb2.FractionalPercent.MILLION
+    else:
+        # From one random number, too: the requests of other versions have the lowest numbers (`split_order`).
+        fraction.numerator = max(1, round(mirror.basis_points * (FULL_SHARE - share) / FULL_SHARE))
+        fraction.denominator = percent_pb2.FractionalPercent.TEN_THOUSAND
+
+
+def split_order(model: Model) -> list[Version]:
+    """Return the versions in the order of their weights: the newest first.
+
+    The order matters for sticky users only. Without them, the mirrored version comes last if a part of the requests is copied.
+    Otherwise the part would be mostly that version's own requests, since Envoy draws the version and the part with one number.
+    """
+    versions = list(reversed(model.versions))
+    if model.sticky is None and model.mirror is not None and model.mirror.basis_points < FULL_SHARE:
+        versions.sort(key=lambda v: v.name == model.mirror.version)  # type: ignore[union-attr]
+    return versions
+
+
+def refuse_copies(weighted: Any, model: Model, version: str) -> None:
+    """Make requests to a weighted cluster have no copies, if it is of the mirrored version."""
+    if model.mirror is not None and model.mirror.version == version and model.split.get(version) != FULL_SHARE:
+        weighted.metadata_match.filter_metadata[_LB].update({_COPY: "no"})
