@@ -133,7 +133,7 @@ class Server:
 
     def wait(self, coroutine: Any) -> Any:
         future: Future[Any] = asyncio.run_coroutine_threadsafe(coroutine, self.loop)
-        return future.result(30)
+        return future.result(60)
 
     async def _started(self, kind: Any, config: Config) -> Any:
         app = kind(config)
@@ -178,7 +178,7 @@ def split_of(run: Run, model: str = "iris") -> dict[str, int]:
 
 
 def until_state(run: Run, node: str, state: str) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while run("nodes", node, "-o", "json").json["status"]["node"]["state"] != state:
         assert time.monotonic() < deadline
         time.sleep(0.02)

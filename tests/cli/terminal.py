@@ -26,7 +26,7 @@ class Terminal:
 
     def until(self, text: str) -> None:
         """Read until `text` appears, ignoring colours."""
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while text not in self.plain:
             assert time.monotonic() < deadline, self.plain
             if not self.read(0.5) and self.process.poll() is not None:
@@ -51,7 +51,7 @@ class Terminal:
         os.write(self.master, keys.encode())
 
     def end(self) -> int:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while self.read(0.1) or (self.process.poll() is None and time.monotonic() < deadline):
             pass
         return self.process.wait(0)

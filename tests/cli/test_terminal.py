@@ -35,11 +35,14 @@ def test_a_watch_of_nodes_is_updated(run: Run, applied: Server) -> None:
 
 
 def interrupt(process: subprocess.Popen[bytes]) -> None:
-    """Send SIGINT until the process ends. Python can miss one that comes just before it reads a line."""
+    """Send SIGINT until the process ends. Python can miss one that comes just before it reads a line.
+
+    One that comes while the process ends because of the last one would change its exit status, so it waits for a while.
+    """
     for _ in range(20):
         process.send_signal(signal.SIGINT)
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(1)
+            process.wait(5)
             return
 
 

@@ -88,7 +88,7 @@ class XdsClient:
     def body(self, type_url: str, name: str) -> bytes:
         return self.held[type_url][name][1]
 
-    async def until(self, condition: Callable[[], bool], seconds: float = 10.0) -> None:
+    async def until(self, condition: Callable[[], bool], seconds: float = 30.0) -> None:
         """Wait until a condition about the client is true."""
         async with self._changed:
             await asyncio.wait_for(self._changed.wait_for(condition), seconds)

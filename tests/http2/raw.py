@@ -90,7 +90,7 @@ class Raw:
         unsent = {stream: memoryview(data) for stream, data in data_by_stream.items()}
         while unsent:
             stream, data = next(iter(unsent.items()))
-            await self.until(lambda: any(map(self.h2.local_flow_control_window, unsent)), 10)
+            await self.until(lambda: any(map(self.h2.local_flow_control_window, unsent)))
             size = min(self.h2.local_flow_control_window(stream), self.h2.max_outbound_frame_size)
             await self.send(stream, bytes(data[:size]))
             del unsent[stream]
@@ -112,7 +112,7 @@ class Raw:
         self.writer.write(self.h2.data_to_send())
         await self.writer.drain()
 
-    async def until(self, condition: Callable[[], Any], seconds: float = 30.0) -> None:
+    async def until(self, condition: Callable[[], Any], seconds: float = 60.0) -> None:
         """Read until a condition holds. Fail when the server closes the connection."""
         async with asyncio.timeout(seconds):
             while not condition():
@@ -145,7 +145,7 @@ class Raw:
 
     async def end(self) -> None:
         """Read until the server closes the connection."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while not self.closed:
                 try:
                     await self.read()

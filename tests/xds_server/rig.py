@@ -87,7 +87,7 @@ class Rig:
         revision = await self.commit(*objects)
         await self.until(lambda fleet: fleet.revision >= revision)
 
-    async def until(self, condition: Callable[[Fleet], bool], seconds: float = 30.0) -> None:
+    async def until(self, condition: Callable[[Fleet], bool], seconds: float = 60.0) -> None:
         """Wait until a condition holds of the fleet."""
         changed = self.events.changed
         async with asyncio.timeout(seconds):
@@ -154,7 +154,7 @@ class PerTypeStream:
 
     async def response_received(self) -> Any:
         """Return the next response."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             response = await self.call.read()
         assert response is not EOF
         assert response.type_url == self.type_url
@@ -171,7 +171,7 @@ class PerTypeStream:
     async def status(self) -> tuple[grpc.StatusCode, str]:
         """Read until the stream ends, and return its status."""
         try:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 while await self.call.read() is not EOF:
                     pass
         except grpc.aio.AioRpcError:
