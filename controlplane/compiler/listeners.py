@@ -128,6 +128,12 @@ def _connection_manager(gateway: Gateway) -> Any:
     if gateway.access_log is not None:
         manager.access_log.append(access_log(gateway))
 
+    _find_scope(manager, gateway)
+    return manager
+
+
+def _find_scope(manager: Any, gateway: Gateway) -> None:
+    """Set how a request finds its scope: the header that the listener sets first, and the parts of the key."""
     scoped = manager.scoped_routes
     scoped.name = gateway.scope
     scoped.rds_config_source.CopyFrom(over_ads())
@@ -161,7 +167,6 @@ def _connection_manager(gateway: Gateway) -> Any:
     manager.early_header_mutation_extensions.add(
         name="envoy.http.early_header_mutation.header_mutation", typed_config=packed(set_scope)
     )
-    return manager
 
 
 def _set_protocols(manager: Any) -> None:

@@ -28,6 +28,7 @@ from controlplane.compiler.body_script import NO_MODEL, START
 from controlplane.compiler.compile import served_gateways
 from controlplane.compiler.decode import is_gateways_own
 from controlplane.compiler.impact import CompiledState
+from controlplane.compiler.lost_clients import lost_clients_of
 from controlplane.compiler.own_answers import OWN_KEYS
 from controlplane.compiler.proxyless import obstacle
 from controlplane.domain import BodyRouting, Endpoint, Gateway, HeaderRouting, HostRouting, Model, Object, PathRouting
@@ -153,6 +154,10 @@ class _EnvoyLosses:
         for address, (old_access, new_access) in changed_access.items():
             if models := self._models_at(address):
                 yield Loss(LossKind.ACCESS, address, models, old_access, f", only by {new_access},")
+        for address in staying:
+            lost_clients = tuple(lost_clients_of(self._old[address], self._new[address]))
+            if lost_clients and address not in changed_access and (models := self._models_at(address)):
+                yield from (Loss(LossKind.ACCESS, address, models, clients) for clients in lost_clients)
         yield from self._lost_models([a for a in staying if a not in changed_access])
 
     def _models_at(self, address: str) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from controlplane.compiler.reach import (
 )
 from controlplane.domain import (
     BodyRouting,
+    Cors,
     Endpoint,
     Gateway,
     GatewayTls,
@@ -201,6 +202,16 @@ BASE = (EDGE, IRIS, WINE)
             (EDGE, IRIS),
             (replace(EDGE, routing=PathRouting(verbs=("predict", "classify"))), IRIS),
             ["model iris loses its verbs 'explain', 'regress' at 0.0.0.0:80 on edge-1 and edge-2"],
+        ),
+        # Browsers and load balancers.
+        (
+            (replace(EDGE, cors=Cors(("https://a.example",)), health_path="/healthz"), IRIS),
+            (EDGE, IRIS),
+            [
+                "model iris can't be reached by load balancers that check /healthz at 0.0.0.0:80 any more "
+                "on edge-1 and edge-2",
+                "model iris can't be reached by web pages of https://a.example at 0.0.0.0:80 any more on edge-1 and edge-2",
+            ],
         ),
         # Keys.
         ((EDGE, KEYS), (EDGE, IRIS), ["model iris loses its paths 'flower', 'rose' at 0.0.0.0:80 on edge-1 and edge-2"]),
