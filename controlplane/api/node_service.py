@@ -105,7 +105,7 @@ class NodeService(node_service_pb2_grpc.NodeServiceServicer):
         fleet = current_fleet(self._changed)
         revision = fleet.revision
         for name, node in zip(request.names, nodes, strict=True):
-            if fleet.held_back.find(node.id, revision) is None:
+            if node.id not in fleet.held_back:
                 problem = f"{name} is not held back, so there is nothing to adopt"
                 raise Error(Code.FAILED_PRECONDITION, "NOT_HELD_BACK", problem, metadata={"name": name})
         ids = [node.id for node in nodes]

@@ -68,7 +68,7 @@ class RevisionWatch:
         if not self._connected_only:
             holding = Counter(label for node in by_state[ProgressState.HOLDING] for label in node.gateways)
             progress.expected.extend(expected_nodes(fleet, holding))
-        held_back = {node_name(node_id) for node_id in fleet.held_back.all(fleet.revision)}
+        held_back = {node_name(node_id) for node_id in fleet.held_back.all()}
         for state, nodes in by_state.items():
             room = self.max_nodes - len(progress.nodes)
             if room > 0:

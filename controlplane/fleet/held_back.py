@@ -31,22 +31,21 @@ class HeldBackNodes:
         if streams is not None and streams.pop(stream, None) is not None and not streams:
             del self._nodes[node_id]
 
-    def find(self, node_id: str, newest: int) -> HeldBack | None:
-        """Return what a node would lose over all its streams; None if it is not held back.
-
-        `newest` is the newest revision. A stream that was held back at an older one is not held back any more.
-        """
-        streams = self._nodes.get(node_id)
-        events = [e for e in streams.values() if e.revision >= newest] if streams else []
+    def find(self, node_id: str) -> HeldBack | None:
+        """Return what a node would lose over all its streams; None if it is not held back."""
+        events = [*self._nodes.get(node_id, {}).values()]
         if len(events) < 2:
             return events[0] if events else None
         lost = tuple(sorted({name for e in events for name in e.lost}))
-        return HeldBack(events[0].revision, lost, sum(e.omitted for e in events), any(e.unknown for e in events))
+        newest = max(e.revision for e in events)
+        return HeldBack(newest, lost, sum(e.omitted for e in events), any(e.unknown for e in events))
 
-    def all(self, newest: int) -> dict[str, HeldBack]:
-        """Return what each held-back node would lose, by id. `newest` is the newest revision."""
-        found = ((node_id, self.find(node_id, newest)) for node_id in self._nodes)
-        return {node_id: event for node_id, event in found if event is not None}
+    def all(self) -> dict[str, HeldBack]:
+        """Return what each held-back node would lose, by id."""
+        return {node_id: event for node_id in self._nodes if (event := self.find(node_id)) is not None}
+
+    def __contains__(self, node_id: str) -> bool:
+        return node_id in self._nodes
 
 
 def lost_in_words(event: HeldBack) -> str:

@@ -34,7 +34,7 @@ class NodeTransitions(AudienceCounts):
 
     def transitions(self, before: Head, after: State) -> Collection[Transition]:
         """Return the transitions that connected and awaited nodes would make from one state to another."""
-        if self._head.number and before.state.gateways == after.gateways and not self._held_back(before):
+        if self._head.number and before.state.gateways == after.gateways:
             return {(a, a) for a in (*self.by_audience(after), *(_remembered_audience(after, n) for n in self._awaited()))}
         return {transition for _, transition in self._transitions(before, after)}
 
@@ -60,13 +60,15 @@ class NodeTransitions(AudienceCounts):
         return refused
 
     def _transitions(self, before: Head, after: State) -> Iterator[tuple[Node, Transition]]:
-        """Yield each connected and awaited node with its transition from one state to another."""
+        """Yield each connected and awaited node with its transition from one state to another.
+
+        A node that is held back loses nothing by any change, so it is left out.
+        """
         same_gateways = before.state.gateways == after.gateways
-        held_back = self._held_back(before)
         for node in self._fleet.nodes.values():
-            if not node.connected:
+            if not node.connected or node.id in self._fleet.held_back:
                 continue
-            if not self._head.number or node.id in held_back:
+            if not self._head.number:
                 claims = node.claims
                 yield node, (NOTHING_HELD if claims is None else _claim(claims), audience(after, node))
                 continue
@@ -75,10 +77,6 @@ class NodeTransitions(AudienceCounts):
         if self._head.number:
             for node in self._awaited():
                 yield node, (_remembered_audience(before.state, node), _remembered_audience(after, node))
-
-    def _held_back(self, before: Head) -> Collection[str]:
-        """Return the ids of the nodes that are held back at this revision: they hold what they claim."""
-        return self._fleet.held_back.all(max(before.number, self._head.number))
 
     def _awaited(self) -> list[Node]:
         """Return the remembered nodes that are expected back, because the control plane has just started."""

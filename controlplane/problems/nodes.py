@@ -42,7 +42,7 @@ def node_problems(fleet: Fleet, published: float, now: float) -> Iterator[Proble
         by_state[fleet.state_of(node)].append(node)
     yield from _refusals(by_state[NodeState.REFUSING])
     behind = by_state[NodeState.BEHIND] if fleet.revision else []
-    held_back = fleet.held_back.all(fleet.revision)
+    held_back = fleet.held_back.all()
     behind = [n for n in behind if n.id not in held_back]
     late = [n for n in behind if now - max(published, n.connect_time or 0.0) > PATIENCE]
     if ids := tuple(sorted(n.id for n in late)):
@@ -67,7 +67,7 @@ def node_problems(fleet: Fleet, published: float, now: float) -> Iterator[Proble
 def _held_back(fleet: Fleet) -> Iterator[Problem]:
     """Yield one problem for each set of things that held-back nodes would lose."""
     by_lost: dict[str, list[str]] = {}
-    for node_id, event in fleet.held_back.all(fleet.revision).items():
+    for node_id, event in fleet.held_back.all().items():
         by_lost.setdefault(lost_in_words(event), []).append(node_id)
     for lost, found in sorted(by_lost.items(), key=lambda entry: -len(entry[1])):
         ids = tuple(sorted(found))

@@ -150,7 +150,7 @@ _ROWS = (
         About.NODES,
         Level.WARNING,
         "Nothing is sent while this lasts. If the server's data directory is a wrong one, correct it. Otherwise apply what is "
-        "missing: the next revision is checked against what is held. Or permit the loss: `turnout nodes adopt {names}`.",
+        "missing: a revision that lacks nothing of what is held is sent. Or permit the loss: `turnout nodes adopt {names}`.",
     ),
     Reason(
         "FOREIGN_VERSIONS",

@@ -104,8 +104,8 @@ class DeltaStream(Stream):
         if self._snapshot is None or known is None:
             return
         if known and (claim := delta_claim(sub, known, self.context.versions)) is not None:
-            self._pending_events += self._hold.judge(claim, self._snapshot, vouches=self.context.versions.vouches)
-        if not self._snapshot.revision or self._hold.revision:
+            self._pending_events += self._hold.judge(claim, self._snapshot, self.context.versions)
+        if not self._snapshot.revision or self._hold.active:
             return  # the client is compared with the first revision that it may be sent
         del self._initial_versions[sub.type_url]
         for name, version in known.items():

@@ -116,8 +116,8 @@ class SotwStream(Stream):
         newest_version = self._snapshot.versions.get(sub.type_url, "")
         claim = sotw_claim(sub, version, newest_version, self.context.versions, bool(self._ttl))
         if claim is not None:
-            self._pending_events += self._hold.judge(claim, self._snapshot, vouches=self.context.versions.vouches)
-        if not self._snapshot.revision or self._hold.revision:
+            self._pending_events += self._hold.judge(claim, self._snapshot, self.context.versions)
+        if not self._snapshot.revision or self._hold.active:
             return  # the client is compared with the first revision that it may be sent
         del self._initial_versions[sub.type_url]
         comparable = sub.wildcard and not sub.requested and sub.type_url in FULL_STATE

@@ -72,17 +72,16 @@ class Stream(StreamState):
         (rule 37). Nor is anything sent to a client of another history that would lose something (`held_back.py`).
         """
         self._snapshot = snapshot
-        if self._hold.revision:
-            self._pending_events += self._hold.release(snapshot.revision)
+        self._pending_events += self._hold.offer(snapshot, self.context.versions)
         for sub in self._subscriptions.values():
             self._set_latest(sub)
         return self._advance()
 
     def adopt(self) -> list[Event]:
         """Send the newest snapshot to a client that is held back, whatever it loses. Does nothing for any other client."""
-        if not self._hold.revision:
+        if not self._hold.active:
             return []
-        self._pending_events += self._hold.release()
+        self._pending_events += self._hold.adopt()
         for sub in self._subscriptions.values():
             self._set_latest(sub)
         return self._advance()
@@ -149,7 +148,7 @@ class Stream(StreamState):
 
         It contains identities of objects, so it is valid only while this stream exists and does not change.
         """
-        if self.coordination is not None or not self.revision or self._resend or self._hold.revision:
+        if self.coordination is not None or not self.revision or self._resend or self._hold.active:
             return None
         assert self._snapshot is not None
         parts = []
@@ -208,7 +207,7 @@ class Stream(StreamState):
 
     def _advance(self) -> list[Event]:
         """Make passes over the types, in their order (rule 30), until nothing more can be sent. Returns the events."""
-        if self._snapshot is None or not self._snapshot.revision or self._hold.revision:
+        if self._snapshot is None or not self._snapshot.revision or self._hold.active:
             events, self._pending_events = self._pending_events, []
             return events
         progress = True

@@ -160,5 +160,5 @@ def test_a_node_that_is_held_back_is_marked() -> None:
         ("nodes/a", False),
         ("nodes/b", True),
     ]
-    fleet.publish(3)
+    fleet.apply(1, HeldBack(0), 102)
     assert not any(n.held_back for n in RevisionWatch(2, 9).progress(fleet).nodes)

@@ -11,22 +11,21 @@ from tests.fleet.clients import connect
 A, B = HeldBack(1, ((ROUTES, "a"),)), HeldBack(1, ((ROUTES, "b"),), unknown=True)
 
 
-def test_a_node_is_held_back_until_each_stream_is_released_or_a_newer_revision_exists() -> None:
+def test_a_node_is_held_back_until_each_of_its_streams_is_released() -> None:
     fleet = Fleet()
     fleet.publish(1)
     connect(fleet, 1)
     connect(fleet, 2)
     fleet.apply(1, A, 101.0)
-    assert fleet.held_back.find("edge-1", 1) == A
+    assert fleet.held_back.find("edge-1") == A
     fleet.apply(2, B, 101.0)
-    assert fleet.held_back.all(1) == {"edge-1": HeldBack(1, ((ROUTES, "a"), (ROUTES, "b")), unknown=True)}
+    assert fleet.held_back.all() == {"edge-1": HeldBack(1, ((ROUTES, "a"), (ROUTES, "b")), unknown=True)}
     assert fleet.state_of(fleet.nodes["edge-1"]) is NodeState.BEHIND
-    assert fleet.held_back.all(2) == {}
     fleet.apply(1, HeldBack(0), 102.0)
-    assert fleet.held_back.find("edge-1", 1) == B
+    assert fleet.held_back.find("edge-1") == B
     fleet.apply(2, StreamClosed(), 103.0)
-    assert fleet.held_back.all(1) == {}
-    assert fleet.held_back.find("nobody", 1) is None
+    assert fleet.held_back.all() == {}
+    assert fleet.held_back.find("nobody") is None
 
 
 def test_what_is_lost_in_words() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from controlplane.compiler.reach import NOTHING_HELD, Claim, Transition
+from controlplane.compiler.reach import NOTHING_HELD, Claim
 from controlplane.domain import Locality
 from controlplane.envoy_types import ROUTES
 from controlplane.fleet import Fleet
@@ -102,22 +102,20 @@ def test_only_the_listeners_that_a_refusal_names_are_refused(
     assert transitions.refused_listeners() == {"a": [(2, frozenset({"0.0.0.0:8080", "[::1]:80"}))]}
 
 
-def test_a_node_that_is_held_back_holds_what_it_claims(
+def test_a_node_that_is_held_back_makes_no_transition(
     transitions_and_events: tuple[NodeTransitions, EventDispatcher],
 ) -> None:
+    """It is sent nothing by which it would lose something, so it must not stand in the way of a change."""
     transitions, events = transitions_and_events
-    before = head(1, EDGE)
+    before, after = head(1, EDGE), head(2)
     events.publish(before)
     for stream in (1, 2):
         connect(events, stream, f"edge-{stream}")
-    assert set(transitions.transitions(before, before.state)) == {(AT_EDGE, AT_EDGE)}
+    cut = (AT_EDGE, Audience())
+    assert transitions.nodes_of([cut], before, after.state) == {cut: ["edge-1", "edge-2"]}
     events.report(1, Claimed(LISTENER, frozenset({"0.0.0.0:80"}), "00ff"))
     events.report(1, HeldBack(1, ((LISTENER, "0.0.0.0:80"),)))
-    claim = Claim(frozenset({"0.0.0.0:80"}), frozenset(), frozenset())
-    expected: dict[Transition, list[str]] = {(claim, AT_EDGE): ["edge-1"], (AT_EDGE, AT_EDGE): ["edge-2"]}
-    assert set(transitions.transitions(before, before.state)) == expected.keys()
-    assert transitions.nodes_of(expected, before, before.state) == expected
-    # The next revision was checked against the claim, so the node is sent it.
-    newer = head(2, EDGE)
-    events.publish(newer)
-    assert set(transitions.transitions(newer, newer.state)) == {(AT_EDGE, AT_EDGE)}
+    assert transitions.nodes_of([cut], before, after.state) == {cut: ["edge-2"]}
+    assert transitions.nodes_of([(AT_EDGE, AT_EDGE)], before, before.state) == {(AT_EDGE, AT_EDGE): ["edge-2"]}
+    events.report(1, HeldBack(0))
+    assert transitions.nodes_of([cut], before, after.state) == {cut: ["edge-1", "edge-2"]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -26,7 +27,7 @@ def snapshot(revision: int, *contents: str) -> Snapshot:
 
 
 # The other history, and this one.
-OTHER, ONE, TWO = snapshot(7, "a=1", "b=1"), snapshot(1, "a=2"), snapshot(2, "a=3")
+OTHER, ONE, TWO, SAME = snapshot(7, "a=1", "b=1"), snapshot(1, "a=2"), snapshot(2, "a=3"), snapshot(3, "a=1", "b=1")
 LOST = HeldBack(1, ((CLUSTER, "b"),))
 
 
@@ -59,7 +60,7 @@ BOTH = pytest.mark.parametrize(
 
 @BOTH
 @pytest.mark.parametrize("offered_first", [True, False])
-def test_a_client_that_would_lose_something_is_sent_nothing_until_a_newer_revision(
+def test_a_client_that_would_lose_something_is_sent_nothing_until_it_would_lose_nothing(
     kind: type[Core], lost: HeldBack, offered_first: bool
 ) -> None:
     core = stream(kind)
@@ -70,6 +71,23 @@ def test_a_client_that_would_lose_something_is_sent_nothing_until_a_newer_revisi
     assert held_back([*core.assume_complete(), *core.reconsider()]) == []
     core.heartbeat()
     assert core.to_send() == []
+    # Another change goes on without the client.
+    assert held_back(core.offer(TWO)) == [replace(lost, revision=2)]
+    assert core.to_send() == []
+    assert held_back(core.offer(SAME)) == [HeldBack(0)]
+    assert core.to_send() == []  # the client has all of it
+    core.offer(snapshot(4, "a=4", "b=1"))
+    assert core.to_send()
+
+
+@BOTH
+def test_a_client_whose_version_the_index_learns_later_is_served(kind: type[Core], lost: HeldBack) -> None:
+    index = VersionIndex()
+    index.add(ONE, 1.0)
+    core = stream(kind, index)
+    core.offer(ONE)
+    assert held_back(core.receive(returning(kind, OTHER))) == [lost]
+    index.add(OTHER, 1.0)
     assert held_back(core.offer(TWO)) == [HeldBack(0)]
     assert core.to_send()
 
@@ -125,22 +143,30 @@ def test_the_first_revision_was_checked_against_the_claims_of_a_connected_client
     assert core.to_send()
 
 
+def vouching() -> VersionIndex:
+    index = VersionIndex()
+    index.vouches = True
+    return index
+
+
 def test_what_a_client_loses_is_collected_over_its_types() -> None:
-    hold = HoldBack()
-    served = Snapshot.of(3, Audience(), [Resource.of(ROUTES, "a", b"1")])
+    hold, index = HoldBack(), vouching()
+    served, newer = (Snapshot.of(r, Audience(), [Resource.of(ROUTES, "a", b"1")]) for r in (3, 4))
     # A known version that loses something is no reason by itself; a foreign one of another type makes it one.
     known, foreign = Claimed(CLUSTER, frozenset("x")), Claimed(ROUTES, frozenset("a"), "00ff")
-    assert hold.judge(known, served, vouches=True) == [known]
-    assert hold.judge(foreign, served, vouches=True) == [foreign, HeldBack(3, ((CLUSTER, "x"),))]
-    assert hold.judge(foreign, served, vouches=True) == [foreign]
-    assert hold.fork().revision == 3
-    assert hold.release(3) == []
-    assert hold.release(4) == [HeldBack(0)]
-    assert hold.release() == []
+    assert hold.judge(known, served, index) == [known]
+    assert hold.judge(foreign, served, index) == [foreign, HeldBack(3, ((CLUSTER, "x"),))]
+    assert hold.judge(foreign, served, index) == [foreign]
+    assert hold.fork().active
+    assert hold.offer(served, index) == []
+    assert hold.offer(newer, index) == [HeldBack(4, ((CLUSTER, "x"),))]
+    assert hold.adopt() == [HeldBack(0)]
+    assert hold.adopt() == []
+    assert not hold.active
 
 
 def test_many_names_are_counted() -> None:
     names = frozenset(f"c{i:03}" for i in range(150))
-    (_, event) = HoldBack().judge(Claimed(CLUSTER, names, "00ff"), ONE, vouches=True)
+    (_, event) = HoldBack().judge(Claimed(CLUSTER, names, "00ff"), ONE, vouching())
     assert isinstance(event, HeldBack)
     assert (len(event.lost), event.omitted) == (100, 50)

@@ -99,13 +99,13 @@ def node_to_proto(fleet: Fleet, node: Node) -> node_pb2.Node:
         first_seen_time=timestamp(node.first_seen),
         disconnect_time=timestamp(node.gone_since) if node.gone_since is not None else None,
         release_time=timestamp(node.release_time) if node.release_time is not None else None,
-        held_back=fleet.held_back.find(node.id, fleet.revision) is not None,
+        held_back=node.id in fleet.held_back,
     )
 
 
 def _note(fleet: Fleet, node: Node) -> str:
     """Return the note on a node."""
-    held_back = fleet.held_back.find(node.id, fleet.revision)
+    held_back = fleet.held_back.find(node.id)
     if held_back is None:
         return node.note
     note = f"held back: it holds configuration of another history, and would lose {lost_in_words(held_back)}"

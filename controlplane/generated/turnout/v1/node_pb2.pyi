@@ -166,7 +166,7 @@ class Node(_message.Message):
     """
     held_back: _builtins.bool
     """True if the node is held back: it holds configuration of another history, and is sent nothing, because it would lose
-    something with the newest revision. `note` says what. A newer revision or AdoptNodes ends this.
+    something with the newest revision. `note` says what. A revision by which it loses nothing ends this, or AdoptNodes.
     """
     @_builtins.property
     def gateways(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:

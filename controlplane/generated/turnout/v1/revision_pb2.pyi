@@ -631,7 +631,7 @@ class NodeProgress(_message.Message):
     refused_revision: _builtins.int
     """Revision of the refused response; lower than the watched one if `state` is holding. 0 if `refused_type` is empty."""
     held_back: _builtins.bool
-    """True if the node is held back at this revision: it is sent nothing, until a newer revision is made or AdoptNodes is called."""
+    """True if the node is held back: it is sent nothing until a revision takes nothing from it, or AdoptNodes is called."""
     @_builtins.property
     def hold_time(self) -> _timestamp_pb2.Timestamp:
         """Time at which the node began to hold the revision. Unset if it does not hold it."""
