@@ -194,6 +194,16 @@ async def test_an_unknown_model_is_not_found_on_every_kind_of_gateway(tmp_path: 
         assert len(str(long)) < 500
 
 
+async def test_grpc_web_gets_the_message_with_a_status_that_follows_from_http(tmp_path: Path) -> None:
+    """A known limit in docs/routing.md: when Envoy keeps the status of the reply, NOT_FOUND is 5, and the limit can go."""
+    async with failures(tmp_path) as f:
+        url = f"http://127.0.0.1:{f.rig.ports['by-header']}/inference.GRPCInferenceService/ModelInfer"
+        headers = {"content-type": "application/grpc-web+proto", "x-model": "irs"}
+        async with f.rig.session.post(url, headers=headers, data=b"") as response:
+            assert response.headers["grpc-message"].startswith("There is no model 'irs'.")
+            assert (response.status, response.headers["grpc-status"]) == (404, str(Code.UNIMPLEMENTED.value[0]))
+
+
 async def test_the_answers_of_a_model_server_are_not_touched(tmp_path: Path) -> None:
     async with failures(tmp_path) as f:
         statuses = (400, 404, 408, 413, 429, 500, 502, 503, 504)
