@@ -91,7 +91,7 @@ async def start(temp: Path) -> AsyncIterator[Start]:
         )
         started.append(process)
         assert process.stdout is not None
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(100):
             while until not in (line := (await process.stdout.readline()).decode()):
                 assert line, f"the demo ended before it printed {until!r}"
         return process
