@@ -118,7 +118,7 @@ def _connection_manager(gateway: Gateway) -> Any:
         preserve_external_request_id=True,
         always_set_request_id_in_response=True,
     )
-    _set_protocols(manager)
+    _set_protocols(manager, gateway)
     for filter_name, config in client_filters(gateway):
         manager.http_filters.add(name=filter_name, typed_config=packed(config))
     if isinstance(gateway.routing, BodyRouting):
@@ -169,7 +169,7 @@ def _find_scope(manager: Any, gateway: Gateway) -> None:
     )
 
 
-def _set_protocols(manager: Any) -> None:
+def _set_protocols(manager: Any, gateway: Gateway) -> None:
     """Set the options of HTTP/1, HTTP/2 and WebSockets."""
     # HTTP/1 has trailers too, for example at the end of a streamed answer.
     manager.http_protocol_options.enable_trailers = True
@@ -177,7 +177,8 @@ def _set_protocols(manager: Any) -> None:
     manager.upgrade_configs.add(upgrade_type="websocket")
     manager.http2_protocol_options.allow_connect = True
     # Tensors are large: with a window of 64 KiB a stream would wait a round trip for each 64 KiB.
-    manager.http2_protocol_options.initial_stream_window_size.value = _BUFFER
+    # The window is also Envoy's limit for the body that a filter keeps.
+    manager.http2_protocol_options.initial_stream_window_size.value = _buffer_limit(gateway)
     manager.http2_protocol_options.initial_connection_window_size.value = 16 * _BUFFER
     manager.http2_protocol_options.max_concurrent_streams.value = 1000
 
