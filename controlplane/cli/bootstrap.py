@@ -52,6 +52,17 @@ LoadReports = Annotated[
     bool,
     typer.Option("--load-reports/--no-load-reports", help="Let the node report how many requests it sends to each version."),
 ]
+MaxMemory = Annotated[
+    int | None,
+    typer.Option(
+        "--max-memory",
+        metavar="MIB",
+        min=0,
+        max=1 << 20,
+        help="Memory that Envoy should not exceed; under pressure it ends large requests. 0: no bound. Default: 4096.",
+        show_default=False,
+    ),
+]
 BootstrapFormat = Annotated[
     Format | None, typer.Option("--output", "-o", help="yaml or json. Default: yaml; json for gRPC.", show_default=False)
 ]
@@ -69,6 +80,7 @@ def bootstrap(
     zone: Zone = "",
     sub_zone: SubZone = "",
     load_reports: LoadReports = True,
+    max_memory: MaxMemory = None,
     form: BootstrapFormat = None,
 ) -> None:
     r"""Print the bootstrap of a node: the file by which it finds the control plane.
@@ -88,9 +100,16 @@ def bootstrap(
     if not node_id:
         raise typer.BadParameter("is empty: a node needs its own id", param_hint="NODE_ID")
     if client is ClientKind.GRPC:
-        _only_for_envoys({"--variant": variant, "--admin-port": admin_port, "--no-load-reports": not load_reports or None})
+        _only_for_envoys(
+            {
+                "--variant": variant,
+                "--admin-port": admin_port,
+                "--no-load-reports": not load_reports or None,
+                "--max-memory": max_memory,
+            }
+        )
     from controlplane.compiler.audience import MODELS
-    from controlplane.compiler.bootstrap import grpc_bootstrap, node_bootstrap
+    from controlplane.compiler.bootstrap import MAX_MEMORY, grpc_bootstrap, node_bootstrap
     from controlplane.config import Address
     from controlplane.domain import Locality
 
@@ -113,6 +132,7 @@ def bootstrap(
         metadata=metadata,
         locality=locality,
         load_reports=load_reports,
+        max_memory=MAX_MEMORY if max_memory is None else max_memory,
     )
     messages.print_data(for_envoy, form or Format.YAML)
 

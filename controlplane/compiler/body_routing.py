@@ -53,7 +53,12 @@ def compile_own_resources(gateway: Gateway, models: Mapping[str, str]) -> list[R
     assert isinstance(gateway.routing, BodyRouting)
     name = gateway.resource_name
     default = models.get(gateway.routing.default_model, name)
-    return [_routes(name, models), _scope(gateway.scope, START, name), _scope(gateway.scope, NO_MODEL, default)]
+    # A gateway that hides its models serves them all the same.
+    return [
+        _routes(name, () if gateway.hide_models else models),
+        _scope(gateway.scope, START, name),
+        _scope(gateway.scope, NO_MODEL, default),
+    ]
 
 
 def _scope(scope: str, key: str, routes: str) -> Resource:

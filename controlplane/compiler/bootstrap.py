@@ -13,6 +13,14 @@ _TYPE = url_of("envoy.")
 XDS_CLUSTER = "turnout"
 NO_LOCALITY = Locality()
 
+# The default bound of an Envoy's memory, in MiB.
+MAX_MEMORY = 4096
+_HEAP = "envoy.resource_monitors.fixed_heap"
+# The parts of the bound between which more and more requests end, and at which all new requests get 503.
+_SHED_FROM, _SHED_ALL, _REFUSE_NEW = 0.4, 0.6, 0.5
+# Streams with less than 2**20 bytes in buffers are not ended for their size.
+_LARGE_STREAM = 20
+
 
 def node_bootstrap(
     node_id: str,
@@ -26,11 +34,13 @@ def node_bootstrap(
     metadata: Mapping[str, object] | None = None,
     locality: Locality = NO_LOCALITY,
     load_reports: bool = True,
+    max_memory: int = MAX_MEMORY,
 ) -> dict[str, object]:
     """Return the bootstrap of an Envoy that gets everything from the control plane at `xds_host:xds_port`.
 
     With `load_reports` it reports to the control plane how many requests it sends to each cluster. With `admin_port` 0 the
     system chooses the port. Anyone who can connect to the admin interface can stop the Envoy, so its default is loopback.
+    `max_memory` in MiB bounds Envoy's heap (`_overload_manager`); 0 is no bound.
     """
     ads = {"ads": {}, "resource_api_version": "V3"}
     to_turnout = {"cluster_name": XDS_CLUSTER}
@@ -51,7 +61,7 @@ def node_bootstrap(
         "static_resources": {"clusters": [_xds_cluster(xds_host, xds_port)]},
         # Create the statistics of a cluster with its first request: on most nodes, most of thousands of clusters get none.
         "deferred_stat_options": {"enable_deferred_creation_stats": True},
-        "overload_manager": {"resource_monitors": [_connection_limit()]},
+        "overload_manager": _overload_manager(max_memory),
         "admin": {"address": _address(admin_host, admin_port)},
     }
     if load_reports:
@@ -118,6 +128,33 @@ def _xds_cluster(host: str, port: int) -> dict[str, object]:
 
 def _address(host: str, port: int) -> dict[str, object]:
     return {"socket_address": {"address": host, "port_value": port}}
+
+
+def _overload_manager(max_memory: int) -> dict[str, object]:
+    """Return the limits by which an Envoy protects itself: the number of connections, and its heap in MiB if it is not 0.
+
+    A body gateway keeps bodies in memory, so many large uploads at once could use all of it. Under pressure Envoy first ends
+    the HTTP/2 streams with the most data, and HTTP/1 connections whose request is still coming, then it refuses new requests.
+    It checks 20 times a second, and begins early, because data comes in meanwhile.
+    """
+    monitors = [_connection_limit()]
+    if not max_memory:
+        return {"resource_monitors": monitors}
+    config = f"{_TYPE}extensions.resource_monitors.fixed_heap.v3.FixedHeapConfig"
+    heap = {"name": _HEAP, "typed_config": {"@type": config, "max_heap_size_bytes": str(max_memory << 20)}}
+    by_pressure = {"name": _HEAP, "scaled": {"scaling_threshold": _SHED_FROM, "saturation_threshold": _SHED_ALL}}
+    at_limit = {"name": _HEAP, "threshold": {"value": _REFUSE_NEW}}
+    return {
+        "refresh_interval": "0.050s",
+        "resource_monitors": [heap, *monitors],
+        "buffer_factory_config": {"minimum_account_to_track_power_of_two": _LARGE_STREAM},
+        "actions": [
+            {"name": "envoy.overload_actions.shrink_heap", "triggers": [at_limit]},
+            {"name": "envoy.overload_actions.stop_accepting_requests", "triggers": [at_limit]},
+            {"name": "envoy.overload_actions.reset_high_memory_stream", "triggers": [by_pressure]},
+        ],
+        "loadshed_points": [{"name": "envoy.load_shed_points.http1_server_abort_dispatch", "triggers": [by_pressure]}],
+    }
 
 
 def _connection_limit() -> dict[str, object]:

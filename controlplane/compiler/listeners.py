@@ -54,6 +54,9 @@ HCM = "envoy.filters.network.http_connection_manager"
 
 _BUFFER = 1 << 20  # bytes that Envoy buffers for a connection on either side; more stays in the socket
 
+# Linux's numbers of a socket option: the most bytes of a connection that may wait in the kernel.
+_IPPROTO_TCP, _TCP_WINDOW_CLAMP = 6, 10
+
 
 def compile_listener(gateway: Gateway) -> Resource:
     """Return the listener of a gateway."""
@@ -64,6 +67,9 @@ def compile_listener(gateway: Gateway) -> Resource:
         per_connection_buffer_limit_bytes=wrappers_pb2.UInt32Value(value=_buffer_limit(gateway)),
     )
     listener.address.socket_address.protocol = address_pb2.SocketAddress.TCP
+    if isinstance(gateway.routing, BodyRouting):
+        # Envoy reads from a socket until it is empty or the limit is reached. Without this a connection could have 6 MB in it.
+        listener.socket_options.add(level=_IPPROTO_TCP, name=_TCP_WINDOW_CLAMP, int_value=_BUFFER)
     manager = listener_components_pb2.Filter(name=HCM, typed_config=packed(_connection_manager(gateway)))
     chain = listener.filter_chains.add(filters=[manager])
     if gateway.tls is not None:

@@ -25,7 +25,9 @@ def test_bootstrap(run: Run) -> None:
     assert (no_id.code, no_id.out, "NODE_ID: is empty" in no_id.err) == (Exit.USAGE, "", True)
 
 
-@pytest.mark.parametrize("option", [("--variant", "sotw"), ("--admin-port", "0"), ("--no-load-reports",)])
+@pytest.mark.parametrize(
+    "option", [("--variant", "sotw"), ("--admin-port", "0"), ("--no-load-reports",), ("--max-memory", "1024")]
+)
 def test_options_for_envoys_are_errors_for_grpc(run: Run, option: tuple[str, ...]) -> None:
     result = run("bootstrap", "app-1", "--client", "grpc", *option)
     assert (result.code, result.out, option[0] in result.err) == (Exit.USAGE, "", True)

@@ -50,6 +50,14 @@ def test_the_list_has_every_key_of_the_gateways_models() -> None:
     assert [m["name"] for m in answer(config, "/api/tags")["models"]] == the_list(config)
 
 
+def test_a_gateway_that_hides_its_models_lists_none_and_serves_them() -> None:
+    gateway = replace(EDGE, hide_models=True, routing=BodyRouting(default_model="iris"))
+    assert the_list(own_routes(LLAMA, IRIS, gateway=gateway)) == []
+    scopes = compiled(Compiler(), state(gateway, LLAMA, IRIS)).resources[SCOPED_ROUTES]
+    assert {"0.0.0.0:80/llama3.1:8b", "0.0.0.0:80/iris"} < scopes.keys()
+    assert decoded(scopes["0.0.0.0:80/*default"]).route_configuration_name == "iris"
+
+
 def test_a_model_can_be_asked_for_by_its_name_however_it_is_escaped() -> None:
     config = own_routes(LLAMA)
     for path in ("meta-llama/Llama-3.1-8B-Instruct", "meta-llama%2FLlama-3.1-8B-Instruct"):

@@ -9,6 +9,7 @@ import pytest
 import yaml
 from envoy.config.bootstrap.v3 import bootstrap_pb2
 from envoy.extensions.resource_monitors.downstream_connections.v3 import downstream_connections_pb2  # noqa: F401
+from envoy.extensions.resource_monitors.fixed_heap.v3 import fixed_heap_pb2
 from google.protobuf import json_format
 
 from controlplane.compiler.bootstrap import grpc_bootstrap, node_bootstrap
@@ -52,6 +53,16 @@ def test_a_bootstrap_has_the_node_and_the_addresses_that_it_is_called_with() -> 
 def test_load_reports_can_be_turned_off() -> None:
     assert parsed(node_bootstrap("gw-1")).cluster_manager.HasField("load_stats_config")
     assert not parsed(node_bootstrap("gw-1", load_reports=False)).HasField("cluster_manager")
+
+
+def test_the_heap_is_bounded_unless_it_is_turned_off() -> None:
+    overload = parsed(node_bootstrap("gw-1", max_memory=512)).overload_manager
+    (heap,) = (m for m in overload.resource_monitors if m.name == "envoy.resource_monitors.fixed_heap")
+    assert fixed_heap_pb2.FixedHeapConfig.FromString(heap.typed_config.value).max_heap_size_bytes == 512 << 20
+    assert {t.name for a in (*overload.actions, *overload.loadshed_points) for t in a.triggers} == {heap.name}
+    without = parsed(node_bootstrap("gw-1", max_memory=0)).overload_manager
+    assert [m.name for m in without.resource_monitors] == ["envoy.resource_monitors.global_downstream_max_connections"]
+    assert not without.actions
 
 
 def test_a_grpc_client_has_a_bootstrap_of_its_own() -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import io
 import json
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -16,6 +18,7 @@ import aiohttp
 import pytest
 
 from controlplane.compiler import Compiler
+from controlplane.compiler.bootstrap import node_bootstrap
 from controlplane.compiler.static_bootstrap import static_bootstrap
 from controlplane.demo.envoy import Envoy, envoy_binary
 from controlplane.demo.plane import free_port
@@ -23,8 +26,9 @@ from controlplane.domain import BodyRouting, Endpoint, Gateway, Model, Object, V
 from controlplane.domain.endpoints import NO_LIVE_ENDPOINTS
 from controlplane.domain.state import Changes, State
 from controlplane.snapshot import Audience
+from tests.envoy.conftest import Report
 from tests.fakes.openai_server import OpenAIServer, openai_server
-from tests.tools import missing
+from tests.tools import missing, program
 
 pytestmark = pytest.mark.envoy
 
@@ -80,10 +84,11 @@ def binary(version: str) -> str:
 
 
 @asynccontextmanager
-async def edge(directory: Path, version: str = "newest") -> AsyncIterator[Edge]:
+async def edge(directory: Path, version: str = "newest", **bootstrap: object) -> AsyncIterator[Edge]:
+    """Run the Envoy and its model servers. `bootstrap` are more fields of its bootstrap."""
     async with AsyncExitStack() as stack:
         servers = {name: await stack.enter_async_context(openai_server(name)) for name in ("llama", "qwen", "whisper")}
-        routings = {"edge": BodyRouting(LIMIT), "files": BodyRouting(1 << 20, WHISPER)}
+        routings = {"edge": BodyRouting(LIMIT), "files": BodyRouting(default_model=WHISPER)}
         gateways = [Gateway(name, free_port(), "127.0.0.1", routing) for name, routing in routings.items()]
         keys = {"llama": (LLAMA,), "qwen": (QWEN, "chat"), "whisper": (WHISPER,)}
         models = [
@@ -99,7 +104,9 @@ async def edge(directory: Path, version: str = "newest") -> AsyncIterator[Edge]:
         objects: list[Object] = [*gateways, *models]
         state = State().applied(Changes({o.resource_name: o for o in objects}))
         snapshot = Compiler().compile(state, NO_LIVE_ENDPOINTS, Audience(tuple(sorted(routings))), 1)
-        envoy = await stack.enter_async_context(Envoy(static_bootstrap(snapshot), directory=directory, binary=binary(version)))
+        envoy = await stack.enter_async_context(
+            Envoy(static_bootstrap(snapshot) | bootstrap, directory=directory, binary=binary(version), concurrency=2)
+        )
         await envoy.ready()
         session = await stack.enter_async_context(aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=60)))
         yield Edge(envoy, {g.name: g.port for g in gateways}, servers, session)
@@ -194,6 +201,89 @@ async def test_hostile_and_unusual_bodies(tmp_path: Path, version: str) -> None:
         assert "script log" not in (tmp_path / "envoy.log").read_text()
 
 
+async def test_a_large_body_over_http2(tmp_path: Path) -> None:
+    """Envoy's limit is another one than with HTTP/1."""
+    curl = program("curl", "a large body over HTTP/2 is not tested")
+    async with edge(tmp_path) as e:
+        for megabytes, status in ((3, "200"), (25, "413")):
+            file = tmp_path / "body.json"
+            file.write_text('{"a":"' + "x" * (megabytes << 20) + f'","model":"{LLAMA}"}}')
+            command = [
+                curl,
+                "-s",
+                "-m",
+                "20",
+                "--http2-prior-knowledge",
+                "-o",
+                "/dev/null",
+                "-w",
+                "%{http_code} %{http_version}",
+            ]
+            command += ["-H", "content-type: application/json", "-H", "expect:", "--data-binary", f"@{file}", e.url()]
+            process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+            out, _ = await process.communicate()
+            assert out.decode() == f"{status} 2", megabytes
+
+
+# ------------------------------------------------------------------------------------------------------------ memory
+
+UPLOADS, UPLOAD = 200, 63  # requests, and megabytes of each
+BOUND = 2048  # megabytes
+
+
+async def upload(port: int) -> str:
+    """Send a large body, and return the status; "closed" if the connection ends without one."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    begin, end, block = b'{"a":"', f'","model":"{WHISPER}"}}'.encode(), b"x" * (1 << 20)
+    length = len(begin) + UPLOAD * len(block) + len(end)
+
+    async def send() -> None:
+        writer.write(b"POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n")
+        writer.write(b"content-length: %d\r\n\r\n" % length + begin)
+        for _ in range(UPLOAD):
+            writer.write(block)
+            await writer.drain()
+        writer.write(end)
+        await writer.drain()
+
+    sending = asyncio.create_task(send())
+    try:
+        async with asyncio.timeout(200):
+            line = await reader.readline()
+    except OSError:
+        return "closed"
+    finally:
+        sending.cancel()
+        await asyncio.gather(sending, return_exceptions=True)
+        writer.close()
+    return line.split(b" ")[1].decode() if line else "closed"
+
+
+def peak_megabytes(pid: int) -> int:
+    """Return the most memory that a process has had."""
+    (line,) = (line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) >> 10
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("version", ["newest", "oldest"])
+async def test_many_large_uploads_do_not_kill_an_envoy(tmp_path: Path, version: str, report: Report) -> None:
+    bounded = node_bootstrap("edge-1", max_memory=BOUND)["overload_manager"]
+    async with edge(tmp_path, version, overload_manager=bounded) as e:
+        statuses = Counter(await asyncio.gather(*(upload(e.ports["files"]) for _ in range(UPLOADS))))
+        peak = peak_megabytes(e.envoy.process.pid)
+        report(f"{version}: {dict(statuses)}, at most {peak} MB")
+        assert statuses.keys() <= {"200", "500", "503", "closed"}
+        # Without a bound it would need 12.6 GB. What arrives until Envoy notices comes on top of the bound.
+        assert peak < 1.5 * BOUND
+        for _ in range(100):
+            if (answer := await e.ask(body(LLAMA))) == "llama":
+                break
+            await asyncio.sleep(0.2)
+        assert answer == "llama"
+
+
 async def test_openais_own_client(tmp_path: Path) -> None:
     try:
         import openai
@@ -232,11 +322,11 @@ async def test_openais_own_client(tmp_path: Path) -> None:
             await client.chat.completions.create(model=LLAMA, messages=[{"role": "user", "content": "x" * LIMIT}])
         assert (large.value.status_code, large.value.code) == (413, "request_too_large")
         # Uploads of files name no model. They go to the default model, and may be larger than the limit.
-        upload: Any = ("a.jsonl", io.BytesIO(b"x" * (3 << 20)))
+        upload: Any = ("a.jsonl", io.BytesIO(b"x" * (65 << 20)))
         with pytest.raises(openai.BadRequestError, match="The request names no model"):
             await client.files.create(file=("a.jsonl", io.BytesIO(b"x")), purpose="batch")
         with_files = client.with_options(base_url=f"{e.url('files')}/v1")
-        assert (await with_files.files.create(file=upload, purpose="batch")).bytes == 3 << 20
+        assert (await with_files.files.create(file=upload, purpose="batch")).bytes == 65 << 20
         assert (await with_files.files.retrieve("f")).id == "whisper"
 
 
