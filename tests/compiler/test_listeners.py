@@ -10,7 +10,7 @@ from hypothesis import given
 from controlplane.compiler import Compiler
 from controlplane.compiler.decode import decoded, owner, unpack
 from controlplane.compiler.listeners import SCOPE_HEADER, compile_listener
-from controlplane.domain import Gateway, GatewayTls, HeaderRouting, HostRouting, PathRouting, Routing, TlsVersion
+from controlplane.domain import BodyRouting, Gateway, GatewayTls, HeaderRouting, HostRouting, PathRouting, Routing, TlsVersion
 from controlplane.domain.endpoints import NO_LIVE_ENDPOINTS
 from controlplane.domain.state import State
 from controlplane.envoy_types import LISTENER, SCOPED_ROUTES, SECRET
@@ -51,6 +51,14 @@ def test_a_listener_has_the_name_of_its_address(address: str, name: str) -> None
     assert compile_listener(Gateway("edge", 80, address)).name == name
 
 
+def test_a_body_gateway_keeps_bodies_up_to_its_limit() -> None:
+    gateway = Gateway("edge", 80, routing=BodyRouting(32 << 20))
+    assert decoded(compile_listener(gateway)).per_connection_buffer_limit_bytes.value == 32 << 20
+    # Over HTTP/2 the stream's window is the limit.
+    assert manager(gateway).http2_protocol_options.initial_stream_window_size.value == 32 << 20
+    assert [f.name for f in manager(gateway).http_filters][-2:] == ["turnout.model", "envoy.filters.http.router"]
+
+
 @pytest.mark.parametrize(
     ("routing", "header", "fragments"),
     [
@@ -58,6 +66,7 @@ def test_a_listener_has_the_name_of_its_address(address: str, name: str) -> None
         (PathRouting(1), "0.0.0.0:80%PATH(NQ:PATH)%/", [(SCOPE_HEADER, 0), (SCOPE_HEADER, 1)]),
         (HeaderRouting("x-model"), "0.0.0.0:80", [(SCOPE_HEADER, 0), ("x-model", 0)]),
         (HostRouting(), "0.0.0.0:80", [(SCOPE_HEADER, 0), (":authority", 0)]),
+        (BodyRouting(), "0.0.0.0:80|*", [(SCOPE_HEADER, 0), (SCOPE_HEADER, 1)]),
     ],
 )
 def test_a_scope_key_is_the_address_and_the_models_key(
