@@ -73,7 +73,7 @@ TABLE = (
         abbreviation="cds",
         indexed=True,
         full_state=True,
-        named_by=(ROUTES, LISTENER),
+        named_by=(CLUSTER, ROUTES, LISTENER),
     ),
     EnvoyType(
         ENDPOINTS,

@@ -70,6 +70,8 @@ class Audience:
     # Labels of the models that the nodes ask for. The nodes get those that exist and belong to the gateways. None: all models
     # of the gateways.
     models: frozenset[str] | None = None
+    # Region and zone of the nodes, which decide which endpoints are near; "" if they report none.
+    place: tuple[str, str] = ("", "")
 
 
 @dataclass(frozen=True, slots=True)

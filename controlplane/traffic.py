@@ -1,6 +1,7 @@
 """Observed traffic: a fold of the clients' load reports into the traffic of each version.
 
-A report names clusters, so traffic is counted by cluster: `MODEL/VERSION`, or `MODEL/VERSION/mirror` for a mirror's copies.
+A report names clusters, so traffic is counted by cluster: `MODEL/VERSION`, `MODEL/VERSION/mirror` for a mirror's copies, or
+`MODEL/VERSION/fallback/FALLBACK` for the requests of VERSION that a fallback takes over.
 There are three numbers for each cluster:
 
     totals    tries since the control plane started; they only grow
@@ -23,6 +24,14 @@ Reports have neither `unsent` nor `gone`. Both follow from the other counts, as 
     tries = issued + unsent             unsent = succeeded + failed - issued - active before, of each report; at most failed
     gone  = tries - succeeded - failed - active      of all reports so far
 
+A request that a fallback takes over is an error of the version that was chosen for it, its first try. The version's cluster
+reports an error if it answered 429 or 503, or if a connection failed. It reports nothing if it had no healthy endpoint. So
+
+    unreached = tries at the fallbacks - errors of the version, of each report, as the least number
+
+are counted as tries of the version that failed. An error of one report can lead to a fallback's try of the next, so what is
+left of the errors counts against the next report, too. The fallback's own cluster, MODEL/FALLBACK, has nothing of all this.
+
 Everything here is a fold of events: there is no I/O, and the time is an argument. The cost of a report depends on the number
 of clusters that it names, and not on the size of the fleet. Sums are updated in place, in whole numbers, so that they stay
 exact.
@@ -32,9 +41,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import NamedTuple
 
 from controlplane.compiler.clusters import cluster_name, mirror_name
+from controlplane.compiler.fallback import fallback_name
 from controlplane.domain import Model
 from controlplane.xds.events import ClusterLoad, LoadReported, ReporterIdentified, StreamClosed, StreamId
 
@@ -49,6 +60,8 @@ _MAX_TOTAL = 2**63 - 1
 _FEW_CLUSTERS = 64
 
 
+# The part of a fallback's cluster between the two versions.
+_FALLBACK = fallback_name("", "", "").removeprefix(cluster_name("", "") + "/")
 # The end of the name of a mirror's cluster.
 _MIRROR = mirror_name("", "").removeprefix(cluster_name("", ""))
 
@@ -101,7 +114,7 @@ class ClusterTraffic:
 
     __slots__ = (
         *("_checked_generation", "_half_end", "_half_number", "_halves", "_rate", "_totals", "_unknown"),
-        *("last_failure", "last_success", "last_try", "nodes"),
+        *("chosen", "last_failure", "last_success", "last_try", "nodes"),
     )
 
     def __init__(self) -> None:
@@ -118,6 +131,8 @@ class ClusterTraffic:
         self.nodes = 0
         # Times of the newest report with tries at this cluster, with successes, and with errors.
         self.last_try = self.last_success = self.last_failure = 0.0
+        # If it is a cluster of a version with fallbacks, or of one of its fallbacks: the version's cluster. Else "".
+        self.chosen = ""
         # The generation of models in which this cluster was last checked to belong to a model.
         self._checked_generation = 0
 
@@ -186,6 +201,8 @@ class _Stream:
     node: str
     # The newest report, by cluster. Clusters without requests are left out.
     rates: dict[str, _RateTuple] = field(default_factory=dict)
+    # Errors of versions with fallbacks in the newest report that no fallback's try follows yet, by cluster.
+    surplus: dict[str, int] = field(default_factory=dict)
 
 
 NO_TRAFFIC = ClusterTraffic()
@@ -289,7 +306,8 @@ class Traffic:
         """Add a report of a stream to the totals, and return its rates by cluster."""
         rates: dict[str, _RateTuple] = {}
         before = stream.rates
-        for load in loads:
+        levels: list[ClusterLoad] = []
+        for load in chain(loads, self._unreached(stream, levels)):
             cluster, _, succeeded, failed, dropped, active, milliseconds = load
             traffic = self._clusters.get(cluster)
             if traffic is None or traffic._checked_generation != self._generation:
@@ -297,6 +315,9 @@ class Traffic:
                     continue
                 traffic = self._clusters.setdefault(cluster, ClusterTraffic())
                 traffic._checked_generation = self._generation
+                traffic.chosen = self._chosen(cluster)
+            if traffic.chosen:
+                levels.append(load)
             # A report may name a cluster twice. What was in flight before counts once.
             tries = traffic._count(load, before[cluster][4] if cluster in before and cluster not in rates else 0, now)
             if milliseconds:
@@ -336,27 +357,64 @@ class Traffic:
             self._clusters[cluster]._count_gone(now)
         stream.rates = rates
 
+    def _unreached(self, stream: _Stream, levels: list[ClusterLoad]) -> Iterator[ClusterLoad]:
+        """Yield loads of the requests that fallbacks took over and that their versions' reports don't explain.
+
+        `levels` are the loads of the clusters with `chosen`. They are complete when the first load is asked for.
+        """
+        balances: dict[str, int] = {}
+        for load in levels:
+            chosen = self._clusters[load.cluster].chosen
+            balances[chosen] = balances.get(chosen, 0) + (-load.failed if load.cluster == chosen else load.issued)
+        earlier, stream.surplus = stream.surplus, {c: -balance for c, balance in balances.items() if balance < 0}
+        for chosen, balance in balances.items():
+            if (unreached := balance - earlier.get(chosen, 0)) > 0:
+                yield ClusterLoad(chosen, 0, 0, unreached, 0, 0, levels[0].milliseconds)
+
     def _in_state(self, cluster: str) -> bool:
-        """Return True if a cluster is the cluster or the mirror cluster of a version of `models`."""
-        name, _, remainder = cluster.partition("/")
-        model = self._models.get(name)
-        if model is None:
+        """Return True if a cluster is one of `model_clusters` of a model of `models`."""
+        receiver = receiver_of(cluster)
+        model = self._models.get(receiver.model)
+        if model is None or all(v.name != receiver.version for v in model.versions):
             return False
-        version = remainder.partition("/")[0]
-        valid_name = cluster in (cluster_name(name, version), mirror_name(name, version))
-        return valid_name and any(v.name == version for v in model.versions)
+        if receiver.fallback_for:
+            return any(v.name == receiver.fallback_for and receiver.version in v.fallback for v in model.versions)
+        return cluster in (cluster_name(model.name, receiver.version), mirror_name(model.name, receiver.version))
+
+    def _chosen(self, cluster: str) -> str:
+        """Return the value of `ClusterTraffic.chosen` for a cluster of desired state."""
+        receiver = receiver_of(cluster)
+        version = receiver.fallback_for or receiver.version
+        own = cluster_name(receiver.model, version)
+        return own if not receiver.copies and self._models[receiver.model].version(version).fallback else ""
 
 
-def model_clusters(model: Model) -> Iterator[tuple[str, str, bool]]:
-    """Yield the clusters of a model as (cluster, version, True for a mirror's copies), the newest version first."""
+class Receiver(NamedTuple):
+    """The endpoints that a cluster sends to, and what for."""
+
+    model: str
+    version: str
+    # True for a mirror's copies.
+    copies: bool = False
+    # The version that was chosen for the requests, if they went to a fallback; "" else.
+    fallback_for: str = ""
+
+
+def model_clusters(model: Model) -> Iterator[tuple[str, Receiver]]:
+    """Yield the clusters of a model that get requests, each with its receiver, the newest version first."""
+    name = model.name
     for version in reversed(model.versions):
-        yield cluster_name(model.name, version.name), version.name, False
+        yield cluster_name(name, version.name), Receiver(name, version.name)
         if model.mirror is not None and model.mirror.version == version.name:
-            yield mirror_name(model.name, version.name), version.name, True
+            yield mirror_name(name, version.name), Receiver(name, version.name, copies=True)
+        for fallback in version.fallback:
+            yield fallback_name(name, version.name, fallback), Receiver(name, fallback, fallback_for=version.name)
 
 
-def version_of(cluster: str) -> tuple[str, str, bool]:
-    """Return the model and the version of a cluster, and True for a mirror's copies."""
-    copies = cluster.endswith(_MIRROR)
-    model, _, version = cluster.removesuffix(_MIRROR).partition("/")
-    return model, version, copies
+def receiver_of(cluster: str) -> Receiver:
+    """Return the receiver of a cluster, going by its name."""
+    model, _, remainder = cluster.partition("/")
+    version, _, use = remainder.partition("/")
+    if use.startswith(_FALLBACK):
+        return Receiver(model, use.removeprefix(_FALLBACK), fallback_for=version)
+    return Receiver(model, version, copies=cluster.endswith(_MIRROR))

@@ -42,7 +42,7 @@ def test_only_secrets_are_sensitive() -> None:
 
 def test_which_types_may_name_a_type() -> None:
     assert NAMED_BY == {
-        CLUSTER: (ROUTES, LISTENER),
+        CLUSTER: (CLUSTER, ROUTES, LISTENER),
         ENDPOINTS: (CLUSTER,),
         SECRET: (CLUSTER, LISTENER),
         ROUTES: (SCOPED_ROUTES, LISTENER),

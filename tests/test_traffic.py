@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from controlplane import traffic as module
 from controlplane.domain import Endpoint, Mirror, Model, Version
-from controlplane.traffic import NO_TRAFFIC, Rate, Recent, Totals, Traffic, model_clusters, version_of
+from controlplane.traffic import NO_TRAFFIC, Rate, Receiver, Recent, Totals, Traffic, model_clusters, receiver_of
 from controlplane.xds.events import ClusterLoad, LoadReported, ReporterIdentified, StreamClosed
 
 
@@ -133,7 +134,8 @@ def test_the_tries_of_all_versions_are_summed_without_copies(traffic: Traffic) -
     )
     traffic.apply(1, LoadReported(loads), 100.0)
     assert traffic.finished() == (12_000, 2_000)
-    assert [version_of(c) for c in ("iris/green", "iris/green/mirror")] == [("iris", "green", False), ("iris", "green", True)]
+    assert receiver_of("iris/green") == Receiver("iris", "green")
+    assert receiver_of("iris/green/mirror") == Receiver("iris", "green", copies=True)
 
 
 def test_a_version_without_requests_keeps_its_totals(traffic: Traffic) -> None:
@@ -194,10 +196,73 @@ def test_copies_of_a_mirror_are_counted_separately(traffic: Traffic) -> None:
     assert traffic.cluster("iris/green/mirror").totals.tries == 10
     assert traffic.cluster("iris/green") is NO_TRAFFIC
     assert list(model_clusters(model(mirror="green"))) == [
-        ("iris/green", "green", False),
-        ("iris/green/mirror", "green", True),
-        ("iris/blue", "blue", False),
+        ("iris/green", Receiver("iris", "green")),
+        ("iris/green/mirror", Receiver("iris", "green", copies=True)),
+        ("iris/blue", Receiver("iris", "blue")),
     ]
+
+
+TAKEN_OVER = "iris/green/fallback/blue"
+
+
+@pytest.fixture
+def fallback() -> Traffic:
+    """Green has the fallback blue, and one stream reports."""
+    iris = model()
+    green = replace(iris.version("green"), fallback=("blue",))
+    traffic = Traffic()
+    traffic.publish(models(replace(iris, versions=(iris.version("blue"), green))))
+    connect(traffic, 1)
+    return traffic
+
+
+# The reports about green, as (issued, failed), and about what blue took over; green's tries and errors.
+@pytest.mark.parametrize(
+    ("reports", "tries", "errors"),
+    [
+        ([((0, 0), 10)], 10, 10),  # no healthy endpoint: green's cluster reports nothing
+        ([((10, 10), 10)], 10, 10),  # each was answered 503, or 429, which is an error if it is retried
+        ([((20, 20), 10)], 20, 20),  # two endpoints of green were tried for each
+        ([((6, 4), 10)], 12, 10),  # four were answered 503, for the other six there was no healthy endpoint
+        ([((10, 10), 8), ((0, 0), 2)], 10, 10),  # the last two errors and the tries that followed are in two reports
+        ([((10, 10), 8), ((0, 0), 2), ((0, 0), 5)], 15, 15),
+        ([((10, 10), 10), ((0, 0), 10)], 20, 20),
+    ],
+)
+def test_what_a_fallback_takes_over_is_an_error_of_the_version_that_was_chosen(
+    fallback: Traffic, reports: list[tuple[tuple[int, int], int]], tries: int, errors: int
+) -> None:
+    for i, ((issued, failed), taken_over) in enumerate(reports):
+        loads = (load("iris/green", issued, failed), load(TAKEN_OVER, taken_over))
+        fallback.apply(1, LoadReported(loads if i % 2 else loads[::-1]), 110.0 + i)
+    green = fallback.cluster("iris/green")
+    assert (green.totals.tries, green.totals.failed, green.totals.gone) == (tries, errors, 0)
+    assert fallback.cluster(TAKEN_OVER).totals.tries == sum(count for _, count in reports)
+    # Who compares blue with green sees only what each was chosen for: blue's own cluster has nothing of this.
+    assert fallback.cluster("iris/blue") is NO_TRAFFIC
+    assert green.last_failure
+
+
+def test_a_fallback_is_a_receiver_of_its_own(fallback: Traffic) -> None:
+    assert receiver_of(TAKEN_OVER) == Receiver("iris", "blue", fallback_for="green")
+    iris = model()
+    versions = (iris.version("blue"), replace(iris.version("green"), fallback=("blue",)))
+    assert [cluster for cluster, _ in model_clusters(replace(iris, versions=versions))] == [
+        "iris/green",
+        TAKEN_OVER,
+        "iris/blue",
+    ]
+    for name in ("iris/green/fallback", "iris/blue/fallback/green", "iris/green/fallback/red"):
+        fallback.apply(1, LoadReported((load(name, 5),)), 110.0)
+        assert fallback.cluster(name) is NO_TRAFFIC
+
+
+def test_the_rate_of_a_version_has_what_its_fallback_takes_over(fallback: Traffic) -> None:
+    fallback.apply(1, LoadReported((load(TAKEN_OVER, 10),)), 110.0)
+    assert fallback.cluster("iris/green").rate == Rate(tries=1_000, failed=1_000)
+    assert [name for name, _ in fallback.suspicious(0.5)] == ["iris/green"]
+    fallback.apply(1, LoadReported((load("iris/green", 10),)), 120.0)
+    assert fallback.cluster("iris/green").rate == Rate(1_000, 1_000)
 
 
 def test_a_report_without_an_interval_counts_in_the_totals_only(traffic: Traffic) -> None:

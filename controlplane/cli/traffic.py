@@ -56,11 +56,13 @@ def traffic(
 
     \b
     TRIES/S    attempts to send a request to an endpoint; a request that is retried twice is three tries
-    ERRORS     share of the tries that ended with a 5xx, no answer, or no connection
+    ERRORS     share of the tries that ended with a 5xx, no answer, or no connection, or that a fallback took over
     GONE/S     tries of the last minute whose client left before an answer
     IN FLIGHT  tries that are not complete yet; a streamed answer is in flight until it ends
     LAST       time since the last try
     TOTAL      tries since the control plane started
+
+    "blue (for green)" is what blue took over as the fallback of green.
 
     \b
     turnout traffic
@@ -112,7 +114,7 @@ def _page(answer: Answer) -> RenderableType:
         parts += [Text(), _table(models)]
     nodes: list[NodeTraffic] = list(answer.nodes) if isinstance(answer, GetTrafficResponse) else []
     if nodes:
-        rows = ((wording.clip(n.node), n.version + _copies(n.copies), *_rate(n.rate)) for n in nodes[:_TABLE_NODES])
+        rows = ((wording.clip(n.node), n.version + _role(n), *_rate(n.rate)) for n in nodes[:_TABLE_NODES])
         parts += [Text(), output.table(("NODE", "SENDS TO", "TRIES/S", "ERRORS", "IN FLIGHT"), rows)]
     if len(nodes) > _TABLE_NODES:
         parts.append(Text(f"and {len(nodes) - _TABLE_NODES:,} more; `-o json` lists all"))
@@ -141,13 +143,13 @@ def _table(models: Sequence[ModelTraffic]) -> RenderableType:
 
 def _rows(one: ModelTraffic) -> Iterable[tuple[str | Text, ...]]:
     for version in one.versions:
-        share = "" if version.copies else wording.share(version.share)
+        share = "" if version.copies or version.fallback_for else wording.share(version.share)
         last = wording.ago(version.last_request_time) if version.HasField("last_request_time") else "never"
         rate = _rate(version.rate)
         total = f"{version.totals.tries:,}"
         yield (
             one.model,
-            version.version + _copies(version.copies),
+            version.version + _role(version),
             share,
             *rate[:2],
             _number(version.rate.gone_per_second),
@@ -169,9 +171,11 @@ def _rate(rate: TrafficRate) -> tuple[str | Text, ...]:
     return _number(rate.tries_per_second), share, str(rate.in_progress)
 
 
-def _copies(copies: bool) -> str:
-    """Return a mark for the traffic that a mirror copies; empty for other traffic."""
-    return " (copies)" if copies else ""
+def _role(traffic: VersionTraffic | NodeTraffic) -> str:
+    """Return a mark for a mirror's copies, and for requests that a fallback took over; empty for other traffic."""
+    if traffic.fallback_for:
+        return f" (for {traffic.fallback_for})"
+    return " (copies)" if traffic.copies else ""
 
 
 def _number(rate: float) -> str:

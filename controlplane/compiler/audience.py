@@ -1,7 +1,8 @@
 """A node's audience, and the reasons why an audience does not get more.
 
-What a node gets follows from three things: the gateways that select it, its kind of client, and the models that it names, if
-it names any. All nodes for which these are the same are one audience, and share one snapshot.
+What a node gets follows from four things: the gateways that select it, its kind of client, the models that it names, if it
+names any, and its region and zone, which decide which endpoints are near. All nodes for which these are the same are one
+audience, and share one snapshot.
 
 Two keys of a node's metadata are ours:
 
@@ -46,7 +47,8 @@ def audience(state: State, node: Node) -> Audience:
     selecting = (
         g.name for g in state.gateways.values() if g.nodes.matches(node.cluster, node.id, node.metadata, node.locality)
     )
-    return Audience(tuple(sorted(selecting)), _client(node), _models(node))
+    place = (node.locality.region, node.locality.zone)
+    return Audience(tuple(sorted(selecting)), _client(node), _models(node), place)
 
 
 class AudienceResolver:

@@ -62,7 +62,10 @@ def mirror_name(model: str, version: str) -> str:
 
 def compile_cluster(model: str, version: Version, affinity: Affinity | None = None) -> list[Resource]:
     """Return the cluster of a version; empty if it has no endpoints."""
-    return [_cluster(cluster_name(model, version.name), model, version, affinity=affinity)] if version.endpoints else []
+    if not version.endpoints:
+        return []
+    name, to_the_last = cluster_name(model, version.name), bool(version.fallback)
+    return [compile_version(name, model, version, affinity=affinity, to_the_last=to_the_last)]
 
 
 def compile_mirror(model: Model) -> list[Resource]:
@@ -72,20 +75,29 @@ def compile_mirror(model: Model) -> list[Resource]:
     # Without health checks of its own: they would check each endpoint twice, and a slow check would delay the cluster.
     version = replace(model.version(model.mirror.version), limits=copy_limits(model.mirror), health_check=None)
     mirror = replace(model.mirror, timeout=copy_timeout(model, model.mirror))
-    return [_cluster(mirror_name(model.name, version.name), model.name, version, mirror)]
+    return [compile_version(mirror_name(model.name, version.name), model.name, version, mirror)]
 
 
-def _cluster(
-    name: str, model: str, version: Version, mirror: Mirror | None = None, affinity: Affinity | None = None
+def compile_version(
+    name: str,
+    model: str,
+    version: Version,
+    mirror: Mirror | None = None,
+    affinity: Affinity | None = None,
+    *,
+    to_the_last: bool = False,
 ) -> Resource:
-    """Return a cluster of the version's endpoints. With `mirror` it is the one of the copies; its timeout is set."""
+    """Return a cluster of the version's endpoints. With `mirror` it is the one of the copies; its timeout is set.
+
+    `to_the_last` is that of `load_assignment`.
+    """
     cluster = cluster_pb2.Cluster(
         name=name,
         connect_timeout=duration(version.connect_timeout),
         # Inference takes long, and its duration varies. Least-request picks the server with fewer requests in flight, while
         # round-robin would queue a request behind a slow one although another server is idle.
         lb_policy=cluster_pb2.Cluster.LEAST_REQUEST,
-        circuit_breakers=_circuit_breakers(version),
+        circuit_breakers=circuit_breakers(version),
         # No HTTP/2 keepalive: a gRPC server with its defaults answers pings every 30 s with GOAWAY. TCP's does not disturb it.
         upstream_connection_options=cluster_pb2.UpstreamConnectionOptions(
             tcp_keepalive=address_pb2.TcpKeepalive(
@@ -111,7 +123,7 @@ def _cluster(
     if version.has_dns_endpoints:
         cluster.type = cluster_pb2.Cluster.STRICT_DNS
         cluster.dns_lookup_family = cluster_pb2.Cluster.V4_PREFERRED
-        cluster.load_assignment.CopyFrom(load_assignment(name, version))
+        cluster.load_assignment.CopyFrom(load_assignment(name, version, to_the_last=to_the_last))
         return resource(CLUSTER, cluster, _secrets(version))
     cluster.type = cluster_pb2.Cluster.EDS
     cluster.eds_cluster_config.eds_config.CopyFrom(over_ads())
@@ -147,7 +159,8 @@ def _http1_idle(version: Version) -> float:
     return max(_HTTP1_IDLE, version.health_check.timeout + 1 if version.health_check else 0.0)
 
 
-def _circuit_breakers(version: Version) -> Any:
+def circuit_breakers(version: Version) -> Any:
+    """Return the limits of a version on one Envoy."""
     limits = version.limits
     return circuit_breaker_pb2.CircuitBreakers(
         thresholds=[

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from controlplane.compiler.clusters import compile_cluster, compile_mirror
-from controlplane.domain import Model, Version
+from controlplane.compiler.fallback import compile_fallbacks
+from controlplane.domain import Mirror, Model, Version
 from controlplane.domain.state import State
 from controlplane.snapshot import Resource
 
@@ -29,12 +30,15 @@ def removed_clusters(before: State, after: State) -> Iterator[list[Resource]]:
 def _clusters(model: Model, other: Model | None) -> Iterator[Resource]:
     """Yield the clusters of a model, except those that are compiled from the same input for another one."""
     for version in model.versions:
-        if other is None or version not in other.versions:
-            yield from compile_cluster(model.name, version)
+        if other is None or version not in other.versions or model.affinity != other.affinity:
+            yield from compile_cluster(model.name, version, model.affinity)
+    if other is None or model.versions != other.versions or model.affinity != other.affinity:
+        yield from compile_fallbacks(model)
     if other is None or _mirror_source(model) != _mirror_source(other):
         yield from compile_mirror(model)
 
 
-def _mirror_source(model: Model) -> tuple[Version, float] | None:
+def _mirror_source(model: Model) -> tuple[Version, Mirror, float] | None:
     """Return what the cluster of a model's mirror is compiled from."""
-    return None if model.mirror is None else (model.version(model.mirror.version), model.timeouts.request)
+    mirror = model.mirror
+    return None if mirror is None else (model.version(mirror.version), mirror, model.timeouts.request)

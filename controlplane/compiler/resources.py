@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from controlplane.compiler.access_log import compile_collector
 from controlplane.compiler.body_routing import compile_own_resources, models_by_key
 from controlplane.compiler.clusters import cluster_name, compile_cluster, compile_mirror, mirror_name
-from controlplane.compiler.endpoints import compile_endpoints
+from controlplane.compiler.endpoints import NOWHERE, compile_endpoints, spread
+from controlplane.compiler.fallback import compile_fallbacks, fallback_name
 from controlplane.compiler.listeners import compile_listener
 from controlplane.compiler.memo import Memo
 from controlplane.compiler.own_answers import compile_own_answers
@@ -16,7 +17,7 @@ from controlplane.compiler.routes import compile_routes
 from controlplane.compiler.scopes import compile_scopes
 from controlplane.compiler.secrets import compile_secret, secret_label
 from controlplane.compiler.who import shows_revision
-from controlplane.domain import Affinity, BodyRouting, Gateway, Mirror, Model, Secret, Version
+from controlplane.domain import Affinity, BodyRouting, Gateway, Locality, Mirror, Model, Secret, Version
 from controlplane.domain.endpoints import Endpoints, LiveEndpoint
 from controlplane.domain.state import State
 from controlplane.envoy_types import SECRET
@@ -26,6 +27,9 @@ from controlplane.snapshot import Audience, Client, Resource
 _OWN = 4_096
 # Entries of deleted objects are dropped when entries exist for more models than twice those of the state plus this number.
 _SLACK = 64
+
+# ClusterLoadAssignments that are remembered. At the bound those for nodes of one locality are forgotten.
+_MAX_ASSIGNMENTS = 100_000
 
 _Keys = tuple[str, tuple[str, ...]]
 _LiveEndpoints = tuple[LiveEndpoint, ...] | None
@@ -37,8 +41,10 @@ class CompiledObjects:
     def __init__(self) -> None:
         # By (model, version).
         self._clusters: Memo[tuple[str, str], tuple[Version, Affinity | None], list[Resource]] = Memo()
-        # By cluster name.
-        self._assignments: Memo[str, tuple[Version, _LiveEndpoints], list[Resource]] = Memo()
+        # By cluster name, and the locality of the nodes if the endpoints are in several localities.
+        self._assignments: Memo[tuple[str, Locality], tuple[Version, _LiveEndpoints], list[Resource]] = Memo()
+        # By model.
+        self._fallbacks: Memo[str, tuple[tuple[Version, ...], Affinity | None], list[Resource]] = Memo()
         # By model; the float is the model's request timeout.
         self._mirrors: Memo[str, tuple[Version, Mirror, float], list[Resource]] = Memo()
         # By (model, True if its revision is shown); the number is that revision, or 0.
@@ -81,12 +87,14 @@ class CompiledObjects:
         if not gateways:
             return []
         if audience.client is Client.GRPC:
-            return self._for_grpc(endpoints, model)
+            return self._for_grpc(endpoints, model, Locality(*audience.place))
         resources: list[Resource] = []
+        node = Locality(*audience.place)
         for version in model.versions:
             resources += self._cluster(model, version)
-            resources += self._assignment(cluster_name(model.name, version.name), model.name, version, endpoints)
-        resources += self._mirror(endpoints, model)
+            resources += self._assignment(cluster_name(model.name, version.name), model.name, version, endpoints, node)
+        resources += self._fallback(endpoints, model, node)
+        resources += self._mirror(endpoints, model, node)
         resources.append(self._route(model, revision if any(map(shows_revision, gateways)) else 0))
         for gateway in gateways:
             resources += self._scope(gateway, model)
@@ -103,12 +111,15 @@ class CompiledObjects:
         Return True if there were many.
         """
         self._secrets.keep(lambda name: secret_label(name) in state.secrets)
+        if len(self._assignments) > _MAX_ASSIGNMENTS:
+            self._assignments.keep(lambda key: key[1] == NOWHERE)
         if max(len(self._routes), len(self._proxyless)) <= 2 * len(state.models) + _SLACK:
             return False
         self._proxyless.keep(lambda model: model in state.models)
         self._routes.keep(lambda key: key[0] in state.models)
         self._clusters.keep(lambda key: key[0] in state.models)
-        self._assignments.keep(lambda cluster: cluster.partition("/")[0] in state.models)
+        self._assignments.keep(lambda key: key[0].partition("/")[0] in state.models)
+        self._fallbacks.keep(lambda model: model in state.models)
         self._mirrors.keep(lambda model: model in state.models)
         self._scopes.keep(lambda key: key[0] in state.gateways and key[1] in state.models)
         self._listeners.keep(lambda gateway: gateway in state.gateways)
@@ -119,17 +130,35 @@ class CompiledObjects:
         source = (version, model.affinity)
         return self._clusters.get((model.name, version.name), source, lambda: compile_cluster(model.name, *source))
 
-    def _assignment(self, cluster: str, model: str, version: Version, endpoints: Endpoints) -> list[Resource]:
+    def _assignment(
+        self, cluster: str, model: str, version: Version, endpoints: Endpoints, node: Locality, to_the_last: bool | None = None
+    ) -> list[Resource]:
         live = endpoints.of(model, version.name)
-        return self._assignments.get(cluster, (version, live), lambda: compile_endpoints(cluster, version, live))
+        place = node if spread(version, live) else NOWHERE
+        last = bool(version.fallback) if to_the_last is None else to_the_last
+        return self._assignments.get(
+            (cluster, place), (version, live), lambda: compile_endpoints(cluster, version, live, place, to_the_last=last)
+        )
 
-    def _mirror(self, endpoints: Endpoints, model: Model) -> list[Resource]:
+    def _fallback(self, endpoints: Endpoints, model: Model, node: Locality) -> list[Resource]:
+        """Return the clusters of a model's fallbacks, and their endpoints."""
+        levels = [(v, model.version(name)) for v in model.versions if v.endpoints for name in v.fallback]
+        if not levels:
+            return []
+        source = (model.versions, model.affinity)
+        resources = list(self._fallbacks.get(model.name, source, lambda: compile_fallbacks(model)))
+        for version, fallback in levels:
+            name = fallback_name(model.name, version.name, fallback.name)
+            resources += self._assignment(name, model.name, fallback, endpoints, node, to_the_last=True)
+        return resources
+
+    def _mirror(self, endpoints: Endpoints, model: Model, node: Locality) -> list[Resource]:
         if model.mirror is None:
             return []
         version = model.version(model.mirror.version)
         source = (version, model.mirror, model.timeouts.request)
         cluster = self._mirrors.get(model.name, source, lambda: compile_mirror(model))
-        return [*cluster, *self._assignment(mirror_name(model.name, version.name), model.name, version, endpoints)]
+        return [*cluster, *self._assignment(mirror_name(model.name, version.name), model.name, version, endpoints, node)]
 
     def _route(self, model: Model, revision: int) -> Resource:
         return self._routes.get((model.name, revision > 0), (model, revision), lambda: compile_routes(model, revision))
@@ -138,10 +167,10 @@ class CompiledObjects:
         source = (gateway, model.route_keys)
         return self._scopes.get((gateway.name, model.name), source, lambda: compile_scopes(gateway, model))
 
-    def _for_grpc(self, endpoints: Endpoints, model: Model) -> list[Resource]:
+    def _for_grpc(self, endpoints: Endpoints, model: Model, node: Locality) -> list[Resource]:
         resources = list(self._proxyless.get(model.name, model, lambda: compile_proxyless(model)))
         for version in served_versions(model):
-            resources += self._assignment(cluster_name(model.name, version.name), model.name, version, endpoints)
+            resources += self._assignment(cluster_name(model.name, version.name), model.name, version, endpoints, node)
         return resources
 
     def _secret(self, secret: Secret, name: str) -> Resource:

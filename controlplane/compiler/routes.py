@@ -19,6 +19,7 @@ from envoy.extensions.retry.host.previous_hosts.v3.previous_hosts_pb2 import Pre
 from google.protobuf import wrappers_pb2
 
 from controlplane.compiler.clusters import cluster_name, mirror_name
+from controlplane.compiler.fallback import retry_at_next_level, routed_name
 from controlplane.compiler.listeners import SCOPE_HEADER
 from controlplane.compiler.message import duration, packed, resource
 from controlplane.compiler.mirrors import add_policy, refuse_copies, split_order
@@ -45,9 +46,9 @@ def compile_routes(model: Model, revision: int = 0) -> Resource:
     host = config.virtual_hosts.add(name="*", domains=["*"])
     if revision:
         set_revision(host.metadata, revision)
-    if model.retries.attempts:
-        host.retry_policy.CopyFrom(_retry_policy(model))
-    if model.retries.attempts or any(version.upstream_model for version in model.versions):
+    if policy := _retry_policy(model):
+        host.retry_policy.CopyFrom(policy)
+    if policy or any(version.upstream_model for version in model.versions):
         # Bodies above the listener's buffer are not retried otherwise. A body in which the name of the model is replaced is
         # buffered, too (`upstream_lua.py`).
         host.request_body_buffer_limit.value = model.retries.request_body_buffer_limit
@@ -100,7 +101,7 @@ def _set_weights(action: Any, model: Model, *, sticky: bool = True) -> None:
     for version in split_order(model):
         if share := model.split.get(version.name):
             weight = wrappers_pb2.UInt32Value(value=share)
-            entry = weighted.clusters.add(name=cluster_name(model.name, version.name), weight=weight)
+            entry = weighted.clusters.add(name=routed_name(model.name, version), weight=weight)
             _rewrite_host(entry, version)
             refuse_copies(entry, model, version.name)
     if model.sticky is not None and sticky:
@@ -120,6 +121,7 @@ def _rewrite_host(target: Any, version: Version) -> None:
 
 
 def _retry_policy(model: Model) -> Any:
+    """Return the retry policy of a model; None if nothing is retried."""
     retries = model.retries
     policy = route_components_pb2.RetryPolicy(
         retry_on=UNSAFE_RETRIES if retries.unsafe else SAFE_RETRIES,
@@ -129,7 +131,8 @@ def _retry_policy(model: Model) -> Any:
     policy.retry_host_predicate.add(name="previous_hosts", typed_config=packed(PreviousHostsPredicate()))
     if retries.per_try_timeout:
         policy.per_try_timeout.CopyFrom(duration(retries.per_try_timeout))
-    return policy
+    retry_at_next_level(policy, model)
+    return policy if policy.num_retries.value else None
 
 
 def _clusters(config: Any) -> set[str]:

@@ -46,6 +46,10 @@ def _cluster(cluster: Any) -> Iterator[Problem]:
 
 
 def _cluster_endpoints(cluster: Any) -> Iterator[Problem]:
+    if cluster.HasField("cluster_type"):
+        if cluster.lb_policy != cluster.CLUSTER_PROVIDED:
+            yield "lb_policy", "must be CLUSTER_PROVIDED on an aggregate cluster"
+        return
     if cluster.type == cluster.EDS:
         if not cluster.HasField("eds_cluster_config"):
             yield "eds_cluster_config", "must be set on a cluster of type EDS"

@@ -2,6 +2,9 @@
 
 A request's version is chosen first, by sticky key and split. Its fallbacks, in order, then answer the requests that it can't:
 it has no healthy endpoint, or it answers 429 or 503. A fallback's own fallbacks are not used, so there are no cycles.
+
+Known limit: neither of two such versions can change requests (`Version.host`, `rewrite` …). Envoy makes these changes once,
+for the version that was chosen (envoyproxy/envoy#29318). A fallback would get the other version's headers, and its credential.
 """
 
 from __future__ import annotations
@@ -50,6 +53,19 @@ def _check_fallback(by_name: dict[str, Version], version: Version, name: str, fi
         raise invalid(field, f"'{name}' has no endpoints, so it can't take over", "NO_ENDPOINTS")
     if (fallback.protocol is Protocol.GRPC) != (version.protocol is Protocol.GRPC):
         raise invalid(field, f"one of '{version.name}' and '{name}' speaks gRPC, and the other does not")
+    for one, other in ((version, fallback), (fallback, version)):
+        if change := _change_of_requests(one):
+            raise invalid(
+                field,
+                f"'{one.name}' has `{change}`, which Envoy can't apply to it alone when '{one.name}' and '{other.name}' take "
+                "over from each other: let the model servers, or a gateway of their own, make that change",
+            )
+
+
+def _change_of_requests(version: Version) -> str:
+    """Return the field with which a version changes its requests; "" if it changes nothing."""
+    fields = ("host", "rewrite", "request_headers", "credential", "upstream_model")
+    return next((field for field in fields if getattr(version, field)), "")
 
 
 def fallback_users(versions: Sequence[Version], name: str) -> list[str]:

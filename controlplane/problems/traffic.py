@@ -10,7 +10,7 @@ from controlplane.domain.revision import Head
 from controlplane.fleet import Fleet
 from controlplane.problems.nodes import PATIENCE, named
 from controlplane.problems.reasons import REASONS, Level, Problem
-from controlplane.traffic import ClusterTraffic, Traffic, version_of
+from controlplane.traffic import ClusterTraffic, Receiver, Traffic, receiver_of
 
 # Shares of a version's tries that end with an error. If other tries succeed, fewer errors than FEW within a minute are no
 # problem.
@@ -36,19 +36,26 @@ def traffic_problems(head: Head, traffic: Traffic, now: float) -> Iterator[Probl
     """Yield the versions that fail, those with the most errors first, and the versions that clients leave."""
     judged = []
     for cluster, observed in traffic.suspicious(WARNING_SHARE):
-        label, version, copies = version_of(cluster)
-        model = head.state.models.get(label)
-        if model is None or all(v.name != version for v in model.versions):
+        receiver = receiver_of(cluster)
+        model = head.state.models.get(receiver.model)
+        if model is None or all(v.name != receiver.version for v in model.versions):
             continue  # it has left desired state
-        receiver = f"the copies for {version}" if copies else f"version {version}"
-        users = not copies and model.split.get(version, 0) > 0
+        users = not receiver.copies and model.split.get(receiver.fallback_for or receiver.version, 0) > 0
         meta = head.meta.get(model.resource_name)
-        judged.append(_Judged(model, receiver, users, observed, meta.update_time if meta else 0.0))
+        judged.append(_Judged(model, _words(receiver), users, observed, meta.update_time if meta else 0.0))
     judged.sort(key=lambda one: (-one.traffic.rate.failed, one.model.name))
     for one in judged:
         yield from _failing(one, now)
     for one in judged:
         yield from _left(one, now)
+
+
+def _words(receiver: Receiver) -> str:
+    """Return the words for a receiver of tries in a sentence."""
+    if receiver.copies:
+        return f"the copies for {receiver.version}"
+    fallback = f" as the fallback of {receiver.fallback_for}" if receiver.fallback_for else ""
+    return f"version {receiver.version}{fallback}"
 
 
 def _failing(one: _Judged, now: float) -> Iterator[Problem]:

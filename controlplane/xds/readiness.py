@@ -10,14 +10,17 @@ The same functions serve a client with one stream and a client with several.
   resources of the type but not for this one, we wait until it had time to ask (`had_time`).
 - A resource is *still used* when something that the client may hold, and should not, names it. The client may hold what it
   ACKed, what is in flight, and what was in a response that it refused (it may have applied a part). Endpoints are removed
-  after their clusters, secrets after clusters and listeners, clusters after routes and listeners, routes after scopes and
-  listeners (`envoy_types.NAMED_BY`).
+  after their clusters, secrets after clusters and listeners, clusters after routes, listeners and the aggregate clusters that
+  name them, routes after scopes and listeners (`envoy_types.NAMED_BY`).
 - A returning client (`initial_resource_versions`) may hold resources that we have never seen. We can't know what they name. So
   while it holds one, or has not yet said what it holds of a type, nothing is removed that the type could name.
 
 Routes wait for clusters only at clients that subscribe to all clusters (CDS with a wildcard: Envoys). gRPC clients name their
 clusters, and ask for a cluster because a route names it (LDS, RDS, CDS, EDS). If the route waited, they would never ask. They
 ACK a route before they have its clusters, and use the old clusters until then. So no cluster is removed before that.
+
+A cluster that replaces one of the same name waits for the clusters that it names, because routes use it already. A new
+aggregate cluster waits for nothing, because its routes wait for it and for its clusters.
 
 A listener that replaces one of the same name waits until its new scopes were sent, but not for their ACK (rule 30). Otherwise
 requests to its address would find no scope until the scopes arrive.
@@ -68,10 +71,14 @@ class Everything(Container[str]):
 def in_place(view: ClientView, resource: Resource) -> bool:
     """Return whether a resource's clusters are in place (rule 31), and a listener's new scopes were sent.
 
-    Clusters themselves wait for nothing.
+    Clusters that replace none of the same name wait for nothing.
     """
-    if not resource.refs or resource.type_url == CLUSTER:
+    if not resource.refs:
         return True
+    if resource.type_url == CLUSTER:
+        return not _replaces_one(view, resource) or all(
+            _named_cluster_in_place(view, name, (resource.name,)) for type_url, name in resource.refs if type_url == CLUSTER
+        )
     if resource.type_url == LISTENER and not _new_scopes_sent(view, resource):
         return False
     clusters = [s for s in view.parent_subscriptions(CLUSTER, resource.type_url) if s.wildcard]
@@ -85,6 +92,11 @@ def in_place(view: ClientView, resource: Resource) -> bool:
                 else:
                     return False
     return True
+
+
+def _replaces_one(view: ClientView, cluster: Resource) -> bool:
+    """Return whether the client holds a cluster of the same name."""
+    return any(sub.held.get(cluster.name) is not None for sub in view.subscriptions_to(CLUSTER))
 
 
 def _new_scopes_sent(view: ClientView, listener: Resource) -> bool:
@@ -146,7 +158,10 @@ def still_used(view: ClientView, type_url: str) -> Container[str]:
     if type_url == CLUSTER and _taking_up_routes(view):
         return Everything()
     names: set[str] = set()
-    for parent in NAMED_BY.get(type_url, ()):
+    parents = NAMED_BY.get(type_url, ())
+    for parent in parents:
+        if parent == type_url:
+            continue
         subs = view.parent_subscriptions(parent, type_url)
         if not subs and view.returning:
             return Everything()
@@ -155,7 +170,20 @@ def still_used(view: ClientView, type_url: str) -> Container[str]:
                 if ANYTHING in resource.refs:
                     return Everything()
                 names.update(n for t, n in resource.refs if t == type_url)
+    if type_url in parents:
+        names |= _named_by_own_type(view, type_url, names)
     return names
+
+
+def _named_by_own_type(view: ClientView, type_url: str, used: set[str]) -> set[str]:
+    """Return the resources of a type that outdated ones of the same type name: those of an aggregate cluster.
+
+    An outdated resource counts if it is replaced, or is itself used. One that is removed and not used names nothing any more.
+    Resources of unknown content are replaced or removed at once, so what they name is not waited for.
+    """
+    latest = view.should_hold(type_url)
+    outdated = [r for sub in view.subscriptions_to(type_url) for r in _outdated(sub, latest)]
+    return {n for r in outdated if r.name in latest or r.name in used for t, n in r.refs if t == type_url}
 
 
 def _outdated(sub: Subscription, latest: Resources) -> Iterator[Resource]:

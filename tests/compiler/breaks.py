@@ -53,7 +53,8 @@ def base() -> Snapshot:
         health_check=HealthCheck(),
         outlier_detection=OutlierDetection(),
     )
-    versions = (blue, Version("green", (Endpoint("10.0.0.3", 8000),)), Version("named", (Endpoint("localhost", 8000),)))
+    green, named = Version("green", (Endpoint("10.0.0.3", 8000),)), Version("named", (Endpoint("localhost", 8000),))
+    versions = (blue, green, named, Version("aside", (Endpoint("10.0.0.4", 8000),), fallback=("green",)))
     model = Model("iris", ("edge",), versions, {"blue": 9_000, "green": 1_000}, rewrite=PathRewrite("/v2", "/v1"))
     return Compiler().compile(
         State({"edge": Gateway("edge", 8080)}, {"iris": model}), NO_LIVE_ENDPOINTS, Audience(("edge",)), 1
@@ -150,6 +151,13 @@ BREAKS = [
         "iris/named",
         lambda m: m.eds_cluster_config.CopyFrom(decoded(base().resources[CLUSTER]["iris/green"]).eds_cluster_config),
         "Cluster[iris/named].eds_cluster_config",
+    ),
+    Break(
+        "a load balancer of an aggregate",
+        CLUSTER,
+        "iris/aside/fallback",
+        lambda m: m.ClearField("lb_policy"),
+        "Cluster[iris/aside/fallback].lb_policy",
     ),
     Break(
         "no protocol",

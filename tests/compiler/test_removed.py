@@ -8,7 +8,7 @@ import pytest
 
 from controlplane.compiler import Compiler
 from controlplane.compiler.removed import removed_clusters
-from controlplane.domain import Endpoint, Gateway, Mirror, Model, Object, Timeouts, Version
+from controlplane.domain import Affinity, Endpoint, Gateway, Mirror, Model, Object, Timeouts, Version
 from controlplane.domain.endpoints import NO_LIVE_ENDPOINTS
 from controlplane.domain.state import Changes, State
 from controlplane.envoy_types import CLUSTER
@@ -17,6 +17,7 @@ from controlplane.snapshot import Audience, Resources
 BLUE, GREEN = (Version(name, (Endpoint("127.0.0.1", port),)) for name, port in (("blue", 9001), ("green", 9002)))
 IRIS = Model("iris", versions=(BLUE, GREEN), gateways=("edge",), split={"blue": 10_000})
 MIRRORED = replace(IRIS, mirror=Mirror("green", 10_000))
+FALLING_BACK = replace(IRIS, versions=(BLUE, replace(GREEN, endpoints=(Endpoint("green.svc", 80),), fallback=("blue",))))
 INNER = Gateway("inner", port=10_001)
 
 
@@ -42,6 +43,9 @@ def clusters(of: State) -> Resources:
         ([IRIS], [replace(IRIS, versions=(BLUE, replace(GREEN, endpoints=())))], ["iris/green"]),
         ([MIRRORED], [IRIS], ["iris/green/mirror"]),
         ([MIRRORED], [replace(MIRRORED, timeouts=Timeouts(request=7.0))], ["iris/green/mirror"]),
+        ([FALLING_BACK], [IRIS], ["iris/green", "iris/green/fallback", "iris/green/fallback/blue"]),
+        ([FALLING_BACK], [replace(FALLING_BACK, split={"green": 10_000})], []),
+        ([IRIS], [replace(IRIS, affinity=Affinity("x-chat"))], ["iris/blue", "iris/green"]),
         ([MIRRORED], [], ["iris/blue", "iris/green", "iris/green/mirror"]),
     ],
 )

@@ -191,13 +191,23 @@ class Rig:
 
 
 @asynccontextmanager
-async def rig(state: State, upstreams: dict[str, Upstream], directory: Path, binary: str | None = None) -> AsyncIterator[Rig]:
-    """Run an Envoy with the static bootstrap of a state. Close the upstreams at the end. `binary`: None is the newest."""
+async def rig(
+    state: State,
+    upstreams: dict[str, Upstream],
+    directory: Path,
+    binary: str | None = None,
+    place: tuple[str, str] = ("", ""),
+) -> AsyncIterator[Rig]:
+    """Run an Envoy with the static bootstrap of a state. Close the upstreams at the end.
+
+    `place` is the Envoy's region and zone. `binary` defaults to the newest Envoy.
+    """
     async with AsyncExitStack() as stack:
         for u in upstreams.values():
             if u.runner is not None:
                 stack.push_async_callback(u.runner.cleanup)
-        snapshot = Compiler().compile(state, NO_LIVE_ENDPOINTS, Audience(tuple(sorted(state.gateways))), 1)
+        audience = Audience(tuple(sorted(state.gateways)), place=place)
+        snapshot = Compiler().compile(state, NO_LIVE_ENDPOINTS, audience, 1)
         envoy = await stack.enter_async_context(Envoy(static_bootstrap(snapshot), directory=directory, binary=binary))
         await envoy.ready()
         session = await stack.enter_async_context(aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=20)))

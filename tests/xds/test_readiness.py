@@ -219,3 +219,41 @@ def test_a_client_that_names_its_clusters_uses_the_old_ones_until_it_has_the_new
     assert "old" in still_used(client, CLUSTER)
     client.holds(clusters, "a")
     assert "old" not in still_used(client, CLUSTER)
+
+
+# --------------------------------------------------------------------------------------------------- aggregate clusters
+
+AGGREGATE = resource(CLUSTER, "top", (CLUSTER, "a"), (CLUSTER, "b"))
+
+
+def test_an_aggregate_cluster_that_is_replaced_waits_for_its_new_clusters() -> None:
+    client = Client(AGGREGATE, resource(CLUSTER, "a"), resource(CLUSTER, "b"))
+    clusters = client.subscribe(CLUSTER)
+    assert in_place(client, AGGREGATE)  # it is new: its routes wait
+    clusters.held.set("top", resource(CLUSTER, "top", (CLUSTER, "a"), content="0"))
+    client.holds(clusters, "a")
+    assert not in_place(client, AGGREGATE)
+    client.holds(clusters, "b")
+    assert in_place(client, AGGREGATE)
+
+
+def test_the_clusters_of_a_removed_aggregate_are_used_as_long_as_it_is() -> None:
+    route = resource(ROUTES, "r", (CLUSTER, "a"), content="2")
+    client = Client(route, resource(CLUSTER, "a"))
+    clusters, routes = client.subscribe(CLUSTER), client.subscribe(ROUTES, "r")
+    client.holds(clusters, "a")
+    for old in (AGGREGATE, resource(CLUSTER, "b")):
+        clusters.held.set(old.name, old)
+    routes.held.set("r", resource(ROUTES, "r", (CLUSTER, "top")))
+    assert {"top", "b"} <= set(still_used(client, CLUSTER))  # type: ignore[call-overload]
+    client.holds(routes, "r")
+    assert not {"top", "b"} & set(still_used(client, CLUSTER))  # type: ignore[call-overload]
+
+
+def test_a_removed_cluster_of_unknown_content_does_not_keep_itself() -> None:
+    client = Client(resource(CLUSTER, "a"))
+    clusters = client.subscribe(CLUSTER)
+    for parent in (ROUTES, LISTENER):
+        client.subscribe(parent)
+    clusters.held.set("old", unseen(CLUSTER, "old", "of an earlier stream"))
+    assert "old" not in still_used(client, CLUSTER)

@@ -12,13 +12,14 @@ from controlplane.traffic import Rate, Traffic, model_clusters
 def traffic_to_proto(model: Model, traffic: Traffic, now: float) -> pb.ModelTraffic:
     """Return the message of a model's traffic. `now` is in seconds since the epoch."""
     message = pb.ModelTraffic(model=model.resource_name)
-    for cluster, version, copies in model_clusters(model):
+    for cluster, receiver in model_clusters(model):
         observed = traffic.cluster(cluster)
         totals = observed.totals
         message.versions.add(
-            version=version,
-            copies=copies,
-            share=0 if copies else model.split.get(version, 0),
+            version=receiver.version,
+            copies=receiver.copies,
+            fallback_for=receiver.fallback_for,
+            share=0 if receiver.copies or receiver.fallback_for else model.split.get(receiver.version, 0),
             rate=_rate_to_proto(observed.rate, observed.recent(now).gone_per_second),
             totals=pb.TrafficCounts(
                 requests=totals.tries,
@@ -37,14 +38,20 @@ def traffic_to_proto(model: Model, traffic: Traffic, now: float) -> pb.ModelTraf
 def node_traffic_to_proto(model: Model, traffic: Traffic, max_nodes: int) -> list[pb.NodeTraffic]:
     """Return the messages of a model's traffic by node, the most tries first, at most `max_nodes`."""
     entries = [
-        (rate, node, version, copies)
-        for cluster, version, copies in model_clusters(model)
+        (rate, node, receiver)
+        for cluster, receiver in model_clusters(model)
         for node, rate in traffic.by_node(cluster).items()
     ]
     entries.sort(key=lambda entry: (-entry[0].tries, -entry[0].active, entry[1]))
     return [
-        pb.NodeTraffic(node=node_name(node), version=version, copies=copies, rate=_rate_to_proto(rate))
-        for rate, node, version, copies in entries[:max_nodes]
+        pb.NodeTraffic(
+            node=node_name(node),
+            version=receiver.version,
+            copies=receiver.copies,
+            fallback_for=receiver.fallback_for,
+            rate=_rate_to_proto(rate),
+        )
+        for rate, node, receiver in entries[:max_nodes]
     ]
 
 

@@ -26,7 +26,7 @@ from google.api import resource_pb2 as google_dot_api_dot_resource__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18turnout/v1/traffic.proto\x12\nturnout.v1\x1a\x19google/api/resource.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"c\n\x0cModelTraffic\x12%\n\x05model\x18\x01 \x01(\tB\x16\xfa\x41\x13\n\x11turnout.dev/Model\x12,\n\x08versions\x18\x02 \x03(\x0b\x32\x1a.turnout.v1.VersionTraffic\"\xd8\x01\n\x0eVersionTraffic\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x0e\n\x06\x63opies\x18\x02 \x01(\x08\x12\r\n\x05share\x18\x03 \x01(\r\x12%\n\x04rate\x18\x04 \x01(\x0b\x32\x17.turnout.v1.TrafficRate\x12)\n\x06totals\x18\x05 \x01(\x0b\x32\x19.turnout.v1.TrafficCounts\x12\r\n\x05nodes\x18\x06 \x01(\x05\x12\x35\n\x11last_request_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xc9\x01\n\x0bTrafficRate\x12\x1f\n\x13requests_per_second\x18\x01 \x01(\x01\x42\x02\x18\x01\x12\x19\n\x11\x65rrors_per_second\x18\x02 \x01(\x01\x12\x18\n\x10\x64rops_per_second\x18\x03 \x01(\x01\x12\x13\n\x0bin_progress\x18\x04 \x01(\x03\x12\x18\n\x10tries_per_second\x18\x05 \x01(\x01\x12\x17\n\x0fgone_per_second\x18\x06 \x01(\x01\x12\x1c\n\x14successes_per_second\x18\x07 \x01(\x01\"t\n\rTrafficCounts\x12\x14\n\x08requests\x18\x01 \x01(\x03\x42\x02\x18\x01\x12\x11\n\tsuccesses\x18\x02 \x01(\x03\x12\x0e\n\x06\x65rrors\x18\x03 \x01(\x03\x12\r\n\x05\x64rops\x18\x04 \x01(\x03\x12\r\n\x05tries\x18\x05 \x01(\x03\x12\x0c\n\x04gone\x18\x06 \x01(\x03\"z\n\x0bNodeTraffic\x12#\n\x04node\x18\x01 \x01(\tB\x15\xfa\x41\x12\n\x10turnout.dev/Node\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0e\n\x06\x63opies\x18\x03 \x01(\x08\x12%\n\x04rate\x18\x04 \x01(\x0b\x32\x17.turnout.v1.TrafficRate\"\xa7\x01\n\rTrafficSource\x12\x17\n\x0freporting_nodes\x18\x01 \x01(\x05\x12\x17\n\x0f\x63onnected_nodes\x18\x02 \x01(\x05\x12\x34\n\x10last_report_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstart_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB8\n\x0e\x64\x65v.turnout.v1P\x01Z$turnout.dev/gen/turnout/v1;turnoutv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18turnout/v1/traffic.proto\x12\nturnout.v1\x1a\x19google/api/resource.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"c\n\x0cModelTraffic\x12%\n\x05model\x18\x01 \x01(\tB\x16\xfa\x41\x13\n\x11turnout.dev/Model\x12,\n\x08versions\x18\x02 \x03(\x0b\x32\x1a.turnout.v1.VersionTraffic\"\xee\x01\n\x0eVersionTraffic\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x0e\n\x06\x63opies\x18\x02 \x01(\x08\x12\r\n\x05share\x18\x03 \x01(\r\x12%\n\x04rate\x18\x04 \x01(\x0b\x32\x17.turnout.v1.TrafficRate\x12)\n\x06totals\x18\x05 \x01(\x0b\x32\x19.turnout.v1.TrafficCounts\x12\r\n\x05nodes\x18\x06 \x01(\x05\x12\x35\n\x11last_request_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0c\x66\x61llback_for\x18\x08 \x01(\t\"\xc9\x01\n\x0bTrafficRate\x12\x1f\n\x13requests_per_second\x18\x01 \x01(\x01\x42\x02\x18\x01\x12\x19\n\x11\x65rrors_per_second\x18\x02 \x01(\x01\x12\x18\n\x10\x64rops_per_second\x18\x03 \x01(\x01\x12\x13\n\x0bin_progress\x18\x04 \x01(\x03\x12\x18\n\x10tries_per_second\x18\x05 \x01(\x01\x12\x17\n\x0fgone_per_second\x18\x06 \x01(\x01\x12\x1c\n\x14successes_per_second\x18\x07 \x01(\x01\"t\n\rTrafficCounts\x12\x14\n\x08requests\x18\x01 \x01(\x03\x42\x02\x18\x01\x12\x11\n\tsuccesses\x18\x02 \x01(\x03\x12\x0e\n\x06\x65rrors\x18\x03 \x01(\x03\x12\r\n\x05\x64rops\x18\x04 \x01(\x03\x12\r\n\x05tries\x18\x05 \x01(\x03\x12\x0c\n\x04gone\x18\x06 \x01(\x03\"\x90\x01\n\x0bNodeTraffic\x12#\n\x04node\x18\x01 \x01(\tB\x15\xfa\x41\x12\n\x10turnout.dev/Node\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0e\n\x06\x63opies\x18\x03 \x01(\x08\x12%\n\x04rate\x18\x04 \x01(\x0b\x32\x17.turnout.v1.TrafficRate\x12\x14\n\x0c\x66\x61llback_for\x18\x05 \x01(\t\"\xa7\x01\n\rTrafficSource\x12\x17\n\x0freporting_nodes\x18\x01 \x01(\x05\x12\x17\n\x0f\x63onnected_nodes\x18\x02 \x01(\x05\x12\x34\n\x10last_report_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstart_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB8\n\x0e\x64\x65v.turnout.v1P\x01Z$turnout.dev/gen/turnout/v1;turnoutv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -45,13 +45,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MODELTRAFFIC']._serialized_start=100
   _globals['_MODELTRAFFIC']._serialized_end=199
   _globals['_VERSIONTRAFFIC']._serialized_start=202
-  _globals['_VERSIONTRAFFIC']._serialized_end=418
-  _globals['_TRAFFICRATE']._serialized_start=421
-  _globals['_TRAFFICRATE']._serialized_end=622
-  _globals['_TRAFFICCOUNTS']._serialized_start=624
-  _globals['_TRAFFICCOUNTS']._serialized_end=740
-  _globals['_NODETRAFFIC']._serialized_start=742
-  _globals['_NODETRAFFIC']._serialized_end=864
-  _globals['_TRAFFICSOURCE']._serialized_start=867
-  _globals['_TRAFFICSOURCE']._serialized_end=1034
+  _globals['_VERSIONTRAFFIC']._serialized_end=440
+  _globals['_TRAFFICRATE']._serialized_start=443
+  _globals['_TRAFFICRATE']._serialized_end=644
+  _globals['_TRAFFICCOUNTS']._serialized_start=646
+  _globals['_TRAFFICCOUNTS']._serialized_end=762
+  _globals['_NODETRAFFIC']._serialized_start=765
+  _globals['_NODETRAFFIC']._serialized_end=909
+  _globals['_TRAFFICSOURCE']._serialized_start=912
+  _globals['_TRAFFICSOURCE']._serialized_end=1079
 # @@protoc_insertion_point(module_scope)

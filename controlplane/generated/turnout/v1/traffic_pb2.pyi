@@ -41,7 +41,9 @@ class ModelTraffic(_message.Message):
     """Name of the model, `models/{model}`."""
     @_builtins.property
     def versions(self) -> _containers.RepeatedCompositeFieldContainer[Global___VersionTraffic]:
-        """Traffic of each version, the newest version first. A version that a mirror copies to has a second entry for the copies."""
+        """Traffic of each version, the newest version first. A version that a mirror copies to has a second entry for the copies. After
+        a version with fallbacks there is an entry for each fallback, with what it took over.
+        """
 
     def __init__(
         self,
@@ -70,6 +72,7 @@ class VersionTraffic(_message.Message):
     TOTALS_FIELD_NUMBER: _builtins.int
     NODES_FIELD_NUMBER: _builtins.int
     LAST_REQUEST_TIME_FIELD_NUMBER: _builtins.int
+    FALLBACK_FOR_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     """Name of the version within its model."""
     copies: _builtins.bool
@@ -78,6 +81,10 @@ class VersionTraffic(_message.Message):
     """Share of the model's requests that the version should get, in basis points. 0 for copies."""
     nodes: _builtins.int
     """Number of nodes whose last report has tries at this version."""
+    fallback_for: _builtins.str
+    """Version that was chosen for these requests, which `version` then took over as its fallback. Each of them counts as an error of
+    that version. Empty for requests that `version` itself was chosen for.
+    """
     @_builtins.property
     def rate(self) -> Global___TrafficRate:
         """Current rate: the sum of each client's last report; the rate of gone tries is that of the last 30 to 60 seconds."""
@@ -100,10 +107,11 @@ class VersionTraffic(_message.Message):
         totals: Global___TrafficCounts | None = ...,
         nodes: _builtins.int = ...,
         last_request_time: _timestamp_pb2.Timestamp | None = ...,
+        fallback_for: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["last_request_time", b"last_request_time", "rate", b"rate", "totals", b"totals"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["copies", b"copies", "last_request_time", b"last_request_time", "nodes", b"nodes", "rate", b"rate", "share", b"share", "totals", b"totals", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["copies", b"copies", "fallback_for", b"fallback_for", "last_request_time", b"last_request_time", "nodes", b"nodes", "rate", b"rate", "share", b"share", "totals", b"totals", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -133,7 +141,7 @@ class TrafficRate(_message.Message):
         """The same as `tries_per_second`."""
 
     errors_per_second: _builtins.float
-    """Tries that ended with an error, per second: a 5xx, no answer, or no connection. With gRPC only the statuses UNKNOWN,
+    """Tries that ended with an error, per second: a 5xx, no answer, or no connection; and requests that a fallback took over. With gRPC only the statuses UNKNOWN,
     DEADLINE_EXCEEDED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE and DATA_LOSS. An HTTP answer counts when its head arrives, so one
     that is cut off later is a success; a gRPC answer counts when its trailers arrive.
     """
@@ -230,12 +238,15 @@ class NodeTraffic(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     COPIES_FIELD_NUMBER: _builtins.int
     RATE_FIELD_NUMBER: _builtins.int
+    FALLBACK_FOR_FIELD_NUMBER: _builtins.int
     node: _builtins.str
     """Name of the node, `nodes/{node}`."""
     version: _builtins.str
     """Name of the version within its model."""
     copies: _builtins.bool
     """True for the copies that a mirror sends."""
+    fallback_for: _builtins.str
+    """Version that was chosen for these requests, which `version` then took over. Empty for requests that it was chosen for."""
     @_builtins.property
     def rate(self) -> Global___TrafficRate:
         """Rate, from the node's last report."""
@@ -247,10 +258,11 @@ class NodeTraffic(_message.Message):
         version: _builtins.str = ...,
         copies: _builtins.bool = ...,
         rate: Global___TrafficRate | None = ...,
+        fallback_for: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["rate", b"rate"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["copies", b"copies", "node", b"node", "rate", b"rate", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["copies", b"copies", "fallback_for", b"fallback_for", "node", b"node", "rate", b"rate", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

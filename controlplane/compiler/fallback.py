@@ -1,0 +1,106 @@
+"""Fallbacks: the versions that take over when the chosen version of a request can't answer.
+
+A version with fallbacks has more clusters than its own:
+
+    MODEL/VERSION                     its endpoints, as always
+    MODEL/VERSION/fallback/FALLBACK   the endpoints of one fallback, for requests that VERSION was chosen for
+    MODEL/VERSION/fallback            an aggregate of these clusters, in this order; routes name it instead of MODEL/VERSION
+
+The aggregate's levels are those of its clusters, one after the other. Envoy sends a request to the first level with a healthy
+endpoint. A try that fails, or that is answered 429 or 503, is retried at the next level (`previous_priorities`).
+
+Why the fallback's endpoints have a second cluster: load reports name the endpoint's cluster, and never the aggregate. If it
+were MODEL/FALLBACK, nobody could tell what VERSION failed to answer from what FALLBACK was chosen for (`traffic.py`).
+
+Copies for a mirror and previewed requests go to MODEL/VERSION: the one who previews wants no other version's answer.
+
+Known flaw: the levels have no upstream HTTP filters of their own, because Envoy runs those of the cluster that the route names
+(envoyproxy/envoy#29318). So versions that need some can't be combined with fallbacks (`domain/fallback.py`).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from envoy.config.cluster.v3 import cluster_pb2
+from envoy.extensions.clusters.aggregate.v3 import cluster_pb2 as aggregate_pb2
+from envoy.extensions.retry.priority.previous_priorities.v3.previous_priorities_config_pb2 import PreviousPrioritiesConfig
+
+from controlplane.compiler.clusters import circuit_breakers, cluster_name, compile_version
+from controlplane.compiler.endpoints import max_priorities
+from controlplane.compiler.message import packed, resource
+from controlplane.compiler.who import set_version
+from controlplane.domain import Model, Protocol, Version
+from controlplane.envoy_types import CLUSTER
+from controlplane.snapshot import Resource
+
+_FALLBACK = "/fallback"
+# Answers after which the next level is tried. A version that gives one of them has not acted on the request.
+_STATUSES = (429, 503)
+# The same in gRPC.
+_GRPC_STATUSES = "resource-exhausted,unavailable"
+
+
+def aggregate_name(model: str, version: str) -> str:
+    """Return `MODEL/VERSION/fallback`."""
+    return f"{cluster_name(model, version)}{_FALLBACK}"
+
+
+def fallback_name(model: str, version: str, fallback: str) -> str:
+    """Return `MODEL/VERSION/fallback/FALLBACK`."""
+    return f"{aggregate_name(model, version)}/{fallback}"
+
+
+def routed_name(model: str, version: Version) -> str:
+    """Return the cluster that routes name for a version."""
+    return aggregate_name(model, version.name) if version.fallback else cluster_name(model, version.name)
+
+
+def compile_fallbacks(model: Model) -> list[Resource]:
+    """Return the aggregates of a model's versions, and the clusters of their fallbacks."""
+    return [cluster for version in model.versions if version.endpoints for cluster in _of_version(model, version)]
+
+
+def _of_version(model: Model, version: Version) -> list[Resource]:
+    if not version.fallback:
+        return []
+    names = [fallback_name(model.name, version.name, fallback) for fallback in version.fallback]
+    levels = [
+        compile_version(name, model.name, model.version(fallback), affinity=model.affinity, to_the_last=True)
+        for name, fallback in zip(names, version.fallback, strict=True)
+    ]
+    return [*levels, _aggregate(model.name, version, [cluster_name(model.name, version.name), *names])]
+
+
+def _aggregate(model: str, version: Version, levels: list[str]) -> Resource:
+    cluster = cluster_pb2.Cluster(
+        name=aggregate_name(model, version.name),
+        lb_policy=cluster_pb2.Cluster.CLUSTER_PROVIDED,
+        # Retries count here, and everything else at the levels.
+        circuit_breakers=circuit_breakers(version),
+    )
+    # Envoy knows only this cluster's metadata when it says who answered, and not the level's.
+    set_version(cluster.metadata, model, f"{version.name}{_FALLBACK}")
+    cluster.cluster_type.name = "envoy.clusters.aggregate"
+    cluster.cluster_type.typed_config.CopyFrom(packed(aggregate_pb2.ClusterConfig(clusters=levels)))
+    return resource(CLUSTER, cluster, [(CLUSTER, name) for name in levels])
+
+
+def retry_at_next_level(policy: Any, model: Model) -> None:
+    """Let a retry policy try the next level of a version with fallbacks. Do nothing if no version of the model has any.
+
+    It is the same for every split. So a version without fallbacks has its 429 and 503 retried, too, at another endpoint.
+    """
+    versions = [v for v in model.versions if v.fallback and v.endpoints]
+    if not versions:
+        return
+    policy.retry_on += ",retriable-status-codes"
+    policy.retriable_status_codes.extend(_STATUSES)
+    if any(v.protocol is Protocol.GRPC for v in versions):
+        policy.retry_on += f",{_GRPC_STATUSES}"
+    # Another endpoint of the same level may answer. With a single one, or other levels of the version itself, don't wait.
+    tries = 2 if all(len(v.endpoints) > 1 and max_priorities(v) == 1 for v in versions) else 1
+    levels = max(max_priorities(v) - 1 + len(v.fallback) for v in versions)
+    policy.num_retries.value = max(policy.num_retries.value, tries * levels)
+    policy.retry_priority.name = "previous_priorities"
+    policy.retry_priority.typed_config.CopyFrom(packed(PreviousPrioritiesConfig(update_frequency=tries)))
