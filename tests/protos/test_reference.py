@@ -104,6 +104,6 @@ def test_types_behaviors_and_oneofs(text: str) -> None:
     assert "| `create_time` | google.protobuf.Timestamp | output only |" in text
     assert "| `private_key_pem` | string | optional, input only |" in text
     assert "Resource `turnout.dev/Model`, named `models/{model}`." in text
-    assert "At most one of `tls_certificate`, `ca_certificates` is set. Content of the secret." in text
+    assert "At most one of `tls_certificate`, `ca_certificates`, `opaque` is set. Content of the secret." in text
     assert "At most one of `weight`" not in text
     assert "→ stream of [WatchRevisionResponse](#watchrevisionresponse); no side effects." in text

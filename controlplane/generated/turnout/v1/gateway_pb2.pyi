@@ -295,7 +295,9 @@ class Cors(_message.Message):
 
     @_builtins.property
     def expose_headers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Response headers that the page may read, in lower case. gRPC-Web needs `grpc-status` and `grpc-message`. At most 64."""
+        """Response headers that the page may read, in lower case. gRPC-Web needs `grpc-status` and `grpc-message`. At most 64.
+        Unset: those that browsers always let it read.
+        """
 
     @_builtins.property
     def max_age(self) -> _duration_pb2.Duration:

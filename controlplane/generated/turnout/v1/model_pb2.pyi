@@ -333,12 +333,12 @@ class RequestHeaders(_message.Message):
     @_builtins.property
     def set(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Headers to set, by name, at most 32. A header of the same name that the client sent is replaced. Values are 1 to 4,096
-        visible ASCII characters, with spaces between them. They are not secret: use `credential` for those.
+        visible ASCII characters, with spaces between them. They are not secret: use `credential` for those. Unset: none.
         """
 
     @_builtins.property
     def remove(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Names of headers to remove, at most 32."""
+        """Names of headers to remove, at most 32. Unset: none."""
 
     def __init__(
         self,
