@@ -17,7 +17,7 @@ be called on the whole body, before the headers leave. The limit is that of the 
 
 A place that occurs twice is replaced twice, also if the name of a member has escapes: a client must not reach another model of
 the server that way. Nothing is added where there is no name. Other bodies pass as they are, and so do compressed ones. The
-script finds the values without building a table of the text, in 1 ms for each megabyte of long strings or numbers.
+script finds the values without building a table of the text, in about 3 ms for each megabyte.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def script(version: Version) -> str:
     parts.append(_ON_REQUEST)
     parts += [_PATH_STEP] if rewrite is not None else []
     parts += [_QUERY_STEP] if model else []
-    parts.append('  headers:replace(":path", path)\n')
+    parts.append(_NEW_PATH)
     parts += [_BODY_STEP] if model else []
     return "\n".join(("", *parts))[1:] + "end\n"
 
@@ -105,6 +105,14 @@ function envoy_on_request(handle)
 
 _PATH_STEP = """\
   path = rewritten(path)
+"""
+
+# Envoy itself keeps the client's path under this name when a route rewrites the path. Access logs show it.
+_NEW_PATH = """\
+  if path ~= headers:get(":path") then
+    if not headers:get("x-envoy-original-path") then headers:add("x-envoy-original-path", headers:get(":path")) end
+    headers:replace(":path", path)
+  end
 """
 
 _QUERY_STEP = """\
@@ -219,7 +227,9 @@ end
 """
 
 _BODY_STEP = r"""
-  if headers:get("content-encoding") then return end
+  local method = headers:get(":method")
+  -- A WebSocket begins with GET, and its messages are no body that ends.
+  if method ~= "POST" and method ~= "PUT" and method ~= "PATCH" or headers:get("content-encoding") then return end
   local content_type = headers:get("content-type") or ""
   local kind, boundary = content_type:lower(), nil
   if kind:find("^multipart/form%-data") and not path:find("^[^?]*/files$") and not path:find("^[^?]*/parts$") then

@@ -142,6 +142,15 @@ def test_an_example_needs_its_secrets_and_then_applies(run: Run, server: Server,
     assert "0.0.0.0:10443 (TLS)" in run("get", "gateways").out
 
 
+def test_the_example_of_a_managed_endpoint_needs_its_secret_and_then_applies(run: Run, server: Server) -> None:
+    example = Path(__file__).parents[2] / "examples" / "managed-endpoint"
+    missing = run("apply", "-f", example)
+    assert (missing.code, "secrets/provider does not exist" in missing.err) == (5, True)
+    assert run("secret", "set", "provider", "--value", "-", stdin="sk-1234").code == 0
+    applied = run("apply", "-f", example, "--validate-with-envoy")
+    assert (applied.code, "accepts it" in applied.err) == (0, True)
+
+
 def test_no_log_line_or_stored_file_contains_a_key(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -23,7 +23,7 @@ from google.protobuf import text_format
 from controlplane.compiler.bootstrap import node_bootstrap
 from controlplane.demo.envoy import Envoy
 from controlplane.demo.plane import ControlPlane, free_port
-from controlplane.generated.turnout.v1.gateway_pb2 import Gateway, NodeSelector
+from controlplane.generated.turnout.v1.gateway_pb2 import AccessLog, FileSink, Gateway, NodeSelector
 from controlplane.generated.turnout.v1.model_pb2 import (
     Credential,
     Endpoint,
@@ -78,7 +78,12 @@ class Server:
         finally:
             await runner.cleanup()
 
-    async def _answer(self, request: web.Request) -> web.Response:
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
+        if request.headers.get("upgrade") == "websocket":
+            socket = web.WebSocketResponse()
+            await socket.prepare(request)
+            await socket.send_str(f"{request.raw_path} {await socket.receive_str()}")
+            return socket
         headers = {name.lower(): value for name, value in request.headers.items()}
         self.seen.append(Request(self.name, request.raw_path, headers, await request.read()))
         self.arrived.set()
@@ -111,10 +116,20 @@ class Fleet:
     servers: Sequence[Server]
     session: aiohttp.ClientSession
 
+    @property
+    def access_log(self) -> Path:
+        return self.plane.directory / "access.log"
+
     async def apply(self, *models: Model, secrets: Sequence[Secret] = ()) -> None:
         """Apply models and secrets together with the gateways, and wait until both Envoys hold the revision."""
         gateways = [
-            Gateway(name=f"g-{i}", address="127.0.0.1", port=port, nodes=NodeSelector(ids=[f"edge-{i}"]))
+            Gateway(
+                name=f"g-{i}",
+                address="127.0.0.1",
+                port=port,
+                nodes=NodeSelector(ids=[f"edge-{i}"]),
+                access_log=AccessLog(file=FileSink(path=str(self.access_log))),
+            )
             for i, port in enumerate(self.ports)
         ]
         for model in models:
@@ -192,6 +207,7 @@ async def test_each_version_gets_its_own_requests() -> None:
             assert await f.ask(port, "/v2/models/iris/infer?a=/v2/models/prod", sent) == 200
             live = await blue.next()
             assert live.path == "/v2/models/prod/versions/1/infer?a=/v2/models/prod"
+            assert live.headers["x-envoy-original-path"] == "/v2/models/iris/infer?a=/v2/models/prod"
             assert shown(live, *names) == {
                 "host": "iris.test",
                 "x-client": "mine",
@@ -305,6 +321,10 @@ async def test_the_name_of_the_model_is_replaced_wherever_a_body_gateway_looks_f
             large = b'{"messages":["' + b"a" * (3 << 20) + b'"],"model":"chat"}'
             assert (await received(large)).body == large.replace(b"chat", b"L/3")
             assert await f.ask(port, "/v1/models/chat/x", {"content-type": JSON}, large + b" " * (2 << 20)) == 413
+            # A WebSocket names the model in its query. Its messages pass as they are.
+            async with f.session.ws_connect(f"http://127.0.0.1:{port}/v1/models/chat/x?model=chat") as socket:
+                await socket.send_str('{"model":"chat"}')
+                assert await socket.receive_str(timeout=5) == '/v1/models/chat/x?model=L%2F3 {"model":"chat"}'
             # Random bodies: a parser reads the same, apart from the name.
             for _ in range(150):
                 data = {k: _value(rng) for k in rng.sample(["model", "a", "stream", "m"], rng.randrange(5))}
@@ -334,7 +354,7 @@ async def _pieces(rng: random.Random, body: bytes) -> AsyncIterator[bytes]:
         await asyncio.sleep(0.002)
 
 
-async def test_a_credential_is_rotated_without_a_failed_request_and_is_in_nothing_but_its_secret(tmp_path: Path) -> None:
+async def test_a_credential_is_rotated_without_a_failed_request_and_is_in_nothing_but_its_secret() -> None:
     blue, green = Server("blue"), Server("green")
     async with fleet(blue, green) as f:
         model = Model(name="iris", versions=[blue.version()])
@@ -376,8 +396,12 @@ async def test_a_credential_is_rotated_without_a_failed_request_and_is_in_nothin
             status = await stub.FetchClientStatus(csds_pb2.ClientStatusRequest())
         assert "CredentialInjector" in text_format.MessageToString(status)
         texts.append(text_format.MessageToString(status))
+        for envoy in f.envoys:
+            await envoy.close()  # this writes the rest of the access log
         files = [p.read_bytes() for p in (*f.plane.data.rglob("*"), f.plane.directory / "serve.log") if p.is_file()]
-        assert len(files) > 3
+        files.append(f.access_log.read_bytes())
+        assert b"/v2/models/iris/infer" in files[-1]
+        assert len(files) > 4
         data = [text.encode() for text in texts] + files
         marks = [form for k in (KEY, NEXT_KEY) for form in (k.encode(), base64.b64encode(k.encode())[:-4])]
         assert not [mark for mark in marks if any(mark in d for d in data)]

@@ -81,7 +81,7 @@ async def test_an_opaque_value_is_sealed_like_a_private_key(tmp_path: Path) -> N
     assert store.head.value.state.secrets == {"key": secret}
     await store.close()
     (directory / KEY_FILE).rename(tmp_path / KEY_FILE)
-    assert await reason(directory) == "SECRET_KEY_WRONG"
+    assert await reason(directory) == "SECRET_KEY_MISSING"
 
 
 async def test_permissions_of_files_that_others_can_read_are_corrected(tmp_path: Path) -> None:
