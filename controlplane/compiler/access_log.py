@@ -112,9 +112,12 @@ def _grpc(gateway: Gateway, log_name: str) -> Any:
     common.log_name = log_name or gateway.name
     common.transport_api_version = 2  # V3
     common.grpc_service.envoy_grpc.cluster_name = collector_name(gateway)
-    for tag, kind, key in (("model", "cluster", "model"), ("version", "cluster", "version")):
-        custom = common.custom_tags.add(tag=tag)
-        getattr(custom.metadata.kind, kind).SetInParent()
-        custom.metadata.metadata_key.key = NAMESPACE
-        custom.metadata.metadata_key.path.add(key=key)
+    # On Envoy 1.36 a tag can read the metadata of a cluster, and not those of a virtual host, which have the revision.
+    for key in ("model", "version"):
+        tag = common.custom_tags.add(tag=key)
+        tag.metadata.kind.cluster.SetInParent()
+        tag.metadata.metadata_key.key = NAMESPACE
+        tag.metadata.metadata_key.path.add(key=key)
+    if gateway.answered_by_header:
+        config.additional_response_headers_to_log.append(gateway.answered_by_header)
     return config

@@ -12,7 +12,9 @@ from typing import Any
 from urllib.parse import unquote
 
 import aiohttp
+import grpc
 import pytest
+from envoy.service.accesslog.v3 import als_pb2, als_pb2_grpc
 from grpc_health.v1 import health_pb2
 
 from controlplane.demo.plane import ControlPlane
@@ -23,6 +25,7 @@ from controlplane.domain import (
     Endpoint,
     FileSink,
     Gateway,
+    GrpcSink,
     HeaderRouting,
     HostRouting,
     Model,
@@ -317,3 +320,35 @@ async def test_a_websocket_outlives_a_switch_and_answers_name_the_revision(
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     last = next(line for line in reversed(lines) if line["model"] == "chat" and line["response_code"] == 200)
     assert (last["version"], last["revision"]) == ("green", 2)
+
+
+class Collector(als_pb2_grpc.AccessLogServiceServicer):  # type: ignore[misc]
+    """Collects the entries of access logs: the log's name, the custom tags and the request id of each."""
+
+    def __init__(self) -> None:
+        self.entries: asyncio.Queue[tuple[str, dict[str, str], str]] = asyncio.Queue()
+
+    async def StreamAccessLogs(self, requests: Any, context: Any) -> Any:
+        name = ""
+        async for message in requests:
+            name = message.identifier.log_name or name
+            for entry in message.http_logs.log_entry:
+                tags = dict(entry.common_properties.custom_tags)
+                self.entries.put_nowait((name, tags, entry.request.request_id))
+        return als_pb2.StreamAccessLogsResponse()
+
+
+@ENVOYS
+async def test_a_collector_gets_an_entry_for_each_request(tmp_path: Path, version: str) -> None:
+    collector, server = Collector(), grpc.aio.server()
+    als_pb2_grpc.add_AccessLogServiceServicer_to_server(collector, server)
+    sink = GrpcSink("127.0.0.1", server.add_insecure_port("127.0.0.1:0"))
+    await server.start()
+    try:
+        async with asker(tmp_path, version, replace(edge(), access_log=AccessLog(grpc=sink))) as ask:
+            assert (await ask("edge", "/v2/models/iris", headers={"x-request-id": ID}))[0] == 200
+            name, tags, request_id = await asyncio.wait_for(collector.entries.get(), 10)
+            assert (name, request_id) == ("edge", ID)
+            assert (tags["model"], tags["version"]) == ("iris", "blue")
+    finally:
+        await server.stop(None)
