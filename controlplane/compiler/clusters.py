@@ -60,12 +60,14 @@ def mirror_name(model: str, version: str) -> str:
     return f"{cluster_name(model, version)}/mirror"
 
 
-def compile_cluster(model: str, version: Version, affinity: Affinity | None = None) -> list[Resource]:
-    """Return the cluster of a version; empty if it has no endpoints."""
+def compile_cluster(
+    model: str, version: Version, affinity: Affinity | None = None, request_timeout: float = 0.0
+) -> list[Resource]:
+    """Return the cluster of a version; empty if it has no endpoints. The timeout is that of the model's requests, or 0."""
     if not version.endpoints:
         return []
-    name, to_the_last = cluster_name(model, version.name), bool(version.fallback)
-    return [compile_version(name, model, version, affinity=affinity, to_the_last=to_the_last)]
+    name, to_the_last, limit = cluster_name(model, version.name), bool(version.fallback), upload_limit(request_timeout)
+    return [compile_version(name, model, version, affinity=affinity, limit=limit, to_the_last=to_the_last)]
 
 
 def compile_mirror(model: Model) -> list[Resource]:
@@ -74,8 +76,8 @@ def compile_mirror(model: Model) -> list[Resource]:
         return []
     # Without health checks of its own: they would check each endpoint twice, and a slow check would delay the cluster.
     version = replace(model.version(model.mirror.version), limits=copy_limits(model.mirror), health_check=None)
-    mirror = replace(model.mirror, timeout=copy_timeout(model, model.mirror))
-    return [compile_version(mirror_name(model.name, version.name), model.name, version, mirror)]
+    limit = copy_timeout(model, model.mirror)
+    return [compile_version(mirror_name(model.name, version.name), model.name, version, model.mirror, limit=limit)]
 
 
 def compile_version(
@@ -85,11 +87,12 @@ def compile_version(
     mirror: Mirror | None = None,
     affinity: Affinity | None = None,
     *,
+    limit: float = 0.0,
     to_the_last: bool = False,
 ) -> Resource:
-    """Return a cluster of the version's endpoints. With `mirror` it is the one of the copies; its timeout is set.
+    """Return a cluster of the version's endpoints. With `mirror` it is the one of the copies.
 
-    `to_the_last` is that of `load_assignment`.
+    A try, or a copy, ends after `limit` seconds; 0 is no limit. `to_the_last` is that of `load_assignment`.
     """
     cluster = cluster_pb2.Cluster(
         name=name,
@@ -106,7 +109,7 @@ def compile_version(
         ),
     )
     set_version(cluster.metadata, model, version.name)
-    cluster.typed_extension_protocol_options[_HTTP_OPTIONS].CopyFrom(packed(_protocol(version, mirror)))
+    cluster.typed_extension_protocol_options[_HTTP_OPTIONS].CopyFrom(packed(_protocol(version, mirror, limit)))
     if mirror is not None:
         choose_copies(cluster)
     if version.tls is not None:
@@ -139,11 +142,20 @@ def _secrets(version: Version) -> list[tuple[str, str]]:
     return [(SECRET, name) for name in names if name]
 
 
-def _protocol(version: Version, mirror: Mirror | None) -> Any:
+def upload_limit(timeout: float) -> float:
+    """Return the limit of a whole try, with its upload, in seconds. `timeout` is that of the model's requests; 0 is no limit.
+
+    The `timeout` of the route begins when the request is complete. A request that this limit ends is no error of the model
+    server in Envoy's statistics. So it is a little longer: then `timeout` ends the requests whose uploads were quick.
+    """
+    return timeout + max(0.1, timeout / 10) if timeout else 0.0
+
+
+def _protocol(version: Version, mirror: Mirror | None, limit: float) -> Any:
     # Explicit, so that Envoy never chooses by the protocol of the client.
     options = http_protocol_options_pb2.HttpProtocolOptions()
-    if mirror is not None:
-        options.common_http_protocol_options.max_stream_duration.CopyFrom(duration(mirror.timeout))
+    if limit:
+        options.common_http_protocol_options.max_stream_duration.CopyFrom(duration(limit))
     if version.protocol is Protocol.HTTP1:
         options.common_http_protocol_options.idle_timeout.CopyFrom(duration(_http1_idle(version)))
         options.explicit_http_config.http_protocol_options.CopyFrom(protocol_pb2.Http1ProtocolOptions(enable_trailers=True))

@@ -26,7 +26,7 @@ from envoy.config.cluster.v3 import cluster_pb2
 from envoy.extensions.clusters.aggregate.v3 import cluster_pb2 as aggregate_pb2
 from envoy.extensions.retry.priority.previous_priorities.v3.previous_priorities_config_pb2 import PreviousPrioritiesConfig
 
-from controlplane.compiler.clusters import circuit_breakers, cluster_name, compile_version
+from controlplane.compiler.clusters import circuit_breakers, cluster_name, compile_version, upload_limit
 from controlplane.compiler.endpoints import max_priorities
 from controlplane.compiler.message import packed, resource
 from controlplane.compiler.who import set_version
@@ -65,8 +65,9 @@ def _of_version(model: Model, version: Version) -> list[Resource]:
     if not version.fallback:
         return []
     names = [fallback_name(model.name, version.name, fallback) for fallback in version.fallback]
+    limit = upload_limit(model.timeouts.request)
     levels = [
-        compile_version(name, model.name, model.version(fallback), affinity=model.affinity, to_the_last=True)
+        compile_version(name, model.name, model.version(fallback), affinity=model.affinity, limit=limit, to_the_last=True)
         for name, fallback in zip(names, version.fallback, strict=True)
     ]
     return [*levels, _aggregate(model.name, version, [cluster_name(model.name, version.name), *names])]

@@ -89,7 +89,7 @@ _REPLIES = (
         _INVALID_REQUEST,
         "timeout",
         expression="response.code == 408",
-        flags=("DT",),
+        flags=("UMSDR",),
     ),
     _Reply(
         "The model did not answer in time.",

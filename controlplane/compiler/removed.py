@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from controlplane.compiler.clusters import compile_cluster, compile_mirror
 from controlplane.compiler.fallback import compile_fallbacks
-from controlplane.domain import Mirror, Model, Version
+from controlplane.domain import Model
 from controlplane.domain.state import State
 from controlplane.snapshot import Resource
 
@@ -29,16 +29,21 @@ def removed_clusters(before: State, after: State) -> Iterator[list[Resource]]:
 
 def _clusters(model: Model, other: Model | None) -> Iterator[Resource]:
     """Yield the clusters of a model, except those that are compiled from the same input for another one."""
+    same_settings = other is not None and _settings(model) == _settings(other)
     for version in model.versions:
-        if other is None or version not in other.versions or model.affinity != other.affinity:
-            yield from compile_cluster(model.name, version, model.affinity)
-    if other is None or model.versions != other.versions or model.affinity != other.affinity:
+        if other is None or not same_settings or version not in other.versions:
+            yield from compile_cluster(model.name, version, model.affinity, model.timeouts.request)
+    if other is None or not same_settings or model.versions != other.versions:
         yield from compile_fallbacks(model)
     if other is None or _mirror_source(model) != _mirror_source(other):
         yield from compile_mirror(model)
 
 
-def _mirror_source(model: Model) -> tuple[Version, Mirror, float] | None:
+def _settings(model: Model) -> tuple[object, ...]:
+    """Return what each cluster of a model is compiled from, besides its version."""
+    return (model.affinity, model.timeouts.request)
+
+
+def _mirror_source(model: Model) -> tuple[object, ...]:
     """Return what the cluster of a model's mirror is compiled from."""
-    mirror = model.mirror
-    return None if mirror is None else (model.version(mirror.version), mirror, model.timeouts.request)
+    return () if model.mirror is None else (model.mirror, model.version(model.mirror.version), model.timeouts.request)

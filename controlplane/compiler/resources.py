@@ -39,12 +39,12 @@ class CompiledObjects:
     """Compiles objects. An object that stays equal has the same Resource objects each time."""
 
     def __init__(self) -> None:
-        # By (model, version).
-        self._clusters: Memo[tuple[str, str], tuple[Version, Affinity | None], list[Resource]] = Memo()
+        # By (model, version); the float is the model's request timeout.
+        self._clusters: Memo[tuple[str, str], tuple[Version, Affinity | None, float], list[Resource]] = Memo()
         # By cluster name, and the locality of the nodes if the endpoints are in several localities.
         self._assignments: Memo[tuple[str, Locality], tuple[Version, _LiveEndpoints], list[Resource]] = Memo()
-        # By model.
-        self._fallbacks: Memo[str, tuple[tuple[Version, ...], Affinity | None], list[Resource]] = Memo()
+        # By model; the float is the model's request timeout.
+        self._fallbacks: Memo[str, tuple[tuple[Version, ...], Affinity | None, float], list[Resource]] = Memo()
         # By model; the float is the model's request timeout.
         self._mirrors: Memo[str, tuple[Version, Mirror, float], list[Resource]] = Memo()
         # By (model, True if its revision is shown); the number is that revision, or 0.
@@ -127,7 +127,7 @@ class CompiledObjects:
         return True
 
     def _cluster(self, model: Model, version: Version) -> list[Resource]:
-        source = (version, model.affinity)
+        source = (version, model.affinity, model.timeouts.request)
         return self._clusters.get((model.name, version.name), source, lambda: compile_cluster(model.name, *source))
 
     def _assignment(
@@ -145,7 +145,7 @@ class CompiledObjects:
         levels = [(v, model.version(name)) for v in model.versions if v.endpoints for name in v.fallback]
         if not levels:
             return []
-        source = (model.versions, model.affinity)
+        source = (model.versions, model.affinity, model.timeouts.request)
         resources = list(self._fallbacks.get(model.name, source, lambda: compile_fallbacks(model)))
         for version, fallback in levels:
             name = fallback_name(model.name, version.name, fallback.name)

@@ -73,10 +73,8 @@ def _route(host: Any, model: Model, previewed: str = "") -> Any:
     route = host.routes.add()
     route.match.prefix = "/"
     action = route.route
-    # 0 is no limit; left out it would be 15 s.
+    # It begins when the request is complete. The cluster ends uploads. 0 is no limit; left out it would be 15 s.
     action.timeout.CopyFrom(duration(model.timeouts.request))
-    if model.timeouts.request:
-        action.max_stream_duration.max_stream_duration.CopyFrom(duration(_with_upload(model.timeouts.request)))
     action.idle_timeout.CopyFrom(duration(model.timeouts.idle))
     if model.rewrite is not None:
         action.regex_rewrite.CopyFrom(regex_rewrite(model.rewrite))
@@ -85,15 +83,6 @@ def _route(host: Any, model: Model, previewed: str = "") -> Any:
         if policy is not None:
             _rewrite_host(policy, model.version(model.mirror.version))
     return route
-
-
-def _with_upload(timeout: float) -> float:
-    """Return the limit of a whole request, with its upload, in seconds.
-
-    Envoy's `timeout` begins when the request is complete. A request that this limit ends is no error of the model server in
-    Envoy's statistics. So it is a little longer: then `timeout` ends the requests whose uploads were quick.
-    """
-    return timeout + max(0.1, timeout / 10)
 
 
 def _set_weights(action: Any, model: Model, *, sticky: bool = True) -> None:

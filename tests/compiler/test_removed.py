@@ -42,7 +42,12 @@ def clusters(of: State) -> Resources:
         ([IRIS], [replace(IRIS, versions=(BLUE, replace(GREEN, endpoints=BLUE.endpoints)))], []),
         ([IRIS], [replace(IRIS, versions=(BLUE, replace(GREEN, endpoints=())))], ["iris/green"]),
         ([MIRRORED], [IRIS], ["iris/green/mirror"]),
-        ([MIRRORED], [replace(MIRRORED, timeouts=Timeouts(request=7.0))], ["iris/green/mirror"]),
+        ([MIRRORED], [replace(MIRRORED, mirror=Mirror("green", timeout=7.0))], ["iris/green/mirror"]),
+        (
+            [MIRRORED],
+            [replace(MIRRORED, timeouts=Timeouts(request=7.0))],
+            ["iris/blue", "iris/green", "iris/green/mirror"],
+        ),
         ([FALLING_BACK], [IRIS], ["iris/green", "iris/green/fallback", "iris/green/fallback/blue"]),
         ([FALLING_BACK], [replace(FALLING_BACK, split={"green": 10_000})], []),
         ([IRIS], [replace(IRIS, affinity=Affinity("x-chat"))], ["iris/blue", "iris/green"]),
