@@ -95,19 +95,10 @@ def bootstrap(
 
     JSON: Envoy's Bootstrap message, with the field names of Envoy's protos; with --client grpc, gRPC's bootstrap.
     """
-    if form not in (None, Format.YAML, Format.JSON):
-        raise typer.BadParameter("a bootstrap is yaml or json", param_hint="--output")
-    if not node_id:
-        raise typer.BadParameter("is empty: a node needs its own id", param_hint="NODE_ID")
+    _check(node_id, form)
     if client is ClientKind.GRPC:
-        _only_for_envoys(
-            {
-                "--variant": variant,
-                "--admin-port": admin_port,
-                "--no-load-reports": not load_reports or None,
-                "--max-memory": max_memory,
-            }
-        )
+        load_option = None if load_reports else True
+        _only_for_envoys(variant=variant, admin_port=admin_port, no_load_reports=load_option, max_memory=max_memory)
     from controlplane.compiler.audience import MODELS
     from controlplane.compiler.bootstrap import MAX_MEMORY, grpc_bootstrap, node_bootstrap
     from controlplane.config import Address
@@ -137,7 +128,15 @@ def bootstrap(
     messages.print_data(for_envoy, form or Format.YAML)
 
 
-def _only_for_envoys(options: dict[str, object]) -> None:
+def _check(node_id: str, form: Format | None) -> None:
+    if form not in (None, Format.YAML, Format.JSON):
+        raise typer.BadParameter("a bootstrap is yaml or json", param_hint="--output")
+    if not node_id:
+        raise typer.BadParameter("is empty: a node needs its own id", param_hint="NODE_ID")
+
+
+def _only_for_envoys(**options: object) -> None:
     for name, value in options.items():
         if value is not None:
-            raise typer.BadParameter("works only for Envoys, not with --client grpc", param_hint=name)
+            hint = f"--{name.replace('_', '-')}"
+            raise typer.BadParameter("works only for Envoys, not with --client grpc", param_hint=hint)
