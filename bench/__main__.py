@@ -15,7 +15,7 @@ from bench import measure, picture
 from controlplane.errors import Error
 
 # Each is a module with a coroutine function `run`, whose parameters are `quick` and its options.
-_ALL = ("users", "models", "bad_clients", "envoys", "cores", "transports", "scale", "storms", "burst", "growth")
+_ALL = ("users", "models", "gateways", "bad_clients", "envoys", "cores", "transports", "scale", "storms", "burst", "growth")
 _BY_NAME = ("soak", "compare")  # only if they are named
 # By option: the benchmarks that have it. Other benchmarks of the same command ignore it.
 _OPTIONS = {

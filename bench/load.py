@@ -39,7 +39,10 @@ class Clients:
 
     def load(self, path: str, seconds: float) -> Load:
         """Send requests for `path` for this time, and return once all are answered."""
-        request = _request(path)
+        return self.send(_request(path), seconds)
+
+    def send(self, request: bytes, seconds: float) -> Load:
+        """Send a whole request again and again for this time, and return once all are answered."""
         requests = failed = 0
         start = time.perf_counter()
         for s in self._sockets:

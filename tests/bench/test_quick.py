@@ -17,7 +17,7 @@ REPOSITORY = Path(__file__).parents[2]
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("results")
-    command = [sys.executable, "-m", "bench", "users", "models", "bad_clients", "--quick", "--out", str(out)]
+    command = [sys.executable, "-m", "bench", "users", "models", "gateways", "bad_clients", "--quick", "--out", str(out)]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=110)
     assert done.returncode == 0, done.stdout + done.stderr
     return out
@@ -56,6 +56,12 @@ def test_users(results: Path) -> None:
 
 @pytest.mark.envoy
 @pytest.mark.slow
+def test_gateways(results: Path) -> None:
+    cells = json.loads((results / "gateways.json").read_text())["cells"]
+    assert [(c["gateway"], c["models"]) for c in cells] == [(k, m) for k in ("path", "header", "body") for m in (1, 20)]
+    assert all(c["requests_per_second"]["median"] > 0 < c["envoy_cpu_seconds_per_request"]["median"] for c in cells)
+
+
 def test_models(results: Path) -> None:
     document: dict[str, Any] = json.loads((results / "models.json").read_text())
     assert document["sizes"] == [1, 20]

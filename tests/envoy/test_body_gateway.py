@@ -26,7 +26,7 @@ from controlplane.domain import BodyRouting, Endpoint, Gateway, Model, Object, V
 from controlplane.domain.endpoints import NO_LIVE_ENDPOINTS
 from controlplane.domain.state import Changes, State
 from controlplane.snapshot import Audience
-from tests.envoy.conftest import Report
+from tests.envoy.conftest import MODEL, Fleet, Report
 from tests.fakes.openai_server import OpenAIServer, openai_server
 from tests.tools import missing, program
 
@@ -199,6 +199,50 @@ async def test_hostile_and_unusual_bodies(tmp_path: Path, version: str) -> None:
         names = {name for server in e.servers.values() for headers in server.seen for name in headers}
         assert not [name for name in names if name.startswith("x-turnout") or name == "x-evil"]
         assert "script log" not in (tmp_path / "envoy.log").read_text()
+
+
+async def test_openais_client_loses_no_request_at_switches(fleet: Fleet) -> None:
+    """Over ADS, on an Envoy of each xDS variant."""
+    try:
+        import openai
+    except ImportError:
+        missing("the package `openai` is not installed: its client is not tested")
+    async with openai_server("blue") as blue, openai_server("green") as green:
+        plane, manifest = fleet.control_plane, fleet.manifest({"blue": blue.port, "green": green.port})
+        for gateway in manifest.gateways:
+            gateway.body.SetInParent()
+        manifest.models[0].keys.append(LLAMA)
+        await plane.apply(manifest)
+        await fleet.start()
+        await plane.held(1, nodes=2)
+        answers: Counter[str] = Counter()
+        done = False
+
+        async def talk(port: int, stream: bool) -> None:
+            hello: Any = [{"role": "user", "content": "hello"}]
+            async with openai.AsyncOpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="x", max_retries=0) as client:
+                while not done:
+                    answer = await client.chat.completions.create(model=LLAMA, messages=hello, stream=stream)
+                    words = [chunk.choices[0].delta.content async for chunk in answer] if stream else None
+                    text = "".join(words) if words else answer.choices[0].message.content
+                    answers[text.strip()] += 1
+
+        talks = [asyncio.create_task(talk(port, stream)) for port in fleet.ports.values() for stream in (False, True)]
+        for i in range(6):
+            await plane.held(await plane.split(MODEL, {("green", "blue")[i % 2]: 10_000}), nodes=2)
+            before = answers.total()
+            async with asyncio.timeout(30):
+                while answers.total() < before + 12 and not any(t.done() for t in talks):  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+        done = True
+        await asyncio.gather(*talks)
+        assert answers.keys() == {f"{version} answers for {LLAMA}" for version in ("blue", "green")}
+        # A new model is in the list of each gateway as soon as it is held.
+        manifest.models[0].name, manifest.models[0].keys[:] = "qwen", [QWEN]
+        await plane.held(await plane.apply(manifest), nodes=2)
+        for port in fleet.ports.values():
+            async with openai.AsyncOpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="x") as client:
+                assert QWEN in [model.id async for model in client.models.list()]
 
 
 async def test_a_large_body_over_http2(tmp_path: Path) -> None:
