@@ -44,7 +44,7 @@ class FlatTable(ads_pb2_grpc.AggregatedDiscoveryServiceServicer):  # type: ignor
         self._weights: dict[str, Any] = {}
         for model in models:
             [own] = RouteConfiguration.FromString(compile_routes(model).body).virtual_hosts
-            [route] = own.routes
+            route = own.routes[-1]  # an earlier one is for requests without the sticky header
             host.retry_policy.CopyFrom(own.retry_policy)
             added = host.routes.add()
             added.CopyFrom(route)
