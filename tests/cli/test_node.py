@@ -43,7 +43,7 @@ def test_all_lists_every_resource_with_version_and_time(run: Run, applied: Serve
     status_when_settled(run, resources=0)
     every = run("nodes", "edge-1", "--all", "-o", "json").json["status"]["resources"]
     assert {(r["name"], r["heldVersion"]) for r in every if r["type"] == "RouteConfiguration"} == {
-        ("iris", client.held[ROUTES]["iris"][0])
+        (name, client.held[ROUTES][name][0]) for name in ("iris", "gateways/edge")
     }
     rows = [line.split()[:4] for line in run("nodes", "edge-1", "--all").out.splitlines()]
     assert ["RouteConfiguration", "iris", "synced", client.held[ROUTES]["iris"][0]] in rows
