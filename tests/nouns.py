@@ -163,7 +163,6 @@ affinities = st.none() | headers.map(lambda h: Affinity(header=h)) | st.just(Aff
 rate_limits = st.one_of(
     st.builds(RateLimit, st.integers(1, 1_000_000), millis(1, 3600)),
     headers.map(lambda h: RateLimit(5, header=h)),
-    st.just(RateLimit(5, 60.0, cookie="uid")),
     st.just(RateLimit(5, client_address=True)),
 )
 stickies = st.none() | headers.map(lambda h: Sticky(header=h)) | st.just(Sticky(cookie="uid"))

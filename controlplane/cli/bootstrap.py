@@ -45,8 +45,10 @@ Models = Annotated[
     list[str] | None,
     typer.Option("--model", metavar="NAME", help="Give the node only the models that are named like this. Repeatable."),
 ]
-Region = Annotated[str, typer.Option("--region", help="The node's region. Gateways can select nodes by it.")]
-Zone = Annotated[str, typer.Option("--zone", help="The zone in the region.")]
+Region = Annotated[
+    str, typer.Option("--region", help="The node's region. Endpoints in it are near, and gateways can select nodes by it.")
+]
+Zone = Annotated[str, typer.Option("--zone", help="The zone in the region. Endpoints in it are nearest.")]
 SubZone = Annotated[str, typer.Option("--sub-zone", help="The part of the zone.")]
 LoadReports = Annotated[
     bool,

@@ -206,12 +206,20 @@ def _changed_models(a: State, b: State, more: Iterable[str] = ()) -> list[tuple[
 
 
 def _with_other_models(changes: Iterable[tuple[Model | None, Model | None]]) -> set[str]:
-    """Return the gateways that get a model, lose one, or name one by other keys, for changes as (old, new) pairs."""
+    """Return the gateways that get a model, lose one, name one by other keys, or limit one in another way.
+
+    `changes` are (old, new) pairs.
+    """
     gateways: set[str] = set()
     for old, new in changes:
-        if old is None or new is None or (old.gateways, old.route_keys) != (new.gateways, new.route_keys):
+        if old is None or new is None or _gateways_input(old) != _gateways_input(new):
             gateways.update(*(model.gateways for model in (old, new) if model is not None))
     return gateways
+
+
+def _gateways_input(model: Model) -> object:
+    """Return the part of a model that its gateways' own resources depend on."""
+    return model.gateways, model.route_keys, model.rate_limits
 
 
 def _revision(meta: Mapping[str, ObjectMeta], model: Model) -> int:

@@ -42,6 +42,7 @@ from controlplane.compiler.client_filters import client_filters
 from controlplane.compiler.host_case import lower_case_host
 from controlplane.compiler.local_replies import set_local_replies
 from controlplane.compiler.message import duration, over_ads, packed, resource, set_header, socket_address
+from controlplane.compiler.rate_limits import Limits, add_rate_limits
 from controlplane.compiler.secrets import over_sds
 from controlplane.domain import BodyRouting, Gateway, GatewayTls, HeaderRouting, HostRouting, PathRouting, TlsVersion
 from controlplane.envoy_types import CLUSTER, LISTENER, SCOPED_ROUTES, SECRET
@@ -58,8 +59,8 @@ _BUFFER = 1 << 20  # bytes that Envoy buffers for a connection on either side; m
 _IPPROTO_TCP, _TCP_WINDOW_CLAMP = 6, 10
 
 
-def compile_listener(gateway: Gateway) -> Resource:
-    """Return the listener of a gateway."""
+def compile_listener(gateway: Gateway, limits: Limits = ()) -> Resource:
+    """Return the listener of a gateway. `limits` are the rate limits of its models."""
     listener = listener_pb2.Listener(
         name=gateway.host_port,  # no two gateways of a node share it
         address=socket_address(gateway.address, gateway.port),
@@ -70,7 +71,7 @@ def compile_listener(gateway: Gateway) -> Resource:
     if isinstance(gateway.routing, BodyRouting):
         # Envoy reads from a socket until it is empty or the limit is reached. Without this a connection could have 6 MB in it.
         listener.socket_options.add(level=_IPPROTO_TCP, name=_TCP_WINDOW_CLAMP, int_value=_BUFFER)
-    manager = listener_components_pb2.Filter(name=HCM, typed_config=packed(_connection_manager(gateway)))
+    manager = listener_components_pb2.Filter(name=HCM, typed_config=packed(_connection_manager(gateway, limits)))
     chain = listener.filter_chains.add(filters=[manager])
     if gateway.tls is not None:
         chain.transport_socket.name = "envoy.transport_sockets.tls"
@@ -106,7 +107,7 @@ def _tls(tls: GatewayTls) -> Any:
     return context
 
 
-def _connection_manager(gateway: Gateway) -> Any:
+def _connection_manager(gateway: Gateway, limits: Limits) -> Any:
     manager = hcm_pb2.HttpConnectionManager(
         stat_prefix=gateway.name,  # also names the listener's owner (`decode.owner`)
         codec_type=hcm_pb2.HttpConnectionManager.AUTO,
@@ -130,6 +131,7 @@ def _connection_manager(gateway: Gateway) -> Any:
     if isinstance(gateway.routing, BodyRouting):
         model_filter(manager, SCOPE_HEADER)
     set_local_replies(manager, gateway)
+    add_rate_limits(manager, gateway, limits)
     manager.http_filters.add(name="envoy.filters.http.router", typed_config=packed(router_pb2.Router()))
     if gateway.access_log is not None:
         manager.access_log.append(access_log(gateway))

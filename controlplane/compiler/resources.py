@@ -13,6 +13,7 @@ from controlplane.compiler.listeners import compile_listener
 from controlplane.compiler.memo import Memo
 from controlplane.compiler.own_answers import compile_own_answers
 from controlplane.compiler.proxyless import compile_proxyless, served_versions
+from controlplane.compiler.rate_limits import Limits, limits_of
 from controlplane.compiler.routes import compile_routes
 from controlplane.compiler.scopes import compile_scopes
 from controlplane.compiler.secrets import compile_secret, secret_label
@@ -54,26 +55,35 @@ class CompiledObjects:
         self._scopes: Memo[tuple[str, str], tuple[Gateway, tuple[str, ...]], list[Resource]] = Memo()
         # By gateway.
         self._listeners: Memo[str, Gateway, list[Resource]] = Memo()
-        # By gateway and the models that the audience names, of a gateway and the (label, keys) of its models.
-        self._own: Memo[tuple[str, frozenset[str] | None], tuple[Gateway, tuple[_Keys, ...]], list[Resource]] = Memo()
+        # By gateway and the models that the audience names, of a gateway, and the limits and the (label, keys) of its models.
+        self._own: Memo[tuple[str, frozenset[str] | None], tuple[Gateway, Limits, tuple[_Keys, ...]], list[Resource]] = Memo()
         # By name of the resource.
         self._secrets: Memo[str, Secret, Resource] = Memo()
 
     def listener(self, gateway: Gateway) -> list[Resource]:
-        """Return the listener of a gateway, and the cluster of the collector of its access log."""
-        return self._listeners.get(gateway.name, gateway, lambda: [compile_listener(gateway), *compile_collector(gateway)])
+        """Return the listener of a gateway, and the cluster of the collector of its access log.
+
+        With rate limits the listener depends on the gateway's models: then `own` returns it.
+        """
+        listener = [] if gateway.rate_limiting is not None else [compile_listener(gateway)]
+        return self._listeners.get(gateway.name, gateway, lambda: [*listener, *compile_collector(gateway)])
 
     def own(self, gateway: Gateway, models: Sequence[Model], audience: Audience) -> list[Resource]:
-        """Return the routes of a gateway itself and the scopes that lead to them, for an audience that gets these models."""
+        """Return the routes of a gateway itself and the scopes that lead to them, for an audience that gets these models.
+
+        Also the listener, if it has rate limits.
+        """
+        limits = limits_of(models)
 
         def compiled() -> list[Resource]:
+            listener = [compile_listener(gateway, limits)] if gateway.rate_limiting is not None else []
             if isinstance(gateway.routing, BodyRouting):
-                return compile_own_resources(gateway, models_by_key(gateway, models))
-            return compile_own_answers(gateway, models)
+                return [*listener, *compile_own_resources(gateway, models_by_key(gateway, models))]
+            return [*listener, *compile_own_answers(gateway, models)]
 
         if len(self._own) >= _OWN:
             self._own.keep(lambda key: False)
-        source = (gateway, tuple((model.name, model.route_keys) for model in models))
+        source = (gateway, limits, tuple((model.name, model.route_keys) for model in models))
         return self._own.get((gateway.name, audience.models), source, compiled)
 
     def model(self, state: State, endpoints: Endpoints, model: Model, audience: Audience, revision: int) -> list[Resource]:

@@ -23,6 +23,7 @@ from controlplane.compiler.fallback import retry_at_next_level, routed_name
 from controlplane.compiler.listeners import SCOPE_HEADER
 from controlplane.compiler.message import duration, packed, resource
 from controlplane.compiler.mirrors import add_policy, refuse_copies, split_order
+from controlplane.compiler.rate_limits import set_rate_limits
 from controlplane.compiler.rewrites import regex_rewrite
 from controlplane.compiler.who import set_revision
 from controlplane.domain import Model, Version
@@ -46,6 +47,7 @@ def compile_routes(model: Model, revision: int = 0) -> Resource:
     host = config.virtual_hosts.add(name="*", domains=["*"])
     if revision:
         set_revision(host.metadata, revision)
+    set_rate_limits(host, model)
     if policy := _retry_policy(model):
         host.retry_policy.CopyFrom(policy)
     if policy or any(version.upstream_model for version in model.versions):

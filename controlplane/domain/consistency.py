@@ -51,6 +51,7 @@ def check(before: Objects, after: Objects, changes: Mapping[str, Object | None])
     _check_keys(after, models, c)
     _check_matching(before, after, models, c)
     _check_rewrites(before, [obj for obj in changed if isinstance(obj, Model)], c)
+    _check_rate_limits(after, changed, c)
     _check_in_use(before, after, changes, c)
     c.check()
 
@@ -72,6 +73,23 @@ def _check_references(state: Objects, changed: Iterable[Object], c: Collector) -
         for reference in obj.references:
             with c.within(obj.resource_name):
                 _check_reference(state, reference)
+
+
+def _check_rate_limits(state: Objects, changed: Iterable[Object], c: Collector) -> None:
+    """Check that the gateways of models with rate limits apply such limits."""
+    models = {obj.name for obj in changed if isinstance(obj, Model) and obj.rate_limits}
+    gateways = {obj.name for obj in changed if isinstance(obj, Gateway) and obj.rate_limiting is None}
+    if gateways:
+        models |= {m.name for m in state.models.values() if m.rate_limits and not gateways.isdisjoint(m.gateways)}
+    for model in (state.models[name] for name in sorted(models)):
+        for i, label in enumerate(model.gateways):
+            gateway = state.gateways.get(label)
+            if gateway is not None and gateway.rate_limiting is None:
+                with c.within(model.resource_name):
+                    description = (
+                        f"{gateway.resource_name} has no `rate_limiting`, which the model's `rate_limits` need: add it"
+                    )
+                    raise failed_precondition("NO_RATE_LIMITING", f"gateways[{i}]", description)
 
 
 def _check_reference(state: Objects, reference: Reference) -> None:

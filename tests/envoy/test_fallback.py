@@ -12,13 +12,17 @@ from typing import Any
 import aiohttp
 import pytest
 
+from controlplane.compiler import Compiler
+from controlplane.compiler.static_bootstrap import static_bootstrap
 from controlplane.demo.envoy import Envoy
 from controlplane.demo.plane import ControlPlane, free_port
 from controlplane.domain import Affinity, HealthCheck, Model, Retries, Sticky, Version
+from controlplane.domain.endpoints import NO_LIVE_ENDPOINTS
 from controlplane.generated.turnout.v1 import model_pb2
 from controlplane.generated.turnout.v1.gateway_pb2 import Gateway
 from controlplane.generated.turnout.v1.revision_service_pb2 import Manifest
 from controlplane.generated.turnout.v1.traffic_service_pb2 import GetTrafficRequest
+from controlplane.snapshot import Audience
 from tests.envoy.test_compiled import Rig, Upstream, edge, rig, state_of
 from tests.envoy.test_matrix import OLDER, binary
 
@@ -155,6 +159,35 @@ async def test_a_conversation_stays_on_its_endpoint(tmp_path: Path, envoy: str) 
         assert len(moved) <= before.count("c") + 4
         # Without the header a request goes to any endpoint.
         assert len({await r.ask("/v2/models/four/infer", x_user=on_green[0]) for _ in range(30)}) > 1
+
+
+async def test_known_limit_a_fallback_has_no_upstream_filters_of_its_own(tmp_path: Path) -> None:
+    """Docs: "Known limits". When this fails, Envoy runs the filters of an aggregate's clusters: allow the combination."""
+    ups = {name: Upstream(name) for name in ("green", "blue")}
+    at = {name: (await up.start(),) for name, up in ups.items()}
+    versions = (Version("blue", at["blue"]), Version("green", at["green"], fallback=("blue",)))
+    state = state_of(edge(), Model("chat", ("edge",), versions, {"green": 10_000}))
+    snapshot = Compiler().compile(state, NO_LIVE_ENDPOINTS, Audience(("edge",)), 1)
+    bootstrap: dict[str, Any] = static_bootstrap(snapshot)
+    mutation = {"append": {"header": {"key": "x-cluster", "value": "own"}}}
+    types = "type.googleapis.com/envoy.extensions.filters.http"
+    changed = f"{types}.header_mutation.v3.HeaderMutation"
+    filters = [
+        {"name": "set", "typed_config": {"@type": changed, "mutations": {"request_mutations": [mutation]}}},
+        {"name": "codec", "typed_config": {"@type": f"{types}.upstream_codec.v3.UpstreamCodec"}},
+    ]
+    for cluster in bootstrap["static_resources"]["clusters"]:
+        for options in cluster.get("typed_extension_protocol_options", {}).values():
+            options["http_filters"] = filters
+    port = state.gateways["edge"].port
+    async with Envoy(bootstrap, directory=tmp_path) as envoy, aiohttp.ClientSession() as session:
+        await envoy.listens(port)
+        async with session.get(f"http://127.0.0.1:{port}{PATH}") as response:
+            assert response.status == 200
+    assert "x-cluster" not in ups["green"].seen[0][2]
+    for up in ups.values():
+        assert up.runner is not None
+        await up.runner.cleanup()
 
 
 @pytest.fixture

@@ -1,0 +1,107 @@
+"""Rate limits, as compiled: buckets in the listener, and a few bytes in the route."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from envoy.extensions.filters.http.local_ratelimit.v3.local_rate_limit_pb2 import LocalRateLimit
+
+from controlplane.compiler import Compiler
+from controlplane.compiler.decode import decoded, unpack
+from controlplane.compiler.rate_limits import limits_of
+from controlplane.compiler.routes import compile_routes
+from controlplane.domain import Endpoint, Gateway, Model, RateLimit, RateLimiting, Version
+from controlplane.domain.endpoints import NO_LIVE_ENDPOINTS
+from controlplane.domain.state import Changes, State
+from controlplane.envoy_types import LISTENER, ROUTES
+from controlplane.errors import Error
+from controlplane.snapshot import Audience, Snapshot
+from tests.compiler.cases import check
+
+EDGE = Gateway("edge", 80, rate_limiting=RateLimiting())
+V1 = Version("v1", (Endpoint("10.0.0.1", 80),))
+IRIS = Model("iris", ("edge",), (V1,), {"v1": 10_000}, rate_limits=(RateLimit(10), RateLimit(2, 60.0, header="x-user")))
+WINE = Model("wine", ("edge",), (V1,), {"v1": 10_000}, rate_limits=(RateLimit(5, client_address=True),))
+FREE = Model("free", ("edge",), (V1,), {"v1": 10_000})
+
+
+def state(*models: Model, gateway: Gateway = EDGE) -> State:
+    return State({"edge": gateway}, {m.name: m for m in models})
+
+
+def snapshot(*models: Model, gateway: Gateway = EDGE) -> Snapshot:
+    return Compiler().compile(state(*models, gateway=gateway), NO_LIVE_ENDPOINTS, Audience(("edge",)), 1)
+
+
+def limiter(of: Snapshot) -> Any:
+    """Return the filter that applies rate limits; None if there is none."""
+    (listener,) = of.resources[LISTENER].values()
+    check([listener])
+    manager = unpack(decoded(listener).filter_chains[0].filters[0].typed_config)
+    assert manager.http_filters[-1].name.endswith("router")
+    configs = [f.typed_config for f in manager.http_filters if f.name.endswith("local_ratelimit")]
+    return LocalRateLimit.FromString(configs[0].value) if configs else None
+
+
+def test_each_limit_has_a_bucket_and_each_user_one_of_its_own() -> None:
+    buckets = {
+        tuple((e.key, e.value) for e in d.entries): (d.token_bucket.max_tokens, d.token_bucket.fill_interval.ToSeconds())
+        for d in limiter(snapshot(IRIS, WINE, FREE)).descriptors
+    }
+    assert buckets == {
+        (("generic_key", "iris"),): (10, 1),
+        (("generic_key", "iris/1"), ("user", "")): (2, 60),
+        (("generic_key", "wine"), ("remote_address", "")): (5, 1),
+    }
+
+
+def test_a_gateway_whose_models_have_no_limits_has_no_filter() -> None:
+    assert limiter(snapshot(FREE)) is None
+    assert limits_of((FREE,)) == ()
+
+
+@pytest.mark.parametrize(("requests", "tokens", "seconds"), [(100, 10, 1.0), (25, 2, 0.8), (5, 1, 2.0)])
+def test_a_limit_is_divided_by_the_expected_nodes(requests: int, tokens: int, seconds: float) -> None:
+    gateway = Gateway("edge", 80, expected_nodes=10, rate_limiting=RateLimiting(divide_by_expected_nodes=True))
+    (descriptor,) = limiter(snapshot(replace(FREE, rate_limits=(RateLimit(requests),)), gateway=gateway)).descriptors
+    bucket = descriptor.token_bucket
+    assert (bucket.max_tokens, bucket.tokens_per_fill.value) == (tokens, tokens)
+    assert bucket.fill_interval.ToTimedelta().total_seconds() == seconds
+
+
+def test_a_switch_changes_no_listener_and_has_a_few_bytes_of_the_limits() -> None:
+    compiler = Compiler()
+    green = replace(V1, name="green")
+    iris = replace(IRIS, versions=(V1, green))
+    before = compiler.compile(state(iris, FREE), NO_LIVE_ENDPOINTS, Audience(("edge",)), 1)
+    switched = state(replace(iris, split={"green": 10_000}), FREE)
+    after = compiler.compile(switched, NO_LIVE_ENDPOINTS, Audience(("edge",)), 2, before)
+    assert after.resources[LISTENER] is before.resources[LISTENER]
+    assert len(compile_routes(iris).body) - len(compile_routes(replace(iris, rate_limits=())).body) < 100
+    # Other limits replace the listener, and nothing else but the model's route.
+    other = compiler.compile(
+        state(replace(iris, rate_limits=(RateLimit(11),)), FREE), NO_LIVE_ENDPOINTS, after.audience, 3, after
+    )
+    assert [d.token_bucket.max_tokens for d in limiter(other).descriptors] == [11]
+    assert {t for t in after.resources if after.resources[t] is not other.resources[t]} == {LISTENER, ROUTES}
+
+
+def test_retry_after_is_the_time_to_the_next_request() -> None:
+    def retry_after(model: Model) -> str:
+        return str(decoded(compile_routes(model)).virtual_hosts[0].metadata.filter_metadata["turnout"]["retry_after"])
+
+    assert (retry_after(IRIS), retry_after(WINE)) == ("30", "1")
+
+
+def test_a_gateway_must_apply_limits() -> None:
+    plain = replace(EDGE, rate_limiting=None)
+    for before, changes in (
+        (State({"edge": plain}, {}), {"models/iris": IRIS}),
+        (state(IRIS), {"gateways/edge": plain}),
+    ):
+        with pytest.raises(Error) as caught:
+            before.applied(Changes(changes))
+        assert caught.value.violations[0].field == "models/iris.gateways[0]"
+        assert "has no `rate_limiting`" in caught.value.message
