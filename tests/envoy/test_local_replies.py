@@ -9,12 +9,17 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import aiohttp
 import grpc
 import pytest
 from aiohttp import web
 
+from controlplane.compiler import Compiler
+from controlplane.compiler.static_bootstrap import static_bootstrap
+from controlplane.demo.envoy import Envoy
 from controlplane.demo.plane import free_port
 from controlplane.domain import (
+    BodyRouting,
     ConnectionLimits,
     Endpoint,
     ErrorFormat,
@@ -27,6 +32,8 @@ from controlplane.domain import (
     UpstreamTls,
     Version,
 )
+from controlplane.domain.endpoints import NO_LIVE_ENDPOINTS
+from controlplane.snapshot import Audience
 from tests.envoy.test_compiled import Rig, Upstream, edge, rig, state_of
 from tests.pki import Authority
 
@@ -213,3 +220,31 @@ async def test_the_answers_of_a_model_server_are_not_touched(tmp_path: Path) -> 
         async with f.rig.session.get(openai, headers={"x-model": "own", "content-type": "application/grpc"}) as response:
             assert (response.status, await response.text(), response.headers["x-own"]) == (503, "own 503", "yes")
             assert "grpc-status" not in response.headers
+
+
+async def test_an_overloaded_envoy_and_a_body_above_the_limit(tmp_path: Path) -> None:
+    gateway = edge(routing=BodyRouting(max_body_bytes=1 << 20))
+    version = Version("blue", (Endpoint("127.0.0.1", free_port()),))
+    state = state_of(gateway, Model("iris", (gateway.name,), (version,), {"blue": 10_000}))
+    bootstrap = static_bootstrap(Compiler().compile(state, NO_LIVE_ENDPOINTS, Audience((gateway.name,)), 1))
+    heap = "type.googleapis.com/envoy.extensions.resource_monitors.fixed_heap.v3.FixedHeapConfig"
+    monitor = {"name": "heap", "typed_config": {"@type": heap, "max_heap_size_bytes": 1 << 30}}
+    trigger = {"name": "heap", "threshold": {"value": 0.001}}  # a thousandth of 1 GiB: any Envoy uses more
+    actions = [{"name": "envoy.overload_actions.stop_accepting_requests", "triggers": [trigger]}]
+    overload = {"refresh_interval": "0.05s", "resource_monitors": [monitor], "actions": actions}
+    expected = {
+        False: (413, "request_too_large", "The request is larger than this gateway accepts."),
+        True: (503, "gateway_overloaded", "The gateway is overloaded. Try again later."),
+    }
+    for overloaded, answer in expected.items():
+        form = {**bootstrap, **({"overload_manager": overload} if overloaded else {})}
+        async with Envoy(form) as envoy, aiohttp.ClientSession() as session:
+            await envoy.ready()
+            for _ in range(500 if overloaded else 0):  # at most 10 s
+                if any((await envoy.stats("overload.*stop_accepting_requests.active")).values()):
+                    break
+                await asyncio.sleep(0.02)
+            url = f"http://127.0.0.1:{gateway.port}/v1/chat/completions"
+            async with session.post(url, json={"model": "iris", "prompt": "a" * (3 << 20)}) as response:
+                error = (await response.json())["error"]
+                assert (response.status, error["code"], error["message"]) == answer
