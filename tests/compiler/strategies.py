@@ -8,11 +8,14 @@ from hypothesis import strategies as st
 
 from controlplane.domain import (
     FULL_SHARE,
+    AccessLog,
     Affinity,
     BodyRouting,
     ConnectionLimits,
+    Cors,
     Endpoint,
     Gateway,
+    GrpcSink,
     HeaderRouting,
     HealthCheck,
     HostRouting,
@@ -109,9 +112,23 @@ def models(draw: st.DrawFn, name: str) -> Model:
     )
 
 
+CORS = (None, Cors(("*",)), Cors(("https://*.a.example:1",), ("GET",), ("x-a",), ("x-b",), True, 5.0))
+LOGS = (None, AccessLog(), AccessLog(grpc=GrpcSink("10.0.0.9", 1)), AccessLog(grpc=GrpcSink("logs.example", 1, "mine")))
+
+
 @st.composite
 def gateways(draw: st.DrawFn, name: str) -> Gateway:
-    return Gateway(name, 8000 + GATEWAYS.index(name), draw(st.sampled_from(["0.0.0.0", "::", "10.0.0.1"])), draw(routings))
+    return Gateway(
+        name,
+        8000 + GATEWAYS.index(name),
+        draw(st.sampled_from(["0.0.0.0", "::", "10.0.0.1"])),
+        draw(routings),
+        cors=draw(st.sampled_from(CORS)),
+        access_log=draw(st.sampled_from(LOGS)),
+        answered_by_header=draw(st.sampled_from(["", "x-who"])),
+        health_path=draw(st.sampled_from(["", "/healthz"])),
+        hide_models=draw(st.booleans()),
+    )
 
 
 @st.composite
