@@ -35,6 +35,7 @@ INSIDE = (
     "extensions.retry.host.previous_hosts.v3",
     "extensions.access_loggers.filters.cel.v3",
     "extensions.load_balancing_policies.maglev.v3",
+    "extensions.clusters.aggregate.v3",
     "extensions.access_loggers.file.v3",
     "extensions.access_loggers.grpc.v3",
     "extensions.common.matching.v3",
