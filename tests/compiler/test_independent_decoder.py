@@ -36,6 +36,7 @@ INSIDE = (
     "extensions.access_loggers.filters.cel.v3",
     "extensions.load_balancing_policies.maglev.v3",
     "extensions.clusters.aggregate.v3",
+    "extensions.retry.priority.previous_priorities.v3",
     "extensions.access_loggers.file.v3",
     "extensions.access_loggers.grpc.v3",
     "extensions.common.matching.v3",
