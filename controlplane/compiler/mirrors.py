@@ -7,14 +7,10 @@ Envoy pauses a request while a copy of it can't be written. So the cluster of th
 until the request is complete, and from then on Envoy does not pause the request. A copy that is larger than the filter's limit
 ends there, and its request goes on.
 
-A version gets no copy of a request that it answers itself. The policy for copies belongs to the whole route, not to one of its
-weighted clusters. But a copy inherits the metadata match of the cluster that was chosen for its request. So the cluster of the
-mirrored version asks for endpoints with metadata that no endpoint of the copies' cluster has, and such a copy finds none.
-
-    share of the mirrored version    the split's route
-    none                             copies all requests, or a part
-    some                             asks for no copies of the requests to that version
-    all                              has no policy for copies
+A version gets no copy of a request that it answers itself. The policy for copies belongs to the whole virtual host, not to one
+of the clusters that its routes name. But a copy inherits the metadata match of the cluster that was chosen for its request. So
+the routes ask, at the clusters of the mirrored version, for metadata that no endpoint of the copies' cluster has. A copy of
+such a request finds no endpoint. If the routes name no other clusters, there is no policy.
 
 Envoy adds its own address to the header `x-forwarded-for` of a copy. So the policy puts the request's value into a second
 header, and the cluster of the copies puts it back.
@@ -22,6 +18,7 @@ header, and the cluster of the copies puts it back.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from envoy.config.cluster.v3 import cluster_pb2
@@ -79,38 +76,52 @@ def copy_filters(mirror: Mirror) -> list[Any]:
     ]
 
 
-def add_policy(action: Any, model: Model, cluster: str, previewed: str = "") -> Any | None:
-    """Add the policy for copies to the route of the split, or of a preview. Return it; None if the route has no copies.
+def add_policies(host: Any, model: Model, cluster: str, own: Collection[str]) -> list[Any]:
+    """Add the policies for copies to the virtual host of a model. Return them; none if no request is to be copied.
 
-    `cluster` is the one of the copies.
+    `cluster` is the one of the copies, and `own` are those that routes name for the mirrored version. Call it when all routes
+    are complete; the last one is that of the split.
     """
     mirror = model.mirror
-    if mirror is None or mirror.version == previewed:
-        return None
-    share = 0 if previewed else model.split.get(mirror.version, 0)
-    if share == FULL_SHARE:
-        return None
-    policy = action.request_mirror_policies.add(cluster=cluster)
+    if mirror is None:
+        return []
+    actions = [route.route for route in host.routes]
+    targets = [(a.cluster, a) for a in actions if a.cluster]
+    targets += [(weighted.name, weighted) for a in actions for weighted in a.weighted_clusters.clusters]
+    if all(name in own for name, _ in targets):
+        return []
+    for name, target in targets:
+        if name in own:
+            target.metadata_match.filter_metadata[_LB].update({_COPY: "no"})
+    policies = [_policy(host, cluster)]
+    share = model.split.get(mirror.version, 0)
+    if mirror.basis_points < FULL_SHARE:
+        fraction = policies[0].runtime_fraction.default_value
+        if share and model.sticky is not None:
+            # For a request without the key, Envoy takes the cluster and the fraction from one random number. A finer fraction
+            # makes the two almost independent.
+            fraction.numerator = mirror.basis_points * 100
+            fraction.denominator = percent_pb2.FractionalPercent.MILLION
+        else:
+            fraction.numerator = mirror.basis_points
+            fraction.denominator = percent_pb2.FractionalPercent.TEN_THOUSAND
+        if 0 < share < FULL_SHARE and model.sticky is None:
+            # From one random number, too: the requests of other versions have the lowest numbers (`split_order`).
+            policies.append(_policy(actions[-1], cluster))
+            fraction = policies[1].runtime_fraction.default_value
+            fraction.numerator = max(1, round(mirror.basis_points * (FULL_SHARE - share) / FULL_SHARE))
+            fraction.denominator = percent_pb2.FractionalPercent.TEN_THOUSAND
+    return policies
+
+
+def _policy(target: Any, cluster: str) -> Any:
+    """Add a policy for copies to a virtual host or a route. The one of a route replaces that of its virtual host."""
+    policy = target.request_mirror_policies.add(cluster=cluster)
     # The version's host or that of the request, without Envoy's `-shadow` after it.
     policy.disable_shadow_host_suffix_append = True
     value = base_pb2.HeaderValue(key=_FORWARDED_FOR, value="%REQ(x-forwarded-for)%")
     policy.request_headers_mutations.add().append.CopyFrom(base_pb2.HeaderValueOption(header=value, append_action=_OVERWRITE))
-    if mirror.basis_points < FULL_SHARE:
-        _set_fraction(policy.runtime_fraction.default_value, model, mirror, share)
     return policy
-
-
-def _set_fraction(fraction: Any, model: Model, mirror: Mirror, share: int) -> None:
-    """Set the part of the requests that is copied. `share` is that of the mirrored version."""
-    if share and model.sticky is not None:
-        # For a request without the key, Envoy takes the cluster and the fraction from one random number. A finer fraction
-        # makes the two almost independent.
-        fraction.numerator = mirror.basis_points * 100
-        fraction.denominator = percent_pb2.FractionalPercent.MILLION
-    else:
-        # From one random number, too: the requests of other versions have the lowest numbers (`split_order`).
-        fraction.numerator = max(1, round(mirror.basis_points * (FULL_SHARE - share) / FULL_SHARE))
-        fraction.denominator = percent_pb2.FractionalPercent.TEN_THOUSAND
 
 
 def split_order(model: Model) -> list[Version]:
@@ -123,9 +134,3 @@ def split_order(model: Model) -> list[Version]:
     if model.sticky is None and model.mirror is not None and model.mirror.basis_points < FULL_SHARE:
         versions.sort(key=lambda v: v.name == model.mirror.version)  # type: ignore[union-attr]
     return versions
-
-
-def refuse_copies(weighted: Any, model: Model, version: str) -> None:
-    """Make requests to a weighted cluster have no copies, if it is of the mirrored version."""
-    if model.mirror is not None and model.mirror.version == version and model.split.get(version) != FULL_SHARE:
-        weighted.metadata_match.filter_metadata[_LB].update({_COPY: "no"})

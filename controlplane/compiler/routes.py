@@ -22,7 +22,7 @@ from controlplane.compiler.clusters import cluster_name, mirror_name
 from controlplane.compiler.fallback import retry_at_next_level, routed_name
 from controlplane.compiler.listeners import SCOPE_HEADER
 from controlplane.compiler.message import duration, packed, resource
-from controlplane.compiler.mirrors import add_policy, refuse_copies, split_order
+from controlplane.compiler.mirrors import add_policies, split_order
 from controlplane.compiler.rate_limits import set_rate_limits
 from controlplane.compiler.rewrites import regex_rewrite
 from controlplane.compiler.who import set_revision
@@ -57,7 +57,7 @@ def compile_routes(model: Model, revision: int = 0) -> Resource:
     if model.preview_header:
         for version in model.versions:
             if version.endpoints:
-                route = _route(host, model, previewed=version.name)
+                route = _route(host, model)
                 route.route.cluster = cluster_name(model.name, version.name)
                 _rewrite_host(route.route, version)
                 route.match.headers.add(name=model.preview_header).string_match.exact = version.name
@@ -67,10 +67,15 @@ def compile_routes(model: Model, revision: int = 0) -> Resource:
         route.match.headers.add(name=model.sticky.header).string_match.safe_regex.regex = _EMPTY
         _set_weights(route.route, model, sticky=False)
     _set_weights(_route(host, model).route, model)
+    if model.mirror is not None:
+        mirrored = model.version(model.mirror.version)
+        own = (cluster_name(model.name, mirrored.name), routed_name(model.name, mirrored))
+        for policy in add_policies(host, model, mirror_name(model.name, mirrored.name), own):
+            _rewrite_host(policy, mirrored)
     return resource(ROUTES, config, [(CLUSTER, name) for name in _clusters(config)])
 
 
-def _route(host: Any, model: Model, previewed: str = "") -> Any:
+def _route(host: Any, model: Model) -> Any:
     """Add a route for every path with the model's settings for requests. The caller sets its cluster or clusters."""
     route = host.routes.add()
     route.match.prefix = "/"
@@ -80,10 +85,6 @@ def _route(host: Any, model: Model, previewed: str = "") -> Any:
     action.idle_timeout.CopyFrom(duration(model.timeouts.idle))
     if model.rewrite is not None:
         action.regex_rewrite.CopyFrom(regex_rewrite(model.rewrite))
-    if model.mirror is not None:
-        policy = add_policy(action, model, mirror_name(model.name, model.mirror.version), previewed)
-        if policy is not None:
-            _rewrite_host(policy, model.version(model.mirror.version))
     return route
 
 
@@ -94,7 +95,6 @@ def _set_weights(action: Any, model: Model, *, sticky: bool = True) -> None:
             weight = wrappers_pb2.UInt32Value(value=share)
             entry = weighted.clusters.add(name=routed_name(model.name, version), weight=weight)
             _rewrite_host(entry, version)
-            refuse_copies(entry, model, version.name)
     if model.sticky is not None and sticky:
         weighted.use_hash_policy.value = True
         policy = action.hash_policy.add()
@@ -130,6 +130,7 @@ def _clusters(config: Any) -> set[str]:
     """Return every cluster that the routes name."""
     names: set[str] = set()
     for host in config.virtual_hosts:
+        names.update(p.cluster for p in host.request_mirror_policies)
         for route in host.routes:
             names.update(c.name for c in route.route.weighted_clusters.clusters)
             names.update(p.cluster for p in route.route.request_mirror_policies)

@@ -25,6 +25,8 @@ class _Judged:
 
     model: Model
     receiver: str
+    # True for the copies of a mirror.
+    copies: bool
     # False for copies, and for a version without a share.
     serves_users: bool
     traffic: ClusterTraffic
@@ -42,7 +44,7 @@ def traffic_problems(head: Head, traffic: Traffic, now: float) -> Iterator[Probl
             continue  # it has left desired state
         users = not receiver.copies and model.split.get(receiver.fallback_for or receiver.version, 0) > 0
         meta = head.meta.get(model.resource_name)
-        judged.append(_Judged(model, _words(receiver), users, observed, meta.update_time if meta else 0.0))
+        judged.append(_Judged(model, _words(receiver), receiver.copies, users, observed, meta.update_time if meta else 0.0))
     judged.sort(key=lambda one: (-one.traffic.rate.failed, one.model.name))
     for one in judged:
         yield from _failing(one, now)
@@ -85,7 +87,9 @@ def _left(one: _Judged, now: float) -> Iterator[Problem]:
     if gone < FEW or gone < CRITICAL_SHARE * ended:
         return
     level = Level.CRITICAL if one.serves_users and not succeeded else Level.WARNING
-    share = f"{percent(gone / ended)} of the tries at {one.receiver} are gone: the client left before an answer"
+    # Nobody waits for a copy. It is gone if it was too large, or had no answer in time.
+    why = "they were too large, or had no answer in time" if one.copies else "the client left before an answer"
+    share = f"{percent(gone / ended)} of the tries at {one.receiver} are gone: {why}"
     yield Problem(REASONS["CLIENTS_LEAVE"], f"models/{one.model.name}: {share}", models=(one.model.name,), level=level)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ import pytest
 from controlplane.compiler import Compiler, audiences
 from controlplane.compiler.compile import _AUDIENCES, _SNAPSHOTS
 from controlplane.compiler.decode import owner
-from controlplane.domain import Gateway, Model, NodeSelector
+from controlplane.domain import Gateway, Mirror, Model, NodeSelector, PathRewrite, Retries, Sticky, Timeouts
 from controlplane.domain.endpoints import NO_LIVE_ENDPOINTS
 from controlplane.domain.state import Changes, State
 from controlplane.envoy_types import CLUSTER, ENDPOINTS, LISTENER, ORDER, ROUTES, SCOPED_ROUTES
@@ -58,6 +59,21 @@ def test_a_switch_is_small() -> None:
         State({"edge": Gateway("edge", 8080)}, {"iris": a_model(green=5000)}), NO_LIVE_ENDPOINTS, EDGE, 1
     )
     assert len(snapshot.resources[ROUTES]["iris"].body) <= 290
+
+
+def test_a_switch_of_a_model_with_every_setting_is_small() -> None:
+    model = replace(
+        a_model(green=5000),
+        sticky=Sticky("x-user"),
+        preview_header="x-model-version",
+        mirror=Mirror("green", 1_000, timeout=5.0),
+        timeouts=Timeouts(request=20.0),
+        retries=Retries(3, unsafe=True, per_try_timeout=5.0),
+        rewrite=PathRewrite("/v2/models/iris", "/v2/models/iris-prod"),
+    )
+    snapshot = Compiler().compile(State({"edge": Gateway("edge", 8080)}, {"iris": model}), NO_LIVE_ENDPOINTS, EDGE, 1)
+    size = len(snapshot.resources[ROUTES]["iris"].body)
+    assert size <= 1_024, size
 
 
 def test_changes_that_are_only_tried_do_not_push_out_the_live_snapshot() -> None:

@@ -60,10 +60,11 @@ def test_a_level_gets_all_requests_as_long_as_one_endpoint_is_healthy() -> None:
 
 def test_only_the_weights_name_the_aggregate() -> None:
     mirrored = of_envoys(replace(IRIS, mirror=Mirror("green"), versions=(OLD, BLUE, GREEN)))
-    *previews, weighted = mirrored[ROUTES, "iris"].virtual_hosts[0].routes
+    (host,) = mirrored[ROUTES, "iris"].virtual_hosts
+    *previews, weighted = host.routes
     assert [c.name for c in weighted.route.weighted_clusters.clusters] == ["iris/green/fallback", "iris/blue"]
     assert [p.route.cluster for p in previews] == ["iris/old", "iris/blue", "iris/green"]
-    assert weighted.route.request_mirror_policies[0].cluster == "iris/green/mirror"
+    assert host.request_mirror_policies[0].cluster == "iris/green/mirror"
 
 
 @pytest.mark.parametrize(

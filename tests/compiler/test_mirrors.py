@@ -21,10 +21,11 @@ HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 BASE = replace(a_model(), mirror=Mirror("green"))
 
 
-def split_action(model: Model) -> Any:
-    """The action of the route of the split."""
+def split_action(model: Model) -> tuple[Any, Any]:
+    """The action of the route of the split, and its policy for copies or None."""
     (host,) = decoded(compile_routes(model)).virtual_hosts
-    return host.routes[-1].route
+    action = host.routes[-1].route
+    return action, next(iter([*action.request_mirror_policies, *host.request_mirror_policies]), None)
 
 
 def copies(model: Model, requests: int) -> int:
@@ -32,10 +33,9 @@ def copies(model: Model, requests: int) -> int:
 
     From one number follow the cluster, by its weight, and the part that is copied. The metadata of the cluster refuses copies.
     """
-    action = split_action(model)
-    if not action.request_mirror_policies:
+    action, policy = split_action(model)
+    if policy is None:
         return 0
-    policy = action.request_mirror_policies[0]
     part = divisor = 10_000
     if policy.HasField("runtime_fraction"):
         part = policy.runtime_fraction.default_value.numerator
@@ -64,7 +64,7 @@ def test_a_version_gets_no_copies_of_its_own_requests_and_the_part_of_the_others
 def test_the_part_of_users_requests_that_is_copied_hardly_depends_on_the_version() -> None:
     model = replace(BASE, split={"blue": 5_000, "green": 5_000}, sticky=Sticky("x-user"), mirror=Mirror("green", 1_000))
     assert [v.name for v in split_order(model)] == ["green", "blue"]
-    policy = split_action(model).request_mirror_policies[0]
+    _, policy = split_action(model)
     assert policy.runtime_fraction.default_value.numerator == 100_000
     # Requests without the key: version and part come from one number.
     assert copies(model, 1_000_000) == 50_000
@@ -74,17 +74,15 @@ def test_the_part_of_users_requests_that_is_copied_hardly_depends_on_the_version
 @given(models("iris"))
 def test_no_route_copies_to_the_version_that_answers(model: Model) -> None:
     (host,) = decoded(compile_routes(model)).virtual_hosts
-    for route in (r.route for r in host.routes):
-        if model.mirror is None:
-            assert not route.request_mirror_policies
-            continue
-        entries = list(route.weighted_clusters.clusters) or [route]
-        own = [e for e in entries if (e.cluster if e is route else e.name) == f"iris/{model.mirror.version}"]
-        if route.request_mirror_policies and own:
-            assert len(entries) > 1
-            assert all(e.metadata_match.filter_metadata["envoy.lb"]["copy"] == "no" for e in own)
-        else:
-            assert bool(route.request_mirror_policies) == (not own)
+    actions = [r.route for r in host.routes]
+    targets = [(a.cluster, a) for a in actions if a.cluster]
+    targets += [(c.name, c) for a in actions for c in a.weighted_clusters.clusters]
+    own = {f"iris/{model.mirror.version}", f"iris/{model.mirror.version}/fallback"} if model.mirror else set()
+    others = [name for name, _ in targets if name not in own]
+    assert bool(host.request_mirror_policies) == (model.mirror is not None and bool(others))
+    for name, target in targets:
+        refuses = target.metadata_match.filter_metadata
+        assert bool(refuses) == (name in own and bool(others))
 
 
 def test_the_duration_of_a_copy() -> None:
@@ -103,7 +101,7 @@ def test_copies_are_held_up_to_a_size_and_get_their_headers_back() -> None:
     buffer, headers, _ = unpack(cluster.typed_extension_protocol_options[HTTP_OPTIONS]).http_filters
     assert unpack(buffer.typed_config).max_request_bytes.value == 77
     forwarded, *removed = unpack(headers.typed_config).mutations.request_mutations
-    (policy,) = split_action(model).request_mirror_policies
+    _, policy = split_action(model)
     sent = policy.request_headers_mutations[0].append.header
     assert sent.value == "%REQ(x-forwarded-for)%"
     assert (forwarded.append.header.key, forwarded.append.header.value) == ("x-forwarded-for", f"%REQ({sent.key})%")

@@ -49,13 +49,6 @@ def test_every_route_has_the_settings_of_its_model(model: Model) -> None:
         assert route.route.HasField("timeout")
         assert route.route.HasField("idle_timeout")
         assert route.route.HasField("regex_rewrite") == (model.rewrite is not None)
-        copies = [p.cluster for p in route.route.request_mirror_policies]
-        if model.mirror is None:
-            assert copies == []
-            continue
-        own = route.route.cluster == f"iris/{model.mirror.version}"
-        all_own = not route.route.cluster and model.split.get(model.mirror.version) == FULL_SHARE
-        assert copies == ([] if own or all_own else [f"iris/{model.mirror.version}/mirror"])
     assert routes[-1].route.weighted_clusters.use_hash_policy.value == (model.sticky is not None)
     assert bool(routes[-1].route.hash_policy) == (model.sticky is not None)
     assert config.virtual_hosts[0].HasField("retry_policy") == (model.retries.attempts > 0)

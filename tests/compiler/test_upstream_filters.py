@@ -38,8 +38,9 @@ def test_copies_get_the_changes_of_the_version_that_they_go_to() -> None:
     own = ["header_mutation", "lua", "credential_injector", "upstream_codec"]
     assert filters_of(mirror) == ["buffer", "header_mutation", *own]
     assert (SECRET, "key/Bearer") in mirror.refs
-    (route,) = decoded(compile_routes(model)).virtual_hosts[0].routes
-    assert [p.host_rewrite_literal for p in route.route.request_mirror_policies] == ["a.b"]
+    (host,) = decoded(compile_routes(model)).virtual_hosts
+    (route,) = host.routes
+    assert [p.host_rewrite_literal for p in host.request_mirror_policies] == ["a.b"]
     assert [c.host_rewrite_literal for c in route.route.weighted_clusters.clusters] == [""]
 
 

@@ -218,3 +218,27 @@ async def test_a_mirror_that_never_answers_uses_few_connections_and_its_copies_t
                     await asyncio.sleep(0.05)
                     stats = await mirror_stats()
             assert stats["upstream_rq_max_duration_reached"] > 128
+
+
+async def test_a_copy_goes_on_when_its_request_is_cancelled_until_it_times_out(tmp_path: Path) -> None:
+    """A known limit (docs/routing.md). Once Envoy cancels copies with their requests, this test fails."""
+    async with listening(never_answers) as silent:
+        both = (version("blue", silent), version("green", silent))
+        model = Model("iris", ("edge",), both, {"blue": 10_000}, mirror=Mirror("green", timeout=1.5))
+        async with running(tmp_path, "newest", model) as (process, url, session):
+
+            async def active() -> dict[str, int]:
+                stats = await process.stats("^cluster.iris/(blue|green/mirror).upstream_rq_active$")
+                return {name.removesuffix(".upstream_rq_active"): value for name, value in stats.items()}
+
+            with pytest.raises(TimeoutError):
+                await session.post(f"{url}/iris/infer", data=b"x", timeout=aiohttp.ClientTimeout(total=0.5))
+            counts = await active()
+            async with asyncio.timeout(10):
+                while counts["cluster.iris/blue"]:
+                    await asyncio.sleep(0.05)
+                    counts = await active()
+                assert counts == {"cluster.iris/blue": 0, "cluster.iris/green/mirror": 1}
+                while counts["cluster.iris/green/mirror"]:
+                    await asyncio.sleep(0.05)
+                    counts = await active()

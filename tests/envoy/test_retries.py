@@ -119,6 +119,7 @@ async def test_large_bodies_are_retried_and_others_end_as_unavailable(tmp_path: 
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("envoy", SUPPORTED)
 async def test_hundreds_of_large_bodies_are_retried(tmp_path: Path, envoy: str) -> None:
     async with clients(tmp_path, envoy) as client:

@@ -67,6 +67,15 @@ def test_a_version_that_hangs_until_its_clients_leave() -> None:
     assert sample.problems(now=127) == []
 
 
+def test_copies_that_are_gone_were_too_large_or_had_no_answer() -> None:
+    sample = SampleFleet().add(1).report(1, 110, ClusterLoad("iris/blue/mirror", 9, 0, 0, 0, 9, 10_000)).report(1, 120)
+    (problem,) = sample.problems(now=121)
+    assert problem.level is Level.WARNING
+    assert problem.text == (
+        "models/iris: 100% of the tries at the copies for blue are gone: they were too large, or had no answer in time"
+    )
+
+
 def test_errors_of_a_version_without_a_share_are_a_warning() -> None:
     sample = SampleFleet().add(1).report(1, 110, load("iris/blue", issued=100, failed=100))
     assert [p.level for p in sample.problems()] == [Level.WARNING]

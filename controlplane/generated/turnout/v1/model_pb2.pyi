@@ -721,7 +721,9 @@ Global___RateLimit: _TypeAlias = RateLimit  # noqa: Y015
 
 @_typing.final
 class Mirror(_message.Message):
-    """Mirror sends copies of requests to a second version."""
+    """Mirror sends copies of requests to a second version. Requests never wait for their copies, and the version gets no copy of a
+    request that it answers itself.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -786,7 +788,9 @@ class Timeouts(_message.Message):
     IDLE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def request(self) -> _duration_pb2.Duration:
-        """Maximum time from the end of the request to the end of the response, at most 24 h. Unset or 0: no limit."""
+        """Maximum duration of a request, at most 24 h: from the end of the request to the end of the response, and, a tenth or at least
+        0.1 s longer, from its begin to its end. Unset or 0: no limit.
+        """
 
     @_builtins.property
     def idle(self) -> _duration_pb2.Duration:
@@ -824,8 +828,8 @@ class Retries(_message.Message):
     refused stream).
     """
     request_body_buffer_limit: _builtins.int
-    """Largest body of a request that can be retried, in bytes, 1 to 1,073,741,824. Until the response begins, Envoy holds the
-    body in its memory. A request with a larger body is sent once. Unset: 33,554,432.
+    """Largest body of a request that can be retried, in bytes, 1 to 1,073,741,824. Envoy holds the body in its memory until the
+    request ends. A request with a larger body is sent once. Unset: 33,554,432.
     """
     @_builtins.property
     def per_try_timeout(self) -> _duration_pb2.Duration:
