@@ -9,7 +9,7 @@ It reads the name, and writes it into the header by which the scope is looked up
 
 Envoy's own filter `json_to_metadata` finds the name in JSON, too. It is not used, because it builds a tree of the whole body:
 that takes 8 to 100 times the body's size and up to 150 ms of CPU for each megabyte, and Envoy 1.36 crashes at a body that is
-nested a million times. The script looks at the body in windows and keeps nothing but the name, in 3 to 8 ms for each megabyte.
+nested a million times. The script looks at the body in windows and keeps nothing but the name, in 3 to 25 ms a megabyte.
 
 A name that no model can have (`checks.MODEL_NAME`) never gets into a header, so a body can't add lines to the request.
 """
