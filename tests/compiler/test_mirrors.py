@@ -29,7 +29,7 @@ def split_action(model: Model) -> tuple[Any, Any]:
 
 
 def copies(model: Model, requests: int) -> int:
-    """The number of requests that Envoy copies, if it draws each number below `requests` once.
+    """Return how many requests Envoy copies, if it draws each number below `requests` once.
 
     From one number follow the cluster, by its weight, and the part that is copied. The metadata of the cluster refuses copies.
     """

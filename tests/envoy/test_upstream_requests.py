@@ -186,6 +186,7 @@ async def test_each_version_gets_its_own_requests() -> None:
                     request_headers=RequestHeaders(set={"x-team": "50 % ml", "x-client": "turnout"}),
                     credential=Credential(secret="key"),
                     health_check=HealthCheck(path="/ready"),
+                    upstream_model="L/3",
                 ),
             ],
             split={"blue": 10_000},
@@ -227,6 +228,13 @@ async def test_each_version_gets_its_own_requests() -> None:
             copy, live = await _without_checks(green), await blue.next()
             assert (copy.path, shown(copy, *names)) == ("/v2/models/prod/versions/2/infer", of_green)
             assert (live.path, live.headers["host"]) == ("/v2/models/prod/versions/1/infer", "iris.test")
+        # So has a large copy.
+        large = b'{"messages":["' + b"a" * (3 << 20) + b'"],"model":"chat"}'
+        for port in f.ports:
+            green.seen.clear()
+            assert await f.ask(port, "/v2/models/iris/infer", {"content-type": JSON}, large) == 200
+            copy, live = await _without_checks(green), await blue.next()
+            assert (live.body == large, copy.body == large.replace(b"chat", b"L/3")) == (True, True)
         # A retry gets the same changes as the first try, and no more.
         model.ClearField("mirror")
         model.versions[0].endpoints.append(ill.endpoint)
