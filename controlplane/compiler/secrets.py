@@ -21,7 +21,7 @@ def credential_name(credential: Credential) -> str:
 
     The oldest supported Envoy can't write a scheme before the value itself.
     """
-    return f"{credential.secret}/{credential.prefix_scheme}" if credential.prefix_scheme else credential.secret
+    return f"{credential.secret}/{credential.scheme}" if credential.scheme else credential.secret
 
 
 def secret_label(name: str) -> str:

@@ -189,7 +189,7 @@ def _check_in_use(before: Objects, after: Objects, changes: Mapping[str, Object 
     lost = {name for name, new in changes.items() if _is_lost(before.get(name), new)}
     users = _users(after, lost) if lost else {}
     for resource_name, names in users.items():
-        refused = "be deleted" if changes[resource_name] is None else "become the other kind"
+        refused = "be deleted" if changes[resource_name] is None else "become a secret of another kind"
         description = (
             f"{resource_name} can't {refused} while {abbreviated(sorted(names))} use it: change or delete those first"
         )

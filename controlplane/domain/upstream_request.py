@@ -57,7 +57,7 @@ class Credential:
 
     secret: str  # the label of a secret of kind `opaque`
     header: str = AUTHORIZATION
-    # The word before the secret, like `Bearer`; "": the secret alone. None: `Bearer` in authorization, nothing elsewhere.
+    # The word before the secret, like `Bearer`; "": the secret alone. None becomes `Bearer` in authorization, "" elsewhere.
     scheme: str | None = None
 
     def __post_init__(self) -> None:
@@ -65,10 +65,5 @@ class Credential:
         check_header(self.header, "header")
         if self.scheme and not _SCHEME.fullmatch(self.scheme):
             raise invalid("scheme", f"'{self.scheme[:80]}' is not the name of an authentication scheme, such as Bearer")
-
-    @property
-    def prefix_scheme(self) -> str:
-        """The scheme that is written before the secret; "" for none."""
         if self.scheme is None:
-            return "Bearer" if self.header == AUTHORIZATION else ""
-        return self.scheme
+            object.__setattr__(self, "scheme", "Bearer" if self.header == AUTHORIZATION else "")

@@ -91,7 +91,7 @@ async def test_create_read_update_list_and_delete(empty: Api) -> None:
             tls(Pair(OLD.key, OLD.key, 0)),
             "secret.tls_certificate.certificate_chain_pem: holds a private key; give certificates only",
         ),
-        (secret_pb2.Secret(name="edge"), "secret: either tls_certificate or ca_certificates is required"),
+        (secret_pb2.Secret(name="edge"), "secret: one of tls_certificate, ca_certificates and opaque is required"),
         (
             secret_pb2.Secret(name="edge", ca_certificates=secret_pb2.CaCertificates(ca_certificates_pem=OLD.key)),
             "secret.ca_certificates.ca_certificates_pem: holds a private key; give certificates only",
@@ -141,7 +141,7 @@ async def test_a_used_secret_can_be_neither_deleted_nor_changed_to_the_other_kin
             f"secrets/{name} can't be deleted while gateways/edge, models/iris use it: change or delete those first" in details
         )
     code, details = await refused(empty.apply(ca("edge")))
-    assert "secrets/edge can't become the other kind while gateways/edge, models/iris use it" in details
+    assert "secrets/edge can't become a secret of another kind while gateways/edge, models/iris use it" in details
     swapped = gateway(tls=gateway_pb2.GatewayTls(certificate="ca"))
     assert (
         "secrets/ca is of kind ca_certificates, but tls_certificate is needed here" in (await refused(empty.apply(swapped)))[1]

@@ -5,15 +5,28 @@ from __future__ import annotations
 import pytest
 
 from controlplane.compiler import Compiler
-from controlplane.compiler.decode import owner
+from controlplane.compiler.decode import decoded, owner
 from controlplane.compiler.static_bootstrap import static_bootstrap
-from controlplane.domain import Endpoint, Gateway, GatewayTls, Model, NodeSelector, Object, Secret, UpstreamTls, Version
+from controlplane.domain import (
+    Credential,
+    Endpoint,
+    Gateway,
+    GatewayTls,
+    Model,
+    NodeSelector,
+    Object,
+    OpaqueValue,
+    Secret,
+    UpstreamTls,
+    Version,
+)
 from controlplane.domain.endpoints import NO_LIVE_ENDPOINTS
 from controlplane.domain.state import Changes, State
 from controlplane.envoy_types import ORDER, SECRET, SENSITIVE
 from controlplane.errors import Error
 from controlplane.snapshot import Audience, Client, Resource
 from tests.compiler.cases import check
+from tests.compiler.values import everything
 from tests.pki import authority, marks, pair
 
 EDGE, INNER = Audience(("edge",)), Audience(("inner",))
@@ -48,6 +61,37 @@ def test_an_audience_gets_the_secrets_that_its_gateways_and_models_name() -> Non
     }
     for audience in (Audience(), Audience(("edge", "inner"), Client.GRPC)):
         assert not compiler.compile(state(), NO_LIVE_ENDPOINTS, audience, 1).resources[SECRET]
+
+
+def test_a_credential_goes_to_the_nodes_that_need_it_and_is_in_no_other_resource() -> None:
+    here = (Endpoint("10.0.0.1", 80),)
+    versions = tuple(
+        Version(name, here, credential=credential)
+        for name, credential in (
+            ("a", Credential("key")),
+            ("b", Credential("key", "x-api-key")),
+            ("c", Credential("key", scheme="Basic")),
+        )
+    )
+    chat = Model("chat", ("inner",), versions, {"a": 10_000})
+    key = Secret("key", OpaqueValue("sk-1234"))
+    compiler = Compiler()
+    now = state(key).applied(Changes({chat.resource_name: chat}))
+    assert "key" not in {
+        name.partition("/")[0] for name in compiler.compile(now, NO_LIVE_ENDPOINTS, EDGE, 1).resources[SECRET]
+    }
+    inner = compiler.compile(now, NO_LIVE_ENDPOINTS, INNER, 1)
+    keys = {n: decoded(r).generic_secret.secret.inline_string for n, r in inner.resources[SECRET].items() if n != "mine"}
+    assert keys == {"key": "sk-1234", "key/Bearer": "Bearer sk-1234", "key/Basic": "Basic sk-1234"}
+    assert {owner(r) for n, r in inner.resources[SECRET].items() if n != "mine"} == {"secrets/key"}
+    for type_url in ORDER:
+        assert type_url == SECRET or not any(b"sk-1234" in r.body for r in inner.resources[type_url].values())
+    assert "sk-1234" not in repr(static_bootstrap(inner, (OLD.certificate, OLD.key)))
+    # A rotation changes the forms of the secret, and nothing else.
+    rotated = now.applied(Changes({"secrets/key": Secret("key", OpaqueValue("sk-5678"))}))
+    after = compiler.compile(rotated, NO_LIVE_ENDPOINTS, INNER, 2, inner)
+    assert [t for t in ORDER if after.versions[t] != inner.versions[t]] == [SECRET]
+    check(everything(after), after)
 
 
 def test_a_rotation_changes_one_secret_and_no_other_type() -> None:

@@ -170,7 +170,7 @@ def test_a_secret_in_use_cannot_be_deleted_or_change_its_kind() -> None:
     assert [v.field for v in caught.value.violations] == ["secrets/authorities"]
     error = refused(before, dataclasses.replace(FRONT, content=AUTHORITIES.content))
     assert error.reason == "SECRET_IN_USE"
-    assert "can't become the other kind" in error.message
+    assert "can't become a secret of another kind" in error.message
     renewed = pair("renewed.example").secret("front")
     assert before.applied(Changes({"secrets/front": renewed})).secrets["front"] is renewed
 

@@ -9,6 +9,7 @@ from hypothesis import given
 
 from controlplane.domain import (
     BodyRouting,
+    Credential,
     Endpoint,
     Gateway,
     HeaderRouting,
@@ -16,6 +17,7 @@ from controlplane.domain import (
     HostRouting,
     Model,
     NodeSelector,
+    RequestHeaders,
     Sticky,
     Timeouts,
     UpstreamTls,
@@ -122,3 +124,18 @@ def test_every_difference_between_models_is_described(a: Model, b: Model) -> Non
 def test_every_difference_between_gateways_is_described(a: Gateway, b: Gateway) -> None:
     b = replace(b, name=a.name)
     assert bool(lines(a, b)) == (a != b)
+
+
+def test_changes_of_requests_are_described() -> None:
+    here = (Endpoint("10.0.0.1", 80),)
+    headers = RequestHeaders({"x-a": "5 %"}, ("cookie",))
+    blue = Version("blue", here, host="a.b", request_headers=headers, credential=Credential("key"), upstream_model="llama")
+    old = Model("iris", ("edge",), (blue,), {"blue": 10_000})
+    new = replace(old, versions=(replace(blue, credential=Credential("key", scheme="")),))
+    assert lines(old, new) == ["versions.blue.credential.scheme: Bearer -> none"]
+    created = lines(None, old)
+    assert {
+        "versions.blue.host: a.b",
+        "versions.blue.request_headers.set: x-a '5 %'",
+        "versions.blue.upstream_model: llama",
+    } <= {*created}

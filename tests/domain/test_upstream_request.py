@@ -53,4 +53,4 @@ def test_equal_headers_are_equal_in_any_order() -> None:
     ],
 )
 def test_only_authorization_has_a_scheme_by_default(credential: Credential, scheme: str) -> None:
-    assert credential.prefix_scheme == scheme
+    assert credential.scheme == scheme
