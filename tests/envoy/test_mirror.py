@@ -190,6 +190,12 @@ async def test_a_version_gets_copies_of_the_other_requests_only_and_whole(tmp_pa
             assert await send("none", 3, MIB) == {"blue": 3, "copies": 3}
             assert await send("none", 3, MIB + 1) == {"blue": 3, "copies": 0}
             assert Counter(green.lengths)[MIB] == 3
+            # What was too large is counted: without an answer on a connection, or cancelled before there was a connection.
+            stats = await process.stats("^cluster.none/green/mirror.upstream_rq_(total|completed|cancelled)$")
+            total, completed, cancelled = (
+                stats[f"cluster.none/green/mirror.upstream_rq_{n}"] for n in ("total", "completed", "cancelled")
+            )
+            assert (completed, total - completed + cancelled) == (23, 3)
 
 
 async def test_a_mirror_that_never_answers_uses_few_connections_and_its_copies_time_out(tmp_path: Path) -> None:
