@@ -40,6 +40,7 @@ from controlplane.domain import (
     UpstreamTls,
     Version,
 )
+from controlplane.domain.fallback import change_of_requests
 from tests.pki import authority
 
 # Nouns are large, so there are fewer examples. There is no deadline, because the machine may be busy.
@@ -175,7 +176,8 @@ timeouts = st.builds(Timeouts, request=millis(0, 86_400), idle=millis(0, 86_400)
 def _fallbacks(version: Version, versions: list[Version]) -> st.SearchStrategy[tuple[str, ...]]:
     """Return a strategy for the fallbacks of one of a model's versions."""
     grpc = version.protocol is Protocol.GRPC
-    fitting = [v.name for v in versions if v.name != version.name and (v.protocol is Protocol.GRPC) == grpc]
+    unchanged = [] if change_of_requests(version) else [v for v in versions if not change_of_requests(v)]
+    fitting = [v.name for v in unchanged if v.name != version.name and (v.protocol is Protocol.GRPC) == grpc]
     return st.lists(st.sampled_from(fitting), max_size=2, unique=True).map(tuple) if fitting else st.just(())
 
 

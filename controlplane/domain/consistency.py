@@ -89,7 +89,7 @@ def _check_rate_limits(state: Objects, changed: Iterable[Object], c: Collector) 
                     description = (
                         f"{gateway.resource_name} has no `rate_limiting`, which the model's `rate_limits` need: add it"
                     )
-                    raise failed_precondition("NO_RATE_LIMITING", f"gateways[{i}]", description)
+                    raise failed_precondition("NO_RATE_LIMITING", f"{Gateway.collection}[{i}]", description)
 
 
 def _check_reference(state: Objects, reference: Reference) -> None:

@@ -54,7 +54,7 @@ def _check_fallback(by_name: dict[str, Version], version: Version, name: str, fi
     if (fallback.protocol is Protocol.GRPC) != (version.protocol is Protocol.GRPC):
         raise invalid(field, f"one of '{version.name}' and '{name}' speaks gRPC, and the other does not")
     for one, other in ((version, fallback), (fallback, version)):
-        if change := _change_of_requests(one):
+        if change := change_of_requests(one):
             raise invalid(
                 field,
                 f"'{one.name}' has `{change}`, which Envoy can't apply to it alone when '{one.name}' and '{other.name}' take "
@@ -62,7 +62,7 @@ def _check_fallback(by_name: dict[str, Version], version: Version, name: str, fi
             )
 
 
-def _change_of_requests(version: Version) -> str:
+def change_of_requests(version: Version) -> str:
     """Return the field with which a version changes its requests; "" if it changes nothing."""
     fields = ("host", "rewrite", "request_headers", "credential", "upstream_model")
     return next((field for field in fields if getattr(version, field)), "")
