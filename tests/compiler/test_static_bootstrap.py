@@ -7,6 +7,7 @@ import pytest
 from controlplane.compiler import Compiler, audiences
 from controlplane.compiler.decode import unpack
 from controlplane.compiler.static_bootstrap import static_bootstrap
+from controlplane.domain import is_ip
 from controlplane.domain.endpoints import NO_LIVE_ENDPOINTS
 from tests.compiler.cases import CASES, of_envoys, read_state
 from tests.compiler.test_bootstrap import parsed
@@ -21,11 +22,14 @@ def test_a_static_bootstrap_subscribes_to_nothing(case: str) -> None:
         assert not message.HasField("dynamic_resources")
         assert "ads {" not in str(message)
         types = {c.name: c.type for c in message.static_resources.clusters}
-        by_name = {f"{m.name}/{v.name}" for m in state.models.values() for v in m.versions if v.has_dns_endpoints}
-        assert types == {
-            c.name: c.STRICT_DNS if c.name.removesuffix("/mirror") in by_name else c.STATIC
+        hosts = {
+            c.name: [
+                e.endpoint.address.socket_address.address for group in c.load_assignment.endpoints for e in group.lb_endpoints
+            ]
             for c in message.static_resources.clusters
         }
+        by_name = {name for name, of_cluster in hosts.items() if not all(map(is_ip, of_cluster))}
+        assert types == {c.name: c.STRICT_DNS if c.name in by_name else c.STATIC for c in message.static_resources.clusters}
         for listener in message.static_resources.listeners:
             manager = unpack(listener.filter_chains[0].filters[0].typed_config)
             assert "ads {" not in str(manager)
