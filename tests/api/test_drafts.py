@@ -104,10 +104,11 @@ def test_private_keys_are_left_out_of_a_copy() -> None:
     assert without_keys(plain) is plain
 
 
-def test_exactly_the_messages_with_a_private_key_have_secret_fields() -> None:
-    key = ("tls_certificate", "private_key_pem")
-    assert secret_fields(secret_service_pb2.UpdateSecretRequest.DESCRIPTOR) == (("secret", *key),)
-    assert secret_fields(revision_service_pb2.ApplyRequest.DESCRIPTOR) == (("manifest", "secrets", *key),)
+def test_exactly_the_messages_with_a_secret_have_secret_fields() -> None:
+    keys = (("tls_certificate", "private_key_pem"), ("opaque", "value"))
+    assert secret_fields(secret_service_pb2.UpdateSecretRequest.DESCRIPTOR) == tuple(("secret", *key) for key in keys)
+    applied = tuple(("manifest", "secrets", *key) for key in keys)
+    assert secret_fields(revision_service_pb2.ApplyRequest.DESCRIPTOR) == applied
     assert secret_fields(model_service_pb2.UpdateModelRequest.DESCRIPTOR) == ()
 
 

@@ -131,8 +131,8 @@ async def test_each_audience_is_served_its_own_resources(rig: Rig) -> None:
         client(rig.port, "n-none") as none,
     ):
         await rig.held(1, 3)
-        assert (a.names(LISTENER), a.names(ROUTES)) == ({"0.0.0.0:10001"}, {"a"})
-        assert (b.names(LISTENER), b.names(ROUTES)) == ({"0.0.0.0:10000"}, {"b"})
+        assert (a.names(LISTENER), a.names(ROUTES)) == ({"0.0.0.0:10001"}, {"a", "gateways/inner"})
+        assert (b.names(LISTENER), b.names(ROUTES)) == ({"0.0.0.0:10000"}, {"b", "gateways/outer"})
         assert (none.names(LISTENER), none.names(ROUTES), rig.fleet.nodes["n-none"].gateways) == (set(), set(), ())
         # A selector that changes moves a node from one audience to another, while it is connected.
         await rig.held(await rig.commit(Gateway("inner", 10001)), 3)

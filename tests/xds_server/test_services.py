@@ -34,7 +34,7 @@ async def test_every_type_has_a_service_and_a_switch_is_sent_by_the_service_of_r
         for type_url, stream in streams.items():
             await stream.subscribe(*NAMES.get(type_url, ()))
             response = await stream.response_received()
-            assert len(response.resources) == {ENDPOINTS: 2, CLUSTER: 2, SCOPED_ROUTES: 5}.get(type_url, 1)
+            assert len(response.resources) == {ENDPOINTS: 2, CLUSTER: 2, SCOPED_ROUTES: 9}.get(type_url, 1)
             await stream.ack(response)
         await rig.until(lambda fleet: fleet.streams == 5 and fleet.holding(1) == 1)
         await rig.commit_and_publish(GREEN)
@@ -225,7 +225,7 @@ async def test_resources_that_were_refused_together_are_sent_in_parts_later(stor
             return "m2 is bad" if type_url == ROUTES and "m2" in names else ""
 
         async with client(rig.port, "edge-1", variant, refuse=refuse) as c:
-            await c.until(lambda: c.names(ROUTES) == {"iris", "m0", "m1", "m3"})
+            await c.until(lambda: c.names(ROUTES) == {"gateways/public", "iris", "m0", "m1", "m3"})
             # The bad one is not sent again.
             nacks = c.nacks
             await rig.until(lambda fleet: {n for r in fleet.nodes["edge-1"].refusals for n in r.resources} == {"m2"})
@@ -241,7 +241,7 @@ async def test_the_routes_of_other_models_wait_only_seconds_when_one_cluster_is_
             return "m2 is bad" if type_url == CLUSTER and "m2/blue" in names else ""
 
         async with asyncio.timeout(8), client(rig.port, "edge-1", variant, refuse=refuse) as c:
-            await c.until(lambda: c.names(ROUTES) == {"iris", "m0", "m1", "m3"})
+            await c.until(lambda: c.names(ROUTES) == {"gateways/public", "iris", "m0", "m1", "m3"})
 
 
 @VARIANTS
