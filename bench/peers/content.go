@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	cluster "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
@@ -29,11 +30,12 @@ var versions = [2]string{"blue", "green"}
 
 // content has the served resources by type, and the live version of each model. Resources that don't change are built once.
 type content struct {
-	each   bool  // a route table for each model, found through scopes; false: one for all
-	live   []int // by model: the index of its live version
-	routes []*route.Route
+	each   bool                               // a route table for each model, found through scopes; false: one for all
+	live   []int                              // by model: the index of its live version
+	routes [][]*route.Route                   // by model
 	fixed  map[resource.Type][]types.Resource // all except the route tables
 	same   *templates                         // Turnout's resources; nil: the least that works
+	own    *route.RouteConfiguration          // the gateway's own answers; nil: none
 }
 
 func newContent(models int, each, same bool) *content {
@@ -41,16 +43,20 @@ func newContent(models int, each, same bool) *content {
 	if same {
 		built.same = newTemplates()
 		for model := range models {
-			built.routes = append(built.routes, built.route(model))
+			built.routes = append(built.routes, built.routesOf(model))
 			for kind, resources := range built.same.model(model, each) {
 				built.fixed[kind] = append(built.fixed[kind], resources...)
 			}
 		}
 		built.fixed[resource.ListenerType] = []types.Resource{built.same.listener(each)}
+		if each {
+			built.fixed[resource.ScopedRouteType] = append(built.fixed[resource.ScopedRouteType], built.same.ownScopes()...)
+			built.own = built.same.ownAnswers(models)
+		}
 		return built
 	}
 	for model := range models {
-		built.routes = append(built.routes, built.route(model))
+		built.routes = append(built.routes, built.routesOf(model))
 		for _, version := range versions {
 			name := clusterName(model, version)
 			built.fixed[resource.ClusterType] = append(built.fixed[resource.ClusterType], newCluster(name))
@@ -70,7 +76,7 @@ func (w *content) move(model int) (*route.RouteConfiguration, error) {
 		return nil, fmt.Errorf("there is no model %d; there are %d", model, len(w.live))
 	}
 	w.live[model] = 1 - w.live[model]
-	w.routes[model] = w.route(model)
+	w.routes[model] = w.routesOf(model)
 	return w.table(model), nil
 }
 
@@ -85,6 +91,9 @@ func (w *content) tables() []types.Resource {
 	for model := range w.routes {
 		built[model] = w.table(model)
 	}
+	if w.own != nil {
+		built = append(built, w.own)
+	}
 	return built
 }
 
@@ -94,25 +103,26 @@ func (w *content) table(model int) *route.RouteConfiguration {
 		return w.same.table(model, w.version(model))
 	}
 	if w.same != nil {
-		return w.same.shared(w.routes)
+		return w.same.shared(slices.Concat(w.routes...))
 	}
 	name, routes := table, w.routes
 	if w.each {
 		name, routes = modelName(model), w.routes[model:model+1]
 	}
 	// Caches still read their table, so the new one needs its own list.
-	host := &route.VirtualHost{Name: "models", Domains: []string{"*"}, Routes: append([]*route.Route(nil), routes...)}
+	host := &route.VirtualHost{Name: "models", Domains: []string{"*"}, Routes: slices.Concat(routes...)}
 	return &route.RouteConfiguration{Name: name, VirtualHosts: []*route.VirtualHost{host}}
 }
 
-// route returns the route of a model to its live version: the smallest that works, or Turnout's.
-func (w *content) route(model int) *route.Route {
+// routesOf returns the routes of a model to its live version: the smallest that work, or Turnout's.
+func (w *content) routesOf(model int) []*route.Route {
 	if w.same != nil {
-		return w.same.route(model, w.version(model))
+		return w.same.routes(model, w.version(model))
 	}
 	match := &route.RouteMatch{PathSpecifier: &route.RouteMatch_Prefix{Prefix: "/v2/models/" + modelName(model) + "/"}}
 	to := &route.RouteAction_Cluster{Cluster: clusterName(model, w.version(model))}
-	return &route.Route{Match: match, Action: &route.Route_Route{Route: &route.RouteAction{ClusterSpecifier: to}}}
+	action := &route.Route_Route{Route: &route.RouteAction{ClusterSpecifier: to}}
+	return []*route.Route{{Match: match, Action: action}}
 }
 
 func modelName(model int) string { return fmt.Sprintf("model-%04d", model) }
