@@ -85,7 +85,7 @@ def edit(
     answer = _edited(client, path, before, request)
     path.unlink(missing_ok=True)
     if answer is None:
-        output.notice("The file was not changed, so nothing was changed.")
+        output.notice("The file was left as it was, or empty, so nothing was changed.")
         return
     finish(client, answer, form, changed=answer.changed, timeout=timeout if wait else None, require=require)
 

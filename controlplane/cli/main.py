@@ -86,7 +86,8 @@ def _usage_error(error: Exception, as_json: bool) -> Exit | None:
     if not hasattr(error, "format_message"):
         return None
     if message := settings.renamed_flag(getattr(error, "option_name", None) or "") or error.format_message():
-        report_text(message, Exit.USAGE, as_json=as_json)
+        # Typer adds "Value error, " to what click says about one of several values.
+        report_text(message.replace(": Value error, ", ": "), Exit.USAGE, as_json=as_json)
         if not as_json and (ctx := getattr(error, "ctx", None)):
             output.notice(f"try: {ctx.command_path} --help")
     return Exit.USAGE

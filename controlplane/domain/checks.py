@@ -10,6 +10,12 @@ from controlplane.errors import invalid
 
 FULL_SHARE = 10_000  # basis points
 
+
+def percent_of_traffic(share: int) -> str:
+    """Return a share of `FULL_SHARE` basis points as `90%`, `12.5%` or `0.05%`."""
+    return f"{share / 100:g}%"
+
+
 # Minimum and maximum of whole numbers, by field.
 BOUNDS: Mapping[str, tuple[int, int]] = {
     "port": (1, 65_535),

@@ -17,6 +17,7 @@ from controlplane.domain.checks import (
     check_label,
     check_model_name,
     check_range,
+    percent_of_traffic,
 )
 from controlplane.domain.fallback import check_fallbacks
 from controlplane.domain.gateway import Gateway
@@ -163,7 +164,10 @@ class Model:
             check_range(share, *BOUNDS["split"], f"split.{name}")
         total = sum(self.split.values())
         if total != FULL_SHARE:
-            raise invalid("split", f"the shares sum to {total:,}: they are basis points and must sum to 10,000")
+            raise invalid(
+                "split",
+                f"the shares sum to {total:,} basis points ({percent_of_traffic(total)}) and must sum to 10,000 (100%)",
+            )
         for name, share in self.split.items():
             if share and not self.version(name).endpoints:
                 raise invalid(

@@ -105,8 +105,8 @@ _ROWS = (
         "NODES_REFUSE",
         About.NODES,
         Level.WARNING,
-        "`turnout nodes {name}` shows the difference. Take the change back with `turnout revert`, or correct the node's host "
-        "and run `turnout nodes {name} --reconnect`. Until then the node serves what it had.",
+        "`turnout nodes {name}` shows the difference. Take the revision named above back with `turnout revert NUMBER`, or "
+        "correct the node's host and run `turnout nodes {name} --reconnect`. Until then the node serves what it had.",
     ),
     Reason(
         "NODES_BEHIND",

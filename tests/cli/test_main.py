@@ -38,6 +38,7 @@ NOWHERE = "127.0.0.1:1"
         (["get", "models/"], "'models/' has no name: write models/NAME"),
         (["get", "models/iris", "nodes/edge-1"], "nodes can't be shown together with other kinds"),
         (["get", "models", "-o", "xml"], "'xml' is not one of"),
+        (["status", "--state", "banana"], "Invalid value for '--state': 'banana' is not one of"),
         (["delete", "iris"], "'iris' has no kind: write one of gateways/iris, models/iris, secrets/iris"),
         (["delete", "owls/edge"], "'owls' is no kind of objects; write one of: gateways, models, secrets"),
         (["--api", "nowhere", "get", "models"], "'nowhere' is not HOST:PORT"),

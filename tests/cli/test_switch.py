@@ -69,7 +69,7 @@ def test_several_models_in_one_revision(run: Run, server: Server) -> None:
         (
             ["split", "iris", "blue=50%", "green=40%"],
             3,
-            "Error: models/iris: the shares sum to 9,000: they are basis points and must sum to 10,000",
+            "Error: models/iris: the shares sum to 9,000 basis points (90%) and must sum to 10,000 (100%)",
         ),
     ],
 )

@@ -21,6 +21,7 @@ from controlplane.domain import (
     Timeouts,
     Version,
 )
+from controlplane.domain.checks import percent_of_traffic
 from controlplane.domain.collections import resource_name
 from controlplane.domain.revision import ObjectMeta
 from controlplane.errors import Collector, Error, failed_precondition
@@ -145,14 +146,14 @@ def _split(proto: model_pb2.Model, versions: list[Version], live: Model | None) 
                 raise failed_precondition(
                     "VERSION_HAS_SHARE",
                     "versions",
-                    f"version '{name}' has {share:,} of 10,000 basis points of the traffic: switch it away first, then leave "
+                    f"version '{name}' has {percent_of_traffic(share)} of the traffic: switch it away first, then leave "
                     "the version out",
                 )
             if not versions[index[name]].endpoints:
                 raise failed_precondition(
                     "NO_ENDPOINTS",
                     f"versions[{index[name]}].endpoints",
-                    f"version '{name}' has {share:,} of 10,000 basis points of the traffic and would have no endpoint left: "
+                    f"version '{name}' has {percent_of_traffic(share)} of the traffic and would have no endpoint left: "
                     "switch it away first",
                 )
     c.check()
