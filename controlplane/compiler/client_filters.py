@@ -14,6 +14,7 @@ from envoy.extensions.filters.http.header_mutation.v3 import header_mutation_pb2
 from envoy.extensions.filters.http.health_check.v3 import health_check_pb2
 
 from controlplane.compiler.cors import cors_filters
+from controlplane.compiler.local_replies import GRPC_STATUS_HEADER
 from controlplane.compiler.matching import filter_if, request_header, response_header
 from controlplane.compiler.message import set_header
 from controlplane.compiler.who import MODEL, REVISION, VERSION
@@ -29,6 +30,7 @@ def client_filters(gateway: Gateway) -> Iterator[tuple[str, Any]]:
     if gateway.cors is not None:
         yield from cors_filters(gateway.cors)
     yield "turnout.websocket_key", _websocket_key()
+    yield "turnout.grpc_status", _grpc_status()
     # It changes only requests whose content type is that of gRPC-Web.
     yield "envoy.filters.http.grpc_web", grpc_web_pb2.GrpcWeb()
 
@@ -50,6 +52,14 @@ def _websocket_key() -> Any:
     append.header.key, append.header.value = "sec-websocket-key", "dHVybm91dHdlYnNvY2tldA=="
     append.append_action = base_pb2.HeaderValueOption.ADD_IF_ABSENT
     return filter_if(request_header("upgrade", "(?i)websocket"), "websocket_key", config)
+
+
+def _grpc_status() -> Any:
+    """Return a filter that gives gRPC-Web clients the status of a local reply. Their filter replaces it by one of HTTP's."""
+    config = header_mutation_pb2.HeaderMutation()
+    set_header(config.mutations.response_mutations, "grpc-status", f"%RESP({GRPC_STATUS_HEADER})%")
+    config.mutations.response_mutations.add(remove=GRPC_STATUS_HEADER)
+    return filter_if(response_header(GRPC_STATUS_HEADER, "[0-9]+"), "grpc_status", config)
 
 
 def _answered_by(name: str) -> Any:

@@ -55,6 +55,9 @@ HCM = "envoy.filters.network.http_connection_manager"
 
 _BUFFER = 1 << 20  # bytes that Envoy buffers for a connection on either side; more stays in the socket
 
+# The host of a request over HTTP/1.0 without a Host header. No model has this key.
+_NO_HOST = "no-host.invalid"
+
 # Linux's numbers of a socket option: the most bytes of a connection that may wait in the kernel.
 _IPPROTO_TCP, _TCP_WINDOW_CLAMP = 6, 10
 
@@ -181,6 +184,9 @@ def _set_protocols(manager: Any, gateway: Gateway) -> None:
     """Set the options of HTTP/1, HTTP/2 and WebSockets."""
     # HTTP/1 has trailers too, for example at the end of a streamed answer.
     manager.http_protocol_options.enable_trailers = True
+    # Older proxies and load balancers speak HTTP/1.0. A host gateway needs their Host header, which 1.0 does not require.
+    manager.http_protocol_options.accept_http_10 = True
+    manager.http_protocol_options.default_host_for_http_10 = _NO_HOST
     # WebSockets: over HTTP/1, and as extended CONNECT (RFC 8441) over HTTP/2. No route accepts any other CONNECT.
     manager.upgrade_configs.add(upgrade_type="websocket")
     manager.http2_protocol_options.allow_connect = True

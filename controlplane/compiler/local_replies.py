@@ -26,7 +26,10 @@ from controlplane.compiler.message import packed
 from controlplane.domain import BodyRouting, ErrorFormat, Gateway, HeaderRouting, HostRouting, PathRouting
 
 # The statuses of gRPC that the replies use (https://grpc.io/docs/guides/status-codes/).
-_DEADLINE_EXCEEDED, _NOT_FOUND, _RESOURCE_EXHAUSTED, _UNAVAILABLE = 4, 5, 8, 14
+_DEADLINE_EXCEEDED, _NOT_FOUND, _RESOURCE_EXHAUSTED, _UNIMPLEMENTED, _UNAVAILABLE = 4, 5, 8, 12, 14
+
+# The status of gRPC of a local reply, on its way to the filter that gives it to gRPC-Web clients (`client_filters.py`).
+GRPC_STATUS_HEADER = "x-turnout-grpc-status"
 
 # The bytes of a client's own path or header that a text quotes. More is cut off.
 _QUOTED = 200
@@ -73,6 +76,22 @@ _REPLIES = (
         _INVALID_REQUEST,
         "request_too_large",
         expression="response.code_details == 'request_payload_too_large'",
+    ),
+    _Reply(
+        "The gateway can change to no other protocol than WebSocket.",
+        _UNIMPLEMENTED,
+        _INVALID_REQUEST,
+        "unsupported_upgrade",
+        expression="response.code_details == 'upgrade_failed'",
+    ),
+    _Reply(
+        "The gateway has no credential for the model's server yet. Try again in a few seconds.",
+        _UNAVAILABLE,
+        _SERVER_ERROR,
+        "model_unavailable",
+        # Envoy's own status is 401, which would mean the client's credential.
+        expression="response.code_details == 'failed_to_inject_credential'",
+        status=503,
     ),
     _Reply(
         "The model's server could not be reached, and the request is too large to be sent again. Try again later.",
@@ -199,10 +218,13 @@ def _grpc(reply: _Reply) -> Any:
     # As Envoy recognises gRPC. `application/grpc-web` is not gRPC.
     grpc.header_filter.header.string_match.safe_regex.regex = r"application/grpc(\+.*)?"
     mapper = hcm_pb2.ResponseMapper(filter=_all([grpc, *_conditions(reply)]))
-    mapper.headers_to_add.add(
-        header=base_pb2.HeaderValue(key="grpc-status", value=str(reply.grpc_status)),
-        append_action=base_pb2.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD,
-    )
+    for name in ("grpc-status", GRPC_STATUS_HEADER):
+        mapper.headers_to_add.add(
+            header=base_pb2.HeaderValue(key=name, value=str(reply.grpc_status)),
+            append_action=base_pb2.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD,
+        )
+    if reply.status:
+        mapper.status_code.value = reply.status  # gRPC-Web clients get it; gRPC clients get 200
     mapper.body_format_override.text_format_source.inline_string = reply.grpc_text or reply.text
     return mapper
 

@@ -42,6 +42,7 @@ from controlplane.domain import (
     Protocol,
     Retries,
     Routing,
+    Secret,
     Sticky,
     Timeouts,
     UpstreamTls,
@@ -214,7 +215,7 @@ async def rig(
         yield Rig({n: g.port for n, g in state.gateways.items()}, upstreams, session, envoy)
 
 
-def state_of(*objects: Gateway | Model) -> State:
+def state_of(*objects: Gateway | Model | Secret) -> State:
     """Return a state with these objects."""
     return State().applied(Changes({o.resource_name: o for o in objects}))
 

@@ -17,6 +17,7 @@ import pytest
 from envoy.service.accesslog.v3 import als_pb2, als_pb2_grpc
 from grpc_health.v1 import health_pb2
 
+from controlplane.compiler.static_bootstrap import static_bootstrap
 from controlplane.demo.plane import ControlPlane
 from controlplane.demo.ports import free_port
 from controlplane.domain import (
@@ -35,6 +36,8 @@ from controlplane.domain import (
 )
 from controlplane.generated.turnout.v1 import gateway_pb2, model_pb2
 from controlplane.generated.turnout.v1.revision_service_pb2 import Manifest
+from controlplane.snapshot import Snapshot
+from tests.envoy import test_compiled
 from tests.envoy.test_compiled import Rig, Upstream, edge, rig, state_of, versions
 from tests.envoy.test_matrix import OLDER, binary
 from tests.envoy.upstreams import (
@@ -73,6 +76,9 @@ class Asker:
             text = await response.text()
             body = json.loads(text) if response.content_type == "application/json" and text else text
             return response.status, {k.lower(): v for k, v in response.headers.items()}, body
+
+    def port(self, gateway: str) -> int:
+        return self._rig.ports[gateway]
 
     @property
     def upstreams(self) -> dict[str, Upstream]:
@@ -212,6 +218,49 @@ async def test_browsers_of_other_origins(tmp_path: Path, version: str) -> None:
 
 
 @ENVOYS
+async def test_clients_of_http_1_0_are_served(tmp_path: Path, version: str) -> None:
+    """Such clients are older proxies and health checks. Without a Host header, only a host gateway can't serve them."""
+    async with asker(tmp_path, version, edge(), edge("by-host", HostRouting())) as ask:
+        for gateway, request, status in (
+            ("edge", "GET /v2/models/iris HTTP/1.0\r\n", "200"),
+            ("edge", "OPTIONS / HTTP/1.0\r\n", "200"),
+            ("edge", "GET /v2/models/wine HTTP/1.0\r\n", "404"),
+            ("by-host", "GET / HTTP/1.0\r\nhost: iris\r\n", "200"),
+            ("by-host", "GET / HTTP/1.0\r\n", "404"),
+        ):
+            reader, writer = await asyncio.open_connection("127.0.0.1", ask.port(gateway))
+            writer.write(f"{request}\r\n".encode())
+            # The connection ends after the response, as 1.0 requires.
+            head, _, body = (await asyncio.wait_for(reader.read(), 10)).decode().partition("\r\n\r\n")
+            writer.close()
+            assert head.startswith(f"HTTP/1.0 {status} "), (gateway, request)
+            assert isinstance(json.loads(body), dict)
+
+
+@ENVOYS
+async def test_known_limit_a_sticky_cookie_is_not_set(tmp_path: Path, version: str) -> None:
+    """Docs: "Known limits". When this fails, Envoy sets a cookie when it chooses a version by it: offer that."""
+    ups, both = await versions("blue", "green")
+    half = {"blue": 5_000, "green": 5_000}
+    state = state_of(edge(), Model("iris", ("edge",), both, half, sticky=Sticky(cookie="session")))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(test_compiled, "static_bootstrap", _with_generated_cookies)
+        async with rig(state, ups, tmp_path, binary(version)) as r, aiohttp.ClientSession() as client:
+            for _ in range(5):
+                async with client.get(f"http://127.0.0.1:{r.ports['edge']}/v2/models/iris") as response:
+                    assert (response.status, "set-cookie" in response.headers) == (200, False)
+
+
+def _with_generated_cookies(snapshot: Snapshot) -> dict[str, object]:
+    """Return a static bootstrap in which Envoy should make the cookies of its hash policies."""
+    text = json.dumps(static_bootstrap(snapshot))
+    changed = text.replace('"cookie": {"name": "session"', '"cookie": {"ttl": "60s", "name": "session"')
+    assert changed != text
+    bootstrap: dict[str, object] = json.loads(changed)
+    return bootstrap
+
+
+@ENVOYS
 async def test_an_empty_sticky_header_is_no_user(tmp_path: Path, version: str) -> None:
     half = {"blue": 5_000, "green": 5_000}
     async with asker(tmp_path, version, edge(), split=half, sticky=Sticky(header="x-user")) as ask:
@@ -262,10 +311,10 @@ async def test_websockets_trailers_and_grpc_web(tmp_path: Path, version: str) ->
         # A frame with the message SERVING, then one with the trailers.
         assert body.startswith(b"\0\0\0\0\x02\x08\x01\x80")
         assert b"grpc-status:0" in body
-        # The page can read what is wrong. Envoy makes the status of gRPC from the HTTP status: 404 is UNIMPLEMENTED.
+        # The page can read what is wrong.
         headers["x-model"] = "unknown"
         async with r.session.post(path, data=grpc_web_body(health_pb2.HealthCheckRequest()), headers=headers) as response:
-            assert (response.status, response.headers["grpc-status"]) == (404, "12")
+            assert (response.status, response.headers["grpc-status"]) == (404, "5")
             assert "There is no model 'unknown'" in unquote(response.headers["grpc-message"])
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from urllib.parse import unquote
 
 import aiohttp
 import grpc
@@ -21,19 +23,23 @@ from controlplane.demo.plane import free_port
 from controlplane.domain import (
     BodyRouting,
     ConnectionLimits,
+    Credential,
     Endpoint,
     ErrorFormat,
     HeaderRouting,
     HostRouting,
     Model,
+    OpaqueValue,
     Protocol,
     Retries,
+    Secret,
     Timeouts,
     UpstreamTls,
     Version,
 )
 from controlplane.domain.endpoints import NO_LIVE_ENDPOINTS
-from controlplane.snapshot import Audience
+from controlplane.snapshot import Audience, Snapshot
+from tests.envoy import test_compiled
 from tests.envoy.test_compiled import Rig, Upstream, edge, rig, state_of
 from tests.pki import Authority
 
@@ -53,6 +59,7 @@ FAILURES = {
     "no-tls": (503, Code.UNAVAILABLE, "The TLS handshake between the gateway and the model's server failed. Tell the"),
     "refused": (503, Code.UNAVAILABLE, "The gateway can't connect to the model's server. Try again later."),
     "drops": (503, Code.UNAVAILABLE, "The model's server ended the connection before it answered. It may have acted on it"),
+    "no-key": (503, Code.UNAVAILABLE, "The gateway has no credential for the model's server yet. Try again in a few seconds."),
     "not-http": (502, Code.UNAVAILABLE, "The model's server ended the connection before it answered. It may have acted on it"),
 }
 
@@ -79,6 +86,14 @@ class Failures:
                 await infer(b"", metadata=(("x-model", model),) if model else (), timeout=10)
             return caught.value.code(), caught.value.details() or ""
 
+    async def call_from_browser(self, gateway: str, model: str) -> tuple[int, int, str]:
+        """Return the statuses of HTTP and of gRPC, and the message, of a gRPC-Web call that fails."""
+        url = f"http://127.0.0.1:{self.rig.ports[gateway]}/inference.GRPCInferenceService/ModelInfer"
+        headers = {"content-type": "application/grpc-web+proto", "x-model": model}
+        async with self.rig.session.post(url, headers=headers, data=b"") as response:
+            assert not [name for name in response.headers if name.lower().startswith("x-turnout")]
+            return response.status, int(response.headers["grpc-status"]), unquote(response.headers["grpc-message"])
+
 
 @asynccontextmanager
 async def failures(directory: Path) -> AsyncIterator[Failures]:
@@ -103,7 +118,8 @@ async def failures(directory: Path) -> AsyncIterator[Failures]:
 
         def model(name: str, endpoint: Endpoint, tls: UpstreamTls | None = None, **settings: object) -> Model:
             limit = ConnectionLimits(max_requests=1) if name == "full" else ConnectionLimits()
-            version = Version("blue", (endpoint,), Protocol.HTTP1, tls, limits=limit)
+            credential = Credential("key") if name == "no-key" else None
+            version = Version("blue", (endpoint,), Protocol.HTTP1, tls, limits=limit, credential=credential)
             return Model(name, GATEWAYS, (version,), {"blue": 10_000}, **settings)  # type: ignore[arg-type]
 
         state = state_of(
@@ -121,9 +137,19 @@ async def failures(directory: Path) -> AsyncIterator[Failures]:
             model("refused", Endpoint("127.0.0.1", free_port())),
             model("drops", at["drops"]),
             model("not-http", not_http),
+            model("no-key", own),
             model("own", own),
+            Secret("key", OpaqueValue("sk-1")),
         )
+        patch = stack.enter_context(pytest.MonkeyPatch.context())
+        patch.setattr(test_compiled, "static_bootstrap", _without_values)
         yield Failures(await stack.enter_async_context(rig(state, servers, directory)))
+
+
+def _without_values(snapshot: Snapshot) -> dict[str, object]:
+    """Return a static bootstrap whose opaque secrets are empty, as if the Envoy had not received them yet."""
+    bootstrap: dict[str, object] = json.loads(json.dumps(static_bootstrap(snapshot)).replace('"placeholder"', '""'))
+    return bootstrap
 
 
 async def _answer_without_http(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -155,14 +181,16 @@ async def test_each_failure_says_what_is_wrong_over_http_and_over_grpc(tmp_path:
         await f.rig.upstreams["slow"].wait_for_requests(1)
         asked = await asyncio.gather(*(f.ask("by-path", f"/v2/models/{m}") for m in FAILURES))
         called = await asyncio.gather(*(f.call("by-header", m) for m in FAILURES))
+        from_browsers = await asyncio.gather(*(f.call_from_browser("by-header", m) for m in FAILURES))
         occupying.cancel()
-        for model, answer, (code, message) in zip(FAILURES, asked, called, strict=True):
+        for model, answer, (code, message), web_answer in zip(FAILURES, asked, called, from_browsers, strict=True):
             status, expected_code, text = FAILURES[model]
             assert answer[:2] == (status, "application/json"), model
             assert isinstance(answer[2], dict)
             assert answer[2].keys() == {"error"}
             assert answer[2]["error"] == message
             assert code is expected_code, model
+            assert web_answer == (status, expected_code.value[0], message), model
             assert message.startswith(text.removesuffix("it")), model
             for internal in ("127.0.0.1", "blue", "TLS_error", "CERT", "OPENSSL", "reset reason", "wine.example"):
                 assert internal not in message
@@ -192,6 +220,7 @@ async def test_an_unknown_model_is_not_found_on_every_kind_of_gateway(tmp_path: 
         assert await f.ask("openai", "/api/chat") == (*not_found, {"error": missing})  # Ollama's API
         assert await f.call("by-header", 'irs "1"') == (Code.NOT_FOUND, by_header)
         assert await f.call("openai", "") == (Code.NOT_FOUND, missing)
+        assert await f.call_from_browser("by-header", 'irs "1"') == (404, 5, by_header)
         code, message = await f.call("by-path", "slow")
         assert code is Code.NOT_FOUND
         assert "/inference.GRPCInferenceService/ModelInfer" in message
@@ -201,14 +230,11 @@ async def test_an_unknown_model_is_not_found_on_every_kind_of_gateway(tmp_path: 
         assert len(str(long)) < 500
 
 
-async def test_grpc_web_gets_the_message_with_a_status_that_follows_from_http(tmp_path: Path) -> None:
-    """A known limit in docs/routing.md: when Envoy keeps the status of the reply, NOT_FOUND is 5, and the limit can go."""
+async def test_an_upgrade_to_an_unknown_protocol_is_refused_with_a_reason(tmp_path: Path) -> None:
+    text = "The gateway can change to no other protocol than WebSocket."
     async with failures(tmp_path) as f:
-        url = f"http://127.0.0.1:{f.rig.ports['by-header']}/inference.GRPCInferenceService/ModelInfer"
-        headers = {"content-type": "application/grpc-web+proto", "x-model": "irs"}
-        async with f.rig.session.post(url, headers=headers, data=b"") as response:
-            assert response.headers["grpc-message"].startswith("There is no model 'irs'.")
-            assert (response.status, response.headers["grpc-status"]) == (404, str(Code.UNIMPLEMENTED.value[0]))
+        answer = await f.ask("by-path", "/v2/models/own/200", connection="upgrade", upgrade="spdy")
+        assert answer == (403, "application/json", {"error": text})
 
 
 async def test_the_answers_of_a_model_server_are_not_touched(tmp_path: Path) -> None:
