@@ -6,10 +6,12 @@ else made the change that is taken back, or if more is affected than the user na
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from itertools import islice
-from typing import Annotated
+from typing import Annotated, TypeVar
 
+import grpc
 import typer
 
 from controlplane.cli import complete, output, wording
@@ -51,7 +53,7 @@ from controlplane.generated.turnout.v1.model_service_pb2 import (
     UndoModelsResponse,
     UndoneChange,
 )
-from controlplane.generated.turnout.v1.revision_pb2 import Action, Change, ChangeKind, Revision
+from controlplane.generated.turnout.v1.revision_pb2 import Action, Change, ChangeKind, Impact, Revision
 from controlplane.generated.turnout.v1.revision_service_pb2 import (
     GetRevisionRequest,
     ListRevisionsRequest,
@@ -60,6 +62,9 @@ from controlplane.generated.turnout.v1.revision_service_pb2 import (
     RevertRevisionRequest,
     RevertRevisionResponse,
 )
+
+_Request = TypeVar("_Request", UndoModelsRequest, RevertRevisionRequest, RestoreStateRequest)
+_Response = TypeVar("_Response", UndoModelsResponse, RevertRevisionResponse, RestoreStateResponse)
 
 # The newest revisions in which `undo` without a model looks for candidates, and the candidates that it names.
 _RECENT, _MAX_CANDIDATES = 50, 5
@@ -119,11 +124,9 @@ def undo(
     try:
         answer = client.call(client.models.UndoModels, request)
         if not dry_run:
-            if not yes and not needs_permission(answer.impact, request):
-                _ask_to_undo(client, answer)
-                allow_what_was_shown(answer.impact, request)
-            request.validate_only, request.request_id = False, request_id()
-            answer = client.call(client.models.UndoModels, request)
+            if not yes:
+                _ask_about(answer.impact, request, partial(_ask_to_undo, client, answer))
+            answer = _for_real(client, client.models.UndoModels, request)
     except Error as error:
         error = _with_the_faster(client, error)
         raise with_elements(error, "undos", [one.model for one in undos]) from None
@@ -170,11 +173,9 @@ def revert(
     # `latest` must not mean another revision in the second call.
     request.name = answer.reverted.name
     if not dry_run:
-        if answer.changed and not yes and not needs_permission(answer.impact, request):
-            _ask_to_revert(client, answer)
-            allow_what_was_shown(answer.impact, request)
-        request.validate_only, request.request_id = False, request_id()
-        answer = client.call(client.revisions.RevertRevision, request)
+        if answer.changed and not yes:
+            _ask_about(answer.impact, request, partial(_ask_to_revert, client, answer))
+        answer = _for_real(client, client.revisions.RevertRevision, request)
     notes = [f"Takes back {_described(answer.reverted)}"]
     limit = timeout if wait else None
     finish(client, answer, form, changed=answer.changed, timeout=limit, require=require, dry_run=dry_run, notes=notes)
@@ -214,17 +215,32 @@ def restore_state(
     request = RestoreStateRequest(name=name, etag=newest.etag, reason=reason, validate_only=True, no_probe=no_probe, **cut)
     answer = client.call(client.revisions.RestoreState, request)
     if not dry_run:
-        if answer.changed and not yes and not needs_permission(answer.impact, request):
-            _print_question(answer)
-            moved = [wording.clip(name) for name in _moved_models(answer.revision.changes)]
-            output.notice(f"This moves the traffic of {', '.join(moved)}." if moved else "This moves no traffic.")
-            since = f"{wording.plural(newest.number - answer.revision.reverted_to, 'revision')} since then"
-            confirm(f"Restore the state of revision {answer.revision.reverted_to}, and take back the {since}?")
-            allow_what_was_shown(answer.impact, request)
-        request.validate_only, request.request_id = False, request_id()
-        answer = client.call(client.revisions.RestoreState, request)
+        if answer.changed and not yes:
+            _ask_about(answer.impact, request, partial(_ask_to_restore, answer, newest.number))
+        answer = _for_real(client, client.revisions.RestoreState, request)
     limit = timeout if wait else None
     finish(client, answer, form, changed=answer.changed, timeout=limit, require=require, dry_run=dry_run)
+
+
+def _ask_about(impact: Impact, request: _Request, ask: Callable[[], None]) -> None:
+    """Ask for confirmation of what a dry run has shown, unless the server will refuse the request without asking."""
+    if not needs_permission(impact, request):
+        ask()
+        allow_what_was_shown(impact, request)
+
+
+def _for_real(client: Client, rpc: grpc.UnaryUnaryMultiCallable[_Request, _Response], request: _Request) -> _Response:
+    """Repeat the call of a dry run, without `validate_only`."""
+    request.validate_only, request.request_id = False, request_id()
+    return client.call(rpc, request)
+
+
+def _ask_to_restore(answer: RestoreStateResponse, newest: int) -> None:
+    _print_question(answer)
+    moved = [wording.clip(name) for name in _moved_models(answer.revision.changes)]
+    output.notice(f"This moves the traffic of {', '.join(moved)}." if moved else "This moves no traffic.")
+    since = f"{wording.plural(newest - answer.revision.reverted_to, 'revision')} since then"
+    confirm(f"Restore the state of revision {answer.revision.reverted_to}, and take back the {since}?")
 
 
 def _candidates(client: Client) -> str:
