@@ -4,6 +4,7 @@ It reads the name, and writes it into the header by which the scope is looked up
 
     a body in JSON               the member `model` of the outermost object; the last one if there are several, as parsers do
     a form, `multipart/…`        the field `model`; the first one
+    gRPC                         the field of the first message that `grpc_models.py` names
     the query                    the parameter `model`, if the body names none
     nothing of these             `NO_MODEL`, whose scope leads to the default model, or to an error
 
@@ -15,6 +16,8 @@ A name that no model can have (`checks.MODEL_NAME`) never gets into a header, so
 """
 
 from __future__ import annotations
+
+from controlplane.compiler.grpc_models import HEADER
 
 # The parts of the header's value after the separator that are no names of models: the names of models have no such characters.
 START, NO_MODEL, IMPOSSIBLE = "*", "*default", "*impossible"
@@ -36,6 +39,7 @@ def script(header: str) -> str:
         "@IMPOSSIBLE@": IMPOSSIBLE,
         "@METADATA@": METADATA,
         "@LIST@": LIST,
+        "@GRPC_HEADER@": HEADER,
     }
     text = _SCRIPT
     for name, value in names.items():
@@ -162,6 +166,13 @@ local function model_of_query(query)
   return value and (gsub(value, "%%(%x%x)", function(digits) return char(tonumber(digits, 16)) end))
 end
 
+-- Return the name in the first message of a gRPC call, nil if there is none. Filters in front of this one have read it.
+-- A name with characters that JSON escapes is none of a model.
+local function model_of_grpc(headers)
+  local list = headers:get("@GRPC_HEADER@")
+  return list and match(list, '^%["(.*)"%]$')
+end
+
 -- Answer a request with an error, as the client's API writes errors.
 local function refuse(handle, status, path, message)
   local error = '{"type":"invalid_request_error","code":null,"param":"model","message":"' .. message .. '"}'
@@ -205,6 +216,7 @@ function envoy_on_request(handle)
       return refuse(handle, "400", path, "The field model must be a string with the name of a model.")
     end
   end
+  if match(kind, "^application/grpc") then model = model_of_grpc(headers) end
   if model == nil or model == "" then model = model_of_query(query) end
   local found = "@NO_MODEL@"
   if model and model ~= "" then
@@ -212,6 +224,7 @@ function envoy_on_request(handle)
     handle:streamInfo():dynamicMetadata():set("@METADATA@", "model", (gsub(sub(model, 1, MAX_NAME), "[^ -~]", "?")))
   end
   -- After `body()` the earlier object is not valid any more.
+  handle:headers():remove("@GRPC_HEADER@")
   handle:headers():replace("@HEADER@", scope .. "@SEPARATOR@" .. found)
   handle:clearRouteCache()
 end

@@ -39,6 +39,7 @@ from controlplane.compiler.access_log import access_log, compile_collector
 from controlplane.compiler.body_routing import model_filter
 from controlplane.compiler.body_script import SEPARATOR, START
 from controlplane.compiler.client_filters import client_filters
+from controlplane.compiler.grpc_models import name_filter
 from controlplane.compiler.host_case import lower_case_host
 from controlplane.compiler.local_replies import set_local_replies
 from controlplane.compiler.message import duration, over_ads, packed, resource, set_header, socket_address
@@ -132,6 +133,7 @@ def _connection_manager(gateway: Gateway, limits: Limits) -> Any:
     for filter_name, config in client_filters(gateway):
         manager.http_filters.add(name=filter_name, typed_config=packed(config))
     if isinstance(gateway.routing, BodyRouting):
+        name_filter(manager)
         model_filter(manager, SCOPE_HEADER)
     set_local_replies(manager, gateway)
     add_rate_limits(manager, gateway, limits)

@@ -22,6 +22,7 @@ from envoy.extensions.access_loggers.filters.cel.v3 import cel_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2 as hcm_pb2
 
 from controlplane.compiler.body_script import METADATA
+from controlplane.compiler.grpc_models import SERVICE
 from controlplane.compiler.message import packed
 from controlplane.domain import BodyRouting, ErrorFormat, Gateway, HeaderRouting, HostRouting, PathRouting
 
@@ -172,8 +173,30 @@ _REPLIES = (
 )
 
 
+# Only of gRPC at body gateways, where a filter reads the model from the first message (`grpc_models.py`).
+_GRPC_IN_BODY = (
+    _Reply(
+        # The gateway's own answers are for calls that name no model.
+        f"The call names no model. This gateway reads it from calls to {SERVICE}, and has no default model for others.",
+        _NOT_FOUND,
+        _INVALID_REQUEST,
+        "model_not_found",
+        expression="response.code_details == 'direct_response'",
+    ),
+    _Reply(
+        "The first message of the call is larger than this gateway accepts.",
+        _RESOURCE_EXHAUSTED,
+        _INVALID_REQUEST,
+        "request_too_large",
+        expression="response.code_details.startsWith('grpc_field_extraction_FAILED_PRECONDITION')",
+    ),
+)
+
+
 def set_local_replies(manager: Any, gateway: Gateway) -> None:
     """Set the local replies of a gateway in its connection manager."""
+    if isinstance(gateway.routing, BodyRouting):
+        manager.local_reply_config.mappers.extend(_grpc(reply) for reply in _GRPC_IN_BODY)
     for reply in (*_unknown_model(gateway), *_REPLIES):
         manager.local_reply_config.mappers.append(_grpc(reply))
         manager.local_reply_config.mappers.extend(_json(reply, gateway.errors))

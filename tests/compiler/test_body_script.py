@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controlplane.compiler.body_script import IMPOSSIBLE, METADATA, NO_MODEL, START, script
+from controlplane.compiler.grpc_models import HEADER as GRPC_HEADER
 from controlplane.domain.checks import MODEL_NAME
 from tests.nouns import some
 from tests.tools import missing
@@ -25,6 +26,7 @@ function run_request(fields, content)
   local status, answer, model, cleared = nil, nil, nil, false
   local headers, body, metadata, info, handle = {{}}, {{}}, {{}}, {{}}, {{}}
   function headers:get(name) return fields[name] end
+  function headers:remove(name) fields[name] = nil end
   function headers:replace(name, value) fields[name] = value end
   function body:length() return #content end
   function body:getBytes(from, count)
@@ -132,6 +134,23 @@ BODIES: list[tuple[str, str | bytes, str | int]] = [
     ("cut off", '{"model":"iri', NO_MODEL),
     ("nested deeply", '{"a":' + "[" * 100_000 + "]" * 100_000 + ',"model":"iris"}', "iris"),
 ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "expected"),
+    [
+        ("application/grpc", f'["{LLAMA}"]', LLAMA),
+        ("application/grpc+proto", '["iris"]', "iris"),
+        ("application/grpc", r'["iris\r\nx: y"]', IMPOSSIBLE),
+        ("application/grpc", '["iris","wine"]', IMPOSSIBLE),
+        ("application/grpc", '[""]', NO_MODEL),
+        ("application/grpc", "[null]", NO_MODEL),
+        ("application/grpc", "", NO_MODEL),
+        ("application/json", '["iris"]', NO_MODEL),
+    ],
+)
+def test_the_name_of_a_grpc_call_is_the_one_that_a_filter_read(lua: Any, kind: str, name: str, expected: str) -> None:
+    assert found(run(lua, b"", kind, **{GRPC_HEADER: name})) == expected
 
 
 @pytest.mark.parametrize(("body", "expected"), [pytest.param(b, e, id=name) for name, b, e in BODIES])
