@@ -1,11 +1,13 @@
-"""Model servers and clients for WebSockets, trailers and gRPC-Web."""
+"""Model servers and clients for WebSockets, trailers, gRPC-Web and large bodies over HTTP/2."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import grpc
 import h2.config
@@ -119,3 +121,32 @@ def echo_over_http2(port: int, path: str, text: str) -> tuple[str, str]:
                 return status, received[2 : 2 + received[1]].decode()
             tcp.sendall(connection.data_to_send())
     return status, ""
+
+
+def post_over_http2(port: int, path: str, content: bytes) -> tuple[str, Any]:
+    """Send JSON over HTTP/2. Return the status and the parsed answer, also if it comes before everything was sent.
+
+    After such an answer a server resets the stream (RFC 9113, section 8.1). curl 7.88 and httpx may lose the answer then.
+    """
+    config = h2.config.H2Configuration(client_side=True, header_encoding="utf-8")
+    connection = h2.connection.H2Connection(config)
+    status, received, sent, ended = "", b"", 0, False
+    with socket.create_connection(("127.0.0.1", port), _TIMEOUT) as tcp:
+        connection.initiate_connection()
+        fields = [(":method", "POST"), (":scheme", "http"), (":path", path), (":authority", "a")]
+        connection.send_headers(1, [*fields, ("content-type", "application/json"), ("content-length", str(len(content)))])
+        tcp.sendall(connection.data_to_send())
+        while not ended and (data := tcp.recv(65_536)):
+            for event in connection.receive_data(data):
+                if isinstance(event, h2.events.ResponseReceived):
+                    status = next(str(value) for name, value in event.headers if str(name) == ":status")
+                elif isinstance(event, h2.events.DataReceived):
+                    received += event.data or b""
+                elif isinstance(event, h2.events.StreamReset | h2.events.ConnectionTerminated | h2.events.StreamEnded):
+                    ended = True
+            while not ended and sent < len(content) and (window := connection.local_flow_control_window(1)):
+                part = content[sent : sent + min(window, connection.max_outbound_frame_size)]
+                sent += len(part)
+                connection.send_data(1, part, end_stream=sent == len(content))
+            tcp.sendall(connection.data_to_send())
+    return status, json.loads(received)
