@@ -109,7 +109,7 @@ def _resource(type_url: str, text: str, local_replies: bool) -> object:
     def document(form: dict[str, object]) -> dict[str, object]:
         if "local_reply_config" in form and not local_replies:
             form["local_reply_config"] = "in local-replies.out.yaml"
-        for key in ("json_format", "filter_metadata"):  # maps, whose order differs between processes
+        for key in ("extractions_by_method", "json_format", "filter_metadata"):  # maps, whose order differs between processes
             if key in form:
                 form[key] = json.loads(json.dumps(form[key], sort_keys=True))
         return form
