@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from controlplane import logs
 from controlplane.cli.main import main
 from controlplane.envoy_types import SECRET
 from tests.cli.conftest import MINIMAL, Run, Server
+from tests.fakes.xds_client import XdsClient
 from tests.pki import Pair, authority, marks, pair
 
 OLD, NEW = pair("old.example"), pair("new.example")
@@ -212,3 +214,77 @@ def test_an_opaque_value_is_set_rotated_and_never_shown(run: Run, server: Server
     files = [p.read_bytes() for p in server.data.rglob("*") if p.is_file()]
     assert files
     assert not any(mark in data for data in files for mark in (b"sk-1234", b"sk-5678"))
+
+
+CREDENTIAL = "sk-first-0a1b2c3d4e5f"
+NEXT_CREDENTIAL = "sk-second-9f8e7d6c5b4a"
+WITH_CREDENTIAL = MINIMAL.replace("8002}]\n", "8002}]\n        credential: {secret: secrets/openai}\n")
+
+
+def credential(value: str) -> str:
+    return f"secrets:\n  - name: openai\n    opaque: {{value: {value}}}\n"
+
+
+def test_a_credential_needs_its_secret(run: Run, server: Server) -> None:
+    missing = run("apply", "-f", "-", stdin=WITH_CREDENTIAL)
+    assert (missing.code, "secrets/openai does not exist" in missing.err) == (5, True)
+    assert run("get", "all", "-o", "name").out == ""
+    assert run("apply", "-f", "-", stdin=WITH_CREDENTIAL + credential(CREDENTIAL)).code == 0
+    kept = run("delete", "secrets/openai", "--yes", "--allow-cut", "--force")
+    assert (kept.code, "models/iris" in kept.err) == (5, True)
+    assert run("get", "secrets", "-o", "name").out == "secrets/openai\n"
+
+
+def test_no_command_or_resource_shows_the_credential_of_a_version(run: Run, server: Server, tmp_path: Path) -> None:
+    whole = WITH_CREDENTIAL + credential(CREDENTIAL)
+    results = [run("validate", "-f", "-", stdin=whole), run("apply", "-f", "-", "--dry-run", stdin=whole)]
+    results.append(run("apply", "-f", "-", "--dry-run", "-o", "json", stdin=whole))
+    assert [r.code for r in results] == [0, 1, 1]
+    results.append(run("apply", "-f", "-", stdin=whole))
+    clients = [server.connect(f"edge-{variant}", variant) for variant in ("delta", "sotw")]
+    for value in (CREDENTIAL, NEXT_CREDENTIAL):
+        results.append(run("secret", "set", "openai", "--value", "-", stdin=value))
+        for client in clients:
+            server.wait(client.until(lambda c=client, v=value: v in _text(c, SECRET)))  # type: ignore[misc]
+    # It is in the Secret alone.
+    for client in clients:
+        assert {type_url for type_url in client.held if "sk-" in _text(client, type_url)} == {SECRET}
+        assert "credential_injector" in "".join(_text(client, type_url) for type_url in client.held)
+    results += [
+        run(*args.split())
+        for args in (
+            "get all -o yaml",
+            "get models iris -o json",
+            "get secret openai -o json",
+            "get revision 2 -o json",
+            "history -o json",
+            "history secrets/openai -o yaml",
+            "diff 0 2",
+            "diff 1 2 -o json",
+            "nodes -o json",
+            "nodes edge-delta",
+            "status -o json",
+            "traffic iris -o json",
+            "switch iris --to green --dry-run",
+            "revert 2 --dry-run",
+            "delete secrets/openai --yes",
+        )
+    ]
+    results.append(run("secret", "set", "openai", "--value", "-", "--dry-run", stdin=CREDENTIAL))
+    results.append(run("apply", "-f", "-", stdin=WITH_CREDENTIAL + credential(f"[{CREDENTIAL}]")))
+    results.append(run("apply", "-f", "-", stdin=WITH_CREDENTIAL + credential(f"{{a: {CREDENTIAL}}}")))
+    results.append(run("apply", "-f", "-", stdin=WITH_CREDENTIAL + credential(f'"{CREDENTIAL}\\n{NEXT_CREDENTIAL}"')))
+    results.append(run("backup", tmp_path / "backup.db", "--data", server.data))
+    assert [r.code for r in results[-3:]] == [3, 3, 0]
+    for result in results:
+        assert result.out + result.err
+        assert "sk-" not in result.out + result.err
+    stored = [p.read_bytes() for p in (*server.data.rglob("*"), tmp_path / "backup.db") if p.is_file()]
+    assert len(stored) > 2
+    marks_ = [form for v in (CREDENTIAL, NEXT_CREDENTIAL) for form in (v.encode(), base64.b64encode(v.encode())[:-4])]
+    assert not [mark for mark in marks_ if any(mark in data for data in stored)]
+
+
+def _text(client: XdsClient, type_url: str) -> str:
+    """Return the resources of a type that a client holds, as text in which values can be found."""
+    return "".join(body.decode("latin-1") for _, body in client.held.get(type_url, {}).values())

@@ -397,7 +397,9 @@ async def test_a_credential_is_rotated_without_a_failed_request_and_is_in_nothin
         # The listeners and clusters did not change with the key.
         for envoy in f.envoys:
             assert (await envoy.stats("cluster_manager.cluster_(modified|updated)$"))["cluster_manager.cluster_modified"] == 0
-        texts = [await envoy.get("/config_dump?include_eds") for envoy in f.envoys]
+        pages = ["config_dump?include_eds", "config_dump?resource=dynamic_active_secrets", "clusters?format=json", "stats"]
+        texts = [await envoy.get(f"/{page}") for envoy in f.envoys for page in (*pages, "listeners", "certs", "server_info")]
+        assert "dynamic_active_secrets" in texts[0]
         texts += [envoy.process.log_tail() for envoy in f.envoys]
         async with grpc.aio.insecure_channel(f.plane.api) as channel:
             stub = csds_pb2_grpc.ClientStatusDiscoveryServiceStub(channel)

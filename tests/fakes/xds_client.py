@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -186,10 +186,11 @@ class XdsClient:
 
     def _secrets(self) -> set[str]:
         """Return the names of the secrets that the held clusters and listeners need."""
-        sockets = [cluster_pb2.Cluster.FromString(b).transport_socket for _, b in self.held.get(CLUSTER, {}).values()]
+        clusters = [cluster_pb2.Cluster.FromString(body) for _, body in self.held.get(CLUSTER, {}).values()]
+        sockets = [cluster.transport_socket for cluster in clusters]
         for _, body in self.held.get(LISTENER, {}).values():
             sockets += [chain.transport_socket for chain in listener_pb2.Listener.FromString(body).filter_chains]
-        named: set[str] = set()
+        named = {name for cluster in clusters for name in _credentials(cluster)}
         for common in (unpack(s.typed_config).common_tls_context for s in sockets if s.HasField("typed_config")):
             named.update(c.name for c in common.tls_certificate_sds_secret_configs)
             named.add(common.validation_context_sds_secret_config.name)
@@ -229,6 +230,14 @@ def _name(resource: Any) -> str:
     """Return the name of a resource in a SotW response."""
     message = _MESSAGES[resource.type_url].FromString(resource.value)
     return str(message.cluster_name if resource.type_url == ENDPOINTS else message.name)
+
+
+def _credentials(cluster: Any) -> Iterator[str]:
+    """Yield the names of the secrets that the upstream HTTP filters of a cluster inject."""
+    for options in cluster.typed_extension_protocol_options.values():
+        for http_filter in unpack(options).http_filters:
+            if http_filter.name == "envoy.filters.http.credential_injector":
+                yield unpack(unpack(http_filter.typed_config).credential.typed_config).credential.name
 
 
 @asynccontextmanager
