@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import statistics
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import aiohttp
+import grpc
 import pytest
 from aiohttp import web
 
@@ -23,13 +26,14 @@ from controlplane.domain.endpoints import NO_LIVE_ENDPOINTS
 from controlplane.snapshot import Audience
 from tests.envoy.test_compiled import edge, rig, state_of
 from tests.envoy.test_matrix import OLDER, binary
+from tests.envoy.upstreams import echo_server
 
 pytestmark = pytest.mark.envoy
 
 SUPPORTED = [OLDER[0], "newest"]
 MIB = 1 << 20
-# A request with a body of 20 MiB takes less than this on a busy machine, in seconds. A mirror that stalls it takes longer.
-SHORT = 3.0
+# By how much a mirror may delay a request, in seconds: usually, and on a busy machine with a body of 20 MiB.
+DELAY, SHORT = 0.05, 2.0
 
 
 async def never_answers(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -136,19 +140,31 @@ async def test_a_mirror_that_hangs_or_never_reads_delays_no_request(tmp_path: Pa
             models.append(Model(name, ("edge",), versions, {"blue": 10_000}, mirror=mirror))
         _, url, session = await stack.enter_async_context(running(tmp_path, envoy, *models))
 
-        async def worst(model: str, size: int) -> float:
-            """Return the duration of the slowest of some requests with bodies of a size."""
-            durations = []
-            for _ in range(2):
-                started = time.monotonic()
-                async with session.post(f"{url}/{model}/infer", data=bytes(size)) as response:
-                    assert (response.status, await response.text()) == (200, "blue")
-                durations.append(time.monotonic() - started)
-            return max(durations)
+        async def duration(model: str, size: int) -> float:
+            started = time.monotonic()
+            async with session.post(f"{url}/{model}/infer", data=bytes(size)) as response:
+                assert (response.status, await response.text()) == (200, "blue")
+            return time.monotonic() - started
 
-        slow = {(m, s): d for s in sizes for m in mirrors if (d := await worst(m, s)) > SHORT}
-        assert not slow
-        assert Counter(blue.lengths) == {size: 2 * len(mirrors) for size in sizes}
+        async def delays(model: str, size: int) -> list[float]:
+            """Return how much longer requests took than the ones before them to the model without a mirror.
+
+            There are as many as it takes to see through what other programs on the machine do, and at most 21.
+            """
+            found: list[float] = []
+            while len(found) < 3 or (statistics.median(found) > DELAY and len(found) < 21):
+                usual = await duration("none", size)
+                found.append(await duration(model, size) - usual)
+            return found
+
+        delayed = {}
+        for size in sizes:
+            for model in mirrors:
+                found = await delays(model, size)
+                # Every request that waits for a copy would take seconds longer.
+                if statistics.median(found) > DELAY or max(found) > SHORT:
+                    delayed[model, size] = found
+        assert not delayed
 
 
 @pytest.mark.parametrize("envoy", SUPPORTED)
@@ -224,6 +240,78 @@ async def test_a_mirror_that_never_answers_uses_few_connections_and_its_copies_t
                     await asyncio.sleep(0.05)
                     stats = await mirror_stats()
             assert stats["upstream_rq_max_duration_reached"] > 128
+
+
+@pytest.mark.parametrize("envoy", SUPPORTED)
+async def test_only_a_stream_that_its_client_completes_is_copied(tmp_path: Path, envoy: str) -> None:
+    """So a copy of a stream never outlives a stream that was cancelled or that its server ended, and holds no GPU."""
+    async with AsyncExitStack() as stack:
+        ports = {name: await stack.enter_async_context(echoing_streams(ends)) for name, ends in (("a", 0), ("b", 2))}
+        copies: list[str] = []
+        green = version("green", await stack.enter_async_context(echoing_streams(0, copies)), Protocol.GRPC)
+        chat = version("blue", await stack.enter_async_context(echo_server("blue")))
+        both = {name: (version("blue", port, Protocol.GRPC), green) for name, port in ports.items()} | {"ws": (chat, green)}
+        models = [Model(n, ("edge",), v, {"blue": 10_000}, mirror=Mirror("green", timeout=1.0)) for n, v in both.items()]
+        process, url, session = await stack.enter_async_context(running(tmp_path, envoy, *models))
+
+        async def ended(model: str) -> None:
+            """Wait until no copy is in progress."""
+            active = True
+            async with asyncio.timeout(10):
+                while active:
+                    await asyncio.sleep(0.02)
+                    active = any((await process.stats(f"cluster.{model}/green/mirror.upstream_rq(_pending)?_active")).values())
+
+        address = url.removeprefix("http://").partition("/")[0]
+        async with grpc.aio.insecure_channel(address) as channel:
+            typed: Any = channel  # whose types require serializers and an iterator
+            for model, end in (("a", "cancel"), ("b", "server"), ("a", "client")):
+                call = typed.stream_stream(f"/v2/models/{model}")()
+                for _ in range(2):
+                    await call.write(b"hello")
+                    assert await call.read() == b"hello"
+                if end == "cancel":
+                    call.cancel()
+                elif end == "server":
+                    assert await call.code() is grpc.StatusCode.OK
+                else:
+                    assert copies == []
+                    await call.done_writing()
+                    assert await call.code() is grpc.StatusCode.OK
+                await ended(model)
+        assert copies == ["hello", "hello"]
+        async with session.ws_connect(f"{url}/ws/stream") as ws:
+            await ws.send_str("hello")
+            assert await ws.receive_str(timeout=10) == "blue: hello"
+            await ended("ws")
+            await ws.send_str("again")
+            assert await ws.receive_str(timeout=10) == "blue: again"
+        assert len(copies) == 2
+
+
+@asynccontextmanager
+async def echoing_streams(ends: int, received: list[str] | None = None) -> AsyncIterator[int]:
+    """Serve streams by gRPC that echo each message, and end after a number of them (0: never). Yield the port."""
+
+    async def echo(requests: AsyncIterator[bytes], context: object) -> AsyncIterator[bytes]:
+        count = 0
+        async for message in requests:
+            count += 1
+            if received is not None:
+                received.append(message.decode())
+            yield message
+            if count == ends:
+                return
+
+    server = grpc.aio.server()
+    methods = {name: grpc.stream_stream_rpc_method_handler(echo, None, None) for name in ("a", "b")}
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("v2/models", methods),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        yield port
+    finally:
+        await server.stop(None)
 
 
 async def test_a_copy_goes_on_when_its_request_is_cancelled_until_it_times_out(tmp_path: Path) -> None:
