@@ -2,7 +2,8 @@
 
 Rows are in the order of "make before break" (xDS protocol, "Eventual consistency considerations"). Resources of an earlier
 row are sent earlier and removed later. The protocol gives secrets no place in that order, because a resource that names a
-secret is warmed until the secret arrives. In the table, secrets come after clusters and before listeners.
+secret is warmed until the secret arrives. In the table, secrets come after clusters and before listeners. Configurations of
+filters come after listeners: a listener that names one is warmed until it arrives, and a client asks for it only then.
 
 To add a type, add a row here, and a file to `compiler/` that compiles it.
 """
@@ -33,6 +34,7 @@ SECRET = url_of("envoy.extensions.transport_sockets.tls.v3.Secret")
 LISTENER = url_of("envoy.config.listener.v3.Listener")
 SCOPED_ROUTES = url_of("envoy.config.route.v3.ScopedRouteConfiguration")
 ROUTES = url_of("envoy.config.route.v3.RouteConfiguration")
+EXTENSIONS = url_of("envoy.config.core.v3.TypedExtensionConfig")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +104,14 @@ TABLE = (
         full_state=True,
     ),
     EnvoyType(
+        EXTENSIONS,
+        service="extension.v3.ExtensionConfigDiscoveryService",
+        method_stem="ExtensionConfigs",
+        module="envoy.config.core.v3.extension_pb2",
+        abbreviation="ecds",
+        named_by=(LISTENER,),
+    ),
+    EnvoyType(
         SCOPED_ROUTES,
         service="route.v3.ScopedRoutesDiscoveryService",
         method_stem="ScopedRoutes",
@@ -128,11 +138,6 @@ TABLE = (
         url_of("envoy.service.runtime.v3.Runtime"),
         service="runtime.v3.RuntimeDiscoveryService",
         method_stem="Runtime",
-    ),
-    EnvoyType(
-        url_of("envoy.config.core.v3.TypedExtensionConfig"),
-        service="extension.v3.ExtensionConfigDiscoveryService",
-        method_stem="ExtensionConfigs",
     ),
 )
 

@@ -165,6 +165,7 @@ rate_limits = st.one_of(
     st.builds(RateLimit, st.integers(1, 1_000_000), millis(1, 3600)),
     headers.map(lambda h: RateLimit(5, header=h)),
     st.just(RateLimit(5, client_address=True)),
+    st.just(RateLimit(5, cookie="uid")),
 )
 stickies = st.none() | headers.map(lambda h: Sticky(header=h)) | st.just(Sticky(cookie="uid"))
 retries = st.builds(Retries, attempts=st.integers(0, 10), unsafe=st.booleans()) | millis(0, 86_400).map(

@@ -11,6 +11,7 @@ from controlplane.envoy_types import (
     CLUSTER,
     COMPILED,
     ENDPOINTS,
+    EXTENSIONS,
     FULL_STATE,
     LISTENER,
     NAMED_BY,
@@ -29,7 +30,7 @@ CONTROLPLANE = Path(__file__).parent.parent / "controlplane"
 
 
 def test_the_order_is_make_before_break() -> None:
-    assert ORDER == (CLUSTER, ENDPOINTS, SECRET, LISTENER, SCOPED_ROUTES, ROUTES)
+    assert ORDER == (CLUSTER, ENDPOINTS, SECRET, LISTENER, EXTENSIONS, SCOPED_ROUTES, ROUTES)
 
 
 def test_sotw_sends_the_full_state_of_clusters_listeners_and_scopes() -> None:
@@ -45,6 +46,7 @@ def test_which_types_may_name_a_type() -> None:
         CLUSTER: (CLUSTER, ROUTES, LISTENER),
         ENDPOINTS: (CLUSTER,),
         SECRET: (CLUSTER, LISTENER),
+        EXTENSIONS: (LISTENER,),
         ROUTES: (SCOPED_ROUTES, LISTENER),
     }
 
@@ -55,6 +57,7 @@ def test_short_names_are_the_names_of_the_messages() -> None:
         "ClusterLoadAssignment",
         "Secret",
         "Listener",
+        "TypedExtensionConfig",
         "ScopedRouteConfiguration",
         "RouteConfiguration",
     ]

@@ -12,7 +12,7 @@ from controlplane.compiler.access_log import is_collector
 from controlplane.compiler.secrets import secret_label
 from controlplane.domain import Gateway, Model, Secret
 from controlplane.domain.collections import resource_name
-from controlplane.envoy_types import CLUSTER, COMPILED, LISTENER, ROUTES, SCOPED_ROUTES, SECRET
+from controlplane.envoy_types import CLUSTER, COMPILED, EXTENSIONS, LISTENER, ROUTES, SCOPED_ROUTES, SECRET
 from controlplane.snapshot import Resource
 
 _MESSAGES: Mapping[str, Any] = {t.url: t.message_class() for t in COMPILED.values()}
@@ -44,7 +44,7 @@ def owner(resource: Resource) -> str:
         return _owner_of_routes(resource.name)
     if resource.type_url == SECRET:
         return resource_name(Secret, secret_label(resource.name))
-    if resource.type_url == CLUSTER and is_collector(resource.name):
+    if resource.type_url == EXTENSIONS or (resource.type_url == CLUSTER and is_collector(resource.name)):
         return resource.name.rpartition("/")[0]
     return resource_name(Model, resource.name.partition("/")[0])
 

@@ -43,10 +43,10 @@ from controlplane.compiler.grpc_models import name_filter
 from controlplane.compiler.host_case import lower_case_host
 from controlplane.compiler.local_replies import set_local_replies
 from controlplane.compiler.message import duration, over_ads, packed, resource, set_header, socket_address
-from controlplane.compiler.rate_limits import Limits, add_rate_limits
+from controlplane.compiler.rate_limits import add_rate_limits, filter_names
 from controlplane.compiler.secrets import over_sds
 from controlplane.domain import BodyRouting, Gateway, GatewayTls, HeaderRouting, HostRouting, PathRouting, TlsVersion
-from controlplane.envoy_types import CLUSTER, LISTENER, SCOPED_ROUTES, SECRET
+from controlplane.envoy_types import CLUSTER, EXTENSIONS, LISTENER, SCOPED_ROUTES, SECRET
 from controlplane.snapshot import Resource
 
 # Set by the listener, read by its scope key, removed by the route.
@@ -63,8 +63,8 @@ _NO_HOST = "no-host.invalid"
 _IPPROTO_TCP, _TCP_WINDOW_CLAMP = 6, 10
 
 
-def compile_listener(gateway: Gateway, limits: Limits = ()) -> Resource:
-    """Return the listener of a gateway. `limits` are the rate limits of its models."""
+def compile_listener(gateway: Gateway) -> Resource:
+    """Return the listener of a gateway."""
     listener = listener_pb2.Listener(
         name=gateway.host_port,  # no two gateways of a node share it
         address=socket_address(gateway.address, gateway.port),
@@ -75,7 +75,7 @@ def compile_listener(gateway: Gateway, limits: Limits = ()) -> Resource:
     if isinstance(gateway.routing, BodyRouting):
         # Envoy reads from a socket until it is empty or the limit is reached. Without this a connection could have 6 MB in it.
         listener.socket_options.add(level=_IPPROTO_TCP, name=_TCP_WINDOW_CLAMP, int_value=_BUFFER)
-    manager = listener_components_pb2.Filter(name=HCM, typed_config=packed(_connection_manager(gateway, limits)))
+    manager = listener_components_pb2.Filter(name=HCM, typed_config=packed(_connection_manager(gateway)))
     chain = listener.filter_chains.add(filters=[manager])
     if gateway.tls is not None:
         chain.transport_socket.name = "envoy.transport_sockets.tls"
@@ -84,7 +84,8 @@ def compile_listener(gateway: Gateway, limits: Limits = ()) -> Resource:
         chain.transport_socket_connect_timeout.CopyFrom(duration(10))
     secrets = [(SECRET, reference.label) for reference in gateway.references]
     collectors = [(CLUSTER, cluster.name) for cluster in compile_collector(gateway)]
-    return resource(LISTENER, listener, [*secrets, *collectors, (SCOPED_ROUTES, gateway.scope)])
+    filters = [(EXTENSIONS, name) for name in filter_names(gateway)]
+    return resource(LISTENER, listener, [*secrets, *collectors, *filters, (SCOPED_ROUTES, gateway.scope)])
 
 
 def _buffer_limit(gateway: Gateway) -> int:
@@ -111,7 +112,7 @@ def _tls(tls: GatewayTls) -> Any:
     return context
 
 
-def _connection_manager(gateway: Gateway, limits: Limits) -> Any:
+def _connection_manager(gateway: Gateway) -> Any:
     manager = hcm_pb2.HttpConnectionManager(
         stat_prefix=gateway.name,  # also names the listener's owner (`decode.owner`)
         codec_type=hcm_pb2.HttpConnectionManager.AUTO,
@@ -136,7 +137,7 @@ def _connection_manager(gateway: Gateway, limits: Limits) -> Any:
         name_filter(manager)
         model_filter(manager, SCOPE_HEADER)
     set_local_replies(manager, gateway)
-    add_rate_limits(manager, gateway, limits)
+    add_rate_limits(manager, gateway)
     manager.http_filters.add(name="envoy.filters.http.router", typed_config=packed(router_pb2.Router()))
     if gateway.access_log is not None:
         manager.access_log.append(access_log(gateway))

@@ -13,7 +13,7 @@ from controlplane.compiler.listeners import compile_listener
 from controlplane.compiler.memo import Memo
 from controlplane.compiler.own_answers import compile_own_answers
 from controlplane.compiler.proxyless import compile_proxyless, served_versions
-from controlplane.compiler.rate_limits import Limits, limits_of
+from controlplane.compiler.rate_limits import Limits, compile_rate_limits, divisor, limits_of
 from controlplane.compiler.routes import compile_routes
 from controlplane.compiler.scopes import compile_scopes
 from controlplane.compiler.secrets import compile_secret, secret_label
@@ -48,8 +48,8 @@ class CompiledObjects:
         self._fallbacks: Memo[str, tuple[tuple[Version, ...], Affinity | None, float], list[Resource]] = Memo()
         # By model; the float is the model's request timeout.
         self._mirrors: Memo[str, tuple[Version, Mirror, float], list[Resource]] = Memo()
-        # By (model, True if its revision is shown); the number is that revision, or 0.
-        self._routes: Memo[tuple[str, bool], tuple[Model, int], Resource] = Memo()
+        # By (model, True if its revision is shown, divisors of its rate limits); the number is that revision, or 0.
+        self._routes: Memo[tuple[str, bool, frozenset[int]], tuple[Model, int], Resource] = Memo()
         self._proxyless: Memo[str, Model, list[Resource]] = Memo()
         # By (gateway, model), of a gateway and the model's route keys.
         self._scopes: Memo[tuple[str, str], tuple[Gateway, tuple[str, ...]], list[Resource]] = Memo()
@@ -61,25 +61,21 @@ class CompiledObjects:
         self._secrets: Memo[str, Secret, Resource] = Memo()
 
     def listener(self, gateway: Gateway) -> list[Resource]:
-        """Return the listener of a gateway, and the cluster of the collector of its access log.
-
-        With rate limits the listener depends on the gateway's models: then `own` returns it.
-        """
-        listener = [] if gateway.rate_limiting is not None else [compile_listener(gateway)]
-        return self._listeners.get(gateway.name, gateway, lambda: [*listener, *compile_collector(gateway)])
+        """Return the listener of a gateway, and the cluster of the collector of its access log."""
+        return self._listeners.get(gateway.name, gateway, lambda: [compile_listener(gateway), *compile_collector(gateway)])
 
     def own(self, gateway: Gateway, models: Sequence[Model], audience: Audience) -> list[Resource]:
         """Return the routes of a gateway itself and the scopes that lead to them, for an audience that gets these models.
 
-        Also the listener, if it has rate limits.
+        Also the configuration of the filters that apply the rate limits of these models.
         """
         limits = limits_of(models)
 
         def compiled() -> list[Resource]:
-            listener = [compile_listener(gateway, limits)] if gateway.rate_limiting is not None else []
+            filters = compile_rate_limits(gateway, limits)
             if isinstance(gateway.routing, BodyRouting):
-                return [*listener, *compile_own_resources(gateway, models_by_key(gateway, models))]
-            return [*listener, *compile_own_answers(gateway, models)]
+                return [*filters, *compile_own_resources(gateway, models_by_key(gateway, models))]
+            return [*filters, *compile_own_answers(gateway, models)]
 
         if len(self._own) >= _OWN:
             self._own.keep(lambda key: False)
@@ -105,7 +101,7 @@ class CompiledObjects:
             resources += self._assignment(cluster_name(model.name, version.name), model.name, version, endpoints, node)
         resources += self._fallback(endpoints, model, node)
         resources += self._mirror(endpoints, model, node)
-        resources.append(self._route(model, revision if any(map(shows_revision, gateways)) else 0))
+        resources.append(self._route(model, revision if any(map(shows_revision, gateways)) else 0, gateways))
         for gateway in gateways:
             resources += self._scope(gateway, model)
         return resources
@@ -170,8 +166,10 @@ class CompiledObjects:
         cluster = self._mirrors.get(model.name, source, lambda: compile_mirror(model))
         return [*cluster, *self._assignment(mirror_name(model.name, version.name), model.name, version, endpoints, node)]
 
-    def _route(self, model: Model, revision: int) -> Resource:
-        return self._routes.get((model.name, revision > 0), (model, revision), lambda: compile_routes(model, revision))
+    def _route(self, model: Model, revision: int, gateways: Sequence[Gateway]) -> Resource:
+        divisors = frozenset(map(divisor, gateways)) if model.rate_limits else frozenset()
+        key = (model.name, revision > 0, divisors)
+        return self._routes.get(key, (model, revision), lambda: compile_routes(model, revision, divisors))
 
     def _scope(self, gateway: Gateway, model: Model) -> list[Resource]:
         source = (gateway, model.route_keys)

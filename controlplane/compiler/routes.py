@@ -12,6 +12,7 @@ changes, while a route that Envoy accepted early works as soon as the cluster co
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from envoy.config.route.v3 import route_components_pb2, route_pb2
@@ -41,13 +42,16 @@ _REDRAWS = 16
 _EMPTY = ",*"
 
 
-def compile_routes(model: Model, revision: int = 0) -> Resource:
-    """Return the RouteConfiguration of a model. With a `revision` it says in which one the model last changed."""
+def compile_routes(model: Model, revision: int = 0, divisors: Iterable[int] = (1,)) -> Resource:
+    """Return the RouteConfiguration of a model. With a `revision` it says in which one the model last changed.
+
+    `divisors` are those by which its gateways divide rate limits.
+    """
     config = route_pb2.RouteConfiguration(name=model.name, request_headers_to_remove=[SCOPE_HEADER])
     host = config.virtual_hosts.add(name="*", domains=["*"])
     if revision:
         set_revision(host.metadata, revision)
-    set_rate_limits(host, model)
+    set_rate_limits(host, model, divisors)
     if policy := _retry_policy(model):
         host.retry_policy.CopyFrom(policy)
     if policy or any(version.upstream_model for version in model.versions):

@@ -15,7 +15,7 @@ from typing import Any
 from controlplane.compiler.constraints import Problem
 from controlplane.compiler.decode import unpack
 from controlplane.domain import is_ip
-from controlplane.envoy_types import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SCOPED_ROUTES, SECRET
+from controlplane.envoy_types import CLUSTER, ENDPOINTS, EXTENSIONS, LISTENER, ROUTES, SCOPED_ROUTES, SECRET
 
 _MAX_U32 = 2**32 - 1
 # Envoy's default for `max_direct_response_body_size_bytes`.
@@ -165,11 +165,17 @@ def _secret(secret: Any) -> Iterator[Problem]:
         yield "type", "must be set"
 
 
+def _extension(extension: Any) -> Iterator[Problem]:
+    if not extension.HasField("typed_config"):
+        yield "typed_config", "must be set"
+
+
 # By type URL. Each function gets a message that breaks none of the rules in the protos.
 RULES: Mapping[str, Callable[[Any], Iterator[Problem]]] = {
     CLUSTER: _cluster,
     ENDPOINTS: _load_assignment,
     LISTENER: _listener,
+    EXTENSIONS: _extension,
     SCOPED_ROUTES: _scope,
     ROUTES: _routes,
     SECRET: _secret,

@@ -10,8 +10,8 @@ from google.protobuf import json_format
 
 from controlplane.compiler.decode import decoded, unpack
 from controlplane.compiler.message import packed
-from controlplane.envoy_types import CLUSTER, ENDPOINTS, LISTENER, ROUTES, SCOPED_ROUTES, SECRET
-from controlplane.snapshot import Resource, Snapshot
+from controlplane.envoy_types import CLUSTER, ENDPOINTS, EXTENSIONS, LISTENER, ROUTES, SCOPED_ROUTES, SECRET
+from controlplane.snapshot import Resource, Resources, Snapshot
 
 
 def static_bootstrap(snapshot: Snapshot, placeholder: tuple[str, str] = ("", "")) -> dict[str, object]:
@@ -27,7 +27,7 @@ def static_bootstrap(snapshot: Snapshot, placeholder: tuple[str, str] = ("", "")
         scope.route_configuration.CopyFrom(routes[scope.route_configuration_name])
         scope.ClearField("route_configuration_name")
         scopes.setdefault(resource.name.partition("/")[0], []).append(scope)
-    listeners = [_static_listener(r, scopes) for r in snapshot.resources[LISTENER].values()]
+    listeners = [_static_listener(r, scopes, snapshot.resources[EXTENSIONS]) for r in snapshot.resources[LISTENER].values()]
     clusters = [_static_cluster(r, snapshot.resources[ENDPOINTS].get(r.name)) for r in snapshot.resources[CLUSTER].values()]
     static = {"listeners": [_json(m) for m in listeners], "clusters": [_json(m) for m in clusters]}
     if secrets := [_json(_static_secret(r, placeholder)) for r in snapshot.resources[SECRET].values()]:
@@ -87,8 +87,8 @@ def _static_cluster(resource: Resource, endpoints: Resource | None) -> Any:
     return cluster
 
 
-def _static_listener(resource: Resource, scopes: Mapping[str, list[Any]]) -> Any:
-    """Return a listener with its scopes inline. `scopes` are by the first part of their names."""
+def _static_listener(resource: Resource, scopes: Mapping[str, list[Any]], extensions: Resources) -> Any:
+    """Return a listener with its scopes and filters inline. `scopes` are by the first part of their names."""
     listener = decoded(resource)
     _use_static_secrets(listener.filter_chains[0].transport_socket)
     network = listener.filter_chains[0].filters[0]
@@ -99,6 +99,9 @@ def _static_listener(resource: Resource, scopes: Mapping[str, list[Any]]) -> Any
     else:
         # Envoy refuses an empty list of scopes.
         manager.route_config.CopyFrom(hcm_pb2.HttpConnectionManager().route_config)
+    for http_filter in manager.http_filters:
+        if http_filter.HasField("config_discovery"):
+            http_filter.typed_config.CopyFrom(decoded(extensions[http_filter.name]).typed_config)
     network.typed_config.CopyFrom(packed(manager))
     return listener
 

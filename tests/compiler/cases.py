@@ -26,7 +26,7 @@ from controlplane.domain import (
     Secret,
 )
 from controlplane.domain.state import Changes, State
-from controlplane.envoy_types import ORDER, SECRET, short_name
+from controlplane.envoy_types import EXTENSIONS, ORDER, SECRET, short_name
 from controlplane.snapshot import Audience, Client, Snapshot
 from tests.pki import authority, pair
 
@@ -95,7 +95,7 @@ def as_yaml(snapshots: Iterable[Snapshot], *, local_replies: bool = False) -> st
                     for _, r in sorted(snapshot.resources[t].items())
                 ]
                 for t in ORDER
-                if t != SECRET or snapshot.resources[t]
+                if t not in (EXTENSIONS, SECRET) or snapshot.resources[t]
             },
         }
         for snapshot in snapshots

@@ -25,6 +25,8 @@ from controlplane.domain import (
     PathRewrite,
     PathRouting,
     Protocol,
+    RateLimit,
+    RateLimiting,
     Retries,
     Sticky,
     Timeouts,
@@ -115,6 +117,15 @@ def models(draw: st.DrawFn, name: str) -> Model:
 CORS = (None, Cors(("*",)), Cors(("https://*.a.example:1",), ("GET",), ("x-a",), ("x-b",), True, 5.0))
 LOGS = (None, AccessLog(), AccessLog(grpc=GrpcSink("10.0.0.9", 1)), AccessLog(grpc=GrpcSink("logs.example", 1, "mine")))
 
+LIMITING = (None, RateLimiting(), RateLimiting(divide_by_expected_nodes=True, max_users=7))
+LIMITS = st.lists(
+    st.builds(RateLimit, st.integers(1, 1_000_000), st.floats(1, 3600))
+    | st.sampled_from(
+        [RateLimit(1, header="x-user"), RateLimit(2, header="x-key"), RateLimit(3, cookie="Uid"), RateLimit(4, 9.5, "", True)]
+    ),
+    max_size=3,
+)
+
 
 @st.composite
 def gateways(draw: st.DrawFn, name: str) -> Gateway:
@@ -128,6 +139,8 @@ def gateways(draw: st.DrawFn, name: str) -> Gateway:
         answered_by_header=draw(st.sampled_from(["", "x-who"])),
         health_path=draw(st.sampled_from(["", "/healthz"])),
         hide_models=draw(st.booleans()),
+        expected_nodes=3,
+        rate_limiting=draw(st.sampled_from(LIMITING)),
     )
 
 
@@ -135,4 +148,10 @@ def gateways(draw: st.DrawFn, name: str) -> Gateway:
 def states(draw: st.DrawFn) -> State:
     """All gateways, and some of the models."""
     names = draw(st.lists(st.sampled_from(MODELS), unique=True))
-    return State({n: draw(gateways(n)) for n in GATEWAYS}, {n: draw(models(n)) for n in names})
+    at = {n: draw(gateways(n)) for n in GATEWAYS}
+    drawn = [draw(models(n)) for n in names]
+    # Only models whose gateways all apply limits can have some.
+    limited = [
+        replace(m, rate_limits=tuple(draw(LIMITS))) if all(at[g].rate_limiting for g in m.gateways) else m for m in drawn
+    ]
+    return State(at, {m.name: m for m in limited})

@@ -1,4 +1,4 @@
-"""Rate limits, as compiled: buckets in the listener, and a few bytes in the route."""
+"""Rate limits, as compiled: buckets in a resource of their own, and a few bytes in the route."""
 
 from __future__ import annotations
 
@@ -6,16 +6,15 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from envoy.extensions.filters.http.local_ratelimit.v3.local_rate_limit_pb2 import LocalRateLimit
 
 from controlplane.compiler import Compiler
-from controlplane.compiler.decode import decoded, unpack
+from controlplane.compiler.decode import decoded, owner, unpack
 from controlplane.compiler.rate_limits import limits_of
 from controlplane.compiler.routes import compile_routes
 from controlplane.domain import Endpoint, Gateway, Model, RateLimit, RateLimiting, Version
 from controlplane.domain.endpoints import NO_LIVE_ENDPOINTS
 from controlplane.domain.state import Changes, State
-from controlplane.envoy_types import LISTENER, ROUTES
+from controlplane.envoy_types import EXTENSIONS, LISTENER, ROUTES
 from controlplane.errors import Error
 from controlplane.snapshot import Audience, Snapshot
 from tests.compiler.cases import check
@@ -35,14 +34,20 @@ def snapshot(*models: Model, gateway: Gateway = EDGE) -> Snapshot:
     return Compiler().compile(state(*models, gateway=gateway), NO_LIVE_ENDPOINTS, Audience(("edge",)), 1)
 
 
+def extension(of: Snapshot, name: str) -> Any:
+    """Return the configuration of a filter."""
+    return unpack(decoded(of.resources[EXTENSIONS][f"gateways/edge/{name}"]).typed_config)
+
+
 def limiter(of: Snapshot) -> Any:
-    """Return the filter that applies rate limits; None if there is none."""
+    """Return the filter that applies rate limits."""
+    check(r for resources in of.resources.values() for r in resources.values())
+    return extension(of, "rate-limits")
+
+
+def names_of_filters(of: Snapshot) -> list[str]:
     (listener,) = of.resources[LISTENER].values()
-    check([listener])
-    manager = unpack(decoded(listener).filter_chains[0].filters[0].typed_config)
-    assert manager.http_filters[-1].name.endswith("router")
-    configs = [f.typed_config for f in manager.http_filters if f.name.endswith("local_ratelimit")]
-    return LocalRateLimit.FromString(configs[0].value) if configs else None
+    return [f.name for f in unpack(decoded(listener).filter_chains[0].filters[0].typed_config).http_filters]
 
 
 def test_each_limit_has_a_bucket_and_each_user_one_of_its_own() -> None:
@@ -57,9 +62,29 @@ def test_each_limit_has_a_bucket_and_each_user_one_of_its_own() -> None:
     }
 
 
-def test_a_gateway_whose_models_have_no_limits_has_no_filter() -> None:
-    assert limiter(snapshot(FREE)) is None
+def test_a_gateway_applies_limits_in_front_of_the_router_and_none_without_rate_limiting() -> None:
+    assert names_of_filters(snapshot(IRIS))[-3:] == [
+        "gateways/edge/users",
+        "gateways/edge/rate-limits",
+        "envoy.filters.http.router",
+    ]
+    plain = snapshot(FREE, gateway=replace(EDGE, rate_limiting=None))
+    assert not [name for name in names_of_filters(plain) if name.startswith("gateways/")]
+    assert not plain.resources[EXTENSIONS]
     assert limits_of((FREE,)) == ()
+
+
+def test_users_are_read_from_headers_and_cookies_once_each() -> None:
+    limits = (RateLimit(1, header="x-user"), RateLimit(1, cookie="uid"), RateLimit(1), RateLimit(1, client_address=True))
+    of = snapshot(IRIS, replace(WINE, rate_limits=limits))
+    assert [(r.header, r.cookie) for r in extension(of, "users").request_rules] == [("", "uid"), ("x-user", "")]
+    (host,) = decoded(of.resources[ROUTES]["wine"]).virtual_hosts
+    users = [limit.actions[1].metadata.metadata_key.path[0].key for limit in host.rate_limits[:2]]
+    assert users == [rule.on_header_present.key for rule in extension(of, "users").request_rules][::-1]
+
+
+def test_a_resource_of_the_limits_belongs_to_the_gateway() -> None:
+    assert {owner(r) for r in snapshot(IRIS).resources[EXTENSIONS].values()} == {"gateways/edge"}
 
 
 @pytest.mark.parametrize(("requests", "tokens", "seconds"), [(100, 10, 1.0), (25, 2, 0.8), (5, 1, 2.0)])
@@ -79,20 +104,31 @@ def test_a_switch_changes_no_listener_and_has_a_few_bytes_of_the_limits() -> Non
     switched = state(replace(iris, split={"green": 10_000}), FREE)
     after = compiler.compile(switched, NO_LIVE_ENDPOINTS, Audience(("edge",)), 2, before)
     assert after.resources[LISTENER] is before.resources[LISTENER]
-    assert len(compile_routes(iris).body) - len(compile_routes(replace(iris, rate_limits=())).body) < 100
-    # Other limits replace the listener, and nothing else but the model's route.
+    assert after.resources[EXTENSIONS] is before.resources[EXTENSIONS]
+    assert len(compile_routes(iris).body) - len(compile_routes(replace(iris, rate_limits=())).body) < 120
+    # Other limits change no listener: it would drain its connections.
     other = compiler.compile(
         state(replace(iris, rate_limits=(RateLimit(11),)), FREE), NO_LIVE_ENDPOINTS, after.audience, 3, after
     )
     assert [d.token_bucket.max_tokens for d in limiter(other).descriptors] == [11]
-    assert {t for t in after.resources if after.resources[t] is not other.resources[t]} == {LISTENER, ROUTES}
+    assert {t for t in after.resources if after.resources[t] is not other.resources[t]} == {EXTENSIONS, ROUTES}
+    none = compiler.compile(state(FREE), NO_LIVE_ENDPOINTS, after.audience, 4, other)
+    assert none.resources[LISTENER] is before.resources[LISTENER]
 
 
 def test_retry_after_is_the_time_to_the_next_request() -> None:
-    def retry_after(model: Model) -> str:
-        return str(decoded(compile_routes(model)).virtual_hosts[0].metadata.filter_metadata["turnout"]["retry_after"])
+    def retry_after(model: Model, *divisors: int) -> dict[str, str]:
+        fields = decoded(compile_routes(model, 0, divisors or (1,))).virtual_hosts[0].metadata.filter_metadata["turnout"]
+        return dict(fields)
 
-    assert (retry_after(IRIS), retry_after(WINE)) == ("30", "1")
+    assert (retry_after(IRIS), retry_after(WINE)) == ({"retry_after": "30"}, {"retry_after": "1"})
+    # For each gateway that divides limits, the time at one of its nodes.
+    assert retry_after(IRIS, 1, 3) == {"retry_after": "30", "retry_after_3": "90"}
+    three = replace(EDGE, expected_nodes=3, rate_limiting=RateLimiting(divide_by_expected_nodes=True))
+    (header,) = limiter(snapshot(IRIS, gateway=three)).response_headers_to_add
+    assert header.header.value == "%METADATA(VIRTUAL_HOST:turnout:retry_after_3)%"
+    (host,) = decoded(snapshot(IRIS, gateway=three).resources[ROUTES]["iris"]).virtual_hosts
+    assert dict(host.metadata.filter_metadata["turnout"]) == {"retry_after_3": "90"}
 
 
 def test_a_gateway_must_apply_limits() -> None:

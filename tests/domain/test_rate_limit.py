@@ -18,6 +18,8 @@ from controlplane.errors import Error
         (lambda: RateLimit(1, 3601), "per"),
         (lambda: RateLimit(1, header="X-User"), "header"),
         (lambda: RateLimit(1, header="x-user", client_address=True), ""),
+        (lambda: RateLimit(1, header="x-user", cookie="session"), ""),
+        (lambda: RateLimit(1, cookie="a;b"), "cookie"),
         (lambda: RateLimiting(max_users=0), "max_users"),
         (lambda: Gateway("g", 80, rate_limiting=RateLimiting(True)), "rate_limiting.divide_by_expected_nodes"),
     ],
@@ -31,4 +33,5 @@ def test_an_invalid_limit_is_refused_at_its_field(make: Callable[[], object], fi
 def test_a_limit_is_by_user_if_users_are_told_apart() -> None:
     assert not RateLimit(1).by_user
     assert RateLimit(1, header="x-user").by_user
+    assert RateLimit(1, cookie="Session").by_user
     assert RateLimit(1, client_address=True).by_user

@@ -5,19 +5,27 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from dataclasses import replace
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import aiohttp
 import pytest
+from aiohttp import web
 
 from controlplane.compiler import Compiler
 from controlplane.compiler.static_bootstrap import static_bootstrap
 from controlplane.demo.envoy import Envoy
+from controlplane.demo.plane import ControlPlane
+from controlplane.demo.ports import free_port
 from controlplane.domain import Model, RateLimit, RateLimiting, Version
 from controlplane.domain.endpoints import NO_LIVE_ENDPOINTS
+from controlplane.generated.turnout.v1 import gateway_pb2, model_pb2
+from controlplane.generated.turnout.v1.revision_service_pb2 import Manifest
 from controlplane.snapshot import Audience
+from tests.envoy.open_connections import OpenConnections
 from tests.envoy.test_compiled import Upstream, edge, rig, state_of
 from tests.envoy.test_fallback import NEWEST_AND_OLDEST
 from tests.envoy.test_matrix import binary
@@ -39,6 +47,7 @@ async def test_requests_above_a_limit_are_answered_429(tmp_path: Path, envoy: st
         model("users", RateLimit(3, 60.0, header="x-user")),
         model("addresses", RateLimit(4, 60.0, client_address=True)),
         model("both", RateLimit(8, 60.0), RateLimit(5, 60.0, header="x-user")),
+        model("cookies", RateLimit(3, 60.0, cookie="Session")),
         model("quick", RateLimit(2)),
     )
     gateway = replace(edge(), rate_limiting=RateLimiting(max_users=50))
@@ -51,7 +60,12 @@ async def test_requests_above_a_limit_are_answered_429(tmp_path: Path, envoy: st
         assert await ask("all", 9) == {"v1": 5, "429": 4}
         assert await ask("users", 5, x_user="ann") == {"v1": 3, "429": 2}
         assert await ask("users", 5, x_user="bob") == {"v1": 3, "429": 2}
+        # Without a user there is no limit, and an empty value is no user.
         assert await ask("users", 5) == {"v1": 5}
+        assert await ask("users", 5, x_user="") == {"v1": 5}
+        assert await ask("cookies", 5, cookie="a=b; Session=ann") == {"v1": 3, "429": 2}
+        assert await ask("cookies", 5, cookie="Session=bob; c=d") == {"v1": 3, "429": 2}
+        assert await ask("cookies", 5, cookie="Session=; session=ann") == {"v1": 5}
         assert await ask("addresses", 6) == {"v1": 4, "429": 2}
         assert await ask("both", 6, x_user="ann") == {"v1": 5, "429": 1}
         assert (await ask("both", 6, x_user="bob"))["v1"] <= 3
@@ -64,6 +78,7 @@ async def test_requests_above_a_limit_are_answered_429(tmp_path: Path, envoy: st
         # A call by gRPC gets RESOURCE_EXHAUSTED.
         async with r.session.post(url, headers={"content-type": "application/grpc"}) as response:
             assert (response.status, response.headers["grpc-status"]) == (200, "8")
+            assert response.headers["retry-after"] == "12"
         reached = len(up.seen)
         await ask("all", 3)
         assert len(up.seen) == reached
@@ -90,5 +105,113 @@ async def test_known_limit_a_limit_is_not_charged_after_the_response(tmp_path: P
             async with session.get(f"http://127.0.0.1:{gateway.port}/v2/models/iris/infer") as response:
                 statuses.append(response.status)
     assert statuses != [200, 429, 429]
+    assert up.runner is not None
+    await up.runner.cleanup()
+
+
+@dataclass
+class Stream:
+    """A server whose answers are streams of four seconds."""
+
+    pieces: int = 80
+    started: int = 0
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        self.started += 1
+        response = web.StreamResponse()
+        await response.prepare(request)
+        for _ in range(self.pieces):
+            await response.write(b"x" * 100)
+            await asyncio.sleep(0.05)
+        return response
+
+
+@asynccontextmanager
+async def server(handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> AsyncIterator[int]:
+    """Serve a handler for every path. Yield the port."""
+    app = web.Application()
+    app.router.add_route("*", "/{rest:.*}", handler)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", port := free_port())
+    await site.start()
+    try:
+        yield port
+    finally:
+        await runner.cleanup()
+
+
+async def test_other_limits_apply_at_once_and_end_no_connection_and_no_stream(control_plane: ControlPlane) -> None:
+    """In both xDS variants. The streams last longer than the time in which Envoy drains a listener that is replaced."""
+    up, stream = Upstream("v1"), Stream()
+    quick = (await up.start()).port
+    ports = {node: free_port() for node in ("delta", "sotw")}
+    async with server(stream.answer) as slow, AsyncExitStack() as stack:
+
+        def manifest(*limits: model_pb2.RateLimit) -> Manifest:
+            gateways = [
+                gateway_pb2.Gateway(
+                    name=node,
+                    address="127.0.0.1",
+                    port=port,
+                    nodes=gateway_pb2.NodeSelector(ids=[node]),
+                    rate_limiting=gateway_pb2.RateLimiting(),
+                )
+                for node, port in ports.items()
+            ]
+            models = [
+                model_pb2.Model(
+                    name=name,
+                    gateways=list(ports),
+                    versions=[model_pb2.Version(name="v1", endpoints=[model_pb2.Endpoint(host="127.0.0.1", port=port)])],
+                )
+                for name, port in (("quick", quick), ("slow", slow))
+            ]
+            models[0].rate_limits.extend(limits)
+            return Manifest(gateways=gateways, models=models)
+
+        await control_plane.apply(manifest())
+        variants: tuple[Literal["delta", "sotw"], ...] = ("delta", "sotw")
+        envoys = {v: control_plane.envoy(v, v) for v in variants}
+        for envoy in envoys.values():
+            envoy.process.command.extend(("--drain-time-s", "1"))
+            await stack.enter_async_context(envoy)
+        session = await stack.enter_async_context(aiohttp.ClientSession())
+        for node, port in ports.items():
+            await envoys[node].listens(port)  # type: ignore[index]
+
+        async def long(port: int) -> int:
+            async with session.get(f"http://127.0.0.1:{port}/v2/models/slow/infer") as response:
+                return len(await response.read())
+
+        streams = [asyncio.create_task(long(port)) for port in ports.values()]
+        connections = OpenConnections()
+        for port in ports.values():
+            await connections.open("127.0.0.1", port, "quick")
+        await connections.wait_for_more(20)
+        user = model_pb2.RateLimit(requests=2, header="x-user")
+        user.per.FromSeconds(600)
+        for limits in ((model_pb2.RateLimit(requests=1_000_000),), (user,), (), (user,)):
+            await control_plane.held(await control_plane.apply(manifest(*limits)), nodes=2)
+            await connections.wait_for_more(20)
+
+        async def statuses(port: int) -> list[int]:
+            url, headers = f"http://127.0.0.1:{port}/v2/models/quick/infer", {"x-user": "ann"}
+            return [(await session.get(url, headers=headers)).status for _ in range(3)]
+
+        assert [await statuses(port) for port in ports.values()] == [[200, 200, 429]] * 2
+        # A switch leaves the counts.
+        await control_plane.held(await control_plane.apply(manifest(user), "again"), nodes=2)
+        await control_plane.held(await control_plane.split("quick", {"v1": 10_000}), nodes=2)
+        assert [await statuses(port) for port in ports.values()] == [[429] * 3] * 2
+        assert await asyncio.gather(*streams) == [stream.pieces * 100] * 2
+        assert (stream.started, all(c.working for c in connections.all)) == (2, True)
+        await connections.stop()
+        assert connections.answers.keys() == {"200"}
+        for envoy in envoys.values():
+            stats = await envoy.stats(
+                "listener_in_place_updated$|listener_modified$|update_rejected$|extension_config_discovery"
+            )
+            assert not {n for n, v in stats.items() if v and n.endswith(("updated", "modified", "rejected", "fail"))}, stats
     assert up.runner is not None
     await up.runner.cleanup()

@@ -17,6 +17,8 @@ def rate_limit_to_proto(limit: RateLimit) -> model_pb2.RateLimit:
         proto.per.CopyFrom(duration(limit.per))
     if limit.header:
         proto.header = limit.header
+    elif limit.cookie:
+        proto.cookie = limit.cookie
     elif limit.client_address:
         proto.client_address = True
     return proto
@@ -28,7 +30,7 @@ def rate_limit_from_proto(proto: model_pb2.RateLimit) -> RateLimit:
     if user is not None and not getattr(proto, user):
         raise invalid(user, "must be true, or left out" if user == "client_address" else "must not be empty")
     per = seconds(proto.per) if proto.HasField("per") else _DEFAULT_PER
-    return RateLimit(proto.requests, per, proto.header, proto.client_address)
+    return RateLimit(proto.requests, per, proto.header, proto.client_address, proto.cookie)
 
 
 def rate_limiting_to_proto(limiting: RateLimiting) -> gateway_pb2.RateLimiting:

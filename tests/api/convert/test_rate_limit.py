@@ -39,6 +39,7 @@ def test_unset_fields_have_their_defaults() -> None:
     [
         (model_pb2.RateLimit(requests=1, client_address=False), "client_address"),
         (model_pb2.RateLimit(requests=1, header=""), "header"),
+        (model_pb2.RateLimit(requests=1, cookie=""), "cookie"),
         (model_pb2.RateLimit(), "requests"),
     ],
 )

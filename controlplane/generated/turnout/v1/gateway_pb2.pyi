@@ -186,7 +186,8 @@ class Gateway(_message.Message):
 
     @_builtins.property
     def rate_limiting(self) -> Global___RateLimiting:
-        """Limits of the number of requests, which models then set (`Model.rate_limits`). Setting or removing it replaces the listener.
+        """Limits of the number of requests, which models then set (`Model.rate_limits`). Setting or removing it replaces the listener;
+        a change of the limits does not.
         Unset: the gateway's models can't have limits.
         """
 

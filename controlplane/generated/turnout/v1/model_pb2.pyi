@@ -680,9 +680,9 @@ Global___Affinity: _TypeAlias = Affinity  # noqa: Y015
 
 @_typing.final
 class RateLimit(_message.Message):
-    """RateLimit limits the number of requests that each Envoy accepts. A change of the limits replaces the listeners of the model's
-    gateways: open connections go on, and are asked to leave while Envoy drains them. A request above the limit is answered 429 with `retry-after`
-    (with gRPC: RESOURCE_EXHAUSTED), and reaches no model server.
+    """RateLimit limits the number of requests that each Envoy accepts. A request above the limit is answered 429 with `retry-after`
+    (with gRPC: RESOURCE_EXHAUSTED), and reaches no model server. A change of the limits affects no connection, and all limits
+    of the gateway's models start anew.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -690,11 +690,14 @@ class RateLimit(_message.Message):
     REQUESTS_FIELD_NUMBER: _builtins.int
     PER_FIELD_NUMBER: _builtins.int
     HEADER_FIELD_NUMBER: _builtins.int
+    COOKIE_FIELD_NUMBER: _builtins.int
     CLIENT_ADDRESS_FIELD_NUMBER: _builtins.int
     requests: _builtins.int
     """Number of requests in each time of `per`, 1 to 1,000,000. That many can come at once after a pause. Required."""
     header: _builtins.str
-    """Header that identifies the user, in lower case. A request without it is not limited."""
+    """Header that identifies the user, in lower case. A request without it, or with an empty one, is not limited."""
+    cookie: _builtins.str
+    """Cookie that identifies the user. A request without it, or with an empty one, is not limited."""
     client_address: _builtins.bool
     """Each IP address of a client is a user. Must be true."""
     @_builtins.property
@@ -707,13 +710,14 @@ class RateLimit(_message.Message):
         requests: _builtins.int = ...,
         per: _duration_pb2.Duration | None = ...,
         header: _builtins.str = ...,
+        cookie: _builtins.str = ...,
         client_address: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["client_address", b"client_address", "header", b"header", "per", b"per", "user", b"user"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["client_address", b"client_address", "cookie", b"cookie", "header", b"header", "per", b"per", "user", b"user"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_address", b"client_address", "header", b"header", "per", b"per", "requests", b"requests", "user", b"user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_address", b"client_address", "cookie", b"cookie", "header", b"header", "per", b"per", "requests", b"requests", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_user: _TypeAlias = _typing.Literal["header", "client_address"]  # noqa: Y015
+    _WhichOneofReturnType_user: _TypeAlias = _typing.Literal["header", "cookie", "client_address"]  # noqa: Y015
     _WhichOneofArgType_user: _TypeAlias = _typing.Literal["user", b"user"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_user) -> _WhichOneofReturnType_user | None: ...
 
