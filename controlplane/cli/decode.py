@@ -13,11 +13,13 @@ from typing import Any
 from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
+from google.protobuf.struct_pb2 import Struct
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from controlplane.cli.document import BOOLS, NULLS, NUMBER, Mapping, Node, Scalar, Sequence, is_text
 from controlplane.cli.enums import short, short_values
 from controlplane.cli.exits import Place, Problem
+from controlplane.cli.json_object import json_object
 from controlplane.cli.shares import SHARES, basis_points, unit_problem
 from controlplane.domain import BOUNDS
 from controlplane.domain.collections import BY_NAME, COLLECTIONS
@@ -102,8 +104,11 @@ class Decoder:
             self._duration(node, message, path)
         elif isinstance(message, Timestamp):
             self._timestamp(node, message, path)
+        elif isinstance(message, Struct) and isinstance(node, Mapping):
+            message.update(json_object(node))
         elif not isinstance(node, Mapping):
-            self._problem(node, path, f"is {self._kind(node)}; it must have fields: {_name_list(_fields(message))}")
+            expected = "be an object" if isinstance(message, Struct) else f"have fields: {_name_list(_fields(message))}"
+            self._problem(node, path, f"is {self._kind(node)}; it must {expected}")
         else:
             first_keys: dict[str, Scalar] = {}
             for key, (key_node, value) in node.entries.items():

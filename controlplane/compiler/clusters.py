@@ -20,11 +20,13 @@ from controlplane.compiler.affinity import set_affinity
 from controlplane.compiler.endpoints import load_assignment
 from controlplane.compiler.message import duration, over_ads, packed, resource
 from controlplane.compiler.mirrors import choose_copies, copy_filters, copy_limits, copy_timeout
+from controlplane.compiler.patches import patched_cluster, within_version
 from controlplane.compiler.secrets import credential_name, over_sds
 from controlplane.compiler.upstream_filters import header_options, upstream_filters
 from controlplane.compiler.who import set_version
 from controlplane.domain import (
     Affinity,
+    Endpoint,
     HealthCheck,
     Mirror,
     Model,
@@ -65,6 +67,8 @@ def compile_cluster(
 ) -> list[Resource]:
     """Return the cluster of a version; empty if it has no endpoints. The timeout is that of the model's requests, or 0."""
     if not version.endpoints:
+        if version.patches:  # checked now, and not when the version gets endpoints
+            compile_version("", model, replace(version, endpoints=(Endpoint("127.0.0.1", 1),)))
         return []
     name, to_the_last, limit = cluster_name(model, version.name), bool(version.fallback), upload_limit(request_timeout)
     return [compile_version(name, model, version, affinity=affinity, limit=limit, to_the_last=to_the_last)]
@@ -77,7 +81,8 @@ def compile_mirror(model: Model) -> list[Resource]:
     # Without health checks of its own: they would check each endpoint twice, and a slow check would delay the cluster.
     version = replace(model.version(model.mirror.version), limits=copy_limits(model.mirror), health_check=None)
     limit = copy_timeout(model, model.mirror)
-    return [compile_version(mirror_name(model.name, version.name), model.name, version, model.mirror, limit=limit)]
+    with within_version(model, version.name):
+        return [compile_version(mirror_name(model.name, version.name), model.name, version, model.mirror, limit=limit)]
 
 
 def compile_version(
@@ -127,10 +132,10 @@ def compile_version(
         cluster.type = cluster_pb2.Cluster.STRICT_DNS
         cluster.dns_lookup_family = cluster_pb2.Cluster.V4_PREFERRED
         cluster.load_assignment.CopyFrom(load_assignment(name, version, to_the_last=to_the_last))
-        return resource(CLUSTER, cluster, _secrets(version))
+        return resource(CLUSTER, patched_cluster(version, cluster), _secrets(version))
     cluster.type = cluster_pb2.Cluster.EDS
     cluster.eds_cluster_config.eds_config.CopyFrom(over_ads())
-    return resource(CLUSTER, cluster, [(ENDPOINTS, name), *_secrets(version)])
+    return resource(CLUSTER, patched_cluster(version, cluster), [(ENDPOINTS, name), *_secrets(version)])
 
 
 def _secrets(version: Version) -> list[tuple[str, str]]:

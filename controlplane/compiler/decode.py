@@ -44,14 +44,21 @@ def owner(resource: Resource) -> str:
         return _owner_of_routes(resource.name)
     if resource.type_url == SECRET:
         return resource_name(Secret, secret_label(resource.name))
-    if resource.type_url == EXTENSIONS or (resource.type_url == CLUSTER and is_collector(resource.name)):
-        return resource.name.rpartition("/")[0]
+    if resource.type_url == EXTENSIONS or (
+        resource.type_url == CLUSTER and (is_collector(resource.name) or _is_added(resource.name))
+    ):
+        return "/".join(resource.name.split("/")[:2])
     return resource_name(Model, resource.name.partition("/")[0])
 
 
 def is_gateways_own(routes: str) -> bool:
     """Return True if a RouteConfiguration of this name has the routes of a gateway itself, and not those of a model."""
     return routes.startswith(f"{Gateway.collection}/")
+
+
+def _is_added(cluster: str) -> bool:
+    """Return True if a cluster of this name was added by a patch of a gateway (`patches.py`)."""
+    return cluster.startswith(f"{Gateway.collection}/") and cluster.split("/")[2:3] == ["patches"]
 
 
 def _owner_of_routes(routes: str) -> str:

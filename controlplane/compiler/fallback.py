@@ -29,6 +29,7 @@ from envoy.extensions.retry.priority.previous_priorities.v3.previous_priorities_
 from controlplane.compiler.clusters import circuit_breakers, cluster_name, compile_version, upload_limit
 from controlplane.compiler.endpoints import max_priorities
 from controlplane.compiler.message import packed, resource
+from controlplane.compiler.patches import within_version
 from controlplane.compiler.who import set_version
 from controlplane.domain import Model, Protocol, Version
 from controlplane.envoy_types import CLUSTER
@@ -66,10 +67,11 @@ def _of_version(model: Model, version: Version) -> list[Resource]:
         return []
     names = [fallback_name(model.name, version.name, fallback) for fallback in version.fallback]
     limit = upload_limit(model.timeouts.request)
-    levels = [
-        compile_version(name, model.name, model.version(fallback), affinity=model.affinity, limit=limit, to_the_last=True)
-        for name, fallback in zip(names, version.fallback, strict=True)
-    ]
+    levels = []
+    for name, fallback in zip(names, version.fallback, strict=True):
+        with within_version(model, fallback):
+            level = model.version(fallback)
+            levels.append(compile_version(name, model.name, level, affinity=model.affinity, limit=limit, to_the_last=True))
     return [*levels, _aggregate(model.name, version, [cluster_name(model.name, version.name), *names])]
 
 

@@ -43,6 +43,7 @@ from controlplane.compiler.grpc_models import name_filter
 from controlplane.compiler.host_case import lower_case_host
 from controlplane.compiler.local_replies import set_local_replies
 from controlplane.compiler.message import duration, over_ads, packed, resource, set_header, socket_address
+from controlplane.compiler.patches import added_clusters, listener_secrets, patched_listener
 from controlplane.compiler.rate_limits import add_rate_limits, filter_names
 from controlplane.compiler.secrets import over_sds
 from controlplane.domain import BodyRouting, Gateway, GatewayTls, HeaderRouting, HostRouting, PathRouting, TlsVersion
@@ -82,10 +83,15 @@ def compile_listener(gateway: Gateway) -> Resource:
         chain.transport_socket.typed_config.CopyFrom(packed(_tls(gateway.tls)))
         # For a client that opens a connection and does not complete the handshake.
         chain.transport_socket_connect_timeout.CopyFrom(duration(10))
-    secrets = [(SECRET, reference.label) for reference in gateway.references]
-    collectors = [(CLUSTER, cluster.name) for cluster in compile_collector(gateway)]
-    filters = [(EXTENSIONS, name) for name in filter_names(gateway)]
-    return resource(LISTENER, listener, [*secrets, *collectors, *filters, (SCOPED_ROUTES, gateway.scope)])
+    clusters = [cluster.name for cluster in compile_collector(gateway)]
+    secrets = {reference.label for reference in gateway.tls_references}
+    if gateway.patches:
+        listener = patched_listener(gateway, listener)
+        clusters += added_clusters(gateway)
+        secrets |= listener_secrets(listener)
+    references = [*((SECRET, label) for label in secrets), *((CLUSTER, name) for name in clusters)]
+    references += [(EXTENSIONS, name) for name in filter_names(gateway)]
+    return resource(LISTENER, listener, [*references, (SCOPED_ROUTES, gateway.scope)])
 
 
 def _buffer_limit(gateway: Gateway) -> int:

@@ -12,6 +12,7 @@ from controlplane.compiler.fallback import compile_fallbacks, fallback_name
 from controlplane.compiler.listeners import compile_listener
 from controlplane.compiler.memo import Memo
 from controlplane.compiler.own_answers import compile_own_answers
+from controlplane.compiler.patches import compile_added_clusters, within_version
 from controlplane.compiler.proxyless import compile_proxyless, served_versions
 from controlplane.compiler.rate_limits import Limits, compile_rate_limits, divisor, limits_of
 from controlplane.compiler.routes import compile_routes
@@ -61,8 +62,12 @@ class CompiledObjects:
         self._secrets: Memo[str, Secret, Resource] = Memo()
 
     def listener(self, gateway: Gateway) -> list[Resource]:
-        """Return the listener of a gateway, and the cluster of the collector of its access log."""
-        return self._listeners.get(gateway.name, gateway, lambda: [compile_listener(gateway), *compile_collector(gateway)])
+        """Return the listener of a gateway, the cluster of the collector of its access log, and those that its patches add."""
+
+        def compiled() -> list[Resource]:
+            return [compile_listener(gateway), *compile_collector(gateway), *compile_added_clusters(gateway)]
+
+        return self._listeners.get(gateway.name, gateway, compiled)
 
     def own(self, gateway: Gateway, models: Sequence[Model], audience: Audience) -> list[Resource]:
         """Return the routes of a gateway itself and the scopes that lead to them, for an audience that gets these models.
@@ -134,7 +139,12 @@ class CompiledObjects:
 
     def _cluster(self, model: Model, version: Version) -> list[Resource]:
         source = (version, model.affinity, model.timeouts.request)
-        return self._clusters.get((model.name, version.name), source, lambda: compile_cluster(model.name, *source))
+
+        def compiled() -> list[Resource]:
+            with within_version(model, version.name):
+                return compile_cluster(model.name, *source)
+
+        return self._clusters.get((model.name, version.name), source, compiled)
 
     def _assignment(
         self, cluster: str, model: str, version: Version, endpoints: Endpoints, node: Locality, to_the_last: bool | None = None

@@ -13,6 +13,7 @@ changes, while a route that Envoy accepted early works as soon as the cluster co
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from envoy.config.route.v3 import route_components_pb2, route_pb2
@@ -24,10 +25,11 @@ from controlplane.compiler.fallback import retry_at_next_level, routed_name
 from controlplane.compiler.listeners import SCOPE_HEADER
 from controlplane.compiler.message import duration, packed, resource
 from controlplane.compiler.mirrors import add_policies, split_order
+from controlplane.compiler.patches import patched_routes
 from controlplane.compiler.rate_limits import set_rate_limits
 from controlplane.compiler.rewrites import regex_rewrite
 from controlplane.compiler.who import set_revision
-from controlplane.domain import Model, Version
+from controlplane.domain import FULL_SHARE, Model, Version
 from controlplane.envoy_types import CLUSTER, ROUTES
 from controlplane.snapshot import Resource
 
@@ -47,6 +49,20 @@ def compile_routes(model: Model, revision: int = 0, divisors: Iterable[int] = (1
 
     `divisors` are those by which its gateways divide rate limits.
     """
+    config = _configuration(model, revision, divisors)
+    if model.patches:
+        config = patched_routes(model, config, _configuration(replace(model, split=_widest_split(model)), revision, divisors))
+    return resource(ROUTES, config, [(CLUSTER, name) for name in _clusters(config)])
+
+
+def _widest_split(model: Model) -> dict[str, int]:
+    """Return the split with the largest routes: every version with endpoints has a share."""
+    names = [version.name for version in model.versions if version.endpoints]
+    share, more = divmod(FULL_SHARE, len(names))
+    return {name: share + (more if i == 0 else 0) for i, name in enumerate(names)}
+
+
+def _configuration(model: Model, revision: int, divisors: Iterable[int]) -> Any:
     config = route_pb2.RouteConfiguration(name=model.name, request_headers_to_remove=[SCOPE_HEADER])
     host = config.virtual_hosts.add(name="*", domains=["*"])
     if revision:
@@ -76,7 +92,7 @@ def compile_routes(model: Model, revision: int = 0, divisors: Iterable[int] = (1
         own = (cluster_name(model.name, mirrored.name), routed_name(model.name, mirrored))
         for policy in add_policies(host, model, mirror_name(model.name, mirrored.name), own):
             _rewrite_host(policy, mirrored)
-    return resource(ROUTES, config, [(CLUSTER, name) for name in _clusters(config)])
+    return config
 
 
 def _route(host: Any, model: Model) -> Any:

@@ -36,6 +36,7 @@ from controlplane.domain.gateway import (
     TlsVersion,
 )
 from controlplane.domain.model import Mirror, Model, Retries, Sticky, Timeouts
+from controlplane.domain.patch import Patch, PatchTarget
 from controlplane.domain.rate_limit import RateLimit, RateLimiting
 from controlplane.domain.rewrite import PathRewrite
 from controlplane.domain.secret import SECRET_KINDS, CaCertificates, OpaqueValue, Secret, TlsCertificate
@@ -77,6 +78,8 @@ __all__ = [
     "Object",
     "OpaqueValue",
     "OutlierDetection",
+    "Patch",
+    "PatchTarget",
     "PathRewrite",
     "PathRouting",
     "Protocol",

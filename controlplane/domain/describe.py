@@ -19,6 +19,7 @@ from controlplane.domain import (
     PathRouting,
     Secret,
 )
+from controlplane.domain.describe_patch import is_of_removed, patch_fields
 from controlplane.domain.describe_secret import secret_lines
 
 # Number of lines about the endpoints of one version. Further endpoints are only counted.
@@ -45,7 +46,7 @@ def lines(old: Object | None, new: Object | None) -> list[str]:
         is_removed_version = path.startswith("versions.") and not any(
             path.startswith(f"versions.{n}.") for n in _versions(new)
         )
-        if was == now or is_removed_version or (was_default and is_default):
+        if was == now or is_of_removed(path, before, after) or is_removed_version or (was_default and is_default):
             continue
         changed.append(f"{path}: {now}" if old is None else f"{path}: {was} -> {now}")
     return changed + list(_endpoint_lines(_versions(old), _versions(new)))
@@ -68,6 +69,8 @@ def _flat(path: str, value: Any, other: Any) -> Iterator[tuple[str, str, bool]]:
             others = {v.name: v for v in counterpart or ()}
             for version in item:
                 yield from _flat(f"{field_path}.{version.name}.", version, others.get(version.name))
+        elif field.name == "patches":
+            yield from patch_fields(field_path, item)
         elif isinstance(item, PathRouting | HeaderRouting | HostRouting | BodyRouting):
             yield field_path, _routing(item), default
         elif is_dataclass(item):

@@ -23,6 +23,7 @@ from controlplane.domain.checks import (
     is_ip,
 )
 from controlplane.domain.cors import Cors
+from controlplane.domain.patch import GATEWAY_TARGETS, Patch, check_patches
 from controlplane.domain.rate_limit import RateLimiting
 from controlplane.domain.references import Reference
 from controlplane.domain.secret import Secret
@@ -205,6 +206,8 @@ class Gateway:
     rate_limiting: RateLimiting | None = None
     # None: the form that clients of this kind of routing expect, `errors`.
     error_format: ErrorFormat | None = None
+    patches: tuple[Patch, ...] = ()
+    patch_secrets: tuple[str, ...] = ()  # labels of secrets that patches may name
 
     def __post_init__(self) -> None:
         c = Collector()
@@ -235,6 +238,13 @@ class Gateway:
         with c.within(""):
             if self.health_path:
                 check_path(self.health_path, "health_path")
+        with c.within(""):
+            check_patches(self.patches, GATEWAY_TARGETS)
+        with c.within(""):
+            check_range(len(self.patch_secrets), 0, 16, "patch_secrets")
+            check_distinct(self.patch_secrets, "patch_secrets")
+            for i, label in enumerate(self.patch_secrets):
+                check_label(label, f"patch_secrets[{i}]")
         c.check()
 
     @property
@@ -266,7 +276,13 @@ class Gateway:
 
     @property
     def references(self) -> tuple[Reference, ...]:
-        """The secrets that the gateway needs."""
+        """The secrets that the gateway's TLS needs, and those that its patches may name."""
+        for_patches = (Reference(f"patch_secrets[{i}]", Secret.collection, s) for i, s in enumerate(self.patch_secrets))
+        return (*self.tls_references, *for_patches)
+
+    @property
+    def tls_references(self) -> tuple[Reference, ...]:
+        """The secrets that the gateway's TLS needs."""
         if self.tls is None:
             return ()
         certificate = Reference("tls.certificate", Secret.collection, self.tls.certificate, "tls_certificate")

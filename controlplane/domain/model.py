@@ -21,6 +21,7 @@ from controlplane.domain.checks import (
 )
 from controlplane.domain.fallback import check_fallbacks
 from controlplane.domain.gateway import Gateway
+from controlplane.domain.patch import MODEL_TARGETS, Patch, check_patches
 from controlplane.domain.rate_limit import RateLimit
 from controlplane.domain.references import Reference
 from controlplane.domain.rewrite import PathRewrite
@@ -114,6 +115,7 @@ class Model:
     rewrite: PathRewrite | None = None
     affinity: Affinity | None = None
     rate_limits: tuple[RateLimit, ...] = ()
+    patches: tuple[Patch, ...] = ()
 
     def __post_init__(self) -> None:
         c = Collector()
@@ -146,6 +148,8 @@ class Model:
             check_fallbacks(self.versions, self.mirror.version if self.mirror is not None else "")
         with c.within(""):
             check_range(len(self.rate_limits), 0, 4, "rate_limits")
+        with c.within(""):
+            check_patches(self.patches, MODEL_TARGETS)
         c.check()
 
     def _check_keys(self) -> None:

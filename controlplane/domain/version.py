@@ -18,6 +18,7 @@ from controlplane.domain.checks import (
     host_port,
     is_ip,
 )
+from controlplane.domain.patch import VERSION_TARGETS, Patch, check_patches
 from controlplane.domain.rewrite import PathRewrite
 from controlplane.domain.upstream_request import Credential, RequestHeaders
 from controlplane.errors import Collector, invalid
@@ -148,12 +149,14 @@ class Version:
     request_headers: RequestHeaders | None = None
     credential: Credential | None = None
     upstream_model: str = ""  # the name in the JSON body's field `model`; empty: the client's
+    patches: tuple[Patch, ...] = ()
 
     def __post_init__(self) -> None:
         check_label(self.name)
         check_range(self.connect_timeout, 0.001, 60, "connect_timeout", " s")
         self._check_endpoints()
         self._check_requests()
+        check_patches(self.patches, VERSION_TARGETS)
 
     def _check_endpoints(self) -> None:
         check_range(len(self.endpoints), 0, 10_000, "endpoints")

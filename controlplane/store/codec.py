@@ -65,11 +65,13 @@ _LATER_FIELDS: Mapping[type, tuple[str, ...]] = {
         "hide_models",
         "rate_limiting",
         "error_format",
+        "patches",
+        "patch_secrets",
     ),
     Mirror: ("max_request_bytes", "max_requests", "timeout"),
     Retries: ("request_body_buffer_limit",),
-    Model: ("affinity", "rate_limits"),
-    Version: ("fallback", "host", "rewrite", "request_headers", "credential", "upstream_model"),
+    Model: ("affinity", "rate_limits", "patches"),
+    Version: ("fallback", "host", "rewrite", "request_headers", "credential", "upstream_model", "patches"),
     Endpoint: ("region", "zone"),
 }
 # Reasons of errors whose text names the object already.

@@ -27,7 +27,7 @@ ALLOWED = {
     # Encodings of values.
     *("json", "zlib"),
     # Messages, and the parsing of certificates. `ssl` parses them, too; sockets are never made with it.
-    *("cryptography", "envoy", "google", "ssl", "validate", "xds"),
+    *("cryptography", "envoy", "google", "ssl", "udpa", "validate", "xds"),
 }
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from controlplane.api.convert.access_log import access_log_from_proto, access_log_to_proto
 from controlplane.api.convert.converter import Converter
 from controlplane.api.convert.cors import cors_from_proto, cors_to_proto
 from controlplane.api.convert.names import collected, duration, label, number, seconds, set_meta
+from controlplane.api.convert.patch import patch_to_proto, patches_from_proto
 from controlplane.api.convert.rate_limit import rate_limiting_from_proto, rate_limiting_to_proto
 from controlplane.domain import (
     BodyRouting,
@@ -86,6 +89,8 @@ def gateway_to_proto(gateway: Gateway, meta: ObjectMeta | None = None) -> gatewa
     if gateway.rate_limiting is not None:
         proto.rate_limiting.CopyFrom(rate_limiting_to_proto(gateway.rate_limiting))
     proto.error_format = _ERROR_FORMAT_NUMBERS[gateway.error_format]
+    proto.patches.extend(map(patch_to_proto, gateway.patches))
+    proto.patch_secrets.extend(resource_name(Secret, secret) for secret in gateway.patch_secrets)
     set_meta(proto, meta)
     return proto
 
@@ -102,6 +107,8 @@ def gateway_from_proto(proto: gateway_pb2.Gateway) -> Gateway:
     if proto.HasField("rate_limiting"):
         limiting = collected(c, "rate_limiting", lambda: rate_limiting_from_proto(proto.rate_limiting))
     error_format = collected(c, "", lambda: _error_format(proto))
+    patches = patches_from_proto(proto.patches, c)
+    secrets = [collected(c, "", partial(label, s, Secret, f"patch_secrets[{i}]")) for i, s in enumerate(proto.patch_secrets)]
     # A part that is invalid is replaced by a placeholder, so that errors of the other parts are reported, too.
     gateway = collected(
         c,
@@ -130,6 +137,8 @@ def gateway_from_proto(proto: gateway_pb2.Gateway) -> Gateway:
             hide_models=proto.hide_models,
             rate_limiting=limiting,
             error_format=error_format,
+            patches=patches,
+            patch_secrets=tuple(secret for secret in secrets if secret is not None),
         ),
     )
     c.check()

@@ -6,6 +6,7 @@ from functools import partial
 
 from controlplane.api.convert.converter import Converter
 from controlplane.api.convert.names import collected, duration, label, number, seconds, set_meta
+from controlplane.api.convert.patch import patch_to_proto, patches_from_proto
 from controlplane.api.convert.rate_limit import rate_limit_from_proto, rate_limit_to_proto
 from controlplane.api.convert.rewrite import rewrite_from_proto, rewrite_to_proto
 from controlplane.api.convert.version import version_from_proto, version_to_proto
@@ -61,6 +62,7 @@ def model_to_proto(model: Model, meta: ObjectMeta | None = None) -> model_pb2.Mo
             proto.affinity.header = model.affinity.header
         else:
             proto.affinity.cookie = model.affinity.cookie
+    proto.patches.extend(map(patch_to_proto, model.patches))
     proto.rate_limits.extend(rate_limit_to_proto(limit) for limit in model.rate_limits)
     set_meta(proto, meta)
     return proto
@@ -95,6 +97,7 @@ def model_from_proto(proto: model_pb2.Model, live: Model | None = None) -> Model
     if proto.HasField("affinity"):
         affinity = collected(c, "affinity", lambda: Affinity(header=proto.affinity.header, cookie=proto.affinity.cookie))
     limits = [collected(c, f"rate_limits[{i}]", partial(rate_limit_from_proto, r)) for i, r in enumerate(proto.rate_limits)]
+    patches = patches_from_proto(proto.patches, c)
     split = collected(c, "", lambda: _split(proto, versions, live))
     model = collected(
         c,
@@ -113,6 +116,7 @@ def model_from_proto(proto: model_pb2.Model, live: Model | None = None) -> Model
             rewrite=rewrite,
             affinity=affinity,
             rate_limits=tuple(limit for limit in limits if limit is not None),
+            patches=patches,
         ),
         skip="split" if split is None else None,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from controlplane.api.convert.names import collected, duration, label, number, seconds
+from controlplane.api.convert.patch import patch_to_proto, patches_from_proto
 from controlplane.api.convert.rewrite import rewrite_from_proto
 from controlplane.api.convert.upstream_request import credential_from_proto, request_headers_from_proto, set_requests
 from controlplane.domain import (
@@ -89,6 +90,7 @@ def version_to_proto(version: Version) -> model_pb2.Version:
     if version.connect_timeout != _DEFAULT_CONNECT_TIMEOUT:
         proto.connect_timeout.CopyFrom(duration(version.connect_timeout))
     set_requests(proto, version)
+    proto.patches.extend(map(patch_to_proto, version.patches))
     return proto
 
 
@@ -109,6 +111,7 @@ def version_from_proto(proto: model_pb2.Version) -> Version:
         headers = collected(c, "request_headers", lambda: request_headers_from_proto(proto.request_headers))
     if proto.HasField("credential"):
         credential = collected(c, "credential", lambda: credential_from_proto(proto.credential))
+    patches = patches_from_proto(proto.patches, c)
     limits = collected(c, "limits", lambda: _limits(proto.limits))
     protocol = _PROTOCOLS.get(proto.protocol)
     with c.within(""):
@@ -132,6 +135,7 @@ def version_from_proto(proto: model_pb2.Version) -> Version:
             request_headers=headers,
             credential=credential,
             upstream_model=proto.upstream_model,
+            patches=patches,
         ),
     )
     c.check()

@@ -25,6 +25,7 @@ _WELL_KNOWN: dict[str, Schema] = {
         "pattern": r"^\d{1,12}(\.\d{1,9})?s$",
         "examples": ["5s", "0.5s"],
     },
+    ".google.protobuf.Struct": {"type": "object", "additionalProperties": True},
     ".google.protobuf.Timestamp": {"type": "string", "format": "date-time"},
 }
 _SCALARS: dict[int, Schema] = {

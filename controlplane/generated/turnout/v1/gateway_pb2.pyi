@@ -10,6 +10,7 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from controlplane.generated.turnout.v1 import patch_pb2 as _patch_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -97,6 +98,8 @@ class Gateway(_message.Message):
     HIDE_MODELS_FIELD_NUMBER: _builtins.int
     ERROR_FORMAT_FIELD_NUMBER: _builtins.int
     RATE_LIMITING_FIELD_NUMBER: _builtins.int
+    PATCHES_FIELD_NUMBER: _builtins.int
+    PATCH_SECRETS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Resource name, `gateways/{gateway}`. The part after the slash is a DNS label of at most 63 characters. In a request, that
     part alone is enough.
@@ -191,6 +194,16 @@ class Gateway(_message.Message):
         Unset: the gateway's models can't have limits.
         """
 
+    @_builtins.property
+    def patches(self) -> _containers.RepeatedCompositeFieldContainer[_patch_pb2.Patch]:
+        """Changes of the listener that this gateway is compiled to, and clusters that they need. At most 16. Unset: none."""
+
+    @_builtins.property
+    def patch_secrets(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Secrets that patches of this gateway may name, `secrets/{secret}`. They are sent to the gateway's nodes once a patch names
+        them. At most 16. Unset: patches may name only the secrets of `tls`.
+        """
+
     def __init__(
         self,
         *,
@@ -216,10 +229,12 @@ class Gateway(_message.Message):
         hide_models: _builtins.bool = ...,
         error_format: Global___ErrorFormat.ValueType = ...,
         rate_limiting: Global___RateLimiting | None = ...,
+        patches: _abc.Iterable[_patch_pb2.Patch] | None = ...,
+        patch_secrets: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_nodes", b"_expected_nodes", "absent_after", b"absent_after", "access_log", b"access_log", "body", b"body", "cors", b"cors", "create_time", b"create_time", "expected_nodes", b"expected_nodes", "header", b"header", "host", b"host", "nodes", b"nodes", "path", b"path", "rate_limiting", b"rate_limiting", "routing", b"routing", "tls", b"tls", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_nodes", b"_expected_nodes", "absent_after", b"absent_after", "access_log", b"access_log", "address", b"address", "answered_by_header", b"answered_by_header", "body", b"body", "cors", b"cors", "create_time", b"create_time", "ephemeral", b"ephemeral", "error_format", b"error_format", "etag", b"etag", "expected_nodes", b"expected_nodes", "header", b"header", "health_path", b"health_path", "hide_models", b"hide_models", "host", b"host", "name", b"name", "nodes", b"nodes", "path", b"path", "port", b"port", "rate_limiting", b"rate_limiting", "routing", b"routing", "tls", b"tls", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_nodes", b"_expected_nodes", "absent_after", b"absent_after", "access_log", b"access_log", "address", b"address", "answered_by_header", b"answered_by_header", "body", b"body", "cors", b"cors", "create_time", b"create_time", "ephemeral", b"ephemeral", "error_format", b"error_format", "etag", b"etag", "expected_nodes", b"expected_nodes", "header", b"header", "health_path", b"health_path", "hide_models", b"hide_models", "host", b"host", "name", b"name", "nodes", b"nodes", "patch_secrets", b"patch_secrets", "patches", b"patches", "path", b"path", "port", b"port", "rate_limiting", b"rate_limiting", "routing", b"routing", "tls", b"tls", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__expected_nodes: _TypeAlias = _typing.Literal["expected_nodes"]  # noqa: Y015
     _WhichOneofArgType__expected_nodes: _TypeAlias = _typing.Literal["_expected_nodes", b"_expected_nodes"]  # noqa: Y015

@@ -10,6 +10,7 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from controlplane.generated.turnout.v1 import patch_pb2 as _patch_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -91,6 +92,7 @@ class Model(_message.Message):
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     AFFINITY_FIELD_NUMBER: _builtins.int
     RATE_LIMITS_FIELD_NUMBER: _builtins.int
+    PATCHES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Resource name, `models/{model}`. The part after the slash is a DNS label of at most 63 characters. In a request, that part
     alone is enough.
@@ -169,6 +171,12 @@ class Model(_message.Message):
         `rate_limiting`. Unset: no limit.
         """
 
+    @_builtins.property
+    def patches(self) -> _containers.RepeatedCompositeFieldContainer[_patch_pb2.Patch]:
+        """Changes of the RouteConfiguration that this model is compiled to. A switch sends it, so with patches it may have at most 1,024
+        bytes, whatever the split. At most 16. Unset: none.
+        """
+
     def __init__(
         self,
         *,
@@ -188,10 +196,11 @@ class Model(_message.Message):
         update_time: _timestamp_pb2.Timestamp | None = ...,
         affinity: Global___Affinity | None = ...,
         rate_limits: _abc.Iterable[Global___RateLimit] | None = ...,
+        patches: _abc.Iterable[_patch_pb2.Patch] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["affinity", b"affinity", "create_time", b"create_time", "mirror", b"mirror", "retries", b"retries", "rewrite", b"rewrite", "sticky", b"sticky", "timeouts", b"timeouts", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["affinity", b"affinity", "create_time", b"create_time", "etag", b"etag", "gateways", b"gateways", "keys", b"keys", "mirror", b"mirror", "name", b"name", "preview_header", b"preview_header", "rate_limits", b"rate_limits", "retries", b"retries", "rewrite", b"rewrite", "split", b"split", "sticky", b"sticky", "timeouts", b"timeouts", "update_time", b"update_time", "versions", b"versions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["affinity", b"affinity", "create_time", b"create_time", "etag", b"etag", "gateways", b"gateways", "keys", b"keys", "mirror", b"mirror", "name", b"name", "patches", b"patches", "preview_header", b"preview_header", "rate_limits", b"rate_limits", "retries", b"retries", "rewrite", b"rewrite", "split", b"split", "sticky", b"sticky", "timeouts", b"timeouts", "update_time", b"update_time", "versions", b"versions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -217,6 +226,7 @@ class Version(_message.Message):
     REQUEST_HEADERS_FIELD_NUMBER: _builtins.int
     CREDENTIAL_FIELD_NUMBER: _builtins.int
     UPSTREAM_MODEL_FIELD_NUMBER: _builtins.int
+    PATCHES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name of the version within its model, a DNS label: `blue`, `green`, `v7`. Required."""
     protocol: Global___Protocol.ValueType
@@ -276,6 +286,10 @@ class Version(_message.Message):
     def credential(self) -> Global___Credential:
         """Secret that Envoy adds to each request to this version, for example an API key. Health checks do not have it. Unset: none."""
 
+    @_builtins.property
+    def patches(self) -> _containers.RepeatedCompositeFieldContainer[_patch_pb2.Patch]:
+        """Changes of the clusters that this version is compiled to. At most 16. Unset: none."""
+
     def __init__(
         self,
         *,
@@ -293,10 +307,11 @@ class Version(_message.Message):
         request_headers: Global___RequestHeaders | None = ...,
         credential: Global___Credential | None = ...,
         upstream_model: _builtins.str = ...,
+        patches: _abc.Iterable[_patch_pb2.Patch] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["connect_timeout", b"connect_timeout", "credential", b"credential", "health_check", b"health_check", "limits", b"limits", "outlier_detection", b"outlier_detection", "request_headers", b"request_headers", "rewrite", b"rewrite", "tls", b"tls"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["connect_timeout", b"connect_timeout", "credential", b"credential", "endpoints", b"endpoints", "fallback", b"fallback", "health_check", b"health_check", "host", b"host", "limits", b"limits", "name", b"name", "outlier_detection", b"outlier_detection", "protocol", b"protocol", "request_headers", b"request_headers", "rewrite", b"rewrite", "tls", b"tls", "upstream_model", b"upstream_model"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["connect_timeout", b"connect_timeout", "credential", b"credential", "endpoints", b"endpoints", "fallback", b"fallback", "health_check", b"health_check", "host", b"host", "limits", b"limits", "name", b"name", "outlier_detection", b"outlier_detection", "patches", b"patches", "protocol", b"protocol", "request_headers", b"request_headers", "rewrite", b"rewrite", "tls", b"tls", "upstream_model", b"upstream_model"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
