@@ -28,6 +28,8 @@ from controlplane.domain import (
     Model,
     NodeSelector,
     OutlierDetection,
+    Patch,
+    PatchTarget,
     PathRewrite,
     PathRouting,
     Protocol,
@@ -107,6 +109,7 @@ gateways = st.builds(
     hide_models=st.booleans(),
     rate_limiting=st.sampled_from([None, RateLimiting(), RateLimiting(max_users=7)]),
     error_format=st.sampled_from([None, *ErrorFormat]),
+    patches=st.sampled_from([(), (Patch("backlog", PatchTarget.LISTENER, '{"tcp_backlog_size": 7}'),)]),
 )
 
 ips = st.ip_addresses(v=4).map(str)
@@ -159,6 +162,7 @@ versions = st.builds(
         st.dictionaries(headers, st.sampled_from(["a", "50 % of it"]), min_size=1, max_size=2),
         st.sampled_from([(), ("cookie",)]),
     ),
+    patches=st.sampled_from([(), (Patch("note", PatchTarget.CLUSTER, '{"alt_stat_name": "x"}'),)]),
 )
 affinities = st.none() | headers.map(lambda h: Affinity(header=h)) | st.just(Affinity(cookie="chat"))
 rate_limits = st.one_of(

@@ -92,7 +92,9 @@ def secret_fields(message: Descriptor) -> tuple[tuple[str, ...], ...]:
     for field in message.fields:
         if field.GetOptions().debug_redact:
             paths.append((field.name,))
-        elif field.message_type is not None:
+        elif (
+            field.message_type is not None and field.message_type.file.package != "google.protobuf"
+        ):  # Struct has itself in it
             paths += ((field.name, *path) for path in secret_fields(field.message_type))
     return tuple(paths)
 

@@ -1,4 +1,4 @@
-"""What a patch may not change. Each rule compares a resource before and after its patches.
+"""The rules that a patch keeps. Each of them compares a resource before and after its patches.
 
 | the resource keeps | because |
 |---|---|

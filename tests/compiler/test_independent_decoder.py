@@ -28,6 +28,7 @@ INSIDE = (
     "extensions.filters.http.header_mutation.v3",
     "extensions.filters.http.lua.v3",
     "extensions.filters.http.grpc_field_extraction.v3",
+    "extensions.filters.http.ext_authz.v3",
     "extensions.filters.http.grpc_web.v3",
     "extensions.filters.http.router.v3",
     "extensions.filters.http.upstream_codec.v3",

@@ -1,4 +1,4 @@
-"""What a patch may not change: a refusal for each rule."""
+"""The rules that patches keep: a refusal for each of them."""
 
 from __future__ import annotations
 

@@ -107,7 +107,7 @@ def test_names_are_identifiers_and_references_name_a_resource() -> None:
 def test_other_languages_get_a_package() -> None:
     declared = compiled(Path(__file__).parents[2] / "protos", "turnout/v1/*.proto").file
     ours = [f for f in declared if f.package == "turnout.v1"]
-    assert len(ours) == 14
+    assert len(ours) == 15
     for file in ours:
         assert file.options.go_package == "turnout.dev/gen/turnout/v1;turnoutv1", file.name
         assert file.options.java_package == "dev.turnout.v1", file.name

@@ -38,7 +38,7 @@ from tests.store.places import EDGE, IRIS
 
 KEYS = Keys([b"k" * 32])
 # Fields of a version that earlier versions of this program don't know.
-_LATER = ("fallback", "host", "rewrite", "request_headers", "credential", "upstream_model")
+_LATER = ("fallback", "host", "rewrite", "request_headers", "credential", "upstream_model", "patches")
 SECRETS = [pair("a.example").secret(), authority().secret(), Secret("key", OpaqueValue("sk-1234"))]
 
 
