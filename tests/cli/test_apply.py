@@ -191,6 +191,15 @@ def test_a_real_envoy_accepts_the_examples(run: Run, server: Server, path: Path)
 
 
 @pytest.mark.envoy
+def test_an_envoy_without_the_module_of_a_filter_says_which_file_it_lacks(run: Run, server: Server) -> None:
+    example = ROOT / "examples" / "patch-wasm"
+    result = run("apply", "-f", example, "--validate-with-envoy")
+    assert result.code == Exit.REFUSED
+    assert "Invalid path: /etc/envoy/module.wasm" in result.err
+    assert run("apply", "-f", example).code == 0
+
+
+@pytest.mark.envoy
 def test_a_configuration_that_a_real_envoy_refuses_is_not_applied(
     run: Run, server: Server, minimal: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
