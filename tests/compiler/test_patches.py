@@ -46,22 +46,12 @@ def manager(gateway: Gateway) -> Any:
     return unpack(decoded(listener).filter_chains[0].filters[0].typed_config)
 
 
-@pytest.mark.parametrize(
-    ("place", "expected"),
-    [
-        ({}, ["turnout.websocket_key", "envoy.filters.http.grpc_web", "x", "envoy.filters.http.router"]),
-        (
-            {"before": "envoy.filters.http.grpc_web"},
-            ["turnout.websocket_key", "x", "envoy.filters.http.grpc_web", "envoy.filters.http.router"],
-        ),
-        (
-            {"after": "envoy.filters.http.grpc_web"},
-            ["turnout.websocket_key", "envoy.filters.http.grpc_web", "x", "envoy.filters.http.router"],
-        ),
-    ],
-)
-def test_a_filter_comes_to_its_place(place: dict[str, str], expected: list[str]) -> None:
-    assert [f.name for f in manager(Gateway("edge", 80, patches=(lua(**place),))).http_filters] == expected
+def test_a_filter_comes_to_its_place() -> None:
+    own = [f.name for f in manager(Gateway("edge", 80)).http_filters]
+    index = own.index("envoy.filters.http.grpc_web")
+    for place, at in (({}, len(own) - 1), ({"before": own[index]}, index), ({"after": own[index]}, index + 1)):
+        names = [f.name for f in manager(Gateway("edge", 80, patches=(lua(**place),))).http_filters]
+        assert names == [*own[:at], "x", *own[at:]]
 
 
 def test_filters_of_several_patches_are_in_the_order_of_the_patches() -> None:
@@ -70,7 +60,7 @@ def test_filters_of_several_patches_are_in_the_order_of_the_patches() -> None:
 
 
 def test_an_unknown_place_names_the_filters_that_there_are() -> None:
-    with pytest.raises(Error, match=r"there is no filter 'nothing'; there are: turnout.websocket_key, envoy") as raised:
+    with pytest.raises(Error, match=r"there is no filter 'nothing'; there are: turnout.websocket_key, ") as raised:
         snapshot(Gateway("edge", 80, patches=(lua(before="nothing"),)))
     assert (raised.value.code, raised.value.reason) == (Code.INVALID_ARGUMENT, "PATCH_REFUSED")
     assert [v.field for v in raised.value.violations] == ["gateways/edge.patches[0].http_filter"]
