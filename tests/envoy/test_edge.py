@@ -105,7 +105,7 @@ async def test_what_a_gateway_answers_itself_and_adds(tmp_path: Path, version: s
     public = replace(
         edge(), answered_by_header="x-answered-by", health_path="/healthz", access_log=AccessLog(file=FileSink(str(log)))
     )
-    hidden = replace(edge("hidden"), hide_models=True)
+    hidden = replace(edge("hidden"), hide_models=True, access_log=AccessLog())  # to stdout
     async with asker(tmp_path, version, public, hidden, edge("by-header", HeaderRouting("x-model"))) as ask:
         # A client's request id and trace reach the model server, and the id comes back.
         trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
@@ -155,9 +155,24 @@ async def test_what_a_gateway_answers_itself_and_adds(tmp_path: Path, version: s
             async with admin.post(f"http://{ask._rig.envoy.admin}/healthcheck/fail"):
                 pass
             assert (await ask("edge", "/healthz"))[0] == 503
+            # Rotation: rename the file, and let Envoy open a new one.
+            rotated = log.rename(tmp_path / "access.log.1")
             async with admin.post(f"http://{ask._rig.envoy.admin}/reopen_logs"):
                 pass
-    text = log.read_text()
+            assert (await ask("edge", "/v2/models/iris/after"))[0] == 200
+            # The thread that writes opens the file when it writes next.
+            exists = False
+            async with asyncio.timeout(20):
+                while not exists:
+                    await asyncio.sleep(0.02)
+                    exists = log.exists()
+    # Envoy flushes what it has at its end.
+    text, after = rotated.read_text(), log.read_text()
+    assert "/v2/models/iris/after" not in text
+    assert json.loads(after.splitlines()[-1])["path"] == "/v2/models/iris/after"
+    text += after
+    to_stdout = [json.loads(line) for line in (tmp_path / "envoy.log").read_text().splitlines() if line.startswith("{")]
+    assert ("/v2/repository/index", 404) in [(line["path"], line["response_code"]) for line in to_stdout]
     assert "s3cret" not in text
     lines = [json.loads(line) for line in text.splitlines()]
     first = lines[0]
