@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -45,7 +45,17 @@ class Module:
 
 def modules(*folders: str) -> list[Module]:
     """Return every module below the folders, by path; generated ones excluded. By default those of `controlplane/`."""
-    paths = sorted(path for folder in folders or ("controlplane",) for path in (ROOT / folder).rglob("*.py"))
+    return _below(folders) if folders else list(_controlplane())
+
+
+@cache
+def _controlplane() -> list[Module]:
+    """Return the modules of `controlplane/`. Most checks read their trees, so each is parsed once."""
+    return _below(("controlplane",))
+
+
+def _below(folders: tuple[str, ...]) -> list[Module]:
+    paths = sorted(path for folder in folders for path in (ROOT / folder).rglob("*.py"))
     return [Module(path) for path in paths if not {"generated", "node_modules", "build"} & set(path.parts)]
 
 
