@@ -14,13 +14,18 @@ from bench.measure import Figure, digits
 REPOSITORY = Path(__file__).parents[2]
 
 
-@pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("results")
-    command = [sys.executable, "-m", "bench", "users", "models", "gateways", "bad_clients", "--quick", "--out", str(out)]
+def measured(out: Path, *names: str) -> Path:
+    """Run benchmarks in a process of their own, and return the folder of their results."""
+    command = [sys.executable, "-m", "bench", *names, "--quick", "--out", str(out)]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=110)
     assert done.returncode == 0, done.stdout + done.stderr
     return out
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the results that the slow tests read. `bad_clients` need only run."""
+    return measured(tmp_path_factory.mktemp("results"), "users", "models", "gateways", "bad_clients")
 
 
 def sane(figure: dict[str, float]) -> bool:
@@ -62,8 +67,8 @@ def test_gateways(results: Path) -> None:
     assert all(c["requests_per_second"]["median"] > 0 < c["envoy_cpu_seconds_per_request"]["median"] for c in cells)
 
 
-def test_models(results: Path) -> None:
-    document: dict[str, Any] = json.loads((results / "models.json").read_text())
+def test_models(tmp_path: Path) -> None:
+    document: dict[str, Any] = json.loads((measured(tmp_path, "models") / "models.json").read_text())
     assert document["sizes"] == [1, 20]
     delta, sotw, table = (
         document["sides"][name]["models"] for name in ("Turnout, delta ADS", "Turnout, SotW ADS", "one flat table")
