@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
-from controlplane.domain.pem import Certificate
 from controlplane.domain.secret import CaCertificates, OpaqueValue, Secret
+
+if TYPE_CHECKING:
+    from controlplane.domain.pem import Certificate
 
 _NONE = "none"
 

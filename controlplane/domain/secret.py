@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from controlplane.domain import pem
 from controlplane.domain.checks import check_label
 from controlplane.domain.references import Reference
 from controlplane.errors import invalid
+
+if TYPE_CHECKING:
+    from controlplane.domain import pem
 
 # The value of a header (RFC 9110, section 5.5), without tabs.
 _VALUE = re.compile(r"[!-~]([ -~]{0,8190}[!-~])?")
@@ -29,6 +31,9 @@ class TlsCertificate:
     chain: tuple[pem.Certificate, ...] = field(init=False, compare=False)  # the leaf first; never empty
 
     def __post_init__(self) -> None:
+        # Imported here because it takes a tenth of the start of `turnout`, and few commands read certificates.
+        from controlplane.domain import pem
+
         chain_pem, key_pem, chain = pem.key_pair(
             self.certificate_chain_pem, self.private_key_pem, "certificate_chain_pem", "private_key_pem"
         )
@@ -49,6 +54,8 @@ class CaCertificates:
     certificates: tuple[pem.Certificate, ...] = field(init=False, compare=False)  # never empty
 
     def __post_init__(self) -> None:
+        from controlplane.domain import pem
+
         normalised, certificates = pem.certificates(self.ca_certificates_pem, "ca_certificates_pem")
         object.__setattr__(self, "ca_certificates_pem", normalised)
         object.__setattr__(self, "certificates", certificates)
