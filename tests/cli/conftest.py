@@ -18,7 +18,9 @@ from typing import Any
 
 import pytest
 import structlog
+import typer
 
+from controlplane.cli.commands import app
 from controlplane.cli.exits import FilesError
 from controlplane.cli.files import load
 from controlplane.cli.main import main
@@ -63,9 +65,16 @@ class Result:
 Run = Callable[..., Result]
 
 
+@pytest.fixture(scope="session")
+def command_tree() -> Any:
+    """Return the commands as typer reads them from their functions. A process of `turnout` does that once."""
+    return typer.main.get_command(app)
+
+
 @pytest.fixture
-def run(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+def run(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, command_tree: Any) -> Run:
     """Return a function that runs a command; `stdin` is the text of its standard input."""
+    monkeypatch.setattr("controlplane.cli.main.app", command_tree)
     monkeypatch.setenv("TURNOUT_AUTHOR", "ada@tests")
     monkeypatch.delenv("TURNOUT_DEBUG", raising=False)
     monkeypatch.setenv("TURNOUT_RETRY_FOR", "0")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +31,16 @@ def commands(page: Path) -> list[list[str]]:
     return [shlex.split(line) for line in command_lines]
 
 
+@cache
+def command_tree() -> Any:
+    """Return the commands as typer reads them from their functions."""
+    completion.completion_init()  # type: ignore[attr-defined]
+    return typer.main.get_command(app)
+
+
 def fault(arguments: list[str]) -> str | None:
     """Return why the command line refuses these arguments, or None. A command may be named without its arguments."""
-    command: Any = typer.main.get_command(app)
+    command = command_tree()
     while hasattr(command, "commands") and arguments and not arguments[0].startswith("-"):
         name, *arguments = arguments
         if name not in command.commands:
@@ -53,7 +61,6 @@ def fault(arguments: list[str]) -> str | None:
 
 @pytest.mark.parametrize("page", pages(), ids=lambda page: f"{page.parent.name}/{page.name}")
 def test_each_command_in_a_page_exists(page: Path) -> None:
-    completion.completion_init()  # type: ignore[attr-defined]
     refused = {" ".join(arguments): why for arguments in commands(page) if (why := fault(arguments))}
     assert refused == {}
 
