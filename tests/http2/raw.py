@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -31,12 +32,12 @@ def prefixed(data: bytes, compressed: int = 0) -> bytes:
     return bytes([compressed]) + len(data).to_bytes(4, "big") + data
 
 
-def messages_of(data: bytes) -> list[bytes]:
+def messages_of(data: bytes | bytearray) -> list[bytes]:
     """Return the complete messages at the beginning of a stream's DATA."""
-    messages = []
-    while len(data) >= 5 and len(data) >= 5 + (length := int.from_bytes(data[1:5], "big")):
-        messages.append(data[5 : 5 + length])
-        data = data[5 + length :]
+    messages, start = [], 0
+    while len(data) >= start + 5 and len(data) >= (end := start + 5 + int.from_bytes(data[start + 1 : start + 5], "big")):
+        messages.append(bytes(data[start + 5 : end]))
+        start = end
     return messages
 
 
@@ -59,7 +60,7 @@ class Raw:
         self.h2 = H2Connection(H2Configuration(client_side=True, header_encoding="utf-8"))
         self.events: list[Event] = []
         # By stream: the bytes of DATA.
-        self.data: dict[int, bytes] = {}
+        self.data: defaultdict[int, bytearray] = defaultdict(bytearray)
         # True: acknowledge received bytes with WINDOW_UPDATE.
         self.acknowledges = True
         # The server has closed the connection; and it did so with a reset, because bytes of the client were unread.
@@ -139,7 +140,7 @@ class Raw:
         for event in self.h2.receive_data(data):
             self.events.append(event)
             if isinstance(event, DataReceived):
-                self.data[event.stream_id] = self.data.get(event.stream_id, b"") + event.data
+                self.data[event.stream_id] += event.data
                 if self.acknowledges and event.flow_controlled_length:
                     self.h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
 
