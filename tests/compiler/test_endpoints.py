@@ -123,9 +123,7 @@ def test_clients_of_both_kinds_share_assignments() -> None:
     assert all(r is envoys.resources[ENDPOINTS][n] for n, r in grpc.resources[ENDPOINTS].items())
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
-@given(states(), st.lists(endpoints_of_versions, min_size=1, max_size=3))
-def test_live_endpoints_never_change_another_type(state: State, history: list[Endpoints]) -> None:
+def only_endpoints_change(state: State, history: list[Endpoints]) -> None:
     compiler = Compiler()
     for audience in audiences(state):
         before = compiler.compile(state, NO_LIVE_ENDPOINTS, audience, 0)
@@ -137,3 +135,16 @@ def test_live_endpoints_never_change_another_type(state: State, history: list[En
             assert after == Compiler().compile(state, endpoints, audience, 0)
             assert after.resources[CLUSTER] is before.resources[CLUSTER]
             before = after
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+@given(states(), st.lists(endpoints_of_versions, min_size=1, max_size=3))
+def test_live_endpoints_never_change_another_type(state: State, history: list[Endpoints]) -> None:
+    only_endpoints_change(state, history)
+
+
+@pytest.mark.slow
+@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@given(states(), st.lists(endpoints_of_versions, min_size=1, max_size=3))
+def test_live_endpoints_never_change_another_type_long(state: State, history: list[Endpoints]) -> None:
+    only_endpoints_change(state, history)

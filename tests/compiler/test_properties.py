@@ -16,7 +16,7 @@ from controlplane.snapshot import Snapshot
 from tests.compiler.cases import check
 from tests.compiler.strategies import GATEWAYS, MODELS, gateways, models, states
 
-quick = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+quick = settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
 long = settings(max_examples=3000, deadline=None, suppress_health_check=list(HealthCheck))
 
 changes = st.lists(

@@ -108,7 +108,7 @@ async def start(temp: Path) -> AsyncIterator[Start]:
     [
         (False, "users send requests, and blue", signal.SIGINT, 130),
         pytest.param(False, "with an embedded store", signal.SIGTERM, 130, marks=pytest.mark.slow),
-        (True, "Ctrl-C ends everything", signal.SIGINT, 0),
+        pytest.param(True, "Ctrl-C ends everything", signal.SIGINT, 0, marks=pytest.mark.slow),
     ],
 )
 async def test_an_interrupt_leaves_nothing_behind(

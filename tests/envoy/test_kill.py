@@ -65,7 +65,14 @@ async def history(plane: ControlPlane) -> list[Revision]:
             return newest_first[::-1]
 
 
-@pytest.mark.parametrize("kills", [8, pytest.param(SOAK, marks=[pytest.mark.soak, pytest.mark.timeout(7200)], id="soak")])
+@pytest.mark.parametrize(
+    "kills",
+    [
+        4,
+        pytest.param(12, marks=pytest.mark.slow),
+        pytest.param(SOAK, marks=[pytest.mark.soak, pytest.mark.timeout(7200)], id="soak"),
+    ],
+)
 async def test_no_acknowledged_write_is_lost(
     fleet: Fleet, lean: LeanServer, make_load: MakeLoad, report: Report, kills: int
 ) -> None:

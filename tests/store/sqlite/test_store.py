@@ -35,9 +35,7 @@ def _renamed(gateway: Gateway, name: str) -> Gateway:
     return Gateway(name, gateway.port, gateway.address, gateway.routing, gateway.nodes)
 
 
-@given(steps)
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-def test_any_history_reads_the_same_after_reopening(history: list[dict[str, Object | None]]) -> None:
+def reads_the_same_after_reopening(history: list[dict[str, Object | None]]) -> None:
     async def run(directory: Path) -> None:
         store = await open_store(directory)
         heads = [store.head.value]
@@ -59,6 +57,19 @@ def test_any_history_reads_the_same_after_reopening(history: list[dict[str, Obje
 
     with tempfile.TemporaryDirectory() as directory:
         asyncio.run(run(Path(directory)))
+
+
+@given(steps)
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_any_history_reads_the_same_after_reopening(history: list[dict[str, Object | None]]) -> None:
+    reads_the_same_after_reopening(history)
+
+
+@pytest.mark.slow
+@given(steps)
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_any_history_reads_the_same_after_reopening_long(history: list[dict[str, Object | None]]) -> None:
+    reads_the_same_after_reopening(history)
 
 
 async def test_a_commit_that_failed_after_it_happened_succeeds(tmp_path: Path, flaky: type[Flaky]) -> None:
