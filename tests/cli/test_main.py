@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -146,3 +147,9 @@ def test_a_character_that_the_encoding_lacks_is_escaped(tmp_path: Path) -> None:
     result = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environ)
     assert (result.returncode, result.stdout) == (3, "")
     assert "unknown key 'm\\xf6dels'" in result.stderr
+
+
+def test_commands_start_without_the_modules_that_few_of_them_need() -> None:
+    slow = {"cryptography", "pydantic", "prometheus_client", "controlplane.compiler", "controlplane.store", "controlplane.app"}
+    code = f"import sys, controlplane.cli.main; print(sorted({slow} & sys.modules.keys()))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
