@@ -125,7 +125,7 @@ async def test_the_status_waits_for_a_client_that_does_not_read_and_then_the_cal
         c.acknowledges = False
         stream = await c.start({SettingCodes.INITIAL_WINDOW_SIZE: 3})
         await c.send(stream, HELLO + prefixed(END))
-        await c.until(lambda: c.data.get(stream) == HELLO[:3])
+        await c.until(lambda: c.data[stream] == HELLO[:3])
         (handler,) = echo.handlers
         handler.end()
         await c.until(lambda: c.over(stream))
@@ -138,7 +138,7 @@ async def test_the_status_follows_the_rest_of_a_message() -> None:
         c.acknowledges = False
         stream = await c.start({SettingCodes.INITIAL_WINDOW_SIZE: 3})
         await c.send(stream, HELLO)
-        await c.until(lambda: c.data.get(stream) == HELLO[:3])
+        await c.until(lambda: c.data[stream] == HELLO[:3])
         (handler,) = echo.handlers
         handler.end()
         c.h2.increment_flow_control_window(100, stream)
