@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
+from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
+import aiohttp
 import grpc
 import pytest
 from aiohttp import web
@@ -19,17 +23,22 @@ from envoy.service.auth.v3 import external_auth_pb2, external_auth_pb2_grpc
 from google.rpc import code_pb2
 
 from controlplane.api.convert import CONVERTERS
+from controlplane.api.convert.gateway import gateway_to_proto
+from controlplane.api.convert.model import model_to_proto
 from controlplane.cli.decode import Decoder
 from controlplane.cli.document import documents
+from controlplane.demo.plane import ControlPlane
 from controlplane.demo.ports import free_port
-from controlplane.domain import Model, Object
+from controlplane.domain import Endpoint, Gateway, Model, NodeSelector, Object, Version
 from controlplane.domain.collections import COLLECTIONS
+from controlplane.generated.turnout.v1.revision_service_pb2 import Manifest
 from tests.envoy.test_compiled import Upstream, rig, state_of
 from tests.envoy.test_fallback import NEWEST_AND_OLDEST
 from tests.envoy.test_matrix import binary
 
 pytestmark = pytest.mark.envoy
 
+VARIANTS: tuple[Literal["delta", "sotw"], ...] = ("delta", "sotw")
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
@@ -57,14 +66,15 @@ def example(name: str, *ports: tuple[str, int]) -> list[Object]:
 
 
 class Authorization(external_auth_pb2_grpc.AuthorizationServicer):  # type: ignore[misc]
-    """Allows the requests that have the header `x-pass`."""
+    """Allows the requests that have the header `x-pass`, or all."""
 
     asked = 0
+    allow_all = False
 
     async def Check(self, request: external_auth_pb2.CheckRequest, context: object) -> external_auth_pb2.CheckResponse:
         self.asked += 1
         response = external_auth_pb2.CheckResponse()
-        allowed = "x-pass" in request.attributes.request.http.headers
+        allowed = self.allow_all or "x-pass" in request.attributes.request.http.headers
         response.status.code = code_pb2.OK if allowed else code_pb2.PERMISSION_DENIED
         return response
 
@@ -164,3 +174,55 @@ async def test_the_filters_that_the_examples_add_decide_about_requests(tmp_path:
             async with r.session.get(path, headers={"x-team": "a"}) as response:
                 assert (response.status, response.headers["x-billed-to"]) == (200, "a")
         assert len(up.seen) == 4
+
+
+async def test_patches_come_and_go_without_a_lost_request(control_plane: ControlPlane) -> None:
+    """In both xDS variants: the cluster that the filter needs comes before the listener."""
+    up = Upstream("blue")
+    await up.start()
+    async with authorization() as (service, authz_port), AsyncExitStack() as stack:
+        service.allow_all = True
+        gateways: list[Gateway] = []
+        for node in VARIANTS:
+            gateway, *_ = example("ext-authz", ("address: authz.internal, port_value: 9191", authz_port))
+            assert isinstance(gateway, Gateway)
+            patches = tuple(replace(p, content=p.content.replace("/ext-authz/", f"/{node}/")) for p in gateway.patches)
+            nodes = NodeSelector(ids=(node,))
+            gateways.append(replace(gateway, name=node, address="127.0.0.1", nodes=nodes, patches=patches))
+        blue = Version("blue", (Endpoint("127.0.0.1", up.port),))
+        iris = model_to_proto(Model("iris", VARIANTS, (blue,), {"blue": 10_000}))
+
+        async def apply(gateways: list[Gateway]) -> None:
+            manifest = Manifest(gateways=[gateway_to_proto(g) for g in gateways], models=[iris])
+            await control_plane.held(await control_plane.apply(manifest), nodes=2)
+
+        plain = [replace(gateway, patches=()) for gateway in gateways]
+        # Open connections of the old listener still ask the service until they end. So the cluster stays for now.
+        without_filter = [replace(gateway, patches=gateway.patches[:1]) for gateway in gateways]
+        manifest = Manifest(gateways=[gateway_to_proto(g) for g in plain], models=[iris])
+        await control_plane.apply(manifest)
+        for gateway, variant in zip(gateways, VARIANTS, strict=True):
+            envoy = await stack.enter_async_context(control_plane.envoy(variant, variant))
+            await envoy.listens(gateway.port)
+        answers: Counter[int] = Counter()
+
+        async def ask(gateway: Gateway, force_close: bool) -> None:
+            connector = aiohttp.TCPConnector(force_close=force_close)
+            async with aiohttp.ClientSession(connector=connector) as session:
+                while True:
+                    async with session.get(f"http://127.0.0.1:{gateway.port}/v2/models/iris/infer") as response:
+                        answers[response.status] += 1
+
+        asking = [asyncio.create_task(ask(gateway, force)) for gateway in gateways for force in (False, True)]
+        for patched in (gateways, without_filter, gateways):
+            before = answers.total()
+            await apply(patched)
+            while answers.total() < before + 200:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+            assert not any(task.done() for task in asking)
+            assert service.asked > 0
+        for task in asking:
+            task.cancel()
+        assert answers.keys() == {200}
+    assert up.runner is not None
+    await up.runner.cleanup()
