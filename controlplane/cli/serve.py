@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from dataclasses import replace
 from typing import Annotated
 
@@ -133,10 +134,14 @@ def serve(
     flags = {name: ctx.params[name] for name in settings.SETTINGS}
     flags["probe"] = {None: None, True: "on", False: "off"}[probe]
     chosen = settings.config(flags, config)
-    # Imported here because the other commands need none of it, and start faster.
+    # Imported here because the other commands need none of it, and start faster. Modules stay, so the garbage collector would
+    # look at them in vain: a tenth of the start.
+    gc.disable()
     from controlplane import logs
     from controlplane.aio import event_loop
     from controlplane.app import App
+
+    gc.enable()
 
     chosen = replace(chosen, init=init)
     logs.set_up(chosen.log_format, chosen.log_level)
