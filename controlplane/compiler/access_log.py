@@ -18,7 +18,7 @@ from envoy.extensions.access_loggers.stream.v3 import stream_pb2
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 
 from controlplane.compiler.message import duration, packed, resource, socket_address
-from controlplane.compiler.who import MODEL, NAMESPACE, REVISION, VERSION
+from controlplane.compiler.who import FALLBACK, MODEL, NAMESPACE, REVISION, VERSION
 from controlplane.domain import Gateway, is_ip
 from controlplane.envoy_types import CLUSTER
 from controlplane.snapshot import Resource
@@ -30,6 +30,7 @@ _FIELDS: Mapping[str, str] = {
     "time": "%START_TIME%",
     "model": MODEL,
     "version": VERSION,
+    "fallback": FALLBACK,
     "revision": REVISION,
     "method": "%REQ(:METHOD)%",
     "path": "%PATH(NQ)%",
@@ -118,6 +119,10 @@ def _grpc(gateway: Gateway, log_name: str) -> Any:
         tag.metadata.kind.cluster.SetInParent()
         tag.metadata.metadata_key.key = NAMESPACE
         tag.metadata.metadata_key.path.add(key=key)
+    tag = common.custom_tags.add(tag="fallback")
+    tag.metadata.kind.host.SetInParent()
+    tag.metadata.metadata_key.key = NAMESPACE
+    tag.metadata.metadata_key.path.add(key="fallback")
     if gateway.answered_by_header:
         config.additional_response_headers_to_log.append(gateway.answered_by_header)
     return config

@@ -17,7 +17,7 @@ from controlplane.compiler.cors import cors_filters
 from controlplane.compiler.local_replies import GRPC_STATUS_HEADER
 from controlplane.compiler.matching import filter_if, request_header, response_header
 from controlplane.compiler.message import set_header
-from controlplane.compiler.who import MODEL, REVISION, VERSION
+from controlplane.compiler.who import MODEL, REVISION, SUFFIX, VERSION
 from controlplane.domain import Gateway
 
 
@@ -65,6 +65,6 @@ def _grpc_status() -> Any:
 def _answered_by(name: str) -> Any:
     """Return a filter that sets the header in answers of model servers. Envoy's own answers don't have it."""
     config = header_mutation_pb2.HeaderMutation()
-    set_header(config.mutations.response_mutations, name, f"model={MODEL}, version={VERSION}, revision={REVISION}")
+    set_header(config.mutations.response_mutations, name, f"model={MODEL}, version={VERSION}{SUFFIX}, revision={REVISION}")
     # The router sets this header in each response that came from upstream.
     return filter_if(response_header("x-envoy-upstream-service-time", ".+"), "answered_by", config)

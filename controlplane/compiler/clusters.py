@@ -17,7 +17,7 @@ from envoy.type.v3 import http_pb2
 from google.protobuf import wrappers_pb2
 
 from controlplane.compiler.affinity import set_affinity
-from controlplane.compiler.endpoints import load_assignment
+from controlplane.compiler.endpoints import NOWHERE, load_assignment
 from controlplane.compiler.message import duration, over_ads, packed, resource
 from controlplane.compiler.mirrors import choose_copies, copy_filters, copy_limits, copy_timeout
 from controlplane.compiler.patches import patched_cluster, within_version
@@ -28,6 +28,7 @@ from controlplane.domain import (
     Affinity,
     Endpoint,
     HealthCheck,
+    Locality,
     Mirror,
     Model,
     OutlierDetection,
@@ -63,26 +64,30 @@ def mirror_name(model: str, version: str) -> str:
 
 
 def compile_cluster(
-    model: str, version: Version, affinity: Affinity | None = None, request_timeout: float = 0.0
+    model: str, version: Version, affinity: Affinity | None = None, request_timeout: float = 0.0, node: Locality = NOWHERE
 ) -> list[Resource]:
-    """Return the cluster of a version; empty if it has no endpoints. The timeout is that of the model's requests, or 0."""
+    """Return the cluster of a version for nodes of a locality; empty if it has no endpoints.
+
+    The timeout is that of the model's requests, or 0.
+    """
     if not version.endpoints:
         if version.patches:  # checked now, and not when the version gets endpoints
             compile_version("", model, replace(version, endpoints=(Endpoint("127.0.0.1", 1),)))
         return []
     name, to_the_last, limit = cluster_name(model, version.name), bool(version.fallback), upload_limit(request_timeout)
-    return [compile_version(name, model, version, affinity=affinity, limit=limit, to_the_last=to_the_last)]
+    return [compile_version(name, model, version, affinity=affinity, limit=limit, to_the_last=to_the_last, node=node)]
 
 
-def compile_mirror(model: Model) -> list[Resource]:
-    """Return the cluster that a model's copies go to; empty if it has no mirror."""
+def compile_mirror(model: Model, node: Locality = NOWHERE) -> list[Resource]:
+    """Return the cluster that a model's copies go to, for nodes of a locality; empty if it has no mirror."""
     if model.mirror is None:
         return []
     # Without health checks of its own: they would check each endpoint twice, and a slow check would delay the cluster.
     version = replace(model.version(model.mirror.version), limits=copy_limits(model.mirror), health_check=None)
     limit = copy_timeout(model, model.mirror)
+    name = mirror_name(model.name, version.name)
     with within_version(model, version.name):
-        return [compile_version(mirror_name(model.name, version.name), model.name, version, model.mirror, limit=limit)]
+        return [compile_version(name, model.name, version, model.mirror, limit=limit, node=node)]
 
 
 def compile_version(
@@ -94,10 +99,12 @@ def compile_version(
     *,
     limit: float = 0.0,
     to_the_last: bool = False,
+    node: Locality = NOWHERE,
 ) -> Resource:
     """Return a cluster of the version's endpoints. With `mirror` it is the one of the copies.
 
-    A try, or a copy, ends after `limit` seconds; 0 is no limit. `to_the_last` is that of `load_assignment`.
+    A try, or a copy, ends after `limit` seconds; 0 is no limit. `to_the_last` and `node` are those of
+    `load_assignment`: the endpoints are in the cluster if they have DNS names.
     """
     cluster = cluster_pb2.Cluster(
         name=name,
@@ -131,7 +138,7 @@ def compile_version(
     if version.has_dns_endpoints:
         cluster.type = cluster_pb2.Cluster.STRICT_DNS
         cluster.dns_lookup_family = cluster_pb2.Cluster.V4_PREFERRED
-        cluster.load_assignment.CopyFrom(load_assignment(name, version, to_the_last=to_the_last))
+        cluster.load_assignment.CopyFrom(load_assignment(name, version, node, to_the_last=to_the_last))
         return resource(CLUSTER, patched_cluster(version, cluster), _secrets(version))
     cluster.type = cluster_pb2.Cluster.EDS
     cluster.eds_cluster_config.eds_config.CopyFrom(over_ads())

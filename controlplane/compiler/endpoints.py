@@ -2,12 +2,14 @@
 
 A node prefers the endpoints in its own zone, then those in its own region, then all others: they have priorities 0, 1 and 2.
 Envoy uses a later priority when less than 72 % of the endpoints of the earlier ones are healthy, and goes back when they are.
-So the nodes of each locality get an assignment of their own, if the endpoints of a version are in several localities.
+So the nodes of each locality get an assignment of their own, if the endpoints of a version are in several localities. With DNS
+names the assignment is in the cluster, and so they get a cluster of their own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from envoy.config.core.v3 import base_pb2, health_check_pb2
@@ -15,6 +17,7 @@ from envoy.config.endpoint.v3 import endpoint_components_pb2, endpoint_pb2
 from google.protobuf import wrappers_pb2
 
 from controlplane.compiler.message import resource, socket_address
+from controlplane.compiler.who import set_fallback
 from controlplane.domain import Endpoint, Locality, Version
 from controlplane.domain.endpoints import Health, LiveEndpoint
 from controlplane.envoy_types import ENDPOINTS
@@ -53,7 +56,7 @@ def compile_endpoints(
         return []
     if live is None:
         return [resource(ENDPOINTS, load_assignment(cluster, version, node, to_the_last=to_the_last))]
-    return [resource(ENDPOINTS, _assignment(cluster, live, node, to_the_last))]
+    return [resource(ENDPOINTS, _marked(_assignment(cluster, live, node, to_the_last), version))]
 
 
 def load_assignment(cluster: str, version: Version, node: Locality = NOWHERE, *, to_the_last: bool = False) -> Any:
@@ -62,11 +65,20 @@ def load_assignment(cluster: str, version: Version, node: Locality = NOWHERE, *,
     With `to_the_last` a priority gets no requests as long as an earlier one has a single healthy endpoint.
     """
     if any(e.region or e.zone for e in version.endpoints):
-        return _assignment(cluster, (_placed(e) for e in version.endpoints), node, to_the_last)
+        return _marked(_assignment(cluster, (_placed(e) for e in version.endpoints), node, to_the_last), version)
     group = _locality(NOWHERE, 1)
     for e in version.endpoints:
         _add(group, e.host, e.port, e.weight)
-    return _limited(endpoint_pb2.ClusterLoadAssignment(cluster_name=cluster, endpoints=[group]), to_the_last)
+    return _marked(_limited(endpoint_pb2.ClusterLoadAssignment(cluster_name=cluster, endpoints=[group]), to_the_last), version)
+
+
+def _marked(assignment: Any, version: Version) -> Any:
+    """Return the assignment. In a fallback's cluster, `MODEL/VERSION/fallback/FALLBACK`, endpoints say their version."""
+    if assignment.cluster_name.endswith(f"/fallback/{version.name}"):
+        for group in assignment.endpoints:
+            for endpoint in group.lb_endpoints:
+                set_fallback(endpoint.metadata, version.name)
+    return assignment
 
 
 def spread(version: Version, live: tuple[LiveEndpoint, ...] | None) -> bool:
@@ -81,12 +93,22 @@ def max_priorities(version: Version) -> int:
     return min(len({(e.region, e.zone) for e in version.endpoints}), _PRIORITIES) or 1
 
 
-def _placed(endpoint: Endpoint) -> LiveEndpoint:
-    locality = Locality(endpoint.region, endpoint.zone)
-    return LiveEndpoint(endpoint.host, endpoint.port, endpoint.weight, locality)
+@dataclass(frozen=True, slots=True)
+class _Placed:
+    """An endpoint of desired state, in the form of a live one; unlike that it may be a DNS name."""
+
+    host: str
+    port: int
+    weight: int
+    locality: Locality
+    health: Health = Health.UNKNOWN
 
 
-def _assignment(cluster: str, endpoints: Iterable[LiveEndpoint], node: Locality, to_the_last: bool) -> Any:
+def _placed(endpoint: Endpoint) -> _Placed:
+    return _Placed(endpoint.host, endpoint.port, endpoint.weight, Locality(endpoint.region, endpoint.zone))
+
+
+def _assignment(cluster: str, endpoints: Iterable[LiveEndpoint | _Placed], node: Locality, to_the_last: bool) -> Any:
     """Return a ClusterLoadAssignment with a group for each locality. A locality's weight is the sum of its endpoints'."""
     groups: dict[Locality, Any] = {}
     for e in endpoints:

@@ -27,11 +27,11 @@ from envoy.extensions.clusters.aggregate.v3 import cluster_pb2 as aggregate_pb2
 from envoy.extensions.retry.priority.previous_priorities.v3.previous_priorities_config_pb2 import PreviousPrioritiesConfig
 
 from controlplane.compiler.clusters import circuit_breakers, cluster_name, compile_version, upload_limit
-from controlplane.compiler.endpoints import max_priorities
+from controlplane.compiler.endpoints import NOWHERE, max_priorities
 from controlplane.compiler.message import packed, resource
 from controlplane.compiler.patches import within_version
 from controlplane.compiler.who import set_version
-from controlplane.domain import Model, Protocol, Version
+from controlplane.domain import Locality, Model, Protocol, Version
 from controlplane.envoy_types import CLUSTER
 from controlplane.snapshot import Resource
 
@@ -57,12 +57,12 @@ def routed_name(model: str, version: Version) -> str:
     return aggregate_name(model, version.name) if version.fallback else cluster_name(model, version.name)
 
 
-def compile_fallbacks(model: Model) -> list[Resource]:
-    """Return the aggregates of a model's versions, and the clusters of their fallbacks."""
-    return [cluster for version in model.versions if version.endpoints for cluster in _of_version(model, version)]
+def compile_fallbacks(model: Model, node: Locality = NOWHERE) -> list[Resource]:
+    """Return the aggregates of a model's versions, and the clusters of their fallbacks, for nodes of a locality."""
+    return [cluster for version in model.versions if version.endpoints for cluster in _of_version(model, version, node)]
 
 
-def _of_version(model: Model, version: Version) -> list[Resource]:
+def _of_version(model: Model, version: Version, node: Locality) -> list[Resource]:
     if not version.fallback:
         return []
     names = [fallback_name(model.name, version.name, fallback) for fallback in version.fallback]
@@ -70,8 +70,10 @@ def _of_version(model: Model, version: Version) -> list[Resource]:
     levels = []
     for name, fallback in zip(names, version.fallback, strict=True):
         with within_version(model, fallback):
-            level = model.version(fallback)
-            levels.append(compile_version(name, model.name, level, affinity=model.affinity, limit=limit, to_the_last=True))
+            level, affinity = model.version(fallback), model.affinity
+            levels.append(
+                compile_version(name, model.name, level, affinity=affinity, limit=limit, to_the_last=True, node=node)
+            )
     return [*levels, _aggregate(model.name, version, [cluster_name(model.name, version.name), *names])]
 
 
@@ -82,8 +84,8 @@ def _aggregate(model: str, version: Version, levels: list[str]) -> Resource:
         # Retries count here, and everything else at the levels.
         circuit_breakers=circuit_breakers(version),
     )
-    # Envoy knows only this cluster's metadata when it says who answered, and not the level's.
-    set_version(cluster.metadata, model, f"{version.name}{_FALLBACK}")
+    # The version that was chosen. Envoy knows this metadata when it says who answered, and not the level's (`who.py`).
+    set_version(cluster.metadata, model, version.name)
     cluster.cluster_type.name = "envoy.clusters.aggregate"
     cluster.cluster_type.typed_config.CopyFrom(packed(aggregate_pb2.ClusterConfig(clusters=levels)))
     return resource(CLUSTER, cluster, [(CLUSTER, name) for name in levels])

@@ -41,14 +41,16 @@ class CompiledObjects:
     """Compiles objects. An object that stays equal has the same Resource objects each time."""
 
     def __init__(self) -> None:
-        # By (model, version); the float is the model's request timeout.
-        self._clusters: Memo[tuple[str, str], tuple[Version, Affinity | None, float], list[Resource]] = Memo()
+        # By (model, version), and the nodes' locality if it matters (`_place`); the float is the model's request timeout.
+        self._clusters: Memo[tuple[str, str, Locality], tuple[Version, Affinity | None, float], list[Resource]] = Memo()
         # By cluster name, and the locality of the nodes if the endpoints are in several localities.
         self._assignments: Memo[tuple[str, Locality], tuple[Version, _LiveEndpoints], list[Resource]] = Memo()
-        # By model; the float is the model's request timeout.
-        self._fallbacks: Memo[str, tuple[tuple[Version, ...], Affinity | None, float], list[Resource]] = Memo()
-        # By model; the float is the model's request timeout.
-        self._mirrors: Memo[str, tuple[Version, Mirror, float], list[Resource]] = Memo()
+        # By (model, locality) as above; the float is the model's request timeout.
+        self._fallbacks: Memo[tuple[str, Locality], tuple[tuple[Version, ...], Affinity | None, float], list[Resource]] = (
+            Memo()
+        )
+        # By (model, locality) as above; the float is the model's request timeout.
+        self._mirrors: Memo[tuple[str, Locality], tuple[Version, Mirror, float], list[Resource]] = Memo()
         # By (model, True if its revision is shown, divisors of its rate limits); the number is that revision, or 0.
         self._routes: Memo[tuple[str, bool, frozenset[int]], tuple[Model, int], Resource] = Memo()
         self._proxyless: Memo[str, Model, list[Resource]] = Memo()
@@ -102,7 +104,7 @@ class CompiledObjects:
         resources: list[Resource] = []
         node = Locality(*audience.place)
         for version in model.versions:
-            resources += self._cluster(model, version)
+            resources += self._cluster(model, version, node)
             resources += self._assignment(cluster_name(model.name, version.name), model.name, version, endpoints, node)
         resources += self._fallback(endpoints, model, node)
         resources += self._mirror(endpoints, model, node)
@@ -130,21 +132,21 @@ class CompiledObjects:
         self._routes.keep(lambda key: key[0] in state.models)
         self._clusters.keep(lambda key: key[0] in state.models)
         self._assignments.keep(lambda key: key[0].partition("/")[0] in state.models)
-        self._fallbacks.keep(lambda model: model in state.models)
-        self._mirrors.keep(lambda model: model in state.models)
+        self._fallbacks.keep(lambda key: key[0] in state.models)
+        self._mirrors.keep(lambda key: key[0] in state.models)
         self._scopes.keep(lambda key: key[0] in state.gateways and key[1] in state.models)
         self._listeners.keep(lambda gateway: gateway in state.gateways)
         self._own.keep(lambda key: key[0] in state.gateways)
         return True
 
-    def _cluster(self, model: Model, version: Version) -> list[Resource]:
-        source = (version, model.affinity, model.timeouts.request)
+    def _cluster(self, model: Model, version: Version, node: Locality) -> list[Resource]:
+        source, place = (version, model.affinity, model.timeouts.request), _place(node, version)
 
         def compiled() -> list[Resource]:
             with within_version(model, version.name):
-                return compile_cluster(model.name, *source)
+                return compile_cluster(model.name, *source, place)
 
-        return self._clusters.get((model.name, version.name), source, compiled)
+        return self._clusters.get((model.name, version.name, place), source, compiled)
 
     def _assignment(
         self, cluster: str, model: str, version: Version, endpoints: Endpoints, node: Locality, to_the_last: bool | None = None
@@ -162,7 +164,8 @@ class CompiledObjects:
         if not levels:
             return []
         source = (model.versions, model.affinity, model.timeouts.request)
-        resources = list(self._fallbacks.get(model.name, source, lambda: compile_fallbacks(model)))
+        place = _place(node, *(fallback for _, fallback in levels))
+        resources = list(self._fallbacks.get((model.name, place), source, lambda: compile_fallbacks(model, place)))
         for version, fallback in levels:
             name = fallback_name(model.name, version.name, fallback.name)
             resources += self._assignment(name, model.name, fallback, endpoints, node, to_the_last=True)
@@ -173,7 +176,8 @@ class CompiledObjects:
             return []
         version = model.version(model.mirror.version)
         source = (version, model.mirror, model.timeouts.request)
-        cluster = self._mirrors.get(model.name, source, lambda: compile_mirror(model))
+        place = _place(node, version)
+        cluster = self._mirrors.get((model.name, place), source, lambda: compile_mirror(model, place))
         return [*cluster, *self._assignment(mirror_name(model.name, version.name), model.name, version, endpoints, node)]
 
     def _route(self, model: Model, revision: int, gateways: Sequence[Gateway]) -> Resource:
@@ -193,3 +197,11 @@ class CompiledObjects:
 
     def _secret(self, secret: Secret, name: str) -> Resource:
         return self._secrets.get(name, secret, lambda: compile_secret(secret, name))
+
+
+def _place(node: Locality, *versions: Version) -> Locality:
+    """Return the locality of the nodes that get the clusters of these versions.
+
+    It matters only for DNS names in several localities.
+    """
+    return node if any(v.has_dns_endpoints and spread(v, None) for v in versions) else NOWHERE

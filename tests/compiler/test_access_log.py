@@ -38,6 +38,6 @@ def test_a_collector_is_a_cluster_that_the_listener_waits_for(host: str, kind: s
     assert decoded(cluster).type == getattr(decoded(cluster), kind)
     common = unpack(access_log(gateway).typed_config).common_config
     assert (common.log_name, common.grpc_service.envoy_grpc.cluster_name) == ("edge", cluster.name)
-    assert [tag.tag for tag in common.custom_tags] == ["model", "version"]
+    assert [tag.tag for tag in common.custom_tags] == ["model", "version", "fallback"]
     named = replace(EDGE, access_log=AccessLog(grpc=GrpcSink(host, 4317, "mine")))
     assert unpack(access_log(named).typed_config).common_config.log_name == "mine"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +17,7 @@ from controlplane.domain import Endpoint, Gateway, Locality, Mirror, Model, Prot
 from controlplane.domain.endpoints import NO_LIVE_ENDPOINTS, Endpoints, Health, LiveEndpoint
 from controlplane.domain.state import State
 from controlplane.envoy_types import CLUSTER, ENDPOINTS, ORDER
-from controlplane.snapshot import Audience, Client, Snapshot
+from controlplane.snapshot import Audience, Client, Resource, Snapshot
 from tests.compiler.cases import check
 from tests.compiler.strategies import MODELS, VERSIONS, states
 
@@ -148,3 +149,30 @@ def test_live_endpoints_never_change_another_type(state: State, history: list[En
 @given(states(), st.lists(endpoints_of_versions, min_size=1, max_size=3))
 def test_live_endpoints_never_change_another_type_long(state: State, history: list[Endpoints]) -> None:
     only_endpoints_change(state, history)
+
+
+def test_a_node_gets_a_cluster_of_its_locality_if_dns_names_are_in_several() -> None:
+    """Also for copies and as a fallback. The same Envoy gets the same objects, and one without a locality uses all alike."""
+    names = (Endpoint("a.svc", 80, region="eu", zone="a"), Endpoint("b.svc", 80, region="us", zone="b"))
+    near = Version("near", names, Protocol.GRPC)
+    iris = replace(IRIS, versions=(replace(BLUE, fallback=("near",)), near), mirror=None)
+    wine = replace(IRIS, name="wine", versions=(BLUE, near), mirror=Mirror("near"))
+    state, compiler = State({"edge": Gateway("edge", 80)}, {"iris": iris, "wine": wine}), Compiler()
+
+    def clusters(region: str, zone: str) -> Mapping[str, Resource]:
+        audience = Audience(("edge",), place=(region, zone))
+        snapshot = compiler.compile(state, NO_LIVE_ENDPOINTS, audience, 1)
+        check(snapshot.resources[CLUSTER].values())
+        return snapshot.resources[CLUSTER]
+
+    def priorities(held: Mapping[str, Resource], name: str) -> list[int]:
+        return [group.priority for group in decoded(held[name]).load_assignment.endpoints]
+
+    eu, us, nowhere = clusters("eu", "a"), clusters("us", "b"), clusters("", "")
+    for name in ("iris/near", "iris/blue/fallback/near", "wine/near", "wine/near/mirror"):
+        assert [priorities(held, name) for held in (eu, us, nowhere)] == [[0, 1], [1, 0], [0, 0]]
+    assert clusters("eu", "a")["iris/near"] is eu["iris/near"]
+    assert eu["iris/blue"] is us["iris/blue"]
+    fallback = decoded(eu["iris/blue/fallback/near"]).load_assignment.endpoints[0].lb_endpoints[0]
+    assert dict(fallback.metadata.filter_metadata["turnout"]) == {"fallback": "near", "suffix": "/fallback/near"}
+    assert not decoded(eu["iris/near"]).load_assignment.endpoints[0].lb_endpoints[0].HasField("metadata")

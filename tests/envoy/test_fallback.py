@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -16,7 +17,7 @@ from controlplane.compiler import Compiler
 from controlplane.compiler.static_bootstrap import static_bootstrap
 from controlplane.demo.envoy import Envoy
 from controlplane.demo.plane import ControlPlane, free_port
-from controlplane.domain import Affinity, HealthCheck, Model, Retries, Sticky, Version
+from controlplane.domain import AccessLog, Affinity, FileSink, HealthCheck, Model, Retries, Sticky, Version
 from controlplane.domain.endpoints import NO_LIVE_ENDPOINTS
 from controlplane.generated.turnout.v1 import model_pb2
 from controlplane.generated.turnout.v1.gateway_pb2 import Gateway
@@ -48,15 +49,24 @@ async def test_a_fallback_answers_what_the_chosen_version_can_not(tmp_path: Path
     versions = (Version("old", at["old"]), Version("blue", at["blue"], health_check=CHECKED), green)
     chat = Model("chat", ("edge",), versions, {"green": 10_000}, preview_header="x-version", retries=Retries(0))
     alone = Model("alone", ("edge",), (replace(green, fallback=()),), {"green": 10_000})
-    async with rig(state_of(edge(), chat, alone), ups, tmp_path, binary=binary(envoy)) as r:
+    log = tmp_path / "access.log"
+    gateway = replace(edge(), answered_by_header="x-who", access_log=AccessLog(file=FileSink(str(log))))
+    async with rig(state_of(gateway, chat, alone), ups, tmp_path, binary=binary(envoy)) as r:
+
+        async def who(**headers: str) -> str:
+            async with r.session.get(f"http://127.0.0.1:{gateway.port}{PATH}", headers=headers) as response:
+                return response.headers["x-who"].partition(", ")[2]
 
         async def answers(**headers: str) -> str:
             return await r.ask(PATH, method="POST", **headers)
 
         await until(answers, "green")
+        assert await who() == "version=green, revision="
         for status in (429, 503):
             ups["green"].status = status
             assert await answers() == "blue"
+            assert await who() == "version=green/fallback/blue, revision="
+            assert await who(**{"x-version": "green"}) == "version=green, revision="
             assert await answers(x_version="green") == str(status)  # a preview wants no other version's answer
             assert await r.ask("/v2/models/alone/infer") == str(status)
             ups["blue"].status = 503
@@ -75,6 +85,10 @@ async def test_a_fallback_answers_what_the_chosen_version_can_not(tmp_path: Path
         await until(reaches_green, False)
         ups["green"].status = 200
         await until(answers, "green")
+        async with r.session.post(f"http://{r.envoy.admin}/reopen_logs"):
+            pass
+    logged = {(line["version"], line["fallback"]) for line in map(json.loads, log.read_text().splitlines())}
+    assert logged == {("green", None), ("green", "blue"), ("green", "old")}
 
 
 @NEWEST_AND_OLDEST
@@ -112,12 +126,17 @@ async def test_a_node_prefers_near_endpoints_as_long_as_they_are_healthy(tmp_pat
     at = {name: await up.start() for name, up in ups.items()}
     places = {"zone": ("eu", "eu-a"), "region": ("eu", "eu-b"), "far": ("us", "us-a")}
     endpoints = tuple(replace(at[name], region=region, zone=zone) for name, (region, zone) in places.items())
-    chat = Model("chat", ("edge",), (Version("v1", endpoints, health_check=CHECKED),), {"v1": 10_000})
+    # An address or a name of the same endpoint.
+    for_names = tuple(replace(e, host="localhost") for e in endpoints)
+    chat, names = (
+        Model(name, ("edge",), (Version("v1", at, health_check=CHECKED),), {"v1": 10_000})
+        for name, at in (("chat", endpoints), ("names", for_names))
+    )
 
     async def ten(r: Rig) -> set[str]:
-        return {await r.ask(PATH) for _ in range(10)}
+        return {await r.ask(path) for path in (PATH, "/v2/models/names/infer") for _ in range(10)}
 
-    async with rig(state_of(edge(), chat), ups, tmp_path, binary(envoy), places["zone"]) as r:
+    async with rig(state_of(edge(), chat, names), ups, tmp_path, binary(envoy), places["zone"]) as r:
         await until(lambda: ten(r), {"zone"})
         ups["zone"].status, ups["zone"].healthy = 503, ""
         await until(lambda: ten(r), {"region"})
