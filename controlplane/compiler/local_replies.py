@@ -69,7 +69,8 @@ _REPLIES = (
         _RESOURCE_EXHAUSTED,
         "rate_limit_error",
         "rate_limit_exceeded",
-        flags=("RL",),
+        # A mapper for the flag RL does not match this reply (1.36, 1.40).
+        expression="response.code_details == 'local_rate_limited'",
     ),
     _Reply(
         "The request is larger than this gateway accepts.",
