@@ -11,6 +11,9 @@ from controlplane.http2.grpc_status import StatusCode, StatusError
 
 _PREFIX = 5
 
+# Largest message after decompression, bytes. Sixteen kilobytes of gzip can be 16 MB of messages that are expensive to parse.
+MAX_DECOMPRESSED = 1024 * 1024
+
 # Values of grpc-encoding that are understood.
 ENCODINGS = ("identity", "gzip")
 
@@ -46,6 +49,8 @@ class MessageReader:
         if buffer is None or len(buffer) < _PREFIX:
             return None
         compressed, length = buffer[0], int.from_bytes(buffer[1:_PREFIX], "big")
+        if compressed > 1:
+            raise StatusError(StatusCode.INTERNAL, f"the message's compressed flag is {compressed}; it is 0 or 1")
         if length > self._max_bytes:
             raise self._too_large(length)
         if len(buffer) < _PREFIX + length:
@@ -77,14 +82,16 @@ class MessageReader:
                 StatusCode.INTERNAL, "the message's compressed flag is set, but grpc-encoding names no compression"
             )
         unpack = zlib.decompressobj(wbits=31)
+        max_bytes = min(self._max_bytes, MAX_DECOMPRESSED)
         try:
-            data = unpack.decompress(message, self._max_bytes + 1)
+            data = unpack.decompress(message, max_bytes + 1)
         except zlib.error:
             raise StatusError(
                 StatusCode.INVALID_ARGUMENT, "the message's compressed flag is set, but it is not gzip"
             ) from None
-        if len(data) > self._max_bytes:
-            raise self._too_large(len(data))
+        if len(data) > max_bytes:
+            text = f"the message has more than {max_bytes} bytes after decompression; send larger ones without grpc-encoding"
+            raise StatusError(StatusCode.RESOURCE_EXHAUSTED, text)
         if not unpack.eof:
             raise StatusError(StatusCode.INVALID_ARGUMENT, "the gzip message is truncated")
         return data

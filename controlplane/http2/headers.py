@@ -91,6 +91,8 @@ def checked(fields: Iterable[tuple[bytes, bytes]], *, trailers: bool = False) ->
                 raise _malformed(f"forbidden header field {name.decode()}")
         if _NOT_IN_VALUE.search(value):
             raise _malformed(f"invalid value of header field {name.decode()[:100]}")
+        if name == b"content-length" and values.get(name, value) != value:
+            raise _malformed("two different values of content-length")
         values[name] = value
     if not trailers and values.get(b":method") != b"CONNECT":
         for name in (b":method", b":scheme", b":path"):

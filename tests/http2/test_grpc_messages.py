@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controlplane.http2.grpc_messages import MessageReader
+from controlplane.http2.grpc_messages import MAX_DECOMPRESSED, MessageReader
 from controlplane.http2.grpc_status import StatusCode, StatusError
 
 MAX_BYTES = 1_000_000
@@ -71,3 +71,19 @@ def test_buffered_bytes_are_dropped() -> None:
     reader = MessageReader(MAX_BYTES)
     reader.feed(b"\0\0\0")
     assert (reader.next(), reader.clear()) == (None, 3)
+
+
+@pytest.mark.parametrize("flag", [2, 7, 255])
+def test_the_compressed_flag_is_0_or_1(flag: int) -> None:
+    reader = MessageReader(MAX_BYTES)
+    assert reader.whole(prefixed(b"x", flag)) is None
+    reader.feed(prefixed(b"x", flag))
+    assert refused(reader) is StatusCode.INTERNAL
+
+
+def test_a_message_may_have_a_megabyte_after_decompression() -> None:
+    reader = MessageReader(16 * MAX_DECOMPRESSED, "gzip")
+    reader.feed(prefixed(gzip.compress(bytes(MAX_DECOMPRESSED)), 1))
+    assert reader.next() == bytes(MAX_DECOMPRESSED)
+    reader.feed(prefixed(gzip.compress(bytes(MAX_DECOMPRESSED + 1)), 1))
+    assert refused(reader) is StatusCode.RESOURCE_EXHAUSTED

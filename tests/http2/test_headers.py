@@ -80,6 +80,14 @@ def test_an_invalid_content_length_is_a_stream_fault(text: str) -> None:
         content_length(text, end_stream=False)
 
 
+def test_two_different_content_lengths_are_a_stream_fault() -> None:
+    fields = [(name.encode(), value.encode()) for name, value in FIELDS]
+    length, other = (b"content-length", b"12"), (b"content-length", b"13")
+    assert checked([*fields, length, length])["content-length"] == "12"
+    with pytest.raises(StreamFault, match="two different values of content-length"):
+        checked([*fields, length, other])
+
+
 def test_a_content_length() -> None:
     assert content_length("12", end_stream=False) == 12
     assert content_length("0", end_stream=True) == 0
