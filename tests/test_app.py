@@ -400,7 +400,7 @@ async def test_a_signal_stops_the_control_plane_gracefully(tmp_path: Path, numbe
         async with client(app.xds_port, "a") as a, grpc.aio.insecure_channel(f"127.0.0.1:{app.api_port}") as channel:
             await Operator(channel).apply()
             # Wait for the client's last answer, because gRPC ends a stream during a write with INTERNAL, whatever its status.
-            await a.until(lambda: a.done == 2)
+            await a.until(lambda: a.done == 4)
             os.kill(os.getpid(), number)
             await run
             await a.until(lambda: a.ended is not None)
