@@ -4,7 +4,7 @@ A request finds its RouteConfiguration by a key of two parts, which both come fr
 sets the header to `SCOPE|*` before anything else, and so removes what a client sent. The filter replaces `*`:
 
     SCOPE|*              as the request comes: the gateway's own routes, which list its models
-    SCOPE|NAME           the scope of the model with this key; none: the gateway's local reply for unknown models
+    SCOPE|NAME           the scope of the model with this key; without such a scope, the local reply for unknown models
     SCOPE|*default       the request names no model: the default model, or the gateway's own routes, which answer with an error
     SCOPE|*impossible    no model can have such a name: no scope, the local reply for unknown models
 
@@ -19,14 +19,15 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from envoy.config.core.v3 import base_pb2
-from envoy.config.route.v3 import route_pb2, scoped_route_pb2
+from envoy.config.route.v3 import route_pb2
 from envoy.extensions.filters.http.lua.v3 import lua_pb2
 
 from controlplane.compiler.body_script import LIST, NO_MODEL, START, script
 from controlplane.compiler.message import packed, resource
+from controlplane.compiler.scopes import compile_scope
 from controlplane.domain import BodyRouting, Gateway, Model
 from controlplane.domain.routing import scope_keys
-from controlplane.envoy_types import ROUTES, SCOPED_ROUTES
+from controlplane.envoy_types import ROUTES
 from controlplane.snapshot import Resource
 
 # Envoy refuses longer bodies of direct responses, unless the RouteConfiguration names a higher limit.
@@ -51,21 +52,14 @@ def models_by_key(gateway: Gateway, models: Iterable[Model]) -> Mapping[str, str
 def compile_own_resources(gateway: Gateway, models: Mapping[str, str]) -> list[Resource]:
     """Return the RouteConfiguration of a body gateway and the scopes that lead to it. `models` are labels by key."""
     assert isinstance(gateway.routing, BodyRouting)
-    name = gateway.resource_name
-    default = models.get(gateway.routing.default_model, name)
+    own_routes = gateway.resource_name
+    default_routes = models.get(gateway.routing.default_model, own_routes)
     # A gateway that hides its models serves them all the same.
     return [
-        _routes(name, () if gateway.hide_models else models),
-        _scope(gateway.scope, START, name),
-        _scope(gateway.scope, NO_MODEL, default),
+        _routes(own_routes, () if gateway.hide_models else models),
+        compile_scope(gateway, START, own_routes),
+        compile_scope(gateway, NO_MODEL, default_routes),
     ]
-
-
-def _scope(scope: str, key: str, routes: str) -> Resource:
-    message = scoped_route_pb2.ScopedRouteConfiguration(name=f"{scope}/{key}", route_configuration_name=routes)
-    for part in (scope, key):
-        message.key.fragments.add(string_key=part)
-    return resource(SCOPED_ROUTES, message, [(ROUTES, routes)])
 
 
 def _routes(name: str, keys: Iterable[str]) -> Resource:
@@ -80,13 +74,13 @@ def _routes(name: str, keys: Iterable[str]) -> Resource:
         route = _answer(host, 400, _error(prefix, _NO_MODEL_TEXT, None))
         route.match.prefix = prefix
         route.match.headers.add(name=":method", invert_match=True).string_match.exact = "GET"
-    listed = [_listed(key) for key in keys]
-    _answer(host, 200, {"object": "list", "data": listed}).match.safe_regex.regex = f"(/v1)?{LIST}/?"
+    entries = [_list_entry(key) for key in keys]
+    _answer(host, 200, {"object": "list", "data": entries}).match.safe_regex.regex = f"(/v1)?{LIST}/?"
     _answer(host, 200, {"models": [{"name": key, "model": key} for key in keys]}).match.path = "/api/tags"
-    for key, form in zip(keys, listed, strict=True):
+    for key, entry in zip(keys, entries, strict=True):
         slashes = key.replace("/", "%2F")
         for path in dict.fromkeys((key, slashes, slashes.replace(":", "%3A"))):
-            _answer(host, 200, form).match.path = f"/v1{LIST}/{path}"
+            _answer(host, 200, entry).match.path = f"/v1{LIST}/{path}"
     _answer(host, 404, _error("/", _UNKNOWN_TEXT, "model_not_found")).match.prefix = f"/v1{LIST}/"
     for prefix in ("/api/", "/"):
         _answer(host, 400, _error(prefix, _NO_MODEL_TEXT, None)).match.prefix = prefix
@@ -104,13 +98,13 @@ def _answer(host: Any, status: int, body: object) -> Any:
     return route
 
 
-def _listed(key: str) -> dict[str, object]:
-    """Return a model as OpenAI's API lists it; `type` and `display_name` are those of Anthropic's API."""
+def _list_entry(key: str) -> dict[str, object]:
+    """Return the model with a key as OpenAI's API lists it; `type` and `display_name` are those of Anthropic's API."""
     return {"id": key, "object": "model", "created": 0, "owned_by": "turnout", "type": "model", "display_name": key}
 
 
 def _error(path: str, message: str, code: str | None) -> dict[str, object]:
-    """Return an error as Ollama's API writes it, below `/api/`, and else as OpenAI's and Anthropic's do."""
+    """Return an error in the form of Ollama's API below `/api/`, and else in that of OpenAI's and Anthropic's."""
     if path == "/api/":
         return {"error": message}
     error = {"type": "invalid_request_error", "code": code, "param": "model", "message": message}

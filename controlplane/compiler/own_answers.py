@@ -1,10 +1,12 @@
 """A gateway's own answers: the paths that SDKs ask before they call a model, such as `/v2/health/ready`.
 
 These requests name no model, so no model server could answer them for the gateway. The gateway has one RouteConfiguration of
-its own with an answer for each of these paths. Scopes lead to it: for a path gateway, the keys that these paths have at the
-gateway's segment, like `ready`; the empty key stands for a path that is too short to have the segment. For a header gateway it
-is the empty key alone, which the listener gives to a request without the header. A host gateway has no own answers: the host
-always names a model.
+its own with an answer for each of these paths. Scopes lead to it. Their keys depend on where the gateway reads a key:
+
+    path      the keys that these paths have at the gateway's segment, like `ready`; "" if the path has no such segment
+    header    "" alone, which the listener gives to a request without the header
+    host      none, and so no own answers: the host always names a model
+    body      `body_routing.py` has the gateway's own routes
 
 A model whose key is one of these (`ready`) keeps it. Then the model answers there.
 
@@ -19,12 +21,13 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 
 from envoy.config.core.v3 import base_pb2
-from envoy.config.route.v3 import route_pb2, scoped_route_pb2
+from envoy.config.route.v3 import route_pb2
 
 from controlplane.compiler.message import resource
+from controlplane.compiler.scopes import compile_scope
 from controlplane.domain import Gateway, HeaderRouting, Model, PathRouting
 from controlplane.domain.routing import scope_keys
-from controlplane.envoy_types import ROUTES, SCOPED_ROUTES
+from controlplane.envoy_types import ROUTES
 from controlplane.snapshot import Resource
 
 # The Open Inference Protocol, its extension for repositories, and version 1 of KServe's protocol.
@@ -60,9 +63,9 @@ def compile_own_answers(gateway: Gateway, models: Sequence[Model]) -> list[Resou
     `models` are those that the gateway serves, in the order in which it lists them.
     """
     keys = own_keys(gateway)
-    taken = {key for model in models for key in scope_keys(gateway, model)} if keys else set()
     if not keys:
         return []
+    taken = {key for model in models for key in scope_keys(gateway, model)}
     config = route_pb2.RouteConfiguration(name=gateway.resource_name)
     header = config.response_headers_to_add.add(append_action=base_pb2.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD)
     header.header.key, header.header.value = "content-type", "application/json"
@@ -74,9 +77,9 @@ def compile_own_answers(gateway: Gateway, models: Sequence[Model]) -> list[Resou
         route.direct_response.status = 200
         route.direct_response.body.inline_string = text = json.dumps(answer, separators=(",", ":"))
         longest = max(longest, len(text))
-    # Envoy refuses a longer answer than this; its default is 4 KiB.
+    # Envoy's limit for the answers of a RouteConfiguration, which it refuses if one is longer. The default is 4 KiB.
     config.max_direct_response_body_size_bytes.value = longest
-    scopes = [_scope(gateway, key) for key in keys if key not in taken]
+    scopes = [compile_scope(gateway, key, gateway.resource_name) for key in keys if key not in taken]
     return [resource(ROUTES, config), *scopes]
 
 
@@ -93,15 +96,6 @@ def _answers(gateway: Gateway, names: Sequence[str]) -> Iterator[tuple[str, obje
     if not gateway.hide_models:
         yield _INDEX, [{"name": name, "state": "READY", "reason": ""} for name in names]
         yield _MODELS, {"models": list(names)}
-
-
-def _scope(gateway: Gateway, key: str) -> Resource:
-    scope = scoped_route_pb2.ScopedRouteConfiguration(
-        name=f"{gateway.scope}/{key}", route_configuration_name=gateway.resource_name
-    )
-    scope.key.fragments.add(string_key=gateway.scope)
-    scope.key.fragments.add(string_key=key)
-    return resource(SCOPED_ROUTES, scope, [(ROUTES, gateway.resource_name)])
 
 
 def _segment(path: str, number: int) -> str:

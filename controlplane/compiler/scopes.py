@@ -19,17 +19,19 @@ from controlplane.snapshot import Resource
 
 def compile_scopes(gateway: Gateway, model: Model) -> list[Resource]:
     """Return a scope for each key with which a request to `gateway` names `model`."""
+    return [compile_scope(gateway, key, model.name) for key in scope_keys(gateway, model)]
+
+
+def compile_scope(gateway: Gateway, key: str, routes: str) -> Resource:
+    """Return the scope that maps a key of a gateway to the RouteConfiguration `routes`."""
     scope = scoped_route_pb2.ScopedRouteConfiguration
     fragment = scope.Key.Fragment
-    return [
-        resource(
-            SCOPED_ROUTES,
-            scope(
-                name=f"{gateway.scope}/{key}",
-                route_configuration_name=model.name,
-                key=scope.Key(fragments=[fragment(string_key=gateway.scope), fragment(string_key=key)]),
-            ),
-            [(ROUTES, model.name)],
-        )
-        for key in scope_keys(gateway, model)
-    ]
+    return resource(
+        SCOPED_ROUTES,
+        scope(
+            name=f"{gateway.scope}/{key}",
+            route_configuration_name=routes,
+            key=scope.Key(fragments=[fragment(string_key=gateway.scope), fragment(string_key=key)]),
+        ),
+        [(ROUTES, routes)],
+    )
