@@ -1,7 +1,7 @@
 """Access logs: the sink of a gateway's log and the fields of an entry.
 
-The path is without its query, and no header of a client is an entry's field except those of `_FIELDS`. So keys in queries,
-credentials and the headers that identify users are not logged.
+An entry has the path without its query, and no header of the client except those in `_FIELDS`. So keys in queries, credentials
+and the headers that identify users are not logged.
 """
 
 from __future__ import annotations
@@ -107,13 +107,13 @@ def _with_fields(config: Any) -> Any:
 
 
 def _grpc(gateway: Gateway, log_name: str) -> Any:
-    """Return a logger for the gRPC service. Its entries have Envoy's fields; the other ones are custom tags."""
+    """Return a logger for the gRPC service. Its entries have Envoy's own fields, and ours as custom tags."""
     config = als_pb2.HttpGrpcAccessLogConfig()
     common = config.common_config
     common.log_name = log_name or gateway.name
     common.transport_api_version = 2  # V3
     common.grpc_service.envoy_grpc.cluster_name = collector_name(gateway)
-    # On Envoy 1.36 a tag can read the metadata of a cluster, and not those of a virtual host, which have the revision.
+    # On Envoy 1.36 a tag can't read the metadata of a virtual host, which has the revision.
     for key in ("model", "version"):
         tag = common.custom_tags.add(tag=key)
         tag.metadata.kind.cluster.SetInParent()

@@ -1,11 +1,11 @@
-"""Affinity to an endpoint: a cluster with it picks the endpoint by a hash of the conversation's identity.
+"""Affinity to an endpoint: the cluster of a model with affinity picks the endpoint by a hash of the conversation's identity.
 
-The hash policy is in the cluster's load balancer and not in the route. There it overrides the route's, which chooses the
-version by the user. So the two choices don't depend on each other, and a switch does not change who is on which endpoint of a
-version.
+The hash policy is in the cluster's load balancer and not in the route. There it overrides the policy of the route, which
+chooses the version by the user. So the two choices don't depend on each other, and a switch does not change which endpoint of
+a version a conversation uses.
 
-Maglev and not a ring: when one of four endpoints is removed, Envoy's ring is built with more entries for each of the others,
-and 36 % of the conversations move instead of 25 %.
+The hash table is Maglev's and not a ring: when one of four endpoints is removed, Envoy's ring is built with more entries for
+each of the others, and 36 % of the conversations move instead of 25 %.
 """
 
 from __future__ import annotations

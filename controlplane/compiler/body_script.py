@@ -6,11 +6,12 @@ It reads the name, and writes it into the header by which the scope is looked up
     a form, `multipart/…`        the field `model`; the first one
     gRPC                         the field of the first message that `grpc_models.py` names
     the query                    the parameter `model`, if the body names none
-    nothing of these             `NO_MODEL`, whose scope leads to the default model, or to an error
+    none of these                `NO_MODEL`, whose scope leads to the default model, or to an error
 
 Envoy's own filter `json_to_metadata` finds the name in JSON, too. It is not used, because it builds a tree of the whole body:
 that takes 8 to 100 times the body's size and up to 150 ms of CPU for each megabyte, and Envoy 1.36 crashes at a body that is
-nested a million times. The script looks at the body in windows and keeps nothing but the name, in 3 to 25 ms a megabyte.
+nested a million times. The script looks at the body in windows and keeps nothing but the name. It takes 3 to 25 ms of CPU for
+each megabyte.
 
 A name that no model can have (`checks.MODEL_NAME`) never gets into a header, so a body can't add lines to the request.
 """
@@ -19,7 +20,7 @@ from __future__ import annotations
 
 from controlplane.compiler.grpc_models import HEADER
 
-# The parts of the header's value after the separator that are no names of models: the names of models have no such characters.
+# Values that may follow the separator in the header, beside names of models, which never contain an asterisk.
 START, NO_MODEL, IMPOSSIBLE = "*", "*default", "*impossible"
 SEPARATOR = "|"
 

@@ -31,7 +31,7 @@ def client_filters(gateway: Gateway) -> Iterator[tuple[str, Any]]:
         yield from cors_filters(gateway.cors)
     yield "turnout.websocket_key", _websocket_key()
     yield "turnout.grpc_status", _grpc_status()
-    # It changes only requests whose content type is that of gRPC-Web.
+    # This filter changes only requests whose content type is that of gRPC-Web.
     yield "envoy.filters.http.grpc_web", grpc_web_pb2.GrpcWeb()
 
 
@@ -45,7 +45,7 @@ def _health_check(path: str) -> Any:
 def _websocket_key() -> Any:
     """Return a filter that gives a WebSocket over HTTP/2 the key that servers of HTTP/1 require.
 
-    Over HTTP/2 there is no key (RFC 8441, section 5), and its client looks at no answer to it. So it need not be random.
+    Over HTTP/2 there is no key (RFC 8441, section 5), and the client checks no answer to it. So the key need not be random.
     """
     config = header_mutation_pb2.HeaderMutation()
     append = config.mutations.request_mutations.add().append

@@ -19,7 +19,7 @@ from google.protobuf import wrappers_pb2
 from controlplane.compiler.affinity import set_affinity
 from controlplane.compiler.endpoints import NOWHERE, load_assignment
 from controlplane.compiler.message import duration, over_ads, packed, resource
-from controlplane.compiler.mirrors import choose_copies, copy_filters, copy_limits, copy_timeout
+from controlplane.compiler.mirrors import copy_filters, copy_limits, copy_timeout, refuse_own_copies
 from controlplane.compiler.patches import patched_cluster, within_version
 from controlplane.compiler.secrets import credential_name, over_sds
 from controlplane.compiler.upstream_filters import header_options, upstream_filters
@@ -123,7 +123,7 @@ def compile_version(
     set_version(cluster.metadata, model, version.name)
     cluster.typed_extension_protocol_options[_HTTP_OPTIONS].CopyFrom(packed(_protocol(version, mirror, limit)))
     if mirror is not None:
-        choose_copies(cluster)
+        refuse_own_copies(cluster)
     if version.tls is not None:
         cluster.transport_socket.name = "envoy.transport_sockets.tls"
         cluster.transport_socket.typed_config.CopyFrom(packed(_tls(version.tls, version.protocol)))

@@ -9,10 +9,11 @@ A version with fallbacks has more clusters than its own:
 The aggregate's levels are those of its clusters, one after the other. Envoy sends a request to the first level with a healthy
 endpoint. A try that fails, or that is answered 429 or 503, is retried at the next level (`previous_priorities`).
 
-Why the fallback's endpoints have a second cluster: load reports name the endpoint's cluster, and never the aggregate. If it
-were MODEL/FALLBACK, nobody could tell what VERSION failed to answer from what FALLBACK was chosen for (`traffic.py`).
+The fallback's endpoints have a second cluster because load reports name the endpoint's cluster, and never the aggregate. With
+MODEL/FALLBACK alone, Turnout could not count what FALLBACK took over from VERSION apart from what it was chosen for
+(`traffic.py`).
 
-Copies for a mirror and previewed requests go to MODEL/VERSION: the one who previews wants no other version's answer.
+Copies for a mirror and previewed requests go to MODEL/VERSION: a user who previews a version wants its answer only.
 
 Known flaw: the levels have no upstream HTTP filters of their own, because Envoy runs those of the cluster that the route names
 (envoyproxy/envoy#29318). So versions that need some can't be combined with fallbacks (`domain/fallback.py`).
@@ -84,7 +85,7 @@ def _aggregate(model: str, version: Version, levels: list[str]) -> Resource:
         # Retries count here, and everything else at the levels.
         circuit_breakers=circuit_breakers(version),
     )
-    # The version that was chosen. Envoy knows this metadata when it says who answered, and not the level's (`who.py`).
+    # The version that was chosen. Access logs and headers show the metadata of this cluster, not of its levels (`who.py`).
     set_version(cluster.metadata, model, version.name)
     cluster.cluster_type.name = "envoy.clusters.aggregate"
     cluster.cluster_type.typed_config.CopyFrom(packed(aggregate_pb2.ClusterConfig(clusters=levels)))
@@ -103,7 +104,7 @@ def retry_at_next_level(policy: Any, model: Model) -> None:
     policy.retriable_status_codes.extend(_STATUSES)
     if any(v.protocol is Protocol.GRPC for v in versions):
         policy.retry_on += f",{_GRPC_STATUSES}"
-    # Another endpoint of the same level may answer. With a single one, or other levels of the version itself, don't wait.
+    # Try a second endpoint of the same level first, unless it has a single one, or the version itself has several levels.
     tries = 2 if all(len(v.endpoints) > 1 and max_priorities(v) == 1 for v in versions) else 1
     levels = max(max_priorities(v) - 1 + len(v.fallback) for v in versions)
     policy.num_retries.value = max(policy.num_retries.value, tries * levels)

@@ -1,8 +1,8 @@
 """gRPC of the Open Inference Protocol at body gateways: the model's name is in the first message of the request.
 
 The path of such a call names the method only, like `/inference.GRPCInferenceService/ModelInfer`. Envoy's filter
-`grpc_field_extraction` reads the name from the message and writes it to the dynamic metadata. It waits for the first message,
-and then lets the call go on. So a stream of requests (`ModelStreamInfer`) goes to the model of its first message.
+`grpc_field_extraction` reads the name from the message and writes it to the dynamic metadata. It holds the call back until the
+first message is complete. So a stream of requests (`ModelStreamInfer`) goes to the model of its first message.
 
 The script of the gateway (`body_script.py`) gets the name in a header, as a list in JSON: `["iris"]`. It can't read the
 metadata itself, because Envoy 1.36 crashes when a script reads the value of a field that the message lacks.
@@ -38,10 +38,10 @@ _NAME_FIELDS: Mapping[str, tuple[str, int]] = {
 }
 _STREAMS = frozenset({"ModelStreamInfer"})
 
-# In the metadata of the filter, the list under one of these has the name of the model.
+# The keys in the metadata of the filter. A request has one of them, with a list of one name.
 _FIELDS = sorted({field for field, _ in _NAME_FIELDS.values()})
 
-# The header between the filters, with that list in JSON.
+# The header in which the script gets that list, as JSON.
 HEADER = "x-turnout-grpc-model"
 
 

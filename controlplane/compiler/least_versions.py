@@ -105,18 +105,18 @@ def new_needs(before: State, after: State, features: Iterable[Feature] = FEATURE
     A change that only moves traffic needs nothing new. Finding that out costs one comparison by identity for each object.
     """
     features = tuple(features)
-    found: set[Need] = set()
-    selecting: set[str] = set()
+    added: set[Need] = set()
+    selecting: set[str] = set()  # labels of gateways that are new, or select other nodes
     for name, obj in before.changes_to(after).objects.items():
         old = before.get(name)
         if isinstance(obj, Gateway) and (not isinstance(old, Gateway) or old.nodes != obj.nodes):
             selecting.add(obj.name)
-            found.update(_needs_of(obj, features))
+            added.update(_needs_of(obj, features))
         elif obj is not None:
-            found.update(set(_needs_of(obj, features)) - set(_needs_of(old, features)))
+            added.update(set(_needs_of(obj, features)) - set(_needs_of(old, features)))
     if selecting:
-        found.update(need for need in needs(after, features) if not need.gateways.isdisjoint(selecting))
-    return found
+        added.update(need for need in needs(after, features) if not need.gateways.isdisjoint(selecting))
+    return added
 
 
 N = TypeVar("N", bound=Node)
@@ -125,15 +125,15 @@ N = TypeVar("N", bound=Node)
 def older_nodes(nodes: Iterable[N], features: Iterable[Feature] = FEATURES) -> list[N]:
     """Return the nodes that lack a feature of the table: none, if each runs a new Envoy or does not say what it runs."""
     newest = max(feature.least for feature in features)
-    old: dict[str, bool] = {}
-    found = []
+    is_old: dict[str, bool] = {}  # by user agent
+    older = []
     for node in nodes:
-        if node.user_agent not in old:
+        if node.user_agent not in is_old:
             version = envoy_version(node.user_agent)
-            old[node.user_agent] = version is not None and version[:2] < newest
-        if old[node.user_agent]:
-            found.append(node)
-    return found
+            is_old[node.user_agent] = version is not None and version[:2] < newest
+        if is_old[node.user_agent]:
+            older.append(node)
+    return older
 
 
 def outdated(needed: Iterable[Need], nodes: Iterable[tuple[Node, Audience]]) -> list[Outdated]:
@@ -142,7 +142,7 @@ def outdated(needed: Iterable[Need], nodes: Iterable[tuple[Node, Audience]]) -> 
     A node that does not say which Envoy it is counts as new enough.
     """
     needed = tuple(needed)
-    found: dict[Feature, tuple[set[Need], dict[str, tuple[int, int, int]]]] = {}
+    lacks: dict[Feature, tuple[set[Need], dict[str, tuple[int, int, int]]]] = {}
     concerned: dict[Audience, tuple[Need, ...]] = {}
     for node, audience in nodes:
         version = envoy_version(node.user_agent)
@@ -152,10 +152,10 @@ def outdated(needed: Iterable[Need], nodes: Iterable[tuple[Node, Audience]]) -> 
             concerned[audience] = tuple(need for need in needed if need.concerns(audience))
         for need in concerned[audience]:
             if version[:2] < need.feature.least:
-                lacking, ids = found.setdefault(need.feature, (set(), {}))
+                lacking, ids = lacks.setdefault(need.feature, (set(), {}))
                 lacking.add(need)
                 ids[node.id] = version
-    rows = sorted(found.items(), key=lambda row: (row[0].least, row[0].field), reverse=True)
+    rows = sorted(lacks.items(), key=lambda row: (row[0].least, row[0].field), reverse=True)
     return [_outdated(feature, lacking, ids) for feature, (lacking, ids) in rows]
 
 

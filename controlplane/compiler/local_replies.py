@@ -1,12 +1,12 @@
 """Local replies: the errors with which Envoy itself answers, in the form that the client speaks.
 
 Without this, Envoy answers an unknown model with an empty 404, and names addresses and TLS details when it can't reach a
-server. Each row of `_REPLIES` is one kind of failure. It gives mappers: one for gRPC, which sets the status and the
-message of the call, and for HTTP, which writes JSON in the gateway's form. Envoy uses the first mapper that matches.
+server. Each row of `_REPLIES` is one kind of failure. It becomes one mapper for gRPC, which sets the status and the message of
+the call, and one or two for HTTP, which write JSON in the gateway's form. Envoy uses the first mapper that matches.
 
 A mapper matches by Envoy's response flags, or by the details of the response. So it never matches an answer of a model server,
 nor a direct response of a route. The texts are for users of a model: they say what is wrong and what to do, and name nothing
-that only the operator knows. They are in the listener, so a switch does not send them.
+that only the operator knows. The mappers are in the listener, so a switch does not send them.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from controlplane.domain import BodyRouting, ErrorFormat, Gateway, HeaderRouting
 # The statuses of gRPC that the replies use (https://grpc.io/docs/guides/status-codes/).
 _DEADLINE_EXCEEDED, _NOT_FOUND, _RESOURCE_EXHAUSTED, _UNIMPLEMENTED, _UNAVAILABLE = 4, 5, 8, 12, 14
 
-# The status of gRPC of a local reply, on its way to the filter that gives it to gRPC-Web clients (`client_filters.py`).
+# The header with the gRPC status of a local reply, for the filter that gives it to gRPC-Web clients (`client_filters.py`).
 GRPC_STATUS_HEADER = "x-turnout-grpc-status"
 
 # The bytes of a client's own path or header that a text quotes. More is cut off.
@@ -49,7 +49,7 @@ class _Reply:
     flags: tuple[str, ...] = ()  # one of these response flags is set
     expression: str = ""  # this expression in CEL is true
     header: str = ""  # the request has this header, and it is not empty
-    grpc_text: str = ""  # the text for gRPC, if that is another one
+    grpc_text: str = ""  # the text for gRPC; empty: `text`
     status: int = 0  # the status over HTTP; 0 is Envoy's own
 
 
@@ -174,10 +174,10 @@ _REPLIES = (
 )
 
 
-# Only of gRPC at body gateways, where a filter reads the model from the first message (`grpc_models.py`).
+# Replies to gRPC calls at body gateways, where a filter reads the model from the first message (`grpc_models.py`).
 _GRPC_IN_BODY = (
     _Reply(
-        # The gateway's own answers are for calls that name no model.
+        # A gRPC call gets a direct response only from the gateway's own routes, because it names no model.
         f"The call names no model. This gateway reads it from calls to {SERVICE}, and has no default model for others.",
         _NOT_FOUND,
         _INVALID_REQUEST,

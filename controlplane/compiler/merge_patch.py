@@ -22,7 +22,7 @@ _TYPE = "@type"
 _MAX_DEPTH = 64
 # The packages whose types a patch may name. Other types of Envoy are in no package that is installed here.
 _PACKAGES = ("envoy.", "xds.", "google.protobuf.")
-# It would hide the configuration of a filter from every check.
+# These would hide the configuration of a filter from every check.
 _UNCHECKED = ("xds.type.v3.TypedStruct", "udpa.type.v1.TypedStruct")
 
 
@@ -61,20 +61,21 @@ def _merge(form: Any, patch: Any, descriptor: Any) -> Any:
         name = field.name if field is not None else key
         if value is None:
             target.pop(name, None)
-        elif field is None or field.message_type is None:
-            target[name] = _merge(target.get(name), value, None) if field is None else value
+        elif field is None:
+            target[name] = _merge(target.get(name), value, None)
+        elif field.message_type is None:
+            target[name] = value
         elif field.message_type.GetOptions().map_entry:
             target[name] = _merge_map(target.get(name), value, field.message_type.fields_by_name["value"].message_type)
         elif field.is_repeated:
-            # An item replaces nothing. It is merged into an empty one, so that its names are in one spelling.
-            items = value if isinstance(value, list) else [value]
-            target[name] = [_merge({}, item, field.message_type) for item in items] if isinstance(value, list) else value
+            # The list replaces a list. Each item is merged into an empty one, so that its field names are in one spelling.
+            target[name] = [_merge({}, item, field.message_type) for item in value] if isinstance(value, list) else value
         else:
             target[name] = _merge(target.get(name, {}), value, field.message_type)
     return target
 
 
-def _merge_map(form: Any, patch: Any, values: Any) -> Any:
+def _merge_map(form: Any, patch: Any, value_type: Any) -> Any:
     if not isinstance(patch, Mapping):
         return patch
     target = dict(form) if isinstance(form, Mapping) else {}
@@ -82,12 +83,12 @@ def _merge_map(form: Any, patch: Any, values: Any) -> Any:
         if value is None:
             target.pop(key, None)
         else:
-            target[key] = _merge(target.get(key), value, values)
+            target[key] = _merge(target.get(key), value, value_type)
     return target
 
 
 def _fields(descriptor: Any) -> Mapping[str, Any]:
-    """Return the fields of a message by both of their names. A type with a JSON form of its own has none."""
+    """Return the fields of a message, each under both of its names; empty for a type with a JSON form of its own."""
     if descriptor is None or descriptor.full_name.startswith("google.protobuf."):
         return {}
     return {name: field for field in descriptor.fields for name in (field.name, field.json_name)}

@@ -34,10 +34,10 @@ from controlplane.domain import FULL_SHARE, ConnectionLimits, Mirror, Model, Ver
 # The duration of a copy, unless the mirror or the model limits it. Seconds.
 _TIMEOUT = 60.0
 
-# Between the policy for copies and the cluster of the copies: the value of `x-forwarded-for`.
+# The header that brings the value of `x-forwarded-for` from the policy for copies to the cluster of the copies.
 _FORWARDED_FOR = "x-turnout-forwarded-for"
 
-# The metadata by which the load balancer chooses endpoints, and our key in it. Endpoints never have the key.
+# The namespace of the metadata by which the load balancer chooses endpoints, and a key in it that no endpoint has.
 _LB, _COPY = "envoy.lb", "copy"
 
 _OVERWRITE = base_pb2.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
@@ -53,8 +53,8 @@ def copy_timeout(model: Model, mirror: Mirror) -> float:
     return mirror.timeout or model.timeouts.request or _TIMEOUT
 
 
-def choose_copies(cluster: Any) -> None:
-    """Make the cluster of the copies refuse those of requests that the mirrored version answers itself."""
+def refuse_own_copies(cluster: Any) -> None:
+    """Make the cluster of the copies refuse copies of requests that the mirrored version answers itself."""
     subsets = cluster.lb_subset_config
     subsets.fallback_policy = cluster_pb2.Cluster.LbSubsetConfig.ANY_ENDPOINT
     subsets.subset_selectors.add(keys=[_COPY], fallback_policy=cluster_pb2.Cluster.LbSubsetConfig.LbSubsetSelector.NO_FALLBACK)

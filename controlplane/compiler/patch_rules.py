@@ -6,7 +6,7 @@
 | how it finds its endpoints, routes and scopes (EDS, RDS, SRDS) | the server sends these, in an order that loses no request |
 | routes: their matches, clusters, weights and sticky keys | these are what a switch changes |
 | HTTP filters: those of Turnout, in their order | they find the model of a request |
-| clusters: only those that the resource named before, and those that the gateway's patches add | another cluster could go |
+| clusters: only those that the resource named before, and those that the gateway's patches add | others may be removed |
 | secrets: only those that the object uses anyway, or that its gateway allows | a node gets no other secret |
 | sensitive values: none in the resource itself | dumps, diffs and the history would show them |
 
@@ -34,17 +34,18 @@ _DATA_SOURCE = "envoy.config.core.v3.DataSource"
 _MANAGER = "HttpConnectionManager"
 _CODEC = "envoy.extensions.filters.http.upstream_codec.v3.UpstreamCodec"
 # Fields of any message that name a cluster.
-_CLUSTER_FIELDS = ("cluster", "cluster_name", "clusters", "cluster_names")
+_CLUSTER_REFERENCES = ("cluster", "cluster_name", "clusters", "cluster_names")
 # Bytes of a model's routes with its patches. A switch sends them.
 MAX_ROUTE_BYTES = 1_024
 
+# Fields that a patch may not change, by message.
 _LISTENER_FIELDS = (
     *("name", "address", "additional_addresses", "use_original_dst", "bind_to_port", "api_listener", "internal_listener"),
     *("udp_listener_config", "default_filter_chain", "filter_chain_matcher", "fcds_config"),
 )
 _CHAIN_FIELDS = ("filter_chain_match", "name")
 _MANAGER_FIELDS = ("stat_prefix", "codec_type", "rds", "route_config", "scoped_routes", "route_config_provider")
-_CLUSTER_FIELDS_KEPT = ("name", "type", "cluster_type", "eds_cluster_config", "load_assignment", "lrs_report_endpoint_metrics")
+_CLUSTER_FIELDS = ("name", "type", "cluster_type", "eds_cluster_config", "load_assignment", "lrs_report_endpoint_metrics")
 _ROUTES_FIELDS = ("name", "vhds", "validate_clusters", "max_direct_response_body_size_bytes")
 _HOST_FIELDS = ("name", "domains", "matcher", "request_mirror_policies")
 _ACTION_FIELDS = (
@@ -99,7 +100,7 @@ def _check_manager(before: Any, after: Any) -> None:
 
 
 def _check_filters(before: Any, after: Any, path: str) -> None:
-    """Check that filters were only added, none of them after the last, and that no two have a name."""
+    """Check that filters were only added, none of them after the last, and that no two have the same name."""
     names = [f.name for f in after]
     for name in names:
         if names.count(name) > 1:
@@ -114,7 +115,7 @@ def _check_filters(before: Any, after: Any, path: str) -> None:
 
 def check_cluster(before: Any, after: Any, allowed: Names) -> None:
     """Check a patched cluster. Errors: RuleError."""
-    _check_same(before, after, _CLUSTER_FIELDS_KEPT, "")
+    _check_same(before, after, _CLUSTER_FIELDS, "")
     if before.metadata.filter_metadata.get(NAMESPACE) != after.metadata.filter_metadata.get(NAMESPACE):
         raise RuleError(f"metadata.filter_metadata[{NAMESPACE}]: may not change")
     old, new = _upstream_filters(before), _upstream_filters(after)
@@ -197,10 +198,7 @@ def names_of(message: Any) -> Names:
 
 def _check_names(before: Any, after: Any, allowed: Names) -> None:
     old = names_of(before)
-    sources = [0, 0]
-    for side, message in enumerate((before, after)):
-        sources[side] = sum(part.DESCRIPTOR.full_name == _CONFIG_SOURCE for part, _ in _parts(message, "", into_sds=False))
-    if sources[0] != sources[1]:
+    if _count_sources(before) != _count_sources(after):
         raise RuleError("a source of configuration may not be added or removed (ADS, EDS, RDS, ECDS)")
     lost = old.secrets - names_of(after).secrets
     if lost:
@@ -221,6 +219,11 @@ def _check_names(before: Any, after: Any, allowed: Names) -> None:
         _check_sensitive(part, path)
 
 
+def _count_sources(message: Any) -> int:
+    """Return the number of sources of configuration in a message, without those of its secrets."""
+    return sum(part.DESCRIPTOR.full_name == _CONFIG_SOURCE for part, _ in _parts(message, "", into_sds=False))
+
+
 def _check_sensitive(part: Any, path: str) -> None:
     for f, value in part.ListFields():
         if not f.GetOptions().Extensions[sensitive_pb2.sensitive]:
@@ -238,7 +241,7 @@ def _clusters(part: Any) -> Iterator[str]:
     if part.DESCRIPTOR.full_name == _ASSIGNMENT:
         return  # its own name
     for f, value in part.ListFields():
-        if f.name in _CLUSTER_FIELDS and f.cpp_type == f.CPPTYPE_STRING:
+        if f.name in _CLUSTER_REFERENCES and f.cpp_type == f.CPPTYPE_STRING:
             yield from value if f.is_repeated else (value,)
 
 

@@ -115,7 +115,7 @@ def _add_filter(manager: Any, patch: Patch, form: Any) -> None:
 
 
 def patched_routes(model: Model, config: Any, widest: Any) -> Any:
-    """Return the routes of a model with its patches applied. `widest` are its largest routes, of all splits.
+    """Return the routes of a model with its patches applied. `widest` are its routes with the split that makes them largest.
 
     Errors: INVALID_ARGUMENT / PATCH_REFUSED.
     """

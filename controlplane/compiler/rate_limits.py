@@ -1,18 +1,20 @@
 """Rate limits: token buckets in the filters of a gateway with `rate_limiting`, and a few bytes in the route of each model.
 
     listener     names two filters, whose configurations are resources of their own (ECDS)
-    extensions   `GATEWAY/users`: which headers and cookies identify users. It copies them to metadata of the request.
-                 `GATEWAY/rate-limits`: a token bucket for each limit of each of the gateway's models, or for each user
-    route        descriptors, by which the filter finds the buckets of a request: `generic_key` is MODEL or MODEL/I, with I the
-                 number of the limit, and then comes the user. And the seconds after which a request is worth it
+    extensions   `gateways/NAME/users`: the headers and cookies that identify users. The filter copies their values to
+                 metadata of the request.
+                 `gateways/NAME/rate-limits`: for each limit of each model, a token bucket for all users or for each user
+    route        descriptors, by which the filter finds the buckets of a request: `generic_key` is MODEL, or MODEL/I for the
+                 model's further limits. In a limit by user, the user follows.
+                 metadata with the value of `retry-after`, in seconds
 
 The buckets are not in the listener: a model whose limits change would drain its connections, and end the streams that last
-longer. They are not in the route: each switch would send them, and fill them again. As extensions they are replaced without
-an effect on connections, and requests in progress go on. All buckets of the gateway are then full.
+longer. The buckets are not in the route: each switch would send them, and fill them again. As extensions they are replaced
+without an effect on connections, and requests in progress go on. All buckets of the gateway are then full.
 
 A bucket of a user is made at the user's first request ("dynamic descriptors", a descriptor without a value). It holds
-`requests` tokens, and gets as many in the time of `per`, evenly. The user is metadata and not a header in the descriptor,
-because Envoy reads cookies only so, and because an empty value is then no user, as it is for `sticky`.
+`requests` tokens, and gets as many in the time of `per`, evenly. The descriptor takes the user from metadata and not from a
+header. Otherwise Envoy could read no cookies, and an empty value would be a user, which it is not for `sticky` either.
 
 Known flaw: Envoy 1.36 to 1.40 log a warning that descriptors in routes "will be ignored in the future". Those in the filter
 itself can't depend on the model.
@@ -63,13 +65,13 @@ def filter_names(gateway: Gateway) -> tuple[str, ...]:
 
 
 def add_rate_limits(manager: Any, gateway: Gateway) -> None:
-    """Add the filters to a connection manager that apply limits. Do nothing if the gateway applies none."""
+    """Add the filters that apply limits to a connection manager. Do nothing if the gateway applies none."""
     for name, config in zip(filter_names(gateway), (_users(()), _buckets(gateway, ())), strict=False):
         http_filter = manager.http_filters.add(name=name)
         discovery = http_filter.config_discovery
         discovery.config_source.CopyFrom(over_ads())
         discovery.type_urls.append(url_of(config.DESCRIPTOR.full_name))
-        # Without limits, if the configuration does not come in time.
+        # If the configuration does not come in time, Envoy applies no limits.
         discovery.default_config.CopyFrom(packed(config))
 
 
@@ -119,7 +121,7 @@ def _bucket(model: str, index: int, limit: RateLimit, nodes: int) -> Any:
     tokens = max(1, limit.requests // nodes)
     bucket = descriptor.token_bucket
     bucket.max_tokens = bucket.tokens_per_fill.value = tokens
-    # The same rate, also if the limit can't be divided evenly.
+    # Keeps the rate exact, also if the limit can't be divided evenly.
     bucket.fill_interval.CopyFrom(duration(limit.per * tokens * nodes / limit.requests))
     return descriptor
 

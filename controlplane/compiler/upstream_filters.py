@@ -10,7 +10,7 @@ same result if it is applied to its own result.
     lua                   rewrites the path, and the name of the model in the body (`upstream_lua.py`)
     credential_injector   adds the credential, which comes over SDS, and is therefore in no cluster
 
-The Host header is set by the route, because `header_mutation` can't set it. A copy's is set by the mirror's policy.
+The Host header is set by the route, because `header_mutation` can't set it. That of a copy is set by the mirror's policy.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ import re
 
 from controlplane.domain import PathRewrite, Version
 
-# Characters that are escaped in strings of Lua, and in queries: there, all but the unreserved ones (RFC 3986, section 2.3).
+# Characters that are escaped in strings of Lua; and in queries: all but the unreserved ones (RFC 3986, section 2.3).
 _SPECIAL, _RESERVED = re.compile(r"[^A-Za-z0-9/:._~-]"), re.compile(r"[^A-Za-z0-9._~-]")
 
 

@@ -150,7 +150,7 @@ class Version:
     rewrite: PathRewrite | None = None  # is applied after the model's
     request_headers: RequestHeaders | None = None
     credential: Credential | None = None
-    upstream_model: str = ""  # the name in the JSON body's field `model`; empty: the client's
+    upstream_model: str = ""  # the name that replaces the model's name in requests; empty: the client's stays
     patches: tuple[Patch, ...] = ()
 
     def __post_init__(self) -> None:
