@@ -130,13 +130,13 @@ class Gateway(_message.Message):
     admin interface, and while it drains. No model is reached at this path. Unset: none.
     """
     hide_models: _builtins.bool
-    """The gateway does not list its models: `/v2/repository/index`, `/v2/models` and `/v1/models` are 404. Unset: false, anybody
-    who can call the gateway can list them.
+    """The gateway does not list its models: `/v2/repository/index` and `/v1/models` are 404, and the lists of a gateway by `body`
+    are empty. Unset: false, anybody who can call the gateway can list them.
     """
     error_format: Global___ErrorFormat.ValueType
     """Form of the errors with which Envoy itself answers, for example when no model matches or no server is healthy. gRPC clients
-    always get a gRPC status. Answers of model servers are never changed. Unset: OpenAI's form for gateways by `body`, otherwise the
-    Open Inference Protocol's form.
+    always get a gRPC status. Answers of model servers are never changed. Unset: OpenAI's form for gateways by `body`,
+    otherwise the Open Inference Protocol's form.
     """
     @_builtins.property
     def path(self) -> Global___PathRouting:
@@ -152,7 +152,9 @@ class Gateway(_message.Message):
 
     @_builtins.property
     def body(self) -> Global___BodyRouting:
-        """The model's key is the field `model` of the body, as in the APIs of OpenAI, Anthropic and Ollama."""
+        """The model's key is the field `model` of the body, as in the APIs of OpenAI, Anthropic and Ollama, or the model's name in
+        the first message of a gRPC call of the Open Inference Protocol.
+        """
 
     @_builtins.property
     def nodes(self) -> Global___NodeSelector:
@@ -185,13 +187,12 @@ class Gateway(_message.Message):
 
     @_builtins.property
     def access_log(self) -> Global___AccessLog:
-        """One line of JSON for each request. Unset: no access log."""
+        """Access log: one entry for each request. Unset: none."""
 
     @_builtins.property
     def rate_limiting(self) -> Global___RateLimiting:
-        """Limits of the number of requests, which models then set (`Model.rate_limits`). Setting or removing it replaces the listener;
-        a change of the limits does not.
-        Unset: the gateway's models can't have limits.
+        """Lets the gateway's models have limits of the number of requests (`Model.rate_limits`). Setting or removing this field
+        replaces the listener; a change of the limits does not. Unset: the gateway's models can't have limits.
         """
 
     @_builtins.property
@@ -551,8 +552,10 @@ Global___HostRouting: _TypeAlias = HostRouting  # noqa: Y015
 
 @_typing.final
 class BodyRouting(_message.Message):
-    """BodyRouting finds the model's key in the body: in the field `model` of a JSON object, or of a form (`multipart/form-data`).
-    Envoy keeps the body in memory until it is complete. `GET /v1/models` lists the keys of the gateway's models.
+    """BodyRouting finds the model's key in the body: in the field `model` of a JSON object or of a form (`multipart/form-data`), or
+    in the first message of a gRPC call of the Open Inference Protocol. Without a body, the key is the parameter `model` of the
+    query. Envoy keeps the body (of gRPC: the first message) in memory until it is complete. `GET /v1/models` lists the keys of
+    the gateway's models.
     """
 
     DESCRIPTOR: _descriptor.Descriptor

@@ -173,8 +173,8 @@ class Model(_message.Message):
 
     @_builtins.property
     def patches(self) -> _containers.RepeatedCompositeFieldContainer[_patch_pb2.Patch]:
-        """Changes of the RouteConfiguration that this model is compiled to. A switch sends it, so with patches it may have at most 1,024
-        bytes, whatever the split. At most 16. Unset: none.
+        """Changes of the RouteConfiguration that this model is compiled to. A switch sends the RouteConfiguration, so with patches it
+        may have at most 1,024 bytes, whatever the split. At most 16. Unset: none.
         """
 
     def __init__(
@@ -233,13 +233,13 @@ class Version(_message.Message):
     """Protocol of the endpoints. Unset: HTTP/1.1."""
     host: _builtins.str
     """Host header (`:authority` in HTTP/2) of requests to the endpoints, with or without a port: for servers that choose by it,
-    such as Knative, an ingress or a managed endpoint. Health checks have it, too. It does not change the name in TLS, which is
+    such as Knative, an ingress or a managed endpoint. Health checks have it, too. The name in TLS stays the one of
     `tls.server_name`. Unset: the host that the client sent.
     """
     upstream_model: _builtins.str
-    """Name by which the endpoints know the model, 1 to 256 characters: it replaces the value of `model` in the JSON object that a
-    request has as its body. Other bodies are forwarded as they are, and so are responses. Not with gRPC. Unset: the name that
-    the client sent.
+    """Name by which the endpoints know the model, 1 to 256 characters. It replaces the model's name in a request: the value of
+    `model` in a JSON object, in a form (`multipart/form-data`) and in the query. Other bodies are forwarded as they are, and so
+    are responses. Not with gRPC. Unset: the name that the client sent.
     """
     @_builtins.property
     def endpoints(self) -> _containers.RepeatedCompositeFieldContainer[Global___Endpoint]:
@@ -467,9 +467,7 @@ class UpstreamTls(_message.Message):
     set.
     """
     ca_certificates_pem: _builtins.str
-    """CA certificates that the endpoint's certificate is verified against, in PEM. Unset: those of
-    `ca_certificates`.
-    """
+    """CA certificates that the endpoint's certificate is verified against, in PEM. Unset: those of `ca_certificates`."""
     insecure_skip_verify: _builtins.bool
     """Accept every certificate. For trials only. Unset: false."""
     ca_certificates: _builtins.str
@@ -807,8 +805,8 @@ class Timeouts(_message.Message):
     IDLE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def request(self) -> _duration_pb2.Duration:
-        """Maximum duration of a request, at most 24 h: from the end of the request to the end of the response, and, a tenth or at least
-        0.1 s longer, from its begin to its end. Unset or 0: no limit.
+        """Maximum duration of a request, at most 24 h, from the end of the request to the end of the response. Its upload and response
+        together may take a tenth longer, or 0.1 s if that is more. Unset or 0: no limit.
         """
 
     @_builtins.property
