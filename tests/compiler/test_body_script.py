@@ -280,5 +280,5 @@ def test_errors_below_api_have_ollamas_form(lua: Any) -> None:
     assert json.loads(answer[1]) == {"error": "The field model must be a string with the name of a model."}
 
 
-def test_our_own_words_are_no_names() -> None:
+def test_the_special_values_of_the_header_are_no_names() -> None:
     assert not [word for word in (START, NO_MODEL, IMPOSSIBLE) if MODEL_NAME.fullmatch(word)]

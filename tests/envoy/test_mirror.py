@@ -314,8 +314,8 @@ async def echoing_streams(ends: int, received: list[str] | None = None) -> Async
         await server.stop(None)
 
 
-async def test_a_copy_goes_on_when_its_request_is_cancelled_until_it_times_out(tmp_path: Path) -> None:
-    """A known limit (docs/routing.md). Once Envoy cancels copies with their requests, this test fails."""
+async def test_known_limit_a_copy_goes_on_when_its_request_is_cancelled(tmp_path: Path) -> None:
+    """Docs: "Known limits". When this fails, Envoy cancels copies with their requests: remove the limit."""
     async with listening(never_answers) as silent:
         both = (version("blue", silent), version("green", silent))
         model = Model("iris", ("edge",), both, {"blue": 10_000}, mirror=Mirror("green", timeout=1.5))
