@@ -18,12 +18,11 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from envoy.config.core.v3 import base_pb2
 from envoy.config.route.v3 import route_pb2
 from envoy.extensions.filters.http.lua.v3 import lua_pb2
 
 from controlplane.compiler.body_script import LIST, NO_MODEL, START, script
-from controlplane.compiler.message import packed, resource
+from controlplane.compiler.message import packed, resource, set_header_option
 from controlplane.compiler.scopes import compile_scope
 from controlplane.domain import BodyRouting, Gateway, Model
 from controlplane.domain.routing import scope_keys
@@ -64,10 +63,7 @@ def compile_own_resources(gateway: Gateway, models: Mapping[str, str]) -> list[R
 
 def _routes(name: str, keys: Iterable[str]) -> Resource:
     config = route_pb2.RouteConfiguration(name=name)
-    config.response_headers_to_add.add(
-        header=base_pb2.HeaderValue(key="content-type", value="application/json"),
-        append_action=base_pb2.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD,
-    )
+    set_header_option(config.response_headers_to_add, "content-type", "application/json")
     host = config.virtual_hosts.add(name="*", domains=["*"])
     # Every request is matched against these routes before the model is found. So the routes of the list come last.
     for prefix in ("/api/", "/"):

@@ -17,13 +17,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from envoy.config.accesslog.v3 import accesslog_pb2
-from envoy.config.core.v3 import base_pb2
 from envoy.extensions.access_loggers.filters.cel.v3 import cel_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2 as hcm_pb2
 
 from controlplane.compiler.body_script import METADATA
 from controlplane.compiler.grpc_models import SERVICE
-from controlplane.compiler.message import packed
+from controlplane.compiler.message import packed, set_header_option
 from controlplane.domain import BodyRouting, ErrorFormat, Gateway, HeaderRouting, HostRouting, PathRouting
 
 # The statuses of gRPC that the replies use (https://grpc.io/docs/guides/status-codes/).
@@ -243,10 +242,7 @@ def _grpc(reply: _Reply) -> Any:
     grpc.header_filter.header.string_match.safe_regex.regex = r"application/grpc(\+.*)?"
     mapper = hcm_pb2.ResponseMapper(filter=_all([grpc, *_conditions(reply)]))
     for name in ("grpc-status", GRPC_STATUS_HEADER):
-        mapper.headers_to_add.add(
-            header=base_pb2.HeaderValue(key=name, value=str(reply.grpc_status)),
-            append_action=base_pb2.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD,
-        )
+        set_header_option(mapper.headers_to_add, name, str(reply.grpc_status))
     if reply.status:
         mapper.status_code.value = reply.status  # gRPC-Web clients get it; gRPC clients get 200
     mapper.body_format_override.text_format_source.inline_string = reply.grpc_text or reply.text

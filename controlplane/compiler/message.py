@@ -45,6 +45,14 @@ def over_ads() -> Any:
 
 def set_header(mutations: Any, name: str, value: str) -> None:
     """Add to a list of header mutations one that sets a header, whether it exists or not."""
-    append = mutations.add().append
-    append.header.key, append.header.value = name, value
-    append.append_action = base_pb2.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
+    _set_option(mutations.add().append, name, value)
+
+
+def set_header_option(options: Any, name: str, value: str) -> None:
+    """Add to a list of header options, like `response_headers_to_add`, one that sets a header, whether it exists or not."""
+    _set_option(options.add(), name, value)
+
+
+def _set_option(option: Any, name: str, value: str) -> None:
+    option.header.key, option.header.value = name, value
+    option.append_action = base_pb2.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD

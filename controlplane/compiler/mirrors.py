@@ -22,12 +22,12 @@ from collections.abc import Collection
 from typing import Any
 
 from envoy.config.cluster.v3 import cluster_pb2
-from envoy.config.core.v3 import base_pb2
 from envoy.extensions.filters.http.buffer.v3 import buffer_pb2
 from envoy.extensions.filters.http.header_mutation.v3 import header_mutation_pb2
 from envoy.type.v3 import percent_pb2
 from google.protobuf import wrappers_pb2
 
+from controlplane.compiler.message import set_header
 from controlplane.compiler.upstream_filters import http_filter
 from controlplane.domain import FULL_SHARE, ConnectionLimits, Mirror, Model, Version
 
@@ -39,8 +39,6 @@ _FORWARDED_FOR = "x-turnout-forwarded-for"
 
 # The namespace of the metadata by which the load balancer chooses endpoints, and a key in it that no endpoint has.
 _LB, _COPY = "envoy.lb", "copy"
-
-_OVERWRITE = base_pb2.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
 
 
 def copy_limits(mirror: Mirror) -> ConnectionLimits:
@@ -64,10 +62,7 @@ def copy_filters(mirror: Mirror) -> list[Any]:
     """Return the upstream HTTP filters of the cluster of the copies that come before those of the version."""
     buffer = buffer_pb2.Buffer(max_request_bytes=wrappers_pb2.UInt32Value(value=mirror.max_request_bytes))
     headers = header_mutation_pb2.HeaderMutation()
-    original = base_pb2.HeaderValue(key="x-forwarded-for", value=f"%REQ({_FORWARDED_FOR})%")
-    headers.mutations.request_mutations.add().append.CopyFrom(
-        base_pb2.HeaderValueOption(header=original, append_action=_OVERWRITE)
-    )
+    set_header(headers.mutations.request_mutations, "x-forwarded-for", f"%REQ({_FORWARDED_FOR})%")
     for name in (_FORWARDED_FOR, "x-envoy-internal"):
         headers.mutations.request_mutations.add(remove=name)
     return [
@@ -119,8 +114,7 @@ def _policy(target: Any, cluster: str) -> Any:
     policy = target.request_mirror_policies.add(cluster=cluster)
     # The version's host or that of the request, without Envoy's `-shadow` after it.
     policy.disable_shadow_host_suffix_append = True
-    value = base_pb2.HeaderValue(key=_FORWARDED_FOR, value="%REQ(x-forwarded-for)%")
-    policy.request_headers_mutations.add().append.CopyFrom(base_pb2.HeaderValueOption(header=value, append_action=_OVERWRITE))
+    set_header(policy.request_headers_mutations, _FORWARDED_FOR, "%REQ(x-forwarded-for)%")
     return policy
 
 

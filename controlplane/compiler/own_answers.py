@@ -20,10 +20,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Sequence
 
-from envoy.config.core.v3 import base_pb2
 from envoy.config.route.v3 import route_pb2
 
-from controlplane.compiler.message import resource
+from controlplane.compiler.message import resource, set_header_option
 from controlplane.compiler.scopes import compile_scope
 from controlplane.domain import Gateway, HeaderRouting, Model, PathRouting
 from controlplane.domain.routing import scope_keys
@@ -67,8 +66,7 @@ def compile_own_answers(gateway: Gateway, models: Sequence[Model]) -> list[Resou
         return []
     taken = {key for model in models for key in scope_keys(gateway, model)}
     config = route_pb2.RouteConfiguration(name=gateway.resource_name)
-    header = config.response_headers_to_add.add(append_action=base_pb2.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD)
-    header.header.key, header.header.value = "content-type", "application/json"
+    set_header_option(config.response_headers_to_add, "content-type", "application/json")
     host = config.virtual_hosts.add(name="*", domains=["*"])
     longest = 0
     for path, answer in _answers(gateway, listed(gateway, models)):

@@ -25,13 +25,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from envoy.config.core.v3 import base_pb2, extension_pb2
+from envoy.config.core.v3 import extension_pb2
 from envoy.config.route.v3 import route_components_pb2
 from envoy.extensions.common.ratelimit.v3 import ratelimit_pb2
 from envoy.extensions.filters.http.header_to_metadata.v3 import header_to_metadata_pb2
 from envoy.extensions.filters.http.local_ratelimit.v3 import local_rate_limit_pb2
 
-from controlplane.compiler.message import duration, over_ads, packed, resource
+from controlplane.compiler.message import duration, over_ads, packed, resource, set_header_option
 from controlplane.compiler.who import NAMESPACE
 from controlplane.domain import Gateway, Model, RateLimit
 from controlplane.envoy_types import EXTENSIONS, url_of
@@ -106,8 +106,8 @@ def _buckets(gateway: Gateway, limits: Limits) -> Any:
     for fraction in (config.filter_enabled, config.filter_enforced):
         fraction.default_value.numerator = 100
     nodes = divisor(gateway)
-    header = config.response_headers_to_add.add(append_action=base_pb2.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD).header
-    header.key, header.value = "retry-after", f"%METADATA(VIRTUAL_HOST:{NAMESPACE}:{_retry_after(nodes)})%"
+    retry_after = f"%METADATA(VIRTUAL_HOST:{NAMESPACE}:{_retry_after(nodes)})%"
+    set_header_option(config.response_headers_to_add, "retry-after", retry_after)
     for model, of_model in limits:
         config.descriptors.extend(_bucket(model, i, limit, nodes) for i, limit in enumerate(of_model))
     return config
