@@ -14,6 +14,7 @@ from controlplane.demo.lean import LeanServer
 from controlplane.generated.turnout.v1.traffic_pb2 import VersionTraffic
 from controlplane.generated.turnout.v1.traffic_service_pb2 import GetTrafficRequest, GetTrafficResponse
 from tests.envoy.conftest import MODEL, PATH, Fleet
+from tests.envoy.test_mirror import listening, never_answers
 
 pytestmark = pytest.mark.envoy
 
@@ -92,3 +93,19 @@ async def test_an_envoy_that_disconnects_is_no_longer_counted(fleet: Fleet, lean
     await fleet.envoys["sotw"].close()
     after = await until(fleet, lambda response, versions: response.source.reporting_nodes == 1)
     assert {v.version: v for v in after.traffic.versions}["blue"].totals.requests > 0
+
+
+async def test_copies_beyond_the_limit_are_reported_as_drops(fleet: Fleet, lean: LeanServer) -> None:
+    async with listening(never_answers) as silent:
+        manifest = fleet.manifest({**lean.ports, "green": silent})
+        manifest.models[0].mirror.version, manifest.models[0].mirror.max_requests = "green", 1
+        await fleet.control_plane.apply(manifest)
+        await fleet.start()
+        async with calls(fleet):
+            response = await until(
+                fleet, lambda response, versions: any(v.totals.drops > 2 for v in response.traffic.versions)
+            )
+        (copies,) = (v for v in response.traffic.versions if v.copies)
+        # Each of the two Envoys has at most one copy in flight.
+        assert copies.totals.drops > 2
+        assert (copies.totals.tries <= 2, copies.totals.errors) == (True, 0)

@@ -146,7 +146,7 @@ class TrafficRate(_message.Message):
     that is cut off later is a success; a gRPC answer counts when its trailers arrive.
     """
     drops_per_second: _builtins.float
-    """Requests that were not sent because a limit was reached, per second. Envoys don't report them."""
+    """Requests that were not sent because a limit was reached, per second, as in `TrafficCounts.drops`."""
     in_progress: _builtins.int
     """Tries in flight at the time of the last report: those that are not complete. A streamed answer is in flight until it ends,
     although it counts as a success from its head on.
@@ -205,7 +205,9 @@ class TrafficCounts(_message.Message):
     errors: _builtins.int
     """Tries that ended with an error."""
     drops: _builtins.int
-    """Requests that were not sent because a limit was reached. Envoys don't report them."""
+    """Requests that were not sent because one of the version's `limits` was reached, or the mirror's `max_requests`. They are no
+    tries.
+    """
     tries: _builtins.int
     """Tries. This is the sum of successes, errors, gone tries, and tries in flight that have no answer yet."""
     gone: _builtins.int
