@@ -1,7 +1,8 @@
 """Observed traffic: a fold of the clients' load reports into the traffic of each version.
 
 A report names clusters, so traffic is counted by cluster: `MODEL/VERSION`, `MODEL/VERSION/mirror` for a mirror's copies, or
-`MODEL/VERSION/fallback/FALLBACK` for the requests of VERSION that a fallback takes over.
+`MODEL/VERSION/fallback/FALLBACK` for the requests of VERSION that a fallback takes over. A model with gRPC ports has each of
+these twice; what the second one, `MODEL/VERSION/grpc…`, reports is counted as the first one's.
 There are three numbers for each cluster:
 
     totals    tries since the control plane started; they only grow
@@ -39,13 +40,14 @@ exact.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import NamedTuple
 
 from controlplane.compiler.clusters import cluster_name, mirror_name
 from controlplane.compiler.fallback import fallback_name
+from controlplane.compiler.grpc_ports import without_grpc
 from controlplane.domain import Model
 from controlplane.xds.events import ClusterLoad, LoadReported, ReporterIdentified, StreamClosed, StreamId
 
@@ -290,7 +292,7 @@ class Traffic:
         if reporter is None:
             return
         if isinstance(event, LoadReported):
-            self._replace(reporter, self._add_to_totals(reporter, event.loads, now), now)
+            self._replace(reporter, self._add_to_totals(reporter, _with_grpc_ports(event.loads), now), now)
             self.last_report = now
             return
         for cluster, rate in reporter.rates.items():
@@ -387,6 +389,29 @@ class Traffic:
         version = receiver.fallback_for or receiver.version
         own = cluster_name(receiver.model, version)
         return own if not receiver.copies and self._models[receiver.model].version(version).fallback else ""
+
+
+def _with_grpc_ports(loads: Sequence[ClusterLoad]) -> Sequence[ClusterLoad]:
+    """Return the loads with those of gRPC ports added to those of the same version and use."""
+    if not any("/grpc" in load.cluster for load in loads):
+        return loads
+    sums: dict[str, ClusterLoad] = {}
+    for load in loads:
+        name = without_grpc(load.cluster)
+        if (other := sums.get(name)) is None:
+            sums[name] = load._replace(cluster=name)
+        else:
+            _, issued, succeeded, failed, dropped, active, milliseconds = other
+            sums[name] = ClusterLoad(
+                name,
+                issued + load.issued,
+                succeeded + load.succeeded,
+                failed + load.failed,
+                dropped + load.dropped,
+                active + load.active,
+                max(milliseconds, load.milliseconds),
+            )
+    return list(sums.values())
 
 
 class Receiver(NamedTuple):

@@ -186,11 +186,21 @@ def _fallbacks(version: Version, versions: list[Version]) -> st.SearchStrategy[t
     return st.lists(st.sampled_from(fitting), max_size=2, unique=True).map(tuple) if fitting else st.just(())
 
 
+def _with_grpc_ports(versions: list[Version]) -> list[Version]:
+    """Return versions with gRPC ports, or as they are if one of them can't have any."""
+    if any(v.endpoints and (v.protocol is Protocol.GRPC or v.upstream_model) for v in versions):
+        return versions
+    ports = ((v, tuple(replace(e, grpc_port=e.port % 65_535 + 1) for e in v.endpoints)) for v in versions)
+    return [replace(v, endpoints=endpoints) for v, endpoints in ports]
+
+
 @st.composite
 def models(draw: st.DrawFn, gateway_labels: st.SearchStrategy[str] = labels, name: st.SearchStrategy[str] = labels) -> Model:
     """Draw a model whose split covers all its versions."""
     drawn = draw(st.lists(versions, min_size=1, max_size=3, unique_by=lambda v: v.name))
     cuts = sorted(draw(st.lists(st.integers(0, FULL_SHARE), min_size=len(drawn) - 1, max_size=len(drawn) - 1)))
+    if draw(st.booleans()):
+        drawn = _with_grpc_ports(drawn)
     drawn = [replace(v, fallback=draw(_fallbacks(v, drawn))) for v in drawn]
     fallbacks = {name for v in drawn for name in v.fallback}
     mirrors = [v.name for v in drawn if v.name not in fallbacks]

@@ -190,6 +190,29 @@ def test_reports_of_unknown_clusters_are_dropped(traffic: Traffic, name: str) ->
     assert traffic.by_node(name) == {}
 
 
+def test_grpc_ports_are_counted_with_their_version(traffic: Traffic) -> None:
+    connect(traffic, 1)
+    in_flight = (load("iris/blue/grpc", issued=10, active=4), load(issued=100, failed=10, active=1))
+    traffic.apply(1, LoadReported((*in_flight, load("iris/green/grpc/mirror", issued=5))), 110.0)
+    blue = traffic.cluster("iris/blue")
+    assert blue.totals == Totals(110, 100, 10, 0)
+    assert blue.rate == Rate(11_000, 10_000, 1_000, 0, 5)
+    assert traffic.cluster("iris/green/mirror").totals.tries == 5
+    assert traffic.cluster("iris/blue/grpc") is NO_TRAFFIC
+    assert traffic.by_node("iris/blue") == {"edge-1": blue.rate}
+    # The errors of calls that were in flight are no further tries.
+    traffic.apply(1, LoadReported((ClusterLoad("iris/blue/grpc", 0, 0, 4, 0, 0, 10_000), load(active=1))), 120.0)
+    assert blue.totals == Totals(110, 100, 14, 0)
+
+
+def test_a_version_may_be_called_grpc() -> None:
+    traffic = Traffic()
+    traffic.publish(models(model("iris", "grpc", "green")))
+    connect(traffic, 1)
+    traffic.apply(1, LoadReported((load("iris/grpc", issued=1), load("iris/grpc/grpc", issued=1))), 110.0)
+    assert traffic.cluster("iris/grpc").totals.tries == 2
+
+
 def test_copies_of_a_mirror_are_counted_separately(traffic: Traffic) -> None:
     connect(traffic, 1)
     traffic.apply(1, LoadReported((load("iris/green/mirror", issued=10),)), 110.0)

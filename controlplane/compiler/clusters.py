@@ -1,5 +1,7 @@
 """Clusters: one for each version, named `MODEL/VERSION`. A version without endpoints has none: it can't get requests.
 
+If endpoints have a port for gRPC beside the one for HTTP, each cluster has a second one for gRPC calls (`grpc_ports.py`).
+
 The version that a model mirrors to has a second cluster, `MODEL/VERSION/mirror`, for the copies only (`mirrors.py`).
 """
 
@@ -18,6 +20,7 @@ from google.protobuf import wrappers_pb2
 
 from controlplane.compiler.affinity import set_affinity
 from controlplane.compiler.endpoints import NOWHERE, load_assignment
+from controlplane.compiler.grpc_ports import has_grpc_name, names_of
 from controlplane.compiler.message import duration, over_ads, packed, resource
 from controlplane.compiler.mirrors import copy_filters, copy_limits, copy_timeout, refuse_own_copies
 from controlplane.compiler.patches import patched_cluster, within_version
@@ -66,7 +69,7 @@ def mirror_name(model: str, version: str) -> str:
 def compile_cluster(
     model: str, version: Version, affinity: Affinity | None = None, request_timeout: float = 0.0, node: Locality = NOWHERE
 ) -> list[Resource]:
-    """Return the cluster of a version for nodes of a locality; empty if it has no endpoints.
+    """Return the cluster of a version for nodes of a locality, and that of its gRPC ports; empty if it has no endpoints.
 
     The timeout is that of the model's requests, or 0.
     """
@@ -75,11 +78,14 @@ def compile_cluster(
             compile_version("", model, replace(version, endpoints=(Endpoint("127.0.0.1", 1),)))
         return []
     name, to_the_last, limit = cluster_name(model, version.name), bool(version.fallback), upload_limit(request_timeout)
-    return [compile_version(name, model, version, affinity=affinity, limit=limit, to_the_last=to_the_last, node=node)]
+    return [
+        compile_version(n, model, version, affinity=affinity, limit=limit, to_the_last=to_the_last, node=node)
+        for n in names_of(name, version)
+    ]
 
 
 def compile_mirror(model: Model, node: Locality = NOWHERE) -> list[Resource]:
-    """Return the cluster that a model's copies go to, for nodes of a locality; empty if it has no mirror."""
+    """Return the clusters that a model's copies go to, for nodes of a locality; empty if it has no mirror."""
     if model.mirror is None:
         return []
     # Without health checks of its own: they would check each endpoint twice, and a slow check would delay the cluster.
@@ -87,7 +93,7 @@ def compile_mirror(model: Model, node: Locality = NOWHERE) -> list[Resource]:
     limit = copy_timeout(model, model.mirror)
     name = mirror_name(model.name, version.name)
     with within_version(model, version.name):
-        return [compile_version(name, model.name, version, model.mirror, limit=limit, node=node)]
+        return [compile_version(n, model.name, version, model.mirror, limit=limit, node=node) for n in names_of(name, version)]
 
 
 def compile_version(
@@ -101,11 +107,12 @@ def compile_version(
     to_the_last: bool = False,
     node: Locality = NOWHERE,
 ) -> Resource:
-    """Return a cluster of the version's endpoints. With `mirror` it is the one of the copies.
+    """Return a cluster of the version's endpoints, or of their gRPC ports, by its name. With `mirror` it is for copies.
 
     A try, or a copy, ends after `limit` seconds; 0 is no limit. `to_the_last` and `node` are those of
     `load_assignment`: the endpoints are in the cluster if they have DNS names.
     """
+    protocol = Protocol.GRPC if has_grpc_name(name) else version.protocol
     cluster = cluster_pb2.Cluster(
         name=name,
         connect_timeout=duration(version.connect_timeout),
@@ -121,14 +128,17 @@ def compile_version(
         ),
     )
     set_version(cluster.metadata, model, version.name)
-    cluster.typed_extension_protocol_options[_HTTP_OPTIONS].CopyFrom(packed(_protocol(version, mirror, limit)))
+    cluster.typed_extension_protocol_options[_HTTP_OPTIONS].CopyFrom(packed(_protocol(version, protocol, mirror, limit)))
     if mirror is not None:
         refuse_own_copies(cluster)
     if version.tls is not None:
         cluster.transport_socket.name = "envoy.transport_sockets.tls"
-        cluster.transport_socket.typed_config.CopyFrom(packed(_tls(version.tls, version.protocol)))
+        cluster.transport_socket.typed_config.CopyFrom(packed(_tls(version.tls, protocol)))
     if version.health_check is not None:
-        cluster.health_checks.append(_health_check(version.health_check, version, version.health_host(model)))
+        check = _health_check(version.health_check, version, version.health_host(model))
+        if protocol is not version.protocol and version.tls is not None and version.protocol is Protocol.HTTP1:
+            check.tls_options.alpn_protocols.append("http/1.1")  # it asks the main port, and not the gRPC port
+        cluster.health_checks.append(check)
         # Otherwise Envoy keeps an endpoint that was removed for as long as it answers health checks.
         cluster.ignore_health_on_host_removal = True
     if version.outlier_detection is not None:
@@ -163,18 +173,20 @@ def upload_limit(timeout: float) -> float:
     return timeout + max(0.1, timeout / 10) if timeout else 0.0
 
 
-def _protocol(version: Version, mirror: Mirror | None, limit: float) -> Any:
+def _protocol(version: Version, protocol: Protocol, mirror: Mirror | None, limit: float) -> Any:
     # Explicit, so that Envoy never chooses by the protocol of the client.
     options = http_protocol_options_pb2.HttpProtocolOptions()
     if limit:
         options.common_http_protocol_options.max_stream_duration.CopyFrom(duration(limit))
-    if version.protocol is Protocol.HTTP1:
+    if protocol is Protocol.HTTP1:
         options.common_http_protocol_options.idle_timeout.CopyFrom(duration(_http1_idle(version)))
         options.explicit_http_config.http_protocol_options.CopyFrom(protocol_pb2.Http1ProtocolOptions(enable_trailers=True))
     else:
         # WebSockets reach a server that speaks HTTP/2 as extended CONNECT. gRPC servers have none.
-        http2 = protocol_pb2.Http2ProtocolOptions(allow_connect=version.protocol is Protocol.HTTP2)
+        http2 = protocol_pb2.Http2ProtocolOptions(allow_connect=protocol is Protocol.HTTP2)
         options.explicit_http_config.http2_protocol_options.CopyFrom(http2)
+    if protocol is not version.protocol:
+        version = replace(version, rewrite=None)  # the path of a gRPC call is the name of its method
     options.http_filters.extend(upstream_filters(version, copy_filters(mirror) if mirror is not None else ()))
     return options
 

@@ -16,6 +16,7 @@ from envoy.config.core.v3 import base_pb2, health_check_pb2
 from envoy.config.endpoint.v3 import endpoint_components_pb2, endpoint_pb2
 from google.protobuf import wrappers_pb2
 
+from controlplane.compiler.grpc_ports import has_grpc_name
 from controlplane.compiler.message import resource, socket_address
 from controlplane.compiler.who import set_fallback
 from controlplane.domain import Endpoint, Locality, Version
@@ -62,13 +63,14 @@ def compile_endpoints(
 def load_assignment(cluster: str, version: Version, node: Locality = NOWHERE, *, to_the_last: bool = False) -> Any:
     """Return a ClusterLoadAssignment of the addresses in desired state, in their order, for nodes of a locality.
 
-    With `to_the_last` a priority gets no requests as long as an earlier one has a single healthy endpoint.
+    With `to_the_last` a priority gets no requests as long as an earlier one has a single healthy endpoint. The name of the
+    cluster says whether it gets the gRPC ports.
     """
     if any(e.region or e.zone for e in version.endpoints):
         return _marked(_assignment(cluster, (_placed(e) for e in version.endpoints), node, to_the_last), version)
     group = _locality(NOWHERE, 1)
     for e in version.endpoints:
-        _add(group, e.host, e.port, e.weight)
+        _add(group, e, grpc=has_grpc_name(cluster))
     return _marked(_limited(endpoint_pb2.ClusterLoadAssignment(cluster_name=cluster, endpoints=[group]), to_the_last), version)
 
 
@@ -102,22 +104,27 @@ class _Placed:
     weight: int
     locality: Locality
     health: Health = Health.UNKNOWN
+    grpc_port: int = 0
 
 
 def _placed(endpoint: Endpoint) -> _Placed:
-    return _Placed(endpoint.host, endpoint.port, endpoint.weight, Locality(endpoint.region, endpoint.zone))
+    locality = Locality(endpoint.region, endpoint.zone)
+    return _Placed(endpoint.host, endpoint.port, endpoint.weight, locality, grpc_port=endpoint.grpc_port)
 
 
 def _assignment(cluster: str, endpoints: Iterable[LiveEndpoint | _Placed], node: Locality, to_the_last: bool) -> Any:
     """Return a ClusterLoadAssignment with a group for each locality. A locality's weight is the sum of its endpoints'."""
     groups: dict[Locality, Any] = {}
+    grpc = has_grpc_name(cluster)
     for e in endpoints:
+        if grpc and not e.grpc_port:
+            continue
         group = groups.get(e.locality)
         if group is None:
             group = groups[e.locality] = _locality(e.locality, 0)
         group.load_balancing_weight.value += e.weight
         health = _HEALTH[e.health]
-        endpoint = _add(group, e.host, e.port, e.weight)
+        endpoint = _add(group, e, grpc=grpc)
         if health:
             endpoint.health_status = health
     distances = {locality: _distance(node, locality) for locality in groups}
@@ -150,7 +157,9 @@ def _locality(locality: Locality, weight: int) -> Any:
     )
 
 
-def _add(group: Any, host: str, port: int, weight: int) -> Any:
-    endpoint = group.lb_endpoints.add(load_balancing_weight=wrappers_pb2.UInt32Value(value=weight))
-    endpoint.endpoint.address.CopyFrom(socket_address(host, port))
-    return endpoint
+def _add(group: Any, endpoint: Endpoint | LiveEndpoint | _Placed, *, grpc: bool) -> Any:
+    added = group.lb_endpoints.add(load_balancing_weight=wrappers_pb2.UInt32Value(value=endpoint.weight))
+    added.endpoint.address.CopyFrom(socket_address(endpoint.host, endpoint.grpc_port if grpc else endpoint.port))
+    if grpc and endpoint.grpc_port != endpoint.port:
+        added.endpoint.health_check_config.port_value = endpoint.port  # the port that the health check asks
+    return added

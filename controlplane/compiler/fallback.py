@@ -29,6 +29,7 @@ from envoy.extensions.retry.priority.previous_priorities.v3.previous_priorities_
 
 from controlplane.compiler.clusters import circuit_breakers, cluster_name, compile_version, upload_limit
 from controlplane.compiler.endpoints import NOWHERE, max_priorities
+from controlplane.compiler.grpc_ports import grpc_name, names_of
 from controlplane.compiler.message import packed, resource
 from controlplane.compiler.patches import within_version
 from controlplane.compiler.who import set_version
@@ -72,15 +73,20 @@ def _of_version(model: Model, version: Version, node: Locality) -> list[Resource
     for name, fallback in zip(names, version.fallback, strict=True):
         with within_version(model, fallback):
             level, affinity = model.version(fallback), model.affinity
-            levels.append(
-                compile_version(name, model.name, level, affinity=affinity, limit=limit, to_the_last=True, node=node)
-            )
-    return [*levels, _aggregate(model.name, version, [cluster_name(model.name, version.name), *names])]
+            levels += [
+                compile_version(n, model.name, level, affinity=affinity, limit=limit, to_the_last=True, node=node)
+                for n in names_of(name, level)
+            ]
+    names = [cluster_name(model.name, version.name), *names]
+    aggregates = [_aggregate(model.name, version, aggregate_name(model.name, version.name), names)]
+    if version.has_grpc_ports:
+        aggregates.append(_aggregate(model.name, version, grpc_name(aggregates[0].name), [grpc_name(name) for name in names]))
+    return [*levels, *aggregates]
 
 
-def _aggregate(model: str, version: Version, levels: list[str]) -> Resource:
+def _aggregate(model: str, version: Version, name: str, levels: list[str]) -> Resource:
     cluster = cluster_pb2.Cluster(
-        name=aggregate_name(model, version.name),
+        name=name,
         lb_policy=cluster_pb2.Cluster.CLUSTER_PROVIDED,
         # Retries count here, and everything else at the levels.
         circuit_breakers=circuit_breakers(version),
@@ -102,7 +108,7 @@ def retry_at_next_level(policy: Any, model: Model) -> None:
         return
     policy.retry_on += ",retriable-status-codes"
     policy.retriable_status_codes.extend(_STATUSES)
-    if any(v.protocol is Protocol.GRPC for v in versions):
+    if any(v.protocol is Protocol.GRPC or v.has_grpc_ports for v in versions):
         policy.retry_on += f",{_GRPC_STATUSES}"
     # Try a second endpoint of the same level first, unless it has a single one, or the version itself has several levels.
     tries = 2 if all(len(v.endpoints) > 1 and max_priorities(v) == 1 for v in versions) else 1

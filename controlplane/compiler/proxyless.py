@@ -21,6 +21,7 @@ name. It listens on no socket, and there are no scopes.
     host, headers,    changes no requests
       credential
     HTTP/1, TLS       speaks HTTP/2 only; certificates would have to come from its own bootstrap (A29)
+    gRPC ports        uses them, and no other port
 
 A client does not get a version that it can't reach, and the node's note says so. If such a version has a share, the client
 does not get the model at all, since it would fail a part of the model's calls.
@@ -39,6 +40,7 @@ from google.protobuf import wrappers_pb2
 
 from controlplane.compiler.clusters import cluster_name
 from controlplane.compiler.endpoints import load_assignment
+from controlplane.compiler.grpc_ports import names_of
 from controlplane.compiler.message import duration, over_ads, packed, resource
 from controlplane.domain import FULL_SHARE, Model, Protocol, Version
 from controlplane.envoy_types import CLUSTER, ENDPOINTS, LISTENER, ROUTES
@@ -49,7 +51,7 @@ def obstacle(version: Version) -> str:
     """Return the reason why gRPC's client can't reach a version; "" if it can, or if there is nothing to reach."""
     if not version.endpoints:
         return ""
-    if version.protocol is Protocol.HTTP1:
+    if version.protocol is Protocol.HTTP1 and not version.has_grpc_ports:
         return "speaks HTTP/1"
     if version.tls is not None:
         return "is reached over TLS"
@@ -76,6 +78,11 @@ def served_versions(model: Model) -> list[Version]:
     return [v for v in model.versions if v.endpoints and not obstacle(v)]
 
 
+def grpc_cluster(model: Model, version: Version) -> str:
+    """Return the cluster in which gRPC's clients reach a version: that of its gRPC ports if it has some."""
+    return names_of(cluster_name(model.name, version.name), version)[-1]
+
+
 def compile_proxyless(model: Model) -> list[Resource]:
     """Return a model's listener, routes and clusters for gRPC's clients: nothing if it has no `served_versions`.
 
@@ -84,7 +91,7 @@ def compile_proxyless(model: Model) -> list[Resource]:
     versions = served_versions(model)
     if not versions:
         return []
-    return [_listener(model), _routes(model, versions), *(_cluster(model.name, version) for version in versions)]
+    return [_listener(model), _routes(model, versions), *(_cluster(model, version) for version in versions)]
 
 
 def _listener(model: Model) -> Resource:
@@ -111,14 +118,14 @@ def _routes(model: Model, versions: list[Version]) -> Resource:
     if model.preview_header:
         for version in versions:
             route = _route(host, model)
-            route.route.cluster = cluster_name(model.name, version.name)
+            route.route.cluster = grpc_cluster(model, version)
             route.match.headers.add(name=model.preview_header).string_match.exact = version.name
     weighted = _route(host, model).route.weighted_clusters
     # Some clients refuse weights that don't sum to the total. Its default would be 100.
     weighted.total_weight.value = FULL_SHARE
     for version in reversed(model.versions):
         if share := model.split.get(version.name):
-            weighted.clusters.add(name=cluster_name(model.name, version.name), weight=wrappers_pb2.UInt32Value(value=share))
+            weighted.clusters.add(name=grpc_cluster(model, version), weight=wrappers_pb2.UInt32Value(value=share))
     names = {c.name for c in weighted.clusters} | {r.route.cluster for r in host.routes if r.route.cluster}
     return resource(ROUTES, config, [(CLUSTER, name) for name in names])
 
@@ -131,8 +138,8 @@ def _route(host: Any, model: Model) -> Any:
     return route
 
 
-def _cluster(model: str, version: Version) -> Resource:
-    name = cluster_name(model, version.name)
+def _cluster(model: Model, version: Version) -> Resource:
+    name = grpc_cluster(model, version)
     cluster = cluster_pb2.Cluster(name=name, lb_policy=cluster_pb2.Cluster.ROUND_ROBIN)
     # `self` is the server that sent this cluster. gRPC refuses any other.
     cluster.lrs_server.self.SetInParent()

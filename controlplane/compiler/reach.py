@@ -6,6 +6,7 @@ a version that has a share. So a node loses
     a listener     if it has the listener before the change and not after it
     access         to a listener that stays, if the requests that matched its TLS and its routing don't match them any more
     a model        or some of its keys, if at a listener that stays these keys lead nowhere or to another model
+    gRPC           of a model that stays, if its endpoints lose their gRPC ports
     endpoints      of a version that has a share, if all of them are replaced and none of the new ones answers
 
 Snapshots are compared, and not fields of gateways and models. If a node gets another audience, the old audience's snapshot is
@@ -29,9 +30,10 @@ from controlplane.compiler.compile import served_gateways
 from controlplane.compiler.decode import is_gateways_own
 from controlplane.compiler.impact import CompiledState
 from controlplane.compiler.lost_clients import lost_clients_of
+from controlplane.compiler.lost_grpc import lost_grpc
 from controlplane.compiler.own_answers import OWN_KEYS
 from controlplane.compiler.proxyless import obstacle
-from controlplane.domain import BodyRouting, Endpoint, Gateway, HeaderRouting, HostRouting, Model, Object, PathRouting
+from controlplane.domain import BodyRouting, Endpoint, Gateway, HeaderRouting, HostRouting, Model, Object, PathRouting, Version
 from controlplane.domain.cuts import Loss, LossKind
 from controlplane.domain.routing import scope_keys
 from controlplane.domain.state import Changes, State
@@ -87,12 +89,16 @@ def losses_of(
     for transition in transitions:
         held, audience = transition
         new = after.snapshot(audience)
+        lost: Iterable[Loss]
         if isinstance(held, Claim):
             lost = _lost_of_claim(held, new)
         elif audience.client is Client.GRPC:
             lost = _lost_models_of_grpc_client(before.snapshot(held), new, after.state)
         else:
-            lost = _EnvoyLosses(before, after, held, audience, diffs).all()
+            lost = (
+                *_EnvoyLosses(before, after, held, audience, diffs).all(),
+                *lost_grpc(before.snapshot(held), new, after.state, diffs),
+            )
         if all_lost := (*lost, *_lost_endpoints(held, before, new, silent)):
             losses[transition] = all_lost
     return losses
@@ -106,8 +112,15 @@ def replaced_versions(before: State, changes: Changes) -> list[VersionName]:
         if isinstance(model, Model) and (old := before.models.get(model.name)) is not None
         for version in model.versions
         if model.split.get(version.name) and old.split.get(version.name)
-        if _addresses(version.endpoints).isdisjoint(_addresses(old.version(version.name).endpoints))
+        if _are_replaced(old.version(version.name), version)
     ]
+
+
+def _are_replaced(old: Version, new: Version) -> bool:
+    """Return True if none of a version's addresses stays, or none for gRPC."""
+    if old.has_grpc_ports and new.has_grpc_ports and _grpc_addresses(old).isdisjoint(_grpc_addresses(new)):
+        return True
+    return _addresses(new.endpoints).isdisjoint(_addresses(old.endpoints))
 
 
 def opened_addresses(changes: Mapping[str, tuple[Object | None, Object | None]]) -> set[str]:
@@ -122,6 +135,10 @@ def opened_addresses(changes: Mapping[str, tuple[Object | None, Object | None]])
 
 def _addresses(endpoints: Iterable[Endpoint]) -> set[tuple[str, int]]:
     return {(endpoint.host, endpoint.port) for endpoint in endpoints}
+
+
+def _grpc_addresses(version: Version) -> set[tuple[str, int]]:
+    return {(endpoint.host, endpoint.grpc_port) for endpoint in version.endpoints}
 
 
 # ----------------------------------------------------------------------------------------------------------------- Envoys

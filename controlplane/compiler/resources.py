@@ -9,11 +9,12 @@ from controlplane.compiler.body_routing import compile_own_resources, models_by_
 from controlplane.compiler.clusters import cluster_name, compile_cluster, compile_mirror, mirror_name
 from controlplane.compiler.endpoints import NOWHERE, compile_endpoints, spread
 from controlplane.compiler.fallback import compile_fallbacks, fallback_name
+from controlplane.compiler.grpc_ports import names_of
 from controlplane.compiler.listeners import compile_listener
 from controlplane.compiler.memo import Memo
 from controlplane.compiler.own_answers import compile_own_answers
 from controlplane.compiler.patches import compile_added_clusters, within_version
-from controlplane.compiler.proxyless import compile_proxyless, served_versions
+from controlplane.compiler.proxyless import compile_proxyless, grpc_cluster, served_versions
 from controlplane.compiler.rate_limits import Limits, compile_rate_limits, divisor, limits_of
 from controlplane.compiler.routes import compile_routes
 from controlplane.compiler.scopes import compile_scopes
@@ -151,6 +152,13 @@ class CompiledObjects:
     def _assignment(
         self, cluster: str, model: str, version: Version, endpoints: Endpoints, node: Locality, to_the_last: bool | None = None
     ) -> list[Resource]:
+        """Return the endpoints of a cluster of a version, and of the one with the gRPC ports if it has some."""
+        names = names_of(cluster, version)
+        return [r for n in names for r in self._assignment_of(n, model, version, endpoints, node, to_the_last)]
+
+    def _assignment_of(
+        self, cluster: str, model: str, version: Version, endpoints: Endpoints, node: Locality, to_the_last: bool | None = None
+    ) -> list[Resource]:
         live = endpoints.of(model, version.name)
         place = node if spread(version, live) else NOWHERE
         last = bool(version.fallback) if to_the_last is None else to_the_last
@@ -192,7 +200,7 @@ class CompiledObjects:
     def _for_grpc(self, endpoints: Endpoints, model: Model, node: Locality) -> list[Resource]:
         resources = list(self._proxyless.get(model.name, model, lambda: compile_proxyless(model)))
         for version in served_versions(model):
-            resources += self._assignment(cluster_name(model.name, version.name), model.name, version, endpoints, node)
+            resources += self._assignment_of(grpc_cluster(model, version), model.name, version, endpoints, node)
         return resources
 
     def _secret(self, secret: Secret, name: str) -> Resource:

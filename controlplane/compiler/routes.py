@@ -22,6 +22,7 @@ from google.protobuf import wrappers_pb2
 
 from controlplane.compiler.clusters import cluster_name, mirror_name
 from controlplane.compiler.fallback import retry_at_next_level, routed_name
+from controlplane.compiler.grpc_ports import add_grpc_routes
 from controlplane.compiler.listeners import SCOPE_HEADER
 from controlplane.compiler.message import duration, packed, resource
 from controlplane.compiler.mirrors import add_policies, split_order
@@ -92,6 +93,7 @@ def _configuration(model: Model, revision: int, divisors: Iterable[int]) -> Any:
         own = (cluster_name(model.name, mirrored.name), routed_name(model.name, mirrored))
         for policy in add_policies(host, model, mirror_name(model.name, mirrored.name), own):
             _rewrite_host(policy, mirrored)
+    add_grpc_routes(host, model)
     return config
 
 

@@ -131,15 +131,25 @@ def _versions(obj: Object | None) -> dict[str, dict[str, Endpoint]]:
     return {v.name: {e.host_port: e for e in v.endpoints} for v in obj.versions}
 
 
+# The words for the fields of an endpoint beside its address.
+_ENDPOINT_FIELDS: Mapping[str, str] = {"weight": "weight", "region": "region", "zone": "zone", "grpc_port": "gRPC port"}
+
+
 def _endpoint_lines(old: Mapping[str, Mapping[str, Endpoint]], new: Mapping[str, Mapping[str, Endpoint]]) -> Iterator[str]:
     for name, after in new.items():
         before = old.get(name, {})
         changed = [f"- {a}" for a in before if a not in after]
-        changed += [f"+ {a}" + (f" weight {e.weight}" if e.weight != 1 else "") for a, e in after.items() if a not in before]
         changed += [
-            f"{a} weight {before[a].weight} -> {e.weight}"
+            f"+ {a}" + (f" weight {e.weight}" if e.weight != 1 else "") + (f" gRPC port {e.grpc_port}" if e.grpc_port else "")
             for a, e in after.items()
-            if a in before and before[a].weight != e.weight
+            if a not in before
+        ]
+        changed += [
+            f"{address} {words} {getattr(before[address], field) or _NONE} -> {getattr(e, field) or _NONE}"
+            for address, e in after.items()
+            if address in before
+            for field, words in _ENDPOINT_FIELDS.items()
+            if getattr(before[address], field) != getattr(e, field)
         ]
         if not changed and list(before) != list(after):
             changed = ["in another order"]

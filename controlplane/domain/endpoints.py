@@ -38,11 +38,14 @@ class LiveEndpoint:
     weight: int = 1
     locality: Locality = Locality()
     health: Health = Health.UNKNOWN
+    grpc_port: int = 0  # 0: none; a version with gRPC ports gets no gRPC calls at this endpoint
 
     def __post_init__(self) -> None:
         if not is_ip(self.host):
             raise invalid("host", f"'{self.host[:80]}' is not an IP address")
         check_port(self.port)
+        if self.grpc_port:
+            check_port(self.grpc_port, "grpc_port")
         check_bounds(self, "weight")
 
 

@@ -21,6 +21,7 @@ from controlplane.domain.checks import (
 )
 from controlplane.domain.fallback import check_fallbacks
 from controlplane.domain.gateway import Gateway
+from controlplane.domain.grpc_ports import check_grpc_ports
 from controlplane.domain.patch import MODEL_TARGETS, Patch, check_patches
 from controlplane.domain.rate_limit import RateLimit
 from controlplane.domain.references import Reference
@@ -147,6 +148,8 @@ class Model:
         with c.within(""):
             check_fallbacks(self.versions, self.mirror.version if self.mirror is not None else "")
         with c.within(""):
+            check_grpc_ports(self.versions)
+        with c.within(""):
             check_range(len(self.rate_limits), 0, 4, "rate_limits")
         with c.within(""):
             check_patches(self.patches, MODEL_TARGETS)
@@ -183,6 +186,11 @@ class Model:
     @property
     def resource_name(self) -> str:
         return f"{self.collection}/{self.name}"
+
+    @property
+    def has_grpc_ports(self) -> bool:
+        """True if the versions with endpoints have ports for gRPC beside those for HTTP: all of them, or none."""
+        return any(v.has_grpc_ports for v in self.versions)
 
     @property
     def route_keys(self) -> tuple[str, ...]:

@@ -43,6 +43,7 @@ class Endpoint:
     weight: int = 1
     region: str = ""
     zone: str = ""  # within the region
+    grpc_port: int = 0  # where the server listens for gRPC, beside `port` for HTTP; 0: it has no such port
 
     def __post_init__(self) -> None:
         if not self.host:
@@ -50,6 +51,8 @@ class Endpoint:
         if not is_ip(self.host) and (not HOST.fullmatch(self.host) or self.host.replace(".", "").isdigit()):
             raise invalid("host", f"'{self.host[:80]}' is neither an IP address nor a DNS name")
         check_port(self.port)
+        if self.grpc_port:
+            check_port(self.grpc_port, "grpc_port")
         check_bounds(self, "weight")
         for part in ("region", "zone"):
             check_range(len(getattr(self, part)), 0, 100, part, " characters")
@@ -163,12 +166,30 @@ class Version:
     def _check_endpoints(self) -> None:
         check_range(len(self.endpoints), 0, 10_000, "endpoints")
         seen: set[tuple[str, int]] = set()
+        grpc: set[tuple[str, int]] = set()
         for i, e in enumerate(self.endpoints):
             if (e.host, e.port) in seen:
                 raise invalid(f"endpoints[{i}]", f"'{e.host}:{e.port}' is named twice", "DUPLICATE")
             seen.add((e.host, e.port))
             if is_ip(e.host) != is_ip(self.endpoints[0].host):
                 raise invalid(f"endpoints[{i}].host", "one version has either IP addresses or DNS names, not both")
+            self._check_grpc_port(f"endpoints[{i}].grpc_port", e, grpc)
+
+    def _check_grpc_port(self, field: str, endpoint: Endpoint, seen: set[tuple[str, int]]) -> None:
+        """Check the gRPC port of an endpoint. `seen` has those of the endpoints before it."""
+        if not endpoint.grpc_port:
+            if self.has_grpc_ports:
+                raise invalid(
+                    field, "is required, because other endpoints of the version have one: gRPC calls go to all of them"
+                )
+            return
+        if self.protocol is Protocol.GRPC:
+            raise invalid(
+                field, "can't be set with protocol GRPC, whose `port` is for gRPC: name the protocol of the other port"
+            )
+        if (endpoint.host, endpoint.grpc_port) in seen:
+            raise invalid(field, f"'{host_port(endpoint.host, endpoint.grpc_port)}' is named twice", "DUPLICATE")
+        seen.add((endpoint.host, endpoint.grpc_port))
 
     def _check_requests(self) -> None:
         c = Collector()
@@ -181,6 +202,10 @@ class Version:
                     raise invalid("upstream_model", "must be 1 to 256 characters, and no control characters")
                 if self.protocol is Protocol.GRPC:
                     raise invalid("upstream_model", "can't be used with gRPC: its bodies are not JSON")
+                if self.has_grpc_ports:
+                    raise invalid(
+                        "upstream_model", "can't be used with `grpc_port`: Envoy can't replace the name in gRPC calls"
+                    )
         if self.credential is not None and self.request_headers is not None:
             header = self.credential.header
             with c.within("request_headers"):
@@ -194,6 +219,11 @@ class Version:
     def has_dns_endpoints(self) -> bool:
         """True if the endpoints have DNS names, which Envoy must resolve."""
         return bool(self.endpoints) and not is_ip(self.endpoints[0].host)
+
+    @property
+    def has_grpc_ports(self) -> bool:
+        """True if the endpoints have a port for gRPC beside the one for HTTP: all of them, or none."""
+        return any(e.grpc_port for e in self.endpoints)
 
     def health_host(self, model: str) -> str:
         """Return the Host header of health checks. Envoy's default is the cluster's name; many servers refuse its slash."""

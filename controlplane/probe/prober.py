@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import ssl
 from collections.abc import Sequence
+from dataclasses import replace
 
 import structlog
 
@@ -86,7 +87,13 @@ class Prober:
             async with asyncio.timeout_at(deadline), self._connections:
                 connecting = True
                 addresses = [host] if is_ip(host) else (await self._resolver.resolve(host))[:_PER_NAME]
-                return EndpointProbe(name, *await self._addresses(addresses, endpoint.port, target, context))
+                answer, reason = await self._addresses(addresses, endpoint.port, target, context)
+                if answer is Answer.YES and endpoint.grpc_port:
+                    # A health check asks the main port, so only the connection is tried here.
+                    connect = replace(target, version=replace(target.version, health_check=None))
+                    answer, reason = await self._addresses(addresses, endpoint.grpc_port, connect, None)
+                    reason = f"gRPC port {endpoint.grpc_port}: {reason}" if reason else ""
+                return EndpointProbe(name, answer, reason)
         except TimeoutError:
             if connecting:
                 return EndpointProbe(name, Answer.NO, f"no answer within {self._time_limit:g} s")

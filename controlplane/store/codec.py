@@ -72,7 +72,7 @@ _LATER_FIELDS: Mapping[type, tuple[str, ...]] = {
     Retries: ("request_body_buffer_limit",),
     Model: ("affinity", "rate_limits", "patches"),
     Version: ("fallback", "host", "rewrite", "request_headers", "credential", "upstream_model", "patches"),
-    Endpoint: ("region", "zone"),
+    Endpoint: ("region", "zone", "grpc_port"),
 }
 # Reasons of errors whose text names the object already.
 _REASONS_WITH_NAME = ("STORE_NEWER", "STORE_CORRUPT", "SECRET_KEY_WRONG")

@@ -47,6 +47,7 @@ def names(resources: list[Resource]) -> dict[str, list[str]]:
         (BLUE, ""),
         (GREEN, ""),
         (Version("v"), ""),
+        (Version("v", (replace(IP, grpc_port=81),)), ""),
         (Version("v", (IP,)), "speaks HTTP/1"),
         (Version("v", (IP,), Protocol.GRPC, UpstreamTls("a.svc")), "is reached over TLS"),
         (Version("v", (NAME,), Protocol.GRPC), ""),
@@ -55,6 +56,17 @@ def names(resources: list[Resource]) -> dict[str, list[str]]:
 )
 def test_versions_that_grpc_clients_cannot_reach(version: Version, reason: str) -> None:
     assert obstacle(version) == reason
+
+
+def test_the_grpc_ports_of_a_version_that_speaks_http1_are_used() -> None:
+    versions = tuple(Version(n, (replace(IP, grpc_port=p),)) for n, p in (("blue", 81), ("green", 82)))
+    model = replace(IRIS, versions=versions, preview_header="x-version")
+    state = State({"edge": Gateway("edge", 80)}, {"iris": model})
+    snapshot = Compiler().compile(state, NO_LIVE_ENDPOINTS, GRPC, 1)
+    assert set(snapshot.resources[CLUSTER]) == set(snapshot.resources[ENDPOINTS]) == {"iris/blue/grpc", "iris/green/grpc"}
+    assert snapshot.resources[ROUTES]["iris"].refs == {(CLUSTER, "iris/blue/grpc"), (CLUSTER, "iris/green/grpc")}
+    assignment = decoded(snapshot.resources[ENDPOINTS]["iris/green/grpc"])
+    assert assignment.endpoints[0].lb_endpoints[0].endpoint.address == socket_address("10.0.0.1", 82)
 
 
 def test_a_model_is_a_target() -> None:

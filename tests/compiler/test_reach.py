@@ -91,6 +91,7 @@ BY_HEADER, BY_HOST = (replace(EDGE, routing=routing) for routing in (HeaderRouti
 BY_BODY, DEFAULT_IRIS = (replace(EDGE, routing=BodyRouting(default_model=key)) for key in ("", "iris"))
 ON_BOTH = replace(IRIS, gateways=("edge", "inner"))
 RENAMED, MOVED = replace(EDGE, name="front"), replace(EDGE, port=8080)
+BOTH = replace(IRIS, versions=tuple(replace(v, endpoints=(replace(v.endpoints[0], grpc_port=90),)) for v in (BLUE, GREEN)))
 KEYS = replace(IRIS, keys=("iris", "flower", "rose"))
 
 BASE = (EDGE, IRIS, WINE)
@@ -213,6 +214,13 @@ BASE = (EDGE, IRIS, WINE)
                 "model iris can't be reached by web pages of https://a.example at 0.0.0.0:80 any more on edge-1 and edge-2",
             ],
         ),
+        # gRPC ports.
+        (
+            (EDGE, BOTH),
+            (EDGE, IRIS),
+            ["model iris can't be reached any more by gRPC, because there are no gRPC ports any more, on edge-1 and edge-2"],
+        ),
+        ((EDGE, IRIS), (EDGE, BOTH), []),
         # Keys.
         ((EDGE, KEYS), (EDGE, IRIS), ["model iris loses its paths 'flower', 'rose' at 0.0.0.0:80 on edge-1 and edge-2"]),
         (
@@ -323,6 +331,16 @@ def test_endpoints_that_are_all_replaced_by_silent_ones_are_lost() -> None:
     ]
     # A node that does not serve the model loses nothing.
     assert lost(before, after, [Node("x", metadata={"turnout.models": "wine"})], silent={("iris", "blue"): "refused"}) == []
+
+
+def test_grpc_addresses_that_are_all_others_are_replaced() -> None:
+    def at(port: int) -> Model:
+        endpoints = (Endpoint("10.0.0.1", 80, grpc_port=port),)
+        return replace(IRIS, versions=(replace(BLUE, endpoints=endpoints), replace(GREEN, endpoints=endpoints)))
+
+    before = State({"edge": EDGE}, {"iris": at(81)})
+    assert replaced_versions(before, Changes({"models/iris": at(82)})) == [("iris", "blue")]
+    assert replaced_versions(before, Changes({"models/iris": at(81)})) == []
 
 
 def test_only_versions_that_keep_a_share_and_no_endpoint_are_replaced() -> None:

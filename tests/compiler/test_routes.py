@@ -43,7 +43,8 @@ def test_every_route_has_the_settings_of_its_model(model: Model) -> None:
     routes = config.virtual_hosts[0].routes
     with_endpoints = [v.name for v in model.versions if v.endpoints]
     empty = model.sticky is not None and model.sticky.header != ""
-    assert len(routes) == 1 + empty + (len(with_endpoints) if model.preview_header else 0)
+    one_protocol = 1 + empty + (len(with_endpoints) if model.preview_header else 0)
+    assert len(routes) == one_protocol * (2 if model.has_grpc_ports else 1)
     for route in routes:
         assert route.match.prefix == "/"
         assert route.route.HasField("timeout")

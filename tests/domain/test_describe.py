@@ -104,6 +104,17 @@ def test_a_change_of_the_endpoints_order_has_a_line() -> None:
     ]
 
 
+def test_each_changed_field_of_an_endpoint_has_a_line() -> None:
+    (blue,) = BLUE.endpoints
+    assert of_blue(endpoints=(replace(blue, weight=2, zone="a"),)) == [
+        "versions.blue.endpoints: 10.0.0.1:80 weight 1 -> 2",
+        "versions.blue.endpoints: 10.0.0.1:80 zone none -> a",
+    ]
+    other = (replace(blue, port=81, grpc_port=90),)
+    both = lines(IRIS, replace(IRIS, versions=(replace(BLUE, endpoints=other), replace(GREEN, endpoints=other))))
+    assert both[1] == "versions.blue.endpoints: + 10.0.0.1:81 gRPC port 90"
+
+
 def test_further_endpoints_are_only_counted() -> None:
     many = of_blue(endpoints=tuple(Endpoint("10.0.0.1", 80 + i) for i in range(100)))
     assert len(many) == MAX_ENDPOINT_LINES + 1

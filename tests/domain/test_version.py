@@ -23,6 +23,10 @@ from controlplane.errors import Code, Error
 HERE = (Endpoint("127.0.0.1", 8001),)
 
 
+def grpc_port(port: int, grpc: int) -> Endpoint:
+    return Endpoint("10.0.0.1", port, grpc_port=grpc)
+
+
 BAD: list[tuple[str, Callable[[], object], str]] = [
     ("endpoint without host", lambda: Endpoint("", 80), "host"),
     ("endpoint that is neither address nor name", lambda: Endpoint("not a host", 80), "host"),
@@ -44,6 +48,11 @@ BAD: list[tuple[str, Callable[[], object], str]] = [
     ("a host with a port that is none", lambda: Version("blue", host="a.b:70000"), "host"),
     ("an upstream model with a line end", lambda: Version("blue", upstream_model="a\nb"), "upstream_model"),
     ("an upstream model that is too long", lambda: Version("blue", upstream_model="a" * 257), "upstream_model"),
+    ("a gRPC port", lambda: Endpoint("10.0.0.1", 80, grpc_port=70_000), "grpc_port"),
+    ("a gRPC port twice", lambda: Version("b", (grpc_port(80, 9), grpc_port(81, 9))), "endpoints[1].grpc_port"),
+    ("an endpoint without gRPC port", lambda: Version("b", (grpc_port(80, 0), grpc_port(81, 9))), "endpoints[0].grpc_port"),
+    ("a gRPC port of gRPC", lambda: Version("b", (grpc_port(80, 9),), Protocol.GRPC), "endpoints[0].grpc_port"),
+    ("an upstream model with a gRPC port", lambda: Version("b", (grpc_port(80, 9),), upstream_model="a"), "upstream_model"),
     ("an upstream model with gRPC", lambda: Version("b", protocol=Protocol.GRPC, upstream_model="a"), "upstream_model"),
     (
         "the header of the credential is set, too",
@@ -75,6 +84,11 @@ def test_only_endpoints_with_names_need_dns() -> None:
     assert not Version("idle").has_dns_endpoints
     assert not Version("blue", (Endpoint("10.0.0.1", 80), Endpoint("::1", 80))).has_dns_endpoints
     assert Version("blue", (Endpoint("blue.svc", 80),)).has_dns_endpoints
+
+
+def test_a_server_may_have_both_protocols_at_one_port() -> None:
+    assert Version("blue", (grpc_port(80, 80), grpc_port(81, 81))).has_grpc_ports
+    assert not Version("blue", HERE).has_grpc_ports
 
 
 def test_an_ipv6_address_is_in_brackets_before_its_port() -> None:

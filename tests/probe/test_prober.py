@@ -23,6 +23,20 @@ async def test_endpoints_that_answer_and_that_do_not() -> None:
     assert not result.dead
 
 
+async def test_the_grpc_port_of_an_endpoint_must_accept_connections() -> None:
+    closed = closed_port()
+    async with server(silent) as port:
+        green = target(port)
+        for grpc_port, failures in (
+            (port, ()),
+            (closed, (EndpointProbe(f"127.0.0.1:{port}", Answer.NO, f"gRPC port {closed}: connection refused"),)),
+        ):
+            endpoint = Endpoint("127.0.0.1", port, grpc_port=grpc_port)
+            version = replace(green.version, endpoints=(endpoint,))
+            (result,) = await Prober(local=True).probe([replace(green, version=version)])
+            assert result.failures == failures
+
+
 async def test_a_version_of_which_no_endpoint_answers_is_dead() -> None:
     (result,) = await Prober(local=True).probe([target(closed_port())])
     assert result.dead

@@ -146,12 +146,18 @@ def version_from_proto(proto: model_pb2.Version) -> Version:
 def _endpoint_to_proto(endpoint: Endpoint) -> model_pb2.Endpoint:
     weight = endpoint.weight if endpoint.weight != 1 else None
     return model_pb2.Endpoint(
-        host=endpoint.host, port=endpoint.port, weight=weight, region=endpoint.region, zone=endpoint.zone
+        host=endpoint.host,
+        port=endpoint.port,
+        weight=weight,
+        region=endpoint.region,
+        zone=endpoint.zone,
+        grpc_port=endpoint.grpc_port,
     )
 
 
 def _endpoint(proto: model_pb2.Endpoint) -> Endpoint:
-    return Endpoint(proto.host, proto.port, proto.weight if proto.HasField("weight") else 1, proto.region, proto.zone)
+    weight = proto.weight if proto.HasField("weight") else 1
+    return Endpoint(proto.host, proto.port, weight, proto.region, proto.zone, proto.grpc_port)
 
 
 def _upstream_tls(proto: model_pb2.UpstreamTls) -> UpstreamTls:

@@ -418,6 +418,7 @@ class Endpoint(_message.Message):
     WEIGHT_FIELD_NUMBER: _builtins.int
     REGION_FIELD_NUMBER: _builtins.int
     ZONE_FIELD_NUMBER: _builtins.int
+    GRPC_PORT_FIELD_NUMBER: _builtins.int
     host: _builtins.str
     """IP address, or DNS name that Envoy resolves. The endpoints of one version are either all IP addresses or all DNS names.
     Required.
@@ -432,6 +433,11 @@ class Endpoint(_message.Message):
     """
     zone: _builtins.str
     """Zone of the endpoint within its region, at most 100 characters. Unset: no zone."""
+    grpc_port: _builtins.int
+    """TCP port where the same server listens for gRPC, 1 to 65535, if the version's `protocol` is not that. Calls of gRPC and
+    gRPC-Web go there, without the path rewrites, and all other requests to `port`. One split holds for both. Health checks
+    ask `port`. All endpoints of a model have a gRPC port, or none has. Unset: all requests go to `port`.
+    """
     def __init__(
         self,
         *,
@@ -440,10 +446,11 @@ class Endpoint(_message.Message):
         weight: _builtins.int | None = ...,
         region: _builtins.str = ...,
         zone: _builtins.str = ...,
+        grpc_port: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_weight", b"_weight", "weight", b"weight"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_weight", b"_weight", "host", b"host", "port", b"port", "region", b"region", "weight", b"weight", "zone", b"zone"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_weight", b"_weight", "grpc_port", b"grpc_port", "host", b"host", "port", b"port", "region", b"region", "weight", b"weight", "zone", b"zone"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__weight: _TypeAlias = _typing.Literal["weight"]  # noqa: Y015
     _WhichOneofArgType__weight: _TypeAlias = _typing.Literal["_weight", b"_weight"]  # noqa: Y015
