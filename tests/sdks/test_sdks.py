@@ -14,7 +14,7 @@ import pytest
 from controlplane.demo.plane import ControlPlane
 from controlplane.demo.ports import free_port
 from controlplane.generated.turnout.v1.gateway_pb2 import BodyRouting, Gateway
-from controlplane.generated.turnout.v1.model_pb2 import Endpoint, Model, Protocol, Version
+from controlplane.generated.turnout.v1.model_pb2 import Endpoint, Model, Version
 from controlplane.generated.turnout.v1.model_service_pb2 import (
     ModelUndo,
     Split,
@@ -27,8 +27,6 @@ from tests.fakes.open_inference_server import open_inference_server
 from tests.sdks.environments import sdk_python
 
 pytestmark = pytest.mark.envoy
-
-MODELS = ("iris", "iris-grpc")
 
 
 @dataclass
@@ -76,31 +74,28 @@ async def caller(kind: str, python: str, port: int) -> AsyncIterator[Caller]:
 
 
 async def change_traffic_under(kinds: Sequence[tuple[str, str]], ports: dict[str, tuple[int, int]]) -> None:
-    """Call with each kind, in an environment, while traffic moves. `ports` are those for HTTP and gRPC, by version."""
+    """Call one model with each kind, in an environment, while its traffic moves. `ports` are (HTTP, gRPC) by version."""
     async with ControlPlane() as plane, plane.envoy("edge") as envoy, AsyncExitStack() as stack:
         http, grpc = free_port(), free_port()
         manifest = Manifest()
         manifest.gateways.append(Gateway(name="http", address="127.0.0.1", port=http))
         body = BodyRouting(default_model="iris")
         manifest.gateways.append(Gateway(name="grpc", address="127.0.0.1", port=grpc, body=body))
-        for name, gateway, i, protocol in (
-            ("iris", "http", 0, Protocol.PROTOCOL_HTTP1),
-            ("iris-grpc", "grpc", 1, Protocol.PROTOCOL_GRPC),
-        ):
-            versions = [
-                Version(name=v, endpoints=[Endpoint(host="127.0.0.1", port=p[i])], protocol=protocol) for v, p in ports.items()
-            ]
-            model = Model(name=name, keys=["iris"], gateways=[gateway], versions=versions, split={"blue": 10_000})
-            model.preview_header = "x-model-version"
-            manifest.models.append(model)
+        versions = [
+            Version(name=name, endpoints=[Endpoint(host="127.0.0.1", port=port, grpc_port=grpc_port)])
+            for name, (port, grpc_port) in ports.items()
+        ]
+        model = Model(name="iris", gateways=["http", "grpc"], versions=versions, split={"blue": 10_000})
+        model.preview_header = "x-model-version"
+        manifest.models.append(model)
         await plane.apply(manifest)
         await envoy.ready()
         await plane.held(1, nodes=1)
 
         async def split(**shares: int) -> None:
-            """Move both models in one revision."""
-            switches = [TrafficSwitch(model=f"models/{m}", split=Split(shares=shares)) for m in MODELS]
-            answer = await plane.models.SwitchTraffic(SwitchTrafficRequest(switches=switches, force=True), timeout=30)
+            """Move the traffic of both protocols."""
+            switch = TrafficSwitch(model="models/iris", split=Split(shares=shares))
+            answer = await plane.models.SwitchTraffic(SwitchTrafficRequest(switches=[switch], force=True), timeout=30)
             await plane.held(answer.revision.number, nodes=1)
 
         callers = [
@@ -127,8 +122,8 @@ async def change_traffic_under(kinds: Sequence[tuple[str, str]], ports: dict[str
         await more("green")
         await split(blue=5_000, green=5_000)
         await more()
-        undos = [ModelUndo(model=f"models/{m}") for m in MODELS]
-        answer = await plane.models.UndoModels(UndoModelsRequest(undos=undos, force=True), timeout=30)
+        undo = UndoModelsRequest(undos=[ModelUndo(model="models/iris")], force=True)
+        answer = await plane.models.UndoModels(undo, timeout=30)
         await plane.held(answer.revision.number, nodes=1)
         await more("green")
         await split(blue=10_000)

@@ -18,6 +18,7 @@ from controlplane.domain import (
     UpstreamTls,
     Version,
 )
+from controlplane.domain.checks import check_port
 from controlplane.domain.collections import resource_name
 from controlplane.errors import Collector, invalid
 from controlplane.generated.turnout.v1 import model_pb2
@@ -151,12 +152,14 @@ def _endpoint_to_proto(endpoint: Endpoint) -> model_pb2.Endpoint:
         weight=weight,
         region=endpoint.region,
         zone=endpoint.zone,
-        grpc_port=endpoint.grpc_port,
+        grpc_port=endpoint.grpc_port or None,
     )
 
 
 def _endpoint(proto: model_pb2.Endpoint) -> Endpoint:
     weight = proto.weight if proto.HasField("weight") else 1
+    if proto.HasField("grpc_port"):
+        check_port(proto.grpc_port, "grpc_port")
     return Endpoint(proto.host, proto.port, weight, proto.region, proto.zone, proto.grpc_port)
 
 

@@ -446,14 +446,19 @@ class Endpoint(_message.Message):
         weight: _builtins.int | None = ...,
         region: _builtins.str = ...,
         zone: _builtins.str = ...,
-        grpc_port: _builtins.int = ...,
+        grpc_port: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_weight", b"_weight", "weight", b"weight"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_grpc_port", b"_grpc_port", "_weight", b"_weight", "grpc_port", b"grpc_port", "weight", b"weight"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_weight", b"_weight", "grpc_port", b"grpc_port", "host", b"host", "port", b"port", "region", b"region", "weight", b"weight", "zone", b"zone"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_grpc_port", b"_grpc_port", "_weight", b"_weight", "grpc_port", b"grpc_port", "host", b"host", "port", b"port", "region", b"region", "weight", b"weight", "zone", b"zone"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__grpc_port: _TypeAlias = _typing.Literal["grpc_port"]  # noqa: Y015
+    _WhichOneofArgType__grpc_port: _TypeAlias = _typing.Literal["_grpc_port", b"_grpc_port"]  # noqa: Y015
     _WhichOneofReturnType__weight: _TypeAlias = _typing.Literal["weight"]  # noqa: Y015
     _WhichOneofArgType__weight: _TypeAlias = _typing.Literal["_weight", b"_weight"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__grpc_port) -> _WhichOneofReturnType__grpc_port | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__weight) -> _WhichOneofReturnType__weight | None: ...
 
 Global___Endpoint: _TypeAlias = Endpoint  # noqa: Y015
