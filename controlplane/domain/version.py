@@ -177,11 +177,9 @@ class Version:
 
     def _check_grpc_port(self, field: str, endpoint: Endpoint, seen: set[tuple[str, int]]) -> None:
         """Check the gRPC port of an endpoint. `seen` has those of the endpoints before it."""
+        if bool(endpoint.grpc_port) != self.has_grpc_ports:
+            raise invalid(field, "either all endpoints of a version have a gRPC port, or none: gRPC calls go to all of them")
         if not endpoint.grpc_port:
-            if self.has_grpc_ports:
-                raise invalid(
-                    field, "is required, because other endpoints of the version have one: gRPC calls go to all of them"
-                )
             return
         if self.protocol is Protocol.GRPC:
             raise invalid(
@@ -223,7 +221,7 @@ class Version:
     @property
     def has_grpc_ports(self) -> bool:
         """True if the endpoints have a port for gRPC beside the one for HTTP: all of them, or none."""
-        return any(e.grpc_port for e in self.endpoints)
+        return bool(self.endpoints) and self.endpoints[0].grpc_port > 0
 
     def health_host(self, model: str) -> str:
         """Return the Host header of health checks. Envoy's default is the cluster's name; many servers refuse its slash."""

@@ -50,7 +50,7 @@ BAD: list[tuple[str, Callable[[], object], str]] = [
     ("an upstream model that is too long", lambda: Version("blue", upstream_model="a" * 257), "upstream_model"),
     ("a gRPC port", lambda: Endpoint("10.0.0.1", 80, grpc_port=70_000), "grpc_port"),
     ("a gRPC port twice", lambda: Version("b", (grpc_port(80, 9), grpc_port(81, 9))), "endpoints[1].grpc_port"),
-    ("an endpoint without gRPC port", lambda: Version("b", (grpc_port(80, 0), grpc_port(81, 9))), "endpoints[0].grpc_port"),
+    ("an endpoint without gRPC port", lambda: Version("b", (grpc_port(80, 0), grpc_port(81, 9))), "endpoints[1].grpc_port"),
     ("a gRPC port of gRPC", lambda: Version("b", (grpc_port(80, 9),), Protocol.GRPC), "endpoints[0].grpc_port"),
     ("an upstream model with a gRPC port", lambda: Version("b", (grpc_port(80, 9),), upstream_model="a"), "upstream_model"),
     ("an upstream model with gRPC", lambda: Version("b", protocol=Protocol.GRPC, upstream_model="a"), "upstream_model"),
