@@ -34,6 +34,7 @@ class Callers:
 
     def __init__(self, http: int, grpc_port: int, web: int, session: aiohttp.ClientSession) -> None:
         self.answers: Answers = {kind: Counter() for kind in ("http", "grpc", "grpc-web", "http-preview", "grpc-preview")}
+        self.ended = False
         self._session = session
         self._http, self._web = (f"http://127.0.0.1:{port}" for port in (http, web))
         self._channel = grpc.aio.insecure_channel(f"127.0.0.1:{grpc_port}")
@@ -55,9 +56,10 @@ class Callers:
         return _version(await self._channel.unary_unary(f"{SERVICE}/ModelInfer", bytes, bytes)(message, metadata=metadata))
 
     async def run(self, kind: str) -> None:
-        while True:
+        while not self.ended:
             try:
-                answer = await asyncio.wait_for(self._call(kind), 20)
+                async with asyncio.timeout(20):
+                    answer = await self._call(kind)
             except (aiohttp.ClientError, grpc.aio.AioRpcError, TimeoutError) as error:
                 answer = f"FAILED {error!r}"
             self.answers[kind][answer] += 1
@@ -89,9 +91,8 @@ async def callers(http: int, grpc_port: int, web: int) -> AsyncIterator[Callers]
         try:
             yield found
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            found.ended = True
+            await asyncio.gather(*tasks)
             await found.close()
 
 
