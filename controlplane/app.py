@@ -46,6 +46,7 @@ from controlplane.observers.log import FleetLog
 from controlplane.observers.metrics import FleetMetrics
 from controlplane.observers.metrics_server import MetricsServer
 from controlplane.observers.transitions import NodeTransitions
+from controlplane.patch_functions import PluginFunctions, PluginStore, installed, unenforced
 from controlplane.probe import Prober
 from controlplane.problems.judge import Observed
 from controlplane.reconciler.members import MemberKeeper
@@ -114,6 +115,8 @@ class App:
         self._store: Store | None = None
         self._recorder: VersionRecorder | None = None
         self._members: MemberKeeper | None = None
+        self._publisher: Publisher | None = None
+        self._functions: PluginFunctions | None = None
         # Either this process serves xDS, with `_discovery` and `_xds`, or worker processes do.
         self._discovery: Discovery | None = None
         self._xds: Serving | None = None
@@ -157,12 +160,14 @@ class App:
                 "new store: started a new history, without a revision" if store.created else "the store has no revision yet"
             )
             log.warning(event, data=str(config.data.absolute()), history=store.history_id)
-        compiler = CachingCompiler(Compiler())
+        functions = self._functions = _functions(config)
+        compiler = CachingCompiler(Compiler(functions))
         recorder = VersionRecorder(self.versions, store.records)
         await recorder.load(store.head.value.number)
         self._recorder = recorder
         publisher = Publisher(store.head, compiler, self._publish, recorder.served)
         publisher.publish()
+        self._publisher = publisher
         self._members = members = MemberKeeper(self.fleet, store.records, self.events.members_changed)
         await members.load()
         limits = StreamLimits(
@@ -175,7 +180,7 @@ class App:
         self._api = api = grpc.aio.server(options=API_OPTIONS, interceptors=[StatusInterceptor(self._refused_changes.refused)])
         diffs = DiffCache()
         prober = Prober(enabled=config.probe, local=config.is_local)
-        writer = Writer(store, compiler, self._transitions, diffs=diffs, prober=prober)
+        writer = Writer(store, compiler, self._transitions, diffs=diffs, prober=prober, plugin=functions.installed)
         self._register(api, writer, store, members)
         self.api_port = listen(api, config.api, "api")
         if config.metrics is not None:
@@ -187,10 +192,13 @@ class App:
             )
             recorder.on_changes, recorder.on_removed = self.workers.send_versions, self.workers.send_removed
             self.xds_port, self._reserved = reserve(config.xds, "xds")
-            await self.workers.start(str(Address(config.xds.host, self.xds_port)))
-            run_xds = self.workers.run()
+            if publisher.published.value is not None:
+                await self.workers.start(str(Address(config.xds.host, self.xds_port)))
+            run_xds = self._run_workers(self.workers, publisher)
         else:
-            self._discovery = Discovery(publisher.published, self.events.report, limits, Context(diffs, self.versions))
+            self._discovery = Discovery(
+                publisher.published, self.events.report, limits, Context(diffs, self.versions), lambda: publisher.problem
+            )
             check_free(config.xds, "xds")
             host, port = config.xds.host, config.xds.port
             try:
@@ -202,6 +210,13 @@ class App:
         runs = (publisher.run(), run_xds, recorder.run(), members.run())
         self._tasks = [asyncio.create_task(run) for run in runs]
         await api.start()
+
+    async def _run_workers(self, workers: Supervisor, publisher: Publisher) -> None:
+        """Send revisions to the workers, until cancelled. Start them first if nothing could be published before."""
+        if not workers.workers:
+            await publisher.published.newer(0)
+            await workers.start(str(Address(self.config.xds.host, self.xds_port)))
+        await workers.run()
 
     def _publish(self, head: Head) -> None:
         self.events.publish(head)
@@ -228,7 +243,8 @@ class App:
 
         def observe() -> Observed:
             failure = writer.failure.message if writer.failure else ""
-            return Observed(store.head.value, current_fleet(changed), self.traffic, failure)
+            not_served = self._publisher.problem if self._publisher is not None else ""
+            return Observed(store.head.value, current_fleet(changed), self.traffic, failure, not_served)
 
         status = StatusService(observe)
         status_service_pb2_grpc.add_StatusServiceServicer_to_server(status, server)
@@ -275,11 +291,13 @@ class App:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._recorder is not None:
             await self._recorder.close()
+        if self._functions is not None:
+            self._functions.close()
         if self._store is not None:
             await self._store.close()
         self._tasks, self._reserved = [], []
         self._api = self.workers = self._xds = self._metrics_server = None
-        self._store = self._recorder = self._members = None
+        self._store = self._recorder = self._members = self._publisher = self._functions = None
 
     async def run(self) -> None:
         """Start, serve until SIGTERM or SIGINT, and stop. A second signal ends the process at once.
@@ -310,3 +328,14 @@ class App:
                 log.info("stopped")
         for task in ended_tasks:
             task.result()  # raises the error that ended the task
+
+
+def _functions(config: Config) -> PluginFunctions:
+    """Return the functions that patches name: of the installed plug-in, and of those before. Errors: INVALID_ARGUMENT."""
+    plugin = installed(config.patches)
+    functions = PluginFunctions(PluginStore(config.data / "patch_functions"), plugin)
+    if plugin is not None:
+        log.info("plug-in for patches", hash=plugin.hash, files=len(plugin.files))
+        if missing := unenforced():
+            log.warning("functions of patches are not confined", reason=missing)
+    return functions

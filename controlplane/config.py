@@ -79,6 +79,8 @@ class Config:
     workers: int = 0
     # Probe the endpoints of a version when traffic moves to it, and warn if they don't answer.
     probe: bool = True
+    # The plug-in whose functions patches may name: a module, or the path of its file or folder. "": that of the entry points.
+    patches: str = ""
     # Start a new history in spite of signs that the directory was used before. It is no setting, so that it can't stay.
     init: bool = False
 

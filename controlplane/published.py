@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
-from controlplane.compiler.audience import AudienceResolver, Node, left_out, unselected
+from controlplane.compiler.audience import AudienceResolver, Node, audiences, left_out, unselected
 from controlplane.domain import Gateway
 from controlplane.domain.endpoints import NO_LIVE_ENDPOINTS, Endpoints
 from controlplane.domain.revision import Head, ObjectMeta
@@ -65,8 +65,13 @@ class CompiledRevision:
         previous: Mapping[Audience, Snapshot] | None = None,
         audiences: AudienceResolver | None = None,
         on_served: Callable[[Snapshot], None] | None = None,
+        warnings: tuple[str, ...] = (),
     ) -> None:
-        """`on_served` is called once with each snapshot that a stream asks for, also in all later revisions."""
+        """`on_served` is called once with each snapshot that a stream asks for, also in all later revisions.
+
+        `warnings` say in which way the snapshots are not those of the revision. Such a revision is only compared with others.
+        """
+        self.warnings = warnings
         self.head = head
         self.gateways: Mapping[str, Gateway] = head.state.gateways
         self._compiler = compiler
@@ -130,6 +135,12 @@ class CompiledRevision:
             revision._idle[audience] = self._idle[audience] + 1
             revision._compile_once(audience)
         return revision
+
+    def compile_all(self) -> None:
+        """Compile the snapshots of all audiences that are checked before a commit. Errors: those of the compiler."""
+        for audience in audiences(self.head.state):
+            self._idle.setdefault(audience, 0)
+            self._compile_once(audience)
 
     def _note_once(self, audience: Audience) -> str:
         note = self._notes.get(audience)

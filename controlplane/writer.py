@@ -33,10 +33,12 @@ from controlplane.compiler.reach import (
     opened_addresses,
     replaced_versions,
 )
+from controlplane.compiler.unpatched import UnpatchedCompiler, is_about_patches
 from controlplane.compiler.validation import Validator, by_owner
 from controlplane.domain import consistency
 from controlplane.domain.cuts import NO_CUT, NO_LOSSES, CutPermit, Loss, Losses, LossKind, check_cut, in_order
 from controlplane.domain.endpoints import Endpoints
+from controlplane.domain.patch_functions import with_hashes
 from controlplane.domain.revision import Action, Draft, Head, ObjectMeta, Revision
 from controlplane.domain.scopes import with_scopes
 from controlplane.domain.state import Changes, State
@@ -173,12 +175,14 @@ class Writer:
         clock: Callable[[], float] = time.time,
         diffs: DiffCache | None = None,
         prober: Prober | None = None,
+        plugin: str = "",
     ) -> None:
         """Write to `store`.
 
         `nodes` are the connected nodes; None: there are none. `clock` returns seconds since the epoch. Without a `prober`, no
-        version is probed.
+        version is probed. `plugin` is the hash of the installed plug-in; "" if there is none.
         """
+        self._plugin = plugin
         self.store = store
         self._compiler = compiler
         self._validator = Validator()
@@ -255,7 +259,8 @@ class Writer:
             if not validate_only:
                 check_cut(losses, permit)
             # Computed while the disk writes. Later it would compete with the push of the revision to the Envoys.
-            impact = asyncio.ensure_future(self._impact(before, after, losses, _unprobed(unprobed)))
+            warnings = (*_unprobed(unprobed), *before.warnings)
+            impact = asyncio.ensure_future(self._impact(before, after, losses, warnings))
             impact.add_done_callback(_retrieve_error)
             try:
                 if not validate_only:
@@ -270,8 +275,8 @@ class Writer:
 
     async def impact(self, before: Head, after: Head) -> Impact:
         """Return the impact of the change from one head to another on the nodes that are connected now."""
-        old, new = CompiledRevision(before, self._compiler), CompiledRevision(after, self._compiler)
-        return await self._impact(old, new, await self._losses(old, new))
+        old, new = [await asyncio.to_thread(self._compile, head) for head in (before, after)]
+        return await self._impact(old, new, await self._losses(old, new), (*old.warnings, *new.warnings))
 
     async def probe(self, outcome: Outcome, *, validate_only: bool) -> list[VersionProbe]:
         """Probe the versions whose shares rise from 0 by a write. Return after a second at most.
@@ -290,21 +295,36 @@ class Writer:
         """Return the head, compiled for every audience."""
         compiled = self._compiled
         if compiled is None or compiled.revision != head.number:
-            compiled = compiled.next(head) if compiled else CompiledRevision(head, self._compiler)
-            await asyncio.to_thread(_snapshots, compiled)
-            self._compiled = compiled
+            compiled = await asyncio.to_thread(self._compile, head, compiled)
+            self._compiled = None if compiled.warnings else compiled
         return compiled
+
+    def _compile(self, head: Head, before: CompiledRevision | None = None) -> CompiledRevision:
+        """Compile a head for every audience, without its patches if one of them fails.
+
+        That a patch of a revision fails later has a reason outside of it, like a plug-in that is gone. The change that repairs
+        it is compared with the revision without patches. Errors: those of the compiler, except those about patches.
+        """
+        try:
+            revision = before.next(head) if before else CompiledRevision(head, self._compiler)
+            _snapshots(revision)
+        except Error as error:
+            if not is_about_patches(error):
+                raise
+            revision = CompiledRevision(head, UnpatchedCompiler(), warnings=(_without_patches(head, error),))
+            _snapshots(revision)
+        return revision
 
     def _propose(self, before: CompiledRevision, change: Change, draft: Draft) -> tuple[CompiledRevision, Changes]:
         """Apply a change, and check the result. Return the revision after it, and the changes without equal objects."""
         head = before.head
-        objects = with_scopes(head.state, change(head).objects)
+        objects = with_hashes(with_scopes(head.state, change(head).objects), self._plugin)
         changes = Changes({name: objects[name] for name in sorted(objects) if objects[name] != head.state.get(name)})
         if not changes:
             return before, changes
         proposed = head.after(changes, draft)
         consistency.check(head.state, proposed.state, changes.objects)
-        after = before.next(proposed)
+        after = CompiledRevision(proposed, self._compiler) if before.warnings else before.next(proposed)
         self._check(_snapshots(before), _snapshots(after))
         return after, changes
 
@@ -423,6 +443,14 @@ def _silent(probes: Mapping[Target, VersionProbe], replaced: Sequence[Target]) -
     """Return the probed versions of which no endpoint answers, with the reason."""
     dead = [probes[target] for target in replaced if target in probes and probes[target].dead]
     return {(probe.model, probe.version): failures_in_words(probe) for probe in dead}
+
+
+def _without_patches(head: Head, error: Error) -> str:
+    """Return a warning that a revision was compiled without its patches."""
+    return (
+        f"a patch of revision {head.number} fails here ({error.message}), so what its patches did is not known: all that they "
+        "could change counts as changed"
+    )
 
 
 def _unprobed(targets: Sequence[Target]) -> tuple[str, ...]:

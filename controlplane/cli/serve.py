@@ -94,6 +94,16 @@ Probe = Annotated[
     ),
 ]
 
+Patches = Annotated[
+    str | None,
+    typer.Option(
+        "--patches",
+        metavar="MODULE",
+        help="Plug-in with functions that patches may name: a Python module, or the path of its file or folder. Default: the "
+        "modules of the entry points in the group turnout.patches.",
+    ),
+]
+
 
 def serve(
     ctx: typer.Context,
@@ -115,6 +125,7 @@ def serve(
     load_report_interval: LoadReportInterval = None,
     workers: Workers = None,
     probe: Probe = None,
+    patches: Patches = None,
 ) -> None:
     r"""Run the control plane until SIGTERM or Ctrl-C.
 

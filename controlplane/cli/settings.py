@@ -28,6 +28,7 @@ SETTINGS = (
     "secret_key_file",
     "workers",
     "probe",
+    "patches",
     *_SECONDS,
     *_COUNTS,
 )

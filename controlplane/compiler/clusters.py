@@ -20,6 +20,7 @@ from google.protobuf import wrappers_pb2
 
 from controlplane.compiler.affinity import set_affinity
 from controlplane.compiler.endpoints import NOWHERE, load_assignment
+from controlplane.compiler.functions import NO_FUNCTIONS, Functions
 from controlplane.compiler.grpc_ports import has_grpc_name, names_of
 from controlplane.compiler.message import duration, over_ads, packed, resource
 from controlplane.compiler.mirrors import copy_filters, copy_limits, copy_timeout, refuse_own_copies
@@ -67,7 +68,12 @@ def mirror_name(model: str, version: str) -> str:
 
 
 def compile_cluster(
-    model: str, version: Version, affinity: Affinity | None = None, request_timeout: float = 0.0, node: Locality = NOWHERE
+    model: str,
+    version: Version,
+    affinity: Affinity | None = None,
+    request_timeout: float = 0.0,
+    node: Locality = NOWHERE,
+    functions: Functions = NO_FUNCTIONS,
 ) -> list[Resource]:
     """Return the cluster of a version for nodes of a locality, and that of its gRPC ports; empty if it has no endpoints.
 
@@ -75,16 +81,14 @@ def compile_cluster(
     """
     if not version.endpoints:
         if version.patches:  # checked now, and not when the version gets endpoints
-            compile_version("", model, replace(version, endpoints=(Endpoint("127.0.0.1", 1),)))
+            compile_version("", model, replace(version, endpoints=(Endpoint("127.0.0.1", 1),)), functions=functions)
         return []
     name, to_the_last, limit = cluster_name(model, version.name), bool(version.fallback), upload_limit(request_timeout)
-    return [
-        compile_version(n, model, version, affinity=affinity, limit=limit, to_the_last=to_the_last, node=node)
-        for n in names_of(name, version)
-    ]
+    options: dict[str, Any] = {"affinity": affinity, "limit": limit, "to_the_last": to_the_last, "functions": functions}
+    return [compile_version(n, model, version, node=node, **options) for n in names_of(name, version)]
 
 
-def compile_mirror(model: Model, node: Locality = NOWHERE) -> list[Resource]:
+def compile_mirror(model: Model, node: Locality = NOWHERE, functions: Functions = NO_FUNCTIONS) -> list[Resource]:
     """Return the clusters that a model's copies go to, for nodes of a locality; empty if it has no mirror."""
     if model.mirror is None:
         return []
@@ -93,7 +97,8 @@ def compile_mirror(model: Model, node: Locality = NOWHERE) -> list[Resource]:
     limit = copy_timeout(model, model.mirror)
     name = mirror_name(model.name, version.name)
     with within_version(model, version.name):
-        return [compile_version(n, model.name, version, model.mirror, limit=limit, node=node) for n in names_of(name, version)]
+        options: dict[str, Any] = {"limit": limit, "node": node, "functions": functions}
+        return [compile_version(n, model.name, version, model.mirror, **options) for n in names_of(name, version)]
 
 
 def compile_version(
@@ -106,6 +111,7 @@ def compile_version(
     limit: float = 0.0,
     to_the_last: bool = False,
     node: Locality = NOWHERE,
+    functions: Functions = NO_FUNCTIONS,
 ) -> Resource:
     """Return a cluster of the version's endpoints, or of their gRPC ports, by its name. With `mirror` it is for copies.
 
@@ -149,10 +155,10 @@ def compile_version(
         cluster.type = cluster_pb2.Cluster.STRICT_DNS
         cluster.dns_lookup_family = cluster_pb2.Cluster.V4_PREFERRED
         cluster.load_assignment.CopyFrom(load_assignment(name, version, node, to_the_last=to_the_last))
-        return resource(CLUSTER, patched_cluster(version, cluster), _secrets(version))
+        return resource(CLUSTER, patched_cluster(version, cluster, functions), _secrets(version))
     cluster.type = cluster_pb2.Cluster.EDS
     cluster.eds_cluster_config.eds_config.CopyFrom(over_ads())
-    return resource(CLUSTER, patched_cluster(version, cluster), [(ENDPOINTS, name), *_secrets(version)])
+    return resource(CLUSTER, patched_cluster(version, cluster, functions), [(ENDPOINTS, name), *_secrets(version)])
 
 
 def _secrets(version: Version) -> list[tuple[str, str]]:

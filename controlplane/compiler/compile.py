@@ -14,6 +14,7 @@ from collections import OrderedDict, deque
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
+from controlplane.compiler.functions import NO_FUNCTIONS, Functions
 from controlplane.compiler.resources import CompiledObjects
 from controlplane.domain import Gateway, Model
 from controlplane.domain.endpoints import Endpoints
@@ -48,8 +49,9 @@ class Compiler:
     Not for several threads at a time.
     """
 
-    def __init__(self) -> None:
-        self._objects = CompiledObjects()
+    def __init__(self, functions: Functions = NO_FUNCTIONS) -> None:
+        """`functions` are those that patches name."""
+        self._objects = CompiledObjects(functions)
         # The newest snapshots of each audience, newest last. Audiences are in the order in which they were compiled.
         self._compiled: OrderedDict[Audience, deque[_Compiled]] = OrderedDict()
 

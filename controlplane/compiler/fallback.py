@@ -29,6 +29,7 @@ from envoy.extensions.retry.priority.previous_priorities.v3.previous_priorities_
 
 from controlplane.compiler.clusters import circuit_breakers, cluster_name, compile_version, upload_limit
 from controlplane.compiler.endpoints import NOWHERE, max_priorities
+from controlplane.compiler.functions import NO_FUNCTIONS, Functions
 from controlplane.compiler.grpc_ports import grpc_name, names_of
 from controlplane.compiler.message import packed, resource
 from controlplane.compiler.patches import within_version
@@ -59,24 +60,23 @@ def routed_name(model: str, version: Version) -> str:
     return aggregate_name(model, version.name) if version.fallback else cluster_name(model, version.name)
 
 
-def compile_fallbacks(model: Model, node: Locality = NOWHERE) -> list[Resource]:
+def compile_fallbacks(model: Model, node: Locality = NOWHERE, functions: Functions = NO_FUNCTIONS) -> list[Resource]:
     """Return the aggregates of a model's versions, and the clusters of their fallbacks, for nodes of a locality."""
-    return [cluster for version in model.versions if version.endpoints for cluster in _of_version(model, version, node)]
+    versions = [version for version in model.versions if version.endpoints]
+    return [cluster for version in versions for cluster in _of_version(model, version, node, functions)]
 
 
-def _of_version(model: Model, version: Version, node: Locality) -> list[Resource]:
+def _of_version(model: Model, version: Version, node: Locality, functions: Functions) -> list[Resource]:
     if not version.fallback:
         return []
     names = [fallback_name(model.name, version.name, fallback) for fallback in version.fallback]
-    limit = upload_limit(model.timeouts.request)
+    options: dict[str, Any] = {"affinity": model.affinity, "limit": upload_limit(model.timeouts.request)}
+    options |= {"to_the_last": True, "node": node, "functions": functions}
     levels = []
     for name, fallback in zip(names, version.fallback, strict=True):
         with within_version(model, fallback):
-            level, affinity = model.version(fallback), model.affinity
-            levels += [
-                compile_version(n, model.name, level, affinity=affinity, limit=limit, to_the_last=True, node=node)
-                for n in names_of(name, level)
-            ]
+            level = model.version(fallback)
+            levels += [compile_version(n, model.name, level, **options) for n in names_of(name, level)]
     names = [cluster_name(model.name, version.name), *names]
     aggregates = [_aggregate(model.name, version, aggregate_name(model.name, version.name), names)]
     if version.has_grpc_ports:

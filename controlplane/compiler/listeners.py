@@ -39,6 +39,7 @@ from controlplane.compiler.access_log import access_log, compile_collector
 from controlplane.compiler.body_routing import model_filter
 from controlplane.compiler.body_script import SEPARATOR, START
 from controlplane.compiler.client_filters import client_filters
+from controlplane.compiler.functions import NO_FUNCTIONS, Functions
 from controlplane.compiler.grpc_models import name_filter
 from controlplane.compiler.host_case import lower_case_host
 from controlplane.compiler.local_replies import set_local_replies
@@ -64,7 +65,7 @@ _NO_HOST = "no-host.invalid"
 _IPPROTO_TCP, _TCP_WINDOW_CLAMP = 6, 10
 
 
-def compile_listener(gateway: Gateway) -> Resource:
+def compile_listener(gateway: Gateway, functions: Functions = NO_FUNCTIONS) -> Resource:
     """Return the listener of a gateway."""
     listener = listener_pb2.Listener(
         name=gateway.host_port,  # no two gateways of a node share it
@@ -86,7 +87,7 @@ def compile_listener(gateway: Gateway) -> Resource:
     clusters = [cluster.name for cluster in compile_collector(gateway)]
     secrets = {reference.label for reference in gateway.tls_references}
     if gateway.patches:
-        listener = patched_listener(gateway, listener)
+        listener = patched_listener(gateway, listener, functions)
         clusters += added_clusters(gateway)
         secrets |= listener_secrets(listener)
     references = [*((SECRET, label) for label in secrets), *((CLUSTER, name) for name in clusters)]

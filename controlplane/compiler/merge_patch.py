@@ -13,6 +13,7 @@ from importlib.resources import files
 from typing import Any
 
 from google.protobuf import descriptor_pool, json_format
+from google.protobuf.message import DecodeError
 
 from controlplane.compiler.decode import unpack
 from controlplane.compiler.message import packed
@@ -41,7 +42,7 @@ def merged(message: Any, patch: Mapping[str, Any]) -> Any:
         json_format.ParseDict(_merge(form, patch, message.DESCRIPTOR), result)
     except (json_format.ParseError, TypeError, ValueError) as error:
         raise MergeError(" ".join(str(error).split())[:500]) from None
-    _repack(result)
+    repack(result)
     return result
 
 
@@ -114,6 +115,14 @@ def _types(form: Any) -> Iterator[str]:
             yield from _types(item)
 
 
+def _is_known(name: str) -> bool:
+    try:
+        descriptor_pool.Default().FindMessageTypeByName(name)
+    except KeyError:
+        return False
+    return True
+
+
 def _load(name: str) -> None:
     """Import the messages of a type's package. Errors: MergeError for a type that no patch may name."""
     if name in _UNCHECKED:
@@ -141,11 +150,17 @@ def _check_depth(form: Any, depth: int = 0) -> None:
         _check_depth(value, depth + 1)
 
 
-def _repack(message: Any) -> None:
-    """Serialise each message in an Any again, with its maps in order."""
+def repack(message: Any) -> None:
+    """Serialise each message in an Any again, with its maps in order. Errors: MergeError for a type that no patch may name."""
     if message.DESCRIPTOR.full_name == _ANY:
-        inner = unpack(message)
-        _repack(inner)
+        name = message.type_url.rpartition("/")[2]
+        if name in _UNCHECKED or not _is_known(name):
+            _load(name)
+        try:
+            inner = unpack(message)
+        except (KeyError, DecodeError):
+            raise MergeError(f"the type '{name[:200]}' is not known, or its message is damaged") from None
+        repack(inner)
         message.value = packed(inner).value
         return
     for field, value in message.ListFields():
@@ -154,9 +169,9 @@ def _repack(message: Any) -> None:
         if field.message_type.GetOptions().map_entry:
             if field.message_type.fields_by_name["value"].message_type is not None:
                 for item in value.values():
-                    _repack(item)
+                    repack(item)
         elif field.is_repeated:
             for item in value:
-                _repack(item)
+                repack(item)
         else:
-            _repack(value)
+            repack(value)

@@ -4,8 +4,9 @@
     model     the virtual host and the routes of its RouteConfiguration
     version   its clusters: its own, the one of its copies, and the ones in which it is a fallback
 
-Patches of one object are applied in their order. After each of them the rules are checked (`patch_rules.py`), so that an error
-names the patch. A patch that does not fit is never skipped: the revision is refused.
+Patches of one object are applied in their order; a function gets the result of the patches before it. After each of them the
+rules are checked (`patch_rules.py`), so that an error names the patch. A patch that does not fit is never
+skipped: the revision is refused.
 
 A switch of a model sends its patches, too. So the routes may have only so many bytes with them. The bytes are counted on the
 split with the largest routes, or a switch could be refused because of a patch.
@@ -21,17 +22,21 @@ from typing import Any
 
 from envoy.config.cluster.v3 import cluster_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2 as hcm_pb2
+from google.protobuf.message import DecodeError
 
 from controlplane.compiler import patch_rules as rules
 from controlplane.compiler.decode import unpack
-from controlplane.compiler.merge_patch import MergeError, merged
+from controlplane.compiler.functions import FunctionCall, FunctionFailed, Functions
+from controlplane.compiler.merge_patch import MergeError, merged, repack
 from controlplane.compiler.message import packed, resource
 from controlplane.domain import Gateway, Model, Patch, PatchTarget, Version
 from controlplane.envoy_types import CLUSTER, SECRET
-from controlplane.errors import abbreviated, invalid, within
+from controlplane.errors import Error, abbreviated, failed_precondition, invalid, within
 from controlplane.snapshot import Resource
 
 REASON = "PATCH_REFUSED"
+# A function failed, or there is none of its hash.
+FUNCTION_REASON = "PATCH_FUNCTION_FAILED"
 
 
 def added_cluster_name(gateway: Gateway, patch: Patch) -> str:
@@ -59,15 +64,18 @@ def compile_added_clusters(gateway: Gateway) -> list[Resource]:
     return clusters
 
 
-def patched_listener(gateway: Gateway, listener: Any) -> Any:
-    """Return the listener of a gateway with its patches applied. Errors: INVALID_ARGUMENT / PATCH_REFUSED."""
+def patched_listener(gateway: Gateway, listener: Any, functions: Functions) -> Any:
+    """Return the listener of a gateway with its patches applied.
+
+    Errors: INVALID_ARGUMENT / PATCH_REFUSED; FAILED_PRECONDITION / PATCH_FUNCTION_FAILED.
+    """
     allowed = rules.Names(set(added_clusters(gateway)), set(gateway.patch_secrets))
     patched = listener
     for i, patch in enumerate(gateway.patches):
         if patch.target is PatchTarget.ADD_CLUSTER:
             continue
         with _refused(f"{gateway.resource_name}.patches[{i}].{patch.target.value}"):
-            patched = _patched_listener(patched, patch)
+            patched = _patched_listener(patched, patch, functions)
             rules.check_listener(listener, patched, allowed)
     return patched
 
@@ -77,8 +85,10 @@ def listener_secrets(listener: Any) -> set[str]:
     return rules.names_of(listener).secrets
 
 
-def _patched_listener(listener: Any, patch: Patch) -> Any:
+def _patched_listener(listener: Any, patch: Patch, functions: Functions) -> Any:
     form = patch.form
+    if patch.target is PatchTarget.FUNCTION:
+        return _called(functions, patch, listener)
     if patch.target is PatchTarget.LISTENER:
         if "filter_chains" in form or "filterChains" in form:
             raise rules.RuleError("filter_chains: use a patch of `filter_chain` or `connection_manager`")
@@ -114,17 +124,17 @@ def _add_filter(manager: Any, patch: Patch, form: Any) -> None:
     manager.http_filters.insert(index, added)
 
 
-def patched_routes(model: Model, config: Any, widest: Any) -> Any:
+def patched_routes(model: Model, config: Any, widest: Any, functions: Functions) -> Any:
     """Return the routes of a model with its patches applied. `widest` are its routes with the split that makes them largest.
 
-    Errors: INVALID_ARGUMENT / PATCH_REFUSED.
+    Errors: those of `patched_listener`.
     """
     patched, size = config, widest.ByteSize()
     for i, patch in enumerate(model.patches):
         with _refused(f"{model.resource_name}.patches[{i}].{patch.target.value}"):
-            patched = _patched_routes(patched, patch)
+            patched = _patched_routes(patched, patch, functions)
             rules.check_routes(config, patched, rules.Names())
-            widest = _patched_routes(widest, patch)
+            widest = _patched_routes(widest, patch, functions)
             if widest.ByteSize() > max(size, rules.MAX_ROUTE_BYTES):
                 raise rules.RuleError(
                     f"the model's routes, which each switch sends, would have up to {widest.ByteSize():,} bytes instead of "
@@ -133,7 +143,9 @@ def patched_routes(model: Model, config: Any, widest: Any) -> Any:
     return patched
 
 
-def _patched_routes(config: Any, patch: Patch) -> Any:
+def _patched_routes(config: Any, patch: Patch, functions: Functions) -> Any:
+    if patch.target is PatchTarget.FUNCTION:
+        return _called(functions, patch, config)
     changed = type(config)()
     changed.CopyFrom(config)
     (host,) = changed.virtual_hosts
@@ -148,18 +160,38 @@ def _patched_routes(config: Any, patch: Patch) -> Any:
     return changed
 
 
-def patched_cluster(version: Version, cluster: Any) -> Any:
+def patched_cluster(version: Version, cluster: Any, functions: Functions) -> Any:
     """Return a cluster of a version with its patches applied.
 
-    Errors: INVALID_ARGUMENT / PATCH_REFUSED, by the path in the version.
+    Errors: those of `patched_listener`, by the path in the version.
     """
     patched = cluster
     allowed = rules.Names(secrets={label for _, label, _ in version.secrets})
     for i, patch in enumerate(version.patches):
         with _refused(f"patches[{i}].{patch.target.value}"):
-            patched = merged(patched, patch.form)
+            if patch.target is PatchTarget.FUNCTION:
+                patched = _called(functions, patch, patched)
+            else:
+                patched = merged(patched, patch.form)
             rules.check_cluster(cluster, patched, allowed)
     return patched
+
+
+def _called(functions: Functions, patch: Patch, message: Any) -> Any:
+    """Return what a function makes of a message. Errors: FunctionFailed."""
+    body = message.SerializeToString(deterministic=True)
+    call = FunctionCall(patch.hash, patch.function, patch.content, message.DESCRIPTOR.full_name, body)
+    try:
+        result = type(message).FromString(functions.call(call))
+    except DecodeError:
+        raise FunctionFailed(f"returned no {message.DESCRIPTOR.name}") from None
+    repack(result)
+    return result
+
+
+def is_about_patches(error: Error) -> bool:
+    """Return True if an error of the compiler is about a patch."""
+    return error.reason in (REASON, FUNCTION_REASON)
 
 
 @contextmanager
@@ -183,3 +215,5 @@ def _refused(field: str) -> Iterator[None]:
         yield
     except (MergeError, rules.RuleError) as error:
         raise invalid(field, str(error), REASON) from None
+    except FunctionFailed as error:
+        raise failed_precondition(FUNCTION_REASON, field, str(error)) from None

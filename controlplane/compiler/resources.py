@@ -9,6 +9,7 @@ from controlplane.compiler.body_routing import compile_own_resources, models_by_
 from controlplane.compiler.clusters import cluster_name, compile_cluster, compile_mirror, mirror_name
 from controlplane.compiler.endpoints import NOWHERE, compile_endpoints, spread
 from controlplane.compiler.fallback import compile_fallbacks, fallback_name
+from controlplane.compiler.functions import NO_FUNCTIONS, Functions
 from controlplane.compiler.grpc_ports import names_of
 from controlplane.compiler.listeners import compile_listener
 from controlplane.compiler.memo import Memo
@@ -41,7 +42,9 @@ _LiveEndpoints = tuple[LiveEndpoint, ...] | None
 class CompiledObjects:
     """Compiles objects. An object that stays equal has the same Resource objects each time."""
 
-    def __init__(self) -> None:
+    def __init__(self, functions: Functions = NO_FUNCTIONS) -> None:
+        """`functions` are those that patches name."""
+        self._functions = functions
         # By (model, version), and the nodes' locality if it matters (`_place`); the float is the model's request timeout.
         self._clusters: Memo[tuple[str, str, Locality], tuple[Version, Affinity | None, float], list[Resource]] = Memo()
         # By cluster name, and the locality of the nodes if the endpoints are in several localities.
@@ -68,7 +71,7 @@ class CompiledObjects:
         """Return the listener of a gateway, the cluster of the collector of its access log, and those that its patches add."""
 
         def compiled() -> list[Resource]:
-            return [compile_listener(gateway), *compile_collector(gateway), *compile_added_clusters(gateway)]
+            return [compile_listener(gateway, self._functions), *compile_collector(gateway), *compile_added_clusters(gateway)]
 
         return self._listeners.get(gateway.name, gateway, compiled)
 
@@ -145,7 +148,7 @@ class CompiledObjects:
 
         def compiled() -> list[Resource]:
             with within_version(model, version.name):
-                return compile_cluster(model.name, *source, place)
+                return compile_cluster(model.name, *source, place, self._functions)
 
         return self._clusters.get((model.name, version.name, place), source, compiled)
 
@@ -173,7 +176,8 @@ class CompiledObjects:
             return []
         source = (model.versions, model.affinity, model.timeouts.request)
         place = _place(node, *(fallback for _, fallback in levels))
-        resources = list(self._fallbacks.get((model.name, place), source, lambda: compile_fallbacks(model, place)))
+        key = (model.name, place)
+        resources = list(self._fallbacks.get(key, source, lambda: compile_fallbacks(model, place, self._functions)))
         for version, fallback in levels:
             name = fallback_name(model.name, version.name, fallback.name)
             resources += self._assignment(name, model.name, fallback, endpoints, node, to_the_last=True)
@@ -185,13 +189,13 @@ class CompiledObjects:
         version = model.version(model.mirror.version)
         source = (version, model.mirror, model.timeouts.request)
         place = _place(node, version)
-        cluster = self._mirrors.get((model.name, place), source, lambda: compile_mirror(model, place))
+        cluster = self._mirrors.get((model.name, place), source, lambda: compile_mirror(model, place, self._functions))
         return [*cluster, *self._assignment(mirror_name(model.name, version.name), model.name, version, endpoints, node)]
 
     def _route(self, model: Model, revision: int, gateways: Sequence[Gateway]) -> Resource:
         divisors = frozenset(map(divisor, gateways)) if model.rate_limits else frozenset()
         key = (model.name, revision > 0, divisors)
-        return self._routes.get(key, (model, revision), lambda: compile_routes(model, revision, divisors))
+        return self._routes.get(key, (model, revision), lambda: compile_routes(model, revision, divisors, self._functions))
 
     def _scope(self, gateway: Gateway, model: Model) -> list[Resource]:
         source = (gateway, model.route_keys)

@@ -22,6 +22,7 @@ from google.protobuf import wrappers_pb2
 
 from controlplane.compiler.clusters import cluster_name, mirror_name
 from controlplane.compiler.fallback import retry_at_next_level, routed_name
+from controlplane.compiler.functions import NO_FUNCTIONS, Functions
 from controlplane.compiler.grpc_ports import add_grpc_routes
 from controlplane.compiler.listeners import SCOPE_HEADER
 from controlplane.compiler.message import duration, packed, resource
@@ -45,14 +46,17 @@ _REDRAWS = 16
 _EMPTY = ",*"
 
 
-def compile_routes(model: Model, revision: int = 0, divisors: Iterable[int] = (1,)) -> Resource:
+def compile_routes(
+    model: Model, revision: int = 0, divisors: Iterable[int] = (1,), functions: Functions = NO_FUNCTIONS
+) -> Resource:
     """Return the RouteConfiguration of a model. With a `revision` it says in which one the model last changed.
 
     `divisors` are those by which its gateways divide rate limits.
     """
     config = _configuration(model, revision, divisors)
     if model.patches:
-        config = patched_routes(model, config, _configuration(replace(model, split=_widest_split(model)), revision, divisors))
+        widest = _configuration(replace(model, split=_widest_split(model)), revision, divisors)
+        config = patched_routes(model, config, widest, functions)
     return resource(ROUTES, config, [(CLUSTER, name) for name in _clusters(config)])
 
 

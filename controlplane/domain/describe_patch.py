@@ -22,6 +22,12 @@ def patch_fields(path: str, patches: Iterable[Patch]) -> Iterator[tuple[str, str
     for patch in patches:
         place = f" before {patch.before}" if patch.before else f" after {patch.after}" if patch.after else ""
         yield f"{path}.{patch.name}", f"{patch.target.value}{place}", False
+        if patch.function:
+            yield f"{path}.{patch.name}.name", patch.function, False
+            yield f"{path}.{patch.name}.hash", patch.hash or "that of the installed plug-in", False
+            for at, text in _values(f"{path}.{patch.name}.settings", patch.form):
+                yield at, text, False
+            continue
         for at, text in _values(f"{path}.{patch.name}", patch.form):
             yield at, text, False
 

@@ -1,11 +1,13 @@
 """Patches: changes of the Envoy resources that an object is compiled to, where its fields can't express something.
 
-The domain knows only that the content of a patch is a JSON object. `compiler/patches.py` applies and checks it.
+The domain knows only that the content of a patch is a JSON object. `compiler/patches.py` applies and checks it. For a function
+the content is its settings, and the hash says of which plug-in it is (`patch_functions.py`).
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from enum import Enum
@@ -17,6 +19,8 @@ from controlplane.errors import abbreviated, invalid
 # Bytes of the content of one patch, and patches of one object.
 _MAX_CONTENT, _MAX_PATCHES = 64 << 10, 16
 _MAX_FILTER_NAME = 256
+_FUNCTION = re.compile("[a-z][a-z0-9_]{0,62}")
+_HASH = re.compile("[0-9a-f]{32}")
 
 
 class PatchTarget(Enum):
@@ -30,6 +34,7 @@ class PatchTarget(Enum):
     VIRTUAL_HOST = "virtual_host"
     ROUTE = "route"
     CLUSTER = "cluster"
+    FUNCTION = "function"
 
 
 GATEWAY_TARGETS = (
@@ -38,20 +43,26 @@ GATEWAY_TARGETS = (
     PatchTarget.FILTER_CHAIN,
     PatchTarget.CONNECTION_MANAGER,
     PatchTarget.ADD_CLUSTER,
+    PatchTarget.FUNCTION,
 )
-MODEL_TARGETS = (PatchTarget.VIRTUAL_HOST, PatchTarget.ROUTE)
-VERSION_TARGETS = (PatchTarget.CLUSTER,)
+MODEL_TARGETS = (PatchTarget.VIRTUAL_HOST, PatchTarget.ROUTE, PatchTarget.FUNCTION)
+VERSION_TARGETS = (PatchTarget.CLUSTER, PatchTarget.FUNCTION)
 
 
 @dataclass(frozen=True, slots=True)
 class Patch:
-    """One change of a compiled resource. Of `before` and `after` at most one is set, and only for an HTTP filter."""
+    """One change of a compiled resource. Of `before` and `after` at most one is set, and only for an HTTP filter.
+
+    `function` and `hash` are set only for a function.
+    """
 
     name: str
     target: PatchTarget
     content: str  # a JSON object; equal objects are equal texts
     before: str = ""  # the name of the filter that comes directly after the new one
     after: str = ""  # the name of the filter that comes directly before it
+    function: str = ""  # its name in the plug-in
+    hash: str = ""  # of the plug-in's files; "" until the writer fills in that of the installed one
 
     def __post_init__(self) -> None:
         check_label(self.name)
@@ -61,7 +72,7 @@ class Patch:
             text = json.dumps(form, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
         except (ValueError, RecursionError):
             raise invalid(field, "is not JSON") from None
-        if not isinstance(form, dict) or not form:
+        if not isinstance(form, dict) or not (form or self.target is PatchTarget.FUNCTION):
             raise invalid(field, "must be an object with at least one field")
         if (size := len(text.encode(errors="replace"))) > _MAX_CONTENT:
             raise invalid(field, f"has {size:,} bytes as JSON, but may have at most {_MAX_CONTENT:,}")
@@ -72,6 +83,21 @@ class Patch:
             raise invalid(field, "has no place: only an HTTP filter has one")
         if self.before and self.after:
             raise invalid(f"{field}.after", "can't be set together with before: choose one of them")
+        self._check_function()
+
+    def _check_function(self) -> None:
+        if self.target is not PatchTarget.FUNCTION:
+            if self.function or self.hash:
+                raise invalid(self.target.value, "is no function")
+            return
+        if not _FUNCTION.fullmatch(self.function):
+            raise invalid(
+                "function.name",
+                f"'{self.function[:80]}' must have lower-case letters, digits and _, begin with a letter, "
+                "and have at most 63 characters",
+            )
+        if self.hash and not _HASH.fullmatch(self.hash):
+            raise invalid("function.hash", f"'{self.hash[:80]}' must have 32 hex digits, or be left out")
 
     @property
     def form(self) -> dict[str, Any]:

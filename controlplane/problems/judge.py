@@ -29,6 +29,8 @@ class Observed:
     traffic: Traffic
     # The error of the newest change, if the store could not write it.
     store_failure: str = ""
+    # The reason why the newest revision is not served.
+    not_served: str = ""
 
 
 def problems_of(observed: Observed, now: float) -> list[Problem]:
@@ -46,6 +48,8 @@ def _problems(observed: Observed, now: float) -> Iterator[Problem]:
         yield no_revision(fleet)
     if observed.store_failure:
         yield Problem(REASONS["STORE_FAILS"], f"the newest change could not be saved: {observed.store_failure}")
+    if observed.not_served:
+        yield Problem(REASONS["NOT_SERVED"], f"revision {head.number} is not served: {observed.not_served}")
     yield from node_problems(fleet, head.time, now)
     yield from outdated_nodes(fleet, head.state)
     yield from traffic_problems(head, traffic, now)

@@ -102,6 +102,13 @@ _ROWS = (
         "meanwhile.",
     ),
     Reason(
+        "NOT_SERVED",
+        About.SERVER,
+        Level.WARNING,
+        "Start the server with the plug-in that the revision names, or apply the objects again to move them to the installed "
+        "one. Envoys keep what they have meanwhile.",
+    ),
+    Reason(
         "NODES_REFUSE",
         About.NODES,
         Level.WARNING,

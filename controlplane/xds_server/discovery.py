@@ -52,7 +52,10 @@ class Discovery:
         report: Callable[[StreamId, StreamEvent], None],
         limits: StreamLimits | None = None,
         context: Context | None = None,
+        problem: Callable[[], str] = lambda: "",
     ) -> None:
+        """`problem` returns the reason why no revision is published; "" if it is not known."""
+        self._problem = problem
         limits = limits or StreamLimits()
         # Shared by the cores of all streams.
         self._memo = TransitionMemo(context)
@@ -125,7 +128,9 @@ class Discovery:
 
     def _open_stream(self, peer: Peer, kind: str) -> StreamId:
         if self._closing or self._context.published.value is None:
-            problem = "is stopping" if self._closing else "has not loaded its state yet"
+            reason = self._problem()
+            waiting = f"can't serve its newest revision: {reason}" if reason else "has not loaded its state yet"
+            problem = "is stopping" if self._closing else waiting
             raise Error(Code.UNAVAILABLE, "NOT_SERVING", f"the control plane {problem}; try again")
         stream = next(self._stream_ids)
         self._context.report(stream, StreamOpened(peer.address, kind))

@@ -28,6 +28,7 @@ class SampleFleet:
     fleet: Fleet = field(default_factory=Fleet)
     traffic: Traffic = field(default_factory=Traffic)
     store_failure: str = ""
+    not_served: str = ""
 
     def __post_init__(self) -> None:
         self.fleet.publish(self.head.number)
@@ -53,7 +54,7 @@ class SampleFleet:
 
     @property
     def observed(self) -> Observed:
-        return Observed(self.head, self.fleet, self.traffic, self.store_failure)
+        return Observed(self.head, self.fleet, self.traffic, self.store_failure, self.not_served)
 
     def problems(self, now: float = 120.0) -> list[Problem]:
         return problems_of(self.observed, now)

@@ -32,6 +32,12 @@ def test_a_store_without_a_revision_is_not_fine() -> None:
     assert sample.reasons() == ["NO_REVISION"]
 
 
+def test_a_revision_that_can_not_be_compiled_here() -> None:
+    (problem,) = SampleFleet(not_served="the plug-in is gone").add(1).problems()
+    assert (problem.reason.name, problem.level) == ("NOT_SERVED", Level.WARNING)
+    assert problem.text == "revision 1 is not served: the plug-in is gone"
+
+
 def test_a_store_that_can_not_be_written() -> None:
     sample = SampleFleet(store_failure="there is no space left on the disk").add(1)
     (problem,) = sample.problems()

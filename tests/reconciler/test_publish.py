@@ -2,10 +2,13 @@
 
 import asyncio
 import time
+from dataclasses import replace
 
 from structlog.testing import capture_logs
 
 from controlplane.aio.latest import Latest
+from controlplane.compiler import Compiler as RealCompiler
+from controlplane.domain import Patch, PatchTarget
 from controlplane.reconciler.publish import COALESCE, Publisher
 from tests.events import AT_EDGE, EDGE, head
 from tests.test_published import Compiler
@@ -25,6 +28,30 @@ async def test_the_revision_before_stays_published_if_a_head_does_not_compile() 
     assert publisher.published.value is before
     assert published == [1]
     assert [(line["event"], line["log_level"]) for line in lines] == [("revision not served: it does not compile", "error")]
+
+
+async def test_a_head_whose_plugin_is_gone_is_not_published_and_a_repaired_one_is() -> None:
+    call = Patch("a", PatchTarget.FUNCTION, "{}", function="f", hash="0" * 32)
+    patched, published = replace(EDGE, patches=(call,)), list[int]()
+    heads = Latest(head(1, patched))
+    publisher = Publisher(heads, RealCompiler(), lambda h: published.append(h.number))
+    with capture_logs() as lines:
+        publisher.publish()
+    assert publisher.published.value is None
+    assert publisher.problem.startswith("gateways/edge.patches[0].function: the server has no plug-in")
+    assert [(line["event"], line["reason"]) for line in lines] == [
+        ("revision not served: it does not compile", publisher.problem)
+    ]
+    heads.set(head(2, EDGE))
+    publisher.publish()
+    assert (publisher.problem, published) == ("", [2])
+    served = publisher.published.value
+    assert served is not None
+    served.snapshot(AT_EDGE)
+    heads.set(head(3, patched))
+    publisher.publish()
+    assert publisher.published.value is served
+    assert publisher.problem
 
 
 async def test_on_publish_is_called_before_the_streams_get_a_head() -> None:

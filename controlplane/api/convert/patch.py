@@ -19,6 +19,11 @@ def patch_to_proto(patch: Patch) -> patch_pb2.Patch:
     """Return the message of a patch."""
     proto = patch_pb2.Patch(name=patch.name)
     change = getattr(proto, patch.target.value)
+    if patch.target is PatchTarget.FUNCTION:
+        change.name, change.hash = patch.function, patch.hash
+        if patch.form:
+            ParseDict(patch.form, change.settings)
+        return proto
     if patch.target is not PatchTarget.HTTP_FILTER:
         ParseDict(patch.form, change)
         return proto
@@ -41,6 +46,9 @@ def _patch(proto: patch_pb2.Patch) -> Patch:
     if change is None:
         raise invalid("", f"changes nothing: set one of {_TARGETS}")
     message = getattr(proto, change)
+    if change == PatchTarget.FUNCTION.value:
+        settings = json.dumps(MessageToDict(message.settings))
+        return Patch(proto.name, PatchTarget.FUNCTION, settings, function=message.name, hash=message.hash)
     if change != PatchTarget.HTTP_FILTER.value:
         return Patch(proto.name, PatchTarget(change), json.dumps(MessageToDict(message)))
     if (place := message.WhichOneof("place")) is not None and not getattr(message, place):

@@ -15,8 +15,17 @@ PLACES = [("", ""), ("router", ""), ("", "cors")]
 @pytest.mark.parametrize(
     "patch",
     [
-        *(Patch("a", target, '{"a": {"b": [1, 2.5, "c", null, true]}}') for target in PatchTarget),
+        *(
+            Patch("a", target, '{"a": {"b": [1, 2.5, "c", null, true]}}')
+            for target in PatchTarget
+            if target is not PatchTarget.FUNCTION
+        ),
         *(Patch("a", PatchTarget.HTTP_FILTER, '{"a": 1}', before, after) for before, after in PLACES),
+        *(
+            Patch("a", PatchTarget.FUNCTION, settings, function="f", hash=digest)
+            for settings in ("{}", '{"a": [1, null]}')
+            for digest in ("", "0" * 32)
+        ),
     ],
 )
 def test_a_patch_becomes_a_message_and_the_same_again(patch: Patch) -> None:

@@ -26,7 +26,7 @@ from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior_
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16turnout/v1/patch.proto\x12\nturnout.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1cgoogle/protobuf/struct.proto\"\xd5\x03\n\x05Patch\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x38\n\x0bhttp_filter\x18\x02 \x01(\x0b\x32\x1b.turnout.v1.HttpFilterPatchB\x04\xe2\x41\x01\x01H\x00\x12\x31\n\x08listener\x18\x03 \x01(\x0b\x32\x17.google.protobuf.StructB\x04\xe2\x41\x01\x01H\x00\x12\x35\n\x0c\x66ilter_chain\x18\x04 \x01(\x0b\x32\x17.google.protobuf.StructB\x04\xe2\x41\x01\x01H\x00\x12;\n\x12\x63onnection_manager\x18\x05 \x01(\x0b\x32\x17.google.protobuf.StructB\x04\xe2\x41\x01\x01H\x00\x12\x34\n\x0b\x61\x64\x64_cluster\x18\x06 \x01(\x0b\x32\x17.google.protobuf.StructB\x04\xe2\x41\x01\x01H\x00\x12\x35\n\x0cvirtual_host\x18\x07 \x01(\x0b\x32\x17.google.protobuf.StructB\x04\xe2\x41\x01\x01H\x00\x12.\n\x05route\x18\x08 \x01(\x0b\x32\x17.google.protobuf.StructB\x04\xe2\x41\x01\x01H\x00\x12\x30\n\x07\x63luster\x18\t \x01(\x0b\x32\x17.google.protobuf.StructB\x04\xe2\x41\x01\x01H\x00\x42\x08\n\x06\x63hange\"x\n\x0fHttpFilterPatch\x12-\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x17.google.protobuf.StructB\x04\xe2\x41\x01\x02\x12\x16\n\x06\x62\x65\x66ore\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01H\x00\x12\x15\n\x05\x61\x66ter\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01H\x00\x42\x07\n\x05placeB8\n\x0e\x64\x65v.turnout.v1P\x01Z$turnout.dev/gen/turnout/v1;turnoutv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16turnout/v1/patch.proto\x12\nturnout.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1cgoogle/protobuf/struct.proto\"\x8a\x04\n\x05Patch\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x38\n\x0bhttp_filter\x18\x02 \x01(\x0b\x32\x1b.turnout.v1.HttpFilterPatchB\x04\xe2\x41\x01\x01H\x00\x12\x31\n\x08listener\x18\x03 \x01(\x0b\x32\x17.google.protobuf.StructB\x04\xe2\x41\x01\x01H\x00\x12\x35\n\x0c\x66ilter_chain\x18\x04 \x01(\x0b\x32\x17.google.protobuf.StructB\x04\xe2\x41\x01\x01H\x00\x12;\n\x12\x63onnection_manager\x18\x05 \x01(\x0b\x32\x17.google.protobuf.StructB\x04\xe2\x41\x01\x01H\x00\x12\x34\n\x0b\x61\x64\x64_cluster\x18\x06 \x01(\x0b\x32\x17.google.protobuf.StructB\x04\xe2\x41\x01\x01H\x00\x12\x35\n\x0cvirtual_host\x18\x07 \x01(\x0b\x32\x17.google.protobuf.StructB\x04\xe2\x41\x01\x01H\x00\x12.\n\x05route\x18\x08 \x01(\x0b\x32\x17.google.protobuf.StructB\x04\xe2\x41\x01\x01H\x00\x12\x30\n\x07\x63luster\x18\t \x01(\x0b\x32\x17.google.protobuf.StructB\x04\xe2\x41\x01\x01H\x00\x12\x33\n\x08\x66unction\x18\n \x01(\x0b\x32\x19.turnout.v1.FunctionPatchB\x04\xe2\x41\x01\x01H\x00\x42\x08\n\x06\x63hange\"h\n\rFunctionPatch\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12/\n\x08settings\x18\x02 \x01(\x0b\x32\x17.google.protobuf.StructB\x04\xe2\x41\x01\x01\x12\x12\n\x04hash\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\"x\n\x0fHttpFilterPatch\x12-\n\x06\x66ilter\x18\x01 \x01(\x0b\x32\x17.google.protobuf.StructB\x04\xe2\x41\x01\x02\x12\x16\n\x06\x62\x65\x66ore\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01H\x00\x12\x15\n\x05\x61\x66ter\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01H\x00\x42\x07\n\x05placeB8\n\x0e\x64\x65v.turnout.v1P\x01Z$turnout.dev/gen/turnout/v1;turnoutv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -52,6 +52,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PATCH'].fields_by_name['route']._serialized_options = b'\342A\001\001'
   _globals['_PATCH'].fields_by_name['cluster']._loaded_options = None
   _globals['_PATCH'].fields_by_name['cluster']._serialized_options = b'\342A\001\001'
+  _globals['_PATCH'].fields_by_name['function']._loaded_options = None
+  _globals['_PATCH'].fields_by_name['function']._serialized_options = b'\342A\001\001'
+  _globals['_FUNCTIONPATCH'].fields_by_name['name']._loaded_options = None
+  _globals['_FUNCTIONPATCH'].fields_by_name['name']._serialized_options = b'\342A\001\002'
+  _globals['_FUNCTIONPATCH'].fields_by_name['settings']._loaded_options = None
+  _globals['_FUNCTIONPATCH'].fields_by_name['settings']._serialized_options = b'\342A\001\001'
+  _globals['_FUNCTIONPATCH'].fields_by_name['hash']._loaded_options = None
+  _globals['_FUNCTIONPATCH'].fields_by_name['hash']._serialized_options = b'\342A\001\001'
   _globals['_HTTPFILTERPATCH'].fields_by_name['filter']._loaded_options = None
   _globals['_HTTPFILTERPATCH'].fields_by_name['filter']._serialized_options = b'\342A\001\002'
   _globals['_HTTPFILTERPATCH'].fields_by_name['before']._loaded_options = None
@@ -59,7 +67,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_HTTPFILTERPATCH'].fields_by_name['after']._loaded_options = None
   _globals['_HTTPFILTERPATCH'].fields_by_name['after']._serialized_options = b'\342A\001\001'
   _globals['_PATCH']._serialized_start=102
-  _globals['_PATCH']._serialized_end=571
-  _globals['_HTTPFILTERPATCH']._serialized_start=573
-  _globals['_HTTPFILTERPATCH']._serialized_end=693
+  _globals['_PATCH']._serialized_end=624
+  _globals['_FUNCTIONPATCH']._serialized_start=626
+  _globals['_FUNCTIONPATCH']._serialized_end=730
+  _globals['_HTTPFILTERPATCH']._serialized_start=732
+  _globals['_HTTPFILTERPATCH']._serialized_end=852
 # @@protoc_insertion_point(module_scope)

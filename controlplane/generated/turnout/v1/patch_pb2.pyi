@@ -10,10 +10,10 @@ import builtins as _builtins
 import sys
 import typing as _typing
 
-if sys.version_info >= (3, 10):
-    from typing import TypeAlias as _TypeAlias
+if sys.version_info >= (3, 11):
+    from typing import TypeAlias as _TypeAlias, Never as _Never
 else:
-    from typing_extensions import TypeAlias as _TypeAlias
+    from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
@@ -35,6 +35,7 @@ class Patch(_message.Message):
     VIRTUAL_HOST_FIELD_NUMBER: _builtins.int
     ROUTE_FIELD_NUMBER: _builtins.int
     CLUSTER_FIELD_NUMBER: _builtins.int
+    FUNCTION_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name of the patch, a DNS label of at most 63 characters. No two patches of one object have the same. Required."""
     @_builtins.property
@@ -71,6 +72,12 @@ class Patch(_message.Message):
     def cluster(self) -> _struct_pb2.Struct:
         """Of a version: merged into each `Cluster` of the version. It can't change where its endpoints come from."""
 
+    @_builtins.property
+    def function(self) -> Global___FunctionPatch:
+        """Of each of them: a Python function of the server's plug-in. It takes and returns the `Listener` of a gateway, the
+        `RouteConfiguration` of a model, or each `Cluster` of a version, and may change what other patches may change.
+        """
+
     def __init__(
         self,
         *,
@@ -83,16 +90,51 @@ class Patch(_message.Message):
         virtual_host: _struct_pb2.Struct | None = ...,
         route: _struct_pb2.Struct | None = ...,
         cluster: _struct_pb2.Struct | None = ...,
+        function: Global___FunctionPatch | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["add_cluster", b"add_cluster", "change", b"change", "cluster", b"cluster", "connection_manager", b"connection_manager", "filter_chain", b"filter_chain", "http_filter", b"http_filter", "listener", b"listener", "route", b"route", "virtual_host", b"virtual_host"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["add_cluster", b"add_cluster", "change", b"change", "cluster", b"cluster", "connection_manager", b"connection_manager", "filter_chain", b"filter_chain", "function", b"function", "http_filter", b"http_filter", "listener", b"listener", "route", b"route", "virtual_host", b"virtual_host"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["add_cluster", b"add_cluster", "change", b"change", "cluster", b"cluster", "connection_manager", b"connection_manager", "filter_chain", b"filter_chain", "http_filter", b"http_filter", "listener", b"listener", "name", b"name", "route", b"route", "virtual_host", b"virtual_host"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["add_cluster", b"add_cluster", "change", b"change", "cluster", b"cluster", "connection_manager", b"connection_manager", "filter_chain", b"filter_chain", "function", b"function", "http_filter", b"http_filter", "listener", b"listener", "name", b"name", "route", b"route", "virtual_host", b"virtual_host"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_change: _TypeAlias = _typing.Literal["http_filter", "listener", "filter_chain", "connection_manager", "add_cluster", "virtual_host", "route", "cluster"]  # noqa: Y015
+    _WhichOneofReturnType_change: _TypeAlias = _typing.Literal["http_filter", "listener", "filter_chain", "connection_manager", "add_cluster", "virtual_host", "route", "cluster", "function"]  # noqa: Y015
     _WhichOneofArgType_change: _TypeAlias = _typing.Literal["change", b"change"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_change) -> _WhichOneofReturnType_change | None: ...
 
 Global___Patch: _TypeAlias = Patch  # noqa: Y015
+
+@_typing.final
+class FunctionPatch(_message.Message):
+    """FunctionPatch calls a Python function of a plug-in. The plug-in is given to the server by `turnout serve --patches`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    SETTINGS_FIELD_NUMBER: _builtins.int
+    HASH_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Name of the function in the plug-in. Required."""
+    hash: _builtins.str
+    """Hash of the plug-in's files, 32 hex digits. Optional: if it is left out, the server sets that of the plug-in that it was
+    started with. So the same files move an object to a new plug-in.
+    """
+    @_builtins.property
+    def settings(self) -> _struct_pb2.Struct:
+        """Second argument of the function. Optional."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        settings: _struct_pb2.Struct | None = ...,
+        hash: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["settings", b"settings"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["hash", b"hash", "name", b"name", "settings", b"settings"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FunctionPatch: _TypeAlias = FunctionPatch  # noqa: Y015
 
 @_typing.final
 class HttpFilterPatch(_message.Message):

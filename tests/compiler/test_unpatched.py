@@ -1,0 +1,29 @@
+"""Compilation without patches."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from controlplane.compiler import Compiler
+from controlplane.compiler.patches import FUNCTION_REASON, REASON
+from controlplane.compiler.unpatched import UnpatchedCompiler, is_about_patches
+from controlplane.domain import Gateway, Patch, PatchTarget
+from controlplane.domain.endpoints import NO_LIVE_ENDPOINTS
+from controlplane.domain.state import State
+from controlplane.errors import invalid
+from controlplane.snapshot import Audience
+from tests.compiler.values import everything
+
+
+def test_resources_are_those_of_the_same_state_without_patches() -> None:
+    patched = Gateway("edge", 80, patches=(Patch("a", PatchTarget.FUNCTION, "{}", function="f", hash="0" * 32),))
+    states = [State({"edge": gateway}) for gateway in (patched, replace(patched, patches=()))]
+    without, plain = (
+        compiler.compile(state, NO_LIVE_ENDPOINTS, Audience(("edge",)), 1)
+        for compiler, state in zip((UnpatchedCompiler(), Compiler()), states, strict=True)
+    )
+    assert everything(without) == everything(plain)
+
+
+def test_errors_about_patches_are_known_by_their_reason() -> None:
+    assert [is_about_patches(invalid("a", "b", reason)) for reason in (REASON, FUNCTION_REASON, "X")] == [True, True, False]
