@@ -180,7 +180,7 @@ class App:
         self._api = api = grpc.aio.server(options=API_OPTIONS, interceptors=[StatusInterceptor(self._refused_changes.refused)])
         diffs = DiffCache()
         prober = Prober(enabled=config.probe, local=config.is_local)
-        writer = Writer(store, compiler, self._transitions, diffs=diffs, prober=prober, plugin=functions.installed)
+        writer = Writer(store, compiler, self._transitions, diffs=diffs, prober=prober, functions=functions)
         self._register(api, writer, store, members)
         self.api_port = listen(api, config.api, "api")
         if config.metrics is not None:

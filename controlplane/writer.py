@@ -23,6 +23,8 @@ from typing import Any, Protocol
 import structlog
 
 from controlplane.compiler import NO_META, audiences
+from controlplane.compiler.changed import call_functions
+from controlplane.compiler.functions import NO_FUNCTIONS, Functions
 from controlplane.compiler.impact import NO_IMPACT, Impact, impact_of
 from controlplane.compiler.least_versions import Outdated
 from controlplane.compiler.reach import (
@@ -175,14 +177,14 @@ class Writer:
         clock: Callable[[], float] = time.time,
         diffs: DiffCache | None = None,
         prober: Prober | None = None,
-        plugin: str = "",
+        functions: Functions = NO_FUNCTIONS,
     ) -> None:
         """Write to `store`.
 
         `nodes` are the connected nodes; None: there are none. `clock` returns seconds since the epoch. Without a `prober`, no
-        version is probed. `plugin` is the hash of the installed plug-in; "" if there is none.
+        version is probed. `functions` are those that patches may name, as the compiler has them.
         """
-        self._plugin = plugin
+        self._functions = functions
         self.store = store
         self._compiler = compiler
         self._validator = Validator()
@@ -318,12 +320,13 @@ class Writer:
     def _propose(self, before: CompiledRevision, change: Change, draft: Draft) -> tuple[CompiledRevision, Changes]:
         """Apply a change, and check the result. Return the revision after it, and the changes without equal objects."""
         head = before.head
-        objects = with_hashes(with_scopes(head.state, change(head).objects), self._plugin)
+        objects = with_hashes(with_scopes(head.state, change(head).objects), self._functions.installed)
         changes = Changes({name: objects[name] for name in sorted(objects) if objects[name] != head.state.get(name)})
         if not changes:
             return before, changes
         proposed = head.after(changes, draft)
         consistency.check(head.state, proposed.state, changes.objects)
+        call_functions(proposed.state, changes.objects, proposed.meta, self._functions)
         after = CompiledRevision(proposed, self._compiler) if before.warnings else before.next(proposed)
         self._check(_snapshots(before), _snapshots(after))
         return after, changes

@@ -49,7 +49,7 @@ class Server:
         self.channel = grpc.aio.insecure_channel(f"127.0.0.1:{self.app.api_port}")
 
     async def stop(self) -> None:
-        await self.channel.close()
+        await self.channel.close(None)
         await self.app.stop()
 
     async def apply(self, gateway: dict[str, Any]) -> int:

@@ -32,6 +32,7 @@ class Backlogs(Functions):
     """A function that sets the backlog of a listener, to another number in each plug-in."""
 
     known: set[str] = field(default_factory=lambda: {OLD, NEW})
+    installed: str = ""
 
     def call(self, call: FunctionCall) -> bytes:
         if call.hash not in self.known:
@@ -49,7 +50,8 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
 
 
 def a_writer(store: Store, functions: Functions, plugin: str) -> Writer:
-    return Writer(store, CachingCompiler(Compiler(functions)), plugin=plugin)
+    functions.installed = plugin
+    return Writer(store, CachingCompiler(Compiler(functions)), functions=functions)
 
 
 def backlog(outcome: Outcome) -> int:

@@ -27,12 +27,17 @@ class FunctionCall:
 class Functions(Protocol):
     """The functions of plug-ins."""
 
+    # The hash of the installed plug-in; "" if there is none.
+    installed: str
+
     def call(self, call: FunctionCall) -> bytes:
         """Return the message that a function returns, serialised. Equal calls give equal results. Errors: FunctionFailed."""
 
 
 class NoFunctions(Functions):
     """A server without a plug-in."""
+
+    installed = ""
 
     def call(self, call: FunctionCall) -> bytes:
         """Errors: FunctionFailed."""

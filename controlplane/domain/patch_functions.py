@@ -45,7 +45,12 @@ def with_hashes(objects: Mapping[str, Object | None], installed: str) -> Mapping
 
 def uses_functions(state: State) -> bool:
     """Return True if a patch of any object names a function."""
-    return any(True for obj in state.objects() for _ in _functions(obj))
+    return any(map(names_functions, state.objects()))
+
+
+def names_functions(obj: Object) -> bool:
+    """Return True if a patch of the object names a function."""
+    return next(_functions(obj), None) is not None
 
 
 def without_patches(state: State) -> State:

@@ -95,6 +95,7 @@ class PluginFunctions(Functions):
         self.installed = plugin.hash if plugin is not None else ""
         if plugin is not None:
             store.add(plugin)
+        # Held during a call. A result that is known does not wait for it.
         self._lock = Lock()
         # By hash, the one that was used last at the end.
         self._children: OrderedDict[str, Child] = OrderedDict()
@@ -105,6 +106,8 @@ class PluginFunctions(Functions):
     def call(self, call: FunctionCall) -> bytes:
         """Return the result of a call. Errors: FunctionFailed, whose text names the function."""
         key = _digest(call)
+        if (known := self._results.get(key)) is not None:
+            return known
         with self._lock:
             if (result := self._results.get(key)) is None:
                 try:

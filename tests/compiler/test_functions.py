@@ -13,7 +13,7 @@ from envoy.config.route.v3 import route_pb2
 
 from controlplane.compiler import Compiler
 from controlplane.compiler.decode import decoded
-from controlplane.compiler.functions import FunctionCall, FunctionFailed, Functions
+from controlplane.compiler.functions import FunctionCall, FunctionFailed, Functions, NoFunctions
 from controlplane.domain import Endpoint, Gateway, Mirror, Model, Patch, PatchTarget, Version
 from controlplane.domain.endpoints import NO_LIVE_ENDPOINTS
 from controlplane.domain.state import State
@@ -37,6 +37,7 @@ class InProcess(Functions):
 
     change: Callable[[Any], None]
     calls: list[FunctionCall] = field(default_factory=list)
+    installed: str = HASH
 
     def call(self, call: FunctionCall) -> bytes:
         self.calls.append(call)
@@ -138,7 +139,7 @@ def test_types_that_can_not_be_checked_and_bytes_that_are_no_message_are_refused
         with pytest.raises(Error, match=text):
             compiled(InProcess(change), model)
 
-    class NoMessage(Functions):
+    class NoMessage(NoFunctions):
         def call(self, call: FunctionCall) -> bytes:
             return b"\xff"
 

@@ -1,4 +1,4 @@
-"""What a limited process may do. Each test runs in a process of its own, because limits can't be removed."""
+"""The limits of a process. Each test runs in a process of its own, because limits can't be removed."""
 
 from __future__ import annotations
 
