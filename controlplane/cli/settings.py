@@ -155,6 +155,11 @@ def _value(name: str, text: str, source: str) -> Any:
         return Address.parse(text, source)
     if name in ("data", "secret_key_file"):
         return Path(text)
+    if name == "patches":
+        from controlplane.patch_functions import installed
+
+        installed(text, source)  # checked now, so that the error names the flag
+        return text
     if name in _SECONDS:
         try:
             return float(text)

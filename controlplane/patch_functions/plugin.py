@@ -49,30 +49,30 @@ class Plugin:
         return Plugin(files)
 
 
-def installed(module: str) -> Plugin | None:
+def installed(module: str, setting: str = "patches") -> Plugin | None:
     """Return the plug-in of a server: of `module`, or of the entry points if it is ""; None if there is none.
 
-    `module` is the name of a module, or the path of its file or folder. Errors: INVALID_ARGUMENT at `patches`.
+    `module` is the name of a module, or the path of its file or folder. Errors: INVALID_ARGUMENT at `setting`.
     """
     if module:
-        return Plugin.read([_place(module)])
+        return Plugin.read([_place(module, setting)], setting)
     names = sorted({point.module.partition(".")[0] for point in entry_points(group=GROUP)})
-    return Plugin.read(map(_place, names)) if names else None
+    return Plugin.read([_place(name, GROUP) for name in names], GROUP) if names else None
 
 
-def _place(module: str) -> Path:
+def _place(module: str, setting: str) -> Path:
     """Return the file or the folder of a module. Errors: INVALID_ARGUMENT."""
     path = Path(module)
     if "/" in module or path.suffix == ".py":
         if (path.suffix == ".py" and path.is_file()) or (path / "__init__.py").is_file():
             return path.absolute()
-        raise invalid("patches", f"'{module[:200]}' is neither a file of Python nor the folder of a package")
+        raise invalid(setting, f"'{module[:200]}' is neither a file of Python nor the folder of a package")
     if not module.isidentifier():
-        raise invalid("patches", f"'{module[:200]}' is not the name of a module: give that, or the path of its file or folder")
+        raise invalid(setting, f"'{module[:200]}' is not the name of a module: give that, or the path of its file or folder")
     spec = find_spec(module)
     if spec is None or not spec.origin or not spec.origin.endswith(".py"):
         text = f"there is no module '{module[:200]}' that is written in Python: install it, or give the path of its file"
-        raise invalid("patches", text)
+        raise invalid(setting, text)
     return Path(spec.origin).parent if spec.submodule_search_locations else Path(spec.origin)
 
 

@@ -114,12 +114,12 @@ class FunctionPatch(_message.Message):
     name: _builtins.str
     """Name of the function in the plug-in. Required."""
     hash: _builtins.str
-    """Hash of the plug-in's files, 32 hex digits. Optional: if it is left out, the server sets that of the plug-in that it was
-    started with. So the same files move an object to a new plug-in.
+    """Hash of the plug-in's files, 32 hex digits. Unset: the server sets that of the plug-in that it was started with. So the
+    same file moves an object to a new plug-in.
     """
     @_builtins.property
     def settings(self) -> _struct_pb2.Struct:
-        """Second argument of the function. Optional."""
+        """Second argument of the function. Unset: an empty object."""
 
     def __init__(
         self,
