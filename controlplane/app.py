@@ -162,7 +162,7 @@ class App:
             log.warning(event, data=str(config.data.absolute()), history=store.history_id)
         functions = self._functions = _functions(config)
         compiler = CachingCompiler(Compiler(functions))
-        recorder = VersionRecorder(self.versions, store.records)
+        recorder = VersionRecorder(self.versions, store.records, functions=functions)
         await recorder.load(store.head.value.number)
         self._recorder = recorder
         publisher = Publisher(store.head, compiler, self._publish, recorder.served)

@@ -27,6 +27,7 @@ from controlplane.compiler.changed import call_functions
 from controlplane.compiler.functions import NO_FUNCTIONS, Functions
 from controlplane.compiler.impact import NO_IMPACT, Impact, impact_of
 from controlplane.compiler.least_versions import Outdated
+from controlplane.compiler.patches import is_about_patches
 from controlplane.compiler.reach import (
     NOTHING_SILENT,
     Transition,
@@ -35,7 +36,7 @@ from controlplane.compiler.reach import (
     opened_addresses,
     replaced_versions,
 )
-from controlplane.compiler.unpatched import UnpatchedCompiler, is_about_patches
+from controlplane.compiler.unpatched import UnpatchedCompiler
 from controlplane.compiler.validation import Validator, by_owner
 from controlplane.domain import consistency
 from controlplane.domain.cuts import NO_CUT, NO_LOSSES, CutPermit, Loss, Losses, LossKind, check_cut, in_order
@@ -451,8 +452,8 @@ def _silent(probes: Mapping[Target, VersionProbe], replaced: Sequence[Target]) -
 def _without_patches(head: Head, error: Error) -> str:
     """Return a warning that a revision was compiled without its patches."""
     return (
-        f"a patch of revision {head.number} fails here ({error.message}), so what its patches did is not known: all that they "
-        "could change counts as changed"
+        f"a patch of revision {head.number} fails here ({error.message}), so what its patches did is not known, and the "
+        "comparison with it leaves them out"
     )
 
 

@@ -29,7 +29,18 @@ BACKLOG = """
 def backlog(listener: Listener, settings: dict) -> Listener:
     listener.tcp_backlog_size = {size}
     return listener
+
+
+def named(cluster: Cluster, settings: dict) -> Cluster:
+    cluster.alt_stat_name = "{size}"
+    return cluster
 """
+VERSION = {"name": "blue", "patches": [{"name": "a", "function": {"name": "named"}}]}
+MODEL = {
+    "name": "iris",
+    "gateways": ["gateways/edge"],
+    "versions": [{**VERSION, "endpoints": [{"host": "127.0.0.1", "port": 9}]}],
+}
 PATCHED = {"name": "edge", "port": 10000, "patches": [{"name": "a", "function": {"name": "backlog"}}]}
 PLAIN = {"name": "edge", "port": 10000}
 
@@ -52,9 +63,9 @@ class Server:
         await self.channel.close(None)
         await self.app.stop()
 
-    async def apply(self, gateway: dict[str, Any]) -> int:
-        request = revision_service_pb2.ApplyRequest(force=True)
-        ParseDict({"gateways": [gateway]}, request.manifest)
+    async def apply(self, gateway: dict[str, Any], *models: dict[str, Any]) -> int:
+        request = revision_service_pb2.ApplyRequest(force=True, no_probe=True)
+        ParseDict({"gateways": [gateway], "models": models}, request.manifest)
         stub: Any = revision_service_pb2_grpc.RevisionServiceStub(self.channel)
         return int((await stub.Apply(request)).revision.number)
 
@@ -78,12 +89,13 @@ class Server:
 async def test_another_plugin_changes_nothing_until_the_objects_are_applied_again(tmp_path: Path) -> None:
     server = Server(tmp_path)
     await server.start(7)
-    assert (await server.apply(PATCHED), await server.backlog()) == (1, 7)
+    assert (await server.apply(PATCHED, MODEL), await server.backlog()) == (1, 7)
     await server.stop()
     await server.start(8)
     assert await server.backlog() == 7
-    assert (await server.apply(PATCHED), await server.backlog()) == (2, 8)
-    assert await server.apply(PATCHED) == 2
+    assert (await server.apply(PATCHED, MODEL), await server.backlog()) == (2, 8)
+    assert await server.apply(PATCHED, MODEL) == 2
+    assert not [task for task in server.app._tasks if task.done()]
     await server.stop()
 
 

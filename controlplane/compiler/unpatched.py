@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from controlplane.compiler.compile import NO_META, Compiler
-from controlplane.compiler.patches import FUNCTION_REASON, REASON
 from controlplane.domain.endpoints import Endpoints
 from controlplane.domain.patch_functions import without_patches
 from controlplane.domain.revision import ObjectMeta
 from controlplane.domain.state import State
-from controlplane.errors import Error
 from controlplane.snapshot import Audience, Snapshot
 
 
@@ -31,8 +29,3 @@ class UnpatchedCompiler:
     ) -> Snapshot:
         """Return the snapshot of an audience, as `Compiler.compile` does, but without patches."""
         return self._compiler.compile(without_patches(state), endpoints, audience, revision, previous, meta)
-
-
-def is_about_patches(error: Error) -> bool:
-    """Return True if an error of the compiler is about a patch."""
-    return error.reason in (REASON, FUNCTION_REASON)

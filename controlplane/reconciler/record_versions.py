@@ -23,6 +23,7 @@ from itertools import chain, islice
 import structlog
 
 from controlplane.aio.time_sliced import time_sliced
+from controlplane.compiler.functions import NO_FUNCTIONS, Functions
 from controlplane.compiler.removed import removed_clusters
 from controlplane.domain.revision import Head
 from controlplane.domain.state import State
@@ -52,8 +53,15 @@ _URLS = {abbreviation: url for url, abbreviation in _ABBREVIATIONS.items()}
 class VersionRecorder:
     """The owner of the index in the main process."""
 
-    def __init__(self, index: VersionIndex, records: Records, clock: Callable[[], float] = time.time) -> None:
-        """`clock` returns seconds since the epoch."""
+    def __init__(
+        self,
+        index: VersionIndex,
+        records: Records,
+        clock: Callable[[], float] = time.time,
+        functions: Functions = NO_FUNCTIONS,
+    ) -> None:
+        """`clock` returns seconds since the epoch. `functions` are those that patches may name, as the compiler has them."""
+        self._functions = functions
         self._index = index
         self._records = records
         self._clock = clock
@@ -104,7 +112,7 @@ class VersionRecorder:
         before, self._state = self._state, head.state
         self._published = head.number
         if before is not None and before.models is not head.state.models:
-            removals = removed_clusters(before, head.state)
+            removals = removed_clusters(before, head.state, self._functions)
             for clusters in islice(removals, AT_ONCE):
                 self._index.removed_clusters.add(clusters)
             self._send_removed()

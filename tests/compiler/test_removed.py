@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from controlplane.compiler import Compiler
+from controlplane.compiler.decode import decoded
+from controlplane.compiler.functions import Functions
 from controlplane.compiler.removed import removed_clusters
 from controlplane.domain import Affinity, Endpoint, Gateway, Mirror, Model, Object, Timeouts, Version
 from controlplane.domain.endpoints import NO_LIVE_ENDPOINTS
 from controlplane.domain.state import Changes, State
 from controlplane.envoy_types import CLUSTER
 from controlplane.snapshot import Audience, Resources
+from tests.compiler.test_functions import InProcess, call, fail
 
 BLUE, GREEN = (Version(name, (Endpoint("127.0.0.1", port),)) for name, port in (("blue", 9001), ("green", 9002)))
 IRIS = Model("iris", versions=(BLUE, GREEN), gateways=("edge",), split={"blue": 10_000})
@@ -62,3 +66,20 @@ def test_removed_clusters_are_those_that_an_audience_loses(
     assert sorted(found) == removed
     lost = {n: c for n, c in old.items() if n not in new or new[n].version != c.version}
     assert found == lost
+
+
+def test_clusters_of_functions_are_found_and_a_function_that_fails_hides_only_its_model() -> None:
+    patched = replace(IRIS, versions=(BLUE, replace(GREEN, patches=(call(),))))
+    plain = replace(IRIS, name="digits")
+    before, after = state(patched, plain), state(replace(plain, versions=(BLUE,)))
+
+    def change(cluster: Any) -> None:
+        cluster.alt_stat_name = "x"
+
+    def names(functions: Functions) -> list[str]:
+        found = [c for removed in removed_clusters(before, after, functions) for c in removed]
+        assert all(decoded(c).alt_stat_name == "x" for c in found if c.name == "iris/green")
+        return sorted(c.name for c in found)
+
+    assert names(InProcess(change)) == ["digits/green", "iris/blue", "iris/green"]
+    assert names(InProcess(fail)) == ["digits/green"]

@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from controlplane.compiler import Compiler
-from controlplane.compiler.patches import FUNCTION_REASON, REASON
-from controlplane.compiler.unpatched import UnpatchedCompiler, is_about_patches
+from controlplane.compiler.unpatched import UnpatchedCompiler
 from controlplane.domain import Gateway, Patch, PatchTarget
 from controlplane.domain.endpoints import NO_LIVE_ENDPOINTS
 from controlplane.domain.state import State
-from controlplane.errors import invalid
 from controlplane.snapshot import Audience
 from tests.compiler.values import everything
 
@@ -23,7 +21,3 @@ def test_resources_are_those_of_the_same_state_without_patches() -> None:
         for compiler, state in zip((UnpatchedCompiler(), Compiler()), states, strict=True)
     )
     assert everything(without) == everything(plain)
-
-
-def test_errors_about_patches_are_known_by_their_reason() -> None:
-    assert [is_about_patches(invalid("a", "b", reason)) for reason in (REASON, FUNCTION_REASON, "X")] == [True, True, False]
