@@ -139,7 +139,7 @@ class CompiledRevision:
     def compile_all(self) -> None:
         """Compile the snapshots of all audiences that are checked before a commit. Errors: those of the compiler."""
         for audience in audiences(self.head.state):
-            self._idle.setdefault(audience, 0)
+            self._idle.setdefault(audience, 1)  # no stream has asked for it
             self._compile_once(audience)
 
     def _note_once(self, audience: Audience) -> str:

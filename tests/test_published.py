@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from controlplane.compiler import NO_META
+from controlplane.compiler import NO_META, audiences
 from controlplane.domain.endpoints import Endpoints
 from controlplane.domain.revision import ObjectMeta
 from controlplane.domain.state import State
@@ -85,6 +85,16 @@ def test_on_served_is_called_once_for_each_snapshot_that_a_stream_asks_for() -> 
     assert len(served) == 2
     second.snapshot(inner)
     assert served[2:] == [(2, inner)]
+
+
+def test_all_audiences_are_compiled_and_none_of_them_counts_as_served() -> None:
+    compiler, served = Compiler(), list[Audience]()
+    revision = CompiledRevision(head(1, EDGE), compiler, on_served=lambda s: served.append(s.audience))
+    revision.compile_all()
+    assert {audience for _, audience, _ in compiler.calls} == audiences(revision.state)
+    assert served == []
+    revision.snapshot(AT_EDGE)
+    assert served == [AT_EDGE]
 
 
 def test_the_note_without_a_revision() -> None:
