@@ -62,10 +62,10 @@ _MAX_TOTAL = 2**63 - 1
 _FEW_CLUSTERS = 64
 
 
-# The part of a fallback's cluster between the two versions.
+# The part of the name of a fallback's cluster between the two versions.
 _FALLBACK = fallback_name("", "", "").removeprefix(cluster_name("", "") + "/")
-# The end of the name of a mirror's cluster.
-_MIRROR = mirror_name("", "").removeprefix(cluster_name("", ""))
+# The same part of the cluster of a mirror's copies.
+_MIRROR = mirror_name("", "").removeprefix(cluster_name("", "") + "/")
 
 # Seconds that one half of `Recent` covers.
 _HALF = 30.0
@@ -258,7 +258,7 @@ class Traffic:
 
     def finished(self) -> tuple[int, int]:
         """Return the tries that end and those that fail now, without copies, in thousandths of a try per second."""
-        rates = [traffic._rate for name, traffic in self._clusters.items() if not name.endswith(_MIRROR)]
+        rates = [traffic._rate for name, traffic in self._clusters.items() if not receiver_of(name).copies]
         failed = sum(rate[2] for rate in rates)
         return sum(rate[1] for rate in rates) + failed, failed
 
@@ -442,4 +442,4 @@ def receiver_of(cluster: str) -> Receiver:
     version, _, use = remainder.partition("/")
     if use.startswith(_FALLBACK):
         return Receiver(model, use.removeprefix(_FALLBACK), fallback_for=version)
-    return Receiver(model, version, copies=cluster.endswith(_MIRROR))
+    return Receiver(model, version, copies=use == _MIRROR)

@@ -134,8 +134,31 @@ def test_the_tries_of_all_versions_are_summed_without_copies(traffic: Traffic) -
     )
     traffic.apply(1, LoadReported(loads), 100.0)
     assert traffic.finished() == (12_000, 2_000)
-    assert receiver_of("iris/green") == Receiver("iris", "green")
-    assert receiver_of("iris/green/mirror") == Receiver("iris", "green", copies=True)
+
+
+@pytest.mark.parametrize(
+    ("cluster", "receiver"),
+    [
+        ("iris/green", Receiver("iris", "green")),
+        ("iris/green/mirror", Receiver("iris", "green", copies=True)),
+        ("iris/mirror", Receiver("iris", "mirror")),
+        ("iris/mirror/mirror", Receiver("iris", "mirror", copies=True)),
+        ("iris/green/fallback/mirror", Receiver("iris", "mirror", fallback_for="green")),
+        ("iris/fallback/mirror", Receiver("iris", "fallback", copies=True)),
+        ("mirror/green", Receiver("mirror", "green")),
+    ],
+)
+def test_a_cluster_names_its_receiver_whatever_versions_are_called(cluster: str, receiver: Receiver) -> None:
+    assert receiver_of(cluster) == receiver
+
+
+def test_a_version_called_mirror_is_no_mirror() -> None:
+    first = replace(model().version("blue"), name="mirror")
+    traffic = Traffic()
+    traffic.publish({"iris": replace(model(), versions=(first,), split={"mirror": 10_000}, mirror=None)})
+    connect(traffic, 1)
+    traffic.apply(1, reported(10, 9, 1, cluster="iris/mirror"), 100.0)
+    assert traffic.finished() == (10_000, 1_000)
 
 
 def test_a_version_without_requests_keeps_its_totals(traffic: Traffic) -> None:
