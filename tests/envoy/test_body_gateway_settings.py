@@ -31,7 +31,7 @@ from tests.envoy.test_compiled import edge, rig, state_of
 from tests.envoy.test_edge import ENVOYS, ORIGIN, PREFLIGHT
 from tests.envoy.test_matrix import binary
 from tests.envoy.test_upstream_requests import Server
-from tests.envoy.upstreams import echo_over_http2, echo_server, grpc_server, grpc_web_body
+from tests.envoy.upstreams import echo_over_http2, echo_server, grpc_web_body, health_server
 
 pytestmark = pytest.mark.envoy
 
@@ -52,7 +52,7 @@ async def test_settings_work_together_on_a_body_gateway(tmp_path: Path, version:
     )
     async with AsyncExitStack() as stack:
         blue, green, shadow = [await stack.enter_async_context(Server(n).running()) for n in ("blue", "green", "shadow")]
-        echo, grpc_port = await stack.enter_async_context(echo_server("v1")), await stack.enter_async_context(grpc_server())
+        echo, grpc_port = await stack.enter_async_context(echo_server("v1")), await stack.enter_async_context(health_server())
 
         def one(name: str, port: int, protocol: Protocol = Protocol.HTTP1, **more: Any) -> Model:
             return Model(name, ("edge",), (Version("v1", (Endpoint("127.0.0.1", port),), protocol),), {"v1": 10_000}, **more)

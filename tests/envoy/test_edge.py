@@ -44,8 +44,8 @@ from tests.envoy.upstreams import (
     echo_over_http2,
     echo_server,
     exchange_trailers,
-    grpc_server,
     grpc_web_body,
+    health_server,
     trailer_server,
 )
 
@@ -294,7 +294,7 @@ async def test_websockets_trailers_and_grpc_web(tmp_path: Path, version: str) ->
     async with AsyncExitStack() as stack:
         ports = {
             name: await stack.enter_async_context(server)
-            for name, server in {"chat": echo_server("v1"), "sums": trailer_server(), "health": grpc_server()}.items()
+            for name, server in {"chat": echo_server("v1"), "sums": trailer_server(), "health": health_server()}.items()
         }
         protocols = {"health": Protocol.GRPC}
         models = [

@@ -27,6 +27,7 @@ from controlplane.snapshot import Audience
 from tests.envoy.test_compiled import edge, rig, state_of
 from tests.envoy.test_matrix import OLDER, binary
 from tests.envoy.upstreams import echo_server
+from tests.fakes.grpc_echo import echo, grpc_echo
 
 pytestmark = pytest.mark.envoy
 
@@ -246,9 +247,14 @@ async def test_a_mirror_that_never_answers_uses_few_connections_and_its_copies_t
 async def test_only_a_stream_that_its_client_completes_is_copied(tmp_path: Path, envoy: str) -> None:
     """So a copy of a stream never outlives a stream that was cancelled or that its server ended, and holds no GPU."""
     async with AsyncExitStack() as stack:
-        ports = {name: await stack.enter_async_context(echoing_streams(ends)) for name, ends in (("a", 0), ("b", 2))}
+        ports = {name: await stack.enter_async_context(grpc_echo(echo, ends)) for name, ends in (("a", 0), ("b", 2))}
         copies: list[str] = []
-        green = version("green", await stack.enter_async_context(echoing_streams(0, copies)), Protocol.GRPC)
+
+        def record(method: str, message: bytes) -> bytes:
+            copies.append(message.decode())
+            return message
+
+        green = version("green", await stack.enter_async_context(grpc_echo(record)), Protocol.GRPC)
         chat = version("blue", await stack.enter_async_context(echo_server("blue")))
         both = {name: (version("blue", port, Protocol.GRPC), green) for name, port in ports.items()} | {"ws": (chat, green)}
         models = [Model(n, ("edge",), v, {"blue": 10_000}, mirror=Mirror("green", timeout=1.0)) for n, v in both.items()]
@@ -287,31 +293,6 @@ async def test_only_a_stream_that_its_client_completes_is_copied(tmp_path: Path,
             await ws.send_str("again")
             assert await ws.receive_str(timeout=10) == "blue: again"
         assert len(copies) == 2
-
-
-@asynccontextmanager
-async def echoing_streams(ends: int, received: list[str] | None = None) -> AsyncIterator[int]:
-    """Serve streams by gRPC that echo each message, and end after a number of them (0: never). Yield the port."""
-
-    async def echo(requests: AsyncIterator[bytes], context: object) -> AsyncIterator[bytes]:
-        count = 0
-        async for message in requests:
-            count += 1
-            if received is not None:
-                received.append(message.decode())
-            yield message
-            if count == ends:
-                return
-
-    server = grpc.aio.server()
-    methods = {name: grpc.stream_stream_rpc_method_handler(echo, None, None) for name in ("a", "b")}
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("v2/models", methods),))
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    try:
-        yield port
-    finally:
-        await server.stop(None)
 
 
 async def test_known_limit_a_copy_goes_on_when_its_request_is_cancelled(tmp_path: Path) -> None:

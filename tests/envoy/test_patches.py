@@ -7,7 +7,7 @@ import base64
 import json
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -35,6 +35,7 @@ from controlplane.generated.turnout.v1.revision_service_pb2 import Manifest
 from tests.envoy.test_compiled import Upstream, rig, state_of
 from tests.envoy.test_fallback import NEWEST_AND_OLDEST
 from tests.envoy.test_matrix import binary
+from tests.envoy.upstreams import http_server
 
 pytestmark = pytest.mark.envoy
 
@@ -98,25 +99,16 @@ class Identity:
     def __init__(self) -> None:
         self.key = ec.generate_private_key(ec.SECP256R1())
 
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[int]:
+    def running(self) -> AbstractAsyncContextManager[int]:
         """Serve the public key. Yield the port."""
         numbers = self.key.public_key().public_numbers()
         x, y = (_encoded(n.to_bytes(32, "big")) for n in (numbers.x, numbers.y))
         keys = {"keys": [{"kty": "EC", "crv": "P-256", "alg": "ES256", "x": x, "y": y}]}
-        app = web.Application()
 
         async def answer(request: web.Request) -> web.Response:
             return web.json_response(keys)
 
-        app.router.add_get("/jwks.json", answer)
-        runner = web.AppRunner(app)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        try:
-            yield runner.addresses[0][1]
-        finally:
-            await runner.cleanup()
+        return http_server(answer)
 
     def token(self, audience: str) -> str:
         """Return a token of the user ann for an audience."""

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -29,6 +28,7 @@ from tests.envoy.open_connections import OpenConnections
 from tests.envoy.test_compiled import Upstream, edge, rig, state_of
 from tests.envoy.test_fallback import NEWEST_AND_OLDEST
 from tests.envoy.test_matrix import binary
+from tests.envoy.upstreams import http_server
 
 pytestmark = pytest.mark.envoy
 
@@ -126,27 +126,12 @@ class Stream:
         return response
 
 
-@asynccontextmanager
-async def server(handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> AsyncIterator[int]:
-    """Serve a handler for every path. Yield the port."""
-    app = web.Application()
-    app.router.add_route("*", "/{rest:.*}", handler)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", port := free_port())
-    await site.start()
-    try:
-        yield port
-    finally:
-        await runner.cleanup()
-
-
 async def test_other_limits_apply_at_once_and_end_no_connection_and_no_stream(control_plane: ControlPlane) -> None:
     """In both xDS variants. The streams last longer than the time in which Envoy drains a listener that is replaced."""
     up, stream = Upstream("v1"), Stream()
     quick = (await up.start()).port
     ports = {node: free_port() for node in ("delta", "sotw")}
-    async with server(stream.answer) as slow, AsyncExitStack() as stack:
+    async with http_server(stream.answer) as slow, AsyncExitStack() as stack:
 
         def manifest(*limits: model_pb2.RateLimit) -> Manifest:
             gateways = [

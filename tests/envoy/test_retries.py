@@ -17,27 +17,14 @@ import pytest
 from controlplane.demo.ports import free_port
 from controlplane.domain import Endpoint, Model, Protocol, Retries, Timeouts, Version
 from tests.envoy.test_mirror import MIB, SUPPORTED, Recorder, listening, never_answers, running
+from tests.fakes.grpc_echo import grpc_echo
 
 pytestmark = pytest.mark.envoy
 
 
-async def length(request: bytes, context: object) -> bytes:
-    """Answer a call with the length of its message."""
-    return str(len(request)).encode()
-
-
-@asynccontextmanager
-async def grpc_server() -> AsyncIterator[int]:
-    """Serve gRPC. Yield the port."""
-    server = grpc.aio.server(options=[("grpc.max_receive_message_length", -1)])
-    methods = {m: grpc.unary_unary_rpc_method_handler(length, bytes, bytes) for m in ("grpc",)}
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("v2/models", methods),))
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    try:
-        yield port
-    finally:
-        await server.stop(None)
+def length(method: str, message: bytes) -> bytes:
+    """Return the length of a message."""
+    return str(len(message)).encode()
 
 
 class Client:
@@ -101,7 +88,7 @@ async def clients(directory: Path, envoy: str) -> AsyncIterator[Client]:
     """Run an Envoy of a version with the models above. Yield a client of it."""
     async with (
         Recorder("blue").serving() as blue,
-        grpc_server() as grpc_port,
+        grpc_echo(length) as grpc_port,
         running(directory, envoy, *models(blue.port, grpc_port)) as (_, url, session),
     ):
         yield Client(url, session, directory)

@@ -5,23 +5,36 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
-import grpc
 import h2.config
 import h2.connection
 import h2.events
 from aiohttp import WSMsgType, web
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_health.v1.health import HealthServicer
+from grpc_health.v1 import health_pb2
+
+from tests.fakes.grpc_echo import grpc_echo
 
 _TIMEOUT = 10
 
 
 @asynccontextmanager
-async def echo_server(name: str) -> AsyncIterator[int]:
+async def http_server(answer: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> AsyncIterator[int]:
+    """Run a server that answers every request with `answer`. Yield its port."""
+    app = web.Application()
+    app.router.add_route("*", "/{rest:.*}", answer)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        yield runner.addresses[0][1]
+    finally:
+        await runner.cleanup()
+
+
+def echo_server(name: str) -> AbstractAsyncContextManager[int]:
     """Run a server that answers each message of a WebSocket with its name and the message. Yield its port."""
 
     async def answer(request: web.Request) -> web.StreamResponse:
@@ -34,15 +47,7 @@ async def echo_server(name: str) -> AsyncIterator[int]:
                 await ws.send_str(f"{name}: {message.data}")
         return ws
 
-    app = web.Application()
-    app.router.add_route("*", "/{rest:.*}", answer)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    try:
-        yield runner.addresses[0][1]
-    finally:
-        await runner.cleanup()
+    return http_server(answer)
 
 
 @asynccontextmanager
@@ -78,17 +83,10 @@ async def exchange_trailers(port: int, path: str) -> str:
         writer.close()
 
 
-@asynccontextmanager
-async def grpc_server() -> AsyncIterator[int]:
-    """Run a gRPC server with the health service. Yield its port."""
-    server = grpc.aio.server()
-    health_pb2_grpc.add_HealthServicer_to_server(HealthServicer(), server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    try:
-        yield port
-    finally:
-        await server.stop(None)
+def health_server() -> AbstractAsyncContextManager[int]:
+    """Run a gRPC server that answers checks of its health with SERVING. Yield its port."""
+    serving = health_pb2.HealthCheckResponse(status=health_pb2.HealthCheckResponse.SERVING)
+    return grpc_echo(serving.SerializeToString())
 
 
 def grpc_web_body(message: health_pb2.HealthCheckRequest) -> bytes:

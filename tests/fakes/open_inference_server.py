@@ -39,7 +39,7 @@ async def open_inference_server(version: str) -> AsyncIterator[tuple[int, int]]:
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     port: Any = runner.addresses[0][1]
     try:
-        async with grpc_echo(lambda method: _message(method.rpartition("/")[2], version)) as grpc_port:
+        async with grpc_echo(lambda method, message: _message(method.rpartition("/")[2], version)) as grpc_port:
             yield port, grpc_port
     finally:
         await runner.cleanup()
