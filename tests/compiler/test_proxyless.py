@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -132,6 +133,10 @@ def test_a_node_gets_the_models_that_it_names() -> None:
     assert after.resources == snapshot.resources
 
 
+def place(locality: Any) -> tuple[str, str, str]:
+    return locality.region, locality.zone, locality.sub_zone
+
+
 @some
 @given(models())
 def test_nothing_that_grpc_refuses_is_compiled(model: Model) -> None:
@@ -147,7 +152,9 @@ def test_nothing_that_grpc_refuses_is_compiled(model: Model) -> None:
             assert message.type == (message.EDS if message.HasField("eds_cluster_config") else message.LOGICAL_DNS)
             assert sum(len(g.lb_endpoints) for g in message.load_assignment.endpoints) in (0, 1)
         elif resource.type_url == ENDPOINTS:
-            assert [g.priority for g in message.endpoints] == [0]
+            # gRPC refuses gaps between priorities, and a locality that comes twice in one.
+            assert {g.priority for g in message.endpoints} == set(range(1 + max(g.priority for g in message.endpoints)))
+            assert len({(g.priority, *place(g.locality)) for g in message.endpoints}) == len(message.endpoints)
             assert all(g.HasField("locality") and g.load_balancing_weight.value >= 1 for g in message.endpoints)
         else:
             (host,) = message.virtual_hosts
