@@ -6,7 +6,7 @@ a version that has a share. So a node loses
     a listener     if it has the listener before the change and not after it
     access         to a listener that stays, if the requests that matched its TLS and its routing don't match them any more
     a model        or some of its keys, if at a listener that stays these keys lead nowhere or to another model
-    gRPC           of a model that stays, if its endpoints lose their gRPC ports
+    gRPC           of a model that stays, if its endpoints lose their gRPC ports, and its gateways take gRPC calls
     endpoints      of a version that has a share, if all of them are replaced and none of the new ones answers
 
 Snapshots are compared, and not fields of gateways and models. If a node gets another audience, the old audience's snapshot is
@@ -30,10 +30,10 @@ from controlplane.compiler.compile import served_gateways
 from controlplane.compiler.decode import is_gateways_own
 from controlplane.compiler.impact import CompiledState
 from controlplane.compiler.lost_clients import lost_clients_of
-from controlplane.compiler.lost_grpc import lost_grpc
+from controlplane.compiler.lost_grpc import gets_grpc, lost_grpc
 from controlplane.compiler.own_answers import OWN_KEYS
 from controlplane.compiler.proxyless import obstacle
-from controlplane.domain import BodyRouting, Endpoint, Gateway, HeaderRouting, HostRouting, Model, Object, PathRouting, Version
+from controlplane.domain import BodyRouting, Gateway, HeaderRouting, HostRouting, Model, Object, PathRouting, Version
 from controlplane.domain.cuts import Loss, LossKind
 from controlplane.domain.routing import scope_keys
 from controlplane.domain.state import Changes, State
@@ -97,9 +97,9 @@ def losses_of(
         else:
             lost = (
                 *_EnvoyLosses(before, after, held, audience, diffs).all(),
-                *lost_grpc(before.snapshot(held), new, after.state, diffs),
+                *lost_grpc(before.snapshot(held), new, before.state, after.state, diffs),
             )
-        if all_lost := (*lost, *_lost_endpoints(held, before, new, silent)):
+        if all_lost := (*lost, *_lost_endpoints(held, before, after, new, silent)):
             losses[transition] = all_lost
     return losses
 
@@ -118,9 +118,12 @@ def replaced_versions(before: State, changes: Changes) -> list[VersionName]:
 
 def _are_replaced(old: Version, new: Version) -> bool:
     """Return True if none of a version's addresses stays, or none for gRPC."""
-    if old.has_grpc_ports and new.has_grpc_ports and _grpc_addresses(old).isdisjoint(_grpc_addresses(new)):
-        return True
-    return _addresses(new.endpoints).isdisjoint(_addresses(old.endpoints))
+    has_grpc_ports = old.has_grpc_ports and new.has_grpc_ports
+    return _have_no_common_address(old, new) or (has_grpc_ports and _grpc_addresses(old).isdisjoint(_grpc_addresses(new)))
+
+
+def _have_no_common_address(old: Version, new: Version) -> bool:
+    return _addresses(old).isdisjoint(_addresses(new))
 
 
 def opened_addresses(changes: Mapping[str, tuple[Object | None, Object | None]]) -> set[str]:
@@ -133,8 +136,8 @@ def opened_addresses(changes: Mapping[str, tuple[Object | None, Object | None]])
     return {new.host_port for _, new in pairs if isinstance(new, Gateway)} - before
 
 
-def _addresses(endpoints: Iterable[Endpoint]) -> set[tuple[str, int]]:
-    return {(endpoint.host, endpoint.port) for endpoint in endpoints}
+def _addresses(version: Version) -> set[tuple[str, int]]:
+    return {(endpoint.host, endpoint.port) for endpoint in version.endpoints}
 
 
 def _grpc_addresses(version: Version) -> set[tuple[str, int]]:
@@ -371,15 +374,21 @@ def _lost_of_claim(claim: Claim, new: Snapshot) -> Iterator[Loss]:
 
 
 def _lost_endpoints(
-    held: Audience | Claim, before: CompiledState, new: Snapshot, silent: Mapping[VersionName, str]
+    held: Audience | Claim, before: CompiledState, after: CompiledState, new: Snapshot, silent: Mapping[VersionName, str]
 ) -> Iterator[Loss]:
-    """Yield the losses of the `silent` versions whose models a node serves before and after a change."""
+    """Yield the losses of the `silent` versions whose models a node serves before and after a change.
+
+    If only the gRPC ports of a version are others, nothing is lost where no gRPC call can reach the model.
+    """
     if isinstance(held, Claim) or not silent:
         return
     old = before.snapshot(held)
-    for (model, version), reason in sorted(silent.items()):
-        if model in old.resources[ROUTES] and model in new.resources[ROUTES]:
-            yield Loss(LossKind.ENDPOINTS, "", (model,), version, f" ({reason})")
+    for (model, name), reason in sorted(silent.items()):
+        if model not in old.resources[ROUTES] or model not in new.resources[ROUTES]:
+            continue
+        versions = (state.models[model].version(name) for state in (before.state, after.state))
+        if _have_no_common_address(*versions) or gets_grpc(model, before.state, held):
+            yield Loss(LossKind.ENDPOINTS, "", (model,), name, f" ({reason})")
 
 
 def _quoted(keys: Iterable[str]) -> str:

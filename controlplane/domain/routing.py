@@ -21,6 +21,11 @@ def scope_keys(gateway: Gateway, model: Model) -> list[str]:
             return list(dict.fromkeys(key.lower() for key in model.route_keys))
 
 
+def carries_grpc(gateway: Gateway) -> bool:
+    """Return True if gRPC calls can name a model of a gateway. The path of a call is `/SERVICE/METHOD`, and no longer."""
+    return not isinstance(gateway.routing, PathRouting) or gateway.routing.segment <= 2
+
+
 def encoded(key: str) -> str:
     """Return a key as clients write it in a path if they encode it: `llama3.1%3A8b`."""
     return "".join(_ENCODED_BY_CLIENTS.get(character, character) for character in key)

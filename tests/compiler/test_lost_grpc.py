@@ -7,11 +7,11 @@ from dataclasses import replace
 import pytest
 
 from controlplane.compiler import Compiler
-from controlplane.compiler.lost_grpc import lost_grpc
-from controlplane.domain import Endpoint, Gateway, Model, Protocol, Version
+from controlplane.compiler.lost_grpc import gets_grpc, lost_grpc
+from controlplane.domain import BodyRouting, Endpoint, Gateway, Model, PathRouting, Protocol, Version
 from controlplane.domain.endpoints import NO_LIVE_ENDPOINTS
 from controlplane.domain.state import State
-from controlplane.snapshot import Audience, DiffCache
+from controlplane.snapshot import Audience, Client, DiffCache
 
 HERE = Endpoint("10.0.0.1", 8000, grpc_port=8001)
 BLUE, GREEN = Version("blue", (HERE,)), Version("green", (HERE,))
@@ -19,10 +19,13 @@ IRIS = Model("iris", ("edge",), (BLUE, GREEN), {"blue": 10_000})
 PLAIN = tuple(Version(n, (Endpoint("10.0.0.1", 8000),)) for n in ("blue", "green"))
 
 
-def lost(*after: Model) -> list[tuple[str, ...]]:
-    states = [State({"edge": Gateway("edge", 80)}, {m.name: m for m in models}) for models in ((IRIS,), after)]
-    old, new = (Compiler().compile(s, NO_LIVE_ENDPOINTS, Audience(("edge",)), 1) for s in states)
-    return [loss.models for loss in lost_grpc(old, new, states[1], DiffCache())]
+EDGE = Gateway("edge", 80, routing=BodyRouting())
+
+
+def lost(*after: Model, gateway: Gateway = EDGE) -> list[tuple[str, ...]]:
+    before, state = (State({"edge": gateway}, {m.name: m for m in models}) for models in ((IRIS,), after))
+    old, new = (Compiler().compile(s, NO_LIVE_ENDPOINTS, Audience(("edge",)), 1) for s in (before, state))
+    return [loss.models for loss in lost_grpc(old, new, before, state, DiffCache())]
 
 
 @pytest.mark.parametrize(
@@ -37,3 +40,16 @@ def lost(*after: Model) -> list[tuple[str, ...]]:
 )
 def test_a_model_that_stays_and_speaks_no_grpc_any_more(after: Model, expected: list[tuple[str, ...]]) -> None:
     assert lost(after) == expected
+
+
+def test_nothing_is_lost_where_no_grpc_call_could_reach_the_model() -> None:
+    after = replace(IRIS, versions=PLAIN)
+    assert lost(after, gateway=Gateway("edge", 80)) == []
+    assert lost(after, gateway=Gateway("edge", 80, routing=PathRouting(2))) == [("iris",)]
+    # The model is at the path gateway only.
+    gateways = {"edge": Gateway("edge", 80), "inner": replace(EDGE, name="inner", port=81)}
+    here = Audience(("edge", "inner"))
+    state = State(gateways, {"iris": IRIS})
+    assert not gets_grpc("iris", state, here)
+    assert gets_grpc("iris", State(gateways, {"iris": replace(IRIS, gateways=("edge", "inner"))}), here)
+    assert gets_grpc("iris", state, Audience(("edge",), Client.GRPC))

@@ -216,11 +216,12 @@ BASE = (EDGE, IRIS, WINE)
         ),
         # gRPC ports.
         (
-            (EDGE, BOTH),
-            (EDGE, IRIS),
+            (BY_BODY, BOTH),
+            (BY_BODY, IRIS),
             ["model iris can't be reached any more by gRPC, because there are no gRPC ports any more, on edge-1 and edge-2"],
         ),
-        ((EDGE, IRIS), (EDGE, BOTH), []),
+        ((EDGE, BOTH), (EDGE, IRIS), []),  # the path of a gRPC call names no model at a path gateway
+        ((BY_BODY, IRIS), (BY_BODY, BOTH), []),
         # Keys.
         ((EDGE, KEYS), (EDGE, IRIS), ["model iris loses its paths 'flower', 'rose' at 0.0.0.0:80 on edge-1 and edge-2"]),
         (
@@ -341,6 +342,11 @@ def test_grpc_addresses_that_are_all_others_are_replaced() -> None:
     before = State({"edge": EDGE}, {"iris": at(81)})
     assert replaced_versions(before, Changes({"models/iris": at(82)})) == [("iris", "blue")]
     assert replaced_versions(before, Changes({"models/iris": at(81)})) == []
+    # They are a loss where gRPC calls can reach the model. A client without a proxy needs no gateway for that.
+    silent = {("iris", "blue"): "gRPC port 82: connection refused"}
+    loss = "no endpoint of version blue of model iris answers (gRPC port 82: connection refused) on "
+    assert lost(Compiled(EDGE, at(81)), Compiled(EDGE, at(82)), NODES, silent=silent) == [f"{loss}py-1"]
+    assert lost(Compiled(BY_BODY, at(81)), Compiled(BY_BODY, at(82)), silent=silent) == [f"{loss}edge-1 and edge-2"]
 
 
 def test_only_versions_that_keep_a_share_and_no_endpoint_are_replaced() -> None:

@@ -15,7 +15,7 @@ from controlplane.domain import (
     Routing,
     Version,
 )
-from controlplane.domain.routing import scope_keys
+from controlplane.domain.routing import carries_grpc, scope_keys
 
 IRIS = Model("iris", ("g",), (Version("blue", (Endpoint("10.0.0.1", 80),)),), {"blue": 10_000}, ("Iris", "iris2"))
 
@@ -44,3 +44,19 @@ def test_a_key_in_a_path_may_be_encoded() -> None:
 def test_hosts_that_differ_only_in_case_are_one_key() -> None:
     model = Model("m", ("g",), IRIS.versions, {"blue": 10_000}, ("A.example", "a.example"))
     assert scope_keys(Gateway("g", 1, routing=HostRouting()), model) == ["a.example"]
+
+
+@pytest.mark.parametrize(
+    ("routing", "carries"),
+    [
+        (PathRouting(), False),
+        (PathRouting(segment=3), False),
+        (PathRouting(segment=2), True),
+        (PathRouting(segment=1), True),
+        (HeaderRouting("x-model"), True),
+        (HostRouting(), True),
+        (BodyRouting(), True),
+    ],
+)
+def test_the_path_of_a_grpc_call_has_two_segments(routing: Routing, carries: bool) -> None:
+    assert carries_grpc(Gateway("g", 1, routing=routing)) is carries
