@@ -45,6 +45,7 @@ from controlplane.observers.foreign_versions import ForeignVersions
 from controlplane.observers.log import FleetLog
 from controlplane.observers.metrics import FleetMetrics
 from controlplane.observers.metrics_server import MetricsServer
+from controlplane.observers.refused_access import RefusedAccess
 from controlplane.observers.transitions import NodeTransitions
 from controlplane.patch_functions import PluginFunctions, PluginStore, installed, unenforced
 from controlplane.probe import Prober
@@ -63,8 +64,10 @@ from controlplane.workers.supervisor import Supervisor, WorkerSettings
 from controlplane.writer import CachingCompiler, Writer
 from controlplane.xds.context import Context
 from controlplane.xds.status import ResourceStatus
+from controlplane.xds_server.access import Access
 from controlplane.xds_server.discovery import Discovery
 from controlplane.xds_server.limits import StreamLimits
+from controlplane.xds_server.tls_files import TlsFiles, TlsPaths
 from controlplane.xds_server.transports import Serving, serve
 
 log = structlog.get_logger("app")
@@ -107,6 +110,7 @@ class App:
                 self._transitions,
                 FleetLog(self.fleet),
                 FleetMetrics(self.fleet, self.metrics),
+                RefusedAccess(self.metrics),
                 ForeignVersions(self.fleet, self.metrics),
             ],
         )
@@ -170,6 +174,9 @@ class App:
         self._publisher = publisher
         self._members = members = MemberKeeper(self.fleet, store.records, self.events.members_changed)
         await members.load()
+        # Also with workers, which read the files themselves: wrong files are found before anything serves.
+        paths = _tls_paths(config)
+        tls = TlsFiles(paths) if paths is not None else None
         limits = StreamLimits(
             config.max_streams_per_node,
             config.max_names_per_stream,
@@ -186,7 +193,7 @@ class App:
         if config.metrics is not None:
             self._serve_metrics(config.metrics)
         if config.workers:
-            settings = WorkerSettings(limits, config.xds_transport, config.log_format, config.log_level)
+            settings = WorkerSettings(limits, config.xds_transport, config.log_format, config.log_level, paths)
             self.workers = Supervisor(
                 config.workers, publisher.published, self.events.report, self.fleet.streams_of, settings, self.versions
             )
@@ -197,18 +204,25 @@ class App:
             run_xds = self._run_workers(self.workers, publisher)
         else:
             self._discovery = Discovery(
-                publisher.published, self.events.report, limits, Context(diffs, self.versions), lambda: publisher.problem
+                publisher.published,
+                self.events.report,
+                limits,
+                Context(diffs, self.versions),
+                lambda: publisher.problem,
+                Access(tls),
             )
             check_free(config.xds, "xds")
             host, port = config.xds.host, config.xds.port
             try:
-                self._xds = await serve(self._discovery, host, port, limits, transport=config.xds_transport)
+                self._xds = await serve(self._discovery, host, port, limits, transport=config.xds_transport, tls=tls)
             except OSError:
                 raise port_taken(config.xds, "xds") from None
             self.xds_port = self._xds.port
             run_xds = self._discovery.run()
         runs = (publisher.run(), run_xds, recorder.run(), members.run())
         self._tasks = [asyncio.create_task(run) for run in runs]
+        if tls is not None and self._discovery is not None:
+            self._tasks.append(asyncio.create_task(tls.watch(self._discovery.access_changed)))
         await api.start()
 
     async def _run_workers(self, workers: Supervisor, publisher: Publisher) -> None:
@@ -339,3 +353,11 @@ def _functions(config: Config) -> PluginFunctions:
         if missing := unenforced():
             log.warning("functions of patches are not confined", reason=missing)
     return functions
+
+
+def _tls_paths(config: Config) -> TlsPaths | None:
+    """Return the files of TLS on the xDS port; None without TLS."""
+    cert, key, client_ca, rules = config.xds_tls_cert, config.xds_tls_key, config.xds_client_ca, config.xds_identities
+    if cert is None or key is None or client_ca is None or rules is None:
+        return None
+    return TlsPaths(cert, key, client_ca, rules, config.xds_crl)

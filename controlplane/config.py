@@ -61,6 +61,13 @@ class Config:
     xds_transport: str = "http2"
     log_format: str = "console"
     log_level: str = "info"
+    # Mutual TLS on the xDS port: the server's certificate, its key, the authorities of the clients, the rules of what each
+    # client may claim, and the clients' revoked certificates. None: no TLS. Either the first four are set, or none.
+    xds_tls_cert: Path | None = None
+    xds_tls_key: Path | None = None
+    xds_client_ca: Path | None = None
+    xds_identities: Path | None = None
+    xds_crl: Path | None = None
     # File with the key that encrypts private keys in the store. None: `secret.key` in `data`, which is created when needed.
     secret_key_file: Path | None = None
     # When the server stops, it waits this long for calls in progress to end.
@@ -96,6 +103,8 @@ class Config:
             if self.xds_transport not in XDS_TRANSPORTS:
                 raise invalid("xds_transport", f"'{self.xds_transport}' is not one of: {', '.join(XDS_TRANSPORTS)}")
         with c.within(""):
+            self._check_tls()
+        with c.within(""):
             check_range(self.grace, 0, 300, "grace", " s")
         with c.within(""):
             check_range(self.max_streams_per_node, 1, 100_000, "max_streams_per_node")
@@ -122,6 +131,13 @@ class Config:
     def is_local(self) -> bool:
         """True if only programs on this machine can reach the server: it listens on loopback alone."""
         return self.api.loopback and self.xds.loopback
+
+    def _check_tls(self) -> None:
+        needed = ("xds_tls_cert", "xds_tls_key", "xds_client_ca", "xds_identities")
+        given = [name for name in (*needed, "xds_crl") if getattr(self, name) is not None]
+        missing = [name for name in needed if getattr(self, name) is None]
+        if given and missing:
+            raise invalid(missing[0], f"is missing: TLS on the xDS port needs {', '.join(needed)}")
 
     def _check_metrics(self) -> None:
         metrics = self.metrics

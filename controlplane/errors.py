@@ -23,6 +23,7 @@ class Code(Enum):
     INVALID_ARGUMENT = "invalid argument"
     NOT_FOUND = "not found"
     ALREADY_EXISTS = "already exists"
+    PERMISSION_DENIED = "permission denied"
     # The caller's fault in the present state: the call may succeed once the state has changed.
     FAILED_PRECONDITION = "failed precondition"
     ABORTED = "aborted"

@@ -52,20 +52,32 @@ class Authority:
     def secret(self, name: str = "ca") -> Secret:
         return Secret(name, CaCertificates(self.certificate))
 
-    def pair(self, *names: str, key: Key | None = None, must_staple: bool = False) -> Pair:
-        """Return a new certificate for DNS names and IP addresses, and its key. The key is new if `key` is None.
+    def pair(
+        self, *names: str, key: Key | None = None, must_staple: bool = False, lifetime: timedelta = timedelta(days=90)
+    ) -> Pair:
+        """Return a new certificate for DNS names, IP addresses and SPIFFE IDs, and its key. The key is new if `key` is None.
 
         With `must_staple`, a server must send an OCSP response with the certificate (RFC 7633). No Envoy in the tests can.
         """
         key = key or ec.generate_private_key(ec.SECP256R1())
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])
-        builder = _builder(subject, self._name, key)
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0][:64])])
+        builder = _builder(subject, self._name, key, lifetime)
         sans = x509.SubjectAlternativeName([_san(n) for n in names])
         builder = builder.add_extension(sans, critical=False)
         if must_staple:
             builder = builder.add_extension(x509.TLSFeature([x509.TLSFeatureType.status_request]), critical=False)
         certificate = builder.sign(self._key, hashes.SHA256())
         return Pair(certificate.public_bytes(Encoding.PEM).decode(), pem(key), certificate.serial_number)
+
+    def crl(self, *revoked: Pair) -> bytes:
+        """Return a list of revoked certificates, in PEM."""
+        now = datetime.now(UTC)
+        builder = x509.CertificateRevocationListBuilder().issuer_name(self._name)
+        builder = builder.last_update(now).next_update(now + timedelta(days=1))
+        for pair in revoked:
+            entry = x509.RevokedCertificateBuilder().serial_number(pair.serial).revocation_date(now).build()
+            builder = builder.add_revoked_certificate(entry)
+        return builder.sign(self._key, hashes.SHA256()).public_bytes(Encoding.PEM)
 
     def context(self, client: Pair | None = None, directory: Path | None = None) -> ssl.SSLContext:
         """Return a TLS context for a client that trusts this authority. If there is a `client` pair, it sends that one."""
@@ -102,7 +114,9 @@ def marks(key: str) -> list[str]:
     return [secret[:24], secret[-24:]]
 
 
-def _builder(subject: x509.Name, issuer: x509.Name, key: Key) -> x509.CertificateBuilder:
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: Key, lifetime: timedelta = timedelta(days=90)
+) -> x509.CertificateBuilder:
     start = datetime.now(UTC) - timedelta(minutes=5)
     return (
         x509.CertificateBuilder()
@@ -111,11 +125,13 @@ def _builder(subject: x509.Name, issuer: x509.Name, key: Key) -> x509.Certificat
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(start)
-        .not_valid_after(start + timedelta(days=90))
+        .not_valid_after(datetime.now(UTC) + lifetime)
     )
 
 
 def _san(name: str) -> x509.GeneralName:
+    if name.startswith("spiffe://"):
+        return x509.UniformResourceIdentifier(name)
     try:
         return x509.IPAddress(ipaddress.ip_address(name))
     except ValueError:

@@ -50,6 +50,22 @@ SecretKeyFile = Annotated[
         help="File with the key that encrypts private keys in the store. Default: DIR/secret.key.",
     ),
 ]
+XdsTlsCert = Annotated[
+    str | None,
+    typer.Option("--xds-tls-cert", metavar="FILE", help="The server's certificate for TLS on the xDS port. Watched."),
+]
+XdsTlsKey = Annotated[str | None, typer.Option("--xds-tls-key", metavar="FILE", help="The key of --xds-tls-cert. Watched.")]
+XdsClientCa = Annotated[
+    str | None,
+    typer.Option("--xds-client-ca", metavar="FILE", help="The authorities that sign the Envoys' certificates. Watched."),
+]
+XdsIdentities = Annotated[
+    str | None,
+    typer.Option("--xds-identities", metavar="FILE", help="Rules of the nodes that each identity may claim to be. Watched."),
+]
+XdsCrl = Annotated[
+    str | None, typer.Option("--xds-crl", metavar="FILE", help="Revoked certificates of Envoys, in PEM. Watched.")
+]
 MaxStreamsPerNode = Annotated[
     str | None, typer.Option("--max-streams-per-node", metavar="N", help="Most xDS streams of one node. Default: 256.")
 ]
@@ -118,6 +134,11 @@ def serve(
     log_level: LogLevel = None,
     grace: Grace = None,
     secret_key_file: SecretKeyFile = None,
+    xds_tls_cert: XdsTlsCert = None,
+    xds_tls_key: XdsTlsKey = None,
+    xds_client_ca: XdsClientCa = None,
+    xds_identities: XdsIdentities = None,
+    xds_crl: XdsCrl = None,
     max_streams_per_node: MaxStreamsPerNode = None,
     max_names_per_stream: MaxNamesPerStream = None,
     max_stream_age: MaxStreamAge = None,

@@ -16,6 +16,7 @@ from controlplane.errors import Code, Error, invalid
 
 _COUNTS = ("max_streams_per_node", "max_names_per_stream")
 _SECONDS = ("grace", "max_stream_age", "resource_ttl", "load_report_interval")
+_TLS_FILES = ("xds_tls_cert", "xds_tls_key", "xds_client_ca", "xds_identities", "xds_crl")
 # Names in the settings file. The flag of `log_format` is `--log-format`, and its variable is `TURNOUT_LOG_FORMAT`.
 SETTINGS = (
     "data",
@@ -26,6 +27,7 @@ SETTINGS = (
     "log_format",
     "log_level",
     "secret_key_file",
+    *_TLS_FILES,
     "workers",
     "probe",
     "patches",
@@ -153,7 +155,7 @@ def _value(name: str, text: str, source: str) -> Any:
         return None
     if name in ("api", "xds", "metrics"):
         return Address.parse(text, source)
-    if name in ("data", "secret_key_file"):
+    if name in ("data", "secret_key_file", *_TLS_FILES):
         return Path(text)
     if name == "patches":
         from controlplane.patch_functions import installed

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from controlplane.http2.tls import Credential
+
 
 class Peer(NamedTuple):
     """The client of a connection. Every call on the connection has the same one."""
 
     # The address of its socket, like `127.0.0.1:5000` or `[::1]:5000`; "" when the socket has none.
     address: str
-    # The identity that its credential proves; None while nothing reads one.
-    identity: str | None = None
+    # What its certificate proves; None without TLS.
+    credential: Credential | None = None
+
+    @property
+    def identity(self) -> str | None:
+        """Return the identity that the certificate proves; None without TLS."""
+        return None if self.credential is None else self.credential.identity
 
 
 def address(name: Any) -> str:

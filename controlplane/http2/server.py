@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import ssl
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 from controlplane.http2.deferred import DeferredReads
 from controlplane.http2.handler import Open
 from controlplane.http2.limits import ConnectionLimits
 from controlplane.http2.logger import Logger, StandardLogger
+from controlplane.http2.tls import Certificates, Handshakes, TlsSocket
 from controlplane.http2.transport import SocketTransport
 
 
@@ -26,13 +25,18 @@ class Server:
         busy: Callable[[], bool] = lambda: False,
         unknown_method: Callable[[str], str] = lambda path: f"unknown method {path[:200]}",
         log: Logger | None = None,
+        refused: Callable[[str, str], None] = lambda address, reason: None,
     ) -> None:
-        """Serve `methods`, by path: `/SERVICE/METHOD`. While the server is `busy`, reading from clients is deferred."""
+        """Serve `methods`, by path: `/SERVICE/METHOD`. While the server is `busy`, reading from clients is deferred.
+
+        `refused` is called with the address and the reason when TLS with a client fails.
+        """
         self.methods = methods
         self.limits = limits
         self.busy = busy
         self.unknown_method = unknown_method
         self.log = log or StandardLogger()
+        self.refused = refused
         self.connections: set[SocketTransport] = set()
         self.stopping = False
         # The port on which the server listens; 0 before `start`.
@@ -43,21 +47,15 @@ class Server:
         self._to_flush: list[SocketTransport] = []
         self._deferred: DeferredReads[SocketTransport] = DeferredReads(lambda: self.busy(), self._catch_up)
         self._all_closed = asyncio.Event()
+        self._handshakes = Handshakes()
 
-    async def start(self, sockets: Sequence[socket.socket], context: ssl.SSLContext | None = None) -> None:
-        """Serve on bound sockets, which the server closes when it stops; over TLS with a `context` from `tls`."""
+    async def start(self, sockets: Sequence[socket.socket], certificates: Certificates | None = None) -> None:
+        """Serve on bound sockets, which the server closes when it stops; over TLS with `certificates`."""
         loop = asyncio.get_running_loop()
         self.port = sockets[0].getsockname()[1]
-        options: dict[str, Any] = {}
-        if context is not None:
-            options = {
-                "ssl": context,
-                "ssl_handshake_timeout": self.limits.preface_timeout,
-                "ssl_shutdown_timeout": self.limits.close_timeout,
-            }
         for sock in sockets:
             sock.setblocking(False)
-            server = await loop.create_server(lambda: SocketTransport(self), sock=sock, backlog=4096, **options)
+            server = await loop.create_server(lambda: self._accept(certificates), sock=sock, backlog=4096)
             self._listening.append(server)
         self._keepalive = loop.call_later(self.limits.keepalive_sweep, self._check_alive)
 
@@ -66,6 +64,7 @@ class Server:
         self.stopping = True
         for server in self._listening:
             server.close()
+        self._handshakes.abort()
         for connection in list(self.connections):
             connection.grpc.drain()
         self._check_all_closed()
@@ -113,6 +112,13 @@ class Server:
 
     # ----------------------------------------------------------------------------------------------------------- private
 
+    def _accept(self, certificates: Certificates | None) -> asyncio.Protocol:
+        """Return the protocol of a new socket."""
+        connection = SocketTransport(self)
+        if certificates is None:
+            return connection
+        return TlsSocket(certificates, self._handshakes, self.limits.preface_timeout, connection, self.refused)
+
     def _catch_up(self, connection: SocketTransport) -> None:
         try:
             connection.catch_up()
@@ -134,9 +140,3 @@ class Server:
         now = loop.time()
         for connection in list(self.connections):
             connection.check_alive(now)
-
-
-def tls(context: ssl.SSLContext) -> ssl.SSLContext:
-    """Let `context` negotiate HTTP/2 (ALPN), and return it."""
-    context.set_alpn_protocols(["h2"])
-    return context

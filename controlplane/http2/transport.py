@@ -14,7 +14,9 @@ Frames that are made in one turn of the event loop are written together.
 from __future__ import annotations
 
 import asyncio
+import math
 import random
+import time
 from collections.abc import Callable
 from typing import Protocol, cast
 
@@ -23,6 +25,9 @@ from controlplane.http2.frames import ConnectionFault, ErrorCode
 from controlplane.http2.grpc_connection import GrpcConnection, Service
 from controlplane.http2.keepalive import UnansweredPing, unread_bytes
 from controlplane.http2.peer import Peer, address
+
+# A connection takes no new streams from so many seconds before its client's certificate expires.
+EXPIRES_EARLY = 1.0
 
 
 class Host(Service, Protocol):
@@ -93,10 +98,10 @@ class SocketTransport(asyncio.Protocol):
         """Start with a new connection, unless the server stops or TLS did not negotiate HTTP/2."""
         self._transport = cast(asyncio.Transport, transport)
         self._timer = self._loop.call_later(self._host.limits.preface_timeout, self._check_preface)
-        self.grpc.peer = Peer(address(transport.get_extra_info("peername")))
+        self.grpc.peer = Peer(address(transport.get_extra_info("peername")), transport.get_extra_info("credential"))
         tls = transport.get_extra_info("ssl_object")
-        # 0 without TLS, so that uvloop writes at once. Otherwise it would first read from all sockets that have data.
-        self._transport.set_write_buffer_limits(high=self._host.limits.write_high if tls is not None else 0)
+        # So that uvloop writes at once. Otherwise it would first read from all sockets that have data.
+        self._transport.set_write_buffer_limits(high=0)
         if self._host.stopping or (tls is not None and tls.selected_alpn_protocol() != "h2"):
             self._transport.abort()
             return
@@ -147,8 +152,12 @@ class SocketTransport(asyncio.Protocol):
             return
         self._speaks_http2 = True
         self._timer.cancel()
-        if self._host.limits.max_age:
-            self._timer = self._loop.call_later(self._host.limits.max_age * random.uniform(0.9, 1.1), self.grpc.drain)
+        age = self._host.limits.max_age * random.uniform(0.9, 1.1) or math.inf
+        if self.peer.credential is not None:
+            # Before its streams end, so that the new ones come on a connection with a new certificate.
+            age = min(age, self.peer.credential.expires - time.time() - EXPIRES_EARLY)
+        if age < math.inf:
+            self._timer = self._loop.call_later(max(0.0, age), self.grpc.drain)
 
     def throttle(self, seconds: float) -> None:
         """Read nothing from the client for so long: it has exceeded its budget."""

@@ -10,6 +10,7 @@ from controlplane.fleet import Fleet
 from controlplane.observers import Handler, Observer
 from controlplane.traffic import Traffic
 from controlplane.xds.events import (
+    AccessRefused,
     AudienceAssigned,
     Blocked,
     Claimed,
@@ -43,6 +44,8 @@ FLEET_EVENTS = (
 )
 # They only say that a message came, and wake no watcher of the fleet.
 MESSAGE_EVENTS = (LastMessage, ReporterIdentified, LoadReported)
+# They change neither the fleet nor the traffic.
+ACCESS_EVENTS = (AccessRefused,)
 TRAFFIC_EVENTS = (ReporterIdentified, LoadReported, StreamClosed)
 
 

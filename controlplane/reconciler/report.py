@@ -13,7 +13,7 @@ from controlplane.aio.latest import Latest
 from controlplane.domain.revision import Head
 from controlplane.fleet import Fleet, Node
 from controlplane.observers import Handler, Observer
-from controlplane.observers.folds import FLEET_EVENTS, MESSAGE_EVENTS, TRAFFIC_EVENTS
+from controlplane.observers.folds import ACCESS_EVENTS, FLEET_EVENTS, MESSAGE_EVENTS, TRAFFIC_EVENTS
 from controlplane.xds.events import StreamEvent, StreamId
 
 
@@ -28,7 +28,9 @@ class EventDispatcher:
         # The fleet. It is set after each event that changes the fleet, to wake the watchers. None once the server stops.
         self.changed: Latest[Fleet | None] = Latest(fleet)
         self._open = True
-        handlers: dict[type, list[Handler]] = {kind: [] for kind in (*FLEET_EVENTS, *MESSAGE_EVENTS, *TRAFFIC_EVENTS)}
+        handlers: dict[type, list[Handler]] = {
+            kind: [] for kind in (*FLEET_EVENTS, *MESSAGE_EVENTS, *ACCESS_EVENTS, *TRAFFIC_EVENTS)
+        }
         for observer in self._observers:
             for kind, handler in observer.handlers().items():
                 handlers[kind].append(handler)

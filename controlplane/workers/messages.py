@@ -8,6 +8,7 @@ from controlplane.snapshot import Audience
 from controlplane.versions import ClusterChanges, VersionChanges
 from controlplane.xds.events import StreamEvent, StreamId
 from controlplane.xds_server.limits import StreamLimits
+from controlplane.xds_server.tls_files import TlsPaths
 
 # ------------------------------------------------------------------------------------------------------ main to worker
 
@@ -27,6 +28,8 @@ class Start:
     transport: str
     log_format: str
     log_level: str
+    # The files of TLS, which the worker watches itself; None: no TLS.
+    tls: TlsPaths | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from controlplane import logs
 from controlplane.aio import event_loop
 from controlplane.aio.latest import Latest
 from controlplane.config import Address
+from controlplane.errors import Error
 from controlplane.snapshot import Audience
 from controlplane.versions import VersionIndex
 from controlplane.workers.batching import EventBatcher, SubscriptionBatcher
@@ -38,7 +39,9 @@ from controlplane.workers.messages import (
 from controlplane.workers.replication import Update
 from controlplane.workers.snapshot_receiver import ReceivedRevision, SnapshotReceiver
 from controlplane.xds.context import Context
+from controlplane.xds_server.access import Access
 from controlplane.xds_server.discovery import Discovery
+from controlplane.xds_server.tls_files import TlsFiles
 from controlplane.xds_server.transports import serve
 
 log = structlog.get_logger("worker")
@@ -97,10 +100,16 @@ class WorkerProcess:
         logs.set_up(start.log_format, start.log_level)
         structlog.contextvars.bind_contextvars(worker=start.number)
         context = Context(versions=self._versions)
-        self._discovery = discovery = Discovery(self._published, events.add, start.limits, context)
-        where = Address.parse(start.address)
+        where, tls = Address.parse(start.address), None
         try:
-            server = await serve(discovery, where.host, where.port, start.limits, transport=start.transport, share=True)
+            tls = TlsFiles(start.tls) if start.tls is not None else None
+            self._discovery = discovery = Discovery(self._published, events.add, start.limits, context, access=Access(tls))
+            server = await serve(
+                discovery, where.host, where.port, start.limits, transport=start.transport, share=True, tls=tls
+            )
+        except Error as error:
+            log.error("can't serve with TLS", error=error.message)
+            return
         except OSError as error:
             log.error("can't listen", address=start.address, error=error.strerror or str(error))
             return
@@ -109,6 +118,8 @@ class WorkerProcess:
         gc.set_threshold(20_000, 20, 20)
         self.link.send(Listening())
         tasks = [asyncio.create_task(discovery.run()), asyncio.create_task(self._send_versions())]
+        if tls is not None:
+            tasks.append(asyncio.create_task(tls.watch(discovery.access_changed)))
         grace = await self._stop
         if self._lost.is_set():
             # The main process is gone, so there is nobody to report to. A new one needs the port: exit at once.

@@ -36,6 +36,7 @@ from controlplane.workers.worker_handle import WorkerHandle
 from controlplane.xds.events import StreamEvent, StreamId
 from controlplane.xds.status import ResourceStatus, merged
 from controlplane.xds_server.limits import StreamLimits
+from controlplane.xds_server.tls_files import TlsPaths
 
 log = structlog.get_logger("workers")
 
@@ -58,6 +59,7 @@ class WorkerSettings:
     transport: str
     log_format: str
     log_level: str
+    tls: TlsPaths | None = None
 
 
 class Supervisor:
@@ -160,7 +162,7 @@ class Supervisor:
         """Start a worker. Errors: UNAVAILABLE / WORKER_FAILED."""
         s = self._settings
         first_stream = next(self._generations) * _STREAMS_PER_WORKER
-        start = Start(number, self._address, first_stream, s.limits, s.transport, s.log_format, s.log_level)
+        start = Start(number, self._address, first_stream, s.limits, s.transport, s.log_format, s.log_level, s.tls)
         worker = self.workers[number] = WorkerHandle(number, self._encoder, self._published, self._report, self._versions)
         try:
             await worker.launch(start)

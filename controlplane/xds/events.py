@@ -187,5 +187,16 @@ class LoadReported:
 LoadEvent = ReporterIdentified | LoadReported
 
 
+@dataclass(frozen=True, slots=True)
+class AccessRefused:
+    """A client was refused. A handshake has no stream: its event comes with the stream 0."""
+
+    # `handshake`, `certificate` or `claim`.
+    cause: str
+    # The client's address.
+    client: str
+    reason: str
+
+
 # Everything that a stream can report. The fleet ignores load events, and the traffic ignores all others.
-StreamEvent = Event | LastMessage | StreamOpened | AudienceAssigned | StreamClosed | LoadEvent
+StreamEvent = Event | LastMessage | StreamOpened | AudienceAssigned | StreamClosed | LoadEvent | AccessRefused

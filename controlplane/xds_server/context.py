@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from controlplane.aio.latest import Newest
+from controlplane.http2.peer import Peer
 from controlplane.published import PublishedRevision
 from controlplane.xds.events import StreamEvent, StreamId
 from controlplane.xds_server.limits import StreamLimits
@@ -22,3 +24,5 @@ class PumpContext:
     limits: StreamLimits
     # Called once with each stream that ends, before it is reported as closed.
     on_end: Callable[[StreamId], None]
+    # Called with the first request of a stream. Errors: PERMISSION_DENIED.
+    check_node: Callable[[StreamId, Peer, Any], None] = lambda stream, peer, node: None

@@ -11,6 +11,7 @@ import asyncio
 import functools
 import itertools
 from collections.abc import Callable
+from typing import Any
 
 from controlplane.aio.latest import Newest
 from controlplane.aio.time_sliced import time_sliced
@@ -21,9 +22,10 @@ from controlplane.http2.handler import Open, StreamHandler, Transport
 from controlplane.http2.peer import Peer
 from controlplane.published import PublishedRevision
 from controlplane.xds.context import Context
-from controlplane.xds.events import StreamEvent, StreamId, StreamOpened
+from controlplane.xds.events import AccessRefused, StreamEvent, StreamId, StreamOpened
 from controlplane.xds.memo import MemoisedStream, TransitionMemo
 from controlplane.xds.status import ResourceStatus, merged, statuses
+from controlplane.xds_server.access import Access
 from controlplane.xds_server.context import PumpContext
 from controlplane.xds_server.last_messages import report_last_messages
 from controlplane.xds_server.limits import StreamLimits
@@ -53,13 +55,15 @@ class Discovery:
         limits: StreamLimits | None = None,
         context: Context | None = None,
         problem: Callable[[], str] = lambda: "",
+        access: Access | None = None,
     ) -> None:
         """`problem` returns the reason why no revision is published; "" if it is not known."""
         self._problem = problem
         limits = limits or StreamLimits()
         # Shared by the cores of all streams.
         self._memo = TransitionMemo(context)
-        self._context = PumpContext(published, report, limits, self._forget)
+        self._access = access or Access()
+        self._context = PumpContext(published, report, limits, self._forget, self._check_node)
         self._stream_ids = itertools.count(1)
         self._pumps: dict[StreamId, Pump] = {}
         self._nodes = NodeRegistry(limits)
@@ -78,7 +82,10 @@ class Discovery:
         return opens
 
     def open(self, variant: Variant, type_url: str, peer: Peer, transport: Transport) -> Pump:
-        """Open a stream of a type, "" for ADS. Errors: UNAVAILABLE before a revision is published, and after `close`."""
+        """Open a stream of a type, "" for ADS.
+
+        Errors: UNAVAILABLE before a revision is published, and after `close`; PERMISSION_DENIED.
+        """
         stream = self._open_stream(peer, variant.name)
         core = MemoisedStream(variant.core, type_url, self._context.limits.resource_ttl, memo=self._memo)
         pump = self._pumps[stream] = Pump(self._context, self._nodes, stream, variant, core, peer, transport)
@@ -87,7 +94,7 @@ class Discovery:
     def open_load(self, peer: Peer, transport: Transport) -> LoadPump:
         """Open a stream of load reports. Errors: those of `open`."""
         stream = self._open_stream(peer, "load")
-        pump = self._load_pumps[stream] = LoadPump(self._context, self._reporters, stream, transport)
+        pump = self._load_pumps[stream] = LoadPump(self._context, self._reporters, stream, peer, transport)
         return pump
 
     async def run(self) -> None:
@@ -126,12 +133,43 @@ class Discovery:
         for pump in pumps:
             pump.end()
 
+    def access_changed(self) -> None:
+        """End every stream whose client may not have it any more: the rules or the revoked certificates have changed."""
+        pumps: list[tuple[StreamId, Pump | LoadPump]] = [*self._pumps.items(), *self._load_pumps.items()]
+        for stream, pump in pumps:
+            try:
+                self._access.check_client(pump.peer.credential, pump.client)
+            except Error as error:
+                self._refused(stream, pump.peer, error)
+                pump.fail(error)
+
+    def handshake_failed(self, address: str, reason: str) -> None:
+        """Report a client whose TLS handshake failed."""
+        self._context.report(0, AccessRefused("handshake", address, reason[:200]))
+
+    def _check_node(self, stream: StreamId, peer: Peer, node: Any) -> None:
+        """Check that a client may claim to be this node. Errors: PERMISSION_DENIED."""
+        try:
+            self._access.check_node(peer.credential, node)
+        except Error as error:
+            self._refused(stream, peer, error)
+            raise
+
+    def _refused(self, stream: StreamId, peer: Peer, error: Error) -> None:
+        cause = "claim" if error.reason == "NOT_YOUR_CLAIM" else "certificate"
+        self._context.report(stream, AccessRefused(cause, peer.address, error.message))
+
     def _open_stream(self, peer: Peer, kind: str) -> StreamId:
         if self._closing or self._context.published.value is None:
             reason = self._problem()
             waiting = f"can't serve its newest revision: {reason}" if reason else "has not loaded its state yet"
             problem = "is stopping" if self._closing else waiting
             raise Error(Code.UNAVAILABLE, "NOT_SERVING", f"the control plane {problem}; try again")
+        try:
+            self._access.check_open(peer)
+        except Error as error:
+            self._context.report(0, AccessRefused("certificate", peer.address, error.message))
+            raise
         stream = next(self._stream_ids)
         self._context.report(stream, StreamOpened(peer.address, kind))
         return stream

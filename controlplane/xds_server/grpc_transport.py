@@ -12,14 +12,17 @@ from typing import Any
 from urllib.parse import unquote
 
 import grpc
+from cryptography import x509
 
-from controlplane.errors import Error
+from controlplane.errors import Code, Error
 from controlplane.http2.grpc_status import OK, Status
 from controlplane.http2.handler import Open, StreamHandler
 from controlplane.http2.peer import Peer
+from controlplane.http2.tls import Credential
 from controlplane.xds_server.discovery import NO_POLLING, SERVICES, Discovery
 from controlplane.xds_server.lrs_pump import METHOD, SERVICE
 from controlplane.xds_server.status import to_status
+from controlplane.xds_server.tls_files import read_certificate
 from controlplane.xds_server.variants import DELTA, SOTW
 
 # Missing in gRPC's type stubs.
@@ -49,7 +52,7 @@ def _handler(open_handler: Open) -> Callable[[Any, Any], Any]:
     async def serve(_: Any, context: Any) -> None:
         call = _Call(context)
         try:
-            handler = open_handler(Peer(address(context.peer())), call)
+            handler = open_handler(Peer(address(context.peer()), _credential(context)), call)
         except Error as error:
             status = to_status(error)
         else:
@@ -58,6 +61,17 @@ def _handler(open_handler: Open) -> Callable[[Any, Any], Any]:
             await context.abort(grpc.StatusCode[status.code.name], status.message)
 
     return serve
+
+
+def _credential(context: Any) -> Credential | None:
+    """Return what the client's certificate says; None without TLS. Errors: PERMISSION_DENIED."""
+    found = context.auth_context().get("x509_pem_cert")
+    if not found:
+        return None
+    try:
+        return read_certificate(x509.load_pem_x509_certificate(found[0]))
+    except ValueError as error:
+        raise Error(Code.PERMISSION_DENIED, "NO_IDENTITY", str(error)[:200]) from None
 
 
 def _fetch(stem: str) -> Callable[[Any, Any], Any]:

@@ -18,8 +18,10 @@ from controlplane.errors import Code, Error
 from controlplane.http2.budget import Budget
 from controlplane.http2.grpc_status import Status
 from controlplane.http2.handler import Transport
-from controlplane.xds.events import StreamClosed, StreamId
+from controlplane.http2.peer import Peer
+from controlplane.xds.events import Identified, StreamClosed, StreamId
 from controlplane.xds.lrs import LoadStream, pace
+from controlplane.xds_server.access import EXPIRED_STATUS, seconds_left
 from controlplane.xds_server.context import PumpContext
 from controlplane.xds_server.status import XdsHandler
 from controlplane.xds_server.stream_timers import StreamTimers
@@ -62,8 +64,11 @@ class ReporterCounts:
 class LoadPump(XdsHandler):
     """One stream of load reports of a client."""
 
-    def __init__(self, context: PumpContext, reporters: ReporterCounts, stream: StreamId, transport: Transport) -> None:
+    def __init__(
+        self, context: PumpContext, reporters: ReporterCounts, stream: StreamId, peer: Peer, transport: Transport
+    ) -> None:
         super().__init__()
+        self.peer = peer
         # False during a pause, because the client has used too much time.
         self.reading = True
         self._context, self._reporters, self._stream, self._transport = context, reporters, stream, transport
@@ -85,7 +90,14 @@ class LoadPump(XdsHandler):
         self._timers.after(limits.first_request_timeout, self._guarded, self._check_first_request)
         if limits.max_stream_age:
             self._timers.after(limits.max_stream_age * random.uniform(0.9, 1.1), self._guarded, self.end)
+        if peer.credential is not None:
+            self._timers.after(seconds_left(peer.credential), self._guarded, self.end, EXPIRED_STATUS)
         reporters.open()
+
+    @property
+    def client(self) -> Identified | None:
+        """Return the client; None before its first report."""
+        return self._core.client
 
     def half_closed(self) -> None:
         """End the stream once the client has taken its answer: it sends no more reports."""
@@ -120,6 +132,7 @@ class LoadPump(XdsHandler):
         except DecodeError:
             raise Error(Code.INVALID_ARGUMENT, "NOT_A_REPORT", "the message is not a load report") from None
         if not self._node_id:
+            self._context.check_node(self._stream, self.peer, request.node)
             self._context.limits.admit(request.node, self._reporters.of(request.node.id))
             self._node_id = request.node.id
             self._reporters.identify(self._node_id)

@@ -34,6 +34,7 @@ from controlplane.snapshot import Audience, Client
 from controlplane.xds.events import AudienceAssigned, Event, Held, Identified, LastMessage, Refused, StreamClosed, StreamId
 from controlplane.xds.memo import MemoisedStream
 from controlplane.xds_server import duplicate_node_id, variants
+from controlplane.xds_server.access import EXPIRED_STATUS, seconds_left
 from controlplane.xds_server.context import PumpContext
 from controlplane.xds_server.node_streams import NodeRegistry, NodeStreams
 from controlplane.xds_server.push_schedule import SLOW_PUSH
@@ -61,7 +62,6 @@ class Pump(XdsHandler):
         "_assigned",
         "_audience",
         "_budget",
-        "_client",
         "_clock",
         "_context",
         "_gateways",
@@ -80,11 +80,13 @@ class Pump(XdsHandler):
         "_timers",
         "_transport",
         "_variant",
+        "client",
         "core",
         "deprioritised",
         "host",
         "last_message_time",
         "offered",
+        "peer",
         "reading",
     )
 
@@ -117,7 +119,7 @@ class Pump(XdsHandler):
         # All streams of the node, this one included; None until the first request.
         self._node: NodeStreams | None = None
         # None until the first request: nothing is offered before.
-        self._client: Identified | None = None
+        self.client: Identified | None = None
         # None until the first offer. `_gateways` are the gateways from which it was computed.
         self._audience: Audience | None = None
         self._gateways: Mapping[str, Gateway] = {}
@@ -125,6 +127,7 @@ class Pump(XdsHandler):
         self._assigned: AudienceAssigned | None = None
         # The client's address if this is a stream of ADS; else "". `host` is the address without the port, if the client is
         # also an Envoy; else "".
+        self.peer = peer
         self._address = peer.address if not core.type_url else ""
         self.host = ""
         # True once another Envoy with the same node id is confirmed.
@@ -144,6 +147,8 @@ class Pump(XdsHandler):
         self._timers.after(limits.first_request_timeout, self._guarded, self._check_first_request)
         if limits.max_stream_age:
             self._timers.after(limits.max_stream_age * random.uniform(0.9, 1.1), self._guarded, self.end)
+        if peer.credential is not None:
+            self._timers.after(seconds_left(peer.credential), self._guarded, self.end, EXPIRED_STATUS)
 
     # ------------------------------------------------------------------------------------------------ for the transport
 
@@ -179,7 +184,7 @@ class Pump(XdsHandler):
         self._parts.clear()
         if self._node is not None:
             self._nodes.leave(self, self._node)
-        if self.last_message_time and self._client is not None:
+        if self.last_message_time and self.client is not None:
             self._report(self._stream, LastMessage(self._clock() - self.last_message_time))
         self._context.on_end(self._stream)
         self._report(self._stream, StreamClosed())
@@ -229,7 +234,7 @@ class Pump(XdsHandler):
             self._pause_reading(pause or 0.0)
 
     def _receive_new(self, data: bytes, start: float) -> None:
-        """Parse a request, and pass it to the core. Errors: INVALID_ARGUMENT, RESOURCE_EXHAUSTED."""
+        """Parse a request, and pass it to the core. Errors: INVALID_ARGUMENT, RESOURCE_EXHAUSTED, PERMISSION_DENIED."""
         variant, limits = self._variant, self._context.limits
         try:
             request = variant.parse(data)
@@ -238,6 +243,7 @@ class Pump(XdsHandler):
         name_count = variant.count_names(request)
         limits.check_names(name_count)
         if self._node is None:
+            self._context.check_node(self._stream, self.peer, request.node)
             self._node = self._nodes.join(self, request.node)
         if name_count > variants.NAMES_PER_PART:
             request, *self._parts = variant.divide(request)
@@ -295,7 +301,7 @@ class Pump(XdsHandler):
 
     def _offer(self) -> None:
         """Offer the newest revision to the core, and report the audience when it changed."""
-        published, client = self._published.value, self._client
+        published, client = self._published.value, self.client
         if published is None or client is None:
             return
         audience = self._audience
@@ -346,7 +352,7 @@ class Pump(XdsHandler):
             raise Error(Code.FAILED_PRECONDITION, "NOTHING_ASKED", message)
 
     def _on_identified(self, client: Identified) -> None:
-        self._client = client
+        self.client = client
         self._timers.after(RETURN_TIMEOUT, self._guarded, self._assume_complete)
         self._offer()
         if self._address and self._audience is not None and self._audience.client is Client.ENVOY:

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import errno
 import socket
-import ssl
-from typing import Protocol
+from typing import Any, Protocol
 
 import grpc
 import structlog
@@ -23,6 +22,11 @@ from controlplane.xds_server.discovery import NO_POLLING, Discovery
 from controlplane.xds_server.grpc_transport import handlers
 from controlplane.xds_server.limits import StreamLimits, connection_limits, server_options
 from controlplane.xds_server.status import to_status
+from controlplane.xds_server.tls_files import TlsFiles
+
+# gRPC's server can't close the connection of one client. With TLS, connections of this age take no new streams, so that a
+# stream that ended with its certificate comes back on a connection with a new one.
+_TLS_CONNECTION_AGE_MS = 600_000
 
 
 class Serving(Protocol):
@@ -42,9 +46,9 @@ async def serve(
     *,
     transport: str = "http2",
     share: bool = False,
-    context: ssl.SSLContext | None = None,
+    tls: TlsFiles | None = None,
 ) -> Serving:
-    """Serve xDS on a port; 0 takes a free one. `share`: other processes listen on it, too. `context`: TLS, `http2` only.
+    """Serve xDS on a port; 0 takes a free one. `share`: other processes listen on it, too. `tls`: with mutual TLS.
 
     Errors: OSError when it can't listen.
     """
@@ -52,13 +56,18 @@ async def serve(
         sockets = listening(host, port, share=share)
         server = http2_server(discovery, limits)
         discovery.pusher.flush = server.flush
-        await server.start(sockets, context)
+        await server.start(sockets, tls)
         return server
-    assert context is None
     options = [*(o for o in server_options(limits) if o[0] != "grpc.so_reuseport"), ("grpc.so_reuseport", int(share))]
+    if tls is not None and not limits.max_connection_age:
+        options.append(("grpc.max_connection_age_ms", _TLS_CONNECTION_AGE_MS))
     grpc_server = grpc.aio.server(options=options, handlers=handlers(discovery))
+    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     try:
-        bound_port = grpc_server.add_insecure_port(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+        if tls is None:
+            bound_port = grpc_server.add_insecure_port(address)
+        else:
+            bound_port = grpc_server.add_secure_port(address, _grpc_credentials(tls))
     except RuntimeError:
         raise OSError(errno.EADDRINUSE, "address already in use") from None
     await grpc_server.start()
@@ -73,6 +82,7 @@ def http2_server(discovery: Discovery, limits: StreamLimits) -> Server:
         busy=lambda: discovery.pusher.pushing,
         unknown_method=unknown_method,
         log=structlog.get_logger("xds"),
+        refused=discovery.handshake_failed,
     )
 
 
@@ -99,6 +109,24 @@ def unknown_method(path: str) -> str:
     if service.startswith("turnout."):
         return "this is the xDS port; the operator API is served on another one: --api"
     return f"unknown method {path[:200]}"
+
+
+def _grpc_credentials(tls: TlsFiles) -> grpc.ServerCredentials:
+    """Return credentials of gRPC's server that follow the files."""
+    used = [tls.generation]
+
+    def configuration() -> Any:
+        loaded = tls.loaded
+        return grpc.ssl_server_certificate_configuration([(loaded.key, loaded.chain)], loaded.authorities)
+
+    def fetch() -> Any:
+        # gRPC calls this from its own threads at each handshake. It crashes unless it gets None while nothing has changed.
+        if used[0] == tls.generation:
+            return None
+        used[0] = tls.generation
+        return configuration()
+
+    return grpc.dynamic_ssl_server_credentials(configuration(), fetch, require_client_authentication=True)
 
 
 class _Grpc:

@@ -6,7 +6,7 @@ from controlplane.domain import Endpoint, Gateway, Model, Version
 from controlplane.domain.revision import Head
 from controlplane.domain.state import State
 from controlplane.fleet import Fleet
-from controlplane.observers.folds import FLEET_EVENTS, MESSAGE_EVENTS, TRAFFIC_EVENTS, FleetFold, TrafficFold
+from controlplane.observers.folds import ACCESS_EVENTS, FLEET_EVENTS, MESSAGE_EVENTS, TRAFFIC_EVENTS, FleetFold, TrafficFold
 from controlplane.traffic import Traffic
 from controlplane.xds.events import Held, LoadReported, ReporterIdentified, StreamEvent
 from tests.events import EDGE, head
@@ -14,7 +14,7 @@ from tests.test_traffic import load
 
 
 def test_every_event_has_a_fold() -> None:
-    assert {*FLEET_EVENTS, *MESSAGE_EVENTS, *TRAFFIC_EVENTS} == set(get_args(StreamEvent))
+    assert {*FLEET_EVENTS, *MESSAGE_EVENTS, *ACCESS_EVENTS, *TRAFFIC_EVENTS} == set(get_args(StreamEvent))
     assert FleetFold(Fleet()).handlers().keys() == {*FLEET_EVENTS, *MESSAGE_EVENTS}
     assert TrafficFold(Traffic()).handlers().keys() == set(TRAFFIC_EVENTS)
 

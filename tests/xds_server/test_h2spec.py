@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from controlplane.http2 import server as http2_server
+from controlplane.http2.tls import Credential
 from controlplane.store import Store
 from controlplane.xds_server.limits import StreamLimits
-from controlplane.xds_server.transports import serve
+from controlplane.xds_server.transports import http2_server, listening
 from tests.http2.conformance import build, under_pages, verdict
 from tests.pki import Authority
 from tests.xds_server.rig import running
@@ -42,6 +42,18 @@ _NOT_TRIED = {
 _WITHOUT_BODY = 4
 
 
+class ServerOnly:
+    """TLS without certificates of clients: h2spec has none."""
+
+    def __init__(self, certificate: str, key: str) -> None:
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.context.load_cert_chain(certificate, key)
+        self.context.set_alpn_protocols(["h2"])
+
+    def credential(self, certificate: bytes) -> Credential:
+        raise ValueError(certificate)
+
+
 @pytest.fixture(scope="module")
 def h2spec() -> Path:
     return build()
@@ -51,10 +63,10 @@ async def test_the_xds_server_plain_and_over_tls(h2spec: Path, store: Store, tmp
     cases = (await under_pages(h2spec, tmp_path)).cases
     assert set(_NOT_TRIED) < set(cases)
     tried = [case for case in cases if case not in _NOT_TRIED]
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(*Authority().pair("127.0.0.1").files(tmp_path, "server"))
+    certificates = ServerOnly(*Authority().pair("127.0.0.1").files(tmp_path, "server"))
     async with running(store) as rig:
-        secure = await serve(rig.discovery, "127.0.0.1", 0, StreamLimits(), context=http2_server.tls(context))
+        secure = http2_server(rig.discovery, StreamLimits())
+        await secure.start(listening("127.0.0.1", 0), certificates)
         try:
             plain = await verdict(h2spec, rig.port, tmp_path / "plain.xml", *tried)
             over_tls = await verdict(h2spec, secure.port, tmp_path / "tls.xml", "--tls", "--insecure", *tried)

@@ -8,13 +8,10 @@ import gc
 import os
 import select
 import socket
-import ssl
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 from weakref import ReferenceType, ref
 
-import grpc
 import pytest
 from h2.errors import ErrorCodes
 from h2.events import PingAckReceived
@@ -24,14 +21,13 @@ from controlplane.http2 import deferred, transport
 from controlplane.http2 import server as http2_server
 from controlplane.store import Store
 from controlplane.xds_server import pump, reading_budget
-from controlplane.xds_server.limits import MAX_REQUEST_BYTES, StreamLimits
-from controlplane.xds_server.transports import listening, serve, unknown_method
+from controlplane.xds_server.limits import MAX_REQUEST_BYTES
+from controlplane.xds_server.transports import listening, unknown_method
 from tests.http2.raw import Raw, prefixed
 from tests.http2.raw import raw as connect
 from tests.http2.test_grpc_call import freed
-from tests.pki import Authority
 from tests.xds_server.raw import ADS, request, responses
-from tests.xds_server.rig import BLUE, GATEWAY, GREEN, PerTypeStream, Rig, running
+from tests.xds_server.rig import BLUE, GATEWAY, GREEN, Rig, running
 from tests.xds_server.rig import store as _store
 
 store = _store
@@ -216,38 +212,6 @@ async def test_a_client_with_many_requests_does_not_delay_other_streams(rig: Rig
     finally:
         handle[0].cancel()
     assert len(set(turns)) == 5
-
-
-async def test_tls_with_client_certificates(store: Store, tmp_path: Path) -> None:
-    authority = Authority()
-    server, mine = authority.pair("localhost", "127.0.0.1"), authority.pair("edge-1")
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(*server.files(tmp_path, "server"))
-    context.load_verify_locations(cadata=authority.certificate)
-    context.verify_mode = ssl.CERT_REQUIRED
-    async with running(store) as rig:
-        await rig.commit_and_publish(GATEWAY, BLUE)
-        secure = await serve(rig.discovery, "127.0.0.1", 0, StreamLimits(), context=http2_server.tls(context))
-        ca, key, chain = authority.certificate.encode(), mine.key.encode(), mine.certificate.encode()
-        async with grpc.aio.secure_channel(
-            f"localhost:{secure.port}", grpc.ssl_channel_credentials(ca, key, chain)
-        ) as channel:
-            stream = PerTypeStream(channel, CLUSTER, "delta")
-            await stream.subscribe()
-            response = await stream.response_received()
-            assert len(response.resources) == 2
-            await stream.ack(response)
-            await rig.held(1)
-        async with grpc.aio.secure_channel(f"localhost:{secure.port}", grpc.ssl_channel_credentials(ca)) as channel:
-            assert (await PerTypeStream(channel, CLUSTER, "delta").status())[0] is grpc.StatusCode.UNAVAILABLE
-        # A client that does not negotiate HTTP/2 is disconnected.
-        context = authority.context(mine, tmp_path)
-        reader, writer = await asyncio.open_connection("localhost", secure.port, ssl=context)
-        writer.write(b"GET / HTTP/1.1\r\n\r\n")
-        with contextlib.suppress(ConnectionError):
-            assert await reader.read() == b""
-        writer.close()
-        await secure.stop(5)
 
 
 def test_sockets_are_bound_to_every_address_on_one_port() -> None:
