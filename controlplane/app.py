@@ -7,6 +7,7 @@ import gc
 import signal
 import socket
 import time
+from collections.abc import Coroutine
 from typing import Any
 
 import grpc
@@ -175,8 +176,7 @@ class App:
         self._members = members = MemberKeeper(self.fleet, store.records, self.events.members_changed)
         await members.load()
         # Also with workers, which read the files themselves: wrong files are found before anything serves.
-        paths = _tls_paths(config)
-        tls = TlsFiles(paths) if paths is not None else None
+        tls = TlsFiles(paths) if (paths := _tls_paths(config)) is not None else None
         limits = StreamLimits(
             config.max_streams_per_node,
             config.max_names_per_stream,
@@ -192,8 +192,20 @@ class App:
         self.api_port = listen(api, config.api, "api")
         if config.metrics is not None:
             self._serve_metrics(config.metrics)
+        run_xds = await self._start_xds(publisher, recorder, limits, diffs, tls)
+        runs = (publisher.run(), run_xds, recorder.run(), members.run())
+        self._tasks = [asyncio.create_task(run) for run in runs]
+        if tls is not None and self._discovery is not None:
+            self._tasks.append(asyncio.create_task(tls.watch(self._discovery.access_changed)))
+        await api.start()
+
+    async def _start_xds(
+        self, publisher: Publisher, recorder: VersionRecorder, limits: StreamLimits, diffs: DiffCache, tls: TlsFiles | None
+    ) -> Coroutine[Any, Any, None]:
+        """Serve xDS, in this process or in workers. Return what must run meanwhile."""
+        config = self.config
         if config.workers:
-            settings = WorkerSettings(limits, config.xds_transport, config.log_format, config.log_level, paths)
+            settings = WorkerSettings(limits, config.xds_transport, config.log_format, config.log_level, _tls_paths(config))
             self.workers = Supervisor(
                 config.workers, publisher.published, self.events.report, self.fleet.streams_of, settings, self.versions
             )
@@ -201,29 +213,23 @@ class App:
             self.xds_port, self._reserved = reserve(config.xds, "xds")
             if publisher.published.value is not None:
                 await self.workers.start(str(Address(config.xds.host, self.xds_port)))
-            run_xds = self._run_workers(self.workers, publisher)
-        else:
-            self._discovery = Discovery(
-                publisher.published,
-                self.events.report,
-                limits,
-                Context(diffs, self.versions),
-                lambda: publisher.problem,
-                Access(tls),
-            )
-            check_free(config.xds, "xds")
-            host, port = config.xds.host, config.xds.port
-            try:
-                self._xds = await serve(self._discovery, host, port, limits, transport=config.xds_transport, tls=tls)
-            except OSError:
-                raise port_taken(config.xds, "xds") from None
-            self.xds_port = self._xds.port
-            run_xds = self._discovery.run()
-        runs = (publisher.run(), run_xds, recorder.run(), members.run())
-        self._tasks = [asyncio.create_task(run) for run in runs]
-        if tls is not None and self._discovery is not None:
-            self._tasks.append(asyncio.create_task(tls.watch(self._discovery.access_changed)))
-        await api.start()
+            return self._run_workers(self.workers, publisher)
+        self._discovery = Discovery(
+            publisher.published,
+            self.events.report,
+            limits,
+            Context(diffs, self.versions),
+            lambda: publisher.problem,
+            Access(tls),
+        )
+        check_free(config.xds, "xds")
+        host, port = config.xds.host, config.xds.port
+        try:
+            self._xds = await serve(self._discovery, host, port, limits, transport=config.xds_transport, tls=tls)
+        except OSError:
+            raise port_taken(config.xds, "xds") from None
+        self.xds_port = self._xds.port
+        return self._discovery.run()
 
     async def _run_workers(self, workers: Supervisor, publisher: Publisher) -> None:
         """Send revisions to the workers, until cancelled. Start them first if nothing could be published before."""

@@ -137,7 +137,8 @@ class Config:
         given = [name for name in (*needed, "xds_crl") if getattr(self, name) is not None]
         missing = [name for name in needed if getattr(self, name) is None]
         if given and missing:
-            raise invalid(missing[0], f"is missing: TLS on the xDS port needs {', '.join(needed)}")
+            flags = ", ".join("--" + name.replace("_", "-") for name in missing)
+            raise invalid(given[0], f"TLS on the xDS port needs also {flags}")
 
     def _check_metrics(self) -> None:
         metrics = self.metrics

@@ -17,6 +17,10 @@ from cryptography.x509.oid import NameOID
 
 from controlplane.domain import CaCertificates, Secret, TlsCertificate
 
+# How long ago a certificate began, and how long it is still valid: 90 days in all.
+_AGE = timedelta(minutes=5)
+_LIFETIME = timedelta(days=90) - _AGE
+
 Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
 
@@ -52,9 +56,7 @@ class Authority:
     def secret(self, name: str = "ca") -> Secret:
         return Secret(name, CaCertificates(self.certificate))
 
-    def pair(
-        self, *names: str, key: Key | None = None, must_staple: bool = False, lifetime: timedelta = timedelta(days=90)
-    ) -> Pair:
+    def pair(self, *names: str, key: Key | None = None, must_staple: bool = False, lifetime: timedelta = _LIFETIME) -> Pair:
         """Return a new certificate for DNS names, IP addresses and SPIFFE IDs, and its key. The key is new if `key` is None.
 
         With `must_staple`, a server must send an OCSP response with the certificate (RFC 7633). No Envoy in the tests can.
@@ -114,10 +116,9 @@ def marks(key: str) -> list[str]:
     return [secret[:24], secret[-24:]]
 
 
-def _builder(
-    subject: x509.Name, issuer: x509.Name, key: Key, lifetime: timedelta = timedelta(days=90)
-) -> x509.CertificateBuilder:
-    start = datetime.now(UTC) - timedelta(minutes=5)
+def _builder(subject: x509.Name, issuer: x509.Name, key: Key, lifetime: timedelta = _LIFETIME) -> x509.CertificateBuilder:
+    now = datetime.now(UTC)
+    start = now - _AGE
     return (
         x509.CertificateBuilder()
         .subject_name(subject)
@@ -125,7 +126,7 @@ def _builder(
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(start)
-        .not_valid_after(datetime.now(UTC) + lifetime)
+        .not_valid_after(now + lifetime)
     )
 
 

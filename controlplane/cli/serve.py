@@ -52,19 +52,30 @@ SecretKeyFile = Annotated[
 ]
 XdsTlsCert = Annotated[
     str | None,
-    typer.Option("--xds-tls-cert", metavar="FILE", help="The server's certificate for TLS on the xDS port. Watched."),
+    typer.Option(
+        "--xds-tls-cert", metavar="FILE", help="The server's certificate for TLS on the xDS port. Watched. Default: no TLS."
+    ),
 ]
-XdsTlsKey = Annotated[str | None, typer.Option("--xds-tls-key", metavar="FILE", help="The key of --xds-tls-cert. Watched.")]
+XdsTlsKey = Annotated[
+    str | None, typer.Option("--xds-tls-key", metavar="FILE", help="The key of --xds-tls-cert. Watched. Default: no TLS.")
+]
 XdsClientCa = Annotated[
     str | None,
-    typer.Option("--xds-client-ca", metavar="FILE", help="The authorities that sign the Envoys' certificates. Watched."),
+    typer.Option(
+        "--xds-client-ca", metavar="FILE", help="The authorities of the Envoys' certificates. Watched. Default: no TLS."
+    ),
 ]
 XdsIdentities = Annotated[
     str | None,
-    typer.Option("--xds-identities", metavar="FILE", help="Rules of the nodes that each identity may claim to be. Watched."),
+    typer.Option(
+        "--xds-identities",
+        metavar="FILE",
+        help="Rules of the nodes that each identity may claim to be. Watched. Default: no TLS.",
+    ),
 ]
 XdsCrl = Annotated[
-    str | None, typer.Option("--xds-crl", metavar="FILE", help="Revoked certificates of Envoys, in PEM. Watched.")
+    str | None,
+    typer.Option("--xds-crl", metavar="FILE", help="Revoked certificates of Envoys, in PEM. Watched. Default: none."),
 ]
 MaxStreamsPerNode = Annotated[
     str | None, typer.Option("--max-streams-per-node", metavar="N", help="Most xDS streams of one node. Default: 256.")
