@@ -24,6 +24,7 @@ class Code(Enum):
     NOT_FOUND = "not found"
     ALREADY_EXISTS = "already exists"
     PERMISSION_DENIED = "permission denied"
+    UNAUTHENTICATED = "unauthenticated"
     # The caller's fault in the present state: the call may succeed once the state has changed.
     FAILED_PRECONDITION = "failed precondition"
     ABORTED = "aborted"

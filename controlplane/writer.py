@@ -475,6 +475,7 @@ def _log_commit(revision: int, changes: Changes, draft: Draft) -> None:
         action=draft.action.value,
         author=draft.author,
         caller=draft.caller,
+        **({"note": draft.note} if draft.note else {}),
         reason=draft.reason,
         objects=len(changes.objects),
         names=list(changes.objects)[:8],

@@ -8,12 +8,14 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, TypeVar
 
 from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 
+from controlplane.api.authorization import CheckedChange, authorization
 from controlplane.api.caller import caller
 from controlplane.domain.cuts import CutPermit
 from controlplane.domain.revision import Action, Draft
@@ -25,6 +27,7 @@ M = TypeVar("M", bound=Message)
 AUTHOR_KEY = "x-turnout-author"
 AUTHOR_UTF8_KEY = "x-turnout-author-bin"  # UTF-8, for names that are not ASCII; it wins over the other
 MAX_AUTHOR = 200  # characters
+UNKNOWN = "unknown"  # the author of a call that names none
 MAX_REASON = 1_000  # characters
 
 _CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
@@ -40,32 +43,54 @@ def draft(request: Any, context: Any, action: Action, target: int = 0) -> Draft:
     if match := _CONTROL_CHARACTER.search(request.reason):
         description = f"has a control character, U+{ord(match[0]):04X}, at {match.start()}: it must be one line of text"
         raise invalid("reason", description)
+    access = authorization()
+    if access.rules is not None and request.allow_cut and not request.validate_only and not request.reason.strip():
+        raise invalid("reason", "is required with allow_cut: say why traffic may be cut", "REASON_REQUIRED")
+    named = author(context.invocation_metadata() or ())
+    identity = access.caller.identity
     return Draft(
-        author=author(context.invocation_metadata() or ()),
+        author=identity or named,
+        note=named if identity and named != UNKNOWN else "",
         reason=request.reason,
         action=action,
         target=target,
         request_id=request.request_id,
-        request_digest=digest(request),
+        request_digest=digest(request, identity),
         caller=caller(context),
     )
 
 
+# The methods whose requests are about many objects, most of which stay as they are.
+_MANY = (Action.APPLY, Action.REVERT, Action.REVERT_REVISION)
+
+
 async def write(writer: Writer, change: Change, request: Any, draft: Draft) -> Outcome:
-    """Make a change with what its request allows. Errors: INVALID_ARGUMENT at `cut_token`; those of the writer."""
-    return await writer.write(
-        change,
+    """Make a change with what its request and the caller's roles allow.
+
+    A dry run that the roles do not allow has a warning. Errors: INVALID_ARGUMENT at `cut_token`; PERMISSION_DENIED /
+    NEEDS_ROLE; those of the writer.
+    """
+    checked = CheckedChange(
+        change, cut=request.allow_cut, unchanged=draft.action not in _MANY, validate_only=request.validate_only
+    )
+    outcome = await writer.write(
+        checked,
         draft,
         permit=CutPermit(request.allow_cut, request.cut_token),
         # Requests that can't replace endpoints have no such field.
         probe=not getattr(request, "no_probe", False),
         validate_only=request.validate_only,
     )
+    if not checked.refusal:
+        return outcome
+    warning = f"the change would be refused: {checked.refusal}"
+    return replace(outcome, impact=replace(outcome.impact, warnings=(*outcome.impact.warnings, warning)))
 
 
-def digest(request: Message) -> str:
-    """Return a digest of a request without its private keys: equal requests have equal digests."""
-    text = f"{request.DESCRIPTOR.full_name}\0".encode() + without_keys(request).SerializeToString(deterministic=True)
+def digest(request: Message, identity: str = "") -> str:
+    """Return a digest of a request without its private keys: equal requests of one caller have equal digests."""
+    prefix = f"{identity}\0{request.DESCRIPTOR.full_name}\0" if identity else f"{request.DESCRIPTOR.full_name}\0"
+    text = prefix.encode() + without_keys(request).SerializeToString(deterministic=True)
     return hashlib.sha256(text).hexdigest()
 
 
@@ -120,7 +145,10 @@ def who(context: Any) -> dict[str, str]:
         name = author(context.invocation_metadata() or ())
     except Error:
         name = ""
-    return {"author": name, "caller": caller(context)}
+    identity = authorization().caller.identity
+    if not identity:
+        return {"author": name, "caller": caller(context)}
+    return {"author": identity, "caller": caller(context)} | ({"note": name} if name not in ("", UNKNOWN) else {})
 
 
 def author(metadata: Iterable[tuple[str, str | bytes]]) -> str:
@@ -135,4 +163,4 @@ def author(metadata: Iterable[tuple[str, str | bytes]]) -> str:
     printable = "".join(c for c in text if c.isprintable()).strip()
     if len(printable) > MAX_AUTHOR:
         raise invalid(key, f"is an author of more than {MAX_AUTHOR} characters")
-    return printable or "unknown"
+    return printable or UNKNOWN

@@ -9,8 +9,11 @@ from typing import Any
 
 import structlog
 
+from controlplane.access.roles import Permission
+from controlplane.access.rules import Target
 from controlplane.aio.latest import Latest
 from controlplane.api import node_status
+from controlplane.api.authorization import authorization
 from controlplane.api.convert.node import node_id_of, node_name, node_to_proto, summary_of
 from controlplane.api.csds import Describe
 from controlplane.api.drafts import who
@@ -83,6 +86,7 @@ class NodeService(node_service_pb2_grpc.NodeServiceServicer):
 
     async def ReconnectNode(self, request: pb.ReconnectNodeRequest, context: Any) -> pb.ReconnectNodeResponse:
         node_id = node_id_of(request.name)
+        authorization().require(Permission.EDIT, Target(request.name))
         streams = await self._reconnect(node_id)
         if not streams:
             raise Error(Code.NOT_FOUND, "NOT_FOUND", f"{request.name} is not connected", metadata={"name": request.name})
@@ -90,6 +94,7 @@ class NodeService(node_service_pb2_grpc.NodeServiceServicer):
         return pb.ReconnectNodeResponse(streams=streams)
 
     async def ForgetNodes(self, request: pb.ForgetNodesRequest, context: Any) -> pb.ForgetNodesResponse:
+        authorization().require(Permission.EDIT, *map(Target, request.names))
         nodes = self._named(request.names)
         for name, node in zip(request.names, nodes, strict=True):
             if node.connected:
@@ -101,6 +106,7 @@ class NodeService(node_service_pb2_grpc.NodeServiceServicer):
         return pb.ForgetNodesResponse()
 
     async def AdoptNodes(self, request: pb.AdoptNodesRequest, context: Any) -> pb.AdoptNodesResponse:
+        authorization().require(Permission.CUT, *map(Target, request.names))
         nodes = self._named(request.names)
         fleet = current_fleet(self._changed)
         revision = fleet.revision

@@ -19,7 +19,10 @@ from controlplane.observers.rate_limited_log import RateLimitedLog
 # By whose fault it is (`errors.Code`): the caller's, the caller's in the present state, Turnout's or its machine's.
 _LEVELS: Mapping[Code, int] = {
     **dict.fromkeys((Code.INVALID_ARGUMENT, Code.NOT_FOUND, Code.ALREADY_EXISTS), logging.INFO),
-    **dict.fromkeys((Code.FAILED_PRECONDITION, Code.ABORTED, Code.RESOURCE_EXHAUSTED), logging.WARNING),
+    **dict.fromkeys(
+        (Code.FAILED_PRECONDITION, Code.ABORTED, Code.RESOURCE_EXHAUSTED, Code.PERMISSION_DENIED, Code.UNAUTHENTICATED),
+        logging.WARNING,
+    ),
     **dict.fromkeys((Code.UNAVAILABLE, Code.INTERNAL), logging.ERROR),
 }
 # Characters of an error's text in a line.

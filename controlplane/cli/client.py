@@ -42,8 +42,6 @@ _CODES = {
     grpc.StatusCode.CANCELLED: Code.UNAVAILABLE,
     grpc.StatusCode.DEADLINE_EXCEEDED: Code.UNAVAILABLE,
     grpc.StatusCode.OUT_OF_RANGE: Code.INVALID_ARGUMENT,
-    grpc.StatusCode.PERMISSION_DENIED: Code.FAILED_PRECONDITION,
-    grpc.StatusCode.UNAUTHENTICATED: Code.FAILED_PRECONDITION,
 }
 
 

@@ -58,6 +58,8 @@ class Draft:
     request_digest: str = ""
     # Address of the caller, `ip:port`, for the log. It is not stored.
     caller: str = field(default="", compare=False)
+    # What the caller says about the author, when a credential proves who it is. For the log; it is not stored.
+    note: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)

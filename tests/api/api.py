@@ -15,6 +15,7 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from controlplane.aio.latest import Latest
+from controlplane.api.access_interceptor import AccessInterceptor, Gate
 from controlplane.api.gateway_service import GatewayService
 from controlplane.api.model_service import ModelService
 from controlplane.api.refused_changes import RefusedChanges
@@ -86,6 +87,7 @@ async def serving(
     fleet: Latest[Fleet | None] | None = None,
     prober: Prober | None = None,
     refused_changes: RefusedChanges | None = None,
+    gate: Gate | None = None,
 ) -> AsyncIterator[Api]:
     """Run the services until the block ends."""
     store = await open_store(directory, with_fixed_id)
@@ -97,7 +99,8 @@ async def serving(
 
     writer = Writer(store, CachingCompiler(Compiler()), nodes, clock, prober=prober)
     refused_changes = refused_changes or RefusedChanges()
-    server = grpc.aio.server(interceptors=[StatusInterceptor(refused_changes.refused)])
+    access = [AccessInterceptor(gate)] if gate is not None else []
+    server = grpc.aio.server(interceptors=[StatusInterceptor(refused_changes.refused), *access])
     gateway_service_pb2_grpc.add_GatewayServiceServicer_to_server(GatewayService(writer, store), server)
     model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(writer, store), server)
     secret_service_pb2_grpc.add_SecretServiceServicer_to_server(SecretService(writer, store), server)

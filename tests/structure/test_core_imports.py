@@ -25,7 +25,7 @@ ALLOWED = {
     ),
     *("hashlib", "heapq", "importlib", "ipaddress", "itertools", "re", "typing", "unicodedata", "weakref"),
     # Encodings of values.
-    *("json", "zlib"),
+    *("json", "yaml", "zlib"),
     # Messages, and the parsing of certificates. `ssl` parses them, too; sockets are never made with it.
     *("cryptography", "envoy", "google", "ssl", "udpa", "validate", "xds"),
 }

@@ -9,6 +9,7 @@ import pytest
 from tests.structure.tree import Module, modules
 
 CORES = (
+    "access",
     "domain",
     "snapshot.py",
     "envoy_types.py",
