@@ -1,4 +1,4 @@
-"""Who may do what at the operator API: callers, roles, rules, and what each change needs. No I/O and no clock.
+"""Permissions at the operator API: callers, roles, rules, and what each change needs. No I/O and no clock.
 
 | file | holds |
 |---|---|

@@ -17,7 +17,7 @@ class Credential(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who makes a call. `Caller()` is everybody where no credential is asked for."""
+    """The maker of a call. `Caller()` is everybody where no credential is asked for."""
 
     credential: Credential = Credential.NONE
     # The name in the credential: a SPIFFE ID, DNS name or common name; the token's name; the user's name. "" without one.

@@ -1,4 +1,4 @@
-"""The access file: who may do what, in YAML or JSON. Each error has its line, and all errors are reported at once.
+"""The access file: roles of callers, in YAML or JSON. Each error has its line, and all errors are reported at once.
 
 oidc:
   issuer: https://login.example.com

@@ -21,7 +21,7 @@ from enum import Enum
 
 
 class Permission(Enum):
-    """What a caller may do with an object."""
+    """Something that a caller may do with an object."""
 
     VIEW = "view"  # read anything
     SWITCH = "switch"  # move the traffic of a model, also back

@@ -1,4 +1,4 @@
-"""What the caller of the present call may do. Each call runs in a task of its own, and this is a context variable of it.
+"""The authorization of the present call. Each call runs in a task of its own, and this is a context variable of it.
 
 Without an access file there are no rules, and everything is allowed to everybody who reaches the port.
 """

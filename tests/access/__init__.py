@@ -1,1 +1,1 @@
-"""Tests of who may do what: values in, values out."""
+"""Tests of permissions: values in, values out."""

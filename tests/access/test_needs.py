@@ -1,4 +1,4 @@
-"""What each change of desired state needs."""
+"""The permissions that each change of desired state needs."""
 
 from __future__ import annotations
 

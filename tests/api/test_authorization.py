@@ -1,4 +1,4 @@
-"""What callers may change: refusals by object, dry runs, cuts, authors and notes."""
+"""Refusals of changes by object, dry runs, cuts, authors and notes."""
 
 from __future__ import annotations
 

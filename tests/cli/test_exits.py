@@ -23,6 +23,7 @@ def test_every_error_has_an_exit_code() -> None:
         Code.NOT_FOUND: 4,
         Code.ALREADY_EXISTS: 5,
         Code.PERMISSION_DENIED: 5,
+        Code.UNAUTHENTICATED: 5,
         Code.FAILED_PRECONDITION: 5,
         Code.ABORTED: 5,
         Code.RESOURCE_EXHAUSTED: 5,
