@@ -24,6 +24,9 @@ from controlplane.compiler.grpc_models import HEADER
 START, NO_MODEL, IMPOSSIBLE = "*", "*default", "*impossible"
 SEPARATOR = "|"
 
+# The methods of requests whose body is read.
+METHODS = ("POST", "PUT", "PATCH")
+
 # The end of the path of OpenAI's and Anthropic's lists of models. Before it there may be `/v1`.
 LIST = "/models"
 
@@ -40,6 +43,7 @@ def script(header: str) -> str:
         "@IMPOSSIBLE@": IMPOSSIBLE,
         "@METADATA@": METADATA,
         "@LIST@": LIST,
+        "@METHODS@": " or ".join(f'method == "{method}"' for method in METHODS),
         "@GRPC_HEADER@": HEADER,
     }
     text = _SCRIPT
@@ -206,7 +210,7 @@ function envoy_on_request(handle)
   end
   local model = nil
   -- A WebSocket begins with GET, and its messages are no body that ends.
-  if (method == "POST" or method == "PUT" or method == "PATCH") and (boundary or may_be_json(kind)) then
+  if (@METHODS@) and (boundary or may_be_json(kind)) then
     local encoding = headers:get("content-encoding") or "identity"
     if lower(encoding) ~= "identity" then
       return refuse(handle, "415", path, "The gateway can't read a compressed body. Send it without Content-Encoding.")

@@ -36,6 +36,7 @@ from envoy.extensions.transport_sockets.tls.v3 import common_pb2, tls_pb2
 from google.protobuf import wrappers_pb2
 
 from controlplane.compiler.access_log import access_log, compile_collector
+from controlplane.compiler.body_buffer import buffer_filter
 from controlplane.compiler.body_routing import model_filter
 from controlplane.compiler.body_script import SEPARATOR, START
 from controlplane.compiler.client_filters import client_filters
@@ -61,9 +62,6 @@ _BUFFER = 1 << 20  # bytes that Envoy buffers for a connection on either side; m
 # The host of a request over HTTP/1.0 without a Host header. No model has this key.
 _NO_HOST = "no-host.invalid"
 
-# Linux's numbers of a socket option: the most bytes of a connection that may wait in the kernel.
-_IPPROTO_TCP, _TCP_WINDOW_CLAMP = 6, 10
-
 
 def compile_listener(gateway: Gateway, functions: Functions = NO_FUNCTIONS) -> Resource:
     """Return the listener of a gateway."""
@@ -71,12 +69,9 @@ def compile_listener(gateway: Gateway, functions: Functions = NO_FUNCTIONS) -> R
         name=gateway.host_port,  # no two gateways of a node share it
         address=socket_address(gateway.address, gateway.port),
         traffic_direction=base_pb2.TrafficDirection.INBOUND,
-        per_connection_buffer_limit_bytes=wrappers_pb2.UInt32Value(value=_buffer_limit(gateway)),
+        per_connection_buffer_limit_bytes=wrappers_pb2.UInt32Value(value=_BUFFER),
     )
     listener.address.socket_address.protocol = address_pb2.SocketAddress.TCP
-    if isinstance(gateway.routing, BodyRouting):
-        # Envoy reads from a socket until it is empty or the limit is reached. Without this a connection could have 6 MB in it.
-        listener.socket_options.add(level=_IPPROTO_TCP, name=_TCP_WINDOW_CLAMP, int_value=_BUFFER)
     manager = listener_components_pb2.Filter(name=HCM, typed_config=packed(_connection_manager(gateway)))
     chain = listener.filter_chains.add(filters=[manager])
     if gateway.tls is not None:
@@ -93,11 +88,6 @@ def compile_listener(gateway: Gateway, functions: Functions = NO_FUNCTIONS) -> R
     references = [*((SECRET, label) for label in secrets), *((CLUSTER, name) for name in clusters)]
     references += [(EXTENSIONS, name) for name in filter_names(gateway)]
     return resource(LISTENER, listener, [*references, (SCOPED_ROUTES, gateway.scope)])
-
-
-def _buffer_limit(gateway: Gateway) -> int:
-    # The model's filter keeps a body until it is complete. Envoy 1.36 knows no limit for bodies of requests alone.
-    return gateway.routing.max_body_bytes if isinstance(gateway.routing, BodyRouting) else _BUFFER
 
 
 _VERSIONS = {
@@ -138,6 +128,8 @@ def _connection_manager(gateway: Gateway) -> Any:
         always_set_request_id_in_response=True,
     )
     _set_protocols(manager, gateway)
+    if isinstance(gateway.routing, BodyRouting):
+        buffer_filter(manager, gateway.routing)
     for filter_name, config in client_filters(gateway):
         manager.http_filters.add(name=filter_name, typed_config=packed(config))
     if isinstance(gateway.routing, BodyRouting):
@@ -201,8 +193,9 @@ def _set_protocols(manager: Any, gateway: Gateway) -> None:
     manager.upgrade_configs.add(upgrade_type="websocket")
     manager.http2_protocol_options.allow_connect = True
     # Tensors are large: with a window of 64 KiB a stream would wait a round trip for each 64 KiB.
-    # The window is also Envoy's limit for the body that a filter keeps.
-    manager.http2_protocol_options.initial_stream_window_size.value = _buffer_limit(gateway)
+    # The window is also Envoy's limit for what a filter keeps, like the first message of a call that streams.
+    window = gateway.routing.max_body_bytes if isinstance(gateway.routing, BodyRouting) else _BUFFER
+    manager.http2_protocol_options.initial_stream_window_size.value = window
     manager.http2_protocol_options.initial_connection_window_size.value = 16 * _BUFFER
     manager.http2_protocol_options.max_concurrent_streams.value = 1000
 

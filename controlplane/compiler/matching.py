@@ -42,6 +42,11 @@ def every(predicates: Sequence[Any]) -> Any:
     return _PREDICATE(and_matcher=_PREDICATE.PredicateList(predicate=predicates))
 
 
+def either(predicates: Sequence[Any]) -> Any:
+    """Return the predicate that at least one of at least two predicates is true."""
+    return _PREDICATE(or_matcher=_PREDICATE.PredicateList(predicate=predicates))
+
+
 def negated(predicate: Any) -> Any:
     """Return the predicate that another one is false."""
     return _PREDICATE(not_matcher=predicate)

@@ -1,84 +1,26 @@
-"""The script of body gateways, run by Lua 5.1, whose language LuaJIT in Envoy has, with stand-ins for Envoy's objects."""
+"""The script of body gateways, run by Lua 5.1 (`lua.py`)."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controlplane.compiler.body_script import IMPOSSIBLE, METADATA, NO_MODEL, START, script
+from controlplane.compiler.body_script import IMPOSSIBLE, NO_MODEL, START
 from controlplane.compiler.grpc_models import HEADER as GRPC_HEADER
 from controlplane.domain.checks import MODEL_NAME
+from tests.compiler.lua import Result, run, runtime
 from tests.nouns import some
-from tests.tools import missing
 
-HEADER = "x-scope"
 LLAMA = "meta-llama/Llama-3.1-8B-Instruct"
-
-
-# Envoy's handle of a request, its headers, its body and its stream info, as far as the script uses them.
-_STAND_INS = f"""
-function run_request(fields, content)
-  local status, answer, model, cleared = nil, nil, nil, false
-  local headers, body, metadata, info, handle = {{}}, {{}}, {{}}, {{}}, {{}}
-  function headers:get(name) return fields[name] end
-  function headers:remove(name) fields[name] = nil end
-  function headers:replace(name, value) fields[name] = value end
-  function body:length() return #content end
-  function body:getBytes(from, count)
-    assert(from >= 0 and count > 0 and from + count <= #content)
-    return string.sub(content, from + 1, from + count)
-  end
-  function metadata:set(namespace, key, value)
-    assert(namespace == "{METADATA}" and key == "model")
-    model = value
-  end
-  function info:dynamicMetadata() return metadata end
-  function handle:headers() return headers end
-  function handle:body() if #content > 0 then return body end end
-  function handle:streamInfo() return info end
-  function handle:clearRouteCache() cleared = true end
-  function handle:respond(fields, text) status, answer = fields[":status"], text end
-  envoy_on_request(handle)
-  return status, answer, fields["{HEADER}"], model, cleared
-end
-"""
 
 
 @pytest.fixture(scope="module")
 def lua() -> Any:
-    try:
-        from lupa import lua51
-    except ImportError:
-        missing("the package `lupa` is not installed: the script of body gateways is not run without an Envoy")
-    runtime = lua51.LuaRuntime(encoding=None)
-    runtime.execute((script(HEADER) + _STAND_INS).encode())
-    return runtime
-
-
-@dataclass
-class Result:
-    """The result of the script for one request."""
-
-    answer: tuple[int, bytes] | None  # the script's own answer
-    header: str
-    model: str | None  # in the metadata
-    cleared: bool  # the route is looked up again
-
-
-def run(
-    lua: Any, body: bytes | str, kind: str = "application/json", path: str = "/v1/chat", method: str = "POST", **more: str
-) -> Result:
-    """Run the script for a request. `more` are headers."""
-    fields = {":method": method, ":path": path, "content-type": kind, HEADER: f"edge|{START}", **more}
-    headers = lua.table_from({name.encode(): value.encode() for name, value in fields.items() if value})
-    content = body.encode() if isinstance(body, str) else body
-    status, answer, header, model, cleared = lua.globals()[b"run_request"](headers, content)
-    return Result((int(status), answer) if status else None, header.decode(), model.decode() if model else None, cleared)
+    return runtime()
 
 
 def found(request: Result) -> str | int:

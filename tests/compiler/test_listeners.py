@@ -53,8 +53,10 @@ def test_a_listener_has_the_name_of_its_address(address: str, name: str) -> None
 
 def test_a_body_gateway_keeps_bodies_up_to_its_limit() -> None:
     gateway = Gateway("edge", 80, routing=BodyRouting(32 << 20))
-    assert decoded(compile_listener(gateway)).per_connection_buffer_limit_bytes.value == 32 << 20
-    # Over HTTP/2 the stream's window is the limit.
+    # It reads no more at once, or a fast client's upload would be in memory before any limit is looked at.
+    assert decoded(compile_listener(gateway)).per_connection_buffer_limit_bytes.value == 1 << 20
+    assert manager(gateway).http_filters[0].name == "turnout.body"
+    # Over HTTP/2 the stream's window is a limit, too.
     assert manager(gateway).http2_protocol_options.initial_stream_window_size.value == 32 << 20
     assert [f.name for f in manager(gateway).http_filters][-2:] == ["turnout.model", "envoy.filters.http.router"]
 

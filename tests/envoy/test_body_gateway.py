@@ -141,6 +141,8 @@ def body(model: Any) -> str:
 @pytest.mark.parametrize("version", ["newest", "oldest"])
 async def test_hostile_and_unusual_bodies(tmp_path: Path, version: str) -> None:
     async with edge(tmp_path, version) as e:
+        megabytes = '{"a":"' + "x" * (2 << 20) + f'","model":"{LLAMA}"}}'
+        kinds = ("", "application/json", "application/vnd.x+json", "text/plain;a", "application/x-www-form-urlencoded")
         injected = f"127.0.0.1:{e.ports['edge']}|{QWEN}"
         rows: list[tuple[str, str | int, Any]] = [
             ("plain", "llama", e.ask(body(LLAMA))),
@@ -189,6 +191,8 @@ async def test_hostile_and_unusual_bodies(tmp_path: Path, version: str) -> None:
             ("numbers, 2 MB", "llama", e.ask('{"a":[' + "1," * (1 << 20) + f'1],"model":"{LLAMA}"}}')),
             ("1 MB", "llama", e.ask('{"a":"' + "x" * (1 << 20) + f'","model":"{LLAMA}"}}')),
             ("20 MB in chunks", "llama", e.ask(chunks('{"a":"', *["x" * (1 << 20)] * 20, f'","model":"{LLAMA}"}}'))),
+            *((f"2 MB, {kind or 'no type'}", "llama", e.ask(megabytes, kind, "/v1/x?a=/files")) for kind in kinds),
+            *((f"2 MB, {method}", "llama", e.ask(megabytes, method=method)) for method in ("PUT", "PATCH")),
             ("too large", 413, e.ask('{"a":"' + "x" * LIMIT + f'","model":"{LLAMA}"}}')),
             ("form", "whisper", e.ask(form(model_field(WHISPER), file_field("x" * 9999)), FORM)),
             ("form, model last", "whisper", e.ask(form(file_field("x" * (2 << 20)), model_field(WHISPER)), FORM)),
@@ -310,8 +314,8 @@ async def test_many_large_uploads_do_not_kill_an_envoy(tmp_path: Path, version: 
         peak = peak_megabytes(e.envoy.process.pid)
         report(f"{version}: {dict(statuses)}, at most {peak} MB")
         assert statuses.keys() <= {"200", "500", "503", "closed"}
-        # Without a bound it would need 12.6 GB.
-        assert peak < BOUND
+        # Without a bound it would need 12.6 GB. From 60 % of the bound on, Envoy ends everything that still comes in.
+        assert peak < 0.75 * BOUND
         for _ in range(100):
             if (answer := await e.ask(body(LLAMA))) == "llama":
                 break

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import aiohttp
 import grpc
 import pytest
 
@@ -44,8 +45,11 @@ def filled(megabytes: int) -> bytes:
 
 
 @asynccontextmanager
-async def edge(directory: Path, version: str) -> AsyncIterator[dict[str, grpc.aio.Channel]]:
-    """Run an Envoy with two models. Yield a channel to the gateway `edge`, and to `default`, which has a default model."""
+async def edge(directory: Path, version: str) -> AsyncIterator[tuple[dict[str, grpc.aio.Channel], int]]:
+    """Run an Envoy with two models.
+
+    Yield a channel to the gateway `edge`, one to `default`, which has a default model, and the port of `edge`.
+    """
     async with grpc_echo(b"iris") as iris, grpc_echo(b"llama") as llama:
         gateways = [
             Gateway("edge", free_port(), "127.0.0.1", BodyRouting(max_body_bytes=8 << 20)),
@@ -68,7 +72,7 @@ async def edge(directory: Path, version: str) -> AsyncIterator[dict[str, grpc.ai
             await envoy.ready()
             options = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
             channels = {g.name: grpc.aio.insecure_channel(f"127.0.0.1:{g.port}", options) for g in gateways}
-            yield channels
+            yield channels, gateways[0].port
             for channel in channels.values():
                 await channel.close(None)
 
@@ -107,12 +111,24 @@ async def test_the_first_message_names_the_model(tmp_path: Path, version: str) -
         ("default", f"{SERVICE}/ServerReady", b"", b"iris"),
         ("default", "/grpc.health.v1.Health/Check", b"", b"iris"),
     ]
-    async with edge(tmp_path, version) as channels:
+    async with edge(tmp_path, version) as (channels, port):
         answers = [(gateway, method, await ask(channels[gateway], method, message)) for gateway, method, message, _ in rows]
         assert answers == [(gateway, method, expected) for gateway, method, _, expected in rows]
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await channels["edge"].unary_unary(f"{SERVICE}/ServerReady", bytes, bytes)(b"", timeout=20)
         assert "names no model" in str(refused.value.details())
+        # Over HTTP/1, large messages need another limit than over HTTP/2.
+        message = named(LLAMA, filled(3))
+        headers = {"content-type": "application/grpc-web+proto", "x-grpc-web": "1"}
+        web = aiohttp.request(
+            "POST",
+            f"http://127.0.0.1:{port}{SERVICE}/ModelInfer",
+            data=b"\0" + len(message).to_bytes(4, "big") + message,
+            headers=headers,
+        )
+        async with web as response:
+            body = await response.read()
+            assert (response.status, b"llama" in body, b"grpc-status:0" in body) == (200, True, True)
         # A stream goes to the model of its first message. Its answers come before it ends.
         answered = asyncio.Semaphore(0)
 
