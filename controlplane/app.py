@@ -53,12 +53,14 @@ from controlplane.probe import Prober
 from controlplane.problems.judge import Observed
 from controlplane.reconciler.members import MemberKeeper
 from controlplane.reconciler.publish import Publisher
+from controlplane.reconciler.purge_keys import KeyPurger
 from controlplane.reconciler.record_versions import VersionRecorder
 from controlplane.reconciler.report import EventDispatcher
 from controlplane.snapshot import DiffCache
 from controlplane.store import Store
 from controlplane.store.key_file import key_source
-from controlplane.store.sqlite import open_store
+from controlplane.store.sqlite import SqliteStore, open_store
+from controlplane.store.sqlite.sealed_keys import Upkeep
 from controlplane.traffic import Traffic
 from controlplane.versions import VersionIndex
 from controlplane.workers.supervisor import Supervisor, WorkerSettings
@@ -158,13 +160,7 @@ class App:
 
     async def _start(self) -> None:
         config = self.config
-        keys = key_source(config.data, config.secret_key_file)
-        self._store = store = await open_store(config.data, keys, init=config.init)
-        if not store.head.value.number:
-            event = (
-                "new store: started a new history, without a revision" if store.created else "the store has no revision yet"
-            )
-            log.warning(event, data=str(config.data.absolute()), history=store.history_id)
+        self._store = store = await _opened_store(config)
         functions = self._functions = _functions(config)
         compiler = CachingCompiler(Compiler(functions))
         recorder = VersionRecorder(self.versions, store.records, functions=functions)
@@ -193,7 +189,8 @@ class App:
         if config.metrics is not None:
             self._serve_metrics(config.metrics)
         run_xds = await self._start_xds(publisher, recorder, limits, diffs, tls)
-        runs = (publisher.run(), run_xds, recorder.run(), members.run())
+        purger = KeyPurger(writer, store.records, config.keep_withdrawn_keys)
+        runs = (publisher.run(), run_xds, recorder.run(), members.run(), purger.run())
         self._tasks = [asyncio.create_task(run) for run in runs]
         if tls is not None and self._discovery is not None:
             self._tasks.append(asyncio.create_task(tls.watch(self._discovery.access_changed)))
@@ -348,6 +345,30 @@ class App:
                 log.info("stopped")
         for task in ended_tasks:
             task.result()  # raises the error that ended the task
+
+
+async def _opened_store(config: Config) -> SqliteStore:
+    """Open the store, and log what an operator should know about it. Errors: those of the store."""
+    keys = key_source(config.data, config.secret_key_file, text=config.secret_key, command=config.secret_key_command)
+    store = await open_store(config.data, keys, init=config.init)
+    _log_upkeep(store.upkeep)
+    if not store.head.value.number:
+        event = "new store: started a new history, without a revision" if store.created else "the store has no revision yet"
+        log.warning(event, data=str(config.data.absolute()), history=store.history_id)
+    return store
+
+
+def _log_upkeep(upkeep: Upkeep) -> None:
+    """Log what was done with the private keys and MACs of the store when it was opened."""
+    if upkeep.moved:
+        log.info("private keys moved out of the history", keys=upkeep.moved, sealing_key=upkeep.sealed_with)
+    if upkeep.resealed:
+        log.info("private keys sealed anew", keys=upkeep.resealed, sealing_key=upkeep.sealed_with)
+    if upkeep.new_macs and not upkeep.had_macs and not upkeep.is_new_store:
+        log.warning(
+            "the rows of the store had no MACs and were given them: changes that another program made before are not found",
+            sealing_key=upkeep.sealed_with,
+        )
 
 
 def _functions(config: Config) -> PluginFunctions:

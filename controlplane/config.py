@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from controlplane.domain import check_range
@@ -70,6 +70,12 @@ class Config:
     xds_crl: Path | None = None
     # File with the key that encrypts private keys in the store. None: `secret.key` in `data`, which is created when needed.
     secret_key_file: Path | None = None
+    # Command that prints the sealing keys; it is run once, at the start. "": the keys are in a file.
+    secret_key_command: str = ""
+    # The sealing keys themselves, from the environment. "": they are in a file.
+    secret_key: str = field(default="", repr=False)
+    # Time for which the store keeps private keys that the newest revision does not use. 0: no limit.
+    keep_withdrawn_keys: float = 30 * 24 * 3600.0
     # When the server stops, it waits this long for calls in progress to end.
     grace: float = 5.0
     # Maximum number of open xDS streams of one node. Above it, streams end with RESOURCE_EXHAUSTED.
@@ -119,6 +125,11 @@ class Config:
         with c.within(""):
             check_range(self.load_report_interval, 1, 3600, "load_report_interval", " s")
         with c.within(""):
+            if self.keep_withdrawn_keys:
+                check_range(self.keep_withdrawn_keys, 60, 10 * 365 * 24 * 3600, "keep_withdrawn_keys", " s")
+        with c.within(""):
+            self._check_secret_key()
+        with c.within(""):
             check_range(self.workers, 0, 256, "workers")
         with c.within(""):
             if self.api == self.xds and self.api.port:
@@ -139,6 +150,16 @@ class Config:
         if given and missing:
             flags = ", ".join("--" + name.replace("_", "-") for name in missing)
             raise invalid(given[0], f"TLS on the xDS port needs also {flags}")
+
+    def _check_secret_key(self) -> None:
+        sources = {
+            "secret_key": self.secret_key,
+            "secret_key_command": self.secret_key_command,
+            "secret_key_file": self.secret_key_file,
+        }
+        chosen = [name for name, value in sources.items() if value]
+        if len(chosen) > 1:
+            raise invalid(chosen[1], "the sealing key has another source already: name only one of file, command and variable")
 
     def _check_metrics(self) -> None:
         metrics = self.metrics

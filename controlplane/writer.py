@@ -194,7 +194,7 @@ class Writer:
         # Shared with the streams of this process, which need the same diffs.
         self._diffs = diffs if diffs is not None else DiffCache()
         self._prober = prober or Prober(enabled=False)
-        self._writing = asyncio.Lock()
+        self.lock = asyncio.Lock()
         # The newest compiled head. The next change reuses every resource that it does not change.
         self._compiled: CompiledRevision | None = None
         self._commits: set[asyncio.Task[None]] = set()
@@ -224,7 +224,7 @@ class Writer:
         draft = replace(draft, request_id=draft.request_id.lower())
         probes: dict[Target, VersionProbe] = {}
         for _ in range(ATTEMPTS):
-            async with self._writing:
+            async with self.lock:
                 outcome = await self._attempt(change, draft, permit, validate_only, probes if probe else None)
             if isinstance(outcome, Outcome):
                 return outcome

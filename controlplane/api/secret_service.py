@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from controlplane.api.convert.names import label, timestamp
 from controlplane.api.objects import Objects
 from controlplane.domain import Secret
 from controlplane.generated.turnout.v1 import secret_service_pb2 as pb
 from controlplane.generated.turnout.v1 import secret_service_pb2_grpc
+from controlplane.reconciler.purge_keys import purge_keys
 from controlplane.store import Store
 from controlplane.writer import Writer
 
@@ -17,6 +19,7 @@ class SecretService(secret_service_pb2_grpc.SecretServiceServicer):
 
     def __init__(self, writer: Writer, store: Store) -> None:
         self._objects = Objects(Secret, writer, store)
+        self._writer = writer
 
     async def GetSecret(self, request: pb.GetSecretRequest, context: Any) -> pb.GetSecretResponse:
         return pb.GetSecretResponse(secret=self._objects.get(request.name))
@@ -33,3 +36,8 @@ class SecretService(secret_service_pb2_grpc.SecretServiceServicer):
 
     async def DeleteSecret(self, request: pb.DeleteSecretRequest, context: Any) -> pb.DeleteSecretResponse:
         return pb.DeleteSecretResponse(**await self._objects.delete(request, context))
+
+    async def PurgeKeys(self, request: pb.PurgeKeysRequest, context: Any) -> pb.PurgeKeysResponse:
+        secret = label(request.name, Secret, "name")
+        keys = await purge_keys(self._writer, lambda key: key.secret == secret, validate_only=request.validate_only)
+        return pb.PurgeKeysResponse(keys=[pb.WithdrawnKey(id=key.id, withdraw_time=timestamp(key.time)) for key in keys])

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from controlplane.cli import wording
+from controlplane.cli import messages, output, wording
+from controlplane.cli.confirm import Yes, confirm
 from controlplane.cli.cuts import AllowCut, CutToken, cut_fields
 from controlplane.cli.exits import file_error, unreadable, with_fields
 from controlplane.cli.options import (
@@ -28,9 +29,11 @@ from controlplane.cli.options import (
 from controlplane.cli.output import Format
 from controlplane.cli.receipt import finish
 from controlplane.cli.shared_options import with_shared_options
+from controlplane.cli.wording import plural
 from controlplane.errors import Error
 from controlplane.generated.turnout.v1.revision_service_pb2 import ApplyRequest, Manifest
 from controlplane.generated.turnout.v1.secret_pb2 import Certificate, Secret
+from controlplane.generated.turnout.v1.secret_service_pb2 import PurgeKeysRequest
 
 COLUMNS = ("SECRET", "KIND", "FOR", "EXPIRES", "SHA-256", "REVISION")
 MAX_BYTES = 256 * 1024
@@ -98,6 +101,50 @@ def set_secret(
 
 
 app.command("set", help=help_text(set_secret))(with_shared_options(set_secret))
+
+
+def purge(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="NAME", show_default=False, help="The secret's name; it may be deleted.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the keys, and remove none.")] = False,
+    yes: Yes = False,
+    api: Api = None,
+    form: Output = Format.TABLE,
+) -> None:
+    r"""Remove the withdrawn private keys or values of a secret from the server's store.
+
+    Withdrawn is what the newest revision does not use: it was replaced, or the secret was deleted. Nothing brings it back: a
+    `revert` that would fails (KEY_PURGED). The key in use stays. Without this command, the server purges withdrawn keys after
+    30 days (`turnout serve --keep-withdrawn-keys`). Backups that were made before still have them, sealed.
+
+    \b
+    turnout secret set edge --cert new.pem --key new-key.pem --wait
+    turnout secret purge edge
+
+    JSON: PurgeKeysResponse.
+    """
+    client = connect(ctx, api)
+    secrets = client.service("secret", "SecretServiceStub")
+    request = PurgeKeysRequest(name=resource("secrets", name), validate_only=True)
+    answer = client.call(secrets.PurgeKeys, request)
+    if answer.keys and not dry_run:
+        if not yes:
+            confirm(f"Purge {plural(len(answer.keys), 'withdrawn key')} of {request.name}? Nothing can bring them back.")
+        request.validate_only = False
+        answer = client.call(secrets.PurgeKeys, request)
+    if form is Format.NAME:
+        for key in answer.keys:
+            output.print_name(key.id)
+    elif form is not Format.TABLE:
+        messages.print_data(messages.report(answer, form), form)
+    elif not answer.keys:
+        output.line(f"{request.name} has no withdrawn key.")
+    else:
+        output.show(output.table(("KEY", "WITHDRAWN"), [(key.id, wording.when(key.withdraw_time)) for key in answer.keys]))
+        output.line("Nothing was purged." if dry_run else f"Purged {plural(len(answer.keys), 'key')}.")
+
+
+app.command("purge", help=help_text(purge))(with_shared_options(purge))
 
 _OPTIONS = {
     "name": "NAME",

@@ -77,6 +77,22 @@ XdsCrl = Annotated[
     str | None,
     typer.Option("--xds-crl", metavar="FILE", help="Revoked certificates of Envoys, in PEM. Watched. Default: none."),
 ]
+SecretKeyCommand = Annotated[
+    str | None,
+    typer.Option(
+        "--secret-key-command",
+        metavar="COMMAND",
+        help="Instead: command that prints that key, like a KMS client. It is run once, without a shell. Default: none.",
+    ),
+]
+KeepWithdrawnKeys = Annotated[
+    str | None,
+    typer.Option(
+        "--keep-withdrawn-keys",
+        metavar="SECONDS",
+        help="Time for which private keys that no object uses any more can come back. 0: for ever. Default: 2592000, 30 days.",
+    ),
+]
 MaxStreamsPerNode = Annotated[
     str | None, typer.Option("--max-streams-per-node", metavar="N", help="Most xDS streams of one node. Default: 256.")
 ]
@@ -150,6 +166,8 @@ def serve(
     xds_client_ca: XdsClientCa = None,
     xds_identities: XdsIdentities = None,
     xds_crl: XdsCrl = None,
+    secret_key_command: SecretKeyCommand = None,
+    keep_withdrawn_keys: KeepWithdrawnKeys = None,
     max_streams_per_node: MaxStreamsPerNode = None,
     max_names_per_stream: MaxNamesPerStream = None,
     max_stream_age: MaxStreamAge = None,
@@ -168,6 +186,8 @@ def serve(
     \b
     turnout serve --data /var/lib/turnout --xds 0.0.0.0:18000
     TURNOUT_LOG_FORMAT=json turnout serve --config turnout.yaml
+
+    The key that encrypts private keys may also be in the variable TURNOUT_SECRET_KEY, which has no flag.
 
     A folder that shows signs of earlier use but holds no store is refused. The store's integrity is checked at the start.
 

@@ -15,8 +15,10 @@ from controlplane.config import Address, Config
 from controlplane.errors import Code, Error, invalid
 
 _COUNTS = ("max_streams_per_node", "max_names_per_stream")
-_SECONDS = ("grace", "max_stream_age", "resource_ttl", "load_report_interval")
 _TLS_FILES = ("xds_tls_cert", "xds_tls_key", "xds_client_ca", "xds_identities", "xds_crl")
+_SECONDS = ("grace", "max_stream_age", "resource_ttl", "load_report_interval", "keep_withdrawn_keys")
+# The variable with the sealing keys themselves (`store/key_file.py`).
+KEY_VARIABLE = "TURNOUT_SECRET_KEY"
 # Names in the settings file. The flag of `log_format` is `--log-format`, and its variable is `TURNOUT_LOG_FORMAT`.
 SETTINGS = (
     "data",
@@ -28,6 +30,7 @@ SETTINGS = (
     "log_level",
     "secret_key_file",
     *_TLS_FILES,
+    "secret_key_command",
     "workers",
     "probe",
     "patches",
@@ -37,7 +40,7 @@ SETTINGS = (
 # Settings that had another name before: old name -> new name. An old name is an error that names the new one.
 RENAMED = {"xds_shell": "xds_transport"}
 # Settings that also accept 0, although it is below their range.
-_ZERO_MEANS_NEVER = ("max_stream_age", "resource_ttl")
+_ZERO_MEANS_NEVER = ("max_stream_age", "resource_ttl", "keep_withdrawn_keys")
 
 
 def config(flags: Map[str, str | None], file: str | None, environ: Map[str, str] | None = None) -> Config:
@@ -60,12 +63,17 @@ def config(flags: Map[str, str | None], file: str | None, environ: Map[str, str]
         if value is not None:
             chosen[name] = (value, "--" + name.replace("_", "-"))
     values: dict[str, Any] = {} if "data" in chosen else {"data": default_data(env)}
+    if text := env.get(KEY_VARIABLE):
+        # The only setting without a flag and a line in the file: others could read it there.
+        values["secret_key"] = text
+        if environ is None:
+            del os.environ[KEY_VARIABLE]  # no child process inherits it
     for name, (text, source) in chosen.items():
         values[name] = _value(name, text, source)
     try:
         return Config(**values)
     except Error as error:
-        sources = {name: source for name, (_, source) in chosen.items()}
+        sources = {name: source for name, (_, source) in chosen.items()} | {"secret_key": KEY_VARIABLE}
         lines = "\n".join(
             f"{sources.get(v.field, v.field)}: {v.description}{', or 0 for never' if v.field in _ZERO_MEANS_NEVER else ''}"
             for v in error.violations

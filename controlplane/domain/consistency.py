@@ -7,6 +7,7 @@
 | no request can mean two models | AMBIGUOUS_KEY | models with other keys or gateways; all models of changed gateways |
 | each key of a model can match at each of its gateways | IMPOSSIBLE_KEY | the same models; keys that are new at a gateway |
 | a path can begin with the prefix of a model's rewrite | IMPOSSIBLE_PREFIX | models with another rewrite |
+| no secret is one whose private key or value was purged | KEY_PURGED | changed secrets |
 | no object in use is deleted or changes its kind | …_IN_USE | deleted objects, secrets that changed their kind |
 """
 
@@ -52,6 +53,7 @@ def check(before: Objects, after: Objects, changes: Mapping[str, Object | None])
     _check_matching(before, after, models, c)
     _check_rewrites(before, [obj for obj in changed if isinstance(obj, Model)], c)
     _check_rate_limits(after, changed, c)
+    _check_purged([obj for obj in changed if isinstance(obj, Secret)], c)
     _check_in_use(before, after, changes, c)
     c.check()
 
@@ -182,6 +184,19 @@ def _check_rewrites(before: Objects, models: list[Model], c: Collector) -> None:
             with c.within(model.resource_name):
                 description = f"no path begins with '{model.rewrite.prefix[:80]}': {problem}"
                 raise failed_precondition("IMPOSSIBLE_PREFIX", "rewrite.prefix", description)
+
+
+def _check_purged(changed: Iterable[Secret], c: Collector) -> None:
+    """Check that the changed secrets have their private keys and values: going back may name one that was purged."""
+    for secret in changed:
+        if secret.purged:
+            with c.within(""):
+                name = secret.resource_name
+                description = (
+                    "the private key or value that it had then was purged, so nobody can go back to it. Set the secret anew: "
+                    f"turnout secret set {secret.name}"
+                )
+                raise failed_precondition("KEY_PURGED", name, description, name=name)
 
 
 def _check_in_use(before: Objects, after: Objects, changes: Mapping[str, Object | None], c: Collector) -> None:

@@ -22,21 +22,26 @@ _VALUE = re.compile(r"[!-~]([ -~]{0,8190}[!-~])?")
 class TlsCertificate:
     """A certificate, the chain from it to its authority, and its private key.
 
-    Always true: the private key belongs to the first certificate. Both texts are normalised, so that equal certificates and
-    keys are equal values.
+    Always true: the private key belongs to the first certificate, or it was purged and is "". Both texts are normalised, so
+    that equal certificates and keys are equal values.
     """
 
     certificate_chain_pem: str = field(repr=False)
     private_key_pem: str = field(repr=False)
+    # The store's id of the private key, if the certificate is from an old revision and its key was purged; else "".
+    purged: str = ""
     chain: tuple[pem.Certificate, ...] = field(init=False, compare=False)  # the leaf first; never empty
 
     def __post_init__(self) -> None:
         # Imported here because it takes a tenth of the start of `turnout`, and few commands read certificates.
         from controlplane.domain import pem
 
-        chain_pem, key_pem, chain = pem.key_pair(
-            self.certificate_chain_pem, self.private_key_pem, "certificate_chain_pem", "private_key_pem"
-        )
+        if self.purged:
+            (chain_pem, chain), key_pem = pem.certificates(self.certificate_chain_pem, "certificate_chain_pem"), ""
+        else:
+            chain_pem, key_pem, chain = pem.key_pair(
+                self.certificate_chain_pem, self.private_key_pem, "certificate_chain_pem", "private_key_pem"
+            )
         object.__setattr__(self, "certificate_chain_pem", chain_pem)
         object.__setattr__(self, "private_key_pem", key_pem)
         object.__setattr__(self, "chain", chain)
@@ -66,8 +71,13 @@ class OpaqueValue:
     """A value that only model servers understand, like an API key. It can be the value of a header."""
 
     value: str = field(repr=False)
+    # The store's id of the value, if it is from an old revision and was purged; else "". A purged value is "".
+    purged: str = ""
 
     def __post_init__(self) -> None:
+        if self.purged:
+            object.__setattr__(self, "value", "")
+            return
         if not self.value:
             raise invalid("value", "is required", "VALUE_REQUIRED")
         if not _VALUE.fullmatch(self.value):
@@ -97,6 +107,11 @@ class Secret:
     @property
     def resource_name(self) -> str:
         return f"{self.collection}/{self.name}"
+
+    @property
+    def purged(self) -> bool:
+        """True if the private key or the value was removed from the store, so that nothing can use the secret again."""
+        return not isinstance(self.content, CaCertificates) and bool(self.content.purged)
 
     @property
     def references(self) -> tuple[Reference, ...]:

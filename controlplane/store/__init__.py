@@ -12,6 +12,7 @@ from controlplane.store.contract import Store
 from controlplane.store.history import History, RememberedRequest, conflict
 from controlplane.store.lease import Fence, Lease, Leases
 from controlplane.store.records import Kind, Record, Records, RecordWrite
+from controlplane.store.withdrawn import WithdrawnKey, WithdrawnKeys
 
 __all__ = [
     "Fence",
@@ -24,5 +25,7 @@ __all__ = [
     "Records",
     "RememberedRequest",
     "Store",
+    "WithdrawnKey",
+    "WithdrawnKeys",
     "conflict",
 ]

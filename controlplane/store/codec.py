@@ -37,9 +37,9 @@ from controlplane.domain import (
 )
 from controlplane.domain.collections import BY_NAME, COLLECTIONS, Collection
 from controlplane.errors import Code, Error
-from controlplane.store.sealing import Keys
+from controlplane.store.sealing import Purged, Sealer
 
-# The fields of a secret's JSON that hold its sealed private key, or its sealed value.
+# The fields of a secret's JSON that hold what the sealer returned for its private key, or for its value.
 SEALED = "sealed_private_key"
 SEALED_VALUE = "sealed_value"
 
@@ -78,14 +78,14 @@ _LATER_FIELDS: Mapping[type, tuple[str, ...]] = {
 _REASONS_WITH_NAME = ("STORE_NEWER", "STORE_CORRUPT", "SECRET_KEY_WRONG")
 
 
-def encode(obj: Object, keys: Keys) -> str:
+def encode(obj: Object, keys: Sealer) -> str:
     """Return the JSON of an object. `decode` returns an equal object for it."""
     if isinstance(obj, Secret):
         return _JSON_OBJECT.dump_json({"name": obj.name, **_secret_content(obj, keys)}).decode()
     return _CODECS[obj.collection].encode(obj)
 
 
-def decode(name: str, content: str, keys: Keys) -> Object:
+def decode(name: str, content: str, keys: Sealer) -> Object:
     """Return the object with a resource name from its JSON.
 
     Errors: FAILED_PRECONDITION / STORE_NEWER, STORE_CORRUPT; SECRET_KEY_WRONG.
@@ -182,18 +182,18 @@ def _adapter(cls: type) -> TypeAdapter[Any]:
 _CODECS: Mapping[str, _NounCodec] = {row.name: _noun_codec(row) for row in COLLECTIONS if not row.sensitive}
 
 
-def _secret_content(secret: Secret, keys: Keys) -> dict[str, dict[str, str]]:
+def _secret_content(secret: Secret, keys: Sealer) -> dict[str, dict[str, str]]:
     match secret.content:
-        case TlsCertificate(chain, key):
+        case TlsCertificate(certificate_chain_pem=chain, private_key_pem=key):
             sealed = keys.seal(key, secret.resource_name)
             return {secret.kind: {"certificate_chain_pem": chain, SEALED: sealed}}
         case CaCertificates(pem):
             return {secret.kind: {"ca_certificates_pem": pem}}
-        case OpaqueValue(value):
+        case OpaqueValue(value=value):
             return {secret.kind: {SEALED_VALUE: keys.seal(value, secret.resource_name)}}
 
 
-def _secret(name: str, content: str, keys: Keys) -> Secret:
+def _secret(name: str, content: str, keys: Sealer) -> Secret:
     data = _JSON_OBJECT.validate_json(content)
     label = data.pop("name", "")
     kind, body = next(iter(data.items()), ("", None))
@@ -207,13 +207,15 @@ def _secret(name: str, content: str, keys: Keys) -> Secret:
     if kind == "ca_certificates":
         return Secret(label, CaCertificates(body.get("ca_certificates_pem", "")))
     field = SEALED_VALUE if kind == "opaque" else SEALED
+    chain = body.get("certificate_chain_pem", "")
     try:
         opened = keys.open(body.get(field, ""), name)
+    except Purged as purged:
+        key_id = str(purged)
+        return Secret(label, OpaqueValue("", key_id) if kind == "opaque" else TlsCertificate(chain, "", key_id))
     except ValueError as error:
         raise _corrupt(name, f"{field}: {error}") from None
-    return Secret(
-        label, OpaqueValue(opened) if kind == "opaque" else TlsCertificate(body.get("certificate_chain_pem", ""), opened)
-    )
+    return Secret(label, OpaqueValue(opened) if kind == "opaque" else TlsCertificate(chain, opened))
 
 
 def _newer(name: str, path: str) -> Error:

@@ -18,6 +18,7 @@ from typing import Protocol
 from controlplane.store.history import History
 from controlplane.store.lease import Leases
 from controlplane.store.records import Records
+from controlplane.store.withdrawn import WithdrawnKeys
 
 
 class Store(History, Protocol):
@@ -34,6 +35,10 @@ class Store(History, Protocol):
     @property
     def leases(self) -> Leases:
         """The third part of the contract."""
+
+    @property
+    def withdrawn_keys(self) -> WithdrawnKeys:
+        """The private keys of old revisions."""
 
     async def close(self) -> None:
         """Wait for the write in progress, and close the store. Nothing may be called afterwards."""

@@ -174,3 +174,18 @@ async def test_bootstraps_have_placeholders_for_certificates_with_keys(empty: Ap
     assert OLD.certificate not in secrets["edge"]["tls_certificate"]["certificate_chain"]["inline_string"]
     assert secrets["ca"]["validation_context"]["trusted_ca"]["inline_string"] == authority().certificate
     assert empty.number == 0
+
+
+async def test_withdrawn_keys_are_purged_and_nobody_can_go_back_to_them(empty: Api) -> None:
+    await empty.secrets.CreateSecret(pb.CreateSecretRequest(secret=tls(OLD)))
+    await empty.secrets.UpdateSecret(pb.UpdateSecretRequest(secret=tls(NEW)))
+    dry = await empty.secrets.PurgeKeys(pb.PurgeKeysRequest(name="secrets/edge", validate_only=True))
+    purged = await empty.secrets.PurgeKeys(pb.PurgeKeysRequest(name="secrets/edge"))
+    assert_no_key(dry, purged)
+    assert (len(purged.keys), purged) == (1, dry)
+    assert purged.keys[0].withdraw_time.seconds > 0
+    assert not (await empty.secrets.PurgeKeys(pb.PurgeKeysRequest(name="secrets/edge"))).keys
+    request = rpb.RestoreStateRequest(name="revisions/1", force=True, allow_cut=True)
+    code, text = await refused(empty.revisions.RestoreState(request))
+    assert (code, "was purged, so nobody can go back to it" in text) == ("FAILED_PRECONDITION", True), text
+    assert (await refused(empty.secrets.PurgeKeys(pb.PurgeKeysRequest(name="models/edge"))))[0] == "INVALID_ARGUMENT"

@@ -288,3 +288,22 @@ def test_no_command_or_resource_shows_the_credential_of_a_version(run: Run, serv
 def _text(client: XdsClient, type_url: str) -> str:
     """Return the resources of a type that a client holds, as text in which values can be found."""
     return "".join(body.decode("latin-1") for _, body in client.held.get(type_url, {}).values())
+
+
+def test_withdrawn_keys_are_listed_and_purged(run: Run, server: Server, tmp_path: Path) -> None:
+    for pair_ in (OLD, NEW):
+        certificate, key = pair_.files(tmp_path, "edge")
+        assert run("secret", "set", "edge", "--cert", certificate, "--key", key).code == 0
+    listed = run("secret", "purge", "edge", "--dry-run")
+    assert "Nothing was purged." in listed.out
+    unasked = run("secret", "purge", "edge")
+    assert (unasked.code, "--yes" in unasked.err) == (2, True)
+    purged = run("secret", "purge", "edge", "--yes", "-o", "json")
+    (key_id,) = [key["id"] for key in purged.json["keys"]]
+    assert key_id in listed.out
+    assert "has no withdrawn key" in run("secret", "purge", "edge").out
+    back = run("revert", "2", "--yes")
+    assert (back.code, "was purged, so nobody can go back to it" in back.err) == (4, True), back.err
+    assert run("history").code == 0
+    assert run("diff", "1", "2").code == 0
+    assert "new.example" in run("get", "secrets").out

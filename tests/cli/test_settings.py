@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -126,3 +127,16 @@ def test_probes_may_be_off(tmp_path: Path) -> None:
 def test_auto_workers_means_one_a_core() -> None:
     assert config({"workers": "auto"}, None, {}).workers >= 1
     assert config({}, None, {"TURNOUT_WORKERS": "3"}).workers == 3
+
+
+def test_the_sealing_key_is_taken_out_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TURNOUT_SECRET_KEY", "the key")
+    created = config({"data": "/data"}, None)
+    assert (created.secret_key, "TURNOUT_SECRET_KEY" in os.environ) == ("the key", False)
+    assert "the key" not in repr(created)
+
+
+def test_the_sealing_key_has_one_source() -> None:
+    environ = {"TURNOUT_SECRET_KEY": "the key", "TURNOUT_SECRET_KEY_COMMAND": "kms get"}
+    with pytest.raises(Error, match="TURNOUT_SECRET_KEY_COMMAND: the sealing key has another source already"):
+        config({}, None, environ)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from controlplane.store import History, Leases, Records, Store
+from controlplane.store import History, Leases, Records, Store, WithdrawnKeys
 from tests.store.opening import open_store
 
 
@@ -16,7 +16,7 @@ def members(protocol: type) -> dict[str, object]:
     return {name: member for name, member in inspect.getmembers(protocol) if not name.startswith("_")}
 
 
-@pytest.mark.parametrize("protocol", [History, Records, Leases, Store])
+@pytest.mark.parametrize("protocol", [History, Records, Leases, WithdrawnKeys, Store])
 def test_every_member_is_described(protocol: type) -> None:
     assert members(protocol)
     assert [name for name, member in members(protocol).items() if not inspect.getdoc(member)] == []
@@ -24,7 +24,7 @@ def test_every_member_is_described(protocol: type) -> None:
 
 def test_the_contract_of_a_store_has_all_three_parts() -> None:
     assert members(History).keys() < members(Store).keys()
-    assert members(Store).keys() - members(History).keys() == {"history_id", "records", "leases", "close"}
+    assert members(Store).keys() - members(History).keys() == {*("history_id", "records", "leases", "withdrawn_keys", "close")}
 
 
 async def test_sqlite_has_every_member_with_the_same_parameters(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from controlplane.errors import Error
-from controlplane.store.key_file import KEY_FILE, key_source, load
+from controlplane.store.key_file import KEY_FILE, add_new_key, drop_old_keys, key_source, load
 
 
 def refused(path: Path, *, create: bool = False) -> str:
@@ -72,6 +72,33 @@ def test_only_the_stores_own_file_is_created_and_only_if_nothing_is_sealed(tmp_p
     sealed = key_source(tmp_path)(set()).seal("a key", "secrets/edge")
     assert os.listdir(tmp_path) == [KEY_FILE]
     assert key_source(tmp_path)({"any"}).open(sealed, "secrets/edge") == "a key"
+
+
+def test_a_text_and_a_command_are_sources_too(tmp_path: Path) -> None:
+    key = base64.b64encode(b"k" * 32)
+    (tmp_path / "key").write_bytes(key)
+    sealed = key_source(tmp_path, text=key.decode())(set()).seal("a key", "secrets/edge")
+    assert key_source(tmp_path, command=f"cat {tmp_path / 'key'}")({"any"}).open(sealed, "secrets/edge") == "a key"
+    for source in (key_source(tmp_path, text="x"), key_source(tmp_path, command="echo x")):
+        with pytest.raises(Error, match="must hold one key on each line") as caught:
+            source(set())
+        assert caught.value.reason == "SECRET_KEY_INVALID"
+    assert os.listdir(tmp_path) == ["key"]
+
+
+def test_a_new_key_is_added_first_and_old_ones_are_dropped(tmp_path: Path) -> None:
+    path = tmp_path / "secret.key"
+    load(path, create=True)
+    path.chmod(0o640)
+    old = path.read_bytes()
+    add_new_key(path)
+    new, kept = path.read_bytes().split()
+    assert (kept, len(new)) == (old.strip(), len(kept))
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+    assert drop_old_keys(path) == 1
+    assert path.read_bytes() == new + b"\n"
+    assert drop_old_keys(path) == 0
+    assert os.listdir(tmp_path) == ["secret.key"]
 
 
 def test_keys_have_no_text_form(tmp_path: Path) -> None:

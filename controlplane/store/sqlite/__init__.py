@@ -5,7 +5,8 @@
 | `earlier_use` | signs that a directory without a store had one |
 | `file` | locks the file, opens it, and writes it in transactions; blocking |
 | `schema` | creates the tables, and migrates them to the newest version |
-| `integrity`, `digests` | check at the start that nothing in the file is damaged |
+| `integrity`, `digests` | check at the start that nothing in the file is damaged, and that no other program changed it |
+| `sealed_keys` | private keys: sealed records outside the history, which can be purged or sealed anew |
 | `marker` | the newest revision in a file of its own, to notice a database that was lost or exchanged |
 | `backup` | backups, and stores that are restored from them |
 | `history` | the SQL of the history; blocking |

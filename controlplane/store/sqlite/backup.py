@@ -24,10 +24,10 @@ from controlplane.store.sqlite.digests import put_digests
 from controlplane.store.sqlite.earlier_use import DATABASE, LOCK, has_database, set_aside
 from controlplane.store.sqlite.explain import corrupt, explain_os, refused
 from controlplane.store.sqlite.file import acquire_lock
-from controlplane.store.sqlite.history import sealing_key_ids
 from controlplane.store.sqlite.integrity import check_rows, check_structure, explain_damage
 from controlplane.store.sqlite.marker import MARKER, Marker
 from controlplane.store.sqlite.schema import check_header, has_layout, migrate
+from controlplane.store.sqlite.sealed_keys import sealing_key_ids
 
 # How many numbers are left out: more than a lost history can have used after the backup, for records and leases.
 _SKIPPED_NUMBERS = 2**32
@@ -119,6 +119,9 @@ def _begin_history(db: sqlite3.Connection) -> None:
     for _, sql in triggers:
         db.execute(sql)
     db.execute("UPDATE sequence SET number = number + ?", (_SKIPPED_NUMBERS,))
+    if not sealing_key_ids(db):
+        # Nothing in it needs the sealing key that it was made with. The server makes new MACs with the key that it has.
+        db.execute("UPDATE layout SET mac_key = ''")
     for table in ("identity", "sequence"):
         put_digests(db, table, db.execute(f"SELECT * FROM {table}").fetchall())
     db.execute("COMMIT")

@@ -1,16 +1,22 @@
-"""Digests of rows: they show that a row is as it was written, and no bit of it changed on the disk. All functions block.
+"""Digests and MACs of rows: they show that a row is as Turnout wrote it. All functions block.
 
 SQLite checks the structure of its file, but not the values in it: a changed bit in the JSON of an object makes another
 object. So each row of the tables below has a row in the table `digests`, which is written in the same transaction.
 
-| table | key |
-|---|---|
-| revisions | number |
-| objects | revision, name |
-| requests | id |
-| records | kind, name |
-| leases | name |
-| identity, sequence | none: one row |
+A *digest* needs no key, so every program can check it, also for a backup whose sealing key is elsewhere. A *MAC* (keyed
+BLAKE2b, RFC 7693) can be made only with a key that is sealed in the store: it shows that nobody edited the row.
+
+| table | key | MAC |
+|---|---|---|
+| revisions | number | yes |
+| objects | revision, name | yes |
+| requests | id | yes |
+| records | kind, name | yes |
+| leases | name | yes |
+| identity, sequence | none: one row | no: `turnout restore` writes them, and has no sealing key |
+
+Known flaws: whoever can write the file can put an older row back with its MAC, or remove records. The number of the newest
+revision is also in the file `turnout.history` and in the audit log.
 """
 
 from __future__ import annotations
@@ -21,6 +27,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import blake2b
+from hmac import compare_digest
 
 Value = str | bytes | int | float | None
 
@@ -33,24 +40,68 @@ class _Table:
 
     columns: str
     key_columns: int
+    has_macs: bool = True
 
 
 _TABLES: Mapping[str, _Table] = {
-    "identity": _Table("history_id", 0),
+    "identity": _Table("history_id", 0, has_macs=False),
     "revisions": _Table("number, time, author, reason, action, reverted_to, request_id, request_digest", 1),
     "objects": _Table("revision, name, content, create_time", 2),
     "requests": _Table("id, digest, revision", 1),
     "records": _Table("kind, name, version, value", 2),
     "leases": _Table("name, holder, token, expires", 1),
-    "sequence": _Table("number", 0),
+    "sequence": _Table("number", 0, has_macs=False),
 }
 
 
 def put_digests(db: sqlite3.Connection, table: str, rows: Iterable[Sequence[Value]]) -> None:
-    """Write the digests of rows that were written. The values are in the order of the table's columns."""
+    """Write the digests and MACs of rows that were written. The values are in the order of the table's columns.
+
+    The MACs are those of the connection's function `row_mac` (`SqliteFile`).
+    """
+    if not _TABLES[table].has_macs:
+        _put_digests_only(db, table, rows)
+        return
     db.executemany(
-        "INSERT OR REPLACE INTO digests VALUES (?, ?, ?)", [(table, _key(table, row), row_digest(row)) for row in rows]
+        "INSERT OR REPLACE INTO digests (table_name, row_key, digest, mac) VALUES (?, ?, ?, row_mac(?, ?))",
+        [(table, _key(table, row), _hash(data), table, data) for row in rows for data in [_row_data(row)]],
     )
+
+
+def _put_digests_only(db: sqlite3.Connection, table: str, rows: Iterable[Sequence[Value]]) -> None:
+    db.executemany(
+        "INSERT OR REPLACE INTO digests (table_name, row_key, digest) VALUES (?, ?, ?)",
+        [(table, _key(table, row), row_digest(row)) for row in rows],
+    )
+
+
+def row_mac(mac_key: bytes, table: str, data: bytes) -> bytes:
+    """Return the MAC of a row of a table."""
+    return blake2b(data, digest_size=_BYTES, key=mac_key, person=table.encode()).digest()
+
+
+def put_all_macs(db: sqlite3.Connection, mac_key: bytes) -> None:
+    """Write the MACs of all rows."""
+    for table, rows in _rows_with_macs(db):
+        macs = [(row_mac(mac_key, table, _row_data(row)), table, _key(table, row)) for row in rows]
+        db.executemany("UPDATE digests SET mac = ? WHERE table_name = ? AND row_key = ?", macs)
+
+
+def edited_row(db: sqlite3.Connection, mac_key: bytes) -> str:
+    """Return the place and the problem of the first row that differs from its MAC; "" if there is none."""
+    for table, rows in _rows_with_macs(db):
+        macs = dict(db.execute("SELECT row_key, mac FROM digests WHERE table_name = ?", (table,)).fetchall())
+        for row in rows:
+            key = _key(table, row)
+            if not compare_digest(macs.get(key) or b"", row_mac(mac_key, table, _row_data(row))):
+                return f"{_place(table, key)}: the row differs from its MAC, so another program than Turnout changed it"
+    return ""
+
+
+def _rows_with_macs(db: sqlite3.Connection) -> Iterator[tuple[str, Iterator[tuple[Value, ...]]]]:
+    for name, table in _TABLES.items():
+        if table.has_macs:
+            yield name, _rows(db, name)
 
 
 def delete_digest(db: sqlite3.Connection, table: str, *key: Value) -> None:
@@ -61,7 +112,7 @@ def delete_digest(db: sqlite3.Connection, table: str, *key: Value) -> None:
 def put_all_digests(db: sqlite3.Connection) -> None:
     """Write the digests of all rows. A file of an earlier schema has none."""
     for table in _TABLES:
-        put_digests(db, table, _rows(db, table))
+        _put_digests_only(db, table, _rows(db, table))
 
 
 def damaged_row(db: sqlite3.Connection) -> str:
@@ -96,12 +147,16 @@ def object_is_damaged(db: sqlite3.Connection, revision: int, name: str) -> bool:
 
 def row_digest(row: Sequence[Value]) -> bytes:
     """Return the digest of a row's values. A text has the digest of its bytes in UTF-8, a number that of the nearest float."""
-    digest = blake2b(digest_size=_BYTES)
-    for value in row:
-        data = _data(value)
-        digest.update(len(data).to_bytes(8, "big"))
-        digest.update(data)
-    return digest.digest()
+    return _hash(_row_data(row))
+
+
+def _hash(data: bytes) -> bytes:
+    return blake2b(data, digest_size=_BYTES).digest()
+
+
+def _row_data(row: Sequence[Value]) -> bytes:
+    """Return the values of a row as bytes: each after its length."""
+    return b"".join(len(data).to_bytes(8, "big") + data for value in row for data in [_data(value)])
 
 
 def _data(value: Value) -> bytes:

@@ -20,7 +20,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from controlplane.errors import Code, Error
-from controlplane.store.sqlite import earlier_use
+from controlplane.store.sqlite import digests, earlier_use
 from controlplane.store.sqlite.earlier_use import DATABASE, LOCK
 from controlplane.store.sqlite.explain import corrupt, explain, explain_os, refused
 from controlplane.store.sqlite.integrity import check_rows, check_structure, explain_damage
@@ -51,6 +51,8 @@ class SqliteFile:
         self.path = directory / DATABASE
         self._connect = connect
         self._connection: sqlite3.Connection | None = None
+        # The key of the rows' MACs. b"" until the sealing keys are known: rows that have MACs are not written before.
+        self.mac_key = b""
         # True if this file was created now.
         self.created = not earlier_use.has_database(directory)
         was_locked_before = (directory / LOCK).exists()
@@ -121,6 +123,9 @@ class SqliteFile:
             db.execute("PRAGMA journal_mode = WAL")
             db.execute("PRAGMA synchronous = FULL")
             db.execute("PRAGMA foreign_keys = ON")
+            # What is deleted or replaced is overwritten: a purged private key must not stay in a free page.
+            db.execute("PRAGMA secure_delete = ON")
+            db.create_function("row_mac", 2, lambda table, data: digests.row_mac(self.mac_key, table, data))
         return self._connection
 
     @contextmanager
@@ -158,6 +163,11 @@ class SqliteFile:
             db.execute("SELECT max(number) FROM revisions").fetchone()
             if db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
                 raise Error(Code.UNAVAILABLE, "STORE_BUSY", f"{self.path} is being read by another program; try again")
+
+    def empty_wal(self) -> None:
+        """Move the WAL into the file, and empty it: it has the earlier content of pages. Without effect while others read."""
+        with self.read() as db:
+            db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
 
     def close(self) -> None:
         """Close the file, and release the lock."""

@@ -9,10 +9,10 @@ from controlplane.domain import Object, Secret
 from controlplane.domain.revision import Action, Draft, Head, ObjectMeta, Revision
 from controlplane.domain.state import Changes, State
 from controlplane.errors import Code, Error
-from controlplane.store.codec import SEALED, SEALED_VALUE, codec_digest, decode, encode
+from controlplane.store.codec import codec_digest, decode, encode
 from controlplane.store.history import RememberedRequest
 from controlplane.store.lease import Fence
-from controlplane.store.sealing import Keys, KeySource, wrong_key
+from controlplane.store.sealing import KeySource
 from controlplane.store.sqlite import marker
 from controlplane.store.sqlite.digests import object_is_damaged, put_digests
 from controlplane.store.sqlite.earlier_use import DATABASE
@@ -20,20 +20,21 @@ from controlplane.store.sqlite.explain import corrupt, refused
 from controlplane.store.sqlite.file import SqliteFile
 from controlplane.store.sqlite.leases import check_fence
 from controlplane.store.sqlite.marker import MARKER, Marker
+from controlplane.store.sqlite.sealed_keys import SealedKeys
 
 
 class HistoryTables:
     """The tables of revisions, objects and requests."""
 
     def __init__(self, file: SqliteFile, key_source: KeySource) -> None:
-        """Get the sealing keys, and check that this version reads each object.
+        """Get the sealing keys, seal with the first of them, and check that this version reads each object.
 
         Errors: STORE_NEWER, STORE_CORRUPT, STORE_REPLACED; SECRET_KEY_WRONG; those of `key_source`.
         """
         self._file = file
         self._history_id = self.history_id()
         self._check_marker()
-        self._keys = self._load_keys(key_source)
+        self.sealed_keys = SealedKeys(file, key_source)
         self._check_objects()
 
     def history_id(self) -> str:
@@ -55,8 +56,12 @@ class HistoryTables:
         with self._file.read() as db:
             time = db.execute("SELECT time FROM revisions WHERE number = ?", (number,)).fetchone()
             rows = db.execute(_STATE, (number,)).fetchall()
+        is_newest = number == self.newest()
         for name, content, revision, create_time, update_time in rows:
-            objects[name] = self._decoded(revision, name, content)
+            objects[name] = obj = self._decoded(revision, name, content)
+            if is_newest and isinstance(obj, Secret) and obj.purged:
+                # Only withdrawn keys are purged.
+                raise corrupt(self._file.path, f"table objects, revision {revision}, {name}: its private key is missing")
             meta[name] = ObjectMeta(revision, create_time, update_time, self._history_id)
         return Head(number, State().replayed(Changes(objects)), meta, time[0] if time else 0.0, self._history_id)
 
@@ -89,16 +94,18 @@ class HistoryTables:
     def append(self, before: Head, proposed: Head, changes: Changes, draft: Draft, fence: Fence | None) -> None:
         """Append the revision that leads from `before` to `proposed`. Errors: REQUEST_ID_USED; LEASE_LOST; InDoubt."""
         number = proposed.number
+        self.sealed_keys.forget_new()
         rows: list[tuple[int, str, str | None, float]] = []
         for name, obj in changes.objects.items():
             meta = proposed.meta.get(name) or before.meta.get(name)
-            content = encode(obj, self._keys) if obj is not None else None
+            content = encode(obj, self.sealed_keys) if obj is not None else None
             rows.append((number, name, content, meta.create_time if meta else draft.time))
         with self._file.transaction() as db:
             check_fence(db, fence)
             revision = _revision_row(number, draft)
             db.execute("INSERT INTO revisions VALUES (?, ?, ?, ?, ?, ?, ?, ?)", revision)
             db.executemany("INSERT INTO objects VALUES (?, ?, ?, ?)", rows)
+            self.sealed_keys.write_new(db)
             put_digests(db, "revisions", [revision])
             put_digests(db, "objects", rows)
             if draft.request_id:
@@ -146,29 +153,13 @@ class HistoryTables:
     def _decoded(self, revision: int, name: str, content: str) -> Object:
         """Return an object of a revision. Errors: STORE_NEWER, STORE_CORRUPT, with the place."""
         try:
-            return decode(name, content, self._keys)
+            return decode(name, content, self.sealed_keys)
         except Error as error:
             with self._file.read() as db:
                 if object_is_damaged(db, revision, name):
                     raise corrupt(self._file.path, f"table objects, revision {revision}, {name}") from None
             message = f"{self._file.path}, table objects, revision {revision}: {error.message}"
             raise Error(error.code, error.reason, message) from None
-
-    def _load_keys(self, key_source: KeySource) -> Keys:
-        """Return the sealing keys. Check that they open every sealed key of the history."""
-        with self._file.read() as db:
-            used_key_ids = sealing_key_ids(db)
-        keys = key_source(used_key_ids)
-        missing = keys.missing(used_key_ids)
-        if missing:
-            raise wrong_key(missing)
-        return keys
-
-
-def sealing_key_ids(db: sqlite3.Connection) -> set[str]:
-    """Return the ids of the sealing keys that the private keys in the history are sealed with."""
-    rows = db.execute(_SEALED_WITH, (f"{Secret.collection}/", f"{Secret.collection}0")).fetchall()
-    return {key_id for (key_id,) in rows if key_id is not None}
 
 
 _STATE = """
@@ -177,14 +168,6 @@ FROM (SELECT name, max(revision) AS revision FROM objects WHERE revision <= ? GR
 JOIN objects AS o USING (name, revision)
 JOIN revisions AS r ON r.number = o.revision
 WHERE o.content IS NOT NULL
-"""
-# Ids of the sealing keys of one collection. The parameters are the bounds of its resource names, so that SQLite uses the
-# index: `secrets/` and `secrets0`, since '0' is the character after '/'.
-_SEALED_WITH = f"""
-SELECT DISTINCT substr(sealed, 1, instr(sealed, ':') - 1)
-FROM (SELECT coalesce(json_extract(content, '$.tls_certificate.{SEALED}'),
-                      json_extract(content, '$.opaque.{SEALED_VALUE}')) AS sealed FROM objects
-      WHERE name >= ? AND name < ? AND content IS NOT NULL)
 """
 _COLUMNS = "number, time, author, reason, action, reverted_to, request_id, request_digest"
 _REVISIONS = f"SELECT {_COLUMNS} FROM revisions WHERE number < ? ORDER BY number DESC LIMIT ?"

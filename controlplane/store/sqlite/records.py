@@ -91,7 +91,7 @@ def _list(file: SqliteFile, kind: Kind) -> list[Record]:
 def _put(file: SqliteFile, kind: Kind, name: str, value: bytes, expected: int, fence: Fence | None) -> Record:
     with file.transaction() as db:
         check_fence(db, fence)
-        record = _put_in(db, kind, name, value, expected, 0 if expected else _count(db, kind))
+        record = put_in(db, kind, name, value, expected, 0 if expected else count_of(db, kind))
         put_sequence_digest(db)
         return record
 
@@ -99,14 +99,14 @@ def _put(file: SqliteFile, kind: Kind, name: str, value: bytes, expected: int, f
 def _delete(file: SqliteFile, kind: Kind, name: str, expected: int, fence: Fence | None) -> None:
     with file.transaction() as db:
         check_fence(db, fence)
-        _delete_in(db, kind, name, expected)
+        delete_in(db, kind, name, expected)
 
 
 def _write(file: SqliteFile, kind: Kind, writes: Sequence[RecordWrite], fence: Fence | None) -> list[Record | Error | None]:
     with file.transaction() as db:
         check_fence(db, fence)
         outcomes: list[Record | Error | None] = []
-        count = _count(db, kind)  # once, because it reads every row of the kind
+        count = count_of(db, kind)  # once, because it reads every row of the kind
         for write in writes:
             outcome = _outcome(db, kind, write, count)
             if isinstance(outcome, Record) and not write.expected:
@@ -122,16 +122,19 @@ def _outcome(db: sqlite3.Connection, kind: Kind, write: RecordWrite, count: int)
     """Make one write of a batch. All checks come before the first change, so a write that fails changes nothing."""
     try:
         if write.value is None:
-            _delete_in(db, kind, write.name, write.expected)
+            delete_in(db, kind, write.name, write.expected)
             return None
         check_size(kind, write.name, write.value)
-        return _put_in(db, kind, write.name, write.value, write.expected, count)
+        return put_in(db, kind, write.name, write.value, write.expected, count)
     except Error as error:
         return error
 
 
-def _put_in(db: sqlite3.Connection, kind: Kind, name: str, value: bytes, expected: int, count: int) -> Record:
-    """Write a record. `count` is the number of records of the kind."""
+def put_in(db: sqlite3.Connection, kind: Kind, name: str, value: bytes, expected: int, count: int) -> Record:
+    """Write a record in a transaction. `count` is the number of records of the kind. Errors: RECORD_CHANGED, TOO_MANY_RECORDS.
+
+    Call `put_sequence_digest` at the end of the transaction.
+    """
     live = _check_version(db, kind, name, expected)
     if not live and count >= kind.max_records:
         raise too_many_records(kind)
@@ -142,14 +145,16 @@ def _put_in(db: sqlite3.Connection, kind: Kind, name: str, value: bytes, expecte
     return Record(name, version, value)
 
 
-def _delete_in(db: sqlite3.Connection, kind: Kind, name: str, expected: int) -> None:
+def delete_in(db: sqlite3.Connection, kind: Kind, name: str, expected: int) -> None:
+    """Delete a record in a transaction. Errors: RECORD_CHANGED."""
     if not _check_version(db, kind, name, expected):
         raise record_changed(kind, name, expected, 0)
     db.execute("DELETE FROM records WHERE kind = ? AND name = ?", (kind.name, name))
     delete_digest(db, "records", kind.name, name)
 
 
-def _count(db: sqlite3.Connection, kind: Kind) -> int:
+def count_of(db: sqlite3.Connection, kind: Kind) -> int:
+    """Return the number of records of a kind."""
     count: int = db.execute("SELECT count(*) FROM records WHERE kind = ?", (kind.name,)).fetchone()[0]
     return count
 
@@ -170,7 +175,7 @@ def _changes(file: SqliteFile, kind: Kind, names: Set[str], newest: int) -> dict
             "SELECT name, version, value FROM records WHERE kind = ? AND version > ? ORDER BY version", (kind.name, newest)
         ).fetchall()
         changes: dict[str, Record | None] = {row[0]: Record(*row) for row in rows}
-        if _count(db, kind) != len(names | changes.keys()):
+        if count_of(db, kind) != len(names | changes.keys()):
             live = {name for (name,) in db.execute("SELECT name FROM records WHERE kind = ?", (kind.name,))}
             changes |= dict.fromkeys(names - live)
     return changes

@@ -24,6 +24,7 @@ from controlplane.store.sqlite.history import HistoryTables
 from controlplane.store.sqlite.leases import SqliteLeases
 from controlplane.store.sqlite.records import SqliteRecords
 from controlplane.store.sqlite.runner import FileRunner
+from controlplane.store.sqlite.sealed_keys import SqliteWithdrawnKeys
 
 
 async def open_store(
@@ -65,6 +66,9 @@ class SqliteStore:
         self.created = created
         self.records = SqliteRecords(runner)
         self.leases = SqliteLeases(runner)
+        self.withdrawn_keys = SqliteWithdrawnKeys(runner, tables.sealed_keys)
+        # What was done with the private keys and MACs when the store was opened.
+        self.upkeep = tables.sealed_keys.upkeep
         runner.on_settled.append(self._reload)
 
     @property

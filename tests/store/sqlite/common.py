@@ -61,7 +61,7 @@ def change(directory: Path, statement: str, *values: object, digests: bool = Tru
     if digests:
         db.execute("DELETE FROM digests")
         put_all_digests(db)
-        db.execute("UPDATE layout SET codec_digest = x''")
+        db.execute("UPDATE layout SET codec_digest = x'', mac_key = ''")
     db.commit()
     db.close()
 

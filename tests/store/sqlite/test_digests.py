@@ -62,7 +62,7 @@ def directory(tmp_path: Path, template: bytes) -> Path:
         ("UPDATE sequence SET number = number - 1", "sequence"),
         ("UPDATE identity SET history_id = '00000000'", "identity"),
         ("UPDATE digests SET table_name = 'other' WHERE row_key = 'id'", "requests, id"),
-        ("INSERT INTO digests VALUES ('other', '', x'00')", "digests: a row of an unknown table"),
+        ("INSERT INTO digests VALUES ('other', '', x'00', NULL)", "digests: a row of an unknown table"),
     ],
 )
 def test_a_change_is_found_with_its_place(directory: Path, statement: str, place: str) -> None:

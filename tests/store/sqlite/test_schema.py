@@ -96,7 +96,7 @@ async def test_a_file_of_an_earlier_schema_gets_a_history_id_once(tmp_path: Path
         (tmp_path / name).chmod(0o600)
     assert schema(tmp_path) == 1
     first = await history_id(tmp_path)
-    assert schema(tmp_path) == 3
+    assert schema(tmp_path) == 4
     assert await history_id(tmp_path) == first
 
 
@@ -116,7 +116,7 @@ async def test_rows_of_an_earlier_schema_get_digests(tmp_path: Path) -> None:
     store = await open_store(tmp_path)
     assert await store.records.list(Kind("nodes", 10, 10)) == [Record("edge-1", 7, b"\1\2")]
     await store.close()
-    assert schema(tmp_path) == 3
+    assert schema(tmp_path) == 4
     change(tmp_path, "UPDATE records SET value = x'0103'", digests=False)
     assert "table records, nodes/edge-1: the row differs from its digest" in (await refusal(tmp_path)).message
 

@@ -25,11 +25,12 @@ _sym_db = _symbol_database.Default()
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.api import resource_pb2 as google_dot_api_dot_resource__pb2
 from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from controlplane.generated.turnout.v1 import revision_pb2 as turnout_dot_v1_dot_revision__pb2
 from controlplane.generated.turnout.v1 import secret_pb2 as turnout_dot_v1_dot_secret__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fturnout/v1/secret_service.proto\x12\nturnout.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a google/protobuf/field_mask.proto\x1a\x19turnout/v1/revision.proto\x1a\x17turnout/v1/secret.proto\"=\n\x10GetSecretRequest\x12)\n\x04name\x18\x01 \x01(\tB\x1b\xe2\x41\x01\x02\xfa\x41\x14\n\x12turnout.dev/Secret\"7\n\x11GetSecretResponse\x12\"\n\x06secret\x18\x01 \x01(\x0b\x32\x12.turnout.v1.Secret\"G\n\x12ListSecretsRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"S\n\x13ListSecretsResponse\x12#\n\x07secrets\x18\x01 \x03(\x0b\x32\x12.turnout.v1.Secret\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xbe\x01\n\x13\x43reateSecretRequest\x12(\n\x06secret\x18\x01 \x01(\x0b\x32\x12.turnout.v1.SecretB\x04\xe2\x41\x01\x02\x12\x18\n\nrequest_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x14\n\x06reason\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tallow_cut\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x17\n\tcut_token\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\"p\n\x14\x43reateSecretResponse\x12\"\n\x06secret\x18\x01 \x01(\x0b\x32\x12.turnout.v1.Secret\x12\x10\n\x08revision\x18\x02 \x01(\x03\x12\"\n\x06impact\x18\x03 \x01(\x0b\x32\x12.turnout.v1.Impact\"\xf5\x01\n\x13UpdateSecretRequest\x12(\n\x06secret\x18\x01 \x01(\x0b\x32\x12.turnout.v1.SecretB\x04\xe2\x41\x01\x02\x12\x35\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x14\n\x06reason\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tallow_cut\x18\x06 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x17\n\tcut_token\x18\x07 \x01(\tB\x04\xe2\x41\x01\x01\"p\n\x14UpdateSecretResponse\x12\"\n\x06secret\x18\x01 \x01(\x0b\x32\x12.turnout.v1.Secret\x12\x10\n\x08revision\x18\x02 \x01(\x03\x12\"\n\x06impact\x18\x03 \x01(\x0b\x32\x12.turnout.v1.Impact\"\xd3\x01\n\x13\x44\x65leteSecretRequest\x12)\n\x04name\x18\x01 \x01(\tB\x1b\xe2\x41\x01\x02\xfa\x41\x14\n\x12turnout.dev/Secret\x12\x12\n\x04\x65tag\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x14\n\x06reason\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tallow_cut\x18\x06 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x17\n\tcut_token\x18\x07 \x01(\tB\x04\xe2\x41\x01\x01\"L\n\x14\x44\x65leteSecretResponse\x12\x10\n\x08revision\x18\x01 \x01(\x03\x12\"\n\x06impact\x18\x02 \x01(\x0b\x32\x12.turnout.v1.Impact2\xac\x03\n\rSecretService\x12M\n\tGetSecret\x12\x1c.turnout.v1.GetSecretRequest\x1a\x1d.turnout.v1.GetSecretResponse\"\x03\x90\x02\x01\x12S\n\x0bListSecrets\x12\x1e.turnout.v1.ListSecretsRequest\x1a\x1f.turnout.v1.ListSecretsResponse\"\x03\x90\x02\x01\x12Q\n\x0c\x43reateSecret\x12\x1f.turnout.v1.CreateSecretRequest\x1a .turnout.v1.CreateSecretResponse\x12Q\n\x0cUpdateSecret\x12\x1f.turnout.v1.UpdateSecretRequest\x1a .turnout.v1.UpdateSecretResponse\x12Q\n\x0c\x44\x65leteSecret\x12\x1f.turnout.v1.DeleteSecretRequest\x1a .turnout.v1.DeleteSecretResponseB8\n\x0e\x64\x65v.turnout.v1P\x01Z$turnout.dev/gen/turnout/v1;turnoutv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fturnout/v1/secret_service.proto\x12\nturnout.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19turnout/v1/revision.proto\x1a\x17turnout/v1/secret.proto\"Z\n\x10PurgeKeysRequest\x12)\n\x04name\x18\x01 \x01(\tB\x1b\xe2\x41\x01\x02\xfa\x41\x14\n\x12turnout.dev/Secret\x12\x1b\n\rvalidate_only\x18\x02 \x01(\x08\x42\x04\xe2\x41\x01\x01\";\n\x11PurgeKeysResponse\x12&\n\x04keys\x18\x01 \x03(\x0b\x32\x18.turnout.v1.WithdrawnKey\"M\n\x0cWithdrawnKey\x12\n\n\x02id\x18\x01 \x01(\t\x12\x31\n\rwithdraw_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"=\n\x10GetSecretRequest\x12)\n\x04name\x18\x01 \x01(\tB\x1b\xe2\x41\x01\x02\xfa\x41\x14\n\x12turnout.dev/Secret\"7\n\x11GetSecretResponse\x12\"\n\x06secret\x18\x01 \x01(\x0b\x32\x12.turnout.v1.Secret\"G\n\x12ListSecretsRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"S\n\x13ListSecretsResponse\x12#\n\x07secrets\x18\x01 \x03(\x0b\x32\x12.turnout.v1.Secret\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xbe\x01\n\x13\x43reateSecretRequest\x12(\n\x06secret\x18\x01 \x01(\x0b\x32\x12.turnout.v1.SecretB\x04\xe2\x41\x01\x02\x12\x18\n\nrequest_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x14\n\x06reason\x18\x04 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tallow_cut\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x17\n\tcut_token\x18\x06 \x01(\tB\x04\xe2\x41\x01\x01\"p\n\x14\x43reateSecretResponse\x12\"\n\x06secret\x18\x01 \x01(\x0b\x32\x12.turnout.v1.Secret\x12\x10\n\x08revision\x18\x02 \x01(\x03\x12\"\n\x06impact\x18\x03 \x01(\x0b\x32\x12.turnout.v1.Impact\"\xf5\x01\n\x13UpdateSecretRequest\x12(\n\x06secret\x18\x01 \x01(\x0b\x32\x12.turnout.v1.SecretB\x04\xe2\x41\x01\x02\x12\x35\n\x0bupdate_mask\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x14\n\x06reason\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tallow_cut\x18\x06 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x17\n\tcut_token\x18\x07 \x01(\tB\x04\xe2\x41\x01\x01\"p\n\x14UpdateSecretResponse\x12\"\n\x06secret\x18\x01 \x01(\x0b\x32\x12.turnout.v1.Secret\x12\x10\n\x08revision\x18\x02 \x01(\x03\x12\"\n\x06impact\x18\x03 \x01(\x0b\x32\x12.turnout.v1.Impact\"\xd3\x01\n\x13\x44\x65leteSecretRequest\x12)\n\x04name\x18\x01 \x01(\tB\x1b\xe2\x41\x01\x02\xfa\x41\x14\n\x12turnout.dev/Secret\x12\x12\n\x04\x65tag\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x18\n\nrequest_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rvalidate_only\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x14\n\x06reason\x18\x05 \x01(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tallow_cut\x18\x06 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x17\n\tcut_token\x18\x07 \x01(\tB\x04\xe2\x41\x01\x01\"L\n\x14\x44\x65leteSecretResponse\x12\x10\n\x08revision\x18\x01 \x01(\x03\x12\"\n\x06impact\x18\x02 \x01(\x0b\x32\x12.turnout.v1.Impact2\xf6\x03\n\rSecretService\x12M\n\tGetSecret\x12\x1c.turnout.v1.GetSecretRequest\x1a\x1d.turnout.v1.GetSecretResponse\"\x03\x90\x02\x01\x12S\n\x0bListSecrets\x12\x1e.turnout.v1.ListSecretsRequest\x1a\x1f.turnout.v1.ListSecretsResponse\"\x03\x90\x02\x01\x12Q\n\x0c\x43reateSecret\x12\x1f.turnout.v1.CreateSecretRequest\x1a .turnout.v1.CreateSecretResponse\x12Q\n\x0cUpdateSecret\x12\x1f.turnout.v1.UpdateSecretRequest\x1a .turnout.v1.UpdateSecretResponse\x12Q\n\x0c\x44\x65leteSecret\x12\x1f.turnout.v1.DeleteSecretRequest\x1a .turnout.v1.DeleteSecretResponse\x12H\n\tPurgeKeys\x12\x1c.turnout.v1.PurgeKeysRequest\x1a\x1d.turnout.v1.PurgeKeysResponseB8\n\x0e\x64\x65v.turnout.v1P\x01Z$turnout.dev/gen/turnout/v1;turnoutv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,6 +38,10 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'controlplane.generated.turn
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\016dev.turnout.v1P\001Z$turnout.dev/gen/turnout/v1;turnoutv1'
+  _globals['_PURGEKEYSREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_PURGEKEYSREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002\372A\024\n\022turnout.dev/Secret'
+  _globals['_PURGEKEYSREQUEST'].fields_by_name['validate_only']._loaded_options = None
+  _globals['_PURGEKEYSREQUEST'].fields_by_name['validate_only']._serialized_options = b'\342A\001\001'
   _globals['_GETSECRETREQUEST'].fields_by_name['name']._loaded_options = None
   _globals['_GETSECRETREQUEST'].fields_by_name['name']._serialized_options = b'\342A\001\002\372A\024\n\022turnout.dev/Secret'
   _globals['_LISTSECRETSREQUEST'].fields_by_name['page_size']._loaded_options = None
@@ -87,26 +92,32 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SECRETSERVICE'].methods_by_name['GetSecret']._serialized_options = b'\220\002\001'
   _globals['_SECRETSERVICE'].methods_by_name['ListSecrets']._loaded_options = None
   _globals['_SECRETSERVICE'].methods_by_name['ListSecrets']._serialized_options = b'\220\002\001'
-  _globals['_GETSECRETREQUEST']._serialized_start=193
-  _globals['_GETSECRETREQUEST']._serialized_end=254
-  _globals['_GETSECRETRESPONSE']._serialized_start=256
-  _globals['_GETSECRETRESPONSE']._serialized_end=311
-  _globals['_LISTSECRETSREQUEST']._serialized_start=313
-  _globals['_LISTSECRETSREQUEST']._serialized_end=384
-  _globals['_LISTSECRETSRESPONSE']._serialized_start=386
-  _globals['_LISTSECRETSRESPONSE']._serialized_end=469
-  _globals['_CREATESECRETREQUEST']._serialized_start=472
-  _globals['_CREATESECRETREQUEST']._serialized_end=662
-  _globals['_CREATESECRETRESPONSE']._serialized_start=664
-  _globals['_CREATESECRETRESPONSE']._serialized_end=776
-  _globals['_UPDATESECRETREQUEST']._serialized_start=779
-  _globals['_UPDATESECRETREQUEST']._serialized_end=1024
-  _globals['_UPDATESECRETRESPONSE']._serialized_start=1026
-  _globals['_UPDATESECRETRESPONSE']._serialized_end=1138
-  _globals['_DELETESECRETREQUEST']._serialized_start=1141
-  _globals['_DELETESECRETREQUEST']._serialized_end=1352
-  _globals['_DELETESECRETRESPONSE']._serialized_start=1354
-  _globals['_DELETESECRETRESPONSE']._serialized_end=1430
-  _globals['_SECRETSERVICE']._serialized_start=1433
-  _globals['_SECRETSERVICE']._serialized_end=1861
+  _globals['_PURGEKEYSREQUEST']._serialized_start=226
+  _globals['_PURGEKEYSREQUEST']._serialized_end=316
+  _globals['_PURGEKEYSRESPONSE']._serialized_start=318
+  _globals['_PURGEKEYSRESPONSE']._serialized_end=377
+  _globals['_WITHDRAWNKEY']._serialized_start=379
+  _globals['_WITHDRAWNKEY']._serialized_end=456
+  _globals['_GETSECRETREQUEST']._serialized_start=458
+  _globals['_GETSECRETREQUEST']._serialized_end=519
+  _globals['_GETSECRETRESPONSE']._serialized_start=521
+  _globals['_GETSECRETRESPONSE']._serialized_end=576
+  _globals['_LISTSECRETSREQUEST']._serialized_start=578
+  _globals['_LISTSECRETSREQUEST']._serialized_end=649
+  _globals['_LISTSECRETSRESPONSE']._serialized_start=651
+  _globals['_LISTSECRETSRESPONSE']._serialized_end=734
+  _globals['_CREATESECRETREQUEST']._serialized_start=737
+  _globals['_CREATESECRETREQUEST']._serialized_end=927
+  _globals['_CREATESECRETRESPONSE']._serialized_start=929
+  _globals['_CREATESECRETRESPONSE']._serialized_end=1041
+  _globals['_UPDATESECRETREQUEST']._serialized_start=1044
+  _globals['_UPDATESECRETREQUEST']._serialized_end=1289
+  _globals['_UPDATESECRETRESPONSE']._serialized_start=1291
+  _globals['_UPDATESECRETRESPONSE']._serialized_end=1403
+  _globals['_DELETESECRETREQUEST']._serialized_start=1406
+  _globals['_DELETESECRETREQUEST']._serialized_end=1617
+  _globals['_DELETESECRETRESPONSE']._serialized_start=1619
+  _globals['_DELETESECRETRESPONSE']._serialized_end=1695
+  _globals['_SECRETSERVICE']._serialized_start=1698
+  _globals['_SECRETSERVICE']._serialized_end=2200
 # @@protoc_insertion_point(module_scope)

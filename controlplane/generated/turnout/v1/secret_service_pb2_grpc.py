@@ -60,6 +60,11 @@ class SecretServiceStub:
                 request_serializer=turnout_dot_v1_dot_secret__service__pb2.DeleteSecretRequest.SerializeToString,
                 response_deserializer=turnout_dot_v1_dot_secret__service__pb2.DeleteSecretResponse.FromString,
                 _registered_method=True)
+        self.PurgeKeys = channel.unary_unary(
+                '/turnout.v1.SecretService/PurgeKeys',
+                request_serializer=turnout_dot_v1_dot_secret__service__pb2.PurgeKeysRequest.SerializeToString,
+                response_deserializer=turnout_dot_v1_dot_secret__service__pb2.PurgeKeysResponse.FromString,
+                _registered_method=True)
 
 
 class SecretServiceServicer:
@@ -105,6 +110,15 @@ class SecretServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PurgeKeys(self, request, context):
+        """Removes the withdrawn private keys, or opaque values, of a secret from the store: those that the newest revision does not
+        use. Nothing can bring them back: a call that would, like a revert, ends with FAILED_PRECONDITION (KEY_PURGED). It makes no
+        revision. The secret may be deleted. Errors: INVALID_ARGUMENT.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_SecretServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -132,6 +146,11 @@ def add_SecretServiceServicer_to_server(servicer, server):
                     servicer.DeleteSecret,
                     request_deserializer=turnout_dot_v1_dot_secret__service__pb2.DeleteSecretRequest.FromString,
                     response_serializer=turnout_dot_v1_dot_secret__service__pb2.DeleteSecretResponse.SerializeToString,
+            ),
+            'PurgeKeys': grpc.unary_unary_rpc_method_handler(
+                    servicer.PurgeKeys,
+                    request_deserializer=turnout_dot_v1_dot_secret__service__pb2.PurgeKeysRequest.FromString,
+                    response_serializer=turnout_dot_v1_dot_secret__service__pb2.PurgeKeysResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -270,6 +289,33 @@ class SecretService:
             '/turnout.v1.SecretService/DeleteSecret',
             turnout_dot_v1_dot_secret__service__pb2.DeleteSecretRequest.SerializeToString,
             turnout_dot_v1_dot_secret__service__pb2.DeleteSecretResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PurgeKeys(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/turnout.v1.SecretService/PurgeKeys',
+            turnout_dot_v1_dot_secret__service__pb2.PurgeKeysRequest.SerializeToString,
+            turnout_dot_v1_dot_secret__service__pb2.PurgeKeysResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -50,6 +50,11 @@ class SecretServiceStub:
     """Deletes a secret. Errors: NOT_FOUND; FAILED_PRECONDITION (SECRET_IN_USE) while a gateway or version uses it; ABORTED
     (STALE_ETAG, OTHER_HISTORY).
     """
+    PurgeKeys: _grpc.UnaryUnaryMultiCallable[_secret_service_pb2.PurgeKeysRequest, _secret_service_pb2.PurgeKeysResponse]
+    """Removes the withdrawn private keys, or opaque values, of a secret from the store: those that the newest revision does not
+    use. Nothing can bring them back: a call that would, like a revert, ends with FAILED_PRECONDITION (KEY_PURGED). It makes no
+    revision. The secret may be deleted. Errors: INVALID_ARGUMENT.
+    """
 
 @_typing.type_check_only
 class SecretServiceAsyncStub(SecretServiceStub):
@@ -72,6 +77,11 @@ class SecretServiceAsyncStub(SecretServiceStub):
     DeleteSecret: _aio.UnaryUnaryMultiCallable[_secret_service_pb2.DeleteSecretRequest, _secret_service_pb2.DeleteSecretResponse]  # type: ignore[assignment]
     """Deletes a secret. Errors: NOT_FOUND; FAILED_PRECONDITION (SECRET_IN_USE) while a gateway or version uses it; ABORTED
     (STALE_ETAG, OTHER_HISTORY).
+    """
+    PurgeKeys: _aio.UnaryUnaryMultiCallable[_secret_service_pb2.PurgeKeysRequest, _secret_service_pb2.PurgeKeysResponse]  # type: ignore[assignment]
+    """Removes the withdrawn private keys, or opaque values, of a secret from the store: those that the newest revision does not
+    use. Nothing can bring them back: a call that would, like a revert, ends with FAILED_PRECONDITION (KEY_PURGED). It makes no
+    revision. The secret may be deleted. Errors: INVALID_ARGUMENT.
     """
 
 class SecretServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -122,6 +132,17 @@ class SecretServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_secret_service_pb2.DeleteSecretResponse, _abc.Awaitable[_secret_service_pb2.DeleteSecretResponse]]:
         """Deletes a secret. Errors: NOT_FOUND; FAILED_PRECONDITION (SECRET_IN_USE) while a gateway or version uses it; ABORTED
         (STALE_ETAG, OTHER_HISTORY).
+        """
+
+    @_abc_1.abstractmethod
+    def PurgeKeys(
+        self,
+        request: _secret_service_pb2.PurgeKeysRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_secret_service_pb2.PurgeKeysResponse, _abc.Awaitable[_secret_service_pb2.PurgeKeysResponse]]:
+        """Removes the withdrawn private keys, or opaque values, of a secret from the store: those that the newest revision does not
+        use. Nothing can bring them back: a call that would, like a revert, ends with FAILED_PRECONDITION (KEY_PURGED). It makes no
+        revision. The secret may be deleted. Errors: INVALID_ARGUMENT.
         """
 
 def add_SecretServiceServicer_to_server(servicer: SecretServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
