@@ -46,6 +46,8 @@ INSIDE = (
     "extensions.filters.http.health_check.v3",
     "extensions.filters.http.header_to_metadata.v3",
     "extensions.filters.http.local_ratelimit.v3",
+    "extensions.filters.http.set_filter_state.v3",
+    "extensions.matching.common_inputs.network.v3",
     "type.matcher.v3",
     "extensions.common.matching.v3",
     "extensions.filters.common.matcher.action.v3",

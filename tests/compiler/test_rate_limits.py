@@ -50,26 +50,66 @@ def names_of_filters(of: Snapshot) -> list[str]:
     return [f.name for f in unpack(decoded(listener).filter_chains[0].filters[0].typed_config).http_filters]
 
 
+def buckets(of: Snapshot) -> dict[str, tuple[int, float]]:
+    """Return the tokens and the seconds of each bucket, by its descriptor."""
+    return {
+        " ".join(f"{e.key}={e.value or '*'}" for e in d.entries): (
+            d.token_bucket.max_tokens,
+            d.token_bucket.fill_interval.ToTimedelta().total_seconds(),
+        )
+        for d in limiter(of).descriptors
+    }
+
+
 def test_each_limit_has_a_bucket_and_each_user_one_of_its_own() -> None:
-    buckets = {
-        tuple((e.key, e.value) for e in d.entries): (d.token_bucket.max_tokens, d.token_bucket.fill_interval.ToSeconds())
-        for d in limiter(snapshot(IRIS, WINE, FREE)).descriptors
+    assert buckets(snapshot(IRIS, WINE, FREE)) == {
+        "limit=all model=iris": (10, 1),
+        "limit=header:x-user model=* limits=2/60.0 header:x-user user=*": (2, 60),
+        "limit=address model=* limits=5/1.0 address remote_address=*": (5, 1),
     }
-    assert buckets == {
-        (("generic_key", "iris"),): (10, 1),
-        (("generic_key", "iris/1"), ("user", "")): (2, 60),
-        (("generic_key", "wine"), ("remote_address", "")): (5, 1),
+
+
+def test_models_with_the_same_limits_by_user_share_a_descriptor() -> None:
+    """Envoy compares each request with every descriptor by user, so they must not be as many as models."""
+    limits = (RateLimit(3), RateLimit(5, header="x-user"), RateLimit(50, 60.0, header="x-user"))
+    models = [replace(FREE, name=f"m{i:02}", rate_limits=(*limits[1:], RateLimit(i + 1))) for i in range(20)]
+    of = snapshot(*models, replace(IRIS, rate_limits=limits[:2]))
+    by_user = {descriptor: bucket for descriptor, bucket in buckets(of).items() if "*" in descriptor}
+    both = "limits=5/1.0 header:x-user, 50/60.0 header:x-user"
+    assert by_user == {
+        f"limit=header:x-user model=* {both} user=*": (5, 1),
+        f"limit=header:x-user 1 model=* {both} user=*": (50, 60),
+        "limit=header:x-user model=* limits=5/1.0 header:x-user user=*": (5, 1),
     }
+    assert len(buckets(of)) == 3 + 21
+    # A request has at most one descriptor for each of these, whatever the number of models.
+    assert [r.actions[0].generic_key.descriptor_value for r in limiter(of).rate_limits] == [
+        "all",
+        "header:x-user",
+        "header:x-user 1",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("max_users", "models", "remembered"), [(10, 1, 10), (10, 20, 200), (90_000, 2, 100_000), (200_000, 9, 200_000)]
+)
+def test_models_that_share_a_descriptor_share_the_users_that_are_remembered(
+    max_users: int, models: int, remembered: int
+) -> None:
+    limited = [replace(WINE, name=f"m{i:02}") for i in range(models)]
+    gateway = replace(EDGE, rate_limiting=RateLimiting(max_users=max_users))
+    assert limiter(snapshot(*limited, IRIS, gateway=gateway)).max_dynamic_descriptors.value == remembered
 
 
 def test_a_gateway_applies_limits_in_front_of_the_router_and_none_without_rate_limiting() -> None:
-    assert names_of_filters(snapshot(IRIS))[-3:] == [
+    assert names_of_filters(snapshot(IRIS))[-4:] == [
+        "turnout.limits",
         "gateways/edge/users",
         "gateways/edge/rate-limits",
         "envoy.filters.http.router",
     ]
     plain = snapshot(FREE, gateway=replace(EDGE, rate_limiting=None))
-    assert not [name for name in names_of_filters(plain) if name.startswith("gateways/")]
+    assert not [name for name in names_of_filters(plain) if name.startswith(("gateways/", "turnout.limits"))]
     assert not plain.resources[EXTENSIONS]
     assert limits_of((FREE,)) == ()
 
@@ -78,9 +118,11 @@ def test_users_are_read_from_headers_and_cookies_once_each() -> None:
     limits = (RateLimit(1, header="x-user"), RateLimit(1, cookie="uid"), RateLimit(1), RateLimit(1, client_address=True))
     of = snapshot(IRIS, replace(WINE, rate_limits=limits))
     assert [(r.header, r.cookie) for r in extension(of, "users").request_rules] == [("", "uid"), ("x-user", "")]
+    last_actions = [limit.actions[-1] for limit in limiter(of).rate_limits]
+    users = [action.metadata.metadata_key.path[0].key for action in last_actions if action.HasField("metadata")]
+    assert users == ["cookie:uid", "header:x-user"]
     (host,) = decoded(of.resources[ROUTES]["wine"]).virtual_hosts
-    users = [limit.actions[1].metadata.metadata_key.path[0].key for limit in host.rate_limits[:2]]
-    assert users == [rule.on_header_present.key for rule in extension(of, "users").request_rules][::-1]
+    assert not host.rate_limits, "Envoy will ignore them, and warns of them"
 
 
 def test_a_resource_of_the_limits_belongs_to_the_gateway() -> None:
@@ -119,7 +161,7 @@ def test_a_switch_changes_no_listener_and_has_a_few_bytes_of_the_limits() -> Non
 def test_retry_after_is_the_time_to_the_next_request() -> None:
     def retry_after(model: Model, *divisors: int) -> dict[str, str]:
         fields = decoded(compile_routes(model, 0, divisors or (1,))).virtual_hosts[0].metadata.filter_metadata["turnout"]
-        return dict(fields)
+        return {key: value for key, value in fields.items() if key.startswith("retry_after")}
 
     assert (retry_after(IRIS), retry_after(WINE)) == ({"retry_after": "30"}, {"retry_after": "1"})
     # For each gateway that divides limits, the time at one of its nodes.
@@ -128,7 +170,8 @@ def test_retry_after_is_the_time_to_the_next_request() -> None:
     (header,) = limiter(snapshot(IRIS, gateway=three)).response_headers_to_add
     assert header.header.value == "%METADATA(VIRTUAL_HOST:turnout:retry_after_3)%"
     (host,) = decoded(snapshot(IRIS, gateway=three).resources[ROUTES]["iris"]).virtual_hosts
-    assert dict(host.metadata.filter_metadata["turnout"]) == {"retry_after_3": "90"}
+    assert host.metadata.filter_metadata["turnout"]["retry_after_3"] == "90"
+    assert "retry_after" not in host.metadata.filter_metadata["turnout"]
 
 
 def test_a_gateway_must_apply_limits() -> None:

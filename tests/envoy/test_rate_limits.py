@@ -45,6 +45,8 @@ async def test_requests_above_a_limit_are_answered_429(tmp_path: Path, envoy: st
         model("free"),
         model("all", RateLimit(5, 60.0)),
         model("users", RateLimit(3, 60.0, header="x-user")),
+        model("twin", RateLimit(3, 60.0, header="x-user")),
+        model("twice", RateLimit(2, header="x-user"), RateLimit(3, 60.0, header="x-user")),
         model("addresses", RateLimit(4, 60.0, client_address=True)),
         model("both", RateLimit(8, 60.0), RateLimit(5, 60.0, header="x-user")),
         model("cookies", RateLimit(3, 60.0, cookie="Session")),
@@ -60,6 +62,9 @@ async def test_requests_above_a_limit_are_answered_429(tmp_path: Path, envoy: st
         assert await ask("all", 9) == {"v1": 5, "429": 4}
         assert await ask("users", 5, x_user="ann") == {"v1": 3, "429": 2}
         assert await ask("users", 5, x_user="bob") == {"v1": 3, "429": 2}
+        # A model with the same limits has counts of its own.
+        assert await ask("twin", 5, x_user="ann") == {"v1": 3, "429": 2}
+        assert (await ask("twice", 4, x_user="ann"))["429"] > 0
         # Without a user there is no limit, and an empty value is no user.
         assert await ask("users", 5) == {"v1": 5}
         assert await ask("users", 5, x_user="") == {"v1": 5}
@@ -72,6 +77,7 @@ async def test_requests_above_a_limit_are_answered_429(tmp_path: Path, envoy: st
         assert (await ask("quick", 4))["429"] > 0
         await asyncio.sleep(1.2)
         assert await ask("quick", 2) == {"v1": 2}
+        assert (await ask("twice", 4, x_user="ann"))["v1"] <= 1
         url = f"http://127.0.0.1:{r.ports['edge']}/v2/models/all/infer"
         async with r.session.get(url) as response:
             assert (response.status, response.headers["retry-after"]) == (429, "12")
@@ -82,6 +88,7 @@ async def test_requests_above_a_limit_are_answered_429(tmp_path: Path, envoy: st
         reached = len(up.seen)
         await ask("all", 3)
         assert len(up.seen) == reached
+        assert "rate_limits" not in (tmp_path / "envoy.log").read_text(), "Envoy warns of descriptors in routes"
 
 
 async def test_known_limit_a_limit_is_not_charged_after_the_response(tmp_path: Path) -> None:

@@ -262,7 +262,8 @@ class RateLimiting(_message.Message):
     """
     max_users: _builtins.int
     """Number of users whose limits an Envoy remembers for each limit of a model, 1 to 1,000,000. Above it the user who was seen
-    longest ago starts with a full limit again. Unset: 10,000.
+    longest ago starts with a full limit again. Models with the same limits by user share this memory, which is then larger by
+    their number, up to 100,000. Unset: 10,000.
     """
     def __init__(
         self,
