@@ -39,6 +39,7 @@ METHODS: Mapping[str, tuple[Permission, ...]] = {
     "/turnout.v1.SecretService/CreateSecret": SECRETS,
     "/turnout.v1.SecretService/UpdateSecret": SECRETS,
     "/turnout.v1.SecretService/DeleteSecret": SECRETS,
+    "/turnout.v1.SecretService/PurgeKeys": SECRETS,
     "/turnout.v1.RevisionService/Apply": CHANGE,
     "/turnout.v1.RevisionService/GetRevision": VIEW,
     "/turnout.v1.RevisionService/ListRevisions": VIEW,

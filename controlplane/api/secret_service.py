@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from controlplane.access.roles import Permission
+from controlplane.access.rules import Target
+from controlplane.api.authorization import authorization
 from controlplane.api.convert.names import label, timestamp
 from controlplane.api.objects import Objects
 from controlplane.domain import Secret
@@ -39,5 +42,7 @@ class SecretService(secret_service_pb2_grpc.SecretServiceServicer):
 
     async def PurgeKeys(self, request: pb.PurgeKeysRequest, context: Any) -> pb.PurgeKeysResponse:
         secret = label(request.name, Secret, "name")
+        if not request.validate_only:
+            authorization().require(Permission.SECRETS, Target(f"{Secret.collection}/{secret}"))
         keys = await purge_keys(self._writer, lambda key: key.secret == secret, validate_only=request.validate_only)
         return pb.PurgeKeysResponse(keys=[pb.WithdrawnKey(id=key.id, withdraw_time=timestamp(key.time)) for key in keys])
