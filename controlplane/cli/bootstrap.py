@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from controlplane.cli import messages
+from controlplane.cli.bootstrap_tls import (
+    SdsDir,
+    SpiffeSocket,
+    TlsCa,
+    TlsCert,
+    TlsKey,
+    TlsServerName,
+    files_of,
+    tls_of,
+    write_sds_files,
+)
 from controlplane.cli.options import DEFAULT_XDS
 from controlplane.cli.output import Format
 
@@ -83,6 +94,12 @@ def bootstrap(
     sub_zone: SubZone = "",
     load_reports: LoadReports = True,
     max_memory: MaxMemory = None,
+    tls_cert: TlsCert = "",
+    tls_key: TlsKey = "",
+    tls_ca: TlsCa = "",
+    sds_dir: SdsDir = "",
+    spiffe_socket: SpiffeSocket = "",
+    tls_server_name: TlsServerName = "",
     form: BootstrapFormat = None,
 ) -> None:
     r"""Print the bootstrap of a node: the file by which it finds the control plane.
@@ -95,39 +112,45 @@ def bootstrap(
     turnout bootstrap sidecar-7 --model iris --model wine --zone eu-1a
     turnout bootstrap app-1 --client grpc > app-1.json && GRPC_XDS_BOOTSTRAP=app-1.json python app.py
 
+    With mutual TLS, by certificate files that the node watches, or by a SPIRE agent. The node checks the control plane's name:
+
+    \b
+    turnout bootstrap edge-1 --tls-cert tls/tls.crt --tls-key tls/tls.key --tls-ca tls/ca.crt --sds-dir sds > edge-1.yaml
+    turnout bootstrap edge-1 --spiffe-socket /run/spire/agent.sock --tls-server-name spiffe://example.org/turnout > edge-1.yaml
+
     JSON: Envoy's Bootstrap message, with the field names of Envoy's protos; with --client grpc, gRPC's bootstrap.
     """
     _check(node_id, form)
     if client is ClientKind.GRPC:
         load_option = None if load_reports else True
         _only_for_envoys(variant=variant, admin_port=admin_port, no_load_reports=load_option, max_memory=max_memory)
-    from controlplane.compiler.audience import MODELS
     from controlplane.compiler.bootstrap import MAX_MEMORY, grpc_bootstrap, node_bootstrap
+
+    where, grpc = _where(xds, models, region, zone, sub_zone), client is ClientKind.GRPC
+    tls = tls_of(where["xds_host"], tls_cert, tls_key, tls_ca, sds_dir, spiffe_socket, tls_server_name, grpc=grpc)
+    if grpc:
+        messages.print_data(grpc_bootstrap(node_id, cluster, tls=files_of(tls), **where), form or Format.JSON)
+        return
+    admin_port = 9901 if admin_port is None else admin_port
+    more: dict[str, Any] = {
+        "variant": (variant or Variant.DELTA).value,
+        "max_memory": MAX_MEMORY if max_memory is None else max_memory,
+    }
+    for_envoy = node_bootstrap(node_id, cluster, admin_port=admin_port, load_reports=load_reports, tls=tls, **more, **where)
+    write_sds_files(tls)
+    messages.print_data(for_envoy, form or Format.YAML)
+
+
+def _where(xds: str, models: list[str] | None, region: str, zone: str, sub_zone: str) -> dict[str, Any]:
+    """Return the arguments that every bootstrap has. Errors: INVALID_ARGUMENT."""
+    from controlplane.compiler.audience import MODELS
     from controlplane.config import Address
     from controlplane.domain import Locality
 
     address = Address.parse(xds, "--xds")
     metadata = {MODELS: models} if models else None
     locality = Locality(region, zone, sub_zone)
-    if client is ClientKind.GRPC:
-        for_grpc = grpc_bootstrap(
-            node_id, cluster, xds_host=address.host, xds_port=address.port, metadata=metadata, locality=locality
-        )
-        messages.print_data(for_grpc, form or Format.JSON)
-        return
-    for_envoy = node_bootstrap(
-        node_id,
-        cluster,
-        xds_host=address.host,
-        xds_port=address.port,
-        variant=(variant or Variant.DELTA).value,
-        admin_port=9901 if admin_port is None else admin_port,
-        metadata=metadata,
-        locality=locality,
-        load_reports=load_reports,
-        max_memory=MAX_MEMORY if max_memory is None else max_memory,
-    )
-    messages.print_data(for_envoy, form or Format.YAML)
+    return {"xds_host": address.host, "xds_port": address.port, "metadata": metadata, "locality": locality}
 
 
 def _check(node_id: str, form: Format | None) -> None:

@@ -6,6 +6,14 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Literal
 
+from controlplane.compiler.bootstrap_tls import (
+    BootstrapTls,
+    CertificateFiles,
+    SpireAgent,
+    agent_cluster,
+    grpc_credentials,
+    transport_socket,
+)
 from controlplane.domain import Locality, is_ip
 from controlplane.envoy_types import url_of
 
@@ -35,13 +43,17 @@ def node_bootstrap(
     locality: Locality = NO_LOCALITY,
     load_reports: bool = True,
     max_memory: int = MAX_MEMORY,
+    tls: BootstrapTls | None = None,
 ) -> dict[str, object]:
     """Return the bootstrap of an Envoy that gets everything from the control plane at `xds_host:xds_port`.
 
     With `load_reports` it reports to the control plane how many requests it sends to each cluster. With `admin_port` 0 the
     system chooses the port. Anyone who can connect to the admin interface can stop the Envoy, so its default is loopback.
-    `max_memory` in MiB bounds Envoy's heap (`_overload_manager`); 0 is no bound.
+    `max_memory` in MiB bounds Envoy's heap (`_overload_manager`); 0 is no bound. Without `tls` it connects in plain text.
     """
+    clusters = [_xds_cluster(xds_host, xds_port, tls)]
+    if tls is not None and isinstance(tls.source, SpireAgent):
+        clusters.append(agent_cluster(tls.source))
     ads = {"ads": {}, "resource_api_version": "V3"}
     to_turnout = {"cluster_name": XDS_CLUSTER}
     # A control plane that restarts is back in a second. Envoy's default would wait up to 30 s.
@@ -58,7 +70,7 @@ def node_bootstrap(
             "cds_config": ads,
             "lds_config": dict(ads),
         },
-        "static_resources": {"clusters": [_xds_cluster(xds_host, xds_port)]},
+        "static_resources": {"clusters": clusters},
         # Create the statistics of a cluster with its first request: on most nodes, most of thousands of clusters get none.
         "deferred_stat_options": {"enable_deferred_creation_stats": True},
         "overload_manager": _overload_manager(max_memory),
@@ -79,17 +91,18 @@ def grpc_bootstrap(
     xds_port: int = 18000,
     metadata: Mapping[str, object] | None = None,
     locality: Locality = NO_LOCALITY,
+    tls: CertificateFiles | None = None,
 ) -> dict[str, object]:
     """Return the content of the file that GRPC_XDS_BOOTSTRAP names, for gRPC's own clients.
 
-    They connect to `xds_host:xds_port` in plain text.
+    They connect to `xds_host:xds_port`, without `tls` in plain text.
     """
     host = f"[{xds_host}]" if ":" in xds_host else xds_host
     node = _node(node_id, cluster, metadata, locality)
     node.setdefault("locality", {})  # grpc-js requires one, even if it is empty
     server = {
         "server_uri": f"{host}:{xds_port}",
-        "channel_creds": [{"type": "insecure"}],
+        "channel_creds": [{"type": "insecure"} if tls is None else grpc_credentials(tls)],
         "server_features": ["xds_v3"],  # without it older clients use v2
     }
     return {"xds_servers": [server], "node": node}
@@ -104,7 +117,7 @@ def _node(node_id: str, cluster: str, metadata: Mapping[str, object] | None, loc
     return node
 
 
-def _xds_cluster(host: str, port: int) -> dict[str, object]:
+def _xds_cluster(host: str, port: int, tls: BootstrapTls | None) -> dict[str, object]:
     options: dict[str, object] = {
         "@type": f"{_TYPE}extensions.upstreams.http.v3.HttpProtocolOptions",
         "explicit_http_config": {
@@ -118,6 +131,7 @@ def _xds_cluster(host: str, port: int) -> dict[str, object]:
         "name": XDS_CLUSTER,
         **discovery,
         "connect_timeout": "5s",
+        **({} if tls is None else {"transport_socket": transport_socket(tls)}),
         "typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": options},
         "load_assignment": {
             "cluster_name": XDS_CLUSTER,

@@ -6,7 +6,7 @@ import asyncio
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterable, Mapping
+from collections.abc import AsyncIterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -41,7 +41,8 @@ _AUTHOR = (("x-turnout-author", "demo"),)
 class ControlPlane(Startable):
     """`turnout serve` with an embedded store. Ports and store survive a restart. `async with` starts and ends it."""
 
-    def __init__(self, *, log_level: str = "info", workers: int = 0) -> None:
+    def __init__(self, *, log_level: str = "info", workers: int = 0, options: Sequence[str] = ()) -> None:
+        """Prepare a control plane; `options` are further options of `turnout serve`."""
         self._temporary = tempfile.TemporaryDirectory(prefix="turnout-plane-")
         self.directory = Path(self._temporary.name)
         self.data = self.directory / "data"
@@ -60,6 +61,7 @@ class ControlPlane(Startable):
             "off",
             "--workers",
             str(workers),
+            *options,
         ]
         log = self.directory / "serve.log"
         self.process = Process("turnout serve", [*self.command, *serve, "--log-format", "json", "--log-level", log_level], log)

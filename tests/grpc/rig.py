@@ -7,7 +7,7 @@ import json
 import os
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -133,10 +133,10 @@ async def _server(name: str) -> tuple[grpc.aio.Server, int]:
 
 
 @asynccontextmanager
-async def serving(directory: Path) -> AsyncIterator[Rig]:
-    """Run a control plane, and a server for each version."""
+async def serving(directory: Path, options: Sequence[str] = ()) -> AsyncIterator[Rig]:
+    """Run a control plane with further `options`, and a server for each version."""
     async with AsyncExitStack() as stack:
-        rig = Rig(await stack.enter_async_context(ControlPlane()), directory, stack)
+        rig = Rig(await stack.enter_async_context(ControlPlane(options=options)), directory, stack)
         ports = {}
         for name in ("blue", "green"):
             server, ports[name] = await _server(name)
