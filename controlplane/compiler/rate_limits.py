@@ -1,8 +1,8 @@
 """Rate limits: token buckets in the filters of a gateway with `rate_limiting`, and a few bytes in the route of each model.
 
     route        metadata of the virtual host: the model, its limits by user as a text, and the value of `retry-after`
-    listener     a filter that copies the model and that text to the request, and names two further filters, whose
-                 configurations are resources of their own (ECDS)
+    listener     a filter that copies the model and that text to the request, between two filters whose configurations are
+                 resources of their own (ECDS)
     extensions   `gateways/NAME/users`: the headers and cookies that identify users. The filter copies their values to
                  metadata of the request.
                  `gateways/NAME/rate-limits`: token buckets, and descriptors, by which the filter finds those of a request
@@ -77,14 +77,20 @@ def add_rate_limits(manager: Any, gateway: Gateway) -> None:
     """Add the filters that apply limits to a connection manager. Do nothing if the gateway applies none."""
     if gateway.rate_limiting is None:
         return
+    users, counts = filter_names(gateway)
+    _add_extension(manager, users, _users(()))
+    # After the filter of users, which makes Envoy choose the route again: at a body gateway the model was unknown before.
     manager.http_filters.add(name="turnout.limits", typed_config=packed(_copy_from_route()))
-    for name, config in zip(filter_names(gateway), (_users(()), _buckets(gateway, ())), strict=True):
-        http_filter = manager.http_filters.add(name=name)
-        discovery = http_filter.config_discovery
-        discovery.config_source.CopyFrom(over_ads())
-        discovery.type_urls.append(url_of(config.DESCRIPTOR.full_name))
-        # If the configuration does not come in time, Envoy applies no limits.
-        discovery.default_config.CopyFrom(packed(config))
+    _add_extension(manager, counts, _buckets(gateway, ()))
+
+
+def _add_extension(manager: Any, name: str, without_limits: Any) -> None:
+    """Add a filter whose configuration is a resource of its own, of the same type as `without_limits`."""
+    discovery = manager.http_filters.add(name=name).config_discovery
+    discovery.config_source.CopyFrom(over_ads())
+    discovery.type_urls.append(url_of(without_limits.DESCRIPTOR.full_name))
+    # If the configuration does not come in time, Envoy applies no limits.
+    discovery.default_config.CopyFrom(packed(without_limits))
 
 
 def _copy_from_route() -> Any:

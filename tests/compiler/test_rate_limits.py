@@ -103,8 +103,8 @@ def test_models_that_share_a_descriptor_share_the_users_that_are_remembered(
 
 def test_a_gateway_applies_limits_in_front_of_the_router_and_none_without_rate_limiting() -> None:
     assert names_of_filters(snapshot(IRIS))[-4:] == [
-        "turnout.limits",
         "gateways/edge/users",
+        "turnout.limits",
         "gateways/edge/rate-limits",
         "envoy.filters.http.router",
     ]
