@@ -7,9 +7,12 @@ Each cluster of such a model has a second one, with the same endpoints at their 
     MODEL/VERSION/fallback…    MODEL/VERSION/grpc/fallback…
 
 Each route of the model has a second one before it, which matches gRPC calls and names these clusters with the same weights. A
-switch is therefore still one RouteConfiguration. gRPC calls are known by their content type, which begins with
-`application/grpc`. Envoy's own match for gRPC (`match.grpc`) is shorter, but does not match gRPC-Web, whose content type a
-filter changes after the route is chosen.
+switch is therefore still one RouteConfiguration. gRPC calls are known by their content type: `application/grpc`, alone or with
+more after it. Envoy's own match for gRPC (`match.grpc`) is shorter, but does not match gRPC-Web, whose content type a filter
+changes after the route is chosen.
+
+The second routes must be small, because each switch sends them. They repeat the policy for copies, since HTTP and gRPC have
+different clusters for these, and Envoy knows such policies by route or for all. So routes with a mirror are the largest.
 
 Why two clusters: a cluster of Envoy speaks one protocol to all its endpoints. It can speak the protocol of the client, but a
 client that sends JSON over HTTP/2 would then reach an HTTP/1 server over HTTP/2.
@@ -28,7 +31,8 @@ from typing import Any
 from controlplane.domain import Model, Version
 
 _GRPC = "grpc"
-_CONTENT_TYPE = "application/grpc"
+# In the content type of every gRPC call, and of no other request.
+_IN_CONTENT_TYPE = "/grpc"
 
 
 def grpc_name(cluster: str) -> str:
@@ -62,10 +66,11 @@ def add_grpc_routes(host: Any, model: Model) -> None:
         return
     others = [_copied(route) for route in host.routes]
     for route in others:
-        route.match.headers.add(name="content-type").string_match.prefix = _CONTENT_TYPE
+        route.match.headers.add(name="content-type").string_match.contains = _IN_CONTENT_TYPE
         action = route.route
         action.ClearField("regex_rewrite")  # it is for paths of HTTP, and the path of a gRPC call is its method
-        if not action.request_mirror_policies:  # else they replace those of the virtual host
+        # The policies of a route replace those of the virtual host. Clusters with metadata get no copies under either.
+        if not action.request_mirror_policies and not all(t.HasField("metadata_match") for t in _targets(action)):
             action.request_mirror_policies.extend(host.request_mirror_policies)
         if action.cluster:
             action.cluster = grpc_name(action.cluster)
@@ -76,6 +81,10 @@ def add_grpc_routes(host: Any, model: Model) -> None:
     others.extend(_copied(route) for route in host.routes)
     del host.routes[:]
     host.routes.extend(others)
+
+
+def _targets(action: Any) -> list[Any]:
+    return list(action.weighted_clusters.clusters) or [action]
 
 
 def _copied(message: Any) -> Any:

@@ -35,8 +35,8 @@ _MANAGER = "HttpConnectionManager"
 _CODEC = "envoy.extensions.filters.http.upstream_codec.v3.UpstreamCodec"
 # Fields of any message that name a cluster.
 _CLUSTER_REFERENCES = ("cluster", "cluster_name", "clusters", "cluster_names")
-# Bytes of a model's routes with its patches. A switch sends them.
-MAX_ROUTE_BYTES = 1_024
+# Bytes of a model's routes with its patches, which a switch sends. A model with gRPC ports has a second route for each.
+MAX_ROUTE_BYTES, MAX_ROUTE_BYTES_WITH_GRPC_PORTS = 1_024, 2_048
 
 # Fields that a patch may not change, by message.
 _LISTENER_FIELDS = (

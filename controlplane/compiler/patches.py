@@ -130,15 +130,16 @@ def patched_routes(model: Model, config: Any, widest: Any, functions: Functions)
     Errors: those of `patched_listener`.
     """
     patched, size = config, widest.ByteSize()
+    limit = rules.MAX_ROUTE_BYTES_WITH_GRPC_PORTS if model.has_grpc_ports else rules.MAX_ROUTE_BYTES
     for i, patch in enumerate(model.patches):
         with _refused(f"{model.resource_name}.patches[{i}].{patch.target.value}"):
             patched = _patched_routes(patched, patch, functions)
             rules.check_routes(config, patched, rules.Names())
             widest = _patched_routes(widest, patch, functions)
-            if widest.ByteSize() > max(size, rules.MAX_ROUTE_BYTES):
+            if widest.ByteSize() > max(size, limit):
                 raise rules.RuleError(
                     f"the model's routes, which each switch sends, would have up to {widest.ByteSize():,} bytes instead of "
-                    f"{size:,}, but may have {rules.MAX_ROUTE_BYTES:,} with patches: patch the gateway instead"
+                    f"{size:,}, but may have {limit:,} with patches: patch the gateway instead"
                 )
     return patched
 

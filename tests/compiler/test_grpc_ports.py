@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -76,7 +77,7 @@ def test_grpc_calls_have_routes_of_their_own_with_the_same_weights() -> None:
         assert [t.replace("/grpc", "") for t in targets(one)] == targets(other)
         assert all(t.partition(" ")[0].endswith("/grpc") for t in targets(one))
         *matches, content_type = one.match.headers
-        assert (content_type.name, content_type.string_match.prefix) == ("content-type", "application/grpc")
+        assert (content_type.name, content_type.string_match.contains) == ("content-type", "/grpc")
         assert matches == list(other.match.headers)
         assert one.route.hash_policy == other.route.hash_policy
     assert targets(http[-1]) == ["iris/green 6000", "iris/blue 4000"]
@@ -142,12 +143,33 @@ def test_paths_of_grpc_calls_are_not_rewritten() -> None:
     assert b"envoy.filters.http.lua" not in clusters["iris/green/grpc"].body
 
 
-def test_a_switch_is_one_small_route_whatever_else_the_model_has() -> None:
-    model = replace(IRIS, preview_header="x-model-version", sticky=Sticky(header="x-user"))
+SETTINGS: dict[str, Any] = {"preview_header": "x-model-version", "sticky": Sticky(header="x-user")}
+
+
+@pytest.mark.parametrize("settings", [{}, SETTINGS, {**SETTINGS, "mirror": Mirror("next")}])
+def test_a_switch_is_one_route_whatever_else_the_model_has(settings: dict[str, Any]) -> None:
+    model = replace(IRIS, **settings)
     before, after = compiled(model), compiled(replace(model, split={"green": 10_000}))
     changed = {t for t in before.versions if before.versions[t] != after.versions[t]}
     assert changed == {ROUTES}
-    assert len(compile_routes(replace(model, versions=(BLUE, GREEN))).body) < 1_024
+
+
+@pytest.mark.parametrize(
+    ("settings", "without", "with_grpc_ports"),
+    [({}, 269, 360), (SETTINGS, 526, 999), ({**SETTINGS, "mirror": Mirror("green")}, 697, 1_610)],
+)
+def test_routes_are_as_large_as_the_documentation_says(settings: dict[str, Any], without: int, with_grpc_ports: int) -> None:
+    plain = tuple(replace(v, endpoints=(Endpoint("10.0.0.1", 8000),)) for v in IRIS.versions)
+    models = (replace(IRIS, versions=plain, **settings), replace(IRIS, **settings))
+    assert [len(compile_routes(model).body) for model in models] == [without, with_grpc_ports]
+    documented = (Path(__file__).parents[2] / "docs" / "routing.md").read_text()
+    assert f"| {without:,} | {with_grpc_ports:,} |" in documented
+
+
+def test_a_route_to_the_mirrored_version_alone_needs_no_policy_for_copies() -> None:
+    """Its cluster asks for metadata that the endpoints of the copies don't have, over HTTP as over gRPC."""
+    blue, green, _, split, *_ = routes(replace(IRIS, preview_header="x-model-version", mirror=Mirror("green")))
+    assert [len(route.route.request_mirror_policies) for route in (blue, green, split)] == [1, 0, 1]
 
 
 def test_live_endpoints_without_a_grpc_port_get_no_grpc_calls() -> None:

@@ -151,10 +151,10 @@ def test_a_switch_of_a_patched_model_changes_one_small_route_and_nothing_else() 
 
 
 def test_routes_above_1_kb_are_refused_whatever_the_split() -> None:
-    def refused(size: int, split: dict[str, int]) -> bool:
+    def refused(size: int, split: dict[str, int], model: Model = IRIS) -> bool:
         added = {"response_headers_to_add": [{"header": {"key": "x-a", "value": "b" * size}}]}
         try:
-            compile_routes(replace(IRIS, patches=(patch(PatchTarget.VIRTUAL_HOST, added),), split=split))
+            compile_routes(replace(model, patches=(patch(PatchTarget.VIRTUAL_HOST, added),), split=split))
         except Error as error:
             return "each switch sends" in error.message
         return False
@@ -164,6 +164,10 @@ def test_routes_above_1_kb_are_refused_whatever_the_split() -> None:
     assert len({tuple(refused(size, split) for size in sizes) for split in splits}) == 1
     assert not refused(700, splits[0])
     assert refused(999, splits[0])
+    # A model with gRPC ports has a second route for each.
+    versions = tuple(replace(v, endpoints=tuple(replace(e, grpc_port=90) for e in v.endpoints)) for v in IRIS.versions)
+    assert not refused(999, splits[0], replace(IRIS, versions=versions))
+    assert refused(2_000, splits[0], replace(IRIS, versions=versions))
 
 
 def test_clients_without_envoy_get_no_patches() -> None:

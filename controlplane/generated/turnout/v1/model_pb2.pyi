@@ -174,7 +174,7 @@ class Model(_message.Message):
     @_builtins.property
     def patches(self) -> _containers.RepeatedCompositeFieldContainer[_patch_pb2.Patch]:
         """Changes of the RouteConfiguration that this model is compiled to. A switch sends the RouteConfiguration, so with patches it
-        may have at most 1,024 bytes, whatever the split. At most 16. Unset: none.
+        may have at most 1,024 bytes (2,048 if the model has gRPC ports), whatever the split. At most 16. Unset: none.
         """
 
     def __init__(
