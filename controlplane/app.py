@@ -160,6 +160,10 @@ class App:
 
     async def _start(self) -> None:
         config = self.config
+        config.check_open()
+        for listener in config.listeners:
+            if listener.open:
+                log.warning("reachable from other machines without TLS", port=listener.name, address=str(listener.address))
         self._store = store = await _opened_store(config)
         functions = self._functions = _functions(config)
         compiler = CachingCompiler(Compiler(functions))

@@ -46,6 +46,27 @@ class Address:
 
 
 @dataclass(frozen=True, slots=True)
+class Listener:
+    """A port that the server listens on, and what protects it."""
+
+    # The name of its setting.
+    name: str
+    purpose: str
+    address: Address
+    # True if connections are encrypted, and the server proves who it is.
+    tls: bool = False
+    # How clients prove who they are; "": they don't.
+    credentials: str = ""
+    # The settings that would protect it.
+    remedy: str = ""
+
+    @property
+    def open(self) -> bool:
+        """True if other machines can reach it and it has no TLS."""
+        return not self.address.loopback and not self.tls
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """The settings of the control plane. Durations are seconds."""
 
@@ -94,6 +115,8 @@ class Config:
     probe: bool = True
     # The plug-in whose functions patches may name: a module, or the path of its file or folder. "": that of the entry points.
     patches: str = ""
+    # Listen on addresses that other machines can reach also without TLS.
+    insecure: bool = False
     # Start a new history in spite of signs that the directory was used before. It is no setting, so that it can't stay.
     init: bool = False
 
@@ -139,6 +162,17 @@ class Config:
         c.check()
 
     @property
+    def listeners(self) -> tuple[Listener, ...]:
+        """Each port, and what protects it. Whoever adds a port or a protection adds it here, and nowhere else."""
+        mutual = "client certificates" if self.xds_client_ca is not None else ""
+        xds_remedy = "--xds-tls-cert, --xds-tls-key, --xds-client-ca and --xds-identities"
+        listeners = (
+            Listener("api", "operators", self.api),
+            Listener("xds", "Envoys", self.xds, self.xds_tls_cert is not None, mutual, xds_remedy),
+        )
+        return (*listeners, Listener("metrics", "Prometheus", self.metrics)) if self.metrics is not None else listeners
+
+    @property
     def is_local(self) -> bool:
         """True if only programs on this machine can reach the server: it listens on loopback alone."""
         return self.api.loopback and self.xds.loopback
@@ -150,6 +184,21 @@ class Config:
         if given and missing:
             flags = ", ".join("--" + name.replace("_", "-") for name in missing)
             raise invalid(given[0], f"TLS on the xDS port needs also {flags}")
+
+    def check_open(self) -> None:
+        """Check that strangers can reach no port without TLS, or that this is wanted. Errors: INVALID_ARGUMENT."""
+        c = Collector()
+        for listener in self.listeners:
+            with c.within(""):
+                if listener.open and not self.insecure:
+                    remedy = f"give it certificates ({listener.remedy}), " if listener.remedy else ""
+                    message = (
+                        f"{listener.address} can be reached from other machines, and this port has no TLS: {remedy}use an "
+                        f"address of this machine only, like 127.0.0.1:{listener.address.port}, or add --insecure if only "
+                        "machines that you trust can reach it"
+                    )
+                    raise invalid(listener.name, message)
+        c.check()
 
     def _check_secret_key(self) -> None:
         sources = {

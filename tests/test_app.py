@@ -14,6 +14,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from structlog.testing import capture_logs
 
 from controlplane.app import App
 from controlplane.config import Address, Config
@@ -342,7 +343,7 @@ async def test_two_control_planes_do_not_share_a_port(tmp_path: Path) -> None:
 @pytest.mark.parametrize("host", ["203.0.113.7", "no-such-host.invalid"])
 async def test_an_address_of_another_machine_is_an_error(tmp_path: Path, host: str) -> None:
     with pytest.raises(Error) as caught:
-        await App(config(tmp_path, api=Address(host, 0))).start()
+        await App(config(tmp_path, api=Address(host, 0), insecure=True)).start()
     assert caught.value.code is Code.INVALID_ARGUMENT
     assert host in caught.value.message
 
@@ -351,8 +352,11 @@ async def test_an_address_of_another_machine_is_an_error(tmp_path: Path, host: s
 async def test_loopback_is_probed_only_if_the_server_listens_on_loopback_alone(
     tmp_path: Path, host: str, probed: list[int]
 ) -> None:
-    app = App(Config(tmp_path, Address("127.0.0.1", 0), Address(host, 0), metrics=None, grace=0.1))
-    await app.start()
+    app = App(Config(tmp_path, Address("127.0.0.1", 0), Address(host, 0), metrics=None, grace=0.1, insecure=True))
+    with capture_logs() as lines:
+        await app.start()
+    warned = [(line["port"], line["address"]) for line in lines if line["event"].startswith("reachable from other machines")]
+    assert warned == ([] if host == "127.0.0.1" else [("xds", "0.0.0.0:0")])
     try:
         async with grpc.aio.insecure_channel(f"127.0.0.1:{app.api_port}") as channel:
             operator = Operator(channel)

@@ -1,5 +1,6 @@
 """Settings: addresses are parsed, and errors name the invalid field."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -79,3 +80,17 @@ def test_a_server_is_local_only_if_it_listens_on_loopback_alone() -> None:
     assert Config(api=Address("::1", 0), xds=Address("localhost", 0)).is_local
     assert not Config(api=everywhere).is_local
     assert not Config(xds=everywhere).is_local
+
+
+def test_each_port_that_others_can_reach_needs_tls_or_a_word(tmp_path: Path) -> None:
+    open_port = Address("0.0.0.0", 18000)
+    tls = {name: tmp_path / name for name in ("xds_tls_cert", "xds_tls_key", "xds_client_ca", "xds_identities")}
+    Config().check_open()
+    Config(xds=open_port, **tls).check_open()  # type: ignore[arg-type]
+    Config(api=Address("10.0.0.1", 1), xds=open_port, insecure=True).check_open()
+    with pytest.raises(Error) as caught:
+        Config(api=Address("10.0.0.1", 1), xds=open_port).check_open()
+    assert (caught.value.code, [v.field for v in caught.value.violations]) == (Code.INVALID_ARGUMENT, ["api", "xds"])
+    with pytest.raises(Error) as caught:
+        Config(api=Address("10.0.0.1", 1), xds=open_port, **tls).check_open()  # type: ignore[arg-type]
+    assert [v.field for v in caught.value.violations] == ["api"]

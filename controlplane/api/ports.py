@@ -10,12 +10,9 @@ import errno
 import socket
 
 import grpc
-import structlog
 
 from controlplane.config import Address
 from controlplane.errors import Code, Error, invalid
-
-log = structlog.get_logger("app")
 
 
 def listen(server: grpc.aio.Server, address: Address, name: str) -> int:
@@ -53,9 +50,7 @@ def reserve(address: Address, name: str) -> tuple[int, list[socket.socket]]:
 
 
 def check_free(address: Address, name: str) -> None:
-    """Check that this process can listen on an address. Log a warning when other machines can reach it."""
-    if not address.loopback:
-        log.warning("reachable from other machines, and there is no authentication yet", **{name: str(address)})
+    """Check that this process can listen on an address."""
     try:
         for family, kind, protocol, _, ip_address in socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM):
             with socket.socket(family, kind, protocol) as trial:

@@ -11,6 +11,7 @@ from controlplane.cli import (
     apply,
     backup,
     bootstrap,
+    check,
     delete,
     diff,
     edit,
@@ -111,6 +112,7 @@ COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
     },
     "Set up": {
         "serve": serve.serve,
+        "check": check.check,
         "backup": backup.backup,
         "restore": backup.restore,
         "rotate-key": rotate_key.rotate_key,

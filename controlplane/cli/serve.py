@@ -147,6 +147,14 @@ Patches = Annotated[
     ),
 ]
 
+Insecure = Annotated[
+    bool | None,
+    typer.Option(
+        "--insecure",
+        help="Listen on addresses that other machines can reach also without TLS. Default: such an address is refused.",
+    ),
+]
+
 
 def serve(
     ctx: typer.Context,
@@ -175,6 +183,7 @@ def serve(
     load_report_interval: LoadReportInterval = None,
     workers: Workers = None,
     probe: Probe = None,
+    insecure: Insecure = None,
     patches: Patches = None,
 ) -> None:
     r"""Run the control plane until SIGTERM or Ctrl-C.
@@ -184,7 +193,7 @@ def serve(
     environment, the environment overrides the file, and the file overrides the default.
 
     \b
-    turnout serve --data /var/lib/turnout --xds 0.0.0.0:18000
+    turnout serve --data /var/lib/turnout --xds-tls-cert … --xds 0.0.0.0:18000
     TURNOUT_LOG_FORMAT=json turnout serve --config turnout.yaml
 
     The key that encrypts private keys may also be in the variable TURNOUT_SECRET_KEY, which has no flag.
@@ -194,9 +203,7 @@ def serve(
     Takes no --output: it prints log lines to stderr.
     """
     # The parameters above declare the options; typer keeps their values in `ctx.params`, too.
-    flags = {name: ctx.params[name] for name in settings.SETTINGS}
-    flags["probe"] = {None: None, True: "on", False: "off"}[probe]
-    chosen = settings.config(flags, config)
+    chosen = settings.config(settings.flags(ctx.params), config, serving=True)
     # Imported here because the other commands need none of it, and start faster. Modules stay, so the garbage collector would
     # look at them in vain: a tenth of the start.
     gc.disable()

@@ -33,18 +33,23 @@ SETTINGS = (
     "secret_key_command",
     "workers",
     "probe",
+    "insecure",
     "patches",
     *_SECONDS,
     *_COUNTS,
 )
+# Settings that are on or off.
+SWITCHES = ("probe", "insecure")
 # Settings that had another name before: old name -> new name. An old name is an error that names the new one.
 RENAMED = {"xds_shell": "xds_transport"}
 # Settings that also accept 0, although it is below their range.
 _ZERO_MEANS_NEVER = ("max_stream_age", "resource_ttl", "keep_withdrawn_keys")
 
 
-def config(flags: Map[str, str | None], file: str | None, environ: Map[str, str] | None = None) -> Config:
-    """Return the Config from flags by setting name, the settings file and the environment.
+def config(
+    flags: Map[str, str | None], file: str | None, environ: Map[str, str] | None = None, *, serving: bool = False
+) -> Config:
+    """Return the Config from flags by setting name, the settings file and the environment. `serving`: for a server.
 
     Errors: INVALID_ARGUMENT that names the flag, the variable or the line of the file.
     """
@@ -71,7 +76,10 @@ def config(flags: Map[str, str | None], file: str | None, environ: Map[str, str]
     for name, (text, source) in chosen.items():
         values[name] = _value(name, text, source)
     try:
-        return Config(**values)
+        settings = Config(**values)
+        if serving:
+            settings.check_open()
+        return settings
     except Error as error:
         sources = {name: source for name, (_, source) in chosen.items()} | {"secret_key": KEY_VARIABLE}
         lines = "\n".join(
@@ -79,6 +87,12 @@ def config(flags: Map[str, str | None], file: str | None, environ: Map[str, str]
             for v in error.violations
         )
         raise Error(error.code, error.reason, lines or error.message) from None
+
+
+def flags(params: Map[str, Any]) -> dict[str, str | None]:
+    """Return the flags by setting name, from the parameters of a command that has all settings as options."""
+    switches = {None: None, True: "on", False: "off"}
+    return {name: switches[params[name]] if name in SWITCHES else params[name] for name in SETTINGS}
 
 
 def default_data(environ: Map[str, str], current: Path = Path()) -> Path:
@@ -177,7 +191,7 @@ def _value(name: str, text: str, source: str) -> Any:
             raise invalid(source, f"'{text[:80]}' is not a number of seconds") from None
     if name == "workers" and text == "auto":
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if name == "probe":
+    if name in SWITCHES:
         if text.lower() not in ("on", "off", "true", "false"):
             raise invalid(source, f"'{text[:80]}' is neither on nor off")
         return text.lower() in ("on", "true")

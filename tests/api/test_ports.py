@@ -7,7 +7,6 @@ from collections.abc import Iterator
 
 import grpc
 import pytest
-from structlog.testing import capture_logs
 
 from controlplane.api.ports import check_free, listen, port_taken, reserve
 from controlplane.config import Address
@@ -45,14 +44,6 @@ def test_an_address_of_another_machine_is_invalid(host: str, words: str) -> None
         check_free(Address(host, 0), "api")
     assert caught.value.code is Code.INVALID_ARGUMENT
     assert [v.field for v in caught.value.violations] == ["api"]
-
-
-def test_an_address_that_other_machines_can_reach_is_logged() -> None:
-    with capture_logs() as lines:
-        check_free(FREE, "api")
-        assert lines == []
-        check_free(Address("0.0.0.0", 0), "api")
-    assert [(line["log_level"], line["api"]) for line in lines] == [("warning", "0.0.0.0:0")]
 
 
 def test_a_reserved_port_is_kept_for_processes_that_share_it() -> None:

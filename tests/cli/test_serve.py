@@ -12,7 +12,7 @@ import pytest
 
 from controlplane.cli import settings
 from controlplane.cli.exits import Exit
-from controlplane.cli.settings import SETTINGS
+from controlplane.cli.settings import SETTINGS, SWITCHES
 from controlplane.errors import Code, Error
 from tests.cli.conftest import TURNOUT, Run, Server
 
@@ -26,7 +26,7 @@ def test_every_setting_is_an_option_with_a_help(run: Run, monkeypatch: pytest.Mo
 
 
 # Left out: paths and commands, because every text is one, and `probe`, whose flag takes no text.
-_ANY_TEXT = ("data", "secret_key_file", "secret_key_command", "probe")
+_ANY_TEXT = ("data", "secret_key_file", "secret_key_command", *SWITCHES)
 
 
 @pytest.mark.parametrize("name", [name for name in SETTINGS if name not in _ANY_TEXT])
@@ -36,17 +36,28 @@ def test_a_wrong_value_of_every_option_is_named_by_its_flag(run: Run, name: str)
     assert (result.code, result.err.startswith(f"Error: {flag}: ")) == (Exit.INVALID, True), result.err
 
 
-def test_probe_is_a_flag_without_a_value(monkeypatch: pytest.MonkeyPatch, run: Run) -> None:
-    chosen: list[str | None] = []
+def test_switches_are_flags_without_a_value(monkeypatch: pytest.MonkeyPatch, run: Run) -> None:
+    chosen: list[tuple[str | None, str | None]] = []
 
-    def record(flags: dict[str, str | None], file: str | None) -> None:
-        chosen.append(flags["probe"])
+    def record(flags: dict[str, str | None], file: str | None, *, serving: bool) -> None:
+        chosen.append((flags["probe"], flags["insecure"]))
         raise Error(Code.INTERNAL, "STOP", "stop here")
 
     monkeypatch.setattr(settings, "config", record)
-    for flags in ([], ["--probe"], ["--no-probe"]):
+    for flags in ([], ["--probe"], ["--no-probe"], ["--insecure"]):
         run("serve", *flags)
-    assert chosen == [None, "on", "off"]
+    assert chosen == [(None, None), ("on", None), ("off", None), (None, "on")]
+
+
+@pytest.mark.parametrize("port", ["api", "xds"])
+def test_an_address_that_others_can_reach_is_refused_without_tls(run: Run, tmp_path: Path, port: str) -> None:
+    refused = run("serve", "--data", tmp_path / "data", f"--{port}", "0.0.0.0:18000")
+    assert refused.code == Exit.INVALID
+    assert refused.err.startswith(
+        f"Error: --{port}: 0.0.0.0:18000 can be reached from other machines, and this port has no TLS"
+    )
+    assert "--insecure" in refused.err
+    assert not (tmp_path / "data").exists()
 
 
 def test_serve_until_sigterm(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -9,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from controlplane.cli.settings import config
+from controlplane.errors import Error
 from tests.tools import program
 
 ROOT = Path(__file__).parents[2]
@@ -53,3 +56,14 @@ def test_turnout_knows_every_command_that_deploy_runs() -> None:
     ).stdout
     assert flags
     assert [f for f in flags if f not in serve] == []
+
+
+def test_the_container_listens_with_tls_and_not_without() -> None:
+    text = (ROOT / "deploy" / "Containerfile").read_text()
+    environ = dict(re.findall(r"(TURNOUT_\w+)=(\S+)", text))
+    command = json.loads(re.findall(r"^CMD (.*)$", text, re.MULTILINE)[0])
+    assert command[:2] == ["serve", "--xds"]
+    config({"xds": command[2]}, None, environ, serving=True)
+    without = {name: value for name, value in environ.items() if "_XDS_" not in name}
+    with pytest.raises(Error, match="this port has no TLS"):
+        config({"xds": command[2]}, None, without, serving=True)
