@@ -26,12 +26,12 @@ $(READY): pyproject.toml constraints.txt tests/envoy/versions.txt
 # One environment for each file of tests/sdks/requirements: SDKs and model servers that need another protobuf than Turnout.
 SDKS := $(patsubst tests/sdks/requirements/%.txt,$(VENV)/sdks/%/.ready,$(wildcard tests/sdks/requirements/*.txt))
 
-setup-sdks: $(SDKS) ## install the SDKs that tests/sdks uses
+setup-sdks: $(SDKS) ## install the SDKs and model servers that tests/sdks uses
 
 $(VENV)/sdks/%/.ready: tests/sdks/requirements/%.txt | $(READY)
 	@echo "installing $* …"
-	@$(PYTHON) -m venv --clear $(@D)
-	@$(@D)/bin/python -m pip install -q --disable-pip-version-check --no-deps -r $<
+	@$(BIN)/python -m venv --clear --without-pip $(@D)
+	@$(BIN)/python -m pip --python $(@D)/bin/python install -q --disable-pip-version-check --no-deps -r $<
 	@touch $@
 
 demo: $(READY) ## show the main job end to end: DEMO="--keep" leaves it running

@@ -25,6 +25,7 @@ from controlplane.demo.plane import free_port
 from controlplane.domain import BodyRouting, Endpoint, Gateway, Model, Object, Version
 from controlplane.domain.endpoints import NO_LIVE_ENDPOINTS
 from controlplane.domain.state import Changes, State
+from controlplane.generated.turnout.v1.model_service_pb2 import ModelUndo, UndoModelsRequest
 from controlplane.snapshot import Audience
 from tests.envoy.conftest import MODEL, Fleet, Report
 from tests.envoy.upstreams import post_over_http2
@@ -210,8 +211,70 @@ async def test_hostile_and_unusual_bodies(tmp_path: Path, version: str) -> None:
         assert "script log" not in (tmp_path / "envoy.log").read_text()
 
 
-async def test_openais_client_loses_no_request_at_switches(fleet: Fleet) -> None:
-    """Over ADS, on an Envoy of each xDS variant."""
+class Talks:
+    """Chats with OpenAI's client at one gateway, and how often each version answered, by kind."""
+
+    def __init__(self, port: int) -> None:
+        self.answers: dict[str, Counter[str]] = {kind: Counter() for kind in ("whole", "stream", "preview")}
+        # The words of a stream that does not end by itself.
+        self.words: list[str] = []
+        self._url = f"http://127.0.0.1:{port}/v1"
+        self._done = False
+
+    def start(self) -> None:
+        self._tasks = [asyncio.create_task(self._talk(kind)) for kind in self.answers]
+        self._tasks.append(asyncio.create_task(self._listen()))
+
+    def _client(self, **headers: str) -> Any:
+        import openai
+
+        return openai.AsyncOpenAI(base_url=self._url, api_key="x", max_retries=0, default_headers=headers)
+
+    async def _chat(self, client: Any, **more: Any) -> Any:
+        hello = [{"role": "user", "content": "hello"}]
+        return await client.chat.completions.create(model=LLAMA, messages=hello, **more)
+
+    async def _talk(self, kind: str) -> None:
+        async with self._client(**{"x-model-version": "green"} if kind == "preview" else {}) as client:
+            while not self._done:
+                answer = await self._chat(client, stream=kind == "stream")
+                words = [chunk.choices[0].delta.content async for chunk in answer] if kind == "stream" else None
+                version, _, text = ("".join(words) if words else answer.choices[0].message.content).strip().partition(" ")
+                assert text == f"answers for {LLAMA}"
+                self.answers[kind][version] += 1
+
+    async def _listen(self) -> None:
+        async with self._client() as client, await self._chat(client, stream=True, max_completion_tokens=10**5) as answer:
+            async for chunk in answer:
+                self.words.append(chunk.choices[0].delta.content.strip())
+                if self._done:
+                    return
+        raise AssertionError("the stream ended early")
+
+    async def more(self, version: str = "") -> None:
+        """Wait for five more answers of each kind: previews from green, and the others from this version, if given."""
+        before = {kind: answers.copy() for kind, answers in self.answers.items()}
+        async with asyncio.timeout(30):
+            for kind, answers in self.answers.items():
+                wanted = "green" if kind == "preview" else version
+                while sum(n for v, n in (answers - before[kind]).items() if wanted in (v, "")) < 5:
+                    for task in self._tasks:
+                        if task.done():
+                            await task
+                    await asyncio.sleep(0.01)
+
+    async def stop(self) -> None:
+        """End the chats, and check their answers."""
+        self._done = True
+        await asyncio.gather(*self._tasks)
+        for kind, answers in self.answers.items():
+            assert answers.keys() == ({"green"} if kind == "preview" else {"blue", "green"}), kind
+        # The stream began on blue, and stayed there.
+        assert set(self.words) == {"blue", "answers", "for", LLAMA}
+
+
+async def test_openais_client_loses_no_request_and_no_stream_while_traffic_moves(fleet: Fleet) -> None:
+    """A switch, a split, previews and an undo, over ADS, on an Envoy of each xDS variant."""
     try:
         import openai
     except ImportError:
@@ -221,31 +284,28 @@ async def test_openais_client_loses_no_request_at_switches(fleet: Fleet) -> None
         for gateway in manifest.gateways:
             gateway.body.SetInParent()
         manifest.models[0].keys.append(LLAMA)
+        manifest.models[0].preview_header = "x-model-version"
         await plane.apply(manifest)
         await fleet.start()
         await plane.held(1, nodes=2)
-        answers: Counter[str] = Counter()
-        done = False
+        talks = [Talks(port) for port in fleet.ports.values()]
+        for talk in talks:
+            talk.start()
 
-        async def talk(port: int, stream: bool) -> None:
-            hello: Any = [{"role": "user", "content": "hello"}]
-            async with openai.AsyncOpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="x", max_retries=0) as client:
-                while not done:
-                    answer = await client.chat.completions.create(model=LLAMA, messages=hello, stream=stream)
-                    words = [chunk.choices[0].delta.content async for chunk in answer] if stream else None
-                    text = "".join(words) if words else answer.choices[0].message.content
-                    answers[text.strip()] += 1
+        async def more(version: str = "") -> None:
+            await asyncio.gather(*(talk.more(version) for talk in talks))
 
-        talks = [asyncio.create_task(talk(port, stream)) for port in fleet.ports.values() for stream in (False, True)]
-        for i in range(6):
-            await plane.held(await plane.split(MODEL, {("green", "blue")[i % 2]: 10_000}), nodes=2)
-            before = answers.total()
-            async with asyncio.timeout(30):
-                while answers.total() < before + 12 and not any(t.done() for t in talks):  # noqa: ASYNC110
-                    await asyncio.sleep(0.01)
-        done = True
-        await asyncio.gather(*talks)
-        assert answers.keys() == {f"{version} answers for {LLAMA}" for version in ("blue", "green")}
+        await more("blue")
+        for shares in ({"green": 10_000}, {"blue": 5_000, "green": 5_000}):
+            await plane.held(await plane.split(MODEL, shares), nodes=2)
+            await more("green")
+        undo = UndoModelsRequest(undos=[ModelUndo(model=f"models/{MODEL}")], force=True)
+        answer = await plane.models.UndoModels(undo, timeout=30)
+        await plane.held(answer.revision.number, nodes=2)
+        await more("green")
+        await plane.held(await plane.split(MODEL, {"blue": 10_000}), nodes=2)
+        await more("blue")
+        await asyncio.gather(*(talk.stop() for talk in talks))
         # A new model is in the list of each gateway as soon as it is held.
         manifest.models[0].name, manifest.models[0].keys[:] = "qwen", [QWEN]
         await plane.held(await plane.apply(manifest), nodes=2)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -54,11 +54,13 @@ class OpenAIServer:
             message = {"role": "assistant", "content": " ".join(words)}
             choice = {"index": 0, "message": message, "finish_reason": "stop"}
             return web.json_response({**common, "object": "chat.completion", "choices": [choice]})
-        chunks = [
+        # As many words as the request allows, or the text once.
+        words = words * (body.get("max_completion_tokens", len(words)) // len(words))
+        chunks = (
             {**common, "object": "chat.completion.chunk", "choices": [{"index": 0, "delta": {"content": f"{word} "}}]}
             for word in words
-        ]
-        return await events(request, [("", chunk) for chunk in chunks], end="data: [DONE]\n\n", pause=0.02)
+        )
+        return await events(request, (("", chunk) for chunk in chunks), end="data: [DONE]\n\n", pause=0.02)
 
     async def _embeddings(self, request: web.Request) -> web.Response:
         body = await request.json()
@@ -125,7 +127,9 @@ class OpenAIServer:
         return web.json_response({"version": self.version, "bytes": size, "path": request.raw_path})
 
 
-async def events(request: web.Request, items: list[tuple[str, object]], end: str = "", pause: float = 0) -> web.StreamResponse:
+async def events(
+    request: web.Request, items: Iterable[tuple[str, object]], end: str = "", pause: float = 0
+) -> web.StreamResponse:
     """Answer with server-sent events: (name or "", data)."""
     response = web.StreamResponse(headers={"content-type": "text/event-stream"})
     await response.prepare(request)

@@ -10,7 +10,7 @@ from tests.tools import missing
 
 def sdk_python(name: str) -> str:
     """Return the Python of an environment. Skip the test if it does not exist; with CI=true the test fails."""
-    python = Path(sys.prefix) / "sdks" / name / "bin" / "python"
-    if not python.exists():
-        missing(f"{python} does not exist; install it with `make setup-sdks`")
-    return str(python)
+    environment = Path(sys.prefix) / "sdks" / name
+    if not (environment / ".ready").exists():  # `make` writes it at the end
+        missing(f"the environment {environment} is not installed; install it with `make setup-sdks`")
+    return str(environment / "bin" / "python")
