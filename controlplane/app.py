@@ -23,6 +23,7 @@ from controlplane.api.nouns import add_services
 from controlplane.api.ports import check_free, listen, port_taken, reserve
 from controlplane.api.refused_changes import RefusedChanges
 from controlplane.api.revision_service import RevisionService
+from controlplane.api.security import ApiSecurity
 from controlplane.api.status import StatusInterceptor
 from controlplane.api.status_service import StatusService
 from controlplane.api.traffic_service import TrafficService
@@ -160,6 +161,7 @@ class App:
 
     async def _start(self) -> None:
         config = self.config
+        security = ApiSecurity(config)
         config.check_open()
         for listener in config.listeners:
             if listener.open:
@@ -184,17 +186,18 @@ class App:
             resource_ttl=round(config.resource_ttl),
             load_report_interval=config.load_report_interval,
         )
-        self._api = api = grpc.aio.server(options=API_OPTIONS, interceptors=[StatusInterceptor(self._refused_changes.refused)])
+        interceptors = [StatusInterceptor(self._refused_changes.refused), *security.interceptors]
+        self._api = api = grpc.aio.server(options=API_OPTIONS, interceptors=interceptors)
         diffs = DiffCache()
         prober = Prober(enabled=config.probe, local=config.is_local)
         writer = Writer(store, compiler, self._transitions, diffs=diffs, prober=prober, functions=functions)
         self._register(api, writer, store, members)
-        self.api_port = listen(api, config.api, "api")
+        self.api_port = listen(api, config.api, "api", security.credentials)
         if config.metrics is not None:
             self._serve_metrics(config.metrics)
         run_xds = await self._start_xds(publisher, recorder, limits, diffs, tls)
         purger = KeyPurger(writer, store.records, config.keep_withdrawn_keys)
-        runs = (publisher.run(), run_xds, recorder.run(), members.run(), purger.run())
+        runs = (publisher.run(), run_xds, recorder.run(), members.run(), purger.run(), *security.watches())
         self._tasks = [asyncio.create_task(run) for run in runs]
         if tls is not None and self._discovery is not None:
             self._tasks.append(asyncio.create_task(tls.watch(self._discovery.access_changed)))

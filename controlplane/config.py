@@ -89,6 +89,14 @@ class Config:
     xds_client_ca: Path | None = None
     xds_identities: Path | None = None
     xds_crl: Path | None = None
+    # TLS on the port of the operator API: the server's certificate and key, and the authorities of the clients' certificates.
+    api_tls_cert: Path | None = None
+    api_tls_key: Path | None = None
+    api_client_ca: Path | None = None
+    # The access file: who may do what at the operator API. None: everybody who reaches the port may do everything.
+    access: Path | None = None
+    # The file with the hashes of tokens.
+    api_tokens: Path | None = None
     # File with the key that encrypts private keys in the store. None: `secret.key` in `data`, which is created when needed.
     secret_key_file: Path | None = None
     # Command that prints the sealing keys; it is run once, at the start. "": the keys are in a file.
@@ -134,6 +142,8 @@ class Config:
         with c.within(""):
             self._check_tls()
         with c.within(""):
+            self._check_access()
+        with c.within(""):
             check_range(self.grace, 0, 300, "grace", " s")
         with c.within(""):
             check_range(self.max_streams_per_node, 1, 100_000, "max_streams_per_node")
@@ -166,8 +176,10 @@ class Config:
         """Each port, and what protects it. Whoever adds a port or a protection adds it here, and nowhere else."""
         mutual = "client certificates" if self.xds_client_ca is not None else ""
         xds_remedy = "--xds-tls-cert, --xds-tls-key, --xds-client-ca and --xds-identities"
+        api_remedy = "--api-tls-cert and --api-tls-key"
+        certificates = "client certificates" if self.api_client_ca is not None else "tokens" if self.access is not None else ""
         listeners = (
-            Listener("api", "operators", self.api),
+            Listener("api", "operators", self.api, self.api_tls_cert is not None, certificates, api_remedy),
             Listener("xds", "Envoys", self.xds, self.xds_tls_cert is not None, mutual, xds_remedy),
         )
         return (*listeners, Listener("metrics", "Prometheus", self.metrics)) if self.metrics is not None else listeners
@@ -209,6 +221,18 @@ class Config:
         chosen = [name for name, value in sources.items() if value]
         if len(chosen) > 1:
             raise invalid(chosen[1], "the sealing key has another source already: name only one of file, command and variable")
+
+    def _check_access(self) -> None:
+        if (self.api_tls_cert is None) is not (self.api_tls_key is None):
+            given, missing = ("api_tls_cert", "key") if self.api_tls_cert is not None else ("api_tls_key", "cert")
+            raise invalid(given, f"TLS on the API's port needs also --api-tls-{missing}")
+        for name in ("api_client_ca", "api_tokens"):
+            if getattr(self, name) is not None and self.access is None:
+                raise invalid(name, "says who a caller is, and --access is missing, which says who may do what")
+        if self.api_client_ca is not None and self.api_tls_cert is None:
+            raise invalid("api_client_ca", "needs also --api-tls-cert and --api-tls-key")
+        if self.access is not None and self.api_tls_cert is None and not self.api.loopback:
+            raise invalid("access", f"tokens would be sent to {self.api} in the clear: give --api-tls-cert and --api-tls-key")
 
     def _check_metrics(self) -> None:
         metrics = self.metrics

@@ -115,14 +115,14 @@ class Rules:
                 return Decision(True, f"{_name(caller)} is {rule.text}")
         return Decision(False, self._refusal(caller, mine, permission, target.name if target else ""))
 
-    def may_any(self, caller: Caller, permissions: Iterable[Permission]) -> Decision:
-        """Decide if a caller has one of several permissions on any object."""
+    def may_any(self, caller: Caller, permissions: Iterable[Permission], name: str = "") -> Decision:
+        """Decide if a caller has one of several permissions on any object. `name` is an object for the explanation."""
         wanted = list(permissions)
         mine = self.of(caller)
         for rule in mine:
             if not PERMISSIONS[rule.role].isdisjoint(wanted):
                 return Decision(True, f"{_name(caller)} is {rule.text}")
-        return Decision(False, self._refusal(caller, mine, wanted[0], ""))
+        return Decision(False, self._refusal(caller, mine, wanted[0], name))
 
     def of(self, caller: Caller) -> list[Rule]:
         """Return the rules that give a role to a caller."""
@@ -138,7 +138,9 @@ class Rules:
 
     def _refusal(self, caller: Caller, mine: list[Rule], permission: Permission, name: str) -> str:
         roles = abbreviated(list(dict.fromkeys(rule.text for rule in mine)), _ROLES)
-        needed = LEAST_ROLE[permission].value + (f" on {name}" if name else "")
+        # Reading is for everything, so no object is named.
+        where = f" on {escaped(name)}" if name and permission is not Permission.VIEW else ""
+        needed = LEAST_ROLE[permission].value + where
         return f"needs {needed}; {_name(caller)} {f'is {roles}' if roles else 'has no role'}"
 
 

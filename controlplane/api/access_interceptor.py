@@ -14,7 +14,7 @@ from controlplane.access.roles import Permission
 from controlplane.access.rules import Rules
 from controlplane.api.authorization import Authorization, authorize
 from controlplane.api.caller import caller as address_of
-from controlplane.api.methods import METHODS, OPEN, VIEW
+from controlplane.api.methods import METHODS, OPEN, VIEW, named_object
 from controlplane.errors import Code, Error
 
 if TYPE_CHECKING:  # generic only in its stubs
@@ -31,7 +31,7 @@ class Gate(Protocol):
 
     @property
     def rules(self) -> Rules | None:
-        """Return the newest rules; None if everything is allowed."""
+        """The newest rules; None if everything is allowed."""
 
     async def caller(self, context: Any, address: str) -> Caller:
         """Return the caller that a call's credential proves. Errors: UNAUTHENTICATED; UNAVAILABLE."""
@@ -97,6 +97,7 @@ class AccessInterceptor(_ServerInterceptor):
         """Set the authorization of a call, and return it. Errors: UNAUTHENTICATED, PERMISSION_DENIED; UNAVAILABLE."""
         if self._gate.rules is None:
             return Authorization()
+        authorize(Authorization(rules=self._gate.rules))  # for the log, if the caller stays unknown
         return self._authorize(method, request, await self._gate.caller(context, address_of(context)))
 
     def _authorize(self, method: str, request: Any, caller: Caller) -> Authorization:
@@ -105,7 +106,8 @@ class AccessInterceptor(_ServerInterceptor):
         permissions = self._methods.get(method)
         if permissions is None:
             raise Error(Code.PERMISSION_DENIED, "NOT_IN_TABLE", f"nobody may call {method}: it is not in the table of methods")
-        checked.require_any(VIEW if getattr(request, _DRY_RUN, False) is True else permissions)
+        needed = VIEW if getattr(request, _DRY_RUN, False) is True else permissions
+        checked.require_any(needed, "" if needed == VIEW else named_object(request))
         return checked
 
 

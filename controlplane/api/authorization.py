@@ -42,10 +42,13 @@ class Authorization:
             if not decision:
                 raise denied(decision, target.name if target else "")
 
-    def require_any(self, permissions: Iterable[Permission]) -> None:
-        """Check that the caller has one of several permissions on any object. Errors: PERMISSION_DENIED / NEEDS_ROLE."""
-        if self.rules is not None and not (decision := self.rules.may_any(self.caller, permissions)):
-            raise denied(decision)
+    def require_any(self, permissions: Iterable[Permission], name: str = "") -> None:
+        """Check that the caller has one of several permissions on any object. `name` is an object for the error text.
+
+        Errors: PERMISSION_DENIED / NEEDS_ROLE.
+        """
+        if self.rules is not None and not (decision := self.rules.may_any(self.caller, permissions, name)):
+            raise denied(decision, name)
 
     def refusals(self, state: State, objects: Mapping[str, Object | None], *, cut: bool, unchanged: bool) -> dict[str, str]:
         """Return what the caller may not change, by resource name, with the explanation. The arguments are `needs_of`'s."""

@@ -145,10 +145,12 @@ def who(context: Any) -> dict[str, str]:
         name = author(context.invocation_metadata() or ())
     except Error:
         name = ""
-    identity = authorization().caller.identity
-    if not identity:
+    access = authorization()
+    if access.rules is None:
         return {"author": name, "caller": caller(context)}
-    return {"author": identity, "caller": caller(context)} | ({"note": name} if name not in ("", UNKNOWN) else {})
+    return {"author": access.caller.identity, "caller": caller(context)} | (
+        {"note": name} if name not in ("", UNKNOWN) else {}
+    )
 
 
 def author(metadata: Iterable[tuple[str, str | bytes]]) -> str:

@@ -7,8 +7,11 @@ A caller needs one of the permissions of a row, on any object. The objects of th
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from controlplane.access.roles import Permission
+from controlplane.domain import Model
+from controlplane.domain.collections import COLLECTIONS, resource_name
 
 VIEW = (Permission.VIEW,)
 SWITCH = (Permission.SWITCH,)
@@ -65,3 +68,19 @@ METHODS: Mapping[str, tuple[Permission, ...]] = {
     "/grpc.health.v1.Health/List": OPEN,
     "/grpc.health.v1.Health/Watch": OPEN,
 }
+
+# The longest name of an object in an error. Characters.
+_NAME = 200
+
+
+def named_object(request: Any) -> str:
+    """Return the resource name of the first object that a request names, for an error text; "" if it names none alone."""
+    for row in COLLECTIONS:
+        if (message := getattr(request, row.singular, None)) is not None and message.name:
+            return str(message.name if "/" in message.name else row.resource_name(message.name))[:_NAME]
+    for moved in (*getattr(request, "switches", ()), *getattr(request, "undos", ())):
+        return str(moved.model if "/" in moved.model else resource_name(Model, moved.model))[:_NAME]
+    for name in (getattr(request, "name", ""), *getattr(request, "names", ())):
+        if name:
+            return str(name)[:_NAME]
+    return ""

@@ -15,11 +15,13 @@ from controlplane.config import Address
 from controlplane.errors import Code, Error, invalid
 
 
-def listen(server: grpc.aio.Server, address: Address, name: str) -> int:
-    """Add a port to a gRPC server, and return its number."""
+def listen(server: grpc.aio.Server, address: Address, name: str, credentials: grpc.ServerCredentials | None = None) -> int:
+    """Add a port to a gRPC server, with TLS if there are credentials, and return its number."""
     try:
         # Checked first, since gRPC doesn't say why it can't listen, and writes to standard error.
         check_free(address, name)
+        if credentials is not None:
+            return server.add_secure_port(str(address), credentials)
         return server.add_insecure_port(str(address))
     except RuntimeError:
         raise port_taken(address, name) from None

@@ -17,6 +17,7 @@ import grpc
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
+from controlplane.cli.credentials import Credentials
 from controlplane.cli.diagnose import no_answer, wrong_port
 from controlplane.errors import Code, Error, Violation
 from controlplane.generated.turnout.v1.model_service_pb2_grpc import ModelServiceStub
@@ -26,6 +27,7 @@ from controlplane.generated.turnout.v1.status_service_pb2_grpc import StatusServ
 from controlplane.generated.turnout.v1.traffic_service_pb2_grpc import TrafficServiceStub
 
 DEFAULT_API = "127.0.0.1:18080"
+NO_CREDENTIALS = Credentials()
 # Seconds that one call may take. Compiling thousands of models takes a few.
 CALL_TIMEOUT = 60.0
 # Seconds between attempts when the server does not answer.
@@ -86,8 +88,15 @@ class Client:
     """A connection to the operator API. Calls block."""
 
     def __init__(
-        self, address: str, *, retry_for: float, notice: Callable[[str], None], call_timeout: float = CALL_TIMEOUT
+        self,
+        address: str,
+        *,
+        retry_for: float,
+        notice: Callable[[str], None],
+        call_timeout: float = CALL_TIMEOUT,
+        credentials: Credentials = NO_CREDENTIALS,
     ) -> None:
+        """Make a client, which connects at its first call. Errors: those of `Credentials.channel`."""
         self.address = address
         # Seconds for which calls to an unreachable server are repeated.
         self.retry_for = retry_for
@@ -96,10 +105,11 @@ class Client:
         author = default_author()
         # The author of this client's changes, as the history shows it.
         self.author = "".join(c for c in author if c.isprintable()).strip() or "unknown"
-        self._metadata = _author_metadata(author)
-        self._channel = grpc.insecure_channel(
+        self._author_metadata = _author_metadata(author)
+        self._credentials = credentials
+        self._channel = credentials.channel(
             address,
-            options=[
+            [
                 ("grpc.initial_reconnect_backoff_ms", 200),
                 # Also the time limit of one attempt to connect, so a busy machine needs more than the first backoff.
                 ("grpc.min_reconnect_backoff_ms", 2000),
@@ -117,6 +127,11 @@ class Client:
         self.revisions = RevisionServiceStub(self._channel)
         self.status = StatusServiceStub(self._channel)
         self.traffic = TrafficServiceStub(self._channel)
+
+    @property
+    def _metadata(self) -> tuple[tuple[str, str | bytes], ...]:
+        """The metadata of a call: the author, and the token as it is now."""
+        return (*self._author_metadata, *self._credentials.metadata(self.address))
 
     def close(self) -> None:
         """Close the connection."""
@@ -177,7 +192,7 @@ class Client:
             status = None
         details = str(error.details() or "")
         if status is None and code is grpc.StatusCode.UNAVAILABLE:
-            return no_answer(self.address, details)
+            return no_answer(self.address, details, tls=bool(self._credentials.ca))
         if code is grpc.StatusCode.DEADLINE_EXCEEDED:
             return Error(Code.UNAVAILABLE, "NO_ANSWER", f"{self.address} did not answer within {self._call_timeout:g} s")
         if code is grpc.StatusCode.UNIMPLEMENTED:

@@ -11,6 +11,7 @@ from controlplane.cli import (
     apply,
     backup,
     bootstrap,
+    can,
     check,
     delete,
     diff,
@@ -18,6 +19,7 @@ from controlplane.cli import (
     get,
     going_back,
     history,
+    login,
     nodes,
     rotate_key,
     secret,
@@ -25,9 +27,11 @@ from controlplane.cli import (
     setup,
     status,
     switch,
+    token,
     traffic,
 )
 from controlplane.cli.client import DEFAULT_API
+from controlplane.cli.credentials import Credentials, client_config, config_folder
 from controlplane.cli.exits import MEANINGS
 from controlplane.cli.options import DEFAULT_RETRY, Globals, help_text
 from controlplane.cli.shared_options import RETRY_FOR, with_shared_options
@@ -48,8 +52,9 @@ Every command that reads or changes state takes `--output json`. Then errors are
 \b
 Environment
   TURNOUT_API        address of the operator API, HOST:PORT
-  TURNOUT_AUTHOR     author of changes in the history; default user@host
+  TURNOUT_AUTHOR     author of changes in the history; default user@host. Where callers have credentials, it is a note
   TURNOUT_RETRY_FOR  seconds to retry calls to an unreachable server
+  TURNOUT_CA, TURNOUT_CERT, TURNOUT_KEY, TURNOUT_TOKEN_FILE  files of TLS and of the caller's token
   NO_COLOR           turn colours off; they are off without a terminal
 
 \b
@@ -84,12 +89,30 @@ def root(
             help=RETRY_FOR,
         ),
     ] = DEFAULT_RETRY,
+    ca: Annotated[
+        str,
+        typer.Option(
+            "--ca", metavar="FILE", envvar="TURNOUT_CA", help="Authorities of the server's certificate, or `system`: use TLS."
+        ),
+    ] = "",
+    cert: Annotated[
+        str,
+        typer.Option("--cert", metavar="FILE", envvar="TURNOUT_CERT", help="Client certificate, if the server asks for one."),
+    ] = "",
+    key: Annotated[str, typer.Option("--key", metavar="FILE", envvar="TURNOUT_KEY", help="The key of --cert.")] = "",
+    token_file: Annotated[
+        str,
+        typer.Option("--token-file", metavar="FILE", envvar="TURNOUT_TOKEN_FILE", help="File with the token of the caller."),
+    ] = "",
     version: Annotated[
         bool, typer.Option("--version", is_eager=True, callback=setup.print_version, help="Print the version, and exit.")
     ] = False,
 ) -> None:
     """Store the options that come before the command."""
-    ctx.obj = Globals(api, retry_for)
+    source = ctx.get_parameter_source("api")
+    if source is not None and source.name == "DEFAULT":
+        api = client_config(config_folder()).get("api", api)
+    ctx.obj = Globals(api, retry_for, Credentials(ca, cert, key, token_file))
 
 
 # Group -> name of the command -> its function.
@@ -116,6 +139,8 @@ COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
         "backup": backup.backup,
         "restore": backup.restore,
         "rotate-key": rotate_key.rotate_key,
+        "login": login.login,
+        "can": can.can,
         "bootstrap": bootstrap.bootstrap,
         "demo": setup.demo,
         "schema": setup.show_schema,
@@ -129,3 +154,4 @@ for _group, _commands in COMMANDS.items():
         app.command(_name, rich_help_panel=_group, help=help_text(_function))(with_shared_options(_function))
 
 app.add_typer(secret.app, name="secret", rich_help_panel="Desired state")
+app.add_typer(token.app, name="token", rich_help_panel="Set up")

@@ -11,7 +11,9 @@ import typer
 
 from controlplane.cli import listing
 from controlplane.cli.client import DEFAULT_API, Client
+from controlplane.cli.credentials import Credentials
 from controlplane.cli.objects import list_all
+from controlplane.cli.options import credentials_for
 from controlplane.domain.collections import COLLECTIONS
 from controlplane.errors import Error
 
@@ -70,8 +72,13 @@ def nodes_or_words(ctx: typer.Context, incomplete: str) -> list[str]:
 
 def _matching(ctx: typer.Context, incomplete: str, names: Callable[[Client], list[str]]) -> list[str]:
     """Return the names that begin like the incomplete word; empty if the server does not answer."""
-    address = ctx.params.get("api") or os.environ.get("TURNOUT_API") or DEFAULT_API
-    client = Client(str(address), retry_for=0, notice=lambda text: None, call_timeout=_TIMEOUT)
+    address = str(ctx.params.get("api") or os.environ.get("TURNOUT_API") or DEFAULT_API)
+    ca, cert, key, token_file = (os.environ.get(f"TURNOUT_{name}", "") for name in ("CA", "CERT", "KEY", "TOKEN_FILE"))
+    try:
+        credentials = credentials_for(address, Credentials(ca, cert, key, token_file))
+        client = Client(address, retry_for=0, notice=lambda text: None, call_timeout=_TIMEOUT, credentials=credentials)
+    except Error:
+        return []
     try:
         return sorted({n for n in names(client) if n.startswith(incomplete)})
     except (Error, grpc.RpcError):

@@ -5,7 +5,8 @@
 | UNKNOWN_HOST | the name has no address |
 | CONNECTION_REFUSED | nothing listens on the port |
 | UNREACHABLE | the host does not answer |
-| NOT_GRPC | something else listens: a web server, TLS, the metrics port |
+| NOT_GRPC | something else listens: a web server, the metrics port |
+| TLS | the server expects TLS, or does not; the certificate of one side is not accepted |
 | UNAVAILABLE | a gRPC server ended the call: it starts, stops, or a proxy in between has no server |
 | WRONG_PORT | a gRPC server without the operator API: the xDS port, another program, an older Turnout |
 """
@@ -13,6 +14,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 
 from controlplane.errors import Code, Error, shortened
 
@@ -26,11 +28,25 @@ _TLS_RECORDS = (b"\x15\x03", b"\x16\x03")
 _METRIC = b"turnout_"
 # Part of the answer of Turnout's xDS port to a call of the operator API.
 XDS_PORT = "this is the xDS port"
+# By words of gRPC and BoringSSL: the problem of a handshake, and what to do.
+_TLS_PROBLEMS = {
+    "WRONG_VERSION_NUMBER": "the server does not use TLS here: leave --ca and TURNOUT_CA out, or check the address",
+    "Hostname Verification Check failed": "the server's certificate is for another name: call it by a name that is in it",
+    "CERTIFICATE_VERIFY_FAILED": "no authority of --ca (TURNOUT_CA) has signed the server's certificate, or it has expired",
+    "CERTIFICATE_REQUIRED": "the server asks for a client certificate: give --cert and --key (TURNOUT_CERT, TURNOUT_KEY)",
+    "UNKNOWN_CA": "no authority of the server has signed the client's certificate (--cert)",
+    "CERTIFICATE_EXPIRED": "the client's certificate (--cert) has expired",
+}
 _ADVICE = "give the address of the API with --api HOST:PORT or TURNOUT_API"
 
 
-def no_answer(address: str, details: str) -> Error:
-    """Return the error of a server that can't be reached. Connect to it once to find the cause. `details` are gRPC's."""
+def no_answer(address: str, details: str, *, tls: bool = False) -> Error:
+    """Return the error of a server that can't be reached. Connect to it once to find the cause.
+
+    `details` are gRPC's words. `tls` says that the client used TLS.
+    """
+    if tls and (error := _tls_error(address, details)):
+        return error
     host, _, port = address.rpartition(":")
     try:
         with socket.create_connection((host.strip("[]"), int(port)), _TIMEOUT) as connection:
@@ -50,12 +66,34 @@ def no_answer(address: str, details: str) -> Error:
     if first.startswith(b"HTTP/1"):
         server = "Turnout's metrics port" if _METRIC in first else "a web server"
         return _error("NOT_GRPC", f"{address} is {server}, not an operator API\n{_ADVICE}; the default port is 18080")
+    if not first and not tls and _speaks_tls(host.strip("[]"), int(port)):
+        first = _TLS_RECORDS[0]
     if first.startswith(_TLS_RECORDS):
-        return _error("NOT_GRPC", f"{address} expects TLS, which the operator API does not use\n{_ADVICE}")
+        return _error("TLS", f"{address} expects TLS: give the file of its authorities with --ca or TURNOUT_CA, or {_ADVICE}")
     if first[_TYPE : _TYPE + 1] == bytes([_SETTINGS]) or not first:
         text = f": {shortened(details, 200)}" if details else ""
         return _error("UNAVAILABLE", f"{address} ended the call{text}\nif it is just starting or stopping, repeat the command")
     return _error("NOT_GRPC", f"{address} does not speak gRPC\n{_ADVICE}; the default port is 18080")
+
+
+def _speaks_tls(host: str, port: int) -> bool:
+    """Return True if a server that ends a connection without a word answers a TLS handshake. Nothing is sent over it."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.set_alpn_protocols(["h2"])
+    try:
+        with socket.create_connection((host, port), _TIMEOUT) as connection, context.wrap_socket(connection):
+            return True
+    except (OSError, ValueError):
+        return False
+
+
+def _tls_error(address: str, details: str) -> Error | None:
+    """Return the error of a handshake that failed, from gRPC's words; None for something else."""
+    for words, problem in _TLS_PROBLEMS.items():
+        if words in details:
+            return _error("TLS", f"{address}: {problem}")
+    return None
 
 
 def wrong_port(address: str, details: str) -> Error:

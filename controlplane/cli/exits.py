@@ -40,7 +40,7 @@ class CheckExit(IntEnum):
 
 MEANINGS: dict[Exit, str] = {
     Exit.OK: "done; of diff and --dry-run: there is no difference",
-    Exit.DIFFERENCE: "diff and --dry-run only, and no error: there is a difference",
+    Exit.DIFFERENCE: "no error: diff and --dry-run: there is a difference; can: no",
     Exit.USAGE: "the command line itself is wrong",
     Exit.INVALID: "invalid input: a file, a field, a value",
     Exit.NOT_FOUND: "an object with this name does not exist",

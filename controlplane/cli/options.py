@@ -12,7 +12,9 @@ from typing import Annotated
 
 import typer
 
-from controlplane.cli.client import DEFAULT_API, Client
+from controlplane.cli.client import DEFAULT_API, NO_CREDENTIALS, Client
+from controlplane.cli.credentials import Credentials, client_config, config_folder
+from controlplane.cli.login_tokens import stored_token
 from controlplane.cli.names import without_kind
 from controlplane.cli.output import Format, notice
 
@@ -83,6 +85,8 @@ class Globals:
     api: str = DEFAULT_API
     # Seconds for which calls to an unreachable server are repeated.
     retry_for: float = DEFAULT_RETRY
+    # The files that options or variables name. Those of client.yaml and of `turnout login` are for one server.
+    credentials: Credentials = NO_CREDENTIALS
 
 
 def connect(ctx: typer.Context, api: str | None) -> Client:
@@ -91,9 +95,22 @@ def connect(ctx: typer.Context, api: str | None) -> Client:
     address = api or options.api
     if not re.fullmatch(r"[^\s/]+:\d{1,5}", address) or int(address.rpartition(":")[2]) > 65_535:
         raise typer.BadParameter(f"'{address}' is not HOST:PORT, like {DEFAULT_API}", param_hint="--api")
-    client = Client(address, retry_for=options.retry_for, notice=notice)
+    credentials = credentials_for(address, options.credentials)
+    client = Client(address, retry_for=options.retry_for, notice=notice, credentials=credentials)
     ctx.call_on_close(client.close)
     return client
+
+
+def credentials_for(address: str, given: Credentials) -> Credentials:
+    """Return the credentials for a server: those that are given, then those of client.yaml, then the stored token.
+
+    Errors: FilesError.
+    """
+    folder = config_folder()
+    config = client_config(folder)
+    mine = config if config.get("api") == address else {}
+    merged = {name: getattr(given, name) or mine.get(name, "") for name in ("ca", "cert", "key", "token_file")}
+    return Credentials(**merged, stored_token=lambda: stored_token(folder, address))
 
 
 def help_text(command: Callable[..., None]) -> str:

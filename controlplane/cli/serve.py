@@ -11,6 +11,7 @@ import typer
 from controlplane.cli import settings
 from controlplane.cli.client import DEFAULT_API
 from controlplane.cli.options import DEFAULT_DATA, DEFAULT_XDS
+from controlplane.config import Config as ServerConfig
 
 # Each option is text here; `settings` parses it, so that an error can name the flag, the variable or the line of the file.
 Data = Annotated[str | None, typer.Option("--data", metavar="DIR", help=f"Folder of the store. Default: {DEFAULT_DATA}.")]
@@ -48,6 +49,35 @@ SecretKeyFile = Annotated[
         "--secret-key-file",
         metavar="FILE",
         help="File with the key that encrypts private keys in the store. Default: DIR/secret.key.",
+    ),
+]
+Access = Annotated[
+    str | None,
+    typer.Option(
+        "--access",
+        metavar="FILE",
+        help="Roles of the API's callers, in YAML. Watched. Default: everybody who reaches the port may do everything.",
+    ),
+]
+ApiTokens = Annotated[
+    str | None,
+    typer.Option(
+        "--api-tokens", metavar="FILE", help="Hashes of tokens, by `turnout token new`. Watched. Default: no such tokens."
+    ),
+]
+ApiTlsCert = Annotated[
+    str | None,
+    typer.Option("--api-tls-cert", metavar="FILE", help="Certificate for TLS on the API's port. Watched. Default: no TLS."),
+]
+ApiTlsKey = Annotated[
+    str | None, typer.Option("--api-tls-key", metavar="FILE", help="The key of --api-tls-cert. Watched. Default: no TLS.")
+]
+ApiClientCa = Annotated[
+    str | None,
+    typer.Option(
+        "--api-client-ca",
+        metavar="FILE",
+        help="Authorities of the API clients' certificates; each client needs one then. Watched. Default: none is asked for.",
     ),
 ]
 XdsTlsCert = Annotated[
@@ -169,6 +199,11 @@ def serve(
     log_level: LogLevel = None,
     grace: Grace = None,
     secret_key_file: SecretKeyFile = None,
+    access: Access = None,
+    api_tokens: ApiTokens = None,
+    api_tls_cert: ApiTlsCert = None,
+    api_tls_key: ApiTlsKey = None,
+    api_client_ca: ApiClientCa = None,
     xds_tls_cert: XdsTlsCert = None,
     xds_tls_key: XdsTlsKey = None,
     xds_client_ca: XdsClientCa = None,
@@ -203,7 +238,11 @@ def serve(
     Takes no --output: it prints log lines to stderr.
     """
     # The parameters above declare the options; typer keeps their values in `ctx.params`, too.
-    chosen = settings.config(settings.flags(ctx.params), config, serving=True)
+    _run(replace(settings.config(settings.flags(ctx.params), config, serving=True), init=init))
+
+
+def _run(config: ServerConfig) -> None:
+    """Run the control plane until SIGTERM or Ctrl-C."""
     # Imported here because the other commands need none of it, and start faster. Modules stay, so the garbage collector would
     # look at them in vain: a tenth of the start.
     gc.disable()
@@ -212,7 +251,5 @@ def serve(
     from controlplane.app import App
 
     gc.enable()
-
-    chosen = replace(chosen, init=init)
-    logs.set_up(chosen.log_format, chosen.log_level)
-    event_loop.run(App(chosen).run())
+    logs.set_up(config.log_format, config.log_level)
+    event_loop.run(App(config).run())

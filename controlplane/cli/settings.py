@@ -15,6 +15,7 @@ from controlplane.config import Address, Config
 from controlplane.errors import Code, Error, invalid
 
 _COUNTS = ("max_streams_per_node", "max_names_per_stream")
+_ACCESS_FILES = ("access", "api_tokens", "api_tls_cert", "api_tls_key", "api_client_ca")
 _TLS_FILES = ("xds_tls_cert", "xds_tls_key", "xds_client_ca", "xds_identities", "xds_crl")
 _SECONDS = ("grace", "max_stream_age", "resource_ttl", "load_report_interval", "keep_withdrawn_keys")
 # The variable with the sealing keys themselves (`store/key_file.py`).
@@ -29,6 +30,7 @@ SETTINGS = (
     "log_format",
     "log_level",
     "secret_key_file",
+    *_ACCESS_FILES,
     *_TLS_FILES,
     "secret_key_command",
     "workers",
@@ -177,7 +179,13 @@ def _value(name: str, text: str, source: str) -> Any:
         return None
     if name in ("api", "xds", "metrics"):
         return Address.parse(text, source)
-    if name in ("data", "secret_key_file", *_TLS_FILES):
+    if name == "access":
+        from controlplane.access.document import parse
+        from controlplane.api.watched_files import read_text
+
+        parse(read_text(Path(text), source), text)  # checked now, so that the error names the flag
+        return Path(text)
+    if name in ("data", "secret_key_file", *_ACCESS_FILES, *_TLS_FILES):
         return Path(text)
     if name == "patches":
         from controlplane.patch_functions import installed

@@ -55,7 +55,7 @@ def rule(**fields: str) -> str:
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("", "a.yaml: is empty; it must have `rules`"),
+        ("", "a.yaml: is empty"),
         ("rules: []\nrule: 1", "a.yaml:2: unknown key 'rule'; did you mean 'rules'?"),
         ("groups: {}", "a.yaml:1: needs `rules`: without them, everything is denied"),
         ("rules: 1", "a.yaml:1: rules: must be a list"),

@@ -55,7 +55,7 @@ async def test_a_call_needs_a_role(api: Api) -> None:
     assert (refusal.code, refusal.reason) == (grpc.StatusCode.PERMISSION_DENIED, "NEEDS_ROLE")
     assert refusal.message == "needs viewer; user:nobody has no role"
     refusal = await refused(api.models.DeleteModel(mpb.DeleteModelRequest(name="models/iris"), metadata=acting("user:vera")))
-    assert refusal.message == "needs editor; user:vera is viewer"
+    assert refusal.message == "needs editor on models/iris; user:vera is viewer"
 
 
 async def test_other_rules_hold_from_the_next_call(api: Api, gate: FakeGate) -> None:

@@ -8,9 +8,13 @@ from typing import Any
 import grpc
 import pytest
 
-from controlplane.api.methods import METHODS, OPEN
+from controlplane.api.methods import METHODS, OPEN, named_object
 from controlplane.app import App
 from controlplane.config import Address, Config
+from controlplane.generated.turnout.v1 import model_service_pb2 as mpb
+from controlplane.generated.turnout.v1 import node_service_pb2 as npb
+from controlplane.generated.turnout.v1 import revision_service_pb2 as rpb
+from controlplane.generated.turnout.v1.model_pb2 import Model
 
 # The class of servers. `grpc.aio.Server` is its interface.
 SERVER = grpc.aio._server.Server  # type: ignore[attr-defined]
@@ -46,3 +50,21 @@ async def test_every_method_that_is_served_has_a_row(tmp_path: Path, served: set
 
 def test_only_health_is_open() -> None:
     assert {method.rpartition("/")[0] for method, row in METHODS.items() if row == OPEN} == {"/grpc.health.v1.Health"}
+
+
+@pytest.mark.parametrize(
+    ("request_", "name"),
+    [
+        (mpb.DeleteModelRequest(name="models/iris"), "models/iris"),
+        (mpb.CreateModelRequest(model=Model(name="iris")), "models/iris"),
+        (mpb.UpdateModelRequest(model=Model(name="models/iris")), "models/iris"),
+        (mpb.SwitchTrafficRequest(switches=[mpb.TrafficSwitch(model="models/iris")]), "models/iris"),
+        (mpb.UndoModelsRequest(undos=[mpb.ModelUndo(model="iris")]), "models/iris"),
+        (npb.ForgetNodesRequest(names=["nodes/a", "nodes/b"]), "nodes/a"),
+        (rpb.ApplyRequest(), ""),
+        (b"bytes", ""),
+        (mpb.DeleteModelRequest(name="x" * 10_000), "x" * 200),
+    ],
+)
+def test_the_object_that_an_error_names(request_: Any, name: str) -> None:
+    assert named_object(request_) == name

@@ -78,6 +78,8 @@ def run(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, comm
     monkeypatch.setenv("TURNOUT_AUTHOR", "ada@tests")
     monkeypatch.delenv("TURNOUT_DEBUG", raising=False)
     monkeypatch.setenv("TURNOUT_RETRY_FOR", "0")
+    # Not the client.yaml of whoever runs the tests.
+    monkeypatch.setenv("XDG_CONFIG_HOME", "/nonexistent")
 
     def run(*args: str | Path, stdin: str = "") -> Result:
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode())))
@@ -93,10 +95,10 @@ def run(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, comm
 class Server:
     """A real control plane on free ports, in its own thread, for callers that block."""
 
-    def __init__(self, data: Path, api_port: int = 0, *, probe: bool = False) -> None:
+    def __init__(self, data: Path, api_port: int = 0, *, probe: bool = False, **settings: Any) -> None:
         """Start a control plane, on a port that it may be started on again.
 
-        By default it does not `probe`: nothing listens on most endpoints in these tests.
+        By default it does not `probe`: nothing listens on most endpoints in these tests. `settings` are more of `Config`.
         """
         # Imported here: only some tests of the command line need a server.
         from controlplane.app import App
@@ -108,7 +110,7 @@ class Server:
         self.clients = AsyncExitStack()
         api, xds = Address("127.0.0.1", api_port or free_port()), Address("127.0.0.1", 0)
         # gRPC binds to the running loop, so the App is created on it.
-        config = Config(data=data, api=api, xds=xds, metrics=None, grace=0.1, probe=probe)
+        config = Config(data=data, api=api, xds=xds, metrics=None, grace=0.1, probe=probe, **settings)
         self.app = self.wait(self._started(App, config))
 
     def connect(

@@ -62,7 +62,7 @@ def test_a_host_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         (b"HTTP/1.1 404 Not Found\r\n\r\n", "NOT_GRPC", "is a web server, not an operator API"),
         (b"HTTP/1.0 200 OK\r\n\r\n# HELP turnout_nodes", "NOT_GRPC", "is Turnout's metrics port"),
-        (b"\x15\x03\x01\x00\x02\x02\x28", "NOT_GRPC", "expects TLS"),
+        (b"\x15\x03\x01\x00\x02\x02\x28", "TLS", "expects TLS: give the file of its authorities with --ca"),
         (b"SSH-2.0-OpenSSH_9.2\r\n", "NOT_GRPC", "does not speak gRPC"),
         (b"\x00\x00\x06\x04\x00\x00\x00\x00\x00", "UNAVAILABLE", "ended the call: draining"),
         (b"", "UNAVAILABLE", "if it is just starting or stopping, repeat the command"),
