@@ -88,7 +88,7 @@ class OidcVerifier:
     def _header(self, token: str) -> dict[str, Any]:
         """Return the header of a token whose algorithm and type are right. Errors: UNAUTHENTICATED."""
         try:
-            header = jwt.get_unverified_header(token)
+            header: dict[str, Any] = jwt.get_unverified_header(token)
         except jwt.PyJWTError:
             raise _refused("it is not a JSON Web Token") from None
         algorithm, kind = header.get("alg"), str(header.get("typ") or "").lower().removeprefix("application/")

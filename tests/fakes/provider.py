@@ -63,7 +63,8 @@ class Provider:
         kid = kid or next(reversed(self.keys))
         key = self.keys.get(kid) or next(iter(self.keys.values()))
         algorithm = algorithm or ("ES256" if isinstance(key, ec.EllipticCurvePrivateKey) else "RS256")
-        return jwt.encode(self.claims(**claims), key, algorithm, headers={"kid": kid, "typ": typ})
+        token: str = jwt.encode(self.claims(**claims), key, algorithm, headers={"kid": kid, "typ": typ})
+        return token
 
     def public_pem(self) -> str:
         """Return the newest public key in PEM."""
