@@ -123,7 +123,7 @@ class Connection(asyncio.Protocol):
 
     async def connect(self) -> None:
         """Connect. A failed attempt counts as a failed request of the next user; try again after 0.1 s."""
-        while not self.driver.stopping.is_set():
+        while self.is_wanted():
             start = time.time()
             try:
                 await asyncio.get_running_loop().create_connection(lambda: self, self.group.host, self.group.port)
@@ -132,6 +132,10 @@ class Connection(asyncio.Protocol):
                 if (user := self.driver.next_user()) is not None:
                     self.driver.done(start, 0.0, user, self.number, None, f"could not connect: {error}")
                 await asyncio.sleep(0.1)
+
+    def is_wanted(self) -> bool:
+        """Return True if there is something to send on a new connection."""
+        return not self.driver.stopping.is_set()
 
     def reconnect(self) -> None:
         """Connect again, unless the driver is stopping."""

@@ -10,7 +10,10 @@ from controlplane.demo.load import VERSION_HEADER
 
 
 class Http1(Connection):
-    """One HTTP/1.1 connection, one request at a time."""
+    """One HTTP/1.1 connection, one request at a time.
+
+    After an answer with `connection: close` it sends nothing more (RFC 9112, section 9.6), and another one is made.
+    """
 
     def __init__(self, driver: Driver, number: int, slot: int) -> None:
         super().__init__(driver, number)
@@ -24,6 +27,8 @@ class Http1(Connection):
         self.remaining: int | None = 0
         # Time of the answer's head; 0.0 before it has come.
         self.head = 0.0
+        # True if the answer is the last one on this connection.
+        self.leaving = False
         g = self.group
         line = f"{'POST' if g.body else 'GET'} {g.path} HTTP/1.1\r\nhost: {g.authority}\r\n"
         length = f"content-type: application/json\r\ncontent-length: {len(g.body.encode())}\r\n" if g.body else ""
@@ -37,6 +42,7 @@ class Http1(Connection):
         self.transport = transport
         self.generation += 1
         self.buffer.clear()
+        self.leaving = False
         self.pause()
 
     def pause(self) -> None:
@@ -71,6 +77,8 @@ class Http1(Connection):
             del self.buffer[: self.remaining]
         (start, user), self.sent = self.sent, None
         self.driver.done(start, self.head, user, self.number, self.version)
+        if self.leaving and self.transport is not None:
+            return self.transport.close()
         return self.pause()
 
     def read_head(self) -> bool:
@@ -85,6 +93,7 @@ class Http1(Connection):
             self.fail(lines[0] + " " + bytes(self.buffer[:200]).decode("latin-1"))
             return False
         self.version, self.head = headers[VERSION_HEADER], time.time()
+        self.leaving = headers.get("connection", "").lower() == "close"
         self.remaining = None if headers.get("transfer-encoding") == "chunked" else int(headers["content-length"])
         return True
 

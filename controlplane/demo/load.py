@@ -2,7 +2,8 @@
 
 The load runs in its own process (`callers.py`), so that it neither slows what it measures nor waits for it. It is a closed
 loop: each slot sends its next request when it has the complete answer to the last. A request has failed if its answer is not
-200, is incomplete, or never came. Nothing is retried.
+200, is incomplete, or never came. Nothing is retried. When a server ends a connection (`connection: close`, GOAWAY), the
+next requests go over another one, and with them those that were not processed according to GOAWAY, as from any client.
 """
 
 from __future__ import annotations

@@ -28,6 +28,9 @@ class Transport:
     def abort(self) -> None:
         self.closed = True
 
+    def close(self) -> None:
+        self.closed = True
+
 
 @pytest.fixture
 async def caller() -> Any:
@@ -87,3 +90,17 @@ async def test_a_request_of_an_earlier_connection_is_not_sent(caller: Any) -> No
     caller.generation += 1
     caller.send(caller.generation - 1)
     assert caller.transport.written == written
+
+
+@pytest.mark.parametrize("value", ["close", "Close"])
+async def test_after_connection_close_the_next_request_is_on_another_connection(caller: Any, value: str) -> None:
+    written = caller.transport.written
+    old = caller.transport
+    caller.data_received(HEAD + f"connection: {value}\r\ncontent-length: 3\r\n\r\nab".encode())
+    assert not old.closed
+    caller.data_received(b"c")
+    assert old.closed
+    assert (old.written, caller.driver.counts) == (written, {"blue": 1})
+    caller.driver.stopping.set()
+    caller.connection_lost(None)
+    assert caller.driver.counts == {"blue": 1}  # nothing was in flight

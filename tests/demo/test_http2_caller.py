@@ -11,7 +11,8 @@ import h2.events
 import pytest
 
 from controlplane.demo.driver import Driver
-from controlplane.demo.http2_caller import Http2
+from controlplane.demo.http2_caller import Http2, take_frames
+from controlplane.http2 import frames
 
 
 class Peer(asyncio.Transport):
@@ -76,12 +77,68 @@ async def test_a_short_answer_a_wrong_status_and_a_reset_are_failures(peer: Peer
     assert "stream reset" in driver.failures[1]
 
 
+def goaway(peer: Peer, last_stream: int) -> None:
+    """Send a GOAWAY, and go on: h2 would not answer streams any more after its own."""
+    peer.caller.data_received(frames.goaway(last_stream, frames.ErrorCode.NO_ERROR))
+
+
+def successor(peer: Peer) -> Peer:
+    """Return the peer of the connection that the caller makes after a GOAWAY."""
+    assert peer.caller.successor is not None
+    after = Peer(peer.caller.successor)
+    after.caller.connection_made(after)
+    after.flush()
+    return after
+
+
 async def test_after_a_goaway_requests_in_flight_finish_and_no_new_one_is_sent(peer: Peer) -> None:
-    peer.h2.close_connection(last_stream_id=3)
+    goaway(peer, frames.MAX_WINDOW)
+    goaway(peer, 3)
+    peer.answer(1, b"abc", end=False)
+    after = successor(peer)
+    assert not after.requests
+    peer.h2.send_data(1, b"def", end_stream=True)
     peer.flush()
-    assert peer.caller.leaving
-    assert not peer.closed
-    assert len(peer.requests) == 2
+    assert (list(peer.requests), peer.closed) == ([1, 3], False)
+    assert [request["x-user"] for request in after.requests.values()] == ["u2"]
+    peer.answer(3, b"")
+    assert [request["x-user"] for request in after.requests.values()] == ["u2", "u3"]
+    assert peer.closed
+    peer.caller.connection_lost(None)
+    assert peer.caller.driver.counts == {"blue": 2}
+
+
+async def test_requests_that_the_server_has_not_processed_are_sent_on_the_next_connection(peer: Peer) -> None:
+    goaway(peer, 1)
+    peer.caller.connection_lost(None)  # the first one is lost, the second one is not
+    after = successor(peer)
+    assert peer.caller.driver.counts == {"failed": 1}
+    assert sorted(request["x-user"] for request in after.requests.values()) == ["u1", "u2"]
+    after.answer(1, b"")
+    assert peer.caller.driver.counts == {"failed": 1, "blue": 1}
+
+
+async def test_a_goaway_while_the_next_connection_is_made(peer: Peer) -> None:
+    goaway(peer, frames.MAX_WINDOW)
+    after = successor(peer)
+    goaway(after, frames.MAX_WINDOW)
+    last = successor(after)
+    peer.answer(1, b"")
+    assert [request["x-user"] for request in last.requests.values()] == ["u2"]
+    assert not after.requests
+
+
+@pytest.mark.parametrize("step", [1, 5, 1000])
+def test_frames_are_taken_when_they_are_complete(step: int) -> None:
+    ping, last = frames.ping(), frames.goaway(7, frames.ErrorCode.NO_ERROR)
+    buffer, taken, streams = bytearray(), b"", list[int]()
+    text = ping + last + ping + ping[:5]
+    for i in range(0, len(text), step):
+        buffer += text[i : i + step]
+        complete, last_streams = take_frames(buffer)
+        taken += complete
+        streams += last_streams
+    assert (taken, streams, bytes(buffer)) == (2 * ping, [7], ping[:5])
 
 
 async def test_a_closed_connection_fails_every_request_in_flight(peer: Peer) -> None:
