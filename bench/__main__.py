@@ -16,7 +16,7 @@ from controlplane.errors import Error
 
 # Each is a module with a coroutine function `run`, whose parameters are `quick` and its options.
 _ALL = ("users", "models", "gateways", "bad_clients", "envoys", "cores", "transports", "scale", "storms", "burst", "growth")
-_BY_NAME = ("soak", "compare")  # only if they are named
+_BY_NAME = ("soak", "compare", "upgrade")  # only if they are named
 # By option: the benchmarks that have it. Other benchmarks of the same command ignore it.
 _OPTIONS = {
     "count": ("envoys",),
@@ -26,7 +26,7 @@ _OPTIONS = {
     "serve": ("envoys", "scale", "storms", "burst", "growth", "soak", "compare"),
     "peers": ("scale",),
     "minutes": ("soak",),
-    "checkout": ("compare",),
+    "checkout": ("compare", "upgrade"),
 }
 _FLAGS = {"checkout": "with"}  # options whose flag has another name
 _SIZES = ("proxies", "models", "rounds", "minutes")  # --quick sets these itself
@@ -106,8 +106,8 @@ def _arguments() -> tuple[tuple[str, ...], bool, Path | None, dict[str, Any]]:
             parser.error(f"--{_flag(name)} is for {', '.join(_OPTIONS[name])}, not for {', '.join(names) or 'all'}")
         if quick and name in _SIZES:
             parser.error(f"--quick sets the sizes itself: it can't be combined with --{name}")
-    if "compare" in names and "checkout" not in given:
-        parser.error("compare needs the other checkout: --with PATH")
+    for name in set(names).intersection(_OPTIONS["checkout"]) if "checkout" not in given else ():
+        parser.error(f"{name} needs the other checkout: --with PATH")
     return names or _ALL, quick, out, given
 
 

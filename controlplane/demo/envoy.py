@@ -9,7 +9,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,12 +40,13 @@ class Envoy(Startable):
         concurrency: int = 1,
         log_level: str = "warning",
         binary: str | None = None,
+        options: Sequence[str] = (),
     ) -> None:
         """Prepare an Envoy; `start` runs it.
 
         `bootstrap` is Envoy's message in JSON form. Without an admin address it gets one on loopback with a free port.
         `directory` must exist and is kept; without it a temporary one is used, which `close` removes. `binary` defaults to
-        the Envoy that is installed beside this Python.
+        the Envoy that is installed beside this Python. `options` are further options of its command line.
         """
         binary = binary or envoy_binary()
         self._temporary = tempfile.TemporaryDirectory(prefix="turnout-envoy-") if directory is None else None
@@ -59,7 +60,7 @@ class Envoy(Startable):
         bootstrap_file.write_text(json.dumps(self.bootstrap, indent=2))
         # Without hot restart Envoy uses no base id, whose shared memory two Envoys would compete for.
         arguments = ["--disable-hot-restart", "--admin-address-path", str(self._admin_file), "-l", log_level]
-        arguments += ["--concurrency", str(concurrency), "-c", str(bootstrap_file)]
+        arguments += ["--concurrency", str(concurrency), "-c", str(bootstrap_file), *options]
         self.process = Process(f"Envoy {self.id}", [binary, *arguments], self.directory / "envoy.log")
 
     @property

@@ -55,7 +55,7 @@ def test_each_benchmark_gets_the_options_that_it_has() -> None:
         ("--minutes 5", "--minutes is for soak, not for all"),
         ("bursts", "unknown benchmark 'bursts'"),
         ("compare", "compare needs the other checkout: --with PATH"),
-        ("scale --with /", "--with is for compare, not for scale"),
+        ("scale --with /", "--with is for compare, upgrade, not for scale"),
     ],
 )
 def test_an_option_that_no_benchmark_has_is_an_error(
