@@ -153,7 +153,7 @@ def _groups(name: str, port: int, quick: bool) -> list[Group]:
 def _by_group(records: Records) -> dict[str, dict[str, int]]:
     total = Counter(r.group for r in records.requests)
     failed = Counter(r.group for r in records.requests if r.version is None)
-    return {group: {"requests": count, "failed": failed[group]} for group, count in total.items()}
+    return {group: {"requests": count, "failed": failed[group]} for group, count in sorted(total.items())}
 
 
 def changes_of(names: Sequence[str], before: Sequence[dict[str, int]], after: Sequence[dict[str, int]]) -> dict[str, Any]:
