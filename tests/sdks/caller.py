@@ -107,6 +107,29 @@ def triton_stream(kind: str, address: str) -> None:
     stream.end()
 
 
+def mlserver_stream(kind: str, address: str) -> None:
+    """Send a request on one stream every 20 ms, with `grpcio`: MLServer's answers are other messages than Triton's."""
+    import grpc
+    from tritonclient.grpc import service_pb2 as pb
+
+    tensor = pb.ModelInferRequest.InferInputTensor(name="x", datatype="FP32", shape=[1])
+    tensor.contents.fp32_contents.append(0.0)
+
+    def requests() -> Any:
+        while not _done.is_set():
+            yield pb.ModelInferRequest(model_name="iris", inputs=[tensor])
+            time.sleep(0.02)
+
+    stream = Stream(kind)
+    with grpc.insecure_channel(address) as channel:
+        serialize, parse = pb.ModelInferRequest.SerializeToString, pb.ModelInferResponse.FromString
+        infer = channel.stream_stream("/inference.GRPCInferenceService/ModelStreamInfer", serialize, parse)
+        for answer in infer(requests()):
+            stream.answered(answer.model_version)
+    assert _done.is_set(), "the stream ended early"
+    stream.end()
+
+
 def generate_stream(kind: str, address: str) -> None:
     """Read server-sent events of one request, which never ends by itself."""
     import urllib3

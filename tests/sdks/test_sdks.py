@@ -33,6 +33,7 @@ GATEWAYS = {
     "triton-http-json": "path",
     "triton-grpc": "body",
     "triton-stream": "body",
+    "mlserver-stream": "body",
     "generate-stream": "path",
     "websocket": "path",
     "kserve-http": "path",
@@ -41,8 +42,8 @@ GATEWAYS = {
     "mlflow-header": "header",
     "mlflow-host": "host",
 }
-STREAMS = ("triton-stream", "generate-stream", "websocket")
-ENDLESS = ("triton-stream", "generate-stream")  # streams without other calls
+ENDLESS = ("triton-stream", "mlserver-stream", "generate-stream")  # streams without other calls
+STREAMS = (*ENDLESS, "websocket")
 
 
 class Caller:
@@ -194,7 +195,7 @@ async def test_tritonclient_and_websockets(tmp_path: Path, version: str) -> None
 @pytest.mark.timeout(300)
 async def test_mlserver(tmp_path: Path) -> None:
     environments = {
-        "clients": ("triton-http-json", "triton-grpc", "generate-stream"),
+        "clients": ("triton-http-json", "triton-grpc", "mlserver-stream", "generate-stream"),
         "kserve": ("kserve-http", "kserve-grpc"),
     }
     async with mlserver("blue", tmp_path / "blue") as blue, mlserver("green", tmp_path / "green") as green:
