@@ -52,6 +52,7 @@ from controlplane.observers.transitions import NodeTransitions
 from controlplane.patch_functions import PluginFunctions, PluginStore, installed, unenforced
 from controlplane.probe import Prober
 from controlplane.problems.judge import Observed
+from controlplane.reconciler.blocks import BlockKeeper
 from controlplane.reconciler.members import MemberKeeper
 from controlplane.reconciler.publish import Publisher
 from controlplane.reconciler.purge_keys import KeyPurger
@@ -177,6 +178,8 @@ class App:
         self._publisher = publisher
         self._members = members = MemberKeeper(self.fleet, store.records, self.events.members_changed)
         await members.load()
+        blocks = BlockKeeper(store.records, self._block)
+        await blocks.load()
         # Also with workers, which read the files themselves: wrong files are found before anything serves.
         tls = TlsFiles(paths) if (paths := _tls_paths(config)) is not None else None
         limits = StreamLimits(
@@ -191,11 +194,11 @@ class App:
         diffs = DiffCache()
         prober = Prober(enabled=config.probe, local=config.is_local)
         writer = Writer(store, compiler, self._transitions, diffs=diffs, prober=prober, functions=functions)
-        self._register(api, writer, store, members)
+        self._register(api, writer, store, members, blocks)
         self.api_port = listen(api, config.api, "api", security.credentials)
         if config.metrics is not None:
             self._serve_metrics(config.metrics)
-        run_xds = await self._start_xds(publisher, recorder, limits, diffs, tls)
+        run_xds = await self._start_xds(publisher, recorder, limits, diffs, Access(tls, blocks.clients))
         purger = KeyPurger(writer, store.records, config.keep_withdrawn_keys)
         runs = (publisher.run(), run_xds, recorder.run(), members.run(), purger.run(), *security.watches())
         self._tasks = [asyncio.create_task(run) for run in runs]
@@ -204,7 +207,7 @@ class App:
         await api.start()
 
     async def _start_xds(
-        self, publisher: Publisher, recorder: VersionRecorder, limits: StreamLimits, diffs: DiffCache, tls: TlsFiles | None
+        self, publisher: Publisher, recorder: VersionRecorder, limits: StreamLimits, diffs: DiffCache, access: Access
     ) -> Coroutine[Any, Any, None]:
         """Serve xDS, in this process or in workers. Return what must run meanwhile."""
         config = self.config
@@ -213,6 +216,7 @@ class App:
             self.workers = Supervisor(
                 config.workers, publisher.published, self.events.report, self.fleet.streams_of, settings, self.versions
             )
+            self.workers.block(access.blocked)
             recorder.on_changes, recorder.on_removed = self.workers.send_versions, self.workers.send_removed
             self.xds_port, self._reserved = reserve(config.xds, "xds")
             if publisher.published.value is not None:
@@ -224,12 +228,12 @@ class App:
             limits,
             Context(diffs, self.versions),
             lambda: publisher.problem,
-            Access(tls),
+            access,
         )
         check_free(config.xds, "xds")
         host, port = config.xds.host, config.xds.port
         try:
-            self._xds = await serve(self._discovery, host, port, limits, transport=config.xds_transport, tls=tls)
+            self._xds = await serve(self._discovery, host, port, limits, transport=config.xds_transport, tls=access.tls)
         except OSError:
             raise port_taken(config.xds, "xds") from None
         self.xds_port = self._xds.port
@@ -255,11 +259,13 @@ class App:
             raise port_taken(address, "metrics") from None
         self.metrics_port = self._metrics_server.port
 
-    def _register(self, server: grpc.aio.Server, writer: Writer, store: Store, members: MemberKeeper) -> None:
+    def _register(
+        self, server: grpc.aio.Server, writer: Writer, store: Store, members: MemberKeeper, blocks: BlockKeeper
+    ) -> None:
         changed = self.events.changed
         services = add_services(server, writer, store)
         revision_service_pb2_grpc.add_RevisionServiceServicer_to_server(RevisionService(writer, store, changed), server)
-        nodes = NodeService(changed, self._reconnect, self._describe, members.forget, self._adopt)
+        nodes = NodeService(changed, self._reconnect, self._describe, members.forget, self._adopt, blocks)
         node_service_pb2_grpc.add_NodeServiceServicer_to_server(nodes, server)
         server.add_generic_rpc_handlers((ClientStatus(changed, self._describe).handler(),))
         traffic = TrafficService(store, self.traffic, changed)
@@ -277,6 +283,12 @@ class App:
         files = (*ours, csds_pb2, health_pb2)
         services += [s.full_name for f in files for s in f.DESCRIPTOR.services_by_name.values()]
         reflection.enable_server_reflection([*services, reflection.SERVICE_NAME], server)
+
+    def _block(self, clients: frozenset[str]) -> None:
+        if self.workers is not None:
+            self.workers.block(clients)
+        elif self._discovery is not None:
+            self._discovery.block(clients)
 
     async def _reconnect(self, node_id: str) -> int:
         if self.workers is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from itertools import islice
 from typing import Any
@@ -14,7 +15,7 @@ from controlplane.access.rules import Target
 from controlplane.aio.latest import Latest
 from controlplane.api import node_status
 from controlplane.api.authorization import authorization
-from controlplane.api.convert.node import node_id_of, node_name, node_to_proto, summary_of
+from controlplane.api.convert.node import block_to_proto, node_id_of, node_name, node_to_proto, summary_of
 from controlplane.api.csds import Describe
 from controlplane.api.drafts import who
 from controlplane.api.pages import max_items, page
@@ -23,10 +24,14 @@ from controlplane.errors import Code, Error, did_you_mean, invalid, not_found
 from controlplane.fleet import Fleet, Node
 from controlplane.generated.turnout.v1 import node_service_pb2 as pb
 from controlplane.generated.turnout.v1 import node_service_pb2_grpc
+from controlplane.reconciler.blocks import BlockKeeper
 
 log = structlog.get_logger("fleet")
 
 MAX_NAMES = 1_000  # nodes that one call forgets or adopts
+
+BLOCK_TIMEOUT = 5.0  # time for the streams of a blocked client to end, seconds
+BLOCK_LATENCY = 0.1  # time after which events of workers have come, seconds
 
 WATCH_INTERVAL = 0.1  # shortest time between two messages of WatchNodes, seconds
 
@@ -41,12 +46,15 @@ class NodeService(node_service_pb2_grpc.NodeServiceServicer):
         describe: Describe,
         forget: Callable[[Iterable[str]], Awaitable[None]],
         adopt: Callable[[str], Awaitable[int]],
+        blocks: BlockKeeper,
     ) -> None:
         """Make the service.
 
         `reconnect` closes the streams of a node and returns their number. `describe` returns the status of a node's resources.
         `forget` forgets nodes by id. `adopt` sends the newest revision to a node that is held back.
+        `blocks` has the blocked clients.
         """
+        self._blocks = blocks
         self._adopt = adopt
         self._forget = forget
         self._changed = changed
@@ -118,6 +126,38 @@ class NodeService(node_service_pb2_grpc.NodeServiceServicer):
         await asyncio.gather(*map(self._adopt, ids))
         log.warning("nodes adopted", count=len(ids), nodes=ids[:8], revision=revision, **who(context))
         return pb.AdoptNodesResponse(revision=revision)
+
+    async def BlockNode(self, request: pb.BlockNodeRequest, context: Any) -> pb.BlockNodeResponse:
+        authorization().require(Permission.EDIT, Target(node_name(request.client)))
+        fleet = current_fleet(self._changed)
+
+        def nodes() -> list[Node]:
+            return [n for n in fleet.nodes.values() if request.client in (n.id, n.identity)]
+
+        disconnected = {n.id for n in nodes() if n.connected}
+        block = await self._blocks.block(request.client, request.reason, who(context)["author"])
+        # Streams of workers end, and events of new ones come, a moment later.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(BLOCK_TIMEOUT):
+                await asyncio.sleep(BLOCK_LATENCY)
+                while connected := [n.id for n in nodes() if n.connected]:
+                    disconnected.update(connected)
+                    await asyncio.sleep(BLOCK_LATENCY)
+        await self._forget([n.id for n in nodes() if not n.connected])
+        log.warning("client blocked", client=block.client, reason=block.reason, disconnected=len(disconnected), **who(context))
+        names = sorted(map(node_name, disconnected))[:MAX_NAMES]
+        return pb.BlockNodeResponse(block=block_to_proto(block), disconnected=names)
+
+    async def UnblockNode(self, request: pb.UnblockNodeRequest, context: Any) -> pb.UnblockNodeResponse:
+        authorization().require(Permission.EDIT, Target(node_name(request.client)))
+        await self._blocks.unblock(request.client)
+        log.warning("client unblocked", client=request.client, **who(context))
+        return pb.UnblockNodeResponse()
+
+    async def ListNodeBlocks(self, request: pb.ListNodeBlocksRequest, context: Any) -> pb.ListNodeBlocksResponse:
+        by_client = {block.client: block for block in self._blocks.all()}
+        blocks, token = page(by_client, lambda client: block_to_proto(by_client[client]), request, "blocks")
+        return pb.ListNodeBlocksResponse(blocks=blocks, next_page_token=token)
 
     def _named(self, names: Sequence[str]) -> list[Node]:
         """Return the nodes that a request names. Errors: INVALID_ARGUMENT, NOT_FOUND."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 
 from controlplane.aio.latest import Latest
 from controlplane.api.convert import timestamp
-from controlplane.api.convert.node import expected_nodes, node_name
+from controlplane.api.convert.node import by_gateway, expected_nodes, node_name
 from controlplane.api.watch import watch
 from controlplane.envoy_types import short_name
 from controlplane.fleet import Fleet, Node, ProgressState, Refusal
@@ -22,6 +22,16 @@ _STATES = {
     ProgressState.GONE: revision_pb2.NODE_PROGRESS_STATE_GONE,
     ProgressState.RELEASED: revision_pb2.NODE_PROGRESS_STATE_RELEASED,
 }
+
+
+# A released node does not count, so another node of its identity does.
+_WORST_FIRST = (
+    ProgressState.REFUSED,
+    ProgressState.BEHIND,
+    ProgressState.GONE,
+    ProgressState.HOLDING,
+    ProgressState.RELEASED,
+)
 
 
 class RevisionWatch:
@@ -55,19 +65,19 @@ class RevisionWatch:
             by_state[state].append(node)
             if state is ProgressState.HOLDING:
                 last_ack = max(last_ack, node.hold_time(self.revision) or 0.0)
+        counts = _counts(by_state)
         progress = revision_pb2.RevisionProgress(
-            total=sum(len(nodes) for state, nodes in by_state.items() if state is not ProgressState.RELEASED),
-            holding=len(by_state[ProgressState.HOLDING]),
-            behind=len(by_state[ProgressState.BEHIND]),
-            refused=len(by_state[ProgressState.REFUSED]),
-            gone=len(by_state[ProgressState.GONE]),
-            released=len(by_state[ProgressState.RELEASED]),
+            total=sum(counts.values()) - counts[ProgressState.RELEASED],
+            holding=counts[ProgressState.HOLDING],
+            behind=counts[ProgressState.BEHIND],
+            refused=counts[ProgressState.REFUSED],
+            gone=counts[ProgressState.GONE],
+            released=counts[ProgressState.RELEASED],
             complete=self.complete(fleet),
             last_ack_time=timestamp(last_ack) if last_ack else None,
         )
         if not self._connected_only:
-            holding = Counter(label for node in by_state[ProgressState.HOLDING] for label in node.gateways)
-            progress.expected.extend(expected_nodes(fleet, holding))
+            progress.expected.extend(expected_nodes(fleet, by_gateway(by_state[ProgressState.HOLDING])))
         held_back = {node_name(node_id) for node_id in fleet.held_back.all()}
         for state, nodes in by_state.items():
             room = self.max_nodes - len(progress.nodes)
@@ -114,6 +124,19 @@ class RevisionWatch:
             progress.refused_resources.extend(refusal.resources)
             progress.error = refusal.message
         return progress
+
+
+def _counts(by_state: Mapping[ProgressState, Sequence[Node]]) -> Counter[ProgressState]:
+    """Return the number of nodes by state. Nodes of one identity are one, in the worst of their states."""
+    counts: Counter[ProgressState] = Counter()
+    counted: set[str] = set()
+    for state in _WORST_FIRST:
+        for node in by_state[state]:
+            identity = node.own_identity
+            if not identity or identity not in counted:
+                counts[state] += 1
+                counted.add(identity)
+    return counts
 
 
 async def revision_progress(

@@ -58,10 +58,10 @@ def nodes(ctx: typer.Context, incomplete: str) -> list[str]:
 
 
 def nodes_or_words(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Return the words `adopt` and `forget` and ids of nodes; after `forget`, ids of nodes that are not connected."""
+    """Return the words of the command and ids of nodes; after `forget`, ids of nodes that are not connected."""
     given = ctx.params.get("names") or ()
     if "forget" not in given:
-        words = [w for w in ("adopt", "forget") if w.startswith(incomplete) and not given]
+        words = [w for w in ("adopt", "block", "blocks", "forget", "unblock") if w.startswith(incomplete) and not given]
         return [*words, *nodes(ctx, incomplete)]
 
     def names(client: Client) -> list[str]:

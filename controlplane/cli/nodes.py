@@ -9,9 +9,11 @@ from urllib.parse import quote
 import typer
 from rich.console import Group, RenderableType
 
-from controlplane.cli import complete, listing, messages, output
+from controlplane.cli import complete, listing, messages, node_blocks, output
 from controlplane.cli.client import Client
 from controlplane.cli.node import node_view
+from controlplane.cli.node_blocks import BLOCK, BLOCKS, UNBLOCK
+from controlplane.cli.node_blocks import WORDS as BLOCK_WORDS
 from controlplane.cli.node_table import fleet_line, nodes_table, notes, refusals
 from controlplane.cli.options import MAX_NODES, Api, Output, Watch, connect
 from controlplane.cli.output import Format
@@ -36,6 +38,7 @@ _TABLE_RESOURCES = 100
 _MAX_RESOURCES = 10_000
 # The words that make the command forget or adopt nodes.
 FORGET, ADOPT = "forget", "adopt"
+_WORDS = (FORGET, ADOPT, *BLOCK_WORDS)
 
 
 def nodes(
@@ -43,10 +46,10 @@ def nodes(
     names: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[NODE | forget NODE... | adopt NODE...]",
+            metavar="[NODE | forget NODE... | adopt NODE... | block CLIENT | unblock CLIENT | blocks]",
             show_default=False,
             autocompletion=complete.nodes_or_words,
-            help="Show this node in detail, or forget or adopt nodes. Default: a table of all nodes.",
+            help="Show this node in detail, or forget, adopt or block nodes. Default: a table of all nodes.",
         ),
     ] = None,
     watch: Watch = False,
@@ -57,6 +60,7 @@ def nodes(
     every: Annotated[
         bool, typer.Option("--all", help="Of one node: list also the resources that are in sync, with version and time.")
     ] = False,
+    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="With block: why.")] = "",
     api: Api = None,
     form: Output = Format.TABLE,
 ) -> None:
@@ -70,21 +74,46 @@ def nodes(
     UNASKED  available for the node, which has not subscribed to it
 
     `forget NODE...` forgets nodes that are gone for good: then no command waits for them. `adopt NODE...` sends the
-    newest revision to nodes that are held back, whatever they lose.
+    newest revision to nodes that are held back, whatever they lose. `block CLIENT` ends the streams of the clients with this
+    node id or identity within seconds, and refuses new ones until `unblock CLIENT`; `blocks` lists the blocks.
 
     \b
     turnout nodes edge-1
     turnout nodes edge-1 --all -o json
     turnout nodes forget edge-2 edge-3
+    turnout nodes block spiffe://example.org/ns/shop/sa/web --reason "key stolen"
 
     JSON: ListNodesResponse; with NODE, GetNodeStatusResponse; with --watch, one WatchNodesResponse a line; with
-    --reconnect, ReconnectNodeResponse; with forget, ForgetNodesResponse; with adopt, AdoptNodesResponse.
+    --reconnect, ReconnectNodeResponse; with forget, ForgetNodesResponse; with adopt, AdoptNodesResponse;
+    with block, unblock and blocks, BlockNodeResponse, UnblockNodeResponse and ListNodeBlocksResponse.
     """
     names = names or []
-    if len(names) > 1 or names in ([FORGET], [ADOPT]):
-        _forget_or_adopt(ctx, api, names, form, options=every or watch or reconnect)
-        return
-    name = names[0] if names else ""
+    options = every or watch or reconnect
+    if reason and names[:1] != [BLOCK]:
+        raise typer.BadParameter("works only with block", param_hint="--reason")
+    if len(names) > 1 or names[:1] in ([word] for word in _WORDS):
+        _run_word(ctx, api, names, reason, form, options=options)
+    elif options:
+        _run_option(ctx, api, names[0] if names else "", form, every=every, watch=watch, reconnect=reconnect)
+    elif names:
+        _show_node(connect(ctx, api), _resource_name(names[0]), form, every)
+    else:
+        show_nodes(connect(ctx, api), [], form)
+
+
+def _run_word(ctx: typer.Context, api: str | None, names: list[str], reason: str, form: Format, *, options: bool) -> None:
+    """Do what the first of `names` says, like `forget`."""
+    _check_words(names, options=options)
+    if names[0] in BLOCK_WORDS:
+        node_blocks.run(connect(ctx, api), names, reason, form)
+    else:
+        _forget_or_adopt(connect(ctx, api), names, form)
+
+
+def _run_option(
+    ctx: typer.Context, api: str | None, name: str, form: Format, *, every: bool, watch: bool, reconnect: bool
+) -> None:
+    """Do what --all, --watch or --reconnect says."""
     if every and (watch or reconnect or not name):
         raise typer.BadParameter("needs the name of one node, and no --watch or --reconnect", param_hint="--all")
     if reconnect and (watch or not name):
@@ -94,10 +123,8 @@ def nodes(
         _reconnect(client, _resource_name(name), form)
     elif watch:
         _watch(client, _resource_name(name) if name else "", form)
-    elif name:
-        _show_node(client, _resource_name(name), form, every)
     else:
-        show_nodes(client, [], form)
+        _show_node(client, _resource_name(name), form, every)
 
 
 def show_nodes(client: Client, names: list[str], form: Format) -> None:
@@ -150,14 +177,19 @@ def _reconnect(client: Client, name: str, form: Format) -> None:
         output.line(f"Ended {plural(answer.streams, 'stream')} of {name}. The node connects again within seconds.")
 
 
-def _forget_or_adopt(ctx: typer.Context, api: str | None, names: list[str], form: Format, *, options: bool) -> None:
+def _check_words(names: list[str], *, options: bool) -> None:
+    word = names[0]
+    if word not in _WORDS:
+        raise typer.BadParameter("name one node, or write: turnout nodes forget NODE...", param_hint="NODE")
+    if options or (len(names) == 1) == (word != BLOCKS) or (word in (BLOCK, UNBLOCK) and len(names) > 2):
+        one = "one node id or identity"
+        needs = {BLOCKS: "no names", BLOCK: one, UNBLOCK: one}.get(word, "names of nodes")
+        raise typer.BadParameter(f"needs {needs} and no options; a node of this name is nodes/{word}", param_hint=word)
+
+
+def _forget_or_adopt(client: Client, names: list[str], form: Format) -> None:
     """Forget or adopt nodes. `names` begins with the word `forget` or `adopt`."""
     word = names[0]
-    if word not in (FORGET, ADOPT):
-        raise typer.BadParameter("name one node, or write: turnout nodes forget NODE...", param_hint="NODE")
-    if options or len(names) == 1:
-        raise typer.BadParameter(f"needs names of nodes and no options; a node of this name is nodes/{word}", param_hint=word)
-    client = connect(ctx, api)
     resource_names = [_resource_name(name) for name in dict.fromkeys(names[1:])]
     count = plural(len(resource_names), "node")
     answer: ForgetNodesResponse | AdoptNodesResponse

@@ -24,6 +24,7 @@ from controlplane.snapshot import Audience
 from controlplane.versions import VersionIndex
 from controlplane.xds.events import (
     AudienceAssigned,
+    Authenticated,
     Blocked,
     Claimed,
     Held,
@@ -172,6 +173,8 @@ class Fleet:
             return
         if isinstance(event, AudienceAssigned):
             self._assign_audience(opened, event)
+        elif isinstance(event, Authenticated):
+            opened.identity = event
         elif isinstance(event, Identified) and event.id not in self._nodes:
             self._add_node(stream, opened, event, now)
         else:
@@ -181,6 +184,7 @@ class Fleet:
                 self._count(opened.node, -1)
                 self._fold(stream, opened, opened.node, event, now)
                 self._count(opened.node, 1)
+                self.members.identities.update(opened.node)
             if isinstance(event, StreamClosed):
                 if opened.node is not None:
                     self.held_back.closed(opened.node.id, stream)
@@ -225,7 +229,9 @@ class Fleet:
         )
         node.connect_time, node.first_seen, node.last_seen = opened.opened, now, now
         node.streams[stream] = opened
+        node.authenticate(opened.identity)
         self._count(node, 1)
+        self.members.identities.update(node)
 
     def _note_message(self, stream: StreamId, event: LastMessage | ReporterIdentified | LoadReported, now: float) -> None:
         """Record when a node's last message came. A load report is a message, too."""
@@ -245,6 +251,7 @@ class Fleet:
             decrement(self.audiences, node.audience)
             self.audiences[event.audience] += 1
         node.audience, node.note = event.audience, event.note
+        self.members.identities.update(node)
 
     def _note_claim(self, stream: StreamId, event: Claimed, now: float) -> None:
         opened = self._streams.get(stream)
@@ -276,6 +283,7 @@ class Fleet:
                 node.cluster, node.metadata = event.cluster, event.metadata
                 node.user_agent, node.peer, node.locality = event.user_agent, opened.peer, event.locality
                 node.streams[stream] = opened
+                node.authenticate(opened.identity)
                 if node.known:
                     self.members.unsaved[node.id] = None
             case Refused(type_url) if (newer := opened.refused.get(type_url)) and newer.revision > event.revision:

@@ -14,6 +14,7 @@ from heapq import heapify, heappop, heappush
 from controlplane.domain import Gateway
 from controlplane.fleet.counting import decrement
 from controlplane.fleet.held_revisions import HeldRevisions
+from controlplane.fleet.identities import IdentityCounts
 from controlplane.fleet.membership import (
     MAX_REMEMBERED,
     ExpectedNodes,
@@ -52,6 +53,7 @@ class Members:
         self._audiences: Counter[Audience] = Counter()
         # (time, id): a heap. It has an entry for each gone node, and entries that are out of date.
         self._due: list[tuple[float, str]] = []
+        self.identities = IdentityCounts()
         # Ids of released nodes, in the order of their release.
         self._released: OrderedDict[str, None] = OrderedDict()
 
@@ -145,6 +147,7 @@ class Members:
                 continue
             node = Node(one.id, one.cluster, locality=one.locality, audience=Audience(client=one.client))
             node.first_seen, node.last_seen = float(one.first_seen), one.last_seen_hour * 3600.0
+            node.identity, node.shared_identity = one.identity, one.shared_identity
             node.known = node.restored = True
             node.gone_since = now - absence_at_start(one.last_seen_hour, newest)
             self._nodes[node.id] = node
@@ -172,7 +175,8 @@ class Members:
             ExpectedNodes(
                 label,
                 gateway.expected_nodes,
-                sum(n for audiences in (connected, self._audiences) for a, n in audiences.items() if label in a.gateways),
+                sum(n for audiences in (connected, self._audiences) for a, n in audiences.items() if label in a.gateways)
+                - self.identities.surplus[label],
             )
             for label, gateway in sorted(self._gateways.items())
             if gateway.expected_nodes
@@ -192,6 +196,7 @@ class Members:
         assert node.gone_since is not None
         node.release_time = node.gone_since + absence_limit(node.audience.gateways, self._gateways)
         self._count(node, 1)
+        self.identities.update(node)
         heappush(self._due, (node.release_time, node.id))
         if len(self._due) > 2 * self.known + 64:  # most entries are out of date
             self._due = [entry for entry in self._due if self._is_due(*entry)]
@@ -216,6 +221,7 @@ class Members:
         node.known = False
         self.known -= 1
         self.unsaved[node.id] = None
+        self.identities.update(node)
 
     def _remove(self, node: Node) -> None:
         """Remove a released node."""

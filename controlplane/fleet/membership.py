@@ -14,7 +14,8 @@ A node *holds* a revision if it has ACKed everything of it, except for resources
 that have not changed since. Those stay visible as refusals: the node is in the state REFUSING. So a switch of one model is
 done on a node that still refuses a cluster of another model.
 
-A revision is *done* if every node that counts holds it, and every gateway has as many of these nodes as it expects.
+A revision is *done* if every node that counts holds it, and every gateway has as many of these nodes as it expects. For that
+number, nodes of one identity are one node (`identities.py`).
 
 A restart of the control plane forgets what the nodes hold, and remembers the nodes (`RememberedNode`).
 """
@@ -47,6 +48,8 @@ class RememberedNode:
     client: Client
     first_seen: int  # seconds since the epoch
     last_seen_hour: int  # hours since the epoch
+    identity: str = ""  # "" without mutual TLS
+    shared_identity: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +71,14 @@ def remembered(node: Node, now: float) -> RememberedNode:
     """Return the description of a node to store at `now`. A node with an open stream is seen, also if it sends nothing."""
     last_seen = now if node.gone_since is None else node.gone_since
     return RememberedNode(
-        node.id, node.cluster, node.locality, node.audience.client, int(node.first_seen), int(last_seen // _HOUR)
+        node.id,
+        node.cluster,
+        node.locality,
+        node.audience.client,
+        int(node.first_seen),
+        int(last_seen // _HOUR),
+        node.identity,
+        node.shared_identity,
     )
 
 

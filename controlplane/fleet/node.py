@@ -11,7 +11,7 @@ from controlplane.domain import Locality
 from controlplane.fleet.claims import Claims, merged
 from controlplane.fleet.held_revisions import HeldRevisions
 from controlplane.snapshot import Audience
-from controlplane.xds.events import Claimed, StreamId
+from controlplane.xds.events import Authenticated, Claimed, StreamId
 
 # Number of revisions for which a node's `history` keeps the time when it first held them.
 HISTORY = 32
@@ -61,6 +61,7 @@ class NodeStream:
     variant: str
     opened: float
     node: Node | None = None  # None until the client has identified itself
+    identity: Authenticated | None = None  # None without mutual TLS
     audience: Audience = Audience()
     held: HeldRevisions = HeldRevisions()
     refused: dict[str, Refusal] = field(default_factory=dict)  # by type URL
@@ -79,6 +80,10 @@ class Node:
     # `ip:port` of the stream that identified itself last, even if it is closed now.
     peer: str = ""
     locality: Locality = Locality()
+    # The identity in the certificate of the stream that identified itself last; "" without mutual TLS.
+    identity: str = ""
+    # True if many nodes have that identity, by the rule for it.
+    shared_identity: bool = False
     # The newest audience that a stream of the node reported. Streams report different audiences only if the client describes
     # the node differently on them.
     audience: Audience = Audience()
@@ -116,6 +121,11 @@ class Node:
         return bool(self.streams)
 
     @property
+    def own_identity(self) -> str:
+        """Return the identity by which the node is counted; "" if it is counted by its id."""
+        return "" if self.shared_identity else self.identity
+
+    @property
     def held_revision(self) -> int:
         """Return the newest revision that the node holds, except for resources that it refused earlier; 0 if there is none."""
         return self.holds.newest
@@ -135,6 +145,11 @@ class Node:
         """Return the NACKs of open streams that still apply, sorted by type, and within a type the newest first."""
         refusals = [r for s in self.streams.values() for r in s.refused.values()]
         return tuple(sorted(refusals, key=lambda r: (r.type_url, -r.time)))
+
+    def authenticate(self, proof: Authenticated | None) -> None:
+        """Take the identity of a stream of the node."""
+        self.identity = "" if proof is None else proof.identity
+        self.shared_identity = proof is not None and proof.shared
 
     def hold_time(self, revision: int) -> float | None:
         """Return the time when the node first held `revision` or a newer one; None if it never did.

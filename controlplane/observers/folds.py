@@ -12,6 +12,7 @@ from controlplane.traffic import Traffic
 from controlplane.xds.events import (
     AccessRefused,
     AudienceAssigned,
+    Authenticated,
     Blocked,
     Claimed,
     Held,
@@ -30,6 +31,7 @@ from controlplane.xds.events import (
 
 FLEET_EVENTS = (
     StreamOpened,
+    Authenticated,
     Identified,
     Claimed,
     HeldBack,

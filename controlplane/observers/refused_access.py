@@ -18,7 +18,7 @@ class RefusedAccess(Observer):
     def __init__(self, registry: CollectorRegistry) -> None:
         self._count = Counter(
             "turnout_xds_refused",
-            "Clients that the xDS port refused, by cause: handshake, certificate or claim.",
+            "Clients that the xDS port refused, by cause: handshake, certificate, claim or blocked.",
             ["cause"],
             registry=registry,
         )

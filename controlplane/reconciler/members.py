@@ -165,6 +165,8 @@ def encode(node: RememberedNode) -> bytes:
         "client": node.client.value,
         "first_seen": node.first_seen,
         "last_seen_hour": node.last_seen_hour,
+        "identity": node.identity,
+        "shared_identity": node.shared_identity or "",
     }
     return json.dumps({name: value for name, value in fields.items() if value != ""}, ensure_ascii=False).encode()
 
@@ -182,4 +184,6 @@ def decode(record: Record) -> RememberedNode:
         Client(fields["client"]),
         int(fields["first_seen"]),
         int(fields["last_seen_hour"]),
+        str(fields.get("identity", "")),
+        bool(fields.get("shared_identity")),
     )

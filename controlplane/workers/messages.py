@@ -48,6 +48,13 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
+class BlockedClients:
+    """All node ids and identities that may not connect."""
+
+    clients: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
 class Removed:
     """Changes of the removed clusters whose content is kept: all of them first."""
 

@@ -25,6 +25,7 @@ from controlplane.versions import VersionIndex
 from controlplane.workers.batching import EventBatcher, SubscriptionBatcher
 from controlplane.workers.link import Link
 from controlplane.workers.messages import (
+    BlockedClients,
     Listening,
     Ping,
     Pong,
@@ -70,6 +71,7 @@ class WorkerProcess:
         self._events: EventBatcher | None = None
         # Set when the process is to end, with the seconds that its streams may take.
         self._stop: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+        self._blocked: frozenset[str] = frozenset()
         # None until the worker serves.
         self._discovery: Discovery | None = None
         self._responding: set[asyncio.Task[None]] = set()
@@ -103,7 +105,9 @@ class WorkerProcess:
         where, tls = Address.parse(start.address), None
         try:
             tls = TlsFiles(start.tls) if start.tls is not None else None
-            self._discovery = discovery = Discovery(self._published, events.add, start.limits, context, access=Access(tls))
+            self._discovery = discovery = Discovery(
+                self._published, events.add, start.limits, context, access=Access(tls, self._blocked)
+            )
             server = await serve(
                 discovery, where.host, where.port, start.limits, transport=start.transport, share=True, tls=tls
             )
@@ -154,6 +158,10 @@ class WorkerProcess:
             case Versions(changes, vouches):
                 self._versions.follow(changes)
                 self._versions.vouches = vouches
+            case BlockedClients(clients):
+                self._blocked = clients
+                if self._discovery is not None:
+                    self._discovery.block(clients)
             case Removed(changes):
                 self._versions.removed_clusters.follow(changes)
             case Ping():

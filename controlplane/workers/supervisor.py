@@ -29,7 +29,7 @@ from controlplane.errors import Code, Error
 from controlplane.published import CompiledRevision
 from controlplane.snapshot import Audience
 from controlplane.versions import ClusterChanges, VersionChanges, VersionIndex
-from controlplane.workers.messages import Removed, Start, Stop, Versions
+from controlplane.workers.messages import BlockedClients, Removed, Start, Stop, Versions
 from controlplane.workers.restart_policy import MAX_UNANSWERED_PINGS, HangDetector, RestartPause
 from controlplane.workers.snapshot_sender import UpdateEncoder
 from controlplane.workers.worker_handle import WorkerHandle
@@ -89,6 +89,7 @@ class Supervisor:
         self._settings = settings
         self._encoder = UpdateEncoder(_log_compile_error)
         self._address = ""
+        self._blocked: frozenset[str] = frozenset()
         # By number, 1 … count.
         self.workers: dict[int, WorkerHandle] = {}
         # A number for each process that was ever started, so that no two processes use the same stream ids.
@@ -115,6 +116,12 @@ class Supervisor:
         """Send changes of the index of published versions to every worker."""
         for worker in self.workers.values():
             worker.link.send(Versions(changes, self._versions.vouches))
+
+    def block(self, clients: frozenset[str]) -> None:
+        """Let every worker refuse clients with these node ids and identities from now on, and end their streams."""
+        self._blocked = clients
+        for worker in self.workers.values():
+            worker.link.send(BlockedClients(clients))
 
     def send_removed(self, changes: ClusterChanges) -> None:
         """Send changes of the removed clusters to every worker."""
@@ -165,7 +172,7 @@ class Supervisor:
         start = Start(number, self._address, first_stream, s.limits, s.transport, s.log_format, s.log_level, s.tls)
         worker = self.workers[number] = WorkerHandle(number, self._encoder, self._published, self._report, self._versions)
         try:
-            await worker.launch(start)
+            await worker.launch(start, self._blocked)
         except OSError as error:
             worker.ended.set()
             message = f"worker {number} can't be started: {(error.strerror or str(error)).lower()}"

@@ -12,6 +12,7 @@ from controlplane.versions import VersionIndex
 from controlplane.workers.child_process import ChildProcess
 from controlplane.workers.link import Link
 from controlplane.workers.messages import (
+    BlockedClients,
     Events,
     Listening,
     Ping,
@@ -68,10 +69,12 @@ class WorkerHandle:
         """Return True if one of these streams is open at this worker."""
         return not self._open_streams.isdisjoint(streams)
 
-    async def launch(self, start: Start) -> None:
-        """Start the process, and send its settings, the index of versions and the newest revision. Errors: OSError."""
+    async def launch(self, start: Start, blocked: frozenset[str] = frozenset()) -> None:
+        """Start the process, and send it settings, blocks, the index of versions and the newest revision. Errors: OSError."""
         await self.link.connect(self.process.start())
         self.link.send(start)
+        if blocked:
+            self.link.send(BlockedClients(blocked))
         self.link.send(Versions(self._versions.entries(), self._versions.vouches))
         self.link.send(Removed(self._versions.removed_clusters.all()))
         self.send_newest()

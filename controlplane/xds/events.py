@@ -138,6 +138,15 @@ class StreamOpened:
 
 
 @dataclass(frozen=True, slots=True)
+class Authenticated:
+    """The client's certificate proves this identity. Reported before `Identified`, with mutual TLS only."""
+
+    identity: str
+    # True if the rule of the identity says that many nodes have it.
+    shared: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class AudienceAssigned:
     """The stream is served the content of this audience from now on."""
 
@@ -191,7 +200,7 @@ LoadEvent = ReporterIdentified | LoadReported
 class AccessRefused:
     """A client was refused. A handshake has no stream: its event comes with the stream 0."""
 
-    # `handshake`, `certificate` or `claim`.
+    # `handshake`, `certificate`, `claim` or `blocked`.
     cause: str
     # The client's address.
     client: str
@@ -199,4 +208,4 @@ class AccessRefused:
 
 
 # Everything that a stream can report. The fleet ignores load events, and the traffic ignores all others.
-StreamEvent = Event | LastMessage | StreamOpened | AudienceAssigned | StreamClosed | LoadEvent | AccessRefused
+StreamEvent = Event | LastMessage | StreamOpened | Authenticated | AudienceAssigned | StreamClosed | LoadEvent | AccessRefused

@@ -26,7 +26,7 @@ from controlplane.xds.events import Identified
 
 _CAPTURE = re.compile(r"\{([a-z_][a-z0-9_]*)\}")
 _LISTS = ("ids", "clusters", "regions", "zones", "sub_zones")
-_FIELDS = ("match", *_LISTS, "metadata")
+_FIELDS = ("match", *_LISTS, "metadata", "shared")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,8 @@ class Rule:
     regions: tuple[str, ...] = ()
     zones: tuple[str, ...] = ()
     sub_zones: tuple[str, ...] = ()
+    # True if many nodes have the same identity. Otherwise they are counted as one node where a number of nodes matters.
+    shared: bool = False
 
     def __post_init__(self) -> None:
         names = _CAPTURE.findall(self.match)
@@ -99,15 +101,15 @@ class IdentityRules:
     def __hash__(self) -> int:
         return hash(len(self.rules))
 
-    def check(self, identity: str, claim: Identified) -> None:
-        """Check that one rule allows all claims. Errors: PERMISSION_DENIED / NOT_YOUR_CLAIM."""
+    def check(self, identity: str, claim: Identified) -> Rule:
+        """Return the first rule that allows all claims. Errors: PERMISSION_DENIED / NOT_YOUR_CLAIM."""
         problem = ""
         for rule in self.rules:
             captured = rule.captured(identity)
             if captured is not None:
                 problem = rule.problem(captured, claim)
                 if not problem:
-                    return
+                    return rule
         problem = problem or "no rule is for this identity"
         raise Error(Code.PERMISSION_DENIED, "NOT_YOUR_CLAIM", f"{identity[:300]}: {problem}")
 
@@ -142,9 +144,11 @@ def parsed(document: object) -> IdentityRules:
         metadata = entry.get("metadata", {})
         if not isinstance(metadata, dict):
             raise invalid(f"{at}.metadata", "must be a mapping of keys to patterns")
+        if not isinstance(shared := entry.get("shared", False), bool):
+            raise invalid(f"{at}.shared", "must be true or false")
         by_key = {str(key): _patterns(value, f"{at}.metadata.{key}") for key, value in metadata.items()}
         try:
-            rules.append(Rule(entry["match"], metadata=by_key, **lists))
+            rules.append(Rule(entry["match"], metadata=by_key, shared=shared, **lists))
         except Error as error:
             raise invalid(f"{at}.{error.violations[0].field}", error.violations[0].description) from None
     return IdentityRules(rules)

@@ -1,4 +1,4 @@
-"""The check of who may open a stream, and as which node, by certificates and rules. Without TLS, everybody may."""
+"""The check of who may open a stream, and as which node, by certificates, rules and blocks. Without TLS, only blocks count."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from controlplane.errors import Code, Error
 from controlplane.http2.grpc_status import Status, StatusCode
 from controlplane.http2.peer import Peer
 from controlplane.http2.tls import Credential
-from controlplane.xds.events import Identified
+from controlplane.xds.events import Authenticated, Identified
 from controlplane.xds.identity_rules import claimed
 from controlplane.xds_server.tls_files import TlsFiles
 
@@ -17,39 +17,51 @@ from controlplane.xds_server.tls_files import TlsFiles
 class Access:
     """The checks of one server."""
 
-    def __init__(self, tls: TlsFiles | None = None) -> None:
-        self._tls = tls
+    def __init__(self, tls: TlsFiles | None = None, blocked: frozenset[str] = frozenset()) -> None:
+        self.tls = tls
+        # Node ids and identities that may not connect.
+        self.blocked = blocked
 
     def check_open(self, peer: Peer) -> None:
-        """Check that a client may open a stream. Errors: PERMISSION_DENIED."""
-        if self._tls is not None and (problem := self._problem(peer.credential)):
+        """Check that a client may open a stream. Errors: PERMISSION_DENIED / NO_IDENTITY, BLOCKED."""
+        if self.tls is not None and (problem := self._problem(peer.credential)):
             raise Error(Code.PERMISSION_DENIED, "NO_IDENTITY", problem)
+        if self.blocked:
+            self._check_block(peer.identity)
 
-    def check_node(self, credential: Credential | None, node: Any) -> None:
-        """Check that a client may claim to be this `core.v3.Node`. Errors: PERMISSION_DENIED / NOT_YOUR_CLAIM."""
-        if self._tls is not None:
-            self._check(credential, claimed(node))
+    def check_node(self, credential: Credential | None, node: Any) -> Authenticated | None:
+        """Check that a client may claim to be this `core.v3.Node`. Return its identity; None without TLS.
 
-    def check_client(self, credential: Credential | None, client: Identified | None) -> None:
-        """Check an open stream again, after the files have changed. Errors: PERMISSION_DENIED."""
-        if self._tls is None:
-            return
-        if problem := self._problem(credential):
-            raise Error(Code.PERMISSION_DENIED, "NO_IDENTITY", problem)
+        Errors: PERMISSION_DENIED / NOT_YOUR_CLAIM, BLOCKED.
+        """
+        if self.blocked:
+            self._check_block(node.id)
+        return None if self.tls is None else self._check(credential, claimed(node))
+
+    def check_client(self, peer: Peer, client: Identified | None) -> None:
+        """Check an open stream again, after the files or the blocks have changed. Errors: PERMISSION_DENIED."""
+        self.check_open(peer)
         if client is not None:
-            self._check(credential, client)
+            if self.blocked:
+                self._check_block(client.id)
+            if self.tls is not None:
+                self._check(peer.credential, client)
 
-    def _check(self, credential: Credential | None, client: Identified) -> None:
-        assert self._tls is not None
+    def _check_block(self, name: str | None) -> None:
+        if name in self.blocked:
+            raise Error(Code.PERMISSION_DENIED, "BLOCKED", f"{name[:300] if name else ''} is blocked by an operator")
+
+    def _check(self, credential: Credential | None, client: Identified) -> Authenticated:
+        assert self.tls is not None
         identity = "" if credential is None else credential.identity
-        self._tls.loaded.rules.check(identity, client)
+        return Authenticated(identity, self.tls.loaded.rules.check(identity, client).shared)
 
     def _problem(self, credential: Credential | None) -> str:
         """Return why a certificate is not accepted; "" if it is."""
-        assert self._tls is not None
+        assert self.tls is not None
         if credential is None:
             return "the client has no certificate"
-        if credential.serial in self._tls.loaded.revoked:
+        if credential.serial in self.tls.loaded.revoked:
             return f"{credential.identity[:300]}: the certificate is revoked"
         if credential.expires <= time.time():
             return f"{credential.identity[:300]}: {EXPIRED}"

@@ -45,6 +45,10 @@ SERVICES = (
 NO_POLLING = "Fetch{stem}: polling is not served; open a stream with Stream{stem} or Delta{stem}"
 
 
+# By the reason of an error: the cause in the log and in the metric.
+_CAUSES = {"NOT_YOUR_CLAIM": "claim", "NO_IDENTITY": "certificate", "BLOCKED": "blocked"}
+
+
 class Discovery:
     """The xDS services and the service of load reports, with their open streams. `report` gets the events of the streams."""
 
@@ -133,12 +137,17 @@ class Discovery:
         for pump in pumps:
             pump.end()
 
+    def block(self, clients: frozenset[str]) -> None:
+        """Refuse clients with these node ids and identities from now on, and end their streams."""
+        self._access.blocked = clients
+        self.access_changed()
+
     def access_changed(self) -> None:
-        """End every stream whose client may not have it any more: the rules or the revoked certificates have changed."""
+        """End every stream whose client may not have it any more: rules, revoked certificates or blocks have changed."""
         pumps: list[tuple[StreamId, Pump | LoadPump]] = [*self._pumps.items(), *self._load_pumps.items()]
         for stream, pump in pumps:
             try:
-                self._access.check_client(pump.peer.credential, pump.client)
+                self._access.check_client(pump.peer, pump.client)
             except Error as error:
                 self._refused(stream, pump.peer, error)
                 pump.fail(error)
@@ -150,14 +159,15 @@ class Discovery:
     def _check_node(self, stream: StreamId, peer: Peer, node: Any) -> None:
         """Check that a client may claim to be this node. Errors: PERMISSION_DENIED."""
         try:
-            self._access.check_node(peer.credential, node)
+            authenticated = self._access.check_node(peer.credential, node)
         except Error as error:
             self._refused(stream, peer, error)
             raise
+        if authenticated is not None:
+            self._context.report(stream, authenticated)
 
     def _refused(self, stream: StreamId, peer: Peer, error: Error) -> None:
-        cause = "claim" if error.reason == "NOT_YOUR_CLAIM" else "certificate"
-        self._context.report(stream, AccessRefused(cause, peer.address, error.message))
+        self._context.report(stream, AccessRefused(_CAUSES[error.reason], peer.address, error.message))
 
     def _open_stream(self, peer: Peer, kind: str) -> StreamId:
         if self._closing or self._context.published.value is None:
@@ -168,7 +178,7 @@ class Discovery:
         try:
             self._access.check_open(peer)
         except Error as error:
-            self._context.report(0, AccessRefused("certificate", peer.address, error.message))
+            self._refused(0, peer, error)
             raise
         stream = next(self._stream_ids)
         self._context.report(stream, StreamOpened(peer.address, kind))

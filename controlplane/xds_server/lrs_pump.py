@@ -38,27 +38,28 @@ class ReporterCounts:
 
     def __init__(self) -> None:
         self.total = 0
-        self._by_node: Counter[str] = Counter()
+        # By identity, None without TLS, and node id: one identity's streams do not count against another's.
+        self._by_node: Counter[tuple[str | None, str]] = Counter()
 
-    def of(self, node_id: str) -> int:
-        """Return how many streams of a node are open."""
-        return self._by_node.get(node_id, 0)
+    def of(self, identity: str | None, node_id: str) -> int:
+        """Return how many streams of a node are open with an identity."""
+        return self._by_node.get((identity, node_id), 0)
 
     def open(self) -> None:
         """Count a new stream. Its node is not known yet."""
         self.total += 1
 
-    def identify(self, node_id: str) -> None:
+    def identify(self, identity: str | None, node_id: str) -> None:
         """Count an open stream as one of this node."""
-        self._by_node[node_id] += 1
+        self._by_node[identity, node_id] += 1
 
-    def close(self, node_id: str) -> None:
+    def close(self, identity: str | None, node_id: str) -> None:
         """Stop counting a stream. `node_id` is "" if its node never became known."""
         self.total -= 1
         if node_id:
-            self._by_node[node_id] -= 1
-            if not self._by_node[node_id]:
-                del self._by_node[node_id]
+            self._by_node[identity, node_id] -= 1
+            if not self._by_node[identity, node_id]:
+                del self._by_node[identity, node_id]
 
 
 class LoadPump(XdsHandler):
@@ -120,7 +121,7 @@ class LoadPump(XdsHandler):
         for handle in (self._pause, self._snapshot_retry):
             if handle is not None:
                 handle.cancel()
-        self._reporters.close(self._node_id)
+        self._reporters.close(self.peer.identity, self._node_id)
         self._context.on_end(self._stream)
         self._context.report(self._stream, StreamClosed())
         self._transport.end(status)
@@ -133,9 +134,9 @@ class LoadPump(XdsHandler):
             raise Error(Code.INVALID_ARGUMENT, "NOT_A_REPORT", "the message is not a load report") from None
         if not self._node_id:
             self._context.check_node(self._stream, self.peer, request.node)
-            self._context.limits.admit(request.node, self._reporters.of(request.node.id))
+            self._context.limits.admit(request.node, self._reporters.of(self.peer.identity, request.node.id))
             self._node_id = request.node.id
-            self._reporters.identify(self._node_id)
+            self._reporters.identify(self.peer.identity, self._node_id)
         for event in self._core.receive(request, len(data)):
             self._context.report(self._stream, event)
         self._send_answer()

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterator
 from typing import Any, Protocol
 
+from controlplane.http2.peer import Peer
 from controlplane.xds.coordination import Coordination
 from controlplane.xds.view import StreamView
 from controlplane.xds_server import duplicate_node_id
@@ -17,6 +18,9 @@ class StreamPump(Protocol):
 
     @property
     def core(self) -> StreamView: ...
+
+    @property
+    def peer(self) -> Peer: ...
 
     # The client's address without the port, if the stream is an Envoy's over ADS; else "".
     @property
@@ -49,6 +53,10 @@ class NodeStreams:
     def cores(self) -> tuple[StreamView, ...]:
         """Return the protocol cores of the streams, in the order in which they opened."""
         return tuple(self._pumps)
+
+    def of(self, identity: str | None) -> int:
+        """Return how many of the streams have this identity; None is that of clients without TLS."""
+        return len(self) if identity is None else sum(pump.peer.identity == identity for pump in self._pumps.values())
 
     def join(self, pump: StreamPump) -> None:
         """Add a stream."""
@@ -132,7 +140,7 @@ class NodeRegistry:
         Errors: INVALID_ARGUMENT, RESOURCE_EXHAUSTED when the limits do not admit it.
         """
         streams = self._nodes.get(node.id)
-        self._limits.admit(node, 0 if streams is None else len(streams))
+        self._limits.admit(node, 0 if streams is None else streams.of(pump.peer.identity))
         if streams is None:
             streams = self._nodes[node.id] = NodeStreams(node.id, self._limits.linger)
         streams.join(pump)

@@ -30,6 +30,9 @@ INTERVAL = 1.0
 # Largest file. Bytes.
 _MAX_BYTES = 4 * 1024 * 1024
 
+# Longest identity, that of a SPIFFE ID. Bytes.
+MAX_IDENTITY = 2_048
+
 # State of a file that tells if it changed: device, inode, size, time of the change. None: it can't be read.
 _Stamp = tuple[int, int, int, int] | None
 
@@ -157,6 +160,8 @@ def read_certificate(certificate: x509.Certificate) -> Credential:
     found = found or [str(a.value) for a in certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[:1]]
     if len(found) != 1 or not found[0]:
         raise ValueError("the certificate has more than one SPIFFE ID" if found else "the certificate names nobody")
+    if len(found[0].encode()) > MAX_IDENTITY or not found[0].isprintable():
+        raise ValueError(f"the certificate's name has more than {MAX_IDENTITY} bytes or a control character")
     return Credential(
         found[0], certificate.not_valid_after_utc.timestamp(), _number(certificate.issuer, certificate.serial_number)
     )

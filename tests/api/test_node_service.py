@@ -15,10 +15,31 @@ from controlplane.errors import Code, Error
 from controlplane.fleet import Fleet
 from controlplane.generated.turnout.v1 import node_pb2
 from controlplane.generated.turnout.v1 import node_service_pb2 as pb
+from controlplane.reconciler.blocks import Block, BlockKeeper
 from controlplane.xds.events import Held, HeldBack, StreamClosed
 from controlplane.xds.status import ResourceStatus
 from tests.api.convert.test_node import fleet_of
 from tests.fakes.call import Call
+
+
+class Blocks(BlockKeeper):
+    """Blocks that are kept in memory, and end the streams of their nodes."""
+
+    def __init__(self, nodes: Nodes) -> None:
+        self.kept: list[Block] = []
+        self._nodes = nodes
+
+    def all(self) -> list[Block]:
+        return self.kept
+
+    async def block(self, client: str, reason: str, author: str) -> Block:
+        self.kept.append(Block(client, reason, author, 7.0))
+        for stream in list(self._nodes.fleet.streams_of(client)):
+            self._nodes.fleet.apply(stream, StreamClosed(), 102)
+        return self.kept[-1]
+
+    async def unblock(self, client: str) -> None:
+        self.kept = [block for block in self.kept if block.client != client]
 
 
 class Nodes:
@@ -31,7 +52,8 @@ class Nodes:
         self.described: list[str] = []
         self.adopted: list[str] = []
         self._streams = streams
-        self.service = NodeService(self.changed, self.reconnect, self.describe, self.forget, self.adopt)
+        self.blocks = Blocks(self)
+        self.service = NodeService(self.changed, self.reconnect, self.describe, self.forget, self.adopt, self.blocks)
 
     async def reconnect(self, node_id: str) -> int:
         self.reconnected.append(node_id)
@@ -147,3 +169,17 @@ async def test_only_nodes_that_are_held_back_are_adopted_and_all_or_none() -> No
     assert nodes.adopted == []
     response = await nodes.service.AdoptNodes(pb.AdoptNodesRequest(names=["nodes/edge-1"]), Call())
     assert (response.revision, nodes.adopted) == (nodes.fleet.revision, ["edge-1"])
+
+
+async def test_a_blocked_node_is_disconnected_and_forgotten() -> None:
+    nodes = Nodes()
+    with structlog.testing.capture_logs() as logs:
+        response = await nodes.service.BlockNode(pb.BlockNodeRequest(client="edge/2", reason="stolen"), Call())
+    assert list(response.disconnected) == ["nodes/edge%2F2"]
+    assert (response.block.client, response.block.reason, response.block.create_time.seconds) == ("edge/2", "stolen", 7)
+    assert list(nodes.fleet.nodes) == ["edge-1"]
+    assert [(entry["event"], entry["client"]) for entry in logs] == [("client blocked", "edge/2")]
+    listed = await nodes.service.ListNodeBlocks(pb.ListNodeBlocksRequest(), Call())
+    assert [block.client for block in listed.blocks] == ["edge/2"]
+    await nodes.service.UnblockNode(pb.UnblockNodeRequest(client="edge/2"), Call())
+    assert not (await nodes.service.ListNodeBlocks(pb.ListNodeBlocksRequest(), Call())).blocks

@@ -11,7 +11,17 @@ from controlplane.domain import Gateway
 from controlplane.fleet import Fleet
 from controlplane.generated.turnout.v1 import revision_pb2
 from controlplane.snapshot import Audience
-from controlplane.xds.events import AudienceAssigned, Held, HeldBack, Identified, Refused, Settled, StreamClosed, StreamOpened
+from controlplane.xds.events import (
+    AudienceAssigned,
+    Authenticated,
+    Held,
+    HeldBack,
+    Identified,
+    Refused,
+    Settled,
+    StreamClosed,
+    StreamOpened,
+)
 
 LISTENER = "type.googleapis.com/envoy.config.listener.v3.Listener"
 
@@ -162,3 +172,18 @@ def test_a_node_that_is_held_back_is_marked() -> None:
     ]
     fleet.apply(1, HeldBack(0), 102)
     assert not any(n.held_back for n in RevisionWatch(2, 9).progress(fleet).nodes)
+
+
+def test_nodes_of_one_identity_are_one_in_the_worst_of_their_states() -> None:
+    fleet = Fleet()
+    for stream, (node, identity) in enumerate((("a", "liar"), ("b", "liar"), ("c", "liar"), ("d", "honest"), ("e", ""))):
+        fleet.apply(stream, StreamOpened("10.0.0.1:1", "delta"), 90)
+        if identity:
+            fleet.apply(stream, Authenticated(identity), 90)
+        fleet.apply(stream, Identified(node, "edge"), 90)
+        fleet.apply(stream, Held(1 if node == "b" else 2), 100)
+    progress = RevisionWatch(2, 100).progress(fleet)
+    assert counts(progress) == (3, 2, 1, 0, 0, False)
+    assert len(progress.nodes) == 5
+    fleet.apply(1, Held(2), 101)
+    assert counts(RevisionWatch(2, 100).progress(fleet)) == (3, 3, 0, 0, 0, True)

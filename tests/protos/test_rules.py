@@ -67,7 +67,7 @@ def test_exactly_the_reads_have_no_side_effects(method: MethodDescriptor) -> Non
 def test_every_change_can_be_repeated_and_tried(method: MethodDescriptor) -> None:
     fields = method.input_type.fields_by_name
     if not method.name.startswith(
-        (*READS, "Reconnect", "Forget", "Adopt", "Purge")
+        (*READS, "Reconnect", "Forget", "Adopt", "Block", "Unblock", "Purge")
     ):  # nodes and withdrawn keys are no desired state
         assert {"request_id", "validate_only", "reason"} <= set(fields)
 

@@ -7,6 +7,7 @@ import pickle
 import pytest
 
 from controlplane.workers.messages import (
+    BlockedClients,
     Events,
     Listening,
     Ping,
@@ -24,6 +25,7 @@ from tests.workers.rig import AUDIENCES
 
 MESSAGES = [
     Start(1, "127.0.0.1:18000", 2**40, StreamLimits(linger=3.0), "http2", "json", "info"),
+    BlockedClients(frozenset({"edge-1"})),
     Ping(),
     Request(1, "describe", "edge-1"),
     Stop(1.5),

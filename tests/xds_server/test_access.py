@@ -82,17 +82,21 @@ def first_request(method: str, type_url: str, node: dict[str, Any]) -> bytes:
 
 async def outcome(channel: Any, method: str, type_url: str, **node: Any) -> tuple[str, str]:
     """Return the status and the text of a stream; ("served", "") if the server answers or keeps it open."""
-    call = channel.stream_stream(method)()
-    try:
-        await call.write(first_request(method, type_url, node))
-        async with asyncio.timeout(0.15):
-            await call.read()
-    except (TimeoutError, grpc.aio.AioRpcError, asyncio.InvalidStateError):
-        pass
-    if not call.done():
-        call.cancel()
-        return "served", ""
-    return (await call.code()).name, await call.details()
+    while True:
+        call = channel.stream_stream(method)()
+        try:
+            await call.write(first_request(method, type_url, dict(node)))
+            async with asyncio.timeout(0.15):
+                await call.read()
+        except (TimeoutError, grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            pass
+        if not call.done():
+            call.cancel()
+            return "served", ""
+        code, text = await call.code(), await call.details()
+        # gRPC's client says so, too, if the server ends a stream while its first message is written.
+        if text != "Internal error from Core":
+            return code.name, text
 
 
 METHODS = [

@@ -9,6 +9,8 @@ import pytest
 from envoy.config.core.v3 import base_pb2
 
 from controlplane.errors import Code, Error
+from controlplane.http2.peer import Peer
+from controlplane.http2.tls import Credential
 from controlplane.xds.coordination import Coordination
 from controlplane.xds.memo import MemoisedStream, TransitionMemo
 from controlplane.xds.view import StreamView
@@ -20,9 +22,10 @@ from controlplane.xds_server.variants import DELTA
 class FakePump:
     """A pump that records its calls."""
 
-    def __init__(self, host: str = "") -> None:
+    def __init__(self, host: str = "", identity: str = "") -> None:
         self.core: StreamView = MemoisedStream(DELTA.core, memo=TransitionMemo())
         self.host = host
+        self.peer = Peer("127.0.0.1:1", Credential(identity, 0.0) if identity else None)
         self.calls: list[str] = []
 
     def reconsider(self, *, adopt: bool = False) -> None:
@@ -34,6 +37,14 @@ class FakePump:
 
 def node(name: str = "edge-1") -> Any:
     return base_pb2.Node(id=name)
+
+
+async def test_the_streams_of_another_identity_do_not_count() -> None:
+    nodes = NodeRegistry(StreamLimits(streams_per_node=1))
+    nodes.join(FakePump(identity="spiffe://td/liar"), node())
+    nodes.join(FakePump(identity="spiffe://td/edge-1"), node())
+    with pytest.raises(Error, match="has 1 streams open already"):
+        nodes.join(FakePump(identity="spiffe://td/edge-1"), node())
 
 
 async def test_a_node_is_known_from_its_first_stream_to_its_last() -> None:

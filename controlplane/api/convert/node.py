@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from urllib.parse import unquote
 
 from controlplane.api.convert.names import timestamp
@@ -14,6 +14,7 @@ from controlplane.errors import invalid
 from controlplane.fleet import Fleet, Node, NodeState, Refusal
 from controlplane.fleet.held_back import lost_in_words
 from controlplane.generated.turnout.v1 import node_pb2, node_service_pb2
+from controlplane.reconciler.blocks import Block
 
 STATES = {
     NodeState.SYNCED: node_pb2.NODE_STATE_SYNCED,
@@ -71,8 +72,13 @@ def _holders_by_gateway(fleet: Fleet) -> Mapping[str, int]:
     """Return the number of nodes that count and hold the newest revision, by gateway; nothing if no gateway expects any."""
     if not fleet.members.expected(fleet.audiences):
         return {}
-    holders = (n for n in fleet.nodes.values() if (n.connected or n.known) and fleet.revision in n.holds)
-    return Counter(label for node in holders for label in node.gateways)
+    return by_gateway(n for n in fleet.nodes.values() if (n.connected or n.known) and fleet.revision in n.holds)
+
+
+def by_gateway(nodes: Iterable[Node]) -> Mapping[str, int]:
+    """Return the number of nodes by gateway. Nodes of one identity are one."""
+    distinct = {(label, node.own_identity, "" if node.own_identity else node.id) for node in nodes for label in node.gateways}
+    return Counter(label for label, _, _ in distinct)
 
 
 def node_to_proto(fleet: Fleet, node: Node) -> node_pb2.Node:
@@ -100,7 +106,14 @@ def node_to_proto(fleet: Fleet, node: Node) -> node_pb2.Node:
         disconnect_time=timestamp(node.gone_since) if node.gone_since is not None else None,
         release_time=timestamp(node.release_time) if node.release_time is not None else None,
         held_back=node.id in fleet.held_back,
+        identity=node.identity,
     )
+
+
+def block_to_proto(block: Block) -> node_pb2.NodeBlock:
+    """Return the message of a block."""
+    create_time = timestamp(block.time) if block.time else None
+    return node_pb2.NodeBlock(client=block.client, reason=block.reason, author=block.author, create_time=create_time)
 
 
 def _note(fleet: Fleet, node: Node) -> str:

@@ -136,6 +136,7 @@ class Node(_message.Message):
     RELEASE_TIME_FIELD_NUMBER: _builtins.int
     DISCONNECT_TIME_FIELD_NUMBER: _builtins.int
     HELD_BACK_FIELD_NUMBER: _builtins.int
+    IDENTITY_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Resource name, `nodes/{node}`: the client's id, in which `/` and `%` are percent-encoded."""
     id: _builtins.str
@@ -168,6 +169,8 @@ class Node(_message.Message):
     """True if the node is held back: it holds configuration of another history, and is sent nothing, because it would lose
     something with the newest revision. `note` says what. A revision by which it loses nothing ends this, or AdoptNodes.
     """
+    identity: _builtins.str
+    """Identity in the certificate of the node's newest stream: a SPIFFE ID, a DNS name or a common name. Empty without mutual TLS."""
     @_builtins.property
     def gateways(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Gateways that select the node, `gateways/{gateway}`. Empty: the node gets a valid configuration without any resources."""
@@ -237,14 +240,51 @@ class Node(_message.Message):
         release_time: _timestamp_pb2.Timestamp | None = ...,
         disconnect_time: _timestamp_pb2.Timestamp | None = ...,
         held_back: _builtins.bool = ...,
+        identity: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["connect_time", b"connect_time", "disconnect_time", b"disconnect_time", "first_seen_time", b"first_seen_time", "last_seen_time", b"last_seen_time", "locality", b"locality", "release_time", b"release_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster", "connect_time", b"connect_time", "disconnect_time", b"disconnect_time", "first_seen_time", b"first_seen_time", "gateways", b"gateways", "held_back", b"held_back", "held_revision", b"held_revision", "id", b"id", "known", b"known", "last_seen_time", b"last_seen_time", "locality", b"locality", "models", b"models", "name", b"name", "note", b"note", "peer", b"peer", "refusals", b"refusals", "release_time", b"release_time", "state", b"state", "streams", b"streams", "target_revision", b"target_revision", "user_agent", b"user_agent", "variants", b"variants"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster", b"cluster", "connect_time", b"connect_time", "disconnect_time", b"disconnect_time", "first_seen_time", b"first_seen_time", "gateways", b"gateways", "held_back", b"held_back", "held_revision", b"held_revision", "id", b"id", "identity", b"identity", "known", b"known", "last_seen_time", b"last_seen_time", "locality", b"locality", "models", b"models", "name", b"name", "note", b"note", "peer", b"peer", "refusals", b"refusals", "release_time", b"release_time", "state", b"state", "streams", b"streams", "target_revision", b"target_revision", "user_agent", b"user_agent", "variants", b"variants"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Node: _TypeAlias = Node  # noqa: Y015
+
+@_typing.final
+class NodeBlock(_message.Message):
+    """A NodeBlock keeps a client from connecting."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLIENT_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    AUTHOR_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    client: _builtins.str
+    """The id of a node, or an identity."""
+    reason: _builtins.str
+    """Reason of the block. Empty: none."""
+    author: _builtins.str
+    """Author of the block."""
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """Time at which it was made."""
+
+    def __init__(
+        self,
+        *,
+        client: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        author: _builtins.str = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["author", b"author", "client", b"client", "create_time", b"create_time", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NodeBlock: _TypeAlias = NodeBlock  # noqa: Y015
 
 @_typing.final
 class NodeLocality(_message.Message):
@@ -291,7 +331,9 @@ class ExpectedNodes(_message.Message):
     expected: _builtins.int
     """The gateway's `expected_nodes`."""
     counted: _builtins.int
-    """Number of nodes of the gateway that count."""
+    """Number of nodes of the gateway that count. Nodes with the same identity are one, unless the rule of their identity has
+    `shared: true`.
+    """
     holding: _builtins.int
     """Number of these nodes that hold the revision."""
     def __init__(

@@ -27,7 +27,7 @@ from google.api import resource_pb2 as google_dot_api_dot_resource__pb2
 from controlplane.generated.turnout.v1 import node_pb2 as turnout_dot_v1_dot_node__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dturnout/v1/node_service.proto\x12\nturnout.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x15turnout/v1/node.proto\"9\n\x0eGetNodeRequest\x12\'\n\x04name\x18\x01 \x01(\tB\x19\xe2\x41\x01\x02\xfa\x41\x12\n\x10turnout.dev/Node\"1\n\x0fGetNodeResponse\x12\x1e\n\x04node\x18\x01 \x01(\x0b\x32\x10.turnout.v1.Node\"\x97\x01\n\x14GetNodeStatusRequest\x12\'\n\x04name\x18\x01 \x01(\tB\x19\xe2\x41\x01\x02\xfa\x41\x12\n\x10turnout.dev/Node\x12\x1b\n\rmax_resources\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x1c\n\x0einclude_synced\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x1b\n\rexclude_diffs\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01\"?\n\x15GetNodeStatusResponse\x12&\n\x06status\x18\x01 \x01(\x0b\x32\x16.turnout.v1.NodeStatus\"E\n\x10ListNodesRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"x\n\x11ListNodesResponse\x12\x1f\n\x05nodes\x18\x01 \x03(\x0b\x32\x10.turnout.v1.Node\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12)\n\x07summary\x18\x03 \x01(\x0b\x32\x18.turnout.v1.FleetSummary\"\xe8\x01\n\x0c\x46leetSummary\x12\x10\n\x08revision\x18\x01 \x01(\x03\x12\x0e\n\x06synced\x18\x02 \x01(\x05\x12\x0e\n\x06\x62\x65hind\x18\x03 \x01(\x05\x12\x10\n\x08refusing\x18\x04 \x01(\x05\x12\x0c\n\x04gone\x18\x05 \x01(\x05\x12\x10\n\x08released\x18\x06 \x01(\x05\x12\x0f\n\x07\x63ounted\x18\x07 \x01(\x05\x12\x0f\n\x07holding\x18\x08 \x01(\x05\x12\r\n\x05known\x18\t \x01(\x05\x12\x16\n\x0enot_remembered\x18\n \x01(\x05\x12+\n\x08\x65xpected\x18\x0b \x03(\x0b\x32\x19.turnout.v1.ExpectedNodes\",\n\x11WatchNodesRequest\x12\x17\n\tmax_nodes\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\"`\n\x12WatchNodesResponse\x12)\n\x07summary\x18\x01 \x01(\x0b\x32\x18.turnout.v1.FleetSummary\x12\x1f\n\x05nodes\x18\x02 \x03(\x0b\x32\x10.turnout.v1.Node\"?\n\x14ReconnectNodeRequest\x12\'\n\x04name\x18\x01 \x01(\tB\x19\xe2\x41\x01\x02\xfa\x41\x12\n\x10turnout.dev/Node\"(\n\x15ReconnectNodeResponse\x12\x0f\n\x07streams\x18\x01 \x01(\x05\">\n\x12\x46orgetNodesRequest\x12(\n\x05names\x18\x01 \x03(\tB\x19\xe2\x41\x01\x02\xfa\x41\x12\n\x10turnout.dev/Node\"\x15\n\x13\x46orgetNodesResponse\"=\n\x11\x41\x64optNodesRequest\x12(\n\x05names\x18\x01 \x03(\tB\x19\xe2\x41\x01\x02\xfa\x41\x12\n\x10turnout.dev/Node\"&\n\x12\x41\x64optNodesResponse\x12\x10\n\x08revision\x18\x01 \x01(\x03\x32\xc7\x04\n\x0bNodeService\x12G\n\x07GetNode\x12\x1a.turnout.v1.GetNodeRequest\x1a\x1b.turnout.v1.GetNodeResponse\"\x03\x90\x02\x01\x12Y\n\rGetNodeStatus\x12 .turnout.v1.GetNodeStatusRequest\x1a!.turnout.v1.GetNodeStatusResponse\"\x03\x90\x02\x01\x12M\n\tListNodes\x12\x1c.turnout.v1.ListNodesRequest\x1a\x1d.turnout.v1.ListNodesResponse\"\x03\x90\x02\x01\x12R\n\nWatchNodes\x12\x1d.turnout.v1.WatchNodesRequest\x1a\x1e.turnout.v1.WatchNodesResponse\"\x03\x90\x02\x01\x30\x01\x12T\n\rReconnectNode\x12 .turnout.v1.ReconnectNodeRequest\x1a!.turnout.v1.ReconnectNodeResponse\x12N\n\x0b\x46orgetNodes\x12\x1e.turnout.v1.ForgetNodesRequest\x1a\x1f.turnout.v1.ForgetNodesResponse\x12K\n\nAdoptNodes\x12\x1d.turnout.v1.AdoptNodesRequest\x1a\x1e.turnout.v1.AdoptNodesResponseB8\n\x0e\x64\x65v.turnout.v1P\x01Z$turnout.dev/gen/turnout/v1;turnoutv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dturnout/v1/node_service.proto\x12\nturnout.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x15turnout/v1/node.proto\"9\n\x0eGetNodeRequest\x12\'\n\x04name\x18\x01 \x01(\tB\x19\xe2\x41\x01\x02\xfa\x41\x12\n\x10turnout.dev/Node\"1\n\x0fGetNodeResponse\x12\x1e\n\x04node\x18\x01 \x01(\x0b\x32\x10.turnout.v1.Node\"\x97\x01\n\x14GetNodeStatusRequest\x12\'\n\x04name\x18\x01 \x01(\tB\x19\xe2\x41\x01\x02\xfa\x41\x12\n\x10turnout.dev/Node\x12\x1b\n\rmax_resources\x18\x02 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x1c\n\x0einclude_synced\x18\x03 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x1b\n\rexclude_diffs\x18\x04 \x01(\x08\x42\x04\xe2\x41\x01\x01\"?\n\x15GetNodeStatusResponse\x12&\n\x06status\x18\x01 \x01(\x0b\x32\x16.turnout.v1.NodeStatus\"E\n\x10ListNodesRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"x\n\x11ListNodesResponse\x12\x1f\n\x05nodes\x18\x01 \x03(\x0b\x32\x10.turnout.v1.Node\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12)\n\x07summary\x18\x03 \x01(\x0b\x32\x18.turnout.v1.FleetSummary\"\xe8\x01\n\x0c\x46leetSummary\x12\x10\n\x08revision\x18\x01 \x01(\x03\x12\x0e\n\x06synced\x18\x02 \x01(\x05\x12\x0e\n\x06\x62\x65hind\x18\x03 \x01(\x05\x12\x10\n\x08refusing\x18\x04 \x01(\x05\x12\x0c\n\x04gone\x18\x05 \x01(\x05\x12\x10\n\x08released\x18\x06 \x01(\x05\x12\x0f\n\x07\x63ounted\x18\x07 \x01(\x05\x12\x0f\n\x07holding\x18\x08 \x01(\x05\x12\r\n\x05known\x18\t \x01(\x05\x12\x16\n\x0enot_remembered\x18\n \x01(\x05\x12+\n\x08\x65xpected\x18\x0b \x03(\x0b\x32\x19.turnout.v1.ExpectedNodes\",\n\x11WatchNodesRequest\x12\x17\n\tmax_nodes\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\"`\n\x12WatchNodesResponse\x12)\n\x07summary\x18\x01 \x01(\x0b\x32\x18.turnout.v1.FleetSummary\x12\x1f\n\x05nodes\x18\x02 \x03(\x0b\x32\x10.turnout.v1.Node\"?\n\x14ReconnectNodeRequest\x12\'\n\x04name\x18\x01 \x01(\tB\x19\xe2\x41\x01\x02\xfa\x41\x12\n\x10turnout.dev/Node\"(\n\x15ReconnectNodeResponse\x12\x0f\n\x07streams\x18\x01 \x01(\x05\">\n\x12\x46orgetNodesRequest\x12(\n\x05names\x18\x01 \x03(\tB\x19\xe2\x41\x01\x02\xfa\x41\x12\n\x10turnout.dev/Node\"\x15\n\x13\x46orgetNodesResponse\"=\n\x11\x41\x64optNodesRequest\x12(\n\x05names\x18\x01 \x03(\tB\x19\xe2\x41\x01\x02\xfa\x41\x12\n\x10turnout.dev/Node\"&\n\x12\x41\x64optNodesResponse\x12\x10\n\x08revision\x18\x01 \x01(\x03\">\n\x10\x42lockNodeRequest\x12\x14\n\x06\x63lient\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06reason\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"f\n\x11\x42lockNodeResponse\x12$\n\x05\x62lock\x18\x01 \x01(\x0b\x32\x15.turnout.v1.NodeBlock\x12+\n\x0c\x64isconnected\x18\x02 \x03(\tB\x15\xfa\x41\x12\n\x10turnout.dev/Node\"*\n\x12UnblockNodeRequest\x12\x14\n\x06\x63lient\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\x15\n\x13UnblockNodeResponse\"J\n\x15ListNodeBlocksRequest\x12\x17\n\tpage_size\x18\x01 \x01(\x05\x42\x04\xe2\x41\x01\x01\x12\x18\n\npage_token\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\"X\n\x16ListNodeBlocksResponse\x12%\n\x06\x62locks\x18\x01 \x03(\x0b\x32\x15.turnout.v1.NodeBlock\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xbf\x06\n\x0bNodeService\x12G\n\x07GetNode\x12\x1a.turnout.v1.GetNodeRequest\x1a\x1b.turnout.v1.GetNodeResponse\"\x03\x90\x02\x01\x12Y\n\rGetNodeStatus\x12 .turnout.v1.GetNodeStatusRequest\x1a!.turnout.v1.GetNodeStatusResponse\"\x03\x90\x02\x01\x12M\n\tListNodes\x12\x1c.turnout.v1.ListNodesRequest\x1a\x1d.turnout.v1.ListNodesResponse\"\x03\x90\x02\x01\x12R\n\nWatchNodes\x12\x1d.turnout.v1.WatchNodesRequest\x1a\x1e.turnout.v1.WatchNodesResponse\"\x03\x90\x02\x01\x30\x01\x12T\n\rReconnectNode\x12 .turnout.v1.ReconnectNodeRequest\x1a!.turnout.v1.ReconnectNodeResponse\x12N\n\x0b\x46orgetNodes\x12\x1e.turnout.v1.ForgetNodesRequest\x1a\x1f.turnout.v1.ForgetNodesResponse\x12K\n\nAdoptNodes\x12\x1d.turnout.v1.AdoptNodesRequest\x1a\x1e.turnout.v1.AdoptNodesResponse\x12H\n\tBlockNode\x12\x1c.turnout.v1.BlockNodeRequest\x1a\x1d.turnout.v1.BlockNodeResponse\x12N\n\x0bUnblockNode\x12\x1e.turnout.v1.UnblockNodeRequest\x1a\x1f.turnout.v1.UnblockNodeResponse\x12\\\n\x0eListNodeBlocks\x12!.turnout.v1.ListNodeBlocksRequest\x1a\".turnout.v1.ListNodeBlocksResponse\"\x03\x90\x02\x01\x42\x38\n\x0e\x64\x65v.turnout.v1P\x01Z$turnout.dev/gen/turnout/v1;turnoutv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -57,6 +57,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_FORGETNODESREQUEST'].fields_by_name['names']._serialized_options = b'\342A\001\002\372A\022\n\020turnout.dev/Node'
   _globals['_ADOPTNODESREQUEST'].fields_by_name['names']._loaded_options = None
   _globals['_ADOPTNODESREQUEST'].fields_by_name['names']._serialized_options = b'\342A\001\002\372A\022\n\020turnout.dev/Node'
+  _globals['_BLOCKNODEREQUEST'].fields_by_name['client']._loaded_options = None
+  _globals['_BLOCKNODEREQUEST'].fields_by_name['client']._serialized_options = b'\342A\001\002'
+  _globals['_BLOCKNODEREQUEST'].fields_by_name['reason']._loaded_options = None
+  _globals['_BLOCKNODEREQUEST'].fields_by_name['reason']._serialized_options = b'\342A\001\001'
+  _globals['_BLOCKNODERESPONSE'].fields_by_name['disconnected']._loaded_options = None
+  _globals['_BLOCKNODERESPONSE'].fields_by_name['disconnected']._serialized_options = b'\372A\022\n\020turnout.dev/Node'
+  _globals['_UNBLOCKNODEREQUEST'].fields_by_name['client']._loaded_options = None
+  _globals['_UNBLOCKNODEREQUEST'].fields_by_name['client']._serialized_options = b'\342A\001\002'
+  _globals['_LISTNODEBLOCKSREQUEST'].fields_by_name['page_size']._loaded_options = None
+  _globals['_LISTNODEBLOCKSREQUEST'].fields_by_name['page_size']._serialized_options = b'\342A\001\001'
+  _globals['_LISTNODEBLOCKSREQUEST'].fields_by_name['page_token']._loaded_options = None
+  _globals['_LISTNODEBLOCKSREQUEST'].fields_by_name['page_token']._serialized_options = b'\342A\001\001'
   _globals['_NODESERVICE'].methods_by_name['GetNode']._loaded_options = None
   _globals['_NODESERVICE'].methods_by_name['GetNode']._serialized_options = b'\220\002\001'
   _globals['_NODESERVICE'].methods_by_name['GetNodeStatus']._loaded_options = None
@@ -65,6 +77,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_NODESERVICE'].methods_by_name['ListNodes']._serialized_options = b'\220\002\001'
   _globals['_NODESERVICE'].methods_by_name['WatchNodes']._loaded_options = None
   _globals['_NODESERVICE'].methods_by_name['WatchNodes']._serialized_options = b'\220\002\001'
+  _globals['_NODESERVICE'].methods_by_name['ListNodeBlocks']._loaded_options = None
+  _globals['_NODESERVICE'].methods_by_name['ListNodeBlocks']._serialized_options = b'\220\002\001'
   _globals['_GETNODEREQUEST']._serialized_start=128
   _globals['_GETNODEREQUEST']._serialized_end=185
   _globals['_GETNODERESPONSE']._serialized_start=187
@@ -95,6 +109,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ADOPTNODESREQUEST']._serialized_end=1284
   _globals['_ADOPTNODESRESPONSE']._serialized_start=1286
   _globals['_ADOPTNODESRESPONSE']._serialized_end=1324
-  _globals['_NODESERVICE']._serialized_start=1327
-  _globals['_NODESERVICE']._serialized_end=1910
+  _globals['_BLOCKNODEREQUEST']._serialized_start=1326
+  _globals['_BLOCKNODEREQUEST']._serialized_end=1388
+  _globals['_BLOCKNODERESPONSE']._serialized_start=1390
+  _globals['_BLOCKNODERESPONSE']._serialized_end=1492
+  _globals['_UNBLOCKNODEREQUEST']._serialized_start=1494
+  _globals['_UNBLOCKNODEREQUEST']._serialized_end=1536
+  _globals['_UNBLOCKNODERESPONSE']._serialized_start=1538
+  _globals['_UNBLOCKNODERESPONSE']._serialized_end=1559
+  _globals['_LISTNODEBLOCKSREQUEST']._serialized_start=1561
+  _globals['_LISTNODEBLOCKSREQUEST']._serialized_end=1635
+  _globals['_LISTNODEBLOCKSRESPONSE']._serialized_start=1637
+  _globals['_LISTNODEBLOCKSRESPONSE']._serialized_end=1725
+  _globals['_NODESERVICE']._serialized_start=1728
+  _globals['_NODESERVICE']._serialized_end=2559
 # @@protoc_insertion_point(module_scope)

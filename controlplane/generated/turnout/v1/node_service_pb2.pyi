@@ -431,3 +431,152 @@ class AdoptNodesResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AdoptNodesResponse: _TypeAlias = AdoptNodesResponse  # noqa: Y015
+
+@_typing.final
+class BlockNodeRequest(_message.Message):
+    """BlockNodeRequest names the client to block."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLIENT_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    client: _builtins.str
+    """The id of a node, or the identity in a client's certificate; every client that has it is blocked. At most 512 bytes. Required."""
+    reason: _builtins.str
+    """Reason of the block, for people, at most 1,000 characters. Unset: none."""
+    def __init__(
+        self,
+        *,
+        client: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["client", b"client", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BlockNodeRequest: _TypeAlias = BlockNodeRequest  # noqa: Y015
+
+@_typing.final
+class BlockNodeResponse(_message.Message):
+    """BlockNodeResponse contains the result."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BLOCK_FIELD_NUMBER: _builtins.int
+    DISCONNECTED_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def block(self) -> _node_pb2.NodeBlock:
+        """The block."""
+
+    @_builtins.property
+    def disconnected(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Nodes that were connected and are not any more, `nodes/{node}`, at most 1,000."""
+
+    def __init__(
+        self,
+        *,
+        block: _node_pb2.NodeBlock | None = ...,
+        disconnected: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["block", b"block"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["block", b"block", "disconnected", b"disconnected"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BlockNodeResponse: _TypeAlias = BlockNodeResponse  # noqa: Y015
+
+@_typing.final
+class UnblockNodeRequest(_message.Message):
+    """UnblockNodeRequest names the client."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLIENT_FIELD_NUMBER: _builtins.int
+    client: _builtins.str
+    """The text that BlockNode was called with. Required."""
+    def __init__(
+        self,
+        *,
+        client: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["client", b"client"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnblockNodeRequest: _TypeAlias = UnblockNodeRequest  # noqa: Y015
+
+@_typing.final
+class UnblockNodeResponse(_message.Message):
+    """UnblockNodeResponse is empty: the client may connect again."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnblockNodeResponse: _TypeAlias = UnblockNodeResponse  # noqa: Y015
+
+@_typing.final
+class ListNodeBlocksRequest(_message.Message):
+    """ListNodeBlocksRequest asks for a page of blocks."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """Maximum number of blocks to return, at most 1,000; a larger number counts as 1,000. Unset: 100."""
+    page_token: _builtins.str
+    """`next_page_token` of the page before. Unset: from the start."""
+    def __init__(
+        self,
+        *,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListNodeBlocksRequest: _TypeAlias = ListNodeBlocksRequest  # noqa: Y015
+
+@_typing.final
+class ListNodeBlocksResponse(_message.Message):
+    """ListNodeBlocksResponse contains a page of blocks."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BLOCKS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Token of the next page. Empty on the last page."""
+    @_builtins.property
+    def blocks(self) -> _containers.RepeatedCompositeFieldContainer[_node_pb2.NodeBlock]:
+        """The blocks by client."""
+
+    def __init__(
+        self,
+        *,
+        blocks: _abc.Iterable[_node_pb2.NodeBlock] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blocks", b"blocks", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListNodeBlocksResponse: _TypeAlias = ListNodeBlocksResponse  # noqa: Y015

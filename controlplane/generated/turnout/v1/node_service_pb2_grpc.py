@@ -70,6 +70,21 @@ class NodeServiceStub:
                 request_serializer=turnout_dot_v1_dot_node__service__pb2.AdoptNodesRequest.SerializeToString,
                 response_deserializer=turnout_dot_v1_dot_node__service__pb2.AdoptNodesResponse.FromString,
                 _registered_method=True)
+        self.BlockNode = channel.unary_unary(
+                '/turnout.v1.NodeService/BlockNode',
+                request_serializer=turnout_dot_v1_dot_node__service__pb2.BlockNodeRequest.SerializeToString,
+                response_deserializer=turnout_dot_v1_dot_node__service__pb2.BlockNodeResponse.FromString,
+                _registered_method=True)
+        self.UnblockNode = channel.unary_unary(
+                '/turnout.v1.NodeService/UnblockNode',
+                request_serializer=turnout_dot_v1_dot_node__service__pb2.UnblockNodeRequest.SerializeToString,
+                response_deserializer=turnout_dot_v1_dot_node__service__pb2.UnblockNodeResponse.FromString,
+                _registered_method=True)
+        self.ListNodeBlocks = channel.unary_unary(
+                '/turnout.v1.NodeService/ListNodeBlocks',
+                request_serializer=turnout_dot_v1_dot_node__service__pb2.ListNodeBlocksRequest.SerializeToString,
+                response_deserializer=turnout_dot_v1_dot_node__service__pb2.ListNodeBlocksResponse.FromString,
+                _registered_method=True)
 
 
 class NodeServiceServicer:
@@ -132,6 +147,29 @@ class NodeServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def BlockNode(self, request, context):
+        """Blocks a client: its streams end with PERMISSION_DENIED within five seconds, on every worker, and it gets no new ones. It keeps
+        the configuration that it has. Its nodes are forgotten, so no command waits for them. Blocking a client again changes the
+        reason. Errors: RESOURCE_EXHAUSTED with 1,000 blocks; UNAVAILABLE if the store can't write.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UnblockNode(self, request, context):
+        """Ends a block. Errors: NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListNodeBlocks(self, request, context):
+        """Lists the blocks by client.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_NodeServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -169,6 +207,21 @@ def add_NodeServiceServicer_to_server(servicer, server):
                     servicer.AdoptNodes,
                     request_deserializer=turnout_dot_v1_dot_node__service__pb2.AdoptNodesRequest.FromString,
                     response_serializer=turnout_dot_v1_dot_node__service__pb2.AdoptNodesResponse.SerializeToString,
+            ),
+            'BlockNode': grpc.unary_unary_rpc_method_handler(
+                    servicer.BlockNode,
+                    request_deserializer=turnout_dot_v1_dot_node__service__pb2.BlockNodeRequest.FromString,
+                    response_serializer=turnout_dot_v1_dot_node__service__pb2.BlockNodeResponse.SerializeToString,
+            ),
+            'UnblockNode': grpc.unary_unary_rpc_method_handler(
+                    servicer.UnblockNode,
+                    request_deserializer=turnout_dot_v1_dot_node__service__pb2.UnblockNodeRequest.FromString,
+                    response_serializer=turnout_dot_v1_dot_node__service__pb2.UnblockNodeResponse.SerializeToString,
+            ),
+            'ListNodeBlocks': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListNodeBlocks,
+                    request_deserializer=turnout_dot_v1_dot_node__service__pb2.ListNodeBlocksRequest.FromString,
+                    response_serializer=turnout_dot_v1_dot_node__service__pb2.ListNodeBlocksResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -361,6 +414,87 @@ class NodeService:
             '/turnout.v1.NodeService/AdoptNodes',
             turnout_dot_v1_dot_node__service__pb2.AdoptNodesRequest.SerializeToString,
             turnout_dot_v1_dot_node__service__pb2.AdoptNodesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BlockNode(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/turnout.v1.NodeService/BlockNode',
+            turnout_dot_v1_dot_node__service__pb2.BlockNodeRequest.SerializeToString,
+            turnout_dot_v1_dot_node__service__pb2.BlockNodeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UnblockNode(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/turnout.v1.NodeService/UnblockNode',
+            turnout_dot_v1_dot_node__service__pb2.UnblockNodeRequest.SerializeToString,
+            turnout_dot_v1_dot_node__service__pb2.UnblockNodeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListNodeBlocks(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/turnout.v1.NodeService/ListNodeBlocks',
+            turnout_dot_v1_dot_node__service__pb2.ListNodeBlocksRequest.SerializeToString,
+            turnout_dot_v1_dot_node__service__pb2.ListNodeBlocksResponse.FromString,
             options,
             channel_credentials,
             insecure,

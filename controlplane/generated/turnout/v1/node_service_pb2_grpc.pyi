@@ -58,6 +58,15 @@ class NodeServiceStub:
     another history, and the newest revision would take something from it. All of the nodes are adopted, or none. Errors:
     NOT_FOUND; FAILED_PRECONDITION (NOT_HELD_BACK) if a node is not held back.
     """
+    BlockNode: _grpc.UnaryUnaryMultiCallable[_node_service_pb2.BlockNodeRequest, _node_service_pb2.BlockNodeResponse]
+    """Blocks a client: its streams end with PERMISSION_DENIED within five seconds, on every worker, and it gets no new ones. It keeps
+    the configuration that it has. Its nodes are forgotten, so no command waits for them. Blocking a client again changes the
+    reason. Errors: RESOURCE_EXHAUSTED with 1,000 blocks; UNAVAILABLE if the store can't write.
+    """
+    UnblockNode: _grpc.UnaryUnaryMultiCallable[_node_service_pb2.UnblockNodeRequest, _node_service_pb2.UnblockNodeResponse]
+    """Ends a block. Errors: NOT_FOUND."""
+    ListNodeBlocks: _grpc.UnaryUnaryMultiCallable[_node_service_pb2.ListNodeBlocksRequest, _node_service_pb2.ListNodeBlocksResponse]
+    """Lists the blocks by client."""
 
 @_typing.type_check_only
 class NodeServiceAsyncStub(NodeServiceStub):
@@ -89,6 +98,15 @@ class NodeServiceAsyncStub(NodeServiceStub):
     another history, and the newest revision would take something from it. All of the nodes are adopted, or none. Errors:
     NOT_FOUND; FAILED_PRECONDITION (NOT_HELD_BACK) if a node is not held back.
     """
+    BlockNode: _aio.UnaryUnaryMultiCallable[_node_service_pb2.BlockNodeRequest, _node_service_pb2.BlockNodeResponse]  # type: ignore[assignment]
+    """Blocks a client: its streams end with PERMISSION_DENIED within five seconds, on every worker, and it gets no new ones. It keeps
+    the configuration that it has. Its nodes are forgotten, so no command waits for them. Blocking a client again changes the
+    reason. Errors: RESOURCE_EXHAUSTED with 1,000 blocks; UNAVAILABLE if the store can't write.
+    """
+    UnblockNode: _aio.UnaryUnaryMultiCallable[_node_service_pb2.UnblockNodeRequest, _node_service_pb2.UnblockNodeResponse]  # type: ignore[assignment]
+    """Ends a block. Errors: NOT_FOUND."""
+    ListNodeBlocks: _aio.UnaryUnaryMultiCallable[_node_service_pb2.ListNodeBlocksRequest, _node_service_pb2.ListNodeBlocksResponse]  # type: ignore[assignment]
+    """Lists the blocks by client."""
 
 class NodeServiceServicer(metaclass=_abc_1.ABCMeta):
     """NodeService reports on the xDS clients that are connected or were connected earlier."""
@@ -159,5 +177,32 @@ class NodeServiceServicer(metaclass=_abc_1.ABCMeta):
         another history, and the newest revision would take something from it. All of the nodes are adopted, or none. Errors:
         NOT_FOUND; FAILED_PRECONDITION (NOT_HELD_BACK) if a node is not held back.
         """
+
+    @_abc_1.abstractmethod
+    def BlockNode(
+        self,
+        request: _node_service_pb2.BlockNodeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_node_service_pb2.BlockNodeResponse, _abc.Awaitable[_node_service_pb2.BlockNodeResponse]]:
+        """Blocks a client: its streams end with PERMISSION_DENIED within five seconds, on every worker, and it gets no new ones. It keeps
+        the configuration that it has. Its nodes are forgotten, so no command waits for them. Blocking a client again changes the
+        reason. Errors: RESOURCE_EXHAUSTED with 1,000 blocks; UNAVAILABLE if the store can't write.
+        """
+
+    @_abc_1.abstractmethod
+    def UnblockNode(
+        self,
+        request: _node_service_pb2.UnblockNodeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_node_service_pb2.UnblockNodeResponse, _abc.Awaitable[_node_service_pb2.UnblockNodeResponse]]:
+        """Ends a block. Errors: NOT_FOUND."""
+
+    @_abc_1.abstractmethod
+    def ListNodeBlocks(
+        self,
+        request: _node_service_pb2.ListNodeBlocksRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_node_service_pb2.ListNodeBlocksResponse, _abc.Awaitable[_node_service_pb2.ListNodeBlocksResponse]]:
+        """Lists the blocks by client."""
 
 def add_NodeServiceServicer_to_server(servicer: NodeServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

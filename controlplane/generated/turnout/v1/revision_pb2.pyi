@@ -540,7 +540,8 @@ class RevisionProgress(_message.Message):
     EXPECTED_FIELD_NUMBER: _builtins.int
     total: _builtins.int
     """Number of nodes that count: those that are connected, and those that are known. With NODE_REQUIREMENT_CONNECTED: those that
-    are connected, and those that disconnected during the watch.
+    are connected, and those that disconnected during the watch. Nodes with the same identity are one, in the worst of their
+    states, unless the rule of their identity has `shared: true`; so one client can't stand for several.
     """
     holding: _builtins.int
     """Number of nodes that hold the revision or a newer one: they have ACKed everything of it, except for resources that they
