@@ -13,11 +13,12 @@ from typing import Any
 import grpc
 import structlog
 from envoy.service.status.v3 import csds_pb2
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from prometheus_client import CollectorRegistry
 
 from controlplane.api.csds import ClientStatus
+from controlplane.api.health import Health
 from controlplane.api.node_service import NodeService
 from controlplane.api.nouns import add_services
 from controlplane.api.ports import check_free, listen, port_taken, reserve
@@ -120,7 +121,7 @@ class App:
             ],
         )
         self._refused_changes = RefusedChanges()
-        self._health: Any = vars(health)["aio"].HealthServicer()  # missing in the type stubs
+        self._health = Health()
         self._store: Store | None = None
         self._recorder: VersionRecorder | None = None
         self._members: MemberKeeper | None = None

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from controlplane.access.caller import Caller, Credential
 from controlplane.access.document import AccessFile, OidcSettings, parse
-from controlplane.access.roles import Role
-from controlplane.access.rules import Rule, Rules
+from controlplane.access.roles import Permission, Role
+from controlplane.access.rules import Rule, Rules, Target
 from controlplane.errors import Code, Error
+from tests.structure.tree import ROOT
 
 FULL = """
 oidc:
@@ -39,6 +41,14 @@ def test_a_full_file() -> None:
     rules = Rules((first, Rule(("everyone",), Role.VIEWER)), {"ml-team": ("user:anna@example.com", "token:ci")})
     oidc = OidcSettings("https://login.example.com/dex", "turnout", "email", clock_skew=5)
     assert parse(FULL, "access.yaml") == AccessFile(rules, oidc)
+
+
+def test_the_example() -> None:
+    path = ROOT / "examples" / "access" / "access.yaml"
+    content = parse(path.read_text(encoding="utf-8"), str(path))
+    caller = Caller(Credential.CERTIFICATE, "spiffe://example.com/ns/ci/sa/deploy")
+    assert content.rules.may(caller, Permission.EDIT, Target("models/iris", ("staging",)))
+    assert not content.rules.may(caller, Permission.EDIT, Target("models/iris", ("staging", "edge")))
 
 
 def test_json_is_yaml() -> None:

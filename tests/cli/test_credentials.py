@@ -10,6 +10,7 @@ import pytest
 from controlplane.cli.credentials import SYSTEM, Credentials, client_config, config_folder, private_file
 from controlplane.errors import Error
 from tests import pki
+from tests.structure.tree import ROOT
 
 LOCAL = "127.0.0.1:18080"
 
@@ -56,6 +57,10 @@ def test_client_yaml(tmp_path: Path) -> None:
     assert client_config(tmp_path) == expected
     (tmp_path / "client.yaml").write_text("api: a:1\nca: system\n")
     assert client_config(tmp_path)["ca"] == SYSTEM
+
+
+def test_the_example() -> None:
+    assert client_config(ROOT / "examples" / "access")["api"] == "turnout.example.com:18080"
 
 
 @pytest.mark.parametrize(

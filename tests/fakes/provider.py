@@ -1,8 +1,13 @@
-"""An OpenID provider in memory: keys, tokens, and answers to `fetch`."""
+"""An OpenID provider in memory: keys, tokens, and answers to `fetch`; over HTTP if a server needs it."""
 
 from __future__ import annotations
 
 import json
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import jwt
@@ -17,13 +22,14 @@ NOW = 1_700_000_000.0
 class Provider:
     """Signs tokens with the newest key. `now` is the clock of the verifier."""
 
-    def __init__(self) -> None:
+    def __init__(self, issuer: str = ISSUER, now: float = NOW) -> None:
+        self.issuer = issuer
         self.keys: dict[str, Any] = {}
-        self.now = NOW
+        self.now = now
         self.fetched: list[str] = []
         # Set to an error to be unreachable.
         self.down: OSError | None = None
-        self.discovery: dict[str, Any] = {"issuer": ISSUER, "jwks_uri": f"{ISSUER}/keys"}
+        self.discovery: dict[str, Any] = {"issuer": issuer, "jwks_uri": f"{issuer}/keys"}
         self.rotate("k1")
 
     def rotate(self, kid: str, kind: str = "EC", keep: bool = False) -> None:
@@ -49,7 +55,7 @@ class Provider:
     def claims(self, **changed: Any) -> dict[str, Any]:
         """Return claims of a valid token; None leaves one out."""
         claims = {
-            "iss": ISSUER,
+            "iss": self.issuer,
             "aud": [AUDIENCE, "other"],
             "sub": "anna",
             "iat": self.now,
@@ -71,3 +77,28 @@ class Provider:
         key = next(reversed(self.keys.values())).public_key()
         pem: bytes = key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
         return pem.decode()
+
+
+@contextmanager
+def serving() -> Iterator[Provider]:
+    """Serve the keys of a provider on loopback until the block ends. Its tokens are valid now."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(provider.fetch(self.path))
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    provider = Provider(f"http://127.0.0.1:{server.server_port}", time.time())
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+    thread.start()
+    try:
+        yield provider
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
