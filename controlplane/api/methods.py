@@ -86,4 +86,6 @@ def named_object(request: Any) -> str:
     for name in (getattr(request, "name", ""), *getattr(request, "names", ())):
         if name:
             return str(name)[:_NAME]
+    if client := getattr(request, "client", ""):
+        return f"nodes/{client}"[:_NAME]
     return ""
