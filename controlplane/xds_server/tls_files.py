@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import os
 import ssl
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import structlog
@@ -69,6 +71,8 @@ class Loaded:
     rules: IdentityRules
     # The numbers of the revoked certificates, as `Credential.serial`.
     revoked: frozenset[str]
+    # When the server's certificate begins and ends, in seconds since the epoch.
+    validity: tuple[float, float]
 
 
 class TlsFiles:
@@ -81,6 +85,8 @@ class TlsFiles:
         self.loaded = load(files)
         # Grows by one each time that the content is replaced.
         self.generation = 1
+        # The end of the newest certificate about which the log has a warning.
+        self._warned = 0.0
 
     @property
     def context(self) -> ssl.SSLContext:
@@ -100,6 +106,7 @@ class TlsFiles:
             await asyncio.sleep(INTERVAL)
             if self.refresh():
                 changed()
+            self.warn_of_end(time.time())
 
     def refresh(self) -> bool:
         """Read the files again if one has changed. Return True if their content is replaced."""
@@ -116,6 +123,14 @@ class TlsFiles:
         log.info("TLS files taken over", generation=self.generation, revoked=len(self.loaded.revoked))
         return True
 
+    def warn_of_end(self, now: float) -> None:
+        """Log once if the server's certificate has less than a tenth of its time left: whoever renews it has stopped."""
+        start, end = self.loaded.validity
+        if end - now < 0.1 * (end - start) and self._warned != end:
+            self._warned = end
+            when = datetime.fromtimestamp(end, UTC).isoformat(timespec="minutes")
+            log.warning("the certificate of the xDS port ends soon", file=str(self._files.certificate), end=when)
+
     def _look(self) -> list[_Stamp]:
         return [_stamp(path) for path in self._files.paths]
 
@@ -131,19 +146,43 @@ def load(files: TlsPaths) -> Loaded:
     context.set_alpn_protocols(["h2"])
     _complete_pem(chain, files.certificate)
     _complete_pem(authorities, files.client_ca)
+    _check_key(key, files)
+    validity = _validity(chain, files.certificate)
     try:
         context.load_cert_chain(files.certificate, files.key, password=lambda: b"")
     except (ssl.SSLError, OSError, ValueError) as error:
-        raise invalid(
-            str(files.key), f"and {files.certificate} are no pair of certificate and key: {_reason(error)}"
-        ) from None
+        problem = f"is not the key of the certificate in {files.certificate}: give the two files that were made together"
+        raise invalid(str(files.key), f"{problem} ({_reason(error)})") from None
     try:
         context.load_verify_locations(cadata=authorities.decode("ascii", "replace"))
         issuers = x509.load_pem_x509_certificates(authorities)
     except (ssl.SSLError, ValueError) as error:
         raise invalid(str(files.client_ca), f"has no authorities in PEM: {_reason(error)}") from None
     revoked = frozenset[str]() if files.crl is None else _revoked(_read(files.crl), files.crl, issuers)
-    return Loaded(context, chain, key, authorities, _rules(files.identities), revoked)
+    return Loaded(context, chain, key, authorities, _rules(files.identities), revoked, validity)
+
+
+def _check_key(key: bytes, files: TlsPaths) -> None:
+    if b"ENCRYPTED" in key:
+        problem = "is encrypted, and nobody can type its passphrase when the server starts: write it without one"
+        raise invalid(str(files.key), f"{problem}, as with `openssl pkey -in {files.key} -out NEW`")
+    if b"PRIVATE KEY-----" not in key:
+        raise invalid(str(files.key), f"has no private key in PEM: it must be the key of {files.certificate}")
+
+
+def _validity(chain: bytes, path: Path) -> tuple[float, float]:
+    """Return when the server's certificate begins and ends. Errors: INVALID_ARGUMENT if it is not valid now."""
+    try:
+        leaf = x509.load_pem_x509_certificates(chain)[0]
+    except ValueError as error:
+        raise invalid(str(path), f"has no certificate in PEM: {_reason(error)}") from None
+    start, end, now = leaf.not_valid_before_utc, leaf.not_valid_after_utc, datetime.now(UTC)
+    if end <= now:
+        raise invalid(str(path), f"has expired, on {end:%Y-%m-%d at %H:%M} UTC, so no client would accept it: renew it")
+    if start > now:
+        problem = f"is valid from {start:%Y-%m-%d at %H:%M} UTC on, and here it is {now:%H:%M} on {now:%Y-%m-%d}"
+        raise invalid(str(path), f"{problem}: check the clock of this machine")
+    return start.timestamp(), end.timestamp()
 
 
 def read_certificate(certificate: x509.Certificate) -> Credential:
@@ -205,7 +244,9 @@ def _read(path: Path) -> bytes:
         with path.open("rb") as file:
             return file.read(_MAX_BYTES)
     except OSError as error:
-        raise invalid(str(path), f"can't be read: {(error.strerror or str(error)).lower()}") from None
+        raise invalid(
+            str(path), f"can't be read: {(error.strerror or str(error)).lower()}. It is a file of mutual TLS on the xDS port"
+        ) from None
 
 
 def _complete_pem(data: bytes, path: Path, kind: str = "CERTIFICATE") -> None:

@@ -159,6 +159,16 @@ async def test_streams_of_a_blocked_client_end_and_it_gets_no_new_ones(tmp_path:
                     async with asyncio.timeout(5):
                         while (await outcome(channel, method, type_url, id="web"))[0] != "served":
                             pass
+        # The same for a certificate in the list of revoked ones.
+        other = plane.authority.pair("spiffe://td/other")
+        async with plane.channel(other) as channel:
+            call = channel.stream_stream(method)()
+            await call.write(first_request(method, type_url, {"id": "other"}))
+            await call.read()
+            write(tmp_path, plane.authority.pair("localhost"), plane.authority, rules=RULES, crl=plane.authority.crl(other))
+            async with asyncio.timeout(5):
+                assert (await call.code()).name == "PERMISSION_DENIED"
+            assert "is revoked" in await call.details()
         # Other clients are served, and a block outlives a restart of a worker and of the control plane.
         async with plane.channel(plane.authority.pair("spiffe://td/other")) as channel:
             assert (await outcome(channel, method, type_url, id="other"))[0] == "served"

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
 from structlog.testing import capture_logs
 
 from controlplane.errors import Error
 from controlplane.xds_server.tls_files import TlsFiles, TlsPaths, read_certificate
-from tests.pki import Authority, Pair
+from tests.pki import Authority, Pair, authority
 
 RULES = "identities: [{match: '{name}', ids: '{name}', clusters: '*', metadata: {'*': '*'}}]"
 
@@ -33,6 +34,12 @@ def write(directory: Path, server: Pair, *authorities: Authority, rules: str = R
         put("identities.yaml", rules),
         None if crl is None else put("crl.pem", crl),
     )
+
+
+def encrypted() -> str:
+    """Return a private key with a passphrase."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret")).decode()
 
 
 def certificate(pair: Pair) -> x509.Certificate:
@@ -60,7 +67,13 @@ def test_new_files_are_taken_over_together(tmp_path: Path) -> None:
         (lambda d: (d / "cert.pem").write_text((d / "cert.pem").read_text()[:-40]), "is cut off"),
         (lambda d: (d / "ca.pem").write_text((d / "ca.pem").read_text()[:300]), "is cut off"),
         (lambda d: (d / "ca.pem").write_text(""), "has no CERTIFICATE"),
-        (lambda d: (d / "key.pem").write_text(Authority().pair("a").key), "no pair"),
+        (lambda d: (d / "key.pem").write_text(Authority().pair("a").key), "is not the key of the certificate in"),
+        (lambda d: (d / "key.pem").write_text("x"), "has no private key in PEM"),
+        (lambda d: (d / "key.pem").write_text(encrypted()), "is encrypted"),
+        (
+            lambda d: (d / "cert.pem").write_text(authority().pair("a", lifetime=-timedelta(minutes=1)).certificate),
+            "has expired, on",
+        ),
         (lambda d: (d / "key.pem").unlink(), "can't be read"),
         (lambda d: (d / "identities.yaml").write_text("identities: ["), "is not YAML"),
         (lambda d: (d / "identities.yaml").write_text("identities: [{}]"), "must be a rule"),
@@ -83,6 +96,17 @@ def test_a_bad_file_changes_nothing_and_is_reported(tmp_path: Path, damage: Call
     assert str(tmp_path) in line["error"]
     with pytest.raises(Error, match=str(tmp_path)):
         TlsFiles(files)
+
+
+def test_the_end_of_the_servers_certificate_is_logged_once(tmp_path: Path) -> None:
+    authority = Authority()
+    tls = TlsFiles(write(tmp_path, authority.pair("localhost"), authority))
+    start, end = tls.loaded.validity
+    with capture_logs() as lines:
+        tls.warn_of_end(start + 0.8 * (end - start))
+        for now in (start + 0.95 * (end - start), end + 1):
+            tls.warn_of_end(now)
+    assert [(line["log_level"], line["file"]) for line in lines] == [("warning", str(tmp_path / "cert.pem"))]
 
 
 def test_an_identity_is_the_spiffe_id_or_the_first_name(tmp_path: Path) -> None:
