@@ -67,6 +67,12 @@ def test_a_version_hangs(run: Run, applied: Server) -> None:
     play(run, "A version hangs")
 
 
+def test_an_envoy_is_refused(run: Run, applied: Server) -> None:
+    applied.connect("edge-1")
+    assert run("nodes", "block", "edge-1", "--reason", "key stolen").code == 0
+    play(run, "An Envoy is refused")
+
+
 def test_the_store_is_lost(run: Run, tmp_path: Path, applied: Server) -> None:
     applied.stop()
     (applied.data / DATABASE).unlink()
