@@ -42,14 +42,14 @@ def alone(file: Path) -> Iterator[None]:
         yield
 
 
-def go_tool(module: Path, tool: str, output: Path) -> Path:
+def go_tool(module: Path, tool: str, output: Path, timeout: float = 110, **environment: str) -> Path:
     """Build a tool that a Go module pins, unless it was built after the module last changed, and return its path."""
     go = program("go", f"it builds {tool}")
     pinned = max((module / name).stat().st_mtime for name in ("go.mod", "go.sum"))
     output.parent.mkdir(parents=True, exist_ok=True)
     with alone(output.with_name(f"{output.name}.lock")):  # Go itself locks go.mod
         if not output.exists() or output.stat().st_mtime < pinned:
-            run([go, "build", "-o", str(output), tool], module)
+            run([go, "build", "-o", str(output), tool], module, timeout, **environment)
     return output
 
 
