@@ -184,7 +184,7 @@ def test_tokens_of_the_code_flow_by_kind_audience_and_signature(run: Run, tmp_pa
     forged = base64.urlsafe_b64encode(json.dumps(claims | {"groups": ["admins"]}).encode()).decode().rstrip("=")
     key = json.loads(dex.get(f"{dex.issuer}/keys"))["keys"][0]
     public = jwt.PyJWK(key).key.public_numbers().n.to_bytes(256, "big")
-    none = jwt.encode(claims, None, "none", headers={"kid": key["kid"]})
+    none = jwt.encode(claims, "", "none", headers={"kid": key["kid"]})
     hs256 = jwt.encode(claims, public, "HS256", headers={"kid": key["kid"]})
     for token, problem in (
         (f"{header}.{forged}.{signature}", "its signature is wrong"),
