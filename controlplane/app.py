@@ -7,7 +7,7 @@ import gc
 import signal
 import socket
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
 import grpc
@@ -17,6 +17,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from prometheus_client import CollectorRegistry
 
+from controlplane.api.audit_interceptor import AuditAttempt, AuditOutcome
 from controlplane.api.csds import ClientStatus
 from controlplane.api.health import Health
 from controlplane.api.node_service import NodeService
@@ -29,6 +30,9 @@ from controlplane.api.status import StatusInterceptor
 from controlplane.api.status_service import StatusService
 from controlplane.api.traffic_service import TrafficService
 from controlplane.api.watch import current_fleet
+from controlplane.audit.export import export_to
+from controlplane.audit.heads import HeadKeeper
+from controlplane.audit.log import AuditLog, open_log
 from controlplane.compiler import Compiler
 from controlplane.config import Address, Config
 from controlplane.domain.revision import Head
@@ -127,6 +131,8 @@ class App:
         self._members: MemberKeeper | None = None
         self._publisher: Publisher | None = None
         self._functions: PluginFunctions | None = None
+        self._audit: AuditLog | None = None
+        self._audit_heads: HeadKeeper | None = None
         # Either this process serves xDS, with `_discovery` and `_xds`, or worker processes do.
         self._discovery: Discovery | None = None
         self._xds: Serving | None = None
@@ -190,7 +196,8 @@ class App:
             resource_ttl=round(config.resource_ttl),
             load_report_interval=config.load_report_interval,
         )
-        interceptors = [StatusInterceptor(self._refused_changes.refused), *security.interceptors]
+        await self._open_audit(store)
+        interceptors = self._interceptors(security.interceptors)
         self._api = api = grpc.aio.server(options=API_OPTIONS, interceptors=interceptors)
         diffs = DiffCache()
         prober = Prober(enabled=config.probe, local=config.is_local)
@@ -203,9 +210,28 @@ class App:
         purger = KeyPurger(writer, store.records, config.keep_withdrawn_keys)
         runs = (publisher.run(), run_xds, recorder.run(), members.run(), purger.run(), *security.watches())
         self._tasks = [asyncio.create_task(run) for run in runs]
+        if self._audit is not None and self._audit_heads is not None:
+            self._tasks += [asyncio.create_task(r) for r in (self._audit.run(), self._audit_heads.run(store.head))]
         if tls is not None and self._discovery is not None:
             self._tasks.append(asyncio.create_task(tls.watch(self._discovery.access_changed)))
         await api.start()
+
+    async def _open_audit(self, store: Store) -> None:
+        """Open the audit log, unless it is off. Errors: those of `AuditFiles` and of the store."""
+        config = self.config
+        if (directory := config.audit_directory) is None:
+            return
+        export = export_to(config.audit_export) if config.audit_export else None
+        self._audit = audit = await open_log(directory, config.audit_megabytes * 1_000_000, export)
+        self._audit_heads = HeadKeeper(audit, store.records)
+        await self._audit_heads.start()
+
+    def _interceptors(self, access: Sequence[Any]) -> list[Any]:
+        """Return the interceptors of the operator API, the outermost first (`api/audit_interceptor.py`)."""
+        status = StatusInterceptor(self._refused_changes.refused)
+        if self._audit is None:
+            return [status, *access]
+        return [status, AuditOutcome(self._audit), *access, AuditAttempt(self._audit)]
 
     async def _start_xds(
         self, publisher: Publisher, recorder: VersionRecorder, limits: StreamLimits, diffs: DiffCache, access: Access
@@ -330,8 +356,11 @@ class App:
             await self._recorder.close()
         if self._functions is not None:
             self._functions.close()
+        if self._audit_heads is not None:
+            await self._audit_heads.close()
         if self._store is not None:
             await self._store.close()
+        self._audit = self._audit_heads = None
         self._tasks, self._reserved = [], []
         self._api = self.workers = self._xds = self._metrics_server = None
         self._store = self._recorder = self._members = self._publisher = self._functions = None

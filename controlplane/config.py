@@ -123,6 +123,12 @@ class Config:
     probe: bool = True
     # The plug-in whose functions patches may name: a module, or the path of its file or folder. "": that of the entry points.
     patches: str = ""
+    # Folder of the audit log. "": `audit` in `data`; "off": no log.
+    audit: str = ""
+    # Maximum size of the audit log: then its oldest entries are dropped.
+    audit_megabytes: int = 256
+    # Where each entry of the audit log is also sent: an absolute path, or `syslog…` (`audit/export.py`). "": nowhere.
+    audit_export: str = ""
     # Listen on addresses that other machines can reach also without TLS.
     insecure: bool = False
     # Start a new history in spite of signs that the directory was used before. It is no setting, so that it can't stay.
@@ -163,6 +169,8 @@ class Config:
         with c.within(""):
             self._check_secret_key()
         with c.within(""):
+            check_range(self.audit_megabytes, 8, 1_000_000, "audit_megabytes", " MB")
+        with c.within(""):
             check_range(self.workers, 0, 256, "workers")
         with c.within(""):
             if self.api == self.xds and self.api.port:
@@ -170,6 +178,11 @@ class Config:
         with c.within(""):
             self._check_metrics()
         c.check()
+
+    @property
+    def audit_directory(self) -> Path | None:
+        """The folder of the audit log; None if there is none."""
+        return None if self.audit == "off" else Path(self.audit) if self.audit else self.data / "audit"
 
     @property
     def listeners(self) -> tuple[Listener, ...]:

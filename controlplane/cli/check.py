@@ -86,6 +86,7 @@ def findings_of(config: Config) -> Iterator[Finding]:
     """Yield everything that is checked beside the ports."""
     yield _credentials(config)
     yield _sealing_key(config)
+    yield from _audit(config)
     yield _mode("data folder", config.data, 0o077)
     yield _mode("store", config.data / "turnout.db", 0o077)
     if config.xds_tls_key is not None:
@@ -112,6 +113,16 @@ def _sealing_key(config: Config) -> Finding:
         return found
     text = f"{found.text}; in the folder of the store, so whoever gets a copy of the folder has both"
     return Finding("sealing key", False, text)
+
+
+def _audit(config: Config) -> Iterator[Finding]:
+    folder = config.audit_directory
+    if folder is None:
+        yield Finding("audit log", True, "off: nobody can find out who changed something")
+        return
+    yield _mode("audit log", folder, 0o077)
+    copies = f"entries also go to {config.audit_export}" if config.audit_export else "only on this machine (--audit-export)"
+    yield Finding("audit export", False, copies)
 
 
 def _mode(subject: str, path: Path, forbidden: int) -> Finding:

@@ -9,6 +9,7 @@ import typer
 
 from controlplane.cli import (
     apply,
+    audit,
     backup,
     bootstrap,
     can,
@@ -132,6 +133,7 @@ COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
         "nodes": nodes.nodes,
         "history": history.history,
         "diff": diff.diff,
+        "audit": audit.audit,
     },
     "Set up": {
         "serve": serve.serve,

@@ -177,6 +177,21 @@ Patches = Annotated[
     ),
 ]
 
+Audit = Annotated[
+    str | None, typer.Option("--audit", metavar="DIR|off", help="Folder of the audit log, or off. Default: audit in --data.")
+]
+AuditMegabytes = Annotated[
+    str | None,
+    typer.Option("--audit-megabytes", metavar="N", help="Most MB of the audit log; then old entries go. Default: 256."),
+]
+AuditExport = Annotated[
+    str | None,
+    typer.Option(
+        "--audit-export",
+        metavar="FILE|syslog",
+        help="Also send audit entries to a file, syslog, syslog:HOST:PORT or syslog:/SOCKET. Default: nowhere.",
+    ),
+]
 Insecure = Annotated[
     bool | None,
     typer.Option(
@@ -219,6 +234,9 @@ def serve(
     workers: Workers = None,
     probe: Probe = None,
     insecure: Insecure = None,
+    audit: Audit = None,
+    audit_megabytes: AuditMegabytes = None,
+    audit_export: AuditExport = None,
     patches: Patches = None,
 ) -> None:
     r"""Run the control plane until SIGTERM or Ctrl-C.

@@ -14,7 +14,7 @@ from controlplane.cli.files import MAX_BYTES
 from controlplane.config import Address, Config
 from controlplane.errors import Code, Error, invalid
 
-_COUNTS = ("max_streams_per_node", "max_names_per_stream")
+_COUNTS = ("max_streams_per_node", "max_names_per_stream", "audit_megabytes")
 _ACCESS_FILES = ("access", "api_tokens", "api_tls_cert", "api_tls_key", "api_client_ca")
 _TLS_FILES = ("xds_tls_cert", "xds_tls_key", "xds_client_ca", "xds_identities", "xds_crl")
 _SECONDS = ("grace", "max_stream_age", "resource_ttl", "load_report_interval", "keep_withdrawn_keys")
@@ -34,6 +34,8 @@ SETTINGS = (
     *_TLS_FILES,
     "secret_key_command",
     "workers",
+    "audit",
+    "audit_export",
     "probe",
     "insecure",
     "patches",
@@ -187,6 +189,11 @@ def _value(name: str, text: str, source: str) -> Any:
         return Path(text)
     if name in ("data", "secret_key_file", *_ACCESS_FILES, *_TLS_FILES):
         return Path(text)
+    if name == "audit_export":
+        from controlplane.audit.export import check_target
+
+        check_target(text, source)
+        return text
     if name == "patches":
         from controlplane.patch_functions import installed
 

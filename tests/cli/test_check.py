@@ -63,3 +63,8 @@ def test_every_setting_is_an_option(run: Run) -> None:
     text = section("check")
     for name in SETTINGS:
         assert f"`--{name.replace('_', '-')}" in text or f"--no-{name}" in text, name
+
+
+def test_an_audit_log_that_is_off_is_open(run: Run, tmp_path: Path) -> None:
+    assert opened(run, "--data", tmp_path / "none", "--audit", "off") == ["audit log"]
+    assert "entries also go to syslog" in run("check", "--data", tmp_path / "none", "--audit-export", "syslog").out

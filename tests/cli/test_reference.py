@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 NAMES = [name for commands in COMMANDS.values() for name in commands]
 # They change or read no state of the server, so they print no message of the API.
 WITHOUT_OUTPUT = ("serve", "schema", "completion", "login")
-OWN_JSON = ("can", "check", "rotate-key", "backup", "bootstrap", "demo", "restore", "version")
+OWN_JSON = ("audit", "can", "check", "rotate-key", "backup", "bootstrap", "demo", "restore", "version")
 
 
 def section(name: str) -> str:

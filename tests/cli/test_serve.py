@@ -26,7 +26,7 @@ def test_every_setting_is_an_option_with_a_help(run: Run, monkeypatch: pytest.Mo
 
 
 # Left out: paths and commands, because every text is one, and `probe`, whose flag takes no text.
-_ANY_TEXT = ("data", "secret_key_file", "secret_key_command", *SWITCHES)
+_ANY_TEXT = ("data", "secret_key_file", "secret_key_command", "audit", *SWITCHES)
 
 
 @pytest.mark.parametrize("name", [name for name in SETTINGS if name not in _ANY_TEXT])

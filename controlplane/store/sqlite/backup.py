@@ -19,6 +19,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from controlplane.errors import Error
+from controlplane.store.records import Record
 from controlplane.store.sqlite import marker
 from controlplane.store.sqlite.digests import put_digests
 from controlplane.store.sqlite.earlier_use import DATABASE, LOCK, has_database, set_aside
@@ -59,6 +60,19 @@ def back_up(directory: Path, file: Path) -> Summary:
     source = directory / DATABASE
     with _new_file(file, source, in_use=True) as partial, _reading(partial, source) as db:
         return _checked(db, source, partial)
+
+
+def records_of(directory: Path, kind: str) -> list[Record]:
+    """Return the records of a kind in a store, which may be in use. The store is not changed.
+
+    Errors: FAILED_PRECONDITION / STORE_MISSING; those of `explain`.
+    """
+    if not has_database(directory):
+        raise refused("STORE_MISSING", f"{directory} holds no store: name the directory of the server with --data")
+    source = directory / DATABASE
+    with _reading(source, source) as db:
+        rows = db.execute("SELECT name, version, value FROM records WHERE kind = ? ORDER BY name", (kind,)).fetchall()
+    return [Record(*row) for row in rows]
 
 
 def inspect(file: Path) -> Summary:
