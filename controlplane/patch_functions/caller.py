@@ -15,6 +15,7 @@ from controlplane.compiler.functions import FunctionCall, FunctionFailed, Functi
 from controlplane.errors import escaped
 from controlplane.patch_functions import frames, sandbox
 from controlplane.patch_functions.plugin import Plugin, PluginStore
+from controlplane.patch_functions.results import ResultFile
 
 # Seconds in which a child must have imported its plug-in.
 _START = 30.0
@@ -22,7 +23,7 @@ _START = 30.0
 _MARGIN = 5.0
 # Children that run at a time. The one that was used longest ago ends.
 _CHILDREN = 4
-# Bytes of results that are remembered. The oldest are forgotten.
+# Bytes of results that are remembered. The oldest are forgotten. The file of a plug-in's results may be twice as large.
 _RESULTS = 32 << 20
 _DONE = b"+"
 
@@ -99,22 +100,27 @@ class PluginFunctions(Functions):
         self._lock = Lock()
         # By hash, the one that was used last at the end.
         self._children: OrderedDict[str, Child] = OrderedDict()
-        # By digest of the call. A function is pure, so a result stays right.
-        self._results: OrderedDict[bytes, bytes] = OrderedDict()
+        # By hash and digest of the call. A function is pure, so a result stays right.
+        self._results: OrderedDict[tuple[str, bytes], bytes] = OrderedDict()
         self._size = 0
+        # By hash: the files of the results of plug-ins of which there is a copy. They have been read.
+        self._files: dict[str, ResultFile] = {}
 
     def call(self, call: FunctionCall) -> bytes:
         """Return the result of a call. Errors: FunctionFailed, whose text names the function."""
-        key = _digest(call)
+        key = call.hash, _digest(call)
         if (known := self._results.get(key)) is not None:
             return known
         with self._lock:
-            if (result := self._results.get(key)) is None:
-                try:
+            try:
+                file = self._file(call.hash)
+                if (result := self._results.get(key)) is None:
                     result = self._child(call.hash).call(call)
-                except FunctionFailed as error:
-                    raise FunctionFailed(f"the function '{call.function}' {error}") from None
-                self._keep(key, result)
+                    self._keep(key, result)
+                    if not file.add(key[1], result):
+                        file.replace((digest, r) for (plugin, digest), r in self._results.items() if plugin == call.hash)
+            except FunctionFailed as error:
+                raise FunctionFailed(f"the function '{call.function}' {error}") from None
             return result
 
     def close(self) -> None:
@@ -124,27 +130,38 @@ class PluginFunctions(Functions):
                 child.close()
             self._children.clear()
 
-    def _child(self, digest: str) -> Child:
-        child = self._children.get(digest)
+    def _file(self, plugin: str) -> ResultFile:
+        """Return the file of a plug-in's results. Errors: FunctionFailed if there is no copy of the plug-in."""
+        file = self._files.get(plugin)
+        if file is None:
+            if self._store.find(plugin) is None:
+                raise FunctionFailed(self._unknown(plugin))
+            file = self._files[plugin] = ResultFile(self._store.results(plugin), 2 * _RESULTS)
+            for digest, result in file.read():
+                self._keep((plugin, digest), result)
+        return file
+
+    def _child(self, plugin: str) -> Child:
+        child = self._children.get(plugin)
         if child is not None and child.running:
-            self._children.move_to_end(digest)
+            self._children.move_to_end(plugin)
             return child
-        directory = self._store.find(digest)
+        directory = self._store.find(plugin)
         if directory is None:
-            raise FunctionFailed(self._unknown(digest))
+            raise FunctionFailed(self._unknown(plugin))
         while len(self._children) >= _CHILDREN:
             self._children.popitem(last=False)[1].close()
-        self._children[digest] = child = Child(directory)
+        self._children[plugin] = child = Child(directory)
         return child
 
-    def _unknown(self, digest: str) -> str:
+    def _unknown(self, plugin: str) -> str:
         known = f"the installed one has {self.installed}" if self.installed else "none is installed"
         return (
-            f"is of the plug-in with the hash {digest}, of which this server has no copy; {known}. Start the server with that "
+            f"is of the plug-in with the hash {plugin}, of which this server has no copy; {known}. Start the server with that "
             "plug-in, or apply the object without a hash"
         )
 
-    def _keep(self, key: bytes, result: bytes) -> None:
+    def _keep(self, key: tuple[str, bytes], result: bytes) -> None:
         self._results[key] = result
         self._size += len(result)
         while self._size > _RESULTS:

@@ -105,3 +105,7 @@ class PluginStore:
         except OSError:
             return None
         return folder if found.hash == digest else None
+
+    def results(self, digest: str) -> Path:
+        """Return the path of the file for the results of a plug-in's functions."""
+        return self._folder / f"{digest}.results"

@@ -18,12 +18,14 @@ from controlplane.domain.endpoints import NO_LIVE_ENDPOINTS
 from controlplane.domain.state import State
 from controlplane.patch_functions import PluginFunctions, PluginStore, installed
 from controlplane.snapshot import Audience
+from tests.envoy.test_body_gateway import binary
 from tests.patch_functions.test_example import EXAMPLE, state_of
 
 pytestmark = pytest.mark.envoy
 
 
-async def test_a_header_is_added_and_a_large_body_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", ["newest", "oldest"])
+async def test_a_header_is_added_and_a_large_body_is_refused(tmp_path: Path, version: str) -> None:
     async def answer(request: web.Request) -> web.Response:
         return web.Response(text=str(len(await request.read())))
 
@@ -40,7 +42,7 @@ async def test_a_header_is_added_and_a_large_body_is_refused(tmp_path: Path) -> 
     for split in ({"blue": 10_000}, {"green": 10_000}):
         state = State({"edge": gateway}, {"iris": replace(model, versions=versions, split=split)})
         snapshot = Compiler(functions).compile(state, NO_LIVE_ENDPOINTS, Audience(("edge",)), 1)
-        async with Envoy(static_bootstrap(snapshot)) as envoy, aiohttp.ClientSession() as session:
+        async with Envoy(static_bootstrap(snapshot), binary=binary(version)) as envoy, aiohttp.ClientSession() as session:
             await envoy.ready()
             url = f"http://127.0.0.1:{gateway.port}/v2/models/iris/infer"
             async with session.post(url, data=b"a" * 1_000) as response:

@@ -12,7 +12,7 @@ import pytest
 from envoy.config.cluster.v3 import cluster_pb2
 
 from controlplane.compiler.functions import FunctionCall, FunctionFailed
-from controlplane.patch_functions import PluginFunctions, PluginStore
+from controlplane.patch_functions import PluginFunctions, PluginStore, caller
 from controlplane.patch_functions.sandbox import unenforced
 from tests.patch_functions.plugins import CLUSTER, a_call, functions_of, plugin_of
 
@@ -177,3 +177,31 @@ def test_a_server_without_a_plugin_has_no_functions(tmp_path: Path) -> None:
     assert functions.installed == ""
     with pytest.raises(FunctionFailed, match=r"no copy; none is installed. Start the server with that plug-in"):
         functions.call(FunctionCall("0" * 32, "rename", "{}", CLUSTER, b""))
+
+
+def test_results_are_known_after_a_restart_unless_the_copy_of_the_plugin_is_lost(tmp_path: Path) -> None:
+    before = functions_of(tmp_path, CODE)
+    result = a_call(before, "rename", '{"name": "x"}')
+    before.close()
+    after = functions_of(tmp_path, CODE)
+    assert a_call(after, "rename", '{"name": "x"}') == result
+    assert not after._children
+    assert stat_name(a_call(after, "rename", '{"name": "y"}')) == "y"
+    after.close()
+    (tmp_path / after.installed / "team.py").unlink()
+    without = PluginFunctions(PluginStore(tmp_path), None)
+    with pytest.raises(FunctionFailed, match="of which this server has no copy"):
+        without.call(FunctionCall(after.installed, "rename", '{"name": "x"}', CLUSTER, b""))
+
+
+def test_a_full_file_of_results_is_written_anew_with_those_that_are_remembered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(caller, "_RESULTS", 150)
+    functions = functions_of(tmp_path, CODE)
+    for i in range(4):
+        a_call(functions, "rename", f'{{"name": "{i:060}"}}')
+    functions.close()
+    again = functions_of(tmp_path, CODE)
+    assert stat_name(a_call(again, "rename", f'{{"name": "{3:060}"}}')).endswith("3")
+    assert not again._children
