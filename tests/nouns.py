@@ -50,6 +50,7 @@ from tests.pki import authority
 _WITHOUT_SHRINKING = [Phase.explicit, Phase.reuse, Phase.generate, Phase.target]
 some = settings(max_examples=40, deadline=None, phases=_WITHOUT_SHRINKING, suppress_health_check=[Health.too_slow])
 
+object_labels = st.sampled_from([{}, {"team": "ml"}, {"a/b": "1", "team": "Ops"}])
 labels = st.from_regex(r"[a-z0-9]([-a-z0-9]{0,8}[a-z0-9])?", fullmatch=True)
 ports = st.integers(1, 65535)
 headers = st.from_regex(r"x-[a-z]{1,8}", fullmatch=True).filter(lambda h: not h.startswith(("x-envoy-", "x-turnout-")))
@@ -112,6 +113,7 @@ gateways = st.builds(
     rate_limiting=st.sampled_from([None, RateLimiting(), RateLimiting(max_users=7)]),
     error_format=st.sampled_from([None, *ErrorFormat]),
     patches=st.sampled_from([(), (Patch("backlog", PatchTarget.LISTENER, '{"tcp_backlog_size": 7}'),)]),
+    labels=object_labels,
 )
 
 ips = st.ip_addresses(v=4).map(str)
@@ -233,4 +235,5 @@ def models(draw: st.DrawFn, gateway_labels: st.SearchStrategy[str] = labels, nam
         rewrite=draw(rewrites),
         affinity=draw(affinities),
         rate_limits=tuple(draw(st.lists(rate_limits, max_size=2))),
+        labels=draw(object_labels),
     )

@@ -36,7 +36,7 @@ class Need:
 def target_of(obj: Object) -> Target:
     """Return what rules compare about an object."""
     gateways = obj.gateways if isinstance(obj, Model) else (obj.name,) if isinstance(obj, Gateway) else ()
-    return Target(obj.resource_name, gateways, getattr(obj, "labels", {}))
+    return Target(obj.resource_name, gateways, {} if isinstance(obj, Secret) else obj.labels)
 
 
 def needs_of(

@@ -23,6 +23,7 @@ from controlplane.domain.checks import (
     is_ip,
 )
 from controlplane.domain.cors import Cors
+from controlplane.domain.object_labels import checked_labels
 from controlplane.domain.patch import GATEWAY_TARGETS, Patch, check_patches
 from controlplane.domain.rate_limit import RateLimiting
 from controlplane.domain.references import Reference
@@ -208,6 +209,7 @@ class Gateway:
     error_format: ErrorFormat | None = None
     patches: tuple[Patch, ...] = ()
     patch_secrets: tuple[str, ...] = ()  # labels of secrets that patches may name
+    labels: Mapping[str, str] = field(default_factory=dict)  # for rules of access
 
     def __post_init__(self) -> None:
         c = Collector()
@@ -240,6 +242,8 @@ class Gateway:
                 check_path(self.health_path, "health_path")
         with c.within(""):
             check_patches(self.patches, GATEWAY_TARGETS)
+        with c.within(""):
+            object.__setattr__(self, "labels", checked_labels(self.labels))
         with c.within(""):
             check_range(len(self.patch_secrets), 0, 16, "patch_secrets")
             check_distinct(self.patch_secrets, "patch_secrets")

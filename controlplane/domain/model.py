@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from controlplane.domain.affinity import Affinity
@@ -22,6 +22,7 @@ from controlplane.domain.checks import (
 from controlplane.domain.fallback import check_fallbacks
 from controlplane.domain.gateway import Gateway
 from controlplane.domain.grpc_ports import check_grpc_ports
+from controlplane.domain.object_labels import checked_labels
 from controlplane.domain.patch import MODEL_TARGETS, Patch, check_patches
 from controlplane.domain.rate_limit import RateLimit
 from controlplane.domain.references import Reference
@@ -117,6 +118,7 @@ class Model:
     affinity: Affinity | None = None
     rate_limits: tuple[RateLimit, ...] = ()
     patches: tuple[Patch, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)  # for rules of access
 
     def __post_init__(self) -> None:
         c = Collector()
@@ -153,6 +155,8 @@ class Model:
             check_range(len(self.rate_limits), 0, 4, "rate_limits")
         with c.within(""):
             check_patches(self.patches, MODEL_TARGETS)
+        with c.within(""):
+            object.__setattr__(self, "labels", checked_labels(self.labels))
         c.check()
 
     def _check_keys(self) -> None:

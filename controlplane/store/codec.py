@@ -67,10 +67,11 @@ _LATER_FIELDS: Mapping[type, tuple[str, ...]] = {
         "error_format",
         "patches",
         "patch_secrets",
+        "labels",
     ),
     Mirror: ("max_request_bytes", "max_requests", "timeout"),
     Retries: ("request_body_buffer_limit",),
-    Model: ("affinity", "rate_limits", "patches"),
+    Model: ("affinity", "rate_limits", "patches", "labels"),
     Version: ("fallback", "host", "rewrite", "request_headers", "credential", "upstream_model", "patches"),
     Endpoint: ("region", "zone", "grpc_port"),
 }

@@ -73,3 +73,9 @@ def test_the_object_counts_as_it_was_and_as_it_will_be() -> None:
     state = State({"edge": EDGE, "staging": STAGING}, {"iris": IRIS})
     found = [n.target.gateways for n in needs_of(state, {"models/iris": replace(IRIS, gateways=("staging",))})]
     assert found == [("edge",), ("staging",)]
+
+
+def test_nobody_takes_an_object_by_a_label() -> None:
+    state = State({"edge": EDGE}, {"iris": replace(IRIS, labels={"team": "a"})})
+    found = list(needs_of(state, {"models/iris": replace(IRIS, labels={"team": "b"})}))
+    assert [(n.permission.value, n.target.labels) for n in found] == [("edit", {"team": "a"}), ("edit", {"team": "b"})]

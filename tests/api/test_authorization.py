@@ -25,6 +25,7 @@ rules:
 - {who: ["user:ed"], role: editor, on: [models/*, gateways/*]}
 - {who: ["user:cut"], role: cutter}
 - {who: ["user:cut"], role: editor}
+- {who: ["user:ml"], role: editor, labels: {team: ml}}
 """
 
 
@@ -128,3 +129,16 @@ async def test_another_caller_does_not_get_the_answer_to_a_request_id(api: Api) 
     await api.models.SwitchTraffic(request, metadata=acting("user:sam"))
     assert (await api.models.SwitchTraffic(request, metadata=acting("user:sam"))).revision.number == 2
     assert (await refused(api.models.SwitchTraffic(request, metadata=acting("user:ed")))).reason == "REQUEST_ID_REUSED"
+
+
+async def test_a_rule_by_label_is_for_objects_that_have_it_before_and_after(api: Api) -> None:
+    mine = acting("user:ml")
+    new = model("new", {"blue": 10_000}, labels={"team": "ml"})
+    assert (await api.models.CreateModel(mpb.CreateModelRequest(model=new), metadata=mine)).model.labels == {"team": "ml"}
+    await api.models.SwitchTraffic(switch("new"), metadata=mine)
+    refusal = await refused(api.models.SwitchTraffic(switch("iris"), metadata=mine))
+    assert refusal.message == "needs switcher on models/iris; user:ml is editor with team=ml"
+    for name, labels in (("new", {"team": "ops"}), ("iris", {"team": "ml"})):
+        changed = model(name, {"green": 10_000}, labels=labels)
+        request = mpb.UpdateModelRequest(model=changed, update_mask=FieldMask(paths=["labels"]), force=True)
+        assert (await refused(api.models.UpdateModel(request, metadata=mine))).reason == "NEEDS_ROLE"

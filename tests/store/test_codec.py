@@ -100,6 +100,7 @@ def test_a_field_that_was_added_later_is_left_out_at_its_default() -> None:
         "hide_models": True,
         "rate_limiting": RateLimiting(),
         "error_format": ErrorFormat.OPENAI,
+        "labels": {"team": "ml"},
     }
     fields = later.keys()
     assert not fields & json.loads(encode(Gateway("edge", 80), KEYS)).keys()

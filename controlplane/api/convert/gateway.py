@@ -91,6 +91,7 @@ def gateway_to_proto(gateway: Gateway, meta: ObjectMeta | None = None) -> gatewa
     proto.error_format = _ERROR_FORMAT_NUMBERS[gateway.error_format]
     proto.patches.extend(map(patch_to_proto, gateway.patches))
     proto.patch_secrets.extend(resource_name(Secret, secret) for secret in gateway.patch_secrets)
+    proto.labels.update(gateway.labels)
     set_meta(proto, meta)
     return proto
 
@@ -139,6 +140,7 @@ def gateway_from_proto(proto: gateway_pb2.Gateway) -> Gateway:
             error_format=error_format,
             patches=patches,
             patch_secrets=tuple(secret for secret in secrets if secret is not None),
+            labels=dict(proto.labels),
         ),
     )
     c.check()

@@ -63,6 +63,7 @@ def model_to_proto(model: Model, meta: ObjectMeta | None = None) -> model_pb2.Mo
         else:
             proto.affinity.cookie = model.affinity.cookie
     proto.patches.extend(map(patch_to_proto, model.patches))
+    proto.labels.update(model.labels)
     proto.rate_limits.extend(rate_limit_to_proto(limit) for limit in model.rate_limits)
     set_meta(proto, meta)
     return proto
@@ -117,6 +118,7 @@ def model_from_proto(proto: model_pb2.Model, live: Model | None = None) -> Model
             affinity=affinity,
             rate_limits=tuple(limit for limit in limits if limit is not None),
             patches=patches,
+            labels=dict(proto.labels),
         ),
         skip="split" if split is None else None,
     )

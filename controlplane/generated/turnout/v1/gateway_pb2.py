@@ -29,7 +29,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from controlplane.generated.turnout.v1 import patch_pb2 as turnout_dot_v1_dot_patch__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18turnout/v1/gateway.proto\x12\nturnout.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16turnout/v1/patch.proto\"\xaf\x08\n\x07Gateway\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x15\n\x07\x61\x64\x64ress\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x12\n\x04port\x18\x03 \x01(\rB\x04\xe2\x41\x01\x02\x12-\n\x04path\x18\x04 \x01(\x0b\x32\x17.turnout.v1.PathRoutingB\x04\xe2\x41\x01\x01H\x00\x12\x31\n\x06header\x18\x05 \x01(\x0b\x32\x19.turnout.v1.HeaderRoutingB\x04\xe2\x41\x01\x01H\x00\x12-\n\x04host\x18\x06 \x01(\x0b\x32\x17.turnout.v1.HostRoutingB\x04\xe2\x41\x01\x01H\x00\x12-\n\x04\x62ody\x18\x0f \x01(\x0b\x32\x17.turnout.v1.BodyRoutingB\x04\xe2\x41\x01\x01H\x00\x12-\n\x05nodes\x18\x07 \x01(\x0b\x32\x18.turnout.v1.NodeSelectorB\x04\xe2\x41\x01\x01\x12\x12\n\x04\x65tag\x18\x08 \x01(\tB\x04\xe2\x41\x01\x01\x12\x35\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0bupdate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12)\n\x03tls\x18\x0b \x01(\x0b\x32\x16.turnout.v1.GatewayTlsB\x04\xe2\x41\x01\x01\x12\x35\n\x0c\x61\x62sent_after\x18\x0c \x01(\x0b\x32\x19.google.protobuf.DurationB\x04\xe2\x41\x01\x01\x12\x17\n\tephemeral\x18\r \x01(\x08\x42\x04\xe2\x41\x01\x01\x12!\n\x0e\x65xpected_nodes\x18\x0e \x01(\rB\x04\xe2\x41\x01\x01H\x01\x88\x01\x01\x12$\n\x04\x63ors\x18\x11 \x01(\x0b\x32\x10.turnout.v1.CorsB\x04\xe2\x41\x01\x01\x12/\n\naccess_log\x18\x12 \x01(\x0b\x32\x15.turnout.v1.AccessLogB\x04\xe2\x41\x01\x01\x12 \n\x12\x61nswered_by_header\x18\x13 \x01(\tB\x04\xe2\x41\x01\x01\x12\x19\n\x0bhealth_path\x18\x14 \x01(\tB\x04\xe2\x41\x01\x01\x12\x19\n\x0bhide_models\x18\x15 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x33\n\x0c\x65rror_format\x18\x19 \x01(\x0e\x32\x17.turnout.v1.ErrorFormatB\x04\xe2\x41\x01\x01\x12\x35\n\rrate_limiting\x18\x1f \x01(\x0b\x32\x18.turnout.v1.RateLimitingB\x04\xe2\x41\x01\x01\x12(\n\x07patches\x18\x1e \x03(\x0b\x32\x11.turnout.v1.PatchB\x04\xe2\x41\x01\x01\x12\x32\n\rpatch_secrets\x18! \x03(\tB\x1b\xe2\x41\x01\x01\xfa\x41\x14\n\x12turnout.dev/Secret:?\xea\x41<\n\x13turnout.dev/Gateway\x12\x12gateways/{gateway}*\x08gateways2\x07gatewayB\t\n\x07routingB\x11\n\x0f_expected_nodes\"b\n\x0cRateLimiting\x12&\n\x18\x64ivide_by_expected_nodes\x18\x01 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x1c\n\tmax_users\x18\x02 \x01(\rB\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x42\x0c\n\n_max_users\"\xce\x01\n\x04\x43ors\x12\x1b\n\rallow_origins\x18\x01 \x03(\tB\x04\xe2\x41\x01\x02\x12\x1b\n\rallow_methods\x18\x02 \x03(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rallow_headers\x18\x03 \x03(\tB\x04\xe2\x41\x01\x01\x12\x1c\n\x0e\x65xpose_headers\x18\x04 \x03(\tB\x04\xe2\x41\x01\x01\x12\x1f\n\x11\x61llow_credentials\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x30\n\x07max_age\x18\x06 \x01(\x0b\x32\x19.google.protobuf.DurationB\x04\xe2\x41\x01\x01\"\x9b\x01\n\tAccessLog\x12.\n\x06stdout\x18\x01 \x01(\x0b\x32\x16.turnout.v1.StdoutSinkB\x04\xe2\x41\x01\x01H\x00\x12*\n\x04\x66ile\x18\x02 \x01(\x0b\x32\x14.turnout.v1.FileSinkB\x04\xe2\x41\x01\x01H\x00\x12*\n\x04grpc\x18\x03 \x01(\x0b\x32\x14.turnout.v1.GrpcSinkB\x04\xe2\x41\x01\x01H\x00\x42\x06\n\x04sink\"\x0c\n\nStdoutSink\"\x1e\n\x08\x46ileSink\x12\x12\n\x04path\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"J\n\x08GrpcSink\x12\x12\n\x04host\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\x04port\x18\x02 \x01(\rB\x04\xe2\x41\x01\x02\x12\x16\n\x08log_name\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\"\xa1\x01\n\nGatewayTls\x12\x30\n\x0b\x63\x65rtificate\x18\x01 \x01(\tB\x1b\xe2\x41\x01\x02\xfa\x41\x14\n\x12turnout.dev/Secret\x12.\n\tclient_ca\x18\x02 \x01(\tB\x1b\xe2\x41\x01\x01\xfa\x41\x14\n\x12turnout.dev/Secret\x12\x31\n\x0bmin_version\x18\x03 \x01(\x0e\x32\x16.turnout.v1.TlsVersionB\x04\xe2\x41\x01\x01\"J\n\x0bPathRouting\x12\x1a\n\x07segment\x18\x01 \x01(\rB\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12\x13\n\x05verbs\x18\x02 \x03(\tB\x04\xe2\x41\x01\x01\x42\n\n\x08_segment\"#\n\rHeaderRouting\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\r\n\x0bHostRouting\"`\n\x0b\x42odyRouting\x12!\n\x0emax_body_bytes\x18\x01 \x01(\rB\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12\x1b\n\rdefault_model\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x42\x11\n\x0f_max_body_bytes\"\xef\x01\n\x0cNodeSelector\x12\x16\n\x08\x63lusters\x18\x01 \x03(\tB\x04\xe2\x41\x01\x01\x12\x11\n\x03ids\x18\x02 \x03(\tB\x04\xe2\x41\x01\x01\x12>\n\x08metadata\x18\x03 \x03(\x0b\x32&.turnout.v1.NodeSelector.MetadataEntryB\x04\xe2\x41\x01\x01\x12\x15\n\x07regions\x18\x04 \x03(\tB\x04\xe2\x41\x01\x01\x12\x13\n\x05zones\x18\x05 \x03(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tsub_zones\x18\x06 \x03(\tB\x04\xe2\x41\x01\x01\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01*e\n\x0b\x45rrorFormat\x12\x1c\n\x18\x45RROR_FORMAT_UNSPECIFIED\x10\x00\x12\x1f\n\x1b\x45RROR_FORMAT_OPEN_INFERENCE\x10\x01\x12\x17\n\x13\x45RROR_FORMAT_OPENAI\x10\x02*S\n\nTlsVersion\x12\x1b\n\x17TLS_VERSION_UNSPECIFIED\x10\x00\x12\x13\n\x0fTLS_VERSION_1_2\x10\x01\x12\x13\n\x0fTLS_VERSION_1_3\x10\x02\x42\x38\n\x0e\x64\x65v.turnout.v1P\x01Z$turnout.dev/gen/turnout/v1;turnoutv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18turnout/v1/gateway.proto\x12\nturnout.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x19google/api/resource.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16turnout/v1/patch.proto\"\x95\t\n\x07Gateway\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x08\x12\x15\n\x07\x61\x64\x64ress\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x12\x12\n\x04port\x18\x03 \x01(\rB\x04\xe2\x41\x01\x02\x12-\n\x04path\x18\x04 \x01(\x0b\x32\x17.turnout.v1.PathRoutingB\x04\xe2\x41\x01\x01H\x00\x12\x31\n\x06header\x18\x05 \x01(\x0b\x32\x19.turnout.v1.HeaderRoutingB\x04\xe2\x41\x01\x01H\x00\x12-\n\x04host\x18\x06 \x01(\x0b\x32\x17.turnout.v1.HostRoutingB\x04\xe2\x41\x01\x01H\x00\x12-\n\x04\x62ody\x18\x0f \x01(\x0b\x32\x17.turnout.v1.BodyRoutingB\x04\xe2\x41\x01\x01H\x00\x12-\n\x05nodes\x18\x07 \x01(\x0b\x32\x18.turnout.v1.NodeSelectorB\x04\xe2\x41\x01\x01\x12\x12\n\x04\x65tag\x18\x08 \x01(\tB\x04\xe2\x41\x01\x01\x12\x35\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12\x35\n\x0bupdate_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x03\x12)\n\x03tls\x18\x0b \x01(\x0b\x32\x16.turnout.v1.GatewayTlsB\x04\xe2\x41\x01\x01\x12\x35\n\x0c\x61\x62sent_after\x18\x0c \x01(\x0b\x32\x19.google.protobuf.DurationB\x04\xe2\x41\x01\x01\x12\x17\n\tephemeral\x18\r \x01(\x08\x42\x04\xe2\x41\x01\x01\x12!\n\x0e\x65xpected_nodes\x18\x0e \x01(\rB\x04\xe2\x41\x01\x01H\x01\x88\x01\x01\x12$\n\x04\x63ors\x18\x11 \x01(\x0b\x32\x10.turnout.v1.CorsB\x04\xe2\x41\x01\x01\x12/\n\naccess_log\x18\x12 \x01(\x0b\x32\x15.turnout.v1.AccessLogB\x04\xe2\x41\x01\x01\x12 \n\x12\x61nswered_by_header\x18\x13 \x01(\tB\x04\xe2\x41\x01\x01\x12\x19\n\x0bhealth_path\x18\x14 \x01(\tB\x04\xe2\x41\x01\x01\x12\x19\n\x0bhide_models\x18\x15 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x33\n\x0c\x65rror_format\x18\x19 \x01(\x0e\x32\x17.turnout.v1.ErrorFormatB\x04\xe2\x41\x01\x01\x12\x35\n\rrate_limiting\x18\x1f \x01(\x0b\x32\x18.turnout.v1.RateLimitingB\x04\xe2\x41\x01\x01\x12(\n\x07patches\x18\x1e \x03(\x0b\x32\x11.turnout.v1.PatchB\x04\xe2\x41\x01\x01\x12\x32\n\rpatch_secrets\x18! \x03(\tB\x1b\xe2\x41\x01\x01\xfa\x41\x14\n\x12turnout.dev/Secret\x12\x35\n\x06labels\x18\" \x03(\x0b\x32\x1f.turnout.v1.Gateway.LabelsEntryB\x04\xe2\x41\x01\x01\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01:?\xea\x41<\n\x13turnout.dev/Gateway\x12\x12gateways/{gateway}*\x08gateways2\x07gatewayB\t\n\x07routingB\x11\n\x0f_expected_nodes\"b\n\x0cRateLimiting\x12&\n\x18\x64ivide_by_expected_nodes\x18\x01 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x1c\n\tmax_users\x18\x02 \x01(\rB\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x42\x0c\n\n_max_users\"\xce\x01\n\x04\x43ors\x12\x1b\n\rallow_origins\x18\x01 \x03(\tB\x04\xe2\x41\x01\x02\x12\x1b\n\rallow_methods\x18\x02 \x03(\tB\x04\xe2\x41\x01\x01\x12\x1b\n\rallow_headers\x18\x03 \x03(\tB\x04\xe2\x41\x01\x01\x12\x1c\n\x0e\x65xpose_headers\x18\x04 \x03(\tB\x04\xe2\x41\x01\x01\x12\x1f\n\x11\x61llow_credentials\x18\x05 \x01(\x08\x42\x04\xe2\x41\x01\x01\x12\x30\n\x07max_age\x18\x06 \x01(\x0b\x32\x19.google.protobuf.DurationB\x04\xe2\x41\x01\x01\"\x9b\x01\n\tAccessLog\x12.\n\x06stdout\x18\x01 \x01(\x0b\x32\x16.turnout.v1.StdoutSinkB\x04\xe2\x41\x01\x01H\x00\x12*\n\x04\x66ile\x18\x02 \x01(\x0b\x32\x14.turnout.v1.FileSinkB\x04\xe2\x41\x01\x01H\x00\x12*\n\x04grpc\x18\x03 \x01(\x0b\x32\x14.turnout.v1.GrpcSinkB\x04\xe2\x41\x01\x01H\x00\x42\x06\n\x04sink\"\x0c\n\nStdoutSink\"\x1e\n\x08\x46ileSink\x12\x12\n\x04path\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"J\n\x08GrpcSink\x12\x12\n\x04host\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\x04port\x18\x02 \x01(\rB\x04\xe2\x41\x01\x02\x12\x16\n\x08log_name\x18\x03 \x01(\tB\x04\xe2\x41\x01\x01\"\xa1\x01\n\nGatewayTls\x12\x30\n\x0b\x63\x65rtificate\x18\x01 \x01(\tB\x1b\xe2\x41\x01\x02\xfa\x41\x14\n\x12turnout.dev/Secret\x12.\n\tclient_ca\x18\x02 \x01(\tB\x1b\xe2\x41\x01\x01\xfa\x41\x14\n\x12turnout.dev/Secret\x12\x31\n\x0bmin_version\x18\x03 \x01(\x0e\x32\x16.turnout.v1.TlsVersionB\x04\xe2\x41\x01\x01\"J\n\x0bPathRouting\x12\x1a\n\x07segment\x18\x01 \x01(\rB\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12\x13\n\x05verbs\x18\x02 \x03(\tB\x04\xe2\x41\x01\x01\x42\n\n\x08_segment\"#\n\rHeaderRouting\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\"\r\n\x0bHostRouting\"`\n\x0b\x42odyRouting\x12!\n\x0emax_body_bytes\x18\x01 \x01(\rB\x04\xe2\x41\x01\x01H\x00\x88\x01\x01\x12\x1b\n\rdefault_model\x18\x02 \x01(\tB\x04\xe2\x41\x01\x01\x42\x11\n\x0f_max_body_bytes\"\xef\x01\n\x0cNodeSelector\x12\x16\n\x08\x63lusters\x18\x01 \x03(\tB\x04\xe2\x41\x01\x01\x12\x11\n\x03ids\x18\x02 \x03(\tB\x04\xe2\x41\x01\x01\x12>\n\x08metadata\x18\x03 \x03(\x0b\x32&.turnout.v1.NodeSelector.MetadataEntryB\x04\xe2\x41\x01\x01\x12\x15\n\x07regions\x18\x04 \x03(\tB\x04\xe2\x41\x01\x01\x12\x13\n\x05zones\x18\x05 \x03(\tB\x04\xe2\x41\x01\x01\x12\x17\n\tsub_zones\x18\x06 \x03(\tB\x04\xe2\x41\x01\x01\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01*e\n\x0b\x45rrorFormat\x12\x1c\n\x18\x45RROR_FORMAT_UNSPECIFIED\x10\x00\x12\x1f\n\x1b\x45RROR_FORMAT_OPEN_INFERENCE\x10\x01\x12\x17\n\x13\x45RROR_FORMAT_OPENAI\x10\x02*S\n\nTlsVersion\x12\x1b\n\x17TLS_VERSION_UNSPECIFIED\x10\x00\x12\x13\n\x0fTLS_VERSION_1_2\x10\x01\x12\x13\n\x0fTLS_VERSION_1_3\x10\x02\x42\x38\n\x0e\x64\x65v.turnout.v1P\x01Z$turnout.dev/gen/turnout/v1;turnoutv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,6 +37,8 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'controlplane.generated.turn
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\016dev.turnout.v1P\001Z$turnout.dev/gen/turnout/v1;turnoutv1'
+  _globals['_GATEWAY_LABELSENTRY']._loaded_options = None
+  _globals['_GATEWAY_LABELSENTRY']._serialized_options = b'8\001'
   _globals['_GATEWAY'].fields_by_name['name']._loaded_options = None
   _globals['_GATEWAY'].fields_by_name['name']._serialized_options = b'\342A\001\010'
   _globals['_GATEWAY'].fields_by_name['address']._loaded_options = None
@@ -85,6 +87,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GATEWAY'].fields_by_name['patches']._serialized_options = b'\342A\001\001'
   _globals['_GATEWAY'].fields_by_name['patch_secrets']._loaded_options = None
   _globals['_GATEWAY'].fields_by_name['patch_secrets']._serialized_options = b'\342A\001\001\372A\024\n\022turnout.dev/Secret'
+  _globals['_GATEWAY'].fields_by_name['labels']._loaded_options = None
+  _globals['_GATEWAY'].fields_by_name['labels']._serialized_options = b'\342A\001\001'
   _globals['_GATEWAY']._loaded_options = None
   _globals['_GATEWAY']._serialized_options = b'\352A<\n\023turnout.dev/Gateway\022\022gateways/{gateway}*\010gateways2\007gateway'
   _globals['_RATELIMITING'].fields_by_name['divide_by_expected_nodes']._loaded_options = None
@@ -147,36 +151,38 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_NODESELECTOR'].fields_by_name['zones']._serialized_options = b'\342A\001\001'
   _globals['_NODESELECTOR'].fields_by_name['sub_zones']._loaded_options = None
   _globals['_NODESELECTOR'].fields_by_name['sub_zones']._serialized_options = b'\342A\001\001'
-  _globals['_ERRORFORMAT']._serialized_start=2484
-  _globals['_ERRORFORMAT']._serialized_end=2585
-  _globals['_TLSVERSION']._serialized_start=2587
-  _globals['_TLSVERSION']._serialized_end=2670
+  _globals['_ERRORFORMAT']._serialized_start=2586
+  _globals['_ERRORFORMAT']._serialized_end=2687
+  _globals['_TLSVERSION']._serialized_start=2689
+  _globals['_TLSVERSION']._serialized_end=2772
   _globals['_GATEWAY']._serialized_start=190
-  _globals['_GATEWAY']._serialized_end=1261
-  _globals['_RATELIMITING']._serialized_start=1263
-  _globals['_RATELIMITING']._serialized_end=1361
-  _globals['_CORS']._serialized_start=1364
-  _globals['_CORS']._serialized_end=1570
-  _globals['_ACCESSLOG']._serialized_start=1573
-  _globals['_ACCESSLOG']._serialized_end=1728
-  _globals['_STDOUTSINK']._serialized_start=1730
-  _globals['_STDOUTSINK']._serialized_end=1742
-  _globals['_FILESINK']._serialized_start=1744
-  _globals['_FILESINK']._serialized_end=1774
-  _globals['_GRPCSINK']._serialized_start=1776
-  _globals['_GRPCSINK']._serialized_end=1850
-  _globals['_GATEWAYTLS']._serialized_start=1853
-  _globals['_GATEWAYTLS']._serialized_end=2014
-  _globals['_PATHROUTING']._serialized_start=2016
-  _globals['_PATHROUTING']._serialized_end=2090
-  _globals['_HEADERROUTING']._serialized_start=2092
-  _globals['_HEADERROUTING']._serialized_end=2127
-  _globals['_HOSTROUTING']._serialized_start=2129
-  _globals['_HOSTROUTING']._serialized_end=2142
-  _globals['_BODYROUTING']._serialized_start=2144
-  _globals['_BODYROUTING']._serialized_end=2240
-  _globals['_NODESELECTOR']._serialized_start=2243
-  _globals['_NODESELECTOR']._serialized_end=2482
-  _globals['_NODESELECTOR_METADATAENTRY']._serialized_start=2435
-  _globals['_NODESELECTOR_METADATAENTRY']._serialized_end=2482
+  _globals['_GATEWAY']._serialized_end=1363
+  _globals['_GATEWAY_LABELSENTRY']._serialized_start=1223
+  _globals['_GATEWAY_LABELSENTRY']._serialized_end=1268
+  _globals['_RATELIMITING']._serialized_start=1365
+  _globals['_RATELIMITING']._serialized_end=1463
+  _globals['_CORS']._serialized_start=1466
+  _globals['_CORS']._serialized_end=1672
+  _globals['_ACCESSLOG']._serialized_start=1675
+  _globals['_ACCESSLOG']._serialized_end=1830
+  _globals['_STDOUTSINK']._serialized_start=1832
+  _globals['_STDOUTSINK']._serialized_end=1844
+  _globals['_FILESINK']._serialized_start=1846
+  _globals['_FILESINK']._serialized_end=1876
+  _globals['_GRPCSINK']._serialized_start=1878
+  _globals['_GRPCSINK']._serialized_end=1952
+  _globals['_GATEWAYTLS']._serialized_start=1955
+  _globals['_GATEWAYTLS']._serialized_end=2116
+  _globals['_PATHROUTING']._serialized_start=2118
+  _globals['_PATHROUTING']._serialized_end=2192
+  _globals['_HEADERROUTING']._serialized_start=2194
+  _globals['_HEADERROUTING']._serialized_end=2229
+  _globals['_HOSTROUTING']._serialized_start=2231
+  _globals['_HOSTROUTING']._serialized_end=2244
+  _globals['_BODYROUTING']._serialized_start=2246
+  _globals['_BODYROUTING']._serialized_end=2342
+  _globals['_NODESELECTOR']._serialized_start=2345
+  _globals['_NODESELECTOR']._serialized_end=2584
+  _globals['_NODESELECTOR_METADATAENTRY']._serialized_start=2537
+  _globals['_NODESELECTOR_METADATAENTRY']._serialized_end=2584
 # @@protoc_insertion_point(module_scope)

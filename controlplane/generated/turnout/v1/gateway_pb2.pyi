@@ -76,6 +76,26 @@ class Gateway(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     NAME_FIELD_NUMBER: _builtins.int
     ADDRESS_FIELD_NUMBER: _builtins.int
     PORT_FIELD_NUMBER: _builtins.int
@@ -100,6 +120,7 @@ class Gateway(_message.Message):
     RATE_LIMITING_FIELD_NUMBER: _builtins.int
     PATCHES_FIELD_NUMBER: _builtins.int
     PATCH_SECRETS_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Resource name, `gateways/{gateway}`. The part after the slash is a DNS label of at most 63 characters. In a request, that
     part alone is enough.
@@ -205,6 +226,12 @@ class Gateway(_message.Message):
         them. At most 16. Unset: patches may name only the secrets of `tls`.
         """
 
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Labels by which rules of access choose the gateway, like `team: ml`. They change nothing else. Keys: 1 to 63 of a-z, 0-9,
+        `.`, `_`, `-` and `/`; values: 1 to 63 letters, digits, `.`, `_` and `-`. At most 16. Unset: none.
+        """
+
     def __init__(
         self,
         *,
@@ -232,10 +259,11 @@ class Gateway(_message.Message):
         rate_limiting: Global___RateLimiting | None = ...,
         patches: _abc.Iterable[_patch_pb2.Patch] | None = ...,
         patch_secrets: _abc.Iterable[_builtins.str] | None = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_nodes", b"_expected_nodes", "absent_after", b"absent_after", "access_log", b"access_log", "body", b"body", "cors", b"cors", "create_time", b"create_time", "expected_nodes", b"expected_nodes", "header", b"header", "host", b"host", "nodes", b"nodes", "path", b"path", "rate_limiting", b"rate_limiting", "routing", b"routing", "tls", b"tls", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_nodes", b"_expected_nodes", "absent_after", b"absent_after", "access_log", b"access_log", "address", b"address", "answered_by_header", b"answered_by_header", "body", b"body", "cors", b"cors", "create_time", b"create_time", "ephemeral", b"ephemeral", "error_format", b"error_format", "etag", b"etag", "expected_nodes", b"expected_nodes", "header", b"header", "health_path", b"health_path", "hide_models", b"hide_models", "host", b"host", "name", b"name", "nodes", b"nodes", "patch_secrets", b"patch_secrets", "patches", b"patches", "path", b"path", "port", b"port", "rate_limiting", b"rate_limiting", "routing", b"routing", "tls", b"tls", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_nodes", b"_expected_nodes", "absent_after", b"absent_after", "access_log", b"access_log", "address", b"address", "answered_by_header", b"answered_by_header", "body", b"body", "cors", b"cors", "create_time", b"create_time", "ephemeral", b"ephemeral", "error_format", b"error_format", "etag", b"etag", "expected_nodes", b"expected_nodes", "header", b"header", "health_path", b"health_path", "hide_models", b"hide_models", "host", b"host", "labels", b"labels", "name", b"name", "nodes", b"nodes", "patch_secrets", b"patch_secrets", "patches", b"patches", "path", b"path", "port", b"port", "rate_limiting", b"rate_limiting", "routing", b"routing", "tls", b"tls", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__expected_nodes: _TypeAlias = _typing.Literal["expected_nodes"]  # noqa: Y015
     _WhichOneofArgType__expected_nodes: _TypeAlias = _typing.Literal["_expected_nodes", b"_expected_nodes"]  # noqa: Y015

@@ -76,6 +76,26 @@ class Model(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     NAME_FIELD_NUMBER: _builtins.int
     GATEWAYS_FIELD_NUMBER: _builtins.int
     KEYS_FIELD_NUMBER: _builtins.int
@@ -93,6 +113,7 @@ class Model(_message.Message):
     AFFINITY_FIELD_NUMBER: _builtins.int
     RATE_LIMITS_FIELD_NUMBER: _builtins.int
     PATCHES_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Resource name, `models/{model}`. The part after the slash is a DNS label of at most 63 characters. In a request, that part
     alone is enough.
@@ -177,6 +198,12 @@ class Model(_message.Message):
         may have at most 1,024 bytes (2,048 if the model has gRPC ports), whatever the split. At most 16. Unset: none.
         """
 
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Labels by which rules of access choose the model, like `team: ml`. They change nothing else. Keys: 1 to 63 of a-z, 0-9, `.`,
+        `_`, `-` and `/`; values: 1 to 63 letters, digits, `.`, `_` and `-`. At most 16. Unset: none.
+        """
+
     def __init__(
         self,
         *,
@@ -197,10 +224,11 @@ class Model(_message.Message):
         affinity: Global___Affinity | None = ...,
         rate_limits: _abc.Iterable[Global___RateLimit] | None = ...,
         patches: _abc.Iterable[_patch_pb2.Patch] | None = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["affinity", b"affinity", "create_time", b"create_time", "mirror", b"mirror", "retries", b"retries", "rewrite", b"rewrite", "sticky", b"sticky", "timeouts", b"timeouts", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["affinity", b"affinity", "create_time", b"create_time", "etag", b"etag", "gateways", b"gateways", "keys", b"keys", "mirror", b"mirror", "name", b"name", "patches", b"patches", "preview_header", b"preview_header", "rate_limits", b"rate_limits", "retries", b"retries", "rewrite", b"rewrite", "split", b"split", "sticky", b"sticky", "timeouts", b"timeouts", "update_time", b"update_time", "versions", b"versions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["affinity", b"affinity", "create_time", b"create_time", "etag", b"etag", "gateways", b"gateways", "keys", b"keys", "labels", b"labels", "mirror", b"mirror", "name", b"name", "patches", b"patches", "preview_header", b"preview_header", "rate_limits", b"rate_limits", "retries", b"retries", "rewrite", b"rewrite", "split", b"split", "sticky", b"sticky", "timeouts", b"timeouts", "update_time", b"update_time", "versions", b"versions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
