@@ -89,7 +89,7 @@ class AccessGate:
         else:
             caller = _by_certificate(context)
         if caller.expires is not None and caller.expires <= self._clock():
-            raise _refused("CREDENTIAL_EXPIRED", f"the credential of {caller.identity} has expired")
+            raise Error(Code.UNAUTHENTICATED, "CREDENTIAL_EXPIRED", f"the credential of {caller.identity} has expired")
         return Caller(caller.credential, caller.name, caller.groups, caller.expires, address)
 
     async def _by_token(self, token: str) -> Caller:
@@ -97,13 +97,17 @@ class AccessGate:
         if token.startswith(PREFIX):
             entry = loaded.tokens.get(hashed(token))
             if entry is None:
-                raise _refused(
-                    "UNKNOWN_TOKEN", "the token is not in the server's token file: it was withdrawn, or never there"
+                raise Error(
+                    Code.UNAUTHENTICATED,
+                    "UNKNOWN_TOKEN",
+                    "the token is not in the server's token file: it was withdrawn, or never there",
                 )
             return Caller(Credential.TOKEN, entry.name, expires=entry.expires)
         if loaded.verifier is None:
-            raise _refused(
-                "UNKNOWN_TOKEN", f"the token is none of `turnout token new`, and the server knows no provider; {_ADVICE}"
+            raise Error(
+                Code.UNAUTHENTICATED,
+                "UNKNOWN_TOKEN",
+                f"the token is none of `turnout token new`, and the server knows no provider; {_ADVICE}",
             )
         return await loaded.verifier.caller(token)
 
@@ -112,22 +116,22 @@ def _bearer(values: list[Any]) -> str:
     """Return the token of a call. Errors: UNAUTHENTICATED."""
     scheme, _, token = str(values[0]).partition(" ")
     if len(values) != 1 or scheme.lower() != "bearer" or not token.strip() or len(token) > _MAX_TOKEN:
-        raise _refused("BAD_CREDENTIAL", "the metadata authorization must be `Bearer` and one token")
+        raise Error(Code.UNAUTHENTICATED, "BAD_CREDENTIAL", "the metadata authorization must be `Bearer` and one token")
     return token.strip()
 
 
 def _by_certificate(context: Any) -> Caller:
     found = context.auth_context().get("x509_pem_cert")
     if not found:
-        raise _refused("NO_CREDENTIAL", f"the call has no credential: {_ADVICE}")
+        raise Error(Code.UNAUTHENTICATED, "NO_CREDENTIAL", f"the call has no credential: {_ADVICE}")
     try:
         certificate = read_certificate(x509.load_pem_x509_certificate(found[0]))
     except ValueError as error:
-        raise _refused("BAD_CREDENTIAL", str(error)[:200]) from None
+        raise Error(Code.UNAUTHENTICATED, "BAD_CREDENTIAL", str(error)[:200]) from None
     if len(certificate.identity) > _MAX_NAME or not certificate.identity.isprintable():
-        raise _refused("BAD_CREDENTIAL", f"the name in the certificate is not {_MAX_NAME} printable characters at most")
+        raise Error(
+            Code.UNAUTHENTICATED,
+            "BAD_CREDENTIAL",
+            f"the name in the certificate is not {_MAX_NAME} printable characters at most",
+        )
     return Caller(Credential.CERTIFICATE, certificate.identity, expires=certificate.expires)
-
-
-def _refused(reason: str, message: str) -> Error:
-    return Error(Code.UNAUTHENTICATED, reason, message)

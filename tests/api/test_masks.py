@@ -56,7 +56,7 @@ def test_a_mask_updates_exactly_the_fields_that_it_names(sent: Any, paths: list[
     for name in SETTABLE:
         source = sent if name in paths else live
         assert getattr(result, name) == getattr(source, name), name
-        if name not in ("gateways", "keys", "versions", "split", "preview_header", "rate_limits", "patches"):
+        if name not in ("gateways", "keys", "versions", "split", "preview_header", "rate_limits", "patches", "labels"):
             assert result.HasField(name) == source.HasField(name), name
     assert (result.name, result.etag) == (LIVE.name, LIVE.etag)
 

@@ -218,7 +218,9 @@ class Revision(_message.Message):
     number: _builtins.int
     """Number of the revision, from 1."""
     author: _builtins.str
-    """Author, as the caller named it in the metadata `x-turnout-author`; `unknown` if the caller sent none."""
+    """Author: the identity that the caller's credential proves, like `user:anna@example.com`. Without credentials, as the caller
+    named it in the metadata `x-turnout-author`; `unknown` if the caller sent none.
+    """
     reason: _builtins.str
     """Reason for the change, as the author wrote it. May be empty."""
     action: Global___Action.ValueType
