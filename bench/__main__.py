@@ -15,14 +15,27 @@ from bench import measure, picture
 from controlplane.errors import Error
 
 # Each is a module with a coroutine function `run`, whose parameters are `quick` and its options.
-_ALL = ("users", "models", "gateways", "bad_clients", "envoys", "cores", "transports", "scale", "storms", "burst", "growth")
+_ALL = (
+    "users",
+    "models",
+    "gateways",
+    "bad_clients",
+    "envoys",
+    "cores",
+    "transports",
+    "tls",
+    "scale",
+    "storms",
+    "burst",
+    "growth",
+)
 _BY_NAME = ("soak", "compare", "upgrade")  # only if they are named
 # By option: the benchmarks that have it. Other benchmarks of the same command ignore it.
 _OPTIONS = {
     "count": ("envoys",),
-    "proxies": ("transports", "scale", "storms", "burst", "growth", "soak", "compare"),
-    "models": ("transports", "scale", "storms", "burst", "growth", "soak", "compare"),
-    "rounds": ("transports", "scale", "storms", "burst", "compare"),
+    "proxies": ("transports", "tls", "scale", "storms", "burst", "growth", "soak", "compare"),
+    "models": ("transports", "tls", "scale", "storms", "burst", "growth", "soak", "compare"),
+    "rounds": ("transports", "tls", "scale", "storms", "burst", "compare"),
     "serve": ("envoys", "scale", "storms", "burst", "growth", "soak", "compare"),
     "peers": ("scale",),
     "minutes": ("soak",),

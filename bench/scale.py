@@ -77,15 +77,20 @@ class Run:
         return statistics.median(figure) if isinstance(figure, list) else float(figure)
 
 
-async def measure(start: Starter, proxies: int, models: int, *, switches: int = 5, variant: str = "delta") -> Run:
-    """Measure one run. Errors: AssertionError if a proxy does not receive its resources or a switch."""
+async def measure(
+    start: Starter, proxies: int, models: int, *, switches: int = 5, variant: str = "delta", fleet: Sequence[str] = ()
+) -> Run:
+    """Measure one run; `fleet` are further flags of the simulator.
+
+    Errors: AssertionError if a proxy does not receive its resources or a switch.
+    """
     many_files(proxies + 1000)
     with tempfile.TemporaryDirectory(prefix="turnout-bench-") as scratch:
         directory = Path(scratch)
-        async with start(models, directory) as side, simulator(f"127.0.0.1:{side.port}", directory) as fleet:
-            run = await cold_sync(side, fleet, proxies, variant)
+        async with start(models, directory) as side, simulator(f"127.0.0.1:{side.port}", directory, *fleet) as lines:
+            run = await cold_sync(side, lines, proxies, variant)
             for i in range(WARM_UP + switches):
-                await _switch(side, fleet, run, proxies, counts=i >= WARM_UP)
+                await _switch(side, lines, run, proxies, counts=i >= WARM_UP)
             if side.free is not None:
                 await side.free()
             await asyncio.sleep(SETTLE)

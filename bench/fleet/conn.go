@@ -341,6 +341,9 @@ func (w *wire) headers(c *conn, frame *http2.HeadersFrame) error {
 
 // dial starts to connect. The socket is writable once it is connected, or has failed.
 func dial(address unix.Sockaddr) (int, error) {
+	if secure != nil {
+		return dialTLS(address)
+	}
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return -1, err

@@ -47,6 +47,10 @@ func parseFlags(arguments []string) (options, error) {
 		}
 		return nil
 	})
+	set.Func("tls", "", func(text string) (err error) {
+		secure, err = readTLS(text)
+		return err
+	})
 	set.StringVar(&o.profile, "cpuprofile", "", "")
 	err := set.Parse(arguments)
 	switch {
@@ -54,7 +58,7 @@ func parseFlags(arguments []string) (options, error) {
 		return o, err
 	case err != nil && strings.HasPrefix(err.Error(), "flag provided but not defined: "):
 		name := strings.TrimPrefix(err.Error(), "flag provided but not defined: ")
-		return o, fmt.Errorf("there is no flag %s; there are -target, -loops, -prefix, -first, -cpuprofile and -h", name)
+		return o, fmt.Errorf("there is no flag %s; there are -target, -loops, -prefix, -first, -tls, -cpuprofile and -h", name)
 	case err != nil:
 		return o, err
 	case set.NArg() > 0:
@@ -97,14 +101,16 @@ func help() string {
 	var b strings.Builder
 	b.WriteString(`fleet simulates thousands of Envoys that connect to one xDS server, and measures what they receive.
 
-  fleet -target HOST:PORT [-loops N] [-prefix TEXT] [-first N] [-cpuprofile FILE]
+  fleet -target HOST:PORT [-loops N] [-prefix TEXT] [-first N] [-tls CERT,KEY,CA] [-cpuprofile FILE]
 
-  -target HOST:PORT  the xDS server, over IPv4 and without TLS
+  -target HOST:PORT  the xDS server, over IPv4
   -loops N           threads for the proxies, 1 to 64; 1
   -prefix TEXT       the first part of node ids; envoy-
   -first N           the number at the end of the first node's id; 1. Proxies are numbered in the order of opening:
                      envoy-00001, envoy-00002 ... Two fleets at one server need different prefixes or different
                      numbers; otherwise a node has two streams
+  -tls CERT,KEY,CA   mutual TLS with this certificate, its key and the authorities of the server, files in PEM; the
+                     server's certificate must be for localhost
   -cpuprofile FILE   writes a profile of this program, for go tool pprof
 
 It reads commands from standard input, one JSON object a line, and answers each with one line on standard output: with "ok",

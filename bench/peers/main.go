@@ -1,6 +1,6 @@
 // Command peers serves the benchmark's models with github.com/envoyproxy/go-control-plane, to compare Turnout with it.
 //
-//	peers --setup ordinary|strongest --models M [--tables one|each] [--resources least|same] [--port P]
+//	peers --setup ordinary|strongest --models M [--tables one|each] [--resources least|same] [--port P] [--tls CERT,KEY,CA]
 //
 // It serves M models, each with a blue and a green cluster, to every xDS client. Once it listens, it prints one line of JSON,
 // {"port":…,"pid":…}. Then it answers each line on its standard input:
@@ -41,15 +41,16 @@ func main() {
 	tables := flag.String("tables", "one", "one route table for all models, or one for each")
 	resources := flag.String("resources", "least", "the smallest that work (least), or the same as Turnout's (same)")
 	port := flag.Int("port", 0, "the port of the xDS server on 127.0.0.1; 0 takes a free one")
+	tlsFiles := flag.String("tls", "", "mutual TLS: certificate, key and the clients' authorities, as CERT,KEY,CA")
 	ordered := flag.Bool("ordered", true, "answer types in order, if the library lets one choose")
 	flag.Parse()
-	if err := run(*setup, *models, *tables, *resources, *port, *ordered); err != nil {
+	if err := run(*setup, *models, *tables, *resources, *port, *tlsFiles, *ordered); err != nil {
 		fmt.Fprintln(os.Stderr, "peers:", err)
 		os.Exit(1)
 	}
 }
 
-func run(setup string, models int, tables, resources string, port int, ordered bool) error {
+func run(setup string, models int, tables, resources string, port int, tlsFiles string, ordered bool) error {
 	if models < 1 || tables != "one" && tables != "each" {
 		return fmt.Errorf("models must be 1 or more, and tables one or each; not %d and %q", models, tables)
 	}
@@ -64,7 +65,11 @@ func run(setup string, models int, tables, resources string, port int, ordered b
 	if err != nil {
 		return err
 	}
-	grpcServer := newServer(peer, ordered)
+	secure, err := tlsOptions(tlsFiles)
+	if err != nil {
+		return err
+	}
+	grpcServer := newServer(peer, ordered, secure...)
 	failed := make(chan error, 1)
 	go func() { failed <- grpcServer.Serve(listener) }()
 
@@ -73,14 +78,14 @@ func run(setup string, models int, tables, resources string, port int, ordered b
 	return <-failed
 }
 
-func newServer(peer peer, ordered bool) *grpc.Server {
+func newServer(peer peer, ordered bool, more ...grpc.ServerOption) *grpc.Server {
 	var options []config.XDSOption
 	if ordered {
 		options = append(options, sotw.WithOrderedADS())
 	}
 	// No callbacks: they would cost CPU.
 	xds := server.NewServer(context.Background(), peer.watched(), nil, options...)
-	grpcServer := grpc.NewServer(serverOptions()...)
+	grpcServer := grpc.NewServer(append(serverOptions(), more...)...)
 	discovery.RegisterAggregatedDiscoveryServiceServer(grpcServer, xds)
 	return grpcServer
 }

@@ -50,7 +50,7 @@ def test_each_benchmark_gets_the_options_that_it_has() -> None:
         ("burst --count 5", "--count is for envoys, not for burst"),
         (
             "users cores --proxies 10",
-            "--proxies is for transports, scale, storms, burst, growth, soak, compare, not for users, cores",
+            "--proxies is for transports, tls, scale, storms, burst, growth, soak, compare, not for users, cores",
         ),
         ("--minutes 5", "--minutes is for soak, not for all"),
         ("bursts", "unknown benchmark 'bursts'"),
