@@ -29,7 +29,7 @@ import structlog
 
 from controlplane.access.caller import Caller, Credential
 from controlplane.access.document import OidcSettings
-from controlplane.errors import Code, Error
+from controlplane.errors import Code, Error, invalid
 
 log = structlog.get_logger("api")
 
@@ -157,6 +157,9 @@ class OidcVerifier:
 
     async def _key(self, kid: str) -> dict[str, Any]:
         """Return the provider's key with an id. Errors: UNAUTHENTICATED; UNAVAILABLE / NO_KEYS."""
+        keys, age = self._keys, self._clock() - (self._keys.time if self._keys is not None else 0.0)
+        if keys is not None and kid in keys.by_id and (age <= FRESH or (age <= USABLE and self._fetching.locked())):
+            return keys.by_id[kid]  # also while a provider that does not answer is asked
         async with self._fetching:
             keys, now = self._keys, self._clock()
             if (keys is None or kid not in keys.by_id or now - keys.time > FRESH) and now - self._attempted >= PAUSE:
@@ -210,7 +213,11 @@ class OidcVerifier:
 
 
 def _fetch_with(ca: str) -> Fetch:
-    context = ssl.create_default_context(cafile=ca or None)
+    """Return a function that reads URLs. Errors: INVALID_ARGUMENT for a file of authorities that can't be used."""
+    try:
+        context = ssl.create_default_context(cafile=ca or None)
+    except OSError as error:  # of TLS, too
+        raise invalid("access", f"oidc.ca: {ca} can't be used: {(error.strerror or str(error)).lower()}") from None
 
     def fetch(url: str) -> bytes:
         # The issuer's URL is checked where the access file is read: https, or http on loopback.

@@ -91,6 +91,12 @@ def findings_of(config: Config) -> Iterator[Finding]:
     yield _mode("store", config.data / "turnout.db", 0o077)
     if config.xds_tls_key is not None:
         yield _mode("key of the xDS port", config.xds_tls_key, 0o077)
+    if config.api_tls_key is not None:
+        yield _mode("key of the API's port", config.api_tls_key, 0o077)
+    # Whoever may write one of them gives itself any role.
+    for name, path in (("access file", config.access), ("token file", config.api_tokens)):
+        if path is not None:
+            yield _mode(name, path, 0o022)
 
 
 def _credentials(config: Config) -> Finding:

@@ -6,8 +6,10 @@ import asyncio
 import base64
 import hmac
 import json
+import threading
 from dataclasses import replace
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import jwt
@@ -199,3 +201,33 @@ async def test_a_wrong_discovery_document(provider: Provider, verifier: OidcVeri
     with pytest.raises(Error) as caught:
         await verifier.caller(provider.token())
     assert (caught.value.code, problem in caught.value.message) == (Code.UNAVAILABLE, True)
+
+
+async def test_a_provider_that_does_not_answer_delays_no_token_with_a_known_key(provider: Provider) -> None:
+    asked, answer = threading.Event(), threading.Event()
+
+    def fetch(url: str) -> bytes:
+        if provider.down is not None:
+            asked.set()
+            answer.wait(10)
+        return provider.fetch(url)
+
+    verifier = OidcVerifier(SETTINGS, fetch, lambda: provider.now)
+    token = provider.token(exp=provider.now + USABLE)
+    await verifier.caller(token)
+    provider.down = OSError("timed out")
+    provider.now += FRESH + 1
+    waiting = asyncio.create_task(verifier.caller(token))
+    try:
+        await asyncio.to_thread(asked.wait, 10)
+        assert (await asyncio.wait_for(verifier.caller(token), 5)).name == "anna"
+    finally:
+        answer.set()
+    assert (await waiting).name == "anna"
+
+
+def test_authorities_that_can_not_be_used_are_named(tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_text("x")
+    for name in ("ca.pem", "none.pem"):
+        with pytest.raises(Error, match=rf"access: oidc.ca: .*/{name} can't be used"):
+            OidcVerifier(replace(SETTINGS, ca=str(tmp_path / name)))

@@ -68,3 +68,30 @@ def test_every_setting_is_an_option(run: Run) -> None:
 def test_an_audit_log_that_is_off_is_open(run: Run, tmp_path: Path) -> None:
     assert opened(run, "--data", tmp_path / "none", "--audit", "off") == ["audit log"]
     assert "entries also go to syslog" in run("check", "--data", tmp_path / "none", "--audit-export", "syslog").out
+
+
+def test_files_of_access(run: Run, tmp_path: Path) -> None:
+    names = ("access.yaml", "tokens.yaml", "api.pem", "api.key")
+    access, tokens, cert, key = (tmp_path / name for name in names)
+    access.write_text("rules: []\n")
+    for path in (tokens, cert, key):
+        path.write_text("tokens: []\n")
+    flags = (
+        "--data",
+        tmp_path / "none",
+        "--access",
+        access,
+        "--api-tokens",
+        tokens,
+        "--api-tls-cert",
+        cert,
+        "--api-tls-key",
+        key,
+    )
+    key.chmod(0o600)
+    assert opened(run, *flags) == []
+    assert opened(run, *flags, "--api", "0.0.0.0:18080") == []
+    key.chmod(0o640)
+    access.chmod(0o664)
+    tokens.chmod(0o602)
+    assert opened(run, *flags) == ["key of the API's port", "access file", "token file"]
