@@ -72,7 +72,7 @@ def test_a_broken_promise_exits_with_1(temp: Path, capfd: pytest.CaptureFixture[
     assert run.main(users=50, envoys=1, seconds=0.5) == 1
     out, _ = capfd.readouterr()
     assert "These promises were not kept" in out
-    assert "started after the last ACK reached blue" in out
+    assert "started more than 50 ms after the last ACK reached blue" in out
     assert leftovers(temp) == []
 
 
