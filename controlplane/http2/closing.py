@@ -17,8 +17,15 @@ class Closing:
 
     __slots__ = ("_limits", "_loop", "_timer", "_transport")
 
-    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop, limits: ConnectionLimits) -> None:
-        """Begin with the first step."""
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        loop: asyncio.AbstractEventLoop,
+        limits: ConnectionLimits,
+        *,
+        drop_input: bool = True,
+    ) -> None:
+        """Begin with the first step. Without `drop_input`, nothing is read: dropping a flood would cost CPU, too."""
         self._transport = transport
         self._loop = loop
         self._limits = limits
@@ -26,7 +33,10 @@ class Closing:
         self._timer: asyncio.TimerHandle
         if transport.can_write_eof():
             transport.write_eof()
-            transport.resume_reading()
+            if drop_input:
+                transport.resume_reading()
+            else:
+                transport.pause_reading()
             self._timer = loop.call_later(limits.close_timeout, self._close)
         else:
             self._close()

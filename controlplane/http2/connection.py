@@ -49,8 +49,9 @@ class Connection:
         "_preface_to_send",
         "_settings",
         "_windows",
+        "frames",
+        "interrupted",
         "output",
-        "paused",
         "streams",
     )
 
@@ -70,8 +71,10 @@ class Connection:
         self._clock = clock
         self.streams = Streams()
         self.output = Output(weak)
-        # While set, `receive` handles no frames.
-        self.paused = False
+        # The newest `receive` ended at its deadline, with whole frames left.
+        self.interrupted = False
+        # Frames since the caller last set it to 0. Ordinary DATA frames don't count.
+        self.frames = 0
         # The server's preface, until it is in the output; b"" afterwards.
         self._preface_to_send = server_preface(max_streams, stream_window, connection_window, MAX_HEADER_LIST)
         # Bytes of the client's preface that have not come yet.
@@ -89,25 +92,36 @@ class Connection:
         )
 
     @property
+    def in_header_block(self) -> bool:
+        """Return True if the client has sent a part of a header block."""
+        return self._handlers.block is not None
+
+    @property
     def closed(self) -> bool:
         """Return True after `close`: nothing is received or sent any more."""
         return self.output.closed
 
     # ----------------------------------------------------------------------------------------------------------- receiving
 
-    def receive(self, data: bytes) -> bytes:
-        """Handle the whole frames in `data`. Return the rest: a part of a frame, or more after `paused` was set.
+    def receive(self, data: bytes, deadline: float) -> bytes:
+        """Handle the whole frames in `data`. Return the rest: a part of a frame, or more if `deadline` has passed.
 
-        Errors: ConnectionFault, after which the caller must `close` the connection.
+        Then `interrupted` is True. Errors: ConnectionFault, after which the caller must `close` the connection.
         """
         at, whole, streams, output = 0, len(data), self.streams.by_id, self.output
         windows, handlers = self._windows, self._handlers
         output.silent = True
+        first, self.interrupted = True, False
         try:
             if self._missing_preface:
                 self.send_preface()
                 at = self._receive_preface(data)
-            while whole - at >= HEADER_BYTES and not self.paused and not output.closed:
+            while whole - at >= HEADER_BYTES and not output.closed:
+                if first:  # nearly always the only frame
+                    first = False
+                elif self._clock() > deadline:
+                    self.interrupted = True
+                    break
                 high, low, kind, flags, number = HEADER.unpack_from(data, at)
                 length = high << 8 | low
                 if length > MAX_FRAME:
@@ -133,9 +147,8 @@ class Connection:
                         stream.listener.data_received(data[at + HEADER_BYTES : end], 0)
                         at = end
                         continue
-                began = self._clock()
+                self.frames += 1
                 handlers.handle(kind, flags, number & LOW_31_BITS, data[at + HEADER_BYTES : end])
-                self._events.spent(self._clock() - began)
                 at = end
             return data[at:] if at else data
         finally:

@@ -26,8 +26,5 @@ class ConnectionEvents(Protocol):
     def consumed(self, count: int) -> None:
         """Handle DATA bytes that reach no listener: padding, or bytes for a stream that is over."""
 
-    def spent(self, seconds: float) -> None:
-        """Handle the seconds that the server worked on a frame. Not called for ordinary DATA frames."""
-
     def output_added(self) -> None:
         """Handle new frames in the connection's output. Not called during `receive`, whose caller writes them."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from controlplane.http2.frames import Buffer, ErrorCode
@@ -14,12 +14,6 @@ from controlplane.http2.headers import Headers
 from controlplane.http2.limits import ConnectionLimits
 from controlplane.http2.peer import Peer
 from controlplane.http2.streams import Stream
-
-# Charged to the connection's budget for each DATA frame that is not exactly one message, seconds: thousands of frames of a
-# few bytes are a flood.
-_FRAGMENT_COST = 5e-6
-# Charged for each byte that decompression makes, seconds.
-_DECOMPRESSION_COST = 2e-9
 
 _GRPC = "application/grpc"
 _RESPONSE_HEADERS: Headers = ((":status", "200"), ("content-type", _GRPC), ("grpc-accept-encoding", "identity,gzip"))
@@ -51,8 +45,11 @@ class Connection(Protocol):
     def remove(self, call: Call) -> None:
         """Forget an ended call."""
 
-    def spent(self, seconds: float) -> None:
-        """Charge the server's time to the connection's budget."""
+    def later(self, work: Callable[[], None]) -> None:
+        """Do work of a call when it is the connection's turn."""
+
+    def hold(self, count: int) -> None:
+        """Count bytes of unfinished messages; negative: they are gone."""
 
     def consumed(self, count: int) -> None:
         """Open the connection's window for DATA bytes that are handled or dropped."""
@@ -71,6 +68,7 @@ class Call:
         "_ending",
         "_half_closed",
         "_handler",
+        "_held",
         "_reader",
         "_status",
         "_timer",
@@ -78,6 +76,7 @@ class Call:
         "_unsent",
         "_update_at",
         "_writing",
+        "incomplete_since",
         "stream",
     )
 
@@ -88,6 +87,10 @@ class Call:
         # None before the call is accepted, and after it is closed.
         self._handler: StreamHandler | None = None
         self._reader: MessageReader | None = None
+        # Bytes of the reader that are counted for the connection.
+        self._held = 0
+        # When the message began of which only a part has come; 0 for none.
+        self.incomplete_since = 0.0
         # The client has sent its last message.
         self._half_closed = False
         # The part of the current message that is not sent yet.
@@ -132,7 +135,6 @@ class Call:
         """Handle a DATA frame's bytes; `padding` is the number of padding bytes in the frame."""
         reader, handler = self._reader, self._handler
         if reader is None or handler is None or handler.ended:
-            self._connection.spent(_FRAGMENT_COST)
             self._connection.consumed(len(data))
             return
         self._unacknowledged += len(data) + padding
@@ -140,7 +142,6 @@ class Call:
             self._connection.consumed(len(data))
             handler.receive_message(message)
         else:
-            self._connection.spent(_FRAGMENT_COST)
             reader.feed(data)
             self._deliver()
         if self._unacknowledged > self._update_at:
@@ -186,6 +187,15 @@ class Call:
         self._deliver()
         self._open_window()
 
+    def later(self, work: Callable[[], None]) -> None:
+        """Do work of the handler when it is the connection's turn."""
+        self._connection.later(work)
+
+    def waits_since(self) -> float:
+        """Return since when the rest of a message is missing; 0 if none is, or if the handler does not read."""
+        handler = self._handler
+        return self.incomplete_since if handler is not None and handler.reading else 0.0
+
     def end(self, status: Status | None) -> None:
         """End the call, after the unsent part of the current message; None is OK."""
         if self._ending or self._closed:
@@ -207,18 +217,29 @@ class Call:
         try:
             while handler.reading and (message := reader.next()) is not None:
                 buffered, count = reader.size, buffered - reader.size
+                self.incomplete_since = 0.0
                 # The window counts bytes as they were received, before decompression.
                 self._connection.consumed(count)
-                if len(message) > count:
-                    self._connection.spent(_DECOMPRESSION_COST * len(message))
                 handler.receive_message(message)
         except StatusError as error:
             self._connection.consumed(buffered - reader.size)
             handler.end(error.status)
+        self._count_held()
         if self._half_closed and reader.partial and handler.reading:
             handler.end(Status(StatusCode.INTERNAL, "the client ended its stream in the middle of a message"))
         if self._half_closed and handler.reading:
             handler.half_closed()
+
+    def _count_held(self) -> None:
+        """Count the buffered bytes for the connection, and note since when a message is incomplete."""
+        size = self._reader.size if self._reader is not None else 0
+        if size != self._held:
+            self._connection.hold(size - self._held)
+            self._held = size
+        if not size:
+            self.incomplete_since = 0.0
+        elif not self.incomplete_since:
+            self.incomplete_since = asyncio.get_running_loop().time()
 
     def _open_window(self) -> None:
         handler = self._handler
@@ -246,6 +267,7 @@ class Call:
         self._unsent = []
         if self._reader is not None:
             self._connection.consumed(self._reader.clear())
+            self._count_held()
         self._connection.remove(self)
         # Break the reference cycles, so that the call is freed by reference count and not by the cycle collector.
         self._handler = self.stream.listener = None

@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 from weakref import proxy
 
-from controlplane.http2.budget import Budget
 from controlplane.http2.connection import Connection
 from controlplane.http2.frames import Buffer, ErrorCode
 from controlplane.http2.grpc_call import Call
@@ -43,8 +42,14 @@ class Socket(Protocol):
     def output_added(self) -> None:
         """Write the connection's output soon."""
 
-    def throttle(self, seconds: float) -> None:
-        """Read nothing from the client for so long."""
+    def later(self, work: Callable[[], None]) -> None:
+        """Do work of a call when it is the connection's turn."""
+
+    def hold(self, count: int) -> None:
+        """Count bytes that are held for the client; negative: they are gone."""
+
+    def stream_opened(self) -> None:
+        """Count a new stream."""
 
     def settings_received(self) -> None:
         """Record that the client speaks HTTP/2."""
@@ -65,8 +70,6 @@ class GrpcConnection:
 
     __slots__ = (
         "__weakref__",
-        "_budget",
-        "_clock",
         "_socket",
         "_unacknowledged",
         "_update_at",
@@ -96,8 +99,6 @@ class GrpcConnection:
             stream_window=limits.stream_window,
             connection_window=limits.connection_window,
         )
-        self._clock = clock
-        self._budget = Budget()
         # By stream.
         self.calls: dict[int, Call] = {}
         # False while the socket is full.
@@ -123,6 +124,7 @@ class GrpcConnection:
         if self.draining:
             self.http2.reset(stream, ErrorCode.REFUSED_STREAM)
             return
+        self._socket.stream_opened()
         call = self.calls[stream.id] = Call(self, stream)
         call.open(fields)
 
@@ -156,12 +158,6 @@ class GrpcConnection:
             self.http2.open_window(self._unacknowledged)
             self._unacknowledged = 0
 
-    def spent(self, seconds: float) -> None:
-        """Charge the server's time to the connection's budget. Beyond it, nothing is read from the client for a while."""
-        pause = self._budget.spend(seconds, self._clock())
-        if pause and not self.closed:
-            self._socket.throttle(pause)
-
     def output_added(self) -> None:
         """Write the connection's output soon."""
         self._socket.output_added()
@@ -177,6 +173,14 @@ class GrpcConnection:
             self._socket.output_added()
         if http2.output.size >= limit:
             self.output_full = True
+
+    def later(self, work: Callable[[], None]) -> None:
+        """Do work of a call when it is the connection's turn."""
+        self._socket.later(work)
+
+    def hold(self, count: int) -> None:
+        """Count bytes of unfinished messages; negative: they are gone."""
+        self._socket.hold(count)
 
     def wait(self, call: Call) -> None:
         """Call the call's `notify` once there is room for more."""

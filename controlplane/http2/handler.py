@@ -8,6 +8,7 @@ There are no tasks and nothing is awaited: each side calls the other.
                            `end` when the client is gone
     the handler calls      `notify` when there is a message to send
                            `resume_reading` when it is `reading` again
+                           `later` for the rest of a request that takes long
                            `end` once
 """
 
@@ -28,6 +29,9 @@ class Transport(Protocol):
 
     def resume_reading(self) -> None:
         """Pass on the client's messages again: the handler is `reading`."""
+
+    def later(self, work: Callable[[], None]) -> None:
+        """Call `work` when it is the client's turn: expensive requests wait, so that other clients are served."""
 
     def end(self, status: Status | None) -> None:
         """End the call with this status; None is OK. Called once."""

@@ -28,6 +28,10 @@ class ConnectionLimits:
     keepalive_timeout: float = 10.0
     # Time between two checks of all connections for such clients.
     keepalive_sweep: float = 2.5
+    # A connection without open calls is closed after this time.
+    idle_timeout: float = 60.0
+    # A frame, a header block or a message must be complete within this time after its first byte.
+    incomplete_timeout: float = 20.0
     # After the last frame, the server waits this long for the client to close the connection. If the server closed at once,
     # the kernel would reset the connection when the client writes again, and data that the client has not read would be lost.
     close_timeout: float = 0.5

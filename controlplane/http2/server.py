@@ -6,10 +6,13 @@ import asyncio
 import socket
 from collections.abc import Callable, Mapping, Sequence
 
+from controlplane.http2.accounts import Account, Accounts, ClientLimits
 from controlplane.http2.deferred import DeferredReads
+from controlplane.http2.fair_queue import FairQueue
 from controlplane.http2.handler import Open
 from controlplane.http2.limits import ConnectionLimits
 from controlplane.http2.logger import Logger, StandardLogger
+from controlplane.http2.refusals import Refusals
 from controlplane.http2.tls import Certificates, Handshakes, TlsSocket
 from controlplane.http2.transport import SocketTransport
 
@@ -25,18 +28,19 @@ class Server:
         busy: Callable[[], bool] = lambda: False,
         unknown_method: Callable[[str], str] = lambda path: f"unknown method {path[:200]}",
         log: Logger | None = None,
-        refused: Callable[[str, str], None] = lambda address, reason: None,
+        clients: ClientLimits | None = None,
+        handshake_failed: Callable[[str, str], None] = lambda address, reason: None,
     ) -> None:
         """Serve `methods`, by path: `/SERVICE/METHOD`. While the server is `busy`, reading from clients is deferred.
 
-        `refused` is called with the address and the reason when TLS with a client fails.
+        `handshake_failed` is called with the address and the reason when TLS with a client fails.
         """
         self.methods = methods
         self.limits = limits
         self.busy = busy
         self.unknown_method = unknown_method
         self.log = log or StandardLogger()
-        self.refused = refused
+        self.handshake_failed = handshake_failed
         self.connections: set[SocketTransport] = set()
         self.stopping = False
         # The port on which the server listens; 0 before `start`.
@@ -45,6 +49,10 @@ class Server:
         self._keepalive: asyncio.TimerHandle | None = None
         # Connections that are flushed at the end of this turn of the event loop.
         self._to_flush: list[SocketTransport] = []
+        self.accounts = Accounts(clients or ClientLimits())
+        self.refusals = Refusals(self.log)
+        # Connections that have used their share.
+        self._turns: FairQueue[SocketTransport] = FairQueue(self._have_turn, lambda: self.busy())
         self._deferred: DeferredReads[SocketTransport] = DeferredReads(lambda: self.busy(), self._catch_up)
         self._all_closed = asyncio.Event()
         self._handshakes = Handshakes()
@@ -110,6 +118,14 @@ class Server:
         """Call a connection's `catch_up` later. Return False if it must read now."""
         return self._deferred.add(connection)
 
+    def queue(self, connection: SocketTransport, account: Account, *, heavy: bool) -> None:
+        """Call a connection's `catch_up` when it is its turn."""
+        self._turns.add(connection, account, heavy=heavy)
+
+    def refused(self, connection: SocketTransport, reason: str, error: str) -> None:
+        """Count and log a connection that is closed because of what its client did."""
+        self.refusals.add(reason, connection.peer.address, error, asyncio.get_running_loop().time())
+
     # ----------------------------------------------------------------------------------------------------------- private
 
     def _accept(self, certificates: Certificates | None) -> asyncio.Protocol:
@@ -117,7 +133,13 @@ class Server:
         connection = SocketTransport(self)
         if certificates is None:
             return connection
-        return TlsSocket(certificates, self._handshakes, self.limits.preface_timeout, connection, self.refused)
+        return TlsSocket(certificates, self._handshakes, self.limits.preface_timeout, connection, self.handshake_failed)
+
+    def _have_turn(self, connection: SocketTransport, deadline: float) -> None:
+        try:
+            connection.catch_up(deadline)
+        except Exception as error:  # noqa: BLE001  it is logged
+            self._failed(connection, error)
 
     def _catch_up(self, connection: SocketTransport) -> None:
         try:
@@ -140,3 +162,4 @@ class Server:
         now = loop.time()
         for connection in list(self.connections):
             connection.check_alive(now)
+        self.accounts.sweep(now)

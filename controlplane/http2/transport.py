@@ -3,8 +3,10 @@
 It protects the server from its client:
 
     the client does not read           the socket is full: no more frames are made, and nothing is read from the client
-    the client is expensive            each connection has a time budget. A client that exceeds it, for example with PINGs,
-                                       resets or empty frames, is not read from for a while
+    the client is expensive            all work that it causes is charged in wall time to the connection and to its address
+                                       (`accounts.py`). It is done in slices, and clients that used much wait for their turn
+                                       (`fair_queue.py`). Far beyond that, the connection ends with ENHANCE_YOUR_CALM
+    the client is idle or slow         the connection closes when it has no call, or something stays incomplete, for too long
     the client is gone                 it does not answer a PING (`keepalive.py`)
     the client breaks the protocol     it gets a GOAWAY, and the connection closes
 
@@ -20,7 +22,10 @@ import time
 from collections.abc import Callable
 from typing import Protocol, cast
 
+from controlplane.http2.accounts import LIGHT_USE, Account, Accounts
+from controlplane.http2.allowance import Allowance
 from controlplane.http2.closing import Closing
+from controlplane.http2.fair_queue import SLICE
 from controlplane.http2.frames import ConnectionFault, ErrorCode
 from controlplane.http2.grpc_connection import GrpcConnection, Service
 from controlplane.http2.keepalive import UnansweredPing, unread_bytes
@@ -33,6 +38,7 @@ EXPIRES_EARLY = 1.0
 class Host(Service, Protocol):
     """The server of a connection, as the connection sees it."""
 
+    accounts: Accounts
     # New connections are refused.
     stopping: bool
     # True while reading from clients can wait.
@@ -50,22 +56,38 @@ class Host(Service, Protocol):
     def flush_soon(self, connection: SocketTransport) -> None:
         """Call `flush` at the end of this turn of the event loop."""
 
+    def queue(self, connection: SocketTransport, account: Account, *, heavy: bool) -> None:
+        """Call `catch_up` when it is the connection's turn."""
+
+    def refused(self, connection: SocketTransport, reason: str, error: str) -> None:
+        """Count and log a connection that is closed because of what its client did."""
+
 
 class SocketTransport(asyncio.Protocol):
     """The socket of one connection."""
 
     __slots__ = (
         "__weakref__",
+        "_account",
         "_active_at",
+        "_block_since",
+        "_busy_at",
+        "_cpu",
         "_flush_scheduled",
+        "_frames",
+        "_held",
         "_host",
+        "_kept",
         "_loop",
+        "_partial_since",
         "_ping",
+        "_queued",
         "_speaks_http2",
-        "_throttled",
+        "_streams",
         "_timer",
         "_transport",
         "_unparsed",
+        "_work",
         "grpc",
     )
 
@@ -79,8 +101,21 @@ class SocketTransport(asyncio.Protocol):
         # When the client last sent something or read again, and a PING that it has not answered since then.
         self._active_at = 0.0
         self._ping: UnansweredPing | None = None
-        # True after the client exceeded its budget: nothing is read from it for a while.
-        self._throttled = False
+        # What the clients of this address use, and what this connection may use.
+        self._account = cast(Account, None)
+        clients = host.accounts.limits
+        self._cpu, self._frames = Allowance(clients.connection_cpu), Allowance(clients.frames)
+        self._streams = Allowance(clients.connection_streams)
+        # True while the connection waits for its turn: nothing is read from it.
+        self._queued = False
+        # Work of its calls that waits for its turn.
+        self._work: list[Callable[[], None]] = []
+        # Bytes of unfinished messages; and the part of `_unparsed` that is counted.
+        self._held = self._kept = 0
+        # When the connection last had an open call.
+        self._busy_at = 0.0
+        # Since when a part of a frame waits for the rest, and a header block for its next frame; 0 for none.
+        self._partial_since = self._block_since = 0.0
         # True once the client has sent the preface and SETTINGS.
         self._speaks_http2 = False
         # Received bytes: a part of a frame, or more while reading is deferred.
@@ -95,37 +130,52 @@ class SocketTransport(asyncio.Protocol):
     # ------------------------------------------------------------------------------------------ called by the event loop
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Start with a new connection, unless the server stops or TLS did not negotiate HTTP/2."""
+        """Start with a new connection, unless the server stops, TLS did not negotiate HTTP/2, or there are too many."""
+        host = self._host
         self._transport = cast(asyncio.Transport, transport)
-        self._timer = self._loop.call_later(self._host.limits.preface_timeout, self._check_preface)
-        self.grpc.peer = Peer(address(transport.get_extra_info("peername")), transport.get_extra_info("credential"))
+        self._timer = self._loop.call_later(host.limits.preface_timeout, self._check_preface)
+        peer = Peer(address(transport.get_extra_info("peername")), transport.get_extra_info("credential"))
+        self.grpc.peer = peer
+        self._account = host.accounts.open(peer.address)
         tls = transport.get_extra_info("ssl_object")
         # So that uvloop writes at once. Otherwise it would first read from all sockets that have data.
         self._transport.set_write_buffer_limits(high=0)
-        if self._host.stopping or (tls is not None and tls.selected_alpn_protocol() != "h2"):
+        if host.stopping or (tls is not None and tls.selected_alpn_protocol() != "h2"):
             self._transport.abort()
             return
-        self._active_at = self._loop.time()
-        self._host.opened(self)
+        if host.accounts.full(self._account):
+            host.refused(self, "too many connections", "of this address, or of all")
+            self._transport.abort()
+            return
+        self._active_at = self._busy_at = self._loop.time()
+        host.opened(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End every call: the socket is gone."""
         self.grpc.closed = True
         self._timer.cancel()
+        self._work.clear()
         self.grpc.abort_calls()
+        self._keep(b"")
+        self._host.accounts.close(self._account, self._loop.time())
         self._host.closed(self)
 
     def data_received(self, data: bytes) -> None:
         """Handle received bytes, now or later."""
         if self.grpc.http2.output.closed:
             return
-        self._active_at, self._ping = self._loop.time(), None
+        now = self._active_at = self._loop.time()
+        self._ping = None
         if self._unparsed:
             data = self._unparsed + data
-        if len(data) < self._host.limits.write_chunk and self._host.busy() and self._host.defer(self):
+        host = self._host
+        if self._queued or host.accounts.busy(self._account, now):
+            self._keep(data)
+            self._wait_for_turn()
+        elif len(data) < host.limits.write_chunk and host.busy() and host.defer(self):
             self._unparsed = data
         else:
-            self._receive(data)
+            self._receive(data, now, now + SLICE)
 
     def pause_writing(self) -> None:
         """Stop sending and reading: the socket is full."""
@@ -159,13 +209,6 @@ class SocketTransport(asyncio.Protocol):
         if age < math.inf:
             self._timer = self._loop.call_later(max(0.0, age), self.grpc.drain)
 
-    def throttle(self, seconds: float) -> None:
-        """Read nothing from the client for so long: it has exceeded its budget."""
-        if not self._throttled:
-            self._throttled = self.grpc.http2.paused = True
-            self._update_reading()
-            self._loop.call_later(seconds, self._end_throttling)
-
     def output_added(self) -> None:
         """Write the connection's output at the end of this turn of the event loop."""
         if not self._flush_scheduled:
@@ -183,14 +226,50 @@ class SocketTransport(asyncio.Protocol):
         self.grpc.http2.close(reason)
         self.flush()
         self._timer.cancel()
-        self._timer = Closing(self._transport, self._loop, self._host.limits)
+        drop_input = reason is not ErrorCode.ENHANCE_YOUR_CALM
+        self._timer = Closing(self._transport, self._loop, self._host.limits, drop_input=drop_input)
 
     # ---------------------------------------------------------------------------------------------- called by the server
 
-    def catch_up(self) -> None:
-        """Handle bytes whose reading was deferred."""
-        if self._unparsed and not self.grpc.closed:
-            self._receive(self._unparsed)
+    def catch_up(self, deadline: float = 0.0) -> None:
+        """Handle bytes and work that waited, until the deadline; 0 is one slice from now."""
+        if self.grpc.closed:
+            return
+        start = self._loop.time()
+        deadline = deadline or start + SLICE
+        was_queued, self._queued = self._queued, False
+        while self._work and self._loop.time() < deadline:
+            self._work.pop(0)()
+        if self._unparsed and not self._work:
+            self._receive(self._unparsed, start, deadline)
+        else:
+            self.flush()
+            self._charge(start)
+        if self._work:
+            self._wait_for_turn()
+        if was_queued and not self._queued:
+            self._update_reading()
+
+    def later(self, work: Callable[[], None]) -> None:
+        """Do work of a call when it is the connection's turn."""
+        self._work.append(work)
+        self._wait_for_turn()
+
+    def hold(self, count: int) -> None:
+        """Count bytes that are held for the client; negative: they are gone."""
+        accounts = self._host.accounts
+        accounts.hold(self._account, count)
+        self._held += count
+        if count > 0 and accounts.holds_too_much(self._account):
+            self._loop.call_soon(self._calm, "too many held bytes")
+
+    def stream_opened(self) -> None:
+        """Count a new stream."""
+        now = self._loop.time()
+        self._streams.spend(1, now)
+        self._account.streams.spend(1, now)
+        if self._streams.exceeded(now) or self._account.streams.exceeded(now):
+            self._loop.call_soon(self._calm, "too many new streams")
 
     def flush(self) -> None:
         """Write the connection's output."""
@@ -213,12 +292,29 @@ class SocketTransport(asyncio.Protocol):
         if self._transport.is_closing():
             return
         limits = self._host.limits
+        self._check_progress(now)
         if self._ping is not None:
             if self._ping.waited(now, unread_bytes(self._transport)) > limits.keepalive_timeout:
                 self.abort()
         elif now - self._active_at > limits.keepalive_interval and self._speaks_http2 and not self.grpc.http2.closed:
             self._ping = UnansweredPing(now, unread_bytes(self._transport))
             self.grpc.http2.ping()
+
+    def _check_progress(self, now: float) -> None:
+        """Close a connection that has no call, or that leaves something incomplete, for too long."""
+        limits, grpc = self._host.limits, self.grpc
+        if grpc.calls:
+            self._busy_at = now
+        elif now - self._busy_at > limits.idle_timeout and not grpc.http2.closed:
+            self._host.refused(self, "idle", f"no call for {limits.idle_timeout:g} s")
+            self.close()
+            return
+        self._block_since = (self._block_since or now) if grpc.http2.in_header_block else 0.0
+        since = [self._block_since, 0.0 if self._queued else self._partial_since]
+        if self._held:
+            since += [call.waits_since() for call in grpc.calls.values()]
+        if any(at and now - at > limits.incomplete_timeout for at in since):
+            self._calm("slow", f"a frame or a message was not complete after {limits.incomplete_timeout:g} s")
 
     def abort(self) -> None:
         """Close at once."""
@@ -227,33 +323,83 @@ class SocketTransport(asyncio.Protocol):
 
     # ----------------------------------------------------------------------------------------------------------- private
 
-    def _receive(self, data: bytes) -> None:
+    def _receive(self, data: bytes, start: float, deadline: float) -> None:
+        """Handle bytes until the deadline, and charge the time since `start`."""
+        http2 = self.grpc.http2
         try:
-            self._unparsed = self.grpc.http2.receive(data)
+            unparsed = http2.receive(data, deadline)
         except ConnectionFault as fault:
-            self._unparsed = b""
-            self._host.log.info("connection closed: protocol error", peer=self.peer.address, error=str(fault)[:200])
+            self._keep(b"")
+            self._host.refused(self, "protocol error", str(fault)[:200])
             self.grpc.abort_calls()
             self.close(fault.reason)
+            self._charge(start)
+            return
         except Exception as error:
             self._host.log.error("connection failed", peer=self.peer.address, exc_info=error)
-            self._unparsed = b""
+            self._keep(b"")
             self.abort()
+            return
+        if unparsed or self._unparsed:
+            if not unparsed or len(unparsed) == len(data):
+                self._partial_since = (self._partial_since or start) if unparsed else 0.0
+            else:
+                self._partial_since = start
+            self._keep(unparsed)
+        if http2.frames:
+            self._frames.spend(http2.frames, start)
+            http2.frames = 0
         self.flush()
+        self._charge(start)
+        if http2.interrupted:
+            self._wait_for_turn()
 
-    def _end_throttling(self) -> None:
-        self._throttled = self.grpc.http2.paused = False
-        self.catch_up()
-        if not self._throttled:
-            self._update_reading()
+    def _charge(self, start: float) -> None:
+        """Charge the time since `start`. A connection that has used up what it may is closed."""
+        now = self._loop.time()
+        if now > start:
+            self._account.cpu.spend(now - start, now)
+            self._host.accounts.cpu.spend(now - start, now)
+            self._cpu.spend(now - start, now)
+            if self._cpu.exceeded(now):
+                self._account.excess.spend(now - start, now)
+                if self._account.excess.exceeded(now):
+                    self._calm("too much CPU")
+            if self._frames.exceeded(now):
+                self._calm("too many frames")
+
+    def _calm(self, reason: str, error: str = "the client used more than it may") -> None:
+        """Close the connection with ENHANCE_YOUR_CALM, because it used too much of something."""
+        if self.grpc.http2.closed or self.grpc.closed:
+            return
+        self._host.refused(self, reason, error)
+        self._keep(b"")
+        self._work.clear()
+        self.grpc.abort_calls()
+        self.close(ErrorCode.ENHANCE_YOUR_CALM)
+
+    def _keep(self, data: bytes) -> None:
+        """Keep bytes that are not handled yet, and count them."""
+        self._unparsed = data
+        if self._kept != len(data):
+            self._host.accounts.hold(self._account, len(data) - self._kept)
+            self._kept = len(data)
+
+    def _wait_for_turn(self) -> None:
+        """Handle the rest when it is this connection's turn; read nothing more meanwhile."""
+        if self._queued or self.grpc.closed or self.grpc.http2.closed:
+            return
+        self._queued = True
+        self._update_reading()
+        self._host.queue(self, self._account, heavy=self._cpu.used(self._loop.time()) > LIGHT_USE)
 
     def _update_reading(self) -> None:
-        """Read from the client while the socket has room and the budget is not exceeded."""
-        if self._transport.is_closing():
+        """Read from the client while the socket has room and the connection does not wait for its turn."""
+        if self._transport.is_closing() or self.grpc.http2.closed:  # `Closing` decides
             return
-        if self.grpc.writable and not self._throttled:
+        if self.grpc.writable and not self._queued:
             self._transport.resume_reading()
-        elif not self.grpc.http2.closed:
+        else:
             self._transport.pause_reading()
 
     def _check_preface(self) -> None:

@@ -98,6 +98,10 @@ class _Call:
         """Read from the client again."""
         self._may_read.set()
 
+    def later(self, work: Callable[[], None]) -> None:
+        """Call `work` in another turn of the event loop."""
+        asyncio.get_running_loop().call_soon(work)
+
     def end(self, status: Status | None) -> None:
         """End the call; None is OK."""
         if not self._end.done():

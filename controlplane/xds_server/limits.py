@@ -9,6 +9,7 @@ from controlplane.errors import Code, Error, invalid
 from controlplane.http2.limits import ConnectionLimits
 from controlplane.xds.coordination import LINGER
 from controlplane.xds.lrs import SHORTEST
+from controlplane.xds.node import check_metadata
 
 # Largest request: 100,000 names of resources that a returning client holds.
 MAX_REQUEST_BYTES = 16 * 1024 * 1024
@@ -51,6 +52,7 @@ class StreamLimits:
         if size > MAX_NODE_BYTES:
             message = f"node: its id, cluster, metadata and locality take {size} bytes, and may take {MAX_NODE_BYTES}"
             raise Error(Code.RESOURCE_EXHAUSTED, "NODE_TOO_LARGE", message)
+        check_metadata(node.metadata)
         if streams >= self.streams_per_node:
             message = f"node {node.id[:100]} has {streams} streams open already, and may have {self.streams_per_node}"
             raise Error(Code.RESOURCE_EXHAUSTED, "TOO_MANY_STREAMS", message)

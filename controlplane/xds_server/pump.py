@@ -19,6 +19,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import structlog
@@ -39,6 +40,7 @@ from controlplane.xds_server.context import PumpContext
 from controlplane.xds_server.node_streams import NodeRegistry, NodeStreams
 from controlplane.xds_server.push_schedule import SLOW_PUSH
 from controlplane.xds_server.reading_budget import ReadingBudget
+from controlplane.xds_server.request_sizes import check_fields
 from controlplane.xds_server.send_queue import SendQueue
 from controlplane.xds_server.status import XdsHandler
 from controlplane.xds_server.stream_timers import StreamTimers
@@ -71,6 +73,7 @@ class Pump(XdsHandler):
         "_nodes",
         "_parts",
         "_pause",
+        "_pausing",
         "_published",
         "_queue",
         "_report",
@@ -139,8 +142,9 @@ class Pump(XdsHandler):
         self._parts: list[Any] = []
         self._queue = SendQueue()
         self._half_closed = False
-        # Continues reading; None while no pause is set.
+        # Ends a pause, after which the stream waits for its turn; `_pausing` is True until it has it.
         self._pause: asyncio.TimerHandle | None = None
+        self._pausing = False
         # Sends refused resources again in parts; None while none is refused.
         self._retry: asyncio.TimerHandle | None = None
         self._timers = StreamTimers(loop)
@@ -237,6 +241,7 @@ class Pump(XdsHandler):
         """Parse a request, and pass it to the core. Errors: INVALID_ARGUMENT, RESOURCE_EXHAUSTED, PERMISSION_DENIED."""
         variant, limits = self._variant, self._context.limits
         try:
+            check_fields(data, variant.name_fields, limits.names_per_stream)
             request = variant.parse(data)
         except DecodeError:
             raise Error(Code.INVALID_ARGUMENT, "NOT_A_REQUEST", "the message is not a discovery request") from None
@@ -266,18 +271,26 @@ class Pump(XdsHandler):
             node.after_request(self)
 
     def _pause_reading(self, seconds: float) -> None:
-        if not self.ended:
-            self._budget.start_slice()
-            self.reading = False
-            self._pause = asyncio.get_running_loop().call_later(seconds, self._guarded, self._continue_reading, True)
+        if self.ended:
+            return
+        self._budget.start_slice()
+        self.reading, self._pausing = False, True
+        if seconds:
+            self._pause = asyncio.get_running_loop().call_later(seconds, self._guarded, self._wait_for_turn)
+        else:
+            self._wait_for_turn()
+
+    def _wait_for_turn(self) -> None:
+        """Continue when it is the turn of this client."""
+        self._transport.later(partial(self._guarded, self._continue_reading, True))
 
     def _continue_reading(self, pause_is_over: bool = False) -> None:
         """Process the next part of a request, or read again, unless the stream must still wait."""
         if pause_is_over:
-            self._pause = None
+            self._pausing = False
         # One of three things happens: the stream waits for the end of a pause or for the client to take messages, it processes
         # a part and pauses, or it reads again.
-        if self.reading or self._queue.full or self._pause is not None:
+        if self.reading or self._queue.full or self._pausing:
             return
         if self._parts:
             start = self._clock()

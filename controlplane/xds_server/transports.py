@@ -82,7 +82,7 @@ def http2_server(discovery: Discovery, limits: StreamLimits) -> Server:
         busy=lambda: discovery.pusher.pushing,
         unknown_method=unknown_method,
         log=structlog.get_logger("xds"),
-        refused=discovery.handshake_failed,
+        handshake_failed=discovery.handshake_failed,
     )
 
 

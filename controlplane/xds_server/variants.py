@@ -26,6 +26,8 @@ class Variant:
     core: type[Core]
     # Parse a request. Errors: DecodeError.
     parse: Callable[[bytes], Any]
+    # The numbers of the fields that have names: those that are subscribed to, unsubscribed from, or held.
+    name_fields: frozenset[int]
     # Return the number of names in a request.
     count_names: Callable[[Any], int]
     # Return the parts of a request. They have the same effect when they are received one after the other.
@@ -61,7 +63,15 @@ DELTA = Variant(
     "delta",
     DeltaStream,
     discovery_pb2.DeltaDiscoveryRequest.FromString,
+    frozenset((3, 4, 5)),
     _count_delta_names,
     _divide_delta,
 )
-SOTW = Variant("sotw", SotwStream, discovery_pb2.DiscoveryRequest.FromString, _count_sotw_names, _keep_whole)
+SOTW = Variant(
+    "sotw",
+    SotwStream,
+    discovery_pb2.DiscoveryRequest.FromString,
+    frozenset((3,)),
+    _count_sotw_names,
+    _keep_whole,
+)

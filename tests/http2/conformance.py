@@ -75,7 +75,7 @@ class Pages(asyncio.Protocol):
         if self.http2.closed:
             return
         try:
-            self._unparsed = self.http2.receive(self._unparsed + data)
+            self._unparsed = self.http2.receive(self._unparsed + data, float("inf"))
         except ConnectionFault as fault:
             self.http2.close(fault.reason)
         self._transport.writelines(self.http2.output.take()[0])

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
+from controlplane.http2.accounts import ClientLimits
 from controlplane.http2.grpc_status import Status, StatusCode, StatusError
 from controlplane.http2.handler import GuardedHandler, Transport
 from controlplane.http2.limits import ConnectionLimits
@@ -90,9 +91,9 @@ class Broken(Echo):
 class EchoServer:
     """A server of the service, and the handlers of its calls."""
 
-    def __init__(self, limits: ConnectionLimits, busy: Callable[[], bool] = lambda: False) -> None:
+    def __init__(self, limits: ConnectionLimits, busy: Callable[[], bool], clients: ClientLimits | None) -> None:
         self.handlers: list[Echo] = []
-        self.server = Server({ECHO: self._echo, BROKEN: Broken, REFUSED: self._refuse}, limits, busy=busy)
+        self.server = Server({ECHO: self._echo, BROKEN: Broken, REFUSED: self._refuse}, limits, busy=busy, clients=clients)
 
     def _echo(self, peer: Peer, transport: Transport) -> Echo:
         self.handlers.append(Echo(peer, transport))
@@ -121,10 +122,13 @@ class EchoServer:
 
 @asynccontextmanager
 async def serving(
-    limits: ConnectionLimits | None = None, *, busy: Callable[[], bool] = lambda: False
+    limits: ConnectionLimits | None = None,
+    *,
+    busy: Callable[[], bool] = lambda: False,
+    clients: ClientLimits | None = None,
 ) -> AsyncIterator[EchoServer]:
     """Serve on a free port of this machine, and stop at the end."""
-    echo = EchoServer(limits or ConnectionLimits(), busy)
+    echo = EchoServer(limits or ConnectionLimits(), busy, clients)
     await echo.server.start([socket.create_server(("127.0.0.1", 0))])
     try:
         yield echo

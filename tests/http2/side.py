@@ -67,15 +67,12 @@ class Side:
     def consumed(self, count: int) -> None:
         self.unwanted += count
 
-    def spent(self, seconds: float) -> None:
-        pass
-
     def output_added(self) -> None:
         pass
 
     def receive(self, data: bytes) -> None:
         """Receive bytes of the client, however they are cut."""
-        self.unparsed = self.http2.receive(self.unparsed + data)
+        self.unparsed = self.http2.receive(self.unparsed + data, 1.0)
 
     def output(self) -> bytes:
         """Remove and return the output."""

@@ -22,7 +22,8 @@ from hyperframe.frame import (
 )
 
 from controlplane.http2 import grpc_call
-from controlplane.http2.budget import Budget
+from controlplane.http2.accounts import ClientLimits
+from controlplane.http2.allowance import Rate
 from controlplane.http2.limits import ConnectionLimits
 from controlplane.http2.peer import address
 from tests.http2.echo import serving
@@ -214,9 +215,9 @@ def flood(kind: str, c: Raw, stream: int) -> bytes:
 
 
 @pytest.mark.parametrize("kind", ["pings", "settings", "empty", "windows", "resets"])
-async def test_a_client_that_floods_is_throttled_and_others_are_served(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Budget, "BURST", 0.02)
-    async with serving() as echo, raw(echo.port) as good, raw(echo.port) as c:
+async def test_a_client_that_floods_waits_for_its_turn_and_others_are_served(kind: str) -> None:
+    clients = ClientLimits(cpu=Rate(0.005, 0.1), frames=Rate(1e9, 1), connection_streams=Rate(1e9, 1), streams=Rate(1e9, 1))
+    async with serving(clients=clients) as echo, raw(echo.port) as good, raw(echo.port) as c:
         good_stream = await good.start()
         await good.until(lambda: ":status" in good.headers(good_stream))
         stream = await c.start()
@@ -230,7 +231,7 @@ async def test_a_client_that_floods_is_throttled_and_others_are_served(kind: str
                 await asyncio.sleep(0)
 
         pouring = asyncio.create_task(pour())
-        await echo.until(lambda: ours._throttled)
+        await echo.until(lambda: ours._queued)
         await good.send(good_stream, HELLO)
         await good.until(lambda: good.messages(good_stream) == [b"hello"])
         # The output stays small, although the client reads nothing.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -44,6 +45,10 @@ class FakeTransport:
     def resume_reading(self) -> None:
         """Count the calls."""
         self.resumed += 1
+
+    def later(self, work: Callable[[], None]) -> None:
+        """Call `work` in another turn of the event loop."""
+        asyncio.get_running_loop().call_soon(work)
 
     def end(self, status: Status | None) -> None:
         """Keep the status."""
