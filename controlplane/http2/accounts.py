@@ -1,4 +1,4 @@
-"""What the clients of each address use: CPU, held bytes, connections and new streams. Reconnecting renews nothing.
+"""Accounts of what the clients of each address use: CPU, held bytes, connections and new streams. Reconnecting renews nothing.
 
 One address may be a whole fleet behind a gateway, so an address that uses much is not refused. Its connections wait for
 their turn (`fair_queue.py`). Only two things end a connection with ENHANCE_YOUR_CALM: work far beyond what a connection of a
@@ -21,8 +21,8 @@ class ClientLimits:
     """Bounds for the connections of one client address, and of all. CPU is in seconds of the event loop."""
 
     # What an address, and all of them, may use before their connections wait for their turn.
-    cpu: Rate = Rate(0.1, 0.1)
-    total_cpu: Rate = Rate(0.5, 0.25)
+    cpu: Rate = Rate(2.0, 0.5)
+    total_cpu: Rate = Rate(4.0, 0.6)
     # A connection that uses more works on the excess of its address, and is closed once that is used up.
     connection_cpu: Rate = Rate(0.05, 0.05)
     excess_cpu: Rate = Rate(5.0, 0.1)

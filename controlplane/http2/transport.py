@@ -169,7 +169,7 @@ class SocketTransport(asyncio.Protocol):
         if self._unparsed:
             data = self._unparsed + data
         host = self._host
-        if self._queued or host.accounts.busy(self._account, now):
+        if self._queued or self._cpu.used(now) > LIGHT_USE or host.accounts.busy(self._account, now):
             self._keep(data)
             self._wait_for_turn()
         elif len(data) < host.limits.write_chunk and host.busy() and host.defer(self):

@@ -39,7 +39,7 @@ KINDS = {
     "many-streams": "RESOURCE_EXHAUSTED node bad has 256 streams open already",
     "garbage": "INVALID_ARGUMENT the message is not a discovery request",
     "wrong-type": "INVALID_ARGUMENT type_url: this stream serves type.googleapis.com/envoy.config.cluster.v3.Cluster",
-    "huge-node": "RESOURCE_EXHAUSTED node: its id, cluster, metadata and locality take",
+    "huge-node": "RESOURCE_EXHAUSTED the request's node and other fields take more than 262144 bytes",
     "huge-request": "RESOURCE_EXHAUSTED",
     "nobody": "INVALID_ARGUMENT node.id: is required",
     "half-close": "OK",
