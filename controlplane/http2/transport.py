@@ -253,7 +253,11 @@ class SocketTransport(asyncio.Protocol):
     def later(self, work: Callable[[], None]) -> None:
         """Do work of a call when it is the connection's turn."""
         self._work.append(work)
-        self._wait_for_turn()
+        now = self._loop.time()
+        if self._queued or self._cpu.used(now) > LIGHT_USE or self._host.accounts.busy(self._account, now):
+            self._wait_for_turn()
+        else:
+            self._loop.call_soon(self.catch_up)
 
     def hold(self, count: int) -> None:
         """Count bytes that are held for the client; negative: they are gone."""
