@@ -40,7 +40,7 @@ class ClientLimits:
 
 
 class Account:
-    """What the clients of one address use."""
+    """The use of the server by the clients of one address."""
 
     __slots__ = ("connections", "cpu", "excess", "held", "key", "streams")
 

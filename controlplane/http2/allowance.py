@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Rate(NamedTuple):
-    """How much may be used at once, and how much of it comes back in each second."""
+    """The amount that may be used at once, and how much of it comes back in each second."""
 
     burst: float
     per_second: float

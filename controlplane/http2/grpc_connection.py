@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 from weakref import proxy
 
+from controlplane.http2.charges import Charges
 from controlplane.http2.connection import Connection
 from controlplane.http2.frames import Buffer, ErrorCode
 from controlplane.http2.grpc_call import Call
@@ -39,17 +40,13 @@ class Service(Protocol):
 class Socket(Protocol):
     """The socket of a connection, as its calls see it."""
 
+    charges: Charges
+
     def output_added(self) -> None:
         """Write the connection's output soon."""
 
     def later(self, work: Callable[[], None]) -> None:
         """Do work of a call when it is the connection's turn."""
-
-    def hold(self, count: int) -> None:
-        """Count bytes that are held for the client; negative: they are gone."""
-
-    def stream_opened(self) -> None:
-        """Count a new stream."""
 
     def settings_received(self) -> None:
         """Record that the client speaks HTTP/2."""
@@ -124,7 +121,7 @@ class GrpcConnection:
         if self.draining:
             self.http2.reset(stream, ErrorCode.REFUSED_STREAM)
             return
-        self._socket.stream_opened()
+        self._socket.charges.stream_opened()
         call = self.calls[stream.id] = Call(self, stream)
         call.open(fields)
 
@@ -180,7 +177,7 @@ class GrpcConnection:
 
     def hold(self, count: int) -> None:
         """Count bytes of unfinished messages; negative: they are gone."""
-        self._socket.hold(count)
+        self._socket.charges.hold(count)
 
     def wait(self, call: Call) -> None:
         """Call the call's `notify` once there is room for more."""

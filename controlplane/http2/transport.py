@@ -22,14 +22,15 @@ import time
 from collections.abc import Callable
 from typing import Protocol, cast
 
-from controlplane.http2.accounts import LIGHT_USE, Account, Accounts
-from controlplane.http2.allowance import Allowance
+from controlplane.http2.accounts import Account, Accounts
+from controlplane.http2.charges import Charges
 from controlplane.http2.closing import Closing
 from controlplane.http2.fair_queue import SLICE
 from controlplane.http2.frames import ConnectionFault, ErrorCode
 from controlplane.http2.grpc_connection import GrpcConnection, Service
 from controlplane.http2.keepalive import UnansweredPing, unread_bytes
 from controlplane.http2.peer import Peer, address
+from controlplane.http2.progress import Progress
 
 # A connection takes no new streams from so many seconds before its client's certificate expires.
 EXPIRES_EARLY = 1.0
@@ -68,26 +69,19 @@ class SocketTransport(asyncio.Protocol):
 
     __slots__ = (
         "__weakref__",
-        "_account",
         "_active_at",
-        "_block_since",
-        "_busy_at",
-        "_cpu",
         "_flush_scheduled",
-        "_frames",
-        "_held",
         "_host",
-        "_kept",
         "_loop",
-        "_partial_since",
         "_ping",
+        "_progress",
         "_queued",
         "_speaks_http2",
-        "_streams",
         "_timer",
         "_transport",
         "_unparsed",
         "_work",
+        "charges",
         "grpc",
     )
 
@@ -101,21 +95,12 @@ class SocketTransport(asyncio.Protocol):
         # When the client last sent something or read again, and a PING that it has not answered since then.
         self._active_at = 0.0
         self._ping: UnansweredPing | None = None
-        # What the clients of this address use, and what this connection may use.
-        self._account = cast(Account, None)
-        clients = host.accounts.limits
-        self._cpu, self._frames = Allowance(clients.connection_cpu), Allowance(clients.frames)
-        self._streams = Allowance(clients.connection_streams)
+        self.charges = cast(Charges, None)
+        self._progress = Progress(self._loop.time())
         # True while the connection waits for its turn: nothing is read from it.
         self._queued = False
         # Work of its calls that waits for its turn.
         self._work: list[Callable[[], None]] = []
-        # Bytes of unfinished messages; and the part of `_unparsed` that is counted.
-        self._held = self._kept = 0
-        # When the connection last had an open call.
-        self._busy_at = 0.0
-        # Since when a part of a frame waits for the rest, and a header block for its next frame; 0 for none.
-        self._partial_since = self._block_since = 0.0
         # True once the client has sent the preface and SETTINGS.
         self._speaks_http2 = False
         # Received bytes: a part of a frame, or more while reading is deferred.
@@ -133,21 +118,21 @@ class SocketTransport(asyncio.Protocol):
         """Start with a new connection, unless the server stops, TLS did not negotiate HTTP/2, or there are too many."""
         host = self._host
         self._transport = cast(asyncio.Transport, transport)
-        self._timer = self._loop.call_later(host.limits.preface_timeout, self._check_preface)
+        self._timer = self._loop.call_later(host.limits.preface_timeout, self.abort)
         peer = Peer(address(transport.get_extra_info("peername")), transport.get_extra_info("credential"))
         self.grpc.peer = peer
-        self._account = host.accounts.open(peer.address)
+        self.charges = Charges(host.accounts, peer.address, self)
         tls = transport.get_extra_info("ssl_object")
         # So that uvloop writes at once. Otherwise it would first read from all sockets that have data.
         self._transport.set_write_buffer_limits(high=0)
         if host.stopping or (tls is not None and tls.selected_alpn_protocol() != "h2"):
             self._transport.abort()
             return
-        if host.accounts.full(self._account):
+        if self.charges.full():
             host.refused(self, "too many connections", "of this address, or of all")
             self._transport.abort()
             return
-        self._active_at = self._busy_at = self._loop.time()
+        self._active_at = self._loop.time()
         host.opened(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -156,8 +141,7 @@ class SocketTransport(asyncio.Protocol):
         self._timer.cancel()
         self._work.clear()
         self.grpc.abort_calls()
-        self._keep(b"")
-        self._host.accounts.close(self._account, self._loop.time())
+        self.charges.close()
         self._host.closed(self)
 
     def data_received(self, data: bytes) -> None:
@@ -169,8 +153,9 @@ class SocketTransport(asyncio.Protocol):
         if self._unparsed:
             data = self._unparsed + data
         host = self._host
-        if self._queued or self._cpu.used(now) > LIGHT_USE or host.accounts.busy(self._account, now):
-            self._keep(data)
+        if self._queued or self.charges.must_wait(now):
+            self._unparsed = data
+            self.charges.keep(len(data))
             self._wait_for_turn()
         elif len(data) < host.limits.write_chunk and host.busy() and host.defer(self):
             self._unparsed = data
@@ -224,6 +209,8 @@ class SocketTransport(asyncio.Protocol):
         if self.grpc.http2.closed or self.grpc.closed or self._transport.is_closing():
             return
         self.grpc.http2.close(reason)
+        self._unparsed = b""
+        self.charges.keep(0)
         self.flush()
         self._timer.cancel()
         drop_input = reason is not ErrorCode.ENHANCE_YOUR_CALM
@@ -238,13 +225,15 @@ class SocketTransport(asyncio.Protocol):
         start = self._loop.time()
         deadline = deadline or start + SLICE
         was_queued, self._queued = self._queued, False
-        while self._work and self._loop.time() < deadline:
+        while self._work:
             self._work.pop(0)()
+            if self._loop.time() > deadline:
+                break
         if self._unparsed and not self._work:
             self._receive(self._unparsed, start, deadline)
         else:
             self.flush()
-            self._charge(start)
+            self.charges.spend(start)
         if self._work:
             self._wait_for_turn()
         if was_queued and not self._queued:
@@ -254,26 +243,19 @@ class SocketTransport(asyncio.Protocol):
         """Do work of a call when it is the connection's turn."""
         self._work.append(work)
         now = self._loop.time()
-        if self._queued or self._cpu.used(now) > LIGHT_USE or self._host.accounts.busy(self._account, now):
+        if self._queued or self.charges.must_wait(now):
             self._wait_for_turn()
         else:
             self._loop.call_soon(self.catch_up)
 
-    def hold(self, count: int) -> None:
-        """Count bytes that are held for the client; negative: they are gone."""
-        accounts = self._host.accounts
-        accounts.hold(self._account, count)
-        self._held += count
-        if count > 0 and accounts.holds_too_much(self._account):
-            self._loop.call_soon(self._calm, "too many held bytes")
-
-    def stream_opened(self) -> None:
-        """Count a new stream."""
-        now = self._loop.time()
-        self._streams.spend(1, now)
-        self._account.streams.spend(1, now)
-        if self._streams.exceeded(now) or self._account.streams.exceeded(now):
-            self._loop.call_soon(self._calm, "too many new streams")
+    def calm(self, reason: str, error: str = "the client used more than it may") -> None:
+        """Close the connection with ENHANCE_YOUR_CALM, because it used too much of something."""
+        if self.grpc.http2.closed or self.grpc.closed:
+            return
+        self._host.refused(self, reason, error)
+        self._work.clear()
+        self.grpc.abort_calls()
+        self.close(ErrorCode.ENHANCE_YOUR_CALM)
 
     def flush(self) -> None:
         """Write the connection's output."""
@@ -295,30 +277,19 @@ class SocketTransport(asyncio.Protocol):
         """Ping a silent client; disconnect one that does not answer."""
         if self._transport.is_closing():
             return
-        limits = self._host.limits
-        self._check_progress(now)
+        limits, grpc = self._host.limits, self.grpc
+        if self._progress.idle(now, grpc) and not grpc.http2.closed:
+            self._host.refused(self, "idle", f"no call for {limits.idle_timeout:g} s")
+            self.close()
+            return
+        if self._progress.slow(now, grpc, queued=self._queued, held=self.charges.held > 0):
+            self.calm("slow", f"a frame or a message was not complete after {limits.incomplete_timeout:g} s")
         if self._ping is not None:
             if self._ping.waited(now, unread_bytes(self._transport)) > limits.keepalive_timeout:
                 self.abort()
         elif now - self._active_at > limits.keepalive_interval and self._speaks_http2 and not self.grpc.http2.closed:
             self._ping = UnansweredPing(now, unread_bytes(self._transport))
             self.grpc.http2.ping()
-
-    def _check_progress(self, now: float) -> None:
-        """Close a connection that has no call, or that leaves something incomplete, for too long."""
-        limits, grpc = self._host.limits, self.grpc
-        if grpc.calls:
-            self._busy_at = now
-        elif now - self._busy_at > limits.idle_timeout and not grpc.http2.closed:
-            self._host.refused(self, "idle", f"no call for {limits.idle_timeout:g} s")
-            self.close()
-            return
-        self._block_since = (self._block_since or now) if grpc.http2.in_header_block else 0.0
-        since = [self._block_since, 0.0 if self._queued else self._partial_since]
-        if self._held:
-            since += [call.waits_since() for call in grpc.calls.values()]
-        if any(at and now - at > limits.incomplete_timeout for at in since):
-            self._calm("slow", f"a frame or a message was not complete after {limits.incomplete_timeout:g} s")
 
     def abort(self) -> None:
         """Close at once."""
@@ -333,61 +304,25 @@ class SocketTransport(asyncio.Protocol):
         try:
             unparsed = http2.receive(data, deadline)
         except ConnectionFault as fault:
-            self._keep(b"")
             self._host.refused(self, "protocol error", str(fault)[:200])
             self.grpc.abort_calls()
             self.close(fault.reason)
-            self._charge(start)
+            self.charges.spend(start)
             return
         except Exception as error:
             self._host.log.error("connection failed", peer=self.peer.address, exc_info=error)
-            self._keep(b"")
+            self._unparsed = b""
             self.abort()
             return
         if unparsed or self._unparsed:
-            if not unparsed or len(unparsed) == len(data):
-                self._partial_since = (self._partial_since or start) if unparsed else 0.0
-            else:
-                self._partial_since = start
-            self._keep(unparsed)
-        if http2.frames:
-            self._frames.spend(http2.frames, start)
-            http2.frames = 0
+            self._progress.received(start, len(data), len(unparsed))
+            self._unparsed = unparsed
+            self.charges.keep(len(unparsed))
         self.flush()
-        self._charge(start)
+        frames, http2.frames = http2.frames, 0
+        self.charges.spend(start, frames)
         if http2.interrupted:
             self._wait_for_turn()
-
-    def _charge(self, start: float) -> None:
-        """Charge the time since `start`. A connection that has used up what it may is closed."""
-        now = self._loop.time()
-        if now > start:
-            self._account.cpu.spend(now - start, now)
-            self._host.accounts.cpu.spend(now - start, now)
-            self._cpu.spend(now - start, now)
-            if self._cpu.exceeded(now):
-                self._account.excess.spend(now - start, now)
-                if self._account.excess.exceeded(now):
-                    self._calm("too much CPU")
-            if self._frames.exceeded(now):
-                self._calm("too many frames")
-
-    def _calm(self, reason: str, error: str = "the client used more than it may") -> None:
-        """Close the connection with ENHANCE_YOUR_CALM, because it used too much of something."""
-        if self.grpc.http2.closed or self.grpc.closed:
-            return
-        self._host.refused(self, reason, error)
-        self._keep(b"")
-        self._work.clear()
-        self.grpc.abort_calls()
-        self.close(ErrorCode.ENHANCE_YOUR_CALM)
-
-    def _keep(self, data: bytes) -> None:
-        """Keep bytes that are not handled yet, and count them."""
-        self._unparsed = data
-        if self._kept != len(data):
-            self._host.accounts.hold(self._account, len(data) - self._kept)
-            self._kept = len(data)
 
     def _wait_for_turn(self) -> None:
         """Handle the rest when it is this connection's turn; read nothing more meanwhile."""
@@ -395,7 +330,7 @@ class SocketTransport(asyncio.Protocol):
             return
         self._queued = True
         self._update_reading()
-        self._host.queue(self, self._account, heavy=self._cpu.used(self._loop.time()) > LIGHT_USE)
+        self._host.queue(self, self.charges.account, heavy=self.charges.heavy(self._loop.time()))
 
     def _update_reading(self) -> None:
         """Read from the client while the socket has room and the connection does not wait for its turn."""
@@ -405,7 +340,3 @@ class SocketTransport(asyncio.Protocol):
             self._transport.resume_reading()
         else:
             self._transport.pause_reading()
-
-    def _check_preface(self) -> None:
-        if not self._speaks_http2:
-            self.abort()

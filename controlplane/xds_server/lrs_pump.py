@@ -15,13 +15,13 @@ from google.protobuf.message import DecodeError
 
 from controlplane.envoy_types import CLUSTER
 from controlplane.errors import Code, Error
-from controlplane.http2.budget import Budget
 from controlplane.http2.grpc_status import Status
 from controlplane.http2.handler import Transport
 from controlplane.http2.peer import Peer
 from controlplane.xds.events import Identified, StreamClosed, StreamId
 from controlplane.xds.lrs import LoadStream, pace
 from controlplane.xds_server.access import EXPIRED_STATUS, seconds_left
+from controlplane.xds_server.budget import Budget
 from controlplane.xds_server.context import PumpContext
 from controlplane.xds_server.status import XdsHandler
 from controlplane.xds_server.stream_timers import StreamTimers

@@ -275,14 +275,11 @@ class Pump(XdsHandler):
             return
         self._budget.start_slice()
         self.reading, self._pausing = False, True
+        turn = partial(self._guarded, self._continue_reading, True)
         if seconds:
-            self._pause = asyncio.get_running_loop().call_later(seconds, self._guarded, self._wait_for_turn)
+            self._pause = asyncio.get_running_loop().call_later(seconds, self._transport.later, turn)
         else:
-            self._wait_for_turn()
-
-    def _wait_for_turn(self) -> None:
-        """Continue when it is the turn of this client."""
-        self._transport.later(partial(self._guarded, self._continue_reading, True))
+            self._transport.later(turn)
 
     def _continue_reading(self, pause_is_over: bool = False) -> None:
         """Process the next part of a request, or read again, unless the stream must still wait."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from controlplane.http2.budget import Budget
+from controlplane.xds_server.budget import Budget
 
 # A stream reads for this long; then other streams have their turn, even when it may go on at once. Seconds.
 READING_TIME_SLICE = 0.005

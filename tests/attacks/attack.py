@@ -16,7 +16,7 @@ ADS = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedRes
 
 @dataclass(frozen=True, slots=True)
 class Attack:
-    """What one connection sends: the preface, SETTINGS, and then chunk after chunk, as fast as the server takes them."""
+    """The bytes of one connection: the preface, SETTINGS, and then chunk after chunk, as fast as the server takes them."""
 
     name: str
     # Returns the chunks of one connection; the number is different for each connection. The connection stays open after the

@@ -23,7 +23,7 @@ SWITCH, CALL, MEMORY = 0.1, 0.2, 500_000_000
 
 @dataclass
 class Noticed:
-    """What others noticed of an attack."""
+    """The effect of an attack on others."""
 
     switches: list[float] = field(default_factory=list)
     calls: list[float] = field(default_factory=list)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controlplane.http2.budget import Budget
+from controlplane.xds_server.budget import Budget
 from controlplane.xds_server.reading_budget import READING_TIME_SLICE, ReadingBudget
 
 

@@ -17,7 +17,7 @@ from h2.errors import ErrorCodes
 from h2.events import PingAckReceived
 
 from controlplane.envoy_types import CLUSTER, LISTENER
-from controlplane.http2 import deferred, transport
+from controlplane.http2 import charges, deferred, fair_queue, transport
 from controlplane.http2 import server as http2_server
 from controlplane.store import Store
 from controlplane.xds_server import pump, reading_budget
@@ -116,9 +116,9 @@ async def test_bytes_that_arrive_while_a_revision_is_pushed_are_handled_later(
     push, catch_up = pump.Pump.push, transport.SocketTransport.catch_up
     caught_up: list[transport.SocketTransport] = []
 
-    def record(connection: transport.SocketTransport) -> None:
+    def record(connection: transport.SocketTransport, deadline: float = 0.0) -> None:
         caught_up.append(connection)
-        catch_up(connection)
+        catch_up(connection, deadline)
 
     async with raw(rig) as c:
         await c.send(await c.start(path=ADS), request())
@@ -139,6 +139,7 @@ async def test_bytes_that_arrive_while_a_revision_is_pushed_are_handled_later(
         monkeypatch.setattr(pump.Pump, "push", push_and_ping)
         monkeypatch.setattr(transport.SocketTransport, "catch_up", record)
         monkeypatch.setattr(deferred, "_MAX_DELAY", 30.0)
+        monkeypatch.setattr(charges, "LIGHT_USE", 30.0)  # or it would wait for its turn on a busy machine
         await rig.commit(GREEN)
         await c.until(lambda: c.events_of(PingAckReceived))
         assert caught_up == [ours]
@@ -191,6 +192,8 @@ def references_to_the_only_call(rig: Rig) -> list[ReferenceType[Any]]:
 async def test_a_client_with_many_requests_does_not_delay_other_streams(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """This also holds within its budget. Otherwise this burst would delay all other streams by a third of a second."""
     monkeypatch.setattr(reading_budget, "READING_TIME_SLICE", 0.0)
+    for module, name in ((transport, "SLICE"), (fair_queue, "SLICE"), (fair_queue, "LIGHT_SLICE")):
+        monkeypatch.setattr(module, name, 1e-9)
     receive, loop = pump.Pump._receive, asyncio.get_running_loop()
     turn, turns = 0, []
 

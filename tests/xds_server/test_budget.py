@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from controlplane.http2.budget import Budget
+from controlplane.xds_server.budget import Budget
 
 
 def test_a_budget_permits_a_burst_and_then_a_tenth_of_the_time() -> None:
