@@ -1,8 +1,12 @@
-"""The attacker, a process: `python -m tests.attacks.attacker NAME PORT CONNECTIONS SECONDS [HOST]`. It prints JSON."""
+"""The attacker, a process: `python -m tests.attacks.attacker PORT`. Each line of its input is an `Order`, in JSON.
+
+It prints `ready` when it attacks, and what happened when it has ended.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import selectors
@@ -11,6 +15,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from controlplane.http2.frames import GOAWAY, HEADER, HEADER_BYTES
 from tests.attacks.attack import Attack
@@ -20,11 +25,21 @@ from tests.attacks.messages import MESSAGES
 ATTACKS = {attack.name: attack for attack in (*FRAMES, *MESSAGES)}
 
 
+class Order(NamedTuple):
+    """An attack, and how it is made."""
+
+    name: str
+    connections: int
+    seconds: float
+    # The addresses of the attacker, which its connections use in turn.
+    sources: tuple[str, ...] = ("127.0.0.1",)
+
+
 class Connection:
     """One connection, which is opened again when the server closes it."""
 
-    def __init__(self, attack: Attack, number: int, address: tuple[str, int]) -> None:
-        self.sock = socket.create_connection(address)
+    def __init__(self, attack: Attack, number: int, port: int, source: str) -> None:
+        self.sock = socket.create_connection(("127.0.0.1", port), source_address=(source, 0))
         self.sock.setblocking(False)
         self._reads = attack.reads
         self._unsent = memoryview(attack.opening())
@@ -66,17 +81,17 @@ class Connection:
         return bool(received)
 
 
-def attack(name: str, port: int, connections: int, seconds: float, host: str = "127.0.0.1") -> dict[str, object]:
-    """Attack for so long. Return what happened: the connections, what the server said at their ends, and bytes."""
-    kind, selector, opened, sent = ATTACKS[name], selectors.DefaultSelector(), 0, 0
+def attack(order: Order, port: int) -> dict[str, object]:
+    """Attack. Return what happened: the connections, what the server said at their ends, and bytes."""
+    kind, selector, opened, sent = ATTACKS[order.name], selectors.DefaultSelector(), 0, 0
     ends: Counter[str] = Counter()
-    end = time.monotonic() + seconds
-    missing = connections
+    end = time.monotonic() + order.seconds
+    missing, sources = order.connections, itertools.cycle(order.sources)
     print("ready", flush=True)
     while time.monotonic() < end:
         while missing:
             try:
-                connection = Connection(kind, opened, (host, port))
+                connection = Connection(kind, opened, port, next(sources))
             except OSError:
                 ends["refused"] += 1
                 time.sleep(0.05)
@@ -107,11 +122,15 @@ def attack(name: str, port: int, connections: int, seconds: float, host: str = "
                 one.sock.close()
                 missing += 1
                 time.sleep(0.002)
-    sent += sum(key.data.sent for key in selector.get_map().values())
+    for key in list(selector.get_map().values()):
+        sent += key.data.sent
+        key.data.sock.close()
+    selector.close()
     return {"connections": opened, "ends": dict(ends), "mb": round(sent / 1e6, 1)}
 
 
 if __name__ == "__main__":
     with contextlib.suppress(OSError):
         os.nice(10)  # an attacker has a machine of its own
-    print(json.dumps(attack(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4]), *sys.argv[5:])), flush=True)
+    for line in sys.stdin:
+        print(json.dumps(attack(Order(*json.loads(line)), int(sys.argv[1]))), flush=True)

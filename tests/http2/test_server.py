@@ -58,7 +58,7 @@ async def test_an_exception_closes_its_own_connection_only(
             await c.until(lambda: len(echo.handlers) == len(streams) and echo.handlers[-1].received)
         broken = next(k for k in echo.server.connections if k.peer == echo.handlers[1].peer)
         original = getattr(SocketTransport, method)
-        monkeypatch.setattr(SocketTransport, method, lambda k: 1 / 0 if k is broken else original(k))
+        monkeypatch.setattr(SocketTransport, method, lambda k, *a: 1 / 0 if k is broken else original(k, *a))
         busy = method == "catch_up"
         with caplog.at_level(logging.ERROR, "http2"):
             if method == "flush":
