@@ -28,6 +28,8 @@ def node_view(status: NodeStatus, every: bool) -> RenderableType:
     With `every`, a table of all resources comes first.
     """
     parts: list[RenderableType] = [Text()]
+    if status.node.identity:
+        parts.append(Text(f"Its certificate proves the identity {escaped(status.node.identity)}."))
     if status.node.state in (NodeState.NODE_STATE_GONE, NodeState.NODE_STATE_RELEASED):
         parts.append(Text("It is not connected, so what it holds now is unknown."))
         return Group(*parts)

@@ -38,6 +38,12 @@ def test_in_sync(run: Run, applied: Server) -> None:
     assert cells[1:6] == ["2", "2", "0", "0", "0"]
 
 
+def test_the_identity_in_the_certificate_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    node = node_pb2.Node(name="nodes/web", state=node_pb2.NODE_STATE_GONE, identity="spiffe://td/web")
+    output.show(node_view(node_pb2.NodeStatus(node=node), every=False))
+    assert "Its certificate proves the identity spiffe://td/web." in capsys.readouterr().out
+
+
 def test_all_lists_every_resource_with_version_and_time(run: Run, applied: Server) -> None:
     client = applied.connect("edge-1")
     status_when_settled(run, resources=0)

@@ -19,7 +19,7 @@ from envoy.service.discovery.v3 import discovery_pb2
 
 from controlplane.app import App
 from controlplane.config import XDS_TRANSPORTS
-from controlplane.envoy_types import SECRET
+from controlplane.envoy_types import CLUSTER, LISTENER, SECRET
 from controlplane.generated.turnout.v1 import gateway_pb2, node_service_pb2, revision_service_pb2
 from controlplane.generated.turnout.v1 import secret_pb2 as ours
 from tests.pki import Authority
@@ -119,6 +119,16 @@ async def test_no_worker_accepts_the_claims_of_another_identity_or_shows_its_sec
                 channel, "/envoy.service.status.v3.ClientStatusDiscoveryService/StreamClientStatus", "", id="web"
             )
             assert code == "UNIMPLEMENTED"  # no xDS port serves CSDS, which would show what others hold
+            # A later request can't claim anything: its node is ignored.
+            for method, _ in METHODS[:2]:
+                call = channel.stream_stream(method)()
+                for node_id, type_url in (("web", CLUSTER), ("other", LISTENER)):
+                    await call.write(first_request(method, type_url, {"id": node_id}))
+                    async with asyncio.timeout(5):
+                        await call.read()
+                call.cancel()
+            listed = await plane.operator.list()
+            assert {(node.id, node.identity) for node in listed.nodes} == {("web", "spiffe://td/web")}
             for method, variant in SECRET_METHODS:
                 assert [secrets for secrets, *_ in await answers(channel, method, "web", EXIST)] == [[EXIST]], (
                     method,
