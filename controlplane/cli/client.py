@@ -102,10 +102,7 @@ class Client:
         self.retry_for = retry_for
         self._call_timeout = call_timeout
         self._notice = notice
-        author = default_author()
-        # The author of this client's changes, as the history shows it.
-        self.author = "".join(c for c in author if c.isprintable()).strip() or "unknown"
-        self._author_metadata = _author_metadata(author)
+        self._author_metadata = _author_metadata(default_author())
         self._credentials = credentials
         self._channel = credentials.channel(
             address,

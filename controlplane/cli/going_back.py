@@ -125,7 +125,7 @@ def undo(
         answer = client.call(client.models.UndoModels, request)
         if not dry_run:
             if not yes:
-                _ask_about(answer.impact, request, partial(_ask_to_undo, client, answer))
+                _ask_about(answer.impact, request, partial(_ask_to_undo, answer))
             answer = _for_real(client, client.models.UndoModels, request)
     except Error as error:
         error = _with_the_faster(client, error)
@@ -174,7 +174,7 @@ def revert(
     request.name = answer.reverted.name
     if not dry_run:
         if answer.changed and not yes:
-            _ask_about(answer.impact, request, partial(_ask_to_revert, client, answer))
+            _ask_about(answer.impact, request, partial(_ask_to_revert, answer))
         answer = _for_real(client, client.revisions.RevertRevision, request)
     notes = [f"Takes back {_described(answer.reverted)}"]
     limit = timeout if wait else None
@@ -290,12 +290,13 @@ def _can_undo(client: Client, model: str) -> bool:
     return True
 
 
-def _ask_to_undo(client: Client, answer: UndoModelsResponse) -> None:
+def _ask_to_undo(answer: UndoModelsResponse) -> None:
     """Ask for confirmation if the undo cuts traffic, somebody else made a change, or a change also moved other models."""
     undone = answer.undone
     named = {one.model for one in undone}
     others = {one.revision.number: [m for m in one.other_models if m not in named] for one in undone}
-    own = all(one.revision.author == client.author for one in undone)
+    # The author as the server knows it: the credential's, if there is one.
+    own = all(one.revision.author == answer.revision.author for one in undone)
     if own and not any(others.values()) and not answer.impact.losses:
         return
     _print_question(answer)
@@ -308,9 +309,9 @@ def _ask_to_undo(client: Client, answer: UndoModelsResponse) -> None:
     confirm("Undo it?")
 
 
-def _ask_to_revert(client: Client, answer: RevertRevisionResponse) -> None:
+def _ask_to_revert(answer: RevertRevisionResponse) -> None:
     """Ask for confirmation if somebody else made the revision, or the revert changes several objects, or cuts traffic."""
-    if answer.reverted.author == client.author and len(answer.revision.changes) == 1 and not answer.impact.losses:
+    if answer.reverted.author == answer.revision.author and len(answer.revision.changes) == 1 and not answer.impact.losses:
         return
     _print_question(answer)
     output.notice(f"This takes back {_described(answer.reverted)}.")

@@ -97,6 +97,11 @@ def test_commands_with_a_token_over_tls(
     # The author that a caller gives is a note, and changes nothing.
     assert "token:ci" in run(*ci, "history").out
     assert "ada@tests" not in run(*ci, "history").out
+    # An own change is undone without a question, the change of another caller is not.
+    assert run(*ci, "undo", "iris", "--no-wait").code == 0
+    assert run(*root, "switch", "iris", "--to", "green", "--no-wait").code == 0
+    result = run(*ci, "undo", "iris", "--no-wait")
+    assert (result.code, "by token:root" in result.err) == (Exit.USAGE, True), result.err
     # client.yaml does the same, for its server alone.
     folder = tmp_path / "config" / "turnout"
     folder.mkdir(parents=True)
