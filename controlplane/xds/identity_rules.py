@@ -7,8 +7,8 @@ A rule has a pattern for identities, and patterns for claims:
 
 `{ns}` in `match` is a whole part of the identity: the text between two `/`, in a name without `/` the text between two `.`.
 In the other fields it stands for that text, and `*` for any text. Everything that no rule allows is refused: a client with no
-rule, an id, a cluster, a place, and a text in the metadata under a key that is not named. Nested metadata is no claim, because
-no selector reads it.
+rule, an id, a cluster, a place, and a text in the metadata under a key that is not named. The claims are what
+`node.identified` keeps of a node: nothing else is read of it.
 
 Every pattern has one `*` at most, so matching takes linear time.
 """
@@ -18,9 +18,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-from controlplane.domain import Locality
 from controlplane.errors import Code, Error, invalid
 from controlplane.xds.events import Identified
 
@@ -112,21 +110,6 @@ class IdentityRules:
                     return rule
         problem = problem or "no rule is for this identity"
         raise Error(Code.PERMISSION_DENIED, "NOT_YOUR_CLAIM", f"{identity[:300]}: {problem}")
-
-
-def claimed(node: Any) -> Identified:
-    """Return the claims in a `core.v3.Node`: everything that a selector reads. Nested metadata is left out."""
-    metadata: dict[str, object] = {}
-    for key, value in node.metadata.fields.items():
-        match value.WhichOneof("kind"):
-            case "string_value":
-                metadata[key] = value.string_value
-            case "list_value":
-                metadata[key] = [v.string_value for v in value.list_value.values if v.HasField("string_value")]
-            case "number_value" | "bool_value" as kind:
-                metadata[key] = getattr(value, kind)
-    place = node.locality
-    return Identified(node.id, node.cluster, metadata, "", Locality(place.region, place.zone, place.sub_zone))
 
 
 def parsed(document: object) -> IdentityRules:

@@ -10,7 +10,7 @@ from controlplane.http2.grpc_status import Status, StatusCode
 from controlplane.http2.peer import Peer
 from controlplane.http2.tls import Credential
 from controlplane.xds.events import Authenticated, Identified
-from controlplane.xds.identity_rules import claimed
+from controlplane.xds.node import identified
 from controlplane.xds_server.tls_files import TlsFiles
 
 
@@ -36,7 +36,7 @@ class Access:
         """
         if self.blocked:
             self._check_block(node.id)
-        return None if self.tls is None else self._check(credential, claimed(node))
+        return None if self.tls is None else self._check(credential, identified(node))
 
     def check_client(self, peer: Peer, client: Identified | None) -> None:
         """Check an open stream again, after the files or the blocks have changed. Errors: PERMISSION_DENIED."""

@@ -7,7 +7,8 @@ import yaml
 from envoy.config.core.v3 import base_pb2
 
 from controlplane.errors import Error
-from controlplane.xds.identity_rules import IdentityRules, claimed, parsed
+from controlplane.xds.identity_rules import IdentityRules, parsed
+from controlplane.xds.node import identified
 
 RULES = """
 identities:
@@ -33,7 +34,7 @@ def problem(identity: str, node_id: str, cluster: str = "", zone: str = "", **me
     node = base_pb2.Node(id=node_id, cluster=cluster, locality=base_pb2.Locality(zone=zone))
     node.metadata.update(metadata)
     try:
-        rules().check(identity, claimed(node))
+        rules().check(identity, identified(node))
     except Error as error:
         text = f"{error.code.name} {error.reason} {error.message}"
         return text.removeprefix(f"PERMISSION_DENIED NOT_YOUR_CLAIM {identity}: ")
