@@ -28,12 +28,14 @@ _TLS_RECORDS = (b"\x15\x03", b"\x16\x03")
 _METRIC = b"turnout_"
 # Part of the answer of Turnout's xDS port to a call of the operator API.
 XDS_PORT = "this is the xDS port"
+_REQUIRED = "CERTIFICATE_REQUIRED"
 # By words of gRPC and BoringSSL: the problem of a handshake, and what to do.
 _TLS_PROBLEMS = {
     "WRONG_VERSION_NUMBER": "the server does not use TLS here: leave --ca and TURNOUT_CA out, or check the address",
     "Hostname Verification Check failed": "the server's certificate is for another name: call it by a name that is in it",
     "CERTIFICATE_VERIFY_FAILED": "no authority of --ca (TURNOUT_CA) has signed the server's certificate, or it has expired",
-    "CERTIFICATE_REQUIRED": "the server asks for a client certificate: give --cert and --key (TURNOUT_CERT, TURNOUT_KEY)",
+    _REQUIRED: "the server asks for a client certificate that its authorities have signed: give --cert and --key "
+    "(TURNOUT_CERT, TURNOUT_KEY)",
     "UNKNOWN_CA": "no authority of the server has signed the client's certificate (--cert)",
     "CERTIFICATE_EXPIRED": "the client's certificate (--cert) has expired",
 }
@@ -66,8 +68,11 @@ def no_answer(address: str, details: str, *, tls: bool = False) -> Error:
     if first.startswith(b"HTTP/1"):
         server = "Turnout's metrics port" if _METRIC in first else "a web server"
         return _error("NOT_GRPC", f"{address} is {server}, not an operator API\n{_ADVICE}; the default port is 18080")
-    if not first and not tls and _speaks_tls(host.strip("[]"), int(port)):
-        first = _TLS_RECORDS[0]
+    if not first and (alert := _tls_alert(host.strip("[]"), int(port))) is not None:
+        if not tls:
+            first = _TLS_RECORDS[0]
+        elif refused := _tls_error(address, alert):
+            return refused
     if first.startswith(_TLS_RECORDS):
         return _error("TLS", f"{address} expects TLS: give the file of its authorities with --ca or TURNOUT_CA, or {_ADVICE}")
     if first[_TYPE : _TYPE + 1] == bytes([_SETTINGS]) or not first:
@@ -76,16 +81,24 @@ def no_answer(address: str, details: str, *, tls: bool = False) -> Error:
     return _error("NOT_GRPC", f"{address} does not speak gRPC\n{_ADVICE}; the default port is 18080")
 
 
-def _speaks_tls(host: str, port: int) -> bool:
-    """Return True if a server that ends a connection without a word answers a TLS handshake. Nothing is sent over it."""
+def _tls_alert(host: str, port: int) -> str | None:
+    """Return the alert of a TLS server for a client without a certificate, "" if it accepts such clients; None without TLS.
+
+    gRPC's server sends no alert and ends the connection. Nothing is sent over it, so it does not matter who the server is.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     context.set_alpn_protocols(["h2"])
     try:
-        with socket.create_connection((host, port), _TIMEOUT) as connection, context.wrap_socket(connection):
-            return True
+        with socket.create_connection((host, port), _TIMEOUT) as connection, context.wrap_socket(connection) as encrypted:
+            try:
+                return "" if encrypted.recv(1) else _REQUIRED
+            except ssl.SSLError as error:
+                return error.reason or ""
+            except OSError:
+                return ""
     except (OSError, ValueError):
-        return False
+        return None
 
 
 def _tls_error(address: str, details: str) -> Error | None:

@@ -121,3 +121,24 @@ def test_a_server_of_another_authority_is_refused(run: Run, tmp_path: Path, secu
     assert (result.code, "no authority of --ca (TURNOUT_CA) has signed" in result.err) == (Exit.UNAVAILABLE, True), result.err
     result = run("--api", secured.api.replace("127.0.0.1", "localhost"), "get", "models")
     assert (result.code, "the server's certificate is for another name" in result.err) == (Exit.UNAVAILABLE, True), result.err
+
+
+def test_a_server_that_asks_for_a_certificate(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cert, key = pki.authority().pair("127.0.0.1").files(tmp_path, "api")
+    ca = write_file(tmp_path, pki.authority().certificate, "ca.pem")
+    rules = "rules:\n- {who: ['certificate:spiffe://td/ns/ml/*'], role: viewer}\n"
+    settings: Any = {"access": write_file(tmp_path, rules, "access.yaml"), "api_client_ca": ca}
+    server = Server(tmp_path / "data", **settings, api_tls_cert=Path(cert), api_tls_key=Path(key))
+    try:
+        monkeypatch.setenv("TURNOUT_API", server.api)
+        monkeypatch.setenv("TURNOUT_CA", str(ca))
+        result = run("get", "models")
+        text = "the server asks for a client certificate that its authorities have signed: give --cert and --key"
+        assert (result.code, text in result.err) == (Exit.UNAVAILABLE, True), result.err
+        mine, its_key = pki.authority().pair("spiffe://td/ns/ml/sa/ci").files(tmp_path, "ci")
+        assert run("--cert", mine, "--key", its_key, "get", "models").code == 0
+        other, its_key = pki.Authority("other").pair("spiffe://td/ns/ml/sa/ci").files(tmp_path, "other")
+        result = run("--cert", other, "--key", its_key, "get", "models")
+        assert (result.code, text in result.err) == (Exit.UNAVAILABLE, True), result.err
+    finally:
+        server.stop()
