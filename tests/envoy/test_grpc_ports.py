@@ -141,3 +141,28 @@ async def test_one_switch_moves_http_and_grpc_and_no_request_fails(tmp_path: Pat
                 await calls.more("blue")
             for kind, answers in calls.answers.items():
                 assert answers.keys() <= ({"green"} if kind.endswith("-preview") else {"blue", "green"}), kind
+
+
+@pytest.mark.parametrize("version", ["newest", "oldest"])
+async def test_the_mirrored_version_gets_no_copies_of_its_own_grpc_calls(tmp_path: Path, version: str) -> None:
+    http, grpc_port, web = free_port(), free_port(), free_port()
+    async with open_inference_server("blue") as blue, open_inference_server("green") as green, ControlPlane() as plane:
+        state = manifest(http, grpc_port, web, {"blue": blue, "green": green})
+        state.models[0].mirror.version = "green"
+        await plane.apply(state)
+        bootstrap = node_bootstrap("edge", "edge", xds_port=plane.xds_port, admin_port=0)
+        async with Envoy(bootstrap, directory=tmp_path, binary=binary(version)) as envoy:
+            await envoy.ready()
+            await envoy.listens(grpc_port)
+            async with grpc.aio.insecure_channel(f"127.0.0.1:{grpc_port}") as channel:
+                infer = channel.unary_unary(f"{SERVICE}/ModelInfer", bytes, bytes)
+                for metadata in ((("x-model-version", "green"),), (), ()):
+                    for _ in range(5):
+                        await infer(named("iris"), metadata=metadata, timeout=20)
+            copied = "cluster.iris/green/grpc/mirror.upstream_rq_total"
+            for _ in range(400):
+                counts = await envoy.stats("mirror.upstream_rq_total")
+                if counts.get(copied, 0) >= 10:  # those of the previews would have come before
+                    break
+                await asyncio.sleep(0.05)
+            assert (counts[copied], counts["cluster.iris/green/mirror.upstream_rq_total"]) == (10, 0)
