@@ -87,6 +87,8 @@ def set_secret(
         secret.ca_certificates.ca_certificates_pem = _text(ca)
     elif value:
         secret.opaque.value = _text(value).removesuffix("\n").removesuffix("\r")
+        if not secret.opaque.value:
+            raise file_error("<stdin>" if value == STDIN else value, 0, "is empty: it must have the value of the secret")
     else:
         secret.tls_certificate.certificate_chain_pem = _text(cert)
         secret.tls_certificate.private_key_pem = _text(key) if key else ""

@@ -148,7 +148,11 @@ ResourceTtl = Annotated[
 ]
 LoadReportInterval = Annotated[
     str | None,
-    typer.Option("--load-report-interval", metavar="SECONDS", help="Time between two load reports of an Envoy. Default: 10."),
+    typer.Option(
+        "--load-report-interval",
+        metavar="SECONDS",
+        help="Least time between two load reports of a client. It grows with the fleet. Default: 2.",
+    ),
 ]
 Workers = Annotated[
     str | None,

@@ -41,7 +41,7 @@ def _is_read() -> Any:
     form = every((request_header("content-type", _FORM), negated(part_of_file)))
     without_type = negated(request_header("content-type", _PRESENT))
     compressed = every(
-        (request_header("content-encoding", _PRESENT), negated(request_header("content-encoding", "(?i)identity")))
+        (request_header("content-encoding", _PRESENT), negated(request_header("content-encoding", "(?i)(identity)?")))
     )
     return every(
         (request_header(":method", "|".join(METHODS)), negated(compressed), either((without_type, form, *content_type)))

@@ -69,7 +69,8 @@ def _routes(name: str, keys: Iterable[str]) -> Resource:
     for prefix in ("/api/", "/"):
         route = _answer(host, 400, _error(prefix, _NO_MODEL_TEXT, None))
         route.match.prefix = prefix
-        route.match.headers.add(name=":method", invert_match=True).string_match.exact = "GET"
+        method = route.match.headers.add(name=":method", invert_match=True).string_match
+        method.safe_regex.regex = "GET|HEAD"
     entries = [_list_entry(key) for key in keys]
     _answer(host, 200, {"object": "list", "data": entries}).match.safe_regex.regex = f"(/v1)?{LIST}/?"
     _answer(host, 200, {"models": [{"name": key, "model": key} for key in keys]}).match.path = "/api/tags"

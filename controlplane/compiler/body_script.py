@@ -202,7 +202,7 @@ function envoy_on_request(handle)
   local method, target, content_type = headers:get(":method"), headers:get(":path") or "", headers:get("content-type") or ""
   local scope = match(headers:get("@HEADER@") or "", "^[^@SEPARATOR@]*")
   local path, query = match(target, "^([^?]*)%??(.*)$")
-  if method == "GET" and lists_models(path) then return end
+  if (method == "GET" or method == "HEAD") and lists_models(path) then return end
   local kind, boundary = lower(content_type), nil
   -- A part of a file's upload names no model, and may be larger than Envoy's buffer.
   if match(kind, "^multipart/form%-data") and not match(path, "/files$") and not match(path, "/parts$") then
@@ -212,7 +212,7 @@ function envoy_on_request(handle)
   -- A WebSocket begins with GET, and its messages are no body that ends.
   if (@METHODS@) and (boundary or may_be_json(kind)) then
     local encoding = headers:get("content-encoding") or "identity"
-    if lower(encoding) ~= "identity" then
+    if encoding ~= "" and lower(encoding) ~= "identity" then
       return refuse(handle, "415", path, "The gateway can't read a compressed body. Send it without Content-Encoding.")
     end
     local body = handle:body()

@@ -206,7 +206,11 @@ def _check_names(before: Any, after: Any, allowed: Names) -> None:
     for part, path in _parts(after, ""):
         if part.DESCRIPTOR.full_name == _SDS:
             if part.name not in old.secrets | allowed.secrets:
-                raise RuleError(f"{path}: names the Secret '{part.name[:80]}', to which the object is not entitled")
+                known = ", ".join(sorted(allowed.secrets)[:10]) or "none"
+                raise RuleError(
+                    f"{path}: names the Secret '{part.name[:80]}', to which the object is not entitled. It may name these, "
+                    f"by their labels: {known}"
+                )
             if part.sds_config != over_ads():
                 raise RuleError(f"{path}.sds_config: must be {{ads: {{}}, resource_api_version: V3}}")
         for cluster in _clusters(part):

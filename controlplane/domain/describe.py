@@ -17,6 +17,7 @@ from controlplane.domain import (
     Model,
     Object,
     PathRouting,
+    RateLimit,
     Secret,
 )
 from controlplane.domain.describe_patch import is_of_removed, patch_fields
@@ -71,6 +72,8 @@ def _flat(path: str, value: Any, other: Any) -> Iterator[tuple[str, str, bool]]:
                 yield from _flat(f"{field_path}.{version.name}.", version, others.get(version.name))
         elif field.name == "patches":
             yield from patch_fields(field_path, item)
+        elif field.name == "rate_limits":
+            yield field_path, ", ".join(map(_rate_limit, item)) or _NONE, default
         elif isinstance(item, PathRouting | HeaderRouting | HostRouting | BodyRouting):
             yield field_path, _routing(item), default
         elif is_dataclass(item):
@@ -104,6 +107,15 @@ def _text(name: str, item: object) -> str:
             return _NONE
         case _:
             return str(item)
+
+
+def _rate_limit(limit: RateLimit) -> str:
+    by = ""
+    if limit.header or limit.cookie:
+        by = f" by header {limit.header}" if limit.header else f" by cookie {limit.cookie}"
+    elif limit.client_address:
+        by = " by client address"
+    return f"{limit.requests} in {limit.per:g} s{by}"
 
 
 def _word(item: object) -> str:

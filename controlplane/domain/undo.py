@@ -74,7 +74,10 @@ def undo(head: Head, label: str, newest: int, revision: Revision | None, etag: s
     if head.meta[name].revision != newest:
         raise stale_etag(name, f"{head.history}-{newest}", live_etag(head, name))
     if revision is None:
-        description = "there is no earlier split: this is the one that the model was created with"
+        description = (
+            "there is no earlier split: this is the one that the model was created with. `turnout switch` or `turnout split` "
+            "moves its traffic to another version"
+        )
         raise failed_precondition("NOTHING_TO_UNDO", "model", description, name=name)
     before, _ = revision.changes[name]
     assert isinstance(before, Model)

@@ -85,14 +85,14 @@ _ROWS = (
         About.MODELS,
         Level.CRITICAL,
         "`turnout traffic {name}` shows at which nodes, `turnout history models/{name}` what changed. `turnout undo {name}` "
-        "returns it to its previous split.",
+        "returns it to its previous split, if it had another one.",
     ),
     Reason(
         "CLIENTS_LEAVE",
         About.MODELS,
         Level.CRITICAL,
         "The version hangs or is slower than its clients wait: look at its servers. `turnout history models/{name}` shows "
-        "what changed. `turnout undo {name}` returns it to its previous split.",
+        "what changed. `turnout undo {name}` returns it to its previous split, if it had another one.",
     ),
     Reason(
         "STORE_FAILS",

@@ -183,6 +183,7 @@ BODY = '{"model":"iris"}'
         ({"kind": "multipart/form-data"}, NO_MODEL),
         ({"method": "GET"}, NO_MODEL),
         ({"method": "GET", "path": "/v1/models"}, START),
+        ({"method": "HEAD", "path": "/v1/models"}, START),
         ({"method": "GET", "path": "/v1/models?limit=5"}, START),
         ({"method": "GET", "path": "/v1/models/iris"}, START),
         ({"method": "GET", "path": "/models"}, START),

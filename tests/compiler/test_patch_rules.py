@@ -99,7 +99,7 @@ OF_GATEWAYS: list[tuple[PatchTarget, Any, str]] = [
     (
         PatchTarget.ADD_CLUSTER,
         {"transport_socket": {"name": "tls", "typed_config": tls("other")}},
-        "names the Secret 'other', to which the object is not entitled",
+        "names the Secret 'other', to which the object is not entitled. It may name these, by their labels: none",
     ),
     # Secrets.
     (

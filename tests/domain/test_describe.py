@@ -17,6 +17,7 @@ from controlplane.domain import (
     HostRouting,
     Model,
     NodeSelector,
+    RateLimit,
     RequestHeaders,
     Sticky,
     Timeouts,
@@ -70,6 +71,10 @@ def of_blue(**fields: object) -> list[str]:
         (
             lines(None, replace(EDGE, routing=BodyRouting(1 << 20, "iris"))),
             ["port: 8080", "routing: body up to 1,048,576 bytes, default model iris"],
+        ),
+        (
+            lines(IRIS, replace(IRIS, rate_limits=(RateLimit(5, 10, header="x-user"), RateLimit(9)))),
+            ["rate_limits: none -> 5 in 10 s by header x-user, 9 in 1 s"],
         ),
         (lines(None, replace(EDGE, routing=HeaderRouting("x-m"))), ["port: 8080", "routing: header x-m"]),
         (

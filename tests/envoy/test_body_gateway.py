@@ -178,6 +178,7 @@ async def test_hostile_and_unusual_bodies(tmp_path: Path, version: str) -> None:
             ("nested only", 400, e.ask(f'{{"a":{{"model":"{LLAMA}"}}}}')),
             ("BOM", "llama", e.ask(b"\xef\xbb\xbf" + body(LLAMA).encode())),
             ("UTF-16", 400, e.ask(body(LLAMA).encode("utf-16"))),
+            ("an empty encoding", "llama", e.ask(body(LLAMA), content_encoding="")),
             ("gzip", 415, e.ask(gzip.compress(body(LLAMA).encode()), content_encoding="gzip")),
             ("charset", "llama", e.ask(body(LLAMA), "application/json; charset=utf-8")),
             ("capitals", "llama", e.ask(body(LLAMA), "Application/JSON")),
