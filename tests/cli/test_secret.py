@@ -303,7 +303,7 @@ def test_withdrawn_keys_are_listed_and_purged(run: Run, server: Server, tmp_path
     assert key_id in listed.out
     assert "has no withdrawn key" in run("secret", "purge", "edge").out
     back = run("revert", "2", "--yes")
-    assert (back.code, "was purged, so nobody can go back to it" in back.err) == (4, True), back.err
+    assert (back.code, "was purged, so nobody can go back to it" in back.err) == (5, True), back.err
     assert run("history").code == 0
     assert run("diff", "1", "2").code == 0
     assert "new.example" in run("get", "secrets").out
