@@ -100,7 +100,7 @@ XdsIdentities = Annotated[
     typer.Option(
         "--xds-identities",
         metavar="FILE",
-        help="Rules of the nodes that each identity may claim to be. Watched. Default: no TLS.",
+        help="The nodes that each identity may claim to be (examples/xds-tls). Watched. Default: no TLS.",
     ),
 ]
 XdsCrl = Annotated[

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
 from structlog.testing import capture_logs
 
 from controlplane.errors import Error
+from controlplane.xds.events import Identified
 from controlplane.xds_server.tls_files import TlsFiles, TlsPaths, read_certificate
 from tests.pki import Authority, Pair, authority
 
@@ -129,3 +130,12 @@ def test_a_revoked_certificate_is_refused(tmp_path: Path) -> None:
     assert tls.credential(der.public_bytes(Encoding.DER)).identity == "good"
     with pytest.raises(ValueError, match="revoked"):
         tls.credential(certificate(bad).public_bytes(Encoding.DER))
+
+
+def test_the_rules_of_the_example_are_valid(tmp_path: Path) -> None:
+    rules = (Path(__file__).parents[2] / "examples" / "xds-tls" / "identities.yaml").read_text()
+    authority = Authority()
+    loaded = TlsFiles(write(tmp_path, authority.pair("localhost"), authority, rules=rules)).loaded.rules
+    assert not loaded.check("edge-1.edge.example.org", Identified("edge-1", "edge")).shared
+    pod = Identified("shop/web/pod-7", "shop", {"tenant": "shop", "turnout.models": ["iris"]})
+    assert loaded.check("spiffe://example.org/ns/shop/sa/web", pod).shared
