@@ -305,5 +305,5 @@ def test_withdrawn_keys_are_listed_and_purged(run: Run, server: Server, tmp_path
     back = run("revert", "2", "--yes")
     assert (back.code, "was purged, so nobody can go back to it" in back.err) == (5, True), back.err
     assert run("history").code == 0
-    assert run("diff", "1", "2").code == 0
+    assert run("diff", "1", "2").code == 1  # there is a difference
     assert "new.example" in run("get", "secrets").out
