@@ -109,7 +109,8 @@ class AuditFiles:
             )
             raise Error(Code.FAILED_PRECONDITION, "AUDIT_DAMAGED", message) from None
         if lost:
-            self.append("repaired", {"bytes": lost})
+            with suppress(Error):  # a full disk: changes are refused, and Envoys are served
+                self.append("repaired", {"bytes": lost})
 
     def _rotate(self) -> None:
         os.fdatasync(self._file)

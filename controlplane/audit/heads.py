@@ -37,7 +37,10 @@ class HeadKeeper:
         self._kept = Head()
 
     async def start(self) -> None:
-        """Compare the log with what the store knows of it, and write the entry of the start. Errors: those of both."""
+        """Compare the log with what the store knows of it, and write the entry of the start.
+
+        A full disk is no error here: Envoys must be served. Errors: those of reading the store.
+        """
         known = [head for record in await self._records.list(KIND) if (head := decode(record)) is not None]
         head = self._audit.head
         self._record = await self._records.get(KIND, head.chain)
@@ -50,8 +53,8 @@ class HeadKeeper:
             if before.chain == head.chain and before.seq > head.seq:
                 fields["cut"] = before.seq - head.seq
                 log.error("the end of the audit log is missing", entries=fields["cut"], last=head.seq, known=before.seq)
-        await self._audit.require("begin" if self._audit.created else "start", fields)
-        await self.keep()
+        await self._audit.note("begin" if self._audit.created else "start", fields)
+        await self._try_to_keep()
 
     async def run(self, revisions: Latest[Any]) -> None:
         """Write the head after each revision, and once a minute, until cancelled."""
@@ -60,10 +63,13 @@ class HeadKeeper:
             with suppress(TimeoutError):
                 async with asyncio.timeout(INTERVAL):
                     serial = await revisions.newer(serial)
-            try:
-                await self.keep()
-            except Error as error:
-                log.warning("the head of the audit log is not in the store", error=error.message)
+            await self._try_to_keep()
+
+    async def _try_to_keep(self) -> None:
+        try:
+            await self.keep()
+        except Error as error:
+            log.warning("the head of the audit log is not in the store", error=error.message)
 
     async def close(self) -> None:
         """Write the head a last time, and close the log."""

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+import pytest
 from structlog.testing import capture_logs
 
 from controlplane.audit.entries import Head, parse
-from controlplane.audit.files import lines, paths
+from controlplane.audit.files import AuditFiles, lines, paths, unwritable
 from controlplane.audit.heads import KIND, HeadKeeper, decode
 from controlplane.audit.log import open_log
 from controlplane.audit.verify import verify
+from controlplane.errors import Error
 from controlplane.store import Record, Store
 from tests.store.opening import open_store
 from tests.store.places import EDGE, changes, commit, draft
@@ -78,6 +80,26 @@ async def test_a_replaced_log_is_noticed(tmp_path: Path) -> None:
     entry = next(parse(line) for _, _, line in lines(tmp_path / "audit"))
     assert (entry["event"], entry["earlier"]) == ("begin", [f"{old.chain}:{old.seq}"])
     assert verify(tmp_path / "audit", await known(store)).problems == ()
+    await store.close()
+
+
+async def test_a_server_starts_when_the_disk_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = await open_store(tmp_path / "data")
+    await start(tmp_path / "audit", store, 1)
+
+    def full(*_: object, **__: object) -> None:
+        raise unwritable(OSError(28, "No space left on device"), tmp_path)
+
+    log = await open_log(tmp_path / "audit", 1_000_000)
+    keeper = HeadKeeper(log, store.records)
+    with monkeypatch.context() as patch:
+        patch.setattr(AuditFiles, "append", full)
+        await keeper.start()
+        with pytest.raises(Error, match="no space left"):
+            await log.require("attempt", {})
+    await log.require("attempt", {})
+    await keeper.close()
+    assert [parse(line)["event"] for _, _, line in lines(tmp_path / "audit")] == ["begin", "call", "start", "attempt"]
     await store.close()
 
 
