@@ -34,7 +34,7 @@ setup-sdks: $(SDKS) ## install the SDKs and model servers that tests/sdks uses
 $(VENV)/sdks/%/.ready: tests/sdks/requirements/%.txt | $(READY)
 	@echo "installing $* …"
 	@$(BIN)/python -m venv --clear --without-pip $(@D)
-	@$(BIN)/python -m pip --python $(@D)/bin/python install -q --disable-pip-version-check --no-deps -r $<
+	@$(BIN)/python -m pip --python $(@D)/bin/python install -q --disable-pip-version-check --require-hashes --no-deps -r $<
 	@touch $@
 
 demo: $(READY) ## show the main job end to end: DEMO="--keep" leaves it running

@@ -25,6 +25,6 @@ def test_an_environment_that_is_not_installed_skips_the_test_and_fails_it_in_ci(
 
 def test_every_package_of_an_environment_is_pinned_once() -> None:
     for file in (Path(__file__).parent / "requirements").glob("*.txt"):
-        pins = [line.partition("==") for line in file.read_text().splitlines()]
+        pins = [line.partition("==") for line in file.read_text().splitlines() if not line.startswith(" ")]
         assert all(version for _, _, version in pins), file
         assert len({name for name, _, _ in pins}) == len(pins), file
