@@ -1,4 +1,4 @@
-"""The server's side of functions: a child process for each plug-in that is in use, and the results so far."""
+"""The server's side of functions: two child processes for each plug-in that is in use, and the results so far."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from controlplane.patch_functions.results import ResultFile
 _START = 30.0
 # Seconds that a child may take for an answer more than a call.
 _MARGIN = 5.0
-# Children that run at a time. The one that was used longest ago ends.
-_CHILDREN = 4
+# Pairs of processes that run at a time. The one that was used longest ago ends.
+_PAIRS = 4
 # Bytes of results that are remembered. The oldest are forgotten. The file of a plug-in's results may be twice as large.
 _RESULTS = 32 << 20
 _DONE = b"+"
@@ -32,7 +32,7 @@ class Child:
     """A process that calls the functions of one plug-in."""
 
     def __init__(self, directory: Path) -> None:
-        """Start it. Errors: FunctionFailed if it can't import the plug-in."""
+        """Start it. The caller waits for `result`, whose errors say why the plug-in can't be imported."""
         environment = {"PYTHONHASHSEED": "0", "PYTHONPATH": os.pathsep.join(p or "." for p in sys.path), "LC_ALL": "C.UTF-8"}
         # The server's environment may have secrets.
         self._process = subprocess.Popen(
@@ -43,17 +43,15 @@ class Child:
             env=environment,
             start_new_session=True,  # Ctrl-C ends the server, which then ends the child
         )
-        self._answer(_START, "import the plug-in")
 
-    def call(self, call: FunctionCall) -> bytes:
-        """Return the result of a call. Errors: FunctionFailed."""
+    def send(self, call: FunctionCall) -> None:
+        """Ask for the result of a call. Errors: FunctionFailed."""
         asked = {"function": call.function, "settings": call.settings, "message_type": call.message_type}
         try:
             frames.send(self._stdin, json.dumps(asked).encode(), call.body)
         except OSError:
             self.close()
             raise FunctionFailed("can't be called: the process of the plug-in has ended; try again") from None
-        return self._answer(sandbox.CLOCK_SECONDS + _MARGIN, "answer")
 
     @property
     def running(self) -> bool:
@@ -73,7 +71,8 @@ class Child:
         self._process.kill()
         self._process.wait()
 
-    def _answer(self, seconds: float, job: str) -> bytes:
+    def result(self, seconds: float = sandbox.CLOCK_SECONDS + _MARGIN, job: str = "answer") -> bytes:
+        """Return the result of the call that was sent. Errors: FunctionFailed."""
         assert self._process.stdout is not None
         try:
             answer = frames.receive(self._process.stdout.fileno(), seconds)
@@ -84,6 +83,56 @@ class Child:
         if answer[:1] != _DONE:
             raise FunctionFailed(escaped(answer[1:].decode(errors="replace")))
         return answer[1:]
+
+
+class Pair:
+    """Two processes of one plug-in, which both make each call. If their results differ, the function is not pure.
+
+    One process would not find what it computes when it imports the plug-in, like the time, and what belongs to the process.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        """Start them. Errors: FunctionFailed if they can't import the plug-in."""
+        self._children = (Child(directory), Child(directory))
+        try:
+            for child in self._children:
+                child.result(_START, "import the plug-in")
+        except FunctionFailed:
+            self.close()
+            raise
+
+    def call(self, call: FunctionCall) -> bytes:
+        """Return the result of a call. Errors: FunctionFailed."""
+        results = []
+        try:
+            for child in self._children:
+                child.send(call)
+        except FunctionFailed:
+            self.close()  # one of them may have an answer that nobody reads
+            raise
+        errors = []
+        for child in self._children:
+            try:
+                results.append(child.result())
+            except FunctionFailed as error:
+                errors.append(error)
+        if errors:
+            raise errors[0]
+        if results[0] != results[1]:
+            raise FunctionFailed(
+                "gives two results for the same arguments, but must be pure: no time, no random numbers, no state"
+            )
+        return results[0]
+
+    @property
+    def running(self) -> bool:
+        """True until one of the processes has ended."""
+        return all(child.running for child in self._children)
+
+    def close(self) -> None:
+        """End the processes."""
+        for child in self._children:
+            child.close()
 
 
 class PluginFunctions(Functions):
@@ -99,7 +148,7 @@ class PluginFunctions(Functions):
         # Held during a call. A result that is known does not wait for it.
         self._lock = Lock()
         # By hash, the one that was used last at the end.
-        self._children: OrderedDict[str, Child] = OrderedDict()
+        self._pairs: OrderedDict[str, Pair] = OrderedDict()
         # By hash and digest of the call. A function is pure, so a result stays right.
         self._results: OrderedDict[tuple[str, bytes], bytes] = OrderedDict()
         self._size = 0
@@ -115,7 +164,7 @@ class PluginFunctions(Functions):
             try:
                 file = self._file(call.hash)
                 if (result := self._results.get(key)) is None:
-                    result = self._child(call.hash).call(call)
+                    result = self._pair(call.hash).call(call)
                     self._keep(key, result)
                     if not file.add(key[1], result):
                         file.replace((digest, r) for (plugin, digest), r in self._results.items() if plugin == call.hash)
@@ -124,11 +173,11 @@ class PluginFunctions(Functions):
             return result
 
     def close(self) -> None:
-        """End all children."""
+        """End all processes."""
         with self._lock:
-            for child in self._children.values():
-                child.close()
-            self._children.clear()
+            for pair in self._pairs.values():
+                pair.close()
+            self._pairs.clear()
 
     def _file(self, plugin: str) -> ResultFile:
         """Return the file of a plug-in's results. Errors: FunctionFailed if there is no copy of the plug-in."""
@@ -141,18 +190,20 @@ class PluginFunctions(Functions):
                 self._keep((plugin, digest), result)
         return file
 
-    def _child(self, plugin: str) -> Child:
-        child = self._children.get(plugin)
-        if child is not None and child.running:
-            self._children.move_to_end(plugin)
-            return child
+    def _pair(self, plugin: str) -> Pair:
+        pair = self._pairs.get(plugin)
+        if pair is not None and pair.running:
+            self._pairs.move_to_end(plugin)
+            return pair
+        if pair is not None:
+            pair.close()
         directory = self._store.find(plugin)
         if directory is None:
             raise FunctionFailed(self._unknown(plugin))
-        while len(self._children) >= _CHILDREN:
-            self._children.popitem(last=False)[1].close()
-        self._children[plugin] = child = Child(directory)
-        return child
+        while len(self._pairs) >= _PAIRS:
+            self._pairs.popitem(last=False)[1].close()
+        self._pairs[plugin] = pair = Pair(directory)
+        return pair
 
     def _unknown(self, plugin: str) -> str:
         known = f"the installed one has {self.installed}" if self.installed else "none is installed"

@@ -18,6 +18,7 @@ from tests.patch_functions.plugins import CLUSTER, a_call, functions_of, plugin_
 
 CODE = """
 count = 0
+started = str(time.monotonic_ns())
 
 
 def rename(cluster: Cluster, settings: dict) -> Cluster:
@@ -64,6 +65,16 @@ def counts(cluster: Cluster, settings: dict) -> Cluster:
     return cluster
 
 
+def process(cluster: Cluster, settings: dict) -> Cluster:
+    cluster.alt_stat_name = str(os.getpid())
+    return cluster
+
+
+def imported(cluster: Cluster, settings: dict) -> Cluster:
+    cluster.alt_stat_name = started
+    return cluster
+
+
 def returns_none(cluster: Cluster, settings: dict):
     pass
 
@@ -98,6 +109,10 @@ def functions(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PluginFuncti
     functions.close()
 
 
+def test_no_call_leaves_anything_for_the_next_one(functions: PluginFunctions) -> None:
+    assert [stat_name(a_call(functions, "counts", settings)) for settings in ("{}", "[]")] == ["1", "1"]
+
+
 def stat_name(body: bytes) -> str:
     return str(cluster_pb2.Cluster.FromString(body).alt_stat_name)
 
@@ -108,20 +123,24 @@ def test_a_function_gets_a_typed_message_and_its_settings(functions: PluginFunct
 
 
 FAILURES = [
-    ("rename", "KeyError: 'name' (team.py, line 15, in rename: cluster.alt_stat_name = settings[\"name\"])"),
-    ("lines", "KeyError: 'name' (team.py, line 15, in rename: cluster.alt_stat_name = settings[\"name\"])"),
+    ("rename", "KeyError: 'name' (team.py, line 16, in rename: cluster.alt_stat_name = settings[\"name\"])"),
+    ("lines", "KeyError: 'name' (team.py, line 16, in rename: cluster.alt_stat_name = settings[\"name\"])"),
     ("hangs", "took more than 1 s of CPU time"),
-    ("grows", "needs more than 256 MiB: MemoryError (team.py, line 36, in grows: bytearray(1 << 30))"),
-    ("counts", "gives two results for the same arguments, but must be pure"),
+    ("grows", "needs more than 256 MiB: MemoryError (team.py, line 37, in grows: bytearray(1 << 30))"),
+    ("process", "gives two results for the same arguments, but must be pure"),
+    ("imported", "gives two results for the same arguments, but must be pure"),
     ("random_name", "gives two results for the same arguments, but must be pure"),
     ("returns_none", "must return a Cluster, but returned a NoneType"),
     ("exits", "ended its process, with status 3"),
     ("of_routes", "takes a RouteConfiguration, but patches of this object change a Cluster"),
-    ("helper", "is not in the plug-in; there are: connects, counts, environment, exits, grows, hangs, hash_of_text, lines, "),
+    (
+        "helper",
+        "is not in the plug-in; there are: connects, counts, environment, exits, grows, hangs, hash_of_text, imported, ",
+    ),
 ]
 CONFINED = [
-    ("sleeps", "failed: PermissionError: [Errno 1] Operation not permitted (team.py, line 31, in sleeps: time.sleep(60))"),
-    ("connects", "failed: PermissionError: [Errno 1] Operation not permitted (team.py, line 41, in connects: "),
+    ("sleeps", "failed: PermissionError: [Errno 1] Operation not permitted (team.py, line 32, in sleeps: time.sleep(60))"),
+    ("connects", "failed: PermissionError: [Errno 1] Operation not permitted (team.py, line 42, in connects: "),
 ]
 
 
@@ -143,9 +162,10 @@ def test_a_second_server_gets_the_same_results_without_its_environment_and_after
     assert "PYTHONHASHSEED" in stat_name(a_call(other, "environment"))
     assert "AWS_SECRET_ACCESS_KEY" not in stat_name(a_call(other, "environment"))
     first = a_call(other, "rename", '{"name": "x"}')
-    child: Any = other._children[other.installed]
-    os.kill(child._process.pid, signal.SIGKILL)
-    child._process.wait()
+    pair: Any = other._pairs[other.installed]
+    child = pair._children[1]._process
+    os.kill(child.pid, signal.SIGKILL)
+    child.wait()
     assert a_call(other, "rename", '{"name": "x"}') is first
     assert stat_name(a_call(other, "rename", '{"name": "y"}')) == "y"
     other.close()
@@ -185,7 +205,7 @@ def test_results_are_known_after_a_restart_unless_the_copy_of_the_plugin_is_lost
     before.close()
     after = functions_of(tmp_path, CODE)
     assert a_call(after, "rename", '{"name": "x"}') == result
-    assert not after._children
+    assert not after._pairs
     assert stat_name(a_call(after, "rename", '{"name": "y"}')) == "y"
     after.close()
     (tmp_path / after.installed / "team.py").unlink()
@@ -204,4 +224,4 @@ def test_a_full_file_of_results_is_written_anew_with_those_that_are_remembered(
     functions.close()
     again = functions_of(tmp_path, CODE)
     assert stat_name(a_call(again, "rename", f'{{"name": "{3:060}"}}')).endswith("3")
-    assert not again._children
+    assert not again._pairs
