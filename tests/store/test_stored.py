@@ -74,8 +74,8 @@ async def test_the_head_is_the_newest_revision(stored: Store) -> None:
 async def test_each_revision_reads_and_encodes_as_it_was_written(stored: Store, number: int) -> None:
     expected = EXPECTED[number - 1]
     revision = await stored.revision(number)
-    # The address of the caller is not stored.
-    assert asdict(revision.draft) | {"action": revision.draft.action.value} == expected["draft"] | {"caller": ""}
+    # The address of the caller, and what it says of itself, are not stored.
+    assert asdict(revision.draft) | {"action": revision.draft.action.value} == expected["draft"] | {"caller": "", "note": ""}
     assert {name: text(new) for name, (_, new) in revision.changes.items()} == expected["changes"]
     before = (await stored.at(number - 1)).state
     assert all(before.get(name) == old for name, (old, _) in revision.changes.items())
