@@ -36,9 +36,12 @@ def client_filters(gateway: Gateway) -> Iterator[tuple[str, Any]]:
 
 
 def _health_check(path: str) -> Any:
+    """Return a filter that answers load balancers. They send GET or HEAD; requests with a body at this path name a model."""
     config = health_check_pb2.HealthCheck()
     config.pass_through_mode.value = False
     config.headers.add(name=":path").string_match.exact = path
+    method = config.headers.add(name=":method").string_match.safe_regex
+    method.regex = "GET|HEAD"
     return config
 
 

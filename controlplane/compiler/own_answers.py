@@ -8,7 +8,8 @@ its own with an answer for each of these paths. Scopes lead to it. Their keys de
     host      none, and so no own answers: the host always names a model
     body      `body_routing.py` has the gateway's own routes
 
-A model whose key is one of these (`ready`) keeps it. Then the model answers there.
+A model that has had one of these keys (`ready`) since an earlier version of Turnout keeps it, and answers there. New
+models are refused.
 
 The answers are true of the gateway, not of its models. `live` and `ready`: the Envoy has the configuration of a revision. The
 index lists the models that the gateway routes to, with the state READY. A switch changes none of this. A model that is created
@@ -25,26 +26,17 @@ from envoy.config.route.v3 import route_pb2
 from controlplane.compiler.message import resource, set_header_option
 from controlplane.compiler.scopes import compile_scope
 from controlplane.domain import Gateway, HeaderRouting, Model, PathRouting
+from controlplane.domain.own_paths import ALIVE, INDEX, MODELS, path_keys
 from controlplane.domain.routing import scope_keys
 from controlplane.envoy_types import ROUTES
 from controlplane.snapshot import Resource
-
-# The Open Inference Protocol, its extension for repositories, and version 1 of KServe's protocol.
-_INDEX = "/v2/repository/index"
-_MODELS = "/v1/models"
-# Liveness of KServe's version 1, of MLflow's scoring server, and of vLLM.
-_ALIVE = ("/", "/ping", "/health")
-_PATHS = ("/v2", "/v2/", "/v2/health/live", "/v2/health/ready", _INDEX, _MODELS, *_ALIVE)
-
-# Every key that a gateway may answer itself.
-OWN_KEYS = frozenset(segment for path in _PATHS for segment in path.split("/"))
 
 
 def own_keys(gateway: Gateway) -> tuple[str, ...]:
     """Return the keys of the requests that a gateway answers itself, in order; "" is a request without a key."""
     match gateway.routing:
         case PathRouting(segment=segment):
-            return tuple(dict.fromkeys(_segment(path, segment) for path in _PATHS))
+            return tuple(path_keys(segment))
         case HeaderRouting():
             return ("",)
         case _:
@@ -89,14 +81,8 @@ def _answers(gateway: Gateway, names: Sequence[str]) -> Iterator[tuple[str, obje
     yield "/v2/", server
     yield "/v2/health/live", {"live": True}
     yield "/v2/health/ready", {"ready": True}
-    for path in _ALIVE:
+    for path in ALIVE:
         yield path, {"status": "alive"}
     if not gateway.hide_models:
-        yield _INDEX, [{"name": name, "state": "READY", "reason": ""} for name in names]
-        yield _MODELS, {"models": list(names)}
-
-
-def _segment(path: str, number: int) -> str:
-    """Return a segment of a path, counted from 1; "" if there is none."""
-    segments = path.split("/")
-    return segments[number] if number < len(segments) else ""
+        yield INDEX, [{"name": name, "state": "READY", "reason": ""} for name in names]
+        yield MODELS, {"models": list(names)}

@@ -31,10 +31,10 @@ from controlplane.compiler.decode import is_gateways_own
 from controlplane.compiler.impact import CompiledState
 from controlplane.compiler.lost_clients import lost_clients_of
 from controlplane.compiler.lost_grpc import gets_grpc, lost_grpc
-from controlplane.compiler.own_answers import OWN_KEYS
 from controlplane.compiler.proxyless import obstacle
 from controlplane.domain import BodyRouting, Gateway, HeaderRouting, HostRouting, Model, Object, PathRouting, Version
 from controlplane.domain.cuts import Loss, LossKind
+from controlplane.domain.own_paths import OWN_KEYS
 from controlplane.domain.routing import scope_keys
 from controlplane.domain.state import Changes, State
 from controlplane.envoy_types import LISTENER, ROUTES, SCOPED_ROUTES

@@ -6,6 +6,7 @@
 | every referenced object exists and has the required kind | UNKNOWN_…, WRONG_… | changed objects |
 | no request can mean two models | AMBIGUOUS_KEY | models with other keys or gateways; all models of changed gateways |
 | each key of a model can match at each of its gateways | IMPOSSIBLE_KEY | the same models; keys that are new at a gateway |
+| no model gets what a gateway answers itself, by a new key or health path | RESERVED_KEY, HEALTH_PATH_TAKEN | the same |
 | a path can begin with the prefix of a model's rewrite | IMPOSSIBLE_PREFIX | models with another rewrite |
 | no secret is one whose private key or value was purged | KEY_PURGED | changed secrets |
 | no object in use is deleted or changes its kind | …_IN_USE | deleted objects, secrets that changed their kind |
@@ -20,6 +21,7 @@ from controlplane.domain.collections import BY_NAME, Object
 from controlplane.domain.gateway import Gateway
 from controlplane.domain.matching import key_problem, prefix_problem
 from controlplane.domain.model import Model
+from controlplane.domain.own_paths import health_path_model, taken_path
 from controlplane.domain.references import Reference
 from controlplane.domain.routing import scope_keys
 from controlplane.domain.secret import Secret
@@ -51,6 +53,7 @@ def check(before: Objects, after: Objects, changes: Mapping[str, Object | None])
     models = _models_to_check(before, after, changes)
     _check_keys(after, models, c)
     _check_matching(before, after, models, c)
+    _check_own_paths(before, after, models, c)
     _check_rewrites(before, [obj for obj in changed if isinstance(obj, Model)], c)
     _check_rate_limits(after, changed, c)
     _check_purged([obj for obj in changed if isinstance(obj, Secret)], c)
@@ -167,12 +170,38 @@ def _check_matching(before: Objects, after: Objects, models: list[Model], c: Col
                     )
 
 
+def _check_own_paths(before: Objects, after: Objects, models: list[Model], c: Collector) -> None:
+    """Check that models and gateways don't take requests from each other. What an earlier version accepted stays."""
+    for model in models:
+        for gateway in (after.gateways[label] for label in model.gateways if label in after.gateways):
+            old, old_model = before.gateways.get(gateway.name), before.models.get(model.name)
+            same_keys = old is not None and _same_keys(old_model, model) and old.routing == gateway.routing
+            with c.within(model.resource_name):
+                for key in model.route_keys:
+                    if (path := taken_path(gateway, key)) and not _had_key(before, model, gateway, key):
+                        raise failed_precondition(
+                            "RESERVED_KEY",
+                            "keys",
+                            f"'{key}' is the key of {path}, where {gateway.resource_name} itself answers: choose another key",
+                        )
+            if health_path_model(gateway, model) and not (
+                same_keys and old is not None and old.health_path == gateway.health_path
+            ):
+                with c.within(gateway.resource_name):
+                    raise failed_precondition(
+                        "HEALTH_PATH_TAKEN",
+                        "health_path",
+                        f"{gateway.health_path} is a path of {model.resource_name}, whose requests would get the answer of "
+                        "the health check: choose a path that no model has, like /healthz",
+                    )
+
+
 def _had_key(state: Objects, model: Model, gateway: Gateway, key: str) -> bool:
     """Return True if the model had the key at the gateway, and the gateway's routing is the same."""
     old_model, old_gateway = state.models.get(model.name), state.gateways.get(gateway.name)
     if old_model is None or old_gateway is None:
         return False
-    return key in old_model.keys and gateway.name in old_model.gateways and old_gateway.routing == gateway.routing
+    return key in old_model.route_keys and gateway.name in old_model.gateways and old_gateway.routing == gateway.routing
 
 
 def _check_rewrites(before: Objects, models: list[Model], c: Collector) -> None:

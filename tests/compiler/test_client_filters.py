@@ -24,4 +24,6 @@ def test_the_health_check_comes_first() -> None:
     assert names[2:-3] == ["cors", "cors_refused", "cors_preflight", "cors_answer"]
     health = dict(client_filters(gateway))["envoy.filters.http.health_check"]
     assert not health.pass_through_mode.value
-    assert [(h.name, h.string_match.exact) for h in health.headers] == [(":path", "/healthz")]
+    assert [(h.name, h.string_match.exact) for h in health.headers] == [(":path", "/healthz"), (":method", "")]
+    # A request with a body is one to a model, whatever its path.
+    assert health.headers[1].string_match.safe_regex.regex == "GET|HEAD"

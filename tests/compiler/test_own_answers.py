@@ -96,7 +96,8 @@ def test_a_model_that_takes_a_key_and_gives_it_back_changes_the_scope() -> None:
     compiler, name = Compiler(), "0.0.0.0:8080/ready"
     without = a_state(1)
     first = compiler.compile(without, NO_LIVE_ENDPOINTS, EDGE, 1)
-    taken = with_model(without, a_model("ready"))
+    # An earlier version of Turnout accepted such a model.
+    taken = State(without.gateways, {**without.models, "ready": a_model("ready")})
     second = compiler.compile(taken, NO_LIVE_ENDPOINTS, EDGE, 2, first)
     third = compiler.compile(without, NO_LIVE_ENDPOINTS, EDGE, 3, second)
     targets = [decoded(s.resources[SCOPED_ROUTES][name]).route_configuration_name for s in (first, second, third)]

@@ -199,3 +199,41 @@ def test_a_long_list_of_users_is_abbreviated() -> None:
     before = state(Gateway("edge", 80), *(model(f"m{i:02}") for i in range(10)))
     with pytest.raises(Error, match="m07 and 2 more use it"):
         before.applied(Changes({"gateways/edge": None}))
+
+
+@pytest.mark.parametrize(
+    ("segment", "key", "path"),
+    [(3, "ready", "/v2/health/ready"), (3, "index", "/v2/repository/index"), (2, "models", "/v1/models"), (1, "v2", "/v2")],
+)
+def test_a_new_model_can_not_take_a_path_at_which_its_gateway_answers(segment: int, key: str, path: str) -> None:
+    gateway = dataclasses.replace(PATH, routing=PathRouting(segment))
+    for new in (model(key, gateways=("path",)), model("iris", "iris", key, gateways=("path",))):
+        error = refused(state(gateway), new)
+        assert (error.reason, error.violations[0].field) == ("RESERVED_KEY", f"models/{new.name}.keys")
+        assert f"'{key}' is the key of {path}, where gateways/path itself answers" in error.message
+    # At other gateways these requests have another key, or none.
+    other = (HEADER, HOST, dataclasses.replace(PATH, name="edge", port=83, routing=PathRouting(5)))
+    s = state(*other, model(key, gateways=("header", "host", "edge")))
+    assert refused(s, dataclasses.replace(other[2], routing=PathRouting(segment))).reason == "RESERVED_KEY"
+
+
+def test_a_model_that_has_taken_such_a_path_before_keeps_it() -> None:
+    old = State({"path": PATH}, {"ready": model("ready", gateways=("path",))})
+    more = dataclasses.replace(PATH, expected_nodes=1), model("ready", "ready", "iris", gateways=("path",))
+    assert len(old.applied(Changes({o.resource_name: o for o in more})).models) == 1
+
+
+def test_a_health_path_can_not_be_a_path_of_a_model() -> None:
+    health = dataclasses.replace(PATH, health_path="/v2/models/iris/ready")
+    iris = model("other", "iris", gateways=("path",))
+    for error in (refused(state(PATH, iris), health), refused(state(health), iris), refused(State(), health, iris)):
+        assert (error.reason, error.violations[0].field) == ("HEALTH_PATH_TAKEN", "gateways/path.health_path")
+        assert "/v2/models/iris/ready is a path of models/other" in error.message
+    refused(state(PATH, iris), dataclasses.replace(health, health_path="/v2/models/iris:predict"))
+    for allowed in ("/healthz", "/v2/health/ready", "/v2/models/none/ready"):
+        state(PATH, iris).applied(Changes({"gateways/path": dataclasses.replace(health, health_path=allowed)}))
+    # What was accepted before does not hinder other changes. The gateway finds no model by the path, if it looks elsewhere.
+    old = State({"path": health}, {"other": iris})
+    old.applied(Changes({"gateways/path": dataclasses.replace(health, expected_nodes=1)}))
+    header = dataclasses.replace(health, routing=HeaderRouting("x-model"))
+    old.applied(Changes({"gateways/path": header}))

@@ -45,7 +45,7 @@ async def test_settings_work_together_on_a_body_gateway(tmp_path: Path, version:
     gateway = replace(
         edge(routing=BodyRouting(default_model="health")),
         answered_by_header="x-answered-by",
-        health_path="/healthz",
+        health_path="/v1/chat/completions",
         access_log=AccessLog(file=FileSink(str(log))),
         cors=Cors((ORIGIN,)),
         rate_limiting=RateLimiting(),
@@ -126,8 +126,10 @@ async def test_settings_work_together_on_a_body_gateway(tmp_path: Path, version:
         async with r.session.post(f"{url}/grpc.health.v1.Health/Check", data=message, headers=headers) as response:
             assert (response.status, b"grpc-status:0" in await response.read()) == (200, True)
 
-        async with r.session.get(f"{url}/healthz") as response:
-            assert response.status == 200
+        # The health path answers load balancers, and takes no request from a model.
+        for method in ("GET", "HEAD"):
+            async with r.session.request(method, f"{url}/v1/chat/completions") as response:
+                assert (response.status, await response.read()) == (200, b"")
         async with r.session.get(f"{url}/v1/models") as response:
             listed = [model["id"] for model in (await response.json())["data"]]
             assert listed == sorted([CHAT, "limited", "realtime", "health", *[key for model in many for key in model.keys]])

@@ -149,6 +149,8 @@ async def test_what_a_gateway_answers_itself_and_adds(tmp_path: Path, version: s
             "/v2/health/ready": 200,
         }
         assert (await ask("edge", "/healthz"))[0] == 200
+        assert (await ask("edge", "/healthz", "HEAD"))[0] == 200
+        assert (await ask("edge", "/healthz", "POST"))[0] == 404
         assert (await ask("hidden", "/healthz"))[0] == 404
         # A request to the last gateway, so that Envoy has logged all of the others.
         async with aiohttp.ClientSession() as admin:

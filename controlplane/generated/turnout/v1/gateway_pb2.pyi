@@ -148,7 +148,7 @@ class Gateway(_message.Message):
     """
     health_path: _builtins.str
     """Path at which the Envoy itself answers, like `/healthz`, for a load balancer: 200, or 503 after `/healthcheck/fail` of its
-    admin interface, and while it drains. No model is reached at this path. Unset: none.
+    admin interface, and while it drains. Only GET and HEAD are answered. It can't be the path of a model. Unset: none.
     """
     hide_models: _builtins.bool
     """The gateway does not list its models: `/v2/repository/index` and `/v1/models` are 404, and the lists of a gateway by `body`
