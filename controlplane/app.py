@@ -93,6 +93,10 @@ API_OPTIONS: list[tuple[str, int]] = [
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
+    # A few KB can be hundreds of MB when they are decompressed: only `identity` is accepted.
+    ("grpc.compression_enabled_algorithms_bitset", 1),
+    ("grpc.max_concurrent_streams", 100),
+    ("grpc.absolute_max_metadata_size", 64 * 1024),
 ]
 
 

@@ -409,3 +409,11 @@ async def test_a_signal_stops_the_control_plane_gracefully(tmp_path: Path, numbe
             await run
             await a.until(lambda: a.ended is not None)
         assert a.ended is grpc.StatusCode.OK
+
+
+async def test_the_operators_port_decompresses_nothing(tmp_path: Path) -> None:
+    """A few KB can be hundreds of MB."""
+    async with running(tmp_path) as (_, operator):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await operator.health.Check(health_pb2.HealthCheckRequest(service="x" * 100), compression=grpc.Compression.Gzip)
+        assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED

@@ -3,13 +3,12 @@
 A NodeMatcher matches a node if its id matcher and all its metadata matchers match. One of several NodeMatchers is enough, and
 a request without any asks for every node. A metadata path that does not exist matches nothing.
 
-Envoy's regular expressions (RE2) take linear time, and Python's don't. So only expressions that can't take long are accepted:
-no repeated groups, and at most three groups and repeats. Ids and values of more than 512 characters never match.
+Regular expressions are those of RE2, as in Envoy, so they take linear time.
+Ids and values of more than 512 characters never match.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -21,11 +20,9 @@ NodeTest = Callable[[str, Mapping[str, object]], bool]
 
 _ABSENT = object()
 MAX_MATCHERS = 1_000
-_MAX_CHOICES = 3  # groups and repeats in a regular expression
 _MAX_PATTERN = 256  # characters
 _MAX_TEXT = 512  # characters
-# A repeated group; a group other than `(…)` and `(?:…)`; a reference to a group.
-_UNSUPPORTED = re.compile(r"\)[*+?{]|\(\?(?!:)|\\[1-9]")
+_MAX_MEMORY = 1 << 20  # bytes of a compiled expression and of its matching
 
 
 def node_test(matchers: Sequence[Any]) -> NodeTest:
@@ -131,18 +128,18 @@ def _string(matcher: Any, field: str) -> Test:
 
 def _regex(pattern: str, field: str) -> Test:
     """Return the test of a regular expression."""
+    import re2  # few servers need it, and it takes memory
+
     if len(pattern) > _MAX_PATTERN:
         raise invalid(field, f"has {len(pattern)} characters; the maximum is {_MAX_PATTERN}")
+    options = re2.Options()
+    options.never_capture, options.log_errors, options.max_mem = True, False, _MAX_MEMORY
     try:
-        compiled = re.compile(pattern)
-    except (re.error, OverflowError, RecursionError) as error:
-        raise invalid(field, f"is not a regular expression: {error}") from None
-    if _UNSUPPORTED.search(pattern) or sum(map(pattern.replace("(?:", "(").count, "*+?{(")) > _MAX_CHOICES:
-        raise invalid(
-            field,
-            "is not supported: it must not have repeated groups, groups with '(?' other than '(?:', references, or more than "
-            f"{_MAX_CHOICES} groups and repeats; use several matchers, or prefix, suffix or contains",
-        )
+        compiled = re2.compile(pattern, options)
+    except re2.error as error:
+        words = error.args[0]
+        reason = words.decode(errors="replace") if isinstance(words, bytes) else words
+        raise invalid(field, f"is not a regular expression of RE2, which Envoy uses: {reason}") from None
     return lambda value: isinstance(value, str) and len(value) <= _MAX_TEXT and compiled.fullmatch(value) is not None
 
 

@@ -12,7 +12,7 @@ from controlplane.http2.fair_queue import FairQueue
 from controlplane.http2.handler import Open
 from controlplane.http2.limits import ConnectionLimits
 from controlplane.http2.logger import Logger, StandardLogger
-from controlplane.http2.refusals import Refusals
+from controlplane.http2.refusals import LogLines, Refusals, Report
 from controlplane.http2.tls import Certificates, Handshakes, TlsSocket
 from controlplane.http2.transport import SocketTransport
 
@@ -29,18 +29,17 @@ class Server:
         unknown_method: Callable[[str], str] = lambda path: f"unknown method {path[:200]}",
         log: Logger | None = None,
         clients: ClientLimits | None = None,
-        handshake_failed: Callable[[str, str], None] = lambda address, reason: None,
+        report: Report | None = None,
     ) -> None:
         """Serve `methods`, by path: `/SERVICE/METHOD`. While the server is `busy`, reading from clients is deferred.
 
-        `handshake_failed` is called with the address and the reason when TLS with a client fails.
+        `report` is called for each connection that is closed because of its client; without it, there is a log line for a few.
         """
         self.methods = methods
         self.limits = limits
         self.busy = busy
         self.unknown_method = unknown_method
         self.log = log or StandardLogger()
-        self.handshake_failed = handshake_failed
         self.connections: set[SocketTransport] = set()
         self.stopping = False
         # The port on which the server listens; 0 before `start`.
@@ -50,7 +49,7 @@ class Server:
         # Connections that are flushed at the end of this turn of the event loop.
         self._to_flush: list[SocketTransport] = []
         self.accounts = Accounts(clients or ClientLimits())
-        self.refusals = Refusals(self.log)
+        self.refusals = Refusals(report or LogLines(self.log))
         # Connections that have used their share.
         self._turns: FairQueue[SocketTransport] = FairQueue(self._have_turn, lambda: self.busy())
         self._deferred: DeferredReads[SocketTransport] = DeferredReads(lambda: self.busy(), self._catch_up)
@@ -124,7 +123,7 @@ class Server:
 
     def refused(self, connection: SocketTransport, reason: str, error: str) -> None:
         """Count and log a connection that is closed because of what its client did."""
-        self.refusals.add(reason, connection.peer.address, error, asyncio.get_running_loop().time())
+        self.refusals.add(reason, connection.peer.address, error)
 
     # ----------------------------------------------------------------------------------------------------------- private
 
@@ -133,7 +132,10 @@ class Server:
         connection = SocketTransport(self)
         if certificates is None:
             return connection
-        return TlsSocket(certificates, self._handshakes, self.limits.preface_timeout, connection, self.handshake_failed)
+        return TlsSocket(certificates, self._handshakes, self.limits.preface_timeout, connection, self._handshake_failed)
+
+    def _handshake_failed(self, address: str, error: str) -> None:
+        self.refusals.add("handshake", address, error)
 
     def _have_turn(self, connection: SocketTransport, deadline: float) -> None:
         try:

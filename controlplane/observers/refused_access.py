@@ -18,7 +18,7 @@ class RefusedAccess(Observer):
     def __init__(self, registry: CollectorRegistry) -> None:
         self._count = Counter(
             "turnout_xds_refused",
-            "Clients that the xDS port refused, by cause: handshake, certificate, claim or blocked.",
+            "Clients that the xDS port refused, by cause: handshake, certificate, claim, blocked, or why a connection ended.",
             ["cause"],
             registry=registry,
         )

@@ -198,9 +198,9 @@ LoadEvent = ReporterIdentified | LoadReported
 
 @dataclass(frozen=True, slots=True)
 class AccessRefused:
-    """A client was refused. A handshake has no stream: its event comes with the stream 0."""
+    """A client was refused. Without a stream, as at a handshake, the event comes with the stream 0."""
 
-    # `handshake`, `certificate`, `claim` or `blocked`.
+    # `handshake`, `certificate`, `claim`, `blocked`, or why its connection was closed, like `too many frames`.
     cause: str
     # The client's address.
     client: str

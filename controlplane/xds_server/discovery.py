@@ -152,9 +152,9 @@ class Discovery:
                 self._refused(stream, pump.peer, error)
                 pump.fail(error)
 
-    def handshake_failed(self, address: str, reason: str) -> None:
-        """Report a client whose TLS handshake failed."""
-        self._context.report(0, AccessRefused("handshake", address, reason[:200]))
+    def connection_refused(self, cause: str, address: str, reason: str) -> None:
+        """Report a connection that was closed because of what its client did."""
+        self._context.report(0, AccessRefused(cause, address, reason[:200]))
 
     def _check_node(self, stream: StreamId, peer: Peer, node: Any) -> None:
         """Check that a client may claim to be this node. Errors: PERMISSION_DENIED."""

@@ -82,6 +82,8 @@ def server_options(limits: StreamLimits) -> list[tuple[str, int]]:
     """Return the limits of a connection for the transport `grpc`, as options of gRPC's server."""
     options = [
         ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
+        # A few KB can be hundreds of MB when they are decompressed: only `identity` is accepted.
+        ("grpc.compression_enabled_algorithms_bitset", 1),
         # A second server on the port gets an error, and not half of the connections.
         ("grpc.so_reuseport", 0),
         # A whole fleet may connect at once; by default gRPC refuses calls after the first 1,000.

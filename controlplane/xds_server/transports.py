@@ -82,7 +82,7 @@ def http2_server(discovery: Discovery, limits: StreamLimits) -> Server:
         busy=lambda: discovery.pusher.pushing,
         unknown_method=unknown_method,
         log=structlog.get_logger("xds"),
-        handshake_failed=discovery.handshake_failed,
+        report=discovery.connection_refused,
     )
 
 

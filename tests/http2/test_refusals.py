@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
-from controlplane.http2.refusals import Refusals
+import pytest
+
+from controlplane.http2 import refusals
+from controlplane.http2.refusals import LogLines, Refusals
 
 
 class Log:
@@ -17,13 +21,15 @@ class Log:
     error = info
 
 
-def test_each_is_counted_and_few_are_logged() -> None:
+async def test_each_is_counted_and_few_are_logged(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(refusals, "_PERIOD", 0.2)
     log = Log()
-    refusals = Refusals(log)
+    closed = Refusals(LogLines(log))
     for n in range(1_000):
-        refusals.add("too many frames", f"192.0.2.1:{n}", "text", 100.0)
-    refusals.add("idle", "192.0.2.2:1", "text", 100.0)
-    assert refusals.counts == {"too many frames": 1_000, "idle": 1}
+        closed.add("too many frames", f"192.0.2.1:{n}", "text")
+    closed.add("idle", "192.0.2.2:1", "text")
+    assert closed.counts == {"too many frames": 1_000, "idle": 1}
     assert len(log.lines) == 10
-    refusals.add("idle", "192.0.2.2:2", "text", 161.0)
+    await asyncio.sleep(0.25)
+    closed.add("idle", "192.0.2.2:2", "text")
     assert log.lines[-1] == ("connection closed: idle", {"peer": "192.0.2.2:2", "error": "text", "without_a_line": 991})
